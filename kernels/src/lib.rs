@@ -1,0 +1,10 @@
+//! Numbers only: the numeric operations of Proxima's models over candle tensors.
+//!
+//! Must not know: checkpoints, tokens, requests, HTTP, files (except one memory map).
+
+pub mod cpu;
+
+pub use candle_core::{DType, Device, Tensor};
+
+/// A failure of an operation or its device.
+pub type KernelError = candle_core::Error;

@@ -1,0 +1,124 @@
+//! What a caller hands to a [`Recipe`](crate::recipes::Recipe): one input and how to prepare it, and what can be wrong with it.
+//!
+//! Must not know: wire formats, tensors.
+
+use thiserror::Error;
+
+/// One input as the caller sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// Text, to be given its prompt, tokenised and wrapped in the checkpoint's special tokens.
+    Text(String),
+    /// Token ids, taken as they are: no prompt and no special tokens are added.
+    Tokens(Vec<u32>),
+}
+
+/// The text put before an input.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum Prompt {
+    /// The checkpoint's `default_prompt_name`, or nothing where it names none.
+    #[default]
+    Default,
+    /// Nothing.
+    None,
+    /// A prompt of the checkpoint's `config_sentence_transformers.json`, by name.
+    Named(String),
+    /// A free instruction, set into the checkpoint's instruction template
+    /// (`Instruct: {instruction}\nQuery:` for the Qwen3 family, else the instruction itself as prefix).
+    /// An empty instruction is no prompt.
+    Instruction(String),
+}
+
+/// Which end of a too long input is cut off. Special tokens are always kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TruncationSide {
+    /// Cut the end.
+    #[default]
+    Right,
+    /// Cut the beginning.
+    Left,
+}
+
+/// How one input becomes a [`Sequence`](crate::Sequence).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Prepare {
+    /// The prompt put before a text.
+    pub prompt: Prompt,
+    /// Cut an input longer than the limit (`true`) or refuse it (`false`).
+    pub truncate: bool,
+    /// Which end is cut.
+    pub side: TruncationSide,
+    /// A limit in tokens below the model's own, special tokens included.
+    pub tokens_max: Option<usize>,
+}
+
+impl Default for Prepare {
+    fn default() -> Self {
+        Self {
+            prompt: Prompt::Default,
+            truncate: true,
+            side: TruncationSide::Right,
+            tokens_max: None,
+        }
+    }
+}
+
+/// What is wrong with one input. Always the caller's fault; sending it again does not help.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// Longer than the limit, and truncation was not asked for.
+    #[error(
+        "the input has {tokens} tokens, more than the limit of {limit}; shorten it or ask for truncation"
+    )]
+    TooLong {
+        /// Tokens of the input, special tokens included.
+        tokens: usize,
+        /// The limit in tokens.
+        limit: usize,
+    },
+    /// The text is larger than a text may be, whatever its tokens.
+    #[error("the input has {bytes} bytes, more than the limit of {limit}")]
+    TooManyBytes {
+        /// Bytes of the text.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// An empty list of token ids.
+    #[error("the input has no tokens")]
+    NoTokens,
+    /// A token id that the model has no embedding for.
+    #[error("token id {id} is outside the vocabulary of {vocabulary} tokens")]
+    UnknownToken {
+        /// The id sent.
+        id: u32,
+        /// Number of tokens the model knows.
+        vocabulary: usize,
+    },
+    /// A prompt name that the checkpoint does not define.
+    #[error("unknown prompt name {name:?}; {}", known_prompts(known))]
+    UnknownPrompt {
+        /// The name sent.
+        name: String,
+        /// The names the checkpoint defines, sorted.
+        known: Vec<String>,
+    },
+    /// The prompt alone fills the limit, so nothing of the input would be left.
+    #[error("the limit of {limit} tokens leaves no room for the input beside its special tokens")]
+    LimitTooSmall {
+        /// The limit in tokens.
+        limit: usize,
+    },
+    /// The tokenizer failed.
+    #[error("the input could not be tokenised: {0}")]
+    Tokenizer(String),
+}
+
+fn known_prompts(known: &[String]) -> String {
+    if known.is_empty() {
+        "this model defines no prompts".to_owned()
+    } else {
+        format!("this model defines: {}", known.join(", "))
+    }
+}

@@ -1,0 +1,13 @@
+//! Checkpoints, tokens and tensors: everything between files on disk and hidden states, vectors and scores.
+//!
+//! Must not know: tokio, HTTP, wire formats, the network, environment variables, the clock.
+
+pub mod batch;
+pub mod input;
+pub mod model;
+pub mod readout;
+pub mod recipes;
+
+pub use batch::{Encoder, HiddenStates, RaggedBatch, Sequence};
+pub use input::{Input, InputError, Prepare, Prompt, TruncationSide};
+pub use model::{Model, ModelInfo};

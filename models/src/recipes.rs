@@ -1,0 +1,47 @@
+//! What a checkpoint does around the network: prompt, special tokens, limits.
+//!
+//! Must not know: tensors, requests, wire formats.
+
+use crate::batch::Sequence;
+use crate::input::{Input, InputError, Prepare, Prompt};
+
+/// One token of a tokenised text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Id in the vocabulary.
+    pub id: u32,
+    /// The piece of text it stands for; for a special token its name.
+    pub text: String,
+    /// Added by the template rather than found in the text.
+    pub special: bool,
+    /// Start of the piece in the text, in characters; `None` for special tokens.
+    pub start: Option<usize>,
+    /// End of the piece in the text, in characters; `None` for special tokens.
+    pub stop: Option<usize>,
+}
+
+/// Makes sequences of inputs. Called on CPU threads, several at a time.
+pub trait Recipe: Send + Sync {
+    /// Turns one input into the sequence the network sees.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the input; see [`InputError`].
+    fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError>;
+
+    /// The tokens of a text, with its prompt before it, as `prepare` would see them, uncut.
+    ///
+    /// # Errors
+    /// An unknown prompt or a tokenizer failure.
+    fn tokenize(
+        &self,
+        text: &str,
+        special_tokens: bool,
+        prompt: &Prompt,
+    ) -> Result<Vec<Token>, InputError>;
+
+    /// The text of token ids.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary or a tokenizer failure.
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError>;
+}

@@ -1,0 +1,113 @@
+//! What can go wrong with a request, whose fault it is and whether trying again helps.
+//!
+//! Must not know: status codes, wire formats.
+
+use std::time::Duration;
+
+use proxima_models::InputError;
+use thiserror::Error;
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// No inputs.
+    #[error("the list of inputs is empty")]
+    Empty,
+    /// More inputs than one request may have.
+    #[error("{count} inputs in one request, more than the limit of {limit}; send several requests")]
+    TooManyInputs {
+        /// Inputs sent.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Something is wrong with one input.
+    #[error("input {index}: {source}")]
+    Input {
+        /// Its place in the request, from 0.
+        index: usize,
+        /// What is wrong.
+        source: InputError,
+    },
+    /// `dimensions` is zero or more than the model has.
+    #[error("dimensions must be between 1 and {width}, not {asked}")]
+    Dimensions {
+        /// Asked for.
+        asked: usize,
+        /// Components the model has.
+        width: usize,
+    },
+    /// The model cannot do what was asked.
+    #[error("this model cannot {what}")]
+    Unsupported {
+        /// What was asked, as a verb phrase.
+        what: &'static str,
+    },
+    /// The request has more tokens than the whole queue may hold.
+    #[error(
+        "the request has {tokens} tokens, more than the queue's limit of {limit}; send several requests"
+    )]
+    RequestTooLarge {
+        /// Tokens of all inputs.
+        tokens: usize,
+        /// The limit in tokens.
+        limit: usize,
+    },
+    /// The queue is full.
+    #[error("the server is overloaded; try again in {} s", retry_after.as_secs())]
+    Overloaded {
+        /// 1 to 60 s, from the depth of the queue.
+        retry_after: Duration,
+    },
+    /// The network gave a vector that is not finite for this input.
+    #[error("input {index}: the model's output is not finite")]
+    NotFinite {
+        /// Its place in the request, from 0.
+        index: usize,
+    },
+    /// The device or an operation failed, or the batch panicked.
+    #[error("the model failed: {reason}")]
+    Failed {
+        /// What happened.
+        reason: String,
+    },
+    /// The server is shutting down and takes nothing new.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+/// Whose fault an error is, and with it whether trying again helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The request had nothing in it.
+    Empty,
+    /// The request breaks a rule or a limit; trying again does not help.
+    Request,
+    /// The text could not be tokenised; trying again does not help.
+    Tokenizer,
+    /// Too much load; trying again later helps.
+    Load,
+    /// The model or device failed; trying again may help.
+    Model,
+    /// The server goes away; trying another one helps.
+    Shutdown,
+}
+
+impl EngineError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Empty => Fault::Empty,
+            Self::Input { source: InputError::Tokenizer(_), .. } => Fault::Tokenizer,
+            Self::TooManyInputs { .. }
+            | Self::Input { .. }
+            | Self::Dimensions { .. }
+            | Self::Unsupported { .. }
+            | Self::RequestTooLarge { .. } => Fault::Request,
+            Self::Overloaded { .. } => Fault::Load,
+            Self::NotFinite { .. } | Self::Failed { .. } => Fault::Model,
+            Self::ShuttingDown => Fault::Shutdown,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Proxima, the server: command line, configuration, wire formats, downloads, metrics.

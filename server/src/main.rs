@@ -1,0 +1,3 @@
+//! The `proxima` executable.
+
+fn main() {}
