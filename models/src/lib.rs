@@ -3,11 +3,14 @@
 //! Must not know: tokio, HTTP, wire formats, the network, environment variables, the clock.
 
 pub mod batch;
+pub mod checkpoint;
 pub mod input;
 pub mod model;
 pub mod readout;
 pub mod recipes;
+pub mod synth;
 
 pub use batch::{Encoder, HiddenStates, RaggedBatch, Sequence};
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use input::{Input, InputError, Prepare, Prompt, TruncationSide};
-pub use model::{Model, ModelInfo};
+pub use model::{Dtype, LoadOptions, Model, ModelInfo};

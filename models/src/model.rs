@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::batch::Encoder;
-use crate::readout::EmbeddingReadout;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::readout::{EmbeddingReadout, Pooling};
 use crate::recipes::Recipe;
 
 /// What a loaded model tells of itself.
@@ -46,6 +47,42 @@ pub struct Model {
     pub encoder: Box<dyn Encoder>,
     /// Hidden states to answers.
     pub readouts: Readouts,
+}
+
+/// Precision of the linear layers' weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// 32-bit floating point.
+    Float32,
+    /// bfloat16 weights, float32 activations and sums.
+    Bfloat16,
+    /// IEEE half weights, float32 activations and sums.
+    Float16,
+}
+
+/// How to load a checkpoint; the default is as the checkpoint says.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Precision of the weights; `None` keeps the checkpoint's.
+    pub dtype: Option<Dtype>,
+    /// Pooling; `None` takes the checkpoint's, and refuses one that says nothing.
+    pub pooling: Option<Pooling>,
+    /// Longest sequence in tokens; `None` takes the checkpoint's, which is also the upper limit.
+    pub tokens_max: Option<usize>,
+}
+
+impl Model {
+    /// Makes a model of a checkpoint.
+    ///
+    /// # Errors
+    /// An architecture, pooling or activation that is not known, a tensor that is missing or of the wrong shape.
+    pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self, CheckpointError> {
+        let _ = options;
+        Err(CheckpointError {
+            path: format!("{checkpoint:?}").into(),
+            problem: "not written yet".into(),
+        })
+    }
 }
 
 impl std::fmt::Debug for Model {
