@@ -3,6 +3,9 @@
 //! Must not know: checkpoints, tokens, requests, HTTP, files (except one memory map).
 
 pub mod cpu;
+mod knobs;
+pub mod ops;
+pub mod stored;
 
 pub use candle_core::{DType, Device, Tensor};
 

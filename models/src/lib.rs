@@ -4,7 +4,9 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod families;
 pub mod input;
+pub mod layers;
 pub mod model;
 pub mod readout;
 pub mod recipes;

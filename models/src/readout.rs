@@ -4,51 +4,44 @@
 
 pub mod quantize;
 
+use proxima_kernels::cpu::Activation;
+use proxima_kernels::ops::linear::Linear;
+use proxima_kernels::{Device, KernelError, Tensor};
+
 use crate::batch::HiddenStates;
-use proxima_kernels::KernelError;
 
-/// Which rows of a sequence make its vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooling {
-    /// The first token.
-    Cls,
-    /// The mean of all tokens.
-    Mean,
-    /// The last token.
-    Last,
-    /// The componentwise maximum.
-    Max,
-    /// The mean weighted by position (1, 2, 3, ...), Muennighoff, SGPT, 2022.
-    WeightedMean,
-    /// The sum divided by the square root of the number of tokens.
-    MeanSqrtLength,
-}
+pub use proxima_kernels::ops::pool::Pooling;
 
-impl Pooling {
-    /// Its name in outside formats (`cls`, `mean`, `last_token`, ...).
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cls => "cls",
-            Self::Mean => "mean",
-            Self::Last => "last_token",
-            Self::Max => "max",
-            Self::WeightedMean => "weighted_mean",
-            Self::MeanSqrtLength => "mean_sqrt_len",
-        }
-    }
+/// A projection after pooling (`2_Dense` of sentence-transformers).
+#[derive(Debug)]
+pub struct Dense {
+    /// `[hidden width] -> [width]`
+    pub linear: Linear,
+    /// Applied after it; `None` is the identity.
+    pub activation: Option<Activation>,
+    /// Components it gives.
+    pub width: usize,
 }
 
 /// Hidden states to one vector a sequence.
 #[derive(Debug)]
 pub struct EmbeddingReadout {
     pooling: Pooling,
+    dense: Vec<Dense>,
     width: usize,
 }
 
 impl EmbeddingReadout {
     /// A readout without projection; `width` is that of the hidden states.
     pub fn new(pooling: Pooling, width: usize) -> Self {
-        Self { pooling, width }
+        Self { pooling, dense: Vec::new(), width }
+    }
+
+    /// Adds a projection behind those there are.
+    pub fn with_dense(mut self, dense: Dense) -> Self {
+        self.width = dense.width;
+        self.dense.push(dense);
+        self
     }
 
     /// How tokens are pooled.
@@ -61,13 +54,19 @@ impl EmbeddingReadout {
         self.width
     }
 
-    /// Pools and projects every sequence: one vector of [`width`](Self::width) numbers each, not yet cut or normalised.
+    /// Pools and projects every sequence: one vector of [`width`](Self::width) numbers each, not yet cut or
+    /// normalised.
     ///
     /// # Errors
     /// A failure of the device.
     pub fn embed(&self, hidden: &HiddenStates) -> Result<Vec<Vec<f32>>, KernelError> {
-        let _ = hidden;
-        Ok(Vec::new())
+        use proxima_kernels::ops::pool::pool;
+        let (offsets, skips) = (&hidden.offsets, &hidden.pooling_skips);
+        let mut vectors = pool(&hidden.rows, offsets, skips, self.pooling)?;
+        for dense in &self.dense {
+            vectors = dense.linear.forward_with(&vectors, dense.activation, None)?;
+        }
+        vectors.to_device(&Device::Cpu)?.to_vec2()
     }
 }
 
@@ -76,8 +75,9 @@ impl EmbeddingReadout {
 /// # Errors
 /// A failure of the device.
 pub fn token_rows(hidden: &HiddenStates) -> Result<Vec<Vec<Vec<f32>>>, KernelError> {
-    let _ = hidden;
-    Ok(Vec::new())
+    let rows: Tensor = hidden.rows.to_device(&Device::Cpu)?;
+    let sequences = hidden.offsets.windows(2);
+    sequences.map(|bounds| rows.narrow(0, bounds[0], bounds[1] - bounds[0])?.to_vec2()).collect()
 }
 
 /// Keeps the first `dimensions` components (all, if `None`), then scales to length one if `normalize`.

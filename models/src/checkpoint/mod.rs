@@ -1,10 +1,19 @@
 //! Files on disk, read and validated.
 //!
-//! Must not know: the network, requests, devices.
+//! Must not know: the network, requests, devices, architectures.
 
+mod sentence;
+mod weights;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use thiserror::Error;
+
+pub use sentence::{DenseModule, SentenceTransformers};
+pub use weights::Weights;
 
 /// Why a checkpoint could not be opened or loaded. Each says which file and what to do.
 #[derive(Debug, Error)]
@@ -16,19 +25,114 @@ pub struct CheckpointError {
     pub problem: String,
 }
 
+impl CheckpointError {
+    /// An error about a file.
+    pub fn new(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into() }
+    }
+}
+
 /// A checkpoint's files, opened but not yet made into a model.
 #[derive(Debug)]
 pub struct Checkpoint {
-    #[allow(dead_code)]
     dir: PathBuf,
+    transformer_dir: PathBuf,
+    config: Value,
+    sentence_transformers: Option<SentenceTransformers>,
+    weights: Weights,
 }
 
 impl Checkpoint {
-    /// Opens a folder in the Hugging Face layout.
+    /// Opens a folder in the Hugging Face layout: `config.json`, `tokenizer.json`, safetensors (one file
+    /// or shards with an index), and the files of sentence-transformers where there are some.
     ///
     /// # Errors
     /// A file that is missing, damaged or contradicts another.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        Ok(Self { dir: dir.to_owned() })
+        if !dir.is_dir() {
+            return Err(CheckpointError::new(dir, "there is no such folder"));
+        }
+        let sentence_transformers = SentenceTransformers::open(dir)?;
+        let transformer_dir = match &sentence_transformers {
+            Some(modules) => dir.join(&modules.transformer_path),
+            None => dir.to_owned(),
+        };
+        let config: Value = read_json(&transformer_dir.join("config.json"))?;
+        let checkpoint = Self {
+            weights: Weights::open(&transformer_dir)?,
+            dir: dir.to_owned(),
+            transformer_dir,
+            config,
+            sentence_transformers,
+        };
+        if checkpoint.config.get("quantization_config").is_some_and(|value| !value.is_null()) {
+            let problem = "quantised checkpoints are not served; use the float one";
+            return Err(checkpoint.config_error(problem));
+        }
+        Ok(checkpoint)
     }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where `tokenizer.json` and its companions are.
+    pub fn transformer_dir(&self) -> &Path {
+        &self.transformer_dir
+    }
+
+    /// `model_type` of `config.json`, empty if there is none.
+    pub fn model_type(&self) -> &str {
+        self.config.get("model_type").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// `architectures` of `config.json`.
+    pub fn architectures(&self) -> Vec<&str> {
+        let names = self.config.get("architectures").and_then(Value::as_array);
+        names.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// `config.json` as a family's own type.
+    ///
+    /// # Errors
+    /// A field that is missing or of the wrong type.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T, CheckpointError> {
+        T::deserialize(&self.config).map_err(|error| self.config_error(error.to_string()))
+    }
+
+    /// An error about `config.json`.
+    pub fn config_error(&self, problem: impl Into<String>) -> CheckpointError {
+        CheckpointError::new(self.transformer_dir.join("config.json"), problem)
+    }
+
+    /// The files of sentence-transformers, if the checkpoint has them.
+    pub fn sentence_transformers(&self) -> Option<&SentenceTransformers> {
+        self.sentence_transformers.as_ref()
+    }
+
+    /// The transformer's tensors.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+}
+
+/// Reads a JSON file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
+    let bytes = fs::read(path).map_err(|error| {
+        let problem = match error.kind() {
+            std::io::ErrorKind::NotFound => "the file is missing".to_owned(),
+            _ => format!("the file cannot be read: {error}"),
+        };
+        CheckpointError::new(path, problem)
+    })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| CheckpointError::new(path, format!("not the JSON expected: {error}")))
+}
+
+/// Reads a JSON file that need not be there.
+pub(crate) fn read_json_if_there<T: DeserializeOwned>(
+    path: &Path,
+) -> Result<Option<T>, CheckpointError> {
+    if path.exists() { read_json(path).map(Some) } else { Ok(None) }
 }

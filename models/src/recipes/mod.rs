@@ -2,7 +2,10 @@
 //!
 //! Must not know: tensors, requests, wire formats.
 
+mod text;
+
 use crate::batch::Sequence;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
 
 /// One token of a tokenised text.
@@ -44,4 +47,28 @@ pub trait Recipe: Send + Sync {
     /// # Errors
     /// An id outside the vocabulary or a tokenizer failure.
     fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError>;
+}
+
+/// A kind of recipe.
+pub struct RecipeKind {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether a checkpoint is to be used this way.
+    pub fits: fn(&Checkpoint) -> bool,
+    /// Makes the recipe.
+    pub load: fn(&Checkpoint, &Limits) -> Result<Box<dyn Recipe>, CheckpointError>,
+}
+
+/// What the network says to a recipe.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest sequence in tokens.
+    pub tokens_max: usize,
+    /// Tokens in the vocabulary.
+    pub vocabulary: usize,
+}
+
+/// All recipes; the first that fits is used.
+pub fn all() -> Vec<RecipeKind> {
+    vec![text::kind()]
 }

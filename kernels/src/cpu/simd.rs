@@ -1,0 +1,148 @@
+//! The operations on vectors of 16 float32 numbers that every instruction set offers.
+//!
+//! Must not know: any instruction set.
+
+/// Numbers in a vector, on every instruction set.
+pub const LANES: usize = 16;
+
+/// How a weight is stored; computing is always in float32.
+pub trait Element: Copy + Send + Sync + Default + 'static {
+    /// Loads 16 of them as float32.
+    ///
+    /// # Safety
+    /// `from` is valid for reading 16 elements.
+    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::V;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::V {
+        // SAFETY: the caller vouches for 16 elements.
+        unsafe { simd.load(from) }
+    }
+}
+
+impl Element for half::bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::V {
+        // SAFETY: the caller vouches for 16 elements; bf16 is a transparent u16.
+        unsafe { simd.load_bf16(from.cast()) }
+    }
+}
+
+impl Element for half::f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::V {
+        // SAFETY: the caller vouches for 16 elements; f16 is a transparent u16.
+        unsafe { simd.load_f16(from.cast()) }
+    }
+}
+
+/// Vectors of 16 numbers. All functions are `#[inline(always)]`, so that kernels inlined into an
+/// instruction set's entry function use its instructions; a value of the type is the proof that the CPU
+/// has them, which is why the arithmetic is safe to call.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// 16 float32 numbers.
+    type V: Copy;
+    /// Rows of the largest product tile that fits the registers beside 32 columns.
+    const TILE_ROWS: usize;
+
+    /// All lanes the same.
+    fn splat(self, value: f32) -> Self::V;
+    /// Loads 16 numbers.
+    ///
+    /// # Safety
+    /// `from` is valid for reading 16 numbers.
+    unsafe fn load(self, from: *const f32) -> Self::V;
+    /// Loads 16 bfloat16 numbers.
+    ///
+    /// # Safety
+    /// `from` is valid for reading 16 numbers.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::V;
+    /// Loads 16 IEEE half numbers.
+    ///
+    /// # Safety
+    /// `from` is valid for reading 16 numbers.
+    unsafe fn load_f16(self, from: *const u16) -> Self::V;
+    /// Stores 16 numbers.
+    ///
+    /// # Safety
+    /// `to` is valid for writing 16 numbers.
+    unsafe fn store(self, to: *mut f32, value: Self::V);
+    /// `a + b`
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`, so `b` where either is not a number
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`, so `b` where either is not a number
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { x } else { y }`, so `y` where either is not a number
+    fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// To the nearest integer, ties to even
+    fn round(self, a: Self::V) -> Self::V;
+    /// `a * 2^n` for integral `n` in `-126..=127`
+    fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+
+    /// The first numbers of a slice, at most 16; the other lanes are zero.
+    #[inline(always)]
+    fn load_part(self, from: &[f32]) -> Self::V {
+        if from.len() >= LANES {
+            // SAFETY: the slice has 16 numbers.
+            return unsafe { self.load(from.as_ptr()) };
+        }
+        let mut lanes = [0.0; LANES];
+        let count = from.len().min(LANES);
+        lanes[..count].copy_from_slice(&from[..count]);
+        // SAFETY: the array has 16 numbers.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+
+    /// Stores as many lanes as the slice has room for, at most 16.
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32], value: Self::V) {
+        if to.len() >= LANES {
+            // SAFETY: the slice has room for 16 numbers.
+            return unsafe { self.store(to.as_mut_ptr(), value) };
+        }
+        let lanes = self.lanes(value);
+        let count = to.len().min(LANES);
+        to[..count].copy_from_slice(&lanes[..count]);
+    }
+
+    /// The lanes as an array.
+    #[inline(always)]
+    fn lanes(self, value: Self::V) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: the array has room for 16 numbers.
+        unsafe { self.store(lanes.as_mut_ptr(), value) };
+        lanes
+    }
+
+    /// The sum of the lanes, halves first: the same order on every instruction set.
+    #[inline(always)]
+    fn sum(self, value: Self::V) -> f32 {
+        let mut lanes = self.lanes(value);
+        let mut half = LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                lanes[lane] += lanes[lane + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    }
+
+    /// The largest lane; not a number if some lane is not.
+    #[inline(always)]
+    fn largest(self, value: Self::V) -> f32 {
+        let keep = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+        self.lanes(value).into_iter().fold(f32::NEG_INFINITY, keep)
+    }
+}

@@ -1,0 +1,92 @@
+//! From a row a token to a vector a sequence.
+
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::CpuNumbers;
+
+/// Which rows of a sequence make its vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// The first token.
+    Cls,
+    /// The mean of all tokens.
+    Mean,
+    /// The last token.
+    Last,
+    /// The componentwise maximum.
+    Max,
+    /// The mean weighted by position (1, 2, 3, ...), Muennighoff, SGPT, 2022.
+    WeightedMean,
+    /// The sum divided by the square root of the number of tokens.
+    MeanSqrtLength,
+}
+
+impl Pooling {
+    /// Every method.
+    pub const ALL: [Self; 6] =
+        [Self::Cls, Self::Mean, Self::Last, Self::Max, Self::WeightedMean, Self::MeanSqrtLength];
+
+    /// Its name in outside formats (`cls`, `mean`, `last_token`, ...).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cls => "cls",
+            Self::Mean => "mean",
+            Self::Last => "last_token",
+            Self::Max => "max",
+            Self::WeightedMean => "weighted_mean",
+            Self::MeanSqrtLength => "mean_sqrt_len",
+        }
+    }
+}
+
+/// One vector a sequence of `rows` (`[n_tokens, width]`, float32): `[n_sequences, width]`.
+///
+/// `skips` are tokens at the beginning that all methods but `Cls` and `Last` leave out; a sequence that
+/// would be left with none keeps all.
+///
+/// # Errors
+/// Offsets that do not divide the rows, or a failure of the device.
+pub fn pool(rows: &Tensor, offsets: &[usize], skips: &[usize], pooling: Pooling) -> Result<Tensor> {
+    let (tokens, width) = rows.dims2()?;
+    let ascending = offsets.windows(2).all(|pair| pair[0] < pair[1]);
+    if offsets.last() != Some(&tokens) || skips.len() + 1 != offsets.len() || !ascending {
+        bail!("pool: offsets do not divide {tokens} tokens");
+    }
+    let rows = rows.to_device(&Device::Cpu)?;
+    let numbers = CpuNumbers::of(&rows)?;
+    let mut out = vec![0.0; skips.len() * width];
+    for ((bounds, skip), out) in offsets.windows(2).zip(skips).zip(out.chunks_exact_mut(width)) {
+        let skip = if *skip < bounds[1] - bounds[0] { *skip } else { 0 };
+        let all = &numbers[bounds[0] * width..bounds[1] * width];
+        match pooling {
+            Pooling::Cls => out.copy_from_slice(&all[..width]),
+            Pooling::Last => out.copy_from_slice(&all[all.len() - width..]),
+            _ => combine(&all[skip * width..], pooling, out),
+        }
+    }
+    Tensor::from_vec(out, (skips.len(), width), &Device::Cpu)
+}
+
+fn combine(rows: &[f32], pooling: Pooling, out: &mut [f32]) {
+    let width = out.len();
+    let count = rows.len() / width;
+    if pooling == Pooling::Max {
+        out.copy_from_slice(&rows[..width]);
+        for row in rows.chunks_exact(width).skip(1) {
+            // A number that is not one stays, so that it is seen.
+            let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+            out.iter_mut().zip(row).for_each(|(out, value)| *out = larger(*out, *value));
+        }
+        return;
+    }
+    for (place, row) in rows.chunks_exact(width).enumerate() {
+        let weight = if pooling == Pooling::WeightedMean { (place + 1) as f32 } else { 1.0 };
+        out.iter_mut().zip(row).for_each(|(out, value)| *out += weight * value);
+    }
+    let divisor = match pooling {
+        Pooling::WeightedMean => (count * (count + 1) / 2) as f32,
+        Pooling::MeanSqrtLength => (count as f32).sqrt(),
+        _ => count as f32,
+    };
+    out.iter_mut().for_each(|value| *value /= divisor);
+}

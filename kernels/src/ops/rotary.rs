@@ -1,0 +1,121 @@
+//! Rotary positions, with the norms of queries and keys before them.
+
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::{CpuNumbers, matrix};
+use crate::cpu::attention::Heads;
+use crate::cpu::{Isa, rows};
+
+/// Cosines and sines of every position's angles, `[positions, size/2]` each, float32.
+#[derive(Debug, Clone)]
+pub struct RotaryTables {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl RotaryTables {
+    /// Tables for positions `0..positions` of heads of `size` numbers: angle `i` of position `p` is
+    /// `p / theta^(2i/size)`, rounded to float32 as the reference does.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn new(positions: usize, size: usize, theta: f64, device: &Device) -> Result<Self> {
+        let half = size / 2;
+        let frequency = |place| (1.0 / theta.powf(2.0 * place as f64 / size as f64)) as f32;
+        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+        let angle = |at: usize| f64::from((at / half) as f32 * frequencies[at % half]);
+        let table = |f: fn(f64) -> f64| {
+            let numbers: Vec<f32> = (0..positions * half).map(|at| f(angle(at)) as f32).collect();
+            Tensor::from_vec(numbers, (positions, half), device)
+        };
+        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    }
+
+    /// Positions there are.
+    pub fn positions(&self) -> usize {
+        self.cos.dims().first().copied().unwrap_or(0)
+    }
+}
+
+/// Norms of the heads of queries and keys, weights `[size]` each.
+#[derive(Debug)]
+pub struct HeadNorms {
+    /// Of queries.
+    pub queries: Tensor,
+    /// Of keys.
+    pub keys: Tensor,
+    /// Epsilon of both.
+    pub eps: f32,
+}
+
+/// Norms (where given) and turns queries and keys by their positions, in the half-split layout; values
+/// stay. `qkv` is `[n_tokens, row]` as [`Heads`] lays it out.
+///
+/// # Errors
+/// Shapes that disagree, a position beyond the tables, or a failure of the device.
+pub fn rotary(
+    qkv: &Tensor,
+    heads: Heads,
+    norms: Option<&HeadNorms>,
+    positions: &[u32],
+    tables: &RotaryTables,
+) -> Result<Tensor> {
+    if matrix(qkv, heads.row(), "rotary")? != positions.len() {
+        bail!("rotary: {} positions for {:?}", positions.len(), qkv.shape());
+    }
+    if positions.iter().any(|position| *position as usize >= tables.positions()) {
+        bail!("rotary: a position is beyond the tables of {}", tables.positions());
+    }
+    if !qkv.device().is_cpu() {
+        return plain(qkv, heads, norms, positions, tables);
+    }
+    let weights = norms.map(|norms| -> Result<_> {
+        Ok((CpuNumbers::of(&norms.queries)?, CpuNumbers::of(&norms.keys)?, norms.eps))
+    });
+    let weights = weights.transpose()?;
+    let turned = rows::RotaryHeads {
+        counts: [heads.heads, heads.kv_heads],
+        norms: weights.as_ref().map(|(queries, keys, eps)| ([&**queries, &**keys], *eps)),
+        size: heads.size,
+    };
+    let mut out = vec![0.0; qkv.elem_count()];
+    let (cos, sin) = (CpuNumbers::of(&tables.cos)?, CpuNumbers::of(&tables.sin)?);
+    rows::rotary(Isa::current(), &CpuNumbers::of(qkv)?, turned, positions, (&cos, &sin), &mut out);
+    Tensor::from_vec(out, qkv.shape(), &Device::Cpu)
+}
+
+/// The plain form of [`rotary`].
+///
+/// # Errors
+/// Shapes that disagree, or a failure of the device.
+pub fn plain(
+    qkv: &Tensor,
+    heads: Heads,
+    norms: Option<&HeadNorms>,
+    positions: &[u32],
+    tables: &RotaryTables,
+) -> Result<Tensor> {
+    let (tokens, size) = (positions.len(), heads.size);
+    let index = Tensor::new(positions, qkv.device())?;
+    let table = |table: &Tensor| -> Result<Tensor> {
+        table.index_select(&index, 0)?.reshape((tokens, 1, size / 2))
+    };
+    let (cos, sin) = (table(&tables.cos)?, table(&tables.sin)?);
+    let turn = |first: usize, count: usize, weight: Option<&Tensor>| -> Result<Tensor> {
+        let mut part = qkv.narrow(1, first * size, count * size)?.contiguous()?;
+        if let (Some(weight), Some(norms)) = (weight, norms) {
+            let rows = part.reshape((tokens * count, size))?;
+            part = super::norm::plain_rms_norm(&rows, weight, norms.eps)?;
+        }
+        let part = part.reshape((tokens, count, size))?;
+        let (left, right) = (part.narrow(2, 0, size / 2)?, part.narrow(2, size / 2, size / 2)?);
+        let new_left = (left.broadcast_mul(&cos)? - right.broadcast_mul(&sin)?)?;
+        let new_right = (right.broadcast_mul(&cos)? + left.broadcast_mul(&sin)?)?;
+        Tensor::cat(&[new_left, new_right], 2)?.reshape((tokens, count * size))
+    };
+    let queries = turn(0, heads.heads, norms.map(|norms| &norms.queries))?;
+    let keys = turn(heads.heads, heads.kv_heads, norms.map(|norms| &norms.keys))?;
+    let first_value = (heads.heads + heads.kv_heads) * size;
+    let values = qkv.narrow(1, first_value, heads.kv_heads * size)?;
+    Tensor::cat(&[queries, keys, values], 1)
+}

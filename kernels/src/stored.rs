@@ -1,0 +1,158 @@
+//! Tensors as they lie in files: the one memory map, and numbers read out of it.
+//!
+//! Must not know: file formats, layers.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::DType;
+use half::{bf16, f16};
+use memmap2::{Mmap, UncheckedAdvice};
+
+/// A file mapped into memory for reading.
+#[derive(Debug)]
+pub struct MappedFile {
+    map: Mmap,
+}
+
+impl MappedFile {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// A file that cannot be opened or mapped, such as an empty one.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        // SAFETY: the map is private and read-only. Somebody who shortens a checkpoint's file while it is
+        // served can crash the process, as with every server that maps its weights; the bytes themselves
+        // are only ever read as numbers, for which any bits are valid.
+        let map = unsafe { Mmap::map(&file)? };
+        Ok(Self { map })
+    }
+
+    /// Tells the system that the pages read so far are not needed soon. They are read from the file again
+    /// if they are.
+    pub fn release_pages(&self) {
+        // SAFETY: the map is read-only and backed by the file, so dropped pages come back with the same
+        // bytes. Failure changes nothing but memory use, so it is ignored.
+        let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
+    }
+}
+
+impl std::ops::Deref for MappedFile {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// A number as stored.
+pub trait StoredNumber: Copy + Default + Send + Sync + 'static {
+    /// From float32, rounded to nearest.
+    fn from_f32(value: f32) -> Self;
+    /// To float32.
+    fn to_f32(self) -> f32;
+    /// Its dtype.
+    const DTYPE: DType;
+    /// From little-endian bytes.
+    fn from_bytes(bytes: &[u8]) -> Self;
+}
+
+macro_rules! stored_number {
+    ($number:ty, $dtype:expr, $from:expr, $to:expr) => {
+        impl StoredNumber for $number {
+            const DTYPE: DType = $dtype;
+            #[inline(always)]
+            fn from_f32(value: f32) -> Self {
+                $from(value)
+            }
+            #[inline(always)]
+            fn to_f32(self) -> f32 {
+                $to(self)
+            }
+            #[inline(always)]
+            fn from_bytes(bytes: &[u8]) -> Self {
+                let bytes = bytes.try_into().expect("callers cut pieces of this number's size");
+                <$number>::from_le_bytes(bytes)
+            }
+        }
+    };
+}
+
+stored_number!(f32, DType::F32, |value| value, |value| value);
+stored_number!(bf16, DType::BF16, bf16::from_f32, bf16::to_f32);
+stored_number!(f16, DType::F16, f16::from_f32, f16::to_f32);
+
+/// A tensor in a mapped file: little-endian, row-major, not necessarily aligned.
+#[derive(Debug, Clone)]
+pub struct StoredTensor {
+    file: Arc<MappedFile>,
+    range: Range<usize>,
+    dtype: DType,
+    shape: Vec<usize>,
+}
+
+impl StoredTensor {
+    /// The tensor at `range` of a file.
+    ///
+    /// # Errors
+    /// A sentence, if the dtype is not a floating-point type that is served, or the range disagrees with
+    /// shape or file.
+    pub fn new(
+        file: Arc<MappedFile>,
+        range: Range<usize>,
+        dtype: DType,
+        shape: Vec<usize>,
+    ) -> Result<Self, String> {
+        if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16) {
+            return Err(format!("dtype {dtype:?} is not served; convert it to F32, BF16 or F16"));
+        }
+        let elements = shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
+        let bytes = elements.and_then(|count| count.checked_mul(dtype.size_in_bytes()));
+        if bytes != range.end.checked_sub(range.start) || range.end > file.len() {
+            return Err(format!(
+                "its bytes {range:?} disagree with its shape {shape:?} or the file"
+            ));
+        }
+        Ok(Self { file, range, dtype, shape })
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Its dtype.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// All numbers as float32.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut numbers = vec![0.0; self.shape.iter().product()];
+        self.read(0, &mut numbers);
+        numbers
+    }
+
+    /// Reads numbers from the `first` on into `to`, converted.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn read<E: StoredNumber>(&self, first: usize, to: &mut [E]) {
+        match self.dtype {
+            DType::F32 => self.read_as::<f32, E>(first, to),
+            DType::BF16 => self.read_as::<bf16, E>(first, to),
+            DType::F16 => self.read_as::<f16, E>(first, to),
+            other => unreachable!("{other:?} is refused by `new`"),
+        }
+    }
+
+    fn read_as<F: StoredNumber, E: StoredNumber>(&self, first: usize, to: &mut [E]) {
+        let size = size_of::<F>();
+        let bytes = &self.file[self.range.clone()][first * size..(first + to.len()) * size];
+        let from = bytes.chunks_exact(size).map(F::from_bytes);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = E::from_f32(from.to_f32()));
+    }
+}

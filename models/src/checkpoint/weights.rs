@@ -1,0 +1,155 @@
+//! Tensors of safetensors files, one file or shards with an index, mapped into memory.
+//!
+//! Must not know: what the tensors are for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proxima_kernels::DType;
+use proxima_kernels::stored::{MappedFile, StoredTensor};
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use super::{CheckpointError, read_json};
+
+/// Tensors by name.
+#[derive(Debug, Default)]
+pub struct Weights {
+    source: PathBuf,
+    tensors: BTreeMap<String, Entry>,
+    files: Vec<Arc<MappedFile>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    path: PathBuf,
+    tensor: Result<StoredTensor, String>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Maps `model.safetensors`, or the shards of `model.safetensors.index.json`.
+    ///
+    /// # Errors
+    /// No such file, or one that is cut off or damaged.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        let (single, index) =
+            (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
+        if single.exists() {
+            let mut weights = Self { source: single.clone(), ..Self::default() };
+            weights.add_file(&single)?;
+            return Ok(weights);
+        }
+        if !index.exists() {
+            let problem = "neither model.safetensors nor model.safetensors.index.json is there; \
+                           weights in other formats must be converted to safetensors";
+            return Err(CheckpointError::new(dir, problem));
+        }
+        let map: Index = read_json(&index)?;
+        let mut weights = Self { source: index.clone(), ..Self::default() };
+        for shard in map.weight_map.values().collect::<BTreeSet<_>>() {
+            if Path::new(shard).components().count() != 1 || shard.contains("..") {
+                let problem = format!("{shard:?} is not the name of a file beside it");
+                return Err(CheckpointError::new(index, problem));
+            }
+            weights.add_file(&dir.join(shard))?;
+        }
+        match map.weight_map.keys().find(|name| !weights.tensors.contains_key(*name)) {
+            Some(name) => {
+                Err(CheckpointError::new(index, format!("no shard has its tensor {name}")))
+            }
+            None => Ok(weights),
+        }
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), CheckpointError> {
+        let error = |problem: String| CheckpointError::new(path, problem);
+        let file = MappedFile::open(path)
+            .map_err(|problem| error(format!("the file cannot be mapped: {problem}")))?;
+        let file = Arc::new(file);
+        let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|problem| {
+            error(format!("not a whole safetensors file ({problem:?}); download it again"))
+        })?;
+        let data = 8 + header;
+        let length = metadata.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0);
+        if file.len() < data + length {
+            let missing = data + length - file.len();
+            return Err(error(format!(
+                "{missing} bytes are missing at its end; download it again"
+            )));
+        }
+        for (name, info) in metadata.tensors() {
+            let range = data + info.data_offsets.0..data + info.data_offsets.1;
+            let tensor = match info.dtype {
+                Dtype::F32 => Ok(DType::F32),
+                Dtype::BF16 => Ok(DType::BF16),
+                Dtype::F16 => Ok(DType::F16),
+                other => Err(format!("{other:?} tensors are not served")),
+            };
+            let tensor = tensor.and_then(|dtype| {
+                StoredTensor::new(file.clone(), range, dtype, info.shape.clone())
+            });
+            self.tensors.insert(name.clone(), Entry { path: path.to_owned(), tensor });
+        }
+        self.files.push(file);
+        Ok(())
+    }
+
+    /// Whether there is such a tensor.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The first of some prefixes under which `name` is found.
+    ///
+    /// # Errors
+    /// If it is found under none.
+    pub fn prefix<'a>(&self, prefixes: &[&'a str], name: &str) -> Result<&'a str, CheckpointError> {
+        let found = prefixes.iter().find(|prefix| self.contains(&format!("{prefix}{name}")));
+        found.copied().ok_or_else(|| self.missing(name))
+    }
+
+    /// A tensor of this shape.
+    ///
+    /// # Errors
+    /// If it is missing, has another shape or a dtype that is not served.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<StoredTensor, CheckpointError> {
+        let entry = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        let error = |problem: String| CheckpointError::new(&entry.path, problem);
+        let tensor = entry.tensor.as_ref().map_err(|why| error(format!("tensor {name}: {why}")))?;
+        if tensor.shape() != shape {
+            let found = tensor.shape();
+            return Err(error(format!(
+                "tensor {name} has shape {found:?} where config.json asks for {shape:?}"
+            )));
+        }
+        Ok(tensor.clone())
+    }
+
+    /// The dtype that most numbers have, of those that are served.
+    pub fn main_dtype(&self) -> Option<DType> {
+        let mut counts: Vec<(DType, usize)> = Vec::new();
+        for tensor in self.tensors.values().filter_map(|entry| entry.tensor.as_ref().ok()) {
+            let count: usize = tensor.shape().iter().product();
+            match counts.iter_mut().find(|(dtype, _)| *dtype == tensor.dtype()) {
+                Some((_, total)) => *total += count,
+                None => counts.push((tensor.dtype(), count)),
+            }
+        }
+        counts.into_iter().max_by_key(|(_, total)| *total).map(|(dtype, _)| dtype)
+    }
+
+    fn missing(&self, name: &str) -> CheckpointError {
+        CheckpointError::new(&self.source, format!("tensor {name} is missing"))
+    }
+
+    /// Lets the system forget the pages read while packing.
+    pub fn release_pages(&self) {
+        self.files.iter().for_each(|file| file.release_pages());
+    }
+}

@@ -1,0 +1,67 @@
+//! Architectures: one file each, one list.
+//!
+//! Must not know: recipes, readouts, which device they run on.
+
+mod bert;
+mod qwen3;
+
+use proxima_kernels::{DType, Device};
+
+use crate::batch::Encoder;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::readout::Pooling;
+
+/// An architecture.
+pub struct Family {
+    /// `model_type` of `config.json`.
+    pub model_type: &'static str,
+    /// Architectures of `config.json` that are this network without or below a head we do not need.
+    pub architectures: &'static [&'static str],
+    /// The pooling of a checkpoint that says nothing, for the architectures where only one makes sense.
+    pub pooling: fn(&Checkpoint) -> Option<Pooling>,
+    /// Makes the network.
+    pub load: fn(&Checkpoint, DType, &Device) -> Result<Network, CheckpointError>,
+}
+
+/// A network and what its configuration says of it.
+pub struct Network {
+    /// The network.
+    pub encoder: Box<dyn Encoder>,
+    /// Numbers in a hidden state.
+    pub width: usize,
+    /// Positions it knows.
+    pub positions: usize,
+    /// Tokens it knows.
+    pub vocabulary: usize,
+}
+
+/// All families.
+pub fn all() -> Vec<Family> {
+    vec![bert::family(), qwen3::family()]
+}
+
+/// The family of a checkpoint.
+///
+/// # Errors
+/// A sentence, if it is none that is served.
+pub fn of(checkpoint: &Checkpoint) -> Result<Family, CheckpointError> {
+    let wanted = checkpoint.model_type();
+    let known: Vec<&str> = all().iter().map(|family| family.model_type).collect();
+    let family = all().into_iter().find(|family| family.model_type == wanted).ok_or_else(|| {
+        let known = known.join(", ");
+        checkpoint.config_error(format!("model_type {wanted:?} is not served; served: {known}"))
+    })?;
+    let strange = checkpoint
+        .architectures()
+        .into_iter()
+        .find(|architecture| !family.architectures.contains(architecture));
+    match strange {
+        Some(name) => {
+            let served = family.architectures.join(", ");
+            let problem =
+                format!("architecture {name} is not served; served of {wanted}: {served}");
+            Err(checkpoint.config_error(problem))
+        }
+        None => Ok(family),
+    }
+}

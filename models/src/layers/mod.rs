@@ -1,0 +1,163 @@
+//! Building blocks that families share: loading of layers, rotary tables, names of activations.
+//!
+//! Must not know: any one family.
+
+use std::sync::{Arc, RwLock};
+
+use proxima_kernels::cpu::Activation;
+use proxima_kernels::ops::linear::{GatedLinear, Linear};
+use proxima_kernels::ops::rotary::RotaryTables;
+use proxima_kernels::stored::StoredTensor;
+use proxima_kernels::{DType, Device, KernelError, Tensor};
+
+use crate::checkpoint::{CheckpointError, Weights};
+
+/// Makes layers of a checkpoint's tensors under a prefix.
+pub struct Loader<'a> {
+    weights: &'a Weights,
+    prefix: String,
+    dtype: DType,
+    device: &'a Device,
+}
+
+impl<'a> Loader<'a> {
+    /// A loader of the tensors whose names begin with `prefix`; linear layers keep their weights in `dtype`.
+    pub fn new(weights: &'a Weights, prefix: &str, dtype: DType, device: &'a Device) -> Self {
+        Self { weights, prefix: prefix.to_owned(), dtype, device }
+    }
+
+    /// The loader of names that go on with `name`.
+    pub fn at(&self, name: &str) -> Self {
+        Self { prefix: format!("{}{name}", self.prefix), ..*self }
+    }
+
+    /// Whether there is such a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.contains(&format!("{}{name}", self.prefix))
+    }
+
+    /// A tensor as stored.
+    ///
+    /// # Errors
+    /// If it is missing or of another shape.
+    pub fn stored(&self, name: &str, shape: &[usize]) -> Result<StoredTensor, CheckpointError> {
+        self.weights.tensor(&format!("{}{name}", self.prefix), shape)
+    }
+
+    /// A float32 vector on the device.
+    ///
+    /// # Errors
+    /// If it is missing or of another length.
+    pub fn vector(&self, name: &str, length: usize) -> Result<Tensor, CheckpointError> {
+        let stored = self.stored(name, &[length])?;
+        Tensor::from_vec(stored.to_f32(), length, self.device).map_err(|error| self.failed(error))
+    }
+
+    /// One linear layer of several laid below each other: `(name, outputs)` each, all with or all without
+    /// bias.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn linear(
+        &self,
+        parts: &[(&str, usize)],
+        inputs: usize,
+        bias: bool,
+    ) -> Result<Linear, CheckpointError> {
+        self.linear_padded(parts, (inputs, inputs), bias)
+    }
+
+    /// As [`linear`](Self::linear), for inputs padded with zeros from the first number to the second.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn linear_padded(
+        &self,
+        parts: &[(&str, usize)],
+        (inputs, padded): (usize, usize),
+        bias: bool,
+    ) -> Result<Linear, CheckpointError> {
+        let stored = |suffix: &str, wide: bool| -> Result<Vec<StoredTensor>, CheckpointError> {
+            let tensor = |(name, outputs): &(&str, usize)| {
+                let shape = [*outputs, inputs];
+                self.stored(&format!("{name}.{suffix}"), if wide { &shape } else { &shape[..1] })
+            };
+            parts.iter().map(tensor).collect()
+        };
+        let weights = stored("weight", true)?;
+        let biases = if bias { stored("bias", false)? } else { Vec::new() };
+        let (weights, biases) =
+            (weights.iter().collect::<Vec<_>>(), biases.iter().collect::<Vec<_>>());
+        Linear::new(&weights, &biases, padded, self.dtype, self.device)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// A gated layer of `gate` and `value` weights, `[outputs, inputs]` each.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn gated(
+        &self,
+        (gate, value): (&str, &str),
+        (inputs, outputs): (usize, usize),
+        activation: Activation,
+    ) -> Result<GatedLinear, CheckpointError> {
+        let stored = |name: &str| self.stored(&format!("{name}.weight"), &[outputs, inputs]);
+        GatedLinear::new(&stored(gate)?, &stored(value)?, activation, self.dtype, self.device)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// A failure to make a layer.
+    pub fn failed(&self, error: KernelError) -> CheckpointError {
+        CheckpointError::new(&self.prefix, format!("the layer cannot be made: {error}"))
+    }
+}
+
+/// The activation that a `config.json` calls `name`, if it is served.
+pub fn activation(name: &str) -> Option<Activation> {
+    Some(match name {
+        "gelu" | "gelu_python" => Activation::Gelu,
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,
+        "silu" | "swish" => Activation::Silu,
+        "relu" => Activation::Relu,
+        "tanh" => Activation::Tanh,
+        _ => return None,
+    })
+}
+
+/// Rotary tables that grow with the longest sequence seen, so that short texts pay nothing for a long
+/// context.
+#[derive(Debug)]
+pub struct Rotary {
+    theta: f64,
+    size: usize,
+    device: Device,
+    tables: RwLock<Arc<RotaryTables>>,
+}
+
+impl Rotary {
+    /// Tables of heads of `size` numbers.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn new(theta: f64, size: usize, device: &Device) -> Result<Self, KernelError> {
+        let tables = RwLock::new(Arc::new(RotaryTables::new(512, size, theta, device)?));
+        Ok(Self { theta, size, device: device.clone(), tables })
+    }
+
+    /// Tables for at least this many positions.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn tables(&self, positions: usize) -> Result<Arc<RotaryTables>, KernelError> {
+        let poisoned = "no code panics while it holds the tables";
+        let tables = self.tables.read().expect(poisoned).clone();
+        if tables.positions() >= positions {
+            return Ok(tables);
+        }
+        let wanted = positions.next_power_of_two();
+        let tables = Arc::new(RotaryTables::new(wanted, self.size, self.theta, &self.device)?);
+        *self.tables.write().expect(poisoned) = tables.clone();
+        Ok(tables)
+    }
+}
