@@ -1,20 +1,28 @@
-//! Seeded random checkpoints of published configurations, in the published layout.
+//! Seeded random checkpoints of published configurations, in the published layout, for tests and
+//! benchmarks where the published weights cannot be had.
 //!
+//! The scales make every part of the network matter: with small weights everywhere a transformer is
+//! almost the identity, and a broken attention would pass unseen.
 //! Must not know: the network, the clock.
 
+mod configs;
+mod random;
+mod tokenizer;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use half::bf16;
+use serde_json::{Value, json};
+
 use crate::checkpoint::CheckpointError;
+use configs::{Kind, Published};
+use random::Random;
 
 /// The names [`write`] knows, in the order shown to users.
 pub fn names() -> Vec<&'static str> {
-    vec![
-        "qwen3-embedding-0.6b",
-        "qwen3-embedding-4b",
-        "qwen3-embedding-8b",
-        "tiny-qwen3",
-        "tiny-bert",
-    ]
+    configs::all().iter().map(|published| published.name).collect()
 }
 
 /// How to make a random checkpoint.
@@ -32,6 +40,119 @@ pub struct SynthOptions {
 /// # Errors
 /// An unknown name, a tokenizer that cannot be read, a folder that is not empty, or a failed write.
 pub fn write(name: &str, dir: &Path, options: &SynthOptions) -> Result<(), CheckpointError> {
-    let _ = (name, options);
-    Err(CheckpointError { path: dir.to_owned(), problem: "not written yet".into() })
+    let error = |problem: String| CheckpointError::new(dir, problem);
+    let published = configs::all().into_iter().find(|published| published.name == name);
+    let published = published
+        .ok_or_else(|| error(format!("{name:?} is not known; known are {}", names().join(", "))))?;
+    fs::create_dir_all(dir).map_err(|problem| error(format!("cannot be made: {problem}")))?;
+    let mut entries = fs::read_dir(dir).map_err(|problem| error(problem.to_string()))?;
+    if entries.next().is_some() {
+        return Err(error("the folder is not empty; name another or empty it".into()));
+    }
+    let vocabulary = tokenizer::write(published.kind, dir, options.tokenizer.as_deref())?;
+    let vocabulary =
+        published.vocabulary.unwrap_or(vocabulary.next_multiple_of(64)).max(vocabulary);
+    for (file, content) in published.files(vocabulary) {
+        write_json(&dir.join(file), &content)?;
+    }
+    write_weights(&published, vocabulary, dir, options.seed)
 }
+
+/// Writes a JSON file, folders included.
+fn write_json(path: &Path, content: &Value) -> Result<(), CheckpointError> {
+    let write = || -> std::io::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(path, format!("{content:#}\n"))
+    };
+    write().map_err(|problem| CheckpointError::new(path, format!("cannot be written: {problem}")))
+}
+
+/// A tensor to be written.
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    /// Mean and standard deviation of its numbers.
+    scale: (f32, f32),
+}
+
+impl Tensor {
+    fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+fn write_weights(
+    published: &Published,
+    vocabulary: usize,
+    dir: &Path,
+    seed: u64,
+) -> Result<(), CheckpointError> {
+    let size = if published.kind == Kind::Bert { 4 } else { 2 };
+    let mut shards: Vec<Vec<Tensor>> = vec![Vec::new()];
+    let mut bytes = 0;
+    for tensor in published.tensors(vocabulary) {
+        let more = tensor.elements() * size;
+        if bytes > 0 && bytes + more > published.shard_bytes_max {
+            shards.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += more;
+        shards.last_mut().expect("there is always one").push(tensor);
+    }
+    let count = shards.len();
+    let mut map = serde_json::Map::new();
+    for (index, tensors) in shards.iter().enumerate() {
+        let name = match count {
+            1 => "model.safetensors".to_owned(),
+            _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
+        };
+        map.extend(tensors.iter().map(|tensor| (tensor.name.clone(), json!(name))));
+        let path = dir.join(name);
+        write_shard(&path, tensors, size, seed).map_err(|problem| {
+            CheckpointError::new(&path, format!("cannot be written: {problem}"))
+        })?;
+    }
+    if count > 1 {
+        let total: usize = shards.iter().flatten().map(|tensor| tensor.elements() * size).sum();
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
+        write_json(&dir.join("model.safetensors.index.json"), &index)?;
+    }
+    Ok(())
+}
+
+/// One safetensors file: the header's length, the header, the numbers.
+fn write_shard(path: &Path, tensors: &[Tensor], size: usize, seed: u64) -> std::io::Result<()> {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".into(), json!({ "format": "pt" }));
+    let mut offset = 0;
+    for tensor in tensors {
+        let end = offset + tensor.elements() * size;
+        let dtype = if size == 4 { "F32" } else { "BF16" };
+        let entry = json!({ "dtype": dtype, "shape": tensor.shape, "data_offsets": [offset, end] });
+        header.insert(tensor.name.clone(), entry);
+        offset = end;
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
+    for tensor in tensors {
+        let (mean, deviation) = tensor.scale;
+        let mut random = Random::new(seed, &tensor.name);
+        for _ in 0..tensor.elements() {
+            let value = mean + deviation * random.normal();
+            if size == 4 {
+                file.write_all(&value.to_le_bytes())?;
+            } else {
+                file.write_all(&bf16::from_f32(value).to_le_bytes())?;
+            }
+        }
+    }
+    file.into_inner().map_err(|error| error.into_error())?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! The published configurations: sizes, files beside the weights, names and shapes of tensors.
+
+use serde_json::{Value, json};
+
+use super::Tensor;
+
+/// Which network a configuration is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Qwen3-Embedding.
+    Qwen3,
+    /// A BERT embedder.
+    Bert,
+}
+
+impl Kind {
+    /// Longest sequence in tokens.
+    pub fn tokens_max(self) -> usize {
+        match self {
+            Self::Qwen3 => 32_768,
+            Self::Bert => 512,
+        }
+    }
+}
+
+/// One configuration.
+pub struct Published {
+    pub name: &'static str,
+    pub kind: Kind,
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_size: usize,
+    mlp: usize,
+    tied: bool,
+    /// What tensor names begin with.
+    prefix: &'static str,
+    /// Rows of the embedding table; `None` as the tokenizer needs.
+    pub vocabulary: Option<usize>,
+    pub shard_bytes_max: usize,
+}
+
+const SHARD_BYTES_MAX: usize = 5_000_000_000;
+
+fn qwen3(name: &'static str, hidden: usize, layers: usize, heads: usize, mlp: usize) -> Published {
+    Published {
+        name,
+        kind: Kind::Qwen3,
+        hidden,
+        layers,
+        heads,
+        kv_heads: 8,
+        head_size: 128,
+        mlp,
+        tied: true,
+        prefix: "",
+        vocabulary: Some(151_936),
+        shard_bytes_max: SHARD_BYTES_MAX,
+    }
+}
+
+/// All configurations.
+pub fn all() -> Vec<Published> {
+    let tiny = Published {
+        kv_heads: 2,
+        head_size: 32,
+        vocabulary: None,
+        ..qwen3("tiny-qwen3", 64, 3, 4, 160)
+    };
+    let sharded = Published {
+        name: "tiny-qwen3-sharded",
+        tied: false,
+        prefix: "model.",
+        shard_bytes_max: 10_000_000,
+        ..qwen3("", 64, 3, 4, 160)
+    };
+    let bert = Published {
+        kind: Kind::Bert,
+        kv_heads: 4,
+        head_size: 16,
+        vocabulary: None,
+        ..qwen3("tiny-bert", 64, 3, 4, 160)
+    };
+    vec![
+        qwen3("qwen3-embedding-0.6b", 1024, 28, 16, 3072),
+        qwen3("qwen3-embedding-4b", 2560, 36, 32, 9728),
+        Published { tied: false, ..qwen3("qwen3-embedding-8b", 4096, 36, 32, 12_288) },
+        tiny,
+        Published { kv_heads: 2, head_size: 32, ..sharded },
+        bert,
+    ]
+}
+
+impl Published {
+    /// Every file beside weights and tokenizer.
+    pub fn files(&self, vocabulary: usize) -> Vec<(&'static str, Value)> {
+        let module = |index: usize, path: &str, kind: &str| {
+            let kind = format!("sentence_transformers.models.{kind}");
+            json!({ "idx": index, "name": index.to_string(), "path": path, "type": kind })
+        };
+        let modules = json!([
+            module(0, "", "Transformer"),
+            module(1, "1_Pooling", "Pooling"),
+            module(2, "2_Normalize", "Normalize"),
+        ]);
+        let last = self.kind == Kind::Qwen3;
+        let pooling = json!({
+            "word_embedding_dimension": self.hidden,
+            "pooling_mode_cls_token": false,
+            "pooling_mode_mean_tokens": !last,
+            "pooling_mode_max_tokens": false,
+            "pooling_mode_mean_sqrt_len_tokens": false,
+            "pooling_mode_weightedmean_tokens": false,
+            "pooling_mode_lasttoken": last,
+            "include_prompt": true,
+        });
+        let mut files = vec![("modules.json", modules), ("1_Pooling/config.json", pooling)];
+        match self.kind {
+            Kind::Qwen3 => {
+                let query = "Instruct: Given a web search query, retrieve relevant passages that \
+                             answer the query\nQuery:";
+                let prompts = json!({
+                    "prompts": { "query": query, "document": "" },
+                    "default_prompt_name": null,
+                    "similarity_fn_name": "cosine",
+                });
+                files.push(("config_sentence_transformers.json", prompts));
+                files.push(("config.json", self.qwen3_config(vocabulary)));
+            }
+            Kind::Bert => {
+                let length = json!({ "max_seq_length": 256, "do_lower_case": false });
+                files.push(("sentence_bert_config.json", length));
+                files.push(("config.json", self.bert_config(vocabulary)));
+            }
+        }
+        files
+    }
+
+    fn qwen3_config(&self, vocabulary: usize) -> Value {
+        json!({
+            "architectures": ["Qwen3ForCausalLM"],
+            "model_type": "qwen3",
+            "attention_bias": false,
+            "attention_dropout": 0.0,
+            "bos_token_id": 151_643,
+            "eos_token_id": 151_643,
+            "head_dim": self.head_size,
+            "hidden_act": "silu",
+            "hidden_size": self.hidden,
+            "initializer_range": 0.02,
+            "intermediate_size": self.mlp,
+            "max_position_embeddings": self.kind.tokens_max(),
+            "max_window_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_hidden_layers": self.layers,
+            "num_key_value_heads": self.kv_heads,
+            "rms_norm_eps": 1e-6,
+            "rope_scaling": null,
+            "rope_theta": 1_000_000,
+            "sliding_window": null,
+            "tie_word_embeddings": self.tied,
+            "torch_dtype": "bfloat16",
+            "use_cache": true,
+            "use_sliding_window": false,
+            "vocab_size": vocabulary,
+        })
+    }
+
+    fn bert_config(&self, vocabulary: usize) -> Value {
+        json!({
+            "architectures": ["BertModel"],
+            "model_type": "bert",
+            "attention_probs_dropout_prob": 0.1,
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.1,
+            "hidden_size": self.hidden,
+            "initializer_range": 0.02,
+            "intermediate_size": self.mlp,
+            "layer_norm_eps": 1e-12,
+            "max_position_embeddings": self.kind.tokens_max(),
+            "num_attention_heads": self.heads,
+            "num_hidden_layers": self.layers,
+            "pad_token_id": 0,
+            "position_embedding_type": "absolute",
+            "torch_dtype": "float32",
+            "type_vocab_size": 2,
+            "vocab_size": vocabulary,
+        })
+    }
+
+    /// Every tensor, in the order of the file.
+    pub fn tensors(&self, vocabulary: usize) -> Vec<Tensor> {
+        match self.kind {
+            Kind::Qwen3 => self.qwen3_tensors(vocabulary),
+            Kind::Bert => self.bert_tensors(vocabulary),
+        }
+    }
+
+    fn qwen3_tensors(&self, vocabulary: usize) -> Vec<Tensor> {
+        let (hidden, prefix) = (self.hidden, self.prefix);
+        let (queries, keys) = (self.heads * self.head_size, self.kv_heads * self.head_size);
+        let mut tensors = vec![table(format!("{prefix}embed_tokens.weight"), vocabulary, hidden)];
+        for layer in 0..self.layers {
+            let name = |part: &str| format!("{prefix}layers.{layer}.{part}.weight");
+            tensors.extend([
+                norm(name("input_layernorm"), hidden),
+                linear(name("self_attn.q_proj"), queries, hidden, 2.0),
+                linear(name("self_attn.k_proj"), keys, hidden, 2.0),
+                linear(name("self_attn.v_proj"), keys, hidden, 1.2),
+                head_norm(name("self_attn.q_norm"), self.head_size),
+                head_norm(name("self_attn.k_norm"), self.head_size),
+                linear(name("self_attn.o_proj"), hidden, queries, 1.2),
+                norm(name("post_attention_layernorm"), hidden),
+                linear(name("mlp.gate_proj"), self.mlp, hidden, 1.2),
+                linear(name("mlp.up_proj"), self.mlp, hidden, 1.2),
+                linear(name("mlp.down_proj"), hidden, self.mlp, 1.2),
+            ]);
+        }
+        tensors.push(norm(format!("{prefix}norm.weight"), hidden));
+        if !self.tied {
+            tensors.push(table("lm_head.weight".into(), vocabulary, hidden));
+        }
+        tensors
+    }
+
+    fn bert_tensors(&self, vocabulary: usize) -> Vec<Tensor> {
+        let (hidden, mlp) = (self.hidden, self.mlp);
+        let positions = self.kind.tokens_max();
+        let mut tensors = vec![
+            table("embeddings.word_embeddings.weight".into(), vocabulary, hidden),
+            table("embeddings.position_embeddings.weight".into(), positions, hidden),
+            table("embeddings.token_type_embeddings.weight".into(), 2, hidden),
+        ];
+        let layer_norm = |name: String| {
+            [norm(format!("{name}.weight"), hidden), bias(format!("{name}.bias"), hidden)]
+        };
+        tensors.extend(layer_norm("embeddings.LayerNorm".into()));
+        for layer in 0..self.layers {
+            let name = |part: &str| format!("encoder.layer.{layer}.{part}");
+            let mut dense = |part: &str, outputs: usize, inputs: usize, scale: f32| {
+                let name = name(part);
+                tensors.push(linear(format!("{name}.weight"), outputs, inputs, scale));
+                tensors.push(bias(format!("{name}.bias"), outputs));
+            };
+            dense("attention.self.query", hidden, hidden, 2.0);
+            dense("attention.self.key", hidden, hidden, 2.0);
+            dense("attention.self.value", hidden, hidden, 1.2);
+            dense("attention.output.dense", hidden, hidden, 1.2);
+            dense("intermediate.dense", mlp, hidden, 1.2);
+            dense("output.dense", hidden, mlp, 1.2);
+            tensors.extend(layer_norm(name("attention.output.LayerNorm")));
+            tensors.extend(layer_norm(name("output.LayerNorm")));
+        }
+        tensors
+    }
+}
+
+fn table(name: String, rows: usize, width: usize) -> Tensor {
+    Tensor { name, shape: vec![rows, width], scale: (0.0, 0.05) }
+}
+
+fn linear(name: String, outputs: usize, inputs: usize, scale: f32) -> Tensor {
+    Tensor { name, shape: vec![outputs, inputs], scale: (0.0, scale / (inputs as f32).sqrt()) }
+}
+
+fn norm(name: String, width: usize) -> Tensor {
+    Tensor { name, shape: vec![width], scale: (1.0, 0.15) }
+}
+
+/// Heads are normed before they meet, so their norms decide how sharply attention chooses.
+fn head_norm(name: String, size: usize) -> Tensor {
+    Tensor { name, shape: vec![size], scale: (1.6, 0.3) }
+}
+
+fn bias(name: String, width: usize) -> Tensor {
+    Tensor { name, shape: vec![width], scale: (0.0, 0.05) }
+}

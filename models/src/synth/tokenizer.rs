@@ -1,0 +1,161 @@
+//! Tokenizers of random checkpoints: one that is given, or a small one made up.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::configs::Kind;
+use super::write_json;
+use crate::checkpoint::{CheckpointError, read_json, read_json_if_there};
+
+/// Ids of Qwen3's special tokens, as published.
+const QWEN3_SPECIAL: [(&str, usize); 3] =
+    [("<|endoftext|>", 151_643), ("<|im_start|>", 151_644), ("<|im_end|>", 151_645)];
+
+/// Writes the tokenizer's files and returns one more than the largest id.
+pub fn write(kind: Kind, dir: &Path, given: Option<&Path>) -> Result<usize, CheckpointError> {
+    let mut config = json!({ "model_max_length": kind.tokens_max() });
+    let mut tokenizer: Value = match given {
+        Some(path) => {
+            let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+            if let Some(found) = read_json_if_there(&file.with_file_name("tokenizer_config.json"))?
+            {
+                config = found;
+            }
+            read_json(&file)?
+        }
+        None if kind == Kind::Bert => word_piece(),
+        None => byte_level(),
+    };
+    if kind != Kind::Bert {
+        append_end_of_text(&mut tokenizer);
+    }
+    let path = dir.join("tokenizer.json");
+    fs::write(&path, tokenizer.to_string())
+        .map_err(|problem| CheckpointError::new(&path, format!("cannot be written: {problem}")))?;
+    write_json(&dir.join("tokenizer_config.json"), &config)?;
+    Ok(largest_id(&tokenizer) + 1)
+}
+
+fn largest_id(tokenizer: &Value) -> usize {
+    let vocabulary = tokenizer["model"]["vocab"].as_object().into_iter().flatten();
+    let added = tokenizer["added_tokens"].as_array().into_iter().flatten();
+    let ids = vocabulary.map(|(_, id)| id).chain(added.map(|token| &token["id"]));
+    ids.filter_map(Value::as_u64).max().unwrap_or(0) as usize
+}
+
+/// As the published Qwen3-Embedding tokenizer does, `<|endoftext|>` ends every text.
+fn append_end_of_text(tokenizer: &mut Value) {
+    let (end, id) = QWEN3_SPECIAL[0];
+    let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
+    let pair = json!({ "Sequence": { "id": "B", "type_id": 1 } });
+    let mark = json!({ "SpecialToken": { "id": end, "type_id": 0 } });
+    let mut special = Map::new();
+    special.insert(end.into(), json!({ "id": end, "ids": [id], "tokens": [end] }));
+    tokenizer["post_processor"] = json!({
+        "type": "Sequence",
+        "processors": [
+            { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false },
+            {
+                "type": "TemplateProcessing",
+                "single": [text, mark],
+                "pair": [text, mark, pair, mark],
+                "special_tokens": special,
+            },
+        ],
+    });
+}
+
+fn added_token((content, id): (&str, usize)) -> Value {
+    json!({
+        "id": id, "content": content, "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true,
+    })
+}
+
+/// A token a byte, and Qwen3's special tokens at their published ids.
+fn byte_level() -> Value {
+    // The printable stand-ins of bytes that byte-level BPE uses (GPT-2).
+    let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let mut vocabulary = Map::new();
+    let mut hidden = 0;
+    for byte in 0..256u32 {
+        let stand_in = if printable(byte) {
+            byte
+        } else {
+            hidden += 1;
+            255 + hidden
+        };
+        let stand_in = char::from_u32(stand_in).expect("all stand-ins are characters");
+        vocabulary.insert(stand_in.to_string(), json!(byte));
+    }
+    for (token, id) in QWEN3_SPECIAL {
+        vocabulary.insert(token.into(), json!(id));
+    }
+    json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": QWEN3_SPECIAL.map(added_token),
+        "normalizer": { "type": "NFC" },
+        "pre_tokenizer": {
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true,
+        },
+        "post_processor": null,
+        "decoder": {
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true,
+        },
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "vocab": vocabulary, "merges": [],
+        },
+    })
+}
+
+/// Letters, digits, punctuation and some words, with BERT's template.
+fn word_piece() -> Value {
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let words = "the of and to in is that it was for on are as with his they at be this have from or \
+                 one had by word but not what all were we when your can said there use an each which \
+                 she do how their if will up other about out many then them these so some her would";
+    let mut tokens: Vec<String> = special.iter().map(|token| (*token).to_owned()).collect();
+    let characters: Vec<char> = ('!'..='~').filter(|c| !c.is_ascii_uppercase()).collect();
+    tokens.extend(characters.iter().map(char::to_string));
+    let continuing = characters.iter().filter(|c| c.is_ascii_alphanumeric());
+    tokens.extend(continuing.map(|character| format!("##{character}")));
+    tokens.extend(words.split_whitespace().map(str::to_owned));
+    let vocabulary: Map<String, Value> =
+        tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+    let added: Vec<Value> =
+        special.iter().enumerate().map(|(id, token)| added_token((token, id))).collect();
+    let mark =
+        |token: &str, type_id: u32| json!({ "SpecialToken": { "id": token, "type_id": type_id } });
+    let text = |id: &str, type_id: u32| json!({ "Sequence": { "id": id, "type_id": type_id } });
+    json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added,
+        "normalizer": {
+            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": null, "lowercase": true,
+        },
+        "pre_tokenizer": { "type": "BertPreTokenizer" },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [mark("[CLS]", 0), text("A", 0), mark("[SEP]", 0)],
+            "pair": [mark("[CLS]", 0), text("A", 0), mark("[SEP]", 0), text("B", 1), mark("[SEP]", 1)],
+            "special_tokens": {
+                "[CLS]": { "id": "[CLS]", "ids": [2], "tokens": ["[CLS]"] },
+                "[SEP]": { "id": "[SEP]", "ids": [3], "tokens": ["[SEP]"] },
+            },
+        },
+        "decoder": { "type": "WordPiece", "prefix": "##", "cleanup": true },
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocabulary,
+        },
+    })
+}
