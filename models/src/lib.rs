@@ -16,3 +16,6 @@ pub use batch::{Encoder, HiddenStates, RaggedBatch, Sequence};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use input::{Input, InputError, Prepare, Prompt, TruncationSide};
 pub use model::{Dtype, LoadOptions, Model, ModelInfo};
+
+/// A failure while a model runs.
+pub use proxima_kernels::KernelError as ModelError;

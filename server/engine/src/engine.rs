@@ -3,22 +3,34 @@
 //! Must not know: wire formats, HTTP.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use proxima_models::readout::finish;
 use proxima_models::recipes::Token;
-use proxima_models::{Model, ModelInfo, Prompt};
+use proxima_models::{Input, Model, ModelInfo, Prepare, Prompt, Sequence};
 
+use crate::cache::CacheStats;
 use crate::error::EngineError;
-use crate::metrics::Metrics;
-use crate::request::{EmbedAnswer, EmbedRequest, TokensAnswer, TokensRequest};
+use crate::metrics::{Metrics, Observation};
+use crate::prepare::Pool;
+use crate::queue::{Answer, Computed, JobError, Queue, Slot};
+use crate::request::{EmbedAnswer, EmbedRequest, Timings, TokensAnswer, TokensRequest};
+use crate::worker;
 
 /// Limits of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
     /// Tokens of one batch; a longer single sequence still runs, alone.
     pub batch_tokens_max: usize,
+    /// How long a batch should take at most: what a small request may have to wait for.
+    pub batch_time_target: Duration,
+    /// Requests of at most this many tokens go before larger ones.
+    pub interactive_tokens_max: usize,
     /// Tokens waiting in the queue; a request that would go above is refused whole.
     pub queue_tokens_max: usize,
+    /// Bytes of texts that wait to be tokenised; a request that would go above is refused whole.
+    pub text_bytes_max: usize,
     /// Inputs of one request.
     pub inputs_max: usize,
     /// Threads that tokenise.
@@ -31,7 +43,10 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             batch_tokens_max: 16_384,
+            batch_time_target: Duration::from_millis(250),
+            interactive_tokens_max: 1_024,
             queue_tokens_max: 1_048_576,
+            text_bytes_max: 256 * 1024 * 1024,
             inputs_max: 2_048,
             tokenization_threads: 2,
             cache_bytes_max: 0,
@@ -39,42 +54,76 @@ impl Default for EngineConfig {
     }
 }
 
-/// What the vector cache did and holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CacheStats {
-    /// Inputs answered from it.
-    pub hits: u64,
-    /// Inputs looked up and not found.
-    pub misses: u64,
-    /// Vectors held.
-    pub entries: usize,
-    /// Bytes held.
-    pub bytes: usize,
-    /// Bytes at most; 0 if off.
-    pub bytes_max: usize,
-}
-
 /// The engine of one model. Cheap to clone; all clones are the same engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
+    handle: Arc<Handle>,
+}
+
+/// Dropped with the last clone, which ends the threads.
+struct Handle {
     model: Arc<Model>,
+    config: EngineConfig,
+    queue: Arc<Queue>,
+    pool: Pool,
+    metrics: Arc<dyn Metrics>,
+    text_bytes: AtomicUsize,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("model", &self.model).field("config", &self.config).finish()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Bytes of texts that wait to be tokenised; given back when dropped.
+struct TextBytes<'a> {
+    waiting: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl Drop for TextBytes<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Sequences of a request and what tokenising them took.
+struct Prepared {
+    sequences: Vec<Sequence>,
+    timings: Timings,
 }
 
 impl Engine {
     /// Starts the worker and tokenisation threads of a model.
     pub fn start(model: Model, config: EngineConfig, metrics: Arc<dyn Metrics>) -> Self {
-        let _ = (config, metrics);
-        Self { model: Arc::new(model) }
+        let model = Arc::new(model);
+        let queue = Arc::new(Queue::new(config.clone(), metrics.clone()));
+        let pool = Pool::start(config.tokenization_threads, &model);
+        worker::start(queue.clone(), model.clone(), metrics.clone());
+        let text_bytes = AtomicUsize::new(0);
+        Self { handle: Arc::new(Handle { model, config, queue, pool, metrics, text_bytes }) }
     }
 
     /// What the model tells of itself.
     pub fn info(&self) -> &ModelInfo {
-        &self.model.info
+        &self.handle.model.info
     }
 
     /// The model.
     pub fn model(&self) -> &Model {
-        &self.model
+        &self.handle.model
+    }
+
+    /// Its limits.
+    pub fn config(&self) -> &EngineConfig {
+        &self.handle.config
     }
 
     /// Vectors of some inputs. Dropping the future drops its jobs that have not run.
@@ -82,8 +131,29 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`]; a request is answered whole or not at all.
     pub async fn embed(&self, request: EmbedRequest) -> Result<EmbedAnswer, EngineError> {
-        let _ = request;
-        Err(EngineError::ShuttingDown)
+        let started = Instant::now();
+        let readout = self.handle.model.readouts.embedding.as_ref();
+        let readout = readout.ok_or(EngineError::Unsupported { what: "embed" })?;
+        let width = readout.width();
+        if let Some(asked) = request.dimensions
+            && !(1..=width).contains(&asked)
+        {
+            return Err(EngineError::Dimensions { asked, width });
+        }
+        let _accepted = self.handle.queue.accept()?;
+        let prepared = self.prepare(request.inputs, request.prepare).await?;
+        let slots = self.handle.queue.admit_embeddings(prepared.sequences)?;
+        let mut spent = Spent::default();
+        let mut vectors = Vec::with_capacity(slots.len());
+        for (index, slot) in slots.into_iter().enumerate() {
+            let raw = match slot {
+                Slot::Ready(vector) => vector,
+                Slot::Waiting(answer) => spent.add(received(index, answer).await?),
+            };
+            vectors.push(finish(&raw, request.dimensions, request.normalize));
+        }
+        let timings = spent.timings(prepared.timings, vectors.len(), started);
+        Ok(EmbedAnswer { vectors, timings })
     }
 
     /// Hidden states of every token of some inputs.
@@ -91,8 +161,17 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`].
     pub async fn tokens(&self, request: TokensRequest) -> Result<TokensAnswer, EngineError> {
-        let _ = request;
-        Err(EngineError::ShuttingDown)
+        let started = Instant::now();
+        let _accepted = self.handle.queue.accept()?;
+        let prepared = self.prepare(request.inputs, request.prepare).await?;
+        let answers = self.handle.queue.admit_tokens(prepared.sequences)?;
+        let mut spent = Spent::default();
+        let mut rows = Vec::with_capacity(answers.len());
+        for (index, answer) in answers.into_iter().enumerate() {
+            rows.push(spent.add(received(index, answer).await?));
+        }
+        let timings = spent.timings(prepared.timings, rows.len(), started);
+        Ok(TokensAnswer { rows, timings })
     }
 
     /// The tokens of some texts.
@@ -105,8 +184,14 @@ impl Engine {
         special_tokens: bool,
         prompt: Prompt,
     ) -> Result<Vec<Vec<Token>>, EngineError> {
-        let _ = (texts, special_tokens, prompt);
-        Err(EngineError::ShuttingDown)
+        let _accepted = self.handle.queue.accept()?;
+        self.check_count(texts.len())?;
+        let _bytes = self.reserve(texts.iter().map(String::len).sum())?;
+        let each = move |model: &Model, text: &String| {
+            model.recipe.tokenize(text, special_tokens, &prompt)
+        };
+        let results = self.handle.pool.run(texts, each).await.ok_or(EngineError::ShuttingDown)?;
+        in_order(results)
     }
 
     /// The texts of some token ids.
@@ -118,8 +203,13 @@ impl Engine {
         ids: Vec<Vec<u32>>,
         skip_special_tokens: bool,
     ) -> Result<Vec<String>, EngineError> {
-        let _ = (ids, skip_special_tokens);
-        Err(EngineError::ShuttingDown)
+        let _accepted = self.handle.queue.accept()?;
+        self.check_count(ids.len())?;
+        let _bytes = self.reserve(ids.iter().map(|ids| size_of_val(&ids[..])).sum())?;
+        let each =
+            move |model: &Model, ids: &Vec<u32>| model.recipe.decode(ids, skip_special_tokens);
+        let results = self.handle.pool.run(ids, each).await.ok_or(EngineError::ShuttingDown)?;
+        in_order(results)
     }
 
     /// Runs a real forward pass on the worker, past cache and queue limits, and checks that it is finite.
@@ -127,14 +217,112 @@ impl Engine {
     /// # Errors
     /// What kept the pass from running.
     pub async fn check(&self) -> Result<Duration, EngineError> {
-        Err(EngineError::ShuttingDown)
+        let gone = || EngineError::Failed { reason: "the worker has ended".into() };
+        self.handle.queue.ask_check().await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// What the vector cache did and holds.
     pub fn cache_stats(&self) -> CacheStats {
-        CacheStats::default()
+        self.handle.queue.cache_stats()
+    }
+
+    /// Tokens waiting in the queue.
+    pub fn queue_tokens(&self) -> usize {
+        self.handle.queue.tokens()
     }
 
     /// Takes nothing new, and returns when everything accepted is answered.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.handle.queue.close();
+        self.handle.queue.wait_end().await;
+        self.handle.pool.close();
+    }
+
+    fn check_count(&self, count: usize) -> Result<(), EngineError> {
+        let limit = self.handle.config.inputs_max;
+        match count {
+            0 => Err(EngineError::Empty),
+            _ if count > limit => Err(EngineError::TooManyInputs { count, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<TextBytes<'_>, EngineError> {
+        let waiting = &self.handle.text_bytes;
+        let before = waiting.fetch_add(bytes, Ordering::Relaxed);
+        let reserved = TextBytes { waiting, bytes };
+        // A request alone is bounded by its body, so it may always try.
+        if before > 0 && before + bytes > self.handle.config.text_bytes_max {
+            return Err(EngineError::Overloaded { retry_after: Duration::from_secs(1) });
+        }
+        Ok(reserved)
+    }
+
+    async fn prepare(&self, inputs: Vec<Input>, how: Prepare) -> Result<Prepared, EngineError> {
+        self.check_count(inputs.len())?;
+        let size = |input: &Input| match input {
+            Input::Text(text) => text.len(),
+            Input::Tokens(ids) => size_of_val(&ids[..]),
+        };
+        let _bytes = self.reserve(inputs.iter().map(size).sum())?;
+        let characters = |input: &Input| match input {
+            Input::Text(text) => text.chars().count(),
+            Input::Tokens(_) => 0,
+        };
+        let mut timings =
+            Timings { n_chars: inputs.iter().map(characters).sum(), ..Timings::default() };
+        let count = inputs.len() as u32;
+        let each = move |model: &Model, input: &Input| model.recipe.prepare(input, &how);
+        let results = self.handle.pool.run(inputs, each).await.ok_or(EngineError::ShuttingDown)?;
+        for (result, took) in &results {
+            let tokens = result.as_ref().map_or(0, |sequence| sequence.tokens.len());
+            self.handle.metrics.observe(Observation::Tokenized { tokens, took: *took });
+            timings.n_tokens += tokens;
+            timings.tokenization += *took / count;
+        }
+        Ok(Prepared { sequences: in_order(results)?, timings })
+    }
+}
+
+fn in_order<R>(
+    results: Vec<(Result<R, proxima_models::InputError>, Duration)>,
+) -> Result<Vec<R>, EngineError> {
+    let results = results.into_iter().enumerate();
+    results
+        .map(|(index, (result, _))| result.map_err(|source| EngineError::Input { index, source }))
+        .collect()
+}
+
+async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>, EngineError> {
+    match answer.await {
+        Ok(Ok(computed)) => Ok(computed),
+        Ok(Err(JobError::NotFinite)) => Err(EngineError::NotFinite { index }),
+        Ok(Err(JobError::Failed(reason))) => Err(EngineError::Failed { reason }),
+        Err(_) => Err(EngineError::Failed { reason: "the worker has ended".into() }),
+    }
+}
+
+/// Times of the inputs of a request, summed.
+#[derive(Default)]
+struct Spent {
+    queue: Duration,
+    inference: Duration,
+}
+
+impl Spent {
+    fn add<T>(&mut self, computed: Computed<T>) -> T {
+        self.queue += computed.queue;
+        self.inference += computed.inference;
+        computed.value
+    }
+
+    fn timings(self, prepared: Timings, inputs: usize, started: Instant) -> Timings {
+        let inputs = inputs.max(1) as u32;
+        Timings {
+            total: started.elapsed(),
+            queue: self.queue / inputs,
+            inference: self.inference / inputs,
+            ..prepared
+        }
+    }
 }

@@ -2,14 +2,20 @@
 //!
 //! Must not know: HTTP, wire formats, files, the network, environment variables.
 
-pub mod engine;
-pub mod error;
-pub mod metrics;
-pub mod registry;
-pub mod request;
+pub mod batching;
+mod cache;
+mod engine;
+mod error;
+mod metrics;
+mod prepare;
+mod queue;
+mod registry;
+mod request;
+mod worker;
 
-pub use engine::{CacheStats, Engine, EngineConfig};
+pub use cache::CacheStats;
+pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, Fault};
-pub use metrics::{Metrics, Observation};
+pub use metrics::{Metrics, NoMetrics, Observation};
 pub use registry::{Registry, UnknownModel};
 pub use request::{EmbedAnswer, EmbedRequest, Timings, TokensAnswer, TokensRequest};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxima_models::{Input, Prepare};
 
 /// Vectors wanted for some inputs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EmbedRequest {
     /// One or more inputs; answered in this order.
     pub inputs: Vec<Input>,
@@ -20,7 +20,7 @@ pub struct EmbedRequest {
 }
 
 /// The vectors of an [`EmbedRequest`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EmbedAnswer {
     /// One vector an input, cut and normalised as asked.
     pub vectors: Vec<Vec<f32>>,
@@ -29,7 +29,7 @@ pub struct EmbedAnswer {
 }
 
 /// Hidden states of every token wanted for some inputs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokensRequest {
     /// One or more inputs; answered in this order.
     pub inputs: Vec<Input>,
@@ -38,7 +38,7 @@ pub struct TokensRequest {
 }
 
 /// The hidden states of a [`TokensRequest`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokensAnswer {
     /// `[n_inputs][n_tokens][width]`, special tokens included.
     pub rows: Vec<Vec<Vec<f32>>>,

@@ -1,0 +1,77 @@
+//! Which waiting jobs form the next batch: a pure function of the queue and a budget.
+//!
+//! Must not know: clocks, threads, what a job computes.
+
+use std::time::Duration;
+
+/// Tokens at which attention, whose work grows with the square of the length, costs as much as the rest.
+const QUADRATIC_SCALE: usize = 4096;
+
+/// What the choice needs to know of a waiting job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Tokens of its sequence.
+    pub tokens: usize,
+    /// How long it has waited.
+    pub waited: Duration,
+}
+
+/// What a batch may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Cost of all jobs together, in tokens of short sequences.
+    pub cost_max: usize,
+    /// A bulk job that has waited this long goes before interactive ones.
+    pub bulk_wait_max: Duration,
+}
+
+/// How many jobs from the front of each queue form the next batch, and which queue comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Choice {
+    /// Jobs of small requests.
+    pub interactive: usize,
+    /// Jobs of large requests.
+    pub bulk: usize,
+}
+
+/// The work of a sequence, in tokens of short sequences: linear layers and attention.
+pub fn cost(tokens: usize) -> usize {
+    tokens + tokens * tokens / QUADRATIC_SCALE
+}
+
+/// Chooses from two queues, each oldest first.
+///
+/// Interactive jobs go before bulk ones, unless the oldest bulk job has waited too long: then it goes
+/// first, so that nobody starves. Within a queue the order is kept: a job that does not fit ends the
+/// choice instead of being passed by smaller ones. A job above the budget runs alone.
+pub fn choose(
+    interactive: impl Iterator<Item = Candidate>,
+    bulk: impl Iterator<Item = Candidate>,
+    budget: &Budget,
+) -> Choice {
+    let mut bulk = bulk.peekable();
+    let mut choice = Choice::default();
+    let mut left = budget.cost_max;
+    let starving = bulk.peek().is_some_and(|oldest| oldest.waited >= budget.bulk_wait_max);
+    if starving && let Some(oldest) = bulk.next() {
+        choice.bulk = 1;
+        left = left.saturating_sub(cost(oldest.tokens));
+    }
+    let both = interactive.map(|job| (job, false)).chain(bulk.map(|job| (job, true)));
+    for (job, is_bulk) in both {
+        let cost = cost(job.tokens);
+        let alone = left == budget.cost_max;
+        if cost > left && !alone {
+            break;
+        }
+        *(if is_bulk { &mut choice.bulk } else { &mut choice.interactive }) += 1;
+        left = left.saturating_sub(cost);
+        if cost >= budget.cost_max {
+            break;
+        }
+    }
+    choice
+}
+
+#[cfg(test)]
+mod tests;

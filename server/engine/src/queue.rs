@@ -1,0 +1,447 @@
+//! Jobs waiting for the worker: admission of whole requests, single flight, the next batch.
+//!
+//! Must not know: what a job computes, wire formats.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use proxima_models::Sequence;
+use tokio::sync::{oneshot, watch};
+
+use crate::batching::{Budget, Candidate, choose};
+use crate::cache::{Cache, CacheStats};
+use crate::engine::EngineConfig;
+use crate::error::EngineError;
+use crate::metrics::{Metrics, Observation};
+
+/// Tokens a second assumed before the first batch was measured.
+const RATE_AT_FIRST: f64 = 2_000.0;
+/// Weight of the newest batch in the running rate.
+const RATE_STEP: f64 = 0.2;
+/// Tokens a batch may always have: smaller ones waste the machine.
+const BATCH_TOKENS_MIN: usize = 256;
+/// A bulk job waits at most this long before it goes ahead of interactive ones.
+const BULK_WAIT_MAX: Duration = Duration::from_millis(1_000);
+/// Bounds of the advice when to come back.
+const RETRY_AFTER: (f64, f64) = (1.0, 60.0);
+
+/// Why one job has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobError {
+    /// Its output is not finite.
+    NotFinite,
+    /// The model failed.
+    Failed(String),
+}
+
+/// A result with what it took.
+#[derive(Debug, Clone)]
+pub struct Computed<T> {
+    /// The result.
+    pub value: T,
+    /// Time in the queue.
+    pub queue: Duration,
+    /// Time of its batch.
+    pub inference: Duration,
+}
+
+/// Where a result goes.
+pub type Waiter<T> = oneshot::Sender<Result<Computed<T>, JobError>>;
+/// Where a result comes from.
+pub type Answer<T> = oneshot::Receiver<Result<Computed<T>, JobError>>;
+/// A raw vector: pooled, neither cut nor normalised.
+pub type Vector = Arc<[f32]>;
+
+/// Which readout a job wants; with it the type of its answer.
+#[derive(Debug)]
+pub enum Reply {
+    /// A vector, for all who wait for this sequence.
+    Embedding,
+    /// Every token's hidden state.
+    Tokens(Waiter<Vec<Vec<f32>>>),
+}
+
+/// One sequence waiting for one answer.
+#[derive(Debug)]
+pub struct Job {
+    /// The sequence.
+    pub sequence: Arc<Sequence>,
+    /// When it was admitted.
+    pub arrived: Instant,
+    /// What it wants.
+    pub reply: Reply,
+}
+
+/// How an input of an admitted request is answered.
+#[derive(Debug)]
+pub enum Slot<T> {
+    /// At once, from the cache.
+    Ready(T),
+    /// When the worker is done with it.
+    Waiting(Answer<T>),
+}
+
+/// What the worker does next.
+pub enum Next {
+    /// A health check for these.
+    Check(Vec<oneshot::Sender<Result<Duration, EngineError>>>),
+    /// A batch.
+    Batch(Vec<Job>),
+    /// Nothing any more.
+    End,
+}
+
+#[derive(Default)]
+struct State {
+    interactive: VecDeque<Job>,
+    bulk: VecDeque<Job>,
+    /// Tokens of both.
+    tokens: usize,
+    flights: HashMap<Arc<Sequence>, Vec<Waiter<Vector>>>,
+    checks: Vec<oneshot::Sender<Result<Duration, EngineError>>>,
+    cache: Cache,
+    rate: Option<f64>,
+    /// Requests that were accepted and are not answered.
+    active: usize,
+    closing: bool,
+    ended: bool,
+}
+
+impl State {
+    /// Whether somebody still waits for a job.
+    fn is_wanted(&self, job: &Job) -> bool {
+        match &job.reply {
+            Reply::Tokens(waiter) => !waiter.is_closed(),
+            Reply::Embedding => {
+                let waiters = self.flights.get(&job.sequence);
+                waiters.is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
+            }
+        }
+    }
+
+    fn drop_job(&mut self, job: &Job) {
+        if matches!(job.reply, Reply::Embedding) {
+            self.flights.remove(&job.sequence);
+        }
+    }
+}
+
+/// The queue of one engine.
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    config: EngineConfig,
+    metrics: Arc<dyn Metrics>,
+    ended: watch::Sender<bool>,
+}
+
+/// A request that was accepted; the queue is not ended before it is dropped.
+pub struct Accepted<'a> {
+    queue: &'a Queue,
+}
+
+impl Drop for Accepted<'_> {
+    fn drop(&mut self) {
+        self.queue.lock().active -= 1;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(config: EngineConfig, metrics: Arc<dyn Metrics>) -> Self {
+        let cache = Cache::new(config.cache_bytes_max);
+        let state = Mutex::new(State { cache, ..State::default() });
+        let ended = watch::channel(false).0;
+        Self { state, changed: Condvar::new(), config, metrics, ended }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics between two changes that belong together.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accepts a request, before it is tokenised.
+    ///
+    /// # Errors
+    /// If the queue is closing.
+    pub fn accept(&self) -> Result<Accepted<'_>, EngineError> {
+        let mut state = self.lock();
+        if state.closing || state.ended {
+            return Err(EngineError::ShuttingDown);
+        }
+        state.active += 1;
+        Ok(Accepted { queue: self })
+    }
+
+    /// Admits a request for vectors, whole or not at all.
+    ///
+    /// # Errors
+    /// If its tokens do not fit the queue, now or ever.
+    pub fn admit_embeddings(
+        &self,
+        sequences: Vec<Sequence>,
+    ) -> Result<Vec<Slot<Vector>>, EngineError> {
+        let sequences: Vec<Arc<Sequence>> = sequences.into_iter().map(Arc::new).collect();
+        let mut state = self.lock();
+        let mut cached = Vec::with_capacity(sequences.len());
+        let (mut fresh, mut tokens) = (HashSet::new(), 0);
+        for sequence in &sequences {
+            let hit = if state.cache.is_on() {
+                let hit = state.cache.get(sequence);
+                let hit_or_miss =
+                    if hit.is_some() { Observation::CacheHit } else { Observation::CacheMiss };
+                self.metrics.observe(hit_or_miss);
+                hit
+            } else {
+                None
+            };
+            let known = state.flights.contains_key(sequence);
+            if hit.is_none() && !known && fresh.insert(sequence.clone()) {
+                tokens += sequence.tokens.len();
+            }
+            cached.push(hit);
+        }
+        self.check_room(&mut state, tokens)?;
+        // A sweep for room may have dropped flights that were to be joined: look again.
+        let interactive = self.is_interactive(tokens);
+        let arrived = Instant::now();
+        let mut slots = Vec::with_capacity(sequences.len());
+        for (sequence, hit) in sequences.into_iter().zip(cached) {
+            if let Some(vector) = hit {
+                slots.push(Slot::Ready(vector));
+                continue;
+            }
+            let (waiter, answer) = oneshot::channel();
+            slots.push(Slot::Waiting(answer));
+            if let Some(waiters) = state.flights.get_mut(&sequence) {
+                waiters.push(waiter);
+                self.metrics.observe(Observation::Joined);
+                continue;
+            }
+            state.flights.insert(sequence.clone(), vec![waiter]);
+            self.push(&mut state, Job { sequence, arrived, reply: Reply::Embedding }, interactive);
+        }
+        self.announce(&state);
+        Ok(slots)
+    }
+
+    /// Admits a request for hidden states, whole or not at all.
+    ///
+    /// # Errors
+    /// If its tokens do not fit the queue, now or ever.
+    pub fn admit_tokens(
+        &self,
+        sequences: Vec<Sequence>,
+    ) -> Result<Vec<Answer<Vec<Vec<f32>>>>, EngineError> {
+        let tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
+        let mut state = self.lock();
+        self.check_room(&mut state, tokens)?;
+        let (interactive, arrived) = (self.is_interactive(tokens), Instant::now());
+        let mut answers = Vec::with_capacity(sequences.len());
+        for sequence in sequences {
+            let (waiter, answer) = oneshot::channel();
+            answers.push(answer);
+            let reply = Reply::Tokens(waiter);
+            let job = Job { sequence: Arc::new(sequence), arrived, reply };
+            self.push(&mut state, job, interactive);
+        }
+        self.announce(&state);
+        Ok(answers)
+    }
+
+    /// Asks for a health check, ahead of everything.
+    pub fn ask_check(&self) -> oneshot::Receiver<Result<Duration, EngineError>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        if !state.ended {
+            state.checks.push(sender);
+            self.changed.notify_all();
+        }
+        receiver
+    }
+
+    fn is_interactive(&self, tokens: usize) -> bool {
+        tokens <= self.config.interactive_tokens_max
+    }
+
+    fn push(&self, state: &mut State, job: Job, interactive: bool) {
+        state.tokens += job.sequence.tokens.len();
+        let queue = if interactive { &mut state.interactive } else { &mut state.bulk };
+        queue.push_back(job);
+    }
+
+    fn announce(&self, state: &State) {
+        self.observe_depth(state);
+        self.changed.notify_all();
+    }
+
+    fn observe_depth(&self, state: &State) {
+        let jobs = state.interactive.len() + state.bulk.len();
+        self.metrics.observe(Observation::QueueDepth { jobs, tokens: state.tokens });
+    }
+
+    fn check_room(&self, state: &mut State, tokens: usize) -> Result<(), EngineError> {
+        let limit = self.config.queue_tokens_max;
+        if state.ended {
+            return Err(EngineError::Failed { reason: "the worker has ended".into() });
+        }
+        if tokens > limit {
+            return Err(EngineError::RequestTooLarge { tokens, limit });
+        }
+        if state.tokens + tokens > limit {
+            self.sweep(state);
+        }
+        if state.tokens + tokens > limit {
+            return Err(EngineError::Overloaded { retry_after: retry_after(state) });
+        }
+        Ok(())
+    }
+
+    /// Drops waiting jobs that nobody wants any more.
+    fn sweep(&self, state: &mut State) {
+        for bulk in [false, true] {
+            let queue = if bulk { &mut state.bulk } else { &mut state.interactive };
+            let jobs = std::mem::take(queue);
+            let (kept, dropped): (VecDeque<Job>, VecDeque<Job>) =
+                jobs.into_iter().partition(|job| state.is_wanted(job));
+            for job in dropped {
+                state.tokens -= job.sequence.tokens.len();
+                state.drop_job(&job);
+                self.metrics.observe(Observation::Dropped);
+            }
+            *(if bulk { &mut state.bulk } else { &mut state.interactive }) = kept;
+        }
+    }
+
+    /// Waits for work. The choice is made at the last moment, so that a small request that came while a
+    /// batch ran is in the very next one; laying a batch out takes microseconds.
+    pub fn next(&self) -> Next {
+        let mut state = self.lock();
+        loop {
+            if !state.checks.is_empty() {
+                return Next::Check(std::mem::take(&mut state.checks));
+            }
+            let jobs = self.take_batch(&mut state);
+            if !jobs.is_empty() {
+                return Next::Batch(jobs);
+            }
+            if state.closing && state.active == 0 {
+                return Next::End;
+            }
+            let woken = self.changed.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn take_batch(&self, state: &mut State) -> Vec<Job> {
+        loop {
+            let now = Instant::now();
+            let candidate = |job: &Job| Candidate {
+                tokens: job.sequence.tokens.len(),
+                waited: now.saturating_duration_since(job.arrived),
+            };
+            let budget = Budget { cost_max: self.cost_max(state), bulk_wait_max: BULK_WAIT_MAX };
+            let choice = choose(
+                state.interactive.iter().map(candidate),
+                state.bulk.iter().map(candidate),
+                &budget,
+            );
+            if choice.interactive + choice.bulk == 0 {
+                return Vec::new();
+            }
+            let mut taken: Vec<Job> = state.interactive.drain(..choice.interactive).collect();
+            taken.extend(state.bulk.drain(..choice.bulk));
+            let mut jobs = Vec::with_capacity(taken.len());
+            for job in taken {
+                state.tokens -= job.sequence.tokens.len();
+                if state.is_wanted(&job) {
+                    let waited = now.saturating_duration_since(job.arrived);
+                    self.metrics.observe(Observation::Dequeued { waited });
+                    jobs.push(job);
+                } else {
+                    state.drop_job(&job);
+                    self.metrics.observe(Observation::Dropped);
+                }
+            }
+            self.observe_depth(state);
+            if !jobs.is_empty() {
+                return jobs;
+            }
+        }
+    }
+
+    /// The cost a batch may have: what the worker does in the time a small request may be held up.
+    fn cost_max(&self, state: &State) -> usize {
+        let rate = state.rate.unwrap_or(RATE_AT_FIRST);
+        let in_time = (rate * self.config.batch_time_target.as_secs_f64()) as usize;
+        in_time.max(BATCH_TOKENS_MIN).min(self.config.batch_tokens_max)
+    }
+
+    /// Notes how fast a batch was.
+    pub fn note_rate(&self, cost: usize, took: Duration) {
+        let newest = cost as f64 / took.as_secs_f64().max(1e-6);
+        let mut state = self.lock();
+        let before = state.rate.unwrap_or(newest);
+        state.rate = Some(before + RATE_STEP * (newest - before));
+    }
+
+    /// Gives a vector, or why there is none, to all who wait for it, and keeps it.
+    pub fn land(&self, sequence: &Arc<Sequence>, result: &Result<Computed<Vector>, JobError>) {
+        let mut state = self.lock();
+        let waiters = state.flights.remove(sequence).unwrap_or_default();
+        if let Ok(computed) = result
+            && state.cache.is_on()
+        {
+            state.cache.insert(sequence.clone(), computed.value.clone());
+            let CacheStats { entries, bytes, .. } = state.cache.stats();
+            self.metrics.observe(Observation::CacheSize { entries, bytes });
+        }
+        drop(state);
+        for waiter in waiters {
+            // A client that is gone by now is no loss.
+            let _ = waiter.send(result.clone());
+        }
+    }
+
+    /// What the vector cache did and holds.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.lock().cache.stats()
+    }
+
+    /// Tokens waiting.
+    pub fn tokens(&self) -> usize {
+        self.lock().tokens
+    }
+
+    /// Takes nothing new; the worker ends when everything accepted is answered.
+    pub fn close(&self) {
+        self.lock().closing = true;
+        self.changed.notify_all();
+    }
+
+    /// The worker has ended: nobody will answer what is left.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.ended = true;
+        state.interactive.clear();
+        state.bulk.clear();
+        state.flights.clear();
+        state.checks.clear();
+        drop(state);
+        self.ended.send_replace(true);
+    }
+
+    /// Waits until the worker has ended.
+    pub async fn wait_end(&self) {
+        let mut ended = self.ended.subscribe();
+        // The sender lives as long as the queue, so this only fails where there is nothing to wait for.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+}
+
+fn retry_after(state: &State) -> Duration {
+    let seconds = state.tokens as f64 / state.rate.unwrap_or(RATE_AT_FIRST).max(1.0);
+    Duration::from_secs(seconds.clamp(RETRY_AFTER.0, RETRY_AFTER.1).ceil() as u64)
+}

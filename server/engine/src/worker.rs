@@ -1,0 +1,183 @@
+//! The thread that owns the model: batch after batch, it runs the network and reads answers out.
+//!
+//! Must not know: requests, wire formats.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proxima_models::readout::token_rows;
+use proxima_models::{HiddenStates, Input, Model, Prepare, RaggedBatch, Sequence};
+use tokio::sync::oneshot;
+
+use crate::batching::cost;
+use crate::error::EngineError;
+use crate::metrics::{Metrics, Observation};
+use crate::queue::{Computed, Job, JobError, Next, Queue, Reply, Vector};
+
+/// The text of a health check.
+const CHECK_TEXT: &str = "health";
+
+/// Works until the queue ends. The queue is told, however this function is left.
+pub fn run(queue: &Queue, model: &Model, metrics: &dyn Metrics) {
+    struct End<'a>(&'a Queue);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.end();
+        }
+    }
+    let _end = End(queue);
+    let worker = Worker { queue, model, metrics };
+    loop {
+        match queue.next() {
+            Next::End => return,
+            Next::Check(senders) => worker.check(senders),
+            Next::Batch(jobs) => worker.batch(jobs, true),
+        }
+    }
+}
+
+struct Worker<'a> {
+    queue: &'a Queue,
+    model: &'a Model,
+    metrics: &'a dyn Metrics,
+}
+
+/// What a batch gave, a sequence each; a readout that no job wants is not made.
+struct Outputs {
+    vectors: Vec<Vec<f32>>,
+    tokens: Vec<Vec<Vec<f32>>>,
+}
+
+impl Worker<'_> {
+    /// Runs a batch and answers its jobs. If it fails, its sequences are tried once more, one by one, so
+    /// that only the guilty one fails.
+    fn batch(&self, jobs: Vec<Job>, retry: bool) {
+        let started = Instant::now();
+        let outputs = self.guarded(|| self.outputs(&jobs));
+        let took = started.elapsed();
+        let sequences = jobs.len();
+        match outputs {
+            Ok(outputs) => {
+                let lengths = jobs.iter().map(|job| job.sequence.tokens.len());
+                let tokens: usize = lengths.clone().sum();
+                self.metrics.observe(Observation::Batch { sequences, tokens, took });
+                self.queue.note_rate(lengths.map(cost).sum(), took);
+                self.answer(jobs, outputs, started, took);
+            }
+            Err(_) if retry && sequences > 1 => {
+                self.metrics.observe(Observation::BatchFailed { sequences });
+                jobs.into_iter().for_each(|job| self.batch(vec![job], false));
+            }
+            Err(reason) => {
+                self.metrics.observe(Observation::BatchFailed { sequences });
+                jobs.into_iter().for_each(|job| self.fail(job, &JobError::Failed(reason.clone())));
+            }
+        }
+    }
+
+    /// Runs something of the model; a panic is an error like others.
+    fn guarded<T>(
+        &self,
+        run: impl FnOnce() -> Result<T, proxima_models::ModelError>,
+    ) -> Result<T, String> {
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(panic) => Err(panic_reason(&*panic)),
+        }
+    }
+
+    fn hidden(&self, sequences: &[&Sequence]) -> Result<HiddenStates, proxima_models::ModelError> {
+        self.model.encoder.encode(&RaggedBatch::new(sequences.iter().copied()))
+    }
+
+    fn outputs(&self, jobs: &[Job]) -> Result<Outputs, proxima_models::ModelError> {
+        let sequences: Vec<&Sequence> = jobs.iter().map(|job| &*job.sequence).collect();
+        let hidden = self.hidden(&sequences)?;
+        let wants_vectors = jobs.iter().any(|job| matches!(job.reply, Reply::Embedding));
+        let wants_tokens = jobs.iter().any(|job| matches!(job.reply, Reply::Tokens(_)));
+        let readout = self.model.readouts.embedding.as_ref().filter(|_| wants_vectors);
+        Ok(Outputs {
+            vectors: readout.map_or(Ok(Vec::new()), |readout| readout.embed(&hidden))?,
+            tokens: if wants_tokens { token_rows(&hidden)? } else { Vec::new() },
+        })
+    }
+
+    fn answer(&self, jobs: Vec<Job>, mut outputs: Outputs, started: Instant, took: Duration) {
+        for (index, job) in jobs.into_iter().enumerate() {
+            let queue = started.saturating_duration_since(job.arrived);
+            match job.reply {
+                Reply::Embedding => {
+                    let vector = std::mem::take(&mut outputs.vectors[index]);
+                    let result = self.finite(vector.iter().copied()).map(|()| {
+                        let value: Vector = vector.into();
+                        Computed { value, queue, inference: took }
+                    });
+                    self.queue.land(&job.sequence, &result);
+                }
+                Reply::Tokens(waiter) => {
+                    let value = std::mem::take(&mut outputs.tokens[index]);
+                    let result = self.finite(value.iter().flatten().copied());
+                    let result = result.map(|()| Computed { value, queue, inference: took });
+                    // A client that is gone by now is no loss.
+                    let _ = waiter.send(result);
+                }
+            }
+        }
+    }
+
+    fn finite(&self, mut numbers: impl Iterator<Item = f32>) -> Result<(), JobError> {
+        if numbers.all(f32::is_finite) {
+            return Ok(());
+        }
+        self.metrics.observe(Observation::NotFinite);
+        Err(JobError::NotFinite)
+    }
+
+    fn fail(&self, job: Job, error: &JobError) {
+        match job.reply {
+            Reply::Embedding => self.queue.land(&job.sequence, &Err(error.clone())),
+            // A client that is gone by now is no loss.
+            Reply::Tokens(waiter) => drop(waiter.send(Err(error.clone()))),
+        }
+    }
+
+    /// Runs a short sequence through the network and looks at the result.
+    fn check(&self, senders: Vec<oneshot::Sender<Result<Duration, EngineError>>>) {
+        let started = Instant::now();
+        let rows = self.guarded(|| {
+            let text = Input::Text(CHECK_TEXT.into());
+            let sequence = self.model.recipe.prepare(&text, &Prepare::default());
+            let sequence = sequence.map_err(proxima_models::ModelError::wrap)?;
+            token_rows(&self.hidden(&[&sequence])?)
+        });
+        let result = match rows {
+            Err(reason) => Err(EngineError::Failed { reason }),
+            Ok(rows) => match self.finite(rows.into_iter().flatten().flatten()) {
+                Ok(()) => Ok(started.elapsed()),
+                Err(_) => Err(EngineError::NotFinite { index: 0 }),
+            },
+        };
+        for sender in senders {
+            // Whoever asked may have given up.
+            let _ = sender.send(result.clone());
+        }
+    }
+}
+
+fn panic_reason(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a panic: {}", text.unwrap_or("without a message"))
+}
+
+/// Starts the worker's thread.
+///
+/// # Panics
+/// If the system gives no thread.
+pub fn start(queue: Arc<Queue>, model: Arc<Model>, metrics: Arc<dyn Metrics>) {
+    let builder = std::thread::Builder::new().name("worker".into());
+    let work = move || run(&queue, &model, &*metrics);
+    builder.spawn(work).expect("the system gives threads");
+}

@@ -1,0 +1,226 @@
+//! A model that can be told to misbehave: for tests of what is around it.
+//!
+//! A text is a token a word, between two special ones; a word's id comes from its bytes. Hidden states
+//! follow from ids and positions alone. The words `poison` and `panic` make a sequence not finite and the
+//! whole batch panic.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use proxima_models::model::Readouts;
+use proxima_models::readout::{EmbeddingReadout, Pooling};
+use proxima_models::recipes::{Recipe, Token};
+use proxima_models::{
+    Encoder, HiddenStates, Input, InputError, Model, ModelError, ModelInfo, Prepare, Prompt,
+    RaggedBatch, Sequence, TruncationSide,
+};
+
+/// Components of a vector.
+pub const WIDTH: usize = 8;
+/// Tokens of the longest sequence.
+pub const TOKENS_MAX: usize = 16;
+const VOCABULARY: usize = 10_000;
+const BEGIN: u32 = 0;
+const END: u32 = 1;
+const POISON: u32 = 2;
+const PANIC: u32 = 3;
+
+/// What tests see of, and tell to, a fake model.
+#[derive(Debug, Clone, Default)]
+pub struct Knobs {
+    /// Sequences computed so far.
+    pub computed: Arc<AtomicUsize>,
+    /// Batches run so far.
+    pub batches: Arc<AtomicUsize>,
+    /// Tokens of the sequences computed so far, in order.
+    pub order: Arc<Mutex<Vec<Vec<u32>>>>,
+    gate: Arc<(Mutex<Gate>, Condvar)>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    shut: bool,
+    waiting: usize,
+}
+
+#[allow(dead_code, reason = "not every test uses every knob")]
+impl Knobs {
+    /// Batches wait from now on.
+    pub fn shut(&self) {
+        self.gate.0.lock().expect("no test panics here").shut = true;
+    }
+
+    /// Batches run on.
+    pub fn open(&self) {
+        self.gate.0.lock().expect("no test panics here").shut = false;
+        self.gate.1.notify_all();
+    }
+
+    /// Returns when a batch waits at the gate.
+    pub fn wait_until_a_batch_waits(&self) {
+        let mut gate = self.gate.0.lock().expect("no test panics here");
+        while gate.waiting == 0 {
+            gate = self.gate.1.wait(gate).expect("no test panics here");
+        }
+    }
+
+    /// Sequences computed so far.
+    pub fn computed(&self) -> usize {
+        self.computed.load(Ordering::SeqCst)
+    }
+
+    fn pass(&self) {
+        let mut gate = self.gate.0.lock().expect("no test panics here");
+        gate.waiting += 1;
+        self.gate.1.notify_all();
+        while gate.shut {
+            gate = self.gate.1.wait(gate).expect("no test panics here");
+        }
+        gate.waiting -= 1;
+    }
+}
+
+/// A fake model and its knobs.
+pub fn fake_model() -> (Model, Knobs) {
+    let knobs = Knobs::default();
+    let prompts = BTreeMap::from([("query".to_owned(), "search for ".to_owned())]);
+    let info = ModelInfo {
+        family: "fake".into(),
+        device: "cpu".into(),
+        dtype: "float32".into(),
+        isa: "portable".into(),
+        tokens_max: TOKENS_MAX,
+        vocabulary: VOCABULARY,
+        prompts: prompts.clone(),
+        default_prompt_name: None,
+    };
+    let embedding = Some(EmbeddingReadout::new(Pooling::Mean, WIDTH));
+    let model = Model {
+        info,
+        recipe: Box::new(FakeRecipe { prompts }),
+        encoder: Box::new(FakeEncoder { knobs: knobs.clone() }),
+        readouts: Readouts { embedding },
+    };
+    (model, knobs)
+}
+
+struct FakeRecipe {
+    prompts: BTreeMap<String, String>,
+}
+
+fn id(word: &str) -> u32 {
+    match word {
+        "poison" => POISON,
+        "panic" => PANIC,
+        word => 10 + word.bytes().fold(7, |sum, byte| (sum * 31 + u32::from(byte)) % 9_000),
+    }
+}
+
+impl FakeRecipe {
+    fn prompt(&self, prompt: &Prompt) -> Result<String, InputError> {
+        match prompt {
+            Prompt::Default | Prompt::None => Ok(String::new()),
+            Prompt::Instruction(text) => Ok(format!("{text} ")),
+            Prompt::Named(name) => self.prompts.get(name).cloned().ok_or_else(|| {
+                let known = self.prompts.keys().cloned().collect();
+                InputError::UnknownPrompt { name: name.clone(), known }
+            }),
+        }
+    }
+}
+
+impl Recipe for FakeRecipe {
+    fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        let mut tokens = match input {
+            Input::Tokens(ids) => ids.clone(),
+            Input::Text(text) => {
+                let text = format!("{}{text}", self.prompt(&how.prompt)?);
+                assert!(!text.contains("tokenizer bug"), "a bug of the tokenizer");
+                let words = text.split_whitespace().map(id);
+                [BEGIN].into_iter().chain(words).chain([END]).collect()
+            }
+        };
+        let limit = how.tokens_max.unwrap_or(TOKENS_MAX).min(TOKENS_MAX);
+        if tokens.is_empty() {
+            return Err(InputError::NoTokens);
+        }
+        if tokens.len() > limit {
+            if !how.truncate {
+                return Err(InputError::TooLong { tokens: tokens.len(), limit });
+            }
+            let cut = tokens.len() - limit;
+            match how.side {
+                TruncationSide::Right => tokens.drain(tokens.len() - 1 - cut..tokens.len() - 1),
+                TruncationSide::Left => tokens.drain(1..1 + cut),
+            };
+        }
+        match tokens.iter().find(|id| **id as usize >= VOCABULARY) {
+            Some(id) => Err(InputError::UnknownToken { id: *id, vocabulary: VOCABULARY }),
+            None => Ok(Sequence { tokens, pooling_skip: 0 }),
+        }
+    }
+
+    fn tokenize(
+        &self,
+        text: &str,
+        special_tokens: bool,
+        prompt: &Prompt,
+    ) -> Result<Vec<Token>, InputError> {
+        let text = format!("{}{text}", self.prompt(prompt)?);
+        let special = |id, text: &str| Token {
+            id,
+            text: text.into(),
+            special: true,
+            start: None,
+            stop: None,
+        };
+        let mut start = 0;
+        let words = text.split(' ').map(|word| {
+            let token = Token {
+                id: id(word),
+                text: word.into(),
+                special: false,
+                start: Some(start),
+                stop: Some(start + word.chars().count()),
+            };
+            start += word.chars().count() + 1;
+            token
+        });
+        let mut tokens: Vec<Token> = words.collect();
+        if special_tokens {
+            tokens.insert(0, special(BEGIN, "[BEGIN]"));
+            tokens.push(special(END, "[END]"));
+        }
+        Ok(tokens)
+    }
+
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
+        let ids = ids.iter().filter(|id| !skip_special_tokens || **id > END);
+        let words: Vec<String> = ids.map(|id| format!("w{id}")).collect();
+        Ok(words.join(" "))
+    }
+}
+
+struct FakeEncoder {
+    knobs: Knobs,
+}
+
+impl Encoder for FakeEncoder {
+    fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, ModelError> {
+        self.knobs.pass();
+        self.knobs.batches.fetch_add(1, Ordering::SeqCst);
+        self.knobs.computed.fetch_add(batch.offsets().len() - 1, Ordering::SeqCst);
+        let sequences =
+            batch.offsets().windows(2).map(|pair| batch.tokens()[pair[0]..pair[1]].to_vec());
+        self.knobs.order.lock().expect("no test panics here").extend(sequences);
+        assert!(!batch.tokens().contains(&PANIC), "a bug of the encoder");
+        let rows = batch.tokens().iter().zip(batch.positions()).flat_map(|(token, position)| {
+            (0..WIDTH).map(move |place| match *token {
+                POISON => f32::NAN,
+                token => ((token * 7 + position * 3 + place as u32 * 11) as f32).sin(),
+            })
+        });
+        HiddenStates::from_rows(rows.collect(), WIDTH, batch)
+    }
+}
