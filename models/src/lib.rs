@@ -19,3 +19,6 @@ pub use model::{Dtype, LoadOptions, Model, ModelInfo};
 
 /// A failure while a model runs.
 pub use proxima_kernels::KernelError as ModelError;
+
+/// Sets the number of threads that kernels use; only the first call of a process counts.
+pub use proxima_kernels::set_threads;

@@ -1,1 +1,16 @@
 //! Proxima, the server: command line, configuration, wire formats, downloads, metrics.
+//!
+//! Must not know: how models compute or batches are made.
+
+pub mod bulk;
+pub mod cli;
+pub mod config;
+pub mod dialects;
+pub mod encoding;
+pub mod http;
+pub mod hub;
+pub mod logging;
+pub mod metrics;
+pub mod openapi;
+pub mod serve;
+pub mod verify;

@@ -1,3 +1,5 @@
 //! The `proxima` executable.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    proxima::cli::run(std::env::args_os())
+}

@@ -1,0 +1,230 @@
+//! `proxima embed`: many texts of a file through the engine of this process, in order, going on where a
+//! run was broken off.
+//!
+//! Must not know: HTTP, how batches are made.
+
+mod read;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use futures_util::{StreamExt as _, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use proxima_engine::{EmbedRequest, Engine, EngineConfig, EngineError, NoMetrics};
+use proxima_models::{Input, Prepare, Prompt};
+
+use crate::cli::CommandError;
+use crate::config::{self, DtypeName, Environment, LogFormat, LogSettings, PoolingName};
+use crate::{logging, serve};
+
+pub use read::{InputFormat, Record};
+pub use write::OutputFormat;
+
+/// Texts of one request to the engine.
+const CHUNK: usize = 64;
+/// Requests at a time: enough to tokenise ahead, few enough to hold little.
+const REQUESTS: usize = 4;
+
+/// What `proxima embed` takes.
+#[derive(Debug, Clone, Args)]
+pub struct EmbedArgs {
+    /// The model: a folder or an id of the Hugging Face Hub
+    #[arg(long, value_name = "ID|PATH")]
+    model: String,
+    /// The file to read; standard input if absent or "-"
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    input: PathBuf,
+    /// Its format: a text a line, JSON Lines, or CSV with a header [default: by its name, else text]
+    #[arg(long)]
+    format: Option<InputFormat>,
+    /// The field or column with the text, in JSON Lines and CSV
+    #[arg(long, default_value = "text")]
+    field: String,
+    /// The file to write; standard output if absent or "-"
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// Its format [default: by its name, else jsonl]
+    #[arg(long)]
+    output_format: Option<OutputFormat>,
+    /// Go on with an output that a broken run left
+    #[arg(long)]
+    resume: bool,
+    /// A prompt of the checkpoint, by name
+    #[arg(long, conflicts_with = "instruction")]
+    prompt_name: Option<String>,
+    /// A free instruction
+    #[arg(long)]
+    instruction: Option<String>,
+    /// Keep the first components only
+    #[arg(long)]
+    dimensions: Option<usize>,
+    /// Do not scale vectors to length one
+    #[arg(long)]
+    no_normalize: bool,
+    /// Refuse texts longer than the model's limit instead of cutting them
+    #[arg(long)]
+    no_truncate: bool,
+    /// Longest input in tokens
+    #[arg(long)]
+    max_length: Option<usize>,
+    /// Precision of the weights
+    #[arg(long)]
+    dtype: Option<DtypeName>,
+    /// How tokens are pooled
+    #[arg(long)]
+    pooling: Option<PoolingName>,
+}
+
+/// A bulk run's settings that do not depend on where texts come from and go to.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Prompt and truncation.
+    pub prepare: Prepare,
+    /// Keep the first components only.
+    pub dimensions: Option<usize>,
+    /// Scale vectors to length one.
+    pub normalize: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A model, line or file that is not as it should be.
+pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), CommandError> {
+    logging::start(&LogSettings { format: LogFormat::Text, level: "warn".into() });
+    let source = config::model_source(&arguments.model)?;
+    let dir = serve::folder(&source, &config::hub_settings(environment), "main")?;
+    let options = config::load_options(arguments.dtype, arguments.pooling, arguments.max_length);
+    let model = serve::load(&dir, &options)?;
+    let engine = Engine::start(model, EngineConfig::default(), Arc::new(NoMetrics));
+    let prompt = match (&arguments.instruction, &arguments.prompt_name) {
+        (Some(instruction), _) => Prompt::Instruction(instruction.clone()),
+        (None, Some(name)) => Prompt::Named(name.clone()),
+        (None, None) => Prompt::Default,
+    };
+    let job = Job {
+        prepare: Prepare { prompt, truncate: !arguments.no_truncate, ..Prepare::default() },
+        dimensions: arguments.dimensions,
+        normalize: !arguments.no_normalize,
+    };
+    let input_format = arguments.format.unwrap_or_else(|| InputFormat::of(&arguments.input));
+    let output_format =
+        arguments.output_format.unwrap_or_else(|| OutputFormat::of(&arguments.output));
+    let width = engine.model().readouts.embedding.as_ref().map_or(0, |readout| readout.width());
+    let width = arguments.dimensions.unwrap_or(width);
+    let mut sink = write::open(&arguments.output, output_format, width, arguments.resume)?;
+    let bar = progress(&arguments.input);
+    let reader = read::open(&arguments.input, input_format, &arguments.field, &bar)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::failure(format!("no threads: {error}")))?;
+    let result = runtime.block_on(embed_all(&engine, &job, reader, &mut *sink));
+    bar.finish_and_clear();
+    let count = result?;
+    eprintln!("{count} texts embedded");
+    Ok(())
+}
+
+fn progress(input: &Path) -> ProgressBar {
+    let bytes = std::fs::metadata(input).ok().filter(std::fs::Metadata::is_file);
+    let (bar, template) = match bytes {
+        Some(file) => (
+            ProgressBar::new(file.len()),
+            "{msg} texts [{elapsed_precise}] [{wide_bar}] {percent}% (ETA {eta})",
+        ),
+        None => (ProgressBar::new_spinner(), "{msg} texts [{elapsed_precise}] {spinner}"),
+    };
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
+    bar.with_style(style).with_message("0")
+}
+
+/// Embeds all records that the sink has not, in order, and gives how many it has now.
+///
+/// # Errors
+/// A record that cannot be read or embedded, named by its line, or a failed write. What came before it
+/// is written.
+pub async fn embed_all(
+    engine: &Engine,
+    job: &Job,
+    reader: read::Reader,
+    sink: &mut dyn write::Sink,
+) -> Result<u64, CommandError> {
+    let bar = reader.bar.clone();
+    let chunks = Chunks { records: reader, skip: sink.rows() };
+    let mut answers = stream::iter(chunks)
+        .map(|chunk| async move {
+            let (records, broken) = chunk;
+            (embed(engine, job, records).await, broken)
+        })
+        .buffered(REQUESTS);
+    let started = std::time::Instant::now();
+    let before = sink.rows();
+    while let Some((embedded, broken)) = answers.next().await {
+        for (record, vector) in embedded? {
+            sink.write(&record, &vector)?;
+        }
+        sink.flush()?;
+        let rate = (sink.rows() - before) as f64 / started.elapsed().as_secs_f64().max(1e-3);
+        bar.set_message(format!("{} ({rate:.0}/s)", sink.rows()));
+        if let Some(error) = broken {
+            return Err(error);
+        }
+    }
+    Ok(sink.rows())
+}
+
+async fn embed(
+    engine: &Engine,
+    job: &Job,
+    records: Vec<Record>,
+) -> Result<Vec<(Record, Vec<f32>)>, CommandError> {
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let request = EmbedRequest {
+        inputs: records.iter().map(|record| Input::Text(record.text.clone())).collect(),
+        prepare: job.prepare.clone(),
+        dimensions: job.dimensions,
+        normalize: job.normalize,
+    };
+    let answer = engine.embed(request).await.map_err(|error| match error {
+        EngineError::Input { index, source } => {
+            CommandError::failure(format!("line {}: {source}", records[index].line))
+        }
+        EngineError::NotFinite { index } => CommandError::failure(format!(
+            "line {}: the model's output is not finite",
+            records[index].line
+        )),
+        other => CommandError::failure(other.to_string()),
+    })?;
+    Ok(records.into_iter().zip(answer.vectors).collect())
+}
+
+/// Records in chunks, the first ones left out; a broken record ends the last chunk.
+struct Chunks {
+    records: read::Reader,
+    skip: u64,
+}
+
+impl Iterator for Chunks {
+    type Item = (Vec<Record>, Option<CommandError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        while chunk.len() < CHUNK {
+            match self.records.next() {
+                None => break,
+                Some(Err(error)) => return Some((chunk, Some(error))),
+                Some(Ok(_)) if self.skip > 0 => self.skip -= 1,
+                Some(Ok(record)) => chunk.push(record),
+            }
+        }
+        (!chunk.is_empty()).then_some((chunk, None))
+    }
+}
+
+#[cfg(test)]
+mod tests;

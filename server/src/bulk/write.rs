@@ -1,0 +1,211 @@
+//! Vectors into a file: JSON Lines or NumPy's format, both to be gone on with after a broken run.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::Record;
+use crate::cli::CommandError;
+
+/// How vectors are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// `{"id"?, "index", "embedding"}` a line
+    Jsonl,
+    /// A NumPy array, float32, a row a text
+    Npy,
+}
+
+impl OutputFormat {
+    /// The format that a file's name tells.
+    pub fn of(path: &Path) -> Self {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("npy") => Self::Npy,
+            _ => Self::Jsonl,
+        }
+    }
+}
+
+/// Takes vectors in order.
+pub trait Sink {
+    /// Rows it has, those of an earlier run included.
+    fn rows(&self) -> u64;
+    /// Takes one more.
+    ///
+    /// # Errors
+    /// A failed write.
+    fn write(&mut self, record: &Record, vector: &[f32]) -> Result<(), CommandError>;
+    /// Makes what was taken safe from an end of the process.
+    ///
+    /// # Errors
+    /// A failed write.
+    fn flush(&mut self) -> Result<(), CommandError>;
+}
+
+fn failed(error: io::Error) -> CommandError {
+    CommandError::failure(format!("the output cannot be written: {error}"))
+}
+
+/// Opens an output, `-` for standard output.
+///
+/// # Errors
+/// A file that exists and is not to be gone on with, or does not fit.
+pub fn open(
+    path: &Path,
+    format: OutputFormat,
+    width: usize,
+    resume: bool,
+) -> Result<Box<dyn Sink>, CommandError> {
+    let stdout = path == Path::new("-");
+    if stdout && (resume || format == OutputFormat::Npy) {
+        return Err(CommandError::usage("resuming and npy need a file: name it with --output"));
+    }
+    if stdout {
+        let writer: Box<dyn Write> = Box::new(BufWriter::new(io::stdout()));
+        return Ok(Box::new(Jsonl { writer, rows: 0 }));
+    }
+    let exists = path.exists();
+    if exists && !resume {
+        let message =
+            format!("{} exists; go on with it by --resume, or name another output", path.display());
+        return Err(CommandError::usage(message));
+    }
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(failed)?;
+    match format {
+        OutputFormat::Jsonl => Ok(Box::new(Jsonl::resume(file)?)),
+        OutputFormat::Npy => Ok(Box::new(Npy::resume(file, width, exists)?)),
+    }
+}
+
+struct Jsonl {
+    writer: Box<dyn Write>,
+    rows: u64,
+}
+
+impl Jsonl {
+    /// Goes on after the last whole line; what a broken write left behind it is cut off.
+    fn resume(file: File) -> Result<Self, CommandError> {
+        let (mut rows, mut whole) = (0, 0);
+        let mut reader = BufReader::new(&file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let length = reader.read_until(b'\n', &mut line).map_err(failed)?;
+            if line.last() != Some(&b'\n') || serde_json::from_slice::<Value>(&line).is_err() {
+                break;
+            }
+            rows += 1;
+            whole += length as u64;
+        }
+        drop(reader);
+        file.set_len(whole).map_err(failed)?;
+        let mut file = file;
+        file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(Self { writer: Box::new(BufWriter::new(file)), rows })
+    }
+}
+
+impl Sink for Jsonl {
+    fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn write(&mut self, record: &Record, vector: &[f32]) -> Result<(), CommandError> {
+        let mut line = json!({ "index": self.rows, "embedding": vector });
+        if let Some(id) = &record.id {
+            line["id"] = id.clone();
+        }
+        writeln!(self.writer, "{line}").map_err(failed)?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), CommandError> {
+        self.writer.flush().map_err(failed)
+    }
+}
+
+/// Bytes of an array's header; room for any number of rows.
+const HEADER: u64 = 128;
+
+struct Npy {
+    file: BufWriter<File>,
+    width: usize,
+    rows: u64,
+}
+
+impl Npy {
+    fn resume(file: File, width: usize, exists: bool) -> Result<Self, CommandError> {
+        let row = (width * size_of::<f32>()) as u64;
+        let length = file.metadata().map_err(failed)?.len();
+        let mut rows = 0;
+        if exists && length >= HEADER {
+            let mut header = Vec::new();
+            io::Read::take(&file, HEADER).read_to_end_into(&mut header)?;
+            let marker = format!(", {width})");
+            let text = String::from_utf8_lossy(&header);
+            if !header.starts_with(b"\x93NUMPY") || !text.contains(&marker) {
+                let message = format!("the output is no array of {width} columns; name another");
+                return Err(CommandError::usage(message));
+            }
+            rows = (length - HEADER) / row;
+        }
+        file.set_len(HEADER + rows * row).map_err(failed)?;
+        let mut this = Self { file: BufWriter::new(file), width, rows };
+        this.flush()?;
+        Ok(this)
+    }
+
+    /// The header of format 1.0, as NumPy's documentation describes it.
+    fn header(&self) -> Vec<u8> {
+        let shape = format!("({}, {})", self.rows, self.width);
+        let description = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+        let mut header = b"\x93NUMPY\x01\x00".to_vec();
+        header.extend_from_slice(&(HEADER as u16 - 10).to_le_bytes());
+        header.extend_from_slice(description.as_bytes());
+        header.resize(HEADER as usize - 1, b' ');
+        header.push(b'\n');
+        header
+    }
+}
+
+/// Reads a part of a file with the error of this module.
+trait ReadToEnd {
+    fn read_to_end_into(self, to: &mut Vec<u8>) -> Result<(), CommandError>;
+}
+
+impl<R: io::Read> ReadToEnd for R {
+    fn read_to_end_into(mut self, to: &mut Vec<u8>) -> Result<(), CommandError> {
+        self.read_to_end(to).map(drop).map_err(failed)
+    }
+}
+
+impl Sink for Npy {
+    fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn write(&mut self, _: &Record, vector: &[f32]) -> Result<(), CommandError> {
+        for value in vector {
+            self.file.write_all(&value.to_le_bytes()).map_err(failed)?;
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), CommandError> {
+        let header = self.header();
+        let mut write = || -> io::Result<()> {
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(&header)?;
+            self.file.seek(SeekFrom::End(0))?;
+            self.file.flush()
+        };
+        write().map_err(failed)
+    }
+}

@@ -1,0 +1,196 @@
+//! The settings of `serve` as flags, variables and keys of a file: one list.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use proxima_models::Dtype;
+use proxima_models::readout::Pooling;
+use serde::Deserialize;
+
+use super::Bytes;
+
+/// A key that never shows in logs.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hidden")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Precision of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DtypeName {
+    /// 32-bit
+    Float32,
+    /// bfloat16
+    Bfloat16,
+    /// IEEE half
+    Float16,
+}
+
+impl From<DtypeName> for Dtype {
+    fn from(name: DtypeName) -> Self {
+        match name {
+            DtypeName::Float32 => Self::Float32,
+            DtypeName::Bfloat16 => Self::Bfloat16,
+            DtypeName::Float16 => Self::Float16,
+        }
+    }
+}
+
+/// How tokens are pooled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum PoolingName {
+    /// The first token
+    Cls,
+    /// The mean of all tokens
+    Mean,
+    /// The last token
+    LastToken,
+    /// The componentwise maximum
+    Max,
+    /// The mean weighted by position
+    WeightedMean,
+    /// The sum divided by the square root of the length
+    MeanSqrtLen,
+}
+
+impl From<PoolingName> for Pooling {
+    fn from(name: PoolingName) -> Self {
+        match name {
+            PoolingName::Cls => Self::Cls,
+            PoolingName::Mean => Self::Mean,
+            PoolingName::LastToken => Self::Last,
+            PoolingName::Max => Self::Max,
+            PoolingName::WeightedMean => Self::WeightedMean,
+            PoolingName::MeanSqrtLen => Self::MeanSqrtLength,
+        }
+    }
+}
+
+/// The log's form.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+macro_rules! serve_args {
+    ($($(#[$attribute:meta])* $name:ident: $kind:ty,)*) => {
+        /// The settings of `serve`, each where it was given. Keys of a TOML file have the flags' names.
+        #[derive(Debug, Clone, Default, Args, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct ServeArgs {
+            /// Read settings from a TOML file; flags and variables go before it
+            #[arg(long, env = "PROXIMA_CONFIG", value_name = "FILE")]
+            #[serde(skip)]
+            pub config: Option<PathBuf>,
+            $($(#[$attribute])* pub $name: Option<$kind>,)*
+        }
+
+        impl ServeArgs {
+            /// These settings, and where one is not given, that of `other`.
+            pub fn or(self, other: Self) -> Self {
+                Self { config: self.config, $($name: self.$name.or(other.$name),)* }
+            }
+        }
+    };
+}
+
+serve_args! {
+    /// A model to serve: a folder or an id of the Hugging Face Hub, with another name before it if
+    /// wanted; repeat for several, the first is the default
+    #[arg(long, env = "PROXIMA_MODEL", value_name = "[NAME=]ID|PATH", value_delimiter = ',')]
+    model: Vec<String>,
+    /// Branch, tag or commit of models of the Hub [default: main]
+    #[arg(long, env = "PROXIMA_REVISION", help_heading = "Model")]
+    revision: String,
+    /// Precision of the weights [default: the checkpoint's]
+    #[arg(long, env = "PROXIMA_DTYPE", help_heading = "Model")]
+    dtype: DtypeName,
+    /// How tokens are pooled [default: the checkpoint's]
+    #[arg(long, env = "PROXIMA_POOLING", help_heading = "Model")]
+    pooling: PoolingName,
+    /// Longest input in tokens [default: the checkpoint's]
+    #[arg(long, env = "PROXIMA_MAX_LENGTH", value_name = "TOKENS", help_heading = "Model")]
+    max_length: usize,
+    /// Where to compute: cpu or auto [default: auto]
+    #[arg(long, env = "PROXIMA_DEVICE", help_heading = "Model")]
+    device: String,
+    /// Threads that compute [default: all cores]
+    #[arg(long, env = "PROXIMA_THREADS", help_heading = "Model")]
+    threads: usize,
+    /// Use downloaded models only, no network
+    #[arg(long, env = "PROXIMA_OFFLINE", num_args = 0..=1, default_missing_value = "true", help_heading = "Model")]
+    offline: bool,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, env = "PROXIMA_HOST", help_heading = "Server")]
+    host: String,
+    /// Port to listen on, 0 for any that is free [default: 8080]
+    #[arg(long, env = "PROXIMA_PORT", help_heading = "Server")]
+    port: u16,
+    /// Ask for this key; repeat or separate by commas for several
+    #[arg(long, env = "PROXIMA_API_KEY", hide_env_values = true, value_delimiter = ',', help_heading = "Server")]
+    api_key: Vec<Secret>,
+    /// Cut inputs that are too long unless a request says otherwise [default: true]
+    #[arg(long, env = "PROXIMA_AUTO_TRUNCATE", num_args = 0..=1, default_missing_value = "true", help_heading = "Server")]
+    auto_truncate: bool,
+    /// Log as text or json [default: text]
+    #[arg(long, env = "PROXIMA_LOG_FORMAT", help_heading = "Server")]
+    log_format: LogFormat,
+    /// What to log: error, warn, info, debug, or a tracing filter [default: info]
+    #[arg(long, env = "PROXIMA_LOG_LEVEL", help_heading = "Server")]
+    log_level: String,
+    /// Tokens of one batch [default: 16384]
+    #[arg(long, env = "PROXIMA_MAX_BATCH_TOKENS", value_name = "TOKENS", help_heading = "Limits")]
+    max_batch_tokens: usize,
+    /// Time a batch should take at most, so that small requests need not wait longer [default: 250]
+    #[arg(long, env = "PROXIMA_BATCH_TIME_MS", value_name = "MS", help_heading = "Limits")]
+    batch_time_ms: u64,
+    /// Tokens that may wait; requests above are refused with 429 [default: 1048576]
+    #[arg(long, env = "PROXIMA_MAX_QUEUE_TOKENS", value_name = "TOKENS", help_heading = "Limits")]
+    max_queue_tokens: usize,
+    /// Inputs of one request [default: 2048]
+    #[arg(long, env = "PROXIMA_MAX_INPUTS", value_name = "COUNT", help_heading = "Limits")]
+    max_inputs: usize,
+    /// Threads that tokenise [default: all cores]
+    #[arg(long, env = "PROXIMA_TOKENIZATION_THREADS", value_name = "COUNT", help_heading = "Limits")]
+    tokenization_threads: usize,
+    /// Keep vectors of recent inputs, up to this size [default: 0, off]
+    #[arg(long, env = "PROXIMA_CACHE_BYTES", value_name = "SIZE", help_heading = "Limits")]
+    cache_bytes: Bytes,
+    /// Size of a request's body [default: 32MiB]
+    #[arg(long, env = "PROXIMA_MAX_BODY_BYTES", value_name = "SIZE", help_heading = "Limits")]
+    max_body_bytes: Bytes,
+    /// Requests at a time; more are refused with 429 [default: 512]
+    #[arg(long, env = "PROXIMA_MAX_CONCURRENT_REQUESTS", value_name = "COUNT", help_heading = "Limits")]
+    max_concurrent_requests: usize,
+    /// Time a request may take [default: 600]
+    #[arg(long, env = "PROXIMA_REQUEST_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
+    request_timeout: u64,
+    /// Time accepted requests have to finish at shutdown [default: 60]
+    #[arg(long, env = "PROXIMA_DRAIN_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
+    drain_timeout: u64,
+    /// Time a health check may take, the running batch included [default: 10]
+    #[arg(long, env = "PROXIMA_HEALTH_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
+    health_timeout: u64,
+}

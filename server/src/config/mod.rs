@@ -1,0 +1,342 @@
+//! Settings: flags before environment before file before defaults, read once, checked as a whole.
+//!
+//! The only place that reads the environment. Must not know: how anything is served.
+
+mod args;
+mod size;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::CommandFactory as _;
+use proxima_engine::EngineConfig;
+use proxima_models::readout::Pooling;
+use proxima_models::{Dtype, LoadOptions};
+
+use crate::cli::{Cli, CommandError};
+use crate::http::HttpConfig;
+
+pub use args::{DtypeName, LogFormat, PoolingName, ServeArgs};
+pub use size::Bytes;
+
+/// Variables of ours that are no setting of `serve`.
+const OTHER_VARIABLES: [&str; 2] = ["PROXIMA_ISA", "PROXIMA_CACHE"];
+
+/// The environment, read once.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// That of this process; what is not Unicode is left out.
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os();
+        let text = variables.filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self { variables: text.collect() }
+    }
+
+    /// One of these variables.
+    pub fn with(variables: &[(&str, &str)]) -> Self {
+        let owned = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Self { variables: owned.collect() }
+    }
+
+    /// A variable that is set and not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a variable is set to something like yes.
+    fn is_on(&self, name: &str) -> bool {
+        let value = self.get(name).unwrap_or_default().to_ascii_lowercase();
+        matches!(value.as_str(), "1" | "true" | "yes" | "on")
+    }
+}
+
+/// Where models are downloaded from and kept.
+#[derive(Clone, Default)]
+pub struct HubSettings {
+    /// The folder of the Hub's cache.
+    pub cache: PathBuf,
+    /// The Hub's address, if it is another than the public one.
+    pub endpoint: Option<String>,
+    /// A key for private models.
+    pub token: Option<String>,
+    /// Use what is in the cache and no network.
+    pub offline: bool,
+}
+
+impl fmt::Debug for HubSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubSettings")
+            .field("cache", &self.cache)
+            .field("endpoint", &self.endpoint)
+            .field("token", &self.token.as_ref().map(|_| "hidden"))
+            .field("offline", &self.offline)
+            .finish()
+    }
+}
+
+/// A model to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSource {
+    /// The name it is served under.
+    pub name: String,
+    /// Where it comes from.
+    pub place: ModelPlace,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelPlace {
+    /// A folder.
+    Folder(PathBuf),
+    /// The Hub.
+    Hub(String),
+}
+
+/// What the log looks like.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// Its form.
+    pub format: LogFormat,
+    /// What is logged, as `tracing` filters say it.
+    pub level: String,
+}
+
+/// Everything `serve` needs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The models, the default first.
+    pub models: Vec<ModelSource>,
+    /// Branch, tag or commit of models of the Hub.
+    pub revision: String,
+    /// How models are loaded.
+    pub load: LoadOptions,
+    /// Where to listen.
+    pub host: String,
+    /// Where to listen; 0 takes any free port.
+    pub port: u16,
+    /// Threads of the kernels; all cores if absent.
+    pub threads: Option<usize>,
+    /// Limits of every engine.
+    pub engine: EngineConfig,
+    /// Limits of the HTTP server.
+    pub http: HttpConfig,
+    /// Where models are downloaded from.
+    pub hub: HubSettings,
+    /// The log.
+    pub log: LogSettings,
+}
+
+/// The Hub's settings.
+pub fn hub_settings(environment: &Environment) -> HubSettings {
+    let home = environment.get("HOME").or_else(|| environment.get("USERPROFILE")).unwrap_or(".");
+    let hf_home = environment
+        .get("HF_HOME")
+        .map_or_else(|| Path::new(home).join(".cache").join("huggingface"), PathBuf::from);
+    let stored = std::fs::read_to_string(hf_home.join("token")).unwrap_or_default();
+    let stored = Some(stored.trim().to_owned()).filter(|token| !token.is_empty());
+    let cache = environment.get("HF_HUB_CACHE");
+    HubSettings {
+        cache: cache.map_or_else(|| hf_home.join("hub"), PathBuf::from),
+        endpoint: environment.get("HF_ENDPOINT").map(|url| url.trim_end_matches('/').to_owned()),
+        token: environment.get("HF_TOKEN").map(str::to_owned).or(stored),
+        offline: environment.is_on("HF_HUB_OFFLINE"),
+    }
+}
+
+/// The settings of `serve`: flags and environment as parsed, then the file they name.
+///
+/// # Errors
+/// Usage errors: unknown or contradictory settings.
+pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings, CommandError> {
+    check_variables(environment)?;
+    let arguments = match &flags.config {
+        Some(path) => flags.clone().or(read_file(path)?),
+        None => flags,
+    };
+    let models = model_sources(&arguments.model.clone().unwrap_or_default())?;
+    let settings = Settings {
+        models,
+        revision: arguments.revision.clone().unwrap_or_else(|| "main".into()),
+        load: load_options(arguments.dtype, arguments.pooling, arguments.max_length),
+        host: arguments.host.clone().unwrap_or_else(|| "127.0.0.1".into()),
+        port: arguments.port.unwrap_or(8080),
+        threads: arguments.threads,
+        engine: engine_config(&arguments),
+        http: http_config(&arguments),
+        hub: {
+            let hub = hub_settings(environment);
+            HubSettings { offline: hub.offline || arguments.offline.unwrap_or(false), ..hub }
+        },
+        log: LogSettings {
+            format: arguments.log_format.unwrap_or_default(),
+            level: arguments.log_level.clone().unwrap_or_else(|| "info".into()),
+        },
+    };
+    check(&settings, &arguments)?;
+    Ok(settings)
+}
+
+/// How models are loaded.
+pub fn load_options(
+    dtype: Option<DtypeName>,
+    pooling: Option<PoolingName>,
+    tokens_max: Option<usize>,
+) -> LoadOptions {
+    LoadOptions { dtype: dtype.map(Dtype::from), pooling: pooling.map(Pooling::from), tokens_max }
+}
+
+fn read_file(path: &Path) -> Result<ServeArgs, CommandError> {
+    let wrong = |problem: String| CommandError::usage(format!("{}: {problem}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
+
+/// Refuses variables of ours that nothing reads: a typing error must not pass unseen.
+fn check_variables(environment: &Environment) -> Result<(), CommandError> {
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").expect("there is such a command");
+    let known: Vec<&str> = serve
+        .get_arguments()
+        .filter_map(|argument| argument.get_env()?.to_str())
+        .chain(OTHER_VARIABLES)
+        .collect();
+    let ours = environment.variables.keys().filter(|name| name.starts_with("PROXIMA_"));
+    match ours.into_iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => {
+            let known = known.join(", ");
+            Err(CommandError::usage(format!("unknown variable {name}; known are {known}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The models of `[NAME=]ID|PATH` arguments.
+fn model_sources(arguments: &[String]) -> Result<Vec<ModelSource>, CommandError> {
+    if arguments.is_empty() {
+        return Err(CommandError::usage("no model: name at least one with --model ID|PATH"));
+    }
+    let mut sources: Vec<ModelSource> = Vec::new();
+    for argument in arguments {
+        let source = model_source(argument)?;
+        if sources.iter().any(|other| other.name == source.name) {
+            let message = format!(
+                "two models would be served as {:?}; give one another name with --model NAME=...",
+                source.name
+            );
+            return Err(CommandError::usage(message));
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// The model of one `[NAME=]ID|PATH` argument. An existing folder is a path; what begins with a dot or
+/// slash must be one; anything else is an id of the Hub.
+///
+/// # Errors
+/// Usage errors: a folder that is not there, an id that is none.
+pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
+    let (name, place) = match argument.split_once('=') {
+        Some((name, place)) => (Some(name), place),
+        None => (None, argument),
+    };
+    if name.is_some_and(str::is_empty) || place.is_empty() {
+        return Err(CommandError::usage(format!("{argument:?} is not [NAME=]ID|PATH")));
+    }
+    let path = Path::new(place);
+    if path.is_dir() {
+        let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let own = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.map(str::to_owned).or(own).unwrap_or_else(|| "model".into());
+        return Ok(ModelSource { name, place: ModelPlace::Folder(path.to_owned()) });
+    }
+    if place.starts_with(['.', '/', '~']) || path.is_absolute() {
+        return Err(CommandError::usage(format!("there is no folder {place}")));
+    }
+    if !crate::hub::is_model_id(place) {
+        let message = format!("{place:?} is neither a folder nor a model id like OWNER/NAME");
+        return Err(CommandError::usage(message));
+    }
+    let name = name.unwrap_or(place).to_owned();
+    Ok(ModelSource { name, place: ModelPlace::Hub(place.to_owned()) })
+}
+
+fn engine_config(arguments: &ServeArgs) -> EngineConfig {
+    let default = EngineConfig::default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    EngineConfig {
+        batch_tokens_max: arguments.max_batch_tokens.unwrap_or(default.batch_tokens_max),
+        batch_time_target: arguments
+            .batch_time_ms
+            .map_or(default.batch_time_target, Duration::from_millis),
+        queue_tokens_max: arguments.max_queue_tokens.unwrap_or(default.queue_tokens_max),
+        inputs_max: arguments.max_inputs.unwrap_or(default.inputs_max),
+        tokenization_threads: arguments.tokenization_threads.unwrap_or(cores),
+        cache_bytes_max: arguments.cache_bytes.map_or(0, |bytes| bytes.0),
+        ..default
+    }
+}
+
+fn http_config(arguments: &ServeArgs) -> HttpConfig {
+    let default = HttpConfig::default();
+    let seconds = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
+    HttpConfig {
+        api_keys: arguments
+            .api_key
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|key| key.0)
+            .collect(),
+        body_bytes_max: arguments.max_body_bytes.map_or(default.body_bytes_max, |bytes| bytes.0),
+        requests_max: arguments.max_concurrent_requests.unwrap_or(default.requests_max),
+        request_timeout: seconds(arguments.request_timeout, default.request_timeout),
+        drain_timeout: seconds(arguments.drain_timeout, default.drain_timeout),
+        health_timeout: seconds(arguments.health_timeout, default.health_timeout),
+        auto_truncate: arguments.auto_truncate.unwrap_or(default.auto_truncate),
+    }
+}
+
+fn check(settings: &Settings, arguments: &ServeArgs) -> Result<(), CommandError> {
+    let (engine, http) = (&settings.engine, &settings.http);
+    for (name, value) in [
+        ("max-batch-tokens", engine.batch_tokens_max),
+        ("max-queue-tokens", engine.queue_tokens_max),
+        ("max-inputs", engine.inputs_max),
+        ("tokenization-threads", engine.tokenization_threads),
+        ("max-concurrent-requests", http.requests_max),
+        ("max-body-bytes", http.body_bytes_max),
+        ("threads", settings.threads.unwrap_or(1)),
+    ] {
+        if value == 0 {
+            return Err(CommandError::usage(format!("{name} must be at least 1")));
+        }
+    }
+    if engine.batch_tokens_max > engine.queue_tokens_max {
+        let message = format!(
+            "max-batch-tokens ({}) is above max-queue-tokens ({}), so no batch could ever fill",
+            engine.batch_tokens_max, engine.queue_tokens_max
+        );
+        return Err(CommandError::usage(message));
+    }
+    if http.api_keys.iter().any(String::is_empty) {
+        return Err(CommandError::usage("an API key is empty"));
+    }
+    match arguments.device.as_deref() {
+        None | Some("cpu" | "auto") => Ok(()),
+        Some(device) => Err(CommandError::usage(format!(
+            "device {device:?} is not in this build; it serves on cpu"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! What several dialects share: texts or token ids, one or many; the side of truncation.
+//!
+//! Must not know: any one dialect.
+
+use proxima_models::{Input, Prepare, Prompt, TruncationSide};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+/// A text or token ids.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a string or a list of token ids")]
+pub enum OneInput {
+    /// A text.
+    Text(String),
+    /// Token ids, taken as they are.
+    Ids(Vec<u32>),
+}
+
+/// One input or several.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "expected a string, a list of strings, a list of token ids, or a list of such lists"
+)]
+pub enum Inputs {
+    /// One.
+    One(OneInput),
+    /// Several.
+    Many(Vec<OneInput>),
+}
+
+impl From<OneInput> for Input {
+    fn from(input: OneInput) -> Self {
+        match input {
+            OneInput::Text(text) => Self::Text(text),
+            OneInput::Ids(ids) => Self::Tokens(ids),
+        }
+    }
+}
+
+impl From<Inputs> for Vec<Input> {
+    fn from(inputs: Inputs) -> Self {
+        match inputs {
+            // An empty list could be either; it is no input.
+            Inputs::One(OneInput::Ids(ids)) if ids.is_empty() => Self::new(),
+            Inputs::One(input) => vec![input.into()],
+            Inputs::Many(inputs) => inputs.into_iter().map(Input::from).collect(),
+        }
+    }
+}
+
+/// Which end of a too long input is cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+pub enum Side {
+    /// The beginning.
+    #[serde(alias = "left")]
+    Left,
+    /// The end.
+    #[default]
+    #[serde(alias = "right")]
+    Right,
+}
+
+impl From<Side> for TruncationSide {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Left => Self::Left,
+            Side::Right => Self::Right,
+        }
+    }
+}
+
+/// Prompt and truncation of a request. An instruction goes before a prompt's name, and either before the
+/// checkpoint's default.
+pub fn prepare(
+    instruction: Option<String>,
+    prompt_name: Option<String>,
+    truncate: bool,
+    side: Option<Side>,
+) -> Prepare {
+    let prompt = match (instruction, prompt_name) {
+        (Some(instruction), _) => Prompt::Instruction(instruction),
+        (None, Some(name)) => Prompt::Named(name),
+        (None, None) => Prompt::Default,
+    };
+    Prepare { prompt, truncate, side: side.unwrap_or_default().into(), tokens_max: None }
+}

@@ -1,0 +1,43 @@
+//! Outside wire formats: each converts its bodies to requests of the engine and answers back, and shapes
+//! its errors. One folder each, one list.
+//!
+//! Must not know: how requests are computed; no limits, metrics or logic live here.
+
+mod inputs;
+mod openai;
+mod tei;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Response;
+
+use crate::http::{App, Failure};
+
+pub use inputs::{Inputs, OneInput, Side};
+
+/// One wire format.
+pub struct Dialect {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether a path is its own, so that errors before any handler have its shape.
+    pub owns: fn(&str) -> bool,
+    /// Its handlers.
+    pub routes: fn() -> Router<Arc<App>>,
+    /// Its error bodies.
+    pub failure: fn(&Failure) -> Response,
+    /// Its part of the OpenAPI document.
+    pub openapi: fn() -> utoipa::openapi::OpenApi,
+}
+
+/// All dialects. The last owns every path that no other does.
+pub fn all() -> Vec<Dialect> {
+    vec![openai::dialect(), tei::dialect()]
+}
+
+/// A failure in the shape of the dialect that owns a path.
+pub fn failure_at(path: &str, failure: &Failure) -> Response {
+    let dialects = all();
+    let owner = dialects.iter().find(|dialect| (dialect.owns)(path));
+    (owner.expect("the last dialect owns every path").failure)(failure)
+}

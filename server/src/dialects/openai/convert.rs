@@ -1,0 +1,46 @@
+//! OpenAI's bodies to requests of the engine, and answers back.
+
+use proxima_engine::{EmbedAnswer, EmbedRequest, Engine};
+
+use super::types::{EmbeddingEntry, EmbeddingsAnswer, EmbeddingsBody, ModelEntry, Usage};
+use crate::dialects::inputs::prepare;
+use crate::encoding::OutputEncoding;
+
+/// The request of a body; `auto_truncate` is the server's setting.
+pub fn request(body: EmbeddingsBody, auto_truncate: bool) -> EmbedRequest {
+    let truncate = body.truncate.unwrap_or(auto_truncate);
+    EmbedRequest {
+        inputs: body.input.into(),
+        prepare: prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction),
+        dimensions: body.dimensions,
+        normalize: body.normalize.unwrap_or(true),
+    }
+}
+
+/// The body of an answer.
+pub fn answer(answer: EmbedAnswer, encoding: OutputEncoding, model: String) -> EmbeddingsAnswer {
+    let entry = |(index, vector)| EmbeddingEntry {
+        object: "embedding",
+        index,
+        embedding: encoding.encode(vector),
+    };
+    let tokens = answer.timings.n_tokens;
+    EmbeddingsAnswer {
+        object: "list",
+        data: answer.vectors.into_iter().enumerate().map(entry).collect(),
+        model,
+        usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
+    }
+}
+
+/// What is told of a model.
+pub fn model_entry(name: &str, engine: &Engine, created: u64) -> ModelEntry {
+    ModelEntry {
+        id: name.to_owned(),
+        object: "model",
+        created,
+        owned_by: "proxima",
+        max_model_len: engine.info().tokens_max,
+        dimensions: engine.model().readouts.embedding.as_ref().map(|readout| readout.width()),
+    }
+}

@@ -1,0 +1,110 @@
+//! Bodies of OpenAI's embeddings API, with Proxima's additions.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::dialects::{Inputs, Side};
+use crate::encoding::{EncodedVector, OutputEncoding};
+
+/// `POST /v1/embeddings`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct EmbeddingsBody {
+    /// What to embed.
+    pub input: Inputs,
+    /// The served name of a model; the default model if absent.
+    pub model: Option<String>,
+    /// How vectors are written.
+    pub encoding_format: Option<OutputEncoding>,
+    /// Keep the first components only (Matryoshka), then normalise again.
+    pub dimensions: Option<usize>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: a prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: cut inputs longer than the model's limit (`true`) or refuse them (`false`); the
+    /// server's setting if absent.
+    pub truncate: Option<bool>,
+    /// Addition: which end is cut.
+    pub truncation_direction: Option<Side>,
+    /// Addition: scale vectors to length one; on if absent.
+    pub normalize: Option<bool>,
+}
+
+/// The answer to [`EmbeddingsBody`].
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EmbeddingsAnswer {
+    /// `list`
+    pub object: &'static str,
+    /// One entry an input, in order.
+    pub data: Vec<EmbeddingEntry>,
+    /// The served name of the model.
+    pub model: String,
+    /// Tokens.
+    pub usage: Usage,
+}
+
+/// One vector.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EmbeddingEntry {
+    /// `embedding`
+    pub object: &'static str,
+    /// Its input's place.
+    pub index: usize,
+    /// The vector, written as asked.
+    pub embedding: EncodedVector,
+}
+
+/// Tokens of a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Usage {
+    /// Tokens of all inputs, special tokens included.
+    pub prompt_tokens: usize,
+    /// The same.
+    pub total_tokens: usize,
+}
+
+/// `GET /v1/models`
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelsAnswer {
+    /// `list`
+    pub object: &'static str,
+    /// The models served, the default first.
+    pub data: Vec<ModelEntry>,
+}
+
+/// One model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelEntry {
+    /// Its served name.
+    pub id: String,
+    /// `model`
+    pub object: &'static str,
+    /// When it was loaded, in seconds since 1970.
+    pub created: u64,
+    /// `proxima`
+    pub owned_by: &'static str,
+    /// Addition: longest input in tokens.
+    pub max_model_len: usize,
+    /// Addition: components of a vector.
+    pub dimensions: Option<usize>,
+}
+
+/// An error.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorEntry,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorEntry {
+    /// A sentence.
+    pub message: String,
+    /// Whose fault it is.
+    pub r#type: &'static str,
+    /// The field at fault.
+    pub param: Option<&'static str>,
+    /// A word for programs.
+    pub code: Option<&'static str>,
+}

@@ -1,0 +1,37 @@
+//! Failures as text-embeddings-inference 1.9 writes them.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use proxima_engine::Fault;
+
+use super::types::ErrorBody;
+use crate::http::{Failure, with_retry_after};
+
+/// The response to a failure.
+pub fn failure(failure: &Failure) -> Response {
+    let (status, error_type) = match failure {
+        Failure::Body { syntax: true, .. } => (StatusCode::BAD_REQUEST, "Validation"),
+        Failure::Body { syntax: false, .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
+        Failure::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "Validation"),
+        Failure::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+        Failure::UnknownModel(_) | Failure::UnknownPath { .. } => {
+            (StatusCode::NOT_FOUND, "Validation")
+        }
+        Failure::WrongMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "Validation"),
+        Failure::TooManyRequests { .. } => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
+        Failure::Timeout { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
+        Failure::Unhealthy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
+        Failure::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "Backend"),
+        Failure::Engine(error) => match error.fault() {
+            Fault::Empty => (StatusCode::BAD_REQUEST, "Empty"),
+            Fault::Request => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
+            Fault::Tokenizer => (StatusCode::UNPROCESSABLE_ENTITY, "Tokenizer"),
+            Fault::Load => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
+            Fault::Model => (StatusCode::FAILED_DEPENDENCY, "Backend"),
+            Fault::Shutdown => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
+        },
+    };
+    let body = ErrorBody { error: failure.to_string(), error_type };
+    with_retry_after((status, Json(body)).into_response(), failure)
+}

@@ -1,0 +1,192 @@
+//! Bodies of text-embeddings-inference 1.9, with Proxima's additions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::dialects::{Inputs, Side};
+use crate::encoding::OutputEncoding;
+
+/// `POST /embed`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct EmbedBody {
+    /// What to embed.
+    pub inputs: Inputs,
+    /// Cut inputs longer than the model's limit (`true`) or refuse them (`false`); the server's setting
+    /// if absent.
+    pub truncate: Option<bool>,
+    /// Which end is cut.
+    pub truncation_direction: Option<Side>,
+    /// A prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Scale vectors to length one; on if absent.
+    pub normalize: Option<bool>,
+    /// Keep the first components only (Matryoshka), then normalise again.
+    pub dimensions: Option<usize>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: how vectors are written.
+    pub encoding_format: Option<OutputEncoding>,
+    /// Addition: the served name of a model; the default model if absent.
+    pub model: Option<String>,
+}
+
+/// `POST /embed_all`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct EmbedAllBody {
+    /// What to embed.
+    pub inputs: Inputs,
+    /// As for `/embed`.
+    pub truncate: Option<bool>,
+    /// Which end is cut.
+    pub truncation_direction: Option<Side>,
+    /// A prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: a free instruction.
+    pub instruction: Option<String>,
+    /// Addition: the served name of a model.
+    pub model: Option<String>,
+}
+
+/// `POST /similarity`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SimilarityBody {
+    /// What to compare.
+    pub inputs: SimilarityInputs,
+    /// How to embed it.
+    #[serde(default)]
+    pub parameters: SimilarityParameters,
+    /// Addition: the served name of a model.
+    pub model: Option<String>,
+}
+
+/// One sentence and those it is compared with.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SimilarityInputs {
+    /// The one.
+    pub source_sentence: String,
+    /// The others.
+    pub sentences: Vec<String>,
+}
+
+/// How sentences are embedded.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct SimilarityParameters {
+    /// As for `/embed`.
+    pub truncate: Option<bool>,
+    /// Which end is cut.
+    pub truncation_direction: Option<Side>,
+    /// A prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+}
+
+/// One text or several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub enum Texts {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+/// `POST /tokenize`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct TokenizeBody {
+    /// What to tokenise.
+    pub inputs: Texts,
+    /// Add the template's special tokens; on if absent.
+    pub add_special_tokens: Option<bool>,
+    /// A prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: the served name of a model.
+    pub model: Option<String>,
+}
+
+/// One token.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenEntry {
+    /// Its id.
+    pub id: u32,
+    /// The text it stands for.
+    pub text: String,
+    /// Added by the template.
+    pub special: bool,
+    /// Where it starts, in characters.
+    pub start: Option<usize>,
+    /// Where it ends, in characters.
+    pub stop: Option<usize>,
+}
+
+/// Token ids of one text or several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a list of token ids or a list of such lists")]
+pub enum Ids {
+    /// One.
+    One(Vec<u32>),
+    /// Several.
+    Many(Vec<Vec<u32>>),
+}
+
+/// `POST /decode`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct DecodeBody {
+    /// What to decode.
+    pub ids: Ids,
+    /// Leave special tokens out; on if absent.
+    pub skip_special_tokens: Option<bool>,
+    /// Addition: the served name of a model.
+    pub model: Option<String>,
+}
+
+/// `POST /vertex`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct VertexBody {
+    /// Bodies of `/embed`.
+    pub instances: Vec<EmbedBody>,
+}
+
+/// `GET /info`
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InfoAnswer {
+    /// The served name of the default model.
+    pub model_id: String,
+    /// Not known: `null`.
+    pub model_sha: Option<String>,
+    /// Precision of the weights.
+    pub model_dtype: String,
+    /// The same as `model_id`.
+    pub served_model_name: String,
+    /// `{"embedding": {"pooling": ..}}`
+    pub model_type: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+    /// Requests at a time.
+    pub max_concurrent_requests: usize,
+    /// Longest input in tokens.
+    pub max_input_length: usize,
+    /// Tokens of a batch.
+    pub max_batch_tokens: usize,
+    /// No limit: `null`.
+    pub max_batch_requests: Option<usize>,
+    /// Inputs of a request.
+    pub max_client_batch_size: usize,
+    /// Whether too long inputs are cut unless a request says otherwise.
+    pub auto_truncate: bool,
+    /// Threads that tokenise.
+    pub tokenization_workers: usize,
+    /// Proxima's version.
+    pub version: &'static str,
+    /// Not known: `null`.
+    pub sha: Option<&'static str>,
+    /// Not known: `null`.
+    pub docker_label: Option<&'static str>,
+}
+
+/// An error.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// A sentence.
+    pub error: String,
+    /// What kind of error it is.
+    pub error_type: &'static str,
+}

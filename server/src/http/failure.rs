@@ -1,0 +1,127 @@
+//! Everything a request can fail with, before a dialect gives it a shape.
+//!
+//! Must not know: statuses and bodies of any dialect.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use proxima_engine::{EngineError, UnknownModel};
+use thiserror::Error;
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Failure {
+    /// The body is not what the path takes.
+    #[error("{message}")]
+    Body {
+        /// What is wrong and where.
+        message: String,
+        /// Not JSON at all, rather than JSON of another form.
+        syntax: bool,
+    },
+    /// The body is larger than allowed.
+    #[error("the request body is larger than the limit of {limit} bytes; send less at a time")]
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// No key, or a wrong one.
+    #[error("a valid API key is needed: send it as \"Authorization: Bearer KEY\"")]
+    Unauthorized,
+    /// A model name that is not served.
+    #[error(transparent)]
+    UnknownModel(UnknownModel),
+    /// Nothing is here.
+    #[error("there is nothing at {path}; see /docs")]
+    UnknownPath {
+        /// The path asked for.
+        path: String,
+    },
+    /// The path is there, but not for this method.
+    #[error("{method} is not allowed at {path}; see /docs")]
+    WrongMethod {
+        /// The method used.
+        method: String,
+        /// The path asked for.
+        path: String,
+    },
+    /// More requests at a time than allowed.
+    #[error("more than {limit} requests at a time; try again in a second")]
+    TooManyRequests {
+        /// The limit.
+        limit: usize,
+    },
+    /// It took too long.
+    #[error("the request was not answered within {} s", limit.as_secs())]
+    Timeout {
+        /// The limit.
+        limit: Duration,
+    },
+    /// A forward pass did not work.
+    #[error("model {model} is not healthy: {reason}")]
+    Unhealthy {
+        /// Its served name.
+        model: String,
+        /// Why.
+        reason: String,
+    },
+    /// A bug of ours.
+    #[error("an internal error; please report it")]
+    Bug,
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(EngineError),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl Failure {
+    /// A word for it in metrics.
+    pub fn kind(&self) -> &'static str {
+        use proxima_engine::Fault;
+        match self {
+            Self::Body { .. } => "body",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Unauthorized => "unauthorized",
+            Self::UnknownModel(_) => "unknown_model",
+            Self::UnknownPath { .. } | Self::WrongMethod { .. } => "unknown_path",
+            Self::TooManyRequests { .. } => "overloaded",
+            Self::Timeout { .. } => "timeout",
+            Self::Unhealthy { .. } => "unhealthy",
+            Self::Bug => "bug",
+            Self::Engine(error) => match error.fault() {
+                Fault::Empty => "empty",
+                Fault::Request => "validation",
+                Fault::Tokenizer => "tokenization",
+                Fault::Load => "overloaded",
+                Fault::Model => "model",
+                Fault::Shutdown => "shutdown",
+            },
+        }
+    }
+
+    /// When to come back, if coming back helps.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Engine(EngineError::Overloaded { retry_after }) => Some(*retry_after),
+            Self::TooManyRequests { .. } | Self::Engine(EngineError::ShuttingDown) => {
+                Some(Duration::from_secs(1))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Adds `Retry-After`, in seconds, where it helps.
+pub fn with_retry_after(mut response: Response, failure: &Failure) -> Response {
+    if let Some(after) = failure.retry_after() {
+        let seconds = HeaderValue::from(after.as_secs().clamp(1, 60));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}

@@ -1,0 +1,100 @@
+//! What every request passes on its way in.
+//!
+//! Must not know: any dialect's bodies.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use subtle::ConstantTimeEq as _;
+
+use super::{App, Failure};
+use crate::dialects;
+
+/// Paths that need no key: they tell nothing but whether and how the server works.
+const PUBLIC: [&str; 8] = [
+    "/health",
+    "/ping",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    "/api-doc/openapi.json",
+];
+
+fn is_public(request: &Request) -> bool {
+    let path = request.uri().path();
+    PUBLIC.contains(&path) || (path == "/" && request.method() == Method::GET)
+}
+
+/// Lets requests with a valid key through; every key is compared in constant time.
+pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let keys = &app.config().api_keys;
+    if keys.is_empty() || is_public(&request) {
+        return next.run(request).await;
+    }
+    let value = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let value = value.unwrap_or_default();
+    // Some clients send the bare key.
+    let sent = value.strip_prefix(b"Bearer ").unwrap_or(value);
+    let valid =
+        keys.iter().fold(false, |valid, key| valid | bool::from(key.as_bytes().ct_eq(sent)));
+    if valid {
+        return next.run(request).await;
+    }
+    app.metrics().refused(&Failure::Unauthorized);
+    dialects::failure_at(request.uri().path(), &Failure::Unauthorized)
+}
+
+/// Refuses what is above the number of requests at a time.
+pub async fn limit_requests(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if is_public(&request) {
+        return next.run(request).await;
+    }
+    let Ok(_permit) = app.permits().try_acquire() else {
+        let failure = Failure::TooManyRequests { limit: app.config().requests_max };
+        app.metrics().refused(&failure);
+        return dialects::failure_at(request.uri().path(), &failure);
+    };
+    next.run(request).await
+}
+
+/// Ends a request that takes too long; what it had in the queue is dropped with it.
+pub async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (limit, path) = (app.config().request_timeout, request.uri().path().to_owned());
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let failure = Failure::Timeout { limit };
+            app.metrics().refused(&failure);
+            dialects::failure_at(&path, &failure)
+        }
+    }
+}
+
+/// Answers a request whose handler panicked.
+pub async fn catch_panic(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => dialects::failure_at(&path, &Failure::Bug),
+    }
+}
+
+/// Answers for a path that is not there.
+pub async fn unknown_path(request: Request) -> Response {
+    let path = request.uri().path();
+    dialects::failure_at(path, &Failure::UnknownPath { path: path.to_owned() })
+}
+
+/// Answers for a path that is there for another method.
+pub async fn wrong_method(request: Request) -> Response {
+    let path = request.uri().path();
+    let method = request.method().to_string();
+    dialects::failure_at(path, &Failure::WrongMethod { method, path: path.to_owned() })
+}

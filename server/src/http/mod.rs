@@ -1,0 +1,174 @@
+//! The HTTP server around the dialects: what every request passes, health, metrics, documents, shutdown.
+//!
+//! Must not know: any dialect's bodies.
+
+mod app;
+mod body;
+mod failure;
+mod layers;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt as _;
+use axum::{Json, Router, middleware};
+use proxima_engine::Registry;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::dialects;
+use crate::metrics::MetricsHub;
+
+pub use app::App;
+pub use body::{JsonBody, json_response, with_timings};
+pub use failure::{Failure, with_retry_after};
+
+/// Limits and secrets of the server.
+#[derive(Clone)]
+pub struct HttpConfig {
+    /// Keys of which a request must carry one; none asked for if empty.
+    pub api_keys: Vec<String>,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Requests at a time; more are refused.
+    pub requests_max: usize,
+    /// Time a request may take, its body included.
+    pub request_timeout: Duration,
+    /// Time that accepted requests have to finish when the server is told to stop.
+    pub drain_timeout: Duration,
+    /// Time a forward pass for a health check may take, the running batch included.
+    pub health_timeout: Duration,
+    /// Whether too long inputs are cut unless a request says otherwise.
+    pub auto_truncate: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            api_keys: Vec::new(),
+            body_bytes_max: 32 * 1024 * 1024,
+            requests_max: 512,
+            request_timeout: Duration::from_secs(600),
+            drain_timeout: Duration::from_secs(60),
+            health_timeout: Duration::from_secs(10),
+            auto_truncate: true,
+        }
+    }
+}
+
+impl std::fmt::Debug for HttpConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpConfig")
+            .field("api_keys", &format_args!("{} (hidden)", self.api_keys.len()))
+            .field("body_bytes_max", &self.body_bytes_max)
+            .field("requests_max", &self.requests_max)
+            .field("request_timeout", &self.request_timeout)
+            .field("drain_timeout", &self.drain_timeout)
+            .field("health_timeout", &self.health_timeout)
+            .field("auto_truncate", &self.auto_truncate)
+            .finish()
+    }
+}
+
+/// Everything served, layer by layer; the last added sees a request first.
+pub fn router(app: Arc<App>) -> Router {
+    let dialects = dialects::all().into_iter().map(|dialect| (dialect.routes)());
+    let work = dialects.fold(Router::new(), Router::merge);
+    let service = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
+        .route("/api-doc/openapi.json", get(openapi))
+        .route("/docs", get(|| async { Html(include_str!("docs.html")) }));
+    work.merge(service)
+        .fallback(layers::unknown_path)
+        .method_not_allowed_fallback(layers::wrong_method)
+        // A bug in one handler is that request's error, not the connection's end.
+        .layer(middleware::from_fn(layers::catch_panic))
+        // A slow body or a long queue ends somewhere.
+        .layer(middleware::from_fn_with_state(app.clone(), layers::timeout))
+        // Bounded work at a time; health and metrics are not counted.
+        .layer(middleware::from_fn_with_state(app.clone(), layers::limit_requests))
+        // Nobody without a key gets any further.
+        .layer(middleware::from_fn_with_state(app.clone(), layers::authorize))
+        .with_state(app)
+}
+
+/// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
+///
+/// # Errors
+/// A failure of the listener.
+pub async fn serve(
+    listener: TcpListener,
+    registry: Registry,
+    metrics: Arc<MetricsHub>,
+    config: HttpConfig,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let drain_timeout = config.drain_timeout;
+    let app = Arc::new(App::new(registry.clone(), metrics, config));
+    let (told, mut tell) = tokio::sync::watch::channel(false);
+    let stop = {
+        let mut tell = tell.clone();
+        // The sender lives in the task below until it has told.
+        async move { drop(tell.wait_for(|stopping| *stopping).await) }
+    };
+    tokio::spawn(async move {
+        shutdown.await;
+        told.send_replace(true);
+        // Keeps the channel open for those who have yet to look.
+        told.closed().await;
+    });
+    // Small answers leave at once.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(stop);
+    let drained = async {
+        if tell.wait_for(|stopping| *stopping).await.is_ok() {
+            tokio::time::sleep(drain_timeout).await;
+        }
+    };
+    tokio::select! {
+        result = serving.into_future() => result?,
+        () = drained => tracing::warn!("requests were cut off after the drain time of {drain_timeout:?}"),
+    }
+    let engines = registry.iter().map(|(_, engine)| engine.clone()).collect::<Vec<_>>();
+    let ended = async {
+        for engine in engines {
+            engine.shutdown().await;
+        }
+    };
+    if tokio::time::timeout(drain_timeout, ended).await.is_err() {
+        tracing::warn!("a batch was cut off after the drain time of {drain_timeout:?}");
+    }
+    Ok(())
+}
+
+async fn readyz(State(app): State<Arc<App>>) -> Response {
+    match app.ready().await {
+        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
+        Err(failure) => {
+            let body = json!({ "status": "unready", "reason": failure.to_string() });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+        }
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], app.metrics().text()).into_response()
+}
+
+async fn openapi() -> Response {
+    let content_type = (header::CONTENT_TYPE, "application/json");
+    ([content_type], crate::openapi::openapi_json()).into_response()
+}
+
+#[cfg(test)]
+mod tests;

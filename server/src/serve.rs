@@ -1,0 +1,142 @@
+//! `proxima serve`: loads the models, starts their engines, listens, and stops in good order.
+//!
+//! Must not know: wire formats.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use proxima_engine::{Engine, Registry};
+use proxima_models::{Checkpoint, LoadOptions, Model};
+use tokio::net::TcpListener;
+
+use crate::cli::CommandError;
+use crate::config::{HubSettings, ModelPlace, ModelSource, Settings};
+use crate::http;
+use crate::hub::Hub;
+use crate::metrics::MetricsHub;
+
+/// The folder of a model, downloaded if it is of the Hub.
+///
+/// # Errors
+/// A model that is not to be had.
+pub fn folder(
+    source: &ModelSource,
+    hub: &HubSettings,
+    revision: &str,
+) -> Result<PathBuf, CommandError> {
+    match &source.place {
+        ModelPlace::Folder(path) => Ok(path.clone()),
+        ModelPlace::Hub(id) => Hub::new(hub).pull(id, revision),
+    }
+}
+
+/// Loads a model from a folder.
+///
+/// # Errors
+/// What is wrong with the checkpoint.
+pub fn load(folder: &std::path::Path, options: &LoadOptions) -> Result<Model, CommandError> {
+    let failed = |error: proxima_models::CheckpointError| CommandError::failure(error.to_string());
+    let checkpoint = Checkpoint::open(folder).map_err(failed)?;
+    Model::load(&checkpoint, options).map_err(failed)
+}
+
+/// Serves until the process is told to stop.
+///
+/// # Errors
+/// A port in use, a model that cannot be loaded.
+pub fn run(settings: Settings) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::failure(format!("no threads: {error}")))?;
+    if let Some(threads) = settings.threads {
+        proxima_models::set_threads(threads);
+    }
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), CommandError> {
+    // First of all, so that a port in use is known before a long load.
+    let address = format!("{}:{}", settings.host, settings.port);
+    let listener = TcpListener::bind(&address).await.map_err(|error| {
+        CommandError::failure(format!("cannot listen on {address}: {error}; choose another --port"))
+    })?;
+    let local = listener.local_addr().map_err(|error| CommandError::failure(error.to_string()))?;
+    let metrics = MetricsHub::new();
+    let mut engines = Vec::new();
+    for source in &settings.models {
+        let started = Instant::now();
+        let dir = folder(source, &settings.hub, &settings.revision)?;
+        let model = load(&dir, &settings.load)?;
+        let info = &model.info;
+        tracing::info!(
+            "model {}: {} on {} ({}), {}, at most {} tokens, loaded in {:.1} s",
+            source.name,
+            info.family,
+            info.device,
+            info.isa,
+            info.dtype,
+            info.tokens_max,
+            started.elapsed().as_secs_f64(),
+        );
+        let observer = metrics.for_model(&source.name);
+        engines
+            .push((source.name.clone(), Engine::start(model, settings.engine.clone(), observer)));
+    }
+    for (name, engine) in &engines {
+        // The first request finds everything warm, and a model that cannot compute is not served.
+        let took = engine.check().await.map_err(|error| {
+            CommandError::failure(format!("model {name} fails its first forward pass: {error}"))
+        })?;
+        tracing::debug!("model {name}: first forward pass in {took:?}");
+    }
+    let registry = Registry::new(engines)
+        .map_err(|name| CommandError::usage(format!("two models are named {name:?}")))?;
+    tracing::info!(
+        "ready on http://{local} (batch {} tokens, queue {} tokens, {} inputs a request, {} requests at a time)",
+        settings.engine.batch_tokens_max,
+        settings.engine.queue_tokens_max,
+        settings.engine.inputs_max,
+        settings.http.requests_max,
+    );
+    http::serve(listener, registry, metrics, settings.http, told_to_stop())
+        .await
+        .map_err(|error| CommandError::failure(format!("the server failed: {error}")))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Resolves at the first signal to stop; a second one ends the process at once.
+async fn told_to_stop() {
+    signal().await;
+    tracing::info!("stopping: answering what was accepted");
+    tokio::spawn(async {
+        signal().await;
+        tracing::warn!("stopped at once by a second signal");
+        std::process::exit(i32::from(crate::cli::EXIT_FAILURE));
+    });
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = signal(SignalKind::terminate());
+    let interrupt = signal(SignalKind::interrupt());
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without handlers the signals end the process as they do by default.
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
