@@ -55,7 +55,20 @@ pub fn write(name: &str, dir: &Path, options: &SynthOptions) -> Result<(), Check
     for (file, content) in published.files(vocabulary) {
         write_json(&dir.join(file), &content)?;
     }
+    if let Some(tensors) = published.dense_tensors() {
+        write_file(&dir.join("2_Dense/model.safetensors"), &tensors, 4, options.seed)?;
+    }
     write_weights(&published, vocabulary, dir, options.seed)
+}
+
+fn write_file(
+    path: &Path,
+    tensors: &[Tensor],
+    size: usize,
+    seed: u64,
+) -> Result<(), CheckpointError> {
+    write_shard(path, tensors, size, seed)
+        .map_err(|problem| CheckpointError::new(path, format!("cannot be written: {problem}")))
 }
 
 /// Writes a JSON file, folders included.
@@ -109,10 +122,7 @@ fn write_weights(
             _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
         };
         map.extend(tensors.iter().map(|tensor| (tensor.name.clone(), json!(name))));
-        let path = dir.join(name);
-        write_shard(&path, tensors, size, seed).map_err(|problem| {
-            CheckpointError::new(&path, format!("cannot be written: {problem}"))
-        })?;
+        write_file(&dir.join(name), tensors, size, seed)?;
     }
     if count > 1 {
         let total: usize = shards.iter().flatten().map(|tensor| tensor.elements() * size).sum();

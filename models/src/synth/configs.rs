@@ -36,6 +36,8 @@ pub struct Published {
     tied: bool,
     /// What tensor names begin with.
     prefix: &'static str,
+    /// Components of a projection after pooling, if there is one.
+    dense: Option<usize>,
     /// Rows of the embedding table; `None` as the tokenizer needs.
     pub vocabulary: Option<usize>,
     pub shard_bytes_max: usize,
@@ -55,6 +57,7 @@ fn qwen3(name: &'static str, hidden: usize, layers: usize, heads: usize, mlp: us
         mlp,
         tied: true,
         prefix: "",
+        dense: None,
         vocabulary: Some(151_936),
         shard_bytes_max: SHARD_BYTES_MAX,
     }
@@ -75,12 +78,12 @@ pub fn all() -> Vec<Published> {
         shard_bytes_max: 10_000_000,
         ..qwen3("", 64, 3, 4, 160)
     };
-    let bert = Published {
+    let bert = |name| Published {
         kind: Kind::Bert,
         kv_heads: 4,
         head_size: 16,
         vocabulary: None,
-        ..qwen3("tiny-bert", 64, 3, 4, 160)
+        ..qwen3(name, 64, 3, 4, 160)
     };
     vec![
         qwen3("qwen3-embedding-0.6b", 1024, 28, 16, 3072),
@@ -88,7 +91,8 @@ pub fn all() -> Vec<Published> {
         Published { tied: false, ..qwen3("qwen3-embedding-8b", 4096, 36, 32, 12_288) },
         tiny,
         Published { kv_heads: 2, head_size: 32, ..sharded },
-        bert,
+        bert("tiny-bert"),
+        Published { dense: Some(48), ..bert("tiny-bert-dense") },
     ]
 }
 
@@ -99,11 +103,11 @@ impl Published {
             let kind = format!("sentence_transformers.models.{kind}");
             json!({ "idx": index, "name": index.to_string(), "path": path, "type": kind })
         };
-        let modules = json!([
-            module(0, "", "Transformer"),
-            module(1, "1_Pooling", "Pooling"),
-            module(2, "2_Normalize", "Normalize"),
-        ]);
+        let mut modules = vec![module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")];
+        if self.dense.is_some() {
+            modules.push(module(2, "2_Dense", "Dense"));
+        }
+        modules.push(module(modules.len(), "Normalize", "Normalize"));
         let last = self.kind == Kind::Qwen3;
         let pooling = json!({
             "word_embedding_dimension": self.hidden,
@@ -115,7 +119,16 @@ impl Published {
             "pooling_mode_lasttoken": last,
             "include_prompt": true,
         });
-        let mut files = vec![("modules.json", modules), ("1_Pooling/config.json", pooling)];
+        let mut files = vec![("modules.json", json!(modules)), ("1_Pooling/config.json", pooling)];
+        if let Some(width) = self.dense {
+            let dense = json!({
+                "in_features": self.hidden,
+                "out_features": width,
+                "bias": true,
+                "activation_function": "torch.nn.modules.activation.Tanh",
+            });
+            files.push(("2_Dense/config.json", dense));
+        }
         match self.kind {
             Kind::Qwen3 => {
                 let query = "Instruct: Given a web search query, retrieve relevant passages that \
@@ -189,6 +202,13 @@ impl Published {
         })
     }
 
+    /// Tensors of the projection after pooling.
+    pub fn dense_tensors(&self) -> Option<Vec<Tensor>> {
+        let width = self.dense?;
+        let weight = linear("linear.weight".into(), width, self.hidden, 1.2);
+        Some(vec![weight, bias("linear.bias".into(), width)])
+    }
+
     /// Every tensor, in the order of the file.
     pub fn tensors(&self, vocabulary: usize) -> Vec<Tensor> {
         match self.kind {
@@ -232,6 +252,9 @@ impl Published {
             table("embeddings.position_embeddings.weight".into(), positions, hidden),
             table("embeddings.token_type_embeddings.weight".into(), 2, hidden),
         ];
+        // What all tokens have in common must not drown what they have not.
+        tensors[1].scale.1 = 0.02;
+        tensors[2].scale.1 = 0.01;
         let layer_norm = |name: String| {
             [norm(format!("{name}.weight"), hidden), bias(format!("{name}.bias"), hidden)]
         };
@@ -245,10 +268,10 @@ impl Published {
             };
             dense("attention.self.query", hidden, hidden, 2.0);
             dense("attention.self.key", hidden, hidden, 2.0);
-            dense("attention.self.value", hidden, hidden, 1.2);
+            dense("attention.self.value", hidden, hidden, 2.0);
             dense("attention.output.dense", hidden, hidden, 1.2);
             dense("intermediate.dense", mlp, hidden, 1.2);
-            dense("output.dense", hidden, mlp, 1.2);
+            dense("output.dense", hidden, mlp, 0.4);
             tensors.extend(layer_norm(name("attention.output.LayerNorm")));
             tensors.extend(layer_norm(name("output.LayerNorm")));
         }

@@ -122,7 +122,8 @@ static ALL: [Known; 5] = [
                     0.139_894_26,
                     0.067_807_55,
                 ],
-                tolerance: 1e-4,
+                // Its tests run BERT with the tanh form of GELU, which is this far off.
+                tolerance: 5e-4,
             },
         ],
     },

@@ -1,0 +1,65 @@
+# Proxima. `make help` lists what can be made.
+
+MODEL ?= all-MiniLM-L6-v2
+HOST ?= 127.0.0.1
+PORT ?= 8080
+PYTHON ?= python3
+CACHE := $(or $(PROXIMA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/proxima)
+TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --no-deps --offline 2>/dev/null | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'),target)
+PROXIMA := $(TARGET)/release/proxima
+CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | cut -d' ' -f1)
+
+.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+serve: build ## Build and serve MODEL (the demo model, an id of the Hub, or a folder)
+	@set -e; model='$(MODEL)'; \
+	if [ "$$model" = all-MiniLM-L6-v2 ]; then model=$$($(PYTHON) scripts/fetch.py all-MiniLM-L6-v2); fi; \
+	echo; echo "Try it, when it is ready:"; \
+	echo "  curl http://$(HOST):$(PORT)/embed -H 'content-type: application/json' -d '{\"inputs\": [\"What is the capital of China?\"]}'"; \
+	echo "  curl http://$(HOST):$(PORT)/v1/embeddings -H 'content-type: application/json' -d '{\"input\": \"Explain gravity\"}'"; \
+	echo; exec $(PROXIMA) serve --model "$$model" --host $(HOST) --port $(PORT)
+
+build: ## Build the server
+	@command -v cargo >/dev/null || { echo "cargo is needed: see https://rustup.rs"; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is needed: install gcc or clang"; exit 1; }
+	cargo build --release -p proxima
+
+assets: ## Fetch the demo model and the Qwen3 tokenizer
+	@$(PYTHON) scripts/fetch.py all-MiniLM-L6-v2
+	@$(PYTHON) scripts/fetch.py qwen3-tokenizer
+
+test: assets test-rust test-isa test-clients ## Run all tests, fetching what they need
+
+test-rust:
+	PROXIMA_CACHE='$(CACHE)' cargo test --release --workspace
+
+# The kernels choose the best instruction set by themselves; here each other one is forced.
+test-isa:
+	PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=portable cargo test --release -p proxima-models --test golden -- tiny
+	if grep -qw avx2 /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx2 cargo test --release -p proxima-models --test golden; fi
+
+$(CLIENTS)/.complete: tests/clients/requirements.txt
+	rm -rf '$(CLIENTS)'
+	$(PYTHON) -m venv '$(CLIENTS)'
+	'$(CLIENTS)/bin/pip' install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	touch '$@'
+
+test-clients: build assets $(CLIENTS)/.complete
+	'$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) --model '$(CACHE)/models/all-MiniLM-L6-v2'
+
+lint: ## Check format, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --workspace --no-deps
+
+openapi: build ## Rewrite openapi/openapi.json
+	$(PROXIMA) openapi > openapi/openapi.json
+
+golden: build assets ## Rewrite tests/golden with transformers (needs tests/reference/requirements.txt)
+	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_golden.py --proxima $(PROXIMA)
+
+bench: build assets ## Measure the demo model and a synthetic Qwen3-Embedding-0.6B over HTTP
+	$(PYTHON) benches/run.py --proxima $(PROXIMA) --cache '$(CACHE)'

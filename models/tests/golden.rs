@@ -1,0 +1,176 @@
+//! Vectors equal those of transformers in float32: the files of `tests/golden`, made by
+//! `tests/reference/make_golden.py`.
+
+use std::path::{Path, PathBuf};
+
+use proxima_models::readout::{Pooling, finish};
+use proxima_models::synth::{SynthOptions, write};
+use proxima_models::{
+    Checkpoint, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch, Sequence, TruncationSide,
+};
+use serde_json::Value;
+
+/// What scripts/fetch.py fetches.
+fn asset(name: &str) -> PathBuf {
+    let cache = std::env::var_os("PROXIMA_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || PathBuf::from(std::env::var_os("HOME").expect("a home folder"));
+        base.unwrap_or_else(|| home().join(".cache")).join("proxima")
+    });
+    let folder = match name {
+        "all-MiniLM-L6-v2" => "models/all-MiniLM-L6-v2",
+        "qwen3-tokenizer" => "tokenizers/qwen3",
+        other => panic!("unknown asset {other}"),
+    };
+    let path = cache.join(folder);
+    assert!(path.exists(), "{} is missing: run `make assets`", path.display());
+    path
+}
+
+struct Golden {
+    name: &'static str,
+    checkpoint: Checkpoint,
+    cases: Vec<Value>,
+    _folder: tempfile::TempDir,
+}
+
+impl Golden {
+    fn open(name: &'static str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+        let text =
+            std::fs::read_to_string(path.join(format!("{name}.json"))).expect("a golden file");
+        let golden: Value = serde_json::from_str(&text).expect("JSON");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let dir = match golden["synth"].as_str() {
+            None => asset("all-MiniLM-L6-v2"),
+            Some(synth) => {
+                let tokenizer = golden["tokenizer"].as_str().map(asset);
+                let seed = golden["seed"].as_u64().expect("a seed");
+                write(synth, folder.path(), &SynthOptions { seed, tokenizer }).expect("written");
+                folder.path().to_owned()
+            }
+        };
+        let checkpoint = Checkpoint::open(&dir).expect("opened");
+        let cases = golden["cases"].as_array().expect("cases").clone();
+        Self { name, checkpoint, cases, _folder: folder }
+    }
+
+    fn model(&self, pooling: Option<Pooling>) -> Model {
+        let options = LoadOptions { pooling, ..LoadOptions::default() };
+        Model::load(&self.checkpoint, &options).expect("loaded")
+    }
+}
+
+fn sequence(model: &Model, case: &Value) -> Sequence {
+    let text = |name: &str| case[name].as_str().map(str::to_owned);
+    let prompt = match (text("prompt"), text("instruction")) {
+        (Some(name), _) => Prompt::Named(name),
+        (None, Some(instruction)) => Prompt::Instruction(instruction),
+        (None, None) => Prompt::Default,
+    };
+    let left = case["side"].as_str() == Some("left");
+    let how = Prepare {
+        prompt,
+        side: if left { TruncationSide::Left } else { TruncationSide::Right },
+        tokens_max: case["tokens_max"].as_u64().map(|limit| limit as usize),
+        ..Prepare::default()
+    };
+    model.recipe.prepare(&Input::Text(text("text").expect("a text")), &how).expect("prepared")
+}
+
+fn vectors(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
+    let hidden = model.encoder.encode(&RaggedBatch::new(sequences)).expect("encoded");
+    model.readouts.embedding.as_ref().expect("an embedder").embed(&hidden).expect("read out")
+}
+
+fn expected(case: &Value) -> Vec<f32> {
+    let text = case["vector"].as_str().expect("base64");
+    let place = |letter: u8| match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let letters = text.trim_end_matches('=').as_bytes();
+    let bytes: Vec<u8> = letters
+        .chunks(4)
+        .flat_map(|four| {
+            let bits = four.iter().fold(0u32, |bits, letter| bits << 6 | u32::from(place(*letter)));
+            let bits = bits << (6 * (4 - four.len()));
+            bits.to_be_bytes()[1..four.len()].to_vec()
+        })
+        .collect();
+    let numbers = bytes.chunks_exact(4);
+    numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four"))).collect()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn equals_the_reference(name: &'static str) {
+    let golden = Golden::open(name);
+    let default = golden.model(None);
+    for case in &golden.cases {
+        let pooling = case["pooling"].as_str().map(|name| {
+            Pooling::ALL.into_iter().find(|pooling| pooling.name() == name).expect("known")
+        });
+        let other = pooling.map(|pooling| golden.model(Some(pooling)));
+        let model = other.as_ref().unwrap_or(&default);
+        let sequence = sequence(model, case);
+        let tokens: Vec<u64> = sequence.tokens.iter().map(|id| u64::from(*id)).collect();
+        let wanted: Vec<u64> =
+            case["tokens"].as_array().expect("ids").iter().filter_map(Value::as_u64).collect();
+        let text: String = case["text"].as_str().expect("a text").chars().take(40).collect();
+        assert_eq!(tokens, wanted, "{}: tokens of {text:?}", golden.name);
+        let (got, expected) = (&vectors(model, &[sequence])[0], expected(case));
+        for dimensions in [None, Some(32)] {
+            let got = finish(got, dimensions, true);
+            let cosine = cosine(&got, &expected[..got.len()]);
+            assert!(cosine >= 0.99999, "{}: {text:?} is at {cosine}", golden.name);
+        }
+    }
+}
+
+#[test]
+fn tiny_qwen3() {
+    equals_the_reference("tiny-qwen3");
+}
+
+#[test]
+fn tiny_qwen3_in_shards_with_the_published_tokenizer() {
+    equals_the_reference("tiny-qwen3-sharded");
+}
+
+#[test]
+fn tiny_bert_with_every_pooling() {
+    equals_the_reference("tiny-bert");
+}
+
+#[test]
+fn tiny_bert_with_a_projection() {
+    equals_the_reference("tiny-bert-dense");
+}
+
+#[test]
+fn the_real_minilm() {
+    equals_the_reference("minilm");
+}
+
+#[test]
+fn tiny_vectors_have_the_same_bits_in_any_batch() {
+    for name in ["tiny-qwen3", "tiny-bert"] {
+        let golden = Golden::open(name);
+        let model = golden.model(None);
+        let sequences: Vec<Sequence> =
+            golden.cases.iter().map(|case| sequence(&model, case)).collect();
+        let together = vectors(&model, &sequences);
+        for (sequence, vector) in sequences.iter().zip(&together) {
+            assert_eq!(&vectors(&model, std::slice::from_ref(sequence))[0], vector, "{name}");
+        }
+    }
+}

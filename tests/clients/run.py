@@ -1,0 +1,52 @@
+"""Starts a server on a free port, runs the client tests against it, stops it and looks at how it ends.
+
+    run.py --proxima target/release/proxima --model FOLDER
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--proxima", required=True)
+parser.add_argument("--model", required=True)
+arguments = parser.parse_args()
+here = pathlib.Path(__file__).parent
+
+server = subprocess.Popen(
+    [arguments.proxima, "serve", "--model", f"all-MiniLM-L6-v2={arguments.model}", "--port", "0"],
+    stderr=subprocess.PIPE,
+    text=True,
+)
+address = None
+for line in server.stderr:
+    print(line, end="", file=sys.stderr)
+    ready = re.search(r"ready on (http://\S+)", line)
+    if ready:
+        address = ready.group(1)
+        break
+if address is None:
+    sys.exit(f"the server ended with {server.wait()} before it was ready")
+# Whatever it still logs must not fill the pipe.
+threading.Thread(target=lambda: [print(line, end="", file=sys.stderr) for line in server.stderr], daemon=True).start()
+with urllib.request.urlopen(f"{address}/readyz", timeout=30) as answer:
+    assert answer.status == 200
+
+environment = dict(os.environ, PROXIMA_ADDRESS=address, HF_HUB_OFFLINE="1")
+# Clients must reach this machine, whatever proxy is set.
+environment["no_proxy"] = environment["NO_PROXY"] = "127.0.0.1,localhost"
+tests = subprocess.run(
+    [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(here)], env=environment
+)
+started = time.monotonic()
+server.send_signal(signal.SIGTERM)
+code = server.wait(timeout=60)
+print(f"the server ended with {code} after {time.monotonic() - started:.1f} s")
+sys.exit(tests.returncode or code)
