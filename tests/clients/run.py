@@ -39,7 +39,7 @@ threading.Thread(target=lambda: [print(line, end="", file=sys.stderr) for line i
 with urllib.request.urlopen(f"{address}/readyz", timeout=30) as answer:
     assert answer.status == 200
 
-environment = dict(os.environ, PROXIMA_ADDRESS=address, HF_HUB_OFFLINE="1")
+environment = dict(os.environ, PROXIMA_ADDRESS=address)
 # Clients must reach this machine, whatever proxy is set.
 environment["no_proxy"] = environment["NO_PROXY"] = "127.0.0.1,localhost"
 tests = subprocess.run(
