@@ -25,18 +25,18 @@ impl MappedFile {
     /// A file that cannot be opened or mapped, such as an empty one.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        // SAFETY: the map is private and read-only. Somebody who shortens a checkpoint's file while it is
-        // served can crash the process, as with every server that maps its weights; the bytes themselves
-        // are only ever read as numbers, for which any bits are valid.
+        // SAFETY: the map is private and read-only. Somebody who shortens a checkpoint's file
+        // while it is served can crash the process, as with every server that maps its weights;
+        // the bytes themselves are only ever read as numbers, for which any bits are valid.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self { map })
     }
 
-    /// Tells the system that the pages read so far are not needed soon. They are read from the file again
-    /// if they are.
+    /// Tells the system that the pages read so far are not needed soon. They are read from the
+    /// file again if they are.
     pub fn release_pages(&self) {
-        // SAFETY: the map is read-only and backed by the file, so dropped pages come back with the same
-        // bytes. Failure changes nothing but memory use, so it is ignored.
+        // SAFETY: the map is read-only and backed by the file, so dropped pages come back with the
+        // same bytes. Failure changes nothing but memory use, so it is ignored.
         let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 }
@@ -98,8 +98,8 @@ impl StoredTensor {
     /// The tensor at `range` of a file.
     ///
     /// # Errors
-    /// A sentence, if the dtype is not a floating-point type that is served, or the range disagrees with
-    /// shape or file.
+    /// A sentence, if the dtype is not a floating-point type that is served, or the range
+    /// disagrees with shape or file.
     pub fn new(
         file: Arc<MappedFile>,
         range: Range<usize>,

@@ -1,4 +1,5 @@
-//! The only model interface: sequences laid end to end go in, hidden states come out. Nothing is ever padded.
+//! The only model interface: sequences laid end to end go in, hidden states come out. Nothing is
+//! ever padded.
 //!
 //! Must not know: tokenizers, requests, readouts.
 
@@ -9,7 +10,8 @@ use proxima_kernels::{KernelError, Tensor};
 pub struct Sequence {
     /// Ids, special tokens included; never empty.
     pub tokens: Vec<u32>,
-    /// Tokens at the beginning that mean-like pooling leaves out (a prompt, where the checkpoint says so).
+    /// Tokens at the beginning that mean-like pooling leaves out (a prompt, where the checkpoint
+    /// says so).
     pub pooling_skip: usize,
 }
 
@@ -43,7 +45,8 @@ impl RaggedBatch {
         &self.tokens
     }
 
-    /// Where each sequence begins, and at the end the number of tokens: one more than there are sequences.
+    /// Where each sequence begins, and at the end the number of tokens: one more than there are
+    /// sequences.
     pub fn offsets(&self) -> &[usize] {
         &self.offsets
     }
@@ -72,7 +75,8 @@ pub struct HiddenStates {
 }
 
 impl HiddenStates {
-    /// Hidden states on the CPU from plain numbers (row-major `[n_tokens, width]`), laid out as `batch`.
+    /// Hidden states on the CPU from plain numbers (row-major `[n_tokens, width]`), laid out as
+    /// `batch`.
     ///
     /// # Errors
     /// If the length does not agree with the batch.
@@ -94,7 +98,8 @@ impl HiddenStates {
 
 /// A network: hidden states of every token of a batch.
 ///
-/// Implementations are batch invariant: the rows of a sequence have the same bits whatever else is in the batch.
+/// Implementations are batch invariant: the rows of a sequence have the same bits whatever else is
+/// in the batch.
 pub trait Encoder: Send + Sync {
     /// Runs the network.
     ///

@@ -1,4 +1,5 @@
-//! What a caller hands to a [`Recipe`](crate::recipes::Recipe): one input and how to prepare it, and what can be wrong with it.
+//! What a caller hands to a [`Recipe`](crate::recipes::Recipe): one input and how to prepare it,
+//! and what can be wrong with it.
 //!
 //! Must not know: wire formats, tensors.
 
@@ -24,8 +25,8 @@ pub enum Prompt {
     /// A prompt of the checkpoint's `config_sentence_transformers.json`, by name.
     Named(String),
     /// A free instruction, set into the checkpoint's instruction template
-    /// (`Instruct: {instruction}\nQuery:` for the Qwen3 family, else the instruction itself as prefix).
-    /// An empty instruction is no prompt.
+    /// (`Instruct: {instruction}\nQuery:` for the Qwen3 family, else the instruction itself as
+    /// prefix). An empty instruction is no prompt.
     Instruction(String),
 }
 

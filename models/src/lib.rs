@@ -1,4 +1,5 @@
-//! Checkpoints, tokens and tensors: everything between files on disk and hidden states, vectors and scores.
+//! Checkpoints, tokens and tensors: everything between files on disk and hidden states, vectors
+//! and scores.
 //!
 //! Must not know: tokio, HTTP, wire formats, the network, environment variables, the clock.
 

@@ -79,8 +79,8 @@ impl Model {
     /// Makes a model of a checkpoint, on the CPU.
     ///
     /// # Errors
-    /// An architecture, pooling or activation that is not known, a tensor that is missing or of the wrong
-    /// shape, a tokenizer that cannot be read.
+    /// An architecture, pooling or activation that is not known, a tensor that is missing or of
+    /// the wrong shape, a tokenizer that cannot be read.
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self, CheckpointError> {
         let device = Device::Cpu;
         let family = families::of(checkpoint)?;

@@ -1,4 +1,5 @@
-//! From hidden states to answers: pooling, projection, the Matryoshka cut, normalisation, output encodings.
+//! From hidden states to answers: pooling, projection, the Matryoshka cut, normalisation, output
+//! encodings.
 //!
 //! Must not know: tokenizers, requests, wire formats.
 
@@ -54,8 +55,8 @@ impl EmbeddingReadout {
         self.width
     }
 
-    /// Pools and projects every sequence: one vector of [`width`](Self::width) numbers each, not yet cut or
-    /// normalised.
+    /// Pools and projects every sequence: one vector of [`width`](Self::width) numbers each, not
+    /// yet cut or normalised.
     ///
     /// # Errors
     /// A failure of the device.
@@ -80,7 +81,8 @@ pub fn token_rows(hidden: &HiddenStates) -> Result<Vec<Vec<Vec<f32>>>, KernelErr
     sequences.map(|bounds| rows.narrow(0, bounds[0], bounds[1] - bounds[0])?.to_vec2()).collect()
 }
 
-/// Keeps the first `dimensions` components (all, if `None`), then scales to length one if `normalize`.
+/// Keeps the first `dimensions` components (all, if `None`), then scales to length one if
+/// `normalize`.
 ///
 /// A zero vector stays zero.
 ///

@@ -20,7 +20,7 @@ use crate::checkpoint::CheckpointError;
 use configs::{Kind, Published};
 use random::Random;
 
-/// The names [`write`] knows, in the order shown to users.
+/// The names [`write()`] knows, in the order shown to users.
 pub fn names() -> Vec<&'static str> {
     configs::all().iter().map(|published| published.name).collect()
 }
@@ -30,8 +30,8 @@ pub fn names() -> Vec<&'static str> {
 pub struct SynthOptions {
     /// Same seed, same bytes.
     pub seed: u64,
-    /// A `tokenizer.json` (or a folder with one) to copy; `None` makes a byte-level tokenizer (Qwen3)
-    /// or a small WordPiece one (BERT).
+    /// A `tokenizer.json` (or a folder with one) to copy; `None` makes a byte-level tokenizer
+    /// (Qwen3) or a small WordPiece one (BERT).
     pub tokenizer: Option<PathBuf>,
 }
 

@@ -1,4 +1,5 @@
-//! Models of the Hugging Face Hub: found in the cache that all its tools share, or downloaded into it.
+//! Models of the Hugging Face Hub: found in the cache that all its tools share, or downloaded into
+//! it.
 //!
 //! Must not know: what is in a model's files.
 

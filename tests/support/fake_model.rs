@@ -1,8 +1,8 @@
 //! A model that can be told to misbehave: for tests of what is around it.
 //!
-//! A text is a token a word, between two special ones; a word's id comes from its bytes. Hidden states
-//! follow from ids and positions alone. The words `poison` and `panic` make a sequence not finite and the
-//! whole batch panic.
+//! A text is a token a word, between two special ones; a word's id comes from its bytes. Hidden
+//! states follow from ids and positions alone. The words `poison` and `panic` make a sequence not
+//! finite and the whole batch panic.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -32,14 +32,16 @@ impl<E: Plain> AlignedVec<E> {
 impl<E: Plain> std::ops::Deref for AlignedVec<E> {
     type Target = [E];
     fn deref(&self) -> &[E] {
-        // SAFETY: the lines hold at least `length` elements, aligned to 64, and any bits are a valid `E`.
+        // SAFETY: the lines hold at least `length` elements, aligned to 64, and any bits are a
+        // valid `E`.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
     }
 }
 
 impl<E: Plain> std::ops::DerefMut for AlignedVec<E> {
     fn deref_mut(&mut self) -> &mut [E] {
-        // SAFETY: the lines hold at least `length` elements, aligned to 64, and any bits are a valid `E`.
+        // SAFETY: the lines hold at least `length` elements, aligned to 64, and any bits are a
+        // valid `E`.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
     }
 }

@@ -1,8 +1,9 @@
 //! Softmax attention over sequences laid end to end, streaming over blocks of keys (Milakov and
 //! Gimelshein, 2018; Dao et al., 2022): memory is linear in the length.
 //!
-//! Blocks of keys begin at the sequence's own start, and a block that is masked out for a row leaves that
-//! row's bits unchanged, so a row does not depend on its neighbours, its batch or the number of threads.
+//! Blocks of keys begin at the sequence's own start, and a block that is masked out for a row
+//! leaves that row's bits unchanged, so a row does not depend on its neighbours, its batch or the
+//! number of threads.
 //! Must not know: layers, tensors.
 
 use std::ops::Range;
@@ -47,8 +48,8 @@ impl Mask {
     }
 }
 
-/// Heads of a row of queries, keys and values: `heads * size` queries, then `kv_heads * size` keys, then
-/// as many values.
+/// Heads of a row of queries, keys and values: `heads * size` queries, then `kv_heads * size`
+/// keys, then as many values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
     /// Query heads; a multiple of `kv_heads`.
@@ -300,8 +301,8 @@ impl Chunk<'_> {
     }
 }
 
-/// Turns a row's scores into weights `e^(score - largest)`, zero for keys it does not see, and brings
-/// what was summed before to the new largest score.
+/// Turns a row's scores into weights `e^(score - largest)`, zero for keys it does not see, and
+/// brings what was summed before to the new largest score.
 #[inline(always)]
 fn weigh<S: Simd>(
     s: S,

@@ -1,8 +1,9 @@
-//! The product of activations and packed weights: `[rows, depth] x [columns, depth]^T -> [rows, columns]`.
+//! The product of activations and packed weights: `[rows, depth] x [columns, depth]^T -> [rows,
+//! columns]`.
 //!
-//! Each output is one chain of fused multiply-adds over the depth, in order, whatever the tile, block,
-//! thread or instruction set: this is what makes vectors independent of the batch. Between blocks of
-//! the depth the partial sums rest in memory as float32, which loses nothing.
+//! Each output is one chain of fused multiply-adds over the depth, in order, whatever the tile,
+//! block, thread or instruction set: this is what makes vectors independent of the batch. Between
+//! blocks of the depth the partial sums rest in memory as float32, which loses nothing.
 //! Must not know: layers, tensors.
 
 use rayon::prelude::*;
@@ -32,8 +33,8 @@ pub struct Packed<E> {
 }
 
 impl<E: Plain> Packed<E> {
-    /// Packs rows given one after another: `fill_row(n, row)` writes the weights of output `n` into a row
-    /// of `depth` zeros. The last panel is filled up with zeros.
+    /// Packs rows given one after another: `fill_row(n, row)` writes the weights of output `n`
+    /// into a row of `depth` zeros. The last panel is filled up with zeros.
     pub fn new(columns: usize, depth: usize, fill_row: impl Fn(usize, &mut [E]) + Sync) -> Self {
         let mut panels = AlignedVec::zeros(columns.div_ceil(PANEL) * PANEL * depth);
         if depth > 0 {

@@ -1,7 +1,8 @@
 //! Instruction sets as proof: a token exists only if this CPU can run its instructions.
 //!
-//! Every kernel is written once, generic over [`Simd`], and computes on vectors of 16 numbers on every
-//! instruction set, with fused multiply-adds in the same order. So results have the same bits on all of them.
+//! Every kernel is written once, generic over [`Simd`], and computes on vectors of 16 numbers on
+//! every instruction set, with fused multiply-adds in the same order. So results have the same
+//! bits on all of them.
 //! Must not know: which kernels exist.
 
 use std::sync::OnceLock;
@@ -31,8 +32,8 @@ pub enum Isa {
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
-    /// Whatever the compiler makes of plain Rust: NEON on 64-bit Arm. On an x86 CPU without FMA it is
-    /// correct but slow.
+    /// Whatever the compiler makes of plain Rust: NEON on 64-bit Arm. On an x86 CPU without FMA it
+    /// is correct but slow.
     Portable(Portable),
 }
 

@@ -1,4 +1,5 @@
-//! Row by row: norms, rotary positions, activations, pooling. A row's result depends on that row alone.
+//! Row by row: norms, rotary positions, activations, pooling. A row's result depends on that row
+//! alone.
 //!
 //! Must not know: layers, tensors.
 
@@ -143,8 +144,8 @@ pub struct RotaryHeads<'a> {
     pub size: usize,
 }
 
-/// Norms (where asked) and turns heads by their position, in the half-split layout (Su et al., 2021, as
-/// `rotate_half`): for `i < size/2`, `(x[i], x[i+size/2])` is turned by the angle of `i`.
+/// Norms (where asked) and turns heads by their position, in the half-split layout (Su et al.,
+/// 2021, as `rotate_half`): for `i < size/2`, `(x[i], x[i+size/2])` is turned by the angle of `i`.
 ///
 /// `x` and `out` are `[rows, width]`, `tables` the cosines and sines `[positions, size/2]`.
 ///

@@ -39,8 +39,8 @@ impl Element for half::f16 {
 }
 
 /// Vectors of 16 numbers. All functions are `#[inline(always)]`, so that kernels inlined into an
-/// instruction set's entry function use its instructions; a value of the type is the proof that the CPU
-/// has them, which is why the arithmetic is safe to call.
+/// instruction set's entry function use its instructions; a value of the type is the proof that
+/// the CPU has them, which is why the arithmetic is safe to call.
 pub trait Simd: Copy + Send + Sync + 'static {
     /// 16 float32 numbers.
     type V: Copy;

@@ -8,7 +8,8 @@ use super::simd::{LANES, Simd};
 /// Columns of a panel and of a tile.
 pub const PANEL: usize = 2 * LANES;
 
-/// Numbers of several rows, step by step: number `(row, step)` is at `row * self.row + step * self.step`.
+/// Numbers of several rows, step by step: number `(row, step)` is at `row * self.row + step *
+/// self.step`.
 #[derive(Clone, Copy)]
 pub struct Strided<'a> {
     /// All numbers.
@@ -27,8 +28,9 @@ pub struct Sums<'a> {
     pub row: usize,
 }
 
-/// `sums[row][column] += x[row][step] * weights[step][column]` for each step in order, for `height` rows
-/// (at most `TILE_ROWS`) and 32 columns; `first` starts from zero instead of what the sums hold.
+/// `sums[row][column] += x[row][step] * weights[step][column]` for each step in order, for
+/// `height` rows (at most `TILE_ROWS`) and 32 columns; `first` starts from zero instead of what
+/// the sums hold.
 ///
 /// A few rows more than `height` may be computed: `x` and `sums` have them.
 #[inline(always)]
@@ -73,8 +75,9 @@ fn tile<S: Simd, E: Plain, const HEIGHT: usize>(
     assert!(sums.values.len() >= (HEIGHT - 1) * sums.row + PANEL, "sums have all rows");
     let mut acc = [[s.splat(0.0); 2]; HEIGHT];
     let out = sums.values.as_mut_ptr();
-    // SAFETY: the largest offset into `x` is that of the last row and step, into `sums` that of the last
-    // row's 32 columns, both checked above; the weights have 32 numbers a step by the definition of `steps`.
+    // SAFETY: the largest offset into `x` is that of the last row and step, into `sums` that of
+    // the last row's 32 columns, both checked above; the weights have 32 numbers a step by the
+    // definition of `steps`.
     unsafe {
         if !first {
             for (row, acc) in acc.iter_mut().enumerate() {

@@ -8,8 +8,8 @@ pub use crate::cpu::attention::{Heads, Mask};
 
 /// Softmax attention of each sequence with itself, scores scaled by `1/sqrt(size)`.
 ///
-/// `qkv` is `[n_tokens, row]` as [`Heads`] lays it out, `offsets` where sequences begin and the number of
-/// tokens; the result is `[n_tokens, heads * size]`.
+/// `qkv` is `[n_tokens, row]` as [`Heads`] lays it out, `offsets` where sequences begin and the
+/// number of tokens; the result is `[n_tokens, heads * size]`.
 ///
 /// # Errors
 /// Shapes that disagree, or a failure of the device.

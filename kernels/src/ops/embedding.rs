@@ -1,5 +1,5 @@
-//! Rows of an embedding table by id. On the CPU the table stays in the mapped file: only rows that texts
-//! use are ever read into memory.
+//! Rows of an embedding table by id. On the CPU the table stays in the mapped file: only rows that
+//! texts use are ever read into memory.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 

@@ -20,7 +20,8 @@ enum Weights {
 }
 
 impl Weights {
-    /// Rows in the order `places` gives them: part and row within it, or nothing for a row of zeros.
+    /// Rows in the order `places` gives them: part and row within it, or nothing for a row of
+    /// zeros.
     fn new(
         parts: &[&StoredTensor],
         places: &[Option<(usize, usize)>],
@@ -89,8 +90,9 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer of weights `[columns, depth]` laid below each other, with `biases` (as many as weights, or
-    /// none) end to end. Inputs may be wider than the weights: further ones count as multiplied by zero.
+    /// A layer of weights `[columns, depth]` laid below each other, with `biases` (as many as
+    /// weights, or none) end to end. Inputs may be wider than the weights: further ones count as
+    /// multiplied by zero.
     ///
     /// # Errors
     /// Shapes that disagree.
@@ -156,8 +158,8 @@ impl Linear {
     }
 }
 
-/// `[n, depth] -> [n, width]`: `act(x G^T) * (x V^T)`, `width` rounded up to a multiple of 16 and the
-/// outputs beyond the weights' own zero.
+/// `[n, depth] -> [n, width]`: `act(x G^T) * (x V^T)`, `width` rounded up to a multiple of 16 and
+/// the outputs beyond the weights' own zero.
 #[derive(Debug)]
 pub struct GatedLinear {
     weights: Weights,

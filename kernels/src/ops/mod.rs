@@ -1,7 +1,7 @@
 //! The operations that families are written in, on tensors of any device.
 //!
-//! Each checks shapes, then runs the device's own kernel or the plain form in candle's operations, which
-//! works on every device and is the oracle the kernels are tested against.
+//! Each checks shapes, then runs the device's own kernel or the plain form in candle's operations,
+//! which works on every device and is the oracle the kernels are tested against.
 //! Must not know: families, checkpoints, batches.
 
 pub mod attention;

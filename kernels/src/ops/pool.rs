@@ -41,8 +41,8 @@ impl Pooling {
 
 /// One vector a sequence of `rows` (`[n_tokens, width]`, float32): `[n_sequences, width]`.
 ///
-/// `skips` are tokens at the beginning that all methods but `Cls` and `Last` leave out; a sequence that
-/// would be left with none keeps all.
+/// `skips` are tokens at the beginning that all methods but `Cls` and `Last` leave out; a sequence
+/// that would be left with none keeps all.
 ///
 /// # Errors
 /// Offsets that do not divide the rows, or a failure of the device.

@@ -48,8 +48,8 @@ pub struct HeadNorms {
     pub eps: f32,
 }
 
-/// Norms (where given) and turns queries and keys by their positions, in the half-split layout; values
-/// stay. `qkv` is `[n_tokens, row]` as [`Heads`] lays it out.
+/// Norms (where given) and turns queries and keys by their positions, in the half-split layout;
+/// values stay. `qkv` is `[n_tokens, row]` as [`Heads`] lays it out.
 ///
 /// # Errors
 /// Shapes that disagree, a position beyond the tables, or a failure of the device.

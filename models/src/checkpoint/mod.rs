@@ -43,8 +43,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder in the Hugging Face layout: `config.json`, `tokenizer.json`, safetensors (one file
-    /// or shards with an index), and the files of sentence-transformers where there are some.
+    /// Opens a folder in the Hugging Face layout: `config.json`, `tokenizer.json`, safetensors
+    /// (one file or shards with an index), and the files of sentence-transformers where there are
+    /// some.
     ///
     /// # Errors
     /// A file that is missing, damaged or contradicts another.

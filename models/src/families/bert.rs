@@ -1,5 +1,5 @@
-//! BERT: a post-norm bidirectional encoder with learned positions (Devlin et al., 2018; transformers
-//! `modeling_bert.py`). Also MiniLM, BGE, E5, GTE-en and PEG.
+//! BERT: a post-norm bidirectional encoder with learned positions (Devlin et al., 2018;
+//! transformers `modeling_bert.py`). Also MiniLM, BGE, E5, GTE-en and PEG.
 //!
 //! Must not know: templates, pooling, devices.
 

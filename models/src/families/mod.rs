@@ -17,7 +17,8 @@ pub struct Family {
     pub model_type: &'static str,
     /// Architectures of `config.json` that are this network without or below a head we do not need.
     pub architectures: &'static [&'static str],
-    /// The pooling of a checkpoint that says nothing, for the architectures where only one makes sense.
+    /// The pooling of a checkpoint that says nothing, for the architectures where only one makes
+    /// sense.
     pub pooling: fn(&Checkpoint) -> Option<Pooling>,
     /// Makes the network.
     pub load: fn(&Checkpoint, DType, &Device) -> Result<Network, CheckpointError>,

@@ -1,5 +1,6 @@
-//! Qwen3: a pre-norm causal decoder with grouped queries, norms of queries and keys per head, rotary
-//! positions and a SiLU-gated MLP (Qwen3 technical report, 2025; transformers `modeling_qwen3.py`).
+//! Qwen3: a pre-norm causal decoder with grouped queries, norms of queries and keys per head,
+//! rotary positions and a SiLU-gated MLP (Qwen3 technical report, 2025; transformers
+//! `modeling_qwen3.py`).
 //!
 //! Must not know: templates, pooling, devices.
 

@@ -21,7 +21,8 @@ pub struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// A loader of the tensors whose names begin with `prefix`; linear layers keep their weights in `dtype`.
+    /// A loader of the tensors whose names begin with `prefix`; linear layers keep their weights
+    /// in `dtype`.
     pub fn new(weights: &'a Weights, prefix: &str, dtype: DType, device: &'a Device) -> Self {
         Self { weights, prefix: prefix.to_owned(), dtype, device }
     }
@@ -53,8 +54,8 @@ impl<'a> Loader<'a> {
         Tensor::from_vec(stored.to_f32(), length, self.device).map_err(|error| self.failed(error))
     }
 
-    /// One linear layer of several laid below each other: `(name, outputs)` each, all with or all without
-    /// bias.
+    /// One linear layer of several laid below each other: `(name, outputs)` each, all with or all
+    /// without bias.
     ///
     /// # Errors
     /// If a tensor is missing or of another shape.
@@ -67,7 +68,8 @@ impl<'a> Loader<'a> {
         self.linear_padded(parts, (inputs, inputs), bias)
     }
 
-    /// As [`linear`](Self::linear), for inputs padded with zeros from the first number to the second.
+    /// As [`linear`](Self::linear), for inputs padded with zeros from the first number to the
+    /// second.
     ///
     /// # Errors
     /// If a tensor is missing or of another shape.
@@ -125,8 +127,8 @@ pub fn activation(name: &str) -> Option<Activation> {
     })
 }
 
-/// Rotary tables that grow with the longest sequence seen, so that short texts pay nothing for a long
-/// context.
+/// Rotary tables that grow with the longest sequence seen, so that short texts pay nothing for a
+/// long context.
 #[derive(Debug)]
 pub struct Rotary {
     theta: f64,

@@ -1,12 +1,14 @@
 //! Output encodings of a finished vector in one byte or one bit a component.
 //!
-//! Scales: `int8` is `round(127 * v / max|v|)`, so the direction (cosine) is kept and the length is not;
-//! `uint8` is `int8 + 128`; a bit is 1 where `v >= 0`, most significant bit first, the last byte filled with
-//! zeros; `ubinary` is that byte, `binary` is the byte minus 128 as a signed number.
+//! Scales: `int8` is `round(127 * v / max|v|)`, so the direction (cosine) is kept and the length
+//! is not; `uint8` is `int8 + 128`; a bit is 1 where `v >= 0`, most significant bit first, the
+//! last byte filled with zeros; `ubinary` is that byte, `binary` is the byte minus 128 as a signed
+//! number.
 //!
 //! Must not know: wire formats.
 
-/// Signed bytes, `-127..=127`, scaled by the largest magnitude of the vector. A zero vector gives zeros.
+/// Signed bytes, `-127..=127`, scaled by the largest magnitude of the vector. A zero vector gives
+/// zeros.
 pub fn int8(vector: &[f32]) -> Vec<i8> {
     let peak = vector.iter().fold(0.0f32, |peak, value| peak.max(value.abs()));
     if peak == 0.0 {

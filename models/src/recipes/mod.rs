@@ -56,8 +56,11 @@ pub struct RecipeKind {
     /// Whether a checkpoint is to be used this way.
     pub fits: fn(&Checkpoint) -> bool,
     /// Makes the recipe.
-    pub load: fn(&Checkpoint, &Limits) -> Result<Box<dyn Recipe>, CheckpointError>,
+    pub load: Load,
 }
+
+/// Makes a recipe of a checkpoint.
+pub type Load = fn(&Checkpoint, &Limits) -> Result<Box<dyn Recipe>, CheckpointError>;
 
 /// What the network says to a recipe.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,5 @@
-//! Text embedding: an optional prompt, the tokenizer's own template, a limit that keeps special tokens.
+//! Text embedding: an optional prompt, the tokenizer's own template, a limit that keeps special
+//! tokens.
 //!
 //! Must not know: which network follows, tensors, requests.
 
@@ -11,8 +12,8 @@ use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt, TruncationSide};
 
-/// Bytes a text may have, whatever its tokens. No text that fits a model's limit comes near it; it bounds
-/// the time one input can take to tokenise.
+/// Bytes a text may have, whatever its tokens. No text that fits a model's limit comes near it; it
+/// bounds the time one input can take to tokenise.
 pub const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The entry of the list: fits every checkpoint.
@@ -46,7 +47,8 @@ enum InstructionTemplate {
 }
 
 impl InstructionTemplate {
-    /// The template of the checkpoint's own prompts: `Instruct: ...\nQuery:` and its like, else a prefix.
+    /// The template of the checkpoint's own prompts: `Instruct: ...\nQuery:` and its like, else a
+    /// prefix.
     fn of(checkpoint: &Checkpoint, prompts: &BTreeMap<String, String>) -> Self {
         let end = prompts.values().find_map(|prompt| {
             let rest = prompt.strip_prefix("Instruct: ")?;

@@ -1,4 +1,5 @@
-//! Seeded numbers that are the same on every machine: integer arithmetic and exact conversions only.
+//! Seeded numbers that are the same on every machine: integer arithmetic and exact conversions
+//! only.
 
 /// A stream of numbers.
 pub struct Random {
@@ -24,7 +25,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number of mean 0 and deviation 1, close to a normal distribution: the sum of four uniform ones.
+    /// A number of mean 0 and deviation 1, close to a normal distribution: the sum of four uniform
+    /// ones.
     pub fn normal(&mut self) -> f32 {
         let bits = self.next();
         let sum: i32 = (0..4).map(|part| (bits >> (16 * part) & 0xffff) as i32).sum();

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-/// Tokens at which attention, whose work grows with the square of the length, costs as much as the rest.
+/// Tokens at which attention, whose work grows with the square of the length, costs as much as the
+/// rest.
 const QUADRATIC_SCALE: usize = 4096;
 
 /// What the choice needs to know of a waiting job.
@@ -41,9 +42,9 @@ pub fn cost(tokens: usize) -> usize {
 
 /// Chooses from two queues, each oldest first.
 ///
-/// Interactive jobs go before bulk ones, unless the oldest bulk job has waited too long: then it goes
-/// first, so that nobody starves. Within a queue the order is kept: a job that does not fit ends the
-/// choice instead of being passed by smaller ones. A job above the budget runs alone.
+/// Interactive jobs go before bulk ones, unless the oldest bulk job has waited too long: then it
+/// goes first, so that nobody starves. Within a queue the order is kept: a job that does not fit
+/// ends the choice instead of being passed by smaller ones. A job above the budget runs alone.
 pub fn choose(
     interactive: impl Iterator<Item = Candidate>,
     bulk: impl Iterator<Item = Candidate>,

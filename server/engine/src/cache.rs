@@ -1,4 +1,5 @@
-//! Vectors kept by content: the same tokens give the same vector, so they need not be computed again.
+//! Vectors kept by content: the same tokens give the same vector, so they need not be computed
+//! again.
 //!
 //! The key is the whole sequence, not a digest of it: two inputs never share a vector by accident.
 //! Must not know: requests, cuts, encodings.

@@ -212,7 +212,8 @@ impl Engine {
         in_order(results)
     }
 
-    /// Runs a real forward pass on the worker, past cache and queue limits, and checks that it is finite.
+    /// Runs a real forward pass on the worker, past cache and queue limits, and checks that it is
+    /// finite.
     ///
     /// # Errors
     /// What kept the pass from running.

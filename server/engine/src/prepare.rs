@@ -1,7 +1,7 @@
 //! Tokenising on CPU threads of the engine's own.
 //!
-//! A request's inputs are done in small pieces and requests take turns, so a large one does not hold up
-//! a small one; a request whose client is gone is not gone on with.
+//! A request's inputs are done in small pieces and requests take turns, so a large one does not
+//! hold up a small one; a request whose client is gone is not gone on with.
 //! Must not know: queues, batches.
 
 use std::collections::VecDeque;

@@ -315,8 +315,8 @@ impl Queue {
         }
     }
 
-    /// Waits for work. The choice is made at the last moment, so that a small request that came while a
-    /// batch ran is in the very next one; laying a batch out takes microseconds.
+    /// Waits for work. The choice is made at the last moment, so that a small request that came
+    /// while a batch ran is in the very next one; laying a batch out takes microseconds.
     pub fn next(&self) -> Next {
         let mut state = self.lock();
         loop {
@@ -436,7 +436,8 @@ impl Queue {
     /// Waits until the worker has ended.
     pub async fn wait_end(&self) {
         let mut ended = self.ended.subscribe();
-        // The sender lives as long as the queue, so this only fails where there is nothing to wait for.
+        // The sender lives as long as the queue, so this only fails where there is nothing to wait
+        // for.
         let _ = ended.wait_for(|ended| *ended).await;
     }
 }

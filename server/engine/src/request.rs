@@ -51,7 +51,8 @@ pub struct TokensAnswer {
 pub struct Timings {
     /// Characters of all texts (0 for token ids).
     pub n_chars: usize,
-    /// Tokens of all inputs, special tokens included, after truncation; also of inputs answered from the cache.
+    /// Tokens of all inputs, special tokens included, after truncation; also of inputs answered
+    /// from the cache.
     pub n_tokens: usize,
     /// From the call to the answer.
     pub total: Duration,

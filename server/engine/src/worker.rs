@@ -51,8 +51,8 @@ struct Outputs {
 }
 
 impl Worker<'_> {
-    /// Runs a batch and answers its jobs. If it fails, its sequences are tried once more, one by one, so
-    /// that only the guilty one fails.
+    /// Runs a batch and answers its jobs. If it fails, its sequences are tried once more, one by
+    /// one, so that only the guilty one fails.
     fn batch(&self, jobs: Vec<Job>, retry: bool) {
         let started = Instant::now();
         let outputs = self.guarded(|| self.outputs(&jobs));

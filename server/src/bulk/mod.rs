@@ -1,5 +1,5 @@
-//! `proxima embed`: many texts of a file through the engine of this process, in order, going on where a
-//! run was broken off.
+//! `proxima embed`: many texts of a file through the engine of this process, in order, going on
+//! where a run was broken off.
 //!
 //! Must not know: HTTP, how batches are made.
 
@@ -36,7 +36,8 @@ pub struct EmbedArgs {
     /// The file to read; standard input if absent or "-"
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
-    /// Its format: a text a line, JSON Lines, or CSV with a header [default: by its name, else text]
+    /// Its format: a text a line, JSON Lines, or CSV with a header [default: by its name, else
+    /// text]
     #[arg(long)]
     format: Option<InputFormat>,
     /// The field or column with the text, in JSON Lines and CSV
@@ -144,8 +145,8 @@ fn progress(input: &Path) -> ProgressBar {
 /// Embeds all records that the sink has not, in order, and gives how many it has now.
 ///
 /// # Errors
-/// A record that cannot be read or embedded, named by its line, or a failed write. What came before it
-/// is written.
+/// A record that cannot be read or embedded, named by its line, or a failed write. What came
+/// before it is written.
 pub async fn embed_all(
     engine: &Engine,
     job: &Job,

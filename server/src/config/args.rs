@@ -96,7 +96,8 @@ pub enum LogFormat {
 
 macro_rules! serve_args {
     ($($(#[$attribute:meta])* $name:ident: $kind:ty,)*) => {
-        /// The settings of `serve`, each where it was given. Keys of a TOML file have the flags' names.
+        /// The settings of `serve`, each where it was given. Keys of a TOML file have the flags'
+        /// names.
         #[derive(Debug, Clone, Default, Args, Deserialize)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct ServeArgs {
@@ -140,7 +141,13 @@ serve_args! {
     #[arg(long, env = "PROXIMA_THREADS", help_heading = "Model")]
     threads: usize,
     /// Use downloaded models only, no network
-    #[arg(long, env = "PROXIMA_OFFLINE", num_args = 0..=1, default_missing_value = "true", help_heading = "Model")]
+    #[arg(
+        long,
+        env = "PROXIMA_OFFLINE",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        help_heading = "Model",
+    )]
     offline: bool,
     /// Address to listen on [default: 127.0.0.1]
     #[arg(long, env = "PROXIMA_HOST", help_heading = "Server")]
@@ -149,10 +156,22 @@ serve_args! {
     #[arg(long, env = "PROXIMA_PORT", help_heading = "Server")]
     port: u16,
     /// Ask for this key; repeat or separate by commas for several
-    #[arg(long, env = "PROXIMA_API_KEY", hide_env_values = true, value_delimiter = ',', help_heading = "Server")]
+    #[arg(
+        long,
+        env = "PROXIMA_API_KEY",
+        hide_env_values = true,
+        value_delimiter = ',',
+        help_heading = "Server",
+    )]
     api_key: Vec<Secret>,
     /// Cut inputs that are too long unless a request says otherwise [default: true]
-    #[arg(long, env = "PROXIMA_AUTO_TRUNCATE", num_args = 0..=1, default_missing_value = "true", help_heading = "Server")]
+    #[arg(
+        long,
+        env = "PROXIMA_AUTO_TRUNCATE",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        help_heading = "Server",
+    )]
     auto_truncate: bool,
     /// Log as text or json [default: text]
     #[arg(long, env = "PROXIMA_LOG_FORMAT", help_heading = "Server")]
@@ -173,7 +192,12 @@ serve_args! {
     #[arg(long, env = "PROXIMA_MAX_INPUTS", value_name = "COUNT", help_heading = "Limits")]
     max_inputs: usize,
     /// Threads that tokenise [default: all cores]
-    #[arg(long, env = "PROXIMA_TOKENIZATION_THREADS", value_name = "COUNT", help_heading = "Limits")]
+    #[arg(
+        long,
+        env = "PROXIMA_TOKENIZATION_THREADS",
+        value_name = "COUNT",
+        help_heading = "Limits",
+    )]
     tokenization_threads: usize,
     /// Keep vectors of recent inputs, up to this size [default: 0, off]
     #[arg(long, env = "PROXIMA_CACHE_BYTES", value_name = "SIZE", help_heading = "Limits")]
@@ -182,7 +206,12 @@ serve_args! {
     #[arg(long, env = "PROXIMA_MAX_BODY_BYTES", value_name = "SIZE", help_heading = "Limits")]
     max_body_bytes: Bytes,
     /// Requests at a time; more are refused with 429 [default: 512]
-    #[arg(long, env = "PROXIMA_MAX_CONCURRENT_REQUESTS", value_name = "COUNT", help_heading = "Limits")]
+    #[arg(
+        long,
+        env = "PROXIMA_MAX_CONCURRENT_REQUESTS",
+        value_name = "COUNT",
+        help_heading = "Limits",
+    )]
     max_concurrent_requests: usize,
     /// Time a request may take [default: 600]
     #[arg(long, env = "PROXIMA_REQUEST_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]

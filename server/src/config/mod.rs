@@ -238,8 +238,8 @@ fn model_sources(arguments: &[String]) -> Result<Vec<ModelSource>, CommandError>
     Ok(sources)
 }
 
-/// The model of one `[NAME=]ID|PATH` argument. An existing folder is a path; what begins with a dot or
-/// slash must be one; anything else is an id of the Hub.
+/// The model of one `[NAME=]ID|PATH` argument. An existing folder is a path; what begins with a
+/// dot or slash must be one; anything else is an id of the Hub.
 ///
 /// # Errors
 /// Usage errors: a folder that is not there, an id that is none.

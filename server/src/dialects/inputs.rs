@@ -70,8 +70,8 @@ impl From<Side> for TruncationSide {
     }
 }
 
-/// Prompt and truncation of a request. An instruction goes before a prompt's name, and either before the
-/// checkpoint's default.
+/// Prompt and truncation of a request. An instruction goes before a prompt's name, and either
+/// before the checkpoint's default.
 pub fn prepare(
     instruction: Option<String>,
     prompt_name: Option<String>,

@@ -1,5 +1,5 @@
-//! Outside wire formats: each converts its bodies to requests of the engine and answers back, and shapes
-//! its errors. One folder each, one list.
+//! Outside wire formats: each converts its bodies to requests of the engine and answers back, and
+//! shapes its errors. One folder each, one list.
 //!
 //! Must not know: how requests are computed; no limits, metrics or logic live here.
 

@@ -1,5 +1,5 @@
-//! Bodies in and out: JSON read with errors in the dialect's shape, large answers written off the event
-//! loop.
+//! Bodies in and out: JSON read with errors in the dialect's shape, large answers written off the
+//! event loop.
 //!
 //! Must not know: any dialect's bodies.
 

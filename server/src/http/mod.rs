@@ -1,4 +1,5 @@
-//! The HTTP server around the dialects: what every request passes, health, metrics, documents, shutdown.
+//! The HTTP server around the dialects: what every request passes, health, metrics, documents,
+//! shutdown.
 //!
 //! Must not know: any dialect's bodies.
 

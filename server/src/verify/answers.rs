@@ -1,6 +1,8 @@
-//! Published answers, as data: model cards, and the tests of fastembed and text-embeddings-inference.
+//! Published answers, as data: model cards, and the tests of fastembed and
+//! text-embeddings-inference.
 
 /// What is known of one model.
+#[derive(Debug)]
 pub struct Known {
     /// Its name, without owner.
     pub name: &'static str,
@@ -11,6 +13,7 @@ pub struct Known {
 }
 
 /// One published answer.
+#[derive(Debug)]
 pub enum Check {
     /// Cosines of each first with each second text.
     Similarities {

@@ -30,8 +30,8 @@ pub fn tokens_request(body: EmbedAllBody, auto_truncate: bool) -> TokensRequest 
     }
 }
 
-/// The request of a `/similarity` body: the source first, then the sentences. Without sentences it is
-/// empty, which the engine refuses.
+/// The request of a `/similarity` body: the source first, then the sentences. Without sentences it
+/// is empty, which the engine refuses.
 pub fn similarity_request(body: SimilarityBody, auto_truncate: bool) -> EmbedRequest {
     let parameters = body.parameters;
     let truncate = parameters.truncate.unwrap_or(auto_truncate);

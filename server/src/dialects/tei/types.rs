@@ -13,8 +13,8 @@ use crate::encoding::OutputEncoding;
 pub struct EmbedBody {
     /// What to embed.
     pub inputs: Inputs,
-    /// Cut inputs longer than the model's limit (`true`) or refuse them (`false`); the server's setting
-    /// if absent.
+    /// Cut inputs longer than the model's limit (`true`) or refuse them (`false`); the server's
+    /// setting if absent.
     pub truncate: Option<bool>,
     /// Which end is cut.
     pub truncation_direction: Option<Side>,

@@ -1,0 +1,284 @@
+//! The house rules of ARCHITECTURE.md, as tests: who may use what, sizes, documentation, where danger
+//! may live.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A source file of the repository, with its path from the root.
+struct Source {
+    path: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    let server = Path::new(env!("CARGO_MANIFEST_DIR"));
+    server.parent().expect("the server is in a workspace").to_owned()
+}
+
+fn collect(folder: &Path, extension: &str, found: &mut Vec<Source>) {
+    for entry in fs::read_dir(folder).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                collect(&path, extension, found);
+            }
+        } else if path.extension().is_some_and(|found| found == extension) {
+            let inner = path.strip_prefix(root()).expect("within the root");
+            let path_text = inner.to_string_lossy().replace('\\', "/");
+            let text = fs::read_to_string(&path).expect("a readable file");
+            found.push(Source { path: path_text, text });
+        }
+    }
+}
+
+fn sources(extension: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    collect(&root(), extension, &mut found);
+    found
+}
+
+fn is_product(path: &str) -> bool {
+    path.contains("/src/") && !path.ends_with("tests.rs")
+}
+
+/// Lines of a file without comments and, roughly, without the contents of strings.
+fn code_lines(text: &str) -> Vec<String> {
+    let strip = |line: &str| {
+        let (mut code, mut in_string, mut before) = (String::new(), false, ' ');
+        let characters: Vec<char> = line.chars().collect();
+        for (index, letter) in characters.iter().enumerate() {
+            if !in_string && *letter == '/' && characters.get(index + 1) == Some(&'/') {
+                break;
+            }
+            // A quote in a character literal opens no string.
+            let literal = before == '\'' && characters.get(index + 1) == Some(&'\'');
+            if *letter == '"' && before != '\\' && !literal {
+                in_string = !in_string;
+            } else if !in_string {
+                code.push(*letter);
+            }
+            before = if before == '\\' && *letter == '\\' { ' ' } else { *letter };
+        }
+        code
+    };
+    text.lines().map(strip).collect()
+}
+
+/// Everything wrong that a rule finds, as `path:line: what`.
+fn check(rule: &str, wrong: Vec<String>) {
+    assert!(wrong.is_empty(), "{rule}:\n{}", wrong.join("\n"));
+}
+
+/// Lines of product code that contain one of these words, as far as `allowed` does not except the file.
+fn occurrences(words: &[&str], allowed: fn(&str) -> bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let files = sources("rs");
+    for source in files.iter().filter(|file| is_product(&file.path) && !allowed(&file.path)) {
+        for (index, line) in code_lines(&source.text).iter().enumerate() {
+            for word in words.iter().filter(|word| line.contains(**word)) {
+                wrong.push(format!("{}:{}: {word}", source.path, index + 1));
+            }
+        }
+    }
+    wrong
+}
+
+/// Functions that are longer, or have more parameters, than a limit: `(line, name, size)`.
+fn functions(text: &str) -> Vec<(usize, String, usize, usize)> {
+    let lines = code_lines(text);
+    let mut found = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let Some(at) = line.find("fn ") else { continue };
+        let starts = at == 0 || line[..at].ends_with([' ', '(']);
+        let name: String =
+            line[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        if !starts || name.is_empty() {
+            continue;
+        }
+        let indent = line.len() - line.trim_start().len();
+        let closes = |line: &String| {
+            line.trim_start().starts_with('}') && line.len() - line.trim_start().len() == indent
+        };
+        let end = lines[index..].iter().position(closes).unwrap_or(0);
+        found.push((index + 1, name, end + 1, parameters(&lines[index..], at)));
+    }
+    found
+}
+
+/// Parameters of the function whose `fn` is at a place of the first line, `self` not counted.
+fn parameters(lines: &[String], at: usize) -> usize {
+    let text = lines.iter().take(24).cloned().collect::<Vec<_>>().join("\n");
+    let (mut depth, mut angle, mut parts) = (0, 0, vec![String::new()]);
+    let mut before = ' ';
+    for letter in text[at..].chars() {
+        match letter {
+            '(' | '[' | '{' if angle == 0 => depth += 1,
+            ')' | ']' | '}' if angle == 0 => depth -= 1,
+            '<' => angle += 1,
+            '>' if before != '-' && before != '=' => angle -= 1,
+            ',' if depth == 1 && angle == 0 => parts.push(String::new()),
+            _ => {}
+        }
+        before = letter;
+        if depth >= 1 && angle == 0 {
+            parts.last_mut().expect("there is one").push(letter);
+        }
+        if depth == 0 && angle == 0 && letter == ')' {
+            break;
+        }
+    }
+    let real = parts.iter().map(|part| part.trim_start_matches(['(', ',', '\n', ' ']).trim());
+    real.filter(|part| !part.is_empty() && !part.contains("self") || part.contains(": self::"))
+        .count()
+}
+
+#[test]
+fn the_scanners_see_what_they_look_for() {
+    let text =
+        "fn f<T: Fn(u8, u8)>(&self, a: u8, b: Vec<(u8, u8)>) {\n    let s = \"unsafe // {\";\n}\n";
+    let found = functions(text);
+    assert_eq!(found.len(), 1);
+    assert!(sources("rs").len() > 40 && sources("py").len() > 3);
+    assert_eq!((found[0].1.as_str(), found[0].2, found[0].3), ("f", 3, 2));
+    assert!(!code_lines(text)[1].contains("unsafe"));
+    assert_eq!(code_lines("a // unsafe")[0], "a ");
+    assert!(code_lines("let c = '\"'; unsafe {}")[0].contains("unsafe"));
+}
+
+fn manifest(path: &str) -> String {
+    let text = fs::read_to_string(root().join(path)).expect("a manifest");
+    let dependencies = text.split("[dependencies]").nth(1).expect("dependencies");
+    dependencies.split("\n[").next().expect("a section").to_owned()
+}
+
+#[test]
+fn crates_use_only_what_they_may() {
+    let forbidden = [
+        ("kernels/Cargo.toml", &["proxima", "tokio", "axum", "hf-hub", "tokenizers"][..]),
+        (
+            "models/Cargo.toml",
+            &["proxima-engine", "tokio", "axum", "hf-hub", "candle", "memmap2", "prometheus"],
+        ),
+        (
+            "server/engine/Cargo.toml",
+            &["proxima-kernels", "axum", "hf-hub", "candle", "serde", "prometheus", "tokenizers"],
+        ),
+        ("server/Cargo.toml", &["proxima-kernels", "candle", "memmap2", "\ntokenizers"]),
+    ];
+    let mut wrong = Vec::new();
+    for (path, names) in forbidden {
+        let dependencies = manifest(path);
+        let found = names.iter().filter(|name| dependencies.contains(**name));
+        wrong.extend(found.map(|name| format!("{path}: {name}")));
+    }
+    check("a crate depends on what it must not know", wrong);
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let files = sources("rs").into_iter().filter(|file| !file.text.starts_with("//!"));
+    let tests = files.filter(|file| !file.path.ends_with("/tests.rs"));
+    check("a file does not begin with //!", tests.map(|file| file.path).collect());
+}
+
+#[test]
+fn files_functions_and_parameters_stay_small() {
+    let mut wrong = Vec::new();
+    for source in sources("rs") {
+        let lines = source.text.lines().count();
+        if lines >= 500 {
+            wrong.push(format!("{}: {lines} lines", source.path));
+        }
+        for (line, name, length, parameters) in functions(&source.text) {
+            if length >= 70 {
+                wrong.push(format!("{}:{line}: fn {name} has {length} lines", source.path));
+            }
+            if parameters > 6 {
+                wrong
+                    .push(format!("{}:{line}: fn {name} has {parameters} parameters", source.path));
+            }
+        }
+    }
+    check("too large", wrong);
+}
+
+#[test]
+fn lines_fit_a_hundred_columns() {
+    let mut wrong = Vec::new();
+    for source in sources("rs") {
+        for (index, line) in source.text.lines().enumerate() {
+            // A string is not broken for this.
+            if line.chars().count() > 100 && !line.contains('"') {
+                wrong.push(format!("{}:{}", source.path, index + 1));
+            }
+        }
+    }
+    check("a line is too long", wrong);
+}
+
+#[test]
+fn unsafe_code_is_in_the_kernels_and_says_why_it_is_sound() {
+    let mut wrong = occurrences(&["unsafe "], |path| path.starts_with("kernels/"));
+    for source in sources("rs").iter().filter(|file| file.path.starts_with("kernels/src/")) {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (index, line) in code_lines(&source.text).iter().enumerate() {
+            let block = line.contains("unsafe {") || line.contains("unsafe impl");
+            let above = &lines[index.saturating_sub(6)..index];
+            if block && !above.iter().any(|line| line.contains("SAFETY:")) {
+                wrong.push(format!("{}:{}: no SAFETY comment", source.path, index + 1));
+            }
+        }
+    }
+    check("unsafe", wrong);
+}
+
+#[test]
+fn features_and_the_environment_have_their_place() {
+    let features = occurrences(&["cfg(feature"], |path| path.starts_with("kernels/"));
+    check("cfg(feature) outside kernels", features);
+    let environment = occurrences(&["env::var"], |path| {
+        path.starts_with("server/src/config/") || path == "kernels/src/knobs.rs"
+    });
+    check("the environment is read outside config and knobs", environment);
+}
+
+#[test]
+fn nothing_is_left_half_done() {
+    let words = ["todo!", "unimplemented!", "dbg!", "#[ignore", "thread::sleep", "static mut"];
+    check("unfinished or forbidden", occurrences(&words, |_| false));
+    check("a device twin", occurrences(&["flash_", "padded_twin"], |_| false));
+}
+
+#[test]
+fn files_know_no_machine() {
+    let mut wrong = Vec::new();
+    for extension in ["rs", "py", "md", "toml", "json", "yaml", "sh"] {
+        for source in sources(extension).iter().filter(|file| file.path != "tests/tidy.rs") {
+            for (index, line) in source.text.lines().enumerate() {
+                if ["/work/", "/root/", "/home/"].iter().any(|path| line.contains(path)) {
+                    wrong.push(format!("{}:{}", source.path, index + 1));
+                }
+            }
+        }
+    }
+    check("a path of one machine", wrong);
+}
+
+#[test]
+fn lists_name_every_family_recipe_and_dialect() {
+    let mut wrong = Vec::new();
+    for folder in ["models/src/families", "models/src/recipes", "server/src/dialects"] {
+        let list = fs::read_to_string(root().join(folder).join("mod.rs")).expect("a list");
+        let all = list.split("fn all()").nth(1).expect("a function all()");
+        for entry in fs::read_dir(root().join(folder)).expect("a folder") {
+            let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+            let name = name.trim_end_matches(".rs");
+            let shared = ["mod", "inputs"].contains(&name);
+            if !shared && !all.contains(&format!("{name}::")) {
+                wrong.push(format!("{folder}/{name}"));
+            }
+        }
+    }
+    check("not in its list", wrong);
+}
