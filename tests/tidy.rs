@@ -1,5 +1,5 @@
-//! The house rules of ARCHITECTURE.md, as tests: who may use what, sizes, documentation, where danger
-//! may live.
+//! The house rules of ARCHITECTURE.md, as tests: who may use what, sizes, documentation, and where
+//! danger may live.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ fn check(rule: &str, wrong: Vec<String>) {
     assert!(wrong.is_empty(), "{rule}:\n{}", wrong.join("\n"));
 }
 
-/// Lines of product code that contain one of these words, as far as `allowed` does not except the file.
+/// Lines of product code that contain one of these words, in files that are not allowed to.
 fn occurrences(words: &[&str], allowed: fn(&str) -> bool) -> Vec<String> {
     let mut wrong = Vec::new();
     let files = sources("rs");

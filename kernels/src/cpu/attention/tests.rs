@@ -1,1 +1,132 @@
+use super::*;
 
+/// Numbers without a pattern, in -2..2, the same every time.
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let step = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 4_194_304.0 - 2.0
+    };
+    (0..count).map(step).collect()
+}
+
+fn run(isa: Isa, qkv: &[f32], heads: Heads, offsets: &[usize], mask: Mask) -> Vec<f32> {
+    let tokens = offsets[offsets.len() - 1];
+    let mut out = vec![f32::NAN; tokens * heads.heads * heads.size];
+    attention(isa, qkv, heads, offsets, mask, &mut out);
+    out
+}
+
+/// The definition, in double precision.
+fn reference(qkv: &[f32], heads: Heads, offsets: &[usize], mask: Mask) -> Vec<f64> {
+    let size = heads.size;
+    let part = |token: usize, head: usize| {
+        let at = token * heads.row() + head * size;
+        qkv[at..at + size].iter().map(|value| f64::from(*value))
+    };
+    let mut out = Vec::new();
+    for bounds in offsets.windows(2) {
+        let length = bounds[1] - bounds[0];
+        for query in 0..length {
+            for head in 0..heads.heads {
+                let shared = head / (heads.heads / heads.kv_heads);
+                let keys = mask.keys(query, length);
+                let score = |key: usize| {
+                    let query = part(bounds[0] + query, head);
+                    let key = part(bounds[0] + key, heads.heads + shared);
+                    query.zip(key).map(|(q, k)| q * k).sum::<f64>() / (size as f64).sqrt()
+                };
+                let weights: Vec<f64> = keys.clone().map(|key| score(key).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                let mut sums = vec![0.0; size];
+                for (key, weight) in keys.zip(&weights) {
+                    let value = part(bounds[0] + key, heads.heads + heads.kv_heads + shared);
+                    sums.iter_mut().zip(value).for_each(|(sum, value)| *sum += weight * value);
+                }
+                out.extend(sums.iter().map(|sum| sum / total));
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits() {
+    let lengths = [1, 2, 11, 12, 13, 31, 32, 33, 97, 255, 256, 257, 300];
+    let mut offsets = vec![0];
+    lengths.iter().for_each(|length| offsets.push(offsets[offsets.len() - 1] + length));
+    for (heads, kv_heads, size) in [(4, 2, 16), (2, 2, 32), (2, 1, 64), (1, 1, 80), (2, 1, 128)] {
+        let heads = Heads { heads, kv_heads, size };
+        let qkv = numbers(offsets[offsets.len() - 1] * heads.row(), size as u32);
+        for mask in [Mask::Full, Mask::Causal, Mask::Window(5), Mask::Window(64)] {
+            let expected = reference(&qkv, heads, &offsets, mask);
+            let all: Vec<Vec<f32>> =
+                Isa::all().iter().map(|isa| run(*isa, &qkv, heads, &offsets, mask)).collect();
+            for (got, expected) in all[0].iter().zip(&expected) {
+                assert!((f64::from(*got) - expected).abs() < 1e-5, "{heads:?} {mask:?}");
+            }
+            assert!(all.iter().all(|other| *other == all[0]), "{heads:?} {mask:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sequence_has_the_same_bits_alone_and_among_others() {
+    let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
+    let offsets = [0, 40, 41, 340, 352];
+    let qkv = numbers(352 * heads.row(), 1);
+    for isa in Isa::all() {
+        for mask in [Mask::Full, Mask::Causal, Mask::Window(16)] {
+            let all = run(isa, &qkv, heads, &offsets, mask);
+            for bounds in offsets.windows(2) {
+                let rows = &qkv[bounds[0] * heads.row()..bounds[1] * heads.row()];
+                let alone = run(isa, rows, heads, &[0, bounds[1] - bounds[0]], mask);
+                let width = heads.heads * heads.size;
+                assert!(alone == all[bounds[0] * width..bounds[1] * width], "{mask:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_causal_prefix_has_the_same_bits_whatever_follows() {
+    let heads = Heads { heads: 2, kv_heads: 1, size: 64 };
+    let qkv = numbers(600 * heads.row(), 2);
+    for isa in Isa::all() {
+        let long = run(isa, &qkv, heads, &[0, 600], Mask::Causal);
+        for length in [1, 17, 96, 255, 256, 257, 500] {
+            let short = run(isa, &qkv[..length * heads.row()], heads, &[0, length], Mask::Causal);
+            assert!(short == long[..short.len()], "{} at {length}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_in_its_sequence() {
+    let heads = Heads { heads: 2, kv_heads: 1, size: 32 };
+    let clean = numbers(90 * heads.row(), 3);
+    let offsets = [0, 30, 60, 90];
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut qkv = clean.clone();
+        qkv[45 * heads.row() + 2 * heads.size] = bad;
+        for isa in Isa::all() {
+            let (got, expected) = (
+                run(isa, &qkv, heads, &offsets, Mask::Full),
+                run(isa, &clean, heads, &offsets, Mask::Full),
+            );
+            let third = got.len() / 3;
+            assert!(got[..third] == expected[..third] && got[2 * third..] == expected[2 * third..]);
+            assert!(got[third..2 * third].iter().any(|value| value.is_nan()), "{}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn large_scores_do_not_overflow() {
+    let heads = Heads { heads: 1, kv_heads: 1, size: 16 };
+    let qkv: Vec<f32> = numbers(300 * heads.row(), 4).iter().map(|value| value * 100.0).collect();
+    for isa in Isa::all() {
+        let got = run(isa, &qkv, heads, &[0, 300], Mask::Full);
+        assert!(got.iter().all(|value| value.abs() <= 200.1), "{}", isa.name());
+    }
+}

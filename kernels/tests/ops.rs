@@ -1,0 +1,184 @@
+//! Operations against their plain forms in candle's own operations, and elementary functions against
+//! double precision.
+
+use proptest::prelude::*;
+use proxima_kernels::cpu::isa::Kernel;
+use proxima_kernels::cpu::simd::{LANES, Simd};
+use proxima_kernels::cpu::{Activation, Isa, math};
+use proxima_kernels::ops::attention::{self, Heads, Mask};
+use proxima_kernels::ops::norm;
+use proxima_kernels::ops::pool::{Pooling, pool};
+use proxima_kernels::ops::rotary::{self, HeadNorms, RotaryTables};
+use proxima_kernels::{Device, Tensor};
+
+fn tensor(rows: usize, width: usize, scale: f32) -> Tensor {
+    let numbers: Vec<f32> = (0..rows * width)
+        .map(|at| scale * ((at as f32 * 12.9898).sin() * 43_758.547).fract())
+        .collect();
+    Tensor::from_vec(numbers, (rows, width), &Device::Cpu).expect("a tensor")
+}
+
+fn vector(width: usize, scale: f32) -> Tensor {
+    tensor(1, width, scale).reshape(width).expect("a vector")
+}
+
+fn worst(a: &Tensor, b: &Tensor) -> f32 {
+    let difference = (a - b).expect("the same shape").abs().expect("numbers");
+    let worst = difference.flatten_all().expect("flat").max(0).expect("a maximum");
+    worst.to_scalar().expect("a number")
+}
+
+#[test]
+fn norms_equal_their_plain_forms() {
+    for (rows, width) in [(1, 1), (3, 15), (7, 16), (5, 100), (40, 1024)] {
+        let (x, weight, bias) = (tensor(rows, width, 3.0), vector(width, 1.0), vector(width, 0.3));
+        let fast = norm::rms_norm(&x, &weight, 1e-6).expect("normed");
+        let plain = norm::plain_rms_norm(&x, &weight, 1e-6).expect("normed");
+        assert!(worst(&fast, &plain) < 2e-6, "rms_norm of {width}");
+        let fast = norm::layer_norm(&x, &weight, Some(&bias), 1e-5).expect("normed");
+        let plain = norm::plain_layer_norm(&x, &weight, Some(&bias), 1e-5).expect("normed");
+        // A row of one number has no variance: both divide rounding errors by sqrt(eps).
+        assert!(worst(&fast, &plain) < 1e-5, "layer_norm of {width}");
+    }
+}
+
+#[test]
+fn rotary_equals_its_plain_form() {
+    for (heads, kv_heads, size) in [(4, 2, 16), (2, 1, 128), (3, 3, 6)] {
+        let heads = Heads { heads, kv_heads, size };
+        let qkv = tensor(9, heads.row(), 2.0);
+        let positions = [0, 1, 2, 3, 0, 1, 500, 7, 31];
+        let tables = RotaryTables::new(512, size, 1e6, &Device::Cpu).expect("tables");
+        let norms = HeadNorms { queries: vector(size, 1.5), keys: vector(size, 0.7), eps: 1e-6 };
+        for norms in [None, Some(&norms)] {
+            let fast = rotary::rotary(&qkv, heads, norms, &positions, &tables).expect("turned");
+            let plain = rotary::plain(&qkv, heads, norms, &positions, &tables).expect("turned");
+            assert!(worst(&fast, &plain) < 2e-6, "{heads:?}");
+        }
+        let beyond = rotary::rotary(&qkv, heads, None, &[512; 9], &tables);
+        assert!(beyond.is_err(), "a position beyond the tables is refused");
+    }
+}
+
+#[test]
+fn attention_equals_its_plain_form() {
+    let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
+    let (qkv, offsets) = (tensor(150, heads.row(), 2.0), [0, 1, 38, 150]);
+    for mask in [Mask::Full, Mask::Causal, Mask::Window(9)] {
+        let fast = attention::attention(&qkv, heads, &offsets, mask).expect("attended");
+        let plain = attention::plain(&qkv, heads, &offsets, mask).expect("attended");
+        assert!(worst(&fast, &plain) < 5e-6, "{mask:?}");
+    }
+    assert!(attention::attention(&qkv, heads, &[0, 200], Mask::Full).is_err());
+}
+
+#[test]
+fn poolings_are_as_defined() {
+    let rows = Tensor::new(&[[1.0f32, 8.0], [3.0, -2.0], [5.0, 0.0], [7.0, 7.0]], &Device::Cpu);
+    let rows = rows.expect("a tensor");
+    let pooled = |skips: &[usize], pooling| -> Vec<Vec<f32>> {
+        pool(&rows, &[0, 3, 4], skips, pooling).expect("pooled").to_vec2().expect("rows")
+    };
+    assert_eq!(pooled(&[0, 0], Pooling::Cls), [[1.0, 8.0], [7.0, 7.0]]);
+    assert_eq!(pooled(&[0, 0], Pooling::Last), [[5.0, 0.0], [7.0, 7.0]]);
+    assert_eq!(pooled(&[0, 0], Pooling::Mean), [[3.0, 2.0], [7.0, 7.0]]);
+    assert_eq!(pooled(&[1, 1], Pooling::Mean), [[4.0, -1.0], [7.0, 7.0]]);
+    assert_eq!(pooled(&[0, 0], Pooling::Max), [[5.0, 8.0], [7.0, 7.0]]);
+    assert_eq!(pooled(&[1, 0], Pooling::WeightedMean)[0], [13.0 / 3.0, -2.0 / 3.0]);
+    let root = 3.0f32.sqrt();
+    assert_eq!(pooled(&[0, 0], Pooling::MeanSqrtLength)[0], [9.0 / root, 6.0 / root]);
+}
+
+/// A function of 16 numbers.
+struct Elementwise(fn(f32) -> f64, Which, [f32; LANES]);
+
+#[derive(Clone, Copy)]
+enum Which {
+    Exp,
+    Erf,
+    Activation(Activation),
+}
+
+impl Kernel for &Elementwise {
+    type Output = [f32; LANES];
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> [f32; LANES] {
+        let x = s.load_part(&self.2);
+        s.lanes(match self.1 {
+            Which::Exp => math::exp(s, x),
+            Which::Erf => math::erf(s, x),
+            Which::Activation(activation) => activation.apply(s, x),
+        })
+    }
+}
+
+/// The error function in double precision: its Taylor series, good for |x| <= 4.
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+fn gelu(x: f64) -> f64 {
+    x / 2.0 * (1.0 + if x.abs() > 5.6 { x.signum() } else { erf(x / 2f64.sqrt()) })
+}
+
+fn gelu_tanh(x: f64) -> f64 {
+    x / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+}
+
+fn functions(x: [f32; LANES]) -> [(Elementwise, f64, f64); 6] {
+    use Activation::{Gelu, GeluTanh, Silu, Tanh};
+    // Bounds: relative and absolute.
+    [
+        (Elementwise(|x| f64::from(x).exp(), Which::Exp, x), 3e-7, 1e-37),
+        (Elementwise(|x| erf(f64::from(x).clamp(-4.0, 4.0)), Which::Erf, x), 0.0, 4e-7),
+        (Elementwise(|x| gelu(f64::from(x)), Which::Activation(Gelu), x), 4e-7, 1e-6),
+        (Elementwise(|x| gelu_tanh(f64::from(x)), Which::Activation(GeluTanh), x), 1e-6, 1e-6),
+        (
+            Elementwise(
+                |x| f64::from(x) / (1.0 + (-f64::from(x)).exp()),
+                Which::Activation(Silu),
+                x,
+            ),
+            1e-6,
+            1e-35,
+        ),
+        (Elementwise(|x| f64::from(x).tanh(), Which::Activation(Tanh), x), 0.0, 4e-7),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn functions_are_close_and_the_same_on_every_isa(x in prop::array::uniform16(-30.0f32..30.0)) {
+        for (function, relative, absolute) in functions(x) {
+            let all: Vec<_> = Isa::all().iter().map(|isa| isa.run(&function)).collect();
+            for other in &all {
+                prop_assert_eq!(other, &all[0]);
+            }
+            for (x, got) in x.iter().zip(all[0]) {
+                let expected = (function.0)(*x);
+                let bound = relative * expected.abs() + absolute;
+                let off = (f64::from(got) - expected).abs();
+                prop_assert!(off <= bound, "at {}: {} for {}", x, got, expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn functions_keep_what_is_not_a_number_and_saturate() {
+    let mut x = [0.0; LANES];
+    x[..4].copy_from_slice(&[f32::NAN, f32::NEG_INFINITY, -1000.0, 1000.0]);
+    for isa in Isa::all() {
+        for (function, ..) in functions(x) {
+            assert!(isa.run(&function)[0].is_nan(), "{}", isa.name());
+        }
+        let exp = isa.run(&functions(x)[0].0);
+        assert_eq!((exp[1], exp[2], exp[4]), (0.0, 0.0, 1.0));
+        assert!(exp[3].is_finite() && exp[3] > 1e38);
+    }
+}
