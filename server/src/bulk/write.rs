@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use clap::ValueEnum;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::Record;
 use crate::cli::CommandError;
@@ -82,6 +83,15 @@ pub fn open(
     }
 }
 
+/// A line of JSON Lines.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a Value>,
+    index: u64,
+    embedding: &'a [f32],
+}
+
 struct Jsonl {
     writer: Box<dyn Write>,
     rows: u64,
@@ -116,11 +126,9 @@ impl Sink for Jsonl {
     }
 
     fn write(&mut self, record: &Record, vector: &[f32]) -> Result<(), CommandError> {
-        let mut line = json!({ "index": self.rows, "embedding": vector });
-        if let Some(id) = &record.id {
-            line["id"] = id.clone();
-        }
-        writeln!(self.writer, "{line}").map_err(failed)?;
+        let line = Line { id: record.id.as_ref(), index: self.rows, embedding: vector };
+        serde_json::to_writer(&mut self.writer, &line).map_err(|error| failed(error.into()))?;
+        self.writer.write_all(b"\n").map_err(failed)?;
         self.rows += 1;
         Ok(())
     }

@@ -1,1 +1,112 @@
+use clap::Parser as _;
 
+use super::*;
+
+/// The settings of a command line, a file's text and an environment. Variables that clap reads are those
+/// of the process, so tests leave them alone.
+fn parsed(flags: &[&str], file: Option<&str>) -> Result<Settings, CommandError> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("proxima.toml");
+    let mut arguments = vec!["serve".to_owned()];
+    arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    if let Some(text) = file {
+        std::fs::write(&path, text).expect("written");
+        arguments.extend(["--config".into(), path.display().to_string()]);
+    }
+    let line = Line::try_parse_from(arguments).expect("the flags are known");
+    settings(line.serve, &Environment::default())
+}
+
+fn refused(flags: &[&str], file: Option<&str>) -> String {
+    let error = parsed(flags, file).expect_err("refused");
+    assert_eq!(error.code, crate::cli::EXIT_USAGE);
+    error.message
+}
+
+const MODEL: [&str; 2] = ["--model", "owner/name"];
+
+#[test]
+fn defaults_are_as_documented() {
+    let settings = parsed(&MODEL, None).expect("settings");
+    assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 8080));
+    assert_eq!(settings.engine.batch_tokens_max, 16_384);
+    assert_eq!(settings.engine.cache_bytes_max, 0);
+    assert!(settings.http.auto_truncate && settings.http.api_keys.is_empty());
+}
+
+#[test]
+fn flags_go_before_the_file_and_the_file_before_defaults() {
+    let file = "model = [\"owner/filed\"]\nport = 1\nmax-inputs = 5\ncache-bytes = \"2MiB\"\n";
+    let settings = parsed(&["--port", "2"], Some(file)).expect("settings");
+    assert_eq!(settings.port, 2);
+    assert_eq!(settings.engine.inputs_max, 5);
+    assert_eq!(settings.engine.cache_bytes_max, 2 << 20);
+    assert_eq!(settings.models[0].name, "owner/filed");
+}
+
+#[test]
+fn what_is_unknown_or_contradictory_is_refused_with_a_sentence() {
+    let unknown = refused(&MODEL, Some("prot = 1\n"));
+    assert!(unknown.contains("prot") && unknown.contains("port"), "{unknown}");
+    assert!(refused(&[], None).contains("--model"));
+    let twice = refused(&["--model", "a=x/y", "--model", "a=x/z"], None);
+    assert!(twice.contains("NAME="), "{twice}");
+    let batch = ["--model", "x/y", "--max-batch-tokens", "10", "--max-queue-tokens", "9"];
+    assert!(refused(&batch, None).contains("no batch could ever fill"));
+    assert!(refused(&["--model", "x/y", "--max-inputs", "0"], None).contains("at least 1"));
+    assert!(refused(&["--model", "x/y", "--device", "cuda"], None).contains("not in this build"));
+    assert!(refused(&["--model", "./missing"], None).contains("no folder"));
+    assert!(refused(&["--model", "x/../y"], None).contains("neither"));
+    let environment = Environment::with(&[("PROXIMA_PROT", "1")]);
+    let arguments = ServeArgs { model: Some(vec!["x/y".into()]), ..ServeArgs::default() };
+    let error = settings(arguments, &environment).expect_err("refused");
+    assert!(error.message.contains("PROXIMA_PORT"), "{}", error.message);
+}
+
+#[test]
+fn a_folder_is_a_path_and_names_itself() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("my-model");
+    std::fs::create_dir(&path).expect("made");
+    let text = path.display().to_string();
+    let source = model_source(&text).expect("a folder");
+    assert_eq!((source.name.as_str(), source.place), ("my-model", ModelPlace::Folder(path)));
+    assert_eq!(model_source(&format!("other={text}")).expect("a folder").name, "other");
+    let hub = model_source("q=Qwen/Qwen3-Embedding-0.6B").expect("an id");
+    assert_eq!(hub.place, ModelPlace::Hub("Qwen/Qwen3-Embedding-0.6B".into()));
+}
+
+#[test]
+fn sizes_are_read_as_people_write_them() {
+    let bytes = |text: &str| text.parse::<Bytes>().map(|bytes| bytes.0);
+    assert_eq!(bytes("123"), Ok(123));
+    assert_eq!(bytes("256MiB"), Ok(256 << 20));
+    assert_eq!(bytes("2GB"), Ok(2_000_000_000));
+    assert!(bytes("2 parsecs").is_err() && bytes("").is_err());
+    assert!(bytes("99999999999GiB").is_err_and(|error| error.contains("too large")));
+}
+
+#[test]
+fn the_hub_is_set_up_by_its_own_variables() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("token"), "stored\n").expect("written");
+    let home = folder.path().display().to_string();
+    let stored = hub_settings(&Environment::with(&[("HF_HOME", &home)]));
+    assert_eq!(stored.token.as_deref(), Some("stored"));
+    assert_eq!(stored.cache, folder.path().join("hub"));
+    let given = hub_settings(&Environment::with(&[
+        ("HF_HOME", &home),
+        ("HF_TOKEN", "given"),
+        ("HF_ENDPOINT", "http://mirror/"),
+        ("HF_HUB_OFFLINE", "1"),
+    ]));
+    assert_eq!(given.token.as_deref(), Some("given"));
+    assert_eq!(given.endpoint.as_deref(), Some("http://mirror"));
+    assert!(given.offline && !stored.offline);
+    assert!(!format!("{given:?}").contains("\"given\""), "a key never shows");
+}

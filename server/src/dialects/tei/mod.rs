@@ -10,14 +10,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::json;
 use utoipa::OpenApi;
 
 use super::Dialect;
 use crate::http::{App, JsonBody, json_response, with_timings};
 use types::{
     DecodeBody, EmbedAllBody, EmbedBody, ErrorBody, InfoAnswer, SimilarityBody, TokenEntry,
-    TokenizeBody, VertexBody,
+    TokenizeBody, VertexAnswer, VertexBody,
 };
 
 /// The entry of the list.
@@ -151,7 +150,7 @@ async fn decode(State(app): State<Arc<App>>, JsonBody(body): JsonBody<DecodeBody
 /// Several `/embed` bodies at once, as Vertex AI sends them.
 #[utoipa::path(
     post, path = "/vertex", tag = "tei", request_body = VertexBody,
-    responses((status = 200, description = "`{\"predictions\": [..]}`"), (status = 422, body = ErrorBody)),
+    responses((status = 200, body = VertexAnswer), (status = 422, body = ErrorBody)),
 )]
 async fn vertex(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VertexBody>) -> Response {
     let mut predictions = Vec::with_capacity(body.instances.len());
@@ -167,7 +166,7 @@ async fn vertex(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VertexBody
             Err(failure) => return error::failure(&failure),
         }
     }
-    Json(json!({ "predictions": predictions })).into_response()
+    Json(VertexAnswer { predictions }).into_response()
 }
 
 /// What is served.

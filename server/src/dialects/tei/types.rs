@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dialects::{Inputs, Side};
-use crate::encoding::OutputEncoding;
+use crate::encoding::{EncodedVector, OutputEncoding};
 
 /// `POST /embed`
 #[derive(Debug, Deserialize, ToSchema)]
@@ -145,6 +145,13 @@ pub struct DecodeBody {
 pub struct VertexBody {
     /// Bodies of `/embed`.
     pub instances: Vec<EmbedBody>,
+}
+
+/// The answer to [`VertexBody`].
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VertexAnswer {
+    /// Answers of `/embed`.
+    pub predictions: Vec<Vec<EncodedVector>>,
 }
 
 /// `GET /info`
