@@ -1,5 +1,5 @@
-//! Operations against their plain forms in candle's own operations, and elementary functions against
-//! double precision.
+//! Operations against their plain forms in candle's own operations, and elementary functions
+//! against double precision.
 
 use proptest::prelude::*;
 use proxima_kernels::cpu::isa::Kernel;

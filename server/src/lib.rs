@@ -14,3 +14,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod serve;
 pub mod verify;
+
+#[cfg(test)]
+#[path = "../../tests/support/fake_model.rs"]
+mod fake_model;

@@ -1,11 +1,8 @@
 //! Bulk runs around a fake model: order, resuming, broken lines.
 
-#[path = "../../../tests/support/fake_model.rs"]
-mod fake_model;
-
 use std::fs;
 
-use fake_model::{WIDTH, fake_model};
+use crate::fake_model::{WIDTH, fake_model};
 
 use super::*;
 

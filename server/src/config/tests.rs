@@ -2,8 +2,8 @@ use clap::Parser as _;
 
 use super::*;
 
-/// The settings of a command line, a file's text and an environment. Variables that clap reads are those
-/// of the process, so tests leave them alone.
+/// The settings of a command line and a file's text. Variables that clap reads are those of the
+/// process, so tests leave them alone.
 fn parsed(flags: &[&str], file: Option<&str>) -> Result<Settings, CommandError> {
     #[derive(clap::Parser)]
     struct Line {

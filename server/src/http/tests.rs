@@ -1,11 +1,8 @@
 //! The router as clients see it, around a model that can be told to misbehave.
 
-#[path = "../../../tests/support/fake_model.rs"]
-mod fake_model;
-
+use crate::fake_model::{Knobs, WIDTH, fake_model};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use fake_model::{Knobs, WIDTH, fake_model};
 use proxima_engine::{Engine, EngineConfig};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -133,7 +130,7 @@ async fn the_other_endpoints_of_tei_have_their_shapes() {
     );
     let info = get(&server, "/info").await.json();
     assert_eq!(info["model_type"], json!({ "embedding": { "pooling": "mean" } }));
-    assert_eq!(info["max_input_length"], fake_model::TOKENS_MAX);
+    assert_eq!(info["max_input_length"], crate::fake_model::TOKENS_MAX);
     let answer = post(&server, "/embed", &json!({ "inputs": "two words" })).await;
     assert_eq!(answer.headers["x-compute-tokens"], "4");
     assert_eq!(answer.headers["x-compute-characters"], "9");
