@@ -25,7 +25,7 @@ serve: build ## Build and serve MODEL (the demo model, an id of the Hub, or a fo
 build: ## Build the server
 	@command -v cargo >/dev/null || { echo "cargo is needed: see https://rustup.rs"; exit 1; }
 	@command -v cc >/dev/null || { echo "a C compiler is needed: install gcc or clang"; exit 1; }
-	cargo build --release -p proxima
+	cargo build --release --workspace
 
 assets: ## Fetch the demo model and the Qwen3 tokenizer
 	@$(PYTHON) scripts/fetch.py all-MiniLM-L6-v2
@@ -38,8 +38,8 @@ test-rust:
 
 # The kernels choose the best instruction set by themselves; here each other one is forced.
 test-isa:
-	PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=portable cargo test --release -p proxima-models --test golden -- tiny
-	if grep -qw avx2 /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx2 cargo test --release -p proxima-models --test golden; fi
+	PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=portable cargo test --release --workspace --test golden -- tiny
+	if grep -qw avx2 /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx2 cargo test --release --workspace --test golden; fi
 
 $(CLIENTS)/.complete: tests/clients/requirements.txt
 	rm -rf '$(CLIENTS)'
