@@ -313,3 +313,37 @@ async fn the_documents_are_served() {
     let page = get(&server, "/docs").await.body;
     assert!(page.contains("openapi.json") && !page.contains("src=\"http"));
 }
+
+#[tokio::test]
+async fn a_stopping_server_answers_what_it_accepted_and_takes_nothing_new() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (model, knobs) = fake_model();
+    let metrics = MetricsHub::new();
+    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
+    let registry = Registry::new(vec![("fake".into(), engine)]).expect("one model");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let told = async move { drop(stopped.await) };
+    let serving = serve(listener, registry, metrics, HttpConfig::default(), told);
+    let serving = tokio::spawn(serving);
+    knobs.shut();
+    let mut accepted = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let body = "{\"inputs\": \"accepted\"}";
+    let request =
+        format!("POST /embed HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    accepted.write_all(request.as_bytes()).await.expect("sent");
+    let waiting = knobs.clone();
+    let waited = tokio::task::spawn_blocking(move || waiting.wait_until_a_batch_waits());
+    waited.await.expect("waited");
+    stop.send(()).expect("the server listens");
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!serving.is_finished(), "it waits for what it accepted");
+    knobs.open();
+    let mut answer = String::new();
+    accepted.read_to_string(&mut answer).await.expect("a whole answer");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("]]"), "{answer}");
+    serving.await.expect("no panic").expect("served");
+}

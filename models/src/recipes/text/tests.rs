@@ -1,1 +1,104 @@
+use super::*;
+use crate::synth::{SynthOptions, write};
+use crate::{LoadOptions, Model};
 
+fn model(name: &str) -> Model {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = SynthOptions { seed: 0, tokenizer: None };
+    write(name, folder.path(), &options).expect("written");
+    let checkpoint = Checkpoint::open(folder.path()).expect("opened");
+    Model::load(&checkpoint, &LoadOptions::default()).expect("loaded")
+}
+
+const END: u32 = 151_643;
+
+fn ids(model: &Model, input: Input, how: &Prepare) -> Result<Vec<u32>, InputError> {
+    model.recipe.prepare(&input, how).map(|sequence| sequence.tokens)
+}
+
+fn bytes(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
+}
+
+#[test]
+fn a_long_text_is_cut_on_either_side_and_keeps_its_special_tokens() {
+    let model = model("tiny-qwen3");
+    let text = || Input::Text("abcdefgh".into());
+    let right = Prepare { tokens_max: Some(4), ..Prepare::default() };
+    assert_eq!(ids(&model, text(), &right), Ok([bytes("abc"), vec![END]].concat()));
+    let left = Prepare { side: TruncationSide::Left, ..right.clone() };
+    assert_eq!(ids(&model, text(), &left), Ok([bytes("fgh"), vec![END]].concat()));
+    let exact = Prepare { tokens_max: Some(9), truncate: false, ..Prepare::default() };
+    assert_eq!(ids(&model, text(), &exact).map(|ids| ids.len()), Ok(9));
+    let strict = Prepare { tokens_max: Some(8), truncate: false, ..Prepare::default() };
+    assert_eq!(ids(&model, text(), &strict), Err(InputError::TooLong { tokens: 9, limit: 8 }));
+    let none = Prepare { tokens_max: Some(1), ..Prepare::default() };
+    assert_eq!(ids(&model, text(), &none), Err(InputError::LimitTooSmall { limit: 1 }));
+    assert_eq!(ids(&model, Input::Text(String::new()), &Prepare::default()), Ok(vec![END]));
+}
+
+#[test]
+fn token_ids_are_taken_as_they_are_and_keep_the_end_they_have() {
+    let model = model("tiny-qwen3");
+    let how = Prepare { tokens_max: Some(3), ..Prepare::default() };
+    let cut = |input: &[u32], how: &Prepare| ids(&model, Input::Tokens(input.to_vec()), how);
+    assert_eq!(cut(&[5, 6], &how), Ok(vec![5, 6]));
+    assert_eq!(cut(&[5, 6, 7, 8, END], &how), Ok(vec![5, 6, END]));
+    assert_eq!(cut(&[5, 6, 7, 8], &how), Ok(vec![5, 6, 7]));
+    let left = Prepare { side: TruncationSide::Left, ..how.clone() };
+    assert_eq!(cut(&[5, 6, 7, 8, END], &left), Ok(vec![7, 8, END]));
+    assert_eq!(cut(&[], &how), Err(InputError::NoTokens));
+    let vocabulary = model.info.vocabulary;
+    let id = vocabulary as u32;
+    assert_eq!(cut(&[id], &how), Err(InputError::UnknownToken { id, vocabulary }));
+}
+
+#[test]
+fn prompts_and_instructions_go_before_the_text() {
+    let model = model("tiny-qwen3");
+    let with = |prompt: Prompt| {
+        let how = Prepare { prompt, ..Prepare::default() };
+        ids(&model, Input::Text("hi".into()), &how)
+    };
+    let expected = |text: &str| Ok([bytes(text), vec![END]].concat());
+    assert_eq!(with(Prompt::Default), expected("hi"));
+    let web = "Given a web search query, retrieve relevant passages that answer the query";
+    let query = format!("Instruct: {web}\nQuery:hi");
+    assert_eq!(with(Prompt::Named("query".into())), expected(&query));
+    assert_eq!(with(Prompt::Instruction(web.into())), expected(&query));
+    assert_eq!(with(Prompt::Instruction(String::new())), expected("hi"));
+    let known = vec!["document".to_owned(), "query".to_owned()];
+    let unknown = InputError::UnknownPrompt { name: "passage".into(), known };
+    assert_eq!(with(Prompt::Named("passage".into())), Err(unknown));
+    let bert = self::model("tiny-bert");
+    let prefixed = bert.recipe.tokenize("the", false, &Prompt::Instruction("to ".into()));
+    let texts: Vec<String> =
+        prefixed.expect("tokens").into_iter().map(|token| token.text).collect();
+    assert_eq!(texts, ["to", "the"]);
+}
+
+#[test]
+fn tokens_say_where_they_are_in_characters_and_decode_gives_the_text_back() {
+    let model = model("tiny-bert");
+    let tokens = model.recipe.tokenize("été the", true, &Prompt::None).expect("tokens");
+    let places: Vec<_> =
+        tokens.iter().map(|token| (token.text.as_str(), token.special, token.start)).collect();
+    assert_eq!(places[0], ("[CLS]", true, None));
+    assert_eq!(places[places.len() - 2], ("the", false, Some(4)));
+    assert_eq!(places[1].2, Some(0));
+    let qwen3 = self::model("tiny-qwen3");
+    let text = "naïve <b>日本</b>";
+    let ids: Vec<u32> = ids(&qwen3, Input::Text(text.into()), &Prepare::default()).expect("ids");
+    assert_eq!(qwen3.recipe.decode(&ids, true), Ok(text.into()));
+    assert_eq!(qwen3.recipe.decode(&ids, false), Ok(format!("{text}<|endoftext|>")));
+    assert!(qwen3.recipe.decode(&[u32::MAX], true).is_err());
+}
+
+#[test]
+fn a_text_of_many_megabytes_is_refused_before_it_is_tokenised() {
+    let model = model("tiny-bert");
+    let text = "a ".repeat(TEXT_BYTES_MAX);
+    let error = ids(&model, Input::Text(text), &Prepare::default());
+    let bytes = 2 * TEXT_BYTES_MAX;
+    assert_eq!(error, Err(InputError::TooManyBytes { bytes, limit: TEXT_BYTES_MAX }));
+}

@@ -1,0 +1,170 @@
+//! A checkpoint that is damaged, contradicts itself or is not served is refused with a sentence that
+//! names the file and the cause.
+
+use std::fs;
+use std::path::Path;
+
+use proxima_models::readout::Pooling;
+use proxima_models::synth::{SynthOptions, write};
+use proxima_models::{Checkpoint, Dtype, LoadOptions, Model};
+use serde_json::{Value, json};
+
+fn load_with(dir: &Path, options: &LoadOptions) -> Result<Model, String> {
+    let checkpoint = Checkpoint::open(dir).map_err(|error| error.to_string())?;
+    Model::load(&checkpoint, options).map_err(|error| error.to_string())
+}
+
+/// What loading says after a checkpoint was changed.
+fn after(name: &str, change: impl FnOnce(&Path)) -> Result<Model, String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = SynthOptions { seed: 0, tokenizer: None };
+    write(name, folder.path(), &options).expect("written");
+    change(folder.path());
+    load_with(folder.path(), &LoadOptions::default())
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut json: Value =
+        serde_json::from_str(&fs::read_to_string(path).expect("a file")).expect("JSON");
+    change(&mut json);
+    fs::write(path, json.to_string()).expect("written");
+}
+
+fn config(change: impl FnOnce(&mut Value)) -> impl FnOnce(&Path) {
+    move |dir| edit(&dir.join("config.json"), change)
+}
+
+fn says(result: Result<Model, String>, words: &[&str]) {
+    let message = result.err().expect("refused");
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+}
+
+#[test]
+fn damaged_files_are_named() {
+    let weights = "model.safetensors";
+    says(
+        after("tiny-bert", |dir| {
+            let file = fs::OpenOptions::new().write(true).open(dir.join(weights)).expect("a file");
+            let length = file.metadata().expect("metadata").len();
+            file.set_len(length - 100).expect("cut");
+        }),
+        &[weights, "download it again"],
+    );
+    says(
+        after("tiny-bert", |dir| fs::write(dir.join(weights), "{}").expect("written")),
+        &[weights, "not a whole safetensors file"],
+    );
+    says(
+        after("tiny-bert", |dir| fs::remove_file(dir.join(weights)).expect("removed")),
+        &["safetensors", "neither"],
+    );
+    says(
+        after("tiny-bert", |dir| fs::write(dir.join("tokenizer.json"), "words").expect("written")),
+        &["tokenizer.json", "not a tokenizer"],
+    );
+    says(
+        after("tiny-bert", |dir| fs::remove_file(dir.join("tokenizer.json")).expect("removed")),
+        &["tokenizer.json", "missing"],
+    );
+    says(
+        after("tiny-bert", |dir| fs::write(dir.join("config.json"), "{").expect("written")),
+        &["config.json", "JSON"],
+    );
+    says(
+        after("tiny-qwen3-sharded", |dir| {
+            let index = dir.join("model.safetensors.index.json");
+            edit(&index, |json| json["weight_map"]["model.norm.weight"] = json!("../x"));
+        }),
+        &["index.json", "file beside it"],
+    );
+    says(load_with(Path::new("/nowhere/at/all"), &LoadOptions::default()), &["no such folder"]);
+}
+
+#[test]
+fn tensors_that_disagree_with_the_configuration_are_named() {
+    says(
+        after("tiny-bert", config(|json| json["num_hidden_layers"] = json!(4))),
+        &["encoder.layer.3.", "is missing"],
+    );
+    says(
+        after("tiny-bert", config(|json| json["intermediate_size"] = json!(128))),
+        &["intermediate.dense.weight", "[160, 64]", "[128, 64]"],
+    );
+    says(after("tiny-qwen3", config(|json| json["head_dim"] = json!(16))), &["q_proj", "shape"]);
+    says(after("tiny-bert", config(|json| drop(json["hidden_size"].take()))), &["config.json"]);
+}
+
+#[test]
+fn what_is_not_served_is_refused_and_never_guessed() {
+    let cases: [(&str, fn(&mut Value), &[&str]); 9] = [
+        ("tiny-bert", |json| json["model_type"] = json!("gpt9"), &["gpt9", "bert, qwen3"]),
+        (
+            "tiny-bert",
+            |json| json["architectures"] = json!(["BertForSequenceClassification"]),
+            &["BertForSequenceClassification", "BertModel"],
+        ),
+        ("tiny-bert", |json| json["hidden_act"] = json!("quick_gelu"), &["quick_gelu"]),
+        (
+            "tiny-bert",
+            |json| json["position_embedding_type"] = json!("relative_key"),
+            &["relative_key", "absolute"],
+        ),
+        (
+            "tiny-qwen3",
+            |json| json["rope_scaling"] = json!({ "rope_type": "yarn", "factor": 4.0 }),
+            &["rope_scaling"],
+        ),
+        ("tiny-qwen3", |json| json["use_sliding_window"] = json!(true), &["sliding"]),
+        ("tiny-qwen3", |json| drop(json["rope_theta"].take()), &["rope_theta"]),
+        ("tiny-qwen3", |json| json["num_key_value_heads"] = json!(3), &["share 3"]),
+        ("tiny-qwen3", |json| json["quantization_config"] = json!({}), &["quantised"]),
+    ];
+    for (name, change, words) in cases {
+        says(after(name, config(change)), words);
+    }
+    let pooling = |change: fn(&mut Value)| {
+        after("tiny-bert", move |dir| edit(&dir.join("1_Pooling/config.json"), change))
+    };
+    says(pooling(|json| json["pooling_mode_cls_token"] = json!(true)), &["side by side"]);
+    says(pooling(|json| json["pooling_mode_mean_tokens"] = json!(false)), &["--pooling"]);
+    says(
+        after("tiny-bert", |dir| {
+            let modules = json!([{ "path": "", "type": "sentence_transformers.models.LSTM" }]);
+            fs::write(dir.join("modules.json"), modules.to_string()).expect("written");
+        }),
+        &["modules.json", "LSTM"],
+    );
+}
+
+#[test]
+fn a_checkpoint_without_modules_needs_a_pooling_unless_only_one_makes_sense() {
+    let without = |dir: &Path| fs::remove_file(dir.join("modules.json")).expect("removed");
+    says(after("tiny-bert", without), &["--pooling"]);
+    says(after("tiny-qwen3", without), &["--pooling"]);
+    let bare = after("tiny-qwen3", |dir| {
+        without(dir);
+        edit(&dir.join("config.json"), |json| json["architectures"] = json!(["Qwen3Model"]));
+    });
+    let readout = bare.expect("loaded").readouts.embedding.expect("an embedder");
+    assert_eq!(readout.pooling(), Pooling::Last);
+}
+
+#[test]
+fn options_override_what_the_checkpoint_says() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = SynthOptions { seed: 0, tokenizer: None };
+    write("tiny-bert", folder.path(), &options).expect("written");
+    let options = LoadOptions {
+        dtype: Some(Dtype::Bfloat16),
+        pooling: Some(Pooling::Cls),
+        tokens_max: Some(17),
+    };
+    let model = load_with(folder.path(), &options).expect("loaded");
+    assert_eq!((model.info.dtype.as_str(), model.info.tokens_max), ("bfloat16", 17));
+    let too_long = LoadOptions { tokens_max: Some(513), ..LoadOptions::default() };
+    says(load_with(folder.path(), &too_long), &["513", "512"]);
+    let plain = load_with(folder.path(), &LoadOptions::default()).expect("loaded");
+    assert_eq!((plain.info.dtype.as_str(), plain.info.tokens_max), ("float32", 256));
+}
