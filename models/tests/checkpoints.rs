@@ -35,7 +35,7 @@ fn config(change: impl FnOnce(&mut Value)) -> impl FnOnce(&Path) {
 }
 
 fn says(result: Result<Model, String>, words: &[&str]) {
-    let message = result.err().expect("refused");
+    let message = result.expect_err("refused");
     for word in words {
         assert!(message.contains(word), "{word:?} is not in: {message}");
     }
@@ -98,7 +98,8 @@ fn tensors_that_disagree_with_the_configuration_are_named() {
 
 #[test]
 fn what_is_not_served_is_refused_and_never_guessed() {
-    let cases: [(&str, fn(&mut Value), &[&str]); 9] = [
+    type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
+    let cases: [Case; 9] = [
         ("tiny-bert", |json| json["model_type"] = json!("gpt9"), &["gpt9", "bert, qwen3"]),
         (
             "tiny-bert",
