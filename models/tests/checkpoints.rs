@@ -1,5 +1,5 @@
-//! A checkpoint that is damaged, contradicts itself or is not served is refused with a sentence that
-//! names the file and the cause.
+//! A checkpoint that is damaged, contradicts itself or is not served is refused with a sentence
+//! that names the file and the cause.
 
 use std::fs;
 use std::path::Path;
