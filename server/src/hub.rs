@@ -102,7 +102,7 @@ impl Hub {
         }
         let mut snapshot = None;
         for name in needed {
-            let path = fetch(&api, &self.cache, name).map_err(|problem| match problem {
+            let path = fetch(&api, name).map_err(|problem| match problem {
                 FetchError::Api(error) => failed(&error),
                 FetchError::Damaged => CommandError::failure(format!(
                     "{name} of {id} was damaged on the way and removed; try again"
@@ -138,8 +138,7 @@ enum FetchError {
 }
 
 /// A file of the cache, downloaded if needed, and its content checked where the Hub names its hash.
-fn fetch(api: &ApiRepo, cache: &Cache, name: &str) -> Result<PathBuf, FetchError> {
-    let _ = cache;
+fn fetch(api: &ApiRepo, name: &str) -> Result<PathBuf, FetchError> {
     let path = api.get(name).map_err(FetchError::Api)?;
     let blob = fs::canonicalize(&path).map_err(FetchError::Io)?;
     // Large files are stored under their SHA-256.

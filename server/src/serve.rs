@@ -99,9 +99,7 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
         settings.engine.inputs_max,
         settings.http.requests_max,
     );
-    http::serve(listener, registry, metrics, settings.http, told_to_stop())
-        .await
-        .map_err(|error| CommandError::failure(format!("the server failed: {error}")))?;
+    http::serve(listener, registry, metrics, settings.http, told_to_stop()).await;
     tracing::info!("stopped");
     Ok(())
 }

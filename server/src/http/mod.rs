@@ -7,9 +7,9 @@ mod app;
 mod body;
 mod failure;
 mod layers;
+mod listen;
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use axum::{Json, Router, middleware};
 use proxima_engine::Registry;
 use serde_json::json;
@@ -103,52 +102,26 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 /// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
-///
-/// # Errors
-/// A failure of the listener.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
     metrics: Arc<MetricsHub>,
     config: HttpConfig,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let drain_timeout = config.drain_timeout;
+    shutdown: impl Future<Output = ()>,
+) {
+    let drain = config.drain_timeout;
     let app = Arc::new(App::new(registry.clone(), metrics, config));
-    let (told, mut tell) = tokio::sync::watch::channel(false);
-    let stop = {
-        let mut tell = tell.clone();
-        // The sender lives in the task below until it has told.
-        async move { drop(tell.wait_for(|stopping| *stopping).await) }
-    };
-    tokio::spawn(async move {
-        shutdown.await;
-        told.send_replace(true);
-        // Keeps the channel open for those who have yet to look.
-        told.closed().await;
-    });
-    // Small answers leave at once.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let serving = axum::serve(listener, router(app)).with_graceful_shutdown(stop);
-    let drained = async {
-        if tell.wait_for(|stopping| *stopping).await.is_ok() {
-            tokio::time::sleep(drain_timeout).await;
-        }
-    };
-    tokio::select! {
-        result = serving.into_future() => result?,
-        () = drained => tracing::warn!("requests were cut off after the drain time of {drain_timeout:?}"),
+    if !listen::serve(listener, router(app), shutdown, drain).await {
+        tracing::warn!("requests were cut off after the drain time of {drain:?}");
     }
-    let engines = registry.iter().map(|(_, engine)| engine.clone()).collect::<Vec<_>>();
     let ended = async {
-        for engine in engines {
+        for (_, engine) in registry.iter() {
             engine.shutdown().await;
         }
     };
-    if tokio::time::timeout(drain_timeout, ended).await.is_err() {
-        tracing::warn!("a batch was cut off after the drain time of {drain_timeout:?}");
+    if tokio::time::timeout(drain, ended).await.is_err() {
+        tracing::warn!("a batch was cut off after the drain time of {drain:?}");
     }
-    Ok(())
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> Response {
