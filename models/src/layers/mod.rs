@@ -90,8 +90,8 @@ impl<'a> Loader<'a> {
         let biases = if bias { stored("bias", false)? } else { Vec::new() };
         let (weights, biases) =
             (weights.iter().collect::<Vec<_>>(), biases.iter().collect::<Vec<_>>());
-        Linear::new(&weights, &biases, padded, self.dtype, self.device)
-            .map_err(|error| self.failed(error))
+        let layer = Linear::new(&weights, &biases, padded, self.dtype, self.device);
+        self.packed(layer)
     }
 
     /// A gated layer of `gate` and `value` weights, `[outputs, inputs]` each.
@@ -105,8 +105,15 @@ impl<'a> Loader<'a> {
         activation: Activation,
     ) -> Result<GatedLinear, CheckpointError> {
         let stored = |name: &str| self.stored(&format!("{name}.weight"), &[outputs, inputs]);
-        GatedLinear::new(&stored(gate)?, &stored(value)?, activation, self.dtype, self.device)
-            .map_err(|error| self.failed(error))
+        let (gate, value) = (stored(gate)?, stored(value)?);
+        self.packed(GatedLinear::new(&gate, &value, activation, self.dtype, self.device))
+    }
+
+    /// A layer that has its own copy of its weights: the file's pages are not needed any more, so
+    /// that loading never holds the weights twice.
+    fn packed<T>(&self, layer: Result<T, KernelError>) -> Result<T, CheckpointError> {
+        self.weights.release_pages();
+        layer.map_err(|error| self.failed(error))
     }
 
     /// A failure to make a layer.

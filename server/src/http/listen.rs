@@ -19,11 +19,11 @@ use tokio::sync::Semaphore;
 const CONNECTIONS_MAX: usize = 4096;
 /// Time for the head of a request, and for an idle connection to send the next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// Wait after a failure to accept that is not one connection's own, such as no file descriptors left.
+/// Wait after a failure to accept that is not one connection's own: no file descriptors left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves connections until `stop` resolves; then lets the open ones finish within `drain`, and
-/// gives whether all did.
+/// Serves connections until `stop` resolves; then lets the open ones finish within `drain`. Gives
+/// whether all did.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
