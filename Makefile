@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --n
 PROXIMA := $(TARGET)/release/proxima
 CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | cut -d' ' -f1)
 
-.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench
+.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench soak
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -62,4 +62,9 @@ golden: build assets ## Rewrite tests/golden with transformers (needs tests/refe
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_golden.py --proxima $(PROXIMA)
 
 bench: build assets ## Measure the demo model and a synthetic Qwen3-Embedding-0.6B over HTTP
-	$(PYTHON) benches/run.py --proxima $(PROXIMA) --cache '$(CACHE)'
+	cargo build --release --workspace --examples
+	$(PYTHON) benches/run.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)
+
+soak: build assets ## Load the demo model with 64 clients for a minute, then stop it under load
+	cargo build --release --workspace --examples
+	$(PYTHON) benches/soak.py --proxima $(PROXIMA) --model '$(CACHE)/models/all-MiniLM-L6-v2'

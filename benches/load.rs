@@ -59,6 +59,8 @@ struct Client {
     arguments: Arguments,
     stream: BufReader<TcpStream>,
     seed: u64,
+    /// The server said that it closes the connection.
+    closing: bool,
 }
 
 impl Client {
@@ -66,7 +68,12 @@ impl Client {
         let stream = TcpStream::connect(&arguments.address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(600)))?;
-        Ok(Self { arguments: arguments.clone(), stream: BufReader::new(stream), seed })
+        Ok(Self {
+            arguments: arguments.clone(),
+            stream: BufReader::new(stream),
+            seed,
+            closing: false,
+        })
     }
 
     fn random(&mut self, below: usize) -> usize {
@@ -103,6 +110,7 @@ impl Client {
         self.stream.get_mut().write_all((head + &body).as_bytes())?;
         let broken = |what: &str| std::io::Error::other(format!("a broken answer: {what}"));
         let (mut status, mut length, mut tokens) = (0, None, 0);
+        self.closing = false;
         loop {
             let mut line = String::new();
             if self.stream.read_line(&mut line)? == 0 {
@@ -116,6 +124,8 @@ impl Client {
                 status = code[..3].parse().map_err(|_| broken("no status"))?;
             } else if let Some(value) = line.strip_prefix("content-length: ") {
                 length = value.parse().ok();
+            } else if line == "connection: close" {
+                self.closing = true;
             } else if let Some(value) = line.strip_prefix("x-compute-tokens: ") {
                 tokens = value.parse().unwrap_or(0);
             }
@@ -133,7 +143,7 @@ impl Client {
                 let due = started + Duration::from_secs_f64(f64::from(turn) / rate);
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            if Instant::now() >= until {
+            if self.closing || Instant::now() >= until {
                 break;
             }
             let mixed = [1, 4, 16, 64][self.random(4)];

@@ -18,9 +18,11 @@ fn chosen(interactive: &[Candidate], bulk: &[Candidate], cost_max: usize) -> Cho
 }
 
 #[test]
-fn small_requests_go_first_and_bulk_fills_what_is_left() {
+fn small_requests_go_first_and_bulk_fills_a_quarter_beside_them() {
     let (small, bulk) = (candidates(&[(10, 0), (10, 0)]), candidates(&[(30, 0), (30, 0), (30, 0)]));
-    assert_eq!(chosen(&small, &bulk, 80), Choice { interactive: 2, bulk: 2 });
+    assert_eq!(chosen(&small, &bulk, 160), Choice { interactive: 2, bulk: 1 });
+    assert_eq!(chosen(&small, &bulk, 80), Choice { interactive: 2, bulk: 0 });
+    assert_eq!(chosen(&[], &bulk, 80), Choice { interactive: 0, bulk: 2 });
     assert_eq!(chosen(&small, &bulk, 15), Choice { interactive: 1, bulk: 0 });
 }
 

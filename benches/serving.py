@@ -1,0 +1,64 @@
+"""A server under measurement: start it, wait for it, look at its memory, stop it. Knows no workload."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+
+class Server:
+    """`proxima serve` of one model on a free port."""
+
+    def __init__(self, proxima, model, *flags):
+        begun = time.perf_counter()
+        self.process = subprocess.Popen(
+            [proxima, "serve", "--model", str(model), "--port", "0", *flags],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log, self.address = [], None
+        for line in self.process.stderr:
+            self.log.append(line.rstrip())
+            found = re.search(r"ready on http://(\S+)", line)
+            if found:
+                self.address = found.group(1)
+                break
+        if self.address is None:
+            sys.exit("\n".join([*self.log, f"the server ended with {self.process.wait()}"]))
+        self.seconds_to_ready = time.perf_counter() - begun
+        # Whatever it still logs must not fill the pipe.
+        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
+
+    def memory(self, field="VmRSS"):
+        """Resident memory in MB: now (VmRSS) or at its highest (VmHWM)."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith(field)) // 1024
+
+    def stop(self):
+        """Sends SIGTERM; gives exit status and seconds until the end."""
+        begun = time.perf_counter()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=120), time.perf_counter() - begun
+
+
+def load(program, address, *flags):
+    """Runs the load generator; gives its lines."""
+    done = subprocess.run(
+        [program, "--address", address, *map(str, flags)], capture_output=True, text=True
+    )
+    lines = done.stdout.splitlines()
+    if done.returncode:
+        sys.exit("\n".join(["the load met errors:", *lines, done.stderr]))
+    return lines
+
+
+def rate(lines):
+    """Tokens a second, from the load generator's lines."""
+    return int(re.search(r"([\d.]+) tokens/s", lines[0]).group(1))
+
+
+def percentile(lines, share="p50"):
+    """Milliseconds, from the load generator's last line."""
+    return float(re.search(rf"{share} ([\d.]+) ms", lines[-1]).group(1))
