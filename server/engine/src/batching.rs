@@ -8,8 +8,8 @@ use std::time::Duration;
 /// rest.
 const QUADRATIC_SCALE: usize = 4096;
 
-/// The part of a batch that bulk jobs may fill when interactive ones are in it, which would wait for
-/// them.
+/// The part of a batch that bulk jobs may fill when interactive ones are in it, which would wait
+/// for them.
 const BULK_PART_BESIDE_INTERACTIVE: usize = 4;
 
 /// What the choice needs to know of a waiting job.
@@ -48,8 +48,8 @@ pub fn cost(tokens: usize) -> usize {
 ///
 /// Interactive jobs go before bulk ones, unless the oldest bulk job has waited too long: then it
 /// goes first, so that nobody starves. Within a queue the order is kept: a job that does not fit
-/// ends the choice instead of being passed by smaller ones. A job above the budget runs alone. A batch
-/// with interactive jobs is kept short: bulk fills a quarter of it.
+/// ends the choice instead of being passed by smaller ones. A job above the budget runs alone. A
+/// batch with interactive jobs is kept short: bulk fills a quarter of it.
 pub fn choose(
     interactive: impl Iterator<Item = Candidate>,
     bulk: impl Iterator<Item = Candidate>,
@@ -74,8 +74,8 @@ pub fn choose(
     choice
 }
 
-/// Takes jobs in order while they fit into what is `left`, the first one in any case if the batch is
-/// `empty`; gives how many.
+/// Takes jobs in order while they fit into what is `left`, the first one in any case if the batch
+/// is `empty`; gives how many.
 fn take(
     jobs: &mut std::iter::Peekable<impl Iterator<Item = Candidate>>,
     left: &mut usize,
