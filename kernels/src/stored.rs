@@ -119,6 +119,23 @@ impl StoredTensor {
         Ok(Self { file, range, dtype, shape })
     }
 
+    /// Some rows of a matrix, `[rows, width]` of its `[.., width]`.
+    ///
+    /// # Panics
+    /// If it is no matrix or has not so many rows.
+    pub fn rows(&self, rows: Range<usize>) -> Self {
+        let &[count, width] = self.shape() else { panic!("{:?} is no matrix", self.shape) };
+        assert!(rows.start <= rows.end && rows.end <= count, "{rows:?} of {count} rows");
+        let bytes = width * self.dtype.size_in_bytes();
+        let start = self.range.start;
+        Self {
+            file: self.file.clone(),
+            range: start + rows.start * bytes..start + rows.end * bytes,
+            dtype: self.dtype,
+            shape: vec![rows.len(), width],
+        }
+    }
+
     /// Its shape.
     pub fn shape(&self) -> &[usize] {
         &self.shape

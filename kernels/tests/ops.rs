@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proxima_kernels::cpu::isa::Kernel;
 use proxima_kernels::cpu::simd::{LANES, Simd};
 use proxima_kernels::cpu::{Activation, Isa, math};
-use proxima_kernels::ops::attention::{self, Heads, Mask};
+use proxima_kernels::ops::attention::{self, Heads, Mask, Run, Source, runs_of};
 use proxima_kernels::ops::norm;
 use proxima_kernels::ops::pool::{Pooling, pool};
 use proxima_kernels::ops::rotary::{self, HeadNorms, RotaryTables};
@@ -63,13 +63,25 @@ fn rotary_equals_its_plain_form() {
 #[test]
 fn attention_equals_its_plain_form() {
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
-    let (qkv, offsets) = (tensor(150, heads.row(), 2.0), [0, 1, 38, 150]);
+    let (qkv, runs) = (tensor(150, heads.row(), 2.0), runs_of(&[0, 1, 38, 150]));
     for mask in [Mask::Full, Mask::Causal, Mask::Window(9)] {
-        let fast = attention::attention(&qkv, heads, &offsets, mask).expect("attended");
-        let plain = attention::plain(&qkv, heads, &offsets, mask).expect("attended");
+        let fast = attention::attention(&qkv, heads, &runs, &[], mask).expect("attended");
+        let plain = attention::plain(&qkv, heads, &runs, &[], mask).expect("attended");
         assert!(worst(&fast, &plain) < 5e-6, "{mask:?}");
     }
-    assert!(attention::attention(&qkv, heads, &[0, 200], Mask::Full).is_err());
+    let kept = tensor(7, 2 * heads.kv_heads * heads.size, 2.0);
+    let shared = vec![Source::Kept(0), Source::Batch(0..38)];
+    let runs = [
+        Run { rows: 0..38, start: 7, before: vec![Source::Kept(0)] },
+        Run { rows: 38..39, start: 45, before: shared.clone() },
+        Run { rows: 39..150, start: 45, before: shared },
+    ];
+    let fast = attention::attention(&qkv, heads, &runs, &[&kept], Mask::Causal).expect("attended");
+    let plain = attention::plain(&qkv, heads, &runs, &[&kept], Mask::Causal).expect("attended");
+    assert!(worst(&fast, &plain) < 5e-6);
+    assert!(attention::attention(&qkv, heads, &runs, &[&kept], Mask::Full).is_err());
+    assert!(attention::attention(&qkv, heads, &runs, &[], Mask::Causal).is_err());
+    assert!(attention::attention(&qkv, heads, &runs_of(&[0, 200]), &[], Mask::Full).is_err());
 }
 
 #[test]

@@ -1,81 +1,166 @@
 //! The only model interface: sequences laid end to end go in, hidden states come out. Nothing is
-//! ever padded.
+//! ever padded, and causal sequences that begin alike may share those rows.
 //!
 //! Must not know: tokenizers, requests, readouts.
 
-use proxima_kernels::{KernelError, Tensor};
+mod prefix;
+mod trie;
+
+use std::sync::Arc;
+
+use proxima_kernels::ops::attention::{Run, runs_of};
+use proxima_kernels::{Device, KernelError, Tensor};
+
+pub use prefix::{Keeping, Prefix};
 
 /// Token ids of one input, template applied, within limits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Sequence {
     /// Ids, special tokens included; never empty.
     pub tokens: Vec<u32>,
     /// Tokens at the beginning that mean-like pooling leaves out (a prompt, where the checkpoint
     /// says so).
     pub pooling_skip: usize,
+    /// Where the second of two texts begins, in networks that tell them apart (token type 1).
+    pub second_text: Option<usize>,
 }
 
-/// Sequences laid end to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Sequences as rows of tokens, each row computed once.
+#[derive(Debug, Clone)]
 pub struct RaggedBatch {
     tokens: Vec<u32>,
-    offsets: Vec<usize>,
+    runs: Vec<Run>,
+    /// Row of each sequence's last token.
+    ends: Vec<usize>,
+    /// As [`Sequence::second_text`], per sequence; empty if sequences share rows.
+    second_texts: Vec<Option<usize>>,
     pooling_skips: Vec<usize>,
+    shares: bool,
+    kept: Vec<Arc<Prefix>>,
+    keep: Vec<Keep>,
+}
+
+/// A run whose keys and values later batches may begin with.
+#[derive(Debug, Clone)]
+struct Keep {
+    run: usize,
+    /// All tokens from the sequence's start to the run's end.
+    tokens: Vec<u32>,
+    parent: Option<Parent>,
+}
+
+/// What a run goes on from.
+#[derive(Debug, Clone)]
+enum Parent {
+    /// A run of the same batch.
+    Run(usize),
+    /// Rows of an earlier batch.
+    Kept(Arc<Prefix>),
 }
 
 impl RaggedBatch {
-    /// Lays sequences end to end, in order.
+    /// Lays sequences end to end, in order, sharing nothing.
     ///
     /// # Panics
     /// If there is no sequence or one is empty: recipes never make such.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
-        let mut batch = Self { tokens: Vec::new(), offsets: vec![0], pooling_skips: Vec::new() };
+        let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
+        let (mut pooling_skips, mut second_texts) = (Vec::new(), Vec::new());
         for sequence in sequences {
             assert!(!sequence.tokens.is_empty(), "a sequence has at least one token");
-            batch.tokens.extend_from_slice(&sequence.tokens);
-            batch.offsets.push(batch.tokens.len());
-            batch.pooling_skips.push(sequence.pooling_skip);
+            tokens.extend_from_slice(&sequence.tokens);
+            offsets.push(tokens.len());
+            pooling_skips.push(sequence.pooling_skip);
+            second_texts.push(sequence.second_text);
         }
-        assert!(batch.offsets.len() > 1, "a batch has at least one sequence");
-        batch
+        assert!(offsets.len() > 1, "a batch has at least one sequence");
+        Self {
+            tokens,
+            runs: runs_of(&offsets),
+            ends: offsets[1..].iter().map(|end| end - 1).collect(),
+            second_texts,
+            pooling_skips,
+            shares: false,
+            kept: Vec::new(),
+            keep: Vec::new(),
+        }
     }
 
-    /// All token ids, sequence after sequence.
+    /// Lays out sequences of a causal network that is read at last tokens: rows that several begin
+    /// with are there once, and rows that `find` has kept from earlier batches not at all.
+    ///
+    /// `recent` are sequences of earlier batches; what a sequence has in common with one of them is
+    /// kept for later ones, as is what sequences share ([`HiddenStates::kept`]). `find` gives the
+    /// longest prefix it has of some tokens.
+    ///
+    /// # Panics
+    /// If there is no sequence or one is empty.
+    pub fn sharing(
+        sequences: &[&Sequence],
+        recent: &[Arc<[u32]>],
+        find: impl FnMut(&[u32]) -> Option<Arc<Prefix>>,
+    ) -> Self {
+        trie::lay_out(sequences, recent, find)
+    }
+
+    /// All token ids, a row each.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// Where each sequence begins, and at the end the number of tokens: one more than there are
-    /// sequences.
-    pub fn offsets(&self) -> &[usize] {
-        &self.offsets
+    /// How rows belong together.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
     }
 
-    /// Tokens left out of mean-like pooling, per sequence.
-    pub fn pooling_skips(&self) -> &[usize] {
-        &self.pooling_skips
+    /// Number of sequences.
+    pub fn n_sequences(&self) -> usize {
+        self.ends.len()
     }
 
-    /// Position of each token within its sequence.
+    /// Position of each row within its sequence.
     pub fn positions(&self) -> Vec<u32> {
-        let lengths = self.offsets.windows(2).map(|pair| pair[1] - pair[0]);
-        lengths.flat_map(|length| 0..length as u32).collect()
+        let runs = self.runs.iter();
+        runs.flat_map(|run| run.start as u32..(run.start + run.rows.len()) as u32).collect()
+    }
+
+    /// Whether each row is of the second of two texts (token type 1).
+    pub fn token_types(&self) -> Vec<u32> {
+        let sequences = self.runs.iter().zip(&self.second_texts);
+        let types = sequences.flat_map(|(run, second)| {
+            let second = second.unwrap_or(run.rows.len());
+            (0..run.rows.len()).map(move |place| u32::from(place >= second))
+        });
+        types.collect()
+    }
+
+    /// What a network keeps of this batch, layer by layer.
+    pub fn keeping(&self) -> Keeping<'_> {
+        Keeping::new(self)
+    }
+
+    /// Keys and values of a layer that rows of this batch see from earlier batches.
+    pub fn kept(&self, layer: usize) -> Vec<&Tensor> {
+        self.kept.iter().map(|prefix| prefix.layer(layer)).collect()
     }
 }
 
-/// The network's last hidden states, `[n_tokens, width]` float32, final norm applied.
+/// The network's last hidden states, `[n_rows, width]` float32, final norm applied.
 #[derive(Debug, Clone)]
 pub struct HiddenStates {
-    /// `[n_tokens, width]`, float32, contiguous.
+    /// `[n_rows, width]`, float32, contiguous: a row a token, or the last token's row alone of each
+    /// sequence of a batch that shares.
     pub rows: Tensor,
-    /// As [`RaggedBatch::offsets`].
+    /// Where each sequence begins in `rows`, and at the end their number.
     pub offsets: Vec<usize>,
-    /// As [`RaggedBatch::pooling_skips`].
+    /// Rows left out of mean-like pooling, per sequence.
     pub pooling_skips: Vec<usize>,
+    /// What later batches may begin with.
+    pub kept: Vec<Arc<Prefix>>,
 }
 
 impl HiddenStates {
-    /// Hidden states on the CPU from plain numbers (row-major `[n_tokens, width]`), laid out as
+    /// Hidden states on the CPU from plain numbers (row-major `[n_rows, width]`), laid out as
     /// `batch`.
     ///
     /// # Errors
@@ -85,14 +170,36 @@ impl HiddenStates {
         width: usize,
         batch: &RaggedBatch,
     ) -> Result<Self, KernelError> {
-        let rows =
-            Tensor::from_vec(rows, (batch.tokens.len(), width), &proxima_kernels::Device::Cpu)?;
-        Ok(Self::new(rows, batch))
+        let rows = Tensor::from_vec(rows, (batch.tokens.len(), width), &Device::Cpu)?;
+        Self::new(rows, batch)
     }
 
-    /// Hidden states laid out as `batch`.
-    pub fn new(rows: Tensor, batch: &RaggedBatch) -> Self {
-        Self { rows, offsets: batch.offsets.clone(), pooling_skips: batch.pooling_skips.clone() }
+    /// Hidden states of every row of `batch`.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn new(rows: Tensor, batch: &RaggedBatch) -> Result<Self, KernelError> {
+        let rows = Self::wanted(rows, batch)?;
+        if batch.shares {
+            let (count, kept) = (batch.ends.len(), Vec::new());
+            let offsets = (0..=count).collect();
+            return Ok(Self { rows, offsets, pooling_skips: vec![0; count], kept });
+        }
+        let offsets = std::iter::once(0).chain(batch.runs.iter().map(|run| run.rows.end)).collect();
+        Ok(Self { rows, offsets, pooling_skips: batch.pooling_skips.clone(), kept: Vec::new() })
+    }
+
+    /// The rows that are read out: all, or of a batch that shares those of last tokens.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    fn wanted(rows: Tensor, batch: &RaggedBatch) -> Result<Tensor, KernelError> {
+        if !batch.shares {
+            return Ok(rows);
+        }
+        let ends: Vec<u32> = batch.ends.iter().map(|row| *row as u32).collect();
+        let places = Tensor::from_vec(ends, batch.ends.len(), rows.device())?;
+        rows.index_select(&places, 0)
     }
 }
 
@@ -106,4 +213,10 @@ pub trait Encoder: Send + Sync {
     /// # Errors
     /// A failure of the device or of an operation; the caller fails the batch and goes on.
     fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, KernelError>;
+
+    /// Whether a token sees only those before it, so that sequences that begin alike can share
+    /// rows.
+    fn is_causal(&self) -> bool {
+        false
+    }
 }

@@ -3,6 +3,8 @@
 //!
 //! Must not know: wire formats, tensors.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 /// One input as the caller sent it.
@@ -12,6 +14,64 @@ pub enum Input {
     Text(String),
     /// Token ids, taken as they are: no prompt and no special tokens are added.
     Tokens(Vec<u32>),
+    /// A query and a document, to be scored together.
+    Pair {
+        /// The query, or the first of two texts.
+        query: Arc<str>,
+        /// The document, or the second of two texts.
+        document: Arc<str>,
+    },
+    /// A query and some candidates, to be embedded as one pseudo-query (E2Rank).
+    Listwise {
+        /// The query.
+        query: Arc<str>,
+        /// The candidates, in order.
+        candidates: Vec<Arc<str>>,
+        /// How they are put together.
+        template: ListwiseTemplate,
+    },
+}
+
+impl Input {
+    /// Bytes of its texts or ids.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(ids) => size_of_val(&ids[..]),
+            Self::Pair { query, document } => query.len() + document.len(),
+            Self::Listwise { query, candidates, .. } => {
+                query.len() + candidates.iter().map(|text| text.len()).sum::<usize>()
+            }
+        }
+    }
+
+    /// Characters of its texts; 0 for ids.
+    pub fn characters(&self) -> usize {
+        let count = |text: &str| text.chars().count();
+        match self {
+            Self::Text(text) => count(text),
+            Self::Tokens(_) => 0,
+            Self::Pair { query, document } => count(query) + count(document),
+            Self::Listwise { query, candidates, .. } => {
+                count(query) + candidates.iter().map(|text| count(text)).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// How a query and candidates become a pseudo-query.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum ListwiseTemplate {
+    /// As the published evaluation does.
+    #[default]
+    Paper,
+    /// As the usage example of the project's page does.
+    Readme,
+    /// As the training data has it.
+    Training,
+    /// A text with `{instruction}`, `{documents}` and `{query}` in it, special tokens included;
+    /// documents are numbered lines.
+    Given(String),
 }
 
 /// The text put before an input.
@@ -51,6 +111,8 @@ pub struct Prepare {
     pub side: TruncationSide,
     /// A limit in tokens below the model's own, special tokens included.
     pub tokens_max: Option<usize>,
+    /// Tokens of a document that are used, whatever room there is.
+    pub document_tokens_max: Option<usize>,
 }
 
 impl Default for Prepare {
@@ -60,6 +122,7 @@ impl Default for Prepare {
             truncate: true,
             side: TruncationSide::Right,
             tokens_max: None,
+            document_tokens_max: None,
         }
     }
 }
@@ -111,6 +174,15 @@ pub enum InputError {
         /// The limit in tokens.
         limit: usize,
     },
+    /// The model takes no instruction, and one was sent.
+    #[error("this model takes no instruction; send the query alone")]
+    NoInstruction,
+    /// The model does not take this kind of input.
+    #[error("this model {0}")]
+    Kind(&'static str),
+    /// A template without a place for what it is to hold.
+    #[error("the template has no {0}; it must hold {{documents}} and {{query}}")]
+    Template(&'static str),
     /// The tokenizer failed.
     #[error("the input could not be tokenised: {0}")]
     Tokenizer(String),

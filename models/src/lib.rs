@@ -13,10 +13,10 @@ pub mod readout;
 pub mod recipes;
 pub mod synth;
 
-pub use batch::{Encoder, HiddenStates, RaggedBatch, Sequence};
+pub use batch::{Encoder, HiddenStates, Prefix, RaggedBatch, Sequence};
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use input::{Input, InputError, Prepare, Prompt, TruncationSide};
-pub use model::{Dtype, LoadOptions, Model, ModelInfo};
+pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, TruncationSide};
+pub use model::{Dtype, LoadOptions, Model, ModelInfo, Task};
 
 /// A failure while a model runs.
 pub use proxima_kernels::KernelError as ModelError;

@@ -10,7 +10,7 @@ use crate::batch::Encoder;
 use crate::checkpoint::{Checkpoint, CheckpointError, Weights, read_json_if_there};
 use crate::families::{self, Network};
 use crate::layers::Loader;
-use crate::readout::{Dense, EmbeddingReadout, Pooling};
+use crate::readout::{Dense, EmbeddingReadout, Pooling, ScoreReadout};
 use crate::recipes::{self, Limits, Recipe};
 
 /// What a loaded model tells of itself.
@@ -32,6 +32,10 @@ pub struct ModelInfo {
     pub prompts: BTreeMap<String, String>,
     /// The prompt used where a request names none.
     pub default_prompt_name: Option<String>,
+    /// What is done around the network (`text_embedding`, `qwen3_reranker`, ...).
+    pub recipe: String,
+    /// Whether a query and its candidates make a vector that ranks them.
+    pub listwise: bool,
 }
 
 /// What can be read out of a model; an absent capability is an absent value.
@@ -39,6 +43,55 @@ pub struct ModelInfo {
 pub struct Readouts {
     /// One vector a sequence.
     pub embedding: Option<EmbeddingReadout>,
+    /// Logits of a sequence: of a pair, or of a text's classes.
+    pub score: Option<ScoreReadout>,
+}
+
+/// What a checkpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Text to vector.
+    Embed,
+    /// Text to vector, and a query with its candidates to a vector that ranks them (E2Rank).
+    Listwise,
+    /// A chat model that answers whether a document fits a query by yes or no (Qwen3-Reranker).
+    YesNo,
+    /// A classification head over a pair or a text.
+    Score,
+}
+
+impl Task {
+    /// What a checkpoint's files say it is for. Its name is the last hint.
+    ///
+    /// # Errors
+    /// If they leave it open.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+        let architectures = checkpoint.architectures();
+        if architectures.iter().any(|name| name.ends_with("ForSequenceClassification")) {
+            return Ok(Self::Score);
+        }
+        if checkpoint.model_type() != "qwen3" {
+            return Ok(Self::Embed);
+        }
+        let names = checkpoint.names();
+        if names.contains("e2rank") {
+            return Ok(Self::Listwise);
+        }
+        let bare = architectures.iter().all(|name| *name == "Qwen3Model");
+        let pools = checkpoint.sentence_transformers().is_some_and(|it| it.pooling.is_some());
+        if pools || bare {
+            return Ok(Self::Embed);
+        }
+        // A causal language model: an embedder and a reranker look alike but for their name.
+        match (names.contains("rerank"), names.contains("embed")) {
+            (true, _) => Ok(Self::YesNo),
+            (false, true) => Ok(Self::Embed),
+            (false, false) => Err(checkpoint.config_error(
+                "a causal language model whose files do not say what it is for; choose with --task \
+                 (embed, rerank or e2rank)",
+            )),
+        }
+    }
 }
 
 /// A loaded model.
@@ -73,6 +126,8 @@ pub struct LoadOptions {
     pub pooling: Option<Pooling>,
     /// Longest sequence in tokens; `None` takes the checkpoint's own.
     pub tokens_max: Option<usize>,
+    /// What it is used for; `None` finds out ([`Task::of`]).
+    pub task: Option<Task>,
 }
 
 impl Model {
@@ -84,42 +139,118 @@ impl Model {
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self, CheckpointError> {
         let device = Device::Cpu;
         let family = families::of(checkpoint)?;
-        let sentence = checkpoint.sentence_transformers();
-        let configured = sentence.and_then(|modules| modules.pooling);
-        let asked = options.pooling.or(configured);
-        let pooling = asked.or_else(|| (family.pooling)(checkpoint)).ok_or_else(|| {
-            CheckpointError::new(
-                checkpoint.dir(),
-                "no modules.json says how tokens are pooled; choose with --pooling (cls, mean, last_token, ...)",
-            )
-        })?;
-        let dtype = match options.dtype {
-            Some(dtype) => dtype,
-            None => Dtype::of(checkpoint)?,
+        let task = match (options.task, options.pooling) {
+            (Some(task), _) => task,
+            // Who chooses a pooling wants vectors.
+            (None, Some(_)) => Task::of(checkpoint).unwrap_or(Task::Embed),
+            (None, None) => Task::of(checkpoint)?,
         };
+        let dtype = options.dtype.map_or_else(|| Dtype::of(checkpoint), Ok)?;
         let network = (family.load)(checkpoint, dtype.into(), &device)?;
         let tokens_max = tokens_max(checkpoint, &network, options)?;
         let limits = Limits { tokens_max, vocabulary: network.vocabulary };
-        let kind = recipes::all().into_iter().find(|kind| (kind.fits)(checkpoint));
+        let kind = recipes::all().into_iter().find(|kind| (kind.fits)(checkpoint, task));
         let kind = kind.ok_or_else(|| {
-            CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint")
+            CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint and task")
         })?;
         let recipe = (kind.load)(checkpoint, &limits)?;
-        let embedding = readout(checkpoint, pooling, network.width, &device)?;
+        let readouts = Readouts::load(checkpoint, task, &family, &network, options, &device)?;
         checkpoint.weights().release_pages();
+        let sentence = checkpoint.sentence_transformers();
         let info = ModelInfo {
             family: family.model_type.into(),
+            recipe: kind.name.into(),
             device: "cpu".into(),
             dtype: dtype.name().into(),
             isa: proxima_kernels::cpu::Isa::current().name().into(),
             tokens_max,
             vocabulary: network.vocabulary,
-            prompts: sentence.map(|modules| modules.prompts.clone()).unwrap_or_default(),
+            prompts: recipe.prompts(),
             default_prompt_name: sentence.and_then(|modules| modules.default_prompt_name.clone()),
+            listwise: task == Task::Listwise,
         };
-        let readouts = Readouts { embedding: Some(embedding) };
         Ok(Self { info, recipe, encoder: network.encoder, readouts })
     }
+
+    /// Whether sequences that begin alike may share rows: the network is causal and only read at
+    /// last tokens.
+    pub fn shares_prefixes(&self) -> bool {
+        let last = |pooling: Option<Pooling>| pooling.is_none_or(|it| it == Pooling::Last);
+        let embedding = self.readouts.embedding.as_ref().map(EmbeddingReadout::pooling);
+        let score = self.readouts.score.as_ref().map(ScoreReadout::pooling);
+        self.encoder.is_causal() && last(embedding) && last(score)
+    }
+}
+
+impl Readouts {
+    fn load(
+        checkpoint: &Checkpoint,
+        task: Task,
+        family: &families::Family,
+        network: &Network,
+        options: &LoadOptions,
+        device: &Device,
+    ) -> Result<Self, CheckpointError> {
+        let classifies =
+            checkpoint.architectures().iter().any(|it| it.ends_with("ForSequenceClassification"));
+        let score = match task {
+            Task::Embed | Task::Listwise => None,
+            Task::Score | Task::YesNo
+                if !classifies && (task == Task::Score || checkpoint.model_type() != "qwen3") =>
+            {
+                let problem = "it has no classification head; choose another --task";
+                return Err(checkpoint.config_error(problem));
+            }
+            Task::YesNo if !classifies => Some(yes_or_no(checkpoint, network, device)?),
+            Task::Score | Task::YesNo => Some((family.score)(checkpoint, network.width, device)?),
+        };
+        let embedding = match task {
+            Task::Score | Task::YesNo => None,
+            Task::Embed | Task::Listwise => {
+                let sentence = checkpoint.sentence_transformers();
+                let configured = sentence.and_then(|modules| modules.pooling);
+                let own = || match task {
+                    Task::Listwise => Some(Pooling::Last),
+                    _ => (family.pooling)(checkpoint),
+                };
+                let pooling = options.pooling.or(configured).or_else(own).ok_or_else(|| {
+                    CheckpointError::new(
+                        checkpoint.dir(),
+                        "no modules.json says how tokens are pooled; choose with --pooling (cls, mean, last_token, ...)",
+                    )
+                })?;
+                Some(readout(checkpoint, pooling, network.width, device)?)
+            }
+        };
+        Ok(Self { embedding, score })
+    }
+}
+
+/// The two rows of the language head that answer no and yes.
+fn yes_or_no(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    device: &Device,
+) -> Result<ScoreReadout, CheckpointError> {
+    let path = checkpoint.transformer_dir().join("tokenizer.json");
+    let tokenizer = tokenizers::Tokenizer::from_file(&path)
+        .map_err(|problem| CheckpointError::new(&path, format!("not a tokenizer: {problem}")))?;
+    let row = |word: &str| {
+        let id = tokenizer.token_to_id(word).map(|id| id as usize);
+        id.filter(|id| *id < network.vocabulary).ok_or_else(|| {
+            CheckpointError::new(&path, format!("it has no token {word:?} to answer with"))
+        })
+    };
+    let weights = checkpoint.weights();
+    let loader = Loader::new(weights, "", DType::F32, device);
+    // Tied models have no head of their own.
+    let head = if weights.contains("lm_head.weight") && !checkpoint.flag("tie_word_embeddings") {
+        "lm_head.weight".to_owned()
+    } else {
+        format!("{}embed_tokens.weight", weights.prefix(&["", "model."], "embed_tokens.weight")?)
+    };
+    let table = (network.vocabulary, network.width);
+    Ok(ScoreReadout::yes_or_no(loader.rows_of(&head, table, &[row("no")?, row("yes")?])?))
 }
 
 impl Dtype {

@@ -4,6 +4,7 @@
 //! Must not know: tokenizers, requests, wire formats.
 
 pub mod quantize;
+mod score;
 
 use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::linear::Linear;
@@ -12,6 +13,7 @@ use proxima_kernels::{Device, KernelError, Tensor};
 use crate::batch::HiddenStates;
 
 pub use proxima_kernels::ops::pool::Pooling;
+pub use score::{HeadLayer, ScoreReadout, sigmoid, softmax};
 
 /// A projection after pooling (`2_Dense` of sentence-transformers).
 #[derive(Debug)]

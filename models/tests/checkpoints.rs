@@ -100,11 +100,15 @@ fn tensors_that_disagree_with_the_configuration_are_named() {
 fn what_is_not_served_is_refused_and_never_guessed() {
     type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
     let cases: [Case; 9] = [
-        ("tiny-bert", |json| json["model_type"] = json!("gpt9"), &["gpt9", "bert, qwen3"]),
         (
             "tiny-bert",
-            |json| json["architectures"] = json!(["BertForSequenceClassification"]),
-            &["BertForSequenceClassification", "BertModel"],
+            |json| json["model_type"] = json!("gpt9"),
+            &["gpt9", "bert, modernbert, qwen3"],
+        ),
+        (
+            "tiny-bert",
+            |json| json["architectures"] = json!(["BertForTokenClassification"]),
+            &["BertForTokenClassification", "BertModel"],
         ),
         ("tiny-bert", |json| json["hidden_act"] = json!("quick_gelu"), &["quick_gelu"]),
         (
@@ -143,7 +147,7 @@ fn what_is_not_served_is_refused_and_never_guessed() {
 fn a_checkpoint_without_modules_needs_a_pooling_unless_only_one_makes_sense() {
     let without = |dir: &Path| fs::remove_file(dir.join("modules.json")).expect("removed");
     says(after("tiny-bert", without), &["--pooling"]);
-    says(after("tiny-qwen3", without), &["--pooling"]);
+    says(after("tiny-qwen3", without), &["--task", "e2rank"]);
     let bare = after("tiny-qwen3", |dir| {
         without(dir);
         edit(&dir.join("config.json"), |json| json["architectures"] = json!(["Qwen3Model"]));
@@ -161,6 +165,7 @@ fn options_override_what_the_checkpoint_says() {
         dtype: Some(Dtype::Bfloat16),
         pooling: Some(Pooling::Cls),
         tokens_max: Some(17),
+        ..LoadOptions::default()
     };
     let model = load_with(folder.path(), &options).expect("loaded");
     assert_eq!((model.info.dtype.as_str(), model.info.tokens_max), ("bfloat16", 17));

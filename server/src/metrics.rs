@@ -28,6 +28,10 @@ pub enum Endpoint {
     Single,
     /// Vectors of several inputs.
     Batch,
+    /// Scores of documents.
+    Rerank,
+    /// Classes.
+    Predict,
     /// Tokens of texts.
     Tokenize,
     /// Texts of tokens.
@@ -44,6 +48,8 @@ impl Endpoint {
         match self {
             Self::Single => "single",
             Self::Batch => "batch",
+            Self::Rerank => "rerank",
+            Self::Predict => "predict",
             Self::Tokenize => "tokenize",
             Self::Decode => "decode",
         }
@@ -73,6 +79,8 @@ pub struct MetricsHub {
     batch_sequences: HistogramVec,
     batch_seconds: HistogramVec,
     tokens: IntCounterVec,
+    rows: IntCounterVec,
+    prefix: IntGaugeVec,
     events: IntCounterVec,
     cache: IntGaugeVec,
     tei: Tei,
@@ -137,7 +145,13 @@ impl MetricsHub {
                 model,
             ),
             batch_seconds: histogram("proxima_batch_seconds", "forward pass", &SECONDS, model),
-            tokens: counter("proxima_tokens_total", "tokens computed", model),
+            tokens: counter("proxima_tokens_total", "tokens of sequences that were run", model),
+            rows: counter(
+                "proxima_rows_total",
+                "rows computed for them: fewer, where sequences share what they begin with",
+                model,
+            ),
+            prefix: gauge("proxima_prefix_bytes", "keys and values kept of prefixes", model),
             events: counter(
                 "proxima_events_total",
                 "cache hits and misses, joined and dropped jobs, failed batches, bad rows",
@@ -163,6 +177,8 @@ impl MetricsHub {
             batch_sequences: self.batch_sequences.with_label_values(label),
             batch_seconds: self.batch_seconds.with_label_values(label),
             tokens: self.tokens.with_label_values(label),
+            rows: self.rows.with_label_values(label),
+            prefix: self.prefix.with_label_values(label),
             batch_failed: event("batch_failed"),
             not_finite: event("not_finite"),
             cache_hit: event("cache_hit"),
@@ -189,9 +205,14 @@ impl MetricsHub {
         self.tei.request_failure.with_label_values(&[failure.kind()]).inc();
     }
 
-    /// A request for vectors was answered.
+    /// A request was answered for which tokens were computed.
     pub fn answered(&self, model: &str, timings: &Timings) {
         self.request_tokens.with_label_values(&[model]).inc_by(timings.n_tokens as u64);
+    }
+
+    /// A request for vectors was answered.
+    pub fn embedded(&self, model: &str, timings: &Timings) {
+        self.answered(model, timings);
         self.tei.embed_count.with_label_values(&[] as &[&str]).inc();
         self.tei.embed_success.with_label_values(&[] as &[&str]).inc();
     }
@@ -277,6 +298,8 @@ struct ModelMetrics {
     batch_sequences: Histogram,
     batch_seconds: Histogram,
     tokens: IntCounter,
+    rows: IntCounter,
+    prefix: IntGauge,
     batch_failed: IntCounter,
     not_finite: IntCounter,
     cache_hit: IntCounter,
@@ -302,11 +325,12 @@ impl Metrics for ModelMetrics {
                 self.tei_input_length.observe(tokens as f64);
             }
             Observation::Dequeued { waited } => self.queue_seconds.observe(waited.as_secs_f64()),
-            Observation::Batch { sequences, tokens, took } => {
+            Observation::Batch { sequences, tokens, rows, took } => {
                 self.batch_sequences.observe(sequences as f64);
                 self.batch_tokens.observe(tokens as f64);
                 self.batch_seconds.observe(took.as_secs_f64());
                 self.tokens.inc_by(tokens as u64);
+                self.rows.inc_by(rows as u64);
             }
             Observation::BatchFailed { .. } => self.batch_failed.inc(),
             Observation::NotFinite => self.not_finite.inc(),
@@ -316,6 +340,7 @@ impl Metrics for ModelMetrics {
                 self.cache_entries.set(entries as i64);
                 self.cache_bytes.set(bytes as i64);
             }
+            Observation::PrefixSize { bytes } => self.prefix.set(bytes as i64),
             Observation::Joined => self.joined.inc(),
             Observation::Dropped => self.dropped.inc(),
             _ => {}

@@ -94,13 +94,15 @@ pub fn fake_model() -> (Model, Knobs) {
         vocabulary: VOCABULARY,
         prompts: prompts.clone(),
         default_prompt_name: None,
+        recipe: "fake".into(),
+        listwise: false,
     };
     let embedding = Some(EmbeddingReadout::new(Pooling::Mean, WIDTH));
     let model = Model {
         info,
         recipe: Box::new(FakeRecipe { prompts }),
         encoder: Box::new(FakeEncoder { knobs: knobs.clone() }),
-        readouts: Readouts { embedding },
+        readouts: Readouts { embedding, ..Readouts::default() },
     };
     (model, knobs)
 }
@@ -131,9 +133,16 @@ impl FakeRecipe {
 }
 
 impl Recipe for FakeRecipe {
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.prompts.clone()
+    }
+
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
         let mut tokens = match input {
             Input::Tokens(ids) => ids.clone(),
+            Input::Pair { .. } | Input::Listwise { .. } => {
+                return Err(InputError::Kind("scores nothing"));
+            }
             Input::Text(text) => {
                 let text = format!("{}{text}", self.prompt(&how.prompt)?);
                 assert!(!text.contains("tokenizer bug"), "a bug of the tokenizer");
@@ -157,7 +166,7 @@ impl Recipe for FakeRecipe {
         }
         match tokens.iter().find(|id| **id as usize >= VOCABULARY) {
             Some(id) => Err(InputError::UnknownToken { id: *id, vocabulary: VOCABULARY }),
-            None => Ok(Sequence { tokens, pooling_skip: 0 }),
+            None => Ok(Sequence { tokens, ..Sequence::default() }),
         }
     }
 
@@ -210,9 +219,8 @@ impl Encoder for FakeEncoder {
     fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, ModelError> {
         self.knobs.pass();
         self.knobs.batches.fetch_add(1, Ordering::SeqCst);
-        self.knobs.computed.fetch_add(batch.offsets().len() - 1, Ordering::SeqCst);
-        let sequences =
-            batch.offsets().windows(2).map(|pair| batch.tokens()[pair[0]..pair[1]].to_vec());
+        self.knobs.computed.fetch_add(batch.n_sequences(), Ordering::SeqCst);
+        let sequences = batch.runs().iter().map(|run| batch.tokens()[run.rows.clone()].to_vec());
         self.knobs.order.lock().expect("no test panics here").extend(sequences);
         assert!(!batch.tokens().contains(&PANIC), "a bug of the encoder");
         let rows = batch.tokens().iter().zip(batch.positions()).flat_map(|(token, position)| {

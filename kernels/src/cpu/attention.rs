@@ -1,9 +1,10 @@
 //! Softmax attention over sequences laid end to end, streaming over blocks of keys (Milakov and
 //! Gimelshein, 2018; Dao et al., 2022): memory is linear in the length.
 //!
-//! Blocks of keys begin at the sequence's own start, and a block that is masked out for a row
-//! leaves that row's bits unchanged, so a row does not depend on its neighbours, its batch or the
-//! number of threads.
+//! Sequences that begin alike may share those rows: a run of rows sees the keys of the runs before
+//! it and its own. Blocks of keys begin at the sequence's own start, wherever its rows lie, and a
+//! block that is masked out for a row leaves that row's bits unchanged, so a row does not depend on
+//! its neighbours, its batch, what it shares or the number of threads.
 //! Must not know: layers, tensors.
 
 use std::ops::Range;
@@ -67,73 +68,122 @@ impl Heads {
     }
 }
 
+/// Rows that follow each other in one sequence or, if several begin with them, in each of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its rows in the batch; never empty.
+    pub rows: Range<usize>,
+    /// Position of its first row in its sequence: the number of rows `before`.
+    pub start: usize,
+    /// What lies before it in its sequence, in order. Empty where the mask is not causal.
+    pub before: Vec<Source>,
+}
+
+/// Where rows before a run are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In the same batch.
+    Batch(Range<usize>),
+    /// All rows of a part kept from an earlier batch, by its place in [`Layout::kept`].
+    Kept(usize),
+}
+
+/// How the rows of a batch belong together.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout<'a> {
+    /// Runs in the order of their rows, which they cover without gap.
+    pub runs: &'a [Run],
+    /// Keys and values kept from earlier batches, `[n_rows, 2 * kv_heads * size]` each.
+    pub kept: &'a [&'a [f32]],
+}
+
+/// One run a sequence, laid end to end at `offsets`.
+pub fn runs_of(offsets: &[usize]) -> Vec<Run> {
+    let run = |pair: &[usize]| Run { rows: pair[0]..pair[1], start: 0, before: Vec::new() };
+    offsets.windows(2).map(run).collect()
+}
+
 /// Attention of each sequence with itself, scores scaled by `1/sqrt(size)`.
 ///
-/// `qkv` is `[n_tokens, row]`, `offsets` where sequences begin and the number of tokens; `out` is
-/// `[n_tokens, heads * size]`.
+/// `qkv` is `[n_rows, row]`; `out` is `[n_rows, heads * size]`.
 ///
 /// # Panics
-/// If lengths disagree.
+/// If lengths disagree, or runs share rows under a mask that is not causal.
 pub fn attention(
     isa: Isa,
     qkv: &[f32],
     heads: Heads,
-    offsets: &[usize],
+    layout: Layout<'_>,
     mask: Mask,
     out: &mut [f32],
 ) {
-    let tokens = *offsets.last().expect("offsets end with the number of tokens");
+    let rows = layout.runs.last().map_or(0, |run| run.rows.end);
+    let shares = layout.runs.iter().any(|run| run.start > 0);
     assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "heads share evenly");
-    assert_eq!(qkv.len(), tokens * heads.row(), "a row a token");
-    assert_eq!(out.len(), tokens * heads.heads * heads.size, "an output a token");
-    let packed = PackedKeys::new(qkv, heads, offsets);
+    assert!(mask == Mask::Causal || !shares, "only a causal prefix can be shared");
+    assert_eq!(qkv.len(), rows * heads.row(), "a row a token");
+    assert_eq!(out.len(), rows * heads.heads * heads.size, "an output a token");
+    let packed = PackedKeys::new(qkv, heads, layout);
     let out = SharedMut::new(out);
     let mut tasks = Vec::new();
-    for (sequence, bounds) in offsets.windows(2).enumerate() {
+    for (place, run) in layout.runs.iter().enumerate() {
         for head in 0..heads.heads {
-            for first in (0..bounds[1] - bounds[0]).step_by(QUERY_CHUNK) {
-                let queries = first..(bounds[1] - bounds[0]).min(first + QUERY_CHUNK);
-                tasks.push((sequence, head, queries));
+            for first in (0..run.rows.len()).step_by(QUERY_CHUNK) {
+                tasks.push((place, head, first..run.rows.len().min(first + QUERY_CHUNK)));
             }
         }
     }
-    tasks.into_par_iter().for_each(|(sequence, head, queries)| {
-        let tokens = offsets[sequence]..offsets[sequence + 1];
-        let (keys, values) = packed.of(sequence, head / (heads.heads / heads.kv_heads));
-        isa.run(Chunk { qkv, heads, head, tokens, queries, keys, values, mask, out: &out });
+    tasks.into_par_iter().for_each(|(place, head, queries)| {
+        let run = &layout.runs[place];
+        let (keys, values) = packed.of(place, head / (heads.heads / heads.kv_heads));
+        isa.run(Chunk { qkv, heads, head, run, queries, keys, values, mask, out: &out });
     });
 }
 
-/// Keys and values of every sequence and head in panels of 32 columns: keys transposed
+/// Keys and values that every run and head sees, in panels of 32 columns: keys transposed
 /// (`[length/32][size][32]`), values as they are (`[size/32][length][32]`), filled up with zeros.
 struct PackedKeys {
     numbers: AlignedVec<f32>,
-    /// Where each sequence's part begins, in units of `Self::per_key`.
+    /// Where each run's part begins, in units of `Self::per_key`.
     starts: Vec<usize>,
     heads: Heads,
 }
 
 impl PackedKeys {
-    fn new(qkv: &[f32], heads: Heads, offsets: &[usize]) -> Self {
+    fn new(qkv: &[f32], heads: Heads, layout: Layout<'_>) -> Self {
+        let padded = |run: &Run| (run.start + run.rows.len()).next_multiple_of(PANEL);
         let mut starts = vec![0];
-        for bounds in offsets.windows(2) {
-            let padded = (bounds[1] - bounds[0]).next_multiple_of(PANEL);
-            starts.push(starts[starts.len() - 1] + padded * heads.kv_heads);
+        for run in layout.runs {
+            starts.push(starts[starts.len() - 1] + padded(run) * heads.kv_heads);
         }
         let length = starts[starts.len() - 1] * Self::per_key(heads);
         let mut packed = Self { numbers: AlignedVec::zeros(length), starts, heads };
-        let mut parts = Vec::with_capacity((offsets.len() - 1) * heads.kv_heads);
+        let mut parts = Vec::with_capacity(layout.runs.len() * heads.kv_heads);
         let mut rest = &mut packed.numbers[..];
-        for bounds in offsets.windows(2) {
-            let padded = (bounds[1] - bounds[0]).next_multiple_of(PANEL);
+        for run in layout.runs {
             for head in 0..heads.kv_heads {
-                let (part, after) = rest.split_at_mut(padded * Self::per_key(heads));
-                parts.push((bounds[0]..bounds[1], head, part));
+                let (part, after) = rest.split_at_mut(padded(run) * Self::per_key(heads));
+                parts.push((run, head, part));
                 rest = after;
             }
         }
-        parts.into_par_iter().for_each(|(tokens, head, part)| {
-            pack(&qkv[tokens.start * heads.row()..tokens.end * heads.row()], heads, head, part);
+        parts.into_par_iter().for_each(|(run, head, part)| {
+            let own = std::iter::once(Source::Batch(run.rows.clone()));
+            let mut first = 0;
+            for source in run.before.iter().cloned().chain(own) {
+                let rows = match source {
+                    Source::Batch(rows) => {
+                        let rows = &qkv[rows.start * heads.row()..rows.end * heads.row()];
+                        KeyRows { rows, width: heads.row(), keys: heads.heads * heads.size }
+                    }
+                    Source::Kept(place) => {
+                        let width = 2 * heads.kv_heads * heads.size;
+                        KeyRows { rows: layout.kept[place], width, keys: 0 }
+                    }
+                };
+                first = rows.pack(heads, head, first, part);
+            }
+            assert_eq!(first, run.start + run.rows.len(), "a run starts behind what is before it");
         });
         packed
     }
@@ -143,38 +193,51 @@ impl PackedKeys {
         heads.size + heads.size.next_multiple_of(PANEL)
     }
 
-    /// Keys and values of one head of one sequence.
-    fn of(&self, sequence: usize, kv_head: usize) -> (&[f32], &[f32]) {
-        let per_head = (self.starts[sequence + 1] - self.starts[sequence]) / self.heads.kv_heads;
-        let start = (self.starts[sequence] + kv_head * per_head) * Self::per_key(self.heads);
+    /// Keys and values of one head of one run.
+    fn of(&self, run: usize, kv_head: usize) -> (&[f32], &[f32]) {
+        let per_head = (self.starts[run + 1] - self.starts[run]) / self.heads.kv_heads;
+        let start = (self.starts[run] + kv_head * per_head) * Self::per_key(self.heads);
         let part = &self.numbers[start..start + per_head * Self::per_key(self.heads)];
         part.split_at(per_head * self.heads.size)
     }
 }
 
-fn pack(rows: &[f32], heads: Heads, kv_head: usize, part: &mut [f32]) {
-    let size = heads.size;
-    let padded = part.len() / PackedKeys::per_key(heads);
-    let (keys, values) = part.split_at_mut(padded * size);
-    for (token, row) in rows.chunks_exact(heads.row()).enumerate() {
-        let key = &row[(heads.heads + kv_head) * size..][..size];
-        let to = &mut keys[token / PANEL * PANEL * size + token % PANEL..];
-        for (place, value) in key.iter().enumerate() {
-            to[place * PANEL] = *value;
+/// Rows with keys of every head from `keys` on, and values behind them.
+struct KeyRows<'a> {
+    rows: &'a [f32],
+    width: usize,
+    keys: usize,
+}
+
+impl KeyRows<'_> {
+    /// Packs one head from the key `first` on; gives the key after the last.
+    fn pack(&self, heads: Heads, kv_head: usize, first: usize, part: &mut [f32]) -> usize {
+        let size = heads.size;
+        let padded = part.len() / PackedKeys::per_key(heads);
+        let (keys, values) = part.split_at_mut(padded * size);
+        let mut token = first;
+        for row in self.rows.chunks_exact(self.width) {
+            let key = &row[self.keys + kv_head * size..][..size];
+            let to = &mut keys[token / PANEL * PANEL * size + token % PANEL..];
+            for (place, value) in key.iter().enumerate() {
+                to[place * PANEL] = *value;
+            }
+            let value = &row[self.keys + (heads.kv_heads + kv_head) * size..][..size];
+            for (panel, part) in value.chunks(PANEL).enumerate() {
+                values[(panel * padded + token) * PANEL..][..part.len()].copy_from_slice(part);
+            }
+            token += 1;
         }
-        let value = &row[(heads.heads + heads.kv_heads + kv_head) * size..][..size];
-        for (panel, part) in value.chunks(PANEL).enumerate() {
-            values[(panel * padded + token) * PANEL..][..part.len()].copy_from_slice(part);
-        }
+        token
     }
 }
 
-/// Some queries of one head of one sequence.
+/// Some queries of one head of one run.
 struct Chunk<'a> {
     qkv: &'a [f32],
     heads: Heads,
     head: usize,
-    tokens: Range<usize>,
+    run: &'a Run,
     queries: Range<usize>,
     keys: &'a [f32],
     values: &'a [f32],
@@ -211,14 +274,15 @@ impl Kernel for Chunk<'_> {
             sums.fill(0.0);
             let mut running =
                 Running { largest: [-f32::MAX; TILE_ROWS_MAX], total: [0.0; TILE_ROWS_MAX] };
-            let length = self.tokens.len();
-            let start = self.mask.keys(strip.start, length).start / KEY_BLOCK * KEY_BLOCK;
-            let end = self.mask.keys(strip.end - 1, length).end;
+            let (position, length) = (self.run.start, self.run.start + self.run.rows.len());
+            let seen_by = |query: usize| self.mask.keys(position + query, length);
+            let start = seen_by(strip.start).start / KEY_BLOCK * KEY_BLOCK;
+            let end = seen_by(strip.end - 1).end;
             for block in (start..end).step_by(KEY_BLOCK) {
                 let keys = block..end.min(block + KEY_BLOCK).next_multiple_of(PANEL);
                 self.score(s, strip.len(), packed, keys.clone(), scores);
                 for row in 0..strip.len() {
-                    let seen = self.mask.keys(strip.start + row, length);
+                    let seen = seen_by(strip.start + row);
                     let scores = &mut scores[row * KEY_BLOCK..][..keys.len()];
                     let sums = &mut sums[row * padded_size..][..padded_size];
                     weigh(s, scores, block, seen, (&mut running, row), sums);
@@ -239,7 +303,7 @@ impl Chunk<'_> {
         let scale = 1.0 / (size as f32).sqrt();
         packed.fill(0.0);
         for (row, query) in strip.enumerate() {
-            let at = (self.tokens.start + query) * self.heads.row() + self.head * size;
+            let at = (self.run.rows.start + query) * self.heads.row() + self.head * size;
             for (place, value) in self.qkv[at..at + size].iter().enumerate() {
                 packed[place * S::TILE_ROWS + row] = value * scale;
             }
@@ -290,7 +354,7 @@ impl Chunk<'_> {
     fn store<S: Simd>(&self, s: S, strip: Range<usize>, running: &Running, sums: &[f32]) {
         let size = self.heads.size;
         for (row, sums) in strip.clone().zip(sums.chunks_exact(size.next_multiple_of(PANEL))) {
-            let at = ((self.tokens.start + row) * self.heads.heads + self.head) * size;
+            let at = ((self.run.rows.start + row) * self.heads.heads + self.head) * size;
             // SAFETY: a task writes only its own queries of its own head.
             let out = unsafe { self.out.part(at, size) };
             let total = s.splat(running.total[row - strip.start]);

@@ -4,66 +4,122 @@ use candle_core::{D, Device, Result, Tensor, bail};
 
 use super::{CpuNumbers, matrix};
 use crate::cpu::Isa;
-pub use crate::cpu::attention::{Heads, Mask};
+pub use crate::cpu::attention::{Heads, Mask, Run, Source, runs_of};
 
 /// Softmax attention of each sequence with itself, scores scaled by `1/sqrt(size)`.
 ///
-/// `qkv` is `[n_tokens, row]` as [`Heads`] lays it out, `offsets` where sequences begin and the
-/// number of tokens; the result is `[n_tokens, heads * size]`.
+/// `qkv` is `[n_rows, row]` as [`Heads`] lays it out, `runs` how rows belong together, `kept` keys
+/// and values of earlier batches (`[n, 2 * kv_heads * size]` each); the result is
+/// `[n_rows, heads * size]`.
 ///
 /// # Errors
 /// Shapes that disagree, or a failure of the device.
-pub fn attention(qkv: &Tensor, heads: Heads, offsets: &[usize], mask: Mask) -> Result<Tensor> {
-    let tokens = matrix(qkv, heads.row(), "attention")?;
-    let ascending = offsets.windows(2).all(|pair| pair[0] < pair[1]);
-    if offsets.first() != Some(&0) || offsets.last() != Some(&tokens) || !ascending {
-        bail!("attention: offsets do not divide {tokens} tokens");
-    }
+pub fn attention(
+    qkv: &Tensor,
+    heads: Heads,
+    runs: &[Run],
+    kept: &[&Tensor],
+    mask: Mask,
+) -> Result<Tensor> {
+    let rows = matrix(qkv, heads.row(), "attention")?;
+    check(rows, heads, runs, kept, mask)?;
     if !qkv.device().is_cpu() {
-        return plain(qkv, heads, offsets, mask);
+        return plain(qkv, heads, runs, kept, mask);
     }
-    let mut out = vec![0.0; tokens * heads.heads * heads.size];
+    let mut out = vec![0.0; rows * heads.heads * heads.size];
     let numbers = CpuNumbers::of(qkv)?;
-    crate::cpu::attention::attention(Isa::current(), &numbers, heads, offsets, mask, &mut out);
-    Tensor::from_vec(out, (tokens, heads.heads * heads.size), &Device::Cpu)
+    let kept = kept.iter().map(|kept| CpuNumbers::of(kept)).collect::<Result<Vec<_>>>()?;
+    let kept: Vec<&[f32]> = kept.iter().map(|numbers| &**numbers).collect();
+    let layout = crate::cpu::attention::Layout { runs, kept: &kept };
+    crate::cpu::attention::attention(Isa::current(), &numbers, heads, layout, mask, &mut out);
+    Tensor::from_vec(out, (rows, heads.heads * heads.size), &Device::Cpu)
 }
 
-/// The plain form of [`attention`]: all scores of a sequence at once.
+fn check(rows: usize, heads: Heads, runs: &[Run], kept: &[&Tensor], mask: Mask) -> Result<()> {
+    for kept in kept {
+        matrix(kept, 2 * heads.kv_heads * heads.size, "kept keys and values")?;
+    }
+    let mut next = 0;
+    for run in runs {
+        if run.rows.start != next || run.rows.is_empty() {
+            bail!("attention: runs do not cover the rows in order at {next}");
+        }
+        let mut before = 0;
+        for source in &run.before {
+            before += match source {
+                Source::Batch(rows) if rows.end <= run.rows.start => rows.len(),
+                Source::Kept(place) if *place < kept.len() => kept[*place].dim(0)?,
+                other => bail!("attention: {other:?} is not before {:?}", run.rows),
+            };
+        }
+        if before != run.start || (before > 0 && mask != Mask::Causal) {
+            bail!("attention: {before} rows before a run that starts at {}", run.start);
+        }
+        next = run.rows.end;
+    }
+    if next != rows {
+        bail!("attention: runs cover {next} of {rows} rows");
+    }
+    Ok(())
+}
+
+/// The plain form of [`attention`]: all scores of a run at once.
 ///
 /// # Errors
 /// Shapes that disagree, or a failure of the device.
-pub fn plain(qkv: &Tensor, heads: Heads, offsets: &[usize], mask: Mask) -> Result<Tensor> {
-    let outputs = offsets.windows(2).map(|bounds| {
-        let rows = qkv.narrow(0, bounds[0], bounds[1] - bounds[0])?;
-        plain_sequence(&rows, heads, mask)
+pub fn plain(
+    qkv: &Tensor,
+    heads: Heads,
+    runs: &[Run],
+    kept: &[&Tensor],
+    mask: Mask,
+) -> Result<Tensor> {
+    let queries = heads.heads * heads.size;
+    let keys = |rows: &std::ops::Range<usize>| {
+        qkv.narrow(0, rows.start, rows.len())?.narrow(1, queries, heads.row() - queries)
+    };
+    let outputs = runs.iter().map(|run| {
+        let mut seen = Vec::with_capacity(run.before.len() + 1);
+        for source in &run.before {
+            seen.push(match source {
+                Source::Batch(rows) => keys(rows)?,
+                Source::Kept(place) => kept[*place].clone(),
+            });
+        }
+        seen.push(keys(&run.rows)?);
+        let own = qkv.narrow(0, run.rows.start, run.rows.len())?.narrow(1, 0, queries)?;
+        plain_run(&own, &Tensor::cat(&seen, 0)?, heads, mask)
     });
     Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
 }
 
-fn plain_sequence(rows: &Tensor, heads: Heads, mask: Mask) -> Result<Tensor> {
-    let (length, size, shared) = (rows.dim(0)?, heads.size, heads.heads / heads.kv_heads);
-    let part = |first: usize, count: usize| -> Result<Tensor> {
-        let part = rows.narrow(1, first * size, count * size)?;
-        part.reshape((length, count, size))?.transpose(0, 1)?.contiguous()
+/// `queries` are the last rows of the sequence that `keys` (and values) are of.
+fn plain_run(queries: &Tensor, keys: &Tensor, heads: Heads, mask: Mask) -> Result<Tensor> {
+    let (rows, length, size) = (queries.dim(0)?, keys.dim(0)?, heads.size);
+    let shared = heads.heads / heads.kv_heads;
+    let part = |from: &Tensor, first: usize, count: usize| -> Result<Tensor> {
+        let part = from.narrow(1, first * size, count * size)?;
+        part.reshape((from.dim(0)?, count, size))?.transpose(0, 1)?.contiguous()
     };
     let repeat = |part: Tensor| -> Result<Tensor> {
         let wide = part.unsqueeze(1)?.broadcast_as((heads.kv_heads, shared, length, size))?;
         wide.reshape((heads.heads, length, size))
     };
-    let queries = (part(0, heads.heads)? * (1.0 / (size as f64).sqrt()))?;
-    let keys = repeat(part(heads.heads, heads.kv_heads)?)?;
-    let values = repeat(part(heads.heads + heads.kv_heads, heads.kv_heads)?)?;
-    let seen = |row: usize, column: usize| match mask {
+    let scaled = (part(queries, 0, heads.heads)? * (1.0 / (size as f64).sqrt()))?;
+    let values = repeat(part(keys, heads.kv_heads, heads.kv_heads)?)?;
+    let keys = repeat(part(keys, 0, heads.kv_heads)?)?;
+    let seen = |position: usize, column: usize| match mask {
         Mask::Full => true,
-        Mask::Causal => column <= row,
-        Mask::Window(reach) => row.abs_diff(column) <= reach,
+        Mask::Causal => column <= position,
+        Mask::Window(reach) => position.abs_diff(column) <= reach,
     };
-    let hidden: Vec<f32> = (0..length * length)
-        .map(|at| if seen(at / length, at % length) { 0.0 } else { f32::NEG_INFINITY })
+    let hidden: Vec<f32> = (0..rows * length)
+        .map(|at| (at / length + length - rows, at % length))
+        .map(|(position, column)| if seen(position, column) { 0.0 } else { f32::NEG_INFINITY })
         .collect();
-    let hidden = Tensor::from_vec(hidden, (length, length), rows.device())?;
-    let scores = queries.matmul(&keys.t()?.contiguous()?)?.broadcast_add(&hidden)?;
+    let hidden = Tensor::from_vec(hidden, (rows, length), queries.device())?;
+    let scores = scaled.matmul(&keys.t()?.contiguous()?)?.broadcast_add(&hidden)?;
     let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
     let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
-    weights.matmul(&values)?.transpose(0, 1)?.reshape((length, heads.heads * size))
+    weights.matmul(&values)?.transpose(0, 1)?.reshape((rows, heads.heads * size))
 }

@@ -94,6 +94,42 @@ impl Checkpoint {
         names.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
+    /// Names of a classifier's outputs, in order: `id2label` of `config.json`, or as many `LABEL_n` as
+    /// `num_labels` says (2, as transformers takes it, if nothing does).
+    pub fn labels(&self) -> Vec<String> {
+        if let Some(names) = self.config.get("id2label").and_then(Value::as_object) {
+            let mut labels: Vec<(usize, String)> = names
+                .iter()
+                .filter_map(|(id, name)| Some((id.parse().ok()?, name.as_str()?.to_owned())))
+                .collect();
+            labels.sort();
+            return labels.into_iter().map(|(_, name)| name).collect();
+        }
+        let count = self.config.get("num_labels").and_then(Value::as_u64).unwrap_or(2);
+        (0..count).map(|label| format!("LABEL_{label}")).collect()
+    }
+
+    /// A boolean of `config.json`, false if it is not there.
+    pub fn flag(&self, name: &str) -> bool {
+        self.config.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Names the checkpoint goes by, lower case: the end of its path and `_name_or_path`. A last
+    /// hint, where its files leave open what it is.
+    pub fn names(&self) -> String {
+        let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        // A Hub cache has `models--owner--name/snapshots/revision`.
+        let mut parts: Vec<String> = dir
+            .components()
+            .rev()
+            .take(3)
+            .map(|part| part.as_os_str().to_string_lossy().to_lowercase())
+            .collect();
+        let known = self.config.get("_name_or_path").and_then(Value::as_str);
+        parts.extend(known.map(str::to_lowercase));
+        parts.join(" ")
+    }
+
     /// `config.json` as a family's own type.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! BERT: a post-norm bidirectional encoder with learned positions (Devlin et al., 2018;
-//! transformers `modeling_bert.py`). Also MiniLM, BGE, E5, GTE-en and PEG.
+//! transformers `modeling_bert.py`). Also MiniLM, BGE, E5, GTE-en and PEG, and as cross-encoder.
 //!
 //! Must not know: templates, pooling, devices.
 
@@ -7,24 +7,51 @@ use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::attention::{Heads, Mask, attention};
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::linear::Linear;
-use proxima_kernels::ops::norm::layer_norm;
 use proxima_kernels::{DType, Device, KernelError, Tensor};
 use serde::Deserialize;
 
 use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::layers::{Loader, activation};
+use crate::layers::{LayerNorm, Loader, activation};
+use crate::readout::{HeadLayer, Pooling, ScoreReadout};
 
 /// The entry of the list.
 pub fn family() -> Family {
     Family {
         model_type: "bert",
-        architectures: &["BertModel", "BertForMaskedLM", "BertForPreTraining"],
+        architectures: &[
+            "BertModel",
+            "BertForMaskedLM",
+            "BertForPreTraining",
+            "BertForSequenceClassification",
+        ],
         // Both cls and mean are common: a checkpoint that does not say is refused.
         pooling: |_| None,
-        load,
+        load: |checkpoint, dtype, device| load(checkpoint, dtype, device, &Style::BERT),
+        score: |checkpoint, width, device| {
+            // Pooler (tanh of the first token) and classifier.
+            let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+            let layers = vec![
+                HeadLayer::load(&loader, "bert.pooler.dense", (width, width), true)?
+                    .with_activation(Activation::Tanh),
+                HeadLayer::load(&loader, "classifier", (width, checkpoint.labels().len()), true)?,
+            ];
+            Ok(ScoreReadout::new(Pooling::Cls, layers, checkpoint.labels()))
+        },
     }
+}
+
+/// In what the networks of this build differ.
+pub(super) struct Style {
+    /// Prefixes of tensor names, one of which is used.
+    pub prefixes: &'static [&'static str],
+    /// Positions begin behind the padding token's id, as in RoBERTa.
+    pub positions_after_padding: bool,
+}
+
+impl Style {
+    const BERT: Self = Self { prefixes: &["", "bert."], positions_after_padding: false };
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,6 +67,7 @@ struct Config {
     layer_norm_eps: f32,
     hidden_act: String,
     position_embedding_type: Option<String>,
+    pad_token_id: Option<usize>,
     #[serde(default)]
     is_decoder: bool,
 }
@@ -73,18 +101,14 @@ impl Config {
 struct Bert {
     words: Embedding,
     positions: Embedding,
-    /// The embedding of token type 0, `[1, hidden]`: single texts know no other.
-    token_type: Tensor,
+    /// `[types, hidden]`; with one type, second texts have it too.
+    token_types: Tensor,
+    /// Row of the first position.
+    first_position: u32,
     norm: LayerNorm,
     layers: Vec<Layer>,
     heads: Heads,
     activation: Activation,
-}
-
-struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f32,
 }
 
 struct Layer {
@@ -96,56 +120,41 @@ struct Layer {
     mlp_norm: LayerNorm,
 }
 
-impl LayerNorm {
-    fn load(loader: &Loader<'_>, width: usize, eps: f32) -> Result<Self, CheckpointError> {
-        // Checkpoints converted from TensorFlow call them gamma and beta.
-        let old = loader.has("LayerNorm.gamma");
-        let (weight, bias) = if old { ("gamma", "beta") } else { ("weight", "bias") };
-        Ok(Self {
-            weight: loader.vector(&format!("LayerNorm.{weight}"), width)?,
-            bias: loader.vector(&format!("LayerNorm.{bias}"), width)?,
-            eps,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
-        layer_norm(x, &self.weight, Some(&self.bias), self.eps)
-    }
-}
-
-fn load(
+/// The network of a checkpoint in this build.
+pub(super) fn load(
     checkpoint: &Checkpoint,
     dtype: DType,
     device: &Device,
+    style: &Style,
 ) -> Result<Network, CheckpointError> {
     let config: Config = checkpoint.config()?;
     let (heads, activation) = config.check().map_err(|problem| checkpoint.config_error(problem))?;
     let weights = checkpoint.weights();
-    let prefix = weights.prefix(&["", "bert."], "embeddings.word_embeddings.weight")?;
+    let prefix = weights.prefix(style.prefixes, "embeddings.word_embeddings.weight")?;
     let loader = Loader::new(weights, prefix, dtype, device);
     let (width, embeddings) = (config.hidden_size, loader.at("embeddings."));
     let failed = |error| loader.failed(error);
     let table = |name: &str, rows: usize| {
         Embedding::new(embeddings.stored(name, &[rows, width])?, device).map_err(failed)
     };
+    let types: Vec<u32> = (0..config.type_vocab_size.min(2) as u32).collect();
     let token_types = table("token_type_embeddings.weight", config.type_vocab_size)?;
+    let first_position =
+        if style.positions_after_padding { config.pad_token_id.unwrap_or(1) + 1 } else { 0 };
+    let positions = config.max_position_embeddings.saturating_sub(first_position);
     let layers = (0..config.num_hidden_layers)
         .map(|layer| Layer::load(&loader.at(&format!("encoder.layer.{layer}.")), &config));
     let network = Bert {
         words: table("word_embeddings.weight", config.vocab_size)?,
         positions: table("position_embeddings.weight", config.max_position_embeddings)?,
-        token_type: token_types.rows_of(&[0]).map_err(failed)?,
-        norm: LayerNorm::load(&embeddings, width, config.layer_norm_eps)?,
+        token_types: token_types.rows_of(&types).map_err(failed)?,
+        first_position: first_position as u32,
+        norm: LayerNorm::load(&embeddings, "LayerNorm", width, config.layer_norm_eps, true)?,
         layers: layers.collect::<Result<_, _>>()?,
         heads,
         activation,
     };
-    Ok(Network {
-        encoder: Box::new(network),
-        width,
-        positions: config.max_position_embeddings,
-        vocabulary: config.vocab_size,
-    })
+    Ok(Network { encoder: Box::new(network), width, positions, vocabulary: config.vocab_size })
 }
 
 impl Layer {
@@ -153,31 +162,46 @@ impl Layer {
         let (hidden, mlp, eps) =
             (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let parts = [("query", hidden), ("key", hidden), ("value", hidden)];
+        let norm = |name: &str| LayerNorm::load(loader, name, hidden, eps, true);
         Ok(Self {
             qkv: loader.at("attention.self.").linear(&parts, hidden, true)?,
             output: loader.linear(&[("attention.output.dense", hidden)], hidden, true)?,
-            attention_norm: LayerNorm::load(&loader.at("attention.output."), hidden, eps)?,
+            attention_norm: norm("attention.output.LayerNorm")?,
             up: loader.linear(&[("intermediate.dense", mlp)], hidden, true)?,
             down: loader.linear(&[("output.dense", hidden)], mlp, true)?,
-            mlp_norm: LayerNorm::load(&loader.at("output."), hidden, eps)?,
+            mlp_norm: norm("output.LayerNorm")?,
         })
+    }
+}
+
+impl Bert {
+    fn embed(&self, batch: &RaggedBatch) -> Result<Tensor, KernelError> {
+        let words = self.words.rows_of(batch.tokens())?;
+        let typed = if self.token_types.dim(0)? == 1 {
+            words.broadcast_add(&self.token_types)?
+        } else {
+            let types = batch.token_types();
+            let types = Tensor::from_vec(types, batch.tokens().len(), words.device())?;
+            (words + self.token_types.index_select(&types, 0)?)?
+        };
+        let mut positions = batch.positions();
+        positions.iter_mut().for_each(|position| *position += self.first_position);
+        self.norm.forward(&(typed + self.positions.rows_of(&positions)?)?)
     }
 }
 
 impl Encoder for Bert {
     fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, KernelError> {
-        let words = self.words.rows_of(batch.tokens())?.broadcast_add(&self.token_type)?;
-        let embedded = (words + self.positions.rows_of(&batch.positions())?)?;
-        let mut hidden = self.norm.forward(&embedded)?;
+        let mut hidden = self.embed(batch)?;
         for layer in &self.layers {
             let qkv = layer.qkv.forward(&hidden)?;
-            let mixed = attention(&qkv, self.heads, batch.offsets(), Mask::Full)?;
+            let mixed = attention(&qkv, self.heads, batch.runs(), &[], Mask::Full)?;
             let summed = layer.output.forward_with(&mixed, None, Some(&hidden))?;
             hidden = layer.attention_norm.forward(&summed)?;
             let wide = layer.up.forward_with(&hidden, Some(self.activation), None)?;
             let summed = layer.down.forward_with(&wide, None, Some(&hidden))?;
             hidden = layer.mlp_norm.forward(&summed)?;
         }
-        Ok(HiddenStates::new(hidden, batch))
+        HiddenStates::new(hidden, batch)
     }
 }

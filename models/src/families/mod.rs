@@ -3,13 +3,15 @@
 //! Must not know: recipes, readouts, which device they run on.
 
 mod bert;
+mod modern_bert;
 mod qwen3;
+mod xlm_roberta;
 
 use proxima_kernels::{DType, Device};
 
 use crate::batch::Encoder;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::readout::Pooling;
+use crate::readout::{Pooling, ScoreReadout};
 
 /// An architecture.
 pub struct Family {
@@ -22,7 +24,12 @@ pub struct Family {
     pub pooling: fn(&Checkpoint) -> Option<Pooling>,
     /// Makes the network.
     pub load: fn(&Checkpoint, DType, &Device) -> Result<Network, CheckpointError>,
+    /// Makes the score head of a `*ForSequenceClassification`, over hidden states of this width.
+    pub score: LoadScore,
 }
+
+/// Makes a score head.
+pub type LoadScore = fn(&Checkpoint, usize, &Device) -> Result<ScoreReadout, CheckpointError>;
 
 /// A network and what its configuration says of it.
 pub struct Network {
@@ -38,7 +45,9 @@ pub struct Network {
 
 /// All families.
 pub fn all() -> Vec<Family> {
-    vec![bert::family(), qwen3::family()]
+    let mut families = vec![bert::family(), modern_bert::family(), qwen3::family()];
+    families.extend(xlm_roberta::families());
+    families
 }
 
 /// The family of a checkpoint.

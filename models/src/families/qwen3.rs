@@ -17,19 +17,25 @@ use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{Loader, Rotary, activation};
-use crate::readout::Pooling;
+use crate::readout::{HeadLayer, Pooling, ScoreReadout};
 
 /// The entry of the list.
 pub fn family() -> Family {
     Family {
         model_type: "qwen3",
-        architectures: &["Qwen3Model", "Qwen3ForCausalLM"],
+        architectures: &["Qwen3Model", "Qwen3ForCausalLM", "Qwen3ForSequenceClassification"],
         pooling: |checkpoint| {
             // A bare decoder is read at its last token; one with a language head may be anything.
             let bare = checkpoint.architectures().iter().all(|name| *name == "Qwen3Model");
             bare.then_some(Pooling::Last)
         },
         load,
+        score: |checkpoint, width, device| {
+            let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+            let labels = checkpoint.labels();
+            let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
+            Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
+        },
     }
 }
 
@@ -197,20 +203,28 @@ impl Layer {
 
 impl Encoder for Qwen3 {
     fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, KernelError> {
-        let (offsets, positions) = (batch.offsets(), batch.positions());
+        let positions = batch.positions();
         let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
         let tables = self.rotary.tables(longest)?;
+        let mut keeping = batch.keeping();
         let mut hidden = self.embedding.rows_of(batch.tokens())?;
-        for layer in &self.layers {
+        for (place, layer) in self.layers.iter().enumerate() {
             let normed = rms_norm(&hidden, &layer.input_norm, self.eps)?;
             let qkv = layer.qkv.forward(&normed)?;
             let qkv = rotary(&qkv, self.heads, Some(&layer.head_norms), &positions, &tables)?;
-            let mixed = attention(&qkv, self.heads, offsets, Mask::Causal)?;
+            keeping.take(&qkv, self.heads.heads * self.heads.size)?;
+            let kept = batch.kept(place);
+            let mixed = attention(&qkv, self.heads, batch.runs(), &kept, Mask::Causal)?;
             hidden = layer.output.forward_with(&mixed, None, Some(&hidden))?;
             let normed = rms_norm(&hidden, &layer.mlp_norm, self.eps)?;
             let gated = layer.gated.forward(&normed)?;
             hidden = layer.down.forward_with(&gated, None, Some(&hidden))?;
         }
-        Ok(HiddenStates::new(rms_norm(&hidden, &self.norm, self.eps)?, batch))
+        let states = HiddenStates::new(rms_norm(&hidden, &self.norm, self.eps)?, batch)?;
+        Ok(HiddenStates { kept: keeping.finish(), ..states })
+    }
+
+    fn is_causal(&self) -> bool {
+        true
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::linear::{GatedLinear, Linear};
+use proxima_kernels::ops::norm::layer_norm;
 use proxima_kernels::ops::rotary::RotaryTables;
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{DType, Device, KernelError, Tensor};
@@ -116,9 +117,77 @@ impl<'a> Loader<'a> {
         layer.map_err(|error| self.failed(error))
     }
 
+    /// A gated layer whose gate and value weights are one tensor, the gate's first.
+    ///
+    /// # Errors
+    /// If it is missing or of another shape.
+    pub fn gated_of_one(
+        &self,
+        name: &str,
+        (inputs, outputs): (usize, usize),
+        activation: Activation,
+    ) -> Result<GatedLinear, CheckpointError> {
+        let both = self.stored(&format!("{name}.weight"), &[2 * outputs, inputs])?;
+        let (gate, value) = (both.rows(0..outputs), both.rows(outputs..2 * outputs));
+        self.packed(GatedLinear::new(&gate, &value, activation, self.dtype, self.device))
+    }
+
+    /// A linear layer without bias of some rows of a table, in float32.
+    ///
+    /// # Errors
+    /// If the table is missing or of another shape.
+    pub fn rows_of(
+        &self,
+        name: &str,
+        (table, width): (usize, usize),
+        rows: &[usize],
+    ) -> Result<Linear, CheckpointError> {
+        let table = self.stored(name, &[table, width])?;
+        let rows: Vec<StoredTensor> = rows.iter().map(|row| table.rows(*row..row + 1)).collect();
+        let rows: Vec<&StoredTensor> = rows.iter().collect();
+        self.packed(Linear::new(&rows, &[], width, DType::F32, self.device))
+    }
+
     /// A failure to make a layer.
     pub fn failed(&self, error: KernelError) -> CheckpointError {
         CheckpointError::new(&self.prefix, format!("the layer cannot be made: {error}"))
+    }
+}
+
+/// A layer norm.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// The norm called `name`, with or without bias. Checkpoints converted from TensorFlow call its
+    /// parts gamma and beta.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another length.
+    pub fn load(
+        loader: &Loader<'_>,
+        name: &str,
+        width: usize,
+        eps: f32,
+        bias: bool,
+    ) -> Result<Self, CheckpointError> {
+        let old = loader.has(&format!("{name}.gamma"));
+        let (weight, shift) = if old { ("gamma", "beta") } else { ("weight", "bias") };
+        let shift = bias.then(|| loader.vector(&format!("{name}.{shift}"), width));
+        let weight = loader.vector(&format!("{name}.{weight}"), width)?;
+        Ok(Self { weight, bias: shift.transpose()?, eps })
+    }
+
+    /// Norms each row.
+    ///
+    /// # Errors
+    /// Shapes that disagree, or a failure of the device.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
+        layer_norm(x, &self.weight, self.bias.as_ref(), self.eps)
     }
 }
 

@@ -2,11 +2,20 @@
 //!
 //! Must not know: tensors, requests, wire formats.
 
+mod cross_encoder;
+mod e2rank;
+mod qwen3_reranker;
 mod text;
+mod tokenizer;
+
+use std::collections::BTreeMap;
 
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::model::Task;
+
+pub use tokenizer::TEXT_BYTES_MAX;
 
 /// One token of a tokenised text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +34,11 @@ pub struct Token {
 
 /// Makes sequences of inputs. Called on CPU threads, several at a time.
 pub trait Recipe: Send + Sync {
+    /// Prompts by name.
+    fn prompts(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
     /// Turns one input into the sequence the network sees.
     ///
     /// # Errors
@@ -53,8 +67,8 @@ pub trait Recipe: Send + Sync {
 pub struct RecipeKind {
     /// Its name.
     pub name: &'static str,
-    /// Whether a checkpoint is to be used this way.
-    pub fits: fn(&Checkpoint) -> bool,
+    /// Whether a checkpoint with this task is to be used this way.
+    pub fits: fn(&Checkpoint, Task) -> bool,
     /// Makes the recipe.
     pub load: Load,
 }
@@ -73,5 +87,5 @@ pub struct Limits {
 
 /// All recipes; the first that fits is used.
 pub fn all() -> Vec<RecipeKind> {
-    vec![text::kind()]
+    vec![text::kind(), e2rank::kind(), qwen3_reranker::kind(), cross_encoder::kind()]
 }

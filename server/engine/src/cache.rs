@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn sequence(id: u32) -> Arc<Sequence> {
-        Arc::new(Sequence { tokens: vec![id; 4], pooling_skip: 0 })
+        Arc::new(Sequence { tokens: vec![id; 4], ..Sequence::default() })
     }
 
     fn vector(value: f32) -> Arc<[f32]> {
@@ -133,7 +133,7 @@ mod tests {
     fn what_pooling_leaves_out_is_part_of_the_key() {
         let mut cache = Cache::new(1 << 20);
         cache.insert(sequence(1), vector(1.0));
-        let other = Sequence { tokens: vec![1; 4], pooling_skip: 1 };
+        let other = Sequence { tokens: vec![1; 4], pooling_skip: 1, ..Sequence::default() };
         assert_eq!(cache.get(&other), None);
     }
 

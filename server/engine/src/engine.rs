@@ -2,6 +2,7 @@
 //!
 //! Must not know: wire formats, HTTP.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,8 +15,10 @@ use crate::cache::CacheStats;
 use crate::error::EngineError;
 use crate::metrics::{Metrics, Observation};
 use crate::prepare::Pool;
-use crate::queue::{Answer, Computed, JobError, Queue, Slot};
-use crate::request::{EmbedAnswer, EmbedRequest, Timings, TokensAnswer, TokensRequest};
+use crate::queue::{Accepted, Answer, Computed, JobError, Queue, Reply, Slot, Vector};
+use crate::request::{
+    EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, Timings, TokensAnswer, TokensRequest,
+};
 use crate::worker;
 
 /// Limits of an engine.
@@ -37,6 +40,8 @@ pub struct EngineConfig {
     pub tokenization_threads: usize,
     /// Bytes of the vector cache; 0 turns it off.
     pub cache_bytes_max: usize,
+    /// Bytes of keys and values kept of what sequences begin with in common; 0 keeps none.
+    pub prefix_bytes_max: usize,
 }
 
 impl Default for EngineConfig {
@@ -50,6 +55,7 @@ impl Default for EngineConfig {
             inputs_max: 2_048,
             tokenization_threads: 2,
             cache_bytes_max: 0,
+            prefix_bytes_max: 256 * 1024 * 1024,
         }
     }
 }
@@ -94,19 +100,13 @@ impl Drop for TextBytes<'_> {
     }
 }
 
-/// Sequences of a request and what tokenising them took.
-struct Prepared {
-    sequences: Vec<Sequence>,
-    timings: Timings,
-}
-
 impl Engine {
     /// Starts the worker and tokenisation threads of a model.
     pub fn start(model: Model, config: EngineConfig, metrics: Arc<dyn Metrics>) -> Self {
         let model = Arc::new(model);
         let queue = Arc::new(Queue::new(config.clone(), metrics.clone()));
         let pool = Pool::start(config.tokenization_threads, &model);
-        worker::start(queue.clone(), model.clone(), metrics.clone());
+        worker::start(queue.clone(), model.clone(), metrics.clone(), config.prefix_bytes_max);
         let text_bytes = AtomicUsize::new(0);
         Self { handle: Arc::new(Handle { model, config, queue, pool, metrics, text_bytes }) }
     }
@@ -140,20 +140,78 @@ impl Engine {
         {
             return Err(EngineError::Dimensions { asked, width });
         }
-        let _accepted = self.handle.queue.accept()?;
-        let prepared = self.prepare(request.inputs, request.prepare).await?;
-        let slots = self.handle.queue.admit_embeddings(prepared.sequences)?;
-        let mut spent = Spent::default();
+        let _accepted = self.accept()?;
+        let mut tally = Tally::default();
+        let raw = self.vectors(request.inputs, request.prepare, &mut tally).await?;
+        let cut = |raw: Vector| finish(&raw, request.dimensions, request.normalize);
+        let vectors = raw.into_iter().map(cut).collect();
+        Ok(EmbedAnswer { vectors, timings: tally.timings(started) })
+    }
+
+    /// Raw vectors of some inputs, from the cache or the worker.
+    pub(crate) async fn vectors(
+        &self,
+        inputs: Vec<Input>,
+        how: Prepare,
+        tally: &mut Tally,
+    ) -> Result<Vec<Vector>, EngineError> {
+        let sequences = self.prepare(inputs, how, tally).await?;
+        let slots = self.handle.queue.admit_embeddings(sequences)?;
         let mut vectors = Vec::with_capacity(slots.len());
         for (index, slot) in slots.into_iter().enumerate() {
-            let raw = match slot {
+            vectors.push(match slot {
                 Slot::Ready(vector) => vector,
-                Slot::Waiting(answer) => spent.add(received(index, answer).await?),
-            };
-            vectors.push(finish(&raw, request.dimensions, request.normalize));
+                Slot::Waiting(answer) => tally.add(received(index, answer).await?),
+            });
         }
-        let timings = spent.timings(prepared.timings, vectors.len(), started);
-        Ok(EmbedAnswer { vectors, timings })
+        Ok(vectors)
+    }
+
+    /// Logits of some inputs. Inputs that give the same tokens are computed once.
+    pub(crate) async fn logits(
+        &self,
+        inputs: Vec<Input>,
+        how: Prepare,
+        tally: &mut Tally,
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        let sequences = self.prepare(inputs, how, tally).await?;
+        let mut places = Vec::with_capacity(sequences.len());
+        let (mut known, mut firsts, mut unique) = (HashMap::new(), Vec::new(), Vec::new());
+        for (index, sequence) in sequences.into_iter().enumerate() {
+            let next = unique.len();
+            let place = *known.entry(sequence.clone()).or_insert(next);
+            if place == next {
+                firsts.push(index);
+                unique.push(sequence);
+            }
+            places.push(place);
+        }
+        let answers = self.handle.queue.admit(unique, Reply::Score)?;
+        let mut logits = Vec::with_capacity(answers.len());
+        for (index, answer) in firsts.into_iter().zip(answers) {
+            logits.push(tally.add(received(index, answer).await?));
+        }
+        Ok(places.into_iter().map(|place: usize| logits[place].clone()).collect())
+    }
+
+    /// Logits of texts or pairs, one for each label of the model.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; a request is answered whole or not at all.
+    pub async fn predict(&self, request: PredictRequest) -> Result<PredictAnswer, EngineError> {
+        let started = Instant::now();
+        if self.handle.model.readouts.score.is_none() {
+            return Err(EngineError::Unsupported { what: "classify" });
+        }
+        let _accepted = self.accept()?;
+        let mut tally = Tally::default();
+        let logits = self.logits(request.inputs, request.prepare, &mut tally).await?;
+        Ok(PredictAnswer { logits, timings: tally.timings(started) })
+    }
+
+    /// Accepts a request; see [`Queue::accept`].
+    pub(crate) fn accept(&self) -> Result<Accepted<'_>, EngineError> {
+        self.handle.queue.accept()
     }
 
     /// Hidden states of every token of some inputs.
@@ -162,16 +220,15 @@ impl Engine {
     /// See [`EngineError`].
     pub async fn tokens(&self, request: TokensRequest) -> Result<TokensAnswer, EngineError> {
         let started = Instant::now();
-        let _accepted = self.handle.queue.accept()?;
-        let prepared = self.prepare(request.inputs, request.prepare).await?;
-        let answers = self.handle.queue.admit_tokens(prepared.sequences)?;
-        let mut spent = Spent::default();
+        let _accepted = self.accept()?;
+        let mut tally = Tally::default();
+        let sequences = self.prepare(request.inputs, request.prepare, &mut tally).await?;
+        let answers = self.handle.queue.admit(sequences, Reply::Tokens)?;
         let mut rows = Vec::with_capacity(answers.len());
         for (index, answer) in answers.into_iter().enumerate() {
-            rows.push(spent.add(received(index, answer).await?));
+            rows.push(tally.add(received(index, answer).await?));
         }
-        let timings = spent.timings(prepared.timings, rows.len(), started);
-        Ok(TokensAnswer { rows, timings })
+        Ok(TokensAnswer { rows, timings: tally.timings(started) })
     }
 
     /// The tokens of some texts.
@@ -184,7 +241,7 @@ impl Engine {
         special_tokens: bool,
         prompt: Prompt,
     ) -> Result<Vec<Vec<Token>>, EngineError> {
-        let _accepted = self.handle.queue.accept()?;
+        let _accepted = self.accept()?;
         self.check_count(texts.len())?;
         let _bytes = self.reserve(texts.iter().map(String::len).sum())?;
         let each = move |model: &Model, text: &String| {
@@ -203,7 +260,7 @@ impl Engine {
         ids: Vec<Vec<u32>>,
         skip_special_tokens: bool,
     ) -> Result<Vec<String>, EngineError> {
-        let _accepted = self.handle.queue.accept()?;
+        let _accepted = self.accept()?;
         self.check_count(ids.len())?;
         let _bytes = self.reserve(ids.iter().map(|ids| size_of_val(&ids[..])).sum())?;
         let each =
@@ -259,29 +316,30 @@ impl Engine {
         Ok(reserved)
     }
 
-    async fn prepare(&self, inputs: Vec<Input>, how: Prepare) -> Result<Prepared, EngineError> {
+    async fn prepare(
+        &self,
+        inputs: Vec<Input>,
+        how: Prepare,
+        tally: &mut Tally,
+    ) -> Result<Vec<Sequence>, EngineError> {
         self.check_count(inputs.len())?;
-        let size = |input: &Input| match input {
-            Input::Text(text) => text.len(),
-            Input::Tokens(ids) => size_of_val(&ids[..]),
-        };
-        let _bytes = self.reserve(inputs.iter().map(size).sum())?;
-        let characters = |input: &Input| match input {
-            Input::Text(text) => text.chars().count(),
-            Input::Tokens(_) => 0,
-        };
-        let mut timings =
-            Timings { n_chars: inputs.iter().map(characters).sum(), ..Timings::default() };
-        let count = inputs.len() as u32;
+        let bytes = inputs.iter().map(Input::bytes).sum();
+        let limit = self.handle.config.text_bytes_max;
+        if bytes > limit {
+            return Err(EngineError::TooManyBytes { bytes, limit });
+        }
+        let _bytes = self.reserve(bytes)?;
+        tally.inputs += inputs.len() as u32;
+        tally.prepared.n_chars += inputs.iter().map(Input::characters).sum::<usize>();
         let each = move |model: &Model, input: &Input| model.recipe.prepare(input, &how);
         let results = self.handle.pool.run(inputs, each).await.ok_or(EngineError::ShuttingDown)?;
         for (result, took) in &results {
             let tokens = result.as_ref().map_or(0, |sequence| sequence.tokens.len());
             self.handle.metrics.observe(Observation::Tokenized { tokens, took: *took });
-            timings.n_tokens += tokens;
-            timings.tokenization += *took / count;
+            tally.prepared.n_tokens += tokens;
+            tally.prepared.tokenization += *took;
         }
-        Ok(Prepared { sequences: in_order(results)?, timings })
+        in_order(results)
     }
 }
 
@@ -303,27 +361,31 @@ async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>, Eng
     }
 }
 
-/// Times of the inputs of a request, summed.
+/// What the inputs of a request took, summed.
 #[derive(Default)]
-struct Spent {
+pub(crate) struct Tally {
+    prepared: Timings,
+    inputs: u32,
     queue: Duration,
     inference: Duration,
 }
 
-impl Spent {
+impl Tally {
     fn add<T>(&mut self, computed: Computed<T>) -> T {
         self.queue += computed.queue;
         self.inference += computed.inference;
         computed.value
     }
 
-    fn timings(self, prepared: Timings, inputs: usize, started: Instant) -> Timings {
-        let inputs = inputs.max(1) as u32;
+    /// The means over the inputs of a request that came at `started`.
+    pub(crate) fn timings(self, started: Instant) -> Timings {
+        let inputs = self.inputs.max(1);
         Timings {
             total: started.elapsed(),
+            tokenization: self.prepared.tokenization / inputs,
             queue: self.queue / inputs,
             inference: self.inference / inputs,
-            ..prepared
+            ..self.prepared
         }
     }
 }

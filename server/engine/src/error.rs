@@ -38,6 +38,32 @@ pub enum EngineError {
         /// Components the model has.
         width: usize,
     },
+    /// The texts of the request are larger than those of all requests may be.
+    #[error(
+        "the request's texts have {bytes} bytes, more than the limit of {limit}; send several requests"
+    )]
+    TooManyBytes {
+        /// Bytes of all texts; a query counts once a document.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Something is wrong with the document vectors sent.
+    #[error("document vectors: {problem}")]
+    DocumentVectors {
+        /// What is wrong, and with which.
+        problem: String,
+    },
+    /// A number that must be within bounds is not.
+    #[error("{what} must be between {} and {}, not {asked}", bounds.0, bounds.1)]
+    OutOfBounds {
+        /// What the number is.
+        what: &'static str,
+        /// As asked.
+        asked: usize,
+        /// The smallest and the largest.
+        bounds: (usize, usize),
+    },
     /// The model cannot do what was asked.
     #[error("this model cannot {what}")]
     Unsupported {
@@ -103,6 +129,9 @@ impl EngineError {
             Self::TooManyInputs { .. }
             | Self::Input { .. }
             | Self::Dimensions { .. }
+            | Self::TooManyBytes { .. }
+            | Self::DocumentVectors { .. }
+            | Self::OutOfBounds { .. }
             | Self::Unsupported { .. }
             | Self::RequestTooLarge { .. } => Fault::Request,
             Self::Overloaded { .. } => Fault::Load,

@@ -7,10 +7,12 @@ mod cache;
 mod engine;
 mod error;
 mod metrics;
+mod prefixes;
 mod prepare;
 mod queue;
 mod registry;
 mod request;
+mod rerank;
 mod worker;
 
 pub use cache::CacheStats;
@@ -18,4 +20,7 @@ pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, Fault};
 pub use metrics::{Metrics, NoMetrics, Observation};
 pub use registry::{Registry, UnknownModel};
-pub use request::{EmbedAnswer, EmbedRequest, Timings, TokensAnswer, TokensRequest};
+pub use request::{
+    EmbedAnswer, EmbedRequest, Listwise, PredictAnswer, PredictRequest, RerankAnswer, RerankMethod,
+    RerankRequest, Timings, TokensAnswer, TokensRequest,
+};

@@ -37,8 +37,10 @@ pub enum Observation {
     Batch {
         /// Sequences in it.
         sequences: usize,
-        /// Tokens in it.
+        /// Tokens asked for.
         tokens: usize,
+        /// Rows computed for them: fewer, where sequences share what they begin with.
+        rows: usize,
         /// How long the forward pass and the readout took.
         took: Duration,
     },
@@ -57,6 +59,11 @@ pub enum Observation {
     CacheSize {
         /// Vectors.
         entries: usize,
+        /// Bytes.
+        bytes: usize,
+    },
+    /// Keys and values kept of prefixes are now this large.
+    PrefixSize {
         /// Bytes.
         bytes: usize,
     },

@@ -60,6 +60,8 @@ pub enum Reply {
     Embedding,
     /// Every token's hidden state.
     Tokens(Waiter<Vec<Vec<f32>>>),
+    /// Logits.
+    Score(Waiter<Vec<f32>>),
 }
 
 /// One sequence waiting for one answer.
@@ -113,6 +115,7 @@ impl State {
     fn is_wanted(&self, job: &Job) -> bool {
         match &job.reply {
             Reply::Tokens(waiter) => !waiter.is_closed(),
+            Reply::Score(waiter) => !waiter.is_closed(),
             Reply::Embedding => {
                 let waiters = self.flights.get(&job.sequence);
                 waiters.is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
@@ -227,14 +230,16 @@ impl Queue {
         Ok(slots)
     }
 
-    /// Admits a request for hidden states, whole or not at all.
+    /// Admits a request whose jobs answer one waiter each, whole or not at all; `reply` says what
+    /// they want.
     ///
     /// # Errors
     /// If its tokens do not fit the queue, now or ever.
-    pub fn admit_tokens(
+    pub fn admit<T>(
         &self,
         sequences: Vec<Sequence>,
-    ) -> Result<Vec<Answer<Vec<Vec<f32>>>>, EngineError> {
+        reply: impl Fn(Waiter<T>) -> Reply,
+    ) -> Result<Vec<Answer<T>>, EngineError> {
         let tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         let mut state = self.lock();
         self.check_room(&mut state, tokens)?;
@@ -243,8 +248,7 @@ impl Queue {
         for sequence in sequences {
             let (waiter, answer) = oneshot::channel();
             answers.push(answer);
-            let reply = Reply::Tokens(waiter);
-            let job = Job { sequence: Arc::new(sequence), arrived, reply };
+            let job = Job { sequence: Arc::new(sequence), arrived, reply: reply(waiter) };
             self.push(&mut state, job, interactive);
         }
         self.announce(&state);

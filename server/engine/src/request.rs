@@ -2,9 +2,10 @@
 //!
 //! Must not know: wire formats.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use proxima_models::{Input, Prepare};
+use proxima_models::{Input, ListwiseTemplate, Prepare};
 
 /// Vectors wanted for some inputs.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +45,121 @@ pub struct TokensAnswer {
     pub rows: Vec<Vec<Vec<f32>>>,
     /// What it took.
     pub timings: Timings,
+}
+
+/// Classes wanted of some texts or pairs of texts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PredictRequest {
+    /// One or more inputs; answered in this order.
+    pub inputs: Vec<Input>,
+    /// Truncation, the same for all inputs.
+    pub prepare: Prepare,
+}
+
+/// The logits of a [`PredictRequest`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PredictAnswer {
+    /// `[n_inputs][n_labels]`, in the order of the model's labels.
+    pub logits: Vec<Vec<f32>>,
+    /// What it took.
+    pub timings: Timings,
+}
+
+/// Documents to be ranked for a query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RerankRequest {
+    /// The query.
+    pub query: Arc<str>,
+    /// One or more documents.
+    pub documents: Vec<Arc<str>>,
+    /// Instruction (as prompt) and truncation.
+    pub prepare: Prepare,
+    /// How to rank; `None` takes the model's own way.
+    pub method: Option<RerankMethod>,
+    /// How a listwise model sees the candidates.
+    pub listwise: Listwise,
+    /// Vectors of the documents, if the client has them: as many as documents, or none. Any length
+    /// but zero.
+    pub document_vectors: Vec<Vec<f32>>,
+}
+
+impl RerankRequest {
+    /// A request with nothing but query and documents.
+    pub fn new(query: impl Into<Arc<str>>, documents: Vec<Arc<str>>) -> Self {
+        Self {
+            query: query.into(),
+            documents,
+            prepare: Prepare::default(),
+            method: None,
+            listwise: Listwise::default(),
+            document_vectors: Vec::new(),
+        }
+    }
+}
+
+/// How documents are ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RerankMethod {
+    /// Each is scored with the query.
+    Pointwise,
+    /// Query and first candidates make a vector, which is compared with each document's (E2Rank).
+    Listwise,
+    /// The query's vector is compared with each document's.
+    Similarity,
+}
+
+impl RerankMethod {
+    /// Its name in outside formats.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pointwise => "pointwise",
+            Self::Listwise => "listwise",
+            Self::Similarity => "similarity",
+        }
+    }
+}
+
+/// How a listwise model sees the candidates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listwise {
+    /// Candidates that go into the pseudo-query: the first ones, or those of a window.
+    pub candidates: usize,
+    /// Rank in windows of `candidates` from the back to the front, this many documents apart.
+    pub step: Option<usize>,
+    /// How often: each pass begins with the order of the one before.
+    pub passes: usize,
+    /// How query and candidates are put together.
+    pub template: ListwiseTemplate,
+}
+
+impl Default for Listwise {
+    /// As published: one pass, the first 20 candidates.
+    fn default() -> Self {
+        Self { candidates: 20, step: None, passes: 1, template: ListwiseTemplate::Paper }
+    }
+}
+
+/// The scores of a [`RerankRequest`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RerankAnswer {
+    /// A logit (pointwise) or cosine a document, in the order of the documents. Finite.
+    pub raw: Vec<f32>,
+    /// Places of the documents, the best first; of equal ones the earlier first.
+    pub order: Vec<usize>,
+    /// How they were ranked.
+    pub method: RerankMethod,
+    /// What it took.
+    pub timings: Timings,
+}
+
+impl RerankAnswer {
+    /// The score of a document: the probability of its logit, or its cosine.
+    pub fn score(&self, document: usize) -> f32 {
+        match self.method {
+            RerankMethod::Pointwise => proxima_models::readout::sigmoid(self.raw[document]),
+            RerankMethod::Listwise | RerankMethod::Similarity => self.raw[document],
+        }
+    }
 }
 
 /// What a request took.

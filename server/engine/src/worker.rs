@@ -3,6 +3,7 @@
 //! Must not know: requests, wire formats.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +15,14 @@ use tokio::sync::oneshot;
 use crate::batching::cost;
 use crate::error::EngineError;
 use crate::metrics::{Metrics, Observation};
+use crate::prefixes::Prefixes;
 use crate::queue::{Computed, Job, JobError, Next, Queue, Reply, Vector};
 
 /// The text of a health check.
 const CHECK_TEXT: &str = "health";
 
 /// Works until the queue ends. The queue is told, however this function is left.
-pub fn run(queue: &Queue, model: &Model, metrics: &dyn Metrics) {
+pub fn run(queue: &Queue, model: &Model, metrics: &dyn Metrics, prefix_bytes_max: usize) {
     struct End<'a>(&'a Queue);
     impl Drop for End<'_> {
         fn drop(&mut self) {
@@ -28,7 +30,8 @@ pub fn run(queue: &Queue, model: &Model, metrics: &dyn Metrics) {
         }
     }
     let _end = End(queue);
-    let worker = Worker { queue, model, metrics };
+    let prefixes = RefCell::new(Prefixes::new(prefix_bytes_max));
+    let worker = Worker { queue, model, metrics, prefixes, shares: model.shares_prefixes() };
     loop {
         match queue.next() {
             Next::End => return,
@@ -42,12 +45,18 @@ struct Worker<'a> {
     queue: &'a Queue,
     model: &'a Model,
     metrics: &'a dyn Metrics,
+    prefixes: RefCell<Prefixes>,
+    /// Whether sequences that begin alike share rows.
+    shares: bool,
 }
 
 /// What a batch gave, a sequence each; a readout that no job wants is not made.
 struct Outputs {
     vectors: Vec<Vec<f32>>,
     tokens: Vec<Vec<Vec<f32>>>,
+    logits: Vec<Vec<f32>>,
+    /// Rows computed.
+    rows: usize,
 }
 
 impl Worker<'_> {
@@ -62,7 +71,8 @@ impl Worker<'_> {
             Ok(outputs) => {
                 let lengths = jobs.iter().map(|job| job.sequence.tokens.len());
                 let tokens: usize = lengths.clone().sum();
-                self.metrics.observe(Observation::Batch { sequences, tokens, took });
+                let rows = outputs.rows;
+                self.metrics.observe(Observation::Batch { sequences, tokens, rows, took });
                 self.queue.note_rate(lengths.map(cost).sum(), took);
                 self.answer(jobs, outputs, started, took);
             }
@@ -88,19 +98,41 @@ impl Worker<'_> {
         }
     }
 
-    fn hidden(&self, sequences: &[&Sequence]) -> Result<HiddenStates, proxima_models::ModelError> {
-        self.model.encoder.encode(&RaggedBatch::new(sequences.iter().copied()))
+    /// Hidden states, and how many rows were computed for them.
+    fn hidden(
+        &self,
+        sequences: &[&Sequence],
+        share: bool,
+    ) -> Result<(HiddenStates, usize), proxima_models::ModelError> {
+        if !share {
+            let batch = RaggedBatch::new(sequences.iter().copied());
+            return Ok((self.model.encoder.encode(&batch)?, batch.tokens().len()));
+        }
+        let recent = self.prefixes.borrow().recent();
+        let find = |tokens: &[u32]| self.prefixes.borrow_mut().find(tokens);
+        let batch = RaggedBatch::sharing(sequences, &recent, find);
+        let mut hidden = self.model.encoder.encode(&batch)?;
+        let mut prefixes = self.prefixes.borrow_mut();
+        prefixes.keep(std::mem::take(&mut hidden.kept));
+        sequences.iter().for_each(|sequence| prefixes.remember(sequence));
+        self.metrics.observe(Observation::PrefixSize { bytes: prefixes.bytes() });
+        Ok((hidden, batch.tokens().len()))
     }
 
     fn outputs(&self, jobs: &[Job]) -> Result<Outputs, proxima_models::ModelError> {
         let sequences: Vec<&Sequence> = jobs.iter().map(|job| &*job.sequence).collect();
-        let hidden = self.hidden(&sequences)?;
         let wants_vectors = jobs.iter().any(|job| matches!(job.reply, Reply::Embedding));
         let wants_tokens = jobs.iter().any(|job| matches!(job.reply, Reply::Tokens(_)));
+        // Only last tokens are there of sequences that share.
+        let (hidden, rows) = self.hidden(&sequences, self.shares && !wants_tokens)?;
+        let wants_logits = jobs.iter().any(|job| matches!(job.reply, Reply::Score(_)));
         let readout = self.model.readouts.embedding.as_ref().filter(|_| wants_vectors);
+        let score = self.model.readouts.score.as_ref().filter(|_| wants_logits);
         Ok(Outputs {
             vectors: readout.map_or(Ok(Vec::new()), |readout| readout.embed(&hidden))?,
             tokens: if wants_tokens { token_rows(&hidden)? } else { Vec::new() },
+            logits: score.map_or(Ok(Vec::new()), |score| score.logits(&hidden))?,
+            rows,
         })
     }
 
@@ -115,6 +147,13 @@ impl Worker<'_> {
                         Computed { value, queue, inference: took }
                     });
                     self.queue.land(&job.sequence, &result);
+                }
+                Reply::Score(waiter) => {
+                    let value = std::mem::take(&mut outputs.logits[index]);
+                    let result = self.finite(value.iter().copied());
+                    let result = result.map(|()| Computed { value, queue, inference: took });
+                    // A client that is gone by now is no loss.
+                    let _ = waiter.send(result);
                 }
                 Reply::Tokens(waiter) => {
                     let value = std::mem::take(&mut outputs.tokens[index]);
@@ -140,6 +179,7 @@ impl Worker<'_> {
             Reply::Embedding => self.queue.land(&job.sequence, &Err(error.clone())),
             // A client that is gone by now is no loss.
             Reply::Tokens(waiter) => drop(waiter.send(Err(error.clone()))),
+            Reply::Score(waiter) => drop(waiter.send(Err(error.clone()))),
         }
     }
 
@@ -150,7 +190,7 @@ impl Worker<'_> {
             let text = Input::Text(CHECK_TEXT.into());
             let sequence = self.model.recipe.prepare(&text, &Prepare::default());
             let sequence = sequence.map_err(proxima_models::ModelError::wrap)?;
-            token_rows(&self.hidden(&[&sequence])?)
+            token_rows(&self.hidden(&[&sequence], false)?.0)
         });
         let result = match rows {
             Err(reason) => Err(EngineError::Failed { reason }),
@@ -176,8 +216,13 @@ fn panic_reason(panic: &(dyn Any + Send)) -> String {
 ///
 /// # Panics
 /// If the system gives no thread.
-pub fn start(queue: Arc<Queue>, model: Arc<Model>, metrics: Arc<dyn Metrics>) {
+pub fn start(
+    queue: Arc<Queue>,
+    model: Arc<Model>,
+    metrics: Arc<dyn Metrics>,
+    prefix_bytes_max: usize,
+) {
     let builder = std::thread::Builder::new().name("worker".into());
-    let work = move || run(&queue, &model, &*metrics);
+    let work = move || run(&queue, &model, &*metrics, prefix_bytes_max);
     builder.spawn(work).expect("the system gives threads");
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use proxima_models::Dtype;
 use proxima_models::readout::Pooling;
+use proxima_models::{Dtype, Task};
 use serde::Deserialize;
 
 use super::Bytes;
@@ -83,6 +83,31 @@ impl From<PoolingName> for Pooling {
     }
 }
 
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskName {
+    /// Vectors of texts
+    Embed,
+    /// Scores of queries with documents
+    Rerank,
+    /// Vectors of texts, and listwise ranking
+    E2rank,
+    /// Classes of texts
+    Classify,
+}
+
+impl From<TaskName> for Task {
+    fn from(name: TaskName) -> Self {
+        match name {
+            TaskName::Embed => Self::Embed,
+            TaskName::Rerank => Self::YesNo,
+            TaskName::E2rank => Self::Listwise,
+            TaskName::Classify => Self::Score,
+        }
+    }
+}
+
 /// The log's form.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -128,6 +153,9 @@ serve_args! {
     /// Precision of the weights [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_DTYPE", help_heading = "Model")]
     dtype: DtypeName,
+    /// What the model is for [default: as its files say]
+    #[arg(long, env = "PROXIMA_TASK", help_heading = "Model")]
+    task: TaskName,
     /// How tokens are pooled [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_POOLING", help_heading = "Model")]
     pooling: PoolingName,
@@ -202,6 +230,10 @@ serve_args! {
     /// Keep vectors of recent inputs, up to this size [default: 0, off]
     #[arg(long, env = "PROXIMA_CACHE_BYTES", value_name = "SIZE", help_heading = "Limits")]
     cache_bytes: Bytes,
+    /// Keep keys and values of what sequences begin with in common (a reranker's instruction and
+    /// query), up to this size; 0 turns it off [default: 256MiB]
+    #[arg(long, env = "PROXIMA_PREFIX_BYTES", value_name = "SIZE", help_heading = "Limits")]
+    prefix_bytes: Bytes,
     /// Size of a request's body [default: 32MiB]
     #[arg(long, env = "PROXIMA_MAX_BODY_BYTES", value_name = "SIZE", help_heading = "Limits")]
     max_body_bytes: Bytes,

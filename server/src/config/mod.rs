@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::CommandFactory as _;
 use proxima_engine::EngineConfig;
 use proxima_models::readout::Pooling;
-use proxima_models::{Dtype, LoadOptions};
+use proxima_models::{Dtype, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
 use crate::http::HttpConfig;
@@ -165,7 +165,10 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
     let settings = Settings {
         models,
         revision: arguments.revision.clone().unwrap_or_else(|| "main".into()),
-        load: load_options(arguments.dtype, arguments.pooling, arguments.max_length),
+        load: LoadOptions {
+            task: arguments.task.map(Task::from),
+            ..load_options(arguments.dtype, arguments.pooling, arguments.max_length)
+        },
         host: arguments.host.clone().unwrap_or_else(|| "127.0.0.1".into()),
         port: arguments.port.unwrap_or(8080),
         threads: arguments.threads,
@@ -190,7 +193,8 @@ pub fn load_options(
     pooling: Option<PoolingName>,
     tokens_max: Option<usize>,
 ) -> LoadOptions {
-    LoadOptions { dtype: dtype.map(Dtype::from), pooling: pooling.map(Pooling::from), tokens_max }
+    let (dtype, pooling) = (dtype.map(Dtype::from), pooling.map(Pooling::from));
+    LoadOptions { dtype, pooling, tokens_max, task: None }
 }
 
 fn read_file(path: &Path) -> Result<ServeArgs, CommandError> {
@@ -281,6 +285,7 @@ fn engine_config(arguments: &ServeArgs) -> EngineConfig {
         inputs_max: arguments.max_inputs.unwrap_or(default.inputs_max),
         tokenization_threads: arguments.tokenization_threads.unwrap_or(cores),
         cache_bytes_max: arguments.cache_bytes.map_or(0, |bytes| bytes.0),
+        prefix_bytes_max: arguments.prefix_bytes.map_or(default.prefix_bytes_max, |bytes| bytes.0),
         ..default
     }
 }

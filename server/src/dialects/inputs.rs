@@ -83,5 +83,5 @@ pub fn prepare(
         (None, Some(name)) => Prompt::Named(name),
         (None, None) => Prompt::Default,
     };
-    Prepare { prompt, truncate, side: side.unwrap_or_default().into(), tokens_max: None }
+    Prepare { prompt, truncate, side: side.unwrap_or_default().into(), ..Prepare::default() }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxima_engine::{
-    EmbedAnswer, EmbedRequest, Engine, EngineError, Registry, TokensAnswer, TokensRequest,
+    EmbedAnswer, EmbedRequest, Engine, EngineError, PredictAnswer, PredictRequest, Registry,
+    RerankAnswer, RerankRequest, TokensAnswer, TokensRequest,
 };
 use proxima_models::Prompt;
 use proxima_models::recipes::Token;
@@ -85,7 +86,7 @@ impl App {
         let endpoint = Endpoint::embed(request.inputs.len());
         let call = |engine: Engine| async move { engine.embed(request).await };
         let (name, answer) = self.measured(model, endpoint, call).await?;
-        self.metrics.answered(&name, &answer.timings);
+        self.metrics.embedded(&name, &answer.timings);
         Ok((name, answer))
     }
 
@@ -101,6 +102,36 @@ impl App {
         let endpoint = Endpoint::embed(request.inputs.len());
         let call = |engine: Engine| async move { engine.tokens(request).await };
         let (name, answer) = self.measured(model, endpoint, call).await?;
+        self.metrics.embedded(&name, &answer.timings);
+        Ok((name, answer))
+    }
+
+    /// Documents ranked for a query.
+    ///
+    /// # Errors
+    /// An unknown name, or what the engine says.
+    pub async fn rerank(
+        &self,
+        model: Option<&str>,
+        request: RerankRequest,
+    ) -> Result<(String, RerankAnswer), Failure> {
+        let call = |engine: Engine| async move { engine.rerank(request).await };
+        let (name, answer) = self.measured(model, Endpoint::Rerank, call).await?;
+        self.metrics.answered(&name, &answer.timings);
+        Ok((name, answer))
+    }
+
+    /// Logits of texts or pairs.
+    ///
+    /// # Errors
+    /// An unknown name, or what the engine says.
+    pub async fn predict(
+        &self,
+        model: Option<&str>,
+        request: PredictRequest,
+    ) -> Result<(String, PredictAnswer), Failure> {
+        let call = |engine: Engine| async move { engine.predict(request).await };
+        let (name, answer) = self.measured(model, Endpoint::Predict, call).await?;
         self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }

@@ -13,7 +13,8 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
 fn run(isa: Isa, qkv: &[f32], heads: Heads, offsets: &[usize], mask: Mask) -> Vec<f32> {
     let tokens = offsets[offsets.len() - 1];
     let mut out = vec![f32::NAN; tokens * heads.heads * heads.size];
-    attention(isa, qkv, heads, offsets, mask, &mut out);
+    let layout = Layout { runs: &runs_of(offsets), kept: &[] };
+    attention(isa, qkv, heads, layout, mask, &mut out);
     out
 }
 
@@ -129,4 +130,40 @@ fn large_scores_do_not_overflow() {
         let got = run(isa, &qkv, heads, &[0, 300], Mask::Full);
         assert!(got.iter().all(|value| value.abs() <= 200.1), "{}", isa.name());
     }
+}
+
+#[test]
+fn shared_and_kept_prefixes_give_the_same_bits_as_whole_sequences() {
+    let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
+    let (row, width) = (heads.row(), heads.heads * heads.size);
+    let (kept, trunk, leaves) = (37, 230, [1usize, 40, 300]);
+    let prefix = numbers((kept + trunk) * row, 5);
+    let (keys, batch) = prefix.split_at(kept * row);
+    let keys: Vec<f32> =
+        keys.chunks_exact(row).flat_map(|row| row[width..].iter().copied()).collect();
+    let (mut qkv, mut runs) = (batch.to_vec(), Vec::new());
+    runs.push(Run { rows: 0..trunk, start: kept, before: vec![Source::Kept(0)] });
+    for (seed, leaf) in leaves.iter().enumerate() {
+        let first = qkv.len() / row;
+        qkv.extend(numbers(leaf * row, 6 + seed as u32));
+        let before = vec![Source::Kept(0), Source::Batch(0..trunk)];
+        runs.push(Run { rows: first..first + leaf, start: kept + trunk, before });
+    }
+    for isa in Isa::all() {
+        let mut shared = vec![f32::NAN; qkv.len() / row * width];
+        let layout = Layout { runs: &runs, kept: &[&keys] };
+        attention(isa, &qkv, heads, layout, Mask::Causal, &mut shared);
+        for run in &runs[1..] {
+            let own = &qkv[run.rows.start * row..run.rows.end * row];
+            let whole = [prefix.as_slice(), own].concat();
+            let alone = run_alone(isa, &whole, heads);
+            assert!(alone[kept * width..(kept + trunk) * width] == shared[..trunk * width]);
+            let own = &shared[run.rows.start * width..run.rows.end * width];
+            assert!(alone[(kept + trunk) * width..] == *own, "{}", isa.name());
+        }
+    }
+}
+
+fn run_alone(isa: Isa, qkv: &[f32], heads: Heads) -> Vec<f32> {
+    run(isa, qkv, heads, &[0, qkv.len() / heads.row()], Mask::Causal)
 }

@@ -1,0 +1,176 @@
+//! Sequences to a tree of runs: what several begin with is there once.
+//!
+//! Must not know: what rows cost, how long anything is kept.
+
+use std::sync::Arc;
+
+use proxima_kernels::ops::attention::{Run, Source};
+
+use super::{Keep, Parent, Prefix, RaggedBatch, Sequence};
+
+/// Tokens that sequences must have in common beyond what they share already, to share these too:
+/// fewer are not worth a run of their own.
+const SHARED_MIN: usize = 16;
+
+/// A sequence of the batch, or a recent one that shows where later ones may branch off.
+struct Item<'a> {
+    tokens: &'a [u32],
+    /// Place in the batch.
+    place: Option<usize>,
+}
+
+/// Items (sorted, `first..last`) that agree up to `depth`.
+struct Branch {
+    first: usize,
+    last: usize,
+    depth: usize,
+    parent: Option<Parent>,
+}
+
+/// See [`RaggedBatch::sharing`].
+pub fn lay_out(
+    sequences: &[&Sequence],
+    recent: &[Arc<[u32]>],
+    mut find: impl FnMut(&[u32]) -> Option<Arc<Prefix>>,
+) -> RaggedBatch {
+    assert!(!sequences.is_empty(), "a batch has at least one sequence");
+    let mut tree = Tree {
+        batch: RaggedBatch {
+            tokens: Vec::new(),
+            runs: Vec::new(),
+            ends: vec![usize::MAX; sequences.len()],
+            second_texts: Vec::new(),
+            pooling_skips: Vec::new(),
+            shares: true,
+            kept: Vec::new(),
+            keep: Vec::new(),
+        },
+        items: Vec::new(),
+    };
+    // Groups of sequences that go on from the same kept prefix.
+    let mut groups: Vec<(Option<Arc<Prefix>>, Vec<Item<'_>>)> = Vec::new();
+    for (place, sequence) in sequences.iter().enumerate() {
+        let tokens = sequence.tokens.as_slice();
+        assert!(!tokens.is_empty(), "a sequence has at least one token");
+        // The last row is always computed: it is what is read out.
+        let base = find(tokens)
+            .filter(|base| base.tokens().len() < tokens.len() && tokens.starts_with(base.tokens()));
+        let same = |group: &&mut (Option<Arc<Prefix>>, _)| match (&group.0, &base) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let item = Item { tokens, place: Some(place) };
+        match groups.iter_mut().find(same) {
+            Some((_, items)) => items.push(item),
+            None => groups.push((base, vec![item])),
+        }
+    }
+    for (base, mut items) in groups {
+        let before = base.as_ref().map_or(&[][..], |base| base.tokens());
+        let fitting = recent.iter().map(|tokens| &**tokens);
+        let fitting =
+            fitting.filter(|tokens| tokens.len() > before.len() && tokens.starts_with(before));
+        items.extend(fitting.map(|tokens| Item { tokens, place: None }));
+        items.sort_by_key(|item| item.tokens);
+        tree.items = items;
+        tree.grow(before.len(), base);
+    }
+    tree.batch
+}
+
+/// Length of what two lists begin with in common.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+struct Tree<'a> {
+    batch: RaggedBatch,
+    items: Vec<Item<'a>>,
+}
+
+impl Tree<'_> {
+    fn grow(&mut self, depth: usize, base: Option<Arc<Prefix>>) {
+        let parent = base.map(Parent::Kept);
+        let mut branches = vec![Branch { first: 0, last: self.items.len(), depth, parent }];
+        while let Some(branch) = branches.pop() {
+            self.branch(branch, &mut branches);
+        }
+    }
+
+    fn branch(&mut self, mut branch: Branch, further: &mut Vec<Branch>) {
+        let items = &self.items[branch.first..branch.last];
+        if items.iter().all(|item| item.place.is_none()) {
+            return;
+        }
+        let (low, high) = (items[0].tokens, items[items.len() - 1].tokens);
+        let shared = if items.len() == 1 { low.len() } else { common(low, high) };
+        if items.len() == 1 || shared >= branch.depth + SHARED_MIN {
+            let tokens = low[..shared].to_vec();
+            let run = self.add_run(&tokens[branch.depth..], branch.depth, branch.parent.as_ref());
+            let last_row = self.batch.runs[run].rows.end - 1;
+            while branch.first < branch.last && self.items[branch.first].tokens.len() == shared {
+                if let Some(place) = self.items[branch.first].place {
+                    self.batch.ends[place] = last_row;
+                }
+                branch.first += 1;
+            }
+            if branch.first == branch.last {
+                return;
+            }
+            self.batch.keep.push(Keep { run, tokens, parent: branch.parent.take() });
+            (branch.depth, branch.parent) = (shared, Some(Parent::Run(run)));
+        }
+        let Branch { mut first, last, depth, parent } = branch;
+        for next in first + 1..=last {
+            let together = next < last && {
+                let (before, after) = (self.items[next - 1].tokens, self.items[next].tokens);
+                common(&before[depth..], &after[depth..]) >= SHARED_MIN
+            };
+            if !together {
+                further.push(Branch { first, last: next, depth, parent: parent.clone() });
+                first = next;
+            }
+        }
+    }
+
+    fn add_run(&mut self, tokens: &[u32], start: usize, parent: Option<&Parent>) -> usize {
+        let first = self.batch.tokens.len();
+        self.batch.tokens.extend_from_slice(tokens);
+        let before = match parent {
+            None => Vec::new(),
+            Some(Parent::Kept(prefix)) => self.kept_sources(prefix),
+            Some(Parent::Run(run)) => {
+                let run = &self.batch.runs[*run];
+                let mut before = run.before.clone();
+                match before.last_mut() {
+                    Some(Source::Batch(rows)) if rows.end == run.rows.start => {
+                        rows.end = run.rows.end;
+                    }
+                    _ => before.push(Source::Batch(run.rows.clone())),
+                }
+                before
+            }
+        };
+        self.batch.runs.push(Run { rows: first..self.batch.tokens.len(), start, before });
+        self.batch.runs.len() - 1
+    }
+
+    /// A kept prefix and what it goes on from, outermost first.
+    fn kept_sources(&mut self, prefix: &Arc<Prefix>) -> Vec<Source> {
+        let mut chain = vec![prefix.clone()];
+        while let Some(parent) = chain[chain.len() - 1].parent() {
+            chain.push(parent.clone());
+        }
+        let place = |prefix: Arc<Prefix>| {
+            let known = self.batch.kept.iter().position(|other| Arc::ptr_eq(other, &prefix));
+            Source::Kept(known.unwrap_or_else(|| {
+                self.batch.kept.push(prefix);
+                self.batch.kept.len() - 1
+            }))
+        };
+        chain.into_iter().rev().map(place).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

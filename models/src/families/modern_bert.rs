@@ -1,0 +1,261 @@
+//! ModernBERT: a pre-norm bidirectional encoder with rotary positions, gated MLPs, and a sliding
+//! window in all but every third layer (Warner et al., 2024; transformers
+//! `modeling_modernbert.py`). Embedders such as gte-modernbert, cross-encoders such as
+//! gte-reranker-modernbert.
+//!
+//! Must not know: templates, devices.
+
+use proxima_kernels::cpu::Activation;
+use proxima_kernels::ops::attention::{Heads, Mask, attention};
+use proxima_kernels::ops::embedding::Embedding;
+use proxima_kernels::ops::linear::{GatedLinear, Linear};
+use proxima_kernels::ops::rotary::rotary;
+use proxima_kernels::{DType, Device, KernelError};
+use serde::Deserialize;
+
+use super::{Family, Network};
+use crate::batch::{Encoder, HiddenStates, RaggedBatch};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::layers::{LayerNorm, Loader, Rotary, activation};
+use crate::readout::{HeadLayer, Pooling, ScoreReadout};
+
+/// The entry of the list.
+pub fn family() -> Family {
+    Family {
+        model_type: "modernbert",
+        architectures: &[
+            "ModernBertModel",
+            "ModernBertForMaskedLM",
+            "ModernBertForSequenceClassification",
+        ],
+        // Both cls and mean are common: a checkpoint that does not say is refused.
+        pooling: |_| None,
+        load,
+        score,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Config {
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    #[serde(default = "default_eps")]
+    norm_eps: f32,
+    #[serde(default)]
+    norm_bias: bool,
+    #[serde(default)]
+    attention_bias: bool,
+    #[serde(default)]
+    mlp_bias: bool,
+    #[serde(default = "default_activation")]
+    hidden_activation: String,
+    #[serde(default = "default_global_theta")]
+    global_rope_theta: f64,
+    local_rope_theta: Option<f64>,
+    #[serde(default = "default_every")]
+    global_attn_every_n_layers: usize,
+    #[serde(default = "default_window")]
+    local_attention: usize,
+    rope_scaling: Option<serde_json::Value>,
+    rope_parameters: Option<serde_json::Value>,
+    #[serde(default)]
+    classifier_pooling: ClassifierPooling,
+    #[serde(default)]
+    classifier_bias: bool,
+    #[serde(default = "default_activation")]
+    classifier_activation: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ClassifierPooling {
+    #[default]
+    Cls,
+    Mean,
+}
+
+fn default_eps() -> f32 {
+    1e-5
+}
+
+fn default_activation() -> String {
+    "gelu".into()
+}
+
+fn default_global_theta() -> f64 {
+    160_000.0
+}
+
+fn default_every() -> usize {
+    3
+}
+
+fn default_window() -> usize {
+    128
+}
+
+impl Config {
+    fn check(&self) -> Result<(Heads, Activation), String> {
+        let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
+        if heads == 0 || hidden == 0 || !hidden.is_multiple_of(2 * heads) {
+            return Err(format!("hidden_size {hidden} does not divide into {heads} even heads"));
+        }
+        if self.global_attn_every_n_layers == 0 || self.intermediate_size == 0 {
+            return Err("sizes must be at least 1".into());
+        }
+        if self.mlp_bias {
+            return Err("an MLP with biases (mlp_bias) is not served for modernbert".into());
+        }
+        if self.rope_scaling.as_ref().is_some_and(|scaling| !scaling.is_null()) {
+            return Err("scaled rotary positions (rope_scaling) are not served".into());
+        }
+        let activation = activation(&self.hidden_activation).ok_or_else(|| {
+            format!("hidden_activation {:?} is not served", self.hidden_activation)
+        })?;
+        Ok((Heads { heads, kv_heads: heads, size: hidden / heads }, activation))
+    }
+
+    /// The thetas of global and local layers; newer files have them by kind of layer.
+    fn thetas(&self) -> (f64, f64) {
+        let newer =
+            |kind: &str| self.rope_parameters.as_ref()?.get(kind)?.get("rope_theta")?.as_f64();
+        let global = newer("full_attention").unwrap_or(self.global_rope_theta);
+        let older = self.local_rope_theta.unwrap_or(10_000.0);
+        (global, newer("sliding_attention").unwrap_or(older))
+    }
+}
+
+struct ModernBert {
+    words: Embedding,
+    norm: LayerNorm,
+    layers: Vec<Layer>,
+    final_norm: LayerNorm,
+    heads: Heads,
+    global: Rotary,
+    local: Rotary,
+}
+
+struct Layer {
+    /// The first layer's input is normed already.
+    attention_norm: Option<LayerNorm>,
+    qkv: Linear,
+    output: Linear,
+    mlp_norm: LayerNorm,
+    gated: GatedLinear,
+    down: Linear,
+    mask: Mask,
+}
+
+fn load(
+    checkpoint: &Checkpoint,
+    dtype: DType,
+    device: &Device,
+) -> Result<Network, CheckpointError> {
+    let config: Config = checkpoint.config()?;
+    let (heads, activation) = config.check().map_err(|problem| checkpoint.config_error(problem))?;
+    let weights = checkpoint.weights();
+    let prefix = weights.prefix(&["", "model."], "embeddings.tok_embeddings.weight")?;
+    let loader = Loader::new(weights, prefix, dtype, device);
+    let (width, eps, bias) = (config.hidden_size, config.norm_eps, config.norm_bias);
+    let norm = |name: &str| LayerNorm::load(&loader, name, width, eps, bias);
+    let table = loader.stored("embeddings.tok_embeddings.weight", &[config.vocab_size, width])?;
+    let failed = |error| loader.failed(error);
+    let layers = (0..config.num_hidden_layers).map(|layer| {
+        Layer::load(&loader.at(&format!("layers.{layer}.")), &config, layer, activation)
+    });
+    let (global, local) = config.thetas();
+    let network = ModernBert {
+        layers: layers.collect::<Result<_, _>>()?,
+        words: Embedding::new(table, device).map_err(failed)?,
+        norm: norm("embeddings.norm")?,
+        final_norm: norm("final_norm")?,
+        heads,
+        global: Rotary::new(global, heads.size, device).map_err(failed)?,
+        local: Rotary::new(local, heads.size, device).map_err(failed)?,
+    };
+    Ok(Network {
+        encoder: Box::new(network),
+        width,
+        positions: config.max_position_embeddings,
+        vocabulary: config.vocab_size,
+    })
+}
+
+impl Layer {
+    fn load(
+        loader: &Loader<'_>,
+        config: &Config,
+        layer: usize,
+        activation: Activation,
+    ) -> Result<Self, CheckpointError> {
+        let (hidden, mlp, bias) =
+            (config.hidden_size, config.intermediate_size, config.attention_bias);
+        let norm =
+            |name: &str| LayerNorm::load(loader, name, hidden, config.norm_eps, config.norm_bias);
+        let local = !layer.is_multiple_of(config.global_attn_every_n_layers);
+        let widths = (mlp, GatedLinear::padded(mlp));
+        Ok(Self {
+            attention_norm: (layer > 0).then(|| norm("attn_norm")).transpose()?,
+            qkv: loader.linear(&[("attn.Wqkv", 3 * hidden)], hidden, bias)?,
+            output: loader.linear(&[("attn.Wo", hidden)], hidden, bias)?,
+            mlp_norm: norm("mlp_norm")?,
+            gated: loader.gated_of_one("mlp.Wi", (hidden, mlp), activation)?,
+            down: loader.linear_padded(&[("mlp.Wo", hidden)], widths, false)?,
+            mask: if local { Mask::Window(config.local_attention / 2) } else { Mask::Full },
+        })
+    }
+}
+
+/// Dense layer, activation and norm over the pooled vector, then the output.
+fn score(
+    checkpoint: &Checkpoint,
+    width: usize,
+    device: &Device,
+) -> Result<ScoreReadout, CheckpointError> {
+    let config: Config = checkpoint.config()?;
+    let name = &config.classifier_activation;
+    let activation = activation(name).ok_or_else(|| {
+        checkpoint.config_error(format!("classifier_activation {name:?} is not served"))
+    })?;
+    let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+    let norm = LayerNorm::load(&loader, "head.norm", width, config.norm_eps, config.norm_bias)?;
+    let labels = checkpoint.labels();
+    let layers = vec![
+        HeadLayer::load(&loader, "head.dense", (width, width), config.classifier_bias)?
+            .with_activation(activation)
+            .with_norm(norm),
+        HeadLayer::load(&loader, "classifier", (width, labels.len()), true)?,
+    ];
+    let pooling = match config.classifier_pooling {
+        ClassifierPooling::Cls => Pooling::Cls,
+        ClassifierPooling::Mean => Pooling::Mean,
+    };
+    Ok(ScoreReadout::new(pooling, layers, labels))
+}
+
+impl Encoder for ModernBert {
+    fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, KernelError> {
+        let positions = batch.positions();
+        let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
+        let (global, local) = (self.global.tables(longest)?, self.local.tables(longest)?);
+        let mut hidden = self.norm.forward(&self.words.rows_of(batch.tokens())?)?;
+        for layer in &self.layers {
+            let normed = match &layer.attention_norm {
+                Some(norm) => norm.forward(&hidden)?,
+                None => hidden.clone(),
+            };
+            let tables = if layer.mask == Mask::Full { &global } else { &local };
+            let qkv = layer.qkv.forward(&normed)?;
+            let qkv = rotary(&qkv, self.heads, None, &positions, tables)?;
+            let mixed = attention(&qkv, self.heads, batch.runs(), &[], layer.mask)?;
+            hidden = layer.output.forward_with(&mixed, None, Some(&hidden))?;
+            let gated = layer.gated.forward(&layer.mlp_norm.forward(&hidden)?)?;
+            hidden = layer.down.forward_with(&gated, None, Some(&hidden))?;
+        }
+        HiddenStates::new(self.final_norm.forward(&hidden)?, batch)
+    }
+}

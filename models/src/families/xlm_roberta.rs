@@ -1,0 +1,58 @@
+//! RoBERTa, XLM-RoBERTa and CamemBERT: BERT whose positions begin behind the padding token's id, with
+//! one token type (Liu et al., 2019; Conneau et al., 2020; transformers `modeling_xlm_roberta.py`).
+//! Embedders such as multilingual E5 and bge-m3, cross-encoders such as bge-reranker.
+//!
+//! Must not know: templates, devices.
+
+use proxima_kernels::cpu::Activation;
+use proxima_kernels::{DType, Device};
+
+use super::Family;
+use super::bert::{Style, load};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::layers::Loader;
+use crate::readout::{HeadLayer, Pooling, ScoreReadout};
+
+/// The entries of the list.
+pub fn families() -> Vec<Family> {
+    let family = |model_type, architectures| Family {
+        model_type,
+        architectures,
+        // Both cls and mean are common: a checkpoint that does not say is refused.
+        pooling: |_| None,
+        load: |checkpoint, dtype, device| {
+            let prefixes = &["", "roberta."];
+            load(checkpoint, dtype, device, &Style { prefixes, positions_after_padding: true })
+        },
+        score,
+    };
+    vec![
+        family(
+            "xlm-roberta",
+            &["XLMRobertaModel", "XLMRobertaForMaskedLM", "XLMRobertaForSequenceClassification"],
+        ),
+        family(
+            "roberta",
+            &["RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification"],
+        ),
+        family(
+            "camembert",
+            &["CamembertModel", "CamembertForMaskedLM", "CamembertForSequenceClassification"],
+        ),
+    ]
+}
+
+/// A dense layer with tanh over the first token, then the output.
+fn score(
+    checkpoint: &Checkpoint,
+    width: usize,
+    device: &Device,
+) -> Result<ScoreReadout, CheckpointError> {
+    let loader = Loader::new(checkpoint.weights(), "classifier.", DType::F32, device);
+    let labels = checkpoint.labels();
+    let layers = vec![
+        HeadLayer::load(&loader, "dense", (width, width), true)?.with_activation(Activation::Tanh),
+        HeadLayer::load(&loader, "out_proj", (width, labels.len()), true)?,
+    ];
+    Ok(ScoreReadout::new(Pooling::Cls, layers, labels))
+}

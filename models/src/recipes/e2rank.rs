@@ -1,0 +1,171 @@
+//! E2Rank: a text embedding model that also embeds a query together with its candidates, which
+//! ranks them by cosine (Liu et al., E2Rank, 2025; templates of its repository's `src/eval.py`,
+//! README and `src/data.py`).
+//!
+//! Must not know: which network follows, tensors, requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::text::TextEmbedding;
+use super::{Limits, Recipe, RecipeKind, Token};
+use crate::batch::Sequence;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
+use crate::model::Task;
+
+/// What every embedded text ends in.
+const END: &str = "<|endoftext|>";
+/// What a pseudo-query asks, where a request says nothing else.
+const INSTRUCTION: &str = "Given a web search query and some relevant documents, rerank the \
+    documents that answer the query:";
+/// The prompt of queries that are embedded alone.
+const QUERY_PROMPT: &str =
+    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
+/// The chat around a pseudo-query, thinking switched off.
+const HEAD: &str = "<|im_start|>user\n";
+const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+
+/// The entry of the list.
+pub fn kind() -> RecipeKind {
+    RecipeKind {
+        name: "e2rank",
+        fits: |_, task| task == Task::Listwise,
+        load: |checkpoint, limits| Ok(Box::new(E2Rank::load(checkpoint, limits)?)),
+    }
+}
+
+struct E2Rank {
+    text: TextEmbedding,
+}
+
+impl E2Rank {
+    fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
+        let text = TextEmbedding::load(checkpoint, limits)?.ending_in(checkpoint, END)?;
+        Ok(Self { text: text.with_prompt("query", QUERY_PROMPT) })
+    }
+
+    fn pseudo_query(
+        &self,
+        query: &str,
+        candidates: &[Arc<str>],
+        template: &ListwiseTemplate,
+        how: &Prepare,
+    ) -> Result<Sequence, InputError> {
+        let instruction = match &how.prompt {
+            Prompt::Instruction(text) if !text.is_empty() => text,
+            _ => INSTRUCTION,
+        };
+        let tokenizer = self.text.tokenizer();
+        let limit = tokenizer.limit(how);
+        let mut each = how.document_tokens_max.unwrap_or(limit);
+        loop {
+            let mut documents = Vec::with_capacity(candidates.len());
+            for (index, candidate) in candidates.iter().enumerate() {
+                let text = tokenizer.beginning(candidate, each)?;
+                documents.push(format!("[{}] {text}", index + 1));
+            }
+            let text = whole(instruction, query, &documents, template)?;
+            let encoding = tokenizer.plain(&text)?;
+            let tokens = encoding.len();
+            if tokens <= limit {
+                let tokens = encoding.get_ids().to_vec();
+                return tokenizer.checked(Sequence { tokens, ..Sequence::default() });
+            }
+            if !how.truncate {
+                return Err(InputError::TooLong { tokens, limit });
+            }
+            // The longest documents are cut, so that query and template stay whole.
+            let over = (tokens - limit).div_ceil(candidates.len().max(1));
+            let longest = candidates.iter().map(|text| text.len()).max().unwrap_or(0).min(each);
+            match longest.saturating_sub(over.max(1)) {
+                0 => return Err(InputError::LimitTooSmall { limit }),
+                shorter => each = shorter,
+            }
+        }
+    }
+}
+
+/// The text of a pseudo-query.
+fn whole(
+    instruction: &str,
+    query: &str,
+    documents: &[String],
+    template: &ListwiseTemplate,
+) -> Result<String, InputError> {
+    let joined = |behind: &str| {
+        let documents: Vec<String> =
+            documents.iter().map(|text| format!("{text}{behind}")).collect();
+        documents.join("\n")
+    };
+    let documents = joined("");
+    Ok(match template {
+        ListwiseTemplate::Paper => {
+            format!("{HEAD}{instruction}\nDocuments:\n{documents}\nSearch Query: {query}{TAIL}")
+        }
+        // Documents there carry the end they have when they are embedded alone.
+        ListwiseTemplate::Readme => {
+            let documents = joined(END);
+            format!("{HEAD}{instruction}\nDocuments:\n{documents}Search Query:{query}{TAIL}")
+        }
+        ListwiseTemplate::Training => {
+            let instruction = instruction.trim_end_matches(':');
+            format!("{HEAD}{instruction}:\nDocuments:\n{documents}\nQuery: {query}{END}{TAIL}")
+        }
+        ListwiseTemplate::Given(template) => {
+            for place in ["{documents}", "{query}"] {
+                if !template.contains(place) {
+                    return Err(InputError::Template(place));
+                }
+            }
+            fill(
+                template,
+                &[("{instruction}", instruction), ("{documents}", &documents), ("{query}", query)],
+            )
+        }
+    })
+}
+
+/// Puts texts in their places, each read once: what a text holds is never taken for a place.
+fn fill(template: &str, places: &[(&str, &str)]) -> String {
+    let (mut filled, mut rest) = (String::new(), template);
+    while !rest.is_empty() {
+        let next = places
+            .iter()
+            .filter_map(|(place, text)| rest.find(place).map(|at| (at, place, text)))
+            .min_by_key(|(at, ..)| *at);
+        let Some((at, place, text)) = next else { break };
+        filled.push_str(&rest[..at]);
+        filled.push_str(text);
+        rest = &rest[at + place.len()..];
+    }
+    filled + rest
+}
+
+impl Recipe for E2Rank {
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.text.prompts()
+    }
+
+    fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        match input {
+            Input::Listwise { query, candidates, template } => {
+                self.pseudo_query(query, candidates, template, how)
+            }
+            other => self.text.prepare(other, how),
+        }
+    }
+
+    fn tokenize(
+        &self,
+        text: &str,
+        special_tokens: bool,
+        prompt: &Prompt,
+    ) -> Result<Vec<Token>, InputError> {
+        self.text.tokenize(text, special_tokens, prompt)
+    }
+
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
+        self.text.decode(ids, skip_special_tokens)
+    }
+}

@@ -1,0 +1,112 @@
+//! Qwen3-Reranker: a question to a chat model, answered by yes or no (Qwen3 Embedding technical
+//! report, 2025; the usage example of its model card). Head of the prompt and tail are tokenised
+//! apart from what is between them, which alone is cut.
+//!
+//! Must not know: which network follows, tensors, requests.
+
+use super::tokenizer::TextTokenizer;
+use super::{Recipe, RecipeKind, Token};
+use crate::batch::Sequence;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::model::Task;
+
+/// What the chat begins with.
+const HEAD: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on \
+    the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n\
+    <|im_start|>user\n";
+/// What it ends in, thinking switched off.
+const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+/// The instruction where a request has none.
+pub const INSTRUCTION: &str =
+    "Given a web search query, retrieve relevant passages that answer the query";
+
+/// The entry of the list.
+pub fn kind() -> RecipeKind {
+    RecipeKind {
+        name: "qwen3_reranker",
+        fits: |checkpoint, task| {
+            matches!(task, Task::YesNo | Task::Score) && checkpoint.model_type() == "qwen3"
+        },
+        load: |checkpoint, limits| {
+            let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+            Ok(Box::new(Qwen3Reranker::new(checkpoint, tokenizer, limits.tokens_max)?))
+        },
+    }
+}
+
+struct Qwen3Reranker {
+    tokenizer: TextTokenizer,
+    head: Vec<u32>,
+    tail: Vec<u32>,
+}
+
+impl Qwen3Reranker {
+    fn new(
+        checkpoint: &Checkpoint,
+        tokenizer: TextTokenizer,
+        tokens_max: usize,
+    ) -> Result<Self, CheckpointError> {
+        let error = |problem: String| {
+            CheckpointError::new(checkpoint.transformer_dir().join("tokenizer.json"), problem)
+        };
+        let ids = |text: &str| -> Result<Vec<u32>, CheckpointError> {
+            let encoding = tokenizer.plain(text).map_err(|problem| error(problem.to_string()))?;
+            Ok(encoding.get_ids().to_vec())
+        };
+        let (head, tail) = (ids(HEAD)?, ids(TAIL)?);
+        if head.len() + tail.len() >= tokens_max {
+            return Err(error(format!("its template leaves no room in {tokens_max} tokens")));
+        }
+        Ok(Self { tokenizer, head, tail })
+    }
+
+    fn body(&self, query: &str, document: &str, how: &Prepare) -> Result<String, InputError> {
+        let instruction = match &how.prompt {
+            Prompt::Instruction(text) if !text.is_empty() => text,
+            Prompt::Named(name) => {
+                return Err(InputError::UnknownPrompt { name: name.clone(), known: Vec::new() });
+            }
+            _ => INSTRUCTION,
+        };
+        let document = match how.document_tokens_max {
+            Some(limit) => self.tokenizer.beginning(document, limit)?,
+            None => document,
+        };
+        Ok(format!("<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"))
+    }
+}
+
+impl Recipe for Qwen3Reranker {
+    fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        let body = match input {
+            Input::Pair { query, document } => self.body(query, document, how)?,
+            Input::Text(text) => text.clone(),
+            Input::Tokens(ids) => {
+                let (tokens, limit) = (ids.clone(), self.tokenizer.limit(how));
+                if tokens.len() > limit {
+                    return Err(InputError::TooLong { tokens: tokens.len(), limit });
+                }
+                return self.tokenizer.checked(Sequence { tokens, ..Sequence::default() });
+            }
+            Input::Listwise { .. } => return Err(InputError::Kind("scores pairs, not lists")),
+        };
+        let mut encoding = self.tokenizer.plain(&body)?;
+        self.tokenizer.cut(&mut encoding, self.head.len() + self.tail.len(), how)?;
+        let tokens = [&self.head[..], encoding.get_ids(), &self.tail].concat();
+        self.tokenizer.checked(Sequence { tokens, ..Sequence::default() })
+    }
+
+    fn tokenize(
+        &self,
+        text: &str,
+        special_tokens: bool,
+        _prompt: &Prompt,
+    ) -> Result<Vec<Token>, InputError> {
+        self.tokenizer.tokens(text, special_tokens)
+    }
+
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
+        self.tokenizer.decode(ids, skip_special_tokens)
+    }
+}

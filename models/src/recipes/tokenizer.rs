@@ -1,0 +1,259 @@
+//! The checkpoint's tokenizer with its limits: what all recipes do with it.
+//!
+//! Must not know: templates of any one model.
+
+use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
+
+use super::{Limits, Token};
+use crate::batch::Sequence;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::input::{InputError, Prepare, TruncationSide};
+
+/// Bytes a text may have, whatever its tokens. No text that fits a model's limit comes near it; it
+/// bounds the time one input can take to tokenise.
+pub const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A tokenizer and what bounds its sequences.
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    limits: Limits,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If it is missing or not a tokenizer.
+    pub fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
+        let path = checkpoint.transformer_dir().join("tokenizer.json");
+        let error = |problem: String| CheckpointError::new(&path, problem);
+        if !path.exists() {
+            let problem = "the file is missing; save the tokenizer in the fast format";
+            return Err(error(problem.into()));
+        }
+        let mut inner = Tokenizer::from_file(&path)
+            .map_err(|problem| error(format!("not a tokenizer: {problem}")))?;
+        // The files carry settings of their training; limits are ours and nothing is padded.
+        inner.with_padding(None);
+        let reset = inner.with_truncation(None::<TruncationParams>);
+        reset.map_err(|problem| error(format!("its truncation cannot be reset: {problem}")))?;
+        Ok(Self { inner, limits: *limits })
+    }
+
+    /// Special tokens the template puts before and after a text.
+    ///
+    /// # Errors
+    /// If it cannot tokenise, or the template leaves no room.
+    pub fn template(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<(Vec<u32>, Vec<u32>), CheckpointError> {
+        let path = checkpoint.transformer_dir().join("tokenizer.json");
+        let error = |problem: String| CheckpointError::new(&path, problem);
+        let probe = self
+            .inner
+            .encode("a", true)
+            .map_err(|problem| error(format!("it cannot tokenise: {problem}")))?;
+        let (ids, special) = (probe.get_ids(), probe.get_special_tokens_mask());
+        let before = special.iter().take_while(|flag| **flag == 1).count();
+        let after = special[before..].iter().rev().take_while(|flag| **flag == 1).count();
+        let (before, after) = (ids[..before].to_vec(), ids[ids.len() - after..].to_vec());
+        if before.len() + after.len() >= self.limits.tokens_max {
+            let limit = self.limits.tokens_max;
+            return Err(error(format!("its template leaves no room in {limit} tokens")));
+        }
+        Ok((before, after))
+    }
+
+    /// The id of a token.
+    ///
+    /// # Errors
+    /// If the tokenizer has no such token, or the network no such row.
+    pub fn id(&self, checkpoint: &Checkpoint, token: &str) -> Result<u32, CheckpointError> {
+        let id = self.inner.token_to_id(token);
+        id.filter(|id| (*id as usize) < self.limits.vocabulary).ok_or_else(|| {
+            let path = checkpoint.transformer_dir().join("tokenizer.json");
+            CheckpointError::new(path, format!("it has no token {token:?}, which is needed"))
+        })
+    }
+
+    /// Tokens a sequence may have.
+    pub fn limit(&self, how: &Prepare) -> usize {
+        how.tokens_max.map_or(self.limits.tokens_max, |limit| limit.min(self.limits.tokens_max))
+    }
+
+    /// A text's tokens, without special tokens of the template.
+    ///
+    /// # Errors
+    /// If it is too large or cannot be tokenised.
+    pub fn plain(&self, text: &str) -> Result<Encoding, InputError> {
+        Self::check_bytes(text.len())?;
+        failed(self.inner.encode_fast(text, false))
+    }
+
+    /// As [`plain`](Self::plain), with places in characters.
+    ///
+    /// # Errors
+    /// If it is too large or cannot be tokenised.
+    pub fn located(&self, text: &str, special_tokens: bool) -> Result<Encoding, InputError> {
+        Self::check_bytes(text.len())?;
+        failed(self.inner.encode_char_offsets(text, special_tokens))
+    }
+
+    fn check_bytes(bytes: usize) -> Result<(), InputError> {
+        match bytes {
+            0..=TEXT_BYTES_MAX => Ok(()),
+            _ => Err(InputError::TooManyBytes { bytes, limit: TEXT_BYTES_MAX }),
+        }
+    }
+
+    /// Special tokens the template adds to a text, or to two.
+    pub fn added(&self, pair: bool) -> usize {
+        self.inner.get_post_processor().map_or(0, |post| post.added_tokens(pair))
+    }
+
+    /// Cuts two texts, the longer first, to `limit` tokens together; `limit` is that of the whole
+    /// sequence.
+    ///
+    /// # Errors
+    /// If truncation was not asked for and is needed, or nothing would be left.
+    pub fn cut_pair(
+        &self,
+        first: Encoding,
+        second: Encoding,
+        limit: usize,
+        how: &Prepare,
+    ) -> Result<(Encoding, Encoding), InputError> {
+        let added = self.added(true);
+        let tokens = first.len() + second.len() + added;
+        if tokens <= limit {
+            return Ok((first, second));
+        }
+        if !how.truncate {
+            return Err(InputError::TooLong { tokens, limit });
+        }
+        if limit <= added {
+            return Err(InputError::LimitTooSmall { limit });
+        }
+        let parameters = TruncationParams {
+            max_length: limit - added,
+            direction: direction(how.side),
+            ..TruncationParams::default()
+        };
+        let cut = tokenizers::truncate_encodings(first, Some(second), &parameters);
+        let (first, second) = cut.map_err(|error| InputError::Tokenizer(error.to_string()))?;
+        Ok((first, second.expect("two go in and two come out")))
+    }
+
+    /// Cuts a text so that with `added` further tokens it keeps within the limit.
+    ///
+    /// # Errors
+    /// If truncation was not asked for and is needed, or nothing would be left.
+    pub fn cut(
+        &self,
+        encoding: &mut Encoding,
+        added: usize,
+        how: &Prepare,
+    ) -> Result<(), InputError> {
+        let (tokens, limit) = (encoding.len() + added, self.limit(how));
+        if tokens <= limit {
+            return Ok(());
+        }
+        if !how.truncate {
+            return Err(InputError::TooLong { tokens, limit });
+        }
+        if limit <= added {
+            return Err(InputError::LimitTooSmall { limit });
+        }
+        encoding.truncate(limit - added, 0, direction(how.side));
+        Ok(())
+    }
+
+    /// The beginning of a text that has at most this many tokens.
+    ///
+    /// # Errors
+    /// If it is too large or cannot be tokenised.
+    pub fn beginning<'a>(&self, text: &'a str, tokens: usize) -> Result<&'a str, InputError> {
+        // No token has less than a byte, so most texts need no look.
+        if text.len() <= tokens {
+            return Ok(text);
+        }
+        Self::check_bytes(text.len())?;
+        let encoding = failed(self.inner.encode(text, false))?;
+        if encoding.len() <= tokens {
+            return Ok(text);
+        }
+        let end = encoding.get_offsets()[..tokens].last().map_or(0, |(_, end)| *end);
+        Ok(&text[..text.floor_char_boundary(end)])
+    }
+
+    /// Puts the template's special tokens around one text or two.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub fn wrap(&self, first: Encoding, second: Option<Encoding>) -> Result<Encoding, InputError> {
+        failed(self.inner.post_process(first, second, true))
+    }
+
+    /// A sequence of ids that all exist.
+    ///
+    /// # Errors
+    /// If there are none, or one is outside the vocabulary.
+    pub fn checked(&self, sequence: Sequence) -> Result<Sequence, InputError> {
+        if sequence.tokens.is_empty() {
+            return Err(InputError::NoTokens);
+        }
+        self.check_ids(&sequence.tokens)?;
+        Ok(sequence)
+    }
+
+    /// See [`Recipe::tokenize`](super::Recipe::tokenize); `full` has its prompt.
+    ///
+    /// # Errors
+    /// A tokenizer failure.
+    pub fn tokens(&self, full: &str, special_tokens: bool) -> Result<Vec<Token>, InputError> {
+        let encoding = self.located(full, special_tokens)?;
+        let characters: Vec<usize> = full.char_indices().map(|(at, _)| at).collect();
+        let byte = |place: usize| characters.get(place).copied().unwrap_or(full.len());
+        let tokens = (0..encoding.len()).map(|at| {
+            let (start, stop) = encoding.get_offsets()[at];
+            let special = encoding.get_special_tokens_mask()[at] == 1;
+            let text = if special {
+                encoding.get_tokens()[at].clone()
+            } else {
+                full[byte(start)..byte(stop)].to_owned()
+            };
+            let (start, stop) = if special { (None, None) } else { (Some(start), Some(stop)) };
+            Token { id: encoding.get_ids()[at], text, special, start, stop }
+        });
+        Ok(tokens.collect())
+    }
+
+    /// See [`Recipe::decode`](super::Recipe::decode).
+    ///
+    /// # Errors
+    /// An id outside the vocabulary or a tokenizer failure.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
+        self.check_ids(ids)?;
+        failed(self.inner.decode(ids, skip_special_tokens))
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<(), InputError> {
+        let vocabulary = self.limits.vocabulary;
+        match ids.iter().find(|id| **id as usize >= vocabulary) {
+            Some(id) => Err(InputError::UnknownToken { id: *id, vocabulary }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn failed<T>(result: tokenizers::Result<T>) -> Result<T, InputError> {
+    result.map_err(|error| InputError::Tokenizer(error.to_string()))
+}
+
+fn direction(side: TruncationSide) -> TruncationDirection {
+    match side {
+        TruncationSide::Right => TruncationDirection::Right,
+        TruncationSide::Left => TruncationDirection::Left,
+    }
+}

@@ -1,0 +1,285 @@
+//! Ranking documents for a query: pointwise, listwise or by similarity, as the model can.
+//!
+//! Must not know: wire formats, which network computes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use proxima_models::{Input, Prepare, Prompt};
+
+use crate::engine::{Engine, Tally};
+use crate::error::EngineError;
+use crate::queue::Vector;
+use crate::request::{Listwise, RerankAnswer, RerankMethod, RerankRequest};
+
+/// Passes a listwise request may ask for.
+const PASSES_MAX: usize = 10;
+
+impl Engine {
+    /// How this model ranks unless a request says otherwise; `None` if it cannot.
+    pub fn rerank_method(&self) -> Option<RerankMethod> {
+        let (readouts, info) = (&self.model().readouts, self.info());
+        let one_label = readouts.score.as_ref().is_some_and(|score| score.labels().len() == 1);
+        match (one_label, info.listwise, readouts.embedding.is_some()) {
+            (true, ..) => Some(RerankMethod::Pointwise),
+            (_, true, _) => Some(RerankMethod::Listwise),
+            (_, _, true) => Some(RerankMethod::Similarity),
+            _ => None,
+        }
+    }
+
+    /// Ranks documents. Dropping the future drops its jobs that have not run.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; a request is answered whole or not at all.
+    pub async fn rerank(&self, request: RerankRequest) -> Result<RerankAnswer, EngineError> {
+        let started = Instant::now();
+        let own = self.rerank_method().ok_or(EngineError::Unsupported { what: "rerank" })?;
+        let method = request.method.unwrap_or(own);
+        self.check_rerank(&request, own, method)?;
+        let _accepted = self.accept()?;
+        let mut tally = Tally::default();
+        let (raw, order) = match method {
+            RerankMethod::Pointwise => {
+                let raw = self.pointwise(request, &mut tally).await?;
+                let order = ranked(&raw);
+                (raw, order)
+            }
+            RerankMethod::Similarity => {
+                let raw = self.similarity(request, &mut tally).await?;
+                let order = ranked(&raw);
+                (raw, order)
+            }
+            RerankMethod::Listwise => self.listwise(request, &mut tally).await?,
+        };
+        Ok(RerankAnswer { raw, order, method, timings: tally.timings(started) })
+    }
+
+    fn check_rerank(
+        &self,
+        request: &RerankRequest,
+        own: RerankMethod,
+        method: RerankMethod,
+    ) -> Result<(), EngineError> {
+        let can = method == own
+            || (method == RerankMethod::Similarity && self.model().readouts.embedding.is_some());
+        if !can {
+            return Err(EngineError::Unsupported {
+                what: match method {
+                    RerankMethod::Pointwise => "rank pointwise: it has no score head",
+                    RerankMethod::Listwise => "rank listwise: it is no E2Rank model",
+                    RerankMethod::Similarity => "rank by similarity: it gives no vectors",
+                },
+            });
+        }
+        let (count, limit) = (request.documents.len(), self.config().inputs_max);
+        match count {
+            0 => return Err(EngineError::Empty),
+            _ if count > limit => return Err(EngineError::TooManyInputs { count, limit }),
+            _ => {}
+        }
+        let width = self.model().readouts.embedding.as_ref().map(|readout| readout.width());
+        check_vectors(&request.document_vectors, count, width)?;
+        let Listwise { candidates, step, passes, .. } = request.listwise;
+        let bounds = |what, asked: usize, bounds: (usize, usize)| {
+            if (bounds.0..=bounds.1).contains(&asked) {
+                Ok(())
+            } else {
+                Err(EngineError::OutOfBounds { what, asked, bounds })
+            }
+        };
+        bounds("the number of listwise candidates", candidates, (1, limit))?;
+        bounds("the number of listwise passes", passes, (1, PASSES_MAX))?;
+        step.map_or(Ok(()), |step| bounds("the step of windows", step, (1, candidates)))
+    }
+
+    async fn pointwise(
+        &self,
+        request: RerankRequest,
+        tally: &mut Tally,
+    ) -> Result<Vec<f32>, EngineError> {
+        let query = request.query;
+        let pair = |document| Input::Pair { query: query.clone(), document };
+        let inputs = request.documents.into_iter().map(pair).collect();
+        let logits = self.logits(inputs, request.prepare, tally).await?;
+        Ok(logits.into_iter().map(|logits| logits[0]).collect())
+    }
+
+    async fn similarity(
+        &self,
+        request: RerankRequest,
+        tally: &mut Tally,
+    ) -> Result<Vec<f32>, EngineError> {
+        let named = |names: &[&str]| {
+            let prompts = &self.info().prompts;
+            let found = names.iter().find(|name| prompts.contains_key(**name));
+            found.map(|name| Prompt::Named((*name).to_owned()))
+        };
+        let prompt = match &request.prepare.prompt {
+            Prompt::Default => named(&["query", "search_query"]).unwrap_or_default(),
+            asked => asked.clone(),
+        };
+        let how = Prepare { prompt, ..request.prepare.clone() };
+        let query = vec![Input::Text(request.query.to_string())];
+        let query = self.vectors(query, how, tally).await?;
+        let documents = self.document_vectors(&request, tally).await?;
+        Ok(documents.iter().map(|document| cosine(&query[0], document)).collect())
+    }
+
+    /// Vectors of the documents: those sent, else from the cache or computed.
+    async fn document_vectors(
+        &self,
+        request: &RerankRequest,
+        tally: &mut Tally,
+    ) -> Result<Vec<Vector>, EngineError> {
+        if !request.document_vectors.is_empty() {
+            return Ok(request.document_vectors.iter().map(|it| Arc::from(&it[..])).collect());
+        }
+        let prompts = &self.info().prompts;
+        let names = ["document", "passage", "search_document"];
+        let name = names.into_iter().find(|name| prompts.contains_key(*name));
+        let prompt = name.map_or(Prompt::Default, |name| Prompt::Named(name.to_owned()));
+        let limit = request.prepare.document_tokens_max;
+        let tokens_max = match (limit, request.prepare.tokens_max) {
+            (Some(document), Some(all)) => Some(document.min(all)),
+            (document, all) => document.or(all),
+        };
+        let how = Prepare { prompt, tokens_max, ..request.prepare.clone() };
+        let texts = request.documents.iter().map(|text| Input::Text(text.to_string())).collect();
+        self.vectors(texts, how, tally).await
+    }
+
+    /// Cosines of each document with the last pseudo-query that scored it, and the order. Windows
+    /// have different pseudo-queries, so there a score is lowered to that of the document before
+    /// it where it would be above: scores agree with the order.
+    async fn listwise(
+        &self,
+        request: RerankRequest,
+        tally: &mut Tally,
+    ) -> Result<(Vec<f32>, Vec<usize>), EngineError> {
+        let documents = self.document_vectors(&request, tally).await?;
+        let mut order: Vec<usize> = (0..documents.len()).collect();
+        let mut raw = vec![0.0; documents.len()];
+        for _ in 0..request.listwise.passes {
+            for (window, scored) in windows(documents.len(), &request.listwise) {
+                let seen: Vec<usize> = order[window].to_vec();
+                let pseudo = self.pseudo_query(&request, &seen, tally).await?;
+                let part = &mut order[scored];
+                for place in part.iter() {
+                    raw[*place] = cosine(&pseudo, &documents[*place]);
+                }
+                part.sort_by(|a, b| raw[*b].total_cmp(&raw[*a]));
+            }
+        }
+        for pair in 1..order.len() {
+            raw[order[pair]] = raw[order[pair]].min(raw[order[pair - 1]]);
+        }
+        Ok((raw, order))
+    }
+
+    async fn pseudo_query(
+        &self,
+        request: &RerankRequest,
+        seen: &[usize],
+        tally: &mut Tally,
+    ) -> Result<Vector, EngineError> {
+        let candidates = seen.iter().map(|place| request.documents[*place].clone()).collect();
+        let template = request.listwise.template.clone();
+        let query = request.query.clone();
+        let input = Input::Listwise { query, candidates, template };
+        let mut vectors = self.vectors(vec![input], request.prepare.clone(), tally).await?;
+        vectors.pop().ok_or(EngineError::Empty)
+    }
+}
+
+/// Parts of the order of `count` documents: those a pseudo-query sees, and those it scores and
+/// sorts. In one pass that is the first candidates and all; in windows each window, from the back.
+fn windows(
+    count: usize,
+    listwise: &Listwise,
+) -> Vec<(std::ops::Range<usize>, std::ops::Range<usize>)> {
+    let size = listwise.candidates.min(count);
+    let Some(step) = listwise.step else { return vec![(0..size, 0..count)] };
+    let mut end = count;
+    let mut windows = Vec::new();
+    loop {
+        let start = end.saturating_sub(size);
+        windows.push((start..end, start..end));
+        if start == 0 {
+            return windows;
+        }
+        end = (end - step).max(size);
+    }
+}
+
+/// Places by score, the best first; of equal ones the earlier first.
+fn ranked(scores: &[f32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    order
+}
+
+/// The cosine of two vectors of one length; 0 with a zero vector.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let lengths = (dot(a, a) * dot(b, b)).sqrt();
+    if lengths > 0.0 { (dot(a, b) / lengths) as f32 } else { 0.0 }
+}
+
+fn check_vectors(
+    vectors: &[Vec<f32>],
+    documents: usize,
+    width: Option<usize>,
+) -> Result<(), EngineError> {
+    if vectors.is_empty() {
+        return Ok(());
+    }
+    let wrong = |problem: String| Err(EngineError::DocumentVectors { problem });
+    let Some(width) = width else { return wrong("this model compares none".into()) };
+    if vectors.len() != documents {
+        return wrong(format!("{} for {documents} documents", vectors.len()));
+    }
+    for (index, vector) in vectors.iter().enumerate() {
+        if vector.len() != width {
+            return wrong(format!("{index} has {} numbers, not {width}", vector.len()));
+        }
+        if !vector.iter().all(|number| number.is_finite()) {
+            return wrong(format!("{index} has a number that is not finite"));
+        }
+        if vector.iter().all(|number| *number == 0.0) {
+            return wrong(format!("{index} is zero"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listwise(candidates: usize, step: Option<usize>) -> Listwise {
+        Listwise { candidates, step, ..Listwise::default() }
+    }
+
+    #[test]
+    fn windows_go_from_the_back_and_end_at_the_front() {
+        let of = |count, step| {
+            windows(count, &listwise(20, step))
+                .into_iter()
+                .map(|(seen, _)| seen)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(100, None), [0..20]);
+        assert_eq!(of(45, Some(10)), [25..45, 15..35, 5..25, 0..20]);
+        assert_eq!(of(100, Some(10)).len(), 9);
+        assert_eq!(of(7, Some(10)), [0..7]);
+        assert_eq!(windows(26, &listwise(20, None))[0].1, 0..26);
+    }
+
+    #[test]
+    fn equal_scores_keep_the_order_of_the_documents() {
+        assert_eq!(ranked(&[0.5, 0.9, 0.5, 0.9, -1.0]), [1, 3, 0, 2, 4]);
+    }
+}
