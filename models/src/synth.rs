@@ -49,7 +49,7 @@ pub fn write(name: &str, dir: &Path, options: &SynthOptions) -> Result<(), Check
     if entries.next().is_some() {
         return Err(error("the folder is not empty; name another or empty it".into()));
     }
-    let vocabulary = tokenizer::write(published.kind, dir, options.tokenizer.as_deref())?;
+    let vocabulary = tokenizer::write(&published, dir, options.tokenizer.as_deref())?;
     let vocabulary =
         published.vocabulary.unwrap_or(vocabulary.next_multiple_of(64)).max(vocabulary);
     for (file, content) in published.files(vocabulary) {

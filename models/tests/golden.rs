@@ -1,7 +1,9 @@
 //! Vectors equal those of transformers in float32: the files of `tests/golden`, made by
 //! `tests/reference/make_golden.py`.
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::Path;
 
 use proxima_models::readout::{Pooling, finish};
 use proxima_models::synth::{SynthOptions, write};
@@ -9,23 +11,7 @@ use proxima_models::{
     Checkpoint, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch, Sequence, TruncationSide,
 };
 use serde_json::Value;
-
-/// What scripts/fetch.py fetches.
-fn asset(name: &str) -> PathBuf {
-    let cache = std::env::var_os("PROXIMA_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || PathBuf::from(std::env::var_os("HOME").expect("a home folder"));
-        base.unwrap_or_else(|| home().join(".cache")).join("proxima")
-    });
-    let folder = match name {
-        "all-MiniLM-L6-v2" => "models/all-MiniLM-L6-v2",
-        "qwen3-tokenizer" => "tokenizers/qwen3",
-        other => panic!("unknown asset {other}"),
-    };
-    let path = cache.join(folder);
-    assert!(path.exists(), "{} is missing: run `make assets`", path.display());
-    path
-}
+use support::asset;
 
 struct Golden {
     name: &'static str,

@@ -1,11 +1,19 @@
-//! Logits equal those of transformers in float32: the checkpoints and answers of
-//! `tests/golden/scores`, made by `tests/reference/make_scores.py`.
+//! Scores equal those of transformers in float32: the checkpoints and answers of
+//! `tests/golden/scores`, made by `tests/reference/make_scores.py`, and the answers made by
+//! `tests/reference/make_rerank.py`. They have the same bits whatever rows are shared.
+
+mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proxima_models::readout::Pooling;
-use proxima_models::{Checkpoint, Input, LoadOptions, Model, Prepare, RaggedBatch, Sequence};
+use proxima_models::{
+    Checkpoint, Input, ListwiseTemplate, LoadOptions, Model, Prefix, Prepare, Prompt, RaggedBatch,
+    Sequence,
+};
 use serde_json::Value;
+use support::golden_model;
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores").join(name)
@@ -95,6 +103,103 @@ fn modern_bert_embedder() {
             let vector = readout.embed(&hidden).expect("read out");
             let off = worst(&vector[0], &numbers(&case[name]));
             assert!(off < 2e-4, "{} is off by {off}", case["case"]);
+        }
+    }
+}
+
+/// The sequence of a case of `make_rerank.py`, checked against the reference's tokens.
+fn reranker_sequence(model: &Model, case: &Value) -> Sequence {
+    let text = |name: &str| case[name].as_str().expect("a text").into();
+    let instruction = case["instruction"].as_str().map(str::to_owned);
+    let how = Prepare {
+        prompt: instruction.map_or(Prompt::Default, Prompt::Instruction),
+        tokens_max: case["tokens_max"].as_u64().map(|limit| limit as usize),
+        ..Prepare::default()
+    };
+    let input = Input::Pair { query: text("query"), document: text("document") };
+    let sequence = model.recipe.prepare(&input, &how).expect("prepared");
+    assert_eq!(sequence.tokens, ids(&case["tokens"]), "{case}");
+    sequence
+}
+
+#[test]
+fn qwen3_rerankers_are_recognised_and_equal_the_reference() {
+    for name in ["tiny-qwen3-reranker", "tiny-qwen3-reranker-classifier"] {
+        let (model, cases) = golden_model(name);
+        assert_eq!(model.info.recipe, "qwen3_reranker");
+        for case in &cases {
+            let sequence = reranker_sequence(&model, case);
+            let logit = logits(&model, &[sequence])[0][0];
+            let wanted = case["logit"].as_f64().expect("a number") as f32;
+            assert!((logit - wanted).abs() < 2e-4, "{name}: {logit} is not {wanted}");
+        }
+    }
+}
+
+#[test]
+fn scores_have_the_same_bits_however_rows_are_shared() {
+    let (model, cases) = golden_model("tiny-qwen3-reranker");
+    assert!(model.shares_prefixes());
+    let sequences: Vec<Sequence> =
+        cases.iter().map(|case| reranker_sequence(&model, case)).collect();
+    let alone: Vec<Vec<f32>> =
+        sequences.iter().map(|it| logits(&model, std::slice::from_ref(it)).remove(0)).collect();
+    let read = |batch: &RaggedBatch| {
+        let hidden = model.encoder.encode(batch).expect("encoded");
+        let score = model.readouts.score.as_ref().expect("a scorer");
+        (score.logits(&hidden).expect("read out"), hidden.kept)
+    };
+    let all: Vec<&Sequence> = sequences.iter().collect();
+    let together = RaggedBatch::sharing(&all, &[], |_| None);
+    let asked: usize = sequences.iter().map(|it| it.tokens.len()).sum();
+    assert!(together.tokens().len() * 3 < asked * 2, "{} rows", together.tokens().len());
+    assert_eq!(read(&together).0, alone);
+    // One after the other, each going on from what those before have left.
+    let (mut kept, mut recent): (Vec<Arc<Prefix>>, Vec<Arc<[u32]>>) = (Vec::new(), Vec::new());
+    let mut rows = 0;
+    for (sequence, wanted) in sequences.iter().zip(&alone) {
+        let find = |tokens: &[u32]| {
+            let fits = |it: &&Arc<Prefix>| tokens.starts_with(it.tokens());
+            kept.iter().filter(fits).max_by_key(|it| it.tokens().len()).cloned()
+        };
+        let batch = RaggedBatch::sharing(&[sequence], &recent, find);
+        rows += batch.tokens().len();
+        let (logits, more) = read(&batch);
+        assert_eq!(&logits[0], wanted);
+        kept.extend(more);
+        recent.push(sequence.tokens.clone().into());
+    }
+    assert!(rows * 4 < asked * 3, "{rows} rows for {asked}");
+}
+
+#[test]
+fn e2rank_lists_equal_the_reference() {
+    let (model, cases) = golden_model("tiny-e2rank");
+    assert!(model.info.listwise);
+    let vector = |input: &Input| {
+        let sequence = model.recipe.prepare(input, &Prepare::default()).expect("prepared");
+        let hidden = model.encoder.encode(&RaggedBatch::new([&sequence])).expect("encoded");
+        let readout = model.readouts.embedding.as_ref().expect("an embedder");
+        let vectors = readout.embed(&hidden).expect("read out");
+        (proxima_models::readout::finish(&vectors[0], None, true), sequence.tokens)
+    };
+    for case in &cases {
+        let texts = case["documents"].as_array().expect("a list").iter();
+        let documents: Vec<Arc<str>> =
+            texts.map(|text| text.as_str().expect("a text").into()).collect();
+        let template = match case["template"].as_str() {
+            Some("paper") => ListwiseTemplate::Paper,
+            Some("readme") => ListwiseTemplate::Readme,
+            _ => ListwiseTemplate::Training,
+        };
+        let query = case["query"].as_str().expect("a text").into();
+        let candidates = documents.iter().take(20).cloned().collect();
+        let (pseudo, tokens) = vector(&Input::Listwise { query, candidates, template });
+        assert_eq!(tokens, ids(&case["tokens"]));
+        for (document, wanted) in documents.iter().zip(numbers(&case["cosines"])) {
+            let (vector, _) = vector(&Input::Text(document.to_string()));
+            let cosine: f32 = pseudo.iter().zip(&vector).map(|(a, b)| a * b).sum();
+            assert!((cosine - wanted).abs() < 1e-5, "{cosine} is not {wanted}");
         }
     }
 }

@@ -23,6 +23,29 @@ impl Kind {
     }
 }
 
+/// What a configuration is published for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Vectors.
+    Embed,
+    /// Yes or no to a query and a document (Qwen3-Reranker).
+    YesNo,
+    /// The same as a classifier with one output.
+    Classify,
+    /// Vectors and listwise ranking (E2Rank).
+    Listwise,
+}
+
+impl Purpose {
+    fn architecture(self) -> &'static str {
+        match self {
+            Self::Embed | Self::YesNo => "Qwen3ForCausalLM",
+            Self::Classify => "Qwen3ForSequenceClassification",
+            Self::Listwise => "Qwen3Model",
+        }
+    }
+}
+
 /// One configuration.
 pub struct Published {
     pub name: &'static str,
@@ -36,6 +59,7 @@ pub struct Published {
     tied: bool,
     /// What tensor names begin with.
     prefix: &'static str,
+    pub purpose: Purpose,
     /// Components of a projection after pooling, if there is one.
     dense: Option<usize>,
     /// Rows of the embedding table; `None` as the tokenizer needs.
@@ -57,6 +81,7 @@ fn qwen3(name: &'static str, hidden: usize, layers: usize, heads: usize, mlp: us
         mlp,
         tied: true,
         prefix: "",
+        purpose: Purpose::Embed,
         dense: None,
         vocabulary: Some(151_936),
         shard_bytes_max: SHARD_BYTES_MAX,
@@ -78,6 +103,10 @@ pub fn all() -> Vec<Published> {
         shard_bytes_max: 10_000_000,
         ..qwen3("", 64, 3, 4, 160)
     };
+    let reranker =
+        |published: Published| Published { purpose: Purpose::YesNo, prefix: "model.", ..published };
+    let listwise = |published: Published| Published { purpose: Purpose::Listwise, ..published };
+    let small = |name| Published { kv_heads: 2, head_size: 32, ..qwen3(name, 64, 3, 4, 160) };
     let bert = |name| Published {
         kind: Kind::Bert,
         kv_heads: 4,
@@ -89,8 +118,21 @@ pub fn all() -> Vec<Published> {
         qwen3("qwen3-embedding-0.6b", 1024, 28, 16, 3072),
         qwen3("qwen3-embedding-4b", 2560, 36, 32, 9728),
         Published { tied: false, ..qwen3("qwen3-embedding-8b", 4096, 36, 32, 12_288) },
+        reranker(qwen3("qwen3-reranker-0.6b", 1024, 28, 16, 3072)),
+        reranker(qwen3("qwen3-reranker-4b", 2560, 36, 32, 9728)),
+        reranker(Published { tied: false, ..qwen3("qwen3-reranker-8b", 4096, 36, 32, 12_288) }),
+        listwise(qwen3("e2rank-0.6b", 1024, 28, 16, 3072)),
+        listwise(qwen3("e2rank-4b", 2560, 36, 32, 9728)),
+        listwise(qwen3("e2rank-8b", 4096, 36, 32, 12_288)),
         tiny,
         Published { kv_heads: 2, head_size: 32, ..sharded },
+        reranker(small("tiny-qwen3-reranker")),
+        Published {
+            purpose: Purpose::Classify,
+            prefix: "model.",
+            ..small("tiny-qwen3-reranker-classifier")
+        },
+        listwise(small("tiny-e2rank")),
         bert("tiny-bert"),
         Published { dense: Some(48), ..bert("tiny-bert-dense") },
     ]
@@ -99,6 +141,9 @@ pub fn all() -> Vec<Published> {
 impl Published {
     /// Every file beside weights and tokenizer.
     pub fn files(&self, vocabulary: usize) -> Vec<(&'static str, Value)> {
+        if self.purpose != Purpose::Embed {
+            return vec![("config.json", self.qwen3_config(vocabulary))];
+        }
         let module = |index: usize, path: &str, kind: &str| {
             let kind = format!("sentence_transformers.models.{kind}");
             json!({ "idx": index, "name": index.to_string(), "path": path, "type": kind })
@@ -151,8 +196,10 @@ impl Published {
     }
 
     fn qwen3_config(&self, vocabulary: usize) -> Value {
-        json!({
-            "architectures": ["Qwen3ForCausalLM"],
+        let mut config = json!({
+            "_name_or_path": self.name,
+            "architectures": [self.purpose.architecture()],
+
             "model_type": "qwen3",
             "attention_bias": false,
             "attention_dropout": 0.0,
@@ -177,7 +224,12 @@ impl Published {
             "use_cache": true,
             "use_sliding_window": false,
             "vocab_size": vocabulary,
-        })
+        });
+        if self.purpose == Purpose::Classify {
+            config["id2label"] = json!({ "0": "LABEL_0" });
+            config["pad_token_id"] = json!(151_643);
+        }
+        config
     }
 
     fn bert_config(&self, vocabulary: usize) -> Value {
@@ -238,8 +290,11 @@ impl Published {
             ]);
         }
         tensors.push(norm(format!("{prefix}norm.weight"), hidden));
-        if !self.tied {
+        if !self.tied && self.purpose != Purpose::Listwise {
             tensors.push(table("lm_head.weight".into(), vocabulary, hidden));
+        }
+        if self.purpose == Purpose::Classify {
+            tensors.push(linear("score.weight".into(), 1, hidden, 1.2));
         }
         tensors
     }

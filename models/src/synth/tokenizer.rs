@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::configs::Kind;
+use super::configs::{Kind, Published, Purpose};
 use super::write_json;
 use crate::checkpoint::{CheckpointError, read_json, read_json_if_there};
 
@@ -14,7 +14,12 @@ const QWEN3_SPECIAL: [(&str, usize); 3] =
     [("<|endoftext|>", 151_643), ("<|im_start|>", 151_644), ("<|im_end|>", 151_645)];
 
 /// Writes the tokenizer's files and returns one more than the largest id.
-pub fn write(kind: Kind, dir: &Path, given: Option<&Path>) -> Result<usize, CheckpointError> {
+pub fn write(
+    published: &Published,
+    dir: &Path,
+    given: Option<&Path>,
+) -> Result<usize, CheckpointError> {
+    let kind = published.kind;
     let mut config = json!({ "model_max_length": kind.tokens_max() });
     let mut tokenizer: Value = match given {
         Some(path) => {
@@ -28,7 +33,7 @@ pub fn write(kind: Kind, dir: &Path, given: Option<&Path>) -> Result<usize, Chec
         None if kind == Kind::Bert => word_piece(),
         None => byte_level(),
     };
-    if kind != Kind::Bert {
+    if kind != Kind::Bert && published.purpose == Purpose::Embed {
         append_end_of_text(&mut tokenizer);
     }
     let path = dir.join("tokenizer.json");

@@ -1,0 +1,40 @@
+//! What tests of this crate share: files fetched, golden answers, synthetic checkpoints.
+
+use std::path::{Path, PathBuf};
+
+use proxima_models::synth::{SynthOptions, write};
+use proxima_models::{Checkpoint, LoadOptions, Model};
+use serde_json::Value;
+
+/// What scripts/fetch.py fetches.
+pub fn asset(name: &str) -> PathBuf {
+    let cache = std::env::var_os("PROXIMA_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || PathBuf::from(std::env::var_os("HOME").expect("a home folder"));
+        base.unwrap_or_else(|| home().join(".cache")).join("proxima")
+    });
+    let folder = match name {
+        "all-MiniLM-L6-v2" => "models/all-MiniLM-L6-v2",
+        "qwen3-tokenizer" => "tokenizers/qwen3",
+        other => panic!("unknown asset {other}"),
+    };
+    let path = cache.join(folder);
+    assert!(path.exists(), "{} is missing: run `make assets`", path.display());
+    path
+}
+
+/// A golden file and the synthetic model it is of.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn golden_model(name: &str) -> (Model, Vec<Value>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    let text = std::fs::read_to_string(path.join(format!("{name}.json"))).expect("a golden file");
+    let golden: Value = serde_json::from_str(&text).expect("JSON");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tokenizer = golden["tokenizer"].as_str().map(asset);
+    let seed = golden["seed"].as_u64().expect("a seed");
+    let synth = golden["synth"].as_str().expect("a name");
+    write(synth, folder.path(), &SynthOptions { seed, tokenizer }).expect("written");
+    let checkpoint = Checkpoint::open(folder.path()).expect("opened");
+    let model = Model::load(&checkpoint, &LoadOptions::default()).expect("loaded");
+    (model, golden["cases"].as_array().expect("cases").clone())
+}
