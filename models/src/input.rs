@@ -84,10 +84,30 @@ pub enum Prompt {
     None,
     /// A prompt of the checkpoint's `config_sentence_transformers.json`, by name.
     Named(String),
+    /// The first of these prompts that the checkpoint defines, else as [`Prompt::Default`]: what
+    /// callers mean who say what a text is for without knowing the checkpoint.
+    FirstOf(Vec<String>),
     /// A free instruction, set into the checkpoint's instruction template
     /// (`Instruct: {instruction}\nQuery:` for the Qwen3 family, else the instruction itself as
     /// prefix). An empty instruction is no prompt.
     Instruction(String),
+}
+
+impl Prompt {
+    /// The prompt of queries.
+    pub fn query() -> Self {
+        Self::first_of(&["query", "search_query", "retrieval.query"])
+    }
+
+    /// The prompt of documents.
+    pub fn document() -> Self {
+        Self::first_of(&["document", "passage", "search_document", "retrieval.passage"])
+    }
+
+    /// See [`Prompt::FirstOf`].
+    pub fn first_of(names: &[&str]) -> Self {
+        Self::FirstOf(names.iter().map(|name| (*name).to_owned()).collect())
+    }
 }
 
 /// Which end of a too long input is cut off. Special tokens are always kept.

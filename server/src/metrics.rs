@@ -10,7 +10,7 @@ use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Registry, TextEncoder, histogram_opts, opts,
 };
-use proxima_engine::{Metrics, Observation, Timings};
+use proxima_engine::{Engine, Metrics, Observation, RerankMethod, Timings};
 
 use crate::http::Failure;
 
@@ -42,6 +42,20 @@ impl Endpoint {
     /// Vectors of this many inputs.
     pub fn embed(inputs: usize) -> Self {
         if inputs == 1 { Self::Single } else { Self::Batch }
+    }
+
+    /// Whether an engine is made for it.
+    pub fn fits(self, engine: &Engine) -> bool {
+        let readouts = &engine.model().readouts;
+        match self {
+            Self::Single | Self::Batch => readouts.embedding.is_some(),
+            // Any embedder can rank by similarity; a model that ranks goes before it.
+            Self::Rerank => {
+                engine.rerank_method().is_some_and(|method| method != RerankMethod::Similarity)
+            }
+            Self::Predict => readouts.score.is_some(),
+            Self::Tokenize | Self::Decode => true,
+        }
     }
 
     fn name(self) -> &'static str {

@@ -123,6 +123,9 @@ impl FakeRecipe {
     fn prompt(&self, prompt: &Prompt) -> Result<String, InputError> {
         match prompt {
             Prompt::Default | Prompt::None => Ok(String::new()),
+            Prompt::FirstOf(names) => {
+                Ok(names.iter().find_map(|it| self.prompts.get(it)).cloned().unwrap_or_default())
+            }
             Prompt::Instruction(text) => Ok(format!("{text} ")),
             Prompt::Named(name) => self.prompts.get(name).cloned().ok_or_else(|| {
                 let known = self.prompts.keys().cloned().collect();

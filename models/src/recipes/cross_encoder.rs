@@ -45,7 +45,7 @@ impl CrossEncoder {
 /// Refuses what only models with prompts know.
 fn no_prompt(prompt: &Prompt) -> Result<(), InputError> {
     match prompt {
-        Prompt::Default | Prompt::None => Ok(()),
+        Prompt::Default | Prompt::None | Prompt::FirstOf(_) => Ok(()),
         Prompt::Instruction(text) if text.is_empty() => Ok(()),
         Prompt::Instruction(_) => Err(InputError::NoInstruction),
         Prompt::Named(name) => {

@@ -118,6 +118,10 @@ impl TextEmbedding {
         match prompt {
             Prompt::Default => Ok(self.default_prompt.clone().unwrap_or_default()),
             Prompt::None => Ok(String::new()),
+            Prompt::FirstOf(names) => {
+                let found = names.iter().find_map(|name| self.prompts.get(name));
+                found.cloned().map_or_else(|| self.prompt(&Prompt::Default), Ok)
+            }
             Prompt::Named(name) => self.prompts.get(name).cloned().ok_or_else(|| {
                 let known = self.prompts.keys().cloned().collect();
                 InputError::UnknownPrompt { name: name.clone(), known }

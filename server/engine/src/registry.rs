@@ -54,6 +54,20 @@ impl Registry {
         })
     }
 
+    /// As [`get`](Self::get); without a name the first engine that is `fit`, if there is one, else
+    /// the default. So a process with an embedder and a reranker serves clients that name no model.
+    ///
+    /// # Errors
+    /// A name that is not served.
+    pub fn get_fit(
+        &self,
+        name: Option<&str>,
+        fit: impl Fn(&Engine) -> bool,
+    ) -> Result<(&str, &Engine), UnknownModel> {
+        let first = self.engines.iter().find(|(_, engine)| name.is_none() && fit(engine));
+        first.map_or_else(|| self.get(name), |(name, engine)| Ok((name.as_str(), engine)))
+    }
+
     /// All engines in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Engine)> {
         self.engines.iter().map(|(name, engine)| (name.as_str(), engine))

@@ -110,13 +110,8 @@ impl Engine {
         request: RerankRequest,
         tally: &mut Tally,
     ) -> Result<Vec<f32>, EngineError> {
-        let named = |names: &[&str]| {
-            let prompts = &self.info().prompts;
-            let found = names.iter().find(|name| prompts.contains_key(**name));
-            found.map(|name| Prompt::Named((*name).to_owned()))
-        };
         let prompt = match &request.prepare.prompt {
-            Prompt::Default => named(&["query", "search_query"]).unwrap_or_default(),
+            Prompt::Default => Prompt::query(),
             asked => asked.clone(),
         };
         let how = Prepare { prompt, ..request.prepare.clone() };
@@ -135,10 +130,7 @@ impl Engine {
         if !request.document_vectors.is_empty() {
             return Ok(request.document_vectors.iter().map(|it| Arc::from(&it[..])).collect());
         }
-        let prompts = &self.info().prompts;
-        let names = ["document", "passage", "search_document"];
-        let name = names.into_iter().find(|name| prompts.contains_key(*name));
-        let prompt = name.map_or(Prompt::Default, |name| Prompt::Named(name.to_owned()));
+        let prompt = Prompt::document();
         let limit = request.prepare.document_tokens_max;
         let tokens_max = match (limit, request.prepare.tokens_max) {
             (Some(document), Some(all)) => Some(document.min(all)),

@@ -8,10 +8,15 @@ use utoipa::ToSchema;
 
 /// A text or token ids.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string or a list of token ids")]
+#[serde(untagged, expecting = "expected a string, a list of token ids, or an object with \"text\"")]
 pub enum OneInput {
     /// A text.
     Text(String),
+    /// A text in an object.
+    Object {
+        /// The text.
+        text: String,
+    },
     /// Token ids, taken as they are.
     Ids(Vec<u32>),
 }
@@ -32,7 +37,7 @@ pub enum Inputs {
 impl From<OneInput> for Input {
     fn from(input: OneInput) -> Self {
         match input {
-            OneInput::Text(text) => Self::Text(text),
+            OneInput::Text(text) | OneInput::Object { text } => Self::Text(text),
             OneInput::Ids(ids) => Self::Tokens(ids),
         }
     }
@@ -84,4 +89,17 @@ pub fn prepare(
         (None, None) => Prompt::Default,
     };
     Prepare { prompt, truncate, side: side.unwrap_or_default().into(), ..Prepare::default() }
+}
+
+/// The prompt of what a text is for, in the words of any dialect; `None` for words without a
+/// prompt of their own.
+pub fn purpose_prompt(purpose: Option<&str>) -> Prompt {
+    match purpose {
+        None => Prompt::Default,
+        Some("query" | "search_query" | "retrieval.query") => Prompt::query(),
+        Some("document" | "passage" | "search_document" | "retrieval.passage") => {
+            Prompt::document()
+        }
+        Some(other) => Prompt::first_of(&[other]),
+    }
 }

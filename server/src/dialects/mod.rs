@@ -3,9 +3,18 @@
 //!
 //! Must not know: how requests are computed; no limits, metrics or logic live here.
 
+mod cohere;
 mod inputs;
+mod jina;
 mod openai;
+mod ranking;
+pub mod shared;
+mod status;
 mod tei;
+mod vectors;
+mod vllm;
+mod voyage;
+mod weaviate;
 
 use std::sync::Arc;
 
@@ -15,6 +24,7 @@ use axum::response::Response;
 use crate::http::{App, Failure};
 
 pub use inputs::{Inputs, OneInput, Side};
+pub use shared::{Purpose, Shared};
 
 /// One wire format.
 pub struct Dialect {
@@ -24,15 +34,26 @@ pub struct Dialect {
     pub owns: fn(&str) -> bool,
     /// Its handlers.
     pub routes: fn() -> Router<Arc<App>>,
+    /// Its part in paths that several dialects share.
+    pub shared: fn() -> Vec<Shared>,
     /// Its error bodies.
     pub failure: fn(&Failure) -> Response,
     /// Its part of the OpenAPI document.
     pub openapi: fn() -> utoipa::openapi::OpenApi,
 }
 
-/// All dialects. The last owns every path that no other does.
+/// All dialects. Of those that claim a path or a body the first has it; the last owns every path
+/// that no other does.
 pub fn all() -> Vec<Dialect> {
-    vec![openai::dialect(), tei::dialect()]
+    vec![
+        weaviate::dialect(),
+        voyage::dialect(),
+        cohere::dialect(),
+        vllm::dialect(),
+        jina::dialect(),
+        openai::dialect(),
+        tei::dialect(),
+    ]
 }
 
 /// A failure in the shape of the dialect that owns a path.

@@ -172,7 +172,8 @@ impl App {
         endpoint: Endpoint,
         call: impl FnOnce(Engine) -> F,
     ) -> Result<(String, T), Failure> {
-        let found = self.registry.get(model).map_err(Failure::UnknownModel);
+        let found = self.registry.get_fit(model, |engine| endpoint.fits(engine));
+        let found = found.map_err(Failure::UnknownModel);
         let (name, engine) = found.inspect_err(|failure| self.metrics.refused(failure))?;
         let request = self.metrics.request(name, endpoint);
         match call(engine.clone()).await {

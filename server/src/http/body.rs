@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -29,23 +29,44 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T>
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Response> {
         let path = request.uri().path().to_owned();
-        let refuse = |failure: Failure| {
+        let RawBody(bytes) = RawBody::from_request(request, app).await?;
+        parse_body(bytes).await.map(Self).map_err(|failure| {
             app.metrics().refused(&failure);
             dialects::failure_at(&path, &failure)
-        };
-        let limit = app.config().body_bytes_max;
-        let bytes = read(request.into_body(), limit).await.map_err(refuse)?;
-        let parsed = if bytes.len() > OFF_LOOP_BYTES {
-            let parse = move || parse(&bytes);
-            tokio::task::spawn_blocking(parse).await.unwrap_or(Err(Failure::Bug))
-        } else {
-            parse(&bytes)
-        };
-        parsed.map(Self).map_err(refuse)
+        })
     }
 }
 
-async fn read(body: Body, limit: usize) -> Result<axum::body::Bytes, Failure> {
+/// A body of any kind, within the limit.
+pub struct RawBody(pub Bytes);
+
+impl FromRequest<Arc<App>> for RawBody {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Response> {
+        let path = request.uri().path().to_owned();
+        let limit = app.config().body_bytes_max;
+        read(request.into_body(), limit).await.map(Self).map_err(|failure| {
+            app.metrics().refused(&failure);
+            dialects::failure_at(&path, &failure)
+        })
+    }
+}
+
+/// JSON of a body, read on another thread if it is large.
+///
+/// # Errors
+/// If it is not the JSON expected.
+pub async fn parse_body<T: DeserializeOwned + Send + 'static>(bytes: Bytes) -> Result<T, Failure> {
+    if bytes.len() > OFF_LOOP_BYTES {
+        let parse = move || parse(&bytes);
+        tokio::task::spawn_blocking(parse).await.unwrap_or(Err(Failure::Bug))
+    } else {
+        parse(&bytes)
+    }
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
     let declared = axum::body::HttpBody::size_hint(&body).lower();
     if usize::try_from(declared).is_ok_and(|declared| declared > limit) {
         return Err(Failure::BodyTooLarge { limit });

@@ -26,7 +26,7 @@ use crate::dialects;
 use crate::metrics::MetricsHub;
 
 pub use app::App;
-pub use body::{JsonBody, json_response, with_timings};
+pub use body::{JsonBody, RawBody, json_response, parse_body, with_timings};
 pub use failure::{Failure, with_retry_after};
 
 /// Limits and secrets of the server.
@@ -79,7 +79,7 @@ impl std::fmt::Debug for HttpConfig {
 /// Everything served, layer by layer; the last added sees a request first.
 pub fn router(app: Arc<App>) -> Router {
     let dialects = dialects::all().into_iter().map(|dialect| (dialect.routes)());
-    let work = dialects.fold(Router::new(), Router::merge);
+    let work = dialects.fold(dialects::shared::routes(), Router::merge);
     let service = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))

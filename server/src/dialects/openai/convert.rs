@@ -2,16 +2,22 @@
 
 use proxima_engine::{EmbedAnswer, EmbedRequest, Engine};
 
+use proxima_models::Prepare;
+
 use super::types::{EmbeddingEntry, EmbeddingsAnswer, EmbeddingsBody, ModelEntry, Usage};
 use crate::dialects::inputs::prepare;
 use crate::encoding::OutputEncoding;
 
 /// The request of a body; `auto_truncate` is the server's setting.
 pub fn request(body: EmbeddingsBody, auto_truncate: bool) -> EmbedRequest {
-    let truncate = body.truncate.unwrap_or(auto_truncate);
+    // Who names a limit wants longer inputs cut.
+    let tokens_max = body.truncate_prompt_tokens.and_then(|limit| usize::try_from(limit).ok());
+    let cuts = auto_truncate || body.truncate_prompt_tokens.is_some();
+    let truncate = body.truncate.unwrap_or(cuts);
+    let how = prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction);
     EmbedRequest {
         inputs: body.input.into(),
-        prepare: prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction),
+        prepare: Prepare { tokens_max, ..how },
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),
     }

@@ -7,13 +7,15 @@ mod types;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use utoipa::OpenApi;
 
 use super::Dialect;
-use crate::http::{App, Failure, JsonBody, json_response, with_timings};
+use super::shared::{Answer, Purpose, Shared, read};
+use crate::http::{App, Failure, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 
 /// The entry of the list.
@@ -22,17 +24,20 @@ pub fn dialect() -> Dialect {
         name: "openai",
         owns: |path| path.starts_with("/v1/") || path == "/embeddings",
         routes,
+        shared: || {
+            vec![Shared {
+                purpose: Purpose::Embed,
+                claims: |_, _| true,
+                answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
+            }]
+        },
         failure: error::failure,
         openapi: Document::openapi,
     }
 }
 
 fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/embeddings", post(embeddings))
-        .route("/embeddings", post(embeddings))
-        .route("/v1/models", get(models))
-        .route("/v1/models/{*id}", get(model))
+    Router::new().route("/v1/models", get(models)).route("/v1/models/{*id}", get(model))
 }
 
 #[derive(OpenApi)]
@@ -49,10 +54,11 @@ struct Document;
         (status = 429, body = ErrorBody, description = "overloaded; see Retry-After"),
     ),
 )]
-async fn embeddings(
-    State(app): State<Arc<App>>,
-    JsonBody(body): JsonBody<EmbeddingsBody>,
-) -> Response {
+async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
+    let body = match read::<EmbeddingsBody>(&app, body, error::failure).await {
+        Ok(body) => body,
+        Err(response) => return response,
+    };
     let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
     let request = convert::request(body, app.auto_truncate());
     match app.embed(model.as_deref(), request).await {

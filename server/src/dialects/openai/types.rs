@@ -28,6 +28,8 @@ pub struct EmbeddingsBody {
     pub truncation_direction: Option<Side>,
     /// Addition: scale vectors to length one; on if absent.
     pub normalize: Option<bool>,
+    /// vLLM: tokens of an input that are used; -1 for the model's limit.
+    pub truncate_prompt_tokens: Option<i64>,
 }
 
 /// The answer to [`EmbeddingsBody`].

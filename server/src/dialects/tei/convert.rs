@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use proxima_engine::{EmbedRequest, TokensRequest};
+use proxima_engine::{EmbedRequest, Engine, PredictRequest, RerankRequest, TokensRequest};
+use proxima_models::readout::{sigmoid, softmax};
 use proxima_models::recipes::Token;
 use proxima_models::{Input, Prompt};
+use serde_json::Value;
 
-use super::types::{EmbedAllBody, EmbedBody, Ids, InfoAnswer, SimilarityBody, Texts, TokenEntry};
+use super::types::{
+    EmbedAllBody, EmbedBody, Ids, InfoAnswer, PredictBody, PredictInputs, Prediction, RerankBody,
+    SimilarityBody, Texts, TokenEntry,
+};
 use crate::dialects::inputs::prepare;
-use crate::http::App;
+use crate::dialects::ranking::{self, Asked, Document};
+use crate::http::{App, Failure};
 
 /// The request of an `/embed` body; `auto_truncate` is the server's setting.
 pub fn embed_request(body: EmbedBody, auto_truncate: bool) -> EmbedRequest {
@@ -82,18 +88,87 @@ pub fn token(token: Token) -> TokenEntry {
     TokenEntry { id, text, special, start, stop }
 }
 
+/// Kind of a model, and what belongs to it.
+fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) {
+    let readouts = &engine.model().readouts;
+    if let Some(embedding) = &readouts.embedding {
+        let pooling = Value::from(embedding.pooling().name());
+        return ("embedding", BTreeMap::from([("pooling", pooling)]));
+    }
+    let labels = readouts.score.as_ref().map(|score| score.labels()).unwrap_or_default();
+    let kind = if labels.len() == 1 { "reranker" } else { "classifier" };
+    let names = labels.iter().enumerate();
+    let id2label = names.clone().map(|(id, name)| (id.to_string(), Value::from(name.as_str())));
+    let label2id = names.map(|(id, name)| (name.clone(), Value::from(id)));
+    let maps = [("id2label", id2label.collect()), ("label2id", label2id.collect())];
+    (kind, BTreeMap::from(maps.map(|(name, map)| (name, Value::Object(map)))))
+}
+
+/// The request of a `/rerank` body.
+///
+/// # Errors
+/// Document vectors that cannot be read.
+pub fn rerank_request(body: RerankBody, auto_truncate: bool) -> Result<RerankRequest, Failure> {
+    let asked = Asked {
+        query: body.query,
+        documents: body.texts.into_iter().map(Document::Text).collect(),
+        truncate: body.truncate.unwrap_or(auto_truncate),
+        document_tokens_max: body.max_tokens_per_doc,
+        ..Asked::default()
+    };
+    ranking::request(asked, body.additions)
+}
+
+/// The request of a `/predict` body, and whether it has several inputs.
+///
+/// # Errors
+/// An input that is neither one text nor two.
+pub fn predict_request(
+    body: PredictBody,
+    auto_truncate: bool,
+) -> Result<(PredictRequest, bool), Failure> {
+    let (inputs, several) = match body.inputs {
+        PredictInputs::Text(text) => (vec![vec![text]], false),
+        PredictInputs::Pair(texts) => (vec![texts], false),
+        PredictInputs::Batch(batch) => (batch, true),
+    };
+    let input = |(index, texts): (usize, Vec<String>)| match <[String; 2]>::try_from(texts) {
+        Ok([query, document]) => Ok(Input::Pair { query: query.into(), document: document.into() }),
+        Err(mut texts) if texts.len() == 1 => Ok(Input::Text(texts.remove(0))),
+        Err(texts) => Err(Failure::Body {
+            message: format!("input {index} has {} texts, not one or two", texts.len()),
+            syntax: false,
+        }),
+    };
+    let inputs = inputs.into_iter().enumerate().map(input).collect::<Result<Vec<_>, _>>()?;
+    let truncate = body.truncate.unwrap_or(auto_truncate);
+    let prepare = prepare(None, None, truncate, body.truncation_direction);
+    Ok((PredictRequest { inputs, prepare }, several))
+}
+
+/// The classes of an input, the most probable first.
+pub fn predictions(logits: &[f32], labels: &[String], raw: bool) -> Vec<Prediction> {
+    let scores = match (raw, logits) {
+        (true, _) => logits.to_vec(),
+        (false, [logit]) => vec![sigmoid(*logit)],
+        (false, _) => softmax(logits),
+    };
+    let classes = scores.into_iter().zip(labels);
+    let mut classes: Vec<Prediction> =
+        classes.map(|(score, label)| Prediction { score, label: label.clone() }).collect();
+    classes.sort_by(|a, b| b.score.total_cmp(&a.score));
+    classes
+}
+
 /// What is told of the default model.
 pub fn info(app: &App) -> InfoAnswer {
     let (name, engine) = app.registry().get(None).expect("a registry has a default");
-    let readout = engine.model().readouts.embedding.as_ref();
-    let pooling = readout.map(|readout| readout.pooling().name().to_owned());
-    let pooling = pooling.map(|pooling| ("embedding", BTreeMap::from([("pooling", pooling)])));
     InfoAnswer {
         model_id: name.to_owned(),
         model_sha: None,
         model_dtype: engine.info().dtype.clone(),
         served_model_name: name.to_owned(),
-        model_type: pooling.into_iter().collect(),
+        model_type: BTreeMap::from([model_type(engine)]),
         max_concurrent_requests: app.config().requests_max,
         max_input_length: engine.info().tokens_max,
         max_batch_tokens: engine.config().batch_tokens_max,

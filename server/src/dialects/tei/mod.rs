@@ -6,6 +6,7 @@ mod types;
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -13,10 +14,12 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 
 use super::Dialect;
-use crate::http::{App, JsonBody, json_response, with_timings};
+use super::ranking::{ranked, with_method};
+use super::shared::{Answer, Keys, Purpose, Shared, read};
+use crate::http::{App, Failure, JsonBody, RawBody, json_response, with_timings};
 use types::{
-    DecodeBody, EmbedAllBody, EmbedBody, ErrorBody, InfoAnswer, SimilarityBody, TokenEntry,
-    TokenizeBody, VertexAnswer, VertexBody,
+    DecodeBody, EmbedAllBody, EmbedBody, ErrorBody, InfoAnswer, PredictBody, Predictions, Rank,
+    RerankBody, SimilarityBody, TokenEntry, TokenizeBody, VertexAnswer, VertexBody,
 };
 
 /// The entry of the list.
@@ -25,6 +28,13 @@ pub fn dialect() -> Dialect {
         name: "tei",
         owns: |_| true,
         routes,
+        shared: || {
+            vec![Shared {
+                purpose: Purpose::Rerank,
+                claims: |_, keys| keys.any(&["texts"]),
+                answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+            }]
+        },
         failure: error::failure,
         openapi: Document::openapi,
     }
@@ -33,8 +43,9 @@ pub fn dialect() -> Dialect {
 fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/embed", post(embed))
-        .route("/invocations", post(embed))
-        .route("/", get(health).post(embed))
+        .route("/predict", post(predict))
+        .route("/invocations", post(default))
+        .route("/", get(health).post(default))
         .route("/embed_all", post(embed_all))
         .route("/similarity", post(similarity))
         .route("/tokenize", post(tokenize))
@@ -46,7 +57,9 @@ fn routes() -> Router<Arc<App>> {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(embed, embed_all, similarity, tokenize, decode, vertex, info, health))]
+#[openapi(paths(
+    embed, embed_all, rerank, predict, similarity, tokenize, decode, vertex, info, health
+))]
 struct Document;
 
 /// Vectors of texts or token ids.
@@ -62,6 +75,10 @@ struct Document;
     ),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
+    embedded(&app, body).await
+}
+
+async fn embedded(app: &App, body: EmbedBody) -> Response {
     let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
     let request = convert::embed_request(body, app.auto_truncate());
     match app.embed(model.as_deref(), request).await {
@@ -74,6 +91,92 @@ async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>)
         }
         Err(failure) => error::failure(&failure),
     }
+}
+
+/// What the models are for: ranking where the body has texts to rank, else vectors, or classes if
+/// no model gives vectors.
+async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Response {
+    let keys = read::<Keys>(&app, body.clone(), error::failure).await;
+    let ranks = match keys {
+        Ok(keys) => keys.any(&["texts"]),
+        Err(response) => return response,
+    };
+    let (_, engine) = app.registry().get(None).expect("a registry has a default");
+    let embeds = app.registry().iter().any(|(_, it)| it.model().readouts.embedding.is_some());
+    if ranks {
+        rerank(app, body).await
+    } else if engine.model().readouts.score.is_some() && !embeds {
+        match read::<PredictBody>(&app, body, error::failure).await {
+            Ok(body) => classified(&app, body).await,
+            Err(response) => response,
+        }
+    } else {
+        match read::<EmbedBody>(&app, body, error::failure).await {
+            Ok(body) => embedded(&app, body).await,
+            Err(response) => response,
+        }
+    }
+}
+
+/// Texts ranked for a query; also at `/v1/rerank` and `/v2/rerank`.
+#[utoipa::path(
+    post, path = "/rerank", tag = "tei", request_body = RerankBody,
+    responses(
+        (status = 200, body = Vec<Rank>, description = "the best first"),
+        (status = 400, body = ErrorBody, description = "no texts, or not JSON"),
+        (status = 422, body = ErrorBody, description = "something is wrong with the request"),
+        (status = 424, body = ErrorBody, description = "the model failed"),
+        (status = 429, body = ErrorBody, description = "overloaded; see Retry-After"),
+    ),
+)]
+async fn rerank(app: Arc<App>, body: Bytes) -> Response {
+    match read::<RerankBody>(&app, body, error::failure).await {
+        Ok(body) => answer(&app, body).await.unwrap_or_else(|failure| error::failure(&failure)),
+        Err(response) => response,
+    }
+}
+
+async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+    let (model, limit) = (body.model.clone(), body.top_n);
+    let raw = body.raw_scores.unwrap_or(false);
+    let texts = if body.return_text.unwrap_or(false) { body.texts.clone() } else { Vec::new() };
+    let request = convert::rerank_request(body, app.auto_truncate())?;
+    let (_, answer) = app.rerank(model.as_deref(), request).await?;
+    let ranks = ranked(&answer, limit, raw).into_iter().map(|place| Rank {
+        index: place.index,
+        text: texts.get(place.index).cloned(),
+        score: place.score,
+    });
+    let ranks: Vec<Rank> = ranks.collect();
+    Ok(with_method(Json(ranks).into_response(), &answer))
+}
+
+/// Classes of texts or pairs of texts.
+#[utoipa::path(
+    post, path = "/predict", tag = "tei", request_body = PredictBody,
+    responses((status = 200, body = Predictions), (status = 422, body = ErrorBody)),
+)]
+async fn predict(State(app): State<Arc<App>>, JsonBody(body): JsonBody<PredictBody>) -> Response {
+    classified(&app, body).await
+}
+
+async fn classified(app: &App, body: PredictBody) -> Response {
+    classes(app, body).await.unwrap_or_else(|failure| error::failure(&failure))
+}
+
+async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
+    let (model, raw) = (body.model.clone(), body.raw_scores.unwrap_or(false));
+    let (request, several) = convert::predict_request(body, app.auto_truncate())?;
+    let (name, answer) = app.predict(model.as_deref(), request).await?;
+    let (_, engine) = app.registry().get(Some(&name)).map_err(Failure::UnknownModel)?;
+    let labels = engine.model().readouts.score.as_ref().map(|score| score.labels());
+    let of = |logits: &Vec<f32>| convert::predictions(logits, labels.unwrap_or_default(), raw);
+    let mut all: Vec<_> = answer.logits.iter().map(of).collect();
+    let body = match several {
+        true => Predictions::Batch(all),
+        false => Predictions::One(all.swap_remove(0)),
+    };
+    Ok(with_timings(Json(body).into_response(), &answer.timings))
 }
 
 /// The hidden state of every token, not normalised.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::dialects::ranking::Additions;
 use crate::dialects::{Inputs, Side};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
@@ -47,6 +48,94 @@ pub struct EmbedAllBody {
     pub instruction: Option<String>,
     /// Addition: the served name of a model.
     pub model: Option<String>,
+}
+
+/// `POST /rerank`
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = TeiRerankBody)]
+pub struct RerankBody {
+    /// What texts are ranked for.
+    pub query: String,
+    /// The texts.
+    pub texts: Vec<String>,
+    /// Cut texts that are too long (`true`) or refuse them (`false`); the server's setting if
+    /// absent.
+    pub truncate: Option<bool>,
+    /// Give logits instead of probabilities.
+    pub raw_scores: Option<bool>,
+    /// Give the texts back.
+    #[serde(alias = "return_documents")]
+    pub return_text: Option<bool>,
+    /// Addition: give the best ones only; all if absent.
+    pub top_n: Option<usize>,
+    /// Addition: tokens of a text that are used.
+    pub max_tokens_per_doc: Option<usize>,
+    /// Addition: the served name of a model.
+    pub model: Option<String>,
+    /// Proxima's additions.
+    #[serde(flatten)]
+    pub additions: Additions,
+}
+
+/// A ranked text.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rank {
+    /// Its place in the request.
+    pub index: usize,
+    /// The text, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Its score.
+    pub score: f32,
+}
+
+/// `POST /predict`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct PredictBody {
+    /// What to classify.
+    pub inputs: PredictInputs,
+    /// As for `/rerank`.
+    pub truncate: Option<bool>,
+    /// Which end is cut.
+    pub truncation_direction: Option<Side>,
+    /// Give logits instead of probabilities.
+    pub raw_scores: Option<bool>,
+    /// Addition: the served name of a model.
+    pub model: Option<String>,
+}
+
+/// A text, a pair of texts, or a list of lists of one text or two.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "expected a string, a pair of strings, or a list of lists of one or two strings"
+)]
+pub enum PredictInputs {
+    /// A text.
+    Text(String),
+    /// A pair (or, with one string, a text).
+    Pair(Vec<String>),
+    /// Several.
+    Batch(Vec<Vec<String>>),
+}
+
+/// A class.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Prediction {
+    /// Its probability, or its logit.
+    pub score: f32,
+    /// Its name.
+    pub label: String,
+}
+
+/// The classes of one input or of several.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Predictions {
+    /// Of one, the most probable first.
+    One(Vec<Prediction>),
+    /// Of several, in order.
+    Batch(Vec<Vec<Prediction>>),
 }
 
 /// `POST /similarity`
@@ -165,8 +254,8 @@ pub struct InfoAnswer {
     pub model_dtype: String,
     /// The same as `model_id`.
     pub served_model_name: String,
-    /// `{"embedding": {"pooling": ..}}`
-    pub model_type: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+    /// `{"embedding": {"pooling": ..}}`, or `reranker` or `classifier` with their labels.
+    pub model_type: BTreeMap<&'static str, BTreeMap<&'static str, serde_json::Value>>,
     /// Requests at a time.
     pub max_concurrent_requests: usize,
     /// Longest input in tokens.

@@ -1,0 +1,164 @@
+//! Cohere's second API: `/v2/rerank` and `/v2/embed`. Its first rerank API is `jina`'s.
+
+mod types;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use proxima_engine::EmbedRequest;
+use proxima_models::{Input, Prepare, TruncationSide};
+use utoipa::OpenApi;
+
+use super::Dialect;
+use super::inputs::purpose_prompt;
+use super::ranking::{Asked, ranked, request, with_method};
+use super::shared::{Answer, Purpose, Shared, read};
+use super::status::{answer_id, shaped};
+use crate::http::{App, Failure, JsonBody, json_response, with_timings};
+use types::{
+    ApiVersion, ContentPart, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, Meta, RerankBody,
+    RerankResults, ResultEntry, Truncate, Units,
+};
+
+/// The entry of the list.
+pub fn dialect() -> Dialect {
+    Dialect {
+        name: "cohere",
+        owns: |path| path.starts_with("/v2/"),
+        routes: || Router::new().route("/v2/embed", post(embed)),
+        shared: || {
+            vec![Shared {
+                purpose: Purpose::Rerank,
+                claims: |path, _| path == "/v2/rerank",
+                answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+            }]
+        },
+        failure,
+        openapi: Api::openapi,
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(rerank, embed))]
+struct Api;
+
+/// Documents ranked for a query, as Cohere's second API.
+#[utoipa::path(
+    post, path = "/v2/rerank", tag = "cohere", request_body = RerankBody,
+    responses((status = 200, body = RerankResults), (status = 400, body = ErrorBody)),
+)]
+async fn rerank(app: Arc<App>, body: Bytes) -> Response {
+    match read::<RerankBody>(&app, body, failure).await {
+        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Err(response) => response,
+    }
+}
+
+async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+    let asked = Asked {
+        query: body.query,
+        documents: body.documents,
+        rank_fields: Vec::new(),
+        truncate: body.truncate.unwrap_or(true),
+        document_tokens_max: body.max_tokens_per_doc,
+    };
+    let returned = body.return_documents.unwrap_or(false);
+    let documents = if returned { asked.documents.clone() } else { Vec::new() };
+    let raw = body.raw_scores.unwrap_or(false);
+    let request = request(asked, body.additions)?;
+    let (_, answer) = app.rerank(body.model.as_deref(), request).await?;
+    let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
+        index: place.index,
+        relevance_score: place.score,
+        document: documents.get(place.index).map(|document| document.object()),
+    });
+    let results = RerankResults {
+        id: answer_id("rerank"),
+        results: results.collect(),
+        meta: Meta::of(Units { search_units: Some(1), ..Units::default() }),
+        method: answer.method.name(),
+    };
+    Ok(with_method(Json(results).into_response(), &answer))
+}
+
+/// Vectors of texts in one or several forms, as Cohere's second API.
+#[utoipa::path(
+    post, path = "/v2/embed", tag = "cohere", request_body = EmbedBody,
+    responses((status = 200, body = EmbedAnswer), (status = 400, body = ErrorBody)),
+)]
+async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
+    vectors(&app, body).await.unwrap_or_else(|error| failure(&error))
+}
+
+async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
+    let encodings = body.embedding_types.clone().unwrap_or_default();
+    let encodings = if encodings.is_empty() { vec![Default::default()] } else { encodings };
+    let (model, dimensions) = (body.model.clone(), body.output_dimension);
+    let prepare = Prepare {
+        prompt: purpose_prompt(body.input_type.as_deref()),
+        truncate: body.truncate != Some(Truncate::None),
+        side: match body.truncate {
+            Some(Truncate::Start) => TruncationSide::Left,
+            _ => TruncationSide::Right,
+        },
+        tokens_max: body.max_tokens,
+        ..Prepare::default()
+    };
+    let texts = texts(body)?;
+    let inputs = texts.iter().cloned().map(Input::Text).collect();
+    let request = EmbedRequest { inputs, prepare, dimensions, normalize: true };
+    let (_, answer) = app.embed(model.as_deref(), request).await?;
+    let (timings, vectors) = (answer.timings, answer.vectors);
+    let make = move || {
+        let units = Units { input_tokens: Some(timings.n_tokens), ..Units::default() };
+        EmbedAnswer {
+            id: answer_id("embed"),
+            embeddings: Embeddings::of(&vectors, &encodings),
+            texts,
+            meta: Meta::of(units),
+            response_type: "embeddings_by_type",
+        }
+    };
+    Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
+}
+
+/// The texts of a body, which has them in one of three places.
+fn texts(body: EmbedBody) -> Result<Vec<String>, Failure> {
+    let wrong = |message: String| Failure::Body { message, syntax: false };
+    let given = [body.texts.is_some(), body.images.is_some(), body.inputs.is_some()];
+    if given.iter().filter(|given| **given).count() != 1 {
+        return Err(wrong("send exactly one of texts, images and inputs".into()));
+    }
+    if body.images.is_some() {
+        return Err(wrong("this model embeds no images; send texts".into()));
+    }
+    if let Some(texts) = body.texts {
+        return Ok(texts);
+    }
+    let inputs = body.inputs.unwrap_or_default().into_iter().enumerate();
+    inputs
+        .map(|(index, input)| {
+            let parts = input.content.into_iter().map(|part| match part {
+                ContentPart::Text { text } => Ok(text),
+                ContentPart::Other => {
+                    Err(wrong(format!("input {index}: this model embeds text parts only")))
+                }
+            });
+            Ok(parts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+        })
+        .collect()
+}
+
+fn failure(failure: &Failure) -> Response {
+    shaped(failure, ErrorBody { message: failure.to_string() })
+}
+
+impl Meta {
+    fn of(billed_units: Units) -> Self {
+        Self { api_version: ApiVersion { version: "2" }, billed_units }
+    }
+}

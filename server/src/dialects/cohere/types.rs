@@ -1,0 +1,214 @@
+//! Bodies of Cohere's second API, with Proxima's additions.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::dialects::ranking::{Additions, Document};
+use crate::encoding::{EncodedVector, OutputEncoding};
+
+/// `POST /v2/rerank`
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CohereRerankBody)]
+pub struct RerankBody {
+    /// The served name of a model; the default model if absent.
+    pub model: Option<String>,
+    /// What documents are ranked for.
+    pub query: String,
+    /// The documents.
+    pub documents: Vec<Document>,
+    /// Give the best ones only; all if absent.
+    pub top_n: Option<usize>,
+    /// Tokens of a document that are used.
+    pub max_tokens_per_doc: Option<usize>,
+    /// Addition: give the documents back.
+    pub return_documents: Option<bool>,
+    /// Addition: give logits instead of probabilities.
+    pub raw_scores: Option<bool>,
+    /// Addition: cut documents that are too long (on if absent) or refuse them.
+    pub truncate: Option<bool>,
+    /// Proxima's additions.
+    #[serde(flatten)]
+    pub additions: Additions,
+}
+
+/// The answer to [`RerankBody`].
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CohereRerankResults)]
+pub struct RerankResults {
+    /// Of this answer.
+    pub id: String,
+    /// The best first; of equal ones the earlier first.
+    pub results: Vec<ResultEntry>,
+    /// Version and units.
+    pub meta: Meta,
+    /// Addition: how documents were ranked.
+    pub method: &'static str,
+}
+
+/// A ranked document.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CohereResult)]
+pub struct ResultEntry {
+    /// Its place in the request.
+    pub index: usize,
+    /// Its score.
+    pub relevance_score: f32,
+    /// The document, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<BTreeMap<String, Value>>,
+}
+
+/// Version and units.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CohereMeta)]
+pub struct Meta {
+    /// Which version answered.
+    pub api_version: ApiVersion,
+    /// What would be paid.
+    pub billed_units: Units,
+}
+
+/// A version.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CohereApiVersion)]
+pub struct ApiVersion {
+    /// `2`
+    pub version: &'static str,
+}
+
+/// What would be paid.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Units {
+    /// Of a rerank: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search_units: Option<usize>,
+    /// Tokens of texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<usize>,
+}
+
+/// `POST /v2/embed`
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CohereEmbedBody)]
+pub struct EmbedBody {
+    /// The served name of a model; the default model if absent.
+    pub model: Option<String>,
+    /// What texts are for; picks the checkpoint's prompt of this name, if it has one.
+    pub input_type: Option<String>,
+    /// Texts.
+    pub texts: Option<Vec<String>>,
+    /// Images: refused by models of texts.
+    pub images: Option<Vec<String>>,
+    /// Inputs of several parts.
+    pub inputs: Option<Vec<MixedInput>>,
+    /// Tokens of an input that are used.
+    pub max_tokens: Option<usize>,
+    /// Keep the first components only.
+    pub output_dimension: Option<usize>,
+    /// Forms of the vectors; `float` if absent.
+    pub embedding_types: Option<Vec<OutputEncoding>>,
+    /// Which end of a long text is cut; `END` if absent.
+    pub truncate: Option<Truncate>,
+}
+
+/// An input of several parts.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct MixedInput {
+    /// The parts.
+    pub content: Vec<ContentPart>,
+}
+
+/// A part.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ContentPart {
+    /// A text.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// Something else.
+    #[serde(other)]
+    Other,
+}
+
+/// Which end of a long text is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Truncate {
+    /// Neither: it is refused.
+    None,
+    /// The beginning.
+    Start,
+    /// The end.
+    End,
+}
+
+/// The answer to [`EmbedBody`].
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CohereEmbedAnswer)]
+pub struct EmbedAnswer {
+    /// Of this answer.
+    pub id: String,
+    /// Vectors in each form asked for.
+    pub embeddings: Embeddings,
+    /// The texts.
+    pub texts: Vec<String>,
+    /// Version and units.
+    pub meta: Meta,
+    /// `embeddings_by_type`
+    pub response_type: &'static str,
+}
+
+/// Vectors by form; forms not asked for are not there.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Embeddings {
+    /// Numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub float: Option<Vec<EncodedVector>>,
+    /// Signed bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Vec<EncodedVector>>,
+    /// Unsigned bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uint8: Option<Vec<EncodedVector>>,
+    /// Sign bits as signed bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binary: Option<Vec<EncodedVector>>,
+    /// Sign bits as unsigned bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ubinary: Option<Vec<EncodedVector>>,
+    /// Little-endian float32 in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base64: Option<Vec<EncodedVector>>,
+}
+
+impl Embeddings {
+    /// Vectors in these forms.
+    pub fn of(vectors: &[Vec<f32>], encodings: &[OutputEncoding]) -> Self {
+        let mut this = Self::default();
+        for encoding in encodings {
+            let place = match encoding {
+                OutputEncoding::Float => &mut this.float,
+                OutputEncoding::Int8 => &mut this.int8,
+                OutputEncoding::Uint8 => &mut this.uint8,
+                OutputEncoding::Binary => &mut this.binary,
+                OutputEncoding::Ubinary => &mut this.ubinary,
+                OutputEncoding::Base64 => &mut this.base64,
+            };
+            *place = Some(vectors.iter().map(|it| encoding.encode(it.clone())).collect());
+        }
+        this
+    }
+}
+
+/// An error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CohereErrorBody)]
+pub struct ErrorBody {
+    /// A sentence.
+    pub message: String,
+}

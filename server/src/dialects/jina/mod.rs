@@ -1,0 +1,184 @@
+//! Jina's rerank and embeddings APIs, and with them Cohere's first rerank API, whose bodies differ
+//! in nothing that matters.
+
+mod types;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use proxima_engine::{EmbedRequest, RerankAnswer};
+use proxima_models::Prepare;
+use utoipa::OpenApi;
+
+use super::Dialect;
+use super::inputs::purpose_prompt;
+use super::ranking::{Asked, ranked, request, with_method};
+use super::shared::{Answer, Purpose, Shared, read};
+use super::status::{answer_id, shaped};
+use crate::http::{App, Failure, json_response, with_timings};
+use types::{
+    ApiVersion, BilledUnits, EmbeddingType, EmbeddingsAnswer, EmbeddingsBody, Entry, ErrorBody,
+    Meta, RerankBody, RerankResults, ResultEntry, Usage, written,
+};
+
+/// Keys that only Jina's embeddings have.
+const EMBEDDING_KEYS: [&str; 6] = [
+    "task",
+    "embedding_type",
+    "encoding_type",
+    "normalized",
+    "late_chunking",
+    "return_multivector",
+];
+
+/// The entry of the list.
+pub fn dialect() -> Dialect {
+    Dialect {
+        name: "jina",
+        owns: |path| ["/v1/rerank", "/v1/reranking", "/reranking"].contains(&path),
+        routes: Router::new,
+        shared: || {
+            vec![
+                Shared {
+                    purpose: Purpose::Rerank,
+                    // Text-embeddings-inference alone calls documents texts.
+                    claims: |_, keys| !keys.any(&["texts"]) || keys.any(&["documents"]),
+                    answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+                },
+                Shared {
+                    purpose: Purpose::Embed,
+                    claims: |_, keys| keys.any(&EMBEDDING_KEYS),
+                    answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
+                },
+            ]
+        },
+        failure,
+        openapi: Api::openapi,
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(rerank))]
+struct Api;
+
+/// Documents ranked for a query. The body's keys tell whose it is: `texts` is
+/// text-embeddings-inference's, `top_k` Voyage's, `property` Weaviate's; this is Jina's and
+/// Cohere's.
+#[utoipa::path(
+    post, path = "/v1/rerank", tag = "jina", request_body = RerankBody,
+    responses(
+        (status = 200, body = RerankResults),
+        (status = 400, body = ErrorBody, description = "something is wrong with the request"),
+        (status = 404, body = ErrorBody, description = "no such model"),
+        (status = 429, body = ErrorBody, description = "overloaded; see Retry-After"),
+    ),
+)]
+async fn rerank(app: Arc<App>, body: Bytes) -> Response {
+    match read::<RerankBody>(&app, body, failure).await {
+        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Err(response) => response,
+    }
+}
+
+async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+    if body.texts.is_some() {
+        let message = "send either \"documents\" or \"texts\", not both".into();
+        return Err(Failure::Body { message, syntax: false });
+    }
+    // Jina returns documents unless told otherwise, Cohere does not.
+    let of_cohere = body.rank_fields.is_some() || body.max_chunks_per_doc.is_some();
+    let with_documents = body.return_documents.unwrap_or(!of_cohere);
+    let asked = Asked {
+        query: body.query,
+        documents: body.documents,
+        rank_fields: body.rank_fields.unwrap_or_default(),
+        truncate: body.truncate.unwrap_or(app.auto_truncate()),
+        document_tokens_max: body.max_tokens_per_doc,
+    };
+    let documents = if with_documents { asked.documents.clone() } else { Vec::new() };
+    let raw = body.raw_scores.unwrap_or(false);
+    let request = request(asked, body.additions)?;
+    let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
+    let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
+        index: place.index,
+        relevance_score: place.score,
+        document: documents.get(place.index).map(|document| document.object()),
+    });
+    let results = results.collect();
+    Ok(with_method(Json(whole(&answer, model, results)).into_response(), &answer))
+}
+
+fn whole(answer: &RerankAnswer, model: String, results: Vec<ResultEntry>) -> RerankResults {
+    let tokens = answer.timings.n_tokens;
+    RerankResults {
+        id: answer_id("rerank"),
+        model,
+        object: "list",
+        method: answer.method.name(),
+        usage: Usage { total_tokens: tokens, prompt_tokens: tokens },
+        meta: Meta {
+            api_version: ApiVersion { version: "1" },
+            billed_units: BilledUnits { search_units: 1 },
+        },
+        results,
+    }
+}
+
+async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
+    match read::<EmbeddingsBody>(&app, body, failure).await {
+        Ok(body) => embed(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Err(response) => response,
+    }
+}
+
+async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
+    let refuse = |what: &str| Err(Failure::Body { message: what.into(), syntax: false });
+    if body.late_chunking == Some(true) {
+        return refuse("late_chunking is not served; send chunks as inputs of their own");
+    }
+    if body.return_multivector == Some(true) {
+        return refuse("return_multivector is not served here; see /embed_all");
+    }
+    let encoding = match body.embedding_type {
+        None => EmbeddingType::default(),
+        Some(written::OneOrMore::One(encoding)) => encoding,
+        Some(written::OneOrMore::More(encodings)) => match encodings[..] {
+            [encoding] => encoding,
+            _ => return refuse("embedding_type must name one type"),
+        },
+    };
+    let request = EmbedRequest {
+        inputs: body.input.into(),
+        prepare: Prepare {
+            prompt: purpose_prompt(body.task.as_deref()),
+            truncate: body.truncate.unwrap_or(app.auto_truncate()),
+            ..Prepare::default()
+        },
+        dimensions: body.dimensions,
+        normalize: body.normalized.unwrap_or(true),
+    };
+    let (model, answer) = app.embed(body.model.as_deref(), request).await?;
+    let timings = answer.timings;
+    let make = move || {
+        let entry = |(index, vector)| Entry {
+            object: "embedding",
+            index,
+            embedding: encoding.encode(vector),
+        };
+        EmbeddingsAnswer {
+            model,
+            object: "list",
+            usage: Usage { total_tokens: timings.n_tokens, prompt_tokens: timings.n_tokens },
+            data: answer.vectors.into_iter().enumerate().map(entry).collect(),
+        }
+    };
+    Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
+}
+
+/// Jina's clients read `detail`, Cohere's `message`.
+fn failure(failure: &Failure) -> Response {
+    let message = failure.to_string();
+    shaped(failure, ErrorBody { detail: message.clone(), message })
+}

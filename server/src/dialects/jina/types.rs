@@ -1,0 +1,186 @@
+//! Bodies of Jina's rerank and embeddings APIs and of Cohere's first rerank API, with Proxima's
+//! additions.
+
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::dialects::Inputs;
+use crate::dialects::ranking::{Additions, Document};
+use crate::encoding::EncodedVector;
+pub use crate::encoding::OutputEncoding as EmbeddingType;
+
+/// `POST /v1/rerank`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct RerankBody {
+    /// What documents are ranked for.
+    pub query: String,
+    /// The documents.
+    pub documents: Vec<Document>,
+    /// The served name of a model; the default model if absent.
+    pub model: Option<String>,
+    /// Give the best ones only; all if absent or 0.
+    pub top_n: Option<usize>,
+    /// Give the documents back; on if absent, unless the body has keys of Cohere's.
+    pub return_documents: Option<bool>,
+    /// Cohere: the fields of documents that are objects.
+    pub rank_fields: Option<Vec<String>>,
+    /// Cohere: taken and not needed, documents are not divided.
+    #[schema(value_type = Option<usize>)]
+    pub max_chunks_per_doc: Option<IgnoredAny>,
+    /// Tokens of a document that are used.
+    pub max_tokens_per_doc: Option<usize>,
+    /// Addition: give logits instead of probabilities.
+    pub raw_scores: Option<bool>,
+    /// Addition: cut documents that are too long (`true`) or refuse them (`false`).
+    #[serde(alias = "truncation")]
+    pub truncate: Option<bool>,
+    /// Of another dialect; must not be there beside `documents`.
+    #[schema(ignore)]
+    pub texts: Option<IgnoredAny>,
+    /// Proxima's additions.
+    #[serde(flatten)]
+    pub additions: Additions,
+}
+
+/// The answer to [`RerankBody`].
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RerankResults {
+    /// Of this answer.
+    pub id: String,
+    /// The served name of the model.
+    pub model: String,
+    /// `list`
+    pub object: &'static str,
+    /// Addition: how documents were ranked: `pointwise`, `listwise` or `similarity`.
+    pub method: &'static str,
+    /// Tokens.
+    pub usage: Usage,
+    /// As Cohere has it.
+    pub meta: Meta,
+    /// The best first; of equal ones the earlier first.
+    pub results: Vec<ResultEntry>,
+}
+
+/// A ranked document.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ResultEntry {
+    /// Its place in the request.
+    pub index: usize,
+    /// Its score.
+    pub relevance_score: f32,
+    /// The document, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<BTreeMap<String, Value>>,
+}
+
+/// Tokens of a request.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaUsage)]
+pub struct Usage {
+    /// Tokens of all sequences, special tokens included.
+    pub total_tokens: usize,
+    /// The same.
+    pub prompt_tokens: usize,
+}
+
+/// As Cohere has it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Meta {
+    /// Which version answered.
+    pub api_version: ApiVersion,
+    /// What would be paid.
+    pub billed_units: BilledUnits,
+}
+
+/// A version.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ApiVersion {
+    /// `1` or `2`
+    pub version: &'static str,
+}
+
+/// What would be paid.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BilledUnits {
+    /// Always 1.
+    pub search_units: usize,
+}
+
+/// `POST /v1/embeddings` with keys of Jina's.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = JinaEmbeddingsBody)]
+pub struct EmbeddingsBody {
+    /// What to embed.
+    pub input: Inputs,
+    /// The served name of a model.
+    pub model: Option<String>,
+    /// What texts are for; picks the checkpoint's prompt of this name, if it has one.
+    pub task: Option<String>,
+    /// Keep the first components only.
+    pub dimensions: Option<usize>,
+    /// Scale vectors to length one; on if absent.
+    pub normalized: Option<bool>,
+    /// How vectors are written.
+    #[serde(alias = "encoding_type", alias = "encoding_format")]
+    pub embedding_type: Option<written::OneOrMore<EmbeddingType>>,
+    /// Must be off.
+    pub late_chunking: Option<bool>,
+    /// Must be off.
+    pub return_multivector: Option<bool>,
+    /// Cut inputs that are too long (`true`) or refuse them (`false`).
+    pub truncate: Option<bool>,
+}
+
+/// What may be written once or as a list.
+pub mod written {
+    use serde::Deserialize;
+    use utoipa::ToSchema;
+
+    /// One or several.
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(untagged)]
+    pub enum OneOrMore<T> {
+        /// One.
+        One(T),
+        /// Several.
+        More(Vec<T>),
+    }
+}
+
+/// The answer to [`EmbeddingsBody`].
+#[derive(Debug, Serialize)]
+pub struct EmbeddingsAnswer {
+    /// The served name of the model.
+    pub model: String,
+    /// `list`
+    pub object: &'static str,
+    /// Tokens.
+    pub usage: Usage,
+    /// One entry an input, in order.
+    pub data: Vec<Entry>,
+}
+
+/// One vector.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// `embedding`
+    pub object: &'static str,
+    /// Its input's place.
+    pub index: usize,
+    /// The vector.
+    pub embedding: EncodedVector,
+}
+
+/// An error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaErrorBody)]
+pub struct ErrorBody {
+    /// A sentence.
+    pub detail: String,
+    /// The same, for clients of Cohere's.
+    pub message: String,
+}

@@ -1,0 +1,199 @@
+//! vLLM's score API, and its rerank API where a body has keys of its own.
+
+mod types;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use proxima_engine::{Engine, PredictRequest, RerankAnswer, RerankMethod, RerankRequest};
+use proxima_models::readout::sigmoid;
+use proxima_models::{Input, Prepare, Prompt};
+use utoipa::OpenApi;
+
+use super::Dialect;
+use super::ranking::{Asked, Document, ranked, request, with_method};
+use super::shared::{Answer, Purpose, Shared, read};
+use super::status::{answer_id, now, shaped, status};
+use crate::http::{App, Failure, JsonBody};
+use types::{
+    ErrorBody, ErrorEntry, RerankBody, RerankResults, ResultEntry, ScoreAnswer, ScoreBody,
+    ScoreEntry, Usage,
+};
+
+/// Keys that only vLLM's rerank has.
+const RERANK_KEYS: [&str; 6] = [
+    "truncate_prompt_tokens",
+    "max_tokens_per_query",
+    "use_activation",
+    "mm_processor_kwargs",
+    "chat_template_kwargs",
+    "request_id",
+];
+
+/// The entry of the list.
+pub fn dialect() -> Dialect {
+    Dialect {
+        name: "vllm",
+        owns: |path| ["/score", "/v1/score"].contains(&path),
+        routes: || Router::new().route("/score", post(score)).route("/v1/score", post(score)),
+        shared: || {
+            vec![Shared {
+                purpose: Purpose::Rerank,
+                claims: |_, keys| keys.any(&RERANK_KEYS),
+                answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+            }]
+        },
+        failure,
+        openapi: Api::openapi,
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(score), components(schemas(RerankBody)))]
+struct Api;
+
+/// Scores of pairs of texts: one with each of several, or pair by pair.
+#[utoipa::path(
+    post, path = "/score", tag = "vllm", request_body = ScoreBody,
+    responses((status = 200, body = ScoreAnswer), (status = 400, body = ErrorBody)),
+)]
+async fn score(State(app): State<Arc<App>>, JsonBody(body): JsonBody<ScoreBody>) -> Response {
+    scores(&app, body).await.unwrap_or_else(|error| failure(&error))
+}
+
+async fn scores(app: &App, body: ScoreBody) -> Result<Response, Failure> {
+    let wrong = |message: &str| Failure::Body { message: message.into(), syntax: false };
+    let (queries, documents) = body.sides().ok_or_else(|| {
+        wrong("send queries and documents, data_1 and data_2, or text_1 and text_2")
+    })?;
+    let (queries, documents) = (texts(queries)?, texts(documents)?);
+    if queries.len() != 1 && queries.len() != documents.len() {
+        return Err(wrong("there must be one query, or as many queries as documents"));
+    }
+    let cut = Prepare {
+        prompt: body.instruction.map_or(Prompt::Default, Prompt::Instruction),
+        truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
+        tokens_max: body.truncate_prompt_tokens.and_then(|limit| usize::try_from(limit).ok()),
+        document_tokens_max: body.max_tokens_per_doc,
+        ..Prepare::default()
+    };
+    let (model, raw) = (body.model.as_deref(), body.use_activation == Some(false));
+    let (name, scores, tokens) = if pointwise(app, model)? {
+        let query = |place: usize| queries[if queries.len() == 1 { 0 } else { place }].as_str();
+        let inputs = documents.iter().enumerate().map(|(place, document)| Input::Pair {
+            query: query(place).into(),
+            document: document.as_str().into(),
+        });
+        let request = PredictRequest { inputs: inputs.collect(), prepare: cut };
+        let (name, answer) = app.predict(model, request).await?;
+        let score = |logits: Vec<f32>| if raw { logits[0] } else { sigmoid(logits[0]) };
+        (name, answer.logits.into_iter().map(score).collect(), answer.timings.n_tokens)
+    } else {
+        similarities(app, model, &queries, &documents, &cut).await?
+    };
+    let entry = |(index, score)| ScoreEntry { index, object: "score", score };
+    let answer = ScoreAnswer {
+        id: answer_id("score"),
+        object: "list",
+        created: now(),
+        model: name,
+        data: Vec::into_iter(scores).enumerate().map(entry).collect(),
+        usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
+    };
+    Ok(Json(answer).into_response())
+}
+
+/// Whether a model scores pairs itself.
+fn pointwise(app: &App, model: Option<&str>) -> Result<bool, Failure> {
+    let scores = |engine: &Engine| engine.rerank_method() == Some(RerankMethod::Pointwise);
+    let (_, engine) = app.registry().get_fit(model, scores).map_err(Failure::UnknownModel)?;
+    Ok(scores(engine))
+}
+
+/// Cosines, for models that give vectors.
+async fn similarities(
+    app: &App,
+    model: Option<&str>,
+    queries: &[String],
+    documents: &[String],
+    how: &Prepare,
+) -> Result<(String, Vec<f32>, usize), Failure> {
+    let similarity = |query: &String, documents: &[String]| RerankRequest {
+        prepare: how.clone(),
+        method: Some(RerankMethod::Similarity),
+        ..RerankRequest::new(
+            query.as_str(),
+            documents.iter().map(|text| text.as_str().into()).collect(),
+        )
+    };
+    if let [query] = queries {
+        let (name, answer) = app.rerank(model, similarity(query, documents)).await?;
+        return Ok((name, answer.raw, answer.timings.n_tokens));
+    }
+    let (mut scores, mut tokens, mut served) = (Vec::new(), 0, String::new());
+    for (query, document) in queries.iter().zip(documents) {
+        let request = similarity(query, std::slice::from_ref(document));
+        let (name, answer) = app.rerank(model, request).await?;
+        scores.push(answer.raw[0]);
+        tokens += answer.timings.n_tokens;
+        served = name;
+    }
+    Ok((served, scores, tokens))
+}
+
+/// The texts of one side.
+fn texts(side: Vec<Document>) -> Result<Vec<String>, Failure> {
+    side.iter().enumerate().map(|(index, it)| it.text(index, &[])).collect()
+}
+
+async fn rerank(app: Arc<App>, body: Bytes) -> Response {
+    match read::<RerankBody>(&app, body, failure).await {
+        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Err(response) => response,
+    }
+}
+
+async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+    let asked = Asked {
+        query: body.query,
+        documents: body.documents,
+        truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
+        document_tokens_max: body.max_tokens_per_doc,
+        ..Asked::default()
+    };
+    let documents = asked.documents.clone();
+    let mut request = request(asked, body.additions)?;
+    let limit = body.truncate_prompt_tokens.and_then(|limit| usize::try_from(limit).ok());
+    request.prepare.tokens_max = limit;
+    let raw = body.use_activation == Some(false);
+    let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
+    let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
+        index: place.index,
+        document: documents[place.index].object(),
+        relevance_score: place.score,
+    });
+    let results = whole(&answer, model, results.collect());
+    Ok(with_method(Json(results).into_response(), &answer))
+}
+
+fn whole(answer: &RerankAnswer, model: String, results: Vec<ResultEntry>) -> RerankResults {
+    let tokens = answer.timings.n_tokens;
+    RerankResults {
+        id: answer_id("rerank"),
+        model,
+        usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
+        results,
+        method: answer.method.name(),
+    }
+}
+
+fn failure(failure: &Failure) -> Response {
+    let code = status(failure).as_u16();
+    let kind = if code < 500 { "BadRequestError" } else { "InternalServerError" };
+    let error = ErrorEntry { message: failure.to_string(), r#type: kind, param: None, code };
+    shaped(failure, ErrorBody { error })
+}

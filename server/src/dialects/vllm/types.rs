@@ -1,0 +1,160 @@
+//! Bodies of vLLM's score and rerank APIs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::dialects::ranking::{Additions, Document};
+
+/// One text or several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a string, an object with \"content\", or a list of these")]
+pub enum ScoreInput {
+    /// One.
+    One(Document),
+    /// Several.
+    Several(Vec<Document>),
+}
+
+/// `POST /score`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ScoreBody {
+    /// The served name of a model; the default model if absent.
+    pub model: Option<String>,
+    /// The first texts: one, or as many as there are second ones.
+    #[serde(alias = "text_1", alias = "data_1")]
+    pub queries: Option<ScoreInput>,
+    /// The second texts.
+    #[serde(alias = "text_2", alias = "data_2", alias = "items")]
+    pub documents: Option<ScoreInput>,
+    /// What makes a document fit, for models that take an instruction.
+    pub instruction: Option<String>,
+    /// Tokens of a pair that are used; -1 for the model's limit.
+    pub truncate_prompt_tokens: Option<i64>,
+    /// Tokens of a document that are used.
+    pub max_tokens_per_doc: Option<usize>,
+    /// Give logits if `false`.
+    pub use_activation: Option<bool>,
+}
+
+impl ScoreBody {
+    /// Both sides, if they are there.
+    pub fn sides(&self) -> Option<(Vec<Document>, Vec<Document>)> {
+        let list = |input: &ScoreInput| match input {
+            ScoreInput::One(one) => vec![one.clone()],
+            ScoreInput::Several(several) => several.clone(),
+        };
+        Some((list(self.queries.as_ref()?), list(self.documents.as_ref()?)))
+    }
+}
+
+/// The answer to [`ScoreBody`].
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScoreAnswer {
+    /// Of this answer.
+    pub id: String,
+    /// `list`
+    pub object: &'static str,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The served name of the model.
+    pub model: String,
+    /// One entry a pair, in order.
+    pub data: Vec<ScoreEntry>,
+    /// Tokens.
+    pub usage: Usage,
+}
+
+/// One score.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScoreEntry {
+    /// Its pair's place.
+    pub index: usize,
+    /// `score`
+    pub object: &'static str,
+    /// The score.
+    pub score: f32,
+}
+
+/// `POST /rerank` with keys of vLLM's.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = VllmRerankBody)]
+pub struct RerankBody {
+    /// What documents are ranked for.
+    pub query: String,
+    /// The documents.
+    pub documents: Vec<Document>,
+    /// The served name of a model.
+    pub model: Option<String>,
+    /// Give the best ones only; all if absent or 0.
+    pub top_n: Option<usize>,
+    /// Tokens of a pair that are used; -1 for the model's limit.
+    pub truncate_prompt_tokens: Option<i64>,
+    /// Tokens of a document that are used.
+    pub max_tokens_per_doc: Option<usize>,
+    /// Give logits if `false`.
+    pub use_activation: Option<bool>,
+    /// Proxima's additions.
+    #[serde(flatten)]
+    pub additions: Additions,
+}
+
+/// The answer to [`RerankBody`].
+#[derive(Debug, Serialize)]
+pub struct RerankResults {
+    /// Of this answer.
+    pub id: String,
+    /// The served name of the model.
+    pub model: String,
+    /// Tokens.
+    pub usage: Usage,
+    /// The best first; of equal ones the earlier first.
+    pub results: Vec<ResultEntry>,
+    /// Addition: how documents were ranked.
+    pub method: &'static str,
+}
+
+/// A ranked document.
+#[derive(Debug, Serialize)]
+pub struct ResultEntry {
+    /// Its place in the request.
+    pub index: usize,
+    /// The document.
+    pub document: BTreeMap<String, Value>,
+    /// Its score.
+    pub relevance_score: f32,
+}
+
+/// Tokens of a request.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VllmUsage)]
+pub struct Usage {
+    /// Tokens of all sequences, special tokens included.
+    pub prompt_tokens: usize,
+    /// The same.
+    pub total_tokens: usize,
+}
+
+/// An error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VllmErrorBody)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorEntry,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VllmErrorEntry)]
+pub struct ErrorEntry {
+    /// A sentence.
+    pub message: String,
+    /// Whose fault it is.
+    pub r#type: &'static str,
+    /// Not known: `null`.
+    pub param: Option<&'static str>,
+    /// The status.
+    pub code: u16,
+}

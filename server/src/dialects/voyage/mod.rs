@@ -1,0 +1,138 @@
+//! Voyage's rerank and embeddings APIs.
+
+mod types;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use proxima_engine::EmbedRequest;
+use proxima_models::Prepare;
+use utoipa::OpenApi;
+
+use super::Dialect;
+use super::inputs::purpose_prompt;
+use super::ranking::{Asked, ranked, request, with_method};
+use super::shared::{Answer, Purpose, Shared, read};
+use super::status::shaped;
+use crate::encoding::OutputEncoding;
+use crate::http::{App, Failure, json_response, with_timings};
+use types::{
+    EmbeddingsAnswer, EmbeddingsBody, Entry, ErrorBody, RerankBody, RerankResults, ResultEntry,
+    Usage,
+};
+
+/// Keys that only Voyage's embeddings have.
+const EMBEDDING_KEYS: [&str; 4] = ["input_type", "output_dimension", "output_dtype", "truncation"];
+
+/// The entry of the list.
+pub fn dialect() -> Dialect {
+    Dialect {
+        name: "voyage",
+        owns: |_| false,
+        routes: Router::new,
+        shared: || {
+            vec![
+                Shared {
+                    purpose: Purpose::Rerank,
+                    claims: |_, keys| keys.any(&["top_k"]),
+                    answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+                },
+                Shared {
+                    purpose: Purpose::Embed,
+                    claims: |_, keys| keys.any(&EMBEDDING_KEYS),
+                    answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
+                },
+            ]
+        },
+        failure,
+        openapi: Api::openapi,
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(components(schemas(RerankBody, RerankResults, EmbeddingsBody)))]
+struct Api;
+
+async fn rerank(app: Arc<App>, body: Bytes) -> Response {
+    match read::<RerankBody>(&app, body, failure).await {
+        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Err(response) => response,
+    }
+}
+
+async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+    let asked = Asked {
+        query: body.query,
+        documents: body.documents,
+        truncate: body.truncation.unwrap_or(true),
+        ..Asked::default()
+    };
+    let returned = body.return_documents.unwrap_or(false);
+    let documents = if returned { asked.documents.clone() } else { Vec::new() };
+    let raw = body.raw_scores.unwrap_or(false);
+    let request = request(asked, body.additions)?;
+    let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
+    let data = ranked(&answer, body.top_k, raw).into_iter().map(|place| ResultEntry {
+        index: place.index,
+        relevance_score: place.score,
+        document: documents.get(place.index).cloned(),
+    });
+    let results = RerankResults {
+        object: "list",
+        data: data.collect(),
+        model,
+        usage: Usage { total_tokens: answer.timings.n_tokens },
+        method: answer.method.name(),
+    };
+    Ok(with_method(Json(results).into_response(), &answer))
+}
+
+async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
+    match read::<EmbeddingsBody>(&app, body, failure).await {
+        Ok(body) => embed(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Err(response) => response,
+    }
+}
+
+async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
+    let encoding = match (body.output_dtype.unwrap_or_default(), body.encoding_format.is_some()) {
+        (OutputEncoding::Float, true) => OutputEncoding::Base64,
+        (encoding, false) => encoding,
+        (_, true) => {
+            let message = "encoding_format base64 goes with output_dtype float only".into();
+            return Err(Failure::Body { message, syntax: false });
+        }
+    };
+    let request = EmbedRequest {
+        inputs: body.input.into(),
+        prepare: Prepare {
+            prompt: purpose_prompt(body.input_type.as_deref()),
+            truncate: body.truncation.unwrap_or(true),
+            ..Prepare::default()
+        },
+        dimensions: body.output_dimension,
+        normalize: true,
+    };
+    let (model, answer) = app.embed(body.model.as_deref(), request).await?;
+    let timings = answer.timings;
+    let make = move || {
+        let entry = |(index, vector)| Entry {
+            object: "embedding",
+            embedding: encoding.encode(vector),
+            index,
+        };
+        EmbeddingsAnswer {
+            object: "list",
+            data: answer.vectors.into_iter().enumerate().map(entry).collect(),
+            model,
+            usage: Usage { total_tokens: timings.n_tokens },
+        }
+    };
+    Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
+}
+
+fn failure(failure: &Failure) -> Response {
+    shaped(failure, ErrorBody { detail: failure.to_string() })
+}

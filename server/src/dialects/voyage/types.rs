@@ -1,0 +1,127 @@
+//! Bodies of Voyage's rerank and embeddings APIs, with Proxima's additions.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::dialects::Inputs;
+use crate::dialects::ranking::{Additions, Document};
+use crate::encoding::{EncodedVector, OutputEncoding};
+
+/// `POST /v1/rerank` with `top_k`
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = VoyageRerankBody)]
+pub struct RerankBody {
+    /// What documents are ranked for.
+    pub query: String,
+    /// The documents.
+    pub documents: Vec<Document>,
+    /// The served name of a model; the default model if absent.
+    pub model: Option<String>,
+    /// Give the best ones only; all if null.
+    pub top_k: Option<usize>,
+    /// Give the documents back.
+    pub return_documents: Option<bool>,
+    /// Cut documents that are too long (on if absent) or refuse them.
+    pub truncation: Option<bool>,
+    /// Addition: give logits instead of probabilities.
+    pub raw_scores: Option<bool>,
+    /// Proxima's additions.
+    #[serde(flatten)]
+    pub additions: Additions,
+}
+
+/// The answer to [`RerankBody`].
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoyageRerankResults)]
+pub struct RerankResults {
+    /// `list`
+    pub object: &'static str,
+    /// The best first; of equal ones the earlier first.
+    pub data: Vec<ResultEntry>,
+    /// The served name of the model.
+    pub model: String,
+    /// Tokens.
+    pub usage: Usage,
+    /// Addition: how documents were ranked.
+    pub method: &'static str,
+}
+
+/// A ranked document.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoyageResult)]
+pub struct ResultEntry {
+    /// Its place in the request.
+    pub index: usize,
+    /// Its score.
+    pub relevance_score: f32,
+    /// The document, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<Document>,
+}
+
+/// Tokens of a request.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoyageUsage)]
+pub struct Usage {
+    /// Tokens of all sequences, special tokens included.
+    pub total_tokens: usize,
+}
+
+/// `POST /v1/embeddings` with keys of Voyage's.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = VoyageEmbeddingsBody)]
+pub struct EmbeddingsBody {
+    /// What to embed.
+    pub input: Inputs,
+    /// The served name of a model.
+    pub model: Option<String>,
+    /// `query` or `document`; picks the checkpoint's prompt of this name, if it has one.
+    pub input_type: Option<String>,
+    /// Cut inputs that are too long (on if absent) or refuse them.
+    pub truncation: Option<bool>,
+    /// Keep the first components only.
+    pub output_dimension: Option<usize>,
+    /// The kind of numbers.
+    pub output_dtype: Option<OutputEncoding>,
+    /// `base64`, or lists if absent.
+    pub encoding_format: Option<EncodingFormat>,
+}
+
+/// How numbers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EncodingFormat {
+    /// In base64.
+    Base64,
+}
+
+/// The answer to [`EmbeddingsBody`].
+#[derive(Debug, Serialize)]
+pub struct EmbeddingsAnswer {
+    /// `list`
+    pub object: &'static str,
+    /// One entry an input, in order.
+    pub data: Vec<Entry>,
+    /// The served name of the model.
+    pub model: String,
+    /// Tokens.
+    pub usage: Usage,
+}
+
+/// One vector.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// `embedding`
+    pub object: &'static str,
+    /// The vector.
+    pub embedding: EncodedVector,
+    /// Its input's place.
+    pub index: usize,
+}
+
+/// An error.
+#[derive(Debug, Serialize)]
+pub struct ErrorBody {
+    /// A sentence.
+    pub detail: String,
+}

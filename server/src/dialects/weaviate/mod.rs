@@ -1,0 +1,137 @@
+//! What Weaviate's modules `text2vec-transformers` and `reranker-transformers` call.
+
+mod types;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use proxima_engine::EmbedRequest;
+use proxima_models::{Input, Prepare};
+use utoipa::OpenApi;
+
+use super::Dialect;
+use super::inputs::purpose_prompt;
+use super::ranking::{Additions, Asked, Document, request, with_method};
+use super::shared::{Answer, Purpose, Shared, read};
+use super::status::shaped;
+use crate::http::{App, Failure, JsonBody, with_timings};
+use types::{
+    ErrorBody, MetaAnswer, RerankBody, RerankResults, ScoredDocument, VectorAnswer, VectorBody,
+    VectorsAnswer,
+};
+
+/// The entry of the list.
+pub fn dialect() -> Dialect {
+    Dialect {
+        name: "weaviate",
+        owns: |path| path.starts_with("/vectors") || path == "/meta",
+        routes: || {
+            Router::new()
+                .route("/vectors", post(vectors))
+                .route("/vectors/", post(vectors))
+                .route("/meta", get(meta))
+                .route("/.well-known/live", get(|| async { StatusCode::NO_CONTENT }))
+                .route("/.well-known/ready", get(ready))
+        },
+        shared: || {
+            vec![Shared {
+                purpose: Purpose::Rerank,
+                claims: |_, keys| keys.any(&["property"]) && keys.any(&["documents"]),
+                answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+            }]
+        },
+        failure,
+        openapi: Api::openapi,
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(vectors), components(schemas(RerankBody)))]
+struct Api;
+
+/// The vector of a text, or those of texts, as `text2vec-transformers` asks.
+#[utoipa::path(
+    post, path = "/vectors", tag = "weaviate", request_body = VectorBody,
+    responses((status = 200, body = VectorAnswer), (status = 400, body = ErrorBody)),
+)]
+async fn vectors(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VectorBody>) -> Response {
+    embed(&app, body).await.unwrap_or_else(|error| failure(&error))
+}
+
+async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
+    let config = body.config.unwrap_or_default();
+    let (texts, one) = match (body.text, body.texts) {
+        (Some(text), None) => (vec![text], true),
+        (None, Some(texts)) => (texts, false),
+        _ => {
+            let message = "send either \"text\" or \"texts\"".into();
+            return Err(Failure::Body { message, syntax: false });
+        }
+    };
+    let request = EmbedRequest {
+        inputs: texts.iter().cloned().map(Input::Text).collect(),
+        prepare: Prepare {
+            prompt: purpose_prompt(config.task_type.as_deref()),
+            ..Prepare::default()
+        },
+        dimensions: config.dimensions,
+        normalize: true,
+    };
+    let (_, answer) = app.embed(None, request).await?;
+    let timings = answer.timings;
+    let dims = answer.vectors.first().map_or(0, Vec::len);
+    let mut vectors = answer.vectors;
+    let response = if one {
+        let text = texts.into_iter().next().unwrap_or_default();
+        Json(VectorAnswer { text, dims, vector: vectors.swap_remove(0) }).into_response()
+    } else {
+        Json(VectorsAnswer { dims, vectors }).into_response()
+    };
+    Ok(with_timings(response, &timings))
+}
+
+async fn rerank(app: Arc<App>, body: Bytes) -> Response {
+    match read::<RerankBody>(&app, body, failure).await {
+        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Err(response) => response,
+    }
+}
+
+async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+    let asked = Asked {
+        query: body.query.clone(),
+        documents: body.documents.iter().cloned().map(Document::Text).collect(),
+        truncate: true,
+        ..Asked::default()
+    };
+    let (_, answer) = app.rerank(None, request(asked, Additions::default())?).await?;
+    // In the order of the documents: the module sorts by itself.
+    let scores = body.documents.into_iter().enumerate();
+    let scores = scores
+        .map(|(index, document)| ScoredDocument { document, score: answer.score(index) })
+        .collect();
+    let results = RerankResults { query: body.query, scores };
+    Ok(with_method(Json(results).into_response(), &answer))
+}
+
+async fn meta(State(app): State<Arc<App>>) -> Response {
+    let (name, engine) = app.registry().get(None).expect("a registry has a default");
+    Json(MetaAnswer { model: name.to_owned(), model_type: engine.info().family.clone() })
+        .into_response()
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.ready().await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => failure(&error),
+    }
+}
+
+fn failure(failure: &Failure) -> Response {
+    shaped(failure, ErrorBody { error: failure.to_string() })
+}

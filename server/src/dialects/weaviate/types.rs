@@ -1,0 +1,89 @@
+//! Bodies of Weaviate's inference containers.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `POST /vectors`
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct VectorBody {
+    /// A text.
+    pub text: Option<String>,
+    /// Several, instead.
+    pub texts: Option<Vec<String>>,
+    /// How to embed.
+    pub config: Option<VectorConfig>,
+}
+
+/// How to embed; the checkpoint says how tokens are pooled, whatever `pooling_strategy` asks.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct VectorConfig {
+    /// `query` or `passage`; picks the checkpoint's prompt of this name, if it has one.
+    pub task_type: Option<String>,
+    /// Keep the first components only.
+    pub dimensions: Option<usize>,
+}
+
+/// The answer to a [`VectorBody`] with one text.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VectorAnswer {
+    /// The text.
+    pub text: String,
+    /// Components of the vector.
+    pub dims: usize,
+    /// The vector.
+    pub vector: Vec<f32>,
+}
+
+/// The answer to a [`VectorBody`] with several texts.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VectorsAnswer {
+    /// Components of a vector.
+    pub dims: usize,
+    /// One vector a text, in order.
+    pub vectors: Vec<Vec<f32>>,
+}
+
+/// `POST /rerank` with `property`
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = WeaviateRerankBody)]
+pub struct RerankBody {
+    /// What documents are ranked for.
+    pub query: String,
+    /// The documents.
+    pub documents: Vec<String>,
+}
+
+/// The answer to [`RerankBody`].
+#[derive(Debug, Serialize)]
+pub struct RerankResults {
+    /// The query.
+    pub query: String,
+    /// One entry a document, in order.
+    pub scores: Vec<ScoredDocument>,
+}
+
+/// A scored document.
+#[derive(Debug, Serialize)]
+pub struct ScoredDocument {
+    /// The document.
+    pub document: String,
+    /// Its score.
+    pub score: f32,
+}
+
+/// `GET /meta`
+#[derive(Debug, Serialize)]
+pub struct MetaAnswer {
+    /// The served name of the default model.
+    pub model: String,
+    /// Its family.
+    pub model_type: String,
+}
+
+/// An error.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WeaviateErrorBody)]
+pub struct ErrorBody {
+    /// A sentence.
+    pub error: String,
+}
