@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --n
 PROXIMA := $(TARGET)/release/proxima
 CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | cut -d' ' -f1)
 
-.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench soak
+.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench bench-rerank soak
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -60,10 +60,16 @@ openapi: build ## Rewrite openapi/openapi.json
 
 golden: build assets ## Rewrite tests/golden with transformers (needs tests/reference/requirements.txt)
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_golden.py --proxima $(PROXIMA)
+	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_rerank.py --proxima $(PROXIMA)
+	$(PYTHON) tests/reference/make_scores.py
+	$(PYTHON) tests/reference/make_sparse.py
 
 bench: build assets ## Measure the demo model and a synthetic Qwen3-Embedding-0.6B over HTTP
 	cargo build --release --workspace --examples
 	$(PYTHON) benches/run.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)
+
+bench-rerank: build assets ## Measure reranking with and without shared prefixes and kept vectors
+	$(PYTHON) benches/rerank.py --proxima $(PROXIMA) --cache '$(CACHE)'
 
 soak: build assets ## Load the demo model with 64 clients for a minute, then stop it under load
 	cargo build --release --workspace --examples

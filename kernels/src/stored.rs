@@ -12,10 +12,16 @@ use candle_core::DType;
 use half::{bf16, f16};
 use memmap2::{Mmap, UncheckedAdvice};
 
-/// A file mapped into memory for reading.
+/// A file mapped into memory for reading, or bytes that were read otherwise.
 #[derive(Debug)]
 pub struct MappedFile {
-    map: Mmap,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Map(Mmap),
+    Owned(Vec<u8>),
 }
 
 impl MappedFile {
@@ -29,23 +35,42 @@ impl MappedFile {
         // while it is served can crash the process, as with every server that maps its weights;
         // the bytes themselves are only ever read as numbers, for which any bits are valid.
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Self { map })
+        Ok(Self { bytes: Bytes::Map(map) })
     }
 
     /// Tells the system that the pages read so far are not needed soon. They are read from the
     /// file again if they are.
     pub fn release_pages(&self) {
+        let Bytes::Map(map) = &self.bytes else { return };
         // SAFETY: the map is read-only and backed by the file, so dropped pages come back with the
         // same bytes. Failure changes nothing but memory use, so it is ignored.
-        let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 }
 
 impl std::ops::Deref for MappedFile {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.map
+        match &self.bytes {
+            Bytes::Map(map) => map,
+            Bytes::Owned(bytes) => bytes,
+        }
     }
+}
+
+/// The tensors of a file that PyTorch has pickled, by name. Nothing in it is run.
+///
+/// # Errors
+/// A file that is not such.
+pub fn read_pickle(path: &Path) -> candle_core::Result<Vec<(String, StoredTensor)>> {
+    let tensors = candle_core::pickle::read_all(path)?;
+    let stored = |(name, tensor): (String, candle_core::Tensor)| {
+        let shape = tensor.dims().to_vec();
+        let numbers: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        let tensor = StoredTensor::of_numbers(&numbers, shape).map_err(candle_core::Error::msg)?;
+        Ok((name, tensor))
+    };
+    tensors.into_iter().map(stored).collect()
 }
 
 /// A number as stored.
@@ -117,6 +142,16 @@ impl StoredTensor {
             ));
         }
         Ok(Self { file, range, dtype, shape })
+    }
+
+    /// Numbers that lie in no file.
+    ///
+    /// # Errors
+    /// A sentence, if there are not as many as the shape says.
+    pub fn of_numbers(numbers: &[f32], shape: Vec<usize>) -> Result<Self, String> {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let range = 0..bytes.len();
+        Self::new(Arc::new(MappedFile { bytes: Bytes::Owned(bytes) }), range, DType::F32, shape)
     }
 
     /// Some rows of a matrix, `[rows, width]` of its `[.., width]`.

@@ -10,7 +10,9 @@ use crate::batch::Encoder;
 use crate::checkpoint::{Checkpoint, CheckpointError, Weights, read_json_if_there};
 use crate::families::{self, Network};
 use crate::layers::Loader;
-use crate::readout::{Dense, EmbeddingReadout, Pooling, ScoreReadout};
+use crate::readout::{
+    Dense, EmbeddingReadout, MultiVectorReadout, Pooling, ScoreReadout, SparseReadout,
+};
 use crate::recipes::{self, Limits, Recipe};
 
 /// What a loaded model tells of itself.
@@ -45,6 +47,10 @@ pub struct Readouts {
     pub embedding: Option<EmbeddingReadout>,
     /// Logits of a sequence: of a pair, or of a text's classes.
     pub score: Option<ScoreReadout>,
+    /// Weights of words.
+    pub sparse: Option<SparseReadout>,
+    /// One vector a token.
+    pub multi: Option<MultiVectorReadout>,
 }
 
 /// What a checkpoint is for.
@@ -58,6 +64,8 @@ pub enum Task {
     YesNo,
     /// A classification head over a pair or a text.
     Score,
+    /// Text to weights of words, by the head of a masked language model (SPLADE).
+    Sparse,
 }
 
 impl Task {
@@ -69,6 +77,9 @@ impl Task {
         let architectures = checkpoint.architectures();
         if architectures.iter().any(|name| name.ends_with("ForSequenceClassification")) {
             return Ok(Self::Score);
+        }
+        if checkpoint.sentence_transformers().is_some_and(|modules| modules.splade.is_some()) {
+            return Ok(Self::Sparse);
         }
         if checkpoint.model_type() != "qwen3" {
             return Ok(Self::Embed);
@@ -178,7 +189,8 @@ impl Model {
         let last = |pooling: Option<Pooling>| pooling.is_none_or(|it| it == Pooling::Last);
         let embedding = self.readouts.embedding.as_ref().map(EmbeddingReadout::pooling);
         let score = self.readouts.score.as_ref().map(ScoreReadout::pooling);
-        self.encoder.is_causal() && last(embedding) && last(score)
+        let all = self.readouts.sparse.is_none() && self.readouts.multi.is_none();
+        self.encoder.is_causal() && all && last(embedding) && last(score)
     }
 }
 
@@ -194,7 +206,7 @@ impl Readouts {
         let classifies =
             checkpoint.architectures().iter().any(|it| it.ends_with("ForSequenceClassification"));
         let score = match task {
-            Task::Embed | Task::Listwise => None,
+            Task::Embed | Task::Listwise | Task::Sparse => None,
             Task::Score | Task::YesNo
                 if !classifies && (task == Task::Score || checkpoint.model_type() != "qwen3") =>
             {
@@ -205,7 +217,7 @@ impl Readouts {
             Task::Score | Task::YesNo => Some((family.score)(checkpoint, network.width, device)?),
         };
         let embedding = match task {
-            Task::Score | Task::YesNo => None,
+            Task::Score | Task::YesNo | Task::Sparse => None,
             Task::Embed | Task::Listwise => {
                 let sentence = checkpoint.sentence_transformers();
                 let configured = sentence.and_then(|modules| modules.pooling);
@@ -222,8 +234,56 @@ impl Readouts {
                 Some(readout(checkpoint, pooling, network.width, device)?)
             }
         };
-        Ok(Self { embedding, score })
+        let sparse = match task {
+            Task::Sparse => Some(splade(checkpoint, family, network, device)?),
+            Task::Embed => lexical(checkpoint, network, device)?,
+            _ => None,
+        };
+        let multi = match task {
+            Task::Embed => token_vectors(checkpoint, network, device)?,
+            _ => None,
+        };
+        Ok(Self { embedding, score, sparse, multi })
     }
+}
+
+fn splade(
+    checkpoint: &Checkpoint,
+    family: &families::Family,
+    network: &Network,
+    device: &Device,
+) -> Result<SparseReadout, CheckpointError> {
+    let load = family.words.ok_or_else(|| {
+        checkpoint.config_error("this architecture has no head over words; choose another --task")
+    })?;
+    let how = checkpoint.sentence_transformers().and_then(|modules| modules.splade);
+    let head = load(checkpoint, network, device)?;
+    Ok(SparseReadout::Splade { head, how: how.unwrap_or_default() })
+}
+
+/// The layer of bge-m3 that weighs words, if there is one.
+fn lexical(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    device: &Device,
+) -> Result<Option<SparseReadout>, CheckpointError> {
+    let Some(weights) = checkpoint.part("sparse_linear")? else { return Ok(None) };
+    let loader = Loader::new(&weights, "", DType::F32, device);
+    let linear = loader.linear_of(("weight", "bias"), (network.width, 1))?;
+    Ok(Some(SparseReadout::Lexical { linear, special: checkpoint.special_ids()? }))
+}
+
+/// The projection of bge-m3 to a vector a token, if there is one.
+fn token_vectors(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    device: &Device,
+) -> Result<Option<MultiVectorReadout>, CheckpointError> {
+    let Some(weights) = checkpoint.part("colbert_linear")? else { return Ok(None) };
+    let width = weights.rows("weight").unwrap_or(network.width);
+    let loader = Loader::new(&weights, "", DType::F32, device);
+    let linear = loader.linear_of(("weight", "bias"), (network.width, width))?;
+    Ok(Some(MultiVectorReadout::new(linear, width)))
 }
 
 /// The two rows of the language head that answer no and yes.

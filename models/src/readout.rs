@@ -3,8 +3,10 @@
 //!
 //! Must not know: tokenizers, requests, wire formats.
 
+mod multi;
 pub mod quantize;
 mod score;
+mod sparse;
 
 use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::linear::Linear;
@@ -12,8 +14,10 @@ use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::batch::HiddenStates;
 
+pub use multi::{MultiVectorReadout, max_sim};
 pub use proxima_kernels::ops::pool::Pooling;
 pub use score::{HeadLayer, ScoreReadout, sigmoid, softmax};
+pub use sparse::{SparseReadout, WordsHead};
 
 /// A projection after pooling (`2_Dense` of sentence-transformers).
 #[derive(Debug)]

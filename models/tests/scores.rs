@@ -203,3 +203,44 @@ fn e2rank_lists_equal_the_reference() {
         }
     }
 }
+
+/// Weights of words and what else a case has, for a model with a sparse readout.
+fn check_sparse(name: &str, options: &LoadOptions) {
+    let (model, golden) = (load(name, options), answers(name));
+    for case in golden["cases"].as_array().expect("cases") {
+        let text = Input::Text(case["text"].as_str().expect("a text").into());
+        let sequence = model.recipe.prepare(&text, &Prepare::default()).expect("prepared");
+        assert_eq!(sequence.tokens, ids(&case["input_ids"]));
+        let hidden = model.encoder.encode(&RaggedBatch::new([&sequence])).expect("encoded");
+        let sparse = model.readouts.sparse.as_ref().expect("weights of words");
+        let weights = sparse.weights(&hidden, &[&sequence]).expect("read out").remove(0);
+        let mut expected: Vec<(u32, f32)> = Vec::new();
+        for pair in case["weights"].as_array().expect("a list") {
+            let pair = numbers(pair);
+            expected.push((pair[0] as u32, pair[1]));
+        }
+        // A weight that rounding decides about may be on one side alone.
+        for (id, weight) in expected.iter().chain(&weights) {
+            let of =
+                |list: &[(u32, f32)]| list.iter().find(|it| it.0 == *id).map_or(0.0, |it| it.1);
+            let off = (of(&weights) - of(&expected)).abs();
+            assert!(off < 1e-4, "{name}: word {id} of weight {weight} is off by {off}");
+        }
+        if let Some(multi) = &model.readouts.multi {
+            let vectors = multi.vectors(&hidden).expect("read out").remove(0);
+            assert_eq!(vectors.len() as u64, case["count"].as_u64().expect("a count"));
+            for (vector, wanted) in vectors.iter().zip(case["vectors"].as_array().expect("a list"))
+            {
+                assert!(worst(vector, &numbers(wanted)) < 1e-4, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn splade_and_bge_m3_weights_equal_the_reference() {
+    check_sparse("splade-bert", &LoadOptions::default());
+    let options = LoadOptions { pooling: Some(Pooling::Cls), ..LoadOptions::default() };
+    assert!(load("bge-m3", &options).readouts.multi.is_some());
+    check_sparse("bge-m3", &options);
+}

@@ -44,6 +44,10 @@ fn is_needed(name: &str) -> bool {
         "config_sentence_transformers.json",
         "sentence_bert_config.json",
         "model.safetensors.index.json",
+        "sparse_linear.pt",
+        "sparse_linear.safetensors",
+        "colbert_linear.pt",
+        "colbert_linear.safetensors",
     ];
     let weights = file == "model.safetensors"
         || (file.starts_with("model-") && file.ends_with(".safetensors"));

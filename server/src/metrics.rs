@@ -28,6 +28,10 @@ pub enum Endpoint {
     Single,
     /// Vectors of several inputs.
     Batch,
+    /// Weights of words.
+    Sparse,
+    /// One vector a token.
+    Multi,
     /// Scores of documents.
     Rerank,
     /// Classes.
@@ -53,6 +57,8 @@ impl Endpoint {
             Self::Rerank => {
                 engine.rerank_method().is_some_and(|method| method != RerankMethod::Similarity)
             }
+            Self::Sparse => readouts.sparse.is_some(),
+            Self::Multi => readouts.multi.is_some(),
             Self::Predict => readouts.score.is_some(),
             Self::Tokenize | Self::Decode => true,
         }
@@ -62,6 +68,8 @@ impl Endpoint {
         match self {
             Self::Single => "single",
             Self::Batch => "batch",
+            Self::Sparse => "sparse",
+            Self::Multi => "multi",
             Self::Rerank => "rerank",
             Self::Predict => "predict",
             Self::Tokenize => "tokenize",

@@ -1,11 +1,9 @@
-#!/work/venv/bin/python
-"""Tiny seeded random cross-encoders (and a ModernBERT embedder) in the HF layout, with their float32 answers.
+"""Makes tests/golden/scores: tiny random cross-encoders and a ModernBERT embedder with their float32 answers.
 
-    /work/venv/bin/python /tmp/refs/rerank_refs.py [--out /tmp/refs] [name ...]
+    make_scores.py [--out tests/golden/scores] [name ...]
 
-For each name: <out>/<name>/ is the checkpoint (config.json, model.safetensors, tokenizer.json, ...) and
-<out>/<name>.json the inputs and answers. Everything is reloaded from the checkpoint before it is run, each pair
-alone, nothing padded, eager attention, CPU float32.
+`<out>/<name>/` is a checkpoint, `answers.json` in it inputs and answers. Everything is reloaded from the
+checkpoint before it is run, each pair alone, nothing padded, eager attention, CPU float32.
 """
 
 import argparse
@@ -424,7 +422,7 @@ def answers(name, where):
 def main():
     args = argparse.ArgumentParser(description=__doc__)
     args.add_argument("names", nargs="*", default=list(SPECS))
-    args.add_argument("--out", type=pathlib.Path, default=pathlib.Path("/tmp/refs"))
+    args.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parents[1] / "golden/scores")
     args = args.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -432,7 +430,8 @@ def main():
         where = args.out / name
         make(name, where)
         text = json.dumps(answers(name, where), ensure_ascii=False, indent=1)
-        (args.out / f"{name}.json").write_text(text + "\n")
+        (where / "answers.json").write_text(text + "\n")
+        (where / "special_tokens_map.json").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-pub use sentence::{DenseModule, SentenceTransformers};
+pub use sentence::{DenseModule, SentenceTransformers, Splade};
 pub use weights::Weights;
 
 /// Why a checkpoint could not be opened or loaded. Each says which file and what to do.
@@ -128,6 +128,31 @@ impl Checkpoint {
         let known = self.config.get("_name_or_path").and_then(Value::as_str);
         parts.extend(known.map(str::to_lowercase));
         parts.join(" ")
+    }
+
+    /// A part of its own file beside the weights, `name.safetensors` or `name.pt`, if there is one.
+    ///
+    /// # Errors
+    /// A file that is damaged.
+    pub fn part(&self, name: &str) -> Result<Option<Weights>, CheckpointError> {
+        let paths = ["safetensors", "pt"].map(|kind| self.dir.join(format!("{name}.{kind}")));
+        let found = paths.iter().find(|path| path.exists());
+        found.map(|path| Weights::of_file(path)).transpose()
+    }
+
+    /// Ids of the tokenizer's special tokens but the mask: they stand for no word.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn special_ids(&self) -> Result<Vec<u32>, CheckpointError> {
+        let tokenizer: Value = read_json(&self.transformer_dir.join("tokenizer.json"))?;
+        let added = tokenizer.get("added_tokens").and_then(Value::as_array);
+        let special = added.into_iter().flatten().filter(|token| {
+            let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
+            let special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
+            special && !content.to_lowercase().contains("mask")
+        });
+        Ok(special.filter_map(|it| it.get("id")?.as_u64()).map(|id| id as u32).collect())
     }
 
     /// `config.json` as a family's own type.

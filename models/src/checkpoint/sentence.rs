@@ -18,6 +18,8 @@ pub struct SentenceTransformers {
     pub transformer_path: String,
     /// How tokens are pooled, if there is a pooling module.
     pub pooling: Option<Pooling>,
+    /// How a sparse model pools, if there is such a module.
+    pub splade: Option<Splade>,
     /// Whether mean-like pooling counts the prompt's tokens.
     pub include_prompt: bool,
     /// Projections after pooling, in order.
@@ -30,6 +32,16 @@ pub struct SentenceTransformers {
     pub prompts: BTreeMap<String, String>,
     /// The prompt used where a request names none.
     pub default_prompt_name: Option<String>,
+}
+
+/// How the logits of a masked language model become weights of words (Formal et al., SPLADE v2,
+/// 2021; sentence-transformers `SpladePooling`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Splade {
+    /// The sum over tokens instead of the largest.
+    pub sum: bool,
+    /// `log(1 + log(1 + relu))` instead of `log(1 + relu)`.
+    pub twice: bool,
 }
 
 /// A projection.
@@ -96,6 +108,7 @@ impl SentenceTransformers {
         let mut this = Self {
             transformer_path: String::new(),
             pooling: None,
+            splade: None,
             include_prompt: true,
             dense: Vec::new(),
             tokens_max: None,
@@ -132,17 +145,19 @@ impl SentenceTransformers {
     ) -> Result<(), CheckpointError> {
         let folder = dir.join(&module.path);
         match module.kind.rsplit('.').next().unwrap_or_default() {
-            "Transformer" => self.transformer_path.clone_from(&module.path),
+            "Transformer" | "MLMTransformer" => self.transformer_path.clone_from(&module.path),
             "Pooling" => {
                 let (pooling, include_prompt) = pooling(&folder.join("config.json"))?;
                 (self.pooling, self.include_prompt) = (Some(pooling), include_prompt);
             }
+            "SpladePooling" => self.splade = Some(splade(&folder.join("config.json"))?),
             "Dense" => self.dense.push(dense(&folder)?),
             // Vectors are scaled as the request asks.
             "Normalize" => {}
             other => {
                 let problem = format!(
-                    "module {other} is not served; known are Transformer, Pooling, Dense, Normalize"
+                    "module {other} is not served; known are Transformer, Pooling, Dense, \
+                     Normalize, SpladePooling"
                 );
                 return Err(CheckpointError::new(modules_path, problem));
             }
@@ -180,6 +195,27 @@ fn pooling(path: &Path) -> Result<(Pooling, bool), CheckpointError> {
             .ok_or_else(|| error(format!("pooling {name} is not served"))),
         _ => Err(error(format!("poolings laid side by side are not served: {}", asked.join(", ")))),
     }
+}
+
+fn splade(path: &Path) -> Result<Splade, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Config {
+        pooling_strategy: Option<String>,
+        activation_function: Option<String>,
+    }
+    let config: Config = read_json(path)?;
+    let unknown = |what: &str| CheckpointError::new(path, format!("{what} is not served"));
+    let sum = match config.pooling_strategy.as_deref() {
+        None | Some("max") => false,
+        Some("sum") => true,
+        Some(other) => return Err(unknown(other)),
+    };
+    let twice = match config.activation_function.as_deref() {
+        None | Some("relu") => false,
+        Some("log1p_relu") => true,
+        Some(other) => return Err(unknown(other)),
+    };
+    Ok(Splade { sum, twice })
 }
 
 fn dense(folder: &Path) -> Result<DenseModule, CheckpointError> {

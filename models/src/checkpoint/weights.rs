@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proxima_kernels::DType;
-use proxima_kernels::stored::{MappedFile, StoredTensor};
+use proxima_kernels::stored::{MappedFile, StoredTensor, read_pickle};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
@@ -67,6 +67,25 @@ impl Weights {
         }
     }
 
+    /// The tensors of one file: safetensors, or pickled by PyTorch.
+    ///
+    /// # Errors
+    /// A file that is damaged.
+    pub fn of_file(path: &Path) -> Result<Self, CheckpointError> {
+        let mut weights = Self { source: path.to_owned(), ..Self::default() };
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            weights.add_file(path)?;
+            return Ok(weights);
+        }
+        let tensors = read_pickle(path).map_err(|problem| {
+            CheckpointError::new(path, format!("no tensors of PyTorch: {problem}"))
+        })?;
+        for (name, tensor) in tensors {
+            weights.tensors.insert(name, Entry { path: path.to_owned(), tensor: Ok(tensor) });
+        }
+        Ok(weights)
+    }
+
     fn add_file(&mut self, path: &Path) -> Result<(), CheckpointError> {
         let error = |problem: String| CheckpointError::new(path, problem);
         let file = MappedFile::open(path)
@@ -103,6 +122,11 @@ impl Weights {
     /// Whether there is such a tensor.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
+    }
+
+    /// Rows of a matrix, if it is there.
+    pub fn rows(&self, name: &str) -> Option<usize> {
+        self.tensors.get(name)?.tensor.as_ref().ok()?.shape().first().copied()
     }
 
     /// The first of some prefixes under which `name` is found.

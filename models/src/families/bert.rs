@@ -14,7 +14,7 @@ use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{LayerNorm, Loader, activation};
-use crate::readout::{HeadLayer, Pooling, ScoreReadout};
+use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 
 /// The entry of the list.
 pub fn family() -> Family {
@@ -39,7 +39,47 @@ pub fn family() -> Family {
             ];
             Ok(ScoreReadout::new(Pooling::Cls, layers, checkpoint.labels()))
         },
+        words: Some(|checkpoint, network, device| {
+            let names = WordsNames {
+                dense: "cls.predictions.transform.dense",
+                norm: "cls.predictions.transform.LayerNorm",
+                bias: "cls.predictions.bias",
+                decoder: "cls.predictions.decoder.weight",
+                words: "bert.embeddings.word_embeddings.weight",
+            };
+            words(checkpoint, network, device, &names)
+        }),
     }
+}
+
+/// Names of the tensors of a head over words.
+pub(super) struct WordsNames {
+    pub dense: &'static str,
+    pub norm: &'static str,
+    pub bias: &'static str,
+    /// The last layer's weights, or, where they are not stored, those of the word embeddings.
+    pub decoder: &'static str,
+    pub words: &'static str,
+}
+
+/// Dense layer, activation and norm, then a logit a word.
+pub(super) fn words(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    device: &Device,
+    names: &WordsNames,
+) -> Result<WordsHead, CheckpointError> {
+    let config: Config = checkpoint.config()?;
+    let (_, activation) = config.check().map_err(|problem| checkpoint.config_error(problem))?;
+    let (width, vocabulary) = (network.width, network.vocabulary);
+    let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+    let norm = LayerNorm::load(&loader, names.norm, width, config.layer_norm_eps, true)?;
+    let dense = HeadLayer::load(&loader, names.dense, (width, width), true)?
+        .with_activation(activation)
+        .with_norm(norm);
+    let decoder = if loader.has(names.decoder) { names.decoder } else { names.words };
+    let last = loader.linear_of((decoder, names.bias), (width, vocabulary))?;
+    Ok(WordsHead { layers: vec![dense], last })
 }
 
 /// In what the networks of this build differ.

@@ -11,7 +11,7 @@ use proxima_kernels::{DType, Device};
 
 use crate::batch::Encoder;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::readout::{Pooling, ScoreReadout};
+use crate::readout::{Pooling, ScoreReadout, WordsHead};
 
 /// An architecture.
 pub struct Family {
@@ -26,7 +26,13 @@ pub struct Family {
     pub load: fn(&Checkpoint, DType, &Device) -> Result<Network, CheckpointError>,
     /// Makes the score head of a `*ForSequenceClassification`, over hidden states of this width.
     pub score: LoadScore,
+    /// Makes the head that gives a logit for each word of the vocabulary, over hidden states of
+    /// this width; `None` where there is none.
+    pub words: Option<LoadWords>,
 }
+
+/// Makes the head of a masked language model: layers before the last, and the last.
+pub type LoadWords = fn(&Checkpoint, &Network, &Device) -> Result<WordsHead, CheckpointError>;
 
 /// Makes a score head.
 pub type LoadScore = fn(&Checkpoint, usize, &Device) -> Result<ScoreReadout, CheckpointError>;

@@ -17,7 +17,7 @@ use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{LayerNorm, Loader, Rotary, activation};
-use crate::readout::{HeadLayer, Pooling, ScoreReadout};
+use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 
 /// The entry of the list.
 pub fn family() -> Family {
@@ -32,6 +32,7 @@ pub fn family() -> Family {
         pooling: |_| None,
         load,
         score,
+        words: Some(words),
     }
 }
 
@@ -117,6 +118,16 @@ impl Config {
             format!("hidden_activation {:?} is not served", self.hidden_activation)
         })?;
         Ok((Heads { heads, kv_heads: heads, size: hidden / heads }, activation))
+    }
+
+    fn classifier_activation(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<Activation, CheckpointError> {
+        let name = &self.classifier_activation;
+        activation(name).ok_or_else(|| {
+            checkpoint.config_error(format!("classifier_activation {name:?} is not served"))
+        })
     }
 
     /// The thetas of global and local layers; newer files have them by kind of layer.
@@ -217,10 +228,7 @@ fn score(
     device: &Device,
 ) -> Result<ScoreReadout, CheckpointError> {
     let config: Config = checkpoint.config()?;
-    let name = &config.classifier_activation;
-    let activation = activation(name).ok_or_else(|| {
-        checkpoint.config_error(format!("classifier_activation {name:?} is not served"))
-    })?;
+    let activation = config.classifier_activation(checkpoint)?;
     let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
     let norm = LayerNorm::load(&loader, "head.norm", width, config.norm_eps, config.norm_bias)?;
     let labels = checkpoint.labels();
@@ -235,6 +243,25 @@ fn score(
         ClassifierPooling::Mean => Pooling::Mean,
     };
     Ok(ScoreReadout::new(pooling, layers, labels))
+}
+
+/// Dense layer, activation and norm, then a logit a word.
+fn words(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    device: &Device,
+) -> Result<WordsHead, CheckpointError> {
+    let config: Config = checkpoint.config()?;
+    let width = network.width;
+    let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+    let norm = LayerNorm::load(&loader, "head.norm", width, config.norm_eps, config.norm_bias)?;
+    let dense = HeadLayer::load(&loader, "head.dense", (width, width), config.classifier_bias)?
+        .with_activation(config.classifier_activation(checkpoint)?)
+        .with_norm(norm);
+    let (decoder, tied) = ("decoder.weight", "model.embeddings.tok_embeddings.weight");
+    let decoder = if loader.has(decoder) { decoder } else { tied };
+    let last = loader.linear_of((decoder, "decoder.bias"), (width, network.vocabulary))?;
+    Ok(WordsHead { layers: vec![dense], last })
 }
 
 impl Encoder for ModernBert {

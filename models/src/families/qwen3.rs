@@ -36,6 +36,7 @@ pub fn family() -> Family {
             let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
             Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
         },
+        words: None,
     }
 }
 

@@ -8,7 +8,7 @@ use proxima_kernels::cpu::Activation;
 use proxima_kernels::{DType, Device};
 
 use super::Family;
-use super::bert::{Style, load};
+use super::bert::{Style, WordsNames, load, words};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::Loader;
 use crate::readout::{HeadLayer, Pooling, ScoreReadout};
@@ -25,6 +25,16 @@ pub fn families() -> Vec<Family> {
             load(checkpoint, dtype, device, &Style { prefixes, positions_after_padding: true })
         },
         score,
+        words: Some(|checkpoint, network, device| {
+            let names = WordsNames {
+                dense: "lm_head.dense",
+                norm: "lm_head.layer_norm",
+                bias: "lm_head.bias",
+                decoder: "lm_head.decoder.weight",
+                words: "roberta.embeddings.word_embeddings.weight",
+            };
+            words(checkpoint, network, device, &names)
+        }),
     };
     vec![
         family(

@@ -132,6 +132,20 @@ impl<'a> Loader<'a> {
         self.packed(GatedLinear::new(&gate, &value, activation, self.dtype, self.device))
     }
 
+    /// A linear layer of (inputs, outputs) whose weights and bias have names of their own.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn linear_of(
+        &self,
+        (weight, bias): (&str, &str),
+        (inputs, outputs): (usize, usize),
+    ) -> Result<Linear, CheckpointError> {
+        let weight = self.stored(weight, &[outputs, inputs])?;
+        let bias = self.stored(bias, &[outputs])?;
+        self.packed(Linear::new(&[&weight], &[&bias], inputs, self.dtype, self.device))
+    }
+
     /// A linear layer without bias of some rows of a table, in float32.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::pool::{Pooling, pool};
-use proxima_kernels::{Device, KernelError};
+use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::batch::HiddenStates;
 use crate::checkpoint::CheckpointError;
@@ -36,6 +36,15 @@ impl HeadLayer {
     /// A linear layer alone.
     pub fn new(linear: Linear) -> Self {
         Self { linear, activation: None, norm: None }
+    }
+
+    /// Applies the layer to each row.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
+        let x = self.linear.forward_with(x, self.activation, None)?;
+        self.norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(&x))
     }
 
     /// With an activation after it.
@@ -91,10 +100,7 @@ impl ScoreReadout {
         let no_skips = vec![0; hidden.pooling_skips.len()];
         let mut x = pool(&hidden.rows, &hidden.offsets, &no_skips, self.pooling)?;
         for layer in &self.layers {
-            x = layer.linear.forward_with(&x, layer.activation, None)?;
-            if let Some(norm) = &layer.norm {
-                x = norm.forward(&x)?;
-            }
+            x = layer.forward(&x)?;
         }
         let outputs: Vec<Vec<f32>> = x.to_device(&Device::Cpu)?.to_vec2()?;
         if self.yes_or_no {

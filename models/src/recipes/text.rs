@@ -16,7 +16,7 @@ use crate::model::Task;
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "text_embedding",
-        fits: |_, task| task == Task::Embed,
+        fits: |_, task| matches!(task, Task::Embed | Task::Sparse),
         load: |checkpoint, limits| Ok(Box::new(TextEmbedding::load(checkpoint, limits)?)),
     }
 }

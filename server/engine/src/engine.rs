@@ -15,9 +15,10 @@ use crate::cache::CacheStats;
 use crate::error::EngineError;
 use crate::metrics::{Metrics, Observation};
 use crate::prepare::Pool;
-use crate::queue::{Accepted, Answer, Computed, JobError, Queue, Reply, Slot, Vector};
+use crate::queue::{Accepted, Answer, Computed, JobError, Queue, Reply, Slot, Vector, Waiter};
 use crate::request::{
-    EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, Timings, TokensAnswer, TokensRequest,
+    EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, SparseAnswer, Timings, TokensAnswer,
+    TokensRequest,
 };
 use crate::worker;
 
@@ -40,7 +41,8 @@ pub struct EngineConfig {
     pub tokenization_threads: usize,
     /// Bytes of the vector cache; 0 turns it off.
     pub cache_bytes_max: usize,
-    /// Bytes of keys and values kept of what sequences begin with in common; 0 keeps none.
+    /// Bytes of keys and values kept of what sequences begin with in common; 0 turns sharing of
+    /// rows off.
     pub prefix_bytes_max: usize,
 }
 
@@ -222,13 +224,67 @@ impl Engine {
         let started = Instant::now();
         let _accepted = self.accept()?;
         let mut tally = Tally::default();
-        let sequences = self.prepare(request.inputs, request.prepare, &mut tally).await?;
-        let answers = self.handle.queue.admit(sequences, Reply::Tokens)?;
-        let mut rows = Vec::with_capacity(answers.len());
-        for (index, answer) in answers.into_iter().enumerate() {
-            rows.push(tally.add(received(index, answer).await?));
-        }
+        let how = request.prepare;
+        let rows = self.each(request.inputs, how, &mut tally, Reply::Tokens).await?;
         Ok(TokensAnswer { rows, timings: tally.timings(started) })
+    }
+
+    /// Weights of words.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn sparse(&self, request: TokensRequest) -> Result<SparseAnswer, EngineError> {
+        let started = Instant::now();
+        if self.handle.model.readouts.sparse.is_none() {
+            return Err(EngineError::Unsupported { what: "give weights of words" });
+        }
+        let _accepted = self.accept()?;
+        let mut tally = Tally::default();
+        let how = request.prepare;
+        let weights = self.each(request.inputs, how, &mut tally, Reply::Sparse).await?;
+        Ok(SparseAnswer { weights, timings: tally.timings(started) })
+    }
+
+    /// One vector of length one a token, for late interaction.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn multi_vectors(&self, request: TokensRequest) -> Result<TokensAnswer, EngineError> {
+        let started = Instant::now();
+        let _accepted = self.accept()?;
+        let mut tally = Tally::default();
+        let rows = self.token_vectors(request.inputs, request.prepare, &mut tally).await?;
+        Ok(TokensAnswer { rows, timings: tally.timings(started) })
+    }
+
+    /// See [`multi_vectors`](Self::multi_vectors).
+    pub(crate) async fn token_vectors(
+        &self,
+        inputs: Vec<Input>,
+        how: Prepare,
+        tally: &mut Tally,
+    ) -> Result<Vec<Vec<Vec<f32>>>, EngineError> {
+        if self.handle.model.readouts.multi.is_none() {
+            return Err(EngineError::Unsupported { what: "give a vector a token" });
+        }
+        self.each(inputs, how, tally, Reply::Multi).await
+    }
+
+    /// What `reply` asks for of each input, in order.
+    async fn each<T>(
+        &self,
+        inputs: Vec<Input>,
+        how: Prepare,
+        tally: &mut Tally,
+        reply: impl Fn(Waiter<T>) -> Reply,
+    ) -> Result<Vec<T>, EngineError> {
+        let sequences = self.prepare(inputs, how, tally).await?;
+        let answers = self.handle.queue.admit(sequences, reply)?;
+        let mut results = Vec::with_capacity(answers.len());
+        for (index, answer) in answers.into_iter().enumerate() {
+            results.push(tally.add(received(index, answer).await?));
+        }
+        Ok(results)
     }
 
     /// The tokens of some texts.

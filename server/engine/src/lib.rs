@@ -22,5 +22,5 @@ pub use metrics::{Metrics, NoMetrics, Observation};
 pub use registry::{Registry, UnknownModel};
 pub use request::{
     EmbedAnswer, EmbedRequest, Listwise, PredictAnswer, PredictRequest, RerankAnswer, RerankMethod,
-    RerankRequest, Timings, TokensAnswer, TokensRequest,
+    RerankRequest, SparseAnswer, Timings, TokensAnswer, TokensRequest,
 };

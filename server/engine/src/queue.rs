@@ -62,6 +62,10 @@ pub enum Reply {
     Tokens(Waiter<Vec<Vec<f32>>>),
     /// Logits.
     Score(Waiter<Vec<f32>>),
+    /// Weights of words.
+    Sparse(Waiter<Vec<(u32, f32)>>),
+    /// One vector a token.
+    Multi(Waiter<Vec<Vec<f32>>>),
 }
 
 /// One sequence waiting for one answer.
@@ -114,7 +118,8 @@ impl State {
     /// Whether somebody still waits for a job.
     fn is_wanted(&self, job: &Job) -> bool {
         match &job.reply {
-            Reply::Tokens(waiter) => !waiter.is_closed(),
+            Reply::Tokens(waiter) | Reply::Multi(waiter) => !waiter.is_closed(),
+            Reply::Sparse(waiter) => !waiter.is_closed(),
             Reply::Score(waiter) => !waiter.is_closed(),
             Reply::Embedding => {
                 let waiters = self.flights.get(&job.sequence);

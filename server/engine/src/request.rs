@@ -47,6 +47,15 @@ pub struct TokensAnswer {
     pub timings: Timings,
 }
 
+/// The weights of words of a [`TokensRequest`]'s inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SparseAnswer {
+    /// `(id, weight)` of the words with a weight, by ascending id, an input each.
+    pub weights: Vec<Vec<(u32, f32)>>,
+    /// What it took.
+    pub timings: Timings,
+}
+
 /// Classes wanted of some texts or pairs of texts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictRequest {
@@ -106,6 +115,8 @@ pub enum RerankMethod {
     Listwise,
     /// The query's vector is compared with each document's.
     Similarity,
+    /// Each of the query's token vectors with the nearest of the document's (late interaction).
+    MaxSim,
 }
 
 impl RerankMethod {
@@ -115,6 +126,7 @@ impl RerankMethod {
             Self::Pointwise => "pointwise",
             Self::Listwise => "listwise",
             Self::Similarity => "similarity",
+            Self::MaxSim => "maxsim",
         }
     }
 }
@@ -157,7 +169,9 @@ impl RerankAnswer {
     pub fn score(&self, document: usize) -> f32 {
         match self.method {
             RerankMethod::Pointwise => proxima_models::readout::sigmoid(self.raw[document]),
-            RerankMethod::Listwise | RerankMethod::Similarity => self.raw[document],
+            RerankMethod::Listwise | RerankMethod::Similarity | RerankMethod::MaxSim => {
+                self.raw[document]
+            }
         }
     }
 }

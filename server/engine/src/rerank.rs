@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use proxima_models::readout::max_sim;
 use proxima_models::{Input, Prepare, Prompt};
 
 use crate::engine::{Engine, Tally};
@@ -39,17 +40,14 @@ impl Engine {
         self.check_rerank(&request, own, method)?;
         let _accepted = self.accept()?;
         let mut tally = Tally::default();
+        let sorted = |raw: Vec<f32>| {
+            let order = ranked(&raw);
+            (raw, order)
+        };
         let (raw, order) = match method {
-            RerankMethod::Pointwise => {
-                let raw = self.pointwise(request, &mut tally).await?;
-                let order = ranked(&raw);
-                (raw, order)
-            }
-            RerankMethod::Similarity => {
-                let raw = self.similarity(request, &mut tally).await?;
-                let order = ranked(&raw);
-                (raw, order)
-            }
+            RerankMethod::Pointwise => sorted(self.pointwise(request, &mut tally).await?),
+            RerankMethod::Similarity => sorted(self.similarity(request, &mut tally).await?),
+            RerankMethod::MaxSim => sorted(self.max_sim(request, &mut tally).await?),
             RerankMethod::Listwise => self.listwise(request, &mut tally).await?,
         };
         Ok(RerankAnswer { raw, order, method, timings: tally.timings(started) })
@@ -61,14 +59,17 @@ impl Engine {
         own: RerankMethod,
         method: RerankMethod,
     ) -> Result<(), EngineError> {
+        let readouts = &self.model().readouts;
         let can = method == own
-            || (method == RerankMethod::Similarity && self.model().readouts.embedding.is_some());
+            || (method == RerankMethod::Similarity && readouts.embedding.is_some())
+            || (method == RerankMethod::MaxSim && readouts.multi.is_some());
         if !can {
             return Err(EngineError::Unsupported {
                 what: match method {
                     RerankMethod::Pointwise => "rank pointwise: it has no score head",
                     RerankMethod::Listwise => "rank listwise: it is no E2Rank model",
                     RerankMethod::Similarity => "rank by similarity: it gives no vectors",
+                    RerankMethod::MaxSim => "rank by maxsim: it gives no vector a token",
                 },
             });
         }
@@ -119,6 +120,18 @@ impl Engine {
         let query = self.vectors(query, how, tally).await?;
         let documents = self.document_vectors(&request, tally).await?;
         Ok(documents.iter().map(|document| cosine(&query[0], document)).collect())
+    }
+
+    async fn max_sim(
+        &self,
+        request: RerankRequest,
+        tally: &mut Tally,
+    ) -> Result<Vec<f32>, EngineError> {
+        let texts = std::iter::once(&request.query).chain(&request.documents);
+        let inputs = texts.map(|text| Input::Text(text.to_string())).collect();
+        let vectors = self.token_vectors(inputs, request.prepare, tally).await?;
+        let (query, documents) = vectors.split_first().ok_or(EngineError::Empty)?;
+        Ok(documents.iter().map(|document| max_sim(query, document)).collect())
     }
 
     /// Vectors of the documents: those sent, else from the cache or computed.

@@ -16,7 +16,7 @@ use crate::batching::cost;
 use crate::error::EngineError;
 use crate::metrics::{Metrics, Observation};
 use crate::prefixes::Prefixes;
-use crate::queue::{Computed, Job, JobError, Next, Queue, Reply, Vector};
+use crate::queue::{Computed, Job, JobError, Next, Queue, Reply, Vector, Waiter};
 
 /// The text of a health check.
 const CHECK_TEXT: &str = "health";
@@ -31,7 +31,8 @@ pub fn run(queue: &Queue, model: &Model, metrics: &dyn Metrics, prefix_bytes_max
     }
     let _end = End(queue);
     let prefixes = RefCell::new(Prefixes::new(prefix_bytes_max));
-    let worker = Worker { queue, model, metrics, prefixes, shares: model.shares_prefixes() };
+    let shares = prefix_bytes_max > 0 && model.shares_prefixes();
+    let worker = Worker { queue, model, metrics, prefixes, shares };
     loop {
         match queue.next() {
             Next::End => return,
@@ -55,6 +56,8 @@ struct Outputs {
     vectors: Vec<Vec<f32>>,
     tokens: Vec<Vec<Vec<f32>>>,
     logits: Vec<Vec<f32>>,
+    sparse: Vec<Vec<(u32, f32)>>,
+    multi: Vec<Vec<Vec<f32>>>,
     /// Rows computed.
     rows: usize,
 }
@@ -121,17 +124,25 @@ impl Worker<'_> {
 
     fn outputs(&self, jobs: &[Job]) -> Result<Outputs, proxima_models::ModelError> {
         let sequences: Vec<&Sequence> = jobs.iter().map(|job| &*job.sequence).collect();
-        let wants_vectors = jobs.iter().any(|job| matches!(job.reply, Reply::Embedding));
-        let wants_tokens = jobs.iter().any(|job| matches!(job.reply, Reply::Tokens(_)));
+        let wants = |kind: fn(&Reply) -> bool| jobs.iter().any(|job| kind(&job.reply));
+        let wants_tokens = wants(|reply| matches!(reply, Reply::Tokens(_)));
         // Only last tokens are there of sequences that share.
         let (hidden, rows) = self.hidden(&sequences, self.shares && !wants_tokens)?;
-        let wants_logits = jobs.iter().any(|job| matches!(job.reply, Reply::Score(_)));
-        let readout = self.model.readouts.embedding.as_ref().filter(|_| wants_vectors);
-        let score = self.model.readouts.score.as_ref().filter(|_| wants_logits);
+        let readouts = &self.model.readouts;
+        let vectors = wants(|reply| matches!(reply, Reply::Embedding));
+        let vectors = readouts.embedding.as_ref().filter(|_| vectors);
+        let logits = wants(|reply| matches!(reply, Reply::Score(_)));
+        let logits = readouts.score.as_ref().filter(|_| logits);
+        let sparse = wants(|reply| matches!(reply, Reply::Sparse(_)));
+        let sparse = readouts.sparse.as_ref().filter(|_| sparse);
+        let multi = wants(|reply| matches!(reply, Reply::Multi(_)));
+        let multi = readouts.multi.as_ref().filter(|_| multi);
         Ok(Outputs {
-            vectors: readout.map_or(Ok(Vec::new()), |readout| readout.embed(&hidden))?,
+            vectors: vectors.map_or(Ok(Vec::new()), |readout| readout.embed(&hidden))?,
             tokens: if wants_tokens { token_rows(&hidden)? } else { Vec::new() },
-            logits: score.map_or(Ok(Vec::new()), |score| score.logits(&hidden))?,
+            logits: logits.map_or(Ok(Vec::new()), |readout| readout.logits(&hidden))?,
+            sparse: sparse.map_or(Ok(Vec::new()), |it| it.weights(&hidden, &sequences))?,
+            multi: multi.map_or(Ok(Vec::new()), |readout| readout.vectors(&hidden))?,
             rows,
         })
     }
@@ -139,36 +150,53 @@ impl Worker<'_> {
     fn answer(&self, jobs: Vec<Job>, mut outputs: Outputs, started: Instant, took: Duration) {
         for (index, job) in jobs.into_iter().enumerate() {
             let queue = started.saturating_duration_since(job.arrived);
+            let spent = (queue, took);
             match job.reply {
                 Reply::Embedding => {
-                    let vector = std::mem::take(&mut outputs.vectors[index]);
-                    let result = self.finite(vector.iter().copied()).map(|()| {
-                        let value: Vector = vector.into();
-                        Computed { value, queue, inference: took }
-                    });
+                    let vector: Vector = std::mem::take(&mut outputs.vectors[index]).into();
+                    let result = self.computed(vector, |it| finite(it.iter().copied()), spent);
                     self.queue.land(&job.sequence, &result);
                 }
                 Reply::Score(waiter) => {
-                    let value = std::mem::take(&mut outputs.logits[index]);
-                    let result = self.finite(value.iter().copied());
-                    let result = result.map(|()| Computed { value, queue, inference: took });
-                    // A client that is gone by now is no loss.
-                    let _ = waiter.send(result);
+                    let logits = std::mem::take(&mut outputs.logits[index]);
+                    self.reply(waiter, logits, |it| finite(it.iter().copied()), spent);
+                }
+                Reply::Sparse(waiter) => {
+                    let weights = std::mem::take(&mut outputs.sparse[index]);
+                    self.reply(waiter, weights, |it| finite(it.iter().map(|(_, it)| *it)), spent);
+                }
+                Reply::Multi(waiter) => {
+                    let vectors = std::mem::take(&mut outputs.multi[index]);
+                    self.reply(waiter, vectors, |it| finite(it.iter().flatten().copied()), spent);
                 }
                 Reply::Tokens(waiter) => {
-                    let value = std::mem::take(&mut outputs.tokens[index]);
-                    let result = self.finite(value.iter().flatten().copied());
-                    let result = result.map(|()| Computed { value, queue, inference: took });
-                    // A client that is gone by now is no loss.
-                    let _ = waiter.send(result);
+                    let rows = std::mem::take(&mut outputs.tokens[index]);
+                    self.reply(waiter, rows, |it| finite(it.iter().flatten().copied()), spent);
                 }
             }
         }
     }
 
-    fn finite(&self, mut numbers: impl Iterator<Item = f32>) -> Result<(), JobError> {
-        if numbers.all(f32::is_finite) {
-            return Ok(());
+    /// Sends a result to who waits; a client that is gone by now is no loss.
+    fn reply<T>(
+        &self,
+        waiter: Waiter<T>,
+        value: T,
+        is_finite: impl Fn(&T) -> bool,
+        spent: (Duration, Duration),
+    ) {
+        let _ = waiter.send(self.computed(value, is_finite, spent));
+    }
+
+    /// A result, if all its numbers are finite.
+    fn computed<T>(
+        &self,
+        value: T,
+        is_finite: impl Fn(&T) -> bool,
+        (queue, inference): (Duration, Duration),
+    ) -> Result<Computed<T>, JobError> {
+        if is_finite(&value) {
+            return Ok(Computed { value, queue, inference });
         }
         self.metrics.observe(Observation::NotFinite);
         Err(JobError::NotFinite)
@@ -178,8 +206,11 @@ impl Worker<'_> {
         match job.reply {
             Reply::Embedding => self.queue.land(&job.sequence, &Err(error.clone())),
             // A client that is gone by now is no loss.
-            Reply::Tokens(waiter) => drop(waiter.send(Err(error.clone()))),
+            Reply::Tokens(waiter) | Reply::Multi(waiter) => {
+                drop(waiter.send(Err(error.clone())));
+            }
             Reply::Score(waiter) => drop(waiter.send(Err(error.clone()))),
+            Reply::Sparse(waiter) => drop(waiter.send(Err(error.clone()))),
         }
     }
 
@@ -194,16 +225,18 @@ impl Worker<'_> {
         });
         let result = match rows {
             Err(reason) => Err(EngineError::Failed { reason }),
-            Ok(rows) => match self.finite(rows.into_iter().flatten().flatten()) {
-                Ok(()) => Ok(started.elapsed()),
-                Err(_) => Err(EngineError::NotFinite { index: 0 }),
-            },
+            Ok(rows) if finite(rows.iter().flatten().flatten().copied()) => Ok(started.elapsed()),
+            Ok(_) => Err(EngineError::NotFinite { index: 0 }),
         };
         for sender in senders {
             // Whoever asked may have given up.
             let _ = sender.send(result.clone());
         }
     }
+}
+
+fn finite(mut numbers: impl Iterator<Item = f32>) -> bool {
+    numbers.all(f32::is_finite)
 }
 
 fn panic_reason(panic: &(dyn Any + Send)) -> String {

@@ -95,6 +95,8 @@ pub enum TaskName {
     E2rank,
     /// Classes of texts
     Classify,
+    /// Weights of words, by the head of a masked language model (SPLADE)
+    Sparse,
 }
 
 impl From<TaskName> for Task {
@@ -104,6 +106,7 @@ impl From<TaskName> for Task {
             TaskName::Rerank => Self::YesNo,
             TaskName::E2rank => Self::Listwise,
             TaskName::Classify => Self::Score,
+            TaskName::Sparse => Self::Sparse,
         }
     }
 }
@@ -230,8 +233,8 @@ serve_args! {
     /// Keep vectors of recent inputs, up to this size [default: 0, off]
     #[arg(long, env = "PROXIMA_CACHE_BYTES", value_name = "SIZE", help_heading = "Limits")]
     cache_bytes: Bytes,
-    /// Keep keys and values of what sequences begin with in common (a reranker's instruction and
-    /// query), up to this size; 0 turns it off [default: 256MiB]
+    /// Compute what sequences begin with in common (a reranker's instruction and query) once, and
+    /// keep its keys and values up to this size; 0 turns it off [default: 256MiB]
     #[arg(long, env = "PROXIMA_PREFIX_BYTES", value_name = "SIZE", help_heading = "Limits")]
     prefix_bytes: Bytes,
     /// Size of a request's body [default: 32MiB]

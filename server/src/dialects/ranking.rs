@@ -102,6 +102,8 @@ pub enum Method {
     Listwise,
     /// By the cosine of vectors.
     Similarity,
+    /// By one vector a token (late interaction).
+    Maxsim,
 }
 
 /// How a listwise model sees the candidates.
@@ -166,6 +168,7 @@ impl From<Method> for RerankMethod {
             Method::Pointwise => Self::Pointwise,
             Method::Listwise => Self::Listwise,
             Method::Similarity => Self::Similarity,
+            Method::Maxsim => Self::MaxSim,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proxima_engine::{
     EmbedAnswer, EmbedRequest, Engine, EngineError, PredictAnswer, PredictRequest, Registry,
-    RerankAnswer, RerankRequest, TokensAnswer, TokensRequest,
+    RerankAnswer, RerankRequest, SparseAnswer, TokensAnswer, TokensRequest,
 };
 use proxima_models::Prompt;
 use proxima_models::recipes::Token;
@@ -103,6 +103,36 @@ impl App {
         let call = |engine: Engine| async move { engine.tokens(request).await };
         let (name, answer) = self.measured(model, endpoint, call).await?;
         self.metrics.embedded(&name, &answer.timings);
+        Ok((name, answer))
+    }
+
+    /// Weights of words.
+    ///
+    /// # Errors
+    /// An unknown name, or what the engine says.
+    pub async fn sparse(
+        &self,
+        model: Option<&str>,
+        request: TokensRequest,
+    ) -> Result<(String, SparseAnswer), Failure> {
+        let call = |engine: Engine| async move { engine.sparse(request).await };
+        let (name, answer) = self.measured(model, Endpoint::Sparse, call).await?;
+        self.metrics.answered(&name, &answer.timings);
+        Ok((name, answer))
+    }
+
+    /// One vector a token, for late interaction.
+    ///
+    /// # Errors
+    /// An unknown name, or what the engine says.
+    pub async fn multi_vectors(
+        &self,
+        model: Option<&str>,
+        request: TokensRequest,
+    ) -> Result<(String, TokensAnswer), Failure> {
+        let call = |engine: Engine| async move { engine.multi_vectors(request).await };
+        let (name, answer) = self.measured(model, Endpoint::Multi, call).await?;
+        self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }
 

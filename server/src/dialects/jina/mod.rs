@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use proxima_engine::{EmbedRequest, RerankAnswer};
+use proxima_engine::{EmbedRequest, RerankAnswer, TokensRequest};
 use proxima_models::Prepare;
 use utoipa::OpenApi;
 
@@ -20,7 +20,7 @@ use super::status::{answer_id, shaped};
 use crate::http::{App, Failure, json_response, with_timings};
 use types::{
     ApiVersion, BilledUnits, EmbeddingType, EmbeddingsAnswer, EmbeddingsBody, Entry, ErrorBody,
-    Meta, RerankBody, RerankResults, ResultEntry, Usage, written,
+    Meta, RerankBody, RerankResults, ResultEntry, TokensEntry, Usage, written,
 };
 
 /// Keys that only Jina's embeddings have.
@@ -138,9 +138,6 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     if body.late_chunking == Some(true) {
         return refuse("late_chunking is not served; send chunks as inputs of their own");
     }
-    if body.return_multivector == Some(true) {
-        return refuse("return_multivector is not served here; see /embed_all");
-    }
     let encoding = match body.embedding_type {
         None => EmbeddingType::default(),
         Some(written::OneOrMore::One(encoding)) => encoding,
@@ -149,13 +146,18 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
             _ => return refuse("embedding_type must name one type"),
         },
     };
+    let prepare = Prepare {
+        prompt: purpose_prompt(body.task.as_deref()),
+        truncate: body.truncate.unwrap_or(app.auto_truncate()),
+        ..Prepare::default()
+    };
+    if body.return_multivector == Some(true) {
+        let request = TokensRequest { inputs: body.input.into(), prepare };
+        return token_vectors(app, body.model.as_deref(), request).await;
+    }
     let request = EmbedRequest {
         inputs: body.input.into(),
-        prepare: Prepare {
-            prompt: purpose_prompt(body.task.as_deref()),
-            truncate: body.truncate.unwrap_or(app.auto_truncate()),
-            ..Prepare::default()
-        },
+        prepare,
         dimensions: body.dimensions,
         normalize: body.normalized.unwrap_or(true),
     };
@@ -175,6 +177,25 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
         }
     };
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
+}
+
+async fn token_vectors(
+    app: &App,
+    model: Option<&str>,
+    request: TokensRequest,
+) -> Result<Response, Failure> {
+    let (model, answer) = app.multi_vectors(model, request).await?;
+    let timings = answer.timings;
+    let make = move || {
+        let entry = |(index, embeddings)| TokensEntry { object: "embeddings", index, embeddings };
+        EmbeddingsAnswer {
+            model,
+            object: "list",
+            usage: Usage { total_tokens: timings.n_tokens, prompt_tokens: timings.n_tokens },
+            data: answer.rows.into_iter().enumerate().map(entry).collect(),
+        }
+    };
+    Ok(with_timings(json_response(usize::MAX, make).await, &timings))
 }
 
 /// Jina's clients read `detail`, Cohere's `message`.

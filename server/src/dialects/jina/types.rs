@@ -129,7 +129,7 @@ pub struct EmbeddingsBody {
     pub embedding_type: Option<written::OneOrMore<EmbeddingType>>,
     /// Must be off.
     pub late_chunking: Option<bool>,
-    /// Must be off.
+    /// One vector a token, of models that give them.
     pub return_multivector: Option<bool>,
     /// Cut inputs that are too long (`true`) or refuse them (`false`).
     pub truncate: Option<bool>,
@@ -153,7 +153,7 @@ pub mod written {
 
 /// The answer to [`EmbeddingsBody`].
 #[derive(Debug, Serialize)]
-pub struct EmbeddingsAnswer {
+pub struct EmbeddingsAnswer<E> {
     /// The served name of the model.
     pub model: String,
     /// `list`
@@ -161,7 +161,7 @@ pub struct EmbeddingsAnswer {
     /// Tokens.
     pub usage: Usage,
     /// One entry an input, in order.
-    pub data: Vec<Entry>,
+    pub data: Vec<E>,
 }
 
 /// One vector.
@@ -173,6 +173,17 @@ pub struct Entry {
     pub index: usize,
     /// The vector.
     pub embedding: EncodedVector,
+}
+
+/// The vectors of one input's tokens.
+#[derive(Debug, Serialize)]
+pub struct TokensEntry {
+    /// `embeddings`
+    pub object: &'static str,
+    /// Its input's place.
+    pub index: usize,
+    /// One vector a token.
+    pub embeddings: Vec<Vec<f32>>,
 }
 
 /// An error.

@@ -19,7 +19,7 @@ use super::shared::{Answer, Keys, Purpose, Shared, read};
 use crate::http::{App, Failure, JsonBody, RawBody, json_response, with_timings};
 use types::{
     DecodeBody, EmbedAllBody, EmbedBody, ErrorBody, InfoAnswer, PredictBody, Predictions, Rank,
-    RerankBody, SimilarityBody, TokenEntry, TokenizeBody, VertexAnswer, VertexBody,
+    RerankBody, SimilarityBody, SparseValue, TokenEntry, TokenizeBody, VertexAnswer, VertexBody,
 };
 
 /// The entry of the list.
@@ -43,6 +43,7 @@ pub fn dialect() -> Dialect {
 fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/embed", post(embed))
+        .route("/embed_sparse", post(embed_sparse))
         .route("/predict", post(predict))
         .route("/invocations", post(default))
         .route("/", get(health).post(default))
@@ -58,7 +59,17 @@ fn routes() -> Router<Arc<App>> {
 
 #[derive(OpenApi)]
 #[openapi(paths(
-    embed, embed_all, rerank, predict, similarity, tokenize, decode, vertex, info, health
+    embed,
+    embed_all,
+    embed_sparse,
+    rerank,
+    predict,
+    similarity,
+    tokenize,
+    decode,
+    vertex,
+    info,
+    health
 ))]
 struct Document;
 
@@ -194,6 +205,31 @@ async fn embed_all(
         Ok((_, answer)) => {
             let timings = answer.timings;
             with_timings(json_response(usize::MAX, move || answer.rows).await, &timings)
+        }
+        Err(failure) => error::failure(&failure),
+    }
+}
+
+/// Weights of words (SPLADE, bge-m3).
+#[utoipa::path(
+    post, path = "/embed_sparse", tag = "tei", request_body = EmbedAllBody,
+    responses((status = 200, body = Vec<Vec<SparseValue>>), (status = 422, body = ErrorBody)),
+)]
+async fn embed_sparse(
+    State(app): State<Arc<App>>,
+    JsonBody(body): JsonBody<EmbedAllBody>,
+) -> Response {
+    let model = body.model.clone();
+    let request = convert::tokens_request(body, app.auto_truncate());
+    match app.sparse(model.as_deref(), request).await {
+        Ok((_, answer)) => {
+            let timings = answer.timings;
+            let value = |(index, value)| SparseValue { index, value };
+            let make = move || -> Vec<Vec<SparseValue>> {
+                let inputs = answer.weights.into_iter();
+                inputs.map(|weights| weights.into_iter().map(value).collect()).collect()
+            };
+            with_timings(json_response(timings.n_tokens, make).await, &timings)
         }
         Err(failure) => error::failure(&failure),
     }

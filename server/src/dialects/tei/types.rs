@@ -50,6 +50,15 @@ pub struct EmbedAllBody {
     pub model: Option<String>,
 }
 
+/// The weight of a word.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SparseValue {
+    /// The word's id in the vocabulary.
+    pub index: u32,
+    /// Its weight, above zero.
+    pub value: f32,
+}
+
 /// `POST /rerank`
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = TeiRerankBody)]

@@ -1,0 +1,57 @@
+//! Hidden states to one vector a token, for late interaction (Khattab and Zaharia, ColBERT, 2020).
+//!
+//! Must not know: tokenizers, requests.
+
+use proxima_kernels::cpu::l2_normalize;
+use proxima_kernels::ops::linear::Linear;
+use proxima_kernels::{Device, KernelError};
+
+use crate::batch::HiddenStates;
+
+/// Hidden states to one projected vector of length one a token.
+#[derive(Debug)]
+pub struct MultiVectorReadout {
+    linear: Linear,
+    width: usize,
+}
+
+impl MultiVectorReadout {
+    /// The projection `[hidden width] -> [width]` of bge-m3, which leaves the first token out.
+    pub fn new(linear: Linear, width: usize) -> Self {
+        Self { linear, width }
+    }
+
+    /// Components of a vector.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Vectors of every sequence's tokens but the first: `[n_tokens - 1][width]` each.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn vectors(&self, hidden: &HiddenStates) -> Result<Vec<Vec<Vec<f32>>>, KernelError> {
+        let projected = self.linear.forward(&hidden.rows)?.to_device(&Device::Cpu)?;
+        let sequences = hidden.offsets.windows(2).map(|bounds| {
+            let rows = projected.narrow(0, bounds[0], bounds[1] - bounds[0])?;
+            let mut vectors: Vec<Vec<f32>> = rows.to_vec2()?;
+            vectors.remove(0);
+            vectors.iter_mut().for_each(|vector| l2_normalize(vector));
+            Ok(vectors)
+        });
+        sequences.collect()
+    }
+}
+
+/// The mean over the query's vectors of the largest dot product with one of the document's; 0
+/// where either has none.
+pub fn max_sim(query: &[Vec<f32>], document: &[Vec<f32>]) -> f32 {
+    if query.is_empty() || document.is_empty() {
+        return 0.0;
+    }
+    let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    let best = |vector: &Vec<f32>| {
+        document.iter().map(|other| dot(vector, other)).fold(f32::NEG_INFINITY, f32::max)
+    };
+    query.iter().map(best).sum::<f32>() / query.len() as f32
+}
