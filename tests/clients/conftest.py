@@ -1,4 +1,4 @@
-"""What the client tests share: the server's address and the golden vectors."""
+"""What the client tests share: the server's address, the golden vectors and the golden logits."""
 
 import base64
 import json
@@ -27,6 +27,11 @@ def golden():
         "vectors": numpy.stack(vectors),
         "tokens": [len(case["tokens"]) for case in plain],
     }
+
+
+def scored(checkpoint):
+    """Pairs of a query and a document, with logits of the reference implementation."""
+    return json.loads((ROOT / "tests/golden/scores" / checkpoint / "answers.json").read_text())["cases"]
 
 
 def cosines(first, second):

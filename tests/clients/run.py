@@ -1,5 +1,7 @@
 """Starts a server on a free port, runs the client tests against it, stops it and looks at how it ends.
 
+It serves the embedder first, then two checkpoints with published answers and an E2Rank model.
+
     run.py --proxima target/release/proxima --model FOLDER
 """
 
@@ -10,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -19,11 +22,20 @@ parser.add_argument("--proxima", required=True)
 parser.add_argument("--model", required=True)
 arguments = parser.parse_args()
 here = pathlib.Path(__file__).parent
+scores = here.parent / "golden/scores"
+folder = tempfile.TemporaryDirectory()
+e2rank = f"{folder.name}/e2rank"
+subprocess.run([arguments.proxima, "synth", "tiny-e2rank", "--out", e2rank], check=True)
+models = {
+    "all-MiniLM-L6-v2": arguments.model,
+    "reranker": scores / "xlmr-reranker",
+    "classifier": scores / "bert-classifier",
+    "e2rank": e2rank,
+}
+flags = [flag for name, path in models.items() for flag in ("--model", f"{name}={path}")]
 
 server = subprocess.Popen(
-    [arguments.proxima, "serve", "--model", f"all-MiniLM-L6-v2={arguments.model}", "--port", "0"],
-    stderr=subprocess.PIPE,
-    text=True,
+    [arguments.proxima, "serve", *flags, "--port", "0"], stderr=subprocess.PIPE, text=True
 )
 address = None
 for line in server.stderr:
@@ -42,6 +54,9 @@ with urllib.request.urlopen(f"{address}/readyz", timeout=30) as answer:
 environment = dict(os.environ, PROXIMA_ADDRESS=address)
 # Clients must reach this machine, whatever proxy is set.
 environment["no_proxy"] = environment["NO_PROXY"] = "127.0.0.1,localhost"
+# Nor may they call home: for a list of prices, or to tell that they are used.
+environment["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+environment["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 tests = subprocess.run(
     [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(here)], env=environment
 )

@@ -1,7 +1,9 @@
 """Whatever is sent, the answer is a clear error of the right kind, and the server lives on."""
 
+import base64
 import json
 
+import numpy
 import pytest
 import requests
 
@@ -89,3 +91,184 @@ def test_paths_and_methods(address):
     assert requests.get(address + "/nothing").status_code == 404
     assert requests.get(address + "/v1/nothing").json()["error"]["message"]
     assert requests.get(address + "/embed").status_code == 405
+
+
+# Of a rerank dialect: where it is, what tells it from others, the keys of its errors.
+RERANK = {
+    "tei": ("/rerank", {}, {"error", "error_type"}),
+    "jina": ("/v1/rerank", {}, {"detail", "message"}),
+    "cohere": ("/v2/rerank", {}, {"message"}),
+    "voyage": ("/rerank", {"top_k": 5}, {"detail"}),
+    "vllm": ("/rerank", {"use_activation": True}, {"error"}),
+    "weaviate": ("/rerank", {"property": "text"}, {"error"}),
+}
+# Weaviate's names no model and has none of Proxima's additions.
+OTHERS = [dialect for dialect in RERANK if dialect != "weaviate"]
+
+
+def rerank(address, dialect, documents, **options):
+    path, keys, _ = RERANK[dialect]
+    documents = {"texts" if dialect == "tei" else "documents": documents}
+    return post(address, path, {"query": "a", **keys, **documents, **options})
+
+
+def refused(answer, dialect, status, says):
+    """Whether an answer is an error in the dialect's own shape."""
+    assert answer.status_code == status, answer.text
+    error = answer.json()
+    assert error.keys() == RERANK[dialect][2], error
+    if dialect == "vllm":
+        assert error["error"]["code"] == status and error["error"]["type"] == "BadRequestError"
+    assert says in str(error), error
+
+
+@pytest.mark.parametrize("dialect", RERANK)
+@pytest.mark.parametrize(
+    "documents, says",
+    [
+        ([], "empty"),
+        (["a"] * 3000, "2048"),
+        ([5], "expected"),
+        ([None], "expected"),
+        ([["a"]], "expected"),
+        ("a", "expected"),
+        (None, "expected"),
+    ],
+)
+def test_rerank_documents(address, dialect, documents, says):
+    status = 422 if dialect == "tei" and documents != [] else 400
+    refused(rerank(address, dialect, documents), dialect, status, says)
+
+
+@pytest.mark.parametrize("dialect", ["jina", "cohere", "voyage", "vllm"])
+@pytest.mark.parametrize("document", [{}, {"text": 5}, {"text": None}, {"content": [{"text": 5}]}])
+def test_rerank_documents_that_are_objects(address, dialect, document):
+    refused(rerank(address, dialect, ["a", document]), dialect, 400, "document 1")
+
+
+def encoded(number):
+    return base64.b64encode(numpy.full(64, number, dtype="<f4")).decode()
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"method": "magic"}, "pointwise"),
+        ({"method": 5}, "expected"),
+        ({"method": "pointwise"}, "cannot rank pointwise"),
+        ({"model": "reranker", "method": "listwise"}, "cannot rank listwise"),
+        ({"model": "classifier"}, "cannot rerank"),
+        ({"document_embeddings": [[0.5] * 63] * 2}, "63 numbers, not 64"),
+        ({"document_embeddings": [[0.5] * 64]}, "1 document_embeddings for 2 documents"),
+        ({"document_embeddings": []}, "0 document_embeddings for 2 documents"),
+        ({"document_embeddings": [[0.0] * 64] * 2}, "zero"),
+        ({"document_embeddings": [[1e39] * 64] * 2}, "not finite"),
+        ({"document_embeddings": [encoded(numpy.nan)] * 2}, "not finite"),
+        ({"document_embeddings": [encoded(numpy.inf)] * 2}, "not finite"),
+        ({"document_embeddings": [encoded(0.5)[:-4]] * 2}, "base64"),
+        ({"document_embeddings": ["?"] * 2}, "base64"),
+        ({"document_embeddings": [["a"]] * 2}, "expected"),
+        ({"model": "reranker", "document_embeddings": [[0.5] * 64] * 2}, "compares none"),
+        ({"listwise": {"candidates": 0}}, "between 1 and 2048"),
+        ({"listwise": {"step": 21}}, "between 1 and 20"),
+        ({"listwise": {"passes": 11}}, "between 1 and 10"),
+        ({"listwise": {"template": "{query}"}}, "{documents}"),
+        ({"listwise": {"size": 5}}, "unknown field"),
+        ({"query": None}, "expected a string"),
+    ],
+)
+def test_rerank_options(address, dialect, options, says):
+    answer = rerank(address, dialect, ["a", "b"], **{"model": "e2rank", **options})
+    refused(answer, dialect, 422 if dialect == "tei" else 400, says)
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+@pytest.mark.parametrize("count", [-1, 1.5, "2", 2**70])
+def test_rerank_top_n(address, dialect, count):
+    answer = rerank(address, dialect, ["a"], **{"top_k" if dialect == "voyage" else "top_n": count})
+    refused(answer, dialect, 422 if dialect == "tei" else 400, "expected")
+
+
+def test_rerank_vectors_with_nan_as_a_number(address):
+    """It is no JSON, so only the path can tell whose error it is."""
+    body = {"query": "a", "documents": ["a"], "document_embeddings": [[float("nan")] * 64]}
+    for dialect in ["tei", "jina", "cohere"]:
+        refused(post(address, RERANK[dialect][0], body), dialect, 400, "JSON")
+
+
+IGNORED = pytest.mark.xfail(strict=True, raises=AssertionError, reason="texts are ignored")
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        "jina",
+        pytest.param("cohere", marks=IGNORED),
+        pytest.param("voyage", marks=IGNORED),
+        pytest.param("vllm", marks=IGNORED),
+        pytest.param("weaviate", marks=IGNORED),
+    ],
+)
+def test_rerank_texts_and_documents(address, dialect):
+    refused(rerank(address, dialect, ["a"], texts=["a"]), dialect, 400, "not both")
+
+
+def test_rerank_texts_and_documents_of_no_dialect(address):
+    body = {"query": "a", "texts": ["a"], "documents": ["a"]}
+    refused(post(address, "/rerank", body), "jina", 400, "not both")
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+def test_rerank_unknown_model(address, dialect):
+    refused(rerank(address, dialect, ["a"], model="other"), dialect, 404, "served: all-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize("dialect", RERANK)
+def test_rerank_a_document_of_a_megabyte(address, dialect):
+    answer = rerank(address, dialect, ["a", "word " * 210_000])
+    assert answer.status_code == 200, answer.text
+    # Six of the first document, and as many of the second as the model takes.
+    assert int(answer.headers["x-compute-tokens"]) == 6 + 128
+
+
+@pytest.mark.parametrize("dialect", ["tei", "jina"])
+def test_rerank_a_document_of_a_megabyte_that_may_not_be_cut(address, dialect):
+    answer = rerank(address, dialect, ["word " * 210_000], truncate=False)
+    refused(answer, dialect, 422 if dialect == "tei" else 400, "more than the limit of 128")
+
+
+@pytest.mark.parametrize(
+    "body, says",
+    [
+        ("{", "JSON"),
+        ("{}", "queries"),
+        ('{"queries": "a", "documents": []}', "empty"),
+        ('{"queries": ["a", "b"], "documents": ["a", "b", "c"]}', "as many queries"),
+        ('{"queries": "a", "documents": 5}', "expected a string"),
+        ('{"queries": "a", "documents": "b", "model": "classifier"}', "cannot rerank"),
+        ('{"queries": "a", "documents": "b", "truncate_prompt_tokens": 0}', "no room"),
+    ],
+)
+def test_score(address, body, says):
+    refused(post(address, "/score", body), "vllm", 400, says)
+
+
+@pytest.mark.parametrize(
+    "inputs, says",
+    [
+        ([], "0 texts"),
+        ([[]], "0 texts"),
+        (["a", "b", "c"], "3 texts"),
+        ([["a"], ["a", "b", "c"]], "input 1 has 3 texts"),
+        ([["a"], [5]], "expected"),
+        (5, "expected"),
+    ],
+)
+def test_predict(address, inputs, says):
+    refused(post(address, "/predict", {"inputs": inputs}), "tei", 422, says)
+
+
+def test_vectors(address):
+    for body, says in [({}, "text"), ({"text": "a", "texts": ["b"]}, "text"), ({"texts": []}, "empty")]:
+        refused(post(address, "/vectors", body), "weaviate", 400, says)

@@ -94,8 +94,8 @@ impl Checkpoint {
         names.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Names of a classifier's outputs, in order: `id2label` of `config.json`, or as many `LABEL_n` as
-    /// `num_labels` says (2, as transformers takes it, if nothing does).
+    /// Names of a classifier's outputs, in order: `id2label` of `config.json`, or as many `LABEL_n`
+    /// as `num_labels` says (2, as transformers takes it, if nothing does).
     pub fn labels(&self) -> Vec<String> {
         if let Some(names) = self.config.get("id2label").and_then(Value::as_object) {
             let mut labels: Vec<(usize, String)> = names

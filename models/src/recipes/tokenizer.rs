@@ -183,8 +183,12 @@ impl TextTokenizer {
         if encoding.len() <= tokens {
             return Ok(text);
         }
-        let end = encoding.get_offsets()[..tokens].last().map_or(0, |(_, end)| *end);
-        Ok(&text[..text.floor_char_boundary(end)])
+        let mut end = encoding.get_offsets()[..tokens].last().map_or(0, |(_, end)| *end);
+        // A token may end within a character.
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        Ok(&text[..end])
     }
 
     /// Puts the template's special tokens around one text or two.

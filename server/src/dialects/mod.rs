@@ -62,3 +62,6 @@ pub fn failure_at(path: &str, failure: &Failure) -> Response {
     let owner = dialects.iter().find(|dialect| (dialect.owns)(path));
     (owner.expect("the last dialect owns every path").failure)(failure)
 }
+
+#[cfg(test)]
+mod tests;
