@@ -133,6 +133,8 @@ pub struct Prepare {
     pub tokens_max: Option<usize>,
     /// Tokens of a document that are used, whatever room there is.
     pub document_tokens_max: Option<usize>,
+    /// Tokens of a query that are used beside a document.
+    pub query_tokens_max: Option<usize>,
 }
 
 impl Default for Prepare {
@@ -143,6 +145,7 @@ impl Default for Prepare {
             side: TruncationSide::Right,
             tokens_max: None,
             document_tokens_max: None,
+            query_tokens_max: None,
         }
     }
 }

@@ -63,6 +63,19 @@ impl OutputEncoding {
     }
 }
 
+impl OutputEncoding {
+    /// As [`encode`](Self::encode), all bytes in base64.
+    pub fn packed(self, vector: Vec<f32>) -> EncodedVector {
+        let bytes = match self.encode(vector) {
+            EncodedVector::Float(numbers) => return Self::Base64.encode(numbers),
+            EncodedVector::Base64(text) => return EncodedVector::Base64(text),
+            EncodedVector::Signed(bytes) => bytes.into_iter().map(i8::cast_unsigned).collect(),
+            EncodedVector::Unsigned(bytes) => bytes,
+        };
+        EncodedVector::Base64(BASE64_STANDARD.encode(bytes))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

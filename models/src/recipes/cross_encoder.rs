@@ -28,10 +28,8 @@ struct CrossEncoder {
 
 impl CrossEncoder {
     fn pair(&self, query: &str, document: &str, how: &Prepare) -> Result<Sequence, InputError> {
-        let document = match how.document_tokens_max {
-            Some(limit) => self.tokenizer.beginning(document, limit)?,
-            None => document,
-        };
+        let document = self.tokenizer.part(document, how.document_tokens_max)?;
+        let query = self.tokenizer.part(query, how.query_tokens_max)?;
         let (query, document) = (self.tokenizer.plain(query)?, self.tokenizer.plain(document)?);
         let limit = self.tokenizer.limit(how);
         let (query, document) = self.tokenizer.cut_pair(query, document, limit, how)?;

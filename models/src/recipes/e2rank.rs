@@ -79,7 +79,8 @@ impl E2Rank {
             let over = (tokens - limit).div_ceil(candidates.len().max(1));
             let longest = candidates.iter().map(|text| text.len()).max().unwrap_or(0).min(each);
             match longest.saturating_sub(over.max(1)) {
-                0 => return Err(InputError::LimitTooSmall { limit }),
+                // The query and the template alone are too long.
+                0 => return Err(InputError::TooLong { tokens, limit }),
                 shorter => each = shorter,
             }
         }

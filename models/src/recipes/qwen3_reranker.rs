@@ -69,10 +69,8 @@ impl Qwen3Reranker {
             }
             _ => INSTRUCTION,
         };
-        let document = match how.document_tokens_max {
-            Some(limit) => self.tokenizer.beginning(document, limit)?,
-            None => document,
-        };
+        let document = self.tokenizer.part(document, how.document_tokens_max)?;
+        let query = self.tokenizer.part(query, how.query_tokens_max)?;
         Ok(format!("<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"))
     }
 }

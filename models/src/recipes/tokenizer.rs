@@ -169,6 +169,14 @@ impl TextTokenizer {
         Ok(())
     }
 
+    /// A text, or the beginning of it where there is a limit.
+    ///
+    /// # Errors
+    /// As [`beginning`](Self::beginning).
+    pub fn part<'a>(&self, text: &'a str, tokens: Option<usize>) -> Result<&'a str, InputError> {
+        tokens.map_or(Ok(text), |tokens| self.beginning(text, tokens))
+    }
+
     /// The beginning of a text that has at most this many tokens.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ pub enum EngineError {
         problem: String,
     },
     /// A number that must be within bounds is not.
-    #[error("{what} must be between {} and {}, not {asked}", bounds.0, bounds.1)]
+    #[error("{what} must be {}, not {asked}", between(*bounds))]
     OutOfBounds {
         /// What the number is.
         what: &'static str,
@@ -101,6 +101,13 @@ pub enum EngineError {
     /// The server is shutting down and takes nothing new.
     #[error("the server is shutting down")]
     ShuttingDown,
+}
+
+fn between((smallest, largest): (usize, usize)) -> String {
+    match largest {
+        usize::MAX => format!("at least {smallest}"),
+        _ => format!("between {smallest} and {largest}"),
+    }
 }
 
 /// Whose fault an error is, and with it whether trying again helps.

@@ -89,6 +89,14 @@ impl Engine {
                 Err(EngineError::OutOfBounds { what, asked, bounds })
             }
         };
+        let prepare = &request.prepare;
+        for (what, limit) in [
+            ("the tokens of a document", prepare.document_tokens_max),
+            ("the tokens of the query", prepare.query_tokens_max),
+            ("the tokens of a sequence", prepare.tokens_max),
+        ] {
+            limit.map_or(Ok(()), |limit| bounds(what, limit, (1, usize::MAX)))?;
+        }
         bounds("the number of listwise candidates", candidates, (1, limit))?;
         bounds("the number of listwise passes", passes, (1, PASSES_MAX))?;
         step.map_or(Ok(()), |step| bounds("the step of windows", step, (1, candidates)))

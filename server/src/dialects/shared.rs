@@ -49,6 +49,11 @@ impl Keys {
     pub fn any(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.0.contains(*name))
     }
+
+    /// Whether all of these are there.
+    pub fn all(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| self.0.contains(*name))
+    }
 }
 
 impl<'de> Deserialize<'de> for Keys {
@@ -98,6 +103,12 @@ async fn dispatch(app: Arc<App>, path: &str, body: Bytes, purpose: Purpose) -> R
         }
     };
     match claimant(path, &keys, purpose) {
+        Some((dialect, _)) if keys.all(&["texts", "documents"]) => {
+            let message = "send either \"documents\" or \"texts\", not both".into();
+            let failure = Failure::Body { message, syntax: false };
+            app.metrics().refused(&failure);
+            (dialect.failure)(&failure)
+        }
         Some((_, shared)) => (shared.answer)(app, body).await,
         None => super::failure_at(path, &Failure::UnknownPath { path: path.to_owned() }),
     }

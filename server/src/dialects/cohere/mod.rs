@@ -21,15 +21,15 @@ use super::status::{answer_id, shaped};
 use crate::http::{App, Failure, JsonBody, json_response, with_timings};
 use types::{
     ApiVersion, ContentPart, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, Meta, RerankBody,
-    RerankResults, ResultEntry, Truncate, Units,
+    RerankResults, ResultEntry, SomeEmbeddings, Truncate, Units,
 };
 
 /// The entry of the list.
 pub fn dialect() -> Dialect {
     Dialect {
         name: "cohere",
-        owns: |path| path.starts_with("/v2/"),
-        routes: || Router::new().route("/v2/embed", post(embed)),
+        owns: |path| path.starts_with("/v2/") || path == "/v1/embed",
+        routes: || Router::new().route("/v2/embed", post(embed)).route("/v1/embed", post(embed_1)),
         shared: || {
             vec![Shared {
                 purpose: Purpose::Rerank,
@@ -91,10 +91,17 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     responses((status = 200, body = EmbedAnswer), (status = 400, body = ErrorBody)),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
-    vectors(&app, body).await.unwrap_or_else(|error| failure(&error))
+    vectors(&app, body, false).await.unwrap_or_else(|error| failure(&error))
 }
 
-async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
+/// The first API: plain lists of numbers, unless forms are asked for.
+async fn embed_1(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
+    let plain = body.embedding_types.is_none();
+    vectors(&app, body, plain).await.unwrap_or_else(|error| failure(&error))
+}
+
+/// The vectors of a body, in one form without its name if `plain`.
+async fn vectors(app: &App, body: EmbedBody, plain: bool) -> Result<Response, Failure> {
     let encodings = body.embedding_types.clone().unwrap_or_default();
     let encodings = if encodings.is_empty() { vec![Default::default()] } else { encodings };
     let (model, dimensions) = (body.model.clone(), body.output_dimension);
@@ -117,10 +124,13 @@ async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
         let units = Units { input_tokens: Some(timings.n_tokens), ..Units::default() };
         EmbedAnswer {
             id: answer_id("embed"),
-            embeddings: Embeddings::of(&vectors, &encodings),
+            embeddings: match plain {
+                true => SomeEmbeddings::Floats(vectors),
+                false => SomeEmbeddings::ByType(Embeddings::of(&vectors, &encodings)),
+            },
             texts,
             meta: Meta::of(units),
-            response_type: "embeddings_by_type",
+            response_type: if plain { "embeddings_floats" } else { "embeddings_by_type" },
         }
     };
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))

@@ -154,13 +154,23 @@ pub struct EmbedAnswer {
     /// Of this answer.
     pub id: String,
     /// Vectors in each form asked for.
-    pub embeddings: Embeddings,
+    pub embeddings: SomeEmbeddings,
     /// The texts.
     pub texts: Vec<String>,
     /// Version and units.
     pub meta: Meta,
     /// `embeddings_by_type`
     pub response_type: &'static str,
+}
+
+/// Vectors, with or without the names of their forms.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum SomeEmbeddings {
+    /// By form.
+    ByType(Embeddings),
+    /// Numbers, as the first API has them.
+    Floats(Vec<Vec<f32>>),
 }
 
 /// Vectors by form; forms not asked for are not there.

@@ -83,10 +83,6 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
 }
 
 async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
-    if body.texts.is_some() {
-        let message = "send either \"documents\" or \"texts\", not both".into();
-        return Err(Failure::Body { message, syntax: false });
-    }
     // Jina returns documents unless told otherwise, Cohere does not.
     let of_cohere = body.rank_fields.is_some() || body.max_chunks_per_doc.is_some();
     let with_documents = body.return_documents.unwrap_or(!of_cohere);

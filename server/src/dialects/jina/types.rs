@@ -38,9 +38,6 @@ pub struct RerankBody {
     /// Addition: cut documents that are too long (`true`) or refuse them (`false`).
     #[serde(alias = "truncation")]
     pub truncate: Option<bool>,
-    /// Of another dialect; must not be there beside `documents`.
-    #[schema(ignore)]
-    pub texts: Option<IgnoredAny>,
     /// Proxima's additions.
     #[serde(flatten)]
     pub additions: Additions,

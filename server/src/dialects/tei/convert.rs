@@ -129,6 +129,8 @@ pub fn predict_request(
 ) -> Result<(PredictRequest, bool), Failure> {
     let (inputs, several) = match body.inputs {
         PredictInputs::Text(text) => (vec![vec![text]], false),
+        // An empty list could be either; it is no input.
+        PredictInputs::Pair(texts) if texts.is_empty() => (Vec::new(), true),
         PredictInputs::Pair(texts) => (vec![texts], false),
         PredictInputs::Batch(batch) => (batch, true),
     };

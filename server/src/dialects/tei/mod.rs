@@ -129,7 +129,7 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
     }
 }
 
-/// Texts ranked for a query; also at `/v1/rerank` and `/v2/rerank`.
+/// Texts ranked for a query; also at `/v1/rerank`.
 #[utoipa::path(
     post, path = "/rerank", tag = "tei", request_body = RerankBody,
     responses(

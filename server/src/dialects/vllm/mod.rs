@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use proxima_engine::{Engine, PredictRequest, RerankAnswer, RerankMethod, RerankRequest};
+use proxima_engine::{Engine, PredictRequest, RerankAnswer, RerankMethod, RerankRequest, Timings};
 use proxima_models::readout::sigmoid;
 use proxima_models::{Input, Prepare, Prompt};
 use utoipa::OpenApi;
@@ -18,7 +18,7 @@ use super::Dialect;
 use super::ranking::{Asked, Document, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read};
 use super::status::{answer_id, now, shaped, status};
-use crate::http::{App, Failure, JsonBody};
+use crate::http::{App, Failure, JsonBody, with_timings};
 use types::{
     ErrorBody, ErrorEntry, RerankBody, RerankResults, ResultEntry, ScoreAnswer, ScoreBody,
     ScoreEntry, Usage,
@@ -77,12 +77,13 @@ async fn scores(app: &App, body: ScoreBody) -> Result<Response, Failure> {
     let cut = Prepare {
         prompt: body.instruction.map_or(Prompt::Default, Prompt::Instruction),
         truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
-        tokens_max: body.truncate_prompt_tokens.and_then(|limit| usize::try_from(limit).ok()),
+        tokens_max: body.truncate_prompt_tokens.and_then(|limit| limit.0),
         document_tokens_max: body.max_tokens_per_doc,
+        query_tokens_max: body.max_tokens_per_query,
         ..Prepare::default()
     };
     let (model, raw) = (body.model.as_deref(), body.use_activation == Some(false));
-    let (name, scores, tokens) = if pointwise(app, model)? {
+    let (name, scores, timings) = if pointwise(app, model)? {
         let query = |place: usize| queries[if queries.len() == 1 { 0 } else { place }].as_str();
         let inputs = documents.iter().enumerate().map(|(place, document)| Input::Pair {
             query: query(place).into(),
@@ -91,11 +92,12 @@ async fn scores(app: &App, body: ScoreBody) -> Result<Response, Failure> {
         let request = PredictRequest { inputs: inputs.collect(), prepare: cut };
         let (name, answer) = app.predict(model, request).await?;
         let score = |logits: Vec<f32>| if raw { logits[0] } else { sigmoid(logits[0]) };
-        (name, answer.logits.into_iter().map(score).collect(), answer.timings.n_tokens)
+        (name, answer.logits.into_iter().map(score).collect(), answer.timings)
     } else {
         similarities(app, model, &queries, &documents, &cut).await?
     };
     let entry = |(index, score)| ScoreEntry { index, object: "score", score };
+    let tokens = timings.n_tokens;
     let answer = ScoreAnswer {
         id: answer_id("score"),
         object: "list",
@@ -104,7 +106,7 @@ async fn scores(app: &App, body: ScoreBody) -> Result<Response, Failure> {
         data: Vec::into_iter(scores).enumerate().map(entry).collect(),
         usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
     };
-    Ok(Json(answer).into_response())
+    Ok(with_timings(Json(answer).into_response(), &timings))
 }
 
 /// Whether a model scores pairs itself.
@@ -121,7 +123,7 @@ async fn similarities(
     queries: &[String],
     documents: &[String],
     how: &Prepare,
-) -> Result<(String, Vec<f32>, usize), Failure> {
+) -> Result<(String, Vec<f32>, Timings), Failure> {
     let similarity = |query: &String, documents: &[String]| RerankRequest {
         prepare: how.clone(),
         method: Some(RerankMethod::Similarity),
@@ -132,17 +134,18 @@ async fn similarities(
     };
     if let [query] = queries {
         let (name, answer) = app.rerank(model, similarity(query, documents)).await?;
-        return Ok((name, answer.raw, answer.timings.n_tokens));
+        return Ok((name, answer.raw, answer.timings));
     }
-    let (mut scores, mut tokens, mut served) = (Vec::new(), 0, String::new());
+    let (mut scores, mut spent, mut served) = (Vec::new(), Timings::default(), String::new());
     for (query, document) in queries.iter().zip(documents) {
         let request = similarity(query, std::slice::from_ref(document));
         let (name, answer) = app.rerank(model, request).await?;
         scores.push(answer.raw[0]);
-        tokens += answer.timings.n_tokens;
+        spent.n_tokens += answer.timings.n_tokens;
+        spent.total += answer.timings.total;
         served = name;
     }
-    Ok((served, scores, tokens))
+    Ok((served, scores, spent))
 }
 
 /// The texts of one side.
@@ -167,8 +170,8 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     };
     let documents = asked.documents.clone();
     let mut request = request(asked, body.additions)?;
-    let limit = body.truncate_prompt_tokens.and_then(|limit| usize::try_from(limit).ok());
-    request.prepare.tokens_max = limit;
+    request.prepare.tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
+    request.prepare.query_tokens_max = body.max_tokens_per_query;
     let raw = body.use_activation == Some(false);
     let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {

@@ -18,6 +18,24 @@ pub enum ScoreInput {
     Several(Vec<Document>),
 }
 
+/// A number of tokens, or -1 for the model's limit.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(try_from = "i64")]
+#[schema(value_type = i64)]
+pub struct PromptTokens(pub Option<usize>);
+
+impl TryFrom<i64> for PromptTokens {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        match number {
+            -1 => Ok(Self(None)),
+            1.. => Ok(Self(usize::try_from(number).ok())),
+            _ => Err(format!("truncate_prompt_tokens must be -1 or at least 1, not {number}")),
+        }
+    }
+}
+
 /// `POST /score`
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ScoreBody {
@@ -32,9 +50,11 @@ pub struct ScoreBody {
     /// What makes a document fit, for models that take an instruction.
     pub instruction: Option<String>,
     /// Tokens of a pair that are used; -1 for the model's limit.
-    pub truncate_prompt_tokens: Option<i64>,
+    pub truncate_prompt_tokens: Option<PromptTokens>,
     /// Tokens of a document that are used.
     pub max_tokens_per_doc: Option<usize>,
+    /// Tokens of a query that are used.
+    pub max_tokens_per_query: Option<usize>,
     /// Give logits if `false`.
     pub use_activation: Option<bool>,
 }
@@ -91,9 +111,11 @@ pub struct RerankBody {
     /// Give the best ones only; all if absent or 0.
     pub top_n: Option<usize>,
     /// Tokens of a pair that are used; -1 for the model's limit.
-    pub truncate_prompt_tokens: Option<i64>,
+    pub truncate_prompt_tokens: Option<PromptTokens>,
     /// Tokens of a document that are used.
     pub max_tokens_per_doc: Option<usize>,
+    /// Tokens of a query that are used.
+    pub max_tokens_per_query: Option<usize>,
     /// Give logits if `false`.
     pub use_activation: Option<bool>,
     /// Proxima's additions.

@@ -16,7 +16,6 @@ use super::inputs::purpose_prompt;
 use super::ranking::{Asked, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read};
 use super::status::shaped;
-use crate::encoding::OutputEncoding;
 use crate::http::{App, Failure, json_response, with_timings};
 use types::{
     EmbeddingsAnswer, EmbeddingsBody, Entry, ErrorBody, RerankBody, RerankResults, ResultEntry,
@@ -97,14 +96,8 @@ async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
 }
 
 async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
-    let encoding = match (body.output_dtype.unwrap_or_default(), body.encoding_format.is_some()) {
-        (OutputEncoding::Float, true) => OutputEncoding::Base64,
-        (encoding, false) => encoding,
-        (_, true) => {
-            let message = "encoding_format base64 goes with output_dtype float only".into();
-            return Err(Failure::Body { message, syntax: false });
-        }
-    };
+    let encoding = body.output_dtype.unwrap_or_default();
+    let packed = body.encoding_format.is_some();
     let request = EmbedRequest {
         inputs: body.input.into(),
         prepare: Prepare {
@@ -120,7 +113,7 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let make = move || {
         let entry = |(index, vector)| Entry {
             object: "embedding",
-            embedding: encoding.encode(vector),
+            embedding: if packed { encoding.packed(vector) } else { encoding.encode(vector) },
             index,
         };
         EmbeddingsAnswer {
