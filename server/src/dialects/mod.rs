@@ -3,6 +3,7 @@
 //!
 //! Must not know: how requests are computed; no limits, metrics or logic live here.
 
+mod grpc;
 mod inputs;
 mod openai;
 mod tei;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::response::Response;
+use tokio::sync::watch;
 
 use crate::http::{App, Failure};
 
@@ -33,6 +35,11 @@ pub struct Dialect {
 /// All dialects. The last owns every path that no other does.
 pub fn all() -> Vec<Dialect> {
     vec![openai::dialect(), tei::dialect()]
+}
+
+/// The dialects over gRPC, which have a port of their own; `stop` turns true when the server ends.
+pub fn grpc(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
+    grpc::router(app, stop)
 }
 
 /// A failure in the shape of the dialect that owns a path.
