@@ -102,10 +102,7 @@ impl Calls {
 
     /// All messages of a stream that is answered as a whole: no more than inputs of a request may
     /// be, and not larger than a body.
-    pub async fn all<Q: Message>(
-        &self,
-        messages: Request<Streaming<Q>>,
-    ) -> Result<Vec<Q>, Status> {
+    pub async fn all<Q: Message>(&self, messages: Request<Streaming<Q>>) -> Result<Vec<Q>, Status> {
         let (timeout, bytes_max) =
             (self.app.config().request_timeout, self.app.config().body_bytes_max);
         let refused = |failure: Failure| {

@@ -134,7 +134,9 @@ fn document_vector(index: usize, vector: pb::Vector) -> Result<Vec<f32>, Failure
     let (numbers, rest) = bytes.as_chunks::<4>();
     if !rest.is_empty() {
         let length = bytes.len();
-        return Err(wrong(format!("document vector {index} has {length} bytes, not four a number")));
+        return Err(wrong(format!(
+            "document vector {index} has {length} bytes, not four a number"
+        )));
     }
     if !(floats.is_empty() || numbers.is_empty()) {
         return Err(wrong(format!("document vector {index} has both `floats` and `bytes`")));
@@ -189,11 +191,8 @@ pub fn predict_request(
 
 /// Classes as written.
 pub fn classes(scored: Vec<Scored>) -> pb::Classes {
-    let class = |it: Scored| pb::Class {
-        label: it.label,
-        score: it.probability,
-        raw_score: it.logit,
-    };
+    let class =
+        |it: Scored| pb::Class { label: it.label, score: it.probability, raw_score: it.logit };
     pb::Classes { classes: scored.into_iter().map(class).collect() }
 }
 
@@ -258,7 +257,8 @@ mod tests {
 
     #[test]
     fn document_vectors_are_read_as_numbers_or_bytes() {
-        let read = |floats: Vec<f32>, bytes: Vec<u8>| document_vector(0, pb::Vector { floats, bytes });
+        let read =
+            |floats: Vec<f32>, bytes: Vec<u8>| document_vector(0, pb::Vector { floats, bytes });
         let written = vector(vec![0.5, -1.0], pb::Encoding::FloatBytes);
         assert_eq!(read(vec![], written.bytes.clone()), Ok(vec![0.5, -1.0]));
         assert_eq!(read(vec![0.5], vec![]), Ok(vec![0.5]));

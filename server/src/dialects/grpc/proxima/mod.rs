@@ -27,8 +27,7 @@ async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> Answer<pb::Embed
 
 async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> Answer<pb::RerankResponse> {
     let (model, top_n) = (message.model.take(), message.top_n);
-    let documents =
-        if message.return_documents { message.documents.clone() } else { Vec::new() };
+    let documents = if message.return_documents { message.documents.clone() } else { Vec::new() };
     let request = convert::rerank_request(message, app.auto_truncate())?;
     let (model, answer) = app.rerank(model.as_deref(), request).await?;
     let reply = pb::RerankResponse {
