@@ -58,17 +58,17 @@ pub fn router(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
         .add_service(RerankServer::new(tei()).max_decoding_message_size(limit))
         .add_service(TokenizeServer::new(tei()).max_decoding_message_size(limit))
         .add_service(ProximaServer::new(own).max_decoding_message_size(limit));
-    let reflection = |builder: tonic_reflection::server::Builder<'static>| {
-        builder
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let new = tonic_reflection::server::Builder::configure;
-    // Older clients ask in the older version.
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .expect("the descriptors are valid");
     services
-        .add_service(reflection(new()).build_v1().expect("the descriptors are valid"))
-        .add_service(reflection(new()).build_v1alpha().expect("the descriptors are valid"))
+        .add_service(reflection)
         .into_axum_router()
+        // A slow message ends somewhere.
+        .layer(middleware::from_fn_with_state(app.clone(), timeout))
+        // Nobody without a key gets any further.
         .layer(middleware::from_fn_with_state(app, authorize))
 }
 
@@ -80,6 +80,20 @@ async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
     app.metrics().refused(&Failure::Unauthorized);
     status::status(&Failure::Unauthorized).into_http()
+}
+
+/// Ends a call that takes too long, the reading of its message included. Streams begin to be
+/// answered at once, and each of their messages has this time for itself.
+async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let limit = app.config().request_timeout;
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let failure = Failure::Timeout { limit };
+            app.metrics().refused(&failure);
+            status::status(&failure).into_http()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 //! Failures as gRPC statuses.
+//!
+//! Must not know: which service fails.
 
 use proxima_engine::{EngineError, Fault};
 use proxima_models::InputError;

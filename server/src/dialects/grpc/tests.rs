@@ -1,7 +1,11 @@
 //! The gRPC services as clients see them, over a real connection.
 
+mod own_api;
+mod scores;
+
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use proxima_engine::{Engine, EngineConfig, Registry};
@@ -335,6 +339,21 @@ async fn limits_are_shared_with_http_and_streams_wait() {
 }
 
 #[tokio::test]
+async fn a_message_that_takes_too_long_is_ended() {
+    let limit = Duration::from_millis(50);
+    let (server, knobs) = fake(HttpConfig { request_timeout: limit, ..Default::default() }).await;
+    knobs.shut();
+    assert_eq!(code(embed(&server, text("a")).await), Code::DeadlineExceeded);
+    let mut client = EmbedClient::new(server.channel.clone());
+    let replies = client.embed_stream(stream::iter([text("b")])).await.expect("a stream");
+    assert_eq!(code(replies.into_inner().message().await), Code::DeadlineExceeded);
+    // A stream that is answered as a whole, and never comes to its end.
+    let mut client = RerankClient::new(server.channel.clone());
+    assert_eq!(code(client.rerank_stream(stream::pending()).await), Code::DeadlineExceeded);
+    knobs.open();
+}
+
+#[tokio::test]
 async fn a_stopping_server_answers_what_it_read_and_ends_open_streams() {
     let (server, knobs) = fake(HttpConfig::default()).await;
     knobs.shut();
@@ -358,6 +377,3 @@ fn inputs(texts: &[&str]) -> own::EmbedRequest {
     let input = |text: &&str| own::Input { input: Some(input::Input::Text((*text).into())) };
     own::EmbedRequest { inputs: texts.iter().map(input).collect(), ..Default::default() }
 }
-
-mod own_api;
-mod scores;

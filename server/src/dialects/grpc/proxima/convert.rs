@@ -1,4 +1,6 @@
 //! Proxima's own messages to requests of the engine, and answers back.
+//!
+//! Must not know: streams, limits, metadata of calls.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! Proxima's own gRPC API.
+//!
+//! Must not know: limits, how streams are read, any other API.
 
 mod convert;
 

@@ -1,4 +1,6 @@
 //! Messages of text-embeddings-inference to requests of the engine, and answers back.
+//!
+//! Must not know: streams, limits, metadata of calls.
 
 use std::time::Duration;
 

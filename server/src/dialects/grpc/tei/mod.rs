@@ -1,4 +1,6 @@
 //! The gRPC API of text-embeddings-inference.
+//!
+//! Must not know: limits, how streams are read, Proxima's own API.
 
 mod convert;
 
