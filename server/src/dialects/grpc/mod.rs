@@ -58,18 +58,25 @@ pub fn router(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
         .add_service(RerankServer::new(tei()).max_decoding_message_size(limit))
         .add_service(TokenizeServer::new(tei()).max_decoding_message_size(limit))
         .add_service(ProximaServer::new(own).max_decoding_message_size(limit));
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .expect("the descriptors are valid");
+    // Many clients still ask for reflection in its older version.
     services
-        .add_service(reflection)
+        .add_service(reflection().build_v1().expect("the descriptors are valid"))
+        .add_service(reflection().build_v1alpha().expect("the descriptors are valid"))
         .into_axum_router()
         // A slow message ends somewhere.
         .layer(middleware::from_fn_with_state(app.clone(), timeout))
         // Nobody without a key gets any further.
         .layer(middleware::from_fn_with_state(app, authorize))
+}
+
+/// What reflection tells of.
+// Not inlined: two fresh builders in one function are made one by rustc 1.95 and 1.96, and its
+// memory is freed twice (rust-lang/rust#158830).
+#[inline(never)]
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// Lets calls with a valid key through.

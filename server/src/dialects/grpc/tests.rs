@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
-use tonic_reflection::pb::v1 as reflection;
+use tonic_reflection::pb::{v1 as reflection, v1alpha as older_reflection};
 
 use super::proto::proxima::proxima_client::ProximaClient;
 use super::proto::proxima::{self as own, input};
@@ -286,10 +286,20 @@ async fn reflection_lists_the_services() {
     for service in super::SERVICES {
         assert!(names.contains(&service), "{service} is not in {names:?}");
     }
-    assert!(matches!(
-        replies[1].message_response,
-        Some(MessageResponse::FileDescriptorResponse(_))
-    ));
+    let file = &replies[1].message_response;
+    assert!(matches!(file, Some(MessageResponse::FileDescriptorResponse(_))));
+    let mut older = older_reflection::server_reflection_client::ServerReflectionClient::new(
+        server.channel.clone(),
+    );
+    let asked = older_reflection::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            older_reflection::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+    };
+    let replies = older.server_reflection_info(stream::iter([asked])).await.expect("a stream");
+    let replies: Vec<_> = replies.into_inner().try_collect().await.expect("replies");
+    assert!(format!("{:?}", replies[0]).contains("proxima.v1.Proxima"));
 }
 
 #[tokio::test]
