@@ -172,6 +172,26 @@ async fn a_stream_is_answered_in_order_and_ends_with_its_first_failure() {
 }
 
 #[tokio::test]
+async fn many_short_messages_of_a_stream_may_wait() {
+    let (server, knobs) = fake(HttpConfig::default()).await;
+    knobs.shut();
+    // One frame a message: the client pauses between them.
+    let apart = |message| async {
+        tokio::task::yield_now().await;
+        message
+    };
+    let messages: Vec<_> = (0..10_000).map(|place| text(&place.to_string())).collect();
+    let mut client = EmbedClient::new(server.channel.clone());
+    let replies = client.embed_stream(stream::iter(messages).then(apart)).await.expect("a stream");
+    until_a_batch_waits(&knobs).await;
+    // Until they lie with the server, unread.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    knobs.open();
+    let replies = replies.into_inner().try_collect::<Vec<_>>().await.expect("replies");
+    assert_eq!(replies.len(), 10_000);
+}
+
+#[tokio::test]
 async fn tokens_go_both_ways() {
     let (server, _) = fake(HttpConfig::default()).await;
     let mut client = TokenizeClient::new(server.channel.clone());
@@ -288,14 +308,13 @@ async fn reflection_lists_the_services() {
     }
     let file = &replies[1].message_response;
     assert!(matches!(file, Some(MessageResponse::FileDescriptorResponse(_))));
-    let mut older = older_reflection::server_reflection_client::ServerReflectionClient::new(
-        server.channel.clone(),
-    );
+    use older_reflection::server_reflection_request::MessageRequest as OlderRequest;
+    let channel = server.channel.clone();
+    let mut older =
+        older_reflection::server_reflection_client::ServerReflectionClient::new(channel);
     let asked = older_reflection::ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(
-            older_reflection::server_reflection_request::MessageRequest::ListServices(String::new()),
-        ),
+        message_request: Some(OlderRequest::ListServices(String::new())),
     };
     let replies = older.server_reflection_info(stream::iter([asked])).await.expect("a stream");
     let replies: Vec<_> = replies.into_inner().try_collect().await.expect("replies");
