@@ -2,6 +2,7 @@
 //!
 //! Must not know: wire formats.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::cli::CommandError;
 use crate::config::{HubSettings, ModelPlace, ModelSource, Settings};
-use crate::http;
+use crate::http::{self, Listeners};
 use crate::hub::Hub;
 use crate::metrics::MetricsHub;
 
@@ -57,11 +58,11 @@ pub fn run(settings: Settings) -> Result<(), CommandError> {
 
 async fn serve(settings: Settings) -> Result<(), CommandError> {
     // First of all, so that a port in use is known before a long load.
-    let address = format!("{}:{}", settings.host, settings.port);
-    let listener = TcpListener::bind(&address).await.map_err(|error| {
-        CommandError::failure(format!("cannot listen on {address}: {error}; choose another --port"))
-    })?;
-    let local = listener.local_addr().map_err(|error| CommandError::failure(error.to_string()))?;
+    let (http, local) = listen(&settings.host, settings.port, "--port").await?;
+    let grpc = match settings.grpc_port {
+        Some(port) => Some(listen(&settings.host, port, "--grpc-port").await?),
+        None => None,
+    };
     let metrics = MetricsHub::new();
     let mut engines = Vec::new();
     for source in &settings.models {
@@ -99,9 +100,28 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
         settings.engine.inputs_max,
         settings.http.requests_max,
     );
-    http::serve(listener, registry, metrics, settings.http, told_to_stop()).await;
+    let grpc = grpc.map(|(listener, local)| {
+        tracing::info!("gRPC on {local}");
+        listener
+    });
+    let listeners = Listeners { http, grpc };
+    http::serve(listeners, registry, metrics, settings.http, told_to_stop()).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn listen(
+    host: &str,
+    port: u16,
+    flag: &str,
+) -> Result<(TcpListener, SocketAddr), CommandError> {
+    let address = format!("{host}:{port}");
+    let failed = |error: std::io::Error| {
+        CommandError::failure(format!("cannot listen on {address}: {error}; choose another {flag}"))
+    };
+    let listener = TcpListener::bind(&address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
 }
 
 /// Resolves at the first signal to stop; a second one ends the process at once.

@@ -186,6 +186,9 @@ serve_args! {
     /// Port to listen on, 0 for any that is free [default: 8080]
     #[arg(long, env = "PROXIMA_PORT", help_heading = "Server")]
     port: u16,
+    /// Port for gRPC, 0 for any that is free [default: none, no gRPC]
+    #[arg(long, env = "PROXIMA_GRPC_PORT", value_name = "PORT", help_heading = "Server")]
+    grpc_port: u16,
     /// Ask for this key; repeat or separate by commas for several
     #[arg(
         long,

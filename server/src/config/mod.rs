@@ -122,6 +122,8 @@ pub struct Settings {
     pub host: String,
     /// Where to listen; 0 takes any free port.
     pub port: u16,
+    /// Where to listen for gRPC, if it is served; 0 takes any free port.
+    pub grpc_port: Option<u16>,
     /// Threads of the kernels; all cores if absent.
     pub threads: Option<usize>,
     /// Limits of every engine.
@@ -171,6 +173,7 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         },
         host: arguments.host.clone().unwrap_or_else(|| "127.0.0.1".into()),
         port: arguments.port.unwrap_or(8080),
+        grpc_port: arguments.grpc_port,
         threads: arguments.threads,
         engine: engine_config(&arguments),
         http: http_config(&arguments),
@@ -324,6 +327,10 @@ fn check(settings: &Settings, arguments: &ServeArgs) -> Result<(), CommandError>
         if value == 0 {
             return Err(CommandError::usage(format!("{name} must be at least 1")));
         }
+    }
+    if settings.port != 0 && settings.grpc_port == Some(settings.port) {
+        let message = format!("port and grpc-port are both {}; gRPC has its own", settings.port);
+        return Err(CommandError::usage(message));
     }
     if engine.batch_tokens_max > engine.queue_tokens_max {
         let message = format!(

@@ -36,14 +36,15 @@ fn defaults_are_as_documented() {
     assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 8080));
     assert_eq!(settings.engine.batch_tokens_max, 16_384);
     assert_eq!(settings.engine.cache_bytes_max, 0);
+    assert_eq!(settings.grpc_port, None);
     assert!(settings.http.auto_truncate && settings.http.api_keys.is_empty());
 }
 
 #[test]
 fn flags_go_before_the_file_and_the_file_before_defaults() {
-    let file = "model = [\"owner/filed\"]\nport = 1\nmax-inputs = 5\ncache-bytes = \"2MiB\"\n";
+    let file = "model = [\"owner/filed\"]\nport = 1\ngrpc-port = 0\nmax-inputs = 5\ncache-bytes = \"2MiB\"\n";
     let settings = parsed(&["--port", "2"], Some(file)).expect("settings");
-    assert_eq!(settings.port, 2);
+    assert_eq!((settings.port, settings.grpc_port), (2, Some(0)));
     assert_eq!(settings.engine.inputs_max, 5);
     assert_eq!(settings.engine.cache_bytes_max, 2 << 20);
     assert_eq!(settings.models[0].name, "owner/filed");
@@ -60,6 +61,8 @@ fn what_is_unknown_or_contradictory_is_refused_with_a_sentence() {
     assert!(refused(&batch, None).contains("no batch could ever fill"));
     assert!(refused(&["--model", "x/y", "--max-inputs", "0"], None).contains("at least 1"));
     assert!(refused(&["--model", "x/y", "--device", "cuda"], None).contains("not in this build"));
+    let ports = ["--model", "x/y", "--port", "7", "--grpc-port", "7"];
+    assert!(refused(&ports, None).contains("grpc-port"));
     assert!(refused(&["--model", "./missing"], None).contains("no folder"));
     assert!(refused(&["--model", "x/../y"], None).contains("neither"));
     let environment = Environment::with(&[("PROXIMA_PROT", "1")]);

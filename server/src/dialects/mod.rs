@@ -3,7 +3,9 @@
 //!
 //! Must not know: how requests are computed; no limits, metrics or logic live here.
 
+mod classes;
 mod cohere;
+mod grpc;
 mod inputs;
 mod jina;
 mod openai;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::response::Response;
+use tokio::sync::watch;
 
 use crate::http::{App, Failure};
 
@@ -54,6 +57,11 @@ pub fn all() -> Vec<Dialect> {
         openai::dialect(),
         tei::dialect(),
     ]
+}
+
+/// The dialects over gRPC, which have a port of their own; `stop` turns true when the server ends.
+pub fn grpc(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
+    grpc::router(app, stop)
 }
 
 /// A failure in the shape of the dialect that owns a path.

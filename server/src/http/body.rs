@@ -21,6 +21,9 @@ const OFF_LOOP_BYTES: usize = 256 * 1024;
 /// Tokens of a request above which its answer is written on another thread.
 const OFF_LOOP_TOKENS: usize = 4 * 1024;
 
+/// Where numbers are computed, as text-embeddings-inference says it.
+pub const COMPUTE_TYPE: &str = "cpu+optimized";
+
 /// A JSON body, whatever its content type says.
 pub struct JsonBody<T>(pub T);
 
@@ -105,12 +108,10 @@ pub async fn json_response<T: Serialize + Send + 'static>(
     }
 }
 
-/// Adds what a request took as headers, in milliseconds, as text-embeddings-inference does.
-pub fn with_timings(mut response: Response, timings: &Timings) -> Response {
-    let headers = response.headers_mut();
-    headers.insert("x-compute-type", HeaderValue::from_static("cpu+optimized"));
+/// What a request took, by the names of text-embeddings-inference, in milliseconds.
+pub fn timing_values(timings: &Timings) -> [(&'static str, u64); 7] {
     let total = timings.total.as_millis() as u64;
-    for (name, value) in [
+    [
         ("x-compute-time", total),
         ("x-compute-characters", timings.n_chars as u64),
         ("x-compute-tokens", timings.n_tokens as u64),
@@ -118,7 +119,14 @@ pub fn with_timings(mut response: Response, timings: &Timings) -> Response {
         ("x-tokenization-time", timings.tokenization.as_millis() as u64),
         ("x-queue-time", timings.queue.as_millis() as u64),
         ("x-inference-time", timings.inference.as_millis() as u64),
-    ] {
+    ]
+}
+
+/// Adds what a request took as headers, as text-embeddings-inference does.
+pub fn with_timings(mut response: Response, timings: &Timings) -> Response {
+    let headers = response.headers_mut();
+    headers.insert("x-compute-type", HeaderValue::from_static(COMPUTE_TYPE));
+    for (name, value) in timing_values(timings) {
         headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
     }
     response

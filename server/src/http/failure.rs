@@ -106,7 +106,7 @@ impl Failure {
     }
 
     /// When to come back, if coming back helps.
-    fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Engine(EngineError::Overloaded { retry_after }) => Some(*retry_after),
             Self::TooManyRequests { .. } | Self::Engine(EngineError::ShuttingDown) => {

@@ -19,6 +19,12 @@ use tokio::sync::Semaphore;
 const CONNECTIONS_MAX: usize = 4096;
 /// Time for the head of a request, and for an idle connection to send the next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Bytes that a client may send on one HTTP/2 stream before they are read.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// The same on all streams of a connection. h2 ends a connection on which too many small frames
+/// wait, for which it has half of this: each frame counts for 256 bytes less its own, and a short
+/// message of a gRPC stream is a frame. So this is large and a stream's part of it small.
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Wait after a failure to accept that is not one connection's own: no file descriptors left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,7 +38,12 @@ pub async fn serve(
 ) -> bool {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     let (graceful, permits) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     let mut stop = std::pin::pin!(stop);
     loop {

@@ -7,6 +7,7 @@ mod app;
 mod body;
 mod failure;
 mod layers;
+mod limits;
 mod listen;
 
 use std::future::Future;
@@ -21,13 +22,27 @@ use axum::{Json, Router, middleware};
 use proxima_engine::Registry;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::dialects;
 use crate::metrics::MetricsHub;
 
 pub use app::App;
-pub use body::{JsonBody, RawBody, json_response, parse_body, with_timings};
+pub use body::{
+    COMPUTE_TYPE, JsonBody, RawBody, json_response, parse_body, timing_values, with_timings,
+};
 pub use failure::{Failure, with_retry_after};
+pub use layers::has_key;
+pub use limits::WhenFull;
+
+/// Where clients connect.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For HTTP.
+    pub http: TcpListener,
+    /// For gRPC, if it is served.
+    pub grpc: Option<TcpListener>,
+}
 
 /// Limits and secrets of the server.
 #[derive(Clone)]
@@ -103,7 +118,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     registry: Registry,
     metrics: Arc<MetricsHub>,
     config: HttpConfig,
@@ -111,7 +126,24 @@ pub async fn serve(
 ) {
     let drain = config.drain_timeout;
     let app = Arc::new(App::new(registry.clone(), metrics, config));
-    if !listen::serve(listener, router(app), shutdown, drain).await {
+    let (tell, told) = watch::channel(false);
+    let stopped = || {
+        let mut told = told.clone();
+        // An error is a sender that is gone, which is the end as well.
+        async move { drop(told.wait_for(|stopping| *stopping).await) }
+    };
+    let http = listen::serve(listeners.http, router(app.clone()), stopped(), drain);
+    let grpc = async {
+        let Some(listener) = listeners.grpc else { return true };
+        let router = dialects::grpc(app, told.clone());
+        listen::serve(listener, router, stopped(), drain).await
+    };
+    let end = async {
+        shutdown.await;
+        tell.send_replace(true);
+    };
+    let (http, grpc, ()) = tokio::join!(http, grpc, end);
+    if !(http && grpc) {
         tracing::warn!("requests were cut off after the drain time of {drain:?}");
     }
     let ended = async {

@@ -325,7 +325,8 @@ async fn a_stopping_server_answers_what_it_accepted_and_takes_nothing_new() {
     let address = listener.local_addr().expect("an address");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let told = async move { drop(stopped.await) };
-    let serving = serve(listener, registry, metrics, HttpConfig::default(), told);
+    let listeners = Listeners { http: listener, grpc: None };
+    let serving = serve(listeners, registry, metrics, HttpConfig::default(), told);
     let serving = tokio::spawn(serving);
     knobs.shut();
     let mut accepted = tokio::net::TcpStream::connect(address).await.expect("connected");

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use proxima_engine::{EmbedRequest, Engine, PredictRequest, RerankRequest, TokensRequest};
-use proxima_models::readout::{sigmoid, softmax};
 use proxima_models::recipes::Token;
 use proxima_models::{Input, Prompt};
 use serde_json::Value;
@@ -12,6 +11,7 @@ use super::types::{
     EmbedAllBody, EmbedBody, Ids, InfoAnswer, PredictBody, PredictInputs, Prediction, RerankBody,
     SimilarityBody, Texts, TokenEntry,
 };
+use crate::dialects::classes::Scored;
 use crate::dialects::inputs::prepare;
 use crate::dialects::ranking::{self, Asked, Document};
 use crate::http::{App, Failure};
@@ -148,18 +148,10 @@ pub fn predict_request(
     Ok((PredictRequest { inputs, prepare }, several))
 }
 
-/// The classes of an input, the most probable first.
-pub fn predictions(logits: &[f32], labels: &[String], raw: bool) -> Vec<Prediction> {
-    let scores = match (raw, logits) {
-        (true, _) => logits.to_vec(),
-        (false, [logit]) => vec![sigmoid(*logit)],
-        (false, _) => softmax(logits),
-    };
-    let classes = scores.into_iter().zip(labels);
-    let mut classes: Vec<Prediction> =
-        classes.map(|(score, label)| Prediction { score, label: label.clone() }).collect();
-    classes.sort_by(|a, b| b.score.total_cmp(&a.score));
-    classes
+/// A class as written.
+pub fn prediction(scored: Scored, raw: bool) -> Prediction {
+    let score = if raw { scored.logit } else { scored.probability };
+    Prediction { score, label: scored.label }
 }
 
 /// What is told of the default model.

@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 
 use super::Dialect;
+use super::classes::{labels, scored};
 use super::ranking::{ranked, with_method};
 use super::shared::{Answer, Keys, Purpose, Shared, read};
 use crate::http::{App, Failure, JsonBody, RawBody, json_response, with_timings};
@@ -179,9 +180,11 @@ async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
     let (model, raw) = (body.model.clone(), body.raw_scores.unwrap_or(false));
     let (request, several) = convert::predict_request(body, app.auto_truncate())?;
     let (name, answer) = app.predict(model.as_deref(), request).await?;
-    let (_, engine) = app.registry().get(Some(&name)).map_err(Failure::UnknownModel)?;
-    let labels = engine.model().readouts.score.as_ref().map(|score| score.labels());
-    let of = |logits: &Vec<f32>| convert::predictions(logits, labels.unwrap_or_default(), raw);
+    let labels = labels(app, &name);
+    let of = |logits: &Vec<f32>| -> Vec<_> {
+        let classes = scored(&labels, logits).into_iter();
+        classes.map(|scored| convert::prediction(scored, raw)).collect()
+    };
     let mut all: Vec<_> = answer.logits.iter().map(of).collect();
     let body = match several {
         true => Predictions::Batch(all),

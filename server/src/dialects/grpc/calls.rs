@@ -1,0 +1,155 @@
+//! How messages become answers: one, each of a stream in order, or a stream as a whole.
+//!
+//! Must not know: what any message says.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use prost::Message;
+use proxima_engine::{EngineError, Timings};
+use tokio::sync::watch;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::status::status;
+use crate::http::{App, COMPUTE_TYPE, Failure, WhenFull, timing_values};
+
+/// Messages of one stream that are at work at a time.
+const IN_FLIGHT_MAX: usize = 16;
+
+/// Replies to a stream.
+pub type Replies<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
+
+/// A reply, and what it took where that was measured.
+pub type Answer<A> = Result<(A, Option<Timings>), Failure>;
+
+/// What every service has.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    app: Arc<App>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Calls {
+    /// Calls of an app; `stop` turns true when the server ends.
+    pub fn new(app: Arc<App>, stop: watch::Receiver<bool>) -> Self {
+        Self { app, stop }
+    }
+
+    /// The app.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Whether the server ends.
+    pub fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Resolves when the server ends.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stop = self.stop.clone();
+        // An error is a sender that is gone, which is the end as well.
+        async move { drop(stop.wait_for(|stopping| *stopping).await) }
+    }
+
+    /// Answers a message, with timings as metadata.
+    pub async fn one<Q, A, F: Future<Output = Answer<A>>>(
+        &self,
+        request: Request<Q>,
+        when_full: WhenFull,
+        answer: impl FnOnce(Arc<App>, Q) -> F,
+    ) -> Result<Response<A>, Status> {
+        let work = answer(self.app.clone(), request.into_inner());
+        let (reply, timings) = self.limited(when_full, work).await?;
+        let mut response = Response::new(reply);
+        if let Some(timings) = timings {
+            let metadata = response.metadata_mut();
+            metadata.insert("x-compute-type", MetadataValue::from_static(COMPUTE_TYPE));
+            for (name, value) in timing_values(&timings) {
+                metadata.insert(name, MetadataValue::from(value));
+            }
+        }
+        Ok(response)
+    }
+
+    /// Answers each message of a stream, in order; the first failure is the last reply. When the
+    /// server ends, what was read is answered and nothing more is read.
+    pub fn each<Q, A, F>(
+        &self,
+        messages: Request<Streaming<Q>>,
+        answer: fn(Arc<App>, Q) -> F,
+    ) -> Response<Replies<A>>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: Future<Output = Answer<A>> + Send + 'static,
+    {
+        let (calls, ending) = (self.clone(), self.clone());
+        let end = async move { ending.is_stopping().then(|| Err(stopping())) };
+        let messages = messages.into_inner().take_until(self.stopped());
+        let messages = messages.chain(stream::once(end).filter_map(std::future::ready));
+        let replies = messages.map(move |message| {
+            let calls = calls.clone();
+            async move {
+                let work = answer(calls.app.clone(), message?);
+                calls.limited(WhenFull::Wait, work).await.map(|(reply, _)| reply)
+            }
+        });
+        Response::new(Box::pin(replies.buffered(IN_FLIGHT_MAX)))
+    }
+
+    /// All messages of a stream that is answered as a whole: no more than inputs of a request may
+    /// be, and not larger than a body.
+    pub async fn all<Q: Message>(&self, messages: Request<Streaming<Q>>) -> Result<Vec<Q>, Status> {
+        let (timeout, bytes_max) =
+            (self.app.config().request_timeout, self.app.config().body_bytes_max);
+        let refused = |failure: Failure| {
+            self.app.metrics().refused(&failure);
+            status(&failure)
+        };
+        let (_, engine) = self.app.registry().get(None).expect("a registry has a default");
+        let limit = engine.config().inputs_max;
+        let mut messages = messages.into_inner();
+        let read = async {
+            let (mut all, mut bytes) = (Vec::new(), 0);
+            while let Some(message) = messages.message().await? {
+                bytes += message.encoded_len();
+                all.push(message);
+                if bytes > bytes_max {
+                    return Err(refused(Failure::BodyTooLarge { limit: bytes_max }));
+                }
+                if all.len() > limit {
+                    let count = all.len();
+                    return Err(refused(EngineError::TooManyInputs { count, limit }.into()));
+                }
+            }
+            Ok(all)
+        };
+        tokio::select! {
+            read = tokio::time::timeout(timeout, read) => {
+                read.unwrap_or_else(|_| Err(refused(Failure::Timeout { limit: timeout })))
+            }
+            () = self.stopped() => Err(stopping()),
+        }
+    }
+
+    async fn limited<A>(
+        &self,
+        when_full: WhenFull,
+        work: impl Future<Output = Answer<A>>,
+    ) -> Result<(A, Option<Timings>), Status> {
+        self.app.within_limits(when_full, work).await.map_err(|failure| {
+            // What the engine refuses is counted with its model; this it has not seen.
+            if matches!(failure, Failure::Body { .. }) {
+                self.app.metrics().refused(&failure);
+            }
+            status(&failure)
+        })
+    }
+}
+
+fn stopping() -> Status {
+    status(&EngineError::ShuttingDown.into())
+}

@@ -1,0 +1,106 @@
+//! gRPC: the API of text-embeddings-inference, Proxima's own, health and reflection.
+//!
+//! Must not know: how connections are made or end.
+
+mod calls;
+mod health;
+mod proto;
+mod proxima;
+mod status;
+mod tei;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::{self, HealthServer};
+
+use crate::http::{App, Failure, has_key};
+use calls::Calls;
+use health::Health;
+use proto::proxima::proxima_server::{self, ProximaServer};
+use proto::tei::embed_server::{self, EmbedServer};
+use proto::tei::info_server::{self, InfoServer};
+use proto::tei::predict_server::{self, PredictServer};
+use proto::tei::rerank_server::{self, RerankServer};
+use proto::tei::tokenize_server::{self, TokenizeServer};
+use proxima::Proxima;
+use tei::Tei;
+
+/// Services that need no key: they tell nothing but whether and how the server works.
+const PUBLIC: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+
+/// The services whose health is asked for by name.
+const SERVICES: [&str; 7] = [
+    info_server::SERVICE_NAME,
+    embed_server::SERVICE_NAME,
+    predict_server::SERVICE_NAME,
+    rerank_server::SERVICE_NAME,
+    tokenize_server::SERVICE_NAME,
+    proxima_server::SERVICE_NAME,
+    health_server::SERVICE_NAME,
+];
+
+/// All services; `stop` turns true when the server ends.
+pub fn router(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
+    let limit = app.config().body_bytes_max;
+    let calls = Calls::new(app.clone(), stop);
+    let (tei, own) = (|| Tei(calls.clone()), Proxima(calls.clone()));
+    let services = Routes::new(HealthServer::new(Health(calls.clone())))
+        .add_service(InfoServer::new(tei()).max_decoding_message_size(limit))
+        .add_service(EmbedServer::new(tei()).max_decoding_message_size(limit))
+        .add_service(PredictServer::new(tei()).max_decoding_message_size(limit))
+        .add_service(RerankServer::new(tei()).max_decoding_message_size(limit))
+        .add_service(TokenizeServer::new(tei()).max_decoding_message_size(limit))
+        .add_service(ProximaServer::new(own).max_decoding_message_size(limit));
+    // Many clients still ask for reflection in its older version.
+    services
+        .add_service(reflection().build_v1().expect("the descriptors are valid"))
+        .add_service(reflection().build_v1alpha().expect("the descriptors are valid"))
+        .into_axum_router()
+        // A slow message ends somewhere.
+        .layer(middleware::from_fn_with_state(app.clone(), timeout))
+        // Nobody without a key gets any further.
+        .layer(middleware::from_fn_with_state(app, authorize))
+}
+
+/// What reflection tells of.
+// Not inlined: two fresh builders in one function are made one by rustc 1.95 and 1.96, and its
+// memory is freed twice (rust-lang/rust#158830).
+#[inline(never)]
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Lets calls with a valid key through.
+async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let public = PUBLIC.iter().any(|prefix| request.uri().path().starts_with(prefix));
+    if public || has_key(&app.config().api_keys, request.headers()) {
+        return next.run(request).await;
+    }
+    app.metrics().refused(&Failure::Unauthorized);
+    status::status(&Failure::Unauthorized).into_http()
+}
+
+/// Ends a call that takes too long, the reading of its message included. Streams begin to be
+/// answered at once, and each of their messages has this time for itself.
+async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let limit = app.config().request_timeout;
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let failure = Failure::Timeout { limit };
+            app.metrics().refused(&failure);
+            status::status(&failure).into_http()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

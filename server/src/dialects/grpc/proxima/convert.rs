@@ -1,0 +1,271 @@
+//! Proxima's own messages to requests of the engine, and answers back.
+//!
+//! Must not know: streams, limits, metadata of calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxima_engine::{
+    EmbedRequest, Engine, Listwise, PredictRequest, RerankAnswer, RerankMethod, RerankRequest,
+    Timings,
+};
+use proxima_models::readout::quantize;
+use proxima_models::recipes::Token;
+use proxima_models::{Input, ListwiseTemplate, Prepare};
+
+use crate::dialects::Side;
+use crate::dialects::classes::Scored;
+use crate::dialects::grpc::proto::proxima as pb;
+use crate::dialects::inputs::prepare;
+use crate::http::Failure;
+
+/// A request that is wrong in this way.
+fn wrong(message: impl Into<String>) -> Failure {
+    Failure::Body { message: message.into(), syntax: false }
+}
+
+/// A value of an enumeration, if it is one.
+fn known<E: TryFrom<i32>>(field: &str, value: i32) -> Result<E, Failure> {
+    E::try_from(value).map_err(|_| wrong(format!("`{field}` cannot be {value}")))
+}
+
+fn side(direction: i32) -> Result<Option<Side>, Failure> {
+    Ok(Some(match known("truncation_direction", direction)? {
+        pb::TruncationDirection::Right => Side::Right,
+        pb::TruncationDirection::Left => Side::Left,
+    }))
+}
+
+fn count(number: Option<u32>) -> Option<usize> {
+    number.map(|number| number as usize)
+}
+
+fn input(index: usize, input: pb::Input) -> Result<Input, Failure> {
+    match input.input {
+        Some(pb::input::Input::Text(text)) => Ok(Input::Text(text)),
+        Some(pb::input::Input::Tokens(tokens)) => Ok(Input::Tokens(tokens.ids)),
+        None => Err(wrong(format!("input {index} is neither `text` nor `tokens`"))),
+    }
+}
+
+/// The request of vectors, and how they are written; `auto_truncate` is the server's setting.
+pub fn embed_request(
+    message: pb::EmbedRequest,
+    auto_truncate: bool,
+) -> Result<(EmbedRequest, pb::Encoding), Failure> {
+    let encoding = known("encoding", message.encoding)?;
+    let truncate = message.truncate.unwrap_or(auto_truncate);
+    let side = side(message.truncation_direction)?;
+    let prepare = prepare(message.instruction, message.prompt_name, truncate, side);
+    let inputs = message.inputs.into_iter().enumerate();
+    let request = EmbedRequest {
+        inputs: inputs.map(|(index, it)| input(index, it)).collect::<Result<_, _>>()?,
+        prepare: Prepare { tokens_max: count(message.max_tokens), ..prepare },
+        dimensions: count(message.dimensions),
+        normalize: message.normalize.unwrap_or(true),
+    };
+    Ok((request, encoding))
+}
+
+/// A vector as written.
+pub fn vector(vector: Vec<f32>, encoding: pb::Encoding) -> pb::Vector {
+    let bytes = match encoding {
+        pb::Encoding::Float => return pb::Vector { floats: vector, bytes: Vec::new() },
+        pb::Encoding::FloatBytes => vector.iter().flat_map(|it| it.to_le_bytes()).collect(),
+        pb::Encoding::Int8 => unsigned(quantize::int8(&vector)),
+        pb::Encoding::Uint8 => quantize::uint8(&vector),
+        pb::Encoding::Binary => unsigned(quantize::binary(&vector)),
+        pb::Encoding::Ubinary => quantize::ubinary(&vector),
+    };
+    pb::Vector { floats: Vec::new(), bytes }
+}
+
+/// The same bits as bytes.
+fn unsigned(bytes: Vec<i8>) -> Vec<u8> {
+    bytes.into_iter().map(i8::cast_unsigned).collect()
+}
+
+/// The request of a ranking; `auto_truncate` is the server's setting.
+pub fn rerank_request(
+    message: pb::RerankRequest,
+    auto_truncate: bool,
+) -> Result<RerankRequest, Failure> {
+    let truncate = message.truncate.unwrap_or(auto_truncate);
+    let side = side(message.truncation_direction)?;
+    let prepare = prepare(message.instruction, message.prompt_name, truncate, side);
+    let vectors = message.document_vectors.into_iter().enumerate();
+    Ok(RerankRequest {
+        query: message.query.into(),
+        documents: message.documents.into_iter().map(Arc::from).collect(),
+        prepare: Prepare { document_tokens_max: count(message.max_tokens_per_document), ..prepare },
+        method: match known("method", message.method)? {
+            pb::RerankMethod::Auto => None,
+            pb::RerankMethod::Pointwise => Some(RerankMethod::Pointwise),
+            pb::RerankMethod::Listwise => Some(RerankMethod::Listwise),
+            pb::RerankMethod::Similarity => Some(RerankMethod::Similarity),
+            pb::RerankMethod::MaxSim => Some(RerankMethod::MaxSim),
+        },
+        listwise: listwise(message.listwise.unwrap_or_default())?,
+        document_vectors: vectors
+            .map(|(index, it)| document_vector(index, it))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn listwise(options: pb::ListwiseOptions) -> Result<Listwise, Failure> {
+    use pb::listwise_options::Template;
+    let default = Listwise::default();
+    let template = match options.template {
+        None => default.template,
+        Some(Template::Given(text)) => ListwiseTemplate::Given(text),
+        Some(Template::Known(template)) => match known("template", template)? {
+            pb::ListwiseTemplate::Paper => ListwiseTemplate::Paper,
+            pb::ListwiseTemplate::Readme => ListwiseTemplate::Readme,
+            pb::ListwiseTemplate::Training => ListwiseTemplate::Training,
+        },
+    };
+    Ok(Listwise {
+        candidates: count(options.candidates).unwrap_or(default.candidates),
+        step: count(options.step),
+        passes: count(options.passes).unwrap_or(default.passes),
+        template,
+    })
+}
+
+fn document_vector(index: usize, vector: pb::Vector) -> Result<Vec<f32>, Failure> {
+    let pb::Vector { floats, bytes } = vector;
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    if !rest.is_empty() {
+        let length = bytes.len();
+        return Err(wrong(format!(
+            "document vector {index} has {length} bytes, not four a number"
+        )));
+    }
+    if !(floats.is_empty() || numbers.is_empty()) {
+        return Err(wrong(format!("document vector {index} has both `floats` and `bytes`")));
+    }
+    if numbers.is_empty() {
+        return Ok(floats);
+    }
+    Ok(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
+}
+
+/// The places of a ranking as written; `documents` are empty if they were not asked for.
+pub fn ranked(
+    answer: &RerankAnswer,
+    top_n: Option<u32>,
+    documents: &[String],
+) -> Vec<pb::RankedDocument> {
+    let place = |place: &usize| pb::RankedDocument {
+        index: *place as u32,
+        score: answer.score(*place),
+        raw_score: answer.raw[*place],
+        document: documents.get(*place).cloned(),
+    };
+    let wanted = count(top_n).unwrap_or(usize::MAX);
+    answer.order.iter().take(wanted).map(place).collect()
+}
+
+/// A way of ranking as written.
+pub fn method(method: Option<RerankMethod>) -> pb::RerankMethod {
+    match method {
+        None => pb::RerankMethod::Auto,
+        Some(RerankMethod::Pointwise) => pb::RerankMethod::Pointwise,
+        Some(RerankMethod::Listwise) => pb::RerankMethod::Listwise,
+        Some(RerankMethod::Similarity) => pb::RerankMethod::Similarity,
+        Some(RerankMethod::MaxSim) => pb::RerankMethod::MaxSim,
+    }
+}
+
+/// The request of classes; `auto_truncate` is the server's setting.
+pub fn predict_request(
+    message: pb::PredictRequest,
+    auto_truncate: bool,
+) -> Result<PredictRequest, Failure> {
+    let truncate = message.truncate.unwrap_or(auto_truncate);
+    let input = |input: pb::TextOrPair| match input.pair {
+        Some(pair) => Input::Pair { query: input.text.into(), document: pair.into() },
+        None => Input::Text(input.text),
+    };
+    Ok(PredictRequest {
+        inputs: message.inputs.into_iter().map(input).collect(),
+        prepare: prepare(None, None, truncate, side(message.truncation_direction)?),
+    })
+}
+
+/// Classes as written.
+pub fn classes(scored: Vec<Scored>) -> pb::Classes {
+    let class =
+        |it: Scored| pb::Class { label: it.label, score: it.probability, raw_score: it.logit };
+    pb::Classes { classes: scored.into_iter().map(class).collect() }
+}
+
+/// Tokens as written.
+pub fn tokens(tokens: Vec<Token>) -> pb::Tokens {
+    let place = |place: Option<usize>| place.map(|place| place as u32);
+    let token = |Token { id, text, special, start, stop }| pb::Token {
+        id,
+        text,
+        special,
+        start: place(start),
+        stop: place(stop),
+    };
+    pb::Tokens { tokens: tokens.into_iter().map(token).collect() }
+}
+
+/// Timings as written.
+pub fn timings(timings: &Timings) -> pb::Timings {
+    let nanoseconds = |duration: Duration| duration.as_nanos() as u64;
+    pb::Timings {
+        characters: timings.n_chars as u64,
+        tokens: timings.n_tokens as u64,
+        total_ns: nanoseconds(timings.total),
+        tokenization_ns: nanoseconds(timings.tokenization),
+        queue_ns: nanoseconds(timings.queue),
+        inference_ns: nanoseconds(timings.inference),
+    }
+}
+
+/// What is told of a model.
+pub fn model(name: &str, engine: &Engine) -> pb::Model {
+    let (info, readouts) = (engine.info(), &engine.model().readouts);
+    pb::Model {
+        name: name.to_owned(),
+        family: info.family.clone(),
+        recipe: info.recipe.clone(),
+        device: info.device.clone(),
+        dtype: info.dtype.clone(),
+        max_tokens: info.tokens_max as u32,
+        dimensions: readouts.embedding.as_ref().map(|readout| readout.width() as u32),
+        labels: readouts.score.as_ref().map(|it| it.labels().to_vec()).unwrap_or_default(),
+        prompts: info.prompts.clone().into_iter().collect(),
+        rerank_method: method(engine.rerank_method()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_encoding_is_as_documented() {
+        let bytes = |encoding| vector(vec![0.5, -0.25, 0.0, -1.0], encoding).bytes;
+        let floats = vector(vec![0.5, -0.25], pb::Encoding::Float);
+        assert_eq!((floats.floats, floats.bytes), (vec![0.5, -0.25], vec![]));
+        assert_eq!(bytes(pb::Encoding::FloatBytes)[..8], [0, 0, 0, 0x3f, 0, 0, 0x80, 0xbe]);
+        assert_eq!(bytes(pb::Encoding::Int8), [64, 256 - 32, 0, 256 - 127].map(|it| it as u8));
+        assert_eq!(bytes(pb::Encoding::Uint8), [192, 96, 128, 1]);
+        assert_eq!(bytes(pb::Encoding::Ubinary), [160]);
+        assert_eq!(bytes(pb::Encoding::Binary), [32]);
+    }
+
+    #[test]
+    fn document_vectors_are_read_as_numbers_or_bytes() {
+        let read =
+            |floats: Vec<f32>, bytes: Vec<u8>| document_vector(0, pb::Vector { floats, bytes });
+        let written = vector(vec![0.5, -1.0], pb::Encoding::FloatBytes);
+        assert_eq!(read(vec![], written.bytes.clone()), Ok(vec![0.5, -1.0]));
+        assert_eq!(read(vec![0.5], vec![]), Ok(vec![0.5]));
+        assert!(read(vec![0.5], written.bytes).is_err() && read(vec![], vec![1, 2]).is_err());
+    }
+}

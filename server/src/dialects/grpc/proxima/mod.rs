@@ -1,0 +1,123 @@
+//! Proxima's own gRPC API.
+//!
+//! Must not know: limits, how streams are read, any other API.
+
+mod convert;
+
+use std::sync::Arc;
+
+use proxima_models::Prompt;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::calls::{Answer, Calls, Replies};
+use super::proto::proxima as pb;
+use crate::dialects::classes::{labels, scored};
+use crate::dialects::inputs::prepare;
+use crate::http::{App, WhenFull};
+
+/// The service.
+pub struct Proxima(pub Calls);
+
+async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> Answer<pb::EmbedResponse> {
+    let model = message.model.take();
+    let (request, encoding) = convert::embed_request(message, app.auto_truncate())?;
+    let (model, answer) = app.embed(model.as_deref(), request).await?;
+    let vectors = answer.vectors.into_iter().map(|it| convert::vector(it, encoding)).collect();
+    let timings = Some(convert::timings(&answer.timings));
+    Ok((pb::EmbedResponse { model, vectors, timings }, Some(answer.timings)))
+}
+
+async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> Answer<pb::RerankResponse> {
+    let (model, top_n) = (message.model.take(), message.top_n);
+    let documents = if message.return_documents { message.documents.clone() } else { Vec::new() };
+    let request = convert::rerank_request(message, app.auto_truncate())?;
+    let (model, answer) = app.rerank(model.as_deref(), request).await?;
+    let reply = pb::RerankResponse {
+        model,
+        results: convert::ranked(&answer, top_n, &documents),
+        method: convert::method(Some(answer.method)).into(),
+        timings: Some(convert::timings(&answer.timings)),
+    };
+    Ok((reply, Some(answer.timings)))
+}
+
+async fn predict(app: Arc<App>, mut message: pb::PredictRequest) -> Answer<pb::PredictResponse> {
+    let model = message.model.take();
+    let request = convert::predict_request(message, app.auto_truncate())?;
+    let (model, answer) = app.predict(model.as_deref(), request).await?;
+    let labels = labels(&app, &model);
+    let each = answer.logits.iter().map(|logits| convert::classes(scored(&labels, logits)));
+    let (results, timings) = (each.collect(), Some(convert::timings(&answer.timings)));
+    Ok((pb::PredictResponse { model, results, timings }, Some(answer.timings)))
+}
+
+async fn tokenize(app: Arc<App>, message: pb::TokenizeRequest) -> Answer<pb::TokenizeResponse> {
+    let special = message.add_special_tokens.unwrap_or(true);
+    let prompt: Prompt = prepare(message.instruction, message.prompt_name, true, None).prompt;
+    let all = app.tokenize(message.model.as_deref(), message.texts, special, prompt).await?;
+    let results = all.into_iter().map(convert::tokens).collect();
+    Ok((pb::TokenizeResponse { results }, None))
+}
+
+async fn decode(app: Arc<App>, message: pb::DecodeRequest) -> Answer<pb::DecodeResponse> {
+    let skip = message.skip_special_tokens.unwrap_or(true);
+    let ids = message.inputs.into_iter().map(|tokens| tokens.ids).collect();
+    let texts = app.decode(message.model.as_deref(), ids, skip).await?;
+    Ok((pb::DecodeResponse { texts }, None))
+}
+
+#[tonic::async_trait]
+impl pb::proxima_server::Proxima for Proxima {
+    type EmbedStreamStream = Replies<pb::EmbedResponse>;
+
+    async fn embed(
+        &self,
+        request: Request<pb::EmbedRequest>,
+    ) -> Result<Response<pb::EmbedResponse>, Status> {
+        self.0.one(request, WhenFull::Refuse, embed).await
+    }
+
+    async fn embed_stream(
+        &self,
+        messages: Request<Streaming<pb::EmbedRequest>>,
+    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
+        Ok(self.0.each(messages, embed))
+    }
+
+    async fn rerank(
+        &self,
+        request: Request<pb::RerankRequest>,
+    ) -> Result<Response<pb::RerankResponse>, Status> {
+        self.0.one(request, WhenFull::Wait, rerank).await
+    }
+
+    async fn predict(
+        &self,
+        request: Request<pb::PredictRequest>,
+    ) -> Result<Response<pb::PredictResponse>, Status> {
+        self.0.one(request, WhenFull::Refuse, predict).await
+    }
+
+    async fn tokenize(
+        &self,
+        request: Request<pb::TokenizeRequest>,
+    ) -> Result<Response<pb::TokenizeResponse>, Status> {
+        self.0.one(request, WhenFull::Refuse, tokenize).await
+    }
+
+    async fn decode(
+        &self,
+        request: Request<pb::DecodeRequest>,
+    ) -> Result<Response<pb::DecodeResponse>, Status> {
+        self.0.one(request, WhenFull::Refuse, decode).await
+    }
+
+    async fn models(
+        &self,
+        _: Request<pb::ModelsRequest>,
+    ) -> Result<Response<pb::ModelsResponse>, Status> {
+        let engines = self.0.app().registry().iter();
+        let models = engines.map(|(name, engine)| convert::model(name, engine)).collect();
+        Ok(Response::new(pb::ModelsResponse { models }))
+    }
+}

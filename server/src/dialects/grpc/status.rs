@@ -1,0 +1,47 @@
+//! Failures as gRPC statuses.
+//!
+//! Must not know: which service fails.
+
+use proxima_engine::{EngineError, Fault};
+use proxima_models::InputError;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use crate::http::Failure;
+
+/// The status of a failure. Where coming back helps it says when, as gRPC clients that retry read
+/// it.
+pub fn status(failure: &Failure) -> Status {
+    let mut status = Status::new(code(failure), failure.to_string());
+    if let Some(after) = failure.retry_after() {
+        let milliseconds = MetadataValue::from(after.as_millis() as u64);
+        status.metadata_mut().insert("grpc-retry-pushback-ms", milliseconds);
+    }
+    status
+}
+
+fn code(failure: &Failure) -> Code {
+    match failure {
+        Failure::Body { .. } => Code::InvalidArgument,
+        // As for a single message that is too large.
+        Failure::BodyTooLarge { .. } => Code::OutOfRange,
+        Failure::Unauthorized => Code::Unauthenticated,
+        Failure::UnknownModel(_) => Code::NotFound,
+        Failure::UnknownPath { .. } | Failure::WrongMethod { .. } => Code::Unimplemented,
+        Failure::TooManyRequests { .. } => Code::ResourceExhausted,
+        Failure::Timeout { .. } => Code::DeadlineExceeded,
+        Failure::Unhealthy { .. } => Code::Unavailable,
+        Failure::Bug => Code::Internal,
+        // Another model could do it.
+        Failure::Engine(
+            EngineError::Unsupported { .. }
+            | EngineError::Input { source: InputError::Kind(_), .. },
+        ) => Code::FailedPrecondition,
+        Failure::Engine(error) => match error.fault() {
+            Fault::Empty | Fault::Request | Fault::Tokenizer => Code::InvalidArgument,
+            Fault::Load => Code::ResourceExhausted,
+            Fault::Model => Code::Internal,
+            Fault::Shutdown => Code::Unavailable,
+        },
+    }
+}
