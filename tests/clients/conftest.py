@@ -38,3 +38,8 @@ def cosines(first, second):
     first, second = numpy.asarray(first, dtype=float), numpy.asarray(second, dtype=float)
     lengths = numpy.linalg.norm(first, axis=-1) * numpy.linalg.norm(second, axis=-1)
     return (first * second).sum(axis=-1) / lengths
+
+
+@pytest.fixture(scope="session")
+def grpc_address():
+    return os.environ["PROXIMA_GRPC_ADDRESS"]

@@ -35,14 +35,14 @@ models = {
 flags = [flag for name, path in models.items() for flag in ("--model", f"{name}={path}")]
 
 server = subprocess.Popen(
-    [arguments.proxima, "serve", *flags, "--port", "0"], stderr=subprocess.PIPE, text=True
+    [arguments.proxima, "serve", *flags, "--port", "0", "--grpc-port", "0"], stderr=subprocess.PIPE, text=True
 )
-address = None
+address = grpc_address = None
 for line in server.stderr:
     print(line, end="", file=sys.stderr)
-    ready = re.search(r"ready on (http://\S+)", line)
-    if ready:
-        address = ready.group(1)
+    address = (re.findall(r"ready on (http://\S+)", line) or [address])[0]
+    grpc_address = (re.findall(r"gRPC on (\S+)", line) or [grpc_address])[0]
+    if address and grpc_address:
         break
 if address is None:
     sys.exit(f"the server ended with {server.wait()} before it was ready")
@@ -51,7 +51,7 @@ threading.Thread(target=lambda: [print(line, end="", file=sys.stderr) for line i
 with urllib.request.urlopen(f"{address}/readyz", timeout=30) as answer:
     assert answer.status == 200
 
-environment = dict(os.environ, PROXIMA_ADDRESS=address)
+environment = dict(os.environ, PROXIMA_ADDRESS=address, PROXIMA_GRPC_ADDRESS=grpc_address)
 # Clients must reach this machine, whatever proxy is set.
 environment["no_proxy"] = environment["NO_PROXY"] = "127.0.0.1,localhost"
 # Nor may they call home: for a list of prices, or to tell that they are used.

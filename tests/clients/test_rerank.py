@@ -23,11 +23,6 @@ def sigmoid(logits):
     return 1 / (1 + numpy.exp(-numpy.asarray(logits)))
 
 
-def not_yet(error, reason):
-    """What the server does not do yet. When it does, the test fails and the mark can go."""
-    return pytest.mark.xfail(strict=True, raises=error, reason=reason)
-
-
 CASES = scored("xlmr-reranker")
 QUERY = CASES[0]["query"]
 # A short document, an empty one and one that is cut.
@@ -155,23 +150,8 @@ def test_litellm(address, provider):
         assert not any(entry.get("document") for entry in results)
 
 
-@pytest.mark.parametrize(
-    "provider",
-    [
-        "cohere",
-        "hosted_vllm",
-        "jina_ai",
-        "huggingface",
-        pytest.param(
-            "infinity",
-            marks=not_yet(litellm.APIConnectionError, "documents are objects, the client wants texts"),
-        ),
-        pytest.param(
-            "voyage",
-            marks=not_yet(litellm.APIConnectionError, "without top_k the body is taken for Jina's"),
-        ),
-    ],
-)
+# Of the same body infinity's client wants texts, and voyage's another list: these two need options.
+@pytest.mark.parametrize("provider", ["cohere", "hosted_vllm", "jina_ai", "huggingface"])
 def test_litellm_with_its_defaults(address, provider):
     documents = DOCUMENTS[:2]
     results = litellm_rerank(address, provider, documents)
@@ -198,7 +178,6 @@ def test_voyage_embed(address, golden):
     assert cosines(part.embeddings, golden["vectors"][:, :64]).min() >= 0.99999
 
 
-@not_yet(voyageai.error.InvalidRequestError, "the client asks for base64, refused with these")
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "binary", "ubinary"])
 def test_voyage_embed_dtypes(address, golden, dtype):
     client = voyageai.Client("none", base_url=f"{address}/v1")
@@ -443,3 +422,8 @@ def test_listwise_of_cohere(address):
     client = cohere.ClientV2("none", base_url=address)
     answer = client.rerank(model=E2RANK, query=SUBJECT, documents=SUBJECTS)
     assert pairs(answer.results) == listwise(address)
+
+
+def test_cohere_v1_embed(address, golden):
+    answer = cohere.Client("none", base_url=address).embed(texts=golden["texts"], model=EMBEDDER)
+    assert answer.embeddings == post(address, "/embed", inputs=golden["texts"])
