@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use proxima_kernels::{DType, Device};
 
 use crate::batch::Encoder;
-use crate::checkpoint::{Checkpoint, CheckpointError, Weights, read_json_if_there};
+use crate::checkpoint::{Checkpoint, CheckpointError, LogitScore, Weights, read_json_if_there};
 use crate::families::{self, Network};
 use crate::layers::Loader;
 use crate::readout::{
-    Dense, EmbeddingReadout, MultiVectorReadout, Pooling, ScoreReadout, SparseReadout,
+    Dense, EmbeddingReadout, HeadLayer, MultiVectorReadout, Pooling, ScoreReadout, SparseReadout,
 };
 use crate::recipes::{self, Limits, Recipe};
 
@@ -83,6 +83,9 @@ impl Task {
         }
         if checkpoint.model_type() != "qwen3" {
             return Ok(Self::Embed);
+        }
+        if checkpoint.sentence_transformers().is_some_and(|it| it.logit_score.is_some()) {
+            return Ok(Self::YesNo);
         }
         let names = checkpoint.names();
         if names.contains("e2rank") {
@@ -292,14 +295,18 @@ fn yes_or_no(
     network: &Network,
     device: &Device,
 ) -> Result<ScoreReadout, CheckpointError> {
-    let path = checkpoint.transformer_dir().join("tokenizer.json");
-    let tokenizer = tokenizers::Tokenizer::from_file(&path)
-        .map_err(|problem| CheckpointError::new(&path, format!("not a tokenizer: {problem}")))?;
-    let row = |word: &str| {
-        let id = tokenizer.token_to_id(word).map(|id| id as usize);
-        id.filter(|id| *id < network.vocabulary).ok_or_else(|| {
-            CheckpointError::new(&path, format!("it has no token {word:?} to answer with"))
-        })
+    let said = checkpoint.sentence_transformers().and_then(|modules| modules.logit_score);
+    let rows = match said {
+        Some(LogitScore { true_token_id, false_token_id }) => {
+            let rows: Vec<usize> = false_token_id.into_iter().chain([true_token_id]).collect();
+            if let Some(row) = rows.iter().find(|row| **row >= network.vocabulary) {
+                return Err(
+                    checkpoint.config_error(format!("there is no token {row} to answer with"))
+                );
+            }
+            rows
+        }
+        None => vec![word(checkpoint, network, "no")?, word(checkpoint, network, "yes")?],
     };
     let weights = checkpoint.weights();
     let loader = Loader::new(weights, "", DType::F32, device);
@@ -310,7 +317,23 @@ fn yes_or_no(
         format!("{}embed_tokens.weight", weights.prefix(&["", "model."], "embed_tokens.weight")?)
     };
     let table = (network.vocabulary, network.width);
-    Ok(ScoreReadout::yes_or_no(loader.rows_of(&head, table, &[row("no")?, row("yes")?])?))
+    let head = loader.rows_of(&head, table, &rows)?;
+    Ok(if rows.len() == 2 {
+        ScoreReadout::yes_or_no(head)
+    } else {
+        ScoreReadout::new(Pooling::Last, vec![HeadLayer::new(head)], vec!["yes".into()])
+    })
+}
+
+/// The id of a word of one token.
+fn word(checkpoint: &Checkpoint, network: &Network, word: &str) -> Result<usize, CheckpointError> {
+    let path = checkpoint.transformer_dir().join("tokenizer.json");
+    let tokenizer = tokenizers::Tokenizer::from_file(&path)
+        .map_err(|problem| CheckpointError::new(&path, format!("not a tokenizer: {problem}")))?;
+    let id = tokenizer.token_to_id(word).map(|id| id as usize);
+    id.filter(|id| *id < network.vocabulary).ok_or_else(|| {
+        CheckpointError::new(&path, format!("it has no token {word:?} to answer with"))
+    })
 }
 
 impl Dtype {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use proxima_models::readout::Pooling;
 use proxima_models::synth::{SynthOptions, write};
-use proxima_models::{Checkpoint, Dtype, LoadOptions, Model};
+use proxima_models::{Checkpoint, Dtype, LoadOptions, Model, Task};
 use serde_json::{Value, json};
 
 fn load_with(dir: &Path, options: &LoadOptions) -> Result<Model, String> {
@@ -173,4 +173,42 @@ fn options_override_what_the_checkpoint_says() {
     says(load_with(folder.path(), &too_long), &["513", "512"]);
     let plain = load_with(folder.path(), &LoadOptions::default()).expect("loaded");
     assert_eq!((plain.info.dtype.as_str(), plain.info.tokens_max), ("float32", 256));
+}
+
+#[test]
+fn a_language_model_is_what_its_files_say_before_what_its_name_says() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = SynthOptions { seed: 0, tokenizer: None };
+    write("tiny-e2rank", folder.path(), &options).expect("written");
+    let config = folder.path().join("config.json");
+    edit(&config, |json| {
+        json["architectures"] = json!(["Qwen3ForCausalLM"]);
+        json["_name_or_path"] = json!("some-model");
+    });
+    let plain = LoadOptions::default();
+    says(load_with(folder.path(), &plain), &["--task", "rerank"]);
+    let listwise = LoadOptions { task: Some(Task::Listwise), ..LoadOptions::default() };
+    assert!(load_with(folder.path(), &listwise).expect("loaded").info.listwise);
+    edit(&config, |json| json["_name_or_path"] = json!("some-reranker"));
+    // The byte-level tokenizer has no such words.
+    says(load_with(folder.path(), &plain), &["tokenizer.json", "\"no\""]);
+    edit(&config, |json| json["_name_or_path"] = json!("some-model"));
+    let modules = json!([
+        { "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer" },
+        { "path": "1_Score", "type": "sentence_transformers.cross_encoder.modules.LogitScore" },
+    ]);
+    fs::write(folder.path().join("modules.json"), modules.to_string()).expect("written");
+    fs::create_dir(folder.path().join("1_Score")).expect("made");
+    let score = |score: Value| {
+        fs::write(folder.path().join("1_Score/config.json"), score.to_string()).expect("written");
+        load_with(folder.path(), &plain)
+    };
+    let model = score(json!({ "true_token_id": 121, "false_token_id": 110 })).expect("loaded");
+    assert_eq!(
+        (model.info.recipe.as_str(), model.readouts.embedding.is_some()),
+        ("qwen3_reranker", false)
+    );
+    let model = score(json!({ "true_token_id": 121, "false_token_id": null })).expect("loaded");
+    assert_eq!(model.readouts.score.expect("a scorer").labels().len(), 1);
+    says(score(json!({ "true_token_id": 999_999 })), &["999999"]);
 }

@@ -244,3 +244,28 @@ fn splade_and_bge_m3_weights_equal_the_reference() {
     assert!(load("bge-m3", &options).readouts.multi.is_some());
     check_sparse("bge-m3", &options);
 }
+
+#[test]
+fn lists_too_long_for_the_model_lose_the_ends_of_long_documents() {
+    let (model, _) = golden_model("tiny-e2rank");
+    let prepare = |documents: &[&str], limit: usize, truncate: bool| {
+        let candidates = documents.iter().map(|text| Arc::from(*text)).collect();
+        let input = Input::Listwise {
+            query: "which one".into(),
+            candidates,
+            template: ListwiseTemplate::Paper,
+        };
+        let how = Prepare { tokens_max: Some(limit), truncate, ..Prepare::default() };
+        model.recipe.prepare(&input, &how).map(|sequence| sequence.tokens)
+    };
+    let long = "many words follow each other ".repeat(200);
+    let documents = ["short", &long, "also short", &long];
+    let cut = prepare(&documents, 200, true).expect("cut");
+    assert!((150..=200).contains(&cut.len()), "{} tokens", cut.len());
+    let text = model.recipe.decode(&cut, false).expect("decoded");
+    for kept in ["[1] short\n", "[3] also short\n", "Search Query: which one<|im_end|>"] {
+        assert!(text.contains(kept), "{kept:?} is not in {text:?}");
+    }
+    assert!(prepare(&documents, 200, false).is_err());
+    assert!(prepare(&documents, 30, true).is_err());
+}

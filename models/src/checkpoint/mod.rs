@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-pub use sentence::{DenseModule, SentenceTransformers, Splade};
+pub use sentence::{DenseModule, LogitScore, SentenceTransformers, Splade};
 pub use weights::Weights;
 
 /// Why a checkpoint could not be opened or loaded. Each says which file and what to do.

@@ -20,6 +20,8 @@ pub struct SentenceTransformers {
     pub pooling: Option<Pooling>,
     /// How a sparse model pools, if there is such a module.
     pub splade: Option<Splade>,
+    /// Which tokens' logits are the score of a language model, if there is such a module.
+    pub logit_score: Option<LogitScore>,
     /// Whether mean-like pooling counts the prompt's tokens.
     pub include_prompt: bool,
     /// Projections after pooling, in order.
@@ -42,6 +44,15 @@ pub struct Splade {
     pub sum: bool,
     /// `log(1 + log(1 + relu))` instead of `log(1 + relu)`.
     pub twice: bool,
+}
+
+/// The logits of a language model that are a score (sentence-transformers `LogitScore`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct LogitScore {
+    /// The token that says yes.
+    pub true_token_id: usize,
+    /// The token that says no, whose logit is taken off.
+    pub false_token_id: Option<usize>,
 }
 
 /// A projection.
@@ -109,6 +120,7 @@ impl SentenceTransformers {
             transformer_path: String::new(),
             pooling: None,
             splade: None,
+            logit_score: None,
             include_prompt: true,
             dense: Vec::new(),
             tokens_max: None,
@@ -150,6 +162,7 @@ impl SentenceTransformers {
                 let (pooling, include_prompt) = pooling(&folder.join("config.json"))?;
                 (self.pooling, self.include_prompt) = (Some(pooling), include_prompt);
             }
+            "LogitScore" => self.logit_score = Some(read_json(&folder.join("config.json"))?),
             "SpladePooling" => self.splade = Some(splade(&folder.join("config.json"))?),
             "Dense" => self.dense.push(dense(&folder)?),
             // Vectors are scaled as the request asks.
@@ -157,7 +170,7 @@ impl SentenceTransformers {
             other => {
                 let problem = format!(
                     "module {other} is not served; known are Transformer, Pooling, Dense, \
-                     Normalize, SpladePooling"
+                     Normalize, SpladePooling, LogitScore"
                 );
                 return Err(CheckpointError::new(modules_path, problem));
             }

@@ -22,6 +22,8 @@ const INSTRUCTION: &str = "Given a web search query and some relevant documents,
 /// The prompt of queries that are embedded alone.
 const QUERY_PROMPT: &str =
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
+/// Times that documents are cut; the second only mends what the first misjudged.
+const CUTS_MAX: usize = 4;
 /// The chat around a pseudo-query, thinking switched off.
 const HEAD: &str = "<|im_start|>user\n";
 const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
@@ -58,15 +60,17 @@ impl E2Rank {
         };
         let tokenizer = self.text.tokenizer();
         let limit = tokenizer.limit(how);
-        let mut each = how.document_tokens_max.unwrap_or(limit);
-        loop {
+        let encode = |each: Option<usize>| {
             let mut documents = Vec::with_capacity(candidates.len());
             for (index, candidate) in candidates.iter().enumerate() {
-                let text = tokenizer.beginning(candidate, each)?;
+                let text = tokenizer.part(candidate, each)?;
                 documents.push(format!("[{}] {text}", index + 1));
             }
-            let text = whole(instruction, query, &documents, template)?;
-            let encoding = tokenizer.plain(&text)?;
+            tokenizer.plain(&whole(instruction, query, &documents, template)?)
+        };
+        let mut encoding = encode(how.document_tokens_max)?;
+        let mut longest = None;
+        for _ in 0..CUTS_MAX {
             let tokens = encoding.len();
             if tokens <= limit {
                 let tokens = encoding.get_ids().to_vec();
@@ -76,15 +80,36 @@ impl E2Rank {
                 return Err(InputError::TooLong { tokens, limit });
             }
             // The longest documents are cut, so that query and template stay whole.
-            let over = (tokens - limit).div_ceil(candidates.len().max(1));
-            let longest = candidates.iter().map(|text| text.len()).max().unwrap_or(0).min(each);
-            match longest.saturating_sub(over.max(1)) {
-                // The query and the template alone are too long.
-                0 => return Err(InputError::TooLong { tokens, limit }),
-                shorter => each = shorter,
+            let mut lengths = Vec::with_capacity(candidates.len());
+            for candidate in candidates {
+                let length = tokenizer.plain(candidate)?.len();
+                lengths.push(length.min(longest.or(how.document_tokens_max).unwrap_or(length)));
             }
+            let rest = tokens.saturating_sub(lengths.iter().sum());
+            // Tokens that merge or part where texts meet are counted too.
+            let room = limit.saturating_sub(rest + candidates.len());
+            longest = Some(longest_within(&lengths, room));
+            if longest == Some(0) {
+                break;
+            }
+            encoding = encode(longest)?;
+        }
+        Err(InputError::TooLong { tokens: encoding.len(), limit })
+    }
+}
+
+/// The largest cut that leaves texts of these lengths at most `room` together.
+fn longest_within(lengths: &[usize], room: usize) -> usize {
+    let (mut fits, mut too_long) = (0, lengths.iter().max().map_or(1, |longest| longest + 1));
+    while fits + 1 < too_long {
+        let middle = usize::midpoint(fits, too_long);
+        if lengths.iter().map(|length| *length.min(&middle)).sum::<usize>() <= room {
+            fits = middle;
+        } else {
+            too_long = middle;
         }
     }
+    fits
 }
 
 /// The text of a pseudo-query.
@@ -168,5 +193,24 @@ impl Recipe for E2Rank {
 
     fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
         self.text.decode(ids, skip_special_tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_texts_are_cut() {
+        assert_eq!(longest_within(&[10, 2, 30], 42), 30);
+        assert_eq!(longest_within(&[10, 2, 30], 22), 10);
+        assert_eq!(longest_within(&[10, 2, 30], 12), 5);
+        assert_eq!(longest_within(&[10, 2, 30], 2), 0);
+    }
+
+    #[test]
+    fn a_text_is_never_taken_for_a_place() {
+        let places = [("{documents}", "a {query} b"), ("{query}", "{documents}")];
+        assert_eq!(fill("x {query} y {documents} z", &places), "x {documents} y a {query} b z");
     }
 }

@@ -25,6 +25,24 @@ pub enum Check {
         expected: &'static [f32],
         tolerance: f32,
     },
+    /// Scores of documents for a query.
+    Scores {
+        what: &'static str,
+        query: &'static str,
+        documents: &'static [&'static str],
+        /// Probabilities rather than logits.
+        probabilities: bool,
+        expected: &'static [f32],
+        tolerance: f32,
+    },
+    /// Cosines of documents with the pseudo-query of each query and all of them.
+    Listwise {
+        what: &'static str,
+        queries: &'static [&'static str],
+        documents: &'static [&'static str],
+        expected: &'static [f32],
+        tolerance: f32,
+    },
     /// The first numbers of a text's vector.
     FirstValues {
         what: &'static str,
@@ -37,29 +55,107 @@ pub enum Check {
 }
 
 impl Check {
-    /// A line for people.
-    pub fn what(&self) -> &'static str {
+    /// A line for people, the numbers published, and how far off one may be.
+    pub fn parts(&self) -> (&'static str, &'static [f32], f32) {
         match self {
-            Self::Similarities { what, .. } | Self::FirstValues { what, .. } => what,
-        }
-    }
-
-    /// The numbers published.
-    pub fn expected(&self) -> &'static [f32] {
-        match self {
-            Self::Similarities { expected, .. } | Self::FirstValues { expected, .. } => expected,
-        }
-    }
-
-    /// How far off a number may be.
-    pub fn tolerance(&self) -> f32 {
-        match self {
-            Self::Similarities { tolerance, .. } | Self::FirstValues { tolerance, .. } => {
-                *tolerance
-            }
+            Self::Similarities { what, expected, tolerance, .. }
+            | Self::Scores { what, expected, tolerance, .. }
+            | Self::Listwise { what, expected, tolerance, .. }
+            | Self::FirstValues { what, expected, tolerance, .. } => (what, expected, *tolerance),
         }
     }
 }
+
+const QUERIES: &[&str] = &["What is the capital of China?", "Explain gravity"];
+const DOCUMENTS: &[&str] = &[
+    "The capital of China is Beijing.",
+    "Gravity is a force that attracts two bodies towards each other. It gives weight to physical \
+     objects and is responsible for the movement of planets around the sun.",
+];
+const PLANETS: &[&str] = &[
+    "Venus is often called Earth's twin because of its similar size and proximity.",
+    "Mars, known for its reddish appearance, is often referred to as the Red Planet.",
+    "Jupiter, the largest planet in our solar system, has a prominent red spot.",
+    "Saturn, famous for its rings, is sometimes mistaken for the Red Planet.",
+];
+
+/// Logits of four planets (sentence-transformers' tests, partly in bfloat16).
+const fn red_planet(expected: &'static [f32], tolerance: f32) -> Check {
+    Check::Scores {
+        what: "the Red Planet, logits (sentence-transformers' tests)",
+        query: "Which planet is known as the Red Planet?",
+        documents: PLANETS,
+        probabilities: false,
+        expected,
+        tolerance,
+    }
+}
+
+/// Probabilities of four planets (sentence-transformers' tests, in bfloat16).
+const fn red_planet_probabilities(expected: &'static [f32]) -> Check {
+    Check::Scores {
+        what: "the Red Planet, probabilities (sentence-transformers' tests)",
+        query: "Which planet is known as the Red Planet?",
+        documents: PLANETS,
+        probabilities: true,
+        expected,
+        tolerance: 2e-2,
+    }
+}
+
+const fn capital_of_france(expected: &'static [f32]) -> Check {
+    Check::Scores {
+        what: "the capital of France, logits (fastembed's tests)",
+        query: "What is the capital of France?",
+        documents: &["Paris is the capital of France.", "Berlin is the capital of Germany."],
+        probabilities: false,
+        expected,
+        tolerance: 1e-2,
+    }
+}
+
+const fn reranker(name: &'static str, checks: &'static [Check]) -> Known {
+    Known { name, width: 0, checks }
+}
+
+const MINILM_L6: &[Check] = &[
+    red_planet(&[-6.531_25, 9.6875, 6.906_25, 6.6875], 1e-1),
+    capital_of_france(&[8.500_708, -2.541_011]),
+];
+const MINILM_L12: &[Check] = &[
+    red_planet(&[-7.156_25, 9.5, 5.718_75, 6.843_75], 1e-1),
+    capital_of_france(&[9.330_912, -2.038_024_7]),
+];
+// The same numbers for the original and for its conversion to a classifier.
+const QWEN3: &[Check] = &[red_planet(&[-3.109_297_8, 7.120_39, -0.378_754_62, 3.541_637_4], 2e-1)];
+
+static RERANKERS: [Known; 10] = [
+    reranker("Qwen3-Reranker-0.6B", QWEN3),
+    reranker("Qwen3-Reranker-0.6B-seq-cls", QWEN3),
+    reranker(
+        "bge-reranker-v2-m3",
+        &[red_planet_probabilities(&[0.018_55, 1.0, 0.789_06, 0.988_28])],
+    ),
+    reranker(
+        "bge-reranker-base",
+        &[
+            red_planet_probabilities(&[0.878_91, 0.996_09, 0.996_09, 0.050_29]),
+            capital_of_france(&[6.157_333_4, -3.659_394]),
+        ],
+    ),
+    reranker(
+        "bge-reranker-large",
+        &[red_planet_probabilities(&[0.699_22, 1.0, 0.972_66, 0.816_41])],
+    ),
+    reranker(
+        "gte-reranker-modernbert-base",
+        &[red_planet_probabilities(&[0.808_59, 0.953_12, 0.875, 0.917_97])],
+    ),
+    reranker("ms-marco-MiniLM-L6-v2", MINILM_L6),
+    reranker("ms-marco-MiniLM-L-6-v2", MINILM_L6),
+    reranker("ms-marco-MiniLM-L12-v2", MINILM_L12),
+    reranker("ms-marco-MiniLM-L-12-v2", MINILM_L12),
+];
 
 const fn hello_world(expected: &'static [f32]) -> Check {
     Check::FirstValues {
@@ -83,7 +179,28 @@ const fn deep_learning(expected: &'static [f32]) -> Check {
     }
 }
 
-static ALL: [Known; 5] = [
+static EMBEDDERS: [Known; 6] = [
+    Known {
+        name: "E2Rank-0.6B",
+        width: 1024,
+        checks: &[
+            Check::Similarities {
+                what: "two queries, two documents (model card)",
+                prompt: Some("query"),
+                first: QUERIES,
+                second: DOCUMENTS,
+                expected: &[0.595_07, 0.030_42, 0.061_97, 0.562_69],
+                tolerance: 5e-3,
+            },
+            Check::Listwise {
+                what: "two lists of two documents (model card)",
+                queries: QUERIES,
+                documents: DOCUMENTS,
+                expected: &[0.851_35, 0.242_68, 0.331_55, 0.792_34],
+                tolerance: 5e-3,
+            },
+        ],
+    },
     Known {
         name: "all-MiniLM-L6-v2",
         width: 384,
@@ -137,13 +254,8 @@ static ALL: [Known; 5] = [
             Check::Similarities {
                 what: "two queries, two documents (model card)",
                 prompt: Some("query"),
-                first: &["What is the capital of China?", "Explain gravity"],
-                second: &[
-                    "The capital of China is Beijing.",
-                    "Gravity is a force that attracts two bodies towards each other. It gives weight \
-                     to physical objects and is responsible for the movement of planets around the \
-                     sun.",
-                ],
+                first: QUERIES,
+                second: DOCUMENTS,
                 expected: &[0.764_56, 0.141_43, 0.135_50, 0.599_96],
                 tolerance: 5e-3,
             },
@@ -186,6 +298,6 @@ static ALL: [Known; 5] = [
 ];
 
 /// All models of which answers are known.
-pub fn all() -> &'static [Known] {
-    &ALL
+pub fn all() -> impl Iterator<Item = &'static Known> {
+    EMBEDDERS.iter().chain(&RERANKERS)
 }

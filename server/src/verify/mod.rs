@@ -5,8 +5,8 @@
 mod answers;
 
 use clap::Args;
-use proxima_models::readout::finish;
-use proxima_models::{Input, Model, Prepare, Prompt, RaggedBatch};
+use proxima_models::readout::{finish, sigmoid};
+use proxima_models::{HiddenStates, Input, ListwiseTemplate, Model, Prepare, Prompt, RaggedBatch};
 
 use crate::cli::CommandError;
 use crate::config::{self, DtypeName, Environment};
@@ -39,8 +39,12 @@ pub fn run(arguments: &VerifyArgs, environment: &Environment) -> Result<(), Comm
     let model = serve::load(&dir, &config::load_options(arguments.dtype, None, None))?;
     let width = model.readouts.embedding.as_ref().map_or(0, |readout| readout.width());
     if width != known.width {
-        let message =
-            format!("{} has vectors of {} numbers, this model of {width}", known.name, known.width);
+        let message = match known.width {
+            0 => format!("{} is a reranker, this model an embedder", known.name),
+            wanted => {
+                format!("{} has vectors of {wanted} numbers, this model of {width}", known.name)
+            }
+        };
         return Err(CommandError::failure(message));
     }
     let mut wrong = 0;
@@ -58,9 +62,8 @@ pub fn run(arguments: &VerifyArgs, environment: &Environment) -> Result<(), Comm
 /// What was published of a model of this name: the end of a path, whatever its case.
 fn find(name: &str) -> Result<&'static Known, CommandError> {
     let wanted = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-    let all = answers::all();
-    all.iter().find(|known| known.name.eq_ignore_ascii_case(&wanted)).ok_or_else(|| {
-        let names = all.iter().map(|known| known.name).collect::<Vec<_>>().join(", ");
+    answers::all().find(|known| known.name.eq_ignore_ascii_case(&wanted)).ok_or_else(|| {
+        let names = answers::all().map(|known| known.name).collect::<Vec<_>>().join(", ");
         let message =
             format!("no published answers are known for {name:?}; name one with --as: {names}");
         CommandError::usage(message)
@@ -70,14 +73,13 @@ fn find(name: &str) -> Result<&'static Known, CommandError> {
 /// Prints one check and says whether it holds.
 fn report(model: &Model, check: &Check) -> Result<bool, CommandError> {
     let got = check_values(model, check)?;
-    let tolerance = check.tolerance();
-    let expected = check.expected();
+    let (what, expected, tolerance) = check.parts();
     let off = got.iter().zip(expected).map(|(got, expected)| (got - expected).abs());
     // Not a number is not below the tolerance.
     let worst = off.fold(0.0f32, |worst, off| if off <= worst { worst } else { off });
     let holds = worst <= tolerance;
     let word = if holds { "ok   " } else { "WRONG" };
-    println!("{word} {} (off by {worst:.1e}, at most {tolerance:.0e})", check.what());
+    println!("{word} {what} (off by {worst:.1e}, at most {tolerance:.0e})");
     if !holds {
         println!("      expected {expected:?}\n      got      {got:?}");
     }
@@ -89,9 +91,32 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
         Check::Similarities { prompt, first, second, .. } => {
             let first = embed(model, first, *prompt, None, true)?;
             let second = embed(model, second, None, None, true)?;
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum();
             let pairs = first.iter().flat_map(|a| second.iter().map(move |b| dot(a, b)));
             Ok(pairs.collect())
+        }
+        Check::Scores { query, documents, probabilities, .. } => {
+            let pair = |document: &&str| Input::Pair {
+                query: (*query).into(),
+                document: (*document).into(),
+            };
+            let inputs: Vec<Input> = documents.iter().map(pair).collect();
+            let logits = logits(model, &inputs)?;
+            Ok(if *probabilities { logits.into_iter().map(sigmoid).collect() } else { logits })
+        }
+        Check::Listwise { queries, documents, .. } => {
+            let vectors = embed(model, documents, None, None, true)?;
+            let mut cosines = Vec::new();
+            for query in *queries {
+                let input = Input::Listwise {
+                    query: (*query).into(),
+                    candidates: documents.iter().map(|text| (*text).into()).collect(),
+                    template: ListwiseTemplate::Readme,
+                };
+                let pseudo = vectors_of(model, &[input], &Prepare::default())?;
+                let pseudo = finish(&pseudo[0], None, true);
+                cosines.extend(vectors.iter().map(|vector| dot(&pseudo, vector)));
+            }
+            Ok(cosines)
         }
         Check::FirstValues { text, dimensions, normalize, expected, .. } => {
             let vectors = embed(model, &[text], None, *dimensions, *normalize)?;
@@ -109,16 +134,42 @@ fn embed(
 ) -> Result<Vec<Vec<f32>>, CommandError> {
     let prompt = prompt.map_or(Prompt::None, |name| Prompt::Named(name.to_owned()));
     let how = Prepare { prompt, ..Prepare::default() };
-    let prepare = |text: &&str| model.recipe.prepare(&Input::Text((*text).to_owned()), &how);
-    let sequences: Result<Vec<_>, _> = texts.iter().map(prepare).collect();
-    let sequences = sequences.map_err(|error| CommandError::failure(error.to_string()))?;
-    let run = || {
-        let hidden = model.encoder.encode(&RaggedBatch::new(&sequences))?;
-        let readout = model.readouts.embedding.as_ref();
-        readout.map_or(Ok(Vec::new()), |readout| readout.embed(&hidden))
-    };
-    let vectors = run().map_err(|error| CommandError::failure(error.to_string()))?;
+    let inputs: Vec<Input> = texts.iter().map(|text| Input::Text((*text).to_owned())).collect();
+    let vectors = vectors_of(model, &inputs, &how)?;
     Ok(vectors.iter().map(|vector| finish(vector, dimensions, normalize)).collect())
+}
+
+fn vectors_of(
+    model: &Model,
+    inputs: &[Input],
+    how: &Prepare,
+) -> Result<Vec<Vec<f32>>, CommandError> {
+    let hidden = hidden(model, inputs, how)?;
+    let readout = model.readouts.embedding.as_ref();
+    let readout = readout.ok_or_else(|| failed("this model gives no vectors"))?;
+    readout.embed(&hidden).map_err(failed)
+}
+
+fn logits(model: &Model, inputs: &[Input]) -> Result<Vec<f32>, CommandError> {
+    let hidden = hidden(model, inputs, &Prepare::default())?;
+    let readout = model.readouts.score.as_ref();
+    let readout = readout.ok_or_else(|| failed("this model scores no pairs"))?;
+    let logits = readout.logits(&hidden).map_err(failed)?;
+    Ok(logits.into_iter().map(|logits| logits[0]).collect())
+}
+
+fn hidden(model: &Model, inputs: &[Input], how: &Prepare) -> Result<HiddenStates, CommandError> {
+    let prepare = |input: &Input| model.recipe.prepare(input, how).map_err(failed);
+    let sequences: Vec<_> = inputs.iter().map(prepare).collect::<Result<_, _>>()?;
+    model.encoder.encode(&RaggedBatch::new(&sequences)).map_err(failed)
+}
+
+fn failed(error: impl ToString) -> CommandError {
+    CommandError::failure(error.to_string())
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]
@@ -130,6 +181,7 @@ mod tests {
         for name in ["sentence-transformers/all-MiniLM-L6-v2", "all-minilm-l6-v2"] {
             assert_eq!(find(name).expect("known").width, 384);
         }
+        assert_eq!(find("BAAI/bge-reranker-v2-m3").expect("known").width, 0);
         let error = find("my-model").expect_err("unknown");
         assert_eq!(error.code, crate::cli::EXIT_USAGE);
         assert!(error.message.contains("Qwen3-Embedding-0.6B"));
