@@ -208,11 +208,19 @@ impl HiddenStates {
 /// Implementations are batch invariant: the rows of a sequence have the same bits whatever else is
 /// in the batch.
 pub trait Encoder: Send + Sync {
-    /// Runs the network.
+    /// Runs the network. Between layers it calls `pause`, in which the caller may run another batch.
     ///
     /// # Errors
     /// A failure of the device or of an operation; the caller fails the batch and goes on.
-    fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, KernelError>;
+    fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError>;
+
+    /// Runs the network without a pause.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, KernelError> {
+        self.run(batch, &|| {})
+    }
 
     /// Whether a token sees only those before it, so that sequences that begin alike can share
     /// rows.

@@ -71,9 +71,10 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
         let model = load(&dir, &settings.load)?;
         let info = &model.info;
         tracing::info!(
-            "model {}: {} on {} ({}), {}, at most {} tokens, loaded in {:.1} s",
+            "model {}: {} ({}) on {} ({}), {}, at most {} tokens, loaded in {:.1} s",
             source.name,
             info.family,
+            info.recipe,
             info.device,
             info.isa,
             info.dtype,

@@ -2,10 +2,10 @@
 //!
 //! A text is a token a word, between two special ones; a word's id comes from its bytes. Hidden
 //! states follow from ids and positions alone. The words `poison` and `panic` make a sequence not
-//! finite and the whole batch panic.
+//! finite and the whole batch panic; `slow` makes a batch pause until it is told to end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use proxima_models::model::Readouts;
@@ -25,6 +25,7 @@ const BEGIN: u32 = 0;
 const END: u32 = 1;
 const POISON: u32 = 2;
 const PANIC: u32 = 3;
+const SLOW: u32 = 4;
 
 /// What tests see of, and tell to, a fake model.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +37,8 @@ pub struct Knobs {
     /// Tokens of the sequences computed so far, in order.
     pub order: Arc<Mutex<Vec<Vec<u32>>>>,
     gate: Arc<(Mutex<Gate>, Condvar)>,
+    slow_runs: Arc<AtomicBool>,
+    slow_may_end: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +66,20 @@ impl Knobs {
         while gate.waiting == 0 {
             gate = self.gate.1.wait(gate).expect("no test panics here");
         }
+    }
+
+    /// Batches with the word `slow` pause between their layers until this.
+    pub fn end_slow(&self) {
+        self.slow_may_end.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a batch with the word `slow` has begun.
+    pub fn slow_runs(&self) -> bool {
+        self.slow_runs.load(Ordering::SeqCst)
+    }
+
+    fn slow_may_end(&self) -> bool {
+        self.slow_may_end.load(Ordering::SeqCst)
     }
 
     /// Sequences computed so far.
@@ -115,6 +132,7 @@ fn id(word: &str) -> u32 {
     match word {
         "poison" => POISON,
         "panic" => PANIC,
+        "slow" => SLOW,
         word => 10 + word.bytes().fold(7, |sum, byte| (sum * 31 + u32::from(byte)) % 9_000),
     }
 }
@@ -219,7 +237,12 @@ struct FakeEncoder {
 }
 
 impl Encoder for FakeEncoder {
-    fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, ModelError> {
+    fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, ModelError> {
+        let slow = batch.tokens().contains(&SLOW);
+        self.knobs.slow_runs.fetch_or(slow, Ordering::SeqCst);
+        while slow && !self.knobs.slow_may_end() {
+            pause();
+        }
         self.knobs.pass();
         self.knobs.batches.fetch_add(1, Ordering::SeqCst);
         self.knobs.computed.fetch_add(batch.n_sequences(), Ordering::SeqCst);

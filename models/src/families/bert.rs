@@ -231,9 +231,10 @@ impl Bert {
 }
 
 impl Encoder for Bert {
-    fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, KernelError> {
+    fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let mut hidden = self.embed(batch)?;
         for layer in &self.layers {
+            pause();
             let qkv = layer.qkv.forward(&hidden)?;
             let mixed = attention(&qkv, self.heads, batch.runs(), &[], Mask::Full)?;
             let summed = layer.output.forward_with(&mixed, None, Some(&hidden))?;

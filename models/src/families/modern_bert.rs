@@ -265,12 +265,13 @@ fn words(
 }
 
 impl Encoder for ModernBert {
-    fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, KernelError> {
+    fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let positions = batch.positions();
         let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
         let (global, local) = (self.global.tables(longest)?, self.local.tables(longest)?);
         let mut hidden = self.norm.forward(&self.words.rows_of(batch.tokens())?)?;
         for layer in &self.layers {
+            pause();
             let normed = match &layer.attention_norm {
                 Some(norm) => norm.forward(&hidden)?,
                 None => hidden.clone(),

@@ -203,13 +203,14 @@ impl Layer {
 }
 
 impl Encoder for Qwen3 {
-    fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, KernelError> {
+    fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let positions = batch.positions();
         let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
         let tables = self.rotary.tables(longest)?;
         let mut keeping = batch.keeping();
         let mut hidden = self.embedding.rows_of(batch.tokens())?;
         for (place, layer) in self.layers.iter().enumerate() {
+            pause();
             let normed = rms_norm(&hidden, &layer.input_norm, self.eps)?;
             let qkv = layer.qkv.forward(&normed)?;
             let qkv = rotary(&qkv, self.heads, Some(&layer.head_norms), &positions, &tables)?;

@@ -332,7 +332,7 @@ impl Queue {
             if !state.checks.is_empty() {
                 return Next::Check(std::mem::take(&mut state.checks));
             }
-            let jobs = self.take_batch(&mut state);
+            let jobs = self.take_batch(&mut state, true);
             if !jobs.is_empty() {
                 return Next::Batch(jobs);
             }
@@ -344,7 +344,18 @@ impl Queue {
         }
     }
 
-    fn take_batch(&self, state: &mut State) -> Vec<Job> {
+    /// What does not wait for the batch that runs: health checks, and small requests.
+    pub fn urgent(&self) -> Option<Next> {
+        let mut state = self.lock();
+        if !state.checks.is_empty() {
+            return Some(Next::Check(std::mem::take(&mut state.checks)));
+        }
+        let jobs = self.take_batch(&mut state, false);
+        (!jobs.is_empty()).then_some(Next::Batch(jobs))
+    }
+
+    /// The next batch, of jobs of small requests alone unless `bulk` may be in it.
+    fn take_batch(&self, state: &mut State, bulk: bool) -> Vec<Job> {
         loop {
             let now = Instant::now();
             let candidate = |job: &Job| Candidate {
@@ -354,7 +365,7 @@ impl Queue {
             let budget = Budget { cost_max: self.cost_max(state), bulk_wait_max: BULK_WAIT_MAX };
             let choice = choose(
                 state.interactive.iter().map(candidate),
-                state.bulk.iter().map(candidate),
+                state.bulk.iter().filter(|_| bulk).map(candidate),
                 &budget,
             );
             if choice.interactive + choice.bulk == 0 {

@@ -3,7 +3,7 @@
 //! Must not know: requests, wire formats.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ use crate::metrics::{Metrics, Observation};
 use crate::prefixes::Prefixes;
 use crate::queue::{Computed, Job, JobError, Next, Queue, Reply, Vector, Waiter};
 
+/// How long a batch runs before others may run between its layers.
+const PAUSE_AFTER: Duration = Duration::from_millis(250);
 /// The text of a health check.
 const CHECK_TEXT: &str = "health";
 
@@ -32,7 +34,15 @@ pub fn run(queue: &Queue, model: &Model, metrics: &dyn Metrics, prefix_bytes_max
     let _end = End(queue);
     let prefixes = RefCell::new(Prefixes::new(prefix_bytes_max));
     let shares = prefix_bytes_max > 0 && model.shares_prefixes();
-    let worker = Worker { queue, model, metrics, prefixes, shares };
+    let worker = Worker {
+        queue,
+        model,
+        metrics,
+        prefixes,
+        shares,
+        running: Cell::new(Running::Nothing),
+        paused: Cell::new(Duration::ZERO),
+    };
     loop {
         match queue.next() {
             Next::End => return,
@@ -49,6 +59,21 @@ struct Worker<'a> {
     prefixes: RefCell<Prefixes>,
     /// Whether sequences that begin alike share rows.
     shares: bool,
+    running: Cell<Running>,
+    /// What batches that ran in pauses of the one that runs took.
+    paused: Cell<Duration>,
+}
+
+/// What the thread runs.
+#[derive(Debug, Clone, Copy)]
+enum Running {
+    Nothing,
+    /// A batch that began, or last paused, then.
+    Batch {
+        since: Instant,
+    },
+    /// Something in a pause of a batch, which has no pauses of its own.
+    InPause,
 }
 
 /// What a batch gave, a sequence each; a readout that no job wants is not made.
@@ -67,8 +92,9 @@ impl Worker<'_> {
     /// one, so that only the guilty one fails.
     fn batch(&self, jobs: Vec<Job>, retry: bool) {
         let started = Instant::now();
+        let paused = self.paused.replace(Duration::ZERO);
         let outputs = self.guarded(|| self.outputs(&jobs));
-        let took = started.elapsed();
+        let took = started.elapsed().saturating_sub(self.paused.replace(paused));
         let sequences = jobs.len();
         match outputs {
             Ok(outputs) => {
@@ -101,6 +127,34 @@ impl Worker<'_> {
         }
     }
 
+    /// Runs the network; small requests and health checks that come while it takes long run
+    /// between its layers.
+    fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, proxima_models::ModelError> {
+        if matches!(self.running.get(), Running::InPause) {
+            return self.model.encoder.encode(batch);
+        }
+        self.running.set(Running::Batch { since: Instant::now() });
+        let result = self.model.encoder.run(batch, &|| self.pause());
+        self.running.set(Running::Nothing);
+        result
+    }
+
+    fn pause(&self) {
+        let Running::Batch { since } = self.running.get() else { return };
+        if since.elapsed() < PAUSE_AFTER {
+            return;
+        }
+        let started = Instant::now();
+        self.running.set(Running::InPause);
+        match self.queue.urgent() {
+            Some(Next::Check(senders)) => self.check(senders),
+            Some(Next::Batch(jobs)) => self.batch(jobs, true),
+            Some(Next::End) | None => {}
+        }
+        self.paused.set(self.paused.get() + started.elapsed());
+        self.running.set(Running::Batch { since: Instant::now() });
+    }
+
     /// Hidden states, and how many rows were computed for them.
     fn hidden(
         &self,
@@ -109,12 +163,12 @@ impl Worker<'_> {
     ) -> Result<(HiddenStates, usize), proxima_models::ModelError> {
         if !share {
             let batch = RaggedBatch::new(sequences.iter().copied());
-            return Ok((self.model.encoder.encode(&batch)?, batch.tokens().len()));
+            return Ok((self.encode(&batch)?, batch.tokens().len()));
         }
         let recent = self.prefixes.borrow().recent();
         let find = |tokens: &[u32]| self.prefixes.borrow_mut().find(tokens);
         let batch = RaggedBatch::sharing(sequences, &recent, find);
-        let mut hidden = self.model.encoder.encode(&batch)?;
+        let mut hidden = self.encode(&batch)?;
         let mut prefixes = self.prefixes.borrow_mut();
         prefixes.keep(std::mem::take(&mut hidden.kept));
         sequences.iter().for_each(|sequence| prefixes.remember(sequence));

@@ -308,3 +308,22 @@ async fn small_requests_overtake_a_large_one() {
     let place = order.iter().position(|tokens| tokens.len() == 3).expect("it was computed");
     assert!(place <= before + 4, "place {place}: it waited for the running batch only");
 }
+
+#[tokio::test]
+async fn small_requests_and_health_checks_do_not_wait_for_a_long_batch() {
+    let (engine, knobs) = engine(EngineConfig::default());
+    let long = tokio::spawn({
+        let engine = engine.clone();
+        async move { vectors(&engine, &["slow words"]).await }
+    });
+    while !knobs.slow_runs() {
+        tokio::task::yield_now().await;
+    }
+    let small = vectors(&engine, &["a small one"]).await;
+    engine.check().await.expect("healthy");
+    assert!(!long.is_finished());
+    knobs.end_slow();
+    let slow = long.await.expect("no panic");
+    assert_eq!(vectors(&engine, &["slow words"]).await, slow);
+    assert_eq!(vectors(&engine, &["a small one"]).await, small);
+}
