@@ -87,13 +87,14 @@ impl Task {
         if checkpoint.sentence_transformers().is_some_and(|it| it.logit_score.is_some()) {
             return Ok(Self::YesNo);
         }
+        if checkpoint.sentence_transformers().is_some_and(|it| it.pooling.is_some()) {
+            return Ok(Self::Embed);
+        }
         let names = checkpoint.names();
         if names.contains("e2rank") {
             return Ok(Self::Listwise);
         }
-        let bare = architectures.iter().all(|name| *name == "Qwen3Model");
-        let pools = checkpoint.sentence_transformers().is_some_and(|it| it.pooling.is_some());
-        if pools || bare {
+        if architectures.iter().all(|name| *name == "Qwen3Model") {
             return Ok(Self::Embed);
         }
         // A causal language model: an embedder and a reranker look alike but for their name.

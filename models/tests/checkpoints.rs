@@ -212,3 +212,19 @@ fn a_language_model_is_what_its_files_say_before_what_its_name_says() {
     assert_eq!(model.readouts.score.expect("a scorer").labels().len(), 1);
     says(score(json!({ "true_token_id": 999_999 })), &["999999"]);
 }
+
+#[test]
+fn only_the_folders_own_name_is_a_hint() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = SynthOptions { seed: 0, tokenizer: None };
+    let recipe = |path: &str| {
+        let dir = folder.path().join(path);
+        fs::create_dir_all(&dir).expect("made");
+        write("tiny-e2rank", &dir, &options).expect("written");
+        edit(&dir.join("config.json"), |json| json["_name_or_path"] = json!(""));
+        load_with(&dir, &LoadOptions::default()).expect("loaded").info.recipe
+    };
+    assert_eq!(recipe("E2Rank-0.6B"), "e2rank");
+    assert_eq!(recipe("models--Alibaba-NLP--E2Rank-0.6B/snapshots/0123"), "e2rank");
+    assert_eq!(recipe("e2rank/some-embedder"), "text_embedding");
+}

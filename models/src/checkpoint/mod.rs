@@ -114,20 +114,19 @@ impl Checkpoint {
         self.config.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// Names the checkpoint goes by, lower case: the end of its path and `_name_or_path`. A last
-    /// hint, where its files leave open what it is.
+    /// Names the checkpoint goes by, lower case: its folder's and `_name_or_path`. A last hint,
+    /// where its files leave open what it is.
     pub fn names(&self) -> String {
         let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        let mut names: Vec<String> =
+            dir.iter().rev().take(3).map(|part| part.to_string_lossy().to_lowercase()).collect();
         // A Hub cache has `models--owner--name/snapshots/revision`.
-        let mut parts: Vec<String> = dir
-            .components()
-            .rev()
-            .take(3)
-            .map(|part| part.as_os_str().to_string_lossy().to_lowercase())
-            .collect();
+        if names.get(1).is_none_or(|parent| parent != "snapshots") {
+            names.truncate(1);
+        }
         let known = self.config.get("_name_or_path").and_then(Value::as_str);
-        parts.extend(known.map(str::to_lowercase));
-        parts.join(" ")
+        names.extend(known.map(str::to_lowercase));
+        names.join(" ")
     }
 
     /// A part of its own file beside the weights, `name.safetensors` or `name.pt`, if there is one.
