@@ -5,6 +5,8 @@ mod scores;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -176,16 +178,23 @@ async fn many_short_messages_of_a_stream_may_wait() {
     let (server, knobs) = fake(HttpConfig::default()).await;
     knobs.shut();
     // One frame a message: the client pauses between them.
-    let apart = |message| async {
-        tokio::task::yield_now().await;
-        message
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    let apart = move |message| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async {
+            tokio::task::yield_now().await;
+            message
+        }
     };
     let messages: Vec<_> = (0..10_000).map(|place| text(&place.to_string())).collect();
     let mut client = EmbedClient::new(server.channel.clone());
     let replies = client.embed_stream(stream::iter(messages).then(apart)).await.expect("a stream");
     until_a_batch_waits(&knobs).await;
-    // Until they lie with the server, unread.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Until they are on their way, and lie with the server unread.
+    while sent.load(Ordering::SeqCst) < 10_000 {
+        tokio::task::yield_now().await;
+    }
     knobs.open();
     let replies = replies.into_inner().try_collect::<Vec<_>>().await.expect("replies");
     assert_eq!(replies.len(), 10_000);
