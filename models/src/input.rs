@@ -164,6 +164,15 @@ pub enum InputError {
         /// The limit in tokens.
         limit: usize,
     },
+    /// The query leaves no room for any of its candidates.
+    #[error(
+        "the query and what is put around it leave no room for documents in {limit} tokens; \
+         shorten the query or send fewer candidates"
+    )]
+    QueryTooLong {
+        /// The limit in tokens.
+        limit: usize,
+    },
     /// The text is larger than a text may be, whatever its tokens.
     #[error("the input has {bytes} bytes, more than the limit of {limit}")]
     TooManyBytes {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use proxima_models::readout::Pooling;
 use proxima_models::synth::{SynthOptions, write};
-use proxima_models::{Checkpoint, Dtype, LoadOptions, Model, Task};
+use proxima_models::{Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, RaggedBatch, Task};
 use serde_json::{Value, json};
 
 fn load_with(dir: &Path, options: &LoadOptions) -> Result<Model, String> {
@@ -227,4 +227,38 @@ fn only_the_folders_own_name_is_a_hint() {
     assert_eq!(recipe("E2Rank-0.6B"), "e2rank");
     assert_eq!(recipe("models--Alibaba-NLP--E2Rank-0.6B/snapshots/0123"), "e2rank");
     assert_eq!(recipe("e2rank/some-embedder"), "text_embedding");
+}
+
+#[test]
+fn layers_of_modern_bert_are_of_the_kind_their_names_say() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden/scores/modernbert-reranker-cls");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(golden.join(file), folder.path().join(file)).expect("copied");
+    }
+    let logits = |change: fn(&mut Value)| {
+        edit(&folder.path().join("config.json"), change);
+        let model =
+            load_with(folder.path(), &LoadOptions::default()).map_err(|it| it.to_string())?;
+        let input = Input::Pair { query: "a query".into(), document: "word ".repeat(60).into() };
+        let sequence = model.recipe.prepare(&input, &Prepare::default()).expect("prepared");
+        let hidden = model.encoder.encode(&RaggedBatch::new([&sequence])).expect("encoded");
+        let score = model.readouts.score.expect("a scorer");
+        Ok::<_, String>(score.logits(&hidden).expect("read out"))
+    };
+    let every_third = logits(|_| ()).expect("loaded");
+    let named = logits(|json| {
+        json["global_attn_every_n_layers"] = json!(1);
+        let kind = |layer: usize| match layer.is_multiple_of(3) {
+            true => "full_attention",
+            false => "sliding_attention",
+        };
+        json["layer_types"] = (0..6).map(kind).collect();
+    });
+    assert_eq!(named, Ok(every_third.clone()));
+    let other = logits(|json| json["layer_types"][5] = json!("full_attention"));
+    assert_ne!(other, Ok(every_third));
+    let unknown = logits(|json| json["layer_types"][5] = json!("linear_attention"));
+    assert!(unknown.is_err_and(|error| error.contains("linear_attention")));
 }

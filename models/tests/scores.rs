@@ -269,3 +269,15 @@ fn lists_too_long_for_the_model_lose_the_ends_of_long_documents() {
     assert!(prepare(&documents, 200, false).is_err());
     assert!(prepare(&documents, 30, true).is_err());
 }
+
+#[test]
+fn a_padding_token_that_a_text_names_has_its_own_position() {
+    let model = load("xlmr-reranker", &LoadOptions::default());
+    let (query, document) = ("What is gravity?".into(), "a <pad> force <pad>".into());
+    let input = Input::Pair { query, document };
+    let sequence = model.recipe.prepare(&input, &Prepare::default()).expect("prepared");
+    assert_eq!(sequence.tokens, [0, 163, 25, 26, 8, 2, 2, 85, 1, 46, 1, 2]);
+    // By transformers, all tokens attended to.
+    let logit = logits(&model, &[sequence])[0][0];
+    assert!((logit - 0.479_332_06).abs() < 1e-4, "{logit}");
+}

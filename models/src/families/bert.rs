@@ -224,9 +224,24 @@ impl Bert {
             let types = Tensor::from_vec(types, batch.tokens().len(), words.device())?;
             (words + self.token_types.index_select(&types, 0)?)?
         };
-        let mut positions = batch.positions();
-        positions.iter_mut().for_each(|position| *position += self.first_position);
+        let positions = self.positions_of(batch);
         self.norm.forward(&(typed + self.positions.rows_of(&positions)?)?)
+    }
+
+    /// Rows of the position table. In RoBERTa a padding token, which a text may name, has the row
+    /// of its id and is not counted.
+    fn positions_of(&self, batch: &RaggedBatch) -> Vec<u32> {
+        let Some(padding) = self.first_position.checked_sub(1) else { return batch.positions() };
+        let mut positions = Vec::with_capacity(batch.tokens().len());
+        for run in batch.runs() {
+            let mut last = padding;
+            for token in &batch.tokens()[run.rows.clone()] {
+                let counted = *token != padding;
+                last += u32::from(counted);
+                positions.push(if counted { last } else { padding });
+            }
+        }
+        positions
     }
 }
 

@@ -61,6 +61,9 @@ struct Config {
     global_attn_every_n_layers: usize,
     #[serde(default = "default_window")]
     local_attention: usize,
+    /// Newer files name the kind of each layer instead of every how many are global.
+    #[serde(default)]
+    layer_types: Vec<LayerType>,
     rope_scaling: Option<serde_json::Value>,
     rope_parameters: Option<serde_json::Value>,
     #[serde(default)]
@@ -77,6 +80,13 @@ enum ClassifierPooling {
     #[default]
     Cls,
     Mean,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LayerType {
+    FullAttention,
+    SlidingAttention,
 }
 
 fn default_eps() -> f32 {
@@ -108,6 +118,10 @@ impl Config {
         if self.global_attn_every_n_layers == 0 || self.intermediate_size == 0 {
             return Err("sizes must be at least 1".into());
         }
+        if ![0, self.num_hidden_layers].contains(&self.layer_types.len()) {
+            let (types, layers) = (self.layer_types.len(), self.num_hidden_layers);
+            return Err(format!("{types} layer_types for {layers} layers"));
+        }
         if self.mlp_bias {
             return Err("an MLP with biases (mlp_bias) is not served for modernbert".into());
         }
@@ -128,6 +142,14 @@ impl Config {
         activation(name).ok_or_else(|| {
             checkpoint.config_error(format!("classifier_activation {name:?} is not served"))
         })
+    }
+
+    /// Whether a layer sees a window only.
+    fn is_local(&self, layer: usize) -> bool {
+        match self.layer_types.get(layer) {
+            Some(kind) => *kind == LayerType::SlidingAttention,
+            None => !layer.is_multiple_of(self.global_attn_every_n_layers),
+        }
     }
 
     /// The thetas of global and local layers; newer files have them by kind of layer.
@@ -207,7 +229,7 @@ impl Layer {
             (config.hidden_size, config.intermediate_size, config.attention_bias);
         let norm =
             |name: &str| LayerNorm::load(loader, name, hidden, config.norm_eps, config.norm_bias);
-        let local = !layer.is_multiple_of(config.global_attn_every_n_layers);
+        let local = config.is_local(layer);
         let widths = (mlp, GatedLinear::padded(mlp));
         Ok(Self {
             attention_norm: (layer > 0).then(|| norm("attn_norm")).transpose()?,

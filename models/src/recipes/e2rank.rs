@@ -94,7 +94,7 @@ impl E2Rank {
             }
             encoding = encode(longest)?;
         }
-        Err(InputError::TooLong { tokens: encoding.len(), limit })
+        Err(InputError::QueryTooLong { limit })
     }
 }
 
