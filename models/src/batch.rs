@@ -174,32 +174,22 @@ impl HiddenStates {
         Self::new(rows, batch)
     }
 
-    /// Hidden states of every row of `batch`.
+    /// Hidden states of every row of `batch`; one that shares keeps those of last tokens alone.
     ///
     /// # Errors
     /// A failure of the device.
     pub fn new(rows: Tensor, batch: &RaggedBatch) -> Result<Self, KernelError> {
-        let rows = Self::wanted(rows, batch)?;
-        if batch.shares {
-            let (count, kept) = (batch.ends.len(), Vec::new());
-            let offsets = (0..=count).collect();
-            return Ok(Self { rows, offsets, pooling_skips: vec![0; count], kept });
-        }
-        let offsets = std::iter::once(0).chain(batch.runs.iter().map(|run| run.rows.end)).collect();
-        Ok(Self { rows, offsets, pooling_skips: batch.pooling_skips.clone(), kept: Vec::new() })
-    }
-
-    /// The rows that are read out: all, or of a batch that shares those of last tokens.
-    ///
-    /// # Errors
-    /// A failure of the device.
-    fn wanted(rows: Tensor, batch: &RaggedBatch) -> Result<Tensor, KernelError> {
         if !batch.shares {
-            return Ok(rows);
+            let ends = batch.runs.iter().map(|run| run.rows.end);
+            let offsets = std::iter::once(0).chain(ends).collect();
+            let pooling_skips = batch.pooling_skips.clone();
+            return Ok(Self { rows, offsets, pooling_skips, kept: Vec::new() });
         }
         let ends: Vec<u32> = batch.ends.iter().map(|row| *row as u32).collect();
-        let places = Tensor::from_vec(ends, batch.ends.len(), rows.device())?;
-        rows.index_select(&places, 0)
+        let count = ends.len();
+        let rows = rows.index_select(&Tensor::from_vec(ends, count, rows.device())?, 0)?;
+        let (offsets, pooling_skips) = ((0..=count).collect(), vec![0; count]);
+        Ok(Self { rows, offsets, pooling_skips, kept: Vec::new() })
     }
 }
 

@@ -169,7 +169,12 @@ impl Model {
             CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint and task")
         })?;
         let recipe = (kind.load)(checkpoint, &limits)?;
-        let readouts = Readouts::load(checkpoint, task, &family, &network, options, &device)?;
+        let readouts = {
+            let (recipe, device) = (&*recipe, &device);
+            let parts =
+                Parts { checkpoint, task, family: &family, network: &network, recipe, device };
+            Readouts::load(&parts, options)?
+        };
         checkpoint.weights().release_pages();
         let sentence = checkpoint.sentence_transformers();
         let info = ModelInfo {
@@ -198,15 +203,19 @@ impl Model {
     }
 }
 
+/// What readouts are made of.
+struct Parts<'a> {
+    checkpoint: &'a Checkpoint,
+    task: Task,
+    family: &'a families::Family,
+    network: &'a Network,
+    recipe: &'a dyn Recipe,
+    device: &'a Device,
+}
+
 impl Readouts {
-    fn load(
-        checkpoint: &Checkpoint,
-        task: Task,
-        family: &families::Family,
-        network: &Network,
-        options: &LoadOptions,
-        device: &Device,
-    ) -> Result<Self, CheckpointError> {
+    fn load(parts: &Parts<'_>, options: &LoadOptions) -> Result<Self, CheckpointError> {
+        let &Parts { checkpoint, task, family, network, recipe, device } = parts;
         let classifies =
             checkpoint.architectures().iter().any(|it| it.ends_with("ForSequenceClassification"));
         let score = match task {
@@ -217,7 +226,7 @@ impl Readouts {
                 let problem = "it has no classification head; choose another --task";
                 return Err(checkpoint.config_error(problem));
             }
-            Task::YesNo if !classifies => Some(yes_or_no(checkpoint, network, device)?),
+            Task::YesNo if !classifies => Some(yes_or_no(checkpoint, recipe, network, device)?),
             Task::Score | Task::YesNo => Some((family.score)(checkpoint, network.width, device)?),
         };
         let embedding = match task {
@@ -293,6 +302,7 @@ fn token_vectors(
 /// The two rows of the language head that answer no and yes.
 fn yes_or_no(
     checkpoint: &Checkpoint,
+    recipe: &dyn Recipe,
     network: &Network,
     device: &Device,
 ) -> Result<ScoreReadout, CheckpointError> {
@@ -307,7 +317,16 @@ fn yes_or_no(
             }
             rows
         }
-        None => vec![word(checkpoint, network, "no")?, word(checkpoint, network, "yes")?],
+        None => {
+            let row = |word: &str| {
+                let id = recipe.id(word).map(|id| id as usize);
+                id.ok_or_else(|| {
+                    let path = checkpoint.transformer_dir().join("tokenizer.json");
+                    CheckpointError::new(path, format!("it has no token {word:?} to answer with"))
+                })
+            };
+            vec![row("no")?, row("yes")?]
+        }
     };
     let weights = checkpoint.weights();
     let loader = Loader::new(weights, "", DType::F32, device);
@@ -323,17 +342,6 @@ fn yes_or_no(
         ScoreReadout::yes_or_no(head)
     } else {
         ScoreReadout::new(Pooling::Last, vec![HeadLayer::new(head)], vec!["yes".into()])
-    })
-}
-
-/// The id of a word of one token.
-fn word(checkpoint: &Checkpoint, network: &Network, word: &str) -> Result<usize, CheckpointError> {
-    let path = checkpoint.transformer_dir().join("tokenizer.json");
-    let tokenizer = tokenizers::Tokenizer::from_file(&path)
-        .map_err(|problem| CheckpointError::new(&path, format!("not a tokenizer: {problem}")))?;
-    let id = tokenizer.token_to_id(word).map(|id| id as usize);
-    id.filter(|id| *id < network.vocabulary).ok_or_else(|| {
-        CheckpointError::new(&path, format!("it has no token {word:?} to answer with"))
     })
 }
 

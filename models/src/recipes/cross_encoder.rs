@@ -63,13 +63,7 @@ impl Recipe for CrossEncoder {
                 let tokens = self.tokenizer.wrap(encoding, None)?.get_ids().to_vec();
                 self.tokenizer.checked(Sequence { tokens, ..Sequence::default() })
             }
-            Input::Tokens(ids) => {
-                let (tokens, limit) = (ids.clone(), self.tokenizer.limit(how));
-                if tokens.len() > limit {
-                    return Err(InputError::TooLong { tokens: tokens.len(), limit });
-                }
-                self.tokenizer.checked(Sequence { tokens, ..Sequence::default() })
-            }
+            Input::Tokens(ids) => self.tokenizer.given(ids, how),
             Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
         }
     }

@@ -39,6 +39,11 @@ pub trait Recipe: Send + Sync {
         BTreeMap::new()
     }
 
+    /// The id of a token, for recipes whose answer is a token's logit.
+    fn id(&self, _token: &str) -> Option<u32> {
+        None
+    }
+
     /// Turns one input into the sequence the network sees.
     ///
     /// # Errors

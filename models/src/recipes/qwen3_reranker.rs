@@ -76,17 +76,15 @@ impl Qwen3Reranker {
 }
 
 impl Recipe for Qwen3Reranker {
+    fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.find(token)
+    }
+
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
         let body = match input {
             Input::Pair { query, document } => self.body(query, document, how)?,
             Input::Text(text) => text.clone(),
-            Input::Tokens(ids) => {
-                let (tokens, limit) = (ids.clone(), self.tokenizer.limit(how));
-                if tokens.len() > limit {
-                    return Err(InputError::TooLong { tokens: tokens.len(), limit });
-                }
-                return self.tokenizer.checked(Sequence { tokens, ..Sequence::default() });
-            }
+            Input::Tokens(ids) => return self.tokenizer.given(ids, how),
             Input::Listwise { .. } => return Err(InputError::Kind("scores pairs, not lists")),
         };
         let mut encoding = self.tokenizer.plain(&body)?;

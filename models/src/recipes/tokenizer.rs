@@ -70,11 +70,28 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer has no such token, or the network no such row.
     pub fn id(&self, checkpoint: &Checkpoint, token: &str) -> Result<u32, CheckpointError> {
-        let id = self.inner.token_to_id(token);
-        id.filter(|id| (*id as usize) < self.limits.vocabulary).ok_or_else(|| {
+        self.find(token).ok_or_else(|| {
             let path = checkpoint.transformer_dir().join("tokenizer.json");
             CheckpointError::new(path, format!("it has no token {token:?}, which is needed"))
         })
+    }
+
+    /// The id of a token that tokenizer and network know.
+    pub fn find(&self, token: &str) -> Option<u32> {
+        let id = self.inner.token_to_id(token);
+        id.filter(|id| (*id as usize) < self.limits.vocabulary)
+    }
+
+    /// Token ids as they are, which are not cut: where to cut them is not known.
+    ///
+    /// # Errors
+    /// If there are none or too many, or one is outside the vocabulary.
+    pub fn given(&self, ids: &[u32], how: &Prepare) -> Result<Sequence, InputError> {
+        let (tokens, limit) = (ids.to_vec(), self.limit(how));
+        if tokens.len() > limit {
+            return Err(InputError::TooLong { tokens: tokens.len(), limit });
+        }
+        self.checked(Sequence { tokens, ..Sequence::default() })
     }
 
     /// Tokens a sequence may have.

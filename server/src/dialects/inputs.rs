@@ -103,3 +103,21 @@ pub fn purpose_prompt(purpose: Option<&str>) -> Prompt {
         Some(other) => Prompt::first_of(&[other]),
     }
 }
+
+/// A number of tokens, or -1 for the model's limit.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(try_from = "i64")]
+#[schema(value_type = i64)]
+pub struct PromptTokens(pub Option<usize>);
+
+impl TryFrom<i64> for PromptTokens {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        match number {
+            -1 => Ok(Self(None)),
+            1.. => Ok(Self(usize::try_from(number).ok())),
+            _ => Err(format!("truncate_prompt_tokens must be -1 or at least 1, not {number}")),
+        }
+    }
+}

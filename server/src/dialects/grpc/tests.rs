@@ -192,9 +192,12 @@ async fn many_short_messages_of_a_stream_may_wait() {
     let replies = client.embed_stream(stream::iter(messages).then(apart)).await.expect("a stream");
     until_a_batch_waits(&knobs).await;
     // Until they are on their way, and lie with the server unread.
-    while sent.load(Ordering::SeqCst) < 10_000 {
-        tokio::task::yield_now().await;
-    }
+    let all_sent = async {
+        while sent.load(Ordering::SeqCst) < 10_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_sent).await.expect("all may wait");
     knobs.open();
     let replies = replies.into_inner().try_collect::<Vec<_>>().await.expect("replies");
     assert_eq!(replies.len(), 10_000);

@@ -1,7 +1,6 @@
 //! OpenAI's bodies to requests of the engine, and answers back.
 
 use proxima_engine::{EmbedAnswer, EmbedRequest, Engine};
-
 use proxima_models::Prepare;
 
 use super::types::{EmbeddingEntry, EmbeddingsAnswer, EmbeddingsBody, ModelEntry, Usage};
@@ -11,7 +10,7 @@ use crate::encoding::OutputEncoding;
 /// The request of a body; `auto_truncate` is the server's setting.
 pub fn request(body: EmbeddingsBody, auto_truncate: bool) -> EmbedRequest {
     // Who names a limit wants longer inputs cut.
-    let tokens_max = body.truncate_prompt_tokens.and_then(|limit| usize::try_from(limit).ok());
+    let tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
     let cuts = auto_truncate || body.truncate_prompt_tokens.is_some();
     let truncate = body.truncate.unwrap_or(cuts);
     let how = prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction);

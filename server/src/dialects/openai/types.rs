@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::dialects::inputs::PromptTokens;
 use crate::dialects::{Inputs, Side};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
@@ -29,7 +30,7 @@ pub struct EmbeddingsBody {
     /// Addition: scale vectors to length one; on if absent.
     pub normalize: Option<bool>,
     /// vLLM: tokens of an input that are used; -1 for the model's limit.
-    pub truncate_prompt_tokens: Option<i64>,
+    pub truncate_prompt_tokens: Option<PromptTokens>,
 }
 
 /// The answer to [`EmbeddingsBody`].
