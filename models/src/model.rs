@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use proxima_kernels::ops::linear::Precision;
 use proxima_kernels::{DType, Device};
 
 use crate::batch::Encoder;
@@ -22,9 +23,9 @@ pub struct ModelInfo {
     pub family: String,
     /// Where it runs (`cpu`).
     pub device: String,
-    /// Precision of the weights (`float32`, `bfloat16`, `float16`).
+    /// Precision of the linear layers (`float32`, `bfloat16`, `float16`, `int8`).
     pub dtype: String,
-    /// Instruction set of the kernels (`avx512`, `avx2`, `portable`).
+    /// Instruction set of the kernels (`amx`, `avx512_bf16`, `avx512`, `avx2`, `portable`).
     pub isa: String,
     /// Longest sequence in tokens, special tokens included.
     pub tokens_max: usize,
@@ -121,15 +122,17 @@ pub struct Model {
     pub readouts: Readouts,
 }
 
-/// Precision of the linear layers' weights.
+/// Precision of the linear layers. Norms, softmax and sums are always float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
-    /// 32-bit floating point.
+    /// Weights as they are stored, and results as exact as float32.
     Float32,
-    /// bfloat16 weights, float32 activations and sums.
+    /// bfloat16 weights, and bfloat16 activations where the CPU multiplies such numbers.
     Bfloat16,
-    /// IEEE half weights, float32 activations and sums.
+    /// IEEE half weights, float32 activations.
     Float16,
+    /// 8-bit weights with a scale an output, 8-bit activations with a scale a token.
+    Int8,
 }
 
 /// How to load a checkpoint; the default is as the checkpoint says.
@@ -281,7 +284,7 @@ fn lexical(
     device: &Device,
 ) -> Result<Option<SparseReadout>, CheckpointError> {
     let Some(weights) = checkpoint.part("sparse_linear")? else { return Ok(None) };
-    let loader = Loader::new(&weights, "", DType::F32, device);
+    let loader = Loader::new(&weights, "", Precision::Float32, device);
     let linear = loader.linear_of(("weight", "bias"), (network.width, 1))?;
     Ok(Some(SparseReadout::Lexical { linear, special: checkpoint.special_ids()? }))
 }
@@ -294,7 +297,7 @@ fn token_vectors(
 ) -> Result<Option<MultiVectorReadout>, CheckpointError> {
     let Some(weights) = checkpoint.part("colbert_linear")? else { return Ok(None) };
     let width = weights.rows("weight").unwrap_or(network.width);
-    let loader = Loader::new(&weights, "", DType::F32, device);
+    let loader = Loader::new(&weights, "", Precision::Float32, device);
     let linear = loader.linear_of(("weight", "bias"), (network.width, width))?;
     Ok(Some(MultiVectorReadout::new(linear, width)))
 }
@@ -329,7 +332,7 @@ fn yes_or_no(
         }
     };
     let weights = checkpoint.weights();
-    let loader = Loader::new(weights, "", DType::F32, device);
+    let loader = Loader::new(weights, "", Precision::Float32, device);
     // Tied models have no head of their own.
     let head = if weights.contains("lm_head.weight") && !checkpoint.flag("tie_word_embeddings") {
         "lm_head.weight".to_owned()
@@ -352,6 +355,7 @@ impl Dtype {
             Self::Float32 => "float32",
             Self::Bfloat16 => "bfloat16",
             Self::Float16 => "float16",
+            Self::Int8 => "int8",
         }
     }
 
@@ -369,12 +373,13 @@ impl Dtype {
     }
 }
 
-impl From<Dtype> for DType {
+impl From<Dtype> for Precision {
     fn from(dtype: Dtype) -> Self {
         match dtype {
-            Dtype::Float32 => Self::F32,
-            Dtype::Bfloat16 => Self::BF16,
-            Dtype::Float16 => Self::F16,
+            Dtype::Float32 => Self::Float32,
+            Dtype::Bfloat16 => Self::Bfloat16,
+            Dtype::Float16 => Self::Float16,
+            Dtype::Int8 => Self::Int8,
         }
     }
 }
@@ -428,7 +433,7 @@ fn readout(
         }
         let weights = Weights::open(&module.dir)?;
         // A projection is small: always in float32.
-        let loader = Loader::new(&weights, "", DType::F32, device);
+        let loader = Loader::new(&weights, "", Precision::Float32, device);
         let linear = loader.linear(&[("linear", module.outputs)], module.inputs, module.bias)?;
         let (activation, width) = (module.activation, module.outputs);
         readout = readout.with_dense(Dense { linear, activation, width });

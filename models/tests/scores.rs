@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use proxima_models::readout::Pooling;
 use proxima_models::{
-    Checkpoint, Input, ListwiseTemplate, LoadOptions, Model, Prefix, Prepare, Prompt, RaggedBatch,
-    Sequence,
+    Checkpoint, Dtype, Input, ListwiseTemplate, LoadOptions, Model, Prefix, Prepare, Prompt,
+    RaggedBatch, Sequence,
 };
 use serde_json::Value;
 use support::golden_model;
@@ -56,7 +56,8 @@ fn logits(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
 }
 
 fn equals_the_reference(name: &str) {
-    let (model, golden) = (load(name, &LoadOptions::default()), answers(name));
+    let exact = LoadOptions { dtype: Some(Dtype::Float32), ..LoadOptions::default() };
+    let (model, golden) = (load(name, &exact), answers(name));
     let cases = golden["cases"].as_array().expect("cases");
     let sequences: Vec<Sequence> = cases.iter().map(|case| pair(&model, case)).collect();
     for (case, sequence) in cases.iter().zip(&sequences) {

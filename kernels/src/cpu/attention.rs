@@ -7,23 +7,30 @@
 //! its neighbours, its batch, what it shares or the number of threads.
 //! Must not know: layers, tensors.
 
+mod keys;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::aligned::AlignedVec;
-use super::isa::{Isa, Kernel};
+use super::aligned::AlignedBytes;
+use super::epilogue::Target;
+use super::isa::Isa;
 use super::math;
+use super::operand::{Operand, Packing, strip_writer};
+use super::product::{Arithmetic, PANEL, Product, ProductKernel, Sums};
 use super::shared::SharedMut;
 use super::simd::{LANES, Simd};
-use super::tile::{PANEL, Strided, Sums, tile_rows};
+use keys::PackedKeys;
 
 /// Keys whose scores are held at a time.
 const KEY_BLOCK: usize = 8 * PANEL;
-/// Queries of one task.
+/// Queries of one task, whole strips on every instruction set.
 const QUERY_CHUNK: usize = 96;
-/// Rows of the largest tile on any instruction set.
-const TILE_ROWS_MAX: usize = 12;
+/// Rows of the largest strip on any instruction set.
+const STRIP_MAX: usize = 32;
+/// Heads are filled up with zeros to a multiple of this, whole lines in both forms.
+const SIZE_UNIT: usize = 32;
 
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +45,7 @@ pub enum Mask {
 
 impl Mask {
     /// The keys that the query at `position` of a sequence of `length` sees.
-    fn keys(self, position: usize, length: usize) -> Range<usize> {
+    pub fn keys(self, position: usize, length: usize) -> Range<usize> {
         match self {
             Self::Full => 0..length,
             Self::Causal => 0..position + 1,
@@ -103,28 +110,62 @@ pub fn runs_of(offsets: &[usize]) -> Vec<Run> {
     offsets.windows(2).map(run).collect()
 }
 
-/// Attention of each sequence with itself, scores scaled by `1/sqrt(size)`.
-///
-/// `qkv` is `[n_rows, row]`; `out` is `[n_rows, heads * size]`.
+/// What attention is computed of, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention<'a> {
+    /// Queries, keys and values, `[n_rows, row]`.
+    pub qkv: &'a [f32],
+    /// How a row is made up.
+    pub heads: Heads,
+    /// How rows belong together.
+    pub layout: Layout<'a>,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Of both products, [`Arithmetic::F32`] or [`Arithmetic::Bf16`]; softmax and sums are float32.
+    pub arithmetic: Arithmetic,
+}
+
+impl Attention<'_> {
+    fn rows(&self) -> usize {
+        self.layout.runs.last().map_or(0, |run| run.rows.end)
+    }
+}
+
+/// Attention of each sequence with itself, scores scaled by `1/sqrt(size)`, to `out`,
+/// `[n_rows, heads * size]`.
 ///
 /// # Panics
 /// If lengths disagree, or runs share rows under a mask that is not causal.
-pub fn attention(
-    isa: Isa,
-    qkv: &[f32],
-    heads: Heads,
-    layout: Layout<'_>,
-    mask: Mask,
-    out: &mut [f32],
-) {
-    let rows = layout.runs.last().map_or(0, |run| run.rows.end);
+pub fn attention(isa: Isa, what: Attention<'_>, out: &mut [f32]) {
+    let width = what.heads.heads * what.heads.size;
+    assert_eq!(out.len(), what.rows() * width, "an output a token");
+    attend(isa, what, &Target::Numbers(SharedMut::new(out)));
+}
+
+/// As [`attention`], with the result packed for the next product.
+///
+/// # Panics
+/// If lengths disagree, or runs share rows under a mask that is not causal.
+pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> Operand {
+    let (rows, width) = (what.rows(), what.heads.heads * what.heads.size);
+    let mut operand = Operand::new(packing, rows, width);
+    if operand.writer().takes_pieces() && what.heads.size.is_multiple_of(LANES) {
+        attend(isa, what, &Target::Packed(operand.writer()));
+        return operand;
+    }
+    let mut numbers = vec![0.0; rows * width];
+    attention(isa, what, &mut numbers);
+    Operand::of(isa, &numbers, width, packing)
+}
+
+fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
+    let Attention { qkv, heads, layout, mask, arithmetic } = what;
     let shares = layout.runs.iter().any(|run| run.start > 0);
     assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "heads share evenly");
     assert!(mask == Mask::Causal || !shares, "only a causal prefix can be shared");
-    assert_eq!(qkv.len(), rows * heads.row(), "a row a token");
-    assert_eq!(out.len(), rows * heads.heads * heads.size, "an output a token");
-    let packed = PackedKeys::new(qkv, heads, layout);
-    let out = SharedMut::new(out);
+    assert_eq!(qkv.len(), what.rows() * heads.row(), "a row a token");
+    let packed = PackedKeys::new(qkv, heads, layout, arithmetic.weights());
+    let packing = isa.packing(arithmetic);
     let mut tasks = Vec::new();
     for (place, run) in layout.runs.iter().enumerate() {
         for head in 0..heads.heads {
@@ -136,158 +177,102 @@ pub fn attention(
     tasks.into_par_iter().for_each(|(place, head, queries)| {
         let run = &layout.runs[place];
         let (keys, values) = packed.of(place, head / (heads.heads / heads.kv_heads));
-        isa.run(Chunk { qkv, heads, head, run, queries, keys, values, mask, out: &out });
+        let chunk = Chunk { what, packing, head, run, queries, keys, values, out };
+        isa.run_product(arithmetic, chunk);
     });
-}
-
-/// Keys and values that every run and head sees, in panels of 32 columns: keys transposed
-/// (`[length/32][size][32]`), values as they are (`[size/32][length][32]`), filled up with zeros.
-struct PackedKeys {
-    numbers: AlignedVec<f32>,
-    /// Where each run's part begins, in units of `Self::per_key`.
-    starts: Vec<usize>,
-    heads: Heads,
-}
-
-impl PackedKeys {
-    fn new(qkv: &[f32], heads: Heads, layout: Layout<'_>) -> Self {
-        let padded = |run: &Run| (run.start + run.rows.len()).next_multiple_of(PANEL);
-        let mut starts = vec![0];
-        for run in layout.runs {
-            starts.push(starts[starts.len() - 1] + padded(run) * heads.kv_heads);
-        }
-        let length = starts[starts.len() - 1] * Self::per_key(heads);
-        let mut packed = Self { numbers: AlignedVec::zeros(length), starts, heads };
-        let mut parts = Vec::with_capacity(layout.runs.len() * heads.kv_heads);
-        let mut rest = &mut packed.numbers[..];
-        for run in layout.runs {
-            for head in 0..heads.kv_heads {
-                let (part, after) = rest.split_at_mut(padded(run) * Self::per_key(heads));
-                parts.push((run, head, part));
-                rest = after;
-            }
-        }
-        parts.into_par_iter().for_each(|(run, head, part)| {
-            let own = std::iter::once(Source::Batch(run.rows.clone()));
-            let mut first = 0;
-            for source in run.before.iter().cloned().chain(own) {
-                let rows = match source {
-                    Source::Batch(rows) => {
-                        let rows = &qkv[rows.start * heads.row()..rows.end * heads.row()];
-                        KeyRows { rows, width: heads.row(), keys: heads.heads * heads.size }
-                    }
-                    Source::Kept(place) => {
-                        let width = 2 * heads.kv_heads * heads.size;
-                        KeyRows { rows: layout.kept[place], width, keys: 0 }
-                    }
-                };
-                first = rows.pack(heads, head, first, part);
-            }
-            assert_eq!(first, run.start + run.rows.len(), "a run starts behind what is before it");
-        });
-        packed
-    }
-
-    /// Numbers kept for one key and its value.
-    fn per_key(heads: Heads) -> usize {
-        heads.size + heads.size.next_multiple_of(PANEL)
-    }
-
-    /// Keys and values of one head of one run.
-    fn of(&self, run: usize, kv_head: usize) -> (&[f32], &[f32]) {
-        let per_head = (self.starts[run + 1] - self.starts[run]) / self.heads.kv_heads;
-        let start = (self.starts[run] + kv_head * per_head) * Self::per_key(self.heads);
-        let part = &self.numbers[start..start + per_head * Self::per_key(self.heads)];
-        part.split_at(per_head * self.heads.size)
-    }
-}
-
-/// Rows with keys of every head from `keys` on, and values behind them.
-struct KeyRows<'a> {
-    rows: &'a [f32],
-    width: usize,
-    keys: usize,
-}
-
-impl KeyRows<'_> {
-    /// Packs one head from the key `first` on; gives the key after the last.
-    fn pack(&self, heads: Heads, kv_head: usize, first: usize, part: &mut [f32]) -> usize {
-        let size = heads.size;
-        let padded = part.len() / PackedKeys::per_key(heads);
-        let (keys, values) = part.split_at_mut(padded * size);
-        let mut token = first;
-        for row in self.rows.chunks_exact(self.width) {
-            let key = &row[self.keys + kv_head * size..][..size];
-            let to = &mut keys[token / PANEL * PANEL * size + token % PANEL..];
-            for (place, value) in key.iter().enumerate() {
-                to[place * PANEL] = *value;
-            }
-            let value = &row[self.keys + (heads.kv_heads + kv_head) * size..][..size];
-            for (panel, part) in value.chunks(PANEL).enumerate() {
-                values[(panel * padded + token) * PANEL..][..part.len()].copy_from_slice(part);
-            }
-            token += 1;
-        }
-        token
-    }
 }
 
 /// Some queries of one head of one run.
 struct Chunk<'a> {
-    qkv: &'a [f32],
-    heads: Heads,
+    what: Attention<'a>,
+    packing: Packing,
     head: usize,
     run: &'a Run,
     queries: Range<usize>,
-    keys: &'a [f32],
-    values: &'a [f32],
-    mask: Mask,
-    out: &'a SharedMut<'a>,
+    keys: &'a [u8],
+    values: &'a [u8],
+    out: &'a Target<'a>,
 }
 
 /// The running softmax of a strip of queries.
 struct Running {
     /// Largest score so far; not minus infinity at first, so that differences stay numbers.
-    largest: [f32; TILE_ROWS_MAX],
+    largest: [f32; STRIP_MAX],
     /// Sum of weights so far, relative to `largest`.
-    total: [f32; TILE_ROWS_MAX],
+    total: [f32; STRIP_MAX],
+}
+
+/// A strip's numbers, kept between calls.
+#[derive(Default)]
+struct Scratch {
+    /// A query, scaled.
+    query: Vec<f32>,
+    /// Queries, packed.
+    queries: Option<AlignedBytes>,
+    /// Scores, then weights, of a block of keys.
+    scores: Vec<f32>,
+    /// Weights, packed.
+    weights: Option<AlignedBytes>,
+    /// Weighted values.
+    sums: Vec<f32>,
 }
 
 thread_local! {
-    /// Packed queries, scores and weighted values, kept between calls.
-    static SCRATCH: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
+    static SCRATCH: std::cell::Cell<Scratch> = const { std::cell::Cell::new(Scratch {
+        query: Vec::new(),
+        queries: None,
+        scores: Vec::new(),
+        weights: None,
+        sums: Vec::new(),
+    }) };
 }
 
-impl Kernel for Chunk<'_> {
+/// Bytes, at least as many.
+fn room(bytes: &mut Option<AlignedBytes>, length: usize) -> &mut [u8] {
+    if bytes.as_ref().is_none_or(|bytes| bytes.len() < length) {
+        *bytes = Some(AlignedBytes::zeros(length));
+    }
+    bytes.as_deref_mut().map_or(&mut [], |bytes| &mut bytes[..length])
+}
+
+impl ProductKernel for Chunk<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let padded_size = self.heads.size.next_multiple_of(PANEL);
+    fn run<S: Simd, P: Product>(self, s: S, p: P) {
+        let size = self.what.heads.size;
+        let padded_size = size.next_multiple_of(SIZE_UNIT);
         let mut scratch = SCRATCH.take();
-        scratch.resize(TILE_ROWS_MAX * (self.heads.size + KEY_BLOCK + padded_size), 0.0);
-        let (packed, rest) = scratch.split_at_mut(TILE_ROWS_MAX * self.heads.size);
-        let (scores, sums) = rest.split_at_mut(TILE_ROWS_MAX * KEY_BLOCK);
-        for first in self.queries.clone().step_by(S::TILE_ROWS) {
-            let strip = first..self.queries.end.min(first + S::TILE_ROWS);
-            self.pack_queries::<S>(strip.clone(), packed);
+        let Scratch { query, queries, scores, weights, sums } = &mut scratch;
+        query.resize(size, 0.0);
+        scores.resize(STRIP_MAX * KEY_BLOCK, 0.0);
+        sums.resize(STRIP_MAX * padded_size, 0.0);
+        let queries = room(queries, self.packing.strip_bytes(size));
+        let weights = room(weights, self.packing.strip_bytes(KEY_BLOCK));
+        for first in self.queries.clone().step_by(P::ROWS) {
+            let strip = first..self.queries.end.min(first + P::ROWS);
+            self.pack_queries(s, strip.clone(), query, queries);
             sums.fill(0.0);
-            let mut running =
-                Running { largest: [-f32::MAX; TILE_ROWS_MAX], total: [0.0; TILE_ROWS_MAX] };
+            let mut running = Running { largest: [-f32::MAX; STRIP_MAX], total: [0.0; STRIP_MAX] };
             let (position, length) = (self.run.start, self.run.start + self.run.rows.len());
-            let seen_by = |query: usize| self.mask.keys(position + query, length);
+            let seen_by = |query: usize| self.what.mask.keys(position + query, length);
             let start = seen_by(strip.start).start / KEY_BLOCK * KEY_BLOCK;
             let end = seen_by(strip.end - 1).end;
             for block in (start..end).step_by(KEY_BLOCK) {
                 let keys = block..end.min(block + KEY_BLOCK).next_multiple_of(PANEL);
-                self.score(s, strip.len(), packed, keys.clone(), scores);
+                self.score(p, strip.len(), queries, keys.clone(), scores);
+                let packed = strip_writer(self.packing, KEY_BLOCK, weights);
                 for row in 0..strip.len() {
                     let seen = seen_by(strip.start + row);
                     let scores = &mut scores[row * KEY_BLOCK..][..keys.len()];
                     let sums = &mut sums[row * padded_size..][..padded_size];
                     weigh(s, scores, block, seen, (&mut running, row), sums);
+                    for (piece, weights) in scores.chunks_exact(LANES).enumerate() {
+                        // SAFETY: the strip is this task's own.
+                        unsafe { packed.piece(s, row, piece * LANES, s.load_part(weights)) };
+                    }
                 }
-                self.add_values(s, strip.len(), scores, keys, sums);
+                self.add_values(p, strip.len(), weights, keys, sums);
             }
             self.store(s, strip, &running, sums);
         }
@@ -296,70 +281,91 @@ impl Kernel for Chunk<'_> {
 }
 
 impl Chunk<'_> {
-    /// Scaled queries, number by number, as the tile wants them; missing rows are zero.
+    /// Scaled queries as the product takes them; missing rows are zero.
     #[inline(always)]
-    fn pack_queries<S: Simd>(&self, strip: Range<usize>, packed: &mut [f32]) {
-        let size = self.heads.size;
+    fn pack_queries<S: Simd>(
+        &self,
+        s: S,
+        strip: Range<usize>,
+        scaled: &mut [f32],
+        packed: &mut [u8],
+    ) {
+        let size = self.what.heads.size;
         let scale = 1.0 / (size as f32).sqrt();
-        packed.fill(0.0);
+        packed.fill(0);
+        let writer = strip_writer(self.packing, size, packed);
         for (row, query) in strip.enumerate() {
-            let at = (self.run.rows.start + query) * self.heads.row() + self.head * size;
-            for (place, value) in self.qkv[at..at + size].iter().enumerate() {
-                packed[place * S::TILE_ROWS + row] = value * scale;
-            }
+            let at = (self.run.rows.start + query) * self.what.heads.row() + self.head * size;
+            let numbers = self.what.qkv[at..at + size].iter();
+            scaled.iter_mut().zip(numbers).for_each(|(to, value)| *to = value * scale);
+            // SAFETY: the strip is this task's own.
+            unsafe { writer.row(s, row, scaled) };
         }
     }
 
     /// Scores of a strip with whole panels of keys.
     #[inline(always)]
-    fn score<S: Simd>(
+    fn score<P: Product>(
         &self,
-        s: S,
+        p: P,
         height: usize,
-        packed: &[f32],
+        queries: &[u8],
         keys: Range<usize>,
         scores: &mut [f32],
     ) {
-        let size = self.heads.size;
+        let per_key = self.keys.len() / self.padded_keys();
         for (panel, first) in keys.step_by(PANEL).enumerate() {
-            let x = Strided { values: packed, row: 1, step: S::TILE_ROWS };
-            let keys = &self.keys[first * size..(first + PANEL) * size];
+            let keys = &self.keys[first * per_key..(first + PANEL) * per_key];
             let sums = Sums { values: &mut scores[panel * PANEL..], row: KEY_BLOCK };
-            tile_rows(s, height, x, keys, sums, true);
+            p.tile(height, queries, keys, sums, true);
         }
+    }
+
+    /// Keys of the run, filled up.
+    fn padded_keys(&self) -> usize {
+        (self.run.start + self.run.rows.len()).next_multiple_of(PANEL)
     }
 
     /// Adds the values of a block of keys, each by its weight.
     #[inline(always)]
-    fn add_values<S: Simd>(
+    fn add_values<P: Product>(
         &self,
-        s: S,
+        p: P,
         height: usize,
-        weights: &[f32],
+        weights: &[u8],
         keys: Range<usize>,
         sums: &mut [f32],
     ) {
-        let padded_size = self.heads.size.next_multiple_of(PANEL);
-        let padded = self.values.len() / padded_size;
-        for panel in 0..padded_size / PANEL {
-            let first = (panel * padded + keys.start) * PANEL;
-            let values = &self.values[first..first + keys.len() * PANEL];
-            let x = Strided { values: weights, row: KEY_BLOCK, step: 1 };
+        let padded_size = self.what.heads.size.next_multiple_of(SIZE_UNIT);
+        let panels = padded_size / PANEL;
+        let per_key = self.values.len() / self.padded_keys() / panels;
+        for panel in 0..panels {
+            let first = (panel * self.padded_keys() + keys.start) * per_key;
+            let values = &self.values[first..first + keys.len() * per_key];
             let sums = Sums { values: &mut sums[panel * PANEL..], row: padded_size };
-            tile_rows(s, height, x, values, sums, false);
+            p.tile(height, weights, values, sums, false);
         }
     }
 
     #[inline(always)]
     fn store<S: Simd>(&self, s: S, strip: Range<usize>, running: &Running, sums: &[f32]) {
-        let size = self.heads.size;
-        for (row, sums) in strip.clone().zip(sums.chunks_exact(size.next_multiple_of(PANEL))) {
-            let at = ((self.run.rows.start + row) * self.heads.heads + self.head) * size;
-            // SAFETY: a task writes only its own queries of its own head.
-            let out = unsafe { self.out.part(at, size) };
+        let Heads { heads, size, .. } = self.what.heads;
+        for (row, sums) in strip.clone().zip(sums.chunks_exact(size.next_multiple_of(SIZE_UNIT))) {
+            let (token, first) = (self.run.rows.start + row, self.head * size);
             let total = s.splat(running.total[row - strip.start]);
-            for (out, sums) in out.chunks_mut(LANES).zip(sums.chunks_exact(LANES)) {
-                s.store_part(out, s.div(s.load_part(sums), total));
+            for (piece, sums) in sums.chunks_exact(LANES).take(size.div_ceil(LANES)).enumerate() {
+                let (value, at) = (s.div(s.load_part(sums), total), piece * LANES);
+                // SAFETY: a task writes only its own queries of its own head.
+                unsafe {
+                    match self.out {
+                        Target::Packed(writer) => writer.piece(s, token, first + at, value),
+                        Target::Numbers(out) => {
+                            let count = (size - at).min(LANES);
+                            let to = out.part(token * heads * size + first + at, count);
+                            s.store_part(to, value);
+                        }
+                    }
+                }
             }
         }
     }
@@ -403,6 +409,3 @@ fn weigh<S: Simd>(
     running.total[row] += s.sum(total);
     running.largest[row] = largest;
 }
-
-#[cfg(test)]
-mod tests;

@@ -49,14 +49,15 @@ impl Simd for Avx2 {
         unsafe { Pair(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
     }
     #[inline(always)]
-    unsafe fn load_bf16(self, from: *const u16) -> Pair {
-        // SAFETY: the caller vouches for 16 numbers, the token for AVX2.
+    unsafe fn load_bf16_pairs(self, from: *const u16) -> (Pair, Pair) {
+        // SAFETY: the caller vouches for 32 numbers, the token for AVX2.
         unsafe {
-            let half = |at: *const u16| {
-                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-            };
-            Pair(half(from), half(from.add(8)))
+            let pairs = |at: *const u16| _mm256_loadu_si256(at.cast());
+            let first = |pairs| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs));
+            let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+            let second = |pairs| _mm256_castsi256_ps(_mm256_and_si256(pairs, mask));
+            let (left, right) = (pairs(from), pairs(from.add(16)));
+            (Pair(first(left), first(right)), Pair(second(left), second(right)))
         }
     }
     #[inline(always)]

@@ -47,11 +47,12 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(from) }
     }
     #[inline(always)]
-    unsafe fn load_bf16(self, from: *const u16) -> __m512 {
-        // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
+    unsafe fn load_bf16_pairs(self, from: *const u16) -> (__m512, __m512) {
+        // SAFETY: the caller vouches for 32 numbers, the token for AVX-512F.
         unsafe {
-            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+            let pairs = _mm512_loadu_si512(from.cast());
+            let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(second))
         }
     }
     #[inline(always)]
@@ -63,6 +64,36 @@ impl Simd for Avx512 {
     unsafe fn store(self, to: *mut f32, value: __m512) {
         // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
         unsafe { _mm512_storeu_ps(to, value) }
+    }
+    #[inline(always)]
+    fn round_bf16(self, value: __m512) -> __m512 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe {
+            let bits = _mm512_castps_si512(value);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_add_epi32(bits, half);
+            // Rounding could carry a NaN into infinity: it is made quiet instead.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+            let chosen = _mm512_mask_blend_epi32(nan, rounded, quiet);
+            let high = _mm512_and_si512(chosen, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            _mm512_castsi512_ps(high)
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16, value: __m512) {
+        let rounded = self.round_bf16(value);
+        // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
+        unsafe {
+            let high = _mm512_srli_epi32::<16>(_mm512_castps_si512(rounded));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(high));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8, value: __m512) {
+        // SAFETY: the caller vouches for 16 bytes, the token for AVX-512F.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value))) };
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

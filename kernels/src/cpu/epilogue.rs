@@ -1,6 +1,7 @@
 //! What happens to a product's sums before they are stored: bias, activation, gate, residual.
 
 use super::math;
+use super::operand::Writer;
 use super::shared::SharedMut;
 use super::simd::{LANES, Simd};
 
@@ -78,42 +79,72 @@ impl Epilogue<'_> {
     }
 }
 
-/// Finishes 32 sums of one row and stores them: `place` is row, first column and number of columns.
+/// Where finished numbers go.
+pub(super) enum Target<'a> {
+    /// Rows of float32.
+    Numbers(SharedMut<'a, f32>),
+    /// Packed for the next product.
+    Packed(Writer<'a>),
+}
+
+impl Target<'_> {
+    /// Stores 16 numbers of a row of `width` from `first` on, or as many as the row has.
+    ///
+    /// # Safety
+    /// No other thread writes these numbers.
+    #[inline(always)]
+    unsafe fn put<S: Simd>(&self, s: S, (row, first): (usize, usize), width: usize, value: S::V) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            match self {
+                Self::Numbers(out) => {
+                    let count = (width - first).min(LANES);
+                    s.store_part(out.part(row * width + first, count), value);
+                }
+                Self::Packed(writer) => writer.piece(s, row, first, value),
+            }
+        }
+    }
+}
+
+/// Finishes 32 sums of one row and stores them: `place` is the row and the first column.
 #[inline(always)]
-pub fn finish_row<S: Simd>(
+pub(super) fn finish_row<S: Simd>(
     s: S,
     epilogue: &Epilogue<'_>,
     sums: &[f32],
-    place: (usize, usize, usize),
+    place: (usize, usize),
     columns: usize,
-    out: &SharedMut<'_>,
+    out: &Target<'_>,
 ) {
-    let (row, first, count) = place;
+    let (row, first) = place;
     match *epilogue {
         Epilogue::Gated { activation } => {
-            // SAFETY: a task writes only its own rows and panels; half a panel here.
-            let to = unsafe { out.part(row * (columns / 2) + first / 2, LANES) };
             let (gate, value) = (s.load_part(&sums[..LANES]), s.load_part(&sums[LANES..]));
-            s.store_part(to, s.mul(activation.apply(s, gate), value));
+            let value = s.mul(activation.apply(s, gate), value);
+            // SAFETY: a task writes only its own rows and panels; half a panel here.
+            unsafe { out.put(s, (row, first / 2), columns / 2, value) };
         }
         Epilogue::Plain { bias, activation, residual } => {
-            let at = row * columns + first;
-            // SAFETY: a task writes only its own rows and panels.
-            let to = unsafe { out.part(at, count) };
-            let halves = sums.chunks_exact(LANES).zip(to.chunks_mut(LANES)).enumerate();
-            for (half, (sums, to)) in halves {
-                let (skip, end) = (half * LANES, half * LANES + to.len());
-                let mut value = s.load_part(sums);
+            for half in 0..2 {
+                let first = first + half * LANES;
+                if first >= columns {
+                    break;
+                }
+                let end = columns.min(first + LANES);
+                let mut value = s.load_part(&sums[half * LANES..(half + 1) * LANES]);
                 if let Some(bias) = bias {
-                    value = s.add(value, s.load_part(&bias[first + skip..first + end]));
+                    value = s.add(value, s.load_part(&bias[first..end]));
                 }
                 if let Some(activation) = activation {
                     value = activation.apply(s, value);
                 }
                 if let Some(residual) = residual {
-                    value = s.add(value, s.load_part(&residual[at + skip..at + end]));
+                    let at = row * columns;
+                    value = s.add(value, s.load_part(&residual[at + first..at + end]));
                 }
-                s.store_part(to, value);
+                // SAFETY: a task writes only its own rows and panels.
+                unsafe { out.put(s, (row, first), columns, value) };
             }
         }
     }

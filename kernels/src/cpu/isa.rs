@@ -2,15 +2,24 @@
 //!
 //! Every kernel is written once, generic over [`Simd`], and computes on vectors of 16 numbers on
 //! every instruction set, with fused multiply-adds in the same order. So results have the same
-//! bits on all of them.
+//! bits on all of them. Products come in several arithmetics: those in float32 and in bytes also
+//! have the same bits everywhere, those in bfloat16 on one instruction set.
 //! Must not know: which kernels exist.
 
 use std::sync::OnceLock;
 
+use super::fma::{FmaBf16, FmaF16, FmaF32, InSteps, PlainInt8, Step};
+use super::operand::Packing;
 use super::portable::Portable;
+use super::product::{Arithmetic, Product, ProductKernel};
 use super::simd::Simd;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2::Avx2, avx512::Avx512};
+use super::{
+    amx::{Amx, TileBf16, TileInt8, TileSplitBf16, TileSplitF32},
+    avx2::Avx2,
+    avx512::Avx512,
+    avx512_bf16::{Avx512Bf16, DotBf16, DotInt8},
+};
 
 /// A computation that runs on any instruction set.
 ///
@@ -26,6 +35,12 @@ pub trait Kernel {
 /// An instruction set that this CPU has.
 #[derive(Debug, Clone, Copy)]
 pub enum Isa {
+    /// AMX-BF16 and AMX-INT8 for products, AVX-512 for all else.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
+    /// AVX512-BF16 and AVX512-VNNI for products, AVX-512 for all else.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512Bf16),
     /// AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
@@ -43,6 +58,8 @@ impl Isa {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
+            all.extend(Amx::new().map(Self::Amx));
+            all.extend(Avx512Bf16::new().map(Self::Avx512Bf16));
             all.extend(Avx512::new().map(Self::Avx512));
             all.extend(Avx2::new().map(Self::Avx2));
         }
@@ -63,9 +80,13 @@ impl Isa {
         })
     }
 
-    /// `avx512`, `avx2` or `portable`.
+    /// `amx`, `avx512_bf16`, `avx512`, `avx2` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => "amx",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => "avx512_bf16",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
@@ -74,8 +95,8 @@ impl Isa {
         }
     }
 
-    /// Rows of the largest product tile.
-    pub fn tile_rows(self) -> usize {
+    /// Rows of a strip of float32.
+    fn tile_rows(self) -> usize {
         struct TileRows;
         impl Kernel for TileRows {
             type Output = usize;
@@ -87,14 +108,85 @@ impl Isa {
         self.run(TileRows)
     }
 
+    /// Whether it multiplies bfloat16 numbers by each other.
+    pub fn multiplies_bf16(self) -> bool {
+        matches!(self.name(), "amx" | "avx512_bf16")
+    }
+
+    /// Whether it multiplies tiles, so fast that float32 is better split into bfloat16 numbers.
+    pub fn multiplies_tiles(self) -> bool {
+        self.name() == "amx"
+    }
+
+    /// How activations are packed for a product.
+    pub fn packing(self, arithmetic: Arithmetic) -> Packing {
+        let strip = match (self, arithmetic) {
+            (_, Arithmetic::F32 | Arithmetic::F32Bf16 | Arithmetic::F32F16) => self.tile_rows(),
+            #[cfg(target_arch = "x86_64")]
+            (Self::Amx(_), _) => TileBf16::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx512Bf16(_), _) => DotBf16::ROWS,
+            _ => PlainInt8::ROWS,
+        };
+        Packing { form: arithmetic.form(), strip }
+    }
+
     /// Runs a kernel with this instruction set.
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(amx) => amx.base().enter(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(simd) => simd.base().enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => simd.enter(kernel),
             Self::Portable(simd) => kernel.run(simd),
+        }
+    }
+
+    /// Runs a kernel with a product in this arithmetic.
+    ///
+    /// # Panics
+    /// If the instruction set lacks it: layers choose by what it has.
+    pub fn run_product<K: ProductKernel>(self, arithmetic: Arithmetic, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(amx) => match arithmetic {
+                Arithmetic::Bf16 => amx.enter(TileBf16, kernel),
+                Arithmetic::Int8 => amx.enter(TileInt8, kernel),
+                Arithmetic::SplitF32 => amx.enter(TileSplitF32, kernel),
+                Arithmetic::SplitBf16 => amx.enter(TileSplitBf16, kernel),
+                other => amx.base().enter(Common(other, kernel)),
+            },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(simd) => match arithmetic {
+                Arithmetic::Bf16 => simd.enter(InSteps(DotBf16(simd)), kernel),
+                Arithmetic::Int8 => simd.enter(InSteps(DotInt8(simd)), kernel),
+                other => simd.base().enter(Common(other, kernel)),
+            },
+            _ => self.run(Common(arithmetic, kernel)),
+        }
+    }
+}
+
+/// Products that every instruction set has.
+struct Common<K>(Arithmetic, K);
+
+impl<K: ProductKernel> Kernel for Common<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> K::Output {
+        match self.0 {
+            Arithmetic::F32 => self.1.run(s, InSteps(FmaF32(s))),
+            Arithmetic::F32Bf16 => self.1.run(s, InSteps(FmaBf16(s))),
+            Arithmetic::F32F16 => self.1.run(s, InSteps(FmaF16(s))),
+            Arithmetic::Int8 => self.1.run(s, InSteps(PlainInt8)),
+            Arithmetic::Bf16 | Arithmetic::SplitF32 | Arithmetic::SplitBf16 => {
+                unreachable!("layers choose among what the instruction set has")
+            }
         }
     }
 }

@@ -1,20 +1,27 @@
 //! The CPU's kernels: slices in, slices out. Must not know candle, layers or batches.
 
 pub mod aligned;
+#[cfg(target_arch = "x86_64")]
+pub mod amx;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512_bf16;
 pub mod epilogue;
+pub mod fma;
 pub mod gemm;
 pub mod isa;
 pub mod math;
+pub mod operand;
 pub mod portable;
+pub mod product;
 pub mod rows;
 mod shared;
 pub mod simd;
-mod tile;
+pub mod weights;
 
 pub use epilogue::{Activation, Epilogue};
 pub use isa::Isa;

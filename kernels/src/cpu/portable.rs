@@ -25,10 +25,11 @@ impl Simd for Portable {
         unsafe { from.cast::<Self::V>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn load_bf16(self, from: *const u16) -> Self::V {
-        // SAFETY: the caller vouches for 16 numbers; no alignment is assumed.
-        let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
-        bits.map(|bits| f32::from_bits(u32::from(bits) << 16))
+    unsafe fn load_bf16_pairs(self, from: *const u16) -> (Self::V, Self::V) {
+        // SAFETY: the caller vouches for 32 numbers; no alignment is assumed.
+        let pairs = unsafe { from.cast::<[[u16; 2]; LANES]>().read_unaligned() };
+        let wide = |bits: u16| f32::from_bits(u32::from(bits) << 16);
+        (pairs.map(|pair| wide(pair[0])), pairs.map(|pair| wide(pair[1])))
     }
     #[inline(always)]
     unsafe fn load_f16(self, from: *const u16) -> Self::V {

@@ -7,6 +7,8 @@ use rayon::prelude::*;
 
 use super::epilogue::Activation;
 use super::isa::{Isa, Kernel};
+use super::operand::{Operand, Packing, Writer};
+use super::shared::SharedMut;
 use super::simd::{LANES, Simd};
 
 /// Numbers a task should have at least, so that waking a thread pays.
@@ -23,47 +25,146 @@ fn in_pieces(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + S
     }
 }
 
-/// Root-mean-square norm of each row of `[rows, width]`: `x / sqrt(mean(x^2) + eps) * weight`
-/// (Zhang and Sennrich, 2019).
+/// A norm of rows.
+#[derive(Debug, Clone, Copy)]
+pub enum Norm<'a> {
+    /// `x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich, 2019).
+    Rms {
+        /// `[width]`
+        weight: &'a [f32],
+        /// Added to the mean.
+        eps: f32,
+    },
+    /// `(x - mean) / sqrt(variance + eps) * weight + bias` (Ba, Kiros and Hinton, 2016).
+    Layer {
+        /// `[width]`
+        weight: &'a [f32],
+        /// `[width]`
+        bias: Option<&'a [f32]>,
+        /// Added to the variance.
+        eps: f32,
+    },
+}
+
+impl Norm<'_> {
+    fn width(&self) -> usize {
+        match self {
+            Self::Rms { weight, .. } | Self::Layer { weight, .. } => weight.len(),
+        }
+    }
+
+    fn check(&self, x: &[f32]) {
+        let width = self.width();
+        assert!(width > 0 && x.len().is_multiple_of(width), "whole rows");
+        if let Self::Layer { bias: Some(bias), .. } = self {
+            assert_eq!(bias.len(), width, "one bias a column");
+        }
+    }
+
+    #[inline(always)]
+    fn row<S: Simd>(&self, s: S, x: &[f32], out: &mut [f32]) {
+        match *self {
+            Self::Rms { weight, eps } => rms_norm_row(s, x, weight, eps, out),
+            Self::Layer { weight, bias, eps } => layer_norm_row(s, x, (weight, bias), eps, out),
+        }
+    }
+}
+
+/// Norms each row of `[rows, width]`.
 ///
 /// # Panics
 /// If lengths disagree.
-pub fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let width = weight.len();
-    assert!(width > 0 && x.len() == out.len() && x.len().is_multiple_of(width), "whole rows");
-    in_pieces(out, width, |first, out| {
-        let x = &x[first * width..first * width + out.len()];
-        isa.run(RmsNorm { x, weight, eps, out });
+pub fn norm(isa: Isa, norm: Norm<'_>, x: &[f32], out: &mut [f32]) {
+    norm.check(x);
+    assert_eq!(x.len(), out.len(), "as many rows out as in");
+    in_pieces(out, norm.width(), |first, out| {
+        let first = first * norm.width();
+        isa.run(NormRows { norm, x: &x[first..first + out.len()], out });
     });
 }
 
-struct RmsNorm<'a> {
+struct NormRows<'a> {
+    norm: Norm<'a>,
     x: &'a [f32],
-    weight: &'a [f32],
-    eps: f32,
     out: &'a mut [f32],
 }
 
-impl Kernel for RmsNorm<'_> {
+impl Kernel for NormRows<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let width = self.weight.len();
+        let width = self.norm.width();
         for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
-            rms_norm_row(s, x, self.weight, self.eps, out);
+            self.norm.row(s, x, out);
+        }
+    }
+}
+
+/// As [`norm`], with the result packed for a product; `out`, if it is given, gets it as numbers
+/// too.
+///
+/// # Panics
+/// If lengths disagree.
+pub fn norm_packed(
+    isa: Isa,
+    norm: Norm<'_>,
+    x: &[f32],
+    out: Option<&mut [f32]>,
+    packing: Packing,
+) -> Operand {
+    norm.check(x);
+    assert!(out.as_ref().is_none_or(|out| out.len() == x.len()), "as many rows out as in");
+    let width = norm.width();
+    let mut operand = Operand::new(packing, x.len() / width, width);
+    let out = out.map(SharedMut::new);
+    operand.fill(isa, |isa, writer, rows| {
+        let x = &x[rows.start * width..rows.end * width];
+        isa.run(NormPacked { norm, x, first: rows.start, out: out.as_ref(), writer });
+    });
+    operand
+}
+
+struct NormPacked<'a> {
+    norm: Norm<'a>,
+    x: &'a [f32],
+    first: usize,
+    out: Option<&'a SharedMut<'a, f32>>,
+    writer: &'a Writer<'a>,
+}
+
+impl Kernel for NormPacked<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let width = self.norm.width();
+        let mut normed = vec![0.0; width];
+        for (row, x) in self.x.chunks_exact(width).enumerate() {
+            let row = self.first + row;
+            // SAFETY: a task has rows of its own.
+            let out = self.out.map(|out| unsafe { out.part(row * width, width) });
+            let out = out.unwrap_or(&mut normed);
+            self.norm.row(s, x, out);
+            // SAFETY: as above.
+            unsafe { self.writer.row(s, row, out) };
         }
     }
 }
 
 #[inline(always)]
 fn rms_norm_row<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let squares = fold(s, x, |sum, x| s.fma(x, x, sum));
-    let scale = s.splat(1.0 / (squares / x.len() as f32 + eps).sqrt());
+    let scale = rms_scale(s, x, eps);
     let parts = x.chunks(LANES).zip(weight.chunks(LANES)).zip(out.chunks_mut(LANES));
     for ((x, weight), out) in parts {
         let scaled = s.mul(s.load_part(x), scale);
         s.store_part(out, s.mul(scaled, s.load_part(weight)));
     }
+}
+
+/// What a row is multiplied by to have a mean square of one.
+#[inline(always)]
+fn rms_scale<S: Simd>(s: S, x: &[f32], eps: f32) -> S::V {
+    let squares = fold(s, x, |sum, x| s.fma(x, x, sum));
+    s.splat(1.0 / (squares / x.len() as f32 + eps).sqrt())
 }
 
 /// Sums over a row, 16 chains side by side; lanes beyond the end add `step(sum, 0)`.
@@ -76,60 +177,31 @@ fn fold<S: Simd>(s: S, x: &[f32], step: impl Fn(S::V, S::V) -> S::V) -> f32 {
     s.sum(sum)
 }
 
-/// Layer norm of each row of `[rows, width]`: `(x - mean) / sqrt(variance + eps) * weight + bias`
-/// (Ba, Kiros and Hinton, 2016).
-///
-/// # Panics
-/// If lengths disagree.
-pub fn layer_norm(
-    isa: Isa,
+#[inline(always)]
+fn layer_norm_row<S: Simd>(
+    s: S,
     x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
+    (weight, bias): (&[f32], Option<&[f32]>),
     eps: f32,
     out: &mut [f32],
 ) {
-    let width = weight.len();
-    assert!(width > 0 && x.len() == out.len() && x.len().is_multiple_of(width), "whole rows");
-    assert!(bias.is_none_or(|bias| bias.len() == width), "one bias a column");
-    in_pieces(out, width, |first, out| {
-        let x = &x[first * width..first * width + out.len()];
-        isa.run(LayerNorm { x, weight, bias, eps, out });
-    });
-}
-
-struct LayerNorm<'a> {
-    x: &'a [f32],
-    weight: &'a [f32],
-    bias: Option<&'a [f32]>,
-    eps: f32,
-    out: &'a mut [f32],
-}
-
-impl Kernel for LayerNorm<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let width = self.weight.len();
-        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
-            let mean = fold(s, x, |sum, x| s.add(sum, x)) / width as f32;
-            let mut squares = 0.0;
-            let (whole, rest) = x.split_at(width - width % LANES);
-            let center = |x| s.sub(x, s.splat(mean));
-            squares += fold(s, whole, |sum, x| s.fma(center(x), center(x), sum));
-            squares += rest.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>();
-            let scale = 1.0 / (squares / width as f32 + self.eps).sqrt();
-            for (part, out) in out.chunks_mut(LANES).enumerate() {
-                let range = part * LANES..part * LANES + out.len();
-                let centred = s.sub(s.load_part(&x[range.clone()]), s.splat(mean));
-                let mut value = s.mul(centred, s.splat(scale));
-                value = s.mul(value, s.load_part(&self.weight[range.clone()]));
-                if let Some(bias) = self.bias {
-                    value = s.add(value, s.load_part(&bias[range]));
-                }
-                s.store_part(out, value);
-            }
+    let width = x.len();
+    let mean = fold(s, x, |sum, x| s.add(sum, x)) / width as f32;
+    let mut squares = 0.0;
+    let (whole, rest) = x.split_at(width - width % LANES);
+    let center = |x| s.sub(x, s.splat(mean));
+    squares += fold(s, whole, |sum, x| s.fma(center(x), center(x), sum));
+    squares += rest.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>();
+    let scale = 1.0 / (squares / width as f32 + eps).sqrt();
+    for (part, out) in out.chunks_mut(LANES).enumerate() {
+        let range = part * LANES..part * LANES + out.len();
+        let centred = s.sub(s.load_part(&x[range.clone()]), s.splat(mean));
+        let mut value = s.mul(centred, s.splat(scale));
+        value = s.mul(value, s.load_part(&weight[range.clone()]));
+        if let Some(bias) = bias {
+            value = s.add(value, s.load_part(&bias[range]));
         }
+        s.store_part(out, value);
     }
 }
 
@@ -144,41 +216,39 @@ pub struct RotaryHeads<'a> {
     pub size: usize,
 }
 
-/// Norms (where asked) and turns heads by their position, in the half-split layout (Su et al.,
-/// 2021, as `rotate_half`): for `i < size/2`, `(x[i], x[i+size/2])` is turned by the angle of `i`.
+/// Norms (where asked) and turns heads by their position, in place, in the half-split layout (Su
+/// et al., 2021, as `rotate_half`): for `i < size/2`, `(x[i], x[i+size/2])` is turned by the angle
+/// of `i`.
 ///
-/// `x` and `out` are `[rows, width]`, `tables` the cosines and sines `[positions, size/2]`.
+/// `x` is `[rows, width]`, `tables` the cosines and sines `[positions, size/2]`.
 ///
 /// # Panics
 /// If lengths disagree or a position is beyond the tables.
 pub fn rotary(
     isa: Isa,
-    x: &[f32],
+    x: &mut [f32],
     heads: RotaryHeads<'_>,
     positions: &[u32],
     tables: (&[f32], &[f32]),
-    out: &mut [f32],
 ) {
-    assert!(!positions.is_empty() && x.len() == out.len(), "a position a row");
+    assert!(!positions.is_empty(), "a position a row");
     let width = x.len() / positions.len();
     assert!(x.len() == width * positions.len() && heads.size.is_multiple_of(2), "whole rows");
     assert!((heads.counts[0] + heads.counts[1]) * heads.size <= width, "the heads fit the row");
     if let Some((norms, _)) = heads.norms {
         assert!(norms.iter().all(|norm| norm.len() == heads.size), "norms have a head's size");
     }
-    in_pieces(out, width, |first, out| {
-        let x = &x[first * width..first * width + out.len()];
-        isa.run(Rotary { x, heads, positions: &positions[first..], tables, width, out });
+    in_pieces(x, width, |first, x| {
+        isa.run(Rotary { x, heads, positions: &positions[first..], tables, width });
     });
 }
 
 struct Rotary<'a> {
-    x: &'a [f32],
+    x: &'a mut [f32],
     heads: RotaryHeads<'a>,
     positions: &'a [u32],
     tables: (&'a [f32], &'a [f32]),
     width: usize,
-    out: &'a mut [f32],
 }
 
 impl Kernel for Rotary<'_> {
@@ -187,20 +257,19 @@ impl Kernel for Rotary<'_> {
     fn run<S: Simd>(self, s: S) {
         let RotaryHeads { counts, norms, size } = self.heads;
         let turned = (counts[0] + counts[1]) * size;
-        let rows = self.x.chunks_exact(self.width).zip(self.out.chunks_exact_mut(self.width));
-        for ((x, out), position) in rows.zip(self.positions) {
+        for (x, position) in self.x.chunks_exact_mut(self.width).zip(self.positions) {
             let at = *position as usize * (size / 2);
             let (cos, sin) = (&self.tables.0[at..at + size / 2], &self.tables.1[at..at + size / 2]);
-            out[turned..].copy_from_slice(&x[turned..]);
-            let heads = x[..turned].chunks_exact(size).zip(out[..turned].chunks_exact_mut(size));
-            for (head, (x, out)) in heads.enumerate() {
-                match norms {
-                    Some((weights, eps)) => {
-                        rms_norm_row(s, x, weights[usize::from(head >= counts[0])], eps, out);
+            for (head, x) in x[..turned].chunks_exact_mut(size).enumerate() {
+                if let Some((weights, eps)) = norms {
+                    let weight = weights[usize::from(head >= counts[0])];
+                    let scale = rms_scale(s, x, eps);
+                    for (x, weight) in x.chunks_mut(LANES).zip(weight.chunks(LANES)) {
+                        let scaled = s.mul(s.load_part(x), scale);
+                        s.store_part(x, s.mul(scaled, s.load_part(weight)));
                     }
-                    None => out.copy_from_slice(x),
                 }
-                turn(s, out, cos, sin);
+                turn(s, x, cos, sin);
             }
         }
     }

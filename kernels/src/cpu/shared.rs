@@ -1,27 +1,29 @@
 //! One output written by several threads, each its own part.
+//!
+//! Must not know: what the parts are.
 
 use std::marker::PhantomData;
 
 /// A slice that threads write disjoint parts of.
 #[derive(Debug)]
-pub struct SharedMut<'a> {
-    start: *mut f32,
+pub struct SharedMut<'a, T> {
+    start: *mut T,
     length: usize,
-    slice: PhantomData<&'a mut [f32]>,
+    slice: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: the pointer is used only through `part`, whose callers keep to disjoint parts.
-unsafe impl Sync for SharedMut<'_> {}
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
 // SAFETY: as above; the slice itself may be sent.
-unsafe impl Send for SharedMut<'_> {}
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 
-impl<'a> SharedMut<'a> {
+impl<'a, T> SharedMut<'a, T> {
     /// Shares a slice.
-    pub fn new(slice: &'a mut [f32]) -> Self {
+    pub fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
     }
 
-    /// `count` numbers from `first` on.
+    /// `count` elements from `first` on.
     ///
     /// # Safety
     /// No other part handed out at the same time, by any thread, overlaps this one.
@@ -30,7 +32,7 @@ impl<'a> SharedMut<'a> {
     /// If the part reaches beyond the slice.
     #[allow(clippy::mut_from_ref, reason = "disjointness is the caller's duty, stated above")]
     #[inline(always)]
-    pub unsafe fn part(&self, first: usize, count: usize) -> &mut [f32] {
+    pub unsafe fn part(&self, first: usize, count: usize) -> &mut [T] {
         assert!(
             first <= self.length && count <= self.length - first,
             "a part lies within the slice"

@@ -5,39 +5,6 @@
 /// Numbers in a vector, on every instruction set.
 pub const LANES: usize = 16;
 
-/// How a weight is stored; computing is always in float32.
-pub trait Element: Copy + Send + Sync + Default + 'static {
-    /// Loads 16 of them as float32.
-    ///
-    /// # Safety
-    /// `from` is valid for reading 16 elements.
-    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::V;
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::V {
-        // SAFETY: the caller vouches for 16 elements.
-        unsafe { simd.load(from) }
-    }
-}
-
-impl Element for half::bf16 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::V {
-        // SAFETY: the caller vouches for 16 elements; bf16 is a transparent u16.
-        unsafe { simd.load_bf16(from.cast()) }
-    }
-}
-
-impl Element for half::f16 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(simd: S, from: *const Self) -> S::V {
-        // SAFETY: the caller vouches for 16 elements; f16 is a transparent u16.
-        unsafe { simd.load_f16(from.cast()) }
-    }
-}
-
 /// Vectors of 16 numbers. All functions are `#[inline(always)]`, so that kernels inlined into an
 /// instruction set's entry function use its instructions; a value of the type is the proof that
 /// the CPU has them, which is why the arithmetic is safe to call.
@@ -54,11 +21,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `from` is valid for reading 16 numbers.
     unsafe fn load(self, from: *const f32) -> Self::V;
-    /// Loads 16 bfloat16 numbers.
+    /// Loads 16 pairs of bfloat16 numbers: the first of each, and the second of each.
     ///
     /// # Safety
-    /// `from` is valid for reading 16 numbers.
-    unsafe fn load_bf16(self, from: *const u16) -> Self::V;
+    /// `from` is valid for reading 32 numbers.
+    unsafe fn load_bf16_pairs(self, from: *const u16) -> (Self::V, Self::V);
     /// Loads 16 IEEE half numbers.
     ///
     /// # Safety
@@ -69,6 +36,33 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` is valid for writing 16 numbers.
     unsafe fn store(self, to: *mut f32, value: Self::V);
+    /// Rounded to bfloat16, ties to even; what is not a number stays so.
+    #[inline(always)]
+    fn round_bf16(self, value: Self::V) -> Self::V {
+        let lanes = self.lanes(value).map(|value| half::bf16::from_f32(value).to_f32());
+        // SAFETY: the array has 16 numbers.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+    /// Stores 16 numbers rounded to bfloat16, ties to even; what is not a number stays so.
+    ///
+    /// # Safety
+    /// `to` is valid for writing 16 numbers.
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16, value: Self::V) {
+        let rounded = self.lanes(value).map(|value| half::bf16::from_f32(value).to_bits());
+        // SAFETY: the caller vouches for 16 numbers; no alignment is assumed.
+        unsafe { to.cast::<[u16; LANES]>().write_unaligned(rounded) };
+    }
+    /// Stores 16 integral numbers of 0 to 255 as bytes; what is not a number becomes any.
+    ///
+    /// # Safety
+    /// `to` is valid for writing 16 bytes.
+    #[inline(always)]
+    unsafe fn store_u8(self, to: *mut u8, value: Self::V) {
+        let bytes = self.lanes(value).map(|value| value as u8);
+        // SAFETY: the caller vouches for 16 bytes; no alignment is assumed.
+        unsafe { to.cast::<[u8; LANES]>().write_unaligned(bytes) };
+    }
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`

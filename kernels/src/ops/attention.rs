@@ -2,15 +2,46 @@
 
 use candle_core::{D, Device, Result, Tensor, bail};
 
+use super::linear::Linear;
+use super::operand::{How, Inner, Operand};
 use super::{CpuNumbers, matrix};
 use crate::cpu::Isa;
+use crate::cpu::attention::{Attention, Layout, attention_packed};
 pub use crate::cpu::attention::{Heads, Mask, Run, Source, runs_of};
+use crate::cpu::product::Arithmetic;
 
-/// Softmax attention of each sequence with itself, scores scaled by `1/sqrt(size)`.
+/// Softmax attention of each sequence with itself, scores scaled by `1/sqrt(size)`, as the layer
+/// `next` takes it: `[n_rows, heads * size]`. If `next` multiplies rounded inputs, queries, keys,
+/// weights and values are rounded to bfloat16 too where the CPU multiplies such numbers.
 ///
 /// `qkv` is `[n_rows, row]` as [`Heads`] lays it out, `runs` how rows belong together, `kept` keys
-/// and values of earlier batches (`[n, 2 * kv_heads * size]` each); the result is
-/// `[n_rows, heads * size]`.
+/// and values of earlier batches (`[n, 2 * kv_heads * size]` each).
+///
+/// # Errors
+/// Shapes that disagree, or a failure of the device.
+pub fn attention_for(
+    qkv: &Tensor,
+    heads: Heads,
+    (runs, kept): (&[Run], &[&Tensor]),
+    mask: Mask,
+    next: &Linear,
+) -> Result<Operand> {
+    let rows = matrix(qkv, heads.row(), "attention")?;
+    check(rows, heads, runs, kept, mask)?;
+    let How::Packed(packing) = next.takes().0 else {
+        return Operand::of(&plain(qkv, heads, runs, kept, mask)?, next.takes());
+    };
+    let rounds = next.rounds() && Isa::current().multiplies_bf16();
+    let arithmetic = if rounds { Arithmetic::Bf16 } else { Arithmetic::F32 };
+    let numbers = CpuNumbers::of(qkv)?;
+    let kept = kept.iter().map(|kept| CpuNumbers::of(kept)).collect::<Result<Vec<_>>>()?;
+    let kept: Vec<&[f32]> = kept.iter().map(|numbers| &**numbers).collect();
+    let layout = Layout { runs, kept: &kept };
+    let what = Attention { qkv: &numbers, heads, layout, mask, arithmetic };
+    Ok(Operand(Inner::Packed(attention_packed(Isa::current(), what, packing))))
+}
+
+/// As [`attention_for`], as a tensor and in float32.
 ///
 /// # Errors
 /// Shapes that disagree, or a failure of the device.
@@ -30,8 +61,9 @@ pub fn attention(
     let numbers = CpuNumbers::of(qkv)?;
     let kept = kept.iter().map(|kept| CpuNumbers::of(kept)).collect::<Result<Vec<_>>>()?;
     let kept: Vec<&[f32]> = kept.iter().map(|numbers| &**numbers).collect();
-    let layout = crate::cpu::attention::Layout { runs, kept: &kept };
-    crate::cpu::attention::attention(Isa::current(), &numbers, heads, layout, mask, &mut out);
+    let layout = Layout { runs, kept: &kept };
+    let what = Attention { qkv: &numbers, heads, layout, mask, arithmetic: Arithmetic::F32 };
+    crate::cpu::attention::attention(Isa::current(), what, &mut out);
     Tensor::from_vec(out, (rows, heads.heads * heads.size), &Device::Cpu)
 }
 

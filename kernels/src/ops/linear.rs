@@ -1,20 +1,61 @@
 //! Linear layers with what follows them: bias, activation, gate, residual.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use half::{bf16, f16};
 
-use super::{CpuNumbers, matrix};
-use crate::cpu::aligned::Plain;
-use crate::cpu::gemm::{Packed, multiply};
+use super::CpuNumbers;
+use super::operand::{How, Inner, Operand, Takes};
+use crate::cpu::gemm::{multiply, multiply_packed};
+use crate::cpu::product::Arithmetic;
+use crate::cpu::weights::Packed;
 use crate::cpu::{Activation, Epilogue, Isa};
-use crate::stored::{StoredNumber, StoredTensor};
+use crate::stored::StoredTensor;
+
+/// How exactly linear layers multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Weights as they are stored, float32 inputs, results as exact as float32.
+    Float32,
+    /// Weights and inputs rounded to bfloat16, float32 sums. Where the CPU cannot multiply
+    /// bfloat16 numbers, inputs stay float32.
+    Bfloat16,
+    /// Weights rounded to IEEE half, float32 inputs.
+    Float16,
+    /// Weights and inputs rounded to 8 bits, weights with a scale a column and inputs with a
+    /// scale a row; exact sums.
+    Int8,
+}
+
+impl Precision {
+    /// How the CPU computes it with weights that are stored so.
+    fn arithmetic(self, isa: Isa, stored: DType) -> Arithmetic {
+        let tiles = isa.multiplies_tiles();
+        match (self, stored) {
+            (Self::Int8, _) => Arithmetic::Int8,
+            (Self::Bfloat16, _) if isa.multiplies_bf16() => Arithmetic::Bf16,
+            (Self::Float32, DType::BF16) if tiles => Arithmetic::SplitBf16,
+            (Self::Bfloat16, _) | (Self::Float32, DType::BF16) => Arithmetic::F32Bf16,
+            (Self::Float16 | Self::Float32, _) if tiles => Arithmetic::SplitF32,
+            (Self::Float16, _) | (Self::Float32, DType::F16) => Arithmetic::F32F16,
+            (Self::Float32, _) => Arithmetic::F32,
+        }
+    }
+
+    /// What other devices keep weights in.
+    fn dtype(self, stored: DType) -> Result<DType> {
+        Ok(match self {
+            Self::Float32 if matches!(stored, DType::BF16 | DType::F16) => DType::F32,
+            Self::Float32 => stored,
+            Self::Bfloat16 => DType::BF16,
+            Self::Float16 => DType::F16,
+            Self::Int8 => bail!("int8 is served on the CPU only; choose another dtype"),
+        })
+    }
+}
 
 /// Weights `[columns, depth]` as the device wants them.
 #[derive(Debug)]
 enum Weights {
-    F32(Packed<f32>),
-    Bf16(Packed<bf16>),
-    F16(Packed<f16>),
+    Packed(Packed, Arithmetic),
     /// Candle's own product, on other devices.
     Plain(Tensor),
 }
@@ -26,59 +67,69 @@ impl Weights {
         parts: &[&StoredTensor],
         places: &[Option<(usize, usize)>],
         depth: usize,
-        dtype: DType,
+        precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        fn pack<E: Plain + StoredNumber>(
-            parts: &[&StoredTensor],
-            places: &[Option<(usize, usize)>],
-            depth: usize,
-        ) -> Packed<E> {
-            Packed::new(places.len(), depth, |column, to| {
-                if let Some((part, row)) = places[column] {
-                    let width = parts[part].shape()[1];
-                    parts[part].read(row * width, &mut to[..width]);
-                }
-            })
-        }
-        if !device.is_cpu() {
-            let mut numbers = vec![0.0f32; places.len() * depth];
-            for (place, row) in places.iter().zip(numbers.chunks_exact_mut(depth)) {
-                if let Some((part, from)) = *place {
-                    let width = parts[part].shape()[1];
-                    parts[part].read(from * width, &mut row[..width]);
-                }
+        let fill = |column: usize, to: &mut [f32]| {
+            if let Some((part, row)) = places[column] {
+                let width = parts[part].shape()[1];
+                parts[part].read(row * width, &mut to[..width]);
             }
-            let tensor = Tensor::from_vec(numbers, (places.len(), depth), device)?;
-            return Ok(Self::Plain(tensor.to_dtype(dtype)?));
+        };
+        let stored = parts.first().map_or(DType::F32, |part| part.dtype());
+        let alike = parts.iter().all(|part| part.dtype() == stored);
+        let stored = if alike { stored } else { DType::F32 };
+        if device.is_cpu() {
+            let arithmetic = precision.arithmetic(Isa::current(), stored);
+            let packed = Packed::new(arithmetic.weights(), places.len(), depth, fill);
+            return Ok(Self::Packed(packed, arithmetic));
         }
-        Ok(match dtype {
-            DType::F32 => Self::F32(pack(parts, places, depth)),
-            DType::BF16 => Self::Bf16(pack(parts, places, depth)),
-            DType::F16 => Self::F16(pack(parts, places, depth)),
-            other => bail!("weights in {other:?} are not served"),
+        let mut numbers = vec![0.0f32; places.len() * depth];
+        numbers.chunks_exact_mut(depth).enumerate().for_each(|(column, row)| fill(column, row));
+        let tensor = Tensor::from_vec(numbers, (places.len(), depth), device)?;
+        Ok(Self::Plain(tensor.to_dtype(precision.dtype(stored)?)?))
+    }
+
+    fn takes(&self) -> Takes {
+        Takes(match self {
+            Self::Packed(_, arithmetic) => How::Packed(Isa::current().packing(*arithmetic)),
+            Self::Plain(weights) => How::Plain(weights.dtype()),
         })
     }
 
-    /// `x` times the weights on the CPU.
-    fn multiply(&self, x: &Tensor, epilogue: &Epilogue<'_>) -> Result<Tensor> {
-        let (columns, depth) = match self {
-            Self::F32(packed) => (packed.columns(), packed.depth()),
-            Self::Bf16(packed) => (packed.columns(), packed.depth()),
-            Self::F16(packed) => (packed.columns(), packed.depth()),
-            Self::Plain(_) => bail!("a product of the CPU with weights of another device"),
-        };
-        let rows = matrix(x, depth, "linear")?;
-        let width = epilogue.width(columns);
+    /// `x` times packed weights.
+    fn multiply(&self, x: &Operand, epilogue: &Epilogue<'_>) -> Result<Tensor> {
+        let (weights, arithmetic, x) = self.packed(x)?;
+        let (rows, width) = (x.rows(), epilogue.width(weights.columns()));
         let mut out = vec![0.0; rows * width];
-        let (x, isa) = (CpuNumbers::of(x)?, Isa::current());
-        match self {
-            Self::F32(packed) => multiply(isa, &x, packed, epilogue, &mut out),
-            Self::Bf16(packed) => multiply(isa, &x, packed, epilogue, &mut out),
-            Self::F16(packed) => multiply(isa, &x, packed, epilogue, &mut out),
-            Self::Plain(_) => unreachable!("refused above"),
-        }
+        multiply(Isa::current(), arithmetic, x, weights, epilogue, &mut out);
         Tensor::from_vec(out, (rows, width), &Device::Cpu)
+    }
+
+    /// As `multiply`, with the result as the next layer takes it.
+    fn multiply_for(&self, x: &Operand, epilogue: &Epilogue<'_>, next: Takes) -> Result<Operand> {
+        let How::Packed(packing) = next.0 else {
+            bail!("a layer of the CPU before one of another device")
+        };
+        let (weights, arithmetic, x) = self.packed(x)?;
+        let isa = Isa::current();
+        let packed = multiply_packed(isa, arithmetic, (x, weights), epilogue, packing);
+        Ok(Operand(Inner::Packed(packed)))
+    }
+
+    fn packed<'a>(
+        &'a self,
+        x: &'a Operand,
+    ) -> Result<(&'a Packed, Arithmetic, &'a crate::cpu::operand::Operand)> {
+        let (Self::Packed(weights, arithmetic), Inner::Packed(x)) = (self, &x.0) else {
+            bail!("a product of the CPU with numbers of another device")
+        };
+        if x.width() != weights.depth() || x.packing() != Isa::current().packing(*arithmetic) {
+            let (width, packing) = (x.width(), x.packing());
+            let depth = weights.depth();
+            bail!("rows of {width} numbers ({packing:?}) for a layer of {depth} inputs");
+        }
+        Ok((weights, *arithmetic, x))
     }
 }
 
@@ -100,7 +151,7 @@ impl Linear {
         parts: &[&StoredTensor],
         biases: &[&StoredTensor],
         depth: usize,
-        dtype: DType,
+        precision: Precision,
         device: &Device,
     ) -> Result<Self> {
         let mut places = Vec::new();
@@ -120,7 +171,18 @@ impl Linear {
             }
             Some(Tensor::from_vec(numbers, places.len(), device)?)
         };
-        Ok(Self { weights: Weights::new(parts, &places, depth, dtype, device)?, bias })
+        Ok(Self { weights: Weights::new(parts, &places, depth, precision, device)?, bias })
+    }
+
+    /// How it takes its input.
+    pub fn takes(&self) -> Takes {
+        self.weights.takes()
+    }
+
+    /// Whether it multiplies inputs rounded to bfloat16 or less, so that attention before it may
+    /// round too.
+    pub(super) fn rounds(&self) -> bool {
+        matches!(self.weights, Weights::Packed(_, Arithmetic::Bf16 | Arithmetic::Int8))
     }
 
     /// `x W^T + bias`
@@ -141,13 +203,28 @@ impl Linear {
         activation: Option<Activation>,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
-        if let Weights::Plain(weights) = &self.weights {
+        self.of(&Operand::of(x, self.takes())?, activation, residual)
+    }
+
+    /// `act(x W^T + bias) + residual` of an input made for it.
+    ///
+    /// # Errors
+    /// Shapes that disagree, or a failure of the device.
+    pub fn of(
+        &self,
+        x: &Operand,
+        activation: Option<Activation>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        if let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0) {
             return plain(x, weights, self.bias.as_ref(), activation, residual);
         }
         let bias = self.bias.as_ref().map(CpuNumbers::of).transpose()?;
         let residual_numbers = residual.map(CpuNumbers::of).transpose()?;
-        if residual.is_some_and(|residual| residual.dims().first() != x.dims().first()) {
-            bail!("the residual has not as many rows as the input");
+        let (weights, _, packed) = self.weights.packed(x)?;
+        let shape = [packed.rows(), weights.columns()];
+        if residual.is_some_and(|residual| residual.dims() != shape) {
+            bail!("a residual of another shape than {shape:?}");
         }
         let epilogue = Epilogue::Plain {
             bias: bias.as_deref(),
@@ -155,6 +232,24 @@ impl Linear {
             residual: residual_numbers.as_deref(),
         };
         self.weights.multiply(x, &epilogue)
+    }
+
+    /// `act(x W^T + bias)` of an input made for it, as the next layer takes it.
+    ///
+    /// # Errors
+    /// Shapes that disagree, or a failure of the device.
+    pub fn of_for(
+        &self,
+        x: &Operand,
+        activation: Option<Activation>,
+        next: Takes,
+    ) -> Result<Operand> {
+        if matches!(self.weights, Weights::Plain(_)) {
+            return Operand::of(&self.of(x, activation, None)?, next);
+        }
+        let bias = self.bias.as_ref().map(CpuNumbers::of).transpose()?;
+        let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual: None };
+        self.weights.multiply_for(x, &epilogue, next)
     }
 }
 
@@ -178,7 +273,7 @@ impl GatedLinear {
         gate: &StoredTensor,
         value: &StoredTensor,
         activation: Activation,
-        dtype: DType,
+        precision: Precision,
         device: &Device,
     ) -> Result<Self> {
         let &[width, depth] = gate.shape() else { bail!("weights have two dimensions") };
@@ -193,7 +288,7 @@ impl GatedLinear {
                 places.extend(rows.map(|row| (row < width).then_some((part, row))));
             }
         }
-        let weights = Weights::new(&[gate, value], &places, depth, dtype, device)?;
+        let weights = Weights::new(&[gate, value], &places, depth, precision, device)?;
         Ok(Self { weights, activation })
     }
 
@@ -202,19 +297,25 @@ impl GatedLinear {
         width.next_multiple_of(GROUP)
     }
 
-    /// `act(x G^T) * (x V^T)`
+    /// How it takes its input.
+    pub fn takes(&self) -> Takes {
+        self.weights.takes()
+    }
+
+    /// `act(x G^T) * (x V^T)` of an input made for it, as the next layer takes it.
     ///
     /// # Errors
     /// Shapes that disagree, or a failure of the device.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let Weights::Plain(weights) = &self.weights else {
-            return self.weights.multiply(x, &Epilogue::Gated { activation: self.activation });
+    pub fn of_for(&self, x: &Operand, next: Takes) -> Result<Operand> {
+        let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0) else {
+            let epilogue = Epilogue::Gated { activation: self.activation };
+            return self.weights.multiply_for(x, &epilogue, next);
         };
         let both = plain(x, weights, None, None, None)?;
         let (rows, width) = both.dims2()?;
         let both = both.reshape((rows, width / 2 / GROUP, 2, GROUP))?;
         let gate = activate(&both.narrow(2, 0, 1)?, self.activation)?;
-        (gate * both.narrow(2, 1, 1)?)?.reshape((rows, width / 2))
+        Operand::of(&(gate * both.narrow(2, 1, 1)?)?.reshape((rows, width / 2))?, next)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod attention;
 pub mod embedding;
 pub mod linear;
 pub mod norm;
+pub mod operand;
 pub mod pool;
 pub mod rotary;
 

@@ -2,6 +2,7 @@
 
 use candle_core::{D, Device, Result, Tensor};
 
+use super::operand::{How, Inner, Operand, Takes};
 use super::{CpuNumbers, matrix};
 use crate::cpu::{Isa, rows};
 
@@ -15,8 +16,25 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
         return plain_rms_norm(x, weight, eps);
     }
     let mut out = vec![0.0; x.elem_count()];
-    rows::rms_norm(Isa::current(), &CpuNumbers::of(x)?, &CpuNumbers::of(weight)?, eps, &mut out);
+    let weight = CpuNumbers::of(weight)?;
+    let norm = rows::Norm::Rms { weight: &weight, eps };
+    rows::norm(Isa::current(), norm, &CpuNumbers::of(x)?, &mut out);
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
+}
+
+/// As [`rms_norm`], as a linear layer takes it.
+///
+/// # Errors
+/// Shapes that disagree, or a failure of the device.
+pub fn rms_norm_for(x: &Tensor, weight: &Tensor, eps: f32, takes: Takes) -> Result<Operand> {
+    matrix(x, weight.dims1()?, "rms_norm")?;
+    let How::Packed(packing) = takes.0 else {
+        return Operand::of(&rms_norm(x, weight, eps)?, takes);
+    };
+    let weight = CpuNumbers::of(weight)?;
+    let norm = rows::Norm::Rms { weight: &weight, eps };
+    let packed = rows::norm_packed(Isa::current(), norm, &CpuNumbers::of(x)?, None, packing);
+    Ok(Operand(Inner::Packed(packed)))
 }
 
 /// The plain form of [`rms_norm`].
@@ -40,8 +58,35 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f32) 
     let bias = bias.map(CpuNumbers::of).transpose()?;
     let mut out = vec![0.0; x.elem_count()];
     let (numbers, weight) = (CpuNumbers::of(x)?, CpuNumbers::of(weight)?);
-    rows::layer_norm(Isa::current(), &numbers, &weight, bias.as_deref(), eps, &mut out);
+    let norm = rows::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
+    rows::norm(Isa::current(), norm, &numbers, &mut out);
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
+}
+
+/// As [`layer_norm`], as a tensor and as a linear layer takes it.
+///
+/// # Errors
+/// Shapes that disagree, or a failure of the device.
+pub fn layer_norm_for(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    eps: f32,
+    takes: Takes,
+) -> Result<(Tensor, Operand)> {
+    matrix(x, weight.dims1()?, "layer_norm")?;
+    let How::Packed(packing) = takes.0 else {
+        let normed = layer_norm(x, weight, bias, eps)?;
+        let operand = Operand::of(&normed, takes)?;
+        return Ok((normed, operand));
+    };
+    let bias = bias.map(CpuNumbers::of).transpose()?;
+    let mut out = vec![0.0; x.elem_count()];
+    let (numbers, weight) = (CpuNumbers::of(x)?, CpuNumbers::of(weight)?);
+    let norm = rows::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
+    let packed = rows::norm_packed(Isa::current(), norm, &numbers, Some(&mut out), packing);
+    let normed = Tensor::from_vec(out, x.shape(), &Device::Cpu)?;
+    Ok((normed, Operand(Inner::Packed(packed))))
 }
 
 /// The plain form of [`layer_norm`].

@@ -4,10 +4,11 @@
 //! Must not know: templates, pooling, devices.
 
 use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::attention::{Heads, Mask, attention};
+use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::Linear;
-use proxima_kernels::{DType, Device, KernelError, Tensor};
+use proxima_kernels::ops::linear::{Linear, Precision};
+use proxima_kernels::ops::operand::Operand;
+use proxima_kernels::{Device, KernelError, Tensor};
 use serde::Deserialize;
 
 use super::{Family, Network};
@@ -28,10 +29,10 @@ pub fn family() -> Family {
         ],
         // Both cls and mean are common: a checkpoint that does not say is refused.
         pooling: |_| None,
-        load: |checkpoint, dtype, device| load(checkpoint, dtype, device, &Style::BERT),
+        load: |checkpoint, precision, device| load(checkpoint, precision, device, &Style::BERT),
         score: |checkpoint, width, device| {
             // Pooler (tanh of the first token) and classifier.
-            let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+            let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
             let layers = vec![
                 HeadLayer::load(&loader, "bert.pooler.dense", (width, width), true)?
                     .with_activation(Activation::Tanh),
@@ -72,7 +73,7 @@ pub(super) fn words(
     let config: Config = checkpoint.config()?;
     let (_, activation) = config.check().map_err(|problem| checkpoint.config_error(problem))?;
     let (width, vocabulary) = (network.width, network.vocabulary);
-    let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+    let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let norm = LayerNorm::load(&loader, names.norm, width, config.layer_norm_eps, true)?;
     let dense = HeadLayer::load(&loader, names.dense, (width, width), true)?
         .with_activation(activation)
@@ -163,7 +164,7 @@ struct Layer {
 /// The network of a checkpoint in this build.
 pub(super) fn load(
     checkpoint: &Checkpoint,
-    dtype: DType,
+    precision: Precision,
     device: &Device,
     style: &Style,
 ) -> Result<Network, CheckpointError> {
@@ -171,7 +172,7 @@ pub(super) fn load(
     let (heads, activation) = config.check().map_err(|problem| checkpoint.config_error(problem))?;
     let weights = checkpoint.weights();
     let prefix = weights.prefix(style.prefixes, "embeddings.word_embeddings.weight")?;
-    let loader = Loader::new(weights, prefix, dtype, device);
+    let loader = Loader::new(weights, prefix, precision, device);
     let (width, embeddings) = (config.hidden_size, loader.at("embeddings."));
     let failed = |error| loader.failed(error);
     let table = |name: &str, rows: usize| {
@@ -248,15 +249,19 @@ impl Bert {
 impl Encoder for Bert {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let mut hidden = self.embed(batch)?;
-        for layer in &self.layers {
+        let Some(first) = self.layers.first() else { return HiddenStates::new(hidden, batch) };
+        let mut input = Operand::of(&hidden, first.qkv.takes())?;
+        for (place, layer) in self.layers.iter().enumerate() {
             pause();
-            let qkv = layer.qkv.forward(&hidden)?;
-            let mixed = attention(&qkv, self.heads, batch.runs(), &[], Mask::Full)?;
-            let summed = layer.output.forward_with(&mixed, None, Some(&hidden))?;
-            hidden = layer.attention_norm.forward(&summed)?;
-            let wide = layer.up.forward_with(&hidden, Some(self.activation), None)?;
-            let summed = layer.down.forward_with(&wide, None, Some(&hidden))?;
-            hidden = layer.mlp_norm.forward(&summed)?;
+            let next = self.layers.get(place + 1).unwrap_or(layer);
+            let qkv = layer.qkv.of(&input, None, None)?;
+            let rows = (batch.runs(), &[][..]);
+            let mixed = attention_for(&qkv, self.heads, rows, Mask::Full, &layer.output)?;
+            let summed = layer.output.of(&mixed, None, Some(&hidden))?;
+            (hidden, input) = layer.attention_norm.forward_for(&summed, layer.up.takes())?;
+            let wide = layer.up.of_for(&input, Some(self.activation), layer.down.takes())?;
+            let summed = layer.down.of(&wide, None, Some(&hidden))?;
+            (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.takes())?;
         }
         HiddenStates::new(hidden, batch)
     }

@@ -7,7 +7,8 @@ mod modern_bert;
 mod qwen3;
 mod xlm_roberta;
 
-use proxima_kernels::{DType, Device};
+use proxima_kernels::Device;
+use proxima_kernels::ops::linear::Precision;
 
 use crate::batch::Encoder;
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -23,7 +24,7 @@ pub struct Family {
     /// sense.
     pub pooling: fn(&Checkpoint) -> Option<Pooling>,
     /// Makes the network.
-    pub load: fn(&Checkpoint, DType, &Device) -> Result<Network, CheckpointError>,
+    pub load: fn(&Checkpoint, Precision, &Device) -> Result<Network, CheckpointError>,
     /// Makes the score head of a `*ForSequenceClassification`, over hidden states of this width.
     pub score: LoadScore,
     /// Makes the head that gives a logit for each word of the vocabulary, over hidden states of

@@ -6,11 +6,12 @@
 //! Must not know: templates, devices.
 
 use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::attention::{Heads, Mask, attention};
+use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::{GatedLinear, Linear};
+use proxima_kernels::ops::linear::{GatedLinear, Linear, Precision};
+use proxima_kernels::ops::operand::Operand;
 use proxima_kernels::ops::rotary::rotary;
-use proxima_kernels::{DType, Device, KernelError};
+use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 
 use super::{Family, Network};
@@ -185,14 +186,14 @@ struct Layer {
 
 fn load(
     checkpoint: &Checkpoint,
-    dtype: DType,
+    precision: Precision,
     device: &Device,
 ) -> Result<Network, CheckpointError> {
     let config: Config = checkpoint.config()?;
     let (heads, activation) = config.check().map_err(|problem| checkpoint.config_error(problem))?;
     let weights = checkpoint.weights();
     let prefix = weights.prefix(&["", "model."], "embeddings.tok_embeddings.weight")?;
-    let loader = Loader::new(weights, prefix, dtype, device);
+    let loader = Loader::new(weights, prefix, precision, device);
     let (width, eps, bias) = (config.hidden_size, config.norm_eps, config.norm_bias);
     let norm = |name: &str| LayerNorm::load(&loader, name, width, eps, bias);
     let table = loader.stored("embeddings.tok_embeddings.weight", &[config.vocab_size, width])?;
@@ -251,7 +252,7 @@ fn score(
 ) -> Result<ScoreReadout, CheckpointError> {
     let config: Config = checkpoint.config()?;
     let activation = config.classifier_activation(checkpoint)?;
-    let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+    let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let norm = LayerNorm::load(&loader, "head.norm", width, config.norm_eps, config.norm_bias)?;
     let labels = checkpoint.labels();
     let layers = vec![
@@ -275,7 +276,7 @@ fn words(
 ) -> Result<WordsHead, CheckpointError> {
     let config: Config = checkpoint.config()?;
     let width = network.width;
-    let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+    let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let norm = LayerNorm::load(&loader, "head.norm", width, config.norm_eps, config.norm_bias)?;
     let dense = HeadLayer::load(&loader, "head.dense", (width, width), config.classifier_bias)?
         .with_activation(config.classifier_activation(checkpoint)?)
@@ -295,16 +296,18 @@ impl Encoder for ModernBert {
         for layer in &self.layers {
             pause();
             let normed = match &layer.attention_norm {
-                Some(norm) => norm.forward(&hidden)?,
-                None => hidden.clone(),
+                Some(norm) => norm.forward_for(&hidden, layer.qkv.takes())?.1,
+                None => Operand::of(&hidden, layer.qkv.takes())?,
             };
             let tables = if layer.mask == Mask::Full { &global } else { &local };
-            let qkv = layer.qkv.forward(&normed)?;
-            let qkv = rotary(&qkv, self.heads, None, &positions, tables)?;
-            let mixed = attention(&qkv, self.heads, batch.runs(), &[], layer.mask)?;
-            hidden = layer.output.forward_with(&mixed, None, Some(&hidden))?;
-            let gated = layer.gated.forward(&layer.mlp_norm.forward(&hidden)?)?;
-            hidden = layer.down.forward_with(&gated, None, Some(&hidden))?;
+            let qkv = layer.qkv.of(&normed, None, None)?;
+            let qkv = rotary(qkv, self.heads, None, &positions, tables)?;
+            let rows = (batch.runs(), &[][..]);
+            let mixed = attention_for(&qkv, self.heads, rows, layer.mask, &layer.output)?;
+            hidden = layer.output.of(&mixed, None, Some(&hidden))?;
+            let normed = layer.mlp_norm.forward_for(&hidden, layer.gated.takes())?.1;
+            let gated = layer.gated.of_for(&normed, layer.down.takes())?;
+            hidden = layer.down.of(&gated, None, Some(&hidden))?;
         }
         HiddenStates::new(self.final_norm.forward(&hidden)?, batch)
     }

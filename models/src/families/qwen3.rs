@@ -5,12 +5,12 @@
 //! Must not know: templates, pooling, devices.
 
 use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::attention::{Heads, Mask, attention};
+use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::{GatedLinear, Linear};
-use proxima_kernels::ops::norm::rms_norm;
+use proxima_kernels::ops::linear::{GatedLinear, Linear, Precision};
+use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
 use proxima_kernels::ops::rotary::{HeadNorms, rotary};
-use proxima_kernels::{DType, Device, KernelError, Tensor};
+use proxima_kernels::{Device, KernelError, Tensor};
 use serde::Deserialize;
 
 use super::{Family, Network};
@@ -31,7 +31,7 @@ pub fn family() -> Family {
         },
         load,
         score: |checkpoint, width, device| {
-            let loader = Loader::new(checkpoint.weights(), "", DType::F32, device);
+            let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
             let labels = checkpoint.labels();
             let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
             Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
@@ -142,7 +142,7 @@ struct Layer {
 
 fn load(
     checkpoint: &Checkpoint,
-    dtype: DType,
+    precision: Precision,
     device: &Device,
 ) -> Result<Network, CheckpointError> {
     let config: Config = checkpoint.config()?;
@@ -151,7 +151,7 @@ fn load(
     let (heads, theta) = (config.heads().map_err(error)?, config.theta().map_err(error)?);
     let weights = checkpoint.weights();
     let prefix = weights.prefix(&["", "model."], "embed_tokens.weight")?;
-    let loader = Loader::new(weights, prefix, dtype, device);
+    let loader = Loader::new(weights, prefix, precision, device);
     let table = loader.stored("embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
     let failed = |error| loader.failed(error);
     let layers = (0..config.num_hidden_layers).map(|layer| {
@@ -211,16 +211,19 @@ impl Encoder for Qwen3 {
         let mut hidden = self.embedding.rows_of(batch.tokens())?;
         for (place, layer) in self.layers.iter().enumerate() {
             pause();
-            let normed = rms_norm(&hidden, &layer.input_norm, self.eps)?;
-            let qkv = layer.qkv.forward(&normed)?;
-            let qkv = rotary(&qkv, self.heads, Some(&layer.head_norms), &positions, &tables)?;
+            let takes = layer.qkv.takes();
+            let normed = rms_norm_for(&hidden, &layer.input_norm, self.eps, takes)?;
+            let qkv = layer.qkv.of(&normed, None, None)?;
+            let qkv = rotary(qkv, self.heads, Some(&layer.head_norms), &positions, &tables)?;
             keeping.take(&qkv, self.heads.heads * self.heads.size)?;
             let kept = batch.kept(place);
-            let mixed = attention(&qkv, self.heads, batch.runs(), &kept, Mask::Causal)?;
-            hidden = layer.output.forward_with(&mixed, None, Some(&hidden))?;
-            let normed = rms_norm(&hidden, &layer.mlp_norm, self.eps)?;
-            let gated = layer.gated.forward(&normed)?;
-            hidden = layer.down.forward_with(&gated, None, Some(&hidden))?;
+            let rows = (batch.runs(), &kept[..]);
+            let mixed = attention_for(&qkv, self.heads, rows, Mask::Causal, &layer.output)?;
+            hidden = layer.output.of(&mixed, None, Some(&hidden))?;
+            let takes = layer.gated.takes();
+            let normed = rms_norm_for(&hidden, &layer.mlp_norm, self.eps, takes)?;
+            let gated = layer.gated.of_for(&normed, layer.down.takes())?;
+            hidden = layer.down.of(&gated, None, Some(&hidden))?;
         }
         let states = HiddenStates::new(rms_norm(&hidden, &self.norm, self.eps)?, batch)?;
         Ok(HiddenStates { kept: keeping.finish(), ..states })

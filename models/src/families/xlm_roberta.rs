@@ -5,8 +5,9 @@
 //!
 //! Must not know: templates, devices.
 
+use proxima_kernels::Device;
 use proxima_kernels::cpu::Activation;
-use proxima_kernels::{DType, Device};
+use proxima_kernels::ops::linear::Precision;
 
 use super::Family;
 use super::bert::{Style, WordsNames, load, words};
@@ -21,9 +22,9 @@ pub fn families() -> Vec<Family> {
         architectures,
         // Both cls and mean are common: a checkpoint that does not say is refused.
         pooling: |_| None,
-        load: |checkpoint, dtype, device| {
+        load: |checkpoint, precision, device| {
             let prefixes = &["", "roberta."];
-            load(checkpoint, dtype, device, &Style { prefixes, positions_after_padding: true })
+            load(checkpoint, precision, device, &Style { prefixes, positions_after_padding: true })
         },
         score,
         words: Some(|checkpoint, network, device| {
@@ -59,7 +60,7 @@ fn score(
     width: usize,
     device: &Device,
 ) -> Result<ScoreReadout, CheckpointError> {
-    let loader = Loader::new(checkpoint.weights(), "classifier.", DType::F32, device);
+    let loader = Loader::new(checkpoint.weights(), "classifier.", Precision::Float32, device);
     let labels = checkpoint.labels();
     let layers = vec![
         HeadLayer::load(&loader, "dense", (width, width), true)?.with_activation(Activation::Tanh),

@@ -5,11 +5,12 @@
 use std::sync::{Arc, RwLock};
 
 use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::linear::{GatedLinear, Linear};
-use proxima_kernels::ops::norm::layer_norm;
+use proxima_kernels::ops::linear::{GatedLinear, Linear, Precision};
+use proxima_kernels::ops::norm::{layer_norm, layer_norm_for};
+use proxima_kernels::ops::operand::{Operand, Takes};
 use proxima_kernels::ops::rotary::RotaryTables;
 use proxima_kernels::stored::StoredTensor;
-use proxima_kernels::{DType, Device, KernelError, Tensor};
+use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::checkpoint::{CheckpointError, Weights};
 
@@ -17,15 +18,20 @@ use crate::checkpoint::{CheckpointError, Weights};
 pub struct Loader<'a> {
     weights: &'a Weights,
     prefix: String,
-    dtype: DType,
+    precision: Precision,
     device: &'a Device,
 }
 
 impl<'a> Loader<'a> {
-    /// A loader of the tensors whose names begin with `prefix`; linear layers keep their weights
-    /// in `dtype`.
-    pub fn new(weights: &'a Weights, prefix: &str, dtype: DType, device: &'a Device) -> Self {
-        Self { weights, prefix: prefix.to_owned(), dtype, device }
+    /// A loader of the tensors whose names begin with `prefix`, whose linear layers multiply with
+    /// this precision.
+    pub fn new(
+        weights: &'a Weights,
+        prefix: &str,
+        precision: Precision,
+        device: &'a Device,
+    ) -> Self {
+        Self { weights, prefix: prefix.to_owned(), precision, device }
     }
 
     /// The loader of names that go on with `name`.
@@ -91,7 +97,7 @@ impl<'a> Loader<'a> {
         let biases = if bias { stored("bias", false)? } else { Vec::new() };
         let (weights, biases) =
             (weights.iter().collect::<Vec<_>>(), biases.iter().collect::<Vec<_>>());
-        let layer = Linear::new(&weights, &biases, padded, self.dtype, self.device);
+        let layer = Linear::new(&weights, &biases, padded, self.precision, self.device);
         self.packed(layer)
     }
 
@@ -107,7 +113,7 @@ impl<'a> Loader<'a> {
     ) -> Result<GatedLinear, CheckpointError> {
         let stored = |name: &str| self.stored(&format!("{name}.weight"), &[outputs, inputs]);
         let (gate, value) = (stored(gate)?, stored(value)?);
-        self.packed(GatedLinear::new(&gate, &value, activation, self.dtype, self.device))
+        self.packed(GatedLinear::new(&gate, &value, activation, self.precision, self.device))
     }
 
     /// A layer that has its own copy of its weights: the file's pages are not needed any more, so
@@ -129,7 +135,7 @@ impl<'a> Loader<'a> {
     ) -> Result<GatedLinear, CheckpointError> {
         let both = self.stored(&format!("{name}.weight"), &[2 * outputs, inputs])?;
         let (gate, value) = (both.rows(0..outputs), both.rows(outputs..2 * outputs));
-        self.packed(GatedLinear::new(&gate, &value, activation, self.dtype, self.device))
+        self.packed(GatedLinear::new(&gate, &value, activation, self.precision, self.device))
     }
 
     /// A linear layer of (inputs, outputs) whose weights and bias have names of their own.
@@ -143,7 +149,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Linear, CheckpointError> {
         let weight = self.stored(weight, &[outputs, inputs])?;
         let bias = self.stored(bias, &[outputs])?;
-        self.packed(Linear::new(&[&weight], &[&bias], inputs, self.dtype, self.device))
+        self.packed(Linear::new(&[&weight], &[&bias], inputs, self.precision, self.device))
     }
 
     /// A linear layer without bias of some rows of a table, in float32.
@@ -159,7 +165,7 @@ impl<'a> Loader<'a> {
         let table = self.stored(name, &[table, width])?;
         let rows: Vec<StoredTensor> = rows.iter().map(|row| table.rows(*row..row + 1)).collect();
         let rows: Vec<&StoredTensor> = rows.iter().collect();
-        self.packed(Linear::new(&rows, &[], width, DType::F32, self.device))
+        self.packed(Linear::new(&rows, &[], width, Precision::Float32, self.device))
     }
 
     /// A failure to make a layer.
@@ -202,6 +208,14 @@ impl LayerNorm {
     /// Shapes that disagree, or a failure of the device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
         layer_norm(x, &self.weight, self.bias.as_ref(), self.eps)
+    }
+
+    /// Norms each row, also as a linear layer takes it.
+    ///
+    /// # Errors
+    /// Shapes that disagree, or a failure of the device.
+    pub fn forward_for(&self, x: &Tensor, takes: Takes) -> Result<(Tensor, Operand), KernelError> {
+        layer_norm_for(x, &self.weight, self.bias.as_ref(), self.eps, takes)
     }
 }
 

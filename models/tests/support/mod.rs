@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use proxima_models::synth::{SynthOptions, write};
-use proxima_models::{Checkpoint, LoadOptions, Model};
+use proxima_models::{Checkpoint, Dtype, LoadOptions, Model};
 use serde_json::Value;
 
 /// What scripts/fetch.py fetches.
@@ -35,6 +35,7 @@ pub fn golden_model(name: &str) -> (Model, Vec<Value>) {
     let synth = golden["synth"].as_str().expect("a name");
     write(synth, folder.path(), &SynthOptions { seed, tokenizer }).expect("written");
     let checkpoint = Checkpoint::open(folder.path()).expect("opened");
-    let model = Model::load(&checkpoint, &LoadOptions::default()).expect("loaded");
+    let exact = LoadOptions { dtype: Some(Dtype::Float32), ..LoadOptions::default() };
+    let model = Model::load(&checkpoint, &exact).expect("loaded");
     (model, golden["cases"].as_array().expect("cases").clone())
 }

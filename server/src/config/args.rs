@@ -29,16 +29,18 @@ impl FromStr for Secret {
     }
 }
 
-/// Precision of the weights.
+/// Precision of the linear layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtypeName {
-    /// 32-bit
+    /// Results as exact as 32-bit
     Float32,
-    /// bfloat16
+    /// bfloat16 weights and activations
     Bfloat16,
-    /// IEEE half
+    /// IEEE half weights
     Float16,
+    /// 8-bit weights and activations
+    Int8,
 }
 
 impl From<DtypeName> for Dtype {
@@ -47,6 +49,7 @@ impl From<DtypeName> for Dtype {
             DtypeName::Float32 => Self::Float32,
             DtypeName::Bfloat16 => Self::Bfloat16,
             DtypeName::Float16 => Self::Float16,
+            DtypeName::Int8 => Self::Int8,
         }
     }
 }
@@ -153,7 +156,7 @@ serve_args! {
     /// Branch, tag or commit of models of the Hub [default: main]
     #[arg(long, env = "PROXIMA_REVISION", help_heading = "Model")]
     revision: String,
-    /// Precision of the weights [default: the checkpoint's]
+    /// Precision of the linear layers [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_DTYPE", help_heading = "Model")]
     dtype: DtypeName,
     /// What the model is for [default: as its files say]

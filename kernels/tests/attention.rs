@@ -1,20 +1,38 @@
-use super::*;
+//! Attention of every instruction set against its definition.
+
+mod support;
+
+use half::bf16;
+use proxima_kernels::cpu::Isa;
+use proxima_kernels::cpu::attention::{
+    Attention, Heads, Layout, Mask, Run, Source, attention, runs_of,
+};
+use proxima_kernels::cpu::product::Arithmetic;
+use support::isas;
 
 /// Numbers without a pattern, in -2..2, the same every time.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-    let step = |_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / 4_194_304.0 - 2.0
-    };
-    (0..count).map(step).collect()
+    support::numbers(count, seed).iter().map(|value| 2.0 * value).collect()
 }
 
-fn run(isa: Isa, qkv: &[f32], heads: Heads, offsets: &[usize], mask: Mask) -> Vec<f32> {
+/// Every instruction set, and what it computes attention in.
+fn ways() -> Vec<(Isa, Arithmetic)> {
+    let rounded = isas().into_iter().filter(|isa| isa.multiplies_bf16());
+    let exact = isas().into_iter().map(|isa| (isa, Arithmetic::F32));
+    exact.chain(rounded.map(|isa| (isa, Arithmetic::Bf16))).collect()
+}
+
+fn run(
+    (isa, arithmetic): (Isa, Arithmetic),
+    qkv: &[f32],
+    heads: Heads,
+    offsets: &[usize],
+    mask: Mask,
+) -> Vec<f32> {
     let tokens = offsets[offsets.len() - 1];
     let mut out = vec![f32::NAN; tokens * heads.heads * heads.size];
     let layout = Layout { runs: &runs_of(offsets), kept: &[] };
-    attention(isa, qkv, heads, layout, mask, &mut out);
+    attention(isa, Attention { qkv, heads, layout, mask, arithmetic }, &mut out);
     out
 }
 
@@ -52,21 +70,33 @@ fn reference(qkv: &[f32], heads: Heads, offsets: &[usize], mask: Mask) -> Vec<f6
 }
 
 #[test]
-fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits() {
+fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() {
     let lengths = [1, 2, 11, 12, 13, 31, 32, 33, 97, 255, 256, 257, 300];
     let mut offsets = vec![0];
     lengths.iter().for_each(|length| offsets.push(offsets[offsets.len() - 1] + length));
     for (heads, kv_heads, size) in [(4, 2, 16), (2, 2, 32), (2, 1, 64), (1, 1, 80), (2, 1, 128)] {
         let heads = Heads { heads, kv_heads, size };
         let qkv = numbers(offsets[offsets.len() - 1] * heads.row(), size as u32);
+        let rounded: Vec<f32> = qkv.iter().map(|value| bf16::from_f32(*value).to_f32()).collect();
         for mask in [Mask::Full, Mask::Causal, Mask::Window(5), Mask::Window(64)] {
             let expected = reference(&qkv, heads, &offsets, mask);
-            let all: Vec<Vec<f32>> =
-                Isa::all().iter().map(|isa| run(*isa, &qkv, heads, &offsets, mask)).collect();
-            for (got, expected) in all[0].iter().zip(&expected) {
-                assert!((f64::from(*got) - expected).abs() < 1e-5, "{heads:?} {mask:?}");
+            let of_rounded = reference(&rounded, heads, &offsets, mask);
+            let mut bits: Option<Vec<f32>> = None;
+            for way in ways() {
+                let got = run(way, &qkv, heads, &offsets, mask);
+                let what = (way.0.name(), way.1, heads, mask);
+                // Weights rounded to 8 bits, of values up to 2, and scaled queries rounded again.
+                let (expected, allowed) = match way.1 {
+                    Arithmetic::F32 => (&expected, 1e-5),
+                    _ => (&of_rounded, 0.04),
+                };
+                let worst = got.iter().zip(expected).map(|(got, it)| (f64::from(*got) - it).abs());
+                let worst = worst.fold(0.0, f64::max);
+                assert!(worst < allowed, "{what:?}: {worst}");
+                if way.1 == Arithmetic::F32 {
+                    assert!(bits.get_or_insert_with(|| got.clone()) == &got, "{what:?}");
+                }
             }
-            assert!(all.iter().all(|other| *other == all[0]), "{heads:?} {mask:?}");
         }
     }
 }
@@ -76,7 +106,7 @@ fn a_sequence_has_the_same_bits_alone_and_among_others() {
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
     let offsets = [0, 40, 41, 340, 352];
     let qkv = numbers(352 * heads.row(), 1);
-    for isa in Isa::all() {
+    for isa in ways() {
         for mask in [Mask::Full, Mask::Causal, Mask::Window(16)] {
             let all = run(isa, &qkv, heads, &offsets, mask);
             for bounds in offsets.windows(2) {
@@ -93,11 +123,11 @@ fn a_sequence_has_the_same_bits_alone_and_among_others() {
 fn a_causal_prefix_has_the_same_bits_whatever_follows() {
     let heads = Heads { heads: 2, kv_heads: 1, size: 64 };
     let qkv = numbers(600 * heads.row(), 2);
-    for isa in Isa::all() {
+    for isa in ways() {
         let long = run(isa, &qkv, heads, &[0, 600], Mask::Causal);
         for length in [1, 17, 96, 255, 256, 257, 500] {
             let short = run(isa, &qkv[..length * heads.row()], heads, &[0, length], Mask::Causal);
-            assert!(short == long[..short.len()], "{} at {length}", isa.name());
+            assert!(short == long[..short.len()], "{} at {length}", isa.0.name());
         }
     }
 }
@@ -110,14 +140,14 @@ fn what_is_not_finite_stays_in_its_sequence() {
     for bad in [f32::NAN, f32::INFINITY] {
         let mut qkv = clean.clone();
         qkv[45 * heads.row() + 2 * heads.size] = bad;
-        for isa in Isa::all() {
+        for isa in ways() {
             let (got, expected) = (
                 run(isa, &qkv, heads, &offsets, Mask::Full),
                 run(isa, &clean, heads, &offsets, Mask::Full),
             );
             let third = got.len() / 3;
             assert!(got[..third] == expected[..third] && got[2 * third..] == expected[2 * third..]);
-            assert!(got[third..2 * third].iter().any(|value| value.is_nan()), "{}", isa.name());
+            assert!(got[third..2 * third].iter().any(|value| value.is_nan()), "{}", isa.0.name());
         }
     }
 }
@@ -126,9 +156,9 @@ fn what_is_not_finite_stays_in_its_sequence() {
 fn large_scores_do_not_overflow() {
     let heads = Heads { heads: 1, kv_heads: 1, size: 16 };
     let qkv: Vec<f32> = numbers(300 * heads.row(), 4).iter().map(|value| value * 100.0).collect();
-    for isa in Isa::all() {
+    for isa in ways() {
         let got = run(isa, &qkv, heads, &[0, 300], Mask::Full);
-        assert!(got.iter().all(|value| value.abs() <= 200.1), "{}", isa.name());
+        assert!(got.iter().all(|value| value.abs() <= 200.1), "{}", isa.0.name());
     }
 }
 
@@ -149,21 +179,22 @@ fn shared_and_kept_prefixes_give_the_same_bits_as_whole_sequences() {
         let before = vec![Source::Kept(0), Source::Batch(0..trunk)];
         runs.push(Run { rows: first..first + leaf, start: kept + trunk, before });
     }
-    for isa in Isa::all() {
+    for isa in ways() {
         let mut shared = vec![f32::NAN; qkv.len() / row * width];
         let layout = Layout { runs: &runs, kept: &[&keys] };
-        attention(isa, &qkv, heads, layout, Mask::Causal, &mut shared);
+        let (mask, arithmetic) = (Mask::Causal, isa.1);
+        attention(isa.0, Attention { qkv: &qkv, heads, layout, mask, arithmetic }, &mut shared);
         for run in &runs[1..] {
             let own = &qkv[run.rows.start * row..run.rows.end * row];
             let whole = [prefix.as_slice(), own].concat();
             let alone = run_alone(isa, &whole, heads);
             assert!(alone[kept * width..(kept + trunk) * width] == shared[..trunk * width]);
             let own = &shared[run.rows.start * width..run.rows.end * width];
-            assert!(alone[(kept + trunk) * width..] == *own, "{}", isa.name());
+            assert!(alone[(kept + trunk) * width..] == *own, "{}", isa.0.name());
         }
     }
 }
 
-fn run_alone(isa: Isa, qkv: &[f32], heads: Heads) -> Vec<f32> {
+fn run_alone(isa: (Isa, Arithmetic), qkv: &[f32], heads: Heads) -> Vec<f32> {
     run(isa, qkv, heads, &[0, qkv.len() / heads.row()], Mask::Causal)
 }

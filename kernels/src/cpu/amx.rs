@@ -1,0 +1,361 @@
+//! AMX: products of tiles of 16 rows of 64 bytes, in bfloat16 or bytes.
+//!
+//! Intrinsics for AMX are not stable, so the tiles are used in inline assembly. A strip is 32 rows
+//! and a panel 32 columns: four tiles of sums, two of rows and two of weights. Weights, which all
+//! strips share, stay in the first-level cache; rows stream past it (`tileloaddt1`).
+//! Denormal numbers count as zero.
+
+use std::arch::asm;
+
+use super::avx512::Avx512;
+use super::product::{Arithmetic, PANEL, Product, ProductKernel, Sums};
+
+/// Proof that this CPU has AMX-BF16 and AMX-INT8 beside AVX-512, and that the operating system
+/// keeps their state.
+#[derive(Debug, Clone, Copy)]
+pub struct Amx(Avx512);
+
+/// Rows of a strip: two tiles.
+const STRIP: usize = 32;
+/// Bytes of a line of a strip in one part.
+const X_LINE: usize = STRIP * 64;
+/// Bytes of 16 steps of weights.
+const W_LINE: usize = 16 * PANEL * 4;
+
+/// What `ldtilecfg` reads: palette 1, and of all eight tiles 64 bytes in 16 rows.
+#[repr(C, align(64))]
+struct TileConfig {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    bytes_a_row: [u16; 16],
+    rows: [u8; 16],
+}
+
+static CONFIG: TileConfig = TileConfig {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    bytes_a_row: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+impl Amx {
+    /// The token, if the CPU has these instructions and the operating system lets this process use
+    /// them.
+    pub fn new() -> Option<Self> {
+        let simd = Avx512::new()?;
+        (cpu_has_tiles() && system_keeps_tiles()).then_some(Self(simd))
+    }
+
+    /// The token without asking, for tests that emulate the instructions.
+    ///
+    /// # Safety
+    /// AMX instructions run or are emulated.
+    pub unsafe fn assumed() -> Option<Self> {
+        Avx512::new().map(Self)
+    }
+
+    /// The instructions for all else.
+    pub fn base(self) -> Avx512 {
+        self.0
+    }
+
+    /// Runs a kernel with a product of tiles, which `make` makes.
+    pub fn enter<P: Product, K: ProductKernel>(
+        self,
+        make: impl FnOnce(Configured) -> P,
+        kernel: K,
+    ) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        fn entered<P: Product, K: ProductKernel>(simd: Avx512, p: P, kernel: K) -> K::Output {
+            kernel.run(simd, p)
+        }
+        // SAFETY: the token exists only where tiles can be used; the configuration is valid. It
+        // is this thread's own, and no other code uses tiles.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };
+        let _release = Release;
+        // SAFETY: the token holds that of AVX-512.
+        unsafe { entered(self.0, make(Configured(())), kernel) }
+    }
+}
+
+/// Proof that this thread's tiles are configured.
+#[derive(Debug, Clone, Copy)]
+pub struct Configured(());
+
+/// Tiles in use cost every change of threads 8 KiB, so they are given back, also in a panic.
+struct Release;
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        // SAFETY: made only where tiles are configured.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+/// CPUID: AMX-TILE, AMX-BF16 and AMX-INT8; XCR0: tile configuration and data.
+fn cpu_has_tiles() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    const OSXSAVE: u32 = 1 << 27;
+    const TILES: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    const STATE: u64 = 1 << 17 | 1 << 18;
+    #[target_feature(enable = "xsave")]
+    fn state() -> u64 {
+        // SAFETY: the CPU has XSAVE, which the caller checked.
+        unsafe { _xgetbv(0) }
+    }
+    if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
+        return false;
+    }
+    // SAFETY: CPUID says that the system uses XSAVE.
+    let state = unsafe { state() };
+    __cpuid_count(7, 0).edx & TILES == TILES && state & STATE == STATE
+}
+
+/// Asks Linux, once a process, for the state of tiles (`arch_prctl(ARCH_REQ_XCOMP_PERM)`).
+#[cfg(target_os = "linux")]
+fn system_keeps_tiles() -> bool {
+    const REQUEST_PERMISSION: libc::c_long = 0x1023;
+    const TILE_DATA: libc::c_long = 18;
+    // SAFETY: the call reads its two numbers and changes nothing else of the process.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
+}
+
+/// Other systems are not asked.
+#[cfg(not(target_os = "linux"))]
+fn system_keeps_tiles() -> bool {
+    false
+}
+
+/// The four tiles of sums: loaded or zero, and stored. With two, the lower rows are left out.
+macro_rules! load_sums {
+    (4) => {
+        "tileloadd tmm0, [{c} + {cs}*1]
+         tileloadd tmm1, [{c} + {cs}*1 + 64]
+         tileloadd tmm2, [{d} + {cs}*1]
+         tileloadd tmm3, [{d} + {cs}*1 + 64]"
+    };
+    (2) => {
+        "tileloadd tmm0, [{c} + {cs}*1]
+         tileloadd tmm1, [{c} + {cs}*1 + 64]"
+    };
+}
+macro_rules! zero_sums {
+    (4) => {
+        "tilezero tmm0
+         tilezero tmm1
+         tilezero tmm2
+         tilezero tmm3"
+    };
+    (2) => {
+        "tilezero tmm0
+         tilezero tmm1"
+    };
+}
+macro_rules! store_sums {
+    (4) => {
+        "tilestored [{c} + {cs}*1], tmm0
+         tilestored [{c} + {cs}*1 + 64], tmm1
+         tilestored [{d} + {cs}*1], tmm2
+         tilestored [{d} + {cs}*1 + 64], tmm3"
+    };
+    (2) => {
+        "tilestored [{c} + {cs}*1], tmm0
+         tilestored [{c} + {cs}*1 + 64], tmm1"
+    };
+}
+/// Loads the weights at an offset.
+macro_rules! weights {
+    ($at:literal) => {
+        concat!(
+            "\ntileloadd tmm6, [{w} + {ws}*1 + ",
+            $at,
+            "]",
+            "\ntileloadd tmm7, [{w} + {ws}*1 + ",
+            $at,
+            " + 64]\n"
+        )
+    };
+}
+/// Adds the rows at an offset times the weights.
+macro_rules! rows {
+    ($dot:literal, 4, $at:literal) => {
+        concat!(
+            "\ntileloaddt1 tmm4, [{x} + {xs}*1 + ",
+            $at,
+            "]",
+            "\ntileloaddt1 tmm5, [{x} + {xs}*1 + ",
+            $at,
+            " + 1024]",
+            "\n",
+            $dot,
+            " tmm0, tmm4, tmm6\n",
+            $dot,
+            " tmm1, tmm4, tmm7",
+            "\n",
+            $dot,
+            " tmm2, tmm5, tmm6\n",
+            $dot,
+            " tmm3, tmm5, tmm7\n"
+        )
+    };
+    ($dot:literal, 2, $at:literal) => {
+        concat!(
+            "\ntileloaddt1 tmm4, [{x} + {xs}*1 + ",
+            $at,
+            "]",
+            "\n",
+            $dot,
+            " tmm0, tmm4, tmm6\n",
+            $dot,
+            " tmm1, tmm4, tmm7\n"
+        )
+    };
+}
+macro_rules! block {
+    (($begin:expr, $body:expr, $end:expr), $pointers:ident, $steps:expr $(, $lower:tt)?) => {
+        asm!(
+            $begin,
+            "2:",
+            $body,
+            "add {x}, {xl}",
+            "add {w}, {wl}",
+            "dec {lines}",
+            "jnz 2b",
+            $end,
+            x = inout(reg) $pointers.x => _,
+            w = inout(reg) $pointers.weights => _,
+            lines = inout(reg) $pointers.lines => _,
+            c = in(reg) $pointers.sums,
+            $(d = in(reg) $pointers.$lower,)?
+            cs = in(reg) $pointers.row,
+            xs = in(reg) 64usize,
+            ws = in(reg) 128usize,
+            xl = const $steps.0,
+            wl = const $steps.1,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack)
+        )
+    };
+}
+
+/// Where a tile's numbers are.
+struct Pointers {
+    x: *const u8,
+    weights: *const u8,
+    sums: *mut f32,
+    /// The sums of row 16.
+    lower: *mut f32,
+    /// Bytes between rows of sums.
+    row: usize,
+    lines: usize,
+}
+
+impl Pointers {
+    /// Checks that all of a tile lies within its slices.
+    #[inline(always)]
+    fn new(
+        (x, x_line): (&[u8], usize),
+        (weights, w_line): (&[u8], usize),
+        sums: Sums<'_>,
+    ) -> Option<Self> {
+        let lines = weights.len() / w_line;
+        assert!(x.len() >= lines * x_line, "x has all lines");
+        assert!(sums.values.len() >= (STRIP - 1) * sums.row + PANEL, "sums have all rows");
+        let upper = sums.values.as_mut_ptr();
+        let lower = upper.wrapping_add(STRIP / 2 * sums.row);
+        let (x, weights, row) = (x.as_ptr(), weights.as_ptr(), 4 * sums.row);
+        (lines > 0).then_some(Self { x, weights, sums: upper, lower, row, lines })
+    }
+}
+
+macro_rules! product {
+    (
+        $(#[$doc:meta])* $name:ident, $arithmetic:ident, ($parts:literal, $w_line:expr), $body:ident
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name(pub Configured);
+
+        impl Product for $name {
+            const ARITHMETIC: Arithmetic = Arithmetic::$arithmetic;
+            const ROWS: usize = STRIP;
+
+            #[inline(always)]
+            fn tile(self, height: usize, x: &[u8], weights: &[u8], sums: Sums<'_>, first: bool) {
+                const STEPS: (usize, usize) = ($parts * X_LINE, $w_line);
+                let (x, weights) = ((x, STEPS.0), (weights, STEPS.1));
+                let Some(at) = Pointers::new(x, weights, sums) else { return };
+                // SAFETY: `Pointers::new` checked that all that is read and written lies within
+                // the slices; the tiles are configured, which the field proves.
+                unsafe {
+                    match (height > STRIP / 2, first) {
+                        (true, true) => {
+                            block!((zero_sums!(4), $body!(4), store_sums!(4)), at, STEPS, lower);
+                        }
+                        (true, false) => {
+                            block!((load_sums!(4), $body!(4), store_sums!(4)), at, STEPS, lower);
+                        }
+                        (false, true) => {
+                            block!((zero_sums!(2), $body!(2), store_sums!(2)), at, STEPS);
+                        }
+                        (false, false) => {
+                            block!((load_sums!(2), $body!(2), store_sums!(2)), at, STEPS);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+macro_rules! bf16_body {
+    ($tiles:tt) => {
+        concat!(weights!("0"), rows!("tdpbf16ps", $tiles, "0"))
+    };
+}
+macro_rules! int8_body {
+    ($tiles:tt) => {
+        concat!(weights!("0"), rows!("tdpbusd", $tiles, "0"))
+    };
+}
+macro_rules! split_f32_body {
+    ($tiles:tt) => {
+        concat!(
+            weights!("2048"),
+            rows!("tdpbf16ps", $tiles, "0"),
+            weights!("0"),
+            rows!("tdpbf16ps", $tiles, "2048"),
+            rows!("tdpbf16ps", $tiles, "0")
+        )
+    };
+}
+macro_rules! split_bf16_body {
+    ($tiles:tt) => {
+        concat!(
+            weights!("0"),
+            rows!("tdpbf16ps", $tiles, "4096"),
+            rows!("tdpbf16ps", $tiles, "2048"),
+            rows!("tdpbf16ps", $tiles, "0")
+        )
+    };
+}
+
+product!(
+    /// bfloat16 times bfloat16.
+    TileBf16, Bf16, (1, W_LINE), bf16_body
+);
+product!(
+    /// Bytes times bytes with a sign; the sums are exact.
+    TileInt8, Int8, (1, W_LINE), int8_body
+);
+product!(
+    /// float32 times float32, each as two bfloat16 numbers; lesser products are added first.
+    TileSplitF32, SplitF32, (2, 2 * W_LINE), split_f32_body
+);
+product!(
+    /// float32 as three bfloat16 numbers times bfloat16; the lesser products are added first.
+    TileSplitBf16, SplitBf16, (3, W_LINE), split_bf16_body
+);

@@ -1,0 +1,279 @@
+//! Activations as products take them: packed in strips of rows, line by line.
+//!
+//! Must not know: layers, tensors, what is multiplied with them.
+
+use rayon::prelude::*;
+
+use super::aligned::AlignedBytes;
+use super::isa::{Isa, Kernel};
+use super::product::{DEPTH_UNIT, Form, LINE};
+use super::shared::SharedMut;
+use super::simd::{LANES, Simd};
+
+/// How a product wants activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packing {
+    /// What numbers become.
+    pub form: Form,
+    /// Rows of a strip.
+    pub strip: usize,
+}
+
+/// Numbers below which it is not worth waking other threads.
+const PARALLEL_MIN: usize = 32 * 1024;
+/// Rows packed by one task.
+const TASK_ROWS: usize = 96;
+
+/// What the bytes of a row stand for: `(byte - zero) * scale`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RowScale {
+    /// The distance between two bytes' numbers.
+    pub scale: f32,
+    /// The byte of zero.
+    pub zero: i32,
+}
+
+/// A packed matrix `[rows, width]`.
+#[derive(Debug)]
+pub struct Operand {
+    bytes: AlignedBytes,
+    /// Of `Form::U8`, a row each.
+    scales: Vec<RowScale>,
+    packing: Packing,
+    rows: usize,
+    width: usize,
+}
+
+impl Operand {
+    /// Room for rows that are still to be written, each whole.
+    pub fn new(packing: Packing, rows: usize, width: usize) -> Self {
+        let strips = rows.div_ceil(packing.strip);
+        let strip_bytes = packing.strip_bytes(width);
+        let mut bytes = AlignedBytes::reused(strips * strip_bytes);
+        // What no row writes is multiplied all the same: zeros make that cheap and harmless.
+        if !width.is_multiple_of(DEPTH_UNIT) {
+            bytes.fill(0);
+        } else if !rows.is_multiple_of(packing.strip) {
+            bytes[(strips - 1) * strip_bytes..].fill(0);
+        }
+        let scales =
+            if packing.form == Form::U8 { vec![RowScale::default(); rows] } else { Vec::new() };
+        Self { bytes, scales, packing, rows, width }
+    }
+
+    /// Packs rows of `width` numbers.
+    ///
+    /// # Panics
+    /// If they are not whole.
+    pub fn of(isa: Isa, x: &[f32], width: usize, packing: Packing) -> Self {
+        assert!(width > 0 && x.len().is_multiple_of(width), "whole rows");
+        let mut operand = Self::new(packing, x.len() / width, width);
+        operand.fill(isa, |isa, writer, rows| {
+            let x = &x[rows.start * width..rows.end * width];
+            isa.run(PackRows { writer, first: rows.start, x });
+        });
+        operand
+    }
+
+    /// Fills it by `pack`, which writes a range of rows, on all threads.
+    pub(super) fn fill(
+        &mut self,
+        isa: Isa,
+        pack: impl Fn(Isa, &Writer<'_>, std::ops::Range<usize>) + Sync,
+    ) {
+        let rows = self.rows;
+        let alone = rows * self.width <= PARALLEL_MIN;
+        let writer = self.writer();
+        if alone {
+            return pack(isa, &writer, 0..rows);
+        }
+        let tasks = (0..rows).into_par_iter().step_by(TASK_ROWS);
+        tasks.for_each(|first| pack(isa, &writer, first..rows.min(first + TASK_ROWS)));
+    }
+
+    /// For writing by several threads.
+    pub(super) fn writer(&mut self) -> Writer<'_> {
+        Writer {
+            packing: self.packing,
+            width: self.width,
+            strip_bytes: self.packing.strip_bytes(self.width),
+            bytes: SharedMut::new(&mut self.bytes),
+            scales: SharedMut::new(&mut self.scales),
+        }
+    }
+
+    /// Strips from the one with this row on, which begins it.
+    pub(super) fn strips_from(&self, row: usize) -> &[u8] {
+        debug_assert!(row.is_multiple_of(self.packing.strip), "strips are whole");
+        &self.bytes[row / self.packing.strip * self.packing.strip_bytes(self.width)..]
+    }
+
+    /// What the bytes of each row stand for, where they are bytes.
+    pub(super) fn scales(&self) -> &[RowScale] {
+        &self.scales
+    }
+
+    /// How it is packed.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Numbers in a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+}
+
+impl Packing {
+    /// Bytes of one line of a strip, all parts.
+    pub(super) fn line_bytes(self) -> usize {
+        self.form.parts() * self.strip * LINE
+    }
+
+    /// Bytes of a strip of rows of this width.
+    pub(super) fn strip_bytes(self, width: usize) -> usize {
+        width.next_multiple_of(DEPTH_UNIT) / self.form.depth() * self.line_bytes()
+    }
+}
+
+/// Writes rows of an [`Operand`].
+pub(super) struct Writer<'a> {
+    packing: Packing,
+    width: usize,
+    strip_bytes: usize,
+    bytes: SharedMut<'a, u8>,
+    scales: SharedMut<'a, RowScale>,
+}
+
+impl Writer<'_> {
+    /// Whether pieces of a row can be written one by one.
+    pub(super) fn takes_pieces(&self) -> bool {
+        self.packing.form != Form::U8
+    }
+
+    /// Writes a whole row.
+    ///
+    /// # Safety
+    /// No other thread writes this row.
+    #[inline(always)]
+    pub(super) unsafe fn row<S: Simd>(&self, s: S, row: usize, x: &[f32]) {
+        assert_eq!(x.len(), self.width, "a whole row");
+        if self.packing.form == Form::U8 {
+            // SAFETY: as the caller vouches.
+            return unsafe { self.row_of_bytes(s, row, x) };
+        }
+        for (piece, x) in x.chunks(LANES).enumerate() {
+            // SAFETY: as the caller vouches.
+            unsafe { self.piece(s, row, piece * LANES, s.load_part(x)) };
+        }
+    }
+
+    /// Writes 16 numbers of a row from `first` on, a multiple of 16. Lanes beyond the row's end
+    /// are zero.
+    ///
+    /// # Safety
+    /// No other thread writes these numbers. The form is not bytes.
+    #[inline(always)]
+    pub(super) unsafe fn piece<S: Simd>(&self, s: S, row: usize, first: usize, value: S::V) {
+        let (strip, within) = (row / self.packing.strip, row % self.packing.strip);
+        let (depth, line_bytes) = (self.packing.form.depth(), self.packing.line_bytes());
+        let line = strip * self.strip_bytes + first / depth * line_bytes + within * LINE;
+        let at = line + first % depth * (LINE / depth);
+        let part = self.packing.strip * LINE;
+        // SAFETY: as the caller vouches; `part` checks the bounds, each piece is within its line.
+        unsafe {
+            match self.packing.form {
+                Form::F32 => s.store(self.bytes.part(at, 64).as_mut_ptr().cast(), value),
+                Form::Bf16 => s.store_bf16(self.bytes.part(at, 32).as_mut_ptr().cast(), value),
+                Form::Split2 => {
+                    let rest = self.split(s, at, value);
+                    s.store_bf16(self.bytes.part(at + part, 32).as_mut_ptr().cast(), rest);
+                }
+                Form::Split3 => {
+                    let rest = self.split(s, at, value);
+                    let rest = self.split(s, at + part, rest);
+                    s.store_bf16(self.bytes.part(at + 2 * part, 32).as_mut_ptr().cast(), rest);
+                }
+                Form::U8 => unreachable!("bytes need the whole row"),
+            }
+        }
+    }
+
+    /// Writes numbers rounded to bfloat16; gives what that lacks.
+    ///
+    /// # Safety
+    /// No other thread writes these numbers.
+    #[inline(always)]
+    unsafe fn split<S: Simd>(&self, s: S, at: usize, value: S::V) -> S::V {
+        let rounded = s.round_bf16(value);
+        // SAFETY: as the caller vouches; `part` checks the bounds.
+        unsafe { s.store_bf16(self.bytes.part(at, 32).as_mut_ptr().cast(), rounded) };
+        s.sub(value, rounded)
+    }
+
+    /// Writes a row as bytes: `round(x / scale) + zero`, where 0 and 255 are its least and largest
+    /// number (or zero itself, which is always within).
+    ///
+    /// # Safety
+    /// No other thread writes this row.
+    #[inline(always)]
+    unsafe fn row_of_bytes<S: Simd>(&self, s: S, row: usize, x: &[f32]) {
+        let zero = s.splat(0.0);
+        let (mut least, mut largest, mut sum) = (zero, zero, zero);
+        for x in x.chunks(LANES) {
+            let x = s.load_part(x);
+            (least, largest) = (s.min(x, least), s.max(x, largest));
+            // Not a number if any is not, or infinite, which least and largest would not tell.
+            sum = s.fma(x, zero, sum);
+        }
+        let least = s.lanes(least).into_iter().fold(0.0, f32::min) + s.sum(sum);
+        let largest = s.largest(largest) + s.sum(sum);
+        let scale = (largest - least) / 255.0;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        let offset = (-least * inverse).round_ties_even();
+        // SAFETY: as the caller vouches.
+        unsafe { self.scales.part(row, 1)[0] = RowScale { scale, zero: offset as i32 } };
+        let (strip, within) = (row / self.packing.strip, row % self.packing.strip);
+        let line_bytes = self.packing.line_bytes();
+        let (inverse, offset) = (s.splat(inverse), s.splat(offset));
+        for (piece, x) in x.chunks(LANES).enumerate() {
+            let line = strip * self.strip_bytes + piece / 4 * line_bytes + within * LINE;
+            let scaled = s.round(s.mul(s.load_part(x), inverse));
+            let value = s.min(s.max(s.add(scaled, offset), zero), s.splat(255.0));
+            // SAFETY: as the caller vouches; `part` checks the bounds.
+            unsafe {
+                s.store_u8(self.bytes.part(line + piece % 4 * LANES, LANES).as_mut_ptr(), value);
+            }
+        }
+    }
+}
+
+/// Packs rows from `first` on.
+struct PackRows<'a> {
+    writer: &'a Writer<'a>,
+    first: usize,
+    x: &'a [f32],
+}
+
+impl Kernel for PackRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (row, x) in self.x.chunks_exact(self.writer.width).enumerate() {
+            // SAFETY: tasks have rows of their own.
+            unsafe { self.writer.row(s, self.first + row, x) };
+        }
+    }
+}
+
+/// A writer of the strips in a kernel's own memory.
+pub(super) fn strip_writer(packing: Packing, width: usize, bytes: &mut [u8]) -> Writer<'_> {
+    let strip_bytes = packing.strip_bytes(width);
+    let (bytes, scales) = (SharedMut::new(bytes), SharedMut::new(&mut []));
+    Writer { packing, width, strip_bytes, bytes, scales }
+}

@@ -1,0 +1,271 @@
+//! Products of every instruction set and arithmetic against their definitions.
+
+mod support;
+
+use half::{bf16, f16};
+use proxima_kernels::cpu::gemm::{multiply, multiply_packed};
+use proxima_kernels::cpu::operand::Operand;
+use proxima_kernels::cpu::product::Arithmetic;
+use proxima_kernels::cpu::weights::Packed;
+use proxima_kernels::cpu::{Activation, Epilogue, Isa};
+use support::{isas, numbers};
+
+const PLAIN: Epilogue<'static> = Epilogue::Plain { bias: None, activation: None, residual: None };
+
+/// Rows, columns and depth around the edges of tiles (1 to 13, 16, 24, 32), panels (32), lines
+/// (16, 32, 64), blocks of the depth (256, 512, 1024) and of rows.
+const SIZES: [(usize, usize, usize); 16] = [
+    (1, 1, 1),
+    (1, 33, 257),
+    (2, 31, 255),
+    (3, 32, 256),
+    (4, 64, 7),
+    (5, 17, 600),
+    (11, 16, 64),
+    (12, 100, 33),
+    (13, 32, 512),
+    (16, 33, 65),
+    (17, 64, 128),
+    (24, 1, 300),
+    (25, 65, 513),
+    (33, 32, 1030),
+    (193, 40, 48),
+    (400, 33, 20),
+];
+
+/// What an instruction set multiplies in.
+fn arithmetics(isa: Isa) -> Vec<Arithmetic> {
+    use Arithmetic::{Bf16, F32, F32Bf16, F32F16, Int8, SplitBf16, SplitF32};
+    let mut all = vec![F32, F32Bf16, F32F16, Int8];
+    all.extend(isa.multiplies_bf16().then_some(Bf16));
+    if isa.multiplies_tiles() {
+        all.extend([SplitF32, SplitBf16]);
+    }
+    all
+}
+
+fn packed(arithmetic: Arithmetic, weights: &[f32], columns: usize, depth: usize) -> Packed {
+    Packed::new(arithmetic.weights(), columns, depth, |column, row| {
+        row.copy_from_slice(&weights[column * depth..(column + 1) * depth]);
+    })
+}
+
+fn operand(isa: Isa, arithmetic: Arithmetic, x: &[f32], depth: usize) -> Operand {
+    Operand::of(isa, x, depth, isa.packing(arithmetic))
+}
+
+fn product(isa: Isa, arithmetic: Arithmetic, x: &[f32], weights: &Packed) -> Vec<f32> {
+    let mut out = vec![f32::NAN; x.len() / weights.depth() * weights.columns()];
+    let x = operand(isa, arithmetic, x, weights.depth());
+    multiply(isa, arithmetic, &x, weights, &PLAIN, &mut out);
+    out
+}
+
+/// `f` of every row and column.
+fn each<T>(x: &[f32], weights: &[f32], depth: usize, f: impl Fn(&[f32], &[f32]) -> T) -> Vec<T> {
+    let f = &f;
+    let rows = x.chunks_exact(depth);
+    rows.flat_map(|row| weights.chunks_exact(depth).map(move |w| f(row, w))).collect()
+}
+
+/// Weights as an arithmetic keeps them.
+fn kept(arithmetic: Arithmetic, weights: &[f32]) -> Vec<f32> {
+    let keep = |weight: &f32| match arithmetic {
+        Arithmetic::F32Bf16 | Arithmetic::Bf16 | Arithmetic::SplitBf16 => {
+            bf16::from_f32(*weight).to_f32()
+        }
+        Arithmetic::F32F16 => f16::from_f32(*weight).to_f32(),
+        _ => *weight,
+    };
+    weights.iter().map(keep).collect()
+}
+
+#[test]
+fn float32_has_the_bits_of_the_definition_on_every_isa() {
+    for (rows, columns, depth) in SIZES {
+        let (x, w) = (numbers(rows * depth, 1), numbers(columns * depth, 2));
+        for arithmetic in [Arithmetic::F32, Arithmetic::F32Bf16, Arithmetic::F32F16] {
+            // One chain of fused multiply-adds in the order of the depth.
+            let chain = |x: &[f32], w: &[f32]| {
+                x.iter().zip(w).fold(0.0f32, |sum, (x, w)| x.mul_add(*w, sum))
+            };
+            let expected = each(&x, &kept(arithmetic, &w), depth, chain);
+            for isa in isas() {
+                let got = product(isa, arithmetic, &x, &packed(arithmetic, &w, columns, depth));
+                let what = (isa.name(), arithmetic, rows, columns, depth);
+                assert!(got == expected, "{what:?}");
+            }
+        }
+    }
+}
+
+/// A column as 8-bit numbers with a sign, and their scale.
+fn signed(column: &[f32]) -> (Vec<i64>, f32) {
+    let largest = column.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let inverse = 127.0 / largest;
+    let byte = |value: &f32| (value * inverse).round_ties_even() as i64;
+    (column.iter().map(byte).collect(), largest / 127.0)
+}
+
+/// A row as 8-bit numbers less that of zero, and their scale.
+fn unsigned(row: &[f32]) -> (Vec<i64>, f32) {
+    let (least, largest) =
+        row.iter().fold((0.0f32, 0.0f32), |all, x| (all.0.min(*x), all.1.max(*x)));
+    let scale = (largest - least) / 255.0;
+    let zero = (-least * (1.0 / scale)).round_ties_even();
+    let byte = |value: &f32| {
+        ((value * (1.0 / scale)).round_ties_even() + zero).clamp(0.0, 255.0) as i64 - zero as i64
+    };
+    (row.iter().map(byte).collect(), scale)
+}
+
+#[test]
+fn bytes_have_the_bits_of_the_definition_on_every_isa() {
+    for (rows, columns, depth) in SIZES {
+        let (x, w) = (numbers(rows * depth, 3), numbers(columns * depth, 4));
+        let expected = each(&x, &w, depth, |x, w| {
+            let ((x, x_scale), (w, w_scale)) = (unsigned(x), signed(w));
+            let sum: i64 = x.iter().zip(&w).map(|(x, w)| x * w).sum();
+            sum as f32 * (x_scale * w_scale)
+        });
+        for isa in isas() {
+            let weights = packed(Arithmetic::Int8, &w, columns, depth);
+            let got = product(isa, Arithmetic::Int8, &x, &weights);
+            assert!(got == expected, "{} at {rows} x {columns} x {depth}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn rounded_and_split_products_are_as_close_as_their_numbers_allow() {
+    for (rows, columns, depth) in SIZES {
+        let (x, w) = (numbers(rows * depth, 5), numbers(columns * depth, 6));
+        for isa in isas() {
+            for arithmetic in arithmetics(isa) {
+                let rounds = arithmetic == Arithmetic::Bf16;
+                let input = |x: f32| if rounds { bf16::from_f32(x).to_f32() } else { x };
+                // Of the product of magnitudes: float32 sums round once a step; two bfloat16
+                // numbers hold 16 bits, and their lesser parts are not multiplied.
+                let allowed = match arithmetic {
+                    Arithmetic::SplitF32 => 2.0f64.powi(-15),
+                    Arithmetic::Bf16 | Arithmetic::SplitBf16 => 2.0f64.powi(-22),
+                    _ => continue,
+                };
+                let exact = each(&x, &kept(arithmetic, &w), depth, |x, w| {
+                    let terms = x.iter().zip(w).map(|(x, w)| f64::from(input(*x)) * f64::from(*w));
+                    terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
+                });
+                let got = product(isa, arithmetic, &x, &packed(arithmetic, &w, columns, depth));
+                for (got, (exact, size)) in got.iter().zip(exact) {
+                    let error = (f64::from(*got) - exact).abs();
+                    let what = (isa.name(), arithmetic, rows, columns, depth);
+                    assert!(error <= allowed * size, "{what:?}: {error} of {size}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_among_others() {
+    let (rows, columns, depth) = (500, 70, 390);
+    let (x, w) = (numbers(rows * depth, 7), numbers(columns * depth, 8));
+    for isa in isas() {
+        for arithmetic in arithmetics(isa) {
+            let weights = packed(arithmetic, &w, columns, depth);
+            let all = product(isa, arithmetic, &x, &weights);
+            for (first, count) in [(0, 1), (7, 12), (250, 77), (499, 1)] {
+                let part = &x[first * depth..(first + count) * depth];
+                let part = product(isa, arithmetic, part, &weights);
+                let expected = &all[first * columns..(first + count) * columns];
+                assert!(part == expected, "{} {arithmetic:?}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_in_its_row() {
+    let (columns, depth) = (33, 40);
+    let (w, clean) = (numbers(columns * depth, 9), numbers(40 * depth, 10));
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut x = clean.clone();
+        x[13 * depth + 5] = bad;
+        for isa in isas() {
+            for arithmetic in arithmetics(isa) {
+                let weights = packed(arithmetic, &w, columns, depth);
+                let got = product(isa, arithmetic, &x, &weights);
+                let expected = product(isa, arithmetic, &clean, &weights);
+                for row in 0..40 {
+                    let range = row * columns..(row + 1) * columns;
+                    let what = (isa.name(), arithmetic, bad);
+                    if row == 13 {
+                        assert!(got[range].iter().all(|value| !value.is_finite()), "{what:?}");
+                    } else {
+                        assert!(got[range.clone()] == expected[range], "{what:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn epilogues_are_applied_in_their_order() {
+    let (rows, columns, depth) = (45, 48, 20);
+    let (x, w) = (numbers(rows * depth, 11), numbers(columns * depth, 12));
+    let (bias, residual) = (numbers(columns, 13), numbers(rows * columns, 14));
+    for isa in isas() {
+        for arithmetic in arithmetics(isa) {
+            let weights = packed(arithmetic, &w, columns, depth);
+            let (sums, x) =
+                (product(isa, arithmetic, &x, &weights), operand(isa, arithmetic, &x, depth));
+            let mut out = vec![0.0; rows * columns];
+            let epilogue = Epilogue::Plain {
+                bias: Some(&bias),
+                activation: Some(Activation::Relu),
+                residual: Some(&residual),
+            };
+            multiply(isa, arithmetic, &x, &weights, &epilogue, &mut out);
+            for (at, got) in out.iter().enumerate() {
+                let expected = (sums[at] + bias[at % columns]).max(0.0) + residual[at];
+                assert_eq!(*got, expected, "{} {arithmetic:?}", isa.name());
+            }
+            // 48 columns are a group of 16 gates, 16 values, and half a group: not allowed.
+            let weights = packed(arithmetic, &w[..32 * depth], 32, depth);
+            let mut gated = vec![0.0; rows * 16];
+            let epilogue = Epilogue::Gated { activation: Activation::Relu };
+            multiply(isa, arithmetic, &x, &weights, &epilogue, &mut gated);
+            for (at, got) in gated.iter().enumerate() {
+                let (row, place) = (at / 16, at % 16);
+                let gate = sums[row * columns + place].max(0.0);
+                let expected = gate * sums[row * columns + 16 + place];
+                assert_eq!(*got, expected, "{} {arithmetic:?}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_result_packed_at_once_is_the_result_packed_afterwards() {
+    let (rows, depth) = (45, 70);
+    let x = numbers(rows * depth, 15);
+    for isa in isas() {
+        for arithmetic in arithmetics(isa) {
+            // The second width leaves a last line half filled.
+            for columns in [96, 72] {
+                let w = numbers(columns * depth, 16);
+                let next = packed(arithmetic, &numbers(20 * columns, 17), 20, columns);
+                let weights = packed(arithmetic, &w, columns, depth);
+                let between = product(isa, arithmetic, &x, &weights);
+                let expected = product(isa, arithmetic, &between, &next);
+                let x = operand(isa, arithmetic, &x, depth);
+                let packing = isa.packing(arithmetic);
+                let between = multiply_packed(isa, arithmetic, (&x, &weights), &PLAIN, packing);
+                let mut got = vec![f32::NAN; expected.len()];
+                multiply(isa, arithmetic, &between, &next, &PLAIN, &mut got);
+                assert!(got == expected, "{} {arithmetic:?} {columns}", isa.name());
+            }
+        }
+    }
+}
