@@ -9,6 +9,7 @@ use proxima_kernels::ops::attention::{self, Heads, Mask, Run, Source, runs_of};
 use proxima_kernels::ops::norm;
 use proxima_kernels::ops::pool::{Pooling, pool};
 use proxima_kernels::ops::rotary::{self, HeadNorms, RotaryTables};
+use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, Tensor};
 
 fn tensor(rows: usize, width: usize, scale: f32) -> Tensor {
@@ -16,6 +17,10 @@ fn tensor(rows: usize, width: usize, scale: f32) -> Tensor {
         .map(|at| scale * ((at as f32 * 12.9898).sin() * 43_758.547).fract())
         .collect();
     Tensor::from_vec(numbers, (rows, width), &Device::Cpu).expect("a tensor")
+}
+
+fn rows(tensor: &Tensor) -> Rows {
+    Rows::of(tensor).expect("a matrix")
 }
 
 fn vector(width: usize, scale: f32) -> Tensor {
@@ -51,13 +56,12 @@ fn rotary_equals_its_plain_form() {
         let tables = RotaryTables::new(512, size, 1e6, &Device::Cpu).expect("tables");
         let norms = HeadNorms { queries: vector(size, 1.5), keys: vector(size, 0.7), eps: 1e-6 };
         for norms in [None, Some(&norms)] {
-            let fast =
-                rotary::rotary(qkv.copy().expect("a copy"), heads, norms, &positions, &tables)
-                    .expect("turned");
+            let fast = rotary::rotary(rows(&qkv), heads, norms, &positions, &tables);
+            let fast = fast.expect("turned").tensor().expect("a tensor");
             let plain = rotary::plain(&qkv, heads, norms, &positions, &tables).expect("turned");
             assert!(worst(&fast, &plain) < 2e-6, "{heads:?}");
         }
-        let beyond = rotary::rotary(qkv.clone(), heads, None, &[512; 9], &tables);
+        let beyond = rotary::rotary(rows(&qkv), heads, None, &[512; 9], &tables);
         assert!(beyond.is_err(), "a position beyond the tables is refused");
     }
 }

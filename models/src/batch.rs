@@ -9,6 +9,7 @@ mod trie;
 use std::sync::Arc;
 
 use proxima_kernels::ops::attention::{Run, runs_of};
+use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError, Tensor};
 
 pub use prefix::{Keeping, Prefix};
@@ -171,23 +172,21 @@ impl HiddenStates {
         batch: &RaggedBatch,
     ) -> Result<Self, KernelError> {
         let rows = Tensor::from_vec(rows, (batch.tokens.len(), width), &Device::Cpu)?;
-        Self::new(rows, batch)
+        Self::new(&Rows::of(&rows)?, batch)
     }
 
     /// Hidden states of every row of `batch`; one that shares keeps those of last tokens alone.
     ///
     /// # Errors
     /// A failure of the device.
-    pub fn new(rows: Tensor, batch: &RaggedBatch) -> Result<Self, KernelError> {
+    pub fn new(rows: &Rows, batch: &RaggedBatch) -> Result<Self, KernelError> {
         if !batch.shares {
             let ends = batch.runs.iter().map(|run| run.rows.end);
             let offsets = std::iter::once(0).chain(ends).collect();
             let pooling_skips = batch.pooling_skips.clone();
-            return Ok(Self { rows, offsets, pooling_skips, kept: Vec::new() });
+            return Ok(Self { rows: rows.tensor()?, offsets, pooling_skips, kept: Vec::new() });
         }
-        let ends: Vec<u32> = batch.ends.iter().map(|row| *row as u32).collect();
-        let count = ends.len();
-        let rows = rows.index_select(&Tensor::from_vec(ends, count, rows.device())?, 0)?;
+        let (rows, count) = (rows.select(&batch.ends)?, batch.ends.len());
         let (offsets, pooling_skips) = ((0..=count).collect(), vec![0; count]);
         Ok(Self { rows, offsets, pooling_skips, kept: Vec::new() })
     }

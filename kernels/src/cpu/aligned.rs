@@ -37,6 +37,11 @@ impl AlignedBytes {
         let fitting = (0..spare.len()).filter(|at| spare[*at].len() >= needed);
         let best = fitting.min_by_key(|at| spare[*at].len());
         let taken = best.map(|at| spare.swap_remove(at));
+        if taken.is_none() && spare.len() == SPARE_MAX {
+            // The smallest, which is of least use, makes room.
+            let smallest = (0..spare.len()).min_by_key(|at| spare[*at].len()).unwrap_or(0);
+            spare.swap_remove(smallest);
+        }
         drop(spare);
         let lines = taken.unwrap_or_else(|| vec![Line([0; 64]); needed]);
         Self { lines, length, reused: true }

@@ -284,7 +284,8 @@ macro_rules! product {
             const ROWS: usize = STRIP;
 
             #[inline(always)]
-            fn tile(self, height: usize, x: &[u8], weights: &[u8], sums: Sums<'_>, first: bool) {
+            fn tile(self, height: usize, x: &[u8], weights: &[u8], sums: Sums<'_>, _fresh: bool) {
+                let first = sums.first;
                 const STEPS: (usize, usize) = ($parts * X_LINE, $w_line);
                 let (x, weights) = ((x, STEPS.0), (weights, STEPS.1));
                 let Some(at) = Pointers::new(x, weights, sums) else { return };

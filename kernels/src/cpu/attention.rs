@@ -316,8 +316,9 @@ impl Chunk<'_> {
         let per_key = self.keys.len() / self.padded_keys();
         for (panel, first) in keys.step_by(PANEL).enumerate() {
             let keys = &self.keys[first * per_key..(first + PANEL) * per_key];
-            let sums = Sums { values: &mut scores[panel * PANEL..], row: KEY_BLOCK };
-            p.tile(height, queries, keys, sums, true);
+            let values = &mut scores[panel * PANEL..];
+            let sums = Sums { values, row: KEY_BLOCK, first: true };
+            p.tile(height, queries, keys, sums, false);
         }
     }
 
@@ -342,7 +343,7 @@ impl Chunk<'_> {
         for panel in 0..panels {
             let first = (panel * self.padded_keys() + keys.start) * per_key;
             let values = &self.values[first..first + keys.len() * per_key];
-            let sums = Sums { values: &mut sums[panel * PANEL..], row: padded_size };
+            let sums = Sums { values: &mut sums[panel * PANEL..], row: padded_size, first: false };
             p.tile(height, weights, values, sums, false);
         }
     }

@@ -46,6 +46,11 @@ impl Step for DotBf16 {
     const STEPS: usize = 16;
 
     #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+    }
+    #[inline(always)]
     fn zero(self) -> __m512 {
         // SAFETY: the token proves AVX-512F.
         unsafe { _mm512_setzero_ps() }
@@ -92,6 +97,11 @@ impl Step for DotInt8 {
     const ROWS: usize = 12;
     const STEPS: usize = 16;
 
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+    }
     #[inline(always)]
     fn zero(self) -> __m512i {
         // SAFETY: the token proves AVX-512F.

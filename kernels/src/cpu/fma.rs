@@ -17,6 +17,8 @@ pub trait Step: Copy + Send + Sync {
     /// Steps in a line of activations.
     const STEPS: usize;
 
+    /// Asks for a cache line that is going to be read; any address will do.
+    fn prefetch(self, from: *const u8);
     /// Sums of zero.
     fn zero(self) -> Self::Sum;
     /// Loads 16 sums.
@@ -43,36 +45,46 @@ pub trait Step: Copy + Send + Sync {
 
 /// Bytes of weights that a step reads.
 const STEP: usize = PANEL * 4;
+/// How far ahead weights are asked for. Weights that follow a panel belong to the next.
+const AHEAD: usize = 24 * STEP;
 
-/// The tile of a product that is computed in steps.
-#[inline(always)]
-pub fn tile_in_steps<T: Step>(
-    t: T,
-    height: usize,
-    x: &[u8],
-    weights: &[u8],
-    sums: Sums<'_>,
-    first: bool,
-) {
-    if T::ROWS == 12 {
-        match height {
-            1 => tile::<T, 1>(t, x, weights, sums, first),
-            2 => tile::<T, 2>(t, x, weights, sums, first),
-            3..=4 => tile::<T, 4>(t, x, weights, sums, first),
-            5..=8 => tile::<T, 8>(t, x, weights, sums, first),
-            _ => tile::<T, 12>(t, x, weights, sums, first),
+/// A product that is computed in steps.
+#[derive(Debug, Clone, Copy)]
+pub struct InSteps<T>(pub T);
+
+impl<T: Step> Product for InSteps<T> {
+    const ARITHMETIC: Arithmetic = T::ARITHMETIC;
+    const ROWS: usize = T::ROWS;
+
+    #[inline(always)]
+    fn tile(self, height: usize, x: &[u8], weights: &[u8], sums: Sums<'_>, fresh: bool) {
+        let t = self.0;
+        if T::ROWS == 12 {
+            match (height, fresh) {
+                (1, _) => tile::<T, 1, true>(t, x, weights, sums),
+                (2, _) => tile::<T, 2, true>(t, x, weights, sums),
+                (3..=4, _) => tile::<T, 4, true>(t, x, weights, sums),
+                (5..=8, _) => tile::<T, 8, true>(t, x, weights, sums),
+                (_, true) => tile::<T, 12, true>(t, x, weights, sums),
+                (_, false) => tile::<T, 12, false>(t, x, weights, sums),
+            }
+        } else if T::ROWS == 3 && height > 1 {
+            tile::<T, 3, false>(t, x, weights, sums);
+        } else if T::ROWS == 2 && height > 1 {
+            tile::<T, 2, false>(t, x, weights, sums);
+        } else {
+            tile::<T, 1, true>(t, x, weights, sums);
         }
-    } else if T::ROWS == 3 && height > 1 {
-        tile::<T, 3>(t, x, weights, sums, first);
-    } else if T::ROWS == 2 && height > 1 {
-        tile::<T, 2>(t, x, weights, sums, first);
-    } else {
-        tile::<T, 1>(t, x, weights, sums, first);
     }
 }
 
 #[inline(always)]
-fn tile<T: Step, const HEIGHT: usize>(t: T, x: &[u8], weights: &[u8], sums: Sums<'_>, first: bool) {
+fn tile<T: Step, const HEIGHT: usize, const FETCH: bool>(
+    t: T,
+    x: &[u8],
+    weights: &[u8],
+    sums: Sums<'_>,
+) {
     let lines = weights.len() / (T::STEPS * STEP);
     assert!(HEIGHT <= T::ROWS && x.len() >= lines * T::ROWS * LINE, "x has all lines");
     assert!(sums.values.len() >= (HEIGHT - 1) * sums.row + PANEL, "sums have all rows");
@@ -82,7 +94,7 @@ fn tile<T: Step, const HEIGHT: usize>(t: T, x: &[u8], weights: &[u8], sums: Sums
     // the last row's 32 columns, both checked above; the weights have `STEPS` steps a line by the
     // definition of `lines`.
     unsafe {
-        if !first {
+        if !sums.first {
             for (row, sums_of) in all.iter_mut().enumerate() {
                 let at = out.add(row * sums.row);
                 *sums_of = [t.load(at), t.load(at.add(LANES))];
@@ -91,6 +103,10 @@ fn tile<T: Step, const HEIGHT: usize>(t: T, x: &[u8], weights: &[u8], sums: Sums
         let (mut x, mut weights) = (x.as_ptr(), weights.as_ptr());
         for _ in 0..lines {
             for step in 0..T::STEPS {
+                if FETCH {
+                    t.prefetch(weights.wrapping_add(AHEAD));
+                    t.prefetch(weights.wrapping_add(AHEAD + LINE));
+                }
                 t.step::<HEIGHT>(x.add(step * (LINE / T::STEPS)), weights, &mut all);
                 weights = weights.wrapping_add(STEP);
             }
@@ -104,25 +120,15 @@ fn tile<T: Step, const HEIGHT: usize>(t: T, x: &[u8], weights: &[u8], sums: Sums
     }
 }
 
-/// A product that is computed in steps.
-#[derive(Debug, Clone, Copy)]
-pub struct InSteps<T>(pub T);
-
-impl<T: Step> Product for InSteps<T> {
-    const ARITHMETIC: Arithmetic = T::ARITHMETIC;
-    const ROWS: usize = T::ROWS;
-
-    #[inline(always)]
-    fn tile(self, height: usize, x: &[u8], weights: &[u8], sums: Sums<'_>, first: bool) {
-        tile_in_steps(self.0, height, x, weights, sums, first);
-    }
-}
-
 macro_rules! float_sums {
     ($simd:ident) => {
         type Sum = $simd::V;
         const ROWS: usize = $simd::TILE_ROWS;
 
+        #[inline(always)]
+        fn prefetch(self, from: *const u8) {
+            self.0.prefetch(from);
+        }
         #[inline(always)]
         fn zero(self) -> $simd::V {
             self.0.splat(0.0)
@@ -243,6 +249,8 @@ impl Step for PlainInt8 {
     const ROWS: usize = 2;
     const STEPS: usize = 16;
 
+    #[inline(always)]
+    fn prefetch(self, _from: *const u8) {}
     #[inline(always)]
     fn zero(self) -> Self::Sum {
         [0; LANES]

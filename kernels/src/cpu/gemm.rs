@@ -154,7 +154,8 @@ impl ProductKernel for Block<'_> {
                     let at = strip * P::ROWS * PANEL;
                     let values = &mut sums[at..at + P::ROWS * PANEL];
                     let weights = &weights[start * depth_bytes..end * depth_bytes];
-                    p.tile(height, x, weights, Sums { values, row: PANEL }, start == 0);
+                    let sums = Sums { values, row: PANEL, first: start == 0 };
+                    p.tile(height, x, weights, sums, strip == 0);
                 }
             }
             for row in 0..rows {

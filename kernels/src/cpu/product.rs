@@ -144,6 +144,8 @@ pub struct Sums<'a> {
     pub values: &'a mut [f32],
     /// Distance between rows.
     pub row: usize,
+    /// Whether to start from zero instead of what the sums hold.
+    pub first: bool,
 }
 
 /// The innermost product.
@@ -154,12 +156,13 @@ pub trait Product: Copy + Send + Sync {
     const ROWS: usize;
 
     /// `sums[row][column] += x[row][depth] * weights[depth][column]` for 32 columns and the first
-    /// `height` rows of a strip; `first` starts from zero instead of what the sums hold. A row's
-    /// sums depend on nothing but the row, the weights and how the depth is cut into calls.
+    /// `height` rows of a strip. A row's sums depend on nothing but the row, the weights and how
+    /// the depth is cut into calls.
     ///
     /// `x` and `weights` hold the same whole lines. A few rows more than `height` may be computed:
-    /// `x` and `sums` have `ROWS`.
-    fn tile(self, height: usize, x: &[u8], weights: &[u8], sums: Sums<'_>, first: bool);
+    /// `x` and `sums` have `ROWS`. `fresh` weights come from memory: those that follow them there
+    /// are fetched ahead.
+    fn tile(self, height: usize, x: &[u8], weights: &[u8], sums: Sums<'_>, fresh: bool);
 }
 
 /// A computation with a product.

@@ -63,6 +63,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: the caller vouches for 16 bytes; no alignment is assumed.
         unsafe { to.cast::<[u8; LANES]>().write_unaligned(bytes) };
     }
+    /// Asks for a cache line that is going to be read; any address will do.
+    #[inline(always)]
+    fn prefetch(self, _from: *const u8) {}
     /// `a + b`
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`

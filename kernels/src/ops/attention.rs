@@ -4,6 +4,7 @@ use candle_core::{D, Device, Result, Tensor, bail};
 
 use super::linear::Linear;
 use super::operand::{How, Inner, Operand};
+use super::rows::Rows;
 use super::{CpuNumbers, matrix};
 use crate::cpu::Isa;
 use crate::cpu::attention::{Attention, Layout, attention_packed};
@@ -20,24 +21,26 @@ use crate::cpu::product::Arithmetic;
 /// # Errors
 /// Shapes that disagree, or a failure of the device.
 pub fn attention_for(
-    qkv: &Tensor,
+    qkv: &Rows,
     heads: Heads,
     (runs, kept): (&[Run], &[&Tensor]),
     mask: Mask,
     next: &Linear,
 ) -> Result<Operand> {
-    let rows = matrix(qkv, heads.row(), "attention")?;
+    let [rows, width] = qkv.shape()?;
+    if width != heads.row() {
+        bail!("attention: rows of {width} numbers for {heads:?}");
+    }
     check(rows, heads, runs, kept, mask)?;
     let How::Packed(packing) = next.takes().0 else {
-        return Operand::of(&plain(qkv, heads, runs, kept, mask)?, next.takes());
+        return Operand::of(&plain(&qkv.tensor()?, heads, runs, kept, mask)?, next.takes());
     };
     let rounds = next.rounds() && Isa::current().multiplies_bf16();
     let arithmetic = if rounds { Arithmetic::Bf16 } else { Arithmetic::F32 };
-    let numbers = CpuNumbers::of(qkv)?;
     let kept = kept.iter().map(|kept| CpuNumbers::of(kept)).collect::<Result<Vec<_>>>()?;
     let kept: Vec<&[f32]> = kept.iter().map(|numbers| &**numbers).collect();
     let layout = Layout { runs, kept: &kept };
-    let what = Attention { qkv: &numbers, heads, layout, mask, arithmetic };
+    let what = Attention { qkv: qkv.numbers()?, heads, layout, mask, arithmetic };
     Ok(Operand(Inner::Packed(attention_packed(Isa::current(), what, packing))))
 }
 

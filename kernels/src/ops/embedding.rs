@@ -2,7 +2,9 @@
 //! texts use are ever read into memory.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
+use rayon::prelude::*;
 
+use super::rows::Rows;
 use crate::stored::StoredTensor;
 
 /// A table `[rows, width]`.
@@ -44,25 +46,73 @@ impl Embedding {
         self.width
     }
 
-    /// The rows of `ids`: `[n, width]`, float32.
+    /// The rows of `ids`: `[n, width]`.
     ///
     /// # Errors
     /// An id beyond the table, or a failure of the device.
-    pub fn rows_of(&self, ids: &[u32]) -> Result<Tensor> {
-        if let Some(id) = ids.iter().find(|id| **id as usize >= self.rows) {
-            bail!("id {id} is beyond an embedding table of {} rows", self.rows);
-        }
+    pub fn rows_of(&self, ids: &[u32]) -> Result<Rows> {
+        self.check(ids)?;
         match &self.table {
-            Table::Plain(table) => {
-                table.index_select(&Tensor::new(ids, table.device())?, 0)?.to_dtype(DType::F32)
-            }
+            Table::Plain(table) => Ok(Rows::plain(plain(table, ids)?)),
             Table::Stored(table) => {
-                let mut out = vec![0.0f32; ids.len() * self.width];
-                for (id, row) in ids.iter().zip(out.chunks_exact_mut(self.width)) {
-                    table.read(*id as usize * self.width, row);
-                }
-                Tensor::from_vec(out, (ids.len(), self.width), &Device::Cpu)
+                let mut out = Rows::cpu(ids.len(), self.width);
+                each(ids, self.width, out.numbers_mut()?, |id, row| {
+                    table.read(id as usize * self.width, row);
+                });
+                Ok(out)
             }
         }
     }
+
+    /// Adds the rows of `ids` to others.
+    ///
+    /// # Errors
+    /// An id beyond the table, other shapes, or a failure of the device.
+    pub fn add_rows_of(&self, ids: &[u32], rows: Rows) -> Result<Rows> {
+        self.check(ids)?;
+        if rows.shape()? != [ids.len(), self.width] {
+            bail!("{} ids of {} numbers for rows {:?}", ids.len(), self.width, rows.shape()?);
+        }
+        let mut rows = rows;
+        match (&self.table, rows.as_plain()) {
+            (Table::Plain(table), Some(rows)) => Ok(Rows::plain((rows + plain(table, ids)?)?)),
+            (Table::Plain(_), None) => bail!("rows of the CPU and a table of another device"),
+            (Table::Stored(table), _) => {
+                each(ids, self.width, rows.numbers_mut()?, |id, row| {
+                    ADDED.with_borrow_mut(|added| {
+                        added.resize(row.len(), 0.0);
+                        table.read(id as usize * self.width, added);
+                        row.iter_mut().zip(&*added).for_each(|(to, value)| *to += value);
+                    });
+                });
+                Ok(rows)
+            }
+        }
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<()> {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.rows) {
+            bail!("id {id} is beyond an embedding table of {} rows", self.rows);
+        }
+        Ok(())
+    }
+}
+
+thread_local! {
+    /// A row to be added, kept between calls.
+    static ADDED: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+fn plain(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    table.index_select(&Tensor::new(ids, table.device())?, 0)?.to_dtype(DType::F32)
+}
+
+/// `work` of every id and its row, on all threads if there are many.
+fn each(ids: &[u32], width: usize, rows: &mut [f32], work: impl Fn(u32, &mut [f32]) + Sync) {
+    /// Rows of a task.
+    const TASK: usize = 64;
+    let tasks = rows.par_chunks_mut(TASK * width).zip(ids.par_chunks(TASK));
+    tasks.for_each(|(rows, ids)| {
+        rows.chunks_exact_mut(width).zip(ids).for_each(|(row, id)| work(*id, row));
+    });
 }

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::CpuNumbers;
 use super::operand::{How, Inner, Operand, Takes};
+use super::rows::Rows;
 use crate::cpu::gemm::{multiply, multiply_packed};
 use crate::cpu::product::Arithmetic;
 use crate::cpu::weights::Packed;
@@ -98,12 +99,11 @@ impl Weights {
     }
 
     /// `x` times packed weights.
-    fn multiply(&self, x: &Operand, epilogue: &Epilogue<'_>) -> Result<Tensor> {
+    fn multiply(&self, x: &Operand, epilogue: &Epilogue<'_>) -> Result<Rows> {
         let (weights, arithmetic, x) = self.packed(x)?;
-        let (rows, width) = (x.rows(), epilogue.width(weights.columns()));
-        let mut out = vec![0.0; rows * width];
-        multiply(Isa::current(), arithmetic, x, weights, epilogue, &mut out);
-        Tensor::from_vec(out, (rows, width), &Device::Cpu)
+        let mut out = Rows::cpu(x.rows(), epilogue.width(weights.columns()));
+        multiply(Isa::current(), arithmetic, x, weights, epilogue, out.numbers_mut()?);
+        Ok(out)
     }
 
     /// As `multiply`, with the result as the next layer takes it.
@@ -201,9 +201,9 @@ impl Linear {
         &self,
         x: &Tensor,
         activation: Option<Activation>,
-        residual: Option<&Tensor>,
+        residual: Option<&Rows>,
     ) -> Result<Tensor> {
-        self.of(&Operand::of(x, self.takes())?, activation, residual)
+        self.of(&Operand::of(x, self.takes())?, activation, residual)?.tensor()
     }
 
     /// `act(x W^T + bias) + residual` of an input made for it.
@@ -214,23 +214,23 @@ impl Linear {
         &self,
         x: &Operand,
         activation: Option<Activation>,
-        residual: Option<&Tensor>,
-    ) -> Result<Tensor> {
+        residual: Option<&Rows>,
+    ) -> Result<Rows> {
         if let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0) {
-            return plain(x, weights, self.bias.as_ref(), activation, residual);
+            let residual = residual.map(Rows::tensor).transpose()?;
+            let (bias, residual) = (self.bias.as_ref(), residual.as_ref());
+            return Ok(Rows::plain(plain(x, weights, bias, activation, residual)?));
         }
         let bias = self.bias.as_ref().map(CpuNumbers::of).transpose()?;
-        let residual_numbers = residual.map(CpuNumbers::of).transpose()?;
         let (weights, _, packed) = self.weights.packed(x)?;
         let shape = [packed.rows(), weights.columns()];
-        if residual.is_some_and(|residual| residual.dims() != shape) {
-            bail!("a residual of another shape than {shape:?}");
+        if let Some(found) = residual.map(Rows::shape).transpose()?
+            && found != shape
+        {
+            bail!("a residual {found:?} for {shape:?}");
         }
-        let epilogue = Epilogue::Plain {
-            bias: bias.as_deref(),
-            activation,
-            residual: residual_numbers.as_deref(),
-        };
+        let residual = residual.map(Rows::numbers).transpose()?;
+        let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual };
         self.weights.multiply(x, &epilogue)
     }
 
@@ -245,7 +245,7 @@ impl Linear {
         next: Takes,
     ) -> Result<Operand> {
         if matches!(self.weights, Weights::Plain(_)) {
-            return Operand::of(&self.of(x, activation, None)?, next);
+            return Operand::of_rows(&self.of(x, activation, None)?, next);
         }
         let bias = self.bias.as_ref().map(CpuNumbers::of).transpose()?;
         let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual: None };

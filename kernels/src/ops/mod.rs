@@ -11,6 +11,7 @@ pub mod norm;
 pub mod operand;
 pub mod pool;
 pub mod rotary;
+pub mod rows;
 
 use parking_lot::RwLockReadGuard;
 use std::ops::Range;

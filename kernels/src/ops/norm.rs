@@ -1,8 +1,9 @@
 //! Root-mean-square norm and layer norm, row by row.
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor, bail};
 
 use super::operand::{How, Inner, Operand, Takes};
+use super::rows::Rows;
 use super::{CpuNumbers, matrix};
 use crate::cpu::{Isa, rows};
 
@@ -26,14 +27,14 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 ///
 /// # Errors
 /// Shapes that disagree, or a failure of the device.
-pub fn rms_norm_for(x: &Tensor, weight: &Tensor, eps: f32, takes: Takes) -> Result<Operand> {
-    matrix(x, weight.dims1()?, "rms_norm")?;
+pub fn rms_norm_for(x: &Rows, weight: &Tensor, eps: f32, takes: Takes) -> Result<Operand> {
+    check(x, weight, "rms_norm")?;
     let How::Packed(packing) = takes.0 else {
-        return Operand::of(&rms_norm(x, weight, eps)?, takes);
+        return Operand::of(&rms_norm(&x.tensor()?, weight, eps)?, takes);
     };
     let weight = CpuNumbers::of(weight)?;
     let norm = rows::Norm::Rms { weight: &weight, eps };
-    let packed = rows::norm_packed(Isa::current(), norm, &CpuNumbers::of(x)?, None, packing);
+    let packed = rows::norm_packed(Isa::current(), norm, x.numbers()?, None, packing);
     Ok(Operand(Inner::Packed(packed)))
 }
 
@@ -63,30 +64,38 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f32) 
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }
 
-/// As [`layer_norm`], as a tensor and as a linear layer takes it.
+/// As [`layer_norm`], as rows and as a linear layer takes it.
 ///
 /// # Errors
 /// Shapes that disagree, or a failure of the device.
 pub fn layer_norm_for(
-    x: &Tensor,
+    x: &Rows,
     weight: &Tensor,
     bias: Option<&Tensor>,
     eps: f32,
     takes: Takes,
-) -> Result<(Tensor, Operand)> {
-    matrix(x, weight.dims1()?, "layer_norm")?;
+) -> Result<(Rows, Operand)> {
+    check(x, weight, "layer_norm")?;
     let How::Packed(packing) = takes.0 else {
-        let normed = layer_norm(x, weight, bias, eps)?;
+        let normed = layer_norm(&x.tensor()?, weight, bias, eps)?;
         let operand = Operand::of(&normed, takes)?;
-        return Ok((normed, operand));
+        return Ok((Rows::plain(normed), operand));
     };
     let bias = bias.map(CpuNumbers::of).transpose()?;
-    let mut out = vec![0.0; x.elem_count()];
-    let (numbers, weight) = (CpuNumbers::of(x)?, CpuNumbers::of(weight)?);
+    let [count, width] = x.shape()?;
+    let mut out = Rows::cpu(count, width);
+    let (weight, numbers) = (CpuNumbers::of(weight)?, out.numbers_mut()?);
     let norm = rows::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
-    let packed = rows::norm_packed(Isa::current(), norm, &numbers, Some(&mut out), packing);
-    let normed = Tensor::from_vec(out, x.shape(), &Device::Cpu)?;
-    Ok((normed, Operand(Inner::Packed(packed))))
+    let packed = rows::norm_packed(Isa::current(), norm, x.numbers()?, Some(numbers), packing);
+    Ok((out, Operand(Inner::Packed(packed))))
+}
+
+fn check(x: &Rows, weight: &Tensor, what: &str) -> Result<()> {
+    let ([_, found], width) = (x.shape()?, weight.dims1()?);
+    if found != width {
+        bail!("{what}: expected rows of {width} numbers, found {found}");
+    }
+    Ok(())
 }
 
 /// The plain form of [`layer_norm`].

@@ -4,6 +4,7 @@
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::CpuNumbers;
+use super::rows::Rows;
 use crate::cpu::Isa;
 use crate::cpu::operand::{Operand as CpuOperand, Packing};
 
@@ -44,5 +45,20 @@ impl Operand {
             }
             How::Packed(_) => bail!("rows without numbers"),
         }))
+    }
+
+    /// The rows between two layers.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn of_rows(x: &Rows, takes: Takes) -> Result<Self> {
+        let [_, width] = x.shape()?;
+        match takes.0 {
+            How::Packed(packing) if width > 0 => {
+                let packed = CpuOperand::of(Isa::current(), x.numbers()?, width, packing);
+                Ok(Self(Inner::Packed(packed)))
+            }
+            _ => Self::of(&x.tensor()?, takes),
+        }
     }
 }

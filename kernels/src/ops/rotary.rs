@@ -1,8 +1,9 @@
 //! Rotary positions, with the norms of queries and keys before them.
 
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
-use super::{CpuNumbers, matrix};
+use super::CpuNumbers;
+use super::rows::Rows;
 use crate::cpu::attention::Heads;
 use crate::cpu::{Isa, rows};
 
@@ -49,63 +50,39 @@ pub struct HeadNorms {
 }
 
 /// Norms (where given) and turns queries and keys by their positions, in the half-split layout;
-/// values stay. `qkv` is `[n_tokens, row]` as [`Heads`] lays it out; on the CPU it is changed in
-/// place, also for others that hold it.
+/// values stay. `qkv` is `[n_tokens, row]` as [`Heads`] lays it out.
 ///
 /// # Errors
 /// Shapes that disagree, a position beyond the tables, or a failure of the device.
 pub fn rotary(
-    qkv: Tensor,
+    qkv: Rows,
     heads: Heads,
     norms: Option<&HeadNorms>,
     positions: &[u32],
     tables: &RotaryTables,
-) -> Result<Tensor> {
-    if matrix(&qkv, heads.row(), "rotary")? != positions.len() || positions.is_empty() {
-        bail!("rotary: {} positions for {:?}", positions.len(), qkv.shape());
+) -> Result<Rows> {
+    if qkv.shape()? != [positions.len(), heads.row()] || positions.is_empty() {
+        bail!("rotary: {} positions for {:?}", positions.len(), qkv.shape()?);
     }
     if positions.iter().any(|position| *position as usize >= tables.positions()) {
         bail!("rotary: a position is beyond the tables of {}", tables.positions());
     }
-    if !qkv.device().is_cpu() {
-        return plain(&qkv, heads, norms, positions, tables);
+    if let Some(qkv) = qkv.as_plain() {
+        return Ok(Rows::plain(plain(qkv, heads, norms, positions, tables)?));
     }
-    qkv.inplace_op1(&InPlace { heads, norms, positions, tables })?;
+    let weights = norms.map(|norms| -> Result<_> {
+        Ok((CpuNumbers::of(&norms.queries)?, CpuNumbers::of(&norms.keys)?, norms.eps))
+    });
+    let weights = weights.transpose()?;
+    let heads = rows::RotaryHeads {
+        counts: [heads.heads, heads.kv_heads],
+        norms: weights.as_ref().map(|(queries, keys, eps)| ([&**queries, &**keys], *eps)),
+        size: heads.size,
+    };
+    let (cos, sin) = (CpuNumbers::of(&tables.cos)?, CpuNumbers::of(&tables.sin)?);
+    let mut qkv = qkv;
+    rows::rotary(Isa::current(), qkv.numbers_mut()?, heads, positions, (&cos, &sin));
     Ok(qkv)
-}
-
-/// [`rotary`] on the CPU.
-struct InPlace<'a> {
-    heads: Heads,
-    norms: Option<&'a HeadNorms>,
-    positions: &'a [u32],
-    tables: &'a RotaryTables,
-}
-
-impl InplaceOp1 for InPlace<'_> {
-    fn name(&self) -> &'static str {
-        "rotary"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (CpuStorage::F32(numbers), Some((start, end))) = (storage, layout.contiguous_offsets())
-        else {
-            bail!("rotary: expected contiguous float32")
-        };
-        let weights = self.norms.map(|norms| -> Result<_> {
-            Ok((CpuNumbers::of(&norms.queries)?, CpuNumbers::of(&norms.keys)?, norms.eps))
-        });
-        let weights = weights.transpose()?;
-        let heads = rows::RotaryHeads {
-            counts: [self.heads.heads, self.heads.kv_heads],
-            norms: weights.as_ref().map(|(queries, keys, eps)| ([&**queries, &**keys], *eps)),
-            size: self.heads.size,
-        };
-        let (cos, sin) = (CpuNumbers::of(&self.tables.cos)?, CpuNumbers::of(&self.tables.sin)?);
-        let numbers = &mut numbers[start..end];
-        rows::rotary(Isa::current(), numbers, heads, self.positions, (&cos, &sin));
-        Ok(())
-    }
 }
 
 /// The plain form of [`rotary`].

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{KernelError, Tensor};
 
 use super::{Parent, RaggedBatch};
@@ -57,13 +58,11 @@ impl<'a> Keeping<'a> {
     ///
     /// # Errors
     /// A failure of the device.
-    pub fn take(&mut self, qkv: &Tensor, queries: usize) -> Result<(), KernelError> {
-        let width = qkv.dim(1)? - queries;
+    pub fn take(&mut self, qkv: &Rows, queries: usize) -> Result<(), KernelError> {
+        let [_, width] = qkv.shape()?;
         for (keep, layers) in self.batch.keep.iter().zip(&mut self.layers) {
             let rows = &self.batch.runs[keep.run].rows;
-            let part = qkv.narrow(0, rows.start, rows.len())?.narrow(1, queries, width)?;
-            // A copy: a view would hold on to the whole batch.
-            layers.push(part.force_contiguous()?);
+            layers.push(qkv.part(rows.clone(), queries..width)?);
         }
         Ok(())
     }

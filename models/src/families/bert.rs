@@ -7,8 +7,8 @@ use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::linear::{Linear, Precision};
-use proxima_kernels::ops::operand::Operand;
-use proxima_kernels::{Device, KernelError, Tensor};
+use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 
 use super::{Family, Network};
@@ -142,8 +142,8 @@ impl Config {
 struct Bert {
     words: Embedding,
     positions: Embedding,
-    /// `[types, hidden]`; with one type, second texts have it too.
-    token_types: Tensor,
+    /// With one type, second texts have it too.
+    token_types: Embedding,
     /// Row of the first position.
     first_position: u32,
     norm: LayerNorm,
@@ -178,8 +178,6 @@ pub(super) fn load(
     let table = |name: &str, rows: usize| {
         Embedding::new(embeddings.stored(name, &[rows, width])?, device).map_err(failed)
     };
-    let types: Vec<u32> = (0..config.type_vocab_size.min(2) as u32).collect();
-    let token_types = table("token_type_embeddings.weight", config.type_vocab_size)?;
     let first_position =
         if style.positions_after_padding { config.pad_token_id.unwrap_or(1) + 1 } else { 0 };
     let positions = config.max_position_embeddings.saturating_sub(first_position);
@@ -188,7 +186,7 @@ pub(super) fn load(
     let network = Bert {
         words: table("word_embeddings.weight", config.vocab_size)?,
         positions: table("position_embeddings.weight", config.max_position_embeddings)?,
-        token_types: token_types.rows_of(&types).map_err(failed)?,
+        token_types: table("token_type_embeddings.weight", config.type_vocab_size)?,
         first_position: first_position as u32,
         norm: LayerNorm::load(&embeddings, "LayerNorm", width, config.layer_norm_eps, true)?,
         layers: layers.collect::<Result<_, _>>()?,
@@ -216,17 +214,14 @@ impl Layer {
 }
 
 impl Bert {
-    fn embed(&self, batch: &RaggedBatch) -> Result<Tensor, KernelError> {
+    fn embed(&self, batch: &RaggedBatch) -> Result<Rows, KernelError> {
         let words = self.words.rows_of(batch.tokens())?;
-        let typed = if self.token_types.dim(0)? == 1 {
-            words.broadcast_add(&self.token_types)?
-        } else {
-            let types = batch.token_types();
-            let types = Tensor::from_vec(types, batch.tokens().len(), words.device())?;
-            (words + self.token_types.index_select(&types, 0)?)?
+        let types = match self.token_types.rows() {
+            1 => vec![0; batch.tokens().len()],
+            _ => batch.token_types(),
         };
-        let positions = self.positions_of(batch);
-        self.norm.forward(&(typed + self.positions.rows_of(&positions)?)?)
+        let typed = self.token_types.add_rows_of(&types, words)?;
+        self.positions.add_rows_of(&self.positions_of(batch), typed)
     }
 
     /// Rows of the position table. In RoBERTa a padding token, which a text may name, has the row
@@ -248,9 +243,12 @@ impl Bert {
 
 impl Encoder for Bert {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
-        let mut hidden = self.embed(batch)?;
-        let Some(first) = self.layers.first() else { return HiddenStates::new(hidden, batch) };
-        let mut input = Operand::of(&hidden, first.qkv.takes())?;
+        let embedded = self.embed(batch)?;
+        let Some(first) = self.layers.first() else {
+            let normed = self.norm.forward(&embedded.tensor()?)?;
+            return HiddenStates::new(&Rows::of(&normed)?, batch);
+        };
+        let (mut hidden, mut input) = self.norm.forward_for(&embedded, first.qkv.takes())?;
         for (place, layer) in self.layers.iter().enumerate() {
             pause();
             let next = self.layers.get(place + 1).unwrap_or(layer);
@@ -263,6 +261,6 @@ impl Encoder for Bert {
             let summed = layer.down.of(&wide, None, Some(&hidden))?;
             (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.takes())?;
         }
-        HiddenStates::new(hidden, batch)
+        HiddenStates::new(&hidden, batch)
     }
 }

@@ -11,6 +11,7 @@ use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::linear::{GatedLinear, Linear, Precision};
 use proxima_kernels::ops::operand::Operand;
 use proxima_kernels::ops::rotary::rotary;
+use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 
@@ -292,12 +293,13 @@ impl Encoder for ModernBert {
         let positions = batch.positions();
         let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
         let (global, local) = (self.global.tables(longest)?, self.local.tables(longest)?);
-        let mut hidden = self.norm.forward(&self.words.rows_of(batch.tokens())?)?;
+        let embedded = self.words.rows_of(batch.tokens())?.tensor()?;
+        let mut hidden = Rows::of(&self.norm.forward(&embedded)?)?;
         for layer in &self.layers {
             pause();
             let normed = match &layer.attention_norm {
                 Some(norm) => norm.forward_for(&hidden, layer.qkv.takes())?.1,
-                None => Operand::of(&hidden, layer.qkv.takes())?,
+                None => Operand::of_rows(&hidden, layer.qkv.takes())?,
             };
             let tables = if layer.mask == Mask::Full { &global } else { &local };
             let qkv = layer.qkv.of(&normed, None, None)?;
@@ -309,6 +311,7 @@ impl Encoder for ModernBert {
             let gated = layer.gated.of_for(&normed, layer.down.takes())?;
             hidden = layer.down.of(&gated, None, Some(&hidden))?;
         }
-        HiddenStates::new(self.final_norm.forward(&hidden)?, batch)
+        let states = HiddenStates::new(&hidden, batch)?;
+        Ok(HiddenStates { rows: self.final_norm.forward(&states.rows)?, ..states })
     }
 }

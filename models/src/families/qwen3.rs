@@ -225,8 +225,9 @@ impl Encoder for Qwen3 {
             let gated = layer.gated.of_for(&normed, layer.down.takes())?;
             hidden = layer.down.of(&gated, None, Some(&hidden))?;
         }
-        let states = HiddenStates::new(rms_norm(&hidden, &self.norm, self.eps)?, batch)?;
-        Ok(HiddenStates { kept: keeping.finish(), ..states })
+        let states = HiddenStates::new(&hidden, batch)?;
+        let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
+        Ok(HiddenStates { rows, kept: keeping.finish(), ..states })
     }
 
     fn is_causal(&self) -> bool {

@@ -9,6 +9,7 @@ use proxima_kernels::ops::linear::{GatedLinear, Linear, Precision};
 use proxima_kernels::ops::norm::{layer_norm, layer_norm_for};
 use proxima_kernels::ops::operand::{Operand, Takes};
 use proxima_kernels::ops::rotary::RotaryTables;
+use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, KernelError, Tensor};
 
@@ -214,7 +215,7 @@ impl LayerNorm {
     ///
     /// # Errors
     /// Shapes that disagree, or a failure of the device.
-    pub fn forward_for(&self, x: &Tensor, takes: Takes) -> Result<(Tensor, Operand), KernelError> {
+    pub fn forward_for(&self, x: &Rows, takes: Takes) -> Result<(Rows, Operand), KernelError> {
         layer_norm_for(x, &self.weight, self.bias.as_ref(), self.eps, takes)
     }
 }

@@ -1,0 +1,128 @@
+//! Activations between operations. On the CPU their memory is that of earlier batches, so that
+//! nothing large is allocated, cleared or given back while requests are served.
+
+use std::ops::Range;
+
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::CpuNumbers;
+use crate::cpu::aligned::{AlignedBytes, numbers, numbers_mut};
+
+/// A float32 matrix `[rows, width]`.
+#[derive(Debug)]
+pub struct Rows(Place);
+
+#[derive(Debug)]
+enum Place {
+    Cpu { bytes: AlignedBytes, width: usize },
+    Plain(Tensor),
+}
+
+impl Rows {
+    /// The rows of a float32 matrix.
+    ///
+    /// # Errors
+    /// A tensor of another shape or dtype, or a failure of the device.
+    pub fn of(tensor: &Tensor) -> Result<Self> {
+        let (rows, width) = tensor.dims2()?;
+        if !tensor.device().is_cpu() {
+            return Ok(Self(Place::Plain(tensor.clone())));
+        }
+        let mut copy = Self::cpu(rows, width);
+        copy.numbers_mut()?.copy_from_slice(&CpuNumbers::of(tensor)?);
+        Ok(copy)
+    }
+
+    /// Rows on the CPU whose numbers are still to be written.
+    pub(crate) fn cpu(rows: usize, width: usize) -> Self {
+        let bytes = AlignedBytes::reused(rows * width * size_of::<f32>());
+        Self(Place::Cpu { bytes, width })
+    }
+
+    /// Rows on another device.
+    pub(crate) fn plain(tensor: Tensor) -> Self {
+        Self(Place::Plain(tensor))
+    }
+
+    /// The tensor, if it is on another device.
+    pub(crate) fn as_plain(&self) -> Option<&Tensor> {
+        match &self.0 {
+            Place::Cpu { .. } => None,
+            Place::Plain(tensor) => Some(tensor),
+        }
+    }
+
+    /// All numbers, on the CPU.
+    pub(crate) fn numbers(&self) -> Result<&[f32]> {
+        match &self.0 {
+            Place::Cpu { bytes, .. } => Ok(numbers(bytes)),
+            Place::Plain(_) => bail!("rows of another device where the CPU computes"),
+        }
+    }
+
+    /// All numbers, on the CPU, to write.
+    pub(crate) fn numbers_mut(&mut self) -> Result<&mut [f32]> {
+        match &mut self.0 {
+            Place::Cpu { bytes, .. } => Ok(numbers_mut(bytes)),
+            Place::Plain(_) => bail!("rows of another device where the CPU computes"),
+        }
+    }
+
+    /// `[rows, width]`
+    ///
+    /// # Errors
+    /// Never on the CPU; elsewhere if the tensor is no matrix.
+    pub fn shape(&self) -> Result<[usize; 2]> {
+        Ok(match &self.0 {
+            Place::Cpu { bytes, width } => {
+                [bytes.len() / size_of::<f32>() / (*width).max(1), *width]
+            }
+            Place::Plain(tensor) => tensor.dims2()?.into(),
+        })
+    }
+
+    /// A copy as a tensor.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn tensor(&self) -> Result<Tensor> {
+        let [rows, width] = self.shape()?;
+        self.part(0..rows, 0..width)
+    }
+
+    /// A copy of some rows and columns.
+    ///
+    /// # Errors
+    /// A part that is beyond the matrix, or a failure of the device.
+    pub fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Result<Tensor> {
+        let [count, width] = self.shape()?;
+        if rows.end > count || columns.end > width {
+            bail!("rows {rows:?} and columns {columns:?} of {count} x {width}");
+        }
+        if let Some(tensor) = self.as_plain() {
+            let part = tensor.narrow(0, rows.start, rows.len())?;
+            return part.narrow(1, columns.start, columns.len())?.force_contiguous();
+        }
+        let numbers = self.numbers()?[rows.start * width..rows.end * width].chunks_exact(width);
+        let part: Vec<f32> = numbers.flat_map(|row| &row[columns.clone()]).copied().collect();
+        Tensor::from_vec(part, (rows.len(), columns.len()), &Device::Cpu)
+    }
+
+    /// A copy of rows by their places.
+    ///
+    /// # Errors
+    /// A place beyond the matrix, or a failure of the device.
+    pub fn select(&self, places: &[usize]) -> Result<Tensor> {
+        let [rows, width] = self.shape()?;
+        if let Some(place) = places.iter().find(|place| **place >= rows) {
+            bail!("row {place} of {rows}");
+        }
+        if let Some(tensor) = self.as_plain() {
+            let places: Vec<u32> = places.iter().map(|place| *place as u32).collect();
+            return tensor.index_select(&Tensor::new(places, tensor.device())?, 0);
+        }
+        let numbers = self.numbers()?;
+        let rows = places.iter().map(|place| &numbers[place * width..(place + 1) * width]);
+        Tensor::from_vec(rows.flatten().copied().collect(), (places.len(), width), &Device::Cpu)
+    }
+}
