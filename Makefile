@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --n
 PROXIMA := $(TARGET)/release/proxima
 CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | cut -d' ' -f1)
 
-.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench bench-rerank soak
+.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank soak
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -67,6 +67,9 @@ golden: build assets ## Rewrite tests/golden with transformers (needs tests/refe
 bench: build assets ## Measure the demo model and a synthetic Qwen3-Embedding-0.6B over HTTP
 	cargo build --release --workspace --examples
 	$(PYTHON) benches/run.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)
+
+bench-peers: build assets ## Measure Proxima beside other engines (installs them into the cache; BENCH=--gemm for products)
+	$(PYTHON) benches/peers.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)
 
 bench-rerank: build assets ## Measure reranking with and without shared prefixes and kept vectors
 	$(PYTHON) benches/rerank.py --proxima $(PROXIMA) --cache '$(CACHE)'

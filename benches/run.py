@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from serving import Server, load, percentile, rate
+from serving import Server, load, machine, percentile, rate, synthetic
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--proxima", required=True)
@@ -27,25 +27,6 @@ arguments = parser.parse_args()
 # Name, texts of a request, clients, words of a text (each, half and half more): see load.rs.
 MINILM = [("documents", 32, 4, 110), ("one query", 1, 1, 12)]
 QWEN3 = [("documents", 8, 2, 110), ("one query", 1, 1, 14), ("long document", 1, 1, 1800)]
-
-
-def machine():
-    with open("/proc/cpuinfo") as info:
-        lines = info.read().splitlines()
-    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
-    return f"{name}, {sum(line.startswith('processor') for line in lines)} threads"
-
-
-def synthetic():
-    """The synthetic Qwen3-Embedding-0.6B, written once into the cache."""
-    folder = arguments.cache / "models" / "synthetic-qwen3-embedding-0.6b"
-    if not folder.exists():
-        tokenizer = arguments.cache / "tokenizers" / "qwen3"
-        subprocess.run(
-            [arguments.proxima, "synth", "qwen3-embedding-0.6b", "--out", folder, "--tokenizer", tokenizer],
-            check=True,
-        )
-    return folder
 
 
 def served(model, works):
@@ -101,7 +82,7 @@ print(f"{version.stdout.strip()}; {machine()}; medians of {arguments.runs} runs\
 print("| model | what | measured |\n| --- | --- | --- |")
 for label, folder, works in [
     ("all-MiniLM-L6-v2", arguments.cache / "models" / "all-MiniLM-L6-v2", MINILM),
-    ("Qwen3-Embedding-0.6B, random weights", synthetic(), QWEN3),
+    ("Qwen3-Embedding-0.6B, random weights", synthetic(arguments.proxima, arguments.cache), QWEN3),
 ]:
     for what, figure in served(folder, works):
         print(f"| {label} | {what} | {figure} |", flush=True)

@@ -1,4 +1,4 @@
-"""A server under measurement: start it, wait for it, look at its memory, stop it. Knows no workload."""
+"""A server under measurement: start it, wait for it, look at its memory, stop it; and what it runs on."""
 
 import re
 import signal
@@ -6,6 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+
+
+def resident(process, field="VmRSS"):
+    """Resident memory of a process in MB: now (VmRSS) or at its highest (VmHWM)."""
+    with open(f"/proc/{process}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field)) // 1024
 
 
 class Server:
@@ -32,15 +38,33 @@ class Server:
         threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
 
     def memory(self, field="VmRSS"):
-        """Resident memory in MB: now (VmRSS) or at its highest (VmHWM)."""
-        with open(f"/proc/{self.process.pid}/status") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith(field)) // 1024
+        return resident(self.process.pid, field)
 
     def stop(self):
         """Sends SIGTERM; gives exit status and seconds until the end."""
         begun = time.perf_counter()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=120), time.perf_counter() - begun
+
+
+def machine():
+    """Processor and threads of this machine."""
+    with open("/proc/cpuinfo") as info:
+        lines = info.read().splitlines()
+    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "unknown")
+    return f"{name}, {sum(line.startswith('processor') for line in lines)} threads"
+
+
+def synthetic(proxima, cache):
+    """The synthetic Qwen3-Embedding-0.6B, written once into the cache."""
+    folder = cache / "models" / "synthetic-qwen3-embedding-0.6b"
+    if not folder.exists():
+        tokenizer = cache / "tokenizers" / "qwen3"
+        subprocess.run(
+            [proxima, "synth", "qwen3-embedding-0.6b", "--out", folder, "--tokenizer", tokenizer],
+            check=True,
+        )
+    return folder
 
 
 def load(program, address, *flags):

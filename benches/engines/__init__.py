@@ -1,0 +1,1 @@
+"""What `peers.py` measures: texts, environment, exports, and the engines themselves."""
