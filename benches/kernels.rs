@@ -42,7 +42,7 @@ fn layers(arithmetic: Arithmetic, columns: usize, depth: usize) -> Vec<Packed> {
 
 fn main() {
     let isa = Isa::current();
-    let threads = rayon::current_num_threads();
+    let threads = proxima_kernels::cpu::team::threads();
     println!("{} on {threads} threads", isa.name());
     println!("| arithmetic | columns x depth | rows | GFLOP/s | GB/s |");
     println!("| --- | --- | --- | --- | --- |");

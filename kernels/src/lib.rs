@@ -15,6 +15,5 @@ pub type KernelError = candle_core::Error;
 /// Sets the number of threads that kernels use, before the first of them runs; later calls change
 /// nothing.
 pub fn set_threads(threads: usize) {
-    // An error means that the threads are there already.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    cpu::team::set_threads(threads);
 }

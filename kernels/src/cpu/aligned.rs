@@ -94,6 +94,8 @@ unsafe impl Plain for f32 {}
 // SAFETY: any bits are a number.
 unsafe impl Plain for i32 {}
 // SAFETY: any bits are a number.
+unsafe impl Plain for u32 {}
+// SAFETY: any bits are a number.
 unsafe impl Plain for u16 {}
 // SAFETY: any bits are a number.
 unsafe impl Plain for i8 {}

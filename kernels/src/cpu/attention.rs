@@ -11,8 +11,6 @@ mod keys;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::aligned::AlignedBytes;
 use super::epilogue::Target;
 use super::isa::Isa;
@@ -21,6 +19,7 @@ use super::operand::{Operand, Packing, strip_writer};
 use super::product::{Arithmetic, PANEL, Product, ProductKernel, Sums};
 use super::shared::SharedMut;
 use super::simd::{LANES, Simd};
+use super::team;
 use keys::PackedKeys;
 
 /// Keys whose scores are held at a time.
@@ -164,7 +163,7 @@ fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
     assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "heads share evenly");
     assert!(mask == Mask::Causal || !shares, "only a causal prefix can be shared");
     assert_eq!(qkv.len(), what.rows() * heads.row(), "a row a token");
-    let packed = PackedKeys::new(qkv, heads, layout, arithmetic.weights());
+    let packed = PackedKeys::new(isa, qkv, heads, layout, arithmetic.weights());
     let packing = isa.packing(arithmetic);
     let mut tasks = Vec::new();
     for (place, run) in layout.runs.iter().enumerate() {
@@ -174,7 +173,8 @@ fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
             }
         }
     }
-    tasks.into_par_iter().for_each(|(place, head, queries)| {
+    team::for_each(tasks.len(), |task| {
+        let (place, head, queries) = tasks[task].clone();
         let run = &layout.runs[place];
         let (keys, values) = packed.of(place, head / (heads.heads / heads.kv_heads));
         let chunk = Chunk { what, packing, head, run, queries, keys, values, out };

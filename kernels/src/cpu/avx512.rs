@@ -91,6 +91,16 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn store_bf16_pairs(self, to: *mut u16, first: __m512, second: __m512) {
+        let (first, second) = (self.round_bf16(first), self.round_bf16(second));
+        // SAFETY: the caller vouches for 32 numbers, the token for AVX-512F.
+        unsafe {
+            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
+            let pairs = _mm512_or_si512(low, _mm512_castps_si512(second));
+            _mm512_storeu_si512(to.cast(), pairs);
+        }
+    }
+    #[inline(always)]
     unsafe fn store_u8(self, to: *mut u8, value: __m512) {
         // SAFETY: the caller vouches for 16 bytes, the token for AVX-512F.
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value))) };

@@ -8,14 +8,13 @@
 //! them; integer sums are exact.
 //! Must not know: layers, tensors.
 
-use rayon::prelude::*;
-
 use super::epilogue::{Epilogue, Target, finish_row};
 use super::isa::Isa;
 use super::operand::{Operand, Packing, RowScale};
 use super::product::{Arithmetic, DEPTH_UNIT, PANEL, Product, ProductKernel, Sums};
 use super::shared::SharedMut;
 use super::simd::Simd;
+use super::team;
 use super::weights::{ByteScale, Packed};
 
 /// Bytes of a block of weights, 32 columns wide, which stay in the first-level cache.
@@ -95,7 +94,7 @@ fn multiply_to(
     let row_blocks = rows.div_ceil(height);
     let panels = columns.div_ceil(PANEL);
     // Enough tasks for a balanced load, each with whole panels.
-    let column_blocks = (4 * rayon::current_num_threads()).div_ceil(row_blocks).min(panels);
+    let column_blocks = (4 * team::threads()).div_ceil(row_blocks).min(panels);
     let panels_a_block = panels.div_ceil(column_blocks);
     let task = |index: usize| {
         let (row_block, column_block) = (index / column_blocks, index % column_blocks);
@@ -114,7 +113,7 @@ fn multiply_to(
     if rows * columns * depth < PARALLEL_MIN {
         (0..tasks).for_each(task);
     } else {
-        (0..tasks).into_par_iter().for_each(task);
+        team::for_each(tasks, task);
     }
 }
 

@@ -21,6 +21,7 @@ pub mod product;
 pub mod rows;
 mod shared;
 pub mod simd;
+pub mod team;
 pub mod weights;
 
 pub use epilogue::{Activation, Epilogue};

@@ -2,13 +2,12 @@
 //!
 //! Must not know: layers, tensors, what is multiplied with them.
 
-use rayon::prelude::*;
-
 use super::aligned::AlignedBytes;
 use super::isa::{Isa, Kernel};
 use super::product::{DEPTH_UNIT, Form, LINE};
 use super::shared::SharedMut;
 use super::simd::{LANES, Simd};
+use super::team;
 
 /// How a product wants activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +21,7 @@ pub struct Packing {
 /// Numbers below which it is not worth waking other threads.
 const PARALLEL_MIN: usize = 32 * 1024;
 /// Rows packed by one task.
-const TASK_ROWS: usize = 96;
+const TASK_ROWS: usize = 48;
 
 /// What the bytes of a row stand for: `(byte - zero) * scale`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,8 +86,10 @@ impl Operand {
         if alone {
             return pack(isa, &writer, 0..rows);
         }
-        let tasks = (0..rows).into_par_iter().step_by(TASK_ROWS);
-        tasks.for_each(|first| pack(isa, &writer, first..rows.min(first + TASK_ROWS)));
+        team::for_each(rows.div_ceil(TASK_ROWS), |task| {
+            let first = task * TASK_ROWS;
+            pack(isa, &writer, first..rows.min(first + TASK_ROWS));
+        });
     }
 
     /// For writing by several threads.

@@ -3,13 +3,12 @@
 //!
 //! Must not know: layers, tensors.
 
-use rayon::prelude::*;
-
 use super::epilogue::Activation;
 use super::isa::{Isa, Kernel};
 use super::operand::{Operand, Packing, Writer};
 use super::shared::SharedMut;
 use super::simd::{LANES, Simd};
+use super::team;
 
 /// Numbers a task should have at least, so that waking a thread pays.
 const TASK_MIN: usize = 16 * 1024;
@@ -20,8 +19,7 @@ fn in_pieces(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + S
         work(0, out);
     } else {
         let rows = TASK_MIN.div_ceil(width);
-        let pieces = out.par_chunks_mut(rows * width).enumerate();
-        pieces.for_each(|(piece, out)| work(piece * rows, out));
+        team::for_each_part(out, rows * width, |piece, out| work(piece * rows, out));
     }
 }
 

@@ -53,6 +53,19 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: the caller vouches for 16 numbers; no alignment is assumed.
         unsafe { to.cast::<[u16; LANES]>().write_unaligned(rounded) };
     }
+    /// Stores 16 pairs of numbers rounded to bfloat16: `first` and `second` side by side.
+    ///
+    /// # Safety
+    /// `to` is valid for writing 32 numbers.
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, to: *mut u16, first: Self::V, second: Self::V) {
+        let (first, second) = (self.lanes(first), self.lanes(second));
+        let round = |value: f32| half::bf16::from_f32(value).to_bits();
+        let pairs: [[u16; 2]; LANES] =
+            std::array::from_fn(|lane| [round(first[lane]), round(second[lane])]);
+        // SAFETY: the caller vouches for 32 numbers; no alignment is assumed.
+        unsafe { to.cast::<[[u16; 2]; LANES]>().write_unaligned(pairs) };
+    }
     /// Stores 16 integral numbers of 0 to 255 as bytes; what is not a number becomes any.
     ///
     /// # Safety

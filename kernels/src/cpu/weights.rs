@@ -3,10 +3,11 @@
 //! Must not know: layers, tensors, files.
 
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 use super::aligned::{AlignedBytes, numbers_mut};
 use super::product::{DEPTH_UNIT, PANEL, WeightForm};
+use super::shared::SharedMut;
+use super::team;
 
 /// Weights `[columns, depth]` in panels of 32 columns, filled up with zeros.
 #[derive(Debug)]
@@ -42,9 +43,11 @@ impl Packed {
         let mut bytes = AlignedBytes::zeros(panels * panel_bytes);
         let mut bytes_scale = vec![ByteScale::default(); panels * PANEL];
         if depth > 0 {
-            let panels = bytes.par_chunks_mut(panel_bytes).zip(bytes_scale.par_chunks_mut(PANEL));
-            panels.enumerate().for_each(|(panel, (to, scales))| {
+            let scales = SharedMut::new(&mut bytes_scale);
+            team::for_each_part(&mut bytes, panel_bytes, |panel, to| {
                 let first = panel * PANEL;
+                // SAFETY: a panel's scales belong to the task that has the panel.
+                let scales = unsafe { scales.part(first, PANEL) };
                 let mut row = vec![0.0; depth];
                 for column in first..columns.min(first + PANEL) {
                     row.fill(0.0);

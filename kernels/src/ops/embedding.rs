@@ -2,9 +2,9 @@
 //! texts use are ever read into memory.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use rayon::prelude::*;
 
 use super::rows::Rows;
+use crate::cpu::team;
 use crate::stored::StoredTensor;
 
 /// A table `[rows, width]`.
@@ -111,8 +111,8 @@ fn plain(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
 fn each(ids: &[u32], width: usize, rows: &mut [f32], work: impl Fn(u32, &mut [f32]) + Sync) {
     /// Rows of a task.
     const TASK: usize = 64;
-    let tasks = rows.par_chunks_mut(TASK * width).zip(ids.par_chunks(TASK));
-    tasks.for_each(|(rows, ids)| {
-        rows.chunks_exact_mut(width).zip(ids).for_each(|(row, id)| work(*id, row));
+    team::for_each_part(rows, TASK * width, |task, rows| {
+        let rows = rows.chunks_exact_mut(width).zip(&ids[task * TASK..]);
+        rows.for_each(|(row, id)| work(*id, row));
     });
 }
