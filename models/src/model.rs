@@ -29,6 +29,8 @@ pub struct ModelInfo {
     pub isa: String,
     /// Longest sequence in tokens, special tokens included.
     pub tokens_max: usize,
+    /// Tokens that keep the device busy: larger batches bring nothing.
+    pub batch_tokens: usize,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
     /// Prompts by name.
@@ -185,6 +187,7 @@ impl Model {
             recipe: kind.name.into(),
             device: "cpu".into(),
             dtype: dtype.name().into(),
+            batch_tokens: proxima_kernels::rows_of_a_batch(),
             isa: proxima_kernels::cpu::Isa::current().name().into(),
             tokens_max,
             vocabulary: network.vocabulary,

@@ -108,6 +108,7 @@ pub fn fake_model() -> (Model, Knobs) {
         dtype: "float32".into(),
         isa: "portable".into(),
         tokens_max: TOKENS_MAX,
+        batch_tokens: usize::MAX,
         vocabulary: VOCABULARY,
         prompts: prompts.clone(),
         default_prompt_name: None,

@@ -24,6 +24,10 @@ const ROW_BLOCK_BYTES: usize = 512 * 1024;
 /// Rows of a block are at most this many, and a multiple of every strip.
 const ROWS_MAX: usize = 384;
 const ROW_UNIT: usize = 96;
+/// Tasks of a product for each thread.
+const TASKS_A_THREAD: usize = 12;
+/// Up to this many rows a product waits for weights, which come fastest in long runs.
+const FEW_ROWS: usize = 32;
 /// Products smaller than this are not worth waking other threads for.
 const PARALLEL_MIN: usize = 64 * 64 * 64;
 
@@ -94,7 +98,8 @@ fn multiply_to(
     let row_blocks = rows.div_ceil(height);
     let panels = columns.div_ceil(PANEL);
     // Enough tasks for a balanced load, each with whole panels.
-    let column_blocks = (4 * team::threads()).div_ceil(row_blocks).min(panels);
+    let tasks_a_thread = if rows <= FEW_ROWS { TASKS_A_THREAD / 3 } else { TASKS_A_THREAD };
+    let column_blocks = (tasks_a_thread * team::threads()).div_ceil(row_blocks).min(panels);
     let panels_a_block = panels.div_ceil(column_blocks);
     let task = |index: usize| {
         let (row_block, column_block) = (index / column_blocks, index % column_blocks);
@@ -153,21 +158,31 @@ impl ProductKernel for Block<'_> {
                     let at = strip * P::ROWS * PANEL;
                     let values = &mut sums[at..at + P::ROWS * PANEL];
                     let weights = &weights[start * depth_bytes..end * depth_bytes];
-                    let sums = Sums { values, row: PANEL, first: start == 0 };
-                    p.tile(height, x, weights, sums, strip == 0);
+                    let of = Sums { values, row: PANEL, first: start == 0 };
+                    p.tile(height, x, weights, of, strip == 0);
+                    if end == padded {
+                        let sums = &mut sums[at..at + height * PANEL];
+                        self.finish::<S, P>(s, panel, strip * P::ROWS, sums);
+                    }
                 }
-            }
-            for row in 0..rows {
-                let sums = &mut sums[row * PANEL..(row + 1) * PANEL];
-                if P::ARITHMETIC == Arithmetic::Int8 {
-                    let scale = self.x.scales()[self.rows.start + row];
-                    to_numbers(sums, scale, self.weights.scales(panel));
-                }
-                let place = (self.rows.start + row, panel * PANEL);
-                finish_row(s, self.epilogue, sums, place, self.weights.columns(), self.out);
             }
         }
         SUMS.set(sums);
+    }
+}
+
+impl Block<'_> {
+    /// Finishes the sums of some rows from `first` on in one panel.
+    #[inline(always)]
+    fn finish<S: Simd, P: Product>(&self, s: S, panel: usize, first: usize, sums: &mut [f32]) {
+        for (row, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
+            let row = self.rows.start + first + row;
+            if P::ARITHMETIC == Arithmetic::Int8 {
+                to_numbers(sums, self.x.scales()[row], self.weights.scales(panel));
+            }
+            let place = (row, panel * PANEL);
+            finish_row(s, self.epilogue, sums, place, self.weights.columns(), self.out);
+        }
     }
 }
 

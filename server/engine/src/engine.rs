@@ -106,7 +106,9 @@ impl Engine {
     /// Starts the worker and tokenisation threads of a model.
     pub fn start(model: Model, config: EngineConfig, metrics: Arc<dyn Metrics>) -> Self {
         let model = Arc::new(model);
-        let queue = Arc::new(Queue::new(config.clone(), metrics.clone()));
+        let batch_tokens_max = config.batch_tokens_max.min(model.info.batch_tokens);
+        let of_queue = EngineConfig { batch_tokens_max, ..config.clone() };
+        let queue = Arc::new(Queue::new(of_queue, metrics.clone()));
         let pool = Pool::start(config.tokenization_threads, &model);
         worker::start(queue.clone(), model.clone(), metrics.clone(), config.prefix_bytes_max);
         let text_bytes = AtomicUsize::new(0);
