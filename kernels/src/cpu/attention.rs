@@ -15,7 +15,7 @@ use super::aligned::AlignedBytes;
 use super::epilogue::Target;
 use super::isa::Isa;
 use super::math;
-use super::operand::{Operand, Packing, strip_writer};
+use super::operand::{Operand, Packing, Writer, strip_writer};
 use super::product::{Arithmetic, PANEL, Product, ProductKernel, Sums};
 use super::shared::SharedMut;
 use super::simd::{LANES, Simd};
@@ -266,11 +266,7 @@ impl ProductKernel for Chunk<'_> {
                     let seen = seen_by(strip.start + row);
                     let scores = &mut scores[row * KEY_BLOCK..][..keys.len()];
                     let sums = &mut sums[row * padded_size..][..padded_size];
-                    weigh(s, scores, block, seen, (&mut running, row), sums);
-                    for (piece, weights) in scores.chunks_exact(LANES).enumerate() {
-                        // SAFETY: the strip is this task's own.
-                        unsafe { packed.piece(s, row, piece * LANES, s.load_part(weights)) };
-                    }
+                    weigh(s, (scores, block), seen, (&mut running, row), sums, &packed);
                 }
                 self.add_values(p, strip.len(), weights, keys, sums);
             }
@@ -359,7 +355,9 @@ impl Chunk<'_> {
                 // SAFETY: a task writes only its own queries of its own head.
                 unsafe {
                     match self.out {
-                        Target::Packed(writer) => writer.piece(s, token, first + at, value),
+                        Target::Packed(writer) => {
+                            writer.piece(s, writer.start_of(token), first + at, value);
+                        }
                         Target::Numbers(out) => {
                             let count = (size - at).min(LANES);
                             let to = out.part(token * heads * size + first + at, count);
@@ -372,16 +370,16 @@ impl Chunk<'_> {
     }
 }
 
-/// Turns a row's scores into weights `e^(score - largest)`, zero for keys it does not see, and
-/// brings what was summed before to the new largest score.
+/// Turns a row's scores of the keys from `block` on into weights `e^(score - largest)`, zero for
+/// keys it does not see, packs them, and brings what was summed before to the new largest score.
 #[inline(always)]
 fn weigh<S: Simd>(
     s: S,
-    scores: &mut [f32],
-    block: usize,
+    (scores, block): (&mut [f32], usize),
     seen: Range<usize>,
     (running, row): (&mut Running, usize),
     sums: &mut [f32],
+    packed: &Writer<'_>,
 ) {
     let from = seen.start.saturating_sub(block).min(scores.len());
     let to = seen.end.saturating_sub(block).min(scores.len());
@@ -394,13 +392,16 @@ fn weigh<S: Simd>(
     let before = running.largest[row];
     let largest = s.largest(largest);
     let largest = if largest > before { largest } else { before };
-    let mut total = s.splat(0.0);
-    for part in scores.chunks_exact_mut(LANES) {
-        let weight = math::exp(s, s.sub(s.load_part(part), s.splat(largest)));
+    let (mut total, at_most) = (s.splat(0.0), s.splat(largest));
+    let start = packed.start_of(row);
+    for (piece, part) in scores.chunks_exact(LANES).enumerate() {
+        let weight = math::exp(s, s.sub(s.load_part(part), at_most));
         total = s.add(total, weight);
-        s.store_part(part, weight);
+        // SAFETY: the strip is this task's own.
+        unsafe { packed.piece(s, start, piece * LANES, weight) };
     }
-    if largest > before {
+    // Nothing was summed before the first block.
+    if largest > before && before > -f32::MAX {
         let shrink = math::exp(s, s.splat(before - largest));
         for part in sums.chunks_exact_mut(LANES) {
             s.store_part(part, s.mul(s.load_part(part), shrink));

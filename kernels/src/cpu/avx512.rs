@@ -163,4 +163,24 @@ impl Simd for Avx512 {
             _mm512_mul_ps(a, _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent)))
         }
     }
+    #[inline(always)]
+    fn sum(self, value: __m512) -> f32 {
+        // SAFETY: the token proves AVX-512 F and DQ. Halves first, as on all.
+        unsafe {
+            let upper = _mm512_extractf32x8_ps::<1>(value);
+            let eight = _mm256_add_ps(_mm512_castps512_ps256(value), upper);
+            let upper = _mm256_extractf128_ps::<1>(eight);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), upper);
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+    #[inline(always)]
+    fn largest(self, value: __m512) -> f32 {
+        // SAFETY: the token proves AVX-512F.
+        unsafe {
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
+            if nan == 0 { _mm512_reduce_max_ps(value) } else { f32::NAN }
+        }
+    }
 }

@@ -87,29 +87,44 @@ pub(super) enum Target<'a> {
     Packed(Writer<'a>),
 }
 
+/// A row of a [`Target`].
+enum TargetRow<'a> {
+    Numbers(&'a SharedMut<'a, f32>, usize),
+    Packed(&'a Writer<'a>, usize),
+}
+
 impl Target<'_> {
-    /// Stores 16 numbers of a row of `width` from `first` on, or as many as the row has.
+    /// The row of a matrix with `width` columns.
+    #[inline(always)]
+    fn row(&self, row: usize, width: usize) -> TargetRow<'_> {
+        match self {
+            Self::Numbers(out) => TargetRow::Numbers(out, row * width),
+            Self::Packed(writer) => TargetRow::Packed(writer, writer.start_of(row)),
+        }
+    }
+}
+
+impl TargetRow<'_> {
+    /// Stores 16 numbers from column `first` on, or as many as there are, `count`.
     ///
     /// # Safety
     /// No other thread writes these numbers.
     #[inline(always)]
-    unsafe fn put<S: Simd>(&self, s: S, (row, first): (usize, usize), width: usize, value: S::V) {
+    unsafe fn put<S: Simd>(&self, s: S, first: usize, count: usize, value: S::V) {
         // SAFETY: as the caller vouches.
         unsafe {
             match self {
-                Self::Numbers(out) => {
-                    let count = (width - first).min(LANES);
-                    s.store_part(out.part(row * width + first, count), value);
-                }
-                Self::Packed(writer) => writer.piece(s, row, first, value),
+                Self::Numbers(out, start) => s.store_part(out.part(start + first, count), value),
+                Self::Packed(writer, start) => writer.piece(s, *start, first, value),
             }
         }
     }
 }
 
-/// Finishes 32 sums of one row and stores them: `place` is the row and the first column.
+/// Finishes sums of some rows, 32 columns each, and stores them: `place` is the first row and the
+/// first column.
 #[inline(always)]
-pub(super) fn finish_row<S: Simd>(
+pub(super) fn finish_rows<S: Simd>(
     s: S,
     epilogue: &Epilogue<'_>,
     sums: &[f32],
@@ -118,33 +133,51 @@ pub(super) fn finish_row<S: Simd>(
     out: &Target<'_>,
 ) {
     let (row, first) = place;
+    let rows = sums.chunks_exact(2 * LANES).enumerate();
     match *epilogue {
         Epilogue::Gated { activation } => {
-            let (gate, value) = (s.load_part(&sums[..LANES]), s.load_part(&sums[LANES..]));
-            let value = s.mul(activation.apply(s, gate), value);
-            // SAFETY: a task writes only its own rows and panels; half a panel here.
-            unsafe { out.put(s, (row, first / 2), columns / 2, value) };
+            for (place, sums) in rows {
+                let (gate, value) = (s.load_part(&sums[..LANES]), s.load_part(&sums[LANES..]));
+                let value = s.mul(activation.apply(s, gate), value);
+                let to = out.row(row + place, columns / 2);
+                // SAFETY: a task writes only its own rows and panels; half a panel here.
+                unsafe { to.put(s, first / 2, LANES, value) };
+            }
         }
         Epilogue::Plain { bias, activation, residual } => {
-            for half in 0..2 {
-                let first = first + half * LANES;
-                if first >= columns {
-                    break;
+            let half = |half: usize| {
+                let first = columns.min(first + half * LANES);
+                first..columns.min(first + LANES)
+            };
+            let halves = [half(0), half(1)];
+            // No closures here: they would not be compiled with the instruction set.
+            let bias = match bias {
+                Some(bias) => {
+                    let [left, right] = halves.clone();
+                    Some([s.load_part(&bias[left]), s.load_part(&bias[right])])
                 }
-                let end = columns.min(first + LANES);
-                let mut value = s.load_part(&sums[half * LANES..(half + 1) * LANES]);
-                if let Some(bias) = bias {
-                    value = s.add(value, s.load_part(&bias[first..end]));
+                None => None,
+            };
+            for (place, sums) in rows {
+                let (start, to) = ((row + place) * columns, out.row(row + place, columns));
+                for (place, half) in halves.iter().enumerate() {
+                    if half.is_empty() {
+                        continue;
+                    }
+                    let mut value = s.load_part(&sums[place * LANES..(place + 1) * LANES]);
+                    if let Some(bias) = &bias {
+                        value = s.add(value, bias[place]);
+                    }
+                    if let Some(activation) = activation {
+                        value = activation.apply(s, value);
+                    }
+                    if let Some(residual) = residual {
+                        let part = &residual[start + half.start..start + half.end];
+                        value = s.add(value, s.load_part(part));
+                    }
+                    // SAFETY: a task writes only its own rows and panels.
+                    unsafe { to.put(s, half.start, half.len(), value) };
                 }
-                if let Some(activation) = activation {
-                    value = activation.apply(s, value);
-                }
-                if let Some(residual) = residual {
-                    let at = row * columns;
-                    value = s.add(value, s.load_part(&residual[at + first..at + end]));
-                }
-                // SAFETY: a task writes only its own rows and panels.
-                unsafe { out.put(s, (row, first), columns, value) };
             }
         }
     }

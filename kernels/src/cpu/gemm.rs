@@ -8,7 +8,7 @@
 //! them; integer sums are exact.
 //! Must not know: layers, tensors.
 
-use super::epilogue::{Epilogue, Target, finish_row};
+use super::epilogue::{Epilogue, Target, finish_rows};
 use super::isa::Isa;
 use super::operand::{Operand, Packing, RowScale};
 use super::product::{Arithmetic, DEPTH_UNIT, PANEL, Product, ProductKernel, Sums};
@@ -175,14 +175,14 @@ impl Block<'_> {
     /// Finishes the sums of some rows from `first` on in one panel.
     #[inline(always)]
     fn finish<S: Simd, P: Product>(&self, s: S, panel: usize, first: usize, sums: &mut [f32]) {
-        for (row, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
-            let row = self.rows.start + first + row;
-            if P::ARITHMETIC == Arithmetic::Int8 {
-                to_numbers(sums, self.x.scales()[row], self.weights.scales(panel));
+        let first = self.rows.start + first;
+        if P::ARITHMETIC == Arithmetic::Int8 {
+            for (row, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
+                to_numbers(sums, self.x.scales()[first + row], self.weights.scales(panel));
             }
-            let place = (row, panel * PANEL);
-            finish_row(s, self.epilogue, sums, place, self.weights.columns(), self.out);
         }
+        let (place, columns) = ((first, panel * PANEL), self.weights.columns());
+        finish_rows(s, self.epilogue, sums, place, columns, self.out);
     }
 }
 

@@ -98,6 +98,7 @@ impl Operand {
             packing: self.packing,
             width: self.width,
             strip_bytes: self.packing.strip_bytes(self.width),
+            line_bytes: self.packing.line_bytes(),
             bytes: SharedMut::new(&mut self.bytes),
             scales: SharedMut::new(&mut self.scales),
         }
@@ -147,6 +148,7 @@ pub(super) struct Writer<'a> {
     packing: Packing,
     width: usize,
     strip_bytes: usize,
+    line_bytes: usize,
     bytes: SharedMut<'a, u8>,
     scales: SharedMut<'a, RowScale>,
 }
@@ -168,28 +170,38 @@ impl Writer<'_> {
             // SAFETY: as the caller vouches.
             return unsafe { self.row_of_bytes(s, row, x) };
         }
+        let start = self.start_of(row);
         for (piece, x) in x.chunks(LANES).enumerate() {
             // SAFETY: as the caller vouches.
-            unsafe { self.piece(s, row, piece * LANES, s.load_part(x)) };
+            unsafe { self.piece(s, start, piece * LANES, s.load_part(x)) };
         }
     }
 
-    /// Writes 16 numbers of a row from `first` on, a multiple of 16. Lanes beyond the row's end
-    /// are zero.
+    /// Where a row's first line begins.
+    #[inline(always)]
+    pub(super) fn start_of(&self, row: usize) -> usize {
+        // 32 bits are divided faster, and there are not as many rows.
+        let (row, strip) = (row as u32, self.packing.strip as u32);
+        (row / strip) as usize * self.strip_bytes + (row % strip) as usize * LINE
+    }
+
+    /// Writes 16 numbers of the row that begins at `start` from `first` on, a multiple of 16. Lanes
+    /// beyond the row's end are zero.
     ///
     /// # Safety
     /// No other thread writes these numbers. The form is not bytes.
     #[inline(always)]
-    pub(super) unsafe fn piece<S: Simd>(&self, s: S, row: usize, first: usize, value: S::V) {
-        let (strip, within) = (row / self.packing.strip, row % self.packing.strip);
-        let (depth, line_bytes) = (self.packing.form.depth(), self.packing.line_bytes());
-        let line = strip * self.strip_bytes + first / depth * line_bytes + within * LINE;
-        let at = line + first % depth * (LINE / depth);
-        let part = self.packing.strip * LINE;
+    pub(super) unsafe fn piece<S: Simd>(&self, s: S, start: usize, first: usize, value: S::V) {
+        let (line_bytes, part) = (self.line_bytes, self.packing.strip * LINE);
+        // Of forms with 32 numbers in a line.
+        let at = start + first / 32 * line_bytes + first % 32 * 2;
         // SAFETY: as the caller vouches; `part` checks the bounds, each piece is within its line.
         unsafe {
             match self.packing.form {
-                Form::F32 => s.store(self.bytes.part(at, 64).as_mut_ptr().cast(), value),
+                Form::F32 => {
+                    let at = start + first / LANES * line_bytes;
+                    s.store(self.bytes.part(at, 64).as_mut_ptr().cast(), value);
+                }
                 Form::Bf16 => s.store_bf16(self.bytes.part(at, 32).as_mut_ptr().cast(), value),
                 Form::Split2 => {
                     let rest = self.split(s, at, value);
@@ -239,11 +251,10 @@ impl Writer<'_> {
         let offset = (-least * inverse).round_ties_even();
         // SAFETY: as the caller vouches.
         unsafe { self.scales.part(row, 1)[0] = RowScale { scale, zero: offset as i32 } };
-        let (strip, within) = (row / self.packing.strip, row % self.packing.strip);
-        let line_bytes = self.packing.line_bytes();
+        let start = self.start_of(row);
         let (inverse, offset) = (s.splat(inverse), s.splat(offset));
         for (piece, x) in x.chunks(LANES).enumerate() {
-            let line = strip * self.strip_bytes + piece / 4 * line_bytes + within * LINE;
+            let line = start + piece / 4 * self.line_bytes;
             let scaled = s.round(s.mul(s.load_part(x), inverse));
             let value = s.min(s.max(s.add(scaled, offset), zero), s.splat(255.0));
             // SAFETY: as the caller vouches; `part` checks the bounds.
@@ -274,7 +285,7 @@ impl Kernel for PackRows<'_> {
 
 /// A writer of the strips in a kernel's own memory.
 pub(super) fn strip_writer(packing: Packing, width: usize, bytes: &mut [u8]) -> Writer<'_> {
-    let strip_bytes = packing.strip_bytes(width);
+    let (strip_bytes, line_bytes) = (packing.strip_bytes(width), packing.line_bytes());
     let (bytes, scales) = (SharedMut::new(bytes), SharedMut::new(&mut []));
-    Writer { packing, width, strip_bytes, bytes, scales }
+    Writer { packing, width, strip_bytes, line_bytes, bytes, scales }
 }

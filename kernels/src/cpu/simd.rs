@@ -153,6 +153,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn largest(self, value: Self::V) -> f32 {
         let keep = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
-        self.lanes(value).into_iter().fold(f32::NEG_INFINITY, keep)
+        let mut lanes = self.lanes(value);
+        let mut half = LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                lanes[lane] = keep(lanes[lane], lanes[lane + half]);
+            }
+            half /= 2;
+        }
+        lanes[0]
     }
 }
