@@ -39,6 +39,7 @@ test-rust:
 # The kernels choose the best instruction set by themselves; here each other one is forced.
 test-isa:
 	PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=portable cargo test --release --workspace --test golden -- tiny_bert tiny_qwen3_in
+	if grep -qw avx512f /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx512 cargo test --release --workspace --test golden; fi
 	if grep -qw avx2 /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx2 cargo test --release --workspace --test golden; fi
 
 $(CLIENTS)/.complete: tests/clients/requirements.txt

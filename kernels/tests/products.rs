@@ -6,6 +6,7 @@ use half::{bf16, f16};
 use proxima_kernels::cpu::gemm::{multiply, multiply_packed};
 use proxima_kernels::cpu::operand::Operand;
 use proxima_kernels::cpu::product::Arithmetic;
+use proxima_kernels::cpu::team::limited;
 use proxima_kernels::cpu::weights::Packed;
 use proxima_kernels::cpu::{Activation, Epilogue, Isa};
 use support::{isas, numbers};
@@ -167,13 +168,17 @@ fn rounded_and_split_products_are_as_close_as_their_numbers_allow() {
 }
 
 #[test]
-fn a_row_has_the_same_bits_alone_and_among_others() {
+fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
     let (rows, columns, depth) = (500, 70, 390);
     let (x, w) = (numbers(rows * depth, 7), numbers(columns * depth, 8));
     for isa in isas() {
         for arithmetic in arithmetics(isa) {
             let weights = packed(arithmetic, &w, columns, depth);
             let all = product(isa, arithmetic, &x, &weights);
+            for threads in [1, 3, 16] {
+                let again = limited(threads, || product(isa, arithmetic, &x, &weights));
+                assert!(again == all, "{} {arithmetic:?} on {threads} threads", isa.name());
+            }
             for (first, count) in [(0, 1), (7, 12), (250, 77), (499, 1)] {
                 let part = &x[first * depth..(first + count) * depth];
                 let part = product(isa, arithmetic, part, &weights);

@@ -13,7 +13,7 @@ use proxima_models::{
     RaggedBatch, Sequence,
 };
 use serde_json::Value;
-use support::golden_model;
+use support::{golden_model, golden_model_in};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores").join(name)
@@ -139,7 +139,13 @@ fn qwen3_rerankers_are_recognised_and_equal_the_reference() {
 
 #[test]
 fn scores_have_the_same_bits_however_rows_are_shared() {
-    let (model, cases) = golden_model("tiny-qwen3-reranker");
+    for dtype in [Dtype::Float32, Dtype::Bfloat16, Dtype::Float16, Dtype::Int8] {
+        have_the_same_bits_however_rows_are_shared(dtype);
+    }
+}
+
+fn have_the_same_bits_however_rows_are_shared(dtype: Dtype) {
+    let (model, cases) = golden_model_in("tiny-qwen3-reranker", dtype);
     assert!(model.shares_prefixes());
     let sequences: Vec<Sequence> =
         cases.iter().map(|case| reranker_sequence(&model, case)).collect();

@@ -49,11 +49,10 @@ impl Operand {
         let strips = rows.div_ceil(packing.strip);
         let strip_bytes = packing.strip_bytes(width);
         let mut bytes = AlignedBytes::reused(strips * strip_bytes);
-        // What no row writes is multiplied all the same: zeros make that cheap and harmless.
+        // What lies behind a row's end is multiplied with it, by weights of zero. Rows behind the
+        // last are multiplied too, but nobody reads their sums.
         if !width.is_multiple_of(DEPTH_UNIT) {
             bytes.fill(0);
-        } else if !rows.is_multiple_of(packing.strip) {
-            bytes[(strips - 1) * strip_bytes..].fill(0);
         }
         let scales =
             if packing.form == Form::U8 { vec![RowScale::default(); rows] } else { Vec::new() };

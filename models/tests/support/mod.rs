@@ -26,6 +26,12 @@ pub fn asset(name: &str) -> PathBuf {
 /// A golden file and the synthetic model it is of.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn golden_model(name: &str) -> (Model, Vec<Value>) {
+    golden_model_in(name, Dtype::Float32)
+}
+
+/// As [`golden_model`], in another precision.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn golden_model_in(name: &str, dtype: Dtype) -> (Model, Vec<Value>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
     let text = std::fs::read_to_string(path.join(format!("{name}.json"))).expect("a golden file");
     let golden: Value = serde_json::from_str(&text).expect("JSON");
@@ -35,7 +41,7 @@ pub fn golden_model(name: &str) -> (Model, Vec<Value>) {
     let synth = golden["synth"].as_str().expect("a name");
     write(synth, folder.path(), &SynthOptions { seed, tokenizer }).expect("written");
     let checkpoint = Checkpoint::open(folder.path()).expect("opened");
-    let exact = LoadOptions { dtype: Some(Dtype::Float32), ..LoadOptions::default() };
-    let model = Model::load(&checkpoint, &exact).expect("loaded");
+    let options = LoadOptions { dtype: Some(dtype), ..LoadOptions::default() };
+    let model = Model::load(&checkpoint, &options).expect("loaded");
     (model, golden["cases"].as_array().expect("cases").clone())
 }
