@@ -3,9 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use proxima_kernels::cpu::Isa;
-use proxima_kernels::cpu::attention::{
-    Attention, Heads, Layout, Mask, attention_packed, runs_of,
-};
+use proxima_kernels::cpu::attention::{Attention, Heads, Layout, Mask, attention_packed, runs_of};
 use proxima_kernels::cpu::operand::Operand;
 use proxima_kernels::cpu::product::Arithmetic;
 use proxima_kernels::cpu::rows::{Norm, RotaryHeads, norm_packed, rotary};
