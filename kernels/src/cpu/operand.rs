@@ -246,7 +246,8 @@ impl Writer<'_> {
         let least = s.lanes(least).into_iter().fold(0.0, f32::min) + s.sum(sum);
         let largest = s.largest(largest) + s.sum(sum);
         let scale = (largest - least) / 255.0;
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        // A range too small for its inverse is nothing beside any other row's: all zero.
+        let inverse = if scale >= f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
         let offset = (-least * inverse).round_ties_even();
         // SAFETY: as the caller vouches.
         unsafe { self.scales.part(row, 1)[0] = RowScale { scale, zero: offset as i32 } };
