@@ -2,11 +2,13 @@
 //!
 //! Must not know: layers, tensors, files.
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::aligned::{AlignedBytes, numbers_mut};
+use super::isa::{Isa, Kernel};
 use super::product::{DEPTH_UNIT, PANEL, WeightForm};
 use super::shared::SharedMut;
+use super::simd::{LANES, Simd};
 use super::team;
 
 /// Weights `[columns, depth]` in panels of 32 columns, filled up with zeros.
@@ -44,15 +46,17 @@ impl Packed {
         let mut bytes_scale = vec![ByteScale::default(); panels * PANEL];
         if depth > 0 {
             let scales = SharedMut::new(&mut bytes_scale);
+            let isa = Isa::current();
             team::for_each_part(&mut bytes, panel_bytes, |panel, to| {
                 let first = panel * PANEL;
                 // SAFETY: a panel's scales belong to the task that has the panel.
                 let scales = unsafe { scales.part(first, PANEL) };
-                let mut row = vec![0.0; depth];
+                let mut row = vec![0.0; depth.next_multiple_of(LANES)];
                 for column in first..columns.min(first + PANEL) {
                     row.fill(0.0);
-                    fill_row(column, &mut row);
-                    scales[column - first] = pack_column(form, &row, column - first, to);
+                    fill_row(column, &mut row[..depth]);
+                    let (row, column) = (&row[..], column - first);
+                    scales[column] = isa.run(PackColumn { form, row, depth, column, to });
                 }
             });
         }
@@ -95,53 +99,97 @@ impl Packed {
 }
 
 /// Writes one column into its panel.
-fn pack_column(form: WeightForm, row: &[f32], column: usize, panel: &mut [u8]) -> ByteScale {
-    match form {
-        WeightForm::F32 => {
-            let to = &mut numbers_mut::<f32>(panel)[column..];
-            to.iter_mut().step_by(PANEL).zip(row).for_each(|(to, value)| *to = *value);
-        }
-        WeightForm::F16 => {
-            let to = &mut numbers_mut::<u16>(panel)[column..];
-            let values = row.iter().map(|value| f16::from_f32(*value).to_bits());
-            to.iter_mut().step_by(PANEL).zip(values).for_each(|(to, value)| *to = value);
-        }
-        WeightForm::Bf16 => {
-            let to = numbers_mut::<u16>(panel).chunks_exact_mut(2 * PANEL);
-            for (pair, to) in row.chunks(2).zip(to) {
-                for (to, value) in to[2 * column..].iter_mut().zip(pair) {
-                    *to = bf16::from_f32(*value).to_bits();
+struct PackColumn<'a> {
+    form: WeightForm,
+    /// Filled up with zeros to whole vectors.
+    row: &'a [f32],
+    depth: usize,
+    column: usize,
+    to: &'a mut [u8],
+}
+
+impl Kernel for PackColumn<'_> {
+    type Output = ByteScale;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> ByteScale {
+        let Self { form, row, depth, column, to } = self;
+        let mut packed = [0u16; LANES];
+        match form {
+            WeightForm::F32 => {
+                let to = &mut numbers_mut::<f32>(to)[column..];
+                to.iter_mut()
+                    .step_by(PANEL)
+                    .zip(&row[..depth])
+                    .for_each(|(to, value)| *to = *value);
+            }
+            WeightForm::F16 => {
+                let to = &mut numbers_mut::<u16>(to)[column..];
+                let values = row[..depth].iter().map(|value| f16::from_f32(*value).to_bits());
+                to.iter_mut().step_by(PANEL).zip(values).for_each(|(to, value)| *to = value);
+            }
+            WeightForm::Bf16 => {
+                let to = numbers_mut::<u16>(to);
+                for (piece, values) in row.chunks_exact(LANES).enumerate() {
+                    // SAFETY: the array has room for 16 numbers.
+                    unsafe { s.store_bf16(packed.as_mut_ptr(), s.load_part(values)) };
+                    spread(&packed, piece * LANES * PANEL + 2 * column, to);
                 }
             }
-        }
-        WeightForm::Split2 => {
-            let to = numbers_mut::<u16>(panel);
-            for (depth, value) in row.iter().enumerate() {
-                let place = form.place(depth, column);
-                let first = bf16::from_f32(*value);
-                to[place] = first.to_bits();
-                to[place + 32 * PANEL] = bf16::from_f32(value - first.to_f32()).to_bits();
+            WeightForm::Split2 => {
+                let to = numbers_mut::<u16>(to);
+                for (piece, values) in row.chunks_exact(LANES).enumerate() {
+                    let at = form.place(piece * LANES, column);
+                    let values = s.load_part(values);
+                    let first = s.round_bf16(values);
+                    // SAFETY: the array has room for 16 numbers.
+                    unsafe { s.store_bf16(packed.as_mut_ptr(), first) };
+                    spread(&packed, at, to);
+                    // SAFETY: as above.
+                    unsafe { s.store_bf16(packed.as_mut_ptr(), s.sub(values, first)) };
+                    spread(&packed, at + 32 * PANEL, to);
+                }
             }
+            WeightForm::I8 => return pack_bytes(s, row, column, to),
         }
-        WeightForm::I8 => return pack_bytes(row, column, numbers_mut(panel)),
+        ByteScale::default()
     }
-    ByteScale::default()
+}
+
+/// Writes 16 numbers in pairs, from `first` on, each pair a step further.
+#[inline(always)]
+fn spread(numbers: &[u16; LANES], first: usize, to: &mut [u16]) {
+    for (step, pair) in numbers.chunks_exact(2).enumerate() {
+        to[first + step * 2 * PANEL..][..2].copy_from_slice(pair);
+    }
 }
 
 /// Writes one column as bytes: the largest magnitude becomes 127.
-fn pack_bytes(row: &[f32], column: usize, panel: &mut [i8]) -> ByteScale {
-    let larger = |largest: f32, value: &f32| {
-        let size = value.abs();
-        // What is not a number stays, so that it is seen.
-        if size > largest || size.is_nan() { size } else { largest }
-    };
-    let largest = row.iter().fold(0.0, larger);
-    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    let mut sum = 0;
-    for (depth, value) in row.iter().enumerate() {
-        let byte = (value * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
-        panel[WeightForm::I8.place(depth, column)] = byte;
-        sum += i32::from(byte);
+#[inline(always)]
+fn pack_bytes<S: Simd>(s: S, row: &[f32], column: usize, to: &mut [u8]) -> ByteScale {
+    let zero = s.splat(0.0);
+    let (mut largest, mut bad) = (zero, zero);
+    for values in row.chunks_exact(LANES) {
+        let values = s.load_part(values);
+        largest = s.max(largest, s.max(values, s.sub(zero, values)));
+        // Not a number if any is not, or infinite: such a column gives nothing else.
+        bad = s.fma(values, zero, bad);
+    }
+    let largest = s.largest(largest) + s.sum(bad);
+    let inverse = if largest >= f32::MIN_POSITIVE { 127.0 / largest } else { 0.0 };
+    let (mut bytes, mut sum) = ([0u8; LANES], 0);
+    for (piece, values) in row.chunks_exact(LANES).enumerate() {
+        let scaled = s.round(s.mul(s.load_part(values), s.splat(inverse)));
+        let value = s.min(s.max(s.add(scaled, s.splat(128.0)), s.splat(1.0)), s.splat(255.0));
+        // SAFETY: the array has room for 16 bytes.
+        unsafe { s.store_u8(bytes.as_mut_ptr(), value) };
+        for (step, four) in bytes.chunks_exact(4).enumerate() {
+            let at = (piece * LANES / 4 + step) * 4 * PANEL + 4 * column;
+            for (to, byte) in to[at..at + 4].iter_mut().zip(four) {
+                *to = byte.wrapping_sub(128);
+                sum += i32::from(*to as i8);
+            }
+        }
     }
     ByteScale { scale: largest / 127.0, sum }
 }
