@@ -67,8 +67,11 @@ impl Prefixes {
     pub fn keep(&mut self, prefixes: Vec<Arc<Prefix>>) {
         for prefix in prefixes {
             let known = self.kept.iter().any(|other| other.tokens() == prefix.tokens());
+            // What it goes on from would live on with it, counted by nobody.
+            let is_kept = |parent: &Arc<Prefix>| self.kept.iter().any(|it| Arc::ptr_eq(it, parent));
+            let orphan = prefix.parent().is_some_and(|parent| !is_kept(parent));
             // One that would drive out everything else is not worth it.
-            if known || prefix.bytes() > self.bytes_max / 2 {
+            if known || orphan || prefix.bytes() > self.bytes_max / 2 {
                 continue;
             }
             self.bytes += prefix.bytes();
