@@ -7,19 +7,24 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::item::{Content, Item};
+use crate::media::MediaError;
+
 /// One input as the caller sent it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// Text, to be given its prompt, tokenised and wrapped in the checkpoint's special tokens.
     Text(String),
     /// Token ids, taken as they are: no prompt and no special tokens are added.
     Tokens(Vec<u32>),
+    /// Texts, images and videos, to be given their prompt and wrapped as the model is used to.
+    Item(Arc<Item>),
     /// A query and a document, to be scored together.
     Pair {
         /// The query, or the first of two texts.
-        query: Arc<str>,
+        query: Content,
         /// The document, or the second of two texts.
-        document: Arc<str>,
+        document: Content,
     },
     /// A query and some candidates, to be embedded as one pseudo-query (E2Rank).
     Listwise {
@@ -33,15 +38,25 @@ pub enum Input {
 }
 
 impl Input {
-    /// Bytes of its texts or ids.
+    /// Bytes of its texts, files or ids.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
             Self::Tokens(ids) => size_of_val(&ids[..]),
-            Self::Pair { query, document } => query.len() + document.len(),
+            Self::Item(item) => item.bytes(),
+            Self::Pair { query, document } => query.bytes() + document.bytes(),
             Self::Listwise { query, candidates, .. } => {
                 query.len() + candidates.iter().map(|text| text.len()).sum::<usize>()
             }
+        }
+    }
+
+    /// Whether it has an image or a video.
+    pub fn has_media(&self) -> bool {
+        match self {
+            Self::Text(_) | Self::Tokens(_) | Self::Listwise { .. } => false,
+            Self::Item(item) => item.has_media(),
+            Self::Pair { query, document } => query.has_media() || document.has_media(),
         }
     }
 
@@ -51,7 +66,8 @@ impl Input {
         match self {
             Self::Text(text) => count(text),
             Self::Tokens(_) => 0,
-            Self::Pair { query, document } => count(query) + count(document),
+            Self::Item(item) => item.characters(),
+            Self::Pair { query, document } => query.characters() + document.characters(),
             Self::Listwise { query, candidates, .. } => {
                 count(query) + candidates.iter().map(|text| count(text)).sum::<usize>()
             }
@@ -215,6 +231,16 @@ pub enum InputError {
     /// A template without a place for what it is to hold.
     #[error("the template has no {0}; it must hold {{documents}} and {{query}}")]
     Template(&'static str),
+    /// An image or a video that cannot be used.
+    #[error("{kind} {index} of the input: {source}")]
+    Media {
+        /// An image or a video.
+        kind: &'static str,
+        /// Its place among the images or videos of the input.
+        index: usize,
+        /// What is wrong with it.
+        source: MediaError,
+    },
     /// The tokenizer failed.
     #[error("the input could not be tokenised: {0}")]
     Tokenizer(String),

@@ -7,7 +7,9 @@ pub mod batch;
 pub mod checkpoint;
 pub mod families;
 pub mod input;
+pub mod item;
 pub mod layers;
+pub mod media;
 pub mod model;
 pub mod readout;
 pub mod recipes;
@@ -16,6 +18,8 @@ pub mod synth;
 pub use batch::{Encoder, HiddenStates, Prefix, RaggedBatch, Sequence};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, TruncationSide};
+pub use item::{Content, Item, Part};
+pub use media::{MediaFile, Video, VideoSource};
 pub use model::{Dtype, LoadOptions, Model, ModelInfo, Task};
 
 /// A failure while a model runs.

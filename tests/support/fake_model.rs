@@ -165,6 +165,7 @@ impl Recipe for FakeRecipe {
             Input::Pair { .. } | Input::Listwise { .. } => {
                 return Err(InputError::Kind("scores nothing"));
             }
+            Input::Item(_) => return Err(InputError::Kind("takes texts alone")),
             Input::Text(text) => {
                 let text = format!("{}{text}", self.prompt(&how.prompt)?);
                 assert!(!text.contains("tokenizer bug"), "a bug of the tokenizer");

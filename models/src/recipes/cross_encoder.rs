@@ -4,7 +4,7 @@
 //! Must not know: which network follows, tensors, requests.
 
 use super::tokenizer::TextTokenizer;
-use super::{Recipe, RecipeKind, Token};
+use super::{Recipe, RecipeKind, TEXTS_ONLY, Token, text_of};
 use crate::batch::Sequence;
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::model::Task;
@@ -56,7 +56,13 @@ impl Recipe for CrossEncoder {
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
         no_prompt(&how.prompt)?;
         match input {
-            Input::Pair { query, document } => self.pair(query, document, how),
+            Input::Pair { query, document } => {
+                self.pair(&text_of(query)?, &text_of(document)?, how)
+            }
+            Input::Item(item) => {
+                let text = item.text().ok_or(TEXTS_ONLY)?;
+                self.prepare(&Input::Text(text.to_string()), &item.prepare(how))
+            }
             Input::Text(text) => {
                 let mut encoding = self.tokenizer.plain(text)?;
                 self.tokenizer.cut(&mut encoding, self.tokenizer.added(false), how)?;

@@ -9,10 +9,12 @@ mod text;
 mod tokenizer;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::item::Content;
 use crate::model::Task;
 
 pub use tokenizer::TEXT_BYTES_MAX;
@@ -66,6 +68,15 @@ pub trait Recipe: Send + Sync {
     /// # Errors
     /// An id outside the vocabulary or a tokenizer failure.
     fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError>;
+}
+
+/// What a recipe of texts says to anything else.
+const TEXTS_ONLY: InputError =
+    InputError::Kind("takes one text an input; images and videos are for Qwen3-VL models");
+
+/// The text of a query or document, for recipes of texts.
+fn text_of(content: &Content) -> Result<Arc<str>, InputError> {
+    content.text().ok_or(TEXTS_ONLY)
 }
 
 /// A kind of recipe.

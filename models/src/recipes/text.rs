@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::tokenizer::TextTokenizer;
-use super::{Limits, Recipe, RecipeKind, Token};
+use super::{Limits, Recipe, RecipeKind, TEXTS_ONLY, Token};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt, TruncationSide};
@@ -192,6 +192,10 @@ impl Recipe for TextEmbedding {
         match input {
             Input::Text(text) => self.text_sequence(text, how),
             Input::Tokens(ids) => self.token_sequence(ids, how),
+            Input::Item(item) => {
+                let text = item.text().ok_or(TEXTS_ONLY)?;
+                self.text_sequence(&text, &item.prepare(how))
+            }
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
         }
     }

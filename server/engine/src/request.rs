@@ -2,10 +2,9 @@
 //!
 //! Must not know: wire formats.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use proxima_models::{Input, ListwiseTemplate, Prepare};
+use proxima_models::{Content, Input, ListwiseTemplate, Prepare};
 
 /// Vectors wanted for some inputs.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,9 +77,9 @@ pub struct PredictAnswer {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RerankRequest {
     /// The query.
-    pub query: Arc<str>,
+    pub query: Content,
     /// One or more documents.
-    pub documents: Vec<Arc<str>>,
+    pub documents: Vec<Content>,
     /// Instruction (as prompt) and truncation.
     pub prepare: Prepare,
     /// How to rank; `None` takes the model's own way.
@@ -94,7 +93,7 @@ pub struct RerankRequest {
 
 impl RerankRequest {
     /// A request with nothing but query and documents.
-    pub fn new(query: impl Into<Arc<str>>, documents: Vec<Arc<str>>) -> Self {
+    pub fn new(query: impl Into<Content>, documents: Vec<Content>) -> Self {
         Self {
             query: query.into(),
             documents,

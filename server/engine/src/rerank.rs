@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use proxima_models::readout::max_sim;
-use proxima_models::{Input, Prepare, Prompt};
+use proxima_models::{Content, Input, Prepare, Prompt};
 
 use crate::engine::{Engine, Tally};
 use crate::error::EngineError;
 use crate::queue::Vector;
 use crate::request::{Listwise, RerankAnswer, RerankMethod, RerankRequest};
 
+/// What a listwise model says to images.
+const TEXTS_ONLY: EngineError =
+    EngineError::Unsupported { what: "rank images or videos listwise; it takes texts alone" };
 /// Passes a listwise request may ask for.
 const PASSES_MAX: usize = 10;
 
@@ -124,7 +127,7 @@ impl Engine {
             asked => asked.clone(),
         };
         let how = Prepare { prompt, ..request.prepare.clone() };
-        let query = vec![Input::Text(request.query.to_string())];
+        let query = vec![input(&request.query)];
         let query = self.vectors(query, how, tally).await?;
         let documents = self.document_vectors(&request, tally).await?;
         Ok(documents.iter().map(|document| cosine(&query[0], document)).collect())
@@ -135,8 +138,7 @@ impl Engine {
         request: RerankRequest,
         tally: &mut Tally,
     ) -> Result<Vec<f32>, EngineError> {
-        let texts = std::iter::once(&request.query).chain(&request.documents);
-        let inputs = texts.map(|text| Input::Text(text.to_string())).collect();
+        let inputs = std::iter::once(&request.query).chain(&request.documents).map(input).collect();
         let vectors = self.token_vectors(inputs, request.prepare, tally).await?;
         let (query, documents) = vectors.split_first().ok_or(EngineError::Empty)?;
         Ok(documents.iter().map(|document| max_sim(query, document)).collect())
@@ -158,8 +160,8 @@ impl Engine {
             (document, all) => document.or(all),
         };
         let how = Prepare { prompt, tokens_max, ..request.prepare.clone() };
-        let texts = request.documents.iter().map(|text| Input::Text(text.to_string())).collect();
-        self.vectors(texts, how, tally).await
+        let inputs = request.documents.iter().map(input).collect();
+        self.vectors(inputs, how, tally).await
     }
 
     /// Cosines of each document with the last pseudo-query that scored it, and the order. Windows
@@ -196,12 +198,21 @@ impl Engine {
         seen: &[usize],
         tally: &mut Tally,
     ) -> Result<Vector, EngineError> {
-        let candidates = seen.iter().map(|place| request.documents[*place].clone()).collect();
-        let template = request.listwise.template.clone();
-        let query = request.query.clone();
+        let text = |content: &Content| content.text().ok_or(TEXTS_ONLY);
+        let candidates = seen.iter().map(|place| text(&request.documents[*place]));
+        let candidates = candidates.collect::<Result<_, _>>()?;
+        let (query, template) = (text(&request.query)?, request.listwise.template.clone());
         let input = Input::Listwise { query, candidates, template };
         let mut vectors = self.vectors(vec![input], request.prepare.clone(), tally).await?;
         vectors.pop().ok_or(EngineError::Empty)
+    }
+}
+
+/// A query or document to be embedded.
+fn input(content: &Content) -> Input {
+    match content {
+        Content::Text(text) => Input::Text(text.to_string()),
+        Content::Item(item) => Input::Item(item.clone()),
     }
 }
 

@@ -4,12 +4,11 @@
 //! Must not know: any one dialect.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::http::HeaderValue;
 use axum::response::Response;
 use proxima_engine::{Listwise, RerankAnswer, RerankMethod, RerankRequest};
-use proxima_models::{ListwiseTemplate, Prepare, Prompt};
+use proxima_models::{Content, ListwiseTemplate, Prepare, Prompt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -143,8 +142,8 @@ pub struct Asked {
 pub fn request(asked: Asked, additions: Additions) -> Result<RerankRequest, Failure> {
     let documents = asked.documents.iter().enumerate();
     let documents = documents
-        .map(|(index, document)| document.text(index, &asked.rank_fields).map(Arc::from))
-        .collect::<Result<Vec<Arc<str>>, Failure>>()?;
+        .map(|(index, document)| document.text(index, &asked.rank_fields).map(Content::from))
+        .collect::<Result<Vec<Content>, Failure>>()?;
     let how = prepare(None, None, asked.truncate, additions.truncation_direction);
     let prompt = additions.instruction.map_or(Prompt::Default, Prompt::Instruction);
     let document_tokens_max = asked.document_tokens_max;

@@ -2,7 +2,6 @@
 //!
 //! Must not know: streams, limits, metadata of calls.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proxima_engine::{
@@ -11,7 +10,7 @@ use proxima_engine::{
 };
 use proxima_models::readout::quantize;
 use proxima_models::recipes::Token;
-use proxima_models::{Input, ListwiseTemplate, Prepare};
+use proxima_models::{Content, Input, ListwiseTemplate, Prepare};
 
 use crate::dialects::Side;
 use crate::dialects::classes::Scored;
@@ -96,7 +95,7 @@ pub fn rerank_request(
     let vectors = message.document_vectors.into_iter().enumerate();
     Ok(RerankRequest {
         query: message.query.into(),
-        documents: message.documents.into_iter().map(Arc::from).collect(),
+        documents: message.documents.into_iter().map(Content::from).collect(),
         prepare: Prepare { document_tokens_max: count(message.max_tokens_per_document), ..prepare },
         method: match known("method", message.method)? {
             pb::RerankMethod::Auto => None,

@@ -1,0 +1,136 @@
+//! Inputs of several parts: texts, images and videos that are embedded or ranked together.
+//!
+//! Must not know: templates, wire formats, what is in a file.
+
+use std::sync::Arc;
+
+use crate::input::{Prepare, Prompt};
+use crate::media::{MediaFile, Video};
+
+/// A part of an [`Item`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// A text.
+    Text(Arc<str>),
+    /// An image file.
+    Image(Arc<MediaFile>),
+    /// A video.
+    Video(Arc<Video>),
+}
+
+/// Texts, images and videos that are one input together.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Item {
+    /// Its parts, in order; none is an empty item.
+    pub parts: Vec<Part>,
+    /// An instruction of its own, before that of [`Prepare`].
+    pub instruction: Option<String>,
+}
+
+impl Item {
+    /// An item as models are used to it: videos, then images, then texts.
+    pub fn new(texts: Vec<Arc<str>>, images: Vec<Arc<MediaFile>>, videos: Vec<Arc<Video>>) -> Self {
+        let parts = videos.into_iter().map(Part::Video);
+        let parts = parts.chain(images.into_iter().map(Part::Image));
+        let parts = parts.chain(texts.into_iter().map(Part::Text)).collect();
+        Self { parts, instruction: None }
+    }
+
+    /// How it is to be prepared: its own instruction goes before a request's.
+    pub fn prepare(&self, how: &Prepare) -> Prepare {
+        let prompt = self.instruction.clone().map(Prompt::Instruction);
+        Prepare { prompt: prompt.unwrap_or_else(|| how.prompt.clone()), ..how.clone() }
+    }
+
+    /// Whether it has an image or a video.
+    pub fn has_media(&self) -> bool {
+        self.parts.iter().any(|part| !matches!(part, Part::Text(_)))
+    }
+
+    /// Its text, if it is one text and nothing else.
+    pub fn text(&self) -> Option<Arc<str>> {
+        match &self.parts[..] {
+            [Part::Text(text)] => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text.len(),
+            Part::Image(file) => file.bytes().len(),
+            Part::Video(video) => video.bytes(),
+        });
+        parts.sum()
+    }
+
+    pub(crate) fn characters(&self) -> usize {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text.chars().count(),
+            Part::Image(_) | Part::Video(_) => 0,
+        });
+        parts.sum()
+    }
+}
+
+/// A query or a document: a text, or an item of several parts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// A text.
+    Text(Arc<str>),
+    /// Texts, images and videos.
+    Item(Arc<Item>),
+}
+
+impl Content {
+    /// Its text; `None` if it is more than that.
+    pub fn text(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            Self::Item(item) => item.text(),
+        }
+    }
+
+    /// Whether it has an image or a video.
+    pub fn has_media(&self) -> bool {
+        matches!(self, Self::Item(item) if item.has_media())
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Item(item) => item.bytes(),
+        }
+    }
+
+    pub(crate) fn characters(&self) -> usize {
+        match self {
+            Self::Text(text) => text.chars().count(),
+            Self::Item(item) => item.characters(),
+        }
+    }
+}
+
+impl From<&str> for Content {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Content {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<Arc<str>> for Content {
+    fn from(text: Arc<str>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Item> for Content {
+    fn from(item: Item) -> Self {
+        Self::Item(Arc::new(item))
+    }
+}
