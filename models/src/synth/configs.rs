@@ -1,14 +1,19 @@
 //! The published configurations: sizes, files beside the weights, names and shapes of tensors.
 
+mod vision;
+
 use serde_json::{Value, json};
 
 use super::Tensor;
+use vision::Vision;
 
 /// Which network a configuration is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Qwen3-Embedding.
     Qwen3,
+    /// Qwen3-VL-Embedding: the same decoder behind a vision tower.
+    Qwen3Vl(Vision),
     /// A BERT embedder.
     Bert,
 }
@@ -18,6 +23,7 @@ impl Kind {
     pub fn tokens_max(self) -> usize {
         match self {
             Self::Qwen3 => 32_768,
+            Self::Qwen3Vl(_) => 262_144,
             Self::Bert => 512,
         }
     }
@@ -107,6 +113,21 @@ pub fn all() -> Vec<Published> {
         |published: Published| Published { purpose: Purpose::YesNo, prefix: "model.", ..published };
     let listwise = |published: Published| Published { purpose: Purpose::Listwise, ..published };
     let small = |name| Published { kv_heads: 2, head_size: 32, ..qwen3(name, 64, 3, 4, 160) };
+    let see = |vision: Vision, published: Published| Published {
+        kind: Kind::Qwen3Vl(vision),
+        prefix: "model.language_model.",
+        ..published
+    };
+    let judge = |published: Published| Published { purpose: Purpose::YesNo, ..published };
+    let seeing_2b = |name| see(Vision::LARGE, qwen3(name, 2048, 28, 16, 6144));
+    let seeing_8b =
+        |name| Published { tied: false, ..see(Vision::SO400M, qwen3(name, 4096, 36, 32, 12_288)) };
+    let seeing_tiny = |name| Published {
+        kv_heads: 2,
+        head_size: 32,
+        vocabulary: None,
+        ..see(Vision::TINY, qwen3(name, 64, 4, 4, 160))
+    };
     let bert = |name| Published {
         kind: Kind::Bert,
         kv_heads: 4,
@@ -124,6 +145,10 @@ pub fn all() -> Vec<Published> {
         listwise(qwen3("e2rank-0.6b", 1024, 28, 16, 3072)),
         listwise(qwen3("e2rank-4b", 2560, 36, 32, 9728)),
         listwise(qwen3("e2rank-8b", 4096, 36, 32, 12_288)),
+        seeing_2b("qwen3-vl-embedding-2b"),
+        seeing_8b("qwen3-vl-embedding-8b"),
+        judge(seeing_2b("qwen3-vl-reranker-2b")),
+        judge(seeing_8b("qwen3-vl-reranker-8b")),
         tiny,
         Published { kv_heads: 2, head_size: 32, ..sharded },
         reranker(small("tiny-qwen3-reranker")),
@@ -133,6 +158,8 @@ pub fn all() -> Vec<Published> {
             ..small("tiny-qwen3-reranker-classifier")
         },
         listwise(small("tiny-e2rank")),
+        seeing_tiny("tiny-qwen3-vl"),
+        judge(seeing_tiny("tiny-qwen3-vl-reranker")),
         bert("tiny-bert"),
         Published { dense: Some(48), ..bert("tiny-bert-dense") },
     ]
@@ -141,9 +168,19 @@ pub fn all() -> Vec<Published> {
 impl Published {
     /// Every file beside weights and tokenizer.
     pub fn files(&self, vocabulary: usize) -> Vec<(&'static str, Value)> {
-        if self.purpose != Purpose::Embed {
-            return vec![("config.json", self.qwen3_config(vocabulary))];
+        let mut files = match self.kind {
+            Kind::Qwen3 => vec![("config.json", self.qwen3_config(vocabulary))],
+            Kind::Qwen3Vl(vision) => self.vision_files(vision, vocabulary),
+            Kind::Bert => vec![("config.json", self.bert_config(vocabulary))],
+        };
+        if self.purpose == Purpose::Embed {
+            files.extend(self.sentence_files());
         }
+        files
+    }
+
+    /// The files of sentence-transformers.
+    fn sentence_files(&self) -> Vec<(&'static str, Value)> {
         let module = |index: usize, path: &str, kind: &str| {
             let kind = format!("sentence_transformers.models.{kind}");
             json!({ "idx": index, "name": index.to_string(), "path": path, "type": kind })
@@ -153,7 +190,7 @@ impl Published {
             modules.push(module(2, "2_Dense", "Dense"));
         }
         modules.push(module(modules.len(), "Normalize", "Normalize"));
-        let last = self.kind == Kind::Qwen3;
+        let last = self.kind != Kind::Bert;
         let pooling = json!({
             "word_embedding_dimension": self.hidden,
             "pooling_mode_cls_token": false,
@@ -184,12 +221,12 @@ impl Published {
                     "similarity_fn_name": "cosine",
                 });
                 files.push(("config_sentence_transformers.json", prompts));
-                files.push(("config.json", self.qwen3_config(vocabulary)));
             }
+            // Its prompt is the chat's, in the code of its authors.
+            Kind::Qwen3Vl(_) => {}
             Kind::Bert => {
                 let length = json!({ "max_seq_length": 256, "do_lower_case": false });
                 files.push(("sentence_bert_config.json", length));
-                files.push(("config.json", self.bert_config(vocabulary)));
             }
         }
         files
@@ -199,7 +236,6 @@ impl Published {
         let mut config = json!({
             "_name_or_path": self.name,
             "architectures": [self.purpose.architecture()],
-
             "model_type": "qwen3",
             "attention_bias": false,
             "attention_dropout": 0.0,
@@ -265,6 +301,11 @@ impl Published {
     pub fn tensors(&self, vocabulary: usize) -> Vec<Tensor> {
         match self.kind {
             Kind::Qwen3 => self.qwen3_tensors(vocabulary),
+            Kind::Qwen3Vl(vision) => {
+                let mut tensors = self.qwen3_tensors(vocabulary);
+                tensors.extend(vision.tensors(self.hidden));
+                tensors
+            }
             Kind::Bert => self.bert_tensors(vocabulary),
         }
     }

@@ -13,6 +13,25 @@ use crate::checkpoint::{CheckpointError, read_json, read_json_if_there};
 const QWEN3_SPECIAL: [(&str, usize); 3] =
     [("<|endoftext|>", 151_643), ("<|im_start|>", 151_644), ("<|im_end|>", 151_645)];
 
+/// Those that follow, of which Qwen3-VL needs some.
+const QWEN3_VISION: [&str; 11] = [
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+];
+
+/// The words a reranker answers with, at their published ids. No text becomes them in a made-up
+/// tokenizer, but the head's rows are found by them.
+const ANSWERS: [(&str, usize); 2] = [("no", 2152), ("yes", 9693)];
+
 /// Writes the tokenizer's files and returns one more than the largest id.
 pub fn write(
     published: &Published,
@@ -30,8 +49,16 @@ pub fn write(
             }
             read_json(&file)?
         }
-        None if kind == Kind::Bert => word_piece(),
-        None => byte_level(),
+        None => match kind {
+            Kind::Bert => word_piece(),
+            Kind::Qwen3 => byte_level(&QWEN3_SPECIAL, &[]),
+            Kind::Qwen3Vl(_) => {
+                let special = vision_special();
+                config = vision_config(&special, kind.tokens_max());
+                let judges = published.purpose == Purpose::YesNo;
+                byte_level(&special, if judges { &ANSWERS } else { &[] })
+            }
+        },
     };
     if kind != Kind::Bert && published.purpose == Purpose::Embed {
         append_end_of_text(&mut tokenizer);
@@ -79,8 +106,43 @@ fn added_token((content, id): (&str, usize)) -> Value {
     })
 }
 
-/// A token a byte, and Qwen3's special tokens at their published ids.
-fn byte_level() -> Value {
+/// Qwen3's special tokens and those of pictures.
+fn vision_special() -> Vec<(&'static str, usize)> {
+    let first = QWEN3_SPECIAL[0].1 + QWEN3_SPECIAL.len();
+    let more = QWEN3_VISION.iter().enumerate().map(|(index, token)| (*token, first + index));
+    QWEN3_SPECIAL.into_iter().chain(more).collect()
+}
+
+/// What transformers' processor needs to know of the tokenizer.
+fn vision_config(special: &[(&str, usize)], tokens_max: usize) -> Value {
+    let [(end, _), _, (turn_end, _)] = QWEN3_SPECIAL;
+    let mut decoder = Map::new();
+    for (token, id) in special {
+        let mut entry = added_token((token, *id));
+        entry.as_object_mut().expect("an object").remove("id");
+        decoder.insert(id.to_string(), entry);
+    }
+    // Published without the end of text, which is what pads.
+    let additional: Vec<&str> = special[1..].iter().map(|(token, _)| *token).collect();
+    json!({
+        "add_bos_token": false,
+        "add_prefix_space": false,
+        "added_tokens_decoder": decoder,
+        "additional_special_tokens": additional,
+        "bos_token": null,
+        "clean_up_tokenization_spaces": false,
+        "eos_token": turn_end,
+        "errors": "replace",
+        "model_max_length": tokens_max,
+        "pad_token": end,
+        "split_special_tokens": false,
+        "tokenizer_class": "Qwen2Tokenizer",
+        "unk_token": null,
+    })
+}
+
+/// A token a byte, special tokens, and words that no text becomes.
+fn byte_level(special: &[(&str, usize)], words: &[(&str, usize)]) -> Value {
     // The printable stand-ins of bytes that byte-level BPE uses (GPT-2).
     let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut vocabulary = Map::new();
@@ -95,14 +157,14 @@ fn byte_level() -> Value {
         let stand_in = char::from_u32(stand_in).expect("all stand-ins are characters");
         vocabulary.insert(stand_in.to_string(), json!(byte));
     }
-    for (token, id) in QWEN3_SPECIAL {
-        vocabulary.insert(token.into(), json!(id));
+    for (token, id) in special.iter().chain(words) {
+        vocabulary.insert((*token).into(), json!(id));
     }
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": QWEN3_SPECIAL.map(added_token),
+        "added_tokens": special.iter().copied().map(added_token).collect::<Vec<_>>(),
         "normalizer": { "type": "NFC" },
         "pre_tokenizer": {
             "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true,
