@@ -126,7 +126,7 @@ pub fn all() -> Vec<Published> {
         kv_heads: 2,
         head_size: 32,
         vocabulary: None,
-        ..see(Vision::TINY, qwen3(name, 64, 4, 4, 160))
+        ..see(Vision::TINY, qwen3(name, 64, 6, 4, 160))
     };
     let bert = |name| Published {
         kind: Kind::Bert,

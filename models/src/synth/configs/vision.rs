@@ -123,7 +123,7 @@ impl Vision {
         tensors.extend(self.merger("merger".into(), hidden, out, 0.2));
         for index in 0..self.deepstack.len() {
             let name = format!("deepstack_merger_list.{index}");
-            tensors.extend(self.merger(name, hidden * MERGE * MERGE, out, 1.2));
+            tensors.extend(self.merger(name, hidden * MERGE * MERGE, out, 2.5));
         }
         tensors
     }
