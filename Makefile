@@ -62,6 +62,7 @@ openapi: build ## Rewrite openapi/openapi.json
 golden: build assets ## Rewrite tests/golden with transformers (needs tests/reference/requirements.txt)
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_golden.py --proxima $(PROXIMA)
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_rerank.py --proxima $(PROXIMA)
+	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_vision.py --proxima $(PROXIMA) --keep-pictures
 	$(PYTHON) tests/reference/make_scores.py
 	$(PYTHON) tests/reference/make_sparse.py
 
