@@ -6,7 +6,7 @@ use super::CpuNumbers;
 use super::operand::{How, Inner, Operand, Takes};
 use super::rows::Rows;
 use crate::cpu::gemm::{multiply, multiply_packed};
-use crate::cpu::product::Arithmetic;
+use crate::cpu::product::{Arithmetic, BYTES_DEPTH_MAX};
 use crate::cpu::weights::Packed;
 use crate::cpu::{Activation, Epilogue, Isa};
 use crate::stored::StoredTensor;
@@ -82,6 +82,9 @@ impl Weights {
         let stored = if alike { stored } else { DType::F32 };
         if device.is_cpu() {
             let arithmetic = precision.arithmetic(Isa::current(), stored);
+            if arithmetic == Arithmetic::Int8 && depth > BYTES_DEPTH_MAX {
+                bail!("{depth} inputs are more than the {BYTES_DEPTH_MAX} that int8 can sum");
+            }
             let packed = Packed::new(arithmetic.weights(), places.len(), depth, fill);
             return Ok(Self::Packed(packed, arithmetic));
         }
