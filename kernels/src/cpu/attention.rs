@@ -3,8 +3,8 @@
 //!
 //! Sequences that begin alike may share those rows: a run of rows sees the keys of the runs before
 //! it and its own. Blocks of keys begin at the sequence's own start, wherever its rows lie, and a
-//! block that is masked out for a row leaves that row's bits unchanged, so a row does not depend on
-//! its neighbours, its batch, what it shares or the number of threads.
+//! block of finite numbers that is masked out for a row leaves that row's bits unchanged, so a row
+//! does not depend on its neighbours, its batch, what it shares or the number of threads.
 //! Must not know: layers, tensors.
 
 mod keys;

@@ -111,7 +111,7 @@ pub enum Arithmetic {
     /// 8-bit activations and weights, exact integer sums of at most [`BYTES_DEPTH_MAX`] products.
     Int8,
     /// float32 activations and weights as two bfloat16 numbers each, without the product of the
-    /// two lesser ones: errors near those of float32.
+    /// two lesser ones: errors of about 2^-16 of the products.
     SplitF32,
     /// float32 activations as three bfloat16 numbers, bfloat16 weights: as exact as float32.
     SplitBf16,

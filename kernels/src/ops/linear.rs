@@ -14,12 +14,15 @@ use crate::stored::StoredTensor;
 /// How exactly linear layers multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Weights as they are stored, float32 inputs, results as exact as float32.
+    /// Weights as they are stored, float32 inputs, float32 sums. Where the CPU multiplies tiles
+    /// (AMX), weights that are stored in float32 or IEEE half, and inputs with them, are each the
+    /// sum of two bfloat16 numbers: errors of about 2^-16 of the products, not float32's 2^-24.
     Float32,
     /// Weights and inputs rounded to bfloat16, float32 sums. Where the CPU cannot multiply
     /// bfloat16 numbers, inputs stay float32.
     Bfloat16,
-    /// Weights rounded to IEEE half, float32 inputs.
+    /// Weights rounded to IEEE half, float32 inputs. Where the CPU multiplies tiles (AMX), it is
+    /// [`Self::Float32`] of weights in float32: no rounding to half, and 4 bytes a weight.
     Float16,
     /// Weights and inputs rounded to 8 bits, weights with a scale a column and inputs with a
     /// scale a row; exact sums.
