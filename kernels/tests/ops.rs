@@ -3,14 +3,17 @@
 
 use proptest::prelude::*;
 use proxima_kernels::cpu::isa::Kernel;
+use proxima_kernels::cpu::product::BYTES_DEPTH_MAX;
 use proxima_kernels::cpu::simd::{LANES, Simd};
 use proxima_kernels::cpu::{Activation, Isa, math};
 use proxima_kernels::ops::attention::{self, Heads, Mask, Run, Source, runs_of};
+use proxima_kernels::ops::linear::{Linear, Precision};
 use proxima_kernels::ops::norm;
 use proxima_kernels::ops::pool::{Pooling, pool};
 use proxima_kernels::ops::rotary::{self, HeadNorms, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::{Device, Tensor};
+use proxima_kernels::stored::StoredTensor;
+use proxima_kernels::{DType, Device, Tensor};
 
 fn tensor(rows: usize, width: usize, scale: f32) -> Tensor {
     let numbers: Vec<f32> = (0..rows * width)
@@ -199,4 +202,19 @@ fn functions_keep_what_is_not_a_number_and_saturate() {
         assert_eq!((exp[1], exp[2], exp[4]), (0.0, 0.0, 1.0));
         assert!(exp[3].is_finite() && exp[3] > 1e38);
     }
+}
+
+#[test]
+fn a_layer_too_deep_for_sums_of_bytes_is_refused() {
+    let layer = |depth: usize| {
+        let weights =
+            StoredTensor::of_numbers(&vec![1.0; depth], vec![1, depth]).expect("a tensor");
+        Linear::new(&[&weights], &[], depth, Precision::Int8, &Device::Cpu)
+    };
+    let most = layer(BYTES_DEPTH_MAX).expect("a layer");
+    let x = Tensor::ones((1, BYTES_DEPTH_MAX), DType::F32, &Device::Cpu).expect("a tensor");
+    let sum: Vec<Vec<f32>> = most.forward(&x).expect("a sum").to_vec2().expect("numbers");
+    assert!((sum[0][0] - BYTES_DEPTH_MAX as f32).abs() < 0.1, "{sum:?}");
+    let error = layer(BYTES_DEPTH_MAX + 1).expect_err("refused").to_string();
+    assert!(error.contains("66312 inputs") && error.contains("66311"), "{error}");
 }

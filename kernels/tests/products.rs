@@ -190,6 +190,26 @@ fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
 }
 
 #[test]
+fn columns_too_small_for_bytes_are_zero_and_change_no_other() {
+    let (columns, depth) = (35, 130);
+    let (x, w) = (numbers(9 * depth, 18), numbers(columns * depth, 19));
+    // The first is the least normal number; the inverse of none of the three is finite.
+    for tiny in [f32::MIN_POSITIVE, 1e-45, 3.7e-37] {
+        let mut with = w.clone();
+        with[3 * depth..4 * depth].iter_mut().for_each(|value| *value = tiny * value.signum());
+        for isa in isas() {
+            let weights = |w: &[f32]| packed(Arithmetic::Int8, w, columns, depth);
+            let got = product(isa, Arithmetic::Int8, &x, &weights(&with));
+            let expected = product(isa, Arithmetic::Int8, &x, &weights(&w));
+            for (at, (got, expected)) in got.iter().zip(expected).enumerate() {
+                let expected = if at % columns == 3 { 0.0 } else { expected };
+                assert_eq!(*got, expected, "{} with {tiny:e} at {at}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_not_finite_stays_in_its_row() {
     let (columns, depth) = (33, 40);
     let (w, clean) = (numbers(columns * depth, 9), numbers(40 * depth, 10));

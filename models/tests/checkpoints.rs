@@ -99,7 +99,7 @@ fn tensors_that_disagree_with_the_configuration_are_named() {
 #[test]
 fn what_is_not_served_is_refused_and_never_guessed() {
     type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         (
             "tiny-bert",
             |json| json["model_type"] = json!("gpt9"),
@@ -116,6 +116,7 @@ fn what_is_not_served_is_refused_and_never_guessed() {
             |json| json["position_embedding_type"] = json!("relative_key"),
             &["relative_key", "absolute"],
         ),
+        ("tiny-bert", |json| json["intermediate_size"] = json!(0), &["intermediate_size"]),
         (
             "tiny-qwen3",
             |json| json["rope_scaling"] = json!({ "rope_type": "yarn", "factor": 4.0 }),
@@ -261,4 +262,28 @@ fn layers_of_modern_bert_are_of_the_kind_their_names_say() {
     assert_ne!(other, Ok(every_third));
     let unknown = logits(|json| json["layer_types"][5] = json!("linear_attention"));
     assert!(unknown.is_err_and(|error| error.contains("linear_attention")));
+}
+
+#[test]
+fn scaled_rotary_positions_of_modern_bert_are_refused_wherever_they_are_named() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/golden/scores/modernbert-reranker-cls");
+    let with = |parameters: Value| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+            fs::copy(golden.join(file), folder.path().join(file)).expect("copied");
+        }
+        edit(&folder.path().join("config.json"), |json| json["rope_parameters"] = parameters);
+        load_with(folder.path(), &LoadOptions::default())
+    };
+    let plain = json!({ "rope_type": "default", "rope_theta": 10_000.0 });
+    let scaled = json!({ "rope_type": "yarn", "factor": 4.0, "rope_theta": 10_000.0 });
+    with(json!({ "full_attention": plain, "sliding_attention": plain })).expect("loaded");
+    with(json!({ "full_attention": null, "rope_theta": 1e4 })).expect("loaded");
+    for (global, local) in [(&plain, &scaled), (&scaled, &plain)] {
+        let parameters = json!({ "full_attention": global, "sliding_attention": local });
+        says(with(parameters), &["config.json", "rope_type", "yarn"]);
+    }
+    says(with(scaled), &["rope_type", "yarn"]);
+    says(with(json!({ "full_attention": { "type": "linear" } })), &["rope_type", "linear"]);
 }

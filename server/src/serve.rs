@@ -94,9 +94,10 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
     }
     let registry = Registry::new(engines)
         .map_err(|name| CommandError::usage(format!("two models are named {name:?}")))?;
+    let (_, engine) = registry.get(None).expect("a registry has a default");
     tracing::info!(
         "ready on http://{local} (batch {} tokens, queue {} tokens, {} inputs a request, {} requests at a time)",
-        settings.engine.batch_tokens_max,
+        engine.config().batch_tokens_max,
         settings.engine.queue_tokens_max,
         settings.engine.inputs_max,
         settings.http.requests_max,

@@ -1,24 +1,58 @@
-//! Memory aligned to cache lines, so that no vector load crosses one, and used again: what a batch
-//! gives back the next one takes, so that nothing large is allocated while requests are served.
+//! Memory that begins at a cache line, as lines of packed numbers do, so that loading a line takes
+//! one; and memory used again: what a batch gives back the next one takes, as long as that is no
+//! more than a bound, so that the system need not map and clear it again.
 //!
 //! Must not know: what is kept in it.
 
 use parking_lot::Mutex;
 
-/// Buffers that wait for their next use.
-static SPARE: Mutex<Vec<Vec<Line>>> = Mutex::new(Vec::new());
-/// Most buffers that wait.
-const SPARE_MAX: usize = 16;
-/// Larger buffers, of unusually long texts, go back to the system.
-const SPARE_LINES_MAX: usize = 32 * 1024 * 1024 / size_of::<Line>();
+use super::product::LINE;
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+/// Memory that waits for its next use.
+static SPARE: Mutex<Spare> = Mutex::new(Spare { all: Vec::new(), bytes: 0 });
+/// Most pieces that wait: more than are in use at a time.
+const SPARE_MAX: usize = 32;
+/// Most bytes that wait; beyond it memory goes back to the system.
+const SPARE_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Pieces of memory, the one that has waited longest first.
+struct Spare {
+    all: Vec<Vec<u8>>,
+    /// Of all together.
+    bytes: usize,
+}
+
+impl Spare {
+    /// The smallest piece that has room for as many bytes.
+    fn take(&mut self, needed: usize) -> Option<Vec<u8>> {
+        let fitting = (0..self.all.len()).filter(|at| self.all[*at].len() >= needed);
+        let taken = self.all.remove(fitting.min_by_key(|at| self.all[*at].len())?);
+        self.bytes -= taken.len();
+        Some(taken)
+    }
+
+    /// Keeps a piece; gives what has waited longest and is too much with it.
+    fn give(&mut self, memory: Vec<u8>) -> Vec<Vec<u8>> {
+        if memory.len() > SPARE_BYTES_MAX {
+            return vec![memory];
+        }
+        self.bytes += memory.len();
+        self.all.push(memory);
+        let mut count = 0;
+        while self.all.len() - count > SPARE_MAX || self.bytes > SPARE_BYTES_MAX {
+            self.bytes -= self.all[count].len();
+            count += 1;
+        }
+        self.all.drain(..count).collect()
+    }
+}
 
 /// Bytes from the start of a cache line.
 pub struct AlignedBytes {
-    lines: Vec<Line>,
+    /// Up to a line longer, to begin at one.
+    memory: Vec<u8>,
+    /// Where the first line begins.
+    first: usize,
     length: usize,
     reused: bool,
 }
@@ -26,55 +60,49 @@ pub struct AlignedBytes {
 impl AlignedBytes {
     /// `length` zeros, kept for long.
     pub fn zeros(length: usize) -> Self {
-        let lines = vec![Line([0; 64]); length.div_ceil(size_of::<Line>())];
-        Self { lines, length, reused: false }
+        Self::within(zeros(length + LINE - 1), length, false)
     }
 
     /// `length` bytes of any value, whose memory is used again when they are dropped.
     pub fn reused(length: usize) -> Self {
-        let needed = length.div_ceil(size_of::<Line>());
-        let mut spare = SPARE.lock();
-        let fitting = (0..spare.len()).filter(|at| spare[*at].len() >= needed);
-        let best = fitting.min_by_key(|at| spare[*at].len());
-        let taken = best.map(|at| spare.swap_remove(at));
-        if taken.is_none() && spare.len() == SPARE_MAX {
-            // The smallest, which is of least use, makes room.
-            let smallest = (0..spare.len()).min_by_key(|at| spare[*at].len()).unwrap_or(0);
-            spare.swap_remove(smallest);
-        }
-        drop(spare);
-        let lines = taken.unwrap_or_else(|| vec![Line([0; 64]); needed]);
-        Self { lines, length, reused: true }
+        let needed = length + LINE - 1;
+        let spare = SPARE.lock().take(needed);
+        Self::within(spare.unwrap_or_else(|| zeros(needed)), length, true)
     }
+
+    /// The first lines of some memory, which never moves.
+    fn within(memory: Vec<u8>, length: usize, reused: bool) -> Self {
+        let start = memory.as_ptr().addr();
+        let first = start.next_multiple_of(LINE) - start;
+        Self { memory, first, length, reused }
+    }
+}
+
+/// The system's own zeros where they are many, which cost nothing until they are used.
+fn zeros(length: usize) -> Vec<u8> {
+    vec![0; length]
 }
 
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
-        if !self.reused || self.lines.len() > SPARE_LINES_MAX {
-            return;
+        if self.reused {
+            let too_much = SPARE.lock().give(std::mem::take(&mut self.memory));
+            // Giving memory back to the system takes long: nobody waits for it.
+            drop(too_much);
         }
-        let mut spare = SPARE.lock();
-        if spare.len() == SPARE_MAX {
-            // The smallest goes: it is the cheapest to get again.
-            let smallest = (0..spare.len()).min_by_key(|at| spare[*at].len()).unwrap_or(0);
-            spare.swap_remove(smallest);
-        }
-        spare.push(std::mem::take(&mut self.lines));
     }
 }
 
 impl std::ops::Deref for AlignedBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: the lines hold at least `length` bytes, all initialised.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
+        &self.memory[self.first..self.first + self.length]
     }
 }
 
 impl std::ops::DerefMut for AlignedBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the lines hold at least `length` bytes, all initialised.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
+        &mut self.memory[self.first..self.first + self.length]
     }
 }
 
@@ -124,3 +152,6 @@ pub fn numbers_mut<T: Plain>(bytes: &mut [u8]) -> &mut [T] {
     // SAFETY: aligned, within the bytes, and any bits are a valid `T`.
     unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), count) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,15 @@
 //!
 //! Sequences that begin alike may share those rows: a run of rows sees the keys of the runs before
 //! it and its own. Blocks of keys begin at the sequence's own start, wherever its rows lie, and a
-//! block that is masked out for a row leaves that row's bits unchanged, so a row does not depend on
-//! its neighbours, its batch, what it shares or the number of threads.
+//! block of finite numbers that is masked out for a row leaves that row's bits unchanged, so a row
+//! does not depend on its neighbours, its batch, what it shares or the number of threads.
 //! Must not know: layers, tensors.
 
 mod keys;
 
 use std::ops::Range;
 
-use super::aligned::AlignedBytes;
+use super::aligned::{AlignedBytes, numbers_mut};
 use super::epilogue::Target;
 use super::isa::Isa;
 use super::math;
@@ -152,9 +152,10 @@ pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> Oper
         attend(isa, what, &Target::Packed(operand.writer()));
         return operand;
     }
-    let mut numbers = vec![0.0; rows * width];
-    attention(isa, what, &mut numbers);
-    Operand::of(isa, &numbers, width, packing)
+    let mut bytes = AlignedBytes::reused(rows * width * size_of::<f32>());
+    let numbers = numbers_mut(&mut bytes);
+    attention(isa, what, numbers);
+    Operand::of(isa, numbers, width, packing)
 }
 
 fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {

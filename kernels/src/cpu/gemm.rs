@@ -8,6 +8,7 @@
 //! them; integer sums are exact.
 //! Must not know: layers, tensors.
 
+use super::aligned::{AlignedBytes, numbers_mut};
 use super::epilogue::{Epilogue, Target, finish_rows};
 use super::isa::Isa;
 use super::operand::{Operand, Packing, RowScale};
@@ -67,13 +68,14 @@ pub fn multiply_packed(
         multiply_to(isa, arithmetic, (x, weights), epilogue, &out);
         return operand;
     }
-    let mut numbers = vec![0.0; x.rows() * width];
-    multiply(isa, arithmetic, x, weights, epilogue, &mut numbers);
-    Operand::of(isa, &numbers, width, packing)
+    let mut bytes = AlignedBytes::reused(x.rows() * width * size_of::<f32>());
+    let numbers = numbers_mut(&mut bytes);
+    multiply(isa, arithmetic, x, weights, epilogue, numbers);
+    Operand::of(isa, numbers, width, packing)
 }
 
 thread_local! {
-    /// Partial sums, kept between calls so that nothing large is allocated.
+    /// Partial sums, kept between calls, which would else allocate them for each block.
     static SUMS: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
 }
 
@@ -177,8 +179,9 @@ impl Block<'_> {
     fn finish<S: Simd, P: Product>(&self, s: S, panel: usize, first: usize, sums: &mut [f32]) {
         let first = self.rows.start + first;
         if P::ARITHMETIC == Arithmetic::Int8 {
-            for (row, sums) in sums.chunks_exact_mut(PANEL).enumerate() {
-                to_numbers(sums, self.x.scales()[first + row], self.weights.scales(panel));
+            let (rows, columns) = (&self.x.scales()[first..], self.weights.scales(panel));
+            for (row, sums) in rows.iter().zip(sums.chunks_exact_mut(PANEL)) {
+                to_numbers(sums, *row, columns);
             }
         }
         let (place, columns) = ((first, panel * PANEL), self.weights.columns());

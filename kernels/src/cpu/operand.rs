@@ -2,7 +2,7 @@
 //!
 //! Must not know: layers, tensors, what is multiplied with them.
 
-use super::aligned::AlignedBytes;
+use super::aligned::{AlignedBytes, Plain, numbers, numbers_mut};
 use super::isa::{Isa, Kernel};
 use super::product::{DEPTH_UNIT, Form, LINE};
 use super::shared::SharedMut;
@@ -24,20 +24,24 @@ const PARALLEL_MIN: usize = 32 * 1024;
 const TASK_ROWS: usize = 48;
 
 /// What the bytes of a row stand for: `(byte - zero) * scale`.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub(super) struct RowScale {
     /// The distance between two bytes' numbers.
     pub scale: f32,
     /// The byte of zero.
     pub zero: i32,
 }
+// SAFETY: any bits are two numbers, of four bytes each and the same alignment: nothing between.
+unsafe impl Plain for RowScale {}
 
 /// A packed matrix `[rows, width]`.
 #[derive(Debug)]
 pub struct Operand {
+    /// Strips, and behind them, of `Form::U8`, a [`RowScale`] for each row.
     bytes: AlignedBytes,
-    /// Of `Form::U8`, a row each.
-    scales: Vec<RowScale>,
+    /// Bytes of the strips.
+    strips: usize,
     packing: Packing,
     rows: usize,
     width: usize,
@@ -46,17 +50,15 @@ pub struct Operand {
 impl Operand {
     /// Room for rows that are still to be written, each whole.
     pub fn new(packing: Packing, rows: usize, width: usize) -> Self {
-        let strips = rows.div_ceil(packing.strip);
-        let strip_bytes = packing.strip_bytes(width);
-        let mut bytes = AlignedBytes::reused(strips * strip_bytes);
+        let strips = rows.div_ceil(packing.strip) * packing.strip_bytes(width);
+        let scales = if packing.form == Form::U8 { rows * size_of::<RowScale>() } else { 0 };
+        let mut bytes = AlignedBytes::reused(strips + scales);
         // What lies behind a row's end is multiplied with it, by weights of zero. Rows behind the
         // last are multiplied too, but nobody reads their sums.
         if !width.is_multiple_of(DEPTH_UNIT) {
             bytes.fill(0);
         }
-        let scales =
-            if packing.form == Form::U8 { vec![RowScale::default(); rows] } else { Vec::new() };
-        Self { bytes, scales, packing, rows, width }
+        Self { bytes, strips, packing, rows, width }
     }
 
     /// Packs rows of `width` numbers.
@@ -93,25 +95,27 @@ impl Operand {
 
     /// For writing by several threads.
     pub(super) fn writer(&mut self) -> Writer<'_> {
+        let (bytes, scales) = self.bytes.split_at_mut(self.strips);
         Writer {
             packing: self.packing,
             width: self.width,
             strip_bytes: self.packing.strip_bytes(self.width),
             line_bytes: self.packing.line_bytes(),
-            bytes: SharedMut::new(&mut self.bytes),
-            scales: SharedMut::new(&mut self.scales),
+            bytes: SharedMut::new(bytes),
+            scales: SharedMut::new(numbers_mut(scales)),
         }
     }
 
     /// Strips from the one with this row on, which begins it.
     pub(super) fn strips_from(&self, row: usize) -> &[u8] {
         debug_assert!(row.is_multiple_of(self.packing.strip), "strips are whole");
-        &self.bytes[row / self.packing.strip * self.packing.strip_bytes(self.width)..]
+        let first = row / self.packing.strip * self.packing.strip_bytes(self.width);
+        &self.bytes[first..self.strips]
     }
 
     /// What the bytes of each row stand for, where they are bytes.
     pub(super) fn scales(&self) -> &[RowScale] {
-        &self.scales
+        numbers(&self.bytes[self.strips..])
     }
 
     /// How it is packed.

@@ -16,6 +16,9 @@ pub const LINE: usize = 64;
 /// Weights are filled up with zeros to a multiple of this depth, a whole line in all forms.
 pub const DEPTH_UNIT: usize = 64;
 
+/// Most inputs of a product in bytes: sums of more products of 255 and 127 are beyond 32 bits.
+pub const BYTES_DEPTH_MAX: usize = i32::MAX as usize / (255 * 127);
+
 /// What numbers of activations are packed as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -105,10 +108,10 @@ pub enum Arithmetic {
     F32F16,
     /// bfloat16 activations and weights, float32 sums.
     Bf16,
-    /// 8-bit activations and weights, exact integer sums.
+    /// 8-bit activations and weights, exact integer sums of at most [`BYTES_DEPTH_MAX`] products.
     Int8,
     /// float32 activations and weights as two bfloat16 numbers each, without the product of the
-    /// two lesser ones: errors near those of float32.
+    /// two lesser ones: errors of about 2^-16 of the products.
     SplitF32,
     /// float32 activations as three bfloat16 numbers, bfloat16 weights: as exact as float32.
     SplitBf16,

@@ -50,10 +50,15 @@ pub fn threads() -> usize {
 
 /// Runs `work` as if there were this many threads: for tests that results do not depend on them.
 pub fn limited<T>(threads: usize, work: impl FnOnce() -> T) -> T {
-    let before = LIMIT.replace(threads.max(1));
-    let done = work();
-    LIMIT.set(before);
-    done
+    /// Ends the limit, also in a panic.
+    struct Before(usize);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            LIMIT.set(self.0);
+        }
+    }
+    let _before = Before(LIMIT.replace(threads.max(1)));
+    work()
 }
 
 /// Runs `work(0)` to `work(count - 1)`, in any order, on all threads.
@@ -108,7 +113,7 @@ struct Team {
     /// The number of the job in the upper half, [`OPEN`], and how many have joined it.
     state: AtomicU64,
     /// Written only by the thread that holds `leader`, and only while the job is closed and
-    /// everybody has left; read only by those who have joined.
+    /// everybody has left; read only by that thread and by those who have joined.
     job: UnsafeCell<Job>,
     /// The next index of the job.
     next: AtomicUsize,
@@ -119,7 +124,7 @@ struct Team {
 
 // SAFETY: `job` is used as its comment says; all else is made for sharing.
 unsafe impl Sync for Team {}
-// SAFETY: as above; the pointers in `job` are used only by those who have joined.
+// SAFETY: as above; the pointers in `job` are used only by those who may read it.
 unsafe impl Send for Team {}
 
 impl Team {
@@ -157,7 +162,8 @@ impl Team {
         self.next.store(0, Ordering::Relaxed);
         let number = (self.state.load(Ordering::Relaxed) >> 32) + 1;
         self.state.store(number << 32 | OPEN, Ordering::SeqCst);
-        for helper in self.helpers.iter().take(helpers) {
+        // One task is this thread's: no more are woken than there are others.
+        for helper in self.helpers.iter().take(helpers.min(count - 1)) {
             if helper.asleep.swap(false, Ordering::SeqCst) {
                 helper.thread.get().into_iter().for_each(Thread::unpark);
             }

@@ -176,7 +176,9 @@ fn pack_bytes<S: Simd>(s: S, row: &[f32], column: usize, to: &mut [u8]) -> ByteS
         bad = s.fma(values, zero, bad);
     }
     let largest = s.largest(largest) + s.sum(bad);
-    let inverse = if largest >= f32::MIN_POSITIVE { 127.0 / largest } else { 0.0 };
+    // A column too small for its inverse is nothing beside any other: all zero.
+    let inverse = 127.0 / largest;
+    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     let (mut bytes, mut sum) = ([0u8; LANES], 0);
     for (piece, values) in row.chunks_exact(LANES).enumerate() {
         let scaled = s.round(s.mul(s.load_part(values), s.splat(inverse)));

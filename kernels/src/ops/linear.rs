@@ -6,7 +6,7 @@ use super::CpuNumbers;
 use super::operand::{How, Inner, Operand, Takes};
 use super::rows::Rows;
 use crate::cpu::gemm::{multiply, multiply_packed};
-use crate::cpu::product::Arithmetic;
+use crate::cpu::product::{Arithmetic, BYTES_DEPTH_MAX};
 use crate::cpu::weights::Packed;
 use crate::cpu::{Activation, Epilogue, Isa};
 use crate::stored::StoredTensor;
@@ -14,12 +14,15 @@ use crate::stored::StoredTensor;
 /// How exactly linear layers multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Weights as they are stored, float32 inputs, results as exact as float32.
+    /// Weights as they are stored, float32 inputs, float32 sums. Where the CPU multiplies tiles
+    /// (AMX), weights that are stored in float32 or IEEE half, and inputs with them, are each the
+    /// sum of two bfloat16 numbers: errors of about 2^-16 of the products, not float32's 2^-24.
     Float32,
     /// Weights and inputs rounded to bfloat16, float32 sums. Where the CPU cannot multiply
     /// bfloat16 numbers, inputs stay float32.
     Bfloat16,
-    /// Weights rounded to IEEE half, float32 inputs.
+    /// Weights rounded to IEEE half, float32 inputs. Where the CPU multiplies tiles (AMX), it is
+    /// [`Self::Float32`] of weights in float32: no rounding to half, and 4 bytes a weight.
     Float16,
     /// Weights and inputs rounded to 8 bits, weights with a scale a column and inputs with a
     /// scale a row; exact sums.
@@ -82,6 +85,9 @@ impl Weights {
         let stored = if alike { stored } else { DType::F32 };
         if device.is_cpu() {
             let arithmetic = precision.arithmetic(Isa::current(), stored);
+            if arithmetic == Arithmetic::Int8 && depth > BYTES_DEPTH_MAX {
+                bail!("{depth} inputs are more than the {BYTES_DEPTH_MAX} that int8 can sum");
+            }
             let packed = Packed::new(arithmetic.weights(), places.len(), depth, fill);
             return Ok(Self::Packed(packed, arithmetic));
         }

@@ -1,5 +1,8 @@
-//! Activations between operations. On the CPU their memory is that of earlier batches, so that
-//! nothing large is allocated, cleared or given back while requests are served.
+//! Activations between operations. On the CPU their memory is that of earlier batches, as long as
+//! that is within a bound, so that it need not be mapped, cleared and given back each time. Copies
+//! as tensors have memory of their own.
+//!
+//! Must not know: layers, how memory is kept.
 
 use std::ops::Range;
 

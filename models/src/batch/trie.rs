@@ -12,6 +12,11 @@ use super::{Keep, Parent, Prefix, RaggedBatch, Sequence};
 /// fewer are not worth a run of their own.
 const SHARED_MIN: usize = 16;
 
+/// Most runs of a path that only a recent sequence calls for. A run packs all keys before it, so
+/// that a batch of texts cut at many places, each of a recent text, would need memory many times
+/// its size.
+const RECENT_MAX: usize = 4;
+
 /// A sequence of the batch, or a recent one that shows where later ones may branch off.
 struct Item<'a> {
     tokens: &'a [u32],
@@ -25,6 +30,8 @@ struct Branch {
     last: usize,
     depth: usize,
     parent: Option<Parent>,
+    /// Runs before it that only a recent sequence called for.
+    by_recent: usize,
 }
 
 /// See [`RaggedBatch::sharing`].
@@ -83,6 +90,13 @@ fn common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
+/// Length of what the sequences of the batch among some items, in order, begin with in common.
+fn own_common(items: &[Item<'_>]) -> usize {
+    let mut own = items.iter().filter(|item| item.place.is_some()).map(|item| item.tokens);
+    let first = own.next().unwrap_or_default();
+    own.next_back().map_or(first.len(), |last| common(first, last))
+}
+
 struct Tree<'a> {
     batch: RaggedBatch,
     items: Vec<Item<'a>>,
@@ -91,13 +105,20 @@ struct Tree<'a> {
 impl Tree<'_> {
     fn grow(&mut self, depth: usize, base: Option<Arc<Prefix>>) {
         let parent = base.map(Parent::Kept);
-        let mut branches = vec![Branch { first: 0, last: self.items.len(), depth, parent }];
+        let last = self.items.len();
+        let mut branches = vec![Branch { first: 0, last, depth, parent, by_recent: 0 }];
         while let Some(branch) = branches.pop() {
             self.branch(branch, &mut branches);
         }
     }
 
     fn branch(&mut self, mut branch: Branch, further: &mut Vec<Branch>) {
+        if branch.by_recent == RECENT_MAX {
+            // Recent ones first, the order kept otherwise, to be left out.
+            let items = &mut self.items[branch.first..branch.last];
+            items.sort_by_key(|item| item.place.is_some());
+            branch.first += items.iter().filter(|item| item.place.is_none()).count();
+        }
         let items = &self.items[branch.first..branch.last];
         if items.iter().all(|item| item.place.is_none()) {
             return;
@@ -105,6 +126,7 @@ impl Tree<'_> {
         let (low, high) = (items[0].tokens, items[items.len() - 1].tokens);
         let shared = if items.len() == 1 { low.len() } else { common(low, high) };
         if items.len() == 1 || shared >= branch.depth + SHARED_MIN {
+            branch.by_recent += usize::from(own_common(items) > shared);
             let tokens = low[..shared].to_vec();
             let run = self.add_run(&tokens[branch.depth..], branch.depth, branch.parent.as_ref());
             let last_row = self.batch.runs[run].rows.end - 1;
@@ -120,14 +142,15 @@ impl Tree<'_> {
             self.batch.keep.push(Keep { run, tokens, parent: branch.parent.take() });
             (branch.depth, branch.parent) = (shared, Some(Parent::Run(run)));
         }
-        let Branch { mut first, last, depth, parent } = branch;
+        let Branch { mut first, last, depth, parent, by_recent } = branch;
         for next in first + 1..=last {
             let together = next < last && {
                 let (before, after) = (self.items[next - 1].tokens, self.items[next].tokens);
                 common(&before[depth..], &after[depth..]) >= SHARED_MIN
             };
             if !together {
-                further.push(Branch { first, last: next, depth, parent: parent.clone() });
+                let parent = parent.clone();
+                further.push(Branch { first, last: next, depth, parent, by_recent });
                 first = next;
             }
         }

@@ -129,6 +129,9 @@ impl Config {
         if self.is_decoder {
             return Err("a BERT decoder (is_decoder) is not served".into());
         }
+        if self.intermediate_size == 0 {
+            return Err("intermediate_size must be at least 1".into());
+        }
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         if heads == 0 || hidden == 0 || !hidden.is_multiple_of(heads) || self.type_vocab_size == 0 {
             return Err(format!("hidden_size {hidden} does not divide into {heads} heads"));

@@ -14,6 +14,7 @@ use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
@@ -66,8 +67,8 @@ struct Config {
     /// Newer files name the kind of each layer instead of every how many are global.
     #[serde(default)]
     layer_types: Vec<LayerType>,
-    rope_scaling: Option<serde_json::Value>,
-    rope_parameters: Option<serde_json::Value>,
+    rope_scaling: Option<Value>,
+    rope_parameters: Option<Value>,
     #[serde(default)]
     classifier_pooling: ClassifierPooling,
     #[serde(default)]
@@ -130,6 +131,9 @@ impl Config {
         if self.rope_scaling.as_ref().is_some_and(|scaling| !scaling.is_null()) {
             return Err("scaled rotary positions (rope_scaling) are not served".into());
         }
+        if let Some(kind) = self.rope_types().find(|kind| kind.as_str() != Some("default")) {
+            return Err(format!("rotary positions of rope_type {kind} are not served"));
+        }
         let activation = activation(&self.hidden_activation).ok_or_else(|| {
             format!("hidden_activation {:?} is not served", self.hidden_activation)
         })?;
@@ -152,6 +156,14 @@ impl Config {
             Some(kind) => *kind == LayerType::SlidingAttention,
             None => !layer.is_multiple_of(self.global_attn_every_n_layers),
         }
+    }
+
+    /// What `rope_parameters` says of any kind of layer, or of all at once.
+    fn rope_types(&self) -> impl Iterator<Item = &Value> {
+        let kinds = self.rope_parameters.iter().filter_map(Value::as_object);
+        let kinds = kinds.flat_map(|all| all.values().filter_map(Value::as_object).chain([all]));
+        let types = kinds.flat_map(|it| [it.get("rope_type"), it.get("type")]);
+        types.flatten().filter(|kind| !kind.is_null())
     }
 
     /// The thetas of global and local layers; newer files have them by kind of layer.

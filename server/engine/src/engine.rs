@@ -107,8 +107,8 @@ impl Engine {
     pub fn start(model: Model, config: EngineConfig, metrics: Arc<dyn Metrics>) -> Self {
         let model = Arc::new(model);
         let batch_tokens_max = config.batch_tokens_max.min(model.info.batch_tokens);
-        let of_queue = EngineConfig { batch_tokens_max, ..config.clone() };
-        let queue = Arc::new(Queue::new(of_queue, metrics.clone()));
+        let config = EngineConfig { batch_tokens_max, ..config };
+        let queue = Arc::new(Queue::new(config.clone(), metrics.clone()));
         let pool = Pool::start(config.tokenization_threads, &model);
         worker::start(queue.clone(), model.clone(), metrics.clone(), config.prefix_bytes_max);
         let text_bytes = AtomicUsize::new(0);
@@ -125,7 +125,7 @@ impl Engine {
         &self.handle.model
     }
 
-    /// Its limits.
+    /// Its limits as it keeps them: a batch has no more tokens than keep the device busy.
     pub fn config(&self) -> &EngineConfig {
         &self.handle.config
     }

@@ -96,3 +96,6 @@ impl Prefixes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -274,6 +274,17 @@ async fn shutdown_answers_what_was_accepted_and_refuses_the_rest() {
 }
 
 #[tokio::test]
+async fn limits_are_told_as_they_are_kept() {
+    for (device, asked, used) in [(64, 16_384, 64), (64, 32, 32)] {
+        let (mut model, _) = fake_model();
+        model.info.batch_tokens = device;
+        let config = EngineConfig { batch_tokens_max: asked, ..EngineConfig::default() };
+        let engine = Engine::start(model, config, Arc::new(NoMetrics));
+        assert_eq!(engine.config().batch_tokens_max, used);
+    }
+}
+
+#[tokio::test]
 async fn small_requests_overtake_a_large_one() {
     let config =
         EngineConfig { interactive_tokens_max: 8, batch_tokens_max: 16, ..EngineConfig::default() };

@@ -33,7 +33,7 @@ impl FromStr for Secret {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtypeName {
-    /// Results as exact as 32-bit
+    /// Weights as they are stored, 32-bit activations
     Float32,
     /// bfloat16 weights and activations
     Bfloat16,

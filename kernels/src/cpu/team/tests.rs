@@ -67,3 +67,31 @@ fn parts_are_whole_and_in_their_places() {
     });
     assert!(all.iter().enumerate().all(|(at, part)| *part == at / 10));
 }
+
+#[test]
+fn a_limit_ends_with_its_work_also_in_a_panic() {
+    let before = threads();
+    assert_eq!(limited(3, || (threads(), limited(2, threads), threads())), (3, 2, 3));
+    let result = catch_unwind(|| limited(3, || panic!("at {}", threads())));
+    let panic = result.expect_err("a panic");
+    assert_eq!(panic.downcast_ref::<String>().map(String::as_str), Some("at 3"));
+    assert_eq!(threads(), before);
+}
+
+#[test]
+fn two_tasks_wake_a_helper_that_sleeps() {
+    if threads() == 1 {
+        return;
+    }
+    for _ in 0..20 {
+        std::thread::park_timeout(3 * LOOKS_FOR);
+        let met = AtomicUsize::new(0);
+        // Ends only if two threads are in it at the same time.
+        for_each(2, |_| {
+            met.fetch_add(1, Ordering::SeqCst);
+            while met.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+        });
+    }
+}

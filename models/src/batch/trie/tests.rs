@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::synth::{SynthOptions, write};
+use crate::{Checkpoint, LoadOptions, Model};
 
 fn sequence(tokens: Vec<u32>) -> Sequence {
     Sequence { tokens, ..Sequence::default() }
@@ -46,6 +48,70 @@ fn a_recent_sequence_shows_what_to_keep() {
     // The same text again has nothing that others could go on from.
     let batch = lay_out(&[&now], &[now.tokens.clone().into()], |_| None);
     assert_eq!((batch.runs.len(), batch.keep.len()), (1, 0));
+}
+
+/// Recent sequences that each go on with a long one for 16 tokens more than the one before.
+fn nested(long: &[u32], count: usize) -> Vec<Arc<[u32]>> {
+    let cut = |many: usize| [&long[..many * SHARED_MIN], &[many as u32 % 7; 20]].concat().into();
+    (1..=count).map(cut).collect()
+}
+
+#[test]
+fn recent_sequences_cut_a_path_a_few_times_at_most() {
+    let long: Vec<u32> = (0..600).map(|token| 10 + token % 91).collect();
+    let recent = nested(&long, 32);
+    let one = sequence(long.clone());
+    let batch = lay_out(&[&one], &recent, |_| None);
+    assert_eq!((batch.runs.len(), batch.keep.len()), (RECENT_MAX + 1, RECENT_MAX));
+    assert_eq!(path(&batch, batch.ends[0]), long);
+    // What goes on from a kept prefix may be cut further.
+    let places: Vec<usize> = batch.keep.iter().map(|keep| keep.tokens.len()).collect();
+    assert_eq!(places, [16, 32, 48, 64]);
+    // Where sequences of the batch branch, recent ones do not count.
+    let others =
+        (0..20).map(|place| sequence([&long[..30 * (place + 1)], &[place as u32]].concat()));
+    let all: Vec<Sequence> = others.chain([one]).collect();
+    let all: Vec<&Sequence> = all.iter().collect();
+    let (with, without) = (lay_out(&all, &recent, |_| None), lay_out(&all, &[], |_| None));
+    assert!((39..=41).contains(&without.runs.len()), "{} runs", without.runs.len());
+    assert!(with.runs.len() <= without.runs.len() + 2 * RECENT_MAX, "{} runs", with.runs.len());
+    for (sequence, end) in all.iter().zip(&with.ends) {
+        assert_eq!(path(&with, *end), sequence.tokens);
+    }
+}
+
+#[test]
+fn recent_sequences_change_no_bit() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = SynthOptions { seed: 3, tokenizer: None };
+    write("tiny-qwen3", folder.path(), &options).expect("written");
+    let checkpoint = Checkpoint::open(folder.path()).expect("opened");
+    let model = Model::load(&checkpoint, &LoadOptions::default()).expect("loaded");
+    let long: Vec<u32> = (0..300).map(|token| 10 + token % 91).collect();
+    let sequences = [sequence(long.clone()), sequence([&long[..150], &[9; 30]].concat())];
+    let sequences: Vec<&Sequence> = sequences.iter().collect();
+    let last = |batch: &RaggedBatch| {
+        let hidden = model.encoder.encode(batch).expect("encoded");
+        let rows = hidden.rows.to_vec2::<f32>().expect("numbers");
+        let ends = hidden.offsets[1..].iter().map(|end| rows[end - 1].clone());
+        (ends.collect::<Vec<_>>(), hidden.kept)
+    };
+    let (alone, _) = last(&RaggedBatch::new(sequences.iter().copied()));
+    let recent = nested(&long, 18);
+    let mut known: Vec<Arc<Prefix>> = Vec::new();
+    // Each batch begins where the one before was cut last.
+    for _ in 0..3 {
+        let longest = |tokens: &[u32]| {
+            let fits = |it: &&Arc<Prefix>| tokens.starts_with(it.tokens());
+            known.iter().filter(fits).max_by_key(|it| it.tokens().len()).cloned()
+        };
+        let batch = RaggedBatch::sharing(&sequences, &recent, longest);
+        assert!(batch.runs.len() > 3 && batch.runs.len() <= 3 + 2 * RECENT_MAX);
+        let (shared, kept) = last(&batch);
+        assert!(shared == alone);
+        known.extend(kept);
+    }
+    assert!(known.len() > 2 * RECENT_MAX);
 }
 
 proptest! {
