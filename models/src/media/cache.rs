@@ -1,0 +1,133 @@
+//! What was decoded lately, bounded by its bytes.
+//!
+//! Must not know: what decoding is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Clip, Pixels};
+
+/// SHA-256 of everything that a result depends on.
+pub(super) type Key = [u8; 32];
+
+/// A result.
+#[derive(Debug, Clone)]
+pub(super) enum Entry {
+    /// Of an image.
+    Image(Arc<Pixels>),
+    /// Of a video.
+    Clip(Arc<Clip>),
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Image(pixels) => pixels.bytes(),
+            Self::Clip(clip) => clip.bytes(),
+        }
+    }
+}
+
+/// Results by key; those unused for longest are dropped first.
+#[derive(Debug)]
+pub(super) struct Cache {
+    bytes_max: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<Key, (u64, Entry)>,
+    /// Keys by when they were last used.
+    used: BTreeMap<u64, Key>,
+    bytes: usize,
+    now: u64,
+}
+
+impl Inner {
+    fn drop_oldest(&mut self) {
+        let Some((_, key)) = self.used.pop_first() else { return };
+        if let Some((_, entry)) = self.entries.remove(&key) {
+            self.bytes -= entry.bytes();
+        }
+    }
+}
+
+impl Cache {
+    /// An empty cache of so many bytes; 0 keeps nothing.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, inner: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing is left half done by a panic: there is none to be had under the lock.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is kept for a key.
+    pub(super) fn get(&self, key: &Key) -> Option<Entry> {
+        let inner = &mut *self.lock();
+        inner.now += 1;
+        let (last, entry) = inner.entries.get_mut(key)?;
+        inner.used.remove(last);
+        *last = inner.now;
+        inner.used.insert(inner.now, *key);
+        Some(entry.clone())
+    }
+
+    /// Keeps a result, unless it alone is too large.
+    pub(super) fn put(&self, key: Key, entry: Entry) {
+        let bytes = entry.bytes();
+        if bytes > self.bytes_max {
+            return;
+        }
+        let inner = &mut *self.lock();
+        inner.now += 1;
+        if let Some((last, before)) = inner.entries.insert(key, (inner.now, entry)) {
+            inner.used.remove(&last);
+            inner.bytes -= before.bytes();
+        }
+        inner.used.insert(inner.now, key);
+        inner.bytes += bytes;
+        while inner.bytes > self.bytes_max {
+            inner.drop_oldest();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(bytes: usize) -> Entry {
+        Entry::Image(Arc::new(Pixels::new(bytes / 3, 1, vec![0; bytes])))
+    }
+
+    #[test]
+    fn the_entry_unused_for_longest_goes_first() {
+        let cache = Cache::new(90);
+        for key in 0..3 {
+            cache.put([key; 32], image(30));
+        }
+        assert!(cache.get(&[0; 32]).is_some());
+        cache.put([3; 32], image(30));
+        assert!(cache.get(&[1; 32]).is_none());
+        for key in [0, 2, 3] {
+            assert!(cache.get(&[key; 32]).is_some(), "{key}");
+        }
+        cache.put([4; 32], image(93));
+        assert!(cache.get(&[4; 32]).is_none());
+        cache.put([5; 32], image(90));
+        assert_eq!(cache.lock().entries.len(), 1);
+        cache.put([5; 32], image(60));
+        assert_eq!(cache.lock().bytes, 60);
+        assert_eq!(cache.lock().used.len(), 1);
+    }
+
+    #[test]
+    fn a_cache_of_nothing_keeps_nothing() {
+        let cache = Cache::new(0);
+        cache.put([0; 32], image(3));
+        assert!(cache.get(&[0; 32]).is_none());
+    }
+}

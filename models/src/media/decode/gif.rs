@@ -1,0 +1,168 @@
+//! GIF files.
+//!
+//! Must not know: other formats.
+
+use std::io::Cursor;
+use std::num::NonZeroU64;
+
+use gif::{ColorOutput, DecodeOptions, Decoder, DisposalMethod, Frame, MemoryLimit};
+
+use super::animation::{Animation, Frames};
+use super::modes::Palette;
+use super::{Picture, Problem, check_size};
+
+type File<'a> = Decoder<Cursor<&'a [u8]>>;
+
+fn open(bytes: &[u8], pixels_max: usize, skip: bool) -> Result<File<'_>, Problem> {
+    let mut options = DecodeOptions::new();
+    options.set_color_output(ColorOutput::Indexed);
+    options.skip_frame_decoding(skip);
+    if let Some(limit) = NonZeroU64::new(pixels_max as u64) {
+        options.set_memory_limit(MemoryLimit::Bytes(limit));
+    }
+    options.read_info(Cursor::new(bytes)).map_err(Problem::damaged)
+}
+
+fn palette(file: &File<'_>, frame: &Frame<'_>) -> Palette {
+    let triples = frame.palette.as_deref().or(file.global_palette()).unwrap_or_default();
+    Palette::new(triples.as_chunks::<3>().0.iter().copied())
+}
+
+/// Sizes of a frame as whole numbers: left, top, width, height.
+fn extent(frame: &Frame<'_>) -> [usize; 4] {
+    [frame.left, frame.top, frame.width, frame.height].map(usize::from)
+}
+
+pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
+    let mut file = open(bytes, pixels_max, false)?;
+    let screen = (usize::from(file.width()), usize::from(file.height()));
+    let info = file.next_frame_info().map_err(Problem::damaged)?;
+    let frame = info.ok_or_else(|| Problem::damaged("it has no frame"))?.clone();
+    let [left, top, width, height] = extent(&frame);
+    // A frame that reaches out of the screen makes it larger, as Pillow has it.
+    let (columns, rows) = (screen.0.max(left + width), screen.1.max(top + height));
+    let pixels = check_size(columns, rows, pixels_max)?;
+    check_size(width, height, pixels_max)?;
+    let mut indices = vec![0; width * height];
+    file.read_into_buffer(&mut indices).map_err(Problem::damaged)?;
+    let colors = palette(&file, &frame);
+    let background = colors.color(frame.transparent.unwrap_or(0));
+    let mut rgb = Vec::with_capacity(pixels * 3);
+    if (left, top, width, height) == (0, 0, columns, rows) {
+        rgb = colors.rgb(indices.into_iter());
+    } else {
+        (0..pixels).for_each(|_| rgb.extend(background));
+        for (row, line) in indices.chunks_exact(width).enumerate() {
+            let at = ((top + row) * columns + left) * 3;
+            rgb[at..at + width * 3].copy_from_slice(&colors.rgb(line.iter().copied()));
+        }
+    }
+    Ok(Picture { width: columns, height: rows, rgb })
+}
+
+/// A GIF that is played.
+struct Player<'a> {
+    file: File<'a>,
+    size: (usize, usize),
+    /// RGBA `[height][width][4]`: alpha is 0 where nothing was drawn.
+    canvas: Vec<u8>,
+    /// What is to be done with the frame that was drawn last.
+    leave: Option<Leave>,
+}
+
+/// What happens to a frame when its time is over.
+struct Leave {
+    /// Left, top, width and height, inside the canvas.
+    place: [usize; 4],
+    /// What was there before; nothing for clearing it.
+    before: Option<Vec<u8>>,
+}
+
+impl Player<'_> {
+    /// Undoes the last frame as it asks for.
+    fn dispose(&mut self) {
+        let Some(Leave { place: [left, top, width, height], before }) = self.leave.take() else {
+            return;
+        };
+        for row in 0..height {
+            let at = ((top + row) * self.size.0 + left) * 4;
+            let line = &mut self.canvas[at..at + width * 4];
+            match &before {
+                Some(before) => line.copy_from_slice(&before[row * width * 4..][..width * 4]),
+                None => line.fill(0),
+            }
+        }
+    }
+
+    /// A copy of a part of the canvas.
+    fn part(&self, [left, top, width, height]: [usize; 4]) -> Vec<u8> {
+        let mut part = Vec::with_capacity(width * height * 4);
+        for row in 0..height {
+            let at = ((top + row) * self.size.0 + left) * 4;
+            part.extend_from_slice(&self.canvas[at..at + width * 4]);
+        }
+        part
+    }
+
+    /// Draws a frame's opaque pixels.
+    fn draw(&mut self, frame: &Frame<'_>, indices: &[u8], place: [usize; 4]) {
+        let colors = palette(&self.file, frame);
+        let [left, top, width, height] = place;
+        let lines = indices.chunks_exact(usize::from(frame.width).max(1));
+        for (row, line) in lines.take(height).enumerate() {
+            let at = ((top + row) * self.size.0 + left) * 4;
+            let pixels = self.canvas[at..at + width * 4].as_chunks_mut::<4>().0;
+            for (pixel, &index) in pixels.iter_mut().zip(line) {
+                if frame.transparent != Some(index) {
+                    let [r, g, b] = colors.color(index);
+                    *pixel = [r, g, b, 255];
+                }
+            }
+        }
+    }
+}
+
+impl Frames for Player<'_> {
+    fn next(&mut self) -> Result<Vec<u8>, Problem> {
+        let info = self.file.next_frame_info().map_err(Problem::damaged)?;
+        let frame = info.ok_or_else(|| Problem::damaged("a frame is missing"))?.clone();
+        let [left, top, width, height] = extent(&frame);
+        let mut indices = vec![0; width * height];
+        if !indices.is_empty() {
+            self.file.read_into_buffer(&mut indices).map_err(Problem::damaged)?;
+        }
+        self.dispose();
+        let (left, top) = (left.min(self.size.0), top.min(self.size.1));
+        let place = [left, top, width.min(self.size.0 - left), height.min(self.size.1 - top)];
+        let before = || self.part(place);
+        self.leave = match frame.dispose {
+            DisposalMethod::Background => Some(Leave { place, before: None }),
+            DisposalMethod::Previous => Some(Leave { place, before: Some(before()) }),
+            DisposalMethod::Any | DisposalMethod::Keep => None,
+        };
+        self.draw(&frame, &indices, place);
+        Ok(super::modes::on_white(&self.canvas))
+    }
+}
+
+/// The file as an animation, if it has several frames.
+pub(super) fn animation(bytes: &[u8], pixels_max: usize) -> Result<Option<Animation<'_>>, Problem> {
+    let mut file = open(bytes, pixels_max, true)?;
+    let size = (usize::from(file.width()), usize::from(file.height()));
+    check_size(size.0, size.1, pixels_max)?;
+    let (mut frames, mut hundredths) = (0usize, 0usize);
+    while let Some(frame) = file.next_frame_info().map_err(Problem::damaged)? {
+        let [_, _, width, height] = extent(frame);
+        if width * height > pixels_max {
+            return Err(Problem::damaged("a frame is larger than an image may be"));
+        }
+        frames += 1;
+        hundredths += usize::from(frame.delay);
+    }
+    if frames < 2 {
+        return Ok(None);
+    }
+    let file = open(bytes, pixels_max, false)?;
+    let player = Player { file, size, canvas: vec![0; size.0 * size.1 * 4], leave: None };
+    Ok(Some(Animation::new(frames, hundredths as f64 / 100.0, size, Box::new(player))))
+}

@@ -1,0 +1,72 @@
+//! PNG files.
+//!
+//! Must not know: other formats.
+
+use std::io::Cursor;
+
+use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
+
+use super::modes::{self, Palette};
+use super::{Picture, Problem, check_size};
+
+/// Bytes a pixel at most: four numbers of 16 bits.
+const PIXEL: usize = 8;
+/// What ancillary chunks and the decoder's own buffers may take.
+const REST: usize = 16 << 20;
+
+pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
+    let limits = Limits { bytes: pixels_max.saturating_mul(PIXEL).saturating_add(REST) };
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
+    decoder.set_transformations(Transformations::IDENTITY);
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    let header = decoder.read_header_info().map_err(Problem::damaged)?;
+    let (width, height) = (header.width as usize, header.height as usize);
+    check_size(width, height, pixels_max)?;
+    let mut reader = decoder.read_info().map_err(Problem::damaged)?;
+    let size = reader.output_buffer_size().ok_or_else(|| Problem::damaged("it is too large"))?;
+    let mut data = vec![0; size];
+    let frame = reader.next_frame(&mut data).map_err(Problem::damaged)?;
+    if (frame.width as usize, frame.height as usize) != (width, height) {
+        return Err(Problem::damaged("its first frame is not of its size"));
+    }
+    data.truncate(frame.buffer_size());
+    let palette = reader.info().palette.as_deref().unwrap_or_default();
+    let rgb = to_rgb(data, width, frame.color_type, frame.bit_depth, palette);
+    Ok(Picture { width, height, rgb })
+}
+
+/// Rows of a PNG as Pillow opens and converts them. Transparent colours and those of palettes are
+/// dropped, 16-bit colours cut to their high bytes, 16-bit greys clipped at 255.
+fn to_rgb(
+    data: Vec<u8>,
+    width: usize,
+    color: ColorType,
+    depth: BitDepth,
+    palette: &[u8],
+) -> Vec<u8> {
+    let bits = depth as usize;
+    let wide = bits == 16;
+    let high =
+        |data: Vec<u8>| if wide { data.chunks_exact(2).map(|c| c[0]).collect() } else { data };
+    match color {
+        ColorType::Grayscale if wide => {
+            let pairs = data.as_chunks::<2>().0;
+            modes::grey(pairs.iter().map(|pair| modes::grey_16(u16::from_be_bytes(*pair))))
+        }
+        ColorType::Grayscale => {
+            let step = modes::grey_step(bits);
+            modes::grey(modes::unpack(&data, width, bits).into_iter().map(|number| number * step))
+        }
+        ColorType::Indexed => {
+            let palette = Palette::new(palette.as_chunks::<3>().0.iter().copied());
+            palette.rgb(modes::unpack(&data, width, bits).into_iter())
+        }
+        ColorType::GrayscaleAlpha => {
+            let data = high(data);
+            modes::grey(data.as_chunks::<2>().0.iter().map(|pair| pair[0]))
+        }
+        ColorType::Rgb => high(data),
+        ColorType::Rgba => modes::on_white(&high(data)),
+    }
+}

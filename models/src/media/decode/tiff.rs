@@ -1,0 +1,238 @@
+//! TIFF files: their first image. Unlike in other formats, its orientation is applied, as Pillow
+//! does it.
+//!
+//! Must not know: other formats.
+
+use std::borrow::Cow;
+use std::io::Cursor;
+
+use tiff::ColorType;
+use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::tags::Tag;
+
+use super::modes::{self, Palette};
+use super::{Picture, Problem, check_size, jpeg};
+
+type File<'a> = Decoder<Cursor<&'a [u8]>>;
+
+/// Bytes a pixel at most.
+const PIXEL: usize = 16;
+/// What one tag may hold: tables of strips of large images.
+const TAG: usize = 4 << 20;
+/// The values of tags.
+const WHITE_IS_ZERO: u32 = 0;
+const BLACK_IS_ZERO: u8 = 1;
+const PALETTE: u32 = 3;
+const JPEG: u32 = 7;
+const PREMULTIPLIED: u32 = 1;
+
+pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
+    let bytes = palette_as_grey(bytes);
+    let bytes = bytes.as_ref();
+    let mut file = Decoder::new(Cursor::new(bytes)).map_err(Problem::damaged)?;
+    let (width, height) = file.dimensions().map_err(Problem::damaged)?;
+    let (width, height) = (width as usize, height as usize);
+    check_size(width, height, pixels_max)?;
+    let size = pixels_max.saturating_mul(PIXEL);
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = size;
+    limits.intermediate_buffer_size = size;
+    limits.ifd_value_size = TAG;
+    file = file.with_limits(limits);
+    let kind = file.colortype().map_err(Problem::damaged)?;
+    check_strips(&mut file, bytes.len())?;
+    let mut data = DecodingResult::U8(Vec::new());
+    let layout = file.read_image_to_buffer(&mut data).map_err(Problem::damaged)?;
+    let data = if layout.planes > 1 { interleaved(data, layout.planes)? } else { data };
+    let rgb = to_rgb(&mut file, kind, data, width)?;
+    if rgb.len() != width * height * 3 {
+        return Err(Problem::damaged("it has not the pixels it promises"));
+    }
+    let orientation = tag(&mut file, Tag::Orientation)?.unwrap_or(1);
+    Ok(oriented(Picture { width, height, rgb }, orientation))
+}
+
+fn tag(file: &mut File<'_>, tag: Tag) -> Result<Option<u32>, Problem> {
+    let values: Option<Vec<u32>> = file.find_tag_unsigned_vec(tag).map_err(Problem::damaged)?;
+    Ok(values.and_then(|values| values.first().copied()))
+}
+
+/// The file with its first image's palette declared as greys, if it has one: the decoder knows no
+/// palettes, but indices are stored like greys.
+fn palette_as_grey(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let little = bytes.starts_with(b"II");
+    let number = |at: usize, size: usize| {
+        let part = bytes.get(at..at.checked_add(size)?)?;
+        let add = |number: usize, byte: &u8| number << 8 | usize::from(*byte);
+        let big = || part.iter().fold(0, add);
+        Some(if little { part.iter().rev().fold(0, add) } else { big() })
+    };
+    let entry = || {
+        let start = number(4, 4)?;
+        let entries = number(start, 2)?;
+        let mut places = (0..entries).map(|entry| start + 2 + entry * 12);
+        places.find(|&at| number(at, 2) == Some(usize::from(PHOTOMETRIC)))
+    };
+    match entry() {
+        Some(at) if number(at + 8, 2) == Some(PALETTE as usize) && number(2, 2) == Some(42) => {
+            let mut changed = bytes.to_vec();
+            changed[at + 8 + usize::from(!little)] = BLACK_IS_ZERO;
+            Cow::Owned(changed)
+        }
+        _ => Cow::Borrowed(bytes),
+    }
+}
+
+/// The tag that says how numbers are to be seen.
+const PHOTOMETRIC: u16 = 262;
+
+/// That strips of JPEG lie inside the file: their decoder fills up what is missing.
+fn check_strips(file: &mut File<'_>, size: usize) -> Result<(), Problem> {
+    if tag(file, Tag::Compression)? != Some(JPEG) {
+        return Ok(());
+    }
+    let mut numbers = |one: Tag, other: Tag| -> Result<Vec<u64>, Problem> {
+        let found = file.find_tag_unsigned_vec(one).map_err(Problem::damaged)?;
+        let found = match found {
+            Some(found) => Some(found),
+            None => file.find_tag_unsigned_vec(other).map_err(Problem::damaged)?,
+        };
+        Ok(found.unwrap_or_default())
+    };
+    let starts = numbers(Tag::StripOffsets, Tag::TileOffsets)?;
+    let sizes = numbers(Tag::StripByteCounts, Tag::TileByteCounts)?;
+    let inside = |(start, length): (&u64, &u64)| start.saturating_add(*length) <= size as u64;
+    if starts.iter().zip(&sizes).all(inside) {
+        return Ok(());
+    }
+    Err(Problem::damaged("it is cut off"))
+}
+
+/// Planes, one after the other, as pixels.
+fn interleaved(data: DecodingResult, planes: usize) -> Result<DecodingResult, Problem> {
+    fn weave<T: Copy>(data: &[T], planes: usize) -> Vec<T> {
+        let plane = data.len() / planes;
+        (0..plane * planes).map(|at| data[at % planes * plane + at / planes]).collect()
+    }
+    match data {
+        DecodingResult::U8(data) => Ok(DecodingResult::U8(weave(&data, planes))),
+        DecodingResult::U16(data) => Ok(DecodingResult::U16(weave(&data, planes))),
+        _ => Err(Problem::damaged("its numbers are of a kind that is not read")),
+    }
+}
+
+/// Numbers as the bytes that Pillow keeps of them: 16-bit colours are cut to their high bytes.
+fn bytes_of(data: DecodingResult) -> Result<Vec<u8>, Problem> {
+    match data {
+        DecodingResult::U8(data) => Ok(data),
+        DecodingResult::U16(data) => Ok(modes::high_bytes(&data)),
+        _ => Err(Problem::damaged("its numbers are of a kind that is not read")),
+    }
+}
+
+fn to_rgb(
+    file: &mut File<'_>,
+    kind: ColorType,
+    data: DecodingResult,
+    width: usize,
+) -> Result<Vec<u8>, Problem> {
+    let extra = tag(file, Tag::ExtraSamples)?;
+    match kind {
+        ColorType::Gray(bits @ (1 | 2 | 4 | 8)) => {
+            let numbers = match data {
+                DecodingResult::U8(data) => modes::unpack(&data, width, usize::from(bits)),
+                other => return grey(file, other),
+            };
+            let Some(palette) = palette(file, bits)? else {
+                let step = modes::grey_step(usize::from(bits));
+                return Ok(modes::grey(numbers.into_iter().map(|number| number * step)));
+            };
+            Ok(palette.rgb(numbers.into_iter()))
+        }
+        ColorType::Gray(_) => grey(file, data),
+        ColorType::Multiband { bit_depth: 8, num_samples: 2 } => {
+            let data = bytes_of(data)?;
+            let numbers = data.as_chunks::<2>().0.iter().map(|pair| pair[0]);
+            Ok(match palette(file, 8)? {
+                Some(palette) => palette.rgb(numbers),
+                None => modes::grey(numbers),
+            })
+        }
+        ColorType::RGB(8 | 16) => bytes_of(data),
+        ColorType::RGBA(8 | 16) => {
+            let mut data = bytes_of(data)?;
+            match extra {
+                Some(0) => return Ok(modes::drop_rest::<4>(&data)),
+                Some(PREMULTIPLIED) => modes::undo_premultiplied(&mut data),
+                _ => {}
+            }
+            Ok(modes::on_white(&data))
+        }
+        ColorType::CMYK(8 | 16) => Ok(modes::cmyk(&bytes_of(data)?)),
+        ColorType::YCbCr(8) => Ok(jpeg::ycbcr::<3>(bytes_of(data)?)),
+        other => Err(Problem::damaged(format!("{other:?} is not read"))),
+    }
+}
+
+/// Greys of more than 8 bits: what is outside of 0 to 255 is clipped.
+fn grey(file: &mut File<'_>, data: DecodingResult) -> Result<Vec<u8>, Problem> {
+    // Pillow does not turn these around where white is 0; the decoder did.
+    let inverse = tag(file, Tag::PhotometricInterpretation)? == Some(WHITE_IS_ZERO);
+    let numbers: Vec<u8> = match data {
+        DecodingResult::U16(data) => {
+            let turn = |number| if inverse { u16::MAX - number } else { number };
+            data.into_iter().map(|number| modes::grey_16(turn(number))).collect()
+        }
+        DecodingResult::I16(data) => data.into_iter().map(|n| n.clamp(0, 255) as u8).collect(),
+        DecodingResult::I32(data) => data.into_iter().map(|n| n.clamp(0, 255) as u8).collect(),
+        // Pillow reads them as signed.
+        DecodingResult::U32(data) => {
+            data.into_iter().map(|n| n.cast_signed().clamp(0, 255) as u8).collect()
+        }
+        DecodingResult::F32(data) => {
+            let turn = |number: f32| if inverse { 1.0 - number } else { number };
+            data.into_iter().map(|number| turn(number).clamp(0.0, 255.0) as u8).collect()
+        }
+        _ => return Err(Problem::damaged("its numbers are of a kind that is not read")),
+    };
+    Ok(modes::grey(numbers.into_iter()))
+}
+
+/// The palette of an image of indices of some bits.
+fn palette(file: &mut File<'_>, bits: u8) -> Result<Option<Palette>, Problem> {
+    let map: Option<Vec<u16>> =
+        file.find_tag_unsigned_vec(Tag::ColorMap).map_err(Problem::damaged)?;
+    let Some(map) = map else { return Ok(None) };
+    let colors = 1 << bits;
+    let Some((red, rest)) = map.split_at_checked(colors) else { return Ok(None) };
+    let Some((green, blue)) = rest.split_at_checked(colors) else { return Ok(None) };
+    let triples = red.iter().zip(green).zip(blue);
+    Ok(Some(Palette::new(triples.map(|((r, g), b)| [r, g, b].map(|n| (n >> 8) as u8)))))
+}
+
+/// An image turned and mirrored as its orientation asks for.
+fn oriented(picture: Picture, orientation: u32) -> Picture {
+    let (columns, rows) = (picture.width, picture.height);
+    if !(2..=8).contains(&orientation) {
+        return picture;
+    }
+    let turned = orientation >= 5;
+    let (width, height) = if turned { (rows, columns) } else { (columns, rows) };
+    let (pixels, _) = picture.rgb.as_chunks::<3>();
+    let mut rgb = Vec::with_capacity(picture.rgb.len());
+    for y in 0..height {
+        for x in 0..width {
+            let (column, row) = match orientation {
+                2 => (columns - 1 - x, y),
+                3 => (columns - 1 - x, rows - 1 - y),
+                4 => (x, rows - 1 - y),
+                5 => (y, x),
+                6 => (y, rows - 1 - x),
+                7 => (columns - 1 - y, rows - 1 - x),
+                _ => (columns - 1 - y, x),
+            };
+            rgb.extend(pixels[row * columns + column]);
+        }
+    }
+    Picture { width, height, rgb }
+}

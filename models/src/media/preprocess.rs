@@ -1,0 +1,328 @@
+//! From files to the pixels a vision network is given: decoded, sampled and resized as the
+//! reference's `qwen_vl_utils` and the embedder's own script do it, and kept for the next time.
+//!
+//! Must not know: tensors, tokens, how a format is decoded.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::cache::{Cache, Entry, Key};
+use super::decode::{self, Animation, KNOWN, Problem};
+use super::sizes::{self, GROUP, Size};
+use super::{Clip, MediaError, MediaFile, Pixels, Video, VideoReader, VideoSource, resample};
+
+const IMAGE: &str = "the image";
+const FRAME: &str = "a frame of the video";
+const VIDEO: &str = "the video";
+
+/// How images and videos are taken in.
+#[derive(Debug, Clone)]
+pub struct MediaOptions {
+    /// Pixels of one decoded image or frame, at most.
+    pub pixels_max: usize,
+    /// Frames of one video, at most.
+    pub frames_max: usize,
+    /// Bytes of results that are kept, at most.
+    pub cache_bytes_max: usize,
+    /// What reads video files; `None` refuses them.
+    pub reader: Option<Arc<dyn VideoReader>>,
+}
+
+impl Default for MediaOptions {
+    fn default() -> Self {
+        Self { pixels_max: 64 << 20, frames_max: 768, cache_bytes_max: 256 << 20, reader: None }
+    }
+}
+
+/// Turns files into the pixels a vision network is given. May be used from many threads at once.
+#[derive(Debug)]
+pub struct Preprocessor {
+    options: MediaOptions,
+    /// Sides of what a network sees are multiples of this.
+    factor: usize,
+    cache: Cache,
+}
+
+impl Preprocessor {
+    /// A preprocessor for a network that sees squares of `factor` pixels (the side of a patch
+    /// times patches merged side by side).
+    pub fn new(options: &MediaOptions, factor: usize) -> Self {
+        let options = options.clone();
+        let cache = Cache::new(options.cache_bytes_max);
+        Self { options, factor: factor.max(1), cache }
+    }
+
+    /// An image's pixels: one frame.
+    ///
+    /// # Errors
+    /// A file that is in no known format, damaged, or of a size that is not taken.
+    pub fn image(&self, file: &MediaFile) -> Result<Arc<Pixels>, MediaError> {
+        let key = Sha256::new().chain_update(b"image").chain_update(file.digest());
+        let key: Key = key.finalize().into();
+        if let Some(Entry::Image(pixels)) = self.cache.get(&key) {
+            return Ok(pixels);
+        }
+        let of = |problem: Problem| problem.of(IMAGE);
+        let picture = decode::decode(file.bytes(), self.options.pixels_max).map_err(of)?;
+        let from = (picture.width, picture.height);
+        let to = sizes::image(from, self.factor)?;
+        let rgb = resample::pillow(picture.rgb, from, to);
+        let pixels = Arc::new(Pixels::new(to.0, to.1, rgb));
+        self.cache.put(key, Entry::Image(pixels.clone()));
+        Ok(pixels)
+    }
+
+    /// A video's frames, in pairs, and when each pair is shown. An odd last frame is repeated.
+    ///
+    /// Of a list of frames at most 64 are taken, evenly; `fps` and `frames_max` are for files.
+    ///
+    /// # Errors
+    /// What is in no known format, damaged, too long or of a size that is not taken; frames of a
+    /// list that come in several sizes; settings that make no sense; a video file where no reader
+    /// is.
+    pub fn video(&self, video: &Video) -> Result<Arc<Clip>, MediaError> {
+        self.check(video)?;
+        let key = video_key(video);
+        if let Some(Entry::Clip(clip)) = self.cache.get(&key) {
+            return Ok(clip);
+        }
+        let clip = Arc::new(match &video.source {
+            VideoSource::Frames(files) => self.list(files)?,
+            VideoSource::File(file) => self.file(file, video)?,
+        });
+        self.cache.put(key, Entry::Clip(clip.clone()));
+        Ok(clip)
+    }
+
+    fn check(&self, video: &Video) -> Result<(), MediaError> {
+        let limit = self.options.frames_max;
+        if let Some(fps) = video.fps.filter(|fps| !fps.is_finite() || *fps <= 0.0) {
+            return Err(MediaError::Sampling(format!(
+                "fps must be a number greater than 0, not {fps}"
+            )));
+        }
+        if let Some(frames) = video.frames_max.filter(|frames| *frames > limit) {
+            return Err(MediaError::TooManyFrames { frames, limit });
+        }
+        match &video.source {
+            VideoSource::Frames(files) if files.is_empty() => {
+                Err(MediaError::Empty { what: VIDEO })
+            }
+            VideoSource::Frames(files) if files.len() > limit => {
+                Err(MediaError::TooManyFrames { frames: files.len(), limit })
+            }
+            VideoSource::File(file) if file.bytes().is_empty() => {
+                Err(MediaError::Empty { what: VIDEO })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A list of image files.
+    fn list(&self, files: &[Arc<MediaFile>]) -> Result<Clip, MediaError> {
+        let places = sizes::list_places(files.len());
+        let frames = places.len().next_multiple_of(GROUP);
+        let mut pictures = Pictures::new(self.factor, frames, true);
+        for &place in &places {
+            let decoded = decode::decode(files[place].bytes(), self.options.pixels_max);
+            let picture = decoded.map_err(|problem| of_frame(problem, place))?;
+            let from = (picture.width, picture.height);
+            let to = sizes::list_frame(from, self.factor)?;
+            if let Some(first) = pictures.from.filter(|first| *first != to) {
+                return Err(MediaError::Sampling(format!(
+                    "frame {} of the video ({} x {} pixels, resized to {} x {}) is not of the \
+                     size of the first ({} x {})",
+                    place + 1,
+                    from.0,
+                    from.1,
+                    to.0,
+                    to.1,
+                    first.0,
+                    first.1
+                )));
+            }
+            pictures.add(resample::pillow(picture.rgb, from, to), to)?;
+        }
+        // The reference counts the frames it takes, not those of the list.
+        let places: Vec<usize> = (0..frames).collect();
+        Ok(pictures.clip(sizes::seconds(&places, sizes::LIST_FPS)))
+    }
+
+    /// A video file, or an animated image.
+    fn file(&self, file: &Arc<MediaFile>, video: &Video) -> Result<Clip, MediaError> {
+        let of = |problem: Problem| problem.of(VIDEO);
+        if let Some(animation) =
+            decode::animation(file.bytes(), self.options.pixels_max).map_err(of)?
+        {
+            return self.animation(animation, video);
+        }
+        if decode::sniff(file.bytes()).is_some() {
+            return self.list(std::slice::from_ref(file));
+        }
+        let Some(reader) = &self.options.reader else {
+            return Err(MediaError::NoVideo(format!(
+                "this server reads no video files: send frames as images, or an animated GIF or \
+                 WebP ({KNOWN})"
+            )));
+        };
+        let info = reader.probe(file.bytes())?;
+        let size = (info.width, info.height);
+        self.check_frame(size)?;
+        let places = self.places(info.frames, info.fps, video)?;
+        let mut pictures = Pictures::new(self.factor, places.len(), false);
+        let mut due = places.iter().peekable();
+        let wanted = distinct(&places);
+        reader.read(file.bytes(), &info, &wanted, &mut |place, rgb| {
+            if rgb.len() != size.0 * size.1 * 3 {
+                return Err(MediaError::Reader("a frame is not of the video's size".to_owned()));
+            }
+            while due.next_if(|&&next| next == place).is_some() {
+                pictures.add(rgb.to_vec(), size)?;
+            }
+            Ok(())
+        })?;
+        if due.next().is_some() {
+            return Err(MediaError::Reader("frames are missing".to_owned()));
+        }
+        Ok(pictures.clip(sizes::seconds(&places, info.fps)))
+    }
+
+    fn animation(&self, mut file: Animation<'_>, video: &Video) -> Result<Clip, MediaError> {
+        // Each frame before the last that is taken has to be drawn.
+        let limit = self.options.pixels_max.saturating_mul(self.options.frames_max);
+        if file.frames.saturating_mul(file.size.0 * file.size.1) > limit {
+            return Err(MediaError::Sampling(format!(
+                "{} frames of {} x {} pixels are more than are drawn of an animated image",
+                file.frames, file.size.0, file.size.1
+            )));
+        }
+        let places = self.places(file.frames, file.fps, video)?;
+        let mut pictures = Pictures::new(self.factor, places.len(), false);
+        let mut due = places.iter().peekable();
+        for place in 0..file.frames {
+            if due.peek().is_none() {
+                break;
+            }
+            let rgb = file.next().map_err(|problem| of_frame(problem, place))?;
+            while due.next_if(|&&next| next == place).is_some() {
+                pictures.add(rgb.clone(), file.size)?;
+            }
+        }
+        Ok(pictures.clip(sizes::seconds(&places, file.fps)))
+    }
+
+    /// Places of the frames taken of a file.
+    fn places(&self, frames: usize, fps: f64, video: &Video) -> Result<Vec<usize>, MediaError> {
+        if frames == 0 {
+            return Err(MediaError::Empty { what: VIDEO });
+        }
+        if !fps.is_finite() || fps <= 0.0 {
+            return Err(MediaError::Sampling(format!(
+                "the video says it has {fps} frames a second"
+            )));
+        }
+        let most = video.frames_max.unwrap_or(sizes::FRAMES).min(self.options.frames_max);
+        sizes::file_places(frames, fps, video.fps.unwrap_or(sizes::FPS), most)
+    }
+
+    /// That a frame of a video file may be decoded.
+    fn check_frame(&self, (width, height): Size) -> Result<(), MediaError> {
+        let limit = self.options.pixels_max;
+        match width.checked_mul(height) {
+            Some(0) => Err(MediaError::Empty { what: FRAME }),
+            Some(pixels) if pixels <= limit => Ok(()),
+            _ => Err(MediaError::TooManyPixels { width, height, limit }),
+        }
+    }
+}
+
+/// The key of a video: its files and how it is sampled.
+fn video_key(video: &Video) -> Key {
+    let mut key = Sha256::new();
+    let list = match &video.source {
+        VideoSource::Frames(files) => {
+            key.update(b"frames");
+            files.iter().for_each(|file| key.update(file.digest()));
+            true
+        }
+        VideoSource::File(file) => {
+            key.update(b"file");
+            key.update(file.digest());
+            false
+        }
+    };
+    if !list {
+        // 0 of either is refused or means nothing else.
+        key.update(video.fps.unwrap_or(0.0).to_le_bytes());
+        key.update(video.frames_max.map_or(0, |frames| frames as u64 + 1).to_le_bytes());
+    }
+    key.finalize().into()
+}
+
+/// What is wrong with a frame.
+fn of_frame(problem: Problem, place: usize) -> MediaError {
+    match problem.of(FRAME) {
+        MediaError::Damaged { what, problem } => {
+            MediaError::Damaged { what, problem: format!("frame {}: {problem}", place + 1) }
+        }
+        other => other,
+    }
+}
+
+/// Ascending places without repetitions.
+fn distinct(places: &[usize]) -> Vec<usize> {
+    let mut places = places.to_vec();
+    places.dedup();
+    places
+}
+
+/// Frames that become a clip, resized as they come.
+struct Pictures {
+    factor: usize,
+    frames: usize,
+    list: bool,
+    /// The size that frames have when they come, once one came.
+    from: Option<Size>,
+    to: Size,
+    groups: Vec<Arc<Pixels>>,
+    /// Frames of the group that is not whole yet.
+    group: Vec<u8>,
+}
+
+impl Pictures {
+    /// For a video of so many frames.
+    fn new(factor: usize, frames: usize, list: bool) -> Self {
+        let (groups, group) = (Vec::with_capacity(frames / GROUP), Vec::new());
+        Self { factor, frames, list, from: None, to: (0, 0), groups, group }
+    }
+
+    /// Takes a frame of the size that all have.
+    fn add(&mut self, rgb: Vec<u8>, from: Size) -> Result<(), MediaError> {
+        if self.from.is_none() {
+            self.to = sizes::frame(from, self.factor, self.frames, self.list)?;
+            self.from = Some(from);
+        }
+        let rgb = resample::torch(rgb, from, self.to);
+        let size = rgb.len();
+        self.group.extend(rgb);
+        if self.group.len() == GROUP * size {
+            self.close();
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let data = std::mem::take(&mut self.group);
+        self.groups.push(Arc::new(Pixels::new(self.to.0, self.to.1, data)));
+    }
+
+    /// The clip; an odd last frame is repeated.
+    fn clip(mut self, seconds: Vec<f64>) -> Clip {
+        if !self.group.is_empty() {
+            self.group.extend_from_within(..);
+            self.close();
+        }
+        Clip { groups: self.groups, seconds }
+    }
+}

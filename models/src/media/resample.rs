@@ -1,0 +1,357 @@
+//! Bicubic resampling with antialiasing of 8-bit RGB: Pillow's, bit for bit, and torchvision's.
+//!
+//! Columns are shrunk or stretched first, then rows (Pillow turns that around where it pays); each
+//! number is a sum of weighted numbers of a line across it. Pillow sums in 22-bit fixed point and rounds to 8 bits after either pass,
+//! torchvision sums in float32 and rounds once. To sum over columns, strips of rows are turned, so
+//! that either pass adds up contiguous lines and the compiler makes vectors of it.
+//!
+//! Must not know: files, what sizes are chosen.
+
+use std::array;
+
+/// Numbers a pixel.
+const CHANNELS: usize = 3;
+/// Rows that are turned together.
+const STRIP: usize = 16;
+/// Numbers of a strip at one column.
+const BLOCK: usize = STRIP * CHANNELS;
+/// Numbers that are summed side by side.
+const LANES: usize = 16;
+/// Bits behind the point of Pillow's weights.
+const PRECISION: u32 = 22;
+/// Bits that the low part of a weight has: both parts fit 16 bits with a sign, whose products
+/// are cheap.
+const LOW: u32 = 11;
+/// How far the filter reaches, in pixels of the coarser grid.
+const SUPPORT: f64 = 2.0;
+
+/// `(width, height)`.
+type Size = (usize, usize);
+
+/// The numbers that one number of the result is summed of.
+struct Window<W> {
+    first: usize,
+    weights: Vec<W>,
+}
+
+/// A weight of Pillow's, in two parts: `high << LOW | low`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Fixed {
+    high: i16,
+    low: i16,
+}
+
+/// A way to weigh and sum up.
+trait Arithmetic {
+    /// A number between the passes.
+    type Middle: Copy + Default;
+    /// A weight.
+    type Weight: Copy;
+
+    /// The windows of a side of `from` numbers that becomes one of `to`.
+    fn windows(from: usize, to: usize) -> Vec<Window<Self::Weight>>;
+
+    /// Sums lines of numbers, the first at the beginning of `lines`, each `stride` behind the one
+    /// before.
+    fn first(out: &mut [Self::Middle], lines: &[u8], stride: usize, weights: &[Self::Weight]);
+
+    /// The same of what the first pass left.
+    fn second(out: &mut [u8], lines: &[Self::Middle], stride: usize, weights: &[Self::Weight]);
+
+    /// A number of the first pass where there is no second.
+    fn finish(number: Self::Middle) -> u8;
+
+    /// A number of the image where there is no first pass.
+    fn start(number: u8) -> Self::Middle;
+}
+
+/// The image in another size, as Pillow's `Image.resize` makes it by default (since release 13,
+/// which chooses the order of its passes).
+pub(super) fn pillow(rgb: Vec<u8>, from: Size, to: Size) -> Vec<u8> {
+    let fewer = |axis: fn(Size) -> usize| axis(from) as f64 - axis(to) as f64;
+    let (columns, rows) = (fewer(|size| size.0), fewer(|size| size.1));
+    if columns != 0.0 && rows > 0.0 && rows > 2.0 * columns {
+        let rgb = down::<Pillow>(&rgb, from, to.1);
+        return across::<Pillow>(&rgb, (from.0, to.1), to.0);
+    }
+    resize::<Pillow>(rgb, from, to)
+}
+
+/// The image in another size, as torchvision's `resize` of a tensor makes it, bicubic with
+/// antialiasing.
+pub(super) fn torch(rgb: Vec<u8>, from: Size, to: Size) -> Vec<u8> {
+    resize::<Torch>(rgb, from, to)
+}
+
+fn resize<A: Arithmetic>(rgb: Vec<u8>, from: Size, to: Size) -> Vec<u8> {
+    if from == to {
+        return rgb;
+    }
+    if from.1 == to.1 {
+        let middle = across::<A>(&rgb, from, to.0);
+        return middle.into_iter().map(A::finish).collect();
+    }
+    let middle = if from.0 == to.0 {
+        rgb.into_iter().map(A::start).collect()
+    } else {
+        across::<A>(&rgb, from, to.0)
+    };
+    down::<A>(&middle, (to.0, from.1), to.1)
+}
+
+/// The first pass: the image with `columns` columns.
+fn across<A: Arithmetic>(rgb: &[u8], (width, height): Size, columns: usize) -> Vec<A::Middle> {
+    let windows = A::windows(width, columns);
+    let mut out = vec![A::Middle::default(); columns * height * CHANNELS];
+    let mut turned = vec![0u8; width * BLOCK];
+    let mut block = [A::Middle::default(); BLOCK];
+    let rows = rgb.chunks(width * CHANNELS * STRIP);
+    for (rows, out) in rows.zip(out.chunks_mut(columns * CHANNELS * STRIP)) {
+        turn(rows, width * CHANNELS, &mut turned);
+        let count = rows.len() / (width * CHANNELS);
+        for (column, window) in windows.iter().enumerate() {
+            A::first(&mut block, &turned[window.first * BLOCK..], BLOCK, &window.weights);
+            for row in 0..count {
+                let at = (row * columns + column) * CHANNELS;
+                let pixel = array::from_fn::<_, CHANNELS, _>(|c| block[c * STRIP + row]);
+                out[at..at + CHANNELS].copy_from_slice(&pixel);
+            }
+        }
+    }
+    out
+}
+
+/// Rows of `size` numbers turned: all rows' first numbers, their second and so on. What rows of a
+/// whole strip are missing keeps what it was.
+fn turn(rows: &[u8], size: usize, turned: &mut [u8]) {
+    for (half, rows) in rows.chunks(size * 8).enumerate() {
+        if rows.len() < size * 8 {
+            for (row, line) in rows.chunks_exact(size).enumerate() {
+                for (at, &number) in line.iter().enumerate() {
+                    turned[at * STRIP + half * 8 + row] = number;
+                }
+            }
+            continue;
+        }
+        let whole = size / 8 * 8;
+        for at in (0..whole).step_by(8) {
+            let lines = array::from_fn(|row| {
+                let part = &rows[row * size + at..][..8];
+                u64::from_le_bytes(array::from_fn(|byte| part[byte]))
+            });
+            for (step, column) in turn_8(lines).into_iter().enumerate() {
+                turned[(at + step) * STRIP + half * 8..][..8]
+                    .copy_from_slice(&column.to_le_bytes());
+            }
+        }
+        for at in whole..size {
+            for row in 0..8 {
+                turned[at * STRIP + half * 8 + row] = rows[row * size + at];
+            }
+        }
+    }
+}
+
+/// Eight lines of eight bytes turned: squares of 1, 2 and 4 bytes change places.
+fn turn_8(mut lines: [u64; 8]) -> [u64; 8] {
+    let steps =
+        [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)];
+    for (step, mask) in steps {
+        for low in (0..8).filter(|line| line & step == 0) {
+            let change = (lines[low] >> (step * 8) ^ lines[low + step]) & mask;
+            lines[low + step] ^= change;
+            lines[low] ^= change << (step * 8);
+        }
+    }
+    lines
+}
+
+/// The second pass: the image with `rows` rows.
+fn down<A: Arithmetic>(middle: &[A::Middle], (width, height): Size, rows: usize) -> Vec<u8> {
+    let line = width * CHANNELS;
+    let mut out = vec![0; line * rows];
+    for (window, out) in A::windows(height, rows).iter().zip(out.chunks_exact_mut(line)) {
+        A::second(out, &middle[window.first * line..], line, &window.weights);
+    }
+    out
+}
+
+/// Sums lines side by side: `sum` is given lanes of a line and their weight; `finish` what
+/// became of them.
+fn sum_lines<T: Copy, W: Copy, S: Copy, O: Copy>(
+    out: &mut [O],
+    (lines, stride): (&[T], usize),
+    weights: &[W],
+    zero: S,
+    sum: impl Fn(&mut [S; LANES], &[T; LANES], W),
+    finish: impl Fn(S) -> O,
+) {
+    let (whole, rest) = out.as_chunks_mut::<LANES>();
+    let done = whole.len() * LANES;
+    for (chunk, out) in whole.iter_mut().enumerate() {
+        let mut sums = [zero; LANES];
+        for (line, &weight) in lines[chunk * LANES..].chunks(stride).zip(weights) {
+            if let Some(numbers) = line.first_chunk() {
+                sum(&mut sums, numbers, weight);
+            }
+        }
+        *out = sums.map(&finish);
+    }
+    for (at, out) in rest.iter_mut().enumerate() {
+        let mut sums = [zero; LANES];
+        for (line, &weight) in lines[done + at..].chunks(stride).zip(weights) {
+            sum(&mut sums, &[line[0]; LANES], weight);
+        }
+        *out = finish(sums[0]);
+    }
+}
+
+/// Pillow's arithmetic.
+struct Pillow;
+
+impl Pillow {
+    fn sum(sums: &mut [(i32, i32); LANES], numbers: &[u8; LANES], weight: Fixed) {
+        for (sum, &number) in sums.iter_mut().zip(numbers) {
+            sum.0 += i32::from(number) * i32::from(weight.high);
+            sum.1 += i32::from(number) * i32::from(weight.low);
+        }
+    }
+
+    fn clip((high, low): (i32, i32)) -> u8 {
+        let sum = (high << LOW) + low + (1 << (PRECISION - 1));
+        (sum >> PRECISION).clamp(0, 255) as u8
+    }
+}
+
+impl Arithmetic for Pillow {
+    type Middle = u8;
+    type Weight = Fixed;
+
+    fn windows(from: usize, to: usize) -> Vec<Window<Fixed>> {
+        let scale = from as f64 / to as f64;
+        let wide = scale.max(1.0);
+        let (support, narrow) = (SUPPORT * wide, 1.0 / wide);
+        let window = |at: usize| {
+            let center = (at as f64 + 0.5) * scale;
+            let first = (center - support + 0.5).max(0.0) as usize;
+            let end = ((center + support + 0.5) as usize).min(from);
+            let weight = |at: usize| cubic((at as f64 - center + 0.5) * narrow);
+            let total: f64 = (first..end).map(weight).sum();
+            let fixed = |at: usize| {
+                let weight = if total == 0.0 { weight(at) } else { weight(at) / total };
+                let weight = weight * f64::from(1 << PRECISION);
+                let weight = (if weight < 0.0 { weight - 0.5 } else { weight + 0.5 }) as i32;
+                Fixed { high: (weight >> LOW) as i16, low: (weight & ((1 << LOW) - 1)) as i16 }
+            };
+            Window { first, weights: (first..end).map(fixed).collect() }
+        };
+        (0..to).map(window).collect()
+    }
+
+    fn first(out: &mut [u8], lines: &[u8], stride: usize, weights: &[Fixed]) {
+        sum_lines(out, (lines, stride), weights, (0, 0), Self::sum, Self::clip);
+    }
+
+    fn second(out: &mut [u8], lines: &[u8], stride: usize, weights: &[Fixed]) {
+        sum_lines(out, (lines, stride), weights, (0, 0), Self::sum, Self::clip);
+    }
+
+    fn finish(number: u8) -> u8 {
+        number
+    }
+
+    fn start(number: u8) -> u8 {
+        number
+    }
+}
+
+/// The filter of Keys with `a = -0.5`, written as Pillow writes it.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+/// The arithmetic of torchvision on 8-bit tensors: float32.
+struct Torch;
+
+impl Torch {
+    fn finish(number: f32) -> u8 {
+        // Adding and taking off 2^23 rounds to a whole number, halves to the even one.
+        const WHOLE: f32 = 8_388_608.0;
+        ((number.clamp(0.0, 255.0) + WHOLE) - WHOLE) as u8
+    }
+}
+
+impl Arithmetic for Torch {
+    type Middle = f32;
+    type Weight = f32;
+
+    fn windows(from: usize, to: usize) -> Vec<Window<f32>> {
+        let scale = from as f32 / to as f32;
+        let support = if scale >= 1.0 { (SUPPORT * f64::from(scale)) as f32 } else { 2.0 };
+        let narrow = if scale >= 1.0 { (1.0 / f64::from(scale)) as f32 } else { 1.0 };
+        let most = support.ceil() as usize * 2 + 1;
+        let window = |at: usize| {
+            let center = (f64::from(scale) * (at as f64 + 0.5)) as f32;
+            let first = (f64::from(center - support) + 0.5).max(0.0) as usize;
+            let end = ((f64::from(center + support) + 0.5) as usize).min(from).min(first + most);
+            let weight = |at: usize| {
+                let x = (f64::from(at as f32 - center) + 0.5) * f64::from(narrow);
+                cubic_32(x as f32)
+            };
+            let total = (first..end).map(weight).fold(0.0, |sum: f32, weight| sum + weight);
+            let share = |at: usize| if total == 0.0 { weight(at) } else { weight(at) / total };
+            Window { first, weights: (first..end).map(share).collect() }
+        };
+        (0..to).map(window).collect()
+    }
+
+    fn first(out: &mut [f32], lines: &[u8], stride: usize, weights: &[f32]) {
+        let sum = |sums: &mut [f32; LANES], numbers: &[u8; LANES], weight: f32| {
+            for (sum, &number) in sums.iter_mut().zip(numbers) {
+                *sum += f32::from(number) * weight;
+            }
+        };
+        sum_lines(out, (lines, stride), weights, 0.0, sum, |number| number);
+    }
+
+    fn second(out: &mut [u8], lines: &[f32], stride: usize, weights: &[f32]) {
+        let sum = |sums: &mut [f32; LANES], numbers: &[f32; LANES], weight: f32| {
+            for (sum, &number) in sums.iter_mut().zip(numbers) {
+                *sum += number * weight;
+            }
+        };
+        sum_lines(out, (lines, stride), weights, 0.0, sum, Self::finish);
+    }
+
+    fn finish(number: f32) -> u8 {
+        Self::finish(number)
+    }
+
+    fn start(number: u8) -> f32 {
+        f32::from(number)
+    }
+}
+
+/// The same filter in float32, written as torch writes it.
+fn cubic_32(x: f32) -> f32 {
+    const A: f32 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A
+    } else {
+        0.0
+    }
+}
+
+#[cfg(test)]
+mod tests;
