@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --n
 PROXIMA := $(TARGET)/release/proxima
 CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | cut -d' ' -f1)
 
-.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank soak
+.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank demo-images soak
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,6 +50,15 @@ $(CLIENTS)/.complete: tests/clients/requirements.txt
 
 test-clients: build assets $(CLIENTS)/.complete
 	'$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) --model '$(CACHE)/models/all-MiniLM-L6-v2'
+
+demo-images: build ## Rank pictures for texts (IMAGES=folder, QUERY='a text', VISION_MODEL=folder or id)
+	@set -e; model='$(VISION_MODEL)'; \
+	if [ -z "$$model" ]; then \
+		model='$(CACHE)/models/synthetic-tiny-qwen3-vl'; \
+		[ -e "$$model/config.json" ] || { rm -rf "$$model"; $(PROXIMA) synth tiny-qwen3-vl --out "$$model"; }; \
+		echo "A random checkpoint: it shows that all works, its order means nothing."; \
+	fi; \
+	$(PYTHON) examples/images/rank.py --proxima $(PROXIMA) --model "$$model" $(if $(IMAGES),--pictures '$(IMAGES)') $(if $(QUERY),'$(QUERY)')
 
 lint: ## Check format, lints and documentation
 	cargo fmt --all --check

@@ -176,6 +176,16 @@ impl StoredTensor {
         &self.shape
     }
 
+    /// The same numbers in another shape.
+    ///
+    /// # Panics
+    /// If it has another number of them.
+    pub fn reshaped(&self, shape: &[usize]) -> Self {
+        let count = |shape: &[usize]| shape.iter().product::<usize>();
+        assert_eq!(count(shape), count(&self.shape), "{shape:?} of {:?}", self.shape);
+        Self { shape: shape.to_vec(), ..self.clone() }
+    }
+
     /// Its dtype.
     pub fn dtype(&self) -> DType {
         self.dtype

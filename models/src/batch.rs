@@ -5,7 +5,9 @@
 
 mod prefix;
 mod trie;
+mod visual;
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use proxima_kernels::ops::attention::{Run, runs_of};
@@ -13,17 +15,68 @@ use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError, Tensor};
 
 pub use prefix::{Keeping, Prefix};
+pub use visual::{Visual, VisualRows};
 
-/// Token ids of one input, template applied, within limits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+/// Token ids of one input, template applied, within limits, and its images.
+///
+/// Two are equal if their ids are (and how they are read): ids of images tell these apart.
+#[derive(Debug, Clone, Default)]
 pub struct Sequence {
-    /// Ids, special tokens included; never empty.
+    /// Ids, special tokens included; never empty. Those of [`visuals`](Self::visuals) are none of
+    /// the vocabulary's: they stand for pixels.
     pub tokens: Vec<u32>,
     /// Tokens at the beginning that mean-like pooling leaves out (a prompt, where the checkpoint
     /// says so).
     pub pooling_skip: usize,
     /// Where the second of two texts begins, in networks that tell them apart (token type 1).
     pub second_text: Option<usize>,
+    /// Images and frames, by ascending place.
+    pub visuals: Vec<Visual>,
+}
+
+impl Sequence {
+    /// Rows that images and frames have.
+    pub fn visual_rows(&self) -> usize {
+        self.visuals.iter().map(Visual::rows).sum()
+    }
+
+    /// Work it is, in rows of texts: an image's rows go through a tower too, which costs about as
+    /// much as the decoder.
+    pub fn work(&self) -> usize {
+        self.tokens.len() + self.visual_rows()
+    }
+
+    /// Work of what another begins with too.
+    pub fn work_in_common(&self, other: &Self) -> usize {
+        let shared = trie::common(&self.tokens, &other.tokens);
+        let visual = self.tokens[..shared].iter().filter(|id| Visual::stands_for(**id)).count();
+        shared + visual
+    }
+
+    /// What it is equal to, without holding pixels.
+    pub fn key(&self) -> Self {
+        let tokens = self.tokens.clone();
+        let Self { pooling_skip, second_text, .. } = *self;
+        Self { tokens, pooling_skip, second_text, visuals: Vec::new() }
+    }
+
+    fn parts(&self) -> (&[u32], usize, Option<usize>) {
+        (&self.tokens, self.pooling_skip, self.second_text)
+    }
+}
+
+impl PartialEq for Sequence {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Sequence {}
+
+impl Hash for Sequence {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
 }
 
 /// Sequences as rows of tokens, each row computed once.
@@ -39,6 +92,9 @@ pub struct RaggedBatch {
     shares: bool,
     kept: Vec<Arc<Prefix>>,
     keep: Vec<Keep>,
+    visuals: Vec<VisualRows>,
+    /// Positions of each row in time, height and width; empty if all are those of texts.
+    places: Vec<[u32; 3]>,
 }
 
 /// A run whose keys and values later batches may begin with.
@@ -67,14 +123,17 @@ impl RaggedBatch {
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
         let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
         let (mut pooling_skips, mut second_texts) = (Vec::new(), Vec::new());
+        let mut images = visual::Gathered::default();
         for sequence in sequences {
             assert!(!sequence.tokens.is_empty(), "a sequence has at least one token");
+            images.add(sequence, 0..sequence.tokens.len());
             tokens.extend_from_slice(&sequence.tokens);
             offsets.push(tokens.len());
             pooling_skips.push(sequence.pooling_skip);
             second_texts.push(sequence.second_text);
         }
         assert!(offsets.len() > 1, "a batch has at least one sequence");
+        let (visuals, places) = images.finish();
         Self {
             tokens,
             runs: runs_of(&offsets),
@@ -84,6 +143,8 @@ impl RaggedBatch {
             shares: false,
             kept: Vec::new(),
             keep: Vec::new(),
+            visuals,
+            places,
         }
     }
 
@@ -123,6 +184,17 @@ impl RaggedBatch {
     pub fn positions(&self) -> Vec<u32> {
         let runs = self.runs.iter();
         runs.flat_map(|run| run.start as u32..(run.start + run.rows.len()) as u32).collect()
+    }
+
+    /// Rows that stand for images and frames.
+    pub fn visuals(&self) -> &[VisualRows] {
+        &self.visuals
+    }
+
+    /// Positions of each row in time, height and width, as multimodal rotary positions have them;
+    /// `None` if there are no images, and all three are [`positions`](Self::positions).
+    pub fn places(&self) -> Option<&[[u32; 3]]> {
+        (!self.visuals.is_empty()).then_some(&self.places[..])
     }
 
     /// Whether each row is of the second of two texts (token type 1).

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::item::{Content, Item};
-use crate::media::MediaError;
+use crate::media::{MediaError, MediaFile};
 
 /// One input as the caller sent it.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +38,16 @@ pub enum Input {
 }
 
 impl Input {
-    /// Bytes of its texts, files or ids.
+    /// Its image and video files.
+    pub fn files(&self) -> Vec<&Arc<MediaFile>> {
+        match self {
+            Self::Text(_) | Self::Tokens(_) | Self::Listwise { .. } => Vec::new(),
+            Self::Item(item) => item.files().collect(),
+            Self::Pair { query, document } => query.files().chain(document.files()).collect(),
+        }
+    }
+
+    /// Bytes of its texts or ids.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -231,6 +240,17 @@ pub enum InputError {
     /// A template without a place for what it is to hold.
     #[error("the template has no {0}; it must hold {{documents}} and {{query}}")]
     Template(&'static str),
+    /// Images, videos and special tokens alone are longer than the limit.
+    #[error(
+        "images, videos and what is put around them have {tokens} tokens, more than the limit of \
+         {limit}; send fewer or smaller ones"
+    )]
+    MediaTooLong {
+        /// Tokens that cannot be cut.
+        tokens: usize,
+        /// The limit in tokens.
+        limit: usize,
+    },
     /// An image or a video that cannot be used.
     #[error("{kind} {index} of the input: {source}")]
     Media {

@@ -55,11 +55,18 @@ impl Item {
         }
     }
 
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<MediaFile>> {
+        self.parts.iter().flat_map(|part| match part {
+            Part::Text(_) => &[],
+            Part::Image(file) => std::slice::from_ref(file),
+            Part::Video(video) => video.files(),
+        })
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         let parts = self.parts.iter().map(|part| match part {
             Part::Text(text) => text.len(),
-            Part::Image(file) => file.bytes().len(),
-            Part::Video(video) => video.bytes(),
+            Part::Image(_) | Part::Video(_) => 0,
         });
         parts.sum()
     }
@@ -94,6 +101,14 @@ impl Content {
     /// Whether it has an image or a video.
     pub fn has_media(&self) -> bool {
         matches!(self, Self::Item(item) if item.has_media())
+    }
+
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<MediaFile>> {
+        let item = match self {
+            Self::Text(_) => None,
+            Self::Item(item) => Some(item),
+        };
+        item.into_iter().flat_map(|item| item.files())
     }
 
     pub(crate) fn bytes(&self) -> usize {

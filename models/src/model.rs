@@ -11,6 +11,7 @@ use crate::batch::Encoder;
 use crate::checkpoint::{Checkpoint, CheckpointError, LogitScore, Weights, read_json_if_there};
 use crate::families::{self, Network};
 use crate::layers::Loader;
+use crate::media::MediaOptions;
 use crate::readout::{
     Dense, EmbeddingReadout, HeadLayer, MultiVectorReadout, Pooling, ScoreReadout, SparseReadout,
 };
@@ -41,6 +42,8 @@ pub struct ModelInfo {
     pub recipe: String,
     /// Whether a query and its candidates make a vector that ranks them.
     pub listwise: bool,
+    /// Whether inputs may have images and videos.
+    pub media: bool,
 }
 
 /// What can be read out of a model; an absent capability is an absent value.
@@ -84,7 +87,7 @@ impl Task {
         if checkpoint.sentence_transformers().is_some_and(|modules| modules.splade.is_some()) {
             return Ok(Self::Sparse);
         }
-        if checkpoint.model_type() != "qwen3" {
+        if !matches!(checkpoint.model_type(), "qwen3" | "qwen3_vl") {
             return Ok(Self::Embed);
         }
         if checkpoint.sentence_transformers().is_some_and(|it| it.logit_score.is_some()) {
@@ -150,6 +153,8 @@ pub struct LoadOptions {
     pub tokens_max: Option<usize>,
     /// What it is used for; `None` finds out ([`Task::of`]).
     pub task: Option<Task>,
+    /// How images and videos are read.
+    pub media: MediaOptions,
 }
 
 impl Model {
@@ -169,13 +174,13 @@ impl Model {
         };
         let dtype = options.dtype.map_or_else(|| Dtype::of(checkpoint), Ok)?;
         let network = (family.load)(checkpoint, dtype.into(), &device)?;
-        let tokens_max = tokens_max(checkpoint, &network, options)?;
-        let limits = Limits { tokens_max, vocabulary: network.vocabulary };
         let kind = recipes::all().into_iter().find(|kind| (kind.fits)(checkpoint, task));
         let kind = kind.ok_or_else(|| {
             CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint and task")
         })?;
-        let recipe = (kind.load)(checkpoint, &limits)?;
+        let tokens_max = tokens_max(checkpoint, &network, kind.tokens_max, options)?;
+        let limits = Limits { tokens_max, vocabulary: network.vocabulary };
+        let recipe = (kind.load)(checkpoint, &limits, &options.media)?;
         let readouts = {
             let (recipe, device) = (&*recipe, &device);
             let parts =
@@ -196,6 +201,7 @@ impl Model {
             prompts: recipe.prompts(),
             default_prompt_name: sentence.and_then(|modules| modules.default_prompt_name.clone()),
             listwise: task == Task::Listwise,
+            media: recipe.takes_media(),
         };
         Ok(Self { info, recipe, encoder: network.encoder, readouts })
     }
@@ -229,7 +235,9 @@ impl Readouts {
         let score = match task {
             Task::Embed | Task::Listwise | Task::Sparse => None,
             Task::Score | Task::YesNo
-                if !classifies && (task == Task::Score || checkpoint.model_type() != "qwen3") =>
+                if !classifies
+                    && (task == Task::Score
+                        || !matches!(checkpoint.model_type(), "qwen3" | "qwen3_vl")) =>
             {
                 let problem = "it has no classification head; choose another --task";
                 return Err(checkpoint.config_error(problem));
@@ -307,6 +315,9 @@ fn token_vectors(
     Ok(Some(MultiVectorReadout::new(linear, width)))
 }
 
+/// What the name of the embedding table begins with, in one family or another.
+const TABLES: [&str; 4] = ["", "model.", "model.language_model.", "language_model."];
+
 /// The two rows of the language head that answer no and yes.
 fn yes_or_no(
     checkpoint: &Checkpoint,
@@ -342,7 +353,7 @@ fn yes_or_no(
     let head = if weights.contains("lm_head.weight") && !checkpoint.flag("tie_word_embeddings") {
         "lm_head.weight".to_owned()
     } else {
-        format!("{}embed_tokens.weight", weights.prefix(&["", "model."], "embed_tokens.weight")?)
+        format!("{}embed_tokens.weight", weights.prefix(&TABLES, "embed_tokens.weight")?)
     };
     let table = (network.vocabulary, network.width);
     let head = loader.rows_of(&head, table, &rows)?;
@@ -394,6 +405,7 @@ impl From<Dtype> for Precision {
 fn tokens_max(
     checkpoint: &Checkpoint,
     network: &Network,
+    of_recipe: Option<usize>,
     options: &LoadOptions,
 ) -> Result<usize, CheckpointError> {
     #[derive(serde::Deserialize)]
@@ -408,7 +420,11 @@ fn tokens_max(
         .filter(|length| (1.0..1e9).contains(length))
         .map(|length| length as usize);
     let of_modules = checkpoint.sentence_transformers().and_then(|modules| modules.tokens_max);
-    let own = of_modules.or(of_tokenizer).unwrap_or(network.positions).min(network.positions);
+    let own = of_modules
+        .or(of_recipe)
+        .or(of_tokenizer)
+        .unwrap_or(network.positions)
+        .min(network.positions);
     match options.tokens_max {
         Some(asked) if asked == 0 || asked > network.positions => Err(CheckpointError::new(
             checkpoint.dir(),

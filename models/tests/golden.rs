@@ -71,25 +71,7 @@ fn vectors(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
 }
 
 fn expected(case: &Value) -> Vec<f32> {
-    let text = case["vector"].as_str().expect("base64");
-    let place = |letter: u8| match letter {
-        b'A'..=b'Z' => letter - b'A',
-        b'a'..=b'z' => letter - b'a' + 26,
-        b'0'..=b'9' => letter - b'0' + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let letters = text.trim_end_matches('=').as_bytes();
-    let bytes: Vec<u8> = letters
-        .chunks(4)
-        .flat_map(|four| {
-            let bits = four.iter().fold(0u32, |bits, letter| bits << 6 | u32::from(place(*letter)));
-            let bits = bits << (6 * (4 - four.len()));
-            bits.to_be_bytes()[1..four.len()].to_vec()
-        })
-        .collect();
-    let numbers = bytes.chunks_exact(4);
-    numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four"))).collect()
+    support::floats(case["vector"].as_str().expect("base64"))
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

@@ -114,6 +114,7 @@ pub fn fake_model() -> (Model, Knobs) {
         default_prompt_name: None,
         recipe: "fake".into(),
         listwise: false,
+        media: false,
     };
     let embedding = Some(EmbeddingReadout::new(Pooling::Mean, WIDTH));
     let model = Model {

@@ -90,6 +90,45 @@ impl Embedding {
         }
     }
 
+    /// Adds to each row the sum of four rows of the table, weighted: a table of a grid read between
+    /// its points.
+    ///
+    /// # Errors
+    /// An id beyond the table, other shapes, or a failure of the device.
+    pub fn add_weighted(&self, corners: &[[(u32, f32); 4]], rows: Rows) -> Result<Rows> {
+        let ids: Vec<u32> = corners.iter().flatten().map(|(id, _)| *id).collect();
+        self.check(&ids)?;
+        if rows.shape()? != [corners.len(), self.width] {
+            bail!("{} places of {} numbers for {:?}", corners.len(), self.width, rows.shape()?);
+        }
+        let mut rows = rows;
+        match (&self.table, rows.as_plain()) {
+            (Table::Plain(table), Some(rows)) => {
+                let weights: Vec<f32> = corners.iter().flatten().map(|(_, it)| *it).collect();
+                let weights = Tensor::from_vec(weights, (ids.len(), 1), table.device())?;
+                let weighted = plain(table, &ids)?.broadcast_mul(&weights)?;
+                let weighted = weighted.reshape((corners.len(), 4, self.width))?.sum(1)?;
+                Ok(Rows::plain((rows + weighted)?))
+            }
+            (Table::Plain(_), None) => bail!("rows of the CPU and a table of another device"),
+            (Table::Stored(table), _) => {
+                each(corners, self.width, rows.numbers_mut()?, |corners, row| {
+                    ADDED.with_borrow_mut(|added| {
+                        added.resize(2 * row.len(), 0.0);
+                        let (sum, one) = added.split_at_mut(row.len());
+                        sum.fill(0.0);
+                        for (id, weight) in corners {
+                            table.read(id as usize * self.width, one);
+                            sum.iter_mut().zip(&*one).for_each(|(sum, it)| *sum += it * weight);
+                        }
+                        row.iter_mut().zip(&*sum).for_each(|(to, value)| *to += value);
+                    });
+                });
+                Ok(rows)
+            }
+        }
+    }
+
     fn check(&self, ids: &[u32]) -> Result<()> {
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.rows) {
             bail!("id {id} is beyond an embedding table of {} rows", self.rows);
@@ -108,7 +147,12 @@ fn plain(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
 }
 
 /// `work` of every id and its row, on all threads if there are many.
-fn each(ids: &[u32], width: usize, rows: &mut [f32], work: impl Fn(u32, &mut [f32]) + Sync) {
+fn each<I: Copy + Sync>(
+    ids: &[I],
+    width: usize,
+    rows: &mut [f32],
+    work: impl Fn(I, &mut [f32]) + Sync,
+) {
     /// Rows of a task.
     const TASK: usize = 64;
     team::for_each_part(rows, TASK * width, |task, rows| {

@@ -32,6 +32,36 @@ impl RotaryTables {
         Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
 
+    /// Tables with a row for each of `places`, which have `N` positions each: angle `i` of a row is
+    /// that of frequency `streams[i].1` at the place's position `streams[i].0`. So rotary positions
+    /// of several dimensions are those of one, row by row.
+    ///
+    /// # Errors
+    /// A position or frequency beyond these tables, or a failure of the device.
+    pub fn gathered<const N: usize>(
+        &self,
+        places: &[[u32; N]],
+        streams: &[(usize, usize)],
+    ) -> Result<Self> {
+        let (positions, half) = self.cos.dims2()?;
+        let largest = places.iter().flatten().max().copied().unwrap_or(0);
+        if largest as usize >= positions || streams.iter().any(|it| it.0 >= N || it.1 >= half) {
+            bail!("rotary: place {largest} or a stream is beyond tables of {positions} x {half}");
+        }
+        let table = |table: &Tensor| -> Result<Tensor> {
+            let numbers: Vec<f32> = table.flatten_all()?.to_vec1()?;
+            let row = |place: &[u32; N]| {
+                let place = *place;
+                let number =
+                    move |&(stream, at): &(usize, usize)| place[stream] as usize * half + at;
+                streams.iter().map(number)
+            };
+            let rows: Vec<f32> = places.iter().flat_map(row).map(|at| numbers[at]).collect();
+            Tensor::from_vec(rows, (places.len(), streams.len()), table.device())
+        };
+        Ok(Self { cos: table(&self.cos)?, sin: table(&self.sin)? })
+    }
+
     /// Positions there are.
     pub fn positions(&self) -> usize {
         self.cos.dims().first().copied().unwrap_or(0)

@@ -10,6 +10,7 @@ use candle_core::{Device, Result, Tensor, bail};
 
 use super::CpuNumbers;
 use crate::cpu::aligned::{AlignedBytes, numbers, numbers_mut};
+use crate::cpu::team;
 
 /// A float32 matrix `[rows, width]`.
 #[derive(Debug)]
@@ -34,6 +35,53 @@ impl Rows {
         let mut copy = Self::cpu(rows, width);
         copy.numbers_mut()?.copy_from_slice(&CpuNumbers::of(tensor)?);
         Ok(copy)
+    }
+
+    /// Rows written one by one, on all threads; `write` gets a row's place and its numbers, all of
+    /// which it must set.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn written(
+        [rows, width]: [usize; 2],
+        device: &Device,
+        write: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<Self> {
+        /// Rows of a task.
+        const TASK: usize = 16;
+        let mut out = Self::cpu(rows, width);
+        team::for_each_part(out.numbers_mut()?, TASK * width, |task, part| {
+            let rows = part.chunks_exact_mut(width).enumerate();
+            rows.for_each(|(row, numbers)| write(task * TASK + row, numbers));
+        });
+        if device.is_cpu() { Ok(out) } else { Ok(Self::plain(out.tensor()?.to_device(device)?)) }
+    }
+
+    /// Writes rows `from` of `other` over those that begin at `at`, or adds them to these.
+    ///
+    /// # Errors
+    /// Rows beyond either, another width, or a failure of the device.
+    pub fn put(&mut self, at: usize, other: &Self, from: Range<usize>, add: bool) -> Result<()> {
+        let ([rows, width], [others, other_width]) = (self.shape()?, other.shape()?);
+        if width != other_width || from.end > others || at + from.len() > rows {
+            bail!("rows {from:?} of {others} x {other_width} do not fit {rows} x {width} at {at}");
+        }
+        if let (Place::Plain(to), Place::Plain(other)) = (&self.0, &other.0) {
+            let old = to.narrow(0, at, from.len())?;
+            let new = other.narrow(0, from.start, from.len())?;
+            let new = if add { (old + new)? } else { new };
+            self.0 = Place::Plain(to.slice_assign(&[at..at + from.len(), 0..width], &new)?);
+            return Ok(());
+        }
+        let (to, count) = (at * width, from.len() * width);
+        let source = &other.numbers()?[from.start * width..from.end * width];
+        let target = &mut self.numbers_mut()?[to..to + count];
+        if add {
+            target.iter_mut().zip(source).for_each(|(to, from)| *to += from);
+        } else {
+            target.copy_from_slice(source);
+        }
+        Ok(())
     }
 
     /// Rows on the CPU whose numbers are still to be written.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use proxima_kernels::ops::attention::{Run, Source};
 
+use super::visual::{Gathered, Visual};
 use super::{Keep, Parent, Prefix, RaggedBatch, Sequence};
 
 /// Tokens that sequences must have in common beyond what they share already, to share these too:
@@ -20,8 +21,8 @@ const RECENT_MAX: usize = 4;
 /// A sequence of the batch, or a recent one that shows where later ones may branch off.
 struct Item<'a> {
     tokens: &'a [u32],
-    /// Place in the batch.
-    place: Option<usize>,
+    /// Of one of the batch its place there.
+    sequence: Option<(usize, &'a Sequence)>,
 }
 
 /// Items (sorted, `first..last`) that agree up to `depth`.
@@ -51,8 +52,11 @@ pub fn lay_out(
             shares: true,
             kept: Vec::new(),
             keep: Vec::new(),
+            visuals: Vec::new(),
+            places: Vec::new(),
         },
         items: Vec::new(),
+        images: Gathered::default(),
     };
     // Groups of sequences that go on from the same kept prefix.
     let mut groups: Vec<(Option<Arc<Prefix>>, Vec<Item<'_>>)> = Vec::new();
@@ -66,7 +70,7 @@ pub fn lay_out(
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        let item = Item { tokens, place: Some(place) };
+        let item = Item { tokens, sequence: Some((place, sequence)) };
         match groups.iter_mut().find(same) {
             Some((_, items)) => items.push(item),
             None => groups.push((base, vec![item])),
@@ -77,22 +81,31 @@ pub fn lay_out(
         let fitting = recent.iter().map(|tokens| &**tokens);
         let fitting =
             fitting.filter(|tokens| tokens.len() > before.len() && tokens.starts_with(before));
-        items.extend(fitting.map(|tokens| Item { tokens, place: None }));
+        items.extend(fitting.map(|tokens| Item { tokens, sequence: None }));
         items.sort_by_key(|item| item.tokens);
         tree.items = items;
         tree.grow(before.len(), base);
     }
+    (tree.batch.visuals, tree.batch.places) = tree.images.finish();
     tree.batch
 }
 
-/// Length of what two lists begin with in common.
-fn common(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+/// Length of what two lists begin with in common. An image is in it whole or not at all: only all of
+/// its ids together tell it from others.
+pub fn common(a: &[u32], b: &[u32]) -> usize {
+    let mut length = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let is_visual = |ids: &[u32], at: usize| ids.get(at).is_some_and(|id| Visual::stands_for(*id));
+    if is_visual(a, length) || is_visual(b, length) {
+        while length > 0 && is_visual(a, length - 1) {
+            length -= 1;
+        }
+    }
+    length
 }
 
 /// Length of what the sequences of the batch among some items, in order, begin with in common.
 fn own_common(items: &[Item<'_>]) -> usize {
-    let mut own = items.iter().filter(|item| item.place.is_some()).map(|item| item.tokens);
+    let mut own = items.iter().filter(|item| item.sequence.is_some()).map(|item| item.tokens);
     let first = own.next().unwrap_or_default();
     own.next_back().map_or(first.len(), |last| common(first, last))
 }
@@ -100,6 +113,7 @@ fn own_common(items: &[Item<'_>]) -> usize {
 struct Tree<'a> {
     batch: RaggedBatch,
     items: Vec<Item<'a>>,
+    images: Gathered<'a>,
 }
 
 impl Tree<'_> {
@@ -116,22 +130,21 @@ impl Tree<'_> {
         if branch.by_recent == RECENT_MAX {
             // Recent ones first, the order kept otherwise, to be left out.
             let items = &mut self.items[branch.first..branch.last];
-            items.sort_by_key(|item| item.place.is_some());
-            branch.first += items.iter().filter(|item| item.place.is_none()).count();
+            items.sort_by_key(|item| item.sequence.is_some());
+            branch.first += items.iter().filter(|item| item.sequence.is_none()).count();
         }
         let items = &self.items[branch.first..branch.last];
-        if items.iter().all(|item| item.place.is_none()) {
-            return;
-        }
+        let Some((_, sequence)) = items.iter().find_map(|item| item.sequence) else { return };
         let (low, high) = (items[0].tokens, items[items.len() - 1].tokens);
         let shared = if items.len() == 1 { low.len() } else { common(low, high) };
         if items.len() == 1 || shared >= branch.depth + SHARED_MIN {
             branch.by_recent += usize::from(own_common(items) > shared);
             let tokens = low[..shared].to_vec();
+            self.images.add(sequence, branch.depth..shared);
             let run = self.add_run(&tokens[branch.depth..], branch.depth, branch.parent.as_ref());
             let last_row = self.batch.runs[run].rows.end - 1;
             while branch.first < branch.last && self.items[branch.first].tokens.len() == shared {
-                if let Some(place) = self.items[branch.first].place {
+                if let Some((place, _)) = self.items[branch.first].sequence {
                     self.batch.ends[place] = last_row;
                 }
                 branch.first += 1;

@@ -5,6 +5,7 @@
 mod bert;
 mod modern_bert;
 mod qwen3;
+mod qwen3_vl;
 mod xlm_roberta;
 
 use proxima_kernels::Device;
@@ -52,7 +53,8 @@ pub struct Network {
 
 /// All families.
 pub fn all() -> Vec<Family> {
-    let mut families = vec![bert::family(), modern_bert::family(), qwen3::family()];
+    let mut families =
+        vec![bert::family(), modern_bert::family(), qwen3::family(), qwen3_vl::family()];
     families.extend(xlm_roberta::families());
     families
 }

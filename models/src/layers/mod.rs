@@ -2,6 +2,8 @@
 //!
 //! Must not know: any one family.
 
+mod decoder;
+
 use std::sync::{Arc, RwLock};
 
 use proxima_kernels::cpu::Activation;
@@ -14,6 +16,8 @@ use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::checkpoint::{CheckpointError, Weights};
+
+pub use decoder::{BehindLayer, Decoder, DecoderConfig};
 
 /// Makes layers of a checkpoint's tensors under a prefix.
 pub struct Loader<'a> {
@@ -153,6 +157,24 @@ impl<'a> Loader<'a> {
         self.packed(Linear::new(&[&weight], &[&bias], inputs, self.precision, self.device))
     }
 
+    /// A linear layer with bias of (inputs, outputs) whose weights are stored in the shape of a
+    /// convolution, `[outputs, ..kernel]`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn convolution(
+        &self,
+        name: &str,
+        kernel: &[usize],
+        outputs: usize,
+    ) -> Result<Linear, CheckpointError> {
+        let inputs = kernel.iter().product();
+        let shape = [&[outputs], kernel].concat();
+        let weight = self.stored(&format!("{name}.weight"), &shape)?.reshaped(&[outputs, inputs]);
+        let bias = self.stored(&format!("{name}.bias"), &[outputs])?;
+        self.packed(Linear::new(&[&weight], &[&bias], inputs, self.precision, self.device))
+    }
+
     /// A linear layer without bias of some rows of a table, in float32.
     ///
     /// # Errors
@@ -167,6 +189,11 @@ impl<'a> Loader<'a> {
         let rows: Vec<StoredTensor> = rows.iter().map(|row| table.rows(*row..row + 1)).collect();
         let rows: Vec<&StoredTensor> = rows.iter().collect();
         self.packed(Linear::new(&rows, &[], width, Precision::Float32, self.device))
+    }
+
+    /// Where its layers compute.
+    pub fn device(&self) -> &Device {
+        self.device
     }
 
     /// A failure to make a layer.

@@ -59,6 +59,15 @@ pub enum MediaError {
         /// Frames a video may have.
         limit: usize,
     },
+    /// So many images and videos wait that no other is decoded.
+    #[error(
+        "images and videos that wait hold more than {limit} bytes of pixels; try again, with fewer \
+         of them in a request"
+    )]
+    Full {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// Settings of a video that make no sense.
     #[error("{0}")]
     Sampling(String),

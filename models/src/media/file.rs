@@ -69,11 +69,11 @@ pub enum VideoSource {
 }
 
 impl Video {
-    /// Bytes of its files.
-    pub fn bytes(&self) -> usize {
+    /// Its files.
+    pub fn files(&self) -> &[Arc<MediaFile>] {
         match &self.source {
-            VideoSource::Frames(frames) => frames.iter().map(|frame| frame.bytes().len()).sum(),
-            VideoSource::File(file) => file.bytes().len(),
+            VideoSource::Frames(frames) => frames,
+            VideoSource::File(file) => std::slice::from_ref(file),
         }
     }
 }

@@ -5,8 +5,12 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
+
+/// See [`Pixels::live_bytes`].
+static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// An image, or frames of a video that are seen together, resized: 8-bit RGB.
 ///
@@ -31,7 +35,13 @@ impl Pixels {
         digest.update((width as u64).to_le_bytes());
         digest.update((height as u64).to_le_bytes());
         digest.update(&data);
+        LIVE_BYTES.fetch_add(data.len(), Ordering::Relaxed);
         Self { width, height, data, digest: digest.finalize().into() }
+    }
+
+    /// Bytes that all there are hold.
+    pub fn live_bytes() -> usize {
+        LIVE_BYTES.load(Ordering::Relaxed)
     }
 
     /// Columns of a frame.
@@ -63,6 +73,12 @@ impl Pixels {
     /// SHA-256 of sizes and numbers.
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
+    }
+}
+
+impl Drop for Pixels {
+    fn drop(&mut self) {
+        LIVE_BYTES.fetch_sub(self.data.len(), Ordering::Relaxed);
     }
 }
 

@@ -25,13 +25,22 @@ pub struct MediaOptions {
     pub frames_max: usize,
     /// Bytes of results that are kept, at most.
     pub cache_bytes_max: usize,
+    /// Bytes of pixels that may be held in the whole process, kept ones included: above it nothing
+    /// more is decoded.
+    pub live_bytes_max: usize,
     /// What reads video files; `None` refuses them.
     pub reader: Option<Arc<dyn VideoReader>>,
 }
 
 impl Default for MediaOptions {
     fn default() -> Self {
-        Self { pixels_max: 64 << 20, frames_max: 768, cache_bytes_max: 256 << 20, reader: None }
+        Self {
+            pixels_max: 64 << 20,
+            frames_max: 768,
+            cache_bytes_max: 256 << 20,
+            live_bytes_max: 1 << 30,
+            reader: None,
+        }
     }
 }
 

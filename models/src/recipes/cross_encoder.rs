@@ -14,7 +14,8 @@ pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "cross_encoder",
         fits: |_, task| matches!(task, Task::Score | Task::YesNo),
-        load: |checkpoint, limits| {
+        tokens_max: None,
+        load: |checkpoint, limits, _| {
             let tokenizer = TextTokenizer::load(checkpoint, limits)?;
             tokenizer.template(checkpoint)?;
             Ok(Box::new(CrossEncoder { tokenizer }))

@@ -33,7 +33,8 @@ pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "e2rank",
         fits: |_, task| task == Task::Listwise,
-        load: |checkpoint, limits| Ok(Box::new(E2Rank::load(checkpoint, limits)?)),
+        tokens_max: None,
+        load: |checkpoint, limits, _| Ok(Box::new(E2Rank::load(checkpoint, limits)?)),
     }
 }
 

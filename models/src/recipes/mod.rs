@@ -5,6 +5,9 @@
 mod cross_encoder;
 mod e2rank;
 mod qwen3_reranker;
+mod qwen3_vl;
+mod qwen3_vl_embedding;
+mod qwen3_vl_reranker;
 mod text;
 mod tokenizer;
 
@@ -15,6 +18,7 @@ use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::item::Content;
+use crate::media::MediaOptions;
 use crate::model::Task;
 
 pub use tokenizer::TEXT_BYTES_MAX;
@@ -44,6 +48,11 @@ pub trait Recipe: Send + Sync {
     /// The id of a token, for recipes whose answer is a token's logit.
     fn id(&self, _token: &str) -> Option<u32> {
         None
+    }
+
+    /// Whether inputs may have images and videos.
+    fn takes_media(&self) -> bool {
+        false
     }
 
     /// Turns one input into the sequence the network sees.
@@ -85,12 +94,14 @@ pub struct RecipeKind {
     pub name: &'static str,
     /// Whether a checkpoint with this task is to be used this way.
     pub fits: fn(&Checkpoint, Task) -> bool,
+    /// Longest sequence in tokens, if the model's own use has a limit below its network's.
+    pub tokens_max: Option<usize>,
     /// Makes the recipe.
     pub load: Load,
 }
 
-/// Makes a recipe of a checkpoint.
-pub type Load = fn(&Checkpoint, &Limits) -> Result<Box<dyn Recipe>, CheckpointError>;
+/// Makes a recipe of a checkpoint; the options are for those that take images and videos.
+pub type Load = fn(&Checkpoint, &Limits, &MediaOptions) -> Result<Box<dyn Recipe>, CheckpointError>;
 
 /// What the network says to a recipe.
 #[derive(Debug, Clone, Copy)]
@@ -103,5 +114,12 @@ pub struct Limits {
 
 /// All recipes; the first that fits is used.
 pub fn all() -> Vec<RecipeKind> {
-    vec![text::kind(), e2rank::kind(), qwen3_reranker::kind(), cross_encoder::kind()]
+    vec![
+        qwen3_vl_embedding::kind(),
+        qwen3_vl_reranker::kind(),
+        text::kind(),
+        e2rank::kind(),
+        qwen3_reranker::kind(),
+        cross_encoder::kind(),
+    ]
 }

@@ -28,7 +28,8 @@ pub fn kind() -> RecipeKind {
         fits: |checkpoint, task| {
             matches!(task, Task::YesNo | Task::Score) && checkpoint.model_type() == "qwen3"
         },
-        load: |checkpoint, limits| {
+        tokens_max: None,
+        load: |checkpoint, limits, _| {
             let tokenizer = TextTokenizer::load(checkpoint, limits)?;
             Ok(Box::new(Qwen3Reranker::new(checkpoint, tokenizer, limits.tokens_max)?))
         },

@@ -17,7 +17,8 @@ pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "text_embedding",
         fits: |_, task| matches!(task, Task::Embed | Task::Sparse),
-        load: |checkpoint, limits| Ok(Box::new(TextEmbedding::load(checkpoint, limits)?)),
+        tokens_max: None,
+        load: |checkpoint, limits, _| Ok(Box::new(TextEmbedding::load(checkpoint, limits)?)),
     }
 }
 

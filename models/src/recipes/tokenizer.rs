@@ -267,7 +267,11 @@ impl TextTokenizer {
         failed(self.inner.decode(ids, skip_special_tokens))
     }
 
-    fn check_ids(&self, ids: &[u32]) -> Result<(), InputError> {
+    /// Checks that the network knows all ids.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn check_ids(&self, ids: &[u32]) -> Result<(), InputError> {
         let vocabulary = self.limits.vocabulary;
         match ids.iter().find(|id| **id as usize >= vocabulary) {
             Some(id) => Err(InputError::UnknownToken { id: *id, vocabulary }),

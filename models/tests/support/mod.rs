@@ -45,3 +45,26 @@ pub fn golden_model_in(name: &str, dtype: Dtype) -> (Model, Vec<Value>) {
     let model = Model::load(&checkpoint, &options).expect("loaded");
     (model, golden["cases"].as_array().expect("cases").clone())
 }
+
+/// Little-endian float32 numbers in base64.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn floats(text: &str) -> Vec<f32> {
+    let place = |letter: u8| match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let letters = text.trim_end_matches('=').as_bytes();
+    let bytes: Vec<u8> = letters
+        .chunks(4)
+        .flat_map(|four| {
+            let bits = four.iter().fold(0u32, |bits, letter| bits << 6 | u32::from(place(*letter)));
+            let bits = bits << (6 * (4 - four.len()));
+            bits.to_be_bytes()[1..four.len()].to_vec()
+        })
+        .collect();
+    let numbers = bytes.chunks_exact(4);
+    numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four"))).collect()
+}

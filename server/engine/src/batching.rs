@@ -15,8 +15,11 @@ const BULK_PART_BESIDE_INTERACTIVE: usize = 4;
 /// What the choice needs to know of a waiting job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Tokens of its sequence.
+    /// Work of its sequence, in tokens of texts.
     pub tokens: usize,
+    /// Of these, what the job before it in its queue begins with too, and is computed once if both
+    /// are in a batch.
+    pub shared: usize,
     /// How long it has waited.
     pub waited: Duration,
 }
@@ -39,6 +42,13 @@ pub struct Choice {
     pub bulk: usize,
 }
 
+impl Candidate {
+    /// What it adds to a batch, behind the job before it in its queue or not.
+    fn cost(&self, behind: bool) -> usize {
+        cost(self.tokens) - if behind { cost(self.shared) } else { 0 }
+    }
+}
+
 /// The work of a sequence, in tokens of short sequences: linear layers and attention.
 pub fn cost(tokens: usize) -> usize {
     tokens + tokens * tokens / QUADRATIC_SCALE
@@ -48,8 +58,9 @@ pub fn cost(tokens: usize) -> usize {
 ///
 /// Interactive jobs go before bulk ones, unless the oldest bulk job has waited too long: then it
 /// goes first, so that nobody starves. Within a queue the order is kept: a job that does not fit
-/// ends the choice instead of being passed by smaller ones. A job above the budget runs alone. A
-/// batch with interactive jobs is kept short: bulk fills a quarter of it.
+/// ends the choice instead of being passed by smaller ones. A job above the budget runs alone, but
+/// for jobs most of which is computed with it (candidates for a long query), as many as a budget
+/// holds. A batch with interactive jobs is kept short: bulk fills a quarter of it.
 pub fn choose(
     interactive: impl Iterator<Item = Candidate>,
     bulk: impl Iterator<Item = Candidate>,
@@ -63,27 +74,56 @@ pub fn choose(
         choice.bulk = 1;
         left = left.saturating_sub(cost(oldest.tokens));
     }
-    choice.interactive = take(&mut interactive, &mut left, choice.bulk == 0);
+    let first = if choice.bulk == 0 { First::Always(budget.cost_max) } else { First::IfItFits };
+    choice.interactive = take(&mut interactive, &mut left, first);
     if choice.interactive > 0 {
         left = left.min(budget.cost_max / BULK_PART_BESIDE_INTERACTIVE);
     }
     // A small request that did not fit waits for the next batch, not behind more bulk.
     if interactive.peek().is_none() {
-        choice.bulk += take(&mut bulk, &mut left, choice == Choice::default());
+        let first = match choice {
+            Choice { interactive: 0, bulk: 0 } => First::Always(budget.cost_max),
+            Choice { bulk: 0, .. } => First::IfItFits,
+            _ => First::Behind,
+        };
+        choice.bulk += take(&mut bulk, &mut left, first);
     }
     choice
 }
 
-/// Takes jobs in order while they fit into what is `left`, the first one in any case if the batch
-/// is `empty`; gives how many.
+/// What is known of the first job that [`take`] looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// It begins a batch, which it may overdraw; then those that share most of it have this budget.
+    Always(usize),
+    /// Others are in the batch already, of another queue.
+    IfItFits,
+    /// The job before it is in the batch.
+    Behind,
+}
+
+/// Takes jobs in order while they fit into what is `left`; gives how many.
 fn take(
     jobs: &mut std::iter::Peekable<impl Iterator<Item = Candidate>>,
     left: &mut usize,
-    empty: bool,
+    first: First,
 ) -> usize {
     let mut taken = 0;
-    while let Some(job) = jobs.next_if(|job| cost(job.tokens) <= *left || (empty && taken == 0)) {
-        *left = left.saturating_sub(cost(job.tokens));
+    if let First::Always(budget) = first
+        && jobs.next_if(|job| job.cost(false) > *left).is_some()
+    {
+        (*left, taken) = (0, 1);
+        let mut with_it = budget;
+        let shares = |job: &Candidate| job.shared > job.tokens / 2;
+        while let Some(job) = jobs.next_if(|job| shares(job) && job.cost(true) <= with_it) {
+            with_it -= job.cost(true);
+            taken += 1;
+        }
+        return taken;
+    }
+    let behind = |taken: usize| taken > 0 || first == First::Behind;
+    while let Some(job) = jobs.next_if(|job| job.cost(behind(taken)) <= *left) {
+        *left -= job.cost(behind(taken));
         taken += 1;
     }
     taken

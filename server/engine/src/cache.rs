@@ -60,6 +60,9 @@ impl Cache {
         }
         self.clock += 1;
         self.bytes += size;
+        // Pixels are not needed to know a sequence again.
+        let sequence =
+            if sequence.visuals.is_empty() { sequence } else { Arc::new(sequence.key()) };
         self.ages.insert(self.clock, sequence.clone());
         self.entries.insert(sequence, (self.clock, vector));
         while self.bytes > self.bytes_max {

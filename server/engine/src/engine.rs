@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use proxima_models::media::MediaError;
 use proxima_models::readout::finish;
 use proxima_models::recipes::Token;
-use proxima_models::{Input, Model, ModelInfo, Prepare, Prompt, Sequence};
+use proxima_models::{Input, InputError, MediaFile, Model, ModelInfo, Prepare, Prompt, Sequence};
 
 use crate::cache::CacheStats;
 use crate::error::EngineError;
@@ -21,6 +22,9 @@ use crate::request::{
     TokensRequest,
 };
 use crate::worker;
+
+/// Texts of a request that are tokenised before another has its turn.
+const TEXTS_OF_A_TURN: usize = 8;
 
 /// Limits of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +78,8 @@ struct Handle {
     config: EngineConfig,
     queue: Arc<Queue>,
     pool: Pool,
+    /// Threads of requests with images or videos, so that texts do not wait for these.
+    media: Option<Pool>,
     metrics: Arc<dyn Metrics>,
     text_bytes: AtomicUsize,
 }
@@ -108,11 +114,14 @@ impl Engine {
         let model = Arc::new(model);
         let batch_tokens_max = config.batch_tokens_max.min(model.info.batch_tokens);
         let config = EngineConfig { batch_tokens_max, ..config };
-        let queue = Arc::new(Queue::new(config.clone(), metrics.clone()));
-        let pool = Pool::start(config.tokenization_threads, &model);
+        let shares = config.prefix_bytes_max > 0 && model.shares_prefixes();
+        let queue = Arc::new(Queue::new(config.clone(), shares, metrics.clone()));
+        let threads = config.tokenization_threads;
+        let pool = Pool::start("tokenize", threads, TEXTS_OF_A_TURN, &model);
+        let media = model.info.media.then(|| Pool::start("media", threads, 1, &model));
         worker::start(queue.clone(), model.clone(), metrics.clone(), config.prefix_bytes_max);
         let text_bytes = AtomicUsize::new(0);
-        Self { handle: Arc::new(Handle { model, config, queue, pool, metrics, text_bytes }) }
+        Self { handle: Arc::new(Handle { model, config, queue, pool, media, metrics, text_bytes }) }
     }
 
     /// What the model tells of itself.
@@ -352,6 +361,7 @@ impl Engine {
         self.handle.queue.close();
         self.handle.queue.wait_end().await;
         self.handle.pool.close();
+        self.handle.media.iter().for_each(Pool::close);
     }
 
     fn check_count(&self, count: usize) -> Result<(), EngineError> {
@@ -381,7 +391,7 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Vec<Sequence>, EngineError> {
         self.check_count(inputs.len())?;
-        let bytes = inputs.iter().map(Input::bytes).sum();
+        let bytes = bytes_of(&inputs);
         let limit = self.handle.config.text_bytes_max;
         if bytes > limit {
             return Err(EngineError::TooManyBytes { bytes, limit });
@@ -390,7 +400,9 @@ impl Engine {
         tally.inputs += inputs.len() as u32;
         tally.prepared.n_chars += inputs.iter().map(Input::characters).sum::<usize>();
         let each = move |model: &Model, input: &Input| model.recipe.prepare(input, &how);
-        let results = self.handle.pool.run(inputs, each).await.ok_or(EngineError::ShuttingDown)?;
+        let media = self.handle.media.as_ref().filter(|_| inputs.iter().any(Input::has_media));
+        let pool = media.unwrap_or(&self.handle.pool);
+        let results = pool.run(inputs, each).await.ok_or(EngineError::ShuttingDown)?;
         for (result, took) in &results {
             let tokens = result.as_ref().map_or(0, |sequence| sequence.tokens.len());
             self.handle.metrics.observe(Observation::Tokenized { tokens, took: *took });
@@ -401,13 +413,26 @@ impl Engine {
     }
 }
 
-fn in_order<R>(
-    results: Vec<(Result<R, proxima_models::InputError>, Duration)>,
-) -> Result<Vec<R>, EngineError> {
+fn in_order<R>(results: Vec<(Result<R, InputError>, Duration)>) -> Result<Vec<R>, EngineError> {
     let results = results.into_iter().enumerate();
-    results
-        .map(|(index, (result, _))| result.map_err(|source| EngineError::Input { index, source }))
-        .collect()
+    let wrong = |index, source| match source {
+        // Nothing is wrong with the input: there is no room for it now.
+        InputError::Media { source: MediaError::Full { .. }, .. } => {
+            EngineError::Overloaded { retry_after: Duration::from_secs(1) }
+        }
+        source => EngineError::Input { index, source },
+    };
+    results.map(|(index, (result, _))| result.map_err(|source| wrong(index, source))).collect()
+}
+
+/// Bytes of texts, and of files, each of which counts once.
+fn bytes_of(inputs: &[Input]) -> usize {
+    let files: HashMap<*const MediaFile, usize> = inputs
+        .iter()
+        .flat_map(Input::files)
+        .map(|file| (Arc::as_ptr(file), file.bytes().len()))
+        .collect();
+    inputs.iter().map(Input::bytes).sum::<usize>() + files.values().sum::<usize>()
 }
 
 async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>, EngineError> {

@@ -1,4 +1,4 @@
-//! Tokenising on CPU threads of the engine's own.
+//! Tokenising, and reading images, on CPU threads of the engine's own.
 //!
 //! A request's inputs are done in small pieces and requests take turns, so a large one does not
 //! hold up a small one; a request whose client is gone is not gone on with.
@@ -15,9 +15,6 @@ use proxima_models::InputError;
 use proxima_models::Model;
 use tokio::sync::oneshot;
 
-/// Items done before another request has its turn.
-const PIECE_ITEMS: usize = 8;
-
 /// Work on the items of one request, some at a time.
 trait Piecework: Send + Sync {
     /// Whether items are left that nobody has taken.
@@ -33,6 +30,8 @@ struct Work<T, R, F> {
     items: Vec<T>,
     each: F,
     next: AtomicUsize,
+    /// Items done before another request has its turn.
+    piece: usize,
     results: Mutex<Collected<R>>,
 }
 
@@ -53,8 +52,8 @@ where
     }
 
     fn step(&self, model: &Model) {
-        let first = self.next.fetch_add(PIECE_ITEMS, Ordering::Relaxed);
-        for index in first..self.items.len().min(first + PIECE_ITEMS) {
+        let first = self.next.fetch_add(self.piece, Ordering::Relaxed);
+        for index in first..self.items.len().min(first + self.piece) {
             if lock(&self.results).reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
                 self.next.store(self.items.len(), Ordering::Relaxed);
                 return;
@@ -90,6 +89,7 @@ struct Turns {
 /// The threads that tokenise.
 pub struct Pool {
     turns: Arc<Turns>,
+    piece: usize,
 }
 
 impl std::fmt::Debug for Pool {
@@ -99,18 +99,18 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Starts threads that work with the recipe of `model`.
+    /// Starts threads that work with the recipe of `model`, `piece` items of a request at a time.
     ///
     /// # Panics
     /// If the system gives no threads.
-    pub fn start(threads: usize, model: &Arc<Model>) -> Self {
+    pub fn start(name: &str, threads: usize, piece: usize, model: &Arc<Model>) -> Self {
         let turns = Arc::new(Turns::default());
         for index in 0..threads.max(1) {
             let (turns, model) = (turns.clone(), model.clone());
-            let builder = thread::Builder::new().name(format!("tokenize-{index}"));
+            let builder = thread::Builder::new().name(format!("{name}-{index}"));
             builder.spawn(move || work(&turns, &model)).expect("the system gives threads");
         }
-        Self { turns }
+        Self { turns, piece }
     }
 
     /// Does `each` with every item; the results come in order. `None` if the pool is closed.
@@ -129,7 +129,7 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         let slots = items.iter().map(|_| None).collect();
         let results = Mutex::new(Collected { slots, left: items.len(), reply: Some(reply) });
-        let work = Work { items, each, next: AtomicUsize::new(0), results };
+        let work = Work { items, each, next: AtomicUsize::new(0), piece: self.piece, results };
         {
             let mut waiting = lock(&self.turns.waiting);
             if waiting.1 {

@@ -140,6 +140,7 @@ pub struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     config: EngineConfig,
+    shares: bool,
     metrics: Arc<dyn Metrics>,
     ended: watch::Sender<bool>,
 }
@@ -158,11 +159,13 @@ impl Drop for Accepted<'_> {
 
 impl Queue {
     /// An empty queue.
-    pub fn new(config: EngineConfig, metrics: Arc<dyn Metrics>) -> Self {
+    ///
+    /// `shares` says whether what sequences of a batch begin with in common is computed once.
+    pub fn new(config: EngineConfig, shares: bool, metrics: Arc<dyn Metrics>) -> Self {
         let cache = Cache::new(config.cache_bytes_max);
         let state = Mutex::new(State { cache, ..State::default() });
         let ended = watch::channel(false).0;
-        Self { state, changed: Condvar::new(), config, metrics, ended }
+        Self { state, changed: Condvar::new(), config, shares, metrics, ended }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -358,14 +361,18 @@ impl Queue {
     fn take_batch(&self, state: &mut State, bulk: bool) -> Vec<Job> {
         loop {
             let now = Instant::now();
-            let candidate = |job: &Job| Candidate {
-                tokens: job.sequence.tokens.len(),
-                waited: now.saturating_duration_since(job.arrived),
+            let candidate = |before: &mut Option<Arc<Sequence>>, job: &Job| {
+                let before = before.replace(job.sequence.clone()).filter(|_| self.shares);
+                Some(Candidate {
+                    tokens: job.sequence.work(),
+                    shared: before.map_or(0, |before| job.sequence.work_in_common(&before)),
+                    waited: now.saturating_duration_since(job.arrived),
+                })
             };
             let budget = Budget { cost_max: self.cost_max(state), bulk_wait_max: BULK_WAIT_MAX };
             let choice = choose(
-                state.interactive.iter().map(candidate),
-                state.bulk.iter().filter(|_| bulk).map(candidate),
+                state.interactive.iter().scan(None, candidate),
+                state.bulk.iter().filter(|_| bulk).scan(None, candidate),
                 &budget,
             );
             if choice.interactive + choice.bulk == 0 {

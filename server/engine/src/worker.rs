@@ -98,11 +98,13 @@ impl Worker<'_> {
         let sequences = jobs.len();
         match outputs {
             Ok(outputs) => {
-                let lengths = jobs.iter().map(|job| job.sequence.tokens.len());
-                let tokens: usize = lengths.clone().sum();
+                let tokens: usize = jobs.iter().map(|job| job.sequence.tokens.len()).sum();
+                let works = jobs.iter().map(|job| job.sequence.work());
                 let rows = outputs.rows;
                 self.metrics.observe(Observation::Batch { sequences, tokens, rows, took });
-                self.queue.note_rate(lengths.map(cost).sum(), took);
+                // What sequences share, or was kept from before, took no time.
+                let cost = works.map(cost).sum::<usize>() * rows / tokens.max(1);
+                self.queue.note_rate(cost, took);
                 self.answer(jobs, outputs, started, took);
             }
             Err(_) if retry && sequences > 1 => {

@@ -39,7 +39,7 @@ async fn vectors(prefix_bytes_max: usize) -> (Vec<Vec<f32>>, Arc<Counts>) {
     let counts = Arc::new(Counts::default());
     // Batches of a few sequences, so that most of what is shared is shared across batches.
     let config =
-        EngineConfig { prefix_bytes_max, batch_tokens_max: 256, ..EngineConfig::default() };
+        EngineConfig { prefix_bytes_max, batch_tokens_max: 128, ..EngineConfig::default() };
     let engine = Engine::start(model, config, counts.clone());
     let mut all = Vec::new();
     for round in 0..3 {

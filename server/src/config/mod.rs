@@ -197,7 +197,7 @@ pub fn load_options(
     tokens_max: Option<usize>,
 ) -> LoadOptions {
     let (dtype, pooling) = (dtype.map(Dtype::from), pooling.map(Pooling::from));
-    LoadOptions { dtype, pooling, tokens_max, task: None }
+    LoadOptions { dtype, pooling, tokens_max, ..LoadOptions::default() }
 }
 
 fn read_file(path: &Path) -> Result<ServeArgs, CommandError> {

@@ -19,7 +19,7 @@ pub enum Check {
     Similarities {
         what: &'static str,
         /// The prompt of the first texts.
-        prompt: Option<&'static str>,
+        prompt: Before,
         first: &'static [&'static str],
         second: &'static [&'static str],
         expected: &'static [f32],
@@ -52,6 +52,16 @@ pub enum Check {
         expected: &'static [f32],
         tolerance: f32,
     },
+}
+
+/// What is put before texts.
+#[derive(Debug, Clone, Copy)]
+pub enum Before {
+    Nothing,
+    /// A prompt of the checkpoint.
+    Prompt(&'static str),
+    /// An instruction.
+    Instruction(&'static str),
 }
 
 impl Check {
@@ -186,7 +196,7 @@ static EMBEDDERS: [Known; 6] = [
         checks: &[
             Check::Similarities {
                 what: "two queries, two documents (model card)",
-                prompt: Some("query"),
+                prompt: Before::Prompt("query"),
                 first: QUERIES,
                 second: DOCUMENTS,
                 expected: &[0.595_07, 0.030_42, 0.061_97, 0.562_69],
@@ -207,7 +217,7 @@ static EMBEDDERS: [Known; 6] = [
         checks: &[
             Check::Similarities {
                 what: "three sentences (model card)",
-                prompt: None,
+                prompt: Before::Nothing,
                 first: &["The weather is lovely today."],
                 second: &[
                     "The weather is lovely today.",
@@ -219,7 +229,7 @@ static EMBEDDERS: [Known; 6] = [
             },
             Check::Similarities {
                 what: "two sentences (model card)",
-                prompt: None,
+                prompt: Before::Nothing,
                 first: &["It's so sunny outside!"],
                 second: &["He drove to the stadium."],
                 expected: &[0.1411],
@@ -253,7 +263,7 @@ static EMBEDDERS: [Known; 6] = [
         checks: &[
             Check::Similarities {
                 what: "two queries, two documents (model card)",
-                prompt: Some("query"),
+                prompt: Before::Prompt("query"),
                 first: QUERIES,
                 second: DOCUMENTS,
                 expected: &[0.764_56, 0.141_43, 0.135_50, 0.599_96],
@@ -261,6 +271,22 @@ static EMBEDDERS: [Known; 6] = [
             },
             hello_world(&[-0.014_760_84, 0.017_231_84, -0.011_954_98, -0.072_752_58, 0.002_812_29]),
         ],
+    },
+    Known {
+        name: "Qwen3-VL-Embedding-2B",
+        width: 2048,
+        checks: &[Check::Similarities {
+            what: "a query and its document (the model's repository)",
+            prompt: Before::Instruction("Retrieve images or text relevant to the user's query."),
+            first: &["A woman playing with her dog on a beach at sunset."],
+            second: &[
+                "A woman shares a joyful moment with her golden retriever on a sun-drenched \
+                       beach at sunset, as the dog offers its paw in a heartwarming display of \
+                       companionship and trust.",
+            ],
+            expected: &[0.789_62],
+            tolerance: 5e-3,
+        }],
     },
     Known {
         name: "bge-small-en-v1.5",

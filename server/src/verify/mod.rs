@@ -11,7 +11,7 @@ use proxima_models::{HiddenStates, Input, ListwiseTemplate, Model, Prepare, Prom
 use crate::cli::CommandError;
 use crate::config::{self, DtypeName, Environment};
 use crate::serve;
-use answers::{Check, Known};
+use answers::{Before, Check, Known};
 
 /// What `proxima verify` takes.
 #[derive(Debug, Clone, Args)]
@@ -90,7 +90,7 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
     match check {
         Check::Similarities { prompt, first, second, .. } => {
             let first = embed(model, first, *prompt, None, true)?;
-            let second = embed(model, second, None, None, true)?;
+            let second = embed(model, second, Before::Nothing, None, true)?;
             let pairs = first.iter().flat_map(|a| second.iter().map(move |b| dot(a, b)));
             Ok(pairs.collect())
         }
@@ -104,7 +104,7 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
             Ok(if *probabilities { logits.into_iter().map(sigmoid).collect() } else { logits })
         }
         Check::Listwise { queries, documents, .. } => {
-            let vectors = embed(model, documents, None, None, true)?;
+            let vectors = embed(model, documents, Before::Nothing, None, true)?;
             let mut cosines = Vec::new();
             for query in *queries {
                 let input = Input::Listwise {
@@ -119,7 +119,7 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
             Ok(cosines)
         }
         Check::FirstValues { text, dimensions, normalize, expected, .. } => {
-            let vectors = embed(model, &[text], None, *dimensions, *normalize)?;
+            let vectors = embed(model, &[text], Before::Nothing, *dimensions, *normalize)?;
             Ok(vectors[0][..expected.len()].to_vec())
         }
     }
@@ -128,11 +128,15 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
 fn embed(
     model: &Model,
     texts: &[&str],
-    prompt: Option<&str>,
+    before: Before,
     dimensions: Option<usize>,
     normalize: bool,
 ) -> Result<Vec<Vec<f32>>, CommandError> {
-    let prompt = prompt.map_or(Prompt::None, |name| Prompt::Named(name.to_owned()));
+    let prompt = match before {
+        Before::Nothing => Prompt::None,
+        Before::Prompt(name) => Prompt::Named(name.to_owned()),
+        Before::Instruction(text) => Prompt::Instruction(text.to_owned()),
+    };
     let how = Prepare { prompt, ..Prepare::default() };
     let inputs: Vec<Input> = texts.iter().map(|text| Input::Text((*text).to_owned())).collect();
     let vectors = vectors_of(model, &inputs, &how)?;

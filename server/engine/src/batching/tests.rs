@@ -7,6 +7,7 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 fn candidates(jobs: &[(usize, u64)]) -> Vec<Candidate> {
     let job = |(tokens, waited): &(usize, u64)| Candidate {
         tokens: *tokens,
+        shared: 0,
         waited: Duration::from_millis(*waited),
     };
     jobs.iter().map(job).collect()
@@ -38,6 +39,21 @@ fn a_job_above_the_budget_runs_alone() {
     let small = candidates(&[(5000, 0), (1, 0)]);
     assert_eq!(chosen(&small, &[], 100), Choice { interactive: 1, bulk: 0 });
     assert_eq!(chosen(&[], &small, 100), Choice { interactive: 0, bulk: 1 });
+}
+
+#[test]
+fn what_jobs_share_is_counted_once() {
+    let shared =
+        |(tokens, shared): (usize, usize)| Candidate { tokens, shared, waited: Duration::ZERO };
+    let candidates = [(60, 0), (60, 40), (60, 40), (60, 40)].map(shared);
+    assert_eq!(chosen(&[], &candidates, 100), Choice { interactive: 0, bulk: 3 });
+    // A long query and its candidates: it is above the budget, and they go with it.
+    let long = [(1000, 0), (1010, 990), (1010, 990), (1010, 990), (70, 10)].map(shared);
+    assert_eq!(chosen(&[], &long, 60), Choice { interactive: 0, bulk: 3 });
+    assert_eq!(chosen(&[], &long, 600), Choice { interactive: 0, bulk: 4 });
+    // What has waited too long goes first, and what shares with it behind it.
+    let waited = candidates.map(|job| Candidate { waited: WAIT_MAX, ..job });
+    assert_eq!(chosen(&[], &waited, 100), Choice { interactive: 0, bulk: 3 });
 }
 
 #[test]

@@ -1,0 +1,191 @@
+//! Rows of a sequence that stand for images and frames, and where they are.
+//!
+//! Must not know: how pixels become hidden states.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Sequence;
+use crate::media::Pixels;
+
+/// The bit that ids of pixels have and no vocabulary's do.
+const VISUAL_BIT: u32 = 1 << 31;
+
+/// An image, or frames that are seen together, in a sequence.
+#[derive(Debug, Clone)]
+pub struct Visual {
+    /// Place of its first row.
+    pub start: usize,
+    /// Rows it has from top to bottom and from left to right.
+    pub grid: [usize; 2],
+    /// What it shows.
+    pub pixels: Arc<Pixels>,
+}
+
+impl Visual {
+    /// Rows it has.
+    pub fn rows(&self) -> usize {
+        self.grid[0] * self.grid[1]
+    }
+
+    /// Ids for its rows: the digest of its pixels, 31 bits a row, over and over. So equal ids mean
+    /// equal pixels, and whatever compares sequences by ids need not know of images. Models give an
+    /// image four rows at least.
+    pub fn ids(&self) -> impl Iterator<Item = u32> + '_ {
+        let words = self.pixels.digest().chunks_exact(4);
+        let word = |word: &[u8]| u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+        let ids = words.map(move |bytes| VISUAL_BIT | word(bytes));
+        ids.cycle().take(self.rows())
+    }
+
+    /// Whether an id is one of those.
+    pub fn stands_for(id: u32) -> bool {
+        id & VISUAL_BIT != 0
+    }
+}
+
+/// An image, or frames that are seen together, in a batch.
+#[derive(Debug, Clone)]
+pub struct VisualRows {
+    /// Its rows in the batch.
+    pub rows: Range<usize>,
+    /// Rows it has from top to bottom and from left to right.
+    pub grid: [usize; 2],
+    /// What it shows.
+    pub pixels: Arc<Pixels>,
+}
+
+/// Parts of sequences that were laid out.
+#[derive(Debug, Default)]
+pub(super) struct Gathered<'a> {
+    parts: Vec<(&'a Sequence, Range<usize>)>,
+}
+
+impl<'a> Gathered<'a> {
+    /// Notes that a part of a sequence is next in the batch. Images are in it whole.
+    pub fn add(&mut self, sequence: &'a Sequence, part: Range<usize>) {
+        self.parts.push((sequence, part));
+    }
+
+    /// Images of the batch, and positions of its rows in time, height and width; nothing if there
+    /// is no image.
+    pub fn finish(self) -> (Vec<VisualRows>, Vec<[u32; 3]>) {
+        let (mut visuals, mut places) = (Vec::new(), Vec::new());
+        let mut row = 0;
+        for (sequence, part) in &self.parts {
+            let inside = sequence.visuals.iter().filter(|visual| part.contains(&visual.start));
+            visuals.extend(inside.map(|visual| {
+                let first = row + visual.start - part.start;
+                let Visual { grid, ref pixels, .. } = *visual;
+                VisualRows { rows: first..first + visual.rows(), grid, pixels: pixels.clone() }
+            }));
+            row += part.len();
+        }
+        if !visuals.is_empty() {
+            for (sequence, part) in self.parts {
+                places.extend_from_slice(&places_of(sequence)[part]);
+            }
+        }
+        (visuals, places)
+    }
+}
+
+/// Positions of a sequence's rows in time, height and width (transformers `modeling_qwen3_vl.py`,
+/// `get_rope_index`): texts advance in all three, an image stands still in time, and what follows it
+/// begins behind its longer side.
+fn places_of(sequence: &Sequence) -> Vec<[u32; 3]> {
+    let mut places: Vec<[u32; 3]> = Vec::with_capacity(sequence.tokens.len());
+    let mut next = 0;
+    for visual in &sequence.visuals {
+        let texts = (visual.start - places.len()) as u32;
+        places.extend((next..next + texts).map(|place| [place; 3]));
+        next += texts;
+        let [rows, columns] = visual.grid.map(|side| side as u32);
+        let grid = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        places.extend(grid.map(|(row, column)| [next, next + row, next + column]));
+        next += rows.max(columns);
+    }
+    let texts = (sequence.tokens.len() - places.len()) as u32;
+    places.extend((next..next + texts).map(|place| [place; 3]));
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::RaggedBatch;
+
+    fn picture(colour: u8, [rows, columns]: [usize; 2], start: usize) -> Visual {
+        let (height, width) = (rows * 2, columns * 2);
+        let pixels = Pixels::new(width, height, vec![colour; width * height * 3]);
+        Visual { start, grid: [rows, columns], pixels: Arc::new(pixels) }
+    }
+
+    /// Texts of these lengths with images between them.
+    fn sequence(texts: &[u32], images: &[(u8, [usize; 2])], last: u32) -> Sequence {
+        let mut sequence = Sequence::default();
+        for (text, (colour, grid)) in texts.iter().zip(images) {
+            sequence.tokens.extend(0..*text);
+            let visual = picture(*colour, *grid, sequence.tokens.len());
+            sequence.tokens.extend(visual.ids());
+            sequence.visuals.push(visual);
+        }
+        sequence.tokens.extend(100..100 + last);
+        sequence
+    }
+
+    #[test]
+    fn positions_go_around_images_as_published() {
+        let sequence = sequence(&[2, 1], &[(1, [2, 3]), (2, [3, 1])], 2);
+        let image = [[2, 2, 2], [2, 2, 3], [2, 2, 4], [2, 3, 2], [2, 3, 3], [2, 3, 4]];
+        let mut wanted = vec![[0; 3], [1; 3]];
+        wanted.extend(image);
+        wanted.extend([[5; 3], [6, 6, 6], [6, 7, 6], [6, 8, 6], [9; 3], [10; 3]]);
+        assert_eq!(places_of(&sequence), wanted);
+    }
+
+    #[test]
+    fn equal_beginnings_with_an_image_are_one_run_and_other_images_part_before_it() {
+        let (red, blue) = ((1, [4, 5]), (2, [4, 5]));
+        let red_and_more = sequence(&[20, 20], &[red, red], 3);
+        let red_and_less = sequence(&[20], &[red], 30);
+        let blue = sequence(&[20], &[blue], 30);
+        let all = [&red_and_more, &red_and_less, &blue];
+        let batch = RaggedBatch::sharing(&all, &[], |_| None);
+        // The text, then the red image, then what differs.
+        let lengths: Vec<usize> = batch.runs().iter().map(|run| run.rows.len()).collect();
+        assert_eq!(lengths.iter().sum::<usize>(), 20 + 20 + (20 + 20 + 3) + 30 + (20 + 30));
+        assert_eq!(batch.visuals().len(), 3);
+        for visual in batch.visuals() {
+            let inside = |run: &&proxima_kernels::ops::attention::Run| {
+                run.rows.start <= visual.rows.start && visual.rows.end <= run.rows.end
+            };
+            assert!(batch.runs().iter().any(|run| inside(&run)), "an image is in one run");
+            let ids = &batch.tokens()[visual.rows.clone()];
+            assert!(ids.iter().all(|id| Visual::stands_for(*id)));
+        }
+        let places = batch.places().expect("there are images");
+        assert_eq!(places.len(), batch.tokens().len());
+    }
+
+    #[test]
+    fn ids_that_agree_by_chance_do_not_share_an_image() {
+        let mut one = sequence(&[20], &[(1, [4, 5])], 3);
+        let mut other = sequence(&[20], &[(2, [4, 5])], 3);
+        // As if the first 31 bits of both digests were the same.
+        (one.tokens[20], other.tokens[20]) = (VISUAL_BIT, VISUAL_BIT);
+        let batch = RaggedBatch::sharing(&[&one, &other], &[], |_| None);
+        assert_eq!(batch.runs()[0].rows.len(), 20);
+        assert_eq!(batch.visuals().len(), 2);
+    }
+
+    #[test]
+    fn texts_alone_have_no_places() {
+        let text = sequence(&[], &[], 30);
+        assert_eq!(RaggedBatch::new([&text]).places(), None);
+        let image = sequence(&[3], &[(1, [2, 2])], 1);
+        let batch = RaggedBatch::new([&text, &image]);
+        assert_eq!(batch.visuals()[0].rows, 33..37);
+        assert_eq!(batch.places().map(<[_]>::len), Some(38));
+    }
+}

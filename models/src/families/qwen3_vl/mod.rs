@@ -1,0 +1,176 @@
+//! Qwen3-VL: the decoder of Qwen3 over tokens and over images that a vision tower has seen, with
+//! rotary positions in time, height and width, and features of the tower's middle layers added
+//! behind the decoder's first ones (DeepStack) (Qwen3-VL technical report, 2025; transformers
+//! `modeling_qwen3_vl.py`).
+//!
+//! Must not know: templates, pooling, devices, file formats.
+
+mod patches;
+mod vision;
+
+use proxima_kernels::ops::embedding::Embedding;
+use proxima_kernels::ops::linear::Precision;
+use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::{Device, KernelError};
+use serde::Deserialize;
+
+use super::{Family, Network, qwen3};
+use crate::batch::{Encoder, HiddenStates, RaggedBatch, Visual};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::layers::{Decoder, Loader, Rotary};
+use crate::readout::Pooling;
+use vision::{Seen, Tower};
+
+/// The entry of the list.
+pub fn family() -> Family {
+    Family {
+        model_type: "qwen3_vl",
+        architectures: &["Qwen3VLForConditionalGeneration", "Qwen3VLModel", "Qwen3VLForEmbedding"],
+        pooling: |_| Some(Pooling::Last),
+        load,
+        score: |checkpoint, _, _| {
+            Err(checkpoint.config_error("no classification head is known of this architecture"))
+        },
+        words: None,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Config {
+    text_config: serde_json::Value,
+    vision_config: vision::Config,
+}
+
+/// What of the text part is not in Qwen3's.
+#[derive(Debug, Deserialize)]
+struct Multimodal {
+    #[serde(alias = "rope_parameters")]
+    rope_scaling: Option<Sections>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sections {
+    mrope_section: Option<[usize; 3]>,
+    mrope_interleaved: Option<bool>,
+}
+
+impl Multimodal {
+    /// Which of the positions in time, height and width each rotary frequency turns by: height and
+    /// width every third from the second and third on, as many as their sections say, else time.
+    fn streams(&self, frequencies: usize) -> Result<Vec<(usize, usize)>, String> {
+        let sections = self.rope_scaling.as_ref();
+        let section = sections.and_then(|it| it.mrope_section).unwrap_or([24, 20, 20]);
+        if sections.is_some_and(|it| it.mrope_interleaved == Some(false)) {
+            return Err("rotary sections that are not interleaved are not served".into());
+        }
+        if section.iter().sum::<usize>() != frequencies {
+            return Err(format!("mrope_section {section:?} is not of {frequencies} frequencies"));
+        }
+        let stream = |at: usize| match at % 3 {
+            0 => 0,
+            stream if at < 3 * section[stream] => stream,
+            _ => 0,
+        };
+        Ok((0..frequencies).map(|at| (stream(at), at)).collect())
+    }
+}
+
+struct Qwen3Vl {
+    embedding: Embedding,
+    decoder: Decoder,
+    rotary: Rotary,
+    /// Position and frequency of each rotary angle.
+    streams: Vec<(usize, usize)>,
+    tower: Tower,
+}
+
+fn load(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    device: &Device,
+) -> Result<Network, CheckpointError> {
+    let config: Config = checkpoint.config()?;
+    let error = |problem: String| checkpoint.config_error(problem);
+    let part = |problem: serde_json::Error| error(format!("text_config: {problem}"));
+    let text = qwen3::Config::deserialize(&config.text_config).map_err(part)?;
+    let multimodal = Multimodal::deserialize(&config.text_config).map_err(part)?;
+    let (sizes, theta) = (text.sizes().map_err(error)?, text.theta().map_err(error)?);
+    let weights = checkpoint.weights();
+    let prefixes = ["model.language_model.", "language_model.model.", "language_model."];
+    let prefix = weights.prefix(&prefixes, "embed_tokens.weight")?;
+    let loader = Loader::new(weights, prefix, precision, device);
+    let table = loader.stored("embed_tokens.weight", &[text.vocab_size, text.hidden_size])?;
+    let failed = |error| loader.failed(error);
+    let prefix = weights.prefix(&["model.visual.", "visual."], "pos_embed.weight")?;
+    let tower = Loader::new(weights, prefix, precision, device);
+    config.vision_config.check(&sizes).map_err(error)?;
+    let network = Qwen3Vl {
+        decoder: Decoder::load(&loader, &sizes)?,
+        embedding: Embedding::new(table, device).map_err(failed)?,
+        rotary: Rotary::new(theta, sizes.heads.size, device).map_err(failed)?,
+        streams: multimodal.streams(sizes.heads.size / 2).map_err(error)?,
+        tower: Tower::load(&tower, &config.vision_config)?,
+    };
+    Ok(Network {
+        encoder: Box::new(network),
+        width: text.hidden_size,
+        positions: text.max_position_embeddings,
+        vocabulary: text.vocab_size,
+    })
+}
+
+impl Qwen3Vl {
+    /// Hidden states of texts, and of images as the tower has seen them.
+    fn embed(&self, batch: &RaggedBatch, seen: &Seen) -> Result<Rows, KernelError> {
+        // Rows of images are read too, to be written over.
+        let known = |id: &u32| if Visual::stands_for(*id) { 0 } else { *id };
+        let ids: Vec<u32> = batch.tokens().iter().map(known).collect();
+        let mut hidden = self.embedding.rows_of(&ids)?;
+        seen.put(0, batch.visuals(), &mut hidden)?;
+        Ok(hidden)
+    }
+}
+
+impl Encoder for Qwen3Vl {
+    fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
+        let Some(places) = batch.places() else {
+            let positions = batch.positions();
+            let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
+            let tables = self.rotary.tables(longest)?;
+            let hidden = self.embedding.rows_of(batch.tokens())?;
+            let nothing = |_: usize, _: &mut Rows| Ok(());
+            return self.decoder.run(batch, hidden, (&positions, &tables), &nothing, pause);
+        };
+        let longest = places.iter().flatten().max().map_or(0, |place| *place as usize + 1);
+        let tables = self.rotary.tables(longest)?.gathered(places, &self.streams)?;
+        let positions: Vec<u32> = (0..places.len() as u32).collect();
+        let seen = self.tower.see(batch.visuals(), pause)?;
+        let hidden = self.embed(batch, &seen)?;
+        let deep_stack = |layer: usize, hidden: &mut Rows| {
+            if layer + 1 < seen.levels() {
+                seen.put(layer + 1, batch.visuals(), hidden)?;
+            }
+            Ok(())
+        };
+        self.decoder.run(batch, hidden, (&positions, &tables), &deep_stack, pause)
+    }
+
+    fn is_causal(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_interleaved_as_published() {
+        let sections = Sections { mrope_section: Some([3, 2, 2]), mrope_interleaved: None };
+        let multimodal = Multimodal { rope_scaling: Some(sections) };
+        let streams = multimodal.streams(7).expect("sections of seven");
+        let streams: Vec<usize> = streams.into_iter().map(|(stream, _)| stream).collect();
+        assert_eq!(streams, [0, 1, 2, 0, 1, 2, 0]);
+        assert!(multimodal.streams(8).is_err());
+    }
+}

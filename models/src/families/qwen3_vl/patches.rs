@@ -1,0 +1,127 @@
+//! The geometry of patches: their order, where each is, what of an image each holds, and the learned
+//! positions around it.
+//!
+//! Must not know: layers, tensors.
+
+use crate::media::Pixels;
+
+/// Rows and columns of pixels of a patch.
+pub const PATCH: usize = 16;
+/// Rows and columns of patches that become one token.
+pub const MERGE: usize = 2;
+/// Frames of a patch.
+pub const FRAMES: usize = 2;
+/// Numbers of a pixel.
+pub const CHANNELS: usize = 3;
+/// Numbers of a patch.
+pub const PATCH_NUMBERS: usize = CHANNELS * FRAMES * PATCH * PATCH;
+
+/// A row of a table of learned positions, and how much of it.
+pub type Corner = (u32, f32);
+
+/// Rows and columns of patches of an image.
+pub fn grid(pixels: &Pixels) -> [usize; 2] {
+    [pixels.height() / PATCH, pixels.width() / PATCH]
+}
+
+/// Row and column of each patch of a grid, those of a token together.
+pub fn places([rows, columns]: [usize; 2]) -> impl Iterator<Item = [u32; 2]> {
+    let inside = |block: usize| (0..MERGE).map(move |within| block * MERGE + within);
+    (0..rows / MERGE).flat_map(move |block_row| {
+        (0..columns / MERGE).flat_map(move |block_column| {
+            let rows = inside(block_row);
+            rows.flat_map(move |row| {
+                inside(block_column).map(move |column| [row as u32, column as u32])
+            })
+        })
+    })
+}
+
+/// A patch's numbers, `[channels][frames][rows][columns]`, from -1 to 1. The last frame stands for
+/// those that are missing.
+pub fn patch(pixels: &Pixels, [row, column]: [u32; 2], out: &mut [f32]) {
+    let (top, left) = (row as usize * PATCH, column as usize * PATCH);
+    for (plane, out) in out.chunks_exact_mut(PATCH * PATCH).enumerate() {
+        let (channel, frame) = (plane / FRAMES, plane % FRAMES);
+        let frame = pixels.frame(frame.min(pixels.frames() - 1));
+        for (line, out) in out.chunks_exact_mut(PATCH).enumerate() {
+            let first = ((top + line) * pixels.width() + left) * CHANNELS + channel;
+            let line = frame[first..].iter().step_by(CHANNELS);
+            line.zip(out).for_each(|(pixel, out)| *out = (f32::from(*pixel) - 127.5) / 127.5);
+        }
+    }
+}
+
+/// Points of a learned axis of `points` that `count` places are spread over: the point before each,
+/// the next one, and how far it is on the way. In float32, as the reference's `linspace`.
+fn spread(count: usize, points: usize) -> Vec<(u32, u32, f32)> {
+    let last = (points - 1) as f32;
+    let step = if count > 1 { last / (count - 1) as f32 } else { 0.0 };
+    let at = |place: usize| {
+        let (from_start, from_end) = (step * place as f32, step * (count - 1 - place) as f32);
+        if place < count / 2 { from_start } else { last - from_end }
+    };
+    let place = |place| {
+        let at = if count == 1 { 0.0 } else { at(place) };
+        let before = at as u32;
+        (before, (before + 1).min(points as u32 - 1), at - before as f32)
+    };
+    (0..count).map(place).collect()
+}
+
+/// The four learned positions around each patch of a grid, of a square table with `side` rows and
+/// columns, those of a token together.
+pub fn corners([rows, columns]: [usize; 2], side: usize) -> impl Iterator<Item = [Corner; 4]> {
+    let (down, across) = (spread(rows, side), spread(columns, side));
+    places([rows, columns]).map(move |[row, column]| {
+        let (above, below, down) = down[row as usize];
+        let (left, right, across) = across[column as usize];
+        let id = |row: u32, column: u32| row * side as u32 + column;
+        [
+            (id(above, left), (1.0 - down) * (1.0 - across)),
+            (id(above, right), (1.0 - down) * across),
+            (id(below, left), down * (1.0 - across)),
+            (id(below, right), down * across),
+        ]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_of_a_token_are_together() {
+        let found: Vec<[u32; 2]> = places([2, 4]).collect();
+        assert_eq!(found, [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]]);
+    }
+
+    #[test]
+    fn a_patch_holds_its_part_of_each_frame() {
+        let (width, height) = (32, 32);
+        let frame = |add: usize| {
+            (0..width * height * 3).map(move |at| ((at / 3 + at % 3 + add) % 251) as u8)
+        };
+        let pixels = Pixels::new(width, height, frame(0).chain(frame(7)).collect());
+        let mut out = vec![0.0; PATCH_NUMBERS];
+        patch(&pixels, [1, 1], &mut out);
+        let wanted = |channel: usize, add: usize, line: usize, at: usize| {
+            let place = (16 + line) * width + 16 + at;
+            (((place + channel + add) % 251) as f32 - 127.5) / 127.5
+        };
+        assert_eq!(out[0], wanted(0, 0, 0, 0));
+        assert_eq!(out[256 + 5 * 16 + 3], wanted(0, 7, 5, 3));
+        assert_eq!(out[2 * 256], wanted(1, 0, 0, 0));
+        assert_eq!(out[PATCH_NUMBERS - 1], wanted(2, 7, 15, 15));
+    }
+
+    #[test]
+    fn a_grid_of_the_tables_size_is_read_at_its_points() {
+        for (place, corners) in places([4, 4]).zip(corners([4, 4], 4)) {
+            let [(id, weight), ..] = corners;
+            assert_eq!((id, weight), (place[0] * 4 + place[1], 1.0));
+        }
+        let weights = corners([6, 2], 48).map(|it| it.iter().map(|(_, it)| it).sum::<f32>());
+        assert!(weights.into_iter().all(|sum| (sum - 1.0).abs() < 1e-6));
+    }
+}

@@ -1,0 +1,322 @@
+//! The vision tower: patches of images and frames through pre-norm blocks with full attention, 2-D
+//! rotary positions and learned ones read between their grid's points, merged four to a token
+//! (transformers `modeling_qwen3_vl.py`, `Qwen3VLVisionModel`).
+//!
+//! Must not know: tokens, the decoder, file formats.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use proxima_kernels::cpu::Activation;
+use proxima_kernels::ops::attention::{Heads, Mask, attention_for, runs_of};
+use proxima_kernels::ops::embedding::Embedding;
+use proxima_kernels::ops::linear::Linear;
+use proxima_kernels::ops::operand::Operand;
+use proxima_kernels::ops::rotary::rotary;
+use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::{Device, KernelError};
+use serde::Deserialize;
+
+use super::patches::{
+    CHANNELS, Corner, FRAMES, MERGE, PATCH, PATCH_NUMBERS, corners, grid, patch, places,
+};
+use crate::batch::VisualRows;
+use crate::checkpoint::CheckpointError;
+use crate::layers::{DecoderConfig, LayerNorm, Loader, Rotary, activation};
+use crate::media::Pixels;
+
+/// Epsilon of all norms.
+const EPS: f32 = 1e-6;
+/// Base of the rotary frequencies.
+const THETA: f64 = 10_000.0;
+
+/// `vision_config` of `config.json`.
+#[derive(Debug, Deserialize)]
+pub struct Config {
+    depth: usize,
+    hidden_size: usize,
+    num_heads: usize,
+    intermediate_size: usize,
+    out_hidden_size: usize,
+    num_position_embeddings: usize,
+    #[serde(default)]
+    deepstack_visual_indexes: Vec<usize>,
+    patch_size: usize,
+    spatial_merge_size: usize,
+    temporal_patch_size: usize,
+    #[serde(default = "three")]
+    in_channels: usize,
+    hidden_act: String,
+}
+
+fn three() -> usize {
+    3
+}
+
+impl Config {
+    /// Whether this tower can be served before such a decoder.
+    pub fn check(&self, decoder: &DecoderConfig) -> Result<(), String> {
+        let shape = [self.patch_size, self.spatial_merge_size, self.temporal_patch_size];
+        if shape != [PATCH, MERGE, FRAMES] || self.in_channels != CHANNELS {
+            return Err(format!("vision_config: patches of {shape:?} are not served"));
+        }
+        let (side, points) = (self.side(), self.num_position_embeddings);
+        if points == 0 || side * side != points {
+            return Err(format!("vision_config: {points} positions are no square"));
+        }
+        let heads = self.num_heads;
+        if heads == 0 || !self.hidden_size.is_multiple_of(4 * heads) || self.hidden_size == 0 {
+            let problem = "heads must divide hidden_size into multiples of four";
+            return Err(format!("vision_config: {problem}"));
+        }
+        if self.out_hidden_size != decoder.hidden || self.intermediate_size == 0 {
+            return Err("vision_config: out_hidden_size is not the decoder's hidden_size".into());
+        }
+        let deep = &self.deepstack_visual_indexes;
+        if deep.iter().any(|layer| *layer >= self.depth) || deep.len() > decoder.layers {
+            return Err(format!("vision_config: deepstack_visual_indexes {deep:?} are not layers"));
+        }
+        if activation(&self.hidden_act).is_none() {
+            return Err(format!("vision_config: hidden_act {:?} is not served", self.hidden_act));
+        }
+        Ok(())
+    }
+
+    /// Rows, and columns, of the table of learned positions.
+    fn side(&self) -> usize {
+        self.num_position_embeddings.isqrt()
+    }
+
+    fn heads(&self) -> Heads {
+        let (heads, size) = (self.num_heads, self.hidden_size / self.num_heads);
+        Heads { heads, kv_heads: heads, size }
+    }
+}
+
+/// The tower.
+pub struct Tower {
+    embed: Linear,
+    positions: Embedding,
+    /// Rows, and columns, of the table of learned positions.
+    side: usize,
+    rotary: Rotary,
+    heads: Heads,
+    activation: Activation,
+    blocks: Vec<Block>,
+    merger: Merger,
+    /// Blocks whose hidden states are merged too, and how.
+    deep: Vec<(usize, Merger)>,
+    device: Device,
+}
+
+struct Block {
+    attention_norm: LayerNorm,
+    qkv: Linear,
+    output: Linear,
+    mlp_norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+}
+
+/// Patches to tokens.
+struct Merger {
+    norm: LayerNorm,
+    up: Linear,
+    down: Linear,
+    /// Whether the norm is of a token's patches together rather than of each.
+    normed_together: bool,
+}
+
+/// What the tower saw: tokens of the images of a batch, from its last block and from middle ones.
+pub struct Seen {
+    /// Levels of images that were seen together: the last block's tokens, then those of middle ones.
+    groups: Vec<Vec<Rows>>,
+    /// Where each image's tokens are: group and rows.
+    places: HashMap<[u8; 32], (usize, Range<usize>)>,
+    levels: usize,
+}
+
+impl Seen {
+    /// Levels there are: the last block, and middle ones.
+    pub fn levels(&self) -> usize {
+        self.levels
+    }
+
+    /// Puts tokens of a level where they belong in a batch: the last block's (level 0) over what is
+    /// there, others are added to it.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn put(
+        &self,
+        level: usize,
+        visuals: &[VisualRows],
+        hidden: &mut Rows,
+    ) -> Result<(), KernelError> {
+        for visual in visuals {
+            let (group, rows) = &self.places[visual.pixels.digest()];
+            let from = &self.groups[*group][level];
+            hidden.put(visual.rows.start, from, rows.clone(), level > 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Tower {
+    /// The tower under a prefix.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn load(loader: &Loader<'_>, config: &Config) -> Result<Self, CheckpointError> {
+        let (hidden, device) = (config.hidden_size, loader.device());
+        let failed = |error| loader.failed(error);
+        let table = &[config.num_position_embeddings, hidden];
+        let table = loader.stored("pos_embed.weight", table)?;
+        let heads = config.heads();
+        let block = |block| Block::load(&loader.at(&format!("blocks.{block}.")), config);
+        let deep = config.deepstack_visual_indexes.iter().enumerate();
+        let deep = deep.map(|(place, block)| {
+            let loader = loader.at(&format!("deepstack_merger_list.{place}."));
+            Ok((*block, Merger::load(&loader, config, true)?))
+        });
+        let kernel = [CHANNELS, FRAMES, PATCH, PATCH];
+        Ok(Self {
+            embed: loader.convolution("patch_embed.proj", &kernel, hidden)?,
+            positions: Embedding::new(table, device).map_err(failed)?,
+            side: config.side(),
+            rotary: Rotary::new(THETA, heads.size / 2, device).map_err(failed)?,
+            heads,
+            activation: activation(&config.hidden_act).unwrap_or(Activation::GeluTanh),
+            blocks: (0..config.depth).map(block).collect::<Result<_, _>>()?,
+            merger: Merger::load(&loader.at("merger."), config, false)?,
+            deep: deep.collect::<Result<_, CheckpointError>>()?,
+            device: device.clone(),
+        })
+    }
+
+    /// Sees the images of a batch, each once. Images are seen together as long as they are small
+    /// enough for the caches; `pause` is called between blocks.
+    ///
+    /// # Errors
+    /// A failure of the device or of an operation.
+    pub fn see(&self, visuals: &[VisualRows], pause: &dyn Fn()) -> Result<Seen, KernelError> {
+        let patches_max = MERGE * proxima_kernels::rows_of_a_batch();
+        let mut places = HashMap::new();
+        let mut groups: Vec<(usize, Vec<&Pixels>)> = Vec::new();
+        for VisualRows { pixels, .. } in visuals {
+            if places.contains_key(pixels.digest()) {
+                continue;
+            }
+            let [rows, columns] = grid(pixels);
+            let patches = rows * columns;
+            if groups.last().is_none_or(|(together, _)| together + patches > patches_max) {
+                groups.push((0, Vec::new()));
+            }
+            let group = groups.len() - 1;
+            let (together, images) = &mut groups[group];
+            let first = *together / (MERGE * MERGE);
+            places.insert(*pixels.digest(), (group, first..first + patches / (MERGE * MERGE)));
+            *together += patches;
+            images.push(pixels);
+        }
+        let groups = groups.into_iter().map(|(_, images)| self.see_together(&images, pause));
+        let groups = groups.collect::<Result<Vec<_>, _>>()?;
+        Ok(Seen { groups, places, levels: 1 + self.deep.len() })
+    }
+
+    /// Tokens of some images, one after the other, level by level.
+    fn see_together(&self, images: &[&Pixels], pause: &dyn Fn()) -> Result<Vec<Rows>, KernelError> {
+        let mut offsets = vec![0];
+        let (mut at, mut owners, mut around) = (Vec::new(), Vec::new(), Vec::new());
+        for (image, pixels) in images.iter().enumerate() {
+            at.extend(places(grid(pixels)));
+            around.extend(corners(grid(pixels), self.side));
+            owners.resize(at.len(), image);
+            offsets.push(at.len());
+        }
+        let mut hidden = self.embed(images, (&at, &owners), &around)?;
+        let runs = runs_of(&offsets);
+        let longest = at.iter().flatten().max().map_or(0, |place| *place as usize + 1);
+        let quarter = self.heads.size / 4;
+        let streams: Vec<(usize, usize)> =
+            (0..2 * quarter).map(|angle| (angle / quarter, angle % quarter)).collect();
+        let tables = self.rotary.tables(longest)?.gathered(&at, &streams)?;
+        let positions: Vec<u32> = (0..at.len() as u32).collect();
+        let mut levels = Vec::with_capacity(self.deep.len());
+        for (place, block) in self.blocks.iter().enumerate() {
+            pause();
+            let (_, normed) = block.attention_norm.forward_for(&hidden, block.qkv.takes())?;
+            let qkv = block.qkv.of(&normed, None, None)?;
+            let qkv = rotary(qkv, self.heads, None, &positions, &tables)?;
+            let mixed = attention_for(&qkv, self.heads, (&runs, &[]), Mask::Full, &block.output)?;
+            hidden = block.output.of(&mixed, None, Some(&hidden))?;
+            let (_, normed) = block.mlp_norm.forward_for(&hidden, block.up.takes())?;
+            let wide = block.up.of_for(&normed, Some(self.activation), block.down.takes())?;
+            hidden = block.down.of(&wide, None, Some(&hidden))?;
+            for (_, merger) in self.deep.iter().filter(|(block, _)| *block == place) {
+                levels.push(merger.merge(&hidden)?);
+            }
+        }
+        levels.insert(0, self.merger.merge(&hidden)?);
+        Ok(levels)
+    }
+
+    /// Hidden states of patches before the first block.
+    fn embed(
+        &self,
+        images: &[&Pixels],
+        (at, owners): (&[[u32; 2]], &[usize]),
+        around: &[[Corner; 4]],
+    ) -> Result<Rows, KernelError> {
+        let write = |row: usize, out: &mut [f32]| patch(images[owners[row]], at[row], out);
+        let patches = Rows::written([at.len(), PATCH_NUMBERS], &self.device, write)?;
+        let patches = Operand::of_rows(&patches, self.embed.takes())?;
+        self.positions.add_weighted(around, self.embed.of(&patches, None, None)?)
+    }
+}
+
+impl Block {
+    fn load(loader: &Loader<'_>, config: &Config) -> Result<Self, CheckpointError> {
+        let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
+        let norm = |name: &str| LayerNorm::load(loader, name, hidden, EPS, true);
+        Ok(Self {
+            attention_norm: norm("norm1")?,
+            qkv: loader.linear(&[("attn.qkv", 3 * hidden)], hidden, true)?,
+            output: loader.linear(&[("attn.proj", hidden)], hidden, true)?,
+            mlp_norm: norm("norm2")?,
+            up: loader.linear(&[("mlp.linear_fc1", mlp)], hidden, true)?,
+            down: loader.linear(&[("mlp.linear_fc2", hidden)], mlp, true)?,
+        })
+    }
+}
+
+impl Merger {
+    fn load(
+        loader: &Loader<'_>,
+        config: &Config,
+        normed_together: bool,
+    ) -> Result<Self, CheckpointError> {
+        let wide = config.hidden_size * MERGE * MERGE;
+        let width = if normed_together { wide } else { config.hidden_size };
+        Ok(Self {
+            norm: LayerNorm::load(loader, "norm", width, EPS, true)?,
+            up: loader.linear(&[("linear_fc1", wide)], wide, true)?,
+            down: loader.linear(&[("linear_fc2", config.out_hidden_size)], wide, true)?,
+            normed_together,
+        })
+    }
+
+    fn merge(&self, hidden: &Rows) -> Result<Rows, KernelError> {
+        let [rows, width] = hidden.shape()?;
+        let together = (rows / (MERGE * MERGE), width * MERGE * MERGE);
+        let hidden = hidden.tensor()?;
+        let normed = if self.normed_together {
+            self.norm.forward(&hidden.reshape(together)?)?
+        } else {
+            self.norm.forward(&hidden)?.reshape(together)?
+        };
+        let normed = Operand::of(&normed, self.up.takes())?;
+        let wide = self.up.of_for(&normed, Some(Activation::Gelu), self.down.takes())?;
+        self.down.of(&wide, None, None)
+    }
+}

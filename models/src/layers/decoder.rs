@@ -1,0 +1,134 @@
+//! The decoder of Qwen3: pre-norm, causal, with grouped queries, norms of queries and keys per
+//! head, rotary positions and a gated MLP (Qwen3 technical report, 2025; transformers
+//! `modeling_qwen3.py`).
+//!
+//! Must not know: where its first hidden states come from, what its positions mean.
+
+use proxima_kernels::cpu::Activation;
+use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
+use proxima_kernels::ops::linear::{GatedLinear, Linear};
+use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
+use proxima_kernels::ops::rotary::{HeadNorms, RotaryTables, rotary};
+use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::{KernelError, Tensor};
+
+use super::Loader;
+use crate::batch::{HiddenStates, RaggedBatch};
+use crate::checkpoint::CheckpointError;
+
+/// Sizes of a decoder.
+#[derive(Debug, Clone, Copy)]
+pub struct DecoderConfig {
+    /// Numbers in a hidden state.
+    pub hidden: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Heads of the attention.
+    pub heads: Heads,
+    /// Numbers between the two layers of the MLP.
+    pub mlp: usize,
+    /// Epsilon of all norms.
+    pub eps: f32,
+    /// Whether the projections of the attention have a bias.
+    pub bias: bool,
+    /// Of the gate.
+    pub activation: Activation,
+}
+
+/// A decoder without its embedding table.
+#[derive(Debug)]
+pub struct Decoder {
+    layers: Vec<Layer>,
+    norm: Tensor,
+    heads: Heads,
+    eps: f32,
+}
+
+#[derive(Debug)]
+struct Layer {
+    input_norm: Tensor,
+    qkv: Linear,
+    head_norms: HeadNorms,
+    output: Linear,
+    mlp_norm: Tensor,
+    gated: GatedLinear,
+    down: Linear,
+}
+
+/// Changes hidden states behind a layer, whose place it gets.
+pub type BehindLayer<'a> = dyn Fn(usize, &mut Rows) -> Result<(), KernelError> + 'a;
+
+impl Decoder {
+    /// The decoder under a prefix.
+    ///
+    /// # Errors
+    /// If a tensor is missing or of another shape.
+    pub fn load(loader: &Loader<'_>, config: &DecoderConfig) -> Result<Self, CheckpointError> {
+        let layer = |layer| Layer::load(&loader.at(&format!("layers.{layer}.")), config);
+        Ok(Self {
+            layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
+            norm: loader.vector("norm.weight", config.hidden)?,
+            heads: config.heads,
+            eps: config.eps,
+        })
+    }
+
+    /// Runs the layers over `hidden`, whose rows have these positions in the tables. `pause` is
+    /// called between layers, `behind` after each.
+    ///
+    /// # Errors
+    /// A failure of the device or of an operation.
+    pub fn run(
+        &self,
+        batch: &RaggedBatch,
+        mut hidden: Rows,
+        (positions, tables): (&[u32], &RotaryTables),
+        behind: &BehindLayer<'_>,
+        pause: &dyn Fn(),
+    ) -> Result<HiddenStates, KernelError> {
+        let mut keeping = batch.keeping();
+        for (place, layer) in self.layers.iter().enumerate() {
+            pause();
+            let takes = layer.qkv.takes();
+            let normed = rms_norm_for(&hidden, &layer.input_norm, self.eps, takes)?;
+            let qkv = layer.qkv.of(&normed, None, None)?;
+            let qkv = rotary(qkv, self.heads, Some(&layer.head_norms), positions, tables)?;
+            keeping.take(&qkv, self.heads.heads * self.heads.size)?;
+            let kept = batch.kept(place);
+            let rows = (batch.runs(), &kept[..]);
+            let mixed = attention_for(&qkv, self.heads, rows, Mask::Causal, &layer.output)?;
+            hidden = layer.output.of(&mixed, None, Some(&hidden))?;
+            let takes = layer.gated.takes();
+            let normed = rms_norm_for(&hidden, &layer.mlp_norm, self.eps, takes)?;
+            let gated = layer.gated.of_for(&normed, layer.down.takes())?;
+            hidden = layer.down.of(&gated, None, Some(&hidden))?;
+            behind(place, &mut hidden)?;
+        }
+        let states = HiddenStates::new(&hidden, batch)?;
+        let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
+        Ok(HiddenStates { rows, kept: keeping.finish(), ..states })
+    }
+}
+
+impl Layer {
+    fn load(loader: &Loader<'_>, config: &DecoderConfig) -> Result<Self, CheckpointError> {
+        let &DecoderConfig { hidden, heads, mlp, eps, bias, activation, .. } = config;
+        let (queries, keys) = (heads.heads * heads.size, heads.kv_heads * heads.size);
+        let attention = loader.at("self_attn.");
+        let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
+        let widths = (mlp, GatedLinear::padded(mlp));
+        Ok(Self {
+            input_norm: loader.vector("input_layernorm.weight", hidden)?,
+            qkv: attention.linear(&parts, hidden, bias)?,
+            head_norms: HeadNorms {
+                queries: attention.vector("q_norm.weight", heads.size)?,
+                keys: attention.vector("k_norm.weight", heads.size)?,
+                eps,
+            },
+            output: attention.linear(&[("o_proj", hidden)], queries, bias)?,
+            mlp_norm: loader.vector("post_attention_layernorm.weight", hidden)?,
+            gated: loader.gated(("mlp.gate_proj", "mlp.up_proj"), (hidden, mlp), activation)?,
+            down: loader.linear_padded(&[("mlp.down_proj", hidden)], widths, false)?,
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! What the recipes of Qwen3-VL models share: a chat of texts, images and videos, written and
+//! tokenised piece by piece (transformers `processing_qwen3_vl.py`).
+//!
+//! Must not know: which network follows, what the chat asks, where media come from.
+
+use std::sync::Arc;
+
+use super::Limits;
+use super::tokenizer::TextTokenizer;
+use crate::batch::{Sequence, Visual};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::input::{InputError, Prepare};
+use crate::item::{Content, Item, Part};
+use crate::media::{Clip, MediaError, MediaFile, MediaOptions, Pixels, Preprocessor, Video};
+
+/// Rows and columns of pixels of a token: two patches of sixteen.
+const FACTOR: usize = 32;
+/// What an item without parts is taken for.
+const NOTHING: &str = "NULL";
+/// Put before an image, or a group of frames.
+const BEGIN: &str = "<|vision_start|>";
+/// Put behind it.
+const END: &str = "<|vision_end|>";
+
+/// A tokenizer of texts and a preprocessor of media.
+pub struct Chat {
+    /// Of texts.
+    pub tokenizer: TextTokenizer,
+    media: Preprocessor,
+    /// Bytes of pixels that may be held.
+    live_bytes_max: usize,
+}
+
+impl Chat {
+    /// Those of a checkpoint.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be read.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        limits: &Limits,
+        media: &MediaOptions,
+    ) -> Result<Self, CheckpointError> {
+        let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+        for token in [BEGIN, END, "<|im_start|>", "<|im_end|>"] {
+            tokenizer.id(checkpoint, token)?;
+        }
+        let live_bytes_max = media.live_bytes_max;
+        Ok(Self { tokenizer, media: Preprocessor::new(media, FACTOR), live_bytes_max })
+    }
+
+    fn image(&self, file: &MediaFile) -> Result<Arc<Pixels>, MediaError> {
+        self.check_room()?;
+        self.media.image(file)
+    }
+
+    fn video(&self, video: &Video) -> Result<Arc<Clip>, MediaError> {
+        self.check_room()?;
+        self.media.video(video)
+    }
+
+    fn check_room(&self) -> Result<(), MediaError> {
+        let limit = self.live_bytes_max;
+        if Pixels::live_bytes() > limit { Err(MediaError::Full { limit }) } else { Ok(()) }
+    }
+
+    /// A chat with nothing in it.
+    pub fn begin(&self) -> Writer<'_> {
+        Writer {
+            chat: self,
+            text: String::new(),
+            sequence: Sequence::default(),
+            images: 0,
+            videos: 0,
+        }
+    }
+}
+
+/// A chat that is being written.
+pub struct Writer<'a> {
+    chat: &'a Chat,
+    /// Text that is not tokenised yet: texts that meet are tokenised as one.
+    text: String,
+    sequence: Sequence,
+    /// Images and videos there are, to name one that is wrong.
+    images: usize,
+    videos: usize,
+}
+
+impl Writer<'_> {
+    /// Goes on with a text.
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Goes on with a query or document, of whose texts at most this many tokens each are used.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenised, or an image or video that cannot be used.
+    pub fn content(
+        &mut self,
+        content: &Content,
+        tokens: Option<usize>,
+    ) -> Result<&mut Self, InputError> {
+        match content {
+            Content::Text(text) => Ok(self.text(self.chat.tokenizer.part(text, tokens)?)),
+            Content::Item(item) => self.item(item, tokens),
+        }
+    }
+
+    /// Goes on with an item.
+    ///
+    /// # Errors
+    /// As [`content`](Self::content).
+    pub fn item(&mut self, item: &Item, tokens: Option<usize>) -> Result<&mut Self, InputError> {
+        if item.parts.is_empty() {
+            return Ok(self.text(NOTHING));
+        }
+        for part in &item.parts {
+            match part {
+                Part::Text(text) => {
+                    self.text(self.chat.tokenizer.part(text, tokens)?);
+                }
+                Part::Image(file) => {
+                    let index = self.images;
+                    self.images += 1;
+                    let wrong = |source| InputError::Media { kind: "image", index, source };
+                    let pixels = self.chat.image(file).map_err(wrong)?;
+                    self.visual(pixels)?;
+                }
+                Part::Video(video) => {
+                    let index = self.videos;
+                    self.videos += 1;
+                    let wrong =
+                        |source: MediaError| InputError::Media { kind: "video", index, source };
+                    let clip = self.chat.video(video).map_err(wrong)?;
+                    for (seconds, group) in clip.seconds.iter().zip(&clip.groups) {
+                        self.text(&format!("<{seconds:.1} seconds>"));
+                        self.visual(group.clone())?;
+                    }
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    fn visual(&mut self, pixels: Arc<Pixels>) -> Result<(), InputError> {
+        self.text(BEGIN);
+        self.flush()?;
+        let grid = [pixels.height() / FACTOR, pixels.width() / FACTOR];
+        let visual = Visual { start: self.sequence.tokens.len(), grid, pixels };
+        self.sequence.tokens.extend(visual.ids());
+        self.sequence.visuals.push(visual);
+        self.text(END);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), InputError> {
+        let text = std::mem::take(&mut self.text);
+        if text.is_empty() {
+            return Ok(());
+        }
+        let encoding = self.chat.tokenizer.plain(&text)?;
+        // Ids of texts are checked before those of pixels, which are no words, are among them.
+        self.chat.tokenizer.check_ids(encoding.get_ids())?;
+        self.sequence.tokens.extend(encoding.get_ids());
+        Ok(())
+    }
+
+    /// The chat as one sequence, uncut.
+    ///
+    /// # Errors
+    /// A text that cannot be tokenised.
+    pub fn finish(&mut self) -> Result<Sequence, InputError> {
+        self.flush()?;
+        Ok(std::mem::take(&mut self.sequence))
+    }
+}
+
+/// Whether a sequence of `tokens` is to be cut to `limit`.
+///
+/// # Errors
+/// If truncation was not asked for, or not at the end.
+pub fn is_cut(tokens: usize, limit: usize, how: &Prepare) -> Result<bool, InputError> {
+    use crate::input::TruncationSide::Right;
+    match tokens {
+        _ if tokens <= limit => Ok(false),
+        _ if !how.truncate => Err(InputError::TooLong { tokens, limit }),
+        _ if how.side != Right => Err(InputError::Kind("cuts inputs at their right end only")),
+        _ => Ok(true),
+    }
+}

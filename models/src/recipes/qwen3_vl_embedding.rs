@@ -1,0 +1,179 @@
+//! Qwen3-VL-Embedding: a chat whose system turn is the instruction and whose user turn is the item,
+//! read at the token behind it (the model's repository, `qwen3_vl_embedding.py`).
+//!
+//! Must not know: which network follows, tensors, requests.
+
+use std::collections::BTreeMap;
+
+use unicode_general_category::{GeneralCategory as Category, get_general_category};
+
+use super::qwen3_vl::{Chat, is_cut};
+use super::{Recipe, RecipeKind, Token};
+use crate::batch::Sequence;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::item::{Content, Item};
+use crate::model::Task;
+
+/// The instruction where a request has none.
+const INSTRUCTION: &str = "Represent the user's input.";
+/// Longest sequence of the model's own use.
+const TOKENS_MAX: usize = 8_192;
+
+/// The entry of the list.
+pub fn kind() -> RecipeKind {
+    RecipeKind {
+        name: "qwen3_vl_embedding",
+        fits: |checkpoint, task| task == Task::Embed && checkpoint.model_type() == "qwen3_vl",
+        tokens_max: Some(TOKENS_MAX),
+        load: |checkpoint, limits, media| {
+            let chat = Chat::load(checkpoint, limits, media)?;
+            Ok(Box::new(Qwen3VlEmbedding::new(checkpoint, chat)?))
+        },
+    }
+}
+
+struct Qwen3VlEmbedding {
+    chat: Chat,
+    /// Put behind every chat.
+    after: Vec<u32>,
+    prompts: BTreeMap<String, String>,
+    default_prompt: Option<String>,
+}
+
+impl Qwen3VlEmbedding {
+    fn new(checkpoint: &Checkpoint, chat: Chat) -> Result<Self, CheckpointError> {
+        let (_, after) = chat.tokenizer.template(checkpoint)?;
+        let modules = checkpoint.sentence_transformers();
+        let prompts = modules.map(|modules| modules.prompts.clone()).unwrap_or_default();
+        let default_prompt = modules.and_then(|modules| modules.default_prompt_name.clone());
+        Ok(Self { chat, after, prompts, default_prompt })
+    }
+
+    fn instruction(&self, prompt: &Prompt) -> Result<String, InputError> {
+        let named = |name: &String| self.prompts.get(name).map(String::as_str);
+        let default = || self.default_prompt.as_ref().and_then(named).unwrap_or_default();
+        let found = match prompt {
+            Prompt::Default => default(),
+            Prompt::None => "",
+            Prompt::Instruction(text) => text,
+            Prompt::FirstOf(names) => names.iter().find_map(named).unwrap_or_else(default),
+            Prompt::Named(name) => named(name).ok_or_else(|| {
+                let known = self.prompts.keys().cloned().collect();
+                InputError::UnknownPrompt { name: name.clone(), known }
+            })?,
+        };
+        Ok(finished(found))
+    }
+
+    fn sequence(&self, content: &Content, how: &Prepare) -> Result<Sequence, InputError> {
+        let instruction = self.instruction(&how.prompt)?;
+        let mut chat = self.chat.begin();
+        chat.text("<|im_start|>system\n").text(&instruction);
+        chat.text("<|im_end|>\n<|im_start|>user\n").content(content, how.document_tokens_max)?;
+        let mut sequence = chat.text("<|im_end|>\n<|im_start|>assistant\n").finish()?;
+        let (added, limit) = (self.after.len(), self.chat.tokenizer.limit(how));
+        if is_cut(sequence.tokens.len() + added, limit, how)? {
+            // As the reference: whatever is at the end goes, the turn's own end included.
+            let room = limit.saturating_sub(added);
+            let end = sequence.visuals.last().map_or(0, |visual| visual.start + visual.rows());
+            if room <= end {
+                return Err(match end {
+                    0 => InputError::LimitTooSmall { limit },
+                    _ => InputError::MediaTooLong { tokens: end + added, limit },
+                });
+            }
+            sequence.tokens.truncate(room);
+        }
+        sequence.tokens.extend(&self.after);
+        Ok(sequence)
+    }
+}
+
+/// An instruction without white space around it, that ends in punctuation; the model's own if there
+/// is nothing.
+fn finished(instruction: &str) -> String {
+    // What Python takes for white space and Unicode does not.
+    let is_space = |c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c);
+    let instruction = instruction.trim_matches(is_space);
+    let Some(last) = instruction.chars().last() else { return INSTRUCTION.into() };
+    let stop = if is_punctuation(last) { "" } else { "." };
+    format!("{instruction}{stop}")
+}
+
+fn is_punctuation(character: char) -> bool {
+    matches!(
+        get_general_category(character),
+        Category::ConnectorPunctuation
+            | Category::DashPunctuation
+            | Category::OpenPunctuation
+            | Category::ClosePunctuation
+            | Category::InitialPunctuation
+            | Category::FinalPunctuation
+            | Category::OtherPunctuation
+    )
+}
+
+impl Recipe for Qwen3VlEmbedding {
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.prompts.clone()
+    }
+
+    fn takes_media(&self) -> bool {
+        true
+    }
+
+    fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        match input {
+            Input::Text(text) => self.sequence(&text.as_str().into(), how),
+            Input::Item(item) => {
+                let how = Item::prepare(item, how);
+                self.sequence(&Content::Item(item.clone()), &how)
+            }
+            Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
+            Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
+        }
+    }
+
+    fn tokenize(
+        &self,
+        text: &str,
+        special_tokens: bool,
+        prompt: &Prompt,
+    ) -> Result<Vec<Token>, InputError> {
+        self.instruction(prompt)?;
+        self.chat.tokenizer.tokens(text, special_tokens)
+    }
+
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
+        self.chat.tokenizer.decode(ids, skip_special_tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_end_in_punctuation() {
+        for (given, wanted) in [
+            ("", INSTRUCTION),
+            (" \n\t", INSTRUCTION),
+            ("Find it", "Find it."),
+            ("  Find it!  ", "Find it!"),
+            ("找到它。", "找到它。"),
+            ("find (this)", "find (this)"),
+            ("find $", "find $."),
+            ("¿qué»", "¿qué»"),
+            ("a_", "a_"),
+        ] {
+            assert_eq!(finished(given), wanted);
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_python_writes_them() {
+        let written = [0.25, 0.75, 1.25, 0.05, 12.25].map(|it: f64| format!("{it:.1}"));
+        assert_eq!(written, ["0.2", "0.8", "1.2", "0.1", "12.2"]);
+    }
+}

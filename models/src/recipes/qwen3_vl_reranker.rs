@@ -1,0 +1,148 @@
+//! Qwen3-VL-Reranker: a chat model judges whether a document fits a query, both of texts, images and
+//! videos, by yes or no (the model's repository, `qwen3_vl_reranker.py`).
+//!
+//! Must not know: which network follows, tensors, requests.
+
+use super::qwen3_vl::{Chat, is_cut};
+use super::{Recipe, RecipeKind, Token};
+use crate::batch::{Sequence, Visual};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::item::Content;
+use crate::model::Task;
+
+/// The instruction where a request has none.
+const INSTRUCTION: &str =
+    "Given a search query, retrieve relevant candidates that answer the query.";
+/// What the chat begins with.
+const HEAD: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on \
+    the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n\
+    <|im_start|>user\n<Instruct>: ";
+/// What it ends in.
+const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n";
+/// Tokens at the end that are never cut.
+const LAST: usize = 5;
+/// Longest sequence of the model's own use; its limit does not count the last tokens.
+const TOKENS_MAX: usize = 10_240 + LAST;
+
+/// The entry of the list.
+pub fn kind() -> RecipeKind {
+    RecipeKind {
+        name: "qwen3_vl_reranker",
+        fits: |checkpoint, task| task == Task::YesNo && checkpoint.model_type() == "qwen3_vl",
+        tokens_max: Some(TOKENS_MAX),
+        load: |checkpoint, limits, media| {
+            let chat = Chat::load(checkpoint, limits, media)?;
+            Ok(Box::new(Qwen3VlReranker::new(checkpoint, chat)?))
+        },
+    }
+}
+
+struct Qwen3VlReranker {
+    chat: Chat,
+    /// Put behind every chat.
+    after: Vec<u32>,
+    /// Ids that truncation keeps.
+    special: Vec<u32>,
+}
+
+impl Qwen3VlReranker {
+    fn new(checkpoint: &Checkpoint, chat: Chat) -> Result<Self, CheckpointError> {
+        let (_, after) = chat.tokenizer.template(checkpoint)?;
+        Ok(Self { chat, after, special: checkpoint.special_ids()? })
+    }
+
+    fn pair(
+        &self,
+        query: &Content,
+        document: &Content,
+        how: &Prepare,
+    ) -> Result<Sequence, InputError> {
+        let own = match query {
+            Content::Item(item) => item.instruction.as_deref(),
+            Content::Text(_) => None,
+        };
+        let asked = match &how.prompt {
+            Prompt::Instruction(text) => Some(text.as_str()),
+            Prompt::Named(name) => {
+                return Err(InputError::UnknownPrompt { name: name.clone(), known: Vec::new() });
+            }
+            _ => None,
+        };
+        let instruction = own.or(asked).filter(|text| !text.is_empty()).unwrap_or(INSTRUCTION);
+        let mut chat = self.chat.begin();
+        chat.text(HEAD).text(instruction);
+        chat.text("<Query>:").content(query, how.query_tokens_max)?;
+        chat.text("\n<Document>:").content(document, how.document_tokens_max)?;
+        let mut sequence = chat.text(TAIL).finish()?;
+        sequence.tokens.extend(&self.after);
+        let limit = self.chat.tokenizer.limit(how);
+        if is_cut(sequence.tokens.len(), limit, how)? {
+            self.cut(sequence, limit)
+        } else {
+            Ok(sequence)
+        }
+    }
+
+    /// Keeps special tokens, images, the last tokens, and of the others as many as there is room
+    /// for, from the beginning.
+    fn cut(&self, sequence: Sequence, limit: usize) -> Result<Sequence, InputError> {
+        let last = sequence.tokens.len().saturating_sub(LAST);
+        let (body, tail) = sequence.tokens.split_at(last);
+        let always = |id: &u32| Visual::stands_for(*id) || self.special.contains(id);
+        let needed = body.iter().filter(|id| always(id)).count() + tail.len();
+        if needed >= limit {
+            return Err(InputError::MediaTooLong { tokens: needed, limit });
+        }
+        let mut room = limit - needed;
+        let mut visuals = sequence.visuals.into_iter().peekable();
+        let mut kept = Sequence { tokens: Vec::with_capacity(limit), ..Sequence::default() };
+        for (place, id) in body.iter().enumerate() {
+            if let Some(visual) = visuals.next_if(|visual| visual.start == place) {
+                kept.visuals.push(Visual { start: kept.tokens.len(), ..visual });
+            }
+            if always(id) {
+                kept.tokens.push(*id);
+            } else if room > 0 {
+                kept.tokens.push(*id);
+                room -= 1;
+            }
+        }
+        kept.tokens.extend(tail);
+        Ok(kept)
+    }
+}
+
+impl Recipe for Qwen3VlReranker {
+    fn id(&self, token: &str) -> Option<u32> {
+        self.chat.tokenizer.find(token)
+    }
+
+    fn takes_media(&self) -> bool {
+        true
+    }
+
+    fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        match input {
+            Input::Pair { query, document } => self.pair(query, document, how),
+            // What health checks and token-wise answers see.
+            Input::Text(text) => self.pair(&"".into(), &text.as_str().into(), how),
+            Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
+            Input::Item(_) => Err(InputError::Kind("scores pairs, not single items")),
+            Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
+        }
+    }
+
+    fn tokenize(
+        &self,
+        text: &str,
+        special_tokens: bool,
+        _prompt: &Prompt,
+    ) -> Result<Vec<Token>, InputError> {
+        self.chat.tokenizer.tokens(text, special_tokens)
+    }
+
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
+        self.chat.tokenizer.decode(ids, skip_special_tokens)
+    }
+}
