@@ -26,6 +26,14 @@ pub enum SourceError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// Files that are larger than allowed together.
+    #[error(
+        "the files of the request are larger than {limit} bytes together; send fewer at a time"
+    )]
+    TooMuch {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// Addresses are not fetched by this server.
     #[error(
         "this server fetches no addresses: send the file as a data URI \

@@ -2,14 +2,21 @@
 //!
 //! Must not know: wire formats, what the bytes show.
 
+mod address;
+mod allow;
 mod error;
+mod fetch;
 mod inline;
+mod network;
+mod target;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proxima_models::media::MediaFile;
 
+pub use allow::AllowEntry;
 pub use error::SourceError;
 
 /// From where media may come, and how much of it.
@@ -20,6 +27,8 @@ pub struct MediaSettings {
     pub allowed_hosts: Vec<String>,
     /// Bytes of one file, decoded.
     pub file_bytes_max: usize,
+    /// Bytes of the files of one request.
+    pub request_bytes_max: usize,
     /// Time that fetching one file may take, from looking up the host to the last byte.
     pub fetch_timeout: Duration,
     /// Redirects that are followed for one file.
@@ -33,6 +42,7 @@ impl Default for MediaSettings {
         Self {
             allowed_hosts: Vec::new(),
             file_bytes_max: 32 << 20,
+            request_bytes_max: 256 << 20,
             fetch_timeout: Duration::from_secs(10),
             redirects_max: 3,
             fetches_max: 16,
@@ -44,12 +54,13 @@ impl Default for MediaSettings {
 #[derive(Debug)]
 pub struct MediaFetcher {
     settings: MediaSettings,
+    client: fetch::Client,
 }
 
 impl MediaFetcher {
     /// One with these settings.
     pub fn new(settings: &MediaSettings) -> Self {
-        Self { settings: settings.clone() }
+        Self { settings: settings.clone(), client: fetch::Client::new(settings) }
     }
 
     /// The file that a `data:` URI or base64 contains, or that is at an address.
@@ -62,9 +73,15 @@ impl MediaFetcher {
         let bytes = match inline::Source::of(source)? {
             inline::Source::Data(uri) => inline::data_uri(uri, limit)?,
             inline::Source::Base64(text) => inline::base64(text, limit)?,
-            inline::Source::Address(_) => return Err(SourceError::Off),
+            inline::Source::Address(address) => self.client.fetch(address).await?,
         };
         Ok(Arc::new(MediaFile::new(bytes)))
+    }
+
+    /// What the files of one request may have together.
+    pub fn budget(&self) -> MediaBudget {
+        let limit = self.settings.request_bytes_max;
+        MediaBudget { limit, left: AtomicUsize::new(limit) }
     }
 
     /// A file that was sent as its bytes.
@@ -77,6 +94,28 @@ impl MediaFetcher {
             return Err(SourceError::TooLarge { limit });
         }
         Ok(Arc::new(MediaFile::new(bytes)))
+    }
+}
+
+/// Bytes that the files of one request may have together: addresses are short, what they lead to
+/// is not, so the size of its body bounds nothing.
+#[derive(Debug)]
+pub struct MediaBudget {
+    limit: usize,
+    left: AtomicUsize,
+}
+
+impl MediaBudget {
+    /// Takes what a file has.
+    ///
+    /// # Errors
+    /// [`SourceError::TooMuch`] if less is left.
+    pub fn take(&self, file: &MediaFile) -> Result<(), SourceError> {
+        let rest = |left: usize| left.checked_sub(file.bytes().len());
+        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(SourceError::TooMuch { limit: self.limit }),
+        }
     }
 }
 
