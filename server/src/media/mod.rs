@@ -6,9 +6,12 @@ mod address;
 mod allow;
 mod error;
 mod fetch;
+#[cfg(unix)]
+pub mod ffmpeg;
 mod inline;
 mod network;
 mod target;
+mod video;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +21,7 @@ use proxima_models::media::MediaFile;
 
 pub use allow::AllowEntry;
 pub use error::SourceError;
+pub use video::{VideoFiles, video_reader};
 
 /// From where media may come, and how much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,13 @@ pub struct MediaSettings {
     pub redirects_max: usize,
     /// Files that are fetched at a time; further ones wait.
     pub fetches_max: usize,
+    /// Pixels of one image or frame, if another limit than the models' own.
+    pub image_pixels_max: Option<usize>,
+    /// Bytes of decoded media that are kept for later requests, if another limit than the models'
+    /// own.
+    pub cache_bytes_max: Option<usize>,
+    /// By what video files are read.
+    pub video_files: VideoFiles,
 }
 
 impl Default for MediaSettings {
@@ -46,6 +57,9 @@ impl Default for MediaSettings {
             fetch_timeout: Duration::from_secs(10),
             redirects_max: 3,
             fetches_max: 16,
+            image_pixels_max: None,
+            cache_bytes_max: None,
+            video_files: VideoFiles::Missing,
         }
     }
 }
