@@ -14,6 +14,7 @@ use crate::cli::CommandError;
 use crate::config::{HubSettings, ModelPlace, ModelSource, Settings};
 use crate::http::{self, Listeners};
 use crate::hub::Hub;
+use crate::media::video_reader;
 use crate::metrics::MetricsHub;
 
 /// The folder of a model, downloaded if it is of the Hub.
@@ -63,6 +64,9 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
         Some(port) => Some(listen(&settings.host, port, "--grpc-port").await?),
         None => None,
     };
+    // An ffmpeg that does not run is known before a long load, too.
+    video_reader(&settings.media)
+        .map_err(|problem| CommandError::usage(format!("--ffmpeg: {problem}")))?;
     let metrics = MetricsHub::new();
     let mut engines = Vec::new();
     for source in &settings.models {
