@@ -34,6 +34,7 @@ assets: ## Fetch the demo model and the Qwen3 tokenizer
 test: assets test-rust test-isa test-clients ## Run all tests, fetching what they need
 
 test-rust:
+	@command -v ffmpeg >/dev/null || { echo "ffmpeg is needed by the tests of videos: install the package ffmpeg"; exit 1; }
 	PROXIMA_CACHE='$(CACHE)' cargo test --release --workspace
 
 # The kernels choose the best instruction set by themselves; here each other one is forced.

@@ -14,6 +14,7 @@ use crate::cli::CommandError;
 use crate::config::{HubSettings, ModelPlace, ModelSource, Settings};
 use crate::http::{self, Listeners};
 use crate::hub::Hub;
+use crate::media::media_options;
 use crate::metrics::MetricsHub;
 
 /// The folder of a model, downloaded if it is of the Hub.
@@ -63,12 +64,16 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
         Some(port) => Some(listen(&settings.host, port, "--grpc-port").await?),
         None => None,
     };
+    // An ffmpeg that does not run is known before a long load, too.
+    let media = media_options(&settings.media)
+        .map_err(|problem| CommandError::usage(format!("--ffmpeg: {problem}")))?;
+    let options = LoadOptions { media, ..settings.load.clone() };
     let metrics = MetricsHub::new();
     let mut engines = Vec::new();
     for source in &settings.models {
         let started = Instant::now();
         let dir = folder(source, &settings.hub, &settings.revision)?;
-        let model = load(&dir, &settings.load)?;
+        let model = load(&dir, &options)?;
         let info = &model.info;
         tracing::info!(
             "model {}: {} ({}) on {} ({}), {}, at most {} tokens, loaded in {:.1} s",

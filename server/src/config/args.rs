@@ -246,6 +246,34 @@ serve_args! {
     /// Size of a request's body [default: 32MiB]
     #[arg(long, env = "PROXIMA_MAX_BODY_BYTES", value_name = "SIZE", help_heading = "Limits")]
     max_body_bytes: Bytes,
+    /// Fetch images and videos that requests name by address from this host (example.com,
+    /// *.example.com, or * for any public host; ports 80 and 443 unless it ends in :PORT);
+    /// private:HOST:PORT allows one inside; repeat or separate by commas for several [default:
+    /// none, addresses are refused]
+    #[arg(
+        long,
+        env = "PROXIMA_MEDIA_ALLOW",
+        value_name = "HOST",
+        value_delimiter = ',',
+        help_heading = "Media",
+    )]
+    media_allow: Vec<String>,
+    /// Size of one image or video [default: 32MiB]
+    #[arg(long, env = "PROXIMA_MAX_MEDIA_BYTES", value_name = "SIZE", help_heading = "Media")]
+    max_media_bytes: Bytes,
+    /// Time that fetching one image or video may take [default: 10]
+    #[arg(long, env = "PROXIMA_MEDIA_TIMEOUT", value_name = "SECONDS", help_heading = "Media")]
+    media_timeout: u64,
+    /// Pixels of one image or frame [default: the model's]
+    #[arg(long, env = "PROXIMA_MAX_IMAGE_PIXELS", value_name = "COUNT", help_heading = "Media")]
+    max_image_pixels: usize,
+    /// Keep decoded media of recent requests, up to this size; 0 turns it off
+    #[arg(long, env = "PROXIMA_MEDIA_CACHE_BYTES", value_name = "SIZE", help_heading = "Media")]
+    media_cache_bytes: Bytes,
+    /// The ffmpeg that reads video files, with ffprobe beside it; off reads none [default: the one
+    /// in PATH, if any]
+    #[arg(long, env = "PROXIMA_FFMPEG", value_name = "PATH|off", help_heading = "Media")]
+    ffmpeg: String,
     /// Requests at a time; more are refused with 429 [default: 512]
     #[arg(
         long,

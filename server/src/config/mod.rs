@@ -3,6 +3,7 @@
 //! The only place that reads the environment. Must not know: how anything is served.
 
 mod args;
+mod media;
 mod size;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use proxima_models::{Dtype, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
 use crate::http::HttpConfig;
+use crate::media::MediaSettings;
 
 pub use args::{DtypeName, LogFormat, PoolingName, ServeArgs};
 pub use size::Bytes;
@@ -130,6 +132,8 @@ pub struct Settings {
     pub engine: EngineConfig,
     /// Limits of the HTTP server.
     pub http: HttpConfig,
+    /// Limits of media, and where it may come from.
+    pub media: MediaSettings,
     /// Where models are downloaded from.
     pub hub: HubSettings,
     /// The log.
@@ -177,6 +181,7 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         threads: arguments.threads,
         engine: engine_config(&arguments),
         http: http_config(&arguments),
+        media: media::settings(&arguments, environment)?,
         hub: {
             let hub = hub_settings(environment);
             HubSettings { offline: hub.offline || arguments.offline.unwrap_or(false), ..hub }

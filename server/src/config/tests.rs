@@ -113,3 +113,75 @@ fn the_hub_is_set_up_by_its_own_variables() {
     assert!(given.offline && !stored.offline);
     assert!(!format!("{given:?}").contains("\"given\""), "a key never shows");
 }
+
+#[test]
+fn media_is_set_up_by_flags_and_by_the_file() {
+    let media = parsed(&MODEL, None).expect("settings").media;
+    assert_eq!(media, crate::media::MediaSettings::default(), "nothing is fetched by default");
+    let file = "media-allow = [\"example.com\"]\nmax-media-bytes = \"1MiB\"\nmedia-timeout = 3\n";
+    let media = parsed(&MODEL, Some(file)).expect("settings").media;
+    assert_eq!(media.allowed_hosts, ["example.com"]);
+    assert_eq!((media.file_bytes_max, media.fetch_timeout.as_secs()), (1 << 20, 3));
+    let flags = [
+        "--model",
+        "x/y",
+        "--media-allow",
+        "a.com,*.b.com:8080",
+        "--media-allow",
+        "private:minio.internal:9000",
+        "--max-media-bytes",
+        "1GiB",
+        "--max-image-pixels",
+        "1000",
+        "--media-cache-bytes",
+        "0",
+        "--ffmpeg",
+        "off",
+    ];
+    let media = parsed(&flags, Some(file)).expect("settings").media;
+    let hosts = ["a.com", "*.b.com:8080", "private:minio.internal:9000"];
+    assert_eq!(media.allowed_hosts, hosts);
+    assert_eq!((media.file_bytes_max, media.request_bytes_max), (1 << 30, 1 << 30));
+    assert_eq!((media.image_pixels_max, media.cache_bytes_max), (Some(1000), Some(0)));
+    assert_eq!(media.video_files, crate::media::VideoFiles::Off);
+    for (flag, value, expected) in [
+        ("--media-allow", "https://example.com", "without a scheme"),
+        ("--media-allow", "10.0.0.1", "private:"),
+        ("--max-media-bytes", "0", "at least 1"),
+        ("--media-timeout", "0", "at least 1"),
+        ("--max-image-pixels", "0", "at least 1"),
+        ("--ffmpeg", "./missing", "no program"),
+    ] {
+        let message = refused(&["--model", "x/y", flag, value], None);
+        assert!(message.contains(expected), "{flag} {value}: {message}");
+    }
+}
+
+#[test]
+fn ffmpeg_is_looked_for_in_the_path() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (tools, other) = (folder.path().join("tools"), folder.path().join("other"));
+    let path = std::env::join_paths(["relative".into(), tools.clone(), other.clone()]);
+    let path = path.expect("a path").into_string().expect("text");
+    let found = |flag: Option<&str>| {
+        let arguments = ServeArgs { ffmpeg: flag.map(str::to_owned), ..ServeArgs::default() };
+        let settings = media::settings(&arguments, &Environment::with(&[("PATH", &path)]));
+        settings.map(|settings| settings.video_files)
+    };
+    let files = |ffmpeg: &Path, ffprobe: &Path, named| crate::media::VideoFiles::Ffmpeg {
+        ffmpeg: ffmpeg.join("ffmpeg"),
+        ffprobe: ffprobe.join("ffprobe"),
+        named,
+    };
+    assert_eq!(found(None), Ok(crate::media::VideoFiles::Missing));
+    for (dir, name) in [(&tools, "ffmpeg"), (&other, "ffmpeg"), (&other, "ffprobe")] {
+        std::fs::create_dir_all(dir).expect("made");
+        std::fs::write(dir.join(name), "").expect("written");
+    }
+    assert_eq!(found(None), Ok(files(&tools, &other, false)));
+    std::fs::write(tools.join("ffprobe"), "").expect("written");
+    assert_eq!(found(None), Ok(files(&tools, &tools, false)));
+    let named = other.join("ffmpeg").display().to_string();
+    assert_eq!(found(Some(&named)), Ok(files(&other, &other, true)));
+    assert_eq!(found(Some("off")), Ok(crate::media::VideoFiles::Off));
+}

@@ -189,7 +189,7 @@ const fn deep_learning(expected: &'static [f32]) -> Check {
     }
 }
 
-static EMBEDDERS: [Known; 6] = [
+static EMBEDDERS: [Known; 7] = [
     Known {
         name: "E2Rank-0.6B",
         width: 1024,

@@ -1,0 +1,245 @@
+//! Fetching a file from an address: each hop's host is checked, resolved, and asked at one of the
+//! addresses that were checked.
+//!
+//! Must not know: which texts are addresses, what the bytes show.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::address::Reach;
+use super::allow::{AllowEntry, literal};
+use super::network::{Network, Stream, Tcp, secured, tls};
+use super::target::Target;
+use super::{MediaSettings, SourceError};
+
+/// Bytes of an answer's head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Lines of an answer's head.
+const HEADERS_MAX: usize = 100;
+/// Time for one of several addresses to answer, so that others have some left.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Addresses of a host that are tried.
+const ADDRESSES_MAX: usize = 4;
+/// Memory taken for a file before its bytes come.
+const ROOM_BYTES_MAX: usize = 1024 * 1024;
+/// Some servers refuse clients that do not say what they are.
+const USER_AGENT: &str = concat!("proxima/", env!("CARGO_PKG_VERSION"));
+
+/// Fetches files.
+pub struct Client {
+    entries: Vec<AllowEntry>,
+    file_bytes_max: usize,
+    limit: Duration,
+    redirects_max: usize,
+    permits: Semaphore,
+    network: Box<dyn Network>,
+    tls: TlsConnector,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
+/// What a host answered with.
+enum Answer {
+    File(Vec<u8>),
+    Moved(String),
+}
+
+impl Client {
+    /// One on the network of this machine.
+    pub fn new(settings: &MediaSettings) -> Self {
+        Self::on(Box::new(Tcp), tls(), settings)
+    }
+
+    /// One on another network.
+    pub fn on(network: Box<dyn Network>, tls: TlsConnector, settings: &MediaSettings) -> Self {
+        let entry = |text: &String| {
+            // The settings were checked when the server started; what is wrong allows nothing.
+            text.parse().inspect_err(|error: &String| tracing::error!("{error}")).ok()
+        };
+        Self {
+            entries: settings.allowed_hosts.iter().filter_map(entry).collect(),
+            file_bytes_max: settings.file_bytes_max,
+            limit: settings.fetch_timeout,
+            redirects_max: settings.redirects_max,
+            permits: Semaphore::new(settings.fetches_max),
+            network,
+            tls,
+        }
+    }
+
+    /// The file at an address.
+    pub async fn fetch(&self, address: &str) -> Result<Vec<u8>, SourceError> {
+        let target = Target::new(address, &self.entries)?;
+        // Time in this queue is our own doing, so it does not count.
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let late = SourceError::Timeout { limit: self.limit };
+        timeout(self.limit, self.follow(target)).await.map_err(|_| late)?
+    }
+
+    async fn follow(&self, mut target: Target) -> Result<Vec<u8>, SourceError> {
+        for _ in 0..=self.redirects_max {
+            let stream = self.connect(&target).await?;
+            match exchange(stream, &target, self.file_bytes_max).await? {
+                Answer::File(bytes) => return Ok(bytes),
+                Answer::Moved(to) => target = target.redirected(&to, &self.entries)?,
+            }
+        }
+        Err(SourceError::TooManyRedirects { limit: self.redirects_max })
+    }
+
+    /// The addresses of a host, all of which may be connected to.
+    async fn resolve(&self, target: &Target) -> Result<Vec<IpAddr>, SourceError> {
+        let not_public = || SourceError::NotPublic { host: target.name() };
+        let addresses = match literal(&target.host) {
+            Some(address) => vec![address],
+            None => self.network.resolve(&target.name()).await.unwrap_or_default(),
+        };
+        if addresses.is_empty() {
+            // Whether a name is known inside is nobody's business who may ask for any host.
+            let unknown = || SourceError::Unresolved { host: target.name() };
+            return Err(if target.is_any { not_public() } else { unknown() });
+        }
+        let may = |address: &IpAddr| match Reach::of(*address) {
+            Reach::Public => true,
+            Reach::Inside => target.inside,
+            Reach::Never => false,
+        };
+        if addresses.iter().all(may) { Ok(addresses) } else { Err(not_public()) }
+    }
+
+    async fn connect(&self, target: &Target) -> Result<Box<dyn Stream>, SourceError> {
+        let unreachable =
+            |problem: String| SourceError::Unreachable { host: target.name(), problem };
+        let mut problem = String::new();
+        for address in self.resolve(target).await?.into_iter().take(ADDRESSES_MAX) {
+            let address = SocketAddr::new(address, target.port);
+            match timeout(CONNECT_TIMEOUT, self.network.connect(address)).await {
+                Ok(Ok(stream)) if target.is_https() => {
+                    let secured = secured(&self.tls, &target.host, stream).await;
+                    return secured.map_err(|error| unreachable(format!("TLS: {error}")));
+                }
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => problem = error.kind().to_string(),
+                Err(_) => problem = "it does not answer".to_owned(),
+            }
+        }
+        Err(unreachable(problem))
+    }
+}
+
+/// One request and its answer.
+async fn exchange(
+    stream: Box<dyn Stream>,
+    target: &Target,
+    limit: usize,
+) -> Result<Answer, SourceError> {
+    let broken = |error: hyper::Error| {
+        tracing::debug!("the answer of {} broke off: {error}", target.name());
+        SourceError::Broken { host: target.name() }
+    };
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    let request = request(target)?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(broken)?;
+        match moved(&response, target)? {
+            Some(to) => Ok(Answer::Moved(to)),
+            None => Ok(Answer::File(file(response, target, limit).await?)),
+        }
+    };
+    let mut answer = std::pin::pin!(answer);
+    // The connection is driven here and not by a task, so that it ends with this future.
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    }
+}
+
+fn request(target: &Target) -> Result<Request<Empty<Bytes>>, SourceError> {
+    Request::get(target.path())
+        .header(header::HOST, target.authority())
+        .header(header::USER_AGENT, USER_AGENT)
+        .header(header::ACCEPT, "image/*, video/*, */*;q=0.5")
+        .header(header::ACCEPT_ENCODING, "identity")
+        .header(header::CONNECTION, "close")
+        .body(Empty::new())
+        .map_err(|error| SourceError::Address { problem: error.to_string() })
+}
+
+/// Where an answer leads, if it is a redirect.
+fn moved(response: &Response<Incoming>, target: &Target) -> Result<Option<String>, SourceError> {
+    let host = target.name();
+    match response.status() {
+        StatusCode::OK => Ok(None),
+        StatusCode::MOVED_PERMANENTLY
+        | StatusCode::FOUND
+        | StatusCode::SEE_OTHER
+        | StatusCode::TEMPORARY_REDIRECT
+        | StatusCode::PERMANENT_REDIRECT => {
+            let to = response.headers().get(header::LOCATION).map(HeaderValue::as_bytes);
+            let to = to.and_then(|bytes| std::str::from_utf8(bytes).ok());
+            let problem = || "it names no address".to_owned();
+            Ok(Some(to.ok_or_else(|| SourceError::Redirect { host, problem: problem() })?.into()))
+        }
+        status => Err(SourceError::Status { host, status: status.as_u16() }),
+    }
+}
+
+/// The body of an answer, counted while it comes.
+async fn file(
+    response: Response<Incoming>,
+    target: &Target,
+    limit: usize,
+) -> Result<Vec<u8>, SourceError> {
+    let large = || SourceError::TooLarge { limit };
+    if !is_plain(response.headers()) {
+        return Err(SourceError::Compressed { host: target.name() });
+    }
+    let mut body = response.into_body();
+    let announced = hyper::body::Body::size_hint(&body).exact();
+    let announced = announced.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if announced > limit {
+        return Err(large());
+    }
+    let mut bytes = Vec::with_capacity(announced.min(ROOM_BYTES_MAX));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| SourceError::Broken { host: target.name() })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > limit - bytes.len() {
+            return Err(large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+/// Whether a body is as it is: what unpacks to many times its size is not let in.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let all = |name, plain: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.all(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(plain.as_bytes()))
+    };
+    all(header::CONTENT_ENCODING, "identity") && all(header::TRANSFER_ENCODING, "chunked")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::config::Environment;
+
+/// The programs of this machine. The tests need them: without, the reader of videos is untested.
+fn programs() -> Programs {
+    let environment = Environment::of_process();
+    let find = |name: &str| {
+        let mut folders = std::env::split_paths(environment.get("PATH").unwrap_or_default());
+        let found = folders.find(|folder| folder.join(name).is_file());
+        found.unwrap_or_else(|| panic!("{name} is needed by the tests: install ffmpeg")).join(name)
+    };
+    Programs { ffmpeg: find("ffmpeg"), ffprobe: find("ffprobe") }
+}
+
+fn reader(limits: VideoLimits) -> Ffmpeg {
+    Ffmpeg::new(programs(), limits).expect("ffmpeg runs")
+}
+
+/// Luma of a frame, by which it is known again.
+fn luma(place: usize) -> usize {
+    16 + place * 5 % 216
+}
+
+/// A file of grey frames, 25 a second, the grey telling the place.
+fn clip(size: (usize, usize), frames: usize, name: &str, encoding: &[&str]) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join(name);
+    let (width, height) = size;
+    // Sizes are rounded to even numbers there, so the grey is stretched to an odd one after.
+    let source = format!(
+        "color=size=64x48:rate=25,geq=lum='16+mod(N*5,216)':cb=128:cr=128,scale={width}:{height}"
+    );
+    let mut command = Command::new(programs().ffmpeg);
+    command.args(["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", &source]);
+    command.args(["-frames:v", &frames.to_string(), "-pix_fmt", "yuv420p"]).args(encoding);
+    assert!(command.arg(&path).status().expect("ffmpeg runs").success());
+    fs::read(path).expect("the clip")
+}
+
+fn mpeg4(frames: usize) -> Vec<u8> {
+    clip((64, 48), frames, "a.mp4", &["-c:v", "mpeg4", "-q:v", "2"])
+}
+
+/// The places and greys (red, of the middle) of frames.
+fn greys(
+    reader: &Ffmpeg,
+    file: &[u8],
+    places: &[usize],
+) -> Result<Vec<(usize, usize)>, MediaError> {
+    let info = reader.probe(file)?;
+    let mut found = Vec::new();
+    reader.read(file, &info, places, &mut |place, pixels| {
+        assert_eq!(pixels.len(), info.width * info.height * 3);
+        let middle = (info.height / 2 * info.width + info.width / 2) * 3;
+        found.push((place, usize::from(pixels[middle])));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn assert_frames(found: &[(usize, usize)], places: &[usize], first: usize) {
+    assert_eq!(found.iter().map(|(place, _)| *place).collect::<Vec<_>>(), places);
+    for (place, grey) in found {
+        let expected = (luma(first + place) - 16) * 255 / 219;
+        assert!(grey.abs_diff(expected) <= 2, "frame {place}: {grey}, not {expected}");
+    }
+}
+
+#[test]
+fn frames_are_those_of_their_places_in_every_format() {
+    let reader = reader(VideoLimits::default());
+    let formats: [(&str, &[&str]); 5] = [
+        ("a.mp4", &["-c:v", "mpeg4", "-q:v", "2"]),
+        ("a.mp4", &["-c:v", "libx264", "-qp", "4", "-bf", "3", "-g", "12"]),
+        ("a.mov", &["-c:v", "libx264", "-qp", "4", "-metadata:s:v:0", "rotate=90"]),
+        ("a.mkv", &["-c:v", "libx264", "-qp", "4", "-bf", "3"]),
+        ("a.webm", &["-c:v", "libvpx-vp9", "-crf", "8", "-b:v", "0", "-cpu-used", "8"]),
+    ];
+    for (name, encoding) in formats {
+        // Rows of an odd number of pixels: nothing is rounded or padded on the way.
+        let size = if name == "a.webm" { (65, 47) } else { (66, 46) };
+        let file = clip(size, 40, name, encoding);
+        let info = reader.probe(&file).unwrap_or_else(|error| panic!("{encoding:?}: {error}"));
+        assert_eq!((info.frames, info.width, info.height), (40, size.0, size.1), "{encoding:?}");
+        assert!((info.fps - 25.0).abs() < 0.01, "{encoding:?}: {}", info.fps);
+        let places = [0, 1, 7, 12, 13, 38, 39];
+        let found = greys(&reader, &file, &places).expect("frames");
+        assert_frames(&found, &places, 0);
+    }
+}
+
+#[test]
+fn colours_are_those_of_a_plain_conversion() {
+    let reader = reader(VideoLimits::default());
+    for encoding in [&["-c:v", "libx264"][..], &["-c:v", "libx264", "-flags", "+ilme+ildct"]] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a.mp4");
+        let mut command = Command::new(programs().ffmpeg);
+        command.args(["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i"]);
+        command.args(["testsrc2=size=322x180:rate=10:duration=1", "-pix_fmt", "yuv420p"]);
+        assert!(command.args(encoding).arg(&path).status().expect("ffmpeg runs").success());
+        let mut command = Command::new(programs().ffmpeg);
+        command.args(["-nostdin", "-loglevel", "error", "-i"]).arg(&path);
+        command.args(["-vf", "scale=interl=-1:flags=bilinear", "-pix_fmt", "rgb24"]);
+        let plain = command.args(["-f", "rawvideo", "pipe:1"]).output().expect("ffmpeg runs");
+        let file = fs::read(path).expect("the clip");
+        let (info, mut taken) = (reader.probe(&file).expect("a video"), Vec::new());
+        let places: Vec<usize> = (0..info.frames).collect();
+        let mut take = |_: usize, pixels: &[u8]| {
+            taken.extend_from_slice(pixels);
+            Ok(())
+        };
+        assert_eq!(reader.read(&file, &info, &places, &mut take), Ok(()));
+        assert_eq!(taken.len(), 10 * 322 * 180 * 3);
+        assert!(taken == plain.stdout, "{encoding:?}");
+    }
+}
+
+#[test]
+fn all_frames_can_be_taken_and_many_of_a_long_file() {
+    let reader = reader(VideoLimits::default());
+    let count = TERMS_MAX + 52;
+    let file = clip((16, 16), count, "a.mp4", &["-c:v", "mpeg4", "-q:v", "2"]);
+    for step in [1, 2, count - 1] {
+        let places: Vec<usize> = (0..count).step_by(step).collect();
+        let found = greys(&reader, &file, &places).expect("frames");
+        assert_frames(&found, &places, 0);
+    }
+    assert_eq!(greys(&reader, &file, &[]), Ok(vec![]));
+}
+
+#[test]
+fn frames_before_a_cut_are_neither_counted_nor_given() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (whole, cut) = (folder.path().join("whole.mp4"), folder.path().join("cut.mp4"));
+    let encoding = ["-c:v", "libx264", "-qp", "4", "-g", "10", "-bf", "0"];
+    fs::write(&whole, clip((64, 48), 40, "a.mp4", &encoding)).expect("written");
+    let mut command = Command::new(programs().ffmpeg);
+    // 0.6 s are frame 15; the file begins at the key frame 10 and hides 5.
+    command.args(["-nostdin", "-loglevel", "error", "-ss", "0.6", "-i"]).arg(&whole);
+    assert!(command.args(["-c", "copy"]).arg(&cut).status().expect("ffmpeg runs").success());
+    let (reader, file) = (reader(VideoLimits::default()), fs::read(cut).expect("the clip"));
+    assert_eq!(reader.probe(&file).expect("a video").frames, 25);
+    let found = greys(&reader, &file, &[0, 24]).expect("frames");
+    assert_frames(&found, &[0, 24], 15);
+}
+
+#[test]
+fn what_is_no_video_is_refused() {
+    let reader = reader(VideoLimits::default());
+    let unknown = MediaError::UnknownFormat { what: "the video", known: KNOWN };
+    let list = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n";
+    let concat = b"ffconcat version 1.0\nfile /etc/passwd\n";
+    for file in [&b""[..], b"\0\0\0", b"GIF89a..........", b"RIFF....AVI ", list, concat] {
+        assert_eq!(reader.probe(file), Err(unknown.clone()));
+    }
+    let header = b"\0\0\0\x18ftypisom\0\0\x02\0isommp41";
+    for rest in [&list[..], concat, b""] {
+        let disguised = [&header[..], rest].concat();
+        let error = reader.probe(&disguised).expect_err("refused");
+        assert!(matches!(error, MediaError::Damaged { .. }), "{error:?}");
+    }
+    // Decoders that nobody asked for stay shut.
+    let rare = clip((64, 48), 4, "a.mkv", &["-c:v", "ffv1"]);
+    assert_eq!(reader.probe(&rare), Err(unknown.clone()));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sound = folder.path().join("sound.mp4");
+    let mut command = Command::new(programs().ffmpeg);
+    command.args(["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "sine=d=1"]);
+    assert!(command.args(["-c:a", "aac"]).arg(&sound).status().expect("ffmpeg runs").success());
+    assert_eq!(reader.probe(&fs::read(sound).expect("a file")), Err(unknown));
+}
+
+#[test]
+fn a_file_that_is_cut_off_is_damaged() {
+    let reader = reader(VideoLimits::default());
+    let index_last = mpeg4(40);
+    let index_first =
+        clip((64, 48), 40, "a.mp4", &["-c:v", "mpeg4", "-q:v", "2", "-movflags", "faststart"]);
+    for file in [index_last, index_first] {
+        let error = reader.probe(&file[..file.len() * 2 / 3]).expect_err("refused");
+        assert!(matches!(error, MediaError::Damaged { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(!text.contains("proxima-video") && !text.contains("0x"), "{text}");
+    }
+    let file = mpeg4(4);
+    let error = greys(&reader, &file, &[0, 4]).expect_err("no such frame");
+    assert!(error.to_string().contains("no frame 4"), "{error}");
+}
+
+#[test]
+fn limits_hold() {
+    let file = mpeg4(4);
+    let exact = VideoLimits { pixels_max: 64 * 48, ..VideoLimits::default() };
+    assert!(reader(exact).probe(&file).is_ok());
+    let large = clip((640, 480), 4, "a.mp4", &["-c:v", "mpeg4"]);
+    for (file, width, height) in [(&file, 64, 48), (&large, 640, 480)] {
+        let limit = 64 * 48 - 1;
+        let limits = VideoLimits { pixels_max: limit, ..exact };
+        let expected = MediaError::TooManyPixels { width, height, limit };
+        assert_eq!(reader(limits).probe(file), Err(expected));
+    }
+    let short = VideoLimits { timeout: Duration::from_millis(1), ..exact };
+    let reader = reader(short);
+    let info = VideoInfo { frames: 4, fps: 25.0, width: 64, height: 48 };
+    let late = reader.late();
+    assert_eq!(reader.probe(&file), Err(late.clone()));
+    assert_eq!(reader.read(&file, &info, &[3], &mut |_, _| Ok(())), Err(late));
+}
+
+#[test]
+fn what_the_taker_says_ends_the_program() {
+    let reader = reader(VideoLimits::default());
+    let file = mpeg4(40);
+    let info = reader.probe(&file).expect("a video");
+    let enough = MediaError::TooManyFrames { frames: 40, limit: 1 };
+    let mut taken = 0;
+    let result = reader.read(&file, &info, &[0, 1, 39], &mut |_, _| {
+        taken += 1;
+        Err(enough.clone())
+    });
+    assert_eq!((result, taken), (Err(enough), 1));
+}
+
+/// A program that does as a script says.
+fn script(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("program");
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("made executable");
+    path
+}
+
+#[test]
+fn a_program_that_hangs_is_killed_with_what_it_started() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let notes = folder.path().join("notes");
+    // The child holds the pipes: if it outlived the program, reading would wait for it.
+    let text = format!("echo $$ > {0}; pwd >> {0}; /bin/sleep 1000 & wait", notes.display());
+    let hanging = script(folder.path(), &text);
+    let limits = VideoLimits { timeout: Duration::from_secs(2), ..VideoLimits::default() };
+    let programs = Programs { ffmpeg: hanging.clone(), ffprobe: hanging };
+    let reader = Ffmpeg { programs, limits, version: "7.1".into() };
+    let file = b"\0\0\0\x18ftypisom";
+    let info = VideoInfo { frames: 1, fps: 1.0, width: 2, height: 2 };
+    for result in
+        [reader.probe(file).map(|_| ()), reader.read(file, &info, &[0], &mut |_, _| Ok(()))]
+    {
+        assert_eq!(result, Err(reader.late()));
+        let notes = fs::read_to_string(&notes).expect("it ran");
+        let (process, input) = notes.trim().split_once('\n').expect("two lines");
+        assert!(!Path::new("/proc").join(process).exists(), "it is left behind");
+        assert!(!Path::new(input).exists(), "its folder is left behind");
+    }
+}
+
+#[test]
+fn programs_are_told_apart_by_whether_they_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let failing = script(folder.path(), "exit 3");
+    for program in [failing, folder.path().join("missing")] {
+        let programs = Programs { ffmpeg: program.clone(), ffprobe: program };
+        let error = Ffmpeg::new(programs, VideoLimits::default()).expect_err("refused");
+        assert!(error.contains("does not run"), "{error}");
+    }
+    for (version, expected) in [
+        ("4.4.2-0ubuntu0.22.04.1", false),
+        ("n5.0", false),
+        ("5.1.9-0+deb12u1", true),
+        ("n7.1", true),
+        ("8.0", true),
+        ("N-109468-gd39b34123d", true),
+    ] {
+        let limits = VideoLimits::default();
+        let reader = Ffmpeg { programs: programs(), limits, version: version.into() };
+        assert_eq!(reader.has_fps_mode(), expected, "{version}");
+    }
+}
+
+#[test]
+fn messages_are_those_about_the_file() {
+    let messages = "[aac @ 0x5643] Codec (aac) not on whitelist 'h264'\n    Last message repeated\n\
+                    [mov,mp4 @ 0x55f3] [x @ 1] moov atom not found\nvideo: Invalid data\n";
+    assert_eq!(summary(messages).as_deref(), Some("moov atom not found"));
+    assert_eq!(summary(""), None);
+}

@@ -1,0 +1,89 @@
+//! Names, connections and TLS, as files are fetched by them.
+//!
+//! Must not know: HTTP, which hosts are allowed.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use url::Host;
+
+use super::allow::literal;
+
+/// What will be there once the network has answered.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
+
+/// A connection.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Looks names up and connects. Tests have one of their own.
+pub trait Network: fmt::Debug + Send + Sync {
+    /// The addresses of a name.
+    fn resolve<'a>(&'a self, name: &'a str) -> Pending<'a, Vec<IpAddr>>;
+
+    /// A connection to an address.
+    fn connect(&self, address: SocketAddr) -> Pending<'_, Box<dyn Stream>>;
+}
+
+/// The network of this machine; no proxy, whatever the environment says.
+#[derive(Debug)]
+pub struct Tcp;
+
+impl Network for Tcp {
+    fn resolve<'a>(&'a self, name: &'a str) -> Pending<'a, Vec<IpAddr>> {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
+    }
+
+    fn connect(&self, address: SocketAddr) -> Pending<'_, Box<dyn Stream>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
+
+/// TLS with the certification authorities that browsers trust. They are part of the program, so
+/// that it works in images without any.
+pub fn tls() -> TlsConnector {
+    tls_trusting(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())
+}
+
+/// TLS with these certification authorities.
+pub fn tls_trusting(roots: RootCertStore) -> TlsConnector {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the suites of both versions");
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
+/// A connection within TLS to a host, whose certificate is checked.
+///
+/// # Errors
+/// A certificate that is not good for this host, a server without TLS.
+pub async fn secured(
+    tls: &TlsConnector,
+    host: &Host<String>,
+    stream: Box<dyn Stream>,
+) -> io::Result<Box<dyn Stream>> {
+    let name = match (literal(host), host) {
+        (Some(address), _) => ServerName::from(address),
+        (None, name) => ServerName::try_from(name.to_string()).map_err(io::Error::other)?,
+    };
+    Ok(Box::new(tls.connect(name, stream).await?))
+}

@@ -1,0 +1,104 @@
+//! What an address asks for, checked against what is allowed.
+//!
+//! Must not know: connections, answers.
+
+use url::{Host, Url};
+
+use super::SourceError;
+use super::allow::{self, AllowEntry, Allowed};
+
+/// Longest address.
+const ADDRESS_BYTES_MAX: usize = 8192;
+
+/// An address that may be asked for, as far as its text says.
+#[derive(Debug, Clone)]
+pub struct Target {
+    url: Url,
+    /// The host, without the final dot.
+    pub host: Host<String>,
+    /// The port.
+    pub port: u16,
+    /// Whether the host may be inside.
+    pub inside: bool,
+    /// Whether it is allowed only as every host is.
+    pub is_any: bool,
+}
+
+impl Target {
+    /// What an address asks for.
+    ///
+    /// # Errors
+    /// An address that is none or not allowed.
+    pub fn new(text: &str, entries: &[AllowEntry]) -> Result<Self, SourceError> {
+        if text.len() > ADDRESS_BYTES_MAX {
+            return Err(wrong(format!("it is longer than {ADDRESS_BYTES_MAX} bytes")));
+        }
+        Self::of(Url::parse(text).map_err(|error| wrong(format!("{error}")))?, entries)
+    }
+
+    fn of(url: Url, entries: &[AllowEntry]) -> Result<Self, SourceError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(SourceError::Scheme { scheme: url.scheme().to_owned() });
+        }
+        if entries.is_empty() {
+            return Err(SourceError::Off);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("it contains a user name or password".to_owned()));
+        }
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+            return Err(wrong("it names no host".to_owned()));
+        };
+        let host = allow::without_root(host.to_owned());
+        match allow::allowed(entries, &host, port) {
+            Allowed::By(entry) => {
+                Ok(Self { url, host, port, inside: entry.inside, is_any: entry.is_any() })
+            }
+            Allowed::OtherPort => {
+                Err(SourceError::HostNotAllowed { host: format!("{host}:{port}") })
+            }
+            Allowed::No => Err(SourceError::HostNotAllowed { host: host.to_string() }),
+        }
+    }
+
+    /// Where a redirect of it leads.
+    ///
+    /// # Errors
+    /// Nowhere, or where it may not.
+    pub fn redirected(&self, to: &str, entries: &[AllowEntry]) -> Result<Self, SourceError> {
+        let refused = |problem: String| SourceError::Redirect { host: self.name(), problem };
+        if to.len() > ADDRESS_BYTES_MAX {
+            return Err(refused(format!("its address is longer than {ADDRESS_BYTES_MAX} bytes")));
+        }
+        let url = self.url.join(to).map_err(|error| refused(error.to_string()))?;
+        if self.is_https() && url.scheme() == "http" {
+            return Err(refused("it leads from https to http".to_owned()));
+        }
+        Self::of(url, entries).map_err(|error| refused(error.to_string()))
+    }
+
+    /// Whether it is asked for over TLS.
+    pub fn is_https(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    /// The host as messages name it.
+    pub fn name(&self) -> String {
+        self.host.to_string()
+    }
+
+    /// The host as it is asked for itself: with a port unless that is the scheme's own.
+    pub fn authority(&self) -> String {
+        self.url.port().map_or_else(|| self.name(), |port| format!("{}:{port}", self.host))
+    }
+
+    /// What the host is asked for.
+    pub fn path(&self) -> String {
+        let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{}{query}", self.url.path())
+    }
+}
+
+fn wrong(problem: String) -> SourceError {
+    SourceError::Address { problem }
+}

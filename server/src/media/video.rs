@@ -1,0 +1,152 @@
+//! Who reads video files: `ffmpeg` if it is there, and otherwise who says why nobody does.
+//!
+//! Must not know: how files are read.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proxima_models::media::{MediaError, MediaOptions, TakeFrame, VideoInfo, VideoReader};
+
+use super::MediaSettings;
+
+/// By what video files are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum VideoFiles {
+    /// By nothing: ffmpeg is not installed.
+    #[default]
+    Missing,
+    /// By nothing, as was asked for.
+    Off,
+    /// By these programs.
+    Ffmpeg {
+        /// `ffmpeg`.
+        ffmpeg: PathBuf,
+        /// `ffprobe`.
+        ffprobe: PathBuf,
+        /// Whether it was named, so that a server without it shall not start.
+        named: bool,
+    },
+}
+
+/// Refuses video files.
+#[derive(Debug)]
+struct NoReader(String);
+
+impl VideoReader for NoReader {
+    fn probe(&self, _: &[u8]) -> Result<VideoInfo, MediaError> {
+        Err(MediaError::NoVideo(self.0.clone()))
+    }
+
+    fn read(
+        &self,
+        _: &[u8],
+        _: &VideoInfo,
+        _: &[usize],
+        _: &mut TakeFrame<'_>,
+    ) -> Result<(), MediaError> {
+        Err(MediaError::NoVideo(self.0.clone()))
+    }
+}
+
+/// How models are to read images and videos.
+///
+/// # Errors
+/// As [`video_reader`].
+pub fn media_options(settings: &MediaSettings) -> Result<MediaOptions, String> {
+    let default = MediaOptions::default();
+    Ok(MediaOptions {
+        pixels_max: settings.image_pixels_max.unwrap_or(default.pixels_max),
+        cache_bytes_max: settings.cache_bytes_max.unwrap_or(default.cache_bytes_max),
+        reader: Some(video_reader(settings)?),
+        ..default
+    })
+}
+
+/// Says in the log who reads video files, and gives that reader; it always gives an answer, if
+/// only what to install.
+///
+/// # Errors
+/// Programs that were named and do not run, in a sentence.
+pub fn video_reader(settings: &MediaSettings) -> Result<Arc<dyn VideoReader>, String> {
+    let instead = "or send the video's frames as images";
+    match &settings.video_files {
+        VideoFiles::Off => Ok(Arc::new(NoReader(format!(
+            "this server reads no video files: start it without --ffmpeg off, {instead}"
+        )))),
+        VideoFiles::Missing => {
+            tracing::debug!("ffmpeg is not found: video files are not read (frames are)");
+            Ok(Arc::new(NoReader(format!(
+                "video files are read by ffmpeg, which this server does not find: install the \
+                 package ffmpeg or name the program with --ffmpeg PATH, {instead}"
+            ))))
+        }
+        VideoFiles::Ffmpeg { ffmpeg, ffprobe, named } => {
+            match by_ffmpeg(ffmpeg, ffprobe, settings.image_pixels_max) {
+                Err(problem) if !named => {
+                    tracing::warn!("video files are not read: {problem}");
+                    Ok(Arc::new(NoReader(format!(
+                        "video files are read by ffmpeg, which does not work on this server: \
+                         install it anew, {instead}"
+                    ))))
+                }
+                reader => reader,
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn by_ffmpeg(
+    ffmpeg: &std::path::Path,
+    ffprobe: &std::path::Path,
+    pixels_max: Option<usize>,
+) -> Result<Arc<dyn VideoReader>, String> {
+    use super::ffmpeg::{Ffmpeg, Programs, VideoLimits};
+    let default = VideoLimits::default();
+    let limits = VideoLimits { pixels_max: pixels_max.unwrap_or(default.pixels_max), ..default };
+    let programs = Programs { ffmpeg: ffmpeg.to_owned(), ffprobe: ffprobe.to_owned() };
+    let reader = Ffmpeg::new(programs, limits)?;
+    tracing::debug!("video files are read by {} {}", ffmpeg.display(), reader.version());
+    Ok(Arc::new(reader))
+}
+
+#[cfg(not(unix))]
+fn by_ffmpeg(
+    _: &std::path::Path,
+    _: &std::path::Path,
+    _: Option<usize>,
+) -> Result<Arc<dyn VideoReader>, String> {
+    Err("video files are read on Unix only".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(video_files: VideoFiles) -> Result<Arc<dyn VideoReader>, String> {
+        video_reader(&MediaSettings { video_files, ..MediaSettings::default() })
+    }
+
+    #[test]
+    fn without_ffmpeg_a_video_is_refused_with_what_to_do() {
+        let missing = PathBuf::from("missing");
+        let broken = |named| {
+            let (ffmpeg, ffprobe) = (missing.clone(), missing.clone());
+            VideoFiles::Ffmpeg { ffmpeg, ffprobe, named }
+        };
+        for (files, expected) in [
+            (VideoFiles::Missing, "install the package ffmpeg"),
+            (VideoFiles::Off, "without --ffmpeg off"),
+            (broken(false), "install it anew"),
+        ] {
+            let reader = reader(files).expect("the server starts");
+            let error = reader.probe(b"").expect_err("refused");
+            assert!(matches!(error, MediaError::NoVideo(_)), "{error:?}");
+            let text = error.to_string();
+            assert!(text.contains(expected) && text.contains("frames as images"), "{text}");
+            let info = VideoInfo { frames: 1, fps: 1.0, width: 1, height: 1 };
+            assert_eq!(reader.read(b"", &info, &[0], &mut |_, _| Ok(())), Err(error));
+        }
+        assert!(reader(broken(true)).is_err_and(|problem| problem.contains("does not run")));
+    }
+}
