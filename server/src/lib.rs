@@ -10,6 +10,7 @@ pub mod encoding;
 pub mod http;
 pub mod hub;
 pub mod logging;
+pub mod media;
 pub mod metrics;
 pub mod openapi;
 pub mod serve;

@@ -12,7 +12,7 @@ use crate::encoding::{EncodedVector, OutputEncoding};
 #[schema(as = VoyageRerankBody)]
 pub struct RerankBody {
     /// What documents are ranked for.
-    pub query: String,
+    pub query: Document,
     /// The documents.
     pub documents: Vec<Document>,
     /// The served name of a model; the default model if absent.
@@ -120,7 +120,8 @@ pub struct Entry {
 }
 
 /// An error.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoyageErrorBody)]
 pub struct ErrorBody {
     /// A sentence.
     pub detail: String,
