@@ -7,7 +7,7 @@ mod classes;
 mod cohere;
 mod grpc;
 mod inputs;
-mod items;
+pub mod items;
 mod jina;
 mod openai;
 mod ranking;

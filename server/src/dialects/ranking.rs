@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::items::{Draft, Drafted, ItemObject, Name, Object, echo, has_media, resolve};
+use super::items::{Draft, Drafted, ItemObject, Name, Object, echo, echo_part, has_media, resolve};
 use super::vectors::SentVectors;
 use super::{Side, inputs::prepare};
 use crate::http::{App, Failure, with_timings};
@@ -25,6 +25,27 @@ pub enum Document {
     /// An object with its text under `text`, in the fields that `rank_fields` names, or with
     /// images and videos, or with `content` parts.
     Object(ItemObject),
+    /// The parts of `content` alone.
+    Parts(Vec<ItemObject>),
+}
+
+/// Documents, or one that is an object.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a list of strings or objects, or an object")]
+pub enum Documents {
+    /// Several.
+    Several(Vec<Document>),
+    /// One.
+    One(ItemObject),
+}
+
+impl From<Documents> for Vec<Document> {
+    fn from(documents: Documents) -> Self {
+        match documents {
+            Documents::Several(documents) => documents,
+            Documents::One(object) => vec![Document::Object(object)],
+        }
+    }
 }
 
 impl Default for Document {
@@ -40,6 +61,10 @@ impl Document {
             Self::Text(text) => Object::from_iter([("text".to_owned(), Value::from(&text[..]))]),
             Self::Object(object) if has_media(&object.0) => echo(&object.0),
             Self::Object(object) => object.0.clone(),
+            Self::Parts(parts) => {
+                let parts = parts.iter().map(|part| echo_part(&part.0)).collect();
+                Object::from_iter([("content".to_owned(), Value::Array(parts))])
+            }
         }
     }
 
@@ -47,7 +72,7 @@ impl Document {
     pub fn echo(&self) -> Self {
         match self {
             Self::Text(_) => self.clone(),
-            Self::Object(_) => Self::Object(ItemObject(self.object())),
+            Self::Object(_) | Self::Parts(_) => Self::Object(ItemObject(self.object())),
         }
     }
 
@@ -60,6 +85,7 @@ impl Document {
         let object = match self {
             Self::Text(text) => return Ok(Drafted::Ready(text.into())),
             Self::Object(object) => object.0,
+            Self::Parts(parts) => content_of(parts),
         };
         if !fields.is_empty() {
             let lines = fields.iter().filter_map(|field| {
@@ -92,15 +118,21 @@ impl Document {
     /// # Errors
     /// An object that is not as it should be.
     pub fn query(self, name: Name) -> Result<(Drafted<Content>, Option<String>), Failure> {
-        match self {
-            Self::Text(text) => Ok((Drafted::Ready(text.into()), None)),
-            Self::Object(object) => {
-                let mut draft = Draft::of(object.0).map_err(|problem| name.wrong(problem))?;
-                let instruction = draft.instruction.take();
-                Ok((draft.joined().into(), instruction))
-            }
-        }
+        let object = match self {
+            Self::Text(text) => return Ok((Drafted::Ready(text.into()), None)),
+            Self::Object(object) => object.0,
+            Self::Parts(parts) => content_of(parts),
+        };
+        let mut draft = Draft::of(object).map_err(|problem| name.wrong(problem))?;
+        let instruction = draft.instruction.take();
+        Ok((draft.joined().into(), instruction))
     }
+}
+
+/// The object of a list of parts.
+fn content_of(parts: Vec<ItemObject>) -> Object {
+    let parts = parts.into_iter().map(|part| Value::Object(part.0));
+    Object::from_iter([("content".to_owned(), Value::Array(parts.collect()))])
 }
 
 /// Proxima's additions to every dialect of reranking.

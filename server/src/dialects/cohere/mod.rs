@@ -62,7 +62,7 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
 async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let asked = Asked {
         query: body.query,
-        documents: body.documents,
+        documents: body.documents.into(),
         rank_fields: Vec::new(),
         truncate: body.truncate.unwrap_or(true),
         document_tokens_max: body.max_tokens_per_doc,

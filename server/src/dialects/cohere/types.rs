@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::dialects::items::{ContentPart, ImageInfo, ItemObject, Object};
-use crate::dialects::ranking::{Additions, Document};
+use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
 /// `POST /v2/rerank`
@@ -16,8 +16,8 @@ pub struct RerankBody {
     pub model: Option<String>,
     /// What documents are ranked for.
     pub query: Document,
-    /// The documents.
-    pub documents: Vec<Document>,
+    /// The documents; an object is one of them.
+    pub documents: Documents,
     /// Give the best ones only; all if absent.
     pub top_n: Option<usize>,
     /// Tokens of a document that are used.

@@ -45,13 +45,7 @@ pub fn echo(object: &Object) -> Object {
 /// Parts of content as they are given back.
 pub fn echo_parts(content: &Value) -> Vec<Value> {
     let part = |part: &Value| match part {
-        Value::Object(part) => {
-            let kept = part.iter().filter_map(|(key, value)| match (key.as_str(), value) {
-                ("type" | "text", value) => Some((key.clone(), value.clone())),
-                (_, value) => Some((key.clone(), address(value)?)),
-            });
-            Value::Object(kept.collect())
-        }
+        Value::Object(part) => echo_part(part),
         Value::String(text) => Value::from(text.as_str()),
         _ => Value::Null,
     };
@@ -59,6 +53,15 @@ pub fn echo_parts(content: &Value) -> Vec<Value> {
         Value::Array(parts) => parts.iter().map(part).collect(),
         one => vec![part(one)],
     }
+}
+
+/// A part as it is given back.
+pub fn echo_part(part: &Object) -> Value {
+    let kept = part.iter().filter_map(|(key, value)| match key.as_str() {
+        "type" | "text" => Some((key.clone(), value.clone())),
+        _ => Some((key.clone(), address(value)?)),
+    });
+    Value::Object(kept.collect())
 }
 
 /// What of a value are addresses; `None` if there are none.

@@ -63,8 +63,9 @@ fn listed(what: &str, values: Vec<Value>) -> Result<Vec<Source>, Problem> {
 /// The videos of a value. A string or object is one file. A list whose first entry is an image is
 /// one video of frames; if it is a list itself, or a video, each entry is a video.
 ///
-/// An image is all but what says that it is a video: a data URI of another kind than `image/`, or
-/// a URL that does not end as images do; an object with a URL only if that ends as videos do.
+/// An image is all but what says that it is a video: a data URI of another kind than `image/`, a URL
+/// that does not end as images do, a path that ends as videos do; an object with a URL only if that
+/// ends as videos do.
 pub fn videos(value: Value) -> Result<Vec<DraftFrames>, Problem> {
     let several = match value {
         Value::Array(entries) => match entries.first() {
@@ -98,7 +99,7 @@ fn is_image(value: &Value) -> bool {
     };
     match value {
         Value::String(text) if is_url(text) => ends(text, &IMAGE_ENDS),
-        Value::String(text) => !is_other_data(text),
+        Value::String(text) => !is_other_data(text) && !ends(text, &VIDEO_ENDS),
         Value::Object(object) => !written(object),
         _ => false,
     }
@@ -117,11 +118,8 @@ fn is_other_data(text: &str) -> bool {
     text.starts_with("data:") && !text.starts_with("data:image/")
 }
 
-/// Whether the path of a URL ends in one of these ways.
+/// Whether the path of a URL, or a path, ends in one of these ways.
 fn ends(url: &str, with: &[&str]) -> bool {
-    if !is_url(url) {
-        return false;
-    }
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let end = path.rsplit('/').next().and_then(|name| name.rsplit_once('.'));
     end.is_some_and(|(_, end)| with.iter().any(|known| end.eq_ignore_ascii_case(known)))

@@ -88,7 +88,7 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let with_documents = body.return_documents.unwrap_or(!of_cohere);
     let asked = Asked {
         query: body.query,
-        documents: body.documents,
+        documents: body.documents.into(),
         rank_fields: body.rank_fields.unwrap_or_default(),
         truncate: body.truncate.unwrap_or(app.auto_truncate()),
         document_tokens_max: body.max_tokens_per_doc,

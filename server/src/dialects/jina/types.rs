@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::dialects::Inputs;
 use crate::dialects::items::{ItemObject, Object};
-use crate::dialects::ranking::{Additions, Document};
+use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::EncodedVector;
 pub use crate::encoding::OutputEncoding as EmbeddingType;
 
@@ -16,8 +16,8 @@ pub use crate::encoding::OutputEncoding as EmbeddingType;
 pub struct RerankBody {
     /// What documents are ranked for.
     pub query: Document,
-    /// The documents.
-    pub documents: Vec<Document>,
+    /// The documents; an object is one of them.
+    pub documents: Documents,
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
     /// Give the best ones only; all if absent or 0.

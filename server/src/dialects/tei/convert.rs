@@ -129,6 +129,7 @@ pub async fn rerank_request(app: &App, body: RerankBody) -> Result<RerankRequest
 pub fn text_of(document: &Document) -> Option<String> {
     match document {
         Document::Text(text) => Some(text.clone()),
+        Document::Parts(_) => None,
         Document::Object(object) => object.0.get("text").and_then(Value::as_str).map(str::to_owned),
     }
 }

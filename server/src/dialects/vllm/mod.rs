@@ -212,6 +212,10 @@ fn returned(document: &Document) -> Object {
             let text = ("text".to_owned(), Value::Null);
             Object::from_iter([text, ("multi_modal".to_owned(), Value::Array(parts))])
         }
+        Document::Parts(_) => {
+            let parts = document.object().remove("content").unwrap_or_default();
+            Object::from_iter([("text".to_owned(), Value::Null), ("multi_modal".to_owned(), parts)])
+        }
         document => document.object(),
     }
 }

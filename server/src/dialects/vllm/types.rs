@@ -6,16 +6,16 @@ use utoipa::ToSchema;
 use super::embeddings::{ProcessorKwargs, TemplateKwargs};
 use crate::dialects::inputs::PromptTokens;
 use crate::dialects::items::Object;
-use crate::dialects::ranking::{Additions, Document};
+use crate::dialects::ranking::{Additions, Document, Documents};
 
 /// One text or several.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string, an object with \"content\", or a list of these")]
 pub enum ScoreInput {
-    /// One.
-    One(Document),
     /// Several.
     Several(Vec<Document>),
+    /// One.
+    One(Document),
 }
 
 impl From<ScoreInput> for Vec<Document> {
@@ -98,7 +98,7 @@ pub struct RerankBody {
     /// What documents are ranked for.
     pub query: Document,
     /// The documents; an object is one of them.
-    pub documents: ScoreInput,
+    pub documents: Documents,
     /// The served name of a model.
     pub model: Option<String>,
     /// Give the best ones only; all if absent or 0.

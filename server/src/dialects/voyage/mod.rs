@@ -69,7 +69,7 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
 async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let asked = Asked {
         query: body.query,
-        documents: body.documents,
+        documents: body.documents.into(),
         truncate: body.truncation.unwrap_or(true),
         ..Asked::default()
     };

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dialects::Inputs;
-use crate::dialects::ranking::{Additions, Document};
+use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
 /// `POST /v1/rerank` with `top_k`
@@ -13,8 +13,8 @@ use crate::encoding::{EncodedVector, OutputEncoding};
 pub struct RerankBody {
     /// What documents are ranked for.
     pub query: Document,
-    /// The documents.
-    pub documents: Vec<Document>,
+    /// The documents; an object is one of them.
+    pub documents: Documents,
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
     /// Give the best ones only; all if null.
