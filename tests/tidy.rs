@@ -279,6 +279,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "classes",
                 "grpc",
                 "inputs",
+                "items",
                 "ranking",
                 "shared",
                 "status",

@@ -17,5 +17,8 @@ pub mod serve;
 pub mod verify;
 
 #[cfg(test)]
+#[path = "../../tests/support/bad_bodies.rs"]
+mod bad_bodies;
+#[cfg(test)]
 #[path = "../../tests/support/fake_model.rs"]
 mod fake_model;

@@ -1,6 +1,7 @@
 """Starts a server on a free port, runs the client tests against it, stops it and looks at how it ends.
 
-It serves the embedder first, then two checkpoints with published answers and an E2Rank model.
+It serves the embedder first, then two checkpoints with published answers, an E2Rank model, and one that
+embeds images and videos.
 
     run.py --proxima target/release/proxima --model FOLDER
 """
@@ -24,13 +25,15 @@ arguments = parser.parse_args()
 here = pathlib.Path(__file__).parent
 scores = here.parent / "golden/scores"
 folder = tempfile.TemporaryDirectory()
-e2rank = f"{folder.name}/e2rank"
+e2rank, vision = f"{folder.name}/e2rank", f"{folder.name}/vision"
 subprocess.run([arguments.proxima, "synth", "tiny-e2rank", "--out", e2rank], check=True)
+subprocess.run([arguments.proxima, "synth", "tiny-qwen3-vl", "--out", vision], check=True)
 models = {
     "all-MiniLM-L6-v2": arguments.model,
     "reranker": scores / "xlmr-reranker",
     "classifier": scores / "bert-classifier",
     "e2rank": e2rank,
+    "vision": vision,
 }
 flags = [flag for name, path in models.items() for flag in ("--model", f"{name}={path}")]
 

@@ -43,7 +43,7 @@ def test_openai_token_ids(client, golden):
 
 def test_openai_models(client):
     served = [model.id for model in client.models.list().data]
-    assert served == [MODEL, "reranker", "classifier", "e2rank"]
+    assert served == [MODEL, "reranker", "classifier", "e2rank", "vision"]
     assert client.models.retrieve(MODEL).id == MODEL
 
 

@@ -1,9 +1,12 @@
 """Stubs that Python generates from the protos talk to the server."""
 
+import base64
+import io
 import pathlib
 import sys
 
 import grpc
+import PIL.Image
 import pytest
 import requests
 from conftest import scored
@@ -80,3 +83,17 @@ def test_health_and_reflection(channel):
     assert {"tei.v1.Embed", "tei.v1.Rerank", "proxima.v1.Proxima"} <= services
     method = DescriptorPool(database).FindMethodByName("tei.v1.Embed.Embed")
     assert method.input_type.fields_by_name["truncation_direction"].number == 4
+
+
+def test_items_equal_http(stubs, channel, address):
+    *_, own, services = stubs
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (64, 48), "red").save(file, "PNG")
+    png = file.getvalue()
+    item = own.Item(parts=[own.Part(image=own.File(bytes=png)), own.Part(text="a dot")])
+    reply = services.ProximaStub(channel).Embed(own.EmbedRequest(model="vision", inputs=[own.Input(item=item)]))
+    body = {"model": "vision", "inputs": {"text": "a dot", "image": base64.b64encode(png).decode()}}
+    expected = requests.post(f"{address}/embed", json=body).json()[0]
+    assert list(reply.vectors[0].floats) == pytest.approx(expected, abs=1e-6)
+    request = own.RerankRequest(model="vision", query_item=item, document_items=[item, item])
+    assert [place.index for place in services.ProximaStub(channel).Rerank(request).results] == [0, 1]

@@ -98,7 +98,7 @@ def test_cohere_errors_have_the_classes_that_clients_expect(address):
             client.rerank(model=RERANKER, query=QUERY, **wrong)
         with pytest.raises(cohere.BadRequestError):
             cohere.Client("none", base_url=address).rerank(query=QUERY, **wrong)
-    with pytest.raises(cohere.BadRequestError, match="no images"):
+    with pytest.raises(cohere.BadRequestError, match="input"):
         client.embed(model=EMBEDDER, input_type="image", images=["data:image/png;base64,AAAA"])
 
 

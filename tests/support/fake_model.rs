@@ -1,6 +1,6 @@
 //! A model that can be told to misbehave: for tests of what is around it.
 //!
-//! A text is a token a word, between two special ones; a word's id comes from its bytes. Hidden
+//! A text is a token a word (an image or a video is words, too), between two special ones; a word's id comes from its bytes. Hidden
 //! states follow from ids and positions alone. The words `poison` and `panic` make a sequence not
 //! finite and the whole batch panic; `slow` makes a batch pause until it is told to end.
 
@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use proxima_models::media::MediaError;
 use proxima_models::model::Readouts;
 use proxima_models::readout::{EmbeddingReadout, Pooling};
 use proxima_models::recipes::{Recipe, Token};
 use proxima_models::{
-    Encoder, HiddenStates, Input, InputError, Model, ModelError, ModelInfo, Prepare, Prompt,
-    RaggedBatch, Sequence, TruncationSide,
+    Encoder, HiddenStates, Input, InputError, MediaFile, Model, ModelError, ModelInfo, Part,
+    Prepare, Prompt, RaggedBatch, Sequence, TruncationSide, VideoSource,
 };
 
 /// Components of a vector.
@@ -139,7 +140,39 @@ fn id(word: &str) -> u32 {
     }
 }
 
+/// The words of a part: an image's is `image:` and its bytes, a video's `video:` and how it is
+/// sampled before those of its files. A file that says `broken` cannot be decoded.
+fn part(index: usize, part: &Part) -> Result<String, InputError> {
+    let word = |file: &MediaFile| match file.bytes() {
+        b"broken" => {
+            let source = MediaError::Damaged { what: "the image", problem: "it is broken".into() };
+            Err(InputError::Media { kind: "part", index, source })
+        }
+        bytes => Ok(format!("image:{}", bytes.len())),
+    };
+    match part {
+        Part::Text(text) => Ok(text.to_string()),
+        Part::Image(file) => word(file),
+        Part::Video(video) => {
+            let files = match &video.source {
+                VideoSource::Frames(frames) => frames.iter().map(|file| word(file)).collect(),
+                VideoSource::File(file) => word(file).map(|word| vec![word]),
+            };
+            let files = files?.join(" ");
+            Ok(format!("video:{:?}:{:?} {files}", video.fps, video.frames_max))
+        }
+    }
+}
+
 impl FakeRecipe {
+    /// The ids of a text's words and its prompt's.
+    fn words(&self, text: &str, prompt: &Prompt) -> Result<Vec<u32>, InputError> {
+        let text = format!("{}{text}", self.prompt(prompt)?);
+        assert!(!text.contains("tokenizer bug"), "a bug of the tokenizer");
+        let words = text.split_whitespace().map(id);
+        Ok([BEGIN].into_iter().chain(words).chain([END]).collect())
+    }
+
     fn prompt(&self, prompt: &Prompt) -> Result<String, InputError> {
         match prompt {
             Prompt::Default | Prompt::None => Ok(String::new()),
@@ -166,13 +199,12 @@ impl Recipe for FakeRecipe {
             Input::Pair { .. } | Input::Listwise { .. } => {
                 return Err(InputError::Kind("scores nothing"));
             }
-            Input::Item(_) => return Err(InputError::Kind("takes texts alone")),
-            Input::Text(text) => {
-                let text = format!("{}{text}", self.prompt(&how.prompt)?);
-                assert!(!text.contains("tokenizer bug"), "a bug of the tokenizer");
-                let words = text.split_whitespace().map(id);
-                [BEGIN].into_iter().chain(words).chain([END]).collect()
+            Input::Item(item) => {
+                let parts = item.parts.iter().enumerate().map(|(index, it)| part(index, it));
+                let text = parts.collect::<Result<Vec<String>, InputError>>()?.join(" ");
+                self.words(&text, &item.prepare(how).prompt)?
             }
+            Input::Text(text) => self.words(text, &how.prompt)?,
         };
         let limit = how.tokens_max.unwrap_or(TOKENS_MAX).min(TOKENS_MAX);
         if tokens.is_empty() {

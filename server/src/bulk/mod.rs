@@ -1,8 +1,9 @@
-//! `proxima embed`: many texts of a file through the engine of this process, in order, going on
-//! where a run was broken off.
+//! `proxima embed`: many texts or images of a file or folder through the engine of this process, in
+//! order, going on where a run was broken off.
 //!
 //! Must not know: HTTP, how batches are made.
 
+mod files;
 mod read;
 mod write;
 
@@ -19,11 +20,13 @@ use crate::cli::CommandError;
 use crate::config::{self, DtypeName, Environment, LogFormat, LogSettings, PoolingName};
 use crate::{logging, serve};
 
-pub use read::{InputFormat, Record};
+pub use read::{Body, InputFormat, Place, Record};
 pub use write::OutputFormat;
 
 /// Texts of one request to the engine.
 const CHUNK: usize = 64;
+/// Bytes of one request's texts and files, if it has more than one input.
+const CHUNK_BYTES: usize = 16 << 20;
 /// Requests at a time: enough to tokenise ahead, few enough to hold little.
 const REQUESTS: usize = 4;
 
@@ -33,11 +36,11 @@ pub struct EmbedArgs {
     /// The model: a folder or an id of the Hugging Face Hub
     #[arg(long, value_name = "ID|PATH")]
     model: String,
-    /// The file to read; standard input if absent or "-"
+    /// The file to read, or a folder of images; standard input if absent or "-"
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
-    /// Its format: a text a line, JSON Lines, or CSV with a header [default: by its name, else
-    /// text]
+    /// Its format: a text a line, JSON Lines (with paths under "image" and "video", if wanted), CSV
+    /// with a header, or a folder of images [default: by its name, else text]
     #[arg(long)]
     format: Option<InputFormat>,
     /// The field or column with the text, in JSON Lines and CSV
@@ -125,7 +128,7 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     let result = runtime.block_on(embed_all(&engine, &job, reader, &mut *sink));
     bar.finish_and_clear();
     let count = result?;
-    eprintln!("{count} texts embedded");
+    eprintln!("{count} inputs embedded");
     Ok(())
 }
 
@@ -134,9 +137,9 @@ fn progress(input: &Path) -> ProgressBar {
     let (bar, template) = match bytes {
         Some(file) => (
             ProgressBar::new(file.len()),
-            "{msg} texts [{elapsed_precise}] [{wide_bar}] {percent}% (ETA {eta})",
+            "{msg} inputs [{elapsed_precise}] [{wide_bar}] {percent}% (ETA {eta})",
         ),
-        None => (ProgressBar::new_spinner(), "{msg} texts [{elapsed_precise}] {spinner}"),
+        None => (ProgressBar::new_spinner(), "{msg} inputs [{elapsed_precise}] {spinner}"),
     };
     let style = ProgressStyle::with_template(template).expect("the template is valid");
     bar.with_style(style).with_message("0")
@@ -180,47 +183,61 @@ pub async fn embed_all(
 async fn embed(
     engine: &Engine,
     job: &Job,
-    records: Vec<Record>,
+    records: Vec<(Record, Input)>,
 ) -> Result<Vec<(Record, Vec<f32>)>, CommandError> {
     if records.is_empty() {
         return Ok(Vec::new());
     }
+    let (records, inputs): (Vec<Record>, Vec<Input>) = records.into_iter().unzip();
     let request = EmbedRequest {
-        inputs: records.iter().map(|record| Input::Text(record.text.clone())).collect(),
+        inputs,
         prepare: job.prepare.clone(),
         dimensions: job.dimensions,
         normalize: job.normalize,
     };
     let answer = engine.embed(request).await.map_err(|error| match error {
         EngineError::Input { index, source } => {
-            CommandError::failure(format!("line {}: {source}", records[index].line))
+            CommandError::failure(format!("{}: {source}", records[index].place))
         }
         EngineError::NotFinite { index } => CommandError::failure(format!(
-            "line {}: the model's output is not finite",
-            records[index].line
+            "{}: the model's output is not finite",
+            records[index].place
         )),
         other => CommandError::failure(other.to_string()),
     })?;
     Ok(records.into_iter().zip(answer.vectors).collect())
 }
 
-/// Records in chunks, the first ones left out; a broken record ends the last chunk.
+/// Records in chunks, with the files of those that name some, the first ones left out; a broken
+/// record ends the last chunk.
 struct Chunks {
     records: read::Reader,
     skip: u64,
 }
 
 impl Iterator for Chunks {
-    type Item = (Vec<Record>, Option<CommandError>);
+    type Item = (Vec<(Record, Input)>, Option<CommandError>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut chunk = Vec::with_capacity(CHUNK);
-        while chunk.len() < CHUNK {
+        let (mut chunk, mut bytes) = (Vec::with_capacity(CHUNK), 0);
+        while chunk.len() < CHUNK && bytes < CHUNK_BYTES {
             match self.records.next() {
                 None => break,
                 Some(Err(error)) => return Some((chunk, Some(error))),
                 Some(Ok(_)) if self.skip > 0 => self.skip -= 1,
-                Some(Ok(record)) => chunk.push(record),
+                Some(Ok(mut record)) => {
+                    let body = std::mem::replace(&mut record.body, Body::Text(String::new()));
+                    match files::input(body, &self.records.folder) {
+                        Ok(input) => {
+                            bytes += input.bytes();
+                            chunk.push((record, input));
+                        }
+                        Err(problem) => {
+                            let message = format!("{}: {problem}", record.place);
+                            return Some((chunk, Some(CommandError::failure(message))));
+                        }
+                    }
+                }
             }
         }
         (!chunk.is_empty()).then_some((chunk, None))

@@ -1,16 +1,24 @@
-//! Records of a file of texts: a text a line, JSON Lines, or CSV.
+//! Records of a file of texts (a text a line, JSON Lines, CSV), with images and videos in JSON Lines,
+//! or of a folder of images.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
 use crate::cli::CommandError;
+use crate::dialects::items::{Draft, Object, Source};
 
-/// How texts lie in a file.
+/// Ends of the names of a folder's images.
+const IMAGE_ENDS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
+/// Keys of a line that name files.
+const MEDIA: [&str; 2] = ["image", "video"];
+
+/// How texts lie in a file, or images in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InputFormat {
     /// A text a line
@@ -19,11 +27,16 @@ pub enum InputFormat {
     Jsonl,
     /// Comma-separated, with a header
     Csv,
+    /// A folder; every image in it, by name
+    Images,
 }
 
 impl InputFormat {
     /// The format that a file's name tells.
     pub fn of(path: &Path) -> Self {
+        if path.is_dir() {
+            return Self::Images;
+        }
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("jsonl" | "ndjson") => Self::Jsonl,
             Some("csv") => Self::Csv,
@@ -32,15 +45,42 @@ impl InputFormat {
     }
 }
 
-/// One text.
+/// Where a record is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
+    /// A line of a file, from 1.
+    Line(u64),
+    /// A file of a folder.
+    File(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::File(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What is in a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// A text.
+    Text(String),
+    /// Texts, and paths of images and videos.
+    Item(Draft),
+}
+
+/// One input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Its line in the file, from 1.
-    pub line: u64,
-    /// Its `id`, if it has one.
+    /// Where it is.
+    pub place: Place,
+    /// Its `id`, if it has one, or the name of its one image.
     pub id: Option<Value>,
-    /// The text.
-    pub text: String,
+    /// What is in it.
+    pub body: Body,
 }
 
 type Records = Box<dyn Iterator<Item = Result<Record, CommandError>>>;
@@ -48,6 +88,8 @@ type Records = Box<dyn Iterator<Item = Result<Record, CommandError>>>;
 /// The records of a file.
 pub struct Reader {
     records: Records,
+    /// Where the paths of images and videos begin.
+    pub folder: PathBuf,
     /// Shows how far the file is read.
     pub bar: ProgressBar,
 }
@@ -59,16 +101,20 @@ impl Iterator for Reader {
     }
 }
 
-/// Opens a file, or standard input for `-`.
+/// Opens a file, a folder, or standard input for `-`.
 ///
 /// # Errors
-/// A file that cannot be opened, or a CSV without the column.
+/// What cannot be opened, a CSV without the column, a folder without images.
 pub fn open(
     path: &Path,
     format: InputFormat,
     field: &str,
     bar: &ProgressBar,
 ) -> Result<Reader, CommandError> {
+    if format == InputFormat::Images {
+        let records = Box::new(images(path)?.into_iter().map(Ok));
+        return Ok(Reader { records, folder: path.to_owned(), bar: bar.clone() });
+    }
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
@@ -78,7 +124,7 @@ pub fn open(
     let source = bar.wrap_read(source);
     let records: Records = match format {
         InputFormat::Text => Box::new(
-            lines(source).map(|line| line.map(|(line, text)| Record { line, id: None, text })),
+            lines(source).map(|line| line.map(|(line, text)| text_record(line, None, text))),
         ),
         InputFormat::Jsonl => {
             let field = field.to_owned();
@@ -91,8 +137,40 @@ pub fn open(
             Box::new(lines(source).filter(filled).map(parse))
         }
         InputFormat::Csv => csv_records(source, field)?,
+        InputFormat::Images => return Err(failed("standard input is no folder of images")),
     };
-    Ok(Reader { records, bar: bar.clone() })
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    Ok(Reader { records, folder, bar: bar.clone() })
+}
+
+fn text_record(line: u64, id: Option<Value>, text: String) -> Record {
+    Record { place: Place::Line(line), id, body: Body::Text(text) }
+}
+
+/// The images of a folder, by name.
+fn images(folder: &Path) -> Result<Vec<Record>, CommandError> {
+    let wrong = |error: io::Error| failed(&format!("{}: {error}", folder.display()));
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(wrong)? {
+        let path = entry.map_err(wrong)?.path();
+        let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default();
+        let is_image = IMAGE_ENDS.iter().any(|known| end.eq_ignore_ascii_case(known));
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some(name) if is_image && path.is_file() => names.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    if names.is_empty() {
+        let known = IMAGE_ENDS.join(", ");
+        return Err(failed(&format!("{} has no images ({known})", folder.display())));
+    }
+    names.sort_unstable();
+    let record = |name: String| Record {
+        id: Some(Value::from(name.as_str())),
+        body: Body::Item(Draft::image(Source::Written(name.clone()))),
+        place: Place::File(name),
+    };
+    Ok(names.into_iter().map(record).collect())
 }
 
 fn failed(message: &str) -> CommandError {
@@ -110,14 +188,34 @@ fn lines(source: impl Read) -> impl Iterator<Item = Result<(u64, String), Comman
 fn json_record(line: u64, text: &str, field: &str) -> Result<Record, CommandError> {
     let wrong = |problem: String| failed(&format!("line {line}: {problem}"));
     match serde_json::from_str(text).map_err(|error| wrong(format!("not JSON: {error}")))? {
-        Value::String(text) => Ok(Record { line, id: None, text }),
+        Value::String(text) => Ok(text_record(line, None, text)),
+        Value::Object(object) if MEDIA.iter().any(|key| filled(&object, key)) => {
+            item_record(line, object, field).map_err(wrong)
+        }
         Value::Object(mut object) => match object.remove(field) {
-            Some(Value::String(text)) => Ok(Record { line, id: object.remove("id"), text }),
+            Some(Value::String(text)) => Ok(text_record(line, object.remove("id"), text)),
             Some(_) => Err(wrong(format!("field {field:?} is not a string"))),
             None => Err(wrong(format!("there is no field {field:?}; name another with --field"))),
         },
         _ => Err(wrong("neither an object nor a string".into())),
     }
+}
+
+fn filled(object: &Object, key: &str) -> bool {
+    object.get(key).is_some_and(|value| !value.is_null())
+}
+
+/// The record of a line with images or videos; keys that are not known are other data.
+fn item_record(line: u64, mut object: Object, field: &str) -> Result<Record, String> {
+    let id = object.remove("id").filter(|id| !id.is_null());
+    let path = object.get("image").filter(|image| image.is_string()).cloned();
+    let known = ["text", "image", "video", "instruction", "fps", "max_frames"];
+    let known = known.into_iter().filter_map(|key| {
+        let value = object.remove(if key == "text" { field } else { key })?;
+        Some((key.to_owned(), value))
+    });
+    let body = Body::Item(Draft::of(known.collect())?);
+    Ok(Record { place: Place::Line(line), id: id.or(path), body })
 }
 
 fn csv_records(source: impl Read + 'static, field: &str) -> Result<Records, CommandError> {
@@ -131,10 +229,8 @@ fn csv_records(source: impl Read + 'static, field: &str) -> Result<Records, Comm
     let id = place("id").filter(|id| *id != text);
     Ok(Box::new(reader.into_records().map(move |row| {
         let row = row.map_err(|error| failed(&error.to_string()))?;
-        Ok(Record {
-            line: row.position().map_or(0, csv::Position::line),
-            id: id.and_then(|id| row.get(id)).map(Value::from),
-            text: row.get(text).unwrap_or_default().to_owned(),
-        })
+        let line = row.position().map_or(0, csv::Position::line);
+        let id = id.and_then(|id| row.get(id)).map(Value::from);
+        Ok(text_record(line, id, row.get(text).unwrap_or_default().to_owned()))
     })))
 }

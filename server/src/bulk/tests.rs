@@ -29,10 +29,16 @@ impl Run {
         let bar = ProgressBar::hidden();
         let job = Job { prepare: Prepare::default(), dimensions: None, normalize: true };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let reader = read::open(&self.folder.path().join("input"), format, "text", &bar)?;
+        let reader = read::open(&self.input(), format, "text", &bar)?;
         let mut sink = write::open(&self.output(), output, WIDTH, resume)?;
         let run = embed_all(&self.engine, &job, reader, &mut *sink);
         runtime.expect("a runtime").block_on(run)
+    }
+
+    /// The input's file; of images their folder.
+    fn input(&self) -> PathBuf {
+        let images = self.folder.path().join("images");
+        if images.is_dir() { images } else { self.folder.path().join("input") }
     }
 
     fn output(&self) -> PathBuf {
@@ -112,4 +118,80 @@ fn a_broken_line_is_named_and_what_came_before_is_kept() {
     let run = Run::new("a,b\n1,2\n");
     let error = run.go(InputFormat::Csv, OutputFormat::Jsonl, false).expect_err("refused");
     assert!(error.message.contains("a, b"), "{}", error.message);
+}
+
+/// The rows of an output.
+fn rows(run: &Run) -> Vec<serde_json::Value> {
+    let text = String::from_utf8(run.written()).expect("text");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_folders_images_are_embedded_by_name() {
+    let run = Run::new("");
+    let folder = run.folder.path().join("images");
+    fs::create_dir(&folder).expect("a folder");
+    for (name, bytes) in [("b.JPG", "bb"), ("a.png", "a"), ("notes.txt", "n"), ("c.webp", "ccc")] {
+        fs::write(folder.join(name), bytes).expect("written");
+    }
+    assert_eq!(InputFormat::of(&folder), InputFormat::Images);
+    assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, false), Ok(3));
+    let images = rows(&run);
+    let ids: Vec<_> = images.iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, ["a.png", "b.JPG", "c.webp"]);
+    // The fake model sees an image as a word that says its bytes.
+    let words = Run::new("image:1\nimage:2\nimage:3\n");
+    words.go(InputFormat::Text, OutputFormat::Jsonl, false).expect("embedded");
+    for (image, word) in images.iter().zip(rows(&words)) {
+        assert_eq!(image["embedding"], word["embedding"]);
+    }
+    // A broken run goes on, and does not read again what it has.
+    fs::remove_file(folder.join("a.png")).expect("removed");
+    fs::write(folder.join("a.png"), "broken").expect("written");
+    assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, true), Ok(3));
+    fs::remove_file(run.output()).expect("removed");
+    let error = run.go(InputFormat::Images, OutputFormat::Jsonl, false).expect_err("refused");
+    assert!(error.message.starts_with("a.png: "), "{}", error.message);
+    let empty = read::open(run.folder.path(), InputFormat::Images, "text", &ProgressBar::hidden());
+    assert!(empty.err().is_some_and(|error| error.message.contains("has no images")));
+}
+
+#[test]
+fn lines_name_files_beside_them() {
+    let lines = [
+        r#"{"id": 7, "text": "a cat", "image": "cat.png", "source": "web"}"#,
+        r#"{"image": "cat.png"}"#,
+        r#"{"text": "a cat", "video": ["cat.png", "sub/dog.jpg"], "fps": 2, "max_frames": 8}"#,
+        r#"{"video": "sub/dog.jpg", "image": null, "instruction": "find"}"#,
+        r#"{"text": "plain", "image": null}"#,
+    ];
+    let run = Run::new(&lines.join("\n"));
+    fs::create_dir(run.folder.path().join("sub")).expect("a folder");
+    fs::write(run.folder.path().join("cat.png"), "cat").expect("written");
+    fs::write(run.folder.path().join("sub/dog.jpg"), "dogs").expect("written");
+    assert_eq!(run.go(InputFormat::Jsonl, OutputFormat::Jsonl, false), Ok(5));
+    let items = rows(&run);
+    assert_eq!((&items[0]["id"], &items[1]["id"]), (&7.into(), &"cat.png".into()));
+    assert!(items[2].get("id").is_none() && items[3].get("id").is_none());
+    let words = [
+        "image:3 a cat",
+        "image:3",
+        "video:Some(2.0):Some(8) image:3 image:4 a cat",
+        "find video:None:None image:4",
+        "plain",
+    ];
+    let words = Run::new(&words.join("\n"));
+    words.go(InputFormat::Text, OutputFormat::Jsonl, false).expect("embedded");
+    for (item, word) in items.iter().zip(rows(&words)) {
+        assert_eq!(item["embedding"], word["embedding"]);
+    }
+    for (line, says) in [
+        (r#"{"image": "none.png"}"#, "line 1: "),
+        (r#"{"image": 5}"#, "line 1: image: expected"),
+        (r#"{"image": "cat.png", "text": 5}"#, "line 1: text must be"),
+    ] {
+        let run = Run::new(line);
+        let error = run.go(InputFormat::Jsonl, OutputFormat::Jsonl, false).expect_err("refused");
+        assert!(error.message.starts_with(says), "{}", error.message);
+    }
 }

@@ -315,6 +315,7 @@ fn http_config(arguments: &ServeArgs) -> HttpConfig {
         drain_timeout: seconds(arguments.drain_timeout, default.drain_timeout),
         health_timeout: seconds(arguments.health_timeout, default.health_timeout),
         auto_truncate: arguments.auto_truncate.unwrap_or(default.auto_truncate),
+        media: default.media,
     }
 }
 

@@ -1,32 +1,32 @@
-//! What several dialects share: texts or token ids, one or many; the side of truncation.
+//! What several dialects share: texts, token ids or objects, one or many; the side of truncation.
 //!
 //! Must not know: any one dialect.
 
+use std::fmt;
+
 use proxima_models::{Input, Prepare, Prompt, TruncationSide};
-use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use utoipa::ToSchema;
 
-/// A text or token ids.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string, a list of token ids, or an object with \"text\"")]
+use super::items::{Draft, Drafted, ItemObject, Name, resolve};
+use crate::http::{App, Failure};
+
+/// A text, token ids, or an object of several parts.
+#[derive(Debug, Clone, PartialEq, ToSchema)]
+#[serde(untagged)]
 pub enum OneInput {
     /// A text.
     Text(String),
-    /// A text in an object.
-    Object {
-        /// The text.
-        text: String,
-    },
     /// Token ids, taken as they are.
     Ids(Vec<u32>),
+    /// Texts, images and videos that are one input together.
+    Object(ItemObject),
 }
 
 /// One input or several.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "expected a string, a list of strings, a list of token ids, or a list of such lists"
-)]
+#[derive(Debug, Clone, PartialEq, ToSchema)]
+#[serde(untagged)]
 pub enum Inputs {
     /// One.
     One(OneInput),
@@ -34,28 +34,149 @@ pub enum Inputs {
     Many(Vec<OneInput>),
 }
 
-impl From<OneInput> for Input {
-    fn from(input: OneInput) -> Self {
-        match input {
-            OneInput::Text(text) | OneInput::Object { text } => Self::Text(text),
-            OneInput::Ids(ids) => Self::Tokens(ids),
-        }
+const ONE: &str = "a string, a list of token ids, or an object";
+const ONE_OR_MANY: &str =
+    "a string, a list of strings, a list of token ids, an object, or a list of these";
+
+/// Reads one input without keeping it in another form first, however large it is.
+struct OneVisitor;
+
+impl<'de> Visitor<'de> for OneVisitor {
+    type Value = OneInput;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(ONE)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<OneInput, E> {
+        Ok(OneInput::Text(text.to_owned()))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<OneInput, E> {
+        Ok(OneInput::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, ids: A) -> Result<OneInput, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(ids)).map(OneInput::Ids)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneInput, A::Error> {
+        ItemObject::deserialize(MapAccessDeserializer::new(map)).map(OneInput::Object)
     }
 }
 
-impl From<Inputs> for Vec<Input> {
-    fn from(inputs: Inputs) -> Self {
-        match inputs {
-            // An empty list could be either; it is no input.
-            Inputs::One(OneInput::Ids(ids)) if ids.is_empty() => Self::new(),
-            Inputs::One(input) => vec![input.into()],
-            Inputs::Many(inputs) => inputs.into_iter().map(Input::from).collect(),
+impl<'de> Deserialize<'de> for OneInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneVisitor)
+    }
+}
+
+/// An entry of a list: an input, or a token id of the list that is one.
+enum Entry {
+    Input(OneInput),
+    Id(u32),
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntryVisitor;
+        impl<'de> Visitor<'de> for EntryVisitor {
+            type Value = Entry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a token id, {ONE}")
+            }
+
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Entry, E> {
+                let wrong = || E::invalid_value(de::Unexpected::Unsigned(id), &self);
+                u32::try_from(id).map(Entry::Id).map_err(|_| wrong())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Entry, E> {
+                OneVisitor.visit_str(text).map(Entry::Input)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, ids: A) -> Result<Entry, A::Error> {
+                OneVisitor.visit_seq(ids).map(Entry::Input)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
+                OneVisitor.visit_map(map).map(Entry::Input)
+            }
         }
+        deserializer.deserialize_any(EntryVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InputsVisitor;
+        impl<'de> Visitor<'de> for InputsVisitor {
+            type Value = Inputs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(ONE_OR_MANY)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Inputs, E> {
+                OneVisitor.visit_str(text).map(Inputs::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Inputs, A::Error> {
+                let mut inputs = match list.next_element()? {
+                    // An empty list could be either; it is no input.
+                    None => return Ok(Inputs::Many(Vec::new())),
+                    Some(Entry::Id(id)) => {
+                        let mut ids = vec![id];
+                        while let Some(id) = list.next_element()? {
+                            ids.push(id);
+                        }
+                        return Ok(Inputs::One(OneInput::Ids(ids)));
+                    }
+                    Some(Entry::Input(input)) => vec![input],
+                };
+                while let Some(input) = list.next_element()? {
+                    inputs.push(input);
+                }
+                Ok(Inputs::Many(inputs))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Inputs, A::Error> {
+                OneVisitor.visit_map(map).map(Inputs::One)
+            }
+        }
+        deserializer.deserialize_any(InputsVisitor)
+    }
+}
+
+impl Inputs {
+    /// As the engine takes them, files and all.
+    ///
+    /// # Errors
+    /// An object that is not as it should be, or a file that is not to be had.
+    pub async fn resolve(self, app: &App) -> Result<Vec<Input>, Failure> {
+        let inputs = match self {
+            Self::One(input) => vec![input],
+            Self::Many(inputs) => inputs,
+        };
+        let draft = |(index, input)| {
+            let name = Name::Input(index);
+            let drafted = match input {
+                OneInput::Text(text) => Drafted::Ready(Input::Text(text)),
+                OneInput::Ids(ids) => Drafted::Ready(Input::Tokens(ids)),
+                OneInput::Object(object) => {
+                    Draft::of(object.0).map_err(|problem| name.wrong(problem))?.into()
+                }
+            };
+            Ok((name, drafted))
+        };
+        let drafts = inputs.into_iter().enumerate().map(draft).collect::<Result<_, Failure>>()?;
+        resolve(app.media(), drafts).await
     }
 }
 
 /// Which end of a too long input is cut.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, ToSchema)]
 pub enum Side {
     /// The beginning.
     #[serde(alias = "left")]
@@ -105,7 +226,7 @@ pub fn purpose_prompt(purpose: Option<&str>) -> Prompt {
 }
 
 /// A number of tokens, or -1 for the model's limit.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, serde::Deserialize, ToSchema)]
 #[serde(try_from = "i64")]
 #[schema(value_type = i64)]
 pub struct PromptTokens(pub Option<usize>);

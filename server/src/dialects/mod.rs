@@ -7,6 +7,7 @@ mod classes;
 mod cohere;
 mod grpc;
 mod inputs;
+pub mod items;
 mod jina;
 mod openai;
 mod ranking;

@@ -3,8 +3,6 @@
 //!
 //! Must not know: any one dialect.
 
-use std::collections::BTreeMap;
-
 use axum::http::HeaderValue;
 use axum::response::Response;
 use proxima_engine::{Listwise, RerankAnswer, RerankMethod, RerankRequest};
@@ -13,42 +11,81 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::items::{Draft, Drafted, ItemObject, Name, Object, echo, echo_part, has_media, resolve};
 use super::vectors::SentVectors;
 use super::{Side, inputs::prepare};
-use crate::http::{Failure, with_timings};
+use crate::http::{App, Failure, with_timings};
 
-/// A document.
-#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+/// A query or a document.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or an object with \"text\"")]
 pub enum Document {
     /// A text.
     Text(String),
-    /// An object with its text under `text`, in the fields that `rank_fields` names, or in
-    /// `content` parts.
-    Object(BTreeMap<String, Value>),
+    /// An object with its text under `text`, in the fields that `rank_fields` names, or with
+    /// images and videos, or with `content` parts.
+    Object(ItemObject),
+    /// The parts of `content` alone.
+    Parts(Vec<ItemObject>),
+}
+
+/// Documents, or one that is an object.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a list of strings or objects, or an object")]
+pub enum Documents {
+    /// Several.
+    Several(Vec<Document>),
+    /// One.
+    One(ItemObject),
+}
+
+impl From<Documents> for Vec<Document> {
+    fn from(documents: Documents) -> Self {
+        match documents {
+            Documents::Several(documents) => documents,
+            Documents::One(object) => vec![Document::Object(object)],
+        }
+    }
+}
+
+impl Default for Document {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
 }
 
 impl Document {
-    /// As an object with a `text`, or the object it is.
-    pub fn object(&self) -> BTreeMap<String, Value> {
+    /// As an object with a `text`, or the object it is, without the bytes of files.
+    pub fn object(&self) -> Object {
         match self {
-            Self::Text(text) => BTreeMap::from([("text".to_owned(), Value::from(text.as_str()))]),
-            Self::Object(object) => object.clone(),
+            Self::Text(text) => Object::from_iter([("text".to_owned(), Value::from(&text[..]))]),
+            Self::Object(object) if has_media(&object.0) => echo(&object.0),
+            Self::Object(object) => object.0.clone(),
+            Self::Parts(parts) => {
+                let parts = parts.iter().map(|part| echo_part(&part.0)).collect();
+                Object::from_iter([("content".to_owned(), Value::Array(parts))])
+            }
         }
     }
 
-    /// Its text; of an object the fields named, a line each, or its `text`.
+    /// As it is, without the bytes of files.
+    pub fn echo(&self) -> Self {
+        match self {
+            Self::Text(_) => self.clone(),
+            Self::Object(_) | Self::Parts(_) => Self::Object(ItemObject(self.object())),
+        }
+    }
+
+    /// What is to be ranked. Of an object without images and videos that is the fields named, a
+    /// line each, or its texts.
     ///
     /// # Errors
-    /// An object that has neither.
-    pub fn text(&self, index: usize, fields: &[String]) -> Result<String, Failure> {
+    /// An object that is not as it should be.
+    pub fn draft(self, name: Name, fields: &[String]) -> Result<Drafted<Content>, Failure> {
         let object = match self {
-            Self::Text(text) => return Ok(text.clone()),
-            Self::Object(object) => object,
-        };
-        let wrong = |what: &str| Failure::Body {
-            message: format!("document {index}: {what}"),
-            syntax: false,
+            Self::Text(text) => return Ok(Drafted::Ready(text.into())),
+            Self::Object(object) => object.0,
+            Self::Parts(parts) => content_of(parts),
         };
         if !fields.is_empty() {
             let lines = fields.iter().filter_map(|field| {
@@ -58,20 +95,44 @@ impl Document {
             });
             let lines: Vec<String> = lines.collect();
             if lines.is_empty() {
-                return Err(wrong("it has none of the fields that rank_fields names"));
+                return Err(name.wrong("it has none of the fields that rank_fields names"));
             }
-            return Ok(lines.join("\n"));
+            return Ok(Drafted::Ready(lines.join("\n").into()));
+        }
+        if has_media(&object) {
+            let draft = Draft::of(object).map_err(|problem| name.wrong(problem))?;
+            return Ok(draft.joined().into());
         }
         if let Some(parts) = object.get("content").and_then(Value::as_array) {
-            let texts = parts.iter().map(|part| part.get("text").and_then(Value::as_str));
-            let texts: Option<Vec<&str>> = texts.collect();
-            return texts
-                .map(|texts| texts.join("\n"))
-                .ok_or_else(|| wrong("this model takes content parts of type text only"));
+            let texts = parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str));
+            return Ok(Drafted::Ready(texts.collect::<Vec<_>>().join("\n").into()));
         }
-        let text = object.get("text").and_then(Value::as_str);
-        text.map(str::to_owned).ok_or_else(|| wrong("an object needs a string \"text\""))
+        match object.get("text").and_then(Value::as_str) {
+            Some(text) => Ok(Drafted::Ready(text.into())),
+            None => Err(name.wrong("an object needs a string \"text\"")),
+        }
     }
+
+    /// What documents are ranked for, and an instruction of its own.
+    ///
+    /// # Errors
+    /// An object that is not as it should be.
+    pub fn query(self, name: Name) -> Result<(Drafted<Content>, Option<String>), Failure> {
+        let object = match self {
+            Self::Text(text) => return Ok((Drafted::Ready(text.into()), None)),
+            Self::Object(object) => object.0,
+            Self::Parts(parts) => content_of(parts),
+        };
+        let mut draft = Draft::of(object).map_err(|problem| name.wrong(problem))?;
+        let instruction = draft.instruction.take();
+        Ok((draft.joined().into(), instruction))
+    }
+}
+
+/// The object of a list of parts.
+fn content_of(parts: Vec<ItemObject>) -> Object {
+    let parts = parts.into_iter().map(|part| Value::Object(part.0));
+    Object::from_iter([("content".to_owned(), Value::Array(parts.collect()))])
 }
 
 /// Proxima's additions to every dialect of reranking.
@@ -124,7 +185,7 @@ pub struct ListwiseOptions {
 #[derive(Debug, Default)]
 pub struct Asked {
     /// The query.
-    pub query: String,
+    pub query: Document,
     /// The documents.
     pub documents: Vec<Document>,
     /// Fields of documents that are objects.
@@ -135,29 +196,46 @@ pub struct Asked {
     pub document_tokens_max: Option<usize>,
 }
 
-/// The request of the engine.
+/// Documents as answers give them back.
+pub fn echoes(documents: &[Document]) -> Vec<Object> {
+    documents.iter().map(Document::object).collect()
+}
+
+/// The request of the engine. The query's own instruction goes before that of the request.
 ///
 /// # Errors
-/// A document or vector that cannot be read.
-pub fn request(asked: Asked, additions: Additions) -> Result<RerankRequest, Failure> {
-    let documents = asked.documents.iter().enumerate();
-    let documents = documents
-        .map(|(index, document)| document.text(index, &asked.rank_fields).map(Content::from))
-        .collect::<Result<Vec<Content>, Failure>>()?;
+/// A query, document or vector that cannot be read, or a file that is not to be had.
+pub async fn request(
+    app: &App,
+    asked: Asked,
+    additions: Additions,
+) -> Result<RerankRequest, Failure> {
+    let count = asked.documents.len();
+    let (query, instruction) = asked.query.query(Name::Query)?;
+    let mut drafts = Vec::with_capacity(count + 1);
+    drafts.push((Name::Query, query));
+    for (index, document) in asked.documents.into_iter().enumerate() {
+        let name = Name::Document(index);
+        drafts.push((name, document.draft(name, &asked.rank_fields)?));
+    }
     let how = prepare(None, None, asked.truncate, additions.truncation_direction);
-    let prompt = additions.instruction.map_or(Prompt::Default, Prompt::Instruction);
+    let instruction = instruction.or(additions.instruction);
+    let prompt = instruction.map_or(Prompt::Default, Prompt::Instruction);
     let document_tokens_max = asked.document_tokens_max;
     let document_vectors = match additions.document_embeddings {
         // None for no documents is nothing wrong; none for some is.
-        Some(vectors) => vectors.numbers(documents.len())?,
+        Some(vectors) => vectors.numbers(count)?,
         None => Vec::new(),
     };
+    let mut contents = resolve(app.media(), drafts).await?;
+    let documents = contents.split_off(1);
+    let query = contents.pop().ok_or(Failure::Bug)?;
     Ok(RerankRequest {
         prepare: Prepare { prompt, document_tokens_max, ..how },
         method: additions.method.map(RerankMethod::from),
         listwise: additions.listwise.map(Listwise::from).unwrap_or_default(),
         document_vectors,
-        ..RerankRequest::new(asked.query, documents)
+        ..RerankRequest::new(query, documents)
     })
 }
 

@@ -129,6 +129,20 @@ pub async fn read<T: DeserializeOwned + Send + 'static>(
     })
 }
 
+/// The response to a request. Of failures, those are counted here that no engine has seen.
+pub fn respond(
+    app: &App,
+    answer: Result<Response, Failure>,
+    failure: fn(&Failure) -> Response,
+) -> Response {
+    answer.unwrap_or_else(|error| {
+        if matches!(error, Failure::Body { .. }) {
+            app.metrics().refused(&error);
+        }
+        failure(&error)
+    })
+}
+
 /// The first dialect that claims a body, with its part.
 pub fn claimant(path: &str, keys: &Keys, purpose: Purpose) -> Option<(Dialect, Shared)> {
     for dialect in all() {

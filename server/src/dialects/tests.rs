@@ -1,5 +1,7 @@
 //! The dialects of ranking, word weights and classes, over tiny checkpoints of each kind.
 
+mod multimodal;
+
 use std::path::Path;
 use std::sync::OnceLock;
 

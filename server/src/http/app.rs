@@ -14,6 +14,7 @@ use proxima_models::recipes::Token;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::{Failure, HttpConfig};
+use crate::media::MediaFetcher;
 use crate::metrics::{Endpoint, MetricsHub};
 
 /// How long a health check's result serves others who ask.
@@ -24,6 +25,7 @@ const HEALTH_SHARED_FOR: Duration = Duration::from_secs(1);
 pub struct App {
     registry: Registry,
     metrics: Arc<MetricsHub>,
+    media: Arc<MediaFetcher>,
     config: HttpConfig,
     permits: Semaphore,
     started: u64,
@@ -37,6 +39,7 @@ impl App {
         Self {
             registry,
             metrics,
+            media: Arc::new(MediaFetcher::new(&config.media)),
             permits: Semaphore::new(config.requests_max),
             config,
             started: now.as_secs(),
@@ -57,6 +60,11 @@ impl App {
     /// Limits and secrets.
     pub fn config(&self) -> &HttpConfig {
         &self.config
+    }
+
+    /// Where images and videos of requests come from.
+    pub fn media(&self) -> &Arc<MediaFetcher> {
+        &self.media
     }
 
     /// Whether too long inputs are cut unless a request says otherwise.

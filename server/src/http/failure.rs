@@ -81,6 +81,11 @@ impl From<EngineError> for Failure {
 }
 
 impl Failure {
+    /// A body that is JSON, but not what the path takes.
+    pub fn body(message: impl Into<String>) -> Self {
+        Self::Body { message: message.into(), syntax: false }
+    }
+
     /// A word for it in metrics.
     pub fn kind(&self) -> &'static str {
         use proxima_engine::Fault;

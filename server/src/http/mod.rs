@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::dialects;
+use crate::media::MediaSettings;
 use crate::metrics::MetricsHub;
 
 pub use app::App;
@@ -61,6 +62,8 @@ pub struct HttpConfig {
     pub health_timeout: Duration,
     /// Whether too long inputs are cut unless a request says otherwise.
     pub auto_truncate: bool,
+    /// Where images and videos of requests may come from.
+    pub media: MediaSettings,
 }
 
 impl Default for HttpConfig {
@@ -73,6 +76,7 @@ impl Default for HttpConfig {
             drain_timeout: Duration::from_secs(60),
             health_timeout: Duration::from_secs(10),
             auto_truncate: true,
+            media: MediaSettings::default(),
         }
     }
 }
@@ -87,6 +91,7 @@ impl std::fmt::Debug for HttpConfig {
             .field("drain_timeout", &self.drain_timeout)
             .field("health_timeout", &self.health_timeout)
             .field("auto_truncate", &self.auto_truncate)
+            .field("media", &self.media)
             .finish()
     }
 }

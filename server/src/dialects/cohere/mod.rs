@@ -15,13 +15,14 @@ use utoipa::OpenApi;
 
 use super::Dialect;
 use super::inputs::purpose_prompt;
-use super::ranking::{Asked, ranked, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read};
+use super::items::{Draft, Drafted, ImageInfo, Name, Source, content, image_files, resolve};
+use super::ranking::{Asked, echoes, ranked, request, with_method};
+use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
 use crate::http::{App, Failure, JsonBody, json_response, with_timings};
 use types::{
-    ApiVersion, ContentPart, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, Meta, RerankBody,
-    RerankResults, ResultEntry, SomeEmbeddings, Truncate, Units,
+    ApiVersion, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, Meta, RerankBody, RerankResults,
+    ResultEntry, SomeEmbeddings, Truncate, Units,
 };
 
 /// The entry of the list.
@@ -53,7 +54,7 @@ struct Api;
 )]
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Ok(body) => respond(&app, answer(&app, body).await, failure),
         Err(response) => response,
     }
 }
@@ -61,20 +62,20 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
 async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let asked = Asked {
         query: body.query,
-        documents: body.documents,
+        documents: body.documents.into(),
         rank_fields: Vec::new(),
         truncate: body.truncate.unwrap_or(true),
         document_tokens_max: body.max_tokens_per_doc,
     };
     let returned = body.return_documents.unwrap_or(false);
-    let documents = if returned { asked.documents.clone() } else { Vec::new() };
+    let documents = if returned { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(asked, body.additions)?;
+    let request = request(app, asked, body.additions).await?;
     let (_, answer) = app.rerank(body.model.as_deref(), request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
         relevance_score: place.score,
-        document: documents.get(place.index).map(|document| document.object()),
+        document: documents.get(place.index).cloned(),
     });
     let results = RerankResults {
         id: answer_id("rerank"),
@@ -85,19 +86,19 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     Ok(with_method(Json(results).into_response(), &answer))
 }
 
-/// Vectors of texts in one or several forms, as Cohere's second API.
+/// Vectors of texts, images or both in one or several forms, as Cohere's second API.
 #[utoipa::path(
     post, path = "/v2/embed", tag = "cohere", request_body = EmbedBody,
     responses((status = 200, body = EmbedAnswer), (status = 400, body = ErrorBody)),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
-    vectors(&app, body, false).await.unwrap_or_else(|error| failure(&error))
+    respond(&app, vectors(&app, body, false).await, failure)
 }
 
 /// The first API: plain lists of numbers, unless forms are asked for.
 async fn embed_1(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
     let plain = body.embedding_types.is_none();
-    vectors(&app, body, plain).await.unwrap_or_else(|error| failure(&error))
+    respond(&app, vectors(&app, body, plain).await, failure)
 }
 
 /// The vectors of a body, in one form without its name if `plain`.
@@ -115,13 +116,17 @@ async fn vectors(app: &App, body: EmbedBody, plain: bool) -> Result<Response, Fa
         tokens_max: body.max_tokens,
         ..Prepare::default()
     };
-    let texts = texts(body)?;
-    let inputs = texts.iter().cloned().map(Input::Text).collect();
+    let (inputs, texts) = inputs(app, body).await?;
+    let images = images(&inputs);
     let request = EmbedRequest { inputs, prepare, dimensions, normalize: true };
     let (_, answer) = app.embed(model.as_deref(), request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
     let make = move || {
-        let units = Units { input_tokens: Some(timings.n_tokens), ..Units::default() };
+        let units = Units {
+            images: images.as_ref().map(Vec::len),
+            input_tokens: Some(timings.n_tokens),
+            ..Units::default()
+        };
         EmbedAnswer {
             id: answer_id("embed"),
             embeddings: match plain {
@@ -129,6 +134,7 @@ async fn vectors(app: &App, body: EmbedBody, plain: bool) -> Result<Response, Fa
                 false => SomeEmbeddings::ByType(Embeddings::of(&vectors, &encodings)),
             },
             texts,
+            images,
             meta: Meta::of(units),
             response_type: if plain { "embeddings_floats" } else { "embeddings_by_type" },
         }
@@ -136,31 +142,41 @@ async fn vectors(app: &App, body: EmbedBody, plain: bool) -> Result<Response, Fa
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
-/// The texts of a body, which has them in one of three places.
-fn texts(body: EmbedBody) -> Result<Vec<String>, Failure> {
-    let wrong = |message: String| Failure::Body { message, syntax: false };
+/// The inputs of a body, which has them in one of three places, and its texts.
+async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>), Failure> {
     let given = [body.texts.is_some(), body.images.is_some(), body.inputs.is_some()];
     if given.iter().filter(|given| **given).count() != 1 {
-        return Err(wrong("send exactly one of texts, images and inputs".into()));
-    }
-    if body.images.is_some() {
-        return Err(wrong("this model embeds no images; send texts".into()));
+        return Err(Failure::body("send exactly one of texts, images and inputs"));
     }
     if let Some(texts) = body.texts {
-        return Ok(texts);
+        let inputs = texts.iter().cloned().map(Input::Text).collect();
+        return Ok((inputs, texts));
     }
-    let inputs = body.inputs.unwrap_or_default().into_iter().enumerate();
-    inputs
-        .map(|(index, input)| {
-            let parts = input.content.into_iter().map(|part| match part {
-                ContentPart::Text { text } => Ok(text),
-                ContentPart::Other => {
-                    Err(wrong(format!("input {index}: this model embeds text parts only")))
-                }
-            });
-            Ok(parts.collect::<Result<Vec<_>, _>>()?.join("\n"))
-        })
-        .collect()
+    let images = body.images.unwrap_or_default().into_iter();
+    let images = images.map(|uri| Ok(Draft::image(Source::Written(uri))));
+    let mixed = body.inputs.unwrap_or_default().into_iter().map(|input| {
+        let draft = Draft { parts: content(input.content)?, instruction: None };
+        draft.checked().map(Draft::joined)
+    });
+    let drafts = images.chain(mixed).enumerate().map(|(index, draft)| {
+        let name = Name::Input(index);
+        Ok((name, draft.map_err(|problem| name.wrong(problem))?.into()))
+    });
+    let drafts = drafts.collect::<Result<Vec<(Name, Drafted<Input>)>, Failure>>()?;
+    let inputs = resolve(app.media(), drafts).await?;
+    let texts = inputs.iter().filter_map(|input| match input {
+        Input::Text(text) => Some(text.clone()),
+        _ => None,
+    });
+    let texts = texts.collect();
+    Ok((inputs, texts))
+}
+
+/// What is known of the images of some inputs; `None` if there are none, or one is in a format that
+/// does not tell.
+fn images(inputs: &[Input]) -> Option<Vec<ImageInfo>> {
+    let files = image_files(inputs);
+    (!files.is_empty()).then(|| files.iter().map(|file| ImageInfo::of(file.bytes())).collect())?
 }
 
 fn failure(failure: &Failure) -> Response {

@@ -1,12 +1,11 @@
 //! Bodies of Cohere's second API, with Proxima's additions.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::dialects::ranking::{Additions, Document};
+use crate::dialects::items::{ContentPart, ImageInfo, ItemObject, Object};
+use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
 /// `POST /v2/rerank`
@@ -16,9 +15,9 @@ pub struct RerankBody {
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
     /// What documents are ranked for.
-    pub query: String,
-    /// The documents.
-    pub documents: Vec<Document>,
+    pub query: Document,
+    /// The documents; an object is one of them.
+    pub documents: Documents,
     /// Give the best ones only; all if absent.
     pub top_n: Option<usize>,
     /// Tokens of a document that are used.
@@ -58,7 +57,8 @@ pub struct ResultEntry {
     pub relevance_score: f32,
     /// The document, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub document: Option<BTreeMap<String, Value>>,
+    #[schema(value_type = Option<ItemObject>)]
+    pub document: Option<Object>,
 }
 
 /// Version and units.
@@ -85,7 +85,10 @@ pub struct Units {
     /// Of a rerank: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search_units: Option<usize>,
-    /// Tokens of texts.
+    /// Images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
+    /// Tokens of all inputs, those of images among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_tokens: Option<usize>,
 }
@@ -100,9 +103,9 @@ pub struct EmbedBody {
     pub input_type: Option<String>,
     /// Texts.
     pub texts: Option<Vec<String>>,
-    /// Images: refused by models of texts.
+    /// Images: data URIs, or URLs of allowed hosts.
     pub images: Option<Vec<String>>,
-    /// Inputs of several parts.
+    /// Inputs of several parts: texts and images.
     pub inputs: Option<Vec<MixedInput>>,
     /// Tokens of an input that are used.
     pub max_tokens: Option<usize>,
@@ -117,22 +120,9 @@ pub struct EmbedBody {
 /// An input of several parts.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct MixedInput {
-    /// The parts.
-    pub content: Vec<ContentPart>,
-}
-
-/// A part.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum ContentPart {
-    /// A text.
-    Text {
-        /// The text.
-        text: String,
-    },
-    /// Something else.
-    #[serde(other)]
-    Other,
+    /// The parts, in their order.
+    #[schema(value_type = Vec<ContentPart>)]
+    pub content: Value,
 }
 
 /// Which end of a long text is cut.
@@ -157,6 +147,9 @@ pub struct EmbedAnswer {
     pub embeddings: SomeEmbeddings,
     /// The texts.
     pub texts: Vec<String>,
+    /// The images, if images were sent: those of `images`, or those in `inputs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<Vec<ImageInfo>>,
     /// Version and units.
     pub meta: Meta,
     /// `embeddings_by_type`

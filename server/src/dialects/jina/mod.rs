@@ -14,8 +14,8 @@ use utoipa::OpenApi;
 
 use super::Dialect;
 use super::inputs::purpose_prompt;
-use super::ranking::{Asked, ranked, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read};
+use super::ranking::{Asked, echoes, ranked, request, with_method};
+use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
 use crate::http::{App, Failure, json_response, with_timings};
 use types::{
@@ -77,7 +77,7 @@ struct Api;
 )]
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Ok(body) => respond(&app, answer(&app, body).await, failure),
         Err(response) => response,
     }
 }
@@ -88,19 +88,19 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let with_documents = body.return_documents.unwrap_or(!of_cohere);
     let asked = Asked {
         query: body.query,
-        documents: body.documents,
+        documents: body.documents.into(),
         rank_fields: body.rank_fields.unwrap_or_default(),
         truncate: body.truncate.unwrap_or(app.auto_truncate()),
         document_tokens_max: body.max_tokens_per_doc,
     };
-    let documents = if with_documents { asked.documents.clone() } else { Vec::new() };
+    let documents = if with_documents { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(asked, body.additions)?;
+    let request = request(app, asked, body.additions).await?;
     let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
         relevance_score: place.score,
-        document: documents.get(place.index).map(|document| document.object()),
+        document: documents.get(place.index).cloned(),
     });
     let results = results.collect();
     Ok(with_method(Json(whole(&answer, model, results)).into_response(), &answer))
@@ -124,13 +124,13 @@ fn whole(answer: &RerankAnswer, model: String, results: Vec<ResultEntry>) -> Rer
 
 async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
     match read::<EmbeddingsBody>(&app, body, failure).await {
-        Ok(body) => embed(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Ok(body) => respond(&app, embed(&app, body).await, failure),
         Err(response) => response,
     }
 }
 
 async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
-    let refuse = |what: &str| Err(Failure::Body { message: what.into(), syntax: false });
+    let refuse = |what: &str| Err(Failure::body(what));
     if body.late_chunking == Some(true) {
         return refuse("late_chunking is not served; send chunks as inputs of their own");
     }
@@ -147,12 +147,13 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
         truncate: body.truncate.unwrap_or(app.auto_truncate()),
         ..Prepare::default()
     };
+    let inputs = body.input.resolve(app).await?;
     if body.return_multivector == Some(true) {
-        let request = TokensRequest { inputs: body.input.into(), prepare };
+        let request = TokensRequest { inputs, prepare };
         return token_vectors(app, body.model.as_deref(), request).await;
     }
     let request = EmbedRequest {
-        inputs: body.input.into(),
+        inputs,
         prepare,
         dimensions: body.dimensions,
         normalize: body.normalized.unwrap_or(true),

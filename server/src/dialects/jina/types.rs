@@ -1,15 +1,13 @@
 //! Bodies of Jina's rerank and embeddings APIs and of Cohere's first rerank API, with Proxima's
 //! additions.
 
-use std::collections::BTreeMap;
-
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::dialects::Inputs;
-use crate::dialects::ranking::{Additions, Document};
+use crate::dialects::items::{ItemObject, Object};
+use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::EncodedVector;
 pub use crate::encoding::OutputEncoding as EmbeddingType;
 
@@ -17,9 +15,9 @@ pub use crate::encoding::OutputEncoding as EmbeddingType;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RerankBody {
     /// What documents are ranked for.
-    pub query: String,
-    /// The documents.
-    pub documents: Vec<Document>,
+    pub query: Document,
+    /// The documents; an object is one of them.
+    pub documents: Documents,
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
     /// Give the best ones only; all if absent or 0.
@@ -71,7 +69,8 @@ pub struct ResultEntry {
     pub relevance_score: f32,
     /// The document, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub document: Option<BTreeMap<String, Value>>,
+    #[schema(value_type = Option<ItemObject>)]
+    pub document: Option<Object>,
 }
 
 /// Tokens of a request.

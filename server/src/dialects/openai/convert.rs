@@ -6,20 +6,24 @@ use proxima_models::Prepare;
 use super::types::{EmbeddingEntry, EmbeddingsAnswer, EmbeddingsBody, ModelEntry, Usage};
 use crate::dialects::inputs::prepare;
 use crate::encoding::OutputEncoding;
+use crate::http::{App, Failure};
 
-/// The request of a body; `auto_truncate` is the server's setting.
-pub fn request(body: EmbeddingsBody, auto_truncate: bool) -> EmbedRequest {
+/// The request of a body.
+///
+/// # Errors
+/// An input that is not as it should be, or a file that is not to be had.
+pub async fn request(app: &App, body: EmbeddingsBody) -> Result<EmbedRequest, Failure> {
     // Who names a limit wants longer inputs cut.
     let tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
-    let cuts = auto_truncate || body.truncate_prompt_tokens.is_some();
+    let cuts = app.auto_truncate() || body.truncate_prompt_tokens.is_some();
     let truncate = body.truncate.unwrap_or(cuts);
     let how = prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction);
-    EmbedRequest {
-        inputs: body.input.into(),
+    Ok(EmbedRequest {
+        inputs: body.input.resolve(app).await?,
         prepare: Prepare { tokens_max, ..how },
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),
-    }
+    })
 }
 
 /// The body of an answer.

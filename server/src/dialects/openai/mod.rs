@@ -14,7 +14,7 @@ use axum::routing::get;
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::shared::{Answer, Purpose, Shared, read};
+use super::shared::{Answer, Purpose, Shared, read, respond};
 use crate::http::{App, Failure, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 
@@ -44,7 +44,7 @@ fn routes() -> Router<Arc<App>> {
 #[openapi(paths(embeddings, models, model))]
 struct Document;
 
-/// Vectors of texts or token ids, as OpenAI's API.
+/// Vectors of texts, token ids, or objects with images and videos, as OpenAI's API.
 #[utoipa::path(
     post, path = "/v1/embeddings", tag = "openai", request_body = EmbeddingsBody,
     responses(
@@ -55,20 +55,19 @@ struct Document;
     ),
 )]
 async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
-    let body = match read::<EmbeddingsBody>(&app, body, error::failure).await {
-        Ok(body) => body,
-        Err(response) => return response,
-    };
-    let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
-    let request = convert::request(body, app.auto_truncate());
-    match app.embed(model.as_deref(), request).await {
-        Ok((name, answer)) => {
-            let timings = answer.timings;
-            let make = move || convert::answer(answer, encoding, name);
-            with_timings(json_response(timings.n_tokens, make).await, &timings)
-        }
-        Err(failure) => error::failure(&failure),
+    match read::<EmbeddingsBody>(&app, body, error::failure).await {
+        Ok(body) => respond(&app, vectors(&app, body).await, error::failure),
+        Err(response) => response,
     }
+}
+
+async fn vectors(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
+    let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
+    let request = convert::request(app, body).await?;
+    let (name, answer) = app.embed(model.as_deref(), request).await?;
+    let timings = answer.timings;
+    let make = move || convert::answer(answer, encoding, name);
+    Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
 /// The models served.

@@ -16,24 +16,30 @@ use crate::dialects::inputs::prepare;
 use crate::dialects::ranking::{self, Asked, Document};
 use crate::http::{App, Failure};
 
-/// The request of an `/embed` body; `auto_truncate` is the server's setting.
-pub fn embed_request(body: EmbedBody, auto_truncate: bool) -> EmbedRequest {
-    let truncate = body.truncate.unwrap_or(auto_truncate);
-    EmbedRequest {
-        inputs: body.inputs.into(),
+/// The request of an `/embed` body.
+///
+/// # Errors
+/// An input that is not as it should be, or a file that is not to be had.
+pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, Failure> {
+    let truncate = body.truncate.unwrap_or(app.auto_truncate());
+    Ok(EmbedRequest {
+        inputs: body.inputs.resolve(app).await?,
         prepare: prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction),
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),
-    }
+    })
 }
 
 /// The request of an `/embed_all` body.
-pub fn tokens_request(body: EmbedAllBody, auto_truncate: bool) -> TokensRequest {
-    let truncate = body.truncate.unwrap_or(auto_truncate);
-    TokensRequest {
-        inputs: body.inputs.into(),
+///
+/// # Errors
+/// As for [`embed_request`].
+pub async fn tokens_request(app: &App, body: EmbedAllBody) -> Result<TokensRequest, Failure> {
+    let truncate = body.truncate.unwrap_or(app.auto_truncate());
+    Ok(TokensRequest {
+        inputs: body.inputs.resolve(app).await?,
         prepare: prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction),
-    }
+    })
 }
 
 /// The request of a `/similarity` body: the source first, then the sentences. Without sentences it
@@ -107,16 +113,25 @@ fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) 
 /// The request of a `/rerank` body.
 ///
 /// # Errors
-/// Document vectors that cannot be read.
-pub fn rerank_request(body: RerankBody, auto_truncate: bool) -> Result<RerankRequest, Failure> {
+/// A text or document vectors that cannot be read, or a file that is not to be had.
+pub async fn rerank_request(app: &App, body: RerankBody) -> Result<RerankRequest, Failure> {
     let asked = Asked {
         query: body.query,
-        documents: body.texts.into_iter().map(Document::Text).collect(),
-        truncate: body.truncate.unwrap_or(auto_truncate),
+        documents: body.texts,
+        truncate: body.truncate.unwrap_or(app.auto_truncate()),
         document_tokens_max: body.max_tokens_per_doc,
         ..Asked::default()
     };
-    ranking::request(asked, body.additions)
+    ranking::request(app, asked, body.additions).await
+}
+
+/// The text that is given back of a document; `None` if it has none.
+pub fn text_of(document: &Document) -> Option<String> {
+    match document {
+        Document::Text(text) => Some(text.clone()),
+        Document::Parts(_) => None,
+        Document::Object(object) => object.0.get("text").and_then(Value::as_str).map(str::to_owned),
+    }
 }
 
 /// The request of a `/predict` body, and whether it has several inputs.

@@ -16,7 +16,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::classes::{labels, scored};
 use super::ranking::{ranked, with_method};
-use super::shared::{Answer, Keys, Purpose, Shared, read};
+use super::shared::{Answer, Keys, Purpose, Shared, read, respond};
 use crate::http::{App, Failure, JsonBody, RawBody, json_response, with_timings};
 use types::{
     DecodeBody, EmbedAllBody, EmbedBody, ErrorBody, InfoAnswer, PredictBody, Predictions, Rank,
@@ -74,7 +74,7 @@ fn routes() -> Router<Arc<App>> {
 ))]
 struct Document;
 
-/// Vectors of texts or token ids.
+/// Vectors of texts, token ids, or objects with images and videos.
 #[utoipa::path(
     post, path = "/embed", tag = "tei", request_body = EmbedBody,
     responses(
@@ -91,18 +91,17 @@ async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>)
 }
 
 async fn embedded(app: &App, body: EmbedBody) -> Response {
+    respond(app, vectors(app, body).await, error::failure)
+}
+
+async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
     let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
-    let request = convert::embed_request(body, app.auto_truncate());
-    match app.embed(model.as_deref(), request).await {
-        Ok((_, answer)) => {
-            let (timings, vectors) = (answer.timings, answer.vectors);
-            let make = move || -> Vec<_> {
-                vectors.into_iter().map(|vector| encoding.encode(vector)).collect()
-            };
-            with_timings(json_response(timings.n_tokens, make).await, &timings)
-        }
-        Err(failure) => error::failure(&failure),
-    }
+    let request = convert::embed_request(app, body).await?;
+    let (_, answer) = app.embed(model.as_deref(), request).await?;
+    let (timings, vectors) = (answer.timings, answer.vectors);
+    let make =
+        move || -> Vec<_> { vectors.into_iter().map(|vector| encoding.encode(vector)).collect() };
+    Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
 /// What the models are for: ranking where the body has texts to rank, else vectors, or classes if
@@ -143,7 +142,7 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
 )]
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     match read::<RerankBody>(&app, body, error::failure).await {
-        Ok(body) => answer(&app, body).await.unwrap_or_else(|failure| error::failure(&failure)),
+        Ok(body) => respond(&app, answer(&app, body).await, error::failure),
         Err(response) => response,
     }
 }
@@ -151,12 +150,14 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
 async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let (model, limit) = (body.model.clone(), body.top_n);
     let raw = body.raw_scores.unwrap_or(false);
-    let texts = if body.return_text.unwrap_or(false) { body.texts.clone() } else { Vec::new() };
-    let request = convert::rerank_request(body, app.auto_truncate())?;
+    let returned = body.return_text.unwrap_or(false);
+    let texts = body.texts.iter().filter(|_| returned).map(convert::text_of);
+    let texts: Vec<Option<String>> = texts.collect();
+    let request = convert::rerank_request(app, body).await?;
     let (_, answer) = app.rerank(model.as_deref(), request).await?;
     let ranks = ranked(&answer, limit, raw).into_iter().map(|place| Rank {
         index: place.index,
-        text: texts.get(place.index).cloned(),
+        text: texts.get(place.index).cloned().flatten(),
         score: place.score,
     });
     let ranks: Vec<Rank> = ranks.collect();
@@ -173,7 +174,7 @@ async fn predict(State(app): State<Arc<App>>, JsonBody(body): JsonBody<PredictBo
 }
 
 async fn classified(app: &App, body: PredictBody) -> Response {
-    classes(app, body).await.unwrap_or_else(|failure| error::failure(&failure))
+    respond(app, classes(app, body).await, error::failure)
 }
 
 async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
@@ -202,15 +203,15 @@ async fn embed_all(
     State(app): State<Arc<App>>,
     JsonBody(body): JsonBody<EmbedAllBody>,
 ) -> Response {
+    respond(&app, hidden_states(&app, body).await, error::failure)
+}
+
+async fn hidden_states(app: &App, body: EmbedAllBody) -> Result<Response, Failure> {
     let model = body.model.clone();
-    let request = convert::tokens_request(body, app.auto_truncate());
-    match app.tokens(model.as_deref(), request).await {
-        Ok((_, answer)) => {
-            let timings = answer.timings;
-            with_timings(json_response(usize::MAX, move || answer.rows).await, &timings)
-        }
-        Err(failure) => error::failure(&failure),
-    }
+    let request = convert::tokens_request(app, body).await?;
+    let (_, answer) = app.tokens(model.as_deref(), request).await?;
+    let timings = answer.timings;
+    Ok(with_timings(json_response(usize::MAX, move || answer.rows).await, &timings))
 }
 
 /// Weights of words (SPLADE, bge-m3).
@@ -222,20 +223,20 @@ async fn embed_sparse(
     State(app): State<Arc<App>>,
     JsonBody(body): JsonBody<EmbedAllBody>,
 ) -> Response {
+    respond(&app, word_weights(&app, body).await, error::failure)
+}
+
+async fn word_weights(app: &App, body: EmbedAllBody) -> Result<Response, Failure> {
     let model = body.model.clone();
-    let request = convert::tokens_request(body, app.auto_truncate());
-    match app.sparse(model.as_deref(), request).await {
-        Ok((_, answer)) => {
-            let timings = answer.timings;
-            let value = |(index, value)| SparseValue { index, value };
-            let make = move || -> Vec<Vec<SparseValue>> {
-                let inputs = answer.weights.into_iter();
-                inputs.map(|weights| weights.into_iter().map(value).collect()).collect()
-            };
-            with_timings(json_response(timings.n_tokens, make).await, &timings)
-        }
-        Err(failure) => error::failure(&failure),
-    }
+    let request = convert::tokens_request(app, body).await?;
+    let (_, answer) = app.sparse(model.as_deref(), request).await?;
+    let timings = answer.timings;
+    let value = |(index, value)| SparseValue { index, value };
+    let make = move || -> Vec<Vec<SparseValue>> {
+        let inputs = answer.weights.into_iter();
+        inputs.map(|weights| weights.into_iter().map(value).collect()).collect()
+    };
+    Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
 /// Cosines of one sentence with others.
@@ -295,20 +296,20 @@ async fn decode(State(app): State<Arc<App>>, JsonBody(body): JsonBody<DecodeBody
     responses((status = 200, body = VertexAnswer), (status = 422, body = ErrorBody)),
 )]
 async fn vertex(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VertexBody>) -> Response {
+    respond(&app, predictions(&app, body).await, error::failure)
+}
+
+async fn predictions(app: &App, body: VertexBody) -> Result<Response, Failure> {
     let mut predictions = Vec::with_capacity(body.instances.len());
     for instance in body.instances {
         let encoding = instance.encoding_format.unwrap_or_default();
         let model = instance.model.clone();
-        let request = convert::embed_request(instance, app.auto_truncate());
-        match app.embed(model.as_deref(), request).await {
-            Ok((_, answer)) => {
-                let vectors = answer.vectors.into_iter().map(|vector| encoding.encode(vector));
-                predictions.push(vectors.collect::<Vec<_>>());
-            }
-            Err(failure) => return error::failure(&failure),
-        }
+        let request = convert::embed_request(app, instance).await?;
+        let (_, answer) = app.embed(model.as_deref(), request).await?;
+        let vectors = answer.vectors.into_iter().map(|vector| encoding.encode(vector));
+        predictions.push(vectors.collect::<Vec<_>>());
     }
-    Json(VertexAnswer { predictions }).into_response()
+    Ok(Json(VertexAnswer { predictions }).into_response())
 }
 
 /// What is served.

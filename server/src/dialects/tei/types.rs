@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::dialects::ranking::Additions;
+use crate::dialects::ranking::{Additions, Document};
 use crate::dialects::{Inputs, Side};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
@@ -64,9 +64,9 @@ pub struct SparseValue {
 #[schema(as = TeiRerankBody)]
 pub struct RerankBody {
     /// What texts are ranked for.
-    pub query: String,
-    /// The texts.
-    pub texts: Vec<String>,
+    pub query: Document,
+    /// The texts, or objects with images and videos.
+    pub texts: Vec<Document>,
     /// Cut texts that are too long (`true`) or refuse them (`false`); the server's setting if
     /// absent.
     pub truncate: Option<bool>,
@@ -91,7 +91,7 @@ pub struct RerankBody {
 pub struct Rank {
     /// Its place in the request.
     pub index: usize,
-    /// The text, if asked for.
+    /// The text, if asked for; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Its score.

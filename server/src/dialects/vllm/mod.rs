@@ -1,5 +1,6 @@
-//! vLLM's score API, and its rerank API where a body has keys of its own.
+//! vLLM's score API, its rerank API where a body has keys of its own, and its embeddings of chats.
 
+mod embeddings;
 mod types;
 
 use std::sync::Arc;
@@ -11,12 +12,14 @@ use axum::routing::post;
 use axum::{Json, Router};
 use proxima_engine::{Engine, PredictRequest, RerankAnswer, RerankMethod, RerankRequest, Timings};
 use proxima_models::readout::sigmoid;
-use proxima_models::{Input, Prepare, Prompt};
+use proxima_models::{Content, Input, Prepare, Prompt};
+use serde_json::Value;
 use utoipa::OpenApi;
 
 use super::Dialect;
+use super::items::{ItemObject, Name, Object, echo, echo_parts, has_media, resolve};
 use super::ranking::{Asked, Document, ranked, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read};
+use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, now, shaped, status};
 use crate::http::{App, Failure, JsonBody, with_timings};
 use types::{
@@ -41,11 +44,18 @@ pub fn dialect() -> Dialect {
         owns: |path| ["/score", "/v1/score"].contains(&path),
         routes: || Router::new().route("/score", post(score)).route("/v1/score", post(score)),
         shared: || {
-            vec![Shared {
-                purpose: Purpose::Rerank,
-                claims: |_, keys| keys.any(&RERANK_KEYS),
-                answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
-            }]
+            vec![
+                Shared {
+                    purpose: Purpose::Rerank,
+                    claims: |_, keys| keys.any(&RERANK_KEYS),
+                    answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+                },
+                Shared {
+                    purpose: Purpose::Embed,
+                    claims: |_, keys| keys.any(&["messages"]),
+                    answer: |app, body| -> Answer { Box::pin(embeddings::chat(app, body)) },
+                },
+            ]
         },
         failure,
         openapi: Api::openapi,
@@ -53,7 +63,7 @@ pub fn dialect() -> Dialect {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(score), components(schemas(RerankBody)))]
+#[openapi(paths(score), components(schemas(RerankBody, embeddings::ChatBody)))]
 struct Api;
 
 /// Scores of pairs of texts: one with each of several, or pair by pair.
@@ -62,20 +72,21 @@ struct Api;
     responses((status = 200, body = ScoreAnswer), (status = 400, body = ErrorBody)),
 )]
 async fn score(State(app): State<Arc<App>>, JsonBody(body): JsonBody<ScoreBody>) -> Response {
-    scores(&app, body).await.unwrap_or_else(|error| failure(&error))
+    respond(&app, scores(&app, body).await, failure)
 }
 
-async fn scores(app: &App, body: ScoreBody) -> Result<Response, Failure> {
-    let wrong = |message: &str| Failure::Body { message: message.into(), syntax: false };
+async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
+    body.mm_processor_kwargs.check()?;
     let (queries, documents) = body.sides().ok_or_else(|| {
-        wrong("send queries and documents, data_1 and data_2, or text_1 and text_2")
+        Failure::body("send queries and documents, data_1 and data_2, or text_1 and text_2")
     })?;
-    let (queries, documents) = (texts(queries)?, texts(documents)?);
     if queries.len() != 1 && queries.len() != documents.len() {
-        return Err(wrong("there must be one query, or as many queries as documents"));
+        return Err(Failure::body("there must be one query, or as many queries as documents"));
     }
+    let (queries, documents) = sides(app, queries, documents).await?;
+    let instruction = body.instruction.or(body.chat_template_kwargs.instruction);
     let cut = Prepare {
-        prompt: body.instruction.map_or(Prompt::Default, Prompt::Instruction),
+        prompt: instruction.map_or(Prompt::Default, Prompt::Instruction),
         truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
         tokens_max: body.truncate_prompt_tokens.and_then(|limit| limit.0),
         document_tokens_max: body.max_tokens_per_doc,
@@ -84,11 +95,9 @@ async fn scores(app: &App, body: ScoreBody) -> Result<Response, Failure> {
     };
     let (model, raw) = (body.model.as_deref(), body.use_activation == Some(false));
     let (name, scores, timings) = if pointwise(app, model)? {
-        let query = |place: usize| queries[if queries.len() == 1 { 0 } else { place }].as_str();
-        let inputs = documents.iter().enumerate().map(|(place, document)| Input::Pair {
-            query: query(place).into(),
-            document: document.as_str().into(),
-        });
+        let query = |place: usize| queries[if queries.len() == 1 { 0 } else { place }].clone();
+        let pairs = documents.into_iter().enumerate();
+        let inputs = pairs.map(|(place, document)| Input::Pair { query: query(place), document });
         let request = PredictRequest { inputs: inputs.collect(), prepare: cut };
         let (name, answer) = app.predict(model, request).await?;
         let score = |logits: Vec<f32>| if raw { logits[0] } else { sigmoid(logits[0]) };
@@ -120,17 +129,14 @@ fn pointwise(app: &App, model: Option<&str>) -> Result<bool, Failure> {
 async fn similarities(
     app: &App,
     model: Option<&str>,
-    queries: &[String],
-    documents: &[String],
+    queries: &[Content],
+    documents: &[Content],
     how: &Prepare,
 ) -> Result<(String, Vec<f32>, Timings), Failure> {
-    let similarity = |query: &String, documents: &[String]| RerankRequest {
+    let similarity = |query: &Content, documents: &[Content]| RerankRequest {
         prepare: how.clone(),
         method: Some(RerankMethod::Similarity),
-        ..RerankRequest::new(
-            query.as_str(),
-            documents.iter().map(|text| text.as_str().into()).collect(),
-        )
+        ..RerankRequest::new(query.clone(), documents.to_vec())
     };
     if let [query] = queries {
         let (name, answer) = app.rerank(model, similarity(query, documents)).await?;
@@ -148,39 +154,70 @@ async fn similarities(
     Ok((served, scores, spent))
 }
 
-/// The texts of one side.
-fn texts(side: Vec<Document>) -> Result<Vec<String>, Failure> {
-    side.iter().enumerate().map(|(index, it)| it.text(index, &[])).collect()
+/// Queries and documents with their files.
+async fn sides(
+    app: &App,
+    queries: Vec<Document>,
+    documents: Vec<Document>,
+) -> Result<(Vec<Content>, Vec<Content>), Failure> {
+    let count = queries.len();
+    let drafts = (0..).map(Name::QueryOf).zip(queries);
+    let drafts = drafts.chain((0..).map(Name::Document).zip(documents));
+    let drafts = drafts.map(|(name, one)| Ok((name, one.draft(name, &[])?)));
+    let drafts = drafts.collect::<Result<_, Failure>>()?;
+    let mut queries = resolve(app.media(), drafts).await?;
+    let documents = queries.split_off(count);
+    Ok((queries, documents))
 }
 
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Ok(body) => respond(&app, answer(&app, body).await, failure),
         Err(response) => response,
     }
 }
 
-async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+    body.mm_processor_kwargs.check()?;
+    let instruction = &mut body.additions.instruction;
+    *instruction = instruction.take().or(body.chat_template_kwargs.instruction);
     let asked = Asked {
         query: body.query,
-        documents: body.documents,
+        documents: body.documents.into(),
         truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
         document_tokens_max: body.max_tokens_per_doc,
         ..Asked::default()
     };
-    let documents = asked.documents.clone();
-    let mut request = request(asked, body.additions)?;
+    let documents: Vec<Object> = asked.documents.iter().map(returned).collect();
+    let mut request = request(app, asked, body.additions).await?;
     request.prepare.tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
     request.prepare.query_tokens_max = body.max_tokens_per_query;
     let raw = body.use_activation == Some(false);
     let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
-        document: documents[place.index].object(),
+        document: documents[place.index].clone(),
         relevance_score: place.score,
     });
     let results = whole(&answer, model, results.collect());
     Ok(with_method(Json(results).into_response(), &answer))
+}
+
+/// A document as it is given back: with images and videos, its parts under `multi_modal`.
+fn returned(document: &Document) -> Object {
+    match document {
+        Document::Object(ItemObject(object)) if has_media(object) => {
+            let parts =
+                object.get("content").map_or_else(|| vec![Value::Object(echo(object))], echo_parts);
+            let text = ("text".to_owned(), Value::Null);
+            Object::from_iter([text, ("multi_modal".to_owned(), Value::Array(parts))])
+        }
+        Document::Parts(_) => {
+            let parts = document.object().remove("content").unwrap_or_default();
+            Object::from_iter([("text".to_owned(), Value::Null), ("multi_modal".to_owned(), parts)])
+        }
+        document => document.object(),
+    }
 }
 
 fn whole(answer: &RerankAnswer, model: String, results: Vec<ResultEntry>) -> RerankResults {

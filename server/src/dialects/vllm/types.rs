@@ -1,22 +1,30 @@
 //! Bodies of vLLM's score and rerank APIs.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::embeddings::{ProcessorKwargs, TemplateKwargs};
 use crate::dialects::inputs::PromptTokens;
-use crate::dialects::ranking::{Additions, Document};
+use crate::dialects::items::Object;
+use crate::dialects::ranking::{Additions, Document, Documents};
 
 /// One text or several.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string, an object with \"content\", or a list of these")]
 pub enum ScoreInput {
-    /// One.
-    One(Document),
     /// Several.
     Several(Vec<Document>),
+    /// One.
+    One(Document),
+}
+
+impl From<ScoreInput> for Vec<Document> {
+    fn from(input: ScoreInput) -> Self {
+        match input {
+            ScoreInput::One(one) => vec![one],
+            ScoreInput::Several(several) => several,
+        }
+    }
 }
 
 /// `POST /score`
@@ -32,6 +40,12 @@ pub struct ScoreBody {
     pub documents: Option<ScoreInput>,
     /// What makes a document fit, for models that take an instruction.
     pub instruction: Option<String>,
+    /// `instruction`, if it is not above; the rest changes nothing, as the format is the model's.
+    #[serde(default)]
+    pub chat_template_kwargs: TemplateKwargs,
+    /// Must be empty: images are resized as the checkpoint's processor does.
+    #[serde(default)]
+    pub mm_processor_kwargs: ProcessorKwargs,
     /// Tokens of a pair that are used; -1 for the model's limit.
     pub truncate_prompt_tokens: Option<PromptTokens>,
     /// Tokens of a document that are used.
@@ -43,13 +57,9 @@ pub struct ScoreBody {
 }
 
 impl ScoreBody {
-    /// Both sides, if they are there.
-    pub fn sides(&self) -> Option<(Vec<Document>, Vec<Document>)> {
-        let list = |input: &ScoreInput| match input {
-            ScoreInput::One(one) => vec![one.clone()],
-            ScoreInput::Several(several) => several.clone(),
-        };
-        Some((list(self.queries.as_ref()?), list(self.documents.as_ref()?)))
+    /// Both sides, taken out of it, if they are there.
+    pub fn sides(&mut self) -> Option<(Vec<Document>, Vec<Document>)> {
+        Some((self.queries.take()?.into(), self.documents.take()?.into()))
     }
 }
 
@@ -86,9 +96,9 @@ pub struct ScoreEntry {
 #[schema(as = VllmRerankBody)]
 pub struct RerankBody {
     /// What documents are ranked for.
-    pub query: String,
-    /// The documents.
-    pub documents: Vec<Document>,
+    pub query: Document,
+    /// The documents; an object is one of them.
+    pub documents: Documents,
     /// The served name of a model.
     pub model: Option<String>,
     /// Give the best ones only; all if absent or 0.
@@ -101,6 +111,12 @@ pub struct RerankBody {
     pub max_tokens_per_query: Option<usize>,
     /// Give logits if `false`.
     pub use_activation: Option<bool>,
+    /// `instruction`, if it is not among Proxima's additions; the rest changes nothing.
+    #[serde(default)]
+    pub chat_template_kwargs: TemplateKwargs,
+    /// Must be empty: images are resized as the checkpoint's processor does.
+    #[serde(default)]
+    pub mm_processor_kwargs: ProcessorKwargs,
     /// Proxima's additions.
     #[serde(flatten)]
     pub additions: Additions,
@@ -127,7 +143,7 @@ pub struct ResultEntry {
     /// Its place in the request.
     pub index: usize,
     /// The document.
-    pub document: BTreeMap<String, Value>,
+    pub document: Object,
     /// Its score.
     pub relevance_score: f32,
 }

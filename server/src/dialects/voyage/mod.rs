@@ -1,11 +1,13 @@
-//! Voyage's rerank and embeddings APIs.
+//! Voyage's rerank and embeddings APIs, that of several kinds of parts among them.
 
+mod multimodal;
 mod types;
 
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use axum::{Json, Router};
 use proxima_engine::EmbedRequest;
 use proxima_models::Prepare;
@@ -13,8 +15,8 @@ use utoipa::OpenApi;
 
 use super::Dialect;
 use super::inputs::purpose_prompt;
-use super::ranking::{Asked, ranked, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read};
+use super::ranking::{Asked, Document, ranked, request, with_method};
+use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::shaped;
 use crate::http::{App, Failure, json_response, with_timings};
 use types::{
@@ -29,8 +31,8 @@ const EMBEDDING_KEYS: [&str; 4] = ["input_type", "output_dimension", "output_dty
 pub fn dialect() -> Dialect {
     Dialect {
         name: "voyage",
-        owns: |_| false,
-        routes: Router::new,
+        owns: |path| path == multimodal::PATH,
+        routes: || Router::new().route(multimodal::PATH, post(multimodal::embeddings)),
         shared: || {
             vec![
                 Shared {
@@ -51,12 +53,15 @@ pub fn dialect() -> Dialect {
 }
 
 #[derive(OpenApi)]
-#[openapi(components(schemas(RerankBody, RerankResults, EmbeddingsBody)))]
+#[openapi(
+    paths(multimodal::embeddings),
+    components(schemas(RerankBody, RerankResults, EmbeddingsBody))
+)]
 struct Api;
 
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Ok(body) => respond(&app, answer(&app, body).await, failure),
         Err(response) => response,
     }
 }
@@ -64,14 +69,15 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
 async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let asked = Asked {
         query: body.query,
-        documents: body.documents,
+        documents: body.documents.into(),
         truncate: body.truncation.unwrap_or(true),
         ..Asked::default()
     };
     let returned = body.return_documents.unwrap_or(false);
-    let documents = if returned { asked.documents.clone() } else { Vec::new() };
+    let documents = asked.documents.iter().filter(|_| returned).map(Document::echo);
+    let documents: Vec<Document> = documents.collect();
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(asked, body.additions)?;
+    let request = request(app, asked, body.additions).await?;
     let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
     let data = ranked(&answer, body.top_k, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
@@ -90,7 +96,7 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
 
 async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
     match read::<EmbeddingsBody>(&app, body, failure).await {
-        Ok(body) => embed(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Ok(body) => respond(&app, embed(&app, body).await, failure),
         Err(response) => response,
     }
 }
@@ -99,7 +105,7 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let encoding = body.output_dtype.unwrap_or_default();
     let packed = body.encoding_format.is_some();
     let request = EmbedRequest {
-        inputs: body.input.into(),
+        inputs: body.input.resolve(app).await?,
         prepare: Prepare {
             prompt: purpose_prompt(body.input_type.as_deref()),
             truncate: body.truncation.unwrap_or(true),

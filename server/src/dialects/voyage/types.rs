@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dialects::Inputs;
-use crate::dialects::ranking::{Additions, Document};
+use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
 /// `POST /v1/rerank` with `top_k`
@@ -12,9 +12,9 @@ use crate::encoding::{EncodedVector, OutputEncoding};
 #[schema(as = VoyageRerankBody)]
 pub struct RerankBody {
     /// What documents are ranked for.
-    pub query: String,
-    /// The documents.
-    pub documents: Vec<Document>,
+    pub query: Document,
+    /// The documents; an object is one of them.
+    pub documents: Documents,
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
     /// Give the best ones only; all if null.
@@ -120,7 +120,8 @@ pub struct Entry {
 }
 
 /// An error.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoyageErrorBody)]
 pub struct ErrorBody {
     /// A sentence.
     pub detail: String,

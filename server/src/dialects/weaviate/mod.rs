@@ -104,12 +104,12 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
 
 async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let asked = Asked {
-        query: body.query.clone(),
+        query: Document::Text(body.query.clone()),
         documents: body.documents.iter().cloned().map(Document::Text).collect(),
         truncate: true,
         ..Asked::default()
     };
-    let (_, answer) = app.rerank(None, request(asked, Additions::default())?).await?;
+    let (_, answer) = app.rerank(None, request(app, asked, Additions::default()).await?).await?;
     // In the order of the documents: the module sorts by itself.
     let scores = body.documents.into_iter().enumerate();
     let scores = scores

@@ -10,17 +10,19 @@ use proxima_engine::{
 };
 use proxima_models::readout::quantize;
 use proxima_models::recipes::Token;
-use proxima_models::{Content, Input, ListwiseTemplate, Prepare};
+use proxima_models::{Input, ListwiseTemplate, Prepare};
 
+use super::items;
 use crate::dialects::Side;
 use crate::dialects::classes::Scored;
 use crate::dialects::grpc::proto::proxima as pb;
 use crate::dialects::inputs::prepare;
-use crate::http::Failure;
+use crate::dialects::items::{Drafted, Name, resolve};
+use crate::http::{App, Failure};
 
 /// A request that is wrong in this way.
 fn wrong(message: impl Into<String>) -> Failure {
-    Failure::Body { message: message.into(), syntax: false }
+    Failure::body(message)
 }
 
 /// A value of an enumeration, if it is one.
@@ -39,26 +41,32 @@ fn count(number: Option<u32>) -> Option<usize> {
     number.map(|number| number as usize)
 }
 
-fn input(index: usize, input: pb::Input) -> Result<Input, Failure> {
-    match input.input {
-        Some(pb::input::Input::Text(text)) => Ok(Input::Text(text)),
-        Some(pb::input::Input::Tokens(tokens)) => Ok(Input::Tokens(tokens.ids)),
-        None => Err(wrong(format!("input {index} is neither `text` nor `tokens`"))),
-    }
+fn input(index: usize, input: pb::Input) -> Result<(Name, Drafted<Input>), Failure> {
+    let name = Name::Input(index);
+    let drafted = match input.input {
+        Some(pb::input::Input::Text(text)) => Drafted::Ready(Input::Text(text)),
+        Some(pb::input::Input::Tokens(tokens)) => Drafted::Ready(Input::Tokens(tokens.ids)),
+        Some(pb::input::Input::Item(item)) => items::draft(name, item)?.into(),
+        None => {
+            return Err(wrong(format!("input {index} is none of `text`, `tokens` and `item`")));
+        }
+    };
+    Ok((name, drafted))
 }
 
-/// The request of vectors, and how they are written; `auto_truncate` is the server's setting.
-pub fn embed_request(
+/// The request of vectors, and how they are written.
+pub async fn embed_request(
+    app: &App,
     message: pb::EmbedRequest,
-    auto_truncate: bool,
 ) -> Result<(EmbedRequest, pb::Encoding), Failure> {
     let encoding = known("encoding", message.encoding)?;
-    let truncate = message.truncate.unwrap_or(auto_truncate);
+    let truncate = message.truncate.unwrap_or(app.auto_truncate());
     let side = side(message.truncation_direction)?;
     let prepare = prepare(message.instruction, message.prompt_name, truncate, side);
     let inputs = message.inputs.into_iter().enumerate();
+    let inputs = inputs.map(|(index, it)| input(index, it)).collect::<Result<_, _>>()?;
     let request = EmbedRequest {
-        inputs: inputs.map(|(index, it)| input(index, it)).collect::<Result<_, _>>()?,
+        inputs: resolve(app.media(), inputs).await?,
         prepare: Prepare { tokens_max: count(message.max_tokens), ..prepare },
         dimensions: count(message.dimensions),
         normalize: message.normalize.unwrap_or(true),
@@ -84,18 +92,25 @@ fn unsigned(bytes: Vec<i8>) -> Vec<u8> {
     bytes.into_iter().map(i8::cast_unsigned).collect()
 }
 
-/// The request of a ranking; `auto_truncate` is the server's setting.
-pub fn rerank_request(
-    message: pb::RerankRequest,
-    auto_truncate: bool,
+/// The request of a ranking.
+pub async fn rerank_request(
+    app: &App,
+    mut message: pb::RerankRequest,
 ) -> Result<RerankRequest, Failure> {
-    let truncate = message.truncate.unwrap_or(auto_truncate);
+    let truncate = message.truncate.unwrap_or(app.auto_truncate());
     let side = side(message.truncation_direction)?;
-    let prepare = prepare(message.instruction, message.prompt_name, truncate, side);
+    let (query, instruction) = items::query(&mut message)?;
+    let documents = items::documents(&mut message)?;
+    let drafts = std::iter::once((Name::Query, query)).chain(documents).collect();
+    let mut contents = resolve(app.media(), drafts).await?;
+    let documents = contents.split_off(1);
+    let query = contents.pop().ok_or(Failure::Bug)?;
+    let instruction = instruction.or(message.instruction);
+    let prepare = prepare(instruction, message.prompt_name, truncate, side);
     let vectors = message.document_vectors.into_iter().enumerate();
     Ok(RerankRequest {
-        query: message.query.into(),
-        documents: message.documents.into_iter().map(Content::from).collect(),
+        query,
+        documents,
         prepare: Prepare { document_tokens_max: count(message.max_tokens_per_document), ..prepare },
         method: match known("method", message.method)? {
             pb::RerankMethod::Auto => None,
@@ -149,17 +164,18 @@ fn document_vector(index: usize, vector: pb::Vector) -> Result<Vec<f32>, Failure
     Ok(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
 }
 
-/// The places of a ranking as written; `documents` are empty if they were not asked for.
+/// The places of a ranking as written; `documents` are empty if they were not asked for, and a
+/// document without a text is `None`.
 pub fn ranked(
     answer: &RerankAnswer,
     top_n: Option<u32>,
-    documents: &[String],
+    documents: &[Option<String>],
 ) -> Vec<pb::RankedDocument> {
     let place = |place: &usize| pb::RankedDocument {
         index: *place as u32,
         score: answer.score(*place),
         raw_score: answer.raw[*place],
-        document: documents.get(*place).cloned(),
+        document: documents.get(*place).cloned().flatten(),
     };
     let wanted = count(top_n).unwrap_or(usize::MAX);
     answer.order.iter().take(wanted).map(place).collect()

@@ -3,6 +3,7 @@
 //! Must not know: limits, how streams are read, any other API.
 
 mod convert;
+mod items;
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub struct Proxima(pub Calls);
 
 async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> Answer<pb::EmbedResponse> {
     let model = message.model.take();
-    let (request, encoding) = convert::embed_request(message, app.auto_truncate())?;
+    let (request, encoding) = convert::embed_request(&app, message).await?;
     let (model, answer) = app.embed(model.as_deref(), request).await?;
     let vectors = answer.vectors.into_iter().map(|it| convert::vector(it, encoding)).collect();
     let timings = Some(convert::timings(&answer.timings));
@@ -29,8 +30,8 @@ async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> Answer<pb::Embed
 
 async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> Answer<pb::RerankResponse> {
     let (model, top_n) = (message.model.take(), message.top_n);
-    let documents = if message.return_documents { message.documents.clone() } else { Vec::new() };
-    let request = convert::rerank_request(message, app.auto_truncate())?;
+    let documents = if message.return_documents { items::texts(&message) } else { Vec::new() };
+    let request = convert::rerank_request(&app, message).await?;
     let (model, answer) = app.rerank(model.as_deref(), request).await?;
     let reply = pb::RerankResponse {
         model,

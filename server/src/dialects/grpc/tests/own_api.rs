@@ -85,3 +85,88 @@ async fn tokens_and_classes_have_several_inputs() {
     let texts = client.decode(message).await.expect("texts").into_inner().texts;
     assert_eq!(texts.len(), 1);
 }
+
+fn parts(parts: Vec<own::part::Part>) -> own::Item {
+    let parts = parts.into_iter().map(|part| own::Part { part: Some(part) }).collect();
+    own::Item { parts, instruction: None }
+}
+
+fn file(bytes: &str) -> own::File {
+    own::File { source: Some(own::file::Source::Bytes(bytes.as_bytes().to_vec())) }
+}
+
+#[tokio::test]
+async fn items_have_texts_images_and_videos_in_their_order() {
+    use own::part::Part;
+    let (server, _) = fake(HttpConfig::default()).await;
+    let mut client = ProximaClient::new(server.channel.clone());
+    let url = |url: &str| own::File { source: Some(own::file::Source::Url(url.into())) };
+    let frames = own::Frames { files: vec![file("a"), url("data:image/png;base64,YmI=")] };
+    let video = own::Video {
+        source: Some(own::video::Source::Frames(frames)),
+        fps: Some(2.0),
+        max_frames: Some(8),
+    };
+    let whole = own::video::Source::File(file("ccc"));
+    let whole = own::Video { source: Some(whole), ..own::Video::default() };
+    let items = [
+        parts(vec![Part::Text("a cat".into()), Part::Image(file("cat"))]),
+        parts(vec![Part::Video(video), Part::Text("it".into())]),
+        own::Item { instruction: Some("find".into()), ..parts(vec![Part::Video(whole)]) },
+        parts(vec![Part::Text("it".into())]),
+    ];
+    let words = [
+        "a cat image:3",
+        "video:Some(2.0):Some(8) image:1 image:2 it",
+        "find video:None:None image:3",
+        "it",
+    ];
+    let message = |items: &[own::Item]| own::EmbedRequest {
+        inputs: items
+            .iter()
+            .map(|it| own::Input { input: Some(input::Input::Item(it.clone())) })
+            .collect(),
+        ..Default::default()
+    };
+    let got = client.embed(message(&items)).await.expect("vectors").into_inner();
+    let expected = client.embed(inputs(&words)).await.expect("vectors").into_inner();
+    assert_eq!(got.vectors, expected.vectors);
+    let nothing = own::Part { part: None };
+    for (item, says) in [
+        (parts(vec![]), "input 0: it has no text, image or video"),
+        (own::Item { parts: vec![nothing], instruction: None }, "input 0: part 0: it is none of"),
+        (parts(vec![Part::Image(own::File::default())]), "input 0: part 0: the file has neither"),
+        (parts(vec![Part::Video(own::Video::default())]), "input 0: part 0: the video has neither"),
+        (parts(vec![Part::Image(url("###"))]), "input 0: image 0: "),
+    ] {
+        let status = client.embed(message(&[item])).await.expect_err("refused");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with(says), "{status}");
+    }
+    let ranking = own::RerankRequest {
+        query_item: Some(items[0].clone()),
+        document_items: items.to_vec(),
+        return_documents: true,
+        ..Default::default()
+    };
+    let ranked = client.rerank(ranking.clone()).await.expect("ranked").into_inner().results;
+    let same = own::RerankRequest {
+        query: words[0].into(),
+        documents: words.map(str::to_owned).to_vec(),
+        ..Default::default()
+    };
+    let same = client.rerank(same).await.expect("ranked").into_inner().results;
+    let place = |it: &own::RankedDocument| it.index;
+    // An instruction of a document is not that of its prompt, so the third may differ.
+    let others = |all: &[own::RankedDocument]| -> Vec<u32> {
+        all.iter().map(place).filter(|index| *index != 2).collect()
+    };
+    assert_eq!(others(&ranked), others(&same));
+    let text =
+        |index: u32| ranked.iter().find(|it| it.index == index).and_then(|it| it.document.clone());
+    assert_eq!((text(0).as_deref(), text(2)), (Some("a cat"), None));
+    let both = own::RerankRequest { query: "a".into(), ..ranking.clone() };
+    assert_eq!(code(client.rerank(both).await), Code::InvalidArgument);
+    let both = own::RerankRequest { documents: vec!["a".into()], ..ranking };
+    assert_eq!(code(client.rerank(both).await), Code::InvalidArgument);
+}

@@ -1,0 +1,117 @@
+//! Messages of inputs of several parts.
+//!
+//! Must not know: requests, answers, how files are had.
+
+use proxima_models::Content;
+
+use crate::dialects::grpc::proto::proxima as pb;
+use crate::dialects::items::{
+    Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Name, Sampling, Source,
+};
+use crate::http::Failure;
+
+/// The item of a message.
+///
+/// # Errors
+/// A part that says nothing, too many parts, or none.
+pub fn draft(name: Name, item: pb::Item) -> Result<Draft, Failure> {
+    let parts = item.parts.into_iter().enumerate().map(|(index, it)| {
+        part(it).map_err(|problem| name.wrong(format!("part {index}: {problem}")))
+    });
+    let parts = parts.collect::<Result<_, Failure>>()?;
+    let draft = Draft { parts, instruction: item.instruction };
+    draft.checked().map_err(|problem| name.wrong(problem))
+}
+
+fn part(part: pb::Part) -> Result<DraftPart, &'static str> {
+    match part.part {
+        Some(pb::part::Part::Text(text)) => Ok(DraftPart::Text(text)),
+        Some(pb::part::Part::Image(file)) => Ok(DraftPart::Image(source(file)?)),
+        Some(pb::part::Part::Video(it)) => Ok(DraftPart::Video(video(it)?)),
+        None => Err("it is none of `text`, `image` and `video`"),
+    }
+}
+
+fn source(file: pb::File) -> Result<Source, &'static str> {
+    match file.source {
+        Some(pb::file::Source::Bytes(bytes)) => Ok(Source::Bytes(bytes)),
+        Some(pb::file::Source::Url(url)) => Ok(Source::Written(url)),
+        None => Err("the file has neither `bytes` nor `url`"),
+    }
+}
+
+fn video(video: pb::Video) -> Result<DraftVideo, &'static str> {
+    let source = match video.source {
+        Some(pb::video::Source::File(file)) => DraftFrames::File(source(file)?),
+        Some(pb::video::Source::Frames(frames)) if frames.files.is_empty() => {
+            return Err("the video has no frames");
+        }
+        Some(pb::video::Source::Frames(frames)) => {
+            DraftFrames::Frames(frames.files.into_iter().map(source).collect::<Result<_, _>>()?)
+        }
+        None => return Err("the video has neither `frames` nor `file`"),
+    };
+    if video.fps.is_some_and(|fps| !(fps > 0.0 && fps.is_finite())) {
+        return Err("`fps` must be a number above 0");
+    }
+    if video.max_frames == Some(0) {
+        return Err("`max_frames` must be at least 1");
+    }
+    let frames_max = video.max_frames.map(|count| count as usize);
+    Ok(DraftVideo { source, sampling: Sampling { fps: video.fps, frames_max } })
+}
+
+/// What documents are ranked for, taken out of a request, and its own instruction.
+///
+/// # Errors
+/// A query that is sent in two ways, or an item that is not as it should be.
+pub fn query(
+    message: &mut pb::RerankRequest,
+) -> Result<(Drafted<Content>, Option<String>), Failure> {
+    let text = std::mem::take(&mut message.query);
+    let Some(item) = message.query_item.take() else {
+        return Ok((Drafted::Ready(text.into()), None));
+    };
+    if !text.is_empty() {
+        return Err(Failure::body("send either `query` or `query_item`, not both"));
+    }
+    let mut draft = draft(Name::Query, item)?;
+    let instruction = draft.instruction.take();
+    Ok((draft.joined().into(), instruction))
+}
+
+/// The documents of a request, taken out of it.
+///
+/// # Errors
+/// Documents that are sent in two ways, or an item that is not as it should be.
+pub fn documents(
+    message: &mut pb::RerankRequest,
+) -> Result<Vec<(Name, Drafted<Content>)>, Failure> {
+    let texts = std::mem::take(&mut message.documents);
+    let items = std::mem::take(&mut message.document_items);
+    if !texts.is_empty() && !items.is_empty() {
+        return Err(Failure::body("send either `documents` or `document_items`, not both"));
+    }
+    let texts =
+        texts.into_iter().map(|text| Ok::<Drafted<Content>, Failure>(Drafted::Ready(text.into())));
+    let items = items
+        .into_iter()
+        .enumerate()
+        .map(|(index, item)| Ok(draft(Name::Document(index), item)?.joined().into()));
+    let names = (0..).map(Name::Document);
+    names.zip(texts.chain(items)).map(|(name, document)| Ok((name, document?))).collect()
+}
+
+/// The texts of a request's documents, a line each; `None` for one that has none.
+pub fn texts(message: &pb::RerankRequest) -> Vec<Option<String>> {
+    let of = |item: &pb::Item| {
+        let texts = item.parts.iter().filter_map(|part| match &part.part {
+            Some(pb::part::Part::Text(text)) => Some(text.as_str()),
+            _ => None,
+        });
+        let texts: Vec<&str> = texts.collect();
+        (!texts.is_empty()).then(|| texts.join("\n"))
+    };
+    let items = message.document_items.iter().map(of);
+    message.documents.iter().cloned().map(Some).chain(items).collect()
+}

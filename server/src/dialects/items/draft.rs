@@ -1,0 +1,270 @@
+//! An input of several parts as it was sent: what is in it, before any file is there.
+//!
+//! Must not know: how files are had, any one dialect.
+
+use proxima_models::{Content, Input};
+use serde_json::Value;
+
+use super::parts::{content, conversation, part};
+use super::sources::{Source, images, videos};
+
+/// Images and videos of one item, frames not counted.
+const MEDIA_MAX: usize = 64;
+/// Frames of the videos of one item that are sent as images.
+const FRAMES_MAX: usize = 768;
+
+/// A JSON object as it was sent.
+pub type Object = serde_json::Map<String, Value>;
+
+/// What is wrong with an item, for a sentence that begins with its name.
+pub type Problem = String;
+
+/// A part of a [`Draft`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum DraftPart {
+    /// A text.
+    Text(String),
+    /// An image.
+    Image(Source),
+    /// A video.
+    Video(DraftVideo),
+}
+
+/// A video whose files are not there yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DraftVideo {
+    /// Its frames.
+    pub source: DraftFrames,
+    /// How it is sampled.
+    pub sampling: Sampling,
+}
+
+/// Where a video's frames are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DraftFrames {
+    /// Images, in order.
+    Frames(Vec<Source>),
+    /// One file.
+    File(Source),
+}
+
+/// How a video is sampled.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sampling {
+    /// Frames taken of each second of a file.
+    pub fps: Option<f64>,
+    /// Frames taken of a file at most.
+    pub frames_max: Option<usize>,
+}
+
+impl Sampling {
+    /// `fps` and `max_frames` of an object, which are taken out of it.
+    pub fn take(object: &mut Object) -> Result<Self, Problem> {
+        let fps = match object.remove("fps") {
+            None | Some(Value::Null) => None,
+            Some(value) => match value.as_f64() {
+                Some(fps) if fps > 0.0 => Some(fps),
+                _ => return Err("fps must be a number above 0".into()),
+            },
+        };
+        let frames_max = match object.remove("max_frames") {
+            None | Some(Value::Null) => None,
+            Some(value) => match value.as_u64().and_then(|count| usize::try_from(count).ok()) {
+                Some(count) if count > 0 => Some(count),
+                _ => return Err("max_frames must be a whole number, at least 1".into()),
+            },
+        };
+        Ok(Self { fps, frames_max })
+    }
+
+    /// What this does not say, said by another.
+    pub fn or(self, other: Self) -> Self {
+        Self { fps: self.fps.or(other.fps), frames_max: self.frames_max.or(other.frames_max) }
+    }
+}
+
+/// An input of several parts, its files not there yet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Draft {
+    /// Its parts, in order.
+    pub parts: Vec<DraftPart>,
+    /// An instruction of its own.
+    pub instruction: Option<String>,
+}
+
+impl Draft {
+    /// What an object says: `text`, `image` and `video`, or `content`, or `messages`, or one part
+    /// with its `type`.
+    ///
+    /// # Errors
+    /// A key that is not known, a value of another kind, too many parts, or none.
+    pub fn of(mut object: Object) -> Result<Self, Problem> {
+        object.retain(|_, value| !value.is_null());
+        let instruction = match object.remove("instruction") {
+            None => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => return Err("instruction must be a string".into()),
+        };
+        let sampling = Sampling::take(&mut object)?;
+        let mut draft = if let Some(messages) = object.remove("messages") {
+            conversation(messages)?
+        } else if let Some(parts) = object.remove("content") {
+            Self { parts: content(parts)?, instruction: None }
+        } else if object.contains_key("type") {
+            let parts = part(Value::Object(std::mem::take(&mut object)))?;
+            Self { parts, instruction: None }
+        } else {
+            Self { parts: fields(&mut object)?, instruction: None }
+        };
+        if let Some(key) = object.keys().next() {
+            return Err(unknown(key, "text, image, video, content, instruction, fps, max_frames"));
+        }
+        draft.instruction = instruction.or(draft.instruction);
+        for part in &mut draft.parts {
+            if let DraftPart::Video(video) = part {
+                video.sampling = video.sampling.or(sampling);
+            }
+        }
+        draft.checked()
+    }
+
+    /// An item of one image.
+    pub fn image(source: Source) -> Self {
+        Self { parts: vec![DraftPart::Image(source)], instruction: None }
+    }
+
+    /// The same, if it has parts and not too many.
+    pub fn checked(self) -> Result<Self, Problem> {
+        if self.parts.is_empty() {
+            return Err("it has no text, image or video".into());
+        }
+        let (media, frames) = (self.media(), self.frames());
+        if media > MEDIA_MAX {
+            return Err(format!(
+                "{media} images and videos are more than the limit of {MEDIA_MAX}"
+            ));
+        }
+        if frames > FRAMES_MAX {
+            return Err(format!("{frames} frames are more than the limit of {FRAMES_MAX}"));
+        }
+        Ok(self)
+    }
+
+    /// How many images and videos it has.
+    fn media(&self) -> usize {
+        self.parts.iter().filter(|part| !matches!(part, DraftPart::Text(_))).count()
+    }
+
+    /// How many frames its videos have that are sent as images.
+    fn frames(&self) -> usize {
+        let frames = self.parts.iter().map(|part| match part {
+            DraftPart::Video(DraftVideo { source: DraftFrames::Frames(frames), .. }) => {
+                frames.len()
+            }
+            _ => 0,
+        });
+        frames.sum()
+    }
+
+    /// How many files it needs.
+    pub fn files(&self) -> usize {
+        let files = self.parts.iter().map(|part| match part {
+            DraftPart::Text(_) => 0,
+            DraftPart::Image(_) => 1,
+            DraftPart::Video(video) => match &video.source {
+                DraftFrames::Frames(frames) => frames.len(),
+                DraftFrames::File(_) => 1,
+            },
+        });
+        files.sum()
+    }
+
+    /// Its text, if it is one text and nothing else.
+    pub fn into_text(mut self) -> Result<String, Self> {
+        if self.instruction.is_some() || self.parts.len() != 1 {
+            return Err(self);
+        }
+        match self.parts.pop() {
+            Some(DraftPart::Text(text)) => Ok(text),
+            other => {
+                self.parts.extend(other);
+                Err(self)
+            }
+        }
+    }
+
+    /// The same with all texts as one, lines apart, if there is nothing else: what models of texts
+    /// take, too.
+    pub fn joined(mut self) -> Self {
+        let text = |part: &DraftPart| match part {
+            DraftPart::Text(text) => Some(text.clone()),
+            _ => None,
+        };
+        if self.media() == 0 && self.parts.len() > 1 {
+            let texts: Vec<String> = self.parts.iter().filter_map(text).collect();
+            self.parts = vec![DraftPart::Text(texts.join("\n"))];
+        }
+        self
+    }
+}
+
+/// A value that is there, or one that needs files first.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Drafted<T> {
+    /// It is there.
+    Ready(T),
+    /// It needs files, or has more than a text.
+    Item(Draft),
+}
+
+impl From<Draft> for Drafted<Input> {
+    fn from(draft: Draft) -> Self {
+        draft.into_text().map_or_else(Self::Item, |text| Self::Ready(Input::Text(text)))
+    }
+}
+
+impl From<Draft> for Drafted<Content> {
+    fn from(draft: Draft) -> Self {
+        draft.into_text().map_or_else(Self::Item, |text| Self::Ready(text.into()))
+    }
+}
+
+/// Says that a key is not known; only its beginning, if it is long.
+pub fn unknown(key: &str, known: &str) -> Problem {
+    format!("the key {key:.40?} does not belong there; known are {known}")
+}
+
+/// The parts of `text`, `image` and `video`, which are taken out of an object: videos, then
+/// images, then texts, as the reference does.
+fn fields(object: &mut Object) -> Result<Vec<DraftPart>, Problem> {
+    let mut parts = Vec::new();
+    if let Some(value) = object.remove("video") {
+        let videos = videos(value)?.into_iter();
+        parts.extend(
+            videos.map(|source| {
+                DraftPart::Video(DraftVideo { source, sampling: Sampling::default() })
+            }),
+        );
+    }
+    // An image may be without a name, as Jina's clients send it.
+    for key in ["image", "url", "bytes"] {
+        if let Some(value) = object.remove(key) {
+            let images = images(value).map_err(|problem| format!("{key}: {problem}"))?;
+            parts.extend(images.into_iter().map(DraftPart::Image));
+        }
+    }
+    match object.remove("text") {
+        None => {}
+        Some(Value::String(text)) => parts.push(DraftPart::Text(text)),
+        Some(Value::Array(texts)) => {
+            for text in texts {
+                let Value::String(text) = text else { return Err(TEXTS.into()) };
+                parts.push(DraftPart::Text(text));
+            }
+        }
+        Some(_) => return Err(TEXTS.into()),
+    }
+    Ok(parts)
+}
+
+const TEXTS: &str = "text must be a string or a list of strings";

@@ -1,0 +1,23 @@
+//! Inputs of several parts, written the same way in every dialect: an object with `text`, `image`
+//! and `video`, the `content` of a message, or `messages`.
+//!
+//! Must not know: any one dialect.
+
+mod draft;
+mod echo;
+mod parts;
+mod resolve;
+mod schema;
+mod sizes;
+mod sources;
+
+pub use draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Object, Sampling};
+pub use echo::{echo, echo_part, echo_parts, has_media};
+pub use parts::{content, conversation};
+pub use resolve::{Name, resolve};
+pub use schema::{ContentPart, ItemObject, Message};
+pub use sizes::{ImageInfo, image_files, pixels};
+pub use sources::Source;
+
+#[cfg(test)]
+mod tests;

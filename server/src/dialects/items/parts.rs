@@ -1,0 +1,155 @@
+//! Parts of a message's content, and conversations of messages.
+//!
+//! Must not know: how files are had, any one dialect.
+
+use serde_json::Value;
+
+use super::draft::{Draft, DraftPart, DraftVideo, Object, Problem, Sampling, unknown};
+use super::sources::{source, videos};
+
+/// Types of parts that are texts, images and videos, and the keys of what is in them.
+const TEXTS: [&str; 2] = ["text", "input_text"];
+const IMAGES: [&str; 4] = ["image_url", "image", "image_base64", "input_image"];
+const VIDEOS: [&str; 4] = ["video_url", "video", "video_base64", "input_video"];
+/// Where an image or a video may be, too.
+const PLACES: [&str; 2] = ["url", "bytes"];
+/// Keys that change nothing here.
+const HARMLESS: [&str; 3] = ["detail", "uuid", "cache_control"];
+
+const SERVED: &str =
+    "text, image_url, image, input_image, image_base64, video_url, video and video_base64";
+
+/// The parts of a message's content: a text, a part, or a list of parts.
+pub fn content(value: Value) -> Result<Vec<DraftPart>, Problem> {
+    match value {
+        Value::String(text) => Ok(vec![DraftPart::Text(text)]),
+        Value::Array(values) => {
+            let mut parts = Vec::with_capacity(values.len());
+            for (index, value) in values.into_iter().enumerate() {
+                parts.extend(part(value).map_err(|problem| format!("part {index}: {problem}"))?);
+            }
+            Ok(parts)
+        }
+        value @ Value::Object(_) => part(value),
+        _ => Err("content must be a string or a list of parts".into()),
+    }
+}
+
+/// One part; its type is told by its keys if it does not say it. A video may be several.
+pub fn part(value: Value) -> Result<Vec<DraftPart>, Problem> {
+    let mut object = match value {
+        Value::Object(object) => object,
+        Value::String(text) => return Ok(vec![DraftPart::Text(text)]),
+        _ => return Err("a part must be an object with a type".into()),
+    };
+    object.retain(|key, value| !value.is_null() && !HARMLESS.contains(&key.as_str()));
+    let kind = kind(&mut object)?;
+    let kind = kind.as_str();
+    let (parts, known) = if TEXTS.contains(&kind) {
+        let text = match object.remove("text") {
+            Some(Value::String(text)) => DraftPart::Text(text),
+            _ => return Err(format!("a part of type {kind} needs a string \"text\"")),
+        };
+        (vec![text], "type and text")
+    } else if IMAGES.contains(&kind) {
+        let file = payload(&mut object, kind, &IMAGES)?;
+        (vec![DraftPart::Image(source(file)?)], "type and what is named as it")
+    } else if VIDEOS.contains(&kind) {
+        let file = payload(&mut object, kind, &VIDEOS)?;
+        let sampling = Sampling::take(&mut object)?;
+        let video = |source| DraftPart::Video(DraftVideo { source, sampling });
+        let videos = videos(file)?.into_iter().map(video);
+        (videos.collect(), "type, what is named as it, fps and max_frames")
+    } else {
+        return Err(format!("parts of type {kind:.40?} are not taken; taken are {SERVED}"));
+    };
+    match object.keys().next() {
+        Some(key) => Err(unknown(key, known)),
+        None => Ok(parts),
+    }
+}
+
+/// The type of a part, taken out of it.
+fn kind(object: &mut Object) -> Result<String, Problem> {
+    match object.remove("type") {
+        Some(Value::String(kind)) => Ok(kind),
+        Some(_) => Err("the type of a part must be a string".into()),
+        None => {
+            let kinds = TEXTS.iter().chain(&IMAGES).chain(&VIDEOS);
+            let kind = kinds.copied().find(|kind| object.contains_key(*kind));
+            kind.map(str::to_owned).ok_or_else(|| format!("a part needs a type: {SERVED}"))
+        }
+    }
+}
+
+/// What is in a part of this type, under one of these keys, taken out of it.
+fn payload(object: &mut Object, kind: &str, keys: &[&str]) -> Result<Value, Problem> {
+    let keys = std::iter::once(&kind).chain(keys).chain(&PLACES);
+    let found = keys.copied().find(|key| object.contains_key(*key));
+    let value = found.and_then(|key| object.remove(key));
+    value.ok_or_else(|| format!("a part of type {kind} needs a key {kind:?}"))
+}
+
+/// The item of a conversation: a message of the user, its parts; before it perhaps one of the
+/// system, the instruction; after it perhaps an empty one of the assistant.
+pub fn conversation(value: Value) -> Result<Draft, Problem> {
+    let Value::Array(messages) = value else {
+        return Err("messages must be a list of objects with role and content".into());
+    };
+    let (mut draft, mut asked) = (Draft::default(), false);
+    for (index, message) in messages.into_iter().enumerate() {
+        let named = |problem: Problem| format!("message {index}: {problem}");
+        let (role, parts) = message_of(message).map_err(named)?;
+        match role.as_str() {
+            "system" | "developer" if draft.instruction.is_none() => {
+                draft.instruction = Some(texts(&parts).ok_or_else(|| {
+                    named("a message of the system is the instruction: texts alone".into())
+                })?);
+            }
+            "user" if !asked => {
+                draft.parts = parts;
+                asked = true;
+            }
+            "assistant" if texts(&parts).is_some_and(|text| text.is_empty()) => {}
+            "assistant" => return Err(named("an assistant's message must be empty".into())),
+            "system" | "developer" | "user" => {
+                return Err(named(format!(
+                    "a second message of role {role}; an input is one of the user, with at most \
+                     one of the system before it"
+                )));
+            }
+            _ => {
+                let message = format!("role {role:.40?} is not known; system, user or assistant");
+                return Err(named(message));
+            }
+        }
+    }
+    if !asked {
+        return Err("there is no message of the user".into());
+    }
+    draft.checked()
+}
+
+/// The role of a message, and its parts.
+fn message_of(message: Value) -> Result<(String, Vec<DraftPart>), Problem> {
+    let Value::Object(mut message) = message else {
+        return Err("expected an object with role and content".into());
+    };
+    let Some(Value::String(role)) = message.remove("role") else {
+        return Err("it has no role".into());
+    };
+    let parts = match message.remove("content") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(value) => content(value)?,
+    };
+    Ok((role, parts))
+}
+
+/// All texts as one, if there is nothing else.
+fn texts(parts: &[DraftPart]) -> Option<String> {
+    let text = |part: &DraftPart| match part {
+        DraftPart::Text(text) => Some(text.clone()),
+        _ => None,
+    };
+    parts.iter().map(text).collect()
+}

@@ -1,0 +1,180 @@
+//! The files of a request's items, got together.
+//!
+//! Must not know: where files are, how items are written.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use proxima_models::{Content, Input, Item, MediaFile, Part, Video, VideoSource};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Problem};
+use super::sources::{Source, is_url};
+use crate::http::Failure;
+use crate::media::MediaFetcher;
+
+/// Files of one request, frames of videos counted each.
+const FILES_MAX: usize = 4096;
+/// Files of one request that are got at a time.
+const AT_ONCE: usize = 16;
+/// Bytes of base64 above which it is decoded on another thread.
+const OFF_LOOP_BYTES: usize = 64 * 1024;
+
+/// What an input of a request is called in its errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name {
+    /// An input of several, by its place from 0.
+    Input(usize),
+    /// The query.
+    Query,
+    /// A query of several.
+    QueryOf(usize),
+    /// A document.
+    Document(usize),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(index) => write!(f, "input {index}"),
+            Self::Query => f.write_str("the query"),
+            Self::QueryOf(index) => write!(f, "query {index}"),
+            Self::Document(index) => write!(f, "document {index}"),
+        }
+    }
+}
+
+impl Name {
+    /// A failure of what is called this.
+    pub fn wrong(self, problem: impl fmt::Display) -> Failure {
+        Failure::body(format!("{self}: {problem}"))
+    }
+}
+
+/// Makes something of an item whose files are there.
+pub trait OfItem {
+    /// See [`OfItem`].
+    fn of_item(item: Item) -> Self;
+}
+
+impl OfItem for Input {
+    fn of_item(item: Item) -> Self {
+        Self::Item(Arc::new(item))
+    }
+}
+
+impl OfItem for Content {
+    fn of_item(item: Item) -> Self {
+        item.into()
+    }
+}
+
+/// All of these with their files, in order.
+///
+/// # Errors
+/// Too many files, or the first that is not to be had, named.
+pub async fn resolve<T: OfItem>(
+    media: &Arc<MediaFetcher>,
+    drafts: Vec<(Name, Drafted<T>)>,
+) -> Result<Vec<T>, Failure> {
+    if !drafts.iter().any(|(_, draft)| matches!(draft, Drafted::Item(_))) {
+        // Texts alone, of which there may be many: no futures for them.
+        let ready = |(_, draft)| match draft {
+            Drafted::Ready(ready) => Some(ready),
+            Drafted::Item(_) => None,
+        };
+        return Ok(drafts.into_iter().filter_map(ready).collect());
+    }
+    let files = drafts.iter().map(|(_, draft)| match draft {
+        Drafted::Ready(_) => 0,
+        Drafted::Item(draft) => draft.files(),
+    });
+    let files: usize = files.sum();
+    if files > FILES_MAX {
+        let message = format!("{files} images and frames are more than the limit of {FILES_MAX}");
+        return Err(Failure::body(message));
+    }
+    let files = &Files { media, permits: Semaphore::new(AT_ONCE) };
+    let one = |(name, draft): (Name, Drafted<T>)| async move {
+        match draft {
+            Drafted::Ready(ready) => Ok(ready),
+            Drafted::Item(draft) => {
+                files.item(draft).await.map(T::of_item).map_err(|problem| name.wrong(problem))
+            }
+        }
+    };
+    try_join_all(drafts.into_iter().map(one)).await
+}
+
+struct Files<'a> {
+    media: &'a Arc<MediaFetcher>,
+    permits: Semaphore,
+}
+
+impl Files<'_> {
+    async fn item(&self, draft: Draft) -> Result<Item, Problem> {
+        let (mut images, mut videos) = (0.., 0..);
+        let parts = draft.parts.into_iter().map(|part| {
+            // Images and videos are named by their places among their like.
+            let place = match part {
+                DraftPart::Text(_) => None,
+                DraftPart::Image(_) => images.next(),
+                DraftPart::Video(_) => videos.next(),
+            };
+            self.part(part, place.unwrap_or(0))
+        });
+        Ok(Item { parts: try_join_all(parts).await?, instruction: draft.instruction })
+    }
+
+    async fn part(&self, part: DraftPart, place: usize) -> Result<Part, Problem> {
+        match part {
+            DraftPart::Text(text) => Ok(Part::Text(text.into())),
+            DraftPart::Image(source) => {
+                let file = self.file(source).await;
+                file.map(Part::Image).map_err(|problem| format!("image {place}: {problem}"))
+            }
+            DraftPart::Video(video) => {
+                let video = self.video(video).await;
+                let video = video.map_err(|problem| format!("video {place}: {problem}"))?;
+                Ok(Part::Video(Arc::new(video)))
+            }
+        }
+    }
+
+    async fn video(&self, video: DraftVideo) -> Result<Video, Problem> {
+        let source = match video.source {
+            DraftFrames::File(source) => VideoSource::File(self.file(source).await?),
+            DraftFrames::Frames(frames) => {
+                let frame = |(place, source): (usize, Source)| async move {
+                    let file = self.file(source).await;
+                    file.map_err(|problem| format!("frame {place}: {problem}"))
+                };
+                let frames = frames.into_iter().enumerate().map(frame);
+                VideoSource::Frames(try_join_all(frames).await?)
+            }
+        };
+        Ok(Video { source, fps: video.sampling.fps, frames_max: video.sampling.frames_max })
+    }
+
+    async fn file(&self, source: Source) -> Result<Arc<MediaFile>, Problem> {
+        // Nobody closes the semaphore; without a permit there would only be more at a time.
+        let _permit = self.permits.acquire().await.ok();
+        let file = match source {
+            Source::Bytes(bytes) => self.media.bytes(bytes),
+            Source::Written(text) if is_url(&text) || text.len() <= OFF_LOOP_BYTES => {
+                self.media.file(&text).await
+            }
+            Source::Written(text) => {
+                let (media, handle) = (self.media.clone(), Handle::current());
+                let decode = move || handle.block_on(media.file(&text));
+                match tokio::task::spawn_blocking(decode).await {
+                    Ok(file) => file,
+                    Err(_) => return Err("it could not be decoded".into()),
+                }
+            }
+        };
+        file.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,144 @@
+//! Sizes of images by the heads of their files, for what answers tell of them. Nothing is decoded:
+//! whether a file can be is for the model to say.
+//!
+//! Must not know: items, any one dialect.
+
+use proxima_models::{Input, MediaFile, Part, VideoSource};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What is known of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ImageInfo {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `png`, `jpeg`, `gif`, `webp` or `bmp`
+    pub format: &'static str,
+    /// Bits of a pixel.
+    pub bit_depth: usize,
+}
+
+impl ImageInfo {
+    /// Of an image file; `None` if it is in none of these formats, or cut off.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let this = |format, width, height, bit_depth| Self { width, height, format, bit_depth };
+        if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+            let samples = match *bytes.get(25)? {
+                2 => 3,
+                4 => 2,
+                6 => 4,
+                _ => 1,
+            };
+            let depth = samples * usize::from(*bytes.get(24)?);
+            return Some(this("png", big(bytes, 16, 4)?, big(bytes, 20, 4)?, depth));
+        }
+        if bytes.starts_with(b"GIF8") {
+            return Some(this("gif", little(bytes, 6, 2)?, little(bytes, 8, 2)?, 8));
+        }
+        if bytes.starts_with(b"BM") {
+            // Rows from the top are a negative height.
+            let height = little(bytes, 22, 4)? as u32 as i32;
+            let depth = little(bytes, 28, 2)?;
+            return Some(this("bmp", little(bytes, 18, 4)?, height.unsigned_abs() as usize, depth));
+        }
+        if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+            let (width, height, depth) = webp(bytes)?;
+            return Some(this("webp", width, height, depth));
+        }
+        let (width, height, depth) = jpeg(bytes)?;
+        Some(this("jpeg", width, height, depth))
+    }
+
+    fn pixels(&self) -> usize {
+        self.width.saturating_mul(self.height)
+    }
+}
+
+/// A number of some bytes, the highest first.
+fn big(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
+    let bytes = bytes.get(at..at + count)?;
+    Some(bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+}
+
+/// A number of some bytes, the lowest first.
+fn little(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
+    let bytes = bytes.get(at..at + count)?;
+    Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+}
+
+fn webp(bytes: &[u8]) -> Option<(usize, usize, usize)> {
+    match bytes.get(12..16)? {
+        b"VP8 " => Some((little(bytes, 26, 2)? & 0x3fff, little(bytes, 28, 2)? & 0x3fff, 24)),
+        b"VP8L" => {
+            let bits = little(bytes, 21, 4)?;
+            let depth = if bits >> 28 & 1 == 1 { 32 } else { 24 };
+            Some(((bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1, depth))
+        }
+        b"VP8X" => {
+            let depth = if bytes.get(20)? & 0x10 != 0 { 32 } else { 24 };
+            Some((little(bytes, 24, 3)? + 1, little(bytes, 27, 3)? + 1, depth))
+        }
+        _ => None,
+    }
+}
+
+/// The size that the frame's head of a JPEG file says.
+fn jpeg(bytes: &[u8]) -> Option<(usize, usize, usize)> {
+    if !bytes.starts_with(b"\xff\xd8\xff") {
+        return None;
+    }
+    let mut at = 2;
+    loop {
+        // Segments may have any number of 0xff before their marker.
+        let marker = loop {
+            match *bytes.get(at)? {
+                0xff => at += 1,
+                marker => break marker,
+            }
+        };
+        at += 1;
+        // Of the markers of this row, three are not heads of frames.
+        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
+            let samples = usize::from(*bytes.get(at + 7)?);
+            let depth = samples * usize::from(*bytes.get(at + 2)?);
+            return Some((big(bytes, at + 5, 2)?, big(bytes, at + 3, 2)?, depth));
+        }
+        at += big(bytes, at, 2)?.max(2);
+    }
+}
+
+/// The parts of those inputs that have several.
+fn parts(inputs: &[Input]) -> impl Iterator<Item = &Part> {
+    inputs.iter().flat_map(|input| match input {
+        Input::Item(item) => &item.parts[..],
+        _ => &[],
+    })
+}
+
+/// The images of some inputs, in order.
+pub fn image_files(inputs: &[Input]) -> Vec<&MediaFile> {
+    let images = parts(inputs).filter_map(|part| match part {
+        Part::Image(file) => Some(&**file),
+        _ => None,
+    });
+    images.collect()
+}
+
+/// Pixels of the images of some inputs, and of the frames of their videos that were sent as images.
+pub fn pixels(inputs: &[Input]) -> (usize, usize) {
+    let size = |file: &MediaFile| ImageInfo::of(file.bytes()).map_or(0, |info| info.pixels());
+    let sum = |files: &mut dyn Iterator<Item = &MediaFile>| {
+        files.fold(0usize, |sum, file| sum.saturating_add(size(file)))
+    };
+    let mut frames = parts(inputs).filter_map(|part| match part {
+        Part::Video(video) => match &video.source {
+            VideoSource::Frames(frames) => Some(frames),
+            VideoSource::File(_) => None,
+        },
+        _ => None,
+    });
+    let images = sum(&mut image_files(inputs).into_iter());
+    (images, frames.by_ref().map(|all| sum(&mut all.iter().map(|file| &**file))).sum())
+}

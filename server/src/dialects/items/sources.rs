@@ -1,0 +1,126 @@
+//! Images and videos as they are written in JSON.
+//!
+//! Must not know: how files are had, any one dialect.
+
+use serde_json::Value;
+
+use super::draft::{DraftFrames, Object, Problem, unknown};
+
+/// Ends of the paths of images and videos.
+const IMAGE_ENDS: [&str; 10] =
+    ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ico", "avif"];
+const VIDEO_ENDS: [&str; 11] =
+    ["mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "flv", "wmv", "ts"];
+
+const EXPECTED: &str =
+    "expected a data URI, a URL or base64, as a string or as {\"url\": ..} or {\"bytes\": ..}";
+
+/// Where the bytes of a file are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// A data URI, a URL, or base64.
+    Written(String),
+    /// They are here.
+    Bytes(Vec<u8>),
+}
+
+/// One file: a string, or an object with its `url` or `bytes`.
+pub fn source(value: Value) -> Result<Source, Problem> {
+    let mut object = match value {
+        Value::String(text) => return Ok(Source::Written(text)),
+        Value::Object(object) => object,
+        _ => return Err(EXPECTED.into()),
+    };
+    let written = (object.remove("url"), object.remove("bytes"));
+    // What OpenAI's clients add: how closely to look.
+    object.remove("detail");
+    if let Some(key) = object.keys().next() {
+        return Err(unknown(key, "url and bytes"));
+    }
+    match written {
+        (Some(Value::String(text)), None) | (None, Some(Value::String(text))) => {
+            Ok(Source::Written(text))
+        }
+        _ => Err(EXPECTED.into()),
+    }
+}
+
+/// One image or a list of them.
+pub fn images(value: Value) -> Result<Vec<Source>, Problem> {
+    match value {
+        Value::Array(images) => listed("image", images),
+        one => Ok(vec![source(one)?]),
+    }
+}
+
+fn listed(what: &str, values: Vec<Value>) -> Result<Vec<Source>, Problem> {
+    let named = |(index, value)| {
+        source(value).map_err(|problem: Problem| format!("{what} {index}: {problem}"))
+    };
+    values.into_iter().enumerate().map(named).collect()
+}
+
+/// The videos of a value. A string or object is one file. A list whose first entry is an image is
+/// one video of frames; if it is a list itself, or a video, each entry is a video.
+///
+/// An image is all but what says that it is a video: a data URI of another kind than `image/`, a URL
+/// that does not end as images do, a path that ends as videos do; an object with a URL only if that
+/// ends as videos do.
+pub fn videos(value: Value) -> Result<Vec<DraftFrames>, Problem> {
+    let several = match value {
+        Value::Array(entries) => match entries.first() {
+            None => return Err("video is an empty list".into()),
+            Some(first) if is_image(first) => {
+                return Ok(vec![DraftFrames::Frames(listed("frame", entries)?)]);
+            }
+            Some(_) => entries,
+        },
+        one => {
+            let file = source(one).map_err(|problem| format!("video: {problem}"))?;
+            return Ok(vec![DraftFrames::File(file)]);
+        }
+    };
+    let video = |(index, value)| {
+        let video = match value {
+            Value::Array(frames) if frames.is_empty() => Err("it is an empty list".into()),
+            Value::Array(frames) => listed("frame", frames).map(DraftFrames::Frames),
+            one => source(one).map(DraftFrames::File),
+        };
+        video.map_err(|problem: Problem| format!("video {index}: {problem}"))
+    };
+    several.into_iter().enumerate().map(video).collect()
+}
+
+/// Whether a first entry makes a list the frames of one video.
+fn is_image(value: &Value) -> bool {
+    let written = |object: &Object| match object.get("url") {
+        Some(Value::String(url)) => ends(url, &VIDEO_ENDS) || is_other_data(url),
+        _ => false,
+    };
+    match value {
+        Value::String(text) if is_url(text) => ends(text, &IMAGE_ENDS),
+        Value::String(text) => !is_other_data(text) && !ends(text, &VIDEO_ENDS),
+        Value::Object(object) => !written(object),
+        _ => false,
+    }
+}
+
+/// Whether a text is the address of a file elsewhere.
+pub fn is_url(text: &str) -> bool {
+    let begins = |scheme: &str| {
+        text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme))
+    };
+    begins("http://") || begins("https://")
+}
+
+/// Whether it is a data URI of something else than an image.
+fn is_other_data(text: &str) -> bool {
+    text.starts_with("data:") && !text.starts_with("data:image/")
+}
+
+/// Whether the path of a URL, or a path, ends in one of these ways.
+fn ends(url: &str, with: &[&str]) -> bool {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let end = path.rsplit('/').next().and_then(|name| name.rsplit_once('.'));
+    end.is_some_and(|(_, end)| with.iter().any(|known| end.eq_ignore_ascii_case(known)))
+}

@@ -1,0 +1,190 @@
+//! vLLM's embeddings of chats: `/v1/embeddings` with `messages`.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::response::Response;
+use proxima_engine::EmbedRequest;
+use proxima_models::{Input, Prepare};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::failure;
+use crate::dialects::Side;
+use crate::dialects::inputs::{PromptTokens, prepare};
+use crate::dialects::items::{Drafted, Message, Name, Object, conversation, resolve};
+use crate::dialects::shared::{read, respond};
+use crate::dialects::status::{answer_id, now};
+use crate::encoding::{EncodedVector, OutputEncoding};
+use crate::http::{App, Failure, json_response, with_timings};
+
+/// `POST /v1/embeddings` with `messages`.
+///
+/// The model's own format is put around the content of the message, whatever `add_special_tokens`,
+/// `add_generation_prompt` and `continue_final_message` say.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = VllmChatBody)]
+pub struct ChatBody {
+    /// A conversation, or a list of conversations.
+    #[schema(value_type = Vec<Message>)]
+    pub messages: Value,
+    /// The served name of a model; the default model if absent.
+    pub model: Option<String>,
+    /// How vectors are written.
+    pub encoding_format: Option<OutputEncoding>,
+    /// Keep the first components only (Matryoshka), then normalise again.
+    pub dimensions: Option<usize>,
+    /// Tokens of an input that are used; -1 for the model's limit.
+    pub truncate_prompt_tokens: Option<PromptTokens>,
+    /// Which end is cut.
+    pub truncation_side: Option<Side>,
+    /// Must be absent: the format is the model's.
+    #[schema(value_type = Option<String>)]
+    pub chat_template: Option<Value>,
+    /// `instruction`, for conversations without a message of the system; the rest changes nothing.
+    #[serde(default)]
+    pub chat_template_kwargs: TemplateKwargs,
+    /// Must be empty: images are resized as the checkpoint's processor does.
+    #[serde(default)]
+    pub mm_processor_kwargs: ProcessorKwargs,
+    /// Must be empty: videos are sampled by `fps` and `max_frames` of their parts.
+    #[serde(default)]
+    pub media_io_kwargs: ProcessorKwargs,
+    /// Addition: an instruction, for conversations without a message of the system.
+    pub instruction: Option<String>,
+    /// Addition: cut inputs that are too long (`true`) or refuse them (`false`).
+    pub truncate: Option<bool>,
+    /// Addition: scale vectors to length one; on if absent.
+    pub normalize: Option<bool>,
+}
+
+/// What vLLM hands to a chat template.
+#[derive(Debug, Default, ToSchema)]
+pub struct TemplateKwargs {
+    /// The instruction.
+    pub instruction: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for TemplateKwargs {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Kwargs {
+            instruction: Option<String>,
+        }
+        let kwargs = Option::<Kwargs>::deserialize(deserializer)?;
+        Ok(Self { instruction: kwargs.and_then(|kwargs| kwargs.instruction) })
+    }
+}
+
+/// What vLLM hands to a processor of images and videos.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(value_type = Option<Value>)]
+pub struct ProcessorKwargs(Option<Object>);
+
+impl ProcessorKwargs {
+    /// Refuses what would change the vectors, were it heard.
+    ///
+    /// # Errors
+    /// A key that says something.
+    pub fn check(&self) -> Result<(), Failure> {
+        let said = self.0.iter().flatten().find(|(_, value)| !value.is_null());
+        said.map_or(Ok(()), |(key, _)| {
+            Err(Failure::body(format!(
+                "{key:.40?} cannot be set by a request: images and videos are processed as the \
+                 checkpoint says; fps and max_frames belong into a part of type video"
+            )))
+        })
+    }
+}
+
+/// The answer to [`ChatBody`].
+#[derive(Debug, Serialize)]
+struct ChatAnswer {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: String,
+    data: Vec<Entry>,
+    usage: Usage,
+}
+
+/// One vector.
+#[derive(Debug, Serialize)]
+struct Entry {
+    index: usize,
+    object: &'static str,
+    embedding: EncodedVector,
+}
+
+/// Tokens of a request, those of images among them.
+#[derive(Debug, Serialize)]
+struct Usage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+    completion_tokens: usize,
+}
+
+/// Answers a body with `messages`.
+pub async fn chat(app: Arc<App>, body: Bytes) -> Response {
+    match read::<ChatBody>(&app, body, failure).await {
+        Ok(body) => respond(&app, vectors(&app, body).await, failure),
+        Err(response) => response,
+    }
+}
+
+async fn vectors(app: &App, body: ChatBody) -> Result<Response, Failure> {
+    let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
+    let request = request(app, body).await?;
+    let (model, answer) = app.embed(model.as_deref(), request).await?;
+    let timings = answer.timings;
+    let tokens = timings.n_tokens;
+    let make = move || {
+        let entry = |(index, vector)| Entry {
+            index,
+            object: "embedding",
+            embedding: encoding.encode(vector),
+        };
+        ChatAnswer {
+            id: answer_id("embd"),
+            object: "list",
+            created: now(),
+            model,
+            data: answer.vectors.into_iter().enumerate().map(entry).collect(),
+            usage: Usage { prompt_tokens: tokens, total_tokens: tokens, completion_tokens: 0 },
+        }
+    };
+    Ok(with_timings(json_response(tokens, make).await, &timings))
+}
+
+async fn request(app: &App, body: ChatBody) -> Result<EmbedRequest, Failure> {
+    body.mm_processor_kwargs.check()?;
+    body.media_io_kwargs.check()?;
+    if body.chat_template.is_some_and(|template| !template.is_null()) {
+        return Err(Failure::body("chat_template cannot be set: the format is the model's own"));
+    }
+    let tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
+    let cuts = app.auto_truncate() || body.truncate_prompt_tokens.is_some();
+    let instruction = body.instruction.or(body.chat_template_kwargs.instruction);
+    let truncate = body.truncate.unwrap_or(cuts);
+    let how = prepare(instruction, None, truncate, body.truncation_side);
+    Ok(EmbedRequest {
+        inputs: resolve(app.media(), conversations(body.messages)?).await?,
+        prepare: Prepare { tokens_max, ..how },
+        dimensions: body.dimensions,
+        normalize: body.normalize.unwrap_or(true),
+    })
+}
+
+/// The inputs of a conversation, or of several.
+fn conversations(messages: Value) -> Result<Vec<(Name, Drafted<Input>)>, Failure> {
+    let all = match messages {
+        Value::Array(list) if list.first().is_some_and(Value::is_array) => list,
+        one => vec![one],
+    };
+    let draft = |(name, messages): (Name, Value)| {
+        let draft = conversation(messages).map_err(|problem| name.wrong(problem))?;
+        Ok((name, draft.into()))
+    };
+    (0..).map(Name::Input).zip(all).map(draft).collect()
+}

@@ -1,0 +1,160 @@
+//! Voyage's embeddings of texts, images and videos together.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use proxima_engine::EmbedRequest;
+use proxima_models::{Input, Part, Prepare, Prompt};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::failure;
+use super::types::{EncodingFormat, Entry, ErrorBody};
+use crate::dialects::inputs::purpose_prompt;
+use crate::dialects::items::{ContentPart, Draft, Drafted, Name, content, pixels, resolve};
+use crate::dialects::shared::respond;
+use crate::encoding::OutputEncoding;
+use crate::http::{App, Failure, JsonBody, json_response, with_timings};
+
+/// Where it is.
+pub const PATH: &str = "/v1/multimodalembeddings";
+
+/// `POST /v1/multimodalembeddings`
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = VoyageMultimodalBody)]
+pub struct MultimodalBody {
+    /// What to embed.
+    pub inputs: Vec<MultimodalInput>,
+    /// The served name of a model.
+    pub model: Option<String>,
+    /// `query` or `document`; picks the checkpoint's prompt of this name, if it has one.
+    pub input_type: Option<String>,
+    /// Cut inputs that are too long (on if absent) or refuse them.
+    pub truncation: Option<bool>,
+    /// `base64`, or lists if absent.
+    pub output_encoding: Option<EncodingFormat>,
+    /// The same, as Voyage's client asks for it.
+    pub encoding_format: Option<EncodingFormat>,
+    /// Keep the first components only.
+    pub output_dimension: Option<usize>,
+    /// The kind of numbers.
+    pub output_dtype: Option<OutputEncoding>,
+}
+
+/// An input of several parts.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct MultimodalInput {
+    /// The parts, in their order.
+    #[schema(value_type = Vec<ContentPart>)]
+    pub content: Value,
+}
+
+/// The answer to [`MultimodalBody`].
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MultimodalAnswer {
+    /// `list`
+    pub object: &'static str,
+    /// One entry an input, in order.
+    #[schema(value_type = Vec<Value>)]
+    pub data: Vec<Entry>,
+    /// The served name of the model.
+    pub model: String,
+    /// Tokens and pixels.
+    pub usage: MultimodalUsage,
+}
+
+/// Tokens and pixels of a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MultimodalUsage {
+    /// Tokens of the texts alone.
+    pub text_tokens: usize,
+    /// Pixels of the images, as they were sent.
+    pub image_pixels: usize,
+    /// Pixels of the frames of videos that were sent as images; those of video files are not known.
+    pub video_pixels: usize,
+    /// Tokens of all sequences: special tokens, images and videos included.
+    pub total_tokens: usize,
+}
+
+/// Vectors of texts, images and videos, as Voyage's API.
+#[utoipa::path(
+    post, path = "/v1/multimodalembeddings", tag = "voyage", request_body = MultimodalBody,
+    responses((status = 200, body = MultimodalAnswer), (status = 400, body = ErrorBody)),
+)]
+pub async fn embeddings(
+    State(app): State<Arc<App>>,
+    JsonBody(body): JsonBody<MultimodalBody>,
+) -> Response {
+    respond(&app, embed(&app, body).await, failure)
+}
+
+async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
+    let encoding = body.output_dtype.unwrap_or_default();
+    let packed = body.output_encoding.or(body.encoding_format).is_some();
+    let inputs = inputs(app, body.inputs).await?;
+    let ((image_pixels, video_pixels), texts) = (pixels(&inputs), texts(&inputs));
+    let request = EmbedRequest {
+        inputs,
+        prepare: Prepare {
+            prompt: purpose_prompt(body.input_type.as_deref()),
+            truncate: body.truncation.unwrap_or(true),
+            ..Prepare::default()
+        },
+        dimensions: body.output_dimension,
+        normalize: true,
+    };
+    let (model, answer) = app.embed(body.model.as_deref(), request).await?;
+    let (timings, vectors) = (answer.timings, answer.vectors);
+    let text_tokens = count(app, &model, texts).await;
+    let make = move || {
+        let entry = |(index, vector)| Entry {
+            object: "embedding",
+            embedding: if packed { encoding.packed(vector) } else { encoding.encode(vector) },
+            index,
+        };
+        let total_tokens = timings.n_tokens;
+        let data = vectors.into_iter().enumerate().map(entry).collect();
+        let usage = MultimodalUsage { text_tokens, image_pixels, video_pixels, total_tokens };
+        MultimodalAnswer { object: "list", data, model, usage }
+    };
+    Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
+}
+
+async fn inputs(app: &App, inputs: Vec<MultimodalInput>) -> Result<Vec<Input>, Failure> {
+    let draft = |(name, input): (Name, MultimodalInput)| {
+        let draft = content(input.content)
+            .and_then(|parts| Draft { parts, instruction: None }.checked())
+            .map_err(|problem| name.wrong(problem))?;
+        Ok((name, draft.into()))
+    };
+    let drafts = (0..).map(Name::Input).zip(inputs).map(draft);
+    resolve(app.media(), drafts.collect::<Result<Vec<(Name, Drafted<Input>)>, Failure>>()?).await
+}
+
+fn texts(inputs: &[Input]) -> Vec<String> {
+    let texts = inputs.iter().flat_map(|input| match input {
+        Input::Text(text) => vec![text.clone()],
+        Input::Item(item) => {
+            let texts = item.parts.iter().filter_map(|part| match part {
+                Part::Text(text) => Some(text.to_string()),
+                _ => None,
+            });
+            texts.collect()
+        }
+        _ => Vec::new(),
+    });
+    texts.collect()
+}
+
+/// Tokens of texts. They were embedded a moment ago; should counting fail, the answer is worth more
+/// than the count.
+async fn count(app: &App, model: &str, texts: Vec<String>) -> usize {
+    let Ok((_, engine)) = app.registry().get(Some(model)) else { return 0 };
+    if texts.is_empty() {
+        return 0;
+    }
+    let tokens = engine.tokenize(texts, false, Prompt::None).await.unwrap_or_default();
+    tokens.iter().map(Vec::len).sum()
+}
