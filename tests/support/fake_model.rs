@@ -1,8 +1,9 @@
 //! A model that can be told to misbehave: for tests of what is around it.
 //!
-//! A text is a token a word (an image or a video is words, too), between two special ones; a word's id comes from its bytes. Hidden
-//! states follow from ids and positions alone. The words `poison` and `panic` make a sequence not
-//! finite and the whole batch panic; `slow` makes a batch pause until it is told to end.
+//! A text is a token a word, between two special ones; a word's id comes from its bytes. An image
+//! or a video is words, too: see `part`. Hidden states follow from ids and positions alone. The
+//! words `poison` and `panic` make a sequence not finite and the whole batch panic; `slow` makes a
+//! batch pause until it is told to end.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
-//! Records of a file of texts (a text a line, JSON Lines, CSV), with images and videos in JSON Lines,
-//! or of a folder of images.
+//! Records of a file of texts (a text a line, JSON Lines, CSV), with images and videos in JSON
+//! Lines, or of a folder of images.
+//!
+//! Must not know: what is in an image or video.
 
 use std::fmt;
 use std::fs::File;

@@ -63,9 +63,9 @@ fn listed(what: &str, values: Vec<Value>) -> Result<Vec<Source>, Problem> {
 /// The videos of a value. A string or object is one file. A list whose first entry is an image is
 /// one video of frames; if it is a list itself, or a video, each entry is a video.
 ///
-/// An image is all but what says that it is a video: a data URI of another kind than `image/`, a URL
-/// that does not end as images do, a path that ends as videos do; an object with a URL only if that
-/// ends as videos do.
+/// An image is all but what says that it is a video: a data URI of another kind than `image/`, a
+/// URL that does not end as images do, a path that ends as videos do; an object with a URL only if
+/// that ends as videos do.
 pub fn videos(value: Value) -> Result<Vec<DraftFrames>, Problem> {
     let several = match value {
         Value::Array(entries) => match entries.first() {

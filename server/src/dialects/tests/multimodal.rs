@@ -216,131 +216,11 @@ async fn an_object_with_a_text_alone_is_that_text() {
     }
 }
 
-#[tokio::test]
-async fn what_is_wrong_with_an_item_is_said_in_the_dialects_own_shape() {
+/// A path and a body, and of the answer its status, where it says what is wrong, and what.
+type Refused = (&'static str, Value, u16, &'static str, &'static str);
+
+async fn refused(cases: Vec<Refused>) {
     let (app, engine) = fake();
-    let bad = json!({ "image": [image(10), "###"] });
-    let parts = json!({ "content": [{ "type": "audio_url", "audio_url": "a" }] });
-    let chat = |message: Value| json!({ "messages": [message] });
-    let broken = json!({ "image": format!("data:,;base64,{}", BASE64_STANDARD.encode("broken")) });
-    let cases = [
-        ("/embed", json!({ "inputs": ["a", bad] }), 422, "/error", "input 1: image 1: "),
-        (
-            "/embed",
-            json!({ "inputs": ["a", { "audio": 5 }] }),
-            422,
-            "/error",
-            "input 1: the key \"audio\"",
-        ),
-        ("/embed", json!({ "inputs": broken }), 422, "/error", "cannot be decoded"),
-        ("/v1/embeddings", json!({ "input": [bad] }), 400, "/error/message", "input 0: image 1: "),
-        (
-            "/v1/embeddings",
-            json!({ "input": [bad], "task": "a" }),
-            400,
-            "/detail",
-            "input 0: image 1: ",
-        ),
-        (
-            "/v1/embeddings",
-            json!({ "input": [bad], "input_type": "query" }),
-            400,
-            "/detail",
-            "input 0: image 1",
-        ),
-        (
-            "/v1/embeddings",
-            chat(json!({ "role": "user", "content": [{ "type": "image_embeds" }] })),
-            400,
-            "/error/message",
-            "input 0: message 0: part 0: parts of type \"image_embeds\" are not taken",
-        ),
-        (
-            "/v1/embeddings",
-            json!({ "messages": [], "chat_template": "{{ it }}" }),
-            400,
-            "/error/message",
-            "chat_template",
-        ),
-        (
-            "/v1/embeddings",
-            json!({ "messages": [], "mm_processor_kwargs": { "min_pixels": 4 } }),
-            400,
-            "/error/message",
-            "\"min_pixels\" cannot be set",
-        ),
-        (
-            "/v2/embed",
-            json!({ "images": ["data:image/png;base64,"] }),
-            400,
-            "/message",
-            "input 0: image 0: ",
-        ),
-        (
-            "/v2/embed",
-            json!({ "inputs": [parts] }),
-            400,
-            "/message",
-            "input 0: part 0: parts of type",
-        ),
-        (
-            "/v1/multimodalembeddings",
-            json!({ "inputs": [parts] }),
-            400,
-            "/detail",
-            "input 0: part 0: parts of type",
-        ),
-        (
-            "/v1/multimodalembeddings",
-            json!({ "inputs": [{ "content": [] }] }),
-            400,
-            "/detail",
-            "input 0: it has no text",
-        ),
-        ("/v1/multimodalembeddings", json!({ "inputs": 5 }), 400, "/detail", "JSON"),
-        (
-            "/v1/rerank",
-            json!({ "query": bad, "documents": ["a"] }),
-            400,
-            "/detail",
-            "the query: image 1: ",
-        ),
-        (
-            "/v2/rerank",
-            json!({ "query": "a", "documents": ["a", bad] }),
-            400,
-            "/message",
-            "document 1: image 1: ",
-        ),
-        (
-            "/rerank",
-            json!({ "query": "a", "texts": ["a", bad] }),
-            422,
-            "/error",
-            "document 1: image 1: ",
-        ),
-        (
-            "/score",
-            json!({ "queries": "a", "documents": [parts] }),
-            400,
-            "/error/message",
-            "document 0: part 0: ",
-        ),
-        (
-            "/score",
-            json!({ "queries": [bad, "a"], "documents": ["a", "a"] }),
-            400,
-            "/error/message",
-            "query 0: image 1: ",
-        ),
-        (
-            "/v1/embeddings",
-            json!({ "input": vec![json!({ "image": vec![image(10); 60] }); 70] }),
-            400,
-            "/error/message",
-            "4200 images and frames are more than the limit of 4096",
-        ),
-    ];
     for (path, body, status, place, says) in cases {
         let (found, answer) = post_to(&app, path, body.to_string()).await;
         assert_eq!(found.as_u16(), status, "{path} {body:.300}: {answer}");
@@ -349,6 +229,82 @@ async fn what_is_wrong_with_an_item_is_said_in_the_dialects_own_shape() {
         assert!(message.contains(says), "{path} {body:.300}: {answer}");
     }
     engine.shutdown().await;
+}
+
+fn bad() -> Value {
+    json!({ "image": [image(10), "###"] })
+}
+
+fn sound() -> Value {
+    json!({ "content": [{ "type": "audio_url", "audio_url": "a" }] })
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_input_is_said_in_the_dialects_own_shape() {
+    let bad = bad();
+    let broken = json!({ "image": format!("data:,;base64,{}", BASE64_STANDARD.encode("broken")) });
+    let said = "input 0: image 1: ";
+    let many = json!({ "input": vec![json!({ "image": vec![image(10); 60] }); 70] });
+    let audio = json!({ "inputs": ["a", { "audio": 5 }] });
+    let task = json!({ "input": [bad], "task": "a" });
+    let kind = json!({ "input": [bad], "input_type": "query" });
+    let empty = json!({ "images": ["data:image/png;base64,"] });
+    let nothing = json!({ "inputs": [{ "content": [] }] });
+    let multimodal = "/v1/multimodalembeddings";
+    let part = "input 0: part 0: parts of type";
+    refused(vec![
+        ("/embed", json!({ "inputs": ["a", bad] }), 422, "/error", "input 1: image 1: "),
+        ("/embed", audio, 422, "/error", "input 1: the key \"audio\""),
+        ("/embed", json!({ "inputs": broken }), 422, "/error", "cannot be decoded"),
+        ("/v1/embeddings", json!({ "input": [bad] }), 400, "/error/message", said),
+        ("/v1/embeddings", task, 400, "/detail", said),
+        ("/v1/embeddings", kind, 400, "/detail", said),
+        ("/v1/embeddings", many, 400, "/error/message", "4200 images and frames are more than"),
+        ("/v2/embed", empty, 400, "/message", "input 0: image 0: "),
+        ("/v2/embed", json!({ "inputs": [sound()] }), 400, "/message", part),
+        (multimodal, json!({ "inputs": [sound()] }), 400, "/detail", part),
+        (multimodal, nothing, 400, "/detail", "input 0: it has no text"),
+        (multimodal, json!({ "inputs": 5 }), 400, "/detail", "JSON"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_chat_is_said() {
+    let embeds = json!([{ "role": "user", "content": [{ "type": "image_embeds" }] }]);
+    let part = "input 0: message 0: part 0: parts of type \"image_embeds\" are not taken";
+    let template = json!({ "messages": [], "chat_template": "{{ it }}" });
+    let pixels = json!({ "messages": [], "mm_processor_kwargs": { "min_pixels": 4 } });
+    let (path, place) = ("/v1/embeddings", "/error/message");
+    refused(vec![
+        (path, json!({ "messages": embeds }), 400, place, part),
+        (path, json!({ "messages": [] }), 400, place, "input 0: there is no message of the user"),
+        (path, json!({ "messages": null }), 400, place, "messages must be a list"),
+        (path, template, 400, place, "chat_template"),
+        (path, pixels, 400, place, "\"min_pixels\" cannot be set"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_document_is_said_in_the_dialects_own_shape() {
+    let (bad, sound) = (bad(), sound());
+    let said = "document 1: image 1: ";
+    let query = json!({ "query": bad, "documents": ["a"] });
+    let documents = json!({ "query": "a", "documents": ["a", bad] });
+    let texts = json!({ "query": "a", "texts": ["a", bad] });
+    let voyage = json!({ "query": "a", "documents": ["a", bad], "top_k": 1 });
+    let score = json!({ "queries": "a", "documents": [sound] });
+    let queries = json!({ "queries": [bad, "a"], "documents": ["a", "a"] });
+    refused(vec![
+        ("/v1/rerank", query, 400, "/detail", "the query: image 1: "),
+        ("/v1/rerank", voyage, 400, "/detail", said),
+        ("/v2/rerank", documents, 400, "/message", said),
+        ("/rerank", texts, 422, "/error", said),
+        ("/score", score, 400, "/error/message", "document 0: part 0: "),
+        ("/score", queries, 400, "/error/message", "query 0: image 1: "),
+    ])
+    .await;
 }
 
 /// Many more of these bodies, and others, are sent by the example `fuzz`.

@@ -143,6 +143,19 @@ async fn items_have_texts_images_and_videos_in_their_order() {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(says), "{status}");
     }
+}
+
+#[tokio::test]
+async fn items_are_ranked_as_what_is_in_them() {
+    use own::part::Part;
+    let (server, _) = fake(HttpConfig::default()).await;
+    let mut client = ProximaClient::new(server.channel.clone());
+    let items = [
+        parts(vec![Part::Text("a cat".into()), Part::Image(file("cat"))]),
+        parts(vec![Part::Image(file("cats"))]),
+        parts(vec![Part::Text("it".into())]),
+    ];
+    let words = ["a cat image:3", "image:4", "it"];
     let ranking = own::RerankRequest {
         query_item: Some(items[0].clone()),
         document_items: items.to_vec(),
@@ -156,15 +169,13 @@ async fn items_have_texts_images_and_videos_in_their_order() {
         ..Default::default()
     };
     let same = client.rerank(same).await.expect("ranked").into_inner().results;
-    let place = |it: &own::RankedDocument| it.index;
-    // An instruction of a document is not that of its prompt, so the third may differ.
-    let others = |all: &[own::RankedDocument]| -> Vec<u32> {
-        all.iter().map(place).filter(|index| *index != 2).collect()
+    let places = |all: &[own::RankedDocument]| -> Vec<(u32, u32)> {
+        all.iter().map(|it| (it.index, it.score.to_bits())).collect()
     };
-    assert_eq!(others(&ranked), others(&same));
+    assert_eq!(places(&ranked), places(&same));
     let text =
         |index: u32| ranked.iter().find(|it| it.index == index).and_then(|it| it.document.clone());
-    assert_eq!((text(0).as_deref(), text(2)), (Some("a cat"), None));
+    assert_eq!((text(0).as_deref(), text(1)), (Some("a cat"), None));
     let both = own::RerankRequest { query: "a".into(), ..ranking.clone() };
     assert_eq!(code(client.rerank(both).await), Code::InvalidArgument);
     let both = own::RerankRequest { documents: vec!["a".into()], ..ranking };
