@@ -65,7 +65,7 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
         None => None,
     };
     // An ffmpeg that does not run is known before a long load, too.
-    let media = media_options(&settings.media)
+    let media = media_options(&settings.http.media)
         .map_err(|problem| CommandError::usage(format!("--ffmpeg: {problem}")))?;
     let options = LoadOptions { media, ..settings.load.clone() };
     let metrics = MetricsHub::new();

@@ -18,7 +18,6 @@ use proxima_models::{Dtype, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
 use crate::http::HttpConfig;
-use crate::media::MediaSettings;
 
 pub use args::{DtypeName, LogFormat, PoolingName, ServeArgs};
 pub use size::Bytes;
@@ -132,8 +131,6 @@ pub struct Settings {
     pub engine: EngineConfig,
     /// Limits of the HTTP server.
     pub http: HttpConfig,
-    /// Limits of media, and where it may come from.
-    pub media: MediaSettings,
     /// Where models are downloaded from.
     pub hub: HubSettings,
     /// The log.
@@ -180,8 +177,10 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         grpc_port: arguments.grpc_port,
         threads: arguments.threads,
         engine: engine_config(&arguments),
-        http: http_config(&arguments),
-        media: media::settings(&arguments, environment)?,
+        http: HttpConfig {
+            media: media::settings(&arguments, environment)?,
+            ..http_config(&arguments)
+        },
         hub: {
             let hub = hub_settings(environment);
             HubSettings { offline: hub.offline || arguments.offline.unwrap_or(false), ..hub }

@@ -116,10 +116,10 @@ fn the_hub_is_set_up_by_its_own_variables() {
 
 #[test]
 fn media_is_set_up_by_flags_and_by_the_file() {
-    let media = parsed(&MODEL, None).expect("settings").media;
+    let media = parsed(&MODEL, None).expect("settings").http.media;
     assert_eq!(media, crate::media::MediaSettings::default(), "nothing is fetched by default");
     let file = "media-allow = [\"example.com\"]\nmax-media-bytes = \"1MiB\"\nmedia-timeout = 3\n";
-    let media = parsed(&MODEL, Some(file)).expect("settings").media;
+    let media = parsed(&MODEL, Some(file)).expect("settings").http.media;
     assert_eq!(media.allowed_hosts, ["example.com"]);
     assert_eq!((media.file_bytes_max, media.fetch_timeout.as_secs()), (1 << 20, 3));
     let flags = [
@@ -138,7 +138,7 @@ fn media_is_set_up_by_flags_and_by_the_file() {
         "--ffmpeg",
         "off",
     ];
-    let media = parsed(&flags, Some(file)).expect("settings").media;
+    let media = parsed(&flags, Some(file)).expect("settings").http.media;
     let hosts = ["a.com", "*.b.com:8080", "private:minio.internal:9000"];
     assert_eq!(media.allowed_hosts, hosts);
     assert_eq!((media.file_bytes_max, media.request_bytes_max), (1 << 30, 1 << 30));

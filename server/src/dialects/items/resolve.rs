@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Problem};
 use super::sources::{Source, is_url};
 use crate::http::Failure;
-use crate::media::MediaFetcher;
+use crate::media::{MediaBudget, MediaFetcher};
 
 /// Files of one request, frames of videos counted each.
 const FILES_MAX: usize = 4096;
@@ -96,7 +96,8 @@ pub async fn resolve<T: OfItem>(
         let message = format!("{files} images and frames are more than the limit of {FILES_MAX}");
         return Err(Failure::body(message));
     }
-    let files = &Files { media, permits: Semaphore::new(AT_ONCE) };
+    let permits = Semaphore::new(AT_ONCE);
+    let files = &Files { media, permits, budget: media.budget() };
     let one = |(name, draft): (Name, Drafted<T>)| async move {
         match draft {
             Drafted::Ready(ready) => Ok(ready),
@@ -111,6 +112,7 @@ pub async fn resolve<T: OfItem>(
 struct Files<'a> {
     media: &'a Arc<MediaFetcher>,
     permits: Semaphore,
+    budget: MediaBudget,
 }
 
 impl Files<'_> {
@@ -175,6 +177,8 @@ impl Files<'_> {
                 }
             }
         };
-        file.map_err(|error| error.to_string())
+        let file = file.map_err(|error| error.to_string())?;
+        self.budget.take(&file).map_err(|error| error.to_string())?;
+        Ok(file)
     }
 }
