@@ -1,5 +1,4 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::config::Environment;
@@ -225,11 +224,18 @@ fn what_the_taker_says_ends_the_program() {
     assert_eq!((result, taken), (Err(enough), 1));
 }
 
-/// A program that does as a script says.
+/// A program that does as a script says. Another process writes it: while this one does, a child
+/// of another test may hold the file open, and what is open for writing cannot be run.
 fn script(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("program");
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("made executable");
+    let mut command = Command::new("/bin/sh");
+    command.args([
+        "-c",
+        "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$2\" && chmod +x \"$2\"",
+        "sh",
+        text,
+    ]);
+    assert!(command.arg(&path).status().expect("a shell").success());
     path
 }
 
