@@ -14,10 +14,11 @@ use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use proxima_engine::{EmbedRequest, Engine, EngineConfig, EngineError, NoMetrics};
-use proxima_models::{Input, Prepare, Prompt};
+use proxima_models::{Input, LoadOptions, Prepare, Prompt};
 
 use crate::cli::CommandError;
 use crate::config::{self, DtypeName, Environment, LogFormat, LogSettings, PoolingName};
+use crate::media::media_options;
 use crate::{logging, serve};
 
 pub use read::{Body, InputFormat, Place, Record};
@@ -101,7 +102,9 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     let source = config::model_source(&arguments.model)?;
     let dir = serve::folder(&source, &config::hub_settings(environment), "main")?;
     let options = config::load_options(arguments.dtype, arguments.pooling, arguments.max_length);
-    let model = serve::load(&dir, &options)?;
+    let media = media_options(&config::media_settings(environment)?);
+    let media = media.map_err(|problem| CommandError::usage(format!("ffmpeg: {problem}")))?;
+    let model = serve::load(&dir, &LoadOptions { media, ..options })?;
     let engine = Engine::start(model, EngineConfig::default(), Arc::new(NoMetrics));
     let prompt = match (&arguments.instruction, &arguments.prompt_name) {
         (Some(instruction), _) => Prompt::Instruction(instruction.clone()),

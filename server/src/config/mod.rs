@@ -18,6 +18,7 @@ use proxima_models::{Dtype, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
 use crate::http::HttpConfig;
+use crate::media::MediaSettings;
 
 pub use args::{DtypeName, LogFormat, PoolingName, ServeArgs};
 pub use size::Bytes;
@@ -192,6 +193,14 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
     };
     check(&settings, &arguments)?;
     Ok(settings)
+}
+
+/// What commands without settings of their own take for those of media.
+///
+/// # Errors
+/// As of `serve`.
+pub fn media_settings(environment: &Environment) -> Result<MediaSettings, CommandError> {
+    media::settings(&ServeArgs::default(), environment)
 }
 
 /// How models are loaded.
