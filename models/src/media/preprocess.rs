@@ -15,6 +15,8 @@ use super::{Clip, MediaError, MediaFile, Pixels, Video, VideoReader, VideoSource
 const IMAGE: &str = "the image";
 const FRAME: &str = "a frame of the video";
 const VIDEO: &str = "the video";
+/// Pixels of all frames of an animated image, at most, in largest images.
+const DRAWN: usize = 16;
 
 /// How images and videos are taken in.
 #[derive(Debug, Clone)]
@@ -199,7 +201,7 @@ impl Preprocessor {
 
     fn animation(&self, mut file: Animation<'_>, video: &Video) -> Result<Clip, MediaError> {
         // Each frame before the last that is taken has to be drawn.
-        let limit = self.options.pixels_max.saturating_mul(self.options.frames_max);
+        let limit = self.options.pixels_max.saturating_mul(DRAWN);
         if file.frames.saturating_mul(file.size.0 * file.size.1) > limit {
             return Err(MediaError::Sampling(format!(
                 "{} frames of {} x {} pixels are more than are drawn of an animated image",
@@ -213,8 +215,11 @@ impl Preprocessor {
             if due.peek().is_none() {
                 break;
             }
-            let rgb = file.next().map_err(|problem| of_frame(problem, place))?;
-            while due.next_if(|&&next| next == place).is_some() {
+            let wanted = due.peek() == Some(&&place);
+            let rgb = file.next(wanted).map_err(|problem| of_frame(problem, place))?;
+            while let Some(rgb) = &rgb
+                && due.next_if(|&&next| next == place).is_some()
+            {
                 pictures.add(rgb.clone(), file.size)?;
             }
         }

@@ -1,9 +1,10 @@
 //! Bicubic resampling with antialiasing of 8-bit RGB: Pillow's, bit for bit, and torchvision's.
 //!
 //! Columns are shrunk or stretched first, then rows (Pillow turns that around where it pays); each
-//! number is a sum of weighted numbers of a line across it. Pillow sums in 22-bit fixed point and rounds to 8 bits after either pass,
-//! torchvision sums in float32 and rounds once. To sum over columns, strips of rows are turned, so
-//! that either pass adds up contiguous lines and the compiler makes vectors of it.
+//! number is a sum of weighted numbers of a line across it. Pillow sums in 22-bit fixed point and
+//! rounds to 8 bits after either pass, torchvision sums in float32 and rounds once. To sum over
+//! columns, strips of rows are turned, so that either pass adds up contiguous lines and the
+//! compiler makes vectors of it.
 //!
 //! Must not know: files, what sizes are chosen.
 
@@ -176,50 +177,59 @@ fn down<A: Arithmetic>(middle: &[A::Middle], (width, height): Size, rows: usize)
     out
 }
 
-/// Sums lines side by side: `sum` is given lanes of a line and their weight; `finish` what
-/// became of them.
+/// Sums lines side by side: `sum` adds numbers of a line by their weight to what is `S`, `finish`
+/// makes numbers of that.
 fn sum_lines<T: Copy, W: Copy, S: Copy, O: Copy>(
     out: &mut [O],
     (lines, stride): (&[T], usize),
     weights: &[W],
     zero: S,
-    sum: impl Fn(&mut [S; LANES], &[T; LANES], W),
-    finish: impl Fn(S) -> O,
+    sum: impl Fn(&mut S, &[T; LANES], W),
+    finish: impl Fn(&S) -> [O; LANES],
 ) {
     let (whole, rest) = out.as_chunks_mut::<LANES>();
     let done = whole.len() * LANES;
     for (chunk, out) in whole.iter_mut().enumerate() {
-        let mut sums = [zero; LANES];
+        let mut sums = zero;
         for (line, &weight) in lines[chunk * LANES..].chunks(stride).zip(weights) {
             if let Some(numbers) = line.first_chunk() {
                 sum(&mut sums, numbers, weight);
             }
         }
-        *out = sums.map(&finish);
+        *out = finish(&sums);
     }
     for (at, out) in rest.iter_mut().enumerate() {
-        let mut sums = [zero; LANES];
+        let mut sums = zero;
         for (line, &weight) in lines[done + at..].chunks(stride).zip(weights) {
             sum(&mut sums, &[line[0]; LANES], weight);
         }
-        *out = finish(sums[0]);
+        *out = finish(&sums)[0];
     }
 }
 
 /// Pillow's arithmetic.
 struct Pillow;
 
+/// Sums by the high and by the low parts of weights.
+type Parts = ([i32; LANES], [i32; LANES]);
+
 impl Pillow {
-    fn sum(sums: &mut [(i32, i32); LANES], numbers: &[u8; LANES], weight: Fixed) {
-        for (sum, &number) in sums.iter_mut().zip(numbers) {
-            sum.0 += i32::from(number) * i32::from(weight.high);
-            sum.1 += i32::from(number) * i32::from(weight.low);
+    const ZERO: Parts = ([0; LANES], [0; LANES]);
+
+    fn sum((high, low): &mut Parts, numbers: &[u8; LANES], weight: Fixed) {
+        for (sum, &number) in high.iter_mut().zip(numbers) {
+            *sum += i32::from(i16::from(number)) * i32::from(weight.high);
+        }
+        for (sum, &number) in low.iter_mut().zip(numbers) {
+            *sum += i32::from(i16::from(number)) * i32::from(weight.low);
         }
     }
 
-    fn clip((high, low): (i32, i32)) -> u8 {
-        let sum = (high << LOW) + low + (1 << (PRECISION - 1));
-        (sum >> PRECISION).clamp(0, 255) as u8
+    fn clip((high, low): &Parts) -> [u8; LANES] {
+        array::from_fn(|lane| {
+            let sum = (high[lane] << LOW) + low[lane] + (1 << (PRECISION - 1));
+            (sum >> PRECISION).clamp(0, 255) as u8
+        })
     }
 }
 
@@ -249,11 +259,11 @@ impl Arithmetic for Pillow {
     }
 
     fn first(out: &mut [u8], lines: &[u8], stride: usize, weights: &[Fixed]) {
-        sum_lines(out, (lines, stride), weights, (0, 0), Self::sum, Self::clip);
+        sum_lines(out, (lines, stride), weights, Self::ZERO, Self::sum, Self::clip);
     }
 
     fn second(out: &mut [u8], lines: &[u8], stride: usize, weights: &[Fixed]) {
-        sum_lines(out, (lines, stride), weights, (0, 0), Self::sum, Self::clip);
+        sum_lines(out, (lines, stride), weights, Self::ZERO, Self::sum, Self::clip);
     }
 
     fn finish(number: u8) -> u8 {
@@ -319,7 +329,7 @@ impl Arithmetic for Torch {
                 *sum += f32::from(number) * weight;
             }
         };
-        sum_lines(out, (lines, stride), weights, 0.0, sum, |number| number);
+        sum_lines(out, (lines, stride), weights, [0.0; LANES], sum, |sums| *sums);
     }
 
     fn second(out: &mut [u8], lines: &[f32], stride: usize, weights: &[f32]) {
@@ -328,7 +338,7 @@ impl Arithmetic for Torch {
                 *sum += number * weight;
             }
         };
-        sum_lines(out, (lines, stride), weights, 0.0, sum, Self::finish);
+        sum_lines(out, (lines, stride), weights, [0.0; LANES], sum, |sums| sums.map(Self::finish));
     }
 
     fn finish(number: f32) -> u8 {

@@ -139,3 +139,6 @@ pub(super) fn seconds(places: &[usize], fps: f64) -> Vec<f64> {
     let mean = |pair: &[usize]| (time(pair[0]) + time(pair[pair.len() - 1])) / 2.0;
     places.chunks(GROUP).map(mean).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,14 +21,15 @@ pub(in super::super) struct Animation<'a> {
     reader: Box<dyn Frames + 'a>,
 }
 
-/// What gives frames one after the other, as RGB.
+/// What gives frames one after the other, as RGB; only those that are wanted.
 pub(super) trait Frames {
-    fn next(&mut self) -> Result<Vec<u8>, Problem>;
+    fn next(&mut self, wanted: bool) -> Result<Option<Vec<u8>>, Problem>;
 }
 
 impl Frames for WebP<'_> {
-    fn next(&mut self) -> Result<Vec<u8>, Problem> {
-        self.frame()
+    fn next(&mut self, wanted: bool) -> Result<Option<Vec<u8>>, Problem> {
+        let rgba = self.frame()?;
+        Ok(wanted.then(|| self.to_rgb(rgba)))
     }
 }
 
@@ -43,9 +44,9 @@ impl<'a> Animation<'a> {
         Self { frames, fps, size, reader }
     }
 
-    /// The next frame, `[height][width][3]`.
-    pub(in super::super) fn next(&mut self) -> Result<Vec<u8>, Problem> {
-        guarded(|| self.reader.next())
+    /// The next frame, `[height][width][3]`, if it is wanted; it is drawn in any case.
+    pub(in super::super) fn next(&mut self, wanted: bool) -> Result<Option<Vec<u8>>, Problem> {
+        guarded(|| self.reader.next(wanted))
     }
 }
 

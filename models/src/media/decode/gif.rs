@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use gif::{ColorOutput, DecodeOptions, Decoder, DisposalMethod, Frame, MemoryLimit};
 
 use super::animation::{Animation, Frames};
-use super::modes::Palette;
+use super::modes::{self, Palette};
 use super::{Picture, Problem, check_size};
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
@@ -123,7 +123,7 @@ impl Player<'_> {
 }
 
 impl Frames for Player<'_> {
-    fn next(&mut self) -> Result<Vec<u8>, Problem> {
+    fn next(&mut self, wanted: bool) -> Result<Option<Vec<u8>>, Problem> {
         let info = self.file.next_frame_info().map_err(Problem::damaged)?;
         let frame = info.ok_or_else(|| Problem::damaged("a frame is missing"))?.clone();
         let [left, top, width, height] = extent(&frame);
@@ -141,7 +141,7 @@ impl Frames for Player<'_> {
             DisposalMethod::Any | DisposalMethod::Keep => None,
         };
         self.draw(&frame, &indices, place);
-        Ok(super::modes::on_white(&self.canvas))
+        Ok(wanted.then(|| modes::on_white(&self.canvas)))
     }
 }
 

@@ -72,17 +72,20 @@ pub(super) fn cmyk(numbers: &[u8]) -> Vec<u8> {
     rgb
 }
 
-/// A palette of RGB; what lies past its end is grey, as Pillow fills palettes up.
+/// A palette of RGB; what lies past its end is black, as Pillow has it.
 pub(super) struct Palette([[u8; 3]; 256]);
 
 impl Palette {
     /// A palette of triples; more than 256 are dropped.
     pub(super) fn new(triples: impl Iterator<Item = [u8; 3]>) -> Self {
-        let mut colors = array::from_fn(|index| [index as u8; 3]);
-        for (color, triple) in colors.iter_mut().zip(triples) {
+        let mut colors = [[0; 3]; 256];
+        let mut greys = true;
+        for (index, (color, triple)) in colors.iter_mut().zip(triples).enumerate() {
             *color = triple;
+            greys &= triple == [index as u8; 3];
         }
-        Self(colors)
+        // A palette whose entries are the indices is none to Pillow, nor is one without entries.
+        if greys { Self(array::from_fn(|index| [index as u8; 3])) } else { Self(colors) }
     }
 
     /// A colour.

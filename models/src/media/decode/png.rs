@@ -62,8 +62,16 @@ fn to_rgb(
             let palette = Palette::new(palette.as_chunks::<3>().0.iter().copied());
             palette.rgb(modes::unpack(&data, width, bits).into_iter())
         }
+        ColorType::GrayscaleAlpha if wide => {
+            // Pillow has no mode of its own for these and reads them as RGBA.
+            let quads = data
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .flat_map(|quad| [quad[0], quad[0], quad[0], quad[2]]);
+            modes::on_white(&quads.collect::<Vec<u8>>())
+        }
         ColorType::GrayscaleAlpha => {
-            let data = high(data);
             modes::grey(data.as_chunks::<2>().0.iter().map(|pair| pair[0]))
         }
         ColorType::Rgb => high(data),

@@ -15,8 +15,8 @@ use super::{Picture, Problem, check_size, jpeg};
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
 
-/// Bytes a pixel at most.
-const PIXEL: usize = 16;
+/// Bytes a pixel at most: four numbers of 16 bits.
+const PIXEL: usize = 8;
 /// What one tag may hold: tables of strips of large images.
 const TAG: usize = 4 << 20;
 /// The values of tags.

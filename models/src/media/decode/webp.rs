@@ -46,15 +46,16 @@ impl<'a> WebP<'a> {
         Ok(vec![0; size.ok_or_else(|| Problem::damaged("it is too large"))?])
     }
 
-    fn to_rgb(&self, data: Vec<u8>) -> Vec<u8> {
+    /// Numbers as the file has them as RGB.
+    pub(super) fn to_rgb(&self, data: Vec<u8>) -> Vec<u8> {
         if self.decoder.has_alpha() { modes::on_white(&data) } else { data }
     }
 
-    /// The next frame of an animated file, laid over those before it, as RGB.
+    /// The next frame of an animated file, laid over those before it.
     pub(super) fn frame(&mut self) -> Result<Vec<u8>, Problem> {
         let mut data = self.buffer()?;
         self.decoder.read_frame(&mut data).map_err(Problem::damaged)?;
-        Ok(self.to_rgb(data))
+        Ok(data)
     }
 }
 

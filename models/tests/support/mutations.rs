@@ -1,0 +1,89 @@
+//! Damaged files, made of sound ones from a seed, and the check that none does harm.
+
+use std::sync::Arc;
+
+use proxima_models::media::{MediaFile, MediaOptions, Preprocessor, Video, VideoSource};
+
+/// Small pseudo-random numbers.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed ^ 0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        ((self.0 >> 33) as usize) % end.max(1)
+    }
+}
+
+/// A file with a few bits, bytes, numbers or pieces changed.
+pub fn mutate(file: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut file = file.to_vec();
+    for _ in 0..=random.below(6) {
+        if file.is_empty() {
+            break;
+        }
+        // Headers are short and matter more than what follows.
+        let reach = if random.below(2) == 0 { file.len().min(96) } else { file.len() };
+        let at = random.below(reach);
+        let end = (at + 1 + random.below(16)).min(file.len());
+        match random.below(8) {
+            0 => file[at] ^= 1 << random.below(8),
+            1 => file[at] = random.below(256) as u8,
+            2 => file[at..end].fill([0, 0xff, 0x7f, 0x80][random.below(4)]),
+            3 => file.truncate(at),
+            4 => drop(file.drain(at..end)),
+            5 => {
+                let piece = file[at..end].to_vec();
+                let to = random.below(file.len());
+                file.splice(to..to, piece);
+            }
+            6 => {
+                let from = random.below(other.len());
+                let piece = &other[from..(from + 24).min(other.len())];
+                let size = piece.len().min(file.len() - at);
+                file[at..at + size].copy_from_slice(&piece[..size]);
+            }
+            _ => {
+                let number = [0u32, 1, 0x7fff_ffff, 0xffff_ffff, 0x1_0000][random.below(5)];
+                let bytes = number.to_le_bytes();
+                let size = (1 << random.below(3)).min(file.len() - at);
+                file[at..at + size].copy_from_slice(&bytes[..size]);
+            }
+        }
+    }
+    file
+}
+
+/// A preprocessor of small images.
+pub fn preprocessor() -> Preprocessor {
+    let options = MediaOptions {
+        pixels_max: 1 << 18,
+        frames_max: 128,
+        cache_bytes_max: 1 << 20,
+        reader: None,
+    };
+    Preprocessor::new(&options, 32)
+}
+
+/// Takes a file in every way there is; what comes of it, if anything, is whole.
+pub fn take(preprocessor: &Preprocessor, bytes: Vec<u8>, sound: &Arc<MediaFile>) -> bool {
+    let file = Arc::new(MediaFile::new(bytes));
+    let image = preprocessor.image(&file);
+    if let Ok(pixels) = &image {
+        assert_eq!(pixels.frame(0).len(), pixels.width() * pixels.height() * 3);
+        assert!(pixels.width() * pixels.height() <= 1800 * 32 * 32);
+    }
+    let video = |source| preprocessor.video(&Video { source, fps: None, frames_max: Some(4) });
+    let frames = vec![sound.clone(), file.clone()];
+    let clips = [video(VideoSource::Frames(frames)), video(VideoSource::File(file))];
+    for clip in clips.into_iter().flatten() {
+        assert_eq!(clip.groups.len(), clip.seconds.len());
+        assert!(clip.groups.iter().all(|group| group.frames() == 2));
+        assert!(clip.seconds.iter().all(|seconds| seconds.is_finite()));
+    }
+    image.is_ok()
+}
