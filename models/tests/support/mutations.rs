@@ -65,6 +65,7 @@ pub fn preprocessor() -> Preprocessor {
         frames_max: 128,
         cache_bytes_max: 1 << 20,
         reader: None,
+        live_bytes_max: 1 << 30,
     };
     Preprocessor::new(&options, 32)
 }
