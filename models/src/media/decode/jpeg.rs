@@ -1,56 +1,65 @@
 //! JPEG files: baseline and progressive; grey, YCbCr, RGB, CMYK and YCCK.
 //!
-//! Colours are converted as libjpeg does it, which Pillow uses; its inverse cosine transform and
-//! its smoothing of halved chroma differ from this decoder's by a step or two of 255.
+//! Read by the decoder that Pillow uses, libjpeg-turbo, in the copy of it that `mozjpeg` carries:
+//! chroma that is smoothed otherwise when it is enlarged moves what a network sees. Only what lies
+//! far outside 0..=255, as in damaged blocks, is cut otherwise than by the vector code of Pillow's.
 //!
 //! Must not know: other formats.
 
-use std::array;
+use std::any::Any;
+use std::io::{self, BufRead, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
+use mozjpeg::{ColorSpace, Decompress};
 
 use super::{Picture, Problem, check_size, modes};
 
-/// Sides of a JPEG at most.
-const SIDE_MAX: usize = 65_535;
+#[cfg(test)]
+mod tests;
+
 /// Scans of a progressive file at most: each walks over every block.
 const SCANS_MAX: usize = 128;
 
+const CUT_OFF: &str = "it is cut off";
+
+/// The marker at the end of an image.
+const END: u8 = 0xd9;
+/// The marker that begins a scan.
+const SCAN: u8 = 0xda;
+
 pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
-    let options = DecoderOptions::default()
-        .set_strict_mode(false)
-        .set_max_width(SIDE_MAX)
-        .set_max_height(SIDE_MAX)
-        .jpeg_set_max_scans(SCANS_MAX);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|error| Problem::damaged(format!("{error:?}")))?;
-    let info = decoder.info().ok_or_else(|| Problem::damaged("it has no header"))?;
-    let (width, height) = (usize::from(info.width), usize::from(info.height));
+    if scans(bytes) > SCANS_MAX {
+        return Err(Problem::damaged(format!("it has more than {SCANS_MAX} scans")));
+    }
+    // The library leaves by unwinding, without the panic hook, when it refuses a file.
+    catch_unwind(AssertUnwindSafe(|| read(bytes, pixels_max)))
+        .unwrap_or_else(|cause| Err(Problem::damaged(reason(&*cause))))
+}
+
+fn read(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
+    let source = Source { bytes, at: 0 };
+    let decoder = Decompress::new_reader(source).map_err(Problem::damaged)?;
+    let (width, height) = decoder.size();
     let pixels = check_size(width, height, pixels_max)?;
-    let space = decoder.input_colorspace().unwrap_or(ColorSpace::Unknown);
-    // Stray bytes between headers are left alone, as libjpeg does; pixels that are missing or
-    // damaged, which would be grey, are not.
-    decoder.set_options(options.jpeg_set_out_colorspace(space).set_strict_mode(true));
-    let data = decoder.decode().map_err(|error| Problem::damaged(format!("{error:?}")))?;
-    if data.len() != pixels * space.num_components() {
+    let layers = decoder.components().len();
+    let space = match layers {
+        1 => ColorSpace::JCS_GRAYSCALE,
+        3 => ColorSpace::JCS_RGB,
+        4 => ColorSpace::JCS_CMYK,
+        _ => return Err(Problem::damaged(format!("its {layers} layers are not read"))),
+    };
+    let mut decoder = decoder.to_colorspace(space).map_err(Problem::damaged)?;
+    let data: Vec<u8> = decoder.read_scanlines().map_err(Problem::damaged)?;
+    // What follows the first scan is read as well: Pillow refuses a file without an end.
+    decoder.finish().map_err(Problem::damaged)?;
+    if data.len() != pixels * layers {
         return Err(Problem::damaged("it has not the pixels it promises"));
     }
-    let rgb = match space {
-        ColorSpace::Luma => modes::grey(data.into_iter()),
-        ColorSpace::RGB => data,
-        ColorSpace::YCbCr => ycbcr::<3>(data),
-        ColorSpace::CMYK => modes::cmyk(&inverted(data)),
-        ColorSpace::YCCK => {
-            // libjpeg makes CMYK of it, of which Pillow takes the inverse: the inks' last byte is
-            // inverted once, the colours twice.
-            let mut inks = ycbcr::<4>(data);
-            inks.as_chunks_mut::<4>().0.iter_mut().for_each(|pixel| pixel[3] = 255 - pixel[3]);
-            modes::cmyk(&inks)
-        }
-        _ => return Err(Problem::damaged("its colours are not read")),
+    let rgb = match layers {
+        1 => modes::grey(data.into_iter()),
+        3 => data,
+        // Pillow takes inks to be stored inverted, as Adobe does.
+        _ => modes::cmyk(&inverted(data)),
     };
     Ok(Picture { width, height, rgb })
 }
@@ -60,61 +69,77 @@ fn inverted(mut data: Vec<u8>) -> Vec<u8> {
     data
 }
 
-/// Pixels that are converted side by side.
-const SIDE_BY_SIDE: usize = 16;
+/// Why the library, or a panic, ended a decode.
+fn reason(cause: &(dyn Any + Send)) -> String {
+    let message = cause.downcast_ref::<String>().map(String::as_str);
+    match message.map(|message| message.trim_start_matches("libjpeg fatal error: ")) {
+        // What the library makes of any error of a source.
+        Some("Input file read error") => CUT_OFF.to_owned(),
+        Some(message) => message.to_owned(),
+        None => "the decoder gave up".to_owned(),
+    }
+}
+
+/// A file whose end is an error: at an end of file the library would make up an end of image, and
+/// paint what is missing grey.
+struct Source<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl BufRead for Source<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match &self.bytes[self.at..] {
+            [] => Err(io::Error::other(CUT_OFF)),
+            rest => Ok(rest),
+        }
+    }
+
+    fn consume(&mut self, read: usize) {
+        self.at = (self.at + read).min(self.bytes.len());
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(into)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+/// How many scans a file has, found as the library finds markers: by going to the next one.
+fn scans(bytes: &[u8]) -> usize {
+    let (mut scans, mut rest) = (0, bytes);
+    while let Some(at) = rest.windows(2).position(|pair| pair[0] == 0xff && pair[1] > 0) {
+        let marker = rest[at + 1];
+        // After a byte 0xff that only fills, that byte begins the next pair.
+        rest = &rest[at + if marker == 0xff { 1 } else { 2 }..];
+        match marker {
+            END => break,
+            // These have no length: nothing, restarts, a start, and kinds that are reserved.
+            0x00..0xc0 | 0xd0..=0xd8 | 0xff => continue,
+            SCAN => scans += 1,
+            _ => {}
+        }
+        let [high, low, ..] = *rest else { break };
+        rest = rest.get(usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default();
+    }
+    scans
+}
 
 /// Turns the first three of each `N` numbers from YCbCr to RGB, in libjpeg's 16-bit fixed point.
 pub(super) fn ycbcr<const N: usize>(mut data: Vec<u8>) -> Vec<u8> {
-    let (pixels, _) = data.as_chunks_mut::<N>();
-    let (whole, rest) = pixels.as_chunks_mut::<SIDE_BY_SIDE>();
-    for pixels in whole {
-        // Apart they are computed in vectors.
-        let [mut luma, mut blue, mut red] = [[0i16; SIDE_BY_SIDE]; 3];
-        for (at, pixel) in pixels.iter().enumerate() {
-            luma[at] = i16::from(pixel[0]);
-            blue[at] = i16::from(pixel[1]);
-            red[at] = i16::from(pixel[2]);
-        }
-        let colors: [[u8; 3]; SIDE_BY_SIDE] =
-            array::from_fn(|at| color(luma[at], blue[at], red[at]));
-        for (pixel, color) in pixels.iter_mut().zip(colors) {
-            pixel[..3].copy_from_slice(&color);
-        }
-    }
-    for pixel in rest {
-        let [luma, blue, red] = [pixel[0], pixel[1], pixel[2]].map(i16::from);
-        pixel[..3].copy_from_slice(&color(luma, blue, red));
+    for pixel in data.as_chunks_mut::<N>().0 {
+        let luma = i32::from(pixel[0]);
+        let (blue, red) = (i32::from(pixel[1]) - 128, i32::from(pixel[2]) - 128);
+        let half = 1 << 15;
+        let r = luma + ((91_881 * red + half) >> 16);
+        let g = luma + ((-22_554 * blue - 46_802 * red + half) >> 16);
+        let b = luma + ((116_130 * blue + half) >> 16);
+        pixel[0] = r.clamp(0, 255) as u8;
+        pixel[1] = g.clamp(0, 255) as u8;
+        pixel[2] = b.clamp(0, 255) as u8;
     }
     data
-}
-
-/// A colour of YCbCr: 1.402, 0.34414, 0.71414 and 1.772 times 2^16, less whole parts that need no
-/// product, so that all factors fit 16 bits.
-fn color(luma: i16, blue: i16, red: i16) -> [u8; 3] {
-    let (luma, blue, red) = (i32::from(luma), i32::from(blue - 128), i32::from(red - 128));
-    let half = 1 << 15;
-    let r = luma + red + ((26_345 * red + half) >> 16);
-    let g = luma - red + ((-22_554 * blue + 18_734 * red + half) >> 16);
-    let b = luma + 2 * blue + ((-14_942 * blue + half) >> 16);
-    [r, g, b].map(|number| number.clamp(0, 255) as u8)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn colors_are_libjpegs() {
-        for triple in 0..1 << 24 {
-            let [luma, blue, red] =
-                [triple >> 16, triple >> 8, triple].map(|number| i16::from(number as u8));
-            let (y, cb, cr) = (i32::from(luma), i32::from(blue) - 128, i32::from(red) - 128);
-            let half = 1 << 15;
-            let r = y + ((91_881 * cr + half) >> 16);
-            let g = y + ((-22_554 * cb - 46_802 * cr + half) >> 16);
-            let b = y + ((116_130 * cb + half) >> 16);
-            let theirs = [r, g, b].map(|number| number.clamp(0, 255) as u8);
-            assert_eq!(color(luma, blue, red), theirs, "{luma} {blue} {red}");
-        }
-    }
 }
