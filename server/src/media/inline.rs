@@ -67,7 +67,10 @@ pub fn data_uri(rest: &str, limit: usize) -> Result<Vec<u8>, SourceError> {
     if !head.contains(';') || !encoding.eq_ignore_ascii_case("base64") {
         return Err(wrong("the data URI is not in base64 (\";base64\" before the comma)"));
     }
-    base64(data, limit)
+    match base64(data, limit)? {
+        bytes if bytes.is_empty() => Err(wrong("the data URI is empty")),
+        bytes => Ok(bytes),
+    }
 }
 
 /// The bytes that base64 stands for: standard or URL-safe, padded or not, in lines or not.

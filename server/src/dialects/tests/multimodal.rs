@@ -242,7 +242,7 @@ fn sound() -> Value {
 #[tokio::test]
 async fn what_is_wrong_with_an_input_is_said_in_the_dialects_own_shape() {
     let bad = bad();
-    let broken = json!({ "image": format!("data:,;base64,{}", BASE64_STANDARD.encode("broken")) });
+    let broken = json!({ "image": format!("data:;base64,{}", BASE64_STANDARD.encode("broken")) });
     let said = "input 0: image 1: ";
     let many = json!({ "input": vec![json!({ "image": vec![image(10); 60] }); 70] });
     let audio = json!({ "inputs": ["a", { "audio": 5 }] });
