@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --n
 PROXIMA := $(TARGET)/release/proxima
 CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | cut -d' ' -f1)
 
-.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank demo-images soak
+.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,6 +51,9 @@ $(CLIENTS)/.complete: tests/clients/requirements.txt
 
 test-clients: build assets $(CLIENTS)/.complete
 	'$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) --model '$(CACHE)/models/all-MiniLM-L6-v2'
+
+bench-vision: build assets ## Measure images a second on a synthetic Qwen3-VL-Embedding-2B (needs Pillow, numpy; BENCH='--peer PYTHON')
+	$(PYTHON) benches/vision.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)
 
 demo-images: build ## Rank pictures for texts (IMAGES=folder, QUERY='a text', VISION_MODEL=folder or id)
 	@set -e; model='$(VISION_MODEL)'; \
