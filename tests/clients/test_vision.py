@@ -48,6 +48,11 @@ def expected(address):
     return post(address, "/embed", inputs={"text": TEXT, "image": CAT})[0]
 
 
+def test_an_empty_object_is_what_the_model_takes_nothing_for(address):
+    nothing, null = (post(address, "/embed", inputs=inputs)[0] for inputs in ({}, "NULL"))
+    assert cosines(nothing, null) > SAME
+
+
 def test_objects(address, expected):
     inputs = [{"text": TEXT, "image": CAT}, TEXT, {"image": {"bytes": CAT.split(",")[1]}}, {"image": DOG}]
     vectors = post(address, "/embed", inputs=inputs)

@@ -106,6 +106,9 @@ impl Draft {
             Some(_) => return Err("instruction must be a string".into()),
         };
         let sampling = Sampling::take(&mut object)?;
+        // An object with nothing is an item all the same: models know what to make of it.
+        let may_be_empty =
+            !["messages", "content", "type"].iter().any(|key| object.contains_key(*key));
         let mut draft = if let Some(messages) = object.remove("messages") {
             conversation(messages)?
         } else if let Some(parts) = object.remove("content") {
@@ -125,7 +128,7 @@ impl Draft {
                 video.sampling = video.sampling.or(sampling);
             }
         }
-        draft.checked()
+        if may_be_empty { draft.counted() } else { draft.checked() }
     }
 
     /// An item of one image.
@@ -138,6 +141,11 @@ impl Draft {
         if self.parts.is_empty() {
             return Err("it has no text, image or video".into());
         }
+        self.counted()
+    }
+
+    /// The same, if it has not too many parts.
+    fn counted(self) -> Result<Self, Problem> {
         let (media, frames) = (self.media(), self.frames());
         if media > MEDIA_MAX {
             return Err(format!(

@@ -161,12 +161,18 @@ async fn conversations_are_a_message_and_an_instruction() {
 }
 
 #[test]
+fn an_object_with_nothing_is_an_empty_item() {
+    for json in [json!({}), json!({ "text": null }), json!({ "image": [] })] {
+        let draft = Draft::of(object(json.clone())).expect("an item");
+        assert_eq!(draft.files(), 0, "{json}");
+    }
+}
+
+#[test]
 fn what_is_not_an_item_is_said() {
     let a = data("a");
     let cases = [
-        (json!({}), "no text, image or video"),
-        (json!({ "text": null }), "no text, image or video"),
-        (json!({ "image": [] }), "no text, image or video"),
+        (json!({ "content": [] }), "no text, image or video"),
         (json!({ "text": 5 }), "text must be a string"),
         (json!({ "text": ["a", 5] }), "text must be a string"),
         (json!({ "image": 5 }), "image: expected a data URI"),
