@@ -276,6 +276,7 @@ fn lists_name_every_family_recipe_and_dialect() {
             let name = name.trim_end_matches(".rs");
             let shared = [
                 "mod",
+                "chat",
                 "classes",
                 "grpc",
                 "inputs",

@@ -192,9 +192,9 @@ impl RaggedBatch {
     }
 
     /// Positions of each row in time, height and width, as multimodal rotary positions have them;
-    /// `None` if there are no images, and all three are [`positions`](Self::positions).
+    /// `None` if no sequence has an image, and all three are [`positions`](Self::positions).
     pub fn places(&self) -> Option<&[[u32; 3]]> {
-        (!self.visuals.is_empty()).then_some(&self.places[..])
+        (!self.places.is_empty()).then_some(&self.places[..])
     }
 
     /// Whether each row is of the second of two texts (token type 1).

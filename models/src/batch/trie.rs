@@ -90,8 +90,8 @@ pub fn lay_out(
     tree.batch
 }
 
-/// Length of what two lists begin with in common. An image is in it whole or not at all: only all of
-/// its ids together tell it from others.
+/// Length of what two lists begin with in common. An image is in it whole or not at all: only all
+/// of its ids together tell it from others.
 pub fn common(a: &[u32], b: &[u32]) -> usize {
     let mut length = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let is_visual = |ids: &[u32], at: usize| ids.get(at).is_some_and(|id| Visual::stands_for(*id));

@@ -67,8 +67,9 @@ impl<'a> Gathered<'a> {
         self.parts.push((sequence, part));
     }
 
-    /// Images of the batch, and positions of its rows in time, height and width; nothing if there
-    /// is no image.
+    /// Images of the batch, and positions of its rows in time, height and width. Sequences may go on
+    /// behind an image that was kept from an earlier batch: then there are positions without images.
+    /// Nothing, if no sequence has an image.
     pub fn finish(self) -> (Vec<VisualRows>, Vec<[u32; 3]>) {
         let (mut visuals, mut places) = (Vec::new(), Vec::new());
         let mut row = 0;
@@ -81,7 +82,7 @@ impl<'a> Gathered<'a> {
             }));
             row += part.len();
         }
-        if !visuals.is_empty() {
+        if self.parts.iter().any(|(sequence, _)| !sequence.visuals.is_empty()) {
             for (sequence, part) in self.parts {
                 places.extend_from_slice(&places_of(sequence)[part]);
             }
@@ -91,8 +92,8 @@ impl<'a> Gathered<'a> {
 }
 
 /// Positions of a sequence's rows in time, height and width (transformers `modeling_qwen3_vl.py`,
-/// `get_rope_index`): texts advance in all three, an image stands still in time, and what follows it
-/// begins behind its longer side.
+/// `get_rope_index`): texts advance in all three, an image stands still in time, and what follows
+/// it begins behind its longer side.
 fn places_of(sequence: &Sequence) -> Vec<[u32; 3]> {
     let mut places: Vec<[u32; 3]> = Vec::with_capacity(sequence.tokens.len());
     let mut next = 0;

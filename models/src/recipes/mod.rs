@@ -2,10 +2,11 @@
 //!
 //! Must not know: tensors, requests, wire formats.
 
+mod chat;
 mod cross_encoder;
 mod e2rank;
 mod qwen3_reranker;
-mod qwen3_vl;
+
 mod qwen3_vl_embedding;
 mod qwen3_vl_reranker;
 mod text;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
-use super::qwen3_vl::{Chat, is_cut};
+use super::chat::{Chat, is_cut};
 use super::{Recipe, RecipeKind, Token};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};

@@ -1,9 +1,9 @@
-//! Qwen3-VL-Reranker: a chat model judges whether a document fits a query, both of texts, images and
-//! videos, by yes or no (the model's repository, `qwen3_vl_reranker.py`).
+//! Qwen3-VL-Reranker: a chat model judges whether a document fits a query, both of texts, images
+//! and videos, by yes or no (the model's repository, `qwen3_vl_reranker.py`).
 //!
 //! Must not know: which network follows, tensors, requests.
 
-use super::qwen3_vl::{Chat, is_cut};
+use super::chat::{Chat, is_cut};
 use super::{Recipe, RecipeKind, Token};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};

@@ -1,5 +1,5 @@
-//! The geometry of patches: their order, where each is, what of an image each holds, and the learned
-//! positions around it.
+//! The geometry of patches: their order, where each is, what of an image each holds, and the
+//! learned positions around it.
 //!
 //! Must not know: layers, tensors.
 

@@ -129,7 +129,7 @@ struct Merger {
 
 /// What the tower saw: tokens of the images of a batch, from its last block and from middle ones.
 pub struct Seen {
-    /// Levels of images that were seen together: the last block's tokens, then those of middle ones.
+    /// Levels of images that were seen together: the last block's tokens, then middle ones'.
     groups: Vec<Vec<Rows>>,
     /// Where each image's tokens are: group and rows.
     places: HashMap<[u8; 32], (usize, Range<usize>)>,
