@@ -67,9 +67,9 @@ impl<'a> Gathered<'a> {
         self.parts.push((sequence, part));
     }
 
-    /// Images of the batch, and positions of its rows in time, height and width. Sequences may go on
-    /// behind an image that was kept from an earlier batch: then there are positions without images.
-    /// Nothing, if no sequence has an image.
+    /// Images of the batch, and positions of its rows in time, height and width. Sequences may go
+    /// on behind an image that was kept from an earlier batch: then there are positions without
+    /// images. Nothing, if no sequence has an image.
     pub fn finish(self) -> (Vec<VisualRows>, Vec<[u32; 3]>) {
         let (mut visuals, mut places) = (Vec::new(), Vec::new());
         let mut row = 0;
