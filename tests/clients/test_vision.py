@@ -181,7 +181,7 @@ def test_score(address):
         ({"audio": CAT}, "audio"),
         ({"content": [{"type": "image_embeds", "image_embeds": ""}]}, "image_embeds"),
         ({"image": [CAT] * 65}, "65 images"),
-        ({}, "no text, image or video"),
+        ({"content": []}, "no text, image or video"),
     ],
 )
 def test_what_is_wrong_with_an_item(address, item, says):
