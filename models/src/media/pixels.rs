@@ -14,7 +14,8 @@ static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// An image, or frames of a video that are seen together, resized: 8-bit RGB.
 ///
-/// Two are equal if their digests are.
+/// Two are equal if their digests are. Equal digests mean equal pixels; equal pixels of different
+/// files may have different ones.
 pub struct Pixels {
     width: usize,
     height: usize,
@@ -29,14 +30,23 @@ impl Pixels {
     /// # Panics
     /// If `data` is empty or not of whole frames.
     pub fn new(width: usize, height: usize, data: Vec<u8>) -> Self {
-        let frame = width * height * 3;
-        assert!(!data.is_empty() && data.len().is_multiple_of(frame), "whole frames");
         let mut digest = Sha256::new();
         digest.update((width as u64).to_le_bytes());
         digest.update((height as u64).to_le_bytes());
         digest.update(&data);
+        Self::of(width, height, data, digest.finalize().into())
+    }
+
+    /// The same, with a digest of all that they are made from: it is there sooner than one of the
+    /// pixels, of which there are many more bytes than of most files.
+    ///
+    /// # Panics
+    /// If `data` is empty or not of whole frames.
+    pub fn of(width: usize, height: usize, data: Vec<u8>, digest: [u8; 32]) -> Self {
+        let frame = width * height * 3;
+        assert!(!data.is_empty() && data.len().is_multiple_of(frame), "whole frames");
         LIVE_BYTES.fetch_add(data.len(), Ordering::Relaxed);
-        Self { width, height, data, digest: digest.finalize().into() }
+        Self { width, height, data, digest }
     }
 
     /// Bytes that all there are hold.
@@ -70,7 +80,7 @@ impl Pixels {
         self.data.len()
     }
 
-    /// SHA-256 of sizes and numbers.
+    /// SHA-256 of sizes and numbers, or of what they are made from.
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
     }

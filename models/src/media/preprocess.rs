@@ -69,8 +69,7 @@ impl Preprocessor {
     /// # Errors
     /// A file that is in no known format, damaged, or of a size that is not taken.
     pub fn image(&self, file: &MediaFile) -> Result<Arc<Pixels>, MediaError> {
-        let key = Sha256::new().chain_update(b"image").chain_update(file.digest());
-        let key: Key = key.finalize().into();
+        let key: Key = self.key(b"image").chain_update(file.digest()).finalize().into();
         if let Some(Entry::Image(pixels)) = self.cache.get(&key) {
             return Ok(pixels);
         }
@@ -79,7 +78,7 @@ impl Preprocessor {
         let from = (picture.width, picture.height);
         let to = sizes::image(from, self.factor)?;
         let rgb = resample::pillow(picture.rgb, from, to);
-        let pixels = Arc::new(Pixels::new(to.0, to.1, rgb));
+        let pixels = Arc::new(Pixels::of(to.0, to.1, rgb, key));
         self.cache.put(key, Entry::Image(pixels.clone()));
         Ok(pixels)
     }
@@ -94,13 +93,13 @@ impl Preprocessor {
     /// is.
     pub fn video(&self, video: &Video) -> Result<Arc<Clip>, MediaError> {
         self.check(video)?;
-        let key = video_key(video);
+        let key = self.video_key(video);
         if let Some(Entry::Clip(clip)) = self.cache.get(&key) {
             return Ok(clip);
         }
         let clip = Arc::new(match &video.source {
-            VideoSource::Frames(files) => self.list(files)?,
-            VideoSource::File(file) => self.file(file, video)?,
+            VideoSource::Frames(files) => self.list(files, key)?,
+            VideoSource::File(file) => self.file(file, video, key)?,
         });
         self.cache.put(key, Entry::Clip(clip.clone()));
         Ok(clip)
@@ -131,10 +130,10 @@ impl Preprocessor {
     }
 
     /// A list of image files.
-    fn list(&self, files: &[Arc<MediaFile>]) -> Result<Clip, MediaError> {
+    fn list(&self, files: &[Arc<MediaFile>], key: Key) -> Result<Clip, MediaError> {
         let places = sizes::list_places(files.len());
         let frames = places.len().next_multiple_of(GROUP);
-        let mut pictures = Pictures::new(self.factor, frames, true);
+        let mut pictures = Pictures::new(self.factor, frames, true, key);
         for &place in &places {
             let decoded = decode::decode(files[place].bytes(), self.options.pixels_max);
             let picture = decoded.map_err(|problem| of_frame(problem, place))?;
@@ -161,15 +160,15 @@ impl Preprocessor {
     }
 
     /// A video file, or an animated image.
-    fn file(&self, file: &Arc<MediaFile>, video: &Video) -> Result<Clip, MediaError> {
+    fn file(&self, file: &Arc<MediaFile>, video: &Video, key: Key) -> Result<Clip, MediaError> {
         let of = |problem: Problem| problem.of(VIDEO);
         if let Some(animation) =
             decode::animation(file.bytes(), self.options.pixels_max).map_err(of)?
         {
-            return self.animation(animation, video);
+            return self.animation(animation, video, key);
         }
         if decode::sniff(file.bytes()).is_some() {
-            return self.list(std::slice::from_ref(file));
+            return self.list(std::slice::from_ref(file), key);
         }
         let Some(reader) = &self.options.reader else {
             return Err(MediaError::NoVideo(format!(
@@ -181,7 +180,7 @@ impl Preprocessor {
         let size = (info.width, info.height);
         self.check_frame(size)?;
         let places = self.places(info.frames, info.fps, video)?;
-        let mut pictures = Pictures::new(self.factor, places.len(), false);
+        let mut pictures = Pictures::new(self.factor, places.len(), false, key);
         let mut due = places.iter().peekable();
         let wanted = distinct(&places);
         reader.read(file.bytes(), &info, &wanted, &mut |place, rgb| {
@@ -199,7 +198,12 @@ impl Preprocessor {
         Ok(pictures.clip(sizes::seconds(&places, info.fps)))
     }
 
-    fn animation(&self, mut file: Animation<'_>, video: &Video) -> Result<Clip, MediaError> {
+    fn animation(
+        &self,
+        mut file: Animation<'_>,
+        video: &Video,
+        key: Key,
+    ) -> Result<Clip, MediaError> {
         // Each frame before the last that is taken has to be drawn.
         let limit = self.options.pixels_max.saturating_mul(DRAWN);
         if file.frames.saturating_mul(file.size.0 * file.size.1) > limit {
@@ -209,7 +213,7 @@ impl Preprocessor {
             )));
         }
         let places = self.places(file.frames, file.fps, video)?;
-        let mut pictures = Pictures::new(self.factor, places.len(), false);
+        let mut pictures = Pictures::new(self.factor, places.len(), false, key);
         let mut due = places.iter().peekable();
         for place in 0..file.frames {
             if due.peek().is_none() {
@@ -224,6 +228,29 @@ impl Preprocessor {
             }
         }
         Ok(pictures.clip(sizes::seconds(&places, file.fps)))
+    }
+
+    /// The beginning of a key of something of this kind.
+    fn key(&self, kind: &[u8]) -> Sha256 {
+        Sha256::new().chain_update(kind).chain_update((self.factor as u64).to_le_bytes())
+    }
+
+    /// The key of a video: its files and how it is sampled.
+    fn video_key(&self, video: &Video) -> Key {
+        let key = match &video.source {
+            VideoSource::Frames(files) => {
+                let mut key = self.key(b"frames");
+                files.iter().for_each(|file| key.update(file.digest()));
+                key
+            }
+            // 0 of either setting is refused or means nothing else.
+            VideoSource::File(file) => self
+                .key(b"file")
+                .chain_update(file.digest())
+                .chain_update(video.fps.unwrap_or(0.0).to_le_bytes())
+                .chain_update(video.frames_max.map_or(0, |most| most as u64 + 1).to_le_bytes()),
+        };
+        key.finalize().into()
     }
 
     /// Places of the frames taken of a file.
@@ -251,29 +278,6 @@ impl Preprocessor {
     }
 }
 
-/// The key of a video: its files and how it is sampled.
-fn video_key(video: &Video) -> Key {
-    let mut key = Sha256::new();
-    let list = match &video.source {
-        VideoSource::Frames(files) => {
-            key.update(b"frames");
-            files.iter().for_each(|file| key.update(file.digest()));
-            true
-        }
-        VideoSource::File(file) => {
-            key.update(b"file");
-            key.update(file.digest());
-            false
-        }
-    };
-    if !list {
-        // 0 of either is refused or means nothing else.
-        key.update(video.fps.unwrap_or(0.0).to_le_bytes());
-        key.update(video.frames_max.map_or(0, |frames| frames as u64 + 1).to_le_bytes());
-    }
-    key.finalize().into()
-}
-
 /// What is wrong with a frame.
 fn of_frame(problem: Problem, place: usize) -> MediaError {
     match problem.of(FRAME) {
@@ -296,6 +300,8 @@ struct Pictures {
     factor: usize,
     frames: usize,
     list: bool,
+    /// Of the whole video.
+    key: Key,
     /// The size that frames have when they come, once one came.
     from: Option<Size>,
     to: Size,
@@ -306,9 +312,9 @@ struct Pictures {
 
 impl Pictures {
     /// For a video of so many frames.
-    fn new(factor: usize, frames: usize, list: bool) -> Self {
+    fn new(factor: usize, frames: usize, list: bool, key: Key) -> Self {
         let (groups, group) = (Vec::with_capacity(frames / GROUP), Vec::new());
-        Self { factor, frames, list, from: None, to: (0, 0), groups, group }
+        Self { factor, frames, list, key, from: None, to: (0, 0), groups, group }
     }
 
     /// Takes a frame of the size that all have.
@@ -328,7 +334,9 @@ impl Pictures {
 
     fn close(&mut self) {
         let data = std::mem::take(&mut self.group);
-        self.groups.push(Arc::new(Pixels::new(self.to.0, self.to.1, data)));
+        let place = (self.groups.len() as u64).to_le_bytes();
+        let key = Sha256::new().chain_update(self.key).chain_update(place).finalize();
+        self.groups.push(Arc::new(Pixels::of(self.to.0, self.to.1, data, key.into())));
     }
 
     /// The clip; an odd last frame is repeated.

@@ -10,6 +10,7 @@ use std::any::Any;
 use std::io::{self, BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use memchr::memchr;
 use mozjpeg::{ColorSpace, Decompress};
 
 use super::{Picture, Problem, check_size, modes};
@@ -111,13 +112,13 @@ impl Read for Source<'_> {
 /// How many scans a file has, found as the library finds markers: by going to the next one.
 fn scans(bytes: &[u8]) -> usize {
     let (mut scans, mut rest) = (0, bytes);
-    while let Some(at) = rest.windows(2).position(|pair| pair[0] == 0xff && pair[1] > 0) {
-        let marker = rest[at + 1];
+    while let Some(at) = memchr(0xff, rest) {
+        let Some(&marker) = rest.get(at + 1) else { break };
         // After a byte 0xff that only fills, that byte begins the next pair.
         rest = &rest[at + if marker == 0xff { 1 } else { 2 }..];
         match marker {
             END => break,
-            // These have no length: nothing, restarts, a start, and kinds that are reserved.
+            // These have no length: a number that is no marker, restarts, a start, and kinds that are reserved.
             0x00..0xc0 | 0xd0..=0xd8 | 0xff => continue,
             SCAN => scans += 1,
             _ => {}
