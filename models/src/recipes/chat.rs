@@ -64,12 +64,15 @@ impl Chat {
         if Pixels::live_bytes() > limit { Err(MediaError::Full { limit }) } else { Ok(()) }
     }
 
-    /// A chat with nothing in it.
-    pub fn begin(&self) -> Writer<'_> {
+    /// A chat with nothing in it, whose images and videos may have `limit` tokens: they are never
+    /// cut, so the rest of what has more need not be looked at.
+    pub fn begin(&self, limit: usize) -> Writer<'_> {
         Writer {
             chat: self,
             text: String::new(),
             sequence: Sequence::default(),
+            limit,
+            of_media: 0,
             images: 0,
             videos: 0,
         }
@@ -82,6 +85,9 @@ pub struct Writer<'a> {
     /// Text that is not tokenised yet: texts that meet are tokenised as one.
     text: String,
     sequence: Sequence,
+    /// Tokens of images and videos at most, and those there are.
+    limit: usize,
+    of_media: usize,
     /// Images and videos there are, to name one that is wrong.
     images: usize,
     videos: usize,
@@ -150,6 +156,11 @@ impl Writer<'_> {
         self.flush()?;
         let grid = [pixels.height() / FACTOR, pixels.width() / FACTOR];
         let visual = Visual { start: self.sequence.tokens.len(), grid, pixels };
+        self.of_media += visual.rows();
+        if self.of_media > self.limit {
+            let (tokens, limit) = (self.of_media, self.limit);
+            return Err(InputError::MediaTooLong { tokens, limit });
+        }
         self.sequence.tokens.extend(visual.ids());
         self.sequence.visuals.push(visual);
         self.text(END);

@@ -62,7 +62,9 @@ pub trait Recipe: Send + Sync {
     /// Whatever is wrong with the input; see [`InputError`].
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError>;
 
-    /// The tokens of a text, with its prompt before it, as `prepare` would see them, uncut.
+    /// The tokens of a text, with its prompt before it, as `prepare` would see them, uncut; of a
+    /// recipe of pairs those of the text alone. What a chat puts around a text is there if special
+    /// tokens are asked for.
     ///
     /// # Errors
     /// An unknown prompt or a tokenizer failure.

@@ -70,13 +70,13 @@ impl Qwen3VlReranker {
             _ => None,
         };
         let instruction = own.or(asked).filter(|text| !text.is_empty()).unwrap_or(INSTRUCTION);
-        let mut chat = self.chat.begin();
+        let limit = self.chat.tokenizer.limit(how);
+        let mut chat = self.chat.begin(limit);
         chat.text(HEAD).text(instruction);
         chat.text("<Query>:").content(query, how.query_tokens_max)?;
         chat.text("\n<Document>:").content(document, how.document_tokens_max)?;
         let mut sequence = chat.text(TAIL).finish()?;
         sequence.tokens.extend(&self.after);
-        let limit = self.chat.tokenizer.limit(how);
         if is_cut(sequence.tokens.len(), limit, how)? {
             self.cut(sequence, limit)
         } else {
@@ -91,7 +91,7 @@ impl Qwen3VlReranker {
         let (body, tail) = sequence.tokens.split_at(last);
         let always = |id: &u32| Visual::stands_for(*id) || self.special.contains(id);
         let needed = body.iter().filter(|id| always(id)).count() + tail.len();
-        if needed >= limit {
+        if needed > limit {
             return Err(InputError::MediaTooLong { tokens: needed, limit });
         }
         let mut room = limit - needed;

@@ -409,8 +409,24 @@ impl Engine {
             tally.prepared.n_tokens += tokens;
             tally.prepared.tokenization += *took;
         }
+        check_room(&results)?;
         in_order(results)
     }
+}
+
+/// That it is not the request itself whose pixels leave no room for more: to try again would not
+/// help it.
+fn check_room(results: &[(Result<Sequence, InputError>, Duration)]) -> Result<(), EngineError> {
+    let full = results.iter().find_map(|(result, _)| match result {
+        Err(InputError::Media { source: MediaError::Full { limit }, .. }) => Some(*limit),
+        _ => None,
+    });
+    let Some(limit) = full else { return Ok(()) };
+    let sequences = results.iter().filter_map(|(result, _)| result.as_ref().ok());
+    let pixels = sequences.flat_map(|sequence| &sequence.visuals).map(|visual| &visual.pixels);
+    let unique: HashMap<_, _> = pixels.map(|it| (Arc::as_ptr(it), it.bytes())).collect();
+    let bytes: usize = unique.values().sum();
+    if bytes > limit / 2 { Err(EngineError::TooManyPixels { bytes, limit }) } else { Ok(()) }
 }
 
 fn in_order<R>(results: Vec<(Result<R, InputError>, Duration)>) -> Result<Vec<R>, EngineError> {

@@ -48,6 +48,17 @@ pub enum EngineError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The images and videos of the request leave no room for others.
+    #[error(
+        "the request's images and videos have {bytes} bytes of pixels and more, too much of the \
+         {limit} that may be held; send several requests"
+    )]
+    TooManyPixels {
+        /// Bytes of pixels of those that were decoded.
+        bytes: usize,
+        /// Bytes of pixels that may be held in all.
+        limit: usize,
+    },
     /// Something is wrong with the document vectors sent.
     #[error("document vectors: {problem}")]
     DocumentVectors {
@@ -137,6 +148,7 @@ impl EngineError {
             | Self::Input { .. }
             | Self::Dimensions { .. }
             | Self::TooManyBytes { .. }
+            | Self::TooManyPixels { .. }
             | Self::DocumentVectors { .. }
             | Self::OutOfBounds { .. }
             | Self::Unsupported { .. }

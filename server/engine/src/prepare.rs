@@ -30,6 +30,9 @@ struct Work<T, R, F> {
     items: Vec<T>,
     each: F,
     next: AtomicUsize,
+    /// The first item that is known to be wrong: those behind it are not looked at, as no answer
+    /// can come of the request.
+    wrong: AtomicUsize,
     /// Items done before another request has its turn.
     piece: usize,
     results: Mutex<Collected<R>>,
@@ -59,9 +62,16 @@ where
                 return;
             }
             let started = Instant::now();
-            let result = catch_unwind(AssertUnwindSafe(|| (self.each)(model, &self.items[index])));
-            let result = result
-                .unwrap_or_else(|_| Err(InputError::Tokenizer("the tokenizer panicked".into())));
+            let result = if index > self.wrong.load(Ordering::Relaxed) {
+                Err(InputError::Kind("did not look at it: another input is wrong"))
+            } else {
+                let each = AssertUnwindSafe(|| (self.each)(model, &self.items[index]));
+                let panicked = || InputError::Tokenizer("the tokenizer panicked".into());
+                catch_unwind(each).unwrap_or_else(|_| Err(panicked()))
+            };
+            if result.is_err() {
+                self.wrong.fetch_min(index, Ordering::Relaxed);
+            }
             let mut collected = lock(&self.results);
             collected.slots[index] = Some((result, started.elapsed()));
             collected.left -= 1;
@@ -129,7 +139,8 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         let slots = items.iter().map(|_| None).collect();
         let results = Mutex::new(Collected { slots, left: items.len(), reply: Some(reply) });
-        let work = Work { items, each, next: AtomicUsize::new(0), piece: self.piece, results };
+        let (next, wrong) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        let work = Work { items, each, next, wrong, piece: self.piece, results };
         {
             let mut waiting = lock(&self.turns.waiting);
             if waiting.1 {
