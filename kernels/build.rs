@@ -90,11 +90,13 @@ enum Compiler {
 impl Compiler {
     fn find() -> Result<Self, String> {
         if env::var_os("NVCC_MODE").is_some_and(|mode| mode == "stub") {
+            println!("cargo:rustc-env=PROXIMA_CUDA_MAJOR=0");
             return Ok(Self::Stub);
         }
         let path = nvcc();
         let version = output(&path, "--version")?;
         let options = options(&architectures(&path)?);
+        println!("cargo:rustc-env=PROXIMA_CUDA_MAJOR={}", major(&version)?);
         Ok(Self::Nvcc { path, version, options })
     }
 
@@ -150,6 +152,13 @@ fn output(path: &OsString, argument: &str) -> Result<String, String> {
         return Err(missing(path, String::from_utf8_lossy(&done.stderr).trim()));
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// The first number of "release 13.0" in what nvcc says of itself: drivers must be of it or later.
+fn major(version: &str) -> Result<u32, String> {
+    let release = version.split("release ").nth(1).and_then(|rest| rest.split('.').next());
+    let number = release.and_then(|number| number.parse().ok());
+    number.ok_or_else(|| format!("nvcc does not say which release it is:\n{version}"))
 }
 
 /// The architectures to make machine code for: those named, or those of ours that this nvcc knows.

@@ -12,6 +12,9 @@ use super::module::{kernel, launch};
 use crate::KernelError;
 use crate::cuda_types::{Argument, Launch, Properties};
 
+/// The CUDA release whose compiler made the kernels: an older driver cannot load them.
+const MADE_BY: &str = env!("PROXIMA_CUDA_MAJOR");
+
 /// The oldest generation that the kernels run on (Ampere).
 const OLDEST: (i32, i32) = (8, 0);
 
@@ -19,9 +22,19 @@ const OLDEST: (i32, i32) = (8, 0);
 ///
 /// # Errors
 ///
-/// There is no driver, or it does not start.
+/// There is no driver, it does not start, or it is too old for the kernels of this build.
 pub fn count() -> Result<usize, KernelError> {
     let count = CudaContext::device_count().map_err(|error| no_driver(&error))?;
+    let mut version = 0;
+    // SAFETY: the driver writes one number there.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|error| no_driver(&error))?;
+    if MADE_BY.parse().is_ok_and(|made_by: i32| version / 1000 < made_by) {
+        return Err(KernelError::Msg(format!(
+            "the NVIDIA driver knows CUDA {}.{}; this build needs a driver for CUDA {MADE_BY}.0",
+            version / 1000,
+            version % 1000 / 10
+        )));
+    }
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
@@ -30,7 +43,7 @@ pub fn count() -> Result<usize, KernelError> {
 ///
 /// # Errors
 ///
-/// There is no driver, no such device, or one that is older than the kernels; or cuBLAS is missing.
+/// There is no driver or an old one, no such device, or one that is older than the kernels; or cuBLAS is missing.
 pub fn device(ordinal: usize) -> Result<Device, KernelError> {
     let found = count()?;
     if ordinal >= found {
