@@ -2,6 +2,26 @@
 //!
 //! Must not know: CUDA's own types.
 
+use candle_core::{Device, Tensor};
+
+use crate::KernelError;
+use crate::cuda::{self, Kernel};
+
+/// One list for the module and what stands for it in a build without CUDA: neither changes alone.
+const _: () = {
+    let _: fn() -> Result<usize, KernelError> = cuda::count;
+    let _: fn(usize) -> Result<Device, KernelError> = cuda::device;
+    let _: fn(&Device) -> Result<Properties, KernelError> = cuda::properties;
+    let _: fn(&Device) -> Result<(), KernelError> = cuda::check;
+    let _: fn(&KernelError) -> bool = cuda::is_out_of_memory;
+    let _: fn(&Device, &str, &str) -> Result<Kernel, KernelError> = cuda::kernel;
+    let _: fn(&Device) = cuda::forget;
+    let _: Start = cuda::launch;
+    let _: fn(&Tensor) -> Result<u64, KernelError> = cuda::address;
+};
+
+type Start = unsafe fn(&Device, &Kernel, Launch, &[Argument]) -> Result<(), KernelError>;
+
 /// What a device is, and how much of its memory is free now.
 #[derive(Clone, Debug)]
 pub struct Properties {
