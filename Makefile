@@ -9,7 +9,11 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --n
 PROXIMA := $(TARGET)/release/proxima
 CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | cut -d' ' -f1)
 
-.PHONY: help serve build test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak
+# candle's own kernels: PTX of the oldest generation, which later ones compile when they first load it.
+CUDA_VERSIONS := CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000
+CUDA_TOOLKIT := $(CACHE)/cuda-13.0.2
+
+.PHONY: help serve build build-cuda cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +30,26 @@ build: ## Build the server
 	@command -v cargo >/dev/null || { echo "cargo is needed: see https://rustup.rs"; exit 1; }
 	@command -v cc >/dev/null || { echo "a C compiler is needed: install gcc or clang"; exit 1; }
 	cargo build --release --workspace
+
+build-cuda: ## Build the server for NVIDIA GPUs too; it starts without one (fetches NVIDIA's compiler, 1.3 GB)
+	scripts/cuda/toolkit.sh '$(CUDA_TOOLKIT)'
+	scripts/cuda/shims.py '$(CUDA_TOOLKIT)/cuda' '$(CUDA_TOOLKIT)/shims'
+	CUDA_HOME='$(CUDA_TOOLKIT)/shims' NVCC='$(CURDIR)/scripts/cuda/nvcc' $(CUDA_VERSIONS) \
+		cargo build --release --package proxima --features cuda
+
+cuda-toolkit:
+	scripts/cuda/toolkit.sh '$(CUDA_TOOLKIT)' compiler
+
+cuda-kernels: cuda-toolkit ## Compile the CUDA kernels and list the registers and memory of each
+	CUDA_HOME='$(CUDA_TOOLKIT)/cuda' scripts/cuda/resources.sh 90
+
+# Types only: what stands for nvcc compiles nothing, so its results have a folder of their own.
+lint-cuda:
+	CARGO_TARGET_DIR='$(TARGET)/cuda-stub' NVCC='$(CURDIR)/scripts/cuda/nvcc' NVCC_MODE=stub $(CUDA_VERSIONS) \
+		cargo clippy --release --package proxima-kernels --features cuda --lib -- -D warnings
+
+lint-metal:
+	scripts/metal/check.sh '$(TARGET)/metal-check'
 
 assets: ## Fetch the demo model and the Qwen3 tokenizer
 	@$(PYTHON) scripts/fetch.py all-MiniLM-L6-v2

@@ -3,6 +3,12 @@
 //! Must not know: checkpoints, tokens, requests, HTTP, files (except one memory map).
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "cuda_absent.rs"]
+pub mod cuda;
+mod cuda_types;
 mod knobs;
 pub mod ops;
 pub mod stored;

@@ -1,0 +1,11 @@
+//! NVIDIA GPUs: devices, and the kernels that the build script compiled from the `*.cu` of this folder.
+//!
+//! Must not know: models, batches, what is computed on a device and why.
+
+mod device;
+mod module;
+
+pub use device::{check, count, device, is_out_of_memory, properties};
+pub use module::{Kernel, address, forget, kernel, launch};
+
+pub use crate::cuda_types::{Argument, Launch, Properties};

@@ -1,0 +1,99 @@
+//! What stands for `cuda` in a build without it: the same functions, which say so.
+//!
+//! Must not know: CUDA.
+
+use candle_core::{Device, Tensor};
+
+use crate::KernelError;
+pub use crate::cuda_types::{Argument, Launch, Properties};
+
+/// What every function here answers.
+pub const ABSENT: &str = "this build has no CUDA: build it with --features cuda";
+
+/// A kernel on a device: there are none.
+#[derive(Clone)]
+pub enum Kernel {}
+
+fn absent<T>() -> Result<T, KernelError> {
+    Err(KernelError::Msg(ABSENT.to_owned()))
+}
+
+/// How many CUDA devices this machine has.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn count() -> Result<usize, KernelError> {
+    absent()
+}
+
+/// Opens a device.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn device(_ordinal: usize) -> Result<Device, KernelError> {
+    absent()
+}
+
+/// What a device is.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn properties(_device: &Device) -> Result<Properties, KernelError> {
+    absent()
+}
+
+/// Has a device compute a little and reads the result back.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn check(_device: &Device) -> Result<(), KernelError> {
+    absent()
+}
+
+/// Whether an operation failed for want of the device's memory: never, without devices.
+pub fn is_out_of_memory(_error: &KernelError) -> bool {
+    false
+}
+
+/// The kernel of a name in the source of a name.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn kernel(_device: &Device, _source: &str, _name: &str) -> Result<Kernel, KernelError> {
+    absent()
+}
+
+/// Lets go of what was loaded to a device: nothing.
+pub fn forget(_device: &Device) {}
+
+/// Starts a kernel, of which there are none.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+///
+/// # Safety
+///
+/// Nothing is asked of the caller here; where there is CUDA, the arguments must be right.
+pub unsafe fn launch(
+    _device: &Device,
+    kernel: &Kernel,
+    _shape: Launch,
+    _arguments: &[Argument],
+) -> Result<(), KernelError> {
+    match *kernel {}
+}
+
+/// The address of a tensor's first number on its device.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn address(_tensor: &Tensor) -> Result<u64, KernelError> {
+    absent()
+}

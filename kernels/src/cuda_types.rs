@@ -1,0 +1,96 @@
+//! What `cuda` speaks of, with the feature and without: plain values.
+//!
+//! Must not know: CUDA's own types.
+
+use candle_core::{Device, Tensor};
+
+use crate::KernelError;
+use crate::cuda::{self, Kernel};
+
+/// One list for the module and what stands for it in a build without CUDA: neither changes alone.
+const _: () = {
+    let _: fn() -> Result<usize, KernelError> = cuda::count;
+    let _: fn(usize) -> Result<Device, KernelError> = cuda::device;
+    let _: fn(&Device) -> Result<Properties, KernelError> = cuda::properties;
+    let _: fn(&Device) -> Result<(), KernelError> = cuda::check;
+    let _: fn(&KernelError) -> bool = cuda::is_out_of_memory;
+    let _: fn(&Device, &str, &str) -> Result<Kernel, KernelError> = cuda::kernel;
+    let _: fn(&Device) = cuda::forget;
+    let _: Start = cuda::launch;
+    let _: fn(&Tensor) -> Result<u64, KernelError> = cuda::address;
+};
+
+type Start = unsafe fn(&Device, &Kernel, Launch, &[Argument]) -> Result<(), KernelError>;
+
+/// What a device is, and how much of its memory is free now.
+#[derive(Clone, Debug)]
+pub struct Properties {
+    /// As the driver calls it.
+    pub name: String,
+    /// The compute capability, such as `(9, 0)`.
+    pub capability: (i32, i32),
+    /// Multiprocessors, each of which runs blocks on its own.
+    pub multiprocessors: usize,
+    /// Memory in all.
+    pub bytes_total: usize,
+    /// Memory that nobody has taken.
+    pub bytes_free: usize,
+}
+
+/// The shape of a launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch {
+    /// Blocks; where one of the three is 0, nothing is launched.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Dynamic shared memory of a block.
+    pub shared_bytes: u32,
+}
+
+/// A value for one parameter of a kernel, in the type that the kernel declares.
+#[derive(Clone, Copy, Debug)]
+pub enum Argument {
+    /// An address in the device's memory; 0 is the null pointer.
+    Pointer(u64),
+    /// `int`.
+    Int(i32),
+    /// `unsigned`.
+    Unsigned(u32),
+    /// `long long`.
+    Long(i64),
+    /// `float`.
+    Float(f32),
+}
+
+// === impl Argument ===
+
+impl From<u64> for Argument {
+    fn from(address: u64) -> Self {
+        Self::Pointer(address)
+    }
+}
+
+impl From<i32> for Argument {
+    fn from(value: i32) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<u32> for Argument {
+    fn from(value: u32) -> Self {
+        Self::Unsigned(value)
+    }
+}
+
+impl From<i64> for Argument {
+    fn from(value: i64) -> Self {
+        Self::Long(value)
+    }
+}
+
+impl From<f32> for Argument {
+    fn from(value: f32) -> Self {
+        Self::Float(value)
+    }
+}
