@@ -2,10 +2,10 @@
 //!
 //! Must not know: CUDA.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::KernelError;
-pub use crate::cuda_types::{Argument, Launch, Properties};
+pub use crate::cuda_types::{Argument, Launch, Product, Properties};
 
 /// What every function here answers.
 pub const ABSENT: &str = "this build has no CUDA: build it with --features cuda";
@@ -95,5 +95,14 @@ pub unsafe fn launch(
 ///
 /// Always: this build has no CUDA.
 pub fn address(_tensor: &Tensor) -> Result<u64, KernelError> {
+    absent()
+}
+
+/// A product of matrices.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn product(_product: &Product<'_>, _out: DType) -> Result<Tensor, KernelError> {
     absent()
 }

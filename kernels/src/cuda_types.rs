@@ -2,7 +2,7 @@
 //!
 //! Must not know: CUDA's own types.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::KernelError;
 use crate::cuda::{self, Kernel};
@@ -18,6 +18,7 @@ const _: () = {
     let _: fn(&Device) = cuda::forget;
     let _: Start = cuda::launch;
     let _: fn(&Tensor) -> Result<u64, KernelError> = cuda::address;
+    let _: fn(&Product<'_>, DType) -> Result<Tensor, KernelError> = cuda::product;
 };
 
 type Start = unsafe fn(&Device, &Kernel, Launch, &[Argument]) -> Result<(), KernelError>;
@@ -35,6 +36,19 @@ pub struct Properties {
     pub bytes_total: usize,
     /// Memory that nobody has taken.
     pub bytes_free: usize,
+}
+
+/// `x W^T + bias + added`
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a> {
+    /// `[rows, depth]`
+    pub x: &'a Tensor,
+    /// `W`, `[columns, depth]`, of the same dtype.
+    pub weights: &'a Tensor,
+    /// `[columns]`, of the result's dtype.
+    pub bias: Option<&'a Tensor>,
+    /// `[rows, columns]`, of the result's dtype.
+    pub added: Option<&'a Tensor>,
 }
 
 /// The shape of a launch.

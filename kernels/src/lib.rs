@@ -9,6 +9,7 @@ pub mod cuda;
 #[path = "cuda_absent.rs"]
 pub mod cuda;
 mod cuda_types;
+mod gpu;
 mod knobs;
 pub mod ops;
 pub mod stored;

@@ -4,8 +4,10 @@
 
 mod device;
 mod module;
+mod product;
 
 pub use device::{check, count, device, is_out_of_memory, properties};
 pub use module::{Kernel, address, forget, kernel, launch};
+pub use product::product;
 
-pub use crate::cuda_types::{Argument, Launch, Properties};
+pub use crate::cuda_types::{Argument, Launch, Product, Properties};

@@ -78,6 +78,7 @@ pub fn kernel(device: &Device, source: &str, name: &str) -> Result<Kernel, Kerne
 pub fn forget(device: &Device) {
     if let Device::Cuda(device) = device {
         LOADED.write().remove(&device.id());
+        super::product::forget(device);
     }
 }
 

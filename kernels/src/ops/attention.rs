@@ -1,6 +1,6 @@
 //! Attention over sequences laid end to end.
 
-use candle_core::{D, Device, Result, Tensor, bail};
+use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 use super::linear::Linear;
 use super::operand::{How, Inner, Operand};
@@ -10,6 +10,7 @@ use crate::cpu::Isa;
 use crate::cpu::attention::{Attention, Layout, attention_packed};
 pub use crate::cpu::attention::{Heads, Mask, Run, Source, runs_of};
 use crate::cpu::product::Arithmetic;
+use crate::gpu;
 
 /// Softmax attention of each sequence with itself, scores scaled by `1/sqrt(size)`, as the layer
 /// `next` takes it: `[n_rows, heads * size]`. If `next` multiplies rounded inputs, queries, keys,
@@ -32,8 +33,13 @@ pub fn attention_for(
         bail!("attention: rows of {width} numbers for {heads:?}");
     }
     check(rows, heads, runs, kept, mask)?;
-    let How::Packed(packing) = next.takes().0 else {
-        return Operand::of(&plain(&qkv.tensor()?, heads, runs, kept, mask)?, next.takes());
+    let packing = match (next.takes().0, qkv.as_plain()) {
+        (How::Packed(packing), _) => packing,
+        (_, Some(qkv)) if qkv.device().is_cuda() => {
+            let mixed = gpu::attention::attention(qkv, heads, (runs, kept), mask)?;
+            return Operand::of(&mixed, next.takes());
+        }
+        _ => return Operand::of(&plain(&qkv.tensor()?, heads, runs, kept, mask)?, next.takes()),
     };
     let rounds = next.rounds() && Isa::current().multiplies_bf16();
     let arithmetic = if rounds { Arithmetic::Bf16 } else { Arithmetic::F32 };
@@ -57,6 +63,9 @@ pub fn attention(
 ) -> Result<Tensor> {
     let rows = matrix(qkv, heads.row(), "attention")?;
     check(rows, heads, runs, kept, mask)?;
+    if qkv.device().is_cuda() {
+        return gpu::attention::attention(qkv, heads, (runs, kept), mask)?.to_dtype(DType::F32);
+    }
     if !qkv.device().is_cpu() {
         return plain(qkv, heads, runs, kept, mask);
     }

@@ -3,8 +3,10 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
+use super::on_device;
 use super::rows::Rows;
 use crate::cpu::team;
+use crate::gpu;
 use crate::stored::StoredTensor;
 
 /// A table `[rows, width]`.
@@ -31,7 +33,8 @@ impl Embedding {
         let table = if device.is_cpu() {
             Table::Stored(table)
         } else {
-            Table::Plain(Tensor::from_vec(table.to_f32(), (rows, width), device)?)
+            let places: Vec<_> = (0..rows).map(|row| Some((0, row))).collect();
+            Table::Plain(on_device(&[&table], &places, (width, table.dtype()), device)?)
         };
         Ok(Self { table, rows, width })
     }
@@ -53,6 +56,9 @@ impl Embedding {
     pub fn rows_of(&self, ids: &[u32]) -> Result<Rows> {
         self.check(ids)?;
         match &self.table {
+            Table::Plain(table) if table.device().is_cuda() => {
+                Ok(Rows::plain(gpu::embedding::gather(table, ids)?))
+            }
             Table::Plain(table) => Ok(Rows::plain(plain(table, ids)?)),
             Table::Stored(table) => {
                 let mut out = Rows::cpu(ids.len(), self.width);
@@ -75,6 +81,11 @@ impl Embedding {
         }
         let mut rows = rows;
         match (&self.table, rows.as_plain()) {
+            (Table::Plain(table), Some(rows)) if table.device().is_cuda() => {
+                let rows = rows.to_dtype(DType::F32)?;
+                gpu::embedding::add(table, ids, &rows, true)?;
+                Ok(Rows::plain(rows))
+            }
             (Table::Plain(table), Some(rows)) => Ok(Rows::plain((rows + plain(table, ids)?)?)),
             (Table::Plain(_), None) => bail!("rows of the CPU and a table of another device"),
             (Table::Stored(table), _) => {
@@ -103,6 +114,11 @@ impl Embedding {
         }
         let mut rows = rows;
         match (&self.table, rows.as_plain()) {
+            (Table::Plain(table), Some(rows)) if table.device().is_cuda() => {
+                let rows = rows.to_dtype(DType::F32)?;
+                gpu::embedding::add_weighted(table, corners, &rows)?;
+                Ok(Rows::plain(rows))
+            }
             (Table::Plain(table), Some(rows)) => {
                 let weights: Vec<f32> = corners.iter().flatten().map(|(_, it)| *it).collect();
                 let weights = Tensor::from_vec(weights, (ids.len(), 1), table.device())?;

@@ -2,13 +2,14 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::CpuNumbers;
 use super::operand::{How, Inner, Operand, Takes};
 use super::rows::Rows;
+use super::{CpuNumbers, on_device, read};
 use crate::cpu::gemm::{multiply, multiply_packed};
 use crate::cpu::product::{Arithmetic, BYTES_DEPTH_MAX};
 use crate::cpu::weights::Packed;
 use crate::cpu::{Activation, Epilogue, Isa};
+use crate::gpu;
 use crate::stored::StoredTensor;
 
 /// How exactly linear layers multiply.
@@ -74,12 +75,7 @@ impl Weights {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        let fill = |column: usize, to: &mut [f32]| {
-            if let Some((part, row)) = places[column] {
-                let width = parts[part].shape()[1];
-                parts[part].read(row * width, &mut to[..width]);
-            }
-        };
+        let fill = |column: usize, to: &mut [f32]| read(parts, places[column], to);
         let stored = parts.first().map_or(DType::F32, |part| part.dtype());
         let alike = parts.iter().all(|part| part.dtype() == stored);
         let stored = if alike { stored } else { DType::F32 };
@@ -91,10 +87,7 @@ impl Weights {
             let packed = Packed::new(arithmetic.weights(), places.len(), depth, fill);
             return Ok(Self::Packed(packed, arithmetic));
         }
-        let mut numbers = vec![0.0f32; places.len() * depth];
-        numbers.chunks_exact_mut(depth).enumerate().for_each(|(column, row)| fill(column, row));
-        let tensor = Tensor::from_vec(numbers, (places.len(), depth), device)?;
-        Ok(Self::Plain(tensor.to_dtype(precision.dtype(stored)?)?))
+        Ok(Self::Plain(on_device(parts, places, (depth, precision.dtype(stored)?), device)?))
     }
 
     fn takes(&self) -> Takes {
@@ -223,6 +216,12 @@ impl Linear {
         residual: Option<&Rows>,
     ) -> Result<Rows> {
         if let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0) {
+            if x.device().is_cuda() {
+                let (bias, residual) = (self.bias.as_ref(), residual.and_then(Rows::as_plain));
+                return Ok(Rows::plain(gpu::linear::linear(
+                    x, weights, bias, activation, residual,
+                )?));
+            }
             let residual = residual.map(Rows::tensor).transpose()?;
             let (bias, residual) = (self.bias.as_ref(), residual.as_ref());
             return Ok(Rows::plain(plain(x, weights, bias, activation, residual)?));
@@ -251,7 +250,10 @@ impl Linear {
         next: Takes,
     ) -> Result<Operand> {
         if matches!(self.weights, Weights::Plain(_)) {
-            return Operand::of_rows(&self.of(x, activation, None)?, next);
+            return match (self.of(x, activation, None)?.into_plain(), next.0) {
+                (Ok(rows), How::Plain(dtype)) => Ok(Operand(Inner::Plain(rows.to_dtype(dtype)?))),
+                _ => bail!("a layer of another device before one of the CPU"),
+            };
         }
         let bias = self.bias.as_ref().map(CpuNumbers::of).transpose()?;
         let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual: None };
@@ -317,6 +319,13 @@ impl GatedLinear {
             let epilogue = Epilogue::Gated { activation: self.activation };
             return self.weights.multiply_for(x, &epilogue, next);
         };
+        if x.device().is_cuda() {
+            let gated = gpu::linear::gated(x, weights, self.activation)?;
+            return match next.0 {
+                How::Plain(dtype) => Ok(Operand(Inner::Plain(gated.to_dtype(dtype)?))),
+                How::Packed(_) => bail!("a layer of another device before one of the CPU"),
+            };
+        }
         let both = plain(x, weights, None, None, None)?;
         let (rows, width) = both.dims2()?;
         let both = both.reshape((rows, width / 2 / GROUP, 2, GROUP))?;

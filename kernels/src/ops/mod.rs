@@ -16,7 +16,11 @@ pub mod rows;
 use parking_lot::RwLockReadGuard;
 use std::ops::Range;
 
-use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, WithDType, bail};
+use half::{bf16, f16};
+
+use crate::cpu::team;
+use crate::stored::{StoredNumber, StoredTensor};
 
 /// The numbers of a contiguous float32 tensor on the CPU.
 pub(crate) struct CpuNumbers<'a> {
@@ -54,4 +58,40 @@ pub(crate) fn matrix(tensor: &Tensor, width: usize, what: &str) -> Result<usize>
         bail!("{what}: expected rows of {width} numbers, found {:?}", tensor.shape());
     }
     Ok(rows)
+}
+
+/// A row of one of several stored tensors, by the tensor's place and the row's; `None` is a row of
+/// zeros.
+pub(crate) type RowPlace = Option<(usize, usize)>;
+
+/// Reads a row of one of the parts; what is beyond it, or a row of none, stays.
+pub(crate) fn read<E: StoredNumber>(parts: &[&StoredTensor], place: RowPlace, to: &mut [E]) {
+    if let Some((part, row)) = place {
+        let width = parts[part].shape()[1];
+        parts[part].read(row * width, &mut to[..width]);
+    }
+}
+
+/// Rows of stored tensors as a matrix of this width and dtype on another device than the CPU.
+pub(crate) fn on_device(
+    parts: &[&StoredTensor],
+    places: &[RowPlace],
+    (width, dtype): (usize, DType),
+    device: &Device,
+) -> Result<Tensor> {
+    fn of<E: StoredNumber + WithDType>(
+        parts: &[&StoredTensor],
+        places: &[RowPlace],
+        width: usize,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let mut numbers = vec![E::default(); places.len() * width];
+        team::for_each_part(&mut numbers, width, |row, to| read(parts, places[row], to));
+        Tensor::from_vec(numbers, (places.len(), width), device)
+    }
+    match dtype {
+        DType::BF16 => of::<bf16>(parts, places, width, device),
+        DType::F16 => of::<f16>(parts, places, width, device),
+        _ => of::<f32>(parts, places, width, device),
+    }
 }

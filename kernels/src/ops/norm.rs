@@ -1,11 +1,12 @@
 //! Root-mean-square norm and layer norm, row by row.
 
-use candle_core::{D, Device, Result, Tensor, bail};
+use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 use super::operand::{How, Inner, Operand, Takes};
 use super::rows::Rows;
 use super::{CpuNumbers, matrix};
 use crate::cpu::{Isa, rows};
+use crate::gpu;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` of each row of `[n, width]`.
 ///
@@ -13,6 +14,9 @@ use crate::cpu::{Isa, rows};
 /// Shapes that disagree, or a failure of the device.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     matrix(x, weight.dims1()?, "rms_norm")?;
+    if x.device().is_cuda() {
+        return gpu::rows::rms_norm(x, weight, eps, DType::F32);
+    }
     if !x.device().is_cpu() {
         return plain_rms_norm(x, weight, eps);
     }
@@ -29,8 +33,12 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 /// Shapes that disagree, or a failure of the device.
 pub fn rms_norm_for(x: &Rows, weight: &Tensor, eps: f32, takes: Takes) -> Result<Operand> {
     check(x, weight, "rms_norm")?;
-    let How::Packed(packing) = takes.0 else {
-        return Operand::of(&rms_norm(&x.tensor()?, weight, eps)?, takes);
+    let packing = match (takes.0, x.as_plain()) {
+        (How::Packed(packing), _) => packing,
+        (How::Plain(dtype), Some(x)) if x.device().is_cuda() => {
+            return Ok(Operand(Inner::Plain(gpu::rows::rms_norm(x, weight, eps, dtype)?)));
+        }
+        _ => return Operand::of(&rms_norm(&x.tensor()?, weight, eps)?, takes),
     };
     let weight = CpuNumbers::of(weight)?;
     let norm = rows::Norm::Rms { weight: &weight, eps };
@@ -53,6 +61,9 @@ pub fn plain_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 /// Shapes that disagree, or a failure of the device.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
     matrix(x, weight.dims1()?, "layer_norm")?;
+    if x.device().is_cuda() {
+        return Ok(gpu::rows::layer_norm(x, weight, bias, eps, DType::F32)?.1);
+    }
     if !x.device().is_cpu() {
         return plain_layer_norm(x, weight, bias, eps);
     }
@@ -76,10 +87,17 @@ pub fn layer_norm_for(
     takes: Takes,
 ) -> Result<(Rows, Operand)> {
     check(x, weight, "layer_norm")?;
-    let How::Packed(packing) = takes.0 else {
-        let normed = layer_norm(&x.tensor()?, weight, bias, eps)?;
-        let operand = Operand::of(&normed, takes)?;
-        return Ok((Rows::plain(normed), operand));
+    let packing = match (takes.0, x.as_plain()) {
+        (How::Packed(packing), _) => packing,
+        (How::Plain(dtype), Some(x)) if x.device().is_cuda() => {
+            let (normed, operand) = gpu::rows::layer_norm(x, weight, bias, eps, dtype)?;
+            return Ok((Rows::plain(normed), Operand(Inner::Plain(operand))));
+        }
+        _ => {
+            let normed = layer_norm(&x.tensor()?, weight, bias, eps)?;
+            let operand = Operand::of(&normed, takes)?;
+            return Ok((Rows::plain(normed), operand));
+        }
     };
     let bias = bias.map(CpuNumbers::of).transpose()?;
     let [count, width] = x.shape()?;

@@ -52,6 +52,15 @@ pub fn pool(rows: &Tensor, offsets: &[usize], skips: &[usize], pooling: Pooling)
     if offsets.last() != Some(&tokens) || skips.len() + 1 != offsets.len() || !ascending {
         bail!("pool: offsets do not divide {tokens} tokens");
     }
+    if rows.device().is_cuda() {
+        let bounds = offsets.windows(2).zip(skips).map(|(bounds, skip)| {
+            let left_out = matches!(pooling, Pooling::Cls | Pooling::Last);
+            let skip = if left_out || *skip >= bounds[1] - bounds[0] { 0 } else { *skip };
+            [(bounds[0] + skip) as u32, bounds[1] as u32]
+        });
+        let pooled = crate::gpu::pool::pool(rows, &bounds.collect::<Vec<_>>(), pooling)?;
+        return pooled.to_device(&Device::Cpu);
+    }
     let rows = rows.to_device(&Device::Cpu)?;
     let numbers = CpuNumbers::of(&rows)?;
     let mut out = vec![0.0; skips.len() * width];

@@ -6,6 +6,7 @@ use super::CpuNumbers;
 use super::rows::Rows;
 use crate::cpu::attention::Heads;
 use crate::cpu::{Isa, rows};
+use crate::gpu;
 
 /// Cosines and sines of every position's angles, `[positions, size/2]` each, float32.
 #[derive(Debug, Clone)]
@@ -97,9 +98,14 @@ pub fn rotary(
     if positions.iter().any(|position| *position as usize >= tables.positions()) {
         bail!("rotary: a position is beyond the tables of {}", tables.positions());
     }
-    if let Some(qkv) = qkv.as_plain() {
-        return Ok(Rows::plain(plain(qkv, heads, norms, positions, tables)?));
-    }
+    let qkv = match qkv.into_plain() {
+        Err(qkv) => qkv,
+        Ok(qkv) if qkv.device().is_cuda() => {
+            let tables = (&tables.cos, &tables.sin);
+            return Ok(Rows::plain(gpu::rows::rotary(qkv, heads, norms, positions, tables)?));
+        }
+        Ok(qkv) => return Ok(Rows::plain(plain(&qkv, heads, norms, positions, tables)?)),
+    };
     let weights = norms.map(|norms| -> Result<_> {
         Ok((CpuNumbers::of(&norms.queries)?, CpuNumbers::of(&norms.keys)?, norms.eps))
     });

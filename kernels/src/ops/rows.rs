@@ -6,13 +6,14 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::CpuNumbers;
 use crate::cpu::aligned::{AlignedBytes, numbers, numbers_mut};
 use crate::cpu::team;
 
 /// A float32 matrix `[rows, width]`.
+/// Between operations of another device it may be rounded to 16 bits; copies are float32.
 #[derive(Debug)]
 pub struct Rows(Place);
 
@@ -30,7 +31,8 @@ impl Rows {
     pub fn of(tensor: &Tensor) -> Result<Self> {
         let (rows, width) = tensor.dims2()?;
         if !tensor.device().is_cpu() {
-            return Ok(Self(Place::Plain(tensor.clone())));
+            // Kernels may change rows in place.
+            return Ok(Self(Place::Plain(tensor.copy()?)));
         }
         let mut copy = Self::cpu(rows, width);
         copy.numbers_mut()?.copy_from_slice(&CpuNumbers::of(tensor)?);
@@ -67,10 +69,9 @@ impl Rows {
             bail!("rows {from:?} of {others} x {other_width} do not fit {rows} x {width} at {at}");
         }
         if let (Place::Plain(to), Place::Plain(other)) = (&self.0, &other.0) {
-            let old = to.narrow(0, at, from.len())?;
-            let new = other.narrow(0, from.start, from.len())?;
-            let new = if add { (old + new)? } else { new };
-            self.0 = Place::Plain(to.slice_assign(&[at..at + from.len(), 0..width], &new)?);
+            let new = other.narrow(0, from.start, from.len())?.to_dtype(to.dtype())?;
+            let new = if add { (to.narrow(0, at, from.len())? + new)? } else { new };
+            to.slice_set(&new.contiguous()?, 0, at)?;
             return Ok(());
         }
         let (to, count) = (at * width, from.len() * width);
@@ -100,6 +101,14 @@ impl Rows {
         match &self.0 {
             Place::Cpu { .. } => None,
             Place::Plain(tensor) => Some(tensor),
+        }
+    }
+
+    /// The tensor, if it is on another device, else the rows.
+    pub(crate) fn into_plain(self) -> std::result::Result<Tensor, Self> {
+        match self.0 {
+            Place::Cpu { .. } => Err(self),
+            Place::Plain(tensor) => Ok(tensor),
         }
     }
 
@@ -152,7 +161,8 @@ impl Rows {
         }
         if let Some(tensor) = self.as_plain() {
             let part = tensor.narrow(0, rows.start, rows.len())?;
-            return part.narrow(1, columns.start, columns.len())?.force_contiguous();
+            let part = part.narrow(1, columns.start, columns.len())?;
+            return part.to_dtype(DType::F32)?.force_contiguous();
         }
         let numbers = self.numbers()?[rows.start * width..rows.end * width].chunks_exact(width);
         let part: Vec<f32> = numbers.flat_map(|row| &row[columns.clone()]).copied().collect();
@@ -170,7 +180,8 @@ impl Rows {
         }
         if let Some(tensor) = self.as_plain() {
             let places: Vec<u32> = places.iter().map(|place| *place as u32).collect();
-            return tensor.index_select(&Tensor::new(places, tensor.device())?, 0);
+            let rows = tensor.index_select(&Tensor::new(places, tensor.device())?, 0)?;
+            return rows.to_dtype(DType::F32);
         }
         let numbers = self.numbers()?;
         let rows = places.iter().map(|place| &numbers[place * width..(place + 1) * width]);

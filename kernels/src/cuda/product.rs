@@ -1,0 +1,343 @@
+//! Matrix products by cuBLASLt, their plans found once a shape.
+//!
+//! Must not know: layers, what a product is for.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::mem::size_of;
+use std::sync::{Arc, LazyLock};
+
+use candle_core::cuda_backend::{DeviceId, WrapErr as _};
+use candle_core::{CudaDevice, DType, Tensor, bail};
+use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::sys;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr as _};
+use parking_lot::Mutex;
+
+use super::module::address;
+use crate::KernelError;
+use crate::cuda_types::Product;
+
+/// What each device has for its products.
+static LIBRARIES: LazyLock<Mutex<HashMap<DeviceId, Arc<Mutex<Library>>>>> =
+    LazyLock::new(Mutex::default);
+
+/// Memory that the library may use beside the matrices: what NVIDIA advises for Hopper.
+const WORKSPACE_BYTES: usize = 32 << 20;
+/// Plans are kept of so many shapes.
+const PLANS_MAX: usize = 4096;
+
+/// `x W^T + bias + added` of `x` `[rows, depth]` and `W` `[columns, depth]`, both of one dtype, summed
+/// in float32 and rounded to `out`.
+///
+/// The sum over the depth is never split among blocks, so the order of a row's sums does not depend
+/// on how many rows there are as long as the library chooses kernels of one kind.
+///
+/// # Errors
+///
+/// Shapes or dtypes that do not fit, tensors of another device, or a failure of the library.
+pub fn product(product: &Product<'_>, out: DType) -> Result<Tensor, KernelError> {
+    let shape = Shape::of(product, out)?;
+    let device = product.x.device();
+    // SAFETY: numbers of any bits are valid, and the product writes all of them.
+    let result = unsafe { Tensor::empty((shape.rows, shape.columns), out, device) }?;
+    let cuda = device.as_cuda_device()?;
+    let library = library(cuda)?;
+    let mut library = library.lock();
+    library.run(product, shape, &result)?;
+    Ok(result)
+}
+
+/// Lets go of what a device has for its products.
+pub(super) fn forget(device: &CudaDevice) {
+    LIBRARIES.lock().remove(&device.id());
+}
+
+fn library(device: &CudaDevice) -> Result<Arc<Mutex<Library>>, KernelError> {
+    let mut libraries = LIBRARIES.lock();
+    if let Some(library) = libraries.get(&device.id()) {
+        return Ok(library.clone());
+    }
+    let library = Arc::new(Mutex::new(Library::new(device)?));
+    libraries.insert(device.id(), library.clone());
+    Ok(library)
+}
+
+/// What tells one product from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    dtype: DType,
+    out: DType,
+    bias: bool,
+    added: bool,
+}
+
+impl Shape {
+    fn of(product: &Product<'_>, out: DType) -> Result<Self, KernelError> {
+        let (rows, depth) = product.x.dims2()?;
+        let (columns, weights_depth) = product.weights.dims2()?;
+        let dtype = product.x.dtype();
+        if depth != weights_depth || dtype != product.weights.dtype() {
+            bail!(
+                "a product of {:?} ({dtype:?}) and {:?} ({:?})",
+                product.x.shape(),
+                product.weights.shape(),
+                product.weights.dtype()
+            )
+        }
+        if product.bias.is_some_and(|bias| bias.dims() != [columns] || bias.dtype() != out) {
+            bail!("a bias {:?} for {columns} columns", product.bias.map(Tensor::shape))
+        }
+        let fits = |added: &Tensor| added.dims() == [rows, columns] && added.dtype() == out;
+        if product.added.is_some_and(|added| !fits(added)) {
+            bail!("rows {:?} to add to {rows} x {columns}", product.added.map(Tensor::shape))
+        }
+        let (bias, added) = (product.bias.is_some(), product.added.is_some());
+        Ok(Self { rows, columns, depth, dtype, out, bias, added })
+    }
+
+    /// The shape whose plan is used: the next larger of few numbers of rows, so that few are kept.
+    fn planned(self) -> Self {
+        let step = match self.rows {
+            0..=64 => 16,
+            65..=512 => 64,
+            513..=4096 => 512,
+            _ => 4096,
+        };
+        Self { rows: self.rows.next_multiple_of(step), ..self }
+    }
+}
+
+/// The library on one device, for its one stream.
+struct Library {
+    handle: sys::cublasLtHandle_t,
+    stream: Arc<CudaStream>,
+    workspace: CudaSlice<u8>,
+    plans: HashMap<Shape, Plan>,
+}
+
+// SAFETY: cuBLASLt's handle may be used from any thread, and a lock is around all of this.
+unsafe impl Send for Library {}
+
+impl Library {
+    fn new(device: &CudaDevice) -> Result<Self, KernelError> {
+        let stream = device.cuda_stream();
+        stream.context().bind_to_thread().w()?;
+        let workspace = stream.alloc_zeros::<u8>(WORKSPACE_BYTES).w()?;
+        let handle = result::create_handle().map_err(failed)?;
+        Ok(Self { handle, stream, workspace, plans: HashMap::new() })
+    }
+
+    fn run(
+        &mut self,
+        product: &Product<'_>,
+        shape: Shape,
+        out: &Tensor,
+    ) -> Result<(), KernelError> {
+        self.stream.context().bind_to_thread().w()?;
+        let planned = shape.planned();
+        if !self.plans.contains_key(&planned) {
+            let plan = self.plan(planned)?;
+            if self.plans.len() >= PLANS_MAX {
+                self.plans.clear();
+            }
+            self.plans.insert(planned, plan);
+        }
+        let Some(plan) = self.plans.get(&planned) else { bail!("no plan for {shape:?}") };
+        let pointer = |tensor: &Tensor| address(tensor).map(|address| address as *const c_void);
+        if let Some(bias) = product.bias {
+            plan.operation.set(
+                sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                &address(bias)?,
+            )?;
+        }
+        let layout = |rows: usize, width: usize, dtype| Layout::new(dtype, width, rows);
+        let x = layout(shape.rows, shape.depth, shape.dtype)?;
+        let weights = layout(shape.columns, shape.depth, shape.dtype)?;
+        let result_layout = layout(shape.rows, shape.columns, shape.out)?;
+        let result = pointer(out)?;
+        let added = product.added.map_or(Ok(result), pointer)?;
+        let (one, beta) = (1.0f32, if shape.added { 1.0f32 } else { 0.0 });
+        let (workspace, _guard) = self.workspace.device_ptr(&self.stream);
+        // SAFETY: all descriptions were made above and live on; the tensors have the shapes that
+        // these say, on this device, and are freed in the order of its stream.
+        unsafe {
+            result::matmul(
+                self.handle,
+                plan.operation.0,
+                (&raw const one).cast(),
+                (&raw const beta).cast(),
+                pointer(product.weights)?,
+                weights.0,
+                pointer(product.x)?,
+                x.0,
+                added,
+                result_layout.0,
+                result.cast_mut(),
+                result_layout.0,
+                &plan.algorithm,
+                workspace as *mut c_void,
+                WORKSPACE_BYTES,
+                self.stream.cu_stream().cast(),
+            )
+        }
+        .map_err(failed)
+    }
+
+    /// Has the library choose an algorithm.
+    fn plan(&self, shape: Shape) -> Result<Plan, KernelError> {
+        let operation = Operation::new()?;
+        // The library's matrices are column by column: ours turned. So weights come first and are
+        // turned back.
+        let turned = sys::cublasOperation_t::CUBLAS_OP_T;
+        operation.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &turned)?;
+        if shape.bias {
+            operation.set(
+                sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE,
+                &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            )?;
+        }
+        let weights = Layout::new(shape.dtype, shape.depth, shape.columns)?;
+        let x = Layout::new(shape.dtype, shape.depth, shape.rows)?;
+        let out = Layout::new(shape.out, shape.columns, shape.rows)?;
+        let wish = Preference::new()?;
+        wish.set(
+            sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+            &WORKSPACE_BYTES,
+        )?;
+        // No sums of several blocks: their order would hang on the number of rows.
+        wish.set(
+            sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+            &0u32,
+        )?;
+        // SAFETY: all descriptions were made above.
+        let found = unsafe {
+            result::get_matmul_algo_heuristic(
+                self.handle,
+                operation.0,
+                weights.0,
+                x.0,
+                out.0,
+                out.0,
+                wish.0,
+            )
+        };
+        let found = found.map_err(|error| {
+            failed(error).context(format!("cuBLASLt has no algorithm for {shape:?}"))
+        })?;
+        Ok(Plan { operation, algorithm: found.algo })
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        // SAFETY: `new` made the handle, and nobody uses it any more. That it cannot be given back
+        // is of no consequence.
+        let _ = unsafe { result::destroy_handle(self.handle) };
+    }
+}
+
+/// How a shape is computed.
+struct Plan {
+    operation: Operation,
+    algorithm: sys::cublasLtMatmulAlgo_t,
+}
+
+/// What is computed.
+struct Operation(sys::cublasLtMatmulDesc_t);
+
+impl Operation {
+    fn new() -> Result<Self, KernelError> {
+        let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        result::create_matmul_desc(sums, sys::cudaDataType_t::CUDA_R_32F).map(Self).map_err(failed)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulDescAttributes_t,
+        value: &T,
+    ) -> Result<(), KernelError> {
+        // SAFETY: the description lives; the library copies a value of the attribute's size, which
+        // is that of `T` for each attribute set here.
+        let set = unsafe {
+            result::set_matmul_desc_attribute(
+                self.0,
+                attribute,
+                (&raw const *value).cast(),
+                size_of::<T>(),
+            )
+        };
+        set.map_err(failed)
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it, and nobody uses it any more.
+        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+    }
+}
+
+/// A matrix of `columns` columns of `height` numbers that follow each other.
+struct Layout(sys::cublasLtMatrixLayout_t);
+
+impl Layout {
+    fn new(dtype: DType, height: usize, columns: usize) -> Result<Self, KernelError> {
+        let dtype = match dtype {
+            DType::F32 => sys::cudaDataType_t::CUDA_R_32F,
+            DType::BF16 => sys::cudaDataType_t::CUDA_R_16BF,
+            DType::F16 => sys::cudaDataType_t::CUDA_R_16F,
+            other => bail!("cuBLASLt is not asked for products of {other:?}"),
+        };
+        let layout =
+            result::create_matrix_layout(dtype, height as u64, columns as u64, height as i64);
+        layout.map(Self).map_err(failed)
+    }
+}
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it, and nobody uses it any more.
+        let _ = unsafe { result::destroy_matrix_layout(self.0) };
+    }
+}
+
+/// What is wished of an algorithm.
+struct Preference(sys::cublasLtMatmulPreference_t);
+
+impl Preference {
+    fn new() -> Result<Self, KernelError> {
+        result::create_matmul_pref().map(Self).map_err(failed)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulPreferenceAttributes_t,
+        value: &T,
+    ) -> Result<(), KernelError> {
+        // SAFETY: as `Operation::set`.
+        let set = unsafe {
+            result::set_matmul_pref_attribute(
+                self.0,
+                attribute,
+                (&raw const *value).cast(),
+                size_of::<T>(),
+            )
+        };
+        set.map_err(failed)
+    }
+}
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it, and nobody uses it any more.
+        let _ = unsafe { result::destroy_matmul_pref(self.0) };
+    }
+}
+
+fn failed(error: CublasError) -> KernelError {
+    KernelError::wrap(error)
+}

@@ -1,0 +1,216 @@
+//! Attention: how runs of rows become blocks of queries and segments of keys.
+//!
+//! Must not know: how a block is computed.
+
+use std::cmp::Reverse;
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use super::{Argument, BLOCK, at, empty, int, suffix, uploaded};
+use crate::cpu::attention::{Heads, Mask, Run, Source};
+use crate::cuda::{self, Launch};
+
+/// Sizes of heads that there are kernels for on tensor cores; smaller ones run in the next.
+const SIZES: [usize; 5] = [32, 64, 80, 96, 128];
+/// Query rows of a block on tensor cores, and in float32.
+const ROWS: usize = 64;
+const ROWS_F32: usize = 16;
+/// Heads are read in pieces of so many numbers.
+const PIECE: usize = 8;
+
+/// Rows of keys and values in memory: where the first is, how far the next, how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keys {
+    /// The first key of the first head.
+    pub address: u64,
+    /// Numbers from row to row.
+    pub stride: usize,
+    /// How many rows.
+    pub rows: usize,
+}
+
+/// What the kernels are told of a batch, as they read it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Row, rows, position, first segment, segments, length of each block.
+    pub blocks: Vec<[u32; 6]>,
+    /// Address (low and high half), stride, rows of each segment.
+    pub segments: Vec<[u32; 4]>,
+}
+
+impl Plan {
+    /// Blocks of at most `most` rows of all runs, those with the most keys first, so that a long one
+    /// does not begin last. `own` gives the keys of rows of the batch, `kept` those of kept parts.
+    pub(crate) fn new(
+        runs: &[Run],
+        most: usize,
+        own: impl Fn(std::ops::Range<usize>) -> Keys,
+        kept: &[Keys],
+    ) -> Self {
+        let mut plan = Self::default();
+        for run in runs {
+            let first_segment = plan.segments.len();
+            let before = run.before.iter().map(|source| match source {
+                Source::Batch(rows) => own(rows.clone()),
+                Source::Kept(place) => kept[*place],
+            });
+            let keys = before.chain([own(run.rows.clone())]);
+            plan.segments.extend(keys.map(|keys| {
+                let (low, high) = (keys.address as u32, (keys.address >> 32) as u32);
+                [low, high, keys.stride as u32, keys.rows as u32]
+            }));
+            let segments = plan.segments.len() - first_segment;
+            let length = run.start + run.rows.len();
+            plan.blocks.extend((0..run.rows.len()).step_by(most).map(|at| {
+                let rows = most.min(run.rows.len() - at);
+                [run.rows.start + at, rows, run.start + at, first_segment, segments, length]
+                    .map(|number| number as u32)
+            }));
+        }
+        // A causal block sees the keys up to its last row, others all.
+        plan.blocks
+            .sort_by_key(|[_, rows, position, .., length]| Reverse((position + rows, *length)));
+        plan
+    }
+}
+
+/// Softmax attention of runs, which the caller has checked, in the dtype of `qkv`.
+pub(crate) fn attention(
+    qkv: &Tensor,
+    heads: Heads,
+    (runs, kept): (&[Run], &[&Tensor]),
+    mask: Mask,
+) -> Result<Tensor> {
+    let (dtype, device) = (qkv.dtype(), qkv.device());
+    let qkv = qkv.contiguous()?;
+    let rows = qkv.dim(0)?;
+    let kept = kept.iter().map(|kept| kept.to_dtype(dtype)?.contiguous());
+    let kept = kept.collect::<Result<Vec<_>>>()?;
+    let bytes = dtype.size_in_bytes();
+    let first = cuda::address(&qkv)? + (heads.heads * heads.size * bytes) as u64;
+    let own = |rows: std::ops::Range<usize>| Keys {
+        address: first + (rows.start * heads.row() * bytes) as u64,
+        stride: heads.row(),
+        rows: rows.len(),
+    };
+    let stride = 2 * heads.kv_heads * heads.size;
+    let keys = |kept: &Tensor| -> Result<Keys> {
+        Ok(Keys { address: cuda::address(kept)?, stride, rows: kept.dim(0)? })
+    };
+    let kept_keys = kept.iter().map(keys).collect::<Result<Vec<_>>>()?;
+    let kernel = Kernel::of(heads.size, dtype)?;
+    let plan = Plan::new(runs, kernel.rows, own, &kept_keys);
+    let blocks = uploaded(plan.blocks.as_flattened(), device)?;
+    let segments = uploaded(plan.segments.as_flattened(), device)?;
+    let (mask, window) = match mask {
+        Mask::Full => (0, 0),
+        Mask::Causal => (1, 0),
+        Mask::Window(reach) => (2, i32::try_from(reach).unwrap_or(i32::MAX)),
+    };
+    let out = empty((rows, heads.heads * heads.size), dtype, device)?;
+    let arguments = [
+        at(&qkv)?,
+        at(&blocks)?,
+        at(&segments)?,
+        int(heads.row())?,
+        int(heads.heads)?,
+        int(heads.kv_heads)?,
+        int(heads.size)?,
+        Argument::Int(mask),
+        Argument::Int(window),
+        at(&out)?,
+    ];
+    let shape = Launch {
+        grid: [plan.blocks.len() as u32, heads.heads as u32, 1],
+        block: [BLOCK as u32, 1, 1],
+        shared_bytes: kernel.shared_bytes as u32,
+    };
+    let loaded = cuda::kernel(device, kernel.source, &kernel.name)?;
+    // SAFETY: the parameters of `attention`; blocks and segments are of rows that the caller has
+    // found in `qkv` and `kept`, all of which are freed, if at all, in the stream's order.
+    unsafe { cuda::launch(device, &loaded, shape, &arguments) }?;
+    Ok(out)
+}
+
+/// A kernel of attention.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Kernel {
+    pub source: &'static str,
+    pub name: String,
+    /// Query rows of a block.
+    pub rows: usize,
+    /// Shared memory of a block.
+    pub shared_bytes: usize,
+}
+
+impl Kernel {
+    /// The kernel for heads of this size.
+    pub(crate) fn of(size: usize, dtype: DType) -> Result<Self> {
+        if dtype == DType::F32 {
+            if size > 256 {
+                bail!("attention: heads of {size} numbers are more than the 256 that are computed");
+            }
+            let shared_bytes = 4 * (80 * 4 * (size.div_ceil(4) | 1) + 512);
+            let name = "attention_f32".into();
+            return Ok(Self { source: "attention_f32", name, rows: ROWS_F32, shared_bytes });
+        }
+        let Some(fits) = SIZES.into_iter().find(|fits| size <= *fits && size % PIECE == 0) else {
+            bail!(
+                "attention: heads of {size} numbers are not computed in 16 bits on this device; \
+                 use dtype float32"
+            );
+        };
+        let keys = if fits <= 64 { 64 } else { 32 };
+        let shared_bytes = 8 * keys * (fits + 8) + 16 * keys;
+        let name = format!("attention_{}_{fits}", suffix(dtype)?);
+        Ok(Self { source: "attention", name, rows: ROWS, shared_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(rows: std::ops::Range<usize>) -> Keys {
+        Keys { address: 1 << 33 | (rows.start * 8) as u64, stride: 4, rows: rows.len() }
+    }
+
+    #[test]
+    fn runs_become_blocks_and_segments() {
+        let run = |rows, start, before| Run { rows, start, before };
+        let runs = [
+            run(0..5, 0, vec![]),
+            run(5..7, 5, vec![Source::Batch(0..5)]),
+            run(7..16, 8, vec![Source::Kept(0), Source::Batch(0..5)]),
+        ];
+        let kept = [Keys { address: 24, stride: 2, rows: 3 }];
+        let plan = Plan::new(&runs, 4, own, &kept);
+        assert_eq!(
+            plan.segments,
+            [[0, 2, 4, 5], [0, 2, 4, 5], [40, 2, 4, 2], [24, 0, 2, 3], [0, 2, 4, 5], [56, 2, 4, 9]]
+        );
+        assert_eq!(
+            plan.blocks,
+            [
+                [15, 1, 16, 3, 3, 17],
+                [11, 4, 12, 3, 3, 17],
+                [7, 4, 8, 3, 3, 17],
+                [5, 2, 5, 1, 2, 7],
+                [4, 1, 4, 0, 1, 5],
+                [0, 4, 0, 0, 1, 5],
+            ]
+        );
+    }
+
+    #[test]
+    fn heads_run_in_the_next_size() {
+        let name = |size, dtype| Kernel::of(size, dtype).map(|kernel| kernel.name);
+        assert_eq!(name(64, DType::BF16).expect("a kernel"), "attention_bf16_64");
+        assert_eq!(name(72, DType::F16).expect("a kernel"), "attention_f16_80");
+        assert_eq!(name(20, DType::F32).expect("a kernel"), "attention_f32");
+        assert!(name(20, DType::BF16).is_err() && name(136, DType::BF16).is_err());
+        assert_eq!(Kernel::of(64, DType::BF16).expect("a kernel").shared_bytes, 37_888);
+        assert_eq!(Kernel::of(128, DType::BF16).expect("a kernel").shared_bytes, 35_328);
+        assert_eq!(Kernel::of(128, DType::F32).expect("a kernel").shared_bytes, 44_288);
+    }
+}

@@ -1,0 +1,42 @@
+//! Products of linear layers, with what follows them.
+//!
+//! Must not know: layers, how weights came to the device.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::{float32, rows};
+use crate::cpu::Activation;
+use crate::cuda::{self, Product};
+
+/// `act(x W^T + bias) + residual` of rows in the dtype of the weights: with a residual in float32,
+/// else in the weights' dtype. The caller has checked the shapes.
+pub(crate) fn linear(
+    x: &Tensor,
+    weights: &Tensor,
+    bias: Option<&Tensor>,
+    activation: Option<Activation>,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (x, residual) = (x.contiguous()?, residual.map(float32).transpose()?);
+    let product = Product { x: &x, weights, bias: None, added: None };
+    match &residual {
+        None => {
+            let out = cuda::product(&product, weights.dtype())?;
+            rows::epilogue(out, bias, activation)
+        }
+        Some(residual) if activation.is_none() => {
+            cuda::product(&Product { bias, added: Some(residual), ..product }, DType::F32)
+        }
+        Some(residual) => {
+            let out = cuda::product(&product, DType::F32)?;
+            rows::epilogue(out, bias, activation)? + residual
+        }
+    }
+}
+
+/// `act(gates) * values` of the rows of weights in which groups of both alternate.
+pub(crate) fn gated(x: &Tensor, weights: &Tensor, activation: Activation) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    let product = Product { x: &x, weights, bias: None, added: None };
+    rows::gated(&cuda::product(&product, weights.dtype())?, activation)
+}
