@@ -21,6 +21,7 @@ pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, Truncation
 pub use item::{Content, Item, Part};
 pub use media::{MediaFile, Video, VideoSource};
 pub use model::{Dtype, LoadOptions, Model, ModelInfo, Task};
+pub use proxima_kernels::DeviceChoice;
 
 /// A failure while a model runs.
 pub use proxima_kernels::KernelError as ModelError;

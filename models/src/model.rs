@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use proxima_kernels::ops::linear::Precision;
-use proxima_kernels::{DType, Device};
+use proxima_kernels::{DType, Device, DeviceChoice, OpenDevice};
 
 use crate::batch::Encoder;
 use crate::checkpoint::{Checkpoint, CheckpointError, LogitScore, Weights, read_json_if_there};
@@ -153,18 +153,23 @@ pub struct LoadOptions {
     pub tokens_max: Option<usize>,
     /// What it is used for; `None` finds out ([`Task::of`]).
     pub task: Option<Task>,
+    /// Where it computes.
+    pub device: DeviceChoice,
     /// How images and videos are read.
     pub media: MediaOptions,
 }
 
 impl Model {
-    /// Makes a model of a checkpoint, on the CPU.
+    /// Makes a model of a checkpoint.
     ///
     /// # Errors
     /// An architecture, pooling or activation that is not known, a tensor that is missing or of
-    /// the wrong shape, a tokenizer that cannot be read.
+    /// the wrong shape, a tokenizer that cannot be read, a device that is not there.
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self, CheckpointError> {
-        let device = Device::Cpu;
+        let failed = |error: proxima_kernels::KernelError| {
+            CheckpointError::new(checkpoint.dir(), error.to_string())
+        };
+        let OpenDevice { device, name } = options.device.open().map_err(failed)?;
         let family = families::of(checkpoint)?;
         let task = match (options.task, options.pooling) {
             (Some(task), _) => task,
@@ -192,9 +197,9 @@ impl Model {
         let info = ModelInfo {
             family: family.model_type.into(),
             recipe: kind.name.into(),
-            device: "cpu".into(),
+            device: name,
             dtype: dtype.name().into(),
-            batch_tokens: proxima_kernels::rows_of_a_batch(),
+            batch_tokens: proxima_kernels::rows_of_a_batch(&device),
             isa: proxima_kernels::cpu::Isa::current().name().into(),
             tokens_max,
             vocabulary: network.vocabulary,

@@ -43,7 +43,8 @@ impl Golden {
     }
 
     fn model(&self, dtype: Dtype, pooling: Option<Pooling>) -> Model {
-        let options = LoadOptions { dtype: Some(dtype), pooling, ..LoadOptions::default() };
+        let device = support::device();
+        let options = LoadOptions { dtype: Some(dtype), pooling, device, ..LoadOptions::default() };
         Model::load(&self.checkpoint, &options).expect("loaded")
     }
 }

@@ -154,7 +154,8 @@ impl Kernel {
             let name = "attention_f32".into();
             return Ok(Self { source: "attention_f32", name, rows: ROWS_F32, shared_bytes });
         }
-        let Some(fits) = SIZES.into_iter().find(|fits| size <= *fits && size % PIECE == 0) else {
+        let Some(fits) = SIZES.into_iter().find(|fits| size <= *fits && size.is_multiple_of(PIECE))
+        else {
             bail!(
                 "attention: heads of {size} numbers are not computed in 16 bits on this device; \
                  use dtype float32"

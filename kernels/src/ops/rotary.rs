@@ -13,6 +13,8 @@ use crate::gpu;
 pub struct RotaryTables {
     cos: Tensor,
     sin: Tensor,
+    /// The same numbers on the CPU, from which tables are [gathered](Self::gathered).
+    stored: [Tensor; 2],
 }
 
 impl RotaryTables {
@@ -28,9 +30,15 @@ impl RotaryTables {
         let angle = |at: usize| f64::from((at / half) as f32 * frequencies[at % half]);
         let table = |f: fn(f64) -> f64| {
             let numbers: Vec<f32> = (0..positions * half).map(|at| f(angle(at)) as f32).collect();
-            Tensor::from_vec(numbers, (positions, half), device)
+            Tensor::from_vec(numbers, (positions, half), &Device::Cpu)
         };
-        Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
+        Self::of([table(f64::cos)?, table(f64::sin)?], device)
+    }
+
+    /// Those of cosines and sines on the CPU.
+    fn of(stored: [Tensor; 2], device: &Device) -> Result<Self> {
+        let [cos, sin] = &stored;
+        Ok(Self { cos: cos.to_device(device)?, sin: sin.to_device(device)?, stored })
     }
 
     /// Tables with a row for each of `places`, which have `N` positions each: angle `i` of a row is
@@ -50,7 +58,7 @@ impl RotaryTables {
             bail!("rotary: place {largest} or a stream is beyond tables of {positions} x {half}");
         }
         let table = |table: &Tensor| -> Result<Tensor> {
-            let numbers: Vec<f32> = table.flatten_all()?.to_vec1()?;
+            let numbers = CpuNumbers::of(table)?;
             let row = |place: &[u32; N]| {
                 let place = *place;
                 let number =
@@ -60,7 +68,8 @@ impl RotaryTables {
             let rows: Vec<f32> = places.iter().flat_map(row).map(|at| numbers[at]).collect();
             Tensor::from_vec(rows, (places.len(), streams.len()), table.device())
         };
-        Ok(Self { cos: table(&self.cos)?, sin: table(&self.sin)? })
+        let [cos, sin] = &self.stored;
+        Self::of([table(cos)?, table(sin)?], self.cos.device())
     }
 
     /// Positions there are.

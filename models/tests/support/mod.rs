@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use proxima_models::synth::{SynthOptions, write};
-use proxima_models::{Checkpoint, Dtype, LoadOptions, Model};
+use proxima_models::{Checkpoint, DeviceChoice, Dtype, LoadOptions, Model};
 use serde_json::Value;
 
 /// What scripts/fetch.py fetches.
@@ -21,6 +21,14 @@ pub fn asset(name: &str) -> PathBuf {
     let path = cache.join(folder);
     assert!(path.exists(), "{} is missing: run `make assets`", path.display());
     path
+}
+
+/// Where models are to compute: on a machine with a GPU, `PROXIMA_TEST_DEVICE=cuda` has the same
+/// tests run there.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn device() -> DeviceChoice {
+    let name = std::env::var("PROXIMA_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    name.parse().expect("a device")
 }
 
 /// A golden file and the synthetic model it is of.
@@ -41,7 +49,7 @@ pub fn golden_model_in(name: &str, dtype: Dtype) -> (Model, Vec<Value>) {
     let synth = golden["synth"].as_str().expect("a name");
     write(synth, folder.path(), &SynthOptions { seed, tokenizer }).expect("written");
     let checkpoint = Checkpoint::open(folder.path()).expect("opened");
-    let options = LoadOptions { dtype: Some(dtype), ..LoadOptions::default() };
+    let options = LoadOptions { dtype: Some(dtype), device: device(), ..LoadOptions::default() };
     let model = Model::load(&checkpoint, &options).expect("loaded");
     (model, golden["cases"].as_array().expect("cases").clone())
 }

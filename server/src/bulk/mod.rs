@@ -80,6 +80,9 @@ pub struct EmbedArgs {
     /// How tokens are pooled
     #[arg(long)]
     pooling: Option<PoolingName>,
+    /// Where to compute: cpu, cuda, cuda:N, metal or auto
+    #[arg(long, env = "PROXIMA_DEVICE")]
+    device: Option<String>,
 }
 
 /// A bulk run's settings that do not depend on where texts come from and go to.
@@ -104,7 +107,8 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     let options = config::load_options(arguments.dtype, arguments.pooling, arguments.max_length);
     let media = media_options(&config::media_settings(environment)?);
     let media = media.map_err(|problem| CommandError::usage(format!("ffmpeg: {problem}")))?;
-    let model = serve::load(&dir, &LoadOptions { media, ..options })?;
+    let device = config::device(arguments.device.as_deref())?;
+    let model = serve::load(&dir, &LoadOptions { media, device, ..options })?;
     let engine = Engine::start(model, EngineConfig::default(), Arc::new(NoMetrics));
     let prompt = match (&arguments.instruction, &arguments.prompt_name) {
         (Some(instruction), _) => Prompt::Instruction(instruction.clone()),

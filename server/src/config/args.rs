@@ -168,7 +168,7 @@ serve_args! {
     /// Longest input in tokens [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_MAX_LENGTH", value_name = "TOKENS", help_heading = "Model")]
     max_length: usize,
-    /// Where to compute: cpu or auto [default: auto]
+    /// Where to compute: cpu, cuda, cuda:N, metal, or auto for a GPU if there is one [default: cpu]
     #[arg(long, env = "PROXIMA_DEVICE", help_heading = "Model")]
     device: String,
     /// Threads that compute [default: all cores]

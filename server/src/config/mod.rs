@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::CommandFactory as _;
 use proxima_engine::EngineConfig;
 use proxima_models::readout::Pooling;
-use proxima_models::{Dtype, LoadOptions, Task};
+use proxima_models::{DeviceChoice, Dtype, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
 use crate::http::HttpConfig;
@@ -171,6 +171,7 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         revision: arguments.revision.clone().unwrap_or_else(|| "main".into()),
         load: LoadOptions {
             task: arguments.task.map(Task::from),
+            device: device(arguments.device.as_deref())?,
             ..load_options(arguments.dtype, arguments.pooling, arguments.max_length)
         },
         host: arguments.host.clone().unwrap_or_else(|| "127.0.0.1".into()),
@@ -191,7 +192,7 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
             level: arguments.log_level.clone().unwrap_or_else(|| "info".into()),
         },
     };
-    check(&settings, &arguments)?;
+    check(&settings)?;
     Ok(settings)
 }
 
@@ -201,6 +202,17 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
 /// As of `serve`.
 pub fn media_settings(environment: &Environment) -> Result<MediaSettings, CommandError> {
     media::settings(&ServeArgs::default(), environment)
+}
+
+/// A device that is there; the processor if none is named.
+///
+/// # Errors
+/// A name that is none, or a device that is not there.
+pub fn device(name: Option<&str>) -> Result<DeviceChoice, CommandError> {
+    let Some(name) = name else { return Ok(DeviceChoice::default()) };
+    let device: DeviceChoice = name.parse().map_err(CommandError::usage)?;
+    device.check().map_err(|error| CommandError::usage(format!("device {device}: {error}")))?;
+    Ok(device)
 }
 
 /// How models are loaded.
@@ -327,7 +339,7 @@ fn http_config(arguments: &ServeArgs) -> HttpConfig {
     }
 }
 
-fn check(settings: &Settings, arguments: &ServeArgs) -> Result<(), CommandError> {
+fn check(settings: &Settings) -> Result<(), CommandError> {
     let (engine, http) = (&settings.engine, &settings.http);
     for (name, value) in [
         ("max-batch-tokens", engine.batch_tokens_max),
@@ -356,12 +368,7 @@ fn check(settings: &Settings, arguments: &ServeArgs) -> Result<(), CommandError>
     if http.api_keys.iter().any(String::is_empty) {
         return Err(CommandError::usage("an API key is empty"));
     }
-    match arguments.device.as_deref() {
-        None | Some("cpu" | "auto") => Ok(()),
-        Some(device) => Err(CommandError::usage(format!(
-            "device {device:?} is not in this build; it serves on cpu"
-        ))),
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -60,7 +60,9 @@ fn what_is_unknown_or_contradictory_is_refused_with_a_sentence() {
     let batch = ["--model", "x/y", "--max-batch-tokens", "10", "--max-queue-tokens", "9"];
     assert!(refused(&batch, None).contains("no batch could ever fill"));
     assert!(refused(&["--model", "x/y", "--max-inputs", "0"], None).contains("at least 1"));
-    assert!(refused(&["--model", "x/y", "--device", "cuda"], None).contains("not in this build"));
+    assert!(
+        refused(&["--model", "x/y", "--device", "cuda"], None).contains("this build has no CUDA")
+    );
     let ports = ["--model", "x/y", "--port", "7", "--grpc-port", "7"];
     assert!(refused(&ports, None).contains("grpc-port"));
     assert!(refused(&["--model", "./missing"], None).contains("no folder"));

@@ -200,7 +200,7 @@ impl Tower {
     /// # Errors
     /// A failure of the device or of an operation.
     pub fn see(&self, visuals: &[VisualRows], pause: &dyn Fn()) -> Result<Seen, KernelError> {
-        let patches_max = MERGE * proxima_kernels::rows_of_a_batch();
+        let patches_max = MERGE * proxima_kernels::rows_of_a_batch(&self.device);
         let mut places = HashMap::new();
         let mut groups: Vec<(usize, Vec<&Pixels>)> = Vec::new();
         for VisualRows { pixels, .. } in visuals {

@@ -1,0 +1,269 @@
+//! Every operation on a CUDA device against its plain form in float32 on the CPU. Where there is no
+//! device, each test says so and ends.
+
+use proxima_kernels::cpu::Activation;
+use proxima_kernels::ops::attention::{self, Heads, Mask, Run, Source, attention_for, runs_of};
+use proxima_kernels::ops::embedding::Embedding;
+use proxima_kernels::ops::linear::{self, GatedLinear, Linear, Precision};
+use proxima_kernels::ops::norm;
+use proxima_kernels::ops::pool::{Pooling, pool};
+use proxima_kernels::ops::rotary::{self, HeadNorms, RotaryTables};
+use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::stored::StoredTensor;
+use proxima_kernels::{Device, Tensor, cuda};
+
+const PRECISIONS: [(Precision, f32); 3] =
+    [(Precision::Float32, 2e-5), (Precision::Bfloat16, 2e-2), (Precision::Float16, 3e-3)];
+
+/// The device, if there is one.
+fn device() -> Option<Device> {
+    match cuda::device(0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// Numbers in -1..1 from a seed.
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn matrix(rows: usize, width: usize, seed: u64) -> Tensor {
+    Tensor::from_vec(numbers(rows * width, seed), (rows, width), &Device::Cpu).expect("a matrix")
+}
+
+fn vector(width: usize, seed: u64) -> Tensor {
+    Tensor::from_vec(numbers(width, seed), width, &Device::Cpu).expect("a vector")
+}
+
+fn on(device: &Device, tensor: &Tensor) -> Tensor {
+    tensor.to_device(device).expect("copied")
+}
+
+fn stored(tensor: &Tensor) -> StoredTensor {
+    let numbers = tensor.flatten_all().and_then(|it| it.to_vec1()).expect("numbers");
+    StoredTensor::of_numbers(&numbers, tensor.dims().to_vec()).expect("stored")
+}
+
+/// The largest difference, in parts of the largest number.
+fn error(found: &Tensor, wanted: &Tensor) -> f32 {
+    let numbers = |tensor: &Tensor| -> Vec<f32> {
+        let tensor = tensor.to_device(&Device::Cpu).expect("copied");
+        tensor.flatten_all().and_then(|it| it.to_vec1()).expect("numbers")
+    };
+    assert_eq!(found.dims(), wanted.dims());
+    let (found, wanted) = (numbers(found), numbers(wanted));
+    let largest = wanted.iter().fold(1e-6f32, |most, number| most.max(number.abs()));
+    let worst = |worst: f32, (one, other): (&f32, &f32)| {
+        if (one - other).abs() <= worst { worst } else { (one - other).abs() }
+    };
+    found.iter().zip(&wanted).fold(0.0, worst) / largest
+}
+
+fn check(found: &Tensor, wanted: &Tensor, most: f32, what: &str) {
+    let error = error(found, wanted);
+    assert!(error <= most, "{what}: {error}");
+}
+
+#[test]
+fn norms() {
+    let Some(device) = device() else { return };
+    for (rows, width) in [(1, 32), (3, 384), (17, 1024), (130, 4096), (5, 100)] {
+        let what = format!("{rows} x {width}");
+        let (x, weight, bias) = (matrix(rows, width, 1), vector(width, 2), vector(width, 3));
+        let (gx, gw, gb) = (on(&device, &x), on(&device, &weight), on(&device, &bias));
+        let found = norm::rms_norm(&gx, &gw, 1e-6).expect("computed");
+        check(&found, &norm::plain_rms_norm(&x, &weight, 1e-6).expect("plain"), 1e-5, &what);
+        let found = norm::layer_norm(&gx, &gw, Some(&gb), 1e-5).expect("computed");
+        let wanted = norm::plain_layer_norm(&x, &weight, Some(&bias), 1e-5).expect("plain");
+        check(&found, &wanted, 1e-5, &what);
+    }
+}
+
+#[test]
+fn linear_layers() {
+    let Some(device) = device() else { return };
+    for (precision, most) in PRECISIONS {
+        for (rows, depth, columns) in
+            [(1, 64, 32), (16, 1024, 3072), (130, 384, 1536), (77, 96, 48)]
+        {
+            let what = format!("{precision:?} {rows} x {depth} x {columns}");
+            let (x, weights) = (matrix(rows, depth, 1), matrix(columns, depth, 2));
+            let (bias, residual) = (vector(columns, 3), matrix(rows, columns, 4));
+            let (stored_weights, stored_bias) = (stored(&weights), stored(&bias));
+            let layer = Linear::new(&[&stored_weights], &[&stored_bias], depth, precision, &device)
+                .expect("a layer");
+            let gx = on(&device, &x);
+            for activation in [None, Some(Activation::Gelu), Some(Activation::Silu)] {
+                let plain = |residual| {
+                    linear::plain(&x, &weights, Some(&bias), activation, residual).expect("plain")
+                };
+                let found = layer.forward_with(&gx, activation, None).expect("computed");
+                check(&found, &plain(None), most, &what);
+                let rows = Rows::of(&on(&device, &residual)).expect("rows");
+                let found = layer.forward_with(&gx, activation, Some(&rows)).expect("computed");
+                check(&found, &plain(Some(&residual)), most, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn gated_layers() {
+    let Some(device) = device() else { return };
+    for (precision, most) in PRECISIONS {
+        for (rows, depth, width) in [(1, 64, 32), (33, 256, 100), (128, 1024, 3072)] {
+            let (x, gate, value) =
+                (matrix(rows, depth, 1), matrix(width, depth, 2), matrix(width, depth, 3));
+            let down = matrix(64, width, 4);
+            let padded = GatedLinear::padded(width);
+            let make = |device: &Device, precision| {
+                let (gate, value) = (stored(&gate), stored(&value));
+                let gated = GatedLinear::new(&gate, &value, Activation::Silu, precision, device);
+                let down = Linear::new(&[&stored(&down)], &[], padded, precision, device);
+                (gated.expect("a layer"), down.expect("a layer"))
+            };
+            let run = |(gated, down): &(GatedLinear, Linear), x: &Tensor| {
+                let x = proxima_kernels::ops::operand::Operand::of(x, gated.takes()).expect("x");
+                let between = gated.of_for(&x, down.takes()).expect("computed");
+                down.of(&between, None, None).and_then(|rows| rows.tensor()).expect("computed")
+            };
+            let found = run(&make(&device, precision), &on(&device, &x));
+            let wanted = run(&make(&Device::Cpu, Precision::Float32), &x);
+            check(&found, &wanted, most, &format!("{precision:?} {rows} x {depth} x {width}"));
+        }
+    }
+}
+
+#[test]
+fn rotary_positions() {
+    let Some(device) = device() else { return };
+    for (heads, kv_heads, size, with_norms) in
+        [(16, 8, 128, true), (12, 12, 64, false), (2, 1, 32, true)]
+    {
+        let heads = Heads { heads, kv_heads, size };
+        let positions: Vec<u32> = (0..45).map(|at| (at * 7) % 100).collect();
+        let qkv = matrix(45, heads.row(), 1);
+        let norms = |device: &Device| {
+            with_norms.then(|| HeadNorms {
+                queries: on(device, &vector(size, 2)),
+                keys: on(device, &vector(size, 3)),
+                eps: 1e-6,
+            })
+        };
+        let tables = |device: &Device| RotaryTables::new(100, size, 1e6, device).expect("tables");
+        let cpu = Device::Cpu;
+        let wanted = rotary::plain(&qkv, heads, norms(&cpu).as_ref(), &positions, &tables(&cpu));
+        let rows = Rows::of(&on(&device, &qkv)).expect("rows");
+        let norms = norms(&device);
+        let found = rotary::rotary(rows, heads, norms.as_ref(), &positions, &tables(&device));
+        let found = found.and_then(|rows| rows.tensor()).expect("computed");
+        check(&found, &wanted.expect("plain"), 1e-5, &format!("{heads:?}"));
+    }
+}
+
+/// Two sequences that begin alike, one alone, and one behind a kept part.
+fn shared_runs() -> Vec<Run> {
+    let run = |rows, start, before| Run { rows, start, before };
+    vec![
+        run(0..70, 0, vec![]),
+        run(70..75, 70, vec![Source::Batch(0..70)]),
+        run(75..140, 70, vec![Source::Batch(0..70)]),
+        run(140..141, 0, vec![]),
+        run(141..150, 33, vec![Source::Kept(0)]),
+    ]
+}
+
+#[test]
+fn attention_of_every_kind() {
+    let Some(device) = device() else { return };
+    for (precision, most) in PRECISIONS {
+        for (heads, kv_heads, size) in
+            [(16, 8, 128), (4, 4, 64), (12, 4, 32), (2, 2, 72), (3, 1, 80), (2, 1, 96)]
+        {
+            let heads = Heads { heads, kv_heads, size };
+            let inner = heads.heads * size;
+            let kept = matrix(33, 2 * kv_heads * size, 5);
+            let cases = [
+                (runs_of(&[0, 1, 64, 65, 200]), Mask::Full),
+                (runs_of(&[0, 130, 137, 200]), Mask::Causal),
+                (runs_of(&[0, 150, 200]), Mask::Window(64)),
+                (shared_runs(), Mask::Causal),
+            ];
+            for (runs, mask) in cases {
+                let rows = runs.last().map_or(0, |run| run.rows.end);
+                let qkv = matrix(rows, heads.row(), 1);
+                let identity = Tensor::eye(inner, proxima_kernels::DType::F32, &Device::Cpu);
+                let next = stored(&identity.expect("a matrix"));
+                let next = Linear::new(&[&next], &[], inner, precision, &device).expect("a layer");
+                let wanted = attention::plain(&qkv, heads, &runs, &[&kept], mask).expect("plain");
+                let dtype = match precision {
+                    Precision::Bfloat16 => proxima_kernels::DType::BF16,
+                    Precision::Float16 => proxima_kernels::DType::F16,
+                    _ => proxima_kernels::DType::F32,
+                };
+                let qkv = on(&device, &qkv).to_dtype(dtype).expect("rounded");
+                let qkv = Rows::of(&qkv).expect("rows");
+                let kept = on(&device, &kept);
+                let found = attention_for(&qkv, heads, (&runs, &[&kept]), mask, &next);
+                let found = next.of(&found.expect("computed"), None, None);
+                let found = found.and_then(|rows| rows.tensor()).expect("computed");
+                check(&found, &wanted, most, &format!("{precision:?} {heads:?} {mask:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn embeddings_and_pooling() {
+    let Some(device) = device() else { return };
+    for width in [48, 384, 1024] {
+        let table = matrix(50, width, 1);
+        let make = |device: &Device| Embedding::new(stored(&table), device).expect("a table");
+        let (ids, more) = ([3, 3, 49, 0, 17], [1, 2, 3, 4, 5]);
+        let corners = [[(0, 0.5), (1, 0.25), (2, 0.125), (3, 0.125)]; 5];
+        let run = |embedding: &Embedding| {
+            let rows = embedding.rows_of(&ids).expect("rows");
+            let rows = embedding.add_rows_of(&more, rows).expect("rows");
+            let rows = embedding.add_weighted(&corners, rows).expect("rows");
+            rows.tensor().expect("a tensor")
+        };
+        let (found, wanted) = (run(&make(&device)), run(&make(&Device::Cpu)));
+        check(&found, &wanted, 1e-6, "embeddings");
+        for pooling in Pooling::ALL {
+            let run = |rows: &Tensor| pool(rows, &[0, 1, 5], &[1, 2], pooling).expect("pooled");
+            check(&run(&found), &run(&wanted), 1e-5, pooling.name());
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_among_any_number_of_rows() {
+    let Some(device) = device() else { return };
+    let (depth, columns) = (1024, 3072);
+    let (x, weights) = (matrix(4096, depth, 1), matrix(columns, depth, 2));
+    for (precision, _) in PRECISIONS {
+        let layer = Linear::new(&[&stored(&weights)], &[], depth, precision, &device);
+        let layer = layer.expect("a layer");
+        let row = |rows: usize| -> Vec<f32> {
+            let x = on(&device, &x.narrow(0, 0, rows).expect("rows"));
+            let out = layer.forward(&x).and_then(|out| out.narrow(0, 0, 1)?.flatten_all());
+            out.and_then(|out| out.to_vec1()).expect("numbers")
+        };
+        let alone = row(1);
+        let differs = |rows: &usize| row(*rows) != alone;
+        let differing: Vec<usize> =
+            [2, 16, 17, 64, 100, 512, 1000, 4096].into_iter().filter(differs).collect();
+        assert!(differing.is_empty(), "{precision:?}: other bits among {differing:?} rows");
+    }
+}
