@@ -121,7 +121,7 @@ impl Compiler {
         if !done.status.success() {
             return Err(format!("nvcc cannot compile {}:\n{said}", source.display()));
         }
-        for line in said.lines().filter(|line| line.contains("warning")) {
+        for line in said.lines().filter(|line| line.contains(": warning")) {
             println!("cargo:warning={line}");
         }
         write(&stamp, made_of.as_bytes())
