@@ -43,8 +43,8 @@ pub fn count() -> Result<usize, KernelError> {
 ///
 /// # Errors
 ///
-/// There is no driver or an old one, no such device, or one that is older than the kernels; or cuBLAS
-/// is missing.
+/// There is no driver or an old one, no such device, or one that is older than the kernels; or
+/// cuBLAS is missing.
 pub fn device(ordinal: usize) -> Result<Device, KernelError> {
     let found = count()?;
     if ordinal >= found {
