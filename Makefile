@@ -45,11 +45,11 @@ cuda-kernels: cuda-toolkit ## Compile the CUDA kernels and list the registers an
 
 # Types only: what stands for nvcc compiles nothing, so its results have a folder of their own.
 lint-cuda:
-	CARGO_TARGET_DIR='$(TARGET)/cuda-stub' NVCC='$(CURDIR)/scripts/cuda/nvcc' NVCC_MODE=stub $(CUDA_VERSIONS) \
+	CARGO_TARGET_DIR='$(TARGET)/types' NVCC='$(CURDIR)/scripts/cuda/nvcc' NVCC_MODE=stub $(CUDA_VERSIONS) \
 		cargo clippy --release --package proxima-kernels --features cuda --lib -- -D warnings
 
 lint-metal:
-	scripts/metal/check.sh '$(TARGET)/metal-check'
+	CARGO_TARGET_DIR='$(TARGET)/types' scripts/metal/check.sh '$(TARGET)/metal-check'
 
 assets: ## Fetch the demo model and the Qwen3 tokenizer
 	@$(PYTHON) scripts/fetch.py all-MiniLM-L6-v2

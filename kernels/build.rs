@@ -1,5 +1,5 @@
-//! With the feature `cuda`: compiles each `src/cuda/*.cu` into a fat binary that the crate embeds, for
-//! all generations of NVIDIA GPUs at once.
+//! With the feature `cuda`: compiles each `src/cuda/*.cu` into a fat binary that the crate embeds,
+//! for all generations of NVIDIA GPUs at once.
 //!
 //! Must not know: what the kernels compute.
 
@@ -121,7 +121,7 @@ impl Compiler {
         if !done.status.success() {
             return Err(format!("nvcc cannot compile {}:\n{said}", source.display()));
         }
-        for line in said.lines().filter(|line| line.contains("warning")) {
+        for line in said.lines().filter(|line| line.contains(": warning")) {
             println!("cargo:warning={line}");
         }
         write(&stamp, made_of.as_bytes())
@@ -139,8 +139,8 @@ fn nvcc() -> OsString {
 fn missing(path: &OsString, why: &str) -> String {
     format!(
         "The feature `cuda` needs NVIDIA's compiler, and {} does not run ({why}). Install it with \
-         `scripts/cuda/toolkit.sh FOLDER` and set CUDA_HOME=FOLDER/cuda, or set NVCC to one that is \
-         there. To check types only, set NVCC_MODE=stub.",
+         `scripts/cuda/toolkit.sh FOLDER` and set CUDA_HOME=FOLDER/cuda, or set NVCC to one that \
+         is there. To check types only, set NVCC_MODE=stub and NVCC=.../scripts/cuda/nvcc.",
         path.display()
     )
 }

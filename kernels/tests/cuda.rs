@@ -1,5 +1,5 @@
-//! CUDA devices: where there is none, or no feature `cuda`, an error says why; where there is one, it is
-//! checked.
+//! CUDA devices: where there is none, or no feature `cuda`, an error says why; where there is one,
+//! it is checked.
 
 use proxima_kernels::{Device, Tensor, cuda};
 
@@ -26,7 +26,7 @@ fn a_device_works_or_says_why_there_is_none() {
 
 #[test]
 fn a_device_that_no_machine_has_is_an_error() {
-    let error = cuda::device(4096).expect_err("an error");
+    let error = cuda::device(4096).expect_err("no such device");
     assert_eq!(error.to_string().lines().count(), 1, "{error}");
 }
 

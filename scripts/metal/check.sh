@@ -26,9 +26,12 @@ edition = "2024"
 proxima-kernels = { path = "$root/kernels", features = ["metal"] }
 objc2 = { version = "0.6", features = ["gnustep-2-1"] }
 block2 = { version = "0.6", features = ["gnustep-2-1"] }
-TOML
 
-export CARGO_TARGET_DIR=$folder/target
+TOML
+# And its profile, so that what it has checked of other crates serves here too.
+sed -n '/^\[profile.release\]/,/^$/p' "$root/Cargo.toml" >> "$folder/Cargo.toml"
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$folder/target}
 manifest=$(cargo metadata --format-version 1 --manifest-path "$folder/Cargo.toml" |
   grep -oE '"manifest_path":"[^"]*/objc2-metal-[^"]*"' | cut -d'"' -f4 | head -n 1)
 [ -n "$manifest" ] || { echo "candle has other bindings to Metal now: this script must follow" >&2; exit 1; }
@@ -36,4 +39,4 @@ rm -rf "$folder/objc2-metal"
 cp -r "$(dirname "$manifest")" "$folder/objc2-metal"
 sed -i 's/^#\[link(name = "Metal", kind = "framework")\]$//' "$folder/objc2-metal/src/generated/mod.rs"
 printf '[patch.crates-io]\nobjc2-metal = { path = "objc2-metal" }\n' >> "$folder/Cargo.toml"
-cargo check --manifest-path "$folder/Cargo.toml"
+cargo check --release --manifest-path "$folder/Cargo.toml"

@@ -43,7 +43,8 @@ pub fn count() -> Result<usize, KernelError> {
 ///
 /// # Errors
 ///
-/// There is no driver or an old one, no such device, or one that is older than the kernels; or cuBLAS is missing.
+/// There is no driver or an old one, no such device, or one that is older than the kernels; or
+/// cuBLAS is missing.
 pub fn device(ordinal: usize) -> Result<Device, KernelError> {
     let found = count()?;
     if ordinal >= found {
@@ -67,8 +68,8 @@ pub fn device(ordinal: usize) -> Result<Device, KernelError> {
             found.name, OLDEST.0, OLDEST.1
         )));
     }
-    // SAFETY: candle makes and uses all tensors of this device on its one stream, in order; who adds
-    // a stream of their own orders it with events of their own.
+    // SAFETY: candle makes and uses all tensors of this device on its one stream, in order; who
+    // adds a stream of their own orders it with events of their own.
     unsafe { cuda.disable_event_tracking() };
     Ok(device)
 }
@@ -107,8 +108,8 @@ pub fn check(device: &Device) -> Result<(), KernelError> {
     let shape = Launch { grid: [COUNT / 64, 1, 1], block: [64, 1, 1], shared_bytes: 0 };
     let arguments: [Argument; 3] =
         [input.device_ptr(&stream).0.into(), COUNT.into(), output.device_ptr(&stream).0.into()];
-    // SAFETY: these are the parameters of `check`; both buffers hold COUNT numbers and live until the
-    // result has been read.
+    // SAFETY: these are the parameters of `check`; both buffers hold COUNT numbers and live until
+    // the result has been read.
     unsafe { launch(device, &check, shape, &arguments) }?;
     let answers = stream.clone_dtoh(&output).w()?;
     stream.synchronize().w()?;

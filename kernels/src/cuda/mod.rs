@@ -1,4 +1,4 @@
-//! NVIDIA GPUs: devices, and the kernels that the build script compiled from the `*.cu` of this folder.
+//! NVIDIA GPUs: devices, and the kernels that the build script compiled from this folder's `*.cu`.
 //!
 //! Must not know: models, batches, what is computed on a device and why.
 

@@ -91,9 +91,10 @@ pub fn forget(device: &Device) {
 ///
 /// # Safety
 ///
-/// The arguments are those that the kernel declares, in number, order and type. What they point to is
-/// memory of this device that stays allocated until the kernel has run, at least as large as the kernel
-/// reads and writes for these arguments and this grid; nobody else writes it meanwhile.
+/// The arguments are those that the kernel declares, in number, order and type. What they point to
+/// is memory of this device that stays allocated until the kernel has run (memory that is freed on
+/// the device's stream does), at least as large as the kernel reads and writes for these arguments
+/// and this grid; nobody else writes it meanwhile.
 pub unsafe fn launch(
     device: &Device,
     kernel: &Kernel,
