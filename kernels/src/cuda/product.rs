@@ -192,8 +192,8 @@ impl Library {
         let operation = Operation::new()?;
         // The library's matrices are column by column: ours turned. So weights come first and are
         // turned back.
-        let turned = sys::cublasOperation_t::CUBLAS_OP_T;
-        operation.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &turned)?;
+        const TURNED: i32 = 1;
+        operation.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &TURNED)?;
         if shape.bias {
             operation.set(
                 sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE,
