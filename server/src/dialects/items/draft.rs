@@ -106,17 +106,15 @@ impl Draft {
             Some(_) => return Err("instruction must be a string".into()),
         };
         let sampling = Sampling::take(&mut object)?;
-        // An object with nothing is an item all the same: models know what to make of it.
-        let may_be_empty =
-            !["messages", "content", "type"].iter().any(|key| object.contains_key(*key));
         let mut draft = if let Some(messages) = object.remove("messages") {
             conversation(messages)?
         } else if let Some(parts) = object.remove("content") {
-            Self { parts: content(parts)?, instruction: None }
+            Self { parts: content(parts)?, instruction: None }.checked()?
         } else if object.contains_key("type") {
             let parts = part(Value::Object(std::mem::take(&mut object)))?;
-            Self { parts, instruction: None }
+            Self { parts, instruction: None }.checked()?
         } else {
+            // An object with nothing is an item all the same: models know what to make of it.
             Self { parts: fields(&mut object)?, instruction: None }
         };
         if let Some(key) = object.keys().next() {
@@ -128,7 +126,7 @@ impl Draft {
                 video.sampling = video.sampling.or(sampling);
             }
         }
-        if may_be_empty { draft.counted() } else { draft.checked() }
+        draft.counted()
     }
 
     /// An item of one image.

@@ -20,8 +20,8 @@ use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::shaped;
 use crate::http::{App, Failure, json_response, with_timings};
 use types::{
-    EmbeddingsAnswer, EmbeddingsBody, Entry, ErrorBody, RerankBody, RerankResults, ResultEntry,
-    Usage,
+    EmbeddingsAnswer, EmbeddingsBody, ErrorBody, RerankBody, RerankResults, ResultEntry, Usage,
+    entries,
 };
 
 /// Keys that only Voyage's embeddings have.
@@ -116,18 +116,11 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     };
     let (model, answer) = app.embed(body.model.as_deref(), request).await?;
     let timings = answer.timings;
-    let make = move || {
-        let entry = |(index, vector)| Entry {
-            object: "embedding",
-            embedding: if packed { encoding.packed(vector) } else { encoding.encode(vector) },
-            index,
-        };
-        EmbeddingsAnswer {
-            object: "list",
-            data: answer.vectors.into_iter().enumerate().map(entry).collect(),
-            model,
-            usage: Usage { total_tokens: timings.n_tokens },
-        }
+    let make = move || EmbeddingsAnswer {
+        object: "list",
+        data: entries(answer.vectors, encoding, packed),
+        model,
+        usage: Usage { total_tokens: timings.n_tokens },
     };
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::failure;
-use super::types::{EncodingFormat, Entry, ErrorBody};
+use super::types::{EncodingFormat, Entry, ErrorBody, entries};
 use crate::dialects::inputs::purpose_prompt;
 use crate::dialects::items::{ContentPart, Draft, Drafted, Name, content, pixels, resolve};
 use crate::dialects::shared::respond;
@@ -109,13 +109,8 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
     let (timings, vectors) = (answer.timings, answer.vectors);
     let text_tokens = count(app, &model, texts).await;
     let make = move || {
-        let entry = |(index, vector)| Entry {
-            object: "embedding",
-            embedding: if packed { encoding.packed(vector) } else { encoding.encode(vector) },
-            index,
-        };
         let total_tokens = timings.n_tokens;
-        let data = vectors.into_iter().enumerate().map(entry).collect();
+        let data = entries(vectors, encoding, packed);
         let usage = MultimodalUsage { text_tokens, image_pixels, video_pixels, total_tokens };
         MultimodalAnswer { object: "list", data, model, usage }
     };

@@ -119,6 +119,16 @@ pub struct Entry {
     pub index: usize,
 }
 
+/// Vectors as entries, in order; packed ones are base64.
+pub fn entries(vectors: Vec<Vec<f32>>, encoding: OutputEncoding, packed: bool) -> Vec<Entry> {
+    let entry = |(index, vector)| Entry {
+        object: "embedding",
+        embedding: if packed { encoding.packed(vector) } else { encoding.encode(vector) },
+        index,
+    };
+    vectors.into_iter().enumerate().map(entry).collect()
+}
+
 /// An error.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VoyageErrorBody)]
