@@ -156,7 +156,7 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
     let images = images.map(|uri| Ok(Draft::image(Source::Written(uri))));
     let mixed = body.inputs.unwrap_or_default().into_iter().map(|input| {
         let draft = Draft { parts: content(input.content)?, instruction: None };
-        draft.checked().map(Draft::joined)
+        draft.checked()
     });
     let drafts = images.chain(mixed).enumerate().map(|(index, draft)| {
         let name = Name::Input(index);
@@ -166,6 +166,7 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
     let inputs = resolve(app.media(), drafts).await?;
     let texts = inputs.iter().filter_map(|input| match input {
         Input::Text(text) => Some(text.clone()),
+        Input::Item(item) => item.text().map(|text| text.to_string()),
         _ => None,
     });
     let texts = texts.collect();

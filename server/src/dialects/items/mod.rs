@@ -12,7 +12,7 @@ mod sizes;
 mod sources;
 
 pub use draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Object, Sampling};
-pub use echo::{echo, echo_part, echo_parts, has_media};
+pub use echo::{echo, echo_part, echo_parts, has_media, is_item};
 pub use parts::{content, conversation};
 pub use resolve::{Name, resolve};
 pub use schema::{ContentPart, ItemObject, Message};

@@ -77,6 +77,8 @@ async fn objects_become_videos_then_images_then_texts() {
         (json!({ "url": a }), "[a]"),
         (json!({ "bytes": base64("c"), "text": "t" }), "[c] t"),
         (json!({ "text": "t", "image": a, "video": video }), "<file v> [a] t"),
+        (json!({ "text": "t", "image_url": { "url": a }, "video_url": video }), "<file v> [a] t"),
+        (json!({ "image_base64": base64("c"), "image": a }), "[a] [c]"),
         (json!({ "video": [a, b], "fps": 2, "max_frames": 8 }), "<a,b fps 2 max 8>"),
         (json!({ "video": [{ "bytes": base64("c") }, b] }), "<c,b>"),
         (json!({ "video": [{ "url": a }, b] }), "<a,b>"),
@@ -247,6 +249,11 @@ fn what_is_given_back_has_no_files() {
         (json!({ "text": "t", "image": a }), json!({ "text": "t" })),
         (json!({ "text": "t", "image": url }), json!({ "text": "t", "image": url })),
         (json!({ "image": [a, url] }), json!({ "image": [url] })),
+        (json!({ "text": "t", "image_url": a }), json!({ "text": "t" })),
+        (
+            json!({ "messages": [{ "role": "user", "content": [{ "image": a }] }] }),
+            json!({ "messages": [{ "role": "user", "content": [{}] }] }),
+        ),
         (json!({ "video": [[a], [{ "url": url }]] }), json!({ "video": [[{ "url": url }]] })),
         (
             json!({ "content": [{ "type": "text", "text": "t" }, { "type": "image_url", "image_url": { "url": a } }] }),
@@ -254,7 +261,7 @@ fn what_is_given_back_has_no_files() {
         ),
     ];
     for (json, expected) in cases {
-        assert!(has_media(&object(json.clone())), "{json}");
+        assert!(has_media(&object(json.clone())) && is_item(&object(json.clone())), "{json}");
         assert_eq!(Value::Object(echo(&object(json.clone()))), expected, "{json}");
     }
     for json in [
@@ -265,6 +272,16 @@ fn what_is_given_back_has_no_files() {
         json!({}),
     ] {
         assert!(!has_media(&object(json.clone())), "{json}");
+    }
+    for (json, item) in [
+        (json!({ "text": "t", "url": url, "type": "image", "title": 5 }), false),
+        (json!({ "text": "t", "content": "u" }), false),
+        (json!({ "title": "t" }), false),
+        (json!({ "url": url }), true),
+        (json!({ "content": "t" }), true),
+        (json!({ "text": "t", "content": ["u"] }), true),
+    ] {
+        assert_eq!(is_item(&object(json.clone())), item, "{json}");
     }
 }
 
