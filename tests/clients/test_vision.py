@@ -216,3 +216,15 @@ def test_an_image_of_a_document_is_never_left_out(address):
     assert scores[0] == scores[1] != scores[2]
     caption = {"type": "image_url", "image_url": CAT, "text": TEXT}
     assert "text" in post(address, "/v1/rerank", 400, query=TEXT, documents=[caption])["detail"]
+
+
+def test_tiff_is_counted(address):
+    file = io.BytesIO()
+    picture(3).save(file, "TIFF")
+    tiff = "data:image/tiff;base64," + base64.b64encode(file.getvalue()).decode()
+    answer = post(address, "/v2/embed", images=[tiff, CAT])
+    assert answer["meta"]["billed_units"]["images"] == 2
+    assert answer["images"][0] == {"width": 64, "height": 48, "format": "tiff", "bit_depth": 24}
+    content = [{"type": "image_base64", "image_base64": tiff}]
+    usage = post(address, "/v1/multimodalembeddings", inputs=[{"content": content}])["usage"]
+    assert usage["image_pixels"] == 64 * 48

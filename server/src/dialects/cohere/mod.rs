@@ -117,13 +117,13 @@ async fn vectors(app: &App, body: EmbedBody, plain: bool) -> Result<Response, Fa
         ..Prepare::default()
     };
     let (inputs, texts) = inputs(app, body).await?;
-    let images = images(&inputs);
+    let (images, n_images) = (images(&inputs), image_files(&inputs).len());
     let request = EmbedRequest { inputs, prepare, dimensions, normalize: true };
     let (_, answer) = app.embed(model.as_deref(), request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
     let make = move || {
         let units = Units {
-            images: images.as_ref().map(Vec::len),
+            images: (n_images > 0).then_some(n_images),
             input_tokens: Some(timings.n_tokens),
             ..Units::default()
         };

@@ -285,6 +285,38 @@ fn what_is_given_back_has_no_files() {
     }
 }
 
+/// The head of a TIFF file of 258 x 7 pixels of three samples, its directory behind them.
+fn tiff(little: bool, large: bool) -> Vec<u8> {
+    let number = |number: u64, size: usize| {
+        let bytes = number.to_le_bytes()[..size].to_vec();
+        if little { bytes } else { bytes.into_iter().rev().collect() }
+    };
+    let word = if large { 8 } else { 4 };
+    let mut file = if little { b"II".to_vec() } else { b"MM".to_vec() };
+    file.extend(number(if large { 43 } else { 42 }, 2));
+    if large {
+        file.extend([number(8, 2), number(0, 2)].concat());
+    }
+    // Eight bits of each sample, at a place of their own, are behind these two numbers.
+    let bits = file.len() + word;
+    file.extend(number(bits as u64 + 10, word));
+    file.extend(number(8, 2).repeat(5));
+    file.extend(number(4, if large { 8 } else { 2 }));
+    for (tag, kind, count, value) in
+        [(256, 3, 1, 258), (257, 4, 1, 7), (258, 3, 5, bits as u64), (277, 3, 1, 3)]
+    {
+        file.extend([number(tag, 2), number(kind, 2), number(count, word)].concat());
+        let size = match kind {
+            _ if count > 1 => word,
+            4 => 4,
+            _ => 2,
+        };
+        file.extend(number(value, size));
+        file.extend(vec![0; word - size]);
+    }
+    file
+}
+
 #[test]
 fn sizes_are_those_of_the_files_heads() {
     let png = [&b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], &[0, 0, 1, 2, 0, 0, 0, 7, 8, 2]].concat();
@@ -299,6 +331,9 @@ fn sizes_are_those_of_the_files_heads() {
     bmp[18..22].copy_from_slice(&258i32.to_le_bytes());
     bmp[22..26].copy_from_slice(&(-7i32).to_le_bytes());
     bmp[28] = 24;
+    let mut core = b"BM".to_vec();
+    core.resize(14, 0);
+    core.extend([12, 0, 0, 0, 2, 1, 7, 0, 1, 0, 24, 0]);
     let extended = [&b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0"[..], &[1, 1, 0, 6, 0, 0]].concat();
     let bits: u32 = 257 | 6 << 14 | 1 << 28;
     let lossless = [&b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f"[..], &bits.to_le_bytes()].concat();
@@ -308,6 +343,11 @@ fn sizes_are_those_of_the_files_heads() {
         (jpeg, "jpeg", 24),
         (gif, "gif", 8),
         (bmp, "bmp", 24),
+        (core, "bmp", 24),
+        (tiff(true, false), "tiff", 24),
+        (tiff(false, false), "tiff", 24),
+        (tiff(true, true), "tiff", 24),
+        (tiff(false, true), "tiff", 24),
         (extended, "webp", 32),
         (lossless, "webp", 32),
         (lossy, "webp", 24),

@@ -1,7 +1,10 @@
 //! Content that is written in several ways is the same content everywhere, and nothing of it is
 //! dropped in silence.
 
-use super::multimodal::{ask, fake, image, refused};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::multimodal::{ask, fake, image, post_to, refused};
 use super::*;
 
 /// The answer to a rerank of one document.
@@ -174,4 +177,32 @@ async fn an_instruction_is_used_or_refused() {
             assert!(answer.to_string().contains(says), "{path} {body}: {answer}");
         }
     }
+}
+
+#[tokio::test]
+async fn usage_is_of_what_was_sent_and_computed() {
+    let (app, engine) = fake();
+    // The head of a TIFF file of 4 x 3 pixels.
+    let mut tiff = b"II\x2a\0\x08\0\0\0\x02\0".to_vec();
+    tiff.extend([0, 1, 3, 0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 1, 3, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
+    let data = |file: &[u8]| format!("data:;base64,{}", BASE64_STANDARD.encode(file));
+    let images = json!({ "images": [data(&tiff), image(10)] });
+    let cohere = ask(&app, "/v2/embed", images).await;
+    assert_eq!(cohere["meta"]["billed_units"]["images"], 2);
+    let info = json!({ "width": 4, "height": 3, "format": "tiff", "bit_depth": 1 });
+    assert_eq!(cohere["images"][0], info);
+    // An image that does not tell its size is one all the same.
+    let cohere = ask(&app, "/v2/embed", json!({ "images": [data(b"other"), image(10)] })).await;
+    assert_eq!(cohere["meta"]["billed_units"]["images"], 2);
+    let content =
+        json!([{ "type": "image_base64", "image_base64": data(&tiff) }, "word ".repeat(50)]);
+    let inputs = json!({ "inputs": [{ "content": content }, { "content": "a b" }] });
+    let (status, voyage) = post_to(&app, "/v1/multimodalembeddings", inputs.to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{voyage}");
+    let voyage: Value = serde_json::from_str(&voyage).expect("JSON");
+    // The long input is cut to 16 tokens; the other has two and two around them.
+    let usage =
+        json!({ "text_tokens": 18, "image_pixels": 12, "video_pixels": 0, "total_tokens": 20 });
+    assert_eq!(voyage["usage"], usage);
+    engine.shutdown().await;
 }
