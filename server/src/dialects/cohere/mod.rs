@@ -34,7 +34,9 @@ pub fn dialect() -> Dialect {
         shared: || {
             vec![Shared {
                 purpose: Purpose::Rerank,
-                claims: |path, _| path == "/v2/rerank",
+                path: Some("/v2/rerank"),
+                body: "CohereRerankBody",
+                claims: |_| true,
                 answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
             }]
         },

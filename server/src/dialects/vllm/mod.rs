@@ -47,12 +47,16 @@ pub fn dialect() -> Dialect {
             vec![
                 Shared {
                     purpose: Purpose::Rerank,
-                    claims: |_, keys| keys.any(&RERANK_KEYS),
+                    path: None,
+                    body: "VllmRerankBody",
+                    claims: |keys| keys.any(&RERANK_KEYS),
                     answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
                 },
                 Shared {
                     purpose: Purpose::Embed,
-                    claims: |_, keys| keys.any(&["messages"]),
+                    path: None,
+                    body: "VllmChatBody",
+                    claims: |keys| keys.any(&["messages"]),
                     answer: |app, body| -> Answer { Box::pin(embeddings::chat(app, body)) },
                 },
             ]

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::failure;
 use super::types::{EncodingFormat, Entry, ErrorBody, entries};
 use crate::dialects::inputs::purpose_prompt;
-use crate::dialects::items::{ContentPart, Draft, Drafted, Name, content, pixels, resolve};
+use crate::dialects::items::{Draft, Drafted, ItemContent, Name, content, pixels, resolve};
 use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
 use crate::http::{App, Failure, JsonBody, json_response, with_timings};
@@ -47,7 +47,7 @@ pub struct MultimodalBody {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct MultimodalInput {
     /// The parts, in their order.
-    #[schema(value_type = Vec<ContentPart>)]
+    #[schema(value_type = ItemContent)]
     pub content: Value,
 }
 
