@@ -234,6 +234,9 @@ pub enum InputError {
     /// The model takes no instruction, and one was sent.
     #[error("this model takes no instruction; send the query alone")]
     NoInstruction,
+    /// The model takes an instruction with a query, and one was sent with a document.
+    #[error("an instruction goes with the query here, not with a document")]
+    DocumentInstruction,
     /// The model does not take this kind of input.
     #[error("this model {0}")]
     Kind(&'static str),

@@ -14,7 +14,7 @@ use proxima_models::model::Readouts;
 use proxima_models::readout::{EmbeddingReadout, Pooling};
 use proxima_models::recipes::{Recipe, Token};
 use proxima_models::{
-    Encoder, HiddenStates, Input, InputError, MediaFile, Model, ModelError, ModelInfo, Part,
+    Encoder, HiddenStates, Input, InputError, Item, MediaFile, Model, ModelError, ModelInfo, Part,
     Prepare, Prompt, RaggedBatch, Sequence, TruncationSide, VideoSource,
 };
 
@@ -39,6 +39,7 @@ pub struct Knobs {
     /// Tokens of the sequences computed so far, in order.
     pub order: Arc<Mutex<Vec<Vec<u32>>>>,
     gate: Arc<(Mutex<Gate>, Condvar)>,
+    crowded: Arc<AtomicUsize>,
     slow_runs: Arc<AtomicBool>,
     slow_may_end: Arc<AtomicBool>,
 }
@@ -73,6 +74,11 @@ impl Knobs {
     /// Batches with the word `slow` pause between their layers until this.
     pub fn end_slow(&self) {
         self.slow_may_end.store(true, Ordering::SeqCst);
+    }
+
+    /// For so many images there is no room, then for all.
+    pub fn crowd(&self, images: usize) {
+        self.crowded.store(images, Ordering::SeqCst);
     }
 
     /// Whether a batch with the word `slow` has begun.
@@ -121,7 +127,7 @@ pub fn fake_model() -> (Model, Knobs) {
     let embedding = Some(EmbeddingReadout::new(Pooling::Mean, WIDTH));
     let model = Model {
         info,
-        recipe: Box::new(FakeRecipe { prompts }),
+        recipe: Box::new(FakeRecipe { prompts, crowded: knobs.crowded.clone() }),
         encoder: Box::new(FakeEncoder { knobs: knobs.clone() }),
         readouts: Readouts { embedding, ..Readouts::default() },
     };
@@ -130,6 +136,8 @@ pub fn fake_model() -> (Model, Knobs) {
 
 struct FakeRecipe {
     prompts: BTreeMap<String, String>,
+    /// See [`Knobs::crowd`].
+    crowded: Arc<AtomicUsize>,
 }
 
 fn id(word: &str) -> u32 {
@@ -142,14 +150,15 @@ fn id(word: &str) -> u32 {
 }
 
 /// The words of a part: an image's is `image:` and its bytes, a video's `video:` and how it is
-/// sampled before those of its files. A file that says `broken` cannot be decoded.
+/// sampled before those of its files. A file that says `broken` cannot be decoded. Texts that meet
+/// are one text, as models of images have it.
 fn part(index: usize, part: &Part) -> Result<String, InputError> {
     let word = |file: &MediaFile| match file.bytes() {
         b"broken" => {
             let source = MediaError::Damaged { what: "the image", problem: "it is broken".into() };
             Err(InputError::Media { kind: "part", index, source })
         }
-        bytes => Ok(format!("image:{}", bytes.len())),
+        bytes => Ok(format!(" image:{} ", bytes.len())),
     };
     match part {
         Part::Text(text) => Ok(text.to_string()),
@@ -160,7 +169,7 @@ fn part(index: usize, part: &Part) -> Result<String, InputError> {
                 VideoSource::File(file) => word(file).map(|word| vec![word]),
             };
             let files = files?.join(" ");
-            Ok(format!("video:{:?}:{:?} {files}", video.fps, video.frames_max))
+            Ok(format!(" video:{:?}:{:?} {files} ", video.fps, video.frames_max))
         }
     }
 }
@@ -172,6 +181,16 @@ impl FakeRecipe {
         assert!(!text.contains("tokenizer bug"), "a bug of the tokenizer");
         let words = text.split_whitespace().map(id);
         Ok([BEGIN].into_iter().chain(words).chain([END]).collect())
+    }
+
+    fn check_room(&self, item: &Item) -> Result<(), InputError> {
+        let less = |left: usize| left.checked_sub(1);
+        let crowded = || self.crowded.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        if item.has_media() && crowded().is_ok() {
+            let source = MediaError::Full { limit: 0 };
+            return Err(InputError::Media { kind: "part", index: 0, source });
+        }
+        Ok(())
     }
 
     fn prompt(&self, prompt: &Prompt) -> Result<String, InputError> {
@@ -201,8 +220,9 @@ impl Recipe for FakeRecipe {
                 return Err(InputError::Kind("scores nothing"));
             }
             Input::Item(item) => {
+                self.check_room(item)?;
                 let parts = item.parts.iter().enumerate().map(|(index, it)| part(index, it));
-                let text = parts.collect::<Result<Vec<String>, InputError>>()?.join(" ");
+                let text = parts.collect::<Result<String, InputError>>()?;
                 self.words(&text, &item.prepare(how).prompt)?
             }
             Input::Text(text) => self.words(text, &how.prompt)?,

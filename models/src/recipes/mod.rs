@@ -91,6 +91,16 @@ fn text_of(content: &Content) -> Result<Arc<str>, InputError> {
     content.text().ok_or(TEXTS_ONLY)
 }
 
+/// How a pair is to be prepared: the query's own instruction goes before a request's, and the
+/// document has none, for there is one place for both.
+fn prepare_pair(query: &Content, document: &Content, how: &Prepare) -> Result<Prepare, InputError> {
+    if document.instruction().is_some() {
+        return Err(InputError::DocumentInstruction);
+    }
+    let own = query.instruction().map(|text| Prompt::Instruction(text.to_owned()));
+    Ok(Prepare { prompt: own.unwrap_or_else(|| how.prompt.clone()), ..how.clone() })
+}
+
 /// A kind of recipe.
 pub struct RecipeKind {
     /// Its name.

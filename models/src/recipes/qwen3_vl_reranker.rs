@@ -4,7 +4,7 @@
 //! Must not know: which network follows, tensors, requests.
 
 use super::chat::{Chat, is_cut};
-use super::{Recipe, RecipeKind, Token};
+use super::{Recipe, RecipeKind, Token, prepare_pair};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -58,18 +58,14 @@ impl Qwen3VlReranker {
         document: &Content,
         how: &Prepare,
     ) -> Result<Sequence, InputError> {
-        let own = match query {
-            Content::Item(item) => item.instruction.as_deref(),
-            Content::Text(_) => None,
-        };
-        let asked = match &how.prompt {
-            Prompt::Instruction(text) => Some(text.as_str()),
+        let how = &prepare_pair(query, document, how)?;
+        let instruction = match &how.prompt {
+            Prompt::Instruction(text) if !text.is_empty() => text,
             Prompt::Named(name) => {
                 return Err(InputError::UnknownPrompt { name: name.clone(), known: Vec::new() });
             }
-            _ => None,
+            _ => INSTRUCTION,
         };
-        let instruction = own.or(asked).filter(|text| !text.is_empty()).unwrap_or(INSTRUCTION);
         let limit = self.chat.tokenizer.limit(how);
         let mut chat = self.chat.begin(limit);
         chat.text(HEAD).text(instruction);

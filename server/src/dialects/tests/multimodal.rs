@@ -8,7 +8,7 @@ use super::*;
 use crate::fake_model::fake_model;
 
 /// The app of a model that takes everything.
-fn fake() -> (Arc<App>, Engine) {
+pub fn fake() -> (Arc<App>, Engine) {
     let (model, _) = fake_model();
     let metrics = MetricsHub::new();
     let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
@@ -16,7 +16,7 @@ fn fake() -> (Arc<App>, Engine) {
     (Arc::new(App::new(registry, metrics, HttpConfig::default())), engine)
 }
 
-async fn post_to(app: &Arc<App>, path: &str, body: String) -> (StatusCode, String) {
+pub async fn post_to(app: &Arc<App>, path: &str, body: String) -> (StatusCode, String) {
     let request = Request::post(path).body(Body::from(body)).expect("a request");
     let response = router(app.clone()).oneshot(request).await.expect("answered");
     let status = response.status();
@@ -24,14 +24,14 @@ async fn post_to(app: &Arc<App>, path: &str, body: String) -> (StatusCode, Strin
     (status, String::from_utf8_lossy(&bytes).into_owned())
 }
 
-async fn ask(app: &Arc<App>, path: &str, body: Value) -> Value {
+pub async fn ask(app: &Arc<App>, path: &str, body: Value) -> Value {
     let (status, answer) = post_to(app, path, body.to_string()).await;
     assert_eq!(status, StatusCode::OK, "{path} {body:.300}: {answer}");
     serde_json::from_str(&answer).expect("JSON")
 }
 
 /// An image of so many bytes; the smallest that says its size is a GIF's head.
-fn image(bytes: usize) -> String {
+pub fn image(bytes: usize) -> String {
     let mut file = b"GIF89a\x04\x00\x03\x00".to_vec();
     file.resize(bytes, 0);
     format!("data:image/gif;base64,{}", BASE64_STANDARD.encode(file))
@@ -217,9 +217,9 @@ async fn an_object_with_a_text_alone_is_that_text() {
 }
 
 /// A path and a body, and of the answer its status, where it says what is wrong, and what.
-type Refused = (&'static str, Value, u16, &'static str, &'static str);
+pub type Refused = (&'static str, Value, u16, &'static str, &'static str);
 
-async fn refused(cases: Vec<Refused>) {
+pub async fn refused(cases: Vec<Refused>) {
     let (app, engine) = fake();
     for (path, body, status, place, says) in cases {
         let (found, answer) = post_to(&app, path, body.to_string()).await;
