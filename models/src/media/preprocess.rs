@@ -93,6 +93,24 @@ impl Preprocessor {
     /// list that come in several sizes; settings that make no sense; a video file where no reader
     /// is.
     pub fn video(&self, video: &Video) -> Result<Arc<Clip>, MediaError> {
+        self.video_by(video, self.reader().as_deref())
+    }
+
+    /// What reads the video files of one input.
+    pub fn reader(&self) -> Option<Arc<dyn VideoReader>> {
+        let reader = self.options.reader.as_ref()?;
+        Some(reader.of_input().unwrap_or_else(|| reader.clone()))
+    }
+
+    /// As [`video`](Self::video), of an input whose [`reader`](Self::reader) this is.
+    ///
+    /// # Errors
+    /// As [`video`](Self::video).
+    pub fn video_by(
+        &self,
+        video: &Video,
+        reader: Option<&dyn VideoReader>,
+    ) -> Result<Arc<Clip>, MediaError> {
         self.check(video)?;
         let key = video_key(video);
         if let Some(Entry::Clip(clip)) = self.cache.get(&key) {
@@ -100,7 +118,7 @@ impl Preprocessor {
         }
         let clip = Arc::new(match &video.source {
             VideoSource::Frames(files) => self.list(files)?,
-            VideoSource::File(file) => self.file(file, video)?,
+            VideoSource::File(file) => self.file(file, video, reader)?,
         });
         self.cache.put(key, Entry::Clip(clip.clone()));
         Ok(clip)
@@ -161,7 +179,12 @@ impl Preprocessor {
     }
 
     /// A video file, or an animated image.
-    fn file(&self, file: &Arc<MediaFile>, video: &Video) -> Result<Clip, MediaError> {
+    fn file(
+        &self,
+        file: &Arc<MediaFile>,
+        video: &Video,
+        reader: Option<&dyn VideoReader>,
+    ) -> Result<Clip, MediaError> {
         let of = |problem: Problem| problem.of(VIDEO);
         if let Some(animation) =
             decode::animation(file.bytes(), self.options.pixels_max).map_err(of)?
@@ -171,7 +194,7 @@ impl Preprocessor {
         if decode::sniff(file.bytes()).is_some() {
             return self.list(std::slice::from_ref(file));
         }
-        let Some(reader) = &self.options.reader else {
+        let Some(reader) = reader else {
             return Err(MediaError::NoVideo(format!(
                 "this server reads no video files: send frames as images, or an animated GIF or \
                  WebP ({KNOWN})"

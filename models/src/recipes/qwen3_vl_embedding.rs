@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 use super::chat::{Chat, is_cut};
-use super::{Recipe, RecipeKind, Token};
+use super::{Gone, Recipe, RecipeKind, Token};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -66,9 +66,14 @@ impl Qwen3VlEmbedding {
         Ok(finished(found))
     }
 
-    fn sequence(&self, content: &Content, how: &Prepare) -> Result<Sequence, InputError> {
+    fn sequence(
+        &self,
+        content: &Content,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
         let instruction = self.instruction(&how.prompt)?;
-        let mut chat = self.chat.begin();
+        let mut chat = self.chat.begin(gone);
         chat.text("<|im_start|>system\n").text(&instruction);
         chat.text("<|im_end|>\n<|im_start|>user\n").content(content, how.document_tokens_max)?;
         let mut sequence = chat.text("<|im_end|>\n<|im_start|>assistant\n").finish()?;
@@ -124,11 +129,20 @@ impl Recipe for Qwen3VlEmbedding {
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        self.prepare_until(input, how, &|| false)
+    }
+
+    fn prepare_until(
+        &self,
+        input: &Input,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
         match input {
-            Input::Text(text) => self.sequence(&text.as_str().into(), how),
+            Input::Text(text) => self.sequence(&text.as_str().into(), how, gone),
             Input::Item(item) => {
                 let how = Item::prepare(item, how);
-                self.sequence(&Content::Item(item.clone()), &how)
+                self.sequence(&Content::Item(item.clone()), &how, gone)
             }
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
