@@ -21,6 +21,8 @@ use proxima_models::media::MediaFile;
 
 pub use allow::AllowEntry;
 pub use error::SourceError;
+#[cfg(unix)]
+pub use ffmpeg::end_programs;
 pub use video::{VideoFiles, media_options, video_reader};
 
 /// From where media may come, and how much of it.
@@ -63,6 +65,10 @@ impl Default for MediaSettings {
         }
     }
 }
+
+/// Ends nothing: video files are read on Unix only.
+#[cfg(not(unix))]
+pub fn end_programs() {}
 
 /// Media named in requests: data URIs, base64, and addresses of allowed hosts.
 #[derive(Debug)]
