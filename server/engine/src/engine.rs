@@ -37,7 +37,8 @@ pub struct EngineConfig {
     pub interactive_tokens_max: usize,
     /// Tokens waiting in the queue; a request that would go above is refused whole.
     pub queue_tokens_max: usize,
-    /// Bytes of texts that wait to be tokenised; a request that would go above is refused whole.
+    /// Bytes of texts and files that wait to be tokenised; a request that would go above is refused
+    /// whole.
     pub text_bytes_max: usize,
     /// Inputs of one request.
     pub inputs_max: usize,
