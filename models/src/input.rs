@@ -264,6 +264,9 @@ pub enum InputError {
         /// What is wrong with it.
         source: MediaError,
     },
+    /// Its caller left while it was prepared.
+    #[error("nobody waits for the input any longer")]
+    Abandoned,
     /// The tokenizer failed.
     #[error("the input could not be tokenised: {0}")]
     Tokenizer(String),

@@ -3,7 +3,7 @@
 //! A text is a token a word, between two special ones; a word's id comes from its bytes. An image
 //! or a video is words, too: see `part`. Hidden states follow from ids and positions alone. The
 //! words `poison` and `panic` make a sequence not finite and the whole batch panic; `slow` makes a
-//! batch pause until it is told to end.
+//! batch pause until it is told to end; the text `waits` is prepared until its caller leaves.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use proxima_models::media::MediaError;
 use proxima_models::model::Readouts;
 use proxima_models::readout::{EmbeddingReadout, Pooling};
-use proxima_models::recipes::{Recipe, Token};
+use proxima_models::recipes::{Gone, Recipe, Token};
 use proxima_models::{
     Encoder, HiddenStates, Input, InputError, Item, MediaFile, Model, ModelError, ModelInfo, Part,
     Prepare, Prompt, RaggedBatch, Sequence, TruncationSide, VideoSource,
@@ -41,6 +41,8 @@ pub struct Knobs {
     gate: Arc<(Mutex<Gate>, Condvar)>,
     crowded: Arc<AtomicUsize>,
     slow_runs: Arc<AtomicBool>,
+    /// Inputs that wait for their callers to leave, and those whose callers have left.
+    waiting: Arc<(AtomicUsize, AtomicUsize)>,
     slow_may_end: Arc<AtomicBool>,
 }
 
@@ -86,6 +88,11 @@ impl Knobs {
         self.slow_runs.load(Ordering::SeqCst)
     }
 
+    /// How many inputs `waits` are being prepared, and how many were until their callers left.
+    pub fn waiting_and_left(&self) -> (usize, usize) {
+        (self.waiting.0.load(Ordering::SeqCst), self.waiting.1.load(Ordering::SeqCst))
+    }
+
     fn slow_may_end(&self) -> bool {
         self.slow_may_end.load(Ordering::SeqCst)
     }
@@ -127,7 +134,7 @@ pub fn fake_model() -> (Model, Knobs) {
     let embedding = Some(EmbeddingReadout::new(Pooling::Mean, WIDTH));
     let model = Model {
         info,
-        recipe: Box::new(FakeRecipe { prompts, crowded: knobs.crowded.clone() }),
+        recipe: Box::new(FakeRecipe { prompts, knobs: knobs.clone() }),
         encoder: Box::new(FakeEncoder { knobs: knobs.clone() }),
         readouts: Readouts { embedding, ..Readouts::default() },
     };
@@ -135,9 +142,8 @@ pub fn fake_model() -> (Model, Knobs) {
 }
 
 struct FakeRecipe {
+    knobs: Knobs,
     prompts: BTreeMap<String, String>,
-    /// See [`Knobs::crowd`].
-    crowded: Arc<AtomicUsize>,
 }
 
 fn id(word: &str) -> u32 {
@@ -185,7 +191,7 @@ impl FakeRecipe {
 
     fn check_room(&self, item: &Item) -> Result<(), InputError> {
         let less = |left: usize| left.checked_sub(1);
-        let crowded = || self.crowded.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        let crowded = || self.knobs.crowded.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
         if item.has_media() && crowded().is_ok() {
             let source = MediaError::Full { limit: 0 };
             return Err(InputError::Media { kind: "part", index: 0, source });
@@ -211,6 +217,24 @@ impl FakeRecipe {
 impl Recipe for FakeRecipe {
     fn prompts(&self) -> BTreeMap<String, String> {
         self.prompts.clone()
+    }
+
+    fn prepare_until(
+        &self,
+        input: &Input,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
+        if !matches!(input, Input::Text(text) if text == "waits") {
+            return self.prepare(input, how);
+        }
+        let (waiting, left) = &*self.knobs.waiting;
+        waiting.fetch_add(1, Ordering::SeqCst);
+        while !gone() {
+            std::thread::yield_now();
+        }
+        left.fetch_add(1, Ordering::SeqCst);
+        Err(InputError::Abandoned)
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {

@@ -4,7 +4,7 @@
 //! Must not know: which network follows, tensors, requests.
 
 use super::chat::{Chat, is_cut};
-use super::{Recipe, RecipeKind, Token, prepare_pair};
+use super::{Gone, Recipe, RecipeKind, Token, prepare_pair};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -57,6 +57,7 @@ impl Qwen3VlReranker {
         query: &Content,
         document: &Content,
         how: &Prepare,
+        gone: Gone<'_>,
     ) -> Result<Sequence, InputError> {
         let how = &prepare_pair(query, document, how)?;
         let instruction = match &how.prompt {
@@ -67,7 +68,7 @@ impl Qwen3VlReranker {
             _ => INSTRUCTION,
         };
         let limit = self.chat.tokenizer.limit(how);
-        let mut chat = self.chat.begin(limit);
+        let mut chat = self.chat.begin(limit, gone);
         chat.text(HEAD).text(instruction);
         chat.text("<Query>:").content(query, how.query_tokens_max)?;
         chat.text("\n<Document>:").content(document, how.document_tokens_max)?;
@@ -119,10 +120,19 @@ impl Recipe for Qwen3VlReranker {
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        self.prepare_until(input, how, &|| false)
+    }
+
+    fn prepare_until(
+        &self,
+        input: &Input,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
         match input {
-            Input::Pair { query, document } => self.pair(query, document, how),
+            Input::Pair { query, document } => self.pair(query, document, how, gone),
             // What health checks and token-wise answers see.
-            Input::Text(text) => self.pair(&"".into(), &text.as_str().into(), how),
+            Input::Text(text) => self.pair(&"".into(), &text.as_str().into(), how, gone),
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
             Input::Item(_) => Err(InputError::Kind("scores pairs, not single items")),
             Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),

@@ -156,7 +156,7 @@ pub fn respond(
     failure: fn(&Failure) -> Response,
 ) -> Response {
     answer.unwrap_or_else(|error| {
-        if matches!(error, Failure::Body { .. }) {
+        if error.is_of_handler() {
             app.metrics().refused(&error);
         }
         failure(&error)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt as _;
 use proxima_models::{Input, Item, Part, VideoSource};
 use serde_json::{Value, json};
 
@@ -240,6 +241,22 @@ async fn a_file_that_is_not_to_be_had_is_named() {
         other => panic!("not an image: {other:?}"),
     });
     assert_eq!(length, Ok(200_000));
+}
+
+#[test]
+fn an_address_is_known_by_its_letters_and_fetched_on_the_loop() {
+    let spaces = " \n".repeat(100_000);
+    let address = format!("{spaces}https://example.com/a.png{spaces}");
+    let media = Arc::new(MediaFetcher::new(&MediaSettings::default()));
+    for json in [json!({ "image": address }), json!({ "video": [address] })] {
+        let draft = Draft::of(object(json)).expect("read");
+        let resolving = resolve(&media, vec![(Name::Query, Drafted::<Input>::Item(draft))]);
+        // There is no runtime: neither another thread nor a network could be asked.
+        let failure = resolving.now_or_never().expect("at once").expect_err("refused");
+        assert!(failure.to_string().contains("fetches no addresses"), "{failure}");
+    }
+    let frames = sources::videos(json!([address, "https://example.com/b.png"])).expect("frames");
+    assert!(matches!(&frames[..], [DraftFrames::Frames(frames)] if frames.len() == 2));
 }
 
 #[test]

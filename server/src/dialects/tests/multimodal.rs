@@ -6,14 +6,11 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::*;
 use crate::fake_model::fake_model;
+use crate::media::MediaSettings;
 
 /// The app of a model that takes everything.
 pub fn fake() -> (Arc<App>, Engine) {
-    let (model, _) = fake_model();
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
-    let registry = Registry::new(vec![("fake".into(), engine.clone())]).expect("one model");
-    (Arc::new(App::new(registry, metrics, HttpConfig::default())), engine)
+    fake_with(HttpConfig::default())
 }
 
 pub async fn post_to(app: &Arc<App>, path: &str, body: String) -> (StatusCode, String) {
@@ -305,6 +302,54 @@ async fn what_is_wrong_with_a_document_is_said_in_the_dialects_own_shape() {
         ("/score", queries, 400, "/error/message", "query 0: image 1: "),
     ])
     .await;
+}
+
+/// The app of a model that takes everything, and what else is set.
+fn fake_with(http: HttpConfig) -> (Arc<App>, Engine) {
+    let (model, _) = fake_model();
+    let metrics = MetricsHub::new();
+    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
+    let registry = Registry::new(vec![("fake".into(), engine.clone())]).expect("one model");
+    (Arc::new(App::new(registry, metrics, http)), engine)
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_no_fault_of_the_caller() {
+    // Nobody listens on the port of a listener that is gone.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = gone.local_addr().expect("an address").port();
+    drop(gone);
+    let unreachable = json!({ "image": format!("http://127.0.0.1:{port}/") });
+    let here = MediaSettings {
+        allowed_hosts: vec![format!("private:127.0.0.1:{port}")],
+        ..MediaSettings::default()
+    };
+    let full = MediaSettings { held_bytes_max: 0, ..MediaSettings::default() };
+    for (media, item, status, kind) in [
+        (here, unreachable, StatusCode::BAD_GATEWAY, "upstream"),
+        (full, json!({ "image": image(10) }), StatusCode::TOO_MANY_REQUESTS, "overloaded"),
+    ] {
+        let (app, engine) = fake_with(HttpConfig { media, ..HttpConfig::default() });
+        let rank = json!({ "query": "a", "documents": [item] });
+        let part = json!({ "type": "image_url", "image_url": item["image"] });
+        for (path, body) in [
+            ("/embed", json!({ "inputs": item })),
+            ("/v1/embeddings", json!({ "input": [item] })),
+            ("/v2/embed", json!({ "images": [item["image"]] })),
+            ("/v1/multimodalembeddings", json!({ "inputs": [{ "content": [part] }] })),
+            ("/v1/rerank", rank),
+        ] {
+            let request = Request::post(path).body(Body::from(body.to_string()));
+            let request = request.expect("a request");
+            let response = router(app.clone()).oneshot(request).await.expect("answered");
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(response.headers()["retry-after"], "1", "{path}");
+        }
+        let counted = format!("proxima_errors_total{{kind=\"{kind}\",model=\"\"}} 5");
+        let text = app.metrics().text();
+        assert!(text.contains(&counted), "{counted}: {text}");
+        engine.shutdown().await;
+    }
 }
 
 /// Many more of these bodies, and others, are sent by the example `fuzz`.
