@@ -316,7 +316,10 @@ fn token_vectors(
 }
 
 /// What the name of the embedding table begins with, in one family or another.
-const TABLES: [&str; 4] = ["", "model.", "model.language_model.", "language_model."];
+const TABLES: [&str; 5] =
+    ["", "model.", "model.language_model.", "language_model.model.", "language_model."];
+/// The language head, likewise.
+const HEADS: [&str; 2] = ["lm_head.weight", "language_model.lm_head.weight"];
 
 /// The two rows of the language head that answer no and yes.
 fn yes_or_no(
@@ -350,10 +353,20 @@ fn yes_or_no(
     let weights = checkpoint.weights();
     let loader = Loader::new(weights, "", Precision::Float32, device);
     // Tied models have no head of their own.
-    let head = if weights.contains("lm_head.weight") && !checkpoint.flag("tie_word_embeddings") {
-        "lm_head.weight".to_owned()
-    } else {
-        format!("{}embed_tokens.weight", weights.prefix(&TABLES, "embed_tokens.weight")?)
+    let tied = checkpoint.said("tie_word_embeddings");
+    let own = HEADS.iter().find(|name| weights.contains(name)).filter(|_| tied != Some(true));
+    let head = match own {
+        Some(name) => (*name).to_owned(),
+        None if tied != Some(false) => {
+            format!("{}embed_tokens.weight", weights.prefix(&TABLES, "embed_tokens.weight")?)
+        }
+        None => {
+            return Err(CheckpointError::new(
+                checkpoint.dir(),
+                "its config says that the language head is not tied to the embeddings, and there \
+                 is no lm_head.weight to answer yes or no with",
+            ));
+        }
     };
     let table = (network.vocabulary, network.width);
     let head = loader.rows_of(&head, table, &rows)?;

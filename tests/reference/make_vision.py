@@ -115,6 +115,9 @@ def embedding_cases():
         yield {"text": LONG}, {"tokens_max": limit}
         yield {"text": LONG, "instruction": INSTRUCTIONS[0]}, {"tokens_max": limit}
         yield {"image": "small.png", "text": LONG}, {"tokens_max": limit}
+    # Around the end of the picture's tokens.
+    for limit in [50, 51, 52]:
+        yield {"image": "small.png", "text": LONG}, {"tokens_max": limit}
     yield {"image": "photo.png"}, {"tokens_max": 200}
     yield {"video": FRAMES[:4]}, {"tokens_max": 200}
 
@@ -149,6 +152,9 @@ def score_cases():
     for limit in [60, 100, 150]:
         yield question, {"text": LONG}, None, {"tokens_max": limit}
         yield {"text": LONG}, documents[0], None, {"tokens_max": limit}
+        yield question, {"image": "exact.png", "text": LONG}, None, {"tokens_max": limit}
+    # Around the number of tokens that are always kept.
+    for limit in [16, 17, 18]:
         yield question, {"image": "exact.png", "text": LONG}, None, {"tokens_max": limit}
     yield question, {"image": "photo.png", "text": LONG}, None, {"tokens_max": 100}
 

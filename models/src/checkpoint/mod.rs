@@ -109,6 +109,14 @@ impl Checkpoint {
         (0..count).map(|label| format!("LABEL_{label}")).collect()
     }
 
+    /// A boolean of `config.json`, or of its part about texts.
+    pub fn said(&self, name: &str) -> Option<bool> {
+        let of_texts = self.config.get("text_config");
+        let found =
+            [Some(&self.config), of_texts].into_iter().flatten().find_map(|it| it.get(name));
+        found.and_then(Value::as_bool)
+    }
+
     /// A boolean of `config.json`, false if it is not there.
     pub fn flag(&self, name: &str) -> bool {
         self.config.get(name).and_then(Value::as_bool).unwrap_or(false)

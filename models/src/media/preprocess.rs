@@ -117,6 +117,24 @@ impl Preprocessor {
     /// list that come in several sizes; settings that make no sense; a video file where no reader
     /// is; any video that is not kept while too many pixels wait.
     pub fn video(&self, video: &Video) -> Result<Arc<Clip>, MediaError> {
+        self.video_by(video, self.reader().as_deref())
+    }
+
+    /// What reads the video files of one input.
+    pub fn reader(&self) -> Option<Arc<dyn VideoReader>> {
+        let reader = self.options.reader.as_ref()?;
+        Some(reader.of_input().unwrap_or_else(|| reader.clone()))
+    }
+
+    /// As [`video`](Self::video), of an input whose [`reader`](Self::reader) this is.
+    ///
+    /// # Errors
+    /// As [`video`](Self::video).
+    pub fn video_by(
+        &self,
+        video: &Video,
+        reader: Option<&dyn VideoReader>,
+    ) -> Result<Arc<Clip>, MediaError> {
         self.check(video)?;
         let key = self.video_key(video);
         if let Some(Entry::Clip(clip)) = self.cache.get(&key) {
@@ -125,7 +143,7 @@ impl Preprocessor {
         self.check_room()?;
         let clip = Arc::new(match &video.source {
             VideoSource::Frames(files) => self.list(files, key)?,
-            VideoSource::File(file) => self.file(file, video, key)?,
+            VideoSource::File(file) => self.file(file, video, key, reader)?,
         });
         self.cache.put(key, Entry::Clip(clip.clone()));
         Ok(clip)
@@ -192,7 +210,13 @@ impl Preprocessor {
     }
 
     /// A video file, or an animated image.
-    fn file(&self, file: &Arc<MediaFile>, video: &Video, key: Key) -> Result<Clip, MediaError> {
+    fn file(
+        &self,
+        file: &Arc<MediaFile>,
+        video: &Video,
+        key: Key,
+        reader: Option<&dyn VideoReader>,
+    ) -> Result<Clip, MediaError> {
         let of = |problem: Problem| problem.of(VIDEO);
         let after = |size| self.frame_bytes(size, false);
         let animation = decode::animation(file.bytes(), &self.bounds(&after)).map_err(of)?;
@@ -202,7 +226,7 @@ impl Preprocessor {
         if decode::sniff(file.bytes()).is_some() {
             return self.list(std::slice::from_ref(file), key);
         }
-        let Some(reader) = &self.options.reader else {
+        let Some(reader) = reader else {
             return Err(MediaError::NoVideo(format!(
                 "this server reads no video files: send frames as images, or an animated GIF or \
                  WebP ({KNOWN})"

@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use super::Limits;
 use super::tokenizer::TextTokenizer;
+use super::{Gone, Limits};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare};
 use crate::item::{Content, Item, Part};
-use crate::media::{MediaError, MediaOptions, Pixels, Preprocessor};
+use crate::media::{MediaError, MediaOptions, Pixels, Preprocessor, VideoReader};
 
 /// Rows and columns of pixels of a token: two patches of sixteen.
 const FACTOR: usize = 32;
@@ -46,12 +46,18 @@ impl Chat {
         Ok(Self { tokenizer, media: Preprocessor::new(media, FACTOR) })
     }
 
-    /// A chat with nothing in it.
-    pub fn begin(&self) -> Writer<'_> {
+    /// A chat with nothing in it, whose images and videos may have `limit` tokens: they are never
+    /// cut, so the rest of what has more need not be looked at. It is given up once its caller is
+    /// gone.
+    pub fn begin<'a>(&'a self, limit: usize, gone: Gone<'a>) -> Writer<'a> {
         Writer {
             chat: self,
+            gone,
+            reader: self.media.reader(),
             text: String::new(),
             sequence: Sequence::default(),
+            limit,
+            of_media: 0,
             images: 0,
             videos: 0,
         }
@@ -61,9 +67,15 @@ impl Chat {
 /// A chat that is being written.
 pub struct Writer<'a> {
     chat: &'a Chat,
+    gone: Gone<'a>,
+    /// Of all videos of the input, which share its limits.
+    reader: Option<Arc<dyn VideoReader>>,
     /// Text that is not tokenised yet: texts that meet are tokenised as one.
     text: String,
     sequence: Sequence,
+    /// Tokens of images and videos at most, and those there are.
+    limit: usize,
+    of_media: usize,
     /// Images and videos there are, to name one that is wrong.
     images: usize,
     videos: usize,
@@ -79,7 +91,8 @@ impl Writer<'_> {
     /// Goes on with a query or document, of whose texts at most this many tokens each are used.
     ///
     /// # Errors
-    /// A text that cannot be tokenised, or an image or video that cannot be used.
+    /// A text that cannot be tokenised, an image or video that cannot be used, or a caller who is
+    /// gone.
     pub fn content(
         &mut self,
         content: &Content,
@@ -100,6 +113,9 @@ impl Writer<'_> {
             return Ok(self.text(NOTHING));
         }
         for part in &item.parts {
+            if (self.gone)() {
+                return Err(InputError::Abandoned);
+            }
             match part {
                 Part::Text(text) => {
                     self.text(self.chat.tokenizer.part(text, tokens)?);
@@ -116,7 +132,8 @@ impl Writer<'_> {
                     self.videos += 1;
                     let wrong =
                         |source: MediaError| InputError::Media { kind: "video", index, source };
-                    let clip = self.chat.media.video(video).map_err(wrong)?;
+                    let clip =
+                        self.chat.media.video_by(video, self.reader.as_deref()).map_err(wrong)?;
                     for (seconds, group) in clip.seconds.iter().zip(&clip.groups) {
                         self.text(&format!("<{seconds:.1} seconds>"));
                         self.visual(group.clone())?;
@@ -132,6 +149,11 @@ impl Writer<'_> {
         self.flush()?;
         let grid = [pixels.height() / FACTOR, pixels.width() / FACTOR];
         let visual = Visual { start: self.sequence.tokens.len(), grid, pixels };
+        self.of_media += visual.rows();
+        if self.of_media > self.limit {
+            let (tokens, limit) = (self.of_media, self.limit);
+            return Err(InputError::MediaTooLong { tokens, limit });
+        }
         self.sequence.tokens.extend(visual.ids());
         self.sequence.visuals.push(visual);
         self.text(END);

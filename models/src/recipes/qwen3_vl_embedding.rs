@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 use super::chat::{Chat, is_cut};
-use super::{Recipe, RecipeKind, Token};
+use super::{Gone, Recipe, RecipeKind, Token};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -17,6 +17,8 @@ use crate::model::Task;
 
 /// The instruction where a request has none.
 const INSTRUCTION: &str = "Represent the user's input.";
+/// What stands behind an item.
+const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n";
 /// Longest sequence of the model's own use.
 const TOKENS_MAX: usize = 8_192;
 
@@ -66,18 +68,27 @@ impl Qwen3VlEmbedding {
         Ok(finished(found))
     }
 
-    fn sequence(&self, content: &Content, how: &Prepare) -> Result<Sequence, InputError> {
-        let instruction = self.instruction(&how.prompt)?;
-        let mut chat = self.chat.begin();
-        chat.text("<|im_start|>system\n").text(&instruction);
-        chat.text("<|im_end|>\n<|im_start|>user\n").content(content, how.document_tokens_max)?;
-        let mut sequence = chat.text("<|im_end|>\n<|im_start|>assistant\n").finish()?;
+    /// What stands before an item.
+    fn head(&self, prompt: &Prompt) -> Result<String, InputError> {
+        let instruction = self.instruction(prompt)?;
+        Ok(format!("<|im_start|>system\n{instruction}<|im_end|>\n<|im_start|>user\n"))
+    }
+
+    fn sequence(
+        &self,
+        content: &Content,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
         let (added, limit) = (self.after.len(), self.chat.tokenizer.limit(how));
+        let mut chat = self.chat.begin(limit, gone);
+        chat.text(&self.head(&how.prompt)?).content(content, how.document_tokens_max)?;
+        let mut sequence = chat.text(TAIL).finish()?;
         if is_cut(sequence.tokens.len() + added, limit, how)? {
             // As the reference: whatever is at the end goes, the turn's own end included.
             let room = limit.saturating_sub(added);
             let end = sequence.visuals.last().map_or(0, |visual| visual.start + visual.rows());
-            if room <= end {
+            if room < end.max(1) {
                 return Err(match end {
                     0 => InputError::LimitTooSmall { limit },
                     _ => InputError::MediaTooLong { tokens: end + added, limit },
@@ -124,11 +135,20 @@ impl Recipe for Qwen3VlEmbedding {
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        self.prepare_until(input, how, &|| false)
+    }
+
+    fn prepare_until(
+        &self,
+        input: &Input,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
         match input {
-            Input::Text(text) => self.sequence(&text.as_str().into(), how),
+            Input::Text(text) => self.sequence(&text.as_str().into(), how, gone),
             Input::Item(item) => {
                 let how = Item::prepare(item, how);
-                self.sequence(&Content::Item(item.clone()), &how)
+                self.sequence(&Content::Item(item.clone()), &how, gone)
             }
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
@@ -141,8 +161,13 @@ impl Recipe for Qwen3VlEmbedding {
         special_tokens: bool,
         prompt: &Prompt,
     ) -> Result<Vec<Token>, InputError> {
-        self.instruction(prompt)?;
-        self.chat.tokenizer.tokens(text, special_tokens)
+        let full = if special_tokens {
+            format!("{}{text}{TAIL}", self.head(prompt)?)
+        } else {
+            self.instruction(prompt)?;
+            text.to_owned()
+        };
+        self.chat.tokenizer.tokens(&full, special_tokens)
     }
 
     fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {

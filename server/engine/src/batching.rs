@@ -70,11 +70,10 @@ pub fn choose(
     let mut choice = Choice::default();
     let mut left = budget.cost_max;
     let starving = bulk.peek().is_some_and(|oldest| oldest.waited >= budget.bulk_wait_max);
-    if starving && let Some(oldest) = bulk.next() {
-        choice.bulk = 1;
-        left = left.saturating_sub(cost(oldest.tokens));
+    if starving {
+        choice.bulk = take_first(&mut bulk, &mut left);
     }
-    let first = if choice.bulk == 0 { First::Always(budget.cost_max) } else { First::IfItFits };
+    let first = if choice.bulk == 0 { First::Always } else { First::IfItFits };
     choice.interactive = take(&mut interactive, &mut left, first);
     if choice.interactive > 0 {
         left = left.min(budget.cost_max / BULK_PART_BESIDE_INTERACTIVE);
@@ -82,7 +81,7 @@ pub fn choose(
     // A small request that did not fit waits for the next batch, not behind more bulk.
     if interactive.peek().is_none() {
         let first = match choice {
-            Choice { interactive: 0, bulk: 0 } => First::Always(budget.cost_max),
+            Choice { interactive: 0, bulk: 0 } => First::Always,
             Choice { bulk: 0, .. } => First::IfItFits,
             _ => First::Behind,
         };
@@ -94,36 +93,41 @@ pub fn choose(
 /// What is known of the first job that [`take`] looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum First {
-    /// It begins a batch, which it may overdraw; then those that share most of it have this budget.
-    Always(usize),
+    /// It begins a batch, which it may overdraw.
+    Always,
     /// Others are in the batch already, of another queue.
     IfItFits,
     /// The job before it is in the batch.
     Behind,
 }
 
+type Jobs<I> = std::iter::Peekable<I>;
+
 /// Takes jobs in order while they fit into what is `left`; gives how many.
-fn take(
-    jobs: &mut std::iter::Peekable<impl Iterator<Item = Candidate>>,
-    left: &mut usize,
-    first: First,
-) -> usize {
-    let mut taken = 0;
-    if let First::Always(budget) = first
-        && jobs.next_if(|job| job.cost(false) > *left).is_some()
-    {
-        (*left, taken) = (0, 1);
-        let mut with_it = budget;
-        let shares = |job: &Candidate| job.shared > job.tokens / 2;
-        while let Some(job) = jobs.next_if(|job| shares(job) && job.cost(true) <= with_it) {
-            with_it -= job.cost(true);
-            taken += 1;
-        }
-        return taken;
-    }
+fn take(jobs: &mut Jobs<impl Iterator<Item = Candidate>>, left: &mut usize, first: First) -> usize {
+    let mut taken = if first == First::Always { take_first(jobs, left) } else { 0 };
     let behind = |taken: usize| taken > 0 || first == First::Behind;
     while let Some(job) = jobs.next_if(|job| job.cost(behind(taken)) <= *left) {
         *left -= job.cost(behind(taken));
+        taken += 1;
+    }
+    taken
+}
+
+/// Takes the first job, for which `left` is a whole budget; if it overdraws that, those as well
+/// that share most of it, as many as the budget holds besides it. Gives how many.
+fn take_first(jobs: &mut Jobs<impl Iterator<Item = Candidate>>, left: &mut usize) -> usize {
+    let Some(first) = jobs.next() else { return 0 };
+    let cost = first.cost(false);
+    if cost <= *left {
+        *left -= cost;
+        return 1;
+    }
+    let mut with_it = std::mem::take(left);
+    let mut taken = 1;
+    let shares = |job: &Candidate| job.shared > job.tokens / 2;
+    while let Some(job) = jobs.next_if(|job| shares(job) && job.cost(true) <= with_it) {
+        with_it -= job.cost(true);
         taken += 1;
     }
     taken

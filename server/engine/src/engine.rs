@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use proxima_models::media::MediaError;
 use proxima_models::readout::finish;
-use proxima_models::recipes::Token;
+use proxima_models::recipes::{Gone, Token};
 use proxima_models::{Input, InputError, MediaFile, Model, ModelInfo, Prepare, Prompt, Sequence};
 
 use crate::cache::CacheStats;
@@ -37,7 +37,8 @@ pub struct EngineConfig {
     pub interactive_tokens_max: usize,
     /// Tokens waiting in the queue; a request that would go above is refused whole.
     pub queue_tokens_max: usize,
-    /// Bytes of texts that wait to be tokenised; a request that would go above is refused whole.
+    /// Bytes of texts and files that wait to be tokenised; a request that would go above is refused
+    /// whole.
     pub text_bytes_max: usize,
     /// Inputs of one request.
     pub inputs_max: usize,
@@ -311,7 +312,7 @@ impl Engine {
         let _accepted = self.accept()?;
         self.check_count(texts.len())?;
         let _bytes = self.reserve(texts.iter().map(String::len).sum())?;
-        let each = move |model: &Model, text: &String| {
+        let each = move |model: &Model, text: &String, _: Gone<'_>| {
             model.recipe.tokenize(text, special_tokens, &prompt)
         };
         let results = self.handle.pool.run(texts, each).await.ok_or(EngineError::ShuttingDown)?;
@@ -330,8 +331,9 @@ impl Engine {
         let _accepted = self.accept()?;
         self.check_count(ids.len())?;
         let _bytes = self.reserve(ids.iter().map(|ids| size_of_val(&ids[..])).sum())?;
-        let each =
-            move |model: &Model, ids: &Vec<u32>| model.recipe.decode(ids, skip_special_tokens);
+        let each = move |model: &Model, ids: &Vec<u32>, _: Gone<'_>| {
+            model.recipe.decode(ids, skip_special_tokens)
+        };
         let results = self.handle.pool.run(ids, each).await.ok_or(EngineError::ShuttingDown)?;
         in_order(results)
     }
@@ -399,7 +401,9 @@ impl Engine {
         let _bytes = self.reserve(bytes)?;
         tally.inputs += inputs.len() as u32;
         tally.prepared.n_chars += inputs.iter().map(Input::characters).sum::<usize>();
-        let each = move |model: &Model, input: &Input| model.recipe.prepare(input, &how);
+        let each = move |model: &Model, input: &Input, gone: Gone<'_>| {
+            model.recipe.prepare_until(input, &how, gone)
+        };
         let media = self.handle.media.as_ref().filter(|_| inputs.iter().any(Input::has_media));
         let pool = media.unwrap_or(&self.handle.pool);
         let results = pool.run(inputs, each).await.ok_or(EngineError::ShuttingDown)?;
@@ -409,8 +413,24 @@ impl Engine {
             tally.prepared.n_tokens += tokens;
             tally.prepared.tokenization += *took;
         }
+        check_room(&results)?;
         in_order(results)
     }
+}
+
+/// That it is not the request itself whose pixels leave no room for more: to try again would not
+/// help it.
+fn check_room(results: &[(Result<Sequence, InputError>, Duration)]) -> Result<(), EngineError> {
+    let full = results.iter().find_map(|(result, _)| match result {
+        Err(InputError::Media { source: MediaError::Full { limit }, .. }) => Some(*limit),
+        _ => None,
+    });
+    let Some(limit) = full else { return Ok(()) };
+    let sequences = results.iter().filter_map(|(result, _)| result.as_ref().ok());
+    let pixels = sequences.flat_map(|sequence| &sequence.visuals).map(|visual| &visual.pixels);
+    let unique: HashMap<_, _> = pixels.map(|it| (Arc::as_ptr(it), it.bytes())).collect();
+    let bytes: usize = unique.values().sum();
+    if bytes > limit / 2 { Err(EngineError::TooManyPixels { bytes, limit }) } else { Ok(()) }
 }
 
 fn in_order<R>(results: Vec<(Result<R, InputError>, Duration)>) -> Result<Vec<R>, EngineError> {

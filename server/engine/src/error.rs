@@ -38,14 +38,26 @@ pub enum EngineError {
         /// Components the model has.
         width: usize,
     },
-    /// The texts of the request are larger than those of all requests may be.
+    /// The texts and files of the request are larger than those of all requests may be.
     #[error(
-        "the request's texts have {bytes} bytes, more than the limit of {limit}; send several requests"
+        "the request's texts and files have {bytes} bytes, more than the limit of {limit}; send \
+         several requests"
     )]
     TooManyBytes {
-        /// Bytes of all texts; a query counts once a document.
+        /// Bytes of all texts and files; a query's text counts once a document, a file once.
         bytes: usize,
         /// The limit in bytes.
+        limit: usize,
+    },
+    /// The images and videos of the request leave no room for others.
+    #[error(
+        "the request's images and videos have {bytes} bytes of pixels and more, too much of the \
+         {limit} that may be held; send several requests"
+    )]
+    TooManyPixels {
+        /// Bytes of pixels of those that were decoded.
+        bytes: usize,
+        /// Bytes of pixels that may be held in all.
         limit: usize,
     },
     /// Something is wrong with the document vectors sent.
@@ -137,6 +149,7 @@ impl EngineError {
             | Self::Input { .. }
             | Self::Dimensions { .. }
             | Self::TooManyBytes { .. }
+            | Self::TooManyPixels { .. }
             | Self::DocumentVectors { .. }
             | Self::OutOfBounds { .. }
             | Self::Unsupported { .. }

@@ -1,7 +1,8 @@
 //! Tokenising, and reading images, on CPU threads of the engine's own.
 //!
 //! A request's inputs are done in small pieces and requests take turns, so a large one does not
-//! hold up a small one; a request whose client is gone is not gone on with.
+//! hold up a small one; a request whose client is gone is not gone on with, which inputs that take
+//! long ask between their parts.
 //! Must not know: queues, batches.
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use proxima_models::InputError;
 use proxima_models::Model;
+use proxima_models::recipes::Gone;
 use tokio::sync::oneshot;
 
 /// Work on the items of one request, some at a time.
@@ -30,6 +32,9 @@ struct Work<T, R, F> {
     items: Vec<T>,
     each: F,
     next: AtomicUsize,
+    /// The first item that is known to be wrong: those behind it are not looked at, as no answer
+    /// can come of the request.
+    wrong: AtomicUsize,
     /// Items done before another request has its turn.
     piece: usize,
     results: Mutex<Collected<R>>,
@@ -45,23 +50,31 @@ impl<T, R, F> Piecework for Work<T, R, F>
 where
     T: Send + Sync,
     R: Send,
-    F: Fn(&Model, &T) -> Result<R, InputError> + Send + Sync,
+    F: Fn(&Model, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync,
 {
     fn has_more(&self) -> bool {
         self.next.load(Ordering::Relaxed) < self.items.len()
     }
 
     fn step(&self, model: &Model) {
+        let gone = || lock(&self.results).reply.as_ref().is_none_or(oneshot::Sender::is_closed);
         let first = self.next.fetch_add(self.piece, Ordering::Relaxed);
         for index in first..self.items.len().min(first + self.piece) {
-            if lock(&self.results).reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            if gone() {
                 self.next.store(self.items.len(), Ordering::Relaxed);
                 return;
             }
             let started = Instant::now();
-            let result = catch_unwind(AssertUnwindSafe(|| (self.each)(model, &self.items[index])));
-            let result = result
-                .unwrap_or_else(|_| Err(InputError::Tokenizer("the tokenizer panicked".into())));
+            let result = if index > self.wrong.load(Ordering::Relaxed) {
+                Err(InputError::Kind("did not look at it: another input is wrong"))
+            } else {
+                let each = AssertUnwindSafe(|| (self.each)(model, &self.items[index], &gone));
+                let panicked = || InputError::Tokenizer("the tokenizer panicked".into());
+                catch_unwind(each).unwrap_or_else(|_| Err(panicked()))
+            };
+            if result.is_err() {
+                self.wrong.fetch_min(index, Ordering::Relaxed);
+            }
             let mut collected = lock(&self.results);
             collected.slots[index] = Some((result, started.elapsed()));
             collected.left -= 1;
@@ -113,11 +126,12 @@ impl Pool {
         Self { turns, piece }
     }
 
-    /// Does `each` with every item; the results come in order. `None` if the pool is closed.
+    /// Does `each` with every item, which may ask whether its caller is gone; the results come in
+    /// order. `None` if the pool is closed.
     pub async fn run<T, R>(
         &self,
         items: Vec<T>,
-        each: impl Fn(&Model, &T) -> Result<R, InputError> + Send + Sync + 'static,
+        each: impl Fn(&Model, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync + 'static,
     ) -> Option<Results<R>>
     where
         T: Send + Sync + 'static,
@@ -129,7 +143,8 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         let slots = items.iter().map(|_| None).collect();
         let results = Mutex::new(Collected { slots, left: items.len(), reply: Some(reply) });
-        let work = Work { items, each, next: AtomicUsize::new(0), piece: self.piece, results };
+        let (next, wrong) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        let work = Work { items, each, next, wrong, piece: self.piece, results };
         {
             let mut waiting = lock(&self.turns.waiting);
             if waiting.1 {

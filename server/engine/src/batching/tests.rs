@@ -45,6 +45,7 @@ fn a_job_above_the_budget_runs_alone() {
 fn what_jobs_share_is_counted_once() {
     let shared =
         |(tokens, shared): (usize, usize)| Candidate { tokens, shared, waited: Duration::ZERO };
+    let small = candidates(&[(10, 0)]);
     let candidates = [(60, 0), (60, 40), (60, 40), (60, 40)].map(shared);
     assert_eq!(chosen(&[], &candidates, 100), Choice { interactive: 0, bulk: 3 });
     // A long query and its candidates: it is above the budget, and they go with it.
@@ -54,6 +55,9 @@ fn what_jobs_share_is_counted_once() {
     // What has waited too long goes first, and what shares with it behind it.
     let waited = candidates.map(|job| Candidate { waited: WAIT_MAX, ..job });
     assert_eq!(chosen(&[], &waited, 100), Choice { interactive: 0, bulk: 3 });
+    let waited = long.map(|job| Candidate { waited: WAIT_MAX, ..job });
+    assert_eq!(chosen(&[], &waited, 60), Choice { interactive: 0, bulk: 3 });
+    assert_eq!(chosen(&small, &waited, 600), Choice { interactive: 0, bulk: 4 });
 }
 
 #[test]
