@@ -11,9 +11,7 @@ use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare};
 use crate::item::{Content, Item, Part};
-use crate::media::{
-    Clip, MediaError, MediaFile, MediaOptions, Pixels, Preprocessor, Video, VideoReader,
-};
+use crate::media::{MediaError, MediaOptions, Pixels, Preprocessor, VideoReader};
 
 /// Rows and columns of pixels of a token: two patches of sixteen.
 const FACTOR: usize = 32;
@@ -29,8 +27,6 @@ pub struct Chat {
     /// Of texts.
     pub tokenizer: TextTokenizer,
     media: Preprocessor,
-    /// Bytes of pixels that may be held.
-    live_bytes_max: usize,
 }
 
 impl Chat {
@@ -47,27 +43,7 @@ impl Chat {
         for token in [BEGIN, END, "<|im_start|>", "<|im_end|>"] {
             tokenizer.id(checkpoint, token)?;
         }
-        let live_bytes_max = media.live_bytes_max;
-        Ok(Self { tokenizer, media: Preprocessor::new(media, FACTOR), live_bytes_max })
-    }
-
-    fn image(&self, file: &MediaFile) -> Result<Arc<Pixels>, MediaError> {
-        self.check_room()?;
-        self.media.image(file)
-    }
-
-    fn video(
-        &self,
-        video: &Video,
-        reader: Option<&dyn VideoReader>,
-    ) -> Result<Arc<Clip>, MediaError> {
-        self.check_room()?;
-        self.media.video_by(video, reader)
-    }
-
-    fn check_room(&self) -> Result<(), MediaError> {
-        let limit = self.live_bytes_max;
-        if Pixels::live_bytes() > limit { Err(MediaError::Full { limit }) } else { Ok(()) }
+        Ok(Self { tokenizer, media: Preprocessor::new(media, FACTOR) })
     }
 
     /// A chat with nothing in it, whose images and videos may have `limit` tokens: they are never
@@ -148,7 +124,7 @@ impl Writer<'_> {
                     let index = self.images;
                     self.images += 1;
                     let wrong = |source| InputError::Media { kind: "image", index, source };
-                    let pixels = self.chat.image(file).map_err(wrong)?;
+                    let pixels = self.chat.media.image(file).map_err(wrong)?;
                     self.visual(pixels)?;
                 }
                 Part::Video(video) => {
@@ -156,7 +132,8 @@ impl Writer<'_> {
                     self.videos += 1;
                     let wrong =
                         |source: MediaError| InputError::Media { kind: "video", index, source };
-                    let clip = self.chat.video(video, self.reader.as_deref()).map_err(wrong)?;
+                    let clip =
+                        self.chat.media.video_by(video, self.reader.as_deref()).map_err(wrong)?;
                     for (seconds, group) in clip.seconds.iter().zip(&clip.groups) {
                         self.text(&format!("<{seconds:.1} seconds>"));
                         self.visual(group.clone())?;
