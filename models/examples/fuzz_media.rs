@@ -1,5 +1,6 @@
-//! Takes damaged images and animations for as long as it is told: `fuzz_media [seconds] [seed]`.
-//! A panic that reaches it, memory that grows or an allocation that fails ends it.
+//! Takes damaged images and animations for as long as it is told: `fuzz_media [seconds] [seed]
+//! [ending]`; with an ending, of the format whose files have it.
+//! A panic, memory that grows or an allocation that fails ends it.
 
 #[path = "../tests/support/mutations.rs"]
 mod mutations;
@@ -20,13 +21,16 @@ fn peak() -> usize {
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).map(|word| word.parse::<u64>());
-    let mut argument = |default| arguments.next().and_then(Result::ok).unwrap_or(default);
-    let (seconds, seed) = (argument(60), argument(1));
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+    let (seconds, seed) = (number(0).unwrap_or(60), number(1).unwrap_or(1));
+    let ending = words.get(2).map_or("", String::as_str);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/media/files");
     let entries = fs::read_dir(folder).expect("seed files");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.display().to_string().ends_with(ending));
     paths.sort();
+    assert!(!paths.is_empty(), "no file ends with {ending:?}");
     let files: Vec<_> = paths.iter().map(|path| fs::read(path).expect("a file")).collect();
     let sound = Arc::new(MediaFile::new(files[0].clone()));
     let preprocessor = preprocessor();

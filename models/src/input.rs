@@ -234,6 +234,9 @@ pub enum InputError {
     /// The model takes no instruction, and one was sent.
     #[error("this model takes no instruction; send the query alone")]
     NoInstruction,
+    /// The model takes an instruction with a query, and one was sent with a document.
+    #[error("an instruction goes with the query here, not with a document")]
+    DocumentInstruction,
     /// The model does not take this kind of input.
     #[error("this model {0}")]
     Kind(&'static str),
@@ -261,6 +264,9 @@ pub enum InputError {
         /// What is wrong with it.
         source: MediaError,
     },
+    /// Its caller left while it was prepared.
+    #[error("nobody waits for the input any longer")]
+    Abandoned,
     /// The tokenizer failed.
     #[error("the input could not be tokenised: {0}")]
     Tokenizer(String),

@@ -47,12 +47,18 @@ impl Item {
         self.parts.iter().any(|part| !matches!(part, Part::Text(_)))
     }
 
-    /// Its text, if it is one text and nothing else.
+    /// Its texts as one, a line each, if it has nothing else: what models of texts take. Models of
+    /// images take the parts as they are.
     pub fn text(&self) -> Option<Arc<str>> {
-        match &self.parts[..] {
-            [Part::Text(text)] => Some(text.clone()),
-            _ => None,
+        if let [Part::Text(text)] = &self.parts[..] {
+            return Some(text.clone());
         }
+        let texts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => Some(&**text),
+            Part::Image(_) | Part::Video(_) => None,
+        });
+        let texts: Vec<&str> = texts.collect::<Option<_>>()?;
+        (!texts.is_empty()).then(|| texts.join("\n").into())
     }
 
     pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<MediaFile>> {
@@ -90,11 +96,19 @@ pub enum Content {
 }
 
 impl Content {
-    /// Its text; `None` if it is more than that.
+    /// Its texts as one, a line each; `None` if it is more than that.
     pub fn text(&self) -> Option<Arc<str>> {
         match self {
             Self::Text(text) => Some(text.clone()),
             Self::Item(item) => item.text(),
+        }
+    }
+
+    /// Its own instruction.
+    pub fn instruction(&self) -> Option<&str> {
+        match self {
+            Self::Text(_) => None,
+            Self::Item(item) => item.instruction.as_deref(),
         }
     }
 
@@ -147,5 +161,21 @@ impl From<Arc<str>> for Content {
 impl From<Item> for Content {
     fn from(item: Item) -> Self {
         Self::Item(Arc::new(item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_alone_are_a_text_of_a_line_each() {
+        let item = |parts: Vec<Part>| Item { parts, instruction: None };
+        let (a, b) = (Part::Text("a".into()), Part::Text("b".into()));
+        let image = Part::Image(Arc::new(MediaFile::new(vec![0])));
+        assert_eq!(item(vec![a.clone()]).text().as_deref(), Some("a"));
+        assert_eq!(item(vec![a.clone(), b.clone()]).text().as_deref(), Some("a\nb"));
+        assert_eq!(item(vec![a, image, b]).text(), None);
+        assert_eq!(item(vec![]).text(), None);
     }
 }

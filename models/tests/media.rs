@@ -268,7 +268,7 @@ fn what_is_cut_off_is_refused() {
             let cut = bytes[..bytes.len() * eighth / 8].to_vec();
             if let Ok(pixels) = image(cut) {
                 // Only what no pixel depends on may be missing.
-                assert!(pixels.frame(0) == whole.frame(0), "{name}: {eighth}/8");
+                assert_eq!(pixels.frame(0), whole.frame(0), "{name}: {eighth}/8");
             }
         }
     }
@@ -340,6 +340,89 @@ fn what_promises_too_much_or_nothing_is_refused_at_once() {
                 "{name}: {error}"
             );
         }
+    }
+}
+
+/// A WebP file of frames, each this image: a chunk of 96 x 64 pixels.
+fn animated(image: &[u8], frames: usize) -> Vec<u8> {
+    let chunk = |name: &[u8; 4], data: &[u8]| {
+        [&name[..], &(data.len() as u32).to_le_bytes(), data].concat()
+    };
+    let (size, animation) = ([95, 0, 0, 63, 0, 0], 2);
+    let frame = [&[0; 6][..], &size, &[100, 0, 0, 0], image].concat();
+    let mut file = b"WEBP".to_vec();
+    file.extend(chunk(b"VP8X", &[&[animation, 0, 0, 0][..], &size].concat()));
+    file.extend(chunk(b"ANIM", &[0; 6]));
+    file.extend(chunk(b"ANMF", &frame).repeat(frames));
+    chunk(b"RIFF", &file)
+}
+
+#[test]
+fn an_image_inside_that_promises_more_than_its_file_is_refused() {
+    let still = read("lossy-alpha.webp");
+    let place = |file: &[u8], last: bool| {
+        let mut names = file.windows(4).enumerate().filter(|(_, name)| name == b"VP8 ");
+        let found = if last { names.next_back() } else { names.next() };
+        found.expect("a lossy image").0 + 8
+    };
+    let film = animated(&read("lossy.webp")[12..], 3);
+    assert_eq!(played(&preprocessor(), film.clone()).expect("a clip").groups.len(), 1);
+    for (sound, last) in [(&still, false), (&film, false), (&film, true)] {
+        let at = place(sound, last);
+        let mut file = sound.clone();
+        // 16,383 x 16,383, as many as can be said.
+        file[at + 6..at + 10].copy_from_slice(&[0xff, 0x3f, 0xff, 0x3f]);
+        let error = played(&preprocessor(), file).unwrap_err();
+        assert!(error.to_string().contains("not of the size that the file says"), "{error}");
+    }
+}
+
+/// A GIF of frames of these sizes, each of one colour.
+fn gif(screen: (u16, u16), frames: &[(u16, u16)]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let palette = [0, 0, 0, 200, 100, 50];
+    let mut encoder = gif::Encoder::new(&mut file, screen.0, screen.1, &palette).expect("a GIF");
+    for &(width, height) in frames {
+        let pixels = vec![1; usize::from(width) * usize::from(height)];
+        let frame = gif::Frame { width, height, buffer: pixels.into(), ..gif::Frame::default() };
+        encoder.write_frame(&frame).expect("a frame");
+    }
+    drop(encoder);
+    file
+}
+
+fn played(preprocessor: &Preprocessor, file: Vec<u8>) -> Result<Arc<Clip>, MediaError> {
+    let source = VideoSource::File(Arc::new(MediaFile::new(file)));
+    preprocessor.video(&Video { source, fps: None, frames_max: None })
+}
+
+#[test]
+fn frames_that_reach_out_of_the_screen_are_counted_whole() {
+    let options = MediaOptions { pixels_max: 1 << 14, ..MediaOptions::default() };
+    let preprocessor = Preprocessor::new(&options, 32);
+    // Sixteen of the largest images are drawn at most.
+    assert!(played(&preprocessor, gif((16, 16), &[(128, 128); 16])).is_ok());
+    let error = played(&preprocessor, gif((16, 16), &[(128, 128); 17])).unwrap_err();
+    assert!(matches!(&error, MediaError::Sampling(_)), "{error}");
+    let error = played(&preprocessor, gif((16, 16), &[(128, 129); 2])).unwrap_err();
+    assert!(matches!(&error, MediaError::TooManyPixels { .. }), "{error}");
+}
+
+#[test]
+fn a_gif_may_begin_with_a_line() {
+    for line in [(300, 1), (1, 300)] {
+        let pixels = image(gif((300, 300), &[line])).expect("the screen");
+        let numbers = pixels.frame(0);
+        assert!(numbers[0] > 150 && numbers[numbers.len() - 1] == 0, "{line:?}");
+    }
+}
+
+#[test]
+fn an_animation_of_one_frame_is_an_image() {
+    for file in [animated(&read("lossy.webp")[12..], 1), gif((96, 64), &[(96, 64)])] {
+        let clip = played(&preprocessor(), file).expect("a clip");
+        assert_eq!(clip.groups.len(), 1);
+        assert_eq!(clip.groups[0].frame(0), clip.groups[0].frame(1));
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use proxima_models::readout::Pooling;
 use proxima_models::{
-    Checkpoint, Dtype, Input, ListwiseTemplate, LoadOptions, Model, Prefix, Prepare, Prompt,
-    RaggedBatch, Sequence,
+    Checkpoint, Content, Dtype, Input, InputError, Item, ListwiseTemplate, LoadOptions, Model,
+    Prefix, Prepare, Prompt, RaggedBatch, Sequence,
 };
 use serde_json::Value;
 use support::{golden_model, golden_model_in};
@@ -275,6 +275,27 @@ fn lists_too_long_for_the_model_lose_the_ends_of_long_documents() {
     }
     assert!(prepare(&documents, 200, false).is_err());
     assert!(prepare(&documents, 30, true).is_err());
+}
+
+#[test]
+fn an_instruction_goes_with_the_query() {
+    let item = |text: &str| Item {
+        instruction: Some("find it".into()),
+        ..Item::new(vec![text.into()], Vec::new(), Vec::new())
+    };
+    for model in [golden_model("tiny-qwen3-reranker").0, golden_model("tiny-qwen3-vl-reranker").0] {
+        let prepare = |query: Content, document: Content, prompt| {
+            let how = Prepare { prompt, ..Prepare::default() };
+            model.recipe.prepare(&Input::Pair { query, document }, &how)
+        };
+        let asked = Prompt::Instruction("find it".into());
+        let wanted = prepare("a".into(), "b".into(), asked).expect("prepared");
+        let other = Prompt::Instruction("another".into());
+        let own = prepare(item("a").into(), "b".into(), other).expect("prepared");
+        assert_eq!(own.tokens, wanted.tokens);
+        let refused = prepare("a".into(), item("b").into(), Prompt::Default);
+        assert_eq!(refused.expect_err("refused"), InputError::DocumentInstruction);
+    }
 }
 
 #[test]

@@ -3,17 +3,20 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proxima_models::batch::Visual;
+use proxima_models::media::{MediaError, MediaOptions, TakeFrame, VideoInfo, VideoReader};
 use proxima_models::readout::finish;
 use proxima_models::{
-    Content, Dtype, Input, InputError, Item, MediaFile, Model, Prefix, Prepare, Prompt,
-    RaggedBatch, Sequence, Video, VideoSource,
+    Content, Dtype, Input, InputError, Item, LoadOptions, MediaFile, Model, Prefix, Prepare,
+    Prompt, RaggedBatch, Sequence, Video, VideoSource,
 };
 use serde_json::Value;
-use support::golden_model_in;
+use support::{golden_model_in, golden_model_with};
 
 /// Tokens that the reranker's limit in a golden file does not count.
 const LAST: usize = 5;
@@ -149,6 +152,72 @@ fn embeddings_equal_the_reference() {
             let cosine = cosine(&finish(vector, None, true), &expected(case));
             let least = if is_lossy(case) { lossy } else { least };
             assert!(cosine >= least, "{dtype:?}: {cosine} of {}", name(case));
+        }
+    }
+}
+
+/// Reads files as black videos, and counts inputs and files.
+#[derive(Debug, Default)]
+struct Counting {
+    inputs: AtomicUsize,
+    files: Arc<AtomicUsize>,
+}
+
+impl Counting {
+    fn counts(&self) -> (usize, usize) {
+        (self.inputs.load(Ordering::SeqCst), self.files.load(Ordering::SeqCst))
+    }
+}
+
+impl VideoReader for Counting {
+    fn of_input(&self) -> Option<Arc<dyn VideoReader>> {
+        self.inputs.fetch_add(1, Ordering::SeqCst);
+        Some(Arc::new(Self { files: self.files.clone(), ..Self::default() }))
+    }
+
+    fn probe(&self, file: &[u8]) -> Result<VideoInfo, MediaError> {
+        assert_eq!(self.inputs.load(Ordering::SeqCst), 0, "this is not of an input");
+        self.files.fetch_add(1, Ordering::SeqCst);
+        Ok(VideoInfo { frames: 1, fps: 1.0, width: 64, height: 64 + file.len() })
+    }
+
+    fn read(
+        &self,
+        _: &[u8],
+        info: &VideoInfo,
+        _: &[usize],
+        take: &mut TakeFrame<'_>,
+    ) -> Result<(), MediaError> {
+        take(0, &vec![0; info.width * info.height * 3])
+    }
+}
+
+#[test]
+fn the_videos_of_an_input_share_a_reader_and_are_given_up_with_their_caller() {
+    let counting = Arc::new(Counting::default());
+    let media = MediaOptions { reader: Some(counting.clone()), ..MediaOptions::default() };
+    let options = LoadOptions { media, ..LoadOptions::default() };
+    for name in ["tiny-qwen3-vl", "tiny-qwen3-vl-reranker"] {
+        let (model, _) = golden_model_with(name, &options);
+        let film = |length| {
+            let source = VideoSource::File(Arc::new(MediaFile::new(vec![0; length])));
+            Arc::new(Video { source, fps: None, frames_max: None })
+        };
+        let item = Arc::new(Item::new(vec![], vec![], vec![film(1), film(2), film(3)]));
+        let input = match model.readouts.embedding {
+            Some(_) => Input::Item(item.clone()),
+            None => Input::Pair { query: "a".into(), document: Content::Item(item.clone()) },
+        };
+        for (parts, expected) in [(2, Some(InputError::Abandoned)), (3, None)] {
+            let before = counting.counts();
+            let asked = Cell::new(0);
+            let gone = || asked.replace(asked.get() + 1) == parts;
+            let result = model.recipe.prepare_until(&input, &Prepare::default(), &gone);
+            assert_eq!(result.err(), expected, "{name}");
+            // The first two are kept by then.
+            let files = if parts == 2 { 2 } else { 1 };
+            let after = counting.counts();
+            assert_eq!(after, (before.0 + 1, before.1 + files), "{name}");
         }
     }
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Environment, ServeArgs};
+use crate::media::end_programs;
 use crate::{bulk, hub, logging, openapi, serve, verify};
 
 /// Exit code of wrong usage or configuration (`EX_USAGE`).
@@ -126,7 +127,13 @@ fn dispatch(command: Command) -> Result<(), CommandError> {
             println!("{}", dir.display());
             Ok(())
         }
-        Command::Embed(arguments) => bulk::run(&arguments, &environment),
+        Command::Embed(arguments) => {
+            serve::end_programs_by_signal()?;
+            let result = bulk::run(&arguments, &environment);
+            // Of inputs behind one that is wrong.
+            end_programs();
+            result
+        }
         Command::Verify(arguments) => verify::run(&arguments, &environment),
         Command::Synth(arguments) => synth(&arguments),
         Command::Openapi => {

@@ -14,7 +14,7 @@ use crate::cli::CommandError;
 use crate::config::{HubSettings, ModelPlace, ModelSource, Settings};
 use crate::http::{self, Listeners};
 use crate::hub::Hub;
-use crate::media::media_options;
+use crate::media::{end_programs, media_options};
 use crate::metrics::MetricsHub;
 
 /// The folder of a model, downloaded if it is of the Hub.
@@ -54,7 +54,10 @@ pub fn run(settings: Settings) -> Result<(), CommandError> {
     if let Some(threads) = settings.threads {
         proxima_models::set_threads(threads);
     }
-    runtime.block_on(serve(settings))
+    let result = runtime.block_on(serve(settings));
+    // Of requests that were cut off.
+    end_programs();
+    result
 }
 
 async fn serve(settings: Settings) -> Result<(), CommandError> {
@@ -138,20 +141,40 @@ async fn told_to_stop() {
     tokio::spawn(async {
         signal().await;
         tracing::warn!("stopped at once by a second signal");
+        end_programs();
         std::process::exit(i32::from(crate::cli::EXIT_FAILURE));
     });
 }
 
+/// From now on a signal to stop ends the programs that read videos, too: they are in process groups
+/// of their own, which the signals of a terminal do not reach.
+///
+/// # Errors
+/// A system that gives no thread.
+pub fn end_programs_by_signal() -> Result<(), CommandError> {
+    let failed = |error: std::io::Error| CommandError::failure(format!("no threads: {error}"));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let wait = move || {
+        let number = runtime.block_on(signal());
+        end_programs();
+        // As shells say it of a process that a signal ended.
+        std::process::exit(128 + number);
+    };
+    std::thread::Builder::new().spawn(wait).map_err(failed)?;
+    Ok(())
+}
+
+/// Resolves at a signal to stop, with its number.
 #[cfg(unix)]
-async fn signal() {
+async fn signal() -> i32 {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminate = signal(SignalKind::terminate());
-    let interrupt = signal(SignalKind::interrupt());
-    match (terminate, interrupt) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
+    let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+    match (signal(terminate), signal(interrupt)) {
+        (Ok(mut terminated), Ok(mut interrupted)) => {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = terminated.recv() => terminate.as_raw_value(),
+                _ = interrupted.recv() => interrupt.as_raw_value(),
             }
         }
         // Without handlers the signals end the process as they do by default.
@@ -159,9 +182,11 @@ async fn signal() {
     }
 }
 
+/// Resolves at a signal to stop, with its number.
 #[cfg(not(unix))]
-async fn signal() {
+async fn signal() -> i32 {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
+    2
 }

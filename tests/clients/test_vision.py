@@ -197,3 +197,34 @@ def test_what_is_wrong_with_an_item(address, item, says):
 def test_a_model_of_texts_says_so(address):
     answer = post(address, "/embed", 422, model="all-MiniLM-L6-v2", inputs={"image": CAT})
     assert "one text an input" in answer["error"]
+
+
+def test_parts_are_the_same_tokens_in_every_dialect(address):
+    content = [{"type": "text", "text": "a cat on"}, {"type": "text", "text": " a mat"}]
+    plain = post(address, "/embed", inputs=TEXT)[0]
+    chat = post(address, "/v1/embeddings", messages=[{"role": "user", "content": content}])
+    cohere = post(address, "/v2/embed", inputs=[{"content": content}])["embeddings"]["float"][0]
+    voyage = post(address, "/v1/multimodalembeddings", inputs=[{"content": content}])["data"][0]["embedding"]
+    for vector in (chat["data"][0]["embedding"], cohere, voyage):
+        assert vector == plain
+
+
+def test_an_image_of_a_document_is_never_left_out(address):
+    documents = [{"text": TEXT, "image": CAT}, {"text": TEXT, "image_url": {"url": CAT}}, TEXT]
+    answer = post(address, "/v1/rerank", query=TEXT, documents=documents)
+    scores = {entry["index"]: entry["relevance_score"] for entry in answer["results"]}
+    assert scores[0] == scores[1] != scores[2]
+    caption = {"type": "image_url", "image_url": CAT, "text": TEXT}
+    assert "text" in post(address, "/v1/rerank", 400, query=TEXT, documents=[caption])["detail"]
+
+
+def test_tiff_is_counted(address):
+    file = io.BytesIO()
+    picture(3).save(file, "TIFF")
+    tiff = "data:image/tiff;base64," + base64.b64encode(file.getvalue()).decode()
+    answer = post(address, "/v2/embed", images=[tiff, CAT])
+    assert answer["meta"]["billed_units"]["images"] == 2
+    assert answer["images"][0] == {"width": 64, "height": 48, "format": "tiff", "bit_depth": 24}
+    content = [{"type": "image_base64", "image_base64": tiff}]
+    usage = post(address, "/v1/multimodalembeddings", inputs=[{"content": content}])["usage"]
+    assert usage["image_pixels"] == 64 * 48

@@ -264,6 +264,10 @@ def tiff_files() -> dict[str, bytes]:
                                     338: (3, [0])}, alpha.tobytes()),
         "rgba-16.tiff": tiff(W, H, {258: (3, [16] * 4), 262: (3, [2]), 277: (3, [4]),
                                     338: (3, [2])}, wide.tobytes()),
+        "jpeg.tiff": saved(image, "TIFF", compression="jpeg", quality=90),
+        "jpeg-grey.tiff": saved(grey, "TIFF", compression="jpeg", quality=90),
+        "jpeg-cmyk.tiff": saved(image.convert("CMYK"), "TIFF", compression="jpeg", quality=90),
+        "jpeg-strips.tiff": saved(image, "TIFF", compression="jpeg", tiffinfo={278: 16}),
         "palette-4.tiff": tiff(W, H, {258: (3, [4]), 262: (3, [3]), 277: (3, [1]), 320: (
             3, [int(n) * 257 for n in scene(16, 1, 65)[0].T.reshape(-1)])},
             (np.array(grey)[:, 0::2] & 0xF0 | np.array(grey)[:, 1::2] >> 4).tobytes(), big=True),

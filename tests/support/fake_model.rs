@@ -3,7 +3,7 @@
 //! A text is a token a word, between two special ones; a word's id comes from its bytes. An image
 //! or a video is words, too: see `part`. Hidden states follow from ids and positions alone. The
 //! words `poison` and `panic` make a sequence not finite and the whole batch panic; `slow` makes a
-//! batch pause until it is told to end.
+//! batch pause until it is told to end; the text `waits` is prepared until its caller leaves.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,9 +12,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use proxima_models::media::MediaError;
 use proxima_models::model::Readouts;
 use proxima_models::readout::{EmbeddingReadout, Pooling};
-use proxima_models::recipes::{Recipe, Token};
+use proxima_models::recipes::{Gone, Recipe, Token};
 use proxima_models::{
-    Encoder, HiddenStates, Input, InputError, MediaFile, Model, ModelError, ModelInfo, Part,
+    Encoder, HiddenStates, Input, InputError, Item, MediaFile, Model, ModelError, ModelInfo, Part,
     Prepare, Prompt, RaggedBatch, Sequence, TruncationSide, VideoSource,
 };
 
@@ -39,7 +39,10 @@ pub struct Knobs {
     /// Tokens of the sequences computed so far, in order.
     pub order: Arc<Mutex<Vec<Vec<u32>>>>,
     gate: Arc<(Mutex<Gate>, Condvar)>,
+    crowded: Arc<AtomicUsize>,
     slow_runs: Arc<AtomicBool>,
+    /// Inputs that wait for their callers to leave, and those whose callers have left.
+    waiting: Arc<(AtomicUsize, AtomicUsize)>,
     slow_may_end: Arc<AtomicBool>,
 }
 
@@ -75,9 +78,19 @@ impl Knobs {
         self.slow_may_end.store(true, Ordering::SeqCst);
     }
 
+    /// For so many images there is no room, then for all.
+    pub fn crowd(&self, images: usize) {
+        self.crowded.store(images, Ordering::SeqCst);
+    }
+
     /// Whether a batch with the word `slow` has begun.
     pub fn slow_runs(&self) -> bool {
         self.slow_runs.load(Ordering::SeqCst)
+    }
+
+    /// How many inputs `waits` are being prepared, and how many were until their callers left.
+    pub fn waiting_and_left(&self) -> (usize, usize) {
+        (self.waiting.0.load(Ordering::SeqCst), self.waiting.1.load(Ordering::SeqCst))
     }
 
     fn slow_may_end(&self) -> bool {
@@ -121,7 +134,7 @@ pub fn fake_model() -> (Model, Knobs) {
     let embedding = Some(EmbeddingReadout::new(Pooling::Mean, WIDTH));
     let model = Model {
         info,
-        recipe: Box::new(FakeRecipe { prompts }),
+        recipe: Box::new(FakeRecipe { prompts, knobs: knobs.clone() }),
         encoder: Box::new(FakeEncoder { knobs: knobs.clone() }),
         readouts: Readouts { embedding, ..Readouts::default() },
     };
@@ -129,6 +142,7 @@ pub fn fake_model() -> (Model, Knobs) {
 }
 
 struct FakeRecipe {
+    knobs: Knobs,
     prompts: BTreeMap<String, String>,
 }
 
@@ -142,14 +156,15 @@ fn id(word: &str) -> u32 {
 }
 
 /// The words of a part: an image's is `image:` and its bytes, a video's `video:` and how it is
-/// sampled before those of its files. A file that says `broken` cannot be decoded.
+/// sampled before those of its files. A file that says `broken` cannot be decoded. Texts that meet
+/// are one text, as models of images have it.
 fn part(index: usize, part: &Part) -> Result<String, InputError> {
     let word = |file: &MediaFile| match file.bytes() {
         b"broken" => {
             let source = MediaError::Damaged { what: "the image", problem: "it is broken".into() };
             Err(InputError::Media { kind: "part", index, source })
         }
-        bytes => Ok(format!("image:{}", bytes.len())),
+        bytes => Ok(format!(" image:{} ", bytes.len())),
     };
     match part {
         Part::Text(text) => Ok(text.to_string()),
@@ -160,7 +175,7 @@ fn part(index: usize, part: &Part) -> Result<String, InputError> {
                 VideoSource::File(file) => word(file).map(|word| vec![word]),
             };
             let files = files?.join(" ");
-            Ok(format!("video:{:?}:{:?} {files}", video.fps, video.frames_max))
+            Ok(format!(" video:{:?}:{:?} {files} ", video.fps, video.frames_max))
         }
     }
 }
@@ -172,6 +187,16 @@ impl FakeRecipe {
         assert!(!text.contains("tokenizer bug"), "a bug of the tokenizer");
         let words = text.split_whitespace().map(id);
         Ok([BEGIN].into_iter().chain(words).chain([END]).collect())
+    }
+
+    fn check_room(&self, item: &Item) -> Result<(), InputError> {
+        let less = |left: usize| left.checked_sub(1);
+        let crowded = || self.knobs.crowded.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        if item.has_media() && crowded().is_ok() {
+            let source = MediaError::Full { limit: 0 };
+            return Err(InputError::Media { kind: "part", index: 0, source });
+        }
+        Ok(())
     }
 
     fn prompt(&self, prompt: &Prompt) -> Result<String, InputError> {
@@ -194,6 +219,24 @@ impl Recipe for FakeRecipe {
         self.prompts.clone()
     }
 
+    fn prepare_until(
+        &self,
+        input: &Input,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
+        if !matches!(input, Input::Text(text) if text == "waits") {
+            return self.prepare(input, how);
+        }
+        let (waiting, left) = &*self.knobs.waiting;
+        waiting.fetch_add(1, Ordering::SeqCst);
+        while !gone() {
+            std::thread::yield_now();
+        }
+        left.fetch_add(1, Ordering::SeqCst);
+        Err(InputError::Abandoned)
+    }
+
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
         let mut tokens = match input {
             Input::Tokens(ids) => ids.clone(),
@@ -201,8 +244,9 @@ impl Recipe for FakeRecipe {
                 return Err(InputError::Kind("scores nothing"));
             }
             Input::Item(item) => {
+                self.check_room(item)?;
                 let parts = item.parts.iter().enumerate().map(|(index, it)| part(index, it));
-                let text = parts.collect::<Result<Vec<String>, InputError>>()?.join(" ");
+                let text = parts.collect::<Result<String, InputError>>()?;
                 self.words(&text, &item.prepare(how).prompt)?
             }
             Input::Text(text) => self.words(text, &how.prompt)?,

@@ -3,9 +3,15 @@
 //! Must not know: what decoding is.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Clip, Pixels};
+
+/// See [`Cache::all_bytes_max`].
+static ALL_BYTES_MAX: AtomicUsize = AtomicUsize::new(0);
+/// More than any machine has, so that sums of sizes have room in a number.
+const SIZE_MAX: usize = usize::MAX >> 16;
 
 /// SHA-256 of everything that a result depends on.
 pub(super) type Key = [u8; 32];
@@ -56,7 +62,14 @@ impl Inner {
 impl Cache {
     /// An empty cache of so many bytes; 0 keeps nothing.
     pub(super) fn new(bytes_max: usize) -> Self {
+        let bytes_max = bytes_max.min(SIZE_MAX);
+        ALL_BYTES_MAX.fetch_add(bytes_max, Ordering::Relaxed);
         Self { bytes_max, inner: Mutex::default() }
+    }
+
+    /// What all caches of the process may keep together.
+    pub(super) fn all_bytes_max() -> usize {
+        ALL_BYTES_MAX.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -92,6 +105,12 @@ impl Cache {
         while inner.bytes > self.bytes_max {
             inner.drop_oldest();
         }
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        ALL_BYTES_MAX.fetch_sub(self.bytes_max, Ordering::Relaxed);
     }
 }
 

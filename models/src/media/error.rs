@@ -25,6 +25,13 @@ pub enum MediaError {
         /// What the decoder says.
         problem: String,
     },
+    /// What its decoder ended on in a way of its own: a defect of the decoder, met by a file that is
+    /// most likely damaged.
+    #[error("{what} cannot be decoded: the decoder gave up")]
+    GaveUp {
+        /// An image, a frame or a video.
+        what: &'static str,
+    },
     /// More pixels than an image may have.
     #[error("{width} x {height} pixels are more than the limit of {limit}")]
     TooManyPixels {

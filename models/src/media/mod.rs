@@ -9,6 +9,7 @@ mod file;
 mod pixels;
 mod preprocess;
 mod resample;
+mod room;
 mod sizes;
 mod video;
 

@@ -3,12 +3,14 @@
 //!
 //! Must not know: tensors, tokens, how a format is decoded.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::cache::{Cache, Entry, Key};
-use super::decode::{self, Animation, KNOWN, Problem};
+use super::decode::{self, Animation, Bounds, KNOWN, Picture, Problem};
+use super::room::{ROOM, Room};
 use super::sizes::{self, GROUP, Size};
 use super::{Clip, MediaError, MediaFile, Pixels, Video, VideoReader, VideoSource, resample};
 
@@ -27,9 +29,12 @@ pub struct MediaOptions {
     pub frames_max: usize,
     /// Bytes of results that are kept, at most.
     pub cache_bytes_max: usize,
-    /// Bytes of pixels that may be held in the whole process, kept ones included: above it nothing
-    /// more is decoded.
+    /// Bytes of pixels that may be held in the whole process besides what caches may keep: above
+    /// it nothing more is decoded.
     pub live_bytes_max: usize,
+    /// Bytes that decoding and resizing may hold at once in the whole process: what would be more
+    /// waits, and a file that alone needs more is decoded alone.
+    pub decode_bytes_max: usize,
     /// What reads video files; `None` refuses them.
     pub reader: Option<Arc<dyn VideoReader>>,
 }
@@ -41,6 +46,7 @@ impl Default for MediaOptions {
             frames_max: 768,
             cache_bytes_max: 256 << 20,
             live_bytes_max: 1 << 30,
+            decode_bytes_max: 1 << 30,
             reader: None,
         }
     }
@@ -53,6 +59,7 @@ pub struct Preprocessor {
     /// Sides of what a network sees are multiples of this.
     factor: usize,
     cache: Cache,
+    room: &'static Room,
 }
 
 impl Preprocessor {
@@ -61,23 +68,41 @@ impl Preprocessor {
     pub fn new(options: &MediaOptions, factor: usize) -> Self {
         let options = options.clone();
         let cache = Cache::new(options.cache_bytes_max);
-        Self { options, factor: factor.max(1), cache }
+        Self { options, factor: factor.max(1), cache, room: &ROOM }
+    }
+
+    /// What decoding may take, if a picture that comes of it needs so much to go on with.
+    fn bounds<'a>(&self, after: &'a dyn Fn(Size) -> usize) -> Bounds<'a> {
+        let &MediaOptions { pixels_max, decode_bytes_max: bytes_max, .. } = &self.options;
+        Bounds { pixels_max, room: self.room, bytes_max, after }
+    }
+
+    /// That something may be decoded. Caches are full of what nobody waits for, so what they may
+    /// keep does not count: it would keep out everything else for good.
+    fn check_room(&self) -> Result<(), MediaError> {
+        let limit = self.options.live_bytes_max;
+        let waiting = Pixels::live_bytes().saturating_sub(Cache::all_bytes_max());
+        if waiting > limit { Err(MediaError::Full { limit }) } else { Ok(()) }
     }
 
     /// An image's pixels: one frame.
     ///
     /// # Errors
-    /// A file that is in no known format, damaged, or of a size that is not taken.
+    /// A file that is in no known format, damaged, or of a size that is not taken; any file that is
+    /// not kept while too many pixels wait.
     pub fn image(&self, file: &MediaFile) -> Result<Arc<Pixels>, MediaError> {
         let key: Key = self.key(b"image").chain_update(file.digest()).finalize().into();
         if let Some(Entry::Image(pixels)) = self.cache.get(&key) {
             return Ok(pixels);
         }
+        self.check_room()?;
         let of = |problem: Problem| problem.of(IMAGE);
-        let picture = decode::decode(file.bytes(), self.options.pixels_max).map_err(of)?;
-        let from = (picture.width, picture.height);
-        let to = sizes::image(from, self.factor)?;
-        let rgb = resample::pillow(picture.rgb, from, to);
+        let after =
+            |from| sizes::image(from, self.factor).map_or(0, |to| resample::pillow_bytes(from, to));
+        let decoded = decode::decode(file.bytes(), &self.bounds(&after)).map_err(of)?;
+        let Picture { width, height, rgb, held: _held } = decoded;
+        let (from, to) = ((width, height), sizes::image((width, height), self.factor)?);
+        let rgb = resample::pillow(rgb, from, to);
         let pixels = Arc::new(Pixels::of(to.0, to.1, rgb, key));
         self.cache.put(key, Entry::Image(pixels.clone()));
         Ok(pixels)
@@ -90,16 +115,35 @@ impl Preprocessor {
     /// # Errors
     /// What is in no known format, damaged, too long or of a size that is not taken; frames of a
     /// list that come in several sizes; settings that make no sense; a video file where no reader
-    /// is.
+    /// is; any video that is not kept while too many pixels wait.
     pub fn video(&self, video: &Video) -> Result<Arc<Clip>, MediaError> {
+        self.video_by(video, self.reader().as_deref())
+    }
+
+    /// What reads the video files of one input.
+    pub fn reader(&self) -> Option<Arc<dyn VideoReader>> {
+        let reader = self.options.reader.as_ref()?;
+        Some(reader.of_input().unwrap_or_else(|| reader.clone()))
+    }
+
+    /// As [`video`](Self::video), of an input whose [`reader`](Self::reader) this is.
+    ///
+    /// # Errors
+    /// As [`video`](Self::video).
+    pub fn video_by(
+        &self,
+        video: &Video,
+        reader: Option<&dyn VideoReader>,
+    ) -> Result<Arc<Clip>, MediaError> {
         self.check(video)?;
         let key = self.video_key(video);
         if let Some(Entry::Clip(clip)) = self.cache.get(&key) {
             return Ok(clip);
         }
+        self.check_room()?;
         let clip = Arc::new(match &video.source {
             VideoSource::Frames(files) => self.list(files, key)?,
-            VideoSource::File(file) => self.file(file, video, key)?,
+            VideoSource::File(file) => self.file(file, video, key, reader)?,
         });
         self.cache.put(key, Entry::Clip(clip.clone()));
         Ok(clip)
@@ -134,10 +178,16 @@ impl Preprocessor {
         let places = sizes::list_places(files.len());
         let frames = places.len().next_multiple_of(GROUP);
         let mut pictures = Pictures::new(self.factor, frames, true, key);
+        let after = |from| {
+            let Ok(to) = sizes::list_frame(from, self.factor) else { return 0 };
+            resample::pillow_bytes(from, to).max(self.frame_bytes(to, true))
+        };
         for &place in &places {
-            let decoded = decode::decode(files[place].bytes(), self.options.pixels_max);
+            let decoded = decode::decode(files[place].bytes(), &self.bounds(&after));
             let picture = decoded.map_err(|problem| of_frame(problem, place))?;
-            let from = (picture.width, picture.height);
+            // Held until the frame is small: then there may be a next one.
+            let Picture { width, height, rgb, held: _held } = picture;
+            let from = (width, height);
             let to = sizes::list_frame(from, self.factor)?;
             if let Some(first) = pictures.from.filter(|first| *first != to) {
                 return Err(MediaError::Sampling(format!(
@@ -152,7 +202,7 @@ impl Preprocessor {
                     first.1
                 )));
             }
-            pictures.add(resample::pillow(picture.rgb, from, to), to)?;
+            pictures.add(resample::pillow(rgb, from, to).into(), to)?;
         }
         // The reference counts the frames it takes, not those of the list.
         let places: Vec<usize> = (0..frames).collect();
@@ -160,17 +210,23 @@ impl Preprocessor {
     }
 
     /// A video file, or an animated image.
-    fn file(&self, file: &Arc<MediaFile>, video: &Video, key: Key) -> Result<Clip, MediaError> {
+    fn file(
+        &self,
+        file: &Arc<MediaFile>,
+        video: &Video,
+        key: Key,
+        reader: Option<&dyn VideoReader>,
+    ) -> Result<Clip, MediaError> {
         let of = |problem: Problem| problem.of(VIDEO);
-        if let Some(animation) =
-            decode::animation(file.bytes(), self.options.pixels_max).map_err(of)?
-        {
+        let after = |size| self.frame_bytes(size, false);
+        let animation = decode::animation(file.bytes(), &self.bounds(&after)).map_err(of)?;
+        if let Some(animation) = animation {
             return self.animation(animation, video, key);
         }
         if decode::sniff(file.bytes()).is_some() {
             return self.list(std::slice::from_ref(file), key);
         }
-        let Some(reader) = &self.options.reader else {
+        let Some(reader) = reader else {
             return Err(MediaError::NoVideo(format!(
                 "this server reads no video files: send frames as images, or an animated GIF or \
                  WebP ({KNOWN})"
@@ -183,12 +239,15 @@ impl Preprocessor {
         let mut pictures = Pictures::new(self.factor, places.len(), false, key);
         let mut due = places.iter().peekable();
         let wanted = distinct(&places);
+        // The reader holds a frame, too.
+        let needs = self.frame_bytes(size, false).saturating_add(size.0 * size.1 * 3);
+        let _held = self.room.take(needs, self.options.decode_bytes_max);
         reader.read(file.bytes(), &info, &wanted, &mut |place, rgb| {
             if rgb.len() != size.0 * size.1 * 3 {
                 return Err(MediaError::Reader("a frame is not of the video's size".to_owned()));
             }
             while due.next_if(|&&next| next == place).is_some() {
-                pictures.add(rgb.to_vec(), size)?;
+                pictures.add(rgb.into(), size)?;
             }
             Ok(())
         })?;
@@ -206,10 +265,11 @@ impl Preprocessor {
     ) -> Result<Clip, MediaError> {
         // Each frame before the last that is taken has to be drawn.
         let limit = self.options.pixels_max.saturating_mul(DRAWN);
-        if file.frames.saturating_mul(file.size.0 * file.size.1) > limit {
+        if file.drawn > limit {
             return Err(MediaError::Sampling(format!(
-                "{} frames of {} x {} pixels are more than are drawn of an animated image",
-                file.frames, file.size.0, file.size.1
+                "{} frames of {} pixels together are more than the {limit} that are drawn of an \
+                 animated image",
+                file.frames, file.drawn
             )));
         }
         let places = self.places(file.frames, file.fps, video)?;
@@ -224,10 +284,16 @@ impl Preprocessor {
             while let Some(rgb) = &rgb
                 && due.next_if(|&&next| next == place).is_some()
             {
-                pictures.add(rgb.clone(), file.size)?;
+                pictures.add(rgb.into(), file.size)?;
             }
         }
         Ok(pictures.clip(sizes::seconds(&places, file.fps)))
+    }
+
+    /// Bytes that resizing a frame holds at most, however many frames there are.
+    fn frame_bytes(&self, size: Size, list: bool) -> usize {
+        let to = sizes::frame(size, self.factor, GROUP, list);
+        to.map_or(0, |to| resample::torch_bytes(size, to))
     }
 
     /// The beginning of a key of something of this kind.
@@ -318,7 +384,7 @@ impl Pictures {
     }
 
     /// Takes a frame of the size that all have.
-    fn add(&mut self, rgb: Vec<u8>, from: Size) -> Result<(), MediaError> {
+    fn add(&mut self, rgb: Cow<'_, [u8]>, from: Size) -> Result<(), MediaError> {
         if self.from.is_none() {
             self.to = sizes::frame(from, self.factor, self.frames, self.list)?;
             self.from = Some(from);
@@ -348,3 +414,6 @@ impl Pictures {
         Clip { groups: self.groups, seconds }
     }
 }
+
+#[cfg(test)]
+mod tests;

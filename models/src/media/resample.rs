@@ -9,6 +9,7 @@
 //! Must not know: files, what sizes are chosen.
 
 use std::array;
+use std::borrow::Cow;
 
 /// Numbers a pixel.
 const CHANNELS: usize = 3;
@@ -59,11 +60,11 @@ trait Arithmetic {
     /// The same of what the first pass left.
     fn second(out: &mut [u8], lines: &[Self::Middle], stride: usize, weights: &[Self::Weight]);
 
-    /// A number of the first pass where there is no second.
-    fn finish(number: Self::Middle) -> u8;
+    /// The result of the first pass where there is no second.
+    fn finish(numbers: Vec<Self::Middle>) -> Vec<u8>;
 
-    /// A number of the image where there is no first pass.
-    fn start(number: u8) -> Self::Middle;
+    /// The image where there is no first pass.
+    fn start(rgb: Cow<'_, [u8]>) -> Cow<'_, [Self::Middle]>;
 }
 
 /// The image in another size, as Pillow's `Image.resize` makes it by default (since release 13,
@@ -75,28 +76,42 @@ pub(super) fn pillow(rgb: Vec<u8>, from: Size, to: Size) -> Vec<u8> {
         let rgb = down::<Pillow>(&rgb, from, to.1);
         return across::<Pillow>(&rgb, (from.0, to.1), to.0);
     }
-    resize::<Pillow>(rgb, from, to)
+    resize::<Pillow>(rgb.into(), from, to)
 }
 
 /// The image in another size, as torchvision's `resize` of a tensor makes it, bicubic with
 /// antialiasing.
-pub(super) fn torch(rgb: Vec<u8>, from: Size, to: Size) -> Vec<u8> {
+pub(super) fn torch(rgb: Cow<'_, [u8]>, from: Size, to: Size) -> Vec<u8> {
     resize::<Torch>(rgb, from, to)
 }
 
-fn resize<A: Arithmetic>(rgb: Vec<u8>, from: Size, to: Size) -> Vec<u8> {
+/// Bytes that [`pillow`] holds at most, those of the image and the result among them.
+pub(super) fn pillow_bytes(from: Size, to: Size) -> usize {
+    bytes(from, to, size_of::<u8>())
+}
+
+/// Bytes that [`torch`] holds at most, those of the image and the result among them.
+pub(super) fn torch_bytes(from: Size, to: Size) -> usize {
+    bytes(from, to, size_of::<f32>())
+}
+
+/// Bytes that resizing holds at most with numbers of so many bytes between the passes.
+fn bytes(from: Size, to: Size, number: usize) -> usize {
+    let area = |(width, height): Size| width * height * CHANNELS;
+    let between = area((to.0, from.1)).max(area((from.0, to.1))) * number;
+    // A strip that is turned, and windows of some numbers for each line of either size.
+    let sides = (from.0 + from.1 + to.0 + to.1) * (BLOCK + 32);
+    area(from) + between + area(to) + sides
+}
+
+fn resize<A: Arithmetic>(rgb: Cow<'_, [u8]>, from: Size, to: Size) -> Vec<u8> {
     if from == to {
-        return rgb;
+        return rgb.into_owned();
     }
     if from.1 == to.1 {
-        let middle = across::<A>(&rgb, from, to.0);
-        return middle.into_iter().map(A::finish).collect();
+        return A::finish(across::<A>(&rgb, from, to.0));
     }
-    let middle = if from.0 == to.0 {
-        rgb.into_iter().map(A::start).collect()
-    } else {
-        across::<A>(&rgb, from, to.0)
-    };
+    let middle = if from.0 == to.0 { A::start(rgb) } else { across::<A>(&rgb, from, to.0).into() };
     down::<A>(&middle, (to.0, from.1), to.1)
 }
 
@@ -266,12 +281,12 @@ impl Arithmetic for Pillow {
         sum_lines(out, (lines, stride), weights, Self::ZERO, Self::sum, Self::clip);
     }
 
-    fn finish(number: u8) -> u8 {
-        number
+    fn finish(numbers: Vec<u8>) -> Vec<u8> {
+        numbers
     }
 
-    fn start(number: u8) -> u8 {
-        number
+    fn start(rgb: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+        rgb
     }
 }
 
@@ -292,7 +307,7 @@ fn cubic(x: f64) -> f64 {
 struct Torch;
 
 impl Torch {
-    fn finish(number: f32) -> u8 {
+    fn whole(number: f32) -> u8 {
         // Adding and taking off 2^23 rounds to a whole number, halves to the even one.
         const WHOLE: f32 = 8_388_608.0;
         ((number.clamp(0.0, 255.0) + WHOLE) - WHOLE) as u8
@@ -338,15 +353,15 @@ impl Arithmetic for Torch {
                 *sum += number * weight;
             }
         };
-        sum_lines(out, (lines, stride), weights, [0.0; LANES], sum, |sums| sums.map(Self::finish));
+        sum_lines(out, (lines, stride), weights, [0.0; LANES], sum, |sums| sums.map(Self::whole));
     }
 
-    fn finish(number: f32) -> u8 {
-        Self::finish(number)
+    fn finish(numbers: Vec<f32>) -> Vec<u8> {
+        numbers.into_iter().map(Self::whole).collect()
     }
 
-    fn start(number: u8) -> f32 {
-        f32::from(number)
+    fn start(rgb: Cow<'_, [u8]>) -> Cow<'_, [f32]> {
+        rgb.iter().map(|&number| f32::from(number)).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Must not know: how they are read, which frames a model wants.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::MediaError;
 
@@ -24,6 +25,11 @@ pub type TakeFrame<'a> = dyn FnMut(usize, &[u8]) -> Result<(), MediaError> + 'a;
 
 /// Reads video files. Called on CPU threads, several at a time.
 pub trait VideoReader: fmt::Debug + Send + Sync {
+    /// A reader for the videos of one input, if these share a limit.
+    fn of_input(&self) -> Option<Arc<dyn VideoReader>> {
+        None
+    }
+
     /// What a file says of itself.
     ///
     /// # Errors

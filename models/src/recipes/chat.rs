@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use super::Limits;
 use super::tokenizer::TextTokenizer;
+use super::{Gone, Limits};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare};
 use crate::item::{Content, Item, Part};
-use crate::media::{Clip, MediaError, MediaFile, MediaOptions, Pixels, Preprocessor, Video};
+use crate::media::{MediaError, MediaOptions, Pixels, Preprocessor, VideoReader};
 
 /// Rows and columns of pixels of a token: two patches of sixteen.
 const FACTOR: usize = 32;
@@ -27,8 +27,6 @@ pub struct Chat {
     /// Of texts.
     pub tokenizer: TextTokenizer,
     media: Preprocessor,
-    /// Bytes of pixels that may be held.
-    live_bytes_max: usize,
 }
 
 impl Chat {
@@ -45,30 +43,17 @@ impl Chat {
         for token in [BEGIN, END, "<|im_start|>", "<|im_end|>"] {
             tokenizer.id(checkpoint, token)?;
         }
-        let live_bytes_max = media.live_bytes_max;
-        Ok(Self { tokenizer, media: Preprocessor::new(media, FACTOR), live_bytes_max })
-    }
-
-    fn image(&self, file: &MediaFile) -> Result<Arc<Pixels>, MediaError> {
-        self.check_room()?;
-        self.media.image(file)
-    }
-
-    fn video(&self, video: &Video) -> Result<Arc<Clip>, MediaError> {
-        self.check_room()?;
-        self.media.video(video)
-    }
-
-    fn check_room(&self) -> Result<(), MediaError> {
-        let limit = self.live_bytes_max;
-        if Pixels::live_bytes() > limit { Err(MediaError::Full { limit }) } else { Ok(()) }
+        Ok(Self { tokenizer, media: Preprocessor::new(media, FACTOR) })
     }
 
     /// A chat with nothing in it, whose images and videos may have `limit` tokens: they are never
-    /// cut, so the rest of what has more need not be looked at.
-    pub fn begin(&self, limit: usize) -> Writer<'_> {
+    /// cut, so the rest of what has more need not be looked at. It is given up once its caller is
+    /// gone.
+    pub fn begin<'a>(&'a self, limit: usize, gone: Gone<'a>) -> Writer<'a> {
         Writer {
             chat: self,
+            gone,
+            reader: self.media.reader(),
             text: String::new(),
             sequence: Sequence::default(),
             limit,
@@ -82,6 +67,9 @@ impl Chat {
 /// A chat that is being written.
 pub struct Writer<'a> {
     chat: &'a Chat,
+    gone: Gone<'a>,
+    /// Of all videos of the input, which share its limits.
+    reader: Option<Arc<dyn VideoReader>>,
     /// Text that is not tokenised yet: texts that meet are tokenised as one.
     text: String,
     sequence: Sequence,
@@ -103,7 +91,8 @@ impl Writer<'_> {
     /// Goes on with a query or document, of whose texts at most this many tokens each are used.
     ///
     /// # Errors
-    /// A text that cannot be tokenised, or an image or video that cannot be used.
+    /// A text that cannot be tokenised, an image or video that cannot be used, or a caller who is
+    /// gone.
     pub fn content(
         &mut self,
         content: &Content,
@@ -124,6 +113,9 @@ impl Writer<'_> {
             return Ok(self.text(NOTHING));
         }
         for part in &item.parts {
+            if (self.gone)() {
+                return Err(InputError::Abandoned);
+            }
             match part {
                 Part::Text(text) => {
                     self.text(self.chat.tokenizer.part(text, tokens)?);
@@ -132,7 +124,7 @@ impl Writer<'_> {
                     let index = self.images;
                     self.images += 1;
                     let wrong = |source| InputError::Media { kind: "image", index, source };
-                    let pixels = self.chat.image(file).map_err(wrong)?;
+                    let pixels = self.chat.media.image(file).map_err(wrong)?;
                     self.visual(pixels)?;
                 }
                 Part::Video(video) => {
@@ -140,7 +132,8 @@ impl Writer<'_> {
                     self.videos += 1;
                     let wrong =
                         |source: MediaError| InputError::Media { kind: "video", index, source };
-                    let clip = self.chat.video(video).map_err(wrong)?;
+                    let clip =
+                        self.chat.media.video_by(video, self.reader.as_deref()).map_err(wrong)?;
                     for (seconds, group) in clip.seconds.iter().zip(&clip.groups) {
                         self.text(&format!("<{seconds:.1} seconds>"));
                         self.visual(group.clone())?;

@@ -4,7 +4,7 @@
 //! Must not know: which network follows, tensors, requests.
 
 use super::tokenizer::TextTokenizer;
-use super::{Recipe, RecipeKind, TEXTS_ONLY, Token, text_of};
+use super::{Recipe, RecipeKind, TEXTS_ONLY, Token, prepare_pair, text_of};
 use crate::batch::Sequence;
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::model::Task;
@@ -58,6 +58,7 @@ impl Recipe for CrossEncoder {
         no_prompt(&how.prompt)?;
         match input {
             Input::Pair { query, document } => {
+                no_prompt(&prepare_pair(query, document, how)?.prompt)?;
                 self.pair(&text_of(query)?, &text_of(document)?, how)
             }
             Input::Item(item) => {

@@ -39,6 +39,9 @@ pub struct Token {
     pub stop: Option<usize>,
 }
 
+/// Whether nobody waits for an input any longer.
+pub type Gone<'a> = &'a dyn Fn() -> bool;
+
 /// Makes sequences of inputs. Called on CPU threads, several at a time.
 pub trait Recipe: Send + Sync {
     /// Prompts by name.
@@ -61,6 +64,20 @@ pub trait Recipe: Send + Sync {
     /// # Errors
     /// Whatever is wrong with the input; see [`InputError`].
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError>;
+
+    /// As [`prepare`](Self::prepare), for a caller who may leave: recipes whose inputs take long
+    /// ask between the parts of one.
+    ///
+    /// # Errors
+    /// As `prepare`, and [`InputError::Abandoned`].
+    fn prepare_until(
+        &self,
+        input: &Input,
+        how: &Prepare,
+        _gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
+        self.prepare(input, how)
+    }
 
     /// The tokens of a text, with its prompt before it, as `prepare` would see them, uncut; of a
     /// recipe of pairs those of the text alone. What a chat puts around a text is there if special
@@ -89,6 +106,16 @@ const TEXTS_ONLY: InputError =
 /// The text of a query or document, for recipes of texts.
 fn text_of(content: &Content) -> Result<Arc<str>, InputError> {
     content.text().ok_or(TEXTS_ONLY)
+}
+
+/// How a pair is to be prepared: the query's own instruction goes before a request's, and the
+/// document has none, for there is one place for both.
+fn prepare_pair(query: &Content, document: &Content, how: &Prepare) -> Result<Prepare, InputError> {
+    if document.instruction().is_some() {
+        return Err(InputError::DocumentInstruction);
+    }
+    let own = query.instruction().map(|text| Prompt::Instruction(text.to_owned()));
+    Ok(Prepare { prompt: own.unwrap_or_else(|| how.prompt.clone()), ..how.clone() })
 }
 
 /// A kind of recipe.

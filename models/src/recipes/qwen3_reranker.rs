@@ -5,7 +5,7 @@
 //! Must not know: which network follows, tensors, requests.
 
 use super::tokenizer::TextTokenizer;
-use super::{Recipe, RecipeKind, Token, text_of};
+use super::{Recipe, RecipeKind, Token, prepare_pair, text_of};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -84,7 +84,8 @@ impl Recipe for Qwen3Reranker {
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
         let body = match input {
             Input::Pair { query, document } => {
-                self.body(&text_of(query)?, &text_of(document)?, how)?
+                let how = prepare_pair(query, document, how)?;
+                self.body(&text_of(query)?, &text_of(document)?, &how)?
             }
             Input::Text(text) => text.clone(),
             Input::Item(_) => return Err(InputError::Kind("scores pairs, not single items")),

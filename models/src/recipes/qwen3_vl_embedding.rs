@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 use super::chat::{Chat, is_cut};
-use super::{Recipe, RecipeKind, Token};
+use super::{Gone, Recipe, RecipeKind, Token};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -74,9 +74,14 @@ impl Qwen3VlEmbedding {
         Ok(format!("<|im_start|>system\n{instruction}<|im_end|>\n<|im_start|>user\n"))
     }
 
-    fn sequence(&self, content: &Content, how: &Prepare) -> Result<Sequence, InputError> {
+    fn sequence(
+        &self,
+        content: &Content,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
         let (added, limit) = (self.after.len(), self.chat.tokenizer.limit(how));
-        let mut chat = self.chat.begin(limit);
+        let mut chat = self.chat.begin(limit, gone);
         chat.text(&self.head(&how.prompt)?).content(content, how.document_tokens_max)?;
         let mut sequence = chat.text(TAIL).finish()?;
         if is_cut(sequence.tokens.len() + added, limit, how)? {
@@ -130,11 +135,20 @@ impl Recipe for Qwen3VlEmbedding {
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        self.prepare_until(input, how, &|| false)
+    }
+
+    fn prepare_until(
+        &self,
+        input: &Input,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
         match input {
-            Input::Text(text) => self.sequence(&text.as_str().into(), how),
+            Input::Text(text) => self.sequence(&text.as_str().into(), how, gone),
             Input::Item(item) => {
                 let how = Item::prepare(item, how);
-                self.sequence(&Content::Item(item.clone()), &how)
+                self.sequence(&Content::Item(item.clone()), &how, gone)
             }
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),

@@ -4,7 +4,7 @@
 //! Must not know: which network follows, tensors, requests.
 
 use super::chat::{Chat, is_cut};
-use super::{Recipe, RecipeKind, Token};
+use super::{Gone, Recipe, RecipeKind, Token, prepare_pair};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -57,21 +57,18 @@ impl Qwen3VlReranker {
         query: &Content,
         document: &Content,
         how: &Prepare,
+        gone: Gone<'_>,
     ) -> Result<Sequence, InputError> {
-        let own = match query {
-            Content::Item(item) => item.instruction.as_deref(),
-            Content::Text(_) => None,
-        };
-        let asked = match &how.prompt {
-            Prompt::Instruction(text) => Some(text.as_str()),
+        let how = &prepare_pair(query, document, how)?;
+        let instruction = match &how.prompt {
+            Prompt::Instruction(text) if !text.is_empty() => text,
             Prompt::Named(name) => {
                 return Err(InputError::UnknownPrompt { name: name.clone(), known: Vec::new() });
             }
-            _ => None,
+            _ => INSTRUCTION,
         };
-        let instruction = own.or(asked).filter(|text| !text.is_empty()).unwrap_or(INSTRUCTION);
         let limit = self.chat.tokenizer.limit(how);
-        let mut chat = self.chat.begin(limit);
+        let mut chat = self.chat.begin(limit, gone);
         chat.text(HEAD).text(instruction);
         chat.text("<Query>:").content(query, how.query_tokens_max)?;
         chat.text("\n<Document>:").content(document, how.document_tokens_max)?;
@@ -123,10 +120,19 @@ impl Recipe for Qwen3VlReranker {
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        self.prepare_until(input, how, &|| false)
+    }
+
+    fn prepare_until(
+        &self,
+        input: &Input,
+        how: &Prepare,
+        gone: Gone<'_>,
+    ) -> Result<Sequence, InputError> {
         match input {
-            Input::Pair { query, document } => self.pair(query, document, how),
+            Input::Pair { query, document } => self.pair(query, document, how, gone),
             // What health checks and token-wise answers see.
-            Input::Text(text) => self.pair(&"".into(), &text.as_str().into(), how),
+            Input::Text(text) => self.pair(&"".into(), &text.as_str().into(), how, gone),
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
             Input::Item(_) => Err(InputError::Kind("scores pairs, not single items")),
             Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),

@@ -40,6 +40,12 @@ pub fn golden_model(name: &str) -> (Model, Vec<Value>) {
 /// As [`golden_model`], in another precision.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn golden_model_in(name: &str, dtype: Dtype) -> (Model, Vec<Value>) {
+    golden_model_with(name, &LoadOptions { dtype: Some(dtype), ..LoadOptions::default() })
+}
+
+/// As [`golden_model`], loaded otherwise.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn golden_model_with(name: &str, options: &LoadOptions) -> (Model, Vec<Value>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
     let text = std::fs::read_to_string(path.join(format!("{name}.json"))).expect("a golden file");
     let golden: Value = serde_json::from_str(&text).expect("JSON");
@@ -49,7 +55,7 @@ pub fn golden_model_in(name: &str, dtype: Dtype) -> (Model, Vec<Value>) {
     let synth = golden["synth"].as_str().expect("a name");
     write(synth, folder.path(), &SynthOptions { seed, tokenizer }).expect("written");
     let checkpoint = Checkpoint::open(folder.path()).expect("opened");
-    let options = LoadOptions { dtype: Some(dtype), device: device(), ..LoadOptions::default() };
+    let options = LoadOptions { device: device(), ..options.clone() };
     let model = Model::load(&checkpoint, &options).expect("loaded");
     (model, golden["cases"].as_array().expect("cases").clone())
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use proxima_models::media::{MediaFile, MediaOptions, Preprocessor, Video, VideoSource};
+use proxima_models::media::{
+    MediaError, MediaFile, MediaOptions, Preprocessor, Video, VideoSource,
+};
 
 /// Small pseudo-random numbers.
 pub struct Random(u64);
@@ -66,6 +68,7 @@ pub fn preprocessor() -> Preprocessor {
         cache_bytes_max: 1 << 20,
         reader: None,
         live_bytes_max: 1 << 30,
+        decode_bytes_max: 1 << 30,
     };
     Preprocessor::new(&options, 32)
 }
@@ -81,6 +84,10 @@ pub fn take(preprocessor: &Preprocessor, bytes: Vec<u8>, sound: &Arc<MediaFile>)
     let video = |source| preprocessor.video(&Video { source, fps: None, frames_max: Some(4) });
     let frames = vec![sound.clone(), file.clone()];
     let clips = [video(VideoSource::Frames(frames)), video(VideoSource::File(file))];
+    for error in clips.iter().filter_map(|clip| clip.as_ref().err()).chain(image.as_ref().err()) {
+        // A panic of a decoder is taken for an error; here it is one of ours.
+        assert!(!matches!(error, MediaError::GaveUp { .. }), "{error}");
+    }
     for clip in clips.into_iter().flatten() {
         assert_eq!(clip.groups.len(), clip.seconds.len());
         assert!(clip.groups.iter().all(|group| group.frames() == 2));

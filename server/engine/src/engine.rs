@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use proxima_models::media::MediaError;
 use proxima_models::readout::finish;
-use proxima_models::recipes::Token;
-use proxima_models::{Input, InputError, MediaFile, Model, ModelInfo, Prepare, Prompt, Sequence};
+use proxima_models::recipes::{Gone, Token};
+use proxima_models::{Input, Model, ModelInfo, Prepare, Prompt, Sequence};
 
 use crate::cache::CacheStats;
 use crate::error::EngineError;
+use crate::inputs::{TextBytes, bytes_of, check_room, in_order};
 use crate::metrics::{Metrics, Observation};
 use crate::prepare::Pool;
 use crate::queue::{Accepted, Answer, Computed, JobError, Queue, Reply, Slot, Vector, Waiter};
@@ -37,7 +37,8 @@ pub struct EngineConfig {
     pub interactive_tokens_max: usize,
     /// Tokens waiting in the queue; a request that would go above is refused whole.
     pub queue_tokens_max: usize,
-    /// Bytes of texts that wait to be tokenised; a request that would go above is refused whole.
+    /// Bytes of texts that wait to be tokenised, and as many of requests with images or videos that
+    /// wait to be decoded; a request that would go above is refused whole.
     pub text_bytes_max: usize,
     /// Inputs of one request.
     pub inputs_max: usize,
@@ -82,6 +83,9 @@ struct Handle {
     media: Option<Pool>,
     metrics: Arc<dyn Metrics>,
     text_bytes: AtomicUsize,
+    /// Bytes of requests with images or videos. They are apart, as these take longer and must not
+    /// keep texts out.
+    media_bytes: AtomicUsize,
 }
 
 impl std::fmt::Debug for Handle {
@@ -93,18 +97,6 @@ impl std::fmt::Debug for Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.queue.close();
-    }
-}
-
-/// Bytes of texts that wait to be tokenised; given back when dropped.
-struct TextBytes<'a> {
-    waiting: &'a AtomicUsize,
-    bytes: usize,
-}
-
-impl Drop for TextBytes<'_> {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -120,8 +112,19 @@ impl Engine {
         let pool = Pool::start("tokenize", threads, TEXTS_OF_A_TURN, &model);
         let media = model.info.media.then(|| Pool::start("media", threads, 1, &model));
         worker::start(queue.clone(), model.clone(), metrics.clone(), config.prefix_bytes_max);
-        let text_bytes = AtomicUsize::new(0);
-        Self { handle: Arc::new(Handle { model, config, queue, pool, media, metrics, text_bytes }) }
+        let (text_bytes, media_bytes) = Default::default();
+        Self {
+            handle: Arc::new(Handle {
+                model,
+                config,
+                queue,
+                pool,
+                media,
+                metrics,
+                text_bytes,
+                media_bytes,
+            }),
+        }
     }
 
     /// What the model tells of itself.
@@ -310,8 +313,8 @@ impl Engine {
     ) -> Result<Vec<Vec<Token>>, EngineError> {
         let _accepted = self.accept()?;
         self.check_count(texts.len())?;
-        let _bytes = self.reserve(texts.iter().map(String::len).sum())?;
-        let each = move |model: &Model, text: &String| {
+        let _bytes = self.reserve(texts.iter().map(String::len).sum(), false)?;
+        let each = move |model: &Model, text: &String, _: Gone<'_>| {
             model.recipe.tokenize(text, special_tokens, &prompt)
         };
         let results = self.handle.pool.run(texts, each).await.ok_or(EngineError::ShuttingDown)?;
@@ -329,9 +332,10 @@ impl Engine {
     ) -> Result<Vec<String>, EngineError> {
         let _accepted = self.accept()?;
         self.check_count(ids.len())?;
-        let _bytes = self.reserve(ids.iter().map(|ids| size_of_val(&ids[..])).sum())?;
-        let each =
-            move |model: &Model, ids: &Vec<u32>| model.recipe.decode(ids, skip_special_tokens);
+        let _bytes = self.reserve(ids.iter().map(|ids| size_of_val(&ids[..])).sum(), false)?;
+        let each = move |model: &Model, ids: &Vec<u32>, _: Gone<'_>| {
+            model.recipe.decode(ids, skip_special_tokens)
+        };
         let results = self.handle.pool.run(ids, each).await.ok_or(EngineError::ShuttingDown)?;
         in_order(results)
     }
@@ -373,8 +377,8 @@ impl Engine {
         }
     }
 
-    fn reserve(&self, bytes: usize) -> Result<TextBytes<'_>, EngineError> {
-        let waiting = &self.handle.text_bytes;
+    fn reserve(&self, bytes: usize, media: bool) -> Result<TextBytes<'_>, EngineError> {
+        let waiting = if media { &self.handle.media_bytes } else { &self.handle.text_bytes };
         let before = waiting.fetch_add(bytes, Ordering::Relaxed);
         let reserved = TextBytes { waiting, bytes };
         // A request alone is bounded by its body, so it may always try.
@@ -396,11 +400,14 @@ impl Engine {
         if bytes > limit {
             return Err(EngineError::TooManyBytes { bytes, limit });
         }
-        let _bytes = self.reserve(bytes)?;
+        let has_media = inputs.iter().any(Input::has_media);
+        let _bytes = self.reserve(bytes, has_media)?;
         tally.inputs += inputs.len() as u32;
         tally.prepared.n_chars += inputs.iter().map(Input::characters).sum::<usize>();
-        let each = move |model: &Model, input: &Input| model.recipe.prepare(input, &how);
-        let media = self.handle.media.as_ref().filter(|_| inputs.iter().any(Input::has_media));
+        let each = move |model: &Model, input: &Input, gone: Gone<'_>| {
+            model.recipe.prepare_until(input, &how, gone)
+        };
+        let media = self.handle.media.as_ref().filter(|_| has_media);
         let pool = media.unwrap_or(&self.handle.pool);
         let results = pool.run(inputs, each).await.ok_or(EngineError::ShuttingDown)?;
         for (result, took) in &results {
@@ -412,43 +419,6 @@ impl Engine {
         check_room(&results)?;
         in_order(results)
     }
-}
-
-/// That it is not the request itself whose pixels leave no room for more: to try again would not
-/// help it.
-fn check_room(results: &[(Result<Sequence, InputError>, Duration)]) -> Result<(), EngineError> {
-    let full = results.iter().find_map(|(result, _)| match result {
-        Err(InputError::Media { source: MediaError::Full { limit }, .. }) => Some(*limit),
-        _ => None,
-    });
-    let Some(limit) = full else { return Ok(()) };
-    let sequences = results.iter().filter_map(|(result, _)| result.as_ref().ok());
-    let pixels = sequences.flat_map(|sequence| &sequence.visuals).map(|visual| &visual.pixels);
-    let unique: HashMap<_, _> = pixels.map(|it| (Arc::as_ptr(it), it.bytes())).collect();
-    let bytes: usize = unique.values().sum();
-    if bytes > limit / 2 { Err(EngineError::TooManyPixels { bytes, limit }) } else { Ok(()) }
-}
-
-fn in_order<R>(results: Vec<(Result<R, InputError>, Duration)>) -> Result<Vec<R>, EngineError> {
-    let results = results.into_iter().enumerate();
-    let wrong = |index, source| match source {
-        // Nothing is wrong with the input: there is no room for it now.
-        InputError::Media { source: MediaError::Full { .. }, .. } => {
-            EngineError::Overloaded { retry_after: Duration::from_secs(1) }
-        }
-        source => EngineError::Input { index, source },
-    };
-    results.map(|(index, (result, _))| result.map_err(|source| wrong(index, source))).collect()
-}
-
-/// Bytes of texts, and of files, each of which counts once.
-fn bytes_of(inputs: &[Input]) -> usize {
-    let files: HashMap<*const MediaFile, usize> = inputs
-        .iter()
-        .flat_map(Input::files)
-        .map(|file| (Arc::as_ptr(file), file.bytes().len()))
-        .collect();
-    inputs.iter().map(Input::bytes).sum::<usize>() + files.values().sum::<usize>()
 }
 
 async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>, EngineError> {

@@ -38,12 +38,13 @@ pub enum EngineError {
         /// Components the model has.
         width: usize,
     },
-    /// The texts of the request are larger than those of all requests may be.
+    /// The texts and files of the request are larger than those of all requests may be.
     #[error(
-        "the request's texts have {bytes} bytes, more than the limit of {limit}; send several requests"
+        "the request's texts and files have {bytes} bytes, more than the limit of {limit}; send \
+         several requests"
     )]
     TooManyBytes {
-        /// Bytes of all texts; a query counts once a document.
+        /// Bytes of all texts and files; a query's text counts once a document, a file once.
         bytes: usize,
         /// The limit in bytes.
         limit: usize,

@@ -6,6 +6,7 @@ pub mod batching;
 mod cache;
 mod engine;
 mod error;
+mod inputs;
 mod metrics;
 mod prefixes;
 mod prepare;

@@ -1,7 +1,8 @@
 //! Tokenising, and reading images, on CPU threads of the engine's own.
 //!
 //! A request's inputs are done in small pieces and requests take turns, so a large one does not
-//! hold up a small one; a request whose client is gone is not gone on with.
+//! hold up a small one; a request whose client is gone is not gone on with, which inputs that take
+//! long ask between their parts.
 //! Must not know: queues, batches.
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use proxima_models::InputError;
 use proxima_models::Model;
+use proxima_models::recipes::Gone;
 use tokio::sync::oneshot;
 
 /// Work on the items of one request, some at a time.
@@ -48,16 +50,17 @@ impl<T, R, F> Piecework for Work<T, R, F>
 where
     T: Send + Sync,
     R: Send,
-    F: Fn(&Model, &T) -> Result<R, InputError> + Send + Sync,
+    F: Fn(&Model, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync,
 {
     fn has_more(&self) -> bool {
         self.next.load(Ordering::Relaxed) < self.items.len()
     }
 
     fn step(&self, model: &Model) {
+        let gone = || lock(&self.results).reply.as_ref().is_none_or(oneshot::Sender::is_closed);
         let first = self.next.fetch_add(self.piece, Ordering::Relaxed);
         for index in first..self.items.len().min(first + self.piece) {
-            if lock(&self.results).reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            if gone() {
                 self.next.store(self.items.len(), Ordering::Relaxed);
                 return;
             }
@@ -65,7 +68,7 @@ where
             let result = if index > self.wrong.load(Ordering::Relaxed) {
                 Err(InputError::Kind("did not look at it: another input is wrong"))
             } else {
-                let each = AssertUnwindSafe(|| (self.each)(model, &self.items[index]));
+                let each = AssertUnwindSafe(|| (self.each)(model, &self.items[index], &gone));
                 let panicked = || InputError::Tokenizer("the tokenizer panicked".into());
                 catch_unwind(each).unwrap_or_else(|_| Err(panicked()))
             };
@@ -123,11 +126,12 @@ impl Pool {
         Self { turns, piece }
     }
 
-    /// Does `each` with every item; the results come in order. `None` if the pool is closed.
+    /// Does `each` with every item, which may ask whether its caller is gone; the results come in
+    /// order. `None` if the pool is closed.
     pub async fn run<T, R>(
         &self,
         items: Vec<T>,
-        each: impl Fn(&Model, &T) -> Result<R, InputError> + Send + Sync + 'static,
+        each: impl Fn(&Model, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync + 'static,
     ) -> Option<Results<R>>
     where
         T: Send + Sync + 'static,

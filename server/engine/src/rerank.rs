@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use proxima_models::readout::max_sim;
-use proxima_models::{Content, Input, Prepare, Prompt};
+use proxima_models::{Content, Input, InputError, Prepare, Prompt};
 
 use crate::engine::{Engine, Tally};
 use crate::error::EngineError;
@@ -84,6 +84,12 @@ impl Engine {
         }
         let width = self.model().readouts.embedding.as_ref().map(|readout| readout.width());
         check_vectors(&request.document_vectors, count, width)?;
+        // A list has no place for them, and vectors that were sent are what they are.
+        let fixed = method == RerankMethod::Listwise || !request.document_vectors.is_empty();
+        let instructed = |document: &Content| document.instruction().is_some();
+        if fixed && let Some(index) = request.documents.iter().position(instructed) {
+            return Err(EngineError::Input { index, source: InputError::DocumentInstruction });
+        }
         let Listwise { candidates, step, passes, .. } = request.listwise;
         let bounds = |what, asked: usize, bounds: (usize, usize)| {
             if (bounds.0..=bounds.1).contains(&asked) {

@@ -233,6 +233,24 @@ async fn a_client_that_is_gone_costs_nothing_more() {
 }
 
 #[tokio::test]
+async fn an_input_that_takes_long_is_told_that_its_client_is_gone() {
+    let (engine, knobs) = engine(EngineConfig::default());
+    let leaving = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.embed(request(&["waits"])).await }
+    });
+    while knobs.waiting_and_left() != (1, 0) {
+        settle().await;
+    }
+    leaving.abort();
+    assert!(leaving.await.is_err());
+    while knobs.waiting_and_left() != (1, 1) {
+        settle().await;
+    }
+    vectors(&engine, &["after"]).await;
+}
+
+#[tokio::test]
 async fn hidden_states_have_a_row_a_token() {
     let (engine, _) = engine(EngineConfig::default());
     let inputs = vec![Input::Text("a b".into()), Input::Tokens(vec![5])];

@@ -3,8 +3,10 @@
 //!
 //! Must not know: HTTP, how batches are made.
 
+mod chunks;
 mod files;
 mod read;
+mod requests;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -13,23 +15,18 @@ use std::sync::Arc;
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use proxima_engine::{EmbedRequest, Engine, EngineConfig, EngineError, NoMetrics};
-use proxima_models::{Input, LoadOptions, Prepare, Prompt};
+use proxima_engine::{Engine, EngineConfig, NoMetrics};
+use proxima_models::{LoadOptions, Prepare, Prompt};
 
 use crate::cli::CommandError;
 use crate::config::{self, DtypeName, Environment, LogFormat, LogSettings, PoolingName};
 use crate::media::media_options;
 use crate::{logging, serve};
+use chunks::Chunks;
+use requests::{REQUESTS, Requests};
 
 pub use read::{Body, InputFormat, Place, Record};
 pub use write::OutputFormat;
-
-/// Texts of one request to the engine.
-const CHUNK: usize = 64;
-/// Bytes of one request's texts and files, if it has more than one input.
-const CHUNK_BYTES: usize = 16 << 20;
-/// Requests at a time: enough to tokenise ahead, few enough to hold little.
-const REQUESTS: usize = 4;
 
 /// What `proxima embed` takes.
 #[derive(Debug, Clone, Args)]
@@ -164,12 +161,9 @@ pub async fn embed_all(
     sink: &mut dyn write::Sink,
 ) -> Result<u64, CommandError> {
     let bar = reader.bar.clone();
-    let chunks = Chunks { records: reader, skip: sink.rows() };
-    let mut answers = stream::iter(chunks)
-        .map(|chunk| async move {
-            let (records, broken) = chunk;
-            (embed(engine, job, records).await, broken)
-        })
+    let requests = &Requests::new(engine, job);
+    let mut answers = stream::iter(Chunks::new(reader, sink.rows()))
+        .map(|(records, broken)| async move { (requests.embed(records).await, broken) })
         .buffered(REQUESTS);
     let started = std::time::Instant::now();
     let before = sink.rows();
@@ -185,70 +179,6 @@ pub async fn embed_all(
         }
     }
     Ok(sink.rows())
-}
-
-async fn embed(
-    engine: &Engine,
-    job: &Job,
-    records: Vec<(Record, Input)>,
-) -> Result<Vec<(Record, Vec<f32>)>, CommandError> {
-    if records.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (records, inputs): (Vec<Record>, Vec<Input>) = records.into_iter().unzip();
-    let request = EmbedRequest {
-        inputs,
-        prepare: job.prepare.clone(),
-        dimensions: job.dimensions,
-        normalize: job.normalize,
-    };
-    let answer = engine.embed(request).await.map_err(|error| match error {
-        EngineError::Input { index, source } => {
-            CommandError::failure(format!("{}: {source}", records[index].place))
-        }
-        EngineError::NotFinite { index } => CommandError::failure(format!(
-            "{}: the model's output is not finite",
-            records[index].place
-        )),
-        other => CommandError::failure(other.to_string()),
-    })?;
-    Ok(records.into_iter().zip(answer.vectors).collect())
-}
-
-/// Records in chunks, with the files of those that name some, the first ones left out; a broken
-/// record ends the last chunk.
-struct Chunks {
-    records: read::Reader,
-    skip: u64,
-}
-
-impl Iterator for Chunks {
-    type Item = (Vec<(Record, Input)>, Option<CommandError>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (mut chunk, mut bytes) = (Vec::with_capacity(CHUNK), 0);
-        while chunk.len() < CHUNK && bytes < CHUNK_BYTES {
-            match self.records.next() {
-                None => break,
-                Some(Err(error)) => return Some((chunk, Some(error))),
-                Some(Ok(_)) if self.skip > 0 => self.skip -= 1,
-                Some(Ok(mut record)) => {
-                    let body = std::mem::replace(&mut record.body, Body::Text(String::new()));
-                    match files::input(body, &self.records.folder) {
-                        Ok(input) => {
-                            bytes += input.bytes();
-                            chunk.push((record, input));
-                        }
-                        Err(problem) => {
-                            let message = format!("{}: {problem}", record.place);
-                            return Some((chunk, Some(CommandError::failure(message))));
-                        }
-                    }
-                }
-            }
-        }
-        (!chunk.is_empty()).then_some((chunk, None))
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::cli::CommandError;
 use crate::dialects::items::{Draft, Object, Source};
 
 /// Ends of the names of a folder's images.
-const IMAGE_ENDS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "gif", "bmp"];
+const IMAGE_ENDS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
 /// Keys of a line that name files.
 const MEDIA: [&str; 2] = ["image", "video"];
 

@@ -2,22 +2,47 @@
 
 use std::fs;
 
-use crate::fake_model::{WIDTH, fake_model};
+use crate::fake_model::{Knobs, WIDTH, fake_model};
 
 use super::*;
 
 struct Run {
     folder: tempfile::TempDir,
     engine: Engine,
+    knobs: Knobs,
 }
 
 impl Run {
     fn new(input: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("input"), input).expect("written");
-        let (model, _) = fake_model();
+        let (model, knobs) = fake_model();
         let engine = Engine::start(model, EngineConfig::default(), Arc::new(NoMetrics));
-        Self { folder, engine }
+        Self { folder, engine, knobs }
+    }
+
+    /// A run over a folder of images of so many bytes each.
+    fn of_images(count: usize, bytes: u64, config: EngineConfig) -> Self {
+        let (folder, (model, knobs)) =
+            (tempfile::tempdir().expect("a temporary folder"), fake_model());
+        let engine = Engine::start(model, config, Arc::new(NoMetrics));
+        let run = Self { folder, engine, knobs };
+        let images = run.folder.path().join("images");
+        fs::create_dir(&images).expect("a folder");
+        for index in 0..count {
+            let file = fs::File::create(images.join(format!("{index:03}.bmp"))).expect("a file");
+            // A hole in a file takes no room.
+            file.set_len(bytes).expect("a length");
+        }
+        run
+    }
+
+    /// Inputs of each chunk of this run.
+    fn chunks(&self) -> Vec<usize> {
+        let bar = ProgressBar::hidden();
+        let format = InputFormat::of(&self.input());
+        let reader = read::open(&self.input(), format, "text", &bar).expect("a reader");
+        Chunks::new(reader, 0).map(|(chunk, _)| chunk.len()).collect()
     }
 
     fn go(
@@ -131,16 +156,23 @@ fn a_folders_images_are_embedded_by_name() {
     let run = Run::new("");
     let folder = run.folder.path().join("images");
     fs::create_dir(&folder).expect("a folder");
-    for (name, bytes) in [("b.JPG", "bb"), ("a.png", "a"), ("notes.txt", "n"), ("c.webp", "ccc")] {
+    for (name, bytes) in [
+        ("b.JPG", "bb"),
+        ("a.png", "a"),
+        ("notes.txt", "n"),
+        ("c.webp", "ccc"),
+        ("d.tif", "dddd"),
+        ("e.TIFF", "eeeee"),
+    ] {
         fs::write(folder.join(name), bytes).expect("written");
     }
     assert_eq!(InputFormat::of(&folder), InputFormat::Images);
-    assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, false), Ok(3));
+    assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, false), Ok(5));
     let images = rows(&run);
     let ids: Vec<_> = images.iter().map(|row| row["id"].clone()).collect();
-    assert_eq!(ids, ["a.png", "b.JPG", "c.webp"]);
+    assert_eq!(ids, ["a.png", "b.JPG", "c.webp", "d.tif", "e.TIFF"]);
     // The fake model sees an image as a word that says its bytes.
-    let words = Run::new("image:1\nimage:2\nimage:3\n");
+    let words = Run::new("image:1\nimage:2\nimage:3\nimage:4\nimage:5\n");
     words.go(InputFormat::Text, OutputFormat::Jsonl, false).expect("embedded");
     for (image, word) in images.iter().zip(rows(&words)) {
         assert_eq!(image["embedding"], word["embedding"]);
@@ -148,7 +180,7 @@ fn a_folders_images_are_embedded_by_name() {
     // A broken run goes on, and does not read again what it has.
     fs::remove_file(folder.join("a.png")).expect("removed");
     fs::write(folder.join("a.png"), "broken").expect("written");
-    assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, true), Ok(3));
+    assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, true), Ok(5));
     fs::remove_file(run.output()).expect("removed");
     let error = run.go(InputFormat::Images, OutputFormat::Jsonl, false).expect_err("refused");
     assert!(error.message.starts_with("a.png: "), "{}", error.message);
@@ -194,4 +226,37 @@ fn lines_name_files_beside_them() {
         let error = run.go(InputFormat::Jsonl, OutputFormat::Jsonl, false).expect_err("refused");
         assert!(error.message.starts_with(says), "{}", error.message);
     }
+}
+
+#[test]
+fn chunks_are_bounded_by_all_that_they_hold() {
+    let files = |count, bytes| Run::of_images(count, bytes, EngineConfig::default()).chunks();
+    assert_eq!(files(40, 100), [16, 16, 8]);
+    assert_eq!(files(11, 3 << 20), [5, 5, 1]);
+    // What does not fit beside others is a chunk of its own.
+    assert_eq!(files(3, 17 << 20), [1, 1, 1]);
+    assert_eq!(Run::new(&lines(150)).chunks(), [64, 64, 22]);
+    assert_eq!(Run::new(&format!("{}\n", "word ".repeat(80_000)).repeat(5)).chunks(), [2, 2, 1]);
+}
+
+#[test]
+fn photos_are_waited_for_where_they_do_not_fit_at_once() {
+    // Of the chunks of 16 images of 40 KB there is room for one.
+    let config = EngineConfig { text_bytes_max: 1 << 20, ..EngineConfig::default() };
+    let run = Run::of_images(80, 40_000, config);
+    assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, false), Ok(80));
+    let ids: Vec<_> = rows(&run).iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, (0..80).map(|index| format!("{index:03}.bmp")).collect::<Vec<_>>());
+}
+
+#[test]
+fn images_without_room_beside_each_other_are_embedded_one_by_one() {
+    let run = Run::of_images(2, 10, EngineConfig::default());
+    // Both wait for other requests, then for each other.
+    run.knobs.crowd(4);
+    assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, false), Ok(2));
+    let run = Run::of_images(2, 10, EngineConfig::default());
+    run.knobs.crowd(5);
+    let error = run.go(InputFormat::Images, OutputFormat::Jsonl, false).expect_err("no room");
+    assert!(error.message.contains("overloaded"), "{}", error.message);
 }

@@ -33,6 +33,7 @@ pub fn settings(
     };
     // One large file must fit.
     let request_bytes_max = settings.request_bytes_max.max(settings.file_bytes_max);
+    let held_bytes_max = settings.held_bytes_max.max(request_bytes_max);
     for (name, is_zero) in [
         ("max-media-bytes", settings.file_bytes_max == 0),
         ("media-timeout", settings.fetch_timeout.is_zero()),
@@ -42,7 +43,7 @@ pub fn settings(
             return Err(CommandError::usage(format!("{name} must be at least 1")));
         }
     }
-    Ok(MediaSettings { request_bytes_max, ..settings })
+    Ok(MediaSettings { request_bytes_max, held_bytes_max, ..settings })
 }
 
 /// By what video files are read: what `--ffmpeg` says, or what is in the folders of `PATH`.

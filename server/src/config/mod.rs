@@ -166,6 +166,8 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         None => flags,
     };
     let models = model_sources(&arguments.model.clone().unwrap_or_default())?;
+    let media = media::settings(&arguments, environment)?;
+    let http = HttpConfig { media, ..http_config(&arguments) };
     let settings = Settings {
         models,
         revision: arguments.revision.clone().unwrap_or_else(|| "main".into()),
@@ -178,11 +180,8 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         port: arguments.port.unwrap_or(8080),
         grpc_port: arguments.grpc_port,
         threads: arguments.threads,
-        engine: engine_config(&arguments),
-        http: HttpConfig {
-            media: media::settings(&arguments, environment)?,
-            ..http_config(&arguments)
-        },
+        engine: engine_config(&arguments, &http),
+        http,
         hub: {
             let hub = hub_settings(environment);
             HubSettings { offline: hub.offline || arguments.offline.unwrap_or(false), ..hub }
@@ -301,7 +300,7 @@ pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
     Ok(ModelSource { name, place: ModelPlace::Hub(place.to_owned()) })
 }
 
-fn engine_config(arguments: &ServeArgs) -> EngineConfig {
+fn engine_config(arguments: &ServeArgs, http: &HttpConfig) -> EngineConfig {
     let default = EngineConfig::default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     EngineConfig {
@@ -310,6 +309,8 @@ fn engine_config(arguments: &ServeArgs) -> EngineConfig {
             .batch_time_ms
             .map_or(default.batch_time_target, Duration::from_millis),
         queue_tokens_max: arguments.max_queue_tokens.unwrap_or(default.queue_tokens_max),
+        // What a request may have is not refused once it is there.
+        text_bytes_max: http.body_bytes_max.saturating_add(http.media.request_bytes_max),
         inputs_max: arguments.max_inputs.unwrap_or(default.inputs_max),
         tokenization_threads: arguments.tokenization_threads.unwrap_or(cores),
         cache_bytes_max: arguments.cache_bytes.map_or(0, |bytes| bytes.0),

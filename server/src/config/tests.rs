@@ -146,6 +146,14 @@ fn media_is_set_up_by_flags_and_by_the_file() {
     assert_eq!((media.file_bytes_max, media.request_bytes_max), (1 << 30, 1 << 30));
     assert_eq!((media.image_pixels_max, media.cache_bytes_max), (Some(1000), Some(0)));
     assert_eq!(media.video_files, crate::media::VideoFiles::Off);
+    // What one file may have, the engine takes, with a body of texts beside it.
+    for flags in [&MODEL[..], &flags] {
+        let settings = parsed(flags, None).expect("settings");
+        let (media, body) = (&settings.http.media, settings.http.body_bytes_max);
+        assert!(settings.engine.text_bytes_max >= media.request_bytes_max + body);
+        assert!(media.held_bytes_max >= media.request_bytes_max);
+        assert!(media.request_bytes_max >= media.file_bytes_max);
+    }
     for (flag, value, expected) in [
         ("--media-allow", "https://example.com", "without a scheme"),
         ("--media-allow", "10.0.0.1", "private:"),

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::items::{Draft, Drafted, ItemObject, Name, Object, echo, echo_part, has_media, resolve};
+use super::items::{
+    Draft, DraftPart, Drafted, ItemObject, Name, Object, echo, echo_part, has_media, is_item,
+    resolve,
+};
 use super::vectors::SentVectors;
 use super::{Side, inputs::prepare};
 use crate::http::{App, Failure, with_timings};
@@ -59,7 +62,7 @@ impl Document {
     pub fn object(&self) -> Object {
         match self {
             Self::Text(text) => Object::from_iter([("text".to_owned(), Value::from(&text[..]))]),
-            Self::Object(object) if has_media(&object.0) => echo(&object.0),
+            Self::Object(object) if is_item(&object.0) => echo(&object.0),
             Self::Object(object) => object.0.clone(),
             Self::Parts(parts) => {
                 let parts = parts.iter().map(|part| echo_part(&part.0)).collect();
@@ -76,8 +79,8 @@ impl Document {
         }
     }
 
-    /// What is to be ranked. Of an object without images and videos that is the fields named, a
-    /// line each, or its texts.
+    /// What is to be ranked: of an object the fields named, a line each, if there are any, or the
+    /// item that it is.
     ///
     /// # Errors
     /// An object that is not as it should be.
@@ -88,6 +91,9 @@ impl Document {
             Self::Parts(parts) => content_of(parts),
         };
         if !fields.is_empty() {
+            if has_media(&object) {
+                return Err(name.wrong("rank_fields names texts, and it has an image or a video"));
+            }
             let lines = fields.iter().filter_map(|field| {
                 let value = object.get(field)?;
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -99,34 +105,41 @@ impl Document {
             }
             return Ok(Drafted::Ready(lines.join("\n").into()));
         }
-        if has_media(&object) {
-            let draft = Draft::of(object).map_err(|problem| name.wrong(problem))?;
-            return Ok(draft.joined().into());
+        if !is_item(&object) && object.get("text").is_none_or(Value::is_null) {
+            return Err(name.wrong("an object needs a string \"text\""));
         }
-        if let Some(parts) = object.get("content").and_then(Value::as_array) {
-            let texts = parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str));
-            return Ok(Drafted::Ready(texts.collect::<Vec<_>>().join("\n").into()));
-        }
-        match object.get("text").and_then(Value::as_str) {
-            Some(text) => Ok(Drafted::Ready(text.into())),
-            None => Err(name.wrong("an object needs a string \"text\"")),
-        }
+        Ok(Draft::of(of_document(object)).map_err(|problem| name.wrong(problem))?.into())
     }
 
-    /// What documents are ranked for, and an instruction of its own.
+    /// What documents are ranked for, with an instruction of its own if it has one.
     ///
     /// # Errors
     /// An object that is not as it should be.
-    pub fn query(self, name: Name) -> Result<(Drafted<Content>, Option<String>), Failure> {
+    pub fn query(self, name: Name) -> Result<Draft, Failure> {
         let object = match self {
-            Self::Text(text) => return Ok((Drafted::Ready(text.into()), None)),
+            Self::Text(text) => {
+                return Ok(Draft { parts: vec![DraftPart::Text(text)], instruction: None });
+            }
             Self::Object(object) => object.0,
             Self::Parts(parts) => content_of(parts),
         };
-        let mut draft = Draft::of(object).map_err(|problem| name.wrong(problem))?;
-        let instruction = draft.instruction.take();
-        Ok((draft.joined().into(), instruction))
+        Draft::of(object).map_err(|problem| name.wrong(problem))
     }
+}
+
+/// What is read of a document: all of it, or of one without images and videos its texts, beside
+/// which any other key may be.
+fn of_document(mut object: Object) -> Object {
+    let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
+    let texts: &[&str] = match object.get("content") {
+        _ if has_media(&object) => return object,
+        Some(Value::Array(_)) => &["text", "content"],
+        _ if has("text") => &["text"],
+        _ if has("content") => &["content"],
+        _ => return object,
+    };
+    object.retain(|key, _| key == "instruction" || texts.contains(&key.as_str()));
+    object
 }
 
 /// The object of a list of parts.
@@ -211,9 +224,10 @@ pub async fn request(
     additions: Additions,
 ) -> Result<RerankRequest, Failure> {
     let count = asked.documents.len();
-    let (query, instruction) = asked.query.query(Name::Query)?;
+    let mut query = asked.query.query(Name::Query)?;
+    let instruction = query.instruction.take();
     let mut drafts = Vec::with_capacity(count + 1);
-    drafts.push((Name::Query, query));
+    drafts.push((Name::Query, query.into()));
     for (index, document) in asked.documents.into_iter().enumerate() {
         let name = Name::Document(index);
         drafts.push((name, document.draft(name, &asked.rank_fields)?));

@@ -31,8 +31,12 @@ pub enum Purpose {
 pub struct Shared {
     /// Which paths.
     pub purpose: Purpose,
-    /// Whether a body with these keys at this path is this dialect's.
-    pub claims: fn(&str, &Keys) -> bool,
+    /// The one of them, if it is not all.
+    pub path: Option<&'static str>,
+    /// What its body is called in the OpenAPI document.
+    pub body: &'static str,
+    /// Whether a body with these keys is this dialect's.
+    pub claims: fn(&Keys) -> bool,
     /// Answers it.
     pub answer: fn(Arc<App>, Bytes) -> Answer,
 }
@@ -78,12 +82,28 @@ impl<'de> Deserialize<'de> for Keys {
     }
 }
 
+const RERANK: [&str; 5] = ["/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking"];
+const EMBED: [&str; 2] = ["/v1/embeddings", "/embeddings"];
+
 /// Handlers of the shared paths.
 pub fn routes() -> Router<Arc<App>> {
-    let rerank = ["/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking"];
-    let embed = ["/v1/embeddings", "/embeddings"];
-    let router = rerank.iter().fold(Router::new(), |router, path| router.route(path, post(ranked)));
-    embed.iter().fold(router, |router, path| router.route(path, post(embedded)))
+    let router = RERANK.iter().fold(Router::new(), |router, path| router.route(path, post(ranked)));
+    EMBED.iter().fold(router, |router, path| router.route(path, post(embedded)))
+}
+
+/// The names of the bodies at a path, if it is shared by several dialects.
+pub fn bodies(path: &str) -> Vec<&'static str> {
+    let purpose = match path {
+        _ if RERANK.contains(&path) => Purpose::Rerank,
+        _ if EMBED.contains(&path) => Purpose::Embed,
+        _ => return Vec::new(),
+    };
+    let parts = all().into_iter().flat_map(|dialect| (dialect.shared)());
+    let parts: Vec<Shared> = parts.filter(|shared| shared.purpose == purpose).collect();
+    if parts.iter().any(|shared| shared.path == Some(path)) {
+        return Vec::new();
+    }
+    parts.iter().filter(|shared| shared.path.is_none()).map(|shared| shared.body).collect()
 }
 
 async fn ranked(State(app): State<Arc<App>>, uri: Uri, RawBody(body): RawBody) -> Response {
@@ -136,7 +156,7 @@ pub fn respond(
     failure: fn(&Failure) -> Response,
 ) -> Response {
     answer.unwrap_or_else(|error| {
-        if matches!(error, Failure::Body { .. }) {
+        if error.is_of_handler() {
             app.metrics().refused(&error);
         }
         failure(&error)
@@ -146,7 +166,10 @@ pub fn respond(
 /// The first dialect that claims a body, with its part.
 pub fn claimant(path: &str, keys: &Keys, purpose: Purpose) -> Option<(Dialect, Shared)> {
     for dialect in all() {
-        let claims = |shared: &Shared| shared.purpose == purpose && (shared.claims)(path, keys);
+        let claims = |shared: &Shared| {
+            let here = shared.path.is_none_or(|its| its == path);
+            shared.purpose == purpose && here && (shared.claims)(keys)
+        };
         if let Some(shared) = (dialect.shared)().into_iter().find(claims) {
             return Some((dialect, shared));
         }

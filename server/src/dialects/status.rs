@@ -21,7 +21,8 @@ pub fn status(failure: &Failure) -> StatusCode {
         Failure::Unauthorized => StatusCode::UNAUTHORIZED,
         Failure::UnknownModel(_) | Failure::UnknownPath { .. } => StatusCode::NOT_FOUND,
         Failure::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
-        Failure::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Failure::TooManyRequests { .. } | Failure::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Failure::Upstream { .. } => StatusCode::BAD_GATEWAY,
         Failure::Timeout { .. } | Failure::Unhealthy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Failure::Bug => StatusCode::INTERNAL_SERVER_ERROR,
         Failure::Engine(error) => match error.fault() {

@@ -1,6 +1,7 @@
 //! The dialects of ranking, word weights and classes, over tiny checkpoints of each kind.
 
 mod multimodal;
+mod parts;
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -52,6 +52,18 @@ pub enum Failure {
         /// The limit.
         limit: usize,
     },
+    /// Requests have more files at a time than allowed.
+    #[error("{message}")]
+    Busy {
+        /// Which file is not got, and why.
+        message: String,
+    },
+    /// Another server does not give what a request names.
+    #[error("{message}")]
+    Upstream {
+        /// What is not to be had, and why.
+        message: String,
+    },
     /// It took too long.
     #[error("the request was not answered within {} s", limit.as_secs())]
     Timeout {
@@ -86,6 +98,11 @@ impl Failure {
         Self::Body { message: message.into(), syntax: false }
     }
 
+    /// Whether a handler found it, before any engine saw the request and counted it.
+    pub fn is_of_handler(&self) -> bool {
+        matches!(self, Self::Body { .. } | Self::Busy { .. } | Self::Upstream { .. })
+    }
+
     /// A word for it in metrics.
     pub fn kind(&self) -> &'static str {
         use proxima_engine::Fault;
@@ -95,7 +112,8 @@ impl Failure {
             Self::Unauthorized => "unauthorized",
             Self::UnknownModel(_) => "unknown_model",
             Self::UnknownPath { .. } | Self::WrongMethod { .. } => "unknown_path",
-            Self::TooManyRequests { .. } => "overloaded",
+            Self::TooManyRequests { .. } | Self::Busy { .. } => "overloaded",
+            Self::Upstream { .. } => "upstream",
             Self::Timeout { .. } => "timeout",
             Self::Unhealthy { .. } => "unhealthy",
             Self::Bug => "bug",
@@ -114,9 +132,10 @@ impl Failure {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Engine(EngineError::Overloaded { retry_after }) => Some(*retry_after),
-            Self::TooManyRequests { .. } | Self::Engine(EngineError::ShuttingDown) => {
-                Some(Duration::from_secs(1))
-            }
+            Self::TooManyRequests { .. }
+            | Self::Busy { .. }
+            | Self::Upstream { .. }
+            | Self::Engine(EngineError::ShuttingDown) => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

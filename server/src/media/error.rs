@@ -20,6 +20,9 @@ pub enum SourceError {
         /// What is wrong.
         problem: String,
     },
+    /// A bug of the decoder.
+    #[error("the media could not be decoded")]
+    Undecoded,
     /// A file that is larger than allowed.
     #[error("the file is larger than the limit of {limit} bytes (--max-media-bytes)")]
     TooLarge {
@@ -34,6 +37,9 @@ pub enum SourceError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// So many files are being got that this one has to wait for too long, or finds no room.
+    #[error("other requests have too many files, or too large ones; try again in a second")]
+    Busy,
     /// Addresses are not fetched by this server.
     #[error(
         "this server fetches no addresses: send the file as a data URI \
@@ -130,27 +136,34 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Whether the request is wrong, rather than another server or the way there.
-    pub fn is_fault_of_caller(&self) -> bool {
-        match self {
-            Self::Unresolved { .. }
-            | Self::Unreachable { .. }
-            | Self::Timeout { .. }
-            | Self::Broken { .. } => false,
-            Self::Status { .. } => !self.is_retryable(),
-            _ => true,
-        }
+    /// An address where a file is to be within the text.
+    pub fn not_written() -> Self {
+        Self::Text { problem: "the media is an address".to_owned() }
     }
 
-    /// Whether the same request may succeed later.
-    pub fn is_retryable(&self) -> bool {
+    /// Whose doing it is.
+    pub fn fault(&self) -> SourceFault {
         match self {
+            Self::Busy => SourceFault::Server,
             Self::Unresolved { .. }
             | Self::Unreachable { .. }
             | Self::Timeout { .. }
-            | Self::Broken { .. } => true,
-            Self::Status { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
-            _ => false,
+            | Self::Broken { .. } => SourceFault::Elsewhere,
+            Self::Status { status, .. } if *status >= 500 || matches!(status, 408 | 425 | 429) => {
+                SourceFault::Elsewhere
+            }
+            _ => SourceFault::Caller,
         }
     }
+}
+
+/// Whose doing it is that a file is not to be had, and with it whether trying again helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceFault {
+    /// The request is wrong; trying again does not help.
+    Caller,
+    /// Another server, or the way there, does not work; trying again may help.
+    Elsewhere,
+    /// This server has too much to do; trying again helps.
+    Server,
 }

@@ -20,7 +20,7 @@ use super::address::Reach;
 use super::allow::{AllowEntry, literal};
 use super::network::{Network, Stream, Tcp, secured, tls};
 use super::target::Target;
-use super::{MediaSettings, SourceError};
+use super::{MediaBudget, MediaSettings, SourceError};
 
 /// Bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -42,6 +42,7 @@ pub struct Client {
     limit: Duration,
     redirects_max: usize,
     permits: Semaphore,
+    wait: Duration,
     network: Box<dyn Network>,
     tls: TlsConnector,
 }
@@ -56,6 +57,13 @@ impl fmt::Debug for Client {
 enum Answer {
     File(Vec<u8>),
     Moved(String),
+}
+
+/// How many bytes a file may have.
+#[derive(Clone, Copy)]
+struct Most<'a> {
+    file: usize,
+    budget: &'a MediaBudget,
 }
 
 impl Client {
@@ -76,24 +84,37 @@ impl Client {
             limit: settings.fetch_timeout,
             redirects_max: settings.redirects_max,
             permits: Semaphore::new(settings.fetches_max),
+            wait: settings.fetch_wait,
             network,
             tls,
         }
     }
 
-    /// The file at an address.
-    pub async fn fetch(&self, address: &str) -> Result<Vec<u8>, SourceError> {
+    /// The file at an address, of a request with this budget.
+    pub async fn fetch_within(
+        &self,
+        address: &str,
+        budget: &MediaBudget,
+    ) -> Result<Vec<u8>, SourceError> {
         let target = Target::new(address, &self.entries)?;
-        // Time in this queue is our own doing, so it does not count.
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        // Nobody closes the semaphores; without a permit there would only be more at a time.
+        let _own = budget.fetches.acquire().await;
+        // Time in this queue is others' doing, so it does not count, and is bounded.
+        let permit = timeout(self.wait, self.permits.acquire()).await;
+        let _permit = permit.map_err(|_| SourceError::Busy)?;
         let late = SourceError::Timeout { limit: self.limit };
-        timeout(self.limit, self.follow(target)).await.map_err(|_| late)?
+        timeout(self.limit, self.follow(target, budget)).await.map_err(|_| late)?
     }
 
-    async fn follow(&self, mut target: Target) -> Result<Vec<u8>, SourceError> {
+    async fn follow(
+        &self,
+        mut target: Target,
+        budget: &MediaBudget,
+    ) -> Result<Vec<u8>, SourceError> {
         for _ in 0..=self.redirects_max {
             let stream = self.connect(&target).await?;
-            match exchange(stream, &target, self.file_bytes_max).await? {
+            let most = Most { file: self.file_bytes_max, budget };
+            match exchange(stream, &target, most).await? {
                 Answer::File(bytes) => return Ok(bytes),
                 Answer::Moved(to) => target = target.redirected(&to, &self.entries)?,
             }
@@ -145,7 +166,7 @@ impl Client {
 async fn exchange(
     stream: Box<dyn Stream>,
     target: &Target,
-    limit: usize,
+    most: Most<'_>,
 ) -> Result<Answer, SourceError> {
     let broken = |error: hyper::Error| {
         tracing::debug!("the answer of {} broke off: {error}", target.name());
@@ -162,7 +183,7 @@ async fn exchange(
         let response = sender.send_request(request).await.map_err(broken)?;
         match moved(&response, target)? {
             Some(to) => Ok(Answer::Moved(to)),
-            None => Ok(Answer::File(file(response, target, limit).await?)),
+            None => Ok(Answer::File(file(response, target, most).await?)),
         }
     };
     let mut answer = std::pin::pin!(answer);
@@ -208,8 +229,9 @@ fn moved(response: &Response<Incoming>, target: &Target) -> Result<Option<String
 async fn file(
     response: Response<Incoming>,
     target: &Target,
-    limit: usize,
+    most: Most<'_>,
 ) -> Result<Vec<u8>, SourceError> {
+    let limit = most.file;
     let large = || SourceError::TooLarge { limit };
     if !is_plain(response.headers()) {
         return Err(SourceError::Compressed { host: target.name() });
@@ -227,6 +249,7 @@ async fn file(
         if data.len() > limit - bytes.len() {
             return Err(large());
         }
+        most.budget.take(data.len())?;
         bytes.extend_from_slice(&data);
     }
     Ok(bytes)

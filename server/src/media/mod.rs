@@ -4,6 +4,7 @@
 
 mod address;
 mod allow;
+mod budget;
 mod error;
 mod fetch;
 #[cfg(unix)]
@@ -14,13 +15,15 @@ mod target;
 mod video;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proxima_models::media::MediaFile;
 
 pub use allow::AllowEntry;
-pub use error::SourceError;
+pub use budget::MediaBudget;
+pub use error::{SourceError, SourceFault};
+#[cfg(unix)]
+pub use ffmpeg::end_programs;
 pub use video::{VideoFiles, media_options, video_reader};
 
 /// From where media may come, and how much of it.
@@ -33,12 +36,18 @@ pub struct MediaSettings {
     pub file_bytes_max: usize,
     /// Bytes of the files of one request.
     pub request_bytes_max: usize,
+    /// Bytes of the files of all requests that are being got together.
+    pub held_bytes_max: usize,
     /// Time that fetching one file may take, from looking up the host to the last byte.
     pub fetch_timeout: Duration,
     /// Redirects that are followed for one file.
     pub redirects_max: usize,
     /// Files that are fetched at a time; further ones wait.
     pub fetches_max: usize,
+    /// Files of one request that are fetched at a time.
+    pub request_fetches_max: usize,
+    /// Time that a file waits for others to be fetched, until its request is refused.
+    pub fetch_wait: Duration,
     /// Pixels of one image or frame, if another limit than the models' own.
     pub image_pixels_max: Option<usize>,
     /// Bytes of decoded media that are kept for later requests, if another limit than the models'
@@ -54,9 +63,12 @@ impl Default for MediaSettings {
             allowed_hosts: Vec::new(),
             file_bytes_max: 32 << 20,
             request_bytes_max: 256 << 20,
+            held_bytes_max: 1 << 30,
             fetch_timeout: Duration::from_secs(10),
             redirects_max: 3,
-            fetches_max: 16,
+            fetches_max: 32,
+            request_fetches_max: 4,
+            fetch_wait: Duration::from_secs(10),
             image_pixels_max: None,
             cache_bytes_max: None,
             video_files: VideoFiles::Missing,
@@ -64,72 +76,83 @@ impl Default for MediaSettings {
     }
 }
 
+/// Ends nothing: video files are read on Unix only.
+#[cfg(not(unix))]
+pub fn end_programs() {}
+
 /// Media named in requests: data URIs, base64, and addresses of allowed hosts.
 #[derive(Debug)]
 pub struct MediaFetcher {
     settings: MediaSettings,
     client: fetch::Client,
+    /// What files of all requests may have together.
+    held: Arc<budget::Held>,
 }
 
 impl MediaFetcher {
     /// One with these settings.
     pub fn new(settings: &MediaSettings) -> Self {
-        Self { settings: settings.clone(), client: fetch::Client::new(settings) }
+        let (settings, client) = (settings.clone(), fetch::Client::new(settings));
+        let held = Arc::new(budget::Held::new(settings.held_bytes_max));
+        Self { settings, client, held }
     }
 
-    /// The file that a `data:` URI or base64 contains, or that is at an address.
+    /// What the files of one request may have together; given back when dropped.
+    pub fn budget(&self) -> MediaBudget {
+        let settings = &self.settings;
+        MediaBudget::new(settings.request_bytes_max, settings.request_fetches_max, &self.held)
+    }
+
+    /// The file at an address.
     ///
     /// # Errors
-    /// Text that is none of these, a host that is not allowed, a file that is too large or not to
-    /// be had.
-    pub async fn file(&self, source: &str) -> Result<Arc<MediaFile>, SourceError> {
-        let limit = self.settings.file_bytes_max;
-        let bytes = match inline::Source::of(source)? {
-            inline::Source::Data(uri) => inline::data_uri(uri, limit)?,
-            inline::Source::Base64(text) => inline::base64(text, limit)?,
-            inline::Source::Address(address) => self.client.fetch(address).await?,
-        };
+    /// A host that is not allowed, a file that is too large or not to be had, too many files.
+    pub async fn fetched(
+        &self,
+        address: &str,
+        budget: &MediaBudget,
+    ) -> Result<Arc<MediaFile>, SourceError> {
+        let bytes = self.client.fetch_within(address, budget).await?;
         Ok(Arc::new(MediaFile::new(bytes)))
     }
 
-    /// What the files of one request may have together.
-    pub fn budget(&self) -> MediaBudget {
-        let limit = self.settings.request_bytes_max;
-        MediaBudget { limit, left: AtomicUsize::new(limit) }
+    /// The file that a `data:` URI or base64 contains.
+    ///
+    /// # Errors
+    /// Text that is neither, a file that is too large.
+    pub fn written(&self, text: &str, budget: &MediaBudget) -> Result<Arc<MediaFile>, SourceError> {
+        let limit = self.settings.file_bytes_max;
+        let bytes = match inline::Source::of(text)? {
+            inline::Source::Data(uri) => inline::data_uri(uri, limit)?,
+            inline::Source::Base64(text) => inline::base64(text, limit)?,
+            inline::Source::Address(_) => return Err(SourceError::not_written()),
+        };
+        self.bytes(bytes, budget)
     }
 
     /// A file that was sent as its bytes.
     ///
     /// # Errors
     /// One that is too large.
-    pub fn bytes(&self, bytes: Vec<u8>) -> Result<Arc<MediaFile>, SourceError> {
+    pub fn bytes(
+        &self,
+        bytes: Vec<u8>,
+        budget: &MediaBudget,
+    ) -> Result<Arc<MediaFile>, SourceError> {
         let limit = self.settings.file_bytes_max;
         if bytes.len() > limit {
             return Err(SourceError::TooLarge { limit });
         }
+        budget.take(bytes.len())?;
         Ok(Arc::new(MediaFile::new(bytes)))
     }
 }
 
-/// Bytes that the files of one request may have together: addresses are short, what they lead to
-/// is not, so the size of its body bounds nothing.
-#[derive(Debug)]
-pub struct MediaBudget {
-    limit: usize,
-    left: AtomicUsize,
-}
-
-impl MediaBudget {
-    /// Takes what a file has.
-    ///
-    /// # Errors
-    /// [`SourceError::TooMuch`] if less is left.
-    pub fn take(&self, file: &MediaFile) -> Result<(), SourceError> {
-        let rest = |left: usize| left.checked_sub(file.bytes().len());
-        match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(SourceError::TooMuch { limit: self.limit }),
-        }
+/// The address that a text is, without white space around it, if it is one.
+pub fn address(text: &str) -> Option<&str> {
+    match inline::Source::of(text) {
+        Ok(inline::Source::Address(address)) => Some(address),
+        _ => None,
     }
 }
 

@@ -4,8 +4,13 @@ fn fetcher(file_bytes_max: usize) -> MediaFetcher {
     MediaFetcher::new(&MediaSettings { file_bytes_max, ..MediaSettings::default() })
 }
 
-#[tokio::test]
-async fn base64_is_read_in_every_form_it_is_sent_in() {
+fn file(file_bytes_max: usize, text: &str) -> Result<Arc<MediaFile>, SourceError> {
+    let fetcher = fetcher(file_bytes_max);
+    fetcher.written(text, &fetcher.budget())
+}
+
+#[test]
+fn base64_is_read_in_every_form_it_is_sent_in() {
     let bytes = [0xfb, 0xff, 0xfe, 0x00, 0x10];
     for text in [
         "+//+ABA=",
@@ -19,8 +24,9 @@ async fn base64_is_read_in_every_form_it_is_sent_in() {
         "data:image/svg+xml;charset=utf-8;base64,+//+ ABA=",
         "  data:;base64,\n+//+ABA=\n",
     ] {
-        let file = fetcher(5).file(text).await.unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        let file = file(5, text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         assert_eq!(file.bytes(), bytes, "{text:?}");
+        assert_eq!(address(text), None);
     }
 }
 
@@ -41,42 +47,51 @@ async fn what_is_no_source_is_refused_with_a_sentence() {
         ("AAAA=====", "not base64"),
         ("Ä:b", "neither"),
         ("1:b", "neither"),
-        ("https://example.com/a.png", "--media-allow"),
+        ("https://example.com/a.png", "is an address"),
     ] {
-        let error = fetcher(100).file(text).await.expect_err(text);
+        let error = file(100, text).expect_err(text);
         assert!(error.to_string().contains(expected), "{text:?}: {error}");
-        assert!(error.is_fault_of_caller() && !error.is_retryable());
+        assert_eq!(error.fault(), SourceFault::Caller);
     }
+    let text = " https://example.com/a.png\n";
+    assert_eq!(address(text), Some(text.trim()));
+    let fetcher = fetcher(100);
+    let error = fetcher.fetched(text.trim(), &fetcher.budget()).await.expect_err("refused");
+    assert_eq!((error.fault(), error), (SourceFault::Caller, SourceError::Off));
 }
 
-#[tokio::test]
-async fn files_are_as_large_as_allowed_and_no_larger() {
+#[test]
+fn files_are_as_large_as_allowed_and_no_larger() {
     let limit = SourceError::TooLarge { limit: 4 };
     for text in ["AAAAAA==", "AAAAAA", "data:;base64,AAAA\nAA=="] {
-        assert!(fetcher(4).file(text).await.is_ok(), "{text:?}");
+        assert!(file(4, text).is_ok(), "{text:?}");
     }
     for text in ["AAAAAAA=", "AAAAAAA", "data:;base64,AAAAAAAA"] {
-        assert_eq!(fetcher(4).file(text).await, Err(limit.clone()), "{text:?}");
+        assert_eq!(file(4, text), Err(limit.clone()), "{text:?}");
     }
-    assert!(fetcher(4).bytes(vec![0; 4]).is_ok());
-    assert_eq!(fetcher(4).bytes(vec![0; 5]), Err(limit));
+    let (fetcher, budget) = (fetcher(4), fetcher(4).budget());
+    assert!(fetcher.bytes(vec![0; 4], &budget).is_ok());
+    assert_eq!(fetcher.bytes(vec![0; 5], &budget), Err(limit));
 }
 
 #[tokio::test]
-async fn the_files_of_a_request_are_bounded_together() {
+async fn the_files_of_a_request_are_bounded_together_and_those_of_all() {
     fn is_send<T: Send>(future: T) -> T {
         future
     }
-    let settings = MediaSettings { request_bytes_max: 6, ..MediaSettings::default() };
+    let settings =
+        MediaSettings { request_bytes_max: 6, held_bytes_max: 8, ..MediaSettings::default() };
     let fetcher = MediaFetcher::new(&settings);
-    let (three, two) = (is_send(fetcher.file("AAAA")).await, fetcher.file("//8=").await);
-    let (three, two) = (three.expect("a file"), two.expect("a file"));
-    let budget = fetcher.budget();
-    assert_eq!((budget.take(&three), budget.take(&two)), (Ok(()), Ok(())));
-    assert_eq!(budget.take(&two), Err(SourceError::TooMuch { limit: 6 }));
-    // Another request has its own.
-    let budget = fetcher.budget();
-    assert_eq!((budget.take(&three), budget.take(&three)), (Ok(()), Ok(())));
+    let (one, other) = (fetcher.budget(), fetcher.budget());
+    drop(is_send(fetcher.fetched("https://example.com/", &one)));
+    let three = |budget: &MediaBudget| fetcher.written("AAAA", budget).map(|_| ());
+    assert_eq!((three(&one), three(&one)), (Ok(()), Ok(())));
+    assert_eq!(three(&one), Err(SourceError::TooMuch { limit: 6 }));
+    // Another request has its own limit, but not more than there is.
+    assert_eq!(three(&other), Err(SourceError::Busy));
+    assert!(fetcher.written("//8=", &other).is_ok());
+    drop(one);
+    assert_eq!(three(&other), Ok(()));
 }
 
 #[test]

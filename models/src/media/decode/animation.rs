@@ -4,8 +4,9 @@
 //! Must not know: which frames a network wants.
 
 use super::gif;
-use super::webp::{self, WebP};
-use super::{Format, Problem, guarded, sniff};
+use super::webp;
+use super::{Bounds, Format, Problem, guarded, sniff};
+use crate::media::room::Held;
 
 /// Frames a second where a file does not say.
 const FPS: f64 = 10.0;
@@ -18,7 +19,19 @@ pub(in super::super) struct Animation<'a> {
     pub fps: f64,
     /// Columns and rows.
     pub size: (usize, usize),
+    /// Pixels that drawing all frames takes.
+    pub drawn: usize,
     reader: Box<dyn Frames + 'a>,
+    /// Room for a frame and for what is made of it.
+    _held: Held,
+}
+
+/// What is known of an animated image before any of its frames is drawn.
+pub(super) struct Length {
+    pub frames: usize,
+    pub seconds: f64,
+    /// See [`Animation::drawn`].
+    pub drawn: usize,
 }
 
 /// What gives frames one after the other, as RGB; only those that are wanted.
@@ -26,22 +39,16 @@ pub(super) trait Frames {
     fn next(&mut self, wanted: bool) -> Result<Option<Vec<u8>>, Problem>;
 }
 
-impl Frames for WebP<'_> {
-    fn next(&mut self, wanted: bool) -> Result<Option<Vec<u8>>, Problem> {
-        let rgba = self.frame()?;
-        Ok(wanted.then(|| self.to_rgb(rgba)))
-    }
-}
-
 impl<'a> Animation<'a> {
     pub(super) fn new(
-        frames: usize,
-        seconds: f64,
+        length: &Length,
         size: (usize, usize),
         reader: Box<dyn Frames + 'a>,
+        held: Held,
     ) -> Self {
+        let &Length { frames, seconds, drawn } = length;
         let fps = if seconds > 0.0 { frames as f64 / seconds } else { FPS };
-        Self { frames, fps, size, reader }
+        Self { frames, fps, size, drawn, reader, _held: held }
     }
 
     /// The next frame, `[height][width][3]`, if it is wanted; it is drawn in any case.
@@ -51,13 +58,13 @@ impl<'a> Animation<'a> {
 }
 
 /// A file as an animation, if it is an animated image.
-pub(in super::super) fn animation(
-    bytes: &[u8],
-    pixels_max: usize,
-) -> Result<Option<Animation<'_>>, Problem> {
+pub(in super::super) fn animation<'a>(
+    bytes: &'a [u8],
+    bounds: &Bounds<'_>,
+) -> Result<Option<Animation<'a>>, Problem> {
     guarded(|| match sniff(bytes) {
-        Some(Format::Gif) => gif::animation(bytes, pixels_max),
-        Some(Format::WebP) => webp::animation(bytes, pixels_max),
+        Some(Format::Gif) => gif::animation(bytes, bounds),
+        Some(Format::WebP) => webp::animation(bytes, bounds),
         _ => Ok(None),
     })
 }

@@ -3,7 +3,7 @@
 //! Must not know: other formats.
 
 use super::modes::{self, Palette};
-use super::{Picture, Problem, check_size};
+use super::{Bounds, Picture, Problem, check_size};
 
 /// What a bitmap's header says.
 struct Header {
@@ -38,9 +38,9 @@ const LAYOUTS: [([u32; 4], [usize; 4]); 8] = [
 /// No byte of alpha.
 const OPAQUE: usize = usize::MAX;
 
-pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
+pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
     let header = header(bytes)?;
-    let pixels = check_size(header.width, header.height, pixels_max)?;
+    let pixels = check_size(header.width, header.height, bounds.pixels_max)?;
     let entry = if header.size == 12 { 3 } else { 4 };
     let mut palette_at = 14 + header.size;
     if header.compression == BIT_FIELDS && header.size == 40 {
@@ -54,29 +54,35 @@ pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem
         start = palette_at.saturating_add(colors);
     }
     let data = bytes.get(start..).ok_or_else(|| Problem::damaged("its pixels are missing"))?;
-    let mut rgb = if header.bits > 8 {
-        let rows = raw_rows(data, &header)?;
-        colors(rows, &header)?
+    // The picture; before it RGBA, or packed and unpacked indices.
+    let pixel = 3 + if header.bits == 32 {
+        4
+    } else if header.bits > 8 {
+        0
+    } else {
+        2
+    };
+    let held = bounds.take((header.width, header.height), pixels * pixel);
+    let rgb = if header.bits > 8 {
+        colors(raw_rows(data, &header)?.into_iter(), &header)?
     } else {
         let palette = palette(bytes, palette_at, entry, &header)?;
         let indices = match header.compression {
-            RLE8 | RLE4 => run_lengths(data, start, &header, pixels)?,
+            RLE8 | RLE4 => {
+                let mut indices = run_lengths(data, start, &header, pixels)?;
+                if !header.top_down {
+                    turn_over(&mut indices, header.width);
+                }
+                indices
+            }
             _ => {
-                let rows = raw_rows(data, &header)?;
-                let packed: Vec<u8> = rows.flatten().copied().collect();
+                let packed = raw_rows(data, &header)?.concat();
                 modes::unpack(&packed, header.width, header.bits)
             }
         };
         palette.rgb(indices.into_iter())
     };
-    if !header.top_down {
-        let row = header.width * 3;
-        for y in 0..header.height / 2 {
-            let (above, below) = rgb.split_at_mut((header.height - 1 - y) * row);
-            above[y * row..(y + 1) * row].swap_with_slice(&mut below[..row]);
-        }
-    }
-    Ok(Picture { width: header.width, height: header.height, rgb })
+    Ok(Picture { width: header.width, height: header.height, rgb, held })
 }
 
 /// A little-endian number of some bytes.
@@ -137,17 +143,28 @@ fn header(bytes: &[u8]) -> Result<Header, Problem> {
     Ok(header)
 }
 
-/// Rows of raw pixels, without their padding to four bytes.
-fn raw_rows<'a>(
-    data: &'a [u8],
-    header: &Header,
-) -> Result<impl Iterator<Item = &'a [u8]>, Problem> {
+/// The last of some rows first.
+fn turn_over(rows: &mut [u8], row: usize) {
+    let count = rows.len() / row;
+    for y in 0..count / 2 {
+        let (above, below) = rows.split_at_mut((count - 1 - y) * row);
+        above[y * row..(y + 1) * row].swap_with_slice(&mut below[..row]);
+    }
+}
+
+/// Rows of raw pixels from the top, without their padding to four bytes.
+fn raw_rows<'a>(data: &'a [u8], header: &Header) -> Result<Vec<&'a [u8]>, Problem> {
     let used = (header.width * header.bits).div_ceil(8);
     let stride = used.next_multiple_of(4);
     if data.len() < stride * (header.height - 1) + used {
         return Err(Problem::damaged("its pixels are cut off"));
     }
-    Ok(data.chunks(stride).take(header.height).map(move |row| &row[..used]))
+    let rows = data.chunks(stride).take(header.height).map(|row| &row[..used]);
+    let mut rows: Vec<_> = rows.collect();
+    if !header.top_down {
+        rows.reverse();
+    }
+    Ok(rows)
 }
 
 /// The palette, or greys where all its entries are.
@@ -188,8 +205,11 @@ fn colors<'a>(rows: impl Iterator<Item = &'a [u8]>, header: &Header) -> Result<V
         24 if fields && (red, green, blue) != (0xff_0000, 0xff00, 0xff) => Err(unknown()),
         24 => {
             let mut rgb = Vec::with_capacity(size * 3);
-            for [b, g, r] in rows.flat_map(|row| row.as_chunks::<3>().0) {
-                rgb.extend([*r, *g, *b]);
+            for row in rows {
+                let at = rgb.len();
+                rgb.extend_from_slice(row);
+                // Blue comes first.
+                rgb[at..].as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2));
             }
             Ok(rgb)
         }

@@ -7,9 +7,9 @@ use std::num::NonZeroU64;
 
 use gif::{ColorOutput, DecodeOptions, Decoder, DisposalMethod, Frame, MemoryLimit};
 
-use super::animation::{Animation, Frames};
+use super::animation::{Animation, Frames, Length};
 use super::modes::{self, Palette};
-use super::{Picture, Problem, check_size};
+use super::{Bounds, MediaError, Picture, Problem, check_size};
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
 
@@ -33,7 +33,8 @@ fn extent(frame: &Frame<'_>) -> [usize; 4] {
     [frame.left, frame.top, frame.width, frame.height].map(usize::from)
 }
 
-pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
+pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
+    let pixels_max = bounds.pixels_max;
     let mut file = open(bytes, pixels_max, false)?;
     let screen = (usize::from(file.width()), usize::from(file.height()));
     let info = file.next_frame_info().map_err(Problem::damaged)?;
@@ -42,7 +43,11 @@ pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem
     // A frame that reaches out of the screen makes it larger, as Pillow has it.
     let (columns, rows) = (screen.0.max(left + width), screen.1.max(top + height));
     let pixels = check_size(columns, rows, pixels_max)?;
-    check_size(width, height, pixels_max)?;
+    // A frame may have any shape: it is the screen that is shown.
+    if width == 0 || height == 0 {
+        return Err(Problem::Empty);
+    }
+    let held = bounds.take((columns, rows), pixels * 3 + width * height);
     let mut indices = vec![0; width * height];
     file.read_into_buffer(&mut indices).map_err(Problem::damaged)?;
     let colors = palette(&file, &frame);
@@ -57,7 +62,7 @@ pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem
             rgb[at..at + width * 3].copy_from_slice(&colors.rgb(line.iter().copied()));
         }
     }
-    Ok(Picture { width: columns, height: rows, rgb })
+    Ok(Picture { width: columns, height: rows, rgb, held })
 }
 
 /// A GIF that is played.
@@ -146,23 +151,33 @@ impl Frames for Player<'_> {
 }
 
 /// The file as an animation, if it has several frames.
-pub(super) fn animation(bytes: &[u8], pixels_max: usize) -> Result<Option<Animation<'_>>, Problem> {
-    let mut file = open(bytes, pixels_max, true)?;
+pub(super) fn animation<'a>(
+    bytes: &'a [u8],
+    bounds: &Bounds<'_>,
+) -> Result<Option<Animation<'a>>, Problem> {
+    let limit = bounds.pixels_max;
+    let mut file = open(bytes, limit, true)?;
     let size = (usize::from(file.width()), usize::from(file.height()));
-    check_size(size.0, size.1, pixels_max)?;
-    let (mut frames, mut hundredths) = (0usize, 0usize);
+    let screen = check_size(size.0, size.1, limit)?;
+    let (mut frames, mut hundredths, mut drawn, mut largest) = (0, 0, 0usize, 0);
     while let Some(frame) = file.next_frame_info().map_err(Problem::damaged)? {
         let [_, _, width, height] = extent(frame);
-        if width * height > pixels_max {
-            return Err(Problem::damaged("a frame is larger than an image may be"));
+        if width * height > limit {
+            return Err(Problem::Media(MediaError::TooManyPixels { width, height, limit }));
         }
         frames += 1;
         hundredths += usize::from(frame.delay);
+        // A frame is decoded whole, however little of it lies on the screen.
+        drawn = drawn.saturating_add(screen.max(width * height));
+        largest = largest.max(width * height);
     }
     if frames < 2 {
         return Ok(None);
     }
-    let file = open(bytes, pixels_max, false)?;
-    let player = Player { file, size, canvas: vec![0; size.0 * size.1 * 4], leave: None };
-    Ok(Some(Animation::new(frames, hundredths as f64 / 100.0, size, Box::new(player))))
+    // The canvas, a part of it to be put back, a frame that is shown, and the frame's indices.
+    let held = bounds.take(size, screen * (4 + 4 + 3) + largest + (bounds.after)(size));
+    let file = open(bytes, limit, false)?;
+    let player = Player { file, size, canvas: vec![0; screen * 4], leave: None };
+    let length = Length { frames, seconds: hundredths as f64 / 100.0, drawn };
+    Ok(Some(Animation::new(&length, size, Box::new(player), held)))
 }

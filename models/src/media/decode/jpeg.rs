@@ -8,18 +8,19 @@
 
 use std::any::Any;
 use std::io::{self, BufRead, Read};
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use memchr::memchr;
 use mozjpeg::{ColorSpace, Decompress};
 
-use super::{Picture, Problem, check_size, modes};
+use super::{Bounds, Picture, Problem, Size, check_size, modes};
 
 #[cfg(test)]
 mod tests;
 
 /// Scans of a progressive file at most: each walks over every block.
-const SCANS_MAX: usize = 128;
+pub(super) const SCANS_MAX: usize = 128;
 
 const CUT_OFF: &str = "it is cut off";
 
@@ -27,42 +28,95 @@ const CUT_OFF: &str = "it is cut off";
 const END: u8 = 0xd9;
 /// The marker that begins a scan.
 const SCAN: u8 = 0xda;
+/// The markers that begin an image of a kind that is read.
+const BASELINE: u8 = 0xc0;
+const EXTENDED: u8 = 0xc1;
+const PROGRESSIVE: u8 = 0xc2;
 
-pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
-    if scans(bytes) > SCANS_MAX {
+pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
+    let Scans { count, buffered } = scans(bytes);
+    if count > SCANS_MAX {
         return Err(Problem::damaged(format!("it has more than {SCANS_MAX} scans")));
     }
-    // The library leaves by unwinding, without the panic hook, when it refuses a file.
-    catch_unwind(AssertUnwindSafe(|| read(bytes, pixels_max)))
-        .unwrap_or_else(|cause| Err(Problem::damaged(reason(&*cause))))
+    caught(|| {
+        let decoder = open(bytes)?;
+        let size = decoder.size();
+        let pixels = check_size(size.0, size.1, bounds.pixels_max)?;
+        let layers = decoder.components().len();
+        let space = match layers {
+            1 => ColorSpace::JCS_GRAYSCALE,
+            3 => ColorSpace::JCS_RGB,
+            4 => ColorSpace::JCS_CMYK,
+            _ => return Err(Problem::damaged(format!("its {layers} layers are not read"))),
+        };
+        let converted = if layers == 3 { 0 } else { 3 };
+        let coefficients = if buffered { coefficients(size, layers) } else { 0 };
+        let held = bounds.take(size, pixels * (layers + converted) + coefficients);
+        let data = numbers(decoder, space, layers)?;
+        let rgb = match layers {
+            1 => modes::grey(data.into_iter()),
+            3 => data,
+            // Pillow takes inks to be stored inverted, as Adobe does.
+            _ => modes::cmyk(&inverted(data)),
+        };
+        Ok(Picture { width: size.0, height: size.1, rgb, held })
+    })
 }
 
-fn read(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
-    let source = Source { bytes, at: 0 };
-    let decoder = Decompress::new_reader(source).map_err(Problem::damaged)?;
+/// Numbers as they are stored, of an image of so many layers and columns, and of a number of rows
+/// in this range.
+pub(super) fn stored(
+    bytes: &[u8],
+    columns: usize,
+    rows: &RangeInclusive<usize>,
+    layers: usize,
+) -> Result<Vec<u8>, Problem> {
+    caught(|| {
+        let decoder = open(bytes)?;
+        let (width, height) = decoder.size();
+        if width != columns || !rows.contains(&height) {
+            return Err(Problem::damaged("an image in it is not of the size that the file says"));
+        }
+        if decoder.components().len() != layers || !matches!(layers, 1 | 3 | 4) {
+            return Err(Problem::damaged("an image in it has not the layers that the file says"));
+        }
+        let space = decoder.color_space();
+        numbers(decoder, space, layers)
+    })
+}
+
+/// What the library knows when it has read what precedes the first scan.
+fn open(bytes: &[u8]) -> Result<Decompress<Source<'_>>, Problem> {
+    Decompress::new_reader(Source { bytes, at: 0 }).map_err(Problem::damaged)
+}
+
+/// All numbers, in a colour space of so many layers.
+fn numbers(
+    decoder: Decompress<Source<'_>>,
+    space: ColorSpace,
+    layers: usize,
+) -> Result<Vec<u8>, Problem> {
     let (width, height) = decoder.size();
-    let pixels = check_size(width, height, pixels_max)?;
-    let layers = decoder.components().len();
-    let space = match layers {
-        1 => ColorSpace::JCS_GRAYSCALE,
-        3 => ColorSpace::JCS_RGB,
-        4 => ColorSpace::JCS_CMYK,
-        _ => return Err(Problem::damaged(format!("its {layers} layers are not read"))),
-    };
     let mut decoder = decoder.to_colorspace(space).map_err(Problem::damaged)?;
     let data: Vec<u8> = decoder.read_scanlines().map_err(Problem::damaged)?;
     // What follows the first scan is read as well: Pillow refuses a file without an end.
     decoder.finish().map_err(Problem::damaged)?;
-    if data.len() != pixels * layers {
+    if data.len() != width * height * layers {
         return Err(Problem::damaged("it has not the pixels it promises"));
     }
-    let rgb = match layers {
-        1 => modes::grey(data.into_iter()),
-        3 => data,
-        // Pillow takes inks to be stored inverted, as Adobe does.
-        _ => modes::cmyk(&inverted(data)),
-    };
-    Ok(Picture { width, height, rgb })
+    Ok(data)
+}
+
+/// Bytes of all coefficients of an image, which are kept where a scan has not all of a block.
+pub(super) fn coefficients((width, height): Size, layers: usize) -> usize {
+    // Blocks of eight, four of them side by side at most.
+    let whole = width.next_multiple_of(32) * height.next_multiple_of(32);
+    whole * layers * size_of::<i16>()
+}
+
+/// The library leaves by unwinding, without the panic hook, when it refuses a file.
+fn caught<T>(read: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|cause| Err(reason(&*cause)))
 }
 
 fn inverted(mut data: Vec<u8>) -> Vec<u8> {
@@ -71,13 +125,13 @@ fn inverted(mut data: Vec<u8>) -> Vec<u8> {
 }
 
 /// Why the library, or a panic, ended a decode.
-fn reason(cause: &(dyn Any + Send)) -> String {
-    let message = cause.downcast_ref::<String>().map(String::as_str);
-    match message.map(|message| message.trim_start_matches("libjpeg fatal error: ")) {
+fn reason(cause: &(dyn Any + Send)) -> Problem {
+    let message = cause.downcast_ref::<String>();
+    match message.and_then(|message| message.strip_prefix("libjpeg fatal error: ")) {
         // What the library makes of any error of a source.
-        Some("Input file read error") => CUT_OFF.to_owned(),
-        Some(message) => message.to_owned(),
-        None => "the decoder gave up".to_owned(),
+        Some("Input file read error") => Problem::damaged(CUT_OFF),
+        Some(message) => Problem::damaged(message),
+        None => Problem::GaveUp,
     }
 }
 
@@ -109,24 +163,40 @@ impl Read for Source<'_> {
     }
 }
 
-/// How many scans a file has, found as the library finds markers: by going to the next one.
-fn scans(bytes: &[u8]) -> usize {
-    let (mut scans, mut rest) = (0, bytes);
+/// How a file is stored.
+#[derive(Debug, PartialEq)]
+pub(super) struct Scans {
+    /// Passes over the image.
+    pub count: usize,
+    /// Whether the first has not all of the image, so that all is kept until the last.
+    pub buffered: bool,
+}
+
+/// The scans of a file, found as the library finds markers: by going to the next one.
+pub(super) fn scans(bytes: &[u8]) -> Scans {
+    let (mut found, mut rest) = (Scans { count: 0, buffered: false }, bytes);
+    let mut layers = 0;
     while let Some(at) = memchr(0xff, rest) {
         let Some(&marker) = rest.get(at + 1) else { break };
         // After a byte 0xff that only fills, that byte begins the next pair.
         rest = &rest[at + if marker == 0xff { 1 } else { 2 }..];
         match marker {
             END => break,
-            // These have no length: a number that is no marker, restarts, a start, and kinds that are reserved.
+            // These have no length: a number that is no marker, restarts, a start, and kinds that
+            // are reserved.
             0x00..0xc0 | 0xd0..=0xd8 | 0xff => continue,
-            SCAN => scans += 1,
+            SCAN => {
+                found.count += 1;
+                found.buffered |= rest.get(2).is_some_and(|&number| number < layers);
+            }
+            PROGRESSIVE => found.buffered = true,
+            BASELINE | EXTENDED => layers = rest.get(7).copied().unwrap_or_default(),
             _ => {}
         }
         let [high, low, ..] = *rest else { break };
         rest = rest.get(usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default();
     }
-    scans
+    found
 }
 
 /// Turns the first three of each `N` numbers from YCbCr to RGB, in libjpeg's 16-bit fixed point.

@@ -16,7 +16,8 @@ mod webp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::MediaError;
-use super::sizes::RATIO_MAX;
+use super::room::{Held, Room};
+use super::sizes::{RATIO_MAX, Size};
 
 pub(super) use animation::{Animation, animation};
 
@@ -24,11 +25,42 @@ pub(super) use animation::{Animation, animation};
 pub(super) const KNOWN: &str = "PNG, JPEG, GIF, WebP, BMP, TIFF";
 
 /// A decoded image: 8-bit RGB `[height][width][3]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Picture {
     pub width: usize,
     pub height: usize,
     pub rgb: Vec<u8>,
+    /// Room for it and for what is made of it.
+    pub held: Held,
+}
+
+/// What decoding may take.
+pub(super) struct Bounds<'a> {
+    /// Pixels of an image or a frame.
+    pub pixels_max: usize,
+    /// Where room is taken before anything is decoded.
+    pub room: &'static Room,
+    /// Bytes of room there are.
+    pub bytes_max: usize,
+    /// Bytes that are needed to go on with a decoded picture of a size, the picture among them.
+    pub after: &'a dyn Fn(Size) -> usize,
+}
+
+#[cfg(test)]
+impl Bounds<'static> {
+    /// Those of tests: so many pixels, and as much room as there may be.
+    fn of(pixels_max: usize) -> Self {
+        static HERE: Room = Room::new();
+        Self { pixels_max, room: &HERE, bytes_max: usize::MAX, after: &|_| 0 }
+    }
+}
+
+impl Bounds<'_> {
+    /// Room for a picture of this size, whose decoder holds so many bytes at most, the picture
+    /// among them. Waits until there is some.
+    fn take(&self, size: Size, bytes: usize) -> Held {
+        self.room.take(bytes.max((self.after)(size)), self.bytes_max)
+    }
 }
 
 /// Formats that are read.
@@ -60,6 +92,8 @@ pub(super) fn sniff(bytes: &[u8]) -> Option<Format> {
 pub(super) enum Problem {
     /// Damaged, cut off, or of a kind that is not read.
     Damaged(String),
+    /// A decoder's panic.
+    GaveUp,
     /// No rows or columns.
     Empty,
     /// What has a variant of its own.
@@ -76,6 +110,7 @@ impl Problem {
     pub(super) fn of(self, what: &'static str) -> MediaError {
         match self {
             Self::Damaged(problem) => MediaError::Damaged { what, problem },
+            Self::GaveUp => MediaError::GaveUp { what },
             Self::Empty => MediaError::Empty { what },
             Self::Media(error) => error,
         }
@@ -83,15 +118,15 @@ impl Problem {
 }
 
 /// Decodes an image; of an animated one its first frame.
-pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
+pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
     let Some(format) = sniff(bytes) else { return Err(unknown(bytes, "an image")) };
     guarded(|| match format {
-        Format::Png => png::decode(bytes, pixels_max),
-        Format::Jpeg => jpeg::decode(bytes, pixels_max),
-        Format::Gif => gif::decode(bytes, pixels_max),
-        Format::WebP => webp::decode(bytes, pixels_max),
-        Format::Bmp => bmp::decode(bytes, pixels_max),
-        Format::Tiff => tiff::decode(bytes, pixels_max),
+        Format::Png => png::decode(bytes, bounds),
+        Format::Jpeg => jpeg::decode(bytes, bounds),
+        Format::Gif => gif::decode(bytes, bounds),
+        Format::WebP => webp::decode(bytes, bounds),
+        Format::Bmp => bmp::decode(bytes, bounds),
+        Format::Tiff => tiff::decode(bytes, bounds),
     })
 }
 
@@ -103,10 +138,9 @@ pub(super) fn unknown(bytes: &[u8], what: &'static str) -> Problem {
     Problem::Media(MediaError::UnknownFormat { what, known: KNOWN })
 }
 
-/// Takes a panic of a decoder, which is a defect of that decoder, for a damaged file.
+/// Takes a panic of a decoder, which is a defect of that decoder, for an error.
 fn guarded<T>(decode: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
-    catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err(Problem::damaged("the decoder gave up")))
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or(Err(Problem::GaveUp))
 }
 
 /// Pixels of an image of this size, if it may be decoded.
@@ -123,3 +157,6 @@ fn check_size(width: usize, height: usize, pixels_max: usize) -> Result<usize, P
         _ => Err(Problem::Media(MediaError::TooManyPixels { width, height, limit: pixels_max })),
     }
 }
+
+#[cfg(test)]
+mod tests;

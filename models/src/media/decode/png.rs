@@ -7,14 +7,15 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 
 use super::modes::{self, Palette};
-use super::{Picture, Problem, check_size};
+use super::{Bounds, Picture, Problem, check_size};
 
 /// Bytes a pixel at most: four numbers of 16 bits.
 const PIXEL: usize = 8;
 /// What ancillary chunks and the decoder's own buffers may take.
 const REST: usize = 16 << 20;
 
-pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
+pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
+    let pixels_max = bounds.pixels_max;
     let limits = Limits { bytes: pixels_max.saturating_mul(PIXEL).saturating_add(REST) };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_transformations(Transformations::IDENTITY);
@@ -22,9 +23,11 @@ pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem
     decoder.set_ignore_iccp_chunk(true);
     let header = decoder.read_header_info().map_err(Problem::damaged)?;
     let (width, height) = (header.width as usize, header.height as usize);
-    check_size(width, height, pixels_max)?;
+    let pixels = check_size(width, height, pixels_max)?;
     let mut reader = decoder.read_info().map_err(Problem::damaged)?;
     let size = reader.output_buffer_size().ok_or_else(|| Problem::damaged("it is too large"))?;
+    let (color, depth) = reader.output_color_type();
+    let held = bounds.take((width, height), size + pixels * converted(color, depth));
     let mut data = vec![0; size];
     let frame = reader.next_frame(&mut data).map_err(Problem::damaged)?;
     if (frame.width as usize, frame.height as usize) != (width, height) {
@@ -33,7 +36,17 @@ pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem
     data.truncate(frame.buffer_size());
     let palette = reader.info().palette.as_deref().unwrap_or_default();
     let rgb = to_rgb(data, width, frame.color_type, frame.bit_depth, palette);
-    Ok(Picture { width, height, rgb })
+    Ok(Picture { width, height, rgb, held })
+}
+
+/// Bytes a pixel that [`to_rgb`] holds at most besides what was decoded.
+fn converted(color: ColorType, depth: BitDepth) -> usize {
+    match (color, depth) {
+        (ColorType::Rgb, BitDepth::Eight) => 0,
+        (ColorType::Rgb, _) | (ColorType::Rgba, BitDepth::Eight) => 3,
+        (ColorType::GrayscaleAlpha, BitDepth::Sixteen) => 7,
+        _ => 4,
+    }
 }
 
 /// Rows of a PNG as Pillow opens and converts them. Transparent colours and those of palettes are

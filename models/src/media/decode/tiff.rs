@@ -3,6 +3,8 @@
 //!
 //! Must not know: other formats.
 
+mod parts;
+
 use std::borrow::Cow;
 use std::io::Cursor;
 
@@ -10,8 +12,9 @@ use tiff::ColorType;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 
+use self::parts::Parts;
 use super::modes::{self, Palette};
-use super::{Picture, Problem, check_size, jpeg};
+use super::{Bounds, Picture, Problem, Size, check_size, jpeg};
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
 
@@ -26,30 +29,58 @@ const PALETTE: u32 = 3;
 const JPEG: u32 = 7;
 const PREMULTIPLIED: u32 = 1;
 
-pub(super) fn decode(bytes: &[u8], pixels_max: usize) -> Result<Picture, Problem> {
+pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
     let bytes = palette_as_grey(bytes);
     let bytes = bytes.as_ref();
     let mut file = Decoder::new(Cursor::new(bytes)).map_err(Problem::damaged)?;
     let (width, height) = file.dimensions().map_err(Problem::damaged)?;
-    let (width, height) = (width as usize, height as usize);
-    check_size(width, height, pixels_max)?;
-    let size = pixels_max.saturating_mul(PIXEL);
+    let size = (width as usize, height as usize);
+    let pixels = check_size(size.0, size.1, bounds.pixels_max)?;
+    let most = bounds.pixels_max.saturating_mul(PIXEL);
     let mut limits = Limits::default();
-    limits.decoding_buffer_size = size;
-    limits.intermediate_buffer_size = size;
+    limits.decoding_buffer_size = most;
+    limits.intermediate_buffer_size = most;
     limits.ifd_value_size = TAG;
     file = file.with_limits(limits);
     let kind = file.colortype().map_err(Problem::damaged)?;
-    check_strips(&mut file, bytes.len())?;
-    let mut data = DecodingResult::U8(Vec::new());
-    let layout = file.read_image_to_buffer(&mut data).map_err(Problem::damaged)?;
-    let data = if layout.planes > 1 { interleaved(data, layout.planes)? } else { data };
-    let rgb = to_rgb(&mut file, kind, data, width)?;
-    if rgb.len() != width * height * 3 {
+    let samples = tag(&mut file, Tag::SamplesPerPixel)?.unwrap_or(1) as usize;
+    let bits = usize::from(kind.bit_depth()).saturating_mul(samples);
+    let stored = size.0.saturating_mul(bits).div_ceil(8).saturating_mul(size.1);
+    let parts = Parts::of(&mut file, size)?;
+    parts.check(bytes.len(), stored, bounds.pixels_max)?;
+    // Numbers as they are stored, as planes or cut to bytes, and before and after they are colours;
+    // a picture before and after it is turned. The file itself may be a copy.
+    let needs = (stored.saturating_mul(3) + pixels * 4).max(pixels * 6) + bytes.len();
+    let held = bounds.take(size, if parts.are_jpeg() { needs + parts.needs() } else { needs });
+    let data = if parts.are_jpeg() {
+        jpeg_numbers(&parts, &mut file, (bytes, kind, samples))?
+    } else {
+        let mut data = DecodingResult::U8(Vec::new());
+        let layout = file.read_image_to_buffer(&mut data).map_err(Problem::damaged)?;
+        if layout.planes > 1 { interleaved(data, layout.planes)? } else { data }
+    };
+    let rgb = to_rgb(&mut file, kind, data, size.0)?;
+    if rgb.len() != pixels * 3 {
         return Err(Problem::damaged("it has not the pixels it promises"));
     }
     let orientation = tag(&mut file, Tag::Orientation)?.unwrap_or(1);
-    Ok(oriented(Picture { width, height, rgb }, orientation))
+    Ok(oriented(Picture { width: size.0, height: size.1, rgb, held }, orientation))
+}
+
+/// Numbers of strips or tiles of JPEG.
+fn jpeg_numbers(
+    parts: &Parts,
+    file: &mut File<'_>,
+    (bytes, kind, samples): (&[u8], ColorType, usize),
+) -> Result<DecodingResult, Problem> {
+    if kind.bit_depth() != 8 || usize::from(kind.num_samples()) != samples {
+        return Err(Problem::damaged("its numbers are of a kind that is not read"));
+    }
+    let mut numbers = parts.read_jpeg(file, bytes)?;
+    if tag(file, Tag::PhotometricInterpretation)? == Some(WHITE_IS_ZERO) {
+        numbers.iter_mut().for_each(|number| *number = 255 - *number);
+    }
+    Ok(DecodingResult::U8(numbers))
 }
 
 fn tag(file: &mut File<'_>, tag: Tag) -> Result<Option<u32>, Problem> {
@@ -85,28 +116,6 @@ fn palette_as_grey(bytes: &[u8]) -> Cow<'_, [u8]> {
 
 /// The tag that says how numbers are to be seen.
 const PHOTOMETRIC: u16 = 262;
-
-/// That strips of JPEG lie inside the file: their decoder fills up what is missing.
-fn check_strips(file: &mut File<'_>, size: usize) -> Result<(), Problem> {
-    if tag(file, Tag::Compression)? != Some(JPEG) {
-        return Ok(());
-    }
-    let mut numbers = |one: Tag, other: Tag| -> Result<Vec<u64>, Problem> {
-        let found = file.find_tag_unsigned_vec(one).map_err(Problem::damaged)?;
-        let found = match found {
-            Some(found) => Some(found),
-            None => file.find_tag_unsigned_vec(other).map_err(Problem::damaged)?,
-        };
-        Ok(found.unwrap_or_default())
-    };
-    let starts = numbers(Tag::StripOffsets, Tag::TileOffsets)?;
-    let sizes = numbers(Tag::StripByteCounts, Tag::TileByteCounts)?;
-    let inside = |(start, length): (&u64, &u64)| start.saturating_add(*length) <= size as u64;
-    if starts.iter().zip(&sizes).all(inside) {
-        return Ok(());
-    }
-    Err(Problem::damaged("it is cut off"))
-}
 
 /// Planes, one after the other, as pixels.
 fn interleaved(data: DecodingResult, planes: usize) -> Result<DecodingResult, Problem> {
@@ -212,14 +221,14 @@ fn palette(file: &mut File<'_>, bits: u8) -> Result<Option<Palette>, Problem> {
 
 /// An image turned and mirrored as its orientation asks for.
 fn oriented(picture: Picture, orientation: u32) -> Picture {
-    let (columns, rows) = (picture.width, picture.height);
+    let Picture { width: columns, height: rows, rgb: numbers, held } = picture;
     if !(2..=8).contains(&orientation) {
-        return picture;
+        return Picture { width: columns, height: rows, rgb: numbers, held };
     }
     let turned = orientation >= 5;
     let (width, height) = if turned { (rows, columns) } else { (columns, rows) };
-    let (pixels, _) = picture.rgb.as_chunks::<3>();
-    let mut rgb = Vec::with_capacity(picture.rgb.len());
+    let (pixels, _) = numbers.as_chunks::<3>();
+    let mut rgb = Vec::with_capacity(numbers.len());
     for y in 0..height {
         for x in 0..width {
             let (column, row) = match orientation {
@@ -234,5 +243,8 @@ fn oriented(picture: Picture, orientation: u32) -> Picture {
             rgb.extend(pixels[row * columns + column]);
         }
     }
-    Picture { width, height, rgb }
+    Picture { width, height, rgb, held }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ fn torchvisions_is_met_but_for_halves() {
     let (mut all, mut different) = (0, 0);
     for line in lines("torch.txt") {
         let [w, h, w2, h2, seed, at] = numbers(&line)[..] else { panic!("{line:?}") };
-        let out = torch(noise(w, h, seed as u64), (w, h), (w2, h2));
+        let out = torch(noise(w, h, seed as u64).into(), (w, h), (w2, h2));
         for (ours, theirs) in out.iter().zip(&expected[at..at + w2 * h2 * CHANNELS]) {
             assert!(ours.abs_diff(*theirs) <= 1, "{line:?}: {ours} {theirs}");
             different += usize::from(ours != theirs);

@@ -34,7 +34,9 @@ pub fn dialect() -> Dialect {
         shared: || {
             vec![Shared {
                 purpose: Purpose::Rerank,
-                claims: |path, _| path == "/v2/rerank",
+                path: Some("/v2/rerank"),
+                body: "CohereRerankBody",
+                claims: |_| true,
                 answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
             }]
         },
@@ -117,13 +119,13 @@ async fn vectors(app: &App, body: EmbedBody, plain: bool) -> Result<Response, Fa
         ..Prepare::default()
     };
     let (inputs, texts) = inputs(app, body).await?;
-    let images = images(&inputs);
+    let (images, n_images) = (images(&inputs), image_files(&inputs).len());
     let request = EmbedRequest { inputs, prepare, dimensions, normalize: true };
     let (_, answer) = app.embed(model.as_deref(), request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
     let make = move || {
         let units = Units {
-            images: images.as_ref().map(Vec::len),
+            images: (n_images > 0).then_some(n_images),
             input_tokens: Some(timings.n_tokens),
             ..Units::default()
         };
@@ -156,7 +158,7 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
     let images = images.map(|uri| Ok(Draft::image(Source::Written(uri))));
     let mixed = body.inputs.unwrap_or_default().into_iter().map(|input| {
         let draft = Draft { parts: content(input.content)?, instruction: None };
-        draft.checked().map(Draft::joined)
+        draft.checked()
     });
     let drafts = images.chain(mixed).enumerate().map(|(index, draft)| {
         let name = Name::Input(index);
@@ -166,6 +168,7 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
     let inputs = resolve(app.media(), drafts).await?;
     let texts = inputs.iter().filter_map(|input| match input {
         Input::Text(text) => Some(text.clone()),
+        Input::Item(item) => item.text().map(|text| text.to_string()),
         _ => None,
     });
     let texts = texts.collect();

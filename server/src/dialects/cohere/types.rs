@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::dialects::items::{ContentPart, ImageInfo, ItemObject, Object};
+use crate::dialects::items::{ImageInfo, ItemContent, ItemObject, Object};
 use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
@@ -121,7 +121,7 @@ pub struct EmbedBody {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct MixedInput {
     /// The parts, in their order.
-    #[schema(value_type = Vec<ContentPart>)]
+    #[schema(value_type = ItemContent)]
     pub content: Value,
 }
 

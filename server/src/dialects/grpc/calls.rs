@@ -142,7 +142,7 @@ impl Calls {
     ) -> Result<(A, Option<Timings>), Status> {
         self.app.within_limits(when_full, work).await.map_err(|failure| {
             // What the engine refuses is counted with its model; this it has not seen.
-            if matches!(failure, Failure::Body { .. }) {
+            if failure.is_of_handler() {
                 self.app.metrics().refused(&failure);
             }
             status(&failure)

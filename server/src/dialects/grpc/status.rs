@@ -28,9 +28,9 @@ fn code(failure: &Failure) -> Code {
         Failure::Unauthorized => Code::Unauthenticated,
         Failure::UnknownModel(_) => Code::NotFound,
         Failure::UnknownPath { .. } | Failure::WrongMethod { .. } => Code::Unimplemented,
-        Failure::TooManyRequests { .. } => Code::ResourceExhausted,
+        Failure::TooManyRequests { .. } | Failure::Busy { .. } => Code::ResourceExhausted,
         Failure::Timeout { .. } => Code::DeadlineExceeded,
-        Failure::Unhealthy { .. } => Code::Unavailable,
+        Failure::Unhealthy { .. } | Failure::Upstream { .. } => Code::Unavailable,
         Failure::Bug => Code::Internal,
         // Another model could do it.
         Failure::Engine(

@@ -5,7 +5,7 @@
 use proxima_models::{Content, Input};
 use serde_json::Value;
 
-use super::parts::{content, conversation, part};
+use super::parts::{IMAGES, PLACES, VIDEOS, content, conversation, part};
 use super::sources::{Source, images, videos};
 
 /// Images and videos of one item, frames not counted.
@@ -198,20 +198,6 @@ impl Draft {
             }
         }
     }
-
-    /// The same with all texts as one, lines apart, if there is nothing else: what models of texts
-    /// take, too.
-    pub fn joined(mut self) -> Self {
-        let text = |part: &DraftPart| match part {
-            DraftPart::Text(text) => Some(text.clone()),
-            _ => None,
-        };
-        if self.media() == 0 && self.parts.len() > 1 {
-            let texts: Vec<String> = self.parts.iter().filter_map(text).collect();
-            self.parts = vec![DraftPart::Text(texts.join("\n"))];
-        }
-        self
-    }
 }
 
 /// A value that is there, or one that needs files first.
@@ -240,20 +226,18 @@ pub fn unknown(key: &str, known: &str) -> Problem {
     format!("the key {key:.40?} does not belong there; known are {known}")
 }
 
-/// The parts of `text`, `image` and `video`, which are taken out of an object: videos, then
-/// images, then texts, as the reference does.
+/// The parts of `text`, `image` and `video`, or the other names of these, which are taken out of an
+/// object: videos, then images, then texts, as the reference does.
 fn fields(object: &mut Object) -> Result<Vec<DraftPart>, Problem> {
     let mut parts = Vec::new();
-    if let Some(value) = object.remove("video") {
-        let videos = videos(value)?.into_iter();
-        parts.extend(
-            videos.map(|source| {
-                DraftPart::Video(DraftVideo { source, sampling: Sampling::default() })
-            }),
-        );
+    let video = |source| DraftPart::Video(DraftVideo { source, sampling: Sampling::default() });
+    for key in VIDEOS {
+        if let Some(value) = object.remove(key) {
+            parts.extend(videos(value)?.into_iter().map(video));
+        }
     }
     // An image may be without a name, as Jina's clients send it.
-    for key in ["image", "url", "bytes"] {
+    for key in IMAGES.iter().chain(&PLACES).copied() {
         if let Some(value) = object.remove(key) {
             let images = images(value).map_err(|problem| format!("{key}: {problem}"))?;
             parts.extend(images.into_iter().map(DraftPart::Image));

@@ -1,45 +1,96 @@
-//! Documents given back in answers: texts and addresses, not megabytes of files.
+//! Documents that are objects: which of them are items rather than a text with what is known of
+//! it, and how they are given back: texts and addresses, not megabytes of files.
 //!
 //! Must not know: any one dialect.
 
 use serde_json::Value;
 
 use super::draft::Object;
+use super::parts::{IMAGES, PLACES, VIDEOS};
 use super::sources::is_url;
 
 /// Bytes of an address that is given back.
 const ADDRESS_MAX: usize = 2048;
 
-/// Whether an object is more than what models of texts take: an image or a video, or content with
-/// a part that is not a text. Other keys are nothing to a document.
-pub fn has_media(object: &Object) -> bool {
+/// Whether an object is read as an item is, with nothing left over, rather than as a text beside
+/// which other keys mean nothing.
+pub fn is_item(object: &Object) -> bool {
     let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
+    let listed = |key: &str| object.get(key).is_some_and(Value::is_array);
     // An address beside a text is where it was found.
-    let bare = ["url", "bytes", "type", "messages"];
-    if has("image") || has("video") || (!has("text") && bare.into_iter().any(has)) {
-        return true;
-    }
-    match object.get("content") {
-        Some(Value::Array(parts)) => !parts.iter().all(is_text),
-        Some(Value::String(_) | Value::Object(_)) => !has("text"),
+    let bare = ["url", "bytes", "type", "messages", "content"];
+    has_media(object)
+        || listed("content")
+        || listed("messages")
+        || (!has("text") && bare.into_iter().any(has))
+}
+
+/// Whether there is an image or a video in an object. An address is none by itself.
+pub fn has_media(object: &Object) -> bool {
+    object.iter().any(|(key, value)| match key.as_str() {
+        _ if value.is_null() => false,
+        key if IMAGES.contains(&key) || VIDEOS.contains(&key) => true,
+        "bytes" => !(value.is_number() || value.is_boolean()),
+        "url" => is_data(value),
+        "content" | "messages" => holds_media(value),
+        _ => false,
+    })
+}
+
+/// Whether a part, a message, or one of a list has an image or a video.
+fn holds_media(value: &Value) -> bool {
+    match value {
+        Value::Object(object) => {
+            let kind = object.get("type").and_then(Value::as_str).unwrap_or_default();
+            let file = IMAGES.contains(&kind) || VIDEOS.contains(&kind);
+            has_media(object) || (file && object.contains_key("url"))
+        }
+        Value::Array(values) => values.iter().any(holds_media),
         _ => false,
     }
 }
 
-/// Whether a part of content is a text and nothing else.
-fn is_text(part: &Value) -> bool {
-    let kind = part.get("type").and_then(Value::as_str).unwrap_or("text");
-    matches!(kind, "text" | "input_text") && part.get("text").is_some_and(Value::is_string)
+/// Whether something in the place of an address is a file itself.
+fn is_data(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.get(..5).is_some_and(|it| it.eq_ignore_ascii_case("data:")),
+        Value::Array(values) => values.iter().any(is_data),
+        Value::Object(object) => {
+            object.contains_key("bytes") || object.get("url").is_some_and(is_data)
+        }
+        _ => false,
+    }
 }
 
 /// An object as it is given back: without files, with addresses.
 pub fn echo(object: &Object) -> Object {
     let kept = object.iter().filter_map(|(key, value)| match key.as_str() {
-        "content" => Some((key.clone(), Value::Array(echo_parts(value)))),
-        "image" | "video" | "bytes" | "url" => Some((key.clone(), address(value)?)),
+        "content" => Some((key.clone(), echo_content(value))),
+        "messages" => Some((key.clone(), echo_messages(value))),
+        file if [&IMAGES[..], &VIDEOS, &PLACES].concat().contains(&file) => {
+            Some((key.clone(), address(value)?))
+        }
         _ => Some((key.clone(), value.clone())),
     });
     kept.collect()
+}
+
+fn echo_messages(messages: &Value) -> Value {
+    let message = |message: &Value| match message {
+        Value::Object(message) => Value::Object(echo(message)),
+        _ => Value::Null,
+    };
+    match messages {
+        Value::Array(messages) => messages.iter().map(message).collect(),
+        one => message(one),
+    }
+}
+
+fn echo_content(content: &Value) -> Value {
+    match content {
+        Value::String(_) => content.clone(),
+        content => Value::Array(echo_parts(content)),
+    }
 }
 
 /// Parts of content as they are given back.

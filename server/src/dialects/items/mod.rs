@@ -12,10 +12,10 @@ mod sizes;
 mod sources;
 
 pub use draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Object, Sampling};
-pub use echo::{echo, echo_part, echo_parts, has_media};
+pub use echo::{echo, echo_part, echo_parts, has_media, is_item};
 pub use parts::{content, conversation};
 pub use resolve::{Name, resolve};
-pub use schema::{ContentPart, ItemObject, Message};
+pub use schema::{Conversations, ItemContent, ItemObject};
 pub use sizes::{ImageInfo, image_files, pixels};
 pub use sources::Source;
 

@@ -7,12 +7,14 @@ use serde_json::Value;
 use super::draft::{Draft, DraftPart, DraftVideo, Object, Problem, Sampling, unknown};
 use super::sources::{source, videos};
 
-/// Types of parts that are texts, images and videos, and the keys of what is in them.
-const TEXTS: [&str; 2] = ["text", "input_text"];
-const IMAGES: [&str; 4] = ["image_url", "image", "image_base64", "input_image"];
-const VIDEOS: [&str; 4] = ["video_url", "video", "video_base64", "input_video"];
+/// Types of parts that are texts.
+pub const TEXTS: [&str; 2] = ["text", "input_text"];
+/// Types of parts that are images, and the keys of what is in them.
+pub const IMAGES: [&str; 4] = ["image_url", "image", "image_base64", "input_image"];
+/// Types of parts that are videos, and the keys of what is in them.
+pub const VIDEOS: [&str; 4] = ["video_url", "video", "video_base64", "input_video"];
 /// Where an image or a video may be, too.
-const PLACES: [&str; 2] = ["url", "bytes"];
+pub const PLACES: [&str; 2] = ["url", "bytes"];
 /// Keys that change nothing here.
 const HARMLESS: [&str; 3] = ["detail", "uuid", "cache_control"];
 

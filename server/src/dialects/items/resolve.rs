@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use proxima_models::{Content, Input, Item, MediaFile, Part, Video, VideoSource};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Problem};
-use super::sources::{Source, is_url};
+use super::draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted};
+use super::sources::Source;
 use crate::http::Failure;
-use crate::media::{MediaBudget, MediaFetcher};
+use crate::media::{MediaBudget, MediaFetcher, SourceError, SourceFault, address};
 
 /// Files of one request, frames of videos counted each.
 const FILES_MAX: usize = 4096;
@@ -97,12 +96,13 @@ pub async fn resolve<T: OfItem>(
         return Err(Failure::body(message));
     }
     let permits = Semaphore::new(AT_ONCE);
-    let files = &Files { media, permits, budget: media.budget() };
+    let files = &Files { media, permits, budget: Arc::new(media.budget()) };
     let one = |(name, draft): (Name, Drafted<T>)| async move {
         match draft {
             Drafted::Ready(ready) => Ok(ready),
             Drafted::Item(draft) => {
-                files.item(draft).await.map(T::of_item).map_err(|problem| name.wrong(problem))
+                let item = files.item(draft).await;
+                item.map(T::of_item).map_err(|missing| missing.of(name).failure())
             }
         }
     };
@@ -112,11 +112,39 @@ pub async fn resolve<T: OfItem>(
 struct Files<'a> {
     media: &'a Arc<MediaFetcher>,
     permits: Semaphore,
-    budget: MediaBudget,
+    budget: Arc<MediaBudget>,
+}
+
+/// A file that is not to be had.
+struct Missing {
+    problem: String,
+    fault: SourceFault,
+}
+
+impl Missing {
+    /// The same, of what is called this.
+    fn of(self, name: impl fmt::Display) -> Self {
+        Self { problem: format!("{name}: {}", self.problem), ..self }
+    }
+
+    fn failure(self) -> Failure {
+        let message = self.problem;
+        match self.fault {
+            SourceFault::Caller => Failure::body(message),
+            SourceFault::Elsewhere => Failure::Upstream { message },
+            SourceFault::Server => Failure::Busy { message },
+        }
+    }
+}
+
+impl From<SourceError> for Missing {
+    fn from(error: SourceError) -> Self {
+        Self { problem: error.to_string(), fault: error.fault() }
+    }
 }
 
 impl Files<'_> {
-    async fn item(&self, draft: Draft) -> Result<Item, Problem> {
+    async fn item(&self, draft: Draft) -> Result<Item, Missing> {
         let (mut images, mut videos) = (0.., 0..);
         let parts = draft.parts.into_iter().map(|part| {
             // Images and videos are named by their places among their like.
@@ -130,28 +158,28 @@ impl Files<'_> {
         Ok(Item { parts: try_join_all(parts).await?, instruction: draft.instruction })
     }
 
-    async fn part(&self, part: DraftPart, place: usize) -> Result<Part, Problem> {
+    async fn part(&self, part: DraftPart, place: usize) -> Result<Part, Missing> {
         match part {
             DraftPart::Text(text) => Ok(Part::Text(text.into())),
             DraftPart::Image(source) => {
                 let file = self.file(source).await;
-                file.map(Part::Image).map_err(|problem| format!("image {place}: {problem}"))
+                file.map(Part::Image).map_err(|missing| missing.of(format_args!("image {place}")))
             }
             DraftPart::Video(video) => {
                 let video = self.video(video).await;
-                let video = video.map_err(|problem| format!("video {place}: {problem}"))?;
+                let video = video.map_err(|missing| missing.of(format_args!("video {place}")))?;
                 Ok(Part::Video(Arc::new(video)))
             }
         }
     }
 
-    async fn video(&self, video: DraftVideo) -> Result<Video, Problem> {
+    async fn video(&self, video: DraftVideo) -> Result<Video, Missing> {
         let source = match video.source {
             DraftFrames::File(source) => VideoSource::File(self.file(source).await?),
             DraftFrames::Frames(frames) => {
                 let frame = |(place, source): (usize, Source)| async move {
                     let file = self.file(source).await;
-                    file.map_err(|problem| format!("frame {place}: {problem}"))
+                    file.map_err(|missing| missing.of(format_args!("frame {place}")))
                 };
                 let frames = frames.into_iter().enumerate().map(frame);
                 VideoSource::Frames(try_join_all(frames).await?)
@@ -160,25 +188,23 @@ impl Files<'_> {
         Ok(Video { source, fps: video.sampling.fps, frames_max: video.sampling.frames_max })
     }
 
-    async fn file(&self, source: Source) -> Result<Arc<MediaFile>, Problem> {
+    async fn file(&self, source: Source) -> Result<Arc<MediaFile>, Missing> {
         // Nobody closes the semaphore; without a permit there would only be more at a time.
         let _permit = self.permits.acquire().await.ok();
-        let file = match source {
-            Source::Bytes(bytes) => self.media.bytes(bytes),
-            Source::Written(text) if is_url(&text) || text.len() <= OFF_LOOP_BYTES => {
-                self.media.file(&text).await
-            }
-            Source::Written(text) => {
-                let (media, handle) = (self.media.clone(), Handle::current());
-                let decode = move || handle.block_on(media.file(&text));
-                match tokio::task::spawn_blocking(decode).await {
-                    Ok(file) => file,
-                    Err(_) => return Err("it could not be decoded".into()),
-                }
-            }
+        let (media, budget) = (self.media, &self.budget);
+        let text = match source {
+            Source::Bytes(bytes) => return Ok(media.bytes(bytes, budget)?),
+            Source::Written(text) => text,
         };
-        let file = file.map_err(|error| error.to_string())?;
-        self.budget.take(&file).map_err(|error| error.to_string())?;
-        Ok(file)
+        if let Some(address) = address(&text) {
+            return Ok(media.fetched(address, budget).await?);
+        }
+        if text.len() <= OFF_LOOP_BYTES {
+            return Ok(media.written(&text, budget)?);
+        }
+        let (media, budget) = (media.clone(), budget.clone());
+        let decode = move || media.written(&text, &budget);
+        let decoded = tokio::task::spawn_blocking(decode).await;
+        decoded.unwrap_or(Err(SourceError::Undecoded)).map_err(Missing::from)
     }
 }

@@ -4,16 +4,21 @@
 //! Must not know: how items are read.
 
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::schema::{ArrayItems, OneOfBuilder, SchemaType};
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::draft::Object;
+use super::parts::{IMAGES, PLACES, TEXTS, VIDEOS};
 
 /// The object of an input of several parts, as it was sent.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct ItemObject(pub Object);
+
+/// A text, or parts: what is under `content`.
+#[derive(Debug)]
+pub struct ItemContent;
 
 /// A part of `content`.
 #[derive(Debug)]
@@ -23,22 +28,13 @@ pub struct ContentPart;
 #[derive(Debug)]
 pub struct Message;
 
+/// A conversation, or a list of conversations.
+#[derive(Debug)]
+pub struct Conversations;
+
 /// One image, or one file of a video.
 const FILE: &str = "a data URI, base64, a URL of an allowed host, or an object with its `url` or \
      its `bytes` in base64";
-
-const KINDS: [&str; 10] = [
-    "text",
-    "input_text",
-    "image_url",
-    "image",
-    "image_base64",
-    "input_image",
-    "video_url",
-    "video",
-    "video_base64",
-    "input_video",
-];
 
 fn any(description: impl Into<String>) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some(description))
@@ -48,10 +44,12 @@ fn typed(kind: Type, description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(kind).description(Some(description))
 }
 
-/// A list of parts.
-fn parts(description: &str) -> ArrayBuilder {
-    let part = Ref::from_schema_name(ContentPart::name());
-    ArrayBuilder::new().items(part).description(Some(description))
+fn list(items: impl Into<ArrayItems>) -> ArrayBuilder {
+    ArrayBuilder::new().items(items)
+}
+
+fn named<T: ToSchema>() -> Ref {
+    Ref::from_schema_name(T::name())
 }
 
 fn sampled(object: ObjectBuilder) -> ObjectBuilder {
@@ -63,14 +61,16 @@ fn sampled(object: ObjectBuilder) -> ObjectBuilder {
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
 
-/// Adds the schema of parts, which others name.
-fn with_parts(schemas: &mut Schemas) {
-    schemas.push((ContentPart::name().into(), ContentPart::schema()));
+/// Adds a schema that others name, and those that it names.
+fn add<T: ToSchema>(schemas: &mut Schemas) {
+    schemas.push((T::name().into(), T::schema()));
+    T::schemas(schemas);
 }
 
 impl ToSchema for ItemObject {
     fn schemas(schemas: &mut Schemas) {
-        with_parts(schemas);
+        add::<ItemContent>(schemas);
+        add::<Message>(schemas);
     }
 }
 
@@ -78,20 +78,72 @@ impl PartialSchema for ItemObject {
     fn schema() -> RefOr<Schema> {
         let video = "A list of images is one video of frames; a list of lists or of videos is \
              several; anything else is one file";
+        let text = OneOfBuilder::new()
+            .item(typed(Type::String, "One"))
+            .item(list(typed(Type::String, "A text")))
+            .description(Some("A text or a list of texts"));
+        let image = format!("An image or a list of images: {FILE}");
         let object = ObjectBuilder::new()
             .description(Some(
                 "Texts, images and videos that are one input together, in this order: videos, \
-                 images, texts. Or `content`, whose parts keep their order. No other key.",
+                 images, texts. Or `content`, whose parts keep their order, or `messages`, or one \
+                 part with its `type`. No other key, but beside the text of a document.",
             ))
-            .property("text", any("A text or a list of texts"))
-            .property("image", any(format!("An image or a list of images: {FILE}")))
+            .property("text", text)
+            .property("image", any(image.clone()))
             .property("video", any(format!("{video}: {FILE}")))
-            .property("content", parts("Parts in their order, or a text; instead of the others"))
+            .property("content", named::<ItemContent>())
+            .property(
+                "messages",
+                list(named::<Message>()).description(Some("A conversation, instead of the others")),
+            )
             .property(
                 "instruction",
-                typed(Type::String, "Of this input alone, before that of the request"),
-            );
-        sampled(object).into()
+                typed(
+                    Type::String,
+                    "Of this input alone, before that of the request; of documents only where \
+                     they are ranked by vectors of their own",
+                ),
+            )
+            .property("type", kinds());
+        let object = PLACES.iter().fold(object, |object, place| {
+            object.property(*place, any(format!("The same as `image`. {image}")))
+        });
+        sampled(files(object, &["image", "video"])).into()
+    }
+}
+
+/// What parts are.
+fn kinds() -> ObjectBuilder {
+    let kinds = TEXTS.iter().chain(&IMAGES).chain(&VIDEOS).copied();
+    typed(Type::String, "What a part is").enum_values(Some(kinds))
+}
+
+/// The names of images and videos, without some.
+fn files(object: ObjectBuilder, without: &[&str]) -> ObjectBuilder {
+    let names = IMAGES.iter().chain(&VIDEOS).filter(|name| !without.contains(name));
+    names.fold(object, |object, name| {
+        let frames = if *name == "video" { "A list of images, the frames, or one" } else { "One" };
+        object.property(*name, any(format!("{frames} file: {FILE}")))
+    })
+}
+
+impl ToSchema for ItemContent {
+    fn schemas(schemas: &mut Schemas) {
+        add::<ContentPart>(schemas);
+    }
+}
+
+impl PartialSchema for ItemContent {
+    fn schema() -> RefOr<Schema> {
+        let part =
+            OneOfBuilder::new().item(named::<ContentPart>()).item(typed(Type::String, "A text"));
+        let content = OneOfBuilder::new()
+            .item(typed(Type::String, "A text"))
+            .item(named::<ContentPart>())
+            .item(list(part).description(Some("Parts in their order")))
+            .description(Some("A text, a part, or a list of parts"));
+        content.into()
     }
 }
 
@@ -99,33 +151,26 @@ impl ToSchema for ContentPart {}
 
 impl PartialSchema for ContentPart {
     fn schema() -> RefOr<Schema> {
-        let kinds = typed(Type::String, "What it is").enum_values(Some(KINDS));
         let object = ObjectBuilder::new()
             .description(Some(
-                "A text under `text`, or an image or a video under the name of its type.",
+                "A text under `text`, or an image or a video under the name of its type. Without \
+                 a type that is told by the name.",
             ))
-            .property("type", kinds)
-            .required("type")
+            .property("type", kinds())
             .property("text", typed(Type::String, "The text"));
-        // The first two are texts.
-        let object = KINDS[2..].iter().fold(object, |object, kind| {
-            let frames =
-                if *kind == "video" { "A list of images, the frames, or one" } else { "One" };
-            object.property(*kind, any(format!("{frames} file: {FILE}")))
-        });
-        sampled(object).into()
+        sampled(files(object, &[])).into()
     }
 }
 
 impl ToSchema for Message {
     fn schemas(schemas: &mut Schemas) {
-        with_parts(schemas);
+        add::<ItemContent>(schemas);
     }
 }
 
 impl PartialSchema for Message {
     fn schema() -> RefOr<Schema> {
-        let roles = ["system", "user", "assistant"];
+        let roles = ["system", "developer", "user", "assistant"];
         let roles = typed(Type::String, "Whose it is").enum_values(Some(roles));
         let object = ObjectBuilder::new()
             .description(Some(
@@ -134,7 +179,23 @@ impl PartialSchema for Message {
             ))
             .property("role", roles)
             .required("role")
-            .property("content", parts("Parts, or a text"));
+            .property("content", named::<ItemContent>());
         object.into()
+    }
+}
+
+impl ToSchema for Conversations {
+    fn schemas(schemas: &mut Schemas) {
+        add::<Message>(schemas);
+    }
+}
+
+impl PartialSchema for Conversations {
+    fn schema() -> RefOr<Schema> {
+        let several = OneOfBuilder::new()
+            .item(list(named::<Message>()).description(Some("A conversation")))
+            .item(list(list(named::<Message>())).description(Some("Conversations, each an input")))
+            .description(Some("A conversation, or a list of conversations"));
+        several.into()
     }
 }

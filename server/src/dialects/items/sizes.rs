@@ -14,7 +14,7 @@ pub struct ImageInfo {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// `png`, `jpeg`, `gif`, `webp` or `bmp`
+    /// `png`, `jpeg`, `gif`, `webp`, `bmp` or `tiff`
     pub format: &'static str,
     /// Bits of a pixel.
     pub bit_depth: usize,
@@ -38,10 +38,12 @@ impl ImageInfo {
             return Some(this("gif", little(bytes, 6, 2)?, little(bytes, 8, 2)?, 8));
         }
         if bytes.starts_with(b"BM") {
-            // Rows from the top are a negative height.
-            let height = little(bytes, 22, 4)? as u32 as i32;
-            let depth = little(bytes, 28, 2)?;
-            return Some(this("bmp", little(bytes, 18, 4)?, height.unsigned_abs() as usize, depth));
+            let (width, height, depth) = bmp(bytes)?;
+            return Some(this("bmp", width, height, depth));
+        }
+        if matches!(bytes, [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..]) {
+            let (width, height, depth) = tiff(bytes)?;
+            return Some(this("tiff", width, height, depth));
         }
         if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
             let (width, height, depth) = webp(bytes)?;
@@ -58,14 +60,58 @@ impl ImageInfo {
 
 /// A number of some bytes, the highest first.
 fn big(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
-    let bytes = bytes.get(at..at + count)?;
+    let bytes = bytes.get(at..at.checked_add(count)?)?;
     Some(bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
 }
 
 /// A number of some bytes, the lowest first.
 fn little(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
-    let bytes = bytes.get(at..at + count)?;
+    let bytes = bytes.get(at..at.checked_add(count)?)?;
     Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+}
+
+fn bmp(bytes: &[u8]) -> Option<(usize, usize, usize)> {
+    if little(bytes, 14, 4)? == 12 {
+        // The first header there was, with numbers of two bytes.
+        return Some((little(bytes, 18, 2)?, little(bytes, 20, 2)?, little(bytes, 24, 2)?));
+    }
+    // Rows from the top are a negative height.
+    let height = little(bytes, 22, 4)? as u32 as i32;
+    Some((little(bytes, 18, 4)?, height.unsigned_abs() as usize, little(bytes, 28, 2)?))
+}
+
+/// What the first directory of a TIFF file says, in either order of bytes, of either size.
+fn tiff(bytes: &[u8]) -> Option<(usize, usize, usize)> {
+    let number = if bytes.starts_with(b"II") { little } else { big };
+    // Where the directory is, and bytes of its length, of an entry, and of a count or a place.
+    let (start, head, entry, word) = match number(bytes, 2, 2)? {
+        43 => (number(bytes, 8, 8)?, 8, 20, 8),
+        _ => (number(bytes, 4, 4)?, 2, 12, 4),
+    };
+    let (mut width, mut height, mut bits, mut samples) = (None, None, 1, 1);
+    for index in 0..number(bytes, start, head)? {
+        let at = start.checked_add(head)?.checked_add(index.checked_mul(entry)?)?;
+        let tag = number(bytes, at, 2)?;
+        let (kind, count) = (number(bytes, at + 2, 2)?, number(bytes, at + 4, word)?);
+        let size = match kind {
+            3 => 2,
+            4 => 4,
+            16 => 8,
+            _ => 1,
+        };
+        let inside = at + 4 + word;
+        let here = count.checked_mul(size)? <= word;
+        let first =
+            || number(bytes, if here { inside } else { number(bytes, inside, word)? }, size);
+        match tag {
+            256 => width = Some(first()?),
+            257 => height = Some(first()?),
+            258 => bits = first()?,
+            277 => samples = first()?,
+            _ => {}
+        }
+    }
+    Some((width?, height?, bits.saturating_mul(samples)))
 }
 
 fn webp(bytes: &[u8]) -> Option<(usize, usize, usize)> {

@@ -94,12 +94,12 @@ pub fn videos(value: Value) -> Result<Vec<DraftFrames>, Problem> {
 /// Whether a first entry makes a list the frames of one video.
 fn is_image(value: &Value) -> bool {
     let written = |object: &Object| match object.get("url") {
-        Some(Value::String(url)) => ends(url, &VIDEO_ENDS) || is_other_data(url),
+        Some(Value::String(url)) => ends(url.trim(), &VIDEO_ENDS) || is_other_data(url.trim()),
         _ => false,
     };
     match value {
-        Value::String(text) if is_url(text) => ends(text, &IMAGE_ENDS),
-        Value::String(text) => !is_other_data(text) && !ends(text, &VIDEO_ENDS),
+        Value::String(text) if is_url(text) => ends(text.trim(), &IMAGE_ENDS),
+        Value::String(text) => !is_other_data(text.trim()) && !ends(text.trim(), &VIDEO_ENDS),
         Value::Object(object) => !written(object),
         _ => false,
     }
@@ -107,6 +107,7 @@ fn is_image(value: &Value) -> bool {
 
 /// Whether a text is the address of a file elsewhere.
 pub fn is_url(text: &str) -> bool {
+    let text = text.trim_start();
     let begins = |scheme: &str| {
         text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme))
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt as _;
 use proxima_models::{Input, Item, Part, VideoSource};
 use serde_json::{Value, json};
 
@@ -77,6 +78,8 @@ async fn objects_become_videos_then_images_then_texts() {
         (json!({ "url": a }), "[a]"),
         (json!({ "bytes": base64("c"), "text": "t" }), "[c] t"),
         (json!({ "text": "t", "image": a, "video": video }), "<file v> [a] t"),
+        (json!({ "text": "t", "image_url": { "url": a }, "video_url": video }), "<file v> [a] t"),
+        (json!({ "image_base64": base64("c"), "image": a }), "[a] [c]"),
         (json!({ "video": [a, b], "fps": 2, "max_frames": 8 }), "<a,b fps 2 max 8>"),
         (json!({ "video": [{ "bytes": base64("c") }, b] }), "<c,b>"),
         (json!({ "video": [{ "url": a }, b] }), "<a,b>"),
@@ -241,12 +244,33 @@ async fn a_file_that_is_not_to_be_had_is_named() {
 }
 
 #[test]
+fn an_address_is_known_by_its_letters_and_fetched_on_the_loop() {
+    let spaces = " \n".repeat(100_000);
+    let address = format!("{spaces}https://example.com/a.png{spaces}");
+    let media = Arc::new(MediaFetcher::new(&MediaSettings::default()));
+    for json in [json!({ "image": address }), json!({ "video": [address] })] {
+        let draft = Draft::of(object(json)).expect("read");
+        let resolving = resolve(&media, vec![(Name::Query, Drafted::<Input>::Item(draft))]);
+        // There is no runtime: neither another thread nor a network could be asked.
+        let failure = resolving.now_or_never().expect("at once").expect_err("refused");
+        assert!(failure.to_string().contains("fetches no addresses"), "{failure}");
+    }
+    let frames = sources::videos(json!([address, "https://example.com/b.png"])).expect("frames");
+    assert!(matches!(&frames[..], [DraftFrames::Frames(frames)] if frames.len() == 2));
+}
+
+#[test]
 fn what_is_given_back_has_no_files() {
     let (a, url) = (data("a"), "https://example.com/a.png");
     let cases = [
         (json!({ "text": "t", "image": a }), json!({ "text": "t" })),
         (json!({ "text": "t", "image": url }), json!({ "text": "t", "image": url })),
         (json!({ "image": [a, url] }), json!({ "image": [url] })),
+        (json!({ "text": "t", "image_url": a }), json!({ "text": "t" })),
+        (
+            json!({ "messages": [{ "role": "user", "content": [{ "image": a }] }] }),
+            json!({ "messages": [{ "role": "user", "content": [{}] }] }),
+        ),
         (json!({ "video": [[a], [{ "url": url }]] }), json!({ "video": [[{ "url": url }]] })),
         (
             json!({ "content": [{ "type": "text", "text": "t" }, { "type": "image_url", "image_url": { "url": a } }] }),
@@ -254,7 +278,7 @@ fn what_is_given_back_has_no_files() {
         ),
     ];
     for (json, expected) in cases {
-        assert!(has_media(&object(json.clone())), "{json}");
+        assert!(has_media(&object(json.clone())) && is_item(&object(json.clone())), "{json}");
         assert_eq!(Value::Object(echo(&object(json.clone()))), expected, "{json}");
     }
     for json in [
@@ -266,6 +290,48 @@ fn what_is_given_back_has_no_files() {
     ] {
         assert!(!has_media(&object(json.clone())), "{json}");
     }
+    for (json, item) in [
+        (json!({ "text": "t", "url": url, "type": "image", "title": 5 }), false),
+        (json!({ "text": "t", "content": "u" }), false),
+        (json!({ "title": "t" }), false),
+        (json!({ "url": url }), true),
+        (json!({ "content": "t" }), true),
+        (json!({ "text": "t", "content": ["u"] }), true),
+    ] {
+        assert_eq!(is_item(&object(json.clone())), item, "{json}");
+    }
+}
+
+/// The head of a TIFF file of 258 x 7 pixels of three samples, its directory behind them.
+fn tiff(little: bool, large: bool) -> Vec<u8> {
+    let number = |number: u64, size: usize| {
+        let bytes = number.to_le_bytes()[..size].to_vec();
+        if little { bytes } else { bytes.into_iter().rev().collect() }
+    };
+    let word = if large { 8 } else { 4 };
+    let mut file = if little { b"II".to_vec() } else { b"MM".to_vec() };
+    file.extend(number(if large { 43 } else { 42 }, 2));
+    if large {
+        file.extend([number(8, 2), number(0, 2)].concat());
+    }
+    // Eight bits of each sample, at a place of their own, are behind these two numbers.
+    let bits = file.len() + word;
+    file.extend(number(bits as u64 + 10, word));
+    file.extend(number(8, 2).repeat(5));
+    file.extend(number(4, if large { 8 } else { 2 }));
+    for (tag, kind, count, value) in
+        [(256, 3, 1, 258), (257, 4, 1, 7), (258, 3, 5, bits as u64), (277, 3, 1, 3)]
+    {
+        file.extend([number(tag, 2), number(kind, 2), number(count, word)].concat());
+        let size = match kind {
+            _ if count > 1 => word,
+            4 => 4,
+            _ => 2,
+        };
+        file.extend(number(value, size));
+        file.extend(vec![0; word - size]);
+    }
+    file
 }
 
 #[test]
@@ -282,6 +348,9 @@ fn sizes_are_those_of_the_files_heads() {
     bmp[18..22].copy_from_slice(&258i32.to_le_bytes());
     bmp[22..26].copy_from_slice(&(-7i32).to_le_bytes());
     bmp[28] = 24;
+    let mut core = b"BM".to_vec();
+    core.resize(14, 0);
+    core.extend([12, 0, 0, 0, 2, 1, 7, 0, 1, 0, 24, 0]);
     let extended = [&b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0"[..], &[1, 1, 0, 6, 0, 0]].concat();
     let bits: u32 = 257 | 6 << 14 | 1 << 28;
     let lossless = [&b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f"[..], &bits.to_le_bytes()].concat();
@@ -291,6 +360,11 @@ fn sizes_are_those_of_the_files_heads() {
         (jpeg, "jpeg", 24),
         (gif, "gif", 8),
         (bmp, "bmp", 24),
+        (core, "bmp", 24),
+        (tiff(true, false), "tiff", 24),
+        (tiff(false, false), "tiff", 24),
+        (tiff(true, true), "tiff", 24),
+        (tiff(false, true), "tiff", 24),
         (extended, "webp", 32),
         (lossless, "webp", 32),
         (lossy, "webp", 24),

@@ -43,13 +43,17 @@ pub fn dialect() -> Dialect {
             vec![
                 Shared {
                     purpose: Purpose::Rerank,
+                    path: None,
+                    body: "RerankBody",
                     // Text-embeddings-inference alone calls documents texts.
-                    claims: |_, keys| !keys.any(&["texts"]) || keys.any(&["documents"]),
+                    claims: |keys| !keys.any(&["texts"]) || keys.any(&["documents"]),
                     answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
                 },
                 Shared {
                     purpose: Purpose::Embed,
-                    claims: |_, keys| keys.any(&EMBEDDING_KEYS),
+                    path: None,
+                    body: "JinaEmbeddingsBody",
+                    claims: |keys| keys.any(&EMBEDDING_KEYS),
                     answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
                 },
             ]
@@ -60,7 +64,7 @@ pub fn dialect() -> Dialect {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(rerank))]
+#[openapi(paths(rerank), components(schemas(EmbeddingsBody)))]
 struct Api;
 
 /// Documents ranked for a query. The body's keys tell whose it is: `texts` is

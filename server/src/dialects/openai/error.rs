@@ -30,7 +30,8 @@ fn code(failure: &Failure) -> Option<&'static str> {
         Failure::BodyTooLarge { .. } => Some("body_too_large"),
         Failure::Unauthorized => Some("invalid_api_key"),
         Failure::UnknownModel(_) => Some("model_not_found"),
-        Failure::TooManyRequests { .. } => Some("rate_limit_exceeded"),
+        Failure::TooManyRequests { .. } | Failure::Busy { .. } => Some("rate_limit_exceeded"),
+        Failure::Upstream { .. } => Some("upstream_error"),
         Failure::Timeout { .. } => Some("timeout"),
         Failure::Unhealthy { .. } => Some("unhealthy"),
         Failure::Engine(error) => match error.fault() {

@@ -27,7 +27,9 @@ pub fn dialect() -> Dialect {
         shared: || {
             vec![Shared {
                 purpose: Purpose::Embed,
-                claims: |_, _| true,
+                path: None,
+                body: "EmbeddingsBody",
+                claims: |_| true,
                 answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
             }]
         },

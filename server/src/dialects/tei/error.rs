@@ -19,7 +19,10 @@ pub fn failure(failure: &Failure) -> Response {
             (StatusCode::NOT_FOUND, "Validation")
         }
         Failure::WrongMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "Validation"),
-        Failure::TooManyRequests { .. } => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
+        Failure::TooManyRequests { .. } | Failure::Busy { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "Overloaded")
+        }
+        Failure::Upstream { .. } => (StatusCode::BAD_GATEWAY, "Upstream"),
         Failure::Timeout { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
         Failure::Unhealthy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
         Failure::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "Backend"),

@@ -32,7 +32,9 @@ pub fn dialect() -> Dialect {
         shared: || {
             vec![Shared {
                 purpose: Purpose::Rerank,
-                claims: |_, keys| keys.any(&["texts"]),
+                path: None,
+                body: "TeiRerankBody",
+                claims: |keys| keys.any(&["texts"]),
                 answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
             }]
         },

@@ -6,17 +6,14 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::*;
 use crate::fake_model::fake_model;
+use crate::media::MediaSettings;
 
 /// The app of a model that takes everything.
-fn fake() -> (Arc<App>, Engine) {
-    let (model, _) = fake_model();
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
-    let registry = Registry::new(vec![("fake".into(), engine.clone())]).expect("one model");
-    (Arc::new(App::new(registry, metrics, HttpConfig::default())), engine)
+pub fn fake() -> (Arc<App>, Engine) {
+    fake_with(HttpConfig::default())
 }
 
-async fn post_to(app: &Arc<App>, path: &str, body: String) -> (StatusCode, String) {
+pub async fn post_to(app: &Arc<App>, path: &str, body: String) -> (StatusCode, String) {
     let request = Request::post(path).body(Body::from(body)).expect("a request");
     let response = router(app.clone()).oneshot(request).await.expect("answered");
     let status = response.status();
@@ -24,14 +21,14 @@ async fn post_to(app: &Arc<App>, path: &str, body: String) -> (StatusCode, Strin
     (status, String::from_utf8_lossy(&bytes).into_owned())
 }
 
-async fn ask(app: &Arc<App>, path: &str, body: Value) -> Value {
+pub async fn ask(app: &Arc<App>, path: &str, body: Value) -> Value {
     let (status, answer) = post_to(app, path, body.to_string()).await;
     assert_eq!(status, StatusCode::OK, "{path} {body:.300}: {answer}");
     serde_json::from_str(&answer).expect("JSON")
 }
 
 /// An image of so many bytes; the smallest that says its size is a GIF's head.
-fn image(bytes: usize) -> String {
+pub fn image(bytes: usize) -> String {
     let mut file = b"GIF89a\x04\x00\x03\x00".to_vec();
     file.resize(bytes, 0);
     format!("data:image/gif;base64,{}", BASE64_STANDARD.encode(file))
@@ -217,9 +214,9 @@ async fn an_object_with_a_text_alone_is_that_text() {
 }
 
 /// A path and a body, and of the answer its status, where it says what is wrong, and what.
-type Refused = (&'static str, Value, u16, &'static str, &'static str);
+pub type Refused = (&'static str, Value, u16, &'static str, &'static str);
 
-async fn refused(cases: Vec<Refused>) {
+pub async fn refused(cases: Vec<Refused>) {
     let (app, engine) = fake();
     for (path, body, status, place, says) in cases {
         let (found, answer) = post_to(&app, path, body.to_string()).await;
@@ -305,6 +302,54 @@ async fn what_is_wrong_with_a_document_is_said_in_the_dialects_own_shape() {
         ("/score", queries, 400, "/error/message", "query 0: image 1: "),
     ])
     .await;
+}
+
+/// The app of a model that takes everything, and what else is set.
+fn fake_with(http: HttpConfig) -> (Arc<App>, Engine) {
+    let (model, _) = fake_model();
+    let metrics = MetricsHub::new();
+    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
+    let registry = Registry::new(vec![("fake".into(), engine.clone())]).expect("one model");
+    (Arc::new(App::new(registry, metrics, http)), engine)
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_no_fault_of_the_caller() {
+    // Nobody listens on the port of a listener that is gone.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = gone.local_addr().expect("an address").port();
+    drop(gone);
+    let unreachable = json!({ "image": format!("http://127.0.0.1:{port}/") });
+    let here = MediaSettings {
+        allowed_hosts: vec![format!("private:127.0.0.1:{port}")],
+        ..MediaSettings::default()
+    };
+    let full = MediaSettings { held_bytes_max: 0, ..MediaSettings::default() };
+    for (media, item, status, kind) in [
+        (here, unreachable, StatusCode::BAD_GATEWAY, "upstream"),
+        (full, json!({ "image": image(10) }), StatusCode::TOO_MANY_REQUESTS, "overloaded"),
+    ] {
+        let (app, engine) = fake_with(HttpConfig { media, ..HttpConfig::default() });
+        let rank = json!({ "query": "a", "documents": [item] });
+        let part = json!({ "type": "image_url", "image_url": item["image"] });
+        for (path, body) in [
+            ("/embed", json!({ "inputs": item })),
+            ("/v1/embeddings", json!({ "input": [item] })),
+            ("/v2/embed", json!({ "images": [item["image"]] })),
+            ("/v1/multimodalembeddings", json!({ "inputs": [{ "content": [part] }] })),
+            ("/v1/rerank", rank),
+        ] {
+            let request = Request::post(path).body(Body::from(body.to_string()));
+            let request = request.expect("a request");
+            let response = router(app.clone()).oneshot(request).await.expect("answered");
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(response.headers()["retry-after"], "1", "{path}");
+        }
+        let counted = format!("proxima_errors_total{{kind=\"{kind}\",model=\"\"}} 5");
+        let text = app.metrics().text();
+        assert!(text.contains(&counted), "{counted}: {text}");
+        engine.shutdown().await;
+    }
 }
 
 /// Many more of these bodies, and others, are sent by the example `fuzz`.

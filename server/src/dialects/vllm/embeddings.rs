@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::failure;
 use crate::dialects::Side;
 use crate::dialects::inputs::{PromptTokens, prepare};
-use crate::dialects::items::{Drafted, Message, Name, Object, conversation, resolve};
+use crate::dialects::items::{Conversations, Drafted, Name, Object, conversation, resolve};
 use crate::dialects::shared::{read, respond};
 use crate::dialects::status::{answer_id, now};
 use crate::encoding::{EncodedVector, OutputEncoding};
@@ -27,7 +27,7 @@ use crate::http::{App, Failure, json_response, with_timings};
 #[schema(as = VllmChatBody)]
 pub struct ChatBody {
     /// A conversation, or a list of conversations.
-    #[schema(value_type = Vec<Message>)]
+    #[schema(value_type = Conversations)]
     pub messages: Value,
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,

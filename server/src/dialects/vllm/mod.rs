@@ -17,7 +17,7 @@ use serde_json::Value;
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::items::{ItemObject, Name, Object, echo, echo_parts, has_media, resolve};
+use super::items::{ItemObject, Name, Object, echo, echo_parts, is_item, resolve};
 use super::ranking::{Asked, Document, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, now, shaped, status};
@@ -47,12 +47,16 @@ pub fn dialect() -> Dialect {
             vec![
                 Shared {
                     purpose: Purpose::Rerank,
-                    claims: |_, keys| keys.any(&RERANK_KEYS),
+                    path: None,
+                    body: "VllmRerankBody",
+                    claims: |keys| keys.any(&RERANK_KEYS),
                     answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
                 },
                 Shared {
                     purpose: Purpose::Embed,
-                    claims: |_, keys| keys.any(&["messages"]),
+                    path: None,
+                    body: "VllmChatBody",
+                    claims: |keys| keys.any(&["messages"]),
                     answer: |app, body| -> Answer { Box::pin(embeddings::chat(app, body)) },
                 },
             ]
@@ -161,10 +165,11 @@ async fn sides(
     documents: Vec<Document>,
 ) -> Result<(Vec<Content>, Vec<Content>), Failure> {
     let count = queries.len();
-    let drafts = (0..).map(Name::QueryOf).zip(queries);
-    let drafts = drafts.chain((0..).map(Name::Document).zip(documents));
-    let drafts = drafts.map(|(name, one)| Ok((name, one.draft(name, &[])?)));
-    let drafts = drafts.collect::<Result<_, Failure>>()?;
+    let queries = (0..).map(Name::QueryOf).zip(queries);
+    let queries = queries.map(|(name, one)| Ok((name, one.query(name)?.into())));
+    let documents = (0..).map(Name::Document).zip(documents);
+    let documents = documents.map(|(name, one)| Ok((name, one.draft(name, &[])?)));
+    let drafts = queries.chain(documents).collect::<Result<Vec<_>, Failure>>()?;
     let mut queries = resolve(app.media(), drafts).await?;
     let documents = queries.split_off(count);
     Ok((queries, documents))
@@ -206,7 +211,7 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
 /// A document as it is given back: with images and videos, its parts under `multi_modal`.
 fn returned(document: &Document) -> Object {
     match document {
-        Document::Object(ItemObject(object)) if has_media(object) => {
+        Document::Object(ItemObject(object)) if is_item(object) => {
             let parts =
                 object.get("content").map_or_else(|| vec![Value::Object(echo(object))], echo_parts);
             let text = ("text".to_owned(), Value::Null);

@@ -37,12 +37,16 @@ pub fn dialect() -> Dialect {
             vec![
                 Shared {
                     purpose: Purpose::Rerank,
-                    claims: |_, keys| keys.any(&["top_k"]),
+                    path: None,
+                    body: "VoyageRerankBody",
+                    claims: |keys| keys.any(&["top_k"]),
                     answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
                 },
                 Shared {
                     purpose: Purpose::Embed,
-                    claims: |_, keys| keys.any(&EMBEDDING_KEYS),
+                    path: None,
+                    body: "VoyageEmbeddingsBody",
+                    claims: |keys| keys.any(&EMBEDDING_KEYS),
                     answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
                 },
             ]

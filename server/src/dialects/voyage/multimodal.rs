@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::failure;
 use super::types::{EncodingFormat, Entry, ErrorBody, entries};
 use crate::dialects::inputs::purpose_prompt;
-use crate::dialects::items::{ContentPart, Draft, Drafted, Name, content, pixels, resolve};
+use crate::dialects::items::{Draft, Drafted, ItemContent, Name, content, pixels, resolve};
 use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
 use crate::http::{App, Failure, JsonBody, json_response, with_timings};
@@ -47,7 +47,7 @@ pub struct MultimodalBody {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct MultimodalInput {
     /// The parts, in their order.
-    #[schema(value_type = Vec<ContentPart>)]
+    #[schema(value_type = ItemContent)]
     pub content: Value,
 }
 
@@ -68,7 +68,7 @@ pub struct MultimodalAnswer {
 /// Tokens and pixels of a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MultimodalUsage {
-    /// Tokens of the texts alone.
+    /// Tokens of the texts alone, no more than were computed.
     pub text_tokens: usize,
     /// Pixels of the images, as they were sent.
     pub image_pixels: usize,
@@ -107,7 +107,7 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
     };
     let (model, answer) = app.embed(body.model.as_deref(), request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
-    let text_tokens = count(app, &model, texts).await;
+    let text_tokens = count(app, &model, texts).await.min(timings.n_tokens);
     let make = move || {
         let total_tokens = timings.n_tokens;
         let data = entries(vectors, encoding, packed);
@@ -128,8 +128,9 @@ async fn inputs(app: &App, inputs: Vec<MultimodalInput>) -> Result<Vec<Input>, F
     resolve(app.media(), drafts.collect::<Result<Vec<(Name, Drafted<Input>)>, Failure>>()?).await
 }
 
-fn texts(inputs: &[Input]) -> Vec<String> {
-    let texts = inputs.iter().flat_map(|input| match input {
+/// The texts of each input.
+fn texts(inputs: &[Input]) -> Vec<Vec<String>> {
+    let of = |input: &Input| match input {
         Input::Text(text) => vec![text.clone()],
         Input::Item(item) => {
             let texts = item.parts.iter().filter_map(|part| match part {
@@ -139,17 +140,21 @@ fn texts(inputs: &[Input]) -> Vec<String> {
             texts.collect()
         }
         _ => Vec::new(),
-    });
-    texts.collect()
+    };
+    inputs.iter().map(of).collect()
 }
 
-/// Tokens of texts. They were embedded a moment ago; should counting fail, the answer is worth more
-/// than the count.
-async fn count(app: &App, model: &str, texts: Vec<String>) -> usize {
+/// Tokens of the texts of inputs, of each input no more than a model sees. They were embedded a
+/// moment ago; should counting fail, the answer is worth more than the count.
+async fn count(app: &App, model: &str, texts: Vec<Vec<String>>) -> usize {
     let Ok((_, engine)) = app.registry().get(Some(model)) else { return 0 };
+    let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
+    let texts = texts.concat();
     if texts.is_empty() {
         return 0;
     }
     let tokens = engine.tokenize(texts, false, Prompt::None).await.unwrap_or_default();
-    tokens.iter().map(Vec::len).sum()
+    let mut tokens = tokens.iter().map(Vec::len);
+    let limit = engine.info().tokens_max;
+    lengths.into_iter().map(|count| tokens.by_ref().take(count).sum::<usize>().min(limit)).sum()
 }

@@ -41,7 +41,9 @@ pub fn dialect() -> Dialect {
         shared: || {
             vec![Shared {
                 purpose: Purpose::Rerank,
-                claims: |_, keys| keys.any(&["property"]) && keys.any(&["documents"]),
+                path: None,
+                body: "WeaviateRerankBody",
+                claims: |keys| keys.any(&["property"]) && keys.any(&["documents"]),
                 answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
             }]
         },

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use tokio::io::duplex;
 use tokio::net::TcpListener;
 
+use super::super::SourceFault;
+use super::super::budget::Held;
 use super::super::network::tls_trusting;
 use super::*;
 use world::{FILE, Fake, PUBLIC, Reply, World, addresses, certified, client, settings, world};
@@ -61,7 +63,7 @@ async fn what_is_not_allowed_is_neither_resolved_nor_connected_to() {
     ] {
         let error = client.fetch(address).await.expect_err(address);
         assert!(error.to_string().contains(expected), "{address}: {error}");
-        assert!(error.is_fault_of_caller() && !error.is_retryable(), "{address}");
+        assert_eq!(error.fault(), SourceFault::Caller, "{address}");
     }
     let long = format!("http://a.com/{}", "x".repeat(9000));
     assert!(client.fetch(&long).await.is_err_and(|error| error.to_string().contains("longer")));
@@ -217,7 +219,7 @@ async fn redirects_are_checked_like_addresses() {
     ] {
         let error = client.fetch(&format!("http://a.com/{path}")).await.expect_err(path);
         assert!(error.to_string().contains(expected), "{path}: {error}");
-        assert!(error.is_fault_of_caller(), "{path}");
+        assert_eq!(error.fault(), SourceFault::Caller, "{path}");
     }
     assert!(
         !world.asked().iter().any(|entry| entry.starts_with("127") || entry.starts_with("169"))
@@ -263,11 +265,9 @@ async fn answers_that_are_no_file_are_refused_without_a_word_of_theirs() {
         assert_eq!(error, expected, "{}", &answer[..answer.len().min(200)]);
         assert!(!error.to_string().to_lowercase().contains("secret"), "{error}");
     }
-    for (code, fault, retry) in [(404, true, false), (500, false, true), (429, false, true)] {
-        assert_eq!(
-            (status(code).is_fault_of_caller(), status(code).is_retryable()),
-            (fault, retry)
-        );
+    let (caller, elsewhere) = (SourceFault::Caller, SourceFault::Elsewhere);
+    for (code, fault) in [(404, caller), (500, elsewhere), (503, elsewhere), (429, elsewhere)] {
+        assert_eq!(status(code).fault(), fault, "{code}");
     }
     let exact = "x".repeat(1000);
     for answer in [
@@ -301,7 +301,7 @@ async fn slow_servers_get_no_more_time_than_others() {
         let (client, _) = client(world, &settings);
         let error = client.fetch("http://a.com/").await.expect_err("late");
         assert_eq!(error, SourceError::Timeout { limit });
-        assert!(error.is_retryable() && !error.is_fault_of_caller());
+        assert_eq!(error.fault(), SourceFault::Elsewhere);
     }
 }
 
@@ -315,6 +315,57 @@ async fn only_so_many_files_are_fetched_at_a_time() {
         assert_eq!(file.as_deref(), Ok(FILE));
     }
     assert_eq!(world.open_most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn one_request_fetches_fewer_files_at_a_time() {
+    let world = world(&[("a.com", &[PUBLIC])], &[("a.com/", Reply::file())]);
+    let (client, world) = client(world, &settings(&["a.com"]));
+    let budget = MediaBudget::new(1000, 2, &Arc::new(Held::new(1000)));
+    let all = (0..20).map(|_| client.fetch_within("http://a.com/", &budget));
+    for file in futures_util::future::join_all(all).await {
+        assert_eq!(file.as_deref(), Ok(FILE));
+    }
+    assert_eq!(world.open_most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn who_would_wait_for_too_long_is_told_to_come_back() {
+    let replies = [("a.com/", Reply::file()), ("a.com/stall", Reply::Stall(vec![]))];
+    let world = world(&[("a.com", &[PUBLIC])], &replies);
+    let fetch_wait = Duration::ZERO;
+    let settings = MediaSettings { fetches_max: 1, fetch_wait, ..settings(&["a.com"]) };
+    let (client, _) = client(world, &settings);
+    let mut stalled = Box::pin(client.fetch("http://a.com/stall"));
+    let second = tokio::select! {
+        biased;
+        file = &mut stalled => panic!("{file:?}"),
+        file = client.fetch("http://a.com/") => file,
+    };
+    assert_eq!(second, Err(SourceError::Busy));
+    assert_eq!(SourceError::Busy.fault(), SourceFault::Server);
+    drop(stalled);
+    assert_eq!(client.fetch("http://a.com/").await.as_deref(), Ok(FILE));
+}
+
+#[tokio::test]
+async fn bytes_are_counted_as_they_come_and_given_back() {
+    let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    let replies = [("a.com/", Reply::file()), ("a.com/drip", Reply::Drip(head))];
+    let world = world(&[("a.com", &[PUBLIC])], &replies);
+    let (client, _) = client(world, &settings(&["a.com"]));
+    let held = Arc::new(Held::new(2 * FILE.len() - 1));
+    let own = |limit| MediaBudget::new(limit, 4, &held);
+    // A file without end is over its request's limit long before it is over that of a file.
+    let (first, limit) = (own(FILE.len() + 5), FILE.len() + 5);
+    let too_much = Err(SourceError::TooMuch { limit });
+    assert_eq!(client.fetch_within("http://a.com/drip", &first).await, too_much);
+    drop(first);
+    let (first, second) = (own(1000), own(1000));
+    assert_eq!(client.fetch_within("http://a.com/", &first).await.as_deref(), Ok(FILE));
+    assert_eq!(client.fetch_within("http://a.com/", &second).await, Err(SourceError::Busy));
+    drop(first);
+    assert_eq!(client.fetch_within("http://a.com/", &second).await.as_deref(), Ok(FILE));
 }
 
 #[tokio::test]
@@ -372,5 +423,6 @@ async fn the_network_of_this_machine_works() {
     drop(gone);
     let client = Client::new(&settings(&[&format!("private:127.0.0.1:{port}")]));
     let error = client.fetch(&format!("http://127.0.0.1:{port}/")).await.expect_err("refused");
-    assert!(matches!(error, SourceError::Unreachable { .. }) && error.is_retryable(), "{error}");
+    assert!(matches!(error, SourceError::Unreachable { .. }), "{error}");
+    assert_eq!(error.fault(), SourceFault::Elsewhere);
 }

@@ -7,15 +7,16 @@
 
 mod process;
 
-use std::io::{self, Read as _};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use proxima_models::media::{MediaError, TakeFrame, VideoInfo, VideoReader};
-use tempfile::TempDir;
 
-use process::{Ended, Running};
+use process::{Bounds, Ended, Groups, Running};
 
 /// Decoders that may run: those of videos on the web, so that rare ones are nobody's way in.
 const DECODERS: &str = "h264,hevc,vp8,vp9,av1,libdav1d,libaom-av1,mpeg4,mpeg1video,mpeg2video,\
@@ -24,16 +25,33 @@ const DECODERS: &str = "h264,hevc,vp8,vp9,av1,libdav1d,libaom-av1,mpeg4,mpeg1vid
 const KNOWN: &str = "mp4, mov, webm, mkv with H.264, HEVC, VP8, VP9, AV1 or MPEG-4";
 /// What is said of other decoders.
 const NOT_ON_LIST: &str = "not on whitelist";
-/// The file's name in its folder: all that messages tell of where it is.
-const FILE: &str = "video";
+/// What is said of memory that is not to be had.
+const NO_MEMORY: &str = "Cannot allocate memory";
+/// The file's name: it is the standard input, so that it has none in any folder.
+const FILE: &str = "/dev/stdin";
 /// Frames that are selected one by one; of more, all between the first and last are read.
 const TERMS_MAX: usize = 2048;
-/// Threads of a decoder.
+/// Threads of a decoder, and of what converts frames.
 const THREADS_MAX: usize = 4;
+/// Memory taken at once, at least: the index of a file that says it has millions of frames is
+/// larger, a frame is not.
+const ALLOCATED_MAX: usize = 128 << 20;
+/// Memory of a program beside frames.
+const MEMORY: usize = 512 << 20;
+/// Memory of a program a pixel of a frame: 32 frames of ten bits a colour.
+const MEMORY_A_PIXEL: usize = 96;
 /// Time for a program to say its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Output of `ffprobe` and `ffmpeg -version` at most.
 const TEXT_BYTES_MAX: u64 = 64 * 1024;
+
+/// Programs of this process that run.
+static RUNNING: Groups = Groups::new();
+
+/// Ends all programs that read video files, for good: this process ends, too.
+pub fn end_programs() {
+    RUNNING.end();
+}
 
 /// Where the programs are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +67,25 @@ pub struct Programs {
 pub struct VideoLimits {
     /// Pixels of a frame.
     pub pixels_max: usize,
-    /// Time for each of counting and decoding its frames.
+    /// Time for counting and decoding the frames of all videos of an input.
     pub timeout: Duration,
 }
 
 impl Default for VideoLimits {
     fn default() -> Self {
-        Self { pixels_max: 4096 * 2304, timeout: Duration::from_secs(30) }
+        Self { pixels_max: 4096 * 2304, timeout: Duration::from_secs(60) }
+    }
+}
+
+impl VideoLimits {
+    /// Memory that a program may take at once.
+    fn allocated(&self) -> usize {
+        self.pixels_max.saturating_mul(16).clamp(ALLOCATED_MAX, i32::MAX as usize)
+    }
+
+    /// Memory that a program may take.
+    fn memory(&self) -> usize {
+        MEMORY.saturating_add(self.pixels_max.saturating_mul(MEMORY_A_PIXEL))
     }
 }
 
@@ -65,6 +95,8 @@ pub struct Ffmpeg {
     programs: Programs,
     limits: VideoLimits,
     version: String,
+    /// Time that is left to the videos of an input; without one each call has all.
+    left: Option<Mutex<Duration>>,
 }
 
 impl Ffmpeg {
@@ -78,14 +110,16 @@ impl Ffmpeg {
             let mut command = Command::new(program);
             command.arg("-version");
             let wrong = |problem: &str| format!("{} does not run: {problem}", program.display());
+            command.stdin(Stdio::null());
+            let bounds = Bounds { time: VERSION_TIMEOUT, memory: limits.memory() };
             let (text, ended) =
-                text_of(command, VERSION_TIMEOUT).map_err(|error| wrong(&error.to_string()))?;
+                text_of(command, bounds).map_err(|error| wrong(&error.to_string()))?;
             if !ended.success {
                 return Err(wrong("-version fails"));
             }
             version = text.split_whitespace().nth(2).unwrap_or_default().to_owned();
         }
-        Ok(Self { programs, limits, version })
+        Ok(Self { programs, limits, version, left: None })
     }
 
     /// The version of `ffmpeg`, as it says.
@@ -94,24 +128,45 @@ impl Ffmpeg {
     }
 
     /// A program with what both are told, and the file.
-    fn command(&self, program: &Path, input: &Input) -> Command {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    fn command(&self, program: &Path, input: Input) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(input.folder.path());
+        command.current_dir("/").stdin(input.file);
         command.args(["-hide_banner", "-loglevel", "error"]);
+        command.args(["-max_alloc", &self.limits.allocated().to_string()]);
         // Only this file, only as this format: no playlist, no address, no format that is one.
         command.args(["-protocol_whitelist", "file", "-f", input.demuxer]);
         command.args(["-codec_whitelist", DECODERS]);
         // Decoders count the padding of a frame, too; the exact limit is checked after.
         let pixels_max = self.limits.pixels_max.saturating_mul(2).clamp(1 << 16, 1 << 30);
         command.args(["-max_pixels", &pixels_max.to_string()]);
-        command.args(["-threads", &threads.min(THREADS_MAX).to_string()]);
+        command.args(["-threads", &threads()]);
         command
+    }
+
+    /// Does work in the time that is left.
+    fn timed<T>(
+        &self,
+        work: impl FnOnce(Bounds) -> Result<T, MediaError>,
+    ) -> Result<T, MediaError> {
+        let memory = self.limits.memory();
+        let Some(left) = &self.left else {
+            return work(Bounds { time: self.limits.timeout, memory });
+        };
+        // Held meanwhile: an input's videos are read one after another.
+        let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.is_zero() {
+            return Err(self.late());
+        }
+        let started = Instant::now();
+        let result = work(Bounds { time: *left, memory });
+        *left = left.saturating_sub(started.elapsed());
+        result
     }
 
     fn late(&self) -> MediaError {
         MediaError::Reader(format!(
-            "it takes longer than {} s; send a shorter one, or its frames as images",
+            "it takes longer than the {} s for all videos of an input; send fewer or shorter ones, \
+             or their frames as images",
             self.limits.timeout.as_secs_f64()
         ))
     }
@@ -123,6 +178,9 @@ impl Ffmpeg {
         }
         if let Some((width, height)) = large_frame(&ended.messages) {
             return self.large(width, height);
+        }
+        if ended.messages.contains(NO_MEMORY) {
+            return MediaError::Reader("it takes more memory than a video may".to_owned());
         }
         match summary(&ended.messages) {
             Some(problem) => damaged(problem),
@@ -148,16 +206,44 @@ impl Ffmpeg {
     }
 }
 
+/// Threads of a program, as it is told.
+fn threads() -> String {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    threads.min(THREADS_MAX).to_string()
+}
+
 impl VideoReader for Ffmpeg {
+    fn of_input(&self) -> Option<Arc<dyn VideoReader>> {
+        let (programs, limits, version) =
+            (self.programs.clone(), self.limits, self.version.clone());
+        let left = Some(Mutex::new(limits.timeout));
+        Some(Arc::new(Self { programs, limits, version, left }))
+    }
+
     fn probe(&self, file: &[u8]) -> Result<VideoInfo, MediaError> {
-        let input = Input::new(file)?;
-        let mut command = self.command(&self.programs.ffprobe, &input);
+        self.timed(|bounds| self.probe_within(file, bounds))
+    }
+
+    fn read(
+        &self,
+        file: &[u8],
+        info: &VideoInfo,
+        frames: &[usize],
+        take: &mut TakeFrame<'_>,
+    ) -> Result<(), MediaError> {
+        self.timed(|bounds| self.read_within(file, info, frames, take, bounds))
+    }
+}
+
+impl Ffmpeg {
+    fn probe_within(&self, file: &[u8], bounds: Bounds) -> Result<VideoInfo, MediaError> {
+        let mut command = self.command(&self.programs.ffprobe, Input::new(file)?);
         // Counted and not believed: containers say nothing or what was before a cut.
-        command.args(["-select_streams", "V:0", "-count_frames", "-count_packets"]);
-        let entries = "stream=codec_name,width,height,avg_frame_rate,r_frame_rate,nb_frames,\
-                       nb_read_frames,nb_read_packets:stream_tags=:stream_disposition=";
+        command.args(["-select_streams", "V:0", "-count_frames"]);
+        let entries = "stream=codec_name,width,height,avg_frame_rate,r_frame_rate,\
+                       nb_read_frames:stream_tags=:stream_disposition=";
         command.args(["-show_entries", entries, "-of", "default=noprint_wrappers=1", FILE]);
-        let (text, ended) = text_of(command, self.limits.timeout).map_err(broken)?;
+        let (text, ended) = text_of(command, bounds).map_err(broken)?;
         if !ended.success {
             return Err(self.failed(&ended));
         }
@@ -169,10 +255,6 @@ impl VideoReader for Ffmpeg {
         if width.saturating_mul(height) > self.limits.pixels_max {
             return Err(self.large(width, height));
         }
-        if let Some(announced) = stream.frames_announced.filter(|all| *all > stream.packets) {
-            let problem = format!("it is cut off after {} of {announced} frames", stream.packets);
-            return Err(damaged(problem));
-        }
         if frames == 0 || width == 0 || height == 0 {
             return Err(match ended.messages.is_empty() {
                 true => MediaError::Empty { what: "the video" },
@@ -182,21 +264,22 @@ impl VideoReader for Ffmpeg {
         Ok(stream.info)
     }
 
-    fn read(
+    fn read_within(
         &self,
         file: &[u8],
         info: &VideoInfo,
         frames: &[usize],
         take: &mut TakeFrame<'_>,
+        bounds: Bounds,
     ) -> Result<(), MediaError> {
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Ok(()) };
-        let input = Input::new(file)?;
-        let mut command = self.command(&self.programs.ffmpeg, &input);
-        command.args(["-nostdin", "-noautorotate", "-i", FILE]);
+        let mut command = self.command(&self.programs.ffmpeg, Input::new(file)?);
+        command.args(["-nostdin", "-filter_threads", &threads()]);
+        command.args(["-noautorotate", "-i", FILE]);
         command.args(["-map", "0:V:0", "-an", "-sn", "-dn", "-vf", &filters(info, frames)]);
         command.args(if self.has_fps_mode() { ["-fps_mode"] } else { ["-vsync"] });
         command.args(["passthrough", "-f", "rawvideo", "pipe:1"]);
-        let mut running = Running::start(command, self.limits.timeout).map_err(broken)?;
+        let mut running = Running::start(command, bounds, &RUNNING).map_err(broken)?;
         let mut output = running.take_output();
         let mut frame = vec![0; info.width * info.height * 3];
         let each = frames.len() <= TERMS_MAX;
@@ -245,20 +328,51 @@ fn selection(frames: &[usize]) -> String {
     }
 }
 
-/// A file in a folder of its own, both gone when this is.
+/// A file that is in no folder, so that however this process ends nothing of it is left.
 struct Input {
-    folder: TempDir,
+    file: File,
     demuxer: &'static str,
 }
 
 impl Input {
-    fn new(file: &[u8]) -> Result<Self, MediaError> {
-        let demuxer = demuxer(file).ok_or_else(unknown)?;
-        let folder = tempfile::Builder::new().prefix("proxima-video-").tempdir().map_err(broken)?;
-        std::fs::write(folder.path().join(FILE), file).map_err(broken)?;
-        Ok(Self { folder, demuxer })
+    fn new(bytes: &[u8]) -> Result<Self, MediaError> {
+        let demuxer = demuxer(bytes).ok_or_else(unknown)?;
+        if let Some(announced) = announced(bytes).filter(|_| demuxer == MOV) {
+            let problem = format!("it is cut off after {} of {announced} bytes", bytes.len());
+            return Err(damaged(problem));
+        }
+        let mut file = tempfile::tempfile().map_err(broken)?;
+        file.write_all(bytes).map_err(broken)?;
+        file.rewind().map_err(broken)?;
+        Ok(Self { file, demuxer })
     }
 }
+
+/// Bytes that a file of boxes says it has at least, if these are more than it has. What it says of
+/// its frames does not tell: lists of edits leave some out.
+fn announced(file: &[u8]) -> Option<u64> {
+    let number = |at: usize, bytes: usize| {
+        let digits = file.get(at..at.checked_add(bytes)?)?;
+        Some(digits.iter().fold(0, |sum, digit| sum << 8 | u64::from(*digit)))
+    };
+    let mut at = 0;
+    loop {
+        let (short, kind) = (number(at, 4)?, file.get(at + 4..at + 8)?);
+        let size = if short == 1 { number(at + 8, 8)? } else { short };
+        let end = (at as u64).saturating_add(size);
+        if end > file.len() as u64 {
+            return [b"moov", b"mdat", b"moof"].iter().any(|it| *it == kind).then_some(end);
+        }
+        if size < 8 {
+            // It ends with the file, or is none.
+            return None;
+        }
+        at = usize::try_from(end).ok()?;
+    }
+}
+
+/// The format of mp4 and mov.
+const MOV: &str = "mov";
 
 /// The one format that a file may be read as, by how it begins.
 fn demuxer(file: &[u8]) -> Option<&'static str> {
@@ -270,7 +384,7 @@ fn demuxer(file: &[u8]) -> Option<&'static str> {
         .iter()
         .any(|it| *it == first_box)
     {
-        Some("mov")
+        Some(MOV)
     } else {
         None
     }
@@ -280,8 +394,6 @@ fn demuxer(file: &[u8]) -> Option<&'static str> {
 struct Stream {
     codec: String,
     info: VideoInfo,
-    packets: usize,
-    frames_announced: Option<usize>,
 }
 
 impl Stream {
@@ -302,18 +414,13 @@ impl Stream {
             width: number("width").unwrap_or(0),
             height: number("height").unwrap_or(0),
         };
-        Some(Self {
-            codec: value("codec_name")?.1.trim().to_owned(),
-            info,
-            packets: number("nb_read_packets").unwrap_or(0),
-            frames_announced: number("nb_frames"),
-        })
+        Some(Self { codec: value("codec_name")?.1.trim().to_owned(), info })
     }
 }
 
 /// The output of a program, and how it ended.
-fn text_of(command: Command, limit: Duration) -> io::Result<(String, Ended)> {
-    let mut running = Running::start(command, limit)?;
+fn text_of(command: Command, bounds: Bounds) -> io::Result<(String, Ended)> {
+    let mut running = Running::start(command, bounds, &RUNNING)?;
     let mut text = Vec::new();
     running.take_output().take(TEXT_BYTES_MAX).read_to_end(&mut text)?;
     Ok((String::from_utf8_lossy(&text).into_owned(), running.finish()?))
@@ -336,13 +443,14 @@ fn summary(messages: &str) -> Option<String> {
     Some(line.chars().filter(|letter| !letter.is_control()).take(200).collect())
 }
 
-/// A line without the module and memory address that it begins with: `[mov,mp4 @ 0x55ab] `.
+/// A line without what it begins with: a module and its memory address, `[mov,mp4 @ 0x55ab] `, or
+/// the file's name.
 fn without_module(line: &str) -> &str {
     let mut rest = line.trim();
     while let Some((_, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         rest = after.trim_start();
     }
-    rest
+    rest.strip_prefix(FILE).map_or(rest, |rest| rest.trim_start_matches([':', ' ']))
 }
 
 fn unknown() -> MediaError {

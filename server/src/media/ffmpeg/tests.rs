@@ -147,6 +147,46 @@ fn frames_before_a_cut_are_neither_counted_nor_given() {
     assert_frames(&found, &[0, 24], 15);
 }
 
+/// The bytes of a file of boxes from where the contents of a box of this kind begin.
+fn inside<'a>(file: &'a mut [u8], kind: &[u8; 4]) -> &'a mut [u8] {
+    let at = file.windows(4).position(|bytes| bytes == kind).expect("such a box");
+    &mut file[at + 4..]
+}
+
+#[test]
+fn frames_that_an_edit_list_leaves_out_are_neither_counted_nor_missed() {
+    let reader = reader(VideoLimits::default());
+    let encoding = ["-c:v", "libx264", "-qp", "4", "-g", "10", "-bf", "0"];
+    let whole = clip((64, 48), 40, "a.mp4", &encoding);
+    assert_eq!(reader.probe(&whole).expect("a video").frames, 40);
+    // After version, flags and count: a duration in 1/1000 s, a time in 1/12800 s.
+    for (milliseconds, start, frames, first) in [(600u32, 0u32, 15, 0), (1000, 512 * 15, 25, 15)] {
+        let mut file = whole.clone();
+        let list = inside(&mut file, b"elst");
+        list[8..12].copy_from_slice(&milliseconds.to_be_bytes());
+        list[12..16].copy_from_slice(&start.to_be_bytes());
+        assert_eq!(reader.probe(&file).expect("a video").frames, frames);
+        let places = [0, frames - 1];
+        assert_frames(&greys(&reader, &file, &places).expect("frames"), &places, first);
+    }
+}
+
+#[test]
+fn an_index_of_more_frames_than_there_are_takes_no_memory() {
+    let reader = reader(VideoLimits::default());
+    let mut file = clip((64, 48), 1, "a.mp4", &["-c:v", "mjpeg"]);
+    assert_eq!(reader.probe(&file).expect("a video").frames, 1);
+    let claimed = 16_000_000u32.to_be_bytes();
+    // All of the one's size, in its chunk, each as long.
+    assert_ne!(inside(&mut file, b"stsz")[4..8], [0; 4], "one size for all");
+    inside(&mut file, b"stsz")[8..12].copy_from_slice(&claimed);
+    inside(&mut file, b"stsc")[12..16].copy_from_slice(&claimed);
+    inside(&mut file, b"stts")[8..12].copy_from_slice(&claimed);
+    let error = reader.probe(&file).expect_err("refused");
+    let refused = matches!(error, MediaError::Damaged { .. } | MediaError::Empty { .. });
+    assert!(refused, "{error:?}");
+}
+
 #[test]
 fn what_is_no_video_is_refused() {
     let reader = reader(VideoLimits::default());
@@ -183,7 +223,7 @@ fn a_file_that_is_cut_off_is_damaged() {
         let error = reader.probe(&file[..file.len() * 2 / 3]).expect_err("refused");
         assert!(matches!(error, MediaError::Damaged { .. }), "{error:?}");
         let text = error.to_string();
-        assert!(!text.contains("proxima-video") && !text.contains("0x"), "{text}");
+        assert!(!text.contains("/dev") && !text.contains("0x"), "{text}");
     }
     let file = mpeg4(4);
     let error = greys(&reader, &file, &[0, 4]).expect_err("no such frame");
@@ -239,27 +279,95 @@ fn script(folder: &Path, text: &str) -> PathBuf {
     path
 }
 
+/// A reader whose programs both do as a script says.
+fn scripted(folder: &Path, text: &str, timeout: Duration) -> Ffmpeg {
+    let program = script(folder, text);
+    let programs = Programs { ffmpeg: program.clone(), ffprobe: program };
+    let limits = VideoLimits { timeout, ..VideoLimits::default() };
+    Ffmpeg { programs, limits, version: "7.1".into(), left: None }
+}
+
+/// What is taken for a video until a program looks at it.
+const HEAD: &[u8] = b"\0\0\0\x0cftypisom";
+const ONE: VideoInfo = VideoInfo { frames: 1, fps: 1.0, width: 2, height: 2 };
+
 #[test]
 fn a_program_that_hangs_is_killed_with_what_it_started() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let notes = folder.path().join("notes");
     // The child holds the pipes: if it outlived the program, reading would wait for it.
-    let text = format!("echo $$ > {0}; pwd >> {0}; /bin/sleep 1000 & wait", notes.display());
-    let hanging = script(folder.path(), &text);
-    let limits = VideoLimits { timeout: Duration::from_secs(2), ..VideoLimits::default() };
-    let programs = Programs { ffmpeg: hanging.clone(), ffprobe: hanging };
-    let reader = Ffmpeg { programs, limits, version: "7.1".into() };
-    let file = b"\0\0\0\x18ftypisom";
-    let info = VideoInfo { frames: 1, fps: 1.0, width: 2, height: 2 };
+    let text = format!(
+        "echo $$ > {0}; readlink /proc/$$/fd/0 >> {0}; /bin/sleep 1000 & wait",
+        notes.display()
+    );
+    let reader = scripted(folder.path(), &text, Duration::from_secs(2));
     for result in
-        [reader.probe(file).map(|_| ()), reader.read(file, &info, &[0], &mut |_, _| Ok(()))]
+        [reader.probe(HEAD).map(|_| ()), reader.read(HEAD, &ONE, &[0], &mut |_, _| Ok(()))]
     {
         assert_eq!(result, Err(reader.late()));
         let notes = fs::read_to_string(&notes).expect("it ran");
         let (process, input) = notes.trim().split_once('\n').expect("two lines");
         assert!(!Path::new("/proc").join(process).exists(), "it is left behind");
-        assert!(!Path::new(input).exists(), "its folder is left behind");
+        // Even while it ran, so nothing is left behind if this process is killed.
+        assert!(input.ends_with("(deleted)"), "the file is in a folder: {input}");
     }
+}
+
+#[test]
+fn the_videos_of_an_input_share_its_time() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let notes = folder.path().join("notes");
+    let text = format!("echo run >> {}; /bin/sleep 1000", notes.display());
+    let all = scripted(folder.path(), &text, Duration::from_secs(2));
+    let runs = || fs::read_to_string(&notes).map_or(0, |notes| notes.lines().count());
+    for inputs in 1..=2 {
+        let reader = all.of_input().expect("they share a limit");
+        for _ in 0..3 {
+            assert_eq!(reader.probe(HEAD), Err(all.late()));
+            let read = reader.read(HEAD, &ONE, &[0], &mut |_, _| Ok(()));
+            assert_eq!(read, Err(all.late()));
+        }
+        assert_eq!(runs(), inputs, "one takes all the time, for the others nothing is started");
+    }
+}
+
+#[test]
+fn programs_end_with_this_process() {
+    // Others of the process go on, so not those of all tests.
+    static GROUPS: Groups = Groups::new();
+    let bounds = Bounds { time: Duration::from_secs(600), memory: usize::MAX };
+    let start = || {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("1000").stdin(Stdio::null());
+        Running::start(command, bounds, &GROUPS)
+    };
+    let (first, second) = (start().expect("it starts"), start().expect("it starts"));
+    drop(first);
+    GROUPS.end();
+    let ended = second.finish().expect("it ended");
+    assert!(!ended.success && !ended.late, "{ended:?}");
+    assert!(start().is_err_and(|error| error.to_string().contains("stops")));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn programs_are_bounded_by_the_system() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // Limits come after the start, so it waits for them, if need be in vain.
+    let text = "until grep -q 'Max data size *[0-9]' /proc/$$/limits; do :; done; \
+                until grep -q 'Max cpu time *[0-9]' /proc/$$/limits; do :; done; exit 3";
+    let reader = scripted(folder.path(), text, Duration::from_secs(20));
+    let error = reader.probe(HEAD).expect_err("it gives nothing");
+    assert!(matches!(error, MediaError::Damaged { .. }), "{error:?}");
+    // A reader with as little memory as no program can do with.
+    let bounds = Bounds { time: Duration::from_secs(60), memory: 8 << 20 };
+    let mut command = Command::new("/bin/sh");
+    let more = "until grep -q 'Max data size *8388608' /proc/$$/limits; do :; done; \
+                x=0123456789abcdef; while :; do x=$x$x; done";
+    command.args(["-c", more]).stdin(Stdio::null());
+    let ended = Running::start(command, bounds, &RUNNING).and_then(Running::finish);
+    let ended = ended.expect("it ran");
+    assert!(!ended.success && !ended.late, "{ended:?}");
 }
 
 #[test]
@@ -280,15 +388,17 @@ fn programs_are_told_apart_by_whether_they_run() {
         ("N-109468-gd39b34123d", true),
     ] {
         let limits = VideoLimits::default();
-        let reader = Ffmpeg { programs: programs(), limits, version: version.into() };
-        assert_eq!(reader.has_fps_mode(), expected, "{version}");
+        let version = String::from(version);
+        let reader = Ffmpeg { programs: programs(), limits, version, left: None };
+        assert_eq!(reader.has_fps_mode(), expected, "{}", reader.version);
     }
 }
 
 #[test]
 fn messages_are_those_about_the_file() {
     let messages = "[aac @ 0x5643] Codec (aac) not on whitelist 'h264'\n    Last message repeated\n\
-                    [mov,mp4 @ 0x55f3] [x @ 1] moov atom not found\nvideo: Invalid data\n";
+                    [mov,mp4 @ 0x55f3] [x @ 1] moov atom not found\n/dev/stdin: Invalid data\n";
     assert_eq!(summary(messages).as_deref(), Some("moov atom not found"));
+    assert_eq!(summary("/dev/stdin: Invalid data\n").as_deref(), Some("Invalid data"));
     assert_eq!(summary(""), None);
 }

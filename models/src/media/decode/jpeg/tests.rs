@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::super::Problem;
 use super::*;
 
-const PIXELS: usize = 1 << 20;
+fn decode(bytes: &[u8]) -> Result<Picture, Problem> {
+    super::decode(bytes, &Bounds::of(1 << 20))
+}
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/media/jpeg").join(name)
@@ -19,7 +20,7 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 fn why(bytes: &[u8]) -> String {
-    match decode(bytes, PIXELS) {
+    match decode(bytes) {
         Err(Problem::Damaged(why)) => why,
         other => panic!("{other:?}"),
     }
@@ -33,7 +34,7 @@ fn every_kind_has_the_reference_s_pixels() {
         let [name, width, height, digest] = *line.split(' ').collect::<Vec<_>>() else {
             panic!("not a line of the list: {line}");
         };
-        let picture = decode(&file(name), PIXELS).unwrap_or_else(|why| panic!("{name}: {why:?}"));
+        let picture = decode(&file(name)).unwrap_or_else(|why| panic!("{name}: {why:?}"));
         let size = (picture.width.to_string(), picture.height.to_string());
         assert_eq!(size, (width.into(), height.into()), "{name}");
         let digits: String =
@@ -51,10 +52,8 @@ fn what_is_cut_off_is_refused() {
         }
         assert_eq!(why(&whole[..whole.len() - 2]), CUT_OFF, "{name} without its end");
         let trailing: Vec<u8> = whole.iter().chain(b"more").copied().collect();
-        assert_eq!(
-            decode(&trailing, PIXELS).expect("a picture with a tail"),
-            decode(&whole, PIXELS).expect("a picture"),
-        );
+        let rgb = |bytes: &[u8]| decode(bytes).expect("a picture").rgb;
+        assert_eq!(rgb(&trailing), rgb(&whole));
     }
 }
 
@@ -70,7 +69,9 @@ fn what_is_changed_never_panics() {
                 let at = (state >> 33) as usize % bytes.len();
                 bytes[at] = (state >> 25) as u8;
             }
-            refused += usize::from(decode(&bytes, PIXELS).is_err());
+            let decoded = decode(&bytes);
+            assert!(!matches!(decoded, Err(Problem::GaveUp)), "a panic");
+            refused += usize::from(decoded.is_err());
         }
     }
     assert!(refused > 0, "nothing was damaged");
@@ -89,20 +90,37 @@ fn what_is_not_read_is_refused_and_said() {
     assert!(why(&with(1, 0xc3)).contains("Unsupported"), "{}", why(&with(1, 0xc3)));
     assert!(why(&with(4, 12)).contains("precision"), "{}", why(&with(4, 12)));
     // The size is looked at before anything is made for it.
-    let large = decode(&with(5, 0xff), PIXELS);
+    let large = decode(&with(5, 0xff));
     assert!(matches!(large, Err(Problem::Media(_))), "{large:?}");
 }
 
 #[test]
 fn scans_are_counted_and_bounded() {
-    assert_eq!(scans(&file("420-33x31-base")), 1);
+    let count = |bytes: &[u8]| scans(bytes).count;
+    let once = Scans { count: 1, buffered: false };
+    assert_eq!(scans(&file("420-33x31-base")), once);
     let steps = file("420-33x31-steps");
-    assert!((2..20).contains(&scans(&steps)), "{}", scans(&steps));
+    assert!((2..20).contains(&count(&steps)) && scans(&steps).buffered, "{:?}", scans(&steps));
     // A marker inside a segment is none; one after a reserved marker, or after filling, is.
-    assert_eq!(scans(&[0xff, 0xd8, 0xff, 0xe0, 0, 4, 0xff, 0xda, 0xff, 0xd9]), 0);
-    assert_eq!(scans(&[0xff, 0xd8, 0xff, 2, 0, 9, 0xff, 0xff, 0xda, 0, 2, 7]), 1);
+    assert_eq!(count(&[0xff, 0xd8, 0xff, 0xe0, 0, 4, 0xff, 0xda, 0xff, 0xd9]), 0);
+    assert_eq!(count(&[0xff, 0xd8, 0xff, 2, 0, 9, 0xff, 0xff, 0xda, 0, 2, 7]), 1);
     let (body, end) = steps.split_at(steps.len() - 2);
     let more = [0xff, 0xda, 0, 2].repeat(SCANS_MAX);
     let long: Vec<u8> = body.iter().chain(&more).chain(end).copied().collect();
     assert!(why(&long).contains("scans"), "{}", why(&long));
+}
+
+#[test]
+fn a_panic_is_told_from_a_refusal() {
+    let refused: Result<(), Problem> = caught(|| {
+        open(&[0xff, 0xd8, 0xff, 0xd9])?;
+        Ok(())
+    });
+    assert!(matches!(refused, Err(Problem::Damaged(_))), "{refused:?}");
+    let panics = |message: &'static str| {
+        caught::<()>(|| std::panic::resume_unwind(Box::new(message.to_owned())))
+    };
+    assert!(matches!(panics("index out of bounds"), Err(Problem::GaveUp)));
+    let library = panics("libjpeg fatal error: Bogus marker length");
+    assert!(matches!(library, Err(Problem::Damaged(_))));
 }

@@ -77,7 +77,7 @@ pub fn query(
     }
     let mut draft = draft(Name::Query, item)?;
     let instruction = draft.instruction.take();
-    Ok((draft.joined().into(), instruction))
+    Ok((draft.into(), instruction))
 }
 
 /// The documents of a request, taken out of it.
@@ -97,7 +97,7 @@ pub fn documents(
     let items = items
         .into_iter()
         .enumerate()
-        .map(|(index, item)| Ok(draft(Name::Document(index), item)?.joined().into()));
+        .map(|(index, item)| Ok(draft(Name::Document(index), item)?.into()));
     let names = (0..).map(Name::Document);
     names.zip(texts.chain(items)).map(|(name, document)| Ok((name, document?))).collect()
 }

@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
+use super::super::super::budget::Held;
 use super::super::super::network::Pending;
 use super::super::*;
 
@@ -158,6 +159,14 @@ pub fn settings(allowed: &[&str]) -> MediaSettings {
         file_bytes_max: 1000,
         fetch_timeout: Duration::from_secs(60),
         ..MediaSettings::default()
+    }
+}
+
+impl Client {
+    /// The file at an address, of a request that fetches no other.
+    pub async fn fetch(&self, address: &str) -> Result<Vec<u8>, SourceError> {
+        let held = Arc::new(Held::new(usize::MAX));
+        self.fetch_within(address, &MediaBudget::new(usize::MAX, 1, &held)).await
     }
 }
 

@@ -1,0 +1,172 @@
+//! The strips or tiles of a TIFF file: that they are no more than their image needs, and those of
+//! JPEG, each of which is a file of its own but for the tables that all share.
+//!
+//! Must not know: colours.
+
+use std::ops::RangeInclusive;
+
+use tiff::tags::Tag;
+
+use super::{File, JPEG, Problem, Size, jpeg, tag};
+
+/// Numbers that are stored as they are.
+const RAW: u32 = 1;
+/// Layers that are stored one after the other.
+const PLANES: u32 = 2;
+/// Bytes of shared tables, at most: all that there can be are fewer.
+const TABLES_MAX: usize = 8 << 10;
+/// Rows of a part of JPEG, at least, where there are several: those of a block.
+const ROWS_MIN: usize = 8;
+
+const CUT_OFF: &str = "it is cut off";
+
+/// The strips or tiles of a file.
+pub(super) struct Parts {
+    image: Size,
+    /// The size of a part; those at the end are cut off by the image's.
+    part: Size,
+    strips: bool,
+    /// Numbers a pixel of a part has.
+    layers: usize,
+    /// How many times the image is stored: once, or once a layer.
+    planes: usize,
+    /// Where parts begin, and their bytes.
+    places: Vec<(u64, u64)>,
+    compression: u32,
+}
+
+impl Parts {
+    /// Those of a file.
+    pub(super) fn of(file: &mut File<'_>, image: Size) -> Result<Self, Problem> {
+        let number = |file: &mut File<'_>, one, default| Ok(tag(file, one)?.unwrap_or(default));
+        let compression = number(file, Tag::Compression, RAW)?;
+        let samples = number(file, Tag::SamplesPerPixel, 1)? as usize;
+        let apart = samples > 1 && number(file, Tag::PlanarConfiguration, 1)? == PLANES;
+        let tiles = file.find_tag(Tag::TileOffsets).map_err(Problem::damaged)?.is_some();
+        let mut list = |one: Tag| -> Result<Vec<u64>, Problem> {
+            Ok(file.find_tag_unsigned_vec(one).map_err(Problem::damaged)?.unwrap_or_default())
+        };
+        let (starts, sizes) = match tiles {
+            true => (list(Tag::TileOffsets)?, list(Tag::TileByteCounts)?),
+            false => (list(Tag::StripOffsets)?, list(Tag::StripByteCounts)?),
+        };
+        let (columns, rows) = file.chunk_dimensions();
+        let (columns, rows) = (columns as usize, rows as usize);
+        let part = if tiles { (columns, rows) } else { (image.0, rows.min(image.1)) };
+        if part.0 == 0 || part.1 == 0 {
+            return Err(Problem::damaged("its parts are empty"));
+        }
+        let (layers, planes) = if apart { (1, samples) } else { (samples, 1) };
+        let places = starts.into_iter().zip(sizes).collect();
+        Ok(Self { image, part, strips: !tiles, layers, planes, places, compression })
+    }
+
+    /// Whether they are JPEG.
+    pub(super) fn are_jpeg(&self) -> bool {
+        self.compression == JPEG
+    }
+
+    /// Parts side by side, and one above the other.
+    fn grid(&self) -> Size {
+        (self.image.0.div_ceil(self.part.0), self.image.1.div_ceil(self.part.1))
+    }
+
+    /// Bytes that reading one of JPEG holds at most.
+    pub(super) fn needs(&self) -> usize {
+        self.part.0 * self.part.1 * self.layers + jpeg::coefficients(self.part, self.layers)
+    }
+
+    /// That decoding all takes no longer than an image of so many bytes may: parts may be larger
+    /// than their image, and all may lie at one place, which is read for each.
+    pub(super) fn check(
+        &self,
+        file: usize,
+        image: usize,
+        pixels_max: usize,
+    ) -> Result<(), Problem> {
+        let grid = self.grid();
+        let sides = (grid.0.saturating_mul(self.part.0), grid.1.saturating_mul(self.part.1));
+        if sides.0.saturating_mul(sides.1) > pixels_max.saturating_mul(2) {
+            return Err(Problem::damaged("its tiles are too large for it"));
+        }
+        let bytes = self.places.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
+        let most = match self.compression {
+            RAW => return Ok(()),
+            JPEG => file,
+            _ => file.saturating_add(image),
+        };
+        if bytes > most as u64 {
+            return Err(Problem::damaged("its strips or tiles are of more bytes than it has"));
+        }
+        if !self.are_jpeg() {
+            return Ok(());
+        }
+        if self.strips && grid.1 > 1 && self.part.1 < ROWS_MIN {
+            return Err(Problem::damaged("its strips of JPEG are not of whole blocks"));
+        }
+        let inside = |(start, size): &(u64, u64)| start.saturating_add(*size) <= file as u64;
+        if self.places.len() < grid.0 * grid.1 * self.planes || !self.places.iter().all(inside) {
+            return Err(Problem::damaged(CUT_OFF));
+        }
+        Ok(())
+    }
+
+    /// The numbers of an image of JPEG, `[height][width][numbers]`.
+    pub(super) fn read_jpeg(&self, file: &mut File<'_>, bytes: &[u8]) -> Result<Vec<u8>, Problem> {
+        let tables = match file.find_tag(Tag::JPEGTables).map_err(Problem::damaged)? {
+            Some(tables) => tables.into_u8_vec().map_err(Problem::damaged)?,
+            None => Vec::new(),
+        };
+        if tables.len() > TABLES_MAX {
+            return Err(Problem::damaged("its tables are too large"));
+        }
+        let (width, height) = self.image;
+        let grid = self.grid();
+        let parts = grid.0 * grid.1;
+        let samples = self.layers * self.planes;
+        let mut numbers = vec![0; width * height * samples];
+        let mut scans = jpeg::SCANS_MAX;
+        for (at, &(start, size)) in self.places.iter().take(parts * self.planes).enumerate() {
+            let stored = &bytes[start as usize..][..size as usize];
+            let whole = with_tables(&tables, stored)?;
+            // One a layer is usual. Others are counted together.
+            let more = jpeg::scans(&whole).count.saturating_sub(self.layers);
+            let left = scans.checked_sub(more);
+            scans = left.ok_or_else(|| Problem::damaged("it has too many scans"))?;
+            let (plane, at) = (at / parts, at % parts);
+            let corner = (at % grid.0 * self.part.0, at / grid.0 * self.part.1);
+            let part = jpeg::stored(&whole, self.part.0, &self.rows(corner.1), self.layers)?;
+            let visible = (self.part.0.min(width - corner.0), self.part.1.min(height - corner.1));
+            let lines = part.chunks_exact(self.part.0 * self.layers).take(visible.1);
+            for (row, line) in lines.enumerate() {
+                let to = ((corner.1 + row) * width + corner.0) * samples;
+                let line = &line[..visible.0 * self.layers];
+                let to = &mut numbers[to..to + visible.0 * samples];
+                if self.planes == 1 {
+                    to.copy_from_slice(line);
+                } else {
+                    let every = to.iter_mut().skip(plane).step_by(samples);
+                    every.zip(line).for_each(|(to, number)| *to = *number);
+                }
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// Rows that a part at this row has: the last strip may be shorter.
+    fn rows(&self, top: usize) -> RangeInclusive<usize> {
+        let left = self.image.1 - top;
+        let least = if self.strips { self.part.1.min(left) } else { self.part.1 };
+        least..=self.part.1
+    }
+}
+
+/// A part as a file: tables end, and what is stored begins, with a marker that is left out.
+fn with_tables(tables: &[u8], stored: &[u8]) -> Result<Vec<u8>, Problem> {
+    if tables.is_empty() {
+        return Ok(stored.to_vec());
+    }
+    let stored = stored.strip_prefix(&[0xff, 0xd8]).ok_or_else(|| Problem::damaged(CUT_OFF))?;
+    let tables = tables.strip_suffix(&[0xff, 0xd9]).unwrap_or(tables);
+    Ok([tables, stored].concat())
+}

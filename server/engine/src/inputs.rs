@@ -1,0 +1,65 @@
+//! What the inputs of a request hold, and what came of preparing them.
+//!
+//! Must not know: queues, batches, threads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use proxima_models::media::MediaError;
+use proxima_models::{Input, InputError, MediaFile, Sequence};
+
+use crate::error::EngineError;
+
+/// Bytes of texts that wait to be tokenised; given back when dropped.
+pub struct TextBytes<'a> {
+    /// All there are of their kind.
+    pub waiting: &'a AtomicUsize,
+    /// These.
+    pub bytes: usize,
+}
+
+impl Drop for TextBytes<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// That it is not the request itself whose pixels leave no room for more: to try again would not
+/// help it.
+pub fn check_room(results: &[(Result<Sequence, InputError>, Duration)]) -> Result<(), EngineError> {
+    let full = results.iter().find_map(|(result, _)| match result {
+        Err(InputError::Media { source: MediaError::Full { limit }, .. }) => Some(*limit),
+        _ => None,
+    });
+    let Some(limit) = full else { return Ok(()) };
+    let sequences = results.iter().filter_map(|(result, _)| result.as_ref().ok());
+    let pixels = sequences.flat_map(|sequence| &sequence.visuals).map(|visual| &visual.pixels);
+    let unique: HashMap<_, _> = pixels.map(|it| (Arc::as_ptr(it), it.bytes())).collect();
+    let bytes: usize = unique.values().sum();
+    if bytes > limit / 2 { Err(EngineError::TooManyPixels { bytes, limit }) } else { Ok(()) }
+}
+
+/// All results, or the error of the first input that is wrong.
+pub fn in_order<R>(results: Vec<(Result<R, InputError>, Duration)>) -> Result<Vec<R>, EngineError> {
+    let results = results.into_iter().enumerate();
+    let wrong = |index, source| match source {
+        // Nothing is wrong with the input: there is no room for it now.
+        InputError::Media { source: MediaError::Full { .. }, .. } => {
+            EngineError::Overloaded { retry_after: Duration::from_secs(1) }
+        }
+        source => EngineError::Input { index, source },
+    };
+    results.map(|(index, (result, _))| result.map_err(|source| wrong(index, source))).collect()
+}
+
+/// Bytes of texts, and of files, each of which counts once.
+pub fn bytes_of(inputs: &[Input]) -> usize {
+    let files: HashMap<*const MediaFile, usize> = inputs
+        .iter()
+        .flat_map(Input::files)
+        .map(|file| (Arc::as_ptr(file), file.bytes().len()))
+        .collect();
+    inputs.iter().map(Input::bytes).sum::<usize>() + files.values().sum::<usize>()
+}

@@ -1,0 +1,107 @@
+//! Records in chunks, each of which is a request to the engine.
+//!
+//! Must not know: how records are read, how requests are answered.
+
+use proxima_models::Input;
+
+use super::read::{Body, Reader, Record};
+use super::{CommandError, files};
+
+/// Inputs of a chunk.
+const INPUTS: usize = 64;
+/// Bytes of the texts of a chunk that has more than one input. A token is a byte at least, so a
+/// chunk fits into the engine's queue.
+const TEXT_BYTES: usize = 1 << 20;
+/// Images and videos of a chunk that has more than one input: they wait decoded.
+const FILES: usize = 16;
+/// Bytes of these.
+const FILE_BYTES: usize = 16 << 20;
+
+/// What some inputs hold.
+#[derive(Default)]
+struct Size {
+    inputs: usize,
+    text_bytes: usize,
+    files: usize,
+    file_bytes: usize,
+}
+
+impl Size {
+    fn with(&self, input: &Input) -> Self {
+        let files = input.files();
+        Self {
+            inputs: self.inputs + 1,
+            text_bytes: self.text_bytes + input.bytes(),
+            files: self.files + files.len(),
+            file_bytes: self.file_bytes + files.iter().map(|it| it.bytes().len()).sum::<usize>(),
+        }
+    }
+
+    fn fits(&self) -> bool {
+        self.inputs <= INPUTS
+            && self.text_bytes <= TEXT_BYTES
+            && self.files <= FILES
+            && self.file_bytes <= FILE_BYTES
+    }
+}
+
+/// A record with what it becomes.
+pub type Ready = (Record, Input);
+
+/// Records in chunks, with the files of those that name some; a broken record ends the last chunk.
+pub struct Chunks {
+    records: Reader,
+    /// Records that are left out.
+    skip: u64,
+    /// One that did not fit into the chunk before.
+    held: Option<Ready>,
+}
+
+impl Chunks {
+    /// All records but the first.
+    pub fn new(records: Reader, skip: u64) -> Self {
+        Self { records, skip, held: None }
+    }
+
+    /// The next record that is not left out, with its files.
+    fn ready(&mut self) -> Option<Result<Ready, CommandError>> {
+        if let Some(held) = self.held.take() {
+            return Some(Ok(held));
+        }
+        loop {
+            match self.records.next()? {
+                Ok(_) if self.skip > 0 => self.skip -= 1,
+                Ok(mut record) => {
+                    let body = std::mem::replace(&mut record.body, Body::Text(String::new()));
+                    let input = files::input(body, &self.records.folder).map_err(|problem| {
+                        CommandError::failure(format!("{}: {problem}", record.place))
+                    });
+                    return Some(input.map(|input| (record, input)));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl Iterator for Chunks {
+    type Item = (Vec<Ready>, Option<CommandError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (mut chunk, mut size) = (Vec::new(), Size::default());
+        while let Some(ready) = self.ready() {
+            let ready = match ready {
+                Ok(ready) => ready,
+                Err(error) => return Some((chunk, Some(error))),
+            };
+            let larger = size.with(&ready.1);
+            if !chunk.is_empty() && !larger.fits() {
+                self.held = Some(ready);
+                break;
+            }
+            size = larger;
+            chunk.push(ready);
+        }
+        (!chunk.is_empty()).then_some((chunk, None))
+    }
+}

@@ -1,0 +1,208 @@
+//! Content that is written in several ways is the same content everywhere, and nothing of it is
+//! dropped in silence.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use super::multimodal::{ask, fake, image, post_to, refused};
+use super::*;
+
+/// The answer to a rerank of one document.
+async fn ranked(app: &Arc<App>, document: Value) -> Value {
+    let body = json!({ "query": "red shoe", "documents": [document, "a"] });
+    ask(app, "/v1/rerank", body).await
+}
+
+fn score(answer: &Value) -> Option<f64> {
+    let place = |(index, score): &(u64, f64)| (*index == 0).then_some(*score);
+    places(&answer["results"], "relevance_score").iter().find_map(place)
+}
+
+#[tokio::test]
+async fn an_image_beside_a_text_is_part_of_a_document() {
+    let (app, engine) = fake();
+    let expected = ranked(&app, json!("image:10 red shoe")).await;
+    let bare = image(10).split_once(',').expect("a data URI").1.to_owned();
+    for document in [
+        json!({ "text": "red shoe", "image_url": image(10) }),
+        json!({ "text": "red shoe", "image_url": { "url": image(10) } }),
+        json!({ "text": "red shoe", "image_base64": bare }),
+        json!({ "text": "red shoe", "input_image": image(10) }),
+        json!({ "text": "red shoe", "bytes": bare }),
+        json!({ "text": "red shoe", "url": image(10) }),
+        json!({ "text": ["red", " shoe"], "image": image(10) }),
+    ] {
+        let answer = ranked(&app, document.clone()).await;
+        assert_eq!(score(&answer), score(&expected), "{document}");
+        assert!(!answer.to_string().contains("R0lG"), "{answer}");
+    }
+    let video = json!({ "text": "red shoe", "video_base64": bare });
+    let expected = ranked(&app, json!("video:None:None image:10 red shoe")).await;
+    assert_eq!(score(&ranked(&app, video).await), score(&expected));
+    // Where a text was found, and whatever else is known of it, is not ranked.
+    let expected = ranked(&app, json!("red shoe")).await;
+    for document in [
+        json!({ "text": "red shoe", "url": "https://example.com/a.png", "type": "video" }),
+        json!({ "text": "red shoe", "bytes": 7, "image_url": null, "messages": 3 }),
+        json!({ "text": "red shoe", "content": { "license": "free" } }),
+        json!({ "content": "red shoe", "title": "t" }),
+        json!({ "content": [{ "type": "text", "text": "red shoe", "uuid": "u" }], "title": "t" }),
+    ] {
+        assert_eq!(score(&ranked(&app, document.clone()).await), score(&expected), "{document}");
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_document_of_which_something_would_be_left_out_is_refused() {
+    let rank = |document: Value| json!({ "query": "q", "documents": [document] });
+    let part = |part: Value| rank(json!({ "content": [part] }));
+    let (data, url) = (image(10), "https://example.com/a.png");
+    let typed = json!({ "type": "image_url", "image_url": data, "text": "caption" });
+    let caption = json!({ "text": "caption", "image_url": { "url": data } });
+    let text = "document 0: the key \"text\" does not belong";
+    let image = "document 0: part 0: the key \"image_url\" does not belong";
+    let beside = json!({ "text": "t", "content": { "type": "image", "url": url } });
+    let chat = json!([{ "role": "user", "content": [{ "image": data }] }]);
+    let mut fields = rank(json!({ "title": "t", "image": data }));
+    fields["rank_fields"] = json!(["title"]);
+    let path = "/v1/rerank";
+    refused(vec![
+        (path, rank(typed), 400, "/detail", text),
+        (path, part(caption), 400, "/detail", image),
+        (path, part(json!({ "text": "t", "lang": "en" })), 400, "/detail", "\"lang\" does not"),
+        (path, rank(beside), 400, "/detail", text),
+        (path, rank(json!({ "text": "t", "messages": chat })), 400, "/detail", text),
+        (path, rank(json!({ "text": "t", "content": ["u"] })), 400, "/detail", text),
+        (path, rank(json!({ "title": "t" })), 400, "/detail", "needs a string \"text\""),
+        (path, fields, 400, "/detail", "document 0: rank_fields names texts"),
+    ])
+    .await;
+}
+
+/// Texts of content, as parts that a dialect takes.
+fn parts(texts: &[&str]) -> Value {
+    texts.iter().map(|text| json!({ "type": "text", "text": text })).collect()
+}
+
+/// The vectors of one content in every dialect that embeds.
+async fn vectors(app: &Arc<App>, texts: &[&str]) -> Vec<Value> {
+    let content = parts(texts);
+    let messages = json!([{ "role": "user", "content": content }]);
+    let chat = ask(app, "/v1/embeddings", json!({ "messages": messages })).await;
+    let inputs = json!({ "inputs": [{ "content": content }] });
+    let voyage = ask(app, "/v1/multimodalembeddings", inputs.clone()).await;
+    let cohere = ask(app, "/v2/embed", inputs.clone()).await;
+    let tei = ask(app, "/embed", inputs).await;
+    let several = ask(app, "/embed", json!({ "inputs": [{ "text": texts }] })).await;
+    vec![
+        chat["data"][0]["embedding"].clone(),
+        voyage["data"][0]["embedding"].clone(),
+        cohere["embeddings"]["float"][0].clone(),
+        tei[0].clone(),
+        several[0].clone(),
+    ]
+}
+
+#[tokio::test]
+async fn parts_are_the_same_tokens_in_every_dialect() {
+    let (app, engine) = fake();
+    // A model of images is given the parts, and makes one text of those that meet.
+    let expected = ask(&app, "/embed", json!({ "inputs": "a redshoe" })).await[0].clone();
+    for (index, vector) in vectors(&app, &["a red", "shoe"]).await.iter().enumerate() {
+        assert_eq!(*vector, expected, "{index}");
+    }
+    let content = json!({ "content": parts(&["a red", "shoe"]) });
+    let body = json!({ "query": content, "documents": [content, "a redshoe"] });
+    for path in ["/rerank", "/v1/rerank", "/v2/rerank"] {
+        let answer = ask(&app, path, body.clone()).await;
+        let scores = places(&answer["results"], "relevance_score");
+        assert_eq!(scores[0].1, scores[1].1, "{path}");
+    }
+    let body = json!({ "queries": [content, content], "documents": [content, "a redshoe"] });
+    let answer = ask(&app, "/score", body).await;
+    assert_eq!(answer["data"][0]["score"], answer["data"][1]["score"]);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn models_of_texts_are_given_a_line_a_part() {
+    let expected = answered("/embed", json!({ "inputs": "gravity\npulls" })).await[0].clone();
+    for (index, vector) in vectors(&app(), &["gravity", "pulls"]).await.iter().enumerate() {
+        assert_eq!(*vector, expected, "{index}");
+    }
+    let rank = |query: Value, document: Value| json!({ "query": query, "documents": [document] });
+    let plain = answered("/v1/rerank", rank(json!("a\nb"), json!("c\nd"))).await;
+    let content = |texts: &[&str]| json!({ "content": parts(texts) });
+    let split = rank(content(&["a", "b"]), content(&["c", "d"]));
+    assert_eq!(score(&answered("/v1/rerank", split).await), score(&plain));
+    let cohere = json!({ "inputs": [content(&["a", "b"])] });
+    assert_eq!(answered("/v2/embed", cohere).await["texts"], json!(["a\nb"]));
+}
+
+#[tokio::test]
+async fn an_instruction_is_used_or_refused() {
+    let (app, engine) = fake();
+    let query = json!({ "text": "a cat", "instruction": "find" });
+    let documents = json!([{ "text": "a dog", "instruction": "seek" }, "a dog"]);
+    // By vectors each input may have its own.
+    let words =
+        json!({ "query": "find a cat", "documents": ["seek a dog", "a dog"], "instruction": "" });
+    let words = places(&ask(&app, "/v1/rerank", words).await["results"], "relevance_score");
+    let body = json!({ "query": query, "documents": documents });
+    let answer = ask(&app, "/v1/rerank", body).await;
+    assert_eq!(places(&answer["results"], "relevance_score"), words);
+    let pairs = json!({ "queries": [query, "a cat"], "documents": ["a dog", "a dog"] });
+    for queries in [json!([query, "a cat"]), query] {
+        let mut pairs = pairs.clone();
+        pairs["queries"] = queries;
+        let scores = ask(&app, "/score", pairs).await;
+        let found = words.iter().find(|(index, _)| *index == 1).map(|(_, score)| *score);
+        assert_eq!(scores["data"][0]["score"].as_f64(), found);
+    }
+    engine.shutdown().await;
+    // A cross-encoder has no place for any, a list none for those of documents.
+    for (model, query, document, says) in [
+        ("scorer", json!({ "text": "a", "instruction": "i" }), json!("b"), "takes no instruction"),
+        ("scorer", json!("a"), json!({ "text": "b", "instruction": "i" }), "not with a document"),
+        ("list", json!("a"), json!({ "text": "b", "instruction": "i" }), "not with a document"),
+    ] {
+        for (path, key) in [("/v1/rerank", "query"), ("/score", "queries")] {
+            if model == "list" && path == "/score" {
+                continue;
+            }
+            let body = json!({ "model": model, key: query, "documents": [document] });
+            let (status, answer) = post(path, &body).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{path} {body}: {answer}");
+            assert!(answer.to_string().contains(says), "{path} {body}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn usage_is_of_what_was_sent_and_computed() {
+    let (app, engine) = fake();
+    // The head of a TIFF file of 4 x 3 pixels.
+    let mut tiff = b"II\x2a\0\x08\0\0\0\x02\0".to_vec();
+    tiff.extend([0, 1, 3, 0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 1, 3, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
+    let data = |file: &[u8]| format!("data:;base64,{}", BASE64_STANDARD.encode(file));
+    let images = json!({ "images": [data(&tiff), image(10)] });
+    let cohere = ask(&app, "/v2/embed", images).await;
+    assert_eq!(cohere["meta"]["billed_units"]["images"], 2);
+    let info = json!({ "width": 4, "height": 3, "format": "tiff", "bit_depth": 1 });
+    assert_eq!(cohere["images"][0], info);
+    // An image that does not tell its size is one all the same.
+    let cohere = ask(&app, "/v2/embed", json!({ "images": [data(b"other"), image(10)] })).await;
+    assert_eq!(cohere["meta"]["billed_units"]["images"], 2);
+    let content =
+        json!([{ "type": "image_base64", "image_base64": data(&tiff) }, "word ".repeat(50)]);
+    let inputs = json!({ "inputs": [{ "content": content }, { "content": "a b" }] });
+    let (status, voyage) = post_to(&app, "/v1/multimodalembeddings", inputs.to_string()).await;
+    assert_eq!(status, StatusCode::OK, "{voyage}");
+    let voyage: Value = serde_json::from_str(&voyage).expect("JSON");
+    // The long input is cut to 16 tokens; the other has two and two around them.
+    let usage =
+        json!({ "text_tokens": 18, "image_pixels": 12, "video_pixels": 0, "total_tokens": 20 });
+    assert_eq!(voyage["usage"], usage);
+    engine.shutdown().await;
+}
