@@ -1,0 +1,335 @@
+// Attention on tensor cores, streaming over tiles of keys (Dao, FlashAttention-2, 2023): grid = (blocks, heads),
+// block = 128, at most 64 query rows a block, 16 a warp. Heads have a multiple of 8 numbers; addresses of segments are
+// multiples of 16 bytes and strides of 8 numbers.
+//
+// Dynamic shared memory is `Tiles<SIZE>::SHARED`: 21504 bytes at size 32, 37888 at 64, 23040 at 80, 27136 at 96 and
+// 35328 at 128.
+//
+// Tiles begin at multiples of their length in the sequence, and one in which a row sees nothing leaves that row's bits
+// as they are, so a row's result depends on its sequence alone. Sequences must be finite for this: a weight of 0 times
+// a value that is NaN is NaN, so such a value is seen in the rows of its sequence, whatever the mask.
+// Must not know: layers, where keys come from.
+#include "attention.cuh"
+
+constexpr int WARPS = 4;
+constexpr int THREADS = WARPS * WARP;
+/// Query rows of a warp.
+constexpr int WARP_ROWS = 16;
+
+/// Tiles of keys and values for heads of up to SIZE numbers.
+template <int SIZE>
+struct Tiles {
+    /// Keys of a tile. Fewer for large heads, so that registers suffice for 16 warps on a multiprocessor, and shared
+    /// memory for 2 blocks where there are 100 KB of it.
+    static constexpr int KEYS = SIZE <= 64 ? 64 : 32;
+    /// Numbers from row to row: an odd number of 16-byte pieces, so that 8 rows lie in different banks.
+    static constexpr int STRIDE = SIZE + 8;
+    /// Numbers of the keys, or the values, of a tile.
+    static constexpr int NUMBERS = KEYS * STRIDE;
+    /// Keys and values of two tiles, and the addresses of the keys of two.
+    static constexpr int SHARED = 4 * NUMBERS * 2 + 2 * KEYS * 8;
+    /// Pieces of 16 bytes in a row.
+    static constexpr int PIECES = SIZE / 8;
+};
+
+/// The shared memory of a block: each array has two tiles.
+template <typename T, int SIZE>
+struct Shared {
+    T* keys;
+    T* values;
+    /// Null where there is no key.
+    const T** addresses;
+
+    static __device__ __forceinline__ Shared of_block() {
+        T* numbers = reinterpret_cast<T*>(shared_memory());
+        using Of = Tiles<SIZE>;
+        return {numbers, numbers + 2 * Of::NUMBERS, reinterpret_cast<const T**>(numbers + 4 * Of::NUMBERS)};
+    }
+};
+
+/// Notes where the keys of a tile lie, of this block's head. Keys from `end` on are not wanted.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void note_addresses(
+    Shared<T, SIZE> shared, Walk& walk, int tile, int end, int head_offset) {
+    constexpr int KEYS = Tiles<SIZE>::KEYS;
+    const int key = static_cast<int>(threadIdx.x);
+    if (key < KEYS) {
+        const int position = tile * KEYS + key;
+        const T* address = nullptr;
+        if (position < end) {
+            address = walk.key_at<T>(position) + head_offset;
+        }
+        shared.addresses[tile % 2 * KEYS + key] = address;
+    }
+}
+
+/// Starts copying the keys and values of a tile; what lies beyond the head or the sequence becomes zeros.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void start_tile(Shared<T, SIZE> shared, int tile, int size, int to_values) {
+    using Of = Tiles<SIZE>;
+    const int part = tile % 2;
+#pragma unroll
+    for (int at = static_cast<int>(threadIdx.x); at < Of::KEYS * Of::PIECES; at += THREADS) {
+        const int key = at / Of::PIECES, column = at % Of::PIECES * 8;
+        const T* from = shared.addresses[part * Of::KEYS + key];
+        const bool wanted = from != nullptr && column < size;
+        const int to = part * Of::NUMBERS + key * Of::STRIDE + column;
+        copy_16(shared.keys + to, from + column, wanted);
+        copy_16(shared.values + to, from + to_values + column, wanted);
+    }
+    commit_copies();
+}
+
+/// The queries of a warp as left factors, 16 columns each; zeros where there is no row or column.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void load_queries(
+    const T* first, int row_width, int rows, int size, unsigned (&queries)[SIZE / 16][4]) {
+    const int group = lane_of_warp() / 4, pair = lane_of_warp() % 4 * 2;
+#pragma unroll
+    for (int step = 0; step < SIZE / 16; step++) {
+#pragma unroll
+        for (int part = 0; part < 4; part++) {
+            const int row = group + part % 2 * 8, column = step * 16 + part / 2 * 8 + pair;
+            const T* from = first + static_cast<long long>(row) * row_width + column;
+            const bool there = row < rows && column < size;
+            queries[step][part] = there ? *reinterpret_cast<const unsigned*>(from) : 0u;
+        }
+    }
+}
+
+/// What a lane knows of the two rows it has a part of: group and group+8 of its warp.
+struct Softmax {
+    /// The largest score so far.
+    float top[2];
+    /// The sum of this lane's weights, relative to it.
+    float sum[2];
+};
+
+/// The products of a warp's queries with the keys of a tile: scores [key/8][row/8*2 + key%2] as `multiply_add` lays
+/// them out.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void multiply_keys(
+    const T* keys, const unsigned (&queries)[SIZE / 16][4], float (&scores)[Tiles<SIZE>::KEYS / 8][4]) {
+    using Of = Tiles<SIZE>;
+    const int lane = lane_of_warp();
+    // Matrices: 8 keys of the left and right half of 16 columns, then the next 8 keys of both.
+    const T* row = keys + (lane % 8 + lane / 16 * 8) * Of::STRIDE + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int key = 0; key < Of::KEYS; key += 16) {
+#pragma unroll
+        for (int step = 0; step < SIZE / 16; step++) {
+            unsigned right[4];
+            load_matrices(row + key * Of::STRIDE + step * 16, right);
+            multiply_add<T>(scores[key / 8], queries[step], right[0], right[1]);
+            multiply_add<T>(scores[key / 8 + 1], queries[step], right[2], right[3]);
+        }
+    }
+}
+
+/// Adds the products of weights and values to `sums`, which are laid out as scores are, by columns of the head.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void multiply_values(
+    const T* values, const float (&weights)[Tiles<SIZE>::KEYS / 8][4], float (&sums)[SIZE / 8][4]) {
+    using Of = Tiles<SIZE>;
+    const int lane = lane_of_warp();
+    // Matrices: 8 columns of 8 keys and of the next 8, then the next 8 columns of both.
+    const T* row = values + lane % 16 * Of::STRIDE + lane / 16 * 8;
+#pragma unroll
+    for (int key = 0; key < Of::KEYS; key += 16) {
+        const float(&low)[4] = weights[key / 8];
+        const float(&high)[4] = weights[key / 8 + 1];
+        const unsigned left[4] = {
+            pack<T>(low[0], low[1]), pack<T>(low[2], low[3]), pack<T>(high[0], high[1]), pack<T>(high[2], high[3])};
+#pragma unroll
+        for (int column = 0; column < SIZE; column += 16) {
+            unsigned right[4];
+            load_matrices_transposed(row + key * Of::STRIDE + column, right);
+            multiply_add<T>(sums[column / 8], left, right[0], right[1]);
+            multiply_add<T>(sums[column / 8 + 1], left, right[2], right[3]);
+        }
+    }
+}
+
+/// Hides the scores of keys that a row does not see. `first` is the position of the warp's first row, `begin` that of
+/// the tile's first key.
+template <int N>
+static __device__ __forceinline__ void hide(float (&scores)[N][4], Reach reach, int first, int begin, int length) {
+    const int lane = lane_of_warp();
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int position = first + lane / 4 + half * 8;
+        const Seen seen = seen_by_any(reach, position, position, length);
+#pragma unroll
+        for (int at = 0; at < N; at++) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const int key = begin + at * 8 + lane % 4 * 2 + i;
+                if (key < seen.first || key >= seen.end) {
+                    scores[at][half * 2 + i] = -INFINITY;
+                }
+            }
+        }
+    }
+}
+
+/// Turns scores into weights relative to the largest score so far; `change` becomes that of weights before.
+template <int N>
+static __device__ __forceinline__ void weigh(
+    float (&scores)[N][4], Softmax& softmax, float scale, float (&change)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float top = softmax.top[half];
+#pragma unroll
+        for (int at = 0; at < N; at++) {
+            top = fmaxf(top, fmaxf(scores[at][half * 2], scores[at][half * 2 + 1]));
+        }
+        // The lanes of a row are four neighbours.
+        top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
+        // A row that has seen no key yet has weights of 0, not exp(-infinity + infinity).
+        const float base = top == -INFINITY ? 0.0f : top;
+        // Exactly 1 if the largest score stays.
+        change[half] = exp2_fast((softmax.top[half] - base) * scale);
+        softmax.top[half] = top;
+        const float shift = base * scale;
+        float sum = 0.0f;
+#pragma unroll
+        for (int at = 0; at < N; at++) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                float& score = scores[at][half * 2 + i];
+                score = exp2_fast(score * scale - shift);
+                sum += score;
+            }
+        }
+        softmax.sum[half] = softmax.sum[half] * change[half] + sum;
+    }
+}
+
+/// Multiplies what was summed before a larger score came.
+template <int N>
+static __device__ __forceinline__ void rescale(float (&sums)[N][4], const float (&change)[2]) {
+    // Most tiles bring no larger score, and times 1 changes no bit.
+    if (__any_sync(ALL_LANES, change[0] != 1.0f || change[1] != 1.0f)) {
+#pragma unroll
+        for (int at = 0; at < N; at++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                sums[at][i] *= change[i / 2];
+            }
+        }
+    }
+}
+
+/// Divides by the sums of weights and writes a warp's rows.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void write_rows(
+    const float (&sums)[SIZE / 8][4], const Softmax& softmax, T* out, long long width, int rows, int size) {
+    const int lane = lane_of_warp();
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float sum = softmax.sum[half];
+        sum += __shfl_xor_sync(ALL_LANES, sum, 1);
+        sum += __shfl_xor_sync(ALL_LANES, sum, 2);
+        const float scale = 1.0f / sum;
+        const int row = lane / 4 + half * 8;
+#pragma unroll
+        for (int at = 0; at < SIZE / 8; at++) {
+            const int column = at * 8 + lane % 4 * 2;
+            if (row < rows && column < size) {
+                const unsigned both = pack<T>(sums[at][half * 2] * scale, sums[at][half * 2 + 1] * scale);
+                *reinterpret_cast<unsigned*>(out + row * width + column) = both;
+            }
+        }
+    }
+}
+
+/// What of a block is one warp's.
+struct Part {
+    /// Its first row in the batch, and how many there are.
+    long long row;
+    int rows;
+    /// Position of its first row.
+    int first;
+    /// Position of its last row.
+    int last;
+};
+
+static __device__ __forceinline__ Part part_of(const Block& block) {
+    const int before = static_cast<int>(threadIdx.x) / WARP * WARP_ROWS;
+    const int rows = min(WARP_ROWS, block.rows - before), first = block.position + before;
+    return {static_cast<long long>(block.row) + before, rows, first, first + rows - 1};
+}
+
+template <typename T, int SIZE>
+static __device__ __forceinline__ void attend(const T* qkv, const Attention& what, T* out) {
+    constexpr int KEYS = Tiles<SIZE>::KEYS;
+    const Block block = what.blocks[blockIdx.x];
+    const Part part = part_of(block);
+    const Reach reach = reach_of(what);
+    const int size = what.size, head = static_cast<int>(blockIdx.y);
+    const int kv_offset = head / (what.heads / what.kv_heads) * size, to_values = what.kv_heads * size;
+    const auto shared = Shared<T, SIZE>::of_block();
+
+    const Seen needed = seen_by_any(reach, block.position, block.position + block.rows - 1, block.length);
+    const int tiles = (needed.end + KEYS - 1) / KEYS;
+    int tile = needed.first / KEYS;
+    Walk walk = {what.segments + block.first_segment, 0};
+    note_addresses(shared, walk, tile, needed.end, kv_offset);
+    note_addresses(shared, walk, tile + 1, needed.end, kv_offset);
+    __syncthreads();
+    start_tile(shared, tile, size, to_values);
+
+    unsigned queries[SIZE / 16][4];
+    load_queries<T, SIZE>(qkv + part.row * what.row_width + head * size, what.row_width, part.rows, size, queries);
+    // Of scores, for powers of 2.
+    const float scale = 1.44269504f / sqrtf(static_cast<float>(size));
+    const Seen seen = seen_by_any(reach, part.first, part.last, block.length);
+    const Seen whole = seen_by_all(reach, part.first, part.last, block.length);
+    float sums[SIZE / 8][4] = {};
+    Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+    for (; tile < tiles; tile++) {
+        // This tile is here, and everyone is done with the one before, whose place is taken now.
+        wait_for_copies<0>();
+        __syncthreads();
+        if (tile + 1 < tiles) {
+            start_tile(shared, tile + 1, size, to_values);
+            note_addresses(shared, walk, tile + 2, needed.end, kv_offset);
+        }
+        const int begin = tile * KEYS, end = begin + KEYS;
+        if (part.rows <= 0 || begin >= seen.end || end <= seen.first) {
+            continue;
+        }
+        float scores[KEYS / 8][4] = {}, change[2];
+        multiply_keys<T, SIZE>(shared.keys + tile % 2 * Tiles<SIZE>::NUMBERS, queries, scores);
+        if (begin < whole.first || end > whole.end) {
+            hide(scores, reach, part.first, begin, block.length);
+        }
+        weigh(scores, softmax, scale, change);
+        rescale(sums, change);
+        multiply_values<T, SIZE>(shared.values + tile % 2 * Tiles<SIZE>::NUMBERS, scores, sums);
+    }
+    if (part.rows > 0) {
+        const long long width = static_cast<long long>(what.heads) * size;
+        write_rows<T, SIZE>(sums, softmax, out + part.row * width + head * size, width, part.rows, size);
+    }
+}
+
+#define FOR_SIZE(T, NAME, SIZE)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                         \
+        attention_##NAME##_##SIZE(const T* qkv, const Block* blocks, const Segment* segments, int row_width,         \
+                                  int heads, int kv_heads, int size, int mask, int window, T* out) {                 \
+        const Attention what = {blocks, segments, row_width, heads, kv_heads, size, mask, window};                   \
+        attend<T, SIZE>(qkv, what, out);                                                                             \
+    }
+#define FOR_TYPE(T, NAME)                                                                                            \
+    FOR_SIZE(T, NAME, 32)                                                                                            \
+    FOR_SIZE(T, NAME, 64)                                                                                            \
+    FOR_SIZE(T, NAME, 80)                                                                                            \
+    FOR_SIZE(T, NAME, 96)                                                                                            \
+    FOR_SIZE(T, NAME, 128)
+
+FOR_TYPE(bf16, bf16)
+FOR_TYPE(f16, f16)
+#undef FOR_TYPE
+#undef FOR_SIZE
