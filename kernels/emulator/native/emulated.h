@@ -37,10 +37,10 @@ unsigned char* shared();
 /// Ends the launch with a message, which is copied.
 [[noreturn]] void fail(const char* message);
 
-/// Fails unless 16 bytes of shared memory begin here, aligned.
-void check_shared_16(const void* address);
+/// The 16 bytes of shared memory at an address in it; fails unless they are there and aligned.
+unsigned char* shared_16(unsigned address);
 
-void start_copy(void* to, const void* from, bool wanted);
+void start_copy(unsigned to, const void* from, bool wanted);
 void commit_copies();
 void wait_for_copies(int left);
 
@@ -60,7 +60,7 @@ void ballot(void* const* lanes);
 void nothing(void* const* lanes);
 
 struct MatricesOf {
-    const void* row;
+    unsigned row;
     unsigned* to;
 };
 
@@ -181,6 +181,22 @@ static inline unsigned char* shared_memory() {
     return emulator::shared();
 }
 
+static inline float reciprocal_fast(float x) {
+    return 1.0f / x;
+}
+
+static inline float reciprocal_root_fast(float x) {
+    return 1.0f / std::sqrt(x);
+}
+
+static inline int lane_asked_again() {
+    return static_cast<int>(threadIdx.x % 32);
+}
+
+static inline unsigned shared_address(const void* pointer) {
+    return static_cast<unsigned>(static_cast<const unsigned char*>(pointer) - emulator::shared());
+}
+
 template <typename T>
 static inline unsigned pack(float low, float high);
 
@@ -200,7 +216,7 @@ static inline float exp2_fast(float x) {
     return power < 1.17549435e-38f ? 0.0f : power;
 }
 
-static inline void copy_16(void* to, const void* from, bool wanted) {
+static inline void copy_16(unsigned to, const void* from, bool wanted) {
     emulator::start_copy(to, from, wanted);
 }
 
@@ -213,12 +229,12 @@ static inline void wait_for_copies() {
     emulator::wait_for_copies(LEFT);
 }
 
-static inline void load_matrices(const void* row, unsigned (&to)[4]) {
+static inline void load_matrices(unsigned row, unsigned (&to)[4]) {
     emulator::MatricesOf mine = {row, to};
     emulator::together(emulator::matrices, &mine);
 }
 
-static inline void load_matrices_transposed(const void* row, unsigned (&to)[4]) {
+static inline void load_matrices_transposed(unsigned row, unsigned (&to)[4]) {
     emulator::MatricesOf mine = {row, to};
     emulator::together(emulator::matrices_transposed, &mine);
 }

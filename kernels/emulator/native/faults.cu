@@ -10,7 +10,7 @@ static __device__ float* fault_numbers() {
 extern "C" __global__ void fault_none(const float* from, float* out) {
     const int at = static_cast<int>(threadIdx.x);
     if (at < 16) {
-        copy_16(fault_numbers() + 4 * at, from + 4 * at, true);
+        copy_16(shared_address(fault_numbers() + 4 * at), from + 4 * at, true);
     }
     commit_copies();
     wait_for_copies<0>();
@@ -27,7 +27,7 @@ extern "C" __global__ void fault_no_barrier(const float* from, float* out) {
 extern "C" __global__ void fault_no_wait(const float* from, float* out) {
     const int at = static_cast<int>(threadIdx.x);
     if (at < 16) {
-        copy_16(fault_numbers() + 4 * at, from + 4 * at, true);
+        copy_16(shared_address(fault_numbers() + 4 * at), from + 4 * at, true);
     }
     commit_copies();
     __syncthreads();

@@ -69,9 +69,8 @@ static void load_matrices_of(void* const* lanes, bool transposed) {
     for (int matrix = 0; matrix < 4; matrix++) {
         uint16_t numbers[8][8];
         for (int row = 0; row < 8; row++) {
-            const void* address = static_cast<const MatricesOf*>(lanes[8 * matrix + row])->row;
-            check_shared_16(address);
-            std::memcpy(numbers[row], address, 16);
+            const unsigned address = static_cast<const MatricesOf*>(lanes[8 * matrix + row])->row;
+            std::memcpy(numbers[row], shared_16(address), 16);
         }
         for (int lane = 0; lane < 32; lane++) {
             const int row = lane / 4, column = lane % 4 * 2;

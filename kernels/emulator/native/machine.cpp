@@ -25,7 +25,7 @@ constexpr size_t CANARY = 1024;
 /// Copies that a thread started, in order, and where its committed groups end.
 struct Copies {
     struct One {
-        void* to;
+        unsigned char* to;
         const void* from;
         bool wanted;
     };
@@ -282,18 +282,18 @@ void block_barrier() {
     together(at_barrier, nullptr);
 }
 
-void check_shared_16(const void* address) {
-    const auto at = reinterpret_cast<uintptr_t>(address), start = reinterpret_cast<uintptr_t>(machine.shared);
-    if (at < start || at + 16 > start + machine.shared_bytes) {
+unsigned char* shared_16(unsigned address) {
+    if (static_cast<size_t>(address) + 16 > machine.shared_bytes) {
         fail("an address is not in shared memory");
     }
-    if (at % 16 != 0) {
+    if (address % 16 != 0) {
         fail("an address in shared memory is not a multiple of 16 bytes");
     }
+    return machine.shared + address;
 }
 
-void start_copy(void* to, const void* from, bool wanted) {
-    check_shared_16(to);
+void start_copy(unsigned address, const void* from, bool wanted) {
+    unsigned char* to = shared_16(address);
     if (wanted && reinterpret_cast<uintptr_t>(from) % 16 != 0) {
         fail("a copy of 16 bytes from an address that is not a multiple of 16");
     }

@@ -2,8 +2,8 @@
 // block = 128, at most 64 query rows a block, 16 a warp. Heads have a multiple of 8 numbers; addresses of segments are
 // multiples of 16 bytes and strides of 8 numbers.
 //
-// Dynamic shared memory is `Tiles<SIZE>::SHARED`: 21504 bytes at size 32, 37888 at 64, 23040 at 80, 27136 at 96 and
-// 35328 at 128.
+// Dynamic shared memory is `Tiles<SIZE>::SHARED`: 22528 bytes at size 32, 38912 at 64, 23552 at 80, 27648 at 96 and
+// 35840 at 128.
 //
 // Tiles begin at multiples of their length in the sequence, and one in which a row sees nothing leaves that row's bits
 // as they are, so a row's result depends on its sequence alone. Sequences must be finite for this: a weight of 0 times
@@ -26,56 +26,66 @@ struct Tiles {
     static constexpr int STRIDE = SIZE + 8;
     /// Numbers of the keys, or the values, of a tile.
     static constexpr int NUMBERS = KEYS * STRIDE;
-    /// Keys and values of two tiles, and the addresses of the keys of two.
-    static constexpr int SHARED = 4 * NUMBERS * 2 + 2 * KEYS * 8;
+    /// Keys and values of two tiles, the addresses of the keys of two, and a walk for each place in a tile.
+    static constexpr int SHARED = 4 * NUMBERS * 2 + 2 * KEYS * 8 + KEYS * 16;
     /// Pieces of 16 bytes in a row.
     static constexpr int PIECES = SIZE / 8;
 };
 
-/// The shared memory of a block: each array has two tiles.
-template <typename T, int SIZE>
-struct Shared {
-    T* keys;
-    T* values;
-    /// Null where there is no key.
-    const T** addresses;
-
-    static __device__ __forceinline__ Shared of_block() {
-        T* numbers = reinterpret_cast<T*>(shared_memory());
-        using Of = Tiles<SIZE>;
-        return {numbers, numbers + 2 * Of::NUMBERS, reinterpret_cast<const T**>(numbers + 4 * Of::NUMBERS)};
-    }
+/// Where the parts of a block's shared memory begin, in bytes. Keys, values and addresses are of two tiles each.
+template <int SIZE>
+struct Place {
+    /// Of the keys, or the values, of a tile.
+    static constexpr int TILE = Tiles<SIZE>::NUMBERS * 2;
+    static constexpr int VALUES = 2 * TILE;
+    static constexpr int ADDRESSES = 4 * TILE;
+    static constexpr int WALKS = ADDRESSES + 2 * Tiles<SIZE>::KEYS * 8;
+    static_assert(WALKS + Tiles<SIZE>::KEYS * static_cast<int>(sizeof(Walk)) == Tiles<SIZE>::SHARED, "no gap");
 };
+
+/// Where the addresses of a tile's keys are noted; null where there is no key.
+template <typename T, int SIZE>
+static __device__ __forceinline__ const T** addresses_of(int tile) {
+    auto* all = reinterpret_cast<const T**>(shared_memory() + Place<SIZE>::ADDRESSES);
+    return all + tile % 2 * Tiles<SIZE>::KEYS;
+}
 
 /// Notes where the keys of a tile lie, of this block's head. Keys from `end` on are not wanted.
 template <typename T, int SIZE>
-static __device__ __forceinline__ void note_addresses(
-    Shared<T, SIZE> shared, Walk& walk, int tile, int end, int head_offset) {
-    constexpr int KEYS = Tiles<SIZE>::KEYS;
+static __device__ __forceinline__ void note_addresses(int tile, int end) {
     const int key = static_cast<int>(threadIdx.x);
-    if (key < KEYS) {
-        const int position = tile * KEYS + key;
-        const T* address = nullptr;
-        if (position < end) {
-            address = walk.key_at<T>(position) + head_offset;
-        }
-        shared.addresses[tile % 2 * KEYS + key] = address;
+    if (key < Tiles<SIZE>::KEYS) {
+        // Kept in shared memory, by the one thread that uses it, for want of registers.
+        Walk& walk = reinterpret_cast<Walk*>(shared_memory() + Place<SIZE>::WALKS)[key];
+        const int position = tile * Tiles<SIZE>::KEYS + key;
+        addresses_of<T, SIZE>(tile)[key] = position < end ? walk.key_at<T>(position) : nullptr;
     }
+}
+
+/// Begins the walks through a block's segments, and notes the addresses of two tiles.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void begin_walks(const Walk& begin, int tile, int end) {
+    if (static_cast<int>(threadIdx.x) < Tiles<SIZE>::KEYS) {
+        reinterpret_cast<Walk*>(shared_memory() + Place<SIZE>::WALKS)[threadIdx.x] = begin;
+    }
+    note_addresses<T, SIZE>(tile, end);
+    note_addresses<T, SIZE>(tile + 1, end);
 }
 
 /// Starts copying the keys and values of a tile; what lies beyond the head or the sequence becomes zeros.
 template <typename T, int SIZE>
-static __device__ __forceinline__ void start_tile(Shared<T, SIZE> shared, int tile, int size, int to_values) {
+static __device__ __forceinline__ void start_tile(unsigned shared, int tile, int size, int to_values) {
     using Of = Tiles<SIZE>;
-    const int part = tile % 2;
+    const T** addresses = addresses_of<T, SIZE>(tile);
+    shared += tile % 2 * Place<SIZE>::TILE;
 #pragma unroll
     for (int at = static_cast<int>(threadIdx.x); at < Of::KEYS * Of::PIECES; at += THREADS) {
         const int key = at / Of::PIECES, column = at % Of::PIECES * 8;
-        const T* from = shared.addresses[part * Of::KEYS + key];
+        const T* from = addresses[key];
         const bool wanted = from != nullptr && column < size;
-        const int to = part * Of::NUMBERS + key * Of::STRIDE + column;
-        copy_16(shared.keys + to, from + column, wanted);
-        copy_16(shared.values + to, from + to_values + column, wanted);
+        const unsigned to = shared + (key * Of::STRIDE + column) * 2;
+        copy_16(to, from + column, wanted);
+        copy_16(to + Place<SIZE>::VALUES, from + to_values + column, wanted);
     }
     commit_copies();
 }
@@ -89,8 +99,9 @@ static __device__ __forceinline__ void load_queries(
     for (int step = 0; step < SIZE / 16; step++) {
 #pragma unroll
         for (int part = 0; part < 4; part++) {
-            const int row = group + part % 2 * 8, column = step * 16 + part / 2 * 8 + pair;
-            const T* from = first + static_cast<long long>(row) * row_width + column;
+            const int row = group + part % 2 * 8, column = step * 16 + part / 2 * 8;
+            const T* from = first + static_cast<long long>(row) * row_width + column + pair;
+            // Sizes are multiples of 8, so all lanes are within the head or none.
             const bool there = row < rows && column < size;
             queries[step][part] = there ? *reinterpret_cast<const unsigned*>(from) : 0u;
         }
@@ -105,23 +116,29 @@ struct Softmax {
     float sum[2];
 };
 
+/// Where in a tile, in bytes, a lane's row of four matrices begins that are 16 rows and 16 columns.
+template <int SIZE>
+static __device__ __forceinline__ unsigned place_in_pieces() {
+    const int lane = lane_of_warp();
+    return (lane % 16 * Tiles<SIZE>::STRIDE + lane / 16 * 8) * 2;
+}
+
 /// The products of a warp's queries with the keys of a tile: scores [key/8][row/8*2 + key%2] as `multiply_add` lays
 /// them out.
 template <typename T, int SIZE>
 static __device__ __forceinline__ void multiply_keys(
-    const T* keys, const unsigned (&queries)[SIZE / 16][4], float (&scores)[Tiles<SIZE>::KEYS / 8][4]) {
+    unsigned keys, const unsigned (&queries)[SIZE / 16][4], float (&scores)[Tiles<SIZE>::KEYS / 8][4]) {
     using Of = Tiles<SIZE>;
-    const int lane = lane_of_warp();
-    // Matrices: 8 keys of the left and right half of 16 columns, then the next 8 keys of both.
-    const T* row = keys + (lane % 8 + lane / 16 * 8) * Of::STRIDE + lane / 8 % 2 * 8;
+    // Matrices: the left half of 16 columns of 8 keys and of the next 8, then the right half of both.
+    const unsigned row = keys + place_in_pieces<SIZE>();
 #pragma unroll
     for (int key = 0; key < Of::KEYS; key += 16) {
 #pragma unroll
         for (int step = 0; step < SIZE / 16; step++) {
             unsigned right[4];
-            load_matrices(row + key * Of::STRIDE + step * 16, right);
-            multiply_add<T>(scores[key / 8], queries[step], right[0], right[1]);
-            multiply_add<T>(scores[key / 8 + 1], queries[step], right[2], right[3]);
+            load_matrices(row + (key * Of::STRIDE + step * 16) * 2, right);
+            multiply_add<T>(scores[key / 8], queries[step], right[0], right[2]);
+            multiply_add<T>(scores[key / 8 + 1], queries[step], right[1], right[3]);
         }
     }
 }
@@ -129,11 +146,10 @@ static __device__ __forceinline__ void multiply_keys(
 /// Adds the products of weights and values to `sums`, which are laid out as scores are, by columns of the head.
 template <typename T, int SIZE>
 static __device__ __forceinline__ void multiply_values(
-    const T* values, const float (&weights)[Tiles<SIZE>::KEYS / 8][4], float (&sums)[SIZE / 8][4]) {
+    unsigned values, const float (&weights)[Tiles<SIZE>::KEYS / 8][4], float (&sums)[SIZE / 8][4]) {
     using Of = Tiles<SIZE>;
-    const int lane = lane_of_warp();
     // Matrices: 8 columns of 8 keys and of the next 8, then the next 8 columns of both.
-    const T* row = values + lane % 16 * Of::STRIDE + lane / 16 * 8;
+    const unsigned row = values + place_in_pieces<SIZE>();
 #pragma unroll
     for (int key = 0; key < Of::KEYS; key += 16) {
         const float(&low)[4] = weights[key / 8];
@@ -143,7 +159,7 @@ static __device__ __forceinline__ void multiply_values(
 #pragma unroll
         for (int column = 0; column < SIZE; column += 16) {
             unsigned right[4];
-            load_matrices_transposed(row + key * Of::STRIDE + column, right);
+            load_matrices_transposed(row + (key * Of::STRIDE + column) * 2, right);
             multiply_add<T>(sums[column / 8], left, right[0], right[1]);
             multiply_add<T>(sums[column / 8 + 1], left, right[2], right[3]);
         }
@@ -151,10 +167,10 @@ static __device__ __forceinline__ void multiply_values(
 }
 
 /// Hides the scores of keys that a row does not see. `first` is the position of the warp's first row, `begin` that of
-/// the tile's first key.
+/// the tile's first key; no row sees keys from `length` on.
 template <int N>
 static __device__ __forceinline__ void hide(float (&scores)[N][4], Reach reach, int first, int begin, int length) {
-    const int lane = lane_of_warp();
+    const int lane = lane_asked_again();
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const int position = first + lane / 4 + half * 8;
@@ -231,34 +247,38 @@ static __device__ __forceinline__ void write_rows(
         float sum = softmax.sum[half];
         sum += __shfl_xor_sync(ALL_LANES, sum, 1);
         sum += __shfl_xor_sync(ALL_LANES, sum, 2);
-        const float scale = 1.0f / sum;
+        const float scale = reciprocal_fast(sum);
         const int row = lane / 4 + half * 8;
 #pragma unroll
         for (int at = 0; at < SIZE / 8; at++) {
-            const int column = at * 8 + lane % 4 * 2;
-            if (row < rows && column < size) {
+            if (row < rows && at * 8 < size) {
                 const unsigned both = pack<T>(sums[at][half * 2] * scale, sums[at][half * 2 + 1] * scale);
-                *reinterpret_cast<unsigned*>(out + row * width + column) = both;
+                *reinterpret_cast<unsigned*>(out + row * width + at * 8 + lane % 4 * 2) = both;
             }
         }
     }
 }
 
-/// What of a block is one warp's.
+/// The rows of a block that are this warp's.
 struct Part {
-    /// Its first row in the batch, and how many there are.
-    long long row;
+    /// How many of the block's rows are before them.
+    int before;
+    /// At most 16; 0 or less if the block has none for this warp.
     int rows;
-    /// Position of its first row.
+    /// Position of the first.
     int first;
-    /// Position of its last row.
-    int last;
 };
 
 static __device__ __forceinline__ Part part_of(const Block& block) {
-    const int before = static_cast<int>(threadIdx.x) / WARP * WARP_ROWS;
-    const int rows = min(WARP_ROWS, block.rows - before), first = block.position + before;
-    return {static_cast<long long>(block.row) + before, rows, first, first + rows - 1};
+    // From one lane, so that the compiler knows that it is the same for all.
+    const int warp = __shfl_sync(ALL_LANES, static_cast<int>(threadIdx.x) / WARP, 0);
+    const int before = warp * WARP_ROWS;
+    return {before, min(WARP_ROWS, block.rows - before), block.position + before};
+}
+
+/// The first number of this warp's rows and head, of rows with `width` numbers.
+static __device__ __forceinline__ long long start_of(const Block& block, const Part& part, int width, int size) {
+    return (static_cast<long long>(block.row) + part.before) * width + static_cast<int>(blockIdx.y) * size;
 }
 
 template <typename T, int SIZE>
@@ -267,51 +287,53 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
     const Block block = what.blocks[blockIdx.x];
     const Part part = part_of(block);
     const Reach reach = reach_of(what);
-    const int size = what.size, head = static_cast<int>(blockIdx.y);
-    const int kv_offset = head / (what.heads / what.kv_heads) * size, to_values = what.kv_heads * size;
-    const auto shared = Shared<T, SIZE>::of_block();
+    const int size = what.size, to_values = what.kv_heads * size;
+    const int kv_offset = static_cast<int>(blockIdx.y) / (what.heads / what.kv_heads) * size;
+    const unsigned shared = shared_address(shared_memory());
 
     const Seen needed = seen_by_any(reach, block.position, block.position + block.rows - 1, block.length);
-    const int tiles = (needed.end + KEYS - 1) / KEYS;
-    int tile = needed.first / KEYS;
-    Walk walk = {what.segments + block.first_segment, 0};
-    note_addresses(shared, walk, tile, needed.end, kv_offset);
-    note_addresses(shared, walk, tile + 1, needed.end, kv_offset);
+    const int first_tile = needed.first / KEYS, length = needed.end;
+    begin_walks<T, SIZE>(Walk{what.segments + block.first_segment, 0, kv_offset}, first_tile, length);
     __syncthreads();
-    start_tile(shared, tile, size, to_values);
+    start_tile<T, SIZE>(shared, first_tile, size, to_values);
 
     unsigned queries[SIZE / 16][4];
-    load_queries<T, SIZE>(qkv + part.row * what.row_width + head * size, what.row_width, part.rows, size, queries);
+    const T* first_query = qkv + start_of(block, part, what.row_width, size);
+    load_queries<T, SIZE>(first_query, what.row_width, part.rows, size, queries);
     // Of scores, for powers of 2.
-    const float scale = 1.44269504f / sqrtf(static_cast<float>(size));
-    const Seen seen = seen_by_any(reach, part.first, part.last, block.length);
-    const Seen whole = seen_by_all(reach, part.first, part.last, block.length);
+    const float scale = 1.44269504f * reciprocal_root_fast(static_cast<float>(size));
+    // Of this warp: keys from `end` on are seen by no row, and those before `whole` by all if there is no window.
+    const int end = part.rows > 0 ? min(length, part.first + part.rows + reach.behind) : 0;
+    const int whole = what.mask == 2 ? 0 : min(length, part.first + reach.behind + 1);
     float sums[SIZE / 8][4] = {};
     Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
-    for (; tile < tiles; tile++) {
+    for (int tile = first_tile; tile * KEYS < length; tile++) {
         // This tile is here, and everyone is done with the one before, whose place is taken now.
         wait_for_copies<0>();
         __syncthreads();
-        if (tile + 1 < tiles) {
-            start_tile(shared, tile + 1, size, to_values);
-            note_addresses(shared, walk, tile + 2, needed.end, kv_offset);
+        if ((tile + 1) * KEYS < length) {
+            start_tile<T, SIZE>(shared, tile + 1, size, to_values);
+            note_addresses<T, SIZE>(tile + 2, length);
         }
-        const int begin = tile * KEYS, end = begin + KEYS;
-        if (part.rows <= 0 || begin >= seen.end || end <= seen.first) {
+        const int begin = tile * KEYS;
+        if (begin >= end) {
             continue;
         }
+        const unsigned keys = shared + tile % 2 * Place<SIZE>::TILE;
         float scores[KEYS / 8][4] = {}, change[2];
-        multiply_keys<T, SIZE>(shared.keys + tile % 2 * Tiles<SIZE>::NUMBERS, queries, scores);
-        if (begin < whole.first || end > whole.end) {
-            hide(scores, reach, part.first, begin, block.length);
+        multiply_keys<T, SIZE>(keys, queries, scores);
+        if (begin + KEYS > whole) {
+            hide(scores, reach, part.first, begin, length);
         }
         weigh(scores, softmax, scale, change);
         rescale(sums, change);
-        multiply_values<T, SIZE>(shared.values + tile % 2 * Tiles<SIZE>::NUMBERS, scores, sums);
+        multiply_values<T, SIZE>(keys + Place<SIZE>::VALUES, scores, sums);
     }
     if (part.rows > 0) {
-        const long long width = static_cast<long long>(what.heads) * size;
-        write_rows<T, SIZE>(sums, softmax, out + part.row * width + head * size, width, part.rows, size);
+        // Read again, so that registers need not hold it meanwhile.
+        const Block same = what.blocks[blockIdx.x];
+        const int width = what.heads * size;
+        write_rows<T, SIZE>(sums, softmax, out + start_of(same, part, width, size), width, part.rows, size);
     }
 }
 

@@ -66,18 +66,15 @@ static __device__ __forceinline__ Seen seen_by_any(Reach reach, int from, int to
     return {max(0, from - reach.before), min(length, to + reach.behind + 1)};
 }
 
-/// The keys that all of the queries at `from` to `to` (included) see.
-static __device__ __forceinline__ Seen seen_by_all(Reach reach, int from, int to, int length) {
-    return {max(0, to - reach.before), min(length, from + reach.behind + 1)};
-}
-
 /// Walks through the segments of a sequence by ascending positions.
 struct Walk {
     const Segment* segment;
     /// Position of the segment's first key.
     int begin;
+    /// Numbers from the key of head 0 to that of the head that is wanted.
+    int offset;
 
-    /// The address of the key at a position, of head 0. There is one, and earlier calls had no later position.
+    /// The address of the key at a position, of the head. There is one, and earlier calls had no later position.
     template <typename T>
     __device__ __forceinline__ const T* key_at(int position) {
         Segment here = *segment;
@@ -85,6 +82,7 @@ struct Walk {
             begin += here.rows;
             here = *++segment;
         }
-        return reinterpret_cast<const T*>(here.address) + static_cast<long long>(position - begin) * here.stride;
+        const T* first = reinterpret_cast<const T*>(here.address) + offset;
+        return first + static_cast<long long>(position - begin) * here.stride;
     }
 };

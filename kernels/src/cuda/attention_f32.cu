@@ -47,11 +47,11 @@ static __device__ __forceinline__ void copy_head(const float* from, int size, in
 
 /// Copies the keys and values of a tile; zeros from position `end` on.
 static __device__ __forceinline__ void load_tile(
-    const Shared& shared, Walk& walk, int begin, int end, const Attention& what, int kv_head) {
+    const Shared& shared, Walk& walk, int begin, int end, const Attention& what) {
     for (int key = static_cast<int>(threadIdx.x) / WARP; key < KEYS; key += WARPS) {
         const float* from = nullptr;
         if (begin + key < end) {
-            from = walk.key_at<float>(begin + key) + kv_head * what.size;
+            from = walk.key_at<float>(begin + key);
         }
         const float* value = from == nullptr ? nullptr : from + what.kv_heads * what.size;
         copy_head(from, what.size, shared.stride, shared.keys + key * shared.stride);
@@ -166,7 +166,8 @@ static __device__ __forceinline__ void finish_scores(
 static __device__ __forceinline__ void attend(const float* qkv, const Attention& what, float* out) {
     const Block block = what.blocks[blockIdx.x];
     const Reach reach = reach_of(what);
-    const int size = what.size, head = static_cast<int>(blockIdx.y), before = static_cast<int>(threadIdx.x) / WARP * ROWS;
+    const int size = what.size, head = static_cast<int>(blockIdx.y);
+    const int before = static_cast<int>(threadIdx.x) / WARP * ROWS;
     const int count = min(ROWS, block.rows - before), first = block.position + before;
     const int kv_head = head / (what.heads / what.kv_heads);
     const Shared shared = Shared::of_block(size);
@@ -176,7 +177,7 @@ static __device__ __forceinline__ void attend(const float* qkv, const Attention&
     }
     const Seen needed = seen_by_any(reach, block.position, block.position + block.rows - 1, block.length);
     const Seen seen = seen_by_any(reach, first, first + count - 1, block.length);
-    Walk walk = {what.segments + block.first_segment, 0};
+    Walk walk = {what.segments + block.first_segment, 0, kv_head * size};
     Rows rows = {};
 #pragma unroll
     for (int row = 0; row < ROWS; row++) {
@@ -184,7 +185,7 @@ static __device__ __forceinline__ void attend(const float* qkv, const Attention&
     }
     for (int begin = needed.first / KEYS * KEYS; begin < needed.end; begin += KEYS) {
         __syncthreads();
-        load_tile(shared, walk, begin, needed.end, what, kv_head);
+        load_tile(shared, walk, begin, needed.end, what);
         __syncthreads();
         if (count <= 0 || begin >= seen.end || begin + KEYS <= seen.first) {
             continue;

@@ -37,14 +37,36 @@ static __device__ __forceinline__ float exp2_fast(float x) {
     return power;
 }
 
+/// 1/x, a unit in the last place from exact. Division proper would be a call, around which registers are saved.
+static __device__ __forceinline__ float reciprocal_fast(float x) {
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+
+/// 1/sqrt(x), two units in the last place from exact.
+static __device__ __forceinline__ float reciprocal_root_fast(float x) {
+    float result;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+
+/// The lane's number in its warp, read where it is asked for, so that what follows from it holds no register before.
+static __device__ __forceinline__ int lane_asked_again() {
+    int lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
+}
+
+/// The address of a place in shared memory as instructions take it: one register, not two.
 static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
 
-/// Starts copying 16 bytes to shared memory, or zeros if they are not wanted: `from` is not read then.
-static __device__ __forceinline__ void copy_16(void* to, const void* from, bool wanted) {
+/// Starts copying 16 bytes to shared memory, to an address in it, or zeros if they are not wanted: `from` is not read then.
+static __device__ __forceinline__ void copy_16(unsigned to, const void* from, bool wanted) {
     const int bytes = wanted ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                  : "memory");
 }
 
@@ -61,18 +83,18 @@ static __device__ __forceinline__ void wait_for_copies() {
 
 /// Four 8x8 matrices of 16-bit numbers. Lanes 8i to 8i+7 give the rows of matrix i; register i of lane l has numbers
 /// 2(l%4) and 2(l%4)+1 of row l/4 of it.
-static __device__ __forceinline__ void load_matrices(const void* row, unsigned (&to)[4]) {
+static __device__ __forceinline__ void load_matrices(unsigned row, unsigned (&to)[4]) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(shared_address(row))
+                 : "r"(row)
                  : "memory");
 }
 
 /// As `load_matrices`, each matrix transposed.
-static __device__ __forceinline__ void load_matrices_transposed(const void* row, unsigned (&to)[4]) {
+static __device__ __forceinline__ void load_matrices_transposed(unsigned row, unsigned (&to)[4]) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(shared_address(row))
+                 : "r"(row)
                  : "memory");
 }
 
