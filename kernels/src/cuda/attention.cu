@@ -19,9 +19,11 @@ constexpr int WARP_ROWS = 16;
 /// Tiles of keys and values for heads of up to SIZE numbers.
 template <int SIZE>
 struct Tiles {
-    /// Keys of a tile. Fewer for large heads, so that registers suffice for 16 warps on a multiprocessor, and shared
-    /// memory for 2 blocks where there are 100 KB of it.
+    /// Keys of a tile. Fewer for large heads, so that scores leave registers for sums, and a multiprocessor with 100 KB
+    /// of shared memory has room for two blocks or more.
     static constexpr int KEYS = SIZE <= 64 ? 64 : 32;
+    /// Blocks on a multiprocessor for which registers suffice: as many as there may be without spilling any.
+    static constexpr int BLOCKS = SIZE <= 64 ? 4 : 3;
     /// Numbers from row to row: an odd number of 16-byte pieces, so that 8 rows lie in different banks.
     static constexpr int STRIDE = SIZE + 8;
     /// Numbers of the keys, or the values, of a tile.
@@ -329,16 +331,18 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
         rescale(sums, change);
         multiply_values<T, SIZE>(keys + Place<SIZE>::VALUES, scores, sums);
     }
-    if (part.rows > 0) {
-        // Read again, so that registers need not hold it meanwhile.
-        const Block same = what.blocks[blockIdx.x];
+    // Read and computed again, so that registers need not hold them meanwhile.
+    const Block same = what.blocks[blockIdx.x];
+    const Part same_part = part_of(same);
+    if (same_part.rows > 0) {
         const int width = what.heads * size;
-        write_rows<T, SIZE>(sums, softmax, out + start_of(same, part, width, size), width, part.rows, size);
+        T* to = out + start_of(same, same_part, width, size);
+        write_rows<T, SIZE>(sums, softmax, to, width, same_part.rows, size);
     }
 }
 
 #define FOR_SIZE(T, NAME, SIZE)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, Tiles<SIZE>::BLOCKS)                                       \
         attention_##NAME##_##SIZE(const T* qkv, const Block* blocks, const Segment* segments, int row_width,         \
                                   int heads, int kv_heads, int size, int mask, int window, T* out) {                 \
         const Attention what = {blocks, segments, row_width, heads, kv_heads, size, mask, window};                   \

@@ -16,6 +16,7 @@ struct Block {
     /// Keys of the sequence.
     int length;
 };
+static_assert(sizeof(Block) == 24, "as the host lays it out");
 
 /// Keys and values of some rows of a sequence: `address` is that of the first row's first key of head 0; values lie
 /// kv_heads*size numbers behind the keys.
@@ -25,6 +26,7 @@ struct Segment {
     int stride;
     int rows;
 };
+static_assert(sizeof(Segment) == 16, "as the host lays it out");
 
 /// What is the same for all blocks of a launch.
 struct Attention {

@@ -11,7 +11,6 @@
 namespace plain {
 
 constexpr int WARPS = 4;
-constexpr int THREADS = WARPS * WARP;
 /// Query rows of a warp.
 constexpr int ROWS = 4;
 /// Keys of a tile: one a lane.
@@ -139,12 +138,12 @@ static __device__ __forceinline__ void multiply_values(
 static __device__ __forceinline__ void write_rows(const Rows& rows, int count, int size, long long width, float* out) {
 #pragma unroll
     for (int row = 0; row < ROWS; row++) {
-        const float sum = warp_sum(rows.sum[row]);
+        const float scale = 1.0f / warp_sum(rows.sum[row]);
 #pragma unroll
         for (int i = 0; i < COLUMNS; i++) {
             const int column = lane_of_warp() + i * WARP;
             if (row < count && column < size) {
-                out[row * width + column] = rows.values[row][i] / sum;
+                out[row * width + column] = rows.values[row][i] * scale;
             }
         }
     }
@@ -204,7 +203,7 @@ static __device__ __forceinline__ void attend(const float* qkv, const Attention&
 
 }  // namespace plain
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 3)
     attention_f32(const float* qkv, const Block* blocks, const Segment* segments, int row_width, int heads,
                   int kv_heads, int size, int mask, int window, float* out) {
     const Attention what = {blocks, segments, row_width, heads, kv_heads, size, mask, window};

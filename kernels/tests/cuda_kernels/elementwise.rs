@@ -11,13 +11,8 @@ use proxima_kernels::ops::linear::plain;
 use super::device::*;
 
 /// Activations in the order of the kernels' numbers.
-const ACTIVATIONS: [Activation; 5] = [
-    Activation::Gelu,
-    Activation::GeluTanh,
-    Activation::Silu,
-    Activation::Relu,
-    Activation::Tanh,
-];
+const ACTIVATIONS: [Activation; 5] =
+    [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu, Activation::Tanh];
 
 /// `act(x + bias)`, by a product with the identity.
 fn expected(x: &[f32], width: usize, bias: Option<&[f32]>, act: Option<Activation>) -> Vec<f32> {
@@ -32,8 +27,7 @@ fn gated<T: Number>(both: &[f32], width: usize, activation: usize, blocks: usize
     let rows = both.len() / width / 2;
     let (both, mut out) = (stored::<T>(both), unwritten::<T>(rows * width));
     let sizes = [Arg::Long(rows as i64), int(width), int(activation)];
-    let args: Vec<Arg> =
-        [read(&both)].into_iter().chain(sizes).chain([write(&mut out)]).collect();
+    let args: Vec<Arg> = [read(&both)].into_iter().chain(sizes).chain([write(&mut out)]).collect();
     launch(&format!("gated_{}", T::NAME), [blocks, 1], 256, &args);
     widened(&out)
 }
@@ -41,8 +35,7 @@ fn gated<T: Number>(both: &[f32], width: usize, activation: usize, blocks: usize
 fn gates_are_close<T: Number>() {
     for (place, activation) in ACTIVATIONS.into_iter().enumerate() {
         for (rows, width) in [(1, 16), (3, 48), (7, 320), (65, 64)] {
-            let both: Vec<f32> =
-                numbers(2 * rows * width, 1).iter().map(|it| 2.0 * it).collect();
+            let both: Vec<f32> = numbers(2 * rows * width, 1).iter().map(|it| 2.0 * it).collect();
             let both = rounded::<T>(&both);
             let part = |part: usize| -> Vec<f32> {
                 let groups = both.chunks_exact(32).map(|group| &group[16 * part..16 * part + 16]);

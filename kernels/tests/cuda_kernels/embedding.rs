@@ -14,11 +14,8 @@ fn gather<T: Number>(table: &[f32], ids: &[u32], width: usize, old: Option<&[f32
     };
     let (table, places) = (stored::<T>(table), Buffer::of(ids));
     let sizes = [ids.len(), width, usize::from(old.is_some())].map(int);
-    let args: Vec<Arg> = [read(&table), read(&places)]
-        .into_iter()
-        .chain(sizes)
-        .chain([write(&mut out)])
-        .collect();
+    let args: Vec<Arg> =
+        [read(&table), read(&places)].into_iter().chain(sizes).chain([write(&mut out)]).collect();
     launch(&format!("gather_{}", T::NAME), [ids.len(), 1], 128, &args);
     out.elements()
 }
@@ -51,16 +48,14 @@ fn weighted_rows_are_added<T: Number>() {
         let expected: Vec<f32> = (0..2 * width)
             .map(|at| {
                 let (row, column) = (at / width, at % width);
-                let corners = (4 * row..4 * row + 4).map(|corner| {
-                    table[ids[corner] as usize * width + column] * weights[corner]
-                });
+                let corners = (4 * row..4 * row + 4)
+                    .map(|corner| table[ids[corner] as usize * width + column] * weights[corner]);
                 old[at] + corners.sum::<f32>()
             })
             .collect();
         let (table, mut out) = (stored::<T>(&table), Buffer::of(&old));
         let (ids, weights) = (Buffer::of(&ids), Buffer::of(&weights));
-        let args =
-            [read(&table), read(&ids), read(&weights), int(2), int(width), write(&mut out)];
+        let args = [read(&table), read(&ids), read(&weights), int(2), int(width), write(&mut out)];
         launch(&format!("gather_weighted_{}", T::NAME), [2, 1], 128, &args);
         let what = format!("{} {width}", T::NAME);
         assert_close(&out.elements(), &expected, [1e-6, 1e-6], &what);

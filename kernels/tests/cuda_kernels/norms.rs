@@ -19,8 +19,7 @@ fn rms_norm<T: Number>(x: &[f32], weight: &[f32]) -> Vec<f32> {
     let (width, rows) = (weight.len(), x.len() / weight.len());
     let mut out = unwritten::<T>(x.len());
     let (x, weight) = (Buffer::of(x), Buffer::of(weight));
-    let args =
-        [read(&x), read(&weight), Arg::Float(EPS), int(rows), int(width), write(&mut out)];
+    let args = [read(&x), read(&weight), Arg::Float(EPS), int(rows), int(width), write(&mut out)];
     launch(&format!("rms_norm_{}", T::NAME), [rows.div_ceil(4), 1], 128, &args);
     widened(&out)
 }
@@ -177,8 +176,10 @@ fn a_head_that_is_not_finite_stays_alone() {
     let norms = Some([weights.as_slice(), weights.as_slice()]);
     let mut qkv = clean.clone();
     qkv[heads.row() + 64 + 5] = f32::NAN;
-    let (clean, got) =
-        (rotary::<f16>(&clean, heads, norms, &[3, 4, 5]), rotary::<f16>(&qkv, heads, norms, &[3, 4, 5]));
+    let (clean, got) = (
+        rotary::<f16>(&clean, heads, norms, &[3, 4, 5]),
+        rotary::<f16>(&qkv, heads, norms, &[3, 4, 5]),
+    );
     let bad = heads.row() + 64..heads.row() + 128;
     assert!(got[bad.clone()].iter().all(|it| it.is_nan()));
     assert!(same(&clean[..bad.start], &got[..bad.start]));

@@ -24,14 +24,7 @@ fn pooled(rows: &[f32], offsets: &[usize], width: usize, method: usize) -> Vec<f
     let sequences = offsets.len() - 1;
     let mut out = unwritten::<f32>(sequences * width);
     let (rows, bounds) = (Buffer::of(rows), Buffer::of(&bounds));
-    let args = [
-        read(&rows),
-        read(&bounds),
-        int(width),
-        int(method),
-        int(width),
-        write(&mut out),
-    ];
+    let args = [read(&rows), read(&bounds), int(width), int(method), int(width), write(&mut out)];
     launch("pool_f32", [width.div_ceil(128), sequences], 128, &args);
     out.elements()
 }
@@ -45,7 +38,12 @@ fn pooling_is_that_of_the_cpu() {
         for (number, method) in METHODS.into_iter().enumerate() {
             let expected = pool(&matrix(&rows, width), &offsets, &[0; 5], method).expect("pooled");
             let got = pooled(&rows, &offsets, width, number);
-            assert_close(&got, &numbers_of(&expected), [1e-6, 1e-6], &format!("{method:?} {width}"));
+            assert_close(
+                &got,
+                &numbers_of(&expected),
+                [1e-6, 1e-6],
+                &format!("{method:?} {width}"),
+            );
             let seen = method != Pooling::Cls && method != Pooling::Last;
             assert_eq!(got.iter().filter(|it| it.is_nan()).count(), usize::from(seen));
         }
