@@ -1,0 +1,169 @@
+//! Runs Proxima's CUDA kernels on the CPU, from the very sources that nvcc compiles, so that their
+//! tests need no GPU.
+//!
+//! Threads of a block are fibers; what a warp does together, tensor cores included, is computed as
+//! PTX documents it. Shared memory begins as NaN, asynchronous copies arrive when they are waited
+//! for and not before, and the order of warps and lanes comes from a seed, so that missing
+//! synchronisation shows in the results.
+//! Must not know: any one kernel, candle.
+
+mod buffer;
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::fmt;
+
+pub use buffer::{Block, Buffer, Element, Segment};
+
+/// How a kernel is launched.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch {
+    /// Blocks in three dimensions.
+    pub grid: [u32; 3],
+    /// Threads of a block, whole warps.
+    pub block: u32,
+    /// Bytes of dynamic shared memory.
+    pub shared: usize,
+    /// Of the order in which warps and lanes run.
+    pub seed: u64,
+}
+
+/// An argument of a kernel.
+#[derive(Debug)]
+pub enum Arg {
+    /// An `int`.
+    Int(i32),
+    /// A `long long`.
+    Long(i64),
+    /// A `float`.
+    Float(f32),
+    /// A buffer that the kernel reads or writes, or a null pointer: see [`read`], [`write`] and
+    /// [`null`].
+    Pointer {
+        /// `&` for reading, `*` for writing, and the element's letter; a null pointer has none.
+        kind: Option<(u8, u8)>,
+        /// The first element.
+        address: *mut c_void,
+    },
+}
+
+/// A buffer as an argument that the kernel reads.
+pub fn read<T: Element>(buffer: &Buffer<T>) -> Arg {
+    Arg::Pointer { kind: Some((b'&', T::LETTER)), address: buffer.start().cast() }
+}
+
+/// A buffer as an argument that the kernel writes.
+pub fn write<T: Element>(buffer: &mut Buffer<T>) -> Arg {
+    Arg::Pointer { kind: Some((b'*', T::LETTER)), address: buffer.start().cast() }
+}
+
+/// A null pointer of whatever type.
+pub fn null() -> Arg {
+    Arg::Pointer { kind: None, address: std::ptr::null_mut() }
+}
+
+/// Why a launch failed: arguments of other types, or a mistake of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault(pub String);
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// As the machine has it in C++.
+#[repr(C)]
+struct NativeLaunch {
+    grid: [u32; 3],
+    block: u32,
+    shared: usize,
+    seed: u64,
+}
+
+unsafe extern "C" {
+    fn proxima_emulator_signature(name: *const c_char, to: *mut c_char) -> bool;
+    fn proxima_emulator_run(
+        name: *const c_char,
+        launch: *const NativeLaunch,
+        arguments: *mut *mut c_void,
+        message: *mut c_char,
+        message_bytes: usize,
+    ) -> bool;
+}
+
+/// Runs a kernel by its name.
+///
+/// # Errors
+/// A name or arguments that are not those of a kernel, or a mistake that the kernel made.
+///
+/// # Safety
+/// Buffers are as long as the kernel takes them to be, ids, positions and segments in them point
+/// to what is there, and what the kernel writes is not read or written by others meanwhile.
+pub unsafe fn emulate(name: &str, launch: Launch, args: &[Arg]) -> Result<(), Fault> {
+    let c_name = CString::new(name).map_err(|_| Fault("a name with a zero byte".to_owned()))?;
+    check(name, &c_name, args)?;
+    let mut arguments: Vec<*mut c_void> = args.iter().map(Arg::pointer).collect();
+    let Launch { grid, block, shared, seed } = launch;
+    let launch = NativeLaunch { grid, block, shared, seed };
+    let mut message = [0 as c_char; 256];
+    // SAFETY: the arguments have the types of the kernel's parameters, as `check` found, and live
+    // in `args`; the caller vouches for what they point to. The message ends with a zero in time.
+    let worked = unsafe {
+        proxima_emulator_run(
+            c_name.as_ptr(),
+            &launch,
+            arguments.as_mut_ptr(),
+            message.as_mut_ptr(),
+            message.len(),
+        )
+    };
+    if worked {
+        return Ok(());
+    }
+    // SAFETY: the machine wrote a message that ends with a zero.
+    let message = unsafe { CStr::from_ptr(message.as_ptr()) };
+    Err(Fault(format!("{name}: {}", message.to_string_lossy())))
+}
+
+/// Finds arguments that are not of the types of the kernel's parameters.
+fn check(name: &str, c_name: &CStr, args: &[Arg]) -> Result<(), Fault> {
+    let mut signature = [0 as c_char; 32];
+    // SAFETY: a signature has at most 31 letters and a zero.
+    if !unsafe { proxima_emulator_signature(c_name.as_ptr(), signature.as_mut_ptr()) } {
+        return Err(Fault(format!("there is no kernel {name}")));
+    }
+    let mut letters = signature.iter().map(|letter| *letter as u8).take_while(|it| *it != 0);
+    for (place, arg) in args.iter().enumerate() {
+        let letter = letters.next();
+        let fits = match (arg, letter) {
+            (Arg::Int(_), Some(b'i')) | (Arg::Long(_), Some(b'l')) => true,
+            (Arg::Float(_), Some(b'f')) => true,
+            (Arg::Pointer { kind, .. }, Some(access @ (b'&' | b'*'))) => {
+                let element = letters.next().unwrap_or(0);
+                kind.is_none_or(|kind| kind == (access, element))
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(Fault(format!("{name}: argument {place}, {arg:?}, is not of its type")));
+        }
+    }
+    match letters.next() {
+        None => Ok(()),
+        Some(_) => Err(Fault(format!("{name}: takes more than {} arguments", args.len()))),
+    }
+}
+
+impl Arg {
+    /// Where the argument is.
+    fn pointer(&self) -> *mut c_void {
+        match self {
+            Self::Int(number) => (&raw const *number).cast_mut().cast(),
+            Self::Long(number) => (&raw const *number).cast_mut().cast(),
+            Self::Float(number) => (&raw const *number).cast_mut().cast(),
+            Self::Pointer { address, .. } => (&raw const *address).cast_mut().cast(),
+        }
+    }
+}

@@ -1,0 +1,361 @@
+// Attention on tensor cores, streaming over tiles of keys (Dao, FlashAttention-2, 2023): grid = (blocks, heads),
+// block = 128, at most 64 query rows a block, 16 a warp. Heads have a multiple of 8 numbers; addresses of segments are
+// multiples of 16 bytes and strides of 8 numbers.
+//
+// Dynamic shared memory is `Tiles<SIZE>::SHARED`: 22528 bytes at size 32, 38912 at 64, 23552 at 80, 27648 at 96 and
+// 35840 at 128.
+//
+// Tiles begin at multiples of their length in the sequence, and one in which a row sees nothing leaves that row's bits
+// as they are, so a row's result depends on its sequence alone. Sequences must be finite for this: a weight of 0 times
+// a value that is NaN is NaN, so such a value is seen in the rows of its sequence, whatever the mask.
+// Must not know: layers, where keys come from.
+#include "attention.cuh"
+
+constexpr int WARPS = 4;
+constexpr int THREADS = WARPS * WARP;
+/// Query rows of a warp.
+constexpr int WARP_ROWS = 16;
+
+/// Tiles of keys and values for heads of up to SIZE numbers.
+template <int SIZE>
+struct Tiles {
+    /// Keys of a tile. Fewer for large heads, so that scores leave registers for sums, and a multiprocessor with 100 KB
+    /// of shared memory has room for two blocks or more.
+    static constexpr int KEYS = SIZE <= 64 ? 64 : 32;
+    /// Blocks on a multiprocessor for which registers suffice: as many as there may be without spilling any.
+    static constexpr int BLOCKS = SIZE <= 64 ? 4 : 3;
+    /// Numbers from row to row: an odd number of 16-byte pieces, so that 8 rows lie in different banks.
+    static constexpr int STRIDE = SIZE + 8;
+    /// Numbers of the keys, or the values, of a tile.
+    static constexpr int NUMBERS = KEYS * STRIDE;
+    /// Keys and values of two tiles, the addresses of the keys of two, and a walk for each place in a tile.
+    static constexpr int SHARED = 4 * NUMBERS * 2 + 2 * KEYS * 8 + KEYS * 16;
+    /// Pieces of 16 bytes in a row.
+    static constexpr int PIECES = SIZE / 8;
+};
+
+/// Where the parts of a block's shared memory begin, in bytes. Keys, values and addresses are of two tiles each.
+template <int SIZE>
+struct Place {
+    /// Of the keys, or the values, of a tile.
+    static constexpr int TILE = Tiles<SIZE>::NUMBERS * 2;
+    static constexpr int VALUES = 2 * TILE;
+    static constexpr int ADDRESSES = 4 * TILE;
+    static constexpr int WALKS = ADDRESSES + 2 * Tiles<SIZE>::KEYS * 8;
+    static_assert(WALKS + Tiles<SIZE>::KEYS * static_cast<int>(sizeof(Walk)) == Tiles<SIZE>::SHARED, "no gap");
+};
+
+/// Where the addresses of a tile's keys are noted; null where there is no key.
+template <typename T, int SIZE>
+static __device__ __forceinline__ const T** addresses_of(int tile) {
+    auto* all = reinterpret_cast<const T**>(shared_memory() + Place<SIZE>::ADDRESSES);
+    return all + tile % 2 * Tiles<SIZE>::KEYS;
+}
+
+/// Notes where the keys of a tile lie, of this block's head. Keys from `end` on are not wanted.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void note_addresses(int tile, int end) {
+    const int key = static_cast<int>(threadIdx.x);
+    if (key < Tiles<SIZE>::KEYS) {
+        // Kept in shared memory, by the one thread that uses it, for want of registers.
+        Walk& walk = reinterpret_cast<Walk*>(shared_memory() + Place<SIZE>::WALKS)[key];
+        const int position = tile * Tiles<SIZE>::KEYS + key;
+        addresses_of<T, SIZE>(tile)[key] = position < end ? walk.key_at<T>(position) : nullptr;
+    }
+}
+
+/// Begins the walks through a block's segments, and notes the addresses of two tiles.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void begin_walks(const Walk& begin, int tile, int end) {
+    if (static_cast<int>(threadIdx.x) < Tiles<SIZE>::KEYS) {
+        reinterpret_cast<Walk*>(shared_memory() + Place<SIZE>::WALKS)[threadIdx.x] = begin;
+    }
+    note_addresses<T, SIZE>(tile, end);
+    note_addresses<T, SIZE>(tile + 1, end);
+}
+
+/// Starts copying the keys and values of a tile; what lies beyond the head or the sequence becomes zeros.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void start_tile(unsigned shared, int tile, int size, int to_values) {
+    using Of = Tiles<SIZE>;
+    const T** addresses = addresses_of<T, SIZE>(tile);
+    shared += tile % 2 * Place<SIZE>::TILE;
+#pragma unroll
+    for (int at = static_cast<int>(threadIdx.x); at < Of::KEYS * Of::PIECES; at += THREADS) {
+        const int key = at / Of::PIECES, column = at % Of::PIECES * 8;
+        const T* from = addresses[key];
+        const bool wanted = from != nullptr && column < size;
+        const unsigned to = shared + (key * Of::STRIDE + column) * 2;
+        copy_16(to, from + column, wanted);
+        copy_16(to + Place<SIZE>::VALUES, from + to_values + column, wanted);
+    }
+    commit_copies();
+}
+
+/// The queries of a warp as left factors, 16 columns each; zeros where there is no row or column.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void load_queries(
+    const T* first, int row_width, int rows, int size, unsigned (&queries)[SIZE / 16][4]) {
+    const int group = lane_of_warp() / 4, pair = lane_of_warp() % 4 * 2;
+#pragma unroll
+    for (int step = 0; step < SIZE / 16; step++) {
+#pragma unroll
+        for (int part = 0; part < 4; part++) {
+            const int row = group + part % 2 * 8, column = step * 16 + part / 2 * 8;
+            const T* from = first + static_cast<long long>(row) * row_width + column + pair;
+            // Sizes are multiples of 8, so all lanes are within the head or none.
+            const bool there = row < rows && column < size;
+            queries[step][part] = there ? *reinterpret_cast<const unsigned*>(from) : 0u;
+        }
+    }
+}
+
+/// What a lane knows of the two rows it has a part of: group and group+8 of its warp.
+struct Softmax {
+    /// The largest score so far.
+    float top[2];
+    /// The sum of this lane's weights, relative to it.
+    float sum[2];
+};
+
+/// Where in a tile, in bytes, a lane's row of four matrices begins that are 16 rows and 16 columns.
+template <int SIZE>
+static __device__ __forceinline__ unsigned place_in_pieces() {
+    const int lane = lane_of_warp();
+    return (lane % 16 * Tiles<SIZE>::STRIDE + lane / 16 * 8) * 2;
+}
+
+/// The products of a warp's queries with the keys of a tile: scores [key/8][row/8*2 + key%2] as `multiply_add` lays
+/// them out.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void multiply_keys(
+    unsigned keys, const unsigned (&queries)[SIZE / 16][4], float (&scores)[Tiles<SIZE>::KEYS / 8][4]) {
+    using Of = Tiles<SIZE>;
+    // Matrices: the left half of 16 columns of 8 keys and of the next 8, then the right half of both.
+    const unsigned row = keys + place_in_pieces<SIZE>();
+#pragma unroll
+    for (int key = 0; key < Of::KEYS; key += 16) {
+#pragma unroll
+        for (int step = 0; step < SIZE / 16; step++) {
+            unsigned right[4];
+            load_matrices(row + (key * Of::STRIDE + step * 16) * 2, right);
+            multiply_add<T>(scores[key / 8], queries[step], right[0], right[2]);
+            multiply_add<T>(scores[key / 8 + 1], queries[step], right[1], right[3]);
+        }
+    }
+}
+
+/// Adds the products of weights and values to `sums`, which are laid out as scores are, by columns of the head.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void multiply_values(
+    unsigned values, const float (&weights)[Tiles<SIZE>::KEYS / 8][4], float (&sums)[SIZE / 8][4]) {
+    using Of = Tiles<SIZE>;
+    // Matrices: 8 columns of 8 keys and of the next 8, then the next 8 columns of both.
+    const unsigned row = values + place_in_pieces<SIZE>();
+#pragma unroll
+    for (int key = 0; key < Of::KEYS; key += 16) {
+        const float(&low)[4] = weights[key / 8];
+        const float(&high)[4] = weights[key / 8 + 1];
+        const unsigned left[4] = {
+            pack<T>(low[0], low[1]), pack<T>(low[2], low[3]), pack<T>(high[0], high[1]), pack<T>(high[2], high[3])};
+#pragma unroll
+        for (int column = 0; column < SIZE; column += 16) {
+            unsigned right[4];
+            load_matrices_transposed(row + (key * Of::STRIDE + column) * 2, right);
+            multiply_add<T>(sums[column / 8], left, right[0], right[1]);
+            multiply_add<T>(sums[column / 8 + 1], left, right[2], right[3]);
+        }
+    }
+}
+
+/// Hides the scores of keys that a row does not see. `first` is the position of the warp's first row, `begin` that of
+/// the tile's first key; no row sees keys from `length` on.
+template <int N>
+static __device__ __forceinline__ void hide(float (&scores)[N][4], Reach reach, int first, int begin, int length) {
+    const int lane = lane_asked_again();
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int position = first + lane / 4 + half * 8;
+        const Seen seen = seen_by_any(reach, position, position, length);
+#pragma unroll
+        for (int at = 0; at < N; at++) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const int key = begin + at * 8 + lane % 4 * 2 + i;
+                if (key < seen.first || key >= seen.end) {
+                    scores[at][half * 2 + i] = -INFINITY;
+                }
+            }
+        }
+    }
+}
+
+/// Turns scores into weights relative to the largest score so far; `change` becomes that of weights before.
+template <int N>
+static __device__ __forceinline__ void weigh(
+    float (&scores)[N][4], Softmax& softmax, float scale, float (&change)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float top = softmax.top[half];
+#pragma unroll
+        for (int at = 0; at < N; at++) {
+            top = fmaxf(top, fmaxf(scores[at][half * 2], scores[at][half * 2 + 1]));
+        }
+        // The lanes of a row are four neighbours.
+        top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
+        // A row that has seen no key yet has weights of 0, not exp(-infinity + infinity).
+        const float base = top == -INFINITY ? 0.0f : top;
+        // Exactly 1 if the largest score stays.
+        change[half] = exp2_fast((softmax.top[half] - base) * scale);
+        softmax.top[half] = top;
+        const float shift = base * scale;
+        float sum = 0.0f;
+#pragma unroll
+        for (int at = 0; at < N; at++) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                float& score = scores[at][half * 2 + i];
+                score = exp2_fast(score * scale - shift);
+                sum += score;
+            }
+        }
+        softmax.sum[half] = softmax.sum[half] * change[half] + sum;
+    }
+}
+
+/// Multiplies what was summed before a larger score came.
+template <int N>
+static __device__ __forceinline__ void rescale(float (&sums)[N][4], const float (&change)[2]) {
+    // Most tiles bring no larger score, and times 1 changes no bit.
+    if (__any_sync(ALL_LANES, change[0] != 1.0f || change[1] != 1.0f)) {
+#pragma unroll
+        for (int at = 0; at < N; at++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                sums[at][i] *= change[i / 2];
+            }
+        }
+    }
+}
+
+/// Divides by the sums of weights and writes a warp's rows.
+template <typename T, int SIZE>
+static __device__ __forceinline__ void write_rows(
+    const float (&sums)[SIZE / 8][4], const Softmax& softmax, T* out, long long width, int rows, int size) {
+    const int lane = lane_of_warp();
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float sum = softmax.sum[half];
+        sum += __shfl_xor_sync(ALL_LANES, sum, 1);
+        sum += __shfl_xor_sync(ALL_LANES, sum, 2);
+        const float scale = reciprocal_fast(sum);
+        const int row = lane / 4 + half * 8;
+#pragma unroll
+        for (int at = 0; at < SIZE / 8; at++) {
+            if (row < rows && at * 8 < size) {
+                const unsigned both = pack<T>(sums[at][half * 2] * scale, sums[at][half * 2 + 1] * scale);
+                *reinterpret_cast<unsigned*>(out + row * width + at * 8 + lane % 4 * 2) = both;
+            }
+        }
+    }
+}
+
+/// The rows of a block that are this warp's.
+struct Part {
+    /// How many of the block's rows are before them.
+    int before;
+    /// At most 16; 0 or less if the block has none for this warp.
+    int rows;
+    /// Position of the first.
+    int first;
+};
+
+static __device__ __forceinline__ Part part_of(const Block& block) {
+    // From one lane, so that the compiler knows that it is the same for all.
+    const int warp = __shfl_sync(ALL_LANES, static_cast<int>(threadIdx.x) / WARP, 0);
+    const int before = warp * WARP_ROWS;
+    return {before, min(WARP_ROWS, block.rows - before), block.position + before};
+}
+
+/// The first number of this warp's rows and head, of rows with `width` numbers.
+static __device__ __forceinline__ long long start_of(const Block& block, const Part& part, int width, int size) {
+    return (static_cast<long long>(block.row) + part.before) * width + static_cast<int>(blockIdx.y) * size;
+}
+
+template <typename T, int SIZE>
+static __device__ __forceinline__ void attend(const T* qkv, const Attention& what, T* out) {
+    constexpr int KEYS = Tiles<SIZE>::KEYS;
+    const Block block = what.blocks[blockIdx.x];
+    const Part part = part_of(block);
+    const Reach reach = reach_of(what);
+    const int size = what.size, to_values = what.kv_heads * size;
+    const int kv_offset = static_cast<int>(blockIdx.y) / (what.heads / what.kv_heads) * size;
+    const unsigned shared = shared_address(shared_memory());
+
+    const Seen needed = seen_by_any(reach, block.position, block.position + block.rows - 1, block.length);
+    const int first_tile = needed.first / KEYS, length = needed.end;
+    begin_walks<T, SIZE>(Walk{what.segments + block.first_segment, 0, kv_offset}, first_tile, length);
+    __syncthreads();
+    start_tile<T, SIZE>(shared, first_tile, size, to_values);
+
+    unsigned queries[SIZE / 16][4];
+    const T* first_query = qkv + start_of(block, part, what.row_width, size);
+    load_queries<T, SIZE>(first_query, what.row_width, part.rows, size, queries);
+    // Of scores, for powers of 2.
+    const float scale = 1.44269504f * reciprocal_root_fast(static_cast<float>(size));
+    // Of this warp: keys from `end` on are seen by no row, and those before `whole` by all if there is no window.
+    const int end = part.rows > 0 ? min(length, part.first + part.rows + reach.behind) : 0;
+    const int whole = what.mask == 2 ? 0 : min(length, part.first + reach.behind + 1);
+    float sums[SIZE / 8][4] = {};
+    Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+    for (int tile = first_tile; tile * KEYS < length; tile++) {
+        // This tile is here, and everyone is done with the one before, whose place is taken now.
+        wait_for_copies<0>();
+        __syncthreads();
+        if ((tile + 1) * KEYS < length) {
+            start_tile<T, SIZE>(shared, tile + 1, size, to_values);
+            note_addresses<T, SIZE>(tile + 2, length);
+        }
+        const int begin = tile * KEYS;
+        if (begin >= end) {
+            continue;
+        }
+        const unsigned keys = shared + tile % 2 * Place<SIZE>::TILE;
+        float scores[KEYS / 8][4] = {}, change[2];
+        multiply_keys<T, SIZE>(keys, queries, scores);
+        if (begin + KEYS > whole) {
+            hide(scores, reach, part.first, begin, length);
+        }
+        weigh(scores, softmax, scale, change);
+        rescale(sums, change);
+        multiply_values<T, SIZE>(keys + Place<SIZE>::VALUES, scores, sums);
+    }
+    // Read and computed again, so that registers need not hold them meanwhile.
+    const Block same = what.blocks[blockIdx.x];
+    const Part same_part = part_of(same);
+    if (same_part.rows > 0) {
+        const int width = what.heads * size;
+        T* to = out + start_of(same, same_part, width, size);
+        write_rows<T, SIZE>(sums, softmax, to, width, same_part.rows, size);
+    }
+}
+
+#define FOR_SIZE(T, NAME, SIZE)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS, Tiles<SIZE>::BLOCKS)                                       \
+        attention_##NAME##_##SIZE(const T* qkv, const Block* blocks, const Segment* segments, int row_width,         \
+                                  int heads, int kv_heads, int size, int mask, int window, T* out) {                 \
+        const Attention what = {blocks, segments, row_width, heads, kv_heads, size, mask, window};                   \
+        attend<T, SIZE>(qkv, what, out);                                                                             \
+    }
+#define FOR_TYPE(T, NAME)                                                                                            \
+    FOR_SIZE(T, NAME, 32)                                                                                            \
+    FOR_SIZE(T, NAME, 64)                                                                                            \
+    FOR_SIZE(T, NAME, 80)                                                                                            \
+    FOR_SIZE(T, NAME, 96)                                                                                            \
+    FOR_SIZE(T, NAME, 128)
+
+FOR_TYPE(bf16, bf16)
+FOR_TYPE(f16, f16)
+#undef FOR_TYPE
+#undef FOR_SIZE

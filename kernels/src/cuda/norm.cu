@@ -1,0 +1,135 @@
+// Root-mean-square norm and layer norm of rows, a warp each: grid = ceil(rows/4), block = 128.
+// Must not know: layers, devices, where rows come from.
+#include "common.cuh"
+
+/// `sum((x - shift)^2)` of a row, over the warp.
+template <int N>
+static __device__ float squares(const float* x, int width, float shift) {
+    float sum = 0.0f;
+#pragma unroll 4
+    for (int at = lane_of_warp() * N; at < width; at += WARP * N) {
+        float numbers[N];
+        load<N>(x + at, numbers);
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            const float difference = numbers[i] - shift;
+            sum += difference * difference;
+        }
+    }
+    return warp_sum(sum);
+}
+
+/// The mean of a row, over the warp.
+template <int N>
+static __device__ float mean_of(const float* x, int width) {
+    float sum = 0.0f;
+#pragma unroll 4
+    for (int at = lane_of_warp() * N; at < width; at += WARP * N) {
+        float numbers[N];
+        load<N>(x + at, numbers);
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            sum += numbers[i];
+        }
+    }
+    return warp_sum(sum) / static_cast<float>(width);
+}
+
+/// How a row's numbers become those of the result: `(x - shift) * scale * weight + bias`.
+struct Change {
+    const float* weight;
+    const float* bias;
+    float shift;
+    float scale;
+};
+
+template <int N, typename T>
+static __device__ void write(const float* x, int width, Change change, float* normed, T* out) {
+#pragma unroll 4
+    for (int at = lane_of_warp() * N; at < width; at += WARP * N) {
+        float numbers[N], weights[N], biases[N];
+        load<N>(x + at, numbers);
+        load<N>(change.weight + at, weights);
+        if (change.bias != nullptr) {
+            load<N>(change.bias + at, biases);
+        }
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            const float scaled = (numbers[i] - change.shift) * change.scale * weights[i];
+            numbers[i] = change.bias != nullptr ? scaled + biases[i] : scaled;
+        }
+        if (normed != nullptr) {
+            store<N>(normed + at, numbers);
+        }
+        store<N>(out + at, numbers);
+    }
+}
+
+template <int N, typename T>
+static __device__ void rms_norm_row(const float* x, const float* weight, float eps, int width, T* out) {
+    const float mean_square = squares<N>(x, width, 0.0f) / static_cast<float>(width);
+    const Change change = {weight, nullptr, 0.0f, 1.0f / sqrtf(mean_square + eps)};
+    write<N>(x, width, change, static_cast<float*>(nullptr), out);
+}
+
+template <typename T>
+static __device__ void rms_norm(const float* x, const float* weight, float eps, int rows, int width, T* out) {
+    const long long row = warp_of_grid();
+    if (row >= rows) {
+        return;
+    }
+    x += row * width;
+    out += row * width;
+    if (width % 4 == 0) {
+        rms_norm_row<4>(x, weight, eps, width, out);
+    } else {
+        rms_norm_row<1>(x, weight, eps, width, out);
+    }
+}
+
+/// Weights and biases of a layer norm; no biases if null.
+struct LayerNorm {
+    const float* weight;
+    const float* bias;
+    float eps;
+};
+
+template <int N, typename T>
+static __device__ void layer_norm_row(const float* x, LayerNorm norm, int width, float* normed, T* out) {
+    const float mean = mean_of<N>(x, width);
+    const float variance = squares<N>(x, width, mean) / static_cast<float>(width);
+    const Change change = {norm.weight, norm.bias, mean, 1.0f / sqrtf(variance + norm.eps)};
+    write<N>(x, width, change, normed, out);
+}
+
+template <typename T>
+static __device__ void layer_norm(const float* x, LayerNorm norm, int rows, int width, float* normed, T* out) {
+    const long long row = warp_of_grid();
+    if (row >= rows) {
+        return;
+    }
+    x += row * width;
+    out += row * width;
+    normed = normed == nullptr ? nullptr : normed + row * width;
+    if (width % 4 == 0) {
+        layer_norm_row<4>(x, norm, width, normed, out);
+    } else {
+        layer_norm_row<1>(x, norm, width, normed, out);
+    }
+}
+
+#define FOR_TYPE(T, NAME)                                                                                            \
+    extern "C" __global__ void __launch_bounds__(128)                                                                \
+        rms_norm_##NAME(const float* x, const float* weight, float eps, int rows, int width, T* out) {               \
+        rms_norm(x, weight, eps, rows, width, out);                                                                  \
+    }                                                                                                                \
+    extern "C" __global__ void __launch_bounds__(128)                                                                \
+        layer_norm_##NAME(const float* x, const float* weight, const float* bias, float eps, int rows, int width,    \
+                          float* normed, T* out) {                                                                   \
+        layer_norm(x, LayerNorm{weight, bias, eps}, rows, width, normed, out);                                       \
+    }
+
+FOR_TYPE(float, f32)
+FOR_TYPE(bf16, bf16)
+FOR_TYPE(f16, f16)
+#undef FOR_TYPE

@@ -1,0 +1,75 @@
+// From the rows of sequences to a vector each, and vectors of length 1. Sums are in the order of the rows.
+// Must not know: what a sequence is, which method a model wants.
+#include "common.cuh"
+
+/// Numbers of `methods` of `pool_f32`.
+enum Method { CLS = 0, MEAN = 1, LAST = 2, MAX = 3, WEIGHTED_MEAN = 4, MEAN_SQRT_LENGTH = 5 };
+
+/// The largest number of a column; one that is not a number stays, so that it is seen.
+static __device__ float largest(const float* column, int rows, int width) {
+    float found = column[0];
+#pragma unroll 8
+    for (long long row = 1; row < rows; row++) {
+        const float number = column[row * width];
+        found = found > number || found != found ? found : number;
+    }
+    return found;
+}
+
+static __device__ float sum_of(const float* column, int rows, int width, bool weighted) {
+    float sum = 0.0f;
+#pragma unroll 8
+    for (long long row = 0; row < rows; row++) {
+        const float number = column[row * width];
+        sum += weighted ? static_cast<float>(row + 1) * number : number;
+    }
+    return sum;
+}
+
+/// grid = (ceil(width/128), sequences), block = 128. Columns from `dimensions` on are left as they are.
+extern "C" __global__ void __launch_bounds__(128)
+    pool_f32(const float* rows, const unsigned* bounds, int width, int method, int dimensions, float* out) {
+    const int at = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    if (at >= width || at >= dimensions) {
+        return;
+    }
+    const long long sequence = blockIdx.y, first = bounds[2 * sequence];
+    const int count = static_cast<int>(bounds[2 * sequence + 1] - bounds[2 * sequence]);
+    const float* column = rows + first * width + at;
+    float pooled;
+    if (method == CLS) {
+        pooled = column[0];
+    } else if (method == LAST) {
+        pooled = column[static_cast<long long>(count - 1) * width];
+    } else if (method == MAX) {
+        pooled = largest(column, count, width);
+    } else {
+        const float n = static_cast<float>(count);
+        const float ranks = static_cast<float>(static_cast<long long>(count) * (count + 1) / 2);
+        const float divisor = method == WEIGHTED_MEAN ? ranks : method == MEAN_SQRT_LENGTH ? sqrtf(n) : n;
+        pooled = sum_of(column, count, width, method == WEIGHTED_MEAN) / divisor;
+    }
+    out[sequence * width + at] = pooled;
+}
+
+/// Rows divided by their L2 norm, a warp each: grid = ceil(n/4), block = 128. A row of zeros stays. Squares are summed
+/// in double precision, so that no length and no order is off.
+extern "C" __global__ void __launch_bounds__(128) normalize_f32(float* x, int n, int width) {
+    const long long row = warp_of_grid();
+    if (row >= n) {
+        return;
+    }
+    x += row * width;
+    double sum = 0.0;
+    for (int at = lane_of_warp(); at < width; at += WARP) {
+        sum += static_cast<double>(x[at]) * static_cast<double>(x[at]);
+    }
+    sum = warp_sum(sum);
+    if (!(sum > 0.0)) {
+        return;
+    }
+    const double scale = 1.0 / sqrt(sum);
+    for (int at = lane_of_warp(); at < width; at += WARP) {
+        x[at] = static_cast<float>(static_cast<double>(x[at]) * scale);
+    }
+}

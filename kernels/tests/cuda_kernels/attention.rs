@@ -1,0 +1,356 @@
+//! Attention: against its plain form, and the bits that must not depend on how it is laid out.
+//!
+//! Must not know: how threads run.
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+use proxima_emulator::{Block, Buffer, Segment, read, write};
+use proxima_kernels::ops::attention::{Heads, Mask, Run, Source, plain, runs_of};
+
+use super::device::*;
+
+/// How a type computes attention.
+trait Kind: Number {
+    /// The largest error of a result that values up to 2 have.
+    const ERROR: f32;
+    /// Query rows of a block, at most.
+    const ROWS: usize;
+    /// The kernel for heads of this size, and its shared memory in bytes.
+    fn kernel(size: usize) -> (String, usize);
+}
+
+/// The sizes that tensor cores are used at, and the shared memory of each.
+const TENSOR_CORES: [(usize, usize); 5] =
+    [(32, 22_528), (64, 38_912), (80, 23_552), (96, 27_648), (128, 35_840)];
+
+fn tensor_cores(name: &str, size: usize) -> (String, usize) {
+    let fits = TENSOR_CORES.iter().find(|(largest, _)| size <= *largest);
+    let (largest, shared) = fits.expect("a size that there is");
+    (format!("attention_{name}_{largest}"), *shared)
+}
+
+impl Kind for bf16 {
+    const ERROR: f32 = 0.02;
+    const ROWS: usize = 64;
+    fn kernel(size: usize) -> (String, usize) {
+        tensor_cores("bf16", size)
+    }
+}
+
+impl Kind for f16 {
+    const ERROR: f32 = 0.0025;
+    const ROWS: usize = 64;
+    fn kernel(size: usize) -> (String, usize) {
+        tensor_cores("f16", size)
+    }
+}
+
+impl Kind for f32 {
+    const ERROR: f32 = 4e-6;
+    const ROWS: usize = 16;
+    fn kernel(size: usize) -> (String, usize) {
+        let stride = 4 * (size.div_ceil(4) | 1);
+        ("attention_f32".to_owned(), 4 * (80 * stride + 512))
+    }
+}
+
+/// A sequence's rows in the batch, from a position on, and where all its keys are.
+struct Sequence {
+    rows: Range<usize>,
+    position: usize,
+    segments: Vec<Segment>,
+}
+
+impl Sequence {
+    fn length(&self) -> usize {
+        self.segments.iter().map(|segment| segment.rows as usize).sum()
+    }
+
+    /// Blocks of at most `size` rows, the first of at most `first`; their segments begin at
+    /// `first_segment`.
+    fn blocks(&self, first_segment: usize, first: usize, size: usize) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        let (mut row, mut next) = (self.rows.start, first);
+        while row < self.rows.end {
+            let rows = next.min(self.rows.end - row);
+            blocks.push(Block {
+                row: row as i32,
+                rows: rows as i32,
+                position: (self.position + row - self.rows.start) as i32,
+                first_segment: first_segment as i32,
+                segments: self.segments.len() as i32,
+                length: self.length() as i32,
+            });
+            (row, next) = (row + rows, size);
+        }
+        blocks
+    }
+}
+
+/// Some rows of a batch (or, if they begin with keys, of keys and values alone) as a segment.
+fn segment<T: Number>(rows: &Buffer<T>, width: usize, keys: usize, range: Range<usize>) -> Segment {
+    Segment {
+        address: rows.address_of(range.start * width + keys),
+        stride: width as i32,
+        rows: range.len() as i32,
+    }
+}
+
+/// What is computed, besides the numbers.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    heads: Heads,
+    mask: Mask,
+    /// Rows of the first block of a sequence, and of the others.
+    blocks: [usize; 2],
+    seed: u64,
+}
+
+impl Case {
+    fn new<T: Kind>(heads: Heads, mask: Mask) -> Self {
+        Self { heads, mask, blocks: [T::ROWS; 2], seed: 1 }
+    }
+}
+
+fn run<T: Kind>(qkv: &Buffer<T>, rows: usize, case: Case, sequences: &[Sequence]) -> Vec<f32> {
+    let Heads { heads, kv_heads, size } = case.heads;
+    let (mut blocks, mut segments) = (Vec::new(), Vec::new());
+    for sequence in sequences {
+        blocks.extend(sequence.blocks(segments.len(), case.blocks[0], case.blocks[1]));
+        segments.extend_from_slice(&sequence.segments);
+    }
+    let count = blocks.len();
+    let (blocks, segments) = (Buffer::of(&blocks), Buffer::of(&segments));
+    let mut out = unwritten::<T>(rows * heads * size);
+    let (mask, window) = match case.mask {
+        Mask::Full => (0, 0),
+        Mask::Causal => (1, 0),
+        Mask::Window(reach) => (2, reach),
+    };
+    let mut args = vec![read(qkv), read(&blocks), read(&segments)];
+    args.extend([case.heads.row(), heads, kv_heads, size, mask, window].map(int));
+    args.push(write(&mut out));
+    let (name, shared) = T::kernel(size);
+    launch_with(&name, [count, heads], 128, (shared, case.seed), &args);
+    widened(&out)
+}
+
+/// Attention of whole sequences that lie end to end.
+fn run_whole<T: Kind>(qkv: &[f32], offsets: &[usize], case: Case) -> Vec<f32> {
+    let (width, keys) = (case.heads.row(), case.heads.heads * case.heads.size);
+    let buffer = stored::<T>(qkv);
+    let sequence = |pair: &[usize]| Sequence {
+        rows: pair[0]..pair[1],
+        position: 0,
+        segments: vec![segment(&buffer, width, keys, pair[0]..pair[1])],
+    };
+    let sequences: Vec<Sequence> = offsets.windows(2).map(sequence).collect();
+    run(&buffer, offsets[offsets.len() - 1], case, &sequences)
+}
+
+const MASKS: [Mask; 4] = [Mask::Full, Mask::Causal, Mask::Window(5), Mask::Window(64)];
+
+fn is_close_at<T: Kind>(sizes: &[usize], lengths: &[usize]) {
+    let mut offsets = vec![0];
+    lengths.iter().for_each(|length| offsets.push(offsets[offsets.len() - 1] + length));
+    for size in sizes {
+        let [heads, kv_heads] = if size % 32 == 0 { [4, 2] } else { [3, 1] };
+        let heads = Heads { heads, kv_heads, size: *size };
+        let qkv = rounded::<T>(&numbers(offsets[offsets.len() - 1] * heads.row(), *size as u32));
+        for mask in MASKS {
+            let tensor = matrix(&qkv, heads.row());
+            let expected = plain(&tensor, heads, &runs_of(&offsets), &[], mask).expect("attention");
+            let got = run_whole::<T>(&qkv, &offsets, Case::new::<T>(heads, mask));
+            let what = format!("{} {heads:?} {mask:?}", T::NAME);
+            assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
+        }
+    }
+}
+
+#[test]
+fn bfloat16_is_close_to_the_definition() {
+    let lengths = [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 130, 200];
+    is_close_at::<bf16>(&[32, 64, 72, 80, 96, 128], &lengths);
+}
+
+#[test]
+fn half_is_close_to_the_definition() {
+    is_close_at::<f16>(&[8, 32, 64, 72, 80, 96, 128], &[1, 16, 17, 33, 64, 129]);
+}
+
+#[test]
+fn float32_is_close_to_the_definition() {
+    let lengths = [1, 15, 16, 17, 31, 32, 33, 100];
+    is_close_at::<f32>(&[3, 30, 32, 64, 72, 128, 256], &lengths);
+}
+
+/// Sequences that share a kept and a computed prefix of odd lengths, against the plain form.
+fn shares_prefixes<T: Kind>(size: usize) {
+    let heads = Heads { heads: 4, kv_heads: 2, size };
+    let (width, keys) = (heads.row(), heads.heads * size);
+    let (kept_rows, trunk, leaves) = (37, 75, [1usize, 21, 66]);
+    let total = trunk + leaves.iter().sum::<usize>();
+    let kept = rounded::<T>(&numbers(kept_rows * (width - keys), 1));
+    let qkv = rounded::<T>(&numbers(total * width, 2));
+    let (kept_buffer, buffer) = (stored::<T>(&kept), stored::<T>(&qkv));
+
+    let mut runs = vec![Run { rows: 0..trunk, start: kept_rows, before: vec![Source::Kept(0)] }];
+    let mut first = trunk;
+    for leaf in leaves {
+        let before = vec![Source::Kept(0), Source::Batch(0..trunk)];
+        runs.push(Run { rows: first..first + leaf, start: kept_rows + trunk, before });
+        first += leaf;
+    }
+    let own = |rows: &Range<usize>| segment(&buffer, width, keys, rows.clone());
+    let sequence = |run: &Run| {
+        let before = run.before.iter().map(|source| match source {
+            Source::Kept(_) => segment(&kept_buffer, width - keys, 0, 0..kept_rows),
+            Source::Batch(rows) => own(rows),
+        });
+        let segments = before.chain([own(&run.rows)]).collect();
+        Sequence { rows: run.rows.clone(), position: run.start, segments }
+    };
+    let sequences: Vec<Sequence> = runs.iter().map(sequence).collect();
+    let case = Case::new::<T>(heads, Mask::Causal);
+    let got = run::<T>(&buffer, total, case, &sequences);
+    let (tensor, kept_tensor) = (matrix(&qkv, width), matrix(&kept, width - keys));
+    let expected = plain(&tensor, heads, &runs, &[&kept_tensor], Mask::Causal).expect("attention");
+    let what = format!("{} of {size}", T::NAME);
+    assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
+
+    // Each as a whole sequence of its own, whose first rows are the prefix.
+    for run in &runs[1..] {
+        let mut whole: Vec<f32> = Vec::new();
+        for row in kept.chunks_exact(width - keys) {
+            whole.extend(std::iter::repeat_n(0.5, keys).chain(row.iter().copied()));
+        }
+        whole.extend_from_slice(&qkv[..trunk * width]);
+        whole.extend_from_slice(&qkv[run.rows.start * width..run.rows.end * width]);
+        let alone = run_whole::<T>(&whole, &[0, whole.len() / width], case);
+        let trunk_rows = kept_rows * keys..(kept_rows + trunk) * keys;
+        assert!(same(&alone[trunk_rows.clone()], &got[..trunk * keys]), "{what}: the trunk");
+        let leaf = &got[run.rows.start * keys..run.rows.end * keys];
+        assert!(same(&alone[trunk_rows.end..], leaf), "{what}: {run:?}");
+    }
+}
+
+#[test]
+fn shared_prefixes_give_the_bits_of_whole_sequences() {
+    shares_prefixes::<bf16>(64);
+    shares_prefixes::<bf16>(128);
+    shares_prefixes::<f16>(72);
+    shares_prefixes::<f32>(48);
+}
+
+/// Keys in pieces here and there, blocks cut elsewhere, other orders of threads, company.
+fn bits_do_not_depend_on_the_layout<T: Kind>(size: usize) {
+    let heads = Heads { heads: 2, kv_heads: 1, size };
+    let (width, keys, length) = (heads.row(), 2 * size, 150);
+    let qkv = rounded::<T>(&numbers(length * width, 3));
+    for mask in MASKS {
+        let case = Case::new::<T>(heads, mask);
+        let expected = run_whole::<T>(&qkv, &[0, length], case);
+        for cuts in [vec![1, 2, 65], vec![63], vec![31, 64, 97, 149], (1..length).collect()] {
+            // Another batch around the pieces, which lie in another order.
+            let mut batch = qkv.clone();
+            batch.extend(numbers(7 * width, 4));
+            let bounds: Vec<usize> = [0].into_iter().chain(cuts).chain([length]).collect();
+            let first = batch.len() / width;
+            for pair in bounds.windows(2).rev() {
+                batch.extend_from_slice(&qkv[pair[0] * width..pair[1] * width]);
+            }
+            let buffer = stored::<T>(&batch);
+            let place = |pair: &[usize]| {
+                let start = first + length - pair[1];
+                segment(&buffer, width, keys, start..start + pair[1] - pair[0])
+            };
+            let segments = bounds.windows(2).map(place).collect();
+            let sequences = [Sequence { rows: 0..length, position: 0, segments }];
+            for (blocks, seed) in [([T::ROWS; 2], 2), ([5, T::ROWS - 3], 3)] {
+                let case = Case { blocks, seed, ..case };
+                let got = run::<T>(&buffer, length, case, &sequences);
+                assert!(same(&got, &expected), "{} {size} {case:?} {bounds:?}", T::NAME);
+            }
+        }
+        // Between sequences that have numbers which are none.
+        let bad = vec![f32::NAN; 20 * width];
+        let among = [bad.as_slice(), &qkv, &bad].concat();
+        let got = run_whole::<T>(&among, &[0, 20, 20 + length, 40 + length], case);
+        assert!(same(&got[20 * keys..(20 + length) * keys], &expected), "{mask:?}");
+        assert!(got[..20 * keys].iter().all(|number| number.is_nan()));
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_segments_blocks_or_company() {
+    bits_do_not_depend_on_the_layout::<bf16>(64);
+    bits_do_not_depend_on_the_layout::<f16>(128);
+    bits_do_not_depend_on_the_layout::<f32>(24);
+}
+
+#[test]
+fn a_causal_row_has_the_same_bits_whatever_follows() {
+    let heads = Heads { heads: 2, kv_heads: 1, size: 128 };
+    let (qkv, keys) = (numbers(140 * heads.row(), 5), 256);
+    let case = Case::new::<bf16>(heads, Mask::Causal);
+    let long = run_whole::<bf16>(&qkv, &[0, 140], case);
+    for length in [1, 15, 16, 33, 64, 65, 139] {
+        let short = run_whole::<bf16>(&qkv[..length * heads.row()], &[0, length], case);
+        assert!(same(&short, &long[..length * keys]), "{length}");
+    }
+}
+
+#[test]
+fn a_query_that_is_not_finite_is_seen_in_its_row_alone() {
+    let heads = Heads { heads: 2, kv_heads: 1, size: 64 };
+    let clean = numbers(70 * heads.row(), 6);
+    let case = Case::new::<bf16>(heads, Mask::Causal);
+    let expected = run_whole::<bf16>(&clean, &[0, 70], case);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut qkv = clean.clone();
+        // The second head of row 20.
+        qkv[20 * heads.row() + 64 + 3] = bad;
+        let got = run_whole::<bf16>(&qkv, &[0, 70], case);
+        let place = 20 * 128 + 64;
+        assert!(got[place..place + 64].iter().all(|number| number.is_nan()), "{bad}");
+        assert!(same(&got[..place], &expected[..place]), "{bad}");
+        assert!(same(&got[place + 64..], &expected[place + 64..]), "{bad}");
+    }
+}
+
+#[test]
+fn a_key_or_value_that_is_not_finite_is_seen_in_its_sequence_alone() {
+    let heads = Heads { heads: 2, kv_heads: 1, size: 64 };
+    let clean = numbers(90 * heads.row(), 7);
+    let offsets = [0, 30, 60, 90];
+    let case = Case::new::<f16>(heads, Mask::Full);
+    let expected = run_whole::<f16>(&clean, &offsets, case);
+    for part in [2, 3] {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut qkv = clean.clone();
+            qkv[45 * heads.row() + part * heads.size] = bad;
+            let got = run_whole::<f16>(&qkv, &offsets, case);
+            let third = got.len() / 3;
+            assert!(same(&got[..third], &expected[..third]));
+            assert!(same(&got[2 * third..], &expected[2 * third..]));
+            let rows = got[third..2 * third].chunks_exact(128);
+            let seen = rows.filter(|row| row.iter().any(|number| !number.is_finite())).count();
+            // A key with infinity may have a score of -infinity, and a weight of 0.
+            let all = if bad.is_nan() || part == 3 { 30 } else { 1 };
+            assert!(seen >= all, "{part} {bad}: {seen} rows");
+        }
+    }
+}
+
+#[test]
+fn large_scores_do_not_overflow() {
+    let heads = Heads { heads: 1, kv_heads: 1, size: 32 };
+    let qkv: Vec<f32> = numbers(100 * heads.row(), 8).iter().map(|it| it * 100.0).collect();
+    for mask in MASKS {
+        let got = run_whole::<bf16>(&qkv, &[0, 100], Case::new::<bf16>(heads, mask));
+        assert!(got.iter().all(|number| number.abs() <= 201.0));
+        let got = run_whole::<f32>(&qkv, &[0, 100], Case::new::<f32>(heads, mask));
+        assert!(got.iter().all(|number| number.abs() <= 200.1));
+    }
+}

@@ -1,0 +1,187 @@
+//! Norms and rotary positions: kernels of a warp a row.
+//!
+//! Must not know: how threads run.
+
+use candle_core::Device;
+use half::{bf16, f16};
+use proxima_emulator::{Arg, Buffer, null, read, write};
+use proxima_kernels::ops::attention::Heads;
+use proxima_kernels::ops::norm::{plain_layer_norm, plain_rms_norm};
+use proxima_kernels::ops::rotary::{HeadNorms, RotaryTables, plain};
+
+use super::device::*;
+
+const EPS: f32 = 1e-6;
+const WIDTHS: [usize; 12] = [1, 3, 4, 31, 32, 33, 127, 128, 132, 384, 1022, 1024];
+const ROWS: [usize; 5] = [1, 3, 4, 5, 9];
+
+fn rms_norm<T: Number>(x: &[f32], weight: &[f32]) -> Vec<f32> {
+    let (width, rows) = (weight.len(), x.len() / weight.len());
+    let mut out = unwritten::<T>(x.len());
+    let (x, weight) = (Buffer::of(x), Buffer::of(weight));
+    let args = [read(&x), read(&weight), Arg::Float(EPS), int(rows), int(width), write(&mut out)];
+    launch(&format!("rms_norm_{}", T::NAME), [rows.div_ceil(4), 1], 128, &args);
+    widened(&out)
+}
+
+/// The float32 copy, if wanted, and the result.
+fn layer_norm<T: Number>(
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    copy: bool,
+) -> (Vec<f32>, Vec<f32>) {
+    let (width, rows) = (weight.len(), x.len() / weight.len());
+    let (mut normed, mut out) = (unwritten::<f32>(x.len()), unwritten::<T>(x.len()));
+    let (x, weight, bias) = (Buffer::of(x), Buffer::of(weight), bias.map(Buffer::of));
+    let args = [
+        read(&x),
+        read(&weight),
+        bias.as_ref().map_or(null(), read),
+        Arg::Float(EPS),
+        int(rows),
+        int(width),
+        if copy { write(&mut normed) } else { null() },
+        write(&mut out),
+    ];
+    launch(&format!("layer_norm_{}", T::NAME), [rows.div_ceil(4), 1], 128, &args);
+    (widened(&normed), widened(&out))
+}
+
+fn norms_are_close<T: Number>() {
+    for width in WIDTHS {
+        let (weight, bias) = (numbers(width, 2), numbers(width, 3));
+        for rows in ROWS {
+            let what = format!("{} {rows} x {width}", T::NAME);
+            // Away from zero, where a layer norm's two passes matter.
+            let x: Vec<f32> = numbers(rows * width, 1).iter().map(|it| it + 3.0).collect();
+            let (tensor, weights) = (matrix(&x, width), vector(&weight));
+            let expected = plain_rms_norm(&tensor, &weights, EPS).expect("a norm");
+            let near = [T::UNIT + 2e-6, 1e-6];
+            assert_close(&rms_norm::<T>(&x, &weight), &numbers_of(&expected), near, &what);
+
+            // A row of one number has no variance: candle and the kernel agree on its bias.
+            for bias in [None, Some(bias.as_slice())] {
+                let biases = bias.map(vector);
+                let expected = plain_layer_norm(&tensor, &weights, biases.as_ref(), EPS);
+                let expected = numbers_of(&expected.expect("a norm"));
+                let (normed, out) = layer_norm::<T>(&x, &weight, bias, true);
+                assert_close(&normed, &expected, [2e-6, 2e-5], &what);
+                assert_close(&out, &expected, [T::UNIT + 2e-6, 2e-5], &what);
+                let (normed, same_out) = layer_norm::<T>(&x, &weight, bias, false);
+                assert!(same(&out, &same_out) && normed.iter().all(|it| it.is_nan()), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn norms_are_close_to_their_definition() {
+    norms_are_close::<f32>();
+    norms_are_close::<bf16>();
+    norms_are_close::<f16>();
+}
+
+#[test]
+fn a_row_is_normed_alike_alone_and_among_others_that_are_not_finite() {
+    for width in [33, 256] {
+        let (mut x, weight) = (numbers(9 * width, 4), numbers(width, 5));
+        let (clean, (_, clean_layer)) =
+            (rms_norm::<bf16>(&x, &weight), layer_norm::<bf16>(&x, &weight, None, false));
+        x[2 * width + 7] = f32::NAN;
+        x[6 * width + 1] = f32::INFINITY;
+        let (rms, (_, layer)) =
+            (rms_norm::<bf16>(&x, &weight), layer_norm::<bf16>(&x, &weight, None, false));
+        for row in 0..9 {
+            let part = row * width..(row + 1) * width;
+            let alone = rms_norm::<bf16>(&x[part.clone()], &weight);
+            assert!(same(&alone, &rms[part.clone()]), "row {row}");
+            if row == 2 || row == 6 {
+                assert!(rms[part.clone()].iter().any(|it| it.is_nan()), "row {row}");
+                assert!(layer[part].iter().any(|it| it.is_nan()), "row {row}");
+            } else {
+                assert!(same(&clean[part.clone()], &rms[part.clone()]), "row {row}");
+                assert!(same(&clean_layer[part.clone()], &layer[part]), "row {row}");
+            }
+        }
+    }
+}
+
+/// Cosines and sines as `RotaryTables` has them.
+fn tables(positions: usize, size: usize, theta: f64) -> [Vec<f32>; 2] {
+    let half = size / 2;
+    let angle = |at: usize| {
+        let frequency = (1.0 / theta.powf(2.0 * (at % half) as f64 / size as f64)) as f32;
+        f64::from((at / half) as f32 * frequency)
+    };
+    let table =
+        |f: fn(f64) -> f64| (0..positions * half).map(|at| f(angle(at)) as f32).collect::<Vec<_>>();
+    [table(f64::cos), table(f64::sin)]
+}
+
+fn rotary<T: Number>(
+    qkv: &[f32],
+    heads: Heads,
+    norms: Option<[&[f32]; 2]>,
+    positions: &[u32],
+) -> Vec<f32> {
+    let [cos, sin] = tables(50, heads.size, 1e4).map(|table| Buffer::of(&table));
+    let norms = norms.map(|norms| norms.map(Buffer::of));
+    let [query, key] = match &norms {
+        Some([query, key]) => [read(query), read(key)],
+        None => [null(), null()],
+    };
+    let (mut out, places) = (stored::<T>(qkv), Buffer::of(positions));
+    let warps = positions.len() * (heads.heads + heads.kv_heads);
+    let sizes = [positions.len(), heads.heads, heads.kv_heads, heads.size].map(int);
+    let rest = [query, key, Arg::Float(EPS), read(&places), read(&cos), read(&sin)];
+    let args: Vec<Arg> = [write(&mut out)].into_iter().chain(sizes).chain(rest).collect();
+    launch(&format!("rotary_{}", T::NAME), [warps.div_ceil(4), 1], 128, &args);
+    widened(&out)
+}
+
+fn rotary_is_close<T: Number>() {
+    for size in [2, 6, 32, 62, 64, 72, 80, 128, 130, 256] {
+        let tables = RotaryTables::new(50, size, 1e4, &Device::Cpu).expect("tables");
+        for (heads, kv_heads, rows) in [(1, 1, 1), (3, 1, 3), (4, 2, 5)] {
+            let heads = Heads { heads, kv_heads, size };
+            let qkv = rounded::<T>(&numbers(rows * heads.row(), size as u32));
+            let positions: Vec<u32> = (0..rows as u32).map(|row| row * 11 % 50).collect();
+            let weights = [numbers(size, 6), numbers(size, 7)];
+            let [queries, keys] = [0, 1].map(|it| vector(&weights[it]));
+            let norms = HeadNorms { queries, keys, eps: EPS };
+            for norms in [None, Some(&norms)] {
+                let tensor = matrix(&qkv, heads.row());
+                let expected = plain(&tensor, heads, norms, &positions, &tables).expect("rotary");
+                let given = norms.map(|_| [weights[0].as_slice(), weights[1].as_slice()]);
+                let got = rotary::<T>(&qkv, heads, given, &positions);
+                let what = format!("{} {heads:?} {rows}", T::NAME);
+                assert_close(&got, &numbers_of(&expected), [T::UNIT + 2e-6, 4e-6], &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn rotary_is_close_to_its_definition() {
+    rotary_is_close::<f32>();
+    rotary_is_close::<bf16>();
+    rotary_is_close::<f16>();
+}
+
+#[test]
+fn a_head_that_is_not_finite_stays_alone() {
+    let heads = Heads { heads: 3, kv_heads: 1, size: 64 };
+    let (clean, weights) = (numbers(3 * heads.row(), 8), numbers(64, 9));
+    let norms = Some([weights.as_slice(), weights.as_slice()]);
+    let mut qkv = clean.clone();
+    qkv[heads.row() + 64 + 5] = f32::NAN;
+    let (clean, got) = (
+        rotary::<f16>(&clean, heads, norms, &[3, 4, 5]),
+        rotary::<f16>(&qkv, heads, norms, &[3, 4, 5]),
+    );
+    let bad = heads.row() + 64..heads.row() + 128;
+    assert!(got[bad.clone()].iter().all(|it| it.is_nan()));
+    assert!(same(&clean[..bad.start], &got[..bad.start]));
+    assert!(same(&clean[bad.end..], &got[bad.end..]));
+}

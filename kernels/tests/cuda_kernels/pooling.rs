@@ -1,0 +1,77 @@
+//! Pooling and vectors of length 1.
+//!
+//! Must not know: how threads run.
+
+use proxima_emulator::{Buffer, read, write};
+use proxima_kernels::cpu::l2_normalize;
+use proxima_kernels::ops::pool::{Pooling, pool};
+
+use super::device::*;
+
+/// Methods in the order of the kernel's numbers.
+const METHODS: [Pooling; 6] = [
+    Pooling::Cls,
+    Pooling::Mean,
+    Pooling::Last,
+    Pooling::Max,
+    Pooling::WeightedMean,
+    Pooling::MeanSqrtLength,
+];
+
+fn pooled(rows: &[f32], offsets: &[usize], width: usize, method: usize) -> Vec<f32> {
+    let bounds: Vec<u32> =
+        offsets.windows(2).flat_map(|pair| [pair[0] as u32, pair[1] as u32]).collect();
+    let sequences = offsets.len() - 1;
+    let mut out = unwritten::<f32>(sequences * width);
+    let (rows, bounds) = (Buffer::of(rows), Buffer::of(&bounds));
+    let args = [read(&rows), read(&bounds), int(width), int(method), int(width), write(&mut out)];
+    launch("pool_f32", [width.div_ceil(128), sequences], 128, &args);
+    out.elements()
+}
+
+#[test]
+fn pooling_is_that_of_the_cpu() {
+    let offsets = [0, 1, 3, 12, 13, 50];
+    for width in [1, 127, 128, 129, 384] {
+        let mut rows = numbers(50 * width, 1);
+        rows[5 * width] = f32::NAN;
+        for (number, method) in METHODS.into_iter().enumerate() {
+            let expected = pool(&matrix(&rows, width), &offsets, &[0; 5], method).expect("pooled");
+            let got = pooled(&rows, &offsets, width, number);
+            assert_close(
+                &got,
+                &numbers_of(&expected),
+                [1e-6, 1e-6],
+                &format!("{method:?} {width}"),
+            );
+            let seen = method != Pooling::Cls && method != Pooling::Last;
+            assert_eq!(got.iter().filter(|it| it.is_nan()).count(), usize::from(seen));
+        }
+    }
+}
+
+#[test]
+fn columns_behind_the_dimensions_are_left() {
+    let (rows, bounds) = (Buffer::of(&numbers(300, 2)), Buffer::of(&[0u32, 2]));
+    let mut out = unwritten::<f32>(150);
+    let args = [read(&rows), read(&bounds), int(150), int(0), int(130), write(&mut out)];
+    launch("pool_f32", [2, 1], 128, &args);
+    let out = out.elements();
+    assert!(same(&out[..130], &numbers(300, 2)[..130]));
+    assert!(out[130..].iter().all(|it| it.is_nan()));
+}
+
+#[test]
+fn vectors_have_length_one_unless_they_are_zero() {
+    for width in [1, 31, 33, 1024] {
+        let mut vectors = numbers(6 * width, 3);
+        vectors[width..2 * width].fill(0.0);
+        vectors[2 * width..3 * width].iter_mut().for_each(|it| *it *= 1e-30);
+        vectors[3 * width] = f32::NAN;
+        vectors[4 * width..5 * width].iter_mut().for_each(|it| *it *= 1e30);
+        let mut x = Buffer::of(&vectors);
+        launch("normalize_f32", [2, 1], 128, &[write(&mut x), int(6), int(width)]);
+        vectors.chunks_exact_mut(width).for_each(l2_normalize);
+        assert_close(&x.elements(), &vectors, [1e-6, 0.0], &format!("{width}"));
+    }
+}
