@@ -162,56 +162,11 @@ impl Kernel {
             );
         };
         let keys = if fits <= 64 { 64 } else { 32 };
-        let shared_bytes = 8 * keys * (fits + 8) + 16 * keys;
+        let shared_bytes = 8 * keys * (fits + 8) + 32 * keys;
         let name = format!("attention_{}_{fits}", suffix(dtype)?);
         Ok(Self { source: "attention", name, rows: ROWS, shared_bytes })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn own(rows: std::ops::Range<usize>) -> Keys {
-        Keys { address: 1 << 33 | (rows.start * 8) as u64, stride: 4, rows: rows.len() }
-    }
-
-    #[test]
-    fn runs_become_blocks_and_segments() {
-        let run = |rows, start, before| Run { rows, start, before };
-        let runs = [
-            run(0..5, 0, vec![]),
-            run(5..7, 5, vec![Source::Batch(0..5)]),
-            run(7..16, 8, vec![Source::Kept(0), Source::Batch(0..5)]),
-        ];
-        let kept = [Keys { address: 24, stride: 2, rows: 3 }];
-        let plan = Plan::new(&runs, 4, own, &kept);
-        assert_eq!(
-            plan.segments,
-            [[0, 2, 4, 5], [0, 2, 4, 5], [40, 2, 4, 2], [24, 0, 2, 3], [0, 2, 4, 5], [56, 2, 4, 9]]
-        );
-        assert_eq!(
-            plan.blocks,
-            [
-                [15, 1, 16, 3, 3, 17],
-                [11, 4, 12, 3, 3, 17],
-                [7, 4, 8, 3, 3, 17],
-                [5, 2, 5, 1, 2, 7],
-                [4, 1, 4, 0, 1, 5],
-                [0, 4, 0, 0, 1, 5],
-            ]
-        );
-    }
-
-    #[test]
-    fn heads_run_in_the_next_size() {
-        let name = |size, dtype| Kernel::of(size, dtype).map(|kernel| kernel.name);
-        assert_eq!(name(64, DType::BF16).expect("a kernel"), "attention_bf16_64");
-        assert_eq!(name(72, DType::F16).expect("a kernel"), "attention_f16_80");
-        assert_eq!(name(20, DType::F32).expect("a kernel"), "attention_f32");
-        assert!(name(20, DType::BF16).is_err() && name(136, DType::BF16).is_err());
-        assert_eq!(Kernel::of(64, DType::BF16).expect("a kernel").shared_bytes, 37_888);
-        assert_eq!(Kernel::of(128, DType::BF16).expect("a kernel").shared_bytes, 35_328);
-        assert_eq!(Kernel::of(128, DType::F32).expect("a kernel").shared_bytes, 44_288);
-    }
-}
+mod tests;
