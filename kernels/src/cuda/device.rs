@@ -68,10 +68,26 @@ pub fn device(ordinal: usize) -> Result<Device, KernelError> {
             found.name, OLDEST.0, OLDEST.1
         )));
     }
+    keep_memory(cuda.cuda_stream().context())?;
     // SAFETY: candle makes and uses all tensors of this device on its one stream, in order; who
     // adds a stream of their own orders it with events of their own.
     unsafe { cuda.disable_event_tracking() };
     Ok(device)
+}
+
+/// Has the driver keep memory that tensors gave back, instead of returning it to the device
+/// whenever the host waits: the next batch takes it again.
+fn keep_memory(context: &CudaContext) -> Result<(), KernelError> {
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    let mut all = u64::MAX;
+    let mut pool = std::ptr::null_mut();
+    context.bind_to_thread().w()?;
+    // SAFETY: the driver writes the pool's address, then reads a number of the attribute's type.
+    unsafe {
+        sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result().w()?;
+        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()).result().w()?;
+    }
+    Ok(())
 }
 
 /// What a device is.
