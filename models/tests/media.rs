@@ -362,7 +362,7 @@ fn an_image_inside_that_promises_more_than_its_file_is_refused() {
     let still = read("lossy-alpha.webp");
     let place = |file: &[u8], last: bool| {
         let mut names = file.windows(4).enumerate().filter(|(_, name)| name == b"VP8 ");
-        let found = if last { names.last() } else { names.next() };
+        let found = if last { names.next_back() } else { names.next() };
         found.expect("a lossy image").0 + 8
     };
     let film = animated(&read("lossy.webp")[12..], 3);
