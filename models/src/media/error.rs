@@ -25,8 +25,7 @@ pub enum MediaError {
         /// What the decoder says.
         problem: String,
     },
-    /// What its decoder ended on in a way of its own: a defect of the decoder, met by a file that is
-    /// most likely damaged.
+    /// A panic of its decoder: a defect there, met by a file that is most likely damaged.
     #[error("{what} cannot be decoded: the decoder gave up")]
     GaveUp {
         /// An image, a frame or a video.
