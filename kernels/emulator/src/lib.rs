@@ -36,8 +36,8 @@ pub enum Arg {
     Long(i64),
     /// A `float`.
     Float(f32),
-    /// A buffer that the kernel reads or writes, or a null pointer: see [`read`], [`write`] and
-    /// [`null`].
+    /// A buffer that the kernel reads or writes, or a null pointer: see [`read()`], [`write()`] and
+    /// [`null()`].
     Pointer {
         /// `&` for reading, `*` for writing, and the element's letter; a null pointer has none.
         kind: Option<(u8, u8)>,
