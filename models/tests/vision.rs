@@ -178,17 +178,18 @@ impl VideoReader for Counting {
     fn probe(&self, file: &[u8]) -> Result<VideoInfo, MediaError> {
         assert_eq!(self.inputs.load(Ordering::SeqCst), 0, "this is not of an input");
         self.files.fetch_add(1, Ordering::SeqCst);
-        Ok(VideoInfo { frames: 1, fps: 1.0, width: 64, height: 64 + file.len() })
+        Ok(VideoInfo { frames: 2, fps: 1.0, width: 64, height: 64 + file.len() })
     }
 
     fn read(
         &self,
         _: &[u8],
         info: &VideoInfo,
-        _: &[usize],
+        frames: &[usize],
         take: &mut TakeFrame<'_>,
     ) -> Result<(), MediaError> {
-        take(0, &vec![0; info.width * info.height * 3])
+        let black = vec![0; info.width * info.height * 3];
+        frames.iter().try_for_each(|frame| take(*frame, &black))
     }
 }
 
