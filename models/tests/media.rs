@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mutations::{Random, mutate, take};
+use mutations::{Random, crc32, mutate, take};
 use proxima_models::media::{
     Clip, MediaError, MediaFile, MediaOptions, Pixels, Preprocessor, TakeFrame, Video, VideoInfo,
     VideoReader, VideoSource,
@@ -302,17 +302,6 @@ fn promises(side: u32) -> Vec<(&'static str, Vec<u8>)> {
         patched("rgb.bmp", &[18, 22], &little),
         patched("strip.tiff", &[tag(0), tag(1), tag(22)], &little),
     ]
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = crc >> 1 ^ (0xedb8_8320 * (crc & 1));
-        }
-    }
-    !crc
 }
 
 #[test]

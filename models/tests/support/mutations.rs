@@ -57,7 +57,35 @@ pub fn mutate(file: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
             }
         }
     }
+    if file.starts_with(b"\x89PNG") && random.below(4) > 0 {
+        sum_up(&mut file);
+    }
     file
+}
+
+/// The checksum of a chunk of a PNG file.
+pub fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = crc >> 1 ^ (0xedb8_8320 * (crc & 1));
+        }
+    }
+    !crc
+}
+
+/// Gives each chunk of a PNG file its checksum: otherwise little that is changed is looked at.
+fn sum_up(file: &mut [u8]) {
+    let mut at = 8;
+    while let Some(size) = file.get(at..).and_then(|rest| rest.first_chunk()) {
+        let end = (at + 8).saturating_add(u32::from_be_bytes(*size) as usize);
+        let Some(name_and_data) = file.get(at + 4..end) else { break };
+        let sum = crc32(name_and_data).to_be_bytes();
+        let Some(place) = file.get_mut(end..end + 4) else { break };
+        place.copy_from_slice(&sum);
+        at = end + 4;
+    }
 }
 
 /// A preprocessor of small images.
