@@ -28,9 +28,9 @@ impl Visual {
         self.grid[0] * self.grid[1]
     }
 
-    /// Ids for its rows: the digest that tells its pixels from others, 31 bits a row, over and over. So equal ids mean
-    /// equal pixels, and whatever compares sequences by ids need not know of images. Models give an
-    /// image four rows at least.
+    /// Ids for its rows: the digest that tells its pixels from others, 31 bits a row, over and over.
+    /// So equal ids mean equal pixels, and whatever compares sequences by ids need not know of
+    /// images. Models give an image four rows at least.
     pub fn ids(&self) -> impl Iterator<Item = u32> + '_ {
         let words = self.pixels.digest().chunks_exact(4);
         let word = |word: &[u8]| u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
