@@ -39,7 +39,8 @@ pub struct Knobs {
     /// Tokens of the sequences computed so far, in order.
     pub order: Arc<Mutex<Vec<Vec<u32>>>>,
     gate: Arc<(Mutex<Gate>, Condvar)>,
-    crowded: Arc<AtomicUsize>,
+    /// How often there is no room for a file, and its bytes.
+    crowded: Arc<Mutex<(usize, usize)>>,
     slow_runs: Arc<AtomicBool>,
     /// Inputs that wait for their callers to leave, and those whose callers have left.
     waiting: Arc<(AtomicUsize, AtomicUsize)>,
@@ -78,9 +79,9 @@ impl Knobs {
         self.slow_may_end.store(true, Ordering::SeqCst);
     }
 
-    /// For so many images there is no room, then for all.
-    pub fn crowd(&self, images: usize) {
-        self.crowded.store(images, Ordering::SeqCst);
+    /// For an image of so many bytes there is no room so many times, then there is.
+    pub fn crowd(&self, times: usize, bytes: usize) {
+        *self.crowded.lock().expect("no test panics here") = (times, bytes);
     }
 
     /// Whether a batch with the word `slow` has begun.
@@ -190,9 +191,11 @@ impl FakeRecipe {
     }
 
     fn check_room(&self, item: &Item) -> Result<(), InputError> {
-        let less = |left: usize| left.checked_sub(1);
-        let crowded = || self.knobs.crowded.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
-        if item.has_media() && crowded().is_ok() {
+        let mut crowded = self.knobs.crowded.lock().expect("no test panics here");
+        let (times, bytes) = &mut *crowded;
+        let large = |part: &Part| matches!(part, Part::Image(file) if file.bytes().len() == *bytes);
+        if *times > 0 && item.parts.iter().any(large) {
+            *times -= 1;
             let source = MediaError::Full { limit: 0 };
             return Err(InputError::Media { kind: "part", index: 0, source });
         }

@@ -28,7 +28,7 @@ impl Visual {
         self.grid[0] * self.grid[1]
     }
 
-    /// Ids for its rows: the digest that tells its pixels from others, 31 bits a row, over and over.
+    /// Ids for its rows: the digest that tells its pixels from others, 31 bits a row, repeated.
     /// So equal ids mean equal pixels, and whatever compares sequences by ids need not know of
     /// images. Models give an image four rows at least.
     pub fn ids(&self) -> impl Iterator<Item = u32> + '_ {

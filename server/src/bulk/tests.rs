@@ -251,12 +251,15 @@ fn photos_are_waited_for_where_they_do_not_fit_at_once() {
 
 #[test]
 fn images_without_room_beside_each_other_are_embedded_one_by_one() {
-    let run = Run::of_images(2, 10, EngineConfig::default());
-    // Both wait for other requests, then for each other.
-    run.knobs.crowd(4);
-    assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, false), Ok(2));
-    let run = Run::of_images(2, 10, EngineConfig::default());
-    run.knobs.crowd(5);
-    let error = run.go(InputFormat::Images, OutputFormat::Jsonl, false).expect_err("no room");
+    let run_with = |times| {
+        let run = Run::of_images(2, 10, EngineConfig::default());
+        let first = run.folder.path().join("images/000.bmp");
+        fs::File::options().write(true).open(first).expect("a file").set_len(11).expect("a length");
+        run.knobs.crowd(times, 11);
+        run.go(InputFormat::Images, OutputFormat::Jsonl, false)
+    };
+    // It waits for other requests, then for the other image.
+    assert_eq!(run_with(2), Ok(2));
+    let error = run_with(3).expect_err("no room");
     assert!(error.message.contains("overloaded"), "{}", error.message);
 }
