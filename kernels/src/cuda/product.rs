@@ -27,8 +27,8 @@ const WORKSPACE_BYTES: usize = 32 << 20;
 /// Plans are kept of so many shapes.
 const PLANS_MAX: usize = 4096;
 
-/// `x W^T + bias + added` of `x` `[rows, depth]` and `W` `[columns, depth]`, both of one dtype, summed
-/// in float32 and rounded to `out`.
+/// `x W^T + bias + added` of `x` `[rows, depth]` and `W` `[columns, depth]`, both of one dtype,
+/// summed in float32 and rounded to `out`.
 ///
 /// The sum over the depth is never split among blocks, so the order of a row's sums does not depend
 /// on how many rows there are as long as the library chooses kernels of one kind.

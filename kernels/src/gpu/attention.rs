@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::{Argument, BLOCK, at, empty, int, suffix, uploaded};
+use super::{Argument, BLOCK, aligned, at, empty, int, suffix, uploaded};
 use crate::cpu::attention::{Heads, Mask, Run, Source};
 use crate::cuda::{self, Launch};
 
@@ -39,8 +39,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Blocks of at most `most` rows of all runs, those with the most keys first, so that a long one
-    /// does not begin last. `own` gives the keys of rows of the batch, `kept` those of kept parts.
+    /// Blocks of at most `most` rows of all runs, those with the most keys first, so that a long
+    /// one does not begin last. `own` gives the keys of rows of the batch, `kept` those of kept
+    /// parts.
     pub(crate) fn new(
         runs: &[Run],
         most: usize,
@@ -82,9 +83,9 @@ pub(crate) fn attention(
     mask: Mask,
 ) -> Result<Tensor> {
     let (dtype, device) = (qkv.dtype(), qkv.device());
-    let qkv = qkv.contiguous()?;
+    let qkv = aligned(qkv)?;
     let rows = qkv.dim(0)?;
-    let kept = kept.iter().map(|kept| kept.to_dtype(dtype)?.contiguous());
+    let kept = kept.iter().map(|kept| aligned(&kept.to_dtype(dtype)?));
     let kept = kept.collect::<Result<Vec<_>>>()?;
     let bytes = dtype.size_in_bytes();
     let first = cuda::address(&qkv)? + (heads.heads * heads.size * bytes) as u64;

@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{float32, rows};
+use super::{aligned, float32, rows};
 use crate::cpu::Activation;
 use crate::cuda::{self, Product};
 
@@ -17,7 +17,7 @@ pub(crate) fn linear(
     activation: Option<Activation>,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (x, residual) = (x.contiguous()?, residual.map(float32).transpose()?);
+    let (x, residual) = (aligned(x)?, residual.map(float32).transpose()?);
     let product = Product { x: &x, weights, bias: None, added: None };
     match &residual {
         None => {
@@ -36,7 +36,7 @@ pub(crate) fn linear(
 
 /// `act(gates) * values` of the rows of weights in which groups of both alternate.
 pub(crate) fn gated(x: &Tensor, weights: &Tensor, activation: Activation) -> Result<Tensor> {
-    let x = x.contiguous()?;
+    let x = aligned(x)?;
     let product = Product { x: &x, weights, bias: None, added: None };
     rows::gated(&cuda::product(&product, weights.dtype())?, activation)
 }

@@ -95,7 +95,20 @@ fn blocks(count: usize) -> Launch {
     Launch { grid: [count as u32, 1, 1], block: [BLOCK as u32, 1, 1], shared_bytes: 0 }
 }
 
-/// A matrix in float32, its numbers in a row.
+/// A tensor whose numbers follow each other from an address on that products and vector loads take:
+/// a part of another may begin anywhere.
+fn aligned(tensor: &Tensor) -> Result<Tensor> {
+    /// What the device aligns memory to, and the library expects.
+    const ALIGNMENT: u64 = 256;
+    let tensor = tensor.contiguous()?;
+    if cuda::address(&tensor)?.is_multiple_of(ALIGNMENT) {
+        Ok(tensor)
+    } else {
+        tensor.force_contiguous()
+    }
+}
+
+/// The same in float32.
 fn float32(tensor: &Tensor) -> Result<Tensor> {
-    tensor.to_dtype(DType::F32)?.contiguous()
+    aligned(&tensor.to_dtype(DType::F32)?)
 }

@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{Call, at, at_or_null, empty, float32, int, long, uploaded, warps};
+use super::{Call, aligned, at, at_or_null, empty, float32, int, long, uploaded, warps};
 use crate::cpu::Activation;
 use crate::cpu::attention::Heads;
 use crate::cuda::{Argument, Launch};
@@ -64,7 +64,7 @@ pub(crate) fn rotary(
     positions: &[u32],
     (cos, sin): (&Tensor, &Tensor),
 ) -> Result<Tensor> {
-    let qkv = qkv.contiguous()?;
+    let qkv = aligned(&qkv)?;
     let rows = positions.len();
     let positions = uploaded(positions, qkv.device())?;
     let call =
@@ -91,7 +91,7 @@ pub(crate) fn rotary(
 
 /// `act(gate) * value` of rows in which groups of 16 gates and 16 values alternate.
 pub(crate) fn gated(both: &Tensor, activation: Activation) -> Result<Tensor> {
-    let both = both.contiguous()?;
+    let both = aligned(both)?;
     let (rows, double) = both.dims2()?;
     let width = double / 2;
     let out = empty((rows, width), both.dtype(), both.device())?;

@@ -32,7 +32,7 @@ impl Rows {
         let (rows, width) = tensor.dims2()?;
         if !tensor.device().is_cpu() {
             // Kernels may change rows in place.
-            return Ok(Self(Place::Plain(tensor.copy()?)));
+            return Ok(Self(Place::Plain(tensor.force_contiguous()?)));
         }
         let mut copy = Self::cpu(rows, width);
         copy.numbers_mut()?.copy_from_slice(&CpuNumbers::of(tensor)?);
