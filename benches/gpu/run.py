@@ -197,7 +197,7 @@ def machine(bench, _seconds):
 
 
 def checkpoints(bench, _seconds):
-    bench.checkpoints.finish(bench.purposes)
+    bench.checkpoints.finish()
     return {"notes": bench.checkpoints.notes}
 
 

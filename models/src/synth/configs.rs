@@ -160,6 +160,15 @@ pub fn all() -> Vec<Published> {
         listwise(small("tiny-e2rank")),
         seeing_tiny("tiny-qwen3-vl"),
         judge(seeing_tiny("tiny-qwen3-vl-reranker")),
+        Published {
+            hidden: 384,
+            layers: 6,
+            heads: 12,
+            kv_heads: 12,
+            head_size: 32,
+            mlp: 1536,
+            ..bert("minilm-l6")
+        },
         bert("tiny-bert"),
         Published { dense: Some(48), ..bert("tiny-bert-dense") },
     ]
