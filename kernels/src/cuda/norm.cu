@@ -2,9 +2,9 @@
 // Must not know: layers, devices, where rows come from.
 #include "common.cuh"
 
-/// `sum((x - shift)^2)` of a row, over the warp.
-template <int N>
-static __device__ float squares(const float* x, int width, float shift) {
+/// The sum of a term of each number of a row, over the warp.
+template <int N, typename Term>
+static __device__ float sum_of(const float* x, int width, Term term) {
     float sum = 0.0f;
 #pragma unroll 4
     for (int at = lane_of_warp() * N; at < width; at += WARP * N) {
@@ -12,27 +12,21 @@ static __device__ float squares(const float* x, int width, float shift) {
         load<N>(x + at, numbers);
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            const float difference = numbers[i] - shift;
-            sum += difference * difference;
+            sum += term(numbers[i]);
         }
     }
     return warp_sum(sum);
 }
 
-/// The mean of a row, over the warp.
+/// `sum((x - shift)^2)`
+template <int N>
+static __device__ float squares(const float* x, int width, float shift) {
+    return sum_of<N>(x, width, [shift](float number) { return (number - shift) * (number - shift); });
+}
+
 template <int N>
 static __device__ float mean_of(const float* x, int width) {
-    float sum = 0.0f;
-#pragma unroll 4
-    for (int at = lane_of_warp() * N; at < width; at += WARP * N) {
-        float numbers[N];
-        load<N>(x + at, numbers);
-#pragma unroll
-        for (int i = 0; i < N; i++) {
-            sum += numbers[i];
-        }
-    }
-    return warp_sum(sum) / static_cast<float>(width);
+    return sum_of<N>(x, width, [](float number) { return number; }) / static_cast<float>(width);
 }
 
 /// How a row's numbers become those of the result: `(x - shift) * scale * weight + bias`.

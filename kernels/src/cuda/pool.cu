@@ -1,4 +1,4 @@
-// From the rows of sequences to a vector each, and vectors of length 1. Sums are in the order of the rows.
+// From the rows of sequences to a vector each. Sums are in the order of the rows.
 // Must not know: what a sequence is, which method a model wants.
 #include "common.cuh"
 
@@ -50,26 +50,4 @@ extern "C" __global__ void __launch_bounds__(128)
         pooled = sum_of(column, count, width, method == WEIGHTED_MEAN) / divisor;
     }
     out[sequence * width + at] = pooled;
-}
-
-/// Rows divided by their L2 norm, a warp each: grid = ceil(n/4), block = 128. A row of zeros stays. Squares are summed
-/// in double precision, so that no length and no order is off.
-extern "C" __global__ void __launch_bounds__(128) normalize_f32(float* x, int n, int width) {
-    const long long row = warp_of_grid();
-    if (row >= n) {
-        return;
-    }
-    x += row * width;
-    double sum = 0.0;
-    for (int at = lane_of_warp(); at < width; at += WARP) {
-        sum += static_cast<double>(x[at]) * static_cast<double>(x[at]);
-    }
-    sum = warp_sum(sum);
-    if (!(sum > 0.0)) {
-        return;
-    }
-    const double scale = 1.0 / sqrt(sum);
-    for (int at = lane_of_warp(); at < width; at += WARP) {
-        x[at] = static_cast<float>(static_cast<double>(x[at]) * scale);
-    }
 }
