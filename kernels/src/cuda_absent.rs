@@ -27,6 +27,15 @@ pub fn count() -> Result<usize, KernelError> {
     absent()
 }
 
+/// That a device is there.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn present(_ordinal: usize) -> Result<(), KernelError> {
+    absent()
+}
+
 /// Opens a device.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use crate::cuda::{self, Kernel};
 /// One list for the module and what stands for it in a build without CUDA: neither changes alone.
 const _: () = {
     let _: fn() -> Result<usize, KernelError> = cuda::count;
+    let _: fn(usize) -> Result<(), KernelError> = cuda::present;
     let _: fn(usize) -> Result<Device, KernelError> = cuda::device;
     let _: fn(&Device) -> Result<Properties, KernelError> = cuda::properties;
     let _: fn(&Device) -> Result<(), KernelError> = cuda::check;

@@ -39,12 +39,7 @@ impl DeviceChoice {
     /// A sentence, if it is not.
     pub fn check(self) -> Result<()> {
         match self {
-            Self::Cuda(ordinal) => cuda::count().and_then(|count| {
-                if ordinal < count {
-                    return Ok(());
-                }
-                candle_core::bail!("there is no CUDA device {ordinal}: this machine has {count}")
-            }),
+            Self::Cuda(ordinal) => cuda::present(ordinal),
             Self::Metal if !candle_core::utils::metal_is_available() => {
                 candle_core::bail!("this build has no Metal: build it with --features metal")
             }

@@ -38,6 +38,25 @@ pub fn count() -> Result<usize, KernelError> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
+/// That a device is there.
+///
+/// # Errors
+///
+/// As [`count`], or there is no such device.
+pub fn present(ordinal: usize) -> Result<(), KernelError> {
+    let found = count()?;
+    if ordinal < found {
+        return Ok(());
+    }
+    let have = match found {
+        0 => "no CUDA device".to_owned(),
+        1 => "one CUDA device, number 0".to_owned(),
+        more => format!("{more} CUDA devices, numbers 0 to {}", more - 1),
+    };
+    let message = format!("there is no CUDA device {ordinal}: this machine has {have}");
+    Err(KernelError::Msg(message))
+}
+
 /// Opens a device, with one stream on which everything of it runs in order, from whichever thread.
 /// Tensors of two devices that were opened apart must not meet, though both be of one GPU.
 ///
@@ -46,16 +65,7 @@ pub fn count() -> Result<usize, KernelError> {
 /// There is no driver or an old one, no such device, or one that is older than the kernels; or
 /// cuBLAS is missing.
 pub fn device(ordinal: usize) -> Result<Device, KernelError> {
-    let found = count()?;
-    if ordinal >= found {
-        let have = match found {
-            0 => "no CUDA device".to_owned(),
-            1 => "one CUDA device, number 0".to_owned(),
-            more => format!("{more} CUDA devices, numbers 0 to {}", more - 1),
-        };
-        let message = format!("there is no CUDA device {ordinal}: this machine has {have}");
-        return Err(KernelError::Msg(message));
-    }
+    present(ordinal)?;
     let device =
         Device::new_cuda_with_stream(ordinal).map_err(|error| not_opened(ordinal, &error))?;
     let cuda = device.as_cuda_device()?;
