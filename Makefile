@@ -12,8 +12,9 @@ CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | 
 # candle's own kernels: PTX of the oldest generation, which later ones compile when they first load it.
 CUDA_VERSIONS := CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000
 CUDA_TOOLKIT := $(CACHE)/cuda-13.0.2
+CUDA_BUILD := CUDA_HOME='$(CUDA_TOOLKIT)/shims' NVCC='$(CURDIR)/scripts/cuda/nvcc' $(CUDA_VERSIONS)
 
-.PHONY: help serve build build-cuda cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak
+.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,8 +35,11 @@ build: ## Build the server
 build-cuda: ## Build the server for NVIDIA GPUs too; it starts without one (fetches NVIDIA's compiler, 1.3 GB)
 	scripts/cuda/toolkit.sh '$(CUDA_TOOLKIT)'
 	scripts/cuda/shims.py '$(CUDA_TOOLKIT)/cuda' '$(CUDA_TOOLKIT)/shims'
-	CUDA_HOME='$(CUDA_TOOLKIT)/shims' NVCC='$(CURDIR)/scripts/cuda/nvcc' $(CUDA_VERSIONS) \
-		cargo build --release --package proxima --features cuda
+	$(CUDA_BUILD) cargo build --release --package proxima --features cuda
+
+# What other builds with the feature need to be told, to be of the same parts.
+cuda-environment:
+	@echo "$(CUDA_BUILD)"
 
 cuda-toolkit:
 	scripts/cuda/toolkit.sh '$(CUDA_TOOLKIT)' compiler

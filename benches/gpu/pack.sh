@@ -30,9 +30,8 @@ if [ $# -gt 0 ]; then
 else
   cd "$root"
   make build-cuda assets
-  # As in the Makefile, so that candle's kernels are not compiled anew.
-  toolkit=$cache/cuda-13.0.2
-  export CUDA_HOME=$toolkit/shims NVCC=$root/scripts/cuda/nvcc CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000
+  # As the program is built, so that candle's kernels are not compiled anew.
+  eval "export $(make -s cuda-environment)"
   built() {
     cargo "$@" --release --features cuda --message-format json-render-diagnostics | python3 -c '
 import json, sys
