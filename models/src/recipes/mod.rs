@@ -6,7 +6,6 @@ mod chat;
 mod cross_encoder;
 mod e2rank;
 mod qwen3_reranker;
-
 mod qwen3_vl_embedding;
 mod qwen3_vl_reranker;
 mod text;

@@ -2,7 +2,8 @@
 //!
 //! Read by the decoder that Pillow uses, libjpeg-turbo, in the copy of it that `mozjpeg` carries:
 //! chroma that is smoothed otherwise when it is enlarged moves what a network sees. Only what lies
-//! far outside 0..=255, as in damaged blocks, is cut otherwise than by the vector code of Pillow's.
+//! far outside 0..=255, as in damaged blocks, may be cut otherwise than by Pillow's: vector code
+//! (used if the build found nasm) and plain code differ there.
 //!
 //! Must not know: other formats.
 

@@ -3,6 +3,7 @@
 //!
 //! Must not know: colours.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use tiff::tags::Tag;
@@ -162,11 +163,11 @@ impl Parts {
 }
 
 /// A part as a file: tables end, and what is stored begins, with a marker that is left out.
-fn with_tables(tables: &[u8], stored: &[u8]) -> Result<Vec<u8>, Problem> {
+fn with_tables<'a>(tables: &[u8], stored: &'a [u8]) -> Result<Cow<'a, [u8]>, Problem> {
     if tables.is_empty() {
-        return Ok(stored.to_vec());
+        return Ok(stored.into());
     }
     let stored = stored.strip_prefix(&[0xff, 0xd8]).ok_or_else(|| Problem::damaged(CUT_OFF))?;
     let tables = tables.strip_suffix(&[0xff, 0xd9]).unwrap_or(tables);
-    Ok([tables, stored].concat())
+    Ok([tables, stored].concat().into())
 }
