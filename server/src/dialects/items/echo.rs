@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::draft::Object;
-use super::parts::{IMAGES, PLACES, VIDEOS};
+use super::parts::{PLACES, is_of_media};
 use super::sources::is_url;
 
 /// Bytes of an address that is given back.
@@ -29,7 +29,7 @@ pub fn is_item(object: &Object) -> bool {
 pub fn has_media(object: &Object) -> bool {
     object.iter().any(|(key, value)| match key.as_str() {
         _ if value.is_null() => false,
-        key if IMAGES.contains(&key) || VIDEOS.contains(&key) => true,
+        key if is_of_media(key) => true,
         "bytes" => !(value.is_number() || value.is_boolean()),
         "url" => is_data(value),
         "content" | "messages" => holds_media(value),
@@ -42,8 +42,7 @@ fn holds_media(value: &Value) -> bool {
     match value {
         Value::Object(object) => {
             let kind = object.get("type").and_then(Value::as_str).unwrap_or_default();
-            let file = IMAGES.contains(&kind) || VIDEOS.contains(&kind);
-            has_media(object) || (file && object.contains_key("url"))
+            has_media(object) || (is_of_media(kind) && object.contains_key("url"))
         }
         Value::Array(values) => values.iter().any(holds_media),
         _ => false,
@@ -67,9 +66,7 @@ pub fn echo(object: &Object) -> Object {
     let kept = object.iter().filter_map(|(key, value)| match key.as_str() {
         "content" => Some((key.clone(), echo_content(value))),
         "messages" => Some((key.clone(), echo_messages(value))),
-        file if [&IMAGES[..], &VIDEOS, &PLACES].concat().contains(&file) => {
-            Some((key.clone(), address(value)?))
-        }
+        file if is_of_media(file) || PLACES.contains(&file) => Some((key.clone(), address(value)?)),
         _ => Some((key.clone(), value.clone())),
     });
     kept.collect()

@@ -13,6 +13,11 @@ pub const TEXTS: [&str; 2] = ["text", "input_text"];
 pub const IMAGES: [&str; 4] = ["image_url", "image", "image_base64", "input_image"];
 /// Types of parts that are videos, and the keys of what is in them.
 pub const VIDEOS: [&str; 4] = ["video_url", "video", "video_base64", "input_video"];
+/// Whether a type of parts, or a key, is one of images or videos.
+pub fn is_of_media(name: &str) -> bool {
+    IMAGES.contains(&name) || VIDEOS.contains(&name)
+}
+
 /// Where an image or a video may be, too.
 pub const PLACES: [&str; 2] = ["url", "bytes"];
 /// Keys that change nothing here.
