@@ -94,47 +94,36 @@ fn qwen3(name: &'static str, hidden: usize, layers: usize, heads: usize, mlp: us
     }
 }
 
+/// The same model as a reranker that answers yes or no.
+fn judge(published: Published) -> Published {
+    Published { purpose: Purpose::YesNo, ..published }
+}
+
+/// A reranker of texts: its file names begin as the authors' do.
+fn reranker(published: Published) -> Published {
+    judge(Published { prefix: "model.", ..published })
+}
+
+fn listwise(published: Published) -> Published {
+    Published { purpose: Purpose::Listwise, ..published }
+}
+
+fn see(vision: Vision, published: Published) -> Published {
+    Published { kind: Kind::Qwen3Vl(vision), prefix: "model.language_model.", ..published }
+}
+
 /// All configurations.
 pub fn all() -> Vec<Published> {
-    let tiny = Published {
-        kv_heads: 2,
-        head_size: 32,
-        vocabulary: None,
-        ..qwen3("tiny-qwen3", 64, 3, 4, 160)
-    };
-    let sharded = Published {
-        name: "tiny-qwen3-sharded",
-        tied: false,
-        prefix: "model.",
-        shard_bytes_max: 10_000_000,
-        ..qwen3("", 64, 3, 4, 160)
-    };
-    let reranker =
-        |published: Published| Published { purpose: Purpose::YesNo, prefix: "model.", ..published };
-    let listwise = |published: Published| Published { purpose: Purpose::Listwise, ..published };
-    let small = |name| Published { kv_heads: 2, head_size: 32, ..qwen3(name, 64, 3, 4, 160) };
-    let see = |vision: Vision, published: Published| Published {
-        kind: Kind::Qwen3Vl(vision),
-        prefix: "model.language_model.",
-        ..published
-    };
-    let judge = |published: Published| Published { purpose: Purpose::YesNo, ..published };
+    let mut all = published();
+    all.extend(tiny());
+    all
+}
+
+/// Those of the published sizes.
+fn published() -> Vec<Published> {
     let seeing_2b = |name| see(Vision::LARGE, qwen3(name, 2048, 28, 16, 6144));
     let seeing_8b =
         |name| Published { tied: false, ..see(Vision::SO400M, qwen3(name, 4096, 36, 32, 12_288)) };
-    let seeing_tiny = |name| Published {
-        kv_heads: 2,
-        head_size: 32,
-        vocabulary: None,
-        ..see(Vision::TINY, qwen3(name, 64, 6, 4, 160))
-    };
-    let bert = |name| Published {
-        kind: Kind::Bert,
-        kv_heads: 4,
-        head_size: 16,
-        vocabulary: None,
-        ..qwen3(name, 64, 3, 4, 160)
-    };
     vec![
         qwen3("qwen3-embedding-0.6b", 1024, 28, 16, 3072),
         qwen3("qwen3-embedding-4b", 2560, 36, 32, 9728),
@@ -149,8 +138,32 @@ pub fn all() -> Vec<Published> {
         seeing_8b("qwen3-vl-embedding-8b"),
         judge(seeing_2b("qwen3-vl-reranker-2b")),
         judge(seeing_8b("qwen3-vl-reranker-8b")),
-        tiny,
-        Published { kv_heads: 2, head_size: 32, ..sharded },
+        Published { kv_heads: 12, ..bert("minilm-l6", qwen3("", 384, 6, 12, 1536)) },
+    ]
+}
+
+/// BERT in the sizes of `base`, in heads of 32.
+fn bert(name: &'static str, base: Published) -> Published {
+    Published { name, kind: Kind::Bert, head_size: 32, vocabulary: None, ..base }
+}
+
+/// Those small enough for tests.
+fn tiny() -> Vec<Published> {
+    let small = |name| Published { kv_heads: 2, head_size: 32, ..qwen3(name, 64, 3, 4, 160) };
+    let seeing = |name| Published {
+        vocabulary: None,
+        ..see(Vision::TINY, Published { layers: 6, ..small(name) })
+    };
+    let bert =
+        |name| Published { kv_heads: 4, head_size: 16, ..bert(name, qwen3("", 64, 3, 4, 160)) };
+    vec![
+        Published { vocabulary: None, ..small("tiny-qwen3") },
+        Published {
+            tied: false,
+            prefix: "model.",
+            shard_bytes_max: 10_000_000,
+            ..small("tiny-qwen3-sharded")
+        },
         reranker(small("tiny-qwen3-reranker")),
         Published {
             purpose: Purpose::Classify,
@@ -158,17 +171,8 @@ pub fn all() -> Vec<Published> {
             ..small("tiny-qwen3-reranker-classifier")
         },
         listwise(small("tiny-e2rank")),
-        seeing_tiny("tiny-qwen3-vl"),
-        judge(seeing_tiny("tiny-qwen3-vl-reranker")),
-        Published {
-            hidden: 384,
-            layers: 6,
-            heads: 12,
-            kv_heads: 12,
-            head_size: 32,
-            mlp: 1536,
-            ..bert("minilm-l6")
-        },
+        seeing("tiny-qwen3-vl"),
+        judge(seeing("tiny-qwen3-vl-reranker")),
         bert("tiny-bert"),
         Published { dense: Some(48), ..bert("tiny-bert-dense") },
     ]
