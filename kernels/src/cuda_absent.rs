@@ -41,7 +41,7 @@ pub fn present(_ordinal: usize) -> Result<(), KernelError> {
 /// # Errors
 ///
 /// Always: this build has no CUDA.
-pub fn device(_ordinal: usize) -> Result<Device, KernelError> {
+pub fn device(_ordinal: usize, _memory_fraction: Option<f64>) -> Result<Device, KernelError> {
     absent()
 }
 

@@ -11,7 +11,7 @@ use crate::cuda::{self, Kernel};
 const _: () = {
     let _: fn() -> Result<usize, KernelError> = cuda::count;
     let _: fn(usize) -> Result<(), KernelError> = cuda::present;
-    let _: fn(usize) -> Result<Device, KernelError> = cuda::device;
+    let _: fn(usize, Option<f64>) -> Result<Device, KernelError> = cuda::device;
     let _: fn(&Device) -> Result<Properties, KernelError> = cuda::properties;
     let _: fn(&Device) -> Result<(), KernelError> = cuda::check;
     let _: fn(&KernelError) -> bool = cuda::is_out_of_memory;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use candle_core::{Device, Result};
 
-use crate::cuda;
+use crate::{KernelError, cpu, cuda};
 
 /// A device as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,8 +23,9 @@ pub enum DeviceChoice {
     Metal,
 }
 
-/// A device that is ready.
-#[derive(Debug, Clone)]
+/// A device that is ready. When it is dropped, nothing here keeps the device open any longer, so
+/// that one that failed can be opened anew.
+#[derive(Debug)]
 pub struct OpenDevice {
     /// Where tensors are.
     pub device: Device,
@@ -32,7 +33,84 @@ pub struct OpenDevice {
     pub name: String,
 }
 
+impl Drop for OpenDevice {
+    fn drop(&mut self) {
+        cuda::forget(&self.device);
+    }
+}
+
+/// Rows that keep a device busy: with more, a batch takes longer for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchRows {
+    /// So many.
+    Known(usize),
+    /// That is to be measured; at most so many.
+    AtMost(usize),
+}
+
+impl BatchRows {
+    /// Of a device. With more on a CPU, activations leave its caches.
+    pub fn of(device: &Device) -> Self {
+        /// Of a thread of the CPU.
+        const ROWS: usize = 256;
+        /// Of a GPU: products of a large one need some ten thousand for full speed.
+        const ROWS_GPU: usize = 32_768;
+        if device.is_cpu() {
+            Self::Known(ROWS * cpu::team::threads())
+        } else {
+            Self::AtMost(ROWS_GPU)
+        }
+    }
+
+    /// The largest number that comes into question.
+    pub fn most(self) -> usize {
+        match self {
+            Self::Known(rows) | Self::AtMost(rows) => rows,
+        }
+    }
+
+    /// What to take where nothing has been measured.
+    pub fn before_measured(self) -> usize {
+        match self {
+            Self::Known(rows) => rows,
+            Self::AtMost(rows) => rows / 2,
+        }
+    }
+}
+
+/// Whether an operation failed for want of memory, so that a smaller one may work.
+pub fn is_out_of_memory(error: &KernelError) -> bool {
+    match error {
+        KernelError::Io(error) => error.kind() == std::io::ErrorKind::OutOfMemory,
+        other => cuda::is_out_of_memory(other),
+    }
+}
+
 impl DeviceChoice {
+    /// One device, or several to compute side by side: `cuda:0,cuda:1`, or `cuda:all` for every
+    /// NVIDIA GPU there is.
+    ///
+    /// # Errors
+    /// A sentence: a name that is none, others than NVIDIA GPUs together, one twice, or no GPU.
+    pub fn several(text: &str) -> std::result::Result<Vec<Self>, String> {
+        if text == "cuda:all" {
+            let count = cuda::count().map_err(|error| format!("device {text}: {error}"))?;
+            let all: Vec<Self> = (0..count).map(Self::Cuda).collect();
+            return if all.is_empty() { Err("there is no CUDA device".into()) } else { Ok(all) };
+        }
+        let devices = text.split(',').map(|name| name.trim().parse());
+        let devices = devices.collect::<std::result::Result<Vec<Self>, _>>()?;
+        for (index, device) in devices.iter().enumerate() {
+            if devices.len() > 1 && !matches!(device, Self::Cuda(_)) {
+                return Err(format!("only CUDA devices compute side by side, not {device}"));
+            }
+            if devices[..index].contains(device) {
+                return Err(format!("device {device} is named twice"));
+            }
+        }
+        Ok(devices)
+    }
+
     /// That such a device is there, as far as it is known before it is opened.
     ///
     /// # Errors
@@ -47,12 +125,18 @@ impl DeviceChoice {
         }
     }
 
-    /// Opens the device.
+    /// Whether it may be a GPU whose memory can be limited.
+    pub fn limits_memory(self) -> bool {
+        matches!(self, Self::Cuda(_) | Self::Auto)
+    }
+
+    /// Opens the device. On an NVIDIA GPU, tensors of this process get at most `memory_fraction` of
+    /// its memory, if there is such a limit; what is above fails ([`is_out_of_memory`]).
     ///
     /// # Errors
     /// A sentence, if it was asked for and is not there, or not in this build. [`Self::Auto`] fails
     /// only if there is a GPU and it does not open.
-    pub fn open(self) -> Result<OpenDevice> {
+    pub fn open(self, memory_fraction: Option<f64>) -> Result<OpenDevice> {
         match self {
             Self::Cpu => Ok(OpenDevice { device: Device::Cpu, name: "cpu".into() }),
             Self::Metal => {
@@ -60,13 +144,16 @@ impl DeviceChoice {
                 Ok(OpenDevice { device: Device::new_metal(0)?, name: "metal".into() })
             }
             Self::Cuda(ordinal) => {
-                let device = cuda::device(ordinal)?;
+                let device = cuda::device(ordinal, memory_fraction)?;
+                cuda::check(&device)?;
                 let name = format!("cuda:{ordinal} ({})", cuda::properties(&device)?.name);
                 Ok(OpenDevice { device, name })
             }
-            Self::Auto if cuda::count().is_ok_and(|count| count > 0) => Self::Cuda(0).open(),
-            Self::Auto if candle_core::utils::metal_is_available() => Self::Metal.open(),
-            Self::Auto => Self::Cpu.open(),
+            Self::Auto if cuda::count().is_ok_and(|count| count > 0) => {
+                Self::Cuda(0).open(memory_fraction)
+            }
+            Self::Auto if candle_core::utils::metal_is_available() => Self::Metal.open(None),
+            Self::Auto => Self::Cpu.open(None),
         }
     }
 }
@@ -83,7 +170,9 @@ impl FromStr for DeviceChoice {
             Some(("cuda", ordinal)) if ordinal.parse::<u16>().is_ok() => {
                 Ok(Self::Cuda(ordinal.parse().unwrap_or_default()))
             }
-            _ => Err(format!("there is no device {text:.40?}: cpu, cuda, cuda:N, metal or auto")),
+            _ => Err(format!(
+                "there is no device {text:.40?}: cpu, cuda, cuda:N, cuda:all, metal or auto"
+            )),
         }
     }
 }
@@ -122,10 +211,20 @@ mod tests {
     }
 
     #[test]
+    fn several_devices_are_different_gpus() {
+        let two = DeviceChoice::several("cuda:0, cuda:1");
+        assert_eq!(two, Ok(vec![DeviceChoice::Cuda(0), DeviceChoice::Cuda(1)]));
+        assert_eq!(DeviceChoice::several("cpu"), Ok(vec![DeviceChoice::Cpu]));
+        for text in ["", ",", "cuda:0,", "cuda,cuda:0", "cpu,cpu", "cuda:0,cpu", "auto,cuda:1"] {
+            assert!(DeviceChoice::several(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_device_that_is_not_there_is_never_another() {
-        assert_eq!(DeviceChoice::Cpu.open().expect("a processor").name, "cpu");
-        let error = DeviceChoice::Cuda(4096).open().expect_err("no such device");
+        assert_eq!(DeviceChoice::Cpu.open(None).expect("a processor").name, "cpu");
+        let error = DeviceChoice::Cuda(4096).open(None).expect_err("no such device");
         assert!(error.to_string().contains("CUDA"), "{error}");
-        assert!(DeviceChoice::Auto.open().is_ok());
+        assert!(DeviceChoice::Auto.open(None).is_ok());
     }
 }

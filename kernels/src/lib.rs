@@ -16,20 +16,10 @@ pub mod ops;
 pub mod stored;
 
 pub use candle_core::{DType, Device, Tensor};
-pub use device::{DeviceChoice, OpenDevice};
+pub use device::{BatchRows, DeviceChoice, OpenDevice, is_out_of_memory};
 
 /// A failure of an operation or its device.
 pub type KernelError = candle_core::Error;
-
-/// Rows that keep a device busy. With more, activations leave the CPU's caches, and a batch takes
-/// longer for nothing.
-pub fn rows_of_a_batch(device: &Device) -> usize {
-    /// Of a thread of the CPU.
-    const ROWS: usize = 256;
-    /// Of a GPU: products of a large one need some ten thousand for full speed.
-    const ROWS_GPU: usize = 16_384;
-    if device.is_cpu() { ROWS * cpu::team::threads() } else { ROWS_GPU }
-}
 
 /// Sets the number of threads that kernels use, before the first of them runs; later calls change
 /// nothing.

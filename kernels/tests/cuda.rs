@@ -5,7 +5,7 @@ use proxima_kernels::{Device, Tensor, cuda};
 
 #[test]
 fn a_device_works_or_says_why_there_is_none() {
-    match cuda::device(0) {
+    match cuda::device(0, None) {
         Ok(device) => {
             println!("{:?}", cuda::properties(&device).expect("properties of a device"));
             cuda::check(&device).expect("a device that computes");
@@ -26,7 +26,7 @@ fn a_device_works_or_says_why_there_is_none() {
 
 #[test]
 fn a_device_that_no_machine_has_is_an_error() {
-    let error = cuda::device(4096).expect_err("no such device");
+    let error = cuda::device(4096, None).expect_err("no such device");
     assert_eq!(error.to_string().lines().count(), 1, "{error}");
 }
 

@@ -17,7 +17,7 @@ const PRECISIONS: [(Precision, f32); 3] =
 
 /// The device, if there is one.
 fn device() -> Option<Device> {
-    match cuda::device(0) {
+    match cuda::device(0, None) {
         Ok(device) => Some(device),
         Err(error) => {
             println!("skipped: {error}");

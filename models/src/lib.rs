@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod families;
+pub mod info;
 pub mod input;
 pub mod item;
 pub mod layers;
@@ -17,11 +18,12 @@ pub mod synth;
 
 pub use batch::{Encoder, HiddenStates, Prefix, RaggedBatch, Sequence};
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use info::{Capabilities, ModelInfo};
 pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, TruncationSide};
 pub use item::{Content, Item, Part};
 pub use media::{MediaFile, Video, VideoSource};
-pub use model::{Dtype, LoadOptions, Model, ModelInfo, Task};
-pub use proxima_kernels::DeviceChoice;
+pub use model::{Dtype, LoadOptions, Model, Task};
+pub use proxima_kernels::{BatchRows, DeviceChoice, OpenDevice, is_out_of_memory};
 
 /// A failure while a model runs.
 pub use proxima_kernels::KernelError as ModelError;

@@ -2,49 +2,21 @@
 //!
 //! Must not know: requests, wire formats, devices beyond their name.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proxima_kernels::ops::linear::Precision;
-use proxima_kernels::{DType, Device, DeviceChoice, OpenDevice};
+use proxima_kernels::{BatchRows, DType, Device, DeviceChoice, OpenDevice};
 
 use crate::batch::Encoder;
 use crate::checkpoint::{Checkpoint, CheckpointError, LogitScore, Weights, read_json_if_there};
 use crate::families::{self, Network};
+use crate::info::{Capabilities, ModelInfo};
 use crate::layers::Loader;
 use crate::media::MediaOptions;
 use crate::readout::{
     Dense, EmbeddingReadout, HeadLayer, MultiVectorReadout, Pooling, ScoreReadout, SparseReadout,
 };
 use crate::recipes::{self, Limits, Recipe};
-
-/// What a loaded model tells of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelInfo {
-    /// Architecture, as `config.json` calls it (`bert`, `qwen3`).
-    pub family: String,
-    /// Where it runs (`cpu`).
-    pub device: String,
-    /// Precision of the linear layers (`float32`, `bfloat16`, `float16`, `int8`).
-    pub dtype: String,
-    /// Instruction set of the kernels (`amx`, `avx512_bf16`, `avx512`, `avx2`, `portable`).
-    pub isa: String,
-    /// Longest sequence in tokens, special tokens included.
-    pub tokens_max: usize,
-    /// Tokens that keep the device busy: larger batches bring nothing.
-    pub batch_tokens: usize,
-    /// Tokens in the vocabulary.
-    pub vocabulary: usize,
-    /// Prompts by name.
-    pub prompts: BTreeMap<String, String>,
-    /// The prompt used where a request names none.
-    pub default_prompt_name: Option<String>,
-    /// What is done around the network (`text_embedding`, `qwen3_reranker`, ...).
-    pub recipe: String,
-    /// Whether a query and its candidates make a vector that ranks them.
-    pub listwise: bool,
-    /// Whether inputs may have images and videos.
-    pub media: bool,
-}
 
 /// What can be read out of a model; an absent capability is an absent value.
 #[derive(Debug, Default)]
@@ -119,12 +91,14 @@ impl Task {
 pub struct Model {
     /// What it tells of itself.
     pub info: ModelInfo,
-    /// Inputs to sequences.
-    pub recipe: Box<dyn Recipe>,
+    /// Inputs to sequences; the same for a model that is on several devices.
+    pub recipe: Arc<dyn Recipe>,
     /// Sequences to hidden states.
     pub encoder: Box<dyn Encoder>,
     /// Hidden states to answers.
     pub readouts: Readouts,
+    /// Where it computes; dropped last.
+    pub device: OpenDevice,
 }
 
 /// Precision of the linear layers. Norms, softmax and sums are always float32.
@@ -155,6 +129,8 @@ pub struct LoadOptions {
     pub task: Option<Task>,
     /// Where it computes.
     pub device: DeviceChoice,
+    /// The part of an NVIDIA GPU's memory that tensors may have; `None` sets no limit.
+    pub device_memory: Option<f64>,
     /// How images and videos are read.
     pub media: MediaOptions,
 }
@@ -166,10 +142,24 @@ impl Model {
     /// An architecture, pooling or activation that is not known, a tensor that is missing or of
     /// the wrong shape, a tokenizer that cannot be read, a device that is not there.
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self, CheckpointError> {
+        Self::load_with(checkpoint, options, None)
+    }
+
+    /// As [`load`](Self::load), with the recipe of the same model that was loaded before: another
+    /// device needs no tokenizer of its own.
+    ///
+    /// # Errors
+    /// As of `load`.
+    pub fn load_with(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        recipe: Option<Arc<dyn Recipe>>,
+    ) -> Result<Self, CheckpointError> {
         let failed = |error: proxima_kernels::KernelError| {
             CheckpointError::new(checkpoint.dir(), error.to_string())
         };
-        let OpenDevice { device, name } = options.device.open().map_err(failed)?;
+        let opened = options.device.open(options.device_memory).map_err(failed)?;
+        let device = &opened.device;
         let family = families::of(checkpoint)?;
         let task = match (options.task, options.pooling) {
             (Some(task), _) => task,
@@ -178,16 +168,19 @@ impl Model {
             (None, None) => Task::of(checkpoint)?,
         };
         let dtype = options.dtype.map_or_else(|| Dtype::of(checkpoint), Ok)?;
-        let network = (family.load)(checkpoint, dtype.into(), &device)?;
+        let network = (family.load)(checkpoint, dtype.into(), device)?;
         let kind = recipes::all().into_iter().find(|kind| (kind.fits)(checkpoint, task));
         let kind = kind.ok_or_else(|| {
             CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint and task")
         })?;
         let tokens_max = tokens_max(checkpoint, &network, kind.tokens_max, options)?;
         let limits = Limits { tokens_max, vocabulary: network.vocabulary };
-        let recipe = (kind.load)(checkpoint, &limits, &options.media)?;
+        let recipe = match recipe {
+            Some(recipe) => recipe,
+            None => Arc::from((kind.load)(checkpoint, &limits, &options.media)?),
+        };
         let readouts = {
-            let (recipe, device) = (&*recipe, &device);
+            let recipe = &*recipe;
             let parts =
                 Parts { checkpoint, task, family: &family, network: &network, recipe, device };
             Readouts::load(&parts, options)?
@@ -197,9 +190,9 @@ impl Model {
         let info = ModelInfo {
             family: family.model_type.into(),
             recipe: kind.name.into(),
-            device: name,
+            device: opened.name.clone(),
             dtype: dtype.name().into(),
-            batch_tokens: proxima_kernels::rows_of_a_batch(&device),
+            batch_tokens: BatchRows::of(device),
             isa: proxima_kernels::cpu::Isa::current().name().into(),
             tokens_max,
             vocabulary: network.vocabulary,
@@ -207,8 +200,9 @@ impl Model {
             default_prompt_name: sentence.and_then(|modules| modules.default_prompt_name.clone()),
             listwise: task == Task::Listwise,
             media: recipe.takes_media(),
+            capabilities: readouts.capabilities(),
         };
-        Ok(Self { info, recipe, encoder: network.encoder, readouts })
+        Ok(Self { info, recipe, encoder: network.encoder, readouts, device: opened })
     }
 
     /// Whether sequences that begin alike may share rows: the network is causal and only read at
@@ -233,6 +227,17 @@ struct Parts<'a> {
 }
 
 impl Readouts {
+    /// What they are, without what is on a device.
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            embedding: self.embedding.as_ref().map(EmbeddingReadout::width),
+            pooling: self.embedding.as_ref().map(EmbeddingReadout::pooling),
+            labels: self.score.as_ref().map(|score| score.labels().to_vec()),
+            sparse: self.sparse.is_some(),
+            multi: self.multi.is_some(),
+        }
+    }
+
     fn load(parts: &Parts<'_>, options: &LoadOptions) -> Result<Self, CheckpointError> {
         let &Parts { checkpoint, task, family, network, recipe, device } = parts;
         let classifies =

@@ -16,6 +16,8 @@ use crate::{bulk, hub, logging, openapi, serve, verify};
 pub const EXIT_USAGE: u8 = 64;
 /// Exit code of a command that failed.
 pub const EXIT_FAILURE: u8 = 1;
+/// Exit code of a server whose device failed for good (`EX_UNAVAILABLE`).
+pub const EXIT_DEVICE: u8 = 69;
 
 /// Why a command did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,11 @@ impl CommandError {
         Self { message: message.into(), code: EXIT_USAGE }
     }
 
+    /// A device failed for good while it was served from.
+    pub fn device(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: EXIT_DEVICE }
+    }
+
     /// The command was asked rightly and failed.
     pub fn failure(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: EXIT_FAILURE }
@@ -46,7 +53,7 @@ impl CommandError {
     version,
     max_term_width = 100,
     after_help = "\
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration."
+Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 69 a device failed for good."
 )]
 pub struct Cli {
     #[command(subcommand)]

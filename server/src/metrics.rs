@@ -10,7 +10,7 @@ use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Registry, TextEncoder, histogram_opts, opts,
 };
-use proxima_engine::{Engine, Metrics, Observation, RerankMethod, Timings};
+use proxima_engine::{DeviceEvent, Engine, Metrics, Observation, RerankMethod, Timings};
 
 use crate::http::Failure;
 
@@ -50,16 +50,16 @@ impl Endpoint {
 
     /// Whether an engine is made for it.
     pub fn fits(self, engine: &Engine) -> bool {
-        let readouts = &engine.model().readouts;
+        let capabilities = &engine.info().capabilities;
         match self {
-            Self::Single | Self::Batch => readouts.embedding.is_some(),
+            Self::Single | Self::Batch => capabilities.embedding.is_some(),
             // Any embedder can rank by similarity; a model that ranks goes before it.
             Self::Rerank => {
                 engine.rerank_method().is_some_and(|method| method != RerankMethod::Similarity)
             }
-            Self::Sparse => readouts.sparse.is_some(),
-            Self::Multi => readouts.multi.is_some(),
-            Self::Predict => readouts.score.is_some(),
+            Self::Sparse => capabilities.sparse,
+            Self::Multi => capabilities.multi,
+            Self::Predict => capabilities.labels.is_some(),
             Self::Tokenize | Self::Decode => true,
         }
     }
@@ -176,7 +176,7 @@ impl MetricsHub {
             prefix: gauge("proxima_prefix_bytes", "keys and values kept of prefixes", model),
             events: counter(
                 "proxima_events_total",
-                "cache hits and misses, joined and dropped jobs, failed batches, bad rows",
+                "cache hits and misses, joined and dropped jobs, failed batches, bad rows, devices",
                 &["model", "event"],
             ),
             cache: gauge("proxima_cache", "what the vector cache holds", &["model", "unit"]),
@@ -191,6 +191,7 @@ impl MetricsHub {
         let label = &[served_name];
         let event = |event: &str| self.events.with_label_values(&[served_name, event]);
         Arc::new(ModelMetrics {
+            name: served_name.to_owned(),
             queue_jobs: self.queue.with_label_values(&[served_name, "jobs"]),
             queue_tokens: self.queue.with_label_values(&[served_name, "tokens"]),
             queue_seconds: self.queue_seconds.with_label_values(label),
@@ -203,6 +204,8 @@ impl MetricsHub {
             prefix: self.prefix.with_label_values(label),
             batch_failed: event("batch_failed"),
             not_finite: event("not_finite"),
+            out_of_memory: event("out_of_memory"),
+            device_failed: event("device_failed"),
             cache_hit: event("cache_hit"),
             cache_miss: event("cache_miss"),
             joined: event("joined"),
@@ -312,6 +315,7 @@ impl RequestMeasure<'_> {
 
 /// The metrics of one model, looked up once.
 struct ModelMetrics {
+    name: String,
     queue_jobs: IntGauge,
     queue_tokens: IntGauge,
     queue_seconds: Histogram,
@@ -324,6 +328,8 @@ struct ModelMetrics {
     prefix: IntGauge,
     batch_failed: IntCounter,
     not_finite: IntCounter,
+    out_of_memory: IntCounter,
+    device_failed: IntCounter,
     cache_hit: IntCounter,
     cache_miss: IntCounter,
     joined: IntCounter,
@@ -335,6 +341,36 @@ struct ModelMetrics {
 }
 
 impl Metrics for ModelMetrics {
+    fn device(&self, event: DeviceEvent<'_>) {
+        let model = &self.name;
+        match event {
+            DeviceEvent::Measured(measured) => tracing::info!(
+                "model {model}: {:.0} tokens/s in batches of {} tokens, measured in {:.1} s",
+                measured.tokens_per_second,
+                measured.batch_tokens,
+                measured.took.as_secs_f64(),
+            ),
+            DeviceEvent::OutOfMemory { sequences } => {
+                self.out_of_memory.inc();
+                tracing::warn!(
+                    "model {model}: a batch of {sequences} inputs does not fit into the device's \
+                     memory; its halves are tried, and batches are smaller from now on"
+                );
+            }
+            DeviceEvent::Failed { device, reason } => {
+                self.device_failed.inc();
+                tracing::error!("model {model}: {device} failed: {reason}");
+            }
+            DeviceEvent::Restarted { device } => {
+                tracing::warn!("model {model}: {device} was opened anew and computes again");
+            }
+            DeviceEvent::Lost { device, reason } => {
+                tracing::error!("model {model}: {device} is lost: {reason}");
+            }
+            _ => {}
+        }
+    }
+
     fn observe(&self, observation: Observation) {
         match observation {
             Observation::QueueDepth { jobs, tokens } => {

@@ -3,16 +3,19 @@
 //! Must not know: wire formats.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use proxima_engine::{Engine, Registry};
-use proxima_models::{Checkpoint, LoadOptions, Model};
+use proxima_engine::{Engine, Registry, Reload, Replica};
+use proxima_models::{Checkpoint, CheckpointError, DeviceChoice, LoadOptions, Model};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::cli::CommandError;
 use crate::config::{HubSettings, ModelPlace, ModelSource, Settings};
-use crate::http::{self, Listeners};
+use crate::http::{self, HttpConfig, Listeners};
 use crate::hub::Hub;
 use crate::media::{end_programs, media_options};
 use crate::metrics::MetricsHub;
@@ -42,10 +45,35 @@ pub fn load(folder: &std::path::Path, options: &LoadOptions) -> Result<Model, Co
     Model::load(&checkpoint, options).map_err(failed)
 }
 
-/// Serves until the process is told to stop.
+/// The model of a folder on each of the devices, with one recipe for all, and how each is loaded
+/// anew.
 ///
 /// # Errors
-/// A port in use, a model that cannot be loaded.
+/// As [`load`].
+pub fn replicas(
+    folder: &Path,
+    options: &LoadOptions,
+    devices: &[DeviceChoice],
+) -> Result<Vec<Replica>, CommandError> {
+    let mut replicas: Vec<Replica> = Vec::with_capacity(devices.len());
+    for device in devices {
+        let options = LoadOptions { device: *device, ..options.clone() };
+        let recipe = replicas.first().map(|first| first.model.recipe.clone());
+        let failed = |error: CheckpointError| CommandError::failure(error.to_string());
+        let checkpoint = Checkpoint::open(folder).map_err(failed)?;
+        let model = Model::load_with(&checkpoint, &options, recipe).map_err(failed)?;
+        let (folder, recipe) = (folder.to_owned(), model.recipe.clone());
+        let reload: Reload =
+            Box::new(move || Model::load_with(&Checkpoint::open(&folder)?, &options, Some(recipe)));
+        replicas.push(Replica { model, reload: Some(reload) });
+    }
+    Ok(replicas)
+}
+
+/// Serves until the process is told to stop or a device is lost.
+///
+/// # Errors
+/// A port in use, a model that cannot be loaded, a device that failed for good.
 pub fn run(settings: Settings) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -76,8 +104,11 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
     for source in &settings.models {
         let started = Instant::now();
         let dir = folder(source, &settings.hub, &settings.revision)?;
-        let model = load(&dir, &options)?;
-        let info = &model.info;
+        let replicas = replicas(&dir, &options, &settings.devices)?;
+        let observer = metrics.for_model(&source.name);
+        let loaded = started.elapsed();
+        let engine = Engine::start_on(replicas, settings.engine.clone(), observer);
+        let info = engine.info();
         tracing::info!(
             "model {}: {} ({}) on {} ({}), {}, at most {} tokens, loaded in {:.1} s",
             source.name,
@@ -87,11 +118,9 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
             info.isa,
             info.dtype,
             info.tokens_max,
-            started.elapsed().as_secs_f64(),
+            loaded.as_secs_f64(),
         );
-        let observer = metrics.for_model(&source.name);
-        engines
-            .push((source.name.clone(), Engine::start(model, settings.engine.clone(), observer)));
+        engines.push((source.name.clone(), engine));
     }
     for (name, engine) in &engines {
         // The first request finds everything warm, and a model that cannot compute is not served.
@@ -115,9 +144,52 @@ async fn serve(settings: Settings) -> Result<(), CommandError> {
         listener
     });
     let listeners = Listeners { http, grpc };
-    http::serve(listeners, registry, metrics, settings.http, told_to_stop()).await;
+    until_stopped(listeners, registry, metrics, settings.http, told_to_stop()).await
+}
+
+/// Answers requests until `stop`, or until a device is lost; then what was accepted, as far as it
+/// can be.
+///
+/// # Errors
+/// A device that failed for good.
+async fn until_stopped(
+    listeners: Listeners,
+    registry: Registry,
+    metrics: Arc<MetricsHub>,
+    config: HttpConfig,
+    stop: impl Future<Output = ()>,
+) -> Result<(), CommandError> {
+    let (tell, mut told) = oneshot::channel();
+    let lost = any_lost(&registry);
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            // Who is told has the other end until the end of this function.
+            reason = lost => drop(tell.send(reason)),
+        }
+    };
+    http::serve(listeners, registry, metrics, config, stop).await;
     tracing::info!("stopped");
-    Ok(())
+    match told.try_recv() {
+        Ok(reason) => Err(CommandError::device(reason)),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Returns when a device of a model is lost, with what happened; else never.
+fn any_lost(registry: &Registry) -> impl Future<Output = String> + Send + 'static {
+    let mut lost = JoinSet::new();
+    for (name, engine) in registry.iter() {
+        let (name, engine) = (name.to_owned(), engine.clone());
+        lost.spawn(async move { format!("model {name}: {}", engine.lost().await) });
+    }
+    async move {
+        match lost.join_next().await {
+            Some(Ok(reason)) => reason,
+            // Not even a panic there ends a server whose models work.
+            Some(Err(_)) | None => std::future::pending().await,
+        }
+    }
 }
 
 async fn listen(
@@ -190,3 +262,6 @@ async fn signal() -> i32 {
     }
     2
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,9 @@
 //!
 //! A text is a token a word, between two special ones; a word's id comes from its bytes. An image
 //! or a video is words, too: see `part`. Hidden states follow from ids and positions alone. The
-//! words `poison` and `panic` make a sequence not finite and the whole batch panic; `slow` makes a
-//! batch pause until it is told to end; the text `waits` is prepared until its caller leaves.
+//! words `poison` and `panic` make a sequence not finite and the whole batch panic; `crash` makes
+//! the device fail, for good; `slow` makes a batch pause until it is told to end; the text `waits`
+//! is prepared until its caller leaves.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,8 +15,9 @@ use proxima_models::model::Readouts;
 use proxima_models::readout::{EmbeddingReadout, Pooling};
 use proxima_models::recipes::{Gone, Recipe, Token};
 use proxima_models::{
-    Encoder, HiddenStates, Input, InputError, Item, MediaFile, Model, ModelError, ModelInfo, Part,
-    Prepare, Prompt, RaggedBatch, Sequence, TruncationSide, VideoSource,
+    BatchRows, DeviceChoice, Encoder, HiddenStates, Input, InputError, Item, MediaFile, Model,
+    ModelError, ModelInfo, Part, Prepare, Prompt, RaggedBatch, Sequence, TruncationSide,
+    VideoSource,
 };
 
 /// Components of a vector.
@@ -28,6 +30,7 @@ const END: u32 = 1;
 const POISON: u32 = 2;
 const PANIC: u32 = 3;
 const SLOW: u32 = 4;
+const CRASH: u32 = 9_999;
 
 /// What tests see of, and tell to, a fake model.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +48,9 @@ pub struct Knobs {
     /// Inputs that wait for their callers to leave, and those whose callers have left.
     waiting: Arc<(AtomicUsize, AtomicUsize)>,
     slow_may_end: Arc<AtomicBool>,
+    crashed: Arc<AtomicBool>,
+    /// Tokens that fit into the device's memory, if that has an end.
+    memory: Arc<Mutex<Option<usize>>>,
 }
 
 #[derive(Debug, Default)]
@@ -68,8 +74,13 @@ impl Knobs {
 
     /// Returns when a batch waits at the gate.
     pub fn wait_until_a_batch_waits(&self) {
+        self.wait_until_batches_wait(1);
+    }
+
+    /// Returns when so many batches wait at the gate, each on a device of its own.
+    pub fn wait_until_batches_wait(&self, count: usize) {
         let mut gate = self.gate.0.lock().expect("no test panics here");
-        while gate.waiting == 0 {
+        while gate.waiting < count {
             gate = self.gate.1.wait(gate).expect("no test panics here");
         }
     }
@@ -77,6 +88,27 @@ impl Knobs {
     /// Batches with the word `slow` pause between their layers until this.
     pub fn end_slow(&self) {
         self.slow_may_end.store(true, Ordering::SeqCst);
+    }
+
+    /// Batches of more tokens do not fit into the device's memory.
+    pub fn limit_memory(&self, tokens: usize) {
+        *self.memory.lock().expect("no test panics here") = Some(tokens);
+    }
+
+    /// The device of the first model with these knobs fails.
+    pub fn crash(&self) {
+        self.crashed.store(true, Ordering::SeqCst);
+    }
+
+    /// The same model on the same device, in whatever state that is.
+    pub fn still(&self) -> Model {
+        fake_model_with(self.clone())
+    }
+
+    /// The same model on another device, or on the same one anew: with these knobs, not crashed.
+    pub fn again(&self) -> Model {
+        let knobs = Self { crashed: Arc::default(), ..self.clone() };
+        fake_model_with(knobs)
     }
 
     /// For an image of so many bytes there is no room so many times, then there is.
@@ -117,29 +149,35 @@ impl Knobs {
 /// A fake model and its knobs.
 pub fn fake_model() -> (Model, Knobs) {
     let knobs = Knobs::default();
+    (fake_model_with(knobs.clone()), knobs)
+}
+
+fn fake_model_with(knobs: Knobs) -> Model {
     let prompts = BTreeMap::from([("query".to_owned(), "search for ".to_owned())]);
+    let embedding = Some(EmbeddingReadout::new(Pooling::Mean, WIDTH));
+    let readouts = Readouts { embedding, ..Readouts::default() };
     let info = ModelInfo {
         family: "fake".into(),
         device: "cpu".into(),
         dtype: "float32".into(),
         isa: "portable".into(),
         tokens_max: TOKENS_MAX,
-        batch_tokens: usize::MAX,
+        batch_tokens: BatchRows::Known(usize::MAX),
         vocabulary: VOCABULARY,
         prompts: prompts.clone(),
         default_prompt_name: None,
         recipe: "fake".into(),
         listwise: false,
         media: false,
+        capabilities: readouts.capabilities(),
     };
-    let embedding = Some(EmbeddingReadout::new(Pooling::Mean, WIDTH));
-    let model = Model {
+    Model {
         info,
-        recipe: Box::new(FakeRecipe { prompts, knobs: knobs.clone() }),
-        encoder: Box::new(FakeEncoder { knobs: knobs.clone() }),
-        readouts: Readouts { embedding, ..Readouts::default() },
-    };
-    (model, knobs)
+        recipe: Arc::new(FakeRecipe { prompts, knobs: knobs.clone() }),
+        encoder: Box::new(FakeEncoder { knobs }),
+        readouts,
+        device: DeviceChoice::Cpu.open(None).expect("a processor"),
+    }
 }
 
 struct FakeRecipe {
@@ -152,6 +190,7 @@ fn id(word: &str) -> u32 {
         "poison" => POISON,
         "panic" => PANIC,
         "slow" => SLOW,
+        "crash" => CRASH,
         word => 10 + word.bytes().fold(7, |sum, byte| (sum * 31 + u32::from(byte)) % 9_000),
     }
 }
@@ -327,6 +366,14 @@ impl Encoder for FakeEncoder {
             pause();
         }
         self.knobs.pass();
+        self.knobs.crashed.fetch_or(batch.tokens().contains(&CRASH), Ordering::SeqCst);
+        if self.knobs.crashed.load(Ordering::SeqCst) {
+            return Err(ModelError::Msg("the device has left the bus".into()));
+        }
+        let memory = *self.knobs.memory.lock().expect("no test panics here");
+        if memory.is_some_and(|tokens| batch.tokens().len() > tokens) {
+            return Err(ModelError::Io(std::io::ErrorKind::OutOfMemory.into()));
+        }
         self.knobs.batches.fetch_add(1, Ordering::SeqCst);
         self.knobs.computed.fetch_add(batch.n_sequences(), Ordering::SeqCst);
         let sequences = batch.runs().iter().map(|run| batch.tokens()[run.rows.clone()].to_vec());

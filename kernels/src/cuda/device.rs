@@ -7,6 +7,7 @@ use candle_core::cuda_backend::{CudaError, WrapErr as _};
 use cudarc::cublas::sys::cublasStatus_t;
 use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{CudaContext, DevicePtr as _, DriverError};
+use parking_lot::Mutex;
 
 use super::module::{kernel, launch};
 use crate::KernelError;
@@ -64,7 +65,7 @@ pub fn present(ordinal: usize) -> Result<(), KernelError> {
 ///
 /// There is no driver or an old one, no such device, or one that is older than the kernels; or
 /// cuBLAS is missing.
-pub fn device(ordinal: usize) -> Result<Device, KernelError> {
+pub fn device(ordinal: usize, memory_fraction: Option<f64>) -> Result<Device, KernelError> {
     present(ordinal)?;
     let device =
         Device::new_cuda_with_stream(ordinal).map_err(|error| not_opened(ordinal, &error))?;
@@ -78,7 +79,7 @@ pub fn device(ordinal: usize) -> Result<Device, KernelError> {
             found.name, OLDEST.0, OLDEST.1
         )));
     }
-    keep_memory(cuda.cuda_stream().context())?;
+    keep_memory(cuda.cuda_stream().context(), memory_fraction)?;
     // SAFETY: candle makes and uses all tensors of this device on its one stream, in order; who
     // adds a stream of their own orders it with events of their own.
     unsafe { cuda.disable_event_tracking() };
@@ -86,18 +87,57 @@ pub fn device(ordinal: usize) -> Result<Device, KernelError> {
 }
 
 /// Has the driver keep memory that tensors gave back, instead of returning it to the device
-/// whenever the host waits: the next batch takes it again.
-fn keep_memory(context: &CudaContext) -> Result<(), KernelError> {
+/// whenever the host waits: the next batch takes it again. With a fraction, tensors get no more of
+/// the device's memory.
+fn keep_memory(context: &CudaContext, fraction: Option<f64>) -> Result<(), KernelError> {
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
     let mut all = u64::MAX;
-    let mut pool = std::ptr::null_mut();
     context.bind_to_thread().w()?;
+    let mut pool = match fraction {
+        Some(fraction) => limited_pool(context, fraction)?,
+        None => std::ptr::null_mut(),
+    };
     // SAFETY: the driver writes the pool's address, then reads a number of the attribute's type.
     unsafe {
-        sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result().w()?;
+        if pool.is_null() {
+            sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result().w()?;
+        }
         sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()).result().w()?;
     }
     Ok(())
+}
+
+/// The pool of so much of a device's memory, from which all allocations of this process on it come
+/// from now on. There is one a device, as the first caller asked for: models share it.
+fn limited_pool(context: &CudaContext, fraction: f64) -> Result<sys::CUmemoryPool, KernelError> {
+    static POOLS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+    let mut pools = POOLS.lock();
+    let ordinal = context.ordinal();
+    let (_, bytes_total) = context.mem_get_info().w()?;
+    if let Some((_, pool)) = pools.iter().find(|(known, _)| *known == ordinal) {
+        return Ok(*pool as sys::CUmemoryPool);
+    }
+    let wanted = sys::CUmemPoolProps {
+        allocType: sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
+        handleTypes: sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_NONE,
+        location: sys::CUmemLocation {
+            type_: sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE,
+            id: context.cu_device(),
+        },
+        win32SecurityAttributes: std::ptr::null_mut(),
+        maxSize: (bytes_total as f64 * fraction) as usize,
+        usage: 0,
+        reserved: [0; 54],
+    };
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: the driver reads what is wanted and writes the pool's address; a pool is never
+    // destroyed, so allocations of it stay valid.
+    unsafe {
+        sys::cuMemPoolCreate(&mut pool, &wanted).result().w()?;
+        sys::cuDeviceSetMemPool(context.cu_device(), pool).result().w()?;
+    }
+    pools.push((ordinal, pool as usize));
+    Ok(pool)
 }
 
 /// What a device is.

@@ -8,20 +8,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use proxima_models::readout::finish;
-use proxima_models::recipes::{Gone, Token};
+use proxima_models::recipes::{Gone, Recipe, Token};
 use proxima_models::{Input, Model, ModelInfo, Prepare, Prompt, Sequence};
 
 use crate::cache::CacheStats;
 use crate::error::EngineError;
 use crate::inputs::{TextBytes, bytes_of, check_room, in_order};
-use crate::metrics::{Metrics, Observation};
+use crate::job::{Answer, Computed, JobError, Reply, Slot, Vector, Waiter};
+use crate::metrics::{DeviceEvent, Metrics, Observation};
 use crate::prepare::Pool;
-use crate::queue::{Accepted, Answer, Computed, JobError, Queue, Reply, Slot, Vector, Waiter};
+use crate::queue::{Accepted, Queue, Workers};
+use crate::replica::{self, Replica, Shared};
 use crate::request::{
     EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, SparseAnswer, Timings, TokensAnswer,
     TokensRequest,
 };
-use crate::worker;
+use crate::warm_up;
 
 /// Texts of a request that are tokenised before another has its turn.
 const TEXTS_OF_A_TURN: usize = 8;
@@ -54,7 +56,7 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            batch_tokens_max: 16_384,
+            batch_tokens_max: 32_768,
             batch_time_target: Duration::from_millis(250),
             interactive_tokens_max: 1_024,
             queue_tokens_max: 1_048_576,
@@ -75,7 +77,7 @@ pub struct Engine {
 
 /// Dropped with the last clone, which ends the threads.
 struct Handle {
-    model: Arc<Model>,
+    info: ModelInfo,
     config: EngineConfig,
     queue: Arc<Queue>,
     pool: Pool,
@@ -90,7 +92,7 @@ struct Handle {
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("model", &self.model).field("config", &self.config).finish()
+        f.debug_struct("Engine").field("model", &self.info).field("config", &self.config).finish()
     }
 }
 
@@ -103,19 +105,48 @@ impl Drop for Handle {
 impl Engine {
     /// Starts the worker and tokenisation threads of a model.
     pub fn start(model: Model, config: EngineConfig, metrics: Arc<dyn Metrics>) -> Self {
-        let model = Arc::new(model);
-        let batch_tokens_max = config.batch_tokens_max.min(model.info.batch_tokens);
+        Self::start_on(vec![model.into()], config, metrics)
+    }
+
+    /// As [`start`](Self::start) with the same model on one or more devices, a worker each; who has
+    /// nothing to do takes the next batch.
+    ///
+    /// # Panics
+    /// If there is no replica.
+    pub fn start_on(
+        replicas: Vec<Replica>,
+        config: EngineConfig,
+        metrics: Arc<dyn Metrics>,
+    ) -> Self {
+        let model = &replicas[0].model;
+        let devices: Vec<&str> = replicas.iter().map(|it| &*it.model.info.device).collect();
+        let info = ModelInfo { device: devices.join(", "), ..model.info.clone() };
+        let recipe = model.recipe.clone();
+        let batch_tokens_max = config.batch_tokens_max.min(info.batch_tokens.most());
+        let measured = warm_up::measure(model, batch_tokens_max);
+        if let Some(measured) = measured {
+            metrics.device(DeviceEvent::Measured(measured));
+        }
+        let batch_tokens_max = measured.map_or(batch_tokens_max, |it| it.batch_tokens);
         let config = EngineConfig { batch_tokens_max, ..config };
-        let shares = config.prefix_bytes_max > 0 && model.shares_prefixes();
-        let queue = Arc::new(Queue::new(config.clone(), shares, metrics.clone()));
+        let prefix_bytes_max = config.prefix_bytes_max;
+        let workers = Workers {
+            count: replicas.len(),
+            share: prefix_bytes_max > 0 && model.shares_prefixes(),
+            rate: measured.map(|it| it.tokens_per_second),
+        };
+        let queue = Arc::new(Queue::new(config.clone(), workers, metrics.clone()));
         let threads = config.tokenization_threads;
-        let pool = Pool::start("tokenize", threads, TEXTS_OF_A_TURN, &model);
-        let media = model.info.media.then(|| Pool::start("media", threads, 1, &model));
-        worker::start(queue.clone(), model.clone(), metrics.clone(), config.prefix_bytes_max);
+        let pool = Pool::start("tokenize", threads, TEXTS_OF_A_TURN, &recipe);
+        let media = info.media.then(|| Pool::start("media", threads, 1, &recipe));
+        let shared = Shared { queue: queue.clone(), metrics: metrics.clone(), prefix_bytes_max };
+        for (seat, replica) in replicas.into_iter().enumerate() {
+            replica::start(shared.clone(), seat, replica);
+        }
         let (text_bytes, media_bytes) = Default::default();
         Self {
             handle: Arc::new(Handle {
-                model,
+                info,
                 config,
                 queue,
                 pool,
@@ -129,12 +160,7 @@ impl Engine {
 
     /// What the model tells of itself.
     pub fn info(&self) -> &ModelInfo {
-        &self.handle.model.info
-    }
-
-    /// The model.
-    pub fn model(&self) -> &Model {
-        &self.handle.model
+        &self.handle.info
     }
 
     /// Its limits as it keeps them: a batch has no more tokens than keep the device busy.
@@ -148,9 +174,8 @@ impl Engine {
     /// See [`EngineError`]; a request is answered whole or not at all.
     pub async fn embed(&self, request: EmbedRequest) -> Result<EmbedAnswer, EngineError> {
         let started = Instant::now();
-        let readout = self.handle.model.readouts.embedding.as_ref();
-        let readout = readout.ok_or(EngineError::Unsupported { what: "embed" })?;
-        let width = readout.width();
+        let width = self.info().capabilities.embedding;
+        let width = width.ok_or(EngineError::Unsupported { what: "embed" })?;
         if let Some(asked) = request.dimensions
             && !(1..=width).contains(&asked)
         {
@@ -216,7 +241,7 @@ impl Engine {
     /// See [`EngineError`]; a request is answered whole or not at all.
     pub async fn predict(&self, request: PredictRequest) -> Result<PredictAnswer, EngineError> {
         let started = Instant::now();
-        if self.handle.model.readouts.score.is_none() {
+        if self.info().capabilities.labels.is_none() {
             return Err(EngineError::Unsupported { what: "classify" });
         }
         let _accepted = self.accept()?;
@@ -249,7 +274,7 @@ impl Engine {
     /// See [`EngineError`].
     pub async fn sparse(&self, request: TokensRequest) -> Result<SparseAnswer, EngineError> {
         let started = Instant::now();
-        if self.handle.model.readouts.sparse.is_none() {
+        if !self.info().capabilities.sparse {
             return Err(EngineError::Unsupported { what: "give weights of words" });
         }
         let _accepted = self.accept()?;
@@ -278,7 +303,7 @@ impl Engine {
         how: Prepare,
         tally: &mut Tally,
     ) -> Result<Vec<Vec<Vec<f32>>>, EngineError> {
-        if self.handle.model.readouts.multi.is_none() {
+        if !self.info().capabilities.multi {
             return Err(EngineError::Unsupported { what: "give a vector a token" });
         }
         self.each(inputs, how, tally, Reply::Multi).await
@@ -314,8 +339,8 @@ impl Engine {
         let _accepted = self.accept()?;
         self.check_count(texts.len())?;
         let _bytes = self.reserve(texts.iter().map(String::len).sum(), false)?;
-        let each = move |model: &Model, text: &String, _: Gone<'_>| {
-            model.recipe.tokenize(text, special_tokens, &prompt)
+        let each = move |recipe: &dyn Recipe, text: &String, _: Gone<'_>| {
+            recipe.tokenize(text, special_tokens, &prompt)
         };
         let results = self.handle.pool.run(texts, each).await.ok_or(EngineError::ShuttingDown)?;
         in_order(results)
@@ -333,21 +358,31 @@ impl Engine {
         let _accepted = self.accept()?;
         self.check_count(ids.len())?;
         let _bytes = self.reserve(ids.iter().map(|ids| size_of_val(&ids[..])).sum(), false)?;
-        let each = move |model: &Model, ids: &Vec<u32>, _: Gone<'_>| {
-            model.recipe.decode(ids, skip_special_tokens)
+        let each = move |recipe: &dyn Recipe, ids: &Vec<u32>, _: Gone<'_>| {
+            recipe.decode(ids, skip_special_tokens)
         };
         let results = self.handle.pool.run(ids, each).await.ok_or(EngineError::ShuttingDown)?;
         in_order(results)
     }
 
-    /// Runs a real forward pass on the worker, past cache and queue limits, and checks that it is
-    /// finite.
+    /// Runs a real forward pass on every worker, past cache and queue limits, and checks that it is
+    /// finite; the longest time one took.
     ///
     /// # Errors
-    /// What kept the pass from running.
+    /// What kept a pass from running.
     pub async fn check(&self) -> Result<Duration, EngineError> {
         let gone = || EngineError::Failed { reason: "the worker has ended".into() };
-        self.handle.queue.ask_check().await.unwrap_or_else(|_| Err(gone()))
+        let mut longest = Duration::ZERO;
+        for answer in self.handle.queue.ask_check() {
+            longest = longest.max(answer.await.unwrap_or_else(|_| Err(gone()))?);
+        }
+        Ok(longest)
+    }
+
+    /// Returns when the device of a worker failed for good, with the reason; else never. Requests
+    /// that other workers can answer still are.
+    pub async fn lost(&self) -> String {
+        self.handle.queue.wait_lost().await
     }
 
     /// What the vector cache did and holds.
@@ -404,8 +439,8 @@ impl Engine {
         let _bytes = self.reserve(bytes, has_media)?;
         tally.inputs += inputs.len() as u32;
         tally.prepared.n_chars += inputs.iter().map(Input::characters).sum::<usize>();
-        let each = move |model: &Model, input: &Input, gone: Gone<'_>| {
-            model.recipe.prepare_until(input, &how, gone)
+        let each = move |recipe: &dyn Recipe, input: &Input, gone: Gone<'_>| {
+            recipe.prepare_until(input, &how, gone)
         };
         let media = self.handle.media.as_ref().filter(|_| has_media);
         let pool = media.unwrap_or(&self.handle.pool);

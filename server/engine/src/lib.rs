@@ -7,21 +7,27 @@ mod cache;
 mod engine;
 mod error;
 mod inputs;
+mod job;
 mod metrics;
 mod prefixes;
 mod prepare;
 mod queue;
 mod registry;
+mod replica;
 mod request;
 mod rerank;
+mod seats;
+mod warm_up;
 mod worker;
 
 pub use cache::CacheStats;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, Fault};
-pub use metrics::{Metrics, NoMetrics, Observation};
+pub use metrics::{DeviceEvent, Metrics, NoMetrics, Observation};
 pub use registry::{Registry, UnknownModel};
+pub use replica::{Reload, Replica};
 pub use request::{
     EmbedAnswer, EmbedRequest, Listwise, PredictAnswer, PredictRequest, RerankAnswer, RerankMethod,
     RerankRequest, SparseAnswer, Timings, TokensAnswer, TokensRequest,
 };
+pub use warm_up::WarmUp;

@@ -4,10 +4,47 @@
 
 use std::time::Duration;
 
+use crate::warm_up::WarmUp;
+
 /// Takes observations; called from many threads and on hot paths, so it must be cheap.
 pub trait Metrics: Send + Sync {
     /// Takes one observation.
     fn observe(&self, observation: Observation);
+
+    /// Takes note of what became of a device; rare.
+    fn device(&self, event: DeviceEvent<'_>);
+}
+
+/// What became of a device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum DeviceEvent<'a> {
+    /// It was measured when the engine started.
+    Measured(WarmUp),
+    /// A batch did not fit into its memory: its halves are tried, and later ones are smaller.
+    OutOfMemory {
+        /// Sequences in it.
+        sequences: usize,
+    },
+    /// It computes nothing any more.
+    Failed {
+        /// Its name.
+        device: &'a str,
+        /// What happened.
+        reason: &'a str,
+    },
+    /// It was opened anew, with the model, and computes.
+    Restarted {
+        /// Its name.
+        device: &'a str,
+    },
+    /// It failed for good.
+    Lost {
+        /// Its name.
+        device: &'a str,
+        /// What happened.
+        reason: &'a str,
+    },
 }
 
 /// One thing the engine saw.
@@ -79,4 +116,6 @@ pub struct NoMetrics;
 
 impl Metrics for NoMetrics {
     fn observe(&self, _: Observation) {}
+
+    fn device(&self, _: DeviceEvent<'_>) {}
 }

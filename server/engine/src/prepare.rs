@@ -13,8 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use proxima_models::InputError;
-use proxima_models::Model;
-use proxima_models::recipes::Gone;
+use proxima_models::recipes::{Gone, Recipe};
 use tokio::sync::oneshot;
 
 /// Work on the items of one request, some at a time.
@@ -22,7 +21,7 @@ trait Piecework: Send + Sync {
     /// Whether items are left that nobody has taken.
     fn has_more(&self) -> bool;
     /// Takes and does some items.
-    fn step(&self, model: &Model);
+    fn step(&self, recipe: &dyn Recipe);
 }
 
 /// Result and time of every item.
@@ -50,13 +49,13 @@ impl<T, R, F> Piecework for Work<T, R, F>
 where
     T: Send + Sync,
     R: Send,
-    F: Fn(&Model, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync,
+    F: Fn(&dyn Recipe, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync,
 {
     fn has_more(&self) -> bool {
         self.next.load(Ordering::Relaxed) < self.items.len()
     }
 
-    fn step(&self, model: &Model) {
+    fn step(&self, recipe: &dyn Recipe) {
         let gone = || lock(&self.results).reply.as_ref().is_none_or(oneshot::Sender::is_closed);
         let first = self.next.fetch_add(self.piece, Ordering::Relaxed);
         for index in first..self.items.len().min(first + self.piece) {
@@ -68,7 +67,7 @@ where
             let result = if index > self.wrong.load(Ordering::Relaxed) {
                 Err(InputError::Kind("did not look at it: another input is wrong"))
             } else {
-                let each = AssertUnwindSafe(|| (self.each)(model, &self.items[index], &gone));
+                let each = AssertUnwindSafe(|| (self.each)(recipe, &self.items[index], &gone));
                 let panicked = || InputError::Tokenizer("the tokenizer panicked".into());
                 catch_unwind(each).unwrap_or_else(|_| Err(panicked()))
             };
@@ -112,16 +111,16 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Starts threads that work with the recipe of `model`, `piece` items of a request at a time.
+    /// Starts threads that work with a recipe, `piece` items of a request at a time.
     ///
     /// # Panics
     /// If the system gives no threads.
-    pub fn start(name: &str, threads: usize, piece: usize, model: &Arc<Model>) -> Self {
+    pub fn start(name: &str, threads: usize, piece: usize, recipe: &Arc<dyn Recipe>) -> Self {
         let turns = Arc::new(Turns::default());
         for index in 0..threads.max(1) {
-            let (turns, model) = (turns.clone(), model.clone());
+            let (turns, recipe) = (turns.clone(), recipe.clone());
             let builder = thread::Builder::new().name(format!("{name}-{index}"));
-            builder.spawn(move || work(&turns, &model)).expect("the system gives threads");
+            builder.spawn(move || work(&turns, &*recipe)).expect("the system gives threads");
         }
         Self { turns, piece }
     }
@@ -131,7 +130,7 @@ impl Pool {
     pub async fn run<T, R>(
         &self,
         items: Vec<T>,
-        each: impl Fn(&Model, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync + 'static,
+        each: impl Fn(&dyn Recipe, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync + 'static,
     ) -> Option<Results<R>>
     where
         T: Send + Sync + 'static,
@@ -171,7 +170,7 @@ impl Drop for Pool {
     }
 }
 
-fn work(turns: &Turns, model: &Model) {
+fn work(turns: &Turns, recipe: &dyn Recipe) {
     loop {
         let task = {
             let mut waiting = lock(&turns.waiting);
@@ -192,6 +191,6 @@ fn work(turns: &Turns, model: &Model) {
                 }
             }
         };
-        task.step(model);
+        task.step(recipe);
     }
 }

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use proxima_models::Sequence;
 use tokio::sync::{oneshot, watch};
 
-use crate::batching::{Budget, Candidate, choose};
+use crate::batching::{Budget, Candidate, choose, cost};
 use crate::cache::{Cache, CacheStats};
 use crate::engine::EngineConfig;
 use crate::error::EngineError;
+use crate::job::{Answer, Computed, Job, JobError, Reply, Slot, Vector, Waiter};
 use crate::metrics::{Metrics, Observation};
+use crate::seats::{CheckAnswer, CheckSender, Seats};
 
 /// Tokens a second assumed before the first batch was measured.
 const RATE_AT_FIRST: f64 = 2_000.0;
@@ -26,88 +28,38 @@ const BULK_WAIT_MAX: Duration = Duration::from_millis(1_000);
 /// Bounds of the advice when to come back.
 const RETRY_AFTER: (f64, f64) = (1.0, 60.0);
 
-/// Why one job has no result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobError {
-    /// Its output is not finite.
-    NotFinite,
-    /// The model failed.
-    Failed(String),
-}
-
-/// A result with what it took.
-#[derive(Debug, Clone)]
-pub struct Computed<T> {
-    /// The result.
-    pub value: T,
-    /// Time in the queue.
-    pub queue: Duration,
-    /// Time of its batch.
-    pub inference: Duration,
-}
-
-/// Where a result goes.
-pub type Waiter<T> = oneshot::Sender<Result<Computed<T>, JobError>>;
-/// Where a result comes from.
-pub type Answer<T> = oneshot::Receiver<Result<Computed<T>, JobError>>;
-/// A raw vector: pooled, neither cut nor normalised.
-pub type Vector = Arc<[f32]>;
-
-/// Which readout a job wants; with it the type of its answer.
-#[derive(Debug)]
-pub enum Reply {
-    /// A vector, for all who wait for this sequence.
-    Embedding,
-    /// Every token's hidden state.
-    Tokens(Waiter<Vec<Vec<f32>>>),
-    /// Logits.
-    Score(Waiter<Vec<f32>>),
-    /// Weights of words.
-    Sparse(Waiter<Vec<(u32, f32)>>),
-    /// One vector a token.
-    Multi(Waiter<Vec<Vec<f32>>>),
-}
-
-/// One sequence waiting for one answer.
-#[derive(Debug)]
-pub struct Job {
-    /// The sequence.
-    pub sequence: Arc<Sequence>,
-    /// When it was admitted.
-    pub arrived: Instant,
-    /// What it wants.
-    pub reply: Reply,
-}
-
-/// How an input of an admitted request is answered.
-#[derive(Debug)]
-pub enum Slot<T> {
-    /// At once, from the cache.
-    Ready(T),
-    /// When the worker is done with it.
-    Waiting(Answer<T>),
-}
-
-/// What the worker does next.
+/// What a worker does next.
 pub enum Next {
     /// A health check for these.
-    Check(Vec<oneshot::Sender<Result<Duration, EngineError>>>),
+    Check(Vec<CheckSender>),
     /// A batch.
     Batch(Vec<Job>),
     /// Nothing any more.
     End,
 }
 
-#[derive(Default)]
+/// What a queue is told of the engine it is of.
+#[derive(Debug, Clone, Copy)]
+pub struct Workers {
+    /// How many take jobs.
+    pub count: usize,
+    /// Whether what sequences of a batch begin with in common is computed once.
+    pub share: bool,
+    /// Tokens a second that one was measured to compute.
+    pub rate: Option<f64>,
+}
+
 struct State {
     interactive: VecDeque<Job>,
     bulk: VecDeque<Job>,
     /// Tokens of both.
     tokens: usize,
     flights: HashMap<Arc<Sequence>, Vec<Waiter<Vector>>>,
-    checks: Vec<oneshot::Sender<Result<Duration, EngineError>>>,
+    seats: Seats,
     cache: Cache,
     rate: Option<f64>,
+    /// Above this cost a batch has not fitted into a device's memory.
+    cost_limit: usize,
     /// Requests that were accepted and are not answered.
     active: usize,
     closing: bool,
@@ -143,6 +95,7 @@ pub struct Queue {
     shares: bool,
     metrics: Arc<dyn Metrics>,
     ended: watch::Sender<bool>,
+    lost: watch::Sender<Option<String>>,
 }
 
 /// A request that was accepted; the queue is not ended before it is dropped.
@@ -159,13 +112,23 @@ impl Drop for Accepted<'_> {
 
 impl Queue {
     /// An empty queue.
-    ///
-    /// `shares` says whether what sequences of a batch begin with in common is computed once.
-    pub fn new(config: EngineConfig, shares: bool, metrics: Arc<dyn Metrics>) -> Self {
-        let cache = Cache::new(config.cache_bytes_max);
-        let state = Mutex::new(State { cache, ..State::default() });
-        let ended = watch::channel(false).0;
-        Self { state, changed: Condvar::new(), config, shares, metrics, ended }
+    pub fn new(config: EngineConfig, workers: Workers, metrics: Arc<dyn Metrics>) -> Self {
+        let Workers { count, share: shares, rate } = workers;
+        let state = Mutex::new(State {
+            interactive: VecDeque::new(),
+            bulk: VecDeque::new(),
+            tokens: 0,
+            flights: HashMap::new(),
+            seats: Seats::new(count),
+            cache: Cache::new(config.cache_bytes_max),
+            rate,
+            cost_limit: usize::MAX,
+            active: 0,
+            closing: false,
+            ended: false,
+        });
+        let (ended, lost) = (watch::channel(false).0, watch::channel(None).0);
+        Self { state, changed: Condvar::new(), config, shares, metrics, ended, lost }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -263,15 +226,11 @@ impl Queue {
         Ok(answers)
     }
 
-    /// Asks for a health check, ahead of everything.
-    pub fn ask_check(&self) -> oneshot::Receiver<Result<Duration, EngineError>> {
-        let (sender, receiver) = oneshot::channel();
-        let mut state = self.lock();
-        if !state.ended {
-            state.checks.push(sender);
-            self.changed.notify_all();
-        }
-        receiver
+    /// Asks every worker for a health check, ahead of everything.
+    pub fn ask_check(&self) -> Vec<CheckAnswer> {
+        let answers = self.lock().seats.ask();
+        self.changed.notify_all();
+        answers
     }
 
     fn is_interactive(&self, tokens: usize) -> bool {
@@ -327,13 +286,14 @@ impl Queue {
         }
     }
 
-    /// Waits for work. The choice is made at the last moment, so that a small request that came
-    /// while a batch ran is in the very next one; laying a batch out takes microseconds.
-    pub fn next(&self) -> Next {
+    /// Waits for work for the worker of this seat. The choice is made at the last moment, so that a
+    /// small request that came while a batch ran is in the very next one; laying a batch out takes
+    /// microseconds.
+    pub fn next(&self, seat: usize) -> Next {
         let mut state = self.lock();
         loop {
-            if !state.checks.is_empty() {
-                return Next::Check(std::mem::take(&mut state.checks));
+            if let Some(senders) = state.seats.checks(seat) {
+                return Next::Check(senders);
             }
             let jobs = self.take_batch(&mut state, true);
             if !jobs.is_empty() {
@@ -342,16 +302,18 @@ impl Queue {
             if state.closing && state.active == 0 {
                 return Next::End;
             }
+            state.seats.idle += 1;
             let woken = self.changed.wait(state);
             state = woken.unwrap_or_else(PoisonError::into_inner);
+            state.seats.idle -= 1;
         }
     }
 
     /// What does not wait for the batch that runs: health checks, and small requests.
-    pub fn urgent(&self) -> Option<Next> {
+    pub fn urgent(&self, seat: usize) -> Option<Next> {
         let mut state = self.lock();
-        if !state.checks.is_empty() {
-            return Some(Next::Check(std::mem::take(&mut state.checks)));
+        if let Some(senders) = state.seats.checks(seat) {
+            return Some(Next::Check(senders));
         }
         let jobs = self.take_batch(&mut state, false);
         (!jobs.is_empty()).then_some(Next::Batch(jobs))
@@ -399,11 +361,26 @@ impl Queue {
         }
     }
 
-    /// The cost a batch may have: what the worker does in the time a small request may be held up.
+    /// The cost a batch may have: what the worker does in the time a small request may be held up,
+    /// and its part of what waits if others wait for work.
     fn cost_max(&self, state: &State) -> usize {
         let rate = state.rate.unwrap_or(RATE_AT_FIRST);
         let in_time = (rate * self.config.batch_time_target.as_secs_f64()) as usize;
-        in_time.max(BATCH_TOKENS_MIN).min(self.config.batch_tokens_max)
+        let part = match state.seats.idle {
+            0 => usize::MAX,
+            idle => {
+                let jobs = state.interactive.iter().chain(&state.bulk);
+                jobs.map(|job| cost(job.sequence.work())).sum::<usize>().div_ceil(idle + 1)
+            }
+        };
+        let most = self.config.batch_tokens_max.min(state.cost_limit);
+        in_time.min(part).max(BATCH_TOKENS_MIN).min(most)
+    }
+
+    /// Notes that a batch of this cost did not fit into a device's memory: later ones are smaller.
+    pub fn note_too_large(&self, cost: usize) {
+        let mut state = self.lock();
+        state.cost_limit = state.cost_limit.min(cost / 2).max(1);
     }
 
     /// Notes how fast a batch was.
@@ -448,19 +425,49 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The worker has ended: nobody will answer what is left.
-    pub fn end(&self) {
-        let mut state = self.lock();
-        state.ended = true;
-        state.interactive.clear();
-        state.bulk.clear();
-        state.flights.clear();
-        state.checks.clear();
-        drop(state);
-        self.ended.send_replace(true);
+    /// The device of the worker of this seat failed, for this reason; it is being restarted.
+    pub fn restarting(&self, seat: usize, reason: &str) {
+        self.lock().seats.restarting(seat, reason);
     }
 
-    /// Waits until the worker has ended.
+    /// The worker of this seat works again.
+    pub fn working(&self, seat: usize) {
+        self.lock().seats.working(seat);
+    }
+
+    /// The worker of this seat has ended; if its device is lost, for this reason. Behind the last
+    /// worker nobody will answer what is left.
+    pub fn end(&self, seat: usize, lost: Option<String>) {
+        let mut state = self.lock();
+        if state.seats.end(seat, lost.as_deref()) {
+            state.ended = true;
+            state.interactive.clear();
+            state.bulk.clear();
+            state.tokens = 0;
+            state.flights.clear();
+        }
+        let ended = state.ended;
+        drop(state);
+        self.ended.send_replace(ended);
+        if lost.is_some() {
+            self.lost.send_if_modified(|known| {
+                known.is_none() && {
+                    *known = lost;
+                    true
+                }
+            });
+        }
+    }
+
+    /// Waits until the device of a worker is lost, and says why; for ever, if that does not happen.
+    pub async fn wait_lost(&self) -> String {
+        let mut lost = self.lost.subscribe();
+        // The sender lives as long as the queue.
+        let reason = lost.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        reason.unwrap_or_default()
+    }
+
+    /// Waits until all workers have ended.
     pub async fn wait_end(&self) {
         let mut ended = self.ended.subscribe();
         // The sender lives as long as the queue, so this only fails where there is nothing to wait
@@ -470,6 +477,7 @@ impl Queue {
 }
 
 fn retry_after(state: &State) -> Duration {
-    let seconds = state.tokens as f64 / state.rate.unwrap_or(RATE_AT_FIRST).max(1.0);
+    let rate = state.rate.unwrap_or(RATE_AT_FIRST) * state.seats.at_work() as f64;
+    let seconds = state.tokens as f64 / rate.max(1.0);
     Duration::from_secs(seconds.clamp(RETRY_AFTER.0, RETRY_AFTER.1).ceil() as u64)
 }

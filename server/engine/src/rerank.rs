@@ -10,7 +10,7 @@ use proxima_models::{Content, Input, InputError, Prepare, Prompt};
 
 use crate::engine::{Engine, Tally};
 use crate::error::EngineError;
-use crate::queue::Vector;
+use crate::job::Vector;
 use crate::request::{Listwise, RerankAnswer, RerankMethod, RerankRequest};
 
 /// What a listwise model says to images.
@@ -22,9 +22,9 @@ const PASSES_MAX: usize = 10;
 impl Engine {
     /// How this model ranks unless a request says otherwise; `None` if it cannot.
     pub fn rerank_method(&self) -> Option<RerankMethod> {
-        let (readouts, info) = (&self.model().readouts, self.info());
-        let one_label = readouts.score.as_ref().is_some_and(|score| score.labels().len() == 1);
-        match (one_label, info.listwise, readouts.embedding.is_some()) {
+        let info = self.info();
+        let one_label = info.capabilities.labels.as_ref().is_some_and(|it| it.len() == 1);
+        match (one_label, info.listwise, info.capabilities.embedding.is_some()) {
             (true, ..) => Some(RerankMethod::Pointwise),
             (_, true, _) => Some(RerankMethod::Listwise),
             (_, _, true) => Some(RerankMethod::Similarity),
@@ -62,10 +62,10 @@ impl Engine {
         own: RerankMethod,
         method: RerankMethod,
     ) -> Result<(), EngineError> {
-        let readouts = &self.model().readouts;
+        let capabilities = &self.info().capabilities;
         let can = method == own
-            || (method == RerankMethod::Similarity && readouts.embedding.is_some())
-            || (method == RerankMethod::MaxSim && readouts.multi.is_some());
+            || (method == RerankMethod::Similarity && capabilities.embedding.is_some())
+            || (method == RerankMethod::MaxSim && capabilities.multi);
         if !can {
             return Err(EngineError::Unsupported {
                 what: match method {
@@ -82,7 +82,7 @@ impl Engine {
             _ if count > limit => return Err(EngineError::TooManyInputs { count, limit }),
             _ => {}
         }
-        let width = self.model().readouts.embedding.as_ref().map(|readout| readout.width());
+        let width = self.info().capabilities.embedding;
         check_vectors(&request.document_vectors, count, width)?;
         // A list has no place for them, and vectors that were sent are what they are.
         let fixed = method == RerankMethod::Listwise || !request.document_vectors.is_empty();

@@ -5,63 +5,87 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxima_models::readout::token_rows;
 use proxima_models::{HiddenStates, Input, Model, Prepare, RaggedBatch, Sequence};
-use tokio::sync::oneshot;
 
 use crate::batching::cost;
 use crate::error::EngineError;
-use crate::metrics::{Metrics, Observation};
+use crate::job::{Computed, Job, JobError, Reply, Vector, Waiter};
+use crate::metrics::{DeviceEvent, Metrics, Observation};
 use crate::prefixes::Prefixes;
-use crate::queue::{Computed, Job, JobError, Next, Queue, Reply, Vector, Waiter};
+use crate::queue::{Next, Queue};
+use crate::seats::CheckSender;
 
 /// How long a batch runs before others may run between its layers.
 const PAUSE_AFTER: Duration = Duration::from_millis(250);
 /// The text of a health check.
 const CHECK_TEXT: &str = "health";
 
-/// Works until the queue ends. The queue is told, however this function is left.
-pub fn run(queue: &Queue, model: &Model, metrics: &dyn Metrics, prefix_bytes_max: usize) {
-    struct End<'a>(&'a Queue);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.end();
-        }
-    }
-    let _end = End(queue);
-    let prefixes = RefCell::new(Prefixes::new(prefix_bytes_max));
-    let shares = prefix_bytes_max > 0 && model.shares_prefixes();
-    let worker = Worker {
-        queue,
-        model,
-        metrics,
-        prefixes,
-        shares,
-        running: Cell::new(Running::Nothing),
-        paused: Cell::new(Duration::ZERO),
-    };
+/// Why a worker stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything accepted is answered, and nothing new is taken.
+    Ended,
+    /// The device computes nothing any more, for this reason.
+    DeviceFailed(String),
+}
+
+/// What a worker works with.
+pub struct Place<'a> {
+    /// Where jobs come from.
+    pub queue: &'a Queue,
+    /// Its place among the queue's workers.
+    pub seat: usize,
+    /// What computes.
+    pub model: &'a Model,
+    /// Who observes.
+    pub metrics: &'a dyn Metrics,
+    /// Bytes of keys and values kept of prefixes; 0 turns sharing of rows off.
+    pub prefix_bytes_max: usize,
+}
+
+/// Works until the queue ends or the device fails.
+pub fn run(place: Place<'_>) -> Stopped {
+    let worker = Worker::new(place);
     loop {
-        match queue.next() {
-            Next::End => return,
+        match worker.place.queue.next(worker.place.seat) {
+            Next::End => return Stopped::Ended,
             Next::Check(senders) => worker.check(senders),
-            Next::Batch(jobs) => worker.batch(jobs, true),
+            Next::Batch(jobs) => worker.batch(jobs),
+        }
+        if let Some(reason) = worker.failed.take() {
+            return Stopped::DeviceFailed(reason);
         }
     }
 }
 
+/// How long a forward pass takes now, if it works.
+///
+/// # Errors
+/// What kept it from working.
+pub fn check(place: Place<'_>) -> Result<Duration, EngineError> {
+    Worker::new(place).alive()
+}
+
 struct Worker<'a> {
-    queue: &'a Queue,
-    model: &'a Model,
-    metrics: &'a dyn Metrics,
+    place: Place<'a>,
     prefixes: RefCell<Prefixes>,
     /// Whether sequences that begin alike share rows.
     shares: bool,
     running: Cell<Running>,
     /// What batches that ran in pauses of the one that runs took.
     paused: Cell<Duration>,
+    /// Why the device computes nothing any more, once that is known.
+    failed: RefCell<Option<String>>,
+}
+
+/// Why a batch failed.
+struct Failure {
+    reason: String,
+    /// Half of it may fit.
+    out_of_memory: bool,
 }
 
 /// What the thread runs.
@@ -87,45 +111,71 @@ struct Outputs {
     rows: usize,
 }
 
-impl Worker<'_> {
-    /// Runs a batch and answers its jobs. If it fails, its sequences are tried once more, one by
-    /// one, so that only the guilty one fails.
-    fn batch(&self, jobs: Vec<Job>, retry: bool) {
+impl<'a> Worker<'a> {
+    fn new(place: Place<'a>) -> Self {
+        Self {
+            prefixes: RefCell::new(Prefixes::new(place.prefix_bytes_max)),
+            shares: place.prefix_bytes_max > 0 && place.model.shares_prefixes(),
+            running: Cell::new(Running::Nothing),
+            paused: Cell::new(Duration::ZERO),
+            failed: RefCell::new(None),
+            place,
+        }
+    }
+
+    fn observe(&self, observation: Observation) {
+        self.place.metrics.observe(observation);
+    }
+
+    /// Runs a batch and answers its jobs. If it fails while the device works, its halves are tried,
+    /// so that only the guilty sequence fails, and what is too large together fits.
+    fn batch(&self, mut jobs: Vec<Job>) {
         let started = Instant::now();
         let paused = self.paused.replace(Duration::ZERO);
         let outputs = self.guarded(|| self.outputs(&jobs));
         let took = started.elapsed().saturating_sub(self.paused.replace(paused));
         let sequences = jobs.len();
-        match outputs {
+        let failure = match outputs {
             Ok(outputs) => {
                 let tokens: usize = jobs.iter().map(|job| job.sequence.tokens.len()).sum();
-                let works = jobs.iter().map(|job| job.sequence.work());
                 let rows = outputs.rows;
-                self.metrics.observe(Observation::Batch { sequences, tokens, rows, took });
+                self.observe(Observation::Batch { sequences, tokens, rows, took });
                 // What sequences share, or was kept from before, took no time.
-                let cost = works.map(cost).sum::<usize>() * rows / tokens.max(1);
-                self.queue.note_rate(cost, took);
-                self.answer(jobs, outputs, started, took);
+                self.place.queue.note_rate(cost_of(&jobs) * rows / tokens.max(1), took);
+                return self.answer(jobs, outputs, started, took);
             }
-            Err(_) if retry && sequences > 1 => {
-                self.metrics.observe(Observation::BatchFailed { sequences });
-                jobs.into_iter().for_each(|job| self.batch(vec![job], false));
-            }
-            Err(reason) => {
-                self.metrics.observe(Observation::BatchFailed { sequences });
-                jobs.into_iter().for_each(|job| self.fail(job, &JobError::Failed(reason.clone())));
-            }
+            Err(failure) => failure,
+        };
+        self.observe(Observation::BatchFailed { sequences });
+        if self.failed.borrow().is_none()
+            && let Err(error) = self.alive()
+        {
+            *self.failed.borrow_mut() = Some(format!("{}, then: {error}", failure.reason));
         }
+        if self.failed.borrow().is_some() || sequences == 1 {
+            let error = JobError::Failed(failure.reason);
+            return jobs.into_iter().for_each(|job| self.fail(job, &error));
+        }
+        if failure.out_of_memory {
+            self.place.queue.note_too_large(cost_of(&jobs));
+            self.place.metrics.device(DeviceEvent::OutOfMemory { sequences });
+        }
+        let second = jobs.split_off(sequences / 2);
+        self.batch(jobs);
+        self.batch(second);
     }
 
-    /// Runs something of the model; a panic is an error like others.
+    /// Runs something of the model; a panic is a failure like others.
     fn guarded<T>(
         &self,
         run: impl FnOnce() -> Result<T, proxima_models::ModelError>,
-    ) -> Result<T, String> {
+    ) -> Result<T, Failure> {
         match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(result) => result.map_err(|error| error.to_string()),
-            Err(panic) => Err(panic_reason(&*panic)),
+            Ok(result) => result.map_err(|error| Failure {
+                out_of_memory: proxima_models::is_out_of_memory(&error),
+                reason: error.to_string(),
+            }),
+            Err(panic) => Err(Failure { reason: panic_reason(&*panic), out_of_memory: false }),
         }
     }
 
@@ -133,10 +183,10 @@ impl Worker<'_> {
     /// between its layers.
     fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, proxima_models::ModelError> {
         if matches!(self.running.get(), Running::InPause) {
-            return self.model.encoder.encode(batch);
+            return self.place.model.encoder.encode(batch);
         }
         self.running.set(Running::Batch { since: Instant::now() });
-        let result = self.model.encoder.run(batch, &|| self.pause());
+        let result = self.place.model.encoder.run(batch, &|| self.pause());
         self.running.set(Running::Nothing);
         result
     }
@@ -148,9 +198,9 @@ impl Worker<'_> {
         }
         let started = Instant::now();
         self.running.set(Running::InPause);
-        match self.queue.urgent() {
+        match self.place.queue.urgent(self.place.seat) {
             Some(Next::Check(senders)) => self.check(senders),
-            Some(Next::Batch(jobs)) => self.batch(jobs, true),
+            Some(Next::Batch(jobs)) => self.batch(jobs),
             Some(Next::End) | None => {}
         }
         self.paused.set(self.paused.get() + started.elapsed());
@@ -174,7 +224,7 @@ impl Worker<'_> {
         let mut prefixes = self.prefixes.borrow_mut();
         prefixes.keep(std::mem::take(&mut hidden.kept));
         sequences.iter().for_each(|sequence| prefixes.remember(sequence));
-        self.metrics.observe(Observation::PrefixSize { bytes: prefixes.bytes() });
+        self.observe(Observation::PrefixSize { bytes: prefixes.bytes() });
         Ok((hidden, batch.tokens().len()))
     }
 
@@ -184,7 +234,7 @@ impl Worker<'_> {
         let wants_tokens = wants(|reply| matches!(reply, Reply::Tokens(_)));
         // Only last tokens are there of sequences that share.
         let (hidden, rows) = self.hidden(&sequences, self.shares && !wants_tokens)?;
-        let readouts = &self.model.readouts;
+        let readouts = &self.place.model.readouts;
         let vectors = wants(|reply| matches!(reply, Reply::Embedding));
         let vectors = readouts.embedding.as_ref().filter(|_| vectors);
         let logits = wants(|reply| matches!(reply, Reply::Score(_)));
@@ -211,7 +261,7 @@ impl Worker<'_> {
                 Reply::Embedding => {
                     let vector: Vector = std::mem::take(&mut outputs.vectors[index]).into();
                     let result = self.computed(vector, |it| finite(it.iter().copied()), spent);
-                    self.queue.land(&job.sequence, &result);
+                    self.place.queue.land(&job.sequence, &result);
                 }
                 Reply::Score(waiter) => {
                     let logits = std::mem::take(&mut outputs.logits[index]);
@@ -254,13 +304,13 @@ impl Worker<'_> {
         if is_finite(&value) {
             return Ok(Computed { value, queue, inference });
         }
-        self.metrics.observe(Observation::NotFinite);
+        self.observe(Observation::NotFinite);
         Err(JobError::NotFinite)
     }
 
     fn fail(&self, job: Job, error: &JobError) {
         match job.reply {
-            Reply::Embedding => self.queue.land(&job.sequence, &Err(error.clone())),
+            Reply::Embedding => self.place.queue.land(&job.sequence, &Err(error.clone())),
             // A client that is gone by now is no loss.
             Reply::Tokens(waiter) | Reply::Multi(waiter) => {
                 drop(waiter.send(Err(error.clone())));
@@ -270,25 +320,38 @@ impl Worker<'_> {
         }
     }
 
-    /// Runs a short sequence through the network and looks at the result.
-    fn check(&self, senders: Vec<oneshot::Sender<Result<Duration, EngineError>>>) {
+    /// How long a short sequence takes through the network now, if what comes out is finite.
+    fn alive(&self) -> Result<Duration, EngineError> {
         let started = Instant::now();
         let rows = self.guarded(|| {
             let text = Input::Text(CHECK_TEXT.into());
-            let sequence = self.model.recipe.prepare(&text, &Prepare::default());
+            let sequence = self.place.model.recipe.prepare(&text, &Prepare::default());
             let sequence = sequence.map_err(proxima_models::ModelError::wrap)?;
             token_rows(&self.hidden(&[&sequence], false)?.0)
         });
-        let result = match rows {
-            Err(reason) => Err(EngineError::Failed { reason }),
+        match rows {
+            Err(Failure { reason, .. }) => Err(EngineError::Failed { reason }),
             Ok(rows) if finite(rows.iter().flatten().flatten().copied()) => Ok(started.elapsed()),
             Ok(_) => Err(EngineError::NotFinite { index: 0 }),
-        };
+        }
+    }
+
+    /// Answers a health check. One that fails is the end of the device.
+    fn check(&self, senders: Vec<CheckSender>) {
+        let result = self.alive();
+        if let Err(error) = &result {
+            self.failed.borrow_mut().get_or_insert_with(|| error.to_string());
+        }
         for sender in senders {
             // Whoever asked may have given up.
             let _ = sender.send(result.clone());
         }
     }
+}
+
+/// What jobs cost together, sharing nothing.
+fn cost_of(jobs: &[Job]) -> usize {
+    jobs.iter().map(|job| cost(job.sequence.work())).sum()
 }
 
 fn finite(mut numbers: impl Iterator<Item = f32>) -> bool {
@@ -299,19 +362,4 @@ fn panic_reason(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("a panic: {}", text.unwrap_or("without a message"))
-}
-
-/// Starts the worker's thread.
-///
-/// # Panics
-/// If the system gives no thread.
-pub fn start(
-    queue: Arc<Queue>,
-    model: Arc<Model>,
-    metrics: Arc<dyn Metrics>,
-    prefix_bytes_max: usize,
-) {
-    let builder = std::thread::Builder::new().name("worker".into());
-    let work = move || run(&queue, &model, &*metrics, prefix_bytes_max);
-    builder.spawn(work).expect("the system gives threads");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fake_model::{Knobs, WIDTH, fake_model};
 use proxima_engine::{EmbedRequest, Engine, EngineConfig, EngineError, NoMetrics, TokensRequest};
-use proxima_models::{Input, InputError, Prepare, Prompt};
+use proxima_models::{BatchRows, Input, InputError, Prepare, Prompt};
 
 fn engine(config: EngineConfig) -> (Engine, Knobs) {
     let (model, knobs) = fake_model();
@@ -295,7 +295,7 @@ async fn shutdown_answers_what_was_accepted_and_refuses_the_rest() {
 async fn limits_are_told_as_they_are_kept() {
     for (device, asked, used) in [(64, 16_384, 64), (64, 32, 32)] {
         let (mut model, _) = fake_model();
-        model.info.batch_tokens = device;
+        model.info.batch_tokens = BatchRows::Known(device);
         let config = EngineConfig { batch_tokens_max: asked, ..EngineConfig::default() };
         let engine = Engine::start(model, config, Arc::new(NoMetrics));
         assert_eq!(engine.config().batch_tokens_max, used);

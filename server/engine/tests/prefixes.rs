@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use proxima_engine::{EmbedRequest, Engine, EngineConfig, Metrics, Observation};
+use proxima_engine::{DeviceEvent, EmbedRequest, Engine, EngineConfig, Metrics, Observation};
 use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{Checkpoint, Input, LoadOptions, Model, Prepare, Prompt};
 
@@ -28,6 +28,8 @@ impl Metrics for Counts {
             _ => {}
         }
     }
+
+    fn device(&self, _: DeviceEvent<'_>) {}
 }
 
 async fn vectors(prefix_bytes_max: usize) -> (Vec<Vec<f32>>, Arc<Counts>) {

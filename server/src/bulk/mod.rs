@@ -77,9 +77,12 @@ pub struct EmbedArgs {
     /// How tokens are pooled
     #[arg(long)]
     pooling: Option<PoolingName>,
-    /// Where to compute: cpu, cuda, cuda:N, metal or auto
+    /// Where to compute: cpu, cuda, cuda:N, several as cuda:0,cuda:1 or cuda:all, metal or auto
     #[arg(long, env = "PROXIMA_DEVICE")]
     device: Option<String>,
+    /// The part of an NVIDIA GPU's memory that may be taken
+    #[arg(long, env = "PROXIMA_GPU_MEMORY_FRACTION", value_name = "FRACTION")]
+    gpu_memory_fraction: Option<f64>,
 }
 
 /// A bulk run's settings that do not depend on where texts come from and go to.
@@ -104,9 +107,11 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     let options = config::load_options(arguments.dtype, arguments.pooling, arguments.max_length);
     let media = media_options(&config::media_settings(environment)?);
     let media = media.map_err(|problem| CommandError::usage(format!("ffmpeg: {problem}")))?;
-    let device = config::device(arguments.device.as_deref())?;
-    let model = serve::load(&dir, &LoadOptions { media, device, ..options })?;
-    let engine = Engine::start(model, EngineConfig::default(), Arc::new(NoMetrics));
+    let devices = config::devices(arguments.device.as_deref())?;
+    let device_memory = config::device_memory(arguments.gpu_memory_fraction, &devices)?;
+    let options = LoadOptions { media, device_memory, ..options };
+    let replicas = serve::replicas(&dir, &options, &devices)?;
+    let engine = Engine::start_on(replicas, EngineConfig::default(), Arc::new(NoMetrics));
     let prompt = match (&arguments.instruction, &arguments.prompt_name) {
         (Some(instruction), _) => Prompt::Instruction(instruction.clone()),
         (None, Some(name)) => Prompt::Named(name.clone()),
@@ -120,7 +125,7 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     let input_format = arguments.format.unwrap_or_else(|| InputFormat::of(&arguments.input));
     let output_format =
         arguments.output_format.unwrap_or_else(|| OutputFormat::of(&arguments.output));
-    let width = engine.model().readouts.embedding.as_ref().map_or(0, |readout| readout.width());
+    let width = engine.info().capabilities.embedding.unwrap_or(0);
     let width = arguments.dimensions.unwrap_or(width);
     let mut sink = write::open(&arguments.output, output_format, width, arguments.resume)?;
     let bar = progress(&arguments.input);

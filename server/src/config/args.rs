@@ -168,9 +168,19 @@ serve_args! {
     /// Longest input in tokens [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_MAX_LENGTH", value_name = "TOKENS", help_heading = "Model")]
     max_length: usize,
-    /// Where to compute: cpu, cuda, cuda:N, metal, or auto for a GPU if there is one [default: cpu]
+    /// Where to compute: cpu, cuda, cuda:N, several as cuda:0,cuda:1 or cuda:all, metal, or auto
+    /// for a GPU if there is one [default: cpu]
     #[arg(long, env = "PROXIMA_DEVICE", help_heading = "Model")]
     device: String,
+    /// The part of an NVIDIA GPU's memory that all models together may take, above 0 to 1 [default:
+    /// no limit]
+    #[arg(
+        long,
+        env = "PROXIMA_GPU_MEMORY_FRACTION",
+        value_name = "FRACTION",
+        help_heading = "Model",
+    )]
+    gpu_memory_fraction: f64,
     /// Threads that compute [default: all cores]
     #[arg(long, env = "PROXIMA_THREADS", help_heading = "Model")]
     threads: usize,
@@ -216,7 +226,7 @@ serve_args! {
     /// What to log: error, warn, info, debug, or a tracing filter [default: info]
     #[arg(long, env = "PROXIMA_LOG_LEVEL", help_heading = "Server")]
     log_level: String,
-    /// Tokens of one batch at most [default: 16384; on a CPU 256 a thread]
+    /// Tokens of one batch at most [default: 256 a thread on a CPU, measured on a GPU]
     #[arg(long, env = "PROXIMA_MAX_BATCH_TOKENS", value_name = "TOKENS", help_heading = "Limits")]
     max_batch_tokens: usize,
     /// Time a batch should take at most, so that small requests need not wait longer [default: 250]

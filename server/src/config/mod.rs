@@ -120,6 +120,8 @@ pub struct Settings {
     pub revision: String,
     /// How models are loaded.
     pub load: LoadOptions,
+    /// Where each model computes: a worker for each.
+    pub devices: Vec<DeviceChoice>,
     /// Where to listen.
     pub host: String,
     /// Where to listen; 0 takes any free port.
@@ -168,14 +170,16 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
     let models = model_sources(&arguments.model.clone().unwrap_or_default())?;
     let media = media::settings(&arguments, environment)?;
     let http = HttpConfig { media, ..http_config(&arguments) };
+    let devices = devices(arguments.device.as_deref())?;
     let settings = Settings {
         models,
         revision: arguments.revision.clone().unwrap_or_else(|| "main".into()),
         load: LoadOptions {
             task: arguments.task.map(Task::from),
-            device: device(arguments.device.as_deref())?,
+            device_memory: device_memory(arguments.gpu_memory_fraction, &devices)?,
             ..load_options(arguments.dtype, arguments.pooling, arguments.max_length)
         },
+        devices,
         host: arguments.host.clone().unwrap_or_else(|| "127.0.0.1".into()),
         port: arguments.port.unwrap_or(8080),
         grpc_port: arguments.grpc_port,
@@ -203,15 +207,37 @@ pub fn media_settings(environment: &Environment) -> Result<MediaSettings, Comman
     media::settings(&ServeArgs::default(), environment)
 }
 
-/// A device that is there; the processor if none is named.
+/// Devices that are there; the processor if none is named.
 ///
 /// # Errors
-/// A name that is none, or a device that is not there.
-pub fn device(name: Option<&str>) -> Result<DeviceChoice, CommandError> {
-    let Some(name) = name else { return Ok(DeviceChoice::default()) };
-    let device: DeviceChoice = name.parse().map_err(CommandError::usage)?;
-    device.check().map_err(|error| CommandError::usage(format!("device {device}: {error}")))?;
-    Ok(device)
+/// A name that is none, a device that is not there, or several that do not go together.
+pub fn devices(names: Option<&str>) -> Result<Vec<DeviceChoice>, CommandError> {
+    let Some(names) = names else { return Ok(vec![DeviceChoice::default()]) };
+    let devices = DeviceChoice::several(names).map_err(CommandError::usage)?;
+    for device in &devices {
+        device.check().map_err(|error| CommandError::usage(format!("device {device}: {error}")))?;
+    }
+    Ok(devices)
+}
+
+/// The part of the devices' memory that may be taken.
+///
+/// # Errors
+/// A number that is no such part, or devices that keep no limit.
+pub fn device_memory(
+    fraction: Option<f64>,
+    devices: &[DeviceChoice],
+) -> Result<Option<f64>, CommandError> {
+    let Some(part) = fraction else { return Ok(None) };
+    if !(part > 0.0 && part <= 1.0) {
+        let message = format!("gpu-memory-fraction must be above 0 and at most 1, not {part}");
+        return Err(CommandError::usage(message));
+    }
+    if let Some(device) = devices.iter().find(|device| !device.limits_memory()) {
+        let message = format!("gpu-memory-fraction is for NVIDIA GPUs; the device is {device}");
+        return Err(CommandError::usage(message));
+    }
+    Ok(Some(part))
 }
 
 /// How models are loaded.
@@ -303,12 +329,15 @@ pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
 fn engine_config(arguments: &ServeArgs, http: &HttpConfig) -> EngineConfig {
     let default = EngineConfig::default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let queue_tokens_max = arguments.max_queue_tokens.unwrap_or(default.queue_tokens_max);
     EngineConfig {
-        batch_tokens_max: arguments.max_batch_tokens.unwrap_or(default.batch_tokens_max),
+        batch_tokens_max: arguments
+            .max_batch_tokens
+            .unwrap_or(default.batch_tokens_max.min(queue_tokens_max)),
         batch_time_target: arguments
             .batch_time_ms
             .map_or(default.batch_time_target, Duration::from_millis),
-        queue_tokens_max: arguments.max_queue_tokens.unwrap_or(default.queue_tokens_max),
+        queue_tokens_max,
         // What a request may have is not refused once it is there.
         text_bytes_max: http.body_bytes_max.saturating_add(http.media.request_bytes_max),
         inputs_max: arguments.max_inputs.unwrap_or(default.inputs_max),

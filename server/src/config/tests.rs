@@ -34,10 +34,14 @@ const MODEL: [&str; 2] = ["--model", "owner/name"];
 fn defaults_are_as_documented() {
     let settings = parsed(&MODEL, None).expect("settings");
     assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 8080));
-    assert_eq!(settings.engine.batch_tokens_max, 16_384);
+    assert_eq!(settings.engine.batch_tokens_max, 32_768);
     assert_eq!(settings.engine.cache_bytes_max, 0);
     assert_eq!(settings.grpc_port, None);
     assert!(settings.http.auto_truncate && settings.http.api_keys.is_empty());
+    let small = parsed(&["--model", "owner/name", "--max-queue-tokens", "9"], None);
+    assert_eq!(small.expect("settings").engine.batch_tokens_max, 9);
+    let half = ["--model", "owner/name", "--device", "auto", "--gpu-memory-fraction", "0.5"];
+    assert_eq!(parsed(&half, None).expect("settings").load.device_memory, Some(0.5));
 }
 
 #[test]
@@ -63,6 +67,13 @@ fn what_is_unknown_or_contradictory_is_refused_with_a_sentence() {
     assert!(
         refused(&["--model", "x/y", "--device", "cuda"], None).contains("this build has no CUDA")
     );
+    assert!(refused(&["--model", "x/y", "--device", "cpu,cpu"], None).contains("side by side"));
+    for fraction in ["0", "-0.5", "1.01", "NaN"] {
+        let flag = format!("--gpu-memory-fraction={fraction}");
+        assert!(refused(&["--model", "x/y", &flag], None).contains("above 0"), "{fraction}");
+    }
+    let on_cpu = ["--model", "x/y", "--gpu-memory-fraction", "0.5"];
+    assert!(refused(&on_cpu, None).contains("the device is cpu"));
     let ports = ["--model", "x/y", "--port", "7", "--grpc-port", "7"];
     assert!(refused(&ports, None).contains("grpc-port"));
     assert!(refused(&["--model", "./missing"], None).contains("no folder"));

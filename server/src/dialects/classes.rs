@@ -19,9 +19,8 @@ pub struct Scored {
 
 /// Names of a model's classes; none if it classifies nothing.
 pub fn labels(app: &App, model: &str) -> Vec<String> {
-    let score = app.registry().get(Some(model)).ok();
-    let score = score.and_then(|(_, engine)| engine.model().readouts.score.as_ref());
-    score.map(|score| score.labels().to_vec()).unwrap_or_default()
+    let engine = app.registry().get(Some(model)).ok();
+    engine.and_then(|(_, engine)| engine.info().capabilities.labels.clone()).unwrap_or_default()
 }
 
 /// The classes of one input, the most probable first. A single class is a yes or no of its own;

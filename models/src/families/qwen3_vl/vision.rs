@@ -14,7 +14,7 @@ use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::operand::Operand;
 use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::{Device, KernelError};
+use proxima_kernels::{BatchRows, Device, KernelError};
 use serde::Deserialize;
 
 use super::patches::{
@@ -200,7 +200,7 @@ impl Tower {
     /// # Errors
     /// A failure of the device or of an operation.
     pub fn see(&self, visuals: &[VisualRows], pause: &dyn Fn()) -> Result<Seen, KernelError> {
-        let patches_max = MERGE * proxima_kernels::rows_of_a_batch(&self.device);
+        let patches_max = MERGE * BatchRows::of(&self.device).before_measured();
         let mut places = HashMap::new();
         let mut groups: Vec<(usize, Vec<&Pixels>)> = Vec::new();
         for VisualRows { pixels, .. } in visuals {

@@ -50,6 +50,6 @@ pub fn model_entry(name: &str, engine: &Engine, created: u64) -> ModelEntry {
         created,
         owned_by: "proxima",
         max_model_len: engine.info().tokens_max,
-        dimensions: engine.model().readouts.embedding.as_ref().map(|readout| readout.width()),
+        dimensions: engine.info().capabilities.embedding,
     }
 }

@@ -96,12 +96,12 @@ pub fn token(token: Token) -> TokenEntry {
 
 /// Kind of a model, and what belongs to it.
 fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) {
-    let readouts = &engine.model().readouts;
-    if let Some(embedding) = &readouts.embedding {
-        let pooling = Value::from(embedding.pooling().name());
+    let capabilities = &engine.info().capabilities;
+    if let Some(pooling) = capabilities.pooling {
+        let pooling = Value::from(pooling.name());
         return ("embedding", BTreeMap::from([("pooling", pooling)]));
     }
-    let labels = readouts.score.as_ref().map(|score| score.labels()).unwrap_or_default();
+    let labels = capabilities.labels.as_deref().unwrap_or_default();
     let kind = if labels.len() == 1 { "reranker" } else { "classifier" };
     let names = labels.iter().enumerate();
     let id2label = names.clone().map(|(id, name)| (id.to_string(), Value::from(name.as_str())));

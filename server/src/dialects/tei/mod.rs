@@ -115,10 +115,10 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
         Err(response) => return response,
     };
     let (_, engine) = app.registry().get(None).expect("a registry has a default");
-    let embeds = app.registry().iter().any(|(_, it)| it.model().readouts.embedding.is_some());
+    let embeds = app.registry().iter().any(|(_, it)| it.info().capabilities.embedding.is_some());
     if ranks {
         rerank(app, body).await
-    } else if engine.model().readouts.score.is_some() && !embeds {
+    } else if engine.info().capabilities.labels.is_some() && !embeds {
         match read::<PredictBody>(&app, body, error::failure).await {
             Ok(body) => classified(&app, body).await,
             Err(response) => response,

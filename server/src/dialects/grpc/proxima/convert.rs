@@ -243,7 +243,7 @@ pub fn timings(timings: &Timings) -> pb::Timings {
 
 /// What is told of a model.
 pub fn model(name: &str, engine: &Engine) -> pb::Model {
-    let (info, readouts) = (engine.info(), &engine.model().readouts);
+    let info = engine.info();
     pb::Model {
         name: name.to_owned(),
         family: info.family.clone(),
@@ -251,8 +251,8 @@ pub fn model(name: &str, engine: &Engine) -> pb::Model {
         device: info.device.clone(),
         dtype: info.dtype.clone(),
         max_tokens: info.tokens_max as u32,
-        dimensions: readouts.embedding.as_ref().map(|readout| readout.width() as u32),
-        labels: readouts.score.as_ref().map(|it| it.labels().to_vec()).unwrap_or_default(),
+        dimensions: info.capabilities.embedding.map(|width| width as u32),
+        labels: info.capabilities.labels.clone().unwrap_or_default(),
         prompts: info.prompts.clone().into_iter().collect(),
         rerank_method: method(engine.rerank_method()).into(),
     }

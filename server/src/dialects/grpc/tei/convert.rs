@@ -160,8 +160,7 @@ pub fn metadata(timings: &Timings) -> pb::Metadata {
 /// What is told of the default model.
 pub fn info(app: &App) -> pb::InfoResponse {
     let (name, engine) = app.registry().get(None).expect("a registry has a default");
-    let readouts = &engine.model().readouts;
-    let model_type = match readouts.score.as_ref().map(|score| score.labels().len()) {
+    let model_type = match engine.info().capabilities.labels.as_ref().map(Vec::len) {
         None => pb::ModelType::Embedding,
         Some(1) => pb::ModelType::Reranker,
         Some(_) => pb::ModelType::Classifier,

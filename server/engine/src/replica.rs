@@ -1,0 +1,113 @@
+//! The life of a worker: it computes, and if its device fails, the model is loaded anew, once.
+//!
+//! Must not know: requests, what devices there are.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use proxima_models::{CheckpointError, Model};
+
+use crate::metrics::{DeviceEvent, Metrics};
+use crate::queue::Queue;
+use crate::worker::{self, Place, Stopped};
+
+/// Loads a model anew, after all that was left of it on its device is gone.
+pub type Reload = Box<dyn FnOnce() -> Result<Model, CheckpointError> + Send>;
+
+/// A model on a device, for one worker.
+pub struct Replica {
+    /// The model.
+    pub model: Model,
+    /// How it is loaded anew if its device fails; without it the device is lost at once.
+    pub reload: Option<Reload>,
+}
+
+impl From<Model> for Replica {
+    fn from(model: Model) -> Self {
+        Self { model, reload: None }
+    }
+}
+
+/// What all workers of an engine have in common.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where jobs come from.
+    pub queue: Arc<Queue>,
+    /// Who observes.
+    pub metrics: Arc<dyn Metrics>,
+    /// Bytes of keys and values that each keeps of prefixes.
+    pub prefix_bytes_max: usize,
+}
+
+/// Starts a worker's thread.
+///
+/// # Panics
+/// If the system gives no thread.
+pub fn start(shared: Shared, seat: usize, replica: Replica) {
+    let builder = thread::Builder::new().name(format!("worker-{seat}"));
+    builder.spawn(move || live(&shared, seat, replica)).expect("the system gives threads");
+}
+
+/// Works until the queue ends or the device is lost. The queue is told, however this function is
+/// left.
+fn live(shared: &Shared, seat: usize, replica: Replica) {
+    struct End<'a>(&'a Queue, usize, Option<String>);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.end(self.1, self.2.take());
+        }
+    }
+    let mut end = End(&shared.queue, seat, Some("the worker panicked".into()));
+    let Replica { mut model, mut reload } = replica;
+    end.2 = loop {
+        let reason = match worker::run(shared.place(seat, &model)) {
+            Stopped::Ended => break None,
+            Stopped::DeviceFailed(reason) => reason,
+        };
+        let device = model.info.device.clone();
+        shared.metrics.device(DeviceEvent::Failed { device: &device, reason: &reason });
+        shared.queue.restarting(seat, &reason);
+        match shared.renewed(seat, model, reload.take(), reason) {
+            Ok(fresh) => model = fresh,
+            Err(reason) => {
+                shared.metrics.device(DeviceEvent::Lost { device: &device, reason: &reason });
+                break Some(format!("{device}: {reason}"));
+            }
+        }
+        shared.metrics.device(DeviceEvent::Restarted { device: &device });
+        shared.queue.working(seat);
+    };
+}
+
+impl Shared {
+    fn place<'a>(&'a self, seat: usize, model: &'a Model) -> Place<'a> {
+        Place {
+            queue: &self.queue,
+            seat,
+            model,
+            metrics: &*self.metrics,
+            prefix_bytes_max: self.prefix_bytes_max,
+        }
+    }
+
+    /// The model, loaded anew and proven to compute; else why not, or why it was to be loaded.
+    fn renewed(
+        &self,
+        seat: usize,
+        model: Model,
+        reload: Option<Reload>,
+        reason: String,
+    ) -> Result<Model, String> {
+        let reload = reload.ok_or(reason)?;
+        // What is left on a failed device may fail to go; that is no reason not to try.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(model)));
+        let fresh = catch_unwind(AssertUnwindSafe(reload));
+        let fresh = fresh.map_err(|_| "loading it anew panicked".to_owned())?;
+        let fresh = fresh.map_err(|error| format!("it cannot be loaded anew: {error}"))?;
+        match worker::check(self.place(seat, &fresh)) {
+            Ok(_) => Ok(fresh),
+            Err(error) => Err(format!("loaded anew, it does not compute: {error}")),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! An engine on several devices, and on devices that fail or have too little memory.
+
+#[path = "../../../tests/support/fake_model.rs"]
+mod fake_model;
+
+use std::sync::{Arc, Mutex, mpsc};
+
+use fake_model::{Knobs, fake_model};
+use proxima_engine::{
+    DeviceEvent, EmbedRequest, Engine, EngineConfig, EngineError, Metrics, NoMetrics, Observation,
+    Replica,
+};
+use proxima_models::{BatchRows, Input, Prepare};
+
+/// Remembers what became of devices.
+#[derive(Default)]
+struct Events(Mutex<Vec<String>>);
+
+impl Metrics for Events {
+    fn observe(&self, _: Observation) {}
+
+    fn device(&self, event: DeviceEvent<'_>) {
+        let name = format!("{event:?}");
+        let name = name.split([' ', '(']).next().unwrap_or_default().to_owned();
+        self.0.lock().expect("no test panics here").push(name);
+    }
+}
+
+impl Events {
+    fn all(&self) -> Vec<String> {
+        self.0.lock().expect("no test panics here").clone()
+    }
+}
+
+/// A replica that can be loaded anew.
+fn replica(knobs: &Knobs) -> Replica {
+    let again = knobs.clone();
+    Replica { model: knobs.again(), reload: Some(Box::new(move || Ok(again.again()))) }
+}
+
+fn start(replicas: Vec<Replica>) -> (Engine, Arc<Events>) {
+    let events = Arc::new(Events::default());
+    (Engine::start_on(replicas, EngineConfig::default(), events.clone()), events)
+}
+
+async fn embed(engine: &Engine, texts: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
+    let inputs = texts.iter().map(|text| Input::Text((*text).to_owned())).collect();
+    let prepare = Prepare::default();
+    let request = EmbedRequest { inputs, prepare, dimensions: None, normalize: true };
+    engine.embed(request).await.map(|answer| answer.vectors)
+}
+
+fn is_device_error(error: &EngineError) -> bool {
+    matches!(error, EngineError::Failed { reason } if reason.contains("left the bus"))
+}
+
+#[tokio::test]
+async fn a_device_that_fails_is_restarted_once_and_then_lost() {
+    let (_, knobs) = fake_model();
+    let (engine, events) = start(vec![replica(&knobs)]);
+    let before = embed(&engine, &["one", "two"]).await.expect("embedded");
+    let error = embed(&engine, &["one", "crash"]).await.expect_err("the device fails");
+    assert!(is_device_error(&error), "{error}");
+    assert_eq!(embed(&engine, &["one", "two"]).await.expect("embedded again"), before);
+    engine.check().await.expect("healthy again");
+    assert_eq!(events.all(), ["Failed", "Restarted"]);
+
+    embed(&engine, &["crash"]).await.expect_err("the device fails again");
+    let reason = engine.lost().await;
+    assert!(reason.contains("cpu") && reason.contains("left the bus"), "{reason}");
+    assert_eq!(events.all()[2..], ["Failed", "Lost"]);
+    let error = engine.check().await.expect_err("lost");
+    assert!(error.to_string().contains("left the bus"), "{error}");
+    embed(&engine, &["one"]).await.expect_err("nobody is left to answer");
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_health_check_finds_a_device_that_failed_while_nobody_asked_for_anything() {
+    let (model, knobs) = fake_model();
+    let (engine, events) = start(vec![model.into()]);
+    knobs.crash();
+    let error = engine.check().await.expect_err("it computes nothing");
+    assert!(is_device_error(&error), "{error}");
+    // It cannot be loaded anew.
+    engine.lost().await;
+    assert_eq!(events.all(), ["Failed", "Lost"]);
+}
+
+#[tokio::test]
+async fn while_a_device_restarts_it_is_not_healthy_and_requests_wait() {
+    let (_, knobs) = fake_model();
+    let ((loads, loading), (go, may_go)) = (mpsc::channel(), mpsc::channel());
+    let again = knobs.clone();
+    let reload = Box::new(move || {
+        loads.send(()).expect("the test waits");
+        may_go.recv().expect("the test says so");
+        Ok(again.again())
+    });
+    let (engine, _) = start(vec![Replica { model: knobs.again(), reload: Some(reload) }]);
+    embed(&engine, &["crash"]).await.expect_err("the device fails");
+    loading.recv().expect("it is loaded anew");
+    let error = engine.check().await.expect_err("it is not back yet");
+    assert!(error.to_string().contains("restarts"), "{error}");
+    let waiting = tokio::spawn({
+        let engine = engine.clone();
+        async move { embed(&engine, &["one"]).await }
+    });
+    while engine.queue_tokens() == 0 {
+        tokio::task::yield_now().await;
+    }
+    go.send(()).expect("it waits");
+    waiting.await.expect("no panic").expect("embedded");
+    engine.check().await.expect("healthy");
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_come_back_is_lost() {
+    for panics in [false, true] {
+        let (_, knobs) = fake_model();
+        let again = knobs.clone();
+        let reload = Box::new(move || {
+            assert!(!panics, "a driver's bug");
+            // It loads, and computes no better than before.
+            again.crash();
+            let model = again.still();
+            Ok(model)
+        });
+        let (engine, events) = start(vec![Replica { model: knobs.again(), reload: Some(reload) }]);
+        embed(&engine, &["crash"]).await.expect_err("the device fails");
+        let reason = engine.lost().await;
+        let expected = if panics { "panicked" } else { "does not compute" };
+        assert!(reason.contains(expected), "{reason}");
+        assert_eq!(events.all(), ["Failed", "Lost"]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_fit_is_halved_until_it_does() {
+    let (model, knobs) = fake_model();
+    knobs.limit_memory(40);
+    let (engine, events) = start(vec![model.into()]);
+    let texts: Vec<String> = (0..100).map(|index| format!("text {index}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let vectors = embed(&engine, &texts).await.expect("embedded, in parts");
+    let (whole, _) = start(vec![fake_model().0.into()]);
+    assert_eq!(vectors, embed(&whole, &texts).await.expect("embedded"));
+    let halved = events.all().len();
+    assert!(halved > 0 && events.all().iter().all(|event| event == "OutOfMemory"));
+    // It has learnt what fits: 100 texts of 4 tokens need no more halving than the last ones.
+    let more: Vec<String> = (0..100).map(|index| format!("more {index}")).collect();
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    embed(&engine, &more).await.expect("embedded");
+    assert_eq!(events.all().len(), halved);
+    // What does not fit alone fails alone.
+    knobs.limit_memory(10);
+    let long = "a b c d e f g h i j k";
+    let error = embed(&engine, &["short", long]).await.expect_err("too large");
+    assert!(error.to_string().contains("out of memory"), "{error}");
+    embed(&engine, &["short"]).await.expect("embedded");
+    engine.check().await.expect("healthy");
+}
+
+#[tokio::test]
+async fn several_devices_share_one_queue() {
+    let (_, knobs) = fake_model();
+    let (engine, _) = start(vec![replica(&knobs), replica(&knobs), replica(&knobs)]);
+    knobs.shut();
+    let texts: Vec<String> = (0..600).map(|index| format!("text {index}")).collect();
+    let request = tokio::spawn({
+        let engine = engine.clone();
+        async move {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            embed(&engine, &texts).await
+        }
+    });
+    // One request of 600 texts keeps all of them busy at the same time.
+    tokio::task::spawn_blocking({
+        let knobs = knobs.clone();
+        move || knobs.wait_until_batches_wait(3)
+    })
+    .await
+    .expect("no panic");
+    knobs.open();
+    let vectors = request.await.expect("no panic").expect("embedded");
+    let (one, _) = start(vec![fake_model().0.into()]);
+    for index in [0, 1, 299, 300, 598, 599] {
+        let text = format!("text {index}");
+        assert_eq!(embed(&one, &[&text]).await.expect("embedded")[0], vectors[index]);
+    }
+    engine.check().await.expect("all are healthy");
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_others_answer_when_one_device_is_lost() {
+    let (_, knobs) = fake_model();
+    let (engine, _) = start(vec![knobs.again().into(), knobs.again().into()]);
+    embed(&engine, &["crash"]).await.expect_err("a device fails");
+    engine.lost().await;
+    for _ in 0..20 {
+        embed(&engine, &["one", "two"]).await.expect("the other answers");
+    }
+    engine.check().await.expect_err("one of two is lost");
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_as_large_as_was_measured() {
+    let (mut model, knobs) = fake_model();
+    model.info.batch_tokens = BatchRows::AtMost(4096);
+    let (engine, events) = start(vec![model.into()]);
+    assert_eq!(events.all(), ["Measured"]);
+    // What a tiny network takes is not known here; that it was tried is.
+    assert!((1_024..=4_096).contains(&engine.config().batch_tokens_max));
+    assert!(knobs.computed() > 0);
+    let (mut model, knobs) = fake_model();
+    model.info.batch_tokens = BatchRows::AtMost(4096);
+    let config = EngineConfig { batch_tokens_max: 100, ..EngineConfig::default() };
+    let engine = Engine::start(model, config, Arc::new(NoMetrics));
+    assert_eq!((engine.config().batch_tokens_max, knobs.computed()), (100, 2 * (100 / 16)));
+}
