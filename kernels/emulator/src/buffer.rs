@@ -36,9 +36,9 @@ pub struct Block {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// Of the first row's first key.
+    /// Of the first row's first key; of rows of the batch itself, the first of them.
     pub address: u64,
-    /// Numbers from row to row.
+    /// Numbers from row to row; 0 of rows of the batch itself.
     pub stride: i32,
     /// Number of rows.
     pub rows: i32,

@@ -54,24 +54,24 @@ static __device__ __forceinline__ const T** addresses_of(int tile) {
 
 /// Notes where the keys of a tile lie, of this block's head. Keys from `end` on are not wanted.
 template <typename T, int SIZE>
-static __device__ __forceinline__ void note_addresses(int tile, int end) {
+static __device__ __forceinline__ void note_addresses(int tile, int end, const Own<T>& own) {
     const int key = static_cast<int>(threadIdx.x);
     if (key < Tiles<SIZE>::KEYS) {
         // Kept in shared memory, by the one thread that uses it, for want of registers.
         Walk& walk = reinterpret_cast<Walk*>(shared_memory() + Place<SIZE>::WALKS)[key];
         const int position = tile * Tiles<SIZE>::KEYS + key;
-        addresses_of<T, SIZE>(tile)[key] = position < end ? walk.key_at<T>(position) : nullptr;
+        addresses_of<T, SIZE>(tile)[key] = position < end ? walk.key_at<T>(position, own) : nullptr;
     }
 }
 
 /// Begins the walks through a block's segments, and notes the addresses of two tiles.
 template <typename T, int SIZE>
-static __device__ __forceinline__ void begin_walks(const Walk& begin, int tile, int end) {
+static __device__ __forceinline__ void begin_walks(const Walk& begin, int tile, int end, const Own<T>& own) {
     if (static_cast<int>(threadIdx.x) < Tiles<SIZE>::KEYS) {
         reinterpret_cast<Walk*>(shared_memory() + Place<SIZE>::WALKS)[threadIdx.x] = begin;
     }
-    note_addresses<T, SIZE>(tile, end);
-    note_addresses<T, SIZE>(tile + 1, end);
+    note_addresses<T, SIZE>(tile, end, own);
+    note_addresses<T, SIZE>(tile + 1, end, own);
 }
 
 /// Starts copying the keys and values of a tile; what lies beyond the head or the sequence becomes zeros.
@@ -295,7 +295,8 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
 
     const Seen needed = seen_by_any(reach, block.position, block.position + block.rows - 1, block.length);
     const int first_tile = needed.first / KEYS, length = needed.end;
-    begin_walks<T, SIZE>(Walk{what.segments + block.first_segment, 0, kv_offset}, first_tile, length);
+    const Own<T> own = own_of(qkv, what);
+    begin_walks<T, SIZE>(Walk{what.segments + block.first_segment, 0, kv_offset}, first_tile, length, own);
     __syncthreads();
     start_tile<T, SIZE>(shared, first_tile, size, to_values);
 
@@ -315,7 +316,7 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
         __syncthreads();
         if ((tile + 1) * KEYS < length) {
             start_tile<T, SIZE>(shared, tile + 1, size, to_values);
-            note_addresses<T, SIZE>(tile + 2, length);
+            note_addresses<T, SIZE>(tile + 2, length, own);
         }
         const int begin = tile * KEYS;
         if (begin >= end) {

@@ -19,7 +19,8 @@ struct Block {
 static_assert(sizeof(Block) == 24, "as the host lays it out");
 
 /// Keys and values of some rows of a sequence: `address` is that of the first row's first key of head 0; values lie
-/// kv_heads*size numbers behind the keys.
+/// kv_heads*size numbers behind the keys. Of rows of the batch itself, `stride` is 0 and `address` the first row, so that
+/// the list is the same for all layers.
 struct Segment {
     unsigned long long address;
     /// Numbers from row to row.
@@ -68,6 +69,20 @@ static __device__ __forceinline__ Seen seen_by_any(Reach reach, int from, int to
     return {max(0, from - reach.before), min(length, to + reach.behind + 1)};
 }
 
+/// The keys of the batch's own rows.
+template <typename T>
+struct Own {
+    /// The first key of head 0.
+    const T* keys;
+    /// Numbers from row to row.
+    int stride;
+};
+
+template <typename T>
+static __device__ __forceinline__ Own<T> own_of(const T* qkv, const Attention& what) {
+    return {qkv + what.heads * what.size, what.row_width};
+}
+
 /// Walks through the segments of a sequence by ascending positions.
 struct Walk {
     const Segment* segment;
@@ -78,13 +93,15 @@ struct Walk {
 
     /// The address of the key at a position, of the head. There is one, and earlier calls had no later position.
     template <typename T>
-    __device__ __forceinline__ const T* key_at(int position) {
+    __device__ __forceinline__ const T* key_at(int position, const Own<T>& own) {
         Segment here = *segment;
         while (position >= begin + here.rows) {
             begin += here.rows;
             here = *++segment;
         }
-        const T* first = reinterpret_cast<const T*>(here.address) + offset;
-        return first + static_cast<long long>(position - begin) * here.stride;
+        const bool is_own = here.stride == 0;
+        const T* first = is_own ? own.keys : reinterpret_cast<const T*>(here.address);
+        const long long row = position - begin + (is_own ? static_cast<int>(here.address) : 0);
+        return first + offset + row * (is_own ? own.stride : here.stride);
     }
 };

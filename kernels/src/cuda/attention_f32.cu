@@ -46,11 +46,11 @@ static __device__ __forceinline__ void copy_head(const float* from, int size, in
 
 /// Copies the keys and values of a tile; zeros from position `end` on.
 static __device__ __forceinline__ void load_tile(
-    const Shared& shared, Walk& walk, int begin, int end, const Attention& what) {
+    const Shared& shared, Walk& walk, int begin, int end, const Attention& what, const Own<float>& own) {
     for (int key = static_cast<int>(threadIdx.x) / WARP; key < KEYS; key += WARPS) {
         const float* from = nullptr;
         if (begin + key < end) {
-            from = walk.key_at<float>(begin + key);
+            from = walk.key_at<float>(begin + key, own);
         }
         const float* value = from == nullptr ? nullptr : from + what.kv_heads * what.size;
         copy_head(from, what.size, shared.stride, shared.keys + key * shared.stride);
@@ -176,6 +176,7 @@ static __device__ __forceinline__ void attend(const float* qkv, const Attention&
     }
     const Seen needed = seen_by_any(reach, block.position, block.position + block.rows - 1, block.length);
     const Seen seen = seen_by_any(reach, first, first + count - 1, block.length);
+    const Own<float> own = own_of(qkv, what);
     Walk walk = {what.segments + block.first_segment, 0, kv_head * size};
     Rows rows = {};
 #pragma unroll
@@ -184,7 +185,7 @@ static __device__ __forceinline__ void attend(const float* qkv, const Attention&
     }
     for (int begin = needed.first / KEYS * KEYS; begin < needed.end; begin += KEYS) {
         __syncthreads();
-        load_tile(shared, walk, begin, needed.end, what);
+        load_tile(shared, walk, begin, needed.end, what, own);
         __syncthreads();
         if (count <= 0 || begin >= seen.end || begin + KEYS <= seen.first) {
             continue;

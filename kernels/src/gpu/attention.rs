@@ -18,7 +18,7 @@ const ROWS_F32: usize = 16;
 /// Heads are read in pieces of so many numbers.
 const PIECE: usize = 8;
 
-/// Rows of keys and values in memory: where the first is, how far the next, how many.
+/// Kept rows of keys and values in memory: where the first is, how far the next, how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Keys {
     /// The first key of the first head.
@@ -34,32 +34,28 @@ pub(crate) struct Keys {
 pub(crate) struct Plan {
     /// Row, rows, position, first segment, segments, length of each block.
     pub blocks: Vec<[u32; 6]>,
-    /// Address (low and high half), stride, rows of each segment.
+    /// Address (low and high half), stride, rows of each segment; of the batch's own rows the
+    /// first of them, 0, 0, rows. So the plan of a batch without kept parts is that of all its
+    /// layers, and is uploaded once.
     pub segments: Vec<[u32; 4]>,
 }
 
 impl Plan {
     /// Blocks of at most `most` rows of all runs, those with the most keys first, so that a long
-    /// one does not begin last. `own` gives the keys of rows of the batch, `kept` those of kept
-    /// parts.
-    pub(crate) fn new(
-        runs: &[Run],
-        most: usize,
-        own: impl Fn(std::ops::Range<usize>) -> Keys,
-        kept: &[Keys],
-    ) -> Self {
+    /// one does not begin last. `kept` are the keys of kept parts.
+    pub(crate) fn new(runs: &[Run], most: usize, kept: &[Keys]) -> Self {
+        let own = |rows: &std::ops::Range<usize>| [rows.start as u32, 0, 0, rows.len() as u32];
         let mut plan = Self::default();
         for run in runs {
             let first_segment = plan.segments.len();
             let before = run.before.iter().map(|source| match source {
-                Source::Batch(rows) => own(rows.clone()),
-                Source::Kept(place) => kept[*place],
+                Source::Batch(rows) => own(rows),
+                Source::Kept(place) => {
+                    let Keys { address, stride, rows } = kept[*place];
+                    [address as u32, (address >> 32) as u32, stride as u32, rows as u32]
+                }
             });
-            let keys = before.chain([own(run.rows.clone())]);
-            plan.segments.extend(keys.map(|keys| {
-                let (low, high) = (keys.address as u32, (keys.address >> 32) as u32);
-                [low, high, keys.stride as u32, keys.rows as u32]
-            }));
+            plan.segments.extend(before.chain([own(&run.rows)]));
             let segments = plan.segments.len() - first_segment;
             let length = run.start + run.rows.len();
             plan.blocks.extend((0..run.rows.len()).step_by(most).map(|at| {
@@ -87,20 +83,13 @@ pub(crate) fn attention(
     let rows = qkv.dim(0)?;
     let kept = kept.iter().map(|kept| aligned(&kept.to_dtype(dtype)?));
     let kept = kept.collect::<Result<Vec<_>>>()?;
-    let bytes = dtype.size_in_bytes();
-    let first = cuda::address(&qkv)? + (heads.heads * heads.size * bytes) as u64;
-    let own = |rows: std::ops::Range<usize>| Keys {
-        address: first + (rows.start * heads.row() * bytes) as u64,
-        stride: heads.row(),
-        rows: rows.len(),
-    };
     let stride = 2 * heads.kv_heads * heads.size;
     let keys = |kept: &Tensor| -> Result<Keys> {
         Ok(Keys { address: cuda::address(kept)?, stride, rows: kept.dim(0)? })
     };
     let kept_keys = kept.iter().map(keys).collect::<Result<Vec<_>>>()?;
     let kernel = Kernel::of(heads.size, dtype)?;
-    let plan = Plan::new(runs, kernel.rows, own, &kept_keys);
+    let plan = Plan::new(runs, kernel.rows, &kept_keys);
     let blocks = uploaded(plan.blocks.as_flattened(), device)?;
     let segments = uploaded(plan.segments.as_flattened(), device)?;
     let (mask, window) = match mask {

@@ -97,6 +97,11 @@ fn segment<T: Number>(rows: &Buffer<T>, width: usize, keys: usize, range: Range<
     }
 }
 
+/// Rows of the batch as a segment.
+fn own(range: Range<usize>) -> Segment {
+    Segment { address: range.start as u64, stride: 0, rows: range.len() as i32 }
+}
+
 /// What is computed, besides the numbers.
 #[derive(Debug, Clone, Copy)]
 struct Case {
@@ -138,12 +143,11 @@ fn run<T: Kind>(qkv: &Buffer<T>, rows: usize, case: Case, sequences: &[Sequence]
 
 /// Attention of whole sequences that lie end to end.
 fn run_whole<T: Kind>(qkv: &[f32], offsets: &[usize], case: Case) -> Vec<f32> {
-    let (width, keys) = (case.heads.row(), case.heads.heads * case.heads.size);
     let buffer = stored::<T>(qkv);
     let sequence = |pair: &[usize]| Sequence {
         rows: pair[0]..pair[1],
         position: 0,
-        segments: vec![segment(&buffer, width, keys, pair[0]..pair[1])],
+        segments: vec![own(pair[0]..pair[1])],
     };
     let sequences: Vec<Sequence> = offsets.windows(2).map(sequence).collect();
     run(&buffer, offsets[offsets.len() - 1], case, &sequences)
@@ -202,13 +206,12 @@ fn shares_prefixes<T: Kind>(size: usize) {
         runs.push(Run { rows: first..first + leaf, start: kept_rows + trunk, before });
         first += leaf;
     }
-    let own = |rows: &Range<usize>| segment(&buffer, width, keys, rows.clone());
     let sequence = |run: &Run| {
         let before = run.before.iter().map(|source| match source {
             Source::Kept(_) => segment(&kept_buffer, width - keys, 0, 0..kept_rows),
-            Source::Batch(rows) => own(rows),
+            Source::Batch(rows) => own(rows.clone()),
         });
-        let segments = before.chain([own(&run.rows)]).collect();
+        let segments = before.chain([own(run.rows.clone())]).collect();
         Sequence { rows: run.rows.clone(), position: run.start, segments }
     };
     let sequences: Vec<Sequence> = runs.iter().map(sequence).collect();

@@ -5,10 +5,6 @@ use proxima_emulator::{Arg, Block, Buffer, Element, Segment, emulate, read, writ
 
 use super::*;
 
-fn own(rows: std::ops::Range<usize>) -> Keys {
-    Keys { address: 1 << 33 | (rows.start * 8) as u64, stride: 4, rows: rows.len() }
-}
-
 #[test]
 fn runs_become_blocks_and_segments() {
     let run = |rows, start, before| Run { rows, start, before };
@@ -17,11 +13,11 @@ fn runs_become_blocks_and_segments() {
         run(5..7, 5, vec![Source::Batch(0..5)]),
         run(7..16, 8, vec![Source::Kept(0), Source::Batch(0..5)]),
     ];
-    let kept = [Keys { address: 24, stride: 2, rows: 3 }];
-    let plan = Plan::new(&runs, 4, own, &kept);
+    let kept = [Keys { address: 1 << 33 | 24, stride: 2, rows: 3 }];
+    let plan = Plan::new(&runs, 4, &kept);
     assert_eq!(
         plan.segments,
-        [[0, 2, 4, 5], [0, 2, 4, 5], [40, 2, 4, 2], [24, 0, 2, 3], [0, 2, 4, 5], [56, 2, 4, 9]]
+        [[0, 0, 0, 5], [0, 0, 0, 5], [5, 0, 0, 2], [24, 2, 2, 3], [0, 0, 0, 5], [7, 0, 0, 9]]
     );
     assert_eq!(
         plan.blocks,
@@ -78,14 +74,9 @@ where
     let (qkv, kept) =
         (round(numbers(rows * heads.row(), 1)), round(numbers(kept_rows * stride, 2)));
     let (on_device, kept_there) = (Buffer::of(&qkv), Buffer::of(&kept));
-    let own = |rows: std::ops::Range<usize>| Keys {
-        address: on_device.address_of(rows.start * heads.row() + heads.heads * heads.size),
-        stride: heads.row(),
-        rows: rows.len(),
-    };
     let before = [Keys { address: kept_there.address_of(0), stride, rows: kept_rows }];
     let kernel = Kernel::of(heads.size, dtype).expect("a kernel");
-    let plan = Plan::new(&runs, kernel.rows, own, &before);
+    let plan = Plan::new(&runs, kernel.rows, &before);
     let block = |it: &[u32; 6]| {
         let [row, rows, position, first_segment, segments, length] = it.map(|it| it as i32);
         Block { row, rows, position, first_segment, segments, length }
