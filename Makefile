@@ -14,7 +14,7 @@ CUDA_VERSIONS := CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000
 CUDA_TOOLKIT := $(CACHE)/cuda-13.0.2
 CUDA_BUILD := CUDA_HOME='$(CUDA_TOOLKIT)/shims' NVCC='$(CURDIR)/scripts/cuda/nvcc' $(CUDA_VERSIONS)
 
-.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak
+.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -70,6 +70,16 @@ test-isa:
 	PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=portable cargo test --release --workspace --test golden -- tiny_bert tiny_qwen3_in
 	if grep -qw avx512f /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx512 cargo test --release --workspace --test golden; fi
 	if grep -qw avx2 /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx2 cargo test --release --workspace --test golden; fi
+
+# 64-bit Arm in an emulator of a CPU that has everything. Needs the packages qemu-user and
+# gcc-aarch64-linux-gnu (g++, too), and the target: `rustup target add aarch64-unknown-linux-gnu`.
+NEON := aarch64-unknown-linux-gnu
+test-neon: ## Test the CPU kernels for 64-bit Arm in an emulator
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max' \
+	CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CXX_aarch64_unknown_linux_gnu=aarch64-linux-gnu-g++ \
+	RUSTFLAGS='-D warnings' cargo test --release --target $(NEON) --package proxima-kernels \
+		--test products --test ops --test attention
 
 $(CLIENTS)/.complete: tests/clients/requirements.txt
 	rm -rf '$(CLIENTS)'

@@ -11,7 +11,9 @@ use std::sync::OnceLock;
 use super::fma::{FmaBf16, FmaF16, FmaF32, InSteps, PlainInt8, Step};
 use super::operand::Packing;
 use super::portable::Portable;
-use super::product::{Arithmetic, Product, ProductKernel};
+#[cfg(target_arch = "x86_64")]
+use super::product::Product;
+use super::product::{Arithmetic, ProductKernel};
 use super::simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use super::{
@@ -19,6 +21,12 @@ use super::{
     avx2::Avx2,
     avx512::Avx512,
     avx512_bf16::{Avx512Bf16, DotBf16, DotInt8},
+};
+#[cfg(target_arch = "aarch64")]
+use super::{
+    neon::Neon,
+    neon_dot::{NeonDot, PairsBf16, QuadsInt8},
+    neon_fma::{NeonBf16, NeonF16, NeonF32},
 };
 
 /// A computation that runs on any instruction set.
@@ -47,8 +55,13 @@ pub enum Isa {
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
-    /// Whatever the compiler makes of plain Rust: NEON on 64-bit Arm. On an x86 CPU without FMA it
-    /// is correct but slow.
+    /// FEAT_BF16 and FEAT_I8MM for products, NEON for all else.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
+    /// NEON of 64-bit Arm.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    /// Whatever the compiler makes of plain Rust. On a CPU without FMA it is correct but slow.
     Portable(Portable),
 }
 
@@ -62,6 +75,11 @@ impl Isa {
             all.extend(Avx512Bf16::new().map(Self::Avx512Bf16));
             all.extend(Avx512::new().map(Self::Avx512));
             all.extend(Avx2::new().map(Self::Avx2));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            all.extend(NeonDot::new().map(Self::NeonDot));
+            all.extend(Neon::new().map(Self::Neon));
         }
         all.push(Self::Portable(Portable));
         all
@@ -80,7 +98,7 @@ impl Isa {
         })
     }
 
-    /// `amx`, `avx512_bf16`, `avx512`, `avx2` or `portable`.
+    /// `amx`, `avx512_bf16`, `avx512`, `avx2`, `neon_bf16`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -91,6 +109,10 @@ impl Isa {
             Self::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot(_) => "neon_bf16",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
             Self::Portable(_) => "portable",
         }
     }
@@ -110,7 +132,7 @@ impl Isa {
 
     /// Whether it multiplies bfloat16 numbers by each other.
     pub fn multiplies_bf16(self) -> bool {
-        matches!(self.name(), "amx" | "avx512_bf16")
+        matches!(self.name(), "amx" | "avx512_bf16" | "neon_bf16")
     }
 
     /// Whether it multiplies tiles, so fast that float32 is better split into bfloat16 numbers.
@@ -126,6 +148,8 @@ impl Isa {
             (Self::Amx(_), _) => TileBf16::ROWS,
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Bf16(_), _) => DotBf16::ROWS,
+            #[cfg(target_arch = "aarch64")]
+            (Self::NeonDot(_), _) => PairsBf16::ROWS,
             _ => PlainInt8::ROWS,
         };
         Packing { form: arithmetic.form(), strip }
@@ -142,6 +166,10 @@ impl Isa {
             Self::Avx512(simd) => simd.enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => simd.enter(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot(simd) => simd.base().enter(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => simd.enter(kernel),
             Self::Portable(simd) => kernel.run(simd),
         }
     }
@@ -166,7 +194,29 @@ impl Isa {
                 Arithmetic::Int8 => simd.enter(InSteps(DotInt8(simd)), kernel),
                 other => simd.base().enter(Common(other, kernel)),
             },
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot(simd) => match arithmetic {
+                Arithmetic::Bf16 => simd.enter(InSteps(PairsBf16(simd)), kernel),
+                Arithmetic::Int8 => simd.enter(InSteps(QuadsInt8(simd)), kernel),
+                other => on_neon(simd.base(), other, kernel),
+            },
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(simd) => on_neon(simd, arithmetic, kernel),
             _ => self.run(Common(arithmetic, kernel)),
+        }
+    }
+}
+
+/// A product that plain NEON has.
+#[cfg(target_arch = "aarch64")]
+fn on_neon<K: ProductKernel>(simd: Neon, arithmetic: Arithmetic, kernel: K) -> K::Output {
+    match arithmetic {
+        Arithmetic::F32 => simd.enter_with(InSteps(NeonF32(simd)), kernel),
+        Arithmetic::F32Bf16 => simd.enter_with(InSteps(NeonBf16(simd)), kernel),
+        Arithmetic::F32F16 => simd.enter_with(InSteps(NeonF16(simd)), kernel),
+        Arithmetic::Int8 => simd.enter_with(InSteps(PlainInt8), kernel),
+        Arithmetic::Bf16 | Arithmetic::SplitF32 | Arithmetic::SplitBf16 => {
+            unreachable!("layers choose among what the instruction set has")
         }
     }
 }

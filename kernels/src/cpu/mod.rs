@@ -15,6 +15,12 @@ pub mod fma;
 pub mod gemm;
 pub mod isa;
 pub mod math;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
+#[cfg(target_arch = "aarch64")]
+pub mod neon_dot;
+#[cfg(target_arch = "aarch64")]
+pub mod neon_fma;
 pub mod operand;
 pub mod portable;
 pub mod product;

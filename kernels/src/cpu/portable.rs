@@ -1,4 +1,4 @@
-//! Plain Rust, for every CPU: the compiler makes NEON of it on 64-bit Arm.
+//! Plain Rust, for every CPU.
 
 use super::simd::{LANES, Simd};
 
