@@ -6,10 +6,13 @@ import math
 import random
 import time
 
-from checks import gpu_memory
+from checks import gpu_memory, smi
 from limits import Failed, OutOfTime
 from load import Connection, Load, at, checked, embed_message, medians, vectors
 from texts import Source
+
+# Memory for a model of 1.2 GB whose largest batches would take as much again.
+LIMIT_MB = 1700
 
 
 @contextlib.contextmanager
@@ -34,8 +37,9 @@ def documents(bench):
                 found[str(batch)] = {"clients": clients, **load.measure(sizes.seconds, sizes.seconds, sizes.runs)}
     used, before = gpu_memory(), bench.machine.get("gpu_memory_before_mb")
     memory = None if used is None or before is None else used - before
-    ready = server.seconds_to_ready
-    return {"by_batch": found, "ready_seconds": ready, "gpu_memory_mb": memory, "log": server.log[-8:]}
+    ready, chosen = server.seconds_to_ready, server.search(r"([0-9]+) tokens/s in batches of ([0-9]+) tokens")
+    said = {"ready_seconds": ready, "gpu_memory_mb": memory, "measured": chosen, "log": server.log[-8:]}
+    return {"by_batch": found, **said}
 
 
 def one_by_one(connection, requests, seconds):
@@ -160,6 +164,34 @@ def precision(bench):
 def least(numbers):
     """The least, where a number that is none is the least of all."""
     return min(numbers, key=lambda number: -math.inf if math.isnan(number) else number)
+
+
+def memory(bench):
+    """Documents with less memory than the program would take: whether all are answered as without a limit."""
+    sizes, lines = bench.sizes, smi("memory.total")
+    source = Source("memory")
+    requests = [source.texts(32, sizes.document) for _ in range(4)]
+    total = int(lines[0]) if lines else None
+    # Of a processor no limit is kept; the rest can be tried.
+    flags = ["--gpu-memory-fraction", f"{LIMIT_MB / total:.5f}"] if total else []
+
+    def answered(*flags):
+        server = bench.fleet.server(bench.checkpoints.path("embedding"), *flags)
+        connection = Connection(server.address)
+        try:
+            return server, [vector for texts in requests for vector in vectors(connection, texts)]
+        finally:
+            connection.close()
+
+    # A server of its own also on a processor.
+    _, free = answered()
+    bench.fleet.stop()
+    before = gpu_memory()
+    server, limited = answered(*flags)
+    used = None if before is None else gpu_memory() - before
+    halved = sum("does not fit" in line for line in server.log)
+    same = sum(one == other for one, other in zip(limited, free))
+    return {"limit_mb": LIMIT_MB, "documents": len(free), "same": same, "used_mb": used, "halved": halved}
 
 
 def rerank(bench):

@@ -129,6 +129,9 @@ def documents_rows(table):
     tokens = round(fastest(found)["tokens_per_text"]) if found else 512
     what = f"documents of {tokens} tokens"
     table.compare(what, ">= 2 x", "documents", "documents", fastest, "tokens_per_second", whole("tokens/s"))
+    if found.get("measured"):
+        rate, size = (int(number) for number in found["measured"])
+        table.add("batch that the server chose", "", f"{size:,} tokens, at {rate:,} tokens/s")
     for size in found.get("by_batch", {}):
         both = [side.get("by_batch", {}).get(size) for side in (found, table.peers("documents")[0])]
         cells = ["" if each is None else f"{each['tokens_per_second']:,.0f} tokens/s" for each in both]
@@ -200,6 +203,18 @@ def invariance_row(table):
     table.add("same bits alone and among 2, 17, 64 texts", "all", *cells)
 
 
+def limit_row(table):
+    failure = table.failure("memory")
+    if failure == "left out":
+        return
+    found = table.values("memory")
+    said = failure
+    if not failure:
+        used = "" if found["used_mb"] is None else f", {found['used_mb']:,} MB in use"
+        said = f"{found['same']} of {found['documents']}{used}, {found['halved']} batches halved"
+    table.add("same bits with a limit of 1,700 MB (and what CUDA takes)", "all", said)
+
+
 def precision_rows(table):
     failure = table.failure("precision")
     if failure:
@@ -256,5 +271,6 @@ ROWS = (
     minilm_rows,
     memory_row,
     invariance_row,
+    limit_row,
     precision_rows,
 )

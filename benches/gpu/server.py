@@ -53,6 +53,11 @@ class Server:
                 self.ready.set()
         self.ready.set()
 
+    def search(self, pattern):
+        """What the groups of a pattern are in the first line of the log that has it."""
+        found = next(filter(None, (re.search(pattern, line) for line in self.log)), None)
+        return list(found.groups()) if found else None
+
     def said(self):
         return reason("\n".join(self.log))
 

@@ -14,6 +14,7 @@ const _: () = {
     let _: fn(usize, Option<f64>) -> Result<Device, KernelError> = cuda::device;
     let _: fn(&Device) -> Result<Properties, KernelError> = cuda::properties;
     let _: fn(&Device) -> Result<(), KernelError> = cuda::check;
+    let _: fn(&Device) -> Result<(), KernelError> = cuda::release_memory;
     let _: fn(&KernelError) -> bool = cuda::is_out_of_memory;
     let _: fn(&Device, &str, &str) -> Result<Kernel, KernelError> = cuda::kernel;
     let _: fn(&Device) = cuda::forget;

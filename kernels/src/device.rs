@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use candle_core::{Device, Result};
 
-use crate::{KernelError, cpu, cuda};
+use crate::{KernelError, cpu, cuda, gpu};
 
 /// A device as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,10 +31,21 @@ pub struct OpenDevice {
     pub device: Device,
     /// What it is: `cpu`, `metal`, or such as `cuda:0 (NVIDIA H200)`.
     pub name: String,
+    /// How it is opened again; never [`DeviceChoice::Auto`].
+    pub choice: DeviceChoice,
+}
+
+impl OpenDevice {
+    /// Gives memory that tensors no longer need back to the system, where it would be kept for the
+    /// next ones. That this fails is of no consequence.
+    pub fn release_memory(&self) {
+        let _ = cuda::release_memory(&self.device);
+    }
 }
 
 impl Drop for OpenDevice {
     fn drop(&mut self) {
+        gpu::forget(&self.device);
         cuda::forget(&self.device);
     }
 }
@@ -82,6 +93,9 @@ impl BatchRows {
 pub fn is_out_of_memory(error: &KernelError) -> bool {
     match error {
         KernelError::Io(error) => error.kind() == std::io::ErrorKind::OutOfMemory,
+        KernelError::WithBacktrace { inner, .. } | KernelError::Context { inner, .. } => {
+            is_out_of_memory(inner)
+        }
         other => cuda::is_out_of_memory(other),
     }
 }
@@ -138,16 +152,17 @@ impl DeviceChoice {
     /// only if there is a GPU and it does not open.
     pub fn open(self, memory_fraction: Option<f64>) -> Result<OpenDevice> {
         match self {
-            Self::Cpu => Ok(OpenDevice { device: Device::Cpu, name: "cpu".into() }),
+            Self::Cpu => Ok(OpenDevice { device: Device::Cpu, name: "cpu".into(), choice: self }),
             Self::Metal => {
                 self.check()?;
-                Ok(OpenDevice { device: Device::new_metal(0)?, name: "metal".into() })
+                let device = Device::new_metal(0)?;
+                Ok(OpenDevice { device, name: "metal".into(), choice: self })
             }
             Self::Cuda(ordinal) => {
                 let device = cuda::device(ordinal, memory_fraction)?;
                 cuda::check(&device)?;
                 let name = format!("cuda:{ordinal} ({})", cuda::properties(&device)?.name);
-                Ok(OpenDevice { device, name })
+                Ok(OpenDevice { device, name, choice: self })
             }
             Self::Auto if cuda::count().is_ok_and(|count| count > 0) => {
                 Self::Cuda(0).open(memory_fraction)

@@ -10,7 +10,6 @@ use std::time::Instant;
 use proxima_engine::{Engine, Registry, Reload, Replica};
 use proxima_models::{Checkpoint, CheckpointError, DeviceChoice, LoadOptions, Model};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::cli::CommandError;
@@ -63,6 +62,7 @@ pub fn replicas(
         let checkpoint = Checkpoint::open(folder).map_err(failed)?;
         let model = Model::load_with(&checkpoint, &options, recipe).map_err(failed)?;
         let (folder, recipe) = (folder.to_owned(), model.recipe.clone());
+        let options = LoadOptions { device: model.device.choice, ..options };
         let reload: Reload =
             Box::new(move || Model::load_with(&Checkpoint::open(&folder)?, &options, Some(recipe)));
         replicas.push(Replica { model, reload: Some(reload) });
@@ -159,33 +159,32 @@ async fn until_stopped(
     config: HttpConfig,
     stop: impl Future<Output = ()>,
 ) -> Result<(), CommandError> {
-    let (tell, mut told) = oneshot::channel();
     let lost = any_lost(&registry);
     let stop = async {
         tokio::select! {
             () = stop => {}
-            // Who is told has the other end until the end of this function.
-            reason = lost => drop(tell.send(reason)),
+            () = lost => end_at_a_signal(),
         }
     };
-    http::serve(listeners, registry, metrics, config, stop).await;
+    http::serve(listeners, registry.clone(), metrics, config, stop).await;
     tracing::info!("stopped");
-    match told.try_recv() {
-        Ok(reason) => Err(CommandError::device(reason)),
-        Err(_) => Ok(()),
-    }
+    // Also one that was lost while requests were still answered.
+    let lost = |(name, engine): (&str, &Engine)| {
+        engine.lost().map(|reason| CommandError::device(format!("model {name}: {reason}")))
+    };
+    registry.iter().find_map(lost).map_or(Ok(()), Err)
 }
 
-/// Returns when a device of a model is lost, with what happened; else never.
-fn any_lost(registry: &Registry) -> impl Future<Output = String> + Send + 'static {
+/// Returns when a device of a model is lost; else never.
+fn any_lost(registry: &Registry) -> impl Future<Output = ()> + Send + 'static {
     let mut lost = JoinSet::new();
-    for (name, engine) in registry.iter() {
-        let (name, engine) = (name.to_owned(), engine.clone());
-        lost.spawn(async move { format!("model {name}: {}", engine.lost().await) });
+    for (_, engine) in registry.iter() {
+        let engine = engine.clone();
+        lost.spawn(async move { drop(engine.wait_lost().await) });
     }
     async move {
         match lost.join_next().await {
-            Some(Ok(reason)) => reason,
+            Some(Ok(())) => {}
             // Not even a panic there ends a server whose models work.
             Some(Err(_)) | None => std::future::pending().await,
         }
@@ -210,9 +209,14 @@ async fn listen(
 async fn told_to_stop() {
     signal().await;
     tracing::info!("stopping: answering what was accepted");
+    end_at_a_signal();
+}
+
+/// From now on a signal ends the process at once.
+fn end_at_a_signal() {
     tokio::spawn(async {
         signal().await;
-        tracing::warn!("stopped at once by a second signal");
+        tracing::warn!("stopped at once by a signal while stopping");
         end_programs();
         std::process::exit(i32::from(crate::cli::EXIT_FAILURE));
     });

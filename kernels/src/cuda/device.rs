@@ -2,8 +2,8 @@
 //!
 //! Must not know: which device a model wants, or what becomes of one that fails.
 
-use candle_core::Device;
 use candle_core::cuda_backend::{CudaError, WrapErr as _};
+use candle_core::{CudaDevice, Device};
 use cudarc::cublas::sys::cublasStatus_t;
 use cudarc::driver::sys::{self, CUresult};
 use cudarc::driver::{CudaContext, DevicePtr as _, DriverError};
@@ -107,15 +107,27 @@ fn keep_memory(context: &CudaContext, fraction: Option<f64>) -> Result<(), Kerne
     Ok(())
 }
 
+/// A pool of limited memory.
+struct Limited {
+    /// Of the device.
+    ordinal: usize,
+    /// The driver's pointer.
+    pool: usize,
+    /// Devices that are open with it.
+    users: usize,
+}
+
+static POOLS: Mutex<Vec<Limited>> = Mutex::new(Vec::new());
+
 /// The pool of so much of a device's memory, from which all allocations of this process on it come
 /// from now on. There is one a device, as the first caller asked for: models share it.
 fn limited_pool(context: &CudaContext, fraction: f64) -> Result<sys::CUmemoryPool, KernelError> {
-    static POOLS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
     let mut pools = POOLS.lock();
     let ordinal = context.ordinal();
     let (_, bytes_total) = context.mem_get_info().w()?;
-    if let Some((_, pool)) = pools.iter().find(|(known, _)| *known == ordinal) {
-        return Ok(*pool as sys::CUmemoryPool);
+    if let Some(known) = pools.iter_mut().find(|known| known.ordinal == ordinal) {
+        known.users += 1;
+        return Ok(known.pool as sys::CUmemoryPool);
     }
     let wanted = sys::CUmemPoolProps {
         allocType: sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
@@ -130,14 +142,38 @@ fn limited_pool(context: &CudaContext, fraction: f64) -> Result<sys::CUmemoryPoo
         reserved: [0; 54],
     };
     let mut pool = std::ptr::null_mut();
-    // SAFETY: the driver reads what is wanted and writes the pool's address; a pool is never
-    // destroyed, so allocations of it stay valid.
+    // SAFETY: the driver reads what is wanted and writes the pool's address.
     unsafe {
         sys::cuMemPoolCreate(&mut pool, &wanted).result().w()?;
         sys::cuDeviceSetMemPool(context.cu_device(), pool).result().w()?;
     }
-    pools.push((ordinal, pool as usize));
+    pools.push(Limited { ordinal, pool: pool as usize, users: 1 });
     Ok(pool)
+}
+
+/// One user less of a device's limited pool, if it has one. Behind the last one allocations come
+/// from the driver's own pool again, and the limited one goes with the last tensor of it.
+pub(super) fn leave_pool(device: &CudaDevice) {
+    let stream = device.cuda_stream();
+    let context = stream.context();
+    let mut pools = POOLS.lock();
+    let Some(place) = pools.iter().position(|known| known.ordinal == context.ordinal()) else {
+        return;
+    };
+    pools[place].users -= 1;
+    if pools[place].users == 0 {
+        let limited = pools.swap_remove(place).pool as sys::CUmemoryPool;
+        let mut own = std::ptr::null_mut();
+        // SAFETY: the pool was made by `limited_pool` and is destroyed once; the driver keeps it
+        // until its last allocation is freed. On a device that failed nothing can be done about
+        // failures here.
+        unsafe {
+            if sys::cuDeviceGetDefaultMemPool(&mut own, context.cu_device()).result().is_ok() {
+                let _ = sys::cuDeviceSetMemPool(context.cu_device(), own).result();
+            }
+            let _ = sys::cuMemPoolDestroy(limited).result();
+        }
+    }
 }
 
 /// What a device is.
@@ -157,6 +193,25 @@ pub fn properties(device: &Device) -> Result<Properties, KernelError> {
         bytes_total,
         bytes_free,
     })
+}
+
+/// Gives the memory that the driver keeps for coming tensors back to the device, after all that
+/// waits on its stream.
+///
+/// # Errors
+///
+/// It is no CUDA device, or an earlier kernel failed on it.
+pub fn release_memory(device: &Device) -> Result<(), KernelError> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    let context = stream.context();
+    stream.synchronize().w()?;
+    context.bind_to_thread().w()?;
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: the driver writes the pool's address; what is in use stays.
+    unsafe {
+        sys::cuDeviceGetMemPool(&mut pool, context.cu_device()).result().w()?;
+        sys::cuMemPoolTrimTo(pool, 0).result().w()
+    }
 }
 
 /// Has a device compute a little and reads the result back, after all that waits on its stream.

@@ -6,7 +6,7 @@ mod device;
 mod module;
 mod product;
 
-pub use device::{check, count, device, is_out_of_memory, present, properties};
+pub use device::{check, count, device, is_out_of_memory, present, properties, release_memory};
 pub use module::{Kernel, address, forget, kernel, launch};
 pub use product::product;
 

@@ -79,6 +79,7 @@ pub fn forget(device: &Device) {
     if let Device::Cuda(device) = device {
         LOADED.write().remove(&device.id());
         super::product::forget(device);
+        super::device::leave_pool(device);
     }
 }
 

@@ -339,5 +339,11 @@ impl Drop for Preference {
 }
 
 fn failed(error: CublasError) -> KernelError {
-    KernelError::wrap(error)
+    match error.0 {
+        sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => {
+            let kind = std::io::ErrorKind::OutOfMemory;
+            KernelError::Io(std::io::Error::new(kind, "cuBLASLt has no memory"))
+        }
+        _ => KernelError::wrap(error),
+    }
 }

@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 use crate::cuda::{self, Argument, Launch};
 
-pub(crate) use upload::uploaded;
+pub(crate) use upload::{forget, uploaded};
 
 /// Threads of a warp.
 const WARP: usize = 32;

@@ -3,41 +3,82 @@
 //!
 //! Must not know: what the numbers mean.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use candle_core::{Device, Result, Tensor};
+use parking_lot::Mutex;
 
-/// Lists a thread keeps.
+/// Lists kept of a device.
 const KEPT: usize = 16;
 /// Numbers of the longest list that is kept.
 const KEPT_NUMBERS: usize = 1 << 20;
 
-thread_local! {
-    static LISTS: RefCell<VecDeque<(Vec<u32>, Tensor)>> = const { RefCell::new(VecDeque::new()) };
-}
+/// The lists of a device, the last used first.
+type Lists = VecDeque<(Vec<u32>, Tensor)>;
+
+static DEVICES: Mutex<Vec<(Device, Lists)>> = Mutex::new(Vec::new());
 
 /// The numbers on the device.
 ///
 /// # Errors
 /// A failure of the device.
 pub(crate) fn uploaded(numbers: &[u32], device: &Device) -> Result<Tensor> {
-    LISTS.with_borrow_mut(|lists| {
-        let known = |(list, tensor): &(Vec<u32>, Tensor)| {
-            list == numbers && tensor.device().same_device(device)
-        };
-        if let Some(place) = lists.iter().position(known)
-            && let Some(found) = lists.remove(place)
-        {
-            let tensor = found.1.clone();
-            lists.push_front(found);
-            return Ok(tensor);
-        }
-        let tensor = Tensor::new(numbers, device)?;
-        if numbers.len() <= KEPT_NUMBERS {
+    if let Some(known) = with_lists(device, |lists| known(lists, numbers)) {
+        return Ok(known);
+    }
+    // Without the lock, so that a device that hangs holds up no other.
+    let tensor = Tensor::new(numbers, device)?;
+    if numbers.len() <= KEPT_NUMBERS {
+        with_lists(device, |lists| {
             lists.truncate(KEPT - 1);
             lists.push_front((numbers.to_vec(), tensor.clone()));
-        }
-        Ok(tensor)
-    })
+        });
+    }
+    Ok(tensor)
+}
+
+fn with_lists<T>(device: &Device, run: impl FnOnce(&mut Lists) -> T) -> T {
+    let mut devices = DEVICES.lock();
+    let place = devices.iter().position(|(known, _)| known.same_device(device));
+    let place = place.unwrap_or_else(|| {
+        devices.push((device.clone(), Lists::new()));
+        devices.len() - 1
+    });
+    run(&mut devices[place].1)
+}
+
+/// The list of these numbers, if it is there still; it is the last used from now on.
+fn known(lists: &mut Lists, numbers: &[u32]) -> Option<Tensor> {
+    let place = lists.iter().position(|(list, _)| list == numbers)?;
+    let found = lists.remove(place)?;
+    let tensor = found.1.clone();
+    lists.push_front(found);
+    Some(tensor)
+}
+
+/// Lets go of a device's lists, so that they do not keep it open.
+pub(crate) fn forget(device: &Device) {
+    DEVICES.lock().retain(|(known, _)| !known.same_device(device));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_stay_until_others_come_or_the_device_goes() {
+        let device = Device::Cpu;
+        let upload = |number: u32| uploaded(&[number, 1], &device).expect("uploaded");
+        let first = upload(0);
+        assert_eq!(first.to_vec1::<u32>().expect("numbers"), [0, 1]);
+        assert_eq!(upload(0).id(), first.id());
+        (1..KEPT as u32).for_each(|number| drop(upload(number)));
+        assert_eq!(upload(0).id(), first.id());
+        (1..=KEPT as u32).for_each(|number| drop(upload(number)));
+        assert_ne!(upload(0).id(), first.id());
+        let again = upload(0);
+        forget(&device);
+        assert_ne!(upload(0).id(), again.id());
+        forget(&device);
+    }
 }

@@ -9,20 +9,21 @@ use std::time::{Duration, Instant};
 
 use proxima_models::readout::finish;
 use proxima_models::recipes::{Gone, Recipe, Token};
-use proxima_models::{Input, Model, ModelInfo, Prepare, Prompt, Sequence};
+use proxima_models::{BatchRows, Input, Model, ModelInfo, Prepare, Prompt, Sequence};
 
 use crate::cache::CacheStats;
 use crate::error::EngineError;
 use crate::inputs::{TextBytes, bytes_of, check_room, in_order};
-use crate::job::{Answer, Computed, JobError, Reply, Slot, Vector, Waiter};
+use crate::job::{Reply, Slot, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics, Observation};
 use crate::prepare::Pool;
 use crate::queue::{Accepted, Queue, Workers};
 use crate::replica::{self, Replica, Shared};
 use crate::request::{
-    EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, SparseAnswer, Timings, TokensAnswer,
+    EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, SparseAnswer, TokensAnswer,
     TokensRequest,
 };
+use crate::tally::{Tally, received};
 use crate::warm_up;
 
 /// Texts of a request that are tokenised before another has its turn.
@@ -127,7 +128,12 @@ impl Engine {
         if let Some(measured) = measured {
             metrics.device(DeviceEvent::Measured(measured));
         }
-        let batch_tokens_max = measured.map_or(batch_tokens_max, |it| it.batch_tokens);
+        let batch_tokens_max = match (measured, info.batch_tokens) {
+            (Some(measured), _) => measured.batch_tokens,
+            (None, BatchRows::Known(_)) => batch_tokens_max,
+            // Not even the smallest batch that was tried works.
+            (None, BatchRows::AtMost(_)) => batch_tokens_max.min(warm_up::TOKENS_MIN),
+        };
         let config = EngineConfig { batch_tokens_max, ..config };
         let prefix_bytes_max = config.prefix_bytes_max;
         let workers = Workers {
@@ -381,8 +387,18 @@ impl Engine {
 
     /// Returns when the device of a worker failed for good, with the reason; else never. Requests
     /// that other workers can answer still are.
-    pub async fn lost(&self) -> String {
+    pub async fn wait_lost(&self) -> String {
         self.handle.queue.wait_lost().await
+    }
+
+    /// Why the device of a worker failed for good, if one did.
+    pub fn lost(&self) -> Option<String> {
+        self.handle.queue.lost()
+    }
+
+    /// Workers that wait for work.
+    pub fn idle_workers(&self) -> usize {
+        self.handle.queue.idle()
     }
 
     /// What the vector cache did and holds.
@@ -453,43 +469,5 @@ impl Engine {
         }
         check_room(&results)?;
         in_order(results)
-    }
-}
-
-async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>, EngineError> {
-    match answer.await {
-        Ok(Ok(computed)) => Ok(computed),
-        Ok(Err(JobError::NotFinite)) => Err(EngineError::NotFinite { index }),
-        Ok(Err(JobError::Failed(reason))) => Err(EngineError::Failed { reason }),
-        Err(_) => Err(EngineError::Failed { reason: "the worker has ended".into() }),
-    }
-}
-
-/// What the inputs of a request took, summed.
-#[derive(Default)]
-pub(crate) struct Tally {
-    prepared: Timings,
-    inputs: u32,
-    queue: Duration,
-    inference: Duration,
-}
-
-impl Tally {
-    fn add<T>(&mut self, computed: Computed<T>) -> T {
-        self.queue += computed.queue;
-        self.inference += computed.inference;
-        computed.value
-    }
-
-    /// The means over the inputs of a request that came at `started`.
-    pub(crate) fn timings(self, started: Instant) -> Timings {
-        let inputs = self.inputs.max(1);
-        Timings {
-            total: started.elapsed(),
-            tokenization: self.prepared.tokenization / inputs,
-            queue: self.queue / inputs,
-            inference: self.inference / inputs,
-            ..self.prepared
-        }
     }
 }

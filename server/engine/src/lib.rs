@@ -17,6 +17,7 @@ mod replica;
 mod request;
 mod rerank;
 mod seats;
+mod tally;
 mod warm_up;
 mod worker;
 

@@ -2,6 +2,8 @@
 //!
 //! Must not know: what a job computes, wire formats.
 
+mod workers;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,12 +17,14 @@ use crate::engine::EngineConfig;
 use crate::error::EngineError;
 use crate::job::{Answer, Computed, Job, JobError, Reply, Slot, Vector, Waiter};
 use crate::metrics::{Metrics, Observation};
-use crate::seats::{CheckAnswer, CheckSender, Seats};
+use crate::seats::{CheckSender, Seats};
 
 /// Tokens a second assumed before the first batch was measured.
 const RATE_AT_FIRST: f64 = 2_000.0;
 /// Weight of the newest batch in the running rate.
 const RATE_STEP: f64 = 0.2;
+/// The part by which batches grow, each, after one that did not fit into memory.
+const COST_STEP: usize = 256;
 /// Tokens a batch may always have: smaller ones waste the machine.
 const BATCH_TOKENS_MIN: usize = 256;
 /// A bulk job waits at most this long before it goes ahead of interactive ones.
@@ -226,13 +230,6 @@ impl Queue {
         Ok(answers)
     }
 
-    /// Asks every worker for a health check, ahead of everything.
-    pub fn ask_check(&self) -> Vec<CheckAnswer> {
-        let answers = self.lock().seats.ask();
-        self.changed.notify_all();
-        answers
-    }
-
     fn is_interactive(&self, tokens: usize) -> bool {
         tokens <= self.config.interactive_tokens_max
     }
@@ -373,14 +370,17 @@ impl Queue {
                 jobs.map(|job| cost(job.sequence.work())).sum::<usize>().div_ceil(idle + 1)
             }
         };
-        let most = self.config.batch_tokens_max.min(state.cost_limit);
-        in_time.min(part).max(BATCH_TOKENS_MIN).min(most)
+        let in_bounds = in_time.min(part).min(state.cost_limit).max(BATCH_TOKENS_MIN);
+        in_bounds.min(self.config.batch_tokens_max)
     }
 
-    /// Notes that a batch of this cost did not fit into a device's memory: later ones are smaller.
+    /// Notes that a batch of this cost did not fit into a device's memory: the next ones are
+    /// smaller, and grow again slowly.
     pub fn note_too_large(&self, cost: usize) {
         let mut state = self.lock();
-        state.cost_limit = state.cost_limit.min(cost / 2).max(1);
+        // What its sequences shared was counted once when it was chosen.
+        let cost = cost.min(self.cost_max(&state));
+        state.cost_limit = state.cost_limit.min(cost / 2).max(BATCH_TOKENS_MIN);
     }
 
     /// Notes how fast a batch was.
@@ -389,6 +389,7 @@ impl Queue {
         let mut state = self.lock();
         let before = state.rate.unwrap_or(newest);
         state.rate = Some(before + RATE_STEP * (newest - before));
+        state.cost_limit = state.cost_limit.saturating_add(state.cost_limit / COST_STEP);
     }
 
     /// Gives a vector, or why there is none, to all who wait for it, and keeps it.
@@ -423,56 +424,6 @@ impl Queue {
     pub fn close(&self) {
         self.lock().closing = true;
         self.changed.notify_all();
-    }
-
-    /// The device of the worker of this seat failed, for this reason; it is being restarted.
-    pub fn restarting(&self, seat: usize, reason: &str) {
-        self.lock().seats.restarting(seat, reason);
-    }
-
-    /// The worker of this seat works again.
-    pub fn working(&self, seat: usize) {
-        self.lock().seats.working(seat);
-    }
-
-    /// The worker of this seat has ended; if its device is lost, for this reason. Behind the last
-    /// worker nobody will answer what is left.
-    pub fn end(&self, seat: usize, lost: Option<String>) {
-        let mut state = self.lock();
-        if state.seats.end(seat, lost.as_deref()) {
-            state.ended = true;
-            state.interactive.clear();
-            state.bulk.clear();
-            state.tokens = 0;
-            state.flights.clear();
-        }
-        let ended = state.ended;
-        drop(state);
-        self.ended.send_replace(ended);
-        if lost.is_some() {
-            self.lost.send_if_modified(|known| {
-                known.is_none() && {
-                    *known = lost;
-                    true
-                }
-            });
-        }
-    }
-
-    /// Waits until the device of a worker is lost, and says why; for ever, if that does not happen.
-    pub async fn wait_lost(&self) -> String {
-        let mut lost = self.lost.subscribe();
-        // The sender lives as long as the queue.
-        let reason = lost.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-        reason.unwrap_or_default()
-    }
-
-    /// Waits until all workers have ended.
-    pub async fn wait_end(&self) {
-        let mut ended = self.ended.subscribe();
-        // The sender lives as long as the queue, so this only fails where there is nothing to wait
-        // for.
-        let _ = ended.wait_for(|ended| *ended).await;
     }
 }
 

@@ -67,6 +67,11 @@ fn live(shared: &Shared, seat: usize, replica: Replica) {
         };
         let device = model.info.device.clone();
         shared.metrics.device(DeviceEvent::Failed { device: &device, reason: &reason });
+        if shared.queue.is_over() {
+            // Nobody needs it back.
+            dropped(model);
+            break None;
+        }
         shared.queue.restarting(seat, &reason);
         match shared.renewed(seat, model, reload.take(), reason) {
             Ok(fresh) => model = fresh,
@@ -99,15 +104,22 @@ impl Shared {
         reload: Option<Reload>,
         reason: String,
     ) -> Result<Model, String> {
+        dropped(model);
         let reload = reload.ok_or(reason)?;
-        // What is left on a failed device may fail to go; that is no reason not to try.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(model)));
         let fresh = catch_unwind(AssertUnwindSafe(reload));
         let fresh = fresh.map_err(|_| "loading it anew panicked".to_owned())?;
         let fresh = fresh.map_err(|error| format!("it cannot be loaded anew: {error}"))?;
         match worker::check(self.place(seat, &fresh)) {
             Ok(_) => Ok(fresh),
-            Err(error) => Err(format!("loaded anew, it does not compute: {error}")),
+            Err(error) => {
+                dropped(fresh);
+                Err(format!("loaded anew, it does not compute: {error}"))
+            }
         }
     }
+}
+
+/// Drops a model on a device that failed: that this fails, too, is of no consequence.
+fn dropped(model: Model) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(model)));
 }

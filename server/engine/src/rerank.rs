@@ -8,10 +8,11 @@ use std::time::Instant;
 use proxima_models::readout::max_sim;
 use proxima_models::{Content, Input, InputError, Prepare, Prompt};
 
-use crate::engine::{Engine, Tally};
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::job::Vector;
 use crate::request::{Listwise, RerankAnswer, RerankMethod, RerankRequest};
+use crate::tally::Tally;
 
 /// What a listwise model says to images.
 const TEXTS_ONLY: EngineError =

@@ -4,11 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use proxima_models::model::Readouts;
 use proxima_models::readout::token_rows;
 use proxima_models::{BatchRows, Model, ModelError, RaggedBatch, Sequence};
 
 /// The smallest batch that is tried.
-const TOKENS_MIN: usize = 1_024;
+pub const TOKENS_MIN: usize = 1_024;
 /// Tokens of each sequence: a passage's.
 const TOKENS_OF_A_SEQUENCE: usize = 256;
 /// A batch that is this near to the fastest is large enough: a smaller one makes others wait less.
@@ -42,6 +43,8 @@ pub fn measure(model: &Model, tokens_max: usize) -> Option<WarmUp> {
     };
     let sizes = sizes(most.min(tokens_max));
     let rates = rates(&sizes, time, || started.elapsed() < TIME_MAX);
+    // The next batches are smaller than the largest that was tried.
+    model.device.release_memory();
     let (batch_tokens, tokens_per_second) = best(&rates)?;
     Some(WarmUp { batch_tokens, tokens_per_second, took: started.elapsed() })
 }
@@ -91,10 +94,12 @@ fn sequences(model: &Model, tokens: usize) -> Vec<Sequence> {
 /// A batch as the worker runs it, down to what is read out.
 fn compute(model: &Model, sequences: &[Sequence]) -> Result<(), ModelError> {
     let hidden = model.encoder.encode(&RaggedBatch::new(sequences))?;
-    match (&model.readouts.embedding, &model.readouts.score) {
-        (Some(embedding), _) => embedding.embed(&hidden).map(drop),
-        (None, Some(score)) => score.logits(&hidden).map(drop),
-        (None, None) => token_rows(&hidden).map(drop),
+    let sequences: Vec<&Sequence> = sequences.iter().collect();
+    match &model.readouts {
+        Readouts { embedding: Some(embedding), .. } => embedding.embed(&hidden).map(drop),
+        Readouts { score: Some(score), .. } => score.logits(&hidden).map(drop),
+        Readouts { sparse: Some(sparse), .. } => sparse.weights(&hidden, &sequences).map(drop),
+        _ => token_rows(&hidden).map(drop),
     }
 }
 

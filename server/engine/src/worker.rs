@@ -55,6 +55,10 @@ pub fn run(place: Place<'_>) -> Stopped {
             Next::Check(senders) => worker.check(senders),
             Next::Batch(jobs) => worker.batch(jobs),
         }
+        let postponed = worker.postponed.take();
+        if !postponed.is_empty() {
+            worker.check(postponed);
+        }
         if let Some(reason) = worker.failed.take() {
             return Stopped::DeviceFailed(reason);
         }
@@ -66,7 +70,7 @@ pub fn run(place: Place<'_>) -> Stopped {
 /// # Errors
 /// What kept it from working.
 pub fn check(place: Place<'_>) -> Result<Duration, EngineError> {
-    Worker::new(place).alive()
+    Worker::new(place).alive().map_err(|(error, _)| error)
 }
 
 struct Worker<'a> {
@@ -79,13 +83,17 @@ struct Worker<'a> {
     paused: Cell<Duration>,
     /// Why the device computes nothing any more, once that is known.
     failed: RefCell<Option<String>>,
+    /// Health checks for which there was no memory beside a batch.
+    postponed: RefCell<Vec<CheckSender>>,
 }
+
+/// Whether a failure is one of memory: half of a batch may fit.
+type OutOfMemory = bool;
 
 /// Why a batch failed.
 struct Failure {
     reason: String,
-    /// Half of it may fit.
-    out_of_memory: bool,
+    out_of_memory: OutOfMemory,
 }
 
 /// What the thread runs.
@@ -119,6 +127,7 @@ impl<'a> Worker<'a> {
             running: Cell::new(Running::Nothing),
             paused: Cell::new(Duration::ZERO),
             failed: RefCell::new(None),
+            postponed: RefCell::default(),
             place,
         }
     }
@@ -148,7 +157,7 @@ impl<'a> Worker<'a> {
         };
         self.observe(Observation::BatchFailed { sequences });
         if self.failed.borrow().is_none()
-            && let Err(error) = self.alive()
+            && let Err((error, false)) = self.alive()
         {
             *self.failed.borrow_mut() = Some(format!("{}, then: {error}", failure.reason));
         }
@@ -156,7 +165,8 @@ impl<'a> Worker<'a> {
             let error = JobError::Failed(failure.reason);
             return jobs.into_iter().for_each(|job| self.fail(job, &error));
         }
-        if failure.out_of_memory {
+        // In a pause it is the batch that pauses which has the memory.
+        if failure.out_of_memory && !matches!(self.running.get(), Running::InPause) {
             self.place.queue.note_too_large(cost_of(&jobs));
             self.place.metrics.device(DeviceEvent::OutOfMemory { sequences });
         }
@@ -193,7 +203,8 @@ impl<'a> Worker<'a> {
 
     fn pause(&self) {
         let Running::Batch { since } = self.running.get() else { return };
-        if since.elapsed() < PAUSE_AFTER {
+        // What is small waits for the device to be back, too.
+        if since.elapsed() < PAUSE_AFTER || self.failed.borrow().is_some() {
             return;
         }
         let started = Instant::now();
@@ -320,8 +331,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// How long a short sequence takes through the network now, if what comes out is finite.
-    fn alive(&self) -> Result<Duration, EngineError> {
+    /// How long a short sequence takes through the network now, if what comes out is finite; else
+    /// why not, and whether memory was all that it lacked.
+    fn alive(&self) -> Result<Duration, (EngineError, OutOfMemory)> {
         let started = Instant::now();
         let rows = self.guarded(|| {
             let text = Input::Text(CHECK_TEXT.into());
@@ -330,18 +342,29 @@ impl<'a> Worker<'a> {
             token_rows(&self.hidden(&[&sequence], false)?.0)
         });
         match rows {
-            Err(Failure { reason, .. }) => Err(EngineError::Failed { reason }),
+            Err(Failure { reason, out_of_memory }) => {
+                Err((EngineError::Failed { reason }, out_of_memory))
+            }
             Ok(rows) if finite(rows.iter().flatten().flatten().copied()) => Ok(started.elapsed()),
-            Ok(_) => Err(EngineError::NotFinite { index: 0 }),
+            Ok(_) => Err((EngineError::NotFinite { index: 0 }, false)),
         }
     }
 
-    /// Answers a health check. One that fails is the end of the device.
+    /// Answers a health check. One that fails is the end of the device, unless others have taken
+    /// its memory; if that is the batch in whose pause this is, the check waits for its end.
     fn check(&self, senders: Vec<CheckSender>) {
-        let result = self.alive();
-        if let Err(error) = &result {
-            self.failed.borrow_mut().get_or_insert_with(|| error.to_string());
-        }
+        let result = match self.alive() {
+            Err((_, true)) if matches!(self.running.get(), Running::InPause) => {
+                return self.postponed.borrow_mut().extend(senders);
+            }
+            Err((error, out_of_memory)) => {
+                if !out_of_memory {
+                    self.failed.borrow_mut().get_or_insert_with(|| error.to_string());
+                }
+                Err(error)
+            }
+            Ok(took) => Ok(took),
+        };
         for sender in senders {
             // Whoever asked may have given up.
             let _ = sender.send(result.clone());

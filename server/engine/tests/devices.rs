@@ -66,7 +66,7 @@ async fn a_device_that_fails_is_restarted_once_and_then_lost() {
     assert_eq!(events.all(), ["Failed", "Restarted"]);
 
     embed(&engine, &["crash"]).await.expect_err("the device fails again");
-    let reason = engine.lost().await;
+    let reason = engine.wait_lost().await;
     assert!(reason.contains("cpu") && reason.contains("left the bus"), "{reason}");
     assert_eq!(events.all()[2..], ["Failed", "Lost"]);
     let error = engine.check().await.expect_err("lost");
@@ -83,7 +83,7 @@ async fn a_health_check_finds_a_device_that_failed_while_nobody_asked_for_anythi
     let error = engine.check().await.expect_err("it computes nothing");
     assert!(is_device_error(&error), "{error}");
     // It cannot be loaded anew.
-    engine.lost().await;
+    engine.wait_lost().await;
     assert_eq!(events.all(), ["Failed", "Lost"]);
 }
 
@@ -128,7 +128,7 @@ async fn a_device_that_does_not_come_back_is_lost() {
         });
         let (engine, events) = start(vec![Replica { model: knobs.again(), reload: Some(reload) }]);
         embed(&engine, &["crash"]).await.expect_err("the device fails");
-        let reason = engine.lost().await;
+        let reason = engine.wait_lost().await;
         let expected = if panics { "panicked" } else { "does not compute" };
         assert!(reason.contains(expected), "{reason}");
         assert_eq!(events.all(), ["Failed", "Lost"]);
@@ -138,16 +138,16 @@ async fn a_device_that_does_not_come_back_is_lost() {
 #[tokio::test]
 async fn a_batch_that_does_not_fit_is_halved_until_it_does() {
     let (model, knobs) = fake_model();
-    knobs.limit_memory(40);
+    knobs.limit_memory(300);
     let (engine, events) = start(vec![model.into()]);
-    let texts: Vec<String> = (0..100).map(|index| format!("text {index}")).collect();
+    let texts: Vec<String> = (0..500).map(|index| format!("text {index}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let vectors = embed(&engine, &texts).await.expect("embedded, in parts");
     let (whole, _) = start(vec![fake_model().0.into()]);
     assert_eq!(vectors, embed(&whole, &texts).await.expect("embedded"));
     let halved = events.all().len();
     assert!(halved > 0 && events.all().iter().all(|event| event == "OutOfMemory"));
-    // It has learnt what fits: 100 texts of 4 tokens need no more halving than the last ones.
+    // It has learnt what fits: 400 tokens in one batch would not.
     let more: Vec<String> = (0..100).map(|index| format!("more {index}")).collect();
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
     embed(&engine, &more).await.expect("embedded");
@@ -164,9 +164,16 @@ async fn a_batch_that_does_not_fit_is_halved_until_it_does() {
 #[tokio::test]
 async fn several_devices_share_one_queue() {
     let (_, knobs) = fake_model();
-    let (engine, _) = start(vec![replica(&knobs), replica(&knobs), replica(&knobs)]);
+    let replicas = vec![replica(&knobs), replica(&knobs), replica(&knobs)];
+    // One batch would hold all 800 tokens in this time.
+    let batch_time_target = std::time::Duration::from_secs(1);
+    let config = EngineConfig { batch_time_target, ..EngineConfig::default() };
+    let engine = Engine::start_on(replicas, config, Arc::new(NoMetrics));
+    while engine.idle_workers() < 3 {
+        tokio::task::yield_now().await;
+    }
     knobs.shut();
-    let texts: Vec<String> = (0..600).map(|index| format!("text {index}")).collect();
+    let texts: Vec<String> = (0..200).map(|index| format!("text {index}")).collect();
     let request = tokio::spawn({
         let engine = engine.clone();
         async move {
@@ -174,7 +181,7 @@ async fn several_devices_share_one_queue() {
             embed(&engine, &texts).await
         }
     });
-    // One request of 600 texts keeps all of them busy at the same time.
+    // One request of 200 texts keeps all of them busy at the same time.
     tokio::task::spawn_blocking({
         let knobs = knobs.clone();
         move || knobs.wait_until_batches_wait(3)
@@ -184,7 +191,7 @@ async fn several_devices_share_one_queue() {
     knobs.open();
     let vectors = request.await.expect("no panic").expect("embedded");
     let (one, _) = start(vec![fake_model().0.into()]);
-    for index in [0, 1, 299, 300, 598, 599] {
+    for index in [0, 1, 66, 67, 198, 199] {
         let text = format!("text {index}");
         assert_eq!(embed(&one, &[&text]).await.expect("embedded")[0], vectors[index]);
     }
@@ -193,11 +200,73 @@ async fn several_devices_share_one_queue() {
 }
 
 #[tokio::test]
+async fn workers_that_end_together_end_the_engine() {
+    for _ in 0..100 {
+        let (_, knobs) = fake_model();
+        let (engine, _) = start((0..4).map(|_| knobs.again().into()).collect());
+        embed(&engine, &["one"]).await.expect("embedded");
+        engine.shutdown().await;
+        assert!(engine.check().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_ends_while_a_device_restarts_waits_for_nothing_but_that() {
+    let (_, knobs) = fake_model();
+    let ((loads, loading), (go, may_go)) = (mpsc::channel(), mpsc::channel());
+    let again = knobs.clone();
+    let reload = Box::new(move || {
+        loads.send(()).expect("the test waits");
+        may_go.recv().expect("the test says so");
+        Ok(again.again())
+    });
+    let (engine, events) = start(vec![Replica { model: knobs.again(), reload: Some(reload) }]);
+    embed(&engine, &["crash"]).await.expect_err("the device fails");
+    loading.recv().expect("it is loaded anew");
+    let ended = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.shutdown().await }
+    });
+    go.send(()).expect("it waits");
+    ended.await.expect("no panic");
+    assert_eq!((events.all(), engine.lost()), (vec!["Failed".into(), "Restarted".into()], None));
+}
+
+#[tokio::test]
+async fn memory_that_a_long_batch_has_is_missed_by_others_but_costs_no_device() {
+    let (model, knobs) = fake_model();
+    let (engine, events) = start(vec![model.into()]);
+    let ask = |text: &'static str| {
+        let engine = engine.clone();
+        tokio::spawn(async move { embed(&engine, &[text]).await })
+    };
+    let slow = ask("slow");
+    while !knobs.slow_runs() {
+        tokio::task::yield_now().await;
+    }
+    knobs.limit_memory(0);
+    // Both run in a pause of the long batch.
+    let error = ask("small").await.expect("no panic").expect_err("no memory");
+    assert!(error.to_string().contains("out of memory"), "{error}");
+    let check = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.check().await }
+    });
+    let again = ask("small").await.expect("no panic");
+    assert!(again.is_err() && !check.is_finished(), "the check waits for the long batch");
+    knobs.limit_memory(1_000);
+    knobs.end_slow();
+    slow.await.expect("no panic").expect("embedded");
+    check.await.expect("no panic").expect("healthy, when it was its turn");
+    assert_eq!((events.all(), engine.lost()), (vec![], None));
+}
+
+#[tokio::test]
 async fn the_others_answer_when_one_device_is_lost() {
     let (_, knobs) = fake_model();
     let (engine, _) = start(vec![knobs.again().into(), knobs.again().into()]);
     embed(&engine, &["crash"]).await.expect_err("a device fails");
-    engine.lost().await;
+    engine.wait_lost().await;
     for _ in 0..20 {
         embed(&engine, &["one", "two"]).await.expect("the other answers");
     }

@@ -136,7 +136,8 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
         .map_err(|error| CommandError::failure(format!("no threads: {error}")))?;
     let result = runtime.block_on(embed_all(&engine, &job, reader, &mut *sink));
     bar.finish_and_clear();
-    let count = result?;
+    // What failed first was the device.
+    let count = result.map_err(|error| engine.lost().map_or(error, CommandError::device))?;
     eprintln!("{count} inputs embedded");
     Ok(())
 }

@@ -172,8 +172,8 @@ serve_args! {
     /// for a GPU if there is one [default: cpu]
     #[arg(long, env = "PROXIMA_DEVICE", help_heading = "Model")]
     device: String,
-    /// The part of an NVIDIA GPU's memory that all models together may take, above 0 to 1 [default:
-    /// no limit]
+    /// The part of an NVIDIA GPU's memory that tensors of all models may take, above 0 to 1
+    /// [default: no limit]
     #[arg(
         long,
         env = "PROXIMA_GPU_MEMORY_FRACTION",

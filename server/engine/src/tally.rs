@@ -1,0 +1,51 @@
+//! Answers of a request's inputs, and what they took.
+//!
+//! Must not know: queues, batches, wire formats.
+
+use std::time::{Duration, Instant};
+
+use crate::error::EngineError;
+use crate::job::{Answer, Computed, JobError};
+use crate::request::Timings;
+
+/// What the worker says of the input of this place.
+pub async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>, EngineError> {
+    match answer.await {
+        Ok(Ok(computed)) => Ok(computed),
+        Ok(Err(JobError::NotFinite)) => Err(EngineError::NotFinite { index }),
+        Ok(Err(JobError::Failed(reason))) => Err(EngineError::Failed { reason }),
+        Err(_) => Err(EngineError::Failed { reason: "the worker has ended".into() }),
+    }
+}
+
+/// What the inputs of a request took, summed.
+#[derive(Default)]
+pub struct Tally {
+    /// Of all inputs.
+    pub prepared: Timings,
+    /// How many.
+    pub inputs: u32,
+    queue: Duration,
+    inference: Duration,
+}
+
+impl Tally {
+    /// Adds what one took; gives its result.
+    pub fn add<T>(&mut self, computed: Computed<T>) -> T {
+        self.queue += computed.queue;
+        self.inference += computed.inference;
+        computed.value
+    }
+
+    /// The means over the inputs of a request that came at `started`.
+    pub fn timings(self, started: Instant) -> Timings {
+        let inputs = self.inputs.max(1);
+        Timings {
+            total: started.elapsed(),
+            tokenization: self.prepared.tokenization / inputs,
+            queue: self.queue / inputs,
+            inference: self.inference / inputs,
+            ..self.prepared
+        }
+    }
+}
