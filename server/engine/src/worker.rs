@@ -50,6 +50,8 @@ pub struct Place<'a> {
 pub fn run(place: Place<'_>) -> Stopped {
     let worker = Worker::new(place);
     loop {
+        // However the last batch was left.
+        worker.running.set(Running::Nothing);
         match worker.place.queue.next(worker.place.seat) {
             Next::End => return Stopped::Ended,
             Next::Check(senders) => worker.check(senders),

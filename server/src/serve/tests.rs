@@ -1,5 +1,6 @@
-use proxima_engine::EngineConfig;
-use proxima_models::Input;
+use proxima_engine::{EmbedRequest, EngineConfig, NoMetrics};
+use proxima_models::synth::SynthOptions;
+use proxima_models::{Input, Prepare};
 
 use super::*;
 use crate::cli::EXIT_DEVICE;
@@ -18,6 +19,11 @@ fn models() -> (Registry, Arc<MetricsHub>, Engine) {
     (registry, metrics, engine)
 }
 
+fn request(text: &str) -> EmbedRequest {
+    let (inputs, prepare) = (vec![Input::Text(text.into())], Prepare::default());
+    EmbedRequest { inputs, prepare, dimensions: None, normalize: true }
+}
+
 #[tokio::test]
 async fn a_lost_device_ends_the_server_with_a_code_of_its_own() {
     let (registry, metrics, engine) = models();
@@ -28,15 +34,7 @@ async fn a_lost_device_ends_the_server_with_a_code_of_its_own() {
         HttpConfig::default(),
         std::future::pending(),
     );
-    let crash = async {
-        let request = proxima_engine::EmbedRequest {
-            inputs: vec![Input::Text("crash".into())],
-            prepare: proxima_models::Prepare::default(),
-            dimensions: None,
-            normalize: true,
-        };
-        engine.embed(request).await.expect_err("the device fails")
-    };
+    let crash = async { engine.embed(request("crash")).await.expect_err("the device fails") };
     let (served, _) = tokio::join!(serving, crash);
     let error = served.expect_err("the device is lost");
     assert_eq!(error.code, EXIT_DEVICE);
@@ -47,6 +45,30 @@ async fn a_lost_device_ends_the_server_with_a_code_of_its_own() {
         page.contains(r#"proxima_events_total{event="device_failed",model="fake"} 1"#),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn a_model_that_is_loaded_anew_gives_the_same_vectors() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = folder.path().join("tiny-bert");
+    proxima_models::synth::write("tiny-bert", &model, &SynthOptions { seed: 7, tokenizer: None })
+        .expect("written");
+    let devices = [DeviceChoice::Cpu; 2];
+    let options = LoadOptions::default();
+    let [first, second] =
+        <[Replica; 2]>::try_from(replicas(&model, &options, &devices).expect("loaded"))
+            .ok()
+            .expect("a replica a device");
+    assert!(Arc::ptr_eq(&first.model.recipe, &second.model.recipe), "one tokenizer for both");
+    let again = (first.reload.expect("it can be"))().expect("loaded anew");
+    assert_eq!(again.info.device, first.model.info.device);
+    let mut vectors = Vec::new();
+    for model in [first.model, second.model, again] {
+        let engine = Engine::start(model, EngineConfig::default(), Arc::new(NoMetrics));
+        vectors.push(engine.embed(request("some words")).await.expect("embedded").vectors);
+        engine.shutdown().await;
+    }
+    assert!(vectors[0] == vectors[1] && vectors[1] == vectors[2]);
 }
 
 #[tokio::test]
