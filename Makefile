@@ -70,6 +70,7 @@ test-isa:
 	PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=portable cargo test --release --workspace --test golden -- tiny_bert tiny_qwen3_in
 	if grep -qw avx512f /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx512 cargo test --release --workspace --test golden; fi
 	if grep -qw avx2 /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx2 cargo test --release --workspace --test golden; fi
+	if grep -qw avx_vnni /proc/cpuinfo 2>/dev/null; then PROXIMA_CACHE='$(CACHE)' PROXIMA_ISA=avx2_vnni cargo test --release --workspace --test golden -- tiny_bert minilm; fi
 
 # 64-bit Arm in an emulator of a CPU that has everything. Needs the packages qemu-user and
 # gcc-aarch64-linux-gnu (g++, too), and the target: `rustup target add aarch64-unknown-linux-gnu`.

@@ -16,8 +16,8 @@ pub struct ModelInfo {
     pub device: String,
     /// Precision of the linear layers (`float32`, `bfloat16`, `float16`, `int8`).
     pub dtype: String,
-    /// Instruction set of the kernels (`amx`, `avx512_bf16`, `avx512`, `avx2`, `neon_bf16`, `neon`,
-    /// `portable`).
+    /// Instruction set of the kernels (`amx`, `avx512_bf16`, `avx512`, `avx2_vnni`, `avx2`,
+    /// `neon_bf16`, `neon`, `portable`).
     pub isa: String,
     /// Longest sequence in tokens, special tokens included.
     pub tokens_max: usize,

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::isa::Kernel;
+use super::product::{Product, ProductKernel};
 use super::simd::Simd;
 
 /// Proof that this CPU has AVX2, FMA and F16C.
@@ -30,6 +31,16 @@ impl Avx2 {
         }
         // SAFETY: the token exists only where `new` found these features.
         unsafe { entered(self, kernel) }
+    }
+
+    /// Runs a kernel compiled for AVX2, with a product of it.
+    pub fn enter_with<P: Product, K: ProductKernel>(self, product: P, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn entered<P: Product, K: ProductKernel>(simd: Avx2, p: P, kernel: K) -> K::Output {
+            kernel.run(simd, p)
+        }
+        // SAFETY: the token exists only where `new` found these features.
+        unsafe { entered(self, product, kernel) }
     }
 }
 

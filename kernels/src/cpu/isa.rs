@@ -19,6 +19,7 @@ use super::simd::Simd;
 use super::{
     amx::{Amx, TileBf16, TileInt8, TileSplitBf16, TileSplitF32},
     avx2::Avx2,
+    avx2_int8::{Avx2Vnni, PairsInt8, QuadsInt8 as QuadsVnni},
     avx512::Avx512,
     avx512_bf16::{Avx512Bf16, DotBf16, DotInt8},
 };
@@ -52,6 +53,9 @@ pub enum Isa {
     /// AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    /// AVX-VNNI for products of bytes, AVX2 for all else.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Vnni(Avx2Vnni),
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -74,6 +78,7 @@ impl Isa {
             all.extend(Amx::new().map(Self::Amx));
             all.extend(Avx512Bf16::new().map(Self::Avx512Bf16));
             all.extend(Avx512::new().map(Self::Avx512));
+            all.extend(Avx2Vnni::new().map(Self::Avx2Vnni));
             all.extend(Avx2::new().map(Self::Avx2));
         }
         #[cfg(target_arch = "aarch64")]
@@ -98,7 +103,7 @@ impl Isa {
         })
     }
 
-    /// `amx`, `avx512_bf16`, `avx512`, `avx2`, `neon_bf16`, `neon` or `portable`.
+    /// `amx`, `avx512_bf16`, `avx512`, `avx2_vnni`, `avx2`, `neon_bf16`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -107,6 +112,8 @@ impl Isa {
             Self::Avx512Bf16(_) => "avx512_bf16",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni(_) => "avx2_vnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
             #[cfg(target_arch = "aarch64")]
@@ -148,6 +155,10 @@ impl Isa {
             (Self::Amx(_), _) => TileBf16::ROWS,
             #[cfg(target_arch = "x86_64")]
             (Self::Avx512Bf16(_), _) => DotBf16::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx2Vnni(_), _) => QuadsVnni::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx2(_), _) => PairsInt8::ROWS,
             #[cfg(target_arch = "aarch64")]
             (Self::NeonDot(_), _) => PairsBf16::ROWS,
             _ => PlainInt8::ROWS,
@@ -164,6 +175,8 @@ impl Isa {
             Self::Avx512Bf16(simd) => simd.base().enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.enter(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni(simd) => simd.base().enter(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => simd.enter(kernel),
             #[cfg(target_arch = "aarch64")]
@@ -194,6 +207,21 @@ impl Isa {
                 Arithmetic::Int8 => simd.enter(InSteps(DotInt8(simd)), kernel),
                 other => simd.base().enter(Common(other, kernel)),
             },
+            // All CPUs with AVX-512 have AVX2; those without VNNI multiply bytes by it. Its strips
+            // are those of plain integers.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) if arithmetic == Arithmetic::Int8 => match Avx2::new() {
+                Some(simd) => simd.enter_with(InSteps(PairsInt8(simd)), kernel),
+                None => self.run(Common(arithmetic, kernel)),
+            },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Vnni(simd) if arithmetic == Arithmetic::Int8 => {
+                simd.enter(InSteps(QuadsVnni(simd)), kernel)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(simd) if arithmetic == Arithmetic::Int8 => {
+                simd.enter_with(InSteps(PairsInt8(simd)), kernel)
+            }
             #[cfg(target_arch = "aarch64")]
             Self::NeonDot(simd) => match arithmetic {
                 Arithmetic::Bf16 => simd.enter(InSteps(PairsBf16(simd)), kernel),
