@@ -122,29 +122,32 @@ fn tile<T: Step, const HEIGHT: usize, const FETCH: bool>(
 
 macro_rules! float_sums {
     ($simd:ident) => {
-        type Sum = $simd::V;
-        const ROWS: usize = $simd::TILE_ROWS;
+        type Sum = <$simd as Simd>::V;
+        const ROWS: usize = <$simd as Simd>::TILE_ROWS;
 
         #[inline(always)]
         fn prefetch(self, from: *const u8) {
             self.0.prefetch(from);
         }
         #[inline(always)]
-        fn zero(self) -> $simd::V {
+        fn zero(self) -> Self::Sum {
             self.0.splat(0.0)
         }
         #[inline(always)]
-        unsafe fn load(self, from: *const f32) -> $simd::V {
+        unsafe fn load(self, from: *const f32) -> Self::Sum {
             // SAFETY: as the caller vouches.
             unsafe { self.0.load(from) }
         }
         #[inline(always)]
-        unsafe fn store(self, to: *mut f32, sum: $simd::V) {
+        unsafe fn store(self, to: *mut f32, sum: Self::Sum) {
             // SAFETY: as the caller vouches.
             unsafe { self.0.store(to, sum) };
         }
     };
 }
+
+#[cfg(target_arch = "aarch64")]
+pub(super) use float_sums;
 
 /// float32 times float32.
 #[derive(Debug, Clone, Copy)]

@@ -4,36 +4,10 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::fma::Step;
+use super::fma::{Step, float_sums};
 use super::neon::{Neon, Quad, widened_f16};
 use super::product::{Arithmetic, LINE, PANEL};
 use super::simd::Simd;
-
-macro_rules! sums {
-    () => {
-        type Sum = Quad;
-        const ROWS: usize = Neon::TILE_ROWS;
-
-        #[inline(always)]
-        fn prefetch(self, from: *const u8) {
-            self.0.prefetch(from);
-        }
-        #[inline(always)]
-        fn zero(self) -> Quad {
-            self.0.splat(0.0)
-        }
-        #[inline(always)]
-        unsafe fn load(self, from: *const f32) -> Quad {
-            // SAFETY: as the caller vouches.
-            unsafe { self.0.load(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32, sum: Quad) {
-            // SAFETY: as the caller vouches.
-            unsafe { self.0.store(to, sum) };
-        }
-    };
-}
 
 /// One number of each row, in all lanes.
 ///
@@ -65,7 +39,7 @@ fn add<const HEIGHT: usize>(
 pub struct NeonF32(pub Neon);
 
 impl Step for NeonF32 {
-    sums!();
+    float_sums!(Neon);
     const ARITHMETIC: Arithmetic = Arithmetic::F32;
     const STEPS: usize = 16;
 
@@ -92,7 +66,7 @@ impl Step for NeonF32 {
 pub struct NeonBf16(pub Neon);
 
 impl Step for NeonBf16 {
-    sums!();
+    float_sums!(Neon);
     const ARITHMETIC: Arithmetic = Arithmetic::F32Bf16;
     const STEPS: usize = 8;
 
@@ -128,7 +102,7 @@ impl Step for NeonBf16 {
 pub struct NeonF16(pub Neon);
 
 impl Step for NeonF16 {
-    sums!();
+    float_sums!(Neon);
     const ARITHMETIC: Arithmetic = Arithmetic::F32F16;
     const STEPS: usize = 8;
 
