@@ -1,31 +1,73 @@
 //! Speed of the matrix product in every arithmetic of this CPU, in GFLOP/s and GB/s of weights:
-//! `cargo bench -p proxima-kernels`, with arguments for some arithmetics only (`Bf16 Int8`).
+//! `cargo bench -p proxima-kernels`, with arguments for some arithmetics only (`Bf16 Int8`) or
+//! for one shape (`1536x384`).
 //!
 //! Weights of many layers are used by turns, so that they come from memory as they do in a model.
+//! On a machine that is shared with others the matrix units have two speeds, which change within
+//! seconds. So the innermost loop is timed alone before and after each sample: a sample counts as
+//! slow if that takes half as long again as the best seen. Medians are of fast samples alone where
+//! there are some, and the table says how many there were.
 
 use std::time::Instant;
 
+use proxima_kernels::cpu::aligned::{AlignedBytes, numbers_mut};
 use proxima_kernels::cpu::gemm::multiply;
 use proxima_kernels::cpu::operand::Operand;
-use proxima_kernels::cpu::product::Arithmetic;
+use proxima_kernels::cpu::product::{Arithmetic, LINE, PANEL, Product, ProductKernel, Sums};
+use proxima_kernels::cpu::simd::Simd;
 use proxima_kernels::cpu::weights::Packed;
-use proxima_kernels::cpu::{Epilogue, Isa};
+use proxima_kernels::cpu::{Epilogue, Isa, team};
 
 /// Bytes of weights used by turns: more than any cache holds.
 const WEIGHT_BYTES: usize = 256 * 1024 * 1024;
-/// Runs of which the median is shown.
-const RUNS: usize = 7;
-const ROWS: [usize; 10] = [1, 2, 4, 8, 12, 16, 32, 128, 512, 2048];
+/// Samples of a case.
+const SAMPLES: usize = 15;
+const ROWS: [usize; 8] = [1, 4, 16, 32, 128, 512, 2048, 8192];
+const SHAPES: [(usize, usize); 5] =
+    [(1536, 384), (384, 1536), (384, 384), (3072, 1024), (1024, 3072)];
+/// Of the probe: how often the innermost loop runs, and its bytes of weights.
+const PROBE_RUNS: usize = 100;
+const PROBE_BYTES: usize = 16 * 1024;
+/// A probe above this many times the best is one of a slow moment.
+const SLOW: f64 = 1.5;
 
-fn arithmetics(isa: Isa) -> Vec<Arithmetic> {
+/// The innermost loop alone, on memory in the first-level cache.
+struct Probe;
+
+impl ProductKernel for Probe {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, P: Product>(self, _: S, p: P) {
+        let form = P::ARITHMETIC;
+        let lines = PROBE_BYTES / (PANEL * form.weights().bytes() * form.form().depth());
+        let x = AlignedBytes::zeros(lines * form.form().parts() * P::ROWS * LINE);
+        let weights = AlignedBytes::zeros(PROBE_BYTES);
+        let mut sums = AlignedBytes::zeros(P::ROWS * PANEL * size_of::<f32>());
+        for _ in 0..PROBE_RUNS {
+            let sums = Sums { values: numbers_mut(&mut sums), row: PANEL, first: true };
+            p.tile(P::ROWS, &x, &weights, sums, false);
+        }
+    }
+}
+
+/// Seconds of the probe on all threads.
+fn probe(isa: Isa, arithmetic: Arithmetic) -> f64 {
+    let started = Instant::now();
+    team::for_each(team::threads(), |_| isa.run_product(arithmetic, Probe));
+    started.elapsed().as_secs_f64()
+}
+
+fn arithmetics(isa: Isa, wanted: &[String]) -> Vec<Arithmetic> {
     use Arithmetic::{Bf16, F32, F32Bf16, Int8, SplitBf16, SplitF32};
     let mut all = vec![F32, F32Bf16, Int8];
     all.extend(isa.multiplies_bf16().then_some(Bf16));
     if isa.multiplies_tiles() {
         all.extend([SplitF32, SplitBf16]);
     }
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
-    all.retain(|it| wanted.is_empty() || wanted.contains(&format!("{it:?}")));
+    let names: Vec<String> = all.iter().map(|it| format!("{it:?}")).collect();
+    let named = names.iter().any(|name| wanted.contains(name));
+    all.retain(|it| !named || wanted.contains(&format!("{it:?}")));
     all
 }
 
@@ -40,37 +82,67 @@ fn layers(arithmetic: Arithmetic, columns: usize, depth: usize) -> Vec<Packed> {
     (0..count).map(|_| Packed::new(form, columns, depth, fill)).collect()
 }
 
+/// One time of a product, and the probes around it.
+struct Sample {
+    seconds: f64,
+    probes: [f64; 2],
+}
+
+fn samples(isa: Isa, arithmetic: Arithmetic, rows: usize, weights: &[Packed]) -> Vec<Sample> {
+    let (depth, columns) = (weights[0].depth(), weights[0].columns());
+    let x = Operand::of(isa, &vec![0.5; rows * depth], depth, isa.packing(arithmetic));
+    let mut out = AlignedBytes::zeros(rows * columns * size_of::<f32>());
+    let out = numbers_mut(&mut out);
+    let epilogue = Epilogue::Plain { bias: None, activation: None, residual: None };
+    let used = if rows < 100 { weights.len().min(64) } else { weights.len().min(4) };
+    let sample = |_| {
+        let before = probe(isa, arithmetic);
+        let started = Instant::now();
+        for weights in &weights[..used] {
+            multiply(isa, arithmetic, &x, weights, &epilogue, out);
+        }
+        let seconds = started.elapsed().as_secs_f64() / used as f64;
+        Sample { seconds, probes: [before, probe(isa, arithmetic)] }
+    };
+    (0..SAMPLES).map(sample).collect()
+}
+
+/// The median time of samples in fast moments, or of all where there is none, and how many were
+/// fast.
+fn fast_median(samples: &[Sample], best: f64) -> (f64, usize) {
+    let is_fast = |it: &&Sample| it.probes.iter().all(|probe| *probe < SLOW * best);
+    let mut times: Vec<f64> = samples.iter().filter(is_fast).map(|it| it.seconds).collect();
+    let fast = times.len();
+    if fast == 0 {
+        times = samples.iter().map(|it| it.seconds).collect();
+    }
+    times.sort_by(f64::total_cmp);
+    (times[times.len() / 2], fast)
+}
+
 fn main() {
     let isa = Isa::current();
-    let threads = proxima_kernels::cpu::team::threads();
-    println!("{} on {threads} threads", isa.name());
-    println!("| arithmetic | columns x depth | rows | GFLOP/s | GB/s |");
-    println!("| --- | --- | --- | --- | --- |");
-    for arithmetic in arithmetics(isa) {
-        for (columns, depth) in [(3072, 1024), (1536, 384), (1024, 3072)] {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    println!("{} on {} threads", isa.name(), team::threads());
+    println!("| arithmetic | columns x depth | rows | GFLOP/s | GB/s | fast samples |");
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for arithmetic in arithmetics(isa, &wanted) {
+        let mut best = (0..50).map(|_| probe(isa, arithmetic)).fold(f64::MAX, f64::min);
+        for (columns, depth) in SHAPES {
+            let shape = format!("{columns}x{depth}");
+            if wanted.iter().any(|it| it.contains('x')) && !wanted.contains(&shape) {
+                continue;
+            }
             let weights = layers(arithmetic, columns, depth);
             for rows in ROWS {
-                let x = vec![0.5; rows * depth];
-                let x = Operand::of(isa, &x, depth, isa.packing(arithmetic));
-                let mut out = vec![0.0; rows * columns];
-                let epilogue = Epilogue::Plain { bias: None, activation: None, residual: None };
-                let used = if rows < 100 { weights.len() } else { weights.len().min(8) };
-                let mut times: Vec<f64> = (0..RUNS)
-                    .map(|_| {
-                        let started = Instant::now();
-                        for weights in &weights[..used] {
-                            multiply(isa, arithmetic, &x, weights, &epilogue, &mut out);
-                        }
-                        started.elapsed().as_secs_f64() / used as f64
-                    })
-                    .collect();
-                times.sort_by(f64::total_cmp);
-                let seconds = times[RUNS / 2];
+                let samples = samples(isa, arithmetic, rows, &weights);
+                best = samples.iter().flat_map(|it| it.probes).fold(best, f64::min);
+                let (seconds, fast) = fast_median(&samples, best);
                 let flops = 2.0 * (rows * columns * depth) as f64 / seconds / 1e9;
                 let bytes = (arithmetic.weights().bytes() * columns * depth) as f64;
-                let gigabytes = bytes / seconds / 1e9;
+                let rate = bytes / seconds / 1e9;
                 println!(
-                    "| {arithmetic:?} | {columns} x {depth} | {rows} | {flops:.0} | {gigabytes:.1} |"
+                    "| {arithmetic:?} | {columns} x {depth} | {rows} | {flops:.0} | {rate:.1} | {fast}/{SAMPLES} |"
                 );
             }
         }

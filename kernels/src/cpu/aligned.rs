@@ -83,6 +83,15 @@ fn zeros(length: usize) -> Vec<u8> {
     vec![0; length]
 }
 
+/// The first `length` bytes of some memory, which is made larger where it has less: for scratch
+/// memory that a thread keeps. What they hold is of no use.
+pub(super) fn room(memory: &mut Option<AlignedBytes>, length: usize) -> &mut [u8] {
+    if memory.as_ref().is_none_or(|memory| memory.len() < length) {
+        *memory = Some(AlignedBytes::zeros(length));
+    }
+    memory.as_deref_mut().map_or(&mut [], |memory| &mut memory[..length])
+}
+
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
         if self.reused {

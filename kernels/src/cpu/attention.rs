@@ -11,7 +11,7 @@ mod keys;
 
 use std::ops::Range;
 
-use super::aligned::{AlignedBytes, numbers_mut};
+use super::aligned::{AlignedBytes, numbers_mut, room};
 use super::epilogue::Target;
 use super::isa::Isa;
 use super::math;
@@ -210,30 +210,22 @@ struct Scratch {
     query: Vec<f32>,
     /// Queries, packed.
     queries: Option<AlignedBytes>,
-    /// Scores, then weights, of a block of keys.
-    scores: Vec<f32>,
+    /// Scores of a block of keys.
+    scores: Option<AlignedBytes>,
     /// Weights, packed.
     weights: Option<AlignedBytes>,
     /// Weighted values.
-    sums: Vec<f32>,
+    sums: Option<AlignedBytes>,
 }
 
 thread_local! {
     static SCRATCH: std::cell::Cell<Scratch> = const { std::cell::Cell::new(Scratch {
         query: Vec::new(),
         queries: None,
-        scores: Vec::new(),
+        scores: None,
         weights: None,
-        sums: Vec::new(),
+        sums: None,
     }) };
-}
-
-/// Bytes, at least as many.
-fn room(bytes: &mut Option<AlignedBytes>, length: usize) -> &mut [u8] {
-    if bytes.as_ref().is_none_or(|bytes| bytes.len() < length) {
-        *bytes = Some(AlignedBytes::zeros(length));
-    }
-    bytes.as_deref_mut().map_or(&mut [], |bytes| &mut bytes[..length])
 }
 
 impl ProductKernel for Chunk<'_> {
@@ -246,8 +238,8 @@ impl ProductKernel for Chunk<'_> {
         let mut scratch = SCRATCH.take();
         let Scratch { query, queries, scores, weights, sums } = &mut scratch;
         query.resize(size, 0.0);
-        scores.resize(STRIP_MAX * KEY_BLOCK, 0.0);
-        sums.resize(STRIP_MAX * padded_size, 0.0);
+        let scores: &mut [f32] = numbers_mut(room(scores, STRIP_MAX * KEY_BLOCK * 4));
+        let sums: &mut [f32] = numbers_mut(room(sums, STRIP_MAX * padded_size * 4));
         let queries = room(queries, self.packing.strip_bytes(size));
         let weights = room(weights, self.packing.strip_bytes(KEY_BLOCK));
         for first in self.queries.clone().step_by(P::ROWS) {

@@ -49,6 +49,16 @@ impl Simd for Avx2 {
     const TILE_ROWS: usize = 3;
 
     #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        #[inline(never)]
+        fn apart<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: the token exists only where `new` found these features.
+        unsafe { apart(self, kernel) }
+    }
+    #[inline(always)]
     fn splat(self, value: f32) -> Pair {
         // SAFETY: the token proves AVX2.
         let all = unsafe { _mm256_set1_ps(value) };

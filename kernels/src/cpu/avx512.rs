@@ -32,39 +32,142 @@ impl Avx512 {
     }
 }
 
-impl Simd for Avx512 {
-    type V = __m512;
-    const TILE_ROWS: usize = 12;
+/// What AVX-512 and its extensions have in common; `$own` is what they do differently.
+macro_rules! avx512_simd {
+    ($token:ident, $features:literal, { $($own:item)* }) => {
+        impl Simd for $token {
+            type V = __m512;
+            const TILE_ROWS: usize = 12;
 
-    #[inline(always)]
-    fn splat(self, value: f32) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_set1_ps(value) }
-    }
-    #[inline(always)]
-    unsafe fn load(self, from: *const f32) -> __m512 {
-        // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
-        unsafe { _mm512_loadu_ps(from) }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16_pairs(self, from: *const u16) -> (__m512, __m512) {
-        // SAFETY: the caller vouches for 32 numbers, the token for AVX-512F.
-        unsafe {
-            let pairs = _mm512_loadu_si512(from.cast());
-            let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-            (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(second))
+            #[inline(always)]
+            fn splat(self, value: f32) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_set1_ps(value) }
+            }
+            #[inline(always)]
+            unsafe fn load(self, from: *const f32) -> __m512 {
+                // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
+                unsafe { _mm512_loadu_ps(from) }
+            }
+            #[inline(always)]
+            unsafe fn load_bf16_pairs(self, from: *const u16) -> (__m512, __m512) {
+                // SAFETY: the caller vouches for 32 numbers, the token for AVX-512F.
+                unsafe {
+                    let pairs = _mm512_loadu_si512(from.cast());
+                    let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+                    (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(second))
+                }
+            }
+            #[inline(always)]
+            unsafe fn load_f16(self, from: *const u16) -> __m512 {
+                // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
+                unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32, value: __m512) {
+                // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
+                unsafe { _mm512_storeu_ps(to, value) }
+            }
+            #[inline(always)]
+            unsafe fn store_u8(self, to: *mut u8, value: __m512) {
+                // SAFETY: the caller vouches for 16 bytes, the token for AVX-512F.
+                unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value))) };
+            }
+            #[inline(always)]
+            fn prefetch(self, from: *const u8) {
+                // SAFETY: a prefetch of an address that is not mapped does nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+            }
+            #[inline(always)]
+            fn add(self, a: __m512, b: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_add_ps(a, b) }
+            }
+            #[inline(always)]
+            fn sub(self, a: __m512, b: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_sub_ps(a, b) }
+            }
+            #[inline(always)]
+            fn mul(self, a: __m512, b: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_mul_ps(a, b) }
+            }
+            #[inline(always)]
+            fn div(self, a: __m512, b: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_div_ps(a, b) }
+            }
+            #[inline(always)]
+            fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_fmadd_ps(a, b, c) }
+            }
+            #[inline(always)]
+            fn max(self, a: __m512, b: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_max_ps(a, b) }
+            }
+            #[inline(always)]
+            fn min(self, a: __m512, b: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_min_ps(a, b) }
+            }
+            #[inline(always)]
+            fn select_lt(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x) }
+            }
+            #[inline(always)]
+            fn round(self, a: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+            }
+            #[inline(always)]
+            fn scale(self, a: __m512, n: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe {
+                    let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+                    _mm512_mul_ps(a, _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent)))
+                }
+            }
+            #[inline(always)]
+            fn sum(self, value: __m512) -> f32 {
+                // SAFETY: the token proves AVX-512 F and DQ. Halves first, as on all.
+                unsafe {
+                    let upper = _mm512_extractf32x8_ps::<1>(value);
+                    let eight = _mm256_add_ps(_mm512_castps512_ps256(value), upper);
+                    let upper = _mm256_extractf128_ps::<1>(eight);
+                    let four = _mm_add_ps(_mm256_castps256_ps128(eight), upper);
+                    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                    _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+                }
+            }
+            #[inline(always)]
+            fn largest(self, value: __m512) -> f32 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe {
+                    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
+                    if nan == 0 { _mm512_reduce_max_ps(value) } else { f32::NAN }
+                }
+            }
+            #[inline(always)]
+            fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+                #[target_feature(enable = $features)]
+                #[inline(never)]
+                fn apart<K: Kernel>(simd: $token, kernel: K) -> K::Output {
+                    kernel.run(simd)
+                }
+                // SAFETY: the token exists only where `new` found these features.
+                unsafe { apart(self, kernel) }
+            }
+            $($own)*
         }
-    }
-    #[inline(always)]
-    unsafe fn load_f16(self, from: *const u16) -> __m512 {
-        // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32, value: __m512) {
-        // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
-        unsafe { _mm512_storeu_ps(to, value) }
-    }
+    };
+}
+pub(super) use avx512_simd;
+
+avx512_simd!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", {
     #[inline(always)]
     fn round_bf16(self, value: __m512) -> __m512 {
         // SAFETY: the token proves AVX-512F.
@@ -100,87 +203,4 @@ impl Simd for Avx512 {
             _mm512_storeu_si512(to.cast(), pairs);
         }
     }
-    #[inline(always)]
-    unsafe fn store_u8(self, to: *mut u8, value: __m512) {
-        // SAFETY: the caller vouches for 16 bytes, the token for AVX-512F.
-        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value))) };
-    }
-    #[inline(always)]
-    fn prefetch(self, from: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
-    }
-    #[inline(always)]
-    fn add(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sub(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
-    fn div(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_div_ps(a, b) }
-    }
-    #[inline(always)]
-    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-    #[inline(always)]
-    fn max(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_max_ps(a, b) }
-    }
-    #[inline(always)]
-    fn min(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_min_ps(a, b) }
-    }
-    #[inline(always)]
-    fn select_lt(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x) }
-    }
-    #[inline(always)]
-    fn round(self, a: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
-    }
-    #[inline(always)]
-    fn scale(self, a: __m512, n: __m512) -> __m512 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe {
-            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-            _mm512_mul_ps(a, _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent)))
-        }
-    }
-    #[inline(always)]
-    fn sum(self, value: __m512) -> f32 {
-        // SAFETY: the token proves AVX-512 F and DQ. Halves first, as on all.
-        unsafe {
-            let upper = _mm512_extractf32x8_ps::<1>(value);
-            let eight = _mm256_add_ps(_mm512_castps512_ps256(value), upper);
-            let upper = _mm256_extractf128_ps::<1>(eight);
-            let four = _mm_add_ps(_mm256_castps256_ps128(eight), upper);
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
-        }
-    }
-    #[inline(always)]
-    fn largest(self, value: __m512) -> f32 {
-        // SAFETY: the token proves AVX-512F.
-        unsafe {
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
-            if nan == 0 { _mm512_reduce_max_ps(value) } else { f32::NAN }
-        }
-    }
-}
+});

@@ -2,9 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::avx512::Avx512;
+use super::avx512::{Avx512, avx512_simd};
 use super::fma::Step;
+use super::isa::Kernel;
 use super::product::{Arithmetic, LINE, Product, ProductKernel};
+use super::simd::Simd;
 
 /// Proof that this CPU has AVX512-BF16 and AVX512-VNNI beside AVX-512.
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +29,56 @@ impl Avx512Bf16 {
         #[target_feature(
             enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma"
         )]
-        fn entered<P: Product, K: ProductKernel>(simd: Avx512, p: P, kernel: K) -> K::Output {
+        fn entered<P: Product, K: ProductKernel>(simd: Avx512Bf16, p: P, kernel: K) -> K::Output {
             kernel.run(simd, p)
         }
         // SAFETY: the token exists only where `new` found these features.
-        unsafe { entered(self.0, product, kernel) }
+        unsafe { entered(self, product, kernel) }
     }
 }
+
+// Conversions to bfloat16 by the instruction for them. Its bits are those of `Avx512` but for
+// denormal numbers, which it makes zero. So do the products that read what it wrote (`DotBf16` and
+// AMX), so their sums are the same.
+avx512_simd!(Avx512Bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma", {
+    #[inline(always)]
+    fn round_bf16(self, value: __m512) -> __m512 {
+        // SAFETY: the token proves AVX512-BF16; the two types have the same bits.
+        unsafe {
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16, value: __m512) {
+        // SAFETY: the caller vouches for 16 numbers, the token for AVX512-BF16; the two types have
+        // the same bits.
+        unsafe {
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
+            _mm256_storeu_si256(to.cast(), rounded);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_twice(self, to: *mut u16, left: __m512, right: __m512) {
+        // SAFETY: the caller vouches for 32 numbers, the token for AVX512-BF16; the two types have
+        // the same bits.
+        unsafe {
+            let rounded = _mm512_cvtne2ps_pbh(right, left);
+            _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(rounded));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, to: *mut u16, first: __m512, second: __m512) {
+        // SAFETY: the caller vouches for 32 numbers, the token for AVX512-BF16; the types have the
+        // same bits.
+        unsafe {
+            let bits = |value| std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
+            let first = _mm512_cvtepu16_epi32(bits(first));
+            let second = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits(second)));
+            _mm512_storeu_si512(to.cast(), _mm512_or_si512(first, second));
+        }
+    }
+});
 
 /// bfloat16 times bfloat16 in pairs. Denormal numbers count as zero.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,9 @@
 //! What happens to a product's sums before they are stored: bias, activation, gate, residual.
 
+use super::isa::Kernel;
 use super::math;
-use super::operand::Writer;
+use super::operand::{Bf16Parts, F32Pieces, Pieces, Writer};
+use super::product::{Form, PANEL};
 use super::shared::SharedMut;
 use super::simd::{LANES, Simd};
 
@@ -25,13 +27,38 @@ impl Activation {
     #[inline(always)]
     pub fn apply<S: Simd>(self, s: S, x: S::V) -> S::V {
         match self {
-            Self::Gelu => math::gelu_erf(s, x),
-            Self::GeluTanh => math::gelu_tanh(s, x),
-            Self::Silu => math::silu(s, x),
-            Self::Relu => s.select_lt(x, s.splat(0.0), s.splat(0.0), x),
-            Self::Tanh => math::tanh(s, x),
+            Self::Gelu => Gelu::apply(s, x),
+            Self::GeluTanh => GeluTanh::apply(s, x),
+            Self::Silu => Silu::apply(s, x),
+            Self::Relu => Relu::apply(s, x),
+            Self::Tanh => Tanh::apply(s, x),
         }
     }
+}
+
+/// An [`Activation`] as a type, for loops compiled for it alone.
+trait Elementwise {
+    fn apply<S: Simd>(s: S, x: S::V) -> S::V;
+}
+
+macro_rules! elementwise {
+    ($($name:ident: |$s:ident, $x:ident| $value:expr;)*) => {$(
+        struct $name;
+        impl Elementwise for $name {
+            #[inline(always)]
+            fn apply<S: Simd>($s: S, $x: S::V) -> S::V {
+                $value
+            }
+        }
+    )*};
+}
+
+elementwise! {
+    Gelu: |s, x| math::gelu_erf(s, x);
+    GeluTanh: |s, x| math::gelu_tanh(s, x);
+    Silu: |s, x| math::silu(s, x);
+    Relu: |s, x| s.select_lt(x, s.splat(0.0), s.splat(0.0), x);
+    Tanh: |s, x| math::tanh(s, x);
 }
 
 /// What is done with the sums.
@@ -87,96 +114,248 @@ pub(super) enum Target<'a> {
     Packed(Writer<'a>),
 }
 
-/// A row of a [`Target`].
-enum TargetRow<'a> {
-    Numbers(&'a SharedMut<'a, f32>, usize),
-    Packed(&'a Writer<'a>, usize),
+/// The sums of one strip and one panel, `PANEL` a row, which are finished in place.
+pub(super) struct Tile<'a> {
+    pub sums: &'a mut [f32],
+    /// First row of the matrix.
+    pub row: usize,
+    /// First column of the weights.
+    pub column: usize,
 }
 
-impl Target<'_> {
-    /// The row of a matrix with `width` columns.
-    #[inline(always)]
-    fn row(&self, row: usize, width: usize) -> TargetRow<'_> {
-        match self {
-            Self::Numbers(out) => TargetRow::Numbers(out, row * width),
-            Self::Packed(writer) => TargetRow::Packed(writer, writer.start_of(row)),
-        }
-    }
+/// Finishes a tile and stores it. What the epilogue and the target are is decided here, once a
+/// tile: the loops below are compiled for each case.
+pub(super) struct Finish<'a> {
+    pub epilogue: &'a Epilogue<'a>,
+    pub tile: Tile<'a>,
+    /// Columns of the weights.
+    pub columns: usize,
+    pub out: &'a Target<'a>,
 }
 
-impl TargetRow<'_> {
-    /// Stores 16 numbers from column `first` on, or as many as there are, `count`.
-    ///
-    /// # Safety
-    /// No other thread writes these numbers.
+impl Kernel for Finish<'_> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn put<S: Simd>(&self, s: S, first: usize, count: usize, value: S::V) {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            match self {
-                Self::Numbers(out, start) => s.store_part(out.part(start + first, count), value),
-                Self::Packed(writer, start) => writer.piece(s, *start, first, value),
+    fn run<S: Simd>(self, s: S) {
+        let Self { epilogue, tile: Tile { sums, row, column }, columns, out } = self;
+        match *epilogue {
+            Epilogue::Gated { activation } => {
+                activate(s, activation, Before::Gates, sums);
+                let at = Place { row, column: column / 2, columns: columns / 2 };
+                store::<S, 1, false, false>(s, Added::default(), sums, at, out);
+            }
+            Epilogue::Plain { bias, activation, residual } if columns - column < PANEL => {
+                let (bias, residual) = (bias.unwrap_or_default(), residual.unwrap_or_default());
+                let at = Place { row, column, columns };
+                finish_last_panel(s, Added { bias, residual }, activation, sums, at, out);
+            }
+            Epilogue::Plain { bias, activation, residual } => {
+                let at = Place { row, column, columns };
+                let mut bias = bias.map(|bias| &bias[column..column + PANEL]);
+                if let Some(activation) = activation {
+                    activate(s, activation, Before::Bias(bias.take()), sums);
+                }
+                let (with_bias, with_residual) = (bias.is_some(), residual.is_some());
+                let (bias, residual) = (bias.unwrap_or_default(), residual.unwrap_or_default());
+                let added = Added { bias, residual };
+                match (with_bias, with_residual) {
+                    (false, false) => store::<S, 2, false, false>(s, added, sums, at, out),
+                    (true, false) => store::<S, 2, true, false>(s, added, sums, at, out),
+                    (false, true) => store::<S, 2, false, true>(s, added, sums, at, out),
+                    (true, true) => store::<S, 2, true, true>(s, added, sums, at, out),
+                }
             }
         }
     }
 }
 
-/// Finishes sums of some rows, 32 columns each, and stores them: `place` is the first row and the
-/// first column.
+/// What happens around an activation.
+#[derive(Clone, Copy)]
+enum Before<'a> {
+    /// A bias, `[PANEL]`, is added first.
+    Bias(Option<&'a [f32]>),
+    /// The first half of each row is activated and multiplied by the second.
+    Gates,
+}
+
+/// Activates sums in place.
 #[inline(always)]
-pub(super) fn finish_rows<S: Simd>(
-    s: S,
-    epilogue: &Epilogue<'_>,
-    sums: &[f32],
-    place: (usize, usize),
+fn activate<S: Simd>(s: S, activation: Activation, before: Before<'_>, sums: &mut [f32]) {
+    match activation {
+        Activation::Gelu => activate_by::<S, Gelu>(s, before, sums),
+        Activation::GeluTanh => activate_by::<S, GeluTanh>(s, before, sums),
+        Activation::Silu => activate_by::<S, Silu>(s, before, sums),
+        Activation::Relu => activate_by::<S, Relu>(s, before, sums),
+        Activation::Tanh => activate_by::<S, Tanh>(s, before, sums),
+    }
+}
+
+#[inline(always)]
+fn activate_by<S: Simd, A: Elementwise>(s: S, before: Before<'_>, sums: &mut [f32]) {
+    match before {
+        Before::Gates => {
+            for sums in sums.chunks_exact_mut(PANEL) {
+                let (gates, values) = sums.split_at_mut(LANES);
+                let gate = A::apply(s, s.load_part(gates));
+                s.store_part(gates, s.mul(gate, s.load_part(values)));
+            }
+        }
+        Before::Bias(Some(bias)) => {
+            let bias = [s.load_part(&bias[..LANES]), s.load_part(&bias[LANES..])];
+            for sums in sums.chunks_exact_mut(PANEL) {
+                let (left, right) = sums.split_at_mut(LANES);
+                s.store_part(left, A::apply(s, s.add(s.load_part(left), bias[0])));
+                s.store_part(right, A::apply(s, s.add(s.load_part(right), bias[1])));
+            }
+        }
+        Before::Bias(None) => {
+            for sums in sums.chunks_exact_mut(LANES) {
+                s.store_part(sums, A::apply(s, s.load_part(sums)));
+            }
+        }
+    }
+}
+
+/// What is added to sums before they are stored; empty where nothing is.
+#[derive(Clone, Copy, Default)]
+struct Added<'a> {
+    /// `[PANEL]` of a whole panel, else `[columns]`.
+    bias: &'a [f32],
+    /// `[rows, columns]`
+    residual: &'a [f32],
+}
+
+/// Where in the output a tile goes.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    column: usize,
+    /// Columns of the output.
     columns: usize,
+}
+
+impl Added<'_> {
+    /// `N` vectors of a row of sums, with what is added to them; `at` is the row's place in the
+    /// residual.
+    #[inline(always)]
+    fn to<S: Simd, const N: usize, const BIAS: bool, const RESIDUAL: bool>(
+        self,
+        s: S,
+        sums: &[f32],
+        at: usize,
+    ) -> [S::V; N] {
+        let mut values = [s.splat(0.0); N];
+        let residual = if RESIDUAL { &self.residual[at..at + N * LANES] } else { &[] };
+        for (half, value) in values.iter_mut().enumerate() {
+            let part = half * LANES..(half + 1) * LANES;
+            *value = s.load_part(&sums[part.clone()]);
+            if BIAS {
+                *value = s.add(*value, s.load_part(&self.bias[part.clone()]));
+            }
+            if RESIDUAL {
+                *value = s.add(*value, s.load_part(&residual[part]));
+            }
+        }
+        values
+    }
+}
+
+/// Stores the first `N` vectors of each row of sums.
+#[inline(always)]
+fn store<S: Simd, const N: usize, const BIAS: bool, const RESIDUAL: bool>(
+    s: S,
+    added: Added<'_>,
+    sums: &[f32],
+    at: Place,
     out: &Target<'_>,
 ) {
-    let (row, first) = place;
-    let rows = sums.chunks_exact(2 * LANES).enumerate();
-    match *epilogue {
-        Epilogue::Gated { activation } => {
-            for (place, sums) in rows {
-                let (gate, value) = (s.load_part(&sums[..LANES]), s.load_part(&sums[LANES..]));
-                let value = s.mul(activation.apply(s, gate), value);
-                let to = out.row(row + place, columns / 2);
-                // SAFETY: a task writes only its own rows and panels; half a panel here.
-                unsafe { to.put(s, first / 2, LANES, value) };
+    match out {
+        Target::Numbers(out) => {
+            let mut start = at.row * at.columns + at.column;
+            for sums in sums.chunks_exact(PANEL) {
+                let values = added.to::<S, N, BIAS, RESIDUAL>(s, sums, start);
+                // SAFETY: a task writes only its own rows and panels.
+                let to = unsafe { out.part(start, N * LANES) };
+                for (to, value) in to.chunks_exact_mut(LANES).zip(values) {
+                    s.store_part(to, value);
+                }
+                start += at.columns;
             }
         }
-        Epilogue::Plain { bias, activation, residual } => {
-            let half = |half: usize| {
-                let first = columns.min(first + half * LANES);
-                first..columns.min(first + LANES)
-            };
-            let halves = [half(0), half(1)];
-            // No closures here: they would not be compiled with the instruction set.
-            let bias = match bias {
-                Some(bias) => {
-                    let [left, right] = halves.clone();
-                    Some([s.load_part(&bias[left]), s.load_part(&bias[right])])
-                }
-                None => None,
-            };
-            for (place, sums) in rows {
-                let (start, to) = ((row + place) * columns, out.row(row + place, columns));
-                for (place, half) in halves.iter().enumerate() {
-                    if half.is_empty() {
-                        continue;
+        Target::Packed(writer) => match writer.form() {
+            Form::F32 => {
+                store_packed::<S, F32Pieces, N, BIAS, RESIDUAL>(s, added, sums, at, writer)
+            }
+            Form::Bf16 => {
+                store_packed::<S, Bf16Parts<1>, N, BIAS, RESIDUAL>(s, added, sums, at, writer)
+            }
+            Form::Split2 => {
+                store_packed::<S, Bf16Parts<2>, N, BIAS, RESIDUAL>(s, added, sums, at, writer)
+            }
+            Form::Split3 => {
+                store_packed::<S, Bf16Parts<3>, N, BIAS, RESIDUAL>(s, added, sums, at, writer)
+            }
+            Form::U8 => unreachable!("bytes need the whole row"),
+        },
+    }
+}
+
+#[inline(always)]
+fn store_packed<S: Simd, P: Pieces, const N: usize, const BIAS: bool, const RESIDUAL: bool>(
+    s: S,
+    added: Added<'_>,
+    sums: &[f32],
+    at: Place,
+    writer: &Writer<'_>,
+) {
+    let starts = writer.starts_from(at.row);
+    let mut residual = at.row * at.columns + at.column;
+    for (sums, start) in sums.chunks_exact(PANEL).zip(starts) {
+        let values = added.to::<S, N, BIAS, RESIDUAL>(s, sums, residual);
+        // SAFETY: a task writes only its own rows and panels.
+        unsafe { writer.pieces::<S, P, N>(s, start, at.column, values) };
+        residual += at.columns;
+    }
+}
+
+/// Finishes the last panel, whose columns are fewer than 32: rare, so everything is decided for
+/// each vector.
+#[inline(always)]
+fn finish_last_panel<S: Simd>(
+    s: S,
+    added: Added<'_>,
+    activation: Option<Activation>,
+    sums: &[f32],
+    at: Place,
+    out: &Target<'_>,
+) {
+    for (row, sums) in (at.row..).zip(sums.chunks_exact(PANEL)) {
+        for (half, sums) in sums.chunks_exact(LANES).enumerate() {
+            let first = at.columns.min(at.column + half * LANES);
+            let part = first..at.columns.min(first + LANES);
+            if part.is_empty() {
+                continue;
+            }
+            let mut value = s.load_part(sums);
+            if !added.bias.is_empty() {
+                value = s.add(value, s.load_part(&added.bias[part.clone()]));
+            }
+            if let Some(activation) = activation {
+                value = activation.apply(s, value);
+            }
+            let start = row * at.columns + first;
+            if !added.residual.is_empty() {
+                let residual = &added.residual[start..start + part.len()];
+                value = s.add(value, s.load_part(residual));
+            }
+            // SAFETY: a task writes only its own rows and panels.
+            unsafe {
+                match out {
+                    Target::Numbers(out) => s.store_part(out.part(start, part.len()), value),
+                    Target::Packed(writer) => {
+                        writer.piece(s, writer.start_of(row), first, value);
                     }
-                    let mut value = s.load_part(&sums[place * LANES..(place + 1) * LANES]);
-                    if let Some(bias) = &bias {
-                        value = s.add(value, bias[place]);
-                    }
-                    if let Some(activation) = activation {
-                        value = activation.apply(s, value);
-                    }
-                    if let Some(residual) = residual {
-                        let part = &residual[start + half.start..start + half.end];
-                        value = s.add(value, s.load_part(part));
-                    }
-                    // SAFETY: a task writes only its own rows and panels.
-                    unsafe { to.put(s, half.start, half.len(), value) };
                 }
             }
         }

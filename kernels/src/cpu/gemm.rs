@@ -8,8 +8,8 @@
 //! them; integer sums are exact.
 //! Must not know: layers, tensors.
 
-use super::aligned::{AlignedBytes, numbers_mut};
-use super::epilogue::{Epilogue, Target, finish_rows};
+use super::aligned::{AlignedBytes, numbers_mut, room};
+use super::epilogue::{Epilogue, Finish, Target, Tile};
 use super::isa::Isa;
 use super::operand::{Operand, Packing, RowScale};
 use super::product::{Arithmetic, DEPTH_UNIT, PANEL, Product, ProductKernel, Sums};
@@ -75,8 +75,8 @@ pub fn multiply_packed(
 }
 
 thread_local! {
-    /// Partial sums, kept between calls, which would else allocate them for each block.
-    static SUMS: std::cell::Cell<Vec<f32>> = const { std::cell::Cell::new(Vec::new()) };
+    /// Sums of tiles, kept between calls, which would else allocate them for each block.
+    static SUMS: std::cell::Cell<Option<AlignedBytes>> = const { std::cell::Cell::new(None) };
 }
 
 fn multiply_to(
@@ -134,6 +134,14 @@ struct Block<'a> {
     panels: std::ops::Range<usize>,
 }
 
+/// A tile whose sums are complete, but not finished.
+struct Complete {
+    panel: usize,
+    strip: usize,
+    /// Its place in the scratch memory.
+    place: usize,
+}
+
 impl ProductKernel for Block<'_> {
     type Output = ();
 
@@ -147,8 +155,12 @@ impl ProductKernel for Block<'_> {
         let x = self.x.strips_from(self.rows.start);
         let depth_block = WEIGHT_BLOCK_BYTES / depth_bytes / DEPTH_UNIT * DEPTH_UNIT;
         let x_bytes = |depth: usize| strip_bytes / padded * depth;
-        let mut sums = SUMS.take();
-        sums.resize(strips * P::ROWS * PANEL, 0.0);
+        // A tile is finished one tile late, while the CPU multiplies the next: its place is not
+        // used again before. Tiles of several depth blocks keep their places during a panel.
+        let places = if padded <= depth_block { 2 } else { strips + 1 };
+        let (size, mut scratch) = (P::ROWS * PANEL, SUMS.take());
+        let sums: &mut [f32] = numbers_mut(room(&mut scratch, places * size * size_of::<f32>()));
+        let (mut complete, mut first_place) = (None::<Complete>, 0);
         for panel in self.panels.clone() {
             let weights = self.weights.panel(panel);
             for start in (0..padded).step_by(depth_block) {
@@ -157,35 +169,45 @@ impl ProductKernel for Block<'_> {
                     let height = (rows - strip * P::ROWS).min(P::ROWS);
                     let at = strip * strip_bytes;
                     let x = &x[at + x_bytes(start)..at + x_bytes(end)];
-                    let at = strip * P::ROWS * PANEL;
-                    let values = &mut sums[at..at + P::ROWS * PANEL];
+                    let place = (first_place + strip) % places;
+                    let values = &mut sums[place * size..(place + 1) * size];
                     let weights = &weights[start * depth_bytes..end * depth_bytes];
                     let of = Sums { values, row: PANEL, first: start == 0 };
                     p.tile(height, x, weights, of, strip == 0);
                     if end == padded {
-                        let sums = &mut sums[at..at + height * PANEL];
-                        self.finish::<S, P>(s, panel, strip * P::ROWS, sums);
+                        let before = complete.replace(Complete { panel, strip, place });
+                        if let Some(tile) = before {
+                            self.finish::<S, P>(s, tile, sums);
+                        }
                     }
                 }
             }
+            first_place = (first_place + strips) % places;
         }
-        SUMS.set(sums);
+        if let Some(tile) = complete {
+            self.finish::<S, P>(s, tile, sums);
+        }
+        SUMS.set(scratch);
     }
 }
 
 impl Block<'_> {
-    /// Finishes the sums of some rows from `first` on in one panel.
+    /// Finishes a tile, whose sums are in the scratch memory, and stores it.
     #[inline(always)]
-    fn finish<S: Simd, P: Product>(&self, s: S, panel: usize, first: usize, sums: &mut [f32]) {
-        let first = self.rows.start + first;
+    fn finish<S: Simd, P: Product>(&self, s: S, tile: Complete, scratch: &mut [f32]) {
+        let Complete { panel, strip, place } = tile;
+        let height = (self.rows.len() - strip * P::ROWS).min(P::ROWS);
+        let sums = &mut scratch[place * P::ROWS * PANEL..][..height * PANEL];
+        let row = self.rows.start + strip * P::ROWS;
         if P::ARITHMETIC == Arithmetic::Int8 {
-            let (rows, columns) = (&self.x.scales()[first..], self.weights.scales(panel));
+            let (rows, columns) = (&self.x.scales()[row..], self.weights.scales(panel));
             for (row, sums) in rows.iter().zip(sums.chunks_exact_mut(PANEL)) {
                 to_numbers(sums, *row, columns);
             }
         }
-        let (place, columns) = ((first, panel * PANEL), self.weights.columns());
-        finish_rows(s, self.epilogue, sums, place, columns, self.out);
+        let tile = Tile { sums, row, column: panel * PANEL };
+        let (columns, epilogue, out) = (self.weights.columns(), self.epilogue, self.out);
+        s.apart(Finish { epilogue, tile, columns, out });
     }
 }
 

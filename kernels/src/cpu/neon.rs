@@ -95,6 +95,16 @@ impl Simd for Neon {
     const TILE_ROWS: usize = 3;
 
     #[inline(always)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "neon")]
+        #[inline(never)]
+        fn apart<K: Kernel>(simd: Neon, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: the token exists only where `new` found this feature.
+        unsafe { apart(self, kernel) }
+    }
+    #[inline(always)]
     fn splat(self, value: f32) -> Quad {
         // SAFETY: the token proves NEON.
         [unsafe { vdupq_n_f32(value) }; 4]

@@ -180,6 +180,37 @@ impl Writer<'_> {
         }
     }
 
+    /// What numbers are packed as.
+    pub(super) fn form(&self) -> Form {
+        self.packing.form
+    }
+
+    /// Where the first lines of the rows from this one on begin.
+    #[inline(always)]
+    pub(super) fn starts_from(&self, row: usize) -> Starts {
+        let (strip, next) = (self.packing.strip, self.start_of(row));
+        let to_next_strip = self.strip_bytes - (strip - 1) * LINE;
+        Starts { next, left: strip - row % strip, strip, to_next_strip }
+    }
+
+    /// Writes `N` times 16 numbers of the row that begins at `start` from `first` on, a multiple
+    /// of `16 * N`, in the form that `P` stands for.
+    ///
+    /// # Safety
+    /// No other thread writes these numbers. The form is `P`'s.
+    #[inline(always)]
+    pub(super) unsafe fn pieces<S: Simd, P: Pieces, const N: usize>(
+        &self,
+        s: S,
+        start: usize,
+        first: usize,
+        values: [S::V; N],
+    ) {
+        let place = P::place(self, start, first);
+        // SAFETY: as the caller vouches.
+        unsafe { P::write(s, self, place, values) };
+    }
+
     /// Where a row's first line begins.
     #[inline(always)]
     pub(super) fn start_of(&self, row: usize) -> usize {
@@ -264,6 +295,111 @@ impl Writer<'_> {
             // SAFETY: as the caller vouches; `part` checks the bounds.
             unsafe {
                 s.store_u8(self.bytes.part(line + piece % 4 * LANES, LANES).as_mut_ptr(), value);
+            }
+        }
+    }
+}
+
+/// Where rows begin, one after another.
+pub(super) struct Starts {
+    next: usize,
+    /// Rows of this strip from the next one on.
+    left: usize,
+    strip: usize,
+    /// From a strip's last row to the first of the next.
+    to_next_strip: usize,
+}
+
+impl Iterator for Starts {
+    type Item = usize;
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let start = self.next;
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = self.strip;
+            self.next += self.to_next_strip;
+        } else {
+            self.next += LINE;
+        }
+        Some(start)
+    }
+}
+
+/// A [`Form`] as a type, for loops compiled for it alone.
+pub(super) trait Pieces {
+    /// Where 16 numbers from `first` on are, of the row that begins at `start`.
+    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize;
+
+    /// Writes `N` times 16 numbers there.
+    ///
+    /// # Safety
+    /// No other thread writes these numbers.
+    unsafe fn write<S: Simd, const N: usize>(
+        s: S,
+        writer: &Writer<'_>,
+        place: usize,
+        values: [S::V; N],
+    );
+}
+
+/// `Form::F32`.
+pub(super) struct F32Pieces;
+
+impl Pieces for F32Pieces {
+    #[inline(always)]
+    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize {
+        start + first / LANES * writer.line_bytes
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, const N: usize>(
+        s: S,
+        writer: &Writer<'_>,
+        place: usize,
+        values: [S::V; N],
+    ) {
+        for (piece, value) in values.into_iter().enumerate() {
+            let at = place + piece * writer.line_bytes;
+            // SAFETY: as the caller vouches; `part` checks the bounds of a line.
+            unsafe { s.store(writer.bytes.part(at, LINE).as_mut_ptr().cast(), value) };
+        }
+    }
+}
+
+/// As many bfloat16 numbers for each: `Form::Bf16`, `Form::Split2` and `Form::Split3`.
+pub(super) struct Bf16Parts<const PARTS: usize>;
+
+impl<const PARTS: usize> Pieces for Bf16Parts<PARTS> {
+    #[inline(always)]
+    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize {
+        start + first / 32 * writer.line_bytes + first % 32 * 2
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, const N: usize>(
+        s: S,
+        writer: &Writer<'_>,
+        place: usize,
+        mut values: [S::V; N],
+    ) {
+        for part in 0..PARTS {
+            let at = place + part * writer.packing.strip * LINE;
+            // SAFETY: as the caller vouches; `part` checks the bounds of one or two halves of a
+            // line.
+            unsafe {
+                let to = writer.bytes.part(at, N * LINE / 2).as_mut_ptr().cast();
+                if let [left, right] = values[..] {
+                    s.store_bf16_twice(to, left, right);
+                } else {
+                    s.store_bf16(to, values[0]);
+                }
+            }
+            if part + 1 < PARTS {
+                // The next part is what this one lacks.
+                for value in &mut values {
+                    *value = s.sub(*value, s.round_bf16(*value));
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Plain Rust, for every CPU.
 
+use super::isa::Kernel;
 use super::simd::{LANES, Simd};
 
 /// Needs no proof.
@@ -15,6 +16,10 @@ impl Simd for Portable {
     type V = [f32; LANES];
     const TILE_ROWS: usize = 2;
 
+    #[inline(never)]
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
     #[inline(always)]
     fn splat(self, value: f32) -> Self::V {
         [value; LANES]

@@ -2,6 +2,8 @@
 //!
 //! Must not know: any instruction set.
 
+use super::isa::Kernel;
+
 /// Numbers in a vector, on every instruction set.
 pub const LANES: usize = 16;
 
@@ -13,6 +15,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     type V: Copy;
     /// Rows of the largest product tile that fits the registers beside 32 columns.
     const TILE_ROWS: usize;
+
+    /// Runs a kernel as a function of its own, compiled once for this instruction set, for what is
+    /// large and called from many places.
+    fn apart<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// All lanes the same.
     fn splat(self, value: f32) -> Self::V;
@@ -52,6 +58,18 @@ pub trait Simd: Copy + Send + Sync + 'static {
         let rounded = self.lanes(value).map(|value| half::bf16::from_f32(value).to_bits());
         // SAFETY: the caller vouches for 16 numbers; no alignment is assumed.
         unsafe { to.cast::<[u16; LANES]>().write_unaligned(rounded) };
+    }
+    /// Stores 32 numbers rounded to bfloat16, as two times `store_bf16`.
+    ///
+    /// # Safety
+    /// `to` is valid for writing 32 numbers.
+    #[inline(always)]
+    unsafe fn store_bf16_twice(self, to: *mut u16, left: Self::V, right: Self::V) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            self.store_bf16(to, left);
+            self.store_bf16(to.add(LANES), right);
+        }
     }
     /// Stores 16 pairs of numbers rounded to bfloat16: `first` and `second` side by side.
     ///
