@@ -15,7 +15,7 @@ use super::aligned::{AlignedBytes, numbers_mut, room};
 use super::epilogue::Target;
 use super::isa::Isa;
 use super::math;
-use super::operand::{Operand, Packing, Writer, strip_writer};
+use super::operand::{Bf16Parts, F32Pieces, Operand, Packing, Writer, strip_writer};
 use super::product::{Arithmetic, PANEL, Product, ProductKernel, Sums};
 use super::shared::SharedMut;
 use super::simd::{LANES, Simd};
@@ -206,8 +206,6 @@ struct Running {
 /// A strip's numbers, kept between calls.
 #[derive(Default)]
 struct Scratch {
-    /// A query, scaled.
-    query: Vec<f32>,
     /// Queries, packed.
     queries: Option<AlignedBytes>,
     /// Scores of a block of keys.
@@ -220,7 +218,6 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: std::cell::Cell<Scratch> = const { std::cell::Cell::new(Scratch {
-        query: Vec::new(),
         queries: None,
         scores: None,
         weights: None,
@@ -236,15 +233,14 @@ impl ProductKernel for Chunk<'_> {
         let size = self.what.heads.size;
         let padded_size = size.next_multiple_of(SIZE_UNIT);
         let mut scratch = SCRATCH.take();
-        let Scratch { query, queries, scores, weights, sums } = &mut scratch;
-        query.resize(size, 0.0);
+        let Scratch { queries, scores, weights, sums } = &mut scratch;
         let scores: &mut [f32] = numbers_mut(room(scores, STRIP_MAX * KEY_BLOCK * 4));
         let sums: &mut [f32] = numbers_mut(room(sums, STRIP_MAX * padded_size * 4));
         let queries = room(queries, self.packing.strip_bytes(size));
         let weights = room(weights, self.packing.strip_bytes(KEY_BLOCK));
         for first in self.queries.clone().step_by(P::ROWS) {
             let strip = first..self.queries.end.min(first + P::ROWS);
-            self.pack_queries(s, strip.clone(), query, queries);
+            self.pack_queries::<S, P>(s, strip.clone(), queries);
             sums.fill(0.0);
             let mut running = Running { largest: [-f32::MAX; STRIP_MAX], total: [0.0; STRIP_MAX] };
             let (position, length) = (self.run.start, self.run.start + self.run.rows.len());
@@ -257,9 +253,10 @@ impl ProductKernel for Chunk<'_> {
                 let packed = strip_writer(self.packing, KEY_BLOCK, weights);
                 for row in 0..strip.len() {
                     let seen = seen_by(strip.start + row);
-                    let scores = &mut scores[row * KEY_BLOCK..][..keys.len()];
+                    let values = &mut scores[row * KEY_BLOCK..][..keys.len()];
+                    let scores = Scores { values, block, seen };
                     let sums = &mut sums[row * padded_size..][..padded_size];
-                    weigh(s, (scores, block), seen, (&mut running, row), sums, &packed);
+                    weigh::<S, P>(s, scores, (&mut running, row), sums, &packed);
                 }
                 self.add_values(p, strip.len(), weights, keys, sums);
             }
@@ -272,23 +269,30 @@ impl ProductKernel for Chunk<'_> {
 impl Chunk<'_> {
     /// Scaled queries as the product takes them; missing rows are zero.
     #[inline(always)]
-    fn pack_queries<S: Simd>(
-        &self,
-        s: S,
-        strip: Range<usize>,
-        scaled: &mut [f32],
-        packed: &mut [u8],
-    ) {
-        let size = self.what.heads.size;
-        let scale = 1.0 / (size as f32).sqrt();
-        packed.fill(0);
+    fn pack_queries<S: Simd, P: Product>(&self, s: S, strip: Range<usize>, packed: &mut [u8]) {
+        let (size, row) = (self.what.heads.size, self.what.heads.row());
+        let scale = s.splat(1.0 / (size as f32).sqrt());
+        if strip.len() < P::ROWS || !size.is_multiple_of(SIZE_UNIT) {
+            packed.fill(0);
+        }
         let writer = strip_writer(self.packing, size, packed);
-        for (row, query) in strip.enumerate() {
-            let at = (self.run.rows.start + query) * self.what.heads.row() + self.head * size;
-            let numbers = self.what.qkv[at..at + size].iter();
-            scaled.iter_mut().zip(numbers).for_each(|(to, value)| *to = value * scale);
-            // SAFETY: the strip is this task's own.
-            unsafe { writer.row(s, row, scaled) };
+        let query = |query: usize| (self.run.rows.start + query) * row + self.head * size;
+        for (place, (query, ahead)) in strip
+            .clone()
+            .zip(strip.start + P::ROWS..)
+            .map(|(now, ahead)| (query(now), query(ahead)))
+            .enumerate()
+        {
+            // Queries lie far apart: the CPU does not see by itself which come next.
+            for line in (0..size).step_by(LANES) {
+                s.prefetch(self.what.qkv.as_ptr().wrapping_add(ahead + line).cast());
+            }
+            let (start, numbers) = (writer.start_of(place), &self.what.qkv[query..query + size]);
+            for (piece, numbers) in numbers.chunks(LANES).enumerate() {
+                let value = [s.mul(s.load_part(numbers), scale)];
+                // SAFETY: the strip is this task's own, and its form is the product's.
+                unsafe { put::<S, P, 1>(s, &writer, start, piece * LANES, value) };
+            }
         }
     }
 
@@ -342,9 +346,9 @@ impl Chunk<'_> {
         let Heads { heads, size, .. } = self.what.heads;
         for (row, sums) in strip.clone().zip(sums.chunks_exact(size.next_multiple_of(SIZE_UNIT))) {
             let (token, first) = (self.run.rows.start + row, self.head * size);
-            let total = s.splat(running.total[row - strip.start]);
+            let inverse = s.splat(1.0 / running.total[row - strip.start]);
             for (piece, sums) in sums.chunks_exact(LANES).take(size.div_ceil(LANES)).enumerate() {
-                let (value, at) = (s.div(s.load_part(sums), total), piece * LANES);
+                let (value, at) = (s.mul(s.load_part(sums), inverse), piece * LANES);
                 // SAFETY: a task writes only its own queries of its own head.
                 unsafe {
                     match self.out {
@@ -363,39 +367,72 @@ impl Chunk<'_> {
     }
 }
 
-/// Turns a row's scores of the keys from `block` on into weights `e^(score - largest)`, zero for
-/// keys it does not see, packs them, and brings what was summed before to the new largest score.
+/// Writes pieces of a row of attention's own strips, whose form the product decides.
+///
+/// # Safety
+/// As [`Writer::pieces`]; the writer is of the product's packing.
 #[inline(always)]
-fn weigh<S: Simd>(
+unsafe fn put<S: Simd, P: Product, const N: usize>(
     s: S,
-    (scores, block): (&mut [f32], usize),
+    writer: &Writer<'_>,
+    start: usize,
+    first: usize,
+    values: [S::V; N],
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if P::ARITHMETIC == Arithmetic::Bf16 {
+            writer.pieces::<S, Bf16Parts<1>, N>(s, start, first, values);
+        } else {
+            writer.pieces::<S, F32Pieces, N>(s, start, first, values);
+        }
+    }
+}
+
+/// A row of scores of the keys from `block` on.
+struct Scores<'a> {
+    values: &'a mut [f32],
+    block: usize,
+    /// The keys that the row sees.
     seen: Range<usize>,
+}
+
+/// Turns a row's scores into weights `e^(score - largest)`, zero for keys it does not see, packs
+/// them, and brings what was summed before to the new largest score.
+#[inline(always)]
+fn weigh<S: Simd, P: Product>(
+    s: S,
+    scores: Scores<'_>,
     (running, row): (&mut Running, usize),
     sums: &mut [f32],
     packed: &Writer<'_>,
 ) {
-    let from = seen.start.saturating_sub(block).min(scores.len());
-    let to = seen.end.saturating_sub(block).min(scores.len());
-    scores[..from].fill(f32::NEG_INFINITY);
-    scores[to..].fill(f32::NEG_INFINITY);
-    let mut largest = s.splat(f32::NEG_INFINITY);
-    for part in scores.chunks_exact(LANES) {
-        largest = s.max(largest, s.load_part(part));
+    let Scores { values, block, seen } = scores;
+    let from = seen.start.saturating_sub(block).min(values.len());
+    let to = seen.end.saturating_sub(block).min(values.len());
+    values[..from].fill(f32::NEG_INFINITY);
+    values[to..].fill(f32::NEG_INFINITY);
+    // Two chains, so that one maximum need not wait for the one before it.
+    let mut largest = [s.splat(f32::NEG_INFINITY); 2];
+    for pair in values.chunks_exact(PANEL) {
+        largest[0] = s.max(largest[0], s.load_part(&pair[..LANES]));
+        largest[1] = s.max(largest[1], s.load_part(&pair[LANES..]));
     }
     let before = running.largest[row];
-    let largest = s.largest(largest);
+    let largest = s.largest(s.max(largest[0], largest[1]));
     let largest = if largest > before { largest } else { before };
     let (mut total, at_most) = (s.splat(0.0), s.splat(largest));
     let start = packed.start_of(row);
-    for (piece, part) in scores.chunks_exact(LANES).enumerate() {
-        let weight = math::exp(s, s.sub(s.load_part(part), at_most));
-        total = s.add(total, weight);
-        // SAFETY: the strip is this task's own.
-        unsafe { packed.piece(s, start, piece * LANES, weight) };
+    for (panel, pair) in values.chunks_exact(PANEL).enumerate() {
+        let left = math::exp_of_negative(s, s.sub(s.load_part(&pair[..LANES]), at_most));
+        let right = math::exp_of_negative(s, s.sub(s.load_part(&pair[LANES..]), at_most));
+        total = s.add(s.add(total, left), right);
+        // SAFETY: the strip is this task's own, and its form is the product's.
+        unsafe { put::<S, P, 2>(s, packed, start, panel * PANEL, [left, right]) };
     }
     // Nothing was summed before the first block.
     if largest > before && before > -f32::MAX {
-        let shrink = math::exp(s, s.splat(before - largest));
+        let shrink = math::exp_of_negative(s, s.splat(before - largest));
         for part in sums.chunks_exact_mut(LANES) {
             s.store_part(part, s.mul(s.load_part(part), shrink));
         }

@@ -60,6 +60,17 @@ pub fn golden_model_with(name: &str, options: &LoadOptions) -> (Model, Vec<Value
     (model, golden["cases"].as_array().expect("cases").clone())
 }
 
+/// How far float32 results on this machine may be from the reference's, for results whose largest
+/// magnitude is `largest`. Errors grow with the numbers that were added, which are of the size of
+/// the result or of 1, whichever is more. Where tiles multiply float32 as two bfloat16 parts, a
+/// product is exact to 2^-16, else to 2^-24; both grow by the layers that follow.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn float32_error(largest: f32) -> f32 {
+    let splits = proxima_kernels::cpu::Isa::current().multiplies_tiles();
+    let of_one = if splits || device() != DeviceChoice::Cpu { 2e-4 } else { 1e-5 };
+    of_one * largest.max(1.0)
+}
+
 /// Little-endian float32 numbers in base64.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn floats(text: &str) -> Vec<f32> {

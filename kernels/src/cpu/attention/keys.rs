@@ -89,7 +89,8 @@ impl Kernel for PackHead<'_> {
         let size = heads.size.next_multiple_of(SIZE_UNIT);
         let padded = (run.start + run.rows.len()).next_multiple_of(PANEL);
         let (keys, values) = part.split_at_mut(part.len() / 2);
-        let mut to = Panels { form, size, padded, next: 0, keys, values, group: Group::new(size) };
+        let group = Vec::with_capacity(PANEL);
+        let mut to = Panels { form, size, padded, next: 0, keys, values, group };
         for source in run.before.iter().cloned().chain(own) {
             let (rows, width, first) = match source {
                 Source::Batch(rows) => {
@@ -101,29 +102,29 @@ impl Kernel for PackHead<'_> {
             for row in rows.chunks_exact(width) {
                 let key = &row[first + head * heads.size..][..heads.size];
                 let value = &row[first + (heads.kv_heads + head) * heads.size..][..heads.size];
-                to.push(s, key, value);
+                to.push(s, KeyValue { key, value });
             }
         }
-        assert_eq!(to.next, run.start + run.rows.len(), "a run starts behind what is before it");
+        assert_eq!(to.next, run.start + run.rows.len(), "a run starts after what is before it");
         to.finish(s);
     }
 }
 
-/// Up to 32 keys and values, row by row, before they are laid out in their panels.
-struct Group {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    count: usize,
+/// A row of a head, `[size]` each; empty where there is no row, which counts as zero.
+#[derive(Clone, Copy, Default)]
+struct KeyValue<'a> {
+    key: &'a [f32],
+    value: &'a [f32],
 }
 
-impl Group {
-    fn new(size: usize) -> Self {
-        Self { keys: vec![0.0; PANEL * size], values: vec![0.0; PANEL * size], count: 0 }
-    }
+/// 16 numbers of a row from `first` on, filled up with zeros.
+#[inline(always)]
+fn piece<S: Simd>(s: S, row: &[f32], first: usize) -> S::V {
+    s.load_part(row.get(first..).unwrap_or_default())
 }
 
 /// Where the keys and values of a head go.
-struct Panels<'a> {
+struct Panels<'a, 'rows> {
     form: WeightForm,
     /// Numbers of a key, filled up.
     size: usize,
@@ -133,78 +134,85 @@ struct Panels<'a> {
     next: usize,
     keys: &'a mut [u8],
     values: &'a mut [u8],
-    group: Group,
+    /// Up to 32 rows that are laid out together.
+    group: Vec<KeyValue<'rows>>,
 }
 
-impl Panels<'_> {
+impl<'rows> Panels<'_, 'rows> {
     #[inline(always)]
-    fn push<S: Simd>(&mut self, s: S, key: &[f32], value: &[f32]) {
-        let at = self.group.count * self.size;
-        self.group.keys[at..at + key.len()].copy_from_slice(key);
-        self.group.values[at..at + value.len()].copy_from_slice(value);
-        self.group.count += 1;
+    fn push<S: Simd>(&mut self, s: S, row: KeyValue<'rows>) {
+        self.group.push(row);
         self.next += 1;
-        if self.group.count == PANEL {
+        if self.group.len() == PANEL {
             self.lay_out(s, self.next - PANEL);
-            self.group.count = 0;
         }
     }
 
     #[inline(always)]
     fn finish<S: Simd>(&mut self, s: S) {
-        let (count, size) = (self.group.count, self.size);
+        let count = self.group.len();
         if count > 0 {
-            // What is not there counts as zero.
-            self.group.keys[count * size..].fill(0.0);
-            self.group.values[count * size..].fill(0.0);
+            self.group.resize(PANEL, KeyValue::default());
             self.lay_out(s, self.next - count);
         }
     }
 
-    /// Lays out 32 keys and values from the one at `first` on.
+    /// Lays out the group, 32 rows from the one at `first` on.
     #[inline(always)]
     fn lay_out<S: Simd>(&mut self, s: S, first: usize) {
-        let (size, padded, group) = (self.size, self.padded, &self.group);
         if self.form == WeightForm::F32 {
-            let keys = &mut numbers_mut::<f32>(self.keys)[first * size..][..PANEL * size];
-            for (depth, to) in keys.chunks_exact_mut(PANEL).enumerate() {
-                to.iter_mut()
-                    .enumerate()
-                    .for_each(|(key, to)| *to = group.keys[key * size + depth]);
+            self.lay_out_f32(s, first);
+        } else {
+            self.lay_out_bf16(s, first);
+        }
+        self.group.clear();
+    }
+
+    #[inline(always)]
+    fn lay_out_f32<S: Simd>(&mut self, s: S, first: usize) {
+        let (size, padded) = (self.size, self.padded);
+        let keys = &mut numbers_mut::<f32>(self.keys)[first * size..][..PANEL * size];
+        for (key, row) in self.group.iter().enumerate() {
+            for (depth, value) in row.key.iter().enumerate() {
+                keys[depth * PANEL + key] = *value;
             }
-            let values = numbers_mut::<f32>(self.values);
-            for (panel, to) in values.chunks_exact_mut(padded * PANEL).enumerate() {
-                let to = to[first * PANEL..(first + PANEL) * PANEL].chunks_exact_mut(PANEL);
-                for (to, row) in to.zip(group.values.chunks_exact(size)) {
-                    to.copy_from_slice(&row[panel * PANEL..(panel + 1) * PANEL]);
+            for depth in row.key.len()..size {
+                keys[depth * PANEL + key] = 0.0;
+            }
+        }
+        let values = numbers_mut::<f32>(self.values);
+        for (panel, to) in values.chunks_exact_mut(padded * PANEL).enumerate() {
+            let to = to[first * PANEL..(first + PANEL) * PANEL].chunks_exact_mut(PANEL);
+            for (to, row) in to.zip(&self.group) {
+                for (half, to) in to.chunks_exact_mut(LANES).enumerate() {
+                    s.store_part(to, piece(s, row.value, panel * PANEL + half * LANES));
                 }
             }
-            return;
         }
+    }
+
+    #[inline(always)]
+    fn lay_out_bf16<S: Simd>(&mut self, s: S, first: usize) {
+        let (size, padded) = (self.size, self.padded);
         let keys = &mut numbers_mut::<u32>(self.keys)[first * size / 2..][..PANEL * size / 2];
         let mut pairs = [0u32; LANES];
-        for (key, row) in group.keys.chunks_exact(size).enumerate() {
-            for (piece, numbers) in row.chunks_exact(2 * LANES).enumerate() {
-                let (left, right) = numbers.split_at(LANES);
+        for (key, row) in self.group.iter().enumerate() {
+            for first in (0..size).step_by(2 * LANES) {
+                let (left, right) = (piece(s, row.key, first), piece(s, row.key, first + LANES));
                 // SAFETY: the array has room for 32 numbers of 16 bits.
-                unsafe {
-                    let to: *mut u16 = pairs.as_mut_ptr().cast();
-                    s.store_bf16(to, s.load_part(left));
-                    s.store_bf16(to.add(LANES), s.load_part(right));
-                }
+                unsafe { s.store_bf16_twice(pairs.as_mut_ptr().cast(), left, right) };
                 for (pair, value) in pairs.iter().enumerate() {
-                    keys[(piece * LANES + pair) * PANEL + key] = *value;
+                    keys[(first / 2 + pair) * PANEL + key] = *value;
                 }
             }
         }
         let values = numbers_mut::<u32>(self.values);
         for (panel, to) in values.chunks_exact_mut(padded / 2 * PANEL).enumerate() {
             let to = to[first / 2 * PANEL..(first + PANEL) / 2 * PANEL].chunks_exact_mut(PANEL);
-            for (to, rows) in to.zip(group.values.chunks_exact(2 * size)) {
-                let (even, odd) = rows.split_at(size);
+            for (to, rows) in to.zip(self.group.chunks_exact(2)) {
                 for (half, to) in to.chunks_exact_mut(LANES).enumerate() {
                     let at = panel * PANEL + half * LANES;
-                    let (even, odd) = (s.load_part(&even[at..]), s.load_part(&odd[at..]));
+                    let (even, odd) = (piece(s, rows[0].value, at), piece(s, rows[1].value, at));
                     // SAFETY: the piece has room for 16 pairs.
                     unsafe { s.store_bf16_pairs(to.as_mut_ptr().cast(), even, odd) };
                 }
