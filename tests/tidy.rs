@@ -285,6 +285,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "shared",
                 "status",
                 "tests",
+                "token_ids",
                 "tokenizer",
                 "vectors",
             ]

@@ -10,6 +10,7 @@ use proxima_models::{Dtype, Task};
 use serde::Deserialize;
 
 use super::Bytes;
+use crate::dialects::TokenIds;
 
 /// A key that never shows in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -110,6 +111,25 @@ impl From<TaskName> for Task {
             TaskName::E2rank => Self::Listwise,
             TaskName::Classify => Self::Score,
             TaskName::Sparse => Self::Sparse,
+        }
+    }
+}
+
+/// What is done with token ids in place of texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenIdsName {
+    /// Takes them everywhere, as ids of the model's own tokenizer
+    Allow,
+    /// Refuses them everywhere
+    Refuse,
+}
+
+impl From<TokenIdsName> for TokenIds {
+    fn from(name: TokenIdsName) -> Self {
+        match name {
+            TokenIdsName::Allow => Self::Allow,
+            TokenIdsName::Refuse => Self::Refuse,
         }
     }
 }
@@ -220,6 +240,11 @@ serve_args! {
         help_heading = "Server",
     )]
     auto_truncate: bool,
+    /// Take token ids in place of texts, or refuse them [default: /v1/embeddings takes those that
+    /// carry the special tokens of the model's tokenizer; the paths of text-embeddings-inference
+    /// and gRPC take all]
+    #[arg(long, env = "PROXIMA_TOKEN_IDS", help_heading = "Server")]
+    token_ids: TokenIdsName,
     /// Log as text or json [default: text]
     #[arg(long, env = "PROXIMA_LOG_FORMAT", help_heading = "Server")]
     log_format: LogFormat,

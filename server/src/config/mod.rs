@@ -17,6 +17,7 @@ use proxima_models::readout::Pooling;
 use proxima_models::{DeviceChoice, Dtype, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
+use crate::dialects::TokenIds;
 use crate::http::HttpConfig;
 use crate::media::MediaSettings;
 
@@ -365,6 +366,7 @@ fn http_config(arguments: &ServeArgs) -> HttpConfig {
         drain_timeout: seconds(arguments.drain_timeout, default.drain_timeout),
         health_timeout: seconds(arguments.health_timeout, default.health_timeout),
         auto_truncate: arguments.auto_truncate.unwrap_or(default.auto_truncate),
+        token_ids: arguments.token_ids.map_or(default.token_ids, TokenIds::from),
         media: default.media,
     }
 }

@@ -14,6 +14,7 @@ mod ranking;
 pub mod shared;
 mod status;
 mod tei;
+mod token_ids;
 mod vectors;
 mod vllm;
 mod voyage;
@@ -29,6 +30,7 @@ use crate::http::{App, Failure};
 
 pub use inputs::{Inputs, OneInput, Side};
 pub use shared::{Purpose, Shared};
+pub use token_ids::TokenIds;
 
 /// One wire format.
 pub struct Dialect {

@@ -24,7 +24,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::dialects;
+use crate::dialects::{self, TokenIds};
 use crate::media::MediaSettings;
 use crate::metrics::MetricsHub;
 
@@ -62,6 +62,8 @@ pub struct HttpConfig {
     pub health_timeout: Duration,
     /// Whether too long inputs are cut unless a request says otherwise.
     pub auto_truncate: bool,
+    /// Whether token ids are taken in place of texts.
+    pub token_ids: TokenIds,
     /// Where images and videos of requests may come from.
     pub media: MediaSettings,
 }
@@ -76,6 +78,7 @@ impl Default for HttpConfig {
             drain_timeout: Duration::from_secs(60),
             health_timeout: Duration::from_secs(10),
             auto_truncate: true,
+            token_ids: TokenIds::default(),
             media: MediaSettings::default(),
         }
     }
@@ -91,6 +94,7 @@ impl std::fmt::Debug for HttpConfig {
             .field("drain_timeout", &self.drain_timeout)
             .field("health_timeout", &self.health_timeout)
             .field("auto_truncate", &self.auto_truncate)
+            .field("token_ids", &self.token_ids)
             .field("media", &self.media)
             .finish()
     }
