@@ -9,6 +9,8 @@ mod grpc;
 mod inputs;
 pub mod items;
 mod jina;
+pub mod misspelt;
+pub mod object;
 mod openai;
 mod ranking;
 pub mod shared;

@@ -6,9 +6,11 @@
 mod app;
 mod body;
 mod failure;
+mod json;
 mod layers;
 mod limits;
 mod listen;
+mod surrogates;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,10 +31,9 @@ use crate::media::MediaSettings;
 use crate::metrics::MetricsHub;
 
 pub use app::App;
-pub use body::{
-    COMPUTE_TYPE, JsonBody, RawBody, json_response, parse_body, timing_values, with_timings,
-};
+pub use body::{COMPUTE_TYPE, JsonBody, RawBody, json_response, timing_values, with_timings};
 pub use failure::{Failure, with_retry_after};
+pub use json::parse_body;
 pub use layers::has_key;
 pub use limits::WhenFull;
 

@@ -1,5 +1,6 @@
 //! The router as clients see it, around a model that can be told to misbehave.
 
+mod bodies;
 mod token_ids;
 
 use crate::fake_model::{Knobs, WIDTH, fake_model};
