@@ -26,6 +26,12 @@ pub enum Failure {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The request is not as HTTP has it.
+    #[error("{message}")]
+    Malformed {
+        /// What is wrong.
+        message: String,
+    },
     /// No key, or a wrong one.
     #[error("a valid API key is needed: send it as \"Authorization: Bearer KEY\"")]
     Unauthorized,
@@ -109,6 +115,7 @@ impl Failure {
         match self {
             Self::Body { .. } => "body",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Malformed { .. } => "malformed",
             Self::Unauthorized => "unauthorized",
             Self::UnknownModel(_) => "unknown_model",
             Self::UnknownPath { .. } | Self::WrongMethod { .. } => "unknown_path",

@@ -4,12 +4,16 @@
 //! Must not know: any dialect's bodies.
 
 mod app;
+mod auth;
 mod body;
 mod failure;
+mod half_close;
+mod host;
 mod json;
 mod layers;
 mod limits;
 mod listen;
+mod path;
 mod surrogates;
 
 use std::future::Future;
@@ -31,11 +35,12 @@ use crate::media::MediaSettings;
 use crate::metrics::MetricsHub;
 
 pub use app::App;
+pub use auth::has_key;
 pub use body::{COMPUTE_TYPE, JsonBody, RawBody, json_response, timing_values, with_timings};
 pub use failure::{Failure, with_retry_after};
 pub use json::parse_body;
-pub use layers::has_key;
 pub use limits::WhenFull;
+pub use path::PathText;
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -112,7 +117,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(openapi))
         .route("/api-doc/openapi.json", get(openapi))
         .route("/docs", get(|| async { Html(include_str!("docs.html")) }));
-    work.merge(service)
+    let served = work
+        .merge(service)
         .fallback(layers::unknown_path)
         .method_not_allowed_fallback(layers::wrong_method)
         // A bug in one handler is that request's error, not the connection's end.
@@ -122,8 +128,10 @@ pub fn router(app: Arc<App>) -> Router {
         // Bounded work at a time; health and metrics are not counted.
         .layer(middleware::from_fn_with_state(app.clone(), layers::limit_requests))
         // Nobody without a key gets any further.
-        .layer(middleware::from_fn_with_state(app.clone(), layers::authorize))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(app.clone(), auth::authorize))
+        .with_state(app);
+    // What comes before routing: which path it is.
+    Router::new().fallback_service(served).layer(middleware::from_fn(path::normalize))
 }
 
 /// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
@@ -142,7 +150,8 @@ pub async fn serve(
         // An error is a sender that is gone, which is the end as well.
         async move { drop(told.wait_for(|stopping| *stopping).await) }
     };
-    let http = listen::serve(listeners.http, router(app.clone()), stopped(), drain);
+    let http = host::required(router(app.clone()));
+    let http = listen::serve(listeners.http, http, stopped(), drain);
     let grpc = async {
         let Some(listener) = listeners.grpc else { return true };
         let router = dialects::grpc(app, told.clone());

@@ -14,6 +14,7 @@ pub fn failure(failure: &Failure) -> Response {
         Failure::Body { syntax: true, .. } => (StatusCode::BAD_REQUEST, "Validation"),
         Failure::Body { syntax: false, .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
         Failure::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "Validation"),
+        Failure::Malformed { .. } => (StatusCode::BAD_REQUEST, "Validation"),
         Failure::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
         Failure::UnknownModel(_) | Failure::UnknownPath { .. } => {
             (StatusCode::NOT_FOUND, "Validation")

@@ -1,0 +1,153 @@
+//! HTTP as its standards have it.
+
+use super::*;
+
+fn with_key() -> Server {
+    let http = HttpConfig { api_keys: vec!["one".into()], ..HttpConfig::default() };
+    server(http, EngineConfig::default())
+}
+
+/// Sends a request with these headers.
+async fn ask(
+    server: &Server,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Answer {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(server, request.body(Body::from(body)).expect("a request")).await
+}
+
+fn one_text() -> Vec<u8> {
+    json!({ "inputs": "a" }).to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn the_scheme_of_a_key_has_no_case_and_those_without_are_told_of_it() {
+    let server = with_key();
+    for right in ["Bearer one", "bearer one", "BEARER one", "Bearer  one", "Bearer\tone ", "one"] {
+        let answer = ask(&server, "POST", "/embed", &[("authorization", right)], one_text()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{right:?}");
+    }
+    for path in ["/embed", "/v1/embeddings", "/v1/rerank", "/v2/embed", "/score", "/vectors"] {
+        let answer = ask(&server, "POST", path, &[], one_text()).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer realm=\"proxima\"");
+        for wrong in
+            ["Bearer two", "Bearer", "Bearer ", "bearerone", "Basic one", "", "Bearer one x"]
+        {
+            let answer = ask(&server, "POST", path, &[("authorization", wrong)], one_text()).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{wrong:?}");
+            let challenge = "Bearer realm=\"proxima\", error=\"invalid_token\"";
+            assert_eq!(answer.headers["www-authenticate"], challenge, "{wrong:?}");
+        }
+    }
+    let head = ask(&server, "HEAD", "/", &[], Vec::new()).await;
+    assert_eq!((head.status, head.body.as_str()), (StatusCode::OK, ""));
+}
+
+#[tokio::test]
+async fn slashes_are_normalized_before_the_key_is_checked() {
+    let server = with_key();
+    for open in ["//metrics", "/metrics/", "//health//", "//", "/docs/"] {
+        assert_eq!(get(&server, open).await.status, StatusCode::OK, "{open}");
+    }
+    let key = [("authorization", "Bearer one")];
+    for path in ["//embed", "/embed/", "/embed//", "///"] {
+        let without = ask(&server, "POST", path, &[], one_text()).await;
+        assert_eq!(without.status, StatusCode::UNAUTHORIZED, "{path}");
+        let answer = ask(&server, "POST", path, &key, one_text()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
+    }
+    let body = json!({ "input": "a" }).to_string().into_bytes();
+    let answer = ask(&server, "POST", "//v1//embeddings/", &key, body.clone()).await;
+    assert_eq!(answer.json()["object"], "list");
+    let wrong = ask(&server, "POST", "//v1//embeddings/", &key, one_text()).await;
+    assert_eq!(wrong.json()["error"]["type"], "invalid_request_error");
+    // A path with a public one in it is none itself.
+    for path in ["/metrics/x", "//info", "/info//", "/v1//models/"] {
+        assert_eq!(get(&server, path).await.status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    let text = json!({ "text": "a" }).to_string().into_bytes();
+    assert_eq!(ask(&server, "POST", "/vectors/", &key, text).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_path_that_is_no_text_is_refused_in_its_dialects_shape() {
+    let server = default_server();
+    let answer = get(&server, "/v1/models/%ff").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
+    assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
+    assert_eq!(get(&server, "/v1/models/f%61ke").await.json()["id"], "fake");
+    for path in ["/%ff", "/embed/%ff", "/%00"] {
+        let answer = get(&server, path).await;
+        assert!(answer.json()["error_type"].is_string(), "{path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_path_for_other_methods_says_for_which() {
+    let answer = get(&default_server(), "/embed").await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.headers["allow"], "POST");
+}
+
+/// What a server answers to bytes, until it closes the connection.
+async fn raw(address: std::net::SocketAddr, bytes: &[u8], half_close: bool) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    stream.write_all(bytes).await.expect("sent");
+    if half_close {
+        stream.shutdown().await.expect("half closed");
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer, and the end");
+    answer
+}
+
+#[tokio::test]
+async fn a_host_is_needed_in_http_1_1_and_half_closed_clients_are_answered() {
+    let (model, _knobs) = fake_model();
+    let metrics = MetricsHub::new();
+    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
+    let registry = Registry::new(vec![("fake".into(), engine)]).expect("one model");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let told = async move { drop(stopped.await) };
+    let listeners = Listeners { http: listener, grpc: None };
+    let serving = tokio::spawn(serve(listeners, registry, metrics, HttpConfig::default(), told));
+    let close = "connection: close\r\n";
+    for (head, status) in [
+        ("GET /health HTTP/1.0\r\n", "200"),
+        ("GET /health HTTP/1.0\r\nhost: a\r\n", "200"),
+        ("OPTIONS / HTTP/1.0\r\n", "405"),
+        ("GET /health HTTP/1.1\r\nhost: a\r\n", "200"),
+        ("GET http://a/health HTTP/1.1\r\nhost: a\r\n", "200"),
+        ("GET /health HTTP/1.1\r\n", "400"),
+        ("GET http://a/health HTTP/1.1\r\n", "400"),
+        ("GET /health HTTP/1.1\r\nhost: a\r\nhost: a\r\n", "400"),
+        ("GET /v1/models HTTP/1.1\r\nhost: a b\r\n", "400"),
+    ] {
+        let answer = raw(address, format!("{head}{close}\r\n").as_bytes(), false).await;
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{head}: {answer}");
+        if status == "400" {
+            assert!(answer.contains("{\"error\":"), "in the dialect's shape: {answer}");
+        }
+    }
+    let body = "{\"inputs\": \"a\"}";
+    for version in ["1.0", "1.1"] {
+        let length = body.len();
+        let post = format!(
+            "POST /embed HTTP/{version}\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        let answer = raw(address, post.as_bytes(), true).await;
+        assert!(answer.contains(" 200 OK\r\n") && answer.ends_with("]]"), "{answer}");
+    }
+    stop.send(()).expect("the server listens");
+    serving.await.expect("no panic");
+}
