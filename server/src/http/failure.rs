@@ -32,6 +32,12 @@ pub enum Failure {
         /// What is wrong.
         message: String,
     },
+    /// The body has a coding that is not decoded.
+    #[error("content-encoding {coding:?} is not taken: send gzip, zstd or none, once")]
+    Coding {
+        /// The coding.
+        coding: String,
+    },
     /// No key, or a wrong one.
     #[error("a valid API key is needed: send it as \"Authorization: Bearer KEY\"")]
     Unauthorized,
@@ -116,6 +122,7 @@ impl Failure {
             Self::Body { .. } => "body",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::Malformed { .. } => "malformed",
+            Self::Coding { .. } => "content_encoding",
             Self::Unauthorized => "unauthorized",
             Self::UnknownModel(_) => "unknown_model",
             Self::UnknownPath { .. } | Self::WrongMethod { .. } => "unknown_path",

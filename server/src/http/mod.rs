@@ -6,6 +6,7 @@
 mod app;
 mod auth;
 mod body;
+mod decode;
 mod failure;
 mod half_close;
 mod host;
@@ -127,6 +128,8 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), layers::timeout))
         // Bounded work at a time; health and metrics are not counted.
         .layer(middleware::from_fn_with_state(app.clone(), layers::limit_requests))
+        // From here on a body is what was encoded, and all limits count that.
+        .layer(middleware::from_fn_with_state(app.clone(), decode::decode))
         // Nobody without a key gets any further.
         .layer(middleware::from_fn_with_state(app.clone(), auth::authorize))
         .with_state(app);

@@ -1,5 +1,7 @@
 //! HTTP as its standards have it.
 
+use std::io::Read as _;
+
 use super::*;
 
 fn with_key() -> Server {
@@ -94,6 +96,64 @@ async fn a_path_for_other_methods_says_for_which() {
     let answer = get(&default_server(), "/embed").await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(answer.headers["allow"], "POST");
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    let mut encoder = flate2::read::GzEncoder::new(bytes, flate2::Compression::best());
+    encoder.read_to_end(&mut encoded).expect("encoded");
+    encoded
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(zstd_safe::compress_bound(bytes.len()));
+    zstd_safe::compress(&mut encoded, bytes, 3).expect("room");
+    encoded
+}
+
+#[tokio::test]
+async fn encoded_bodies_are_decoded_within_the_limit_of_bodies() {
+    let http = HttpConfig { body_bytes_max: 100_000, ..HttpConfig::default() };
+    let server = server(http, EngineConfig::default());
+    let plain = vectors(&ask(&server, "POST", "/embed", &[], one_text()).await);
+    let large = format!("{{\"inputs\": \"{}\"}}", "a ".repeat(1 << 20));
+    let exact = format!("{{\"inputs\": \"a\"}}{}", " ".repeat(100_000 - 15));
+    for (coding, encode) in
+        [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("X-GZIP", gzip), ("zstd", zstd)]
+    {
+        let headers = [("content-encoding", coding)];
+        let answer = ask(&server, "POST", "/embed", &headers, encode(&one_text())).await;
+        assert_eq!(vectors(&answer), plain, "{coding}");
+        let answer = ask(&server, "POST", "/embed", &headers, encode(exact.as_bytes())).await;
+        assert_eq!(vectors(&answer), plain, "{coding}");
+        let small = encode(large.as_bytes());
+        assert!(small.len() < 10_000, "{}", small.len());
+        let answer = ask(&server, "POST", "/embed", &headers, small).await;
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{coding}: {}", answer.body);
+        let answer = ask(&server, "POST", "/embed", &headers, one_text()).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{coding}: {}", answer.body);
+        assert!(answer.body.contains("not valid"), "{coding}: {}", answer.body);
+    }
+    let identity = [("content-encoding", "identity")];
+    assert_eq!(vectors(&ask(&server, "POST", "/embed", &identity, one_text()).await), plain);
+}
+
+#[tokio::test]
+async fn other_codings_are_refused_with_those_that_are_taken() {
+    let server = default_server();
+    for path in ["/embed", "/v1/embeddings", "/v1/rerank", "/v2/embed", "/score", "/vectors"] {
+        for coding in ["br", "deflate", "gzip, gzip", "nothing"] {
+            let headers = [("content-encoding", coding)];
+            let answer = ask(&server, "POST", path, &headers, one_text()).await;
+            assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{path} {coding}");
+            assert_eq!(answer.headers["accept-encoding"], "gzip, zstd");
+            assert!(
+                answer.json().is_object() && answer.body.contains("content-encoding"),
+                "{}",
+                answer.body
+            );
+        }
+    }
 }
 
 /// What a server answers to bytes, until it closes the connection.
