@@ -240,6 +240,26 @@ serve_args! {
         help_heading = "Server",
     )]
     auto_truncate: bool,
+    /// Let pages of this origin (https://app.example.com, or * for any) call the server from a
+    /// browser; repeat or separate by commas for several [default: none]
+    #[arg(
+        long,
+        env = "PROXIMA_CORS_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        help_heading = "Server",
+    )]
+    cors_allow_origin: Vec<String>,
+    /// A name of this server, besides those of the machine itself, at which its own pages may call
+    /// it from a browser without a key; repeat or separate by commas for several
+    #[arg(
+        long,
+        env = "PROXIMA_ALLOWED_HOST",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ',',
+        help_heading = "Server",
+    )]
+    allowed_host: Vec<String>,
     /// Take token ids in place of texts, or refuse them [default: /v1/embeddings takes those that
     /// carry the special tokens of the model's tokenizer; the paths of text-embeddings-inference
     /// and gRPC take all]

@@ -38,6 +38,13 @@ pub enum Failure {
         /// The coding.
         coding: String,
     },
+    /// A page in a browser asks that may not.
+    #[error(
+        "this server has no key and answers only its own pages in browsers; to allow others, start \
+         it with --cors-allow-origin ORIGIN, and to serve its own at another name than this \
+         machine's, with --allowed-host HOST"
+    )]
+    Browser,
     /// No key, or a wrong one.
     #[error("a valid API key is needed: send it as \"Authorization: Bearer KEY\"")]
     Unauthorized,
@@ -123,6 +130,7 @@ impl Failure {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::Malformed { .. } => "malformed",
             Self::Coding { .. } => "content_encoding",
+            Self::Browser => "browser",
             Self::Unauthorized => "unauthorized",
             Self::UnknownModel(_) => "unknown_model",
             Self::UnknownPath { .. } | Self::WrongMethod { .. } => "unknown_path",

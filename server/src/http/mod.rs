@@ -6,6 +6,7 @@
 mod app;
 mod auth;
 mod body;
+mod browsers;
 mod decode;
 mod failure;
 mod half_close;
@@ -38,6 +39,7 @@ use crate::metrics::MetricsHub;
 pub use app::App;
 pub use auth::has_key;
 pub use body::{COMPUTE_TYPE, JsonBody, RawBody, json_response, timing_values, with_timings};
+pub use browsers::{BrowserSettings, Origins, is_refused};
 pub use failure::{Failure, with_retry_after};
 pub use json::parse_body;
 pub use limits::WhenFull;
@@ -69,6 +71,8 @@ pub struct HttpConfig {
     pub health_timeout: Duration,
     /// Whether too long inputs are cut unless a request says otherwise.
     pub auto_truncate: bool,
+    /// Which pages may call the server from a browser.
+    pub browsers: BrowserSettings,
     /// Whether token ids are taken in place of texts.
     pub token_ids: TokenIds,
     /// Where images and videos of requests may come from.
@@ -85,6 +89,7 @@ impl Default for HttpConfig {
             drain_timeout: Duration::from_secs(60),
             health_timeout: Duration::from_secs(10),
             auto_truncate: true,
+            browsers: BrowserSettings::default(),
             token_ids: TokenIds::default(),
             media: MediaSettings::default(),
         }
@@ -101,6 +106,7 @@ impl std::fmt::Debug for HttpConfig {
             .field("drain_timeout", &self.drain_timeout)
             .field("health_timeout", &self.health_timeout)
             .field("auto_truncate", &self.auto_truncate)
+            .field("browsers", &self.browsers)
             .field("token_ids", &self.token_ids)
             .field("media", &self.media)
             .finish()
@@ -132,9 +138,10 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), decode::decode))
         // Nobody without a key gets any further.
         .layer(middleware::from_fn_with_state(app.clone(), auth::authorize))
-        .with_state(app);
-    // What comes before routing: which path it is.
-    Router::new().fallback_service(served).layer(middleware::from_fn(path::normalize))
+        .with_state(app.clone());
+    // What comes before routing: which path it is, and whether a browser may ask.
+    let guarded = browsers::guarded(Router::new().fallback_service(served), &app);
+    guarded.layer(middleware::from_fn(path::normalize))
 }
 
 /// Serves until `shutdown` resolves, then answers what was accepted within the drain time.

@@ -1,6 +1,8 @@
-//! HTTP as its standards have it.
+//! HTTP as its standards have it, and browsers.
 
 use std::io::Read as _;
+
+use axum::http::{HeaderMap, Method};
 
 use super::*;
 
@@ -153,6 +155,79 @@ async fn other_codings_are_refused_with_those_that_are_taken() {
                 answer.body
             );
         }
+    }
+}
+
+fn browsing(origins: &[&str], api_keys: &[&str]) -> Server {
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let browsers = BrowserSettings::parse(&owned(origins), &[]).expect("settings");
+    let http = HttpConfig { browsers, api_keys: owned(api_keys), ..HttpConfig::default() };
+    server(http, EngineConfig::default())
+}
+
+const PREFLIGHT: [(&str, &str); 4] = [
+    ("host", "10.0.0.7:8080"),
+    ("origin", "https://app.example"),
+    ("access-control-request-method", "POST"),
+    ("access-control-request-headers", "authorization,content-type"),
+];
+
+fn allows(headers: &HeaderMap) -> bool {
+    headers
+        .get("access-control-allow-origin")
+        .is_some_and(|it| it == "https://app.example" || it == "*")
+}
+
+#[tokio::test]
+async fn preflights_of_allowed_origins_are_answered_and_their_requests_too() {
+    for server in
+        [browsing(&["https://app.example"], &[]), browsing(&["*"], &[]), browsing(&["*"], &["one"])]
+    {
+        let answer = ask(&server, "OPTIONS", "/v1/embeddings", &PREFLIGHT, Vec::new()).await;
+        assert!(answer.status.is_success() && allows(&answer.headers), "{:?}", answer.headers);
+        let methods = answer.headers["access-control-allow-methods"].to_str().expect("text");
+        assert!(methods.split(',').any(|it| it.trim() == "POST"), "{methods}");
+        assert_eq!(answer.headers["access-control-allow-headers"], "authorization,content-type");
+        // Errors, too, can be read by the page.
+        let headers = [PREFLIGHT[0], PREFLIGHT[1], ("authorization", "bearer one")];
+        for (body, status) in [(one_text(), 200), (b"{".to_vec(), 400)] {
+            let answer = ask(&server, "POST", "/embed", &headers, body).await;
+            assert!(answer.status == status && allows(&answer.headers), "{:?}", answer.headers);
+        }
+    }
+    let keyed = browsing(&["https://app.example"], &["one"]);
+    let answer = ask(&keyed, "POST", "/embed", &PREFLIGHT[..2], one_text()).await;
+    assert!(answer.status == 401 && allows(&answer.headers), "{:?}", answer.headers);
+}
+
+#[tokio::test]
+async fn other_pages_are_refused_without_a_key_and_not_told_anything_with_one() {
+    for path in ["/embed", "/v1/embeddings", "/v2/rerank", "/metrics", "/", "/nothing"] {
+        let none = default_server();
+        for method in [Method::POST, Method::GET, Method::OPTIONS] {
+            let answer = ask(&none, method.as_str(), path, &PREFLIGHT, one_text()).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method} {path}");
+            assert!(answer.body.contains("--cors-allow-origin"), "{}", answer.body);
+            assert!(!allows(&answer.headers));
+        }
+    }
+    let some = browsing(&["https://other.example"], &["one"]);
+    let answer = ask(&some, "OPTIONS", "/embed", &PREFLIGHT, Vec::new()).await;
+    assert!(!allows(&answer.headers));
+    // With a key a page of the server itself works at any name.
+    let keyed = with_key();
+    let headers =
+        [PREFLIGHT[0], ("origin", "http://10.0.0.7:8080"), ("authorization", "Bearer one")];
+    assert_eq!(ask(&keyed, "POST", "/embed", &headers, one_text()).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn requests_of_other_programs_are_judged_by_neither_host_nor_content_type() {
+    let server = default_server();
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""] {
+        let headers = [("host", "evil.example"), ("content-type", kind)];
+        let answer = ask(&server, "POST", "/embed", &headers, one_text()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{kind}");
     }
 }
 
