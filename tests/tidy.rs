@@ -244,6 +244,30 @@ fn features_and_the_environment_have_their_place() {
 }
 
 #[test]
+fn bodies_of_requests_are_objects_and_no_arrays() {
+    // serde reads a struct from an array as well, unless it has a `Deserialize` of its own.
+    let mut wrong = Vec::new();
+    for source in sources("rs").iter().filter(|file| file.path.contains("server/src/dialects/")) {
+        let lines: Vec<&str> = source.text.lines().map(str::trim).collect();
+        for (index, line) in lines.iter().enumerate() {
+            let derives = line.starts_with("#[derive(") && line.contains("Deserialize");
+            let rest = &lines[index..];
+            let item = rest.iter().position(|line| !line.starts_with("#["));
+            let Some(item) = item.filter(|_| derives) else { continue };
+            let name = rest[item].trim_start_matches("pub ");
+            let object = name.starts_with("struct ") && name.ends_with('{');
+            let own = rest[..item].iter().any(|line| line.contains("remote = \"Self\""));
+            // Its keys are among those of another struct.
+            let flat = name == "struct Additions {";
+            if object && !own && !flat {
+                wrong.push(format!("{}:{}: {name}", source.path, index + item + 1));
+            }
+        }
+    }
+    check("a struct that an array is taken for; list it in objects!", wrong);
+}
+
+#[test]
 fn nothing_is_left_half_done() {
     let words = ["todo!", "unimplemented!", "dbg!", "#[ignore", "thread::sleep", "static mut"];
     check("unfinished or forbidden", occurrences(&words, |_| false));
@@ -281,10 +305,13 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "grpc",
                 "inputs",
                 "items",
+                "misspelt",
+                "object",
                 "ranking",
                 "shared",
                 "status",
                 "tests",
+                "token_ids",
                 "tokenizer",
                 "vectors",
             ]

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use proxima_kernels::BatchRows;
 use proxima_kernels::ops::pool::Pooling;
 
+use crate::recipes::SpecialTokens;
+
 /// What a loaded model tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {
@@ -27,6 +29,8 @@ pub struct ModelInfo {
     pub vocabulary: usize,
     /// Prompts by name.
     pub prompts: BTreeMap<String, String>,
+    /// What the recipe puts around one text.
+    pub special_tokens: SpecialTokens,
     /// The prompt used where a request names none.
     pub default_prompt_name: Option<String>,
     /// What is done around the network (`text_embedding`, `qwen3_reranker`, ...).

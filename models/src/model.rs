@@ -197,6 +197,7 @@ impl Model {
             tokens_max,
             vocabulary: network.vocabulary,
             prompts: recipe.prompts(),
+            special_tokens: recipe.special_tokens(),
             default_prompt_name: sentence.and_then(|modules| modules.default_prompt_name.clone()),
             listwise: task == Task::Listwise,
             media: recipe.takes_media(),

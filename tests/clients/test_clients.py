@@ -1,5 +1,8 @@
 """Real clients get the vectors of the reference implementation."""
 
+import pathlib
+
+import litellm
 import openai
 import pytest
 import requests
@@ -69,6 +72,17 @@ def test_langchain_openai(address, golden):
     vectors = embeddings.embed_documents(golden["texts"])
     assert cosines(vectors, golden["vectors"]).min() >= 0.99999
     assert cosines(embeddings.embed_query(golden["texts"][0]), golden["vectors"][0]) >= 0.99999
+
+
+def test_langchain_openai_in_its_default_is_told_to_send_text(address, monkeypatch):
+    """It sends ids of tiktoken, which as ids of the model's own tokenizer mean something else."""
+    # litellm brings the file that tiktoken would fetch.
+    files = pathlib.Path(litellm.__file__).parent / "litellm_core_utils/tokenizers"
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(files))
+    embeddings = OpenAIEmbeddings(model=MODEL, base_url=f"{address}/v1", api_key="none")
+    for embed in [lambda: embeddings.embed_query("hello world"), lambda: embeddings.embed_documents(["a", "b"])]:
+        with pytest.raises(openai.BadRequestError, match="check_embedding_ctx_length=False.*--token-ids allow"):
+            embed()
 
 
 def test_langchain_huggingface_endpoint(address):

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use proxima_models::media::MediaError;
 use proxima_models::model::Readouts;
 use proxima_models::readout::{EmbeddingReadout, Pooling};
-use proxima_models::recipes::{Gone, Recipe, Token};
+use proxima_models::recipes::{Gone, Recipe, SpecialTokens, Token};
 use proxima_models::{
     BatchRows, DeviceChoice, Encoder, HiddenStates, Input, InputError, Item, MediaFile, Model,
     ModelError, ModelInfo, Part, Prepare, Prompt, RaggedBatch, Sequence, TruncationSide,
@@ -165,6 +165,7 @@ fn fake_model_with(knobs: Knobs) -> Model {
         batch_tokens: BatchRows::Known(usize::MAX),
         vocabulary: VOCABULARY,
         prompts: prompts.clone(),
+        special_tokens: SpecialTokens { before: vec![BEGIN], after: vec![END] },
         default_prompt_name: None,
         recipe: "fake".into(),
         listwise: false,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::text::TextEmbedding;
-use super::{Limits, Recipe, RecipeKind, Token};
+use super::{Limits, Recipe, RecipeKind, SpecialTokens, Token};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
@@ -172,6 +172,10 @@ fn fill(template: &str, places: &[(&str, &str)]) -> String {
 impl Recipe for E2Rank {
     fn prompts(&self) -> BTreeMap<String, String> {
         self.text.prompts()
+    }
+
+    fn special_tokens(&self) -> SpecialTokens {
+        self.text.special_tokens()
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {

@@ -21,7 +21,7 @@ use crate::item::Content;
 use crate::media::MediaOptions;
 use crate::model::Task;
 
-pub use tokenizer::TEXT_BYTES_MAX;
+pub use tokenizer::{SpecialTokens, TEXT_BYTES_MAX};
 
 /// One token of a tokenised text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,12 @@ pub trait Recipe: Send + Sync {
     /// The id of a token, for recipes whose answer is a token's logit.
     fn id(&self, _token: &str) -> Option<u32> {
         None
+    }
+
+    /// The special tokens around one text, for recipes that embed texts; none for others, and for
+    /// those that put a text into a chat.
+    fn special_tokens(&self) -> SpecialTokens {
+        SpecialTokens::default()
     }
 
     /// Whether inputs may have images and videos.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::tokenizer::TextTokenizer;
-use super::{Limits, Recipe, RecipeKind, TEXTS_ONLY, Token};
+use super::{Limits, Recipe, RecipeKind, SpecialTokens, TEXTS_ONLY, Token};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt, TruncationSide};
@@ -187,6 +187,10 @@ impl TextEmbedding {
 impl Recipe for TextEmbedding {
     fn prompts(&self) -> BTreeMap<String, String> {
         self.prompts.clone()
+    }
+
+    fn special_tokens(&self) -> SpecialTokens {
+        SpecialTokens { before: self.before.clone(), after: self.after.clone() }
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {

@@ -10,6 +10,7 @@ use proxima_models::{Dtype, Task};
 use serde::Deserialize;
 
 use super::Bytes;
+use crate::dialects::TokenIds;
 
 /// A key that never shows in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -110,6 +111,25 @@ impl From<TaskName> for Task {
             TaskName::E2rank => Self::Listwise,
             TaskName::Classify => Self::Score,
             TaskName::Sparse => Self::Sparse,
+        }
+    }
+}
+
+/// What is done with token ids in place of texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenIdsName {
+    /// Takes them everywhere, as ids of the model's own tokenizer
+    Allow,
+    /// Refuses them everywhere
+    Refuse,
+}
+
+impl From<TokenIdsName> for TokenIds {
+    fn from(name: TokenIdsName) -> Self {
+        match name {
+            TokenIdsName::Allow => Self::Allow,
+            TokenIdsName::Refuse => Self::Refuse,
         }
     }
 }
@@ -220,6 +240,31 @@ serve_args! {
         help_heading = "Server",
     )]
     auto_truncate: bool,
+    /// Let pages of this origin (https://app.example.com, or * for any) call the server from a
+    /// browser; repeat or separate by commas for several [default: none]
+    #[arg(
+        long,
+        env = "PROXIMA_CORS_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        help_heading = "Server",
+    )]
+    cors_allow_origin: Vec<String>,
+    /// A name of this server, besides those of the machine itself, at which its own pages may call
+    /// it from a browser without a key; repeat or separate by commas for several
+    #[arg(
+        long,
+        env = "PROXIMA_ALLOWED_HOST",
+        value_name = "HOST[:PORT]",
+        value_delimiter = ',',
+        help_heading = "Server",
+    )]
+    allowed_host: Vec<String>,
+    /// Take token ids in place of texts, or refuse them [default: /v1/embeddings takes those that
+    /// carry the special tokens of the model's tokenizer; the paths of text-embeddings-inference
+    /// and gRPC take all]
+    #[arg(long, env = "PROXIMA_TOKEN_IDS", help_heading = "Server")]
+    token_ids: TokenIdsName,
     /// Log as text or json [default: text]
     #[arg(long, env = "PROXIMA_LOG_FORMAT", help_heading = "Server")]
     log_format: LogFormat,

@@ -17,7 +17,8 @@ use proxima_models::readout::Pooling;
 use proxima_models::{DeviceChoice, Dtype, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
-use crate::http::HttpConfig;
+use crate::dialects::TokenIds;
+use crate::http::{BrowserSettings, HttpConfig};
 use crate::media::MediaSettings;
 
 pub use args::{DtypeName, LogFormat, PoolingName, ServeArgs};
@@ -169,7 +170,12 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
     };
     let models = model_sources(&arguments.model.clone().unwrap_or_default())?;
     let media = media::settings(&arguments, environment)?;
-    let http = HttpConfig { media, ..http_config(&arguments) };
+    let browsers = BrowserSettings::parse(
+        arguments.cors_allow_origin.as_deref().unwrap_or_default(),
+        arguments.allowed_host.as_deref().unwrap_or_default(),
+    );
+    let browsers = browsers.map_err(CommandError::usage)?;
+    let http = HttpConfig { media, browsers, ..http_config(&arguments) };
     let devices = devices(arguments.device.as_deref())?;
     let settings = Settings {
         models,
@@ -365,6 +371,8 @@ fn http_config(arguments: &ServeArgs) -> HttpConfig {
         drain_timeout: seconds(arguments.drain_timeout, default.drain_timeout),
         health_timeout: seconds(arguments.health_timeout, default.health_timeout),
         auto_truncate: arguments.auto_truncate.unwrap_or(default.auto_truncate),
+        token_ids: arguments.token_ids.map_or(default.token_ids, TokenIds::from),
+        browsers: default.browsers,
         media: default.media,
     }
 }

@@ -10,6 +10,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use utoipa::ToSchema;
 
 use super::items::{Draft, Drafted, ItemObject, Name, resolve};
+use super::token_ids::IdsOf;
 use crate::http::{App, Failure};
 
 /// A text, token ids, or an object of several parts.
@@ -153,12 +154,14 @@ impl Inputs {
     /// As the engine takes them, files and all.
     ///
     /// # Errors
-    /// An object that is not as it should be, or a file that is not to be had.
-    pub async fn resolve(self, app: &App) -> Result<Vec<Input>, Failure> {
+    /// Token ids that are refused, an object that is not as it should be, or a file that cannot be
+    /// fetched.
+    pub async fn resolve(self, app: &App, ids: IdsOf<'_>) -> Result<Vec<Input>, Failure> {
         let inputs = match self {
             Self::One(input) => vec![input],
             Self::Many(inputs) => inputs,
         };
+        ids.check(app, &inputs)?;
         let draft = |(index, input)| {
             let name = Name::Input(index);
             let drafted = match input {

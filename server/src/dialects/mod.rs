@@ -9,11 +9,14 @@ mod grpc;
 mod inputs;
 pub mod items;
 mod jina;
+pub mod misspelt;
+pub mod object;
 mod openai;
 mod ranking;
 pub mod shared;
 mod status;
 mod tei;
+mod token_ids;
 mod vectors;
 mod vllm;
 mod voyage;
@@ -29,6 +32,7 @@ use crate::http::{App, Failure};
 
 pub use inputs::{Inputs, OneInput, Side};
 pub use shared::{Purpose, Shared};
+pub use token_ids::TokenIds;
 
 /// One wire format.
 pub struct Dialect {

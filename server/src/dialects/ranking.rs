@@ -15,9 +15,14 @@ use super::items::{
     Draft, DraftPart, Drafted, ItemObject, Name, Object, echo, echo_part, has_media, is_item,
     resolve,
 };
+use super::misspelt;
 use super::vectors::SentVectors;
 use super::{Side, inputs::prepare};
 use crate::http::{App, Failure, with_timings};
+
+crate::dialects::object::objects! {
+    ListwiseOptions: &misspelt::NONE,
+}
 
 /// A query or a document.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
@@ -181,7 +186,7 @@ pub enum Method {
 
 /// How a listwise model sees the candidates.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct ListwiseOptions {
     /// The first candidates that the model sees, or those of a window; 20 if absent.
     pub candidates: Option<usize>,

@@ -18,6 +18,9 @@ pub fn status(failure: &Failure) -> StatusCode {
     match failure {
         Failure::Body { .. } => StatusCode::BAD_REQUEST,
         Failure::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Failure::Malformed { .. } => StatusCode::BAD_REQUEST,
+        Failure::Coding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Failure::Browser => StatusCode::FORBIDDEN,
         Failure::Unauthorized => StatusCode::UNAUTHORIZED,
         Failure::UnknownModel(_) | Failure::UnknownPath { .. } => StatusCode::NOT_FOUND,
         Failure::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,

@@ -1,5 +1,4 @@
-//! Bodies in and out: JSON read with errors in the dialect's shape, large answers written off the
-//! event loop.
+//! Bodies in and out: errors in the dialect's shape, large answers written off the event loop.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -13,11 +12,10 @@ use proxima_engine::Timings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::json::parse_body;
 use super::{App, Failure};
 use crate::dialects;
 
-/// Bytes of JSON above which reading or writing it moves to another thread.
-const OFF_LOOP_BYTES: usize = 256 * 1024;
 /// Tokens of a request above which its answer is written on another thread.
 const OFF_LOOP_TOKENS: usize = 4 * 1024;
 
@@ -56,19 +54,6 @@ impl FromRequest<Arc<App>> for RawBody {
     }
 }
 
-/// JSON of a body, read on another thread if it is large.
-///
-/// # Errors
-/// If it is not the JSON expected.
-pub async fn parse_body<T: DeserializeOwned + Send + 'static>(bytes: Bytes) -> Result<T, Failure> {
-    if bytes.len() > OFF_LOOP_BYTES {
-        let parse = move || parse(&bytes);
-        tokio::task::spawn_blocking(parse).await.unwrap_or(Err(Failure::Bug))
-    } else {
-        parse(&bytes)
-    }
-}
-
 async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
     let declared = axum::body::HttpBody::size_hint(&body).lower();
     if usize::try_from(declared).is_ok_and(|declared| declared > limit) {
@@ -81,13 +66,6 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
         } else {
             Failure::Body { message: format!("the body broke off: {error}"), syntax: true }
         }
-    })
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| Failure::Body {
-        message: format!("the request body is not the JSON expected: {error}"),
-        syntax: !error.is_data(),
     })
 }
 

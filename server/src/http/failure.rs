@@ -26,6 +26,25 @@ pub enum Failure {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The request is not as HTTP has it.
+    #[error("{message}")]
+    Malformed {
+        /// What is wrong.
+        message: String,
+    },
+    /// The body has a coding that is not decoded.
+    #[error("content-encoding {coding:?} is not taken: send gzip, zstd or none, once")]
+    Coding {
+        /// The coding.
+        coding: String,
+    },
+    /// A page in a browser asks that may not.
+    #[error(
+        "this server has no key and answers only its own pages in browsers; to allow others, start \
+         it with --cors-allow-origin ORIGIN, and to serve its own at another name than this \
+         machine's, with --allowed-host HOST"
+    )]
+    Browser,
     /// No key, or a wrong one.
     #[error("a valid API key is needed: send it as \"Authorization: Bearer KEY\"")]
     Unauthorized,
@@ -109,6 +128,9 @@ impl Failure {
         match self {
             Self::Body { .. } => "body",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Malformed { .. } => "malformed",
+            Self::Coding { .. } => "content_encoding",
+            Self::Browser => "browser",
             Self::Unauthorized => "unauthorized",
             Self::UnknownModel(_) => "unknown_model",
             Self::UnknownPath { .. } | Self::WrongMethod { .. } => "unknown_path",

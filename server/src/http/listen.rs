@@ -15,6 +15,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::half_close::{Connection, WhileClientIsThere};
+
 /// Connections at a time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
 /// Time for the head of a request, and for an idle connection to send the next one.
@@ -37,7 +39,8 @@ pub async fn serve(
     drain: Duration,
 ) -> bool {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let http1 = &mut builder.http1();
+    http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -66,7 +69,9 @@ pub async fn serve(
         };
         // Small answers leave at once; where that cannot be set, they leave a little later.
         let _ = stream.set_nodelay(true);
+        let stream = Connection::new(stream);
         let service = TowerToHyperService::new(router.clone());
+        let service = WhileClientIsThere::new(service, &stream);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

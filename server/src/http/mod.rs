@@ -4,11 +4,19 @@
 //! Must not know: any dialect's bodies.
 
 mod app;
+mod auth;
 mod body;
+mod browsers;
+mod decode;
 mod failure;
+mod half_close;
+mod host;
+mod json;
 mod layers;
 mod limits;
 mod listen;
+mod path;
+mod surrogates;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,17 +32,18 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::dialects;
+use crate::dialects::{self, TokenIds};
 use crate::media::MediaSettings;
 use crate::metrics::MetricsHub;
 
 pub use app::App;
-pub use body::{
-    COMPUTE_TYPE, JsonBody, RawBody, json_response, parse_body, timing_values, with_timings,
-};
+pub use auth::has_key;
+pub use body::{COMPUTE_TYPE, JsonBody, RawBody, json_response, timing_values, with_timings};
+pub use browsers::{BrowserSettings, Origins, is_refused};
 pub use failure::{Failure, with_retry_after};
-pub use layers::has_key;
+pub use json::parse_body;
 pub use limits::WhenFull;
+pub use path::PathText;
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -62,6 +71,10 @@ pub struct HttpConfig {
     pub health_timeout: Duration,
     /// Whether too long inputs are cut unless a request says otherwise.
     pub auto_truncate: bool,
+    /// Which pages may call the server from a browser.
+    pub browsers: BrowserSettings,
+    /// Whether token ids are taken in place of texts.
+    pub token_ids: TokenIds,
     /// Where images and videos of requests may come from.
     pub media: MediaSettings,
 }
@@ -76,6 +89,8 @@ impl Default for HttpConfig {
             drain_timeout: Duration::from_secs(60),
             health_timeout: Duration::from_secs(10),
             auto_truncate: true,
+            browsers: BrowserSettings::default(),
+            token_ids: TokenIds::default(),
             media: MediaSettings::default(),
         }
     }
@@ -91,6 +106,8 @@ impl std::fmt::Debug for HttpConfig {
             .field("drain_timeout", &self.drain_timeout)
             .field("health_timeout", &self.health_timeout)
             .field("auto_truncate", &self.auto_truncate)
+            .field("browsers", &self.browsers)
+            .field("token_ids", &self.token_ids)
             .field("media", &self.media)
             .finish()
     }
@@ -107,7 +124,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(openapi))
         .route("/api-doc/openapi.json", get(openapi))
         .route("/docs", get(|| async { Html(include_str!("docs.html")) }));
-    work.merge(service)
+    let served = work
+        .merge(service)
         .fallback(layers::unknown_path)
         .method_not_allowed_fallback(layers::wrong_method)
         // A bug in one handler is that request's error, not the connection's end.
@@ -116,9 +134,14 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), layers::timeout))
         // Bounded work at a time; health and metrics are not counted.
         .layer(middleware::from_fn_with_state(app.clone(), layers::limit_requests))
+        // From here on a body is what was encoded, and all limits count that.
+        .layer(middleware::from_fn_with_state(app.clone(), decode::decode))
         // Nobody without a key gets any further.
-        .layer(middleware::from_fn_with_state(app.clone(), layers::authorize))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(app.clone(), auth::authorize))
+        .with_state(app.clone());
+    // What comes before routing: which path it is, and whether a browser may ask.
+    let guarded = browsers::guarded(Router::new().fallback_service(served), &app);
+    guarded.layer(middleware::from_fn(path::normalize))
 }
 
 /// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
@@ -137,7 +160,8 @@ pub async fn serve(
         // An error is a sender that is gone, which is the end as well.
         async move { drop(told.wait_for(|stopping| *stopping).await) }
     };
-    let http = listen::serve(listeners.http, router(app.clone()), stopped(), drain);
+    let http = host::required(router(app.clone()));
+    let http = listen::serve(listeners.http, http, stopped(), drain);
     let grpc = async {
         let Some(listener) = listeners.grpc else { return true };
         let router = dialects::grpc(app, told.clone());

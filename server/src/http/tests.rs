@@ -1,5 +1,9 @@
 //! The router as clients see it, around a model that can be told to misbehave.
 
+mod bodies;
+mod standards;
+mod token_ids;
+
 use crate::fake_model::{Knobs, WIDTH, fake_model};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};

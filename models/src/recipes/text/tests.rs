@@ -55,6 +55,18 @@ fn token_ids_are_taken_as_they_are_and_keep_the_end_they_have() {
 }
 
 #[test]
+fn ids_of_a_text_carry_the_special_tokens_that_the_model_tells_of() {
+    for name in ["tiny-qwen3", "tiny-bert", "tiny-e2rank"] {
+        let model = model(name);
+        let of_text = ids(&model, Input::Text("the the".into()), &Prepare::default()).expect("ids");
+        let special = &model.info.special_tokens;
+        assert!(special.are_around(&of_text), "{name}");
+        let bare = &of_text[special.before.len()..of_text.len() - special.after.len()];
+        assert!(!special.are_around(bare), "{name}");
+    }
+}
+
+#[test]
 fn prompts_and_instructions_go_before_the_text() {
     let model = model("tiny-qwen3");
     let with = |prompt: Prompt| {

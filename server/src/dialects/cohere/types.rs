@@ -5,11 +5,19 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::dialects::items::{ImageInfo, ItemContent, ItemObject, Object};
+use crate::dialects::misspelt;
 use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
+crate::dialects::object::objects! {
+    RerankBody: &misspelt::RERANK,
+    EmbedBody: &misspelt::COHERE,
+    MixedInput: &misspelt::NONE,
+}
+
 /// `POST /v2/rerank`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = CohereRerankBody)]
 pub struct RerankBody {
     /// The served name of a model; the default model if absent.
@@ -95,6 +103,7 @@ pub struct Units {
 
 /// `POST /v2/embed`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = CohereEmbedBody)]
 pub struct EmbedBody {
     /// The served name of a model; the default model if absent.
@@ -119,6 +128,7 @@ pub struct EmbedBody {
 
 /// An input of several parts.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct MixedInput {
     /// The parts, in their order.
     #[schema(value_type = ItemContent)]

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{self, HealthServer};
 
-use crate::http::{App, Failure, has_key};
+use crate::http::{App, Failure, has_key, is_refused};
 use calls::Calls;
 use health::Health;
 use proto::proxima::proxima_server::{self, ProximaServer};
@@ -80,6 +80,10 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 
 /// Lets calls with a valid key through.
 async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if is_refused(app.config(), request.uri(), request.headers()) {
+        app.metrics().refused(&Failure::Browser);
+        return status::status(&Failure::Browser).into_http();
+    }
     let public = PUBLIC.iter().any(|prefix| request.uri().path().starts_with(prefix));
     if public || has_key(&app.config().api_keys, request.headers()) {
         return next.run(request).await;

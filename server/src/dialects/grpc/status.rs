@@ -25,6 +25,8 @@ fn code(failure: &Failure) -> Code {
         Failure::Body { .. } => Code::InvalidArgument,
         // As for a single message that is too large.
         Failure::BodyTooLarge { .. } => Code::OutOfRange,
+        Failure::Malformed { .. } | Failure::Coding { .. } => Code::InvalidArgument,
+        Failure::Browser => Code::PermissionDenied,
         Failure::Unauthorized => Code::Unauthenticated,
         Failure::UnknownModel(_) => Code::NotFound,
         Failure::UnknownPath { .. } | Failure::WrongMethod { .. } => Code::Unimplemented,

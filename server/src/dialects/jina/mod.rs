@@ -17,7 +17,9 @@ use super::inputs::purpose_prompt;
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
+use super::token_ids::IdsOf;
 use crate::http::{App, Failure, json_response, with_timings};
+use crate::metrics::Endpoint;
 use types::{
     ApiVersion, BilledUnits, EmbeddingType, EmbeddingsAnswer, EmbeddingsBody, Entry, ErrorBody,
     Meta, RerankBody, RerankResults, ResultEntry, TokensEntry, Usage, written,
@@ -151,8 +153,11 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
         truncate: body.truncate.unwrap_or(app.auto_truncate()),
         ..Prepare::default()
     };
-    let inputs = body.input.resolve(app).await?;
-    if body.return_multivector == Some(true) {
+    let multi = body.return_multivector == Some(true);
+    let endpoint = if multi { Endpoint::Multi } else { Endpoint::Batch };
+    let ids = IdsOf::Client { model: body.model.as_deref(), endpoint };
+    let inputs = body.input.resolve(app, ids).await?;
+    if multi {
         let request = TokensRequest { inputs, prepare };
         return token_vectors(app, body.model.as_deref(), request).await;
     }

@@ -7,12 +7,19 @@ use utoipa::ToSchema;
 
 use crate::dialects::Inputs;
 use crate::dialects::items::{ItemObject, Object};
+use crate::dialects::misspelt;
 use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::EncodedVector;
 pub use crate::encoding::OutputEncoding as EmbeddingType;
 
+crate::dialects::object::objects! {
+    RerankBody: &misspelt::RERANK,
+    EmbeddingsBody: &misspelt::JINA,
+}
+
 /// `POST /v1/rerank`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct RerankBody {
     /// What documents are ranked for.
     pub query: Document,
@@ -108,6 +115,7 @@ pub struct BilledUnits {
 
 /// `POST /v1/embeddings` with keys of Jina's.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = JinaEmbeddingsBody)]
 pub struct EmbeddingsBody {
     /// What to embed.

@@ -5,8 +5,10 @@ use proxima_models::Prepare;
 
 use super::types::{EmbeddingEntry, EmbeddingsAnswer, EmbeddingsBody, ModelEntry, Usage};
 use crate::dialects::inputs::prepare;
+use crate::dialects::token_ids::IdsOf;
 use crate::encoding::OutputEncoding;
 use crate::http::{App, Failure};
+use crate::metrics::Endpoint;
 
 /// The request of a body.
 ///
@@ -18,8 +20,9 @@ pub async fn request(app: &App, body: EmbeddingsBody) -> Result<EmbedRequest, Fa
     let cuts = app.auto_truncate() || body.truncate_prompt_tokens.is_some();
     let truncate = body.truncate.unwrap_or(cuts);
     let how = prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction);
+    let ids = IdsOf::Client { model: body.model.as_deref(), endpoint: Endpoint::Batch };
     Ok(EmbedRequest {
-        inputs: body.input.resolve(app).await?,
+        inputs: body.input.resolve(app, ids).await?,
         prepare: Prepare { tokens_max, ..how },
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),

@@ -11,6 +11,7 @@ use crate::http::Failure;
 pub fn failure(failure: &Failure) -> Response {
     let kind = match status(failure).as_u16() {
         401 => "authentication_error",
+        403 => "permission_error",
         429 => "rate_limit_error",
         400..500 => "invalid_request_error",
         _ => "server_error",

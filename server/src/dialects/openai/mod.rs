@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa::OpenApi;
 
 use super::Dialect;
 use super::shared::{Answer, Purpose, Shared, read, respond};
-use crate::http::{App, Failure, json_response, with_timings};
+use crate::http::{App, Failure, PathText, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 
 /// The entry of the list.
@@ -85,7 +85,7 @@ async fn models(State(app): State<Arc<App>>) -> Response {
     get, path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path, description = "served name")),
     responses((status = 200, body = ModelEntry), (status = 404, body = ErrorBody)),
 )]
-async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+async fn model(State(app): State<Arc<App>>, PathText(id): PathText) -> Response {
     match app.registry().get(Some(&id)) {
         Ok((name, engine)) => {
             axum::Json(convert::model_entry(name, engine, app.started())).into_response()

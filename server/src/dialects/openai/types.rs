@@ -4,11 +4,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dialects::inputs::PromptTokens;
+use crate::dialects::misspelt;
 use crate::dialects::{Inputs, Side};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
+crate::dialects::object::objects! {
+    EmbeddingsBody: &misspelt::OPENAI,
+}
+
 /// `POST /v1/embeddings`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct EmbeddingsBody {
     /// What to embed.
     pub input: Inputs,

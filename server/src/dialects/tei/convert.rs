@@ -14,6 +14,7 @@ use super::types::{
 use crate::dialects::classes::Scored;
 use crate::dialects::inputs::prepare;
 use crate::dialects::ranking::{self, Asked, Document};
+use crate::dialects::token_ids::IdsOf;
 use crate::http::{App, Failure};
 
 /// The request of an `/embed` body.
@@ -23,7 +24,7 @@ use crate::http::{App, Failure};
 pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, Failure> {
     let truncate = body.truncate.unwrap_or(app.auto_truncate());
     Ok(EmbedRequest {
-        inputs: body.inputs.resolve(app).await?,
+        inputs: body.inputs.resolve(app, IdsOf::Model).await?,
         prepare: prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction),
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),
@@ -37,7 +38,7 @@ pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, F
 pub async fn tokens_request(app: &App, body: EmbedAllBody) -> Result<TokensRequest, Failure> {
     let truncate = body.truncate.unwrap_or(app.auto_truncate());
     Ok(TokensRequest {
-        inputs: body.inputs.resolve(app).await?,
+        inputs: body.inputs.resolve(app, IdsOf::Model).await?,
         prepare: prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction),
     })
 }

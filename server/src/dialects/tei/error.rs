@@ -14,6 +14,9 @@ pub fn failure(failure: &Failure) -> Response {
         Failure::Body { syntax: true, .. } => (StatusCode::BAD_REQUEST, "Validation"),
         Failure::Body { syntax: false, .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
         Failure::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "Validation"),
+        Failure::Malformed { .. } => (StatusCode::BAD_REQUEST, "Validation"),
+        Failure::Coding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Validation"),
+        Failure::Browser => (StatusCode::FORBIDDEN, "Unauthorized"),
         Failure::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
         Failure::UnknownModel(_) | Failure::UnknownPath { .. } => {
             (StatusCode::NOT_FOUND, "Validation")

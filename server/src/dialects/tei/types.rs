@@ -5,12 +5,27 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::dialects::misspelt;
 use crate::dialects::ranking::{Additions, Document};
 use crate::dialects::{Inputs, Side};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
+crate::dialects::object::objects! {
+    EmbedBody: &misspelt::TEI,
+    EmbedAllBody: &misspelt::TEI,
+    RerankBody: &misspelt::TEI_RERANK,
+    PredictBody: &misspelt::TEI,
+    SimilarityBody: &misspelt::TEI,
+    SimilarityInputs: &misspelt::NONE,
+    SimilarityParameters: &misspelt::NONE,
+    TokenizeBody: &misspelt::TEI,
+    DecodeBody: &misspelt::NONE,
+    VertexBody: &misspelt::NONE,
+}
+
 /// `POST /embed`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct EmbedBody {
     /// What to embed.
     pub inputs: Inputs,
@@ -35,6 +50,7 @@ pub struct EmbedBody {
 
 /// `POST /embed_all`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct EmbedAllBody {
     /// What to embed.
     pub inputs: Inputs,
@@ -61,6 +77,7 @@ pub struct SparseValue {
 
 /// `POST /rerank`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = TeiRerankBody)]
 pub struct RerankBody {
     /// What texts are ranked for.
@@ -100,6 +117,7 @@ pub struct Rank {
 
 /// `POST /predict`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct PredictBody {
     /// What to classify.
     pub inputs: PredictInputs,
@@ -149,6 +167,7 @@ pub enum Predictions {
 
 /// `POST /similarity`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct SimilarityBody {
     /// What to compare.
     pub inputs: SimilarityInputs,
@@ -161,6 +180,7 @@ pub struct SimilarityBody {
 
 /// One sentence and those it is compared with.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct SimilarityInputs {
     /// The one.
     pub source_sentence: String,
@@ -170,6 +190,7 @@ pub struct SimilarityInputs {
 
 /// How sentences are embedded.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct SimilarityParameters {
     /// As for `/embed`.
     pub truncate: Option<bool>,
@@ -191,6 +212,7 @@ pub enum Texts {
 
 /// `POST /tokenize`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct TokenizeBody {
     /// What to tokenise.
     pub inputs: Texts,
@@ -229,6 +251,7 @@ pub enum Ids {
 
 /// `POST /decode`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct DecodeBody {
     /// What to decode.
     pub ids: Ids,
@@ -240,6 +263,7 @@ pub struct DecodeBody {
 
 /// `POST /vertex`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct VertexBody {
     /// Bodies of `/embed`.
     pub instances: Vec<EmbedBody>,

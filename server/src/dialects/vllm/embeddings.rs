@@ -14,16 +14,22 @@ use super::failure;
 use crate::dialects::Side;
 use crate::dialects::inputs::{PromptTokens, prepare};
 use crate::dialects::items::{Conversations, Drafted, Name, Object, conversation, resolve};
+use crate::dialects::misspelt;
 use crate::dialects::shared::{read, respond};
 use crate::dialects::status::{answer_id, now};
 use crate::encoding::{EncodedVector, OutputEncoding};
 use crate::http::{App, Failure, json_response, with_timings};
+
+crate::dialects::object::objects! {
+    ChatBody: &misspelt::OPENAI_CHAT,
+}
 
 /// `POST /v1/embeddings` with `messages`.
 ///
 /// The model's own format is put around the content of the message, whatever `add_special_tokens`,
 /// `add_generation_prompt` and `continue_final_message` say.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = VllmChatBody)]
 pub struct ChatBody {
     /// A conversation, or a list of conversations.
@@ -69,9 +75,11 @@ pub struct TemplateKwargs {
 impl<'de> Deserialize<'de> for TemplateKwargs {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
+        #[serde(remote = "Self")]
         struct Kwargs {
             instruction: Option<String>,
         }
+        crate::dialects::object::objects! { Kwargs: &misspelt::NONE }
         let kwargs = Option::<Kwargs>::deserialize(deserializer)?;
         Ok(Self { instruction: kwargs.and_then(|kwargs| kwargs.instruction) })
     }

@@ -6,7 +6,13 @@ use utoipa::ToSchema;
 use super::embeddings::{ProcessorKwargs, TemplateKwargs};
 use crate::dialects::inputs::PromptTokens;
 use crate::dialects::items::Object;
+use crate::dialects::misspelt;
 use crate::dialects::ranking::{Additions, Document, Documents};
+
+crate::dialects::object::objects! {
+    ScoreBody: &misspelt::SCORE,
+    RerankBody: &misspelt::RERANK,
+}
 
 /// One text or several.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -29,6 +35,7 @@ impl From<ScoreInput> for Vec<Document> {
 
 /// `POST /score`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct ScoreBody {
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
@@ -93,6 +100,7 @@ pub struct ScoreEntry {
 
 /// `POST /rerank` with keys of vLLM's.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = VllmRerankBody)]
 pub struct RerankBody {
     /// What documents are ranked for.

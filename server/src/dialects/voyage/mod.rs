@@ -18,7 +18,9 @@ use super::inputs::purpose_prompt;
 use super::ranking::{Asked, Document, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::shaped;
+use super::token_ids::IdsOf;
 use crate::http::{App, Failure, json_response, with_timings};
+use crate::metrics::Endpoint;
 use types::{
     EmbeddingsAnswer, EmbeddingsBody, ErrorBody, RerankBody, RerankResults, ResultEntry, Usage,
     entries,
@@ -108,8 +110,9 @@ async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
 async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let encoding = body.output_dtype.unwrap_or_default();
     let packed = body.encoding_format.is_some();
+    let ids = IdsOf::Client { model: body.model.as_deref(), endpoint: Endpoint::Batch };
     let request = EmbedRequest {
-        inputs: body.input.resolve(app).await?,
+        inputs: body.input.resolve(app, ids).await?,
         prepare: Prepare {
             prompt: purpose_prompt(body.input_type.as_deref()),
             truncate: body.truncation.unwrap_or(true),

@@ -14,15 +14,22 @@ use super::failure;
 use super::types::{EncodingFormat, Entry, ErrorBody, entries};
 use crate::dialects::inputs::purpose_prompt;
 use crate::dialects::items::{Draft, Drafted, ItemContent, Name, content, pixels, resolve};
+use crate::dialects::misspelt;
 use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
 use crate::http::{App, Failure, JsonBody, json_response, with_timings};
+
+crate::dialects::object::objects! {
+    MultimodalBody: &misspelt::VOYAGE_PARTS,
+    MultimodalInput: &misspelt::NONE,
+}
 
 /// Where it is.
 pub const PATH: &str = "/v1/multimodalembeddings";
 
 /// `POST /v1/multimodalembeddings`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = VoyageMultimodalBody)]
 pub struct MultimodalBody {
     /// What to embed.
@@ -45,6 +52,7 @@ pub struct MultimodalBody {
 
 /// An input of several parts.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct MultimodalInput {
     /// The parts, in their order.
     #[schema(value_type = ItemContent)]

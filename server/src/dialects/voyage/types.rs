@@ -4,11 +4,18 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dialects::Inputs;
+use crate::dialects::misspelt;
 use crate::dialects::ranking::{Additions, Document, Documents};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
+crate::dialects::object::objects! {
+    RerankBody: &misspelt::RERANK,
+    EmbeddingsBody: &misspelt::VOYAGE,
+}
+
 /// `POST /v1/rerank` with `top_k`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = VoyageRerankBody)]
 pub struct RerankBody {
     /// What documents are ranked for.
@@ -69,6 +76,7 @@ pub struct Usage {
 
 /// `POST /v1/embeddings` with keys of Voyage's.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = VoyageEmbeddingsBody)]
 pub struct EmbeddingsBody {
     /// What to embed.

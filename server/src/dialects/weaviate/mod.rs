@@ -33,7 +33,6 @@ pub fn dialect() -> Dialect {
         routes: || {
             Router::new()
                 .route("/vectors", post(vectors))
-                .route("/vectors/", post(vectors))
                 .route("/meta", get(meta))
                 .route("/.well-known/live", get(|| async { StatusCode::NO_CONTENT }))
                 .route("/.well-known/ready", get(ready))

@@ -3,8 +3,17 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::dialects::misspelt;
+
+crate::dialects::object::objects! {
+    VectorBody: &misspelt::NONE,
+    VectorConfig: &misspelt::NONE,
+    RerankBody: &misspelt::RERANK,
+}
+
 /// `POST /vectors`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct VectorBody {
     /// A text.
     pub text: Option<String>,
@@ -16,6 +25,7 @@ pub struct VectorBody {
 
 /// How to embed; the checkpoint says how tokens are pooled, whatever `pooling_strategy` asks.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub struct VectorConfig {
     /// `query` or `passage`; picks the checkpoint's prompt of this name, if it has one.
     pub task_type: Option<String>,
@@ -45,6 +55,7 @@ pub struct VectorsAnswer {
 
 /// `POST /rerank` with `property`
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 #[schema(as = WeaviateRerankBody)]
 pub struct RerankBody {
     /// What documents are ranked for.

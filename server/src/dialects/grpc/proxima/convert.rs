@@ -13,11 +13,11 @@ use proxima_models::recipes::Token;
 use proxima_models::{Input, ListwiseTemplate, Prepare};
 
 use super::items;
-use crate::dialects::Side;
 use crate::dialects::classes::Scored;
 use crate::dialects::grpc::proto::proxima as pb;
 use crate::dialects::inputs::prepare;
 use crate::dialects::items::{Drafted, Name, resolve};
+use crate::dialects::{Side, TokenIds, token_ids};
 use crate::http::{App, Failure};
 
 /// A request that is wrong in this way.
@@ -41,9 +41,12 @@ fn count(number: Option<u32>) -> Option<usize> {
     number.map(|number| number as usize)
 }
 
-fn input(index: usize, input: pb::Input) -> Result<(Name, Drafted<Input>), Failure> {
+fn input(app: &App, index: usize, input: pb::Input) -> Result<(Name, Drafted<Input>), Failure> {
     let name = Name::Input(index);
     let drafted = match input.input {
+        Some(pb::input::Input::Tokens(_)) if app.config().token_ids == TokenIds::Refuse => {
+            return Err(wrong(token_ids::never(index)));
+        }
         Some(pb::input::Input::Text(text)) => Drafted::Ready(Input::Text(text)),
         Some(pb::input::Input::Tokens(tokens)) => Drafted::Ready(Input::Tokens(tokens.ids)),
         Some(pb::input::Input::Item(item)) => items::draft(name, item)?.into(),
@@ -64,7 +67,7 @@ pub async fn embed_request(
     let side = side(message.truncation_direction)?;
     let prepare = prepare(message.instruction, message.prompt_name, truncate, side);
     let inputs = message.inputs.into_iter().enumerate();
-    let inputs = inputs.map(|(index, it)| input(index, it)).collect::<Result<_, _>>()?;
+    let inputs = inputs.map(|(index, it)| input(app, index, it)).collect::<Result<_, _>>()?;
     let request = EmbedRequest {
         inputs: resolve(app.media(), inputs).await?,
         prepare: Prepare { tokens_max: count(message.max_tokens), ..prepare },

@@ -1,0 +1,186 @@
+//! Objects of bodies: a JSON array is never taken for one, and a misspelt key of a closed list is
+//! refused by name.
+//!
+//! serde reads a struct from an array, too, field by field; a body `["a"]` would be one with its
+//! first field. A struct that is read from a body has `#[serde(remote = "Self")]` and is listed in
+//! `objects!`.
+//! Must not know: any one dialect.
+
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::value::{
+    BorrowedBytesDeserializer, BorrowedStrDeserializer, BytesDeserializer, StrDeserializer,
+};
+use serde::de::{self, DeserializeSeed, MapAccess, Unexpected, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::misspelt::Misspellings;
+
+/// Implements `Deserialize` for structs with `#[serde(remote = "Self")]`, each with the
+/// misspellings of its keys: objects only.
+macro_rules! objects {
+    ($($kind:ty: $misspellings:expr),* $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $kind {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                // This is the derived function, which is not one of the trait.
+                let object = $crate::dialects::object::ObjectOnly::new(deserializer, $misspellings);
+                <$kind>::deserialize(object)
+            }
+        }
+    )*};
+}
+
+pub(crate) use objects;
+
+/// Gives objects of another deserializer, and nothing else.
+pub struct ObjectOnly<D> {
+    inner: D,
+    misspellings: &'static Misspellings,
+}
+
+impl<D> ObjectOnly<D> {
+    /// The objects of `inner`, whose keys may be misspelt in these ways.
+    pub fn new(inner: D, misspellings: &'static Misspellings) -> Self {
+        Self { inner, misspellings }
+    }
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let checks = Checks { misspellings: self.misspellings, wrong: 0, right: 0 };
+        self.inner.deserialize_map(ObjectVisitor { visitor, checks })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
+        ignored_any
+    }
+}
+
+struct ObjectVisitor<V> {
+    visitor: V,
+    checks: Checks,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for ObjectVisitor<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_map(CheckedMap { map, checks: self.checks })
+    }
+}
+
+/// Which keys of the lists of misspellings an object has had so far.
+struct Checks {
+    misspellings: &'static Misspellings,
+    /// A bit an entry of `elsewhere`: its misspelling was there.
+    wrong: u32,
+    /// A bit an entry of `elsewhere`: the key that it stands for was there.
+    right: u32,
+}
+
+impl Checks {
+    fn key<E: de::Error>(&mut self, key: &str) -> Result<(), E> {
+        if let Some((wrong, meant)) = self.misspellings.refused.iter().find(|(it, _)| *it == key) {
+            return Err(did_you_mean(wrong, meant));
+        }
+        for (place, (wrong, meant)) in self.misspellings.elsewhere.iter().enumerate() {
+            self.wrong |= u32::from(*wrong == key) << place;
+            self.right |= u32::from(*meant == key) << place;
+        }
+        Ok(())
+    }
+
+    /// At the end of the object: a key that means something elsewhere, without the one it stands
+    /// for here.
+    fn end<E: de::Error>(&self) -> Result<(), E> {
+        let mut entries = self.misspellings.elsewhere.iter().enumerate();
+        let found = entries.find(|(place, _)| (self.wrong & !self.right) >> place & 1 == 1);
+        found.map_or(Ok(()), |(_, (wrong, meant))| Err(did_you_mean(wrong, meant)))
+    }
+}
+
+fn did_you_mean<E: de::Error>(wrong: &str, meant: &str) -> E {
+    E::custom(format_args!("unknown key `{wrong}`: did you mean `{meant}`?"))
+}
+
+struct CheckedMap<A> {
+    map: A,
+    checks: Checks,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedMap<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        let key = self.map.next_key_seed(CheckedKey { seed, checks: &mut self.checks })?;
+        if key.is_none() {
+            self.checks.end()?;
+        }
+        Ok(key)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.map.size_hint()
+    }
+}
+
+/// Looks at a key before it is given to its seed.
+struct CheckedKey<'a, K> {
+    seed: K,
+    checks: &'a mut Checks,
+}
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for CheckedKey<'_, K> {
+    type Value = K::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<K::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for CheckedKey<'_, K> {
+    type Value = K::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, key: &'de str) -> Result<K::Value, E> {
+        self.checks.key(key)?;
+        self.seed.deserialize(BorrowedStrDeserializer::new(key))
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<K::Value, E> {
+        self.checks.key(key)?;
+        self.seed.deserialize(StrDeserializer::new(key))
+    }
+
+    // What serde keeps of an object to read it twice may have bytes as keys.
+    fn visit_borrowed_bytes<E: de::Error>(self, key: &'de [u8]) -> Result<K::Value, E> {
+        self.seed.deserialize(BorrowedBytesDeserializer::new(key))
+    }
+
+    fn visit_bytes<E: de::Error>(self, key: &[u8]) -> Result<K::Value, E> {
+        self.seed.deserialize(BytesDeserializer::new(key))
+    }
+
+    fn visit_u64<E: de::Error>(self, key: u64) -> Result<K::Value, E> {
+        Err(E::invalid_type(Unexpected::Unsigned(key), &self))
+    }
+}

@@ -1,0 +1,79 @@
+//! Token ids in place of texts: whether they are those of the served model's own tokenizer.
+//!
+//! Ids of another vocabulary give vectors without meaning, and nothing shows it.
+//! Must not know: any one dialect.
+
+use proxima_models::recipes::SpecialTokens;
+
+use super::inputs::OneInput;
+use crate::http::{App, Failure};
+use crate::metrics::Endpoint;
+
+/// What the server does with token ids.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TokenIds {
+    /// Takes them where the API defines them as ids of the served model; elsewhere only those that
+    /// carry the special tokens of its tokenizer.
+    #[default]
+    Checked,
+    /// Takes them everywhere.
+    Allow,
+    /// Refuses them everywhere.
+    Refuse,
+}
+
+/// Whose token ids an API means.
+#[derive(Debug, Clone, Copy)]
+pub enum IdsOf<'a> {
+    /// The served model's: text-embeddings-inference, Proxima's own.
+    Model,
+    /// Whatever tokenizer the client has, as OpenAI's API leaves it open. LangChain's
+    /// `OpenAIEmbeddings` sends ids of tiktoken.
+    Client {
+        /// The model that the request names.
+        model: Option<&'a str>,
+        /// What the request asks of it.
+        endpoint: Endpoint,
+    },
+}
+
+impl IdsOf<'_> {
+    /// Checks every input that is token ids.
+    ///
+    /// # Errors
+    /// The first one that is refused, by its index.
+    pub fn check(self, app: &App, inputs: &[OneInput]) -> Result<(), Failure> {
+        let refused = match (app.config().token_ids, self) {
+            (TokenIds::Allow, _) | (TokenIds::Checked, Self::Model) => None,
+            (TokenIds::Refuse, _) => first(inputs, |_| false).map(never),
+            (TokenIds::Checked, Self::Client { model, endpoint }) => {
+                // A model that is not served is refused by its name, later.
+                let found = app.registry().get_fit(model, |engine| endpoint.fits(engine));
+                let special = found.map(|(_, engine)| engine.info().special_tokens.clone());
+                let special: SpecialTokens = special.unwrap_or_default();
+                first(inputs, |ids| special.are_around(ids)).map(foreign)
+            }
+        };
+        refused.map_or(Ok(()), |message| Err(Failure::body(message)))
+    }
+}
+
+/// The index of the first input that is token ids which are not `good`.
+fn first(inputs: &[OneInput], good: impl Fn(&[u32]) -> bool) -> Option<usize> {
+    inputs.iter().position(|input| matches!(input, OneInput::Ids(ids) if !good(ids)))
+}
+
+/// Why token ids are refused at all.
+pub fn never(index: usize) -> String {
+    format!("input {index} is token ids, which this server refuses (--token-ids refuse): send text")
+}
+
+fn foreign(index: usize) -> String {
+    format!(
+        "input {index} is token ids without the special tokens that the model's own tokenizer \
+         puts around a text, so they may be of another tokenizer and would give a vector without \
+         meaning: send text (with LangChain's OpenAIEmbeddings set \
+         check_embedding_ctx_length=False), or start the server with --token-ids allow if clients \
+         use the model's own tokenizer"
+    )
+}

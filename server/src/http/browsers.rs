@@ -1,0 +1,183 @@
+//! Browsers: pages that may call the server (CORS), and pages that may not.
+//!
+//! A server without a key is reached by every page that its user opens: by a form or a simple
+//! request, and where the page's own name resolves to this machine (DNS rebinding) it could read
+//! the answers. Browsers say who asks in `Origin` and `Sec-Fetch-Site`, which pages cannot set.
+//! Must not know: paths, bodies.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
+use url::Url;
+
+use super::{App, Failure, HttpConfig};
+use crate::dialects;
+
+/// What browsers send to tell how the page that asks is related to the server (Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// How long a browser may keep the answer to a preflight, in seconds.
+const PREFLIGHT_SECONDS: u64 = 7_200;
+
+/// The pages that may call the server from a browser.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrowserSettings {
+    /// Origins that may, as browsers write them.
+    pub origins: Origins,
+    /// Names of this server, in lower case, besides those of the machine itself; with a port, only
+    /// at this one.
+    pub hosts: Vec<String>,
+}
+
+/// Origins of pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Any.
+    All,
+    /// These.
+    These(Vec<String>),
+}
+
+impl Default for Origins {
+    fn default() -> Self {
+        Self::These(Vec::new())
+    }
+}
+
+impl Origins {
+    fn have(&self, origin: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(origins) => origins.iter().any(|it| it.as_bytes() == origin),
+        }
+    }
+}
+
+impl BrowserSettings {
+    /// The settings of `--cors-allow-origin` and `--allowed-host`.
+    ///
+    /// # Errors
+    /// What is no origin or no host, in a sentence.
+    pub fn parse(origins: &[String], hosts: &[String]) -> Result<Self, String> {
+        let host = |host: &String| match host.parse::<Authority>() {
+            Ok(authority) if !host.contains('@') && !authority.host().is_empty() => {
+                Ok(host.to_ascii_lowercase())
+            }
+            _ => Err(format!("allowed-host {host:?} is not a host name with an optional port")),
+        };
+        let hosts = hosts.iter().map(host).collect::<Result<_, _>>()?;
+        if origins.iter().any(|origin| origin == "*") {
+            return Ok(Self { origins: Origins::All, hosts });
+        }
+        let origins = origins.iter().map(|text| origin(text)).collect::<Result<_, _>>()?;
+        Ok(Self { origins: Origins::These(origins), hosts })
+    }
+
+    /// Whether a request comes from a page that may not call the server.
+    fn refuse(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let (origin, site) = (headers.get(header::ORIGIN), headers.get(SEC_FETCH_SITE));
+        let allowed = match (origin, site) {
+            // No browser sends neither.
+            (None, None) => return false,
+            (Some(origin), _) => self.origins.have(origin.as_bytes()),
+            (None, Some(_)) => self.origins == Origins::All,
+        };
+        let host = uri.authority().map(Authority::as_str);
+        let host = host.or_else(|| headers.get(header::HOST)?.to_str().ok());
+        let own = |host: &str| {
+            let by_origin = origin.is_none_or(|origin| is_origin_of(origin, host));
+            let by_site =
+                site.is_none_or(|site| matches!(site.as_bytes(), b"same-origin" | b"none"));
+            by_origin && by_site && self.is_served_as(host)
+        };
+        !allowed && !host.is_some_and(own)
+    }
+
+    /// Whether a `Host` names this machine, or is one of the allowed.
+    fn is_served_as(&self, host: &str) -> bool {
+        let Ok(authority) = host.parse::<Authority>() else { return false };
+        let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let loopback = match address {
+            Ok(address) => address.is_loopback(),
+            Err(_) => name == "localhost" || name.ends_with(".localhost"),
+        };
+        let whole = host.to_ascii_lowercase();
+        loopback || self.hosts.iter().any(|known| *known == name || *known == whole)
+    }
+}
+
+/// An origin as browsers write it: lower case, without a port that its scheme has anyway.
+fn origin(text: &str) -> Result<String, String> {
+    let wrong = || format!("cors-allow-origin {text:?} is not an origin like https://example.com");
+    if text == "null" {
+        return Ok(text.to_owned());
+    }
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    if !bare || !url.has_host() || !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong());
+    }
+    match url.origin() {
+        known @ url::Origin::Tuple(..) => Ok(known.ascii_serialization()),
+        // Of extensions, say.
+        url::Origin::Opaque(_) => Ok(text.trim_end_matches('/').to_owned()),
+    }
+}
+
+/// Whether an origin's host and port are these, whatever its scheme: TLS may end in a proxy.
+fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
+    let parsed = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
+    let (Some(url), Ok(authority)) = (parsed, host.parse::<Authority>()) else { return false };
+    let name = url.host_str().unwrap_or_default();
+    let default = if url.scheme() == "https" { 443 } else { 80 };
+    name.eq_ignore_ascii_case(authority.host())
+        && url.port_or_known_default() == Some(authority.port_u16().unwrap_or(default))
+}
+
+/// Whether a request comes from a page that may not call a server with these settings. With a key
+/// no page can: it does not have it.
+pub fn is_refused(config: &HttpConfig, uri: &Uri, headers: &HeaderMap) -> bool {
+    config.api_keys.is_empty() && config.browsers.refuse(uri, headers)
+}
+
+/// A router that answers browsers by these rules.
+pub fn guarded(router: Router, app: &Arc<App>) -> Router {
+    let origins = match &app.config().browsers.origins {
+        Origins::All => Some(AllowOrigin::any()),
+        Origins::These(origins) if origins.is_empty() => None,
+        these => {
+            let these = these.clone();
+            Some(AllowOrigin::predicate(move |origin, _| these.have(origin.as_bytes())))
+        }
+    };
+    let router = match origins {
+        None => router,
+        Some(origins) => router.layer(
+            CorsLayer::new()
+                .allow_origin(origins)
+                .allow_methods([Method::GET, Method::HEAD, Method::POST])
+                .allow_headers(AllowHeaders::mirror_request())
+                .expose_headers(Any)
+                .max_age(std::time::Duration::from_secs(PREFLIGHT_SECONDS)),
+        ),
+    };
+    router.layer(middleware::from_fn_with_state(app.clone(), guard))
+}
+
+async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if !is_refused(app.config(), request.uri(), request.headers()) {
+        return next.run(request).await;
+    }
+    app.metrics().refused(&Failure::Browser);
+    dialects::failure_at(request.uri().path(), &Failure::Browser)
+}
+
+#[cfg(test)]
+mod tests;

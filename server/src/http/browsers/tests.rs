@@ -1,0 +1,103 @@
+use super::*;
+
+fn settings(origins: &[&str], hosts: &[&str]) -> BrowserSettings {
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    BrowserSettings::parse(&owned(origins), &owned(hosts)).expect("settings")
+}
+
+fn refused(settings: &BrowserSettings, headers: &[(&'static str, &str)]) -> bool {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.insert(*name, value.parse().expect("a value"));
+    }
+    settings.refuse(&Uri::from_static("/embed"), &map)
+}
+
+#[test]
+fn requests_of_no_browser_are_not_judged() {
+    for host in ["evil.example", "localhost:8080", ""] {
+        assert!(!refused(&settings(&[], &[]), &[("host", host), ("content-type", "text/plain")]));
+    }
+    assert!(!refused(&settings(&[], &[]), &[]));
+}
+
+#[test]
+fn a_page_of_the_server_itself_may_if_the_name_cannot_be_anothers() {
+    let none = settings(&[], &[]);
+    for host in
+        ["localhost:8080", "127.0.0.1:8080", "127.8.8.8:8080", "[::1]:8080", "a.localhost:8080"]
+    {
+        let origin = format!("http://{host}");
+        assert!(!refused(&none, &[("host", host), ("origin", &origin)]), "{host}");
+        for site in ["same-origin", "none"] {
+            assert!(!refused(&none, &[("host", host), ("sec-fetch-site", site)]), "{host}");
+        }
+        for site in ["cross-site", "same-site", ""] {
+            assert!(refused(&none, &[("host", host), ("sec-fetch-site", site)]), "{host} {site}");
+            let both = [("host", host), ("origin", origin.as_str()), ("sec-fetch-site", site)];
+            assert!(refused(&none, &both), "{host} {site}");
+        }
+    }
+    // The page's own name resolves to this machine (DNS rebinding), or is that of an address.
+    for host in ["evil.example:8080", "localhost.evil.example", "10.0.0.7:8080", "notlocalhost"] {
+        let origin = format!("http://{host}");
+        assert!(refused(&none, &[("host", host), ("origin", &origin)]), "{host}");
+        assert!(refused(&none, &[("host", host), ("sec-fetch-site", "same-origin")]), "{host}");
+        assert!(refused(&none, &[("host", host), ("sec-fetch-site", "none")]), "{host}");
+    }
+}
+
+#[test]
+fn a_page_of_elsewhere_may_not() {
+    let none = settings(&[], &[]);
+    for origin in ["https://evil.example", "http://localhost:3000", "null", "", "file://"] {
+        assert!(refused(&none, &[("host", "localhost:8080"), ("origin", origin)]), "{origin}");
+    }
+    assert!(refused(&none, &[("origin", "http://localhost:8080")]), "without a host");
+}
+
+#[test]
+fn allowed_origins_may_at_any_host() {
+    let some = settings(&["https://App.example:443/", "http://localhost:3000", "null"], &[]);
+    for origin in ["https://app.example", "http://localhost:3000", "null"] {
+        let headers = [("host", "10.0.0.7"), ("origin", origin), ("sec-fetch-site", "cross-site")];
+        assert!(!refused(&some, &headers), "{origin}");
+    }
+    for origin in ["https://app.example:444", "http://app.example", "https://sub.app.example"] {
+        assert!(refused(&some, &[("host", "10.0.0.7"), ("origin", origin)]), "{origin}");
+    }
+    let all = settings(&["*"], &[]);
+    assert!(!refused(&all, &[("host", "a"), ("origin", "https://evil.example")]));
+    assert!(!refused(&all, &[("host", "a"), ("sec-fetch-site", "cross-site")]));
+}
+
+#[test]
+fn allowed_hosts_are_names_of_the_server() {
+    let some = settings(&[], &["Embed.example", "10.0.0.7:8080"]);
+    for (host, origin) in [
+        ("embed.example", "https://embed.example"),
+        ("embed.example:8080", "http://embed.example:8080"),
+        ("10.0.0.7:8080", "http://10.0.0.7:8080"),
+    ] {
+        assert!(!refused(&some, &[("host", host), ("origin", origin)]), "{host}");
+        assert!(refused(&some, &[("host", host), ("origin", "http://other.example")]), "{host}");
+    }
+    let other_port = [("host", "10.0.0.7:9090"), ("origin", "http://10.0.0.7:9090")];
+    assert!(refused(&some, &other_port));
+}
+
+#[test]
+fn what_is_no_origin_or_host_is_refused_at_the_start() {
+    let parse = |origin: &str, host: &str| BrowserSettings::parse(&[origin.into()], &[host.into()]);
+    for origin in ["example.com", "https://example.com/path", "https://*.example.com/?", "https://"]
+    {
+        let error = parse(origin, "a").expect_err(origin);
+        assert!(error.contains("cors-allow-origin"), "{error}");
+    }
+    for host in ["", "http://a", "a/b", "me@a"] {
+        let error = parse("https://a", host).expect_err(host);
+        assert!(error.contains("allowed-host"), "{error}");
+    }
+    let extension = parse("chrome-extension://abcdef", "a").expect("an origin");
+    assert_eq!(extension.origins, Origins::These(vec!["chrome-extension://abcdef".into()]));
+}

@@ -1,0 +1,238 @@
+//! Lone surrogates in JSON: halves of the pairs by which UTF-16 writes a character outside the
+//! Basic Multilingual Plane. Python's `json` writes them where a text was cut in the middle of an
+//! emoji, say. No UTF-8 has them, so no text of a request can.
+//!
+//! Must not know: any dialect's bodies.
+
+use std::fmt;
+
+/// Containers whose place in the path is remembered; deeper ones do not name an input.
+const DEPTH_MAX: usize = 16;
+
+/// A lone surrogate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoneSurrogate {
+    /// Its number, between 0xD800 and 0xDFFF.
+    number: u32,
+    /// The key of the outermost object that it is under.
+    key: String,
+    /// The first index of a list on the way to it.
+    index: Option<usize>,
+}
+
+impl fmt::Display for LoneSurrogate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, key, index } = self;
+        match (key.as_str(), index) {
+            ("query", None) => f.write_str("the query")?,
+            ("documents", index) => write!(f, "document {}", index.unwrap_or(0))?,
+            ("queries", index) => write!(f, "query {}", index.unwrap_or(0))?,
+            (_, index) => write!(f, "input {}", index.unwrap_or(0))?,
+        }
+        write!(f, " (in {key:.40?}) has a lone surrogate, U+{number:04X}: half of a character; ")?;
+        f.write_str("it is no valid Unicode text")
+    }
+}
+
+/// The lone surrogate of the string that a reader stopped at, if that is why it stopped.
+pub fn at(json: &[u8], error: &serde_json::Error) -> Option<LoneSurrogate> {
+    if !error.is_syntax() {
+        return None;
+    }
+    let stop = offset(json, error.line(), error.column())?;
+    let (mut path, mut at) = (Path::default(), 0);
+    while at <= stop && at < json.len() {
+        if json[at] != b'"' {
+            path.see(json[at]);
+            at += 1;
+            continue;
+        }
+        let string = &json[at + 1..];
+        let (length, number) = scan(string);
+        let end = at + 1 + length;
+        // A reader stops in a string, or right after it.
+        if stop <= end + 1 {
+            let (key, index) = path.place();
+            return number.map(|number| LoneSurrogate { number, key, index });
+        }
+        path.string(&string[..length]);
+        at = end + 1;
+    }
+    None
+}
+
+/// The place of a line and a column, both from 1, columns in bytes.
+fn offset(json: &[u8], line: usize, column: usize) -> Option<usize> {
+    let start = match line {
+        0 => return None,
+        1 => 0,
+        line => {
+            let breaks = json.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+            breaks.map(|(at, _)| at + 1).nth(line - 2)?
+        }
+    };
+    start.checked_add(column)
+}
+
+/// The length of a string that begins here, without its quotes, and its first lone surrogate.
+fn scan(string: &[u8]) -> (usize, Option<u32>) {
+    let (mut at, mut found) = (0, None);
+    while let Some(byte) = string.get(at) {
+        at += match byte {
+            b'"' => break,
+            b'\\' => match escaped(&string[at..]) {
+                Some(0xD800..=0xDBFF) if is_low(escaped(string.get(at + 6..).unwrap_or(&[]))) => 12,
+                Some(number @ 0xD800..=0xDFFF) => {
+                    found = found.or(Some(number));
+                    6
+                }
+                Some(_) => 6,
+                None => 2,
+            },
+            // As three bytes, the way in which UTF-8 would have them.
+            0xED => match string.get(at + 1..at + 3) {
+                Some([second @ 0xA0..=0xBF, third]) => {
+                    let number = 0xD000 | u32::from(second & 0x3F) << 6 | u32::from(third & 0x3F);
+                    found = found.or(Some(number));
+                    3
+                }
+                _ => 1,
+            },
+            _ => 1,
+        };
+    }
+    (at.min(string.len()), found)
+}
+
+/// The number of an escape like `\ud83d`.
+fn escaped(text: &[u8]) -> Option<u32> {
+    let [b'\\', b'u', digits @ ..] = text else { return None };
+    let digits = std::str::from_utf8(digits.get(..4)?).ok()?;
+    u32::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))
+}
+
+fn is_low(number: Option<u32>) -> bool {
+    number.is_some_and(|number| (0xDC00..=0xDFFF).contains(&number))
+}
+
+/// The way from the whole to a value.
+#[derive(Debug, Default)]
+struct Path {
+    steps: Vec<Step>,
+    /// Containers within the last step that are not remembered.
+    deeper: usize,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Of an object: its last key, and whether that has its value next.
+    Key(String, bool),
+    /// Of a list.
+    Index(usize),
+}
+
+impl Path {
+    /// A byte that is in no string.
+    fn see(&mut self, byte: u8) {
+        match byte {
+            b'{' | b'[' if self.deeper > 0 || self.steps.len() == DEPTH_MAX => self.deeper += 1,
+            b'{' => self.steps.push(Step::Key(String::new(), false)),
+            b'[' => self.steps.push(Step::Index(0)),
+            b'}' | b']' if self.deeper > 0 => self.deeper -= 1,
+            b'}' | b']' => drop(self.steps.pop()),
+            b':' | b',' if self.deeper > 0 => {}
+            b':' | b',' => match self.steps.last_mut() {
+                Some(Step::Key(_, value)) => *value = byte == b':',
+                Some(Step::Index(index)) => *index += usize::from(byte == b','),
+                None => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// A string, which may be a key.
+    fn string(&mut self, text: &[u8]) {
+        if let (0, Some(Step::Key(key, false))) = (self.deeper, self.steps.last_mut()) {
+            *key = String::from_utf8_lossy(text).into_owned();
+        }
+    }
+
+    /// The outermost key, and the first index.
+    fn place(&self) -> (String, Option<usize>) {
+        let key = self.steps.iter().find_map(|step| match step {
+            Step::Key(key, _) => Some(key.clone()),
+            Step::Index(_) => None,
+        });
+        let index = self.steps.iter().find_map(|step| match step {
+            Step::Index(index) => Some(*index),
+            Step::Key(..) => None,
+        });
+        (key.unwrap_or_default(), index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn found(json: &[u8]) -> Option<String> {
+        let error = serde_json::from_slice::<Value>(json).expect_err("no JSON for UTF-8 readers");
+        at(json, &error).map(|found| found.to_string())
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_named_with_its_inputs_index() {
+        for (json, says) in [
+            (r#"{"inputs": "a\ud83d"}"#, "input 0 (in \"inputs\") has a lone surrogate, U+D83D"),
+            (r#"{"inputs": ["ok \ud83d\ude00", "\uDE00 x"]}"#, "input 1 (in \"inputs\")"),
+            (
+                "{\"model\": \"a\",\n \"input\": [\"a\", \"b\",\n\"\\uD83Dx\"]}",
+                "input 2 (in \"input\")",
+            ),
+            (r#"{"input": "\ud83d\ud83d\ude00"}"#, "U+D83D"),
+            (r#"{"documents": ["a", {"text": "\udfff"}], "query": "q"}"#, "document 1 "),
+            (r#"{"query": "\ud800\n", "documents": []}"#, "the query "),
+            (r#"{"a": [{"b": [[1, 2], {"c": "x\\\ud800"}]}]}"#, "input 0 (in \"a\")"),
+            (r#"["a", "\ud800"]"#, "input 1 (in \"\")"),
+        ] {
+            let found = found(json.as_bytes()).unwrap_or_default();
+            assert!(found.contains(says), "{json}: {found}");
+        }
+        let raw = found(b"{\"inputs\": [\"a\", \"b \xed\xa0\xbd and more\"]}").unwrap_or_default();
+        assert!(raw.contains("input 1") && raw.contains("U+D83D"), "{raw}");
+    }
+
+    #[test]
+    fn other_mistakes_are_not_taken_for_one() {
+        for json in [
+            &br#"{"inputs": "a"#[..],
+            br#"{"inputs": ["\ud83d\ude00"], }"#,
+            br#"{"inputs": "\q\ud83d"#,
+            br#"{"inputs": "\u00"}"#,
+            b"{\"inputs\": \"\xff\"}",
+            b"{\"inputs\": \"\xed\x9f\xbf\x80\"}",
+            b"",
+            b"[[[",
+        ] {
+            let found = found(json);
+            assert!(found.is_none() || json.starts_with(br#"{"inputs": "\q"#), "{found:?}");
+        }
+        // One that a reader passed over is not why it stopped later.
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code, reason = "only read")]
+        struct Body {
+            input: String,
+        }
+        let json = br#"{"ignored": ["\ud83d"], "input": "a" x}"#;
+        let error = serde_json::from_slice::<Body>(json).expect_err("no JSON");
+        assert_eq!(at(json, &error), None);
+    }
+
+    #[test]
+    fn deep_containers_take_no_memory() {
+        let json = format!("{{\"a\": {}", "[".repeat(100_000));
+        assert_eq!(found(json.as_bytes()), None);
+    }
+}
