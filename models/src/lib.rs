@@ -12,6 +12,7 @@ pub mod item;
 pub mod layers;
 pub mod media;
 pub mod model;
+mod progress;
 pub mod readout;
 pub mod recipes;
 pub mod synth;
@@ -22,8 +23,11 @@ pub use info::{Capabilities, ModelInfo};
 pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, TruncationSide};
 pub use item::{Content, Item, Part};
 pub use media::{MediaFile, Video, VideoSource};
-pub use model::{Dtype, LoadOptions, Model, Task};
-pub use proxima_kernels::{BatchRows, DeviceChoice, OpenDevice, is_out_of_memory};
+pub use model::{Dtype, LoadOptions, Model, Task, memory_needed};
+pub use progress::Progress;
+pub use proxima_kernels::{
+    Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory,
+};
 
 /// A failure while a model runs.
 pub use proxima_kernels::KernelError as ModelError;

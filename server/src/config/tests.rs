@@ -94,7 +94,10 @@ fn a_folder_is_a_path_and_names_itself() {
     assert_eq!((source.name.as_str(), source.place), ("my-model", ModelPlace::Folder(path)));
     assert_eq!(model_source(&format!("other={text}")).expect("a folder").name, "other");
     let hub = model_source("q=Qwen/Qwen3-Embedding-0.6B").expect("an id");
-    assert_eq!(hub.place, ModelPlace::Hub("Qwen/Qwen3-Embedding-0.6B".into()));
+    assert_eq!(
+        hub.place,
+        ModelPlace::Hub { id: "Qwen/Qwen3-Embedding-0.6B".into(), revision: None }
+    );
 }
 
 #[test]
@@ -205,4 +208,54 @@ fn ffmpeg_is_looked_for_in_the_path() {
     let named = other.join("ffmpeg").display().to_string();
     assert_eq!(found(Some(&named)), Ok(files(&other, &other, true)));
     assert_eq!(found(Some("off")), Ok(crate::media::VideoFiles::Off));
+}
+
+#[test]
+fn what_kubelet_injects_is_no_setting_and_the_rest_stays_strict() {
+    // As `kubectl exec POD -- env` shows it beside Services of these names.
+    let injected = [
+        ("PROXIMA_SERVICE_HOST", "10.43.17.4"),
+        ("PROXIMA_SERVICE_PORT", "80"),
+        ("PROXIMA_SERVICE_PORT_HTTP", "80"),
+        ("PROXIMA_SERVICE_PORT_GRPC_WEB", "50051"),
+        ("PROXIMA_PORT", "tcp://10.43.17.4:80"),
+        ("PROXIMA_PORT_80_TCP", "tcp://10.43.17.4:80"),
+        ("PROXIMA_PORT_80_TCP_PROTO", "tcp"),
+        ("PROXIMA_PORT_80_TCP_PORT", "80"),
+        ("PROXIMA_PORT_80_TCP_ADDR", "10.43.17.4"),
+        ("PROXIMA_GRPC_PORT", "tcp://[fd00:10:96::1]:50051"),
+        ("PROXIMA_GRPC_PORT_53_UDP", "udp://[fd00:10:96::1]:53"),
+        ("PROXIMA_GRPC_PORT_53_UDP_ADDR", "fd00:10:96::1"),
+        ("PROXIMA_X_2_PORT_9_SCTP_PROTO", "sctp"),
+        ("PROXIMA_X_2_SERVICE_HOST", "fd00:10:96::1"),
+    ];
+    let arguments = || ServeArgs { model: Some(vec!["x/y".into()]), ..ServeArgs::default() };
+    let accepted = settings(arguments(), &Environment::with(&injected)).expect("settings");
+    assert_eq!((accepted.port, accepted.grpc_port), (8080, None));
+    for (name, value) in [
+        ("PROXIMA_SERVICE_HOST", "everywhere"),
+        ("PROXIMA_SERVICE_PORT", "http"),
+        ("PROXIMA_PORT_80_TCP", "udp://10.43.17.4:80"),
+        ("PROXIMA_PORT_80_TCP_ADDR", "here"),
+        ("PROXIMA_PORT_X_TCP", "tcp://10.43.17.4:80"),
+        ("PROXIMA_PROT", "tcp://10.43.17.4:80"),
+        ("PROXIMA_PORTS", "80"),
+    ] {
+        let refused = settings(arguments(), &Environment::with(&[(name, value)]));
+        let message = refused.expect_err("refused").message;
+        assert!(message.contains(&format!("unknown variable {name}")), "{message}");
+    }
+}
+
+#[test]
+fn a_variable_of_kubelet_is_not_read_where_a_setting_is_looked_for() {
+    let read = |value: &str| {
+        let environment = Environment::with(&[("PROXIMA_PORT", value)]);
+        let command = without_kubelet(crate::cli::Cli::command(), &environment);
+        let serve = command.find_subcommand("serve").expect("there is such a command");
+        let port = serve.get_arguments().find(|argument| argument.get_id() == "port");
+        port.expect("there is such a flag").get_env().is_some()
+    };
+    assert!(!read("tcp://10.43.17.4:80"));
+    assert!(read("8081") && read("8o80") && read("tcp://somewhere:80"));
 }

@@ -29,7 +29,8 @@ const PUBLIC: [&str; 8] = [
 
 fn is_public(request: &Request) -> bool {
     let path = request.uri().path();
-    PUBLIC.contains(&path) || (path == "/" && request.method() == Method::GET)
+    let of_a_model = path.starts_with("/readyz/");
+    PUBLIC.contains(&path) || of_a_model || (path == "/" && request.method() == Method::GET)
 }
 
 /// Whether a request carries one of these keys, or none is asked for; every key is compared in

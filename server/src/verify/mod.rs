@@ -10,7 +10,7 @@ use proxima_models::{HiddenStates, Input, ListwiseTemplate, Model, Prepare, Prom
 
 use crate::cli::CommandError;
 use crate::config::{self, DtypeName, Environment};
-use crate::serve;
+use crate::{hub, serve};
 use answers::{Before, Check, Known};
 
 /// What `proxima verify` takes.
@@ -35,7 +35,8 @@ pub fn run(arguments: &VerifyArgs, environment: &Environment) -> Result<(), Comm
     let source = config::model_source(&arguments.model)?;
     let name = arguments.published.as_ref().unwrap_or(&source.name);
     let known = find(name)?;
-    let dir = serve::folder(&source, &config::hub_settings(environment), "main")?;
+    let settings = config::hub_settings(environment);
+    let dir = hub::shown(|progress| serve::folder(&source, &settings, "main", progress))?;
     let model = serve::load(&dir, &config::load_options(arguments.dtype, None, None))?;
     let width = model.readouts.embedding.as_ref().map_or(0, |readout| readout.width());
     if width != known.width {
