@@ -2,7 +2,7 @@
 //! is on its way, what ends it, and that neither its log nor a lack of memory does so by accident.
 //!
 //! Must not know: how models are loaded.
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -35,10 +35,18 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
+/// The executable, with SIGHUP as a terminal's child has it, whoever runs the tests: under `nohup`
+/// it is ignored, and children inherit that.
+fn proxima() -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", PROXIMA]);
+    command
+}
+
 fn serve(model: &str, flags: &[&str], log: impl Into<Stdio>, hub: &str) -> Server {
     let port = free_port();
     let cache = std::env::temp_dir().join(format!("proxima-life-{port}"));
-    let process = Command::new(PROXIMA)
+    let process = proxima()
         .args(["serve", "--model", model, "--port", &port.to_string(), "--ffmpeg", "off"])
         .args(flags)
         .env("HF_ENDPOINT", hub)

@@ -80,7 +80,8 @@ impl Hub {
         let usable = cached.filter(|(_, known)| *known == Known::Open);
         // What can be served anyway does not wait for a Hub that is away.
         let retries = if usable.is_some() { 0 } else { RETRIES };
-        let download = Download { hub: self, cache: &cache, id, retries, progress };
+        let older = usable.as_ref().and_then(|(snapshot, _)| snapshot.file_name()?.to_str());
+        let download = Download { hub: self, cache: &cache, id, older, retries, progress };
         match (download.run(revision), usable) {
             (Ok(snapshot), _) => Ok(snapshot),
             (Err(error), Some((snapshot, _))) if error.leaves_the_cache() => {
@@ -140,6 +141,8 @@ struct Download<'a> {
     hub: &'a Hub,
     cache: &'a RepoCache,
     id: &'a str,
+    /// The commit that the cache has of the revision, if it can be served.
+    older: Option<&'a str>,
     retries: u32,
     progress: &'a Progress,
 }
@@ -161,6 +164,20 @@ impl Download<'_> {
             cache.note_listed(&commit, &names);
             return Ok(cache.snapshot(&commit));
         }
+        self.take(&client, at, &missing).map_err(|error| match error {
+            HubError::Cache { .. } if self.older.is_some_and(|older| older != commit) => {
+                HubError::CannotUpdate(Box::new(error))
+            }
+            error => error,
+        })?;
+        // Last, so that until all files are there the revision is what it was.
+        cache.note_commit(revision, &commit)?;
+        cache.note_listed(&commit, &names);
+        Ok(cache.snapshot(&commit))
+    }
+
+    /// Downloads the files that the cache does not have.
+    fn take(&self, client: &Client, at: At<'_>, missing: &[&str]) -> Result<(), HubError> {
         let mut files = Vec::with_capacity(missing.len());
         for name in missing {
             files.push((name, self.retried(|| client.look_up(at, name))?));
@@ -168,13 +185,11 @@ impl Download<'_> {
         let total = files.iter().filter_map(|(_, file)| file.size).sum();
         self.progress.set(0, total);
         tracing::info!("{}: downloading {:.1} MB", self.id, total as f64 / 1e6);
-        cache.note_commit(revision, &commit)?;
         for (name, file) in &files {
-            self.fetch(&client, name, file)?;
-            cache.link(&commit, name, &file.etag)?;
+            self.fetch(client, name, file)?;
+            self.cache.link(at.commit, name, &file.etag)?;
         }
-        cache.note_listed(&commit, &names);
-        Ok(cache.snapshot(&commit))
+        Ok(())
     }
 
     /// The files that a checkpoint needs.

@@ -34,12 +34,13 @@ pub fn check(folder: &Path, needed: u64) -> Result<(), CommandError> {
     )))
 }
 
-/// What each bound leaves. Where the system tells nothing, there is none.
+/// What each bound leaves. Empty where the system tells nothing.
 fn rooms() -> Vec<Room> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let (status, machine) = (read("/proc/self/status"), read("/proc/meminfo"));
     let mut rooms = limits(&status);
-    let free = kilobytes(&machine, "MemAvailable:");
+    let swap = kilobytes(&machine, "SwapFree:").unwrap_or(0);
+    let free = kilobytes(&machine, "MemAvailable:").map(|bytes| bytes.saturating_add(swap));
     rooms.extend(free.map(|bytes| Room { bytes, of: "the machine" }));
     rooms.extend(container(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")));
     rooms

@@ -55,8 +55,9 @@ pub fn load(folder: &std::path::Path, options: &LoadOptions) -> Result<Model, Co
     Model::load(&checkpoint, options).map_err(failed)
 }
 
-/// The model of a folder on each of the devices, with one recipe for all, and how each is loaded
-/// anew. `opened` is told of each checkpoint's progress before its tensors are read.
+/// The model of a folder on each of the devices, with one recipe for all, and a function for each
+/// that loads it again. `opened` is called with each checkpoint's progress before its tensors are
+/// read.
 ///
 /// # Errors
 /// As [`load`].

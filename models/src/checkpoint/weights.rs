@@ -181,9 +181,11 @@ impl Weights {
         counts.into_iter().max_by_key(|(_, total)| *total).map(|(dtype, _)| dtype)
     }
 
-    /// Elements of all matrices but embedding tables, which stay in the file.
+    /// Elements of all matrices but embedding tables and heads over words, which stay in the file.
     pub fn packed_elements(&self) -> u64 {
-        let matrices = self.tensors.iter().filter(|(name, _)| !name.contains("embed"));
+        let stays = ["embed", "lm_head", "predictions"];
+        let packed = |name: &str| !stays.iter().any(|part| name.contains(part));
+        let matrices = self.tensors.iter().filter(|(name, _)| packed(name));
         let shapes = matrices.filter_map(|(_, entry)| Some(entry.tensor.as_ref().ok()?.shape()));
         let matrices = shapes.filter(|shape| shape.len() > 1);
         matrices.map(|shape| shape.iter().map(|side| *side as u64).product::<u64>()).sum()

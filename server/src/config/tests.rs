@@ -94,10 +94,16 @@ fn a_folder_is_a_path_and_names_itself() {
     assert_eq!((source.name.as_str(), source.place), ("my-model", ModelPlace::Folder(path)));
     assert_eq!(model_source(&format!("other={text}")).expect("a folder").name, "other");
     let hub = model_source("q=Qwen/Qwen3-Embedding-0.6B").expect("an id");
-    assert_eq!(
-        hub.place,
-        ModelPlace::Hub { id: "Qwen/Qwen3-Embedding-0.6B".into(), revision: None }
-    );
+    let place = |id: &str, revision: Option<&str>| {
+        let (id, revision) = (id.into(), revision.map(str::to_owned));
+        ModelPlace::Hub { id, revision }
+    };
+    assert_eq!(hub.place, place("Qwen/Qwen3-Embedding-0.6B", None));
+    let at = model_source("owner/name@refs/pr/1").expect("an id and a revision");
+    assert_eq!((&*at.name, at.place), ("owner/name", place("owner/name", Some("refs/pr/1"))));
+    for wrong in ["owner/name@", "owner/name@../main", "@main", "owner/name@a//b"] {
+        assert!(model_source(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -127,6 +133,32 @@ fn the_hub_is_set_up_by_its_own_variables() {
     assert_eq!(given.token.as_deref(), Some("given"));
     assert_eq!(given.endpoint.as_deref(), Some("http://mirror"));
     assert!(given.offline && !stored.offline);
+    let of = |variables: &[(&str, &str)]| hub_settings(&Environment::with(variables));
+    // Its own variable is heard before that of transformers, also where it says no.
+    assert!(of(&[("TRANSFORMERS_OFFLINE", "YES")]).offline);
+    assert!(of(&[("HF_HUB_OFFLINE", ""), ("TRANSFORMERS_OFFLINE", "1")]).offline);
+    assert!(!of(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]).offline);
+    let caches = [
+        ("HF_HUB_CACHE", "/a"),
+        ("HUGGINGFACE_HUB_CACHE", "/b"),
+        ("HF_HOME", "~/c"),
+        ("XDG_CACHE_HOME", "/d"),
+        ("HOME", "/e"),
+    ];
+    let expected = ["/a", "/b", "/e/c/hub", "/d/huggingface/hub", "/e/.cache/huggingface/hub"];
+    for (first, expected) in expected.iter().enumerate() {
+        assert_eq!(of(&caches[first..]).cache, Path::new(expected));
+    }
+    let own = folder.path().join("own");
+    std::fs::write(&own, " own \n").expect("written");
+    let own = own.display().to_string();
+    let named = [("HF_HOME", &*home), ("HF_TOKEN_PATH", &*own)];
+    assert_eq!(of(&named).token.as_deref(), Some("own"));
+    assert_eq!(of(&[("HUGGING_FACE_HUB_TOKEN", "old")]).token.as_deref(), Some("old"));
+    let silent = [("HF_TOKEN", "given"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
+    assert_eq!(of(&silent).token, None);
+    let slow = of(&[("HF_HUB_ETAG_TIMEOUT", "60"), ("HF_HUB_DOWNLOAD_TIMEOUT", "x")]);
+    assert_eq!((slow.etag_timeout.as_secs(), slow.download_timeout.as_secs()), (60, 10));
     assert!(!format!("{given:?}").contains("\"given\""), "a key never shows");
 }
 

@@ -78,7 +78,7 @@ impl Client {
     /// A client of these settings.
     ///
     /// # Errors
-    /// An address that is none.
+    /// An endpoint that is not a URL.
     pub fn new(settings: &HubSettings) -> Result<Self, HubError> {
         let endpoint = settings.endpoint.as_deref().unwrap_or(ENDPOINT);
         let endpoint = Url::parse(&format!("{}/", endpoint.trim_end_matches('/')))

@@ -30,6 +30,9 @@ pub enum HubError {
     /// The file came with other bytes than the Hub promised.
     #[error("{0} was damaged on the way and removed; try again")]
     Damaged(String),
+    /// The Hub has a newer commit, which the cache cannot take.
+    #[error("a newer commit is on the Hub, and the cache cannot take it: {0}")]
+    CannotUpdate(Box<Self>),
     /// The cache cannot be written.
     #[error("{}: {error}{}", path.display(), advice(error))]
     Cache {
@@ -68,7 +71,7 @@ impl HubError {
     /// say that the revision or a file is not there.
     pub fn leaves_the_cache(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::NotAHub(_) => true,
+            Self::Unreachable(_) | Self::NotAHub(_) | Self::CannotUpdate(_) => true,
             Self::Refused { code, .. } => {
                 !matches!(code.as_deref(), Some("RevisionNotFound" | "EntryNotFound"))
             }

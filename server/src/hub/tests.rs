@@ -133,10 +133,11 @@ fn what_the_cache_has_is_served_where_the_hub_is_away_or_says_no() {
         assert_eq!(pulled, Ok(snapshot.clone()), "{mood:?}");
         assert_eq!(server.asked().len(), 1, "no retries: {mood:?}");
     }
-    let gone = FakeHub::moody(&FILES, Mood::Says(404, "RevisionNotFound", "Invalid rev id: main"));
-    let error = pull(&hub(&gone.address, cache.path(), false), "main").expect_err("refused");
+    let deleted =
+        FakeHub::moody(&FILES, Mood::Says(404, "RevisionNotFound", "Invalid rev id: main"));
+    let error = pull(&hub(&deleted.address, cache.path(), false), "main").expect_err("refused");
     assert!(error.contains("no revision main") && error.contains("Invalid rev id"), "{error}");
-    // Half a download is none.
+    // An incomplete snapshot is not served.
     fs::remove_file(snapshot.join("model.safetensors")).expect("removed");
     let error = pull(&hub(AWAY, cache.path(), false), "main").expect_err("refused");
     assert!(error.contains("check the network"), "{error}");
@@ -195,6 +196,23 @@ fn a_cache_that_cannot_be_written_serves_what_it_has_and_says_what_it_cannot_tak
     let denied = HubError::cache("/models")(std::io::ErrorKind::PermissionDenied.into());
     let text = denied.explain("owner/name", "main", false);
     assert!(text.contains("/models: permission denied") && text.contains("HF_HUB_CACHE"), "{text}");
+}
+
+#[test]
+fn a_newer_commit_that_cannot_be_taken_leaves_what_is_there() {
+    let (server, cache) = (FakeHub::start(&FILES), cache());
+    let repo = cache.path().join("models--owner--name");
+    let newer = filled(cache.path(), &FILES[..NEEDED], true);
+    let older = newer.with_file_name("f".repeat(40));
+    fs::rename(newer, &older).expect("moved");
+    fs::write(repo.join("refs/main"), "f".repeat(40)).expect("written");
+    fs::write(repo.join("blobs"), b"").expect("written");
+    let online = hub(&server.address, cache.path(), false);
+    assert_eq!(pull(&online, "main"), Ok(older));
+    assert_eq!(fs::read_to_string(repo.join("refs/main")).expect("a ref"), "f".repeat(40));
+    fs::remove_file(repo.join("blobs")).expect("removed");
+    assert!(pull(&online, "main").expect("downloaded").ends_with(COMMIT));
+    assert_eq!(fs::read_to_string(repo.join("refs/main")).expect("a ref"), COMMIT);
 }
 
 #[test]
@@ -265,7 +283,7 @@ fn what_the_hub_refuses_is_explained_in_its_own_words() {
 }
 
 #[test]
-fn repositories_without_weights_and_names_that_are_none_are_refused() {
+fn repositories_without_weights_and_invalid_names_are_refused() {
     let cache = cache();
     let pulled = |files: &[(&str, &[u8])]| {
         let server = FakeHub::start(files);

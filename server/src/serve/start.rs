@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use proxima_engine::{Engine, Registry, Slot, Step};
-use proxima_models::{LoadOptions, Progress};
+use proxima_models::{LoadOptions, Loading, Progress};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -113,6 +113,7 @@ impl Starter {
 
     fn load(&self, name: &str, folder: &Path, runtime: &Handle) -> Result<(), CommandError> {
         let (settings, slot, started) = (&self.settings, self.slot(name), Instant::now());
+        let _loading = Loading::begin();
         slot.begin(Step::Loading, Arc::default());
         let opened = |progress: &Arc<Progress>| slot.begin(Step::Loading, progress.clone());
         let replicas = replicas(folder, &settings.load, &settings.devices, &opened)?;

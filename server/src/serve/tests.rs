@@ -116,7 +116,7 @@ async fn a_server_that_is_told_to_stop_answers_for_its_delay_with_readiness_red(
     let config = HttpConfig { shutdown_delay: Duration::MAX, ..HttpConfig::default() };
     let (app, _) = models(config);
     assert_eq!(app.ready().await, Ok(()));
-    assert_eq!(leave(&app).now_or_never(), None, "the delay has not gone by");
+    assert_eq!(leave(&app).now_or_never(), None, "the delay has not passed");
     assert_eq!(app.ready().await, Err(Failure::Stopping));
     let (app, _) = models(HttpConfig::default());
     assert_eq!(leave(&app).now_or_never(), Some(()));

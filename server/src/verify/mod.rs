@@ -8,7 +8,7 @@ use clap::Args;
 use proxima_models::readout::{finish, sigmoid};
 use proxima_models::{HiddenStates, Input, ListwiseTemplate, Model, Prepare, Prompt, RaggedBatch};
 
-use crate::cli::CommandError;
+use crate::cli::{CommandError, write_out};
 use crate::config::{self, DtypeName, Environment};
 use crate::{hub, serve};
 use answers::{Before, Check, Known};
@@ -80,9 +80,9 @@ fn report(model: &Model, check: &Check) -> Result<bool, CommandError> {
     let worst = off.fold(0.0f32, |worst, off| if off <= worst { worst } else { off });
     let holds = worst <= tolerance;
     let word = if holds { "ok   " } else { "WRONG" };
-    println!("{word} {what} (off by {worst:.1e}, at most {tolerance:.0e})");
+    write_out(&format!("{word} {what} (off by {worst:.1e}, at most {tolerance:.0e})\n"))?;
     if !holds {
-        println!("      expected {expected:?}\n      got      {got:?}");
+        write_out(&format!("      expected {expected:?}\n      got      {got:?}\n"))?;
     }
     Ok(holds)
 }
