@@ -11,6 +11,7 @@ pub mod input;
 pub mod item;
 pub mod layers;
 pub mod media;
+mod memory;
 pub mod model;
 mod progress;
 pub mod readout;
@@ -23,7 +24,8 @@ pub use info::{Capabilities, ModelInfo};
 pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, TruncationSide};
 pub use item::{Content, Item, Part};
 pub use media::{MediaFile, Video, VideoSource};
-pub use model::{Dtype, LoadOptions, Model, Task, memory_needed};
+pub use memory::memory_needed;
+pub use model::{Dtype, LoadOptions, Model, Task};
 pub use progress::Progress;
 pub use proxima_kernels::{
     Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory,

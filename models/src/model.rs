@@ -387,24 +387,6 @@ fn yes_or_no(
     })
 }
 
-/// Bytes of memory that a checkpoint's packed weights take at least on a processor: every linear
-/// layer, without embedding tables, activations and what is kept of batches.
-///
-/// # Errors
-/// Weights of no precision that is served.
-pub fn memory_needed(
-    checkpoint: &Checkpoint,
-    options: &LoadOptions,
-) -> Result<u64, CheckpointError> {
-    let dtype = options.dtype.map_or_else(|| Dtype::of(checkpoint), Ok)?;
-    let bytes = match dtype {
-        Dtype::Float32 => 4,
-        Dtype::Bfloat16 | Dtype::Float16 => 2,
-        Dtype::Int8 => 1,
-    };
-    Ok(checkpoint.weights().packed_elements() * bytes)
-}
-
 impl Dtype {
     /// Its name in config files and answers.
     pub fn name(self) -> &'static str {
@@ -417,7 +399,10 @@ impl Dtype {
     }
 
     /// The precision of most of a checkpoint's numbers.
-    fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+    ///
+    /// # Errors
+    /// None that is served.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         match checkpoint.weights().main_dtype() {
             Some(DType::F32) => Ok(Self::Float32),
             Some(DType::BF16) => Ok(Self::Bfloat16),

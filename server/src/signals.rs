@@ -19,8 +19,8 @@ const HANGUP: i32 = 1;
 pub struct Told(pub i32);
 
 impl Told {
-    /// Whether it may be the second half of one wish: systemd and shells send SIGHUP beside SIGTERM,
-    /// so it is never a reason to hurry.
+    /// Whether it is a hangup. systemd and shells send SIGHUP beside SIGTERM, so a second signal of
+    /// this kind is no reason to end at once.
     pub fn is_hangup(self) -> bool {
         self.0 == HANGUP
     }

@@ -1,8 +1,8 @@
 //! Variables that Kubernetes injects into every container for each Service of its namespace: a
 //! Service named `proxima` (or `proxima-x`) gives some that begin as ours.
 //!
-//! Names and values are those of kubelet (`pkg/kubelet/envvars`). What only looks like one of them is
-//! still a setting, or an error.
+//! Names and values are those of kubelet (`pkg/kubelet/envvars`). What only looks like one of them
+//! is still a setting, or an error.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,5 @@
-//! One repository in the cache that all tools of the Hub share: `refs` name commits, `snapshots` have
-//! a folder of links a commit, and these lead to `blobs`, named by their ETag.
+//! One repository in the cache that all tools of the Hub share: `refs` name commits, `snapshots`
+//! have a folder of links a commit, and these lead to `blobs`, named by their ETag.
 //!
 //! The rules are those of huggingface_hub (`file_download.py`, `_snapshot_download.py`).
 //! Must not know: the network.

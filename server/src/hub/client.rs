@@ -128,7 +128,7 @@ impl Client {
         }
         let Followed { response, location, mut headers } = answer?;
         headers.push(response.headers().clone());
-        // Mirrors may say it on the way to where they keep the file; the last one who does is right.
+        // Mirrors may say it on the way to where they keep the file; the last answer counts.
         let header = |name: &str| headers.iter().rev().find_map(|it| it.get(name)?.to_str().ok());
         let etag = header("x-linked-etag").or_else(|| header("etag"));
         let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());

@@ -1,5 +1,5 @@
-//! Downloads from a hub on this machine that behaves, and misbehaves, as told. What is right is what
-//! huggingface_hub does (`tests/test_file_download.py`, `tests/test_snapshot_download.py` there).
+//! Downloads from a hub on this machine that behaves, and misbehaves, as told. What is right is
+//! what huggingface_hub does (its `test_file_download.py` and `test_snapshot_download.py`).
 
 mod world;
 
