@@ -155,14 +155,14 @@ fn manifest(path: &str) -> String {
 #[test]
 fn crates_use_only_what_they_may() {
     let forbidden = [
-        ("kernels/Cargo.toml", &["proxima", "tokio", "axum", "hf-hub", "tokenizers"][..]),
+        ("kernels/Cargo.toml", &["proxima", "tokio", "axum", "ureq", "tokenizers"][..]),
         (
             "models/Cargo.toml",
-            &["proxima-engine", "tokio", "axum", "hf-hub", "candle", "memmap2", "prometheus"],
+            &["proxima-engine", "tokio", "axum", "ureq", "candle", "memmap2", "prometheus"],
         ),
         (
             "server/engine/Cargo.toml",
-            &["proxima-kernels", "axum", "hf-hub", "candle", "serde", "prometheus", "tokenizers"],
+            &["proxima-kernels", "axum", "ureq", "candle", "serde", "prometheus", "tokenizers"],
         ),
         ("server/Cargo.toml", &["proxima-kernels", "candle", "memmap2", "\ntokenizers"]),
     ];

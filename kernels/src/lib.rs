@@ -12,11 +12,13 @@ mod cuda_types;
 mod device;
 mod gpu;
 mod knobs;
+mod memory;
 pub mod ops;
 pub mod stored;
 
 pub use candle_core::{DType, Device, Tensor};
 pub use device::{BatchRows, DeviceChoice, OpenDevice, is_out_of_memory};
+pub use memory::{Allocator, Loading};
 
 /// A failure of an operation or its device.
 pub type KernelError = candle_core::Error;

@@ -11,7 +11,9 @@ pub mod input;
 pub mod item;
 pub mod layers;
 pub mod media;
+mod memory;
 pub mod model;
+mod progress;
 pub mod readout;
 pub mod recipes;
 pub mod synth;
@@ -22,8 +24,12 @@ pub use info::{Capabilities, ModelInfo};
 pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, TruncationSide};
 pub use item::{Content, Item, Part};
 pub use media::{MediaFile, Video, VideoSource};
+pub use memory::memory_needed;
 pub use model::{Dtype, LoadOptions, Model, Task};
-pub use proxima_kernels::{BatchRows, DeviceChoice, OpenDevice, is_out_of_memory};
+pub use progress::Progress;
+pub use proxima_kernels::{
+    Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory,
+};
 
 /// A failure while a model runs.
 pub use proxima_kernels::KernelError as ModelError;

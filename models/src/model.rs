@@ -400,7 +400,10 @@ impl Dtype {
     }
 
     /// The precision of most of a checkpoint's numbers.
-    fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+    ///
+    /// # Errors
+    /// None that is served.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         match checkpoint.weights().main_dtype() {
             Some(DType::F32) => Ok(Self::Float32),
             Some(DType::BF16) => Ok(Self::Bfloat16),

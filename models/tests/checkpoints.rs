@@ -83,6 +83,21 @@ fn damaged_files_are_named() {
 }
 
 #[test]
+fn files_that_git_lfs_has_not_fetched_say_how_to_fetch_them() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\n\
+                   oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n\
+                   size 12345\n";
+    for name in ["model.safetensors", "tokenizer.json", "config.json", "modules.json"] {
+        let change = |dir: &Path| fs::write(dir.join(name), pointer).expect("written");
+        says(after("tiny-bert", change), &[name, "git lfs pull"]);
+    }
+    for name in ["sparse_linear.pt", "colbert_linear.safetensors"] {
+        let change = |dir: &Path| fs::write(dir.join(name), pointer).expect("written");
+        says(after("tiny-bert", change), &[name, "git lfs pull"]);
+    }
+}
+
+#[test]
 fn tensors_that_disagree_with_the_configuration_are_named() {
     says(
         after("tiny-bert", config(|json| json["num_hidden_layers"] = json!(4))),

@@ -3,12 +3,13 @@
 //! Must not know: how any command does its work.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{self, Environment, ServeArgs};
+use crate::config::{self, Environment, LogFormat, LogSettings, ServeArgs};
 use crate::media::end_programs;
 use crate::{bulk, hub, logging, openapi, serve, verify};
 
@@ -78,11 +79,11 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct PullArgs {
-    /// The model, as OWNER/NAME
+    /// The model, as OWNER/NAME[@REVISION]
     id: String,
-    /// Branch, tag or commit
-    #[arg(long, default_value = "main")]
-    revision: String,
+    /// Branch, tag or commit [default: main]
+    #[arg(long)]
+    revision: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -103,7 +104,10 @@ struct SynthArgs {
 
 /// Runs a command line and gives its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let environment = Environment::of_process();
+    let command = config::without_kubelet(Cli::command(), &environment);
+    let parsed = command.try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Nothing can be done about a closed terminal.
@@ -111,43 +115,49 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    match dispatch(cli.command) {
+    let code = match dispatch(cli.command, &environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("proxima: {}", error.message);
+            logging::say(&format!("proxima: {}", error.message));
             error.code.into()
         }
-    }
+    };
+    logging::flush();
+    code
 }
 
-fn dispatch(command: Command) -> Result<(), CommandError> {
-    let environment = Environment::of_process();
+fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandError> {
     match command {
-        Command::Serve(arguments) => {
-            let settings = config::settings(*arguments, &environment)?;
-            logging::start(&settings.log);
-            serve::run(settings)
-        }
+        Command::Serve(arguments) => serve::run(*arguments, environment),
         Command::Pull(arguments) => {
-            let hub = hub::Hub::new(&config::hub_settings(&environment));
-            let dir = hub.pull(&arguments.id, &arguments.revision)?;
-            println!("{}", dir.display());
-            Ok(())
+            logging::start(&LogSettings { format: LogFormat::Text, level: "warn".into() });
+            let (id, revision) = config::model_id(&arguments.id)?;
+            let revision = revision.or(arguments.revision).unwrap_or_else(|| "main".into());
+            let hub = hub::Hub::new(&config::hub_settings(environment));
+            let dir = hub::shown(|progress| hub.pull(&id, &revision, progress))?;
+            write_out(&format!("{}\n", dir.display()))
         }
         Command::Embed(arguments) => {
             serve::end_programs_by_signal()?;
-            let result = bulk::run(&arguments, &environment);
+            let result = bulk::run(&arguments, environment);
             // Of inputs behind one that is wrong.
             end_programs();
             result
         }
-        Command::Verify(arguments) => verify::run(&arguments, &environment),
+        Command::Verify(arguments) => verify::run(&arguments, environment),
         Command::Synth(arguments) => synth(&arguments),
-        Command::Openapi => {
-            print!("{}", openapi::openapi_json());
-            Ok(())
-        }
+        Command::Openapi => write_out(&openapi::openapi_json()),
     }
+}
+
+/// Writes what a command was asked for to standard output.
+///
+/// # Errors
+/// A standard output that does not take it.
+pub fn write_out(text: &str) -> Result<(), CommandError> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| CommandError::failure(format!("standard output: {error}")))
 }
 
 fn synth(arguments: &SynthArgs) -> Result<(), CommandError> {
@@ -159,6 +169,5 @@ fn synth(arguments: &SynthArgs) -> Result<(), CommandError> {
         .map_err(|error| CommandError::failure(error.to_string()))?;
     let tokenizer = arguments.tokenizer.as_ref();
     let tokenizer = tokenizer.map_or("a byte-level one".into(), |path| path.display().to_string());
-    println!("{} (random weights, tokenizer: {tokenizer})", arguments.out.display());
-    Ok(())
+    write_out(&format!("{} (random weights, tokenizer: {tokenizer})\n", arguments.out.display()))
 }

@@ -1,190 +1,278 @@
 //! Models of the Hugging Face Hub: found in the cache that all its tools share, or downloaded into
-//! it.
+//! it, by the rules of huggingface_hub.
 //!
 //! Must not know: what is in a model's files.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+mod cache;
+mod client;
+mod error;
+mod files;
+mod partial;
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
-use sha2::{Digest as _, Sha256};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use proxima_models::Progress;
 
 use crate::cli::CommandError;
 use crate::config::HubSettings;
+use crate::logging;
+use cache::{Known, RepoCache};
+use client::{At, Client, RemoteFile};
+use partial::Partial;
 
-/// Written beside a snapshot's files when all are there and whole.
-const COMPLETE: &str = ".proxima-complete";
-/// Times a broken download is gone on with.
-const RETRIES: usize = 5;
+pub use error::HubError;
+pub use files::{is_model_id, is_revision};
 
-/// Whether this is an id like `OWNER/NAME`.
-pub fn is_model_id(id: &str) -> bool {
-    let parts: Vec<&str> = id.split('/').collect();
-    let valid = |part: &&str| {
-        let letters = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        !part.is_empty() && letters && !part.starts_with('.') && !part.contains("..")
-    };
-    (1..=2).contains(&parts.len()) && parts.iter().all(valid)
-}
+/// Times that something is tried again which may pass; of a download only those count that brought
+/// no bytes.
+const RETRIES: u32 = 4;
+/// The wait before the first retry; each further one is twice as long.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Whether a checkpoint needs this file of its repository.
-fn is_needed(name: &str) -> bool {
-    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
-    let module = folder.split_once('_').is_some_and(|(number, rest)| {
-        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) && !rest.contains('/')
-    });
-    let json = [
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "modules.json",
-        "config_sentence_transformers.json",
-        "sentence_bert_config.json",
-        "model.safetensors.index.json",
-        "sparse_linear.pt",
-        "sparse_linear.safetensors",
-        "colbert_linear.pt",
-        "colbert_linear.safetensors",
-    ];
-    let weights = file == "model.safetensors"
-        || (file.starts_with("model-") && file.ends_with(".safetensors"));
-    (folder.is_empty() || module) && (json.contains(&file) || weights)
-}
+/// How often people are told how far a download is.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The Hub and its cache.
 pub struct Hub {
     settings: HubSettings,
-    cache: Cache,
+    retry_pause: Duration,
 }
 
 impl Hub {
     /// The Hub of these settings.
     pub fn new(settings: &HubSettings) -> Self {
-        Self { settings: settings.clone(), cache: Cache::new(settings.cache.clone()) }
+        Self { settings: settings.clone(), retry_pause: RETRY_PAUSE }
     }
 
-    /// The folder of a model, downloaded if it is not there whole.
+    /// The folder of a model at a branch, tag or commit, downloaded if it is not there whole; bytes
+    /// are counted in `progress`. Where the Hub does not answer, or not for us, what the cache has
+    /// of the revision is taken.
     ///
     /// # Errors
-    /// A model that is not to be had, or a download that is damaged.
-    pub fn pull(&self, id: &str, revision: &str) -> Result<PathBuf, CommandError> {
+    /// A model that is not available, in a sentence.
+    pub fn pull(
+        &self,
+        id: &str,
+        revision: &str,
+        progress: &Progress,
+    ) -> Result<PathBuf, CommandError> {
         if !is_model_id(id) {
             return Err(CommandError::usage(format!("{id:?} is not a model id like OWNER/NAME")));
         }
-        let repo = Repo::with_revision(id.to_owned(), RepoType::Model, revision.to_owned());
-        let found = self.cache.repo(repo.clone()).get("config.json");
-        let snapshot = found.and_then(|path| path.parent().map(Path::to_owned));
+        if !is_revision(revision) {
+            let message = format!("{revision:?} is not the name of a branch, tag or commit");
+            return Err(CommandError::usage(message));
+        }
+        let cache = RepoCache::new(&self.settings.cache, id);
+        let cached = cache.commit(revision).map(|commit| {
+            let known = cache.known(&commit);
+            (cache.snapshot(&commit), known)
+        });
         if self.settings.offline {
-            return snapshot.ok_or_else(|| {
-                let message = format!(
-                    "{id} is not in {} and the network is off; download it first with `proxima pull {id}`",
-                    self.settings.cache.display()
-                );
-                CommandError::failure(message)
-            });
+            return self.offline(id, revision, cached);
         }
-        match snapshot {
-            Some(snapshot) if snapshot.join(COMPLETE).exists() => Ok(snapshot),
-            _ => self.download(id, repo),
+        if let Some((snapshot, Known::Whole)) = cached {
+            return Ok(snapshot);
         }
-    }
-
-    fn download(&self, id: &str, repo: Repo) -> Result<PathBuf, CommandError> {
-        let failed = |error: &ApiError| CommandError::failure(explain(id, error));
-        let api = self.api().map_err(|error| failed(&error))?.repo(repo);
-        let info = api.info().map_err(|error| failed(&error))?;
-        let names: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-        let needed: Vec<&str> = names.iter().copied().filter(|name| is_needed(name)).collect();
-        if !needed.iter().any(|name| name.ends_with(".safetensors") && !name.contains('/')) {
-            let message = format!(
-                "{id} has no safetensors weights; convert them with `safetensors` and use the folder"
-            );
-            return Err(CommandError::failure(message));
-        }
-        let mut snapshot = None;
-        for name in needed {
-            let path = fetch(&api, name).map_err(|problem| match problem {
-                FetchError::Api(error) => failed(&error),
-                FetchError::Damaged => CommandError::failure(format!(
-                    "{name} of {id} was damaged on the way and removed; try again"
-                )),
-                FetchError::Io(error) => CommandError::failure(format!("{name} of {id}: {error}")),
-            })?;
-            if name == "config.json" {
-                snapshot = path.parent().map(Path::to_owned);
+        let usable = cached.filter(|(_, known)| *known == Known::Open);
+        // What can be served anyway does not wait for a Hub that is away.
+        let retries = if usable.is_some() { 0 } else { RETRIES };
+        let older = usable.as_ref().and_then(|(snapshot, _)| snapshot.file_name()?.to_str());
+        let download = Download { hub: self, cache: &cache, id, older, retries, progress };
+        match (download.run(revision), usable) {
+            (Ok(snapshot), _) => Ok(snapshot),
+            (Err(error), Some((snapshot, _))) if error.leaves_the_cache() => {
+                tracing::warn!("{id}: {error}; using what the cache has: {}", snapshot.display());
+                Ok(snapshot)
+            }
+            (Err(error), _) => {
+                let has_token = self.settings.token.is_some();
+                Err(CommandError::failure(error.explain(id, revision, has_token)))
             }
         }
-        let snapshot =
-            snapshot.ok_or_else(|| CommandError::failure(format!("{id} has no config.json")))?;
-        File::create(snapshot.join(COMPLETE))
-            .map_err(|error| CommandError::failure(format!("{}: {error}", snapshot.display())))?;
-        Ok(snapshot)
     }
 
-    fn api(&self) -> Result<Api, ApiError> {
-        let mut builder = ApiBuilder::from_cache(self.cache.clone())
-            .with_retries(RETRIES)
-            .with_token(self.settings.token.clone());
-        if let Some(endpoint) = &self.settings.endpoint {
-            builder = builder.with_endpoint(endpoint.clone());
+    fn offline(
+        &self,
+        id: &str,
+        revision: &str,
+        cached: Option<(PathBuf, Known)>,
+    ) -> Result<PathBuf, CommandError> {
+        let advice = format!("download it first with `proxima pull {id}@{revision}`");
+        let problem = match cached {
+            Some((snapshot, Known::Whole | Known::Open)) => return Ok(snapshot),
+            Some((snapshot, Known::Lacks(names))) => {
+                format!("{} lacks {} and", snapshot.display(), names.join(", "))
+            }
+            None => {
+                let cache = self.settings.cache.display();
+                format!("{id} at revision {revision} is not in {cache} and")
+            }
+        };
+        Err(CommandError::failure(format!("{problem} the network is off; {advice}")))
+    }
+}
+
+/// Does something that downloads, and tells people now and then how far it is.
+pub fn shown<T>(work: impl FnOnce(&Progress) -> T) -> T {
+    let progress = Progress::default();
+    thread::scope(|scope| {
+        let (end, ended) = mpsc::channel::<()>();
+        let shown = &progress;
+        scope.spawn(move || {
+            while ended.recv_timeout(REPORT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                let (done, total) = (shown.done() as f64 / 1e6, shown.total() as f64 / 1e6);
+                if total > 0.0 {
+                    logging::say(&format!("{done:.1} of {total:.1} MB"));
+                }
+            }
+        });
+        let result = work(&progress);
+        drop(end);
+        result
+    })
+}
+
+/// A model that is downloaded.
+struct Download<'a> {
+    hub: &'a Hub,
+    cache: &'a RepoCache,
+    id: &'a str,
+    /// The commit that the cache has of the revision, if it can be served.
+    older: Option<&'a str>,
+    retries: u32,
+    progress: &'a Progress,
+}
+
+impl Download<'_> {
+    fn run(&self, revision: &str) -> Result<PathBuf, HubError> {
+        let client = Client::new(&self.hub.settings)?;
+        let list = self.retried(|| client.list(self.id, revision))?;
+        let commit = list.sha.clone();
+        let (cache, at) = (self.cache, At { id: self.id, commit: &commit });
+        let names = list.names();
+        let mut missing = self.needed(&names)?;
+        missing.retain(|name| !cache.has(&commit, name));
+        if missing.is_empty() {
+            // Nothing that is there depends on the cache being writable.
+            if let Err(error) = cache.note_commit(revision, &commit) {
+                tracing::debug!("{error}");
+            }
+            cache.note_listed(&commit, &names);
+            return Ok(cache.snapshot(&commit));
         }
-        builder.build()
+        self.take(&client, at, &missing).map_err(|error| match error {
+            HubError::Cache { .. } if self.older.is_some_and(|older| older != commit) => {
+                HubError::CannotUpdate(Box::new(error))
+            }
+            error => error,
+        })?;
+        // Last, so that until all files are there the revision is what it was.
+        cache.note_commit(revision, &commit)?;
+        cache.note_listed(&commit, &names);
+        Ok(cache.snapshot(&commit))
     }
-}
 
-enum FetchError {
-    Api(ApiError),
-    Io(io::Error),
-    Damaged,
-}
-
-/// A file of the cache, downloaded if needed, and its content checked where the Hub names its hash.
-fn fetch(api: &ApiRepo, name: &str) -> Result<PathBuf, FetchError> {
-    let path = api.get(name).map_err(FetchError::Api)?;
-    let blob = fs::canonicalize(&path).map_err(FetchError::Io)?;
-    // Large files are stored under their SHA-256.
-    let hash = blob.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(path);
-    }
-    let mut hasher = Sha256::new();
-    let mut file = File::open(&blob).map_err(FetchError::Io)?;
-    io::copy(&mut file, &mut HashWriter(&mut hasher)).map_err(FetchError::Io)?;
-    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    if found.eq_ignore_ascii_case(&hash) {
-        return Ok(path);
-    }
-    fs::remove_file(&blob).map_err(FetchError::Io)?;
-    // The pointer leads nowhere now; a file system without links has only the blob.
-    let _ = fs::remove_file(&path);
-    Err(FetchError::Damaged)
-}
-
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
+    /// Downloads the files that the cache does not have.
+    fn take(&self, client: &Client, at: At<'_>, missing: &[&str]) -> Result<(), HubError> {
+        let mut files = Vec::with_capacity(missing.len());
+        for name in missing {
+            files.push((name, self.retried(|| client.look_up(at, name))?));
+        }
+        let total = files.iter().filter_map(|(_, file)| file.size).sum();
+        self.progress.set(0, total);
+        tracing::info!("{}: downloading {:.1} MB", self.id, total as f64 / 1e6);
+        for (name, file) in &files {
+            self.fetch(client, name, file)?;
+            self.cache.link(at.commit, name, &file.etag)?;
+        }
         Ok(())
     }
-}
 
-/// What a failure means for somebody who wants the model.
-fn explain(id: &str, error: &ApiError) -> String {
-    let text = error.to_string();
-    let has = |code: &str| text.contains(code);
-    if has("401") || has("403") {
-        format!("{id} needs a key, or there is no such model: set HF_TOKEN ({text})")
-    } else if has("404") {
-        format!("the Hub has no model {id}, or not this revision or file ({text})")
-    } else {
-        format!("{id} could not be downloaded: {text}; check the network, or use a local folder")
+    /// The files that a checkpoint needs.
+    fn needed<'n>(&self, names: &'n [String]) -> Result<Vec<&'n str>, HubError> {
+        let needed = names.iter().map(String::as_str).filter(|name| files::is_needed(name));
+        let needed: Vec<&str> = needed.collect();
+        let has = |wanted: &str| needed.contains(&wanted);
+        let file = |name: &&str| name.rsplit('/').next().is_some_and(files::is_weights);
+        if !needed.iter().any(file) && has("adapter_config.json") {
+            let problem = "it is an adapter of another model; adapters are not served";
+            return Err(HubError::NoCheckpoint(problem.to_owned()));
+        }
+        if !needed.iter().any(file) {
+            let problem = "it has no safetensors weights; convert them with `safetensors` and use \
+                           the folder";
+            return Err(HubError::NoCheckpoint(problem.to_owned()));
+        }
+        if !needed.iter().any(|name| name.rsplit('/').next() == Some("config.json")) {
+            return Err(HubError::NoCheckpoint("it has no config.json".to_owned()));
+        }
+        Ok(needed)
+    }
+
+    /// Gets the bytes of a file into the cache, where no other file has them.
+    fn fetch(&self, client: &Client, name: &str, file: &RemoteFile) -> Result<(), HubError> {
+        let blob = self.cache.blob(&file.etag);
+        RepoCache::make_parent(&blob)?;
+        let _lock = self.cache.lock(&file.etag);
+        if blob.is_file() {
+            self.progress.add(file.size.unwrap_or(0));
+            return Ok(());
+        }
+        let mut partial = Partial::beside(&blob)?;
+        if file.size.is_some_and(|size| partial.length > size) {
+            partial.restart()?;
+        }
+        self.progress.add(partial.length);
+        let mut failures = 0;
+        while file.size != Some(partial.length) {
+            let before = partial.length;
+            let result = client.download(file, &mut partial, self.progress);
+            let result = result.and_then(|()| match file.size {
+                Some(size) if partial.length < size => {
+                    let problem = format!("{name} ended after {} of {size} bytes", partial.length);
+                    Err(HubError::Unreachable(problem))
+                }
+                _ => Ok(()),
+            });
+            failures = if partial.length > before { 0 } else { failures + 1 };
+            match result {
+                Ok(()) => break,
+                Err(error) if error.may_pass() && failures <= self.retries => {
+                    tracing::warn!("{}: {error}; trying again", self.id);
+                    self.pause(failures);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let whole = file.size.is_none_or(|size| size == partial.length);
+        if !whole || !partial.has_hash(&file.etag)? {
+            partial.discard();
+            return Err(HubError::Damaged(name.to_owned()));
+        }
+        partial.finish(&blob)
+    }
+
+    /// Does what may fail for a while.
+    fn retried<T>(&self, ask: impl Fn() -> Result<T, HubError>) -> Result<T, HubError> {
+        let mut failures = 0;
+        loop {
+            match ask() {
+                Err(error) if error.may_pass() && failures < self.retries => {
+                    tracing::warn!("{}: {error}; trying again", self.id);
+                    self.pause(failures);
+                    failures += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn pause(&self, failures: u32) {
+        thread::park_timeout(self.hub.retry_pause * 2u32.saturating_pow(failures));
     }
 }
 

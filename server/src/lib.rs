@@ -11,9 +11,11 @@ pub mod http;
 pub mod hub;
 pub mod logging;
 pub mod media;
+mod memory;
 pub mod metrics;
 pub mod openapi;
 pub mod serve;
+pub mod signals;
 pub mod verify;
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! The `proxima` executable.
 
+/// While models are loaded, memory that is not there ends the process with a sentence.
+#[global_allocator]
+static ALLOCATOR: proxima_models::Allocator = proxima_models::Allocator;
+
 fn main() -> std::process::ExitCode {
     proxima::cli::run(std::env::args_os())
 }

@@ -13,6 +13,7 @@ use prometheus::{
 use proxima_engine::{DeviceEvent, Engine, Metrics, Observation, RerankMethod, Timings};
 
 use crate::http::Failure;
+use crate::logging;
 
 /// Seconds from half a millisecond to two minutes.
 const SECONDS: [f64; 14] =
@@ -107,6 +108,7 @@ pub struct MetricsHub {
     cache: IntGaugeVec,
     tei: Tei,
     resident: Gauge,
+    log_lost: IntCounter,
 }
 
 /// The names of text-embeddings-inference.
@@ -140,6 +142,9 @@ impl MetricsHub {
         let resident =
             Gauge::new("proxima_resident_bytes", "memory in RAM").expect("the name is valid");
         registry.register(Box::new(resident.clone())).expect("names are different");
+        let lost = opts!("proxima_log_lines_lost_total", "lines that standard error did not take");
+        let log_lost = IntCounter::with_opts(lost).expect("the name is valid");
+        registry.register(Box::new(log_lost.clone())).expect("names are different");
         let tei = Tei::new(r);
         Arc::new(Self {
             requests: counter("proxima_requests_total", "requests", &["model", "endpoint"]),
@@ -182,6 +187,7 @@ impl MetricsHub {
             cache: gauge("proxima_cache", "what the vector cache holds", &["model", "unit"]),
             tei,
             resident,
+            log_lost,
             registry,
         })
     }
@@ -245,6 +251,7 @@ impl MetricsHub {
     /// All metrics as Prometheus reads them.
     pub fn text(&self) -> String {
         self.resident.set(resident_bytes());
+        self.log_lost.inc_by(logging::lost().saturating_sub(self.log_lost.get()));
         let mut text = Vec::new();
         let written = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         written.expect("a vector takes all that is written");

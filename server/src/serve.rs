@@ -1,36 +1,46 @@
-//! `proxima serve`: loads the models, starts their engines, listens, and stops in good order.
+//! `proxima serve`: listens, starts the models' engines meanwhile, and stops in good order.
 //!
 //! Must not know: wire formats.
+
+mod start;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proxima_engine::{Engine, Registry, Reload, Replica};
-use proxima_models::{Checkpoint, CheckpointError, DeviceChoice, LoadOptions, Model};
+use proxima_models::{
+    Checkpoint, CheckpointError, DeviceChoice, LoadOptions, Loading, Model, Progress, memory_needed,
+};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cli::CommandError;
-use crate::config::{HubSettings, ModelPlace, ModelSource, Settings};
-use crate::http::{self, HttpConfig, Listeners};
+use crate::config::{self, Environment, HubSettings, ModelPlace, ModelSource, ServeArgs, Settings};
+use crate::http::{self, App, Listeners};
 use crate::hub::Hub;
-use crate::media::{end_programs, media_options};
+use crate::media::end_programs;
 use crate::metrics::MetricsHub;
+use crate::signals::Signals;
+use crate::{logging, memory};
 
-/// The folder of a model, downloaded if it is of the Hub.
+/// The folder of a model, downloaded if it is of the Hub; bytes are counted in `progress`.
 ///
 /// # Errors
-/// A model that is not to be had.
+/// A model that is not available.
 pub fn folder(
     source: &ModelSource,
     hub: &HubSettings,
     revision: &str,
+    progress: &Progress,
 ) -> Result<PathBuf, CommandError> {
     match &source.place {
         ModelPlace::Folder(path) => Ok(path.clone()),
-        ModelPlace::Hub(id) => Hub::new(hub).pull(id, revision),
+        ModelPlace::Hub { id, revision: own } => {
+            Hub::new(hub).pull(id, own.as_deref().unwrap_or(revision), progress)
+        }
     }
 }
 
@@ -39,13 +49,15 @@ pub fn folder(
 /// # Errors
 /// What is wrong with the checkpoint.
 pub fn load(folder: &std::path::Path, options: &LoadOptions) -> Result<Model, CommandError> {
+    let _loading = Loading::begin();
     let failed = |error: proxima_models::CheckpointError| CommandError::failure(error.to_string());
     let checkpoint = Checkpoint::open(folder).map_err(failed)?;
     Model::load(&checkpoint, options).map_err(failed)
 }
 
-/// The model of a folder on each of the devices, with one recipe for all, and how each is loaded
-/// anew.
+/// The model of a folder on each of the devices, with one recipe for all, and a function for each
+/// that loads it again. `opened` is called with each checkpoint's progress before its tensors are
+/// read.
 ///
 /// # Errors
 /// As [`load`].
@@ -53,13 +65,20 @@ pub fn replicas(
     folder: &Path,
     options: &LoadOptions,
     devices: &[DeviceChoice],
+    opened: &dyn Fn(&Arc<Progress>),
 ) -> Result<Vec<Replica>, CommandError> {
     let mut replicas: Vec<Replica> = Vec::with_capacity(devices.len());
     for device in devices {
+        let _loading = Loading::begin();
         let options = LoadOptions { device: *device, ..options.clone() };
         let recipe = replicas.first().map(|first| first.model.recipe.clone());
         let failed = |error: CheckpointError| CommandError::failure(error.to_string());
         let checkpoint = Checkpoint::open(folder).map_err(failed)?;
+        opened(checkpoint.weights().progress());
+        if *device == DeviceChoice::Cpu {
+            let needed = memory_needed(&checkpoint, &options).map_err(failed)?;
+            memory::check(folder, needed)?;
+        }
         let model = Model::load_with(&checkpoint, &options, recipe).map_err(failed)?;
         let (folder, recipe) = (folder.to_owned(), model.recipe.clone());
         let options = LoadOptions { device: model.device.choice, ..options };
@@ -70,124 +89,128 @@ pub fn replicas(
     Ok(replicas)
 }
 
-/// Serves until the process is told to stop or a device is lost.
+/// Serves until the process is told to stop or a device is lost. Signals are heard and ports answer
+/// before anything else is done.
 ///
 /// # Errors
-/// A port in use, a model that cannot be loaded, a device that failed for good.
-pub fn run(settings: Settings) -> Result<(), CommandError> {
+/// Settings that contradict each other, a port in use, a model that cannot be loaded, a device that
+/// failed for good.
+pub fn run(arguments: ServeArgs, environment: &Environment) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| CommandError::failure(format!("no threads: {error}")))?;
-    if let Some(threads) = settings.threads {
-        proxima_models::set_threads(threads);
-    }
-    let result = runtime.block_on(serve(settings));
+    let result = runtime.block_on(async {
+        let signals = Signals::install();
+        let signals = signals
+            .map_err(|error| CommandError::failure(format!("no handlers of signals: {error}")))?;
+        let settings = config::settings(arguments, environment)?;
+        logging::start(&settings.log);
+        if let Some(threads) = settings.threads {
+            proxima_models::set_threads(threads);
+        }
+        serve(settings, Stopping::watch(signals)).await
+    });
     // Of requests that were cut off.
     end_programs();
+    // A download or a load that still runs ends with the process.
+    runtime.shutdown_background();
     result
 }
 
-async fn serve(settings: Settings) -> Result<(), CommandError> {
+async fn serve(settings: Settings, stopping: Stopping) -> Result<(), CommandError> {
     // First of all, so that a port in use is known before a long load.
     let (http, local) = listen(&settings.host, settings.port, "--port").await?;
+    tracing::info!("listening on http://{local}");
     let grpc = match settings.grpc_port {
         Some(port) => Some(listen(&settings.host, port, "--grpc-port").await?),
         None => None,
     };
-    // An ffmpeg that does not run is known before a long load, too.
-    let media = media_options(&settings.http.media)
-        .map_err(|problem| CommandError::usage(format!("--ffmpeg: {problem}")))?;
-    let options = LoadOptions { media, ..settings.load.clone() };
-    let metrics = MetricsHub::new();
-    let mut engines = Vec::new();
-    for source in &settings.models {
-        let started = Instant::now();
-        let dir = folder(source, &settings.hub, &settings.revision)?;
-        let replicas = replicas(&dir, &options, &settings.devices)?;
-        let observer = metrics.for_model(&source.name);
-        let loaded = started.elapsed();
-        let engine = Engine::start_on(replicas, settings.engine.clone(), observer);
-        let info = engine.info();
-        tracing::info!(
-            "model {}: {} ({}) on {} ({}), {}, at most {} tokens, loaded in {:.1} s",
-            source.name,
-            info.family,
-            info.recipe,
-            info.device,
-            info.isa,
-            info.dtype,
-            info.tokens_max,
-            loaded.as_secs_f64(),
-        );
-        engines.push((source.name.clone(), engine));
-    }
-    for (name, engine) in &engines {
-        // The first request finds everything warm, and a model that cannot compute is not served.
-        let took = engine.check().await.map_err(|error| {
-            CommandError::failure(format!("model {name} fails its first forward pass: {error}"))
-        })?;
-        tracing::debug!("model {name}: first forward pass in {took:?}");
-    }
-    let registry = Registry::new(engines)
-        .map_err(|name| CommandError::usage(format!("two models are named {name:?}")))?;
-    let (_, engine) = registry.get(None).expect("a registry has a default");
-    tracing::info!(
-        "ready on http://{local} (batch {} tokens, queue {} tokens, {} inputs a request, {} requests at a time)",
-        engine.config().batch_tokens_max,
-        settings.engine.queue_tokens_max,
-        settings.engine.inputs_max,
-        settings.http.requests_max,
-    );
     let grpc = grpc.map(|(listener, local)| {
         tracing::info!("gRPC on {local}");
         listener
     });
-    let listeners = Listeners { http, grpc };
-    until_stopped(listeners, registry, metrics, settings.http, told_to_stop()).await
+    let names = settings.models.iter().map(|source| source.name.clone());
+    let registry = Registry::starting(names)
+        .map_err(|name| CommandError::usage(format!("two models are named {name:?}")))?;
+    let metrics = MetricsHub::new();
+    let app = Arc::new(App::new(registry.clone(), metrics.clone(), settings.http.clone()));
+    let loading = async {
+        start::all(&settings, &registry, &metrics).await?;
+        let (_, engine) = registry.iter().next().expect("all models are ready");
+        tracing::info!(
+            "ready on http://{local} (batch {} tokens, queue {} tokens, {} inputs a request, {} requests at a time)",
+            engine.config().batch_tokens_max,
+            settings.engine.queue_tokens_max,
+            settings.engine.inputs_max,
+            settings.http.requests_max,
+        );
+        Ok(())
+    };
+    until_stopped(Listeners { http, grpc }, app, loading, stopping).await
 }
 
-/// Answers requests until `stop`, or until a device is lost; then what was accepted, as far as it
-/// can be.
+/// Answers requests until the process is told to stop, a model cannot be loaded, or a device is
+/// lost; then what was accepted, as far as it can be.
 ///
 /// # Errors
-/// A device that failed for good.
+/// A model that cannot be loaded, a device that failed for good.
 async fn until_stopped(
     listeners: Listeners,
-    registry: Registry,
-    metrics: Arc<MetricsHub>,
-    config: HttpConfig,
-    stop: impl Future<Output = ()>,
+    app: Arc<App>,
+    loading: impl Future<Output = Result<(), CommandError>>,
+    mut stopping: Stopping,
 ) -> Result<(), CommandError> {
-    let lost = any_lost(&registry);
+    let mut failed = None;
     let stop = async {
+        let lost = async {
+            loading.await?;
+            any_lost(app.registry()).await;
+            Ok::<(), CommandError>(())
+        };
         tokio::select! {
-            () = stop => {}
-            () = lost => end_at_a_signal(),
+            () = stopping.told() => leave(&app).await,
+            ended = lost => {
+                stopping.end_at_next_signal();
+                if let Err(error) = &ended {
+                    tracing::error!("stopping: {}", error.message);
+                }
+                failed = ended.err();
+            }
         }
     };
-    http::serve(listeners, registry.clone(), metrics, config, stop).await;
+    http::serve(listeners, app.clone(), stop).await;
     tracing::info!("stopped");
     // Also one that was lost while requests were still answered.
     let lost = |(name, engine): (&str, &Engine)| {
         engine.lost().map(|reason| CommandError::device(format!("model {name}: {reason}")))
     };
-    registry.iter().find_map(lost).map_or(Ok(()), Err)
+    failed.or_else(|| app.registry().iter().find_map(lost)).map_or(Ok(()), Err)
 }
 
-/// Returns when a device of a model is lost; else never.
-fn any_lost(registry: &Registry) -> impl Future<Output = ()> + Send + 'static {
+/// Turns readiness red and goes on answering for a while, so that balancers send requests to others
+/// before this process refuses them. Nobody was sent here while no model was ready.
+async fn leave(app: &App) {
+    app.leave();
+    let delay = app.config().shutdown_delay;
+    if !delay.is_zero() && app.registry().iter().next().is_some() {
+        tracing::info!("stopping: not ready any more, and answering for another {delay:?}");
+        tokio::time::sleep(delay).await;
+    }
+    tracing::info!("stopping: answering what was accepted");
+}
+
+/// Returns when a device of a model that is ready is lost; else never.
+async fn any_lost(registry: &Registry) {
     let mut lost = JoinSet::new();
     for (_, engine) in registry.iter() {
         let engine = engine.clone();
         lost.spawn(async move { drop(engine.wait_lost().await) });
     }
-    async move {
-        match lost.join_next().await {
-            Some(Ok(())) => {}
-            // Not even a panic there ends a server whose models work.
-            Some(Err(_)) | None => std::future::pending().await,
-        }
+    match lost.join_next().await {
+        Some(Ok(())) => {}
+        // Not even a panic there ends a server whose models work.
+        Some(Err(_)) | None => std::future::pending().await,
     }
 }
 
@@ -205,66 +228,69 @@ async fn listen(
     Ok((listener, local))
 }
 
-/// Resolves at the first signal to stop; a second one ends the process at once.
-async fn told_to_stop() {
-    signal().await;
-    tracing::info!("stopping: answering what was accepted");
-    end_at_a_signal();
+/// What signals ask of a server: the first one to stop, another one to end at once.
+struct Stopping {
+    told: watch::Receiver<bool>,
+    /// Whether the next signal that is no hangup ends the process at once.
+    hurry: Arc<AtomicBool>,
 }
 
-/// From now on a signal ends the process at once.
-fn end_at_a_signal() {
-    tokio::spawn(async {
-        signal().await;
-        tracing::warn!("stopped at once by a signal while stopping");
-        end_programs();
-        std::process::exit(i32::from(crate::cli::EXIT_FAILURE));
-    });
+impl Stopping {
+    /// Hears signals from now on, within a runtime.
+    fn watch(mut signals: Signals) -> Self {
+        let (tell, told) = watch::channel(false);
+        let hurry = Arc::new(AtomicBool::new(false));
+        let heard = hurry.clone();
+        tokio::spawn(async move {
+            loop {
+                let signal = signals.next().await;
+                if !signal.is_hangup() && heard.swap(true, Ordering::Relaxed) {
+                    end_at_once();
+                }
+                tell.send_replace(true);
+            }
+        });
+        Self { told, hurry }
+    }
+
+    /// Resolves at the first signal.
+    async fn told(&mut self) {
+        if self.told.wait_for(|told| *told).await.is_err() {
+            // Nobody hears signals any longer.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The server stops for another reason: the next signal ends the process at once.
+    fn end_at_next_signal(&self) {
+        self.hurry.store(true, Ordering::Relaxed);
+    }
+}
+
+fn end_at_once() -> ! {
+    tracing::warn!("stopped at once by a signal while stopping");
+    end_programs();
+    logging::flush();
+    std::process::exit(i32::from(crate::cli::EXIT_FAILURE));
 }
 
 /// From now on a signal to stop ends the programs that read videos, too: they are in process groups
 /// of their own, which the signals of a terminal do not reach.
 ///
 /// # Errors
-/// A system that gives no thread.
+/// A system that gives no thread or no handlers.
 pub fn end_programs_by_signal() -> Result<(), CommandError> {
     let failed = |error: std::io::Error| CommandError::failure(format!("no threads: {error}"));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let mut signals = runtime.block_on(async { Signals::install() }).map_err(failed)?;
     let wait = move || {
-        let number = runtime.block_on(signal());
+        let told = runtime.block_on(signals.next());
         end_programs();
-        // As shells say it of a process that a signal ended.
-        std::process::exit(128 + number);
+        std::process::exit(told.exit_code());
     };
     std::thread::Builder::new().spawn(wait).map_err(failed)?;
     Ok(())
-}
-
-/// Resolves at a signal to stop, with its number.
-#[cfg(unix)]
-async fn signal() -> i32 {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
-    match (signal(terminate), signal(interrupt)) {
-        (Ok(mut terminated), Ok(mut interrupted)) => {
-            tokio::select! {
-                _ = terminated.recv() => terminate.as_raw_value(),
-                _ = interrupted.recv() => interrupt.as_raw_value(),
-            }
-        }
-        // Without handlers the signals end the process as they do by default.
-        _ => std::future::pending().await,
-    }
-}
-
-/// Resolves at a signal to stop, with its number.
-#[cfg(not(unix))]
-async fn signal() -> i32 {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-    2
 }
 
 #[cfg(test)]

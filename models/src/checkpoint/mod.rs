@@ -186,6 +186,22 @@ impl Checkpoint {
     }
 }
 
+/// What is said of a file whose bytes Git LFS has not fetched.
+const NOT_FETCHED: &str =
+    "it is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository";
+
+/// Whether these bytes are what a clone without Git LFS has in place of a large file.
+///
+/// # Errors
+/// If they are.
+pub(crate) fn check_fetched(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    // https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return Err(CheckpointError::new(path, NOT_FETCHED));
+    }
+    Ok(())
+}
+
 /// Reads a JSON file.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
     let bytes = fs::read(path).map_err(|error| {
@@ -195,6 +211,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Checkpoin
         };
         CheckpointError::new(path, problem)
     })?;
+    check_fetched(path, &bytes)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| CheckpointError::new(path, format!("not the JSON expected: {error}")))
 }

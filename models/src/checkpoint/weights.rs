@@ -11,7 +11,8 @@ use proxima_kernels::stored::{MappedFile, StoredTensor, read_pickle};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::{CheckpointError, read_json};
+use super::{CheckpointError, check_fetched, read_json};
+use crate::progress::Progress;
 
 /// Tensors by name.
 #[derive(Debug, Default)]
@@ -19,6 +20,7 @@ pub struct Weights {
     source: PathBuf,
     tensors: BTreeMap<String, Entry>,
     files: Vec<Arc<MappedFile>>,
+    progress: Arc<Progress>,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl Weights {
         if single.exists() {
             let mut weights = Self { source: single.clone(), ..Self::default() };
             weights.add_file(&single)?;
+            weights.progress.set(0, weights.tensors.len() as u64);
             return Ok(weights);
         }
         if !index.exists() {
@@ -59,6 +62,7 @@ impl Weights {
             }
             weights.add_file(&dir.join(shard))?;
         }
+        weights.progress.set(0, weights.tensors.len() as u64);
         match map.weight_map.keys().find(|name| !weights.tensors.contains_key(*name)) {
             Some(name) => {
                 Err(CheckpointError::new(index, format!("no shard has its tensor {name}")))
@@ -77,6 +81,8 @@ impl Weights {
             weights.add_file(path)?;
             return Ok(weights);
         }
+        let file = MappedFile::open(path);
+        check_fetched(path, file.as_deref().unwrap_or_default())?;
         let tensors = read_pickle(path).map_err(|problem| {
             CheckpointError::new(path, format!("no tensors of PyTorch: {problem}"))
         })?;
@@ -90,6 +96,7 @@ impl Weights {
         let error = |problem: String| CheckpointError::new(path, problem);
         let file = MappedFile::open(path)
             .map_err(|problem| error(format!("the file cannot be mapped: {problem}")))?;
+        check_fetched(path, &file)?;
         let file = Arc::new(file);
         let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|problem| {
             error(format!("not a whole safetensors file ({problem:?}); download it again"))
@@ -152,7 +159,13 @@ impl Weights {
                 "tensor {name} has shape {found:?} where config.json asks for {shape:?}"
             )));
         }
+        self.progress.add(1);
         Ok(tensor.clone())
+    }
+
+    /// Tensors that were taken, of those that are there: how far loading is.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 
     /// The dtype that most numbers have, of those that are served.
@@ -166,6 +179,16 @@ impl Weights {
             }
         }
         counts.into_iter().max_by_key(|(_, total)| *total).map(|(dtype, _)| dtype)
+    }
+
+    /// Elements of all matrices but embedding tables and heads over words, which stay in the file.
+    pub fn packed_elements(&self) -> u64 {
+        let stays = ["embed", "lm_head", "predictions"];
+        let packed = |name: &str| !stays.iter().any(|part| name.contains(part));
+        let matrices = self.tensors.iter().filter(|(name, _)| packed(name));
+        let shapes = matrices.filter_map(|(_, entry)| Some(entry.tensor.as_ref().ok()?.shape()));
+        let matrices = shapes.filter(|shape| shape.len() > 1);
+        matrices.map(|shape| shape.iter().map(|side| *side as u64).product::<u64>()).sum()
     }
 
     fn missing(&self, name: &str) -> CheckpointError {

@@ -6,7 +6,7 @@ use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, Trunca
 
 use super::{Limits, Token};
 use crate::batch::Sequence;
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, check_fetched};
 use crate::input::{InputError, Prepare, TruncationSide};
 
 /// Bytes a text may have, whatever its tokens. No text that fits a model's limit comes near it; it
@@ -54,7 +54,10 @@ impl TextTokenizer {
             let problem = "the file is missing; save the tokenizer in the fast format";
             return Err(error(problem.into()));
         }
-        let mut inner = Tokenizer::from_file(&path)
+        let bytes = std::fs::read(&path)
+            .map_err(|problem| error(format!("the file cannot be read: {problem}")))?;
+        check_fetched(&path, &bytes)?;
+        let mut inner = Tokenizer::from_bytes(&bytes)
             .map_err(|problem| error(format!("not a tokenizer: {problem}")))?;
         // The files carry settings of their training; limits are ours and nothing is padded.
         inner.with_padding(None);

@@ -25,7 +25,7 @@ pub use cache::CacheStats;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, Fault};
 pub use metrics::{DeviceEvent, Metrics, NoMetrics, Observation};
-pub use registry::{Registry, UnknownModel};
+pub use registry::{NotReady, NotServed, Registry, Slot, Stage, Step, UnknownModel};
 pub use replica::{Reload, Replica};
 pub use request::{
     EmbedAnswer, EmbedRequest, Listwise, PredictAnswer, PredictRequest, RerankAnswer, RerankMethod,

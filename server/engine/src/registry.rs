@@ -1,7 +1,12 @@
-//! The models of one process, by served name.
+//! The models of one process, by served name: each is a slot that is empty while its model is
+//! fetched and loaded, and then holds its engine for good.
 //!
-//! Must not know: how a request names its model on the wire.
+//! Must not know: how a request names its model on the wire, how a model is fetched or loaded.
 
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use proxima_models::Progress;
 use thiserror::Error;
 
 use crate::Engine;
@@ -16,60 +21,215 @@ pub struct UnknownModel {
     pub known: Vec<String>,
 }
 
-/// Engines by served name; the first is the default.
+/// A model that will be served, but is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("model {name} is not ready yet: {stage}")]
+pub struct NotReady {
+    /// Its served name.
+    pub name: String,
+    /// What it is doing.
+    pub stage: Stage,
+}
+
+/// Why a request finds no engine.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NotServed {
+    /// No model has the name.
+    #[error(transparent)]
+    Unknown(#[from] UnknownModel),
+    /// The model is still being fetched or loaded.
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
+}
+
+/// What is done to a model before it is ready, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// It waits for other models.
+    Waiting,
+    /// Its files are downloaded; progress is counted in bytes.
+    Fetching,
+    /// Its weights are read and packed; progress is counted in tensors.
+    Loading,
+    /// Its first forward pass runs.
+    Checking,
+}
+
+impl Step {
+    /// Its name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Fetching => "fetching",
+            Self::Loading => "loading",
+            Self::Checking => "checking",
+        }
+    }
+}
+
+/// A step and how far it is, as of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stage {
+    /// The step.
+    pub step: Step,
+    /// Bytes or tensors done.
+    pub done: u64,
+    /// Bytes or tensors in all; 0 if that is not known, or the step counts nothing.
+    pub total: u64,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let Self { step, done, total } = *self;
+        match step {
+            Step::Waiting => f.write_str("waiting for other models"),
+            Step::Fetching if total == 0 => f.write_str("asking for its list of files"),
+            Step::Fetching => {
+                write!(f, "fetching, {:.1} of {:.1} MB", megabytes(done), megabytes(total))
+            }
+            Step::Loading if total == 0 => f.write_str("opening its files"),
+            Step::Loading => write!(f, "loading, {done} of {total} tensors"),
+            Step::Checking => f.write_str("running its first forward pass"),
+        }
+    }
+}
+
+/// The place of one model.
+#[derive(Debug)]
+pub struct Slot {
+    name: String,
+    step: Mutex<(Step, Arc<Progress>)>,
+    engine: OnceLock<Engine>,
+}
+
+impl Slot {
+    fn new(name: String) -> Self {
+        let step = Mutex::new((Step::Waiting, Arc::default()));
+        Self { name, step, engine: OnceLock::new() }
+    }
+
+    /// The served name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Begins a step, whose progress is counted in `progress`.
+    pub fn begin(&self, step: Step, progress: Arc<Progress>) {
+        // Both are replaced at once, so a panic leaves nothing half done.
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = (step, progress);
+    }
+
+    /// From now on the model is served. A second engine of one slot is dropped.
+    pub fn fill(&self, engine: Engine) {
+        let _ = self.engine.set(engine);
+    }
+
+    /// The engine.
+    ///
+    /// # Errors
+    /// What the model is doing, if it is not ready.
+    pub fn engine(&self) -> Result<&Engine, NotReady> {
+        self.engine.get().ok_or_else(|| {
+            let step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+            let (step, progress) = &*step;
+            let total = progress.total();
+            let stage = Stage { step: *step, done: progress.done().min(total), total };
+            NotReady { name: self.name.clone(), stage }
+        })
+    }
+}
+
+/// Slots by served name; the first is the default. Clones share the slots.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    engines: Vec<(String, Engine)>,
+    slots: Arc<[Slot]>,
 }
 
 impl Registry {
-    /// A registry of one or more engines with different names.
+    /// A registry of models that are not ready, with different names.
     ///
     /// # Errors
     /// The name that occurs twice; an empty list is refused with an empty name.
-    pub fn new(engines: Vec<(String, Engine)>) -> Result<Self, String> {
-        if engines.is_empty() {
+    pub fn starting(names: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let slots: Arc<[Slot]> = names.into_iter().map(Slot::new).collect();
+        if slots.is_empty() {
             return Err(String::new());
         }
-        for (index, (name, _)) in engines.iter().enumerate() {
-            if engines[..index].iter().any(|(other, _)| other == name) {
+        for (index, Slot { name, .. }) in slots.iter().enumerate() {
+            if slots[..index].iter().any(|other| other.name == *name) {
                 return Err(name.clone());
             }
         }
-        Ok(Self { engines })
+        Ok(Self { slots })
+    }
+
+    /// A registry of one or more engines with different names, all ready.
+    ///
+    /// # Errors
+    /// As of [`starting`](Self::starting).
+    pub fn new(engines: Vec<(String, Engine)>) -> Result<Self, String> {
+        let registry = Self::starting(engines.iter().map(|(name, _)| name.clone()))?;
+        registry.slots.iter().zip(engines).for_each(|(slot, (_, engine))| slot.fill(engine));
+        Ok(registry)
     }
 
     /// The engine served as `name`, or the default for `None`.
     ///
     /// # Errors
-    /// A name that is not served.
-    pub fn get(&self, name: Option<&str>) -> Result<(&str, &Engine), UnknownModel> {
-        let found = match name {
-            None => self.engines.first(),
-            Some(name) => self.engines.iter().find(|(known, _)| known == name),
-        };
-        found.map(|(name, engine)| (name.as_str(), engine)).ok_or_else(|| UnknownModel {
-            name: name.unwrap_or_default().to_owned(),
-            known: self.engines.iter().map(|(known, _)| known.clone()).collect(),
-        })
+    /// A name that is not served, or a model that is not ready.
+    pub fn get(&self, name: Option<&str>) -> Result<(&str, &Engine), NotServed> {
+        let slot = self.slot(name)?;
+        Ok((&slot.name, slot.engine()?))
     }
 
     /// As [`get`](Self::get); without a name the first engine that is `fit`, if there is one, else
     /// the default. So a process with an embedder and a reranker serves clients that name no model.
+    /// What a model is fit for is known once it is ready: one before the first that fits makes a
+    /// request without a name come back, so that it is never answered by another model than later.
     ///
     /// # Errors
-    /// A name that is not served.
+    /// A name that is not served, or a model that is not ready.
     pub fn get_fit(
         &self,
         name: Option<&str>,
         fit: impl Fn(&Engine) -> bool,
-    ) -> Result<(&str, &Engine), UnknownModel> {
-        let first = self.engines.iter().find(|(_, engine)| name.is_none() && fit(engine));
-        first.map_or_else(|| self.get(name), |(name, engine)| Ok((name.as_str(), engine)))
+    ) -> Result<(&str, &Engine), NotServed> {
+        if name.is_none() {
+            for slot in self.slots.iter() {
+                let engine = slot.engine()?;
+                if fit(engine) {
+                    return Ok((&slot.name, engine));
+                }
+            }
+        }
+        self.get(name)
     }
 
-    /// All engines in order.
+    /// The slot of a name, or the default for `None`.
+    ///
+    /// # Errors
+    /// A name that is not served.
+    pub fn slot(&self, name: Option<&str>) -> Result<&Slot, UnknownModel> {
+        let is_it = |slot: &&Slot| name.is_none_or(|name| name == slot.name);
+        self.slots.iter().find(is_it).ok_or_else(|| UnknownModel {
+            name: name.unwrap_or_default().to_owned(),
+            known: self.slots.iter().map(|slot| slot.name.clone()).collect(),
+        })
+    }
+
+    /// All slots in order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The engines of models that are ready, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Engine)> {
-        self.engines.iter().map(|(name, engine)| (name.as_str(), engine))
+        self.slots.iter().filter_map(|slot| Some((&*slot.name, slot.engine.get()?)))
+    }
+
+    /// Models that are not ready, in order.
+    pub fn not_ready(&self) -> impl Iterator<Item = NotReady> {
+        self.slots.iter().filter_map(|slot| slot.engine().err())
     }
 }

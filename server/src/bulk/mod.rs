@@ -21,7 +21,7 @@ use proxima_models::{LoadOptions, Prepare, Prompt};
 use crate::cli::CommandError;
 use crate::config::{self, DtypeName, Environment, LogFormat, LogSettings, PoolingName};
 use crate::media::media_options;
-use crate::{logging, serve};
+use crate::{hub, logging, serve};
 use chunks::Chunks;
 use requests::{REQUESTS, Requests};
 
@@ -103,14 +103,15 @@ pub struct Job {
 pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), CommandError> {
     logging::start(&LogSettings { format: LogFormat::Text, level: "warn".into() });
     let source = config::model_source(&arguments.model)?;
-    let dir = serve::folder(&source, &config::hub_settings(environment), "main")?;
+    let settings = config::hub_settings(environment);
+    let dir = hub::shown(|progress| serve::folder(&source, &settings, "main", progress))?;
     let options = config::load_options(arguments.dtype, arguments.pooling, arguments.max_length);
     let media = media_options(&config::media_settings(environment)?);
     let media = media.map_err(|problem| CommandError::usage(format!("ffmpeg: {problem}")))?;
     let devices = config::devices(arguments.device.as_deref())?;
     let device_memory = config::device_memory(arguments.gpu_memory_fraction, &devices)?;
     let options = LoadOptions { media, device_memory, ..options };
-    let replicas = serve::replicas(&dir, &options, &devices)?;
+    let replicas = serve::replicas(&dir, &options, &devices, &|_| {})?;
     let engine = Engine::start_on(replicas, EngineConfig::default(), Arc::new(NoMetrics));
     let prompt = match (&arguments.instruction, &arguments.prompt_name) {
         (Some(instruction), _) => Prompt::Instruction(instruction.clone()),
@@ -138,7 +139,7 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     bar.finish_and_clear();
     // What failed first was the device.
     let count = result.map_err(|error| engine.lost().map_or(error, CommandError::device))?;
-    eprintln!("{count} inputs embedded");
+    logging::say(&format!("{count} inputs embedded"));
     Ok(())
 }
 

@@ -171,7 +171,7 @@ macro_rules! serve_args {
 serve_args! {
     /// A model to serve: a folder or an id of the Hugging Face Hub, with another name before it if
     /// wanted; repeat for several, the first is the default
-    #[arg(long, env = "PROXIMA_MODEL", value_name = "[NAME=]ID|PATH", value_delimiter = ',')]
+    #[arg(long, env = "PROXIMA_MODEL", value_name = "[NAME=]ID[@REVISION]|PATH", value_delimiter = ',')]
     model: Vec<String>,
     /// Branch, tag or commit of models of the Hub [default: main]
     #[arg(long, env = "PROXIMA_REVISION", help_heading = "Model")]
@@ -340,6 +340,10 @@ serve_args! {
     /// Time a request may take [default: 600]
     #[arg(long, env = "PROXIMA_REQUEST_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
     request_timeout: u64,
+    /// Time to go on answering when told to stop, not ready any more and closing connections, so
+    /// that balancers send requests elsewhere first [default: 0]
+    #[arg(long, env = "PROXIMA_SHUTDOWN_DELAY", value_name = "SECONDS", help_heading = "Limits")]
+    shutdown_delay: u64,
     /// Time accepted requests have to finish at shutdown [default: 60]
     #[arg(long, env = "PROXIMA_DRAIN_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
     drain_timeout: u64,

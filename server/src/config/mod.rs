@@ -3,6 +3,7 @@
 //! The only place that reads the environment. Must not know: how anything is served.
 
 mod args;
+mod kubelet;
 mod media;
 mod size;
 
@@ -22,10 +23,14 @@ use crate::http::{BrowserSettings, HttpConfig};
 use crate::media::MediaSettings;
 
 pub use args::{DtypeName, LogFormat, PoolingName, ServeArgs};
+pub use kubelet::without_kubelet;
 pub use size::Bytes;
 
 /// Variables of ours that are no setting of `serve`.
 const OTHER_VARIABLES: [&str; 2] = ["PROXIMA_ISA", "PROXIMA_CACHE"];
+
+/// What huggingface_hub waits for an answer, and for the next bytes of one.
+const HUB_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The environment, read once.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +67,7 @@ impl Environment {
 }
 
 /// Where models are downloaded from and kept.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct HubSettings {
     /// The folder of the Hub's cache.
     pub cache: PathBuf,
@@ -72,6 +77,23 @@ pub struct HubSettings {
     pub token: Option<String>,
     /// Use what is in the cache and no network.
     pub offline: bool,
+    /// Time for an answer of the Hub to begin.
+    pub etag_timeout: Duration,
+    /// Time without a byte of a download.
+    pub download_timeout: Duration,
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self {
+            cache: PathBuf::new(),
+            endpoint: None,
+            token: None,
+            offline: false,
+            etag_timeout: HUB_TIMEOUT,
+            download_timeout: HUB_TIMEOUT,
+        }
+    }
 }
 
 impl fmt::Debug for HubSettings {
@@ -100,7 +122,12 @@ pub enum ModelPlace {
     /// A folder.
     Folder(PathBuf),
     /// The Hub.
-    Hub(String),
+    Hub {
+        /// Its id.
+        id: String,
+        /// A branch, tag or commit of this model alone.
+        revision: Option<String>,
+    },
 }
 
 /// What the log looks like.
@@ -141,20 +168,36 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// The Hub's settings.
+/// The Hub's settings, by the variables that huggingface_hub reads, in its order.
 pub fn hub_settings(environment: &Environment) -> HubSettings {
-    let home = environment.get("HOME").or_else(|| environment.get("USERPROFILE")).unwrap_or(".");
-    let hf_home = environment
-        .get("HF_HOME")
-        .map_or_else(|| Path::new(home).join(".cache").join("huggingface"), PathBuf::from);
-    let stored = std::fs::read_to_string(hf_home.join("token")).unwrap_or_default();
-    let stored = Some(stored.trim().to_owned()).filter(|token| !token.is_empty());
-    let cache = environment.get("HF_HUB_CACHE");
+    let get = |names: &[&str]| names.iter().find_map(|name| environment.get(name));
+    let home = get(&["HOME", "USERPROFILE"]).unwrap_or(".");
+    let path = |text: &str| match text.strip_prefix("~/") {
+        Some(rest) => Path::new(home).join(rest),
+        None => PathBuf::from(text),
+    };
+    let caches = get(&["XDG_CACHE_HOME"]).map_or_else(|| Path::new(home).join(".cache"), path);
+    let hf_home = get(&["HF_HOME"]).map_or_else(|| caches.join("huggingface"), path);
+    let cache = get(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]);
+    let token_file = get(&["HF_TOKEN_PATH"]).map_or_else(|| hf_home.join("token"), path);
+    let stored = std::fs::read_to_string(token_file).unwrap_or_default();
+    let given = get(&["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]).map(str::to_owned);
+    let token = given.unwrap_or(stored).trim().to_owned();
+    let token = Some(token).filter(|token| !token.is_empty());
+    let seconds = |name: &str| {
+        let seconds = environment.get(name).and_then(|text| text.trim().parse().ok());
+        seconds.filter(|seconds| *seconds > 0).map_or(HUB_TIMEOUT, Duration::from_secs)
+    };
+    // The second counts only where the first is not set at all.
+    let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+    let offline = offline.into_iter().find(|name| environment.get(name).is_some());
     HubSettings {
-        cache: cache.map_or_else(|| hf_home.join("hub"), PathBuf::from),
+        cache: cache.map_or_else(|| hf_home.join("hub"), path),
         endpoint: environment.get("HF_ENDPOINT").map(|url| url.trim_end_matches('/').to_owned()),
-        token: environment.get("HF_TOKEN").map(str::to_owned).or(stored),
-        offline: environment.is_on("HF_HUB_OFFLINE"),
+        token: token.filter(|_| !environment.is_on("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
+        offline: offline.is_some_and(|name| environment.is_on(name)),
+        etag_timeout: seconds("HF_HUB_ETAG_TIMEOUT"),
+        download_timeout: seconds("HF_HUB_DOWNLOAD_TIMEOUT"),
     }
 }
 
@@ -271,9 +314,10 @@ fn check_variables(environment: &Environment) -> Result<(), CommandError> {
         .filter_map(|argument| argument.get_env()?.to_str())
         .chain(OTHER_VARIABLES)
         .collect();
-    let ours = environment.variables.keys().filter(|name| name.starts_with("PROXIMA_"));
-    match ours.into_iter().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => {
+    let ours = environment.variables.iter().filter(|(name, _)| name.starts_with("PROXIMA_"));
+    let mut ours = ours.filter(|(name, value)| !kubelet::is_injected(name, value));
+    match ours.find(|(name, _)| !known.contains(&name.as_str())) {
+        Some((name, _)) => {
             let known = known.join(", ");
             Err(CommandError::usage(format!("unknown variable {name}; known are {known}")))
         }
@@ -301,8 +345,8 @@ fn model_sources(arguments: &[String]) -> Result<Vec<ModelSource>, CommandError>
     Ok(sources)
 }
 
-/// The model of one `[NAME=]ID|PATH` argument. An existing folder is a path; what begins with a
-/// dot or slash must be one; anything else is an id of the Hub.
+/// The model of one `[NAME=]ID[@REVISION]|PATH` argument. An existing folder is a path; what begins
+/// with a dot or slash must be one; anything else is an id of the Hub.
 ///
 /// # Errors
 /// Usage errors: a folder that is not there, an id that is none.
@@ -312,7 +356,7 @@ pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
         None => (None, argument),
     };
     if name.is_some_and(str::is_empty) || place.is_empty() {
-        return Err(CommandError::usage(format!("{argument:?} is not [NAME=]ID|PATH")));
+        return Err(CommandError::usage(format!("{argument:?} is not [NAME=]ID[@REVISION]|PATH")));
     }
     let path = Path::new(place);
     if path.is_dir() {
@@ -324,12 +368,29 @@ pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
     if place.starts_with(['.', '/', '~']) || path.is_absolute() {
         return Err(CommandError::usage(format!("there is no folder {place}")));
     }
-    if !crate::hub::is_model_id(place) {
-        let message = format!("{place:?} is neither a folder nor a model id like OWNER/NAME");
+    let (id, revision) = model_id(place)?;
+    let name = name.unwrap_or(&id).to_owned();
+    Ok(ModelSource { name, place: ModelPlace::Hub { id, revision } })
+}
+
+/// The id and, if there is one, the revision of `OWNER/NAME[@REVISION]`.
+///
+/// # Errors
+/// Usage errors: what is neither.
+pub fn model_id(text: &str) -> Result<(String, Option<String>), CommandError> {
+    let (id, revision) = match text.split_once('@') {
+        Some((id, revision)) => (id, Some(revision)),
+        None => (text, None),
+    };
+    if !crate::hub::is_model_id(id) {
+        let message = format!("{id:?} is neither a folder nor a model id like OWNER/NAME");
         return Err(CommandError::usage(message));
     }
-    let name = name.unwrap_or(place).to_owned();
-    Ok(ModelSource { name, place: ModelPlace::Hub(place.to_owned()) })
+    if let Some(revision) = revision.filter(|revision| !crate::hub::is_revision(revision)) {
+        let message = format!("{revision:?} is not the name of a branch, tag or commit");
+        return Err(CommandError::usage(message));
+    }
+    Ok((id.to_owned(), revision.map(str::to_owned)))
 }
 
 fn engine_config(arguments: &ServeArgs, http: &HttpConfig) -> EngineConfig {
@@ -368,6 +429,7 @@ fn http_config(arguments: &ServeArgs) -> HttpConfig {
         body_bytes_max: arguments.max_body_bytes.map_or(default.body_bytes_max, |bytes| bytes.0),
         requests_max: arguments.max_concurrent_requests.unwrap_or(default.requests_max),
         request_timeout: seconds(arguments.request_timeout, default.request_timeout),
+        shutdown_delay: seconds(arguments.shutdown_delay, default.shutdown_delay),
         drain_timeout: seconds(arguments.drain_timeout, default.drain_timeout),
         health_timeout: seconds(arguments.health_timeout, default.health_timeout),
         auto_truncate: arguments.auto_truncate.unwrap_or(default.auto_truncate),

@@ -94,7 +94,16 @@ fn a_folder_is_a_path_and_names_itself() {
     assert_eq!((source.name.as_str(), source.place), ("my-model", ModelPlace::Folder(path)));
     assert_eq!(model_source(&format!("other={text}")).expect("a folder").name, "other");
     let hub = model_source("q=Qwen/Qwen3-Embedding-0.6B").expect("an id");
-    assert_eq!(hub.place, ModelPlace::Hub("Qwen/Qwen3-Embedding-0.6B".into()));
+    let place = |id: &str, revision: Option<&str>| {
+        let (id, revision) = (id.into(), revision.map(str::to_owned));
+        ModelPlace::Hub { id, revision }
+    };
+    assert_eq!(hub.place, place("Qwen/Qwen3-Embedding-0.6B", None));
+    let at = model_source("owner/name@refs/pr/1").expect("an id and a revision");
+    assert_eq!((&*at.name, at.place), ("owner/name", place("owner/name", Some("refs/pr/1"))));
+    for wrong in ["owner/name@", "owner/name@../main", "@main", "owner/name@a//b"] {
+        assert!(model_source(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -124,6 +133,32 @@ fn the_hub_is_set_up_by_its_own_variables() {
     assert_eq!(given.token.as_deref(), Some("given"));
     assert_eq!(given.endpoint.as_deref(), Some("http://mirror"));
     assert!(given.offline && !stored.offline);
+    let of = |variables: &[(&str, &str)]| hub_settings(&Environment::with(variables));
+    // Its own variable is heard before that of transformers, also where it says no.
+    assert!(of(&[("TRANSFORMERS_OFFLINE", "YES")]).offline);
+    assert!(of(&[("HF_HUB_OFFLINE", ""), ("TRANSFORMERS_OFFLINE", "1")]).offline);
+    assert!(!of(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]).offline);
+    let caches = [
+        ("HF_HUB_CACHE", "/a"),
+        ("HUGGINGFACE_HUB_CACHE", "/b"),
+        ("HF_HOME", "~/c"),
+        ("XDG_CACHE_HOME", "/d"),
+        ("HOME", "/e"),
+    ];
+    let expected = ["/a", "/b", "/e/c/hub", "/d/huggingface/hub", "/e/.cache/huggingface/hub"];
+    for (first, expected) in expected.iter().enumerate() {
+        assert_eq!(of(&caches[first..]).cache, Path::new(expected));
+    }
+    let own = folder.path().join("own");
+    std::fs::write(&own, " own \n").expect("written");
+    let own = own.display().to_string();
+    let named = [("HF_HOME", &*home), ("HF_TOKEN_PATH", &*own)];
+    assert_eq!(of(&named).token.as_deref(), Some("own"));
+    assert_eq!(of(&[("HUGGING_FACE_HUB_TOKEN", "old")]).token.as_deref(), Some("old"));
+    let silent = [("HF_TOKEN", "given"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
+    assert_eq!(of(&silent).token, None);
+    let slow = of(&[("HF_HUB_ETAG_TIMEOUT", "60"), ("HF_HUB_DOWNLOAD_TIMEOUT", "x")]);
+    assert_eq!((slow.etag_timeout.as_secs(), slow.download_timeout.as_secs()), (60, 10));
     assert!(!format!("{given:?}").contains("\"given\""), "a key never shows");
 }
 
@@ -205,4 +240,54 @@ fn ffmpeg_is_looked_for_in_the_path() {
     let named = other.join("ffmpeg").display().to_string();
     assert_eq!(found(Some(&named)), Ok(files(&other, &other, true)));
     assert_eq!(found(Some("off")), Ok(crate::media::VideoFiles::Off));
+}
+
+#[test]
+fn what_kubelet_injects_is_no_setting_and_the_rest_stays_strict() {
+    // As `kubectl exec POD -- env` shows it beside Services of these names.
+    let injected = [
+        ("PROXIMA_SERVICE_HOST", "10.43.17.4"),
+        ("PROXIMA_SERVICE_PORT", "80"),
+        ("PROXIMA_SERVICE_PORT_HTTP", "80"),
+        ("PROXIMA_SERVICE_PORT_GRPC_WEB", "50051"),
+        ("PROXIMA_PORT", "tcp://10.43.17.4:80"),
+        ("PROXIMA_PORT_80_TCP", "tcp://10.43.17.4:80"),
+        ("PROXIMA_PORT_80_TCP_PROTO", "tcp"),
+        ("PROXIMA_PORT_80_TCP_PORT", "80"),
+        ("PROXIMA_PORT_80_TCP_ADDR", "10.43.17.4"),
+        ("PROXIMA_GRPC_PORT", "tcp://[fd00:10:96::1]:50051"),
+        ("PROXIMA_GRPC_PORT_53_UDP", "udp://[fd00:10:96::1]:53"),
+        ("PROXIMA_GRPC_PORT_53_UDP_ADDR", "fd00:10:96::1"),
+        ("PROXIMA_X_2_PORT_9_SCTP_PROTO", "sctp"),
+        ("PROXIMA_X_2_SERVICE_HOST", "fd00:10:96::1"),
+    ];
+    let arguments = || ServeArgs { model: Some(vec!["x/y".into()]), ..ServeArgs::default() };
+    let accepted = settings(arguments(), &Environment::with(&injected)).expect("settings");
+    assert_eq!((accepted.port, accepted.grpc_port), (8080, None));
+    for (name, value) in [
+        ("PROXIMA_SERVICE_HOST", "everywhere"),
+        ("PROXIMA_SERVICE_PORT", "http"),
+        ("PROXIMA_PORT_80_TCP", "udp://10.43.17.4:80"),
+        ("PROXIMA_PORT_80_TCP_ADDR", "here"),
+        ("PROXIMA_PORT_X_TCP", "tcp://10.43.17.4:80"),
+        ("PROXIMA_PROT", "tcp://10.43.17.4:80"),
+        ("PROXIMA_PORTS", "80"),
+    ] {
+        let refused = settings(arguments(), &Environment::with(&[(name, value)]));
+        let message = refused.expect_err("refused").message;
+        assert!(message.contains(&format!("unknown variable {name}")), "{message}");
+    }
+}
+
+#[test]
+fn a_variable_of_kubelet_is_not_read_where_a_setting_is_looked_for() {
+    let read = |value: &str| {
+        let environment = Environment::with(&[("PROXIMA_PORT", value)]);
+        let command = without_kubelet(crate::cli::Cli::command(), &environment);
+        let serve = command.find_subcommand("serve").expect("there is such a command");
+        let port = serve.get_arguments().find(|argument| argument.get_id() == "port");
+        port.expect("there is such a flag").get_env().is_some()
+    };
+    assert!(!read("tcp://10.43.17.4:80"));
+    assert!(read("8081") && read("8o80") && read("tcp://somewhere:80"));
 }

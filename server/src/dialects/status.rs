@@ -26,7 +26,10 @@ pub fn status(failure: &Failure) -> StatusCode {
         Failure::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
         Failure::TooManyRequests { .. } | Failure::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
         Failure::Upstream { .. } => StatusCode::BAD_GATEWAY,
-        Failure::Timeout { .. } | Failure::Unhealthy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::Timeout { .. }
+        | Failure::Unhealthy { .. }
+        | Failure::NotReady(_)
+        | Failure::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         Failure::Bug => StatusCode::INTERNAL_SERVER_ERROR,
         Failure::Engine(error) => match error.fault() {
             Fault::Empty | Fault::Request | Fault::Tokenizer => StatusCode::BAD_REQUEST,

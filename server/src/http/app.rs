@@ -7,11 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proxima_engine::{
     EmbedAnswer, EmbedRequest, Engine, EngineError, PredictAnswer, PredictRequest, Registry,
-    RerankAnswer, RerankRequest, SparseAnswer, TokensAnswer, TokensRequest,
+    RerankAnswer, RerankRequest, Slot, SparseAnswer, TokensAnswer, TokensRequest,
 };
 use proxima_models::Prompt;
 use proxima_models::recipes::Token;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use super::{Failure, HttpConfig};
 use crate::media::MediaFetcher;
@@ -19,6 +19,9 @@ use crate::metrics::{Endpoint, MetricsHub};
 
 /// How long a health check's result serves others who ask.
 const HEALTH_SHARED_FOR: Duration = Duration::from_secs(1);
+
+/// When a model was checked last, and what came of it.
+type Health = Mutex<Option<(Instant, Result<(), Failure>)>>;
 
 /// What handlers share.
 #[derive(Debug)]
@@ -29,7 +32,9 @@ pub struct App {
     config: HttpConfig,
     permits: Semaphore,
     started: u64,
-    health: Mutex<Option<(Instant, Result<(), Failure>)>>,
+    /// One for each slot of the registry, in its order.
+    health: Vec<Health>,
+    leaving: watch::Sender<bool>,
 }
 
 impl App {
@@ -37,13 +42,14 @@ impl App {
     pub fn new(registry: Registry, metrics: Arc<MetricsHub>, config: HttpConfig) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
+            health: registry.slots().iter().map(|_| Health::default()).collect(),
+            leaving: watch::Sender::new(false),
             registry,
             metrics,
             media: Arc::new(MediaFetcher::new(&config.media)),
             permits: Semaphore::new(config.requests_max),
             config,
             started: now.as_secs(),
-            health: Mutex::new(None),
         }
     }
 
@@ -211,7 +217,7 @@ impl App {
         call: impl FnOnce(Engine) -> F,
     ) -> Result<(String, T), Failure> {
         let found = self.registry.get_fit(model, |engine| endpoint.fits(engine));
-        let found = found.map_err(Failure::UnknownModel);
+        let found = found.map_err(Failure::from);
         let (name, engine) = found.inspect_err(|failure| self.metrics.refused(failure))?;
         let request = self.metrics.request(name, endpoint);
         match call(engine.clone()).await {
@@ -227,32 +233,83 @@ impl App {
         }
     }
 
+    /// Whether the default model tells classes and no model gives vectors.
+    ///
+    /// # Errors
+    /// A model that is not ready and may give vectors.
+    pub fn only_classifies(&self) -> Result<bool, Failure> {
+        let embeds = |engine: &Engine| engine.info().capabilities.embedding.is_some();
+        let (_, engine) = self.registry.get_fit(None, embeds)?;
+        Ok(!embeds(engine) && engine.info().capabilities.labels.is_some())
+    }
+
+    /// Turns readiness red for good, while requests are still answered.
+    pub fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Whether the server was told to stop and only answers for those who do not know yet.
+    pub fn is_leaving(&self) -> bool {
+        *self.leaving.borrow()
+    }
+
+    /// Resolves when the server is told to stop.
+    pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut leaving = self.leaving.subscribe();
+        // An error is a sender that is dropped, which is the end as well.
+        async move { drop(leaving.wait_for(|leaving| *leaving).await) }
+    }
+
     /// Whether a forward pass works on every model. Those who ask within a second share one result.
     ///
     /// # Errors
-    /// The first model that does not work, and why.
+    /// The first model that is not ready or does not work, and why.
     pub async fn ready(&self) -> Result<(), Failure> {
-        let mut health = self.health.lock().await;
+        if self.is_leaving() {
+            return Err(Failure::Stopping);
+        }
+        // What still loads is told at once; a forward pass may have to wait for a batch.
+        if let Some(model) = self.registry.not_ready().next() {
+            return Err(model.into());
+        }
+        for (slot, health) in self.registry.slots().iter().zip(&self.health) {
+            self.check_shared(slot, health).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`ready`](Self::ready), of one model.
+    ///
+    /// # Errors
+    /// An unknown name, or why the model is not ready.
+    pub async fn model_ready(&self, model: &str) -> Result<(), Failure> {
+        let named = self.registry.slot(Some(model)).map_err(Failure::UnknownModel)?;
+        if self.is_leaving() {
+            return Err(Failure::Stopping);
+        }
+        let mut slots = self.registry.slots().iter().zip(&self.health);
+        match slots.find(|(slot, _)| slot.name() == named.name()) {
+            Some((slot, health)) => self.check_shared(slot, health).await,
+            None => Err(Failure::Bug),
+        }
+    }
+
+    async fn check_shared(&self, slot: &Slot, health: &Health) -> Result<(), Failure> {
+        let engine = slot.engine()?;
+        let mut health = health.lock().await;
         if let Some((when, result)) = &*health
             && when.elapsed() < HEALTH_SHARED_FOR
         {
             return result.clone();
         }
-        let result = self.check_all().await;
+        let limit = self.config.health_timeout;
+        let unhealthy = |reason: String| Failure::Unhealthy { model: slot.name().into(), reason };
+        let result = match tokio::time::timeout(limit, engine.check()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(unhealthy(error.to_string())),
+            Err(_) => Err(unhealthy(format!("no forward pass within {limit:?}"))),
+        };
         *health = Some((Instant::now(), result.clone()));
         result
-    }
-
-    async fn check_all(&self) -> Result<(), Failure> {
-        let limit = self.config.health_timeout;
-        for (model, engine) in self.registry.iter() {
-            let unhealthy = |reason: String| Failure::Unhealthy { model: model.to_owned(), reason };
-            match tokio::time::timeout(limit, engine.check()).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(unhealthy(error.to_string())),
-                Err(_) => return Err(unhealthy(format!("no forward pass within {limit:?}"))),
-            }
-        }
-        Ok(())
     }
 }

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use proxima_engine::{EngineError, UnknownModel};
+use proxima_engine::{EngineError, NotReady, NotServed, UnknownModel};
 use thiserror::Error;
+
+/// When to come back for a model that is not ready: loading takes seconds, a download minutes.
+const NOT_READY_RETRY: Duration = Duration::from_secs(5);
 
 /// Why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -51,6 +54,12 @@ pub enum Failure {
     /// A model name that is not served.
     #[error(transparent)]
     UnknownModel(UnknownModel),
+    /// A model that is still being fetched or loaded.
+    #[error("{0}; try again later")]
+    NotReady(NotReady),
+    /// The server was told to stop, and health says so first.
+    #[error("the server is about to stop")]
+    Stopping,
     /// Nothing is here.
     #[error("there is nothing at {path}; see /docs")]
     UnknownPath {
@@ -111,6 +120,21 @@ impl From<EngineError> for Failure {
     }
 }
 
+impl From<NotServed> for Failure {
+    fn from(error: NotServed) -> Self {
+        match error {
+            NotServed::Unknown(unknown) => Self::UnknownModel(unknown),
+            NotServed::NotReady(model) => Self::NotReady(model),
+        }
+    }
+}
+
+impl From<NotReady> for Failure {
+    fn from(model: NotReady) -> Self {
+        Self::NotReady(model)
+    }
+}
+
 impl Failure {
     /// A body that is JSON, but not what the path takes.
     pub fn body(message: impl Into<String>) -> Self {
@@ -133,6 +157,8 @@ impl Failure {
             Self::Browser => "browser",
             Self::Unauthorized => "unauthorized",
             Self::UnknownModel(_) => "unknown_model",
+            Self::NotReady(_) => "not_ready",
+            Self::Stopping => "shutdown",
             Self::UnknownPath { .. } | Self::WrongMethod { .. } => "unknown_path",
             Self::TooManyRequests { .. } | Self::Busy { .. } => "overloaded",
             Self::Upstream { .. } => "upstream",
@@ -154,7 +180,9 @@ impl Failure {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Engine(EngineError::Overloaded { retry_after }) => Some(*retry_after),
+            Self::NotReady(_) => Some(NOT_READY_RETRY),
             Self::TooManyRequests { .. }
+            | Self::Stopping
             | Self::Busy { .. }
             | Self::Upstream { .. }
             | Self::Engine(EngineError::ShuttingDown) => Some(Duration::from_secs(1)),

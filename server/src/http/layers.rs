@@ -29,8 +29,9 @@ const PUBLIC: [&str; 8] = [
 /// Whether a request needs no key.
 pub fn is_public(request: &Request) -> bool {
     let path = request.uri().path();
+    let of_a_model = path.starts_with("/readyz/");
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    PUBLIC.contains(&path) || (path == "/" && reads)
+    PUBLIC.contains(&path) || of_a_model || (path == "/" && reads)
 }
 
 /// Refuses what is above the number of requests at a time.

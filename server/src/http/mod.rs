@@ -13,6 +13,7 @@ mod half_close;
 mod host;
 mod json;
 mod layers;
+mod life;
 mod limits;
 mod listen;
 mod path;
@@ -23,18 +24,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router, middleware};
-use proxima_engine::Registry;
-use serde_json::json;
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::dialects::{self, TokenIds};
 use crate::media::MediaSettings;
-use crate::metrics::MetricsHub;
 
 pub use app::App;
 pub use auth::has_key;
@@ -65,7 +63,10 @@ pub struct HttpConfig {
     pub requests_max: usize,
     /// Time a request may take, its body included.
     pub request_timeout: Duration,
-    /// Time that accepted requests have to finish when the server is told to stop.
+    /// Time that the server goes on answering when it is told to stop, with readiness red, before
+    /// it takes nothing new.
+    pub shutdown_delay: Duration,
+    /// Time that accepted requests have to finish when the server stops.
     pub drain_timeout: Duration,
     /// Time a forward pass for a health check may take, the running batch included.
     pub health_timeout: Duration,
@@ -86,6 +87,7 @@ impl Default for HttpConfig {
             body_bytes_max: 32 * 1024 * 1024,
             requests_max: 512,
             request_timeout: Duration::from_secs(600),
+            shutdown_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(60),
             health_timeout: Duration::from_secs(10),
             auto_truncate: true,
@@ -103,6 +105,7 @@ impl std::fmt::Debug for HttpConfig {
             .field("body_bytes_max", &self.body_bytes_max)
             .field("requests_max", &self.requests_max)
             .field("request_timeout", &self.request_timeout)
+            .field("shutdown_delay", &self.shutdown_delay)
             .field("drain_timeout", &self.drain_timeout)
             .field("health_timeout", &self.health_timeout)
             .field("auto_truncate", &self.auto_truncate)
@@ -119,7 +122,8 @@ pub fn router(app: Arc<App>) -> Router {
     let work = dialects.fold(dialects::shared::routes(), Router::merge);
     let service = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
+        .route("/readyz", get(life::readyz))
+        .route("/readyz/{*model}", get(life::readyz_of))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
         .route("/api-doc/openapi.json", get(openapi))
@@ -136,8 +140,12 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), layers::limit_requests))
         // From here on a body is what was encoded, and all limits count that.
         .layer(middleware::from_fn_with_state(app.clone(), decode::decode))
+        // While no model is ready there is nothing but health.
+        .layer(middleware::from_fn_with_state(app.clone(), life::until_ready))
         // Nobody without a key gets any further.
         .layer(middleware::from_fn_with_state(app.clone(), auth::authorize))
+        // Who is told so connects to another server before this one stops.
+        .layer(middleware::from_fn_with_state(app.clone(), life::close_when_leaving))
         .with_state(app.clone());
     // What comes before routing: which path it is, and whether a browser may ask.
     let guarded = browsers::guarded(Router::new().fallback_service(served), &app);
@@ -145,15 +153,8 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 /// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
-pub async fn serve(
-    listeners: Listeners,
-    registry: Registry,
-    metrics: Arc<MetricsHub>,
-    config: HttpConfig,
-    shutdown: impl Future<Output = ()>,
-) {
-    let drain = config.drain_timeout;
-    let app = Arc::new(App::new(registry.clone(), metrics, config));
+pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Output = ()>) {
+    let drain = app.config().drain_timeout;
     let (tell, told) = watch::channel(false);
     let stopped = || {
         let mut told = told.clone();
@@ -164,11 +165,12 @@ pub async fn serve(
     let http = listen::serve(listeners.http, http, stopped(), drain);
     let grpc = async {
         let Some(listener) = listeners.grpc else { return true };
-        let router = dialects::grpc(app, told.clone());
+        let router = dialects::grpc(app.clone(), told.clone());
         listen::serve(listener, router, stopped(), drain).await
     };
     let end = async {
         shutdown.await;
+        app.leave();
         tell.send_replace(true);
     };
     let (http, grpc, ()) = tokio::join!(http, grpc, end);
@@ -176,22 +178,12 @@ pub async fn serve(
         tracing::warn!("requests were cut off after the drain time of {drain:?}");
     }
     let ended = async {
-        for (_, engine) in registry.iter() {
+        for (_, engine) in app.registry().iter() {
             engine.shutdown().await;
         }
     };
     if tokio::time::timeout(drain, ended).await.is_err() {
         tracing::warn!("a batch was cut off after the drain time of {drain:?}");
-    }
-}
-
-async fn readyz(State(app): State<Arc<App>>) -> Response {
-    match app.ready().await {
-        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
-        Err(failure) => {
-            let body = json!({ "status": "unready", "reason": failure.to_string() });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
-        }
     }
 }
 

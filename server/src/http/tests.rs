@@ -7,11 +7,12 @@ mod token_ids;
 use crate::fake_model::{Knobs, WIDTH, fake_model};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use proxima_engine::{Engine, EngineConfig};
+use proxima_engine::{Engine, EngineConfig, Registry};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::metrics::MetricsHub;
 
 struct Server {
     router: Router,
@@ -330,8 +331,8 @@ async fn a_stopping_server_answers_what_it_accepted_and_takes_nothing_new() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let told = async move { drop(stopped.await) };
     let listeners = Listeners { http: listener, grpc: None };
-    let serving = serve(listeners, registry, metrics, HttpConfig::default(), told);
-    let serving = tokio::spawn(serving);
+    let app = Arc::new(App::new(registry, metrics, HttpConfig::default()));
+    let serving = tokio::spawn(serve(listeners, app, told));
     knobs.shut();
     let mut accepted = tokio::net::TcpStream::connect(address).await.expect("connected");
     let body = "{\"inputs\": \"accepted\"}";

@@ -1,193 +1,320 @@
-//! Downloads from a hub on this machine that behaves, and misbehaves, as told.
+//! Downloads from a hub on this machine that behaves, and misbehaves, as told. What is right is
+//! what huggingface_hub does (its `test_file_download.py` and `test_snapshot_download.py`).
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+mod world;
+
+use std::fs;
+use std::path::Path;
 
 use super::*;
+use world::{COMMIT, FakeHub, Mood, sha256};
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-/// A hub with the files of one repository.
-#[derive(Clone)]
-struct FakeHub {
-    address: String,
-    files: Arc<BTreeMap<String, Vec<u8>>>,
-    /// Answered instead of anything, if given.
-    status: Option<u16>,
-    /// Sent instead of a file's bytes, if given.
-    damage: bool,
-    /// First lines and authorization of the requests.
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl FakeHub {
-    fn start(files: &[(&str, &[u8])], status: Option<u16>, damage: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let files = files.iter().map(|(name, bytes)| ((*name).into(), bytes.to_vec())).collect();
-        let hub = Self {
-            address: format!("http://{}", listener.local_addr().expect("an address")),
-            files: Arc::new(files),
-            status,
-            damage,
-            requests: Arc::default(),
-        };
-        let serving = hub.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // A client that breaks off is its own business.
-                let _ = serving.answer(stream);
-            }
-        });
-        hub
-    }
-
-    fn answer(&self, stream: TcpStream) -> io::Result<()> {
-        let mut reader = BufReader::new(&stream);
-        let (mut first, mut range, mut key) = (String::new(), None, String::new());
-        reader.read_line(&mut first)?;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            let line = line.trim().to_ascii_lowercase();
-            if line.is_empty() {
-                break;
-            } else if let Some(value) = line.strip_prefix("range: bytes=") {
-                range = value.split_once('-').map(|(from, to)| (from.to_owned(), to.to_owned()));
-            } else if let Some(value) = line.strip_prefix("authorization: ") {
-                key = value.to_owned();
-            }
-        }
-        let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-        let asked = range.as_ref().map_or(String::new(), |(from, to)| format!("{from}-{to}"));
-        let note = format!("{path} {asked} {key}").trim().to_owned();
-        self.requests.lock().expect("no panic").push(note);
-        let mut stream = &stream;
-        let respond = |stream: &mut &TcpStream, head: String, body: &[u8]| {
-            let length = body.len();
-            let head =
-                format!("HTTP/1.1 {head}content-length: {length}\r\nconnection: close\r\n\r\n");
-            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body))
-        };
-        if let Some(status) = self.status {
-            return respond(&mut stream, format!("{status} No\r\n"), b"");
-        }
-        if path.starts_with("/api/models/") {
-            let siblings: Vec<_> =
-                self.files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
-            let info = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
-            return respond(&mut stream, "200 OK\r\n".into(), info.as_bytes());
-        }
-        let name = path.split("/resolve/main/").nth(1).unwrap_or_default();
-        let Some(bytes) = self.files.get(name) else {
-            return respond(&mut stream, "404 Not Found\r\n".into(), b"");
-        };
-        let from: usize = range.as_ref().and_then(|(from, _)| from.parse().ok()).unwrap_or(0);
-        let last = range.as_ref().and_then(|(_, to)| to.parse().ok()).unwrap_or(bytes.len() - 1);
-        let head = format!(
-            "206 Partial Content\r\netag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\ncontent-range: bytes {from}-{last}/{}\r\n",
-            sha256(bytes),
-            bytes.len()
-        );
-        let mut part = bytes[from..=last].to_vec();
-        if self.damage && last > 0 {
-            part.iter_mut().for_each(|byte| *byte ^= 1);
-        }
-        respond(&mut stream, head, &part)
-    }
-
-    fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.requests.lock().expect("no panic"))
-    }
-}
-
-fn settings(endpoint: &str, cache: &Path, offline: bool) -> HubSettings {
-    HubSettings {
-        cache: cache.to_owned(),
-        endpoint: Some(endpoint.to_owned()),
-        token: Some("secret".into()),
-        offline,
-    }
-}
-
-const FILES: [(&str, &[u8]); 6] = [
+const FILES: [(&str, &[u8]); 7] = [
     ("config.json", b"{\"model_type\": \"bert\"}"),
     ("tokenizer.json", b"{}"),
     ("model.safetensors", b"0123456789012345678901234567890123456789"),
     ("1_Pooling/config.json", b"{\"pooling\": 1}"),
+    ("sentence_roberta_config.json", b"{}"),
     ("onnx/model.onnx", b"never needed"),
     ("pytorch_model.bin", b"never needed either"),
 ];
+/// Of these, those that a checkpoint needs.
+const NEEDED: usize = 5;
+
+fn hub(endpoint: &str, cache: &Path, offline: bool) -> Hub {
+    let settings = HubSettings {
+        cache: cache.to_owned(),
+        endpoint: Some(endpoint.to_owned()),
+        token: Some("secret".into()),
+        offline,
+        ..HubSettings::default()
+    };
+    Hub { retry_pause: Duration::ZERO, ..Hub::new(&settings) }
+}
+
+/// A hub that nobody answers for.
+const AWAY: &str = "http://127.0.0.1:1";
+
+fn pull(hub: &Hub, revision: &str) -> Result<PathBuf, String> {
+    let pulled = hub.pull("owner/name", revision, &Progress::default());
+    pulled.map_err(|error| error.message)
+}
+
+fn cache() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// A cache as another tool of the Hub leaves it, without lists of files, and its snapshot.
+fn filled(cache: &Path, files: &[(&str, &[u8])], with_ref: bool) -> PathBuf {
+    let repo = cache.join("models--owner--name");
+    let snapshot = repo.join("snapshots").join(COMMIT);
+    for (name, bytes) in files {
+        let path = snapshot.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, bytes).expect("written");
+    }
+    if with_ref {
+        fs::create_dir_all(repo.join("refs")).expect("made");
+        fs::write(repo.join("refs/main"), COMMIT).expect("written");
+    }
+    snapshot
+}
 
 #[test]
 fn a_model_is_downloaded_once_and_then_needs_no_network() {
-    let (hub, cache) =
-        (FakeHub::start(&FILES, None, false), tempfile::tempdir().expect("a temporary folder"));
-    let online = Hub::new(&settings(&hub.address, cache.path(), false));
-    let folder = online.pull("owner/name", "main").expect("downloaded");
-    for (name, bytes) in &FILES[..4] {
+    let (server, cache) = (FakeHub::start(&FILES), cache());
+    let online = hub(&server.address, cache.path(), false);
+    let progress = Progress::default();
+    let folder = online.pull("owner/name", "main", &progress).expect("downloaded");
+    for (name, bytes) in &FILES[..NEEDED] {
         assert_eq!(&fs::read(folder.join(name)).expect("a file"), bytes, "{name}");
     }
-    let asked = hub.asked();
-    assert!(asked.iter().all(|line| line.ends_with("bearer secret")), "{asked:?}");
-    assert!(!asked.iter().any(|line| line.contains("onnx") || line.contains(".bin")));
-    assert_eq!(online.pull("owner/name", "main"), Ok(folder.clone()));
-    let offline = Hub::new(&settings("http://127.0.0.1:1", cache.path(), true));
-    assert_eq!(offline.pull("owner/name", "main"), Ok(folder));
-    assert_eq!(hub.asked(), Vec::<String>::new(), "what is there is not asked for");
-    let missing = offline.pull("owner/other", "main").expect_err("not there");
+    let total: usize = FILES[..NEEDED].iter().map(|(_, bytes)| bytes.len()).sum();
+    assert_eq!((progress.done(), progress.total()), (total as u64, total as u64));
+    let asked = server.asked();
+    assert!(!asked.iter().any(|line| line.contains("onnx") || line.contains(".bin")), "{asked:?}");
+    for line in asked {
+        // The token stays on the Hub: large files come from elsewhere by signed addresses.
+        assert_eq!(line.contains("Bearer secret"), !line.contains("/storage/"), "{line}");
+    }
+    assert_eq!(pull(&online, "main"), Ok(folder.clone()));
+    let offline = hub(AWAY, cache.path(), true);
+    assert_eq!(pull(&offline, "main"), Ok(folder.clone()));
+    assert_eq!(pull(&offline, COMMIT), Ok(folder));
+    assert_eq!(server.asked(), Vec::<String>::new(), "what is there is not asked for");
+    let missing = offline.pull("owner/other", "main", &progress).expect_err("not there");
     assert!(missing.message.contains("proxima pull owner/other"), "{}", missing.message);
 }
 
 #[test]
+#[cfg(unix)]
+fn the_cache_is_laid_out_as_other_tools_of_the_hub_read_it() {
+    let (server, cache) = (FakeHub::start(&FILES), cache());
+    pull(&hub(&server.address, cache.path(), false), "main").expect("downloaded");
+    let repo = cache.path().join("models--owner--name");
+    assert_eq!(fs::read_to_string(repo.join("refs/main")).expect("a ref"), COMMIT);
+    let snapshot = repo.join("snapshots").join(COMMIT);
+    let link = |name: &str| fs::read_link(snapshot.join(name)).expect("a link");
+    let weights = format!("../../blobs/{}", sha256(FILES[2].1));
+    assert_eq!(link("model.safetensors"), Path::new(&weights));
+    assert!(link("1_Pooling/config.json").starts_with("../../../blobs"));
+    let left = fs::read_dir(repo.join("blobs")).expect("a folder").flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("incomplete")), "{left:?}");
+}
+
+#[test]
+fn a_commits_hash_needs_no_ref_and_no_network_where_its_files_are_there() {
+    let (server, cache) = (FakeHub::start(&FILES), cache());
+    let snapshot = filled(cache.path(), &FILES[..NEEDED], false);
+    assert_eq!(pull(&hub(AWAY, cache.path(), true), COMMIT), Ok(snapshot.clone()));
+    assert!(pull(&hub(AWAY, cache.path(), true), "main").is_err(), "no ref leads to it");
+    let online = hub(&server.address, cache.path(), false);
+    assert_eq!(pull(&online, COMMIT), Ok(snapshot));
+    let asked = server.asked();
+    assert!(!asked.iter().any(|line| line.contains("/resolve/")), "{asked:?}");
+}
+
+#[test]
+fn what_the_cache_has_is_served_where_the_hub_is_away_or_says_no() {
+    let cache = cache();
+    let snapshot = filled(cache.path(), &FILES[..NEEDED], true);
+    assert_eq!(pull(&hub(AWAY, cache.path(), false), "main"), Ok(snapshot.clone()));
+    for mood in [
+        Mood::Says(500, "", "broken"),
+        Mood::Says(503, "", "maintenance"),
+        Mood::Says(401, "RepoNotFound", "Repository not found"),
+        Mood::Says(403, "GatedRepo", "Access is restricted"),
+        Mood::Says(429, "", "slow down"),
+        Mood::Portal,
+    ] {
+        let server = FakeHub::moody(&FILES, mood);
+        let pulled = pull(&hub(&server.address, cache.path(), false), "main");
+        assert_eq!(pulled, Ok(snapshot.clone()), "{mood:?}");
+        assert_eq!(server.asked().len(), 1, "no retries: {mood:?}");
+    }
+    let deleted =
+        FakeHub::moody(&FILES, Mood::Says(404, "RevisionNotFound", "Invalid rev id: main"));
+    let error = pull(&hub(&deleted.address, cache.path(), false), "main").expect_err("refused");
+    assert!(error.contains("no revision main") && error.contains("Invalid rev id"), "{error}");
+    // An incomplete snapshot is not served.
+    fs::remove_file(snapshot.join("model.safetensors")).expect("removed");
+    let error = pull(&hub(AWAY, cache.path(), false), "main").expect_err("refused");
+    assert!(error.contains("check the network"), "{error}");
+    let error = pull(&hub(AWAY, cache.path(), true), "main").expect_err("refused");
+    assert!(error.contains("lacks model.safetensors"), "{error}");
+    let index = br#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+    fs::write(snapshot.join("model.safetensors.index.json"), index).expect("written");
+    fs::write(snapshot.join("model-1.safetensors"), b"").expect("written");
+    let error = pull(&hub(AWAY, cache.path(), true), "main").expect_err("refused");
+    assert!(error.contains("lacks model-2.safetensors and"), "{error}");
+}
+
+#[test]
+fn a_list_that_huggingface_hub_keeps_tells_what_is_missing() {
+    let cache = cache();
+    let snapshot = filled(cache.path(), &FILES[..NEEDED], true);
+    let trees = cache.path().join("models--owner--name/trees");
+    fs::create_dir_all(&trees).expect("made");
+    let entries = FILES.map(|(name, bytes)| format!("{name:?}: {{\"size\": {}}}", bytes.len()));
+    let tree = format!("{{\"format_version\": 1, \"files\": {{{}}}}}", entries.join(", "));
+    fs::write(trees.join(format!("{COMMIT}.json")), tree).expect("written");
+    // Whole, so not even asked about.
+    let server = FakeHub::start(&FILES);
+    assert_eq!(pull(&hub(&server.address, cache.path(), false), "main"), Ok(snapshot.clone()));
+    assert_eq!(server.asked(), Vec::<String>::new());
+    fs::remove_file(snapshot.join("1_Pooling/config.json")).expect("removed");
+    for offline in [true, false] {
+        assert!(pull(&hub(AWAY, cache.path(), offline), "main").is_err());
+    }
+    assert_eq!(pull(&hub(&server.address, cache.path(), false), "main"), Ok(snapshot));
+    let asked = server.asked();
+    let fetched: Vec<_> = asked.iter().filter(|line| line.starts_with("GET /owner")).collect();
+    assert_eq!(fetched.len(), 1, "{asked:?}");
+    assert!(fetched[0].contains("1_Pooling/config.json"), "{asked:?}");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_serves_what_it_has_and_says_what_it_cannot_take() {
+    let (server, cache) = (FakeHub::start(&FILES), cache());
+    let snapshot = filled(cache.path(), &FILES[..NEEDED], false);
+    let repo = cache.path().join("models--owner--name");
+    // Nobody, root included, can write below what is a file.
+    for folder in ["refs", "blobs"] {
+        fs::write(repo.join(folder), b"").expect("written");
+    }
+    fs::write(cache.path().join(".locks"), b"").expect("written");
+    fs::create_dir(snapshot.join(".proxima-complete")).expect("made");
+    let online = hub(&server.address, cache.path(), false);
+    for revision in ["main", COMMIT] {
+        assert_eq!(pull(&online, revision), Ok(snapshot.clone()));
+    }
+    fs::remove_file(snapshot.join("tokenizer.json")).expect("removed");
+    let error = pull(&online, COMMIT).expect_err("it cannot be put anywhere");
+    assert!(error.contains(&repo.join("blobs").display().to_string()), "{error}");
+    assert!(!error.contains("network"), "{error}");
+    let denied = HubError::cache("/models")(std::io::ErrorKind::PermissionDenied.into());
+    let text = denied.explain("owner/name", "main", false);
+    assert!(text.contains("/models: permission denied") && text.contains("HF_HUB_CACHE"), "{text}");
+}
+
+#[test]
+fn a_newer_commit_that_cannot_be_taken_leaves_what_is_there() {
+    let (server, cache) = (FakeHub::start(&FILES), cache());
+    let repo = cache.path().join("models--owner--name");
+    let newer = filled(cache.path(), &FILES[..NEEDED], true);
+    let older = newer.with_file_name("f".repeat(40));
+    fs::rename(newer, &older).expect("moved");
+    fs::write(repo.join("refs/main"), "f".repeat(40)).expect("written");
+    fs::write(repo.join("blobs"), b"").expect("written");
+    let online = hub(&server.address, cache.path(), false);
+    assert_eq!(pull(&online, "main"), Ok(older));
+    assert_eq!(fs::read_to_string(repo.join("refs/main")).expect("a ref"), "f".repeat(40));
+    fs::remove_file(repo.join("blobs")).expect("removed");
+    assert!(pull(&online, "main").expect("downloaded").ends_with(COMMIT));
+    assert_eq!(fs::read_to_string(repo.join("refs/main")).expect("a ref"), COMMIT);
+}
+
+#[test]
 fn a_broken_download_goes_on_where_it_stopped() {
-    let (hub, cache) =
-        (FakeHub::start(&FILES, None, false), tempfile::tempdir().expect("a temporary folder"));
+    let cache = cache();
     let blobs = cache.path().join("models--owner--name/blobs");
     fs::create_dir_all(&blobs).expect("made");
     let (_, bytes) = FILES[2];
-    fs::write(blobs.join(format!("{}.part", sha256(bytes))), &bytes[..25]).expect("written");
-    let folder = Hub::new(&settings(&hub.address, cache.path(), false)).pull("owner/name", "main");
-    let weights = fs::read(folder.expect("downloaded").join("model.safetensors"));
-    assert_eq!(weights.expect("a file"), bytes);
-    let resumed = hub.asked().into_iter().any(|line| line.contains("model.safetensors 25-"));
-    assert!(resumed, "only the rest was asked for");
+    let partial = blobs.join(format!("{}.incomplete", sha256(bytes)));
+    fs::write(&partial, &bytes[..25]).expect("written");
+    let server = FakeHub::start(&FILES);
+    let folder = pull(&hub(&server.address, cache.path(), false), "main").expect("downloaded");
+    assert_eq!(fs::read(folder.join("model.safetensors")).expect("a file"), bytes);
+    let asked = server.asked();
+    assert!(asked.iter().any(|line| line.ends_with("bytes=25-")), "only the rest: {asked:?}");
+    // A connection that breaks, again and again, but each time later.
+    for mood in [Mood::Breaks(7), Mood::NoRanges] {
+        let cache = self::cache();
+        let server = FakeHub::moody(&FILES, mood);
+        let (progress, hub) = (Progress::default(), hub(&server.address, cache.path(), false));
+        let folder = hub.pull("owner/name", "main", &progress).expect("downloaded");
+        assert_eq!(fs::read(folder.join("model.safetensors")).expect("a file"), bytes, "{mood:?}");
+        assert_eq!(progress.done(), progress.total(), "{mood:?}");
+    }
 }
 
 #[test]
 fn a_damaged_download_is_refused_and_removed() {
-    let (hub, cache) =
-        (FakeHub::start(&FILES, None, true), tempfile::tempdir().expect("a temporary folder"));
-    let online = Hub::new(&settings(&hub.address, cache.path(), false));
-    let error = online.pull("owner/name", "main").expect_err("refused");
-    assert!(error.message.contains("damaged"), "{}", error.message);
-    let blobs = fs::read_dir(cache.path().join("models--owner--name/blobs")).expect("a folder");
-    let kept = blobs.flatten().filter(|entry| entry.metadata().is_ok_and(|data| data.len() > 0));
-    assert_eq!(kept.filter(|entry| !entry.path().to_string_lossy().ends_with("lock")).count(), 0);
+    let (server, cache) = (FakeHub::moody(&FILES, Mood::Damages), cache());
+    let error = pull(&hub(&server.address, cache.path(), false), "main").expect_err("refused");
+    assert!(error.contains("model.safetensors was damaged"), "{error}");
+    let repo = cache.path().join("models--owner--name");
+    let blobs = fs::read_dir(repo.join("blobs")).expect("a folder").flatten();
+    let names: Vec<_> = blobs.map(|entry| entry.file_name().into_string().expect("text")).collect();
+    assert!(!names.iter().any(|name| name.starts_with(&sha256(FILES[2].1))), "{names:?}");
+    assert!(!repo.join("snapshots").join(COMMIT).join("model.safetensors").exists());
 }
 
 #[test]
-fn what_the_hub_refuses_is_explained() {
-    let cache = tempfile::tempdir().expect("a temporary folder");
-    let pull = |hub: &FakeHub, id: &str| {
-        let hub = Hub::new(&settings(&hub.address, cache.path(), false));
-        hub.pull(id, "main").expect_err("refused").message
+fn what_the_hub_refuses_is_explained_in_its_own_words() {
+    let explained = |mood: Mood, token: Option<&str>| {
+        let (server, cache) = (FakeHub::moody(&FILES, mood), cache());
+        let mut hub = hub(&server.address, cache.path(), false);
+        hub.settings.token = token.map(str::to_owned);
+        pull(&hub, "main").expect_err("refused")
     };
-    let refused = FakeHub::start(&FILES, Some(401), false);
-    assert!(pull(&refused, "owner/name").contains("HF_TOKEN"));
-    let unknown = FakeHub::start(&FILES, Some(404), false);
-    assert!(pull(&unknown, "owner/name").contains("no model owner/name"));
-    let old = FakeHub::start(&[FILES[0], FILES[5]], None, false);
-    assert!(pull(&old, "owner/name").contains("no safetensors"));
-    for id in ["../etc", "a/b/c", "", "owner/.hidden", "own er/name", "a/b..c"] {
-        assert!(pull(&old, id).contains("not a model id"), "{id}");
+    let says = "Access to model owner/name is restricted. You must have access to it.";
+    for mood in [Mood::Says(403, "GatedRepo", says), Mood::GatedFiles(says)] {
+        let with_token = explained(mood, Some("secret"));
+        assert!(with_token.contains(says) && with_token.contains("no access"), "{with_token}");
+        assert!(!with_token.contains("HF_TOKEN"), "one is set: {with_token}");
+        let without = explained(mood, None);
+        assert!(without.contains(says) && without.contains("HF_TOKEN"), "{without}");
     }
-    let gone = Hub::new(&settings("http://127.0.0.1:1", cache.path(), false));
-    let error = gone.pull("owner/name", "main").expect_err("refused");
-    assert!(error.message.contains("check the network"), "{}", error.message);
+    let unknown = explained(Mood::Says(401, "RepoNotFound", "Repository not found"), None);
+    assert!(unknown.contains("no model owner/name") && unknown.contains("HF_TOKEN"), "{unknown}");
+    let expired = "Invalid credentials in Authorization header";
+    let refused = explained(Mood::Says(401, "", expired), Some("secret"));
+    assert!(refused.contains(expired) && !refused.contains("HF_TOKEN"), "{refused}");
+    let revision = explained(Mood::Says(404, "RevisionNotFound", "Invalid rev id: main"), None);
+    assert!(revision.contains("owner/name has no revision main"), "{revision}");
+    assert!(explained(Mood::NoEtag, None).contains("HF_ENDPOINT"));
+    assert!(explained(Mood::Portal, None).contains("HF_ENDPOINT"));
+    assert!(explained(Mood::Says(503, "", "maintenance"), None).contains("maintenance"));
+    let cache = cache();
+    let away = pull(&hub(AWAY, cache.path(), false), "main").expect_err("refused");
+    assert!(away.contains("check the network"), "{away}");
+}
+
+#[test]
+fn repositories_without_weights_and_invalid_names_are_refused() {
+    let cache = cache();
+    let pulled = |files: &[(&str, &[u8])]| {
+        let server = FakeHub::start(files);
+        pull(&hub(&server.address, cache.path(), false), "main").expect_err("refused")
+    };
+    assert!(pulled(&[FILES[0], FILES[6]]).contains("no safetensors"));
+    let adapter: [(&str, &[u8]); 2] =
+        [("adapter_config.json", b"{}"), ("adapter_model.safetensors", b"")];
+    assert!(pulled(&adapter).contains("an adapter"));
+    assert!(pulled(&[FILES[2]]).contains("no config.json"));
+    let outside = pulled(&[FILES[0], FILES[2], ("../../config.json", b"{}")]);
+    assert!(outside.contains("is no file"), "{outside}");
+    let away = hub(AWAY, cache.path(), false);
+    for id in ["../etc", "a/b/c", "", "owner/.hidden", "own er/name", "a/b..c"] {
+        let error = away.pull(id, "main", &Progress::default()).expect_err("refused");
+        assert!(error.message.contains("not a model id"), "{id}");
+    }
+    for revision in ["", "../main", "a/../b", "/main", "a//b", ".git", "ma in"] {
+        assert!(pull(&away, revision).expect_err("refused").contains("a branch, tag or commit"));
+    }
+}
+
+#[test]
+fn a_renamed_repository_a_branch_with_slashes_and_a_mirror_without_head_are_read() {
+    for mood in [Mood::Renamed, Mood::NoHead] {
+        let (server, cache) = (FakeHub::moody(&FILES, mood), cache());
+        let folder = pull(&hub(&server.address, cache.path(), false), "refs/pr/1");
+        let folder = folder.expect("downloaded");
+        assert_eq!(fs::read(folder.join("tokenizer.json")).expect("a file"), b"{}", "{mood:?}");
+        let named = cache.path().join("models--owner--name/refs/refs/pr/1");
+        assert_eq!(fs::read_to_string(named).expect("a ref"), COMMIT);
+        assert!(server.asked()[0].contains("/revision/refs%2Fpr%2F1"));
+    }
 }

@@ -8,9 +8,9 @@ use clap::Args;
 use proxima_models::readout::{finish, sigmoid};
 use proxima_models::{HiddenStates, Input, ListwiseTemplate, Model, Prepare, Prompt, RaggedBatch};
 
-use crate::cli::CommandError;
+use crate::cli::{CommandError, write_out};
 use crate::config::{self, DtypeName, Environment};
-use crate::serve;
+use crate::{hub, serve};
 use answers::{Before, Check, Known};
 
 /// What `proxima verify` takes.
@@ -35,7 +35,8 @@ pub fn run(arguments: &VerifyArgs, environment: &Environment) -> Result<(), Comm
     let source = config::model_source(&arguments.model)?;
     let name = arguments.published.as_ref().unwrap_or(&source.name);
     let known = find(name)?;
-    let dir = serve::folder(&source, &config::hub_settings(environment), "main")?;
+    let settings = config::hub_settings(environment);
+    let dir = hub::shown(|progress| serve::folder(&source, &settings, "main", progress))?;
     let model = serve::load(&dir, &config::load_options(arguments.dtype, None, None))?;
     let width = model.readouts.embedding.as_ref().map_or(0, |readout| readout.width());
     if width != known.width {
@@ -79,9 +80,9 @@ fn report(model: &Model, check: &Check) -> Result<bool, CommandError> {
     let worst = off.fold(0.0f32, |worst, off| if off <= worst { worst } else { off });
     let holds = worst <= tolerance;
     let word = if holds { "ok   " } else { "WRONG" };
-    println!("{word} {what} (off by {worst:.1e}, at most {tolerance:.0e})");
+    write_out(&format!("{word} {what} (off by {worst:.1e}, at most {tolerance:.0e})\n"))?;
     if !holds {
-        println!("      expected {expected:?}\n      got      {got:?}");
+        write_out(&format!("      expected {expected:?}\n      got      {got:?}\n"))?;
     }
     Ok(holds)
 }

@@ -109,7 +109,8 @@ impl Calls {
             self.app.metrics().refused(&failure);
             status(&failure)
         };
-        let (_, engine) = self.app.registry().get(None).expect("a registry has a default");
+        let default = self.app.registry().get(None);
+        let (_, engine) = default.map_err(|error| refused(error.into()))?;
         let limit = engine.config().inputs_max;
         let mut messages = messages.into_inner();
         let read = async {

@@ -20,8 +20,8 @@ pub struct Health(pub Calls);
 
 impl Health {
     async fn status(&self) -> ServingStatus {
-        // The engines still answer what was accepted, but nobody new should come.
-        if !self.0.is_stopping() && self.0.app().ready().await.is_ok() {
+        // Of a server that stops, too: it still answers, but nobody new should come.
+        if self.0.app().ready().await.is_ok() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
@@ -45,6 +45,8 @@ impl Health {
             }
             tokio::select! {
                 () = tokio::time::sleep(WATCH_INTERVAL) => {}
+                // Told once: what comes next is the end.
+                () = self.0.app().left(), if status == ServingStatus::Serving => {}
                 () = self.0.stopped() => {}
             }
         }

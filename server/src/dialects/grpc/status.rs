@@ -32,7 +32,10 @@ fn code(failure: &Failure) -> Code {
         Failure::UnknownPath { .. } | Failure::WrongMethod { .. } => Code::Unimplemented,
         Failure::TooManyRequests { .. } | Failure::Busy { .. } => Code::ResourceExhausted,
         Failure::Timeout { .. } => Code::DeadlineExceeded,
-        Failure::Unhealthy { .. } | Failure::Upstream { .. } => Code::Unavailable,
+        Failure::Unhealthy { .. }
+        | Failure::Upstream { .. }
+        | Failure::NotReady(_)
+        | Failure::Stopping => Code::Unavailable,
         Failure::Bug => Code::Internal,
         // Another model could do it.
         Failure::Engine(

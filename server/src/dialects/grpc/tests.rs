@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use proxima_engine::{Engine, EngineConfig, Registry};
+use proxima_engine::{Engine, EngineConfig, Registry, Step};
 use proxima_models::{LoadOptions, Model};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,7 +32,7 @@ use super::proto::tei::predict_client::PredictClient;
 use super::proto::tei::rerank_client::RerankClient;
 use super::proto::tei::tokenize_client::TokenizeClient;
 use crate::fake_model::{Knobs, TOKENS_MAX, WIDTH, fake_model};
-use crate::http::{self, HttpConfig, Listeners};
+use crate::http::{self, App, HttpConfig, Listeners};
 use crate::metrics::MetricsHub;
 
 const LONG: &str = "a b c d e f g h i j k l m n o p q r s t u v w x y z";
@@ -49,6 +49,20 @@ async fn serve(model: Model, config: HttpConfig) -> Server {
     let metrics = MetricsHub::new();
     let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("it"));
     let registry = Registry::new(vec![("it".into(), engine.clone())]).expect("one model");
+    let Listening { http, channel, stop, serving } =
+        listen(App::new(registry, metrics, config)).await;
+    Server { http, channel, engine, stop, serving }
+}
+
+/// An app that is served over connections.
+struct Listening {
+    http: SocketAddr,
+    channel: Channel,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+async fn listen(app: App) -> Listening {
     let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
     let (for_http, for_grpc) = (bind().await, bind().await);
     let address = |listener: &TcpListener| listener.local_addr().expect("an address");
@@ -56,10 +70,10 @@ async fn serve(model: Model, config: HttpConfig) -> Server {
     let listeners = Listeners { http: for_http, grpc: Some(for_grpc) };
     let (stop, stopped) = oneshot::channel();
     let told = async move { drop(stopped.await) };
-    let serving = tokio::spawn(http::serve(listeners, registry, metrics, config, told));
+    let serving = tokio::spawn(http::serve(listeners, Arc::new(app), told));
     let channel = Channel::from_shared(format!("http://{grpc}")).expect("an address");
     let channel = channel.connect().await.expect("connected");
-    Server { http, channel, engine, stop, serving }
+    Listening { http, channel, stop, serving }
 }
 
 async fn fake(config: HttpConfig) -> (Server, Knobs) {
@@ -271,6 +285,26 @@ async fn health(server: &Server, service: &str) -> Result<ServingStatus, Code> {
     let mut client = HealthClient::new(server.channel.clone());
     let reply = client.check(HealthCheckRequest { service: service.into() }).await;
     reply.map(|reply| reply.into_inner().status()).map_err(|status| status.code())
+}
+
+#[tokio::test]
+async fn while_no_model_is_ready_health_is_red_and_calls_are_told_to_come_back() {
+    let registry = Registry::starting(["it".to_owned()]).expect("one name");
+    registry.slot(None).expect("a slot").begin(Step::Loading, Arc::default());
+    let app = App::new(registry, MetricsHub::new(), HttpConfig::default());
+    let listening = listen(app).await;
+    let channel = listening.channel.clone();
+    let mut client = HealthClient::new(channel.clone());
+    let reply = client.check(HealthCheckRequest::default()).await.expect("a status");
+    assert_eq!(reply.into_inner().status(), ServingStatus::NotServing);
+    let status = EmbedClient::new(channel.clone()).embed(text("a")).await.expect_err("refused");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("model it is not ready yet"), "{status}");
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms").expect("when"), "5000");
+    let info = InfoClient::new(channel.clone()).info(pb::InfoRequest {}).await;
+    assert_eq!(info.expect_err("refused").code(), Code::Unavailable);
+    let models = ProximaClient::new(channel.clone()).models(own::ModelsRequest {}).await;
+    assert_eq!(models.expect_err("refused").code(), Code::Unavailable);
 }
 
 #[tokio::test]

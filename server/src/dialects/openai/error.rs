@@ -35,6 +35,8 @@ fn code(failure: &Failure) -> Option<&'static str> {
         Failure::Upstream { .. } => Some("upstream_error"),
         Failure::Timeout { .. } => Some("timeout"),
         Failure::Unhealthy { .. } => Some("unhealthy"),
+        Failure::NotReady(_) => Some("model_not_ready"),
+        Failure::Stopping => Some("shutting_down"),
         Failure::Engine(error) => match error.fault() {
             Fault::Empty | Fault::Request | Fault::Tokenizer => None,
             Fault::Load => Some("rate_limit_exceeded"),

@@ -90,6 +90,6 @@ async fn model(State(app): State<Arc<App>>, PathText(id): PathText) -> Response 
         Ok((name, engine)) => {
             axum::Json(convert::model_entry(name, engine, app.started())).into_response()
         }
-        Err(unknown) => error::failure(&Failure::UnknownModel(unknown)),
+        Err(error) => error::failure(&error.into()),
     }
 }

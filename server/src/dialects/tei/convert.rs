@@ -171,9 +171,12 @@ pub fn prediction(scored: Scored, raw: bool) -> Prediction {
 }
 
 /// What is told of the default model.
-pub fn info(app: &App) -> InfoAnswer {
-    let (name, engine) = app.registry().get(None).expect("a registry has a default");
-    InfoAnswer {
+///
+/// # Errors
+/// If it is not ready.
+pub fn info(app: &App) -> Result<InfoAnswer, Failure> {
+    let (name, engine) = app.registry().get(None)?;
+    Ok(InfoAnswer {
         model_id: name.to_owned(),
         model_sha: None,
         model_dtype: engine.info().dtype.clone(),
@@ -189,5 +192,5 @@ pub fn info(app: &App) -> InfoAnswer {
         version: env!("CARGO_PKG_VERSION"),
         sha: None,
         docker_label: None,
-    }
+    })
 }

@@ -27,7 +27,9 @@ pub fn failure(failure: &Failure) -> Response {
         }
         Failure::Upstream { .. } => (StatusCode::BAD_GATEWAY, "Upstream"),
         Failure::Timeout { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
-        Failure::Unhealthy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
+        Failure::Unhealthy { .. } | Failure::NotReady(_) | Failure::Stopping => {
+            (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy")
+        }
         Failure::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "Backend"),
         Failure::Engine(error) => match error.fault() {
             Fault::Empty => (StatusCode::BAD_REQUEST, "Empty"),

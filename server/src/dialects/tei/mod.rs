@@ -114,11 +114,14 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
         Ok(keys) => keys.any(&["texts"]),
         Err(response) => return response,
     };
-    let (_, engine) = app.registry().get(None).expect("a registry has a default");
-    let embeds = app.registry().iter().any(|(_, it)| it.info().capabilities.embedding.is_some());
     if ranks {
-        rerank(app, body).await
-    } else if engine.info().capabilities.labels.is_some() && !embeds {
+        return rerank(app, body).await;
+    }
+    let classifies = match app.only_classifies() {
+        Ok(classifies) => classifies,
+        Err(failure) => return error::failure(&failure),
+    };
+    if classifies {
         match read::<PredictBody>(&app, body, error::failure).await {
             Ok(body) => classified(&app, body).await,
             Err(response) => response,
@@ -317,7 +320,7 @@ async fn predictions(app: &App, body: VertexBody) -> Result<Response, Failure> {
 /// What is served.
 #[utoipa::path(get, path = "/info", tag = "tei", responses((status = 200, body = InfoAnswer)))]
 async fn info(State(app): State<Arc<App>>) -> Response {
-    Json(convert::info(&app)).into_response()
+    respond(&app, convert::info(&app).map(|info| Json(info).into_response()), error::failure)
 }
 
 /// Whether a forward pass works on every model.

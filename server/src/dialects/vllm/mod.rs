@@ -125,7 +125,7 @@ async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
 /// Whether a model scores pairs itself.
 fn pointwise(app: &App, model: Option<&str>) -> Result<bool, Failure> {
     let scores = |engine: &Engine| engine.rerank_method() == Some(RerankMethod::Pointwise);
-    let (_, engine) = app.registry().get_fit(model, scores).map_err(Failure::UnknownModel)?;
+    let (_, engine) = app.registry().get_fit(model, scores)?;
     Ok(scores(engine))
 }
 

@@ -121,9 +121,13 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
 }
 
 async fn meta(State(app): State<Arc<App>>) -> Response {
-    let (name, engine) = app.registry().get(None).expect("a registry has a default");
-    Json(MetaAnswer { model: name.to_owned(), model_type: engine.info().family.clone() })
-        .into_response()
+    match app.registry().get(None) {
+        Ok((name, engine)) => {
+            let model_type = engine.info().family.clone();
+            Json(MetaAnswer { model: name.to_owned(), model_type }).into_response()
+        }
+        Err(error) => failure(&error.into()),
+    }
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {

@@ -42,6 +42,8 @@ const MEMORY: usize = 512 << 20;
 const MEMORY_A_PIXEL: usize = 96;
 /// Time for a program to say its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// A frame of 16 x 16 grey pixels (MPEG-4), which every reader must be able to read.
+const SAMPLE: &[u8] = include_bytes!("sample.mp4");
 /// Output of `ffprobe` and `ffmpeg -version` at most.
 const TEXT_BYTES_MAX: u64 = 64 * 1024;
 
@@ -103,7 +105,8 @@ impl Ffmpeg {
     /// A reader by these programs.
     ///
     /// # Errors
-    /// Programs that do not run, in a sentence.
+    /// Programs that do not run, or do not read a sample with the options that are used (of
+    /// versions before 5.1 some differ, which `-version` tells), in a sentence.
     pub fn new(programs: Programs, limits: VideoLimits) -> Result<Self, String> {
         let mut version = String::new();
         for program in [&programs.ffprobe, &programs.ffmpeg] {
@@ -119,7 +122,25 @@ impl Ffmpeg {
             }
             version = text.split_whitespace().nth(2).unwrap_or_default().to_owned();
         }
-        Ok(Self { programs, limits, version, left: None })
+        let reader = Self { programs, limits, version, left: None };
+        reader.try_out()?;
+        Ok(reader)
+    }
+
+    /// Reads the sample as any file is read, but for the limits that were asked for.
+    fn try_out(&self) -> Result<(), String> {
+        let (programs, version) = (self.programs.clone(), self.version.clone());
+        let limits = VideoLimits { timeout: VERSION_TIMEOUT, ..VideoLimits::default() };
+        let reader = Self { programs, limits, version, left: None };
+        let info = reader.probe(SAMPLE);
+        let read = info.and_then(|info| reader.read(SAMPLE, &info, &[0], &mut |_, _| Ok(())));
+        read.map_err(|problem| {
+            let (ffmpeg, version) = (self.programs.ffmpeg.display(), &self.version);
+            format!(
+                "{ffmpeg}, version {version}, does not read video files as it is used here \
+                 ({problem}); install ffmpeg 5.1 or later"
+            )
+        })
     }
 
     /// The version of `ffmpeg`, as it says.

@@ -395,6 +395,39 @@ fn programs_are_told_apart_by_whether_they_run() {
 }
 
 #[test]
+fn programs_that_do_not_know_the_options_are_refused_by_name_and_version() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let old = |unknown: &str| {
+        let program = |name: &str, real: &Path| {
+            let text = format!(
+                "[ \"$1\" != -version ] || {{ echo ffmpeg version 3.0; exit; }}\n\
+                 for argument; do [ \"$argument\" != {unknown} ] || {{ \
+                 echo \"Unrecognized option '${{argument#-}}'.\" >&2; exit 1; }}; done\n\
+                 exec {} \"$@\"\n",
+                real.display()
+            );
+            let path = folder.join(name);
+            fs::rename(script(folder, &text), &path).expect("renamed");
+            path
+        };
+        let Programs { ffmpeg, ffprobe } = programs();
+        let programs =
+            Programs { ffmpeg: program("ffmpeg", &ffmpeg), ffprobe: program("ffprobe", &ffprobe) };
+        Ffmpeg::new(programs, VideoLimits::default()).map(|reader| reader.version)
+    };
+    assert_eq!(old("-nothing").expect("it knows all options"), "3.0");
+    for option in ["-max_alloc", "-codec_whitelist", "-max_pixels", "-filter_threads", "-vsync"] {
+        let problem = old(option).expect_err("refused");
+        let name = folder.join("ffmpeg").display().to_string();
+        assert!(problem.starts_with(&name) && problem.contains("version 3.0"), "{problem}");
+        assert!(problem.contains("5.1 or later"), "{problem}");
+    }
+    let tiny = VideoLimits { pixels_max: 1, ..VideoLimits::default() };
+    assert!(Ffmpeg::new(programs(), tiny).is_ok(), "the limits are those of requests");
+}
+
+#[test]
 fn messages_are_those_about_the_file() {
     let messages = "[aac @ 0x5643] Codec (aac) not on whitelist 'h264'\n    Last message repeated\n\
                     [mov,mp4 @ 0x55f3] [x @ 1] moov atom not found\n/dev/stdin: Invalid data\n";

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::{Answer, Calls, Replies};
 use super::proto::proxima as pb;
+use super::status::status;
 use crate::dialects::classes::{labels, scored};
 use crate::dialects::inputs::prepare;
 use crate::http::{App, WhenFull};
@@ -117,8 +118,11 @@ impl pb::proxima_server::Proxima for Proxima {
         &self,
         _: Request<pb::ModelsRequest>,
     ) -> Result<Response<pb::ModelsResponse>, Status> {
-        let engines = self.0.app().registry().iter();
-        let models = engines.map(|(name, engine)| convert::model(name, engine)).collect();
-        Ok(Response::new(pb::ModelsResponse { models }))
+        let registry = self.0.app().registry();
+        let models: Vec<_> = registry.iter().map(|it| convert::model(it.0, it.1)).collect();
+        match registry.not_ready().next() {
+            Some(model) if models.is_empty() => Err(status(&model.into())),
+            _ => Ok(Response::new(pb::ModelsResponse { models })),
+        }
     }
 }

@@ -158,14 +158,17 @@ pub fn metadata(timings: &Timings) -> pb::Metadata {
 }
 
 /// What is told of the default model.
-pub fn info(app: &App) -> pb::InfoResponse {
-    let (name, engine) = app.registry().get(None).expect("a registry has a default");
+///
+/// # Errors
+/// If it is not ready.
+pub fn info(app: &App) -> Result<pb::InfoResponse, Failure> {
+    let (name, engine) = app.registry().get(None)?;
     let model_type = match engine.info().capabilities.labels.as_ref().map(Vec::len) {
         None => pb::ModelType::Embedding,
         Some(1) => pb::ModelType::Reranker,
         Some(_) => pb::ModelType::Classifier,
     };
-    pb::InfoResponse {
+    Ok(pb::InfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sha: String::new(),
         docker_label: None,
@@ -179,5 +182,5 @@ pub fn info(app: &App) -> pb::InfoResponse {
         max_batch_requests: None,
         max_client_batch_size: engine.config().inputs_max as u32,
         tokenization_workers: engine.config().tokenization_threads as u32,
-    }
+    })
 }

@@ -104,7 +104,8 @@ impl pb::info_server::Info for Tei {
         &self,
         _: Request<pb::InfoRequest>,
     ) -> Result<Response<pb::InfoResponse>, Status> {
-        Ok(Response::new(convert::info(self.0.app())))
+        let info = convert::info(self.0.app());
+        info.map(Response::new).map_err(|failure| super::status::status(&failure))
     }
 }
 

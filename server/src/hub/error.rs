@@ -1,0 +1,121 @@
+//! Why a model of the Hub is not available.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// What went wrong with a model of the Hub.
+#[derive(Debug, Error)]
+pub enum HubError {
+    /// No answer: no network, a name that does not resolve, a proxy, a timeout.
+    #[error("the Hub cannot be reached: {0}")]
+    Unreachable(String),
+    /// An answer that says no.
+    #[error("the Hub answered {status}{}", said(message))]
+    Refused {
+        /// Its status.
+        status: u16,
+        /// The Hub's word for the reason, from `X-Error-Code`.
+        code: Option<String>,
+        /// The Hub's sentence about it.
+        message: Option<String>,
+    },
+    /// An answer that no Hub gives.
+    #[error("{0}; if HF_ENDPOINT is set, check that it is the address of a Hub")]
+    NotAHub(String),
+    /// The repository is there, but is no checkpoint.
+    #[error("{0}")]
+    NoCheckpoint(String),
+    /// The file came with other bytes than the Hub promised.
+    #[error("{0} was damaged on the way and removed; try again")]
+    Damaged(String),
+    /// The Hub has a newer commit, which the cache cannot take.
+    #[error("a newer commit is on the Hub, and the cache cannot take it: {0}")]
+    CannotUpdate(Box<Self>),
+    /// The cache cannot be written.
+    #[error("{}: {error}{}", path.display(), advice(error))]
+    Cache {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+fn said(message: &Option<String>) -> String {
+    message.as_ref().map_or_else(String::new, |message| format!(": {message}"))
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; the cache must be writable to download what it lacks: change its owner or \
+             permissions, or name another folder in HF_HUB_CACHE"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free space there, or name another folder in HF_HUB_CACHE"
+        }
+        _ => "",
+    }
+}
+
+impl HubError {
+    /// An error of the cache at a path.
+    pub fn cache(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |error| Self::Cache { path, error }
+    }
+
+    /// Whether what the cache has may be served instead, as huggingface_hub does: the Hub did not
+    /// say that the revision or a file is not there.
+    pub fn leaves_the_cache(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::NotAHub(_) | Self::CannotUpdate(_) => true,
+            Self::Refused { code, .. } => {
+                !matches!(code.as_deref(), Some("RevisionNotFound" | "EntryNotFound"))
+            }
+            Self::NoCheckpoint(_) | Self::Damaged(_) | Self::Cache { .. } => false,
+        }
+    }
+
+    /// Whether trying again may help.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..),
+            _ => false,
+        }
+    }
+
+    /// A sentence for somebody who wants a model, with what to do.
+    pub fn explain(&self, id: &str, revision: &str, has_token: bool) -> String {
+        let Self::Refused { status, code, message } = self else {
+            return match self {
+                Self::Unreachable(_) => {
+                    format!(
+                        "{id} could not be downloaded: {self}; check the network, or use a local folder"
+                    )
+                }
+                _ => format!("{id}: {self}"),
+            };
+        };
+        let said = said(message);
+        let token = match has_token {
+            true => "the account of the token that was sent has no access",
+            false => "if it is private or gated, set HF_TOKEN to a token whose account has access",
+        };
+        match (code.as_deref(), status) {
+            (Some("RevisionNotFound"), _) => {
+                format!("{id} has no revision {revision} on the Hub{said}")
+            }
+            (Some("EntryNotFound"), _) => format!("{id} lacks a file on the Hub{said}"),
+            (Some("GatedRepo"), _) => format!("{id} is gated{said}; {token}"),
+            (Some("RepoNotFound"), _) | (None, 401 | 404) => {
+                format!("the Hub has no model {id}, or not for everybody{said}; {token}")
+            }
+            (_, 401 | 403) => format!("the Hub refuses {id} ({status}){said}; {token}"),
+            _ => format!("{id} could not be downloaded: {self}; try again later"),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Names: of models, of revisions, and of the files of a repository that a checkpoint needs.
+//!
+//! Must not know: the network, the cache.
+
+/// Files beside the weights that a checkpoint is read from.
+const FILES: [&str; 13] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "preprocessor_config.json",
+    "adapter_config.json",
+    "model.safetensors.index.json",
+    "sparse_linear.pt",
+    "sparse_linear.safetensors",
+    "colbert_linear.pt",
+    "colbert_linear.safetensors",
+];
+
+/// Whether this is an id like `OWNER/NAME`.
+pub fn is_model_id(id: &str) -> bool {
+    let parts: Vec<&str> = id.split('/').collect();
+    let valid = |part: &&str| {
+        let letters = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        !part.is_empty() && letters && !part.starts_with('.') && !part.contains("..")
+    };
+    (1..=2).contains(&parts.len()) && parts.iter().all(valid)
+}
+
+/// Whether this can be the name of a branch, a tag or a commit: a path below `refs`.
+pub fn is_revision(revision: &str) -> bool {
+    let valid = |part: &str| {
+        let letters = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+=@".contains(c));
+        !part.is_empty() && letters && !part.starts_with('.') && !part.contains("..")
+    };
+    revision.split('/').all(valid)
+}
+
+/// Whether a revision is the full hash of a commit, which never changes.
+pub fn is_commit(revision: &str) -> bool {
+    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    revision.len() == 40 && revision.bytes().all(hexadecimal)
+}
+
+/// Whether a checkpoint needs this file of its repository.
+pub fn is_needed(name: &str) -> bool {
+    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let module = folder.split_once('_').is_some_and(|(number, rest)| {
+        !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) && !rest.contains('/')
+    });
+    let sentence = file.starts_with("sentence_") && file.ends_with("_config.json");
+    (folder.is_empty() || module) && (FILES.contains(&file) || sentence || is_weights(file))
+}
+
+/// Whether a file, without its folder, has a transformer's weights or a part of them.
+pub fn is_weights(file: &str) -> bool {
+    file == "model.safetensors" || (file.starts_with("model-") && file.ends_with(".safetensors"))
+}
+
+/// Whether a name from a list of files stays within the folder it is put into.
+pub fn is_relative(name: &str) -> bool {
+    let valid =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\\');
+    name.split('/').all(valid)
+}

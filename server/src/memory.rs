@@ -1,0 +1,143 @@
+//! How much memory this process may still take, as far as the system tells.
+//!
+//! Must not know: what takes it.
+
+use std::fs;
+use std::path::Path;
+
+use crate::cli::CommandError;
+
+/// A bound of memory, and how much it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room {
+    bytes: u64,
+    of: &'static str,
+}
+
+/// Whether a model whose weights take `needed` bytes can be loaded.
+///
+/// # Errors
+/// If it cannot, with what is in the way.
+pub fn check(folder: &Path, needed: u64) -> Result<(), CommandError> {
+    let Some(room) = rooms().into_iter().min_by_key(|room| room.bytes) else { return Ok(()) };
+    if needed <= room.bytes {
+        return Ok(());
+    }
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    Err(CommandError::failure(format!(
+        "{}: its weights take at least {:.2} GB of memory, and {} leaves {:.2} GB; raise it, serve \
+         fewer or smaller models, or load this one in fewer bits with --dtype",
+        folder.display(),
+        gigabytes(needed),
+        room.of,
+        gigabytes(room.bytes),
+    )))
+}
+
+/// What each bound leaves. Empty where the system tells nothing.
+fn rooms() -> Vec<Room> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let (status, machine) = (read("/proc/self/status"), read("/proc/meminfo"));
+    let mut rooms = limits(&status);
+    let swap = kilobytes(&machine, "SwapFree:").unwrap_or(0);
+    let free = kilobytes(&machine, "MemAvailable:").map(|bytes| bytes.saturating_add(swap));
+    rooms.extend(free.map(|bytes| Room { bytes, of: "the machine" }));
+    rooms.extend(container(&read("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")));
+    rooms
+}
+
+/// What the limits of the process leave.
+#[cfg(unix)]
+fn limits(status: &str) -> Vec<Room> {
+    use rustix::process::{Resource, getrlimit};
+    let left = |resource, taken: &str, of| {
+        let limit = getrlimit(resource).current?;
+        let taken = kilobytes(status, taken).unwrap_or(0);
+        Some(Room { bytes: limit.saturating_sub(taken), of })
+    };
+    [
+        left(Resource::As, "VmSize:", "the limit of its address space (ulimit -v)"),
+        left(Resource::Data, "VmData:", "the limit of its data (ulimit -d)"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(not(unix))]
+fn limits(_: &str) -> Vec<Room> {
+    Vec::new()
+}
+
+/// What the container's limit leaves, the pages of files that it may drop included: the tightest
+/// one of its control group and those around it.
+fn container(groups: &str, root: &Path) -> Option<Room> {
+    let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let line = |prefix: &str| groups.lines().find_map(|line| line.strip_prefix(prefix));
+    let second = line("0::").map(|path| (root.to_owned(), path, "memory.max", "memory.current"));
+    let first = groups.lines().find_map(|line| line.split_once(":memory:")).map(|(_, path)| {
+        (root.join("memory"), path, "memory.limit_in_bytes", "memory.usage_in_bytes")
+    });
+    let mut least = None;
+    for (root, path, limit, taken) in first.into_iter().chain(second) {
+        for folder in Path::new(path.trim_start_matches('/')).ancestors() {
+            let folder = root.join(folder);
+            let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+            let files = stat.lines().find_map(|line| line.strip_prefix("inactive_file "));
+            let files = files.and_then(|bytes| bytes.trim().parse::<u64>().ok()).unwrap_or(0);
+            let (limit, taken) = (number(&folder.join(limit)), number(&folder.join(taken)));
+            let left = limit.map(|limit| (limit + files).saturating_sub(taken.unwrap_or(0)));
+            least = least.into_iter().chain(left).min();
+        }
+    }
+    least.map(|bytes| Room { bytes, of: "the container's limit" })
+}
+
+/// A line of `/proc` in kilobytes, as bytes.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_proc_are_read() {
+        let text = "VmPeak:\t  200 kB\nVmSize:\t  100 kB\n";
+        assert_eq!(kilobytes(text, "VmSize:"), Some(102_400));
+        assert_eq!(kilobytes(text, "VmData:"), None);
+    }
+
+    #[test]
+    fn the_tightest_of_the_groups_around_a_process_counts() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let pod = root.path().join("kubepods/pod1");
+        fs::create_dir_all(pod.join("container")).expect("made");
+        let write = |folder: &Path, limit: &str, taken: &str| {
+            fs::write(folder.join("memory.max"), limit).expect("written");
+            fs::write(folder.join("memory.current"), taken).expect("written");
+        };
+        write(&pod, "1000\n", "300\n");
+        fs::write(pod.join("memory.stat"), "anon 200\ninactive_file 100\n").expect("written");
+        write(&pod.join("container"), "max\n", "250\n");
+        let room = container("0::/kubepods/pod1/container\n", root.path());
+        assert_eq!(room.map(|room| room.bytes), Some(800));
+        assert_eq!(container("0::/\n", root.path()), None, "a group without a limit");
+        let old = root.path().join("memory/docker/1");
+        fs::create_dir_all(&old).expect("made");
+        fs::write(old.join("memory.limit_in_bytes"), "500").expect("written");
+        fs::write(old.join("memory.usage_in_bytes"), "100").expect("written");
+        let room = container("4:memory:/docker/1\n0::/\n", root.path());
+        assert_eq!(room.map(|room| room.bytes), Some(400));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_model_that_does_not_fit_is_refused_with_what_is_in_the_way() {
+        assert_eq!(check(Path::new("m"), 0), Ok(()));
+        let error = check(Path::new("m"), u64::MAX).expect_err("no machine has it");
+        assert!(error.message.starts_with("m: its weights take"), "{}", error.message);
+    }
+}

@@ -1,0 +1,167 @@
+//! How models become ready while the server already answers: files are fetched side by side, models
+//! loaded one after another, and each is served as soon as its first forward pass worked.
+//!
+//! Must not know: signals, requests.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proxima_engine::{Engine, Registry, Slot, Step};
+use proxima_models::{LoadOptions, Loading, Progress};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+
+use super::{folder, replicas};
+use crate::cli::CommandError;
+use crate::config::{ModelSource, Settings};
+use crate::logging::panic_message;
+use crate::media::media_options;
+use crate::metrics::MetricsHub;
+
+/// Models that are downloaded at a time.
+const FETCHES_MAX: usize = 4;
+/// How often the log tells how far the models are.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Makes all models ready.
+///
+/// # Errors
+/// The first one that cannot be fetched, loaded or run.
+pub async fn all(
+    settings: &Settings,
+    registry: &Registry,
+    metrics: &Arc<MetricsHub>,
+) -> Result<(), CommandError> {
+    let reports = report(registry);
+    let start = async {
+        let media_settings = settings.http.media.clone();
+        // An ffmpeg that does not run is known before a long load.
+        let media = on_thread("ffmpeg", move || {
+            media_options(&media_settings)
+                .map_err(|problem| CommandError::usage(format!("--ffmpeg: {problem}")))
+        });
+        let load = LoadOptions { media: media.await?, ..settings.load.clone() };
+        let starter = Arc::new(Starter {
+            settings: Settings { load, ..settings.clone() },
+            registry: registry.clone(),
+            metrics: metrics.clone(),
+            fetches: Semaphore::new(FETCHES_MAX),
+            loads: Semaphore::new(1),
+        });
+        let mut models = JoinSet::new();
+        for source in settings.models.clone() {
+            models.spawn(starter.clone().start(source));
+        }
+        while let Some(ended) = models.join_next().await {
+            ended.unwrap_or_else(|error| Err(CommandError::failure(error.to_string())))?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        started = start => started,
+        never = reports => match never {},
+    }
+}
+
+/// Logs now and then how far the models are that are not ready.
+async fn report(registry: &Registry) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(REPORT_INTERVAL).await;
+        registry.not_ready().for_each(|model| tracing::info!("{model}"));
+    }
+}
+
+/// What starts models.
+struct Starter {
+    settings: Settings,
+    registry: Registry,
+    metrics: Arc<MetricsHub>,
+    fetches: Semaphore,
+    loads: Semaphore,
+}
+
+impl Starter {
+    /// Makes a model ready.
+    async fn start(self: Arc<Self>, source: ModelSource) -> Result<(), CommandError> {
+        let closed = "the semaphore is never closed";
+        let (name, what) = (source.name.clone(), format!("model {}", source.name));
+        let fetched = {
+            let _turn = self.fetches.acquire().await.expect(closed);
+            let (starter, source) = (self.clone(), source);
+            on_thread(&what, move || starter.fetch(&source)).await?
+        };
+        let _turn = self.loads.acquire().await.expect(closed);
+        let (starter, runtime) = (self.clone(), Handle::current());
+        on_thread(&what, move || starter.load(&name, &fetched, &runtime)).await
+    }
+
+    fn slot(&self, name: &str) -> &Slot {
+        self.registry.slot(Some(name)).expect("every model has a slot")
+    }
+
+    fn fetch(&self, source: &ModelSource) -> Result<PathBuf, CommandError> {
+        let progress = Arc::new(Progress::default());
+        self.slot(&source.name).begin(Step::Fetching, progress.clone());
+        let found = folder(source, &self.settings.hub, &self.settings.revision, &progress);
+        self.slot(&source.name).begin(Step::Waiting, Arc::default());
+        found
+    }
+
+    fn load(&self, name: &str, folder: &Path, runtime: &Handle) -> Result<(), CommandError> {
+        let (settings, slot, started) = (&self.settings, self.slot(name), Instant::now());
+        let _loading = Loading::begin();
+        slot.begin(Step::Loading, Arc::default());
+        let opened = |progress: &Arc<Progress>| slot.begin(Step::Loading, progress.clone());
+        let replicas = replicas(folder, &settings.load, &settings.devices, &opened)?;
+        let loaded = started.elapsed();
+        slot.begin(Step::Checking, Arc::default());
+        let observer = self.metrics.for_model(name);
+        let engine = Engine::start_on(replicas, settings.engine.clone(), observer);
+        // The first request finds everything warm, and a model that cannot compute is not served.
+        let took = runtime.block_on(engine.check()).map_err(|error| {
+            CommandError::failure(format!("model {name} fails its first forward pass: {error}"))
+        })?;
+        tracing::debug!("model {name}: first forward pass in {took:?}");
+        let info = engine.info();
+        tracing::info!(
+            "model {name}: {} ({}) on {} ({}), {}, at most {} tokens, loaded in {:.1} s",
+            info.family,
+            info.recipe,
+            info.device,
+            info.isa,
+            info.dtype,
+            info.tokens_max,
+            loaded.as_secs_f64(),
+        );
+        slot.fill(engine);
+        Ok(())
+    }
+}
+
+/// Does blocking work on a thread of its own. When this future is dropped the work goes on and its
+/// result is dropped: unlike a runtime's threads, this one is not waited for when the process ends.
+///
+/// # Errors
+/// What the work says; a panic of it; a system that gives no thread.
+async fn on_thread<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> Result<T, CommandError> + Send + 'static,
+) -> Result<T, CommandError> {
+    let (give, result) = oneshot::channel();
+    let run = move || {
+        // Nobody waits for it where the server stops.
+        let _ = give.send(catch_unwind(AssertUnwindSafe(work)));
+    };
+    let failed = |problem: String| CommandError::failure(format!("{what}: {problem}"));
+    let spawned = thread::Builder::new().name("start".into()).spawn(run);
+    spawned.map_err(|error| failed(format!("the system gives no thread: {error}")))?;
+    match result.await {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => Err(failed(format!("starting it panicked: {}", panic_message(&*panic)))),
+        Err(_) => Err(failed("starting it was given up".into())),
+    }
+}

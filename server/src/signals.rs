@@ -1,0 +1,101 @@
+//! Signals that tell a process to end.
+//!
+//! Must not know: what ends, or how.
+
+#[cfg(unix)]
+use std::future::poll_fn;
+use std::io;
+#[cfg(unix)]
+use std::task::Poll;
+
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The number of the signal that a closed terminal sends.
+const HANGUP: i32 = 1;
+
+/// A signal that tells the process to end, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told(pub i32);
+
+impl Told {
+    /// Whether it is a hangup. systemd and shells send SIGHUP beside SIGTERM, so a second signal of
+    /// this kind is no reason to end at once.
+    pub fn is_hangup(self) -> bool {
+        self.0 == HANGUP
+    }
+
+    /// The exit code of a process that it ended, as shells write it.
+    pub fn exit_code(self) -> i32 {
+        128 + self.0
+    }
+}
+
+/// Handlers of SIGTERM, SIGINT and SIGHUP. From when they are made these signals no longer end the
+/// process, and none that comes is lost.
+#[cfg(unix)]
+#[derive(Debug)]
+pub struct Signals {
+    handlers: Vec<(Told, Signal)>,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// Installs the handlers; within a runtime. SIGHUP stays ignored where it was when the process
+    /// started, as `nohup` wants it.
+    ///
+    /// # Errors
+    /// A system that refuses.
+    pub fn install() -> io::Result<Self> {
+        let hangup = (!is_ignored(HANGUP)).then(SignalKind::hangup);
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt()].into_iter().chain(hangup);
+        let handler = |kind: SignalKind| Ok((Told(kind.as_raw_value()), signal(kind)?));
+        Ok(Self { handlers: kinds.map(handler).collect::<io::Result<_>>()? })
+    }
+
+    /// The next signal.
+    pub async fn next(&mut self) -> Told {
+        poll_fn(|context| {
+            for (told, handler) in &mut self.handlers {
+                if handler.poll_recv(context).is_ready() {
+                    return Poll::Ready(*told);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Whether a signal was ignored when the process started, where the system tells.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0) >> (signal - 1) & 1 == 1
+}
+
+/// Handlers of what ends a program of a console.
+#[cfg(not(unix))]
+#[derive(Debug)]
+pub struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    /// Installs the handlers.
+    ///
+    /// # Errors
+    /// None.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// The next signal.
+    pub async fn next(&mut self) -> Told {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Told(2)
+    }
+}
