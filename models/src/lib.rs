@@ -10,11 +10,13 @@ pub mod info;
 pub mod input;
 pub mod item;
 pub mod layers;
+mod load;
 pub mod media;
 pub mod model;
 pub mod readout;
 pub mod recipes;
 pub mod synth;
+mod task;
 
 pub use batch::{Encoder, HiddenStates, Prefix, RaggedBatch, Sequence};
 pub use checkpoint::{Checkpoint, CheckpointError};

@@ -154,7 +154,7 @@ fn a_checkpoint_without_modules_needs_a_pooling_unless_only_one_makes_sense() {
         edit(&dir.join("config.json"), |json| json["architectures"] = json!(["Qwen3Model"]));
     });
     let readout = bare.expect("loaded").readouts.embedding.expect("an embedder");
-    assert_eq!(readout.pooling(), Pooling::Last);
+    assert_eq!(readout.pooling(), [Pooling::Last]);
 }
 
 #[test]
@@ -285,5 +285,8 @@ fn scaled_rotary_positions_of_modern_bert_are_refused_wherever_they_are_named() 
         says(with(parameters), &["config.json", "rope_type", "yarn"]);
     }
     says(with(scaled), &["rope_type", "yarn"]);
-    says(with(json!({ "full_attention": { "type": "linear" } })), &["rope_type", "linear"]);
+    says(
+        with(json!({ "full_attention": { "type": "linear" } })),
+        &["full_attention.type", "linear"],
+    );
 }

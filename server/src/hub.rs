@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
+use proxima_models::checkpoint::LENGTH_FILES;
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::CommandError;
@@ -42,7 +43,10 @@ fn is_needed(name: &str) -> bool {
         "special_tokens_map.json",
         "modules.json",
         "config_sentence_transformers.json",
-        "sentence_bert_config.json",
+        "adapter_config.json",
+        "preprocessor_config.json",
+        "video_preprocessor_config.json",
+        "processor_config.json",
         "model.safetensors.index.json",
         "sparse_linear.pt",
         "sparse_linear.safetensors",
@@ -51,7 +55,8 @@ fn is_needed(name: &str) -> bool {
     ];
     let weights = file == "model.safetensors"
         || (file.starts_with("model-") && file.ends_with(".safetensors"));
-    (folder.is_empty() || module) && (json.contains(&file) || weights)
+    (folder.is_empty() || module)
+        && (json.contains(&file) || LENGTH_FILES.contains(&file) || weights)
 }
 
 /// The Hub and its cache.
