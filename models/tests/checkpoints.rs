@@ -133,7 +133,6 @@ fn what_is_not_served_is_refused_and_never_guessed() {
     let pooling = |change: fn(&mut Value)| {
         after("tiny-bert", move |dir| edit(&dir.join("1_Pooling/config.json"), change))
     };
-    says(pooling(|json| json["pooling_mode_cls_token"] = json!(true)), &["side by side"]);
     says(pooling(|json| json["pooling_mode_mean_tokens"] = json!(false)), &["--pooling"]);
     says(
         after("tiny-bert", |dir| {

@@ -131,8 +131,6 @@ fn values_that_are_not_served_are_refused_by_name() {
             json!({ "module_output_name": "token_embeddings" }),
             "module_output",
         ),
-        ("2_Dense/config.json", json!({ "use_residual": true }), "residual.weight"),
-        ("2_Dense/config.json", json!({ "bias": false }), "linear.bias"),
         ("1_Pooling/config.json", json!({ "pooling_mode": "max_pool" }), "max_pool"),
         ("1_Pooling/config.json", json!({ "pooling_mode": ["mean", 3] }), "pooling"),
         ("1_Pooling/config.json", json!({ "include_prompt": "no" }), "include_prompt"),
@@ -150,6 +148,13 @@ fn values_that_are_not_served_are_refused_by_name() {
     ] {
         says(file(path, keys), &[path.rsplit('/').next().expect("a name"), words]);
     }
+}
+
+#[test]
+fn tensors_of_a_module_are_those_that_its_configuration_speaks_of() {
+    let dense = |keys: Value| after("tiny-bert-dense", |dir| set(dir, "2_Dense/config.json", keys));
+    says(dense(json!({ "use_residual": true })), &["2_Dense", "residual.weight"]);
+    says(dense(json!({ "bias": false })), &["2_Dense", "linear.bias"]);
 }
 
 #[test]

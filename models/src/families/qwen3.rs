@@ -110,9 +110,9 @@ impl Default for Causal {
     }
 }
 
-/// As transformers' `create_causal_mask` takes it: null, which Python takes for false, too.
+/// Null is as absent, as in transformers.
 fn is_causal<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Causal, D::Error> {
-    Ok(Causal(Option::<bool>::deserialize(value)?.unwrap_or(false)))
+    Ok(Causal(Option::<bool>::deserialize(value)?.unwrap_or(true)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -202,6 +202,11 @@ fn load(
     let sizes = config.sizes().map_err(error)?;
     let theta = config.theta().map_err(error)?;
     let weights = checkpoint.weights();
+    if weights.contains("linear.weight") {
+        let problem = "its tensor linear.weight projects each token (voyage-4-nano), which is not \
+                       served";
+        return Err(error(problem.into()));
+    }
     let prefix = weights.prefix(&["", "model."], "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
     let table = loader.stored("embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;

@@ -1,4 +1,5 @@
-//! Keys of all configuration files but `config.json`.
+//! Keys of all configuration files but `config.json`. `generation_config.json` is not read: nothing
+//! is generated.
 //!
 //! Must not know: families, what the code does with a value.
 
