@@ -97,7 +97,8 @@ fn no_pooling(checkpoint: &Checkpoint, family: &families::Family) -> CheckpointE
     let masked = checkpoint.architectures().iter().any(|it| it.ends_with("ForMaskedLM"));
     let sparse = match masked && family.words.is_some() {
         true => {
-            "; a SPLADE model, whose masked language head weighs words, is served with --task sparse or --pooling splade"
+            "; a SPLADE model, whose language head weighs words, is served with --task sparse or \
+             --pooling splade"
         }
         false => "",
     };
@@ -186,8 +187,8 @@ fn check_width(dir: &Path, wanted: usize, found: usize) -> Result<(), Checkpoint
     Err(CheckpointError::new(dir, problem))
 }
 
-/// Refuses a module with a tensor that its configuration does not speak of, as sentence-transformers
-/// does.
+/// Refuses a module with a tensor that its configuration does not speak of, as
+/// sentence-transformers does.
 fn all_used(dir: &Path, weights: &Weights) -> Result<(), CheckpointError> {
     match weights.names().find(|(_, used)| !used) {
         None => Ok(()),

@@ -1,6 +1,6 @@
-//! The decoder of Qwen3: pre-norm, causal unless its configuration says otherwise, with grouped queries, norms of queries and keys per
-//! head, rotary positions and a gated MLP (Qwen3 technical report, 2025; transformers
-//! `modeling_qwen3.py`).
+//! The decoder of Qwen3: pre-norm, causal unless its configuration says otherwise, with grouped
+//! queries, norms of queries and keys per head, rotary positions and a gated MLP (Qwen3 technical
+//! report, 2025; transformers `modeling_qwen3.py`).
 //!
 //! Must not know: where its first hidden states come from, what its positions mean.
 
