@@ -281,6 +281,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "grpc",
                 "inputs",
                 "items",
+                "prompts",
                 "ranking",
                 "shared",
                 "status",
