@@ -307,6 +307,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "items",
                 "misspelt",
                 "object",
+                "prompts",
                 "ranking",
                 "shared",
                 "status",

@@ -30,11 +30,18 @@ impl MappedFile {
     /// # Errors
     /// A file that cannot be opened or mapped, such as an empty one.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        Self::of(&File::open(path)?)
+    }
+
+    /// Maps a file that is open for reading.
+    ///
+    /// # Errors
+    /// A file that cannot be mapped, such as an empty one.
+    pub fn of(file: &File) -> io::Result<Self> {
         // SAFETY: the map is private and read-only. Somebody who shortens a checkpoint's file
         // while it is served can crash the process, as with every server that maps its weights;
         // the bytes themselves are only ever read as numbers, for which any bits are valid.
-        let map = unsafe { Mmap::map(&file)? };
+        let map = unsafe { Mmap::map(file)? };
         Ok(Self { bytes: Bytes::Map(map) })
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use proxima_kernels::BatchRows;
 use proxima_kernels::ops::pool::Pooling;
 
+use crate::readout::{Scores, Similarity};
 use crate::recipes::SpecialTokens;
 
 /// What a loaded model tells of itself.
@@ -39,6 +40,13 @@ pub struct ModelInfo {
     pub listwise: bool,
     /// Whether inputs may have images and videos.
     pub media: bool,
+    /// How its raw vectors are compared.
+    pub similarity: Similarity,
+    /// What its logits go through to be scores, if it has any.
+    pub scores: Option<Scores>,
+    /// What whoever serves it should know of its files: keys that are not known, tensors that are
+    /// not used.
+    pub warnings: Vec<String>,
     /// What can be read out of it.
     pub capabilities: Capabilities,
 }
@@ -48,8 +56,8 @@ pub struct ModelInfo {
 pub struct Capabilities {
     /// One vector a sequence, of so many components.
     pub embedding: Option<usize>,
-    /// How tokens are pooled to it.
-    pub pooling: Option<Pooling>,
+    /// How tokens are pooled to it: methods whose vectors are laid end to end.
+    pub pooling: Vec<Pooling>,
     /// Logits of a sequence, by these names.
     pub labels: Option<Vec<String>>,
     /// Weights of words.

@@ -138,8 +138,10 @@ impl Prompt {
 /// Which end of a too long input is cut off. Special tokens are always kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum TruncationSide {
-    /// Cut the end.
+    /// As the checkpoint's `truncation_side` says; the end, if it says nothing.
     #[default]
+    Own,
+    /// Cut the end.
     Right,
     /// Cut the beginning.
     Left,
@@ -167,7 +169,7 @@ impl Default for Prepare {
         Self {
             prompt: Prompt::Default,
             truncate: true,
-            side: TruncationSide::Right,
+            side: TruncationSide::Own,
             tokens_max: None,
             document_tokens_max: None,
             query_tokens_max: None,

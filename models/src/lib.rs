@@ -10,6 +10,7 @@ pub mod info;
 pub mod input;
 pub mod item;
 pub mod layers;
+mod load;
 pub mod media;
 mod memory;
 pub mod model;
@@ -17,6 +18,7 @@ mod progress;
 pub mod readout;
 pub mod recipes;
 pub mod synth;
+mod task;
 
 pub use batch::{Encoder, HiddenStates, Prefix, RaggedBatch, Sequence};
 pub use checkpoint::{Checkpoint, CheckpointError};

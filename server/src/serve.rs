@@ -52,7 +52,16 @@ pub fn load(folder: &std::path::Path, options: &LoadOptions) -> Result<Model, Co
     let _loading = Loading::begin();
     let failed = |error: proxima_models::CheckpointError| CommandError::failure(error.to_string());
     let checkpoint = Checkpoint::open(folder).map_err(failed)?;
-    Model::load(&checkpoint, options).map_err(failed)
+    let model = Model::load(&checkpoint, options).map_err(failed)?;
+    warn_of(folder, &model);
+    Ok(model)
+}
+
+/// Logs what whoever serves a model should know of its files.
+fn warn_of(folder: &Path, model: &Model) {
+    for warning in &model.info.warnings {
+        tracing::warn!("{}: {warning}", folder.display());
+    }
 }
 
 /// The model of a folder on each of the devices, with one recipe for all, and a function for each
@@ -80,6 +89,9 @@ pub fn replicas(
             memory::check(folder, needed)?;
         }
         let model = Model::load_with(&checkpoint, &options, recipe).map_err(failed)?;
+        if replicas.is_empty() {
+            warn_of(folder, &model);
+        }
         let (folder, recipe) = (folder.to_owned(), model.recipe.clone());
         let options = LoadOptions { device: model.device.choice, ..options };
         let reload: Reload =

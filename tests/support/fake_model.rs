@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use proxima_models::media::MediaError;
 use proxima_models::model::Readouts;
-use proxima_models::readout::{EmbeddingReadout, Pooling};
+use proxima_models::readout::{EmbeddingReadout, Pooling, Similarity};
 use proxima_models::recipes::{Gone, Recipe, SpecialTokens, Token};
 use proxima_models::{
     BatchRows, DeviceChoice, Encoder, HiddenStates, Input, InputError, Item, MediaFile, Model,
@@ -170,6 +170,9 @@ fn fake_model_with(knobs: Knobs) -> Model {
         recipe: "fake".into(),
         listwise: false,
         media: false,
+        similarity: Similarity::default(),
+        scores: None,
+        warnings: Vec::new(),
         capabilities: readouts.capabilities(),
     };
     Model {
@@ -304,7 +307,9 @@ impl Recipe for FakeRecipe {
             }
             let cut = tokens.len() - limit;
             match how.side {
-                TruncationSide::Right => tokens.drain(tokens.len() - 1 - cut..tokens.len() - 1),
+                TruncationSide::Own | TruncationSide::Right => {
+                    tokens.drain(tokens.len() - 1 - cut..tokens.len() - 1)
+                }
                 TruncationSide::Left => tokens.drain(1..1 + cut),
             };
         }

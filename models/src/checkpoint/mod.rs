@@ -2,6 +2,9 @@
 //!
 //! Must not know: the network, requests, devices, architectures.
 
+pub(crate) mod files;
+pub mod keys;
+mod leftovers;
 mod sentence;
 mod weights;
 
@@ -12,7 +15,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-pub use sentence::{DenseModule, LogitScore, SentenceTransformers, Splade};
+use files::is_there;
+use keys::{ConfigFile, Key, config as tables};
+
+pub(crate) use files::{read_json, read_json_if_there};
+pub use keys::Warning;
+pub use sentence::{
+    DenseModule, LENGTH_FILES, LogitScore, PoolingModule, SentenceTransformers, Splade, Step,
+    Subject,
+};
 pub use weights::Weights;
 
 /// Why a checkpoint could not be opened or loaded. Each says which file and what to do.
@@ -38,8 +49,11 @@ pub struct Checkpoint {
     dir: PathBuf,
     transformer_dir: PathBuf,
     config: Value,
+    tokenizer_config: Value,
     sentence_transformers: Option<SentenceTransformers>,
     weights: Weights,
+    /// About the files that were read so far.
+    warnings: Vec<Warning>,
 }
 
 impl Checkpoint {
@@ -53,24 +67,75 @@ impl Checkpoint {
         if !dir.is_dir() {
             return Err(CheckpointError::new(dir, "there is no such folder"));
         }
-        let sentence_transformers = SentenceTransformers::open(dir)?;
+        let mut warnings = Vec::new();
+        let sentence_transformers = SentenceTransformers::open(dir, &mut warnings)?;
         let transformer_dir = match &sentence_transformers {
-            Some(modules) => dir.join(&modules.transformer_path),
+            Some(modules) => modules.transformer_dir.clone(),
             None => dir.to_owned(),
         };
-        let config: Value = read_json(&transformer_dir.join("config.json"))?;
-        let checkpoint = Self {
+        refuse_adapter(dir)?;
+        refuse_adapter(&transformer_dir)?;
+        let path = transformer_dir.join("config.json");
+        let config: Value = read_json(&path)?;
+        if config.get("quantization_config").is_some_and(|value| !value.is_null()) {
+            let problem = "quantised checkpoints are not served; use the float one";
+            return Err(CheckpointError::new(path, problem));
+        }
+        let path = transformer_dir.join("tokenizer_config.json");
+        let tokenizer_config = read_json_if_there(&path)?.unwrap_or(Value::Null);
+        if !tokenizer_config.is_null() {
+            let file = ConfigFile { dir, path: &path };
+            file.check(&tokenizer_config, &[keys::files::TOKENIZER], &mut warnings)?;
+        }
+        Ok(Self {
             weights: Weights::open(&transformer_dir)?,
             dir: dir.to_owned(),
             transformer_dir,
             config,
+            tokenizer_config,
             sentence_transformers,
-        };
-        if checkpoint.config.get("quantization_config").is_some_and(|value| !value.is_null()) {
-            let problem = "quantised checkpoints are not served; use the float one";
-            return Err(checkpoint.config_error(problem));
+            warnings,
+        })
+    }
+
+    /// Checks `config.json`, and other files that a family reads, against the tables of their
+    /// keys. Gives the warnings about these and all files read before.
+    ///
+    /// # Errors
+    /// A key whose value is out of bounds or not served.
+    pub fn check_keys(
+        &self,
+        config: &[Key],
+        others: &[(&str, &[Key])],
+    ) -> Result<Vec<Warning>, CheckpointError> {
+        let mut warnings = self.warnings.clone();
+        let path = self.transformer_dir.join("config.json");
+        let file = ConfigFile { dir: &self.dir, path: &path };
+        // A family's own table goes before what all share.
+        let tables = [config, tables::COMMON, tables::GENERATING];
+        file.check(&self.config, &tables, &mut warnings)?;
+        for (name, table) in others {
+            let path = self.transformer_dir.join(name);
+            if let Some(content) = read_json_if_there::<Value>(&path)? {
+                let file = ConfigFile { dir: &self.dir, path: &path };
+                file.check(&content, &[table], &mut warnings)?;
+            }
         }
-        Ok(checkpoint)
+        Ok(warnings)
+    }
+
+    /// A warning about the tensors that nothing has read so far, if there are any but those that
+    /// are known to be of no use.
+    ///
+    /// # Errors
+    /// Layers beyond those that were read.
+    pub fn check_unused(&self) -> Result<Option<Warning>, CheckpointError> {
+        leftovers::check(&self.weights).map_err(|problem| self.config_error(problem))
+    }
+
+    /// `tokenizer_config.json`; null if there is none.
+    pub fn tokenizer_config(&self) -> &Value {
+        &self.tokenizer_config
     }
 
     /// The folder.
@@ -96,17 +161,55 @@ impl Checkpoint {
 
     /// Names of a classifier's outputs, in order: `id2label` of `config.json`, or as many `LABEL_n`
     /// as `num_labels` says (2, as transformers takes it, if nothing does).
-    pub fn labels(&self) -> Vec<String> {
-        if let Some(names) = self.config.get("id2label").and_then(Value::as_object) {
-            let mut labels: Vec<(usize, String)> = names
-                .iter()
-                .filter_map(|(id, name)| Some((id.parse().ok()?, name.as_str()?.to_owned())))
-                .collect();
-            labels.sort();
-            return labels.into_iter().map(|(_, name)| name).collect();
+    ///
+    /// # Errors
+    /// Labels that are not numbered from 0 on, each once, or too many.
+    pub fn labels(&self) -> Result<Vec<String>, CheckpointError> {
+        let limit = tables::LABELS_MAX;
+        let too_many = |count: u64| {
+            let problem = format!("{count} labels are more than the {limit} that are served");
+            Err(self.config_error(problem))
+        };
+        let named = match self.config.get("id2label") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(names)) => Some(names),
+            Some(_) => return Err(self.config_error("id2label must be an object")),
+        };
+        let Some(named) = named else {
+            let count = self.config.get("num_labels").and_then(Value::as_u64).unwrap_or(2);
+            return match count {
+                0 => Err(self.config_error("num_labels is 0")),
+                _ if count > limit as u64 => too_many(count),
+                _ => Ok((0..count).map(|label| format!("LABEL_{label}")).collect()),
+            };
+        };
+        if named.len() > limit {
+            return too_many(named.len() as u64);
         }
-        let count = self.config.get("num_labels").and_then(Value::as_u64).unwrap_or(2);
-        (0..count).map(|label| format!("LABEL_{label}")).collect()
+        let mut labels: Vec<Option<String>> = vec![None; named.len()];
+        for (id, name) in named {
+            let place = id.parse().ok().and_then(|id: usize| labels.get_mut(id));
+            match (place, name.as_str()) {
+                (Some(place @ None), Some(name)) => *place = Some(name.to_owned()),
+                _ => {
+                    let problem = format!(
+                        "id2label: {id:?} is {name}; labels are texts numbered from 0 to {}",
+                        named.len() - 1
+                    );
+                    return Err(self.config_error(problem));
+                }
+            }
+        }
+        let labels: Option<Vec<String>> = labels.into_iter().collect();
+        labels
+            .filter(|labels| !labels.is_empty())
+            .ok_or_else(|| self.config_error("id2label names no label"))
+    }
+
+    /// A text of `config.json`, or of an object in it.
+    pub fn text(&self, path: &[&str]) -> Option<&str> {
+        let found = path.iter().try_fold(&self.config, |value, key| value.get(key));
+        found.and_then(Value::as_str)
     }
 
     /// A boolean of `config.json`, or of its part about texts.
@@ -143,7 +246,7 @@ impl Checkpoint {
     /// A file that is damaged.
     pub fn part(&self, name: &str) -> Result<Option<Weights>, CheckpointError> {
         let paths = ["safetensors", "pt"].map(|kind| self.dir.join(format!("{name}.{kind}")));
-        let found = paths.iter().find(|path| path.exists());
+        let found = paths.iter().find(|path| is_there(path));
         found.map(|path| Weights::of_file(path)).transpose()
     }
 
@@ -152,7 +255,9 @@ impl Checkpoint {
     /// # Errors
     /// If there is no such file.
     pub fn special_ids(&self) -> Result<Vec<u32>, CheckpointError> {
-        let tokenizer: Value = read_json(&self.transformer_dir.join("tokenizer.json"))?;
+        let path = self.transformer_dir.join("tokenizer.json");
+        let bytes = files::read(&path, files::TOKENIZER_BYTES_MAX)?;
+        let tokenizer: Value = files::parse(&path, &bytes)?;
         let added = tokenizer.get("added_tokens").and_then(Value::as_array);
         let special = added.into_iter().flatten().filter(|token| {
             let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
@@ -186,39 +291,23 @@ impl Checkpoint {
     }
 }
 
-/// What is said of a file whose bytes Git LFS has not fetched.
-const NOT_FETCHED: &str =
-    "it is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository";
-
-/// Whether these bytes are what a clone without Git LFS has in place of a large file.
-///
-/// # Errors
-/// If they are.
-pub(crate) fn check_fetched(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    // https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
-    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
-        return Err(CheckpointError::new(path, NOT_FETCHED));
-    }
-    Ok(())
-}
-
-/// Reads a JSON file.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
-    let bytes = fs::read(path).map_err(|error| {
-        let problem = match error.kind() {
-            std::io::ErrorKind::NotFound => "the file is missing".to_owned(),
-            _ => format!("the file cannot be read: {error}"),
-        };
-        CheckpointError::new(path, problem)
-    })?;
-    check_fetched(path, &bytes)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| CheckpointError::new(path, format!("not the JSON expected: {error}")))
-}
-
-/// Reads a JSON file that need not be there.
-pub(crate) fn read_json_if_there<T: DeserializeOwned>(
-    path: &Path,
-) -> Result<Option<T>, CheckpointError> {
-    if path.exists() { read_json(path).map(Some) } else { Ok(None) }
+/// Refuses a folder with an adapter, whose weights would have to be added to the model's.
+fn refuse_adapter(dir: &Path) -> Result<(), CheckpointError> {
+    let path = dir.join("adapter_config.json");
+    let Some(config) = read_json_if_there::<Value>(&path)? else { return Ok(()) };
+    let kind = config.get("peft_type").and_then(Value::as_str).unwrap_or("PEFT");
+    let base = config.get("base_model_name_or_path").and_then(Value::as_str);
+    let base = base.unwrap_or("a model it does not name");
+    let problem = if is_there(&dir.join("config.json")) {
+        format!(
+            "beside the model is a {kind} adapter of {base}, and adapters are not served; merge it \
+             into the model (merge_and_unload), or remove it to serve the model without it"
+        )
+    } else {
+        format!(
+            "this is a {kind} adapter of {base}, not a model, and adapters are not served; merge \
+             it into its base (merge_and_unload) and serve the result"
+        )
+    };
+    Err(CheckpointError::new(path, problem))
 }

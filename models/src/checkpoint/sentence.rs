@@ -1,31 +1,46 @@
-//! The files of sentence-transformers: modules, pooling, projections, prompts, length.
+//! The files of sentence-transformers: the chain of modules, prompts, length.
 //!
 //! Must not know: tensors' values, tokenizers.
+
+mod modules;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use proxima_kernels::cpu::Activation;
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::{CheckpointError, read_json, read_json_if_there};
-use crate::readout::Pooling;
+use super::files::{is_there, within};
+use super::keys::{ConfigFile, Key, Warning, files as tables};
+use super::{CheckpointError, files};
+use crate::readout::{Pooling, SimilarityFunction};
+
+/// Names of the file with the length of a chain's transformer; the first that has a key counts, as
+/// in sentence-transformers.
+pub const LENGTH_FILES: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+/// The file with prompts and what else is of the chain as a whole.
+const SETTINGS: &str = "config_sentence_transformers.json";
 
 /// What `modules.json` and the files it names say.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SentenceTransformers {
-    /// Folder of the transformer, relative to the checkpoint's.
-    pub transformer_path: String,
-    /// How tokens are pooled, if there is a pooling module.
-    pub pooling: Option<Pooling>,
+    /// Folder of the transformer.
+    pub transformer_dir: PathBuf,
+    /// What is done with the transformer's hidden states, in order.
+    pub steps: Vec<Step>,
     /// How a sparse model pools, if there is such a module.
     pub splade: Option<Splade>,
     /// Which tokens' logits are the score of a language model, if there is such a module.
     pub logit_score: Option<LogitScore>,
-    /// Whether mean-like pooling counts the prompt's tokens.
-    pub include_prompt: bool,
-    /// Projections after pooling, in order.
-    pub dense: Vec<DenseModule>,
     /// Longest sequence in tokens.
     pub tokens_max: Option<usize>,
     /// Texts are lower-cased before they are tokenised.
@@ -34,6 +49,48 @@ pub struct SentenceTransformers {
     pub prompts: BTreeMap<String, String>,
     /// The prompt used where a request names none.
     pub default_prompt_name: Option<String>,
+    /// How vectors are compared.
+    pub similarity: SimilarityFunction,
+    /// Components of a vector that are kept.
+    pub truncate_dim: Option<usize>,
+    /// The path of the function that a cross-encoder's logits go through.
+    pub activation_fn: Option<String>,
+}
+
+/// A module after the transformer.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Hidden states of tokens to a vector.
+    Pool(PoolingModule),
+    /// A projection.
+    Dense(Subject, DenseModule),
+    /// Scaling to length one.
+    Normalize(Subject),
+    /// A layer norm of the vector.
+    LayerNorm {
+        /// Its folder, with `model.safetensors`.
+        dir: PathBuf,
+        /// Components it takes and gives.
+        width: usize,
+    },
+}
+
+/// What a module works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Each token's hidden state: `token_embeddings`.
+    Tokens,
+    /// The vector: `sentence_embedding`.
+    Sentence,
+}
+
+/// How tokens are pooled.
+#[derive(Debug, Clone)]
+pub struct PoolingModule {
+    /// Methods, whose vectors are laid end to end.
+    pub methods: Vec<Pooling>,
+    /// Whether the prompt's tokens count.
+    pub include_prompt: bool,
 }
 
 /// How the logits of a masked language model become weights of words (Formal et al., SPLADE v2,
@@ -68,6 +125,8 @@ pub struct DenseModule {
     pub bias: bool,
     /// What follows it.
     pub activation: Option<Activation>,
+    /// Whether its input is added, projected by a matrix of its own where widths differ.
+    pub residual: bool,
 }
 
 #[derive(Deserialize)]
@@ -77,180 +136,176 @@ struct Module {
     kind: String,
 }
 
-#[derive(Deserialize)]
-struct DenseConfig {
-    in_features: usize,
-    out_features: usize,
-    #[serde(default = "yes")]
-    bias: bool,
-    activation_function: Option<String>,
-}
-
 #[derive(Deserialize, Default)]
-struct Prompts {
-    #[serde(default)]
-    prompts: BTreeMap<String, Option<String>>,
+struct Settings {
+    prompts: Option<BTreeMap<String, Option<String>>>,
     default_prompt_name: Option<String>,
+    #[serde(default)]
+    similarity_fn_name: Option<SimilarityFunction>,
+    truncate_dim: Option<usize>,
+    activation_fn: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
 struct Length {
     max_seq_length: Option<usize>,
-    #[serde(default)]
-    do_lower_case: bool,
+    do_lower_case: Option<bool>,
 }
 
-fn yes() -> bool {
-    true
+/// Reads files of a folder, each checked against the table of its keys.
+struct Reader<'a> {
+    dir: &'a Path,
+    warnings: &'a mut Vec<Warning>,
+}
+
+impl Reader<'_> {
+    /// A file's content, if it is there.
+    fn object(&mut self, path: &Path, table: &[Key]) -> Result<Option<Value>, CheckpointError> {
+        let Some(content) = files::read_json_if_there::<Value>(path)? else { return Ok(None) };
+        ConfigFile { dir: self.dir, path }.check(&content, &[table], self.warnings)?;
+        Ok(Some(content))
+    }
+
+    /// A file's content as a type of its own, if it is there.
+    fn read<T: serde::de::DeserializeOwned>(
+        &mut self,
+        path: &Path,
+        table: &[Key],
+    ) -> Result<Option<T>, CheckpointError> {
+        let Some(content) = self.object(path, table)? else { return Ok(None) };
+        T::deserialize(content)
+            .map(Some)
+            .map_err(|error| CheckpointError::new(path, format!("not what is expected: {error}")))
+    }
+
+    /// As [`read`](Self::read), for a file that must be there.
+    fn read_needed<T: serde::de::DeserializeOwned>(
+        &mut self,
+        path: &Path,
+        table: &[Key],
+    ) -> Result<T, CheckpointError> {
+        let missing = || CheckpointError::new(path, "the file is missing");
+        self.read(path, table)?.ok_or_else(missing)
+    }
 }
 
 impl SentenceTransformers {
     /// Reads `modules.json` and what it names; `None` where there is none.
     ///
     /// # Errors
-    /// A module, pooling or activation that is not known, or a file that contradicts another.
-    pub fn open(dir: &Path) -> Result<Option<Self>, CheckpointError> {
-        let modules_path = dir.join("modules.json");
-        let Some(modules) = read_json_if_there::<Vec<Module>>(&modules_path)? else {
+    /// A module, pooling or activation that is not known, modules in an order that means nothing,
+    /// a path outside the folder, or a file that contradicts another.
+    pub fn open(dir: &Path, warnings: &mut Vec<Warning>) -> Result<Option<Self>, CheckpointError> {
+        let path = dir.join("modules.json");
+        if !is_there(&path) {
             return Ok(None);
-        };
-        let prompts: Prompts =
-            read_json_if_there(&dir.join("config_sentence_transformers.json"))?.unwrap_or_default();
-        let mut this = Self {
-            transformer_path: String::new(),
-            pooling: None,
-            splade: None,
-            logit_score: None,
-            include_prompt: true,
-            dense: Vec::new(),
-            tokens_max: None,
-            lower_case: false,
-            prompts: prompts
-                .prompts
-                .into_iter()
-                .map(|(name, prompt)| (name, prompt.unwrap_or_default()))
-                .collect(),
-            default_prompt_name: prompts.default_prompt_name,
-        };
-        if let Some(name) = &this.default_prompt_name
-            && !this.prompts.contains_key(name)
-        {
-            let path = dir.join("config_sentence_transformers.json");
-            let problem = format!("default_prompt_name {name:?} is not among its prompts");
-            return Err(CheckpointError::new(path, problem));
         }
-        for module in modules {
-            this.add_module(dir, &modules_path, &module)?;
+        let mut reader = Reader { dir, warnings };
+        let mut this = Self::with_settings(&mut reader)?;
+        let entries: Vec<Value> = files::read_json(&path)?;
+        let mut found_transformer = false;
+        for entry in &entries {
+            ConfigFile { dir, path: &path }.check(entry, &[tables::MODULE], reader.warnings)?;
+            let module = Module::deserialize(entry)
+                .map_err(|error| CheckpointError::new(&path, format!("a module: {error}")))?;
+            let folder = within(dir, &path, &module.path)?;
+            let kind = modules::kind(&path, &module.kind)?;
+            let is_first = !std::mem::replace(&mut found_transformer, true);
+            if is_first != (kind == modules::Kind::Transformer) {
+                let problem = format!("{}: one Transformer comes first, no other", module.kind);
+                return Err(CheckpointError::new(path, problem));
+            }
+            this.add(kind, folder, &mut reader)?;
         }
-        let length = dir.join(&this.transformer_path).join("sentence_bert_config.json");
-        let length: Length = read_json_if_there(&length)?.unwrap_or_default();
-        this.tokens_max = length.max_seq_length;
-        this.lower_case = length.do_lower_case;
+        if !found_transformer {
+            return Err(CheckpointError::new(path, "it names no Transformer"));
+        }
+        modules::check_order(&path, &this)?;
         Ok(Some(this))
     }
 
-    fn add_module(
+    /// What is said of the chain as a whole.
+    fn with_settings(reader: &mut Reader<'_>) -> Result<Self, CheckpointError> {
+        let path = reader.dir.join(SETTINGS);
+        let settings: Settings =
+            reader.read(&path, tables::SENTENCE_TRANSFORMERS)?.unwrap_or_default();
+        let prompts: BTreeMap<String, String> = settings
+            .prompts
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, prompt)| (name, prompt.unwrap_or_default()))
+            .collect();
+        if let Some(name) = &settings.default_prompt_name
+            && !prompts.contains_key(name)
+        {
+            let problem = format!("default_prompt_name {name:?} is not among its prompts");
+            return Err(CheckpointError::new(path, problem));
+        }
+        Ok(Self {
+            prompts,
+            default_prompt_name: settings.default_prompt_name,
+            similarity: settings.similarity_fn_name.unwrap_or_default(),
+            truncate_dim: settings.truncate_dim,
+            activation_fn: settings.activation_fn,
+            ..Self::default()
+        })
+    }
+
+    fn add(
         &mut self,
-        dir: &Path,
-        modules_path: &Path,
-        module: &Module,
+        kind: modules::Kind,
+        folder: PathBuf,
+        reader: &mut Reader<'_>,
     ) -> Result<(), CheckpointError> {
-        let folder = dir.join(&module.path);
-        match module.kind.rsplit('.').next().unwrap_or_default() {
-            "Transformer" | "MLMTransformer" => self.transformer_path.clone_from(&module.path),
-            "Pooling" => {
-                let (pooling, include_prompt) = pooling(&folder.join("config.json"))?;
-                (self.pooling, self.include_prompt) = (Some(pooling), include_prompt);
+        use modules::Kind;
+        let config = folder.join("config.json");
+        match kind {
+            Kind::Transformer => self.set_transformer(folder, reader)?,
+            Kind::Pooling => self.steps.push(Step::Pool(modules::pooling(&config, reader)?)),
+            Kind::Dense => self.steps.push(modules::dense(folder, reader)?),
+            Kind::Normalize => {
+                self.steps.push(Step::Normalize(modules::normalize(&config, reader)?))
             }
-            "LogitScore" => self.logit_score = Some(read_json(&folder.join("config.json"))?),
-            "SpladePooling" => self.splade = Some(splade(&folder.join("config.json"))?),
-            "Dense" => self.dense.push(dense(&folder)?),
-            // Vectors are scaled as the request asks.
-            "Normalize" => {}
-            other => {
-                let problem = format!(
-                    "module {other} is not served; known are Transformer, Pooling, Dense, \
-                     Normalize, SpladePooling, LogitScore"
-                );
-                return Err(CheckpointError::new(modules_path, problem));
+            Kind::LayerNorm => self.steps.push(modules::layer_norm(folder, reader)?),
+            Kind::SpladePooling => self.splade = Some(modules::splade(&config, reader)?),
+            Kind::LogitScore => {
+                self.logit_score = Some(reader.read_needed(&config, tables::LOGIT_SCORE)?);
             }
         }
         Ok(())
     }
-}
 
-/// The one pooling that a `1_Pooling/config.json` asks for, and whether it counts the prompt.
-fn pooling(path: &Path) -> Result<(Pooling, bool), CheckpointError> {
-    let config: BTreeMap<String, serde_json::Value> = read_json(path)?;
-    let error = |problem: String| CheckpointError::new(path, problem);
-    let named = |name: &str| match name.trim_start_matches("pooling_mode_") {
-        "cls_token" | "cls" => Some(Pooling::Cls),
-        "mean_tokens" | "mean" => Some(Pooling::Mean),
-        "max_tokens" | "max" => Some(Pooling::Max),
-        "lasttoken" => Some(Pooling::Last),
-        "weightedmean_tokens" | "weightedmean" => Some(Pooling::WeightedMean),
-        "mean_sqrt_len_tokens" | "mean_sqrt_len" => Some(Pooling::MeanSqrtLength),
-        _ => None,
-    };
-    let mut asked: Vec<&str> = Vec::new();
-    if let Some(mode) = config.get("pooling_mode").and_then(serde_json::Value::as_str) {
-        asked.push(mode);
-    }
-    let flags = config
-        .iter()
-        .filter(|(name, value)| name.starts_with("pooling_mode_") && value.as_bool() == Some(true));
-    asked.extend(flags.map(|(name, _)| name.as_str()));
-    let include = config.get("include_prompt").and_then(serde_json::Value::as_bool).unwrap_or(true);
-    match asked[..] {
-        [] => Err(error("it asks for no pooling; choose one with --pooling".into())),
-        [name] => named(name)
-            .map(|pooling| (pooling, include))
-            .ok_or_else(|| error(format!("pooling {name} is not served"))),
-        _ => Err(error(format!("poolings laid side by side are not served: {}", asked.join(", ")))),
-    }
-}
-
-fn splade(path: &Path) -> Result<Splade, CheckpointError> {
-    #[derive(Deserialize)]
-    struct Config {
-        pooling_strategy: Option<String>,
-        activation_function: Option<String>,
-    }
-    let config: Config = read_json(path)?;
-    let unknown = |what: &str| CheckpointError::new(path, format!("{what} is not served"));
-    let sum = match config.pooling_strategy.as_deref() {
-        None | Some("max") => false,
-        Some("sum") => true,
-        Some(other) => return Err(unknown(other)),
-    };
-    let twice = match config.activation_function.as_deref() {
-        None | Some("relu") => false,
-        Some("log1p_relu") => true,
-        Some(other) => return Err(unknown(other)),
-    };
-    Ok(Splade { sum, twice })
-}
-
-fn dense(folder: &Path) -> Result<DenseModule, CheckpointError> {
-    let path = folder.join("config.json");
-    let config: DenseConfig = read_json(&path)?;
-    let name = config.activation_function.as_deref().unwrap_or("Tanh");
-    let activation = match name.rsplit('.').next().unwrap_or_default() {
-        "Identity" => None,
-        "Tanh" => Some(Activation::Tanh),
-        "GELU" => Some(Activation::Gelu),
-        "ReLU" => Some(Activation::Relu),
-        "SiLU" => Some(Activation::Silu),
-        _ => {
-            let problem = format!("activation function {name} is not served");
-            return Err(CheckpointError::new(path, problem));
+    fn set_transformer(
+        &mut self,
+        folder: PathBuf,
+        reader: &mut Reader<'_>,
+    ) -> Result<(), CheckpointError> {
+        for name in LENGTH_FILES {
+            let path = folder.join(name);
+            let Some(content) = reader.object(&path, tables::TRANSFORMER)? else { continue };
+            let length = Length::deserialize(&content).map_err(|error| {
+                CheckpointError::new(&path, format!("not what is expected: {error}"))
+            })?;
+            (self.tokens_max, self.lower_case) =
+                (length.max_seq_length, length.do_lower_case.unwrap_or(false));
+            if content.as_object().is_some_and(|keys| !keys.is_empty()) {
+                break;
+            }
         }
-    };
-    Ok(DenseModule {
-        dir: folder.to_owned(),
-        inputs: config.in_features,
-        outputs: config.out_features,
-        bias: config.bias,
-        activation,
-    })
+        self.transformer_dir = folder;
+        Ok(())
+    }
+
+    /// How tokens are pooled, if there is a pooling module.
+    pub fn pooling(&self) -> Option<&PoolingModule> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Pool(pooling) => Some(pooling),
+            _ => None,
+        })
+    }
+
+    /// Whether vectors are scaled to length one in the end.
+    pub fn normalizes(&self) -> bool {
+        matches!(self.steps.last(), Some(Step::Normalize(Subject::Sentence)))
+    }
 }

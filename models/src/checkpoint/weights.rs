@@ -5,13 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proxima_kernels::DType;
 use proxima_kernels::stored::{MappedFile, StoredTensor, read_pickle};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::{CheckpointError, check_fetched, read_json};
+use super::CheckpointError;
+use super::files::{
+    self, INDEX_BYTES_MAX, PICKLE_BYTES_MAX, WEIGHTS_BYTES_MAX, check_fetched, is_there,
+};
 use crate::progress::Progress;
 
 /// Tensors by name.
@@ -27,6 +31,14 @@ pub struct Weights {
 struct Entry {
     path: PathBuf,
     tensor: Result<StoredTensor, String>,
+    /// Whether it was asked for.
+    used: AtomicBool,
+}
+
+impl Entry {
+    fn new(path: &Path, tensor: Result<StoredTensor, String>) -> Self {
+        Self { path: path.to_owned(), tensor, used: AtomicBool::new(false) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -42,18 +54,18 @@ impl Weights {
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         let (single, index) =
             (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
-        if single.exists() {
+        if is_there(&single) {
             let mut weights = Self { source: single.clone(), ..Self::default() };
             weights.add_file(&single)?;
             weights.progress.set(0, weights.tensors.len() as u64);
             return Ok(weights);
         }
-        if !index.exists() {
+        if !is_there(&index) {
             let problem = "neither model.safetensors nor model.safetensors.index.json is there; \
                            weights in other formats must be converted to safetensors";
             return Err(CheckpointError::new(dir, problem));
         }
-        let map: Index = read_json(&index)?;
+        let map: Index = files::parse(&index, &files::read(&index, INDEX_BYTES_MAX)?)?;
         let mut weights = Self { source: index.clone(), ..Self::default() };
         for shard in map.weight_map.values().collect::<BTreeSet<_>>() {
             if Path::new(shard).components().count() != 1 || shard.contains("..") {
@@ -81,20 +93,22 @@ impl Weights {
             weights.add_file(path)?;
             return Ok(weights);
         }
-        let file = MappedFile::open(path);
-        check_fetched(path, file.as_deref().unwrap_or_default())?;
+        // It is opened by its name again; a pipe or a device is refused here.
+        let file = files::open(path, PICKLE_BYTES_MAX)?;
+        check_fetched(path, MappedFile::of(&file).as_deref().unwrap_or_default())?;
         let tensors = read_pickle(path).map_err(|problem| {
             CheckpointError::new(path, format!("no tensors of PyTorch: {problem}"))
         })?;
         for (name, tensor) in tensors {
-            weights.tensors.insert(name, Entry { path: path.to_owned(), tensor: Ok(tensor) });
+            weights.tensors.insert(name, Entry::new(path, Ok(tensor)));
         }
         Ok(weights)
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), CheckpointError> {
         let error = |problem: String| CheckpointError::new(path, problem);
-        let file = MappedFile::open(path)
+        let file = files::open(path, WEIGHTS_BYTES_MAX)?;
+        let file = MappedFile::of(&file)
             .map_err(|problem| error(format!("the file cannot be mapped: {problem}")))?;
         check_fetched(path, &file)?;
         let file = Arc::new(file);
@@ -120,7 +134,7 @@ impl Weights {
             let tensor = tensor.and_then(|dtype| {
                 StoredTensor::new(file.clone(), range, dtype, info.shape.clone())
             });
-            self.tensors.insert(name.clone(), Entry { path: path.to_owned(), tensor });
+            self.tensors.insert(name.clone(), Entry::new(path, tensor));
         }
         self.files.push(file);
         Ok(())
@@ -151,6 +165,7 @@ impl Weights {
     /// If it is missing, has another shape or a dtype that is not served.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<StoredTensor, CheckpointError> {
         let entry = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        entry.used.store(true, Ordering::Relaxed);
         let error = |problem: String| CheckpointError::new(&entry.path, problem);
         let tensor = entry.tensor.as_ref().map_err(|why| error(format!("tensor {name}: {why}")))?;
         if tensor.shape() != shape {
@@ -189,6 +204,9 @@ impl Weights {
         let shapes = matrices.filter_map(|(_, entry)| Some(entry.tensor.as_ref().ok()?.shape()));
         let matrices = shapes.filter(|shape| shape.len() > 1);
         matrices.map(|shape| shape.iter().map(|side| *side as u64).product::<u64>()).sum()
+    /// Names of all tensors, each with whether it was asked for.
+    pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.tensors.iter().map(|(name, it)| (name.as_str(), it.used.load(Ordering::Relaxed)))
     }
 
     fn missing(&self, name: &str) -> CheckpointError {

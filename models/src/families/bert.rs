@@ -13,6 +13,11 @@ use serde::Deserialize;
 
 use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
+use crate::checkpoint::keys::Key;
+use crate::checkpoint::keys::Rule::{Count, NoEffect, Used};
+use crate::checkpoint::keys::config::{
+    EPS, HEADS, LAYERS, MLP, POSITIONS, TYPES, VOCABULARY, WIDTH,
+};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{LayerNorm, Loader, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
@@ -27,18 +32,21 @@ pub fn family() -> Family {
             "BertForPreTraining",
             "BertForSequenceClassification",
         ],
+        keys: KEYS,
+        files: &[],
         // Both cls and mean are common: a checkpoint that does not say is refused.
         pooling: |_| None,
         load: |checkpoint, precision, device| load(checkpoint, precision, device, &Style::BERT),
         score: |checkpoint, width, device| {
             // Pooler (tanh of the first token) and classifier.
+            let labels = checkpoint.labels()?;
             let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
             let layers = vec![
                 HeadLayer::load(&loader, "bert.pooler.dense", (width, width), true)?
                     .with_activation(Activation::Tanh),
-                HeadLayer::load(&loader, "classifier", (width, checkpoint.labels().len()), true)?,
+                HeadLayer::load(&loader, "classifier", (width, labels.len()), true)?,
             ];
-            Ok(ScoreReadout::new(Pooling::Cls, layers, checkpoint.labels()))
+            Ok(ScoreReadout::new(Pooling::Cls, layers, labels))
         },
         words: Some(|checkpoint, network, device| {
             let names = WordsNames {
@@ -52,6 +60,30 @@ pub fn family() -> Family {
         }),
     }
 }
+
+const TENSORFLOW: &str = "TensorFlow's first files had it; transformers does not read it";
+
+/// Keys of `config.json` that are BERT's own, and RoBERTa's.
+pub(super) const KEYS: &[Key] = &[
+    ("vocab_size", VOCABULARY),
+    ("hidden_size", WIDTH),
+    ("num_hidden_layers", LAYERS),
+    ("num_attention_heads", HEADS),
+    ("intermediate_size", MLP),
+    ("max_position_embeddings", POSITIONS),
+    ("type_vocab_size", TYPES),
+    ("layer_norm_eps", EPS),
+    ("hidden_act", Used),
+    ("position_embedding_type", Used),
+    // Positions begin after it in RoBERTa.
+    ("pad_token_id", Count(0, u32::MAX as u64)),
+    ("directionality", NoEffect(TENSORFLOW)),
+    ("pooler_fc_size", NoEffect(TENSORFLOW)),
+    ("pooler_num_attention_heads", NoEffect(TENSORFLOW)),
+    ("pooler_num_fc_layers", NoEffect(TENSORFLOW)),
+    ("pooler_size_per_head", NoEffect(TENSORFLOW)),
+    ("pooler_type", NoEffect(TENSORFLOW)),
+];
 
 /// Names of the tensors of a head over words.
 pub(super) struct WordsNames {

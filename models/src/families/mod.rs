@@ -12,6 +12,7 @@ use proxima_kernels::Device;
 use proxima_kernels::ops::linear::Precision;
 
 use crate::batch::Encoder;
+use crate::checkpoint::keys::Key;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::readout::{Pooling, ScoreReadout, WordsHead};
 
@@ -21,6 +22,11 @@ pub struct Family {
     pub model_type: &'static str,
     /// Architectures of `config.json` that are this network without or below a head we do not need.
     pub architectures: &'static [&'static str],
+    /// What is done with the keys of `config.json` that are its own; they go before those that
+    /// all families share.
+    pub keys: &'static [Key],
+    /// Other configuration files that it reads, each with its keys.
+    pub files: &'static [(&'static str, &'static [Key])],
     /// The pooling of a checkpoint that says nothing, for the architectures where only one makes
     /// sense.
     pub pooling: fn(&Checkpoint) -> Option<Pooling>,

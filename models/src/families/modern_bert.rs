@@ -18,6 +18,11 @@ use serde_json::Value;
 
 use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
+use crate::checkpoint::keys::Rule::{Count, NoEffect, Object, Only, Used};
+use crate::checkpoint::keys::config::{
+    EPS, HEADS, LAYERS, MLP, POSITIONS, ROTARY, THETA, VOCABULARY, WIDTH,
+};
+use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{LayerNorm, Loader, Rotary, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
@@ -31,6 +36,8 @@ pub fn family() -> Family {
             "ModernBertForMaskedLM",
             "ModernBertForSequenceClassification",
         ],
+        keys: KEYS,
+        files: &[],
         // Both cls and mean are common: a checkpoint that does not say is refused.
         pooling: |_| None,
         load,
@@ -38,6 +45,51 @@ pub fn family() -> Family {
         words: Some(words),
     }
 }
+
+const TRAINING: &str = "for training";
+const NOT_READ: &str = "published files have it; transformers does not read it for this type";
+
+/// Keys of `config.json` that are its own.
+const KEYS: &[Key] = &[
+    ("vocab_size", VOCABULARY),
+    ("hidden_size", WIDTH),
+    ("num_hidden_layers", LAYERS),
+    ("num_attention_heads", HEADS),
+    ("intermediate_size", MLP),
+    ("max_position_embeddings", POSITIONS),
+    ("norm_eps", EPS),
+    ("norm_bias", Used),
+    ("attention_bias", Used),
+    ("mlp_bias", Used),
+    ("decoder_bias", Only(&[Is::Bool(true)])),
+    ("hidden_activation", Used),
+    ("global_rope_theta", THETA),
+    ("local_rope_theta", THETA),
+    ("global_attn_every_n_layers", Count(1, 1024)),
+    ("local_attention", POSITIONS),
+    ("layer_types", Used),
+    ("rope_scaling", Used),
+    ("rope_parameters", Object(&[BY_LAYER_TYPE, ROTARY])),
+    ("classifier_pooling", Used),
+    ("classifier_bias", Used),
+    ("classifier_activation", Used),
+    ("initializer_cutoff_factor", NoEffect(TRAINING)),
+    ("embedding_dropout", NoEffect(TRAINING)),
+    ("mlp_dropout", NoEffect(TRAINING)),
+    ("sparse_prediction", NoEffect(TRAINING)),
+    ("sparse_pred_ignore_index", NoEffect(TRAINING)),
+    ("repad_logits_with_grad", NoEffect(TRAINING)),
+    ("deterministic_flash_attn", NoEffect("the answers are the same")),
+    ("reference_compile", NoEffect("the answers are the same")),
+    ("hidden_act", NoEffect(NOT_READ)),
+    ("layer_norm_eps", NoEffect(NOT_READ)),
+    ("position_embedding_type", NoEffect(NOT_READ)),
+    ("type_vocab_size", NoEffect(NOT_READ)),
+];
+
+/// Rotary positions of each kind of layer.
+const BY_LAYER_TYPE: &[Key] =
+    &[("full_attention", Object(&[ROTARY])), ("sliding_attention", Object(&[ROTARY]))];
 
 #[derive(Debug, Deserialize)]
 struct Config {
@@ -267,7 +319,7 @@ fn score(
     let activation = config.classifier_activation(checkpoint)?;
     let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let norm = LayerNorm::load(&loader, "head.norm", width, config.norm_eps, config.norm_bias)?;
-    let labels = checkpoint.labels();
+    let labels = checkpoint.labels()?;
     let layers = vec![
         HeadLayer::load(&loader, "head.dense", (width, width), config.classifier_bias)?
             .with_activation(activation)

@@ -12,6 +12,11 @@ use serde::Deserialize;
 
 use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
+use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
+use crate::checkpoint::keys::config::{
+    EPS, HEADS, LAYERS, MLP, POSITIONS, ROTARY, THETA, VOCABULARY, WIDTH,
+};
+use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{Decoder, DecoderConfig, Loader, Rotary, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout};
@@ -21,6 +26,8 @@ pub fn family() -> Family {
     Family {
         model_type: "qwen3",
         architectures: &["Qwen3Model", "Qwen3ForCausalLM", "Qwen3ForSequenceClassification"],
+        keys: KEYS,
+        files: &[],
         pooling: |checkpoint| {
             // A bare decoder is read at its last token; one with a language head may be anything.
             let bare = checkpoint.architectures().iter().all(|name| *name == "Qwen3Model");
@@ -29,13 +36,41 @@ pub fn family() -> Family {
         load,
         score: |checkpoint, width, device| {
             let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
-            let labels = checkpoint.labels();
+            let labels = checkpoint.labels()?;
             let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
             Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
         },
         words: None,
     }
 }
+
+const NO_WINDOW: &str = "for use_sliding_window, which is refused";
+
+/// Keys of `config.json` that are its own, and of the text part of Qwen3-VL's.
+pub(super) const KEYS: &[Key] = &[
+    ("vocab_size", VOCABULARY),
+    ("hidden_size", WIDTH),
+    ("num_hidden_layers", LAYERS),
+    ("num_attention_heads", HEADS),
+    ("num_key_value_heads", HEADS),
+    ("head_dim", WIDTH),
+    ("intermediate_size", MLP),
+    ("max_position_embeddings", POSITIONS),
+    ("rms_norm_eps", EPS),
+    ("hidden_act", Used),
+    ("attention_bias", Used),
+    ("is_causal", Used),
+    ("rope_theta", THETA),
+    ("rope_parameters", Object(&[ROTARY])),
+    ("rope_scaling", Object(&[ROTARY])),
+    ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
+    ("use_sliding_window", Used),
+    ("layer_types", Used),
+    ("sliding_window", NoEffect(NO_WINDOW)),
+    ("max_window_layers", NoEffect(NO_WINDOW)),
+    ("is_decoder", NoEffect("it is a decoder; is_causal says what a token sees")),
+    ("mlp_bias", Refused("transformers has no such bias for this type")),
+];
 
 /// `config.json`, or the part of a larger one that describes such a decoder.
 #[derive(Debug, Deserialize)]
@@ -54,6 +89,8 @@ pub(super) struct Config {
     hidden_act: String,
     #[serde(default)]
     attention_bias: bool,
+    #[serde(default, deserialize_with = "is_causal")]
+    is_causal: Causal,
     rope_theta: Option<f64>,
     rope_parameters: Option<RopeParameters>,
     rope_scaling: Option<serde_json::Value>,
@@ -61,6 +98,21 @@ pub(super) struct Config {
     use_sliding_window: bool,
     #[serde(default)]
     layer_types: Vec<String>,
+}
+
+/// Whether a token sees only those before it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Causal(pub bool);
+
+impl Default for Causal {
+    fn default() -> Self {
+        Self(true)
+    }
+}
+
+/// Null is as absent, as in transformers.
+fn is_causal<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Causal, D::Error> {
+    Ok(Causal(Option::<bool>::deserialize(value)?.unwrap_or(true)))
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,7 +156,11 @@ impl Config {
         if scaled || kind.is_some_and(|kind| kind != "default") {
             return Err("scaled rotary positions (rope_scaling) are not served".into());
         }
-        let theta = self.rope_theta.or(parameters.and_then(|parameters| parameters.rope_theta));
+        // As in transformers: what the object says goes before the key beside it, and an older
+        // object's before a newer one's.
+        let scaling = self.rope_scaling.as_ref().and_then(|it| it.get("rope_theta")?.as_f64());
+        let newer = parameters.and_then(|parameters| parameters.rope_theta);
+        let theta = scaling.or(newer).or(self.rope_theta);
         theta.ok_or_else(|| "neither rope_theta nor rope_parameters.rope_theta is given".into())
     }
 
@@ -124,6 +180,7 @@ impl Config {
             mlp: self.intermediate_size,
             eps: self.rms_norm_eps,
             bias: self.attention_bias,
+            causal: self.is_causal.0,
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
         })
     }
@@ -145,6 +202,11 @@ fn load(
     let sizes = config.sizes().map_err(error)?;
     let theta = config.theta().map_err(error)?;
     let weights = checkpoint.weights();
+    if weights.contains("linear.weight") {
+        let problem = "its tensor linear.weight projects each token (voyage-4-nano), which is not \
+                       served";
+        return Err(error(problem.into()));
+    }
     let prefix = weights.prefix(&["", "model."], "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
     let table = loader.stored("embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
@@ -173,6 +235,6 @@ impl Encoder for Qwen3 {
     }
 
     fn is_causal(&self) -> bool {
-        true
+        self.decoder.is_causal()
     }
 }

@@ -10,7 +10,7 @@ use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::linear::Precision;
 
 use super::Family;
-use super::bert::{Style, WordsNames, load, words};
+use super::bert::{KEYS, Style, WordsNames, load, words};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::Loader;
 use crate::readout::{HeadLayer, Pooling, ScoreReadout};
@@ -20,6 +20,8 @@ pub fn families() -> Vec<Family> {
     let family = |model_type, architectures| Family {
         model_type,
         architectures,
+        keys: KEYS,
+        files: &[],
         // Both cls and mean are common: a checkpoint that does not say is refused.
         pooling: |_| None,
         load: |checkpoint, precision, device| {
@@ -61,7 +63,7 @@ fn score(
     device: &Device,
 ) -> Result<ScoreReadout, CheckpointError> {
     let loader = Loader::new(checkpoint.weights(), "classifier.", Precision::Float32, device);
-    let labels = checkpoint.labels();
+    let labels = checkpoint.labels()?;
     let layers = vec![
         HeadLayer::load(&loader, "dense", (width, width), true)?.with_activation(Activation::Tanh),
         HeadLayer::load(&loader, "out_proj", (width, labels.len()), true)?,

@@ -1,6 +1,6 @@
-//! The decoder of Qwen3: pre-norm, causal, with grouped queries, norms of queries and keys per
-//! head, rotary positions and a gated MLP (Qwen3 technical report, 2025; transformers
-//! `modeling_qwen3.py`).
+//! The decoder of Qwen3: pre-norm, causal unless its configuration says otherwise, with grouped
+//! queries, norms of queries and keys per head, rotary positions and a gated MLP (Qwen3 technical
+//! report, 2025; transformers `modeling_qwen3.py`).
 //!
 //! Must not know: where its first hidden states come from, what its positions mean.
 
@@ -31,6 +31,8 @@ pub struct DecoderConfig {
     pub eps: f32,
     /// Whether the projections of the attention have a bias.
     pub bias: bool,
+    /// Whether a token sees only those before it; else all of its sequence.
+    pub causal: bool,
     /// Of the gate.
     pub activation: Activation,
 }
@@ -41,6 +43,7 @@ pub struct Decoder {
     layers: Vec<Layer>,
     norm: Tensor,
     heads: Heads,
+    mask: Mask,
     eps: f32,
 }
 
@@ -69,8 +72,14 @@ impl Decoder {
             layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
             norm: loader.vector("norm.weight", config.hidden)?,
             heads: config.heads,
+            mask: if config.causal { Mask::Causal } else { Mask::Full },
             eps: config.eps,
         })
+    }
+
+    /// Whether a token sees only those before it.
+    pub fn is_causal(&self) -> bool {
+        self.mask == Mask::Causal
     }
 
     /// Runs the layers over `hidden`, whose rows have these positions in the tables. `pause` is
@@ -96,7 +105,7 @@ impl Decoder {
             keeping.take(&qkv, self.heads.heads * self.heads.size)?;
             let kept = batch.kept(place);
             let rows = (batch.runs(), &kept[..]);
-            let mixed = attention_for(&qkv, self.heads, rows, Mask::Causal, &layer.output)?;
+            let mixed = attention_for(&qkv, self.heads, rows, self.mask, &layer.output)?;
             hidden = layer.output.of(&mixed, None, Some(&hidden))?;
             let takes = layer.gated.takes();
             let normed = rms_norm_for(&hidden, &layer.mlp_norm, self.eps, takes)?;

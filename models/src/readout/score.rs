@@ -110,6 +110,63 @@ impl ScoreReadout {
     }
 }
 
+/// What logits go through to be scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ScoreFunction {
+    /// Nothing: the logits.
+    Identity,
+    /// A probability of its own for each.
+    Sigmoid,
+    /// Probabilities that exclude each other.
+    Softmax,
+    /// The hyperbolic tangent of each.
+    Tanh,
+}
+
+impl ScoreFunction {
+    /// Its name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Sigmoid => "sigmoid",
+            Self::Softmax => "softmax",
+            Self::Tanh => "tanh",
+        }
+    }
+
+    /// The function of PyTorch at a path such as `torch.nn.modules.activation.Sigmoid`.
+    pub fn of_path(path: &str) -> Option<Self> {
+        match path.strip_prefix("torch.nn.")?.rsplit('.').next()? {
+            "Identity" => Some(Self::Identity),
+            "Sigmoid" => Some(Self::Sigmoid),
+            "Softmax" => Some(Self::Softmax),
+            "Tanh" => Some(Self::Tanh),
+            _ => None,
+        }
+    }
+
+    /// The scores of one input's logits.
+    pub fn apply(self, logits: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Identity => logits.to_vec(),
+            Self::Sigmoid => logits.iter().map(|logit| sigmoid(*logit)).collect(),
+            Self::Softmax => softmax(logits),
+            Self::Tanh => logits.iter().map(|logit| f64::from(*logit).tanh() as f32).collect(),
+        }
+    }
+}
+
+/// The functions that a checkpoint's files ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scores {
+    /// For classes, as transformers' `TextClassificationPipeline` has it: `problem_type`, else the
+    /// number of labels.
+    pub classes: ScoreFunction,
+    /// For pairs, as sentence-transformers' `CrossEncoder` has it: its `activation_fn`, else the
+    /// number of labels.
+    pub pairs: ScoreFunction,
+}
+
 /// The probability of a logit.
 pub fn sigmoid(logit: f32) -> f32 {
     // In double precision, so that scores that differ stay apart as long as float32 can tell.

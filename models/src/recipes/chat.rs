@@ -187,11 +187,11 @@ impl Writer<'_> {
 /// # Errors
 /// If truncation was not asked for, or not at the end.
 pub fn is_cut(tokens: usize, limit: usize, how: &Prepare) -> Result<bool, InputError> {
-    use crate::input::TruncationSide::Right;
+    use crate::input::TruncationSide::Left;
     match tokens {
         _ if tokens <= limit => Ok(false),
         _ if !how.truncate => Err(InputError::TooLong { tokens, limit }),
-        _ if how.side != Right => Err(InputError::Kind("cuts inputs at their right end only")),
+        _ if how.side == Left => Err(InputError::Kind("cuts inputs at their right end only")),
         _ => Ok(true),
     }
 }

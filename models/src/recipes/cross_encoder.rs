@@ -3,9 +3,11 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
+use super::prompts::{Prompts, Resolved};
 use super::tokenizer::TextTokenizer;
-use super::{Recipe, RecipeKind, TEXTS_ONLY, Token, prepare_pair, text_of};
+use super::{Recipe, RecipeKind, Token, prepare_pair, text_of, text_of_item};
 use crate::batch::Sequence;
+use crate::checkpoint::CheckpointError;
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::model::Task;
 
@@ -18,6 +20,13 @@ pub fn kind() -> RecipeKind {
         load: |checkpoint, limits, _| {
             let tokenizer = TextTokenizer::load(checkpoint, limits)?;
             tokenizer.template(checkpoint)?;
+            if let Some(modules) = checkpoint.sentence_transformers()
+                && modules.prompts.values().any(|prompt| !prompt.is_empty())
+            {
+                let path = checkpoint.dir().join("config_sentence_transformers.json");
+                let problem = "prompts of a cross-encoder of this kind are not served";
+                return Err(CheckpointError::new(path, problem));
+            }
             Ok(Box::new(CrossEncoder { tokenizer }))
         },
     }
@@ -43,13 +52,9 @@ impl CrossEncoder {
 
 /// Refuses what only models with prompts know.
 fn no_prompt(prompt: &Prompt) -> Result<(), InputError> {
-    match prompt {
-        Prompt::Default | Prompt::None | Prompt::FirstOf(_) => Ok(()),
-        Prompt::Instruction(text) if text.is_empty() => Ok(()),
-        Prompt::Instruction(_) => Err(InputError::NoInstruction),
-        Prompt::Named(name) => {
-            Err(InputError::UnknownPrompt { name: name.clone(), known: Vec::new() })
-        }
+    match Prompts::default().resolve(prompt)? {
+        Resolved::Instruction(_) => Err(InputError::NoInstruction),
+        Resolved::Default | Resolved::None | Resolved::Text(_) => Ok(()),
     }
 }
 
@@ -62,7 +67,7 @@ impl Recipe for CrossEncoder {
                 self.pair(&text_of(query)?, &text_of(document)?, how)
             }
             Input::Item(item) => {
-                let text = item.text().ok_or(TEXTS_ONLY)?;
+                let text = text_of_item(item)?;
                 self.prepare(&Input::Text(text.to_string()), &item.prepare(how))
             }
             Input::Text(text) => {

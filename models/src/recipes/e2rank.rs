@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::prompts::Resolved;
 use super::text::TextEmbedding;
 use super::{Limits, Recipe, RecipeKind, SpecialTokens, Token};
 use crate::batch::Sequence;
@@ -14,6 +15,9 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
 use crate::model::Task;
 
+/// What it says to the name of a prompt for a list.
+const NO_PROMPT: InputError =
+    InputError::Kind("ranks lists by an instruction; send instruction instead of prompt_name");
 /// What every embedded text ends in.
 const END: &str = "<|endoftext|>";
 /// What a pseudo-query asks, where a request says nothing else.
@@ -55,8 +59,11 @@ impl E2Rank {
         template: &ListwiseTemplate,
         how: &Prepare,
     ) -> Result<Sequence, InputError> {
-        let instruction = match &how.prompt {
-            Prompt::Instruction(text) if !text.is_empty() => text,
+        let prompts = self.text.prompt_names();
+        let instruction = match (&how.prompt, prompts.resolve(&how.prompt)?) {
+            (_, Resolved::Instruction(text)) => text,
+            // A prompt goes before a text that is embedded alone, and is no instruction.
+            (Prompt::Named(_), _) => return Err(NO_PROMPT),
             _ => INSTRUCTION,
         };
         let tokenizer = self.text.tokenizer();

@@ -5,6 +5,7 @@
 mod chat;
 mod cross_encoder;
 mod e2rank;
+mod prompts;
 mod qwen3_reranker;
 mod qwen3_vl_embedding;
 mod qwen3_vl_reranker;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
-use crate::item::Content;
+use crate::item::{Content, Item};
 use crate::media::MediaOptions;
 use crate::model::Task;
 
@@ -108,9 +109,21 @@ pub trait Recipe: Send + Sync {
 const TEXTS_ONLY: InputError =
     InputError::Kind("takes one text an input; images and videos are for Qwen3-VL models");
 
+/// What it says to an item with nothing in it.
+const NO_TEXT: InputError =
+    InputError::Kind("needs a text, and the input has none; an object needs a string \"text\"");
+
 /// The text of a query or document, for recipes of texts.
 fn text_of(content: &Content) -> Result<Arc<str>, InputError> {
-    content.text().ok_or(TEXTS_ONLY)
+    match content {
+        Content::Text(text) => Ok(text.clone()),
+        Content::Item(item) => text_of_item(item),
+    }
+}
+
+/// The text of an item, for recipes of texts.
+fn text_of_item(item: &Item) -> Result<Arc<str>, InputError> {
+    item.text().ok_or(if item.parts.is_empty() { NO_TEXT } else { TEXTS_ONLY })
 }
 
 /// How a pair is to be prepared: the query's own instruction goes before a request's, and the

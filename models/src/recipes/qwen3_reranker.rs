@@ -4,6 +4,9 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
+use std::collections::BTreeMap;
+
+use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
 use super::{Recipe, RecipeKind, Token, prepare_pair, text_of};
 use crate::batch::Sequence;
@@ -38,6 +41,7 @@ pub fn kind() -> RecipeKind {
 
 struct Qwen3Reranker {
     tokenizer: TextTokenizer,
+    prompts: Prompts,
     head: Vec<u32>,
     tail: Vec<u32>,
 }
@@ -59,17 +63,11 @@ impl Qwen3Reranker {
         if head.len() + tail.len() >= tokens_max {
             return Err(error(format!("its template leaves no room in {tokens_max} tokens")));
         }
-        Ok(Self { tokenizer, head, tail })
+        Ok(Self { tokenizer, prompts: Prompts::of(checkpoint), head, tail })
     }
 
     fn body(&self, query: &str, document: &str, how: &Prepare) -> Result<String, InputError> {
-        let instruction = match &how.prompt {
-            Prompt::Instruction(text) if !text.is_empty() => text,
-            Prompt::Named(name) => {
-                return Err(InputError::UnknownPrompt { name: name.clone(), known: Vec::new() });
-            }
-            _ => INSTRUCTION,
-        };
+        let instruction = self.prompts.instruction(&how.prompt, INSTRUCTION)?;
         let document = self.tokenizer.part(document, how.document_tokens_max)?;
         let query = self.tokenizer.part(query, how.query_tokens_max)?;
         Ok(format!("<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"))
@@ -77,6 +75,10 @@ impl Qwen3Reranker {
 }
 
 impl Recipe for Qwen3Reranker {
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.prompts.named().clone()
+    }
+
     fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.find(token)
     }
@@ -102,8 +104,9 @@ impl Recipe for Qwen3Reranker {
         &self,
         text: &str,
         special_tokens: bool,
-        _prompt: &Prompt,
+        prompt: &Prompt,
     ) -> Result<Vec<Token>, InputError> {
+        self.prompts.resolve(prompt)?;
         self.tokenizer.tokens(text, special_tokens)
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 use super::chat::{Chat, is_cut};
+use super::prompts::Prompts;
 use super::{Gone, Recipe, RecipeKind, Token};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -39,33 +40,17 @@ struct Qwen3VlEmbedding {
     chat: Chat,
     /// Put behind every chat.
     after: Vec<u32>,
-    prompts: BTreeMap<String, String>,
-    default_prompt: Option<String>,
+    prompts: Prompts,
 }
 
 impl Qwen3VlEmbedding {
     fn new(checkpoint: &Checkpoint, chat: Chat) -> Result<Self, CheckpointError> {
         let (_, after) = chat.tokenizer.template(checkpoint)?;
-        let modules = checkpoint.sentence_transformers();
-        let prompts = modules.map(|modules| modules.prompts.clone()).unwrap_or_default();
-        let default_prompt = modules.and_then(|modules| modules.default_prompt_name.clone());
-        Ok(Self { chat, after, prompts, default_prompt })
+        Ok(Self { chat, after, prompts: Prompts::of(checkpoint) })
     }
 
     fn instruction(&self, prompt: &Prompt) -> Result<String, InputError> {
-        let named = |name: &String| self.prompts.get(name).map(String::as_str);
-        let default = || self.default_prompt.as_ref().and_then(named).unwrap_or_default();
-        let found = match prompt {
-            Prompt::Default => default(),
-            Prompt::None => "",
-            Prompt::Instruction(text) => text,
-            Prompt::FirstOf(names) => names.iter().find_map(named).unwrap_or_else(default),
-            Prompt::Named(name) => named(name).ok_or_else(|| {
-                let known = self.prompts.keys().cloned().collect();
-                InputError::UnknownPrompt { name: name.clone(), known }
-            })?,
-        };
-        Ok(finished(found))
+        Ok(finished(self.prompts.instruction(prompt, INSTRUCTION)?))
     }
 
     /// What stands before an item.
@@ -127,7 +112,7 @@ fn is_punctuation(character: char) -> bool {
 
 impl Recipe for Qwen3VlEmbedding {
     fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.clone()
+        self.prompts.named().clone()
     }
 
     fn takes_media(&self) -> bool {

@@ -3,7 +3,10 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
+use std::collections::BTreeMap;
+
 use super::chat::{Chat, is_cut};
+use super::prompts::Prompts;
 use super::{Gone, Recipe, RecipeKind, Token, prepare_pair};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -40,6 +43,7 @@ pub fn kind() -> RecipeKind {
 
 struct Qwen3VlReranker {
     chat: Chat,
+    prompts: Prompts,
     /// Put behind every chat.
     after: Vec<u32>,
     /// Ids that truncation keeps.
@@ -49,7 +53,8 @@ struct Qwen3VlReranker {
 impl Qwen3VlReranker {
     fn new(checkpoint: &Checkpoint, chat: Chat) -> Result<Self, CheckpointError> {
         let (_, after) = chat.tokenizer.template(checkpoint)?;
-        Ok(Self { chat, after, special: checkpoint.special_ids()? })
+        let prompts = Prompts::of(checkpoint);
+        Ok(Self { chat, prompts, after, special: checkpoint.special_ids()? })
     }
 
     fn pair(
@@ -60,13 +65,7 @@ impl Qwen3VlReranker {
         gone: Gone<'_>,
     ) -> Result<Sequence, InputError> {
         let how = &prepare_pair(query, document, how)?;
-        let instruction = match &how.prompt {
-            Prompt::Instruction(text) if !text.is_empty() => text,
-            Prompt::Named(name) => {
-                return Err(InputError::UnknownPrompt { name: name.clone(), known: Vec::new() });
-            }
-            _ => INSTRUCTION,
-        };
+        let instruction = self.prompts.instruction(&how.prompt, INSTRUCTION)?;
         let limit = self.chat.tokenizer.limit(how);
         let mut chat = self.chat.begin(limit, gone);
         chat.text(HEAD).text(instruction);
@@ -111,6 +110,10 @@ impl Qwen3VlReranker {
 }
 
 impl Recipe for Qwen3VlReranker {
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.prompts.named().clone()
+    }
+
     fn id(&self, token: &str) -> Option<u32> {
         self.chat.tokenizer.find(token)
     }
@@ -143,8 +146,9 @@ impl Recipe for Qwen3VlReranker {
         &self,
         text: &str,
         special_tokens: bool,
-        _prompt: &Prompt,
+        prompt: &Prompt,
     ) -> Result<Vec<Token>, InputError> {
+        self.prompts.resolve(prompt)?;
         self.chat.tokenizer.tokens(text, special_tokens)
     }
 

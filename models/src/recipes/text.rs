@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use super::prompts::{Prompts, Resolved};
 use super::tokenizer::TextTokenizer;
-use super::{Limits, Recipe, RecipeKind, SpecialTokens, TEXTS_ONLY, Token};
+use super::{Limits, Recipe, RecipeKind, SpecialTokens, Token, text_of_item};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::input::{Input, InputError, Prepare, Prompt, TruncationSide};
+use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::model::Task;
 
 /// The entry of the list.
@@ -25,11 +26,9 @@ pub fn kind() -> RecipeKind {
 /// A text with its prompt in the tokenizer's template.
 pub struct TextEmbedding {
     tokenizer: TextTokenizer,
-    prompts: BTreeMap<String, String>,
-    default_prompt: Option<String>,
+    prompts: Prompts,
     instruction: InstructionTemplate,
     include_prompt: bool,
-    lower_case: bool,
     /// Special tokens the template puts before and after a text.
     before: Vec<u32>,
     after: Vec<u32>,
@@ -72,15 +71,13 @@ impl TextEmbedding {
         let tokenizer = TextTokenizer::load(checkpoint, limits)?;
         let (before, after) = tokenizer.template(checkpoint)?;
         let modules = checkpoint.sentence_transformers();
-        let prompts = modules.map(|modules| modules.prompts.clone()).unwrap_or_default();
-        let default_name = modules.and_then(|modules| modules.default_prompt_name.as_ref());
+        let prompts = Prompts::of(checkpoint);
+        let pooling = modules.and_then(|modules| modules.pooling());
         Ok(Self {
             tokenizer,
-            default_prompt: default_name.and_then(|name| prompts.get(name).cloned()),
-            instruction: InstructionTemplate::of(checkpoint, &prompts),
+            instruction: InstructionTemplate::of(checkpoint, prompts.named()),
             prompts,
-            include_prompt: modules.is_none_or(|modules| modules.include_prompt),
-            lower_case: modules.is_some_and(|modules| modules.lower_case),
+            include_prompt: pooling.is_none_or(|pooling| pooling.include_prompt),
             before,
             after,
             end: None,
@@ -106,7 +103,7 @@ impl TextEmbedding {
 
     /// With a prompt, unless the checkpoint has one of this name.
     pub fn with_prompt(mut self, name: &str, prompt: &str) -> Self {
-        self.prompts.entry(name.to_owned()).or_insert_with(|| prompt.to_owned());
+        self.prompts = self.prompts.with(name, prompt);
         self
     }
 
@@ -115,35 +112,25 @@ impl TextEmbedding {
         &self.tokenizer
     }
 
-    fn prompt(&self, prompt: &Prompt) -> Result<String, InputError> {
-        match prompt {
-            Prompt::Default => Ok(self.default_prompt.clone().unwrap_or_default()),
-            Prompt::None => Ok(String::new()),
-            Prompt::FirstOf(names) => {
-                let found = names.iter().find_map(|name| self.prompts.get(name));
-                found.cloned().map_or_else(|| self.prompt(&Prompt::Default), Ok)
-            }
-            Prompt::Named(name) => self.prompts.get(name).cloned().ok_or_else(|| {
-                let known = self.prompts.keys().cloned().collect();
-                InputError::UnknownPrompt { name: name.clone(), known }
-            }),
-            Prompt::Instruction(text) if text.is_empty() => Ok(String::new()),
-            Prompt::Instruction(text) => Ok(match &self.instruction {
-                InstructionTemplate::Around(before, after) => format!("{before}{text}{after}"),
-                InstructionTemplate::Prefix => text.clone(),
-            }),
-        }
+    /// Its prompts.
+    pub fn prompt_names(&self) -> &Prompts {
+        &self.prompts
     }
 
-    /// A text with its prompt, as the tokenizer gets it.
-    fn full_text(&self, prompt: &str, text: &str) -> String {
-        let text = format!("{prompt}{text}");
-        if self.lower_case { text.to_lowercase() } else { text }
+    fn prompt(&self, prompt: &Prompt) -> Result<String, InputError> {
+        Ok(match self.prompts.resolve(prompt)? {
+            Resolved::Default | Resolved::None => String::new(),
+            Resolved::Text(text) => text.to_owned(),
+            Resolved::Instruction(text) => match &self.instruction {
+                InstructionTemplate::Around(before, after) => format!("{before}{text}{after}"),
+                InstructionTemplate::Prefix => text.to_owned(),
+            },
+        })
     }
 
     fn text_sequence(&self, text: &str, how: &Prepare) -> Result<Sequence, InputError> {
         let prompt = self.prompt(&how.prompt)?;
-        let mut encoding = self.tokenizer.plain(&self.full_text(&prompt, text))?;
+        let mut encoding = self.tokenizer.plain(&format!("{prompt}{text}"))?;
         let added = self.tokenizer.added(false) + usize::from(self.end.is_some());
         self.tokenizer.cut(&mut encoding, added, how)?;
         let mut tokens = self.tokenizer.wrap(encoding, None)?.get_ids().to_vec();
@@ -170,15 +157,10 @@ impl TextEmbedding {
                 return Err(InputError::LimitTooSmall { limit });
             }
             let cut = tokens.len() - limit;
-            match how.side {
-                TruncationSide::Right => {
-                    let end = tokens.len() - after;
-                    tokens.drain(end - cut..end);
-                }
-                TruncationSide::Left => {
-                    tokens.drain(before..before + cut);
-                }
-            }
+            let end = tokens.len() - after;
+            let gone =
+                if self.tokenizer.cuts_left(how) { before..before + cut } else { end - cut..end };
+            tokens.drain(gone);
         }
         self.tokenizer.checked(Sequence { tokens, ..Sequence::default() })
     }
@@ -186,7 +168,7 @@ impl TextEmbedding {
 
 impl Recipe for TextEmbedding {
     fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.clone()
+        self.prompts.named().clone()
     }
 
     fn special_tokens(&self) -> SpecialTokens {
@@ -198,7 +180,7 @@ impl Recipe for TextEmbedding {
             Input::Text(text) => self.text_sequence(text, how),
             Input::Tokens(ids) => self.token_sequence(ids, how),
             Input::Item(item) => {
-                let text = item.text().ok_or(TEXTS_ONLY)?;
+                let text = text_of_item(item)?;
                 self.text_sequence(&text, &item.prepare(how))
             }
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
@@ -211,7 +193,7 @@ impl Recipe for TextEmbedding {
         special_tokens: bool,
         prompt: &Prompt,
     ) -> Result<Vec<Token>, InputError> {
-        let full = self.full_text(&self.prompt(prompt)?, text);
+        let full = format!("{}{text}", self.prompt(prompt)?);
         self.tokenizer.tokens(&full, special_tokens)
     }
 

@@ -2,11 +2,14 @@
 //!
 //! Must not know: templates of any one model.
 
+mod adjust;
+
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
 
 use super::{Limits, Token};
 use crate::batch::Sequence;
-use crate::checkpoint::{Checkpoint, CheckpointError, check_fetched};
+use crate::checkpoint::files::{self, TOKENIZER_BYTES_MAX, is_there};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare, TruncationSide};
 
 /// Bytes a text may have, whatever its tokens. No text that fits a model's limit comes near it; it
@@ -40,6 +43,8 @@ impl SpecialTokens {
 pub struct TextTokenizer {
     inner: Tokenizer,
     limits: Limits,
+    /// Which end of a text is cut unless a request says it.
+    side: TruncationSide,
 }
 
 impl TextTokenizer {
@@ -50,20 +55,35 @@ impl TextTokenizer {
     pub fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
         let path = checkpoint.transformer_dir().join("tokenizer.json");
         let error = |problem: String| CheckpointError::new(&path, problem);
-        if !path.exists() {
+        if !is_there(&path) {
             let problem = "the file is missing; save the tokenizer in the fast format";
             return Err(error(problem.into()));
         }
-        let bytes = std::fs::read(&path)
-            .map_err(|problem| error(format!("the file cannot be read: {problem}")))?;
-        check_fetched(&path, &bytes)?;
-        let mut inner = Tokenizer::from_bytes(&bytes)
+        let mut inner = Tokenizer::from_bytes(files::read(&path, TOKENIZER_BYTES_MAX)?)
             .map_err(|problem| error(format!("not a tokenizer: {problem}")))?;
         // The files carry settings of their training; limits are ours and nothing is padded.
         inner.with_padding(None);
         let reset = inner.with_truncation(None::<TruncationParams>);
         reset.map_err(|problem| error(format!("its truncation cannot be reset: {problem}")))?;
-        Ok(Self { inner, limits: *limits })
+        adjust::adjust(checkpoint, &mut inner)?;
+        let config = checkpoint.transformer_dir().join("tokenizer_config.json");
+        let side = match checkpoint.tokenizer_config()["truncation_side"].as_str() {
+            None | Some("right") => TruncationSide::Right,
+            Some("left") => TruncationSide::Left,
+            Some(other) => {
+                let problem = format!("truncation_side {other:?} is not right or left");
+                return Err(CheckpointError::new(config, problem));
+            }
+        };
+        Ok(Self { inner, limits: *limits, side })
+    }
+
+    /// Whether the beginning of a long text is cut off, not its end.
+    pub fn cuts_left(&self, how: &Prepare) -> bool {
+        match how.side {
+            TruncationSide::Own => self.side == TruncationSide::Left,
+            side => side == TruncationSide::Left,
+        }
     }
 
     /// Special tokens the template puts before and after a text.
@@ -180,7 +200,7 @@ impl TextTokenizer {
         }
         let parameters = TruncationParams {
             max_length: limit - added,
-            direction: direction(how.side),
+            direction: self.direction(how),
             ..TruncationParams::default()
         };
         let cut = tokenizers::truncate_encodings(first, Some(second), &parameters);
@@ -208,7 +228,7 @@ impl TextTokenizer {
         if limit <= added {
             return Err(InputError::LimitTooSmall { limit });
         }
-        encoding.truncate(limit - added, 0, direction(how.side));
+        encoding.truncate(limit - added, 0, self.direction(how));
         Ok(())
     }
 
@@ -240,6 +260,13 @@ impl TextTokenizer {
             end -= 1;
         }
         Ok(&text[..end])
+    }
+
+    fn direction(&self, how: &Prepare) -> TruncationDirection {
+        match self.cuts_left(how) {
+            true => TruncationDirection::Left,
+            false => TruncationDirection::Right,
+        }
     }
 
     /// Puts the template's special tokens around one text or two.
@@ -308,13 +335,6 @@ impl TextTokenizer {
 
 fn failed<T>(result: tokenizers::Result<T>) -> Result<T, InputError> {
     result.map_err(|error| InputError::Tokenizer(error.to_string()))
-}
-
-fn direction(side: TruncationSide) -> TruncationDirection {
-    match side {
-        TruncationSide::Right => TruncationDirection::Right,
-        TruncationSide::Left => TruncationDirection::Left,
-    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,6 @@ pub use registry::{NotReady, NotServed, Registry, Slot, Stage, Step, UnknownMode
 pub use replica::{Reload, Replica};
 pub use request::{
     EmbedAnswer, EmbedRequest, Listwise, PredictAnswer, PredictRequest, RerankAnswer, RerankMethod,
-    RerankRequest, SparseAnswer, Timings, TokensAnswer, TokensRequest,
+    RerankRequest, ScoreForm, SparseAnswer, Timings, TokensAnswer, TokensRequest,
 };
 pub use warm_up::WarmUp;

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use proxima_models::readout::ScoreFunction;
 use proxima_models::{Content, Input, ListwiseTemplate, Prepare};
 
 /// Vectors wanted for some inputs.
@@ -89,6 +90,18 @@ pub struct RerankRequest {
     /// Vectors of the documents, if the client has them: as many as documents, or none. Any length
     /// but zero.
     pub document_vectors: Vec<Vec<f32>>,
+    /// What logits go through to be scores.
+    pub scores: ScoreForm,
+}
+
+/// What the logits of a pointwise ranking go through to be scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ScoreForm {
+    /// A probability: the sigmoid.
+    #[default]
+    Probability,
+    /// The function that the checkpoint's files ask for.
+    Checkpoint,
 }
 
 impl RerankRequest {
@@ -101,6 +114,7 @@ impl RerankRequest {
             method: None,
             listwise: Listwise::default(),
             document_vectors: Vec::new(),
+            scores: ScoreForm::default(),
         }
     }
 }
@@ -153,8 +167,10 @@ impl Default for Listwise {
 /// The scores of a [`RerankRequest`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RerankAnswer {
-    /// A logit (pointwise) or cosine a document, in the order of the documents. Finite.
+    /// A logit (pointwise) or similarity a document, in the order of the documents. Finite.
     pub raw: Vec<f32>,
+    /// What a logit goes through to be a score.
+    pub function: ScoreFunction,
     /// Places of the documents, the best first; of equal ones the earlier first.
     pub order: Vec<usize>,
     /// How they were ranked.
@@ -164,10 +180,10 @@ pub struct RerankAnswer {
 }
 
 impl RerankAnswer {
-    /// The score of a document: the probability of its logit, or its cosine.
+    /// The score of a document: what its logit becomes, or its similarity.
     pub fn score(&self, document: usize) -> f32 {
         match self.method {
-            RerankMethod::Pointwise => proxima_models::readout::sigmoid(self.raw[document]),
+            RerankMethod::Pointwise => self.function.apply(&self.raw[document..=document])[0],
             RerankMethod::Listwise | RerankMethod::Similarity | RerankMethod::MaxSim => {
                 self.raw[document]
             }

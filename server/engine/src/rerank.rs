@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use proxima_models::readout::max_sim;
+use proxima_models::readout::{ScoreFunction, Similarity, max_sim};
 use proxima_models::{Content, Input, InputError, Prepare, Prompt};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::job::Vector;
-use crate::request::{Listwise, RerankAnswer, RerankMethod, RerankRequest};
+use crate::request::{Listwise, RerankAnswer, RerankMethod, RerankRequest, ScoreForm};
 use crate::tally::Tally;
 
 /// What a listwise model says to images.
@@ -42,6 +42,12 @@ impl Engine {
         let own = self.rerank_method().ok_or(EngineError::Unsupported { what: "rerank" })?;
         let method = request.method.unwrap_or(own);
         self.check_rerank(&request, own, method)?;
+        let function = match request.scores {
+            ScoreForm::Probability => ScoreFunction::Sigmoid,
+            ScoreForm::Checkpoint => {
+                self.info().scores.map_or(ScoreFunction::Sigmoid, |scores| scores.pairs)
+            }
+        };
         let _accepted = self.accept()?;
         let mut tally = Tally::default();
         let sorted = |raw: Vec<f32>| {
@@ -54,7 +60,7 @@ impl Engine {
             RerankMethod::MaxSim => sorted(self.max_sim(request, &mut tally).await?),
             RerankMethod::Listwise => self.listwise(request, &mut tally).await?,
         };
-        Ok(RerankAnswer { raw, order, method, timings: tally.timings(started) })
+        Ok(RerankAnswer { raw, function, order, method, timings: tally.timings(started) })
     }
 
     fn check_rerank(
@@ -137,7 +143,8 @@ impl Engine {
         let query = vec![input(&request.query)];
         let query = self.vectors(query, how, tally).await?;
         let documents = self.document_vectors(&request, tally).await?;
-        Ok(documents.iter().map(|document| cosine(&query[0], document)).collect())
+        let similarity = self.info().similarity;
+        Ok(documents.iter().map(|document| similarity.of(&query[0], document)).collect())
     }
 
     async fn max_sim(
@@ -187,8 +194,10 @@ impl Engine {
                 let seen: Vec<usize> = order[window].to_vec();
                 let pseudo = self.pseudo_query(&request, &seen, tally).await?;
                 let part = &mut order[scored];
+                // As published: by cosine, whatever else the vectors are compared by.
+                let cosine = Similarity::default();
                 for place in part.iter() {
-                    raw[*place] = cosine(&pseudo, &documents[*place]);
+                    raw[*place] = cosine.of(&pseudo, &documents[*place]);
                 }
                 part.sort_by(|a, b| raw[*b].total_cmp(&raw[*a]));
             }
@@ -249,15 +258,6 @@ fn ranked(scores: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
     order
-}
-
-/// The cosine of two vectors of one length; 0 with a zero vector.
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-    };
-    let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths > 0.0 { (dot(a, b) / lengths) as f32 } else { 0.0 }
 }
 
 fn check_vectors(

@@ -72,18 +72,22 @@ pub enum PoolingName {
     WeightedMean,
     /// The sum divided by the square root of the length
     MeanSqrtLen,
+    /// Weights of words: the same as --task sparse
+    Splade,
 }
 
-impl From<PoolingName> for Pooling {
-    fn from(name: PoolingName) -> Self {
-        match name {
-            PoolingName::Cls => Self::Cls,
-            PoolingName::Mean => Self::Mean,
-            PoolingName::LastToken => Self::Last,
-            PoolingName::Max => Self::Max,
-            PoolingName::WeightedMean => Self::WeightedMean,
-            PoolingName::MeanSqrtLen => Self::MeanSqrtLength,
-        }
+impl PoolingName {
+    /// How tokens are pooled to a vector; `None` if they are not.
+    pub fn of_vectors(self) -> Option<Pooling> {
+        Some(match self {
+            Self::Cls => Pooling::Cls,
+            Self::Mean => Pooling::Mean,
+            Self::LastToken => Pooling::Last,
+            Self::Max => Pooling::Max,
+            Self::WeightedMean => Pooling::WeightedMean,
+            Self::MeanSqrtLen => Pooling::MeanSqrtLength,
+            Self::Splade => return None,
+        })
     }
 }
 
@@ -185,6 +189,15 @@ serve_args! {
     /// How tokens are pooled [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_POOLING", help_heading = "Model")]
     pooling: PoolingName,
+    /// Refuse a checkpoint whose configuration has a key that is not known, instead of warning
+    #[arg(
+        long,
+        env = "PROXIMA_STRICT_CHECKPOINT",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        help_heading = "Model",
+    )]
+    strict_checkpoint: bool,
     /// Longest input in tokens [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_MAX_LENGTH", value_name = "TOKENS", help_heading = "Model")]
     max_length: usize,

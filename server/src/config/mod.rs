@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use proxima_engine::EngineConfig;
-use proxima_models::readout::Pooling;
 use proxima_models::{DeviceChoice, Dtype, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
@@ -224,7 +223,8 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         models,
         revision: arguments.revision.clone().unwrap_or_else(|| "main".into()),
         load: LoadOptions {
-            task: arguments.task.map(Task::from),
+            task: task(&arguments)?,
+            strict_checkpoint: arguments.strict_checkpoint.unwrap_or(false),
             device_memory: device_memory(arguments.gpu_memory_fraction, &devices)?,
             ..load_options(arguments.dtype, arguments.pooling, arguments.max_length)
         },
@@ -295,8 +295,28 @@ pub fn load_options(
     pooling: Option<PoolingName>,
     tokens_max: Option<usize>,
 ) -> LoadOptions {
-    let (dtype, pooling) = (dtype.map(Dtype::from), pooling.map(Pooling::from));
-    LoadOptions { dtype, pooling, tokens_max, ..LoadOptions::default() }
+    LoadOptions {
+        dtype: dtype.map(Dtype::from),
+        pooling: pooling.and_then(PoolingName::of_vectors),
+        task: (pooling == Some(PoolingName::Splade)).then_some(Task::Sparse),
+        tokens_max,
+        ..LoadOptions::default()
+    }
+}
+
+/// What models are for, as it was said by one setting or the other.
+///
+/// # Errors
+/// Two settings that contradict each other.
+fn task(arguments: &ServeArgs) -> Result<Option<Task>, CommandError> {
+    let task = arguments.task.map(Task::from);
+    if arguments.pooling != Some(PoolingName::Splade) {
+        return Ok(task);
+    }
+    match task {
+        None | Some(Task::Sparse) => Ok(Some(Task::Sparse)),
+        Some(_) => Err(CommandError::usage("pooling splade is for task sparse, not another")),
+    }
 }
 
 fn read_file(path: &Path) -> Result<ServeArgs, CommandError> {

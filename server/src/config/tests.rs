@@ -45,6 +45,17 @@ fn defaults_are_as_documented() {
 }
 
 #[test]
+fn pooling_splade_is_task_sparse() {
+    let with = |flags: &[&str]| parsed(&[&MODEL[..], flags].concat(), None);
+    let settings = with(&["--pooling", "splade", "--strict-checkpoint"]).expect("settings");
+    assert_eq!((settings.load.task, settings.load.pooling), (Some(Task::Sparse), None));
+    assert!(settings.load.strict_checkpoint);
+    with(&["--pooling", "splade", "--task", "sparse"]).expect("settings");
+    let error = with(&["--pooling", "splade", "--task", "rerank"]).expect_err("refused");
+    assert!(error.message.contains("splade"), "{}", error.message);
+}
+
+#[test]
 fn flags_go_before_the_file_and_the_file_before_defaults() {
     let file = "model = [\"owner/filed\"]\nport = 1\ngrpc-port = 0\nmax-inputs = 5\ncache-bytes = \"2MiB\"\n";
     let settings = parsed(&["--port", "2"], Some(file)).expect("settings");

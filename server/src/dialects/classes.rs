@@ -1,8 +1,9 @@
-//! Logits of a model to labelled probabilities.
+//! Logits of a model to labelled scores.
 //!
 //! Must not know: any wire format.
 
-use proxima_models::readout::{sigmoid, softmax};
+use proxima_engine::ScoreForm;
+use proxima_models::readout::ScoreFunction;
 
 use crate::http::App;
 
@@ -11,35 +12,53 @@ use crate::http::App;
 pub struct Scored {
     /// Its name.
     pub label: String,
-    /// Its probability.
-    pub probability: f32,
+    /// Its score: a probability, unless the checkpoint says otherwise.
+    pub score: f32,
     /// Its logit.
     pub logit: f32,
 }
 
-/// Names of a model's classes; none if it classifies nothing.
-pub fn labels(app: &App, model: &str) -> Vec<String> {
-    let engine = app.registry().get(Some(model)).ok();
-    engine.and_then(|(_, engine)| engine.info().capabilities.labels.clone()).unwrap_or_default()
+/// A model's classes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classes {
+    /// Their names; none if it classifies nothing.
+    pub labels: Vec<String>,
+    /// What logits go through to be scores.
+    pub function: ScoreFunction,
 }
 
-/// The classes of one input, the most probable first. A single class is a yes or no of its own;
-/// several exclude each other.
-pub fn scored(labels: &[String], logits: &[f32]) -> Vec<Scored> {
-    let probabilities = match logits {
-        [logit] => vec![sigmoid(*logit)],
-        logits => softmax(logits),
-    };
-    let each = labels.iter().zip(probabilities).zip(logits);
-    let each = each.map(|((label, probability), logit)| Scored {
-        label: label.clone(),
-        probability,
-        logit: *logit,
-    });
-    let mut all: Vec<Scored> = each.collect();
-    // By logit, since probabilities near one are equal.
-    all.sort_by(|a, b| b.logit.total_cmp(&a.logit));
-    all
+impl Classes {
+    /// Those of a model, by its served name. Their scores are those of transformers'
+    /// `TextClassificationPipeline`, or, as the checkpoint's files say for pairs, those of
+    /// sentence-transformers' `CrossEncoder`.
+    pub fn of(app: &App, model: &str, form: ScoreForm) -> Self {
+        let info = app.registry().get(Some(model)).ok().map(|(_, engine)| engine.info());
+        let scores = info.and_then(|info| info.scores);
+        let function = scores.map(|scores| match form {
+            ScoreForm::Probability => scores.classes,
+            ScoreForm::Checkpoint => scores.pairs,
+        });
+        let labels = info.and_then(|info| info.capabilities.labels.clone());
+        Self {
+            labels: labels.unwrap_or_default(),
+            function: function.unwrap_or(ScoreFunction::Identity),
+        }
+    }
+
+    /// The classes of one input, the highest logit first.
+    pub fn scored(&self, logits: &[f32]) -> Vec<Scored> {
+        let scores = self.function.apply(logits);
+        let each = self.labels.iter().zip(scores).zip(logits);
+        let each = each.map(|((label, score), logit)| Scored {
+            label: label.clone(),
+            score,
+            logit: *logit,
+        });
+        let mut all: Vec<Scored> = each.collect();
+        // By logit, since probabilities near one are equal.
+        all.sort_by(|a, b| b.logit.total_cmp(&a.logit));
+        all
+    }
 }
 
 #[cfg(test)]
@@ -47,14 +66,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_class_is_a_sigmoid_and_several_a_softmax() {
-        let names = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        let one = scored(&names[..1], &[0.0]);
-        assert_eq!((one.len(), one[0].probability, one[0].logit), (1, 0.5, 0.0));
-        let three = scored(&names, &[0.0, 2.0, 1.0]);
+    fn classes_are_sorted_and_scored_as_their_function_says() {
+        let classes = |count: usize, function| {
+            let labels = ["a", "b", "c"][..count].iter().map(|it| (*it).to_owned()).collect();
+            Classes { labels, function }
+        };
+        let one = classes(1, ScoreFunction::Sigmoid).scored(&[0.0]);
+        assert_eq!((one.len(), one[0].score, one[0].logit), (1, 0.5, 0.0));
+        let three = classes(3, ScoreFunction::Softmax).scored(&[0.0, 2.0, 1.0]);
         let order: Vec<&str> = three.iter().map(|it| it.label.as_str()).collect();
         assert_eq!(order, ["b", "c", "a"]);
-        let sum: f32 = three.iter().map(|it| it.probability).sum();
+        let sum: f32 = three.iter().map(|it| it.score).sum();
         assert!((sum - 1.0).abs() < 1e-6 && three[0].logit == 2.0);
+        let own = classes(3, ScoreFunction::Sigmoid).scored(&[0.0, 2.0, 1.0]);
+        assert_eq!(own[2].score, 0.5);
+        let logits = classes(3, ScoreFunction::Identity).scored(&[0.0, 2.0, 1.0]);
+        assert_eq!(logits[0].score, 2.0);
     }
 }

@@ -212,7 +212,12 @@ pub fn prepare(
         (None, Some(name)) => Prompt::Named(name),
         (None, None) => Prompt::Default,
     };
-    Prepare { prompt, truncate, side: side.unwrap_or_default().into(), ..Prepare::default() }
+    Prepare {
+        prompt,
+        truncate,
+        side: side.map(TruncationSide::from).unwrap_or_default(),
+        ..Prepare::default()
+    }
 }
 
 /// The prompt of what a text is for, in the words of any dialect; `None` for words without a

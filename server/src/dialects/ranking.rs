@@ -5,7 +5,7 @@
 
 use axum::http::HeaderValue;
 use axum::response::Response;
-use proxima_engine::{Listwise, RerankAnswer, RerankMethod, RerankRequest};
+use proxima_engine::{Listwise, RerankAnswer, RerankMethod, RerankRequest, ScoreForm};
 use proxima_models::{Content, ListwiseTemplate, Prepare, Prompt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,7 +110,9 @@ impl Document {
             }
             return Ok(Drafted::Ready(lines.join("\n").into()));
         }
-        if !is_item(&object) && object.get("text").is_none_or(Value::is_null) {
+        // An object with nothing is an item all the same: models of images know what to make of it.
+        let is_nothing = object.values().all(Value::is_null);
+        if !is_nothing && !is_item(&object) && object.get("text").is_none_or(Value::is_null) {
             return Err(name.wrong("an object needs a string \"text\""));
         }
         Ok(Draft::of(of_document(object)).map_err(|problem| name.wrong(problem))?.into())
@@ -168,6 +170,30 @@ pub struct Additions {
     pub listwise: Option<ListwiseOptions>,
     /// Addition: which end of a too long document is cut.
     pub truncation_direction: Option<Side>,
+    /// Addition: what logits go through to be scores; `probability` if absent. Where logits
+    /// themselves are asked for, they are given.
+    pub scores: Option<Scores>,
+}
+
+/// What logits go through to be scores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scores {
+    /// A sigmoid.
+    #[default]
+    Probability,
+    /// The function that the checkpoint's files name, as sentence-transformers' CrossEncoder has
+    /// it.
+    Checkpoint,
+}
+
+impl From<Scores> for ScoreForm {
+    fn from(scores: Scores) -> Self {
+        match scores {
+            Scores::Probability => Self::Probability,
+            Scores::Checkpoint => Self::Checkpoint,
+        }
+    }
 }
 
 /// How documents are ranked.
@@ -254,6 +280,7 @@ pub async fn request(
         method: additions.method.map(RerankMethod::from),
         listwise: additions.listwise.map(Listwise::from).unwrap_or_default(),
         document_vectors,
+        scores: additions.scores.unwrap_or_default().into(),
         ..RerankRequest::new(query, documents)
     })
 }

@@ -2,6 +2,7 @@
 
 mod multimodal;
 mod parts;
+mod scores;
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -2,8 +2,10 @@
 //!
 //! Must not know: the network, the cache.
 
+use proxima_models::checkpoint::LENGTH_FILES;
+
 /// Files beside the weights that a checkpoint is read from.
-const FILES: [&str; 13] = [
+const FILES: [&str; 15] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -11,6 +13,8 @@ const FILES: [&str; 13] = [
     "modules.json",
     "config_sentence_transformers.json",
     "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
     "adapter_config.json",
     "model.safetensors.index.json",
     "sparse_linear.pt",
@@ -50,8 +54,8 @@ pub fn is_needed(name: &str) -> bool {
     let module = folder.split_once('_').is_some_and(|(number, rest)| {
         !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) && !rest.contains('/')
     });
-    let sentence = file.starts_with("sentence_") && file.ends_with("_config.json");
-    (folder.is_empty() || module) && (FILES.contains(&file) || sentence || is_weights(file))
+    let read = FILES.contains(&file) || LENGTH_FILES.contains(&file) || is_weights(file);
+    (folder.is_empty() || module) && read
 }
 
 /// Whether a file, without its folder, has a transformer's weights or a part of them.

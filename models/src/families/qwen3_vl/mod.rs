@@ -5,6 +5,7 @@
 //!
 //! Must not know: templates, pooling, devices, file formats.
 
+mod keys;
 mod patches;
 mod vision;
 
@@ -26,6 +27,8 @@ pub fn family() -> Family {
     Family {
         model_type: "qwen3_vl",
         architectures: &["Qwen3VLForConditionalGeneration", "Qwen3VLModel", "Qwen3VLForEmbedding"],
+        keys: keys::CONFIG,
+        files: keys::FILES,
         pooling: |_| Some(Pooling::Last),
         load,
         score: |checkpoint, _, _| {
@@ -156,7 +159,7 @@ impl Encoder for Qwen3Vl {
     }
 
     fn is_causal(&self) -> bool {
-        true
+        self.decoder.is_causal()
     }
 }
 

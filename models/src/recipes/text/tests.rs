@@ -1,4 +1,5 @@
 use super::*;
+use crate::input::TruncationSide;
 use crate::recipes::TEXT_BYTES_MAX;
 use crate::synth::{SynthOptions, write};
 use crate::{LoadOptions, Model};

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use proxima_engine::{EmbedRequest, Engine, PredictRequest, RerankRequest, TokensRequest};
+use proxima_models::readout::Similarity;
 use proxima_models::recipes::Token;
 use proxima_models::{Input, Prompt};
 use serde_json::Value;
 
 use super::types::{
     EmbedAllBody, EmbedBody, Ids, InfoAnswer, PredictBody, PredictInputs, Prediction, RerankBody,
-    SimilarityBody, Texts, TokenEntry,
+    ScoresInfo, SimilarityBody, Texts, TokenEntry,
 };
 use crate::dialects::classes::Scored;
 use crate::dialects::inputs::prepare;
@@ -55,15 +56,15 @@ pub fn similarity_request(body: SimilarityBody, auto_truncate: bool) -> EmbedReq
         inputs: source.into_iter().chain(sentences).map(Input::Text).collect(),
         prepare: prepare(None, parameters.prompt_name, truncate, side),
         dimensions: None,
-        normalize: true,
+        // What compares them scales them, if it does.
+        normalize: false,
     }
 }
 
-/// Cosines of the first vector with the others, all of length one.
-pub fn similarities(vectors: &[Vec<f32>]) -> Vec<f32> {
+/// Similarities of the first vector with the others, none of them scaled.
+pub fn similarities(vectors: &[Vec<f32>], how: Similarity) -> Vec<f32> {
     let (source, sentences) = vectors.split_first().expect("the source is the first input");
-    let dot = |other: &Vec<f32>| source.iter().zip(other).map(|(a, b)| a * b).sum();
-    sentences.iter().map(dot).collect()
+    sentences.iter().map(|other| how.of(source, other)).collect()
 }
 
 /// Texts of a body.
@@ -98,9 +99,13 @@ pub fn token(token: Token) -> TokenEntry {
 /// Kind of a model, and what belongs to it.
 fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) {
     let capabilities = &engine.info().capabilities;
-    if let Some(pooling) = capabilities.pooling {
-        let pooling = Value::from(pooling.name());
-        return ("embedding", BTreeMap::from([("pooling", pooling)]));
+    let names: Vec<&str> = capabilities.pooling.iter().map(|pooling| pooling.name()).collect();
+    let pooling = match capabilities.embedding {
+        Some(_) => Some(names.join("+")),
+        None => capabilities.sparse.then(|| "splade".to_owned()),
+    };
+    if let Some(pooling) = pooling {
+        return ("embedding", BTreeMap::from([("pooling", Value::from(pooling))]));
     }
     let labels = capabilities.labels.as_deref().unwrap_or_default();
     let kind = if labels.len() == 1 { "reranker" } else { "classifier" };
@@ -166,7 +171,7 @@ pub fn predict_request(
 
 /// A class as written.
 pub fn prediction(scored: Scored, raw: bool) -> Prediction {
-    let score = if raw { scored.logit } else { scored.probability };
+    let score = if raw { scored.logit } else { scored.score };
     Prediction { score, label: scored.label }
 }
 
@@ -192,5 +197,11 @@ pub fn info(app: &App) -> Result<InfoAnswer, Failure> {
         version: env!("CARGO_PKG_VERSION"),
         sha: None,
         docker_label: None,
+        similarity_fn_name: engine.info().similarity.function.name(),
+        scores: engine.info().scores.map(|scores| ScoresInfo {
+            predict: scores.classes.name(),
+            checkpoint: scores.pairs.name(),
+        }),
+        warnings: engine.info().warnings.clone(),
     })
 }

@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::classes::{labels, scored};
+use super::classes::Classes;
 use super::ranking::{ranked, with_method};
 use super::shared::{Answer, Keys, Purpose, Shared, read, respond};
 use crate::http::{App, Failure, JsonBody, RawBody, json_response, with_timings};
@@ -184,11 +184,12 @@ async fn classified(app: &App, body: PredictBody) -> Response {
 
 async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
     let (model, raw) = (body.model.clone(), body.raw_scores.unwrap_or(false));
+    let form = body.scores.unwrap_or_default().into();
     let (request, several) = convert::predict_request(body, app.auto_truncate())?;
     let (name, answer) = app.predict(model.as_deref(), request).await?;
-    let labels = labels(app, &name);
+    let own = Classes::of(app, &name, form);
     let of = |logits: &Vec<f32>| -> Vec<_> {
-        let classes = scored(&labels, logits).into_iter();
+        let classes = own.scored(logits).into_iter();
         classes.map(|scored| convert::prediction(scored, raw)).collect()
     };
     let mut all: Vec<_> = answer.logits.iter().map(of).collect();
@@ -244,7 +245,7 @@ async fn word_weights(app: &App, body: EmbedAllBody) -> Result<Response, Failure
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
-/// Cosines of one sentence with others.
+/// Similarities of one sentence with others: cosines, unless the checkpoint names another function.
 #[utoipa::path(
     post, path = "/similarity", tag = "tei", request_body = SimilarityBody,
     responses((status = 200, body = Vec<f32>), (status = 422, body = ErrorBody)),
@@ -256,8 +257,10 @@ async fn similarity(
     let model = body.model.clone();
     let request = convert::similarity_request(body, app.auto_truncate());
     match app.embed(model.as_deref(), request).await {
-        Ok((_, answer)) => {
-            let body = Json(convert::similarities(&answer.vectors)).into_response();
+        Ok((name, answer)) => {
+            let engine = app.registry().get(Some(&name)).ok();
+            let how = engine.map(|(_, engine)| engine.info().similarity).unwrap_or_default();
+            let body = Json(convert::similarities(&answer.vectors, how)).into_response();
             with_timings(body, &answer.timings)
         }
         Err(failure) => error::failure(&failure),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dialects::misspelt;
-use crate::dialects::ranking::{Additions, Document};
+use crate::dialects::ranking::{Additions, Document, Scores};
 use crate::dialects::{Inputs, Side};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
@@ -127,6 +127,9 @@ pub struct PredictBody {
     pub truncation_direction: Option<Side>,
     /// Give logits instead of probabilities.
     pub raw_scores: Option<bool>,
+    /// Addition: `checkpoint` gives the scores of sentence-transformers' CrossEncoder instead of
+    /// those of transformers' classification pipeline.
+    pub scores: Option<Scores>,
     /// Addition: the served name of a model.
     pub model: Option<String>,
 }
@@ -309,6 +312,21 @@ pub struct InfoAnswer {
     pub sha: Option<&'static str>,
     /// Not known: `null`.
     pub docker_label: Option<&'static str>,
+    /// Addition: how vectors are compared by `/similarity` and in ranking by similarity.
+    pub similarity_fn_name: &'static str,
+    /// Addition: what logits go through to be scores, of a model that has any.
+    pub scores: Option<ScoresInfo>,
+    /// Addition: keys of the checkpoint's files that are not known, tensors that are not used.
+    pub warnings: Vec<String>,
+}
+
+/// What logits go through to be scores: `identity`, `sigmoid`, `softmax` or `tanh`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScoresInfo {
+    /// In `/predict`.
+    pub predict: &'static str,
+    /// Where a request says `"scores": "checkpoint"`.
+    pub checkpoint: &'static str,
 }
 
 /// An error.

@@ -54,6 +54,17 @@ async fn an_image_beside_a_text_is_part_of_a_document() {
 }
 
 #[tokio::test]
+async fn a_document_with_nothing_is_an_item_with_nothing() {
+    let (app, engine) = fake();
+    let expected = ranked(&app, json!("")).await;
+    for document in [json!({}), json!({ "text": null }), json!({ "image": null, "title": null })] {
+        let answer = ranked(&app, document.clone()).await;
+        assert_eq!(score(&answer), score(&expected), "{document}");
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_document_of_which_something_would_be_left_out_is_refused() {
     let rank = |document: Value| json!({ "query": "q", "documents": [document] });
     let part = |part: Value| rank(json!({ "content": [part] }));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proxima_engine::{
     EmbedRequest, Engine, Listwise, PredictRequest, RerankAnswer, RerankMethod, RerankRequest,
-    Timings,
+    ScoreForm, Timings,
 };
 use proxima_models::readout::quantize;
 use proxima_models::recipes::Token;
@@ -126,6 +126,7 @@ pub async fn rerank_request(
         document_vectors: vectors
             .map(|(index, it)| document_vector(index, it))
             .collect::<Result<_, _>>()?,
+        scores: ScoreForm::Probability,
     })
 }
 
@@ -213,8 +214,7 @@ pub fn predict_request(
 
 /// Classes as written.
 pub fn classes(scored: Vec<Scored>) -> pb::Classes {
-    let class =
-        |it: Scored| pb::Class { label: it.label, score: it.probability, raw_score: it.logit };
+    let class = |it: Scored| pb::Class { label: it.label, score: it.score, raw_score: it.logit };
     pb::Classes { classes: scored.into_iter().map(class).collect() }
 }
 

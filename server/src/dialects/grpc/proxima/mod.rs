@@ -7,13 +7,14 @@ mod items;
 
 use std::sync::Arc;
 
+use proxima_engine::ScoreForm;
 use proxima_models::Prompt;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::{Answer, Calls, Replies};
 use super::proto::proxima as pb;
 use super::status::status;
-use crate::dialects::classes::{labels, scored};
+use crate::dialects::classes::Classes;
 use crate::dialects::inputs::prepare;
 use crate::http::{App, WhenFull};
 
@@ -47,8 +48,8 @@ async fn predict(app: Arc<App>, mut message: pb::PredictRequest) -> Answer<pb::P
     let model = message.model.take();
     let request = convert::predict_request(message, app.auto_truncate())?;
     let (model, answer) = app.predict(model.as_deref(), request).await?;
-    let labels = labels(&app, &model);
-    let each = answer.logits.iter().map(|logits| convert::classes(scored(&labels, logits)));
+    let own = Classes::of(&app, &model, ScoreForm::Probability);
+    let each = answer.logits.iter().map(|logits| convert::classes(own.scored(logits)));
     let (results, timings) = (each.collect(), Some(convert::timings(&answer.timings)));
     Ok((pb::PredictResponse { model, results, timings }, Some(answer.timings)))
 }

@@ -133,7 +133,7 @@ pub fn ranks(answer: &RerankAnswer, texts: &[String], raw_scores: bool) -> pb::R
 
 /// A class as written.
 pub fn prediction(scored: Scored, raw_scores: bool) -> pb::Prediction {
-    let score = if raw_scores { scored.logit } else { scored.probability };
+    let score = if raw_scores { scored.logit } else { scored.score };
     pb::Prediction { score, label: scored.label }
 }
 

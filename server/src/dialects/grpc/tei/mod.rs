@@ -6,12 +6,12 @@ mod convert;
 
 use std::sync::Arc;
 
-use proxima_engine::PredictRequest;
+use proxima_engine::{PredictRequest, ScoreForm};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::{Answer, Calls, Replies};
 use super::proto::tei as pb;
-use crate::dialects::classes::{labels, scored};
+use crate::dialects::classes::Classes;
 use crate::dialects::inputs::prepare;
 use crate::http::{App, Failure, WhenFull};
 
@@ -67,7 +67,7 @@ async fn classes(
     let (name, answer) = app.predict(None, request).await?;
     let metadata = Some(convert::metadata(&answer.timings));
     let logits = answer.logits.into_iter().next().unwrap_or_default();
-    let scored = scored(&labels(&app, &name), &logits);
+    let scored = Classes::of(&app, &name, ScoreForm::Probability).scored(&logits);
     let predictions = scored.into_iter().map(|it| convert::prediction(it, raw_scores)).collect();
     Ok((pb::PredictResponse { predictions, metadata }, Some(answer.timings)))
 }

@@ -1,0 +1,190 @@
+//! Keys of `config.json` that all families share, and bounds of the sizes that they read.
+//!
+//! Must not know: any one family.
+
+use super::Is::{Number as N, Text};
+use super::Key;
+use super::Rule::{Count, NoEffect, Number, Object, Only, Refused, Used};
+
+const TRAINING: &str = "for training";
+const GENERATION: &str = "for generating text";
+const SPECIAL_TOKEN: &str = "tokenizer.json says where special tokens go";
+const OUTPUT: &str = "says what transformers returns beside the hidden states";
+const HISTORY: &str = "says where the file comes from";
+const SCALED: &str = "for scaled rotary positions, which are refused by their rope_type";
+
+/// Layers that a network has.
+pub const LAYERS: super::Rule = Count(1, 1024);
+/// Heads of an attention.
+pub const HEADS: super::Rule = Count(1, 1024);
+/// Components of a hidden state or of a head.
+pub const WIDTH: super::Rule = Count(1, 1 << 16);
+/// Components between the two layers of an MLP.
+pub const MLP: super::Rule = Count(1, 1 << 20);
+/// Rows of an embedding table.
+pub const VOCABULARY: super::Rule = Count(1, 1 << 24);
+/// Positions that a network knows.
+pub const POSITIONS: super::Rule = Count(1, 1 << 24);
+/// Types of token.
+pub const TYPES: super::Rule = Count(1, 1 << 16);
+/// Epsilon of a norm.
+pub const EPS: super::Rule = Number(0.0, 1.0);
+/// Base of rotary frequencies.
+pub const THETA: super::Rule = Number(1.0, 1e15);
+/// Labels of a classifier, at most.
+pub const LABELS_MAX: usize = 1 << 16;
+
+/// Keys that any `config.json` may have.
+pub const COMMON: &[Key] = &[
+    ("architectures", Used),
+    ("model_type", Used),
+    ("id2label", Used),
+    ("label2id", NoEffect("the inverse of id2label")),
+    ("num_labels", Count(1, LABELS_MAX as u64)),
+    ("problem_type", Used),
+    ("sentence_transformers", Object(&[CROSS_ENCODER])),
+    ("sbert_ce_default_activation_function", Used),
+    ("tie_word_embeddings", Used),
+    ("quantization_config", Used),
+    ("auto_map", Object(&[AUTO_MAP])),
+    ("_name_or_path", Used),
+    ("name_or_path", NoEffect(HISTORY)),
+    ("_commit_hash", NoEffect(HISTORY)),
+    ("transformers_version", NoEffect(HISTORY)),
+    ("adapters", Refused("adapters are not served")),
+    ("pruned_heads", Refused("networks without some of their heads are not served")),
+    ("per_layer_config", Refused("layers with settings of their own are not served")),
+    ("is_encoder_decoder", Refused("encoder-decoder networks are not served")),
+    ("is_decoder", Refused("this network is served as an encoder only")),
+    ("add_cross_attention", Refused("cross attention is not served")),
+    ("cross_attention_hidden_size", Refused("cross attention is not served")),
+    ("tie_encoder_decoder", Refused("encoder-decoder networks are not served")),
+    ("is_causal", NoEffect("transformers reads it for decoders only")),
+    ("use_bidirectional_attention", Refused(BIDIRECTIONAL)),
+    ("torch_dtype", NoEffect(DTYPE)),
+    ("dtype", NoEffect(DTYPE)),
+    ("use_bfloat16", NoEffect(DTYPE)),
+    ("torchscript", NoEffect("the answers are the same")),
+    ("tf_legacy_loss", NoEffect(TRAINING)),
+    ("attn_implementation", NoEffect("the answers are the same")),
+    ("_attn_implementation", NoEffect("the answers are the same")),
+    ("_attn_implementation_autoset", NoEffect("the answers are the same")),
+    ("_flash_attn_2_enabled", NoEffect("the answers are the same")),
+    ("chunk_size_feed_forward", NoEffect("the answers are the same")),
+    ("gradient_checkpointing", NoEffect(TRAINING)),
+    ("initializer_range", NoEffect(TRAINING)),
+    ("initializer_factor", NoEffect(TRAINING)),
+    ("hidden_dropout_prob", NoEffect(TRAINING)),
+    ("attention_probs_dropout_prob", NoEffect(TRAINING)),
+    ("attention_dropout", NoEffect(TRAINING)),
+    ("hidden_dropout", NoEffect(TRAINING)),
+    ("classifier_dropout", NoEffect(TRAINING)),
+    ("embd_pdrop", NoEffect(TRAINING)),
+    ("resid_pdrop", NoEffect(TRAINING)),
+    ("attn_pdrop", NoEffect(TRAINING)),
+    ("finetuning_task", NoEffect(HISTORY)),
+    ("task_specific_params", NoEffect(GENERATION)),
+    ("return_dict", NoEffect(OUTPUT)),
+    ("use_return_dict", NoEffect(OUTPUT)),
+    ("output_hidden_states", NoEffect(OUTPUT)),
+    ("output_attentions", NoEffect(OUTPUT)),
+    ("output_past", NoEffect(OUTPUT)),
+    ("tie_last_hidden_states", NoEffect(OUTPUT)),
+    ("use_cache", NoEffect("the answers are the same")),
+    ("tokenizer_class", NoEffect("tokenizer.json is read")),
+    ("processor_class", NoEffect("tokenizer.json is read")),
+    ("prefix", NoEffect(GENERATION)),
+    ("bos_token_id", NoEffect(SPECIAL_TOKEN)),
+    ("eos_token_id", NoEffect(SPECIAL_TOKEN)),
+    ("pad_token_id", NoEffect("nothing is padded")),
+    ("cls_token_id", NoEffect(SPECIAL_TOKEN)),
+    ("sep_token_id", NoEffect(SPECIAL_TOKEN)),
+    ("mask_token_id", NoEffect(SPECIAL_TOKEN)),
+    ("unk_token_id", NoEffect(SPECIAL_TOKEN)),
+    ("decoder_start_token_id", NoEffect(GENERATION)),
+];
+
+const DTYPE: &str = "weights are served as they are stored, or as --dtype says";
+const BIDIRECTIONAL: &str = "transformers ignores it for this model_type, and a checkpoint that \
+    sets it wants full attention; is_causal: false asks for it";
+
+/// Arguments of text generation, which older files have in `config.json`.
+pub const GENERATING: &[Key] = &[
+    ("max_length", NoEffect(GENERATION)),
+    ("min_length", NoEffect(GENERATION)),
+    ("max_new_tokens", NoEffect(GENERATION)),
+    ("do_sample", NoEffect(GENERATION)),
+    ("early_stopping", NoEffect(GENERATION)),
+    ("num_beams", NoEffect(GENERATION)),
+    ("num_beam_groups", NoEffect(GENERATION)),
+    ("diversity_penalty", NoEffect(GENERATION)),
+    ("temperature", NoEffect(GENERATION)),
+    ("top_k", NoEffect(GENERATION)),
+    ("top_p", NoEffect(GENERATION)),
+    ("typical_p", NoEffect(GENERATION)),
+    ("repetition_penalty", NoEffect(GENERATION)),
+    ("length_penalty", NoEffect(GENERATION)),
+    ("encoder_repetition_penalty", NoEffect(GENERATION)),
+    ("no_repeat_ngram_size", NoEffect(GENERATION)),
+    ("encoder_no_repeat_ngram_size", NoEffect(GENERATION)),
+    ("bad_words_ids", NoEffect(GENERATION)),
+    ("num_return_sequences", NoEffect(GENERATION)),
+    ("output_scores", NoEffect(GENERATION)),
+    ("return_dict_in_generate", NoEffect(GENERATION)),
+    ("forced_bos_token_id", NoEffect(GENERATION)),
+    ("forced_eos_token_id", NoEffect(GENERATION)),
+    ("remove_invalid_values", NoEffect(GENERATION)),
+    ("exponential_decay_length_penalty", NoEffect(GENERATION)),
+    ("suppress_tokens", NoEffect(GENERATION)),
+    ("begin_suppress_tokens", NoEffect(GENERATION)),
+    ("epsilon_cutoff", NoEffect(GENERATION)),
+    ("eta_cutoff", NoEffect(GENERATION)),
+    ("num_assistant_tokens", NoEffect(GENERATION)),
+    ("num_assistant_tokens_schedule", NoEffect(GENERATION)),
+    ("assistant_confidence_threshold", NoEffect(GENERATION)),
+    ("assistant_lookbehind", NoEffect(GENERATION)),
+    ("target_lookbehind", NoEffect(GENERATION)),
+];
+
+/// What sentence-transformers adds for a cross-encoder.
+const CROSS_ENCODER: &[Key] = &[("activation_fn", Used), ("version", NoEffect(HISTORY))];
+
+const OWN_CODE: &str = "code that comes with a checkpoint is not run, so what it computes is not \
+    known";
+
+/// Which of the checkpoint's own classes transformers is to load.
+const AUTO_MAP: &[Key] = &[
+    ("AutoConfig", NoEffect("config.json is read as its model_type says")),
+    ("AutoTokenizer", NoEffect("tokenizer.json is read")),
+    ("AutoProcessor", NoEffect("the processor's files are checked on their own")),
+    ("AutoModel", Refused(OWN_CODE)),
+    ("AutoModelForCausalLM", Refused(OWN_CODE)),
+    ("AutoModelForMaskedLM", Refused(OWN_CODE)),
+    ("AutoModelForSequenceClassification", Refused(OWN_CODE)),
+    ("AutoModelForTokenClassification", NoEffect("another task's")),
+    ("AutoModelForQuestionAnswering", NoEffect("another task's")),
+    ("AutoModelForMultipleChoice", NoEffect("another task's")),
+    ("AutoModelForPreTraining", NoEffect("another task's")),
+];
+
+/// Rotary positions that are not scaled: keys of `rope_parameters` and `rope_scaling`.
+pub const ROTARY: &[Key] = &[
+    ("rope_type", Only(&[Text("default")])),
+    ("type", Only(&[Text("default"), Text("mrope")])),
+    ("rope_theta", THETA),
+    ("partial_rotary_factor", Only(&[N(1.0)])),
+    ("mrope_section", Used),
+    ("mrope_interleaved", Used),
+    ("factor", NoEffect(SCALED)),
+    ("original_max_position_embeddings", NoEffect(SCALED)),
+    ("attention_factor", NoEffect(SCALED)),
+    ("beta_fast", NoEffect(SCALED)),
+    ("beta_slow", NoEffect(SCALED)),
+    ("short_factor", NoEffect(SCALED)),
+    ("long_factor", NoEffect(SCALED)),
+    ("low_freq_factor", NoEffect(SCALED)),
+    ("high_freq_factor", NoEffect(SCALED)),
+    ("mscale", NoEffect(SCALED)),
+    ("mscale_all_dim", NoEffect(SCALED)),
+    ("truncate", NoEffect(SCALED)),
+];

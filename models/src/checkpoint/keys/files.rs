@@ -1,0 +1,239 @@
+//! Keys of all configuration files but `config.json`. `generation_config.json` is not read: nothing
+//! is generated.
+//!
+//! Must not know: families, what the code does with a value.
+
+use super::Is::Text;
+use super::Key;
+use super::Rule::{Closed, Count, NoEffect, Object, Only, Refused, Used};
+use super::config::WIDTH;
+
+const HISTORY: &str = "says where the file comes from";
+const MULTI_VECTOR: &str = "late interaction models of this kind are not served";
+const SPECIAL_TOKEN: &str = "tokenizer.json has the special tokens";
+const TOKENIZER_JSON: &str = "tokenizer.json says it";
+const CALLER: &str = "says what transformers does unless told otherwise; sequences are neither \
+    padded nor cut by it";
+
+/// `modules.json`, each entry.
+pub const MODULE: &[Key] = &[
+    ("idx", NoEffect("modules run in the order of the list")),
+    ("name", NoEffect("a name for people")),
+    ("path", Used),
+    ("type", Used),
+    ("kwargs", NoEffect("names arguments that a caller of encode may give")),
+];
+
+/// `config_sentence_transformers.json`.
+pub const SENTENCE_TRANSFORMERS: &[Key] = &[
+    ("__version__", NoEffect(HISTORY)),
+    (
+        "model_type",
+        Only(&[Text("SentenceTransformer"), Text("SparseEncoder"), Text("CrossEncoder")]),
+    ),
+    ("prompts", Used),
+    ("default_prompt_name", Used),
+    (
+        "similarity_fn_name",
+        Only(&[Text("cosine"), Text("dot"), Text("euclidean"), Text("manhattan")]),
+    ),
+    ("truncate_dim", WIDTH),
+    ("activation_fn", Used),
+    ("requirements", NoEffect("versions of Python packages")),
+    ("keep_in_fp32_modules", NoEffect("scores are always computed in float32")),
+    ("max_active_dims", Refused("sparse vectors of only so many words are not served")),
+    ("query_prefix", Refused(MULTI_VECTOR)),
+    ("document_prefix", Refused(MULTI_VECTOR)),
+    ("query_length", Refused(MULTI_VECTOR)),
+    ("document_length", Refused(MULTI_VECTOR)),
+    ("attend_to_expansion_tokens", Refused(MULTI_VECTOR)),
+    ("skiplist_words", Refused(MULTI_VECTOR)),
+    ("do_query_expansion", Refused(MULTI_VECTOR)),
+];
+
+/// `sentence_bert_config.json` and its older names: the transformer of a module chain.
+pub const TRANSFORMER: &[Key] = &[
+    ("max_seq_length", Count(1, 1 << 24)),
+    ("do_lower_case", Used),
+    (
+        "transformer_task",
+        Only(&[
+            Text("feature-extraction"),
+            Text("fill-mask"),
+            Text("sequence-classification"),
+            Text("text-generation"),
+        ]),
+    ),
+    ("modality_config", Object(&[MODALITIES])),
+    (
+        "module_output_name",
+        Only(&[Text("token_embeddings"), Text("scores"), Text("causal_logits")]),
+    ),
+    ("unpad_inputs", NoEffect("nothing is padded, and the answers are the same")),
+    ("processing_kwargs", Refused("arguments of the tokenizer or processor are not served")),
+    ("query_length", Refused(MULTI_VECTOR)),
+    ("document_length", Refused(MULTI_VECTOR)),
+    ("query_expansion", Refused(MULTI_VECTOR)),
+    ("tokenizer_name_or_path", Refused("the tokenizer must be beside the model")),
+    ("model_args", Closed(&[MODEL_ARGUMENTS])),
+    ("model_kwargs", Closed(&[MODEL_ARGUMENTS])),
+    ("tokenizer_args", Closed(&[HUB_ARGUMENTS])),
+    ("processor_kwargs", Closed(&[HUB_ARGUMENTS])),
+    ("config_args", Closed(&[HUB_ARGUMENTS])),
+    ("config_kwargs", Closed(&[HUB_ARGUMENTS])),
+    ("backend", NoEffect("the answers are the same")),
+    ("cache_dir", NoEffect(HISTORY)),
+];
+
+/// How each kind of input goes through the network.
+const MODALITIES: &[Key] = &[
+    ("text", Object(&[MODALITY])),
+    ("message", Object(&[MODALITY])),
+    ("image", Object(&[MODALITY])),
+    ("video", Object(&[MODALITY])),
+    ("image+text", Object(&[MODALITY])),
+    ("text+video", Object(&[MODALITY])),
+    ("video+text", Object(&[MODALITY])),
+    ("image+video", Object(&[MODALITY])),
+    ("image+text+video", Object(&[MODALITY])),
+];
+
+const MODALITY: &[Key] = &[
+    ("method", Only(&[Text("forward")])),
+    ("method_output_name", Only(&[Text("last_hidden_state"), Text("logits")])),
+    ("format", NoEffect("a family's recipe writes the chat")),
+];
+
+const HUB_ARGUMENTS: &[Key] = &[
+    ("trust_remote_code", NoEffect("no code of a checkpoint is run")),
+    ("revision", NoEffect(HISTORY)),
+    ("token", NoEffect(HISTORY)),
+    ("cache_dir", NoEffect(HISTORY)),
+    ("local_files_only", NoEffect(HISTORY)),
+    ("subfolder", NoEffect("modules.json has the path")),
+];
+
+const MODEL_ARGUMENTS: &[Key] = &[
+    ("torch_dtype", NoEffect("weights are served as they are stored, or as --dtype says")),
+    ("dtype", NoEffect("weights are served as they are stored, or as --dtype says")),
+    ("attn_implementation", NoEffect("the answers are the same")),
+    ("device_map", NoEffect("--device says it")),
+    ("low_cpu_mem_usage", NoEffect("the answers are the same")),
+    ("use_cache", NoEffect("the answers are the same")),
+    ("trust_remote_code", NoEffect("no code of a checkpoint is run")),
+    ("revision", NoEffect(HISTORY)),
+    ("token", NoEffect(HISTORY)),
+    ("cache_dir", NoEffect(HISTORY)),
+    ("local_files_only", NoEffect(HISTORY)),
+    ("subfolder", NoEffect("modules.json has the path")),
+];
+
+/// A Pooling module.
+pub const POOLING: &[Key] = &[
+    ("word_embedding_dimension", NoEffect("the network's width counts")),
+    ("embedding_dimension", NoEffect("the network's width counts")),
+    ("pooling_mode", Used),
+    ("pooling_mode_cls_token", Used),
+    ("pooling_mode_max_tokens", Used),
+    ("pooling_mode_mean_tokens", Used),
+    ("pooling_mode_mean_sqrt_len_tokens", Used),
+    ("pooling_mode_weightedmean_tokens", Used),
+    ("pooling_mode_lasttoken", Used),
+    ("include_prompt", Used),
+];
+
+/// A Dense module.
+pub const DENSE: &[Key] = &[
+    ("in_features", WIDTH),
+    ("out_features", WIDTH),
+    ("bias", Used),
+    ("activation_function", Used),
+    ("module_input_name", Only(&[Text("sentence_embedding"), Text("token_embeddings")])),
+    ("module_output_name", Only(&[Text("sentence_embedding"), Text("token_embeddings")])),
+    ("use_residual", Used),
+];
+
+/// A Normalize module.
+pub const NORMALIZE: &[Key] = &[
+    ("module_input_name", Only(&[Text("sentence_embedding"), Text("token_embeddings")])),
+    ("module_output_name", Only(&[Text("sentence_embedding"), Text("token_embeddings")])),
+];
+
+/// A LayerNorm module.
+pub const LAYER_NORM: &[Key] = &[("dimension", WIDTH)];
+
+/// A LogitScore module.
+pub const LOGIT_SCORE: &[Key] = &[
+    ("true_token_id", Count(0, u32::MAX as u64)),
+    ("false_token_id", Count(0, u32::MAX as u64)),
+    ("module_input_name", Only(&[Text("causal_logits")])),
+];
+
+/// A SpladePooling module.
+pub const SPLADE_POOLING: &[Key] = &[
+    ("pooling_strategy", Used),
+    ("activation_function", Used),
+    ("word_embedding_dimension", NoEffect("the vocabulary's size counts")),
+    ("embedding_dimension", NoEffect("the vocabulary's size counts")),
+    ("chunk_size", NoEffect("the answers are the same")),
+];
+
+/// `tokenizer_config.json`. transformers takes the tokenizer of `tokenizer.json`, and rebuilds
+/// parts of it as some of these keys say.
+pub const TOKENIZER: &[Key] = &[
+    ("model_max_length", Used),
+    ("do_lower_case", Used),
+    ("strip_accents", Used),
+    ("tokenize_chinese_chars", Used),
+    ("tokenizer_class", Used),
+    ("add_bos_token", Used),
+    ("add_eos_token", Used),
+    ("bos_token", Used),
+    ("eos_token", Used),
+    ("truncation_side", Used),
+    ("split_special_tokens", Refused("special tokens in a text are always one token each")),
+    ("fix_mistral_regex", Refused("tokenizer.json is taken as it is")),
+    ("cls_token", NoEffect(SPECIAL_TOKEN)),
+    ("sep_token", NoEffect(SPECIAL_TOKEN)),
+    ("pad_token", NoEffect("nothing is padded")),
+    ("unk_token", NoEffect(SPECIAL_TOKEN)),
+    ("mask_token", NoEffect(SPECIAL_TOKEN)),
+    ("additional_special_tokens", NoEffect(SPECIAL_TOKEN)),
+    ("extra_special_tokens", NoEffect(SPECIAL_TOKEN)),
+    ("model_specific_special_tokens", NoEffect(SPECIAL_TOKEN)),
+    ("added_tokens_decoder", NoEffect(SPECIAL_TOKEN)),
+    ("add_prefix_space", NoEffect(TOKENIZER_JSON)),
+    ("trim_offsets", NoEffect(TOKENIZER_JSON)),
+    ("errors", NoEffect(TOKENIZER_JSON)),
+    ("legacy", NoEffect(TOKENIZER_JSON)),
+    ("from_slow", NoEffect(TOKENIZER_JSON)),
+    ("is_local", NoEffect(HISTORY)),
+    ("local_files_only", NoEffect(HISTORY)),
+    ("backend", NoEffect(TOKENIZER_JSON)),
+    ("do_basic_tokenize", NoEffect(TOKENIZER_JSON)),
+    ("never_split", NoEffect(TOKENIZER_JSON)),
+    ("sp_model_kwargs", NoEffect(TOKENIZER_JSON)),
+    ("vocab_file", NoEffect(TOKENIZER_JSON)),
+    ("merges_file", NoEffect(TOKENIZER_JSON)),
+    ("tokenizer_file", NoEffect(TOKENIZER_JSON)),
+    ("special_tokens_map_file", NoEffect(SPECIAL_TOKEN)),
+    ("name_or_path", NoEffect(HISTORY)),
+    ("tokenizer_name", NoEffect(HISTORY)),
+    ("processor_class", NoEffect("a family's recipe reads inputs")),
+    ("auto_map", NoEffect("no code of a checkpoint is run; tokenizer.json is read")),
+    ("chat_template", NoEffect("a family's recipe writes the chat")),
+    ("use_default_system_prompt", NoEffect("a family's recipe writes the chat")),
+    ("clean_up_tokenization_spaces", NoEffect("for decoding ids to text")),
+    ("spaces_between_special_tokens", NoEffect("for decoding ids to text")),
+    ("model_input_names", NoEffect("the network takes what it needs")),
+    ("return_token_type_ids", NoEffect("the network takes what it needs")),
+    ("padding_side", NoEffect(CALLER)),
+    ("padding", NoEffect(CALLER)),
+    ("pad_to_multiple_of", NoEffect(CALLER)),
+    ("pad_token_type_id", NoEffect(CALLER)),
+    ("pad_token_id", NoEffect(CALLER)),
+    ("max_length", NoEffect(CALLER)),
+    ("truncation", NoEffect(CALLER)),
+    ("truncation_strategy", NoEffect(CALLER)),
+    ("stride", NoEffect(CALLER)),
+];

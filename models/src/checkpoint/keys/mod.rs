@@ -1,0 +1,243 @@
+//! What is done with each key of a checkpoint's configuration files: tables, and the one check of
+//! a file against them.
+//!
+//! Each known key is read by the code, changes no answer (with the reason), or is refused where
+//! its value is not what the code computes. A key in no table gives a [`Warning`]. Tables of
+//! `config.json` stand beside the family they are of; [`config`] has what all families share, and
+//! [`files`] the tables of all other files.
+//!
+//! Must not know: what a family computes, tensors.
+
+pub mod config;
+pub mod files;
+
+use std::fmt;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::CheckpointError;
+
+/// A key and what is done with it.
+pub type Key = (&'static str, Rule);
+
+/// What is done with a key.
+#[derive(Debug, Clone, Copy)]
+pub enum Rule {
+    /// The loading code reads it and checks its value.
+    Used,
+    /// It changes no answer; why.
+    NoEffect(&'static str),
+    /// The loading code reads this whole number, which is from the first to the second. Null is
+    /// as absent.
+    Count(u64, u64),
+    /// The loading code reads this number, which is from the first to the second. Null is as
+    /// absent.
+    Number(f64, f64),
+    /// The code computes what one of these values means, and no other. Null is as absent.
+    Only(&'static [Is]),
+    /// Nothing but null, false, zero or something empty is served; what it would mean.
+    Refused(&'static str),
+    /// An object with keys of its own. Null is as absent.
+    Object(&'static [&'static [Key]]),
+    /// An object with keys of its own, or nothing but these: what is in no table is refused. For
+    /// arguments of the reference's functions, each of which may change anything.
+    Closed(&'static [&'static [Key]]),
+}
+
+/// A value that a key may have.
+#[derive(Debug, Clone, Copy)]
+pub enum Is {
+    /// A boolean.
+    Bool(bool),
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(&'static str),
+    /// Three times the same number.
+    Thrice(f64),
+}
+
+/// Something about a checkpoint's files that whoever serves it should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// A key that no table has: what it asks for, if anything, is not done.
+    UnknownKey {
+        /// The file, relative to the checkpoint's folder.
+        file: String,
+        /// The key, after those of the objects it is in.
+        key: String,
+    },
+    /// Tensors that nothing reads.
+    UnusedTensors {
+        /// Some of their names.
+        names: Vec<String>,
+        /// How many there are.
+        count: usize,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKey { file, key } => {
+                write!(f, "{file}: key {key} is not known; what it asks for is not done")
+            }
+            Self::UnusedTensors { names, count } => {
+                let more = if *count > names.len() { ", ..." } else { "" };
+                write!(f, "{count} tensors are not used: {}{more}", names.join(", "))
+            }
+        }
+    }
+}
+
+/// A configuration file that is being checked.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigFile<'a> {
+    /// The checkpoint's folder.
+    pub dir: &'a Path,
+    /// The file.
+    pub path: &'a Path,
+}
+
+/// The tables of an object's keys.
+#[derive(Debug, Clone, Copy)]
+struct Tables<'a> {
+    keys: &'a [&'a [Key]],
+    /// Whether a key that is in none of them is refused.
+    closed: bool,
+}
+
+impl ConfigFile<'_> {
+    /// Checks a file's content against the tables of its keys: gives a warning for each key that
+    /// is in none of them.
+    ///
+    /// # Errors
+    /// A value that is out of bounds or not what the code computes, with the key's name; content
+    /// that is no object.
+    pub fn check(
+        &self,
+        content: &Value,
+        tables: &[&[Key]],
+        warnings: &mut Vec<Warning>,
+    ) -> Result<(), CheckpointError> {
+        let Value::Object(keys) = content else {
+            return Err(CheckpointError::new(self.path, "it is not a JSON object"));
+        };
+        self.check_keys("", keys, Tables { keys: tables, closed: false }, warnings)
+    }
+
+    /// Checks the keys of an object, whose own name is `within`, with a dot after it.
+    fn check_keys(
+        &self,
+        within: &str,
+        keys: &Map<String, Value>,
+        tables: Tables<'_>,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<(), CheckpointError> {
+        for (key, value) in keys {
+            let name = format!("{within}{key}");
+            match tables.keys.iter().copied().flatten().find(|(known, _)| known == key) {
+                Some((_, rule)) => self.check_value(&name, value, rule, warnings)?,
+                None if tables.closed => {
+                    return Err(self.refused(&name, value, "this argument is not known"));
+                }
+                None => {
+                    let file = self.path.strip_prefix(self.dir).unwrap_or(self.path);
+                    let file = file.to_string_lossy().into_owned();
+                    warnings.push(Warning::UnknownKey { file, key: name });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_value(
+        &self,
+        name: &str,
+        value: &Value,
+        rule: &Rule,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<(), CheckpointError> {
+        let wrong = |why: &str| Err(self.refused(name, value, why));
+        match (rule, value) {
+            (Rule::Used | Rule::NoEffect(_), _) => Ok(()),
+            (Rule::Refused(_), value) if is_nothing(value) => Ok(()),
+            (Rule::Refused(why), _) => wrong(why),
+            (_, Value::Null) => Ok(()),
+            (Rule::Count(least, most), value) => match value.as_u64() {
+                Some(count) if (*least..=*most).contains(&count) => Ok(()),
+                _ => wrong(&format!("it must be a whole number from {least} to {most}")),
+            },
+            (Rule::Number(least, most), value) => match value.as_f64() {
+                Some(number) if (*least..=*most).contains(&number) => Ok(()),
+                _ => wrong(&format!("it must be a number from {least} to {most}")),
+            },
+            (Rule::Only(values), value) => {
+                if values.iter().any(|it| it.is(value)) {
+                    return Ok(());
+                }
+                let served: Vec<String> = values.iter().map(Is::to_string).collect();
+                wrong(&format!("only {} is served", served.join(" or ")))
+            }
+            (Rule::Object(tables) | Rule::Closed(tables), Value::Object(keys)) => {
+                let tables = Tables { keys: tables, closed: matches!(rule, Rule::Closed(_)) };
+                self.check_keys(&format!("{name}."), keys, tables, warnings)
+            }
+            (Rule::Object(_) | Rule::Closed(_), _) => wrong("it must be an object"),
+        }
+    }
+
+    fn refused(&self, name: &str, value: &Value, why: &str) -> CheckpointError {
+        /// Characters of a value that a message shows, at most.
+        const SHOWN: usize = 80;
+        let mut shown: String = value.to_string().chars().take(SHOWN + 1).collect();
+        if shown.chars().count() > SHOWN {
+            shown.pop();
+            shown.push_str("...");
+        }
+        CheckpointError::new(self.path, format!("{name} is {shown}: {why}"))
+    }
+}
+
+impl Is {
+    fn is(&self, value: &Value) -> bool {
+        let is = |value: &Value, number: f64| {
+            value.as_f64().is_some_and(|found| (found - number).abs() <= number.abs() * 1e-9)
+        };
+        match self {
+            Self::Bool(wanted) => value.as_bool() == Some(*wanted),
+            Self::Number(wanted) => is(value, *wanted),
+            Self::Text(wanted) => value.as_str() == Some(*wanted),
+            Self::Thrice(wanted) => value
+                .as_array()
+                .is_some_and(|all| all.len() == 3 && all.iter().all(|it| is(it, *wanted))),
+        }
+    }
+}
+
+impl fmt::Display for Is {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Number(value) => write!(f, "{value}"),
+            Self::Text(value) => write!(f, "{value:?}"),
+            Self::Thrice(value) => write!(f, "[{value}, {value}, {value}]"),
+        }
+    }
+}
+
+/// Whether a value switches nothing on.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(keys) => keys.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

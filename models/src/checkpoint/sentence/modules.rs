@@ -1,0 +1,253 @@
+//! The modules of a chain: which are known, what their files say, in which order they mean
+//! something.
+//!
+//! Must not know: tensors, what is computed.
+
+use std::path::{Path, PathBuf};
+
+use proxima_kernels::cpu::Activation;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    DenseModule, PoolingModule, Reader, SentenceTransformers, Splade, Step, Subject, tables,
+};
+use crate::checkpoint::CheckpointError;
+use crate::readout::Pooling;
+
+/// A module that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Transformer,
+    Pooling,
+    Dense,
+    Normalize,
+    LayerNorm,
+    SpladePooling,
+    LogitScore,
+}
+
+/// Modules by the last part of their type, which older and newer releases have in common.
+const KINDS: [(&str, Kind); 8] = [
+    ("Transformer", Kind::Transformer),
+    ("MLMTransformer", Kind::Transformer),
+    ("Pooling", Kind::Pooling),
+    ("Dense", Kind::Dense),
+    ("Normalize", Kind::Normalize),
+    ("LayerNorm", Kind::LayerNorm),
+    ("SpladePooling", Kind::SpladePooling),
+    ("LogitScore", Kind::LogitScore),
+];
+
+/// The module of a type such as `sentence_transformers.models.Dense`.
+///
+/// # Errors
+/// One that is not known, or of another package, whose code may do something else.
+pub fn kind(path: &Path, name: &str) -> Result<Kind, CheckpointError> {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let found = KINDS.iter().find(|(known, _)| *known == last);
+    match found {
+        Some((_, kind)) if name.starts_with("sentence_transformers.") => Ok(*kind),
+        _ => {
+            let known: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+            let known = known.join(", ");
+            let problem = format!(
+                "module {name} is not served; known are those of sentence_transformers: {known}"
+            );
+            Err(CheckpointError::new(path, problem))
+        }
+    }
+}
+
+/// Refuses modules in an order that sentence-transformers cannot run, or that is not served.
+pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), CheckpointError> {
+    let error = |problem: &str| Err(CheckpointError::new(path, problem));
+    if (chain.splade.is_some() || chain.logit_score.is_some()) && !chain.steps.is_empty() {
+        return error("SpladePooling and LogitScore are served as the last module only");
+    }
+    let mut pooled = false;
+    for step in &chain.steps {
+        match (step, pooled) {
+            (Step::Pool(_), true) => return error("a second Pooling is not served"),
+            (Step::Pool(_), false) => pooled = true,
+            (Step::Dense(Subject::Tokens, _) | Step::Normalize(Subject::Tokens), true) => {
+                return error(
+                    "a module whose module_input_name is token_embeddings changes no vector after \
+                     Pooling",
+                );
+            }
+            (
+                Step::Dense(Subject::Sentence, _)
+                | Step::Normalize(Subject::Sentence)
+                | Step::LayerNorm { .. },
+                false,
+            ) => {
+                return error(
+                    "a module of sentence_embedding is before Pooling, which makes it; \
+                     module_input_name says what a Dense takes",
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The poolings that a `1_Pooling/config.json` asks for.
+pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, CheckpointError> {
+    /// Older keys, in the order in which their vectors are laid end to end.
+    const FLAGS: [(&str, Pooling); 6] = [
+        ("pooling_mode_cls_token", Pooling::Cls),
+        ("pooling_mode_max_tokens", Pooling::Max),
+        ("pooling_mode_mean_tokens", Pooling::Mean),
+        ("pooling_mode_mean_sqrt_len_tokens", Pooling::MeanSqrtLength),
+        ("pooling_mode_weightedmean_tokens", Pooling::WeightedMean),
+        ("pooling_mode_lasttoken", Pooling::Last),
+    ];
+    let config: Value = reader.read_needed(path, tables::POOLING)?;
+    let error = |problem: String| CheckpointError::new(path, problem);
+    let flag = |name: &str| match &config[name] {
+        Value::Null => Ok(None),
+        Value::Bool(value) => Ok(Some(*value)),
+        other => Err(error(format!("{name} is {other}, not true or false"))),
+    };
+    let methods = match &config["pooling_mode"] {
+        Value::Null => {
+            let mut methods = Vec::new();
+            for (name, method) in FLAGS {
+                methods.extend((flag(name)? == Some(true)).then_some(method));
+            }
+            methods
+        }
+        Value::String(name) => vec![method(path, name)?],
+        Value::Array(names) => {
+            let names = names.iter().map(|name| method(path, name.as_str().unwrap_or_default()));
+            names.collect::<Result<_, _>>()?
+        }
+        other => return Err(error(format!("pooling_mode {other} is not served"))),
+    };
+    /// Poolings that are laid end to end, at most: each once, and some more.
+    const METHODS_MAX: usize = 16;
+    match methods.len() {
+        0 => Err(error("it asks for no pooling; choose one with --pooling".into())),
+        1..=METHODS_MAX => {
+            let include_prompt = flag("include_prompt")?.unwrap_or(true);
+            Ok(PoolingModule { methods, include_prompt })
+        }
+        count => Err(error(format!("{count} poolings are more than {METHODS_MAX}"))),
+    }
+}
+
+fn method(path: &Path, name: &str) -> Result<Pooling, CheckpointError> {
+    match name.trim_start_matches("pooling_mode_") {
+        "cls" | "cls_token" => Ok(Pooling::Cls),
+        "mean" | "mean_tokens" => Ok(Pooling::Mean),
+        "max" | "max_tokens" => Ok(Pooling::Max),
+        "lasttoken" => Ok(Pooling::Last),
+        "weightedmean" | "weightedmean_tokens" => Ok(Pooling::WeightedMean),
+        "mean_sqrt_len_tokens" | "mean_sqrt_len" => Ok(Pooling::MeanSqrtLength),
+        _ => Err(CheckpointError::new(path, format!("pooling {name:?} is not served"))),
+    }
+}
+
+/// What a module that reads and writes one of two names works on.
+#[derive(Deserialize, Default)]
+struct Names {
+    module_input_name: Option<Subject>,
+    module_output_name: Option<Subject>,
+}
+
+impl<'de> Deserialize<'de> for Subject {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // The table of keys lets no other name pass.
+        let name = String::deserialize(from)?;
+        Ok(if name == "token_embeddings" { Self::Tokens } else { Self::Sentence })
+    }
+}
+
+impl Names {
+    fn subject(&self, path: &Path) -> Result<Subject, CheckpointError> {
+        let input = self.module_input_name.unwrap_or(Subject::Sentence);
+        if self.module_output_name.is_some_and(|output| output != input) {
+            let problem = "a module_output_name other than module_input_name is not served";
+            return Err(CheckpointError::new(path, problem));
+        }
+        Ok(input)
+    }
+}
+
+/// What a Normalize module scales.
+pub fn normalize(path: &Path, reader: &mut Reader<'_>) -> Result<Subject, CheckpointError> {
+    let names: Names = reader.read(path, tables::NORMALIZE)?.unwrap_or_default();
+    names.subject(path)
+}
+
+/// A LayerNorm module, of the vector.
+pub fn layer_norm(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Config {
+        dimension: usize,
+    }
+    let config: Config = reader.read_needed(&dir.join("config.json"), tables::LAYER_NORM)?;
+    Ok(Step::LayerNorm { dir, width: config.dimension })
+}
+
+/// How a SpladePooling module pools.
+pub fn splade(path: &Path, reader: &mut Reader<'_>) -> Result<Splade, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Config {
+        pooling_strategy: Option<String>,
+        activation_function: Option<String>,
+    }
+    let config: Config = reader.read_needed(path, tables::SPLADE_POOLING)?;
+    let unknown = |what: &str| CheckpointError::new(path, format!("{what} is not served"));
+    let sum = match config.pooling_strategy.as_deref() {
+        None | Some("max") => false,
+        Some("sum") => true,
+        Some(other) => return Err(unknown(other)),
+    };
+    let twice = match config.activation_function.as_deref() {
+        None | Some("relu") => false,
+        Some("log1p_relu") => true,
+        Some(other) => return Err(unknown(other)),
+    };
+    Ok(Splade { sum, twice })
+}
+
+/// A Dense module.
+pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Config {
+        in_features: usize,
+        out_features: usize,
+        bias: Option<bool>,
+        activation_function: Option<String>,
+        use_residual: Option<bool>,
+        #[serde(flatten)]
+        names: Names,
+    }
+    let path = dir.join("config.json");
+    let config: Config = reader.read_needed(&path, tables::DENSE)?;
+    let name = config.activation_function.as_deref().unwrap_or("torch.nn.Tanh");
+    let activation = match name.strip_prefix("torch.nn.").and_then(|it| it.rsplit('.').next()) {
+        Some("Identity") => None,
+        Some("Tanh") => Some(Activation::Tanh),
+        Some("GELU") => Some(Activation::Gelu),
+        Some("ReLU") => Some(Activation::Relu),
+        Some("SiLU") => Some(Activation::Silu),
+        _ => {
+            let problem = format!("activation function {name} is not served");
+            return Err(CheckpointError::new(path, problem));
+        }
+    };
+    let subject = config.names.subject(&path)?;
+    let module = DenseModule {
+        dir,
+        inputs: config.in_features,
+        outputs: config.out_features,
+        bias: config.bias.unwrap_or(true),
+        activation,
+        residual: config.use_residual.unwrap_or(false),
+    };
+    Ok(Step::Dense(subject, module))
+}

@@ -1,0 +1,330 @@
+//! The readouts of a checkpoint: pooling and the chain after it, score heads, heads over words.
+//!
+//! Must not know: requests, recipes beyond a token's id.
+
+use std::path::Path;
+
+use proxima_kernels::Device;
+use proxima_kernels::ops::linear::Precision;
+
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, DenseModule, LogitScore, PoolingModule, Step, Subject, Weights,
+};
+use crate::families::{self, Network};
+use crate::info::Capabilities;
+use crate::layers::{LayerNorm, Loader};
+use crate::model::{LoadOptions, Readouts};
+use crate::readout::{
+    Dense, EmbeddingReadout, EmbeddingStep, HeadLayer, MultiVectorReadout, Pooling, Residual,
+    ScoreFunction, ScoreReadout, Scores, SparseReadout,
+};
+use crate::recipes::Recipe;
+use crate::task::Task;
+
+/// Epsilon of sentence-transformers' LayerNorm module, which is PyTorch's default.
+const LAYER_NORM_EPS: f32 = 1e-5;
+
+/// What readouts are made of.
+pub(crate) struct Parts<'a> {
+    pub checkpoint: &'a Checkpoint,
+    pub task: Task,
+    pub family: &'a families::Family,
+    pub network: &'a Network,
+    pub recipe: &'a dyn Recipe,
+    pub device: &'a Device,
+}
+
+impl Readouts {
+    /// What they are, without what is on a device.
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            embedding: self.embedding.as_ref().map(EmbeddingReadout::width),
+            pooling: self.embedding.as_ref().map(|it| it.pooling().to_vec()).unwrap_or_default(),
+            labels: self.score.as_ref().map(|score| score.labels().to_vec()),
+            sparse: self.sparse.is_some(),
+            multi: self.multi.is_some(),
+        }
+    }
+
+    pub(crate) fn load(parts: &Parts<'_>, options: &LoadOptions) -> Result<Self, CheckpointError> {
+        let &Parts { checkpoint, task, family, network, recipe, device } = parts;
+        let classifies =
+            checkpoint.architectures().iter().any(|it| it.ends_with("ForSequenceClassification"));
+        let score = match task {
+            Task::Embed | Task::Listwise | Task::Sparse => None,
+            Task::Score | Task::YesNo
+                if !classifies
+                    && (task == Task::Score
+                        || !matches!(checkpoint.model_type(), "qwen3" | "qwen3_vl")) =>
+            {
+                let problem = "it has no classification head; choose another --task";
+                return Err(checkpoint.config_error(problem));
+            }
+            Task::YesNo if !classifies => Some(yes_or_no(checkpoint, recipe, network, device)?),
+            Task::Score | Task::YesNo => Some((family.score)(checkpoint, network.width, device)?),
+        };
+        let embedding = match task {
+            Task::Score | Task::YesNo | Task::Sparse => None,
+            Task::Embed | Task::Listwise => {
+                let own = || match task {
+                    Task::Listwise => Some(Pooling::Last),
+                    _ => (family.pooling)(checkpoint),
+                };
+                let chosen = options.pooling.map(|pooling| vec![pooling]);
+                let configured = checkpoint.sentence_transformers().and_then(|it| it.pooling());
+                let pooling = chosen
+                    .or_else(|| configured.map(|pooling| pooling.methods.clone()))
+                    .or_else(|| own().map(|pooling| vec![pooling]))
+                    .ok_or_else(|| no_pooling(checkpoint, family))?;
+                Some(readout(checkpoint, pooling, network.width, device)?)
+            }
+        };
+        let sparse = match task {
+            Task::Sparse => Some(splade(checkpoint, family, network, device)?),
+            Task::Embed => lexical(checkpoint, network, device)?,
+            _ => None,
+        };
+        let multi = match task {
+            Task::Embed => token_vectors(checkpoint, network, device)?,
+            _ => None,
+        };
+        Ok(Self { embedding, score, sparse, multi })
+    }
+}
+
+/// What to do about a checkpoint that does not say how tokens are pooled.
+fn no_pooling(checkpoint: &Checkpoint, family: &families::Family) -> CheckpointError {
+    let masked = checkpoint.architectures().iter().any(|it| it.ends_with("ForMaskedLM"));
+    let sparse = match masked && family.words.is_some() {
+        true => {
+            "; a SPLADE model, whose language head weighs words, is served with --task sparse or \
+             --pooling splade"
+        }
+        false => "",
+    };
+    CheckpointError::new(
+        checkpoint.dir(),
+        format!(
+            "no modules.json says how tokens are pooled; choose with --pooling (cls, mean, \
+             last_token, ...){sparse}"
+        ),
+    )
+}
+
+/// Hidden states to vectors: by these poolings, and the other modules in their order.
+fn readout(
+    checkpoint: &Checkpoint,
+    poolings: Vec<Pooling>,
+    width: usize,
+    device: &Device,
+) -> Result<EmbeddingReadout, CheckpointError> {
+    let modules = checkpoint.sentence_transformers();
+    let steps = modules.map(|modules| &modules.steps[..]).unwrap_or_default();
+    // A request says whether a vector is scaled in the end; what comes before counts.
+    let ends = steps.iter().rposition(|it| !matches!(it, Step::Normalize(Subject::Sentence)));
+    let mut readout = EmbeddingReadout::new(Pooling::Mean, width);
+    let (tokens, rest): (Vec<&Step>, Vec<&Step>) = steps[..ends.map_or(0, |last| last + 1)]
+        .iter()
+        .filter(|step| !matches!(step, Step::Pool(_)))
+        .partition(|step| {
+            matches!(step, Step::Dense(Subject::Tokens, _) | Step::Normalize(Subject::Tokens))
+        });
+    for step in tokens {
+        let made = embedding_step(step, readout.token_width(), device)?;
+        readout = made.into_iter().fold(readout, EmbeddingReadout::with_token_step);
+    }
+    readout = readout.with_poolings(poolings);
+    for step in rest {
+        let made = embedding_step(step, readout.width(), device)?;
+        readout = made.into_iter().fold(readout, EmbeddingReadout::with_step);
+    }
+    let cut = modules.and_then(|modules| modules.truncate_dim);
+    Ok(cut.into_iter().fold(readout, EmbeddingReadout::cut_to))
+}
+
+/// A module over `width` components; none for pooling, which is not such a step.
+fn embedding_step(
+    step: &Step,
+    width: usize,
+    device: &Device,
+) -> Result<Option<EmbeddingStep>, CheckpointError> {
+    Ok(Some(match step {
+        Step::Pool(PoolingModule { .. }) => return Ok(None),
+        Step::Normalize(_) => EmbeddingStep::Normalize,
+        Step::Dense(_, module) => EmbeddingStep::Dense(dense(module, width, device)?),
+        Step::LayerNorm { dir, width: own } => {
+            check_width(dir, *own, width)?;
+            let weights = Weights::open(dir)?;
+            let loader = Loader::new(&weights, "", Precision::Float32, &Device::Cpu);
+            let norm = LayerNorm::load(&loader, "norm", width, LAYER_NORM_EPS, true)?;
+            all_used(dir, &weights)?;
+            EmbeddingStep::LayerNorm(norm)
+        }
+    }))
+}
+
+fn dense(module: &DenseModule, width: usize, device: &Device) -> Result<Dense, CheckpointError> {
+    let &DenseModule { inputs, outputs, bias, activation, .. } = module;
+    check_width(&module.dir, inputs, width)?;
+    let weights = Weights::open(&module.dir)?;
+    // A projection is small: always in float32.
+    let loader = Loader::new(&weights, "", Precision::Float32, device);
+    let linear = loader.linear(&[("linear", outputs)], inputs, bias)?;
+    let residual = match module.residual {
+        false => Residual::None,
+        true if inputs == outputs => Residual::Input,
+        true => Residual::Projected(loader.linear(&[("residual", outputs)], inputs, false)?),
+    };
+    all_used(&module.dir, &weights)?;
+    Ok(Dense { linear, activation, residual, width: outputs })
+}
+
+fn check_width(dir: &Path, wanted: usize, found: usize) -> Result<(), CheckpointError> {
+    if wanted == found {
+        return Ok(());
+    }
+    let problem = format!("it takes {wanted} components where {found} come in");
+    Err(CheckpointError::new(dir, problem))
+}
+
+/// Refuses a module with a tensor that its configuration does not speak of, as
+/// sentence-transformers does.
+fn all_used(dir: &Path, weights: &Weights) -> Result<(), CheckpointError> {
+    match weights.names().find(|(_, used)| !used) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let problem = format!("its config.json does not speak of the tensor {name}");
+            Err(CheckpointError::new(dir, problem))
+        }
+    }
+}
+
+/// What scores the files ask for, of a checkpoint with this many labels.
+///
+/// # Errors
+/// A function that is not known, or a problem_type that contradicts the labels.
+pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, CheckpointError> {
+    let error = |problem: String| checkpoint.config_error(problem);
+    let classes = match (checkpoint.text(&["problem_type"]), labels) {
+        (Some("regression"), _) => ScoreFunction::Identity,
+        (Some("multi_label_classification"), _) | (None, 1) => ScoreFunction::Sigmoid,
+        (Some("single_label_classification"), 1) => {
+            let problem = "problem_type single_label_classification needs several labels";
+            return Err(error(problem.into()));
+        }
+        (Some("single_label_classification") | None, _) => ScoreFunction::Softmax,
+        (Some(other), _) => return Err(error(format!("problem_type {other:?} is not served"))),
+    };
+    let settings = checkpoint.sentence_transformers().and_then(|it| it.activation_fn.as_deref());
+    let path = settings
+        .or_else(|| checkpoint.text(&["sentence_transformers", "activation_fn"]))
+        .or_else(|| checkpoint.text(&["sbert_ce_default_activation_function"]));
+    let pairs = match path {
+        Some(path) => ScoreFunction::of_path(path)
+            .ok_or_else(|| error(format!("activation function {path} is not served")))?,
+        None if labels == 1 => ScoreFunction::Sigmoid,
+        None => ScoreFunction::Identity,
+    };
+    Ok(Scores { classes, pairs })
+}
+
+fn splade(
+    checkpoint: &Checkpoint,
+    family: &families::Family,
+    network: &Network,
+    device: &Device,
+) -> Result<SparseReadout, CheckpointError> {
+    let load = family.words.ok_or_else(|| {
+        checkpoint.config_error("this architecture has no head over words; choose another --task")
+    })?;
+    let how = checkpoint.sentence_transformers().and_then(|modules| modules.splade);
+    let head = load(checkpoint, network, device)?;
+    Ok(SparseReadout::Splade { head, how: how.unwrap_or_default() })
+}
+
+/// The layer of bge-m3 that weighs words, if there is one.
+fn lexical(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    device: &Device,
+) -> Result<Option<SparseReadout>, CheckpointError> {
+    let Some(weights) = checkpoint.part("sparse_linear")? else { return Ok(None) };
+    let loader = Loader::new(&weights, "", Precision::Float32, device);
+    let linear = loader.linear_of(("weight", "bias"), (network.width, 1))?;
+    Ok(Some(SparseReadout::Lexical { linear, special: checkpoint.special_ids()? }))
+}
+
+/// The projection of bge-m3 to a vector a token, if there is one.
+fn token_vectors(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    device: &Device,
+) -> Result<Option<MultiVectorReadout>, CheckpointError> {
+    let Some(weights) = checkpoint.part("colbert_linear")? else { return Ok(None) };
+    let width = weights.rows("weight").unwrap_or(network.width);
+    let loader = Loader::new(&weights, "", Precision::Float32, device);
+    let linear = loader.linear_of(("weight", "bias"), (network.width, width))?;
+    Ok(Some(MultiVectorReadout::new(linear, width)))
+}
+
+/// What the name of the embedding table begins with, in one family or another.
+const TABLES: [&str; 5] =
+    ["", "model.", "model.language_model.", "language_model.model.", "language_model."];
+/// The language head, likewise.
+const HEADS: [&str; 2] = ["lm_head.weight", "language_model.lm_head.weight"];
+
+/// The two rows of the language head that answer no and yes.
+fn yes_or_no(
+    checkpoint: &Checkpoint,
+    recipe: &dyn Recipe,
+    network: &Network,
+    device: &Device,
+) -> Result<ScoreReadout, CheckpointError> {
+    let said = checkpoint.sentence_transformers().and_then(|modules| modules.logit_score);
+    let rows = match said {
+        Some(LogitScore { true_token_id, false_token_id }) => {
+            let rows: Vec<usize> = false_token_id.into_iter().chain([true_token_id]).collect();
+            if let Some(row) = rows.iter().find(|row| **row >= network.vocabulary) {
+                return Err(
+                    checkpoint.config_error(format!("there is no token {row} to answer with"))
+                );
+            }
+            rows
+        }
+        None => {
+            let row = |word: &str| {
+                let id = recipe.id(word).map(|id| id as usize);
+                id.ok_or_else(|| {
+                    let path = checkpoint.transformer_dir().join("tokenizer.json");
+                    CheckpointError::new(path, format!("it has no token {word:?} to answer with"))
+                })
+            };
+            vec![row("no")?, row("yes")?]
+        }
+    };
+    let weights = checkpoint.weights();
+    let loader = Loader::new(weights, "", Precision::Float32, device);
+    // Tied models have no head of their own.
+    let tied = checkpoint.said("tie_word_embeddings");
+    let own = HEADS.iter().find(|name| weights.contains(name)).filter(|_| tied != Some(true));
+    let head = match own {
+        Some(name) => (*name).to_owned(),
+        None if tied != Some(false) => {
+            format!("{}embed_tokens.weight", weights.prefix(&TABLES, "embed_tokens.weight")?)
+        }
+        None => {
+            return Err(CheckpointError::new(
+                checkpoint.dir(),
+                "its config says that the language head is not tied to the embeddings, and there \
+                 is no lm_head.weight to answer yes or no with",
+            ));
+        }
+    };
+    let table = (network.vocabulary, network.width);
+    let head = loader.rows_of(&head, table, &rows)?;
+    Ok(if rows.len() == 2 {
+        ScoreReadout::yes_or_no(head)
+    } else {
+        ScoreReadout::new(Pooling::Last, vec![HeadLayer::new(head)], vec!["yes".into()])
+    })
+}

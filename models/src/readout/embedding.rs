@@ -1,0 +1,243 @@
+//! Hidden states to one vector a sequence: the chain of modules of sentence-transformers, run in
+//! its order.
+//!
+//! Must not know: files, requests.
+
+use proxima_kernels::cpu::{Activation, l2_normalize};
+use proxima_kernels::ops::linear::Linear;
+use proxima_kernels::ops::pool::pool;
+use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::{Device, KernelError, Tensor};
+
+use super::Pooling;
+use crate::batch::HiddenStates;
+use crate::layers::LayerNorm;
+
+/// A projection (`Dense` of sentence-transformers): `activation(x W^T + b) + residual`.
+#[derive(Debug)]
+pub struct Dense {
+    /// `[inputs] -> [width]`
+    pub linear: Linear,
+    /// Applied after it; `None` is the identity.
+    pub activation: Option<Activation>,
+    /// What is added of the input.
+    pub residual: Residual,
+    /// Components it gives.
+    pub width: usize,
+}
+
+/// What a projection adds of its input.
+#[derive(Debug)]
+pub enum Residual {
+    /// Nothing.
+    None,
+    /// The input.
+    Input,
+    /// The input by a matrix, `[inputs] -> [width]`.
+    Projected(Linear),
+}
+
+impl Dense {
+    /// Projects each row: `[n, inputs] -> [n, width]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
+        let residual = match &self.residual {
+            Residual::None => None,
+            Residual::Input => Some(Rows::of(x)?),
+            Residual::Projected(linear) => Some(Rows::of(&linear.forward(x)?)?),
+        };
+        self.linear.forward_with(x, self.activation, residual.as_ref())
+    }
+}
+
+/// One step from hidden states to a vector.
+#[derive(Debug)]
+pub enum EmbeddingStep {
+    /// A projection.
+    Dense(Dense),
+    /// Scaling to length one; a zero row stays zero.
+    Normalize,
+    /// A layer norm, on the CPU.
+    LayerNorm(LayerNorm),
+}
+
+/// Hidden states to one vector a sequence.
+#[derive(Debug)]
+pub struct EmbeddingReadout {
+    /// Of each token, before pooling.
+    tokens: Vec<EmbeddingStep>,
+    /// Methods whose vectors are laid end to end; at least one.
+    pooling: Vec<Pooling>,
+    /// Of the vector, after pooling.
+    sentence: Vec<EmbeddingStep>,
+    /// Components of a token before pooling.
+    token_width: usize,
+    width: usize,
+    /// Components that are kept at last.
+    cut: Option<usize>,
+}
+
+impl EmbeddingReadout {
+    /// A readout by one method; `width` is that of the hidden states.
+    pub fn new(pooling: Pooling, width: usize) -> Self {
+        Self {
+            tokens: Vec::new(),
+            pooling: vec![pooling],
+            sentence: Vec::new(),
+            token_width: width,
+            width,
+            cut: None,
+        }
+    }
+
+    /// Adds a step of each token after those there are; of a projection that gives `width`
+    /// components.
+    pub fn with_token_step(mut self, step: EmbeddingStep) -> Self {
+        if let EmbeddingStep::Dense(dense) = &step {
+            self.token_width = dense.width;
+        }
+        self.tokens.push(step);
+        self.with_poolings(Vec::new())
+    }
+
+    /// Pools by these methods, laid end to end; by those there are, if there are none. To be called
+    /// before steps of the vector are added.
+    pub fn with_poolings(mut self, poolings: Vec<Pooling>) -> Self {
+        if !poolings.is_empty() {
+            self.pooling = poolings;
+        }
+        self.width = self.pooling.len() * self.token_width;
+        self
+    }
+
+    /// Adds a step of the vector after those there are.
+    pub fn with_step(mut self, step: EmbeddingStep) -> Self {
+        if let EmbeddingStep::Dense(dense) = &step {
+            self.width = dense.width;
+        }
+        self.sentence.push(step);
+        self
+    }
+
+    /// Keeps the first components alone, as the last step.
+    pub fn cut_to(mut self, width: usize) -> Self {
+        self.cut = (width < self.width).then_some(width);
+        self
+    }
+
+    /// How tokens are pooled: methods whose vectors are laid end to end.
+    pub fn pooling(&self) -> &[Pooling] {
+        &self.pooling
+    }
+
+    /// Components of a token before pooling.
+    pub fn token_width(&self) -> usize {
+        self.token_width
+    }
+
+    /// Components of a vector before any cut that a request asks for.
+    pub fn width(&self) -> usize {
+        self.cut.unwrap_or(self.width)
+    }
+
+    /// Runs the chain for every sequence: one vector of [`width`](Self::width) numbers each, not
+    /// yet cut or normalised as a request asks.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn embed(&self, hidden: &HiddenStates) -> Result<Vec<Vec<f32>>, KernelError> {
+        let mut rows = hidden.rows.clone();
+        for step in &self.tokens {
+            rows = step.forward(&rows)?;
+        }
+        let places = Places { offsets: &hidden.offsets, skips: &hidden.pooling_skips };
+        let mut parts = Vec::with_capacity(self.pooling.len());
+        for pooling in &self.pooling {
+            parts.push(places.pool(&rows, *pooling)?);
+        }
+        let mut vectors = match &parts[..] {
+            [one] => one.clone(),
+            parts => Tensor::cat(parts, 1)?,
+        };
+        for step in &self.sentence {
+            vectors = step.forward(&vectors)?;
+        }
+        let mut vectors: Vec<Vec<f32>> = vectors.to_device(&Device::Cpu)?.to_vec2()?;
+        if let Some(width) = self.cut {
+            vectors.iter_mut().for_each(|vector| vector.truncate(width));
+        }
+        Ok(vectors)
+    }
+}
+
+impl EmbeddingStep {
+    /// Applies the step to each row.
+    fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
+        match self {
+            Self::Dense(dense) => dense.forward(x),
+            Self::LayerNorm(norm) => norm.forward(&x.to_device(&Device::Cpu)?),
+            Self::Normalize => {
+                let mut rows: Vec<Vec<f32>> = x.to_device(&Device::Cpu)?.to_vec2()?;
+                rows.iter_mut().for_each(|row| l2_normalize(row));
+                let shape = x.dims2()?;
+                Tensor::from_vec(rows.concat(), shape, &Device::Cpu)
+            }
+        }
+    }
+}
+
+/// Where sequences are in rows of tokens, and how many rows of each are a prompt that does not
+/// count.
+struct Places<'a> {
+    offsets: &'a [usize],
+    skips: &'a [usize],
+}
+
+impl Places<'_> {
+    /// One vector a sequence. As in sentence-transformers, the first token is the first after the
+    /// prompt, and weights by position go on counting from the sequence's start.
+    fn pool(&self, rows: &Tensor, pooling: Pooling) -> Result<Tensor, KernelError> {
+        if self.skips.iter().all(|skip| *skip == 0) {
+            return pool(rows, self.offsets, self.skips, pooling);
+        }
+        match pooling {
+            Pooling::Cls => self.first(rows),
+            Pooling::WeightedMean => self.weighted_mean(rows),
+            _ => pool(rows, self.offsets, self.skips, pooling),
+        }
+    }
+
+    /// First row of each sequence that counts; a sequence that would be left with none keeps all.
+    fn counted(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let sequences = self.offsets.windows(2).zip(self.skips);
+        sequences.map(|(bounds, skip)| {
+            let start = bounds[0] + skip;
+            if start < bounds[1] { start..bounds[1] } else { bounds[0]..bounds[1] }
+        })
+    }
+
+    fn first(&self, rows: &Tensor) -> Result<Tensor, KernelError> {
+        let (rows, width) = (rows.to_device(&Device::Cpu)?, rows.dim(1)?);
+        let mut out: Vec<f32> = Vec::with_capacity(self.skips.len() * width);
+        for range in self.counted() {
+            out.extend(rows.get(range.start)?.to_vec1::<f32>()?);
+        }
+        Tensor::from_vec(out, (self.skips.len(), width), &Device::Cpu)
+    }
+
+    fn weighted_mean(&self, rows: &Tensor) -> Result<Tensor, KernelError> {
+        let (rows, width) = (rows.to_device(&Device::Cpu)?, rows.dim(1)?);
+        let mut out = vec![0.0f32; self.skips.len() * width];
+        let sequences = self.counted().zip(self.offsets).zip(out.chunks_exact_mut(width));
+        for ((range, start), out) in sequences {
+            let mut total = 0.0;
+            for row in range {
+                let weight = (row - start + 1) as f32;
+                total += weight;
+                let numbers: Vec<f32> = rows.get(row)?.to_vec1()?;
+                out.iter_mut().zip(numbers).for_each(|(out, number)| *out += weight * number);
+            }
+            out.iter_mut().for_each(|out| *out /= total);
+        }
+        Tensor::from_vec(out, (self.skips.len(), width), &Device::Cpu)
+    }
+}

@@ -1,0 +1,90 @@
+//! What a prompt of a request stands for, in all recipes alike.
+//!
+//! Must not know: templates, tokenizers.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::Checkpoint;
+use crate::input::{InputError, Prompt};
+
+/// The prompts of a checkpoint's `config_sentence_transformers.json`.
+#[derive(Debug, Clone, Default)]
+pub struct Prompts {
+    named: BTreeMap<String, String>,
+    default: Option<String>,
+}
+
+/// What a prompt stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolved<'a> {
+    /// Nothing was asked for, and the checkpoint has no default.
+    Default,
+    /// No prompt.
+    None,
+    /// A prompt of the checkpoint.
+    Text(&'a str),
+    /// A free instruction; not empty.
+    Instruction(&'a str),
+}
+
+impl Prompts {
+    /// Those of a checkpoint.
+    pub fn of(checkpoint: &Checkpoint) -> Self {
+        let Some(modules) = checkpoint.sentence_transformers() else { return Self::default() };
+        let named = modules.prompts.clone();
+        let name = modules.default_prompt_name.as_ref();
+        Self { default: name.and_then(|name| named.get(name).cloned()), named }
+    }
+
+    /// With another prompt, unless there is one of this name.
+    pub fn with(mut self, name: &str, prompt: &str) -> Self {
+        self.named.entry(name.to_owned()).or_insert_with(|| prompt.to_owned());
+        self
+    }
+
+    /// All by name.
+    pub fn named(&self) -> &BTreeMap<String, String> {
+        &self.named
+    }
+
+    /// What a prompt stands for.
+    ///
+    /// # Errors
+    /// A name that is not known.
+    pub fn resolve<'a>(&'a self, prompt: &'a Prompt) -> Result<Resolved<'a>, InputError> {
+        let default = || self.default.as_deref().map_or(Resolved::Default, Resolved::Text);
+        Ok(match prompt {
+            Prompt::Default => default(),
+            Prompt::None => Resolved::None,
+            Prompt::Instruction(text) if text.is_empty() => Resolved::None,
+            Prompt::Instruction(text) => Resolved::Instruction(text),
+            Prompt::FirstOf(names) => {
+                let found = names.iter().find_map(|name| self.named.get(name));
+                found.map_or_else(default, |text| Resolved::Text(text))
+            }
+            Prompt::Named(name) => match self.named.get(name) {
+                Some(text) => Resolved::Text(text),
+                None => {
+                    let known = self.named.keys().cloned().collect();
+                    return Err(InputError::UnknownPrompt { name: name.clone(), known });
+                }
+            },
+        })
+    }
+
+    /// The instruction that a prompt stands for, in recipes that always have one: `own` unless a
+    /// request or the checkpoint says otherwise.
+    ///
+    /// # Errors
+    /// A name that is not known.
+    pub fn instruction<'a>(
+        &'a self,
+        prompt: &'a Prompt,
+        own: &'a str,
+    ) -> Result<&'a str, InputError> {
+        Ok(match self.resolve(prompt)? {
+            Resolved::Text("") | Resolved::Default | Resolved::None => own,
+            Resolved::Text(text) | Resolved::Instruction(text) => text,
+        })
+    }
+}
