@@ -17,7 +17,10 @@ use crate::http::{Failure, with_retry_after};
 pub fn status(failure: &Failure) -> StatusCode {
     match failure {
         Failure::Body { .. } => StatusCode::BAD_REQUEST,
-        Failure::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Failure::BodyTooLarge { .. } | Failure::AnswerTooLarge { .. } => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
+        Failure::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
         Failure::Unauthorized => StatusCode::UNAUTHORIZED,
         Failure::UnknownModel(_) | Failure::UnknownPath { .. } => StatusCode::NOT_FOUND,
         Failure::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,

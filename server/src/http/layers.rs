@@ -5,13 +5,18 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use subtle::ConstantTimeEq as _;
+use tokio::time::Instant;
 
+use super::body::Unshaped;
+use super::scope::Scope;
+use super::written::written;
 use super::{App, Failure};
 use crate::dialects;
 
@@ -35,13 +40,18 @@ fn is_public(request: &Request) -> bool {
 /// Whether a request carries one of these keys, or none is asked for; every key is compared in
 /// constant time.
 pub fn has_key(keys: &[String], headers: &HeaderMap) -> bool {
-    let value = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    let value = value.unwrap_or_default();
-    // Some clients send the bare key.
-    let sent = value.strip_prefix(b"Bearer ").unwrap_or(value);
+    let sent = sent_key(headers);
     let valid =
         keys.iter().fold(false, |valid, key| valid | bool::from(key.as_bytes().ct_eq(sent)));
     valid || keys.is_empty()
+}
+
+/// The key that a request carries, valid or not; empty without one.
+pub fn sent_key(headers: &HeaderMap) -> &[u8] {
+    let value = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let value = value.unwrap_or_default();
+    // Some clients send the bare key.
+    value.strip_prefix(b"Bearer ").unwrap_or(value)
 }
 
 /// Lets requests with a valid key through.
@@ -53,17 +63,45 @@ pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next
     dialects::failure_at(request.uri().path(), &Failure::Unauthorized)
 }
 
-/// Refuses what is above the number of requests at a time.
-pub async fn limit_requests(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Reads a request's body, then runs its handler if there are not too many at work; the permit is
+/// kept until the answer is written. A body that never comes takes no permit from others.
+pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if is_public(&request) {
         return next.run(request).await;
     }
-    let Ok(_permit) = app.permits().try_acquire() else {
-        let failure = Failure::TooManyRequests { limit: app.config().requests_max };
+    let path = request.uri().path().to_owned();
+    let client = app.clients().key(request.headers(), request.extensions());
+    let scope = Scope::new(client, Instant::now() + app.config().request_timeout);
+    let refused = |failure: Failure| {
         app.metrics().refused(&failure);
-        return dialects::failure_at(request.uri().path(), &failure);
+        dialects::failure_at(&path, &failure)
     };
-    next.run(request).await
+    let (head, body) = request.into_parts();
+    let body = match app.intake().read(body).await {
+        Ok(body) => body,
+        Err(failure) => return refused(failure),
+    };
+    match app.permits().clone().try_acquire_owned() {
+        Ok(permit) => scope.hold(permit),
+        Err(_) => return refused(app.too_many_requests()),
+    }
+    let response = scope.run(next.run(Request::from_parts(head, Body::from(body)))).await;
+    let mut response = match response.extensions().get::<Unshaped>() {
+        Some(Unshaped(failure)) => return refused(failure.clone()),
+        None => response,
+    };
+    let bytes = axum::body::HttpBody::size_hint(response.body()).exact().unwrap_or(0);
+    match scope.grow(usize::try_from(bytes).unwrap_or(usize::MAX)) {
+        Ok(()) => drop(response.extensions_mut().insert(scope)),
+        Err(failure) => return refused(failure),
+    }
+    response
+}
+
+/// Hands an answer to its connection; what the request holds is given back when it is written.
+pub async fn answer(request: Request, next: Next) -> Response {
+    let version = request.version();
+    written(next.run(request).await, version)
 }
 
 /// Ends a request that takes too long; what it had in the queue is dropped with it.

@@ -3,12 +3,19 @@
 //!
 //! Must not know: any dialect's bodies.
 
+mod answer_size;
 mod app;
 mod body;
+mod budget;
+mod client;
 mod failure;
+mod intake;
 mod layers;
 mod limits;
 mod listen;
+mod progress;
+mod scope;
+mod written;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -32,9 +39,13 @@ pub use app::App;
 pub use body::{
     COMPUTE_TYPE, JsonBody, RawBody, json_response, parse_body, timing_values, with_timings,
 };
+pub use budget::{Bodies, BodyRoom};
+pub use client::{Network, Peer};
 pub use failure::{Failure, with_retry_after};
-pub use layers::has_key;
+pub use intake::{Intake, Pace, busy};
+pub use layers::{answer, has_key};
 pub use limits::WhenFull;
+pub use scope::Scope;
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -52,9 +63,19 @@ pub struct HttpConfig {
     pub api_keys: Vec<String>,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
+    /// Bytes of the bodies of all requests that are being received.
+    pub bodies_bytes_max: usize,
+    /// Time in which a body must end or bring a least rate; see [`Intake`].
+    pub body_timeout: Duration,
+    /// Bytes of all answers that are being made or are not written yet.
+    pub answer_bytes_max: usize,
+    /// Time after which a connection or stream ends on which nothing is read.
+    pub write_timeout: Duration,
+    /// Proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// Requests at a time; more are refused.
     pub requests_max: usize,
-    /// Time a request may take, its body included.
+    /// Time a request may take, from its head until its answer is written.
     pub request_timeout: Duration,
     /// Time that accepted requests have to finish when the server is told to stop.
     pub drain_timeout: Duration,
@@ -71,6 +92,11 @@ impl Default for HttpConfig {
         Self {
             api_keys: Vec::new(),
             body_bytes_max: 32 * 1024 * 1024,
+            bodies_bytes_max: 256 * 1024 * 1024,
+            body_timeout: Duration::from_secs(20),
+            answer_bytes_max: 256 * 1024 * 1024,
+            write_timeout: Duration::from_secs(30),
+            trusted_proxies: Vec::new(),
             requests_max: 512,
             request_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(60),
@@ -86,6 +112,11 @@ impl std::fmt::Debug for HttpConfig {
         f.debug_struct("HttpConfig")
             .field("api_keys", &format_args!("{} (hidden)", self.api_keys.len()))
             .field("body_bytes_max", &self.body_bytes_max)
+            .field("bodies_bytes_max", &self.bodies_bytes_max)
+            .field("body_timeout", &self.body_timeout)
+            .field("answer_bytes_max", &self.answer_bytes_max)
+            .field("write_timeout", &self.write_timeout)
+            .field("trusted_proxies", &self.trusted_proxies)
             .field("requests_max", &self.requests_max)
             .field("request_timeout", &self.request_timeout)
             .field("drain_timeout", &self.drain_timeout)
@@ -112,12 +143,14 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(layers::wrong_method)
         // A bug in one handler is that request's error, not the connection's end.
         .layer(middleware::from_fn(layers::catch_panic))
+        // The body first, then one of so many permits; health and metrics need neither.
+        .layer(middleware::from_fn_with_state(app.clone(), layers::admit))
         // A slow body or a long queue ends somewhere.
         .layer(middleware::from_fn_with_state(app.clone(), layers::timeout))
-        // Bounded work at a time; health and metrics are not counted.
-        .layer(middleware::from_fn_with_state(app.clone(), layers::limit_requests))
         // Nobody without a key gets any further.
         .layer(middleware::from_fn_with_state(app.clone(), layers::authorize))
+        // What a request holds it holds until its answer is written.
+        .layer(middleware::from_fn(layers::answer))
         .with_state(app)
 }
 
@@ -130,6 +163,11 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let drain = config.drain_timeout;
+    let limits = listen::Limits {
+        drain,
+        write_timeout: config.write_timeout,
+        streams_max: listen::streams_max(config.requests_max),
+    };
     let app = Arc::new(App::new(registry.clone(), metrics, config));
     let (tell, told) = watch::channel(false);
     let stopped = || {
@@ -137,11 +175,11 @@ pub async fn serve(
         // An error is a sender that is gone, which is the end as well.
         async move { drop(told.wait_for(|stopping| *stopping).await) }
     };
-    let http = listen::serve(listeners.http, router(app.clone()), stopped(), drain);
+    let http = listen::serve(listeners.http, router(app.clone()), stopped(), limits);
     let grpc = async {
         let Some(listener) = listeners.grpc else { return true };
         let router = dialects::grpc(app, told.clone());
-        listen::serve(listener, router, stopped(), drain).await
+        listen::serve(listener, router, stopped(), limits).await
     };
     let end = async {
         shutdown.await;
@@ -181,5 +219,7 @@ async fn openapi() -> Response {
     ([content_type], crate::openapi::openapi_json()).into_response()
 }
 
+#[cfg(test)]
+mod flow_tests;
 #[cfg(test)]
 mod tests;
