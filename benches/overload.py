@@ -107,23 +107,23 @@ class Bodies:
 
 
 def capacity(address, bodies, seconds):
-    """Texts a second that large requests get where nothing is refused."""
-    client, until = Client(address, "flood"), time.perf_counter() + seconds
-    body = threading.Lock()
+    """Texts a second that large requests get where nothing is refused, after a while to get going."""
+    client, begun = Client(address, "flood"), time.perf_counter()
+    since, until = begun + seconds / 4, begun + seconds
+    made = threading.Lock()
 
     def work():
         while time.perf_counter() < until:
-            with body:
-                made = bodies.of(BULK_TEXTS)
-            client.send(made, BULK_TEXTS)
+            with made:
+                body = bodies.of(BULK_TEXTS)
+            client.send(body, BULK_TEXTS)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    begun = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(texts for _, _, _, texts in client.answers) / (time.perf_counter() - begun)
+    return client.texts_between(since, until) / (until - since)
 
 
 def run(proxima, model, options, seed):
@@ -139,7 +139,7 @@ def run(proxima, model, options, seed):
         concurrent.futures.wait(
             modest.at_rate(lambda: bodies.of(MODEST_TEXTS), MODEST_TEXTS, 0.5, 2 * options.seconds, pool)
         )
-        accepted = capacity(server.address, bodies, options.seconds)
+        accepted = capacity(server.address, bodies, options.overload)
         flood = Client(server.address, "flood")
         small_beside, modest_beside = Client(server.address, "small"), Client(server.address, "modest")
         offered, part = OVERLOAD * accepted, accepted * OVERLOAD / 100
@@ -194,8 +194,8 @@ def main():
     parser.add_argument("proxima", help="the server's executable")
     parser.add_argument("model", help="a model's folder")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10, help="of each part without overload")
-    parser.add_argument("--overload", type=float, default=30, help="seconds of overload")
+    parser.add_argument("--seconds", type=float, default=10, help="of small requests alone")
+    parser.add_argument("--overload", type=float, default=30, help="seconds of capacity and of overload each")
     parser.add_argument("--rate", type=float, default=10, help="small requests a second")
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:

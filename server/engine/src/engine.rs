@@ -48,7 +48,7 @@ pub struct EngineConfig {
     pub text_bytes_max: usize,
     /// Inputs of one request.
     pub inputs_max: usize,
-    /// Threads that tokenise.
+    /// Threads that tokenise; one more does so for small requests alone.
     pub tokenization_threads: usize,
     /// Bytes of the vector cache; 0 turns it off.
     pub cache_bytes_max: usize,

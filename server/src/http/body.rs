@@ -195,7 +195,7 @@ impl Made {
         }
         let rest = stream::try_unfold(self, |mut this| async move {
             // The head has left: all that can be done is to end before the end.
-            let part = this.next().await.map_err(|failure| std::io::Error::other(failure))?;
+            let part = this.next().await.map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(part.map(|part| (part, this)))
         });
         let parts = stream::iter(parts).map(Ok);

@@ -298,9 +298,9 @@ async fn streams_without_bodies_keep_nobody_out() {
                 (u16::from_be_bytes([it[0], it[1]]), value)
             })
             .collect();
-        // SETTINGS_MAX_CONCURRENT_STREAMS: an eighth of all requests.
-        assert_eq!(settings[&3], 20);
-        for index in 0..20 {
+        // SETTINGS_MAX_CONCURRENT_STREAMS: a quarter of all requests.
+        assert_eq!(settings[&3], 40);
+        for index in 0..40 {
             http2.post(2 * index + 1, &[(":path", "/embed")], None).await;
         }
         http2.send(Frame { kind: PING, flags: 0, stream: 0, payload: vec![1; 8] }).await;

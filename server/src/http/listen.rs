@@ -38,8 +38,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Wait after a failure to accept that is not one connection's own: no file descriptors left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The part of all requests at a time that one HTTP/2 connection may have as streams.
-const STREAMS_PART: usize = 8;
+/// The part of all requests at a time that one HTTP/2 connection may have as streams: by default
+/// more than the hundred that clients open before they know the server's limit.
+const STREAMS_PART: usize = 4;
 /// Streams that an HTTP/2 connection may always have.
 const STREAMS_MIN: u32 = 16;
 

@@ -83,30 +83,27 @@ impl Queue {
     /// # Errors
     /// If it would wait for too long, or finds no room.
     pub fn expect(&self, client: ClientKey, size: Size) -> Result<Expected<'_>, EngineError> {
-        let class = self.class(size.tokens);
         let mut state = self.lock();
-        if self.refusal(&mut state, client, size).is_some() && self.sweep_if_due(&mut state) == 0 {
-            return Err(self.overloaded(&mut state, client, size));
+        let mut refusal = self.refusal(&mut state, client, size);
+        if refusal.is_some() && self.sweep_if_due(&mut state) > 0 {
+            refusal = self.refusal(&mut state, client, size);
         }
-        if self.refusal(&mut state, client, size).is_some() {
-            return Err(self.overloaded(&mut state, client, size));
+        match refusal {
+            None => Ok(self.note_expected(&mut state, client, size)),
+            Some(seconds) => {
+                let retry_after = retry_after(seconds, state.jitter.next());
+                Err(EngineError::Overloaded { retry_after })
+            }
         }
-        Ok(self.note_expected(&mut state, client, class, size))
     }
 
     /// Expects another part of a request that was let in.
     pub fn expect_more(&self, client: ClientKey, size: Size) -> Expected<'_> {
-        let class = self.class(size.tokens);
-        self.note_expected(&mut self.lock(), client, class, size)
+        self.note_expected(&mut self.lock(), client, size)
     }
 
-    fn note_expected(
-        &self,
-        state: &mut State,
-        client: ClientKey,
-        class: Class,
-        size: Size,
-    ) -> Expected<'_> {
+    fn note_expected(&self, state: &mut State, client: ClientKey, size: Size) -> Expected<'_> {
+        let class = self.class(size.tokens);
         state.expected_tokens += size.tokens;
         state.ledger(class).add(client, size.cost);
         Expected { queue: self, client, class, size }
@@ -129,11 +126,6 @@ impl Queue {
             return Some(self.seconds_to_drain(state));
         }
         fits(load, self.config.queue_time_max).err()
-    }
-
-    fn overloaded(&self, state: &mut State, client: ClientKey, size: Size) -> EngineError {
-        let seconds = self.refusal(state, client, size).unwrap_or((0.0, 1.0));
-        EngineError::Overloaded { retry_after: retry_after(seconds, state.jitter.next()) }
     }
 
     /// Seconds until a half, and until all, of what waits is done.
