@@ -125,7 +125,8 @@ impl Content {
         item.into_iter().flat_map(|item| item.files())
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    /// Bytes of its texts.
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
             Self::Item(item) => item.bytes(),

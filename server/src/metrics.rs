@@ -98,6 +98,7 @@ pub struct MetricsHub {
     queue: IntGaugeVec,
     queue_seconds: HistogramVec,
     tokenize_seconds: HistogramVec,
+    tokenizer_wait: HistogramVec,
     batch_tokens: HistogramVec,
     batch_sequences: HistogramVec,
     batch_seconds: HistogramVec,
@@ -164,6 +165,12 @@ impl MetricsHub {
                 &SECONDS,
                 model,
             ),
+            tokenizer_wait: histogram(
+                "proxima_tokenizer_wait_seconds",
+                "wait for a thread that tokenises",
+                &SECONDS,
+                model,
+            ),
             batch_tokens: histogram("proxima_batch_tokens", "tokens of a batch", &COUNTS, model),
             batch_sequences: histogram(
                 "proxima_batch_sequences",
@@ -202,6 +209,7 @@ impl MetricsHub {
             queue_tokens: self.queue.with_label_values(&[served_name, "tokens"]),
             queue_seconds: self.queue_seconds.with_label_values(label),
             tokenize_seconds: self.tokenize_seconds.with_label_values(label),
+            tokenizer_wait: self.tokenizer_wait.with_label_values(label),
             batch_tokens: self.batch_tokens.with_label_values(label),
             batch_sequences: self.batch_sequences.with_label_values(label),
             batch_seconds: self.batch_seconds.with_label_values(label),
@@ -327,6 +335,7 @@ struct ModelMetrics {
     queue_tokens: IntGauge,
     queue_seconds: Histogram,
     tokenize_seconds: Histogram,
+    tokenizer_wait: Histogram,
     batch_tokens: Histogram,
     batch_sequences: Histogram,
     batch_seconds: Histogram,
@@ -388,6 +397,9 @@ impl Metrics for ModelMetrics {
             Observation::Tokenized { tokens, took } => {
                 self.tokenize_seconds.observe(took.as_secs_f64());
                 self.tei_input_length.observe(tokens as f64);
+            }
+            Observation::TokenizerWait { waited } => {
+                self.tokenizer_wait.observe(waited.as_secs_f64());
             }
             Observation::Dequeued { waited } => self.queue_seconds.observe(waited.as_secs_f64()),
             Observation::Batch { sequences, tokens, rows, took } => {

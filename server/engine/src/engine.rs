@@ -4,18 +4,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use proxima_models::readout::finish;
-use proxima_models::recipes::{Gone, Recipe, Token};
-use proxima_models::{BatchRows, Input, Model, ModelInfo, Prepare, Prompt, Sequence};
+use proxima_models::{BatchRows, Input, Model, ModelInfo, Prepare};
 
 use crate::cache::CacheStats;
 use crate::error::EngineError;
-use crate::inputs::{TextBytes, bytes_of, check_room, in_order};
+use crate::fair::ClientKey;
+use crate::intake::Prepared;
 use crate::job::{Reply, Slot, Vector, Waiter};
-use crate::metrics::{DeviceEvent, Metrics, Observation};
+use crate::metrics::{DeviceEvent, Metrics};
 use crate::prepare::Pool;
 use crate::queue::{Accepted, Queue, Workers};
 use crate::replica::{self, Replica, Shared};
@@ -40,12 +40,15 @@ pub struct EngineConfig {
     pub interactive_tokens_max: usize,
     /// Tokens waiting in the queue; a request that would go above is refused whole.
     pub queue_tokens_max: usize,
+    /// How long the work in front of a request may take, at the rate measured; a request that would
+    /// wait longer is refused whole.
+    pub queue_time_max: Duration,
     /// Bytes of texts that wait to be tokenised, and as many of requests with images or videos that
     /// wait to be decoded; a request that would go above is refused whole.
     pub text_bytes_max: usize,
     /// Inputs of one request.
     pub inputs_max: usize,
-    /// Threads that tokenise.
+    /// Threads that tokenise; one more does so for small requests alone.
     pub tokenization_threads: usize,
     /// Bytes of the vector cache; 0 turns it off.
     pub cache_bytes_max: usize,
@@ -61,6 +64,7 @@ impl Default for EngineConfig {
             batch_time_target: Duration::from_millis(250),
             interactive_tokens_max: 1_024,
             queue_tokens_max: 1_048_576,
+            queue_time_max: Duration::from_secs(30),
             text_bytes_max: 256 * 1024 * 1024,
             inputs_max: 2_048,
             tokenization_threads: 2,
@@ -70,25 +74,27 @@ impl Default for EngineConfig {
     }
 }
 
-/// The engine of one model. Cheap to clone; all clones are the same engine.
+/// The engine of one model, for one client. Cheap to clone; all clones are the same engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    handle: Arc<Handle>,
+    pub(crate) handle: Arc<Handle>,
+    /// Whose requests these are.
+    pub(crate) client: ClientKey,
 }
 
 /// Dropped with the last clone, which ends the threads.
-struct Handle {
-    info: ModelInfo,
-    config: EngineConfig,
-    queue: Arc<Queue>,
-    pool: Pool,
+pub(crate) struct Handle {
+    pub info: ModelInfo,
+    pub config: EngineConfig,
+    pub queue: Arc<Queue>,
+    pub pool: Pool,
     /// Threads of requests with images or videos, so that texts do not wait for these.
-    media: Option<Pool>,
-    metrics: Arc<dyn Metrics>,
-    text_bytes: AtomicUsize,
+    pub media: Option<Pool>,
+    pub metrics: Arc<dyn Metrics>,
+    pub text_bytes: AtomicUsize,
     /// Bytes of requests with images or videos. They are apart, as these take longer and must not
     /// keep texts out.
-    media_bytes: AtomicUsize,
+    pub media_bytes: AtomicUsize,
 }
 
 impl std::fmt::Debug for Handle {
@@ -161,7 +167,13 @@ impl Engine {
                 text_bytes,
                 media_bytes,
             }),
+            client: ClientKey::default(),
         }
+    }
+
+    /// This engine, for requests of a client: clients take turns.
+    pub fn for_client(&self, client: ClientKey) -> Self {
+        Self { handle: self.handle.clone(), client }
     }
 
     /// What the model tells of itself.
@@ -202,8 +214,8 @@ impl Engine {
         how: Prepare,
         tally: &mut Tally,
     ) -> Result<Vec<Vector>, EngineError> {
-        let sequences = self.prepare(inputs, how, tally).await?;
-        let slots = self.handle.queue.admit_embeddings(sequences)?;
+        let Prepared { sequences, expected } = self.prepare(inputs, how, tally).await?;
+        let slots = self.handle.queue.admit_embeddings(expected, sequences)?;
         let mut vectors = Vec::with_capacity(slots.len());
         for (index, slot) in slots.into_iter().enumerate() {
             vectors.push(match slot {
@@ -221,7 +233,7 @@ impl Engine {
         how: Prepare,
         tally: &mut Tally,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
-        let sequences = self.prepare(inputs, how, tally).await?;
+        let Prepared { sequences, expected } = self.prepare(inputs, how, tally).await?;
         let mut places = Vec::with_capacity(sequences.len());
         let (mut known, mut firsts, mut unique) = (HashMap::new(), Vec::new(), Vec::new());
         for (index, sequence) in sequences.into_iter().enumerate() {
@@ -233,7 +245,7 @@ impl Engine {
             }
             places.push(place);
         }
-        let answers = self.handle.queue.admit(unique, Reply::Score)?;
+        let answers = self.handle.queue.admit(expected, unique, Reply::Score)?;
         let mut logits = Vec::with_capacity(answers.len());
         for (index, answer) in firsts.into_iter().zip(answers) {
             logits.push(tally.add(received(index, answer).await?));
@@ -323,52 +335,13 @@ impl Engine {
         tally: &mut Tally,
         reply: impl Fn(Waiter<T>) -> Reply,
     ) -> Result<Vec<T>, EngineError> {
-        let sequences = self.prepare(inputs, how, tally).await?;
-        let answers = self.handle.queue.admit(sequences, reply)?;
+        let Prepared { sequences, expected } = self.prepare(inputs, how, tally).await?;
+        let answers = self.handle.queue.admit(expected, sequences, reply)?;
         let mut results = Vec::with_capacity(answers.len());
         for (index, answer) in answers.into_iter().enumerate() {
             results.push(tally.add(received(index, answer).await?));
         }
         Ok(results)
-    }
-
-    /// The tokens of some texts.
-    ///
-    /// # Errors
-    /// See [`EngineError`].
-    pub async fn tokenize(
-        &self,
-        texts: Vec<String>,
-        special_tokens: bool,
-        prompt: Prompt,
-    ) -> Result<Vec<Vec<Token>>, EngineError> {
-        let _accepted = self.accept()?;
-        self.check_count(texts.len())?;
-        let _bytes = self.reserve(texts.iter().map(String::len).sum(), false)?;
-        let each = move |recipe: &dyn Recipe, text: &String, _: Gone<'_>| {
-            recipe.tokenize(text, special_tokens, &prompt)
-        };
-        let results = self.handle.pool.run(texts, each).await.ok_or(EngineError::ShuttingDown)?;
-        in_order(results)
-    }
-
-    /// The texts of some token ids.
-    ///
-    /// # Errors
-    /// See [`EngineError`].
-    pub async fn decode(
-        &self,
-        ids: Vec<Vec<u32>>,
-        skip_special_tokens: bool,
-    ) -> Result<Vec<String>, EngineError> {
-        let _accepted = self.accept()?;
-        self.check_count(ids.len())?;
-        let _bytes = self.reserve(ids.iter().map(|ids| size_of_val(&ids[..])).sum(), false)?;
-        let each = move |recipe: &dyn Recipe, ids: &Vec<u32>, _: Gone<'_>| {
-            recipe.decode(ids, skip_special_tokens)
-        };
-        let results = self.handle.pool.run(ids, each).await.ok_or(EngineError::ShuttingDown)?;
-        in_order(results)
     }
 
     /// Runs a real forward pass on every worker, past cache and queue limits, and checks that it is
@@ -417,57 +390,5 @@ impl Engine {
         self.handle.queue.wait_end().await;
         self.handle.pool.close();
         self.handle.media.iter().for_each(Pool::close);
-    }
-
-    fn check_count(&self, count: usize) -> Result<(), EngineError> {
-        let limit = self.handle.config.inputs_max;
-        match count {
-            0 => Err(EngineError::Empty),
-            _ if count > limit => Err(EngineError::TooManyInputs { count, limit }),
-            _ => Ok(()),
-        }
-    }
-
-    fn reserve(&self, bytes: usize, media: bool) -> Result<TextBytes<'_>, EngineError> {
-        let waiting = if media { &self.handle.media_bytes } else { &self.handle.text_bytes };
-        let before = waiting.fetch_add(bytes, Ordering::Relaxed);
-        let reserved = TextBytes { waiting, bytes };
-        // A request alone is bounded by its body, so it may always try.
-        if before > 0 && before + bytes > self.handle.config.text_bytes_max {
-            return Err(EngineError::Overloaded { retry_after: Duration::from_secs(1) });
-        }
-        Ok(reserved)
-    }
-
-    async fn prepare(
-        &self,
-        inputs: Vec<Input>,
-        how: Prepare,
-        tally: &mut Tally,
-    ) -> Result<Vec<Sequence>, EngineError> {
-        self.check_count(inputs.len())?;
-        let bytes = bytes_of(&inputs);
-        let limit = self.handle.config.text_bytes_max;
-        if bytes > limit {
-            return Err(EngineError::TooManyBytes { bytes, limit });
-        }
-        let has_media = inputs.iter().any(Input::has_media);
-        let _bytes = self.reserve(bytes, has_media)?;
-        tally.inputs += inputs.len() as u32;
-        tally.prepared.n_chars += inputs.iter().map(Input::characters).sum::<usize>();
-        let each = move |recipe: &dyn Recipe, input: &Input, gone: Gone<'_>| {
-            recipe.prepare_until(input, &how, gone)
-        };
-        let media = self.handle.media.as_ref().filter(|_| has_media);
-        let pool = media.unwrap_or(&self.handle.pool);
-        let results = pool.run(inputs, each).await.ok_or(EngineError::ShuttingDown)?;
-        for (result, took) in &results {
-            let tokens = result.as_ref().map_or(0, |sequence| sequence.tokens.len());
-            self.handle.metrics.observe(Observation::Tokenized { tokens, took: *took });
-            tally.prepared.n_tokens += tokens;
-            tally.prepared.tokenization += *took;
-        }
-        check_room(&results)?;
-        in_order(results)
     }
 }

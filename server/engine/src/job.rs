@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use proxima_models::Sequence;
 use tokio::sync::oneshot;
 
+use crate::admission::Class;
+use crate::fair::ClientKey;
+
 /// Why one job has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobError {
@@ -57,6 +60,10 @@ pub struct Job {
     pub sequence: Arc<Sequence>,
     /// When it was admitted.
     pub arrived: Instant,
+    /// Whose it is.
+    pub client: ClientKey,
+    /// Its request's class.
+    pub class: Class,
     /// What it wants.
     pub reply: Reply,
 }

@@ -2,11 +2,14 @@
 //!
 //! Must not know: HTTP, wire formats, files, the network, environment variables.
 
+mod admission;
 pub mod batching;
 mod cache;
 mod engine;
 mod error;
+mod fair;
 mod inputs;
+mod intake;
 mod job;
 mod metrics;
 mod prefixes;
@@ -24,6 +27,7 @@ mod worker;
 pub use cache::CacheStats;
 pub use engine::{Engine, EngineConfig};
 pub use error::{EngineError, Fault};
+pub use fair::ClientKey;
 pub use metrics::{DeviceEvent, Metrics, NoMetrics, Observation};
 pub use registry::{NotReady, NotServed, Registry, Slot, Stage, Step, UnknownModel};
 pub use replica::{Reload, Replica};

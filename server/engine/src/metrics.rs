@@ -65,6 +65,11 @@ pub enum Observation {
         /// How long it took.
         took: Duration,
     },
+    /// A request waited for a thread that tokenises.
+    TokenizerWait {
+        /// How long.
+        waited: Duration,
+    },
     /// A job left the queue for a batch.
     Dequeued {
         /// How long it waited.

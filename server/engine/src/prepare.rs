@@ -1,20 +1,22 @@
 //! Tokenising, and reading images, on CPU threads of the engine's own.
 //!
-//! A request's inputs are done in small pieces and requests take turns, so a large one does not
-//! hold up a small one; a request whose client is gone is not gone on with, which inputs that take
-//! long ask between their parts.
+//! A request's inputs are done in small pieces and clients take turns. Small requests have a thread
+//! to themselves, so they never wait for a piece of a large one. A request whose client is gone is
+//! not gone on with, which inputs that take long ask between their parts.
 //! Must not know: queues, batches.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use proxima_models::InputError;
 use proxima_models::recipes::{Gone, Recipe};
 use tokio::sync::oneshot;
+
+use crate::admission::Class;
+use crate::fair::{ClientKey, FairQueue, QUANTUM};
 
 /// Work on the items of one request, some at a time.
 trait Piecework: Send + Sync {
@@ -27,6 +29,23 @@ trait Piecework: Send + Sync {
 /// Result and time of every item.
 type Results<R> = Vec<(Result<R, InputError>, Duration)>;
 
+/// What came of the items of a request.
+pub struct Done<R> {
+    /// Result and time of every item, in order.
+    pub results: Results<R>,
+    /// How long the request waited for a thread.
+    pub waited: Duration,
+}
+
+/// When it is a request's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Which requests go first.
+    pub class: Class,
+    /// Whose it is.
+    pub client: ClientKey,
+}
+
 struct Work<T, R, F> {
     items: Vec<T>,
     each: F,
@@ -36,13 +55,16 @@ struct Work<T, R, F> {
     wrong: AtomicUsize,
     /// Items done before another request has its turn.
     piece: usize,
+    arrived: Instant,
+    /// When a thread began with it.
+    begun: OnceLock<Instant>,
     results: Mutex<Collected<R>>,
 }
 
 struct Collected<R> {
     slots: Vec<Option<(Result<R, InputError>, Duration)>>,
     left: usize,
-    reply: Option<oneshot::Sender<Results<R>>>,
+    reply: Option<oneshot::Sender<Done<R>>>,
 }
 
 impl<T, R, F> Piecework for Work<T, R, F>
@@ -57,6 +79,7 @@ where
 
     fn step(&self, recipe: &dyn Recipe) {
         let gone = || lock(&self.results).reply.as_ref().is_none_or(oneshot::Sender::is_closed);
+        let begun = *self.begun.get_or_init(Instant::now);
         let first = self.next.fetch_add(self.piece, Ordering::Relaxed);
         for index in first..self.items.len().min(first + self.piece) {
             if gone() {
@@ -80,8 +103,10 @@ where
             if collected.left == 0
                 && let Some(reply) = collected.reply.take()
             {
+                let results = collected.slots.drain(..).flatten().collect();
+                let waited = begun.saturating_duration_since(self.arrived);
                 // A client that is gone by now is no loss.
-                let _ = reply.send(collected.slots.drain(..).flatten().collect());
+                let _ = reply.send(Done { results, waited });
             }
         }
     }
@@ -94,8 +119,51 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[derive(Default)]
 struct Turns {
-    waiting: Mutex<(VecDeque<Arc<dyn Piecework>>, bool)>,
+    waiting: Mutex<Waiting>,
     changed: Condvar,
+}
+
+type Tasks = FairQueue<(Turn, Arc<dyn Piecework>)>;
+
+#[derive(Default)]
+struct Waiting {
+    interactive: Tasks,
+    bulk: Tasks,
+    /// The last piece was of a small request, though a large one waited.
+    bulk_is_next: bool,
+    closed: bool,
+}
+
+impl Waiting {
+    fn push(&mut self, turn: Turn, task: Arc<dyn Piecework>) {
+        let tasks = match turn.class {
+            Class::Interactive => &mut self.interactive,
+            Class::Bulk => &mut self.bulk,
+        };
+        // A turn is a piece, whatever is in it.
+        tasks.push(turn.client, (turn, task), QUANTUM);
+    }
+
+    /// The task that is next for a thread; both classes in turn where both wait.
+    fn pop(&mut self, may_take: MayTake) -> Option<(Turn, Arc<dyn Piecework>)> {
+        if may_take == MayTake::Interactive {
+            return self.interactive.pop();
+        }
+        let bulk_first = std::mem::take(&mut self.bulk_is_next);
+        if bulk_first && let Some(task) = self.bulk.pop() {
+            return Some(task);
+        }
+        let task = self.interactive.pop();
+        self.bulk_is_next = task.is_some() && !self.bulk.is_empty();
+        task.or_else(|| self.bulk.pop())
+    }
+}
+
+/// Which requests a thread works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MayTake {
+    Interactive,
+    All,
 }
 
 /// The threads that tokenise.
@@ -111,16 +179,19 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Starts threads that work with a recipe, `piece` items of a request at a time.
+    /// Starts threads that work with a recipe, `piece` items of a request at a time: so many, and
+    /// one for small requests alone.
     ///
     /// # Panics
     /// If the system gives no threads.
     pub fn start(name: &str, threads: usize, piece: usize, recipe: &Arc<dyn Recipe>) -> Self {
         let turns = Arc::new(Turns::default());
-        for index in 0..threads.max(1) {
+        for index in 0..=threads.max(1) {
             let (turns, recipe) = (turns.clone(), recipe.clone());
+            let may_take = if index == 0 { MayTake::Interactive } else { MayTake::All };
             let builder = thread::Builder::new().name(format!("{name}-{index}"));
-            builder.spawn(move || work(&turns, &*recipe)).expect("the system gives threads");
+            let work = move || work(&turns, &*recipe, may_take);
+            builder.spawn(work).expect("the system gives threads");
         }
         Self { turns, piece }
     }
@@ -129,37 +200,41 @@ impl Pool {
     /// order. `None` if the pool is closed.
     pub async fn run<T, R>(
         &self,
+        turn: Turn,
         items: Vec<T>,
         each: impl Fn(&dyn Recipe, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync + 'static,
-    ) -> Option<Results<R>>
+    ) -> Option<Done<R>>
     where
         T: Send + Sync + 'static,
         R: Send + 'static,
     {
         if items.is_empty() {
-            return Some(Vec::new());
+            return Some(Done { results: Vec::new(), waited: Duration::ZERO });
         }
         let (reply, answer) = oneshot::channel();
         let slots = items.iter().map(|_| None).collect();
         let results = Mutex::new(Collected { slots, left: items.len(), reply: Some(reply) });
         let (next, wrong) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
-        let work = Work { items, each, next, wrong, piece: self.piece, results };
+        let (piece, arrived, begun) = (self.piece, Instant::now(), OnceLock::new());
+        let work = Work { items, each, next, wrong, piece, arrived, begun, results };
         {
             let mut waiting = lock(&self.turns.waiting);
-            if waiting.1 {
+            if waiting.closed {
                 return None;
             }
-            waiting.0.push_back(Arc::new(work));
+            waiting.push(turn, Arc::new(work));
         }
-        self.turns.changed.notify_one();
+        // All, as one that is told may be one that does not take it.
+        self.turns.changed.notify_all();
         answer.await.ok()
     }
 
     /// Ends the threads; what they have not begun is not done.
     pub fn close(&self) {
         let mut waiting = lock(&self.turns.waiting);
-        waiting.1 = true;
-        waiting.0.clear();
+        waiting.closed = true;
+        waiting.interactive.clear();
+        waiting.bulk.clear();
         self.turns.changed.notify_all();
     }
 }
@@ -170,23 +245,23 @@ impl Drop for Pool {
     }
 }
 
-fn work(turns: &Turns, recipe: &dyn Recipe) {
+fn work(turns: &Turns, recipe: &dyn Recipe, may_take: MayTake) {
     loop {
         let task = {
             let mut waiting = lock(&turns.waiting);
             loop {
-                if waiting.1 {
+                if waiting.closed {
                     return;
                 }
-                let Some(task) = waiting.0.pop_front() else {
+                let Some((turn, task)) = waiting.pop(may_take) else {
                     let woken = turns.changed.wait(waiting);
                     waiting = woken.unwrap_or_else(PoisonError::into_inner);
                     continue;
                 };
                 if task.has_more() {
                     // Back in line at once, so that other threads can help with it.
-                    waiting.0.push_back(task.clone());
-                    turns.changed.notify_one();
+                    waiting.push(turn, task.clone());
+                    turns.changed.notify_all();
                     break task;
                 }
             }

@@ -2,20 +2,22 @@
 //!
 //! Must not know: what a job computes, wire formats.
 
+mod admit;
 mod workers;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use proxima_models::Sequence;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+use crate::admission::{Class, Jitter, Ledger};
 use crate::batching::{Budget, Candidate, choose, cost};
 use crate::cache::{Cache, CacheStats};
 use crate::engine::EngineConfig;
-use crate::error::EngineError;
-use crate::job::{Answer, Computed, Job, JobError, Reply, Slot, Vector, Waiter};
+use crate::fair::FairQueue;
+use crate::job::{Computed, Job, JobError, Reply, Vector, Waiter};
 use crate::metrics::{Metrics, Observation};
 use crate::seats::{CheckSender, Seats};
 
@@ -29,8 +31,8 @@ const COST_STEP: usize = 256;
 const BATCH_TOKENS_MIN: usize = 256;
 /// A bulk job waits at most this long before it goes ahead of interactive ones.
 const BULK_WAIT_MAX: Duration = Duration::from_millis(1_000);
-/// Bounds of the advice when to come back.
-const RETRY_AFTER: (f64, f64) = (1.0, 60.0);
+
+pub use admit::{Accepted, Expected};
 
 /// What a worker does next.
 pub enum Next {
@@ -54,40 +56,97 @@ pub struct Workers {
 }
 
 struct State {
-    interactive: VecDeque<Job>,
-    bulk: VecDeque<Job>,
+    interactive: FairQueue<Job>,
+    bulk: FairQueue<Job>,
+    /// When a job of a large request was last taken.
+    bulk_taken: Instant,
     /// Tokens of both.
     tokens: usize,
-    flights: HashMap<Arc<Sequence>, Vec<Waiter<Vector>>>,
+    /// Work of both, in tokens of short sequences.
+    cost: usize,
+    /// Tokens, about, of requests that are being tokenised.
+    expected_tokens: usize,
+    /// Work of each client that waits or is being tokenised, of small requests and of large ones.
+    ledgers: [Ledger; 2],
+    flights: Flights,
     seats: Seats,
     cache: Cache,
     rate: Option<f64>,
     /// Above this cost a batch has not fitted into a device's memory.
     cost_limit: usize,
+    /// When waiting jobs that nobody wants were last looked for.
+    swept: Option<Instant>,
+    jitter: Jitter,
     /// Requests that were accepted and are not answered.
     active: usize,
     closing: bool,
     ended: bool,
 }
 
-impl State {
-    /// Whether somebody still waits for a job.
-    fn is_wanted(&self, job: &Job) -> bool {
-        match &job.reply {
+/// Who waits for the vectors of sequences.
+type Flights = HashMap<Arc<Sequence>, Vec<Waiter<Vector>>>;
+
+impl Job {
+    /// Whether somebody still waits for it.
+    fn is_wanted(&self, flights: &Flights) -> bool {
+        match &self.reply {
             Reply::Tokens(waiter) | Reply::Multi(waiter) => !waiter.is_closed(),
             Reply::Sparse(waiter) => !waiter.is_closed(),
             Reply::Score(waiter) => !waiter.is_closed(),
             Reply::Embedding => {
-                let waiters = self.flights.get(&job.sequence);
+                let waiters = flights.get(&self.sequence);
                 waiters.is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
             }
         }
     }
 
-    fn drop_job(&mut self, job: &Job) {
+    fn cost(&self) -> usize {
+        cost(self.sequence.work())
+    }
+}
+
+impl State {
+    fn ledger(&mut self, class: Class) -> &mut Ledger {
+        match class {
+            Class::Interactive => &mut self.ledgers[0],
+            Class::Bulk => &mut self.ledgers[1],
+        }
+    }
+
+    /// Adds a job to those that wait.
+    fn push(&mut self, job: Job) {
+        let (client, class, cost) = (job.client, job.class, job.cost());
+        self.tokens += job.sequence.tokens.len();
+        self.cost += cost;
+        self.ledger(class).add(client, cost);
+        let queue = match class {
+            Class::Interactive => &mut self.interactive,
+            Class::Bulk => &mut self.bulk,
+        };
+        queue.push(client, job, cost);
+    }
+
+    /// Notes that a job no longer waits.
+    fn note_left(&mut self, job: &Job) {
+        let cost = job.cost();
+        self.tokens -= job.sequence.tokens.len();
+        self.cost -= cost;
+        self.ledger(job.class).remove(job.client, cost);
+    }
+
+    fn drop_flight(&mut self, job: &Job) {
         if matches!(job.reply, Reply::Embedding) {
             self.flights.remove(&job.sequence);
         }
+    }
+
+    /// Forgets all that waits: nobody will compute it.
+    fn clear(&mut self) {
+        self.interactive.clear();
+        self.bulk.clear();
+        self.flights.clear();
+        self.ledgers = Default::default();
+        (self.tokens, self.cost, self.expected_tokens) = (0, 0, 0);
     }
 }
 
@@ -102,31 +161,25 @@ pub struct Queue {
     lost: watch::Sender<Option<String>>,
 }
 
-/// A request that was accepted; the queue is not ended before it is dropped.
-pub struct Accepted<'a> {
-    queue: &'a Queue,
-}
-
-impl Drop for Accepted<'_> {
-    fn drop(&mut self) {
-        self.queue.lock().active -= 1;
-        self.queue.changed.notify_all();
-    }
-}
-
 impl Queue {
     /// An empty queue.
     pub fn new(config: EngineConfig, workers: Workers, metrics: Arc<dyn Metrics>) -> Self {
         let Workers { count, share: shares, rate } = workers;
         let state = Mutex::new(State {
-            interactive: VecDeque::new(),
-            bulk: VecDeque::new(),
+            interactive: FairQueue::default(),
+            bulk: FairQueue::default(),
+            bulk_taken: Instant::now(),
             tokens: 0,
+            cost: 0,
+            expected_tokens: 0,
+            ledgers: Default::default(),
             flights: HashMap::new(),
             seats: Seats::new(count),
             cache: Cache::new(config.cache_bytes_max),
             rate,
             cost_limit: usize::MAX,
+            swept: None,
+            jitter: Jitter::new(),
             active: 0,
             closing: false,
             ended: false,
@@ -140,147 +193,9 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts a request, before it is tokenised.
-    ///
-    /// # Errors
-    /// If the queue is closing.
-    pub fn accept(&self) -> Result<Accepted<'_>, EngineError> {
-        let mut state = self.lock();
-        if state.closing || state.ended {
-            return Err(EngineError::ShuttingDown);
-        }
-        state.active += 1;
-        Ok(Accepted { queue: self })
-    }
-
-    /// Admits a request for vectors, whole or not at all.
-    ///
-    /// # Errors
-    /// If its tokens do not fit the queue, now or ever.
-    pub fn admit_embeddings(
-        &self,
-        sequences: Vec<Sequence>,
-    ) -> Result<Vec<Slot<Vector>>, EngineError> {
-        let sequences: Vec<Arc<Sequence>> = sequences.into_iter().map(Arc::new).collect();
-        let mut state = self.lock();
-        let mut cached = Vec::with_capacity(sequences.len());
-        let (mut fresh, mut tokens) = (HashSet::new(), 0);
-        for sequence in &sequences {
-            let hit = if state.cache.is_on() {
-                let hit = state.cache.get(sequence);
-                let hit_or_miss =
-                    if hit.is_some() { Observation::CacheHit } else { Observation::CacheMiss };
-                self.metrics.observe(hit_or_miss);
-                hit
-            } else {
-                None
-            };
-            let known = state.flights.contains_key(sequence);
-            if hit.is_none() && !known && fresh.insert(sequence.clone()) {
-                tokens += sequence.tokens.len();
-            }
-            cached.push(hit);
-        }
-        self.check_room(&mut state, tokens)?;
-        // A sweep for room may have dropped flights that were to be joined: look again.
-        let interactive = self.is_interactive(tokens);
-        let arrived = Instant::now();
-        let mut slots = Vec::with_capacity(sequences.len());
-        for (sequence, hit) in sequences.into_iter().zip(cached) {
-            if let Some(vector) = hit {
-                slots.push(Slot::Ready(vector));
-                continue;
-            }
-            let (waiter, answer) = oneshot::channel();
-            slots.push(Slot::Waiting(answer));
-            if let Some(waiters) = state.flights.get_mut(&sequence) {
-                waiters.push(waiter);
-                self.metrics.observe(Observation::Joined);
-                continue;
-            }
-            state.flights.insert(sequence.clone(), vec![waiter]);
-            self.push(&mut state, Job { sequence, arrived, reply: Reply::Embedding }, interactive);
-        }
-        self.announce(&state);
-        Ok(slots)
-    }
-
-    /// Admits a request whose jobs answer one waiter each, whole or not at all; `reply` says what
-    /// they want.
-    ///
-    /// # Errors
-    /// If its tokens do not fit the queue, now or ever.
-    pub fn admit<T>(
-        &self,
-        sequences: Vec<Sequence>,
-        reply: impl Fn(Waiter<T>) -> Reply,
-    ) -> Result<Vec<Answer<T>>, EngineError> {
-        let tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
-        let mut state = self.lock();
-        self.check_room(&mut state, tokens)?;
-        let (interactive, arrived) = (self.is_interactive(tokens), Instant::now());
-        let mut answers = Vec::with_capacity(sequences.len());
-        for sequence in sequences {
-            let (waiter, answer) = oneshot::channel();
-            answers.push(answer);
-            let job = Job { sequence: Arc::new(sequence), arrived, reply: reply(waiter) };
-            self.push(&mut state, job, interactive);
-        }
-        self.announce(&state);
-        Ok(answers)
-    }
-
-    fn is_interactive(&self, tokens: usize) -> bool {
-        tokens <= self.config.interactive_tokens_max
-    }
-
-    fn push(&self, state: &mut State, job: Job, interactive: bool) {
-        state.tokens += job.sequence.tokens.len();
-        let queue = if interactive { &mut state.interactive } else { &mut state.bulk };
-        queue.push_back(job);
-    }
-
-    fn announce(&self, state: &State) {
-        self.observe_depth(state);
-        self.changed.notify_all();
-    }
-
     fn observe_depth(&self, state: &State) {
         let jobs = state.interactive.len() + state.bulk.len();
         self.metrics.observe(Observation::QueueDepth { jobs, tokens: state.tokens });
-    }
-
-    fn check_room(&self, state: &mut State, tokens: usize) -> Result<(), EngineError> {
-        let limit = self.config.queue_tokens_max;
-        if state.ended {
-            return Err(EngineError::Failed { reason: "the worker has ended".into() });
-        }
-        if tokens > limit {
-            return Err(EngineError::RequestTooLarge { tokens, limit });
-        }
-        if state.tokens + tokens > limit {
-            self.sweep(state);
-        }
-        if state.tokens + tokens > limit {
-            return Err(EngineError::Overloaded { retry_after: retry_after(state) });
-        }
-        Ok(())
-    }
-
-    /// Drops waiting jobs that nobody wants any more.
-    fn sweep(&self, state: &mut State) {
-        for bulk in [false, true] {
-            let queue = if bulk { &mut state.bulk } else { &mut state.interactive };
-            let jobs = std::mem::take(queue);
-            let (kept, dropped): (VecDeque<Job>, VecDeque<Job>) =
-                jobs.into_iter().partition(|job| state.is_wanted(job));
-            for job in dropped {
-                state.tokens -= job.sequence.tokens.len();
-                state.drop_job(&job);
-                self.metrics.observe(Observation::Dropped);
-            }
-            *(if bulk { &mut state.bulk } else { &mut state.interactive }) = kept;
-        }
     }
 
     /// Waits for work for the worker of this seat. The choice is made at the last moment, so that a
@@ -320,12 +235,18 @@ impl Queue {
     fn take_batch(&self, state: &mut State, bulk: bool) -> Vec<Job> {
         loop {
             let now = Instant::now();
+            // Large requests are held up by small ones while none of them is taken.
+            let bulk_taken = state.bulk_taken;
             let candidate = |before: &mut Option<Arc<Sequence>>, job: &Job| {
                 let before = before.replace(job.sequence.clone()).filter(|_| self.shares);
+                let since = match job.class {
+                    Class::Interactive => job.arrived,
+                    Class::Bulk => job.arrived.max(bulk_taken),
+                };
                 Some(Candidate {
                     tokens: job.sequence.work(),
                     shared: before.map_or(0, |before| job.sequence.work_in_common(&before)),
-                    waited: now.saturating_duration_since(job.arrived),
+                    waited: now.saturating_duration_since(since),
                 })
             };
             let budget = Budget { cost_max: self.cost_max(state), bulk_wait_max: BULK_WAIT_MAX };
@@ -337,17 +258,22 @@ impl Queue {
             if choice.interactive + choice.bulk == 0 {
                 return Vec::new();
             }
-            let mut taken: Vec<Job> = state.interactive.drain(..choice.interactive).collect();
-            taken.extend(state.bulk.drain(..choice.bulk));
-            let mut jobs = Vec::with_capacity(taken.len());
-            for job in taken {
-                state.tokens -= job.sequence.tokens.len();
-                if state.is_wanted(&job) {
+            if choice.bulk > 0 {
+                state.bulk_taken = now;
+            }
+            let mut jobs = Vec::with_capacity(choice.interactive + choice.bulk);
+            for index in 0..choice.interactive + choice.bulk {
+                let is_interactive = index < choice.interactive;
+                let State { interactive, bulk, .. } = state;
+                let job = if is_interactive { interactive.pop() } else { bulk.pop() };
+                let job = job.expect("a chosen job is there");
+                state.note_left(&job);
+                if job.is_wanted(&state.flights) {
                     let waited = now.saturating_duration_since(job.arrived);
                     self.metrics.observe(Observation::Dequeued { waited });
                     jobs.push(job);
                 } else {
-                    state.drop_job(&job);
+                    state.drop_flight(&job);
                     self.metrics.observe(Observation::Dropped);
                 }
             }
@@ -365,10 +291,7 @@ impl Queue {
         let in_time = (rate * self.config.batch_time_target.as_secs_f64()) as usize;
         let part = match state.seats.idle {
             0 => usize::MAX,
-            idle => {
-                let jobs = state.interactive.iter().chain(&state.bulk);
-                jobs.map(|job| cost(job.sequence.work())).sum::<usize>().div_ceil(idle + 1)
-            }
+            idle => state.cost.div_ceil(idle + 1),
         };
         let in_bounds = in_time.min(part).min(state.cost_limit).max(BATCH_TOKENS_MIN);
         in_bounds.min(self.config.batch_tokens_max)
@@ -383,12 +306,19 @@ impl Queue {
         state.cost_limit = state.cost_limit.min(cost / 2).max(BATCH_TOKENS_MIN);
     }
 
-    /// Notes how fast a batch was.
+    /// Notes how fast a batch was. A small one wastes the machine, so it tells only how fast that
+    /// is at least: else a quiet hour would make the engine seem slow when many come.
     pub fn note_rate(&self, cost: usize, took: Duration) {
         let newest = cost as f64 / took.as_secs_f64().max(1e-6);
         let mut state = self.lock();
-        let before = state.rate.unwrap_or(newest);
-        state.rate = Some(before + RATE_STEP * (newest - before));
+        let is_large = cost >= self.cost_max(&state) / 2;
+        state.rate = match state.rate {
+            None => is_large.then_some(newest),
+            Some(before) if is_large || newest > before => {
+                Some(before + RATE_STEP * (newest - before))
+            }
+            Some(before) => Some(before),
+        };
         state.cost_limit = state.cost_limit.saturating_add(state.cost_limit / COST_STEP);
     }
 
@@ -425,10 +355,4 @@ impl Queue {
         self.lock().closing = true;
         self.changed.notify_all();
     }
-}
-
-fn retry_after(state: &State) -> Duration {
-    let rate = state.rate.unwrap_or(RATE_AT_FIRST) * state.seats.at_work() as f64;
-    let seconds = state.tokens as f64 / rate.max(1.0);
-    Duration::from_secs(seconds.clamp(RETRY_AFTER.0, RETRY_AFTER.1).ceil() as u64)
 }

@@ -201,8 +201,10 @@ pub struct Timings {
     pub n_tokens: usize,
     /// From the call to the answer.
     pub total: Duration,
-    /// Tokenising, the mean over the inputs.
+    /// Tokenising, the wait for a thread that does it included; the mean over the inputs.
     pub tokenization: Duration,
+    /// Of this the wait for a thread.
+    pub tokenizer_wait: Duration,
     /// Waiting for a batch, the mean over the inputs (0 for a cached input).
     pub queue: Duration,
     /// The forward pass, the mean over the inputs (0 for a cached input).

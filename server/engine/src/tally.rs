@@ -37,12 +37,21 @@ impl Tally {
         computed.value
     }
 
+    /// Adds the time that a request waited until a thread began to tokenise its inputs, so many: it
+    /// is a part of what tokenising took each of them.
+    pub fn waited_for_tokenizer(&mut self, waited: Duration, inputs: usize) {
+        let all = waited.saturating_mul(inputs as u32);
+        self.prepared.tokenizer_wait += all;
+        self.prepared.tokenization += all;
+    }
+
     /// The means over the inputs of a request that came at `started`.
     pub fn timings(self, started: Instant) -> Timings {
         let inputs = self.inputs.max(1);
         Timings {
             total: started.elapsed(),
             tokenization: self.prepared.tokenization / inputs,
+            tokenizer_wait: self.prepared.tokenizer_wait / inputs,
             queue: self.queue / inputs,
             inference: self.inference / inputs,
             ..self.prepared

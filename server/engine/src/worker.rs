@@ -18,8 +18,9 @@ use crate::prefixes::Prefixes;
 use crate::queue::{Next, Queue};
 use crate::seats::CheckSender;
 
-/// How long a batch runs before others may run between its layers.
-const PAUSE_AFTER: Duration = Duration::from_millis(250);
+/// How long a batch runs before others may run between its layers: little, as it is what a small
+/// request waits beside large ones.
+const PAUSE_AFTER: Duration = Duration::from_millis(2);
 /// The text of a health check.
 const CHECK_TEXT: &str = "health";
 

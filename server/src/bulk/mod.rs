@@ -11,6 +11,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
@@ -112,7 +113,9 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     let device_memory = config::device_memory(arguments.gpu_memory_fraction, &devices)?;
     let options = LoadOptions { media, device_memory, ..options };
     let replicas = serve::replicas(&dir, &options, &devices, &|_| {})?;
-    let engine = Engine::start_on(replicas, EngineConfig::default(), Arc::new(NoMetrics));
+    // Nobody else waits, so what is in front of a request may take as long as it takes.
+    let config = EngineConfig { queue_time_max: Duration::MAX, ..EngineConfig::default() };
+    let engine = Engine::start_on(replicas, config, Arc::new(NoMetrics));
     let prompt = match (&arguments.instruction, &arguments.prompt_name) {
         (Some(instruction), _) => Prompt::Instruction(instruction.clone()),
         (None, Some(name)) => Prompt::Named(name.clone()),

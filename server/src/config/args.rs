@@ -293,6 +293,10 @@ serve_args! {
     /// Tokens that may wait; requests above are refused with 429 [default: 1048576]
     #[arg(long, env = "PROXIMA_MAX_QUEUE_TOKENS", value_name = "TOKENS", help_heading = "Limits")]
     max_queue_tokens: usize,
+    /// Time that the work in front of a request may take, at the rate measured; requests that would
+    /// wait longer are refused with 429 [default: 30]
+    #[arg(long, env = "PROXIMA_MAX_QUEUE_TIME", value_name = "SECONDS", help_heading = "Limits")]
+    max_queue_time: u64,
     /// Inputs of one request [default: 2048]
     #[arg(long, env = "PROXIMA_MAX_INPUTS", value_name = "COUNT", help_heading = "Limits")]
     max_inputs: usize,
@@ -314,6 +318,33 @@ serve_args! {
     /// Size of a request's body [default: 32MiB]
     #[arg(long, env = "PROXIMA_MAX_BODY_BYTES", value_name = "SIZE", help_heading = "Limits")]
     max_body_bytes: Bytes,
+    /// Size of all bodies that are being received; more are refused with 429 [default: 256MiB]
+    #[arg(
+        long,
+        env = "PROXIMA_MAX_BODIES_BYTES",
+        value_name = "SIZE",
+        help_heading = "Limits",
+    )]
+    max_bodies_bytes: Bytes,
+    /// Time in which a body must end or bring 4 KiB a second; then as long again [default: 20]
+    #[arg(long, env = "PROXIMA_BODY_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
+    body_timeout: u64,
+    /// Size of all answers that are being made or wait to be read by clients [default: 256MiB]
+    #[arg(long, env = "PROXIMA_MAX_ANSWER_BYTES", value_name = "SIZE", help_heading = "Limits")]
+    max_answer_bytes: Bytes,
+    /// Time after which a connection or stream ends whose client reads nothing [default: 30]
+    #[arg(long, env = "PROXIMA_WRITE_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
+    write_timeout: u64,
+    /// A proxy whose x-forwarded-for names the client: an address or a network like 10.0.0.0/8;
+    /// repeat or separate by commas for several [default: none, the connection's address counts]
+    #[arg(
+        long,
+        env = "PROXIMA_TRUSTED_PROXY",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        help_heading = "Limits",
+    )]
+    trusted_proxy: Vec<String>,
     /// Fetch images and videos that requests name by address from this host (example.com,
     /// *.example.com, or * for any public host; ports 80 and 443 unless it ends in :PORT);
     /// private:HOST:PORT allows one inside; repeat or separate by commas for several [default:

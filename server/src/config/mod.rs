@@ -18,7 +18,7 @@ use proxima_models::{DeviceChoice, Dtype, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
 use crate::dialects::TokenIds;
-use crate::http::{BrowserSettings, HttpConfig};
+use crate::http::{BrowserSettings, HttpConfig, Network};
 use crate::media::MediaSettings;
 
 pub use args::{DtypeName, LogFormat, PoolingName, ServeArgs};
@@ -217,7 +217,7 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         arguments.allowed_host.as_deref().unwrap_or_default(),
     );
     let browsers = browsers.map_err(CommandError::usage)?;
-    let http = HttpConfig { media, browsers, ..http_config(&arguments) };
+    let http = HttpConfig { media, browsers, ..http_config(&arguments)? };
     let devices = devices(arguments.device.as_deref())?;
     let settings = Settings {
         models,
@@ -425,6 +425,9 @@ fn engine_config(arguments: &ServeArgs, http: &HttpConfig) -> EngineConfig {
             .batch_time_ms
             .map_or(default.batch_time_target, Duration::from_millis),
         queue_tokens_max,
+        queue_time_max: arguments
+            .max_queue_time
+            .map_or(default.queue_time_max, Duration::from_secs),
         // What a request may have is not refused once it is there.
         text_bytes_max: http.body_bytes_max.saturating_add(http.media.request_bytes_max),
         inputs_max: arguments.max_inputs.unwrap_or(default.inputs_max),
@@ -435,10 +438,15 @@ fn engine_config(arguments: &ServeArgs, http: &HttpConfig) -> EngineConfig {
     }
 }
 
-fn http_config(arguments: &ServeArgs) -> HttpConfig {
+fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
     let default = HttpConfig::default();
     let seconds = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
-    HttpConfig {
+    let size = |given: Option<Bytes>, default| given.map_or(default, |bytes| bytes.0);
+    let proxies = arguments.trusted_proxy.iter().flatten().map(|text| text.parse());
+    let trusted_proxies = proxies
+        .collect::<Result<Vec<Network>, String>>()
+        .map_err(|problem| CommandError::usage(format!("trusted-proxy: {problem}")))?;
+    Ok(HttpConfig {
         api_keys: arguments
             .api_key
             .clone()
@@ -446,7 +454,12 @@ fn http_config(arguments: &ServeArgs) -> HttpConfig {
             .into_iter()
             .map(|key| key.0)
             .collect(),
-        body_bytes_max: arguments.max_body_bytes.map_or(default.body_bytes_max, |bytes| bytes.0),
+        body_bytes_max: size(arguments.max_body_bytes, default.body_bytes_max),
+        bodies_bytes_max: size(arguments.max_bodies_bytes, default.bodies_bytes_max),
+        body_timeout: seconds(arguments.body_timeout, default.body_timeout),
+        answer_bytes_max: size(arguments.max_answer_bytes, default.answer_bytes_max),
+        write_timeout: seconds(arguments.write_timeout, default.write_timeout),
+        trusted_proxies,
         requests_max: arguments.max_concurrent_requests.unwrap_or(default.requests_max),
         request_timeout: seconds(arguments.request_timeout, default.request_timeout),
         shutdown_delay: seconds(arguments.shutdown_delay, default.shutdown_delay),
@@ -456,7 +469,7 @@ fn http_config(arguments: &ServeArgs) -> HttpConfig {
         token_ids: arguments.token_ids.map_or(default.token_ids, TokenIds::from),
         browsers: default.browsers,
         media: default.media,
-    }
+    })
 }
 
 fn check(settings: &Settings) -> Result<(), CommandError> {
@@ -468,6 +481,10 @@ fn check(settings: &Settings) -> Result<(), CommandError> {
         ("tokenization-threads", engine.tokenization_threads),
         ("max-concurrent-requests", http.requests_max),
         ("max-body-bytes", http.body_bytes_max),
+        ("max-bodies-bytes", http.bodies_bytes_max),
+        ("max-answer-bytes", http.answer_bytes_max),
+        ("body-timeout", http.body_timeout.as_secs() as usize),
+        ("write-timeout", http.write_timeout.as_secs() as usize),
         ("threads", settings.threads.unwrap_or(1)),
     ] {
         if value == 0 {

@@ -302,3 +302,25 @@ fn a_variable_of_kubelet_is_not_read_where_a_setting_is_looked_for() {
     assert!(!read("tcp://10.43.17.4:80"));
     assert!(read("8081") && read("8o80") && read("tcp://somewhere:80"));
 }
+
+#[test]
+fn bounds_of_waits_are_settings_of_their_own() {
+    let flags = [
+        &MODEL[..],
+        &["--max-queue-time", "7", "--write-timeout", "8", "--body-timeout", "9"],
+        &["--max-answer-bytes", "1MiB", "--max-bodies-bytes", "2MiB"],
+        &["--trusted-proxy", "10.0.0.0/8,192.0.2.7", "--trusted-proxy", "2001:db8::/32"],
+    ];
+    let settings = parsed(&flags.concat(), None).expect("settings");
+    assert_eq!(settings.engine.queue_time_max, Duration::from_secs(7));
+    assert_eq!(settings.http.write_timeout, Duration::from_secs(8));
+    assert_eq!(settings.http.body_timeout, Duration::from_secs(9));
+    assert_eq!(settings.http.answer_bytes_max, 1 << 20);
+    assert_eq!(settings.http.bodies_bytes_max, 2 << 20);
+    assert_eq!(settings.http.trusted_proxies.len(), 3);
+    let flags = [&MODEL[..], &["--trusted-proxy", "proxy.local"]].concat();
+    let wrong = refused(&flags, None);
+    assert!(wrong.contains("trusted-proxy") && wrong.contains("10.0.0.0/8"), "{wrong}");
+    let wrong = refused(&[&MODEL[..], &["--write-timeout", "0"]].concat(), None);
+    assert!(wrong.contains("write-timeout"), "{wrong}");
+}

@@ -17,7 +17,10 @@ use crate::http::{Failure, with_retry_after};
 pub fn status(failure: &Failure) -> StatusCode {
     match failure {
         Failure::Body { .. } => StatusCode::BAD_REQUEST,
-        Failure::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Failure::BodyTooLarge { .. } | Failure::AnswerTooLarge { .. } => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
+        Failure::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
         Failure::Malformed { .. } => StatusCode::BAD_REQUEST,
         Failure::Coding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Failure::Browser => StatusCode::FORBIDDEN,

@@ -13,6 +13,11 @@ use proxima_models::Prompt;
 use proxima_models::recipes::Token;
 use tokio::sync::{Mutex, Semaphore, watch};
 
+use super::answer_size::AnswerSize;
+use super::budget::{Answers, Bodies};
+use super::client::Clients;
+use super::intake::Intake;
+use super::scope::Scope;
 use super::{Failure, HttpConfig};
 use crate::media::MediaFetcher;
 use crate::metrics::{Endpoint, MetricsHub};
@@ -30,7 +35,9 @@ pub struct App {
     metrics: Arc<MetricsHub>,
     media: Arc<MediaFetcher>,
     config: HttpConfig,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    intake: Intake,
+    answers: Arc<Answers>,
     started: u64,
     /// One for each slot of the registry, in its order.
     health: Vec<Health>,
@@ -47,7 +54,14 @@ impl App {
             registry,
             metrics,
             media: Arc::new(MediaFetcher::new(&config.media)),
-            permits: Semaphore::new(config.requests_max),
+            permits: Arc::new(Semaphore::new(config.requests_max)),
+            intake: Intake {
+                bytes_max: config.body_bytes_max,
+                timeout: config.body_timeout,
+                // A body of the largest size always finds room by itself.
+                bodies: Bodies::new(config.bodies_bytes_max.max(2 * config.body_bytes_max)),
+            },
+            answers: Answers::new(config.answer_bytes_max),
             config,
             started: now.as_secs(),
         }
@@ -79,8 +93,26 @@ impl App {
     }
 
     /// Requests that may still come in.
-    pub fn permits(&self) -> &Semaphore {
+    pub fn permits(&self) -> &Arc<Semaphore> {
         &self.permits
+    }
+
+    /// How bodies are read.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// Room for answers.
+    pub fn answers(&self) -> &Arc<Answers> {
+        &self.answers
+    }
+
+    /// How clients are told apart.
+    pub fn clients(&self) -> Clients<'_> {
+        Clients {
+            have_keys: !self.config.api_keys.is_empty(),
+            trusted_proxies: &self.config.trusted_proxies,
+        }
     }
 
     /// When the server started, in seconds since 1970.
@@ -98,8 +130,9 @@ impl App {
         request: EmbedRequest,
     ) -> Result<(String, EmbedAnswer), Failure> {
         let endpoint = Endpoint::embed(request.inputs.len());
+        let size = AnswerSize::embed(&request);
         let call = |engine: Engine| async move { engine.embed(request).await };
-        let (name, answer) = self.measured(model, endpoint, call).await?;
+        let (name, answer) = self.measured(model, (endpoint, size), call).await?;
         self.metrics.embedded(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -114,8 +147,9 @@ impl App {
         request: TokensRequest,
     ) -> Result<(String, TokensAnswer), Failure> {
         let endpoint = Endpoint::embed(request.inputs.len());
+        let size = AnswerSize::tokens(&request);
         let call = |engine: Engine| async move { engine.tokens(request).await };
-        let (name, answer) = self.measured(model, endpoint, call).await?;
+        let (name, answer) = self.measured(model, (endpoint, size), call).await?;
         self.metrics.embedded(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -129,8 +163,9 @@ impl App {
         model: Option<&str>,
         request: TokensRequest,
     ) -> Result<(String, SparseAnswer), Failure> {
+        let size = AnswerSize::sparse(&request);
         let call = |engine: Engine| async move { engine.sparse(request).await };
-        let (name, answer) = self.measured(model, Endpoint::Sparse, call).await?;
+        let (name, answer) = self.measured(model, (Endpoint::Sparse, size), call).await?;
         self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -144,8 +179,9 @@ impl App {
         model: Option<&str>,
         request: TokensRequest,
     ) -> Result<(String, TokensAnswer), Failure> {
+        let size = AnswerSize::tokens(&request);
         let call = |engine: Engine| async move { engine.multi_vectors(request).await };
-        let (name, answer) = self.measured(model, Endpoint::Multi, call).await?;
+        let (name, answer) = self.measured(model, (Endpoint::Multi, size), call).await?;
         self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -159,8 +195,9 @@ impl App {
         model: Option<&str>,
         request: RerankRequest,
     ) -> Result<(String, RerankAnswer), Failure> {
+        let size = AnswerSize::rerank(&request);
         let call = |engine: Engine| async move { engine.rerank(request).await };
-        let (name, answer) = self.measured(model, Endpoint::Rerank, call).await?;
+        let (name, answer) = self.measured(model, (Endpoint::Rerank, size), call).await?;
         self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -174,8 +211,9 @@ impl App {
         model: Option<&str>,
         request: PredictRequest,
     ) -> Result<(String, PredictAnswer), Failure> {
+        let size = AnswerSize::predict(&request);
         let call = |engine: Engine| async move { engine.predict(request).await };
-        let (name, answer) = self.measured(model, Endpoint::Predict, call).await?;
+        let (name, answer) = self.measured(model, (Endpoint::Predict, size), call).await?;
         self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -191,9 +229,10 @@ impl App {
         special_tokens: bool,
         prompt: Prompt,
     ) -> Result<Vec<Vec<Token>>, Failure> {
+        let size = AnswerSize::tokenize(&texts);
         let call =
             |engine: Engine| async move { engine.tokenize(texts, special_tokens, prompt).await };
-        Ok(self.measured(model, Endpoint::Tokenize, call).await?.1)
+        Ok(self.measured(model, (Endpoint::Tokenize, size), call).await?.1)
     }
 
     /// The texts of token ids.
@@ -206,27 +245,32 @@ impl App {
         ids: Vec<Vec<u32>>,
         skip_special_tokens: bool,
     ) -> Result<Vec<String>, Failure> {
+        let size = AnswerSize::decode(&ids);
         let call = |engine: Engine| async move { engine.decode(ids, skip_special_tokens).await };
-        Ok(self.measured(model, Endpoint::Decode, call).await?.1)
+        Ok(self.measured(model, (Endpoint::Decode, size), call).await?.1)
     }
 
     async fn measured<T, F: Future<Output = Result<T, EngineError>>>(
         &self,
         model: Option<&str>,
-        endpoint: Endpoint,
+        (endpoint, size): (Endpoint, AnswerSize),
         call: impl FnOnce(Engine) -> F,
     ) -> Result<(String, T), Failure> {
         let found = self.registry.get_fit(model, |engine| endpoint.fits(engine));
         let found = found.map_err(Failure::from);
         let (name, engine) = found.inspect_err(|failure| self.metrics.refused(failure))?;
         let request = self.metrics.request(name, endpoint);
-        match call(engine.clone()).await {
+        let answered = async {
+            let Some(scope) = Scope::current() else { return Ok(call(engine.clone()).await?) };
+            scope.reserve(self, size.bytes(engine)).await?;
+            Ok(call(engine.for_client(scope.client)).await?)
+        };
+        match answered.await {
             Ok(answer) => {
                 request.succeeded();
                 Ok((name.to_owned(), answer))
             }
-            Err(error) => {
-                let failure = Failure::from(error);
+            Err(failure) => {
                 request.failed(&failure);
                 Err(failure)
             }

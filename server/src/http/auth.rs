@@ -16,7 +16,7 @@ use crate::dialects;
 
 /// The key of an `Authorization` header: after the scheme `Bearer` in any case (RFC 9110, 11.1), or
 /// bare, as some clients send it.
-fn sent_key(headers: &HeaderMap) -> Option<&[u8]> {
+pub fn sent_key(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes().trim_ascii();
     match value.split_first_chunk::<6>() {
         Some((scheme, [])) if scheme.eq_ignore_ascii_case(b"bearer") => Some(b""),

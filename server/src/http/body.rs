@@ -1,4 +1,5 @@
-//! Bodies in and out: errors in the dialect's shape, large answers written off the event loop.
+//! Bodies in and out: errors in the dialect's shape, large answers made off the event loop and sent
+//! while they are made.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -8,16 +9,22 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt as _, stream};
 use proxima_engine::Timings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
-use super::json::parse_body;
+use super::json::{OFF_LOOP_BYTES, parse_body};
+use super::scope::Scope;
+use super::written::LENGTH_BYTES_MAX;
 use super::{App, Failure};
 use crate::dialects;
 
 /// Tokens of a request above which its answer is written on another thread.
 const OFF_LOOP_TOKENS: usize = 4 * 1024;
+/// Bytes of a part of an answer that leaves before the rest is made.
+const PART_BYTES: usize = 64 * 1024;
 
 /// Where numbers are computed, as text-embeddings-inference says it.
 pub const COMPUTE_TYPE: &str = "cpu+optimized";
@@ -38,7 +45,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T>
     }
 }
 
-/// A body of any kind, within the limit.
+/// A body of any kind. It was read before the handler runs, within all limits.
 pub struct RawBody(pub Bytes);
 
 impl FromRequest<Arc<App>> for RawBody {
@@ -46,48 +53,146 @@ impl FromRequest<Arc<App>> for RawBody {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Response> {
         let path = request.uri().path().to_owned();
-        let limit = app.config().body_bytes_max;
-        read(request.into_body(), limit).await.map(Self).map_err(|failure| {
+        let read = axum::body::to_bytes(request.into_body(), app.config().body_bytes_max).await;
+        read.map(Self).map_err(|error| {
+            let message = format!("the body broke off: {error}");
+            let failure = Failure::Body { message, syntax: true };
             app.metrics().refused(&failure);
             dialects::failure_at(&path, &failure)
         })
     }
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
-    let declared = axum::body::HttpBody::size_hint(&body).lower();
-    if usize::try_from(declared).is_ok_and(|declared| declared > limit) {
-        return Err(Failure::BodyTooLarge { limit });
-    }
-    axum::body::to_bytes(body, limit).await.map_err(|error| {
-        let source = std::error::Error::source(&error).map(ToString::to_string);
-        if source.is_some_and(|source| source.contains("length limit")) {
-            Failure::BodyTooLarge { limit }
-        } else {
-            Failure::Body { message: format!("the body broke off: {error}"), syntax: true }
-        }
-    })
-}
-
-/// A JSON response of what `make` gives, made on another thread if the request had many tokens.
+/// A JSON response of what `make` gives. A large one is made on another thread; what is above
+/// [`LENGTH_BYTES_MAX`] leaves while the rest is still being made.
 pub async fn json_response<T: Serialize + Send + 'static>(
     tokens: usize,
     make: impl FnOnce() -> T + Send + 'static,
 ) -> Response {
-    let write = || serde_json::to_vec(&make());
-    let written = if tokens > OFF_LOOP_TOKENS {
-        tokio::task::spawn_blocking(write).await.ok().and_then(Result::ok)
+    let scope = Scope::current();
+    let room_bytes = scope.as_ref().map_or(0, |scope| scope.room_bytes());
+    let body = if tokens > OFF_LOOP_TOKENS || room_bytes > OFF_LOOP_BYTES {
+        let (sender, made) = mpsc::unbounded_channel();
+        let writer = Writer { scope, sender, part: Vec::new(), bytes: 0, failure: None };
+        tokio::task::spawn_blocking(move || writer.write(make));
+        Made { made }.body().await
     } else {
-        write().ok()
+        serde_json::to_vec(&make()).map(Body::from).map_err(|_| Failure::Bug)
     };
-    match written {
-        Some(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
-        None => axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    match body {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        // Known here are neither path nor dialect; the request's own layer shapes it.
+        Err(failure) => Unshaped(failure).into_response(),
+    }
+}
+
+/// A failure whose response is still to be given its dialect's shape.
+#[derive(Debug, Clone)]
+pub struct Unshaped(pub Failure);
+
+impl IntoResponse for Unshaped {
+    fn into_response(self) -> Response {
+        let mut response = axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Of an answer that is being made: a part, or its end.
+enum Part {
+    Bytes(Bytes),
+    End(Result<(), Failure>),
+}
+
+/// Cuts what is written into parts and counts them.
+struct Writer {
+    scope: Option<Arc<Scope>>,
+    sender: mpsc::UnboundedSender<Part>,
+    part: Vec<u8>,
+    /// Of parts that were sent.
+    bytes: usize,
+    failure: Option<Failure>,
+}
+
+impl Writer {
+    /// Writes what `make` gives, as JSON, and the end.
+    fn write<T: Serialize>(mut self, make: impl FnOnce() -> T) {
+        let written = serde_json::to_writer(&mut self, &make());
+        let sent = written.map_err(std::io::Error::from).and_then(|()| self.send());
+        let end = sent.map_err(|_| self.failure.take().unwrap_or(Failure::Bug));
+        // A client that is gone by now is no loss.
+        let _ = self.sender.send(Part::End(end));
+    }
+
+    fn send(&mut self) -> std::io::Result<()> {
+        let part = std::mem::take(&mut self.part);
+        self.bytes += part.len();
+        let grown = self.scope.as_ref().map_or(Ok(()), |scope| scope.grow(self.bytes));
+        grown.map_err(|failure| {
+            self.failure = Some(failure);
+            std::io::ErrorKind::OutOfMemory
+        })?;
+        let gone = |_| std::io::ErrorKind::BrokenPipe.into();
+        self.sender.send(Part::Bytes(part.into())).map_err(gone)
+    }
+}
+
+impl std::io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.part.len() + bytes.len() > PART_BYTES && !self.part.is_empty() {
+            self.send()?;
+        }
+        if self.part.capacity() == 0 {
+            self.part.reserve_exact(PART_BYTES.max(bytes.len()));
+        }
+        self.part.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An answer that is being made.
+struct Made {
+    made: mpsc::UnboundedReceiver<Part>,
+}
+
+impl Made {
+    /// Its body: whole if it is small, else as it comes.
+    async fn body(mut self) -> Result<Body, Failure> {
+        let (mut parts, mut bytes) = (Vec::new(), 0);
+        while bytes <= LENGTH_BYTES_MAX {
+            match self.next().await? {
+                Some(part) => {
+                    bytes += part.len();
+                    parts.push(part);
+                }
+                None => return Ok(Body::from(parts.concat())),
+            }
+        }
+        let rest = stream::try_unfold(self, |mut this| async move {
+            // The head has left: all that can be done is to end before the end.
+            let part = this.next().await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(part.map(|part| (part, this)))
+        });
+        let parts = stream::iter(parts).map(Ok);
+        Ok(Body::from_stream(parts.chain(rest)))
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self.made.recv().await {
+            Some(Part::Bytes(part)) => Ok(Some(part)),
+            Some(Part::End(end)) => end.map(|()| None),
+            // Whoever made it has panicked.
+            None => Err(Failure::Bug),
+        }
     }
 }
 
 /// What a request took, by the names of text-embeddings-inference, in milliseconds.
-pub fn timing_values(timings: &Timings) -> [(&'static str, u64); 7] {
+pub fn timing_values(timings: &Timings) -> [(&'static str, u64); 8] {
     let total = timings.total.as_millis() as u64;
     [
         ("x-compute-time", total),
@@ -95,6 +200,8 @@ pub fn timing_values(timings: &Timings) -> [(&'static str, u64); 7] {
         ("x-compute-tokens", timings.n_tokens as u64),
         ("x-total-time", total),
         ("x-tokenization-time", timings.tokenization.as_millis() as u64),
+        // A part of it, and not of text-embeddings-inference.
+        ("x-tokenization-queue-time", timings.tokenizer_wait.as_millis() as u64),
         ("x-queue-time", timings.queue.as_millis() as u64),
         ("x-inference-time", timings.inference.as_millis() as u64),
     ]

@@ -48,6 +48,26 @@ pub enum Failure {
          machine's, with --allowed-host HOST"
     )]
     Browser,
+    /// The body comes too slowly.
+    #[error(
+        "the request body came too slowly: it must end, or bring 4 KiB a second, within each {} s",
+        limit.as_secs()
+    )]
+    SlowBody {
+        /// The stretch of time.
+        limit: Duration,
+    },
+    /// The answer would be larger than all that may wait to be written.
+    #[error(
+        "the answer would have about {bytes} bytes, more than the limit of {limit}; send less at a \
+         time"
+    )]
+    AnswerTooLarge {
+        /// Bytes of the answer, estimated before it is computed.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// No key, or a wrong one.
     #[error("a valid API key is needed: send it as \"Authorization: Bearer KEY\"")]
     Unauthorized,
@@ -80,10 +100,10 @@ pub enum Failure {
         /// The limit.
         limit: usize,
     },
-    /// Requests have more files at a time than allowed.
+    /// There is no room now for what a request brings or asks for: bodies, files, answers.
     #[error("{message}")]
     Busy {
-        /// Which file is not got, and why.
+        /// What there is no room for.
         message: String,
     },
     /// Another server does not give what a request names.
@@ -155,6 +175,8 @@ impl Failure {
             Self::Malformed { .. } => "malformed",
             Self::Coding { .. } => "content_encoding",
             Self::Browser => "browser",
+            Self::SlowBody { .. } => "body_too_slow",
+            Self::AnswerTooLarge { .. } => "answer_too_large",
             Self::Unauthorized => "unauthorized",
             Self::UnknownModel(_) => "unknown_model",
             Self::NotReady(_) => "not_ready",

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Failure, surrogates};
 
-/// Bytes of JSON above which reading it moves to another thread.
-const OFF_LOOP_BYTES: usize = 256 * 1024;
+/// Bytes of JSON above which reading or writing it moves to another thread.
+pub const OFF_LOOP_BYTES: usize = 256 * 1024;
 /// What some programs put before UTF-8; RFC 8259 (8.1) lets parsers ignore it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

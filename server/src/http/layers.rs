@@ -5,12 +5,17 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
+use tokio::time::Instant;
 
+use super::body::Unshaped;
+use super::scope::Scope;
+use super::written::written;
 use super::{App, Failure};
 use crate::dialects;
 
@@ -34,17 +39,45 @@ pub fn is_public(request: &Request) -> bool {
     PUBLIC.contains(&path) || of_a_model || (path == "/" && reads)
 }
 
-/// Refuses what is above the number of requests at a time.
-pub async fn limit_requests(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Reads a request's body, then runs its handler if there are not too many at work; the permit is
+/// kept until the answer is written. A body that never comes takes no permit from others.
+pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if is_public(&request) {
         return next.run(request).await;
     }
-    let Ok(_permit) = app.permits().try_acquire() else {
-        let failure = Failure::TooManyRequests { limit: app.config().requests_max };
+    let path = request.uri().path().to_owned();
+    let client = app.clients().key(request.headers(), request.extensions());
+    let scope = Scope::new(client, Instant::now() + app.config().request_timeout);
+    let refused = |failure: Failure| {
         app.metrics().refused(&failure);
-        return dialects::failure_at(request.uri().path(), &failure);
+        dialects::failure_at(&path, &failure)
     };
-    next.run(request).await
+    let (head, body) = request.into_parts();
+    let body = match app.intake().read(body).await {
+        Ok(body) => body,
+        Err(failure) => return refused(failure),
+    };
+    match app.permits().clone().try_acquire_owned() {
+        Ok(permit) => scope.hold(permit),
+        Err(_) => return refused(app.too_many_requests()),
+    }
+    let response = scope.run(next.run(Request::from_parts(head, Body::from(body)))).await;
+    let mut response = match response.extensions().get::<Unshaped>() {
+        Some(Unshaped(failure)) => return refused(failure.clone()),
+        None => response,
+    };
+    let bytes = axum::body::HttpBody::size_hint(response.body()).exact().unwrap_or(0);
+    match scope.grow(usize::try_from(bytes).unwrap_or(usize::MAX)) {
+        Ok(()) => drop(response.extensions_mut().insert(scope)),
+        Err(failure) => return refused(failure),
+    }
+    response
+}
+
+/// Hands an answer to its connection; what the request holds is given back when it is written.
+pub async fn answer(request: Request, next: Next) -> Response {
+    let version = request.version();
+    written(next.run(request).await, version)
 }
 
 /// Ends a request that takes too long; what it had in the queue is dropped with it.

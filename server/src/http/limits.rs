@@ -3,9 +3,13 @@
 //! Must not know: any dialect's messages.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use proxima_engine::ClientKey;
+use tokio::time::Instant;
 
+use super::scope::Scope;
 use super::{App, Failure};
 
 /// What happens when as many requests are at work as may be.
@@ -18,35 +22,45 @@ pub enum WhenFull {
 }
 
 impl App {
-    /// Does work as a request: so many at a time, so long, and a bug in it is its own error.
+    /// Does work as a request of this client: so many at a time, so long, and a bug in it is its
+    /// own error. What the request holds is to be kept until the answer is written.
     ///
     /// # Errors
     /// A limit that was reached, or what the work says.
     pub async fn within_limits<T>(
         &self,
+        client: ClientKey,
         when_full: WhenFull,
         work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<(T, Arc<Scope>), Failure> {
+        let limit = self.config().request_timeout;
+        let scope = Scope::new(client, Instant::now() + limit);
         let permitted = async {
+            let permits = self.permits().clone();
             let permit = match when_full {
-                WhenFull::Refuse => self.permits().try_acquire().ok(),
-                WhenFull::Wait => self.permits().acquire().await.ok(),
+                WhenFull::Refuse => permits.try_acquire_owned().ok(),
+                WhenFull::Wait => permits.acquire_owned().await.ok(),
             };
-            let Some(_permit) = permit else {
-                let failure = Failure::TooManyRequests { limit: self.config().requests_max };
+            let Some(permit) = permit else {
+                let failure = self.too_many_requests();
                 self.metrics().refused(&failure);
                 return Err(failure);
             };
-            AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(Failure::Bug))
+            scope.hold(permit);
+            AssertUnwindSafe(scope.run(work)).catch_unwind().await.unwrap_or(Err(Failure::Bug))
         };
-        let limit = self.config().request_timeout;
         match tokio::time::timeout(limit, permitted).await {
-            Ok(result) => result,
+            Ok(result) => result.map(|answer| (answer, scope)),
             Err(_) => {
                 let failure = Failure::Timeout { limit };
                 self.metrics().refused(&failure);
                 Err(failure)
             }
         }
+    }
+
+    /// The failure of a request above the number of those at a time.
+    pub fn too_many_requests(&self) -> Failure {
+        Failure::TooManyRequests { limit: self.config().requests_max }
     }
 }

@@ -1,21 +1,30 @@
-//! Connections: how many at a time, how long one may take over a request's head, how they end.
+//! Connections: how many at a time, how long one may take over a request's head and over reading
+//! its answer, how they end.
 //!
 //! Must not know: what is served on them.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use axum::http::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tower::Service;
 
+use super::client::Peer;
 use super::half_close::{Connection, WhileClientIsThere};
+use super::progress::{Streams, watched};
 
 /// Connections at a time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
@@ -30,21 +39,44 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Wait after a failure to accept that is not one connection's own: no file descriptors left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves connections until `stop` resolves; then lets the open ones finish within `drain`. Gives
-/// whether all did.
+/// The part of all requests at a time that one HTTP/2 connection may have as streams: by default
+/// more than the hundred that clients open before they know the server's limit.
+const STREAMS_PART: usize = 4;
+/// Streams that an HTTP/2 connection may always have.
+const STREAMS_MIN: u32 = 16;
+
+/// Bounds of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Time that open connections have to finish.
+    pub drain: Duration,
+    /// Time after which a connection or stream ends on which nothing is read.
+    pub write_timeout: Duration,
+    /// Streams of an HTTP/2 connection at a time.
+    pub streams_max: u32,
+}
+
+/// Streams that one HTTP/2 connection may have where so many requests are answered at a time.
+pub fn streams_max(requests_max: usize) -> u32 {
+    u32::try_from(requests_max / STREAMS_PART).unwrap_or(u32::MAX).max(STREAMS_MIN)
+}
+
+/// Serves connections until `stop` resolves; then lets the open ones finish within the drain time.
+/// Gives whether all did.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()>,
-    drain: Duration,
+    limits: Limits,
 ) -> bool {
-    let mut builder = Builder::new(TokioExecutor::new());
+    let mut builder = Builder::new(Streams { write_timeout: limits.write_timeout });
     let http1 = &mut builder.http1();
     http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(HEAD_TIMEOUT)
+        .max_concurrent_streams(limits.streams_max)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     let (graceful, permits) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
@@ -58,8 +90,8 @@ pub async fn serve(
             next = next => next,
             () = &mut stop => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) if is_connections_own(&error) => continue,
             Err(error) => {
                 tracing::warn!("a connection could not be accepted: {error}");
@@ -70,20 +102,46 @@ pub async fn serve(
         // Small answers leave at once; where that cannot be set, they leave a little later.
         let _ = stream.set_nodelay(true);
         let stream = Connection::new(stream);
-        let service = TowerToHyperService::new(router.clone());
+        let service = OfPeer { router: router.clone(), peer: Peer(peer.ip()) };
+        let service = TowerToHyperService::new(service);
         let service = WhileClientIsThere::new(service, &stream);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!("a connection broke off: {error}");
-            }
+            let connection = async {
+                if let Err(error) = connection.await {
+                    tracing::debug!("a connection broke off: {error}");
+                }
+            };
+            watched(limits.write_timeout, connection).await;
             drop(permit);
         });
     }
     // Nobody new gets in while those inside finish.
     drop(listener);
-    tokio::time::timeout(drain, graceful.shutdown()).await.is_ok()
+    tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_ok()
+}
+
+/// A router whose requests say who sent them.
+#[derive(Clone)]
+struct OfPeer {
+    router: Router,
+    peer: Peer,
+}
+
+impl Service<Request<Incoming>> for OfPeer {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <Router as Service<Request<Incoming>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Incoming>>::poll_ready(&mut self.router, context)
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
+        self.router.call(request)
+    }
 }
 
 /// Whether a failed accept concerns the one connection only.

@@ -3,21 +3,28 @@
 //!
 //! Must not know: any dialect's bodies.
 
+mod answer_size;
 mod app;
 mod auth;
 mod body;
 mod browsers;
+mod budget;
+mod client;
 mod decode;
 mod failure;
 mod half_close;
 mod host;
+mod intake;
 mod json;
 mod layers;
 mod life;
 mod limits;
 mod listen;
 mod path;
+mod progress;
+mod scope;
 mod surrogates;
+mod written;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -38,10 +45,15 @@ pub use app::App;
 pub use auth::has_key;
 pub use body::{COMPUTE_TYPE, JsonBody, RawBody, json_response, timing_values, with_timings};
 pub use browsers::{BrowserSettings, Origins, is_refused};
+pub use budget::{Bodies, BodyRoom};
+pub use client::{Network, Peer};
 pub use failure::{Failure, with_retry_after};
+pub use intake::{Intake, Pace, busy};
 pub use json::parse_body;
+pub use layers::answer;
 pub use limits::WhenFull;
 pub use path::PathText;
+pub use scope::Scope;
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -59,9 +71,19 @@ pub struct HttpConfig {
     pub api_keys: Vec<String>,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
+    /// Bytes of the bodies of all requests that are being received.
+    pub bodies_bytes_max: usize,
+    /// Time in which a body must end or bring a least rate; see [`Intake`].
+    pub body_timeout: Duration,
+    /// Bytes of all answers that are being made or are not written yet.
+    pub answer_bytes_max: usize,
+    /// Time after which a connection or stream ends on which nothing is read.
+    pub write_timeout: Duration,
+    /// Proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// Requests at a time; more are refused.
     pub requests_max: usize,
-    /// Time a request may take, its body included.
+    /// Time a request may take, from its head until its answer is written.
     pub request_timeout: Duration,
     /// Time that the server goes on answering when it is told to stop, with readiness red, before
     /// it takes nothing new.
@@ -85,6 +107,11 @@ impl Default for HttpConfig {
         Self {
             api_keys: Vec::new(),
             body_bytes_max: 32 * 1024 * 1024,
+            bodies_bytes_max: 256 * 1024 * 1024,
+            body_timeout: Duration::from_secs(20),
+            answer_bytes_max: 256 * 1024 * 1024,
+            write_timeout: Duration::from_secs(30),
+            trusted_proxies: Vec::new(),
             requests_max: 512,
             request_timeout: Duration::from_secs(600),
             shutdown_delay: Duration::ZERO,
@@ -103,6 +130,11 @@ impl std::fmt::Debug for HttpConfig {
         f.debug_struct("HttpConfig")
             .field("api_keys", &format_args!("{} (hidden)", self.api_keys.len()))
             .field("body_bytes_max", &self.body_bytes_max)
+            .field("bodies_bytes_max", &self.bodies_bytes_max)
+            .field("body_timeout", &self.body_timeout)
+            .field("answer_bytes_max", &self.answer_bytes_max)
+            .field("write_timeout", &self.write_timeout)
+            .field("trusted_proxies", &self.trusted_proxies)
             .field("requests_max", &self.requests_max)
             .field("request_timeout", &self.request_timeout)
             .field("shutdown_delay", &self.shutdown_delay)
@@ -134,10 +166,10 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(layers::wrong_method)
         // A bug in one handler is that request's error, not the connection's end.
         .layer(middleware::from_fn(layers::catch_panic))
+        // The body first, then one of so many permits; health and metrics need neither.
+        .layer(middleware::from_fn_with_state(app.clone(), layers::admit))
         // A slow body or a long queue ends somewhere.
         .layer(middleware::from_fn_with_state(app.clone(), layers::timeout))
-        // Bounded work at a time; health and metrics are not counted.
-        .layer(middleware::from_fn_with_state(app.clone(), layers::limit_requests))
         // From here on a body is what was encoded, and all limits count that.
         .layer(middleware::from_fn_with_state(app.clone(), decode::decode))
         // While no model is ready there is nothing but health.
@@ -146,6 +178,8 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), auth::authorize))
         // Who is told so connects to another server before this one stops.
         .layer(middleware::from_fn_with_state(app.clone(), life::close_when_leaving))
+        // What a request holds it holds until its answer is written.
+        .layer(middleware::from_fn(layers::answer))
         .with_state(app.clone());
     // What comes before routing: which path it is, and whether a browser may ask.
     let guarded = browsers::guarded(Router::new().fallback_service(served), &app);
@@ -154,7 +188,13 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
 pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Output = ()>) {
-    let drain = app.config().drain_timeout;
+    let config = app.config();
+    let drain = config.drain_timeout;
+    let limits = listen::Limits {
+        drain,
+        write_timeout: config.write_timeout,
+        streams_max: listen::streams_max(config.requests_max),
+    };
     let (tell, told) = watch::channel(false);
     let stopped = || {
         let mut told = told.clone();
@@ -162,11 +202,11 @@ pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Ou
         async move { drop(told.wait_for(|stopping| *stopping).await) }
     };
     let http = host::required(router(app.clone()));
-    let http = listen::serve(listeners.http, http, stopped(), drain);
+    let http = listen::serve(listeners.http, http, stopped(), limits);
     let grpc = async {
         let Some(listener) = listeners.grpc else { return true };
         let router = dialects::grpc(app.clone(), told.clone());
-        listen::serve(listener, router, stopped(), drain).await
+        listen::serve(listener, router, stopped(), limits).await
     };
     let end = async {
         shutdown.await;
@@ -197,5 +237,7 @@ async fn openapi() -> Response {
     ([content_type], crate::openapi::openapi_json()).into_response()
 }
 
+#[cfg(test)]
+mod flow_tests;
 #[cfg(test)]
 mod tests;

@@ -140,6 +140,7 @@ async fn the_other_endpoints_of_tei_have_their_shapes() {
     assert_eq!(answer.headers["x-compute-tokens"], "4");
     assert_eq!(answer.headers["x-compute-characters"], "9");
     assert!(answer.headers.contains_key("x-inference-time"));
+    assert!(answer.headers.contains_key("x-tokenization-queue-time"));
 }
 
 #[tokio::test]
@@ -301,6 +302,7 @@ async fn metrics_have_the_documented_names() {
         "proxima_events_total{event=\"not_finite\",model=\"fake\"} 1",
         "proxima_request_tokens_total{model=\"fake\"} 7",
         "proxima_queue{model=\"fake\",unit=\"tokens\"} 0",
+        "proxima_tokenizer_wait_seconds_count{model=\"fake\"} 2",
         "te_request_count{method=\"batch\"} 1",
         "te_embed_success 1",
     ] {

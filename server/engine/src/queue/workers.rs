@@ -29,10 +29,7 @@ impl Queue {
         let mut state = self.lock();
         if state.seats.end(seat, lost.as_deref()) {
             state.ended = true;
-            state.interactive.clear();
-            state.bulk.clear();
-            state.tokens = 0;
-            state.flights.clear();
+            state.clear();
         }
         let ended = state.ended;
         drop(state);

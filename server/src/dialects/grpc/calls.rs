@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use prost::Message;
-use proxima_engine::{EngineError, Timings};
+use proxima_engine::{ClientKey, EngineError, Timings};
 use tokio::sync::watch;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::intake::CallRoom;
 use super::status::status;
-use crate::http::{App, COMPUTE_TYPE, Failure, WhenFull, timing_values};
+use crate::http::{App, COMPUTE_TYPE, Failure, Scope, WhenFull, busy, timing_values};
 
 /// Messages of one stream that are at work at a time.
 const IN_FLIGHT_MAX: usize = 16;
@@ -61,9 +62,14 @@ impl Calls {
         when_full: WhenFull,
         answer: impl FnOnce(Arc<App>, Q) -> F,
     ) -> Result<Response<A>, Status> {
-        let work = answer(self.app.clone(), request.into_inner());
-        let (reply, timings) = self.limited(when_full, work).await?;
+        let client = client(&request);
+        let (_, extensions, message) = request.into_parts();
+        let work = answer(self.app.clone(), message);
+        let ((reply, timings), scope) = self.limited(client, when_full, work).await?;
+        // With them the room of the message.
+        drop(extensions);
         let mut response = Response::new(reply);
+        response.extensions_mut().insert(scope);
         if let Some(timings) = timings {
             let metadata = response.metadata_mut();
             metadata.insert("x-compute-type", MetadataValue::from_static(COMPUTE_TYPE));
@@ -86,7 +92,8 @@ impl Calls {
         A: Send + 'static,
         F: Future<Output = Answer<A>> + Send + 'static,
     {
-        let (calls, ending) = (self.clone(), self.clone());
+        let (calls, ending, client) = (self.clone(), self.clone(), client(&messages));
+        of_stream(&messages);
         let end = async move { ending.is_stopping().then(|| Err(stopping())) };
         let messages = messages.into_inner().take_until(self.stopped());
         let messages = messages.chain(stream::once(end).filter_map(std::future::ready));
@@ -94,15 +101,30 @@ impl Calls {
             let calls = calls.clone();
             async move {
                 let work = answer(calls.app.clone(), message?);
-                calls.limited(WhenFull::Wait, work).await.map(|(reply, _)| reply)
+                calls.limited(client, WhenFull::Wait, work).await
             }
         });
-        Response::new(Box::pin(replies.buffered(IN_FLIGHT_MAX)))
+        let mut replies = Box::pin(replies.buffered(IN_FLIGHT_MAX));
+        let mut held: Option<Arc<Scope>> = None;
+        let replies = stream::poll_fn(move |context| {
+            // Who asks for the next reply has written the one before.
+            drop(held.take());
+            replies.as_mut().poll_next(context).map_ok(|((reply, _), scope)| {
+                held = Some(scope);
+                reply
+            })
+        });
+        Response::new(Box::pin(replies))
     }
 
     /// All messages of a stream that is answered as a whole: no more than inputs of a request may
     /// be, and not larger than a body.
-    pub async fn all<Q: Message>(&self, messages: Request<Streaming<Q>>) -> Result<Vec<Q>, Status> {
+    pub async fn all<Q: Message>(
+        &self,
+        messages: Request<Streaming<Q>>,
+    ) -> Result<Request<Vec<Q>>, Status> {
+        of_stream(&messages);
+        let (metadata, mut extensions, mut messages) = messages.into_parts();
         let (timeout, bytes_max) =
             (self.app.config().request_timeout, self.app.config().body_bytes_max);
         let refused = |failure: Failure| {
@@ -112,7 +134,8 @@ impl Calls {
         let default = self.app.registry().get(None);
         let (_, engine) = default.map_err(|error| refused(error.into()))?;
         let limit = engine.config().inputs_max;
-        let mut messages = messages.into_inner();
+        let room = self.app.intake().bodies.begin();
+        let mut room = room.map_err(|full| refused(busy(full)))?;
         let read = async {
             let (mut all, mut bytes) = (Vec::new(), 0);
             while let Some(message) = messages.message().await? {
@@ -125,23 +148,28 @@ impl Calls {
                     let count = all.len();
                     return Err(refused(EngineError::TooManyInputs { count, limit }.into()));
                 }
+                room.grow(bytes).map_err(|full| refused(busy(full)))?;
             }
             Ok(all)
         };
-        tokio::select! {
+        let all = tokio::select! {
             read = tokio::time::timeout(timeout, read) => {
                 read.unwrap_or_else(|_| Err(refused(Failure::Timeout { limit: timeout })))
             }
             () = self.stopped() => Err(stopping()),
-        }
+        }?;
+        // Kept as long as the messages are.
+        extensions.insert(Arc::new(room));
+        Ok(Request::from_parts(metadata, extensions, all))
     }
 
     async fn limited<A>(
         &self,
+        client: ClientKey,
         when_full: WhenFull,
         work: impl Future<Output = Answer<A>>,
-    ) -> Result<(A, Option<Timings>), Status> {
-        self.app.within_limits(when_full, work).await.map_err(|failure| {
+    ) -> Result<((A, Option<Timings>), Arc<Scope>), Status> {
+        self.app.within_limits(client, when_full, work).await.map_err(|failure| {
             // What the engine refuses is counted with its model; this it has not seen.
             if failure.is_of_handler() {
                 self.app.metrics().refused(&failure);
@@ -149,6 +177,16 @@ impl Calls {
             status(&failure)
         })
     }
+}
+
+/// Whose call it is.
+fn client<Q>(request: &Request<Q>) -> ClientKey {
+    request.extensions().get().copied().unwrap_or_default()
+}
+
+/// Notes that messages of a call are at work by themselves.
+fn of_stream<Q>(request: &Request<Q>) {
+    request.extensions().get::<CallRoom>().into_iter().for_each(CallRoom::of_stream);
 }
 
 fn stopping() -> Status {

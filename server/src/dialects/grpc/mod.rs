@@ -4,6 +4,7 @@
 
 mod calls;
 mod health;
+mod intake;
 mod proto;
 mod proxima;
 mod status;
@@ -12,6 +13,7 @@ mod tei;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -19,9 +21,10 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{self, HealthServer};
 
-use crate::http::{App, Failure, has_key, is_refused};
+use crate::http::{App, Failure, answer, has_key, is_refused};
 use calls::Calls;
 use health::Health;
+use intake::Messages;
 use proto::proxima::proxima_server::{self, ProximaServer};
 use proto::tei::embed_server::{self, EmbedServer};
 use proto::tei::info_server::{self, InfoServer};
@@ -62,10 +65,14 @@ pub fn router(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
         .add_service(reflection().build_v1().expect("the descriptors are valid"))
         .add_service(reflection().build_v1alpha().expect("the descriptors are valid"))
         .into_axum_router()
+        // Messages come within a deadline and a budget, and from somebody.
+        .layer(middleware::from_fn_with_state(app.clone(), receive))
         // A slow message ends somewhere.
         .layer(middleware::from_fn_with_state(app.clone(), timeout))
         // Nobody without a key gets any further.
         .layer(middleware::from_fn_with_state(app, authorize))
+        // What a call holds it holds until its answer is written.
+        .layer(middleware::from_fn(answer))
 }
 
 /// What reflection tells of.
@@ -90,6 +97,23 @@ async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
     app.metrics().refused(&Failure::Unauthorized);
     status::status(&Failure::Unauthorized).into_http()
+}
+
+/// Bounds the messages of a call, and says whose they are.
+async fn receive(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let client = app.clients().key(request.headers(), request.extensions());
+    let (mut head, body) = request.into_parts();
+    match Messages::new(body, app.intake().clone()) {
+        Ok((messages, room)) => {
+            head.extensions.insert(client);
+            head.extensions.insert(room);
+            next.run(Request::from_parts(head, Body::new(messages))).await
+        }
+        Err(failure) => {
+            app.metrics().refused(&failure);
+            status::status(&failure).into_http()
+        }
+    }
 }
 
 /// Ends a call that takes too long, the reading of its message included. Streams begin to be

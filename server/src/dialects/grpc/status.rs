@@ -24,14 +24,14 @@ fn code(failure: &Failure) -> Code {
     match failure {
         Failure::Body { .. } => Code::InvalidArgument,
         // As for a single message that is too large.
-        Failure::BodyTooLarge { .. } => Code::OutOfRange,
+        Failure::BodyTooLarge { .. } | Failure::AnswerTooLarge { .. } => Code::OutOfRange,
         Failure::Malformed { .. } | Failure::Coding { .. } => Code::InvalidArgument,
         Failure::Browser => Code::PermissionDenied,
         Failure::Unauthorized => Code::Unauthenticated,
         Failure::UnknownModel(_) => Code::NotFound,
         Failure::UnknownPath { .. } | Failure::WrongMethod { .. } => Code::Unimplemented,
         Failure::TooManyRequests { .. } | Failure::Busy { .. } => Code::ResourceExhausted,
-        Failure::Timeout { .. } => Code::DeadlineExceeded,
+        Failure::Timeout { .. } | Failure::SlowBody { .. } => Code::DeadlineExceeded,
         Failure::Unhealthy { .. }
         | Failure::Upstream { .. }
         | Failure::NotReady(_)

@@ -13,7 +13,10 @@ pub fn failure(failure: &Failure) -> Response {
     let (status, error_type) = match failure {
         Failure::Body { syntax: true, .. } => (StatusCode::BAD_REQUEST, "Validation"),
         Failure::Body { syntax: false, .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
-        Failure::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "Validation"),
+        Failure::BodyTooLarge { .. } | Failure::AnswerTooLarge { .. } => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "Validation")
+        }
+        Failure::SlowBody { .. } => (StatusCode::REQUEST_TIMEOUT, "Validation"),
         Failure::Malformed { .. } => (StatusCode::BAD_REQUEST, "Validation"),
         Failure::Coding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Validation"),
         Failure::Browser => (StatusCode::FORBIDDEN, "Unauthorized"),

@@ -205,8 +205,8 @@ impl pb::rerank_server::Rerank for Tei {
         &self,
         messages: Request<Streaming<pb::RerankStreamRequest>>,
     ) -> Result<Response<pb::RerankResponse>, Status> {
-        let message = convert::gathered(self.0.all(messages).await?);
-        self.0.one(Request::new(message), WhenFull::Wait, rerank).await
+        let message = self.0.all(messages).await?.map(convert::gathered);
+        self.0.one(message, WhenFull::Wait, rerank).await
     }
 }
 

@@ -1,0 +1,146 @@
+//! Inputs of a request on their way to the queue: expected by their bytes, tokenised, admitted.
+//!
+//! Must not know: batches, wire formats.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use proxima_models::recipes::{Gone, Recipe, Token};
+use proxima_models::{Input, Prepare, Prompt, Sequence};
+
+use crate::admission::{Class, Size, tokens_about};
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::inputs::{TextBytes, bytes_of, check_room, in_order};
+use crate::metrics::Observation;
+use crate::prepare::Turn;
+use crate::queue::Expected;
+use crate::tally::Tally;
+
+/// The inputs of a request, tokenised, and its place.
+pub(crate) struct Prepared<'a> {
+    /// A sequence an input.
+    pub sequences: Vec<Sequence>,
+    /// What the queue expects of them.
+    pub expected: Expected<'a>,
+}
+
+impl Engine {
+    /// Tokens, about, of so many texts with so many bytes together.
+    pub fn tokens_about(&self, texts: usize, bytes: usize) -> usize {
+        tokens_about(texts, bytes, self.info().tokens_max)
+    }
+
+    /// The tokens of some texts.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn tokenize(
+        &self,
+        texts: Vec<String>,
+        special_tokens: bool,
+        prompt: Prompt,
+    ) -> Result<Vec<Vec<Token>>, EngineError> {
+        let _accepted = self.accept()?;
+        self.check_count(texts.len())?;
+        let bytes = texts.iter().map(String::len).sum();
+        let _bytes = self.reserve(bytes, false)?;
+        let turn = self.turn_of_bytes(texts.len(), bytes);
+        let each = move |recipe: &dyn Recipe, text: &String, _: Gone<'_>| {
+            recipe.tokenize(text, special_tokens, &prompt)
+        };
+        let done = self.handle.pool.run(turn, texts, each).await;
+        in_order(done.ok_or(EngineError::ShuttingDown)?.results)
+    }
+
+    /// The texts of some token ids.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn decode(
+        &self,
+        ids: Vec<Vec<u32>>,
+        skip_special_tokens: bool,
+    ) -> Result<Vec<String>, EngineError> {
+        let _accepted = self.accept()?;
+        self.check_count(ids.len())?;
+        let bytes = ids.iter().map(|ids| size_of_val(&ids[..])).sum();
+        let _bytes = self.reserve(bytes, false)?;
+        let turn = self.turn_of_bytes(ids.len(), bytes);
+        let each = move |recipe: &dyn Recipe, ids: &Vec<u32>, _: Gone<'_>| {
+            recipe.decode(ids, skip_special_tokens)
+        };
+        let done = self.handle.pool.run(turn, ids, each).await;
+        in_order(done.ok_or(EngineError::ShuttingDown)?.results)
+    }
+
+    fn turn_of_bytes(&self, texts: usize, bytes: usize) -> Turn {
+        let small = tokens_about(texts, bytes, usize::MAX) <= self.config().interactive_tokens_max;
+        let class = if small { Class::Interactive } else { Class::Bulk };
+        Turn { class, client: self.client }
+    }
+
+    fn check_count(&self, count: usize) -> Result<(), EngineError> {
+        let limit = self.config().inputs_max;
+        match count {
+            0 => Err(EngineError::Empty),
+            _ if count > limit => Err(EngineError::TooManyInputs { count, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    fn reserve(&self, bytes: usize, media: bool) -> Result<TextBytes<'_>, EngineError> {
+        let waiting = if media { &self.handle.media_bytes } else { &self.handle.text_bytes };
+        let before = waiting.fetch_add(bytes, Ordering::Relaxed);
+        let reserved = TextBytes { waiting, bytes };
+        // A request alone is bounded by its body, so it may always try.
+        if before > 0 && before + bytes > self.config().text_bytes_max {
+            return Err(EngineError::Overloaded { retry_after: Duration::from_secs(1) });
+        }
+        Ok(reserved)
+    }
+
+    /// Tokenises inputs, if the queue is about to have room for them: that is asked first, as it
+    /// costs next to nothing and tokenising does not.
+    pub(crate) async fn prepare(
+        &self,
+        inputs: Vec<Input>,
+        how: Prepare,
+        tally: &mut Tally,
+    ) -> Result<Prepared<'_>, EngineError> {
+        self.check_count(inputs.len())?;
+        let bytes = bytes_of(&inputs);
+        let limit = self.config().text_bytes_max;
+        if bytes > limit {
+            return Err(EngineError::TooManyBytes { bytes, limit });
+        }
+        let size = Size::about(&inputs, &how, self.info().tokens_max);
+        let queue = &self.handle.queue;
+        let expected = match tally.inputs {
+            0 => queue.expect(self.client, size)?,
+            // A part of the request was computed already, which would be for nothing.
+            _ => queue.expect_more(self.client, size),
+        };
+        let has_media = inputs.iter().any(Input::has_media);
+        let _bytes = self.reserve(bytes, has_media)?;
+        tally.inputs += inputs.len() as u32;
+        tally.prepared.n_chars += inputs.iter().map(Input::characters).sum::<usize>();
+        let each = move |recipe: &dyn Recipe, input: &Input, gone: Gone<'_>| {
+            recipe.prepare_until(input, &how, gone)
+        };
+        let media = self.handle.media.as_ref().filter(|_| has_media);
+        let pool = media.unwrap_or(&self.handle.pool);
+        let turn = Turn { class: expected.class(), client: self.client };
+        let done = pool.run(turn, inputs, each).await.ok_or(EngineError::ShuttingDown)?;
+        self.handle.metrics.observe(Observation::TokenizerWait { waited: done.waited });
+        tally.waited_for_tokenizer(done.waited, done.results.len());
+        for (result, took) in &done.results {
+            let tokens = result.as_ref().map_or(0, |sequence| sequence.tokens.len());
+            self.handle.metrics.observe(Observation::Tokenized { tokens, took: *took });
+            tally.prepared.n_tokens += tokens;
+            tally.prepared.tokenization += *took;
+        }
+        check_room(&done.results)?;
+        Ok(Prepared { sequences: in_order(done.results)?, expected })
+    }
+}

@@ -1,0 +1,268 @@
+//! How requests come into the queue: expected by an estimate before they are tokenised, admitted by
+//! what they are, whole or not at all.
+//!
+//! Must not know: what a job computes, wire formats.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proxima_models::Sequence;
+use tokio::sync::oneshot;
+
+use super::{Queue, RATE_AT_FIRST, State};
+use crate::admission::{Class, Load, Size, fits, retry_after};
+use crate::error::EngineError;
+use crate::fair::ClientKey;
+use crate::job::{Answer, Job, Reply, Slot, Vector, Waiter};
+use crate::metrics::Observation;
+
+/// Waiting jobs that nobody wants are looked for no more often than this: each time costs more than
+/// a refusal may.
+const SWEEP_PAUSE: Duration = Duration::from_millis(250);
+
+/// A request that was accepted; the queue is not ended before it is dropped.
+pub struct Accepted<'a> {
+    queue: &'a Queue,
+}
+
+impl Drop for Accepted<'_> {
+    fn drop(&mut self) {
+        self.queue.lock().active -= 1;
+        self.queue.changed.notify_all();
+    }
+}
+
+/// A request that is being tokenised: until then it counts with its estimate.
+pub struct Expected<'a> {
+    queue: &'a Queue,
+    client: ClientKey,
+    class: Class,
+    size: Size,
+}
+
+impl Expected<'_> {
+    /// Which requests it is treated as.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// From now on it counts no longer.
+    fn take_from(&mut self, state: &mut State) {
+        let size = std::mem::take(&mut self.size);
+        state.expected_tokens = state.expected_tokens.saturating_sub(size.tokens);
+        state.ledger(self.class).remove(self.client, size.cost);
+    }
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        if self.size != Size::default() {
+            let queue = self.queue;
+            self.take_from(&mut queue.lock());
+        }
+    }
+}
+
+impl Queue {
+    /// Accepts a request, before it is tokenised.
+    ///
+    /// # Errors
+    /// If the queue is closing.
+    pub fn accept(&self) -> Result<Accepted<'_>, EngineError> {
+        let mut state = self.lock();
+        if state.closing || state.ended {
+            return Err(EngineError::ShuttingDown);
+        }
+        state.active += 1;
+        Ok(Accepted { queue: self })
+    }
+
+    /// Expects a request of about this size.
+    ///
+    /// # Errors
+    /// If it would wait for too long, or finds no room.
+    pub fn expect(&self, client: ClientKey, size: Size) -> Result<Expected<'_>, EngineError> {
+        let mut state = self.lock();
+        let mut refusal = self.refusal(&mut state, client, size);
+        if refusal.is_some() && self.sweep_if_due(&mut state) > 0 {
+            refusal = self.refusal(&mut state, client, size);
+        }
+        match refusal {
+            None => Ok(self.note_expected(&mut state, client, size)),
+            Some(seconds) => {
+                let retry_after = retry_after(seconds, state.jitter.next());
+                Err(EngineError::Overloaded { retry_after })
+            }
+        }
+    }
+
+    /// Expects another part of a request that was let in.
+    pub fn expect_more(&self, client: ClientKey, size: Size) -> Expected<'_> {
+        self.note_expected(&mut self.lock(), client, size)
+    }
+
+    fn note_expected(&self, state: &mut State, client: ClientKey, size: Size) -> Expected<'_> {
+        let class = self.class(size.tokens);
+        state.expected_tokens += size.tokens;
+        state.ledger(class).add(client, size.cost);
+        Expected { queue: self, client, class, size }
+    }
+
+    /// Why a request of about this size is not let in now: the seconds in which to come back.
+    fn refusal(&self, state: &mut State, client: ClientKey, size: Size) -> Option<(f64, f64)> {
+        let class = self.class(size.tokens);
+        let load = Load {
+            same_class: state.ledger(class).in_front(client, size.cost),
+            ahead: match class {
+                Class::Interactive => 0,
+                Class::Bulk => state.ledger(Class::Interactive).total(),
+            },
+            rate: state.rate.map(|rate| rate * state.seats.at_work().max(1) as f64),
+        };
+        let waiting = state.tokens + state.expected_tokens;
+        // What it really has is not known yet; alone it may always try.
+        if waiting > 0 && waiting.saturating_add(size.tokens) > self.config.queue_tokens_max {
+            return Some(self.seconds_to_drain(state));
+        }
+        fits(load, self.config.queue_time_max).err()
+    }
+
+    /// Seconds until a half, and until all, of what waits is done.
+    fn seconds_to_drain(&self, state: &State) -> (f64, f64) {
+        let rate = state.rate.unwrap_or(RATE_AT_FIRST) * state.seats.at_work().max(1) as f64;
+        let seconds = state.cost as f64 / rate.max(1.0);
+        (seconds / 2.0, seconds)
+    }
+
+    /// Admits a request for vectors, whole or not at all.
+    ///
+    /// # Errors
+    /// If its tokens do not fit the queue, now or ever.
+    pub fn admit_embeddings(
+        &self,
+        mut expected: Expected<'_>,
+        sequences: Vec<Sequence>,
+    ) -> Result<Vec<Slot<Vector>>, EngineError> {
+        let sequences: Vec<Arc<Sequence>> = sequences.into_iter().map(Arc::new).collect();
+        let mut state = self.lock();
+        expected.take_from(&mut state);
+        let mut cached = Vec::with_capacity(sequences.len());
+        let (mut fresh, mut tokens) = (HashSet::new(), 0);
+        for sequence in &sequences {
+            let hit = self.cached(&mut state, sequence);
+            let known = state.flights.contains_key(sequence);
+            if hit.is_none() && !known && fresh.insert(sequence.clone()) {
+                tokens += sequence.tokens.len();
+            }
+            cached.push(hit);
+        }
+        self.check_room(&mut state, tokens)?;
+        // A sweep for room may have dropped flights that were to be joined: look again.
+        let (client, class, arrived) = (expected.client, self.class(tokens), Instant::now());
+        let mut slots = Vec::with_capacity(sequences.len());
+        for (sequence, hit) in sequences.into_iter().zip(cached) {
+            if let Some(vector) = hit {
+                slots.push(Slot::Ready(vector));
+                continue;
+            }
+            let (waiter, answer) = oneshot::channel();
+            slots.push(Slot::Waiting(answer));
+            if let Some(waiters) = state.flights.get_mut(&sequence) {
+                waiters.push(waiter);
+                self.metrics.observe(Observation::Joined);
+                continue;
+            }
+            state.flights.insert(sequence.clone(), vec![waiter]);
+            state.push(Job { sequence, arrived, client, class, reply: Reply::Embedding });
+        }
+        self.announce(&state);
+        Ok(slots)
+    }
+
+    fn cached(&self, state: &mut State, sequence: &Sequence) -> Option<Vector> {
+        if !state.cache.is_on() {
+            return None;
+        }
+        let hit = state.cache.get(sequence);
+        let found = if hit.is_some() { Observation::CacheHit } else { Observation::CacheMiss };
+        self.metrics.observe(found);
+        hit
+    }
+
+    /// Admits a request whose jobs answer one waiter each, whole or not at all; `reply` says what
+    /// they want.
+    ///
+    /// # Errors
+    /// If its tokens do not fit the queue, now or ever.
+    pub fn admit<T>(
+        &self,
+        mut expected: Expected<'_>,
+        sequences: Vec<Sequence>,
+        reply: impl Fn(Waiter<T>) -> Reply,
+    ) -> Result<Vec<Answer<T>>, EngineError> {
+        let tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
+        let mut state = self.lock();
+        expected.take_from(&mut state);
+        self.check_room(&mut state, tokens)?;
+        let (client, class, arrived) = (expected.client, self.class(tokens), Instant::now());
+        let mut answers = Vec::with_capacity(sequences.len());
+        for sequence in sequences {
+            let (waiter, answer) = oneshot::channel();
+            answers.push(answer);
+            let (sequence, reply) = (Arc::new(sequence), reply(waiter));
+            state.push(Job { sequence, arrived, client, class, reply });
+        }
+        self.announce(&state);
+        Ok(answers)
+    }
+
+    fn class(&self, tokens: usize) -> Class {
+        match tokens <= self.config.interactive_tokens_max {
+            true => Class::Interactive,
+            false => Class::Bulk,
+        }
+    }
+
+    fn announce(&self, state: &State) {
+        self.observe_depth(state);
+        self.changed.notify_all();
+    }
+
+    fn check_room(&self, state: &mut State, tokens: usize) -> Result<(), EngineError> {
+        let limit = self.config.queue_tokens_max;
+        if state.ended {
+            return Err(EngineError::Failed { reason: "the worker has ended".into() });
+        }
+        if tokens > limit {
+            return Err(EngineError::RequestTooLarge { tokens, limit });
+        }
+        if state.tokens + tokens > limit {
+            self.sweep_if_due(state);
+        }
+        if state.tokens + tokens > limit {
+            let seconds = self.seconds_to_drain(state);
+            let retry_after = retry_after(seconds, state.jitter.next());
+            return Err(EngineError::Overloaded { retry_after });
+        }
+        Ok(())
+    }
+
+    /// Drops waiting jobs that nobody wants any more, unless that was done a moment ago; gives how
+    /// many.
+    fn sweep_if_due(&self, state: &mut State) -> usize {
+        if state.swept.is_some_and(|when| when.elapsed() < SWEEP_PAUSE) {
+            return 0;
+        }
+        state.swept = Some(Instant::now());
+        let State { interactive, bulk, flights, .. } = state;
+        let mut dropped = interactive.drop_unless(|job| job.is_wanted(flights));
+        dropped.extend(bulk.drop_unless(|job| job.is_wanted(flights)));
+        for job in &dropped {
+            state.note_left(job);
+            state.drop_flight(job);
+            self.metrics.observe(Observation::Dropped);
+        }
+        dropped.len()
+    }
+}

@@ -1,0 +1,224 @@
+//! Bytes that the process holds for its clients: of bodies that are being read, and of answers that
+//! are not written yet.
+//!
+//! Must not know: what is in them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bodies up to this size may take all of the budget, larger ones three quarters of it: so a few
+/// large bodies that come slowly keep out no small ones.
+const SMALL_BODY_BYTES: usize = 64 * 1024;
+/// Counted for a body before its first byte: its task and its head.
+const BODY_BYTES_MIN: usize = 4 * 1024;
+/// Answers up to this size are not counted: there are no more of them than requests at a time.
+const UNCOUNTED_ANSWER_BYTES: usize = 64 * 1024;
+/// Answers up to this size have one half of the budget, larger ones the other: so large answers
+/// that nobody reads hold up no small ones.
+const MIDDLE_ANSWER_BYTES: usize = 1024 * 1024;
+/// The unit in which answers are counted.
+const KIB: usize = 1024;
+
+/// There is no room for more bytes now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRoom;
+
+/// Bytes of all bodies that are being read.
+#[derive(Debug)]
+pub struct Bodies {
+    limit: usize,
+    held: AtomicUsize,
+}
+
+impl Bodies {
+    /// Room for `limit` bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, held: AtomicUsize::new(0) })
+    }
+
+    /// Room for a body that begins.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    pub fn begin(self: &Arc<Self>) -> Result<BodyRoom, NoRoom> {
+        let mut room = BodyRoom { bodies: self.clone(), bytes: 0 };
+        room.grow(BODY_BYTES_MIN)?;
+        Ok(room)
+    }
+}
+
+/// The room of one body; given back when it is dropped.
+#[derive(Debug)]
+pub struct BodyRoom {
+    bodies: Arc<Bodies>,
+    bytes: usize,
+}
+
+impl BodyRoom {
+    /// Takes room for at least `bytes` in all.
+    ///
+    /// # Errors
+    /// [`NoRoom`]; what was taken before stays.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else {
+            return Ok(());
+        };
+        let whole = self.bodies.limit;
+        let limit = if bytes <= SMALL_BODY_BYTES { whole } else { whole - whole / 4 };
+        let grown = |held: usize| held.checked_add(more).filter(|held| *held <= limit);
+        let taken = self.bodies.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown);
+        taken.map_err(|_| NoRoom)?;
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Gives back all but what a body that begins has.
+    pub fn empty(&mut self) {
+        let less = self.bytes - BODY_BYTES_MIN.min(self.bytes);
+        self.bodies.held.fetch_sub(less, Ordering::Relaxed);
+        self.bytes -= less;
+    }
+}
+
+impl Drop for BodyRoom {
+    fn drop(&mut self) {
+        self.bodies.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of all answers that are being computed or are not written yet.
+#[derive(Debug)]
+pub struct Answers {
+    /// Bytes that one answer may have.
+    pub limit: usize,
+    middle: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Answers {
+    /// Room for `limit` bytes and for the answers that are not counted.
+    pub fn new(limit: usize) -> Arc<Self> {
+        let half = (limit / 2 / KIB).clamp(1, Semaphore::MAX_PERMITS);
+        let semaphore = || Arc::new(Semaphore::new(half));
+        Arc::new(Self { limit: half * KIB, middle: semaphore(), large: semaphore() })
+    }
+
+    fn half(&self, bytes: usize) -> &Arc<Semaphore> {
+        if bytes <= MIDDLE_ANSWER_BYTES { &self.middle } else { &self.large }
+    }
+
+    /// Room for an answer of about this size, waiting for it no longer than `wait`.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
+    pub async fn reserve(
+        self: &Arc<Self>,
+        bytes: usize,
+        wait: Duration,
+    ) -> Result<AnswerRoom, NoRoom> {
+        let mut room = AnswerRoom { answers: self.clone(), bytes: 0, permits: Vec::new() };
+        if bytes <= UNCOUNTED_ANSWER_BYTES {
+            return Ok(room);
+        }
+        let permits = u32::try_from(bytes.div_ceil(KIB)).map_err(|_| NoRoom)?;
+        let permit = self.half(bytes).clone().acquire_many_owned(permits);
+        // The semaphore is never closed, so it is the time that is over.
+        let permit = tokio::time::timeout(wait, permit).await.ok().and_then(Result::ok);
+        room.permits.push(permit.ok_or(NoRoom)?);
+        room.bytes = bytes;
+        Ok(room)
+    }
+}
+
+/// The room of one answer; given back when it is dropped.
+#[derive(Debug)]
+pub struct AnswerRoom {
+    answers: Arc<Answers>,
+    bytes: usize,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl AnswerRoom {
+    /// Takes room for at least `bytes` in all, now or not at all.
+    ///
+    /// # Errors
+    /// [`NoRoom`]; what was taken before stays.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        if bytes <= self.bytes.max(UNCOUNTED_ANSWER_BYTES) {
+            return Ok(());
+        }
+        let more = (bytes - self.bytes).div_ceil(KIB);
+        let permits = u32::try_from(more).map_err(|_| NoRoom)?;
+        let taken = self.answers.half(bytes).clone().try_acquire_many_owned(permits);
+        self.permits.push(taken.map_err(|_| NoRoom)?);
+        self.bytes += more * KIB;
+        Ok(())
+    }
+
+    /// Adds the room of another part of the same answer.
+    pub fn join(&mut self, mut other: Self) {
+        self.permits.append(&mut other.permits);
+        self.bytes += other.bytes;
+    }
+
+    /// Bytes there is room for.
+    pub fn bytes(&self) -> usize {
+        self.bytes.max(UNCOUNTED_ANSWER_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    #[test]
+    fn large_bodies_leave_room_for_small_ones() {
+        let bodies = Bodies::new(8 * MIB);
+        let mut large = bodies.begin().expect("room");
+        large.grow(6 * MIB).expect("three quarters");
+        let mut other = bodies.begin().expect("room");
+        assert_eq!(other.grow(SMALL_BODY_BYTES + 1), Err(NoRoom));
+        other.grow(SMALL_BODY_BYTES).expect("small");
+        let small: Vec<BodyRoom> = std::iter::from_fn(|| bodies.begin().ok()).collect();
+        assert!(small.len() > 400 && small.len() * BODY_BYTES_MIN <= 2 * MIB);
+        assert!(bodies.begin().is_err());
+        drop((large, other, small));
+        assert_eq!(bodies.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_body_room_that_is_emptied_can_be_filled_again() {
+        let bodies = Bodies::new(MIB);
+        let mut room = bodies.begin().expect("room");
+        for _ in 0..10 {
+            room.grow(700 * 1024).expect("room");
+            room.empty();
+        }
+        assert_eq!(bodies.held.load(Ordering::Relaxed), BODY_BYTES_MIN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_waits_for_room_and_for_no_longer_than_it_may() {
+        let answers = Answers::new(16 * MIB);
+        let wait = Duration::from_secs(30);
+        let first = answers.reserve(6 * MIB, wait).await.expect("room");
+        assert_eq!(answers.reserve(6 * MIB, wait).await.err(), Some(NoRoom));
+        answers.reserve(MIB, wait).await.expect("the other half");
+        let second = tokio::spawn({
+            let answers = answers.clone();
+            async move { answers.reserve(6 * MIB, wait).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!second.is_finished());
+        drop(first);
+        let mut second = second.await.expect("no panic").expect("room");
+        second.grow(8 * MIB).expect("room");
+        assert_eq!(second.grow(9 * MIB), Err(NoRoom));
+        assert_eq!(answers.reserve(100 * MIB, wait).await.err(), Some(NoRoom));
+    }
+}

@@ -1,0 +1,175 @@
+//! Whose request it is: what fair shares of the server are counted by.
+//!
+//! Must not know: what a client asks for.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use axum::http::{Extensions, HeaderMap};
+use proxima_engine::ClientKey;
+
+use super::auth::sent_key;
+
+/// Addresses of one IPv6 client begin with the same 64 bits.
+const IPV6_CLIENT_MASK: u128 = !0 << 64;
+
+/// The address at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
+/// Addresses of proxies whose `x-forwarded-for` is believed: one address, or all that begin with
+/// the same bits (`10.0.0.0/8`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    fn contains(&self, address: IpAddr) -> bool {
+        match (self.address.to_canonical(), address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let mask = u32::MAX.checked_shl(32 - self.bits).unwrap_or(0);
+                own.to_bits() & mask == other.to_bits() & mask
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let mask = u128::MAX.checked_shl(128 - self.bits).unwrap_or(0);
+                own.to_bits() & mask == other.to_bits() & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not an address or a network like 10.0.0.0/8");
+        let (address, bits) = text.split_once('/').map_or((text, None), |it| (it.0, Some(it.1)));
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let bits_max = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(bits_max), str::parse).map_err(|_| wrong())?;
+        if bits > bits_max { Err(wrong()) } else { Ok(Self { address, bits }) }
+    }
+}
+
+/// How clients are told apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Clients<'a> {
+    /// Whether requests carry a key that was checked.
+    pub have_keys: bool,
+    /// Proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: &'a [Network],
+}
+
+impl Clients<'_> {
+    /// Whose request it is: its key, else its address. Requests without either are one client.
+    pub fn key(&self, headers: &HeaderMap, extensions: &Extensions) -> ClientKey {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        if self.have_keys {
+            return ClientKey::new(HASHER.hash_one(sent_key(headers)));
+        }
+        let peer = extensions.get::<Peer>().map(|peer| self.address(peer.0, headers));
+        ClientKey::new(HASHER.hash_one(peer.map(client_part)))
+    }
+
+    /// The client's address: that of the connection, or what trusted proxies say, the nearest
+    /// first. Who is not trusted could have written anything, so what is further away does not
+    /// count.
+    fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let is_trusted =
+            |address: IpAddr| self.trusted_proxies.iter().any(|network| network.contains(address));
+        let mut nearest = peer;
+        let lines = headers.get_all("x-forwarded-for").iter().rev();
+        for entry in lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(',')) {
+            if !is_trusted(nearest) {
+                break;
+            }
+            let Some(address) = parse_address(entry.trim()) else { break };
+            nearest = address;
+        }
+        nearest
+    }
+}
+
+/// An address with or without a port.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let with_port = || text.parse().ok().map(|address: std::net::SocketAddr| address.ip());
+    text.parse().ok().or_else(with_port)
+}
+
+/// The part of an address that one client has to itself.
+fn client_part(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & IPV6_CLIENT_MASK))
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn forwarded_addresses_count_from_trusted_proxies_only() {
+        let trusted = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"];
+        let trusted: Vec<Network> =
+            trusted.iter().map(|it| it.parse().expect("a network")).collect();
+        let cases: [(&str, &[&str], &str); 9] = [
+            ("203.0.113.5", &["198.51.100.1"], "203.0.113.5"),
+            ("10.1.2.3", &[], "10.1.2.3"),
+            ("10.1.2.3", &["198.51.100.1"], "198.51.100.1"),
+            // What the client itself wrote stands before what the proxy added.
+            ("10.1.2.3", &["1.2.3.4, 198.51.100.1"], "198.51.100.1"),
+            ("10.1.2.3", &["1.2.3.4", "198.51.100.1"], "198.51.100.1"),
+            ("10.1.2.3", &["198.51.100.1, 192.0.2.7"], "198.51.100.1"),
+            ("10.1.2.3", &["198.51.100.1:4711"], "198.51.100.1"),
+            ("10.1.2.3", &["unknown, 192.0.2.7"], "192.0.2.7"),
+            ("::ffff:10.1.2.3", &["2001:db8::1", "2a00::5"], "2a00::5"),
+        ];
+        let clients = Clients { have_keys: false, trusted_proxies: &trusted };
+        for (peer, lines, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", line.parse().expect("a value"));
+            }
+            let found = clients.address(address(peer), &headers);
+            assert_eq!(found, address(expected), "{peer} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn networks_are_addresses_or_prefixes() {
+        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "::1/129", "host", "10.0.0.1/-1", "1.2.3.4/"] {
+            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+        }
+        let all: Network = "0.0.0.0/0".parse().expect("all of IPv4");
+        assert!(all.contains(address("203.0.113.5")) && !all.contains(address("2a00::5")));
+    }
+
+    #[test]
+    fn a_key_is_a_client_wherever_it_comes_from() {
+        let of = |have_keys, key: &str, peer: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", format!("Bearer {key}").parse().expect("a value"));
+            let mut extensions = Extensions::new();
+            extensions.insert(Peer(address(peer)));
+            Clients { have_keys, trusted_proxies: &[] }.key(&headers, &extensions)
+        };
+        assert_eq!(of(true, "a", "192.0.2.1"), of(true, "a", "192.0.2.2"));
+        assert_ne!(of(true, "a", "192.0.2.1"), of(true, "b", "192.0.2.1"));
+        assert_eq!(of(false, "a", "192.0.2.1"), of(false, "b", "192.0.2.1"));
+        assert_ne!(of(false, "a", "192.0.2.1"), of(false, "a", "192.0.2.2"));
+        assert_eq!(of(false, "a", "2a00::1:2:3:4"), of(false, "a", "2a00::5:6:7:8"));
+        assert_ne!(of(false, "a", "2a00:0:0:1::1"), of(false, "a", "2a00:0:0:2::1"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What one request holds until its answer is written: its permit to compute and the room of its
+//! answer; and whose request it is.
+//!
+//! Handlers do not pass it on: it belongs to the task that answers a request. Whatever carries an
+//! answer to the client keeps the scope; when the last of it is dropped, all is given back.
+//! Must not know: any dialect's bodies.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proxima_engine::ClientKey;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::budget::{AnswerRoom, NoRoom};
+use super::{App, Failure};
+
+tokio::task_local! {
+    static CURRENT: Arc<Scope>;
+}
+
+/// What one request, or one message of a stream, holds until its answer is written.
+#[derive(Debug)]
+pub struct Scope {
+    /// Who sent it.
+    pub client: ClientKey,
+    /// When its answer must be written.
+    pub deadline: Instant,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    room: Mutex<Option<AnswerRoom>>,
+}
+
+impl Scope {
+    /// Of a request that holds nothing yet.
+    pub fn new(client: ClientKey, deadline: Instant) -> Arc<Self> {
+        Arc::new(Self { client, deadline, permit: Mutex::default(), room: Mutex::default() })
+    }
+
+    /// That of the request whose handler runs; none outside of requests.
+    pub fn current() -> Option<Arc<Self>> {
+        CURRENT.try_with(Arc::clone).ok()
+    }
+
+    /// Runs the handler of a request in its scope.
+    pub async fn run<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
+        CURRENT.scope(self.clone(), work).await
+    }
+
+    /// Keeps a permit to compute.
+    pub fn hold(&self, permit: OwnedSemaphorePermit) {
+        *lock(&self.permit) = Some(permit);
+    }
+
+    /// Reserves room for an answer of about this size, waiting for answers of others to be read.
+    ///
+    /// # Errors
+    /// An answer that is larger than any may be, or too many answers that are not read.
+    pub async fn reserve(&self, app: &App, bytes: usize) -> Result<(), Failure> {
+        let limit = app.answers().limit;
+        let so_far = lock(&self.room).as_ref().map_or(0, AnswerRoom::bytes);
+        if bytes.saturating_add(so_far) > limit {
+            return Err(Failure::AnswerTooLarge { bytes, limit });
+        }
+        let room = app.answers().reserve(bytes, app.config().write_timeout).await;
+        let room = room.map_err(|NoRoom| unread())?;
+        let mut held = lock(&self.room);
+        match &mut *held {
+            Some(held) => held.join(room),
+            None => *held = Some(room),
+        }
+        Ok(())
+    }
+
+    /// Takes room for an answer of `bytes` where less was reserved, now or not at all.
+    ///
+    /// # Errors
+    /// Too many answers that are not read.
+    pub fn grow(&self, bytes: usize) -> Result<(), Failure> {
+        let mut room = lock(&self.room);
+        room.as_mut().map_or(Ok(()), |room| room.grow(bytes)).map_err(|NoRoom| unread())
+    }
+
+    /// Bytes there is room for in its answer.
+    pub fn room_bytes(&self) -> usize {
+        lock(&self.room).as_ref().map_or(0, AnswerRoom::bytes)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change is a single assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unread() -> Failure {
+    let message = "too many answers wait to be read by their clients; try again in a second";
+    Failure::Busy { message: message.into() }
+}

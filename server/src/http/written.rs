@@ -1,0 +1,135 @@
+//! Answers on their way out: handed over in small chunks, each counted until it is written.
+//!
+//! Must not know: what is in them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::Version;
+use axum::response::Response;
+use hyper::body::{Frame, SizeHint};
+
+use super::progress::Progress;
+use super::scope::Scope;
+
+/// Bytes handed to the connection at a time: a frame of HTTP/2.
+const CHUNK_BYTES: usize = 16 * 1024;
+/// Answers up to this size say their length; larger ones are streamed.
+pub const LENGTH_BYTES_MAX: usize = 1024 * 1024;
+
+/// An answer that holds its request's [`Scope`] until it is written.
+pub fn written(mut response: Response, version: Version) -> Response {
+    let scope = response.extensions_mut().remove::<Arc<Scope>>();
+    response.map(|inner| {
+        let length = inner.size_hint().exact();
+        // A client of HTTP/1.0 knows no chunks.
+        let says_length =
+            length.is_some_and(|it| it <= LENGTH_BYTES_MAX as u64) || version < Version::HTTP_11;
+        let way = Arc::new(Way { progress: Progress::current(), scope });
+        way.progress.answer_begins(way.scope.as_ref().map(|scope| scope.deadline));
+        Body::new(Written {
+            inner,
+            rest: Bytes::new(),
+            way,
+            length: length.filter(|_| says_length),
+            state: Handing::Nothing,
+            is_http2: version == Version::HTTP_2,
+        })
+    })
+}
+
+/// What all chunks of an answer share.
+struct Way {
+    progress: Arc<Progress>,
+    scope: Option<Arc<Scope>>,
+}
+
+/// Bytes on their way; dropped when they are written.
+struct Chunk {
+    bytes: Bytes,
+    way: Arc<Way>,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.way.progress.written();
+    }
+}
+
+/// How much of an answer was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handing {
+    Nothing,
+    Some,
+    All,
+}
+
+struct Written {
+    inner: Body,
+    /// Of a frame of `inner`, what was not handed over.
+    rest: Bytes,
+    way: Arc<Way>,
+    /// Bytes that are left, where the client is told of them.
+    length: Option<u64>,
+    state: Handing,
+    /// An HTTP/2 stream ends only when all of it is written: so it can be reset until then.
+    is_http2: bool,
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.way.progress.answer_ends();
+    }
+}
+
+impl HttpBody for Written {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        this.way.progress.asked();
+        loop {
+            if !this.rest.is_empty() {
+                let bytes = this.rest.split_to(this.rest.len().min(CHUNK_BYTES));
+                this.length = this.length.map(|left| left.saturating_sub(bytes.len() as u64));
+                this.state = Handing::Some;
+                this.way.progress.handed();
+                let chunk = Bytes::from_owner(Chunk { bytes, way: this.way.clone() });
+                return Poll::Ready(Some(Ok(Frame::data(chunk))));
+            }
+            if this.state == Handing::All {
+                let done = !this.is_http2 || this.way.progress.is_drained(context.waker());
+                return if done { Poll::Ready(None) } else { Poll::Pending };
+            }
+            match ready!(Pin::new(&mut this.inner).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => this.state = Handing::All,
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let waits = self.is_http2 && self.state != Handing::Nothing;
+        !waits && self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::new, SizeHint::with_exact)
+    }
+}
