@@ -204,6 +204,8 @@ impl Weights {
         let shapes = matrices.filter_map(|(_, entry)| Some(entry.tensor.as_ref().ok()?.shape()));
         let matrices = shapes.filter(|shape| shape.len() > 1);
         matrices.map(|shape| shape.iter().map(|side| *side as u64).product::<u64>()).sum()
+    }
+
     /// Names of all tensors, each with whether it was asked for.
     pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
         self.tensors.iter().map(|(name, it)| (name.as_str(), it.used.load(Ordering::Relaxed)))
