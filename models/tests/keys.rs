@@ -102,6 +102,7 @@ fn values_that_are_not_served_are_refused_by_name() {
             json!({ "use_bidirectional_attention": true }),
             "use_bidirectional_attention",
         ),
+        ("tiny-qwen3", json!({ "is_causal": null }), "is_causal"),
         ("tiny-qwen3", json!({ "partial_rotary_factor": 0.5 }), "partial_rotary_factor"),
         ("tiny-qwen3", json!({ "rope_parameters": { "partial_rotary_factor": 0.25 } }), "partial"),
         ("tiny-qwen3", json!({ "auto_map": { "AutoModel": "m.X" } }), "auto_map.AutoModel"),

@@ -217,8 +217,7 @@ def answers(folder, prompt):
 def made_chains(proxima):
     qwen3 = {"modules.json": chain(("1_Pooling", "Pooling")), **MEAN}
     variants = [("tiny-bert", 3, None, *variant) for variant in chains()]
-    for name, changes in [("is_causal false", {"is_causal": False}), ("is_causal null", {"is_causal": None})]:
-        variants.append(("tiny-qwen3", 1, changes, name, qwen3, {}))
+    variants.append(("tiny-qwen3", 1, {"is_causal": False}, "is_causal false", qwen3, {}))
     for synth, seed, config, name, files, tensors in variants:
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary) / "checkpoint"

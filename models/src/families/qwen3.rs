@@ -110,9 +110,13 @@ impl Default for Causal {
     }
 }
 
-/// Null is as absent, as in transformers.
+/// Null is refused: transformers takes it for causal attention of a text alone, and for full
+/// attention in a padded batch.
 fn is_causal<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Causal, D::Error> {
-    Ok(Causal(Option::<bool>::deserialize(value)?.unwrap_or(true)))
+    let value = Option::<bool>::deserialize(value)?;
+    value
+        .map(Causal)
+        .ok_or_else(|| serde::de::Error::custom("is_causal is null, not true or false"))
 }
 
 #[derive(Debug, Deserialize)]
