@@ -151,7 +151,7 @@ fn embedding_step(
     Ok(Some(match step {
         Step::Pool(PoolingModule { .. }) => return Ok(None),
         Step::Normalize(_) => EmbeddingStep::Normalize,
-        Step::Dense(_, module) => EmbeddingStep::Dense(dense(module, width, device)?),
+        Step::Dense(_, module) => EmbeddingStep::Dense(Box::new(dense(module, width, device)?)),
         Step::LayerNorm { dir, width: own } => {
             check_width(dir, *own, width)?;
             let weights = Weights::open(dir)?;

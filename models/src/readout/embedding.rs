@@ -53,7 +53,7 @@ impl Dense {
 #[derive(Debug)]
 pub enum EmbeddingStep {
     /// A projection.
-    Dense(Dense),
+    Dense(Box<Dense>),
     /// Scaling to length one; a zero row stays zero.
     Normalize,
     /// A layer norm, on the CPU.
