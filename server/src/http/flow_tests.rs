@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 
-use proxima_engine::{Engine, EngineConfig};
+use proxima_engine::{Engine, EngineConfig, Registry};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::fake_model::{WIDTH, fake_model};
+use crate::metrics::MetricsHub;
 
 /// Inputs whose hidden states make an answer that fits no socket's buffers.
 const MANY: usize = 30_000;
@@ -36,7 +37,8 @@ async fn serve(config: HttpConfig) -> Server {
     let server = Server { http: address(&http), grpc: address(&grpc), _stop: stop };
     let listeners = Listeners { http, grpc: Some(grpc) };
     let told = async move { drop(stopped.await) };
-    tokio::spawn(super::serve(listeners, registry, metrics, config, told));
+    let app = Arc::new(App::new(registry, metrics, config));
+    tokio::spawn(super::serve(listeners, app, told));
     server
 }
 

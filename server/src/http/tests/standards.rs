@@ -255,7 +255,8 @@ async fn a_host_is_needed_in_http_1_1_and_half_closed_clients_are_answered() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let told = async move { drop(stopped.await) };
     let listeners = Listeners { http: listener, grpc: None };
-    let serving = tokio::spawn(serve(listeners, registry, metrics, HttpConfig::default(), told));
+    let app = Arc::new(App::new(registry, metrics, HttpConfig::default()));
+    let serving = tokio::spawn(serve(listeners, app, told));
     let close = "connection: close\r\n";
     for (head, status) in [
         ("GET /health HTTP/1.0\r\n", "200"),
