@@ -1,6 +1,7 @@
 use clap::Parser as _;
 
 use super::*;
+use crate::http::Origins;
 
 /// The settings of a command line and a file's text. Variables that clap reads are those of the
 /// process, so tests leave them alone.
@@ -53,6 +54,23 @@ fn pooling_splade_is_task_sparse() {
     with(&["--pooling", "splade", "--task", "sparse"]).expect("settings");
     let error = with(&["--pooling", "splade", "--task", "rerank"]).expect_err("refused");
     assert!(error.message.contains("splade"), "{}", error.message);
+}
+
+#[test]
+fn who_may_call_from_browsers_and_whose_token_ids_are_taken_are_settings() {
+    let http = parsed(&MODEL, None).expect("settings").http;
+    assert_eq!((http.token_ids, http.browsers), Default::default());
+    let flags = ["--cors-allow-origin", "https://A.example/,http://b.example:3000"];
+    let file = "token-ids = \"allow\"\nallowed-host = [\"Embed.example\"]\n";
+    let http = parsed(&[&MODEL[..], &flags].concat(), Some(file)).expect("settings").http;
+    assert_eq!(http.token_ids, TokenIds::Allow);
+    let origins = vec!["https://a.example".to_owned(), "http://b.example:3000".to_owned()];
+    assert_eq!(http.browsers.origins, Origins::These(origins));
+    assert_eq!(http.browsers.hosts, ["embed.example"]);
+    for (flag, value) in [("--cors-allow-origin", "a.example"), ("--allowed-host", "http://a")] {
+        let problem = refused(&[&MODEL[..], &[flag, value]].concat(), None);
+        assert!(problem.contains(value), "{problem}");
+    }
 }
 
 #[test]

@@ -92,9 +92,9 @@ impl Checks {
         if let Some((wrong, meant)) = self.misspellings.refused.iter().find(|(it, _)| *it == key) {
             return Err(did_you_mean(wrong, meant));
         }
-        for (place, (wrong, meant)) in self.misspellings.elsewhere.iter().enumerate() {
-            self.wrong |= u32::from(*wrong == key) << place;
-            self.right |= u32::from(*meant == key) << place;
+        for (index, (wrong, meant)) in self.misspellings.elsewhere.iter().enumerate() {
+            self.wrong |= u32::from(*wrong == key) << index;
+            self.right |= u32::from(*meant == key) << index;
         }
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Checks {
     /// for here.
     fn end<E: de::Error>(&self) -> Result<(), E> {
         let mut entries = self.misspellings.elsewhere.iter().enumerate();
-        let found = entries.find(|(place, _)| (self.wrong & !self.right) >> place & 1 == 1);
+        let found = entries.find(|(index, _)| (self.wrong & !self.right) >> index & 1 == 1);
         found.map_or(Ok(()), |(_, (wrong, meant))| Err(did_you_mean(wrong, meant)))
     }
 }

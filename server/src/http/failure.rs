@@ -41,11 +41,11 @@ pub enum Failure {
         /// The coding.
         coding: String,
     },
-    /// A page in a browser asks that may not.
+    /// The request comes from a web page that may not call the server.
     #[error(
-        "this server has no key and answers only its own pages in browsers; to allow others, start \
-         it with --cors-allow-origin ORIGIN, and to serve its own at another name than this \
-         machine's, with --allowed-host HOST"
+        "this server has no API key, so it refuses web pages of other origins; start it with \
+         --cors-allow-origin ORIGIN to allow them, or with --allowed-host HOST to allow its own \
+         pages at a host name that is not a loopback name"
     )]
     Browser,
     /// The body comes too slowly.

@@ -1,7 +1,7 @@
-//! Clients of HTTP/1 that end their side of a connection while they wait for an answer. TCP does
-//! not tell whether such a client still reads (a half-closed connection) or is gone for good, so
-//! it is answered; only when that takes long is it asked, by an interim response (RFC 9110, 15.2):
-//! the machine of a client that is gone replies with a reset, and its request ends.
+//! Clients of HTTP/1 that close their sending side while they wait for an answer. TCP does not
+//! tell whether such a client still reads (a half-closed connection) or has disconnected, so its
+//! request goes on. If that takes long, the client is sent an interim response (RFC 9110, 15.2):
+//! the machine of a client that has disconnected replies with a reset, and the request ends.
 //!
 //! Must not know: what is served.
 
@@ -21,16 +21,16 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// How often it is looked whether the client of a request is still there.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// What asks a client: it says nothing but that the answer is still to come.
+/// Time between two checks whether the client of a request is still connected.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// The interim response: clients ignore it and wait for the final one.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A connection, shared by what reads and writes it and what looks after its client.
+/// A socket, shared by the HTTP connection on it and the checks of its client.
 #[derive(Debug, Clone)]
 pub struct Connection {
     stream: Arc<TcpStream>,
-    /// Whether something was written that the system does not have yet.
+    /// Whether bytes of a response wait for room in the socket's buffer.
     unflushed: Arc<AtomicBool>,
 }
 
@@ -40,13 +40,13 @@ impl Connection {
         Self { stream: Arc::new(stream), unflushed: Arc::default() }
     }
 
-    /// Returns when the client is gone for good; called while a request of it waits for its
-    /// response, of which nothing is written yet.
-    async fn gone(&self, version: Version, every: Duration) {
+    /// Returns when the client has disconnected. To be polled only while a request waits for its
+    /// response, of which nothing is written yet: it may write an interim response.
+    async fn disconnected(&self, version: Version, every: Duration) {
         let mut asked = false;
         loop {
             tokio::time::sleep(every).await;
-            // What is known now: it does not wait for more.
+            // The readiness known by now, without waiting.
             let known = self.stream.ready(Interest::READABLE | Interest::WRITABLE).now_or_never();
             let Some(Ok(known)) = known else { continue };
             let failed = self.stream.take_error().map_or(true, |error| error.is_some());
@@ -61,7 +61,7 @@ impl Connection {
                 match self.stream.try_write(INTERIM) {
                     Ok(written) if written == INTERIM.len() => asked = true,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // A part of it would be the beginning of the response.
+                    // A part of it would corrupt the response.
                     _ => return,
                 }
             }
@@ -127,25 +127,25 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// A service whose requests end when their client is gone.
+/// A service whose requests end when their client disconnects.
 #[derive(Debug, Clone)]
-pub struct WhileClientIsThere<S> {
+pub struct WhileConnected<S> {
     service: S,
     connection: Connection,
     every: Duration,
 }
 
-impl<S> WhileClientIsThere<S> {
+impl<S> WhileConnected<S> {
     /// Requests of a connection, served by `service`.
     pub fn new(service: S, connection: &Connection) -> Self {
-        Self { service, connection: connection.clone(), every: LOOK_EVERY }
+        Self { service, connection: connection.clone(), every: CHECK_EVERY }
     }
 }
 
 /// The future of a response.
 type Answer<R> = Pin<Box<dyn Future<Output = io::Result<R>> + Send>>;
 
-impl<B, S> Service<Request<B>> for WhileClientIsThere<S>
+impl<B, S> Service<Request<B>> for WhileConnected<S>
 where
     S: Service<Request<B>, Error = std::convert::Infallible>,
     S::Future: Send + 'static,
@@ -166,7 +166,9 @@ where
             tokio::select! {
                 biased;
                 answer = answer => answer.map_err(|never| match never {}),
-                () = connection.gone(version, every) => Err(io::ErrorKind::ConnectionReset.into()),
+                () = connection.disconnected(version, every) => {
+                    Err(io::ErrorKind::ConnectionReset.into())
+                }
             }
         })
     }

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tower::Service;
 
 use super::client::Peer;
-use super::half_close::{Connection, WhileClientIsThere};
+use super::half_close::{Connection, WhileConnected};
 use super::progress::{Streams, watched};
 
 /// Connections at a time; further ones wait to be accepted.
@@ -104,7 +104,7 @@ pub async fn serve(
         let stream = Connection::new(stream);
         let service = OfPeer { router: router.clone(), peer: Peer(peer.ip()) };
         let service = TowerToHyperService::new(service);
-        let service = WhileClientIsThere::new(service, &stream);
+        let service = WhileConnected::new(service, &stream);
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

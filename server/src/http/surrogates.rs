@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// Containers whose place in the path is remembered; deeper ones do not name an input.
+/// Containers of a path that are remembered; deeper ones do not name an input.
 const DEPTH_MAX: usize = 16;
 
 /// A lone surrogate.
@@ -61,7 +61,7 @@ pub fn at(json: &[u8], error: &serde_json::Error) -> Option<LoneSurrogate> {
     None
 }
 
-/// The place of a line and a column, both from 1, columns in bytes.
+/// The offset of a line and a column, both counted from 1, columns in bytes.
 fn offset(json: &[u8], line: usize, column: usize) -> Option<usize> {
     let start = match line {
         0 => return None,

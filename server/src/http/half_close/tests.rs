@@ -44,7 +44,7 @@ async fn connected(every: Duration) -> (TcpStream, Arc<Semaphore>, mpsc::Unbound
         }
     });
     let connection = Connection::new(stream);
-    let service = WhileClientIsThere { service, connection: connection.clone(), every };
+    let service = WhileConnected { service, connection: connection.clone(), every };
     tokio::spawn(async move {
         let mut builder = Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).half_close(true);
@@ -86,7 +86,7 @@ async fn a_half_closed_client_that_waits_for_long_is_asked_and_gets_its_answer()
 }
 
 #[tokio::test]
-async fn the_request_of_a_client_that_is_gone_ends() {
+async fn the_request_of_a_client_that_disconnects_ends() {
     let (mut client, _permits, mut events) = connected(SHORT).await;
     client.write_all(REQUEST).await.expect("sent");
     assert_eq!(events.recv().await, Some(Event::Begun));
@@ -95,7 +95,7 @@ async fn the_request_of_a_client_that_is_gone_ends() {
 }
 
 #[tokio::test]
-async fn requests_that_wait_behind_another_are_answered_too() {
+async fn pipelined_requests_of_a_half_closed_client_are_answered() {
     let (mut client, permits, mut events) = connected(SHORT).await;
     client.write_all(&REQUEST.repeat(3)).await.expect("sent");
     assert_eq!(events.recv().await, Some(Event::Begun));

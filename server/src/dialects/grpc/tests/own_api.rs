@@ -1,6 +1,7 @@
 //! Proxima's own API: what the other one lacks.
 
 use super::*;
+use crate::dialects::TokenIds;
 
 #[tokio::test]
 async fn several_inputs_texts_or_ids_are_written_as_asked() {
@@ -180,4 +181,26 @@ async fn items_are_ranked_as_what_is_in_them() {
     assert_eq!(code(client.rerank(both).await), Code::InvalidArgument);
     let both = own::RerankRequest { documents: vec!["a".into()], ..ranking };
     assert_eq!(code(client.rerank(both).await), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn token_ids_are_refused_by_a_server_that_takes_none() {
+    let config = HttpConfig { token_ids: TokenIds::Refuse, ..HttpConfig::default() };
+    let (server, _) = fake(config).await;
+    let mut client = ProximaClient::new(server.channel.clone());
+    let mut message = inputs(&["one text"]);
+    assert!(client.embed(message.clone()).await.is_ok());
+    let ids = own::TokenIds { ids: vec![0, 12, 1] };
+    message.inputs.push(own::Input { input: Some(input::Input::Tokens(ids)) });
+    assert_eq!(code(client.embed(message).await), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn pages_in_browsers_are_refused_without_a_key() {
+    let (server, _) = fake(HttpConfig::default()).await;
+    let mut client = ProximaClient::new(server.channel.clone());
+    let mut message = tonic::Request::new(inputs(&["one text"]));
+    let origin = "https://evil.example".parse().expect("a value");
+    message.metadata_mut().insert("origin", origin);
+    assert_eq!(code(client.embed(message).await), Code::PermissionDenied);
 }
