@@ -360,7 +360,8 @@ impl Pointers {
 
 macro_rules! product {
     (
-        $(#[$doc:meta])* $name:ident, $arithmetic:ident, ($parts:literal, $w_line:expr), $lines:ident
+        $(#[$doc:meta])*
+        $name:ident, $arithmetic:ident, ($parts:literal, $w_line:expr), $lines:ident
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy)]

@@ -55,7 +55,8 @@ macro_rules! avx512_simd {
                 unsafe {
                     let pairs = _mm512_loadu_si512(from.cast());
                     let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-                    (_mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)), _mm512_castsi512_ps(second))
+                    let first = _mm512_slli_epi32::<16>(pairs);
+                    (_mm512_castsi512_ps(first), _mm512_castsi512_ps(second))
                 }
             }
             #[inline(always)]
@@ -71,7 +72,10 @@ macro_rules! avx512_simd {
             #[inline(always)]
             unsafe fn store_u8(self, to: *mut u8, value: __m512) {
                 // SAFETY: the caller vouches for 16 bytes, the token for AVX-512F.
-                unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value))) };
+                unsafe {
+                    let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value));
+                    _mm_storeu_si128(to.cast(), bytes);
+                };
             }
             #[inline(always)]
             fn prefetch(self, from: *const u8) {
@@ -120,8 +124,9 @@ macro_rules! avx512_simd {
             }
             #[inline(always)]
             fn round(self, a: __m512) -> __m512 {
+                const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
                 // SAFETY: the token proves AVX-512F.
-                unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+                unsafe { _mm512_roundscale_ps::<NEAREST>(a) }
             }
             #[inline(always)]
             fn scale(self, a: __m512, n: __m512) -> __m512 {
