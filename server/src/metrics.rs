@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Registry, TextEncoder, histogram_opts, opts,
+    Registry, TextEncoder, core::Collector, histogram_opts, opts,
 };
 use proxima_engine::{DeviceEvent, Engine, Metrics, Observation, RerankMethod, Timings};
 
@@ -125,6 +125,21 @@ struct Tei {
     input_length: HistogramVec,
 }
 
+fn gauge_of(name: &str, help: &str) -> Gauge {
+    Gauge::new(name, help).expect("the name is valid")
+}
+
+fn lost_lines() -> IntCounter {
+    let lost = opts!("proxima_log_lines_lost_total", "lines that standard error did not take");
+    IntCounter::with_opts(lost).expect("the name is valid")
+}
+
+/// A metric without labels, told of from now on.
+fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
+    registry.register(Box::new(metric.clone())).expect("names are different");
+    metric
+}
+
 impl MetricsHub {
     /// Metrics without a value yet.
     pub fn new() -> Arc<Self> {
@@ -140,12 +155,6 @@ impl MetricsHub {
         let histogram = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
             family!(r, HistogramVec, histogram_opts!(name, help, buckets.to_vec()), labels)
         };
-        let resident =
-            Gauge::new("proxima_resident_bytes", "memory in RAM").expect("the name is valid");
-        registry.register(Box::new(resident.clone())).expect("names are different");
-        let lost = opts!("proxima_log_lines_lost_total", "lines that standard error did not take");
-        let log_lost = IntCounter::with_opts(lost).expect("the name is valid");
-        registry.register(Box::new(log_lost.clone())).expect("names are different");
         let tei = Tei::new(r);
         Arc::new(Self {
             requests: counter("proxima_requests_total", "requests", &["model", "endpoint"]),
@@ -193,8 +202,8 @@ impl MetricsHub {
             ),
             cache: gauge("proxima_cache", "what the vector cache holds", &["model", "unit"]),
             tei,
-            resident,
-            log_lost,
+            resident: registered(r, gauge_of("proxima_resident_bytes", "memory in RAM")),
+            log_lost: registered(r, lost_lines()),
             registry,
         })
     }

@@ -191,7 +191,9 @@ impl Pool {
             let may_take = if index == 0 { MayTake::Interactive } else { MayTake::All };
             let builder = thread::Builder::new().name(format!("{name}-{index}"));
             let work = move || work(&turns, &*recipe, may_take);
-            builder.spawn(work).expect("the system gives threads");
+            builder
+                .spawn(work)
+                .expect("no thread for the engine: raise the limits of processes and memory");
         }
         Self { turns, piece }
     }

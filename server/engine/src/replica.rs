@@ -46,7 +46,9 @@ pub struct Shared {
 /// If the system gives no thread.
 pub fn start(shared: Shared, seat: usize, replica: Replica) {
     let builder = thread::Builder::new().name(format!("worker-{seat}"));
-    builder.spawn(move || live(&shared, seat, replica)).expect("the system gives threads");
+    builder
+        .spawn(move || live(&shared, seat, replica))
+        .expect("no thread for the engine: raise the limits of processes and memory");
 }
 
 /// Works until the queue ends or the device is lost. The queue is told, however this function is

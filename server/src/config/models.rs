@@ -1,0 +1,98 @@
+//! Which models `--model` names, and where each comes from.
+//!
+//! Must not know: what is in a model's files.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::CommandError;
+
+/// A model to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSource {
+    /// The name it is served under.
+    pub name: String,
+    /// Where it comes from.
+    pub place: ModelPlace,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelPlace {
+    /// A folder.
+    Folder(PathBuf),
+    /// The Hub.
+    Hub {
+        /// Its id.
+        id: String,
+        /// A branch, tag or commit of this model alone.
+        revision: Option<String>,
+    },
+}
+
+/// The models of `[NAME=]ID|PATH` arguments.
+pub(super) fn model_sources(arguments: &[String]) -> Result<Vec<ModelSource>, CommandError> {
+    if arguments.is_empty() {
+        return Err(CommandError::usage("no model: name at least one with --model ID|PATH"));
+    }
+    let mut sources: Vec<ModelSource> = Vec::new();
+    for argument in arguments {
+        let source = model_source(argument)?;
+        if sources.iter().any(|other| other.name == source.name) {
+            let message = format!(
+                "two models would be served as {:?}; give one another name with --model NAME=...",
+                source.name
+            );
+            return Err(CommandError::usage(message));
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// The model of one `[NAME=]ID[@REVISION]|PATH` argument. An existing folder is a path; what begins
+/// with a dot or slash must be one; anything else is an id of the Hub.
+///
+/// # Errors
+/// Usage errors: a folder that is not there, an id that is none.
+pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
+    let (name, place) = match argument.split_once('=') {
+        Some((name, place)) => (Some(name), place),
+        None => (None, argument),
+    };
+    if name.is_some_and(str::is_empty) || place.is_empty() {
+        return Err(CommandError::usage(format!("{argument:?} is not [NAME=]ID[@REVISION]|PATH")));
+    }
+    let path = Path::new(place);
+    if path.is_dir() {
+        let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let own = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = name.map(str::to_owned).or(own).unwrap_or_else(|| "model".into());
+        return Ok(ModelSource { name, place: ModelPlace::Folder(path.to_owned()) });
+    }
+    if place.starts_with(['.', '/', '~']) || path.is_absolute() {
+        return Err(CommandError::usage(format!("there is no folder {place}")));
+    }
+    let (id, revision) = model_id(place)?;
+    let name = name.unwrap_or(&id).to_owned();
+    Ok(ModelSource { name, place: ModelPlace::Hub { id, revision } })
+}
+
+/// The id and, if there is one, the revision of `OWNER/NAME[@REVISION]`.
+///
+/// # Errors
+/// Usage errors: what is neither.
+pub fn model_id(text: &str) -> Result<(String, Option<String>), CommandError> {
+    let (id, revision) = match text.split_once('@') {
+        Some((id, revision)) => (id, Some(revision)),
+        None => (text, None),
+    };
+    if !crate::hub::is_model_id(id) {
+        let message = format!("{id:?} is neither a folder nor a model id like OWNER/NAME");
+        return Err(CommandError::usage(message));
+    }
+    if let Some(revision) = revision.filter(|revision| !crate::hub::is_revision(revision)) {
+        let message = format!("{revision:?} is not the name of a branch, tag or commit");
+        return Err(CommandError::usage(message));
+    }
+    Ok((id.to_owned(), revision.map(str::to_owned)))
+}
