@@ -304,10 +304,9 @@ fn yes_or_no(
     };
     let weights = checkpoint.weights();
     let loader = Loader::new(weights, "", Precision::Float32, device);
-    // Tied models have no head of their own.
+    // A head that is stored is the model's, also where the config ties it, as in transformers.
     let tied = checkpoint.said("tie_word_embeddings");
-    let own = HEADS.iter().find(|name| weights.contains(name)).filter(|_| tied != Some(true));
-    let head = match own {
+    let head = match HEADS.iter().find(|name| weights.contains(name)) {
         Some(name) => (*name).to_owned(),
         None if tied != Some(false) => {
             format!("{}embed_tokens.weight", weights.prefix(&TABLES, "embed_tokens.weight")?)

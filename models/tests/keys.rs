@@ -152,6 +152,37 @@ fn values_that_are_not_served_are_refused_by_name() {
 }
 
 #[test]
+fn an_encoder_that_is_to_see_one_way_only_is_refused() {
+    let causal = |value: Value| {
+        after("tiny-bert", |dir| set(dir, "config.json", json!({ "is_causal": value })))
+    };
+    says(causal(json!(true)), &["config.json", "is_causal", "full attention"]);
+    assert!(causal(json!(false)).is_ok());
+}
+
+#[test]
+fn a_head_over_words_is_tied_only_where_the_config_lets_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores/splade-bert");
+    for entry in fs::read_dir(golden).expect("a folder") {
+        let entry = entry.expect("a file");
+        let to = folder.path().join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir(&to).expect("made");
+            for inner in fs::read_dir(entry.path()).expect("a folder") {
+                let inner = inner.expect("a file");
+                fs::copy(inner.path(), to.join(inner.file_name())).expect("copied");
+            }
+        } else {
+            fs::copy(entry.path(), &to).expect("copied");
+        }
+    }
+    assert!(load_with(folder.path(), &LoadOptions::default()).is_ok());
+    set(folder.path(), "config.json", json!({ "tie_word_embeddings": false }));
+    says(load_with(folder.path(), &LoadOptions::default()), &["not tied", "decoder.weight"]);
+}
+
+#[test]
 fn tensors_of_a_module_are_those_that_its_configuration_speaks_of() {
     let dense = |keys: Value| after("tiny-bert-dense", |dir| set(dir, "2_Dense/config.json", keys));
     says(dense(json!({ "use_residual": true })), &["2_Dense", "residual.weight"]);

@@ -141,9 +141,15 @@ def test_rerank_documents(address, dialect, documents, says):
 
 
 @pytest.mark.parametrize("dialect", ["jina", "cohere", "voyage", "vllm"])
-@pytest.mark.parametrize("document", [{}, {"text": 5}, {"text": None}, {"content": [{"text": 5}]}])
+@pytest.mark.parametrize("document", [{"text": 5}, {"content": [{"text": 5}]}])
 def test_rerank_documents_that_are_objects(address, dialect, document):
     refused(rerank(address, dialect, ["a", document]), dialect, 400, "document 1")
+
+
+@pytest.mark.parametrize("dialect", ["jina", "cohere", "voyage", "vllm"])
+@pytest.mark.parametrize("document", [{}, {"text": None}])
+def test_rerank_documents_with_nothing_need_a_model_of_images(address, dialect, document):
+    refused(rerank(address, dialect, ["a", document]), dialect, 400, "1: this model needs a text")
 
 
 def encoded(number):

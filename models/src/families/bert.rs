@@ -110,9 +110,36 @@ pub(super) fn words(
     let dense = HeadLayer::load(&loader, names.dense, (width, width), true)?
         .with_activation(activation)
         .with_norm(norm);
-    let decoder = if loader.has(names.decoder) { names.decoder } else { names.words };
-    let last = loader.linear_of((decoder, names.bias), (width, vocabulary))?;
+    let decoder = decoder_or_words(checkpoint, &loader, names.decoder, names.words)?;
+    // transformers loads the bias under either name, and prefers the decoder's own.
+    let own_bias = names.decoder.replace(".weight", ".bias");
+    let bias = if loader.has(&own_bias) { own_bias.as_str() } else { names.bias };
+    let last = loader.linear_of((decoder, bias), (width, vocabulary))?;
     Ok(WordsHead { layers: vec![dense], last })
+}
+
+/// The tensor of a head's last layer: its own, or that of the word embeddings where it is tied to
+/// them.
+///
+/// # Errors
+/// A checkpoint without such a tensor whose config says that it is not tied.
+pub(super) fn decoder_or_words<'a>(
+    checkpoint: &Checkpoint,
+    loader: &Loader<'_>,
+    decoder: &'a str,
+    words: &'a str,
+) -> Result<&'a str, CheckpointError> {
+    if loader.has(decoder) {
+        return Ok(decoder);
+    }
+    if checkpoint.said("tie_word_embeddings") == Some(false) {
+        let problem = format!(
+            "the config says that the head over words is not tied to the embeddings, and there is \
+             no {decoder}"
+        );
+        return Err(CheckpointError::new(checkpoint.dir(), problem));
+    }
+    Ok(words)
 }
 
 /// In what the networks of this build differ.

@@ -253,7 +253,7 @@ serve_args! {
         help_heading = "Server",
     )]
     auto_truncate: bool,
-    /// Let pages of this origin (https://app.example.com, or * for any) call the server from a
+    /// Let pages of this origin (`https://app.example.com`, or `*` for any) call the server from a
     /// browser; repeat or separate by commas for several [default: none]
     #[arg(
         long,

@@ -28,6 +28,8 @@ pub enum AnswerSize {
     /// A vector for each of so many tokens of inputs, about, each input no longer than the model
     /// takes: inputs and bytes of their texts.
     TokenVectors(usize, usize),
+    /// Weights of the words of so many inputs.
+    Words(usize),
     /// A score for each label of so many inputs.
     Scores(usize),
     /// Bytes that follow from the request alone.
@@ -48,7 +50,7 @@ impl AnswerSize {
 
     /// Of weights of words.
     pub fn sparse(request: &TokensRequest) -> Self {
-        Self::Bytes(request.inputs.len().saturating_mul(WEIGHTS_OF_AN_INPUT * WEIGHT_BYTES))
+        Self::Words(request.inputs.len())
     }
 
     /// Of a ranking, with the documents if they are to be returned.
@@ -73,22 +75,26 @@ impl AnswerSize {
         Self::Bytes(ids.iter().map(|ids| ids.len() * TEXT_BYTES_OF_A_TOKEN).sum())
     }
 
-    /// Bytes, about, of the answer of this engine.
+    /// Bytes, about, of the answer of this engine. Inputs beyond its limit do not count: it refuses
+    /// a request with more, and says so.
     pub fn bytes(self, engine: &Engine) -> usize {
         let capabilities = &engine.info().capabilities;
+        let inputs_max = engine.config().inputs_max;
         let width = capabilities.embedding.unwrap_or(WIDTH);
         match self {
             Self::Vectors(count, dimensions) => {
+                let count = count.min(inputs_max);
                 count.saturating_mul(dimensions.unwrap_or(width).min(width) * COMPONENT_BYTES)
             }
             Self::TokenVectors(inputs, bytes) => {
-                let tokens = engine.tokens_about(inputs, bytes);
+                let tokens = engine.tokens_about(inputs.min(inputs_max), bytes);
                 tokens.saturating_mul(width * COMPONENT_BYTES)
             }
             Self::Scores(inputs) => {
                 let labels = capabilities.labels.as_ref().map_or(1, Vec::len).max(1);
-                inputs.saturating_mul(labels * SCORE_BYTES)
+                inputs.min(inputs_max).saturating_mul(labels * SCORE_BYTES)
             }
+            Self::Words(inputs) => inputs.min(inputs_max) * (WEIGHTS_OF_AN_INPUT * WEIGHT_BYTES),
             Self::Bytes(bytes) => bytes,
         }
     }

@@ -64,7 +64,7 @@ impl FromRequest<Arc<App>> for RawBody {
 }
 
 /// A JSON response of what `make` gives. A large one is made on another thread; what is above
-/// [`LENGTH_BYTES_MAX`] leaves while the rest is still being made.
+/// `LENGTH_BYTES_MAX` leaves while the rest is still being made.
 pub async fn json_response<T: Serialize + Send + 'static>(
     tokens: usize,
     make: impl FnOnce() -> T + Send + 'static,

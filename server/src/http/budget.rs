@@ -42,7 +42,7 @@ impl Bodies {
     /// Room for a body that begins.
     ///
     /// # Errors
-    /// [`NoRoom`].
+    /// `NoRoom`.
     pub fn begin(self: &Arc<Self>) -> Result<BodyRoom, NoRoom> {
         let mut room = BodyRoom { bodies: self.clone(), bytes: 0 };
         room.grow(BODY_BYTES_MIN)?;
@@ -61,7 +61,7 @@ impl BodyRoom {
     /// Takes room for at least `bytes` in all.
     ///
     /// # Errors
-    /// [`NoRoom`]; what was taken before stays.
+    /// `NoRoom`; what was taken before stays.
     pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else {
             return Ok(());
@@ -113,7 +113,7 @@ impl Answers {
     /// Room for an answer of about this size, waiting for it no longer than `wait`.
     ///
     /// # Errors
-    /// [`NoRoom`].
+    /// `NoRoom`.
     pub async fn reserve(
         self: &Arc<Self>,
         bytes: usize,
@@ -145,7 +145,7 @@ impl AnswerRoom {
     /// Takes room for at least `bytes` in all, now or not at all.
     ///
     /// # Errors
-    /// [`NoRoom`]; what was taken before stays.
+    /// `NoRoom`; what was taken before stays.
     pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         if bytes <= self.bytes.max(UNCOUNTED_ANSWER_BYTES) {
             return Ok(());

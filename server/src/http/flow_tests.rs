@@ -107,6 +107,7 @@ async fn small_answers_say_their_length_and_large_ones_are_streamed() {
     // HTTP/1.0 knows no chunks: the end of the connection, or a length, ends the body.
     let (head, whole) = answer(server.http, "/embed_all", "1.0", &many(2_000)).await;
     assert!(!head.contains("transfer-encoding"), "{head}");
+    assert!(head.contains("content-length") || head.contains("connection: close"), "{head}");
     assert_eq!(whole, streamed);
 }
 

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::{Slot, Stage, Step};
 use serde_json::{Value, json};
 
-use super::{App, Failure, with_retry_after};
+use super::{App, Failure, PathText, with_retry_after};
 use crate::dialects;
 
 /// Whether a forward pass works on every model, and what is loading where one is not ready.
@@ -23,7 +23,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 /// The same of one model.
-pub async fn readyz_of(State(app): State<Arc<App>>, Path(model): Path<String>) -> Response {
+pub async fn readyz_of(State(app): State<Arc<App>>, PathText(model): PathText) -> Response {
     match app.model_ready(&model).await {
         Err(failure @ Failure::UnknownModel(_)) => {
             dialects::failure_at(&format!("/readyz/{model}"), &failure)

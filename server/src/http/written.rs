@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::Version;
+use axum::http::{HeaderValue, Version, header};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
@@ -22,8 +22,12 @@ pub const LENGTH_BYTES_MAX: usize = 1024 * 1024;
 /// An answer that holds its request's [`Scope`] until it is written.
 pub fn written(mut response: Response, version: Version) -> Response {
     let scope = response.extensions_mut().remove::<Arc<Scope>>();
+    let length = response.body().size_hint().exact();
+    if length.is_none() && version < Version::HTTP_11 {
+        // Only the end of the connection tells such a client that the answer has ended.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response.map(|inner| {
-        let length = inner.size_hint().exact();
         // A client of HTTP/1.0 knows no chunks.
         let says_length =
             length.is_some_and(|it| it <= LENGTH_BYTES_MAX as u64) || version < Version::HTTP_11;

@@ -59,7 +59,7 @@ pub const COMMON: &[Key] = &[
     ("add_cross_attention", Refused("cross attention is not served")),
     ("cross_attention_hidden_size", Refused("cross attention is not served")),
     ("tie_encoder_decoder", Refused("encoder-decoder networks are not served")),
-    ("is_causal", NoEffect("transformers reads it for decoders only")),
+    ("is_causal", Refused("this network is served with full attention only")),
     ("use_bidirectional_attention", Refused(BIDIRECTIONAL)),
     ("torch_dtype", NoEffect(DTYPE)),
     ("dtype", NoEffect(DTYPE)),

@@ -87,7 +87,7 @@ async fn a_path_that_is_no_text_is_refused_in_its_dialects_shape() {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
     assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
     assert_eq!(get(&server, "/v1/models/f%61ke").await.json()["id"], "fake");
-    for path in ["/%ff", "/embed/%ff", "/%00"] {
+    for path in ["/%ff", "/embed/%ff", "/%00", "/readyz/%ff"] {
         let answer = get(&server, path).await;
         assert!(answer.json()["error_type"].is_string(), "{path}: {}", answer.body);
     }
