@@ -53,7 +53,7 @@ pub(super) fn model_sources(arguments: &[String]) -> Result<Vec<ModelSource>, Co
 /// with a dot or slash must be one; anything else is an id of the Hub.
 ///
 /// # Errors
-/// Usage errors: a folder that is not there, an id that is none.
+/// Usage errors: a folder that is not there, an invalid id.
 pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
     let (name, place) = match argument.split_once('=') {
         Some((name, place)) => (Some(name), place),
