@@ -276,18 +276,14 @@ impl Chunk<'_> {
             packed.fill(0);
         }
         let writer = strip_writer(self.packing, size, packed);
-        let query = |query: usize| (self.run.rows.start + query) * row + self.head * size;
-        for (place, (query, ahead)) in strip
-            .clone()
-            .zip(strip.start + P::ROWS..)
-            .map(|(now, ahead)| (query(now), query(ahead)))
-            .enumerate()
-        {
+        let start_of = |query: usize| (self.run.rows.start + query) * row + self.head * size;
+        for (place, query) in strip.enumerate() {
+            let (at, ahead) = (start_of(query), start_of(query + P::ROWS));
             // Queries lie far apart: the CPU does not see by itself which come next.
             for line in (0..size).step_by(LANES) {
                 s.prefetch(self.what.qkv.as_ptr().wrapping_add(ahead + line).cast());
             }
-            let (start, numbers) = (writer.start_of(place), &self.what.qkv[query..query + size]);
+            let (start, numbers) = (writer.start_of(place), &self.what.qkv[at..at + size]);
             for (piece, numbers) in numbers.chunks(LANES).enumerate() {
                 let value = [s.mul(s.load_part(numbers), scale)];
                 // SAFETY: the strip is this task's own, and its form is the product's.

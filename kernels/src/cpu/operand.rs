@@ -226,41 +226,16 @@ impl Writer<'_> {
     /// No other thread writes these numbers. The form is not bytes.
     #[inline(always)]
     pub(super) unsafe fn piece<S: Simd>(&self, s: S, start: usize, first: usize, value: S::V) {
-        let (line_bytes, part) = (self.line_bytes, self.packing.strip * LINE);
-        // Of forms with 32 numbers in a line.
-        let at = start + first / 32 * line_bytes + first % 32 * 2;
-        // SAFETY: as the caller vouches; `part` checks the bounds, each piece is within its line.
+        // SAFETY: as the caller vouches.
         unsafe {
             match self.packing.form {
-                Form::F32 => {
-                    let at = start + first / LANES * line_bytes;
-                    s.store(self.bytes.part(at, 64).as_mut_ptr().cast(), value);
-                }
-                Form::Bf16 => s.store_bf16(self.bytes.part(at, 32).as_mut_ptr().cast(), value),
-                Form::Split2 => {
-                    let rest = self.split(s, at, value);
-                    s.store_bf16(self.bytes.part(at + part, 32).as_mut_ptr().cast(), rest);
-                }
-                Form::Split3 => {
-                    let rest = self.split(s, at, value);
-                    let rest = self.split(s, at + part, rest);
-                    s.store_bf16(self.bytes.part(at + 2 * part, 32).as_mut_ptr().cast(), rest);
-                }
+                Form::F32 => self.pieces::<S, F32Pieces, 1>(s, start, first, [value]),
+                Form::Bf16 => self.pieces::<S, Bf16Parts<1>, 1>(s, start, first, [value]),
+                Form::Split2 => self.pieces::<S, Bf16Parts<2>, 1>(s, start, first, [value]),
+                Form::Split3 => self.pieces::<S, Bf16Parts<3>, 1>(s, start, first, [value]),
                 Form::U8 => unreachable!("bytes need the whole row"),
             }
         }
-    }
-
-    /// Writes numbers rounded to bfloat16; gives what that lacks.
-    ///
-    /// # Safety
-    /// No other thread writes these numbers.
-    #[inline(always)]
-    unsafe fn split<S: Simd>(&self, s: S, at: usize, value: S::V) -> S::V {
-        let rounded = s.round_bf16(value);
-        // SAFETY: as the caller vouches; `part` checks the bounds.
-        unsafe { s.store_bf16(self.bytes.part(at, 32).as_mut_ptr().cast(), rounded) };
-        s.sub(value, rounded)
     }
 
     /// Writes a row as bytes: `round(x / scale) + zero`, where 0 and 255 are its least and largest
