@@ -60,10 +60,11 @@ pub enum BatchRows {
 }
 
 impl BatchRows {
-    /// Of a device. With more on a CPU, activations leave its caches.
+    /// Of a device. On a CPU a batch is shared out among threads: of a few texts for each, none has
+    /// to wait long for the others.
     pub fn of(device: &Device) -> Self {
         /// Of a thread of the CPU.
-        const ROWS: usize = 256;
+        const ROWS: usize = 1024;
         /// Of a GPU: products of a large one need some ten thousand for full speed.
         const ROWS_GPU: usize = 32_768;
         if device.is_cpu() {

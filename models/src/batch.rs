@@ -3,6 +3,7 @@
 //!
 //! Must not know: tokenizers, requests, readouts.
 
+mod parts;
 mod prefix;
 mod trie;
 mod visual;
@@ -14,6 +15,7 @@ use proxima_kernels::ops::attention::{Run, runs_of};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError, Tensor};
 
+pub use parts::{InParts, Part};
 pub use prefix::{Keeping, Prefix};
 pub use visual::{Visual, VisualRows};
 
@@ -205,11 +207,6 @@ impl RaggedBatch {
             (0..run.rows.len()).map(move |place| u32::from(place >= second))
         });
         types.collect()
-    }
-
-    /// What a network keeps of this batch, layer by layer.
-    pub fn keeping(&self) -> Keeping<'_> {
-        Keeping::new(self)
     }
 
     /// Keys and values of a layer that rows of this batch see from earlier batches.

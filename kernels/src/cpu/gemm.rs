@@ -100,8 +100,12 @@ fn multiply_to(
     let row_blocks = rows.div_ceil(height);
     let panels = columns.div_ceil(PANEL);
     // Enough tasks for a balanced load, each with whole panels.
-    let tasks_a_thread = if rows <= FEW_ROWS { TASKS_A_THREAD / 3 } else { TASKS_A_THREAD };
-    let column_blocks = (tasks_a_thread * team::threads()).div_ceil(row_blocks).min(panels);
+    let tasks = match team::threads() {
+        1 => 1,
+        threads if rows <= FEW_ROWS => threads * TASKS_A_THREAD / 3,
+        threads => threads * TASKS_A_THREAD,
+    };
+    let column_blocks = tasks.div_ceil(row_blocks).min(panels);
     let panels_a_block = panels.div_ceil(column_blocks);
     let task = |index: usize| {
         let (row_block, column_block) = (index / column_blocks, index % column_blocks);

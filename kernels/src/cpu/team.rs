@@ -42,8 +42,11 @@ pub fn set_threads(threads: usize) {
     TEAM.get_or_init(|| Team::start(threads));
 }
 
-/// Threads that compute, the one that has the work among them.
+/// Threads that compute what this one shares, itself among them: in a task only itself.
 pub fn threads() -> usize {
+    if IN_TASK.get() {
+        return 1;
+    }
     let limit = LIMIT.get();
     if limit == usize::MAX { team().helpers.len() + 1 } else { limit }
 }
@@ -66,7 +69,7 @@ pub fn limited<T>(threads: usize, work: impl FnOnce() -> T) -> T {
 /// # Panics
 /// With what one of them panics with.
 pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
-    if count < 2 || IN_TASK.get() || threads() == 1 {
+    if count < 2 || threads() == 1 {
         return (0..count).for_each(work);
     }
     team().run(count, &work);

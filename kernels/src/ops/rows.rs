@@ -85,6 +85,55 @@ impl Rows {
         Ok(())
     }
 
+    /// Whether they are in the CPU's memory.
+    pub fn is_on_cpu(&self) -> bool {
+        self.as_plain().is_none()
+    }
+
+    /// A copy of some rows.
+    ///
+    /// # Errors
+    /// Rows beyond these, or a failure of the device.
+    pub fn copied(&self, rows: Range<usize>) -> Result<Self> {
+        let [count, width] = self.shape()?;
+        if rows.end > count {
+            bail!("rows {rows:?} of {count}");
+        }
+        if let Some(tensor) = self.as_plain() {
+            let part = tensor.narrow(0, rows.start, rows.len())?;
+            return Ok(Self::plain(part.force_contiguous()?));
+        }
+        let mut copy = Self::cpu(rows.len(), width);
+        let numbers = &self.numbers()?[rows.start * width..rows.end * width];
+        copy.numbers_mut()?.copy_from_slice(numbers);
+        Ok(copy)
+    }
+
+    /// All rows of several on the CPU, below each other; the rows of one as they are.
+    ///
+    /// # Errors
+    /// None at all, or several of different widths or on another device.
+    pub fn joined(mut parts: Vec<Self>) -> Result<Self> {
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let Some(first) = parts.first() else { bail!("no rows to join") };
+        let [_, width] = first.shape()?;
+        let shapes = parts.iter().map(Self::shape).collect::<Result<Vec<_>>>()?;
+        if shapes.iter().any(|shape| shape[1] != width) {
+            bail!("rows of different widths: {shapes:?}");
+        }
+        let mut all = Self::cpu(shapes.iter().map(|shape| shape[0]).sum(), width);
+        let mut numbers = all.numbers_mut()?;
+        for part in &parts {
+            let from = part.numbers()?;
+            let (to, rest) = numbers.split_at_mut(from.len());
+            to.copy_from_slice(from);
+            numbers = rest;
+        }
+        Ok(all)
+    }
+
     /// Rows on the CPU whose numbers are still to be written.
     pub(crate) fn cpu(rows: usize, width: usize) -> Self {
         let bytes = AlignedBytes::reused(rows * width * size_of::<f32>());

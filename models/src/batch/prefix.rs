@@ -2,12 +2,14 @@
 //!
 //! Must not know: how long anything is kept.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{KernelError, Tensor};
 
-use super::{Parent, RaggedBatch};
+use super::{Keep, Parent, Part, RaggedBatch};
 
 /// Rows that sequences of later batches may begin with: their keys and values in every layer.
 #[derive(Debug)]
@@ -41,36 +43,41 @@ impl Prefix {
     }
 }
 
-/// Gathers, layer after layer, what of a batch is kept.
+/// Gathers, layer after layer, what of a part of a batch is kept.
 #[derive(Debug)]
-pub struct Keeping<'a> {
-    batch: &'a RaggedBatch,
-    /// The layers of each run that is kept.
-    layers: Vec<Vec<Tensor>>,
+pub struct Keeping {
+    /// Each run that is kept, counted in the batch, with its rows in the part and its layers.
+    runs: Vec<(usize, Range<usize>, Vec<Tensor>)>,
 }
 
-impl<'a> Keeping<'a> {
-    pub(super) fn new(batch: &'a RaggedBatch) -> Self {
-        Self { batch, layers: vec![Vec::new(); batch.keep.len()] }
-    }
-
-    /// Takes a layer's keys and values, the columns of `qkv` from `queries` on.
+impl Keeping {
+    /// Takes a layer's keys and values, the columns of the part's `qkv` from `queries` on.
     ///
     /// # Errors
     /// A failure of the device.
     pub fn take(&mut self, qkv: &Rows, queries: usize) -> Result<(), KernelError> {
         let [_, width] = qkv.shape()?;
-        for (keep, layers) in self.batch.keep.iter().zip(&mut self.layers) {
-            let rows = &self.batch.runs[keep.run].rows;
+        for (_, rows, layers) in &mut self.runs {
             layers.push(qkv.part(rows.clone(), queries..width)?);
         }
         Ok(())
     }
+}
 
-    /// Everything kept, parents first.
-    pub fn finish(self) -> Vec<Arc<Prefix>> {
-        let mut done: Vec<(usize, Arc<Prefix>)> = Vec::with_capacity(self.layers.len());
-        for (keep, layers) in self.batch.keep.iter().zip(self.layers) {
+impl RaggedBatch {
+    /// What a network keeps of a part of this batch, layer by layer.
+    pub fn keeping(&self, part: &Part) -> Keeping {
+        let own = self.keep.iter().filter(|keep| part.places().contains(&keep.run));
+        let rows = |keep: &Keep| part.runs()[keep.run - part.places().start].rows.clone();
+        Keeping { runs: own.map(|keep| (keep.run, rows(keep), Vec::new())).collect() }
+    }
+
+    /// Everything that was kept of all parts, parents first.
+    pub fn all_kept(&self, parts: Vec<Keeping>) -> Vec<Arc<Prefix>> {
+        let mut layers: HashMap<usize, Vec<Tensor>> =
+            parts.into_iter().flat_map(|part| part.runs).map(|(run, _, all)| (run, all)).collect();
+        let mut done: Vec<(usize, Arc<Prefix>)> = Vec::with_capacity(self.keep.len());
+        for keep in &self.keep {
             let parent = match &keep.parent {
                 None => None,
                 Some(Parent::Kept(prefix)) => Some(prefix.clone()),
@@ -79,6 +86,7 @@ impl<'a> Keeping<'a> {
                     Some(parent.expect("what others go on from is kept before them").1.clone())
                 }
             };
+            let layers = layers.remove(&keep.run).unwrap_or_default();
             let prefix = Prefix { parent, tokens: keep.tokens.clone(), layers };
             done.push((keep.run, Arc::new(prefix)));
         }

@@ -7,12 +7,13 @@ use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::linear::{Linear, Precision};
+use proxima_kernels::ops::operand::Operand;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 
 use super::{Family, Network};
-use crate::batch::{Encoder, HiddenStates, RaggedBatch};
+use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
 use crate::checkpoint::keys::Key;
 use crate::checkpoint::keys::Rule::{Count, NoEffect, Used};
 use crate::checkpoint::keys::config::{
@@ -303,6 +304,33 @@ impl Bert {
     }
 }
 
+/// Hidden states between two layers.
+struct State {
+    hidden: Rows,
+    /// As the next layer takes them.
+    input: Operand,
+}
+
+impl Bert {
+    /// Takes a part of a batch through a layer, for the `next` one.
+    fn forward(
+        &self,
+        part: &Part,
+        State { hidden, input }: State,
+        (layer, next): (&Layer, &Layer),
+    ) -> Result<State, KernelError> {
+        let qkv = layer.qkv.of(&input, None, None)?;
+        let rows = (part.runs(), &[][..]);
+        let mixed = attention_for(&qkv, self.heads, rows, Mask::Full, &layer.output)?;
+        let summed = layer.output.of(&mixed, None, Some(&hidden))?;
+        let (hidden, input) = layer.attention_norm.forward_for(&summed, layer.up.takes())?;
+        let wide = layer.up.of_for(&input, Some(self.activation), layer.down.takes())?;
+        let summed = layer.down.of(&wide, None, Some(&hidden))?;
+        let (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.takes())?;
+        Ok(State { hidden, input })
+    }
+}
+
 impl Encoder for Bert {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let embedded = self.embed(batch)?;
@@ -310,19 +338,16 @@ impl Encoder for Bert {
             let normed = self.norm.forward(&embedded.tensor()?)?;
             return HiddenStates::new(&Rows::of(&normed)?, batch);
         };
-        let (mut hidden, mut input) = self.norm.forward_for(&embedded, first.qkv.takes())?;
+        let mut parts = InParts::new(batch, embedded, |_, embedded| {
+            let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.takes())?;
+            Ok(State { hidden, input })
+        })?;
         for (place, layer) in self.layers.iter().enumerate() {
             pause();
             let next = self.layers.get(place + 1).unwrap_or(layer);
-            let qkv = layer.qkv.of(&input, None, None)?;
-            let rows = (batch.runs(), &[][..]);
-            let mixed = attention_for(&qkv, self.heads, rows, Mask::Full, &layer.output)?;
-            let summed = layer.output.of(&mixed, None, Some(&hidden))?;
-            (hidden, input) = layer.attention_norm.forward_for(&summed, layer.up.takes())?;
-            let wide = layer.up.of_for(&input, Some(self.activation), layer.down.takes())?;
-            let summed = layer.down.of(&wide, None, Some(&hidden))?;
-            (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.takes())?;
+            parts.step(|part, state| self.forward(part, state, (layer, next)))?;
         }
-        HiddenStates::new(&hidden, batch)
+        let hidden = parts.finish().into_iter().map(|state| state.hidden).collect();
+        HiddenStates::new(&Rows::joined(hidden)?, batch)
     }
 }

@@ -10,14 +10,14 @@ use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::linear::{GatedLinear, Linear, Precision};
 use proxima_kernels::ops::operand::Operand;
-use proxima_kernels::ops::rotary::rotary;
+use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, Network};
-use crate::batch::{Encoder, HiddenStates, RaggedBatch};
+use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
 use crate::checkpoint::keys::Rule::{Count, NoEffect, Object, Only, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, ROTARY, THETA, VOCABULARY, WIDTH,
@@ -352,29 +352,48 @@ fn words(
     Ok(WordsHead { layers: vec![dense], last })
 }
 
+impl Layer {
+    /// Takes hidden states of a part of a batch, whose rows have these positions in the tables,
+    /// through the layer.
+    fn forward(
+        &self,
+        part: &Part,
+        hidden: Rows,
+        heads: Heads,
+        (positions, tables): (&[u32], &RotaryTables),
+    ) -> Result<Rows, KernelError> {
+        let normed = match &self.attention_norm {
+            Some(norm) => norm.forward_for(&hidden, self.qkv.takes())?.1,
+            None => Operand::of_rows(&hidden, self.qkv.takes())?,
+        };
+        let qkv = self.qkv.of(&normed, None, None)?;
+        let qkv = rotary(qkv, heads, None, positions, tables)?;
+        let rows = (part.runs(), &[][..]);
+        let mixed = attention_for(&qkv, heads, rows, self.mask, &self.output)?;
+        let hidden = self.output.of(&mixed, None, Some(&hidden))?;
+        let normed = self.mlp_norm.forward_for(&hidden, self.gated.takes())?.1;
+        let gated = self.gated.of_for(&normed, self.down.takes())?;
+        self.down.of(&gated, None, Some(&hidden))
+    }
+}
+
 impl Encoder for ModernBert {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let positions = batch.positions();
         let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
         let (global, local) = (self.global.tables(longest)?, self.local.tables(longest)?);
         let embedded = self.words.rows_of(batch.tokens())?.tensor()?;
-        let mut hidden = Rows::of(&self.norm.forward(&embedded)?)?;
+        let hidden = Rows::of(&self.norm.forward(&embedded)?)?;
+        let mut parts = InParts::new(batch, hidden, |_, hidden| Ok(hidden))?;
         for layer in &self.layers {
             pause();
-            let normed = match &layer.attention_norm {
-                Some(norm) => norm.forward_for(&hidden, layer.qkv.takes())?.1,
-                None => Operand::of_rows(&hidden, layer.qkv.takes())?,
-            };
-            let tables = if layer.mask == Mask::Full { &global } else { &local };
-            let qkv = layer.qkv.of(&normed, None, None)?;
-            let qkv = rotary(qkv, self.heads, None, &positions, tables)?;
-            let rows = (batch.runs(), &[][..]);
-            let mixed = attention_for(&qkv, self.heads, rows, layer.mask, &layer.output)?;
-            hidden = layer.output.of(&mixed, None, Some(&hidden))?;
-            let normed = layer.mlp_norm.forward_for(&hidden, layer.gated.takes())?.1;
-            let gated = layer.gated.of_for(&normed, layer.down.takes())?;
-            hidden = layer.down.of(&gated, None, Some(&hidden))?;
+            let tables: &RotaryTables = if layer.mask == Mask::Full { &global } else { &local };
+            parts.step(|part, hidden| {
+                let turn = (&positions[part.rows()], tables);
+                layer.forward(part, hidden, self.heads, turn)
+            })?;
         }
+        let hidden = Rows::joined(parts.finish())?;
         let states = HiddenStates::new(&hidden, batch)?;
         Ok(HiddenStates { rows: self.final_norm.forward(&states.rows)?, ..states })
     }

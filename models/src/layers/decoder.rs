@@ -13,7 +13,7 @@ use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{KernelError, Tensor};
 
 use super::Loader;
-use crate::batch::{HiddenStates, RaggedBatch};
+use crate::batch::{HiddenStates, InParts, Keeping, Part, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of a decoder.
@@ -59,7 +59,7 @@ struct Layer {
 }
 
 /// Changes hidden states behind a layer, whose place it gets.
-pub type BehindLayer<'a> = dyn Fn(usize, &mut Rows) -> Result<(), KernelError> + 'a;
+pub type BehindLayer<'a> = dyn Fn(usize, &mut Rows) -> Result<(), KernelError> + Sync + 'a;
 
 impl Decoder {
     /// The decoder under a prefix.
@@ -90,32 +90,62 @@ impl Decoder {
     pub fn run(
         &self,
         batch: &RaggedBatch,
-        mut hidden: Rows,
+        hidden: Rows,
         (positions, tables): (&[u32], &RotaryTables),
         behind: &BehindLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<HiddenStates, KernelError> {
-        let mut keeping = batch.keeping();
+        let mut parts = InParts::new(batch, hidden, |part, hidden| {
+            Ok(State { hidden, keeping: batch.keeping(part) })
+        })?;
         for (place, layer) in self.layers.iter().enumerate() {
             pause();
-            let takes = layer.qkv.takes();
-            let normed = rms_norm_for(&hidden, &layer.input_norm, self.eps, takes)?;
-            let qkv = layer.qkv.of(&normed, None, None)?;
-            let qkv = rotary(qkv, self.heads, Some(&layer.head_norms), positions, tables)?;
-            keeping.take(&qkv, self.heads.heads * self.heads.size)?;
             let kept = batch.kept(place);
-            let rows = (batch.runs(), &kept[..]);
-            let mixed = attention_for(&qkv, self.heads, rows, self.mask, &layer.output)?;
-            hidden = layer.output.of(&mixed, None, Some(&hidden))?;
-            let takes = layer.gated.takes();
-            let normed = rms_norm_for(&hidden, &layer.mlp_norm, self.eps, takes)?;
-            let gated = layer.gated.of_for(&normed, layer.down.takes())?;
-            hidden = layer.down.of(&gated, None, Some(&hidden))?;
-            behind(place, &mut hidden)?;
+            parts.step(|part, state| {
+                let turn = (&positions[part.rows()], tables);
+                let mut state = self.forward(part, state, (layer, &kept), turn)?;
+                behind(place, &mut state.hidden)?;
+                Ok(state)
+            })?;
         }
+        let (mut hidden, mut keeping) = (Vec::new(), Vec::new());
+        for state in parts.finish() {
+            hidden.push(state.hidden);
+            keeping.push(state.keeping);
+        }
+        let hidden = Rows::joined(hidden)?;
         let states = HiddenStates::new(&hidden, batch)?;
         let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
-        Ok(HiddenStates { rows, kept: keeping.finish(), ..states })
+        Ok(HiddenStates { rows, kept: batch.all_kept(keeping), ..states })
+    }
+}
+
+/// What a part of a batch is between two layers.
+struct State {
+    hidden: Rows,
+    keeping: Keeping,
+}
+
+impl Decoder {
+    /// Takes a part of a batch through a layer; its rows have these positions in the tables.
+    fn forward(
+        &self,
+        part: &Part,
+        State { hidden, mut keeping }: State,
+        (layer, kept): (&Layer, &[&Tensor]),
+        (positions, tables): (&[u32], &RotaryTables),
+    ) -> Result<State, KernelError> {
+        let normed = rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.takes())?;
+        let qkv = layer.qkv.of(&normed, None, None)?;
+        let qkv = rotary(qkv, self.heads, Some(&layer.head_norms), positions, tables)?;
+        keeping.take(&qkv, self.heads.heads * self.heads.size)?;
+        let rows = (part.runs(), kept);
+        let mixed = attention_for(&qkv, self.heads, rows, self.mask, &layer.output)?;
+        let hidden = layer.output.of(&mixed, None, Some(&hidden))?;
+        let normed = rms_norm_for(&hidden, &layer.mlp_norm, self.eps, layer.gated.takes())?;
+        let gated = layer.gated.of_for(&normed, layer.down.takes())?;
+        let hidden = layer.down.of(&gated, None, Some(&hidden))?;
+        Ok(State { hidden, keeping })
     }
 }
 

@@ -1,0 +1,233 @@
+//! A batch in parts of whole sequences, each of which one thread takes through a layer alone: its
+//! activations stay in that core's cache from one operation to the next, and threads meet once a
+//! layer instead of once an operation. No row depends on the part it is in.
+//!
+//! A part that would leave other threads without work is computed by all threads together, one
+//! operation after the other.
+//! Must not know: what a layer does.
+
+use std::ops::Range;
+
+use proxima_kernels::KernelError;
+use proxima_kernels::cpu::team;
+use proxima_kernels::ops::attention::{Run, Source};
+use proxima_kernels::ops::rows::Rows;
+
+use super::RaggedBatch;
+
+/// Rows of a part, about: fewer read a layer's weights too often, the activations of more leave
+/// the second-level cache.
+const ROWS: usize = 384;
+/// Parts are worth it if the busiest thread has at most this many percent more than its share.
+const UNEVEN_PERCENT: usize = 15;
+
+/// Some sequences of a batch.
+#[derive(Debug)]
+pub struct Part {
+    /// Its rows in the batch.
+    rows: Range<usize>,
+    /// Its runs in the batch.
+    places: Range<usize>,
+    /// How its rows belong together, counted from its own first row.
+    runs: Vec<Run>,
+}
+
+impl Part {
+    fn new(batch: &RaggedBatch, places: Range<usize>) -> Self {
+        let runs = &batch.runs[places.clone()];
+        let rows = runs[0].rows.start..runs[runs.len() - 1].rows.end;
+        let shifted = |rows: &Range<usize>, by: usize| rows.start - by..rows.end - by;
+        let source = |source: &Source| match source {
+            Source::Batch(seen) => Source::Batch(shifted(seen, rows.start)),
+            Source::Kept(place) => Source::Kept(*place),
+        };
+        let run = |run: &Run| Run {
+            rows: shifted(&run.rows, rows.start),
+            start: run.start,
+            before: run.before.iter().map(source).collect(),
+        };
+        let runs = runs.iter().map(run).collect();
+        Self { rows, places, runs }
+    }
+
+    /// Its rows in the batch.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Its runs in the batch.
+    pub fn places(&self) -> Range<usize> {
+        self.places.clone()
+    }
+
+    /// How its rows belong together, counted from its own first row.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+}
+
+/// How a batch is split.
+#[derive(Debug, PartialEq, Eq)]
+struct Split {
+    /// Runs of each part that one thread computes, the one with the most rows first.
+    alone: Vec<Range<usize>>,
+    /// Runs of each part that all threads compute together.
+    together: Vec<Range<usize>>,
+}
+
+impl Split {
+    /// Everything in one part.
+    fn none(batch: &RaggedBatch) -> Self {
+        let all = 0..batch.runs.len();
+        Self { alone: Vec::new(), together: vec![all] }
+    }
+
+    fn of(batch: &RaggedBatch, threads: usize) -> Self {
+        let runs = &batch.runs;
+        let rows =
+            |places: &Range<usize>| runs[places.end - 1].rows.end - runs[places.start].rows.start;
+        let (mut trees, mut together) = (trees(runs), Vec::new());
+        while !trees.is_empty() {
+            let mut alone = shares(&trees, rows, threads);
+            if is_even(alone.iter().map(rows), threads) {
+                alone.sort_by_key(|part| std::cmp::Reverse(rows(part)));
+                return Self { alone, together };
+            }
+            let largest = (0..trees.len()).max_by_key(|place| rows(&trees[*place]));
+            together.extend(largest.map(|place| trees.remove(place)));
+        }
+        Self::none(batch)
+    }
+}
+
+/// Neighbours joined to parts of about as many rows, as many for each thread.
+fn shares(
+    trees: &[Range<usize>],
+    rows: impl Fn(&Range<usize>) -> usize,
+    threads: usize,
+) -> Vec<Range<usize>> {
+    let total: usize = trees.iter().map(&rows).sum();
+    let count = total.div_ceil(ROWS * threads) * threads;
+    let (mut parts, mut last_share, mut before) = (Vec::<Range<usize>>::new(), count, 0);
+    for tree in trees {
+        // Which of as many shares of equal size its middle falls into.
+        let share = (before + rows(tree) / 2) * count / total;
+        before += rows(tree);
+        match parts.last_mut() {
+            Some(last) if share == last_share && last.end == tree.start => last.end = tree.end,
+            _ => parts.push(tree.clone()),
+        }
+        last_share = share;
+    }
+    parts
+}
+
+/// Whether threads that each take the next part when they are done with one are done at about the
+/// same time.
+fn is_even(parts: impl Iterator<Item = usize>, threads: usize) -> bool {
+    let (mut busy, mut total) = (vec![0; threads], 0);
+    for rows in parts {
+        total += rows;
+        if let Some(first) = busy.iter_mut().min() {
+            *first += rows;
+        }
+    }
+    let longest = busy.into_iter().max().unwrap_or(0);
+    longest * threads * 100 <= total * (100 + UNEVEN_PERCENT)
+}
+
+/// Runs that see no rows of the batch outside themselves, as small as that can be had.
+fn trees(runs: &[Run]) -> Vec<Range<usize>> {
+    let (mut trees, mut end, mut seen) = (Vec::new(), runs.len(), usize::MAX);
+    for (place, run) in runs.iter().enumerate().rev() {
+        for source in &run.before {
+            if let Source::Batch(rows) = source {
+                seen = seen.min(rows.start);
+            }
+        }
+        if seen >= run.rows.start {
+            trees.push(place..end);
+            (end, seen) = (place, usize::MAX);
+        }
+    }
+    trees.reverse();
+    trees
+}
+
+/// The parts of a batch on their way through a network.
+#[derive(Debug)]
+pub struct InParts<S> {
+    alone: Vec<One<S>>,
+    together: Vec<One<S>>,
+}
+
+#[derive(Debug)]
+struct One<S> {
+    part: Part,
+    /// Absent only after a failure.
+    state: Option<S>,
+    failure: Option<KernelError>,
+}
+
+impl<S: Send> InParts<S> {
+    /// Makes the first state of each part of its rows of `hidden`.
+    ///
+    /// # Errors
+    /// The first failure of `make`, or of the device.
+    pub fn new(
+        batch: &RaggedBatch,
+        hidden: Rows,
+        make: impl Fn(&Part, Rows) -> Result<S, KernelError>,
+    ) -> Result<Self, KernelError> {
+        let threads = team::threads();
+        // Images are put between rows by their place in the batch.
+        let whole = !hidden.is_on_cpu() || threads == 1 || !batch.visuals.is_empty();
+        let split = if whole { Split::none(batch) } else { Split::of(batch, threads) };
+        if let ([], [all]) = (&split.alone[..], &split.together[..]) {
+            let part = Part::new(batch, all.clone());
+            let state = Some(make(&part, hidden)?);
+            return Ok(Self { alone: vec![], together: vec![One { part, state, failure: None }] });
+        }
+        let one = |places: Range<usize>| {
+            let part = Part::new(batch, places);
+            let state = Some(make(&part, hidden.copied(part.rows())?)?);
+            Ok(One { part, state, failure: None })
+        };
+        Ok(Self {
+            alone: split.alone.into_iter().map(one).collect::<Result<_, KernelError>>()?,
+            together: split.together.into_iter().map(one).collect::<Result<_, KernelError>>()?,
+        })
+    }
+
+    /// Takes every part a step further.
+    ///
+    /// # Errors
+    /// The failure of `step` for the part that failed first in order.
+    pub fn step(
+        &mut self,
+        step: impl Fn(&Part, S) -> Result<S, KernelError> + Sync,
+    ) -> Result<(), KernelError> {
+        let take = |one: &mut One<S>| {
+            if let Some(state) = one.state.take() {
+                match step(&one.part, state) {
+                    Ok(state) => one.state = Some(state),
+                    Err(failure) => one.failure = Some(failure),
+                }
+            }
+        };
+        self.together.iter_mut().for_each(take);
+        team::for_each_part(&mut self.alone, 1, |_, one| one.iter_mut().for_each(take));
+        let mut all = self.together.iter_mut().chain(&mut self.alone);
+        all.find_map(|one| one.failure.take()).map_or(Ok(()), Err)
+    }
+
+    /// The last states in the order of their rows.
+    pub fn finish(self) -> Vec<S> {
+        let mut all: Vec<One<S>> = self.together.into_iter().chain(self.alone).collect();
+        all.sort_by_key(|one| one.part.rows.start);
+        all.into_iter().filter_map(|one| one.state).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
