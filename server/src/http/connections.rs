@@ -43,13 +43,14 @@ pub struct Told {
 
 impl Told {
     /// Resolves when the server stops.
-    pub async fn to_stop(&mut self) {
+    pub async fn stopped(&mut self) {
         // An error is a sender that is gone, which is the end as well.
         drop(self.stopping.wait_for(|stopping| *stopping).await);
     }
 
-    /// Resolves when the server leaves, if it does not yet: who connects later knows no better place.
-    async fn to_leave(mut self) {
+    /// Resolves when the server leaves, if it does not yet: who connects later knows no better
+    /// place.
+    async fn left(mut self) {
         if *self.leaving.borrow() {
             std::future::pending::<()>().await;
         }
@@ -243,9 +244,9 @@ impl Place {
     }
 
     /// Runs a connection until its end. It is told to end when the server stops or there is no room
-    /// for it; in HTTP/2 also when the server is about to stop, so that clients move early, and when
-    /// the client will send nothing more. Then what is open on it is answered, and it ends: also if
-    /// the client says nothing to that.
+    /// for it; in HTTP/2 also when the server is about to stop, so that clients move early, and
+    /// when the client will send nothing more. Then what is open on it is answered, and it ends:
+    /// also if the client says nothing to that.
     pub async fn live<C>(self, connection: C, socket: Connection, mut told: Told)
     where
         C: GracefulConnection,
@@ -253,7 +254,7 @@ impl Place {
     {
         let mut connection = pin!(connection);
         let leaving = async {
-            told.clone().to_leave().await;
+            told.clone().left().await;
             if !socket.is_http2() {
                 // Its next answer says `connection: close`.
                 std::future::pending::<()>().await;
@@ -265,7 +266,7 @@ impl Place {
             () = self.evicted() => {}
             () = leaving => {}
             () = socket.ended() => {}
-            () = async { told.clone().to_stop().await } => {}
+            () = async { told.clone().stopped().await } => {}
         }
         connection.as_mut().graceful_shutdown();
         // In this order: what the connection says of its end is written first.
@@ -275,7 +276,7 @@ impl Place {
             () = self.evicted() => {}
             () = socket.gone() => {}
             () = async {
-                told.to_stop().await;
+                told.stopped().await;
                 self.idle_for_long().await;
             } => {}
             () = async {

@@ -64,9 +64,9 @@ impl App {
         }
     }
 
-    /// Why a request is refused before its body is read as JSON: its engine would refuse it, by what
-    /// the body's size alone tells. That costs next to nothing, so that those who come back at once
-    /// cost no throughput. What is let in is counted exactly later.
+    /// Whether a request may come in, before its body is read as JSON: it may not if its engine
+    /// would refuse it by what the body's size alone tells. That costs next to nothing, so those
+    /// who come back at once cost no throughput. What is let in is counted exactly later.
     ///
     /// # Errors
     /// When to come back.

@@ -87,7 +87,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut told: Told, limits
     };
     tokio::select! {
         biased;
-        () = told.to_stop() => {}
+        () = told.stopped() => {}
         () = accept => {}
     }
     // Nobody new gets in while those inside finish.
