@@ -212,3 +212,40 @@ fn too_little_memory_to_load_is_an_error_with_a_sentence() {
     }
     assert!(refused > 0, "no limit was too small");
 }
+
+#[test]
+fn connections_that_say_nothing_lock_nobody_out_where_files_are_few() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let port = free_port();
+    let limited = format!(
+        "ulimit -n 100; exec {PROXIMA} serve --model {} --port {port} --ffmpeg off",
+        tiny_model(folder.path())
+    );
+    let process = Command::new("sh")
+        .args(["-c", &limited])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut server = Server { process, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+    server.wait_until_ready();
+    let idle: Vec<TcpStream> = (0..300)
+        .map(|index| {
+            let mut stream = TcpStream::connect(server.address).expect("connected");
+            let head = if index % 2 == 0 { "" } else { "GET /livez HTTP/1.1\r\nhost" };
+            // The server may have closed it by now.
+            let _ = stream.write_all(head.as_bytes());
+            stream
+        })
+        .collect();
+    assert_eq!(server.ask("GET", "/livez", "").0, 200);
+    let embedded = server.ask("POST", "/embed", r#"{"inputs": "a"}"#);
+    assert_eq!(embedded.0, 200, "{}", embedded.1);
+    let mut log = server.process.stderr.take().expect("it is piped");
+    assert!(server.end(Signal::TERM).success(), "it waits for none of them");
+    let mut text = String::new();
+    log.read_to_string(&mut text).expect("text");
+    assert!(text.contains("`ulimit -n"), "{text}");
+    assert_eq!(text.matches("no room for more than 50 connections (").count(), 1, "{text}");
+    drop(idle);
+}

@@ -29,8 +29,33 @@ pub fn openapi_json() -> String {
             take_any(post, &bodies);
         }
     }
+    let posts = document.paths.paths.values_mut().filter_map(|item| item.post.as_mut());
+    posts.for_each(say_failures_of_all);
     let json = document.to_pretty_json().expect("the document is plain data");
     format!("{json}\n")
+}
+
+/// Failures that every operation with a body may have, and what they say.
+const FAILURES_OF_ALL: [(&str, &str); 4] = [
+    ("408", "The body came too slowly"),
+    ("413", "The body, or the answer, is larger than the limit"),
+    ("429", "Too much load; `Retry-After` says when to come back"),
+    ("503", "The model is not ready or the server stops; `Retry-After` says when to come back"),
+];
+
+/// Says the failures that come before a dialect sees a request, in the shape of the dialect's own.
+fn say_failures_of_all(post: &mut Operation) {
+    let responses = &mut post.responses.responses;
+    let own = responses.iter().find(|(status, _)| status.starts_with('4'));
+    let Some((_, RefOr::T(own))) = own.map(|(status, own)| (status.clone(), own.clone())) else {
+        return;
+    };
+    for (status, description) in FAILURES_OF_ALL {
+        let own = RefOr::T(own.clone());
+        if let RefOr::T(said) = responses.entry(status.into()).or_insert(own) {
+            said.description = description.into();
+        }
+    }
 }
 
 /// Says that an operation takes any of the bodies with these names.
@@ -118,6 +143,26 @@ mod tests {
         let keys = schemas["ItemObject"]["properties"].as_object().expect("keys");
         for key in ["text", "image", "video", "image_url", "url", "bytes", "type", "messages"] {
             assert!(keys.contains_key(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn failures_of_all_operations_have_the_shape_of_their_dialects() {
+        let document: Value = serde_json::from_str(&super::openapi_json()).expect("JSON");
+        let paths = document["paths"].as_object().expect("paths");
+        let posts = paths.iter().filter_map(|(path, item)| Some((path, item.get("post")?)));
+        let schema = |post: &Value, status: &str| {
+            let response = &post["responses"][status];
+            assert!(!response.is_null(), "{status} of {post}");
+            response["content"]["application/json"]["schema"].clone()
+        };
+        for (path, post) in posts {
+            let statuses = post["responses"].as_object().expect("responses").keys();
+            let own = statuses.into_iter().find(|it| *it == "400" || *it == "422");
+            let own = schema(post, own.expect("a body may be wrong"));
+            for status in ["408", "413", "429", "503"] {
+                assert_eq!(schema(post, status), own, "{status} of {path}");
+            }
         }
     }
 

@@ -175,14 +175,20 @@ async fn until_stopped(
 ) -> Result<(), CommandError> {
     let mut failed = None;
     let stop = async {
-        let lost = async {
-            loading.await?;
-            any_lost(app.registry()).await;
-            Ok::<(), CommandError>(())
+        // A device may be lost while other models still load.
+        let ended = async {
+            let failed = async {
+                loading.await?;
+                std::future::pending::<Result<(), CommandError>>().await
+            };
+            tokio::select! {
+                failed = failed => failed,
+                () = any_lost(app.registry()) => Ok(()),
+            }
         };
         tokio::select! {
             () = stopping.told() => leave(&app).await,
-            ended = lost => {
+            ended = ended => {
                 stopping.end_at_next_signal();
                 if let Err(error) = &ended {
                     tracing::error!("stopping: {}", error.message);
@@ -215,9 +221,9 @@ async fn leave(app: &App) {
 /// Returns when a device of a model that is ready is lost; else never.
 async fn any_lost(registry: &Registry) {
     let mut lost = JoinSet::new();
-    for (_, engine) in registry.iter() {
-        let engine = engine.clone();
-        lost.spawn(async move { drop(engine.wait_lost().await) });
+    for index in 0..registry.slots().len() {
+        let registry = registry.clone();
+        lost.spawn(async move { drop(registry.slots()[index].filled().await.wait_lost().await) });
     }
     match lost.join_next().await {
         Some(Ok(())) => {}

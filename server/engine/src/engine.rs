@@ -14,7 +14,7 @@ use crate::cache::CacheStats;
 use crate::error::EngineError;
 use crate::fair::ClientKey;
 use crate::intake::Prepared;
-use crate::job::{Reply, Slot, Vector, Waiter};
+use crate::job::{Answer, Reply, Slot, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics};
 use crate::prepare::Pool;
 use crate::queue::{Accepted, Queue, Workers};
@@ -24,6 +24,8 @@ use crate::request::{
     TokensRequest,
 };
 use crate::tally::{Tally, received};
+use crate::threads::NoThread;
+use crate::ticket::{Limit, in_time};
 use crate::warm_up;
 
 /// Texts of a request that are tokenised before another has its turn.
@@ -40,8 +42,9 @@ pub struct EngineConfig {
     pub interactive_tokens_max: usize,
     /// Tokens waiting in the queue; a request that would go above is refused whole.
     pub queue_tokens_max: usize,
-    /// How long the work in front of a request may take, at the rate measured; a request that would
-    /// wait longer is refused whole.
+    /// How long a request may wait before any of it is computed. One that is expected to wait for
+    /// nearly so long is refused whole, one that has waited for so long is given up. If it is zero,
+    /// requests are let in where nothing of their kind waits, and none is given up.
     pub queue_time_max: Duration,
     /// Bytes of texts that wait to be tokenised, and as many of requests with images or videos that
     /// wait to be decoded; a request that would go above is refused whole.
@@ -111,12 +114,18 @@ impl Drop for Handle {
 
 impl Engine {
     /// Starts the worker and tokenisation threads of a model.
+    ///
+    /// # Panics
+    /// If the system gives no threads.
     pub fn start(model: Model, config: EngineConfig, metrics: Arc<dyn Metrics>) -> Self {
-        Self::start_on(vec![model.into()], config, metrics)
+        Self::start_on(vec![model.into()], config, metrics).expect("threads")
     }
 
     /// As [`start`](Self::start) with the same model on one or more devices, a worker each; who has
     /// nothing to do takes the next batch.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
     ///
     /// # Panics
     /// If there is no replica.
@@ -124,7 +133,7 @@ impl Engine {
         replicas: Vec<Replica>,
         config: EngineConfig,
         metrics: Arc<dyn Metrics>,
-    ) -> Self {
+    ) -> Result<Self, NoThread> {
         let model = &replicas[0].model;
         let devices: Vec<&str> = replicas.iter().map(|it| &*it.model.info.device).collect();
         let info = ModelInfo { device: devices.join(", "), ..model.info.clone() };
@@ -149,26 +158,16 @@ impl Engine {
         };
         let queue = Arc::new(Queue::new(config.clone(), workers, metrics.clone()));
         let threads = config.tokenization_threads;
-        let pool = Pool::start("tokenize", threads, TEXTS_OF_A_TURN, &recipe);
-        let media = info.media.then(|| Pool::start("media", threads, 1, &recipe));
+        let pool = Pool::start("tokenize", threads, TEXTS_OF_A_TURN, &recipe)?;
+        let media = info.media.then(|| Pool::start("media", threads, 1, &recipe)).transpose()?;
         let shared = Shared { queue: queue.clone(), metrics: metrics.clone(), prefix_bytes_max };
         for (seat, replica) in replicas.into_iter().enumerate() {
-            replica::start(shared.clone(), seat, replica);
+            // Those that were started end.
+            replica::start(shared.clone(), seat, replica).inspect_err(|_| queue.close())?;
         }
         let (text_bytes, media_bytes) = Default::default();
-        Self {
-            handle: Arc::new(Handle {
-                info,
-                config,
-                queue,
-                pool,
-                media,
-                metrics,
-                text_bytes,
-                media_bytes,
-            }),
-            client: ClientKey::default(),
-        }
+        let handle = Handle { info, config, queue, pool, media, metrics, text_bytes, media_bytes };
+        Ok(Self { handle: Arc::new(handle), client: ClientKey::default() })
     }
 
     /// This engine, for requests of a client: clients take turns.
@@ -216,14 +215,34 @@ impl Engine {
     ) -> Result<Vec<Vector>, EngineError> {
         let Prepared { sequences, expected } = self.prepare(inputs, how, tally).await?;
         let slots = self.handle.queue.admit_embeddings(expected, sequences)?;
-        let mut vectors = Vec::with_capacity(slots.len());
-        for (index, slot) in slots.into_iter().enumerate() {
-            vectors.push(match slot {
-                Slot::Ready(vector) => vector,
-                Slot::Waiting(answer) => tally.add(received(index, answer).await?),
-            });
-        }
-        Ok(vectors)
+        self.in_time(tally, async |tally| {
+            let mut vectors = Vec::with_capacity(slots.len());
+            for (index, slot) in slots.into_iter().enumerate() {
+                vectors.push(match slot {
+                    Slot::Ready(vector) => vector,
+                    Slot::Waiting(answer) => tally.add(received(index, answer).await?),
+                });
+            }
+            Ok(vectors)
+        })
+        .await
+    }
+
+    /// What is received of a request, unless nothing of it is computed before it has waited for too
+    /// long: then what it has in the queue is dropped.
+    async fn in_time<T>(
+        &self,
+        tally: &mut Tally,
+        receive: impl AsyncFnOnce(&mut Tally) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let (limit, ticket) = (self.wait_limit(tally), tally.ticket.clone());
+        let received = in_time(limit, || ticket.has_begun(), receive(tally)).await;
+        received.unwrap_or_else(|_| Err(self.handle.queue.overloaded()))
+    }
+
+    /// How long a request may still wait.
+    pub(crate) fn wait_limit(&self, tally: &Tally) -> Limit {
+        Limit { wait_max: self.config().queue_time_max, waited: tally.waited }
     }
 
     /// Logits of some inputs. Inputs that give the same tokens are computed once.
@@ -246,10 +265,7 @@ impl Engine {
             places.push(place);
         }
         let answers = self.handle.queue.admit(expected, unique, Reply::Score)?;
-        let mut logits = Vec::with_capacity(answers.len());
-        for (index, answer) in firsts.into_iter().zip(answers) {
-            logits.push(tally.add(received(index, answer).await?));
-        }
+        let logits = self.received(firsts.into_iter().zip(answers), tally).await?;
         Ok(places.into_iter().map(|place: usize| logits[place].clone()).collect())
     }
 
@@ -337,11 +353,23 @@ impl Engine {
     ) -> Result<Vec<T>, EngineError> {
         let Prepared { sequences, expected } = self.prepare(inputs, how, tally).await?;
         let answers = self.handle.queue.admit(expected, sequences, reply)?;
-        let mut results = Vec::with_capacity(answers.len());
-        for (index, answer) in answers.into_iter().enumerate() {
-            results.push(tally.add(received(index, answer).await?));
-        }
-        Ok(results)
+        self.received(answers.into_iter().enumerate(), tally).await
+    }
+
+    /// All answers, each with the place of its input.
+    async fn received<T>(
+        &self,
+        answers: impl ExactSizeIterator<Item = (usize, Answer<T>)>,
+        tally: &mut Tally,
+    ) -> Result<Vec<T>, EngineError> {
+        self.in_time(tally, async |tally| {
+            let mut results = Vec::with_capacity(answers.len());
+            for (index, answer) in answers {
+                results.push(tally.add(received(index, answer).await?));
+            }
+            Ok(results)
+        })
+        .await
     }
 
     /// Runs a real forward pass on every worker, past cache and queue limits, and checks that it is

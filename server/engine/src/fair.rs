@@ -3,8 +3,9 @@
 //! Each client with something in the queue has a flow. Flows take turns; a turn adds a quantum to
 //! what the flow may take (its deficit), so over time each gets the same number of tokens, however
 //! many requests it sends and however large they are. A client that was quiet while others were
-//! served has saved a part of what they got, up to a limit, and is served from its savings at once:
-//! who asks for little does not wait for those who ask for everything.
+//! served has saved what each of them got meanwhile, up to a limit, and is served from its savings
+//! at once: who asks for little does not wait for those who ask for everything, and who comes back
+//! as soon as it is answered gets as much as who never stops asking.
 //! Must not know: what is queued, who a client is, clocks.
 
 use std::collections::{HashMap, VecDeque};
@@ -26,8 +27,8 @@ pub const CLIENTS_MAX: usize = 4_096;
 pub const QUANTUM: usize = 512;
 /// Tokens that a quiet client saves at most.
 const SAVINGS_MAX: usize = 16 * QUANTUM;
-/// A quiet client saves one token of so many that others get.
-const SAVINGS_PART: u64 = 16;
+/// Parts of a token in which it is counted what each client in line got.
+const LEVEL_PARTS: u64 = 1024;
 /// The flow of clients that are too many to be remembered.
 const OTHERS: ClientKey = ClientKey(u64::MAX);
 
@@ -41,8 +42,8 @@ pub struct FairQueue<T> {
     ring: VecDeque<ClientKey>,
     /// Clients without anything in the queue, who was served longest ago first.
     quiet: VecDeque<(ClientKey, u64)>,
-    /// Tokens that all clients were given.
-    served: u64,
+    /// Tokens, in parts, that each client in line was given: those of all by how many they were.
+    level: u64,
     length: usize,
 }
 
@@ -53,7 +54,7 @@ struct Flow<T> {
     deficit: usize,
     /// Whether its turn has begun.
     in_turn: bool,
-    /// `served` when its last item left.
+    /// `level` when its last item left.
     quiet_since: u64,
 }
 
@@ -73,7 +74,7 @@ impl<T> Default for FairQueue<T> {
             saved: VecDeque::new(),
             ring: VecDeque::new(),
             quiet: VecDeque::new(),
-            served: 0,
+            level: 0,
             length: 0,
         }
     }
@@ -95,16 +96,16 @@ impl<T> FairQueue<T> {
         let known = self.flows.contains_key(&client);
         let active = self.saved.len() + self.ring.len();
         let client = if known || active < CLIENTS_MAX { client } else { OTHERS };
-        let served = self.served;
+        let level = self.level;
         let flow = self.flows.entry(client).or_insert_with(|| Flow {
             items: VecDeque::new(),
             // One that is not remembered was not here for long, or never.
             deficit: SAVINGS_MAX,
             in_turn: false,
-            quiet_since: served,
+            quiet_since: level,
         });
         if flow.items.is_empty() {
-            let saved = (served - flow.quiet_since) / SAVINGS_PART;
+            let saved = (level - flow.quiet_since) / LEVEL_PARTS;
             let saved = usize::try_from(saved).unwrap_or(SAVINGS_MAX);
             flow.deficit = flow.deficit.saturating_add(saved).min(SAVINGS_MAX);
             flow.in_turn = false;
@@ -154,14 +155,15 @@ impl<T> FairQueue<T> {
                 continue;
             }
             flow.deficit -= tokens;
-            self.served += tokens as u64;
+            let in_line = self.saved.len() + self.ring.len();
+            self.level += tokens as u64 * LEVEL_PARTS / in_line as u64;
             self.length -= 1;
             let (item, _) = flow.items.pop_front().expect("looked at above");
             if flow.items.is_empty() {
                 // What is left of a turn is no savings.
                 flow.deficit = if from_savings { flow.deficit } else { 0 };
-                flow.quiet_since = self.served;
-                self.quiet.push_back((client, self.served));
+                flow.quiet_since = self.level;
+                self.quiet.push_back((client, self.level));
                 if from_savings {
                     self.saved.pop_front();
                 } else {
@@ -238,9 +240,9 @@ impl<T> FairQueue<T> {
         self.ring.retain(|client| !emptied(client));
         for client in left {
             let flow = self.flows.get_mut(&client).expect("it was in line");
-            flow.quiet_since = self.served;
+            flow.quiet_since = self.level;
             flow.deficit = 0;
-            self.quiet.push_back((client, self.served));
+            self.quiet.push_back((client, self.level));
         }
         self.length -= dropped.len();
         dropped

@@ -13,9 +13,12 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::inputs::{TextBytes, bytes_of, check_room, in_order};
 use crate::metrics::Observation;
-use crate::prepare::Turn;
+use crate::prepare::{NotDone, Turn};
 use crate::queue::Expected;
 use crate::tally::Tally;
+
+/// Of an estimate from a request's bytes alone, one in so many tokens is there without doubt.
+const CERTAIN_PART: usize = 2;
 
 /// The inputs of a request, tokenised, and its place.
 pub(crate) struct Prepared<'a> {
@@ -49,8 +52,9 @@ impl Engine {
         let each = move |recipe: &dyn Recipe, text: &String, _: Gone<'_>| {
             recipe.tokenize(text, special_tokens, &prompt)
         };
-        let done = self.handle.pool.run(turn, texts, each).await;
-        in_order(done.ok_or(EngineError::ShuttingDown)?.results)
+        let limit = self.wait_limit(&Tally::default());
+        let done = self.handle.pool.run(turn, limit, texts, each).await;
+        in_order(done.map_err(|why| self.not_done(why))?.results)
     }
 
     /// The texts of some token ids.
@@ -70,8 +74,29 @@ impl Engine {
         let each = move |recipe: &dyn Recipe, ids: &Vec<u32>, _: Gone<'_>| {
             recipe.decode(ids, skip_special_tokens)
         };
-        let done = self.handle.pool.run(turn, ids, each).await;
-        in_order(done.ok_or(EngineError::ShuttingDown)?.results)
+        let limit = self.wait_limit(&Tally::default());
+        let done = self.handle.pool.run(turn, limit, ids, each).await;
+        in_order(done.map_err(|why| self.not_done(why))?.results)
+    }
+
+    fn not_done(&self, why: NotDone) -> EngineError {
+        match why {
+            NotDone::TooLate => self.handle.queue.overloaded(),
+            NotDone::Closed => EngineError::ShuttingDown,
+        }
+    }
+
+    /// Whether a request of so many texts with so many bytes, about, may come in now. It is asked
+    /// before more is known of the request, so only what is large without doubt is refused.
+    ///
+    /// # Errors
+    /// When to come back.
+    pub fn check_load(&self, texts: usize, bytes: usize) -> Result<(), EngineError> {
+        let tokens = self.tokens_about(texts, bytes) / CERTAIN_PART;
+        if tokens <= self.config().interactive_tokens_max {
+            return Ok(());
+        }
+        self.handle.queue.expect(self.client, Size { tokens, cost: tokens }).map(drop)
     }
 
     fn turn_of_bytes(&self, texts: usize, bytes: usize) -> Turn {
@@ -121,6 +146,7 @@ impl Engine {
             // A part of the request was computed already, which would be for nothing.
             _ => queue.expect_more(self.client, size),
         };
+        let expected = expected.of(&tally.ticket);
         let has_media = inputs.iter().any(Input::has_media);
         let _bytes = self.reserve(bytes, has_media)?;
         tally.inputs += inputs.len() as u32;
@@ -131,7 +157,8 @@ impl Engine {
         let media = self.handle.media.as_ref().filter(|_| has_media);
         let pool = media.unwrap_or(&self.handle.pool);
         let turn = Turn { class: expected.class(), client: self.client };
-        let done = pool.run(turn, inputs, each).await.ok_or(EngineError::ShuttingDown)?;
+        let done = pool.run(turn, self.wait_limit(tally), inputs, each).await;
+        let done = done.map_err(|why| self.not_done(why))?;
         self.handle.metrics.observe(Observation::TokenizerWait { waited: done.waited });
         tally.waited_for_tokenizer(done.waited, done.results.len());
         for (result, took) in &done.results {

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::admission::Class;
 use crate::fair::ClientKey;
+use crate::ticket::Ticket;
 
 /// Why one job has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +65,44 @@ pub struct Job {
     pub client: ClientKey,
     /// Its request's class.
     pub class: Class,
+    /// Its request's ticket.
+    pub ticket: Arc<Ticket>,
     /// What it wants.
     pub reply: Reply,
+}
+
+/// Who waits for the vector of a sequence.
+#[derive(Debug, Default)]
+pub struct Flight {
+    /// Whether it is being computed.
+    pub begun: bool,
+    /// All who wait.
+    pub waiters: Vec<Passenger>,
+}
+
+/// One who waits for a vector.
+#[derive(Debug)]
+pub struct Passenger {
+    /// Where it goes.
+    pub waiter: Waiter<Vector>,
+    /// Its request's ticket.
+    pub ticket: Arc<Ticket>,
+}
+
+impl Flight {
+    /// It is being computed from now on.
+    pub fn begin(&mut self) {
+        self.begun = true;
+        self.waiters.iter().for_each(|passenger| passenger.ticket.begin());
+    }
+
+    /// Another waits.
+    pub fn join(&mut self, passenger: Passenger) {
+        if self.begun {
+            passenger.ticket.begin();
+        }
+        self.waiters.push(passenger);
+    }
 }
 
 /// How an input of an admitted request is answered.

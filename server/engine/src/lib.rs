@@ -5,6 +5,7 @@
 mod admission;
 pub mod batching;
 mod cache;
+mod drain;
 mod engine;
 mod error;
 mod fair;
@@ -21,6 +22,8 @@ mod request;
 mod rerank;
 mod seats;
 mod tally;
+mod threads;
+mod ticket;
 mod warm_up;
 mod worker;
 
@@ -35,4 +38,5 @@ pub use request::{
     EmbedAnswer, EmbedRequest, Listwise, PredictAnswer, PredictRequest, RerankAnswer, RerankMethod,
     RerankRequest, ScoreForm, SparseAnswer, Timings, TokensAnswer, TokensRequest,
 };
+pub use threads::NoThread;
 pub use warm_up::WarmUp;

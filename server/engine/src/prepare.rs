@@ -8,7 +8,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use proxima_models::InputError;
@@ -17,11 +16,15 @@ use tokio::sync::oneshot;
 
 use crate::admission::Class;
 use crate::fair::{ClientKey, FairQueue, QUANTUM};
+use crate::threads::{self, NoThread};
+use crate::ticket::{Limit, in_time};
 
 /// Work on the items of one request, some at a time.
 trait Piecework: Send + Sync {
     /// Whether items are left that nobody has taken.
     fn has_more(&self) -> bool;
+    /// Whether a thread has taken some.
+    fn has_begun(&self) -> bool;
     /// Takes and does some items.
     fn step(&self, recipe: &dyn Recipe);
 }
@@ -35,6 +38,15 @@ pub struct Done<R> {
     pub results: Results<R>,
     /// How long the request waited for a thread.
     pub waited: Duration,
+}
+
+/// Why the items of a request were not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotDone {
+    /// No thread began with them in time.
+    TooLate,
+    /// The pool is closed.
+    Closed,
 }
 
 /// When it is a request's turn.
@@ -75,6 +87,10 @@ where
 {
     fn has_more(&self) -> bool {
         self.next.load(Ordering::Relaxed) < self.items.len()
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun.get().is_some()
     }
 
     fn step(&self, recipe: &dyn Recipe) {
@@ -182,36 +198,43 @@ impl Pool {
     /// Starts threads that work with a recipe, `piece` items of a request at a time: so many, and
     /// one for small requests alone.
     ///
-    /// # Panics
+    /// # Errors
     /// If the system gives no threads.
-    pub fn start(name: &str, threads: usize, piece: usize, recipe: &Arc<dyn Recipe>) -> Self {
-        let turns = Arc::new(Turns::default());
+    pub fn start(
+        name: &str,
+        threads: usize,
+        piece: usize,
+        recipe: &Arc<dyn Recipe>,
+    ) -> Result<Self, NoThread> {
+        // Dropped, it ends the threads that were started.
+        let pool = Self { turns: Arc::default(), piece };
         for index in 0..=threads.max(1) {
-            let (turns, recipe) = (turns.clone(), recipe.clone());
+            let (turns, recipe) = (pool.turns.clone(), recipe.clone());
             let may_take = if index == 0 { MayTake::Interactive } else { MayTake::All };
-            let builder = thread::Builder::new().name(format!("{name}-{index}"));
             let work = move || work(&turns, &*recipe, may_take);
-            builder
-                .spawn(work)
-                .expect("no thread for the engine: raise the limits of processes and memory");
+            threads::spawn(format!("{name}-{index}"), work)?;
         }
-        Self { turns, piece }
+        Ok(pool)
     }
 
     /// Does `each` with every item, which may ask whether its caller is gone; the results come in
-    /// order. `None` if the pool is closed.
+    /// order.
+    ///
+    /// # Errors
+    /// If no thread began with it within the limit, or the pool is closed.
     pub async fn run<T, R>(
         &self,
         turn: Turn,
+        limit: Limit,
         items: Vec<T>,
         each: impl Fn(&dyn Recipe, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync + 'static,
-    ) -> Option<Done<R>>
+    ) -> Result<Done<R>, NotDone>
     where
         T: Send + Sync + 'static,
         R: Send + 'static,
     {
         if items.is_empty() {
-            return Some(Done { results: Vec::new(), waited: Duration::ZERO });
+            return Ok(Done { results: Vec::new(), waited: Duration::ZERO });
         }
         let (reply, answer) = oneshot::channel();
         let slots = items.iter().map(|_| None).collect();
@@ -219,16 +242,18 @@ impl Pool {
         let (next, wrong) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
         let (piece, arrived, begun) = (self.piece, Instant::now(), OnceLock::new());
         let work = Work { items, each, next, wrong, piece, arrived, begun, results };
+        let work: Arc<dyn Piecework> = Arc::new(work);
         {
             let mut waiting = lock(&self.turns.waiting);
             if waiting.closed {
-                return None;
+                return Err(NotDone::Closed);
             }
-            waiting.push(turn, Arc::new(work));
+            waiting.push(turn, work.clone());
         }
         // All, as one that is told may be one that does not take it.
         self.turns.changed.notify_all();
-        answer.await.ok()
+        let done = in_time(limit, || work.has_begun(), answer).await;
+        done.map_err(|_| NotDone::TooLate)?.map_err(|_| NotDone::Closed)
     }
 
     /// Ends the threads; what they have not begun is not done.

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use crate::admission::{Class, Jitter, Ledger};
 use crate::batching::{Budget, Candidate, choose, cost};
 use crate::cache::{Cache, CacheStats};
+use crate::drain::Drain;
 use crate::engine::EngineConfig;
 use crate::fair::FairQueue;
-use crate::job::{Computed, Job, JobError, Reply, Vector, Waiter};
+use crate::job::{Computed, Flight, Job, JobError, Reply, Vector};
 use crate::metrics::{Metrics, Observation};
 use crate::seats::{CheckSender, Seats};
 
@@ -60,6 +61,10 @@ struct State {
     bulk: FairQueue<Job>,
     /// When a job of a large request was last taken.
     bulk_taken: Instant,
+    /// How fast these leave.
+    drain: Drain,
+    /// Work of large requests that was taken last, if more of it waited.
+    draining: Option<usize>,
     /// Tokens of both.
     tokens: usize,
     /// Work of both, in tokens of short sequences.
@@ -84,7 +89,7 @@ struct State {
 }
 
 /// Who waits for the vectors of sequences.
-type Flights = HashMap<Arc<Sequence>, Vec<Waiter<Vector>>>;
+type Flights = HashMap<Arc<Sequence>, Flight>;
 
 impl Job {
     /// Whether somebody still waits for it.
@@ -94,9 +99,21 @@ impl Job {
             Reply::Sparse(waiter) => !waiter.is_closed(),
             Reply::Score(waiter) => !waiter.is_closed(),
             Reply::Embedding => {
-                let waiters = flights.get(&self.sequence);
-                waiters.is_some_and(|waiters| waiters.iter().any(|waiter| !waiter.is_closed()))
+                let flight = flights.get(&self.sequence);
+                let wants =
+                    |flight: &Flight| flight.waiters.iter().any(|it| !it.waiter.is_closed());
+                flight.is_some_and(wants)
             }
+        }
+    }
+
+    /// It is being computed from now on.
+    fn begin(&self, flights: &mut Flights) {
+        self.ticket.begin();
+        if matches!(self.reply, Reply::Embedding)
+            && let Some(flight) = flights.get_mut(&self.sequence)
+        {
+            flight.begin();
         }
     }
 
@@ -121,7 +138,13 @@ impl State {
         self.ledger(class).add(client, cost);
         let queue = match class {
             Class::Interactive => &mut self.interactive,
-            Class::Bulk => &mut self.bulk,
+            Class::Bulk => {
+                if self.bulk.is_empty() {
+                    // All that waited has left, or nobody wanted it.
+                    self.draining = None;
+                }
+                &mut self.bulk
+            }
         };
         queue.push(client, job, cost);
     }
@@ -169,6 +192,8 @@ impl Queue {
             interactive: FairQueue::default(),
             bulk: FairQueue::default(),
             bulk_taken: Instant::now(),
+            drain: Drain::default(),
+            draining: None,
             tokens: 0,
             cost: 0,
             expected_tokens: 0,
@@ -259,8 +284,13 @@ impl Queue {
                 return Vec::new();
             }
             if choice.bulk > 0 {
+                if let Some(cost) = state.draining.take() {
+                    let took = now.saturating_duration_since(state.bulk_taken);
+                    state.drain.note(cost, took);
+                }
                 state.bulk_taken = now;
             }
+            let mut taken_of_bulk = 0;
             let mut jobs = Vec::with_capacity(choice.interactive + choice.bulk);
             for index in 0..choice.interactive + choice.bulk {
                 let is_interactive = index < choice.interactive;
@@ -268,7 +298,9 @@ impl Queue {
                 let job = if is_interactive { interactive.pop() } else { bulk.pop() };
                 let job = job.expect("a chosen job is there");
                 state.note_left(&job);
+                taken_of_bulk += if is_interactive { 0 } else { job.cost() };
                 if job.is_wanted(&state.flights) {
+                    job.begin(&mut state.flights);
                     let waited = now.saturating_duration_since(job.arrived);
                     self.metrics.observe(Observation::Dequeued { waited });
                     jobs.push(job);
@@ -278,6 +310,9 @@ impl Queue {
                 }
             }
             self.observe_depth(state);
+            if choice.bulk > 0 && !state.bulk.is_empty() {
+                state.draining = Some(taken_of_bulk);
+            }
             if !jobs.is_empty() {
                 return jobs;
             }
@@ -325,7 +360,7 @@ impl Queue {
     /// Gives a vector, or why there is none, to all who wait for it, and keeps it.
     pub fn land(&self, sequence: &Arc<Sequence>, result: &Result<Computed<Vector>, JobError>) {
         let mut state = self.lock();
-        let waiters = state.flights.remove(sequence).unwrap_or_default();
+        let flight = state.flights.remove(sequence).unwrap_or_default();
         if let Ok(computed) = result
             && state.cache.is_on()
         {
@@ -334,9 +369,9 @@ impl Queue {
             self.metrics.observe(Observation::CacheSize { entries, bytes });
         }
         drop(state);
-        for waiter in waiters {
+        for passenger in flight.waiters {
             // A client that is gone by now is no loss.
-            let _ = waiter.send(result.clone());
+            let _ = passenger.waiter.send(result.clone());
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use proxima_models::Progress;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::Engine;
 
@@ -101,12 +102,13 @@ pub struct Slot {
     name: String,
     step: Mutex<(Step, Arc<Progress>)>,
     engine: OnceLock<Engine>,
+    filled: watch::Sender<bool>,
 }
 
 impl Slot {
     fn new(name: String) -> Self {
         let step = Mutex::new((Step::Waiting, Arc::default()));
-        Self { name, step, engine: OnceLock::new() }
+        Self { name, step, engine: OnceLock::new(), filled: watch::Sender::new(false) }
     }
 
     /// The served name.
@@ -123,6 +125,18 @@ impl Slot {
     /// From now on the model is served. A second engine of one slot is dropped.
     pub fn fill(&self, engine: Engine) {
         let _ = self.engine.set(engine);
+        self.filled.send_replace(true);
+    }
+
+    /// The engine, once there is one.
+    pub async fn filled(&self) -> &Engine {
+        loop {
+            // The sender lives as long as the slot.
+            drop(self.filled.subscribe().wait_for(|filled| *filled).await);
+            if let Some(engine) = self.engine.get() {
+                return engine;
+            }
+        }
     }
 
     /// The engine.

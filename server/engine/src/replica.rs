@@ -4,12 +4,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 
 use proxima_models::{CheckpointError, Model};
 
 use crate::metrics::{DeviceEvent, Metrics};
 use crate::queue::Queue;
+use crate::threads::{self, NoThread};
 use crate::worker::{self, Place, Stopped};
 
 /// Loads a model anew, after all that was left of it on its device is gone.
@@ -42,13 +42,10 @@ pub struct Shared {
 
 /// Starts a worker's thread.
 ///
-/// # Panics
+/// # Errors
 /// If the system gives no thread.
-pub fn start(shared: Shared, seat: usize, replica: Replica) {
-    let builder = thread::Builder::new().name(format!("worker-{seat}"));
-    builder
-        .spawn(move || live(&shared, seat, replica))
-        .expect("no thread for the engine: raise the limits of processes and memory");
+pub fn start(shared: Shared, seat: usize, replica: Replica) -> Result<(), NoThread> {
+    threads::spawn(format!("worker-{seat}"), move || live(&shared, seat, replica))
 }
 
 /// Works until the queue ends or the device is lost. The queue is told, however this function is

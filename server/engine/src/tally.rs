@@ -2,11 +2,13 @@
 //!
 //! Must not know: queues, batches, wire formats.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::EngineError;
 use crate::job::{Answer, Computed, JobError};
 use crate::request::Timings;
+use crate::ticket::Ticket;
 
 /// What the worker says of the input of this place.
 pub async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>, EngineError> {
@@ -25,6 +27,10 @@ pub struct Tally {
     pub prepared: Timings,
     /// How many.
     pub inputs: u32,
+    /// Whether some of it is computed.
+    pub ticket: Arc<Ticket>,
+    /// How long it waited for threads that tokenise.
+    pub waited: Duration,
     queue: Duration,
     inference: Duration,
 }
@@ -40,6 +46,7 @@ impl Tally {
     /// Adds the time that a request waited until a thread began to tokenise its inputs, so many: it
     /// is a part of what tokenising took each of them.
     pub fn waited_for_tokenizer(&mut self, waited: Duration, inputs: usize) {
+        self.waited += waited;
         let all = waited.saturating_mul(inputs as u32);
         self.prepared.tokenizer_wait += all;
         self.prepared.tokenization += all;

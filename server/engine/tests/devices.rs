@@ -52,7 +52,7 @@ fn replica_that_waits(knobs: &Knobs) -> (Replica, mpsc::Receiver<()>, mpsc::Send
 
 fn start(replicas: Vec<Replica>) -> (Engine, Arc<Events>) {
     let events = Arc::new(Events::default());
-    (Engine::start_on(replicas, EngineConfig::default(), events.clone()), events)
+    (Engine::start_on(replicas, EngineConfig::default(), events.clone()).expect("threads"), events)
 }
 
 async fn embed(engine: &Engine, texts: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
@@ -174,7 +174,7 @@ async fn several_devices_share_one_queue() {
     // One batch would hold all 800 tokens in this time.
     let batch_time_target = std::time::Duration::from_secs(1);
     let config = EngineConfig { batch_time_target, ..EngineConfig::default() };
-    let engine = Engine::start_on(replicas, config, Arc::new(NoMetrics));
+    let engine = Engine::start_on(replicas, config, Arc::new(NoMetrics)).expect("threads");
     while engine.idle_workers() < 3 {
         tokio::task::yield_now().await;
     }

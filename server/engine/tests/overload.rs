@@ -151,3 +151,65 @@ async fn requests_whose_clients_left_make_room() {
         assert!(answer.await.expect("no panic").is_ok());
     }
 }
+
+#[tokio::test]
+async fn a_request_that_has_waited_for_too_long_is_given_up_before_it_is_computed() {
+    let queue_time_max = Duration::from_millis(50);
+    let config =
+        EngineConfig { interactive_tokens_max: 8, queue_time_max, ..EngineConfig::default() };
+    let (engine, knobs) = engine(config);
+    let held = hold(&engine, &knobs).await;
+    let small = spawn(&engine, 1, vec!["small".into()]);
+    let large = spawn(&engine, 2, texts("large", 64));
+    // The worker does nothing, and still they are told.
+    for answer in [small, large] {
+        match answer.await.expect("no panic") {
+            Err(EngineError::Overloaded { retry_after }) => {
+                assert!((1..=60).contains(&retry_after.as_secs()), "{retry_after:?}");
+            }
+            other => panic!("it waited for too long, so it is refused, not {other:?}"),
+        }
+    }
+    knobs.open();
+    // What is computed is answered, however long that takes.
+    assert!(held.await.expect("no panic").is_ok());
+    assert_eq!(
+        spawn(&engine, 1, vec!["later".into()]).await.expect("no panic").map(|it| it.len()),
+        Ok(1)
+    );
+    assert_eq!(knobs.computed(), 2, "nothing was computed for those who were refused");
+}
+
+#[tokio::test]
+async fn who_joins_what_is_being_computed_waits_for_it() {
+    let queue_time_max = Duration::from_millis(50);
+    let (engine, knobs) = engine(EngineConfig { queue_time_max, ..EngineConfig::default() });
+    let held = hold(&engine, &knobs).await;
+    let joined = spawn(&engine, 1, vec!["holds the worker".into()]);
+    let refused = spawn(&engine, 1, vec!["another".into()]).await.expect("no panic");
+    assert!(matches!(refused, Err(EngineError::Overloaded { .. })), "{refused:?}");
+    assert!(!joined.is_finished());
+    knobs.open();
+    for answer in [held, joined] {
+        assert_eq!(answer.await.expect("no panic").map(|it| it.len()), Ok(1));
+    }
+}
+
+#[tokio::test]
+async fn a_large_request_is_refused_by_its_bytes_where_it_would_be_when_it_is_known() {
+    let config = EngineConfig { queue_tokens_max: 600, ..EngineConfig::default() };
+    let (engine, knobs) = engine(EngineConfig { interactive_tokens_max: 8, ..config });
+    let held = hold(&engine, &knobs).await;
+    assert_eq!(engine.check_load(64, 64_000), Ok(()), "nothing waits");
+    let waiting = spawn(&engine, 1, texts("waits", 32));
+    until_tokens_wait(&engine, 32 * 16).await;
+    assert!(matches!(engine.check_load(64, 64_000), Err(EngineError::Overloaded { .. })));
+    // Few texts are cut, however long they are; and what may be small is looked at.
+    assert_eq!(engine.check_load(2, 64_000), Ok(()));
+    assert_eq!(engine.check_load(1, 1_000_000), Ok(()));
+    assert_eq!(engine.queue_tokens(), 32 * 16, "asking leaves nothing behind");
+    knobs.open();
+    for answer in [held, waiting] {
+        assert!(answer.await.expect("no panic").is_ok());
+    }
+}

@@ -115,7 +115,8 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     let replicas = serve::replicas(&dir, &options, &devices, &|_| {})?;
     // Nobody else waits, so what is in front of a request may take as long as it takes.
     let config = EngineConfig { queue_time_max: Duration::MAX, ..EngineConfig::default() };
-    let engine = Engine::start_on(replicas, config, Arc::new(NoMetrics));
+    let engine = Engine::start_on(replicas, config, Arc::new(NoMetrics))
+        .map_err(|error| CommandError::failure(error.to_string()))?;
     let prompt = match (&arguments.instruction, &arguments.prompt_name) {
         (Some(instruction), _) => Prompt::Instruction(instruction.clone()),
         (None, Some(name)) => Prompt::Named(name.clone()),

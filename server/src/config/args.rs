@@ -293,8 +293,8 @@ serve_args! {
     /// Tokens that may wait; requests above are refused with 429 [default: 1048576]
     #[arg(long, env = "PROXIMA_MAX_QUEUE_TOKENS", value_name = "TOKENS", help_heading = "Limits")]
     max_queue_tokens: usize,
-    /// Time that the work in front of a request may take, at the rate measured; requests that would
-    /// wait longer are refused with 429 [default: 30]
+    /// Time that a request may wait before any of it is computed; those that are expected to wait
+    /// nearly so long, or have waited so long, are refused with 429 [default: 30]
     #[arg(long, env = "PROXIMA_MAX_QUEUE_TIME", value_name = "SECONDS", help_heading = "Limits")]
     max_queue_time: u64,
     /// Inputs of one request [default: 2048]

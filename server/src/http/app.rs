@@ -297,6 +297,11 @@ impl App {
         *self.leaving.borrow()
     }
 
+    /// Turns true when the server is told to stop.
+    pub fn leaving(&self) -> watch::Receiver<bool> {
+        self.leaving.subscribe()
+    }
+
     /// Resolves when the server is told to stop.
     pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut leaving = self.leaving.subscribe();

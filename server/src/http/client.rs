@@ -102,7 +102,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 }
 
 /// The part of an address that one client has to itself.
-fn client_part(address: IpAddr) -> IpAddr {
+pub fn client_part(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & IPV6_CLIENT_MASK))

@@ -1,5 +1,7 @@
 //! Clients that send slowly, read nothing, or hold streams open, over real connections.
 
+mod ending;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -9,9 +11,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::*;
-use crate::fake_model::{WIDTH, fake_model};
+use crate::fake_model::{Knobs, WIDTH, fake_model};
 use crate::metrics::MetricsHub;
 
 /// Inputs whose hidden states make an answer that fits no socket's buffers.
@@ -21,11 +24,14 @@ const WORDS: &str = "a b c d e f g h i j k l m n";
 struct Server {
     http: SocketAddr,
     grpc: SocketAddr,
-    _stop: oneshot::Sender<()>,
+    app: Arc<App>,
+    knobs: Knobs,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
 }
 
 async fn serve(config: HttpConfig) -> Server {
-    let (model, _) = fake_model();
+    let (model, knobs) = fake_model();
     let engine = EngineConfig { inputs_max: MANY, ..EngineConfig::default() };
     let metrics = MetricsHub::new();
     let engine = Engine::start(model, engine, metrics.for_model("fake"));
@@ -34,12 +40,12 @@ async fn serve(config: HttpConfig) -> Server {
     let (http, grpc) = (bind().await, bind().await);
     let address = |listener: &TcpListener| listener.local_addr().expect("an address");
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = Server { http: address(&http), grpc: address(&grpc), _stop: stop };
+    let (http_address, grpc_address) = (address(&http), address(&grpc));
     let listeners = Listeners { http, grpc: Some(grpc) };
     let told = async move { drop(stopped.await) };
     let app = Arc::new(App::new(registry, metrics, config));
-    tokio::spawn(super::serve(listeners, app, told));
-    server
+    let serving = tokio::spawn(super::serve(listeners, app.clone(), told));
+    Server { http: http_address, grpc: grpc_address, app, knobs, stop, serving }
 }
 
 /// A connection that takes little before it is read.
@@ -180,6 +186,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 

@@ -1,7 +1,8 @@
-//! Clients of HTTP/1 that close their sending side while they wait for an answer. TCP does not
-//! tell whether such a client still reads (a half-closed connection) or has disconnected, so its
-//! request goes on. If that takes long, the client is sent an interim response (RFC 9110, 15.2):
-//! the machine of a client that has disconnected replies with a reset, and the request ends.
+//! Clients that close their sending side while they wait for an answer. TCP does not tell whether
+//! such a client still reads (a half-closed connection) or has disconnected, so its request goes
+//! on. A client of HTTP/1 that waits for long is sent an interim response (RFC 9110, 15.2), one of
+//! HTTP/2 a GOAWAY at once: the machine of a client that has disconnected replies with a reset, and
+//! its requests end.
 //!
 //! Must not know: what is served.
 
@@ -20,11 +21,16 @@ use hyper::service::Service;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// Time between two checks whether the client of a request is still connected.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// The interim response: clients ignore it and wait for the final one.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// What a client of HTTP/2 sends first, and none of HTTP/1.
+const PREFACE: &[u8] = b"PRI * ";
+/// Time until a half-closed client of HTTP/2 is first looked at, which doubles each time.
+const FIRST_CHECK: Duration = Duration::from_millis(50);
 
 /// A socket, shared by the HTTP connection on it and the checks of its client.
 #[derive(Debug, Clone)]
@@ -32,12 +38,76 @@ pub struct Connection {
     stream: Arc<TcpStream>,
     /// Whether bytes of a response wait for room in the socket's buffer.
     unflushed: Arc<AtomicBool>,
+    /// Bytes read so far that are those of the preface; all of it makes it a connection of HTTP/2.
+    preface: usize,
+    http2: Arc<Http2>,
+}
+
+/// What a connection is known to be.
+#[derive(Debug, Default)]
+struct Http2 {
+    is: AtomicBool,
+    /// Whether its client will send nothing more.
+    ended: watch::Sender<bool>,
 }
 
 impl Connection {
     /// That of a socket.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream: Arc::new(stream), unflushed: Arc::default() }
+        Self {
+            stream: Arc::new(stream),
+            unflushed: Arc::default(),
+            preface: 0,
+            http2: Arc::default(),
+        }
+    }
+
+    /// Whether it began as HTTP/2 does.
+    pub fn is_http2(&self) -> bool {
+        self.http2.is.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the first bytes that come.
+    fn note_read(&mut self, bytes: &[u8]) {
+        let Some(rest) = PREFACE.get(self.preface..).filter(|rest| !rest.is_empty()) else {
+            return;
+        };
+        let length = rest.len().min(bytes.len());
+        if rest[..length] != bytes[..length] {
+            // Whatever it is, it stays that.
+            self.preface = usize::MAX;
+            return;
+        }
+        self.preface += length;
+        self.http2.is.store(self.preface == PREFACE.len(), Ordering::Relaxed);
+    }
+
+    /// Returns when the client of a connection of HTTP/2 will send nothing more; else never.
+    pub async fn ended(&self) {
+        // The sender lives as long as the connection.
+        drop(self.http2.ended.subscribe().wait_for(|ended| *ended).await);
+    }
+
+    /// As [`ended`](Self::ended), and the client does not read either. It is to be written to, as
+    /// only that shows.
+    pub async fn gone(&self) {
+        self.ended().await;
+        let mut pause = FIRST_CHECK;
+        loop {
+            tokio::time::sleep(pause).await;
+            if self.is_write_closed() {
+                return;
+            }
+            pause = (pause * 2).min(CHECK_EVERY);
+        }
+    }
+
+    /// Whether writing is known to fail.
+    fn is_write_closed(&self) -> bool {
+        // The readiness known by now, without waiting.
+        let known = self.stream.ready(Interest::READABLE | Interest::WRITABLE).now_or_never();
+        let closed = known.and_then(Result::ok).is_some_and(|known| known.is_write_closed());
+        closed || self.stream.take_error().map_or(true, |error| error.is_some())
     }
 
     /// Returns when the client has disconnected. To be polled only while a request waits for its
@@ -49,8 +119,7 @@ impl Connection {
             // The readiness known by now, without waiting.
             let known = self.stream.ready(Interest::READABLE | Interest::WRITABLE).now_or_never();
             let Some(Ok(known)) = known else { continue };
-            let failed = self.stream.take_error().map_or(true, |error| error.is_some());
-            if failed || known.is_write_closed() {
+            if self.is_write_closed() {
                 return;
             }
             let ended = known.is_read_closed();
@@ -71,14 +140,22 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(context))?;
-            match self.stream.try_read(buffer.initialize_unfilled()) {
+            let unfilled = buffer.initialize_unfilled();
+            match self.stream.try_read(unfilled) {
+                // The end of what is read would be the end of all streams. What is written goes on
+                // until whoever runs the connection ends it, who is told.
+                Ok(0) if self.is_http2() && !unfilled.is_empty() => {
+                    self.http2.ended.send_replace(true);
+                    return Poll::Pending;
+                }
                 Ok(read) => {
+                    self.note_read(&unfilled[..read]);
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
                 }
@@ -159,7 +236,7 @@ where
         let connection = self.connection.clone();
         let answer = self.service.call(request);
         Box::pin(async move {
-            // A connection in HTTP/2 ends as a whole.
+            // A connection in HTTP/2 ends as a whole: see `Connection::gone`.
             if version > Version::HTTP_11 {
                 return answer.await.map_err(|never| match never {});
             }

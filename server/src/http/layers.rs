@@ -57,6 +57,9 @@ pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) ->
         Ok(body) => body,
         Err(failure) => return refused(failure),
     };
+    if let Err(failure) = app.check_load(&path, client, &body) {
+        return refused(failure);
+    }
     match app.permits().clone().try_acquire_owned() {
         Ok(permit) => scope.hold(permit),
         Err(_) => return refused(app.too_many_requests()),

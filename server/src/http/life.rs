@@ -82,7 +82,7 @@ pub async fn until_ready(State(app): State<Arc<App>>, request: Request, next: Ne
 }
 
 /// Closes connections of HTTP/1 after their answer once the server was told to stop. Those of
-/// HTTP/2 are told when it takes nothing new.
+/// HTTP/2 were sent a GOAWAY then.
 pub async fn close_when_leaving(
     State(app): State<Arc<App>>,
     request: Request,

@@ -12,6 +12,11 @@ use tokio::time::Instant;
 use super::scope::Scope;
 use super::{App, Failure};
 
+/// Smaller bodies are looked at in any case.
+const BYTES_MIN: usize = 4 * 1024;
+/// Paths whose requests wait for no device.
+const NOT_QUEUED: [&str; 2] = ["/tokenize", "/decode"];
+
 /// What happens when as many requests are at work as may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
@@ -59,8 +64,49 @@ impl App {
         }
     }
 
+    /// Whether a request may come in, before its body is read as JSON: it may not if its engine
+    /// would refuse it by what the body's size alone tells. That costs next to nothing, so those
+    /// who come back at once cost no throughput. What is let in is counted exactly later.
+    ///
+    /// # Errors
+    /// When to come back.
+    pub fn check_load(&self, path: &str, client: ClientKey, body: &[u8]) -> Result<(), Failure> {
+        let registry = self.registry();
+        if body.len() < BYTES_MIN
+            || NOT_QUEUED.contains(&path)
+            || registry.not_ready().next().is_some()
+        {
+            return Ok(());
+        }
+        let (texts, mut refusal) = (strings(body), None);
+        // Which model it is for is not known, so all have to refuse it.
+        for (_, engine) in registry.iter() {
+            // Most bytes of a body with images are none of texts.
+            if engine.info().media {
+                return Ok(());
+            }
+            match engine.for_client(client).check_load(texts, body.len()) {
+                Ok(()) => return Ok(()),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        // Vectors that were sent need no computing, however long they are.
+        refusal.filter(|_| !has_vectors(body)).map_or(Ok(()), |error| Err(error.into()))
+    }
+
     /// The failure of a request above the number of those at a time.
     pub fn too_many_requests(&self) -> Failure {
         Failure::TooManyRequests { limit: self.config().requests_max }
     }
+}
+
+/// Strings of a JSON body, at most: a pair of quotes each.
+fn strings(body: &[u8]) -> usize {
+    body.iter().filter(|byte| **byte == b'"').count() / 2
+}
+
+/// Whether a body names vectors of documents.
+fn has_vectors(body: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"document_embeddings\"";
+    body.windows(KEY.len()).any(|it| it == KEY)
 }

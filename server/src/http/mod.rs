@@ -10,7 +10,9 @@ mod body;
 mod browsers;
 mod budget;
 mod client;
+mod connections;
 mod decode;
+mod descriptors;
 mod failure;
 mod half_close;
 mod host;
@@ -191,22 +193,19 @@ pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Ou
     let config = app.config();
     let drain = config.drain_timeout;
     let limits = listen::Limits {
+        connections_max: descriptors::connections_max(1 + usize::from(listeners.grpc.is_some())),
         drain,
         write_timeout: config.write_timeout,
         streams_max: listen::streams_max(config.requests_max),
     };
-    let (tell, told) = watch::channel(false);
-    let stopped = || {
-        let mut told = told.clone();
-        // An error is a sender that is gone, which is the end as well.
-        async move { drop(told.wait_for(|stopping| *stopping).await) }
-    };
+    let (tell, stopping) = watch::channel(false);
+    let told = || connections::Told { leaving: app.leaving(), stopping: stopping.clone() };
     let http = host::required(router(app.clone()));
-    let http = listen::serve(listeners.http, http, stopped(), limits);
+    let http = listen::serve(listeners.http, http, told(), limits);
     let grpc = async {
         let Some(listener) = listeners.grpc else { return true };
-        let router = dialects::grpc(app.clone(), told.clone());
-        listen::serve(listener, router, stopped(), limits).await
+        let router = dialects::grpc(app.clone(), stopping.clone());
+        listen::serve(listener, router, told(), limits).await
     };
     let end = async {
         shutdown.await;

@@ -1,6 +1,7 @@
 //! The router as clients see it, around a model that can be told to misbehave.
 
 mod bodies;
+mod overload;
 mod standards;
 mod token_ids;
 

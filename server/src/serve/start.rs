@@ -120,7 +120,8 @@ impl Starter {
         let loaded = started.elapsed();
         slot.begin(Step::Checking, Arc::default());
         let observer = self.metrics.for_model(name);
-        let engine = Engine::start_on(replicas, settings.engine.clone(), observer);
+        let engine = Engine::start_on(replicas, settings.engine.clone(), observer)
+            .map_err(|error| CommandError::failure(format!("model {name}: {error}")))?;
         // The first request finds everything warm, and a model that cannot compute is not served.
         let took = runtime.block_on(engine.check()).map_err(|error| {
             CommandError::failure(format!("model {name} fails its first forward pass: {error}"))

@@ -58,6 +58,22 @@ async fn a_lost_device_ends_the_server_with_a_code_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_lost_device_ends_the_server_while_other_models_load() {
+    let (model, _) = fake_model();
+    let metrics = MetricsHub::new();
+    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("first"));
+    let registry = Registry::starting(["first", "second"].map(str::to_owned)).expect("two names");
+    registry.slot(Some("first")).expect("it is there").fill(engine.clone());
+    let app = Arc::new(App::new(registry, metrics, HttpConfig::default()));
+    let (_tell, stopping) = stopping();
+    let loading = std::future::pending();
+    let serving = until_stopped(listeners().await, app, loading, stopping);
+    let crash = async { engine.embed(request("crash")).await.expect_err("the device fails") };
+    let (served, _) = tokio::join!(serving, crash);
+    assert_eq!(served.expect_err("the device is lost").code, EXIT_DEVICE);
+}
+
+#[tokio::test]
 async fn a_model_that_is_loaded_anew_gives_the_same_vectors() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = folder.path().join("tiny-bert");

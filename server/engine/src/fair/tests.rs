@@ -27,7 +27,7 @@ fn without_savings(clients: u64) -> FairQueue<(u64, usize)> {
     }
     while queue.pop().is_some() {}
     for flow in queue.flows.values_mut() {
-        (flow.deficit, flow.quiet_since) = (0, queue.served);
+        (flow.deficit, flow.quiet_since) = (0, queue.level);
     }
     queue
 }
@@ -87,6 +87,36 @@ fn a_quiet_client_goes_first_with_what_it_saved() {
         share.insert(client, tokens);
     }
     assert!(share[&1].abs_diff(25_000) <= 2 * QUANTUM, "{share:?}");
+}
+
+#[test]
+fn a_client_that_comes_back_when_it_is_answered_gets_as_much_as_one_that_never_stops() {
+    const BATCH: usize = 1_500;
+    let mut queue = without_savings(2);
+    let (mut shares, mut waits, mut answered) = ([0, 0], true, 0);
+    for batch in 0..4_000 {
+        while queue.len() < 1_000 {
+            queue.push(key(0), (0, 100), 100);
+        }
+        // Its next request comes when the batch behind its answer has begun: it misses one.
+        if waits && answered < batch {
+            (0..32).for_each(|_| queue.push(key(1), (1, 90), 90));
+            waits = false;
+        }
+        let mut left = BATCH;
+        loop {
+            let next = queue.iter().next().copied();
+            let Some((client, tokens)) = next.filter(|it| it.1 <= left) else { break };
+            queue.pop();
+            left -= tokens;
+            shares[usize::from(client == 1)] += tokens;
+        }
+        if !waits && queue.flows[&key(1)].items.is_empty() {
+            (waits, answered) = (true, batch + 1);
+        }
+    }
+    let part = shares[1] as f64 / (shares[0] + shares[1]) as f64;
+    assert!((0.45..0.52).contains(&part), "{part}");
 }
 
 #[test]

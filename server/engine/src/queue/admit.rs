@@ -14,12 +14,16 @@ use super::{Queue, RATE_AT_FIRST, State};
 use crate::admission::{Class, Load, Size, fits, retry_after};
 use crate::error::EngineError;
 use crate::fair::ClientKey;
-use crate::job::{Answer, Job, Reply, Slot, Vector, Waiter};
+use crate::job::{Answer, Flight, Job, Passenger, Reply, Slot, Vector, Waiter};
 use crate::metrics::Observation;
+use crate::ticket::Ticket;
 
 /// Waiting jobs that nobody wants are looked for no more often than this: each time costs more than
 /// a refusal may.
 const SWEEP_PAUSE: Duration = Duration::from_millis(250);
+/// Of the time that a request may wait, the part in fifths that it may be expected to wait: the
+/// rest is for what comes otherwise, as who has waited for all of it is given up.
+const EXPECTED_FIFTHS: u32 = 4;
 
 /// A request that was accepted; the queue is not ended before it is dropped.
 pub struct Accepted<'a> {
@@ -39,9 +43,16 @@ pub struct Expected<'a> {
     client: ClientKey,
     class: Class,
     size: Size,
+    ticket: Arc<Ticket>,
 }
 
 impl Expected<'_> {
+    /// The same, of the request with this ticket.
+    pub fn of(mut self, ticket: &Arc<Ticket>) -> Self {
+        self.ticket = ticket.clone();
+        self
+    }
+
     /// Which requests it is treated as.
     pub fn class(&self) -> Class {
         self.class
@@ -90,11 +101,15 @@ impl Queue {
         }
         match refusal {
             None => Ok(self.note_expected(&mut state, client, size)),
-            Some(seconds) => {
-                let retry_after = retry_after(seconds, state.jitter.next());
-                Err(EngineError::Overloaded { retry_after })
-            }
+            Some(seconds) => Err(overloaded(&mut state, seconds)),
         }
+    }
+
+    /// The failure of a request that has waited for too long.
+    pub fn overloaded(&self) -> EngineError {
+        let mut state = self.lock();
+        let seconds = self.seconds_to_drain(&state);
+        overloaded(&mut state, seconds)
     }
 
     /// Expects another part of a request that was let in.
@@ -106,26 +121,28 @@ impl Queue {
         let class = self.class(size.tokens);
         state.expected_tokens += size.tokens;
         state.ledger(class).add(client, size.cost);
-        Expected { queue: self, client, class, size }
+        Expected { queue: self, client, class, size, ticket: Arc::default() }
     }
 
     /// Why a request of about this size is not let in now: the seconds in which to come back.
     fn refusal(&self, state: &mut State, client: ClientKey, size: Size) -> Option<(f64, f64)> {
         let class = self.class(size.tokens);
-        let load = Load {
-            same_class: state.ledger(class).in_front(client, size.cost),
-            ahead: match class {
-                Class::Interactive => 0,
-                Class::Bulk => state.ledger(Class::Interactive).total(),
+        let computed = state.rate.map(|rate| rate * state.seats.at_work().max(1) as f64);
+        let same_class = state.ledger(class).in_front(client, size.cost);
+        let load = match class {
+            Class::Interactive => Load { same_class, ahead: 0, rate: computed },
+            Class::Bulk => Load {
+                same_class,
+                ahead: state.ledger(Class::Interactive).total(),
+                rate: state.drain.rate().or(computed),
             },
-            rate: state.rate.map(|rate| rate * state.seats.at_work().max(1) as f64),
         };
         let waiting = state.tokens + state.expected_tokens;
         // What it really has is not known yet; alone it may always try.
         if waiting > 0 && waiting.saturating_add(size.tokens) > self.config.queue_tokens_max {
             return Some(self.seconds_to_drain(state));
         }
-        fits(load, self.config.queue_time_max).err()
+        fits(load, self.config.queue_time_max / 5 * EXPECTED_FIFTHS).err()
     }
 
     /// Seconds until a half, and until all, of what waits is done.
@@ -168,13 +185,16 @@ impl Queue {
             }
             let (waiter, answer) = oneshot::channel();
             slots.push(Slot::Waiting(answer));
-            if let Some(waiters) = state.flights.get_mut(&sequence) {
-                waiters.push(waiter);
+            let ticket = expected.ticket.clone();
+            let passenger = Passenger { waiter, ticket: ticket.clone() };
+            if let Some(flight) = state.flights.get_mut(&sequence) {
+                flight.join(passenger);
                 self.metrics.observe(Observation::Joined);
                 continue;
             }
-            state.flights.insert(sequence.clone(), vec![waiter]);
-            state.push(Job { sequence, arrived, client, class, reply: Reply::Embedding });
+            let flight = Flight { begun: false, waiters: vec![passenger] };
+            state.flights.insert(sequence.clone(), flight);
+            state.push(Job { sequence, arrived, client, class, ticket, reply: Reply::Embedding });
         }
         self.announce(&state);
         Ok(slots)
@@ -211,7 +231,8 @@ impl Queue {
             let (waiter, answer) = oneshot::channel();
             answers.push(answer);
             let (sequence, reply) = (Arc::new(sequence), reply(waiter));
-            state.push(Job { sequence, arrived, client, class, reply });
+            let ticket = expected.ticket.clone();
+            state.push(Job { sequence, arrived, client, class, ticket, reply });
         }
         self.announce(&state);
         Ok(answers)
@@ -242,8 +263,7 @@ impl Queue {
         }
         if state.tokens + tokens > limit {
             let seconds = self.seconds_to_drain(state);
-            let retry_after = retry_after(seconds, state.jitter.next());
-            return Err(EngineError::Overloaded { retry_after });
+            return Err(overloaded(state, seconds));
         }
         Ok(())
     }
@@ -265,4 +285,8 @@ impl Queue {
         }
         dropped.len()
     }
+}
+
+fn overloaded(state: &mut State, seconds: (f64, f64)) -> EngineError {
+    EngineError::Overloaded { retry_after: retry_after(seconds, state.jitter.next()) }
 }

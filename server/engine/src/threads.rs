@@ -1,0 +1,44 @@
+//! The engine's threads, and what is said where the system gives none.
+//!
+//! Must not know: what they do.
+
+use std::io;
+use std::thread::Builder;
+
+use thiserror::Error;
+
+/// The system gives no thread.
+#[derive(Debug, Error)]
+#[error(
+    "the system gives no thread for the engine ({source}): raise the limits of processes \
+     (`ulimit -u`, the pids of a container) and of memory"
+)]
+pub struct NoThread {
+    source: io::Error,
+}
+
+/// Starts a thread.
+///
+/// # Errors
+/// A system that gives none.
+pub fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), NoThread> {
+    spawn_as(Builder::new().name(name), work)
+}
+
+fn spawn_as(builder: Builder, work: impl FnOnce() + Send + 'static) -> Result<(), NoThread> {
+    builder.spawn(work).map(drop).map_err(|source| NoThread { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_cannot_be_started_is_an_error_with_a_sentence() {
+        // No machine has as much memory for a stack.
+        let builder = Builder::new().stack_size(1 << 60);
+        let error = spawn_as(builder, || {}).expect_err("no memory").to_string();
+        assert!(error.starts_with("the system gives no thread for the engine ("), "{error}");
+        assert!(error.contains("ulimit -u"), "{error}");
+    }
+}

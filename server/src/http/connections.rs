@@ -1,0 +1,355 @@
+//! The connections of a listener: which are at work and which are idle, who has to go when there
+//! are as many as may be, and how each ends.
+//!
+//! Idle is a connection without an open request: between two, or before the end of its first head.
+//! Must not know: what is served on them.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::client::client_part;
+use super::half_close::Connection;
+
+/// Idle connections that are closed at a time where there is no room: looking for them takes longer
+/// than closing them.
+const CLOSED_AT_A_TIME: usize = 16;
+/// Of so many connections at most one is closed at a time.
+const CLOSED_PART: usize = 64;
+/// Time that a connection has for what is on its way when it is to end and nothing is open on it:
+/// the rest of a head, the reply to a GOAWAY.
+const GRACE: Duration = Duration::from_secs(1);
+/// Time between two warnings that there is no room.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// What a server is told of its end.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// It will stop soon, and still answers whoever comes.
+    pub leaving: watch::Receiver<bool>,
+    /// It stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl Told {
+    /// Resolves when the server stops.
+    pub async fn stopped(&mut self) {
+        // An error is a sender that is gone, which is the end as well.
+        drop(self.stopping.wait_for(|stopping| *stopping).await);
+    }
+
+    /// Resolves when the server leaves, if it does not yet: who connects later knows no better
+    /// place.
+    async fn left(mut self) {
+        if *self.leaving.borrow() {
+            std::future::pending::<()>().await;
+        }
+        drop(self.leaving.wait_for(|leaving| *leaving).await);
+    }
+}
+
+/// All connections of a listener.
+#[derive(Debug)]
+pub struct Connections {
+    limit: usize,
+    table: Mutex<Table>,
+    /// Told when a connection ends or becomes idle.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    records: HashMap<u64, Arc<Record>>,
+    next: u64,
+    warned: Option<Instant>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Record {
+    address: IpAddr,
+    state: watch::Sender<State>,
+    connections: Arc<Connections>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    /// Requests that were begun and are not answered or given up.
+    open: usize,
+    /// When the last of them ended, or the connection began.
+    since: Instant,
+    /// Whether it has to make room for others.
+    evicted: bool,
+}
+
+impl Connections {
+    /// No more than `limit` at a time.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, table: Mutex::default(), changed: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // No code panics between two changes that belong together.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a new connection from this address. Where there is none, idle connections are
+    /// closed; where all are at work, it waits.
+    pub async fn place(self: &Arc<Self>, address: IpAddr) -> Place {
+        loop {
+            if let Some(place) = self.try_place(address) {
+                return place;
+            }
+            self.close_idle();
+            self.changed.notified().await;
+        }
+    }
+
+    fn try_place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut table = self.lock();
+        if table.records.len() >= self.limit {
+            return None;
+        }
+        let state = State { open: 0, since: Instant::now(), evicted: false };
+        let (address, state) = (client_part(address), watch::Sender::new(state));
+        let record = Arc::new(Record { address, state, connections: self.clone() });
+        let number = table.next;
+        table.next += 1;
+        table.records.insert(number, record.clone());
+        Some(Place { record, number })
+    }
+
+    /// Closes some idle connections, unless some are being closed.
+    pub fn close_idle(&self) {
+        let mut table = self.lock();
+        if table.records.values().any(|record| record.state.borrow().evicted) {
+            return;
+        }
+        let mut clients = table.by_client();
+        let most = clients.iter().max_by_key(|(_, client)| client.count);
+        let most = most.map(|(address, client)| format!("{} of {address}", client.count));
+        let mut closed = 0;
+        while closed < CLOSED_AT_A_TIME.min(self.limit.div_ceil(CLOSED_PART))
+            && let Some(record) = take_idle(&mut clients)
+        {
+            record.state.send_modify(|state| state.evicted = true);
+            closed += 1;
+        }
+        let due = table.warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY);
+        if due {
+            table.warned = Some(Instant::now());
+            let (count, most) = (table.records.len(), most.unwrap_or_default());
+            drop(table);
+            let what = match closed {
+                0 => "all of them are at work, so new ones wait",
+                _ => "those that are idle for longest are closed, of the client with most first",
+            };
+            tracing::warn!("no room for more than {count} connections ({most}): {what}");
+        }
+    }
+
+    /// Returns when all have ended.
+    pub async fn emptied(&self) {
+        while !self.lock().records.is_empty() {
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// The connections of one client.
+#[derive(Default)]
+struct Client {
+    count: usize,
+    /// Those that are idle, for longest first.
+    idle: VecDeque<(Instant, Arc<Record>)>,
+}
+
+impl Table {
+    fn by_client(&self) -> HashMap<IpAddr, Client> {
+        let mut clients: HashMap<IpAddr, Client> = HashMap::new();
+        for record in self.records.values() {
+            let client = clients.entry(record.address).or_default();
+            client.count += 1;
+            let state = *record.state.borrow();
+            if state.open == 0 {
+                client.idle.push_back((state.since, record.clone()));
+            }
+        }
+        for client in clients.values_mut() {
+            client.idle.make_contiguous().sort_by_key(|(since, _)| *since);
+        }
+        clients
+    }
+}
+
+/// The connection that is idle for longest, of the client that has most connections: so a client
+/// that takes all there are keeps nobody out, and users behind one proxy keep theirs while there is
+/// room.
+fn take_idle(clients: &mut HashMap<IpAddr, Client>) -> Option<Arc<Record>> {
+    let with_idle = clients.values_mut().filter_map(|client| {
+        let since = client.idle.front()?.0;
+        Some((client.count, std::cmp::Reverse(since), client))
+    });
+    let (_, _, client) = with_idle.max_by_key(|(count, since, _)| (*count, *since))?;
+    client.count -= 1;
+    client.idle.pop_front().map(|(_, record)| record)
+}
+
+/// A connection's place among others; given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    record: Arc<Record>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let connections = &self.record.connections;
+        connections.lock().records.remove(&self.number);
+        connections.changed.notify_one();
+    }
+}
+
+impl Place {
+    /// What its requests are counted in.
+    pub fn record(&self) -> &Arc<Record> {
+        &self.record
+    }
+
+    async fn evicted(&self) {
+        // The sender lives as long as the record.
+        drop(self.record.state.subscribe().wait_for(|state| state.evicted).await);
+    }
+
+    /// Returns when nothing was open for the grace period.
+    async fn idle_for_long(&self) {
+        let mut state = self.record.state.subscribe();
+        loop {
+            drop(state.wait_for(|state| state.open == 0).await);
+            let busy = tokio::time::timeout(GRACE, state.wait_for(|state| state.open > 0));
+            if busy.await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Runs a connection until its end. It is told to end when the server stops or there is no room
+    /// for it; in HTTP/2 also when the server is about to stop, so that clients move early, and
+    /// when the client will send nothing more. Then what is open on it is answered, and it ends:
+    /// also if the client says nothing to that.
+    pub async fn live<C>(self, connection: C, socket: Connection, mut told: Told)
+    where
+        C: GracefulConnection,
+        C::Error: Display,
+    {
+        let mut connection = pin!(connection);
+        let leaving = async {
+            told.clone().left().await;
+            if !socket.is_http2() {
+                // Its next answer says `connection: close`.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return note(ended),
+            () = self.evicted() => {}
+            () = leaving => {}
+            () = socket.ended() => {}
+            () = async { told.clone().stopped().await } => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        // In this order: what the connection says of its end is written first.
+        tokio::select! {
+            biased;
+            ended = connection => note(ended),
+            () = self.evicted() => {}
+            () = socket.gone() => {}
+            () = async {
+                told.stopped().await;
+                self.idle_for_long().await;
+            } => {}
+            () = async {
+                socket.ended().await;
+                self.idle_for_long().await;
+            } => {}
+        }
+    }
+}
+
+fn note(ended: Result<(), impl Display>) {
+    if let Err(error) = ended {
+        tracing::debug!("a connection broke off: {error}");
+    }
+}
+
+impl Record {
+    /// Counts a request until what is given is dropped.
+    pub fn open(self: &Arc<Self>) -> Open {
+        self.state.send_modify(|state| state.open += 1);
+        Open { record: self.clone() }
+    }
+}
+
+/// An open request of a connection.
+#[derive(Debug)]
+pub struct Open {
+    record: Arc<Record>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.record.state.send_modify(|state| {
+            state.open -= 1;
+            state.since = Instant::now();
+        });
+        self.record.connections.changed.notify_one();
+    }
+}
+
+/// The body of an answer, whose request is open until it is written or given up.
+#[derive(Debug)]
+pub struct Answer {
+    body: Body,
+    _open: Open,
+}
+
+impl Answer {
+    /// Of this request.
+    pub fn new(body: Body, open: Open) -> Self {
+        Self { body, _open: open }
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! How many connections the system's limit of open files leaves room for.
+//!
+//! Must not know: what is served.
+
+use super::listen::CONNECTIONS_MAX;
+
+/// Files that are open besides connections: of models, of images that are fetched, of the programs
+/// that read videos.
+const OTHER_FILES: usize = 256;
+/// Connections that a listener always has.
+const CONNECTIONS_MIN: usize = 16;
+
+/// Connections that each of so many listeners may have at a time. The limit of open files is raised
+/// as far as the system allows and connections need it; where that is not enough, idle connections
+/// are closed sooner.
+pub fn connections_max(listeners: usize) -> usize {
+    let wanted = CONNECTIONS_MAX * listeners + OTHER_FILES;
+    let connections = share(raised(wanted), listeners);
+    if connections < CONNECTIONS_MAX {
+        tracing::warn!(
+            "the limit of open files leaves room for {connections} connections instead of \
+             {CONNECTIONS_MAX}; `ulimit -n {wanted}` makes room for all"
+        );
+    }
+    connections
+}
+
+/// What each of so many listeners has of a limit of open files; without a limit, all it may.
+fn share(files: Option<usize>, listeners: usize) -> usize {
+    let Some(files) = files else { return CONNECTIONS_MAX };
+    // Of few, half is for others.
+    let others = OTHER_FILES.min(files / 2);
+    ((files - others) / listeners.max(1)).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}
+
+/// The limit of open files, raised to what is wanted where that is allowed; none is no limit.
+#[cfg(unix)]
+fn raised(wanted: usize) -> Option<usize> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current?;
+    let allowed = limit.maximum.unwrap_or(u64::MAX).min(wanted as u64);
+    if allowed > before {
+        limit.current = Some(allowed);
+        if setrlimit(Resource::Nofile, limit).is_ok() {
+            return usize::try_from(allowed).ok();
+        }
+    }
+    usize::try_from(before).ok()
+}
+
+/// Sockets are no files there.
+#[cfg(not(unix))]
+fn raised(_: usize) -> Option<usize> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_others() {
+        assert_eq!(share(None, 2), CONNECTIONS_MAX);
+        assert_eq!(share(Some(1_000_000), 2), CONNECTIONS_MAX);
+        assert_eq!(share(Some(1024), 1), 1024 - OTHER_FILES);
+        assert_eq!(share(Some(1024), 2), (1024 - OTHER_FILES) / 2);
+        assert_eq!(share(Some(200), 1), 100);
+        assert_eq!(share(Some(0), 1), CONNECTIONS_MIN);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_limit_is_never_lowered() {
+        let before = raised(0);
+        assert_eq!(raised(1), before);
+    }
+}
