@@ -199,8 +199,24 @@ impl From<Side> for TruncationSide {
     }
 }
 
-/// Prompt and truncation of a request. An instruction goes before a prompt's name, and either
-/// before the checkpoint's default.
+/// Refuses a request that has an instruction and names a prompt: one of them would do nothing.
+///
+/// # Errors
+/// Both are there.
+pub fn one_prompt(
+    instruction: Option<&String>,
+    prompt_name: Option<&String>,
+) -> Result<(), Failure> {
+    match (instruction, prompt_name) {
+        (Some(_), Some(_)) => {
+            Err(Failure::body("send either \"instruction\" or \"prompt_name\", not both"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prompt and truncation of a request. An instruction, or else a prompt's name, goes before the
+/// checkpoint's default; see [`one_prompt`].
 pub fn prepare(
     instruction: Option<String>,
     prompt_name: Option<String>,

@@ -41,6 +41,7 @@ pub fn dialect() -> Dialect {
             }]
         },
         failure,
+        error: "CohereErrorBody",
         openapi: Api::openapi,
     }
 }
@@ -61,7 +62,8 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     }
 }
 
-async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+    let additions = body.additions();
     let asked = Asked {
         query: body.query,
         documents: body.documents.into(),
@@ -72,7 +74,7 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let returned = body.return_documents.unwrap_or(false);
     let documents = if returned { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(app, asked, body.additions).await?;
+    let request = request(app, asked, additions).await?;
     let (_, answer) = app.rerank(body.model.as_deref(), request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
@@ -157,7 +159,7 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
     let images = body.images.unwrap_or_default().into_iter();
     let images = images.map(|uri| Ok(Draft::image(Source::Written(uri))));
     let mixed = body.inputs.unwrap_or_default().into_iter().map(|input| {
-        let draft = Draft { parts: content(input.content)?, instruction: None };
+        let draft = Draft { parts: content(input.content.0)?, instruction: None };
         draft.checked()
     });
     let drafts = images.chain(mixed).enumerate().map(|(index, draft)| {

@@ -61,6 +61,7 @@ pub fn dialect() -> Dialect {
             ]
         },
         failure,
+        error: "JinaErrorBody",
         openapi: Api::openapi,
     }
 }
@@ -88,10 +89,11 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     }
 }
 
-async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     // Jina returns documents unless told otherwise, Cohere does not.
     let of_cohere = body.rank_fields.is_some() || body.max_chunks_per_doc.is_some();
     let with_documents = body.return_documents.unwrap_or(!of_cohere);
+    let additions = body.additions();
     let asked = Asked {
         query: body.query,
         documents: body.documents.into(),
@@ -101,7 +103,7 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     };
     let documents = if with_documents { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(app, asked, body.additions).await?;
+    let request = request(app, asked, additions).await?;
     let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::dialects::Inputs;
 use crate::dialects::items::{ItemObject, Object};
 use crate::dialects::misspelt;
-use crate::dialects::ranking::{Additions, Document, Documents};
+use crate::dialects::ranking::{Document, Documents, ranking_body};
 use crate::encoding::EncodedVector;
 pub use crate::encoding::OutputEncoding as EmbeddingType;
 
@@ -17,35 +17,34 @@ crate::dialects::object::objects! {
     EmbeddingsBody: &misspelt::JINA,
 }
 
-/// `POST /v1/rerank`
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(remote = "Self")]
-pub struct RerankBody {
-    /// What documents are ranked for.
-    pub query: Document,
-    /// The documents; an object is one of them.
-    pub documents: Documents,
-    /// The served name of a model; the default model if absent.
-    pub model: Option<String>,
-    /// Give the best ones only; all if absent or 0.
-    pub top_n: Option<usize>,
-    /// Give the documents back; on if absent, unless the body has keys of Cohere's.
-    pub return_documents: Option<bool>,
-    /// Cohere: the fields of documents that are objects.
-    pub rank_fields: Option<Vec<String>>,
-    /// Cohere: taken and not needed, documents are not divided.
-    #[schema(value_type = Option<usize>)]
-    pub max_chunks_per_doc: Option<IgnoredAny>,
-    /// Tokens of a document that are used.
-    pub max_tokens_per_doc: Option<usize>,
-    /// Addition: give logits instead of probabilities.
-    pub raw_scores: Option<bool>,
-    /// Addition: cut documents that are too long (`true`) or refuse them (`false`).
-    #[serde(alias = "truncation")]
-    pub truncate: Option<bool>,
-    /// Proxima's additions.
-    #[serde(flatten)]
-    pub additions: Additions,
+ranking_body! {
+    /// `POST /v1/rerank`
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(remote = "Self")]
+    pub struct RerankBody {
+        /// What documents are ranked for.
+        pub query: Document,
+        /// The documents; an object is one of them.
+        pub documents: Documents,
+        /// The served name of a model; the default model if absent.
+        pub model: Option<String>,
+        /// Give the best ones only; all if absent or 0.
+        pub top_n: Option<usize>,
+        /// Give the documents back; on if absent, unless the body has keys of Cohere's.
+        pub return_documents: Option<bool>,
+        /// Cohere: the fields of documents that are objects.
+        pub rank_fields: Option<Vec<String>>,
+        /// Cohere: taken and not needed, documents are not divided.
+        #[schema(value_type = Option<usize>)]
+        pub max_chunks_per_doc: Option<IgnoredAny>,
+        /// Tokens of a document that are used.
+        pub max_tokens_per_doc: Option<usize>,
+        /// Addition: give logits instead of probabilities.
+        pub raw_scores: Option<bool>,
+        /// Addition: cut documents that are too long (`true`) or refuse them (`false`).
+        #[serde(alias = "truncation")]
+        pub truncate: Option<bool>,
+    }
 }
 
 /// The answer to [`RerankBody`].

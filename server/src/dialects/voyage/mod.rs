@@ -54,6 +54,7 @@ pub fn dialect() -> Dialect {
             ]
         },
         failure,
+        error: "VoyageErrorBody",
         openapi: Api::openapi,
     }
 }
@@ -72,7 +73,9 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     }
 }
 
-async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+    let limit = body.limit()?;
+    let additions = body.additions();
     let asked = Asked {
         query: body.query,
         documents: body.documents.into(),
@@ -83,9 +86,9 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let documents = asked.documents.iter().filter(|_| returned).map(Document::echo);
     let documents: Vec<Document> = documents.collect();
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(app, asked, body.additions).await?;
+    let request = request(app, asked, additions).await?;
     let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
-    let data = ranked(&answer, body.top_k, raw).into_iter().map(|place| ResultEntry {
+    let data = ranked(&answer, limit, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
         relevance_score: place.score,
         document: documents.get(place.index).cloned(),

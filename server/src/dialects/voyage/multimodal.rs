@@ -7,13 +7,12 @@ use axum::response::Response;
 use proxima_engine::EmbedRequest;
 use proxima_models::{Input, Part, Prepare, Prompt};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::failure;
 use super::types::{EncodingFormat, Entry, ErrorBody, entries};
 use crate::dialects::inputs::purpose_prompt;
-use crate::dialects::items::{Draft, Drafted, ItemContent, Name, content, pixels, resolve};
+use crate::dialects::items::{Draft, Drafted, ItemContent, Name, Unique, content, pixels, resolve};
 use crate::dialects::misspelt;
 use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
@@ -56,7 +55,7 @@ pub struct MultimodalBody {
 pub struct MultimodalInput {
     /// The parts, in their order.
     #[schema(value_type = ItemContent)]
-    pub content: Value,
+    pub content: Unique,
 }
 
 /// The answer to [`MultimodalBody`].
@@ -127,7 +126,7 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
 
 async fn inputs(app: &App, inputs: Vec<MultimodalInput>) -> Result<Vec<Input>, Failure> {
     let draft = |(name, input): (Name, MultimodalInput)| {
-        let draft = content(input.content)
+        let draft = content(input.content.0)
             .and_then(|parts| Draft { parts, instruction: None }.checked())
             .map_err(|problem| name.wrong(problem))?;
         Ok((name, draft.into()))

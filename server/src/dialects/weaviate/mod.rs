@@ -47,6 +47,7 @@ pub fn dialect() -> Dialect {
             }]
         },
         failure,
+        error: "WeaviateErrorBody",
         openapi: Api::openapi,
     }
 }
