@@ -41,6 +41,12 @@ pub enum Failure {
         /// The coding.
         coding: String,
     },
+    /// The body is transferred in a coding that is not decoded.
+    #[error("transfer-encoding {coding:?} is not implemented: send a length, or chunks alone")]
+    TransferCoding {
+        /// The codings.
+        coding: String,
+    },
     /// The request comes from a web page that may not call the server.
     #[error(
         "this server has no API key, so it refuses web pages of other origins; start it with \
@@ -174,6 +180,7 @@ impl Failure {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::Malformed { .. } => "malformed",
             Self::Coding { .. } => "content_encoding",
+            Self::TransferCoding { .. } => "transfer_encoding",
             Self::Browser => "browser",
             Self::SlowBody { .. } => "body_too_slow",
             Self::AnswerTooLarge { .. } => "answer_too_large",

@@ -4,42 +4,22 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 
-use proxima_engine::{Engine, EngineConfig, Registry};
+use proxima_engine::EngineConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::oneshot;
 
+use super::served::{Listening, fake_app, listen};
 use super::*;
-use crate::fake_model::{WIDTH, fake_model};
-use crate::metrics::MetricsHub;
+use crate::fake_model::WIDTH;
 
 /// Inputs whose hidden states make an answer that fits no socket's buffers.
 const MANY: usize = 30_000;
 const WORDS: &str = "a b c d e f g h i j k l m n";
 
-struct Server {
-    http: SocketAddr,
-    grpc: SocketAddr,
-    _stop: oneshot::Sender<()>,
-}
-
-async fn serve(config: HttpConfig) -> Server {
-    let (model, _) = fake_model();
+async fn serve(config: HttpConfig) -> Listening {
     let engine = EngineConfig { inputs_max: MANY, ..EngineConfig::default() };
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, engine, metrics.for_model("fake"));
-    let registry = Registry::new(vec![("fake".into(), engine)]).expect("one model");
-    let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
-    let (http, grpc) = (bind().await, bind().await);
-    let address = |listener: &TcpListener| listener.local_addr().expect("an address");
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = Server { http: address(&http), grpc: address(&grpc), _stop: stop };
-    let listeners = Listeners { http, grpc: Some(grpc) };
-    let told = async move { drop(stopped.await) };
-    let app = Arc::new(App::new(registry, metrics, config));
-    tokio::spawn(super::serve(listeners, app, told));
-    server
+    listen(fake_app(config, engine).0.app).await
 }
 
 /// A connection that takes little before it is read.
@@ -67,7 +47,7 @@ async fn answer(address: SocketAddr, path: &str, version: &str, body: &Value) ->
     (head, bytes.split_off(at))
 }
 
-async fn status(server: &Server) -> u16 {
+async fn status(server: &Listening) -> u16 {
     let (head, _) = answer(server.http, "/embed", "1.1", &json!({ "inputs": "a" })).await;
     head[9..12].parse().expect("a status")
 }

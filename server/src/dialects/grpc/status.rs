@@ -29,7 +29,9 @@ fn code(failure: &Failure) -> Code {
         Failure::Browser => Code::PermissionDenied,
         Failure::Unauthorized => Code::Unauthenticated,
         Failure::UnknownModel(_) => Code::NotFound,
-        Failure::UnknownPath { .. } | Failure::WrongMethod { .. } => Code::Unimplemented,
+        Failure::UnknownPath { .. }
+        | Failure::WrongMethod { .. }
+        | Failure::TransferCoding { .. } => Code::Unimplemented,
         Failure::TooManyRequests { .. } | Failure::Busy { .. } => Code::ResourceExhausted,
         Failure::Timeout { .. } | Failure::SlowBody { .. } => Code::DeadlineExceeded,
         Failure::Unhealthy { .. }

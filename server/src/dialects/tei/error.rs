@@ -19,6 +19,7 @@ pub fn failure(failure: &Failure) -> Response {
         Failure::SlowBody { .. } => (StatusCode::REQUEST_TIMEOUT, "Validation"),
         Failure::Malformed { .. } => (StatusCode::BAD_REQUEST, "Validation"),
         Failure::Coding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Validation"),
+        Failure::TransferCoding { .. } => (StatusCode::NOT_IMPLEMENTED, "Validation"),
         Failure::Browser => (StatusCode::FORBIDDEN, "Unauthorized"),
         Failure::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
         Failure::UnknownModel(_) | Failure::UnknownPath { .. } => {
