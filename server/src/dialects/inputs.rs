@@ -178,8 +178,11 @@ impl Inputs {
     }
 }
 
+super::object::words! { Side }
+
 /// Which end of a too long input is cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub enum Side {
     /// The beginning.
     #[serde(alias = "left")]
@@ -212,6 +215,26 @@ pub fn one_prompt(
             Err(Failure::body("send either \"instruction\" or \"prompt_name\", not both"))
         }
         _ => Ok(()),
+    }
+}
+
+/// The prompt of a request that says what its inputs are for, in words of its dialect, unless it has
+/// an instruction or names a prompt.
+///
+/// # Errors
+/// More than one of these: the others would do nothing.
+pub fn sole_prompt(
+    instruction: Option<String>,
+    prompt_name: Option<String>,
+    purpose: Option<&str>,
+) -> Result<Prompt, Failure> {
+    match (instruction, prompt_name, purpose) {
+        (None, None, purpose) => Ok(purpose_prompt(purpose)),
+        (Some(instruction), None, None) => Ok(Prompt::Instruction(instruction)),
+        (None, Some(name), None) => Ok(Prompt::Named(name)),
+        _ => Err(Failure::body(
+            "send one of \"instruction\", \"prompt_name\" and what the input is for, not several",
+        )),
     }
 }
 

@@ -33,6 +33,35 @@ macro_rules! objects {
 
 pub(crate) use objects;
 
+/// Implements `Deserialize` for enums with `#[serde(remote = "Self")]` whose variants are words. Of
+/// anything else than a string serde_json says that it is no JSON.
+macro_rules! words {
+    ($($kind:ty),* $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $kind {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct WordVisitor;
+                impl serde::de::Visitor<'_> for WordVisitor {
+                    type Value = $kind;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a string")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<$kind, E> {
+                        // This is the derived function, which is not one of the trait.
+                        <$kind>::deserialize(serde::de::value::StrDeserializer::new(word))
+                    }
+                }
+                deserializer.deserialize_any(WordVisitor)
+            }
+        }
+    )*};
+}
+
+pub(crate) use words;
+
+words! { crate::encoding::OutputEncoding }
+
 /// Gives objects of another deserializer, and nothing else.
 pub struct ObjectOnly<D> {
     inner: D,

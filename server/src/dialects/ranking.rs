@@ -28,6 +28,8 @@ crate::dialects::object::objects! {
     ListwiseOptions: &misspelt::NONE,
 }
 
+crate::dialects::object::words! { Scores, Method }
+
 /// A query or a document.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
@@ -276,7 +278,7 @@ pub(crate) use ranking_body;
 
 /// What logits go through to be scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum Scores {
     /// A sigmoid.
     #[default]
@@ -297,7 +299,7 @@ impl From<Scores> for ScoreForm {
 
 /// How documents are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum Method {
     /// Each is scored with the query.
     Pointwise,

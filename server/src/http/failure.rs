@@ -12,6 +12,10 @@ use thiserror::Error;
 /// When to come back for a model that is not ready: loading takes seconds, a download minutes.
 const NOT_READY_RETRY: Duration = Duration::from_secs(5);
 
+/// Characters of a message that are told of its beginning and of its end.
+const HEAD_MAX: usize = 700;
+const TAIL_MAX: usize = 200;
+
 /// Why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Failure {
@@ -165,6 +169,18 @@ impl Failure {
     /// A body that is JSON, but not what the path takes.
     pub fn body(message: impl Into<String>) -> Self {
         Self::Body { message: message.into(), syntax: false }
+    }
+
+    /// What is told of it. What a request says may be quoted in it: of a long one the middle is left
+    /// out.
+    pub fn message(&self) -> String {
+        let whole = self.to_string();
+        if whole.len() <= HEAD_MAX + TAIL_MAX {
+            return whole;
+        }
+        let head = &whole[..whole.floor_char_boundary(HEAD_MAX)];
+        let tail = &whole[whole.ceil_char_boundary(whole.len() - TAIL_MAX)..];
+        format!("{head} [...] {tail}")
     }
 
     /// Whether a handler found it, before any engine saw the request and counted it.

@@ -14,6 +14,8 @@ crate::dialects::object::objects! {
     MixedInput: &misspelt::NONE,
 }
 
+crate::dialects::object::words! { Truncate }
+
 ranking_body! {
     /// `POST /v2/rerank`
     #[derive(Debug, Deserialize, ToSchema)]
@@ -117,11 +119,18 @@ pub struct EmbedBody {
     /// Tokens of an input that are used.
     pub max_tokens: Option<usize>,
     /// Keep the first components only.
+    #[serde(alias = "dimensions")]
     pub output_dimension: Option<usize>,
     /// Forms of the vectors; `float` if absent.
     pub embedding_types: Option<Vec<OutputEncoding>>,
     /// Which end of a long text is cut; `END` if absent.
     pub truncate: Option<Truncate>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: a prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: scale vectors to length one; on if absent.
+    pub normalize: Option<bool>,
 }
 
 /// An input of several parts.
@@ -135,7 +144,7 @@ pub struct MixedInput {
 
 /// Which end of a long text is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
+#[serde(remote = "Self", rename_all = "UPPERCASE")]
 pub enum Truncate {
     /// Neither: it is refused.
     None,

@@ -9,11 +9,11 @@ use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use proxima_engine::{EmbedRequest, RerankAnswer, TokensRequest};
-use proxima_models::Prepare;
+use proxima_models::{Prepare, TruncationSide};
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::inputs::purpose_prompt;
+use super::inputs::sole_prompt;
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
@@ -151,8 +151,9 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
         },
     };
     let prepare = Prepare {
-        prompt: purpose_prompt(body.task.as_deref()),
+        prompt: sole_prompt(body.instruction, body.prompt_name, body.task.as_deref())?,
         truncate: body.truncate.unwrap_or(app.auto_truncate()),
+        side: body.truncation_direction.map(TruncationSide::from).unwrap_or_default(),
         ..Prepare::default()
     };
     let multi = body.return_multivector == Some(true);
@@ -208,6 +209,6 @@ async fn token_vectors(
 
 /// Jina's clients read `detail`, Cohere's `message`.
 fn failure(failure: &Failure) -> Response {
-    let message = failure.to_string();
+    let message = failure.message();
     shaped(failure, ErrorBody { detail: message.clone(), message })
 }

@@ -5,10 +5,10 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::dialects::Inputs;
 use crate::dialects::items::{ItemObject, Object};
 use crate::dialects::misspelt;
 use crate::dialects::ranking::{Document, Documents, ranking_body};
+use crate::dialects::{Inputs, Side};
 use crate::encoding::EncodedVector;
 pub use crate::encoding::OutputEncoding as EmbeddingType;
 
@@ -126,6 +126,7 @@ pub struct EmbeddingsBody {
     /// Keep the first components only.
     pub dimensions: Option<usize>,
     /// Scale vectors to length one; on if absent.
+    #[serde(alias = "normalize")]
     pub normalized: Option<bool>,
     /// How vectors are written.
     #[serde(alias = "encoding_type", alias = "encoding_format")]
@@ -136,6 +137,12 @@ pub struct EmbeddingsBody {
     pub return_multivector: Option<bool>,
     /// Cut inputs that are too long (`true`) or refuse them (`false`).
     pub truncate: Option<bool>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: a prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: which end of a too long input is cut.
+    pub truncation_direction: Option<Side>,
 }
 
 /// What may be written once or as a list.

@@ -44,6 +44,6 @@ pub fn failure(failure: &Failure) -> Response {
             Fault::Shutdown => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
         },
     };
-    let body = ErrorBody { error: failure.to_string(), error_type };
+    let body = ErrorBody { error: failure.message(), error_type };
     with_retry_after((status, Json(body)).into_response(), failure)
 }

@@ -244,6 +244,6 @@ fn whole(answer: &RerankAnswer, model: String, results: Vec<ResultEntry>) -> Rer
 fn failure(failure: &Failure) -> Response {
     let code = status(failure).as_u16();
     let kind = if code < 500 { "BadRequestError" } else { "InternalServerError" };
-    let error = ErrorEntry { message: failure.to_string(), r#type: kind, param: None, code };
+    let error = ErrorEntry { message: failure.message(), r#type: kind, param: None, code };
     shaped(failure, ErrorBody { error })
 }

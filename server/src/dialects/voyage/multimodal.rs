@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use proxima_engine::EmbedRequest;
-use proxima_models::{Input, Part, Prepare, Prompt};
+use proxima_models::{Input, Part, Prepare, Prompt, TruncationSide};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::failure;
 use super::types::{EncodingFormat, Entry, ErrorBody, entries};
-use crate::dialects::inputs::purpose_prompt;
+use crate::dialects::Side;
+use crate::dialects::inputs::sole_prompt;
 use crate::dialects::items::{Draft, Drafted, ItemContent, Name, Unique, content, pixels, resolve};
 use crate::dialects::misspelt;
 use crate::dialects::shared::respond;
@@ -38,15 +39,25 @@ pub struct MultimodalBody {
     /// `query` or `document`; picks the checkpoint's prompt of this name, if it has one.
     pub input_type: Option<String>,
     /// Cut inputs that are too long (on if absent) or refuse them.
+    #[serde(alias = "truncate")]
     pub truncation: Option<bool>,
     /// `base64`, or lists if absent.
     pub output_encoding: Option<EncodingFormat>,
     /// The same, as Voyage's client asks for it.
     pub encoding_format: Option<EncodingFormat>,
     /// Keep the first components only.
+    #[serde(alias = "dimensions")]
     pub output_dimension: Option<usize>,
     /// The kind of numbers.
     pub output_dtype: Option<OutputEncoding>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: a prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: which end of a too long input is cut.
+    pub truncation_direction: Option<Side>,
+    /// Addition: scale vectors to length one; on if absent.
+    pub normalize: Option<bool>,
 }
 
 /// An input of several parts.
@@ -105,12 +116,13 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
     let request = EmbedRequest {
         inputs,
         prepare: Prepare {
-            prompt: purpose_prompt(body.input_type.as_deref()),
+            prompt: sole_prompt(body.instruction, body.prompt_name, body.input_type.as_deref())?,
             truncate: body.truncation.unwrap_or(true),
+            side: body.truncation_direction.map(TruncationSide::from).unwrap_or_default(),
             ..Prepare::default()
         },
         dimensions: body.output_dimension,
-        normalize: true,
+        normalize: body.normalize.unwrap_or(true),
     };
     let (model, answer) = app.embed(body.model.as_deref(), request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::dialects::Inputs;
 use crate::dialects::misspelt;
 use crate::dialects::ranking::{Document, Documents, ranking_body};
+use crate::dialects::{Inputs, Side};
 use crate::encoding::{EncodedVector, OutputEncoding};
 use crate::http::Failure;
 
@@ -13,6 +13,8 @@ crate::dialects::object::objects! {
     RerankBody: &misspelt::RERANK,
     EmbeddingsBody: &misspelt::VOYAGE,
 }
+
+crate::dialects::object::words! { EncodingFormat }
 
 ranking_body! {
     /// `POST /v1/rerank` with `top_k`
@@ -103,18 +105,28 @@ pub struct EmbeddingsBody {
     /// `query` or `document`; picks the checkpoint's prompt of this name, if it has one.
     pub input_type: Option<String>,
     /// Cut inputs that are too long (on if absent) or refuse them.
+    #[serde(alias = "truncate")]
     pub truncation: Option<bool>,
     /// Keep the first components only.
+    #[serde(alias = "dimensions")]
     pub output_dimension: Option<usize>,
     /// The kind of numbers.
     pub output_dtype: Option<OutputEncoding>,
     /// `base64`, or lists if absent.
     pub encoding_format: Option<EncodingFormat>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: a prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: which end of a too long input is cut.
+    pub truncation_direction: Option<Side>,
+    /// Addition: scale vectors to length one; on if absent.
+    pub normalize: Option<bool>,
 }
 
 /// How numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum EncodingFormat {
     /// In base64.
     Base64,

@@ -97,6 +97,107 @@ async fn of_two_keys_that_exclude_each_other_none_is_dropped() {
 }
 
 #[tokio::test]
+async fn options_are_heard_in_every_dialect_that_embeds() {
+    let server = default_server();
+    let server = &server;
+    let first = |path: &'static str, mut body: Value, more: Value| async move {
+        body.as_object_mut().expect("keys").extend(more.as_object().expect("keys").clone());
+        let answer = post(server, path, &body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path} {body}: {}", answer.body);
+        let answer = answer.json();
+        let places = ["/data/0/embedding", "/embeddings/float/0", "/0"];
+        let vector = places.iter().find_map(|place| answer.pointer(place)).expect("a vector");
+        serde_json::from_value::<Vec<f32>>(vector.clone()).expect("numbers")
+    };
+    let long = "a b c d e f g h i j k l m n o p q r s t u v w x y z";
+    let content = json!([{ "content": [{ "type": "text", "text": long }] }]);
+    for (path, body) in [
+        ("/v1/embeddings", json!({ "input": long })),
+        ("/v1/embeddings", json!({ "input": long, "late_chunking": false })),
+        ("/v1/embeddings", json!({ "input": long, "truncation": true })),
+        ("/v1/multimodalembeddings", json!({ "inputs": content })),
+        ("/v2/embed", json!({ "texts": [long] })),
+    ] {
+        for option in [
+            json!({ "instruction": "search for" }),
+            json!({ "prompt_name": "query" }),
+            json!({ "dimensions": 3 }),
+            json!({ "normalize": false }),
+            json!({ "truncation_direction": "Left" }),
+        ] {
+            if path == "/v2/embed" && option["truncation_direction"].is_string() {
+                continue;
+            }
+            let expected = first("/embed", json!({ "inputs": long }), option.clone()).await;
+            assert_eq!(
+                first(path, body.clone(), option.clone()).await,
+                expected,
+                "{path} {option}"
+            );
+        }
+        for twice in [
+            json!({ "instruction": "a", "prompt_name": "query" }),
+            json!({ "instruction": "a", "task": "query", "input_type": "query" }),
+            json!({ "dimensions": 3, "output_dimension": 3, "input_type": "query" }),
+        ] {
+            let mut body = body.clone();
+            body.as_object_mut().expect("keys").extend(twice.as_object().expect("keys").clone());
+            let answer = post(server, path, &body).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path} {body}: {}", answer.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_of_another_kind_is_json_all_the_same() {
+    let server = default_server();
+    for (path, open, words) in [
+        ("/embed", OPEN[0].1, &["truncation_direction", "encoding_format"][..]),
+        ("/v1/embeddings", OPEN[6].1, &["truncation_direction", "encoding_format"]),
+        ("/v1/embeddings", OPEN[8].1, &["output_dtype", "encoding_format"]),
+        ("/v2/embed", OPEN[10].1, &["truncate"]),
+        ("/rerank", OPEN[11].1, &["method", "scores", "truncation_direction"]),
+        ("/v1/rerank", OPEN[12].1, &["method", "scores", "truncation_direction"]),
+    ] {
+        for word in words {
+            for wrong in ["5", "true", "[]", "{}", r#"{"Left": null}"#, r#"["Left"]"#] {
+                let answer = sent(&server, path, &format!(r#"{open}, "{word}": {wrong}}}"#)).await;
+                let of_tei = matches!(path, "/embed" | "/rerank");
+                let status = if of_tei { 422 } else { 400 };
+                assert_eq!(answer.status, status, "{path} {word} {wrong}: {}", answer.body);
+                assert!(answer.body.contains("expected a string"), "{}", answer.body);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_tells_a_little_of_what_was_sent() {
+    let server = default_server();
+    let long = "long ".repeat(50_000);
+    for (path, body) in [
+        ("/embed", json!({ "inputs": "a", "truncate": long })),
+        ("/embed", json!({ "inputs": "a", "model": long })),
+        ("/v1/embeddings", json!({ "input": "a", "prompt_name": long })),
+        ("/v1/embeddings", json!({ "messages": [{ "role": long }] })),
+        (
+            "/v1/rerank",
+            json!({ "query": "a", "documents": [{ "text": "a", long.as_str(): 5 }, 5] }),
+        ),
+        ("/v2/embed", json!({ "texts": ["a"], "truncate": long })),
+        ("/score", json!({ "queries": "a", "documents": "b", "use_activation": long })),
+        ("/vectors", json!({ "text": "a", "texts": long })),
+    ] {
+        let answer = post(&server, path, &body).await;
+        assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
+        assert!(answer.body.len() < 2_500, "{path}: {}", answer.body.len());
+    }
+    // What is at the end of a message is told.
+    let answer = post(&server, "/embed", &json!({ "inputs": "a", "truncate": long })).await;
+    assert!(answer.body.contains("expected a boolean at line 1"), "{}", answer.body);
+}
+
+#[tokio::test]
 async fn a_key_that_is_there_twice_is_refused_as_it_was_sent() {
     let server = default_server();
     for (path, body, says) in [
