@@ -218,8 +218,8 @@ pub fn one_prompt(
     }
 }
 
-/// The prompt of a request that says what its inputs are for, in words of its dialect, unless it has
-/// an instruction or names a prompt.
+/// The prompt of a request that says what its inputs are for, in words of its dialect, unless it
+/// has an instruction or names a prompt.
 ///
 /// # Errors
 /// More than one of these: the others would do nothing.

@@ -116,8 +116,8 @@ impl BrowserSettings {
     }
 }
 
-/// Whether a browser opens an address as a page of its own, as where a user follows a link. The page
-/// with the link cannot read what comes, and a `GET` changes nothing and computes no input.
+/// Whether a browser opens an address as a page of its own, as where a user follows a link. The
+/// page with the link cannot read what comes, and a `GET` changes nothing and computes no input.
 fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
     let is = |name: &HeaderName, value: &str| headers.get(name).is_some_and(|it| it == value);
     let reads = matches!(*method, Method::GET | Method::HEAD);

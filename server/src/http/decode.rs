@@ -31,8 +31,8 @@ const PIECES_AT_ONCE: usize = 4;
 const STEPS_ON_LOOP: usize = 8;
 /// Encoded bytes that are always decoded there, a piece at a time.
 const ON_LOOP_BYTES: usize = 1024;
-/// Members of a gzip body, and frames of one of zstd. Programs that write many begin one every 64 KiB
-/// (bgzip), or more rarely.
+/// Members of a gzip body, and frames of one of zstd. Programs that write many begin one every
+/// 64 KiB (bgzip), or more rarely.
 const MEMBERS_MAX: usize = 8 * 1024;
 /// The window of a zstd frame is at most 8 MiB, as RFC 9659 asks of this coding: 2 to this power.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;

@@ -171,16 +171,17 @@ impl Failure {
         Self::Body { message: message.into(), syntax: false }
     }
 
-    /// What is told of it. What a request says may be quoted in it: of a long one the middle is left
-    /// out.
+    /// What is told of it. What a request says may be quoted in it: of a long one the middle is
+    /// left out.
     pub fn message(&self) -> String {
         let whole = self.to_string();
         if whole.len() <= HEAD_MAX + TAIL_MAX {
             return whole;
         }
-        let head = &whole[..whole.floor_char_boundary(HEAD_MAX)];
-        let tail = &whole[whole.ceil_char_boundary(whole.len() - TAIL_MAX)..];
-        format!("{head} [...] {tail}")
+        let boundary = |at: &usize| whole.is_char_boundary(*at);
+        let head = (0..HEAD_MAX).rev().find(boundary).unwrap_or(0);
+        let tail = (whole.len() - TAIL_MAX..whole.len()).find(boundary).unwrap_or(whole.len());
+        format!("{} [...] {}", &whole[..head], &whole[tail..])
     }
 
     /// Whether a handler found it, before any engine saw the request and counted it.
