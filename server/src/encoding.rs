@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 /// `int8` is `round(127 v / max|v|)` and keeps the direction (cosine) but not the length; `uint8`
 /// is `int8` + 128; in `ubinary` and `binary` a bit is 1 where `v >= 0`, eight a byte, most
 /// significant bit first, and `binary` is the byte minus 128.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum OutputEncoding {
     /// JSON numbers.
     #[default]

@@ -2,12 +2,16 @@
 //!
 //! Must not know: what any part of it says.
 
+use std::time::Duration;
+
+use proxima_engine::{EngineError, UnknownModel};
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::AnyOfBuilder;
-use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, Schema};
 
-use crate::dialects;
+use crate::dialects::{self, Dialect};
+use crate::http::{Failure, needs_no_key};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -28,33 +32,76 @@ pub fn openapi_json() -> String {
         if let Some(post) = item.post.as_mut().filter(|_| !bodies.is_empty()) {
             take_any(post, &bodies);
         }
+        let owner = dialects::owner(path);
+        if let Some(get) = &mut item.get {
+            add_failures(get, &owner, &failures_of_all(path));
+        }
+        if let Some(post) = &mut item.post {
+            add_failures(post, &owner, &failures_of_all(path));
+            add_failures(post, &owner, &failures_of_bodies());
+            if !WITHOUT_FILES.contains(&path.as_str()) {
+                add_failures(post, &owner, &[FILES]);
+            }
+        }
     }
-    let posts = document.paths.paths.values_mut().filter_map(|item| item.post.as_mut());
-    posts.for_each(say_failures_of_all);
     let json = document.to_pretty_json().expect("the document is plain data");
     format!("{json}\n")
 }
 
-/// Failures that every operation with a body may have, and what they say.
-const FAILURES_OF_ALL: [(&str, &str); 4] = [
-    ("408", "The body came too slowly"),
-    ("413", "The body, or the answer, is larger than the limit"),
-    ("429", "Too much load; `Retry-After` says when to come back"),
-    ("503", "The model is not ready or the server stops; `Retry-After` says when to come back"),
-];
+/// Paths whose inputs are texts alone.
+const WITHOUT_FILES: [&str; 5] = ["/predict", "/similarity", "/tokenize", "/decode", "/vectors"];
 
-/// Says the failures that come before a dialect sees a request, in the shape of the dialect's own.
-fn say_failures_of_all(post: &mut Operation) {
-    let responses = &mut post.responses.responses;
-    let own = responses.iter().find(|(status, _)| status.starts_with('4'));
-    let Some((_, RefOr::T(own))) = own.map(|(status, own)| (status.clone(), own.clone())) else {
-        return;
-    };
-    for (status, description) in FAILURES_OF_ALL {
-        let own = RefOr::T(own.clone());
-        if let RefOr::T(said) = responses.entry(status.into()).or_insert(own) {
-            said.description = description.into();
-        }
+/// What an operation may fail with, and what the document says of its status.
+type MayFail = (fn() -> Failure, &'static str);
+
+const FILES: MayFail = (
+    || Failure::Upstream { message: String::new() },
+    "a host does not give an image or a video; see Retry-After",
+);
+
+/// What everything at a path can fail with.
+fn failures_of_all(path: &str) -> Vec<MayFail> {
+    let mut all: Vec<MayFail> = vec![
+        (|| Failure::Malformed { message: String::new() }, "the request is not as HTTP has it"),
+        (|| Failure::Browser, "a web page that may not call the server"),
+        (
+            || Failure::TransferCoding { coding: String::new() },
+            "another transfer coding than chunks",
+        ),
+        (|| Failure::Stopping, "not ready, about to stop, or not answered in time"),
+        (|| Failure::Bug, "a bug"),
+    ];
+    if !needs_no_key(path) {
+        all.push((|| Failure::Unauthorized, "no valid API key"));
+    }
+    all
+}
+
+/// What everything that takes a body can fail with.
+fn failures_of_bodies() -> Vec<MayFail> {
+    vec![
+        (|| Failure::Body { message: String::new(), syntax: true }, "the body is not JSON"),
+        (|| Failure::body(""), "something is wrong with the request"),
+        (
+            || Failure::UnknownModel(UnknownModel { name: String::new(), known: Vec::new() }),
+            "no such model",
+        ),
+        (|| Failure::SlowBody { limit: Duration::ZERO }, "the body comes too slowly"),
+        (|| Failure::BodyTooLarge { limit: 0 }, "the body, or the answer, is too large"),
+        (|| Failure::Coding { coding: String::new() }, "another content coding than gzip or zstd"),
+        (|| Failure::TooManyRequests { limit: 0 }, "overloaded; see Retry-After"),
+        (|| Failure::Engine(EngineError::Failed { reason: String::new() }), "the model failed"),
+    ]
+}
+
+/// Adds to an operation the statuses of these failures, where it does not have them.
+fn add_failures(operation: &mut Operation, owner: &Dialect, failures: &[MayFail]) {
+    for (failure, says) in failures {
+        let status = (owner.failure)(&failure()).status().as_u16().to_string();
+        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name(owner.error))).build();
+        let response =
+            ResponseBuilder::new().description(*says).content("application/json", body).build();
+        operation.responses.responses.entry(status).or_insert_with(|| response.into());
     }
 }
 
@@ -147,22 +194,40 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_all_operations_have_the_shape_of_their_dialects() {
+    fn every_operation_names_its_statuses() {
         let document: Value = serde_json::from_str(&super::openapi_json()).expect("JSON");
-        let paths = document["paths"].as_object().expect("paths");
-        let posts = paths.iter().filter_map(|(path, item)| Some((path, item.get("post")?)));
-        let schema = |post: &Value, status: &str| {
-            let response = &post["responses"][status];
-            assert!(!response.is_null(), "{status} of {post}");
-            response["content"]["application/json"]["schema"].clone()
+        let statuses = |path: &str, method: &str| -> Vec<String> {
+            let responses = &document["paths"][path][method]["responses"];
+            responses.as_object().expect("responses").keys().cloned().collect()
         };
-        for (path, post) in posts {
-            let statuses = post["responses"].as_object().expect("responses").keys();
-            let own = statuses.into_iter().find(|it| *it == "400" || *it == "422");
-            let own = schema(post, own.expect("a body may be wrong"));
-            for status in ["408", "413", "429", "503"] {
-                assert_eq!(schema(post, status), own, "{status} of {path}");
-            }
+        let of_tei = [
+            "200", "400", "401", "403", "404", "408", "413", "415", "422", "424", "429", "500",
+            "501", "502", "503",
+        ];
+        assert_eq!(statuses("/embed", "post"), of_tei);
+        let of_openai = [
+            "200", "400", "401", "403", "404", "408", "413", "415", "429", "500", "501", "502",
+            "503",
+        ];
+        assert_eq!(statuses("/v1/embeddings", "post"), of_openai);
+        assert_eq!(statuses("/health", "get"), ["200", "400", "403", "500", "501", "503"]);
+        let models = ["200", "400", "401", "403", "404", "500", "501", "503"];
+        assert_eq!(statuses("/v1/models/{id}", "get"), models);
+        let body = |path: &str| {
+            let schema = "/responses/429/content/application~1json/schema/$ref";
+            let place = format!("/paths/{}/post{schema}", path.replace('/', "~1"));
+            document.pointer(&place).and_then(Value::as_str).map(str::to_owned)
+        };
+        for (path, name) in [
+            ("/embed", "ErrorBody"),
+            ("/v1/embeddings", "OpenAiErrorBody"),
+            ("/v1/rerank", "JinaErrorBody"),
+            ("/v2/embed", "CohereErrorBody"),
+            ("/v1/multimodalembeddings", "VoyageErrorBody"),
+            ("/score", "VllmErrorBody"),
+            ("/vectors", "WeaviateErrorBody"),
+        ] {
+            assert_eq!(body(path), Some(format!("#/components/schemas/{name}")), "{path}");
         }
     }
 

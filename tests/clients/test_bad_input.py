@@ -269,3 +269,23 @@ def test_predict_nothing(address):
 def test_vectors(address):
     for body, says in [({}, "text"), ({"text": "a", "texts": ["b"]}, "text"), ({"texts": []}, "empty")]:
         refused(post(address, "/vectors", body), "weaviate", 400, says)
+
+
+@pytest.mark.parametrize("path, method, status", [("/nothing", "POST", 404), ("/v1/nothing", "PUT", 404), ("/embed", "PUT", 405)])
+def test_a_client_that_sends_a_body_nobody_reads_hears_why(address, path, method, status):
+    answer = requests.request(method, address + path, data=b"x" * 700_000)
+    assert answer.status_code == status and "docs" in answer.text
+
+
+def test_input_and_messages_are_refused_together(address):
+    messages = [{"role": "user", "content": "a"}]
+    answer = post(address, "/v1/embeddings", {"input": "a", "messages": messages})
+    assert answer.status_code == 400 and answer.json()["error"]["type"] == "invalid_request_error"
+    assert post(address, "/v1/embeddings", {"input": "a", "messages": None}).status_code == 200
+
+
+def test_a_key_that_is_there_twice(address):
+    answer = post(address, "/score", '{"text_1": "a", "text_1": "b", "text_2": "c"}')
+    assert answer.status_code == 400 and 'duplicate key "text_1"' in answer.json()["error"]["message"]
+    answer = post(address, "/v1/rerank", '{"query": "a", "documents": [{"text": "a", "text": "b"}]}')
+    assert answer.status_code == 400 and 'duplicate key "text"' in answer.json()["detail"]

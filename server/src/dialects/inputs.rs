@@ -178,8 +178,11 @@ impl Inputs {
     }
 }
 
+super::object::words! { Side }
+
 /// Which end of a too long input is cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, ToSchema)]
+#[serde(remote = "Self")]
 pub enum Side {
     /// The beginning.
     #[serde(alias = "left")]
@@ -199,8 +202,44 @@ impl From<Side> for TruncationSide {
     }
 }
 
-/// Prompt and truncation of a request. An instruction goes before a prompt's name, and either
-/// before the checkpoint's default.
+/// Refuses a request that has an instruction and names a prompt: one of them would do nothing.
+///
+/// # Errors
+/// Both are there.
+pub fn one_prompt(
+    instruction: Option<&String>,
+    prompt_name: Option<&String>,
+) -> Result<(), Failure> {
+    match (instruction, prompt_name) {
+        (Some(_), Some(_)) => {
+            Err(Failure::body("send either \"instruction\" or \"prompt_name\", not both"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The prompt of a request that says what its inputs are for, in words of its dialect, unless it
+/// has an instruction or names a prompt.
+///
+/// # Errors
+/// More than one of these: the others would do nothing.
+pub fn sole_prompt(
+    instruction: Option<String>,
+    prompt_name: Option<String>,
+    purpose: Option<&str>,
+) -> Result<Prompt, Failure> {
+    match (instruction, prompt_name, purpose) {
+        (None, None, purpose) => Ok(purpose_prompt(purpose)),
+        (Some(instruction), None, None) => Ok(Prompt::Instruction(instruction)),
+        (None, Some(name), None) => Ok(Prompt::Named(name)),
+        _ => Err(Failure::body(
+            "send one of \"instruction\", \"prompt_name\" and what the input is for, not several",
+        )),
+    }
+}
+
+/// Prompt and truncation of a request. An instruction, or else a prompt's name, goes before the
+/// checkpoint's default; see [`one_prompt`].
 pub fn prepare(
     instruction: Option<String>,
     prompt_name: Option<String>,

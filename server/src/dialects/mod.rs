@@ -46,6 +46,8 @@ pub struct Dialect {
     pub shared: fn() -> Vec<Shared>,
     /// Its error bodies.
     pub failure: fn(&Failure) -> Response,
+    /// What they are called in the OpenAPI document.
+    pub error: &'static str,
     /// Its part of the OpenAPI document.
     pub openapi: fn() -> utoipa::openapi::OpenApi,
 }
@@ -69,11 +71,15 @@ pub fn grpc(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
     grpc::router(app, stop)
 }
 
+/// The dialect that owns a path.
+pub fn owner(path: &str) -> Dialect {
+    let owner = all().into_iter().find(|dialect| (dialect.owns)(path));
+    owner.expect("the last dialect owns every path")
+}
+
 /// A failure in the shape of the dialect that owns a path.
 pub fn failure_at(path: &str, failure: &Failure) -> Response {
-    let dialects = all();
-    let owner = dialects.iter().find(|dialect| (dialect.owns)(path));
-    (owner.expect("the last dialect owns every path").failure)(failure)
+    (owner(path).failure)(failure)
 }
 
 #[cfg(test)]

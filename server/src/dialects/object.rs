@@ -1,5 +1,5 @@
-//! Objects of bodies: a JSON array is never taken for one, and a misspelt key of a closed list is
-//! refused by name.
+//! Objects of bodies: a JSON array is never taken for one, a key that is there twice and a misspelt
+//! key of a closed list are refused by name.
 //!
 //! serde reads a struct from an array, too, field by field; a body `["a"]` would be one with its
 //! first field. A struct that is read from a body has `#[serde(remote = "Self")]` and is listed in
@@ -33,6 +33,35 @@ macro_rules! objects {
 
 pub(crate) use objects;
 
+/// Implements `Deserialize` for enums with `#[serde(remote = "Self")]` whose variants are words. Of
+/// anything else than a string serde_json says that it is no JSON.
+macro_rules! words {
+    ($($kind:ty),* $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $kind {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct WordVisitor;
+                impl serde::de::Visitor<'_> for WordVisitor {
+                    type Value = $kind;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a string")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<$kind, E> {
+                        // This is the derived function, which is not one of the trait.
+                        <$kind>::deserialize(serde::de::value::StrDeserializer::new(word))
+                    }
+                }
+                deserializer.deserialize_any(WordVisitor)
+            }
+        }
+    )*};
+}
+
+pub(crate) use words;
+
+words! { crate::encoding::OutputEncoding }
+
 /// Gives objects of another deserializer, and nothing else.
 pub struct ObjectOnly<D> {
     inner: D,
@@ -50,14 +79,29 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let checks = Checks { misspellings: self.misspellings, wrong: 0, right: 0 };
+        self.deserialize_struct("", &[], visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let checks = Checks {
+            misspellings: self.misspellings,
+            fields,
+            seen: Vec::new(),
+            unread: None,
+            wrong: 0,
+            right: 0,
+        };
         self.inner.deserialize_map(ObjectVisitor { visitor, checks })
     }
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
-        ignored_any
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -74,13 +118,30 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ObjectVisitor<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.visitor.visit_map(CheckedMap { map, checks: self.checks })
+        let mut checks = self.checks;
+        let read = self.visitor.visit_map(CheckedMap { map, checks: &mut checks });
+        read.map_err(|error| match checks.unread {
+            // It means the same as a key before it.
+            Some(key) => de::Error::custom(format_args!("key {key:?}: {error}")),
+            None => error,
+        })
     }
 }
 
-/// Which keys of the lists of misspellings an object has had so far.
+/// The error of a key that an object has twice.
+pub fn duplicate<E: de::Error>(key: &str) -> E {
+    E::custom(format_args!("duplicate key {key:.40?}"))
+}
+
+/// Which keys an object has had so far.
 struct Checks {
     misspellings: &'static Misspellings,
+    /// The keys that are read, by all their names; others are ignored.
+    fields: &'static [&'static str],
+    /// Those of them that were there.
+    seen: Vec<&'static str>,
+    /// The last of them, until its value is asked for.
+    unread: Option<&'static str>,
     /// A bit an entry of `elsewhere`: its misspelling was there.
     wrong: u32,
     /// A bit an entry of `elsewhere`: the key that it stands for was there.
@@ -95,6 +156,13 @@ impl Checks {
         for (index, (wrong, meant)) in self.misspellings.elsewhere.iter().enumerate() {
             self.wrong |= u32::from(*wrong == key) << index;
             self.right |= u32::from(*meant == key) << index;
+        }
+        if let Some(key) = self.fields.iter().copied().find(|field| *field == key) {
+            if self.seen.contains(&key) {
+                return Err(duplicate(key));
+            }
+            self.seen.push(key);
+            self.unread = Some(key);
         }
         Ok(())
     }
@@ -112,19 +180,19 @@ fn did_you_mean<E: de::Error>(wrong: &str, meant: &str) -> E {
     E::custom(format_args!("unknown key `{wrong}`: did you mean `{meant}`?"))
 }
 
-struct CheckedMap<A> {
+struct CheckedMap<'a, A> {
     map: A,
-    checks: Checks,
+    checks: &'a mut Checks,
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedMap<A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedMap<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        let key = self.map.next_key_seed(CheckedKey { seed, checks: &mut self.checks })?;
+        let key = self.map.next_key_seed(CheckedKey { seed, checks: self.checks })?;
         if key.is_none() {
             self.checks.end()?;
         }
@@ -132,6 +200,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedMap<A> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.checks.unread = None;
         self.map.next_value_seed(seed)
     }
 

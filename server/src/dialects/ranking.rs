@@ -3,10 +3,14 @@
 //!
 //! Must not know: any one dialect.
 
+use std::fmt;
+
 use axum::http::HeaderValue;
 use axum::response::Response;
 use proxima_engine::{Listwise, RerankAnswer, RerankMethod, RerankRequest, ScoreForm};
 use proxima_models::{Content, ListwiseTemplate, Prepare, Prompt};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -24,9 +28,11 @@ crate::dialects::object::objects! {
     ListwiseOptions: &misspelt::NONE,
 }
 
+crate::dialects::object::words! { Scores, Method }
+
 /// A query or a document.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string or an object with \"text\"")]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
 pub enum Document {
     /// A text.
     Text(String),
@@ -38,13 +44,68 @@ pub enum Document {
 }
 
 /// Documents, or one that is an object.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a list of strings or objects, or an object")]
+#[derive(Debug, Clone, PartialEq, ToSchema)]
+#[serde(untagged)]
 pub enum Documents {
     /// Several.
     Several(Vec<Document>),
     /// One.
     One(ItemObject),
+}
+
+/// Reads a document without keeping it in another form first.
+pub struct DocumentVisitor;
+
+impl<'de> Visitor<'de> for DocumentVisitor {
+    type Value = Document;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or an object with \"text\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Document, E> {
+        Ok(Document::Text(text.to_owned()))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<Document, E> {
+        Ok(Document::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Document, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(parts)).map(Document::Parts)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Document, A::Error> {
+        ItemObject::deserialize(MapAccessDeserializer::new(map)).map(Document::Object)
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DocumentVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Documents {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DocumentsVisitor;
+        impl<'de> Visitor<'de> for DocumentsVisitor {
+            type Value = Documents;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of strings or objects, or an object")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Documents, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Documents::Several)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Documents, A::Error> {
+                ItemObject::deserialize(MapAccessDeserializer::new(map)).map(Documents::One)
+            }
+        }
+        deserializer.deserialize_any(DocumentsVisitor)
+    }
 }
 
 impl From<Documents> for Vec<Document> {
@@ -155,29 +216,69 @@ fn content_of(parts: Vec<ItemObject>) -> Object {
     Object::from_iter([("content".to_owned(), Value::Array(parts.collect()))])
 }
 
-/// Proxima's additions to every dialect of reranking.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+/// Proxima's additions to every dialect of reranking; see [`ranking_body`].
+#[derive(Debug, Default)]
 pub struct Additions {
-    /// Addition: what makes a document fit, for models that take an instruction.
-    #[serde(alias = "instruct")]
+    /// What makes a document fit.
     pub instruction: Option<String>,
-    /// Addition: how to rank; the model's own way if absent.
+    /// How to rank.
     pub method: Option<Method>,
-    /// Addition: vectors of the documents, for listwise and similarity ranking: lists of numbers or
-    /// base64 of little-endian float32.
+    /// Vectors of the documents.
     pub document_embeddings: Option<SentVectors>,
-    /// Addition: how a listwise model (E2Rank) sees the candidates.
+    /// How a listwise model sees the candidates.
     pub listwise: Option<ListwiseOptions>,
-    /// Addition: which end of a too long document is cut.
+    /// Which end of a too long document is cut.
     pub truncation_direction: Option<Side>,
-    /// Addition: what logits go through to be scores; `probability` if absent. Where logits
-    /// themselves are asked for, they are given.
+    /// What logits go through to be scores.
     pub scores: Option<Scores>,
 }
 
+/// A body of a dialect of reranking: its own keys, and those of Proxima's additions. They are keys
+/// of one struct, because serde keeps all of a body in memory, what is ignored of it too, to read a
+/// struct within a struct.
+macro_rules! ranking_body {
+    ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        $(#[$about])*
+        pub struct $name {
+            $($own)*
+            /// Addition: what makes a document fit, for models that take an instruction.
+            #[serde(alias = "instruct")]
+            pub instruction: Option<String>,
+            /// Addition: how to rank; the model's own way if absent.
+            pub method: Option<$crate::dialects::ranking::Method>,
+            /// Addition: vectors of the documents, for listwise and similarity ranking: lists of
+            /// numbers or base64 of little-endian float32.
+            pub document_embeddings: Option<$crate::dialects::vectors::SentVectors>,
+            /// Addition: how a listwise model (E2Rank) sees the candidates.
+            pub listwise: Option<$crate::dialects::ranking::ListwiseOptions>,
+            /// Addition: which end of a too long document is cut.
+            pub truncation_direction: Option<$crate::dialects::Side>,
+            /// Addition: what logits go through to be scores; `probability` if absent. Where logits
+            /// themselves are asked for, they are given.
+            pub scores: Option<$crate::dialects::ranking::Scores>,
+        }
+
+        impl $name {
+            /// Proxima's additions, taken out of it.
+            pub fn additions(&mut self) -> $crate::dialects::ranking::Additions {
+                $crate::dialects::ranking::Additions {
+                    instruction: self.instruction.take(),
+                    method: self.method.take(),
+                    document_embeddings: self.document_embeddings.take(),
+                    listwise: self.listwise.take(),
+                    truncation_direction: self.truncation_direction.take(),
+                    scores: self.scores.take(),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use ranking_body;
+
 /// What logits go through to be scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum Scores {
     /// A sigmoid.
     #[default]
@@ -198,7 +299,7 @@ impl From<Scores> for ScoreForm {
 
 /// How documents are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum Method {
     /// Each is scored with the query.
     Pointwise,

@@ -46,17 +46,21 @@ pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// The keys of a JSON object.
 #[derive(Debug, Default)]
-pub struct Keys(BTreeSet<String>);
+pub struct Keys {
+    all: BTreeSet<String>,
+    /// Those whose value is not null.
+    set: BTreeSet<String>,
+}
 
 impl Keys {
     /// Whether one of these is there.
     pub fn any(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.0.contains(*name))
+        names.iter().any(|name| self.all.contains(*name))
     }
 
-    /// Whether all of these are there.
-    pub fn all(&self, names: &[&str]) -> bool {
-        names.iter().all(|name| self.0.contains(*name))
+    /// Whether all of these are there and none is null.
+    pub fn set(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| self.set.contains(*name))
     }
 }
 
@@ -71,11 +75,14 @@ impl<'de> Deserialize<'de> for Keys {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
-                let mut keys = BTreeSet::new();
-                while let Some((key, IgnoredAny)) = map.next_entry()? {
-                    keys.insert(key);
+                let mut keys = Keys::default();
+                while let Some((key, value)) = map.next_entry::<String, Option<IgnoredAny>>()? {
+                    if value.is_some() {
+                        keys.set.insert(key.clone());
+                    }
+                    keys.all.insert(key);
                 }
-                Ok(Keys(keys))
+                Ok(keys)
             }
         }
         deserializer.deserialize_map(KeysVisitor)
@@ -84,6 +91,11 @@ impl<'de> Deserialize<'de> for Keys {
 
 const RERANK: [&str; 5] = ["/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking"];
 const EMBED: [&str; 2] = ["/v1/embeddings", "/embeddings"];
+
+/// Keys of which a body may have one only: each dialect reads one of them, and the other would be
+/// dropped.
+const EXCLUSIVE: [(Purpose, [&str; 2]); 2] =
+    [(Purpose::Rerank, ["documents", "texts"]), (Purpose::Embed, ["input", "messages"])];
 
 /// Handlers of the shared paths.
 pub fn routes() -> Router<Arc<App>> {
@@ -122,15 +134,20 @@ async fn dispatch(app: Arc<App>, path: &str, body: Bytes, purpose: Purpose) -> R
             return super::failure_at(path, &failure);
         }
     };
-    match claimant(path, &keys, purpose) {
-        Some((dialect, _)) if keys.all(&["texts", "documents"]) => {
-            let message = "send either \"documents\" or \"texts\", not both".into();
-            let failure = Failure::Body { message, syntax: false };
+    let mut exclusive = EXCLUSIVE.iter().filter(|(its, _)| *its == purpose);
+    let both = exclusive.find_map(|(_, both)| keys.set(both).then_some(both));
+    match (claimant(path, &keys, purpose), both) {
+        (Some((dialect, _)), Some([one, other])) => {
+            let failure = Failure::body(format!("send either {one:?} or {other:?}, not both"));
             app.metrics().refused(&failure);
-            (dialect.failure)(&failure)
+            match purpose {
+                Purpose::Rerank => (dialect.failure)(&failure),
+                // It is a conversation of vLLM's as much as a body of OpenAI's.
+                Purpose::Embed => super::failure_at(path, &failure),
+            }
         }
-        Some((_, shared)) => (shared.answer)(app, body).await,
-        None => super::failure_at(path, &Failure::UnknownPath { path: path.to_owned() }),
+        (Some((_, shared)), None) => (shared.answer)(app, body).await,
+        (None, _) => super::failure_at(path, &Failure::UnknownPath { path: path.to_owned() }),
     }
 }
 

@@ -23,6 +23,7 @@ pub fn status(failure: &Failure) -> StatusCode {
         Failure::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
         Failure::Malformed { .. } => StatusCode::BAD_REQUEST,
         Failure::Coding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Failure::TransferCoding { .. } => StatusCode::NOT_IMPLEMENTED,
         Failure::Browser => StatusCode::FORBIDDEN,
         Failure::Unauthorized => StatusCode::UNAUTHORIZED,
         Failure::UnknownModel(_) | Failure::UnknownPath { .. } => StatusCode::NOT_FOUND,

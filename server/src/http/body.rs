@@ -45,7 +45,9 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T>
     }
 }
 
-/// A body of any kind. It was read before the handler runs, within all limits.
+/// A body of any kind, within all limits. Only with it the request gets a permit to compute: a body
+/// that never comes takes none from others. A path that is not there, or not for a method, reads no
+/// body, so it is answered at once.
 pub struct RawBody(pub Bytes);
 
 impl FromRequest<Arc<App>> for RawBody {
@@ -53,14 +55,26 @@ impl FromRequest<Arc<App>> for RawBody {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Response> {
         let path = request.uri().path().to_owned();
-        let read = axum::body::to_bytes(request.into_body(), app.config().body_bytes_max).await;
-        read.map(Self).map_err(|error| {
-            let message = format!("the body broke off: {error}");
-            let failure = Failure::Body { message, syntax: true };
+        admitted(app, &path, request.into_body()).await.map(Self).map_err(|failure| {
             app.metrics().refused(&failure);
             dialects::failure_at(&path, &failure)
         })
     }
+}
+
+/// Reads a body, asks whether there is room for so much work, then takes a permit, which its request
+/// keeps until its answer is written.
+async fn admitted(app: &App, path: &str, body: Body) -> Result<Bytes, Failure> {
+    let (body, scope) = (app.intake().read(body).await?, Scope::current());
+    if let Some(scope) = &scope {
+        app.check_load(path, scope.client, &body)?;
+    }
+    let permit = app.permits().clone().try_acquire_owned();
+    let permit = permit.map_err(|_| app.too_many_requests())?;
+    if let Some(scope) = &scope {
+        scope.hold(permit);
+    }
+    Ok(body)
 }
 
 /// A JSON response of what `make` gives. A large one is made on another thread; what is above

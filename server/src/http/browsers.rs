@@ -22,6 +22,9 @@ use crate::dialects;
 
 /// What browsers send to tell how the page that asks is related to the server (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// How the answer is used, and where it goes.
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// How long a browser may keep the answer to a preflight, in seconds.
 const PREFLIGHT_SECONDS: u64 = 7_200;
 
@@ -80,7 +83,7 @@ impl BrowserSettings {
     }
 
     /// Whether a request comes from a page that may not call the server.
-    fn refuse(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    fn refuse(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
         let (origin, site) = (headers.get(header::ORIGIN), headers.get(SEC_FETCH_SITE));
         let allowed = match (origin, site) {
             // No browser sends neither.
@@ -94,7 +97,7 @@ impl BrowserSettings {
             let by_origin = origin.is_none_or(|origin| is_origin_of(origin, host));
             let by_site =
                 site.is_none_or(|site| matches!(site.as_bytes(), b"same-origin" | b"none"));
-            by_origin && by_site && self.is_served_as(host)
+            ((by_origin && by_site) || is_visit(method, headers)) && self.is_served_as(host)
         };
         !allowed && !host.is_some_and(own)
     }
@@ -111,6 +114,18 @@ impl BrowserSettings {
         let whole = host.to_ascii_lowercase();
         loopback || self.hosts.iter().any(|known| *known == name || *known == whole)
     }
+}
+
+/// Whether a browser opens an address as a page of its own, as where a user follows a link. The
+/// page with the link cannot read what comes, and a `GET` changes nothing and computes no input.
+fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
+    let is = |name: &HeaderName, value: &str| headers.get(name).is_some_and(|it| it == value);
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    reads
+        && is(&SEC_FETCH_MODE, "navigate")
+        // A frame within another page is none.
+        && is(&SEC_FETCH_DEST, "document")
+        && !headers.contains_key(header::ORIGIN)
 }
 
 /// An origin as browsers write it: lower case, without a port that its scheme has anyway.
@@ -143,8 +158,9 @@ fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
 
 /// Whether a request comes from a page that may not call a server with these settings. With a key
 /// no page can: it does not have it.
-pub fn is_refused(config: &HttpConfig, uri: &Uri, headers: &HeaderMap) -> bool {
-    config.api_keys.is_empty() && config.browsers.refuse(uri, headers)
+pub fn is_refused(config: &HttpConfig, request: &Request) -> bool {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    config.api_keys.is_empty() && config.browsers.refuse(method, uri, headers)
 }
 
 /// A router that answers browsers by these rules.
@@ -172,7 +188,7 @@ pub fn guarded(router: Router, app: &Arc<App>) -> Router {
 }
 
 async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if !is_refused(app.config(), request.uri(), request.headers()) {
+    if !is_refused(app.config(), &request) {
         return next.run(request).await;
     }
     app.metrics().refused(&Failure::Browser);

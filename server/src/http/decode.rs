@@ -1,5 +1,6 @@
 //! Bodies that come compressed (`Content-Encoding`): gzip and zstd are decoded as they are read, so
-//! all limits of bodies count what is decoded; other codings are refused.
+//! all limits of bodies count what is decoded; other codings are refused. So is a body of more
+//! members or frames than any program writes: an empty one costs time and gives nothing to count.
 //!
 //! Must not know: what is in a body.
 
@@ -12,10 +13,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use flate2::write::MultiGzDecoder;
+use flate2::write::GzDecoder;
 use futures_util::stream::{self, Fuse, Stream, StreamExt as _};
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
+use super::intake::TooLarge;
 use super::{App, Failure};
 use crate::dialects;
 
@@ -23,6 +25,15 @@ use crate::dialects;
 const CODINGS: &str = "gzip, zstd";
 /// Bytes that a decoder gives at a time, about.
 const PIECE_BYTES: usize = 64 * 1024;
+/// Pieces that are decoded at once on another thread, about.
+const PIECES_AT_ONCE: usize = 4;
+/// Steps of a body that are taken on the event loop: those of a small one.
+const STEPS_ON_LOOP: usize = 8;
+/// Encoded bytes that are always decoded there, a piece at a time.
+const ON_LOOP_BYTES: usize = 1024;
+/// Members of a gzip body, and frames of one of zstd. Programs that write many begin one every
+/// 64 KiB (bgzip), or more rarely.
+const MEMBERS_MAX: usize = 8 * 1024;
 /// The window of a zstd frame is at most 8 MiB, as RFC 9659 asks of this coding: 2 to this power.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
@@ -104,7 +115,9 @@ enum DecodeError {
     /// It is not of its coding.
     Coding(&'static str, String),
     /// Encoded it is larger than it may be decoded.
-    TooLarge(usize),
+    TooLarge(TooLarge),
+    /// Whoever decoded it has panicked.
+    Lost,
 }
 
 impl fmt::Display for DecodeError {
@@ -112,72 +125,115 @@ impl fmt::Display for DecodeError {
         match self {
             Self::Body(error) => error.fmt(f),
             Self::Coding(coding, problem) => write!(f, "it is not valid {coding}: {problem}"),
-            Self::TooLarge(limit) => write!(f, "encoded it has more than {limit} bytes"),
+            Self::TooLarge(error) => error.fmt(f),
+            Self::Lost => f.write_str("it could not be decoded"),
         }
     }
 }
 
-impl std::error::Error for DecodeError {}
+impl std::error::Error for DecodeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::TooLarge(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
-enum Decoder {
-    Gzip(MultiGzDecoder<Vec<u8>>),
+/// What decodes a body, and how many members or frames it has begun.
+struct Decoder {
+    of: Of,
+    members: usize,
+}
+
+enum Of {
+    Gzip(GzDecoder<Vec<u8>>),
     /// With whether the last frame has ended.
     Zstd(DCtx<'static>, bool),
 }
 
 impl Decoder {
     fn new(coding: Coding) -> Result<Self, DecodeError> {
-        match coding {
-            Coding::Gzip => Ok(Self::Gzip(MultiGzDecoder::new(Vec::new()))),
+        let of = match coding {
+            Coding::Gzip => Of::Gzip(GzDecoder::new(Vec::new())),
             Coding::Zstd => {
                 let mut context = DCtx::create();
                 let limit = DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX);
                 context.set_parameter(limit).map_err(zstd_error)?;
-                Ok(Self::Zstd(context, true))
+                Of::Zstd(context, true)
             }
-        }
+        };
+        Ok(Self { of, members: 1 })
     }
 
     /// Decodes some of `encoded`, which is shortened by it, to about a piece.
-    fn step(&mut self, encoded: &mut Bytes) -> Result<Vec<u8>, DecodeError> {
-        match self {
-            Self::Gzip(decoder) => {
+    fn step(&mut self, encoded: &mut Bytes, piece: &mut Vec<u8>) -> Result<(), DecodeError> {
+        match &mut self.of {
+            Of::Gzip(decoder) => {
                 let read = decoder.write(encoded).map_err(gzip_error)?;
                 drop(encoded.split_to(read));
-                let piece = std::mem::take(decoder.get_mut());
-                if read == 0 && piece.is_empty() {
-                    return Err(DecodeError::Coding("gzip", "it does not go on".into()));
+                piece.append(decoder.get_mut());
+                if read == 0 {
+                    // The member has ended; another one begins.
+                    decoder.try_finish().map_err(gzip_error)?;
+                    piece.append(decoder.get_mut());
+                    *decoder = GzDecoder::new(Vec::new());
+                    return self.begin("gzip");
                 }
-                Ok(piece)
             }
-            Self::Zstd(context, ended) => {
-                let mut piece = Vec::with_capacity(PIECE_BYTES);
+            Of::Zstd(context, ended) => {
+                let start = piece.len();
+                piece.reserve_exact(PIECE_BYTES);
                 let mut input = InBuffer::around(encoded);
-                let mut output = OutBuffer::around(&mut piece);
+                let mut output = OutBuffer::around_pos(piece, start);
                 let left = context.decompress_stream(&mut output, &mut input);
                 *ended = left.map_err(zstd_error)? == 0;
-                let read = input.pos();
+                let (read, begins) = (input.pos(), *ended);
                 drop(encoded.split_to(read));
-                Ok(piece)
+                if begins {
+                    return self.begin("zstd");
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Counts one more member or frame.
+    fn begin(&mut self, coding: &'static str) -> Result<(), DecodeError> {
+        self.members += 1;
+        if self.members > MEMBERS_MAX {
+            let problem = format!("it has more than {MEMBERS_MAX} members");
+            return Err(DecodeError::Coding(coding, problem));
+        }
+        Ok(())
+    }
+
+    /// Decodes `encoded` to some pieces, or to its end.
+    fn steps(&mut self, encoded: &mut Bytes) -> Result<Vec<u8>, DecodeError> {
+        let mut piece = Vec::new();
+        while !encoded.is_empty() && piece.len() < PIECES_AT_ONCE * PIECE_BYTES {
+            self.step(encoded, &mut piece)?;
+        }
+        Ok(piece)
     }
 
     /// What is left after the last byte.
     fn end(&mut self) -> Result<Vec<u8>, DecodeError> {
-        match self {
-            Self::Gzip(decoder) => {
+        match &mut self.of {
+            Of::Gzip(decoder) => {
                 decoder.try_finish().map_err(gzip_error)?;
                 Ok(std::mem::take(decoder.get_mut()))
             }
-            Self::Zstd(_, true) => Ok(Vec::new()),
+            Of::Zstd(_, true) => Ok(Vec::new()),
             // What did not fit into a piece comes without further bytes.
-            Self::Zstd(_, false) => match self.step(&mut Bytes::new())? {
-                rest if rest.is_empty() && matches!(self, Self::Zstd(_, false)) => {
-                    Err(DecodeError::Coding("zstd", "the last frame is cut off".into()))
+            Of::Zstd(_, false) => {
+                let mut rest = Vec::new();
+                self.step(&mut Bytes::new(), &mut rest)?;
+                if rest.is_empty() && matches!(self.of, Of::Zstd(_, false)) {
+                    return Err(DecodeError::Coding("zstd", "the last frame is cut off".into()));
                 }
-                rest => Ok(rest),
-            },
+                Ok(rest)
+            }
         }
     }
 }
@@ -199,29 +255,55 @@ struct Decoding {
     encoded: Bytes,
     /// Encoded bytes that may still come.
     left: usize,
-    limit: usize,
+    /// Steps that may still be taken on the event loop.
+    on_loop: usize,
 }
 
 impl Decoding {
-    /// The next piece; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Bytes>, DecodeError> {
-        let decoder = match &mut self.decoder {
-            Some(decoder) => decoder,
-            none => none.insert(Decoder::new(self.coding)?),
+    /// Decodes what is here to some pieces: of small bodies here, of others on another thread.
+    async fn steps(&mut self, mut decoder: Decoder) -> Result<(Decoder, Vec<u8>), DecodeError> {
+        let bytes = self.encoded.len();
+        if bytes <= ON_LOOP_BYTES || (self.on_loop > 0 && bytes <= PIECE_BYTES) {
+            self.on_loop = self.on_loop.saturating_sub(1);
+            let mut piece = Vec::new();
+            decoder.step(&mut self.encoded, &mut piece)?;
+            return Ok((decoder, piece));
+        }
+        let mut encoded = std::mem::take(&mut self.encoded);
+        let work = move || {
+            let piece = decoder.steps(&mut encoded);
+            (decoder, encoded, piece)
         };
+        let done = tokio::task::spawn_blocking(work).await.map_err(|_| DecodeError::Lost)?;
+        let (decoder, encoded, piece) = done;
+        self.encoded = encoded;
+        Ok((decoder, piece?))
+    }
+
+    /// The next pieces; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, DecodeError> {
         loop {
             // A large body is decoded between the work of others.
             tokio::task::coop::consume_budget().await;
+            let mut decoder = match self.decoder.take() {
+                Some(decoder) => decoder,
+                None => Decoder::new(self.coding)?,
+            };
             let (piece, last) = if !self.encoded.is_empty() {
-                (decoder.step(&mut self.encoded)?, false)
+                let piece;
+                (decoder, piece) = self.steps(decoder).await?;
+                (piece, false)
             } else if let Some(chunk) = self.body.next().await {
                 self.encoded = chunk.map_err(DecodeError::Body)?;
                 let left = self.left.checked_sub(self.encoded.len());
-                self.left = left.ok_or(DecodeError::TooLarge(self.limit))?;
-                continue;
+                self.left = left.ok_or(DecodeError::TooLarge(TooLarge))?;
+                (Vec::new(), false)
             } else {
-                (decoder.end()?, true)
+                let rest = decoder.end()?;
+                let last = rest.is_empty();
+                (rest, last)
             };
+            self.decoder = Some(decoder);
             if !piece.is_empty() {
                 return Ok(Some(piece.into()));
             }
@@ -238,8 +320,14 @@ fn decoded(
     coding: Coding,
     limit: usize,
 ) -> impl Stream<Item = Result<Bytes, DecodeError>> {
-    let body = body.into_data_stream().fuse();
-    let start = Decoding { body, coding, decoder: None, encoded: Bytes::new(), left: limit, limit };
+    let start = Decoding {
+        body: body.into_data_stream().fuse(),
+        coding,
+        decoder: None,
+        encoded: Bytes::new(),
+        left: limit,
+        on_loop: STEPS_ON_LOOP,
+    };
     stream::try_unfold(start, |mut decoding| async move {
         let piece = decoding.next().await?;
         Ok(piece.map(|piece| (piece, decoding)))

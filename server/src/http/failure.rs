@@ -12,6 +12,10 @@ use thiserror::Error;
 /// When to come back for a model that is not ready: loading takes seconds, a download minutes.
 const NOT_READY_RETRY: Duration = Duration::from_secs(5);
 
+/// Characters of a message that are told of its beginning and of its end.
+const HEAD_MAX: usize = 700;
+const TAIL_MAX: usize = 200;
+
 /// Why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Failure {
@@ -39,6 +43,12 @@ pub enum Failure {
     #[error("content-encoding {coding:?} is not taken: send gzip, zstd or none, once")]
     Coding {
         /// The coding.
+        coding: String,
+    },
+    /// The body is transferred in a coding that is not decoded.
+    #[error("transfer-encoding {coding:?} is not implemented: send a length, or chunks alone")]
+    TransferCoding {
+        /// The codings.
         coding: String,
     },
     /// The request comes from a web page that may not call the server.
@@ -161,6 +171,19 @@ impl Failure {
         Self::Body { message: message.into(), syntax: false }
     }
 
+    /// What is told of it. What a request says may be quoted in it: of a long one the middle is
+    /// left out.
+    pub fn message(&self) -> String {
+        let whole = self.to_string();
+        if whole.len() <= HEAD_MAX + TAIL_MAX {
+            return whole;
+        }
+        let boundary = |at: &usize| whole.is_char_boundary(*at);
+        let head = (0..HEAD_MAX).rev().find(boundary).unwrap_or(0);
+        let tail = (whole.len() - TAIL_MAX..whole.len()).find(boundary).unwrap_or(whole.len());
+        format!("{} [...] {}", &whole[..head], &whole[tail..])
+    }
+
     /// Whether a handler found it, before any engine saw the request and counted it.
     pub fn is_of_handler(&self) -> bool {
         matches!(self, Self::Body { .. } | Self::Busy { .. } | Self::Upstream { .. })
@@ -174,6 +197,7 @@ impl Failure {
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::Malformed { .. } => "malformed",
             Self::Coding { .. } => "content_encoding",
+            Self::TransferCoding { .. } => "transfer_encoding",
             Self::Browser => "browser",
             Self::SlowBody { .. } => "body_too_slow",
             Self::AnswerTooLarge { .. } => "answer_too_large",

@@ -6,16 +6,16 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 
-use proxima_engine::{Engine, EngineConfig, Registry};
+use proxima_engine::EngineConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::served::{Listening, Served, fake_app, listen};
 use super::*;
-use crate::fake_model::{Knobs, WIDTH, fake_model};
-use crate::metrics::MetricsHub;
+use crate::fake_model::{Knobs, WIDTH};
 
 /// Inputs whose hidden states make an answer that fits no socket's buffers.
 const MANY: usize = 30_000;
@@ -31,21 +31,10 @@ struct Server {
 }
 
 async fn serve(config: HttpConfig) -> Server {
-    let (model, knobs) = fake_model();
     let engine = EngineConfig { inputs_max: MANY, ..EngineConfig::default() };
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, engine, metrics.for_model("fake"));
-    let registry = Registry::new(vec![("fake".into(), engine)]).expect("one model");
-    let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
-    let (http, grpc) = (bind().await, bind().await);
-    let address = |listener: &TcpListener| listener.local_addr().expect("an address");
-    let (stop, stopped) = oneshot::channel::<()>();
-    let (http_address, grpc_address) = (address(&http), address(&grpc));
-    let listeners = Listeners { http, grpc: Some(grpc) };
-    let told = async move { drop(stopped.await) };
-    let app = Arc::new(App::new(registry, metrics, config));
-    let serving = tokio::spawn(super::serve(listeners, app.clone(), told));
-    Server { http: http_address, grpc: grpc_address, app, knobs, stop, serving }
+    let (Served { app, .. }, knobs) = fake_app(config, engine);
+    let Listening { http, grpc, stop, serving } = listen(app.clone()).await;
+    Server { http, grpc, app, knobs, stop, serving }
 }
 
 /// A connection that takes little before it is read.

@@ -29,6 +29,11 @@ pub struct Intake {
     pub bodies: Arc<Bodies>,
 }
 
+/// A body is larger as it is sent than it may be once it is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body is larger than allowed")]
+pub struct TooLarge;
+
 /// How fast a body comes.
 #[derive(Debug)]
 pub struct Pace {
@@ -89,7 +94,7 @@ impl Intake {
         loop {
             let frame = tokio::time::timeout_at(pace.deadline(), body.frame()).await;
             let Some(frame) = frame.map_err(|_| self.too_slow())? else { break };
-            let frame = frame.map_err(|error| broken(&error))?;
+            let frame = frame.map_err(|error| self.broken(&error))?;
             let Ok(data) = frame.into_data() else { continue };
             pace.came(data.len());
             let length = bytes.len() + data.len();
@@ -108,14 +113,22 @@ impl Intake {
         Ok(Bytes::from_owner(Held { bytes, _room: room }))
     }
 
+    /// The failure of a body that cannot be read on.
+    fn broken(&self, error: &axum::Error) -> Failure {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(found) = cause {
+            if found.is::<TooLarge>() {
+                return Failure::BodyTooLarge { limit: self.bytes_max };
+            }
+            cause = found.source();
+        }
+        Failure::Body { message: format!("the body broke off: {error}"), syntax: true }
+    }
+
     /// The failure of a body that comes too slowly.
     pub fn too_slow(&self) -> Failure {
         Failure::SlowBody { limit: self.timeout }
     }
-}
-
-fn broken(error: &axum::Error) -> Failure {
-    Failure::Body { message: format!("the body broke off: {error}"), syntax: true }
 }
 
 /// The failure of a body that finds no room.

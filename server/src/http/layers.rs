@@ -5,7 +5,6 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
@@ -31,17 +30,21 @@ const PUBLIC: [&str; 8] = [
     "/api-doc/openapi.json",
 ];
 
+/// Whether a path needs no key.
+pub fn needs_no_key(path: &str) -> bool {
+    PUBLIC.contains(&path) || path.starts_with("/readyz/")
+}
+
 /// Whether a request needs no key.
 pub fn is_public(request: &Request) -> bool {
     let path = request.uri().path();
-    let of_a_model = path.starts_with("/readyz/");
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    PUBLIC.contains(&path) || of_a_model || (path == "/" && reads)
+    needs_no_key(path) || (path == "/" && reads)
 }
 
-/// Reads a request's body, then runs its handler if there are not too many at work; the permit is
-/// kept until the answer is written. A body that never comes takes no permit from others.
-pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Runs a request's handler in its scope; what that holds, the permit to compute too, is kept until
+/// the answer is written.
+pub async fn scoped(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if is_public(&request) {
         return next.run(request).await;
     }
@@ -52,19 +55,7 @@ pub async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) ->
         app.metrics().refused(&failure);
         dialects::failure_at(&path, &failure)
     };
-    let (head, body) = request.into_parts();
-    let body = match app.intake().read(body).await {
-        Ok(body) => body,
-        Err(failure) => return refused(failure),
-    };
-    if let Err(failure) = app.check_load(&path, client, &body) {
-        return refused(failure);
-    }
-    match app.permits().clone().try_acquire_owned() {
-        Ok(permit) => scope.hold(permit),
-        Err(_) => return refused(app.too_many_requests()),
-    }
-    let response = scope.run(next.run(Request::from_parts(head, Body::from(body)))).await;
+    let response = scope.run(next.run(request)).await;
     let mut response = match response.extensions().get::<Unshaped>() {
         Some(Unshaped(failure)) => return refused(failure.clone()),
         None => response,

@@ -26,6 +26,7 @@ mod path;
 mod progress;
 mod scope;
 mod surrogates;
+mod unread;
 mod written;
 
 use std::future::Future;
@@ -52,7 +53,7 @@ pub use client::{Network, Peer};
 pub use failure::{Failure, with_retry_after};
 pub use intake::{Intake, Pace, busy};
 pub use json::parse_body;
-pub use layers::answer;
+pub use layers::{answer, needs_no_key};
 pub use limits::WhenFull;
 pub use path::PathText;
 pub use scope::Scope;
@@ -168,8 +169,8 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(layers::wrong_method)
         // A bug in one handler is that request's error, not the connection's end.
         .layer(middleware::from_fn(layers::catch_panic))
-        // The body first, then one of so many permits; health and metrics need neither.
-        .layer(middleware::from_fn_with_state(app.clone(), layers::admit))
+        // Handlers that compute read the body, then take one of so many permits.
+        .layer(middleware::from_fn_with_state(app.clone(), layers::scoped))
         // A slow body or a long queue ends somewhere.
         .layer(middleware::from_fn_with_state(app.clone(), layers::timeout))
         // From here on a body is what was encoded, and all limits count that.
@@ -200,7 +201,7 @@ pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Ou
     };
     let (tell, stopping) = watch::channel(false);
     let told = || connections::Told { leaving: app.leaving(), stopping: stopping.clone() };
-    let http = host::required(router(app.clone()));
+    let http = unread::closed(host::required(router(app.clone())));
     let http = listen::serve(listeners.http, http, told(), limits);
     let grpc = async {
         let Some(listener) = listeners.grpc else { return true };
@@ -238,5 +239,7 @@ async fn openapi() -> Response {
 
 #[cfg(test)]
 mod flow_tests;
+#[cfg(test)]
+pub mod served;
 #[cfg(test)]
 mod tests;

@@ -6,30 +6,35 @@
 
 use std::fmt;
 
-/// Containers of a path that are remembered; deeper ones do not name an input.
+/// Containers of a path that are remembered; of what is deeper, the place ends there.
 const DEPTH_MAX: usize = 16;
+/// Characters of a place that are told.
+const PLACE_MAX: usize = 80;
 
 /// A lone surrogate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoneSurrogate {
     /// Its number, between 0xD800 and 0xDFFF.
     number: u32,
-    /// The key of the outermost object that it is under.
-    key: String,
-    /// The first index of a list on the way to it.
-    index: Option<usize>,
+    /// What it is in, as requests name it: `input 1`, say.
+    name: Option<String>,
+    /// The string that it is in, as a path: `inputs[1].text`; of a key, the object that has it.
+    place: String,
+    /// It is in a key.
+    in_key: bool,
 }
 
 impl fmt::Display for LoneSurrogate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, key, index } = self;
-        match (key.as_str(), index) {
-            ("query", None) => f.write_str("the query")?,
-            ("documents", index) => write!(f, "document {}", index.unwrap_or(0))?,
-            ("queries", index) => write!(f, "query {}", index.unwrap_or(0))?,
-            (_, index) => write!(f, "input {}", index.unwrap_or(0))?,
+        let Self { number, name, place, in_key } = self;
+        match (in_key, name, place.as_str()) {
+            (true, _, "") => f.write_str("a key of the body")?,
+            (true, _, place) => write!(f, "a key in {place:.PLACE_MAX$?}")?,
+            (false, Some(name), place) => write!(f, "{name} (in {place:.PLACE_MAX$?})")?,
+            (false, None, "") => f.write_str("the body")?,
+            (false, None, place) => write!(f, "the text at {place:.PLACE_MAX$?}")?,
         }
-        write!(f, " (in {key:.40?}) has a lone surrogate, U+{number:04X}: half of a character; ")?;
+        write!(f, " has a lone surrogate, U+{number:04X}: half of a character; ")?;
         f.write_str("it is no valid Unicode text")
     }
 }
@@ -52,8 +57,8 @@ pub fn at(json: &[u8], error: &serde_json::Error) -> Option<LoneSurrogate> {
         let end = at + 1 + length;
         // A reader stops in a string, or right after it.
         if stop <= end + 1 {
-            let (key, index) = path.place();
-            return number.map(|number| LoneSurrogate { number, key, index });
+            let (name, place, in_key) = (path.name(), path.place(), path.is_key());
+            return number.map(|number| LoneSurrogate { number, name, place, in_key });
         }
         path.string(&string[..length]);
         at = end + 1;
@@ -125,7 +130,7 @@ struct Path {
 
 #[derive(Debug)]
 enum Step {
-    /// Of an object: its last key, and whether that has its value next.
+    /// Of an object: its last key, and whether what follows is its value.
     Key(String, bool),
     /// Of a list.
     Index(usize),
@@ -157,17 +162,42 @@ impl Path {
         }
     }
 
-    /// The outermost key, and the first index.
-    fn place(&self) -> (String, Option<usize>) {
-        let key = self.steps.iter().find_map(|step| match step {
-            Step::Key(key, _) => Some(key.clone()),
-            Step::Index(_) => None,
-        });
-        let index = self.steps.iter().find_map(|step| match step {
-            Step::Index(index) => Some(*index),
-            Step::Key(..) => None,
-        });
-        (key.unwrap_or_default(), index)
+    /// Whether a string here is a key.
+    fn is_key(&self) -> bool {
+        self.deeper == 0 && matches!(self.steps.last(), Some(Step::Key(_, false)))
+    }
+
+    /// Where a value is; of a key, where its object is.
+    fn place(&self) -> String {
+        let mut place = String::new();
+        for step in &self.steps {
+            match step {
+                Step::Key(_, false) => {}
+                Step::Key(key, true) if place.is_empty() => place.push_str(key),
+                Step::Key(key, true) => place.extend([".", key.as_str()]),
+                Step::Index(index) => place.push_str(&format!("[{index}]")),
+            }
+        }
+        place
+    }
+
+    /// The input, query or document that a value is in or is, if it is in one.
+    fn name(&self) -> Option<String> {
+        let (key, index) = match &self.steps[..] {
+            [Step::Key(key, true), Step::Index(index), ..] => (key.as_str(), Some(*index)),
+            [Step::Key(key, true), ..] => (key.as_str(), None),
+            _ => return None,
+        };
+        let named = |what: &str| Some(format!("{what} {}", index.unwrap_or(0)));
+        match key {
+            "query" => Some("the query".to_owned()),
+            "documents" | "text_2" | "data_2" | "items" => named("document"),
+            "queries" | "text_1" | "data_1" => named("query"),
+            // Of several keys under `inputs`, only those of an input in a list are known.
+            "inputs" if index.is_none() && self.steps.len() > 1 => None,
+            "inputs" | "input" | "texts" | "text" | "images" => named("input"),
+            _ => None,
+        }
     }
 }
 
@@ -186,16 +216,27 @@ mod tests {
     fn a_lone_surrogate_is_named_with_its_inputs_index() {
         for (json, says) in [
             (r#"{"inputs": "a\ud83d"}"#, "input 0 (in \"inputs\") has a lone surrogate, U+D83D"),
-            (r#"{"inputs": ["ok \ud83d\ude00", "\uDE00 x"]}"#, "input 1 (in \"inputs\")"),
+            (r#"{"inputs": ["ok \ud83d\ude00", "\uDE00 x"]}"#, "input 1 (in \"inputs[1]\")"),
             (
                 "{\"model\": \"a\",\n \"input\": [\"a\", \"b\",\n\"\\uD83Dx\"]}",
-                "input 2 (in \"input\")",
+                "input 2 (in \"input[2]\")",
             ),
             (r#"{"input": "\ud83d\ud83d\ude00"}"#, "U+D83D"),
-            (r#"{"documents": ["a", {"text": "\udfff"}], "query": "q"}"#, "document 1 "),
+            (
+                r#"{"documents": ["a", {"text": "\udfff"}], "query": "q"}"#,
+                "document 1 (in \"documents[1].text\")",
+            ),
             (r#"{"query": "\ud800\n", "documents": []}"#, "the query "),
-            (r#"{"a": [{"b": [[1, 2], {"c": "x\\\ud800"}]}]}"#, "input 0 (in \"a\")"),
-            (r#"["a", "\ud800"]"#, "input 1 (in \"\")"),
+            (r#"{"a": [{"b": [[1, 2], {"c": "x\\\ud800"}]}]}"#, "the text at \"a[0].b[1].c\""),
+            (r#"["a", "\ud800"]"#, "the text at \"[1]\""),
+            (r#""\ud800""#, "the body "),
+            (r#"{"inputs": "a", "model": "\ud800"}"#, "the text at \"model\""),
+            (r#"{"inputs": "a", "\ud800": 1}"#, "a key of the body "),
+            (r#"{"documents": ["a", {"\ud800": 1}]}"#, "a key in \"documents[1]\""),
+            (r#"{"a": {"b": 1, "\ud800": 1}}"#, "a key in \"a\""),
+            (r#"{"inputs": {"sentences": ["\ud800"]}}"#, "the text at \"inputs.sentences[0]\""),
+            (r#"{"messages": [[], [{"content": "\ud800"}]]}"#, "at \"messages[1][0].content\""),
+            (r#"{"data_1": ["a", "\ud800"]}"#, "query 1 (in \"data_1[1]\")"),
         ] {
             let found = found(json.as_bytes()).unwrap_or_default();
             assert!(found.contains(says), "{json}: {found}");

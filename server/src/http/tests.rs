@@ -1,19 +1,21 @@
 //! The router as clients see it, around a model that can be told to misbehave.
 
 mod bodies;
+mod connections;
+mod keys;
 mod overload;
 mod standards;
 mod token_ids;
 
-use crate::fake_model::{Knobs, WIDTH, fake_model};
+use crate::fake_model::{Knobs, WIDTH};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use proxima_engine::{Engine, EngineConfig, Registry};
+use proxima_engine::{Engine, EngineConfig};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use super::served::{Listening, fake_app, listen};
 use super::*;
-use crate::metrics::MetricsHub;
 
 struct Server {
     router: Router,
@@ -22,12 +24,8 @@ struct Server {
 }
 
 fn server(http: HttpConfig, engine: EngineConfig) -> Server {
-    let (model, knobs) = fake_model();
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, engine, metrics.for_model("fake"));
-    let registry = Registry::new(vec![("fake".into(), engine.clone())]).expect("one model");
-    let router = router(Arc::new(App::new(registry, metrics, http)));
-    Server { router, engine, knobs }
+    let (served, knobs) = fake_app(http, engine);
+    Server { router: router(served.app), engine: served.engine, knobs }
 }
 
 fn default_server() -> Server {
@@ -325,17 +323,8 @@ async fn the_documents_are_served() {
 #[tokio::test]
 async fn a_stopping_server_answers_what_it_accepted_and_takes_nothing_new() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let (model, knobs) = fake_model();
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
-    let registry = Registry::new(vec![("fake".into(), engine)]).expect("one model");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let told = async move { drop(stopped.await) };
-    let listeners = Listeners { http: listener, grpc: None };
-    let app = Arc::new(App::new(registry, metrics, HttpConfig::default()));
-    let serving = tokio::spawn(serve(listeners, app, told));
+    let (served, knobs) = fake_app(HttpConfig::default(), EngineConfig::default());
+    let Listening { http: address, stop, serving, .. } = listen(served.app).await;
     knobs.shut();
     let mut accepted = tokio::net::TcpStream::connect(address).await.expect("connected");
     let body = "{\"inputs\": \"accepted\"}";

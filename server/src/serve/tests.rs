@@ -8,6 +8,7 @@ use proxima_models::{Input, Prepare};
 use super::*;
 use crate::cli::EXIT_DEVICE;
 use crate::fake_model::fake_model;
+use crate::http::served::fake_app;
 use crate::http::{Failure, HttpConfig};
 
 async fn listeners() -> Listeners {
@@ -16,11 +17,8 @@ async fn listeners() -> Listeners {
 }
 
 fn models(config: HttpConfig) -> (Arc<App>, Engine) {
-    let (model, _) = fake_model();
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
-    let registry = Registry::new(vec![("fake".into(), engine.clone())]).expect("one model");
-    (Arc::new(App::new(registry, metrics, config)), engine)
+    let (served, _) = fake_app(config, EngineConfig::default());
+    (served.app, served.engine)
 }
 
 /// What signals ask of a server, told by the test.

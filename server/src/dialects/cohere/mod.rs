@@ -14,7 +14,7 @@ use proxima_models::{Input, Prepare, TruncationSide};
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::inputs::purpose_prompt;
+use super::inputs::sole_prompt;
 use super::items::{Draft, Drafted, ImageInfo, Name, Source, content, image_files, resolve};
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
@@ -41,6 +41,7 @@ pub fn dialect() -> Dialect {
             }]
         },
         failure,
+        error: "CohereErrorBody",
         openapi: Api::openapi,
     }
 }
@@ -61,7 +62,8 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     }
 }
 
-async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+    let additions = body.additions();
     let asked = Asked {
         query: body.query,
         documents: body.documents.into(),
@@ -72,7 +74,7 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let returned = body.return_documents.unwrap_or(false);
     let documents = if returned { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(app, asked, body.additions).await?;
+    let request = request(app, asked, additions).await?;
     let (_, answer) = app.rerank(body.model.as_deref(), request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
@@ -104,12 +106,14 @@ async fn embed_1(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody
 }
 
 /// The vectors of a body, in one form without its name if `plain`.
-async fn vectors(app: &App, body: EmbedBody, plain: bool) -> Result<Response, Failure> {
+async fn vectors(app: &App, mut body: EmbedBody, plain: bool) -> Result<Response, Failure> {
     let encodings = body.embedding_types.clone().unwrap_or_default();
     let encodings = if encodings.is_empty() { vec![Default::default()] } else { encodings };
     let (model, dimensions) = (body.model.clone(), body.output_dimension);
+    let normalize = body.normalize.unwrap_or(true);
+    let (instruction, prompt_name) = (body.instruction.take(), body.prompt_name.take());
     let prepare = Prepare {
-        prompt: purpose_prompt(body.input_type.as_deref()),
+        prompt: sole_prompt(instruction, prompt_name, body.input_type.as_deref())?,
         truncate: body.truncate != Some(Truncate::None),
         side: match body.truncate {
             Some(Truncate::Start) => TruncationSide::Left,
@@ -120,7 +124,7 @@ async fn vectors(app: &App, body: EmbedBody, plain: bool) -> Result<Response, Fa
     };
     let (inputs, texts) = inputs(app, body).await?;
     let (images, n_images) = (images(&inputs), image_files(&inputs).len());
-    let request = EmbedRequest { inputs, prepare, dimensions, normalize: true };
+    let request = EmbedRequest { inputs, prepare, dimensions, normalize };
     let (_, answer) = app.embed(model.as_deref(), request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
     let make = move || {
@@ -157,7 +161,7 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
     let images = body.images.unwrap_or_default().into_iter();
     let images = images.map(|uri| Ok(Draft::image(Source::Written(uri))));
     let mixed = body.inputs.unwrap_or_default().into_iter().map(|input| {
-        let draft = Draft { parts: content(input.content)?, instruction: None };
+        let draft = Draft { parts: content(input.content.0)?, instruction: None };
         draft.checked()
     });
     let drafts = images.chain(mixed).enumerate().map(|(index, draft)| {
@@ -183,7 +187,7 @@ fn images(inputs: &[Input]) -> Option<Vec<ImageInfo>> {
 }
 
 fn failure(failure: &Failure) -> Response {
-    shaped(failure, ErrorBody { message: failure.to_string() })
+    shaped(failure, ErrorBody { message: failure.message() })
 }
 
 impl Meta {

@@ -1,12 +1,11 @@
 //! Bodies of Cohere's second API, with Proxima's additions.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::dialects::items::{ImageInfo, ItemContent, ItemObject, Object};
+use crate::dialects::items::{ImageInfo, ItemContent, ItemObject, Object, Unique};
 use crate::dialects::misspelt;
-use crate::dialects::ranking::{Additions, Document, Documents};
+use crate::dialects::ranking::{Document, Documents, ranking_body};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
 crate::dialects::object::objects! {
@@ -15,30 +14,31 @@ crate::dialects::object::objects! {
     MixedInput: &misspelt::NONE,
 }
 
-/// `POST /v2/rerank`
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(remote = "Self")]
-#[schema(as = CohereRerankBody)]
-pub struct RerankBody {
-    /// The served name of a model; the default model if absent.
-    pub model: Option<String>,
-    /// What documents are ranked for.
-    pub query: Document,
-    /// The documents; an object is one of them.
-    pub documents: Documents,
-    /// Give the best ones only; all if absent.
-    pub top_n: Option<usize>,
-    /// Tokens of a document that are used.
-    pub max_tokens_per_doc: Option<usize>,
-    /// Addition: give the documents back.
-    pub return_documents: Option<bool>,
-    /// Addition: give logits instead of probabilities.
-    pub raw_scores: Option<bool>,
-    /// Addition: cut documents that are too long (on if absent) or refuse them.
-    pub truncate: Option<bool>,
-    /// Proxima's additions.
-    #[serde(flatten)]
-    pub additions: Additions,
+crate::dialects::object::words! { Truncate }
+
+ranking_body! {
+    /// `POST /v2/rerank`
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(remote = "Self")]
+    #[schema(as = CohereRerankBody)]
+    pub struct RerankBody {
+        /// The served name of a model; the default model if absent.
+        pub model: Option<String>,
+        /// What documents are ranked for.
+        pub query: Document,
+        /// The documents; an object is one of them.
+        pub documents: Documents,
+        /// Give the best ones only; all if absent.
+        pub top_n: Option<usize>,
+        /// Tokens of a document that are used.
+        pub max_tokens_per_doc: Option<usize>,
+        /// Addition: give the documents back.
+        pub return_documents: Option<bool>,
+        /// Addition: give logits instead of probabilities.
+        pub raw_scores: Option<bool>,
+        /// Addition: cut documents that are too long (on if absent) or refuse them.
+        pub truncate: Option<bool>,
+    }
 }
 
 /// The answer to [`RerankBody`].
@@ -119,11 +119,18 @@ pub struct EmbedBody {
     /// Tokens of an input that are used.
     pub max_tokens: Option<usize>,
     /// Keep the first components only.
+    #[serde(alias = "dimensions")]
     pub output_dimension: Option<usize>,
     /// Forms of the vectors; `float` if absent.
     pub embedding_types: Option<Vec<OutputEncoding>>,
     /// Which end of a long text is cut; `END` if absent.
     pub truncate: Option<Truncate>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: a prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: scale vectors to length one; on if absent.
+    pub normalize: Option<bool>,
 }
 
 /// An input of several parts.
@@ -132,12 +139,12 @@ pub struct EmbedBody {
 pub struct MixedInput {
     /// The parts, in their order.
     #[schema(value_type = ItemContent)]
-    pub content: Value,
+    pub content: Unique,
 }
 
 /// Which end of a long text is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
+#[serde(remote = "Self", rename_all = "UPPERCASE")]
 pub enum Truncate {
     /// Neither: it is refused.
     None,

@@ -87,7 +87,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 
 /// Lets calls with a valid key through.
 async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if is_refused(app.config(), request.uri(), request.headers()) {
+    if is_refused(app.config(), &request) {
         app.metrics().refused(&Failure::Browser);
         return status::status(&Failure::Browser).into_http();
     }

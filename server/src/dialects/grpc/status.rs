@@ -12,7 +12,7 @@ use crate::http::Failure;
 /// The status of a failure. Where coming back helps it says when, as gRPC clients that retry read
 /// it.
 pub fn status(failure: &Failure) -> Status {
-    let mut status = Status::new(code(failure), failure.to_string());
+    let mut status = Status::new(code(failure), failure.message());
     if let Some(after) = failure.retry_after() {
         let milliseconds = MetadataValue::from(after.as_millis() as u64);
         status.metadata_mut().insert("grpc-retry-pushback-ms", milliseconds);
@@ -29,7 +29,9 @@ fn code(failure: &Failure) -> Code {
         Failure::Browser => Code::PermissionDenied,
         Failure::Unauthorized => Code::Unauthenticated,
         Failure::UnknownModel(_) => Code::NotFound,
-        Failure::UnknownPath { .. } | Failure::WrongMethod { .. } => Code::Unimplemented,
+        Failure::UnknownPath { .. }
+        | Failure::WrongMethod { .. }
+        | Failure::TransferCoding { .. } => Code::Unimplemented,
         Failure::TooManyRequests { .. } | Failure::Busy { .. } => Code::ResourceExhausted,
         Failure::Timeout { .. } | Failure::SlowBody { .. } => Code::DeadlineExceeded,
         Failure::Unhealthy { .. }

@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use proxima_engine::{Engine, EngineConfig, Registry, Step};
 use proxima_models::{LoadOptions, Model};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
@@ -32,7 +32,8 @@ use super::proto::tei::predict_client::PredictClient;
 use super::proto::tei::rerank_client::RerankClient;
 use super::proto::tei::tokenize_client::TokenizeClient;
 use crate::fake_model::{Knobs, TOKENS_MAX, WIDTH, fake_model};
-use crate::http::{self, App, HttpConfig, Listeners};
+use crate::http::served::{self, Listening, app_of};
+use crate::http::{App, HttpConfig};
 use crate::metrics::MetricsHub;
 
 const LONG: &str = "a b c d e f g h i j k l m n o p q r s t u v w x y z";
@@ -46,34 +47,17 @@ struct Server {
 }
 
 async fn serve(model: Model, config: HttpConfig) -> Server {
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("it"));
-    let registry = Registry::new(vec![("it".into(), engine.clone())]).expect("one model");
-    let Listening { http, channel, stop, serving } =
-        listen(App::new(registry, metrics, config)).await;
-    Server { http, channel, engine, stop, serving }
+    let served = app_of("it", model, config, EngineConfig::default());
+    let (Listening { http, stop, serving, .. }, channel) = listen(served.app).await;
+    Server { http, channel, engine: served.engine, stop, serving }
 }
 
-/// An app that is served over connections.
-struct Listening {
-    http: SocketAddr,
-    channel: Channel,
-    stop: oneshot::Sender<()>,
-    serving: JoinHandle<()>,
-}
-
-async fn listen(app: App) -> Listening {
-    let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
-    let (for_http, for_grpc) = (bind().await, bind().await);
-    let address = |listener: &TcpListener| listener.local_addr().expect("an address");
-    let (http, grpc) = (address(&for_http), address(&for_grpc));
-    let listeners = Listeners { http: for_http, grpc: Some(for_grpc) };
-    let (stop, stopped) = oneshot::channel();
-    let told = async move { drop(stopped.await) };
-    let serving = tokio::spawn(http::serve(listeners, Arc::new(app), told));
-    let channel = Channel::from_shared(format!("http://{grpc}")).expect("an address");
-    let channel = channel.connect().await.expect("connected");
-    Listening { http, channel, stop, serving }
+/// An app that is served, and a channel to its gRPC.
+async fn listen(app: Arc<App>) -> (Listening, Channel) {
+    let listening = served::listen(app).await;
+    let channel = Channel::from_shared(format!("http://{}", listening.grpc));
+    let channel = channel.expect("an address").connect().await.expect("connected");
+    (listening, channel)
 }
 
 async fn fake(config: HttpConfig) -> (Server, Knobs) {
@@ -292,8 +276,7 @@ async fn while_no_model_is_ready_health_is_red_and_calls_are_told_to_come_back()
     let registry = Registry::starting(["it".to_owned()]).expect("one name");
     registry.slot(None).expect("a slot").begin(Step::Loading, Arc::default());
     let app = App::new(registry, MetricsHub::new(), HttpConfig::default());
-    let listening = listen(app).await;
-    let channel = listening.channel.clone();
+    let (_listening, channel) = listen(Arc::new(app)).await;
     let mut client = HealthClient::new(channel.clone());
     let reply = client.check(HealthCheckRequest::default()).await.expect("a status");
     assert_eq!(reply.into_inner().status(), ServingStatus::NotServing);

@@ -10,6 +10,7 @@ mod resolve;
 mod schema;
 mod sizes;
 mod sources;
+mod unique;
 
 pub use draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Object, Sampling};
 pub use echo::{echo, echo_part, echo_parts, has_media, is_item};
@@ -18,6 +19,7 @@ pub use resolve::{Name, resolve};
 pub use schema::{Conversations, ItemContent, ItemObject};
 pub use sizes::{ImageInfo, image_files, pixels};
 pub use sources::Source;
+pub use unique::Unique;
 
 #[cfg(test)]
 mod tests;

@@ -3,18 +3,40 @@
 //!
 //! Must not know: how items are read.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use utoipa::openapi::schema::{ArrayItems, OneOfBuilder, SchemaType};
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::draft::Object;
 use super::parts::{IMAGES, PLACES, TEXTS, VIDEOS};
+use super::unique::object;
 
 /// The object of an input of several parts, as it was sent.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct ItemObject(pub Object);
+
+impl<'de> Deserialize<'de> for ItemObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ItemVisitor;
+        impl<'de> Visitor<'de> for ItemVisitor {
+            type Value = ItemObject;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ItemObject, A::Error> {
+                object(map).map(ItemObject)
+            }
+        }
+        deserializer.deserialize_map(ItemVisitor)
+    }
+}
 
 /// A text, or parts: what is under `content`.
 #[derive(Debug)]

@@ -9,11 +9,11 @@ use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use proxima_engine::{EmbedRequest, RerankAnswer, TokensRequest};
-use proxima_models::Prepare;
+use proxima_models::{Prepare, TruncationSide};
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::inputs::purpose_prompt;
+use super::inputs::sole_prompt;
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
@@ -61,6 +61,7 @@ pub fn dialect() -> Dialect {
             ]
         },
         failure,
+        error: "JinaErrorBody",
         openapi: Api::openapi,
     }
 }
@@ -88,10 +89,11 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     }
 }
 
-async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     // Jina returns documents unless told otherwise, Cohere does not.
     let of_cohere = body.rank_fields.is_some() || body.max_chunks_per_doc.is_some();
     let with_documents = body.return_documents.unwrap_or(!of_cohere);
+    let additions = body.additions();
     let asked = Asked {
         query: body.query,
         documents: body.documents.into(),
@@ -101,7 +103,7 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     };
     let documents = if with_documents { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(app, asked, body.additions).await?;
+    let request = request(app, asked, additions).await?;
     let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
@@ -149,8 +151,9 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
         },
     };
     let prepare = Prepare {
-        prompt: purpose_prompt(body.task.as_deref()),
+        prompt: sole_prompt(body.instruction, body.prompt_name, body.task.as_deref())?,
         truncate: body.truncate.unwrap_or(app.auto_truncate()),
+        side: body.truncation_direction.map(TruncationSide::from).unwrap_or_default(),
         ..Prepare::default()
     };
     let multi = body.return_multivector == Some(true);
@@ -206,6 +209,6 @@ async fn token_vectors(
 
 /// Jina's clients read `detail`, Cohere's `message`.
 fn failure(failure: &Failure) -> Response {
-    let message = failure.to_string();
+    let message = failure.message();
     shaped(failure, ErrorBody { detail: message.clone(), message })
 }

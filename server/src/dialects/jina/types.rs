@@ -5,10 +5,10 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::dialects::Inputs;
 use crate::dialects::items::{ItemObject, Object};
 use crate::dialects::misspelt;
-use crate::dialects::ranking::{Additions, Document, Documents};
+use crate::dialects::ranking::{Document, Documents, ranking_body};
+use crate::dialects::{Inputs, Side};
 use crate::encoding::EncodedVector;
 pub use crate::encoding::OutputEncoding as EmbeddingType;
 
@@ -17,35 +17,34 @@ crate::dialects::object::objects! {
     EmbeddingsBody: &misspelt::JINA,
 }
 
-/// `POST /v1/rerank`
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(remote = "Self")]
-pub struct RerankBody {
-    /// What documents are ranked for.
-    pub query: Document,
-    /// The documents; an object is one of them.
-    pub documents: Documents,
-    /// The served name of a model; the default model if absent.
-    pub model: Option<String>,
-    /// Give the best ones only; all if absent or 0.
-    pub top_n: Option<usize>,
-    /// Give the documents back; on if absent, unless the body has keys of Cohere's.
-    pub return_documents: Option<bool>,
-    /// Cohere: the fields of documents that are objects.
-    pub rank_fields: Option<Vec<String>>,
-    /// Cohere: taken and not needed, documents are not divided.
-    #[schema(value_type = Option<usize>)]
-    pub max_chunks_per_doc: Option<IgnoredAny>,
-    /// Tokens of a document that are used.
-    pub max_tokens_per_doc: Option<usize>,
-    /// Addition: give logits instead of probabilities.
-    pub raw_scores: Option<bool>,
-    /// Addition: cut documents that are too long (`true`) or refuse them (`false`).
-    #[serde(alias = "truncation")]
-    pub truncate: Option<bool>,
-    /// Proxima's additions.
-    #[serde(flatten)]
-    pub additions: Additions,
+ranking_body! {
+    /// `POST /v1/rerank`
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(remote = "Self")]
+    pub struct RerankBody {
+        /// What documents are ranked for.
+        pub query: Document,
+        /// The documents; an object is one of them.
+        pub documents: Documents,
+        /// The served name of a model; the default model if absent.
+        pub model: Option<String>,
+        /// Give the best ones only; all if absent or 0.
+        pub top_n: Option<usize>,
+        /// Give the documents back; on if absent, unless the body has keys of Cohere's.
+        pub return_documents: Option<bool>,
+        /// Cohere: the fields of documents that are objects.
+        pub rank_fields: Option<Vec<String>>,
+        /// Cohere: taken and not needed, documents are not divided.
+        #[schema(value_type = Option<usize>)]
+        pub max_chunks_per_doc: Option<IgnoredAny>,
+        /// Tokens of a document that are used.
+        pub max_tokens_per_doc: Option<usize>,
+        /// Addition: give logits instead of probabilities.
+        pub raw_scores: Option<bool>,
+        /// Addition: cut documents that are too long (`true`) or refuse them (`false`).
+        #[serde(alias = "truncation")]
+        pub truncate: Option<bool>,
+    }
 }
 
 /// The answer to [`RerankBody`].
@@ -127,6 +126,7 @@ pub struct EmbeddingsBody {
     /// Keep the first components only.
     pub dimensions: Option<usize>,
     /// Scale vectors to length one; on if absent.
+    #[serde(alias = "normalize")]
     pub normalized: Option<bool>,
     /// How vectors are written.
     #[serde(alias = "encoding_type", alias = "encoding_format")]
@@ -137,6 +137,12 @@ pub struct EmbeddingsBody {
     pub return_multivector: Option<bool>,
     /// Cut inputs that are too long (`true`) or refuse them (`false`).
     pub truncate: Option<bool>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: a prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: which end of a too long input is cut.
+    pub truncation_direction: Option<Side>,
 }
 
 /// What may be written once or as a list.

@@ -4,7 +4,7 @@ use proxima_engine::{EmbedAnswer, EmbedRequest, Engine};
 use proxima_models::Prepare;
 
 use super::types::{EmbeddingEntry, EmbeddingsAnswer, EmbeddingsBody, ModelEntry, Usage};
-use crate::dialects::inputs::prepare;
+use crate::dialects::inputs::{one_prompt, prepare};
 use crate::dialects::token_ids::IdsOf;
 use crate::encoding::OutputEncoding;
 use crate::http::{App, Failure};
@@ -15,6 +15,7 @@ use crate::metrics::Endpoint;
 /// # Errors
 /// An input that is not as it should be, or a file that is not to be had.
 pub async fn request(app: &App, body: EmbeddingsBody) -> Result<EmbedRequest, Failure> {
+    one_prompt(body.instruction.as_ref(), body.prompt_name.as_ref())?;
     // Who names a limit wants longer inputs cut.
     let tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
     let cuts = app.auto_truncate() || body.truncate_prompt_tokens.is_some();

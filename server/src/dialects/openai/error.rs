@@ -17,7 +17,7 @@ pub fn failure(failure: &Failure) -> Response {
         _ => "server_error",
     };
     let error = ErrorEntry {
-        message: failure.to_string(),
+        message: failure.message(),
         r#type: kind,
         param: param(failure),
         code: code(failure),

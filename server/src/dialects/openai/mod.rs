@@ -34,6 +34,7 @@ pub fn dialect() -> Dialect {
             }]
         },
         failure: error::failure,
+        error: "OpenAiErrorBody",
         openapi: Document::openapi,
     }
 }

@@ -100,6 +100,7 @@ pub struct ModelEntry {
 
 /// An error.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OpenAiErrorBody)]
 pub struct ErrorBody {
     /// What went wrong.
     pub error: ErrorEntry,
@@ -107,6 +108,7 @@ pub struct ErrorBody {
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OpenAiErrorEntry)]
 pub struct ErrorEntry {
     /// A sentence.
     pub message: String,

@@ -13,7 +13,7 @@ use super::types::{
     ScoresInfo, SimilarityBody, Texts, TokenEntry,
 };
 use crate::dialects::classes::Scored;
-use crate::dialects::inputs::prepare;
+use crate::dialects::inputs::{one_prompt, prepare};
 use crate::dialects::ranking::{self, Asked, Document};
 use crate::dialects::token_ids::IdsOf;
 use crate::http::{App, Failure};
@@ -23,6 +23,7 @@ use crate::http::{App, Failure};
 /// # Errors
 /// An input that is not as it should be, or a file that is not to be had.
 pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, Failure> {
+    one_prompt(body.instruction.as_ref(), body.prompt_name.as_ref())?;
     let truncate = body.truncate.unwrap_or(app.auto_truncate());
     Ok(EmbedRequest {
         inputs: body.inputs.resolve(app, IdsOf::Model).await?,
@@ -37,6 +38,7 @@ pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, F
 /// # Errors
 /// As for [`embed_request`].
 pub async fn tokens_request(app: &App, body: EmbedAllBody) -> Result<TokensRequest, Failure> {
+    one_prompt(body.instruction.as_ref(), body.prompt_name.as_ref())?;
     let truncate = body.truncate.unwrap_or(app.auto_truncate());
     Ok(TokensRequest {
         inputs: body.inputs.resolve(app, IdsOf::Model).await?,
@@ -120,7 +122,8 @@ fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) 
 ///
 /// # Errors
 /// A text or document vectors that cannot be read, or a file that is not to be had.
-pub async fn rerank_request(app: &App, body: RerankBody) -> Result<RerankRequest, Failure> {
+pub async fn rerank_request(app: &App, mut body: RerankBody) -> Result<RerankRequest, Failure> {
+    let additions = body.additions();
     let asked = Asked {
         query: body.query,
         documents: body.texts,
@@ -128,7 +131,7 @@ pub async fn rerank_request(app: &App, body: RerankBody) -> Result<RerankRequest
         document_tokens_max: body.max_tokens_per_doc,
         ..Asked::default()
     };
-    ranking::request(app, asked, body.additions).await
+    ranking::request(app, asked, additions).await
 }
 
 /// The text that is given back of a document; `None` if it has none.

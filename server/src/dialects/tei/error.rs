@@ -19,6 +19,7 @@ pub fn failure(failure: &Failure) -> Response {
         Failure::SlowBody { .. } => (StatusCode::REQUEST_TIMEOUT, "Validation"),
         Failure::Malformed { .. } => (StatusCode::BAD_REQUEST, "Validation"),
         Failure::Coding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Validation"),
+        Failure::TransferCoding { .. } => (StatusCode::NOT_IMPLEMENTED, "Validation"),
         Failure::Browser => (StatusCode::FORBIDDEN, "Unauthorized"),
         Failure::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
         Failure::UnknownModel(_) | Failure::UnknownPath { .. } => {
@@ -43,6 +44,6 @@ pub fn failure(failure: &Failure) -> Response {
             Fault::Shutdown => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
         },
     };
-    let body = ErrorBody { error: failure.to_string(), error_type };
+    let body = ErrorBody { error: failure.message(), error_type };
     with_retry_after((status, Json(body)).into_response(), failure)
 }

@@ -39,6 +39,7 @@ pub fn dialect() -> Dialect {
             }]
         },
         failure: error::failure,
+        error: "ErrorBody",
         openapi: Document::openapi,
     }
 }
@@ -111,7 +112,11 @@ async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
 async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Response {
     let keys = read::<Keys>(&app, body.clone(), error::failure).await;
     let ranks = match keys {
-        Ok(keys) => keys.any(&["texts"]),
+        Ok(keys) if keys.set(&["inputs", "texts"]) => {
+            let both = Failure::body("send either \"inputs\" or \"texts\", not both");
+            return respond(&app, Err(both), error::failure);
+        }
+        Ok(keys) => keys.any(&["texts"]) && !keys.set(&["inputs"]),
         Err(response) => return response,
     };
     if ranks {

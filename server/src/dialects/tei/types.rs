@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::dialects::misspelt;
-use crate::dialects::ranking::{Additions, Document, Scores};
+use crate::dialects::ranking::{Document, Scores, ranking_body};
 use crate::dialects::{Inputs, Side};
 use crate::encoding::{EncodedVector, OutputEncoding};
 
@@ -75,32 +75,31 @@ pub struct SparseValue {
     pub value: f32,
 }
 
-/// `POST /rerank`
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(remote = "Self")]
-#[schema(as = TeiRerankBody)]
-pub struct RerankBody {
-    /// What texts are ranked for.
-    pub query: Document,
-    /// The texts, or objects with images and videos.
-    pub texts: Vec<Document>,
-    /// Cut texts that are too long (`true`) or refuse them (`false`); the server's setting if
-    /// absent.
-    pub truncate: Option<bool>,
-    /// Give logits instead of probabilities.
-    pub raw_scores: Option<bool>,
-    /// Give the texts back.
-    #[serde(alias = "return_documents")]
-    pub return_text: Option<bool>,
-    /// Addition: give the best ones only; all if absent.
-    pub top_n: Option<usize>,
-    /// Addition: tokens of a text that are used.
-    pub max_tokens_per_doc: Option<usize>,
-    /// Addition: the served name of a model.
-    pub model: Option<String>,
-    /// Proxima's additions.
-    #[serde(flatten)]
-    pub additions: Additions,
+ranking_body! {
+    /// `POST /rerank`
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(remote = "Self")]
+    #[schema(as = TeiRerankBody)]
+    pub struct RerankBody {
+        /// What texts are ranked for.
+        pub query: Document,
+        /// The texts, or objects with images and videos.
+        pub texts: Vec<Document>,
+        /// Cut texts that are too long (`true`) or refuse them (`false`); the server's setting if
+        /// absent.
+        pub truncate: Option<bool>,
+        /// Give logits instead of probabilities.
+        pub raw_scores: Option<bool>,
+        /// Give the texts back.
+        #[serde(alias = "return_documents")]
+        pub return_text: Option<bool>,
+        /// Addition: give the best ones only; all if absent.
+        pub top_n: Option<usize>,
+        /// Addition: tokens of a text that are used.
+        pub max_tokens_per_doc: Option<usize>,
+        /// Addition: the served name of a model.
+        pub model: Option<String>,
+    }
 }
 
 /// A ranked text.

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::*;
-use crate::fake_model::fake_model;
+use crate::http::served::fake_app;
 use crate::media::MediaSettings;
 
 /// The app of a model that takes everything.
@@ -306,11 +306,8 @@ async fn what_is_wrong_with_a_document_is_said_in_the_dialects_own_shape() {
 
 /// The app of a model that takes everything, and what else is set.
 fn fake_with(http: HttpConfig) -> (Arc<App>, Engine) {
-    let (model, _) = fake_model();
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
-    let registry = Registry::new(vec![("fake".into(), engine.clone())]).expect("one model");
-    (Arc::new(App::new(registry, metrics, http)), engine)
+    let (served, _) = fake_app(http, EngineConfig::default());
+    (served.app, served.engine)
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::http::served;
 
 /// A checkpoint of `tests/golden/scores` with other keys in its `config.json`.
 fn changed(name: &str, keys: &Value, options: &LoadOptions) -> Model {
@@ -22,10 +23,8 @@ fn changed(name: &str, keys: &Value, options: &LoadOptions) -> Model {
 }
 
 fn app_of(model: Model) -> (Arc<App>, Engine) {
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("it"));
-    let registry = Registry::new(vec![("it".to_owned(), engine.clone())]).expect("one name");
-    (Arc::new(App::new(registry, metrics, HttpConfig::default())), engine)
+    let served = served::app_of("it", model, HttpConfig::default(), EngineConfig::default());
+    (served.app, served.engine)
 }
 
 async fn ask(app: &Arc<App>, request: Request<Body>) -> (StatusCode, Value) {

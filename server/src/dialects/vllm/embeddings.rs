@@ -13,7 +13,9 @@ use utoipa::ToSchema;
 use super::failure;
 use crate::dialects::Side;
 use crate::dialects::inputs::{PromptTokens, prepare};
-use crate::dialects::items::{Conversations, Drafted, Name, Object, conversation, resolve};
+use crate::dialects::items::{
+    Conversations, Drafted, ItemObject, Name, Unique, conversation, resolve,
+};
 use crate::dialects::misspelt;
 use crate::dialects::shared::{read, respond};
 use crate::dialects::status::{answer_id, now};
@@ -34,7 +36,7 @@ crate::dialects::object::objects! {
 pub struct ChatBody {
     /// A conversation, or a list of conversations.
     #[schema(value_type = Conversations)]
-    pub messages: Value,
+    pub messages: Unique,
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
     /// How vectors are written.
@@ -72,6 +74,21 @@ pub struct TemplateKwargs {
     pub instruction: Option<String>,
 }
 
+impl TemplateKwargs {
+    /// Its instruction, or that of the request.
+    ///
+    /// # Errors
+    /// Both are there and are not the same.
+    pub fn or(self, instruction: Option<String>) -> Result<Option<String>, Failure> {
+        match (self.instruction, instruction) {
+            (Some(one), Some(other)) if one != other => Err(Failure::body(
+                "send either \"instruction\" or the instruction of \"chat_template_kwargs\", not both",
+            )),
+            (one, other) => Ok(other.or(one)),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for TemplateKwargs {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -88,7 +105,7 @@ impl<'de> Deserialize<'de> for TemplateKwargs {
 /// What vLLM hands to a processor of images and videos.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[schema(value_type = Option<Value>)]
-pub struct ProcessorKwargs(Option<Object>);
+pub struct ProcessorKwargs(Option<ItemObject>);
 
 impl ProcessorKwargs {
     /// Refuses what would change the vectors, were it heard.
@@ -96,7 +113,7 @@ impl ProcessorKwargs {
     /// # Errors
     /// A key that says something.
     pub fn check(&self) -> Result<(), Failure> {
-        let said = self.0.iter().flatten().find(|(_, value)| !value.is_null());
+        let said = self.0.iter().flat_map(|object| &object.0).find(|(_, value)| !value.is_null());
         said.map_or(Ok(()), |(key, _)| {
             Err(Failure::body(format!(
                 "{key:.40?} cannot be set by a request: images and videos are processed as the \
@@ -173,11 +190,11 @@ async fn request(app: &App, body: ChatBody) -> Result<EmbedRequest, Failure> {
     }
     let tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
     let cuts = app.auto_truncate() || body.truncate_prompt_tokens.is_some();
-    let instruction = body.instruction.or(body.chat_template_kwargs.instruction);
+    let instruction = body.chat_template_kwargs.or(body.instruction)?;
     let truncate = body.truncate.unwrap_or(cuts);
     let how = prepare(instruction, None, truncate, body.truncation_side);
     Ok(EmbedRequest {
-        inputs: resolve(app.media(), conversations(body.messages)?).await?,
+        inputs: resolve(app.media(), conversations(body.messages.0)?).await?,
         prepare: Prepare { tokens_max, ..how },
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),

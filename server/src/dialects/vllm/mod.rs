@@ -56,12 +56,17 @@ pub fn dialect() -> Dialect {
                     purpose: Purpose::Embed,
                     path: None,
                     body: "VllmChatBody",
-                    claims: |keys| keys.any(&["messages"]),
+                    // What is null is there only where nothing stands for it.
+                    claims: |keys| {
+                        keys.set(&["messages"])
+                            || (keys.any(&["messages"]) && !keys.set(&["input"]))
+                    },
                     answer: |app, body| -> Answer { Box::pin(embeddings::chat(app, body)) },
                 },
             ]
         },
         failure,
+        error: "VllmErrorBody",
         openapi: Api::openapi,
     }
 }
@@ -88,7 +93,7 @@ async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
         return Err(Failure::body("there must be one query, or as many queries as documents"));
     }
     let (queries, documents) = sides(app, queries, documents).await?;
-    let instruction = body.instruction.or(body.chat_template_kwargs.instruction);
+    let instruction = body.chat_template_kwargs.or(body.instruction)?;
     let cut = Prepare {
         prompt: instruction.map_or(Prompt::Default, Prompt::Instruction),
         truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
@@ -184,8 +189,8 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
 
 async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     body.mm_processor_kwargs.check()?;
-    let instruction = &mut body.additions.instruction;
-    *instruction = instruction.take().or(body.chat_template_kwargs.instruction);
+    let mut additions = body.additions();
+    additions.instruction = body.chat_template_kwargs.or(additions.instruction)?;
     let asked = Asked {
         query: body.query,
         documents: body.documents.into(),
@@ -194,7 +199,7 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
         ..Asked::default()
     };
     let documents: Vec<Object> = asked.documents.iter().map(returned).collect();
-    let mut request = request(app, asked, body.additions).await?;
+    let mut request = request(app, asked, additions).await?;
     request.prepare.tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
     request.prepare.query_tokens_max = body.max_tokens_per_query;
     let raw = body.use_activation == Some(false);
@@ -239,6 +244,6 @@ fn whole(answer: &RerankAnswer, model: String, results: Vec<ResultEntry>) -> Rer
 fn failure(failure: &Failure) -> Response {
     let code = status(failure).as_u16();
     let kind = if code < 500 { "BadRequestError" } else { "InternalServerError" };
-    let error = ErrorEntry { message: failure.to_string(), r#type: kind, param: None, code };
+    let error = ErrorEntry { message: failure.message(), r#type: kind, param: None, code };
     shaped(failure, ErrorBody { error })
 }

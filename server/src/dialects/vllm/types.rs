@@ -1,5 +1,9 @@
 //! Bodies of vLLM's score and rerank APIs.
 
+use std::fmt;
+
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -7,7 +11,7 @@ use super::embeddings::{ProcessorKwargs, TemplateKwargs};
 use crate::dialects::inputs::PromptTokens;
 use crate::dialects::items::Object;
 use crate::dialects::misspelt;
-use crate::dialects::ranking::{Additions, Document, Documents};
+use crate::dialects::ranking::{Document, DocumentVisitor, Documents, ranking_body};
 
 crate::dialects::object::objects! {
     ScoreBody: &misspelt::SCORE,
@@ -15,13 +19,39 @@ crate::dialects::object::objects! {
 }
 
 /// One text or several.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string, an object with \"content\", or a list of these")]
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
 pub enum ScoreInput {
     /// Several.
     Several(Vec<Document>),
     /// One.
     One(Document),
+}
+
+impl<'de> Deserialize<'de> for ScoreInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScoreVisitor;
+        impl<'de> Visitor<'de> for ScoreVisitor {
+            type Value = ScoreInput;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, an object with \"content\", or a list of these")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ScoreInput, E> {
+                DocumentVisitor.visit_str(text).map(ScoreInput::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<ScoreInput, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(ScoreInput::Several)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ScoreInput, A::Error> {
+                DocumentVisitor.visit_map(map).map(ScoreInput::One)
+            }
+        }
+        deserializer.deserialize_any(ScoreVisitor)
+    }
 }
 
 impl From<ScoreInput> for Vec<Document> {
@@ -98,36 +128,35 @@ pub struct ScoreEntry {
     pub score: f32,
 }
 
-/// `POST /rerank` with keys of vLLM's.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(remote = "Self")]
-#[schema(as = VllmRerankBody)]
-pub struct RerankBody {
-    /// What documents are ranked for.
-    pub query: Document,
-    /// The documents; an object is one of them.
-    pub documents: Documents,
-    /// The served name of a model.
-    pub model: Option<String>,
-    /// Give the best ones only; all if absent or 0.
-    pub top_n: Option<usize>,
-    /// Tokens of a pair that are used; -1 for the model's limit.
-    pub truncate_prompt_tokens: Option<PromptTokens>,
-    /// Tokens of a document that are used.
-    pub max_tokens_per_doc: Option<usize>,
-    /// Tokens of a query that are used.
-    pub max_tokens_per_query: Option<usize>,
-    /// Give logits if `false`.
-    pub use_activation: Option<bool>,
-    /// `instruction`, if it is not among Proxima's additions; the rest changes nothing.
-    #[serde(default)]
-    pub chat_template_kwargs: TemplateKwargs,
-    /// Must be empty: images are resized as the checkpoint's processor does.
-    #[serde(default)]
-    pub mm_processor_kwargs: ProcessorKwargs,
-    /// Proxima's additions.
-    #[serde(flatten)]
-    pub additions: Additions,
+ranking_body! {
+    /// `POST /rerank` with keys of vLLM's.
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(remote = "Self")]
+    #[schema(as = VllmRerankBody)]
+    pub struct RerankBody {
+        /// What documents are ranked for.
+        pub query: Document,
+        /// The documents; an object is one of them.
+        pub documents: Documents,
+        /// The served name of a model.
+        pub model: Option<String>,
+        /// Give the best ones only; all if absent or 0.
+        pub top_n: Option<usize>,
+        /// Tokens of a pair that are used; -1 for the model's limit.
+        pub truncate_prompt_tokens: Option<PromptTokens>,
+        /// Tokens of a document that are used.
+        pub max_tokens_per_doc: Option<usize>,
+        /// Tokens of a query that are used.
+        pub max_tokens_per_query: Option<usize>,
+        /// Give logits if `false`.
+        pub use_activation: Option<bool>,
+        /// `instruction`, if it is not among Proxima's additions; the rest changes nothing.
+        #[serde(default)]
+        pub chat_template_kwargs: TemplateKwargs,
+        /// Must be empty: images are resized as the checkpoint's processor does.
+        #[serde(default)]
+        pub mm_processor_kwargs: ProcessorKwargs,
+    }
 }
 
 /// The answer to [`RerankBody`].

@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use proxima_engine::EmbedRequest;
-use proxima_models::Prepare;
+use proxima_models::{Prepare, TruncationSide};
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::inputs::purpose_prompt;
+use super::inputs::sole_prompt;
 use super::ranking::{Asked, Document, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::shaped;
@@ -54,6 +54,7 @@ pub fn dialect() -> Dialect {
             ]
         },
         failure,
+        error: "VoyageErrorBody",
         openapi: Api::openapi,
     }
 }
@@ -72,7 +73,9 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     }
 }
 
-async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+    let limit = body.limit()?;
+    let additions = body.additions();
     let asked = Asked {
         query: body.query,
         documents: body.documents.into(),
@@ -83,9 +86,9 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let documents = asked.documents.iter().filter(|_| returned).map(Document::echo);
     let documents: Vec<Document> = documents.collect();
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(app, asked, body.additions).await?;
+    let request = request(app, asked, additions).await?;
     let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
-    let data = ranked(&answer, body.top_k, raw).into_iter().map(|place| ResultEntry {
+    let data = ranked(&answer, limit, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
         relevance_score: place.score,
         document: documents.get(place.index).cloned(),
@@ -114,12 +117,13 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let request = EmbedRequest {
         inputs: body.input.resolve(app, ids).await?,
         prepare: Prepare {
-            prompt: purpose_prompt(body.input_type.as_deref()),
+            prompt: sole_prompt(body.instruction, body.prompt_name, body.input_type.as_deref())?,
             truncate: body.truncation.unwrap_or(true),
+            side: body.truncation_direction.map(TruncationSide::from).unwrap_or_default(),
             ..Prepare::default()
         },
         dimensions: body.output_dimension,
-        normalize: true,
+        normalize: body.normalize.unwrap_or(true),
     };
     let (model, answer) = app.embed(body.model.as_deref(), request).await?;
     let timings = answer.timings;
@@ -133,5 +137,5 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
 }
 
 fn failure(failure: &Failure) -> Response {
-    shaped(failure, ErrorBody { detail: failure.to_string() })
+    shaped(failure, ErrorBody { detail: failure.message() })
 }

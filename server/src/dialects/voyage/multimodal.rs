@@ -5,15 +5,15 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use proxima_engine::EmbedRequest;
-use proxima_models::{Input, Part, Prepare, Prompt};
+use proxima_models::{Input, Part, Prepare, Prompt, TruncationSide};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::failure;
 use super::types::{EncodingFormat, Entry, ErrorBody, entries};
-use crate::dialects::inputs::purpose_prompt;
-use crate::dialects::items::{Draft, Drafted, ItemContent, Name, content, pixels, resolve};
+use crate::dialects::Side;
+use crate::dialects::inputs::sole_prompt;
+use crate::dialects::items::{Draft, Drafted, ItemContent, Name, Unique, content, pixels, resolve};
 use crate::dialects::misspelt;
 use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
@@ -39,15 +39,25 @@ pub struct MultimodalBody {
     /// `query` or `document`; picks the checkpoint's prompt of this name, if it has one.
     pub input_type: Option<String>,
     /// Cut inputs that are too long (on if absent) or refuse them.
+    #[serde(alias = "truncate")]
     pub truncation: Option<bool>,
     /// `base64`, or lists if absent.
     pub output_encoding: Option<EncodingFormat>,
     /// The same, as Voyage's client asks for it.
     pub encoding_format: Option<EncodingFormat>,
     /// Keep the first components only.
+    #[serde(alias = "dimensions")]
     pub output_dimension: Option<usize>,
     /// The kind of numbers.
     pub output_dtype: Option<OutputEncoding>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: a prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: which end of a too long input is cut.
+    pub truncation_direction: Option<Side>,
+    /// Addition: scale vectors to length one; on if absent.
+    pub normalize: Option<bool>,
 }
 
 /// An input of several parts.
@@ -56,7 +66,7 @@ pub struct MultimodalBody {
 pub struct MultimodalInput {
     /// The parts, in their order.
     #[schema(value_type = ItemContent)]
-    pub content: Value,
+    pub content: Unique,
 }
 
 /// The answer to [`MultimodalBody`].
@@ -106,12 +116,13 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
     let request = EmbedRequest {
         inputs,
         prepare: Prepare {
-            prompt: purpose_prompt(body.input_type.as_deref()),
+            prompt: sole_prompt(body.instruction, body.prompt_name, body.input_type.as_deref())?,
             truncate: body.truncation.unwrap_or(true),
+            side: body.truncation_direction.map(TruncationSide::from).unwrap_or_default(),
             ..Prepare::default()
         },
         dimensions: body.output_dimension,
-        normalize: true,
+        normalize: body.normalize.unwrap_or(true),
     };
     let (model, answer) = app.embed(body.model.as_deref(), request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
@@ -127,7 +138,7 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
 
 async fn inputs(app: &App, inputs: Vec<MultimodalInput>) -> Result<Vec<Input>, Failure> {
     let draft = |(name, input): (Name, MultimodalInput)| {
-        let draft = content(input.content)
+        let draft = content(input.content.0)
             .and_then(|parts| Draft { parts, instruction: None }.checked())
             .map_err(|problem| name.wrong(problem))?;
         Ok((name, draft.into()))

@@ -3,38 +3,57 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::dialects::Inputs;
 use crate::dialects::misspelt;
-use crate::dialects::ranking::{Additions, Document, Documents};
+use crate::dialects::ranking::{Document, Documents, ranking_body};
+use crate::dialects::{Inputs, Side};
 use crate::encoding::{EncodedVector, OutputEncoding};
+use crate::http::Failure;
 
 crate::dialects::object::objects! {
     RerankBody: &misspelt::RERANK,
     EmbeddingsBody: &misspelt::VOYAGE,
 }
 
-/// `POST /v1/rerank` with `top_k`
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(remote = "Self")]
-#[schema(as = VoyageRerankBody)]
-pub struct RerankBody {
-    /// What documents are ranked for.
-    pub query: Document,
-    /// The documents; an object is one of them.
-    pub documents: Documents,
-    /// The served name of a model; the default model if absent.
-    pub model: Option<String>,
-    /// Give the best ones only; all if null.
-    pub top_k: Option<usize>,
-    /// Give the documents back.
-    pub return_documents: Option<bool>,
-    /// Cut documents that are too long (on if absent) or refuse them.
-    pub truncation: Option<bool>,
-    /// Addition: give logits instead of probabilities.
-    pub raw_scores: Option<bool>,
-    /// Proxima's additions.
-    #[serde(flatten)]
-    pub additions: Additions,
+crate::dialects::object::words! { EncodingFormat }
+
+ranking_body! {
+    /// `POST /v1/rerank` with `top_k`
+    #[derive(Debug, Deserialize, ToSchema)]
+    #[serde(remote = "Self")]
+    #[schema(as = VoyageRerankBody)]
+    pub struct RerankBody {
+        /// What documents are ranked for.
+        pub query: Document,
+        /// The documents; an object is one of them.
+        pub documents: Documents,
+        /// The served name of a model; the default model if absent.
+        pub model: Option<String>,
+        /// Give the best ones only; all if null.
+        pub top_k: Option<usize>,
+        /// The same, as other dialects call it.
+        pub top_n: Option<usize>,
+        /// Give the documents back.
+        pub return_documents: Option<bool>,
+        /// Cut documents that are too long (on if absent) or refuse them.
+        pub truncation: Option<bool>,
+        /// Addition: give logits instead of probabilities.
+        pub raw_scores: Option<bool>,
+    }
+}
+
+impl RerankBody {
+    /// How many documents are given.
+    ///
+    /// # Errors
+    /// Two numbers that are not the same.
+    pub fn limit(&self) -> Result<Option<usize>, Failure> {
+        match (self.top_k, self.top_n) {
+            (Some(top_k), Some(top_n)) if top_k != top_n => {
+                Err(Failure::body("send either \"top_k\" or \"top_n\", not both"))
+            }
+            (top_k, top_n) => Ok(top_k.or(top_n)),
+        }
+    }
 }
 
 /// The answer to [`RerankBody`].
@@ -86,18 +105,28 @@ pub struct EmbeddingsBody {
     /// `query` or `document`; picks the checkpoint's prompt of this name, if it has one.
     pub input_type: Option<String>,
     /// Cut inputs that are too long (on if absent) or refuse them.
+    #[serde(alias = "truncate")]
     pub truncation: Option<bool>,
     /// Keep the first components only.
+    #[serde(alias = "dimensions")]
     pub output_dimension: Option<usize>,
     /// The kind of numbers.
     pub output_dtype: Option<OutputEncoding>,
     /// `base64`, or lists if absent.
     pub encoding_format: Option<EncodingFormat>,
+    /// Addition: a free instruction, put before each text in the model's own template.
+    pub instruction: Option<String>,
+    /// Addition: a prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
+    /// Addition: which end of a too long input is cut.
+    pub truncation_direction: Option<Side>,
+    /// Addition: scale vectors to length one; on if absent.
+    pub normalize: Option<bool>,
 }
 
 /// How numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(remote = "Self", rename_all = "lowercase")]
 pub enum EncodingFormat {
     /// In base64.
     Base64,

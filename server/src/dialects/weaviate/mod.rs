@@ -47,6 +47,7 @@ pub fn dialect() -> Dialect {
             }]
         },
         failure,
+        error: "WeaviateErrorBody",
         openapi: Api::openapi,
     }
 }
@@ -138,5 +139,5 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 fn failure(failure: &Failure) -> Response {
-    shaped(failure, ErrorBody { error: failure.to_string() })
+    shaped(failure, ErrorBody { error: failure.message() })
 }

@@ -6,11 +6,19 @@ fn settings(origins: &[&str], hosts: &[&str]) -> BrowserSettings {
 }
 
 fn refused(settings: &BrowserSettings, headers: &[(&'static str, &str)]) -> bool {
+    refused_as(&Method::POST, settings, headers)
+}
+
+fn refused_as(
+    method: &Method,
+    settings: &BrowserSettings,
+    headers: &[(&'static str, &str)],
+) -> bool {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.insert(*name, value.parse().expect("a value"));
     }
-    settings.refuse(&Uri::from_static("/embed"), &map)
+    settings.refuse(method, &Uri::from_static("/embed"), &map)
 }
 
 #[test]
@@ -54,6 +62,39 @@ fn a_page_of_elsewhere_may_not() {
         assert!(refused(&none, &[("host", "localhost:8080"), ("origin", origin)]), "{origin}");
     }
     assert!(refused(&none, &[("origin", "http://localhost:8080")]), "without a host");
+}
+
+#[test]
+fn a_link_may_be_followed_to_the_server() {
+    let none = settings(&[], &[]);
+    let visit = |host| {
+        [
+            ("host", host),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ]
+    };
+    for method in [Method::GET, Method::HEAD] {
+        assert!(!refused_as(&method, &none, &visit("localhost:8080")), "{method}");
+        // The name may be one that the other page has made.
+        assert!(refused_as(&method, &none, &visit("evil.example:8080")), "{method}");
+        let named = settings(&[], &["embed.example"]);
+        assert!(!refused_as(&method, &named, &visit("embed.example")), "{method}");
+        // What another page fetches, shows in a frame or loads as an image is no visit.
+        for (place, value) in [(2, "no-cors"), (2, "cors"), (3, "iframe"), (3, "image"), (3, "")] {
+            let mut headers = visit("localhost:8080");
+            headers[place].1 = value;
+            assert!(refused_as(&method, &none, &headers), "{method} {value}");
+        }
+        let mut with_origin = visit("localhost:8080").to_vec();
+        with_origin.push(("origin", "https://evil.example"));
+        assert!(refused_as(&method, &none, &with_origin), "{method}");
+    }
+    // A form that is sent.
+    for method in [Method::POST, Method::PUT, Method::OPTIONS, Method::DELETE] {
+        assert!(refused_as(&method, &none, &visit("localhost:8080")), "{method}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ async fn all(encoded: &[u8], coding: Coding, size: usize, limit: usize) -> Resul
     let mut bytes = Vec::new();
     while let Some(piece) = decoded.next().await {
         let piece = piece.map_err(|error| error.to_string())?;
-        assert!(piece.len() <= 2 * PIECE_BYTES, "{}", piece.len());
+        assert!(piece.len() <= (PIECES_AT_ONCE + 1) * PIECE_BYTES, "{}", piece.len());
         bytes.extend(piece);
     }
     Ok(bytes)
@@ -60,7 +60,7 @@ async fn what_is_cut_off_or_no_such_coding_is_refused() {
         let error = all(b"{\"inputs\": \"a\"}", coding, 4096, 1 << 20).await.expect_err("refused");
         assert!(error.contains("not valid"), "{error}");
         let error = all(&encoded, coding, 4096, 10).await.expect_err("refused");
-        assert!(error.contains("10 bytes"), "{error}");
+        assert!(error.contains("larger than allowed"), "{error}");
     }
 }
 
@@ -81,6 +81,19 @@ async fn a_window_above_what_the_coding_allows_is_refused() {
         }
         let decoded = all(&encoded, Coding::Zstd, 4096, 1 << 20).await;
         assert_eq!(decoded.is_ok(), taken, "2^{log}: {:?}", decoded.err());
+    }
+}
+
+#[tokio::test]
+async fn members_are_bounded_however_little_is_in_them() {
+    for (empty, coding) in [(gzip(b""), Coding::Gzip), (zstd(b""), Coding::Zstd)] {
+        for size in [100, 4096, 1 << 20] {
+            let some = empty.repeat(MEMBERS_MAX - 2);
+            assert_eq!(all(&some, coding, size, 1 << 24).await, Ok(Vec::new()), "{coding:?}");
+            let many = empty.repeat(MEMBERS_MAX + 1);
+            let error = all(&many, coding, size, 1 << 24).await.expect_err("refused");
+            assert!(error.contains("more than 8192 members"), "{coding:?}: {error}");
+        }
     }
 }
 

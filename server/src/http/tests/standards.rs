@@ -222,6 +222,30 @@ async fn other_pages_are_refused_without_a_key_and_not_told_anything_with_one() 
 }
 
 #[tokio::test]
+async fn a_link_to_the_server_may_be_followed_and_no_more() {
+    let server = default_server();
+    let visit = [
+        ("host", "localhost:8080"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+    ];
+    for path in ["/docs", "/health", "/metrics", "/openapi.json", "/info"] {
+        let answer = ask(&server, "GET", path, &visit, Vec::new()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        let mut rebound = visit;
+        rebound[0].1 = "evil.example:8080";
+        let answer = ask(&server, "GET", path, &rebound, Vec::new()).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    // A form of another page, and what such a page fetches.
+    let answer = ask(&server, "POST", "/embed", &visit, one_text()).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    let answer = ask(&server, "GET", "/docs", &visit[..2], Vec::new()).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
 async fn requests_of_other_programs_are_judged_by_neither_host_nor_content_type() {
     let server = default_server();
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""] {
@@ -246,17 +270,8 @@ async fn raw(address: std::net::SocketAddr, bytes: &[u8], half_close: bool) -> S
 
 #[tokio::test]
 async fn a_host_is_needed_in_http_1_1_and_half_closed_clients_are_answered() {
-    let (model, _knobs) = fake_model();
-    let metrics = MetricsHub::new();
-    let engine = Engine::start(model, EngineConfig::default(), metrics.for_model("fake"));
-    let registry = Registry::new(vec![("fake".into(), engine)]).expect("one model");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let told = async move { drop(stopped.await) };
-    let listeners = Listeners { http: listener, grpc: None };
-    let app = Arc::new(App::new(registry, metrics, HttpConfig::default()));
-    let serving = tokio::spawn(serve(listeners, app, told));
+    let (served, _) = fake_app(HttpConfig::default(), EngineConfig::default());
+    let Listening { http: address, stop, serving, .. } = listen(served.app).await;
     let close = "connection: close\r\n";
     for (head, status) in [
         ("GET /health HTTP/1.0\r\n", "200"),

@@ -15,7 +15,7 @@ use proxima_models::{Input, ListwiseTemplate, Prepare};
 use super::items;
 use crate::dialects::classes::Scored;
 use crate::dialects::grpc::proto::proxima as pb;
-use crate::dialects::inputs::prepare;
+use crate::dialects::inputs::{one_prompt, prepare};
 use crate::dialects::items::{Drafted, Name, resolve};
 use crate::dialects::{Side, TokenIds, token_ids};
 use crate::http::{App, Failure};
@@ -65,6 +65,7 @@ pub async fn embed_request(
     let encoding = known("encoding", message.encoding)?;
     let truncate = message.truncate.unwrap_or(app.auto_truncate());
     let side = side(message.truncation_direction)?;
+    one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
     let prepare = prepare(message.instruction, message.prompt_name, truncate, side);
     let inputs = message.inputs.into_iter().enumerate();
     let inputs = inputs.map(|(index, it)| input(app, index, it)).collect::<Result<_, _>>()?;
@@ -102,6 +103,7 @@ pub async fn rerank_request(
 ) -> Result<RerankRequest, Failure> {
     let truncate = message.truncate.unwrap_or(app.auto_truncate());
     let side = side(message.truncation_direction)?;
+    one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
     let (query, instruction) = items::query(&mut message)?;
     let documents = items::documents(&mut message)?;
     let drafts = std::iter::once((Name::Query, query)).chain(documents).collect();

@@ -15,7 +15,7 @@ use super::calls::{Answer, Calls, Replies};
 use super::proto::proxima as pb;
 use super::status::status;
 use crate::dialects::classes::Classes;
-use crate::dialects::inputs::prepare;
+use crate::dialects::inputs::{one_prompt, prepare};
 use crate::http::{App, WhenFull};
 
 /// The service.
@@ -56,6 +56,7 @@ async fn predict(app: Arc<App>, mut message: pb::PredictRequest) -> Answer<pb::P
 
 async fn tokenize(app: Arc<App>, message: pb::TokenizeRequest) -> Answer<pb::TokenizeResponse> {
     let special = message.add_special_tokens.unwrap_or(true);
+    one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
     let prompt: Prompt = prepare(message.instruction, message.prompt_name, true, None).prompt;
     let all = app.tokenize(message.model.as_deref(), message.texts, special, prompt).await?;
     let results = all.into_iter().map(convert::tokens).collect();
