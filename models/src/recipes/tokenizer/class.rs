@@ -46,7 +46,8 @@ const KNOWN: [(&str, Class); 18] = [
 ];
 
 /// Other classes of transformers 5, each with a pipeline of its own.
-const NOT_SERVED: &str = "Albert Barthez Bartpho Basic BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot \
+const NOT_SERVED: &str = "\
+    Albert Barthez Bartpho Basic BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot \
     BlenderbotSmall ByT5 CLIP CTRL Canine Character Clvp CodeGen CodeLlama Cohere ConvBert Cpm \
     CpmAnt DPRContextEncoder DPRQuestionEncoder DPRReader Deberta DebertaV2 Dia Esm Esmc FNet \
     FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese GPTSw3 Gemma Herbert Lasr \

@@ -28,7 +28,10 @@ use super::tokens::{Listed, Tokens};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
 /// How Qwen2's class splits a text.
-const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2_WORDS: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|",
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
 /// The piece that XLM-RoBERTa's class takes for unknown text.
 const XLM_ROBERTA_UNKNOWN: usize = 3;
 
