@@ -117,6 +117,7 @@ golden: build assets ## Rewrite tests/golden with transformers (needs tests/refe
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_vision.py --proxima $(PROXIMA) --keep-pictures
 	$(PYTHON) tests/reference/make_scores.py
 	$(PYTHON) tests/reference/make_sparse.py
+	$(PYTHON) tests/reference/make_tokenizers.py
 
 bench: build assets ## Measure the demo model and a synthetic Qwen3-Embedding-0.6B over HTTP
 	cargo build --release --workspace --examples

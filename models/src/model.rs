@@ -239,18 +239,12 @@ fn tokens_max(
     of_recipe: Option<usize>,
     options: &LoadOptions,
 ) -> Result<usize, CheckpointError> {
-    let of_tokenizer = &checkpoint.tokenizer_config()["model_max_length"];
-    // Tokenizers without a limit write 1e30.
-    let of_tokenizer = of_tokenizer
-        .as_f64()
-        .filter(|length| (1.0..1e9).contains(length))
-        .map(|length| length as usize);
     let of_modules = checkpoint.sentence_transformers().and_then(|modules| modules.tokens_max);
-    let own = of_modules
-        .or(of_recipe)
-        .or(of_tokenizer)
-        .unwrap_or(network.positions)
-        .min(network.positions);
+    let of_tokenizer = match of_modules.or(of_recipe) {
+        Some(limit) => Some(limit),
+        None => recipes::tokens_max(checkpoint)?,
+    };
+    let own = of_tokenizer.unwrap_or(network.positions).min(network.positions);
     match options.tokens_max {
         Some(asked) if asked == 0 || asked > network.positions => Err(CheckpointError::new(
             checkpoint.dir(),

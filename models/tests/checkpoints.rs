@@ -148,7 +148,7 @@ fn what_is_not_served_is_refused_and_never_guessed() {
     let pooling = |change: fn(&mut Value)| {
         after("tiny-bert", move |dir| edit(&dir.join("1_Pooling/config.json"), change))
     };
-    says(pooling(|json| json["pooling_mode_mean_tokens"] = json!(false)), &["--pooling"]);
+    says(pooling(|json| json["pooling_mode"] = json!([])), &["--pooling"]);
     says(
         after("tiny-bert", |dir| {
             let modules = json!([{ "path": "", "type": "sentence_transformers.models.LSTM" }]);
@@ -293,7 +293,8 @@ fn scaled_rotary_positions_of_modern_bert_are_refused_wherever_they_are_named() 
     let plain = json!({ "rope_type": "default", "rope_theta": 10_000.0 });
     let scaled = json!({ "rope_type": "yarn", "factor": 4.0, "rope_theta": 10_000.0 });
     with(json!({ "full_attention": plain, "sliding_attention": plain })).expect("loaded");
-    with(json!({ "full_attention": null, "rope_theta": 1e4 })).expect("loaded");
+    says(with(json!({ "full_attention": null })), &["rope_parameters.full_attention is null"]);
+    says(with(plain.clone()), &["rope_parameters.rope_t", "one for sliding_attention"]);
     for (global, local) in [(&plain, &scaled), (&scaled, &plain)] {
         let parameters = json!({ "full_attention": global, "sliding_attention": local });
         says(with(parameters), &["config.json", "rope_type", "yarn"]);

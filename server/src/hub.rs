@@ -154,6 +154,9 @@ impl Download<'_> {
         let commit = list.sha.clone();
         let (cache, at) = (self.cache, At { id: self.id, commit: &commit });
         let names = list.names();
+        if is_adapter(&names) {
+            return Err(self.adapter(&client, at));
+        }
         let mut missing = self.needed(&names)?;
         missing.retain(|name| !cache.has(&commit, name));
         if missing.is_empty() {
@@ -192,16 +195,27 @@ impl Download<'_> {
         Ok(())
     }
 
+    /// What is said of an adapter: of which model, where its own file can be had.
+    fn adapter(&self, client: &Client, at: At<'_>) -> HubError {
+        let has_it = self.cache.has(at.commit, ADAPTER)
+            || self.take(client, at, &[ADAPTER]).inspect_err(|it| tracing::debug!("{it}")).is_ok();
+        let folder = self.cache.snapshot(at.commit);
+        let read = has_it.then(|| proxima_models::checkpoint::adapter(&folder));
+        match read {
+            Some(Err(problem)) => HubError::NoCheckpoint(problem.problem),
+            _ => HubError::NoCheckpoint(
+                "it is an adapter of another model, and adapters are not served; merge it into \
+                 its base (merge_and_unload) and serve the result"
+                    .to_owned(),
+            ),
+        }
+    }
+
     /// The files that a checkpoint needs.
     fn needed<'n>(&self, names: &'n [String]) -> Result<Vec<&'n str>, HubError> {
         let needed = names.iter().map(String::as_str).filter(|name| files::is_needed(name));
         let needed: Vec<&str> = needed.collect();
-        let has = |wanted: &str| needed.contains(&wanted);
         let file = |name: &&str| name.rsplit('/').next().is_some_and(files::is_weights);
-        if !needed.iter().any(file) && has("adapter_config.json") {
-            let problem = "it is an adapter of another model; adapters are not served";
-            return Err(HubError::NoCheckpoint(problem.to_owned()));
-        }
         if !needed.iter().any(file) {
             let problem = "it has no safetensors weights; convert them with `safetensors` and use \
                            the folder";
@@ -274,6 +288,17 @@ impl Download<'_> {
     fn pause(&self, failures: u32) {
         thread::park_timeout(self.hub.retry_pause * 2u32.saturating_pow(failures));
     }
+}
+
+/// The file that an adapter says in of which model it is one.
+const ADAPTER: &str = "adapter_config.json";
+
+/// Whether a repository with these files has an adapter instead of a model.
+fn is_adapter(names: &[String]) -> bool {
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let is_weights = |name: &String| name.rsplit('/').next().is_some_and(files::is_weights);
+    let weights = names.iter().any(|name| files::is_needed(name) && is_weights(name));
+    has(ADAPTER) && !(has("config.json") && weights)
 }
 
 #[cfg(test)]

@@ -73,8 +73,8 @@ impl Checkpoint {
             Some(modules) => modules.transformer_dir.clone(),
             None => dir.to_owned(),
         };
-        refuse_adapter(dir)?;
-        refuse_adapter(&transformer_dir)?;
+        adapter(dir)?;
+        adapter(&transformer_dir)?;
         let path = transformer_dir.join("config.json");
         let config: Value = read_json(&path)?;
         if config.get("quantization_config").is_some_and(|value| !value.is_null()) {
@@ -84,8 +84,14 @@ impl Checkpoint {
         let path = transformer_dir.join("tokenizer_config.json");
         let tokenizer_config = read_json_if_there(&path)?.unwrap_or(Value::Null);
         if !tokenizer_config.is_null() {
+            let mut content = tokenizer_config.clone();
+            // A model may have tokens under keys of its own.
+            if let Some(keys) = content.as_object_mut() {
+                let is_token = |value: &Value| value.is_string() || value.is_object();
+                keys.retain(|key, value| !(key.ends_with("_token") && is_token(value)));
+            }
             let file = ConfigFile { dir, path: &path };
-            file.check(&tokenizer_config, &[keys::files::TOKENIZER], &mut warnings)?;
+            file.check(&content, &[keys::files::TOKENIZER], &mut warnings)?;
         }
         Ok(Self {
             weights: Weights::open(&transformer_dir)?,
@@ -159,8 +165,9 @@ impl Checkpoint {
         names.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Names of a classifier's outputs, in order: `id2label` of `config.json`, or as many `LABEL_n`
-    /// as `num_labels` says (2, as transformers takes it, if nothing does).
+    /// Names of a classifier's outputs, in order: `id2label` of `config.json`, or, as transformers
+    /// does it, as many `LABEL_n` as `num_labels` says where it says another number (2 if neither
+    /// is there).
     ///
     /// # Errors
     /// Labels that are not numbered from 0 on, each once, or too many.
@@ -175,12 +182,13 @@ impl Checkpoint {
             Some(Value::Object(names)) => Some(names),
             Some(_) => return Err(self.config_error("id2label must be an object")),
         };
+        let count = self.config.get("num_labels").and_then(Value::as_u64);
+        let named = named.filter(|named| count.is_none_or(|count| count == named.len() as u64));
         let Some(named) = named else {
-            let count = self.config.get("num_labels").and_then(Value::as_u64).unwrap_or(2);
-            return match count {
+            return match count.unwrap_or(2) {
                 0 => Err(self.config_error("num_labels is 0")),
-                _ if count > limit as u64 => too_many(count),
-                _ => Ok((0..count).map(|label| format!("LABEL_{label}")).collect()),
+                count if count > limit as u64 => too_many(count),
+                count => Ok((0..count).map(|label| format!("LABEL_{label}")).collect()),
             };
         };
         if named.len() > limit {
@@ -210,6 +218,11 @@ impl Checkpoint {
     pub fn text(&self, path: &[&str]) -> Option<&str> {
         let found = path.iter().try_fold(&self.config, |value, key| value.get(key));
         found.and_then(Value::as_str)
+    }
+
+    /// Whether a key of `config.json` is there and null.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.config.get(name).is_some_and(Value::is_null)
     }
 
     /// A boolean of `config.json`, or of its part about texts.
@@ -292,7 +305,10 @@ impl Checkpoint {
 }
 
 /// Refuses a folder with an adapter, whose weights would have to be added to the model's.
-fn refuse_adapter(dir: &Path) -> Result<(), CheckpointError> {
+///
+/// # Errors
+/// If there is one; of which model, and what to do.
+pub fn adapter(dir: &Path) -> Result<(), CheckpointError> {
     let path = dir.join("adapter_config.json");
     let Some(config) = read_json_if_there::<Value>(&path)? else { return Ok(()) };
     let kind = config.get("peft_type").and_then(Value::as_str).unwrap_or("PEFT");

@@ -266,6 +266,7 @@ impl SentenceTransformers {
             Kind::Normalize => {
                 self.steps.push(Step::Normalize(modules::normalize(&config, reader)?))
             }
+            Kind::Dropout => modules::dropout(&config, self, reader)?,
             Kind::LayerNorm => self.steps.push(modules::layer_norm(folder, reader)?),
             Kind::SpladePooling => self.splade = Some(modules::splade(&config, reader)?),
             Kind::LogitScore => {

@@ -155,26 +155,42 @@ impl Style {
     const BERT: Self = Self { prefixes: &["", "bert."], positions_after_padding: false };
 }
 
+/// What is absent is as in transformers' `BertConfig`, whose values RoBERTa's have but for the
+/// vocabulary.
 #[derive(Debug, Deserialize)]
+#[serde(default)]
 struct Config {
     hidden_size: usize,
     num_hidden_layers: usize,
     num_attention_heads: usize,
     intermediate_size: usize,
-    vocab_size: usize,
+    vocab_size: Option<usize>,
     max_position_embeddings: usize,
     type_vocab_size: usize,
-    #[serde(default = "default_eps")]
     layer_norm_eps: f32,
     hidden_act: String,
     position_embedding_type: Option<String>,
     pad_token_id: Option<usize>,
-    #[serde(default)]
     is_decoder: bool,
 }
 
-fn default_eps() -> f32 {
-    1e-12
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            vocab_size: None,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            layer_norm_eps: 1e-12,
+            hidden_act: "gelu".into(),
+            position_embedding_type: None,
+            pad_token_id: None,
+            is_decoder: false,
+        }
+    }
 }
 
 impl Config {
@@ -241,13 +257,22 @@ pub(super) fn load(
     let table = |name: &str, rows: usize| {
         Embedding::new(embeddings.stored(name, &[rows, width])?, device).map_err(failed)
     };
+    if style.positions_after_padding && checkpoint.is_null("pad_token_id") {
+        let problem = "pad_token_id is null, and positions begin behind it; name the padding \
+                       token's id (1 as published)";
+        return Err(checkpoint.config_error(problem));
+    }
+    let vocabulary = config.vocab_size.unwrap_or(match checkpoint.model_type() {
+        "roberta" => 50_265,
+        _ => 30_522,
+    });
     let first_position =
         if style.positions_after_padding { config.pad_token_id.unwrap_or(1) + 1 } else { 0 };
     let positions = config.max_position_embeddings.saturating_sub(first_position);
     let layers = (0..config.num_hidden_layers)
         .map(|layer| Layer::load(&loader.at(&format!("encoder.layer.{layer}.")), &config));
     let network = Bert {
-        words: table("word_embeddings.weight", config.vocab_size)?,
+        words: table("word_embeddings.weight", vocabulary)?,
         positions: table("position_embeddings.weight", config.max_position_embeddings)?,
         token_types: table("token_type_embeddings.weight", config.type_vocab_size)?,
         first_position: first_position as u32,
@@ -256,7 +281,7 @@ pub(super) fn load(
         heads,
         activation,
     };
-    Ok(Network { encoder: Box::new(network), width, positions, vocabulary: config.vocab_size })
+    Ok(Network { encoder: Box::new(network), width, positions, vocabulary })
 }
 
 impl Layer {

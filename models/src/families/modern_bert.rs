@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
-use crate::checkpoint::keys::Rule::{Count, NoEffect, Object, Only, Used};
+use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Size, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, ROTARY, THETA, VOCABULARY, WIDTH,
 };
@@ -65,10 +65,11 @@ const KEYS: &[Key] = &[
     ("hidden_activation", Used),
     ("global_rope_theta", THETA),
     ("local_rope_theta", THETA),
-    ("global_attn_every_n_layers", Count(1, 1024)),
+    ("global_attn_every_n_layers", LAYERS),
     ("local_attention", POSITIONS),
+    ("sliding_window", Size(0, 1 << 24)),
     ("layer_types", Used),
-    ("rope_scaling", Used),
+    ("rope_scaling", Object(&[ROTARY])),
     ("rope_parameters", Object(&[BY_LAYER_TYPE, ROTARY])),
     ("classifier_pooling", Used),
     ("classifier_bias", Used),
@@ -80,6 +81,10 @@ const KEYS: &[Key] = &[
     ("sparse_pred_ignore_index", NoEffect(TRAINING)),
     ("repad_logits_with_grad", NoEffect(TRAINING)),
     ("deterministic_flash_attn", NoEffect("the answers are the same")),
+    ("unpad_embeddings", NoEffect("nothing is padded, and the answers are the same")),
+    ("unpad_no_grad", NoEffect(TRAINING)),
+    ("pad_logits", NoEffect("nothing is padded, and the answers are the same")),
+    ("causal_mask", Refused("this network is served with full attention only")),
     ("reference_compile", NoEffect("the answers are the same")),
     ("hidden_act", NoEffect(NOT_READ)),
     ("layer_norm_eps", NoEffect(NOT_READ)),
@@ -87,11 +92,16 @@ const KEYS: &[Key] = &[
     ("type_vocab_size", NoEffect(NOT_READ)),
 ];
 
+/// Kinds of layer, global and local, as `rope_parameters` names them.
+const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
+
 /// Rotary positions of each kind of layer.
 const BY_LAYER_TYPE: &[Key] =
     &[("full_attention", Object(&[ROTARY])), ("sliding_attention", Object(&[ROTARY]))];
 
+/// What is absent is as in transformers' `ModernBertConfig`.
 #[derive(Debug, Deserialize)]
+#[serde(default)]
 struct Config {
     hidden_size: usize,
     num_hidden_layers: usize,
@@ -99,34 +109,53 @@ struct Config {
     intermediate_size: usize,
     vocab_size: usize,
     max_position_embeddings: usize,
-    #[serde(default = "default_eps")]
     norm_eps: f32,
-    #[serde(default)]
     norm_bias: bool,
-    #[serde(default)]
     attention_bias: bool,
-    #[serde(default)]
     mlp_bias: bool,
-    #[serde(default = "default_activation")]
     hidden_activation: String,
-    #[serde(default = "default_global_theta")]
     global_rope_theta: f64,
-    local_rope_theta: Option<f64>,
-    #[serde(default = "default_every")]
+    local_rope_theta: f64,
     global_attn_every_n_layers: usize,
-    #[serde(default = "default_window")]
     local_attention: usize,
+    /// Half of `local_attention`, which it goes before.
+    sliding_window: Option<usize>,
     /// Newer files name the kind of each layer instead of every how many are global.
-    #[serde(default)]
-    layer_types: Vec<LayerType>,
-    rope_scaling: Option<Value>,
-    rope_parameters: Option<Value>,
-    #[serde(default)]
+    layer_types: Option<Vec<LayerType>>,
+    rope_scaling: Value,
+    rope_parameters: Value,
     classifier_pooling: ClassifierPooling,
-    #[serde(default)]
     classifier_bias: bool,
-    #[serde(default = "default_activation")]
     classifier_activation: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hidden_size: 768,
+            num_hidden_layers: 22,
+            num_attention_heads: 12,
+            intermediate_size: 1152,
+            vocab_size: 50_368,
+            max_position_embeddings: 8192,
+            norm_eps: 1e-5,
+            norm_bias: false,
+            attention_bias: false,
+            mlp_bias: false,
+            hidden_activation: "gelu".into(),
+            global_rope_theta: 160_000.0,
+            local_rope_theta: 10_000.0,
+            global_attn_every_n_layers: 3,
+            local_attention: 128,
+            sliding_window: None,
+            layer_types: None,
+            rope_scaling: Value::Null,
+            rope_parameters: Value::Null,
+            classifier_pooling: ClassifierPooling::Cls,
+            classifier_bias: false,
+            classifier_activation: "gelu".into(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -144,26 +173,6 @@ enum LayerType {
     SlidingAttention,
 }
 
-fn default_eps() -> f32 {
-    1e-5
-}
-
-fn default_activation() -> String {
-    "gelu".into()
-}
-
-fn default_global_theta() -> f64 {
-    160_000.0
-}
-
-fn default_every() -> usize {
-    3
-}
-
-fn default_window() -> usize {
-    128
-}
-
 impl Config {
     fn check(&self) -> Result<(Heads, Activation), String> {
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
@@ -173,19 +182,14 @@ impl Config {
         if self.global_attn_every_n_layers == 0 || self.intermediate_size == 0 {
             return Err("sizes must be at least 1".into());
         }
-        if ![0, self.num_hidden_layers].contains(&self.layer_types.len()) {
-            let (types, layers) = (self.layer_types.len(), self.num_hidden_layers);
-            return Err(format!("{types} layer_types for {layers} layers"));
+        let layers = self.num_hidden_layers;
+        if let Some(types) = self.layer_types.as_ref().filter(|types| types.len() != layers) {
+            return Err(format!("{} layer_types for {layers} layers", types.len()));
         }
         if self.mlp_bias {
             return Err("an MLP with biases (mlp_bias) is not served for modernbert".into());
         }
-        if self.rope_scaling.as_ref().is_some_and(|scaling| !scaling.is_null()) {
-            return Err("scaled rotary positions (rope_scaling) are not served".into());
-        }
-        if let Some(kind) = self.rope_types().find(|kind| kind.as_str() != Some("default")) {
-            return Err(format!("rotary positions of rope_type {kind} are not served"));
-        }
+        self.check_rotary()?;
         let activation = activation(&self.hidden_activation).ok_or_else(|| {
             format!("hidden_activation {:?} is not served", self.hidden_activation)
         })?;
@@ -202,29 +206,49 @@ impl Config {
         })
     }
 
+    /// Refuses rotary positions that are scaled, or given for no kind of layer.
+    fn check_rotary(&self) -> Result<(), String> {
+        let by_kind = self.rope_parameters.as_object().into_iter().flatten();
+        for (key, parameters) in by_kind.clone() {
+            if !KINDS.contains(&key.as_str()) || !parameters.is_object() {
+                return Err(format!(
+                    "rope_parameters.{key} is {parameters}: rotary positions of modernbert are \
+                     objects, one for full_attention and one for sliding_attention"
+                ));
+            }
+        }
+        let all = by_kind.map(|(_, parameters)| parameters).chain([&self.rope_scaling]);
+        let kinds = all.filter_map(|it| it.get("rope_type").or_else(|| it.get("type")));
+        match kinds.into_iter().find(|kind| *kind != "default") {
+            None => Ok(()),
+            Some(kind) => Err(format!(
+                "rope_scaling or rope_parameters has rope_type {kind}; scaled rotary positions \
+                 are not served"
+            )),
+        }
+    }
+
     /// Whether a layer sees a window only.
     fn is_local(&self, layer: usize) -> bool {
-        match self.layer_types.get(layer) {
+        match self.layer_types.as_ref().and_then(|types| types.get(layer)) {
             Some(kind) => *kind == LayerType::SlidingAttention,
             None => !layer.is_multiple_of(self.global_attn_every_n_layers),
         }
     }
 
-    /// What `rope_parameters` says of any kind of layer, or of all at once.
-    fn rope_types(&self) -> impl Iterator<Item = &Value> {
-        let kinds = self.rope_parameters.iter().filter_map(Value::as_object);
-        let kinds = kinds.flat_map(|all| all.values().filter_map(Value::as_object).chain([all]));
-        let types = kinds.flat_map(|it| [it.get("rope_type"), it.get("type")]);
-        types.flatten().filter(|kind| !kind.is_null())
+    /// How far to each side a layer with a window sees.
+    fn window(&self) -> usize {
+        self.sliding_window.unwrap_or(self.local_attention / 2)
     }
 
-    /// The thetas of global and local layers; newer files have them by kind of layer.
+    /// The thetas of global and local layers; newer files have them by kind of layer. An older
+    /// object is for both, and goes first.
     fn thetas(&self) -> (f64, f64) {
-        let newer =
-            |kind: &str| self.rope_parameters.as_ref()?.get(kind)?.get("rope_theta")?.as_f64();
-        let global = newer("full_attention").unwrap_or(self.global_rope_theta);
-        let older = self.local_rope_theta.unwrap_or(10_000.0);
-        (global, newer("sliding_attention").unwrap_or(older))
+        let of = |it: Option<&Value>| it?.get("rope_theta")?.as_f64();
+        let newer = |kind: &str| of(self.rope_parameters.get(kind));
+        let both = of(Some(&self.rope_scaling));
+        let global = both.or(newer(KINDS[0])).unwrap_or(self.global_rope_theta);
+        (global, both.or(newer(KINDS[1])).unwrap_or(self.local_rope_theta))
     }
 }
 
@@ -304,7 +328,7 @@ impl Layer {
             mlp_norm: norm("mlp_norm")?,
             gated: loader.gated_of_one("mlp.Wi", (hidden, mlp), activation)?,
             down: loader.linear_padded(&[("mlp.Wo", hidden)], widths, false)?,
-            mask: if local { Mask::Window(config.local_attention / 2) } else { Mask::Full },
+            mask: if local { Mask::Window(config.window()) } else { Mask::Full },
         })
     }
 }

@@ -9,6 +9,7 @@ use proxima_kernels::ops::linear::Precision;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
@@ -73,31 +74,53 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 /// `config.json`, or the part of a larger one that describes such a decoder.
+///
+/// What is absent is as in transformers' `Qwen3Config`.
 #[derive(Debug, Deserialize)]
+#[serde(default)]
 pub(super) struct Config {
     pub hidden_size: usize,
     num_hidden_layers: usize,
     num_attention_heads: usize,
     num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
+    head_dim: usize,
     intermediate_size: usize,
     pub vocab_size: usize,
-    pub max_position_embeddings: usize,
-    #[serde(default = "default_eps")]
+    pub max_position_embeddings: Option<usize>,
     rms_norm_eps: f32,
-    #[serde(default = "default_activation")]
     hidden_act: String,
-    #[serde(default)]
     attention_bias: bool,
-    #[serde(default, deserialize_with = "is_causal")]
+    #[serde(deserialize_with = "is_causal")]
     is_causal: Causal,
     rope_theta: Option<f64>,
-    rope_parameters: Option<RopeParameters>,
-    rope_scaling: Option<serde_json::Value>,
-    #[serde(default)]
+    rope_parameters: Value,
+    rope_scaling: Value,
     use_sliding_window: bool,
-    #[serde(default)]
-    layer_types: Vec<String>,
+    layer_types: Option<Vec<String>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hidden_size: 4096,
+            num_hidden_layers: 32,
+            num_attention_heads: 32,
+            num_key_value_heads: Some(32),
+            head_dim: 128,
+            intermediate_size: 22_016,
+            vocab_size: 151_936,
+            max_position_embeddings: None,
+            rms_norm_eps: 1e-6,
+            hidden_act: "silu".into(),
+            attention_bias: false,
+            is_causal: Causal::default(),
+            rope_theta: None,
+            rope_parameters: Value::Null,
+            rope_scaling: Value::Null,
+            use_sliding_window: false,
+            layer_types: None,
+        }
+    }
 }
 
 /// Whether a token sees only those before it.
@@ -119,20 +142,6 @@ fn is_causal<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Causal, D::Er
         .ok_or_else(|| serde::de::Error::custom("is_causal is null, not true or false"))
 }
 
-#[derive(Debug, Deserialize)]
-struct RopeParameters {
-    rope_theta: Option<f64>,
-    rope_type: Option<String>,
-}
-
-fn default_eps() -> f32 {
-    1e-6
-}
-
-fn default_activation() -> String {
-    "silu".into()
-}
-
 impl Config {
     fn heads(&self) -> Result<Heads, String> {
         let (heads, size) = (self.num_attention_heads, self.head_dim);
@@ -142,35 +151,39 @@ impl Config {
                 "{heads} heads cannot share {kv_heads} key and value heads evenly"
             ));
         }
-        let size = size.unwrap_or(self.hidden_size / heads);
         if size == 0 || !size.is_multiple_of(2) {
             return Err(format!("heads of {size} numbers cannot be turned; head_dim must be even"));
         }
         Ok(Heads { heads, kv_heads, size })
     }
 
-    /// The base of rotary frequencies.
-    pub fn theta(&self) -> Result<f64, String> {
-        let parameters = self.rope_parameters.as_ref();
-        let kind = parameters.and_then(|parameters| parameters.rope_type.as_deref());
-        let scaled = self.rope_scaling.as_ref().is_some_and(|scaling| {
-            let kind = scaling.get("rope_type").or_else(|| scaling.get("type"));
-            !scaling.is_null() && kind.and_then(serde_json::Value::as_str) != Some("default")
-        });
-        if scaled || kind.is_some_and(|kind| kind != "default") {
-            return Err("scaled rotary positions (rope_scaling) are not served".into());
+    /// The base of rotary frequencies, which is `default` where nothing says it.
+    pub fn theta(&self, default: f64) -> Result<f64, String> {
+        // As in transformers: an older object goes before a newer one, and what the object says
+        // before the key beside it.
+        let is_empty = |it: &Value| it.as_object().is_none_or(serde_json::Map::is_empty);
+        let older = !is_empty(&self.rope_scaling);
+        let object = if older { &self.rope_scaling } else { &self.rope_parameters };
+        let kind = object.get("rope_type").or_else(|| object.get("type"));
+        if let Some(kind) = kind.filter(|kind| *kind != "default") {
+            let name = if older { "rope_scaling" } else { "rope_parameters" };
+            return Err(format!(
+                "{name} has rope_type {kind}; scaled rotary positions are not served"
+            ));
         }
-        // As in transformers: what the object says goes before the key beside it, and an older
-        // object's before a newer one's.
-        let scaling = self.rope_scaling.as_ref().and_then(|it| it.get("rope_theta")?.as_f64());
-        let newer = parameters.and_then(|parameters| parameters.rope_theta);
-        let theta = scaling.or(newer).or(self.rope_theta);
-        theta.ok_or_else(|| "neither rope_theta nor rope_parameters.rope_theta is given".into())
+        let theta = object.get("rope_theta").and_then(Value::as_f64);
+        Ok(theta.or(self.rope_theta).unwrap_or(default))
     }
 
     /// The decoder's sizes.
     pub fn sizes(&self) -> Result<DecoderConfig, String> {
-        if self.use_sliding_window || self.layer_types.iter().any(|kind| kind != "full_attention") {
+        let layers = self.num_hidden_layers;
+        let types = self.layer_types.as_deref();
+        if let Some(types) = types.filter(|types| types.len() != layers) {
+            return Err(format!("layer_types are {} for {layers} layers", types.len()));
+        }
+        let windowed = types.is_some_and(|types| types.iter().any(|it| it != "full_attention"));
+        if self.use_sliding_window || windowed {
             return Err("sliding-window attention is not served for qwen3".into());
         }
         if self.num_hidden_layers == 0 || self.hidden_size == 0 || self.intermediate_size == 0 {
@@ -204,7 +217,7 @@ fn load(
     let config: Config = checkpoint.config()?;
     let error = |problem: String| checkpoint.config_error(problem);
     let sizes = config.sizes().map_err(error)?;
-    let theta = config.theta().map_err(error)?;
+    let theta = config.theta(10_000.0).map_err(error)?;
     let weights = checkpoint.weights();
     if weights.contains("linear.weight") {
         let problem = "its tensor linear.weight projects each token (voyage-4-nano), which is not \
@@ -223,7 +236,7 @@ fn load(
     Ok(Network {
         encoder: Box::new(network),
         width: config.hidden_size,
-        positions: config.max_position_embeddings,
+        positions: config.max_position_embeddings.unwrap_or(32_768),
         vocabulary: config.vocab_size,
     })
 }

@@ -110,6 +110,18 @@ impl ScoreReadout {
     }
 }
 
+/// The name of a class of activations in PyTorch at a path such as `torch.nn.Tanh` or
+/// `torch.nn.modules.activation.Tanh`; what else ends alike is something else.
+pub fn torch_class(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("torch.nn.")?;
+    let name = match rest.strip_prefix("modules.") {
+        Some("linear.Identity") => "Identity",
+        Some(inner) => inner.strip_prefix("activation.").unwrap_or(inner),
+        None => rest,
+    };
+    Some(name).filter(|name| !name.contains('.'))
+}
+
 /// What logits go through to be scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ScoreFunction {
@@ -136,7 +148,7 @@ impl ScoreFunction {
 
     /// The function of PyTorch at a path such as `torch.nn.modules.activation.Sigmoid`.
     pub fn of_path(path: &str) -> Option<Self> {
-        match path.strip_prefix("torch.nn.")?.rsplit('.').next()? {
+        match torch_class(path)? {
             "Identity" => Some(Self::Identity),
             "Sigmoid" => Some(Self::Sigmoid),
             "Softmax" => Some(Self::Softmax),

@@ -22,6 +22,7 @@ use crate::item::{Content, Item};
 use crate::media::MediaOptions;
 use crate::model::Task;
 
+pub(crate) use tokenizer::tokens_max;
 pub use tokenizer::{SpecialTokens, TEXT_BYTES_MAX};
 
 /// One token of a tokenised text.

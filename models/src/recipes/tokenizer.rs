@@ -3,6 +3,9 @@
 //! Must not know: templates of any one model.
 
 mod adjust;
+mod class;
+mod pipeline;
+mod tokens;
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
 
@@ -59,20 +62,19 @@ impl TextTokenizer {
             let problem = "the file is missing; save the tokenizer in the fast format";
             return Err(error(problem.into()));
         }
-        let mut inner = Tokenizer::from_bytes(files::read(&path, TOKENIZER_BYTES_MAX)?)
-            .map_err(|problem| error(format!("not a tokenizer: {problem}")))?;
+        let mut inner = pipeline::open(checkpoint, &files::read(&path, TOKENIZER_BYTES_MAX)?)?;
         // The files carry settings of their training; limits are ours and nothing is padded.
         inner.with_padding(None);
         let reset = inner.with_truncation(None::<TruncationParams>);
         reset.map_err(|problem| error(format!("its truncation cannot be reset: {problem}")))?;
         adjust::adjust(checkpoint, &mut inner)?;
-        let config = checkpoint.transformer_dir().join("tokenizer_config.json");
-        let side = match checkpoint.tokenizer_config()["truncation_side"].as_str() {
-            None | Some("right") => TruncationSide::Right,
-            Some("left") => TruncationSide::Left,
+        let side = match checkpoint.tokenizer_config().get("truncation_side") {
+            None => TruncationSide::Right,
+            Some(side) if side == "right" => TruncationSide::Right,
+            Some(side) if side == "left" => TruncationSide::Left,
             Some(other) => {
-                let problem = format!("truncation_side {other:?} is not right or left");
-                return Err(CheckpointError::new(config, problem));
+                let problem = format!("truncation_side is {other}, not \"right\" or \"left\"");
+                return Err(self::error(checkpoint, problem));
             }
         };
         Ok(Self { inner, limits: *limits, side })
@@ -331,6 +333,36 @@ impl TextTokenizer {
             None => Ok(()),
         }
     }
+}
+
+/// Tokens of a sequence, as `tokenizer_config.json` limits them.
+///
+/// # Errors
+/// A limit that transformers cannot take either.
+pub(crate) fn tokens_max(checkpoint: &Checkpoint) -> Result<Option<usize>, CheckpointError> {
+    /// Tokenizers without a limit write 1e30, or another number that no text reaches.
+    const NO_LIMIT: f64 = 1e9;
+    let config = checkpoint.tokenizer_config();
+    let keys = ["model_max_length", "max_len"];
+    let Some((key, limit)) = keys.iter().find_map(|key| Some((key, config.get(key)?))) else {
+        return Ok(None);
+    };
+    match (limit.as_u64(), limit.as_f64()) {
+        _ if limit.is_null() => Ok(None),
+        (_, Some(limit)) if limit >= NO_LIMIT => Ok(None),
+        (Some(limit @ 1..), _) => Ok(Some(limit as usize)),
+        _ => {
+            let problem = format!("{key} is {limit}, and must be a whole number of tokens");
+            Err(error(checkpoint, problem))
+        }
+    }
+}
+
+/// The file that most of what is said of a tokenizer is in.
+const CONFIG: &str = "tokenizer_config.json";
+
+fn error(checkpoint: &Checkpoint, problem: String) -> CheckpointError {
+    CheckpointError::new(checkpoint.transformer_dir().join(CONFIG), problem)
 }
 
 fn failed<T>(result: tokenizers::Result<T>) -> Result<T, InputError> {

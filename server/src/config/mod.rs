@@ -3,6 +3,7 @@
 //! The only place that reads the environment. Must not know: how anything is served.
 
 mod args;
+mod expand;
 mod kubelet;
 mod media;
 mod models;
@@ -151,10 +152,7 @@ pub struct Settings {
 pub fn hub_settings(environment: &Environment) -> HubSettings {
     let get = |names: &[&str]| names.iter().find_map(|name| environment.get(name));
     let home = get(&["HOME", "USERPROFILE"]).unwrap_or(".");
-    let path = |text: &str| match text.strip_prefix("~/") {
-        Some(rest) => Path::new(home).join(rest),
-        None => PathBuf::from(text),
-    };
+    let path = |text: &str| PathBuf::from(expand::path(text, home, environment));
     let caches = get(&["XDG_CACHE_HOME"]).map_or_else(|| Path::new(home).join(".cache"), path);
     let hf_home = get(&["HF_HOME"]).map_or_else(|| caches.join("huggingface"), path);
     let cache = get(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]);

@@ -178,6 +178,28 @@ fn the_hub_is_set_up_by_its_own_variables() {
     for (first, expected) in expected.iter().enumerate() {
         assert_eq!(of(&caches[first..]).cache, Path::new(expected));
     }
+    // os.path.expanduser and os.path.expandvars of Python, which is not done twice.
+    let home_and_disk = [("HOME", "/e/"), ("DISK", "/d/$HOME"), ("NAME", "n"), ("EMPTY", "")];
+    for (text, expected) in [
+        ("~", "/e"),
+        ("~/c", "/e/c"),
+        ("~root/c", "/root/c"),
+        ("~nobody-of-this-name/c", "~nobody-of-this-name/c"),
+        ("$DISK/c", "/d/$HOME/c"),
+        ("/x/${NAME}c/$NAME.d$", "/x/nc/n.d$"),
+        ("/x$EMPTY/$NAMEd/${NONE}/${NAME", "/x/$NAMEd/${NONE}/${NAME"),
+        ("/~/$HOME", "/~//e/"),
+    ] {
+        for (variable, inside) in
+            [("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "/hub")]
+        {
+            let cache = of(&[&home_and_disk[..], &[(variable, text)]].concat()).cache;
+            assert_eq!(cache.display().to_string(), format!("{expected}{inside}"), "{variable}");
+        }
+    }
+    let disk = folder.path().display().to_string();
+    let in_variable = of(&[("DISK", &*disk), ("HF_TOKEN_PATH", "${DISK}/token")]);
+    assert_eq!(in_variable.token.as_deref(), Some("stored"));
     let own = folder.path().join("own");
     std::fs::write(&own, " own \n").expect("written");
     let own = own.display().to_string();

@@ -5,11 +5,12 @@
 use proxima_models::checkpoint::LENGTH_FILES;
 
 /// Files beside the weights that a checkpoint is read from.
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "modules.json",
     "config_sentence_transformers.json",
     "preprocessor_config.json",

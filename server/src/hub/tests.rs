@@ -293,6 +293,15 @@ fn repositories_without_weights_and_invalid_names_are_refused() {
     let adapter: [(&str, &[u8]); 2] =
         [("adapter_config.json", b"{}"), ("adapter_model.safetensors", b"")];
     assert!(pulled(&adapter).contains("an adapter"));
+    let named = br#"{"peft_type": "LORA", "base_model_name_or_path": "Owner/Base"}"#;
+    let adapter: [(&str, &[u8]); 4] = [
+        ("adapter_config.json", named),
+        ("adapter_model.safetensors", b""),
+        ("1_Pooling/config.json", b"{}"),
+        ("2_Dense/model.safetensors", b""),
+    ];
+    let message = pulled(&adapter);
+    assert!(message.contains("LORA adapter of Owner/Base, not a model"), "{message}");
     assert!(pulled(&[FILES[2]]).contains("no config.json"));
     let outside = pulled(&[FILES[0], FILES[2], ("../../config.json", b"{}")]);
     assert!(outside.contains("is no file"), "{outside}");

@@ -4,7 +4,7 @@
 
 use super::Is::{Number as N, Text};
 use super::Key;
-use super::Rule::{Count, NoEffect, Number, Object, Only, Refused, Used};
+use super::Rule::{Count, NoEffect, Number, Object, Only, Refused, Size, Used};
 
 const TRAINING: &str = "for training";
 const GENERATION: &str = "for generating text";
@@ -14,19 +14,19 @@ const HISTORY: &str = "says where the file comes from";
 const SCALED: &str = "for scaled rotary positions, which are refused by their rope_type";
 
 /// Layers that a network has.
-pub const LAYERS: super::Rule = Count(1, 1024);
+pub const LAYERS: super::Rule = Size(1, 1024);
 /// Heads of an attention.
 pub const HEADS: super::Rule = Count(1, 1024);
 /// Components of a hidden state or of a head.
 pub const WIDTH: super::Rule = Count(1, 1 << 16);
 /// Components between the two layers of an MLP.
-pub const MLP: super::Rule = Count(1, 1 << 20);
+pub const MLP: super::Rule = Size(1, 1 << 20);
 /// Rows of an embedding table.
-pub const VOCABULARY: super::Rule = Count(1, 1 << 24);
+pub const VOCABULARY: super::Rule = Size(1, 1 << 24);
 /// Positions that a network knows.
-pub const POSITIONS: super::Rule = Count(1, 1 << 24);
+pub const POSITIONS: super::Rule = Size(1, 1 << 24);
 /// Types of token.
-pub const TYPES: super::Rule = Count(1, 1 << 16);
+pub const TYPES: super::Rule = Size(1, 1 << 16);
 /// Epsilon of a norm.
 pub const EPS: super::Rule = Number(0.0, 1.0);
 /// Base of rotary frequencies.
@@ -40,7 +40,7 @@ pub const COMMON: &[Key] = &[
     ("model_type", Used),
     ("id2label", Used),
     ("label2id", NoEffect("the inverse of id2label")),
-    ("num_labels", Count(1, LABELS_MAX as u64)),
+    ("num_labels", Size(1, LABELS_MAX as u64)),
     ("problem_type", Used),
     ("sentence_transformers", Object(&[CROSS_ENCODER])),
     ("sbert_ce_default_activation_function", Used),
@@ -91,7 +91,8 @@ pub const COMMON: &[Key] = &[
     ("output_past", NoEffect(OUTPUT)),
     ("tie_last_hidden_states", NoEffect(OUTPUT)),
     ("use_cache", NoEffect("the answers are the same")),
-    ("tokenizer_class", NoEffect("tokenizer.json is read")),
+    // Where tokenizer_config.json names none.
+    ("tokenizer_class", Used),
     ("processor_class", NoEffect("tokenizer.json is read")),
     ("prefix", NoEffect(GENERATION)),
     ("bos_token_id", NoEffect(SPECIAL_TOKEN)),
@@ -167,12 +168,16 @@ const AUTO_MAP: &[Key] = &[
     ("AutoModelForPreTraining", NoEffect("another task's")),
 ];
 
+const ALL_LAYERS: &str = "rotary positions of this network are the same in all layers";
+
 /// Rotary positions that are not scaled: keys of `rope_parameters` and `rope_scaling`.
 pub const ROTARY: &[Key] = &[
     ("rope_type", Only(&[Text("default")])),
     ("type", Only(&[Text("default"), Text("mrope")])),
     ("rope_theta", THETA),
     ("partial_rotary_factor", Only(&[N(1.0)])),
+    ("full_attention", Refused(ALL_LAYERS)),
+    ("sliding_attention", Refused(ALL_LAYERS)),
     ("mrope_section", Used),
     ("mrope_interleaved", Used),
     ("factor", NoEffect(SCALED)),

@@ -10,8 +10,9 @@ use super::config::WIDTH;
 
 const HISTORY: &str = "says where the file comes from";
 const MULTI_VECTOR: &str = "late interaction models of this kind are not served";
-const SPECIAL_TOKEN: &str = "tokenizer.json has the special tokens";
-const TOKENIZER_JSON: &str = "tokenizer.json says it";
+const NOT_READ: &str = "transformers does not read it where there is a tokenizer.json";
+const TEMPLATE: &str = "transformers ignores it where there is a tokenizer.json, whose template \
+    says what is at the ends of a text";
 const CALLER: &str = "says what transformers does unless told otherwise; sequences are neither \
     padded nor cut by it";
 
@@ -159,6 +160,9 @@ pub const NORMALIZE: &[Key] = &[
     ("module_output_name", Only(&[Text("sentence_embedding"), Text("token_embeddings")])),
 ];
 
+/// A Dropout module.
+pub const DROPOUT: &[Key] = &[("dropout", NoEffect("for training"))];
+
 /// A LayerNorm module.
 pub const LAYER_NORM: &[Key] = &[("dimension", WIDTH)];
 
@@ -182,41 +186,43 @@ pub const SPLADE_POOLING: &[Key] = &[
 /// parts of it as some of these keys say.
 pub const TOKENIZER: &[Key] = &[
     ("model_max_length", Used),
+    // Its older name.
+    ("max_len", Used),
     ("do_lower_case", Used),
     ("strip_accents", Used),
     ("tokenize_chinese_chars", Used),
     ("tokenizer_class", Used),
-    ("add_bos_token", Used),
-    ("add_eos_token", Used),
+    ("add_bos_token", NoEffect(TEMPLATE)),
+    ("add_eos_token", NoEffect(TEMPLATE)),
     ("bos_token", Used),
     ("eos_token", Used),
     ("truncation_side", Used),
     ("split_special_tokens", Refused("special tokens in a text are always one token each")),
     ("fix_mistral_regex", Refused("tokenizer.json is taken as it is")),
-    ("cls_token", NoEffect(SPECIAL_TOKEN)),
-    ("sep_token", NoEffect(SPECIAL_TOKEN)),
-    ("pad_token", NoEffect("nothing is padded")),
-    ("unk_token", NoEffect(SPECIAL_TOKEN)),
-    ("mask_token", NoEffect(SPECIAL_TOKEN)),
-    ("additional_special_tokens", NoEffect(SPECIAL_TOKEN)),
-    ("extra_special_tokens", NoEffect(SPECIAL_TOKEN)),
-    ("model_specific_special_tokens", NoEffect(SPECIAL_TOKEN)),
-    ("added_tokens_decoder", NoEffect(SPECIAL_TOKEN)),
-    ("add_prefix_space", NoEffect(TOKENIZER_JSON)),
-    ("trim_offsets", NoEffect(TOKENIZER_JSON)),
-    ("errors", NoEffect(TOKENIZER_JSON)),
-    ("legacy", NoEffect(TOKENIZER_JSON)),
-    ("from_slow", NoEffect(TOKENIZER_JSON)),
+    ("cls_token", Used),
+    ("sep_token", Used),
+    ("pad_token", Used),
+    ("unk_token", Used),
+    ("mask_token", Used),
+    ("additional_special_tokens", Used),
+    ("extra_special_tokens", Used),
+    ("model_specific_special_tokens", Used),
+    ("added_tokens_decoder", Used),
+    ("add_prefix_space", Used),
+    ("trim_offsets", Used),
+    ("errors", NoEffect("for decoding ids to text")),
+    ("legacy", NoEffect(NOT_READ)),
+    ("from_slow", NoEffect(NOT_READ)),
     ("is_local", NoEffect(HISTORY)),
     ("local_files_only", NoEffect(HISTORY)),
-    ("backend", NoEffect(TOKENIZER_JSON)),
-    ("do_basic_tokenize", NoEffect(TOKENIZER_JSON)),
-    ("never_split", NoEffect(TOKENIZER_JSON)),
-    ("sp_model_kwargs", NoEffect(TOKENIZER_JSON)),
-    ("vocab_file", NoEffect(TOKENIZER_JSON)),
-    ("merges_file", NoEffect(TOKENIZER_JSON)),
-    ("tokenizer_file", NoEffect(TOKENIZER_JSON)),
-    ("special_tokens_map_file", NoEffect(SPECIAL_TOKEN)),
+    ("backend", NoEffect(NOT_READ)),
+    ("do_basic_tokenize", NoEffect(NOT_READ)),
+    ("never_split", NoEffect(NOT_READ)),
+    ("sp_model_kwargs", NoEffect(NOT_READ)),
+    ("vocab_file", NoEffect(NOT_READ)),
+    ("merges_file", NoEffect(NOT_READ)),
+    ("tokenizer_file", NoEffect(NOT_READ)),
+    ("special_tokens_map_file", NoEffect("the file beside this one is read")),
     ("name_or_path", NoEffect(HISTORY)),
     ("tokenizer_name", NoEffect(HISTORY)),
     ("processor_class", NoEffect("a family's recipe reads inputs")),

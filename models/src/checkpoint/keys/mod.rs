@@ -31,8 +31,9 @@ pub enum Rule {
     /// The loading code reads this whole number, which is from the first to the second. Null is
     /// as absent.
     Count(u64, u64),
-    /// The loading code reads this number, which is from the first to the second. Null is as
-    /// absent.
+    /// As `Count`, but null is refused.
+    Size(u64, u64),
+    /// The loading code reads this number, which is from the first to the second. Null is refused.
     Number(f64, f64),
     /// The code computes what one of these values means, and no other. Null is as absent.
     Only(&'static [Is]),
@@ -164,8 +165,8 @@ impl ConfigFile<'_> {
             (Rule::Used | Rule::NoEffect(_), _) => Ok(()),
             (Rule::Refused(_), value) if is_nothing(value) => Ok(()),
             (Rule::Refused(why), _) => wrong(why),
-            (_, Value::Null) => Ok(()),
-            (Rule::Count(least, most), value) => match value.as_u64() {
+            (rule, Value::Null) if !matches!(rule, Rule::Size(..) | Rule::Number(..)) => Ok(()),
+            (Rule::Count(least, most) | Rule::Size(least, most), value) => match value.as_u64() {
                 Some(count) if (*least..=*most).contains(&count) => Ok(()),
                 _ => wrong(&format!("it must be a whole number from {least} to {most}")),
             },

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Rule::{Closed, Count, NoEffect, Number, Object, Only, Refused, Used};
+use super::Rule::{Closed, Count, NoEffect, Number, Object, Only, Refused, Size, Used};
 use super::{ConfigFile, Is, Key, Warning};
 
 const INNER: &[Key] = &[("kind", Only(&[Is::Text("plain")])), ("free", Used)];
@@ -10,6 +10,7 @@ const TABLE: &[Key] = &[
     ("read", Used),
     ("idle", NoEffect("it is for tests")),
     ("size", Count(1, 10)),
+    ("depth", Size(1, 10)),
     ("rate", Number(0.0, 1.0)),
     ("switch", Refused("it is not served")),
     ("inner", Object(&[INNER])),
@@ -29,10 +30,10 @@ fn known_keys_pass_with_values_that_are_served() {
     for served in [
         json!({}),
         json!({ "read": [1, { "anything": null }], "idle": true }),
-        json!({ "size": 1, "rate": 0.5, "mean": [0.5, 0.5, 0.5] }),
+        json!({ "size": 1, "depth": 10, "rate": 0.5, "mean": [0.5, 0.5, 0.5] }),
         json!({ "size": 10, "rate": 0, "inner": { "kind": "plain", "free": 3 } }),
         json!({ "switch": false, "arguments": {} }),
-        json!({ "switch": null, "size": null, "rate": null, "inner": null, "mean": null }),
+        json!({ "switch": null, "size": null, "inner": null, "mean": null }),
         json!({ "switch": 0, "arguments": { "kind": "plain" } }),
         json!({ "switch": [] }),
         json!({ "switch": {} }),
@@ -51,6 +52,9 @@ fn what_is_not_served_is_refused_with_file_key_and_value() {
         (json!({ "size": 2.5 }), ["size is 2.5", "whole", "10"]),
         (json!({ "size": "4" }), ["size is \"4\"", "whole", "10"]),
         (json!({ "rate": 1.5 }), ["rate is 1.5", "0", "1"]),
+        (json!({ "rate": null }), ["rate is null", "number", "1"]),
+        (json!({ "depth": null }), ["depth is null", "whole", "10"]),
+        (json!({ "depth": 0 }), ["depth is 0", "whole", "10"]),
         (json!({ "switch": true }), ["switch is true", "not served", "config.json"]),
         (json!({ "switch": { "0": [1] } }), ["switch is", "not served", "config.json"]),
         (json!({ "inner": { "kind": "odd" } }), ["inner.kind is \"odd\"", "\"plain\"", "served"]),
@@ -89,7 +93,7 @@ fn a_long_value_is_shown_in_part() {
 #[test]
 fn each_table_has_each_key_once() {
     use super::{config, files};
-    let tables: [&[Key]; 14] = [
+    let tables: [&[Key]; 15] = [
         config::COMMON,
         config::GENERATING,
         config::ROTARY,
@@ -100,6 +104,7 @@ fn each_table_has_each_key_once() {
         files::DENSE,
         files::NORMALIZE,
         files::LAYER_NORM,
+        files::DROPOUT,
         files::LOGIT_SCORE,
         files::SPLADE_POOLING,
         files::TOKENIZER,

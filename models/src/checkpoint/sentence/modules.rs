@@ -13,7 +13,7 @@ use super::{
     DenseModule, PoolingModule, Reader, SentenceTransformers, Splade, Step, Subject, tables,
 };
 use crate::checkpoint::CheckpointError;
-use crate::readout::Pooling;
+use crate::readout::{Pooling, torch_class};
 
 /// A module that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,18 +23,20 @@ pub enum Kind {
     Dense,
     Normalize,
     LayerNorm,
+    Dropout,
     SpladePooling,
     LogitScore,
 }
 
 /// Modules by the last part of their type, which older and newer releases have in common.
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 9] = [
     ("Transformer", Kind::Transformer),
     ("MLMTransformer", Kind::Transformer),
     ("Pooling", Kind::Pooling),
     ("Dense", Kind::Dense),
     ("Normalize", Kind::Normalize),
     ("LayerNorm", Kind::LayerNorm),
+    ("Dropout", Kind::Dropout),
     ("SpladePooling", Kind::SpladePooling),
     ("LogitScore", Kind::LogitScore),
 ];
@@ -111,25 +113,29 @@ pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, Ch
         Value::Bool(value) => Ok(Some(*value)),
         other => Err(error(format!("{name} is {other}, not true or false"))),
     };
-    let methods = match &config["pooling_mode"] {
-        Value::Null => {
+    let methods = match config.get("pooling_mode") {
+        None => {
             let mut methods = Vec::new();
             for (name, method) in FLAGS {
                 methods.extend((flag(name)? == Some(true)).then_some(method));
             }
+            if methods.is_empty() {
+                // As sentence-transformers has it.
+                methods.push(Pooling::Mean);
+            }
             methods
         }
-        Value::String(name) => vec![method(path, name)?],
-        Value::Array(names) => {
+        Some(Value::String(name)) => vec![method(path, name)?],
+        Some(Value::Array(names)) => {
             let names = names.iter().map(|name| method(path, name.as_str().unwrap_or_default()));
             names.collect::<Result<_, _>>()?
         }
-        other => return Err(error(format!("pooling_mode {other} is not served"))),
+        Some(other) => return Err(error(format!("pooling_mode {other} is not served"))),
     };
     /// Poolings that are laid end to end, at most: each once, and some more.
     const METHODS_MAX: usize = 16;
     match methods.len() {
-        0 => Err(error("it asks for no pooling; choose one with --pooling".into())),
+        0 => Err(error("pooling_mode names no pooling; choose one with --pooling".into())),
         1..=METHODS_MAX => {
             let include_prompt = flag("include_prompt")?.unwrap_or(true);
             Ok(PoolingModule { methods, include_prompt })
@@ -182,6 +188,21 @@ pub fn normalize(path: &Path, reader: &mut Reader<'_>) -> Result<Subject, Checkp
     names.subject(path)
 }
 
+/// A Dropout module, which does nothing but in training. It takes a vector.
+pub fn dropout(
+    path: &Path,
+    chain: &SentenceTransformers,
+    reader: &mut Reader<'_>,
+) -> Result<(), CheckpointError> {
+    reader.object(path, tables::DROPOUT)?;
+    match chain.pooling() {
+        Some(_) => Ok(()),
+        None => {
+            Err(CheckpointError::new(path, "Dropout is before Pooling, which makes its vector"))
+        }
+    }
+}
+
 /// A LayerNorm module, of the vector.
 pub fn layer_norm(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointError> {
     #[derive(Deserialize)]
@@ -220,6 +241,7 @@ pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointEr
     struct Config {
         in_features: usize,
         out_features: usize,
+        #[serde(default = "yes")]
         bias: Option<bool>,
         activation_function: Option<String>,
         use_residual: Option<bool>,
@@ -227,16 +249,26 @@ pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointEr
         names: Names,
     }
     let path = dir.join("config.json");
-    let config: Config = reader.read_needed(&path, tables::DENSE)?;
+    fn yes() -> Option<bool> {
+        Some(true)
+    }
+    let content: Value = reader.read_needed(&path, tables::DENSE)?;
+    if content.get("activation_function").is_some_and(Value::is_null) {
+        let problem = "activation_function is null; name a class such as torch.nn.Identity";
+        return Err(CheckpointError::new(path, problem));
+    }
+    let config = Config::deserialize(content).map_err(|problem| {
+        CheckpointError::new(&path, format!("not what is expected: {problem}"))
+    })?;
     let name = config.activation_function.as_deref().unwrap_or("torch.nn.Tanh");
-    let activation = match name.strip_prefix("torch.nn.").and_then(|it| it.rsplit('.').next()) {
+    let activation = match torch_class(name) {
         Some("Identity") => None,
         Some("Tanh") => Some(Activation::Tanh),
         Some("GELU") => Some(Activation::Gelu),
         Some("ReLU") => Some(Activation::Relu),
         Some("SiLU") => Some(Activation::Silu),
         _ => {
-            let problem = format!("activation function {name} is not served");
+            let problem = format!("activation_function {name} is not served");
             return Err(CheckpointError::new(path, problem));
         }
     };
@@ -245,7 +277,7 @@ pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointEr
         dir,
         inputs: config.in_features,
         outputs: config.out_features,
-        bias: config.bias.unwrap_or(true),
+        bias: config.bias.unwrap_or(false),
         activation,
         residual: config.use_residual.unwrap_or(false),
     };

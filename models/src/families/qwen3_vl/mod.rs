@@ -41,6 +41,7 @@ pub fn family() -> Family {
 #[derive(Debug, Deserialize)]
 struct Config {
     text_config: serde_json::Value,
+    #[serde(default)]
     vision_config: vision::Config,
 }
 
@@ -97,7 +98,7 @@ fn load(
     let part = |problem: serde_json::Error| error(format!("text_config: {problem}"));
     let text = qwen3::Config::deserialize(&config.text_config).map_err(part)?;
     let multimodal = Multimodal::deserialize(&config.text_config).map_err(part)?;
-    let (sizes, theta) = (text.sizes().map_err(error)?, text.theta().map_err(error)?);
+    let (sizes, theta) = (text.sizes().map_err(error)?, text.theta(500_000.0).map_err(error)?);
     let weights = checkpoint.weights();
     let prefixes = ["model.language_model.", "language_model.model.", "language_model."];
     let prefix = weights.prefix(&prefixes, "embed_tokens.weight")?;
@@ -117,7 +118,7 @@ fn load(
     Ok(Network {
         encoder: Box::new(network),
         width: text.hidden_size,
-        positions: text.max_position_embeddings,
+        positions: text.max_position_embeddings.unwrap_or(128_000),
         vocabulary: text.vocab_size,
     })
 }

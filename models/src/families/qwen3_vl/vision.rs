@@ -30,8 +30,9 @@ const EPS: f32 = 1e-6;
 /// Base of the rotary frequencies.
 const THETA: f64 = 10_000.0;
 
-/// `vision_config` of `config.json`.
+/// `vision_config` of `config.json`; what is absent is as in transformers' `Qwen3VLVisionConfig`.
 #[derive(Debug, Deserialize)]
+#[serde(default)]
 pub struct Config {
     depth: usize,
     hidden_size: usize,
@@ -39,18 +40,31 @@ pub struct Config {
     intermediate_size: usize,
     out_hidden_size: usize,
     num_position_embeddings: usize,
-    #[serde(default)]
     deepstack_visual_indexes: Vec<usize>,
     patch_size: usize,
     spatial_merge_size: usize,
     temporal_patch_size: usize,
-    #[serde(default = "three")]
     in_channels: usize,
     hidden_act: String,
 }
 
-fn three() -> usize {
-    3
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            depth: 27,
+            hidden_size: 1152,
+            num_heads: 16,
+            intermediate_size: 4304,
+            out_hidden_size: 3584,
+            num_position_embeddings: 2304,
+            deepstack_visual_indexes: vec![8, 16, 24],
+            patch_size: 16,
+            spatial_merge_size: 2,
+            temporal_patch_size: 2,
+            in_channels: 3,
+            hidden_act: "gelu_pytorch_tanh".into(),
+        }
+    }
 }
 
 impl Config {

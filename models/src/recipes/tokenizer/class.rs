@@ -1,0 +1,124 @@
+//! Which of transformers' classes opens a tokenizer: `AutoTokenizer` of transformers 5 goes by
+//! `tokenizer_class` and `model_type`, and most classes make the pipeline themselves instead of
+//! taking that of `tokenizer.json`.
+//!
+//! Must not know: pipelines, tokens.
+
+use serde_json::Value;
+
+use super::error;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+
+/// A class, by what it makes of `tokenizer.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Takes the pipeline of the file.
+    File,
+    Bert,
+    Roberta,
+    Gpt2,
+    Qwen2,
+    XlmRoberta,
+    Camembert,
+}
+
+/// Names of classes without `Tokenizer` and `Fast`, and what they are. Names that transformers does
+/// not know take the file.
+const KNOWN: [(&str, Class); 18] = [
+    ("PreTrained", Class::File),
+    ("Bert", Class::Bert),
+    ("DistilBert", Class::Bert),
+    ("Electra", Class::Bert),
+    ("LayoutLM", Class::Bert),
+    ("Lxmert", Class::Bert),
+    ("MobileBert", Class::Bert),
+    ("SqueezeBert", Class::Bert),
+    ("Roberta", Class::Roberta),
+    ("Bart", Class::Roberta),
+    ("LED", Class::Roberta),
+    ("Longformer", Class::Roberta),
+    ("Mvp", Class::Roberta),
+    ("GPT2", Class::Gpt2),
+    ("Qwen2", Class::Qwen2),
+    ("XLMRoberta", Class::XlmRoberta),
+    ("Camembert", Class::Camembert),
+    ("Bloom", Class::File),
+];
+
+/// Other classes of transformers 5, each with a pipeline of its own.
+const NOT_SERVED: &str = "\
+    Albert Barthez Bartpho Basic BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot \
+    BlenderbotSmall ByT5 CLIP CTRL Canine Character Clvp CodeGen CodeLlama Cohere ConvBert Cpm \
+    CpmAnt DPRContextEncoder DPRQuestionEncoder DPRReader Deberta DebertaV2 Dia Esm Esmc FNet \
+    FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese GPTSw3 Gemma Herbert Lasr \
+    LayoutLMv2 LayoutLMv3 LayoutXLM Llama Luke M2M100 MBart MBart50 MLuke MPNet Marian MarkupLM \
+    Mecab Mgpstr MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert Pop2Piano \
+    ProphetNet Qwen3_5 Rag Reformer RemBert RoCBert RoFormer SeamlessM4T Siglip Siglip2 \
+    Speech2Text SpeechT5 Splinter T5 Tapas Tipsv2 Udop VideoPrism Vits Wav2Vec2CTC \
+    Wav2Vec2PhonemeCTC Whisper Wordpiece XGLM XLM XLNet";
+
+/// The class of a checkpoint; `bytes_are_pieces` says whether `tokenizer.json` is byte-level.
+///
+/// # Errors
+/// A class whose pipeline is not served.
+pub fn of(checkpoint: &Checkpoint, bytes_are_pieces: bool) -> Result<Class, CheckpointError> {
+    // Files of ModernBERT name all sorts of classes, so transformers takes none of them.
+    if checkpoint.model_type() == "modernbert" {
+        return Ok(Class::File);
+    }
+    let named = match &checkpoint.tokenizer_config()["tokenizer_class"] {
+        Value::Null => None,
+        Value::String(name) => Some(name.as_str()).filter(|name| !name.is_empty()),
+        other => {
+            let problem = format!("tokenizer_class is {other}, and must be the name of a class");
+            return Err(error(checkpoint, problem));
+        }
+    };
+    let Some(name) = named.or_else(|| checkpoint.text(&["tokenizer_class"])) else {
+        return Ok(of_model(checkpoint.model_type()));
+    };
+    let short = name.strip_suffix("Fast").unwrap_or(name);
+    let short = short.strip_suffix("Tokenizer").unwrap_or(short);
+    if let Some((_, class)) = KNOWN.iter().find(|(known, _)| *known == short) {
+        return Ok(*class);
+    }
+    // Llama's class is named by many files that are not like Llama's.
+    if !is_not_served(short) || (short == "Llama" && bytes_are_pieces) {
+        return Ok(Class::File);
+    }
+    let problem = format!(
+        "tokenizer_class is {name}, which makes a tokenizer in a way of its own that is not \
+         served; where tokenizer.json is what the model was trained with, set tokenizer_class to \
+         PreTrainedTokenizerFast"
+    );
+    Err(error(checkpoint, problem))
+}
+
+fn is_not_served(short: &str) -> bool {
+    NOT_SERVED.split_whitespace().any(|name| name == short)
+}
+
+/// The class of a network whose files name none.
+fn of_model(model_type: &str) -> Class {
+    match model_type {
+        "bert" => Class::Bert,
+        "roberta" => Class::Roberta,
+        "xlm-roberta" => Class::XlmRoberta,
+        "camembert" => Class::Camembert,
+        "qwen3" | "qwen3_vl" => Class::Qwen2,
+        _ => Class::File,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_class_is_both_made_and_refused() {
+        for (name, _) in KNOWN {
+            assert!(!is_not_served(name), "{name}");
+        }
+        assert!(is_not_served("Albert") && is_not_served("XLNet") && !is_not_served("Own"));
+    }
+}

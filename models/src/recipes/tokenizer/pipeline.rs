@@ -1,0 +1,296 @@
+//! The pipelines that transformers' classes make around the vocabulary of a `tokenizer.json`
+//! (`tokenization_bert.py`, `tokenization_roberta.py`, ... of transformers 5): normalizer,
+//! pre-tokenizer and template are the class's, whatever the file has.
+//!
+//! Must not know: which class it is, where tokens come from.
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokenizers::models::unigram::Unigram;
+use tokenizers::normalizers::{BertNormalizer, NFC};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
+use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{
+    DecoderWrapper, ModelWrapper, NormalizerWrapper, PaddingParams, PostProcessorWrapper,
+    SplitDelimiterBehavior, Tokenizer,
+};
+
+use super::class::{self, Class};
+use super::error;
+use super::tokens::{Listed, Tokens};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+
+/// How Qwen2's class splits a text.
+const QWEN2_WORDS: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|",
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+/// The piece that XLM-RoBERTa's class takes for unknown text.
+const XLM_ROBERTA_UNKNOWN: usize = 3;
+
+/// What of `tokenizer.json` every class takes.
+#[derive(Deserialize)]
+struct Lists {
+    #[serde(default)]
+    added_tokens: Vec<Listed>,
+    padding: Option<PaddingParams>,
+}
+
+/// What a class takes that makes the rest itself.
+#[derive(Deserialize)]
+struct Parts {
+    model: ModelWrapper,
+    normalizer: Option<NormalizerWrapper>,
+    post_processor: Option<PostProcessorWrapper>,
+    decoder: Option<DecoderWrapper>,
+}
+
+/// The tokenizer of a `tokenizer.json` of these bytes and the files beside it, as transformers
+/// makes it.
+///
+/// # Errors
+/// What is no tokenizer, or a class that cannot be made of it.
+pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Tokenizer, CheckpointError> {
+    let path = checkpoint.transformer_dir().join("tokenizer.json");
+    let damaged =
+        |problem: String| CheckpointError::new(&path, format!("not a tokenizer: {problem}"));
+    let lists: Lists =
+        serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
+    let bytes_are_pieces = memchr::memmem::find(bytes, b"\"ByteLevel\"").is_some();
+    let class = class::of(checkpoint, bytes_are_pieces)?;
+    let padding = lists.padding.as_ref();
+    let tokens = Tokens::read(checkpoint, class, &lists.added_tokens, padding)?;
+    let failed = |problem: tokenizers::Error| {
+        error(checkpoint, format!("its tokens cannot be added: {problem}"))
+    };
+    if class == Class::File {
+        let read = Tokenizer::from_bytes(bytes);
+        let mut tokenizer = read.map_err(|problem| damaged(problem.to_string()))?;
+        tokens.add_to(&mut tokenizer, class).map_err(failed)?;
+        return Ok(tokenizer);
+    }
+    let parts: Parts =
+        serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
+    let maker = Maker { checkpoint, class, tokens: &tokens };
+    maker.make(parts)
+}
+
+/// Makes the pipeline of a class.
+struct Maker<'a> {
+    checkpoint: &'a Checkpoint,
+    class: Class,
+    tokens: &'a Tokens,
+}
+
+impl Maker<'_> {
+    fn make(&self, parts: Parts) -> Result<Tokenizer, CheckpointError> {
+        let failed = |problem: tokenizers::Error| {
+            error(self.checkpoint, format!("its tokenizer cannot be made: {problem}"))
+        };
+        let precompiled = precompiled(parts.normalizer.as_ref());
+        let mut tokenizer = Tokenizer::new(self.model(parts.model)?);
+        tokenizer.with_normalizer(self.normalizer(precompiled)?).map_err(failed)?;
+        let pre_tokenizer = self.pre_tokenizer()?;
+        tokenizer.with_pre_tokenizer(Some(pre_tokenizer));
+        tokenizer.with_decoder(parts.decoder);
+        self.tokens.add_to(&mut tokenizer, self.class).map_err(failed)?;
+        let post_processor = match self.class {
+            // These have none of their own.
+            Class::Gpt2 | Class::Qwen2 | Class::File => parts.post_processor,
+            _ => Some(self.post_processor(&tokenizer)?),
+        };
+        tokenizer.with_post_processor(post_processor);
+        Ok(tokenizer)
+    }
+
+    /// The vocabulary with the settings of the class.
+    fn model(&self, model: ModelWrapper) -> Result<ModelWrapper, CheckpointError> {
+        match (self.class, model) {
+            (Class::Bert, ModelWrapper::WordPiece(mut model)) => {
+                self.token("unk_token")?.clone_into(&mut model.unk_token);
+                model.continuing_subword_prefix = "##".into();
+                model.max_input_chars_per_word = 100;
+                Ok(model.into())
+            }
+            (Class::Roberta | Class::Gpt2 | Class::Qwen2, ModelWrapper::BPE(mut model)) => {
+                let prefix = model.continuing_subword_prefix.take().unwrap_or_default();
+                if !prefix.is_empty() {
+                    return Err(self.contradicted(&format!(
+                        "pieces of tokenizer.json begin with {prefix:?}, and those of this class \
+                         do not"
+                    )));
+                }
+                (model.dropout, model.unk_token, model.end_of_word_suffix) = (None, None, None);
+                (model.fuse_unk, model.byte_fallback, model.ignore_merges) = (false, false, false);
+                Ok(model.into())
+            }
+            (Class::XlmRoberta | Class::Camembert, ModelWrapper::Unigram(model)) => {
+                let pieces: Vec<(String, f64)> = model.iter().cloned().collect();
+                let unknown = match self.class {
+                    Class::XlmRoberta => XLM_ROBERTA_UNKNOWN,
+                    _ => {
+                        let unknown = self.tokens.named("unk_token");
+                        let place = pieces.iter().position(|(text, _)| Some(&**text) == unknown);
+                        place.unwrap_or(0)
+                    }
+                };
+                let model = Unigram::from(pieces, Some(unknown), false);
+                model.map(ModelWrapper::from).map_err(|problem| {
+                    error(self.checkpoint, format!("its vocabulary cannot be used: {problem}"))
+                })
+            }
+            (_, model) => {
+                let kind = match model {
+                    ModelWrapper::BPE(_) => "BPE",
+                    ModelWrapper::WordPiece(_) => "WordPiece",
+                    ModelWrapper::WordLevel(_) => "WordLevel",
+                    ModelWrapper::Unigram(_) => "Unigram",
+                };
+                Err(self.contradicted(&format!(
+                    "tokenizer.json is of another kind ({kind}) than this class"
+                )))
+            }
+        }
+    }
+
+    fn normalizer(
+        &self,
+        precompiled: Option<NormalizerWrapper>,
+    ) -> Result<Option<NormalizerWrapper>, CheckpointError> {
+        Ok(match self.class {
+            Class::Bert => {
+                let config = self.checkpoint.tokenizer_config();
+                let strip_accents = match config.get("strip_accents") {
+                    None | Some(Value::Null) => None,
+                    Some(_) => Some(self.flag("strip_accents", true)?),
+                };
+                let chinese = self.flag("tokenize_chinese_chars", true)?;
+                let lower_case = self.flag("do_lower_case", true)?;
+                Some(BertNormalizer::new(true, chinese, strip_accents, lower_case).into())
+            }
+            Class::Qwen2 => Some(NFC.into()),
+            Class::XlmRoberta | Class::Camembert => precompiled,
+            Class::Roberta | Class::Gpt2 | Class::File => None,
+        })
+    }
+
+    fn pre_tokenizer(&self) -> Result<PreTokenizerWrapper, CheckpointError> {
+        Ok(match self.class {
+            Class::Bert | Class::File => BertPreTokenizer.into(),
+            Class::Roberta | Class::Gpt2 => {
+                ByteLevel::new(self.flag("add_prefix_space", false)?, true, true).into()
+            }
+            Class::Qwen2 => {
+                let space = self.flag_or_null("add_prefix_space", false)?;
+                let pattern = SplitPattern::Regex(QWEN2_WORDS.into());
+                let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
+                let split = split.map_err(|problem| error(self.checkpoint, problem.to_string()))?;
+                let bytes = ByteLevel::new(space, true, false);
+                Sequence::new(vec![split.into(), bytes.into()]).into()
+            }
+            Class::XlmRoberta | Class::Camembert => {
+                let space = match self.flag_or_null("add_prefix_space", true)? {
+                    true => PrependScheme::Always,
+                    false => PrependScheme::Never,
+                };
+                let pieces = Metaspace::new('▁', space, true);
+                Sequence::new(vec![WhitespaceSplit.into(), pieces.into()]).into()
+            }
+        })
+    }
+
+    fn post_processor(
+        &self,
+        tokenizer: &Tokenizer,
+    ) -> Result<PostProcessorWrapper, CheckpointError> {
+        let (first, last) = match self.class {
+            Class::Bert | Class::Roberta => ("cls_token", "sep_token"),
+            _ => ("bos_token", "eos_token"),
+        };
+        let (first, last) = (self.token(first)?, self.token(last)?);
+        let place = |token: &str| {
+            let problem = format!("there is no token {token:?} to put around a text");
+            let id = tokenizer.token_to_id(token);
+            id.map(|id| (token.to_owned(), id)).ok_or_else(|| error(self.checkpoint, problem))
+        };
+        if self.class == Class::Roberta {
+            let processing = RobertaProcessing::new(place(last)?, place(first)?)
+                .trim_offsets(self.flag("trim_offsets", true)?)
+                .add_prefix_space(self.flag("add_prefix_space", false)?);
+            return Ok(processing.into());
+        }
+        let (single, pair) = match self.class {
+            Class::Bert => (
+                format!("{first}:0 $A:0 {last}:0"),
+                format!("{first}:0 $A:0 {last}:0 $B:1 {last}:1"),
+            ),
+            _ => (format!("{first} $A {last}"), format!("{first} $A {last} {last} $B {last}")),
+        };
+        let wrong = |problem: String| {
+            error(self.checkpoint, format!("no template can be made of its tokens: {problem}"))
+        };
+        let mut builder = TemplateProcessing::builder();
+        builder.try_single(single).map_err(wrong)?;
+        builder.try_pair(pair).map_err(wrong)?;
+        builder.special_tokens(vec![place(first)?, place(last)?]);
+        let template = builder.build().map_err(|problem| wrong(problem.to_string()))?;
+        Ok(template.into())
+    }
+
+    /// The text of a token that the class cannot do without.
+    fn token(&self, key: &str) -> Result<&str, CheckpointError> {
+        self.tokens.named(key).ok_or_else(|| {
+            error(self.checkpoint, format!("{key} is null, and this class needs one"))
+        })
+    }
+
+    /// A key that is true or false.
+    fn flag(&self, key: &str, default: bool) -> Result<bool, CheckpointError> {
+        match self.checkpoint.tokenizer_config().get(key) {
+            None => Ok(default),
+            Some(Value::Bool(value)) => Ok(*value),
+            Some(other) => {
+                let problem = format!("{key} is {other}, not true or false");
+                Err(error(self.checkpoint, problem))
+            }
+        }
+    }
+
+    /// As [`flag`](Self::flag); null is false.
+    fn flag_or_null(&self, key: &str, default: bool) -> Result<bool, CheckpointError> {
+        match self.checkpoint.tokenizer_config().get(key) {
+            Some(Value::Null) => Ok(false),
+            _ => self.flag(key, default),
+        }
+    }
+
+    fn contradicted(&self, problem: &str) -> CheckpointError {
+        let class = self.checkpoint.tokenizer_config()["tokenizer_class"].as_str();
+        let class = class.or_else(|| self.checkpoint.text(&["tokenizer_class"]));
+        let class = class.map_or_else(
+            || format!("there is no tokenizer_class, which means {:?}'s own", self.class),
+            |class| format!("tokenizer_class is {class}"),
+        );
+        let problem = format!(
+            "{class}, but {problem}; set tokenizer_class to PreTrainedTokenizerFast, which takes \
+             tokenizer.json as it is"
+        );
+        error(self.checkpoint, problem)
+    }
+}
+
+/// The table of characters of SentencePiece, which its classes keep of a file's normalizer.
+fn precompiled(normalizer: Option<&NormalizerWrapper>) -> Option<NormalizerWrapper> {
+    let is_one = |it: &&NormalizerWrapper| matches!(it, NormalizerWrapper::Precompiled(_));
+    match normalizer? {
+        NormalizerWrapper::Sequence(all) => all.as_ref().iter().find(is_one).cloned(),
+        one => Some(one).filter(is_one).cloned(),
+    }
+}

@@ -1,0 +1,390 @@
+//! The special and added tokens that the files beside `tokenizer.json` name, as transformers 5
+//! collects them (`PreTrainedTokenizerBase._from_pretrained`) and adds them
+//! (`TokenizersBackend.__init__`): `tokenizer_config.json`, and only where that has no
+//! `added_tokens_decoder` also `special_tokens_map.json` and `added_tokens.json`.
+//!
+//! Must not know: pipelines.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokenizers::{AddedToken, PaddingParams, Tokenizer};
+
+use super::class::Class;
+use super::{CONFIG, error};
+use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
+
+/// Keys of the tokens that every class has a name for, in the order in which they are added.
+const NAMED: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const ADDITIONAL: &str = "additional_special_tokens";
+const EXTRA: &str = "extra_special_tokens";
+const OF_MODEL: &str = "model_specific_special_tokens";
+const DECODER: &str = "added_tokens_decoder";
+
+/// A token that `tokenizer.json` lists.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Listed {
+    id: u32,
+    #[serde(flatten)]
+    token: AddedToken,
+}
+
+/// A token as a file writes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Token {
+    /// Its text alone.
+    Text(String),
+    /// With what it takes from around it.
+    Flagged(Flagged),
+}
+
+/// A token and its flags. `normalized` is the opposite of `special` unless a file says it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Flagged {
+    content: String,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    normalized: Option<bool>,
+    #[serde(default)]
+    special: bool,
+}
+
+impl Flagged {
+    fn of(token: &AddedToken) -> Self {
+        Self {
+            content: token.content.clone(),
+            single_word: token.single_word,
+            lstrip: token.lstrip,
+            rstrip: token.rstrip,
+            normalized: Some(token.normalized),
+            special: token.special,
+        }
+    }
+
+    fn token(&self) -> AddedToken {
+        AddedToken::from(self.content.clone(), self.special)
+            .single_word(self.single_word)
+            .lstrip(self.lstrip)
+            .rstrip(self.rstrip)
+            .normalized(self.normalized.unwrap_or(!self.special))
+    }
+}
+
+impl Token {
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Flagged(token) => &token.content,
+        }
+    }
+}
+
+/// The tokens of a checkpoint's files.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    /// By id.
+    decoder: BTreeMap<u32, Flagged>,
+    /// By key, in the order in which they are added.
+    named: Vec<(String, Token)>,
+    /// Without a key.
+    extra: Vec<Token>,
+}
+
+impl Tokens {
+    /// The tokens that files name, and those that a class has where files name none.
+    ///
+    /// # Errors
+    /// Something that is no token where one is expected; transformers does not load it either.
+    pub fn read(
+        checkpoint: &Checkpoint,
+        class: Class,
+        listed: &[Listed],
+        padding: Option<&PaddingParams>,
+    ) -> Result<Self, CheckpointError> {
+        let mut files = Files::open(checkpoint)?;
+        files.prefer_extra();
+        let mut of_model = files.take_of_model();
+        let decoder = match files.keys.get(DECODER) {
+            Some(decoder) => decoder_of(checkpoint, decoder)?,
+            None => files.add_older(&mut of_model, listed)?,
+        };
+        let by_text: BTreeMap<&str, &Flagged> =
+            decoder.values().map(|token| (token.content.as_str(), token)).collect();
+        let mut named = Vec::new();
+        for key in NAMED {
+            let token = match files.keys.get(key) {
+                Some(Value::Null) => None,
+                Some(value) => {
+                    let token = files.token(key, value)?;
+                    let known = by_text.get(token.text()).map(|it| Token::Flagged((*it).clone()));
+                    Some(known.unwrap_or(token))
+                }
+                None => default_of(class, key, padding).map(|text| Token::Text(text.to_owned())),
+            };
+            let token = token.map(|token| match token {
+                Token::Text(content) if (class, key) == (Class::Camembert, "mask_token") => {
+                    let token = AddedToken::from(content, true).lstrip(true);
+                    Token::Flagged(Flagged::of(&token))
+                }
+                token => token,
+            });
+            named.extend(token.map(|token| (key.to_owned(), token)));
+        }
+        for (key, value) in files.of_other_keys().into_iter().chain(of_model) {
+            let token = files.token(&key, &value)?;
+            named.retain(|(known, _)| *known != key);
+            named.push((key, token));
+        }
+        let extra = files.extra(class)?;
+        Ok(Self { decoder, named, extra })
+    }
+
+    /// The text of the token with this key.
+    pub fn named(&self, key: &str) -> Option<&str> {
+        self.named.iter().find(|(known, _)| known == key).map(|(_, token)| token.text())
+    }
+
+    /// All special tokens, each once.
+    fn special(&self) -> Vec<&str> {
+        let mut seen = HashSet::new();
+        let all = self.named.iter().map(|(_, token)| token).chain(&self.extra);
+        all.map(Token::text).filter(|text| seen.insert(*text)).collect()
+    }
+
+    /// Adds the tokens to a tokenizer. One that is there with other flags gets these.
+    ///
+    /// # Errors
+    /// Tokens that cannot be told from others.
+    pub fn add_to(&self, tokenizer: &mut Tokenizer, class: Class) -> tokenizers::Result<()> {
+        let there = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
+        // All of them, whatever is there: of two with one text the later counts.
+        let mut added: Vec<Token> = self.decoder.values().cloned().map(Token::Flagged).collect();
+        let mut known: HashSet<String> = there.values().map(|it| it.content.clone()).collect();
+        known.extend(added.iter().map(|token| token.text().to_owned()));
+        for token in self.named.iter().map(|(_, token)| token).chain(&self.extra) {
+            if !known.contains(token.text()) && !added.contains(token) {
+                added.push(token.clone());
+            }
+        }
+        let names: HashSet<&str> = self.named.iter().map(|(_, token)| token.text()).collect();
+        let made = added.iter().map(|token| match token {
+            Token::Text(text) => AddedToken::from(text.clone(), true),
+            Token::Flagged(token) => {
+                let special = token.special || names.contains(token.content.as_str());
+                Flagged { special, ..token.clone() }.token()
+            }
+        });
+        tokenizer.add_tokens(made)?;
+        if class == Class::Qwen2 {
+            // This class adds them once more, without their flags.
+            let all = self.special().into_iter().map(|text| AddedToken::from(text, true));
+            tokenizer.add_tokens(all)?;
+        }
+        Ok(())
+    }
+}
+
+/// The token that a class has where files name none.
+fn default_of<'a>(class: Class, key: &str, padding: Option<&'a PaddingParams>) -> Option<&'a str> {
+    match (class, key) {
+        (Class::File, "pad_token") => padding.map(|it| it.pad_token.as_str()),
+        (Class::Bert, "unk_token") => Some("[UNK]"),
+        (Class::Bert, "sep_token") => Some("[SEP]"),
+        (Class::Bert, "pad_token") => Some("[PAD]"),
+        (Class::Bert, "cls_token") => Some("[CLS]"),
+        (Class::Bert, "mask_token") => Some("[MASK]"),
+        (Class::Gpt2, "unk_token" | "bos_token" | "eos_token")
+        | (Class::Qwen2, "unk_token" | "eos_token" | "pad_token") => Some("<|endoftext|>"),
+        (Class::Roberta | Class::XlmRoberta | Class::Camembert, key) => Some(match key {
+            "bos_token" | "cls_token" => "<s>",
+            "eos_token" | "sep_token" => "</s>",
+            "unk_token" => "<unk>",
+            "pad_token" => "<pad>",
+            _ => "<mask>",
+        }),
+        _ => None,
+    }
+}
+
+/// `added_tokens_decoder` of `tokenizer_config.json`.
+fn decoder_of(
+    checkpoint: &Checkpoint,
+    decoder: &Value,
+) -> Result<BTreeMap<u32, Flagged>, CheckpointError> {
+    let wrong = |problem: String| error(checkpoint, format!("{DECODER} {problem}"));
+    let decoder =
+        decoder.as_object().ok_or_else(|| wrong("must be an object of tokens by id".into()))?;
+    let token = |(id, token): (&String, &Value)| {
+        let id = id.parse().map_err(|_| wrong(format!("has {id:?} as an id")))?;
+        let token = Flagged::deserialize(token)
+            .map_err(|problem| wrong(format!("has no token at {id}: {problem}")))?;
+        Ok((id, token))
+    };
+    decoder.iter().map(token).collect()
+}
+
+/// What files say of tokens: the keys of `tokenizer_config.json`, and of older files over them.
+struct Files<'a> {
+    checkpoint: &'a Checkpoint,
+    keys: Map<String, Value>,
+}
+
+impl<'a> Files<'a> {
+    fn open(checkpoint: &'a Checkpoint) -> Result<Self, CheckpointError> {
+        let is_of_tokens = |key: &&String| {
+            key.ends_with("_token")
+                || [ADDITIONAL, EXTRA, OF_MODEL, DECODER].contains(&key.as_str())
+        };
+        let config = checkpoint.tokenizer_config().as_object();
+        let keys = config.into_iter().flatten().filter(|(key, _)| is_of_tokens(key));
+        Ok(Self { checkpoint, keys: keys.map(|(key, it)| (key.clone(), it.clone())).collect() })
+    }
+
+    /// The newer of two names for the same goes before the older, unless it is empty.
+    fn prefer_extra(&mut self) {
+        let is_empty = match self.keys.get(EXTRA) {
+            None | Some(Value::Null) => true,
+            Some(Value::Array(tokens)) => tokens.is_empty(),
+            Some(Value::Object(tokens)) => tokens.is_empty(),
+            Some(_) => false,
+        };
+        if is_empty && let Some(additional) = self.keys.remove(ADDITIONAL) {
+            self.keys.insert(EXTRA.into(), additional);
+        }
+    }
+
+    /// Tokens with a key that only some model has a name for.
+    fn take_of_model(&mut self) -> Map<String, Value> {
+        let mut taken = Map::new();
+        self.keys.retain(|key, value| {
+            let is_one = is_of_one_model(key) && value.is_string();
+            if is_one {
+                taken.insert(key.clone(), value.clone());
+            }
+            !is_one
+        });
+        if let Some(Value::Object(extra)) = self.keys.get(EXTRA).cloned() {
+            self.keys.remove(EXTRA);
+            taken.extend(extra);
+        }
+        match (taken.is_empty(), self.keys.remove(OF_MODEL)) {
+            (true, Some(Value::Object(own))) => own,
+            _ => taken,
+        }
+    }
+
+    /// Adds what `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json` have; gives
+    /// the tokens that have an id.
+    fn add_older(
+        &mut self,
+        of_model: &mut Map<String, Value>,
+        listed: &[Listed],
+    ) -> Result<BTreeMap<u32, Flagged>, CheckpointError> {
+        for (key, value) in self.file::<Map<String, Value>>("special_tokens_map.json")? {
+            let value = match value {
+                Value::Object(_) if key != EXTRA => typed(value),
+                Value::Array(tokens) if key == EXTRA => {
+                    let mut all = self.keys.get(EXTRA).and_then(Value::as_array).cloned();
+                    let all_of_them = all.get_or_insert_default();
+                    for token in tokens.into_iter().map(typed) {
+                        if !all_of_them.contains(&token) {
+                            all_of_them.push(token);
+                        }
+                    }
+                    all.into()
+                }
+                value => value,
+            };
+            self.keys.insert(key, value);
+        }
+        if let Some(Value::Object(extra)) = self.keys.get(EXTRA).cloned() {
+            self.keys.remove(EXTRA);
+            of_model.extend(extra);
+        }
+        let mut special: HashSet<String> = HashSet::new();
+        let lists = self.keys.get(EXTRA).and_then(Value::as_array).into_iter().flatten();
+        for value in NAMED.iter().filter_map(|key| self.keys.get(*key)).chain(lists) {
+            let text = value.as_str().or_else(|| value["content"].as_str());
+            special.extend(text.map(str::to_owned));
+        }
+        let mut decoder = BTreeMap::new();
+        for (text, id) in self.file::<BTreeMap<String, u32>>("added_tokens.json")? {
+            let token = AddedToken::from(text.clone(), special.contains(&text));
+            decoder.insert(id, Flagged::of(&token));
+        }
+        decoder.extend(listed.iter().map(|it| (it.id, Flagged::of(&it.token))));
+        Ok(decoder)
+    }
+
+    /// A file beside `tokenizer.json`, or nothing.
+    fn file<T: Default + serde::de::DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<T, CheckpointError> {
+        let path = self.checkpoint.transformer_dir().join(name);
+        Ok(read_json_if_there(&path)?.unwrap_or_default())
+    }
+
+    /// Tokens with flags under a key that only some model has a name for.
+    fn of_other_keys(&self) -> Vec<(String, Value)> {
+        let is_token = |value: &Value| value.is_string() || is_typed(value);
+        let others = self.keys.iter().filter(|(key, it)| is_of_one_model(key) && is_token(it));
+        others.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Tokens without a key of their own.
+    fn extra(&self, class: Class) -> Result<Vec<Token>, CheckpointError> {
+        let unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"];
+        let of_class = (class == Class::Camembert).then(|| json!(unused));
+        let additional = self.keys.get(ADDITIONAL).filter(|value| !value.is_null());
+        let list = self.keys.get(EXTRA).or(additional).or(of_class.as_ref());
+        match list {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(tokens)) => {
+                tokens.iter().map(|token| self.token(EXTRA, token)).collect()
+            }
+            Some(other) => {
+                let problem = format!("{EXTRA} is {other}, and must be a list of tokens");
+                Err(error(self.checkpoint, problem))
+            }
+        }
+    }
+
+    fn token(&self, key: &str, value: &Value) -> Result<Token, CheckpointError> {
+        let token = match value {
+            Value::String(text) => Ok(Token::Text(text.clone())),
+            value if is_typed(value) => Flagged::deserialize(value)
+                .map(Token::Flagged)
+                .map_err(|problem| format!("is no token: {problem}")),
+            value => Err(format!("is {value}, and must be a text or an AddedToken")),
+        };
+        token.map_err(|problem| {
+            error(self.checkpoint, format!("{key} {problem}; save the tokenizer of {CONFIG} again"))
+        })
+    }
+}
+
+/// Whether a key names a token, and not one of those that every class has.
+fn is_of_one_model(key: &str) -> bool {
+    key.ends_with("_token") && !NAMED.contains(&key)
+}
+
+/// Whether a value is a token with flags, which transformers marks so.
+fn is_typed(value: &Value) -> bool {
+    value["__type"] == "AddedToken"
+}
+
+/// A token of `special_tokens_map.json`, which are not marked, and all special.
+fn typed(mut value: Value) -> Value {
+    if value.is_object() {
+        value["__type"] = json!("AddedToken");
+        value["special"] = json!(true);
+    }
+    value
+}

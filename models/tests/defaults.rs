@@ -1,0 +1,228 @@
+//! Keys of configuration files that are absent, null or odd: what transformers and
+//! sentence-transformers take for absent ones, and refusals by name of what they do not load.
+
+use std::fs;
+use std::path::Path;
+
+use proxima_models::readout::{Pooling, token_rows};
+use proxima_models::synth::{SynthOptions, write};
+use proxima_models::{Checkpoint, Input, LoadOptions, Model, Prepare, RaggedBatch, Sequence, Task};
+use serde_json::{Value, json};
+
+fn load(dir: &Path, options: &LoadOptions) -> Result<Model, String> {
+    let checkpoint = Checkpoint::open(dir).map_err(|error| error.to_string())?;
+    Model::load(&checkpoint, options).map_err(|error| error.to_string())
+}
+
+fn edit(path: &Path, change: &dyn Fn(&mut Value)) {
+    let text = fs::read_to_string(path).unwrap_or_else(|_| "{}".into());
+    let mut json = serde_json::from_str(&text).expect("JSON");
+    change(&mut json);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    fs::write(path, json.to_string()).expect("written");
+}
+
+/// A committed checkpoint with another `config.json`.
+fn golden(name: &str, change: &dyn Fn(&mut Value)) -> Result<Model, String> {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores").join(name);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(from.join(file), folder.path().join(file)).expect("copied");
+    }
+    edit(&folder.path().join("config.json"), change);
+    let embeds = name.ends_with("embedder");
+    let options = LoadOptions {
+        task: embeds.then_some(Task::Embed),
+        pooling: embeds.then_some(Pooling::Mean),
+        strict_checkpoint: true,
+        ..LoadOptions::default()
+    };
+    load(folder.path(), &options)
+}
+
+/// A synthetic checkpoint with other files.
+fn synthetic(name: &str, file: &str, change: &dyn Fn(&mut Value)) -> Result<Model, String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(name, folder.path(), &SynthOptions { seed: 0, tokenizer: None }).expect("written");
+    edit(&folder.path().join(file), change);
+    load(folder.path(), &LoadOptions::default())
+}
+
+fn set(keys: Value) -> impl Fn(&mut Value) {
+    move |json| {
+        for (key, value) in keys.as_object().expect("keys") {
+            json[key] = value.clone();
+        }
+    }
+}
+
+fn without(keys: &'static [&'static str]) -> impl Fn(&mut Value) {
+    move |json| keys.iter().for_each(|key| drop(json.as_object_mut().expect("keys").remove(*key)))
+}
+
+fn says(result: Result<Model, String>, words: &[&str]) {
+    let message = result.map(|model| format!("{model:?}")).expect_err("refused");
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in: {message}");
+    }
+}
+
+/// A component of a hidden state of 48 tokens.
+fn probe(model: &Model) -> f32 {
+    let tokens = [5, 6, 7, 8, 9, 10].repeat(8);
+    let sequence = Sequence { tokens, ..Sequence::default() };
+    let hidden = model.encoder.encode(&RaggedBatch::new([&sequence])).expect("encoded");
+    token_rows(&hidden).expect("rows")[0][3][2]
+}
+
+#[test]
+fn windows_and_rotary_positions_of_modern_bert_are_those_of_transformers() {
+    let model = |keys: Value| golden("modernbert-embedder", &set(keys));
+    let (plain, narrow) = (-0.291_521_1, 0.269_083_1);
+    let kinds = |global: Value, local: Value| json!({ "rope_parameters": { "full_attention": global, "sliding_attention": local } });
+    for (keys, expected) in [
+        (json!({}), plain),
+        (json!({ "sliding_window": 2 }), narrow),
+        (json!({ "sliding_window": 2, "local_attention": 64 }), narrow),
+        (json!({ "layer_types": null }), plain),
+        (json!({ "rope_parameters": null, "rope_scaling": {} }), plain),
+        (json!({ "rope_scaling": { "rope_type": "default" } }), plain),
+        (json!({ "rope_scaling": { "type": "default" } }), plain),
+        (json!({ "rope_scaling": { "rope_type": "default", "rope_theta": 5000.0 } }), -0.288_791_4),
+        (kinds(json!({ "rope_theta": 5.0 }), json!({ "rope_theta": 6.0 })), 0.005_966_9),
+        // As the files of Ettin.
+        (json!({ "causal_mask": false, "unpad_embeddings": true, "unpad_no_grad": true }), plain),
+    ] {
+        let model = model(keys.clone()).unwrap_or_else(|problem| panic!("{keys}: {problem}"));
+        let found = probe(&model);
+        assert!((found - expected).abs() < 2e-3, "{keys}: {found} is not {expected}");
+    }
+    for (keys, words) in [
+        (json!({ "causal_mask": true }), ["causal_mask is true", "full attention"]),
+        (json!({ "sliding_window": null }), ["sliding_window is null", "whole number"]),
+        (json!({ "sliding_window": 2.5 }), ["sliding_window is 2.5", "whole number"]),
+        (json!({ "layer_types": [] }), ["0 layer_types", "6 layers"]),
+        (json!({ "layer_types": ["full_attention"] }), ["1 layer_types", "6 layers"]),
+        (json!({ "local_rope_theta": null }), ["local_rope_theta is null", "number"]),
+        (json!({ "global_attn_every_n_layers": null }), ["global_attn_every", "is null"]),
+        (json!({ "rope_scaling": { "rope_type": null } }), ["rope_type null", "not served"]),
+        (json!({ "rope_scaling": { "rope_type": "yarn" } }), ["rope_type", "yarn"]),
+        (kinds(json!({ "rope_type": null }), json!({})), ["rope_type null", "not served"]),
+    ] {
+        says(model(keys), &["config.json", words[0], words[1]]);
+    }
+}
+
+#[test]
+fn absent_keys_are_what_transformers_takes_for_them() {
+    let logits = |model: Result<Model, String>| {
+        let model = model.expect("loaded");
+        let input = Input::Pair { query: "river".into(), document: "street".into() };
+        let sequence = model.recipe.prepare(&input, &Prepare::default()).expect("prepared");
+        let hidden = model.encoder.encode(&RaggedBatch::new([&sequence])).expect("encoded");
+        model.readouts.score.expect("a scorer").logits(&hidden).expect("read out")
+    };
+    for (name, keys) in [
+        ("bert-classifier", &["type_vocab_size", "hidden_act", "pad_token_id"][..]),
+        ("xlmr-reranker", &["hidden_act", "pad_token_id", "position_embedding_type"]),
+        ("modernbert-reranker-cls", &["hidden_activation", "norm_eps", "global_rope_theta"]),
+    ] {
+        let all = logits(golden(name, &|_| ()));
+        assert_eq!(logits(golden(name, &without(keys))), all, "{name}");
+    }
+    // 128 components a head, 32 key and value heads: this checkpoint has others.
+    says(synthetic("tiny-qwen3", "config.json", &without(&["head_dim"])), &["q_proj", "shape"]);
+    let qwen3 = |change: &dyn Fn(&mut Value)| synthetic("tiny-qwen3", "config.json", change);
+    let theta = |theta: f64| probe(&qwen3(&set(json!({ "rope_theta": theta }))).expect("loaded"));
+    let absent = qwen3(&without(&["rope_theta", "rope_parameters", "rope_scaling"]));
+    let absent = probe(&absent.expect("loaded"));
+    assert_eq!(absent, theta(10_000.0));
+    assert_ne!(absent, theta(1e6));
+    for keys in [json!({ "rope_scaling": {} }), json!({ "rope_scaling": { "type": "default" } })] {
+        qwen3(&set(keys)).expect("loaded");
+    }
+}
+
+#[test]
+fn odd_values_are_refused_by_name() {
+    for (name, keys, words) in [
+        ("tiny-qwen3", json!({ "layer_types": [] }), ["layer_types", "layers"]),
+        ("tiny-qwen3", json!({ "layer_types": ["full_attention"] }), ["layer_types", "layers"]),
+        ("tiny-qwen3", json!({ "rope_theta": null }), ["rope_theta is null", "number"]),
+        (
+            "tiny-qwen3",
+            json!({ "rope_scaling": { "rope_type": null } }),
+            ["rope_scaling", "rope_type null"],
+        ),
+        (
+            "tiny-qwen3",
+            json!({ "rope_parameters": { "full_attention": { "rope_theta": 5.0 } } }),
+            ["rope_parameters.full_attention", "all layers"],
+        ),
+        ("tiny-bert", json!({ "num_labels": null }), ["num_labels is null", "whole"]),
+        ("tiny-bert", json!({ "type_vocab_size": null }), ["type_vocab_size is null", "whole"]),
+    ] {
+        says(synthetic(name, "config.json", &set(keys)), &words);
+    }
+    let padding = golden("xlmr-reranker", &set(json!({ "pad_token_id": null })));
+    says(padding, &["config.json", "pad_token_id is null", "behind it"]);
+    assert!(golden("bert-classifier", &set(json!({ "pad_token_id": null }))).is_ok());
+}
+
+#[test]
+fn num_labels_goes_before_names_of_another_number_of_labels() {
+    let labels = |keys: Value| {
+        let model = golden("bert-classifier", &set(keys))?;
+        Ok::<_, String>(model.readouts.score.expect("a scorer").labels().to_vec())
+    };
+    let plain = ["LABEL_0", "LABEL_1", "LABEL_2"].map(str::to_owned).to_vec();
+    let two = json!({ "0": "a", "1": "b" });
+    assert_eq!(labels(json!({ "num_labels": 3, "id2label": two })), Ok(plain.clone()));
+    assert_eq!(labels(json!({ "num_labels": 3, "id2label": {} })), Ok(plain.clone()));
+    assert_eq!(labels(json!({ "num_labels": 3, "id2label": null })), Ok(plain));
+    assert_eq!(labels(json!({ "num_labels": 3 })).expect("loaded")[0], "contradiction");
+    let one = labels(json!({ "num_labels": 1 })).expect_err("refused");
+    assert!(one.contains("classifier.weight"), "{one}");
+}
+
+#[test]
+fn modules_are_what_sentence_transformers_makes_of_their_files() {
+    let pooling = |keys: Value| {
+        let keys = keys.clone();
+        let model =
+            synthetic("tiny-bert", "1_Pooling/config.json", &move |json| *json = keys.clone())?;
+        Ok::<_, String>(model.readouts.embedding.expect("an embedder").pooling().to_vec())
+    };
+    for keys in [
+        json!({ "word_embedding_dimension": 64 }),
+        json!({ "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": false }),
+    ] {
+        assert_eq!(pooling(keys), Ok(vec![Pooling::Mean]));
+    }
+    let both = json!({ "pooling_mode": "cls", "pooling_mode_max_tokens": true });
+    assert_eq!(pooling(both), Ok(vec![Pooling::Cls]));
+    let null = pooling(json!({ "pooling_mode": null })).expect_err("refused");
+    assert!(null.contains("pooling_mode null"), "{null}");
+
+    let chain = |kinds: &[(&str, &str)]| {
+        let module = |(path, kind): &(&str, &str)| json!({ "path": path, "type": format!("sentence_transformers.models.{kind}") });
+        let modules: Value = kinds.iter().map(module).collect();
+        synthetic("tiny-bert-dense", "modules.json", &move |json| *json = modules.clone())
+    };
+    let (first, pool, drop) = (("", "Transformer"), ("1_Pooling", "Pooling"), ("x", "Dropout"));
+    chain(&[first, pool, drop, ("2_Dense", "Dense"), drop]).expect("loaded");
+    says(chain(&[first, drop, pool]), &["Dropout is before Pooling"]);
+
+    let dense = |keys: Value| synthetic("tiny-bert-dense", "2_Dense/config.json", &set(keys));
+    for path in ["torch.nn.Tanh", "torch.nn.modules.activation.Tanh", "torch.nn.modules.Tanh"] {
+        dense(json!({ "activation_function": path })).expect("loaded");
+    }
+    for path in ["torch.nn.evil.Tanh", "torch.nn.modules.linear.Tanh", "evil.Tanh", "Tanh"] {
+        says(
+            dense(json!({ "activation_function": path })),
+            &["2_Dense", "activation_function", path],
+        );
+    }
+    says(dense(json!({ "activation_function": null })), &["activation_function is null"]);
+    says(dense(json!({ "bias": null })), &["linear.bias"]);
+}

@@ -1,0 +1,121 @@
+//! The ids of texts where files beside `tokenizer.json` say more than it does, or otherwise:
+//! `tests/golden/tokenizers.json` has those of transformers (`make_tokenizers.py`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proxima_models::{Checkpoint, LoadOptions, Model, Prompt};
+use serde_json::{Value, json};
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).expect("a file")).expect("JSON")
+}
+
+/// Sets a value in a file, or all of the file.
+fn apply(dir: &Path, edit: &Value) {
+    let path = dir.join(edit["file"].as_str().expect("a name"));
+    let keys = edit["keys"].as_array().expect("keys");
+    let mut content = if keys.is_empty() { Value::Null } else { read(&path) };
+    let place = keys.iter().fold(&mut content, |it, key| &mut it[key.as_str().expect("a key")]);
+    *place = edit["value"].clone();
+    fs::write(path, content.to_string()).expect("written");
+}
+
+/// A committed checkpoint with the tokenizer of another and edits of its files.
+fn load(base: &str, tokenizer: &str, edits: &[Value], strict: bool) -> Result<Model, String> {
+    let scores = golden().join("scores");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for file in ["config.json", "model.safetensors", "tokenizer_config.json", "tokenizer.json"] {
+        let from = if file == "tokenizer.json" { tokenizer } else { base };
+        fs::copy(scores.join(from).join(file), folder.path().join(file)).expect("copied");
+    }
+    edits.iter().for_each(|edit| apply(folder.path(), edit));
+    let checkpoint = Checkpoint::open(folder.path()).map_err(|error| error.to_string())?;
+    let pooling = base.ends_with("embedder").then_some(proxima_models::readout::Pooling::Mean);
+    let options = LoadOptions { strict_checkpoint: strict, pooling, ..LoadOptions::default() };
+    Model::load(&checkpoint, &options).map_err(|error| error.to_string())
+}
+
+fn ids(model: &Model, text: &str) -> Vec<u32> {
+    let tokens = model.recipe.tokenize(text, true, &Prompt::Default).expect("tokenised");
+    tokens.iter().map(|token| token.id).collect()
+}
+
+#[test]
+fn texts_have_the_ids_that_transformers_gives_them() {
+    let golden = read(&golden().join("tokenizers.json"));
+    let texts = golden["texts"].as_array().expect("texts");
+    for case in golden["cases"].as_array().expect("cases") {
+        let name = case["name"].as_str().expect("a name");
+        let of = |key: &str| case[key].as_str().expect("a text");
+        let edits = case["edits"].as_array().expect("edits");
+        let loaded = load(of("base"), of("tokenizer"), edits, true);
+        let Some(expected) = case["ids"].as_array() else {
+            let message = loaded.map(|it| format!("{it:?}")).expect_err(name);
+            assert!(message.contains("tokenizer_config.json"), "{name}: {message}");
+            continue;
+        };
+        let model = loaded.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        for (text, expected) in texts.iter().zip(expected) {
+            let text = text.as_str().expect("a text");
+            assert_eq!(json!(ids(&model, text)), *expected, "{name}: {text:?}");
+        }
+    }
+}
+
+/// What is said of a checkpoint with these keys in its `tokenizer_config.json`.
+fn refused(base: &str, tokenizer: &str, keys: &Value) -> String {
+    let set = |(key, value): (&String, &Value)| json!({ "file": "tokenizer_config.json", "keys": [key], "value": value });
+    let edits: Vec<Value> = keys.as_object().expect("keys").iter().map(set).collect();
+    let loaded = load(base, tokenizer, &edits, false);
+    loaded.map(|model| format!("{model:?}")).expect_err("refused")
+}
+
+#[test]
+fn what_a_class_cannot_be_made_of_is_refused_by_name_with_what_to_do() {
+    let (bert, xlmr, bytes) = ("bert-classifier", "xlmr-reranker", "modernbert-reranker-cls");
+    let advice = "set tokenizer_class to PreTrainedTokenizerFast";
+    for (base, tokenizer, keys, words) in [
+        (bert, bert, json!({ "tokenizer_class": "RobertaTokenizerFast" }), ["WordPiece", advice]),
+        (bert, bert, json!({ "tokenizer_class": "XLMRobertaTokenizer" }), ["WordPiece", advice]),
+        (bert, bytes, json!({ "tokenizer_class": "BertTokenizer" }), ["BPE", advice]),
+        (bert, xlmr, json!({ "tokenizer_class": "Qwen2Tokenizer" }), ["Unigram", advice]),
+        (bert, bytes, json!({ "tokenizer_class": null }), ["no tokenizer_class", advice]),
+        (bert, bert, json!({ "tokenizer_class": "MPNetTokenizerFast" }), ["MPNet", advice]),
+        (xlmr, xlmr, json!({ "tokenizer_class": "LlamaTokenizer" }), ["LlamaTokenizer", advice]),
+        (bert, bert, json!({ "tokenizer_class": 3 }), ["tokenizer_class is 3", "name"]),
+        (bert, bert, json!({ "cls_token": 3 }), ["cls_token is 3", "AddedToken"]),
+        (bert, bert, json!({ "truncation_side": null }), ["truncation_side is null", "right"]),
+        (bert, bert, json!({ "truncation_side": 1 }), ["truncation_side is 1", "left"]),
+    ] {
+        let message = refused(base, tokenizer, &keys);
+        for word in [words[0], words[1], "tokenizer_config.json"] {
+            assert!(message.contains(word), "{keys}: {word:?} is not in: {message}");
+        }
+    }
+    let null = json!({ "tokenizer_class": "BertTokenizer", "cls_token": null });
+    assert!(refused(bert, bert, &null).contains("cls_token is null"));
+}
+
+#[test]
+fn the_longest_text_is_a_whole_number_of_tokens() {
+    let limit = |value: Value| {
+        let key = json!(["model_max_length"]);
+        let edit = json!({ "file": "tokenizer_config.json", "keys": key, "value": value });
+        let model = load("bert-classifier", "bert-classifier", &[edit], false)?;
+        Ok::<_, String>(model.info.tokens_max)
+    };
+    let positions = limit(json!(null)).expect("loaded");
+    assert_eq!(limit(json!(16)), Ok(16));
+    for none in [json!(1e30), json!(1_000_000_000_000_000_000_000_000_000_000.0)] {
+        assert_eq!(limit(none), Ok(positions));
+    }
+    for odd in [json!(16.0), json!(16.5), json!(-5), json!("16"), json!(0), json!(true)] {
+        let message = limit(odd.clone()).expect_err("refused");
+        assert!(message.contains(&format!("model_max_length is {odd}")), "{message}");
+    }
+}
