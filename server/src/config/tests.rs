@@ -183,7 +183,7 @@ fn the_hub_is_set_up_by_its_own_variables() {
     for (text, expected) in [
         ("~", "/e"),
         ("~/c", "/e/c"),
-        ("~root/c", "/root/c"),
+        ("~root", "/root"),
         ("~nobody-of-this-name/c", "~nobody-of-this-name/c"),
         ("$DISK/c", "/d/$HOME/c"),
         ("/x/${NAME}c/$NAME.d$", "/x/nc/n.d$"),
