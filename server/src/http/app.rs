@@ -277,6 +277,18 @@ impl App {
         }
     }
 
+    /// Whether a request to a model for vectors may have so many inputs.
+    ///
+    /// # Errors
+    /// None or too many inputs, or a model that is not there.
+    pub fn check_count(&self, model: Option<&str>, count: usize) -> Result<(), Failure> {
+        let found = self.registry.get_fit(model, |engine| Endpoint::Batch.fits(engine));
+        let checked = found
+            .map_err(Failure::from)
+            .and_then(|(_, engine)| engine.check_count(count).map_err(Failure::from));
+        checked.inspect_err(|failure| self.metrics.refused(failure))
+    }
+
     /// Whether the default model tells classes and no model gives vectors.
     ///
     /// # Errors

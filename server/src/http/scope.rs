@@ -73,10 +73,15 @@ impl Scope {
     /// Takes room for an answer of `bytes` where less was reserved, now or not at all.
     ///
     /// # Errors
-    /// Too many answers that are not read.
+    /// An answer that is larger than any may be, or too many answers that are not read.
     pub fn grow(&self, bytes: usize) -> Result<(), Failure> {
         let mut room = lock(&self.room);
-        room.as_mut().map_or(Ok(()), |room| room.grow(bytes)).map_err(|NoRoom| unread())
+        let Some(room) = room.as_mut() else { return Ok(()) };
+        let limit = room.limit();
+        room.grow(bytes).map_err(|NoRoom| match bytes > limit {
+            true => Failure::AnswerTooLarge { bytes, limit },
+            false => unread(),
+        })
     }
 
     /// Bytes there is room for in its answer.
