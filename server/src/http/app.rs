@@ -11,12 +11,13 @@ use proxima_engine::{
 };
 use proxima_models::Prompt;
 use proxima_models::recipes::Token;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::answer_size::AnswerSize;
 use super::budget::{Answers, Bodies};
 use super::client::Clients;
 use super::intake::Intake;
+use super::outgoing::Outgoing;
 use super::scope::Scope;
 use super::{Failure, HttpConfig};
 use crate::media::MediaFetcher;
@@ -36,6 +37,7 @@ pub struct App {
     media: Arc<MediaFetcher>,
     config: HttpConfig,
     permits: Arc<Semaphore>,
+    outgoing: Arc<Outgoing>,
     intake: Intake,
     answers: Arc<Answers>,
     started: u64,
@@ -55,6 +57,7 @@ impl App {
             metrics,
             media: Arc::new(MediaFetcher::new(&config.media)),
             permits: Arc::new(Semaphore::new(config.requests_max)),
+            outgoing: Arc::default(),
             intake: Intake {
                 bytes_max: config.body_bytes_max,
                 timeout: config.body_timeout,
@@ -90,6 +93,17 @@ impl App {
     /// Whether too long inputs are cut unless a request says otherwise.
     pub fn auto_truncate(&self) -> bool {
         self.config.auto_truncate
+    }
+
+    /// A permit to compute, now or not at all; where none is left, that of an answer that nobody
+    /// reads, which is cut off.
+    pub fn take_permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.permits.clone().try_acquire_owned().ok().or_else(|| self.outgoing.cut_off_one())
+    }
+
+    /// Answers on their way.
+    pub fn outgoing(&self) -> &Arc<Outgoing> {
+        &self.outgoing
     }
 
     /// Requests that may still come in.
