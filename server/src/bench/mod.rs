@@ -19,7 +19,7 @@ const ERRORS_SHOWN: usize = 5;
 /// What `proxima bench` takes.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// A server (http://HOST:PORT), or a model to serve for it: a folder or an id of the Hub
+    /// A server (`http://HOST:PORT`), or a model to serve for it: a folder or an id of the Hub
     #[arg(value_name = "URL|MODEL")]
     target: String,
     /// Where to send: /embed, /v1/embeddings, /rerank ... [default: what the model is for; /embed]
