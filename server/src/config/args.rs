@@ -193,7 +193,11 @@ macro_rules! serve_args {
         impl ServeArgs {
             /// These settings, and where one is not given, that of `other`.
             pub fn or(self, other: Self) -> Self {
-                Self { config: self.config, models: self.models, $($name: self.$name.or(other.$name),)* }
+                Self {
+                    config: self.config,
+                    models: self.models,
+                    $($name: self.$name.or(other.$name),)*
+                }
             }
         }
     };
