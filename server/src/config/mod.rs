@@ -16,21 +16,25 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 use proxima_engine::EngineConfig;
-use proxima_models::{DeviceChoice, Dtype, LoadOptions, Task};
+use proxima_models::{DeviceChoice, LoadOptions, Task};
 
 use crate::cli::{Cli, CommandError};
 use crate::dialects::TokenIds;
 use crate::http::{BrowserSettings, HttpConfig, Network};
 use crate::media::MediaSettings;
 
-pub use args::{DtypeName, LogFormat, PoolingName, ServeArgs};
+pub use args::{DtypeName, LogFormat, LogRequests, PoolingName, Secret, ServeArgs};
 pub use kubelet::without_kubelet;
 use models::model_sources;
 pub use models::{ModelPlace, ModelSource, model_id, model_source};
 pub use size::Bytes;
 
 /// Variables of ours that are no setting of `serve`.
-const OTHER_VARIABLES: [&str; 2] = ["PROXIMA_ISA", "PROXIMA_CACHE"];
+const OTHER_VARIABLES: [&str; 3] = ["PROXIMA_ISA", "PROXIMA_CACHE", "PROXIMA_BUILD_COMMIT"];
+
+/// Where a server listens that is told nothing else.
+const HOST: &str = "127.0.0.1";
+const PORT: u16 = 8080;
 
 /// What huggingface_hub waits for an answer, and for the next bytes of one.
 const HUB_TIMEOUT: Duration = Duration::from_secs(10);
@@ -184,6 +188,7 @@ pub fn hub_settings(environment: &Environment) -> HubSettings {
 /// Usage errors: unknown or contradictory settings.
 pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings, CommandError> {
     check_variables(environment)?;
+    let flags = with_positional(flags);
     let arguments = match &flags.config {
         Some(path) => flags.clone().or(read_file(path)?),
         None => flags,
@@ -207,8 +212,8 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
             ..load_options(arguments.dtype, arguments.pooling, arguments.max_length)
         },
         devices,
-        host: arguments.host.clone().unwrap_or_else(|| "127.0.0.1".into()),
-        port: arguments.port.unwrap_or(8080),
+        host: arguments.host.clone().unwrap_or_else(|| HOST.into()),
+        port: arguments.port.unwrap_or(PORT),
         grpc_port: arguments.grpc_port,
         threads: arguments.threads,
         engine: engine_config(&arguments, &http),
@@ -224,6 +229,32 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
     };
     check(&settings)?;
     Ok(settings)
+}
+
+/// Where `serve` listens by these settings and the file they name.
+///
+/// # Errors
+/// A file that cannot be read, or port 0, which is another one each time.
+pub fn listen_address(flags: ServeArgs) -> Result<(String, u16), CommandError> {
+    let arguments = match &flags.config {
+        Some(path) => flags.clone().or(read_file(path)?),
+        None => flags,
+    };
+    let port = arguments.port.unwrap_or(PORT);
+    if port == 0 {
+        return Err(CommandError::usage("port 0 is any port that is free; name the one it is"));
+    }
+    Ok((arguments.host.unwrap_or_else(|| HOST.into()), port))
+}
+
+/// Flags with the models that were named without one, before those of `--model`.
+fn with_positional(mut flags: ServeArgs) -> ServeArgs {
+    if !flags.models.is_empty() {
+        let mut models = std::mem::take(&mut flags.models);
+        models.extend(flags.model.take().unwrap_or_default());
+        flags.model = Some(models);
+    }
+    flags
 }
 
 /// What commands without settings of their own take for those of media.
@@ -274,7 +305,7 @@ pub fn load_options(
     tokens_max: Option<usize>,
 ) -> LoadOptions {
     LoadOptions {
-        dtype: dtype.map(Dtype::from),
+        dtype: dtype.and_then(DtypeName::dtype),
         pooling: pooling.and_then(PoolingName::of_vectors),
         task: (pooling == Some(PoolingName::Splade)).then_some(Task::Sparse),
         tokens_max,
@@ -377,6 +408,7 @@ fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
         health_timeout: seconds(arguments.health_timeout, default.health_timeout),
         auto_truncate: arguments.auto_truncate.unwrap_or(default.auto_truncate),
         token_ids: arguments.token_ids.map_or(default.token_ids, TokenIds::from),
+        log_requests: arguments.log_requests.unwrap_or_default(),
         browsers: default.browsers,
         media: default.media,
     })

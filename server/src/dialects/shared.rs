@@ -16,7 +16,7 @@ use axum::routing::post;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::{Dialect, all};
-use crate::http::{App, Failure, RawBody, parse_body};
+use crate::http::{App, Failure, RawBody, note_dialect, parse_body};
 
 /// What a shared path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +146,10 @@ async fn dispatch(app: Arc<App>, path: &str, body: Bytes, purpose: Purpose) -> R
                 Purpose::Embed => super::failure_at(path, &failure),
             }
         }
-        (Some((_, shared)), None) => (shared.answer)(app, body).await,
+        (Some((dialect, shared)), None) => {
+            note_dialect(dialect.name);
+            (shared.answer)(app, body).await
+        }
         (None, _) => super::failure_at(path, &Failure::UnknownPath { path: path.to_owned() }),
     }
 }
