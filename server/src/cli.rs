@@ -75,6 +75,20 @@ enum Command {
     Synth(SynthArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Print an example of a file of settings, or what flags of other servers are here
+    Docs {
+        /// Which
+        document: Document,
+    },
+}
+
+/// Documents that are written from the flags.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Document {
+    /// Every setting with its default, as a file for --config
+    Settings,
+    /// Flags of text-embeddings-inference, infinity and vLLM, and what they are here
+    Migrate,
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +120,10 @@ struct SynthArgs {
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let environment = Environment::of_process();
     let command = config::without_kubelet(Cli::command(), &environment);
+    let arguments = match config::rewritten(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return ended(&error),
+    };
     let parsed = command.try_get_matches_from(arguments);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
@@ -117,13 +135,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let code = match dispatch(cli.command, &environment) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            logging::say(&format!("proxima: {}", error.message));
-            error.code.into()
-        }
+        Err(error) => return ended(&error),
     };
     logging::flush();
     code
+}
+
+/// Says why a command ends, and gives its exit code.
+fn ended(error: &CommandError) -> ExitCode {
+    logging::say(&format!("proxima: {}", error.message));
+    logging::flush();
+    error.code.into()
 }
 
 fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandError> {
@@ -147,6 +169,8 @@ fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandEr
         Command::Verify(arguments) => verify::run(&arguments, environment),
         Command::Synth(arguments) => synth(&arguments),
         Command::Openapi => write_out(&openapi::openapi_json()),
+        Command::Docs { document: Document::Settings } => write_out(&config::example()),
+        Command::Docs { document: Document::Migrate } => write_out(&config::migrate_page()),
     }
 }
 

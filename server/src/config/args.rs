@@ -35,10 +35,14 @@ impl FromStr for Secret {
 #[serde(rename_all = "lowercase")]
 pub enum DtypeName {
     /// Weights as they are stored, 32-bit activations
+    #[value(alias = "float")]
+    #[serde(alias = "float")]
     Float32,
     /// bfloat16 weights and activations
     Bfloat16,
     /// IEEE half weights
+    #[value(alias = "half")]
+    #[serde(alias = "half")]
     Float16,
     /// 8-bit weights and activations
     Int8,
@@ -65,6 +69,8 @@ pub enum PoolingName {
     /// The mean of all tokens
     Mean,
     /// The last token
+    #[value(alias = "last-token")]
+    #[serde(alias = "last-token")]
     LastToken,
     /// The componentwise maximum
     Max,
