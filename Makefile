@@ -30,7 +30,7 @@ serve: build ## Build and serve MODEL (the demo model, an id of the Hub, or a fo
 build: ## Build the server
 	@command -v cargo >/dev/null || { echo "cargo is needed: see https://rustup.rs"; exit 1; }
 	@command -v cc >/dev/null || { echo "a C compiler is needed: install gcc or clang"; exit 1; }
-	cargo build --release --workspace
+	cargo build --release --locked --package proxima
 
 build-cuda: ## Build the server for NVIDIA GPUs too; it starts without one (fetches NVIDIA's compiler, 1.3 GB)
 	scripts/cuda/toolkit.sh '$(CUDA_TOOLKIT)'

@@ -292,7 +292,8 @@ fn repositories_without_weights_and_invalid_names_are_refused() {
     assert!(pulled(&[FILES[0], FILES[6]]).contains("no safetensors"));
     let adapter: [(&str, &[u8]); 2] =
         [("adapter_config.json", b"{}"), ("adapter_model.safetensors", b"")];
-    assert!(pulled(&adapter).contains("an adapter"));
+    let message = pulled(&adapter);
+    assert!(message.contains("adapter of a model it does not name"), "{message}");
     let named = br#"{"peft_type": "LORA", "base_model_name_or_path": "Owner/Base"}"#;
     let adapter: [(&str, &[u8]); 4] = [
         ("adapter_config.json", named),
@@ -300,7 +301,8 @@ fn repositories_without_weights_and_invalid_names_are_refused() {
         ("1_Pooling/config.json", b"{}"),
         ("2_Dense/model.safetensors", b""),
     ];
-    let message = pulled(&adapter);
+    let (server, other) = (FakeHub::start(&adapter), self::cache());
+    let message = pull(&hub(&server.address, other.path(), false), "main").expect_err("refused");
     assert!(message.contains("LORA adapter of Owner/Base, not a model"), "{message}");
     assert!(pulled(&[FILES[2]]).contains("no config.json"));
     let outside = pulled(&[FILES[0], FILES[2], ("../../config.json", b"{}")]);
