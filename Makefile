@@ -7,6 +7,7 @@ PYTHON ?= python3
 CACHE := $(or $(PROXIMA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/proxima)
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --no-deps --offline 2>/dev/null | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'),target)
 PROXIMA := $(TARGET)/release/proxima
+PACKAGES := $(CACHE)/venv-packages-$(shell cksum tests/packages/requirements.txt | cut -d' ' -f1)
 CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | cut -d' ' -f1)
 
 # candle's own kernels: PTX of the oldest generation, which later ones compile when they first load it.
@@ -14,7 +15,7 @@ CUDA_VERSIONS := CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000
 CUDA_TOOLKIT := $(CACHE)/cuda-13.0.2
 CUDA_BUILD := CUDA_HOME='$(CUDA_TOOLKIT)/shims' NVCC='$(CURDIR)/scripts/cuda/nvcc' $(CUDA_VERSIONS)
 
-.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak
+.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak dist test-packages
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,7 +60,7 @@ assets: ## Fetch the demo model and the Qwen3 tokenizer
 	@$(PYTHON) scripts/fetch.py all-MiniLM-L6-v2
 	@$(PYTHON) scripts/fetch.py qwen3-tokenizer
 
-test: assets test-rust test-isa test-clients ## Run all tests, fetching what they need
+test: assets test-rust test-isa test-clients test-packages ## Run all tests, fetching what they need
 
 test-rust:
 	@command -v ffmpeg >/dev/null || { echo "ffmpeg is needed by the tests of videos: install the package ffmpeg"; exit 1; }
@@ -90,6 +91,20 @@ $(CLIENTS)/.complete: tests/clients/requirements.txt
 
 test-clients: build assets $(CLIENTS)/.complete
 	'$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) --model '$(CACHE)/models/all-MiniLM-L6-v2'
+
+# Tools that these tests can do without are skipped by name: the end of the output lists them.
+$(PACKAGES)/.complete: tests/packages/requirements.txt
+	rm -rf '$(PACKAGES)'
+	$(PYTHON) -m venv '$(PACKAGES)'
+	'$(PACKAGES)/bin/pip' install --quiet --disable-pip-version-check -r tests/packages/requirements.txt
+	touch '$@'
+
+test-packages: build assets $(PACKAGES)/.complete ## Test packages, image and compose file as far as their tools are here
+	'$(PACKAGES)/bin/python' -m pytest -q -rs -p no:cacheprovider tests/packages \
+		--proxima $(PROXIMA) --model '$(CACHE)/models/all-MiniLM-L6-v2'
+
+dist: build ## Make a wheel, a Debian package and an archive of the build, with checksums (needs Python 3.11)
+	$(PYTHON) scripts/dist/make.py --binary $(PROXIMA) --out '$(TARGET)/dist'
 
 bench-vision: build assets ## Measure images a second on a synthetic Qwen3-VL-Embedding-2B (needs Pillow, numpy; BENCH='--peer PYTHON')
 	$(PYTHON) benches/vision.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)

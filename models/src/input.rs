@@ -119,6 +119,14 @@ pub enum Prompt {
 }
 
 impl Prompt {
+    /// Bytes that it brings to each input. Prompts of the checkpoint have a few.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Instruction(text) => text.len(),
+            Self::Default | Self::None | Self::Named(_) | Self::FirstOf(_) => 0,
+        }
+    }
+
     /// The prompt of queries.
     pub fn query() -> Self {
         Self::first_of(&["query", "search_query", "retrieval.query"])

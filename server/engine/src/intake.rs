@@ -105,7 +105,11 @@ impl Engine {
         Turn { class, client: self.client }
     }
 
-    fn check_count(&self, count: usize) -> Result<(), EngineError> {
+    /// Whether a request may have so many inputs.
+    ///
+    /// # Errors
+    /// None at all, or too many.
+    pub fn check_count(&self, count: usize) -> Result<(), EngineError> {
         let limit = self.config().inputs_max;
         match count {
             0 => Err(EngineError::Empty),
@@ -134,7 +138,9 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Prepared<'_>, EngineError> {
         self.check_count(inputs.len())?;
-        let bytes = bytes_of(&inputs);
+        // An instruction is tokenised with each input.
+        let instructions = how.prompt.bytes().saturating_mul(inputs.len());
+        let bytes = bytes_of(&inputs).saturating_add(instructions);
         let limit = self.config().text_bytes_max;
         if bytes > limit {
             return Err(EngineError::TooManyBytes { bytes, limit });

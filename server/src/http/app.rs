@@ -11,12 +11,13 @@ use proxima_engine::{
 };
 use proxima_models::Prompt;
 use proxima_models::recipes::Token;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::answer_size::AnswerSize;
 use super::budget::{Answers, Bodies};
 use super::client::Clients;
 use super::intake::Intake;
+use super::outgoing::Outgoing;
 use super::scope::Scope;
 use super::{Failure, HttpConfig};
 use crate::media::MediaFetcher;
@@ -36,6 +37,7 @@ pub struct App {
     media: Arc<MediaFetcher>,
     config: HttpConfig,
     permits: Arc<Semaphore>,
+    outgoing: Arc<Outgoing>,
     intake: Intake,
     answers: Arc<Answers>,
     started: u64,
@@ -55,6 +57,7 @@ impl App {
             metrics,
             media: Arc::new(MediaFetcher::new(&config.media)),
             permits: Arc::new(Semaphore::new(config.requests_max)),
+            outgoing: Arc::default(),
             intake: Intake {
                 bytes_max: config.body_bytes_max,
                 timeout: config.body_timeout,
@@ -90,6 +93,17 @@ impl App {
     /// Whether too long inputs are cut unless a request says otherwise.
     pub fn auto_truncate(&self) -> bool {
         self.config.auto_truncate
+    }
+
+    /// A permit to compute, now or not at all; where none is left, that of an answer that nobody
+    /// reads, which is cut off.
+    pub fn take_permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.permits.clone().try_acquire_owned().ok().or_else(|| self.outgoing.cut_off_one())
+    }
+
+    /// Answers on their way.
+    pub fn outgoing(&self) -> &Arc<Outgoing> {
+        &self.outgoing
     }
 
     /// Requests that may still come in.
@@ -275,6 +289,18 @@ impl App {
                 Err(failure)
             }
         }
+    }
+
+    /// Whether a request to a model for vectors may have so many inputs.
+    ///
+    /// # Errors
+    /// None or too many inputs, or a model that is not there.
+    pub fn check_count(&self, model: Option<&str>, count: usize) -> Result<(), Failure> {
+        let found = self.registry.get_fit(model, |engine| Endpoint::Batch.fits(engine));
+        let checked = found
+            .map_err(Failure::from)
+            .and_then(|(_, engine)| engine.check_count(count).map_err(Failure::from));
+        checked.inspect_err(|failure| self.metrics.refused(failure))
     }
 
     /// Whether the default model tells classes and no model gives vectors.

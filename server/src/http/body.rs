@@ -69,10 +69,9 @@ async fn admitted(app: &App, path: &str, body: Body) -> Result<Bytes, Failure> {
     if let Some(scope) = &scope {
         app.check_load(path, scope.client, &body)?;
     }
-    let permit = app.permits().clone().try_acquire_owned();
-    let permit = permit.map_err(|_| app.too_many_requests())?;
+    let permit = app.take_permit().ok_or_else(|| app.too_many_requests())?;
     if let Some(scope) = &scope {
-        scope.hold(permit);
+        scope.hold(permit, app.outgoing());
     }
     Ok(body)
 }

@@ -142,6 +142,11 @@ pub struct AnswerRoom {
 }
 
 impl AnswerRoom {
+    /// Bytes that one answer may have.
+    pub fn limit(&self) -> usize {
+        self.answers.limit
+    }
+
     /// Takes room for at least `bytes` in all, now or not at all.
     ///
     /// # Errors

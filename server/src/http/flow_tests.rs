@@ -282,6 +282,26 @@ async fn a_stream_with_a_closed_window_is_reset_and_others_live() {
 }
 
 #[tokio::test]
+async fn answers_that_nobody_reads_make_room_for_new_requests() {
+    // Longer than any test: nothing is cut off by it.
+    let write_timeout = Duration::from_secs(24 * 60 * 60);
+    let config = HttpConfig { requests_max: 2, write_timeout, ..HttpConfig::default() };
+    let server = serve(config).await;
+    let mut http2 = Http2::connect(server.http, 0).await;
+    let body = json!({ "inputs": "a b c" }).to_string().into_bytes();
+    for stream in [1, 3] {
+        http2.post(stream, &[(":path", "/embed")], Some(body.clone())).await;
+    }
+    for _ in 0..2 {
+        assert!([1, 3].contains(&http2.next(HEADERS).await.stream));
+    }
+    // Once it is plain that they are not being read.
+    while status(&server).await == 429 {}
+    assert_eq!(status(&server).await, 200);
+    assert!([1, 3].contains(&http2.next(RST_STREAM).await.stream));
+}
+
+#[tokio::test]
 async fn streams_without_bodies_keep_nobody_out() {
     let config = HttpConfig { requests_max: 160, ..HttpConfig::default() };
     let server = serve(config).await;

@@ -9,6 +9,9 @@ use super::{Failure, surrogates};
 
 /// Bytes of JSON above which reading or writing it moves to another thread.
 pub const OFF_LOOP_BYTES: usize = 256 * 1024;
+/// Strings (names of keys too), lists and objects of a body. Read, the smallest takes a hundred
+/// times the bytes that it has in JSON, so their number has a bound of its own; numbers need none.
+const VALUES_MAX: usize = 256 * 1024;
 /// What some programs put before UTF-8; RFC 8259 (8.1) lets parsers ignore it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -27,6 +30,12 @@ pub async fn parse_body<T: DeserializeOwned + Send + 'static>(bytes: Bytes) -> R
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     let json = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    if has_too_many_values(json) {
+        return Err(Failure::body(format!(
+            "the request body has more than {VALUES_MAX} strings, lists and objects; send several \
+             requests"
+        )));
+    }
     serde_json::from_slice(json).map_err(|error| match surrogates::at(json, &error) {
         // It is JSON, but no text.
         Some(found) => Failure::body(found.to_string()),
@@ -35,4 +44,77 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
             syntax: !error.is_data(),
         },
     })
+}
+
+/// Whether there are more than [`VALUES_MAX`] strings, lists and objects, for which nothing is read
+/// yet. What is no JSON is told by the parser.
+fn has_too_many_values(json: &[u8]) -> bool {
+    // Each takes two bytes at least.
+    if json.len() / 2 <= VALUES_MAX {
+        return false;
+    }
+    let (mut count, mut at) = (0, 0);
+    while let Some(byte) = json.get(at) {
+        count += usize::from(matches!(byte, b'"' | b'[' | b'{'));
+        at = if *byte == b'"' { end_of_string(json, at + 1) } else { at + 1 };
+        if count > VALUES_MAX {
+            return true;
+        }
+    }
+    false
+}
+
+/// The place behind a string that begins at `at`.
+fn end_of_string(json: &[u8], mut at: usize) -> usize {
+    while let Some(next) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        if json[at + next] == b'"' {
+            return at + next + 1;
+        }
+        // What is escaped ends nothing.
+        at += next + 2;
+    }
+    json.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn is_read(json: &str) -> bool {
+        match parse::<Value>(json.as_bytes()) {
+            Ok(_) => true,
+            Err(failure) => {
+                assert!(failure.to_string().contains("strings, lists and objects"), "{failure}");
+                false
+            }
+        }
+    }
+
+    fn list(of: &str, count: usize) -> String {
+        format!("[{}]", vec![of; count].join(","))
+    }
+
+    #[test]
+    fn as_many_values_as_may_be_are_read_and_no_more() {
+        for value in ["\"\"", "{}", "[]", "\"a \\\" b [[[{{{\""] {
+            assert!(is_read(&list(value, VALUES_MAX - 1)), "{value}");
+            assert!(!is_read(&list(value, VALUES_MAX)), "{value}");
+        }
+        assert!(!is_read(&list("{\"\":0}", VALUES_MAX / 2)));
+    }
+
+    #[test]
+    fn texts_and_numbers_are_not_counted_by_what_is_in_them() {
+        assert!(is_read(&list("1", 3 * VALUES_MAX)));
+        assert!(is_read(&format!("[\"{}\"]", "[{\\\\\\\"".repeat(VALUES_MAX))));
+    }
+
+    #[test]
+    fn a_string_that_does_not_end_is_no_json() {
+        let open = format!("[\"{}", "\\".repeat(3 * VALUES_MAX + 1));
+        let failure = parse::<Value>(open.as_bytes()).expect_err("it does not end");
+        assert!(matches!(failure, Failure::Body { syntax: true, .. }), "{failure}");
+    }
 }

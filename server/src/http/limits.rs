@@ -41,17 +41,16 @@ impl App {
         let limit = self.config().request_timeout;
         let scope = Scope::new(client, Instant::now() + limit);
         let permitted = async {
-            let permits = self.permits().clone();
-            let permit = match when_full {
-                WhenFull::Refuse => permits.try_acquire_owned().ok(),
-                WhenFull::Wait => permits.acquire_owned().await.ok(),
+            let permit = match (self.take_permit(), when_full) {
+                (None, WhenFull::Wait) => self.permits().clone().acquire_owned().await.ok(),
+                (permit, _) => permit,
             };
             let Some(permit) = permit else {
                 let failure = self.too_many_requests();
                 self.metrics().refused(&failure);
                 return Err(failure);
             };
-            scope.hold(permit);
+            scope.hold(permit, self.outgoing());
             AssertUnwindSafe(scope.run(work)).catch_unwind().await.unwrap_or(Err(Failure::Bug))
         };
         match tokio::time::timeout(limit, permitted).await {

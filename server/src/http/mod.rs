@@ -22,6 +22,7 @@ mod layers;
 mod life;
 mod limits;
 mod listen;
+mod outgoing;
 mod path;
 mod progress;
 mod scope;

@@ -23,7 +23,7 @@ tokio::task_local! {
 #[derive(Debug)]
 pub struct Progress {
     state: Mutex<State>,
-    /// Told when something is on its way and nothing was.
+    /// Told when something is on its way and nothing was, and when it is given up.
     begun: Notify,
 }
 
@@ -39,6 +39,8 @@ struct State {
     deadline: Option<Instant>,
     /// Told when the last chunk is written.
     drained: Option<Waker>,
+    /// Whether what is on its way is to be cut off.
+    given_up: bool,
 }
 
 impl Progress {
@@ -50,6 +52,7 @@ impl Progress {
             moved: Instant::now(),
             deadline: None,
             drained: None,
+            given_up: false,
         };
         Arc::new(Self { state: Mutex::new(state), begun: Notify::new() })
     }
@@ -122,7 +125,19 @@ impl Progress {
         state.chunks == 0
     }
 
-    /// Returns when nothing has moved for `limit` though something is on its way, or when an
+    /// Since when nothing has moved, if something is on its way.
+    pub fn waits_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        state.is_outstanding().then_some(state.moved)
+    }
+
+    /// Cuts off what is on its way.
+    pub fn give_up(&self) {
+        self.lock().given_up = true;
+        self.begun.notify_one();
+    }
+
+    /// Returns when it is given up, when nothing has moved for `limit` though something is on its way, or when an
     /// answer's deadline has passed before it was written.
     pub async fn stalled(&self, limit: Duration) {
         loop {
@@ -130,7 +145,10 @@ impl Progress {
             match due {
                 None => self.begun.notified().await,
                 Some(due) if due <= Instant::now() => return,
-                Some(due) => tokio::time::sleep_until(due).await,
+                Some(due) => tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = self.begun.notified() => {}
+                },
             }
         }
     }
@@ -143,6 +161,9 @@ impl State {
 
     /// When it counts as stalled, if nothing moves until then.
     fn due(&self, limit: Duration) -> Option<Instant> {
+        if self.given_up {
+            return Some(self.moved);
+        }
         let due = self.moved + limit;
         self.is_outstanding().then(|| self.deadline.map_or(due, |deadline| due.min(deadline)))
     }

@@ -5,13 +5,15 @@
 //! answer to the client keeps the scope; when the last of it is dropped, all is given back.
 //! Must not know: any dialect's bodies.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use proxima_engine::ClientKey;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::budget::{AnswerRoom, NoRoom};
+use super::outgoing::Outgoing;
+use super::progress::Progress;
 use super::{App, Failure};
 
 tokio::task_local! {
@@ -26,13 +28,15 @@ pub struct Scope {
     /// When its answer must be written.
     pub deadline: Instant,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
+    outgoing: OnceLock<Arc<Outgoing>>,
     room: Mutex<Option<AnswerRoom>>,
 }
 
 impl Scope {
     /// Of a request that holds nothing yet.
     pub fn new(client: ClientKey, deadline: Instant) -> Arc<Self> {
-        Arc::new(Self { client, deadline, permit: Mutex::default(), room: Mutex::default() })
+        let (permit, outgoing, room) = Default::default();
+        Arc::new(Self { client, deadline, permit, outgoing, room })
     }
 
     /// That of the request whose handler runs; none outside of requests.
@@ -45,9 +49,23 @@ impl Scope {
         CURRENT.scope(self.clone(), work).await
     }
 
-    /// Keeps a permit to compute.
-    pub fn hold(&self, permit: OwnedSemaphorePermit) {
+    /// Keeps a permit to compute, which one who needs it may take once the answer waits in
+    /// `outgoing` for a client that does not read it.
+    pub fn hold(&self, permit: OwnedSemaphorePermit, outgoing: &Arc<Outgoing>) {
         *lock(&self.permit) = Some(permit);
+        self.outgoing.get_or_init(|| outgoing.clone());
+    }
+
+    /// Notes that its answer is on its way.
+    pub fn answered(self: &Arc<Self>, progress: &Arc<Progress>) {
+        if let Some(outgoing) = self.outgoing.get() {
+            outgoing.add(self, progress);
+        }
+    }
+
+    /// Gives its permit to another request.
+    pub fn take_permit(&self) -> Option<OwnedSemaphorePermit> {
+        lock(&self.permit).take()
     }
 
     /// Reserves room for an answer of about this size, waiting for answers of others to be read.
@@ -73,10 +91,15 @@ impl Scope {
     /// Takes room for an answer of `bytes` where less was reserved, now or not at all.
     ///
     /// # Errors
-    /// Too many answers that are not read.
+    /// An answer that is larger than any may be, or too many answers that are not read.
     pub fn grow(&self, bytes: usize) -> Result<(), Failure> {
         let mut room = lock(&self.room);
-        room.as_mut().map_or(Ok(()), |room| room.grow(bytes)).map_err(|NoRoom| unread())
+        let Some(room) = room.as_mut() else { return Ok(()) };
+        let limit = room.limit();
+        room.grow(bytes).map_err(|NoRoom| match bytes > limit {
+            true => Failure::AnswerTooLarge { bytes, limit },
+            false => unread(),
+        })
     }
 
     /// Bytes there is room for in its answer.

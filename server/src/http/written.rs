@@ -33,6 +33,7 @@ pub fn written(mut response: Response, version: Version) -> Response {
             length.is_some_and(|it| it <= LENGTH_BYTES_MAX as u64) || version < Version::HTTP_11;
         let way = Arc::new(Way { progress: Progress::current(), scope });
         way.progress.answer_begins(way.scope.as_ref().map(|scope| scope.deadline));
+        way.scope.iter().for_each(|scope| scope.answered(&way.progress));
         Body::new(Written {
             inner,
             rest: Bytes::new(),

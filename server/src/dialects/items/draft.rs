@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::parts::{IMAGES, PLACES, VIDEOS, content, conversation, part};
 use super::sources::{Source, images, videos};
 
+/// Parts of one item.
+const PARTS_MAX: usize = 1024;
 /// Images and videos of one item, frames not counted.
 const MEDIA_MAX: usize = 64;
 /// Frames of the videos of one item that are sent as images.
@@ -144,7 +146,10 @@ impl Draft {
 
     /// The same, if it has not too many parts.
     fn counted(self) -> Result<Self, Problem> {
-        let (media, frames) = (self.media(), self.frames());
+        let (parts, media, frames) = (self.parts.len(), self.media(), self.frames());
+        if parts > PARTS_MAX {
+            return Err(format!("{parts} parts are more than the limit of {PARTS_MAX}"));
+        }
         if media > MEDIA_MAX {
             return Err(format!(
                 "{media} images and videos are more than the limit of {MEDIA_MAX}"

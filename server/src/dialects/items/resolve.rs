@@ -97,16 +97,36 @@ pub async fn resolve<T: OfItem>(
     }
     let permits = Semaphore::new(AT_ONCE);
     let files = &Files { media, permits, budget: Arc::new(media.budget()) };
-    let one = |(name, draft): (Name, Drafted<T>)| async move {
-        match draft {
-            Drafted::Ready(ready) => Ok(ready),
+    // A future takes kilobytes, so only what waits for files has one.
+    let mut waiting = Vec::new();
+    let mut done = Vec::with_capacity(drafts.len());
+    for (at, (name, draft)) in drafts.into_iter().enumerate() {
+        done.push(match draft {
+            Drafted::Ready(ready) => Some(ready),
+            Drafted::Item(draft) if draft.files() == 0 => Some(T::of_item(texts(draft))),
             Drafted::Item(draft) => {
-                let item = files.item(draft).await;
-                item.map(T::of_item).map_err(|missing| missing.of(name).failure())
+                waiting.push(async move {
+                    let item = files.item(draft).await.map(T::of_item);
+                    item.map(|item| (at, item)).map_err(|missing| missing.of(name).failure())
+                });
+                None
             }
-        }
+        });
+    }
+    for (at, item) in try_join_all(waiting).await? {
+        done[at] = Some(item);
+    }
+    Ok(done.into_iter().flatten().collect())
+}
+
+/// An item without files.
+fn texts(draft: Draft) -> Item {
+    let text = |part| match part {
+        DraftPart::Text(text) => Some(Part::Text(text.into())),
+        DraftPart::Image(_) | DraftPart::Video(_) => None,
     };
-    try_join_all(drafts.into_iter().map(one)).await
+    let parts = draft.parts.into_iter().filter_map(text).collect();
+    Item { parts, instruction: draft.instruction }
 }
 
 struct Files<'a> {

@@ -210,6 +210,7 @@ fn what_is_not_an_item_is_said() {
         (json!({ "content": [7] }), "part 0: a part must be an object"),
         (json!({ "content": 7 }), "content must be"),
         (json!({ "image": vec![a.clone(); 65] }), "65 images and videos are more than the limit"),
+        (json!({ "content": vec!["t"; 1025] }), "1025 parts are more than the limit of 1024"),
         (json!({ "video": vec![a.clone(); 769] }), "769 frames are more than the limit"),
     ];
     for (json, says) in cases {

@@ -313,11 +313,16 @@ async fn vertex(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VertexBody
 }
 
 async fn predictions(app: &App, body: VertexBody) -> Result<Response, Failure> {
-    let mut predictions = Vec::with_capacity(body.instances.len());
+    let (mut requests, mut count) = (Vec::with_capacity(body.instances.len()), 0);
     for instance in body.instances {
-        let encoding = instance.encoding_format.unwrap_or_default();
-        let model = instance.model.clone();
+        let (encoding, model) = (instance.encoding_format, instance.model.clone());
         let request = convert::embed_request(app, instance).await?;
+        count += request.inputs.len();
+        requests.push((encoding.unwrap_or_default(), model, request));
+    }
+    app.check_count(requests.first().and_then(|(_, model, _)| model.as_deref()), count)?;
+    let mut predictions = Vec::with_capacity(requests.len());
+    for (encoding, model, request) in requests {
         let (_, answer) = app.embed(model.as_deref(), request).await?;
         let vectors = answer.vectors.into_iter().map(|vector| encoding.encode(vector));
         predictions.push(vectors.collect::<Vec<_>>());

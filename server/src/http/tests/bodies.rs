@@ -55,6 +55,33 @@ async fn an_array_is_never_taken_for_an_object() {
 }
 
 #[tokio::test]
+async fn instances_count_together_against_the_limit_of_inputs() {
+    let engine = EngineConfig { inputs_max: 5, ..EngineConfig::default() };
+    let server = server(HttpConfig::default(), engine);
+    let instances =
+        |count: usize| json!({ "instances": vec![json!({ "inputs": ["a", "b"] }); count] });
+    assert_eq!(post(&server, "/vertex", &instances(2)).await.status, 200);
+    let refused = post(&server, "/vertex", &instances(3)).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.body.contains("6 inputs in one request"), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn a_body_of_very_many_values_is_refused_before_they_are_made() {
+    let server = default_server();
+    let parts = vec!["\"\""; 300_000].join(",");
+    for (path, body) in [
+        ("/embed", format!(r#"{{"inputs": [{{"content": [{parts}]}}]}}"#)),
+        ("/v1/embeddings", format!(r#"{{"input": [{parts}]}}"#)),
+        ("/rerank", format!(r#"{{"query": "a", "texts": [{parts}]}}"#)),
+    ] {
+        let answer = sent(&server, path, &body).await;
+        assert!(matches!(answer.status.as_u16(), 400 | 422), "{path}: {}", answer.status);
+        assert!(answer.body.contains("strings, lists and objects"), "{path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn a_byte_order_mark_changes_nothing() {
     let server = default_server();
     for (path, body) in [

@@ -1,0 +1,59 @@
+//! Answers that are on their way to their clients. A request keeps its permit until its answer is
+//! written, so clients that do not read could keep all permits: where none is left, the answer
+//! that has not moved for longest is cut off and its permit given to a new request.
+//!
+//! Must not know: what answers say, who asks for a permit.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::progress::Progress;
+use super::scope::Scope;
+
+/// An answer that has moved within this time is being read.
+const READ_WITHIN: Duration = Duration::from_secs(1);
+
+/// All answers on their way.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    all: Mutex<VecDeque<Answer>>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    scope: Weak<Scope>,
+    progress: Weak<Progress>,
+}
+
+impl Outgoing {
+    /// Notes the answer of a request that has a permit.
+    pub fn add(&self, scope: &Arc<Scope>, progress: &Arc<Progress>) {
+        let answer = Answer { scope: Arc::downgrade(scope), progress: Arc::downgrade(progress) };
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        // There are no more that live than permits.
+        all.retain(|answer| answer.scope.strong_count() > 0);
+        all.push_back(answer);
+    }
+
+    /// The permit of the answer that has not moved for longest, which is cut off; none if all are
+    /// being read.
+    pub fn cut_off_one(&self) -> Option<OwnedSemaphorePermit> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let still = all.iter().enumerate().filter_map(|(place, answer)| {
+            let since = answer.progress.upgrade()?.waits_since()?;
+            (now.saturating_duration_since(since) >= READ_WITHIN).then_some((since, place))
+        });
+        let (_, place) = still.min()?;
+        let answer = all.remove(place)?;
+        drop(all);
+        let (scope, progress) = (answer.scope.upgrade()?, answer.progress.upgrade()?);
+        let permit = scope.take_permit();
+        progress.give_up();
+        permit
+    }
+}
