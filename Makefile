@@ -128,6 +128,10 @@ lint: ## Check format, lints and documentation
 openapi: build ## Rewrite openapi/openapi.json
 	$(PROXIMA) openapi > openapi/openapi.json
 
+docs: build ## Rewrite docs/proxima.example.toml and docs/migrate.md
+	$(PROXIMA) docs settings > docs/proxima.example.toml
+	$(PROXIMA) docs migrate > docs/migrate.md
+
 golden: build assets ## Rewrite tests/golden with transformers (needs tests/reference/requirements.txt)
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_golden.py --proxima $(PROXIMA)
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_rerank.py --proxima $(PROXIMA)

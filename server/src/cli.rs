@@ -94,6 +94,20 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Print an example of a file of settings, or what flags of other servers are here
+    Docs {
+        /// Which
+        document: Document,
+    },
+}
+
+/// Documents that are written from the flags.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Document {
+    /// Every setting with its default, as a file for --config
+    Settings,
+    /// Flags of text-embeddings-inference, infinity and vLLM, and what they are here
+    Migrate,
 }
 
 #[derive(Debug, Args)]
@@ -130,6 +144,10 @@ pub fn run(
     // Once a process.
     let version: &'static str = about::version(commit).leak();
     let command = config::without_kubelet(Cli::command().long_version(version), &environment);
+    let arguments = match config::rewritten(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return ended(&error),
+    };
     let parsed = command.try_get_matches_from(arguments);
     let parsed = parsed.and_then(|matches| {
         Cli::from_arg_matches(&matches).map(|cli| (cli, model_is_of_variable(&matches)))
@@ -150,10 +168,7 @@ pub fn run(
     };
     let code = match dispatch(cli.command, &environment) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            logging::say(&format!("proxima: {}", error.message));
-            error.code.into()
-        }
+        Err(error) => return ended(&error),
     };
     logging::flush();
     code
@@ -163,6 +178,13 @@ pub fn run(
 fn model_is_of_variable(matches: &ArgMatches) -> bool {
     let serve = matches.subcommand_matches("serve");
     serve.is_some_and(|it| it.value_source("model") == Some(ValueSource::EnvVariable))
+}
+
+/// Says why a command ends, and gives its exit code.
+fn ended(error: &CommandError) -> ExitCode {
+    logging::say(&format!("proxima: {}", error.message));
+    logging::flush();
+    error.code.into()
 }
 
 fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandError> {
@@ -191,6 +213,8 @@ fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandEr
         Command::Openapi => write_out(&openapi::openapi_json()),
         Command::Completions { shell } => about::completions(Cli::command(), shell),
         Command::Man { out } => about::manual(Cli::command(), out.as_deref()),
+        Command::Docs { document: Document::Settings } => write_out(&config::example()),
+        Command::Docs { document: Document::Migrate } => write_out(&config::migrate_page()),
     }
 }
 

@@ -129,8 +129,12 @@ pub fn run(arguments: ServeArgs, environment: &Environment) -> Result<(), Comman
         let signals = Signals::install();
         let signals = signals
             .map_err(|error| CommandError::failure(format!("no handlers of signals: {error}")))?;
+        let notice = config::other_servers(environment);
         let settings = config::settings(arguments, environment)?;
         logging::start(&settings.log);
+        if let Some(notice) = notice {
+            tracing::warn!("{notice}");
+        }
         if let Some(threads) = settings.threads {
             proxima_models::set_threads(threads);
         }

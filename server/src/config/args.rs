@@ -37,8 +37,8 @@ pub enum DtypeName {
     /// As the checkpoint says
     Auto,
     /// Weights as they are stored, 32-bit activations (also f32)
-    #[value(aliases = ["f32", "fp32"])]
-    #[serde(alias = "f32", alias = "fp32")]
+    #[value(aliases = ["f32", "fp32", "float"])]
+    #[serde(alias = "f32", alias = "fp32", alias = "float")]
     Float32,
     /// bfloat16 weights and activations (also bf16)
     #[value(alias = "bf16")]
@@ -75,6 +75,8 @@ pub enum PoolingName {
     /// The mean of all tokens
     Mean,
     /// The last token
+    #[value(alias = "last-token")]
+    #[serde(alias = "last-token")]
     LastToken,
     /// The componentwise maximum
     Max,

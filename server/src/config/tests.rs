@@ -1,8 +1,11 @@
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use proxima_models::Dtype;
 
 use super::*;
 use crate::http::Origins;
+
+mod files;
+mod migrations;
 
 /// The settings of a command line and a file's text. Variables that clap reads are those of the
 /// process, so tests leave them alone.
@@ -28,6 +31,12 @@ fn refused(flags: &[&str], file: Option<&str>) -> String {
     let error = parsed(flags, file).expect_err("refused");
     assert_eq!(error.code, crate::cli::EXIT_USAGE);
     error.message
+}
+
+/// A document of the folder `docs`.
+fn committed(name: &str) -> String {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    std::fs::read_to_string(docs.join(name)).expect("a document")
 }
 
 const MODEL: [&str; 2] = ["--model", "owner/name"];
