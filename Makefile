@@ -17,7 +17,7 @@ CUDA_VERSIONS := CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000
 CUDA_TOOLKIT := $(CACHE)/cuda-13.0.2
 CUDA_BUILD := CUDA_HOME='$(CUDA_TOOLKIT)/shims' NVCC='$(CURDIR)/scripts/cuda/nvcc' $(CUDA_VERSIONS)
 
-.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak dist test-packages
+.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients fuzz-http assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak dist test-packages
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -107,6 +107,10 @@ test-packages: build assets $(PACKAGES)/.complete ## Test packages, image and co
 
 dist: build ## Make a wheel, a Debian package and an archive of the build, with checksums (needs Python 3.11)
 	$(PYTHON) scripts/dist/make.py --binary $(PROXIMA) --out '$(TARGET)/dist'
+
+fuzz-http: build assets $(CLIENTS)/.complete ## Hold the answers against the OpenAPI document with many made requests (FUZZ=200 each)
+	PROXIMA_FUZZ=$(or $(FUZZ),200) '$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) \
+		--model '$(CACHE)/models/all-MiniLM-L6-v2' --tests test_fuzz.py
 
 bench-vision: build assets ## Measure images a second on a synthetic Qwen3-VL-Embedding-2B (needs Pillow, numpy; BENCH='--peer PYTHON')
 	$(PYTHON) benches/vision.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)

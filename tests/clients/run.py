@@ -21,6 +21,7 @@ import urllib.request
 parser = argparse.ArgumentParser()
 parser.add_argument("--proxima", required=True)
 parser.add_argument("--model", required=True)
+parser.add_argument("--tests", default="", help="a file of tests; all if absent")
 arguments = parser.parse_args()
 here = pathlib.Path(__file__).parent
 scores = here.parent / "golden/scores"
@@ -55,13 +56,16 @@ with urllib.request.urlopen(f"{address}/readyz", timeout=30) as answer:
     assert answer.status == 200
 
 environment = dict(os.environ, PROXIMA_ADDRESS=address, PROXIMA_GRPC_ADDRESS=grpc_address)
+# For tests that start servers of their own.
+environment["PROXIMA_BINARY"] = os.path.abspath(arguments.proxima)
+environment["PROXIMA_MODEL"] = os.path.abspath(arguments.model)
 # Clients must reach this machine, whatever proxy is set.
 environment["no_proxy"] = environment["NO_PROXY"] = "127.0.0.1,localhost"
 # Nor may they call home: for a list of prices, or to tell that they are used.
 environment["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 environment["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 tests = subprocess.run(
-    [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(here)], env=environment
+    [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(here / arguments.tests)], env=environment
 )
 started = time.monotonic()
 server.send_signal(signal.SIGTERM)

@@ -14,8 +14,7 @@ use super::token_ids::IdsOf;
 use crate::http::{App, Failure};
 
 /// A text, token ids, or an object of several parts.
-#[derive(Debug, Clone, PartialEq, ToSchema)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum OneInput {
     /// A text.
     Text(String),
@@ -26,8 +25,7 @@ pub enum OneInput {
 }
 
 /// One input or several.
-#[derive(Debug, Clone, PartialEq, ToSchema)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Inputs {
     /// One.
     One(OneInput),
@@ -273,9 +271,8 @@ pub fn purpose_prompt(purpose: Option<&str>) -> Prompt {
 }
 
 /// A number of tokens, or -1 for the model's limit.
-#[derive(Debug, Clone, Copy, serde::Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
 #[serde(try_from = "i64")]
-#[schema(value_type = i64)]
 pub struct PromptTokens(pub Option<usize>);
 
 impl TryFrom<i64> for PromptTokens {

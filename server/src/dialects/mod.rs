@@ -13,6 +13,7 @@ pub mod misspelt;
 pub mod object;
 mod openai;
 mod ranking;
+mod schema;
 pub mod shared;
 mod status;
 mod tei;
@@ -28,7 +29,7 @@ use axum::Router;
 use axum::response::Response;
 use tokio::sync::watch;
 
-use crate::http::{App, Failure};
+use crate::http::{App, Failure, Routes};
 
 pub use inputs::{Inputs, OneInput, Side};
 pub use shared::{Purpose, Shared};
@@ -41,7 +42,7 @@ pub struct Dialect {
     /// Whether a path is its own, so that errors before any handler have its shape.
     pub owns: fn(&str) -> bool,
     /// Its handlers.
-    pub routes: fn() -> Router<Arc<App>>,
+    pub routes: fn() -> Routes,
     /// Its part in paths that several dialects share.
     pub shared: fn() -> Vec<Shared>,
     /// Its error bodies.

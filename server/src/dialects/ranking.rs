@@ -44,8 +44,7 @@ pub enum Document {
 }
 
 /// Documents, or one that is an object.
-#[derive(Debug, Clone, PartialEq, ToSchema)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Documents {
     /// Several.
     Several(Vec<Document>),
@@ -316,10 +315,13 @@ pub enum Method {
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct ListwiseOptions {
     /// The first candidates that the model sees, or those of a window; 20 if absent.
+    #[schema(minimum = 1)]
     pub candidates: Option<usize>,
     /// Rank in windows of `candidates` from the back, this many documents apart; published: 10.
+    #[schema(minimum = 1)]
     pub step: Option<usize>,
     /// How often; 1 if absent.
+    #[schema(minimum = 1, maximum = 10)]
     pub passes: Option<usize>,
     /// `paper` (if absent), `readme`, `training`, or a text with `{documents}` and `{query}`, and
     /// `{instruction}` if wanted.

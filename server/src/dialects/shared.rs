@@ -7,16 +7,15 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use axum::routing::post;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use utoipa::OpenApi;
 
 use super::{Dialect, all};
-use crate::http::{App, Failure, RawBody, note_dialect, parse_body};
+use crate::http::{App, Failure, RawBody, Routes, note_dialect, parse_body};
 
 /// What a shared path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +34,8 @@ pub struct Shared {
     pub path: Option<&'static str>,
     /// What its body is called in the OpenAPI document.
     pub body: &'static str,
+    /// What its answers are called there.
+    pub answers: &'static [&'static str],
     /// Whether a body with these keys is this dialect's.
     pub claims: fn(&Keys) -> bool,
     /// Answers it.
@@ -98,30 +99,60 @@ const EXCLUSIVE: [(Purpose, [&str; 2]); 2] =
     [(Purpose::Rerank, ["documents", "texts"]), (Purpose::Embed, ["input", "messages"])];
 
 /// Handlers of the shared paths.
-pub fn routes() -> Router<Arc<App>> {
-    let router = RERANK.iter().fold(Router::new(), |router, path| router.route(path, post(ranked)));
-    EMBED.iter().fold(router, |router, path| router.route(path, post(embedded)))
+pub fn routes() -> Routes {
+    Routes::new().post(&RERANK, ranked).post(&EMBED, embedded)
 }
 
-/// The names of the bodies at a path, if it is shared by several dialects.
-pub fn bodies(path: &str) -> Vec<&'static str> {
+/// The dialects whose bodies a path takes, with their parts, if it is shared by several. What is
+/// for this path alone takes all that those before it leave.
+pub fn parts(path: &str) -> Vec<(Dialect, Shared)> {
     let purpose = match path {
         _ if RERANK.contains(&path) => Purpose::Rerank,
         _ if EMBED.contains(&path) => Purpose::Embed,
         _ => return Vec::new(),
     };
-    let parts = all().into_iter().flat_map(|dialect| (dialect.shared)());
-    let parts: Vec<Shared> = parts.filter(|shared| shared.purpose == purpose).collect();
-    if parts.iter().any(|shared| shared.path == Some(path)) {
-        return Vec::new();
+    let mut parts = Vec::new();
+    for dialect in all() {
+        let its = (dialect.shared)()
+            .into_iter()
+            .find(|shared| shared.purpose == purpose && shared.path.is_none_or(|its| its == path));
+        let Some(shared) = its else { continue };
+        let last = shared.path.is_some();
+        parts.push((dialect, shared));
+        if last {
+            break;
+        }
     }
-    parts.iter().filter(|shared| shared.path.is_none()).map(|shared| shared.body).collect()
+    parts
 }
 
+/// The part of the OpenAPI document of shared paths; their bodies and answers are those of the
+/// dialects.
+#[derive(OpenApi)]
+#[openapi(paths(ranked, embedded))]
+pub struct SharedApi;
+
+/// Documents ranked for a query, as several dialects have it.
+///
+/// The body's keys tell whose it is: `texts` is text-embeddings-inference's, `top_k` Voyage's,
+/// `property` Weaviate's, `use_activation` and others vLLM's; the rest is Jina's and Cohere's, at
+/// `/v2/rerank` that of Cohere's second API.
+#[utoipa::path(
+    post, path = "/rerank",
+    responses((status = 200, description = "the scores of the documents")),
+)]
 async fn ranked(State(app): State<Arc<App>>, uri: Uri, RawBody(body): RawBody) -> Response {
     dispatch(app, uri.path(), body, Purpose::Rerank).await
 }
 
+/// Vectors of texts, token ids, or objects with images and videos, as several dialects have it.
+///
+/// The body's keys tell whose it is: `messages` is vLLM's, `input_type`, `output_dtype` and others
+/// Voyage's, `task`, `embedding_type` and others Jina's; the rest is OpenAI's.
+#[utoipa::path(
+    post, path = "/v1/embeddings",
+    responses((status = 200, description = "one vector an input")),
+)]
 async fn embedded(State(app): State<Arc<App>>, uri: Uri, RawBody(body): RawBody) -> Response {
     dispatch(app, uri.path(), body, Purpose::Embed).await
 }

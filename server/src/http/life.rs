@@ -11,18 +11,71 @@ use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::{Slot, Stage, Step};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{App, Failure, PathText, with_retry_after};
 use crate::dialects;
 
+/// Whether a server or a model is ready.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ready`, `starting`, `stopping` or `unready`
+    status: &'static str,
+    /// Why it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// What the models are doing, if it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    models: Option<Vec<ModelState>>,
+}
+
+/// What a model is doing.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelState {
+    /// Its served name.
+    name: String,
+    /// `loaded`, or the step of its loading.
+    state: &'static str,
+    /// Bytes of its files that are there, while they are fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<StepsDone>,
+    /// Tensors that are there, while they are loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensors: Option<StepsDone>,
+}
+
+/// How far something is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StepsDone {
+    /// How much is done.
+    done: u64,
+    /// Of how much; 0 if that is not known.
+    total: u64,
+}
+
 /// Whether a forward pass works on every model, and what is loading where one is not ready.
+#[utoipa::path(
+    get, path = "/readyz", tag = "server",
+    responses(
+        (status = 200, body = Readiness, description = "all models are ready"),
+        (status = 503, body = Readiness, description = "not all models are ready"),
+    ),
+)]
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
     let result = app.ready().await;
     readiness(result, app.registry().slots())
 }
 
-/// The same of one model.
+/// Whether a forward pass works on one model, and how far it is if it is not ready.
+#[utoipa::path(
+    get, path = "/readyz/{model}", tag = "server",
+    params(("model" = String, Path, description = "served name of a model")),
+    responses(
+        (status = 200, body = Readiness, description = "the model is ready"),
+        (status = 503, body = Readiness, description = "the model is not ready"),
+    ),
+)]
 pub async fn readyz_of(State(app): State<Arc<App>>, PathText(model): PathText) -> Response {
     match app.model_ready(&model).await {
         Err(failure @ Failure::UnknownModel(_)) => {
@@ -37,7 +90,10 @@ pub async fn readyz_of(State(app): State<Arc<App>>, PathText(model): PathText) -
 
 fn readiness(result: Result<(), Failure>, slots: &[Slot]) -> Response {
     let failure = match result {
-        Ok(()) => return Json(json!({ "status": "ready" })).into_response(),
+        Ok(()) => {
+            let ready = Readiness { status: "ready", reason: None, models: None };
+            return Json(ready).into_response();
+        }
         Err(failure) => failure,
     };
     let status = match failure {
@@ -45,26 +101,26 @@ fn readiness(result: Result<(), Failure>, slots: &[Slot]) -> Response {
         Failure::Stopping => "stopping",
         _ => "unready",
     };
-    let models: Vec<Value> = slots.iter().map(state).collect();
-    let body = json!({ "status": status, "reason": failure.to_string(), "models": models });
+    let models = Some(slots.iter().map(state).collect());
+    let body = Readiness { status, reason: Some(failure.to_string()), models };
     let response = (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
     with_retry_after(response, &failure)
 }
 
 /// What a model is doing, and how far it is.
-fn state(slot: &Slot) -> Value {
+fn state(slot: &Slot) -> ModelState {
+    let name = slot.name().to_owned();
     let Err(model) = slot.engine() else {
-        return json!({ "name": slot.name(), "state": "loaded" });
+        return ModelState { name, state: "loaded", bytes: None, tensors: None };
     };
     let Stage { step, done, total } = model.stage;
-    let mut state = json!({ "name": slot.name(), "state": step.name() });
-    let unit = match step {
-        Step::Fetching => "bytes",
-        Step::Loading => "tensors",
-        Step::Waiting | Step::Checking => return state,
-    };
-    state[unit] = json!({ "done": done, "total": total });
-    state
+    let counts = |counted| (step == counted).then_some(StepsDone { done, total });
+    ModelState {
+        name,
+        state: step.name(),
+        bytes: counts(Step::Fetching),
+        tensors: counts(Step::Loading),
+    }
 }
 
 /// Sends everybody back while no model is ready; health is told.

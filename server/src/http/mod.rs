@@ -26,7 +26,9 @@ mod listen;
 mod outgoing;
 mod path;
 mod progress;
+mod routes;
 mod scope;
+mod service;
 mod surrogates;
 mod unread;
 mod written;
@@ -35,10 +37,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::header;
-use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
 use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -60,7 +58,9 @@ pub use json::parse_body;
 pub use layers::{answer, needs_no_key};
 pub use limits::WhenFull;
 pub use path::PathText;
+pub use routes::{Listed, Routes};
 pub use scope::Scope;
+pub use service::ServiceApi;
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -159,20 +159,16 @@ impl std::fmt::Debug for HttpConfig {
     }
 }
 
+/// Every route served over HTTP.
+pub fn routes() -> Routes {
+    let dialects = dialects::all().into_iter().map(|dialect| (dialect.routes)());
+    dialects.fold(dialects::shared::routes(), Routes::merge).merge(service::routes())
+}
+
 /// Everything served, layer by layer; the last added sees a request first.
 pub fn router(app: Arc<App>) -> Router {
-    let dialects = dialects::all().into_iter().map(|dialect| (dialect.routes)());
-    let work = dialects.fold(dialects::shared::routes(), Router::merge);
-    let service = Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(life::readyz))
-        .route("/readyz/{*model}", get(life::readyz_of))
-        .route("/metrics", get(metrics))
-        .route("/openapi.json", get(openapi))
-        .route("/api-doc/openapi.json", get(openapi))
-        .route("/docs", get(|| async { Html(include_str!("docs.html")) }));
-    let served = work
-        .merge(service)
+    let served = routes()
+        .router()
         .fallback(layers::unknown_path)
         .method_not_allowed_fallback(layers::wrong_method)
         // A bug in one handler is that request's error, not the connection's end.
@@ -235,16 +231,6 @@ pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Ou
     if tokio::time::timeout(drain, ended).await.is_err() {
         tracing::warn!("a batch was cut off after the drain time of {drain:?}");
     }
-}
-
-async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], app.metrics().text()).into_response()
-}
-
-async fn openapi() -> Response {
-    let content_type = (header::CONTENT_TYPE, "application/json");
-    ([content_type], crate::openapi::openapi_json()).into_response()
 }
 
 #[cfg(test)]

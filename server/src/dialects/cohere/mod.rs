@@ -4,11 +4,10 @@ mod types;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use proxima_engine::EmbedRequest;
 use proxima_models::{Input, Prepare, TruncationSide};
 use utoipa::OpenApi;
@@ -19,7 +18,7 @@ use super::items::{Draft, Drafted, ImageInfo, Name, Source, content, image_files
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
-use crate::http::{App, Failure, JsonBody, json_response, with_timings};
+use crate::http::{App, Failure, JsonBody, Routes, json_response, with_timings};
 use types::{
     ApiVersion, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, Meta, RerankBody, RerankResults,
     ResultEntry, SomeEmbeddings, Truncate, Units,
@@ -30,12 +29,13 @@ pub fn dialect() -> Dialect {
     Dialect {
         name: "cohere",
         owns: |path| path.starts_with("/v2/") || path == "/v1/embed",
-        routes: || Router::new().route("/v2/embed", post(embed)).route("/v1/embed", post(embed_1)),
+        routes: || Routes::new().post(&["/v2/embed"], embed).post(&["/v1/embed"], embed_1),
         shared: || {
             vec![Shared {
                 purpose: Purpose::Rerank,
                 path: Some("/v2/rerank"),
                 body: "CohereRerankBody",
+                answers: &["CohereRerankResults"],
                 claims: |_| true,
                 answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
             }]
@@ -47,14 +47,9 @@ pub fn dialect() -> Dialect {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(rerank, embed))]
+#[openapi(paths(embed, embed_1), components(schemas(RerankBody, RerankResults, ErrorBody)))]
 struct Api;
 
-/// Documents ranked for a query, as Cohere's second API.
-#[utoipa::path(
-    post, path = "/v2/rerank", tag = "cohere", request_body = RerankBody,
-    responses((status = 200, body = RerankResults), (status = 400, body = ErrorBody)),
-)]
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     match read::<RerankBody>(&app, body, failure).await {
         Ok(body) => respond(&app, answer(&app, body).await, failure),
@@ -93,13 +88,18 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
 /// Vectors of texts, images or both in one or several forms, as Cohere's second API.
 #[utoipa::path(
     post, path = "/v2/embed", tag = "cohere", request_body = EmbedBody,
-    responses((status = 200, body = EmbedAnswer), (status = 400, body = ErrorBody)),
+    responses((status = 200, body = EmbedAnswer, description = "one vector an input and form")),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
     respond(&app, vectors(&app, body, false).await, failure)
 }
 
-/// The first API: plain lists of numbers, unless forms are asked for.
+/// Vectors of texts, images or both, as Cohere's first API: plain lists of numbers, unless forms
+/// are asked for.
+#[utoipa::path(
+    post, path = "/v1/embed", tag = "cohere", request_body = EmbedBody,
+    responses((status = 200, body = EmbedAnswer, description = "one vector an input and form")),
+)]
 async fn embed_1(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
     let plain = body.embedding_types.is_none();
     respond(&app, vectors(&app, body, plain).await, failure)

@@ -31,6 +31,7 @@ ranking_body! {
         /// Give the best ones only; all if absent.
         pub top_n: Option<usize>,
         /// Tokens of a document that are used.
+        #[schema(minimum = 1)]
         pub max_tokens_per_doc: Option<usize>,
         /// Addition: give the documents back.
         pub return_documents: Option<bool>,
@@ -89,6 +90,7 @@ pub struct ApiVersion {
 
 /// What would be paid.
 #[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = CohereUnits)]
 pub struct Units {
     /// Of a rerank: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,15 +113,20 @@ pub struct EmbedBody {
     /// What texts are for; picks the checkpoint's prompt of this name, if it has one.
     pub input_type: Option<String>,
     /// Texts.
+    #[schema(min_items = 1)]
     pub texts: Option<Vec<String>>,
     /// Images: data URIs, or URLs of allowed hosts.
+    #[schema(min_items = 1)]
     pub images: Option<Vec<String>>,
     /// Inputs of several parts: texts and images.
+    #[schema(min_items = 1)]
     pub inputs: Option<Vec<MixedInput>>,
     /// Tokens of an input that are used.
+    #[schema(minimum = 1)]
     pub max_tokens: Option<usize>,
     /// Keep the first components only.
     #[serde(alias = "dimensions")]
+    #[schema(minimum = 1)]
     pub output_dimension: Option<usize>,
     /// Forms of the vectors; `float` if absent.
     pub embedding_types: Option<Vec<OutputEncoding>>,
@@ -136,6 +143,7 @@ pub struct EmbedBody {
 /// An input of several parts.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(remote = "Self")]
+#[schema(as = CohereInput)]
 pub struct MixedInput {
     /// The parts, in their order.
     #[schema(value_type = ItemContent)]
@@ -144,6 +152,7 @@ pub struct MixedInput {
 
 /// Which end of a long text is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[schema(as = CohereTruncate)]
 #[serde(remote = "Self", rename_all = "UPPERCASE")]
 pub enum Truncate {
     /// Neither: it is refused.
@@ -169,13 +178,14 @@ pub struct EmbedAnswer {
     pub images: Option<Vec<ImageInfo>>,
     /// Version and units.
     pub meta: Meta,
-    /// `embeddings_by_type`
+    /// `embeddings_by_type` or `embeddings_floats`
     pub response_type: &'static str,
 }
 
 /// Vectors, with or without the names of their forms.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = CohereEmbeddings)]
 pub enum SomeEmbeddings {
     /// By form.
     ByType(Embeddings),
@@ -185,6 +195,7 @@ pub enum SomeEmbeddings {
 
 /// Vectors by form; forms not asked for are not there.
 #[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = CohereEmbeddingsByType)]
 pub struct Embeddings {
     /// Numbers.
     #[serde(skip_serializing_if = "Option::is_none")]

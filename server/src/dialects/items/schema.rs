@@ -8,12 +8,13 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use utoipa::openapi::schema::{ArrayItems, OneOfBuilder, SchemaType};
-use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::draft::Object;
 use super::parts::{IMAGES, PLACES, TEXTS, VIDEOS};
 use super::unique::object;
+use crate::dialects::schema::{Schemas, add, named};
 
 /// The object of an input of several parts, as it was sent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -70,23 +71,15 @@ fn list(items: impl Into<ArrayItems>) -> ArrayBuilder {
     ArrayBuilder::new().items(items)
 }
 
-fn named<T: ToSchema>() -> Ref {
-    Ref::from_schema_name(T::name())
-}
-
 fn sampled(object: ObjectBuilder) -> ObjectBuilder {
     let frames = typed(Type::Integer, "Frames taken of a video file at most").minimum(Some(1));
     object
-        .property("fps", typed(Type::Number, "Frames taken of each second of a video file"))
+        .property(
+            "fps",
+            typed(Type::Number, "Frames taken of each second of a video file")
+                .exclusive_minimum(Some(0)),
+        )
         .property("max_frames", frames)
-}
-
-type Schemas = Vec<(String, RefOr<Schema>)>;
-
-/// Adds a schema that others name, and those that it names.
-fn add<T: ToSchema>(schemas: &mut Schemas) {
-    schemas.push((T::name().into(), T::schema()));
-    T::schemas(schemas);
 }
 
 impl ToSchema for ItemObject {

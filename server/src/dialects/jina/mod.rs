@@ -5,9 +5,9 @@ mod types;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
 use proxima_engine::{EmbedRequest, RerankAnswer, TokensRequest};
 use proxima_models::{Prepare, TruncationSide};
 use utoipa::OpenApi;
@@ -18,7 +18,7 @@ use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
 use super::token_ids::IdsOf;
-use crate::http::{App, Failure, json_response, with_timings};
+use crate::http::{App, Failure, Routes, json_response, with_timings};
 use crate::metrics::Endpoint;
 use types::{
     ApiVersion, BilledUnits, EmbeddingType, EmbeddingsAnswer, EmbeddingsBody, Entry, ErrorBody,
@@ -40,13 +40,14 @@ pub fn dialect() -> Dialect {
     Dialect {
         name: "jina",
         owns: |path| ["/v1/rerank", "/v1/reranking", "/reranking"].contains(&path),
-        routes: Router::new,
+        routes: Routes::new,
         shared: || {
             vec![
                 Shared {
                     purpose: Purpose::Rerank,
                     path: None,
-                    body: "RerankBody",
+                    body: "JinaRerankBody",
+                    answers: &["JinaRerankResults"],
                     // Text-embeddings-inference alone calls documents texts.
                     claims: |keys| !keys.any(&["texts"]) || keys.any(&["documents"]),
                     answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
@@ -55,6 +56,10 @@ pub fn dialect() -> Dialect {
                     purpose: Purpose::Embed,
                     path: None,
                     body: "JinaEmbeddingsBody",
+                    answers: &[
+                        "JinaEmbeddingsAnswer_JinaEntry",
+                        "JinaEmbeddingsAnswer_JinaTokensEntry",
+                    ],
                     claims: |keys| keys.any(&EMBEDDING_KEYS),
                     answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
                 },
@@ -67,21 +72,16 @@ pub fn dialect() -> Dialect {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(rerank), components(schemas(EmbeddingsBody)))]
+#[openapi(components(schemas(
+    RerankBody,
+    RerankResults,
+    EmbeddingsBody,
+    EmbeddingsAnswer<Entry>,
+    EmbeddingsAnswer<TokensEntry>,
+    ErrorBody
+)))]
 struct Api;
 
-/// Documents ranked for a query. The body's keys tell whose it is: `texts` is
-/// text-embeddings-inference's, `top_k` Voyage's, `property` Weaviate's; this is Jina's and
-/// Cohere's.
-#[utoipa::path(
-    post, path = "/v1/rerank", tag = "jina", request_body = RerankBody,
-    responses(
-        (status = 200, body = RerankResults),
-        (status = 400, body = ErrorBody, description = "something is wrong with the request"),
-        (status = 404, body = ErrorBody, description = "no such model"),
-        (status = 429, body = ErrorBody, description = "overloaded; see Retry-After"),
-    ),
-)]
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     match read::<RerankBody>(&app, body, failure).await {
         Ok(body) => respond(&app, answer(&app, body).await, failure),

@@ -21,6 +21,7 @@ ranking_body! {
     /// `POST /v1/rerank`
     #[derive(Debug, Deserialize, ToSchema)]
     #[serde(remote = "Self")]
+    #[schema(as = JinaRerankBody)]
     pub struct RerankBody {
         /// What documents are ranked for.
         pub query: Document,
@@ -38,6 +39,7 @@ ranking_body! {
         #[schema(value_type = Option<usize>)]
         pub max_chunks_per_doc: Option<IgnoredAny>,
         /// Tokens of a document that are used.
+        #[schema(minimum = 1)]
         pub max_tokens_per_doc: Option<usize>,
         /// Addition: give logits instead of probabilities.
         pub raw_scores: Option<bool>,
@@ -49,6 +51,7 @@ ranking_body! {
 
 /// The answer to [`RerankBody`].
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaRerankResults)]
 pub struct RerankResults {
     /// Of this answer.
     pub id: String,
@@ -68,6 +71,7 @@ pub struct RerankResults {
 
 /// A ranked document.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaResult)]
 pub struct ResultEntry {
     /// Its place in the request.
     pub index: usize,
@@ -91,6 +95,7 @@ pub struct Usage {
 
 /// As Cohere has it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaMeta)]
 pub struct Meta {
     /// Which version answered.
     pub api_version: ApiVersion,
@@ -100,6 +105,7 @@ pub struct Meta {
 
 /// A version.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaApiVersion)]
 pub struct ApiVersion {
     /// `1` or `2`
     pub version: &'static str,
@@ -107,6 +113,7 @@ pub struct ApiVersion {
 
 /// What would be paid.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaBilledUnits)]
 pub struct BilledUnits {
     /// Always 1.
     pub search_units: usize,
@@ -124,6 +131,7 @@ pub struct EmbeddingsBody {
     /// What texts are for; picks the checkpoint's prompt of this name, if it has one.
     pub task: Option<String>,
     /// Keep the first components only.
+    #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
     /// Scale vectors to length one; on if absent.
     #[serde(alias = "normalize")]
@@ -162,7 +170,8 @@ pub mod written {
 }
 
 /// The answer to [`EmbeddingsBody`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaEmbeddingsAnswer)]
 pub struct EmbeddingsAnswer<E> {
     /// The served name of the model.
     pub model: String,
@@ -175,7 +184,8 @@ pub struct EmbeddingsAnswer<E> {
 }
 
 /// One vector.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaEntry)]
 pub struct Entry {
     /// `embedding`
     pub object: &'static str,
@@ -186,7 +196,8 @@ pub struct Entry {
 }
 
 /// The vectors of one input's tokens.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JinaTokensEntry)]
 pub struct TokensEntry {
     /// `embeddings`
     pub object: &'static str,

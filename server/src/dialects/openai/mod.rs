@@ -6,16 +6,14 @@ mod types;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use utoipa::OpenApi;
 
 use super::Dialect;
 use super::shared::{Answer, Purpose, Shared, read, respond};
-use crate::http::{App, Failure, PathText, json_response, with_timings};
+use crate::http::{App, Failure, PathText, Routes, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 
 /// The entry of the list.
@@ -29,6 +27,7 @@ pub fn dialect() -> Dialect {
                 purpose: Purpose::Embed,
                 path: None,
                 body: "EmbeddingsBody",
+                answers: &["EmbeddingsAnswer"],
                 claims: |_| true,
                 answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
             }]
@@ -39,24 +38,14 @@ pub fn dialect() -> Dialect {
     }
 }
 
-fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/models", get(models)).route("/v1/models/{*id}", get(model))
+fn routes() -> Routes {
+    Routes::new().get(&["/v1/models"], models).get(&["/v1/models/{*id}"], model)
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(embeddings, models, model))]
+#[openapi(paths(models, model), components(schemas(EmbeddingsBody, EmbeddingsAnswer, ErrorBody)))]
 struct Document;
 
-/// Vectors of texts, token ids, or objects with images and videos, as OpenAI's API.
-#[utoipa::path(
-    post, path = "/v1/embeddings", tag = "openai", request_body = EmbeddingsBody,
-    responses(
-        (status = 200, body = EmbeddingsAnswer),
-        (status = 400, body = ErrorBody, description = "something is wrong with the request"),
-        (status = 404, body = ErrorBody, description = "no such model"),
-        (status = 429, body = ErrorBody, description = "overloaded; see Retry-After"),
-    ),
-)]
 async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
     match read::<EmbeddingsBody>(&app, body, error::failure).await {
         Ok(body) => respond(&app, vectors(&app, body).await, error::failure),
@@ -74,7 +63,10 @@ async fn vectors(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
 }
 
 /// The models served.
-#[utoipa::path(get, path = "/v1/models", tag = "openai", responses((status = 200, body = ModelsAnswer)))]
+#[utoipa::path(
+    get, path = "/v1/models", tag = "openai",
+    responses((status = 200, body = ModelsAnswer, description = "the default model first")),
+)]
 async fn models(State(app): State<Arc<App>>) -> Response {
     let engines = app.registry().iter();
     let data = engines.map(|(name, engine)| convert::model_entry(name, engine, app.started()));
@@ -83,8 +75,12 @@ async fn models(State(app): State<Arc<App>>) -> Response {
 
 /// One model.
 #[utoipa::path(
-    get, path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path, description = "served name")),
-    responses((status = 200, body = ModelEntry), (status = 404, body = ErrorBody)),
+    get, path = "/v1/models/{id}", tag = "openai",
+    params(("id" = String, Path, description = "served name of a model")),
+    responses(
+        (status = 200, body = ModelEntry, description = "the model"),
+        (status = 404, body = ErrorBody, description = "no such model"),
+    ),
 )]
 async fn model(State(app): State<Arc<App>>, PathText(id): PathText) -> Response {
     match app.registry().get(Some(&id)) {

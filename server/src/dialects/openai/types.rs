@@ -23,6 +23,7 @@ pub struct EmbeddingsBody {
     /// How vectors are written.
     pub encoding_format: Option<OutputEncoding>,
     /// Keep the first components only (Matryoshka), then normalise again.
+    #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
     /// Addition: a free instruction, put before each text in the model's own template.
     pub instruction: Option<String>,
@@ -95,6 +96,7 @@ pub struct ModelEntry {
     /// Addition: longest input in tokens.
     pub max_model_len: usize,
     /// Addition: components of a vector.
+    #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
 }
 

@@ -2,25 +2,28 @@
 
 mod convert;
 mod error;
+mod schema;
 mod types;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use utoipa::OpenApi;
 
 use super::Dialect;
 use super::classes::Classes;
 use super::ranking::{ranked, with_method};
 use super::shared::{Answer, Keys, Purpose, Shared, read, respond};
-use crate::http::{App, Failure, JsonBody, RawBody, json_response, with_timings};
+use crate::encoding::EncodedVector;
+use crate::http::{App, Failure, JsonBody, RawBody, Routes, json_response, with_timings};
+use schema::{DefaultAnswer, DefaultBody};
 use types::{
     DecodeBody, EmbedAllBody, EmbedBody, ErrorBody, InfoAnswer, PredictBody, Predictions, Rank,
-    RerankBody, SimilarityBody, SparseValue, TokenEntry, TokenizeBody, VertexAnswer, VertexBody,
+    Ranks, RerankBody, SimilarityBody, SparseValue, TokenEntry, TokenizeBody, VertexAnswer,
+    VertexBody,
 };
 
 /// The entry of the list.
@@ -34,59 +37,56 @@ pub fn dialect() -> Dialect {
                 purpose: Purpose::Rerank,
                 path: None,
                 body: "TeiRerankBody",
+                answers: &["TeiRanks"],
                 claims: |keys| keys.any(&["texts"]),
                 answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
             }]
         },
         failure: error::failure,
-        error: "ErrorBody",
+        error: "TeiErrorBody",
         openapi: Document::openapi,
     }
 }
 
-fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/embed", post(embed))
-        .route("/embed_sparse", post(embed_sparse))
-        .route("/predict", post(predict))
-        .route("/invocations", post(default))
-        .route("/", get(health).post(default))
-        .route("/embed_all", post(embed_all))
-        .route("/similarity", post(similarity))
-        .route("/tokenize", post(tokenize))
-        .route("/decode", post(decode))
-        .route("/vertex", post(vertex))
-        .route("/info", get(info))
-        .route("/health", get(health))
-        .route("/ping", get(health))
+fn routes() -> Routes {
+    Routes::new()
+        .post(&["/embed"], embed)
+        .post(&["/embed_sparse"], embed_sparse)
+        .post(&["/predict"], predict)
+        .post(&["/", "/invocations"], default)
+        .post(&["/embed_all"], embed_all)
+        .post(&["/similarity"], similarity)
+        .post(&["/tokenize"], tokenize)
+        .post(&["/decode"], decode)
+        .post(&["/vertex"], vertex)
+        .get(&["/info"], info)
+        .get(&["/health", "/ping", "/"], health)
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(
-    embed,
-    embed_all,
-    embed_sparse,
-    rerank,
-    predict,
-    similarity,
-    tokenize,
-    decode,
-    vertex,
-    info,
-    health
-))]
+#[openapi(
+    paths(
+        default,
+        embed,
+        embed_all,
+        embed_sparse,
+        predict,
+        similarity,
+        tokenize,
+        decode,
+        vertex,
+        info,
+        health
+    ),
+    components(schemas(RerankBody, Ranks, ErrorBody))
+)]
 struct Document;
 
 /// Vectors of texts, token ids, or objects with images and videos.
 #[utoipa::path(
     post, path = "/embed", tag = "tei", request_body = EmbedBody,
     responses(
-        (status = 200, body = Vec<Vec<f32>>, description = "one vector an input"),
-        (status = 400, body = ErrorBody, description = "no inputs, or not JSON"),
-        (status = 413, body = ErrorBody, description = "the body is too large"),
-        (status = 422, body = ErrorBody, description = "something is wrong with the request"),
-        (status = 424, body = ErrorBody, description = "the model failed"),
-        (status = 429, body = ErrorBody, description = "overloaded; see Retry-After"),
+        (status = 200, body = Vec<EncodedVector>, description = "one vector an input"),
     ),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
@@ -109,6 +109,10 @@ async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
 
 /// What the models are for: ranking where the body has texts to rank, else vectors, or classes if
 /// no model gives vectors.
+#[utoipa::path(
+    post, path = "/", tag = "tei", request_body = DefaultBody,
+    responses((status = 200, body = DefaultAnswer, description = "as of the path it stands for")),
+)]
 async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Response {
     let keys = read::<Keys>(&app, body.clone(), error::failure).await;
     let ranks = match keys {
@@ -139,17 +143,6 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
     }
 }
 
-/// Texts ranked for a query; also at `/v1/rerank`.
-#[utoipa::path(
-    post, path = "/rerank", tag = "tei", request_body = RerankBody,
-    responses(
-        (status = 200, body = Vec<Rank>, description = "the best first"),
-        (status = 400, body = ErrorBody, description = "no texts, or not JSON"),
-        (status = 422, body = ErrorBody, description = "something is wrong with the request"),
-        (status = 424, body = ErrorBody, description = "the model failed"),
-        (status = 429, body = ErrorBody, description = "overloaded; see Retry-After"),
-    ),
-)]
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     match read::<RerankBody>(&app, body, error::failure).await {
         Ok(body) => respond(&app, answer(&app, body).await, error::failure),
@@ -170,14 +163,13 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
         text: texts.get(place.index).cloned().flatten(),
         score: place.score,
     });
-    let ranks: Vec<Rank> = ranks.collect();
-    Ok(with_method(Json(ranks).into_response(), &answer))
+    Ok(with_method(Json(Ranks(ranks.collect())).into_response(), &answer))
 }
 
 /// Classes of texts or pairs of texts.
 #[utoipa::path(
     post, path = "/predict", tag = "tei", request_body = PredictBody,
-    responses((status = 200, body = Predictions), (status = 422, body = ErrorBody)),
+    responses((status = 200, body = Predictions, description = "the classes of each input")),
 )]
 async fn predict(State(app): State<Arc<App>>, JsonBody(body): JsonBody<PredictBody>) -> Response {
     classified(&app, body).await
@@ -208,7 +200,7 @@ async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
 /// The hidden state of every token, not normalised.
 #[utoipa::path(
     post, path = "/embed_all", tag = "tei", request_body = EmbedAllBody,
-    responses((status = 200, body = Vec<Vec<Vec<f32>>>), (status = 422, body = ErrorBody)),
+    responses((status = 200, body = Vec<Vec<Vec<f32>>>, description = "one vector a token")),
 )]
 async fn embed_all(
     State(app): State<Arc<App>>,
@@ -228,7 +220,9 @@ async fn hidden_states(app: &App, body: EmbedAllBody) -> Result<Response, Failur
 /// Weights of words (SPLADE, bge-m3).
 #[utoipa::path(
     post, path = "/embed_sparse", tag = "tei", request_body = EmbedAllBody,
-    responses((status = 200, body = Vec<Vec<SparseValue>>), (status = 422, body = ErrorBody)),
+    responses(
+        (status = 200, body = Vec<Vec<SparseValue>>, description = "the words of each input"),
+    ),
 )]
 async fn embed_sparse(
     State(app): State<Arc<App>>,
@@ -253,7 +247,7 @@ async fn word_weights(app: &App, body: EmbedAllBody) -> Result<Response, Failure
 /// Similarities of one sentence with others: cosines, unless the checkpoint names another function.
 #[utoipa::path(
     post, path = "/similarity", tag = "tei", request_body = SimilarityBody,
-    responses((status = 200, body = Vec<f32>), (status = 422, body = ErrorBody)),
+    responses((status = 200, body = Vec<f32>, description = "one similarity a sentence")),
 )]
 async fn similarity(
     State(app): State<Arc<App>>,
@@ -275,7 +269,7 @@ async fn similarity(
 /// The tokens of texts.
 #[utoipa::path(
     post, path = "/tokenize", tag = "tei", request_body = TokenizeBody,
-    responses((status = 200, body = Vec<Vec<TokenEntry>>), (status = 422, body = ErrorBody)),
+    responses((status = 200, body = Vec<Vec<TokenEntry>>, description = "the tokens of each text")),
 )]
 async fn tokenize(State(app): State<Arc<App>>, JsonBody(body): JsonBody<TokenizeBody>) -> Response {
     let special = body.add_special_tokens.unwrap_or(true);
@@ -293,7 +287,7 @@ async fn tokenize(State(app): State<Arc<App>>, JsonBody(body): JsonBody<Tokenize
 /// The texts of token ids.
 #[utoipa::path(
     post, path = "/decode", tag = "tei", request_body = DecodeBody,
-    responses((status = 200, body = Vec<String>), (status = 422, body = ErrorBody)),
+    responses((status = 200, body = Vec<String>, description = "one text a list of ids")),
 )]
 async fn decode(State(app): State<Arc<App>>, JsonBody(body): JsonBody<DecodeBody>) -> Response {
     let skip = body.skip_special_tokens.unwrap_or(true);
@@ -306,7 +300,7 @@ async fn decode(State(app): State<Arc<App>>, JsonBody(body): JsonBody<DecodeBody
 /// Several `/embed` bodies at once, as Vertex AI sends them.
 #[utoipa::path(
     post, path = "/vertex", tag = "tei", request_body = VertexBody,
-    responses((status = 200, body = VertexAnswer), (status = 422, body = ErrorBody)),
+    responses((status = 200, body = VertexAnswer, description = "the vectors of each body")),
 )]
 async fn vertex(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VertexBody>) -> Response {
     respond(&app, predictions(&app, body).await, error::failure)
@@ -331,7 +325,10 @@ async fn predictions(app: &App, body: VertexBody) -> Result<Response, Failure> {
 }
 
 /// What is served.
-#[utoipa::path(get, path = "/info", tag = "tei", responses((status = 200, body = InfoAnswer)))]
+#[utoipa::path(
+    get, path = "/info", tag = "tei",
+    responses((status = 200, body = InfoAnswer, description = "of the default model")),
+)]
 async fn info(State(app): State<Arc<App>>) -> Response {
     respond(&app, convert::info(&app).map(|info| Json(info).into_response()), error::failure)
 }
@@ -339,7 +336,7 @@ async fn info(State(app): State<Arc<App>>) -> Response {
 /// Whether a forward pass works on every model.
 #[utoipa::path(
     get, path = "/health", tag = "tei",
-    responses((status = 200), (status = 503, body = ErrorBody)),
+    responses((status = 200, description = "it does")),
 )]
 async fn health(State(app): State<Arc<App>>) -> Response {
     match app.ready().await {

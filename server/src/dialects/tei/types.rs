@@ -39,6 +39,7 @@ pub struct EmbedBody {
     /// Scale vectors to length one; on if absent.
     pub normalize: Option<bool>,
     /// Keep the first components only (Matryoshka), then normalise again.
+    #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
     /// Addition: a free instruction, put before each text in the model's own template.
     pub instruction: Option<String>,
@@ -84,6 +85,7 @@ ranking_body! {
         /// What texts are ranked for.
         pub query: Document,
         /// The texts, or objects with images and videos.
+        #[schema(min_items = 1)]
         pub texts: Vec<Document>,
         /// Cut texts that are too long (`true`) or refuse them (`false`); the server's setting if
         /// absent.
@@ -96,11 +98,17 @@ ranking_body! {
         /// Addition: give the best ones only; all if absent.
         pub top_n: Option<usize>,
         /// Addition: tokens of a text that are used.
+        #[schema(minimum = 1)]
         pub max_tokens_per_doc: Option<usize>,
         /// Addition: the served name of a model.
         pub model: Option<String>,
     }
 }
+
+/// The answer to [`RerankBody`], the best text first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TeiRanks)]
+pub struct Ranks(pub Vec<Rank>);
 
 /// A ranked text.
 #[derive(Debug, Serialize, ToSchema)]
@@ -134,7 +142,7 @@ pub struct PredictBody {
 }
 
 /// A text, a pair of texts, or a list of lists of one text or two.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(
     untagged,
     expecting = "expected a string, a pair of strings, or a list of lists of one or two strings"
@@ -187,6 +195,7 @@ pub struct SimilarityInputs {
     /// The one.
     pub source_sentence: String,
     /// The others.
+    #[schema(min_items = 1)]
     pub sentences: Vec<String>,
 }
 
@@ -203,7 +212,7 @@ pub struct SimilarityParameters {
 }
 
 /// One text or several.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum Texts {
     /// One.
@@ -242,7 +251,7 @@ pub struct TokenEntry {
 }
 
 /// Token ids of one text or several.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a list of token ids or a list of such lists")]
 pub enum Ids {
     /// One.
@@ -330,6 +339,7 @@ pub struct ScoresInfo {
 
 /// An error.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TeiErrorBody)]
 pub struct ErrorBody {
     /// A sentence.
     pub error: String,

@@ -8,7 +8,9 @@ use proxima_engine::EmbedRequest;
 use proxima_models::{Input, Prepare};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::failure;
 use crate::dialects::Side;
@@ -42,16 +44,18 @@ pub struct ChatBody {
     /// How vectors are written.
     pub encoding_format: Option<OutputEncoding>,
     /// Keep the first components only (Matryoshka), then normalise again.
+    #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
     /// Tokens of an input that are used; -1 for the model's limit.
     pub truncate_prompt_tokens: Option<PromptTokens>,
     /// Which end is cut.
     pub truncation_side: Option<Side>,
     /// Must be absent: the format is the model's.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = (), required = false)]
     pub chat_template: Option<Value>,
     /// `instruction`, for conversations without a message of the system; the rest changes nothing.
     #[serde(default)]
+    #[schema(value_type = Option<TemplateKwargs>)]
     pub chat_template_kwargs: TemplateKwargs,
     /// Must be empty: images are resized as the checkpoint's processor does.
     #[serde(default)]
@@ -103,8 +107,7 @@ impl<'de> Deserialize<'de> for TemplateKwargs {
 }
 
 /// What vLLM hands to a processor of images and videos.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[schema(value_type = Option<Value>)]
+#[derive(Debug, Default, Deserialize)]
 pub struct ProcessorKwargs(Option<ItemObject>);
 
 impl ProcessorKwargs {
@@ -123,30 +126,61 @@ impl ProcessorKwargs {
     }
 }
 
+impl ToSchema for ProcessorKwargs {}
+
+impl PartialSchema for ProcessorKwargs {
+    fn schema() -> RefOr<Schema> {
+        let nothing = ObjectBuilder::new().schema_type(Type::Null);
+        let kinds = SchemaType::Array(vec![Type::Object, Type::Null]);
+        ObjectBuilder::new()
+            .schema_type(kinds)
+            .description(Some(
+                "What vLLM hands to a processor of images and videos; no key is set.",
+            ))
+            .additional_properties(Some(nothing))
+            .into()
+    }
+}
+
 /// The answer to [`ChatBody`].
-#[derive(Debug, Serialize)]
-struct ChatAnswer {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VllmChatAnswer)]
+pub struct ChatAnswer {
+    /// Of this answer.
     id: String,
+    /// `list`
     object: &'static str,
+    /// Seconds since 1970.
     created: u64,
+    /// The served name of the model.
     model: String,
+    /// One entry a conversation, in order.
     data: Vec<Entry>,
+    /// Tokens.
     usage: Usage,
 }
 
 /// One vector.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VllmEntry)]
 struct Entry {
+    /// Its conversation's place.
     index: usize,
+    /// `embedding`
     object: &'static str,
+    /// The vector, written as asked.
     embedding: EncodedVector,
 }
 
 /// Tokens of a request, those of images among them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VllmChatUsage)]
 struct Usage {
+    /// Tokens of all sequences, special tokens included.
     prompt_tokens: usize,
+    /// The same.
     total_tokens: usize,
+    /// None are made.
     completion_tokens: usize,
 }
 

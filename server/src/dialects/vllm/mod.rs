@@ -5,11 +5,10 @@ mod types;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use proxima_engine::{Engine, PredictRequest, RerankAnswer, RerankMethod, RerankRequest, Timings};
 use proxima_models::readout::sigmoid;
 use proxima_models::{Content, Input, Prepare, Prompt};
@@ -21,7 +20,7 @@ use super::items::{ItemObject, Name, Object, echo, echo_parts, is_item, resolve}
 use super::ranking::{Asked, Document, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, now, shaped, status};
-use crate::http::{App, Failure, JsonBody, with_timings};
+use crate::http::{App, Failure, JsonBody, Routes, with_timings};
 use types::{
     ErrorBody, ErrorEntry, RerankBody, RerankResults, ResultEntry, ScoreAnswer, ScoreBody,
     ScoreEntry, Usage,
@@ -42,13 +41,14 @@ pub fn dialect() -> Dialect {
     Dialect {
         name: "vllm",
         owns: |path| ["/score", "/v1/score"].contains(&path),
-        routes: || Router::new().route("/score", post(score)).route("/v1/score", post(score)),
+        routes: || Routes::new().post(&["/score", "/v1/score"], score),
         shared: || {
             vec![
                 Shared {
                     purpose: Purpose::Rerank,
                     path: None,
                     body: "VllmRerankBody",
+                    answers: &["VllmRerankResults"],
                     claims: |keys| keys.any(&RERANK_KEYS),
                     answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
                 },
@@ -56,6 +56,7 @@ pub fn dialect() -> Dialect {
                     purpose: Purpose::Embed,
                     path: None,
                     body: "VllmChatBody",
+                    answers: &["VllmChatAnswer"],
                     // What is null is there only where nothing stands for it.
                     claims: |keys| {
                         keys.set(&["messages"])
@@ -72,13 +73,22 @@ pub fn dialect() -> Dialect {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(score), components(schemas(RerankBody, embeddings::ChatBody)))]
+#[openapi(
+    paths(score),
+    components(schemas(
+        RerankBody,
+        RerankResults,
+        embeddings::ChatBody,
+        embeddings::ChatAnswer,
+        ErrorBody
+    ))
+)]
 struct Api;
 
 /// Scores of pairs of texts: one with each of several, or pair by pair.
 #[utoipa::path(
     post, path = "/score", tag = "vllm", request_body = ScoreBody,
-    responses((status = 200, body = ScoreAnswer), (status = 400, body = ErrorBody)),
+    responses((status = 200, body = ScoreAnswer, description = "one score a pair")),
 )]
 async fn score(State(app): State<Arc<App>>, JsonBody(body): JsonBody<ScoreBody>) -> Response {
     respond(&app, scores(&app, body).await, failure)

@@ -79,6 +79,7 @@ pub struct ScoreBody {
     pub instruction: Option<String>,
     /// `instruction`, if it is not above; the rest changes nothing, as the format is the model's.
     #[serde(default)]
+    #[schema(value_type = Option<TemplateKwargs>)]
     pub chat_template_kwargs: TemplateKwargs,
     /// Must be empty: images are resized as the checkpoint's processor does.
     #[serde(default)]
@@ -86,8 +87,10 @@ pub struct ScoreBody {
     /// Tokens of a pair that are used; -1 for the model's limit.
     pub truncate_prompt_tokens: Option<PromptTokens>,
     /// Tokens of a document that are used.
+    #[schema(minimum = 1)]
     pub max_tokens_per_doc: Option<usize>,
     /// Tokens of a query that are used.
+    #[schema(minimum = 1)]
     pub max_tokens_per_query: Option<usize>,
     /// Give logits if `false`.
     pub use_activation: Option<bool>,
@@ -145,13 +148,16 @@ ranking_body! {
         /// Tokens of a pair that are used; -1 for the model's limit.
         pub truncate_prompt_tokens: Option<PromptTokens>,
         /// Tokens of a document that are used.
+        #[schema(minimum = 1)]
         pub max_tokens_per_doc: Option<usize>,
         /// Tokens of a query that are used.
+        #[schema(minimum = 1)]
         pub max_tokens_per_query: Option<usize>,
         /// Give logits if `false`.
         pub use_activation: Option<bool>,
         /// `instruction`, if it is not among Proxima's additions; the rest changes nothing.
         #[serde(default)]
+        #[schema(value_type = Option<TemplateKwargs>)]
         pub chat_template_kwargs: TemplateKwargs,
         /// Must be empty: images are resized as the checkpoint's processor does.
         #[serde(default)]
@@ -160,7 +166,8 @@ ranking_body! {
 }
 
 /// The answer to [`RerankBody`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VllmRerankResults)]
 pub struct RerankResults {
     /// Of this answer.
     pub id: String,
@@ -175,11 +182,13 @@ pub struct RerankResults {
 }
 
 /// A ranked document.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VllmResult)]
 pub struct ResultEntry {
     /// Its place in the request.
     pub index: usize,
-    /// The document.
+    /// The document: its `text`, or what it has under `multi_modal`.
+    #[schema(value_type = serde_json::Map<String, serde_json::Value>)]
     pub document: Object,
     /// Its score.
     pub relevance_score: f32,

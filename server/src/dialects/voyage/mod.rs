@@ -5,10 +5,9 @@ mod types;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use proxima_engine::EmbedRequest;
 use proxima_models::{Prepare, TruncationSide};
 use utoipa::OpenApi;
@@ -19,7 +18,7 @@ use super::ranking::{Asked, Document, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::shaped;
 use super::token_ids::IdsOf;
-use crate::http::{App, Failure, json_response, with_timings};
+use crate::http::{App, Failure, Routes, json_response, with_timings};
 use crate::metrics::Endpoint;
 use types::{
     EmbeddingsAnswer, EmbeddingsBody, ErrorBody, RerankBody, RerankResults, ResultEntry, Usage,
@@ -34,13 +33,14 @@ pub fn dialect() -> Dialect {
     Dialect {
         name: "voyage",
         owns: |path| path == multimodal::PATH,
-        routes: || Router::new().route(multimodal::PATH, post(multimodal::embeddings)),
+        routes: || Routes::new().post(&[multimodal::PATH], multimodal::embeddings),
         shared: || {
             vec![
                 Shared {
                     purpose: Purpose::Rerank,
                     path: None,
                     body: "VoyageRerankBody",
+                    answers: &["VoyageRerankResults"],
                     claims: |keys| keys.any(&["top_k"]),
                     answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
                 },
@@ -48,6 +48,7 @@ pub fn dialect() -> Dialect {
                     purpose: Purpose::Embed,
                     path: None,
                     body: "VoyageEmbeddingsBody",
+                    answers: &["VoyageEmbeddingsAnswer"],
                     claims: |keys| keys.any(&EMBEDDING_KEYS),
                     answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
                 },
@@ -62,7 +63,7 @@ pub fn dialect() -> Dialect {
 #[derive(OpenApi)]
 #[openapi(
     paths(multimodal::embeddings),
-    components(schemas(RerankBody, RerankResults, EmbeddingsBody))
+    components(schemas(RerankBody, RerankResults, EmbeddingsBody, EmbeddingsAnswer, ErrorBody))
 )]
 struct Api;
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::failure;
-use super::types::{EncodingFormat, Entry, ErrorBody, entries};
+use super::types::{EncodingFormat, Entry, entries};
 use crate::dialects::Side;
 use crate::dialects::inputs::sole_prompt;
 use crate::dialects::items::{Draft, Drafted, ItemContent, Name, Unique, content, pixels, resolve};
@@ -33,6 +33,7 @@ pub const PATH: &str = "/v1/multimodalembeddings";
 #[schema(as = VoyageMultimodalBody)]
 pub struct MultimodalBody {
     /// What to embed.
+    #[schema(min_items = 1)]
     pub inputs: Vec<MultimodalInput>,
     /// The served name of a model.
     pub model: Option<String>,
@@ -47,6 +48,7 @@ pub struct MultimodalBody {
     pub encoding_format: Option<EncodingFormat>,
     /// Keep the first components only.
     #[serde(alias = "dimensions")]
+    #[schema(minimum = 1)]
     pub output_dimension: Option<usize>,
     /// The kind of numbers.
     pub output_dtype: Option<OutputEncoding>,
@@ -63,6 +65,7 @@ pub struct MultimodalBody {
 /// An input of several parts.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(remote = "Self")]
+#[schema(as = VoyageInput)]
 pub struct MultimodalInput {
     /// The parts, in their order.
     #[schema(value_type = ItemContent)]
@@ -71,11 +74,11 @@ pub struct MultimodalInput {
 
 /// The answer to [`MultimodalBody`].
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoyageMultimodalAnswer)]
 pub struct MultimodalAnswer {
     /// `list`
     pub object: &'static str,
     /// One entry an input, in order.
-    #[schema(value_type = Vec<Value>)]
     pub data: Vec<Entry>,
     /// The served name of the model.
     pub model: String,
@@ -85,6 +88,7 @@ pub struct MultimodalAnswer {
 
 /// Tokens and pixels of a request.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoyageMultimodalUsage)]
 pub struct MultimodalUsage {
     /// Tokens of the texts alone, no more than were computed.
     pub text_tokens: usize,
@@ -99,7 +103,7 @@ pub struct MultimodalUsage {
 /// Vectors of texts, images and videos, as Voyage's API.
 #[utoipa::path(
     post, path = "/v1/multimodalembeddings", tag = "voyage", request_body = MultimodalBody,
-    responses((status = 200, body = MultimodalAnswer), (status = 400, body = ErrorBody)),
+    responses((status = 200, body = MultimodalAnswer, description = "one vector an input")),
 )]
 pub async fn embeddings(
     State(app): State<Arc<App>>,

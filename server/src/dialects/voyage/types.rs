@@ -109,6 +109,7 @@ pub struct EmbeddingsBody {
     pub truncation: Option<bool>,
     /// Keep the first components only.
     #[serde(alias = "dimensions")]
+    #[schema(minimum = 1)]
     pub output_dimension: Option<usize>,
     /// The kind of numbers.
     pub output_dtype: Option<OutputEncoding>,
@@ -126,6 +127,7 @@ pub struct EmbeddingsBody {
 
 /// How numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[schema(as = VoyageEncodingFormat)]
 #[serde(remote = "Self", rename_all = "lowercase")]
 pub enum EncodingFormat {
     /// In base64.
@@ -133,7 +135,8 @@ pub enum EncodingFormat {
 }
 
 /// The answer to [`EmbeddingsBody`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoyageEmbeddingsAnswer)]
 pub struct EmbeddingsAnswer {
     /// `list`
     pub object: &'static str,
@@ -146,7 +149,8 @@ pub struct EmbeddingsAnswer {
 }
 
 /// One vector.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = VoyageEntry)]
 pub struct Entry {
     /// `embedding`
     pub object: &'static str,

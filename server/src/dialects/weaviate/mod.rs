@@ -4,12 +4,11 @@ mod types;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use proxima_engine::EmbedRequest;
 use proxima_models::{Input, Prepare};
 use utoipa::OpenApi;
@@ -19,10 +18,10 @@ use super::inputs::purpose_prompt;
 use super::ranking::{Additions, Asked, Document, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read};
 use super::status::shaped;
-use crate::http::{App, Failure, JsonBody, with_timings};
+use crate::http::{App, Failure, JsonBody, Routes, with_timings};
 use types::{
-    ErrorBody, MetaAnswer, RerankBody, RerankResults, ScoredDocument, VectorAnswer, VectorBody,
-    VectorsAnswer,
+    ErrorBody, MetaAnswer, RerankBody, RerankResults, ScoredDocument, TextVectors, VectorAnswer,
+    VectorBody, VectorsAnswer,
 };
 
 /// The entry of the list.
@@ -31,17 +30,18 @@ pub fn dialect() -> Dialect {
         name: "weaviate",
         owns: |path| path.starts_with("/vectors") || path == "/meta",
         routes: || {
-            Router::new()
-                .route("/vectors", post(vectors))
-                .route("/meta", get(meta))
-                .route("/.well-known/live", get(|| async { StatusCode::NO_CONTENT }))
-                .route("/.well-known/ready", get(ready))
+            Routes::new()
+                .post(&["/vectors"], vectors)
+                .get(&["/meta"], meta)
+                .get(&["/.well-known/live"], live)
+                .get(&["/.well-known/ready"], ready)
         },
         shared: || {
             vec![Shared {
                 purpose: Purpose::Rerank,
                 path: None,
                 body: "WeaviateRerankBody",
+                answers: &["WeaviateRerankResults"],
                 claims: |keys| keys.any(&["property"]) && keys.any(&["documents"]),
                 answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
             }]
@@ -53,13 +53,16 @@ pub fn dialect() -> Dialect {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(vectors), components(schemas(RerankBody)))]
+#[openapi(
+    paths(vectors, meta, live, ready),
+    components(schemas(RerankBody, RerankResults, ErrorBody))
+)]
 struct Api;
 
 /// The vector of a text, or those of texts, as `text2vec-transformers` asks.
 #[utoipa::path(
     post, path = "/vectors", tag = "weaviate", request_body = VectorBody,
-    responses((status = 200, body = VectorAnswer), (status = 400, body = ErrorBody)),
+    responses((status = 200, body = TextVectors, description = "one vector a text")),
 )]
 async fn vectors(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VectorBody>) -> Response {
     embed(&app, body).await.unwrap_or_else(|error| failure(&error))
@@ -90,11 +93,11 @@ async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
     let mut vectors = answer.vectors;
     let response = if one {
         let text = texts.into_iter().next().unwrap_or_default();
-        Json(VectorAnswer { text, dims, vector: vectors.swap_remove(0) }).into_response()
+        TextVectors::One(VectorAnswer { text, dims, vector: vectors.swap_remove(0) })
     } else {
-        Json(VectorsAnswer { dims, vectors }).into_response()
+        TextVectors::Several(VectorsAnswer { dims, vectors })
     };
-    Ok(with_timings(response, &timings))
+    Ok(with_timings(Json(response).into_response(), &timings))
 }
 
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
@@ -121,6 +124,11 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     Ok(with_method(Json(results).into_response(), &answer))
 }
 
+/// What is served, as the module asks when it starts.
+#[utoipa::path(
+    get, path = "/meta", tag = "weaviate",
+    responses((status = 200, body = MetaAnswer, description = "of the default model")),
+)]
 async fn meta(State(app): State<Arc<App>>) -> Response {
     match app.registry().get(None) {
         Ok((name, engine)) => {
@@ -131,6 +139,20 @@ async fn meta(State(app): State<Arc<App>>) -> Response {
     }
 }
 
+/// Whether the process answers.
+#[utoipa::path(
+    get, path = "/.well-known/live", tag = "weaviate",
+    responses((status = 204, description = "it does")),
+)]
+async fn live() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+/// Whether a forward pass works on every model.
+#[utoipa::path(
+    get, path = "/.well-known/ready", tag = "weaviate",
+    responses((status = 204, description = "it does")),
+)]
 async fn ready(State(app): State<Arc<App>>) -> Response {
     match app.ready().await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),

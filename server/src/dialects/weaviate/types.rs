@@ -1,5 +1,6 @@
 //! Bodies of Weaviate's inference containers.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,6 +19,7 @@ pub struct VectorBody {
     /// A text.
     pub text: Option<String>,
     /// Several, instead.
+    #[schema(min_items = 1)]
     pub texts: Option<Vec<String>>,
     /// How to embed.
     pub config: Option<VectorConfig>,
@@ -30,6 +32,7 @@ pub struct VectorConfig {
     /// `query` or `passage`; picks the checkpoint's prompt of this name, if it has one.
     pub task_type: Option<String>,
     /// Keep the first components only.
+    #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
 }
 
@@ -53,6 +56,17 @@ pub struct VectorsAnswer {
     pub vectors: Vec<Vec<f32>>,
 }
 
+/// The answer to a [`VectorBody`].
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = WeaviateVectors)]
+pub enum TextVectors {
+    /// With one text.
+    One(VectorAnswer),
+    /// With several.
+    Several(VectorsAnswer),
+}
+
 /// `POST /rerank` with `property`
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(remote = "Self")]
@@ -61,11 +75,16 @@ pub struct RerankBody {
     /// What documents are ranked for.
     pub query: String,
     /// The documents.
+    #[schema(min_items = 1)]
     pub documents: Vec<String>,
+    /// Where the documents are from: taken and not needed, but tells whose body it is.
+    #[schema(value_type = Option<String>)]
+    pub property: Option<IgnoredAny>,
 }
 
 /// The answer to [`RerankBody`].
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WeaviateRerankResults)]
 pub struct RerankResults {
     /// The query.
     pub query: String,
@@ -74,7 +93,8 @@ pub struct RerankResults {
 }
 
 /// A scored document.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WeaviateScore)]
 pub struct ScoredDocument {
     /// The document.
     pub document: String,
@@ -83,7 +103,8 @@ pub struct ScoredDocument {
 }
 
 /// `GET /meta`
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WeaviateMeta)]
 pub struct MetaAnswer {
     /// The served name of the default model.
     pub model: String,

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use proxima_engine::{Engine, EngineConfig, Registry};
 use proxima_models::Progress;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;

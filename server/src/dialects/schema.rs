@@ -1,0 +1,109 @@
+//! What the OpenAPI document says of values that several forms have, with their least and most.
+//!
+//! Must not know: how they are read.
+
+use proxima_models::recipes::TEXT_BYTES_MAX;
+use utoipa::openapi::schema::{AnyOfBuilder, ArrayItems};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::inputs::{Inputs, OneInput, PromptTokens};
+use super::items::ItemObject;
+use super::ranking::{Document, Documents};
+
+/// Schemas with their names.
+pub type Schemas = Vec<(String, RefOr<Schema>)>;
+
+/// Adds a schema that others name, and those that it names.
+pub fn add<T: ToSchema>(schemas: &mut Schemas) {
+    schemas.push((T::name().into(), T::schema()));
+    T::schemas(schemas);
+}
+
+/// A schema by its name.
+pub fn named<T: ToSchema>() -> Ref {
+    Ref::from_schema_name(T::name())
+}
+
+/// A text, as long as any tokenizer takes it. The limit is one of bytes, a length one of
+/// characters: no longer text is taken, and of this length only one of single bytes.
+pub fn text(description: &str) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(TEXT_BYTES_MAX))
+        .description(Some(description))
+}
+
+/// A token id, of whatever vocabulary.
+pub fn token_id() -> ObjectBuilder {
+    let integer = ObjectBuilder::new().schema_type(Type::Integer);
+    integer.minimum(Some(0_u32)).maximum(Some(u32::MAX))
+}
+
+/// A list of at least one.
+pub fn some(items: impl Into<ArrayItems>, description: &str) -> ArrayBuilder {
+    ArrayBuilder::new().items(items).min_items(Some(1)).description(Some(description))
+}
+
+impl ToSchema for OneInput {
+    fn schemas(schemas: &mut Schemas) {
+        add::<ItemObject>(schemas);
+    }
+}
+
+impl PartialSchema for OneInput {
+    fn schema() -> RefOr<Schema> {
+        AnyOfBuilder::new()
+            .item(text("A text."))
+            .item(some(token_id(), "Token ids, taken as they are."))
+            .item(named::<ItemObject>())
+            .description(Some("A text, token ids, or an object of several parts."))
+            .into()
+    }
+}
+
+impl ToSchema for Inputs {
+    fn schemas(schemas: &mut Schemas) {
+        add::<OneInput>(schemas);
+    }
+}
+
+impl PartialSchema for Inputs {
+    fn schema() -> RefOr<Schema> {
+        AnyOfBuilder::new()
+            .item(named::<OneInput>())
+            .item(some(named::<OneInput>(), "Several, as many as the server takes at once."))
+            .description(Some("One input or several."))
+            .into()
+    }
+}
+
+impl ToSchema for Documents {
+    fn schemas(schemas: &mut Schemas) {
+        add::<Document>(schemas);
+        add::<ItemObject>(schemas);
+    }
+}
+
+impl PartialSchema for Documents {
+    fn schema() -> RefOr<Schema> {
+        AnyOfBuilder::new()
+            .item(some(named::<Document>(), "Several, as many as the server takes at once."))
+            .item(named::<ItemObject>())
+            .description(Some("Documents, or one that is an object."))
+            .into()
+    }
+}
+
+impl ToSchema for PromptTokens {}
+
+impl PartialSchema for PromptTokens {
+    fn schema() -> RefOr<Schema> {
+        let integer = || ObjectBuilder::new().schema_type(Type::Integer);
+        AnyOfBuilder::new()
+            .item(integer().minimum(Some(1)).description(Some("Tokens.")))
+            .item(integer().enum_values(Some([-1])).description(Some("The model's limit.")))
+            .description(Some("A number of tokens, or -1 for the model's limit."))
+            .into()
+    }
+}

@@ -1,0 +1,50 @@
+//! Examples of bodies and answers: those that the demo model gives.
+//!
+//! Must not know: what they say.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::http;
+
+/// A body and its answer.
+#[derive(Deserialize)]
+struct Example {
+    path: String,
+    name: String,
+    request: Value,
+    /// Absent of an answer that is long, or that the demo model does not give.
+    response: Option<Value>,
+}
+
+/// Adds the examples to their operations, and to those at other paths with the same handler.
+///
+/// # Panics
+/// Never: the examples are compiled in, and a test reads them.
+pub fn add(paths: &mut Value) {
+    let examples: Vec<Example> =
+        serde_json::from_str(include_str!("examples.json")).expect("examples are JSON");
+    let routes = http::routes();
+    for route in routes.listed().iter().filter(|route| route.method == "post") {
+        let its = examples.iter().filter(|it| it.path == route.path);
+        let its: Vec<&Example> = its.collect();
+        let its = match its.is_empty() {
+            true => examples.iter().filter(|it| it.path == route.described).collect(),
+            false => its,
+        };
+        let operation = &mut paths[route.path]["post"];
+        let named = |value: fn(&Example) -> Option<&Value>| -> Map<String, Value> {
+            let each = its.iter().filter_map(|it| Some((&it.name, value(it)?)));
+            each.map(|(name, value)| (name.clone(), json!({ "value": value }))).collect()
+        };
+        let (requests, responses) =
+            (named(|it| Some(&it.request)), named(|it| it.response.as_ref()));
+        for (place, values) in [("requestBody", requests), ("responses/200", responses)] {
+            let place = format!("/{place}/content/application~1json");
+            let content = operation.pointer_mut(&place).filter(|_| !values.is_empty());
+            if let Some(content) = content {
+                content["examples"] = Value::Object(values);
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What operations may fail with, in the document.
+//!
+//! Must not know: any dialect's bodies.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proxima_engine::{EngineError, UnknownModel};
+use serde_json::{Value, json};
+
+use super::content;
+use crate::dialects::{self, Dialect};
+use crate::http::{Failure, Listed, needs_no_key};
+
+/// Paths whose inputs are texts alone.
+const WITHOUT_FILES: [&str; 5] = ["/predict", "/similarity", "/tokenize", "/decode", "/vectors"];
+
+/// What an operation may fail with, and what the document says of its status.
+type MayFail = (fn() -> Failure, &'static str);
+
+const FILES: MayFail = (
+    || Failure::Upstream { message: String::new() },
+    "a host does not give an image or a video; see Retry-After",
+);
+
+/// What everything at a path can fail with.
+fn of_all(route: &Listed) -> Vec<MayFail> {
+    let mut all: Vec<MayFail> = vec![
+        (|| Failure::Malformed { message: String::new() }, "the request is not as HTTP has it"),
+        (|| Failure::Browser, "a web page that may not call the server"),
+        (
+            || Failure::TransferCoding { coding: String::new() },
+            "another transfer coding than chunks",
+        ),
+        (|| Failure::Stopping, "not ready, about to stop, or not answered in time"),
+        (|| Failure::Bug, "a bug"),
+    ];
+    if !needs_no_key(route.path) && (route.path, route.method) != ("/", "get") {
+        all.push((|| Failure::Unauthorized, "no valid API key"));
+    }
+    if route.path.contains('{') {
+        all.push((unknown_model, "no such model"));
+    }
+    all
+}
+
+fn unknown_model() -> Failure {
+    Failure::UnknownModel(UnknownModel { name: String::new(), known: Vec::new() })
+}
+
+/// What everything that takes a body can fail with.
+fn of_bodies() -> Vec<MayFail> {
+    vec![
+        (|| Failure::Body { message: String::new(), syntax: true }, "the body is not JSON"),
+        (|| Failure::body(""), "something is wrong with the request"),
+        (unknown_model, "no such model"),
+        (|| Failure::SlowBody { limit: Duration::ZERO }, "the body comes too slowly"),
+        (|| Failure::BodyTooLarge { limit: 0 }, "the body, or the answer, is too large"),
+        (|| Failure::Coding { coding: String::new() }, "another content coding than gzip or zstd"),
+        (|| Failure::TooManyRequests { limit: 0 }, "overloaded; see Retry-After"),
+        (|| Failure::Engine(EngineError::Failed { reason: String::new() }), "the model failed"),
+    ]
+}
+
+/// A status: what it says, and what its body is called.
+#[derive(Default)]
+struct Status {
+    says: Vec<&'static str>,
+    bodies: Vec<String>,
+}
+
+/// Adds to the responses of an operation those to failures. At a path that several dialects share
+/// its owner answers until it is known whose body it is.
+pub fn add(responses: &mut Value, route: &Listed, sharing: &[Dialect]) {
+    let owner = dialects::owner(route.path);
+    let mut statuses: BTreeMap<u16, Status> = BTreeMap::new();
+    let mut fail = |dialect: &Dialect, (failure, says): MayFail| {
+        let status = (dialect.failure)(&failure()).status().as_u16();
+        let status = statuses.entry(status).or_default();
+        if !status.says.contains(&says) {
+            status.says.push(says);
+        }
+        if !status.bodies.iter().any(|body| body == dialect.error) {
+            status.bodies.push(dialect.error.to_owned());
+        }
+    };
+    of_all(route).into_iter().for_each(|failure| fail(&owner, failure));
+    if route.method == "post" {
+        for dialect in std::iter::once(&owner).chain(sharing) {
+            of_bodies().into_iter().for_each(|failure| fail(dialect, failure));
+            if !WITHOUT_FILES.contains(&route.path) {
+                fail(dialect, FILES);
+            }
+        }
+    }
+    for (status, mut answer) in statuses {
+        let place = &mut responses[status.to_string()];
+        let body = &place["content"]["application/json"]["schema"]["$ref"];
+        if let Some(name) = body.as_str().and_then(|place| place.rsplit('/').next()) {
+            let own = name.to_owned();
+            answer.bodies.retain(|name| *name != own);
+            answer.bodies.insert(0, own);
+        }
+        if place["description"].is_null() {
+            place["description"] = answer.says.join("; or ").into();
+        }
+        place["content"] = content(answer.bodies.iter().map(String::as_str));
+        if let Some(headers) = headers(status) {
+            place["headers"] = headers;
+        }
+    }
+}
+
+/// What comes with a status.
+fn headers(status: u16) -> Option<Value> {
+    let header = |name: &str, kind: &str, says: &str| json!({ name: { "description": says, "schema": { "type": kind } } });
+    match status {
+        401 => Some(header("WWW-Authenticate", "string", "The scheme that is asked for.")),
+        415 => Some(header("Accept-Encoding", "string", "The codings that are taken.")),
+        429 | 502 | 503 => {
+            Some(header("Retry-After", "integer", "Seconds to wait, where it helps."))
+        }
+        _ => None,
+    }
+}
