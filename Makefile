@@ -8,6 +8,8 @@ CACHE := $(or $(PROXIMA_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/proxima)
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version 1 --no-deps --offline 2>/dev/null | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'),target)
 PROXIMA := $(TARGET)/release/proxima
 PACKAGES := $(CACHE)/venv-packages-$(shell cksum tests/packages/requirements.txt | cut -d' ' -f1)
+# Told by `proxima --version`; a build without git has none.
+export PROXIMA_BUILD_COMMIT := $(or $(PROXIMA_BUILD_COMMIT),$(shell git rev-parse --short=12 HEAD 2>/dev/null))
 CLIENTS := $(CACHE)/venv-clients-$(shell cksum tests/clients/requirements.txt | cut -d' ' -f1)
 
 # candle's own kernels: PTX of the oldest generation, which later ones compile when they first load it.
@@ -129,6 +131,10 @@ lint: ## Check format, lints and documentation
 
 openapi: build ## Rewrite openapi/openapi.json
 	$(PROXIMA) openapi > openapi/openapi.json
+
+docs: build ## Rewrite docs/proxima.example.toml and docs/migrate.md
+	$(PROXIMA) docs settings > docs/proxima.example.toml
+	$(PROXIMA) docs migrate > docs/migrate.md
 
 golden: build assets ## Rewrite tests/golden with transformers (needs tests/reference/requirements.txt)
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_golden.py --proxima $(PROXIMA)

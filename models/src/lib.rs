@@ -33,6 +33,11 @@ pub use proxima_kernels::{
     Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory,
 };
 
+/// The instruction set that kernels compute with on this processor.
+pub fn instruction_set() -> &'static str {
+    proxima_kernels::cpu::Isa::current().name()
+}
+
 /// A failure while a model runs.
 pub use proxima_kernels::KernelError as ModelError;
 

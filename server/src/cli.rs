@@ -7,11 +7,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{self, Environment, LogFormat, LogSettings, ServeArgs};
 use crate::media::end_programs;
-use crate::{bulk, hub, logging, openapi, serve, verify};
+use crate::show::{Unit, shown};
+use crate::{about, bench, bulk, health, hub, logging, models, openapi, serve, verify};
 
 /// Exit code of wrong usage or configuration (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
@@ -73,8 +75,39 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Write a checkpoint with random weights in a published layout
     Synth(SynthArgs),
+    /// List the models of the cache, or remove one
+    Models(models::ModelsArgs),
+    /// Ask a server whether it is ready; the exit code is 0 if it is
+    Health(health::HealthArgs),
+    /// Measure a server, or a model that is served for it
+    Bench(bench::BenchArgs),
     /// Print the OpenAPI document
     Openapi,
+    /// Print a script that lets a shell complete commands and flags
+    Completions {
+        /// The shell
+        shell: clap_complete::aot::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write it and those of all commands into this folder
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Print an example of a file of settings, or what flags of other servers are here
+    Docs {
+        /// Which
+        document: Document,
+    },
+}
+
+/// Documents that are written from the flags.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Document {
+    /// Every setting with its default, as a file for --config
+    Settings,
+    /// Flags of text-embeddings-inference, infinity and vLLM, and what they are here
+    Migrate,
 }
 
 #[derive(Debug, Args)]
@@ -102,13 +135,31 @@ struct SynthArgs {
     tokenizer: Option<PathBuf>,
 }
 
-/// Runs a command line and gives its exit code.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs a command line and gives its exit code; `commit` is that of the source, if it is known.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    commit: Option<&'static str>,
+) -> ExitCode {
     let environment = Environment::of_process();
-    let command = config::without_kubelet(Cli::command(), &environment);
+    // Once a process.
+    let version: &'static str = about::version(commit).leak();
+    let command = config::without_kubelet(Cli::command().long_version(version), &environment);
+    let arguments = match config::rewritten(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return ended(&error),
+    };
     let parsed = command.try_get_matches_from(arguments);
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
+    let parsed = parsed.and_then(|matches| {
+        Cli::from_arg_matches(&matches).map(|cli| (cli, model_is_of_variable(&matches)))
+    });
+    let cli = match parsed {
+        Ok((Cli { command: Command::Serve(mut arguments) }, true)) => {
+            if !arguments.models.is_empty() {
+                arguments.model = None;
+            }
+            Cli { command: Command::Serve(arguments) }
+        }
+        Ok((cli, _)) => cli,
         Err(error) => {
             // Nothing can be done about a closed terminal.
             let _ = error.print();
@@ -117,13 +168,23 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let code = match dispatch(cli.command, &environment) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            logging::say(&format!("proxima: {}", error.message));
-            error.code.into()
-        }
+        Err(error) => return ended(&error),
     };
     logging::flush();
     code
+}
+
+/// Whether the models of `serve` are those of the environment: a command line goes before it.
+fn model_is_of_variable(matches: &ArgMatches) -> bool {
+    let serve = matches.subcommand_matches("serve");
+    serve.is_some_and(|it| it.value_source("model") == Some(ValueSource::EnvVariable))
+}
+
+/// Says why a command ends, and gives its exit code.
+fn ended(error: &CommandError) -> ExitCode {
+    logging::say(&format!("proxima: {}", error.message));
+    logging::flush();
+    error.code.into()
 }
 
 fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandError> {
@@ -134,7 +195,7 @@ fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandEr
             let (id, revision) = config::model_id(&arguments.id)?;
             let revision = revision.or(arguments.revision).unwrap_or_else(|| "main".into());
             let hub = hub::Hub::new(&config::hub_settings(environment));
-            let dir = hub::shown(|progress| hub.pull(&id, &revision, progress))?;
+            let dir = shown(|show| hub.pull(&id, &revision, &show.begin(&id, Unit::Bytes)))?;
             write_out(&format!("{}\n", dir.display()))
         }
         Command::Embed(arguments) => {
@@ -146,7 +207,14 @@ fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandEr
         }
         Command::Verify(arguments) => verify::run(&arguments, environment),
         Command::Synth(arguments) => synth(&arguments),
+        Command::Models(arguments) => models::run(&arguments, environment),
+        Command::Health(arguments) => health::run(arguments),
+        Command::Bench(arguments) => bench::run(&arguments, environment),
         Command::Openapi => write_out(&openapi::openapi_json()),
+        Command::Completions { shell } => about::completions(Cli::command(), shell),
+        Command::Man { out } => about::manual(Cli::command(), out.as_deref()),
+        Command::Docs { document: Document::Settings } => write_out(&config::example()),
+        Command::Docs { document: Document::Migrate } => write_out(&config::migrate_page()),
     }
 }
 

@@ -8,9 +8,9 @@ mod client;
 mod error;
 mod files;
 mod partial;
+mod stored;
 
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,22 +18,19 @@ use proxima_models::Progress;
 
 use crate::cli::CommandError;
 use crate::config::HubSettings;
-use crate::logging;
 use cache::{Known, RepoCache};
 use client::{At, Client, RemoteFile};
 use partial::Partial;
 
 pub use error::HubError;
 pub use files::{is_model_id, is_revision};
+pub use stored::{Revision, Stored, remove, stored};
 
 /// Times that something is tried again which may pass; of a download only those count that brought
 /// no bytes.
 const RETRIES: u32 = 4;
 /// The wait before the first retry; each further one is twice as long.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often people are told how far a download is.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The Hub and its cache.
 pub struct Hub {
@@ -114,26 +111,6 @@ impl Hub {
         };
         Err(CommandError::failure(format!("{problem} the network is off; {advice}")))
     }
-}
-
-/// Does something that downloads, and tells people now and then how far it is.
-pub fn shown<T>(work: impl FnOnce(&Progress) -> T) -> T {
-    let progress = Progress::default();
-    thread::scope(|scope| {
-        let (end, ended) = mpsc::channel::<()>();
-        let shown = &progress;
-        scope.spawn(move || {
-            while ended.recv_timeout(REPORT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                let (done, total) = (shown.done() as f64 / 1e6, shown.total() as f64 / 1e6);
-                if total > 0.0 {
-                    logging::say(&format!("{done:.1} of {total:.1} MB"));
-                }
-            }
-        });
-        let result = work(&progress);
-        drop(end);
-        result
-    })
 }
 
 /// A model that is downloaded.

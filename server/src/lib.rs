@@ -2,19 +2,24 @@
 //!
 //! Must not know: how models compute or batches are made.
 
+pub mod about;
+pub mod bench;
 pub mod bulk;
 pub mod cli;
 pub mod config;
 pub mod dialects;
 pub mod encoding;
+pub mod health;
 pub mod http;
 pub mod hub;
 pub mod logging;
 pub mod media;
 mod memory;
 pub mod metrics;
+pub mod models;
 pub mod openapi;
 pub mod serve;
+pub mod show;
 pub mod signals;
 pub mod verify;
 

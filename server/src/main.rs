@@ -5,5 +5,6 @@
 static ALLOCATOR: proxima_models::Allocator = proxima_models::Allocator;
 
 fn main() -> std::process::ExitCode {
-    proxima::cli::run(std::env::args_os())
+    // Read here alone: with another commit nothing but this file is compiled anew.
+    proxima::cli::run(std::env::args_os(), option_env!("PROXIMA_BUILD_COMMIT"))
 }

@@ -1,6 +1,7 @@
 //! What the server tells Prometheus: names of its own with a `model` label, and those of
 //! text-embeddings-inference where they fit.
 //!
+//! What is counted of a request is noted for its line of the access log, too.
 //! Must not know: how anything is computed.
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use prometheus::{
 };
 use proxima_engine::{DeviceEvent, Engine, Metrics, Observation, RerankMethod, Timings};
 
-use crate::http::Failure;
+use crate::http::{Failure, note_failure, note_timings};
 use crate::logging;
 
 /// Seconds from half a millisecond to two minutes.
@@ -249,12 +250,14 @@ impl MetricsHub {
 
     /// A request that no engine saw was refused.
     pub fn refused(&self, failure: &Failure) {
+        note_failure(failure);
         self.errors.with_label_values(&["", failure.kind()]).inc();
         self.tei.request_failure.with_label_values(&[failure.kind()]).inc();
     }
 
     /// A request was answered for which tokens were computed.
     pub fn answered(&self, model: &str, timings: &Timings) {
+        note_timings(timings);
         self.request_tokens.with_label_values(&[model]).inc_by(timings.n_tokens as u64);
     }
 
@@ -325,6 +328,7 @@ impl RequestMeasure<'_> {
 
     /// It failed.
     pub fn failed(self, failure: &Failure) {
+        note_failure(failure);
         self.hub.errors.with_label_values(&[self.model, failure.kind()]).inc();
         self.hub.tei.request_failure.with_label_values(&[failure.kind()]).inc();
         self.took();

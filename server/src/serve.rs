@@ -48,10 +48,23 @@ pub fn folder(
 ///
 /// # Errors
 /// What is wrong with the checkpoint.
-pub fn load(folder: &std::path::Path, options: &LoadOptions) -> Result<Model, CommandError> {
+pub fn load(folder: &Path, options: &LoadOptions) -> Result<Model, CommandError> {
+    load_shown(folder, options, &|_| {})
+}
+
+/// As [`load`]; `opened` is called with the checkpoint's progress before its tensors are read.
+///
+/// # Errors
+/// What is wrong with the checkpoint.
+pub fn load_shown(
+    folder: &Path,
+    options: &LoadOptions,
+    opened: &dyn Fn(&Arc<Progress>),
+) -> Result<Model, CommandError> {
     let _loading = Loading::begin();
     let failed = |error: proxima_models::CheckpointError| CommandError::failure(error.to_string());
     let checkpoint = Checkpoint::open(folder).map_err(failed)?;
+    opened(checkpoint.weights().progress());
     let model = Model::load(&checkpoint, options).map_err(failed)?;
     warn_of(folder, &model);
     Ok(model)
@@ -116,8 +129,12 @@ pub fn run(arguments: ServeArgs, environment: &Environment) -> Result<(), Comman
         let signals = Signals::install();
         let signals = signals
             .map_err(|error| CommandError::failure(format!("no handlers of signals: {error}")))?;
+        let notice = config::other_servers(environment);
         let settings = config::settings(arguments, environment)?;
         logging::start(&settings.log);
+        if let Some(notice) = notice {
+            tracing::warn!("{notice}");
+        }
         if let Some(threads) = settings.threads {
             proxima_models::set_threads(threads);
         }

@@ -17,12 +17,13 @@ use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use proxima_engine::{Engine, EngineConfig, NoMetrics};
-use proxima_models::{LoadOptions, Prepare, Prompt};
+use proxima_models::{LoadOptions, Prepare, Progress, Prompt};
 
 use crate::cli::CommandError;
 use crate::config::{self, DtypeName, Environment, LogFormat, LogSettings, PoolingName};
 use crate::media::media_options;
-use crate::{hub, logging, serve};
+use crate::show::{LINE_INTERVAL, Unit, shown, time_left};
+use crate::{logging, serve};
 use chunks::Chunks;
 use requests::{REQUESTS, Requests};
 
@@ -105,14 +106,20 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     logging::start(&LogSettings { format: LogFormat::Text, level: "warn".into() });
     let source = config::model_source(&arguments.model)?;
     let settings = config::hub_settings(environment);
-    let dir = hub::shown(|progress| serve::folder(&source, &settings, "main", progress))?;
     let options = config::load_options(arguments.dtype, arguments.pooling, arguments.max_length);
     let media = media_options(&config::media_settings(environment)?);
     let media = media.map_err(|problem| CommandError::usage(format!("ffmpeg: {problem}")))?;
     let devices = config::devices(arguments.device.as_deref())?;
     let device_memory = config::device_memory(arguments.gpu_memory_fraction, &devices)?;
     let options = LoadOptions { media, device_memory, ..options };
-    let replicas = serve::replicas(&dir, &options, &devices, &|_| {})?;
+    let replicas = shown(|show| {
+        let progress = show.begin(&source.name, Unit::Bytes);
+        let dir = serve::folder(&source, &settings, "main", &progress)?;
+        let opened = |progress: &Arc<Progress>| {
+            show.follow("loading", Unit::Of("tensors"), progress.clone());
+        };
+        serve::replicas(&dir, &options, &devices, &opened)
+    })?;
     // Nobody else waits, so what is in front of a request may take as long as it takes.
     let config = EngineConfig { queue_time_max: Duration::MAX, ..EngineConfig::default() };
     let engine = Engine::start_on(replicas, config, Arc::new(NoMetrics))
@@ -160,6 +167,13 @@ fn progress(input: &Path) -> ProgressBar {
     bar.with_style(style).with_message("0")
 }
 
+/// What is left of an input whose size is known.
+fn left(bar: &ProgressBar) -> String {
+    let Some(length) = bar.length().filter(|length| *length > 0) else { return String::new() };
+    let percent = bar.position() * 100 / length;
+    format!(", {percent}% of the input, time left: {}", time_left(bar.eta().as_secs_f64()))
+}
+
 /// Embeds all records that the sink has not, in order, and gives how many it has now.
 ///
 /// # Errors
@@ -178,6 +192,7 @@ pub async fn embed_all(
         .buffered(REQUESTS);
     let started = std::time::Instant::now();
     let before = sink.rows();
+    let mut told = started;
     while let Some((embedded, broken)) = answers.next().await {
         for (record, vector) in embedded? {
             sink.write(&record, &vector)?;
@@ -185,6 +200,10 @@ pub async fn embed_all(
         sink.flush()?;
         let rate = (sink.rows() - before) as f64 / started.elapsed().as_secs_f64().max(1e-3);
         bar.set_message(format!("{} ({rate:.0}/s)", sink.rows()));
+        if bar.is_hidden() && told.elapsed() >= LINE_INTERVAL {
+            told = std::time::Instant::now();
+            logging::say(&format!("{} inputs, {rate:.0}/s{}", sink.rows(), left(&bar)));
+        }
         if let Some(error) = broken {
             return Err(error);
         }

@@ -30,27 +30,37 @@ impl FromStr for Secret {
     }
 }
 
-/// Precision of the linear layers.
+/// Precision of the linear layers, by the names that other tools have for it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtypeName {
-    /// Weights as they are stored, 32-bit activations
+    /// As the checkpoint says
+    Auto,
+    /// Weights as they are stored, 32-bit activations (also f32)
+    #[value(aliases = ["f32", "fp32", "float"])]
+    #[serde(alias = "f32", alias = "fp32", alias = "float")]
     Float32,
-    /// bfloat16 weights and activations
+    /// bfloat16 weights and activations (also bf16)
+    #[value(alias = "bf16")]
+    #[serde(alias = "bf16")]
     Bfloat16,
-    /// IEEE half weights
+    /// IEEE half weights (also f16, fp16, half)
+    #[value(aliases = ["f16", "fp16", "half"])]
+    #[serde(alias = "f16", alias = "fp16", alias = "half")]
     Float16,
     /// 8-bit weights and activations
     Int8,
 }
 
-impl From<DtypeName> for Dtype {
-    fn from(name: DtypeName) -> Self {
-        match name {
-            DtypeName::Float32 => Self::Float32,
-            DtypeName::Bfloat16 => Self::Bfloat16,
-            DtypeName::Float16 => Self::Float16,
-            DtypeName::Int8 => Self::Int8,
+impl DtypeName {
+    /// The precision; `None` if it is the checkpoint's.
+    pub fn dtype(self) -> Option<Dtype> {
+        match self {
+            Self::Auto => None,
+            Self::Float32 => Some(Dtype::Float32),
+            Self::Bfloat16 => Some(Dtype::Bfloat16),
+            Self::Float16 => Some(Dtype::Float16),
+            Self::Int8 => Some(Dtype::Int8),
         }
     }
 }
@@ -65,6 +75,8 @@ pub enum PoolingName {
     /// The mean of all tokens
     Mean,
     /// The last token
+    #[value(alias = "last-token")]
+    #[serde(alias = "last-token")]
     LastToken,
     /// The componentwise maximum
     Max,
@@ -149,6 +161,19 @@ pub enum LogFormat {
     Json,
 }
 
+/// Which requests are logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogRequests {
+    /// None
+    Off,
+    /// Those that fail or are given up
+    Errors,
+    /// Each, health checks and metrics only if they fail
+    #[default]
+    All,
+}
+
 macro_rules! serve_args {
     ($($(#[$attribute:meta])* $name:ident: $kind:ty,)*) => {
         /// The settings of `serve`, each where it was given. Keys of a TOML file have the flags'
@@ -160,13 +185,21 @@ macro_rules! serve_args {
             #[arg(long, env = "PROXIMA_CONFIG", value_name = "FILE")]
             #[serde(skip)]
             pub config: Option<PathBuf>,
+            /// The same as --model, and goes before it; variable and file give none then
+            #[arg(value_name = "MODEL")]
+            #[serde(skip)]
+            pub models: Vec<String>,
             $($(#[$attribute])* pub $name: Option<$kind>,)*
         }
 
         impl ServeArgs {
             /// These settings, and where one is not given, that of `other`.
             pub fn or(self, other: Self) -> Self {
-                Self { config: self.config, $($name: self.$name.or(other.$name),)* }
+                Self {
+                    config: self.config,
+                    models: self.models,
+                    $($name: self.$name.or(other.$name),)*
+                }
             }
         }
     };
@@ -284,6 +317,9 @@ serve_args! {
     /// What to log: error, warn, info, debug, or a tracing filter [default: info]
     #[arg(long, env = "PROXIMA_LOG_LEVEL", help_heading = "Server")]
     log_level: String,
+    /// Log a line a request: all, errors or off [default: all]
+    #[arg(long, env = "PROXIMA_LOG_REQUESTS", help_heading = "Server")]
+    log_requests: LogRequests,
     /// Tokens of one batch at most [default: 256 a thread on a CPU, measured on a GPU]
     #[arg(long, env = "PROXIMA_MAX_BATCH_TOKENS", value_name = "TOKENS", help_heading = "Limits")]
     max_batch_tokens: usize,

@@ -21,8 +21,8 @@ pub fn without_kubelet(command: Command, environment: &Environment) -> Command {
         let name = variable.to_str().unwrap_or_default();
         environment.variables.get(name).is_some_and(|value| is_injected(name, value))
     };
-    command.mut_subcommand("serve", |serve| {
-        serve.mut_args(|argument| match argument.get_env().is_some_and(injected) {
+    command.mut_subcommands(|subcommand| {
+        subcommand.mut_args(|argument| match argument.get_env().is_some_and(injected) {
             true => argument.env(Resettable::Reset),
             false => argument,
         })

@@ -3,9 +3,13 @@
 //! The only place that reads the environment. Must not know: how anything is served.
 
 mod args;
+mod example;
 mod expand;
+mod file;
+mod known;
 mod kubelet;
 mod media;
+mod migrate;
 mod models;
 mod size;
 
@@ -14,23 +18,29 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::CommandFactory as _;
 use proxima_engine::EngineConfig;
-use proxima_models::{DeviceChoice, Dtype, LoadOptions, Task};
+use proxima_models::{DeviceChoice, LoadOptions, Task};
 
-use crate::cli::{Cli, CommandError};
+use crate::cli::CommandError;
 use crate::dialects::TokenIds;
 use crate::http::{BrowserSettings, HttpConfig, Network};
 use crate::media::MediaSettings;
 
-pub use args::{DtypeName, LogFormat, PoolingName, ServeArgs};
+pub use args::{DtypeName, LogFormat, LogRequests, PoolingName, Secret, ServeArgs};
+pub use example::example;
 pub use kubelet::without_kubelet;
+pub use migrate::{notice as other_servers, page as migrate_page, rewritten};
 use models::model_sources;
 pub use models::{ModelPlace, ModelSource, model_id, model_source};
 pub use size::Bytes;
 
 /// Variables of ours that are no setting of `serve`.
-const OTHER_VARIABLES: [&str; 2] = ["PROXIMA_ISA", "PROXIMA_CACHE"];
+const OTHER_VARIABLES: [&str; 4] =
+    ["PROXIMA_CONFIG", "PROXIMA_ISA", "PROXIMA_CACHE", "PROXIMA_BUILD_COMMIT"];
+
+/// Where a server listens that is told nothing else.
+const HOST: &str = "127.0.0.1";
+const PORT: u16 = 8080;
 
 /// What huggingface_hub waits for an answer, and for the next bytes of one.
 const HUB_TIMEOUT: Duration = Duration::from_secs(10);
@@ -184,11 +194,17 @@ pub fn hub_settings(environment: &Environment) -> HubSettings {
 /// Usage errors: unknown or contradictory settings.
 pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings, CommandError> {
     check_variables(environment)?;
+    let flags = with_positional(flags);
     let arguments = match &flags.config {
-        Some(path) => flags.clone().or(read_file(path)?),
+        Some(path) => flags.clone().or(file::read(path)?),
         None => flags,
     };
-    let models = model_sources(&arguments.model.clone().unwrap_or_default())?;
+    let models = model_sources(&arguments.model.clone().unwrap_or_default());
+    let models = models.map_err(|error| match (&arguments.model, other_servers(environment)) {
+        // It may well be named where another server looks for it.
+        (None, Some(notice)) => CommandError::usage(format!("{}; {notice}", error.message)),
+        _ => error,
+    })?;
     let media = media::settings(&arguments, environment)?;
     let browsers = BrowserSettings::parse(
         arguments.cors_allow_origin.as_deref().unwrap_or_default(),
@@ -207,8 +223,8 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
             ..load_options(arguments.dtype, arguments.pooling, arguments.max_length)
         },
         devices,
-        host: arguments.host.clone().unwrap_or_else(|| "127.0.0.1".into()),
-        port: arguments.port.unwrap_or(8080),
+        host: arguments.host.clone().unwrap_or_else(|| HOST.into()),
+        port: arguments.port.unwrap_or(PORT),
         grpc_port: arguments.grpc_port,
         threads: arguments.threads,
         engine: engine_config(&arguments, &http),
@@ -219,11 +235,47 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         },
         log: LogSettings {
             format: arguments.log_format.unwrap_or_default(),
-            level: arguments.log_level.clone().unwrap_or_else(|| "info".into()),
+            level: log_level(arguments.log_level.as_deref().unwrap_or("info")),
         },
     };
     check(&settings)?;
     Ok(settings)
+}
+
+/// Where `serve` listens by these settings and the file they name.
+///
+/// # Errors
+/// A file that cannot be read, or port 0, which is another one each time.
+pub fn listen_address(flags: ServeArgs) -> Result<(String, u16), CommandError> {
+    let arguments = match &flags.config {
+        Some(path) => flags.clone().or(file::read(path)?),
+        None => flags,
+    };
+    let port = arguments.port.unwrap_or(PORT);
+    if port == 0 {
+        return Err(CommandError::usage("port 0 is any port that is free; name the one it is"));
+    }
+    Ok((arguments.host.unwrap_or_else(|| HOST.into()), port))
+}
+
+/// Flags with the models that were named without one, before those of `--model`.
+fn with_positional(mut flags: ServeArgs) -> ServeArgs {
+    if !flags.models.is_empty() {
+        let mut models = std::mem::take(&mut flags.models);
+        models.extend(flags.model.take().unwrap_or_default());
+        flags.model = Some(models);
+    }
+    flags
+}
+
+/// What is logged, as `tracing` says it. Names of levels that other servers have would be taken for
+/// names of parts of the program, and nothing would be logged.
+fn log_level(level: &str) -> String {
+    match level.to_ascii_lowercase().as_str() {
+        "warning" => "warn".into(),
+        "critical" => "error".into(),
+        _ => level.to_owned(),
+    }
 }
 
 /// What commands without settings of their own take for those of media.
@@ -274,7 +326,7 @@ pub fn load_options(
     tokens_max: Option<usize>,
 ) -> LoadOptions {
     LoadOptions {
-        dtype: dtype.map(Dtype::from),
+        dtype: dtype.and_then(DtypeName::dtype),
         pooling: pooling.and_then(PoolingName::of_vectors),
         task: (pooling == Some(PoolingName::Splade)).then_some(Task::Sparse),
         tokens_max,
@@ -297,27 +349,21 @@ fn task(arguments: &ServeArgs) -> Result<Option<Task>, CommandError> {
     }
 }
 
-fn read_file(path: &Path) -> Result<ServeArgs, CommandError> {
-    let wrong = |problem: String| CommandError::usage(format!("{}: {problem}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
-}
-
 /// Refuses variables of ours that nothing reads: a typing error must not pass unseen.
 fn check_variables(environment: &Environment) -> Result<(), CommandError> {
-    let command = Cli::command();
-    let serve = command.find_subcommand("serve").expect("there is such a command");
-    let known: Vec<&str> = serve
-        .get_arguments()
-        .filter_map(|argument| argument.get_env()?.to_str())
-        .chain(OTHER_VARIABLES)
-        .collect();
+    let flags = known::flags();
+    let known: Vec<&str> =
+        flags.iter().filter_map(|flag| flag.get_env()?.to_str()).chain(OTHER_VARIABLES).collect();
     let ours = environment.variables.iter().filter(|(name, _)| name.starts_with("PROXIMA_"));
     let mut ours = ours.filter(|(name, value)| !kubelet::is_injected(name, value));
     match ours.find(|(name, _)| !known.contains(&name.as_str())) {
         Some((name, _)) => {
+            let flag = name.trim_start_matches("PROXIMA_").to_lowercase().replace('_', "-");
+            let written = |flag: &str| format!("PROXIMA_{}", flag.to_uppercase().replace('-', "_"));
+            let hint = known::hint(&flag, written);
             let known = known.join(", ");
-            Err(CommandError::usage(format!("unknown variable {name}; known are {known}")))
+            let message = format!("unknown variable {name}{hint}; known are {known}");
+            Err(CommandError::usage(message))
         }
         None => Ok(()),
     }
@@ -377,6 +423,7 @@ fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
         health_timeout: seconds(arguments.health_timeout, default.health_timeout),
         auto_truncate: arguments.auto_truncate.unwrap_or(default.auto_truncate),
         token_ids: arguments.token_ids.map_or(default.token_ids, TokenIds::from),
+        log_requests: arguments.log_requests.unwrap_or_default(),
         browsers: default.browsers,
         media: default.media,
     })

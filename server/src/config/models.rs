@@ -32,7 +32,9 @@ pub enum ModelPlace {
 /// The models of `[NAME=]ID|PATH` arguments.
 pub(super) fn model_sources(arguments: &[String]) -> Result<Vec<ModelSource>, CommandError> {
     if arguments.is_empty() {
-        return Err(CommandError::usage("no model: name at least one with --model ID|PATH"));
+        return Err(CommandError::usage(
+            "no model: name at least one, as `proxima serve ID|PATH` or with --model",
+        ));
     }
     let mut sources: Vec<ModelSource> = Vec::new();
     for argument in arguments {

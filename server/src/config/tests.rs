@@ -1,7 +1,11 @@
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
+use proxima_models::Dtype;
 
 use super::*;
 use crate::http::Origins;
+
+mod files;
+mod migrations;
 
 /// The settings of a command line and a file's text. Variables that clap reads are those of the
 /// process, so tests leave them alone.
@@ -29,6 +33,12 @@ fn refused(flags: &[&str], file: Option<&str>) -> String {
     error.message
 }
 
+/// A document of the folder `docs`.
+fn committed(name: &str) -> String {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    std::fs::read_to_string(docs.join(name)).expect("a document")
+}
+
 const MODEL: [&str; 2] = ["--model", "owner/name"];
 
 #[test]
@@ -43,6 +53,35 @@ fn defaults_are_as_documented() {
     assert_eq!(small.expect("settings").engine.batch_tokens_max, 9);
     let half = ["--model", "owner/name", "--device", "auto", "--gpu-memory-fraction", "0.5"];
     assert_eq!(parsed(&half, None).expect("settings").load.device_memory, Some(0.5));
+}
+
+#[test]
+fn precisions_have_the_names_of_other_tools() {
+    for (names, expected) in [
+        (&["auto"][..], None),
+        (&["float32", "f32", "fp32"], Some(Dtype::Float32)),
+        (&["bfloat16", "bf16"], Some(Dtype::Bfloat16)),
+        (&["float16", "f16", "fp16", "half"], Some(Dtype::Float16)),
+        (&["int8"], Some(Dtype::Int8)),
+    ] {
+        for name in names {
+            let flag = parsed(&[&MODEL[..], &["--dtype", name]].concat(), None);
+            assert_eq!(flag.expect("settings").load.dtype, expected, "{name}");
+            let file = parsed(&MODEL, Some(&format!("dtype = {name:?}")));
+            assert_eq!(file.expect("settings").load.dtype, expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn models_are_named_with_and_without_a_flag() {
+    let names = |flags: &[&str]| {
+        let settings = parsed(flags, Some("model = [\"a/file\"]")).expect("settings");
+        settings.models.into_iter().map(|model| model.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[]), ["a/file"]);
+    assert_eq!(names(&["a/one", "b=a/two"]), ["a/one", "b"]);
+    assert_eq!(names(&["--model", "a/flag", "a/one", "--port", "1"]), ["a/one", "a/flag"]);
 }
 
 #[test]

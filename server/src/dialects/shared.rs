@@ -15,7 +15,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAcce
 use utoipa::OpenApi;
 
 use super::{Dialect, all};
-use crate::http::{App, Failure, RawBody, Routes, parse_body};
+use crate::http::{App, Failure, RawBody, Routes, note_dialect, parse_body};
 
 /// What a shared path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +177,10 @@ async fn dispatch(app: Arc<App>, path: &str, body: Bytes, purpose: Purpose) -> R
                 Purpose::Embed => super::failure_at(path, &failure),
             }
         }
-        (Some((_, shared)), None) => (shared.answer)(app, body).await,
+        (Some((dialect, shared)), None) => {
+            note_dialect(dialect.name);
+            (shared.answer)(app, body).await
+        }
         (None, _) => super::failure_at(path, &Failure::UnknownPath { path: path.to_owned() }),
     }
 }

@@ -13,6 +13,7 @@ use proxima_models::Prompt;
 use proxima_models::recipes::Token;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
+use super::access::note_call;
 use super::answer_size::AnswerSize;
 use super::budget::{Answers, Bodies};
 use super::client::Clients;
@@ -28,6 +29,13 @@ const HEALTH_SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// When a model was checked last, and what came of it.
 type Health = Mutex<Option<(Instant, Result<(), Failure>)>>;
+
+/// What a request asks of an engine.
+struct Asked {
+    endpoint: Endpoint,
+    size: AnswerSize,
+    inputs: usize,
+}
 
 /// What handlers share.
 #[derive(Debug)]
@@ -145,8 +153,9 @@ impl App {
     ) -> Result<(String, EmbedAnswer), Failure> {
         let endpoint = Endpoint::embed(request.inputs.len());
         let size = AnswerSize::embed(&request);
+        let inputs = request.inputs.len();
         let call = |engine: Engine| async move { engine.embed(request).await };
-        let (name, answer) = self.measured(model, (endpoint, size), call).await?;
+        let (name, answer) = self.measured(model, Asked { endpoint, size, inputs }, call).await?;
         self.metrics.embedded(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -162,8 +171,9 @@ impl App {
     ) -> Result<(String, TokensAnswer), Failure> {
         let endpoint = Endpoint::embed(request.inputs.len());
         let size = AnswerSize::tokens(&request);
+        let inputs = request.inputs.len();
         let call = |engine: Engine| async move { engine.tokens(request).await };
-        let (name, answer) = self.measured(model, (endpoint, size), call).await?;
+        let (name, answer) = self.measured(model, Asked { endpoint, size, inputs }, call).await?;
         self.metrics.embedded(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -178,8 +188,10 @@ impl App {
         request: TokensRequest,
     ) -> Result<(String, SparseAnswer), Failure> {
         let size = AnswerSize::sparse(&request);
+        let inputs = request.inputs.len();
         let call = |engine: Engine| async move { engine.sparse(request).await };
-        let (name, answer) = self.measured(model, (Endpoint::Sparse, size), call).await?;
+        let (name, answer) =
+            self.measured(model, Asked { endpoint: Endpoint::Sparse, size, inputs }, call).await?;
         self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -194,8 +206,10 @@ impl App {
         request: TokensRequest,
     ) -> Result<(String, TokensAnswer), Failure> {
         let size = AnswerSize::tokens(&request);
+        let inputs = request.inputs.len();
         let call = |engine: Engine| async move { engine.multi_vectors(request).await };
-        let (name, answer) = self.measured(model, (Endpoint::Multi, size), call).await?;
+        let (name, answer) =
+            self.measured(model, Asked { endpoint: Endpoint::Multi, size, inputs }, call).await?;
         self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -210,8 +224,10 @@ impl App {
         request: RerankRequest,
     ) -> Result<(String, RerankAnswer), Failure> {
         let size = AnswerSize::rerank(&request);
+        let inputs = request.documents.len();
         let call = |engine: Engine| async move { engine.rerank(request).await };
-        let (name, answer) = self.measured(model, (Endpoint::Rerank, size), call).await?;
+        let (name, answer) =
+            self.measured(model, Asked { endpoint: Endpoint::Rerank, size, inputs }, call).await?;
         self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -226,8 +242,10 @@ impl App {
         request: PredictRequest,
     ) -> Result<(String, PredictAnswer), Failure> {
         let size = AnswerSize::predict(&request);
+        let inputs = request.inputs.len();
         let call = |engine: Engine| async move { engine.predict(request).await };
-        let (name, answer) = self.measured(model, (Endpoint::Predict, size), call).await?;
+        let (name, answer) =
+            self.measured(model, Asked { endpoint: Endpoint::Predict, size, inputs }, call).await?;
         self.metrics.answered(&name, &answer.timings);
         Ok((name, answer))
     }
@@ -244,9 +262,13 @@ impl App {
         prompt: Prompt,
     ) -> Result<Vec<Vec<Token>>, Failure> {
         let size = AnswerSize::tokenize(&texts);
+        let inputs = texts.len();
         let call =
             |engine: Engine| async move { engine.tokenize(texts, special_tokens, prompt).await };
-        Ok(self.measured(model, (Endpoint::Tokenize, size), call).await?.1)
+        Ok(self
+            .measured(model, Asked { endpoint: Endpoint::Tokenize, size, inputs }, call)
+            .await?
+            .1)
     }
 
     /// The texts of token ids.
@@ -260,19 +282,22 @@ impl App {
         skip_special_tokens: bool,
     ) -> Result<Vec<String>, Failure> {
         let size = AnswerSize::decode(&ids);
+        let inputs = ids.len();
         let call = |engine: Engine| async move { engine.decode(ids, skip_special_tokens).await };
-        Ok(self.measured(model, (Endpoint::Decode, size), call).await?.1)
+        Ok(self.measured(model, Asked { endpoint: Endpoint::Decode, size, inputs }, call).await?.1)
     }
 
     async fn measured<T, F: Future<Output = Result<T, EngineError>>>(
         &self,
         model: Option<&str>,
-        (endpoint, size): (Endpoint, AnswerSize),
+        asked: Asked,
         call: impl FnOnce(Engine) -> F,
     ) -> Result<(String, T), Failure> {
+        let Asked { endpoint, size, inputs } = asked;
         let found = self.registry.get_fit(model, |engine| endpoint.fits(engine));
         let found = found.map_err(Failure::from);
         let (name, engine) = found.inspect_err(|failure| self.metrics.refused(failure))?;
+        note_call(name, inputs);
         let request = self.metrics.request(name, endpoint);
         let answered = async {
             let Some(scope) = Scope::current() else { return Ok(call(engine.clone()).await?) };

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use axum::http::{Extensions, HeaderMap};
 use proxima_engine::ClientKey;
+use sha2::{Digest as _, Sha256};
 
 use super::auth::sent_key;
 
@@ -74,6 +75,19 @@ impl Clients<'_> {
         }
         let peer = extensions.get::<Peer>().map(|peer| self.address(peer.0, headers));
         ClientKey::new(HASHER.hash_one(peer.map(client_part)))
+    }
+
+    /// A word that tells one key from others and does not betray it.
+    pub fn shown_key(&self, headers: &HeaderMap) -> Option<String> {
+        let digest = Sha256::digest(sent_key(headers)?);
+        let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("key:{digits}"))
+    }
+
+    /// The client's address as it is logged, where there is a connection.
+    pub fn shown_address(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
+        let peer = extensions.get::<Peer>()?;
+        Some(self.address(peer.0, headers).to_canonical().to_string())
     }
 
     /// The client's address: that of the connection, or what trusted proxies say, the nearest

@@ -12,10 +12,11 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
+use super::access::note_route;
 use super::body::Unshaped;
 use super::scope::Scope;
 use super::written::written;
-use super::{App, Failure};
+use super::{App, Failure, note_failure};
 use crate::dialects;
 
 /// Paths that need no key: they tell nothing but whether and how the server works.
@@ -71,6 +72,7 @@ pub async fn scoped(State(app): State<Arc<App>>, request: Request, next: Next) -
 /// Hands an answer to its connection; what the request holds is given back when it is written.
 pub async fn answer(request: Request, next: Next) -> Response {
     let version = request.version();
+    note_route(&request);
     written(next.run(request).await, version)
 }
 
@@ -92,7 +94,10 @@ pub async fn catch_panic(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
-        Err(_) => dialects::failure_at(&path, &Failure::Bug),
+        Err(_) => {
+            note_failure(&Failure::Bug);
+            dialects::failure_at(&path, &Failure::Bug)
+        }
     }
 }
 

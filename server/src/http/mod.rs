@@ -3,6 +3,7 @@
 //!
 //! Must not know: any dialect's bodies.
 
+mod access;
 mod answer_size;
 mod app;
 mod auth;
@@ -40,9 +41,11 @@ use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::config::LogRequests;
 use crate::dialects::{self, TokenIds};
 use crate::media::MediaSettings;
 
+pub use access::{Protocol, logged, note_dialect, note_failure, note_timings};
 pub use app::App;
 pub use auth::has_key;
 pub use body::{COMPUTE_TYPE, JsonBody, RawBody, json_response, timing_values, with_timings};
@@ -102,6 +105,8 @@ pub struct HttpConfig {
     pub browsers: BrowserSettings,
     /// Whether token ids are taken in place of texts.
     pub token_ids: TokenIds,
+    /// Which requests are logged.
+    pub log_requests: LogRequests,
     /// Where images and videos of requests may come from.
     pub media: MediaSettings,
 }
@@ -124,6 +129,7 @@ impl Default for HttpConfig {
             auto_truncate: true,
             browsers: BrowserSettings::default(),
             token_ids: TokenIds::default(),
+            log_requests: LogRequests::default(),
             media: MediaSettings::default(),
         }
     }
@@ -147,6 +153,7 @@ impl std::fmt::Debug for HttpConfig {
             .field("auto_truncate", &self.auto_truncate)
             .field("browsers", &self.browsers)
             .field("token_ids", &self.token_ids)
+            .field("log_requests", &self.log_requests)
             .field("media", &self.media)
             .finish()
     }
@@ -199,10 +206,12 @@ pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Ou
     let (tell, stopping) = watch::channel(false);
     let told = || connections::Told { leaving: app.leaving(), stopping: stopping.clone() };
     let http = unread::closed(host::required(router(app.clone())));
+    let http = logged(http, app.clone(), Protocol::Http);
     let http = listen::serve(listeners.http, http, told(), limits);
     let grpc = async {
         let Some(listener) = listeners.grpc else { return true };
         let router = dialects::grpc(app.clone(), stopping.clone());
+        let router = logged(router, app.clone(), Protocol::Grpc);
         listen::serve(listener, router, told(), limits).await
     };
     let end = async {
@@ -226,6 +235,8 @@ pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Ou
 
 #[cfg(test)]
 mod flow_tests;
+#[cfg(test)]
+pub use access::captured;
 #[cfg(test)]
 pub mod served;
 #[cfg(test)]

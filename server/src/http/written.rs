@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, Version, header};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
+use super::access::{self, Record};
 use super::progress::Progress;
 use super::scope::Scope;
 
@@ -31,7 +32,8 @@ pub fn written(mut response: Response, version: Version) -> Response {
         // A client of HTTP/1.0 knows no chunks.
         let says_length =
             length.is_some_and(|it| it <= LENGTH_BYTES_MAX as u64) || version < Version::HTTP_11;
-        let way = Arc::new(Way { progress: Progress::current(), scope });
+        let way = Way { progress: Progress::current(), scope, _record: access::current() };
+        let way = Arc::new(way);
         way.progress.answer_begins(way.scope.as_ref().map(|scope| scope.deadline));
         way.scope.iter().for_each(|scope| scope.answered(&way.progress));
         Body::new(Written {
@@ -49,6 +51,8 @@ pub fn written(mut response: Response, version: Version) -> Response {
 struct Way {
     progress: Arc<Progress>,
     scope: Option<Arc<Scope>>,
+    /// Its line is written when all of the answer is.
+    _record: Option<Arc<Record>>,
 }
 
 /// Bytes on their way; dropped when they are written.

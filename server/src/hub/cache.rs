@@ -164,6 +164,21 @@ impl RepoCache {
         Some(file)
     }
 
+    /// Removes the folder and its locks, and says whether it was there.
+    ///
+    /// # Errors
+    /// A cache that cannot be written.
+    pub fn remove(&self) -> Result<bool, HubError> {
+        match fs::remove_dir_all(&self.folder) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(HubError::cache(&self.folder)(error)),
+        }
+        // Locks that stay are those of a download that goes on, or nobody's.
+        let _ = fs::remove_dir_all(&self.locks);
+        Ok(true)
+    }
+
     /// Lets a commit's file lead to a blob.
     ///
     /// # Errors

@@ -4,13 +4,18 @@
 
 mod answers;
 
+use std::sync::Arc;
+
 use clap::Args;
 use proxima_models::readout::{finish, sigmoid};
-use proxima_models::{HiddenStates, Input, ListwiseTemplate, Model, Prepare, Prompt, RaggedBatch};
+use proxima_models::{
+    HiddenStates, Input, ListwiseTemplate, Model, Prepare, Progress, Prompt, RaggedBatch,
+};
 
 use crate::cli::{CommandError, write_out};
 use crate::config::{self, DtypeName, Environment};
-use crate::{hub, serve};
+use crate::serve;
+use crate::show::{Unit, shown};
 use answers::{Before, Check, Known};
 
 /// What `proxima verify` takes.
@@ -36,8 +41,15 @@ pub fn run(arguments: &VerifyArgs, environment: &Environment) -> Result<(), Comm
     let name = arguments.published.as_ref().unwrap_or(&source.name);
     let known = find(name)?;
     let settings = config::hub_settings(environment);
-    let dir = hub::shown(|progress| serve::folder(&source, &settings, "main", progress))?;
-    let model = serve::load(&dir, &config::load_options(arguments.dtype, None, None))?;
+    let options = config::load_options(arguments.dtype, None, None);
+    let model = shown(|show| {
+        let progress = show.begin(&source.name, Unit::Bytes);
+        let dir = serve::folder(&source, &settings, "main", &progress)?;
+        let opened = |progress: &Arc<Progress>| {
+            show.follow("loading", Unit::Of("tensors"), progress.clone());
+        };
+        serve::load_shown(&dir, &options, &opened)
+    })?;
     let width = model.readouts.embedding.as_ref().map_or(0, |readout| readout.width());
     if width != known.width {
         let message = match known.width {

@@ -1,5 +1,6 @@
 //! The gRPC services as clients see them, over a real connection.
 
+mod access;
 mod own_api;
 mod scores;
 

@@ -1,0 +1,312 @@
+//! A load generator: clients that send texts over HTTP/1.1 as fast as they are answered, or at a
+//! rate, and what they see.
+//!
+//! Must not know: who is asked, what is done with the numbers.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const WORDS: &str = "the a of to in on for with and or but time year people way day man thing \
+    woman life child world school state family student group country problem hand part place \
+    week company system program question work government number night point home water room";
+
+/// Time to wait for bytes of an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(600);
+/// Bytes of an answer; one that claims more is broken.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// What is sent, how and for how long.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Host and port.
+    pub address: String,
+    /// The path; it tells what a body looks like.
+    pub path: String,
+    /// The model that is asked for, if one is to be named.
+    pub model: Option<String>,
+    /// A key to send.
+    pub api_key: Option<String>,
+    /// Clients at a time, each with a connection.
+    pub clients: usize,
+    /// Texts of a request.
+    pub batch: usize,
+    /// Requests of 1, 4, 16 and 64 texts by turns, instead of `batch`.
+    pub mixed: bool,
+    /// Words of a text: this many, half as many or half more.
+    pub words: usize,
+    /// How long to send.
+    pub time: Duration,
+    /// Requests a second of each client; without it as fast as answers come.
+    pub rate: Option<f64>,
+    /// How vectors are written.
+    pub encoding: String,
+}
+
+/// What clients saw.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Texts and time of each request that was answered.
+    pub latencies: Vec<Latency>,
+    /// Tokens, where the server says how many.
+    pub tokens: usize,
+    /// Requests that the server had no room for.
+    pub refused: usize,
+    /// What else went wrong.
+    pub errors: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// An answered request.
+#[derive(Debug, Clone, Copy)]
+pub struct Latency {
+    /// Its texts.
+    pub texts: usize,
+    /// From its first byte to the last of its answer.
+    pub took: Duration,
+}
+
+impl Tally {
+    /// Texts of all answered requests.
+    pub fn texts(&self) -> usize {
+        self.latencies.iter().map(|it| it.texts).sum()
+    }
+
+    /// What was counted, a second.
+    pub fn per_second(&self, count: usize) -> f64 {
+        count as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+
+    /// The time that this share of the requests took at most, in milliseconds; of those of a size,
+    /// or of all.
+    pub fn percentile(&self, share: f64, texts: Option<usize>) -> f64 {
+        let of_size = self.latencies.iter().filter(|it| texts.is_none_or(|size| size == it.texts));
+        let mut times: Vec<Duration> = of_size.map(|it| it.took).collect();
+        times.sort();
+        let last = times.len().saturating_sub(1);
+        times.get((last as f64 * share) as usize).map_or(0.0, Duration::as_secs_f64) * 1e3
+    }
+
+    /// The sizes of requests that were answered.
+    pub fn sizes(&self) -> Vec<usize> {
+        let mut sizes: Vec<usize> = self.latencies.iter().map(|it| it.texts).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    }
+
+    fn add(&mut self, other: Self) {
+        self.latencies.extend(other.latencies);
+        self.tokens += other.tokens;
+        self.refused += other.refused;
+        self.errors.extend(other.errors);
+    }
+}
+
+/// Sends the load and waits for its end.
+pub fn run(load: &Load) -> Tally {
+    let started = Instant::now();
+    let until = started + load.time;
+    let mut all = Tally::default();
+    std::thread::scope(|scope| {
+        let begin = |index: usize| {
+            scope.spawn(move || {
+                Client::connect(load, index as u64 * 7919 + 1).map(|client| client.run(until))
+            })
+        };
+        let clients: Vec<_> = (0..load.clients).map(begin).collect();
+        for client in clients {
+            match client.join() {
+                Ok(Ok(tally)) => all.add(tally),
+                Ok(Err(error)) => all.errors.push(format!("no connection: {error}")),
+                Err(_) => all.errors.push("a client panicked".to_owned()),
+            }
+        }
+    });
+    all.took = started.elapsed();
+    all.errors.sort();
+    all
+}
+
+struct Client<'a> {
+    load: &'a Load,
+    stream: BufReader<TcpStream>,
+    seed: u64,
+    /// The server said that it closes the connection.
+    closing: bool,
+}
+
+/// What is needed of an answer's head.
+#[derive(Debug, Default)]
+struct Head {
+    status: u16,
+    length: Option<usize>,
+    chunked: bool,
+    tokens: usize,
+}
+
+impl<'a> Client<'a> {
+    fn connect(load: &'a Load, seed: u64) -> io::Result<Self> {
+        let stream = TcpStream::connect(&load.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(READ_TIMEOUT))?;
+        Ok(Self { load, stream: BufReader::new(stream), seed, closing: false })
+    }
+
+    fn random(&mut self, below: usize) -> usize {
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) as usize % below.max(1)
+    }
+
+    fn text(&mut self) -> String {
+        let words: Vec<&str> = WORDS.split_whitespace().collect();
+        let half = self.load.words / 2;
+        let count = (half + self.random(2 * half + 1)).max(1);
+        let text: Vec<&str> = (0..count).map(|_| words[self.random(words.len())]).collect();
+        text.join(" ")
+    }
+
+    fn body(&mut self, texts: usize) -> String {
+        let list: Vec<String> = (0..texts).map(|_| self.text()).collect();
+        let (path, encoding) = (&self.load.path, &self.load.encoding);
+        let mut body = match path.as_str() {
+            path if path.ends_with("rerank") => {
+                let key = if path.starts_with("/v") { "documents" } else { "texts" };
+                serde_json::json!({ "query": "what people do at home", key: list })
+            }
+            path if path.starts_with("/v1") => {
+                serde_json::json!({ "input": list, "encoding_format": encoding })
+            }
+            path if path.starts_with("/predict") => {
+                let list: Vec<[String; 1]> = list.into_iter().map(|text| [text]).collect();
+                serde_json::json!({ "inputs": list })
+            }
+            "/embed" => serde_json::json!({ "inputs": list, "encoding_format": encoding }),
+            _ => serde_json::json!({ "inputs": list }),
+        };
+        if let Some(model) = &self.load.model {
+            body["model"] = model.as_str().into();
+        }
+        body.to_string()
+    }
+
+    /// Sends a request; gives status and tokens once the whole answer is there.
+    fn send(&mut self, texts: usize) -> io::Result<(Head, Duration)> {
+        let body = self.body(texts);
+        let (path, address) = (&self.load.path, &self.load.address);
+        let key = self.load.api_key.as_ref();
+        let key = key.map_or_else(String::new, |key| format!("authorization: Bearer {key}\r\n"));
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\n{key}content-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        let started = Instant::now();
+        self.stream.get_mut().write_all((head + &body).as_bytes())?;
+        let head = self.head()?;
+        match head.length {
+            _ if head.chunked => self.skip_chunks()?,
+            Some(length) => self.skip(length)?,
+            None => return Err(broken("no length")),
+        }
+        Ok((head, started.elapsed()))
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line)? {
+            0 => Err(broken("the connection ended")),
+            _ => Ok(line.trim_end().to_ascii_lowercase()),
+        }
+    }
+
+    fn head(&mut self) -> io::Result<Head> {
+        let mut head = Head::default();
+        self.closing = false;
+        loop {
+            let line = self.line()?;
+            if let Some(code) = line.strip_prefix("http/1.1 ") {
+                let code = code.get(..3).and_then(|code| code.parse().ok());
+                head.status = code.ok_or_else(|| broken("no status"))?;
+                continue;
+            }
+            match line.split_once(": ") {
+                Some(("content-length", value)) => head.length = value.parse().ok(),
+                Some(("transfer-encoding", "chunked")) => head.chunked = true,
+                Some(("connection", "close")) => self.closing = true,
+                Some(("x-compute-tokens", value)) => head.tokens = value.parse().unwrap_or(0),
+                Some(_) => {}
+                // An interim answer, and the one that was waited for.
+                None if head.status == 100 => {}
+                None => return Ok(head),
+            }
+        }
+    }
+
+    fn skip(&mut self, bytes: usize) -> io::Result<()> {
+        if bytes > ANSWER_BYTES_MAX {
+            return Err(broken("too long"));
+        }
+        let mut part = (&mut self.stream).take(bytes as u64);
+        let read = io::copy(&mut part, &mut io::sink())?;
+        if read == bytes as u64 { Ok(()) } else { Err(broken("the connection ended")) }
+    }
+
+    fn skip_chunks(&mut self) -> io::Result<()> {
+        loop {
+            let line = self.line()?;
+            let length = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16);
+            let length = length.map_err(|_| broken("no chunk's length"))?;
+            // With the end of its line.
+            self.skip(length.saturating_add(2))?;
+            if length == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn run(mut self, until: Instant) -> Tally {
+        let mut tally = Tally::default();
+        let started = Instant::now();
+        for turn in 0u32.. {
+            if let Some(rate) = self.load.rate {
+                let due = started + Duration::from_secs_f64(f64::from(turn) / rate);
+                wait_until(due);
+            }
+            if self.closing || Instant::now() >= until {
+                break;
+            }
+            let mixed = [1, 4, 16, 64][self.random(4)];
+            let texts = if self.load.mixed { mixed } else { self.load.batch };
+            match self.send(texts) {
+                Ok((Head { status: 200, tokens, .. }, took)) => {
+                    tally.latencies.push(Latency { texts, took });
+                    tally.tokens += tokens;
+                }
+                // Refused because the server is full or stopping: said so, in order.
+                Ok((Head { status: 429 | 503, .. }, _)) => tally.refused += 1,
+                Ok((Head { status, .. }, _)) => tally.errors.push(format!("status {status}")),
+                Err(error) => {
+                    tally.errors.push(error.to_string());
+                    break;
+                }
+            }
+        }
+        tally
+    }
+}
+
+/// Waits for a moment; nobody wakes the thread before.
+fn wait_until(due: Instant) {
+    while let Some(left) = due.checked_duration_since(Instant::now()).filter(|it| !it.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+fn broken(what: &str) -> io::Error {
+    io::Error::other(format!("a broken answer: {what}"))
+}

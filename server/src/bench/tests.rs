@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use proxima_engine::EngineConfig;
+
+use super::load::Latency;
+use super::*;
+use crate::http::HttpConfig;
+use crate::http::served::{fake_app, listen};
+
+fn load(address: &str, path: &str) -> Load {
+    Load {
+        address: address.to_owned(),
+        path: path.to_owned(),
+        model: None,
+        api_key: Some("secret".into()),
+        clients: 2,
+        batch: 3,
+        mixed: false,
+        words: 4,
+        time: Duration::from_millis(200),
+        rate: None,
+        encoding: "float".into(),
+    }
+}
+
+#[tokio::test]
+async fn what_is_counted_is_what_the_server_counts() {
+    let config = HttpConfig { api_keys: vec!["secret".into()], ..HttpConfig::default() };
+    let (served, _) = fake_app(config, EngineConfig::default());
+    let app = served.app.clone();
+    let server = listen(served.app).await;
+    let address = server.http.to_string();
+    for path in ["/embed", "/v1/embeddings"] {
+        let load = load(&address, path);
+        let sent = tokio::task::spawn_blocking(move || load::run(&load)).await.expect("it ends");
+        assert_eq!(sent.errors, Vec::<String>::new(), "{path}");
+        assert!(!sent.latencies.is_empty() && sent.tokens > 0, "{path}");
+        assert_eq!(sent.texts(), 3 * sent.latencies.len(), "{path}");
+        let metrics = app.metrics().text();
+        let value = |name: &str| -> f64 {
+            let line = metrics.lines().find(|line| line.starts_with(name));
+            let value = line.and_then(|line| line.rsplit_once(' ')).expect("a value").1;
+            value.parse().expect("a number")
+        };
+        if path == "/embed" {
+            let requests = "proxima_requests_total{endpoint=\"batch\",model=\"fake\"}";
+            assert_eq!(value(requests), sent.latencies.len() as f64);
+            let tokens = "proxima_request_tokens_total{model=\"fake\"}";
+            assert_eq!(value(tokens), sent.tokens as f64);
+        }
+    }
+    // One that fails is no answer.
+    let wrong = Load { api_key: None, ..load(&address, "/embed") };
+    let sent = tokio::task::spawn_blocking(move || load::run(&wrong)).await.expect("it ends");
+    assert!(sent.latencies.is_empty());
+    assert!(sent.errors.iter().all(|it| it == "status 401") && !sent.errors.is_empty());
+}
+
+#[test]
+fn rates_and_percentiles_are_those_of_the_requests() {
+    let latency = |texts, millis| Latency { texts, took: Duration::from_millis(millis) };
+    let mut latencies: Vec<Latency> = (1..=100).map(|millis| latency(1, millis)).collect();
+    latencies.push(latency(64, 1_000));
+    let took = Duration::from_secs(2);
+    let tally = Tally { latencies, tokens: 500, took, ..Tally::default() };
+    assert_eq!((tally.texts(), tally.sizes()), (164, vec![1, 64]));
+    assert_eq!(tally.per_second(tally.texts()), 82.0);
+    assert_eq!(tally.percentile(0.5, Some(1)), 50.0);
+    assert_eq!(tally.percentile(0.99, Some(1)), 99.0);
+    assert_eq!(tally.percentile(1.0, None), 1_000.0);
+    let shown = table("it", &load("a:1", "/embed"), &tally);
+    for part in ["requests/s          50.5", "texts/s             82.0", "tokens/s             250"]
+    {
+        assert!(shown.contains(part), "{shown}");
+    }
+    assert!(shown.lines().any(|line| line.starts_with("64 texts") && line.contains("1000.00")));
+}
+
+#[test]
+fn a_target_is_an_address_or_a_model() {
+    assert_eq!(address("http://[::1]:80").expect("one").as_deref(), Some("[::1]:80"));
+    assert_eq!(address("http://a").expect("one").as_deref(), Some("a:80"));
+    assert_eq!(address("BAAI/bge-m3").expect("a model"), None);
+    for wrong in ["https://a", "http://", "http://a/embed", "http://a:99999"] {
+        assert!(address(wrong).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,372 @@
+//! The access log: a line a request, written when the last of its answer is written or given up;
+//! and the id by which a request is known to whoever sent it, to what lies between, and to the log.
+//!
+//! The record of a request is held by its handler, by its answer and by each chunk of it that is
+//! not written; the line is written when the last of these is dropped.
+//! Must not know: any dialect's bodies. What is asked is never noted.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use hyper::body::{Frame, SizeHint};
+use proxima_engine::Timings;
+use tracing::field::display as plain;
+
+use super::layers::needs_no_key;
+use super::{App, Failure, has_key};
+use crate::config::LogRequests;
+use crate::dialects;
+
+/// The header with a request's id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Characters of an id that a client gives; of a longer one nothing is taken.
+const ID_CHARS_MAX: usize = 128;
+/// Characters that are logged of a path or method that is not one of ours.
+const TEXT_CHARS_MAX: usize = 128;
+/// What is logged as the status of a request whose client went away before it was answered, as
+/// other servers do.
+const STATUS_GONE: u16 = 499;
+
+tokio::task_local! {
+    static CURRENT: Arc<Record>;
+}
+
+/// How requests come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Each by its method and path.
+    Http,
+    /// Each by its service and method, with a status of its own.
+    Grpc,
+}
+
+/// A router whose requests are logged and have ids.
+pub fn logged(router: Router, app: Arc<App>, protocol: Protocol) -> Router {
+    router.layer(middleware::from_fn_with_state((app, protocol), log))
+}
+
+async fn log(
+    State((app, protocol)): State<(Arc<App>, Protocol)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = sent_id(request.headers()).cloned().unwrap_or_else(new_id);
+    let record = Arc::new(Record::of(&app, protocol, &request, &id));
+    let bytes = record.bytes_in.clone();
+    let request = request.map(|inner| Body::new(Received { inner, bytes }));
+    let mut response = CURRENT.scope(record.clone(), next.run(request)).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    record.note(|noted| noted.begins(&response));
+    response.map(|inner| Body::new(Answer { length: inner.size_hint().exact(), inner, record }))
+}
+
+/// The id that a request came with, if it is one that can be repeated anywhere: not too long, and
+/// of visible ASCII.
+fn sent_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut sent = headers.get_all(REQUEST_ID).iter();
+    let (Some(id), None) = (sent.next(), sent.next()) else { return None };
+    let fits = (1..=ID_CHARS_MAX).contains(&id.len());
+    (fits && id.as_bytes().iter().all(u8::is_ascii_graphic)).then_some(id)
+}
+
+/// An id that no other request has.
+fn new_id() -> HeaderValue {
+    static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let [first, second] = [0, 1].map(|key: usize| KEYS[key].hash_one(count));
+    let id = format!("{first:016x}{second:016x}");
+    HeaderValue::from_str(&id).expect("digits are visible")
+}
+
+/// What is known of a request before it is routed, and what is noted of it on its way.
+#[derive(Debug)]
+pub struct Record {
+    started: Instant,
+    log: LogRequests,
+    protocol: Protocol,
+    method: String,
+    path: String,
+    client: Option<String>,
+    id: String,
+    bytes_in: Arc<AtomicU64>,
+    noted: Mutex<Noted>,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    route: Option<String>,
+    dialect: Option<&'static str>,
+    model: Option<String>,
+    inputs: Option<usize>,
+    tokens: Option<usize>,
+    queue: Option<Duration>,
+    inference: Option<Duration>,
+    status: Option<u16>,
+    grpc_status: Option<i64>,
+    error: Option<&'static str>,
+    bytes_out: u64,
+    /// Whether all of the answer was handed to the connection.
+    whole: bool,
+}
+
+impl Noted {
+    /// An answer has a head.
+    fn begins(&mut self, response: &Response) {
+        self.status = Some(response.status().as_u16());
+        self.grpc_status = grpc_status(response.headers());
+        self.whole = response.body().is_end_stream();
+    }
+
+    fn is_refused(&self) -> bool {
+        self.status.is_none_or(|status| status >= 400) || self.grpc_status.is_some_and(|it| it != 0)
+    }
+}
+
+/// Notes the model that answers the request at work, and how many inputs it has.
+pub fn note_call(model: &str, inputs: usize) {
+    note(|noted| {
+        noted.model = Some(model.to_owned());
+        noted.inputs = Some(noted.inputs.unwrap_or(0) + inputs);
+    });
+}
+
+/// Notes what a call took: of a stream's messages tokens are added up, and the longest times count.
+pub fn note_timings(timings: &Timings) {
+    note(|noted| {
+        noted.tokens = Some(noted.tokens.unwrap_or(0) + timings.n_tokens);
+        noted.queue = noted.queue.max(Some(timings.queue));
+        noted.inference = noted.inference.max(Some(timings.inference));
+    });
+}
+
+/// Notes why the request at work fails, by a word.
+pub fn note_failure(failure: &Failure) {
+    note(|noted| noted.error = Some(failure.kind()));
+}
+
+/// Notes whose wire format the request at work has.
+pub fn note_dialect(name: &'static str) {
+    note(|noted| noted.dialect = Some(name));
+}
+
+/// Notes the route that a request over HTTP took, and the dialect that owns it.
+pub fn note_route(request: &Request) {
+    let (Some(record), Some(route)) = (current(), request.extensions().get::<MatchedPath>()) else {
+        return;
+    };
+    if record.protocol == Protocol::Http {
+        let route = route.as_str();
+        record.note(|noted| {
+            noted.dialect = (!needs_no_key(route)).then(|| dialects::owner(route).name);
+            noted.route = Some(route.to_owned());
+        });
+    }
+}
+
+/// That of the request at work; none outside of requests.
+pub fn current() -> Option<Arc<Record>> {
+    CURRENT.try_with(Arc::clone).ok()
+}
+
+fn note(change: impl FnOnce(&mut Noted)) {
+    if let Some(record) = current() {
+        record.note(change);
+    }
+}
+
+impl Record {
+    fn of(app: &App, protocol: Protocol, request: &Request, id: &HeaderValue) -> Self {
+        let (headers, path) = (request.headers(), request.uri().path());
+        let clients = app.clients();
+        let with_key = clients.have_keys && has_key(&app.config().api_keys, headers);
+        let client = match with_key {
+            true => clients.shown_key(headers),
+            false => clients.shown_address(headers, request.extensions()),
+        };
+        let dialect = grpc_dialect(request.uri()).filter(|_| protocol == Protocol::Grpc);
+        Self {
+            started: Instant::now(),
+            log: app.config().log_requests,
+            protocol,
+            method: shown(request.method().as_str()),
+            path: shown(path),
+            client,
+            id: id.to_str().unwrap_or_default().to_owned(),
+            bytes_in: Arc::default(),
+            noted: Mutex::new(Noted { dialect, ..Noted::default() }),
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Noted)) {
+        // Nothing that is noted depends on anything else that is.
+        change(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn is_logged(&self, noted: &Noted, path: &str) -> bool {
+        // Who watches health over gRPC ends by going away.
+        if is_probe(self.protocol, &self.method, path) {
+            return self.log != LogRequests::Off && noted.is_refused();
+        }
+        match self.log {
+            LogRequests::Off => false,
+            LogRequests::Errors => noted.is_refused() || !noted.whole,
+            LogRequests::All => true,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let noted = std::mem::take(self.noted.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let path = noted.route.as_ref().unwrap_or(&self.path);
+        if !self.is_logged(&noted, path) {
+            return;
+        }
+        tracing::info!(
+            target: "proxima::access",
+            method = %self.method,
+            path = %path,
+            dialect = noted.dialect.map(plain),
+            model = noted.model,
+            status = noted.status.unwrap_or(STATUS_GONE),
+            grpc_status = noted.grpc_status,
+            error = noted.error.map(plain),
+            aborted = (!noted.whole).then_some(true),
+            inputs = noted.inputs,
+            tokens = noted.tokens,
+            queue_ms = noted.queue.map(milliseconds),
+            inference_ms = noted.inference.map(milliseconds),
+            total_ms = milliseconds(self.started.elapsed()),
+            bytes_in = self.bytes_in.load(Ordering::Relaxed),
+            bytes_out = noted.bytes_out,
+            client = self.client.as_ref().map(plain),
+            request_id = %self.id,
+            "request"
+        );
+    }
+}
+
+/// Milliseconds, to a thousandth.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e3
+}
+
+/// The beginning of a text that a client chose, in characters that no line is broken by.
+fn shown(text: &str) -> String {
+    let visible = |letter: char| if letter.is_ascii_graphic() { letter } else { '?' };
+    text.chars().take(TEXT_CHARS_MAX).map(visible).collect()
+}
+
+/// Whether it is asked how the server is, every few seconds, by a machine.
+fn is_probe(protocol: Protocol, method: &str, path: &str) -> bool {
+    match protocol {
+        Protocol::Grpc => path.starts_with("/grpc.health."),
+        Protocol::Http => {
+            matches!(path, "/health" | "/ping" | "/livez" | "/readyz" | "/metrics")
+                || path.starts_with("/readyz/")
+                || (path == "/" && matches!(method, "GET" | "HEAD"))
+        }
+    }
+}
+
+fn grpc_dialect(uri: &Uri) -> Option<&'static str> {
+    let package = uri.path().strip_prefix('/')?.split('.').next()?;
+    ["tei", "proxima"].into_iter().find(|name| *name == package)
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<i64> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// A request's body, counted as it is read.
+struct Received {
+    inner: Body,
+    /// Not the record: what is left of a body is read on when its answer is long written.
+    bytes: Arc<AtomicU64>,
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let Some(Ok(frame)) = &frame {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            self.bytes.fetch_add(length as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// An answer, counted as it is handed to its connection. Messages of a stream are at work while it
+/// is asked for more.
+struct Answer {
+    inner: Body,
+    /// Bytes in all, where that is known: no more is asked for then.
+    length: Option<u64>,
+    record: Arc<Record>,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let (record, length) = (self.record.clone(), self.length);
+        let inner = &mut self.inner;
+        let polled = CURRENT.sync_scope(record.clone(), || Pin::new(inner).poll_frame(context));
+        let frame = ready!(polled);
+        record.note(|noted| match &frame {
+            Some(Ok(frame)) => {
+                noted.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if let Some(trailers) = frame.trailers_ref() {
+                    noted.grpc_status = grpc_status(trailers);
+                }
+                let is_last = length == Some(noted.bytes_out) || frame.is_trailers();
+                noted.whole |= is_last || self.inner.is_end_stream();
+            }
+            Some(Err(_)) => {}
+            None => noted.whole = true,
+        });
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+pub mod captured;
+#[cfg(test)]
+mod tests;

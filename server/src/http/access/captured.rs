@@ -1,0 +1,71 @@
+//! What tests see of the log.
+//!
+//! Must not know: what is tested.
+
+use std::io;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use serde_json::Value;
+use tracing::Dispatch;
+use tracing::subscriber::DefaultGuard;
+
+/// What is logged on this thread, which all tasks of a test share.
+pub struct Log {
+    lines: Lines,
+    _guard: DefaultGuard,
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no test panics here").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn dispatch(lines: Lines) -> Dispatch {
+    let builder = tracing_subscriber::fmt().json().with_max_level(tracing::Level::INFO);
+    Dispatch::new(builder.with_writer(move || lines.clone()).finish())
+}
+
+impl Log {
+    /// Keeps what is logged from now on.
+    pub fn begin() -> Self {
+        // While there is but one log in the process, tracing asks the log of whichever thread comes
+        // to a line first whether the line is wanted by any, and other tests have none.
+        static OTHERS: LazyLock<[Dispatch; 2]> =
+            LazyLock::new(|| [dispatch(Lines::default()), dispatch(Lines::default())]);
+        LazyLock::force(&OTHERS);
+        let lines = Lines::default();
+        let _guard = tracing::dispatcher::set_default(&dispatch(lines.clone()));
+        Self { lines, _guard }
+    }
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.lines.0.lock().expect("whole").clone()).expect("text")
+    }
+
+    /// The requests logged so far, in order.
+    pub fn requests(&self) -> Vec<Value> {
+        let text = self.text();
+        let lines = text.lines().map(|line| serde_json::from_str(line).expect("an object a line"));
+        let access = |line: &Value| line["target"] == "proxima::access";
+        lines.filter(access).map(|mut line: Value| line["fields"].take()).collect()
+    }
+
+    /// The line of the request that has this id.
+    pub async fn line(&self, id: &str) -> Value {
+        loop {
+            if let Some(line) = self.requests().into_iter().find(|line| line["request_id"] == id) {
+                return line;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the cache has of models: their sizes, and removing them.
+//!
+//! Must not know: the network.
+
+use std::fs;
+use std::path::Path;
+
+use super::HubError;
+use super::cache::{Known, RepoCache};
+
+/// A model of the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its id.
+    pub id: String,
+    /// Bytes of its files, those that are not whole included.
+    pub bytes: u64,
+    /// Branches and tags that are known, each with what is lacking of it.
+    pub revisions: Vec<Revision>,
+}
+
+/// A branch or tag of a model of the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Its name.
+    pub name: String,
+    /// Files of a checkpoint that are not there.
+    pub lacks: usize,
+}
+
+/// The models of a cache, by name. A cache that is not there has none.
+///
+/// # Errors
+/// A cache that cannot be read.
+pub fn stored(cache: &Path) -> Result<Vec<Stored>, HubError> {
+    let entries = match fs::read_dir(cache) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(HubError::cache(cache)(error)),
+    };
+    let mut models = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(HubError::cache(cache))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(name) = name.strip_prefix("models--") else { continue };
+        // Owners have no two dashes in a row.
+        let id = name.replacen("--", "/", 1);
+        models.push(Stored {
+            bytes: bytes(&entry.path()),
+            revisions: revisions(&entry.path(), &RepoCache::new(cache, &id)),
+            id,
+        });
+    }
+    models.sort_by(|one, other| one.id.cmp(&other.id));
+    Ok(models)
+}
+
+/// Removes all that a cache has of a model, and says whether there was something.
+///
+/// # Errors
+/// A cache that cannot be written.
+pub fn remove(cache: &Path, id: &str) -> Result<bool, HubError> {
+    RepoCache::new(cache, id).remove()
+}
+
+/// Bytes of the files in a folder. What links lead to is counted where it is.
+fn bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => bytes(&entry.path()),
+        Ok(data) if data.is_file() => data.len(),
+        _ => 0,
+    };
+    entries.map(of).sum()
+}
+
+fn revisions(folder: &Path, cache: &RepoCache) -> Vec<Revision> {
+    let mut names = Vec::new();
+    names_below(&folder.join("refs"), "", &mut names);
+    names.sort();
+    let state = |name: String| {
+        let commit = cache.commit(&name)?;
+        let lacks = match cache.known(&commit) {
+            Known::Lacks(files) => files.len(),
+            Known::Whole | Known::Open => 0,
+        };
+        Some(Revision { name, lacks })
+    };
+    names.into_iter().filter_map(state).collect()
+}
+
+/// The names of files in a folder and those in it, with slashes: branches may have some.
+fn names_below(folder: &Path, before: &str, names: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = format!("{before}{}", entry.file_name().to_string_lossy());
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => names_below(&entry.path(), &format!("{name}/"), names),
+            Ok(kind) if kind.is_file() => names.push(name),
+            _ => {}
+        }
+    }
+}
