@@ -307,6 +307,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "object",
                 "prompts",
                 "ranking",
+                "schema",
                 "shared",
                 "status",
                 "tests",

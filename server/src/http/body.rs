@@ -62,8 +62,8 @@ impl FromRequest<Arc<App>> for RawBody {
     }
 }
 
-/// Reads a body, asks whether there is room for so much work, then takes a permit, which its request
-/// keeps until its answer is written.
+/// Reads a body, asks whether there is room for so much work, then takes a permit, which its
+/// request keeps until its answer is written.
 async fn admitted(app: &App, path: &str, body: Body) -> Result<Bytes, Failure> {
     let (body, scope) = (app.intake().read(body).await?, Scope::current());
     if let Some(scope) = &scope {

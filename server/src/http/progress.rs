@@ -137,8 +137,8 @@ impl Progress {
         self.begun.notify_one();
     }
 
-    /// Returns when it is given up, when nothing has moved for `limit` though something is on its way, or when an
-    /// answer's deadline has passed before it was written.
+    /// Returns when it is given up, when nothing has moved for `limit` though something is on its
+    /// way, or when an answer's deadline has passed before it was written.
     pub async fn stalled(&self, limit: Duration) {
         loop {
             let due = self.lock().due(limit);
