@@ -48,8 +48,7 @@ impl Readouts {
 
     pub(crate) fn load(parts: &Parts<'_>, options: &LoadOptions) -> Result<Self, CheckpointError> {
         let &Parts { checkpoint, task, family, network, recipe, device } = parts;
-        let classifies =
-            checkpoint.architectures().iter().any(|it| it.ends_with("ForSequenceClassification"));
+        let classifies = checkpoint.classifies();
         let score = match task {
             Task::Embed | Task::Listwise | Task::Sparse => None,
             Task::Score | Task::YesNo
@@ -57,8 +56,12 @@ impl Readouts {
                     && (task == Task::Score
                         || !matches!(checkpoint.model_type(), "qwen3" | "qwen3_vl")) =>
             {
-                let problem = "it has no classification head; choose another --task";
-                return Err(checkpoint.config_error(problem));
+                let names = checkpoint.architectures().join(", ");
+                let problem = match names.as_str() {
+                    "" => "it names no architectures, and no tensor is a classification head's",
+                    names => &format!("{names} has no classification head"),
+                };
+                return Err(checkpoint.config_error(format!("{problem}; choose another --task")));
             }
             Task::YesNo if !classifies => Some(yes_or_no(checkpoint, recipe, network, device)?),
             Task::Score | Task::YesNo => Some((family.score)(checkpoint, network.width, device)?),

@@ -126,7 +126,8 @@ impl Model {
             CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint and task")
         })?;
         let tokens_max = tokens_max(checkpoint, &network, kind.tokens_max, options)?;
-        let limits = Limits { tokens_max, vocabulary: network.vocabulary };
+        let (vocabulary, token_types) = (network.vocabulary, network.token_types);
+        let limits = Limits { tokens_max, vocabulary, token_types };
         let recipe = match recipe {
             Some(recipe) => recipe,
             None => Arc::from((kind.load)(checkpoint, &limits, &options.media)?),

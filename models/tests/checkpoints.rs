@@ -6,7 +6,9 @@ use std::path::Path;
 
 use proxima_models::readout::Pooling;
 use proxima_models::synth::{SynthOptions, write};
-use proxima_models::{Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, RaggedBatch, Task};
+use proxima_models::{
+    Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch, Task,
+};
 use serde_json::{Value, json};
 
 fn load_with(dir: &Path, options: &LoadOptions) -> Result<Model, String> {
@@ -304,4 +306,119 @@ fn scaled_rotary_positions_of_modern_bert_are_refused_wherever_they_are_named() 
         with(json!({ "full_attention": { "type": "linear" } })),
         &["full_attention.type", "linear"],
     );
+}
+
+#[test]
+fn modules_that_sentence_transformers_runs_otherwise_are_refused() {
+    let named = |names: [&str; 3]| {
+        after("tiny-bert", |dir| {
+            edit(&dir.join("modules.json"), |json| {
+                for (module, name) in json.as_array_mut().expect("a list").iter_mut().zip(names) {
+                    module["name"] = json!(name);
+                }
+            });
+        })
+    };
+    named(["transformer", "pooling", "normalize"]).expect("loaded");
+    says(named(["0", "1", "1"]), &["modules.json", "two modules have the name \"1\""]);
+    let words = |task: &str, kind: &str| {
+        after("tiny-bert", |dir| {
+            let length = json!({ "transformer_task": task });
+            fs::write(dir.join("sentence_bert_config.json"), length.to_string()).expect("written");
+            edit(&dir.join("modules.json"), |json| {
+                json[0]["type"] = json!(format!("sentence_transformers.models.{kind}"));
+            });
+        })
+    };
+    words("feature-extraction", "Transformer").expect("loaded");
+    for (task, kind) in [("fill-mask", "Transformer"), ("feature-extraction", "MLMTransformer")] {
+        says(words(task, kind), &["modules.json", "fill-mask", "SpladePooling"]);
+    }
+}
+
+#[test]
+fn a_prompt_that_is_left_out_counts_as_it_is_when_cut_alone() {
+    let model = after("tiny-bert", |dir| {
+        edit(&dir.join("1_Pooling/config.json"), |json| json["include_prompt"] = json!(false));
+        let prompts = json!({ "prompts": { "long": "hello ".repeat(40), "short": "abc" } });
+        let path = dir.join("config_sentence_transformers.json");
+        fs::write(path, prompts.to_string()).expect("written");
+        let length = json!({ "max_seq_length": 16 });
+        fs::write(dir.join("sentence_bert_config.json"), length.to_string()).expect("written");
+    });
+    let model = model.expect("loaded");
+    let left_out = |name: &str| {
+        let how = Prepare { prompt: Prompt::Named(name.into()), ..Prepare::default() };
+        let input = Input::Text("some text that is longer than that".into());
+        let sequence = model.recipe.prepare(&input, &how).expect("prepared");
+        assert_eq!(sequence.tokens.len(), 16);
+        sequence.pooling_skip
+    };
+    // sentence-transformers: the prompt's own tokens and the one before it, or all 16 but [SEP].
+    let prompt = model.recipe.tokenize("abc", true, &Prompt::None).expect("tokenised");
+    assert_eq!((left_out("long"), left_out("short")), (15, prompt.len() - 1));
+}
+
+#[test]
+fn a_qwen3_classifier_has_one_label() {
+    let labels = |count: usize| {
+        after("tiny-qwen3-reranker-classifier", |dir| {
+            edit(&dir.join("config.json"), |json| {
+                json.as_object_mut().expect("an object").remove("id2label");
+                json["num_labels"] = json!(count);
+            });
+        })
+    };
+    labels(1).expect("loaded");
+    says(labels(3), &["config.json", "one label", "this has 3 labels"]);
+}
+
+#[test]
+fn a_template_of_pairs_is_the_one_that_is_built_in() {
+    // As published with Qwen3-Reranker.
+    let published = concat!(
+        "{%- set instruction = messages | selectattr(\"role\", \"eq\", \"system\") | ",
+        "map(attribute=\"content\") | first | default(\"Given a web search query, retrieve ",
+        "relevant passages that answer the query\") -%}\n{%- set query_text = messages | ",
+        "selectattr(\"role\", \"eq\", \"query\") | map(attribute=\"content\") | first -%}\n",
+        "{%- set document_text = messages | selectattr(\"role\", \"eq\", \"document\") | ",
+        "map(attribute=\"content\") | first -%}\n<|im_start|>system\nJudge whether the Document ",
+        "meets the requirements based on the Query and the Instruct provided. Note that the ",
+        "answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n<Instruct>: ",
+        "{{ instruction }}\n<Query>: {{ query_text }}\n<Document>: {{ document_text }}",
+        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n\n"
+    );
+    let with = |template: Value, file: bool| {
+        after("tiny-qwen3-reranker-classifier", |dir| match template.as_str() {
+            Some(text) if file => {
+                fs::write(dir.join("chat_template.jinja"), text).expect("written");
+            }
+            _ => {
+                edit(&dir.join("tokenizer_config.json"), |json| json["chat_template"] = template);
+            }
+        })
+    };
+    let quoted = format!("{{{{- {} -}}}}", json!(published));
+    let chat =
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}, query or document{% endfor %}";
+    for template in [published, &quoted, chat] {
+        with(json!(template), false).expect("loaded");
+        with(json!(template), true).expect("loaded");
+    }
+    let of = |template: &str| json!([{ "name": "default", "template": template }]);
+    with(of(published), false).expect("loaded");
+    for (from, to) in [
+        ("Judge whether", "Decide whether"),
+        ("system\nJudge", "system\nPlease judge. Judge"),
+        ("Given a web search query, retrieve", "Retrieve"),
+        ("answer the query\")", "answer the query.\")"),
+        ("<think>\n\n</think>", ""),
+    ] {
+        let other = published.replace(from, to);
+        assert_ne!(other, published);
+        let problem = "its chat_template differs from Qwen3-Reranker's, which is built in";
+        says(with(json!(other), false), &["tokenizer_config.json", problem]);
+        says(with(of(&other), false), &["tokenizer_config.json", problem]);
+        says(with(json!(other), true), &["chat_template.jinja", problem]);
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proxima_models::readout::Pooling;
 use proxima_models::{
     Checkpoint, Content, Dtype, Input, InputError, Item, ListwiseTemplate, LoadOptions, Model,
-    Prefix, Prepare, Prompt, RaggedBatch, Sequence,
+    Prefix, Prepare, Prompt, RaggedBatch, Sequence, Task,
 };
 use serde_json::Value;
 use support::{float32_error, golden_model, golden_model_in};
@@ -84,6 +84,35 @@ fn xlm_roberta_reranker() {
 #[test]
 fn bert_with_three_labels() {
     equals_the_reference("bert-classifier");
+}
+
+#[test]
+fn a_head_without_architectures_is_served_if_asked_for() {
+    let golden = answers("bert-classifier");
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    for file in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let from = folder("bert-classifier").join(file);
+        std::fs::copy(from, copy.path().join(file)).expect("copied");
+    }
+    let config = std::fs::read_to_string(folder("bert-classifier").join("config.json"));
+    let mut config: Value = serde_json::from_str(&config.expect("a file")).expect("JSON");
+    config.as_object_mut().expect("an object").remove("architectures");
+    let with = |config: &Value, task: Task| {
+        std::fs::write(copy.path().join("config.json"), config.to_string()).expect("written");
+        let checkpoint = Checkpoint::open(copy.path()).expect("opened");
+        let dtype = Some(Dtype::Float32);
+        let options = LoadOptions { task: Some(task), dtype, ..LoadOptions::default() };
+        Model::load(&checkpoint, &options).map_err(|problem| problem.to_string())
+    };
+    for task in [Task::Score, Task::YesNo] {
+        let model = with(&config, task).expect("loaded");
+        let case = &golden["cases"][0];
+        let got = logits(&model, &[pair(&model, case)]);
+        assert_equals(&got[0], &numbers(&case["logits"]), "bert-classifier");
+    }
+    config["architectures"] = Value::from(vec!["BertModel"]);
+    let message = with(&config, Task::YesNo).map(|it| format!("{it:?}")).expect_err("refused");
+    assert!(message.contains("BertModel has no classification head"), "{message}");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The ids of texts where files beside `tokenizer.json` say more than it does, or otherwise:
 //! `tests/golden/tokenizers.json` has those of transformers (`make_tokenizers.py`).
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proxima_models::{Checkpoint, LoadOptions, Model, Prompt};
+use proxima_models::{Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch};
 use serde_json::{Value, json};
+use support::float32_error;
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
@@ -15,9 +18,12 @@ fn read(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).expect("a file")).expect("JSON")
 }
 
-/// Sets a value in a file, or all of the file.
+/// Sets a value in a file, or all of the file; a text is all of it, for keys in its order.
 fn apply(dir: &Path, edit: &Value) {
     let path = dir.join(edit["file"].as_str().expect("a name"));
+    if let Some(text) = edit["text"].as_str() {
+        return fs::write(path, text).expect("written");
+    }
     let keys = edit["keys"].as_array().expect("keys");
     let mut content = if keys.is_empty() { Value::Null } else { read(&path) };
     let place = keys.iter().fold(&mut content, |it, key| &mut it[key.as_str().expect("a key")]);
@@ -36,7 +42,12 @@ fn load(base: &str, tokenizer: &str, edits: &[Value], strict: bool) -> Result<Mo
     edits.iter().for_each(|edit| apply(folder.path(), edit));
     let checkpoint = Checkpoint::open(folder.path()).map_err(|error| error.to_string())?;
     let pooling = base.ends_with("embedder").then_some(proxima_models::readout::Pooling::Mean);
-    let options = LoadOptions { strict_checkpoint: strict, pooling, ..LoadOptions::default() };
+    let options = LoadOptions {
+        strict_checkpoint: strict,
+        pooling,
+        dtype: Some(Dtype::Float32),
+        ..LoadOptions::default()
+    };
     Model::load(&checkpoint, &options).map_err(|error| error.to_string())
 }
 
@@ -67,6 +78,75 @@ fn texts_have_the_ids_that_transformers_gives_them() {
     }
 }
 
+#[test]
+fn pairs_have_the_token_types_and_logits_that_transformers_gives_them() {
+    let golden = read(&golden().join("tokenizers.json"));
+    let [query, document] = [0, 1].map(|at| golden["pair"][at].as_str().expect("a text").into());
+    let input = Input::Pair { query, document };
+    for case in golden["pairs"].as_array().expect("cases") {
+        let name = case["name"].as_str().expect("a name");
+        let of = |key: &str| case[key].as_str().expect("a text");
+        let edits = case["edits"].as_array().expect("edits");
+        let model = load(of("base"), of("tokenizer"), edits, true);
+        let model = model.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        let pair = model.recipe.prepare(&input, &Prepare::default()).expect("prepared");
+        assert_eq!(json!(pair.tokens), case["ids"], "{name}");
+        let second = case["types"].as_array().and_then(|it| it.iter().position(|it| *it == 1));
+        assert_eq!(pair.second_text, second, "{name}");
+        let hidden = model.encoder.encode(&RaggedBatch::new([&pair])).expect("encoded");
+        let got = model.readouts.score.as_ref().expect("a scorer").logits(&hidden);
+        for (got, logit) in got.expect("read out")[0].iter().zip(case["logits"].as_array().unwrap())
+        {
+            let logit = logit.as_f64().expect("a number") as f32;
+            let off = (got - logit).abs();
+            assert!(off <= float32_error(logit.abs()), "{name}: {got}, not {logit}");
+        }
+    }
+}
+
+#[test]
+fn a_template_with_other_token_types_is_refused_where_they_count() {
+    let piece = |piece: &str| match piece.split_once(':').expect("a type") {
+        ("A" | "B", kind) => {
+            json!({ "Sequence": { "id": &piece[..1], "type_id": kind.parse::<u32>().unwrap() } })
+        }
+        (token, kind) => {
+            json!({ "SpecialToken": { "id": token, "type_id": kind.parse::<u32>().unwrap() } })
+        }
+    };
+    let pieces = |text: &str| text.split(' ').map(piece).collect::<Vec<_>>();
+    let token = |text: &str, id: u32| json!({ "id": text, "ids": [id], "tokens": [text] });
+    let load = |types: bool, single: &str, pair: &str| {
+        let template = json!({
+            "type": "TemplateProcessing", "single": pieces(single), "pair": pieces(pair),
+            "special_tokens": { "[CLS]": token("[CLS]", 2), "[SEP]": token("[SEP]", 3) },
+        });
+        let names =
+            if types { json!(["input_ids", "token_type_ids"]) } else { json!(["input_ids"]) };
+        let edits = [
+            json!({ "file": "tokenizer.json", "keys": ["post_processor"], "value": template }),
+            json!({
+                "file": "tokenizer_config.json", "keys": ["model_input_names"], "value": names,
+            }),
+        ];
+        load("bert-classifier", "bert-classifier", &edits, true)
+    };
+    let (single, pair) = ("[CLS]:0 A:0 [SEP]:0", "[CLS]:0 A:0 [SEP]:0 B:1 [SEP]:1");
+    load(true, single, pair).expect("loaded");
+    for (single, pair, words) in [
+        ("[CLS]:1 A:1 [SEP]:1", pair, ["a text", "[1, 1, 1]"]),
+        (single, "[CLS]:1 A:0 [SEP]:0 B:1 [SEP]:1", ["two texts", "[1, 0, 0, 1, 1]"]),
+        (single, "[CLS]:0 A:0 [SEP]:0 B:1 [SEP]:0", ["two texts", "[0, 0, 0, 1, 0]"]),
+        (single, "[CLS]:0 A:0 [SEP]:0 B:2 [SEP]:2", ["two texts", "[0, 0, 0, 2, 2]"]),
+    ] {
+        let message = load(true, single, pair).map(|it| format!("{it:?}")).expect_err("refused");
+        for word in words.into_iter().chain(["tokenizer.json", "token types"]) {
+            assert!(message.contains(word), "{word:?} is not in: {message}");
+        }
+        load(false, single, pair).expect("loaded, for they do not count");
+    }
+}
+
 /// What is said of a checkpoint with these keys in its `tokenizer_config.json`.
 fn refused(base: &str, tokenizer: &str, keys: &Value) -> String {
     let set = |(key, value): (&String, &Value)| json!({ "file": "tokenizer_config.json", "keys": [key], "value": value });
@@ -90,6 +170,8 @@ fn what_a_class_cannot_be_made_of_is_refused_by_name_with_what_to_do() {
         (bert, bert, json!({ "tokenizer_class": 3 }), ["tokenizer_class is 3", "name"]),
         (bert, bert, json!({ "cls_token": 3 }), ["cls_token is 3", "AddedToken"]),
         (bert, bert, json!({ "truncation_side": null }), ["truncation_side is null", "right"]),
+        (bert, bert, json!({ "model_input_names": null }), ["model_input_names is null", "list"]),
+        (bert, bert, json!({ "model_input_names": "all" }), ["model_input_names is", "list"]),
         (bert, bert, json!({ "truncation_side": 1 }), ["truncation_side is 1", "left"]),
     ] {
         let message = refused(base, tokenizer, &keys);

@@ -3,7 +3,8 @@
     make_tokenizers.py
 
 Needs transformers 5.24. A case is a committed checkpoint of tests/golden/scores, perhaps with the tokenizer.json of
-another, and values that are set in its files; `ids` are those of AutoTokenizer, or null where it does not load.
+another, and values that are set in its files; `ids` are those of AutoTokenizer, or null where it does not load. `pairs`
+are cases of two texts: also their token types, null where the network is given none, and its logits.
 """
 
 import copy
@@ -11,7 +12,8 @@ import json
 import pathlib
 import tempfile
 
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCORES = ROOT / "tests/golden/scores"
@@ -38,6 +40,11 @@ def edit(file, value, *keys):
     return {"file": file, "keys": list(keys), "value": value}
 
 
+def ordered(file, value):
+    """A file whose keys are in this order, which JSON values do not keep everywhere."""
+    return {"file": file, "text": json.dumps(value)}
+
+
 def config(value, *keys):
     return edit("tokenizer_config.json", value, *keys)
 
@@ -47,6 +54,8 @@ def fresh(**keys):
     return config(keys)
 
 
+FILE = {"tokenizer_class": "PreTrainedTokenizerFast"}
+BACKWARDS = {"z_token": "[CTX]", "m_token": "gravityriver", "a_token": "<ctx>"}
 WHITE = {"type": "WhitespaceSplit"}
 BERT, XLMR, BYTES = ("bert-classifier", None), ("xlmr-reranker", None), ("xlmr-reranker", "modernbert-reranker-cls")
 LEFT = {"mask_token": token("<mask>", lstrip=True)}
@@ -63,6 +72,17 @@ CASES = {
     "typed_normalized": (BERT, [config([typed("[CTX]", special=False, normalized=True)], "extra_special_tokens")]),
     "own_key": (BERT, [config("[CTX]", "context_token")]),
     "model_specific": (BERT, [config({"context_token": "[CTX]"}, "model_specific_special_tokens")]),
+    "own_keys_in_order": (BERT, [ordered("tokenizer_config.json", {**FILE, **BACKWARDS})]),
+    "extra_in_order": (BERT, [ordered("tokenizer_config.json", {**FILE, "extra_special_tokens": BACKWARDS})]),
+    "additional_in_order": (BERT, [ordered("tokenizer_config.json", {**FILE, "additional_special_tokens": BACKWARDS})]),
+    "model_specific_in_order": (BERT, [
+        ordered("tokenizer_config.json", {**FILE, "model_specific_special_tokens": BACKWARDS}),
+    ]),
+    "older_in_order": (BERT, [
+        fresh(**FILE),
+        ordered("special_tokens_map.json", {key: token(text) for key, text in BACKWARDS.items()}),
+    ]),
+    "older_extra_in_order": (BERT, [fresh(**FILE), ordered("special_tokens_map.json", {"extra_special_tokens": BACKWARDS})]),
     "other_mask": (BERT, [config("river", "mask_token")]),
     "null_mask": (BERT, [config(None, "mask_token")]),
     "decoder_flags": (BERT, [config(token("[MASK]", lstrip=True), "added_tokens_decoder", "4")]),
@@ -226,9 +246,77 @@ CASES = {
 }
 
 
+def template(single, pair):
+    tokens = {text: {"id": text, "ids": [id], "tokens": [text]} for text, id in (("[CLS]", 2), ("[SEP]", 3))}
+
+    def pieces(text):
+        kinds = [piece.split(":") for piece in text.split()]
+        return [
+            {"Sequence": {"id": name[1:], "type_id": int(kind)}}
+            if name[0] == "$"
+            else {"SpecialToken": {"id": name, "type_id": int(kind)}}
+            for name, kind in kinds
+        ]
+
+    value = {"type": "TemplateProcessing", "single": pieces(single), "pair": pieces(pair), "special_tokens": tokens}
+    return edit("tokenizer.json", value, "post_processor")
+
+
+def cut(direction):
+    value = {"direction": direction, "max_length": 512, "strategy": "LongestFirst", "stride": 0}
+    return edit("tokenizer.json", value, "truncation")
+
+
+PAIR = ("the river flows over the capital of china", "gravity what is the river street")
+NAMES = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+PLAIN = {"model_input_names": ["input_ids", "attention_mask"]}
+SINGLE = "[CLS]:0 $A:0 [SEP]:0"
+PAIRS = {
+    **{
+        f"class_{name}": (BERT, [fresh(tokenizer_class=name)])
+        for name in [
+            "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast", "ElectraTokenizerFast",
+            "PreTrainedTokenizerFast", "TokenizersBackend", "RetriBertTokenizer", "MyTokenizer", None,
+        ]
+    },
+    "class_of_config": (BERT, [fresh(), edit("config.json", "PreTrainedTokenizerFast", "tokenizer_class")]),
+    "names_without": (BERT, [fresh(tokenizer_class="BertTokenizer", **PLAIN)]),
+    "names_with": (BERT, [fresh(**FILE, **NAMES)]),
+    "names_with_distilbert": (BERT, [fresh(tokenizer_class="DistilBertTokenizer", **NAMES)]),
+    "xlmr_names_with": (XLMR, [fresh(tokenizer_class="XLMRobertaTokenizer", **NAMES)]),
+    "no_template": (BERT, [fresh(**FILE, **NAMES), edit("tokenizer.json", None, "post_processor")]),
+    "template_of_one_type": (BERT, [
+        fresh(**FILE, **NAMES), template(SINGLE, "[CLS]:0 $A:0 [SEP]:0 $B:0 [SEP]:0"),
+    ]),
+    "template_from_first_end": (BERT, [
+        fresh(**FILE, **NAMES), template(SINGLE, "[CLS]:0 $A:0 [SEP]:1 $B:1 [SEP]:1"),
+    ]),
+    "template_odd_unused": (BERT, [fresh(**FILE), template("[CLS]:1 $A:1 [SEP]:1", "[CLS]:1 $A:0 [SEP]:2 $B:1 [SEP]:0")]),
+    "cut_left": (BERT, [fresh(tokenizer_class="BertTokenizer", model_max_length=12), cut("Left")]),
+    "cut_left_file": (BERT, [fresh(**FILE, **NAMES, model_max_length=12), cut("Left")]),
+    "cut_right": (BERT, [fresh(**FILE, **NAMES, model_max_length=12), cut("Right")]),
+    "cut_right_said": (BERT, [fresh(**FILE, **NAMES, model_max_length=12, truncation_side="right"), cut("Left")]),
+}
+
+
+def pair(base, tokenizer, edits):
+    with tempfile.TemporaryDirectory() as name:
+        folder = copied(pathlib.Path(name), base, tokenizer, edits)
+        (folder / "model.safetensors").write_bytes((SCORES / base / "model.safetensors").read_bytes())
+        inputs = AutoTokenizer.from_pretrained(folder)(*PAIR, truncation=True, return_tensors="pt")
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+        with torch.no_grad():
+            logits = model(**inputs).logits[0].tolist()
+    types = inputs["token_type_ids"][0].tolist() if "token_type_ids" in inputs else None
+    return {"ids": inputs["input_ids"][0].tolist(), "types": types, "logits": logits}
+
+
 def change(folder, edits):
     for it in edits:
         path = folder / it["file"]
+        if "text" in it:
+            path.write_text(it["text"])
+            continue
         content = json.loads(path.read_text()) if path.exists() else None
         if not it["keys"]:
             content = it["value"]
@@ -240,13 +328,17 @@ def change(folder, edits):
         path.write_text(json.dumps(content))
 
 
+def copied(folder, base, tokenizer, edits):
+    for file in FILES:
+        source = tokenizer if tokenizer and file == "tokenizer.json" else base
+        (folder / file).write_text((SCORES / source / file).read_text())
+    change(folder, edits)
+    return folder
+
+
 def ids(base, tokenizer, edits):
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        for file in FILES:
-            source = tokenizer if tokenizer and file == "tokenizer.json" else base
-            (folder / file).write_text((SCORES / source / file).read_text())
-        change(folder, edits)
+        folder = copied(pathlib.Path(name), base, tokenizer, edits)
         try:
             loaded = AutoTokenizer.from_pretrained(folder)
         except Exception as problem:
@@ -261,10 +353,18 @@ def main():
     for name, ((base, tokenizer), edits) in CASES.items():
         print(name)
         cases.append({"name": name, "base": base, "tokenizer": tokenizer or base, "edits": edits, "ids": ids(base, tokenizer, edits)})
-    lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
+    pairs = []
+    for name, ((base, tokenizer), edits) in PAIRS.items():
+        got = pair(base, tokenizer, edits)
+        print(name, got["types"])
+        pairs.append({"name": name, "base": base, "tokenizer": tokenizer or base, "edits": edits, **got})
+    lines, pair_lines = (",\n".join(json.dumps(case, ensure_ascii=False) for case in it) for it in (cases, pairs))
     texts = json.dumps(TEXTS, ensure_ascii=False)
     path = ROOT / "tests/golden/tokenizers.json"
-    path.write_text(f'{{"texts": {texts}, "cases": [\n{lines}\n]}}\n')
+    pair_texts = json.dumps(PAIR)
+    path.write_text(
+        f'{{"texts": {texts}, "cases": [\n{lines}\n],\n"pair": {pair_texts}, "pairs": [\n{pair_lines}\n]}}\n'
+    )
 
 
 if __name__ == "__main__":

@@ -165,6 +165,17 @@ impl Checkpoint {
         names.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
+    /// Whether it has a classification head: `architectures` say it, or, where there are none, its
+    /// tensors.
+    pub fn classifies(&self) -> bool {
+        const HEADS: [&str; 3] =
+            ["classifier.weight", "classifier.out_proj.weight", "score.weight"];
+        match &self.architectures()[..] {
+            [] => HEADS.iter().any(|name| self.weights.contains(name)),
+            names => names.iter().any(|name| name.ends_with("ForSequenceClassification")),
+        }
+    }
+
     /// Names of a classifier's outputs, in order: `id2label` of `config.json`, or, as transformers
     /// does it, as many `LABEL_n` as `num_labels` says where it says another number (2 if neither
     /// is there).

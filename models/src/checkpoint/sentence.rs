@@ -37,6 +37,8 @@ pub struct SentenceTransformers {
     pub transformer_dir: PathBuf,
     /// What is done with the transformer's hidden states, in order.
     pub steps: Vec<Step>,
+    /// Whether the transformer gives logits of words instead of hidden states.
+    pub gives_words: bool,
     /// How a sparse model pools, if there is such a module.
     pub splade: Option<Splade>,
     /// Which tokens' logits are the score of a language model, if there is such a module.
@@ -132,6 +134,7 @@ pub struct DenseModule {
 #[derive(Deserialize)]
 struct Module {
     path: String,
+    name: Option<Value>,
     #[serde(rename = "type")]
     kind: String,
 }
@@ -149,6 +152,7 @@ struct Settings {
 #[derive(Deserialize, Default)]
 struct Length {
     max_seq_length: Option<usize>,
+    transformer_task: Option<String>,
     do_lower_case: Option<bool>,
 }
 
@@ -204,10 +208,19 @@ impl SentenceTransformers {
         let mut this = Self::with_settings(&mut reader)?;
         let entries: Vec<Value> = files::read_json(&path)?;
         let mut found_transformer = false;
+        let mut names = Vec::new();
         for entry in &entries {
             ConfigFile { dir, path: &path }.check(entry, &[tables::MODULE], reader.warnings)?;
             let module = Module::deserialize(entry)
                 .map_err(|error| CheckpointError::new(&path, format!("a module: {error}")))?;
+            // Of two with one name sentence-transformers runs one alone.
+            if let Some(name) = module.name {
+                if names.contains(&name) {
+                    let problem = format!("two modules have the name {name}; give each its own");
+                    return Err(CheckpointError::new(path, problem));
+                }
+                names.push(name);
+            }
             let folder = within(dir, &path, &module.path)?;
             let kind = modules::kind(&path, &module.kind)?;
             let is_first = !std::mem::replace(&mut found_transformer, true);
@@ -215,6 +228,7 @@ impl SentenceTransformers {
                 let problem = format!("{}: one Transformer comes first, no other", module.kind);
                 return Err(CheckpointError::new(path, problem));
             }
+            this.gives_words |= module.kind.ends_with(".MLMTransformer");
             this.add(kind, folder, &mut reader)?;
         }
         if !found_transformer {
@@ -289,6 +303,7 @@ impl SentenceTransformers {
             })?;
             (self.tokens_max, self.lower_case) =
                 (length.max_seq_length, length.do_lower_case.unwrap_or(false));
+            self.gives_words |= length.transformer_task.as_deref() == Some("fill-mask");
             if content.as_object().is_some_and(|keys| !keys.is_empty()) {
                 break;
             }

@@ -281,7 +281,8 @@ pub(super) fn load(
         heads,
         activation,
     };
-    Ok(Network { encoder: Box::new(network), width, positions, vocabulary })
+    let token_types = config.type_vocab_size;
+    Ok(Network { encoder: Box::new(network), width, positions, vocabulary, token_types })
 }
 
 impl Layer {

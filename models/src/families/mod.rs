@@ -55,6 +55,8 @@ pub struct Network {
     pub positions: usize,
     /// Tokens it knows.
     pub vocabulary: usize,
+    /// Token types it knows; 0 if its tokens have none.
+    pub token_types: usize,
 }
 
 /// All families.

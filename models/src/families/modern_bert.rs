@@ -305,6 +305,7 @@ fn load(
         width,
         positions: config.max_position_embeddings,
         vocabulary: config.vocab_size,
+        token_types: 0,
     })
 }
 

@@ -238,6 +238,7 @@ fn load(
         width: config.hidden_size,
         positions: config.max_position_embeddings.unwrap_or(32_768),
         vocabulary: config.vocab_size,
+        token_types: 0,
     })
 }
 

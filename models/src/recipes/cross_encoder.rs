@@ -20,6 +20,7 @@ pub fn kind() -> RecipeKind {
         load: |checkpoint, limits, _| {
             let tokenizer = TextTokenizer::load(checkpoint, limits)?;
             tokenizer.template(checkpoint)?;
+            tokenizer.check_types(checkpoint, true)?;
             if let Some(modules) = checkpoint.sentence_transformers()
                 && modules.prompts.values().any(|prompt| !prompt.is_empty())
             {
@@ -44,7 +45,7 @@ impl CrossEncoder {
         let limit = self.tokenizer.limit(how);
         let (query, document) = self.tokenizer.cut_pair(query, document, limit, how)?;
         let encoding = self.tokenizer.wrap(query, Some(document))?;
-        let second_text = encoding.get_type_ids().iter().position(|kind| *kind == 1);
+        let second_text = self.tokenizer.second_text(&encoding);
         let tokens = encoding.get_ids().to_vec();
         self.tokenizer.checked(Sequence { tokens, second_text, ..Sequence::default() })
     }

@@ -159,6 +159,8 @@ pub struct Limits {
     pub tokens_max: usize,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
+    /// Token types, of which the second is for the second of two texts; 0 if there are none.
+    pub token_types: usize,
 }
 
 /// All recipes; the first that fits is used.

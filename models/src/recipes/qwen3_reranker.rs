@@ -4,6 +4,8 @@
 //!
 //! Must not know: which network follows, tensors, requests.
 
+mod template;
+
 use std::collections::BTreeMap;
 
 use super::prompts::Prompts;
@@ -33,9 +35,23 @@ pub fn kind() -> RecipeKind {
         },
         tokens_max: None,
         load: |checkpoint, limits, _| {
+            check_labels(checkpoint)?;
+            template::check(checkpoint)?;
             let tokenizer = TextTokenizer::load(checkpoint, limits)?;
             Ok(Box::new(Qwen3Reranker::new(checkpoint, tokenizer, limits.tokens_max)?))
         },
+    }
+}
+
+/// Refuses a classifier of several labels: it was trained on something else than this chat.
+fn check_labels(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    let labels = if checkpoint.classifies() { checkpoint.labels()?.len() } else { 1 };
+    match labels {
+        0 | 1 => Ok(()),
+        _ => Err(checkpoint.config_error(format!(
+            "a Qwen3 classifier with one label is served as Qwen3-Reranker, in whose chat texts \
+             are put; this has {labels} labels, and is not served"
+        ))),
     }
 }
 

@@ -138,7 +138,10 @@ impl TextEmbedding {
         let pooling_skip = if self.include_prompt || prompt.is_empty() {
             0
         } else {
-            self.before.len() + self.tokenizer.plain(&prompt)?.len()
+            // As sentence-transformers counts: the prompt alone, cut like a text, without the
+            // special token at its end.
+            let alone = self.tokenizer.plain(&prompt)?.len() + self.before.len() + self.after.len();
+            alone.min(self.tokenizer.limit(how)) - usize::from(!self.after.is_empty())
         };
         self.tokenizer.checked(Sequence { tokens, pooling_skip, ..Sequence::default() })
     }

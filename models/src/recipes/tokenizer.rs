@@ -4,6 +4,7 @@
 
 mod adjust;
 mod class;
+mod ordered;
 mod pipeline;
 mod tokens;
 
@@ -49,6 +50,8 @@ pub struct TextTokenizer {
     limits: Limits,
     /// Which end of a text is cut unless a request says it.
     side: TruncationSide,
+    /// Whether the network is told types of tokens; else all have the first.
+    types: bool,
 }
 
 impl TextTokenizer {
@@ -63,13 +66,15 @@ impl TextTokenizer {
             let problem = "the file is missing; save the tokenizer in the fast format";
             return Err(error(problem.into()));
         }
-        let mut inner = pipeline::open(checkpoint, &files::read(&path, TOKENIZER_BYTES_MAX)?)?;
+        let opened = pipeline::open(checkpoint, &files::read(&path, TOKENIZER_BYTES_MAX)?)?;
+        let mut inner = opened.tokenizer;
         // The files carry settings of their training; limits are ours and nothing is padded.
         inner.with_padding(None);
         let reset = inner.with_truncation(None::<TruncationParams>);
         reset.map_err(|problem| error(format!("its truncation cannot be reset: {problem}")))?;
         adjust::adjust(checkpoint, &mut inner)?;
         let side = match checkpoint.tokenizer_config().get("truncation_side") {
+            None if opened.direction == TruncationDirection::Left => TruncationSide::Left,
             None => TruncationSide::Right,
             Some(side) if side == "right" => TruncationSide::Right,
             Some(side) if side == "left" => TruncationSide::Left,
@@ -78,7 +83,8 @@ impl TextTokenizer {
                 return Err(self::error(checkpoint, problem));
             }
         };
-        Ok(Self { inner, limits: *limits, side })
+        let types = opened.gives_types && limits.token_types > 0;
+        Ok(Self { inner, limits: *limits, side, types })
     }
 
     /// Whether the beginning of a long text is cut off, not its end.
@@ -111,7 +117,44 @@ impl TextTokenizer {
             let limit = self.limits.tokens_max;
             return Err(error(format!("its template leaves no room in {limit} tokens")));
         }
+        self.check_types(checkpoint, false)?;
         Ok((before, after))
+    }
+
+    /// Refuses a template that gives one text, or two, other token types than a [`Sequence`] can
+    /// have: the first, and in two texts the second from one place on.
+    ///
+    /// # Errors
+    /// Such types, or those that the network does not know.
+    pub fn check_types(&self, checkpoint: &Checkpoint, pair: bool) -> Result<(), CheckpointError> {
+        if !self.types {
+            return Ok(());
+        }
+        let error = |problem: String| {
+            CheckpointError::new(checkpoint.transformer_dir().join("tokenizer.json"), problem)
+        };
+        let probe = self.plain("a").and_then(|first| {
+            let second = pair.then(|| self.plain("a")).transpose()?;
+            self.wrap(first, second)
+        });
+        let probe = probe.map_err(|problem| error(format!("it cannot tokenise: {problem}")))?;
+        let types = probe.get_type_ids();
+        let (known, most) = (self.limits.token_types, u32::from(pair));
+        let largest = types.iter().copied().max().unwrap_or(0);
+        if types.is_sorted() && largest <= most && (largest as usize) < known {
+            return Ok(());
+        }
+        let what = if pair { "two texts" } else { "a text" };
+        Err(error(format!(
+            "its template gives {what} the token types {types:?}, of which config.json knows \
+             {known}; served are 0, and for two texts 1 from one place on"
+        )))
+    }
+
+    /// Where the second of two texts begins, if the network is told.
+    pub fn second_text(&self, encoding: &Encoding) -> Option<usize> {
+        let second = || encoding.get_type_ids().iter().position(|kind| *kind == 1);
+        if self.types { second() } else { None }
     }
 
     /// The id of a token.
@@ -276,7 +319,15 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// If the tokenizer fails.
-    pub fn wrap(&self, first: Encoding, second: Option<Encoding>) -> Result<Encoding, InputError> {
+    pub fn wrap(
+        &self,
+        first: Encoding,
+        mut second: Option<Encoding>,
+    ) -> Result<Encoding, InputError> {
+        // What it has where the template does not say.
+        if let Some(second) = &mut second {
+            second.set_type_ids(vec![1; second.len()]);
+        }
         failed(self.inner.post_process(first, second, true))
     }
 

@@ -67,6 +67,12 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
     if (chain.splade.is_some() || chain.logit_score.is_some()) && !chain.steps.is_empty() {
         return error("SpladePooling and LogitScore are served as the last module only");
     }
+    if chain.gives_words && chain.pooling().is_some() {
+        return error(
+            "its transformer gives logits of words (transformer_task fill-mask), and Pooling of \
+             them is not served; SpladePooling takes them",
+        );
+    }
     let mut pooled = false;
     for step in &chain.steps {
         match (step, pooled) {

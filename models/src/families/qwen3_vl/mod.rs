@@ -120,6 +120,7 @@ fn load(
         width: text.hidden_size,
         positions: text.max_position_embeddings.unwrap_or(128_000),
         vocabulary: text.vocab_size,
+        token_types: 0,
     })
 }
 

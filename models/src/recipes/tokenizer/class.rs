@@ -66,19 +66,10 @@ pub fn of(checkpoint: &Checkpoint, bytes_are_pieces: bool) -> Result<Class, Chec
     if checkpoint.model_type() == "modernbert" {
         return Ok(Class::File);
     }
-    let named = match &checkpoint.tokenizer_config()["tokenizer_class"] {
-        Value::Null => None,
-        Value::String(name) => Some(name.as_str()).filter(|name| !name.is_empty()),
-        other => {
-            let problem = format!("tokenizer_class is {other}, and must be the name of a class");
-            return Err(error(checkpoint, problem));
-        }
-    };
-    let Some(name) = named.or_else(|| checkpoint.text(&["tokenizer_class"])) else {
+    let Some(name) = name(checkpoint)? else {
         return Ok(of_model(checkpoint.model_type()));
     };
-    let short = name.strip_suffix("Fast").unwrap_or(name);
-    let short = short.strip_suffix("Tokenizer").unwrap_or(short);
+    let short = short(name);
     if let Some((_, class)) = KNOWN.iter().find(|(known, _)| *known == short) {
         return Ok(*class);
     }
@@ -92,6 +83,44 @@ pub fn of(checkpoint: &Checkpoint, bytes_are_pieces: bool) -> Result<Class, Chec
          PreTrainedTokenizerFast"
     );
     Err(error(checkpoint, problem))
+}
+
+/// Whether the tokens of a checkpoint with this class have types (`token_type_ids`): if
+/// `model_input_names` lists them, which only BERT's class does itself.
+///
+/// # Errors
+/// Names that are no list.
+pub fn gives_types(checkpoint: &Checkpoint, class: Class) -> Result<bool, CheckpointError> {
+    match checkpoint.tokenizer_config().get("model_input_names") {
+        None => {
+            let is_distilled = name(checkpoint)?.is_some_and(|name| short(name) == "DistilBert");
+            Ok(class == Class::Bert && !is_distilled)
+        }
+        Some(Value::Array(names)) => Ok(names.iter().any(|name| name == "token_type_ids")),
+        Some(other) => {
+            let problem = format!("model_input_names is {other}, and must be a list of names");
+            Err(error(checkpoint, problem))
+        }
+    }
+}
+
+/// The class that files name.
+fn name(checkpoint: &Checkpoint) -> Result<Option<&str>, CheckpointError> {
+    let named = match &checkpoint.tokenizer_config()["tokenizer_class"] {
+        Value::Null => None,
+        Value::String(name) => Some(name.as_str()).filter(|name| !name.is_empty()),
+        other => {
+            let problem = format!("tokenizer_class is {other}, and must be the name of a class");
+            return Err(error(checkpoint, problem));
+        }
+    };
+    Ok(named.or_else(|| checkpoint.text(&["tokenizer_class"])))
+}
+
+/// A class's name without `Tokenizer` and `Fast`.
+fn short(name: &str) -> &str {
+    let name = name.strip_suffix("Fast").unwrap_or(name);
+    name.strip_suffix("Tokenizer").unwrap_or(name)
 }
 
 fn is_not_served(short: &str) -> bool {

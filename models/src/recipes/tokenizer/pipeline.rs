@@ -19,7 +19,7 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
     DecoderWrapper, ModelWrapper, NormalizerWrapper, PaddingParams, PostProcessorWrapper,
-    SplitDelimiterBehavior, Tokenizer,
+    SplitDelimiterBehavior, Tokenizer, TruncationDirection, TruncationParams,
 };
 
 use super::class::{self, Class};
@@ -41,6 +41,16 @@ struct Lists {
     #[serde(default)]
     added_tokens: Vec<Listed>,
     padding: Option<PaddingParams>,
+    truncation: Option<TruncationParams>,
+}
+
+/// A tokenizer and what its files say of its use.
+pub struct Opened {
+    pub tokenizer: Tokenizer,
+    /// Which end of a long text is cut off, where no other file says it.
+    pub direction: TruncationDirection,
+    /// Whether its tokens have types.
+    pub gives_types: bool,
 }
 
 /// What a class takes that makes the rest itself.
@@ -57,7 +67,7 @@ struct Parts {
 ///
 /// # Errors
 /// What is no tokenizer, or a class that cannot be made of it.
-pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Tokenizer, CheckpointError> {
+pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointError> {
     let path = checkpoint.transformer_dir().join("tokenizer.json");
     let damaged =
         |problem: String| CheckpointError::new(&path, format!("not a tokenizer: {problem}"));
@@ -70,16 +80,18 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Tokenizer, Checkpoi
     let failed = |problem: tokenizers::Error| {
         error(checkpoint, format!("its tokens cannot be added: {problem}"))
     };
-    if class == Class::File {
+    let tokenizer = if class == Class::File {
         let read = Tokenizer::from_bytes(bytes);
         let mut tokenizer = read.map_err(|problem| damaged(problem.to_string()))?;
         tokens.add_to(&mut tokenizer, class).map_err(failed)?;
-        return Ok(tokenizer);
-    }
-    let parts: Parts =
-        serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
-    let maker = Maker { checkpoint, class, tokens: &tokens };
-    maker.make(parts)
+        tokenizer
+    } else {
+        let parts: Parts =
+            serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
+        Maker { checkpoint, class, tokens: &tokens }.make(parts)?
+    };
+    let direction = lists.truncation.map_or(TruncationDirection::Right, |it| it.direction);
+    Ok(Opened { tokenizer, direction, gives_types: class::gives_types(checkpoint, class)? })
 }
 
 /// Makes the pipeline of a class.

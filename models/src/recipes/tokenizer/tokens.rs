@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokenizers::{AddedToken, PaddingParams, Tokenizer};
 
 use super::class::Class;
+use super::ordered::{Entry, Ordered};
 use super::{CONFIG, error};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 
@@ -22,6 +23,8 @@ const ADDITIONAL: &str = "additional_special_tokens";
 const EXTRA: &str = "extra_special_tokens";
 const OF_MODEL: &str = "model_specific_special_tokens";
 const DECODER: &str = "added_tokens_decoder";
+/// Keys of several tokens.
+const LISTS: [&str; 3] = [ADDITIONAL, EXTRA, OF_MODEL];
 
 /// A token that `tokenizer.json` lists.
 #[derive(Debug, Clone, Deserialize)]
@@ -138,8 +141,10 @@ impl Tokens {
         }
         for (key, value) in files.of_other_keys().into_iter().chain(of_model) {
             let token = files.token(&key, &value)?;
-            named.retain(|(known, _)| *known != key);
-            named.push((key, token));
+            match named.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, known)) => *known = token,
+                None => named.push((key, token)),
+            }
         }
         let extra = files.extra(class)?;
         Ok(Self { decoder, named, extra })
@@ -232,50 +237,58 @@ fn decoder_of(
 /// What files say of tokens: the keys of `tokenizer_config.json`, and of older files over them.
 struct Files<'a> {
     checkpoint: &'a Checkpoint,
-    keys: Map<String, Value>,
+    keys: Ordered<Value>,
+    /// Tokens by keys of their own, where one of [`LISTS`] has an object of such.
+    objects: Ordered<Ordered<Value>>,
 }
 
 impl<'a> Files<'a> {
     fn open(checkpoint: &'a Checkpoint) -> Result<Self, CheckpointError> {
-        let is_of_tokens = |key: &&String| {
-            key.ends_with("_token")
-                || [ADDITIONAL, EXTRA, OF_MODEL, DECODER].contains(&key.as_str())
-        };
-        let config = checkpoint.tokenizer_config().as_object();
-        let keys = config.into_iter().flatten().filter(|(key, _)| is_of_tokens(key));
-        Ok(Self { checkpoint, keys: keys.map(|(key, it)| (key.clone(), it.clone())).collect() })
+        let (keys, objects) = (Ordered::default(), Ordered::default());
+        let mut files = Self { checkpoint, keys, objects };
+        let is_of_tokens =
+            |key: &str| key.ends_with("_token") || key == DECODER || LISTS.contains(&key);
+        for (key, entry) in files.file::<Ordered<Entry>>(CONFIG)? {
+            match entry {
+                Entry::Object(object) if LISTS.contains(&key.as_str()) => {
+                    files.objects.insert(key, object);
+                }
+                entry if is_of_tokens(&key) => files.keys.insert(key, entry.into()),
+                _ => {}
+            }
+        }
+        Ok(files)
     }
 
     /// The newer of two names for the same goes before the older, unless it is empty.
     fn prefer_extra(&mut self) {
-        let is_empty = match self.keys.get(EXTRA) {
-            None | Some(Value::Null) => true,
-            Some(Value::Array(tokens)) => tokens.is_empty(),
-            Some(Value::Object(tokens)) => tokens.is_empty(),
-            Some(_) => false,
+        let is_empty = match (self.objects.get(EXTRA), self.keys.get(EXTRA)) {
+            (Some(tokens), _) => tokens.is_empty(),
+            (None, Some(Value::Array(tokens))) => tokens.is_empty(),
+            (None, it) => it.is_none_or(Value::is_null),
         };
-        if is_empty && let Some(additional) = self.keys.remove(ADDITIONAL) {
+        if !is_empty {
+            return;
+        }
+        if let Some(additional) = self.keys.remove(ADDITIONAL) {
+            self.objects.remove(EXTRA);
             self.keys.insert(EXTRA.into(), additional);
+        } else if let Some(additional) = self.objects.remove(ADDITIONAL) {
+            self.keys.remove(EXTRA);
+            self.objects.insert(EXTRA.into(), additional);
         }
     }
 
     /// Tokens with a key that only some model has a name for.
-    fn take_of_model(&mut self) -> Map<String, Value> {
-        let mut taken = Map::new();
-        self.keys.retain(|key, value| {
-            let is_one = is_of_one_model(key) && value.is_string();
-            if is_one {
-                taken.insert(key.clone(), value.clone());
-            }
-            !is_one
-        });
-        if let Some(Value::Object(extra)) = self.keys.get(EXTRA).cloned() {
-            self.keys.remove(EXTRA);
-            taken.extend(extra);
-        }
-        match (taken.is_empty(), self.keys.remove(OF_MODEL)) {
-            (true, Some(Value::Object(own))) => own,
-            _ => taken,
+    fn take_of_model(&mut self) -> Ordered<Value> {
+        let is_one = |(key, value): &(String, Value)| is_of_one_model(key) && value.is_string();
+        let (mut taken, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.keys).into_iter().partition(is_one);
+        self.keys.extend(rest);
+        taken.extend(self.objects.remove(EXTRA).into_iter().flatten());
+        match (taken.is_empty(), self.objects.remove(OF_MODEL)) {
+            (true, Some(own)) => own,
+            _ => taken.into_iter().collect(),
         }
     }
 
@@ -283,13 +296,17 @@ impl<'a> Files<'a> {
     /// the tokens that have an id.
     fn add_older(
         &mut self,
-        of_model: &mut Map<String, Value>,
+        of_model: &mut Ordered<Value>,
         listed: &[Listed],
     ) -> Result<BTreeMap<u32, Flagged>, CheckpointError> {
-        for (key, value) in self.file::<Map<String, Value>>("special_tokens_map.json")? {
-            let value = match value {
-                Value::Object(_) if key != EXTRA => typed(value),
-                Value::Array(tokens) if key == EXTRA => {
+        for (key, entry) in self.file::<Ordered<Entry>>("special_tokens_map.json")? {
+            let value = match entry {
+                Entry::Object(extra) if key == EXTRA => {
+                    self.keys.remove(EXTRA);
+                    of_model.extend(extra);
+                    continue;
+                }
+                Entry::Other(Value::Array(tokens)) if key == EXTRA => {
                     let mut all = self.keys.get(EXTRA).and_then(Value::as_array).cloned();
                     let all_of_them = all.get_or_insert_default();
                     for token in tokens.into_iter().map(typed) {
@@ -299,13 +316,9 @@ impl<'a> Files<'a> {
                     }
                     all.into()
                 }
-                value => value,
+                entry => typed(entry.into()),
             };
             self.keys.insert(key, value);
-        }
-        if let Some(Value::Object(extra)) = self.keys.get(EXTRA).cloned() {
-            self.keys.remove(EXTRA);
-            of_model.extend(extra);
         }
         let mut special: HashSet<String> = HashSet::new();
         let lists = self.keys.get(EXTRA).and_then(Value::as_array).into_iter().flatten();
@@ -344,6 +357,10 @@ impl<'a> Files<'a> {
         let of_class = (class == Class::Camembert).then(|| json!(unused));
         let additional = self.keys.get(ADDITIONAL).filter(|value| !value.is_null());
         let list = self.keys.get(EXTRA).or(additional).or(of_class.as_ref());
+        if list.is_none() && self.objects.get(ADDITIONAL).is_some() {
+            let problem = format!("{ADDITIONAL} must be a list of tokens beside {EXTRA}");
+            return Err(error(self.checkpoint, problem));
+        }
         match list {
             None | Some(Value::Null) => Ok(Vec::new()),
             Some(Value::Array(tokens)) => {
