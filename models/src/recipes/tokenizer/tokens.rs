@@ -322,7 +322,7 @@ impl<'a> Files<'a> {
         }
         let mut special: HashSet<String> = HashSet::new();
         let lists = self.keys.get(EXTRA).and_then(Value::as_array).into_iter().flatten();
-        for value in NAMED.iter().filter_map(|key| self.keys.get(*key)).chain(lists) {
+        for value in NAMED.iter().filter_map(|key| self.keys.get(key)).chain(lists) {
             let text = value.as_str().or_else(|| value["content"].as_str());
             special.extend(text.map(str::to_owned));
         }
