@@ -19,7 +19,7 @@ use crate::input::{InputError, Prepare, TruncationSide};
 /// Bytes a text may have, whatever its tokens. No text that fits a model's limit comes near it; it
 /// bounds the time that one input can take to be tokenised and the memory, hundreds of bytes for
 /// each of its own.
-pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
+pub const TEXT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The special tokens that a tokenizer puts around one text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

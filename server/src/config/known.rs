@@ -8,12 +8,13 @@ use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use super::migrate;
 use crate::cli::Cli;
 
-/// The flags of `serve` that are settings: all but those that say where settings are.
+/// The flags of `serve` that are settings: all but those that say where settings are, and models
+/// that are named without a flag.
 pub fn flags() -> Vec<Arg> {
     let command = Cli::command();
     let serve = command.find_subcommand("serve").expect("there is such a command");
-    let settings = serve.get_arguments().filter(|argument| argument.get_id() != "config");
-    settings.cloned().collect()
+    let flags = serve.get_arguments().filter(|argument| argument.get_long().is_some());
+    flags.filter(|flag| flag.get_id() != "config").cloned().collect()
 }
 
 /// The name of a flag, without dashes before it.

@@ -163,13 +163,11 @@ const FLAGS: &[Foreign] = &[
     instead(&["--middleware"], "there is none: put a proxy in front"),
     instead(&["--disable-fastapi-docs"], "leave it out: /docs and /openapi.json stay open"),
     alias(&["--uvicorn-log-level"], "log-level", "`warning` is `warn`, `critical` is `error`"),
-    instead(
-        &["--disable-log-stats", "--disable-uvicorn-access-log"],
-        "leave it out: --log-level says how much is logged",
-    ),
+    instead(&["--disable-log-stats"], "leave it out: --log-level says how much is logged"),
+    instead(&["--disable-uvicorn-access-log"], "write --log-requests off"),
     instead(
         &["--enable-log-requests", "--no-enable-log-requests", "--disable-log-requests"],
-        "leave it out: texts of requests are never logged",
+        "leave it out: --log-requests has a line a request, and texts are never logged",
     ),
     none(&["--otlp-traces-endpoint", "--collect-detailed-traces"], NO_TRACES),
     instead(
