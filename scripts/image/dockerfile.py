@@ -48,7 +48,7 @@ def step(line: str) -> Step:
     while flag := re.match(r"--([a-z-]+)=(\S+)\s+", rest := rest.strip()):
         flags[flag[1]] = flag[2]
         rest = rest[flag.end() :]
-    # What a health check runs comes behind a word of its own.
+    # HEALTHCHECK has its command after the word CMD.
     if name == "HEALTHCHECK":
         rest = rest.removeprefix("CMD").strip()
     return Step(name, flags, rest)

@@ -13,8 +13,7 @@ use crate::cli::{CommandError, write_out};
 const FEATURES: [(&str, bool); 2] =
     [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))];
 
-/// What `--version` says behind the name; `commit` is that of the source, where it was known when
-/// it was built.
+/// What `--version` prints after the name; `commit` is that of the source, if the build knew it.
 pub fn version(commit: Option<&str>) -> String {
     let on = FEATURES.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| *name);
     let features: Vec<&str> = on.collect();

@@ -5,6 +5,6 @@
 static ALLOCATOR: proxima_models::Allocator = proxima_models::Allocator;
 
 fn main() -> std::process::ExitCode {
-    // Read here alone: with another commit nothing but this file is compiled anew.
+    // Read only here, so that a new commit recompiles nothing but this file.
     proxima::cli::run(std::env::args_os(), option_env!("PROXIMA_BUILD_COMMIT"))
 }

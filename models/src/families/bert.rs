@@ -258,7 +258,7 @@ pub(super) fn load(
         Embedding::new(embeddings.stored(name, &[rows, width])?, device).map_err(failed)
     };
     if style.positions_after_padding && checkpoint.is_null("pad_token_id") {
-        let problem = "pad_token_id is null, and positions begin behind it; name the padding \
+        let problem = "pad_token_id is null, but positions start after it; name the padding \
                        token's id (1 as published)";
         return Err(checkpoint.config_error(problem));
     }

@@ -1,4 +1,4 @@
-//! RoBERTa, XLM-RoBERTa and CamemBERT: BERT whose positions begin behind the padding token's id,
+//! RoBERTa, XLM-RoBERTa and CamemBERT: BERT whose positions start after the padding token's id,
 //! with one token type (Liu et al., 2019; Conneau et al., 2020; transformers
 //! `modeling_xlm_roberta.py`). Embedders such as multilingual E5 and bge-m3, cross-encoders such as
 //! bge-reranker.

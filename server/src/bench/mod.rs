@@ -84,7 +84,9 @@ pub fn run(arguments: &BenchArgs, environment: &Environment) -> Result<(), Comma
 fn address(target: &str) -> Result<Option<String>, CommandError> {
     let wrong = |problem: &str| CommandError::usage(format!("{target:?} {problem}"));
     if target.starts_with("https://") {
-        return Err(wrong("wants TLS, which would be measured too; name the server behind it"));
+        return Err(wrong(
+            "uses TLS, whose cost would be measured too; give the plain HTTP address",
+        ));
     }
     if !target.starts_with("http://") {
         return Ok(None);

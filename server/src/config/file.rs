@@ -1,4 +1,4 @@
-//! A TOML file of settings: how its keys may be written, and what is said of one that is none.
+//! A TOML file of settings: how its keys may be written, and the errors of unknown ones.
 //!
 //! Must not know: what any setting does.
 

@@ -20,6 +20,10 @@ use crate::fake_model::{Knobs, WIDTH};
 /// Inputs whose hidden states make an answer that fits no socket's buffers.
 const MANY: usize = 30_000;
 const WORDS: &str = "a b c d e f g h i j k l m n";
+const GRPC_HEADERS: [(&str, &str); 3] =
+    [(":path", "/tei.v1.Embed/Embed"), ("content-type", "application/grpc"), ("te", "trailers")];
+/// A message of which the first field is the text `a b c`: not compressed, seven bytes.
+const GRPC_MESSAGE: &[u8] = b"\0\0\0\0\x07\x0a\x05a b c";
 
 struct Server {
     http: SocketAddr,
@@ -267,14 +271,7 @@ async fn a_stream_with_a_closed_window_is_reset_and_others_live() {
         while status(&server).await == 429 {}
     }
     let mut grpc = Http2::connect(server.grpc, 0).await;
-    // A message of which the first field is the text `a b c`: not compressed, seven bytes.
-    let message = b"\0\0\0\0\x07\x0a\x05a b c".to_vec();
-    let headers = [
-        (":path", "/tei.v1.Embed/Embed"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ];
-    grpc.post(1, &headers, Some(message)).await;
+    grpc.post(1, &GRPC_HEADERS, Some(GRPC_MESSAGE.to_vec())).await;
     assert_eq!(grpc.next(HEADERS).await.stream, 1);
     assert_eq!(status(&server).await, 429, "the answer is not written");
     assert_eq!(grpc.next(RST_STREAM).await.stream, 1);
@@ -299,6 +296,14 @@ async fn answers_that_nobody_reads_make_room_for_new_requests() {
     while status(&server).await == 429 {}
     assert_eq!(status(&server).await, 200);
     assert!([1, 3].contains(&http2.next(RST_STREAM).await.stream));
+    // Over gRPC too: two calls take the place that is free and that of the other answer.
+    let mut grpc = Http2::connect(server.grpc, 0).await;
+    for stream in [1, 3] {
+        grpc.post(stream, &GRPC_HEADERS, Some(GRPC_MESSAGE.to_vec())).await;
+        assert_eq!(grpc.next(HEADERS).await.stream, stream);
+        while status(&server).await == 429 {}
+    }
+    assert_eq!(grpc.next(RST_STREAM).await.stream, 1);
 }
 
 #[tokio::test]

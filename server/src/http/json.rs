@@ -64,7 +64,7 @@ fn has_too_many_values(json: &[u8]) -> bool {
     false
 }
 
-/// The place behind a string that begins at `at`.
+/// The index after the closing quote of a string whose text begins at `at`.
 fn end_of_string(json: &[u8], mut at: usize) -> usize {
     while let Some(next) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         if json[at + next] == b'"' {

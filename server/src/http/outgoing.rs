@@ -34,7 +34,7 @@ impl Outgoing {
     pub fn add(&self, scope: &Arc<Scope>, progress: &Arc<Progress>) {
         let answer = Answer { scope: Arc::downgrade(scope), progress: Arc::downgrade(progress) };
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        // There are no more that live than permits.
+        // Those that are left have a permit each, so there are no more of them.
         all.retain(|answer| answer.scope.strong_count() > 0);
         all.push_back(answer);
     }

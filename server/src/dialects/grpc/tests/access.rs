@@ -38,7 +38,7 @@ async fn a_call_has_an_id_and_a_line() {
         assert_eq!(line[key], expected, "{key}: {line}");
     }
     assert!(line["bytes_in"].as_u64() > Some(0) && line["bytes_out"].as_u64() > Some(0), "{line}");
-    // One that fails, before and behind a first reply, and a stream as a whole.
+    // Calls that fail before and after a first reply, and a stream as a whole.
     let error = client.embed(with_id(text(LONG), "failed")).await.expect_err("too long");
     assert_eq!(id(error.metadata()), Some("failed"));
     let line = log.line("failed").await;
