@@ -11,8 +11,9 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
-from facts import ROOT, Build
+from facts import ROOT, Build, run
 
 SOURCES = pathlib.Path(__file__).parent / "debian"
 # Counts packagings of one version.
@@ -77,6 +78,13 @@ def packed(data: bytes) -> bytes:
     return gzip.compress(data, 9, mtime=0)
 
 
+def manuals_of_commands(build: Build) -> dict[str, str]:
+    """Pages of the manual that the executable writes of its commands. That of the package itself is another."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(str(build.binary), "man", "--out", folder)
+        return {page.name: page.read_text() for page in pathlib.Path(folder).glob("proxima-*.1")}
+
+
 def lay_out(build: Build, root: pathlib.Path, third_party: str) -> None:
     """All files of the package below a folder."""
     manual = (SOURCES / "proxima.1").read_text().replace("@VERSION@", build.version)
@@ -85,10 +93,14 @@ def lay_out(build: Build, root: pathlib.Path, third_party: str) -> None:
     write(root / CONFFILE.lstrip("/"), (SOURCES / "proxima.toml").read_bytes())
     unit = root / "usr/lib/systemd/system/proxima.service"
     write(unit, (SOURCES / "proxima.service").read_bytes())
-    write(root / "usr/share/man/man1/proxima.1.gz", packed(manual.encode()))
+    pages = {"proxima.1": manual} | manuals_of_commands(build)
+    for name, page in pages.items():
+        write(root / f"usr/share/man/man1/{name}.gz", packed(page.encode()))
     write(document / "copyright", (SOURCES / "copyright").read_bytes())
     write(document / "THIRD-PARTY-NOTICES.gz", packed(third_party.encode()))
     write(document / "README.md.gz", packed((ROOT / "README.md").read_bytes()))
+    for page in (ROOT / "docs").iterdir():
+        write(document / "docs" / page.name, page.read_bytes())
     write(document / "changelog.gz", packed((ROOT / "CHANGELOG.md").read_bytes()))
     write(document / "changelog.Debian.gz", packed(changelog(build).encode()))
     overrides = root / "usr/share/lintian/overrides/proxima"

@@ -1,4 +1,4 @@
-"""Every curl line of the README works as it stands."""
+"""Every curl line of the README and of docs/ works as it stands."""
 
 import re
 import subprocess
@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)]
 JOINED = "\n".join(BLOCKS).replace("\\\n", " ")
 CURLS = [line for line in JOINED.splitlines() if line.startswith("curl ")]
 
@@ -21,3 +21,9 @@ def test_curl(address, line):
     line = line.replace("http://127.0.0.1:8080", address).replace("curl ", "curl --fail -sS ", 1)
     done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target

@@ -147,7 +147,7 @@ def test_archive_has_its_checksums(dist, model, tmp_path):
     run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=folder)
     listed = {line.split()[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
     assert {path.name for path in folder.iterdir()} == listed | {"SHA256SUMS"}
-    assert {"LICENSE", "README.md", "THIRD-PARTY-NOTICES", "proxima"} <= listed
+    assert {"LICENSE", "README.md", "THIRD-PARTY-NOTICES", "docs/api.md", "proxima"} <= listed
     assert run(folder / "proxima", "--version").split()[:2] == ["proxima", VERSION]
 
 
