@@ -214,6 +214,15 @@ fn too_little_memory_to_load_is_an_error_with_a_sentence() {
 }
 
 #[test]
+fn a_limit_of_open_files_that_leaves_no_room_is_named() {
+    let limited = format!("ulimit -n 40; exec {PROXIMA} serve --model nowhere --port 0");
+    let output = Command::new("sh").args(["-c", &limited]).output().expect("it starts");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("the limit of open files is 40"), "{log}");
+}
+
+#[test]
 fn connections_that_say_nothing_lock_nobody_out_where_files_are_few() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let port = free_port();

@@ -84,7 +84,7 @@ impl Readouts {
         };
         let sparse = match task {
             Task::Sparse => Some(splade(checkpoint, family, network, device)?),
-            Task::Embed => lexical(checkpoint, network, device)?,
+            Task::Embed => lexical(parts)?,
             _ => None,
         };
         let multi = match task {
@@ -157,7 +157,7 @@ fn embedding_step(
         Step::Dense(_, module) => EmbeddingStep::Dense(Box::new(dense(module, width, device)?)),
         Step::LayerNorm { dir, width: own } => {
             check_width(dir, *own, width)?;
-            let weights = Weights::open(dir)?;
+            let weights = Weights::of_module(dir)?;
             let loader = Loader::new(&weights, "", Precision::Float32, &Device::Cpu);
             let norm = LayerNorm::load(&loader, "norm", width, LAYER_NORM_EPS, true)?;
             all_used(dir, &weights)?;
@@ -169,7 +169,7 @@ fn embedding_step(
 fn dense(module: &DenseModule, width: usize, device: &Device) -> Result<Dense, CheckpointError> {
     let &DenseModule { inputs, outputs, bias, activation, .. } = module;
     check_width(&module.dir, inputs, width)?;
-    let weights = Weights::open(&module.dir)?;
+    let weights = Weights::of_module(&module.dir)?;
     // A projection is small: always in float32.
     let loader = Loader::new(&weights, "", Precision::Float32, device);
     let linear = loader.linear(&[("linear", outputs)], inputs, bias)?;
@@ -246,15 +246,12 @@ fn splade(
 }
 
 /// The layer of bge-m3 that weighs words, if there is one.
-fn lexical(
-    checkpoint: &Checkpoint,
-    network: &Network,
-    device: &Device,
-) -> Result<Option<SparseReadout>, CheckpointError> {
+fn lexical(parts: &Parts<'_>) -> Result<Option<SparseReadout>, CheckpointError> {
+    let &Parts { checkpoint, network, recipe, device, .. } = parts;
     let Some(weights) = checkpoint.part("sparse_linear")? else { return Ok(None) };
     let loader = Loader::new(&weights, "", Precision::Float32, device);
     let linear = loader.linear_of(("weight", "bias"), (network.width, 1))?;
-    Ok(Some(SparseReadout::Lexical { linear, special: checkpoint.special_ids()? }))
+    Ok(Some(SparseReadout::Lexical { linear, special: recipe.special_ids() }))
 }
 
 /// The projection of bge-m3 to a vector a token, if there is one.

@@ -12,7 +12,7 @@ use proxima_models::{
     Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch, Sequence,
 };
 use serde_json::{Value, json};
-use support::floats;
+use support::{bytes, floats};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
@@ -84,6 +84,10 @@ fn write_chain(chain: &Value, dir: &Path) {
     for (folder, tensors) in chain["tensors"].as_object().expect("tensors") {
         let path = dir.join(folder).join("model.safetensors");
         fs::write(path, safetensors(tensors)).expect("written");
+    }
+    for (folder, file) in chain["pickles"].as_object().expect("files of PyTorch") {
+        let path = dir.join(folder).join("pytorch_model.bin");
+        fs::write(path, bytes(file.as_str().expect("base64"))).expect("written");
     }
 }
 

@@ -124,8 +124,11 @@ fn what_is_not_served_is_refused_and_never_guessed() {
         ),
         (
             "tiny-bert",
-            |json| json["architectures"] = json!(["BertForTokenClassification"]),
-            &["BertForTokenClassification", "BertModel"],
+            |json| {
+                json["architectures"] = json!(["OurModel"]);
+                json["auto_map"] = json!({ "AutoModel": "modeling_our.OurModel" });
+            },
+            &["OurModel", "BertModel"],
         ),
         ("tiny-bert", |json| json["hidden_act"] = json!("quick_gelu"), &["quick_gelu"]),
         (

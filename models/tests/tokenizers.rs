@@ -6,7 +6,9 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proxima_models::{Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch};
+use proxima_models::{
+    Checkpoint, Dtype, Input, InputError, LoadOptions, Model, Prepare, Prompt, RaggedBatch,
+};
 use serde_json::{Value, json};
 use support::float32_error;
 
@@ -199,5 +201,102 @@ fn the_longest_text_is_a_whole_number_of_tokens() {
     for odd in [json!(16.0), json!(16.5), json!(-5), json!("16"), json!(0), json!(true)] {
         let message = limit(odd.clone()).expect_err("refused");
         assert!(message.contains(&format!("model_max_length is {odd}")), "{message}");
+    }
+}
+
+/// A text of about `bytes` bytes, in which words meet in every way that tokenizers tell apart.
+fn long_text(bytes: usize, mut state: u64) -> String {
+    const WORDS: [&str; 20] = [
+        "hello",
+        "Hello",
+        "wörld",
+        "don't",
+        "x1",
+        "2026",
+        "[MASK]",
+        "<mask>",
+        "</s>",
+        "a.b",
+        "漢字",
+        "e\u{301}",
+        "\u{301}",
+        "\n",
+        "\r\n\t",
+        "",
+        "ﬁ",
+        "▁",
+        "<|endoftext|>",
+        "!!",
+    ];
+    let mut text = String::new();
+    while text.len() < bytes {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        text.push_str(WORDS[(state >> 33) as usize % WORDS.len()]);
+        text.push_str(if (state >> 60) == 0 { "" } else { " " });
+    }
+    text
+}
+
+#[test]
+fn a_text_that_is_cut_keeps_the_first_of_all_its_tokens() {
+    let golden = read(&golden().join("tokenizers.json"));
+    let mut compared = 0;
+    for (seed, case) in golden["cases"].as_array().expect("cases").iter().enumerate() {
+        let of = |key: &str| case[key].as_str().expect("a text");
+        let edits = case["edits"].as_array().expect("edits");
+        let Ok(model) = load(of("base"), of("tokenizer"), edits, true) else { continue };
+        let around = model.recipe.tokenize("a", true, &Prompt::Default).expect("tokenised");
+        let before = around.iter().take_while(|token| token.special).count();
+        let after = around[before..].iter().rev().take_while(|token| token.special).count();
+        for (limit, bytes) in [(16, 9_000), (31, 100), (200, 12_000)] {
+            let limit = limit.min(model.info.tokens_max);
+            let text = long_text(bytes, seed as u64);
+            let all = ids(&model, &text);
+            let how = Prepare { tokens_max: Some(limit), ..Prepare::default() };
+            let cut = match model.recipe.prepare(&Input::Text(text), &how) {
+                // Some have tokens that the network does not know.
+                Err(InputError::UnknownToken { .. }) => continue,
+                cut => cut.expect("prepared").tokens,
+            };
+            compared += 1;
+            let kept = limit.min(all.len()) - after;
+            assert!(kept > before, "{}: {limit} of {}", of("name"), all.len());
+            assert_eq!(cut[..kept], all[..kept], "{}: {limit} of {}", of("name"), all.len());
+            assert_eq!(cut[kept..], all[all.len() - after..], "{}", of("name"));
+        }
+    }
+    assert!(compared > 100, "{compared} texts");
+}
+
+#[test]
+fn of_two_texts_the_longer_is_cut_first() {
+    let model = load("bert-classifier", "bert-classifier", &[], true).expect("loaded");
+    let plain = |text: &str| {
+        let ids = ids(&model, text);
+        ids[1..ids.len() - 1].to_vec()
+    };
+    let (short, long, longer) = (long_text(40, 1), long_text(20_000, 2), long_text(40_000, 3));
+    // 41 tokens, of which three are special: 38 for both.
+    for limit in [41, 42] {
+        for (first, second) in
+            [(&short, &long), (&long, &short), (&long, &longer), (&longer, &long)]
+        {
+            let (query, document) = (plain(first), plain(second));
+            let room = limit - 3;
+            // transformers' "longest_first": the shorter stays whole, or each has a half, and the
+            // longer the odd one (tokenizers, `truncate_encodings`).
+            let shorter = query.len().min(document.len()).min(room / 2);
+            let rest = room - shorter;
+            let (one, two) =
+                if query.len() > document.len() { (rest, shorter) } else { (shorter, rest) };
+            let how = Prepare { tokens_max: Some(limit), ..Prepare::default() };
+            let input =
+                Input::Pair { query: first.as_str().into(), document: second.as_str().into() };
+            let got = model.recipe.prepare(&input, &how).expect("prepared").tokens;
+            assert_eq!(got.len(), limit);
+            assert_eq!(got[1..=one], query[..one]);
+            assert_eq!(got[one + 2..one + 2 + two], document[..two]);
+        }
     }
 }

@@ -190,7 +190,7 @@ impl Download<'_> {
 
     /// The files that a checkpoint needs.
     fn needed<'n>(&self, names: &'n [String]) -> Result<Vec<&'n str>, HubError> {
-        let needed = names.iter().map(String::as_str).filter(|name| files::is_needed(name));
+        let needed = names.iter().map(String::as_str).filter(|name| files::is_needed(name, names));
         let needed: Vec<&str> = needed.collect();
         let file = |name: &&str| name.rsplit('/').next().is_some_and(files::is_weights);
         if !needed.iter().any(file) {
@@ -274,7 +274,7 @@ const ADAPTER: &str = "adapter_config.json";
 fn is_adapter(names: &[String]) -> bool {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     let is_weights = |name: &String| name.rsplit('/').next().is_some_and(files::is_weights);
-    let weights = names.iter().any(|name| files::is_needed(name) && is_weights(name));
+    let weights = names.iter().any(|name| files::is_needed(name, names) && is_weights(name));
     has(ADAPTER) && !(has("config.json") && weights)
 }
 

@@ -204,6 +204,13 @@ def write_files(folder, files, tensors):
         save_file({name: numbers(*how) for name, how in named.items()}, folder / path / "model.safetensors")
 
 
+def pickled(folder, path, inputs, outputs, seed):
+    """A Dense whose weights are as PyTorch pickles them; gives the file."""
+    target = folder / path / "pytorch_model.bin"
+    torch.save({name: numbers(*how) for name, how in weights(inputs, outputs, seed).items()}, target)
+    return base64.b64encode(target.read_bytes()).decode()
+
+
 def answers(folder, prompt):
     model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
     found = []
@@ -218,6 +225,12 @@ def made_chains(proxima):
     qwen3 = {"modules.json": chain(("1_Pooling", "Pooling")), **MEAN}
     variants = [("tiny-bert", 3, None, *variant) for variant in chains()]
     variants.append(("tiny-qwen3", 1, {"is_causal": False}, "is_causal false", qwen3, {}))
+    older = {
+        "modules.json": chain(("1_Pooling", "Pooling"), ("2_Dense", "Dense")),
+        **MEAN,
+        "2_Dense/config.json": dense(64, 8, "activation.Tanh"),
+    }
+    variants.append(("tiny-bert", 3, {"architectures": ["BertForCL"]}, "a class of its own, a pickled Dense", older, {}))
     for synth, seed, config, name, files, tensors in variants:
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary) / "checkpoint"
@@ -227,11 +240,12 @@ def made_chains(proxima):
                 path = folder / "config.json"
                 path.write_text(json.dumps(json.loads(path.read_text()) | config))
             write_files(folder, files, tensors)
+            pickles = {"2_Dense": pickled(folder, "2_Dense", 64, 8, 25)} if "pickled" in name else {}
             prompt = "query" if "prompt" in name else None
             cases, similarities = answers(folder, prompt)
             yield {
                 "name": name, "synth": synth, "seed": seed, "config": config, "files": files, "tensors": tensors,
-                "prompt": prompt, "cases": cases, "similarities": similarities,
+                "pickles": pickles, "prompt": prompt, "cases": cases, "similarities": similarities,
             }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 //! A batch in parts of whole sequences, each of which one thread takes through a layer alone: its
 //! activations stay in that core's cache from one operation to the next, and threads meet once a
-//! layer instead of once an operation. No row depends on the part it is in.
+//! layer instead of once an operation. One thread alone gains by the cache. No row depends on the
+//! part it is in.
 //!
 //! A part that would leave other threads without work is computed by all threads together, one
 //! operation after the other.
@@ -181,9 +182,9 @@ impl<S: Send> InParts<S> {
     ) -> Result<Self, KernelError> {
         let threads = team::threads();
         // Images are put between rows by their place in the batch.
-        let whole = !hidden.is_on_cpu() || threads == 1 || !batch.visuals.is_empty();
+        let whole = !hidden.is_on_cpu() || !batch.visuals.is_empty();
         let split = if whole { Split::none(batch) } else { Split::of(batch, threads) };
-        if let ([], [all]) = (&split.alone[..], &split.together[..]) {
+        if let ([all], []) | ([], [all]) = (&split.alone[..], &split.together[..]) {
             let part = Part::new(batch, all.clone());
             let state = Some(make(&part, hidden)?);
             return Ok(Self { alone: vec![], together: vec![One { part, state, failure: None }] });

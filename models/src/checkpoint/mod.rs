@@ -24,7 +24,7 @@ pub use sentence::{
     DenseModule, LENGTH_FILES, LogitScore, PoolingModule, SentenceTransformers, Splade, Step,
     Subject,
 };
-pub use weights::Weights;
+pub use weights::{PICKLE, Weights};
 
 /// Why a checkpoint could not be opened or loaded. Each says which file and what to do.
 #[derive(Debug, Error)]
@@ -208,8 +208,13 @@ impl Checkpoint {
         let mut labels: Vec<Option<String>> = vec![None; named.len()];
         for (id, name) in named {
             let place = id.parse().ok().and_then(|id: usize| labels.get_mut(id));
-            match (place, name.as_str()) {
-                (Some(place @ None), Some(name)) => *place = Some(name.to_owned()),
+            let text = match name {
+                Value::String(name) => Some(name.clone()),
+                Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            };
+            match (place, text) {
+                (Some(place @ None), Some(name)) => *place = Some(name),
                 _ => {
                     let problem = format!(
                         "id2label: {id:?} is {name}; labels are texts numbered from 0 to {}",
@@ -229,6 +234,11 @@ impl Checkpoint {
     pub fn text(&self, path: &[&str]) -> Option<&str> {
         let found = path.iter().try_fold(&self.config, |value, key| value.get(key));
         found.and_then(Value::as_str)
+    }
+
+    /// Whether a key of `config.json` is there and says something.
+    pub fn has(&self, name: &str) -> bool {
+        self.config.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// Whether a key of `config.json` is there and null.
@@ -272,23 +282,6 @@ impl Checkpoint {
         let paths = ["safetensors", "pt"].map(|kind| self.dir.join(format!("{name}.{kind}")));
         let found = paths.iter().find(|path| is_there(path));
         found.map(|path| Weights::of_file(path)).transpose()
-    }
-
-    /// Ids of the tokenizer's special tokens but the mask: they stand for no word.
-    ///
-    /// # Errors
-    /// If there is no such file.
-    pub fn special_ids(&self) -> Result<Vec<u32>, CheckpointError> {
-        let path = self.transformer_dir.join("tokenizer.json");
-        let bytes = files::read(&path, files::TOKENIZER_BYTES_MAX)?;
-        let tokenizer: Value = files::parse(&path, &bytes)?;
-        let added = tokenizer.get("added_tokens").and_then(Value::as_array);
-        let special = added.into_iter().flatten().filter(|token| {
-            let content = token.get("content").and_then(Value::as_str).unwrap_or_default();
-            let special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
-            special && !content.to_lowercase().contains("mask")
-        });
-        Ok(special.filter_map(|it| it.get("id")?.as_u64()).map(|id| id as u32).collect())
     }
 
     /// `config.json` as a family's own type.

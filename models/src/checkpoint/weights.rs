@@ -18,6 +18,9 @@ use super::files::{
 };
 use crate::progress::Progress;
 
+/// The name of weights that PyTorch has pickled.
+pub const PICKLE: &str = "pytorch_model.bin";
+
 /// Tensors by name.
 #[derive(Debug, Default)]
 pub struct Weights {
@@ -80,6 +83,19 @@ impl Weights {
                 Err(CheckpointError::new(index, format!("no shard has its tensor {name}")))
             }
             None => Ok(weights),
+        }
+    }
+
+    /// The tensors of a module after the transformer, which older checkpoints have as PyTorch
+    /// pickles them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of_module(dir: &Path) -> Result<Self, CheckpointError> {
+        let pickled = dir.join(PICKLE);
+        match !is_there(&dir.join("model.safetensors")) && is_there(&pickled) {
+            true => Self::of_file(&pickled),
+            false => Self::open(dir),
         }
     }
 

@@ -112,9 +112,11 @@ pub(super) fn words(
         .with_activation(activation)
         .with_norm(norm);
     let decoder = decoder_or_words(checkpoint, &loader, names.decoder, names.words)?;
-    // transformers loads the bias under either name, and prefers the decoder's own.
+    // transformers loads the bias under either name, and prefers the decoder's own. Where the head
+    // is not tied it knows the second name no more, and has zeros.
     let own_bias = names.decoder.replace(".weight", ".bias");
-    let bias = if loader.has(&own_bias) { own_bias.as_str() } else { names.bias };
+    let tied = checkpoint.said("tie_word_embeddings") != Some(false);
+    let bias = if tied && !loader.has(&own_bias) { names.bias } else { own_bias.as_str() };
     let last = loader.linear_of((decoder, bias), (width, vocabulary))?;
     Ok(WordsHead { layers: vec![dense], last })
 }

@@ -78,6 +78,12 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Family, CheckpointError> {
         let known = known.join(", ");
         checkpoint.config_error(format!("model_type {wanted:?} is not served; served: {known}"))
     })?;
+    // A chain that pools takes the transformer alone, of whatever class it was saved, unless that
+    // class is code of the checkpoint.
+    let pools = checkpoint.sentence_transformers().is_some_and(|it| it.pooling().is_some());
+    if pools && !checkpoint.has("auto_map") {
+        return Ok(family);
+    }
     let strange = checkpoint
         .architectures()
         .into_iter()

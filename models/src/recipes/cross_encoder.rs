@@ -41,9 +41,7 @@ impl CrossEncoder {
     fn pair(&self, query: &str, document: &str, how: &Prepare) -> Result<Sequence, InputError> {
         let document = self.tokenizer.part(document, how.document_tokens_max)?;
         let query = self.tokenizer.part(query, how.query_tokens_max)?;
-        let (query, document) = (self.tokenizer.plain(query)?, self.tokenizer.plain(document)?);
-        let limit = self.tokenizer.limit(how);
-        let (query, document) = self.tokenizer.cut_pair(query, document, limit, how)?;
+        let (query, document) = self.tokenizer.cut_pair(query, document, how)?;
         let encoding = self.tokenizer.wrap(query, Some(document))?;
         let second_text = self.tokenizer.second_text(&encoding);
         let tokens = encoding.get_ids().to_vec();
@@ -72,8 +70,7 @@ impl Recipe for CrossEncoder {
                 self.prepare(&Input::Text(text.to_string()), &item.prepare(how))
             }
             Input::Text(text) => {
-                let mut encoding = self.tokenizer.plain(text)?;
-                self.tokenizer.cut(&mut encoding, self.tokenizer.added(false), how)?;
+                let encoding = self.tokenizer.cut(text, self.tokenizer.added(false), how)?;
                 let tokens = self.tokenizer.wrap(encoding, None)?.get_ids().to_vec();
                 self.tokenizer.checked(Sequence { tokens, ..Sequence::default() })
             }

@@ -61,6 +61,11 @@ pub trait Recipe: Send + Sync {
         SpecialTokens::default()
     }
 
+    /// Ids of special tokens but the mask, which stand for no word, for recipes that embed texts.
+    fn special_ids(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
     /// Whether inputs may have images and videos.
     fn takes_media(&self) -> bool {
         false

@@ -110,8 +110,7 @@ impl Recipe for Qwen3Reranker {
             Input::Tokens(ids) => return self.tokenizer.given(ids, how),
             Input::Listwise { .. } => return Err(InputError::Kind("scores pairs, not lists")),
         };
-        let mut encoding = self.tokenizer.plain(&body)?;
-        self.tokenizer.cut(&mut encoding, self.head.len() + self.tail.len(), how)?;
+        let encoding = self.tokenizer.cut(&body, self.head.len() + self.tail.len(), how)?;
         let tokens = [&self.head[..], encoding.get_ids(), &self.tail].concat();
         self.tokenizer.checked(Sequence { tokens, ..Sequence::default() })
     }

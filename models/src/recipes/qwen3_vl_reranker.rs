@@ -54,7 +54,8 @@ impl Qwen3VlReranker {
     fn new(checkpoint: &Checkpoint, chat: Chat) -> Result<Self, CheckpointError> {
         let (_, after) = chat.tokenizer.template(checkpoint)?;
         let prompts = Prompts::of(checkpoint);
-        Ok(Self { chat, prompts, after, special: checkpoint.special_ids()? })
+        let special = chat.tokenizer.special_ids();
+        Ok(Self { chat, prompts, after, special })
     }
 
     fn pair(

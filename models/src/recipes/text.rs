@@ -130,9 +130,8 @@ impl TextEmbedding {
 
     fn text_sequence(&self, text: &str, how: &Prepare) -> Result<Sequence, InputError> {
         let prompt = self.prompt(&how.prompt)?;
-        let mut encoding = self.tokenizer.plain(&format!("{prompt}{text}"))?;
         let added = self.tokenizer.added(false) + usize::from(self.end.is_some());
-        self.tokenizer.cut(&mut encoding, added, how)?;
+        let encoding = self.tokenizer.cut(&format!("{prompt}{text}"), added, how)?;
         let mut tokens = self.tokenizer.wrap(encoding, None)?.get_ids().to_vec();
         tokens.extend(self.end);
         let pooling_skip = if self.include_prompt || prompt.is_empty() {
@@ -176,6 +175,10 @@ impl Recipe for TextEmbedding {
 
     fn special_tokens(&self) -> SpecialTokens {
         SpecialTokens { before: self.before.clone(), after: self.after.clone() }
+    }
+
+    fn special_ids(&self) -> Vec<u32> {
+        self.tokenizer.special_ids()
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {

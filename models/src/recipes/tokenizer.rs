@@ -3,9 +3,11 @@
 //! Must not know: templates of any one model.
 
 mod adjust;
+mod beginning;
 mod class;
 mod ordered;
 mod pipeline;
+mod special;
 mod tokens;
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
@@ -16,33 +18,14 @@ use crate::checkpoint::files::{self, TOKENIZER_BYTES_MAX, is_there};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare, TruncationSide};
 
+use beginning::{more_than, splits_at_spaces};
+
+pub use special::SpecialTokens;
+
 /// Bytes a text may have, whatever its tokens. No text that fits a model's limit comes near it; it
 /// bounds the time that one input can take to be tokenised and the memory, hundreds of bytes for
 /// each of its own.
 pub const TEXT_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// The special tokens that a tokenizer puts around one text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SpecialTokens {
-    /// Ids before the text.
-    pub before: Vec<u32>,
-    /// Ids after the text.
-    pub after: Vec<u32>,
-}
-
-impl SpecialTokens {
-    /// Whether `ids` carry these tokens exactly as the tokenizer adds them: all of them at the
-    /// beginning and at the end, none in between. Ids of another tokenizer do not. Always false
-    /// for a tokenizer that adds none, since nothing then tells whose ids they are.
-    pub fn are_around(&self, ids: &[u32]) -> bool {
-        let Self { before, after } = self;
-        if before.is_empty() && after.is_empty() {
-            return false;
-        }
-        let text = ids.strip_prefix(&before[..]).and_then(|rest| rest.strip_suffix(&after[..]));
-        text.is_some_and(|text| !text.iter().any(|id| before.contains(id) || after.contains(id)))
-    }
-}
 
 /// A tokenizer and what bounds its sequences.
 pub struct TextTokenizer {
@@ -52,6 +35,8 @@ pub struct TextTokenizer {
     side: TruncationSide,
     /// Whether the network is told types of tokens; else all have the first.
     types: bool,
+    /// Whether what a text begins with has the same tokens whatever follows it.
+    splits_at_spaces: bool,
 }
 
 impl TextTokenizer {
@@ -84,7 +69,8 @@ impl TextTokenizer {
             }
         };
         let types = opened.gives_types && limits.token_types > 0;
-        Ok(Self { inner, limits: *limits, side, types })
+        let splits_at_spaces = splits_at_spaces(&inner);
+        Ok(Self { inner, limits: *limits, side, types, splits_at_spaces })
     }
 
     /// Whether the beginning of a long text is cut off, not its end.
@@ -174,6 +160,15 @@ impl TextTokenizer {
         id.filter(|id| (*id as usize) < self.limits.vocabulary)
     }
 
+    /// Ids of special tokens but the mask: they stand for no word.
+    pub fn special_ids(&self) -> Vec<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let special = added
+            .iter()
+            .filter(|(_, it)| it.special && !it.content.to_lowercase().contains("mask"));
+        special.map(|(id, _)| *id).collect()
+    }
+
     /// Token ids as they are, which are not cut: where to cut them is not known.
     ///
     /// # Errors
@@ -200,6 +195,14 @@ impl TextTokenizer {
         failed(self.inner.encode_fast(text, false))
     }
 
+    /// As [`plain`](Self::plain), but of a text that has more than `tokens` tokens perhaps those
+    /// of its beginning alone, which are more than `tokens`, too.
+    fn more_than(&self, tokens: usize, text: &str) -> Result<Encoding, InputError> {
+        Self::check_bytes(text.len())?;
+        let encode = |text: &str| failed(self.inner.encode_fast(text, false));
+        if self.splits_at_spaces { more_than(tokens, text, encode) } else { encode(text) }
+    }
+
     /// As [`plain`](Self::plain), with places in characters.
     ///
     /// # Errors
@@ -221,61 +224,80 @@ impl TextTokenizer {
         self.inner.get_post_processor().map_or(0, |post| post.added_tokens(pair))
     }
 
-    /// Cuts two texts, the longer first, to `limit` tokens together; `limit` is that of the whole
-    /// sequence.
+    /// Tokens of two texts, the longer of which is cut first until the whole sequence keeps within
+    /// the limit.
     ///
     /// # Errors
-    /// If truncation was not asked for and is needed, or nothing would be left.
+    /// As of [`plain`](Self::plain), or if truncation was not asked for and is needed, or nothing
+    /// would be left.
     pub fn cut_pair(
         &self,
-        first: Encoding,
-        second: Encoding,
-        limit: usize,
+        first: &str,
+        second: &str,
         how: &Prepare,
     ) -> Result<(Encoding, Encoding), InputError> {
-        let added = self.added(true);
-        let tokens = first.len() + second.len() + added;
+        let (added, limit) = (self.added(true), self.limit(how));
+        let kept = limit.saturating_sub(added);
+        let (mut one, mut two) = if self.drops_ends(how) {
+            (self.more_than(kept, first)?, self.more_than(kept, second)?)
+        } else {
+            (self.plain(first)?, self.plain(second)?)
+        };
+        if one.len() > kept && two.len() > kept {
+            // Which of them is the longer counts, so all of them is needed.
+            (one, two) = (self.plain(first)?, self.plain(second)?);
+        }
+        let tokens = one.len() + two.len() + added;
         if tokens <= limit {
-            return Ok((first, second));
+            return Ok((one, two));
         }
         if !how.truncate {
             return Err(InputError::TooLong { tokens, limit });
         }
-        if limit <= added {
+        if kept == 0 {
             return Err(InputError::LimitTooSmall { limit });
         }
         let parameters = TruncationParams {
-            max_length: limit - added,
+            max_length: kept,
             direction: self.direction(how),
             ..TruncationParams::default()
         };
-        let cut = tokenizers::truncate_encodings(first, Some(second), &parameters);
-        let (first, second) = cut.map_err(|error| InputError::Tokenizer(error.to_string()))?;
-        Ok((first, second.expect("two go in and two come out")))
+        let cut = tokenizers::truncate_encodings(one, Some(two), &parameters);
+        let (mut one, two) = cut.map_err(|error| InputError::Tokenizer(error.to_string()))?;
+        let mut two = two.expect("two go in and two come out");
+        // Templates are put around each piece of one that was cut off with each of the other.
+        drop((one.take_overflowing(), two.take_overflowing()));
+        Ok((one, two))
     }
 
-    /// Cuts a text so that with `added` further tokens it keeps within the limit.
+    /// Tokens of a text, cut so that with `added` further ones they keep within the limit.
     ///
     /// # Errors
-    /// If truncation was not asked for and is needed, or nothing would be left.
-    pub fn cut(
-        &self,
-        encoding: &mut Encoding,
-        added: usize,
-        how: &Prepare,
-    ) -> Result<(), InputError> {
-        let (tokens, limit) = (encoding.len() + added, self.limit(how));
+    /// As of [`plain`](Self::plain), or if truncation was not asked for and is needed, or nothing
+    /// would be left.
+    pub fn cut(&self, text: &str, added: usize, how: &Prepare) -> Result<Encoding, InputError> {
+        let limit = self.limit(how);
+        let kept = limit.saturating_sub(added);
+        let mut encoding =
+            if self.drops_ends(how) { self.more_than(kept, text)? } else { self.plain(text)? };
+        let tokens = encoding.len() + added;
         if tokens <= limit {
-            return Ok(());
+            return Ok(encoding);
         }
         if !how.truncate {
             return Err(InputError::TooLong { tokens, limit });
         }
-        if limit <= added {
+        if kept == 0 {
             return Err(InputError::LimitTooSmall { limit });
         }
-        encoding.truncate(limit - added, 0, self.direction(how));
-        Ok(())
+        encoding.truncate(kept, 0, self.direction(how));
+        drop(encoding.take_overflowing());
+        Ok(encoding)
+    }
+
+    /// Whether nothing of what is cut off a long text counts.
+    fn drops_ends(&self, how: &Prepare) -> bool {
+        how.truncate && !self.cuts_left(how)
     }
 
     /// A text, or the beginning of it where there is a limit.
@@ -296,7 +318,9 @@ impl TextTokenizer {
             return Ok(text);
         }
         Self::check_bytes(text.len())?;
-        let encoding = failed(self.inner.encode(text, false))?;
+        let encode = |text: &str| failed(self.inner.encode(text, false));
+        let encoding =
+            if self.splits_at_spaces { more_than(tokens, text, encode)? } else { encode(text)? };
         if encoding.len() <= tokens {
             return Ok(text);
         }
@@ -419,44 +443,4 @@ fn error(checkpoint: &Checkpoint, problem: String) -> CheckpointError {
 
 fn failed<T>(result: tokenizers::Result<T>) -> Result<T, InputError> {
     result.map_err(|error| InputError::Tokenizer(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_of_this_tokenizer_if_its_special_tokens_are_exactly_where_it_puts_them() {
-        let bert = SpecialTokens { before: vec![101], after: vec![102] };
-        for ids in [&[101, 7592, 2088, 102][..], &[101, 102]] {
-            assert!(bert.are_around(ids), "{ids:?}");
-        }
-        // Without, with half of them, with one twice, with two texts, and too short for both.
-        let foreign = [
-            &[7592][..],
-            &[101, 7592],
-            &[7592, 102],
-            &[101, 101, 102],
-            &[101, 5, 102, 6, 102],
-            &[101],
-            &[],
-        ];
-        for ids in foreign {
-            assert!(!bert.are_around(ids), "{ids:?}");
-        }
-        // "hello world" of cl100k_base.
-        assert!(!bert.are_around(&[15339, 1917]));
-        let qwen = SpecialTokens { before: Vec::new(), after: vec![151_643] };
-        assert!(qwen.are_around(&[14990, 1879, 151_643]) && qwen.are_around(&[151_643]));
-        assert!(!qwen.are_around(&[14990, 1879]) && !qwen.are_around(&[151_643, 14990, 151_643]));
-        // One token on both sides is not there twice if it is there once.
-        let same = SpecialTokens { before: vec![0], after: vec![0] };
-        assert!(!same.are_around(&[0]) && same.are_around(&[0, 0]));
-    }
-
-    #[test]
-    fn without_special_tokens_nothing_tells_whose_ids_they_are() {
-        assert!(!SpecialTokens::default().are_around(&[1, 2, 3]));
-        assert!(!SpecialTokens::default().are_around(&[]));
-    }
 }

@@ -74,6 +74,14 @@ pub fn float32_error(largest: f32) -> f32 {
 /// Little-endian float32 numbers in base64.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn floats(text: &str) -> Vec<f32> {
+    let bytes = bytes(text);
+    let numbers = bytes.chunks_exact(4);
+    numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four"))).collect()
+}
+
+/// Bytes in base64.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn bytes(text: &str) -> Vec<u8> {
     let place = |letter: u8| match letter {
         b'A'..=b'Z' => letter - b'A',
         b'a'..=b'z' => letter - b'a' + 26,
@@ -82,14 +90,12 @@ pub fn floats(text: &str) -> Vec<f32> {
         _ => 63,
     };
     let letters = text.trim_end_matches('=').as_bytes();
-    let bytes: Vec<u8> = letters
+    letters
         .chunks(4)
         .flat_map(|four| {
             let bits = four.iter().fold(0u32, |bits, letter| bits << 6 | u32::from(place(*letter)));
             let bits = bits << (6 * (4 - four.len()));
             bits.to_be_bytes()[1..four.len()].to_vec()
         })
-        .collect();
-    let numbers = bytes.chunks_exact(4);
-    numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four"))).collect()
+        .collect()
 }

@@ -9,6 +9,23 @@ use super::listen::CONNECTIONS_MAX;
 const OTHER_FILES: usize = 256;
 /// Connections that a listener always has.
 const CONNECTIONS_MIN: usize = 16;
+/// Open files without which nothing can be served: the process has some twenty of its own, and what
+/// is left must do for connections and a model that is loaded.
+const FILES_MIN: usize = 64;
+
+/// Raises the limit of open files as far as the system allows and connections need it.
+///
+/// # Errors
+/// A limit with which next to nobody could connect; what to do.
+pub fn check() -> Result<(), String> {
+    match raised(CONNECTIONS_MAX + OTHER_FILES) {
+        Some(files) if files < FILES_MIN => Err(format!(
+            "the limit of open files is {files}, and at least {FILES_MIN} are needed; raise it with \
+             `ulimit -n 8192`, or LimitNOFILE of a systemd unit"
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// Connections that each of so many listeners may have at a time. The limit of open files is raised
 /// as far as the system allows and connections need it; where that is not enough, idle connections

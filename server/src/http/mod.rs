@@ -13,7 +13,7 @@ mod budget;
 mod client;
 mod connections;
 mod decode;
-mod descriptors;
+pub mod descriptors;
 mod failure;
 mod half_close;
 mod host;

@@ -75,8 +75,8 @@ impl RepoCache {
             let lacks = self.weights_lacking(commit);
             return if lacks.is_empty() { Known::Open } else { Known::Lacks(lacks) };
         };
-        let needed = names.into_iter().filter(|name| is_needed(name));
-        let lacks: Vec<String> = needed.filter(|name| !self.has(commit, name)).collect();
+        let lacks = |name: &&String| is_needed(name, &names) && !self.has(commit, name);
+        let lacks: Vec<String> = names.iter().filter(lacks).cloned().collect();
         if lacks.is_empty() { Known::Whole } else { Known::Lacks(lacks) }
     }
 

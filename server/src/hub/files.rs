@@ -2,15 +2,16 @@
 //!
 //! Must not know: the network, the cache.
 
-use proxima_models::checkpoint::LENGTH_FILES;
+use proxima_models::checkpoint::{LENGTH_FILES, PICKLE};
 
 /// Files beside the weights that a checkpoint is read from.
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
     "modules.json",
     "config_sentence_transformers.json",
     "preprocessor_config.json",
@@ -49,14 +50,19 @@ pub fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(hexadecimal)
 }
 
-/// Whether a checkpoint needs this file of its repository.
-pub fn is_needed(name: &str) -> bool {
+/// Whether a checkpoint needs this file of its repository, which has all of these.
+pub fn is_needed(name: &str, all: &[String]) -> bool {
     let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
     let module = folder.split_once('_').is_some_and(|(number, rest)| {
         !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) && !rest.contains('/')
     });
+    // Older modules after the transformer have their weights as PyTorch pickles them.
+    let pickled = || {
+        let newer = format!("{folder}/model.safetensors");
+        module && !folder.ends_with("Transformer") && file == PICKLE && !all.contains(&newer)
+    };
     let read = FILES.contains(&file) || LENGTH_FILES.contains(&file) || is_weights(file);
-    (folder.is_empty() || module) && read
+    (folder.is_empty() || module) && (read || pickled())
 }
 
 /// Whether a file, without its folder, has a transformer's weights or a part of them.

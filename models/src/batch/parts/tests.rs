@@ -111,10 +111,14 @@ proptest! {
         let all: Vec<Sequence> =
             lengths.iter().enumerate().map(|(at, own)| text(at as u32 % 3, 20, *own)).collect();
         let laid = RaggedBatch::new(&all);
-        prop_assert_eq!(bits(bert, &laid, 1), bits(bert, &laid, threads));
-        let shared = RaggedBatch::sharing(&all.iter().collect::<Vec<_>>(), &[], |_| None);
-        for batch in [laid, shared] {
-            prop_assert_eq!(bits(qwen3, &batch, 1), bits(qwen3, &batch, threads));
+        for model in [bert, qwen3] {
+            // One sequence is one part.
+            let alone = all.iter().flat_map(|one| bits(model, &RaggedBatch::new([one]), 1));
+            let alone: Vec<u32> = alone.collect();
+            prop_assert_eq!(&alone, &bits(model, &laid, 1));
+            prop_assert_eq!(&alone, &bits(model, &laid, threads));
         }
+        let shared = RaggedBatch::sharing(&all.iter().collect::<Vec<_>>(), &[], |_| None);
+        prop_assert_eq!(bits(qwen3, &shared, 1), bits(qwen3, &shared, threads));
     }
 }

@@ -28,7 +28,7 @@ use super::tokens::{Listed, Tokens};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
 /// How Qwen2's class splits a text.
-const QWEN2_WORDS: &str = concat!(
+pub const QWEN2_WORDS: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|",
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );

@@ -160,7 +160,7 @@ pub mod written {
 
     /// One or several.
     #[derive(Debug, Deserialize, ToSchema)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "expected a type of embeddings or a list of one")]
     pub enum OneOrMore<T> {
         /// One.
         One(T),
