@@ -10,7 +10,7 @@ const COUNTS: [usize; 4] = [1, 4, 8, 32];
 /// Tokens of a text.
 const LENGTH: usize = 140;
 /// Below the smallest vocabulary.
-const TOKENS: usize = 250;
+const TOKENS: usize = 190;
 
 fn networks(criterion: &mut Criterion) {
     let models = [

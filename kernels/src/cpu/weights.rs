@@ -81,6 +81,11 @@ impl Packed {
         self.form
     }
 
+    /// Bytes of all weights.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Bytes of 32 columns of as many depths.
     pub(super) fn bytes_of(&self, depth: usize) -> usize {
         PANEL * self.form.bytes() * depth

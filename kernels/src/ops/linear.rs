@@ -90,6 +90,13 @@ impl Weights {
         Ok(Self::Plain(on_device(parts, places, (depth, precision.dtype(stored)?), device)?))
     }
 
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Packed(packed, _) => packed.bytes(),
+            Self::Plain(weights) => weights.elem_count() * weights.dtype().size_in_bytes(),
+        }
+    }
+
     fn takes(&self) -> Takes {
         Takes(match self {
             Self::Packed(_, arithmetic) => How::Packed(Isa::current().packing(*arithmetic)),
@@ -171,6 +178,11 @@ impl Linear {
             Some(Tensor::from_vec(numbers, places.len(), device)?)
         };
         Ok(Self { weights: Weights::new(parts, &places, depth, precision, device)?, bias })
+    }
+
+    /// Bytes of its weights in memory.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.bytes()
     }
 
     /// How it takes its input.
@@ -303,6 +315,11 @@ impl GatedLinear {
     /// The width of the output for weights of this width.
     pub fn padded(width: usize) -> usize {
         width.next_multiple_of(GROUP)
+    }
+
+    /// Bytes of its weights in memory.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.bytes()
     }
 
     /// How it takes its input.

@@ -19,6 +19,10 @@ use super::RaggedBatch;
 /// Rows of a part, about: fewer read a layer's weights too often, the activations of more leave
 /// the second-level cache.
 const ROWS: usize = 384;
+/// Bytes of a layer's weights, at most: each part reads all of them, and beyond the second-level
+/// cache that costs more than keeping activations in it saves. Measured: 3.5 MB gains, 14 MB loses
+/// (benches/README.md).
+const WEIGHT_BYTES_MAX: usize = 4 << 20;
 /// Parts are worth it if the busiest thread has at most this many percent more than its share.
 const UNEVEN_PERCENT: usize = 15;
 
@@ -171,18 +175,20 @@ struct One<S> {
 }
 
 impl<S: Send> InParts<S> {
-    /// Makes the first state of each part of its rows of `hidden`.
+    /// Makes the first state of each part of its rows of `hidden`, for layers of `weight_bytes`.
     ///
     /// # Errors
     /// The first failure of `make`, or of the device.
     pub fn new(
         batch: &RaggedBatch,
         hidden: Rows,
+        weight_bytes: usize,
         make: impl Fn(&Part, Rows) -> Result<S, KernelError>,
     ) -> Result<Self, KernelError> {
         let threads = team::threads();
         // Images are put between rows by their place in the batch.
-        let whole = !hidden.is_on_cpu() || !batch.visuals.is_empty();
+        let whole =
+            !hidden.is_on_cpu() || weight_bytes > WEIGHT_BYTES_MAX || !batch.visuals.is_empty();
         let split = if whole { Split::none(batch) } else { Split::of(batch, threads) };
         if let ([all], []) | ([], [all]) = (&split.alone[..], &split.together[..]) {
             let part = Part::new(batch, all.clone());

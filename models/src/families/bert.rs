@@ -302,6 +302,10 @@ impl Layer {
             mlp_norm: norm("output.LayerNorm")?,
         })
     }
+
+    fn weight_bytes(&self) -> usize {
+        [&self.qkv, &self.output, &self.up, &self.down].map(Linear::weight_bytes).iter().sum()
+    }
 }
 
 impl Bert {
@@ -366,7 +370,7 @@ impl Encoder for Bert {
             let normed = self.norm.forward(&embedded.tensor()?)?;
             return HiddenStates::new(&Rows::of(&normed)?, batch);
         };
-        let mut parts = InParts::new(batch, embedded, |_, embedded| {
+        let mut parts = InParts::new(batch, embedded, first.weight_bytes(), |_, embedded| {
             let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.takes())?;
             Ok(State { hidden, input })
         })?;

@@ -310,6 +310,11 @@ fn load(
 }
 
 impl Layer {
+    fn weight_bytes(&self) -> usize {
+        let linear = [&self.qkv, &self.output, &self.down].map(Linear::weight_bytes);
+        self.gated.weight_bytes() + linear.iter().sum::<usize>()
+    }
+
     fn load(
         loader: &Loader<'_>,
         config: &Config,
@@ -409,7 +414,8 @@ impl Encoder for ModernBert {
         let (global, local) = (self.global.tables(longest)?, self.local.tables(longest)?);
         let embedded = self.words.rows_of(batch.tokens())?.tensor()?;
         let hidden = Rows::of(&self.norm.forward(&embedded)?)?;
-        let mut parts = InParts::new(batch, hidden, |_, hidden| Ok(hidden))?;
+        let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
+        let mut parts = InParts::new(batch, hidden, weight_bytes, |_, hidden| Ok(hidden))?;
         for layer in &self.layers {
             pause();
             let tables: &RotaryTables = if layer.mask == Mask::Full { &global } else { &local };

@@ -95,7 +95,8 @@ impl Decoder {
         behind: &BehindLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<HiddenStates, KernelError> {
-        let mut parts = InParts::new(batch, hidden, |part, hidden| {
+        let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
+        let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
             Ok(State { hidden, keeping: batch.keeping(part) })
         })?;
         for (place, layer) in self.layers.iter().enumerate() {
@@ -150,6 +151,11 @@ impl Decoder {
 }
 
 impl Layer {
+    fn weight_bytes(&self) -> usize {
+        let linear = [&self.qkv, &self.output, &self.down].map(Linear::weight_bytes);
+        self.gated.weight_bytes() + linear.iter().sum::<usize>()
+    }
+
     fn load(loader: &Loader<'_>, config: &DecoderConfig) -> Result<Self, CheckpointError> {
         let &DecoderConfig { hidden, heads, mlp, eps, bias, activation, .. } = config;
         let (queries, keys) = (heads.heads * heads.size, heads.kv_heads * heads.size);
