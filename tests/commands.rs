@@ -249,3 +249,20 @@ fn the_executable_tells_what_it_is_and_how_it_is_called() {
     let serve = fs::read_to_string(pages.join("proxima-serve.1")).expect("a page");
     assert!(serve.contains("log\\-requests"), "{serve:.200}");
 }
+
+#[test]
+fn a_second_value_of_a_flag_is_neither_a_model_nor_printed() {
+    for line in [
+        &["serve", "nowhere", "--port", "0", "--api-key", "alpha", "second-secret"][..],
+        &["serve", "--model", "nowhere", "--api-key", "alpha", "second-secret"],
+    ] {
+        let refused = output(&mut proxima(line));
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(64), "{said}");
+        assert!(said.contains("commas between them") && !said.contains("second-secret"), "{said}");
+    }
+    let refused = output(&mut proxima(&["serve", "nowhere", "--log-level", "verbose"]));
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(said.contains("verbose") && said.contains("debug"), "{said}");
+}

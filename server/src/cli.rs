@@ -150,6 +150,7 @@ pub fn run(
     };
     let parsed = command.try_get_matches_from(arguments);
     let parsed = parsed.and_then(|matches| {
+        check_bare_words(&matches)?;
         Cli::from_arg_matches(&matches).map(|cli| (cli, model_is_of_variable(&matches)))
     });
     let cli = match parsed {
@@ -178,6 +179,23 @@ pub fn run(
 fn model_is_of_variable(matches: &ArgMatches) -> bool {
     let serve = matches.subcommand_matches("serve");
     serve.is_some_and(|it| it.value_source("model") == Some(ValueSource::EnvVariable))
+}
+
+/// Refuses bare words in several places of a command line, or beside `--model`: one of them is
+/// likely a second value of the flag before it, such as a key, which must be neither looked up as a
+/// model nor printed.
+fn check_bare_words(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(serve) = matches.subcommand_matches("serve") else { return Ok(()) };
+    let places: Vec<usize> = serve.indices_of("models").into_iter().flatten().collect();
+    let apart = places.windows(2).any(|two| two[1] != two[0] + 1);
+    let beside =
+        !places.is_empty() && serve.value_source("model") == Some(ValueSource::CommandLine);
+    if !apart && !beside {
+        return Ok(());
+    }
+    let problem = "words without a flag are models, and are given in one place, or each with --model; \
+                   several values of one flag are written with commas between them\n";
+    Err(Cli::command().error(clap::error::ErrorKind::ValueValidation, problem))
 }
 
 /// Says why a command ends, and gives its exit code.

@@ -235,7 +235,7 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
         },
         log: LogSettings {
             format: arguments.log_format.unwrap_or_default(),
-            level: log_level(arguments.log_level.as_deref().unwrap_or("info")),
+            level: log_level(arguments.log_level.as_deref().unwrap_or("info"))?,
         },
     };
     check(&settings)?;
@@ -270,11 +270,21 @@ fn with_positional(mut flags: ServeArgs) -> ServeArgs {
 
 /// What is logged, as `tracing` says it. Names of levels that other servers have would be taken for
 /// names of parts of the program, and nothing would be logged.
-fn log_level(level: &str) -> String {
-    match level.to_ascii_lowercase().as_str() {
-        "warning" => "warn".into(),
-        "critical" => "error".into(),
-        _ => level.to_owned(),
+///
+/// # Errors
+/// A word that is no level.
+fn log_level(level: &str) -> Result<String, CommandError> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    match level.trim().to_ascii_lowercase().as_str() {
+        "warning" => Ok("warn".into()),
+        "critical" => Ok("error".into()),
+        word if !word.contains(['=', ',', '[', ':']) && !LEVELS.contains(&word) => {
+            Err(CommandError::usage(format!(
+                "--log-level {level:?} is none of {}, nor a filter such as proxima=debug",
+                LEVELS.join(", ")
+            )))
+        }
+        _ => Ok(level.to_owned()),
     }
 }
 

@@ -20,11 +20,13 @@ use super::{App, Failure, note_failure};
 use crate::dialects;
 
 /// Paths that need no key: they tell nothing but whether and how the server works.
-const PUBLIC: [&str; 8] = [
+const PUBLIC: [&str; 10] = [
     "/health",
     "/ping",
     "/livez",
     "/readyz",
+    "/.well-known/live",
+    "/.well-known/ready",
     "/metrics",
     "/docs",
     "/openapi.json",

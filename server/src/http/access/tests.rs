@@ -69,6 +69,7 @@ async fn a_line_says_what_was_asked_for_and_what_it_took_but_no_input() {
     }
     let time = |key: &str| line[key].as_f64().expect("milliseconds");
     assert!(time("total_ms") >= time("inference_ms") && time("inference_ms") > 0.0, "{line}");
+    assert!(time("total_ms") >= time("tokenization_ms") && time("tokenization_ms") > 0.0, "{line}");
     assert!(time("total_ms") >= time("queue_ms"), "{line}");
     assert!(!log.text().contains("apricot"), "{}", log.text());
 }
