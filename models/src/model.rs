@@ -246,6 +246,19 @@ fn tokens_max(
         None => recipes::tokens_max(checkpoint)?,
     };
     let own = of_tokenizer.unwrap_or(network.positions).min(network.positions);
+    if let (Some(limit), None) = (of_modules, options.tokens_max)
+        && network.rotary_positions
+        && limit > network.positions
+    {
+        return Err(CheckpointError::new(
+            checkpoint.dir(),
+            format!(
+                "max_seq_length {limit} is above the {} positions of config.json, and \
+                 sentence-transformers would go beyond them; choose a limit with --max-length",
+                network.positions
+            ),
+        ));
+    }
     match options.tokens_max {
         Some(asked) if asked == 0 || asked > network.positions => Err(CheckpointError::new(
             checkpoint.dir(),

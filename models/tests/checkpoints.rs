@@ -363,6 +363,22 @@ fn a_prompt_that_is_left_out_counts_as_it_is_when_cut_alone() {
 }
 
 #[test]
+fn a_length_beyond_rotary_positions_is_refused_unless_a_limit_is_chosen() {
+    let beyond = |dir: &Path| {
+        edit(&dir.join("config.json"), |json| json["max_position_embeddings"] = json!(64));
+        let length = json!({ "max_seq_length": 256 }).to_string();
+        fs::write(dir.join("sentence_bert_config.json"), length).expect("written");
+    };
+    says(after("tiny-qwen3", beyond), &["max_seq_length 256", "64", "--max-length"]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write("tiny-qwen3", folder.path(), &SynthOptions { seed: 0, tokenizer: None })
+        .expect("written");
+    beyond(folder.path());
+    let options = LoadOptions { tokens_max: Some(64), ..LoadOptions::default() };
+    assert_eq!(load_with(folder.path(), &options).expect("loaded").info.tokens_max, 64);
+}
+
+#[test]
 fn a_qwen3_classifier_has_one_label() {
     let labels = |count: usize| {
         after("tiny-qwen3-reranker-classifier", |dir| {

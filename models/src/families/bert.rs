@@ -284,7 +284,14 @@ pub(super) fn load(
         activation,
     };
     let token_types = config.type_vocab_size;
-    Ok(Network { encoder: Box::new(network), width, positions, vocabulary, token_types })
+    Ok(Network {
+        encoder: Box::new(network),
+        width,
+        positions,
+        rotary_positions: false,
+        vocabulary,
+        token_types,
+    })
 }
 
 impl Layer {

@@ -51,8 +51,10 @@ pub struct Network {
     pub encoder: Box<dyn Encoder>,
     /// Numbers in a hidden state.
     pub width: usize,
-    /// Positions it knows.
+    /// Positions it knows, as its configuration says.
     pub positions: usize,
+    /// Whether they are rotary, so that further ones can be computed, too.
+    pub rotary_positions: bool,
     /// Tokens it knows.
     pub vocabulary: usize,
     /// Token types it knows; 0 if its tokens have none.

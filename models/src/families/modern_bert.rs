@@ -306,6 +306,7 @@ fn load(
         positions: config.max_position_embeddings,
         vocabulary: config.vocab_size,
         token_types: 0,
+        rotary_positions: true,
     })
 }
 

@@ -239,6 +239,7 @@ fn load(
         positions: config.max_position_embeddings.unwrap_or(32_768),
         vocabulary: config.vocab_size,
         token_types: 0,
+        rotary_positions: true,
     })
 }
 

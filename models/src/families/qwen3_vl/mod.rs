@@ -121,6 +121,7 @@ fn load(
         positions: text.max_position_embeddings.unwrap_or(128_000),
         vocabulary: text.vocab_size,
         token_types: 0,
+        rotary_positions: true,
     })
 }
 
