@@ -146,7 +146,8 @@ def test_archive_has_its_checksums(dist, model, tmp_path):
     (folder,) = tmp_path.iterdir()
     run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=folder)
     listed = {line.split()[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
-    assert {path.name for path in folder.iterdir()} == listed | {"SHA256SUMS"}
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == listed | {"SHA256SUMS"}
     assert {"LICENSE", "README.md", "THIRD-PARTY-NOTICES", "docs/api.md", "proxima"} <= listed
     assert run(folder / "proxima", "--version").split()[:2] == ["proxima", VERSION]
 
