@@ -40,10 +40,41 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
         // It is JSON, but no text.
         Some(found) => Failure::body(found.to_string()),
         None => Failure::Body {
-            message: format!("the request body is not the JSON expected: {error}"),
+            message: format!(
+                "the request body is not the JSON expected: {}",
+                in_words(&error.to_string())
+            ),
             syntax: !error.is_data(),
         },
     })
+}
+
+/// A message of the parser with words of JSON in place of names of Rust's types.
+fn in_words(message: &str) -> String {
+    const EXPECTED: [(&str, &str); 8] = [
+        ("usize", "a whole number of at least 0"),
+        ("u64", "a whole number of at least 0"),
+        ("u32", "a whole number from 0 to 4294967295"),
+        ("u16", "a whole number from 0 to 65535"),
+        ("f32", "a number"),
+        ("f64", "a number"),
+        ("a sequence", "a list"),
+        ("a map", "an object"),
+    ];
+    const FOUND: [(&str, &str); 2] = [
+        ("invalid type: sequence,", "invalid type: list,"),
+        ("invalid type: map,", "invalid type: object,"),
+    ];
+    let found =
+        FOUND.iter().find_map(|(from, to)| Some([to, message.strip_prefix(from)?].concat()));
+    let message = found.unwrap_or_else(|| message.to_owned());
+    // What a caller has sent is before it.
+    let Some((before, expected)) = message.rsplit_once(", expected ") else { return message };
+    let known = EXPECTED.iter().find_map(|(from, to)| {
+        let rest = expected.strip_prefix(from)?;
+        (rest.is_empty() || rest.starts_with(' ')).then(|| [to, rest].concat())
+    });
+    known.map_or_else(|| message.clone(), |known| format!("{before}, expected {known}"))
 }
 
 /// Whether there are more than [`VALUES_MAX`] strings, lists and objects, for which nothing is read
@@ -103,6 +134,26 @@ mod tests {
             assert!(!is_read(&list(value, VALUES_MAX)), "{value}");
         }
         assert!(!is_read(&list("{\"\":0}", VALUES_MAX / 2)));
+    }
+
+    #[test]
+    fn what_is_expected_is_said_in_words_of_json() {
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code, reason = "only reading it counts")]
+        struct Body {
+            count: Option<usize>,
+            ids: Option<Vec<u32>>,
+        }
+        for (json, words) in [
+            (r#"{"count": -1}"#, "integer `-1`, expected a whole number of at least 0 at line 1"),
+            (r#"{"count": "x, expected u32 y"}"#, "expected u32 y\", expected a whole number of"),
+            (r#"{"ids": [4294967296]}"#, "expected a whole number from 0 to 4294967295 at"),
+            (r#"{"ids": {}}"#, "invalid type: object, expected a list at"),
+            (r#"{"count": []}"#, "invalid type: list, expected a whole number"),
+        ] {
+            let failure = parse::<Body>(json.as_bytes()).expect_err(json).to_string();
+            assert!(failure.contains(words), "{failure}");
+        }
     }
 
     #[test]
