@@ -148,7 +148,7 @@ pub fn run(arguments: ServeArgs, environment: &Environment) -> Result<(), Comman
 }
 
 async fn serve(settings: Settings, stopping: Stopping) -> Result<(), CommandError> {
-    http::descriptors::check().map_err(CommandError::failure)?;
+    http::check_open_files().map_err(CommandError::failure)?;
     // First of all, so that a port in use is known before a long load.
     let (http, local) = listen(&settings.host, settings.port, "--port").await?;
     tracing::info!("listening on http://{local}");

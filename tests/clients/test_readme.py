@@ -1,4 +1,4 @@
-"""Every curl line of the README and of docs/ works as it stands."""
+"""Every curl line and every Python block of the README and of docs/ works as it stands."""
 
 import re
 import subprocess
@@ -27,3 +27,11 @@ def test_curl(address, line):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         assert "://" in target or (page.parent / target).exists(), target
+
+
+SCRIPTS = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_python(address, script):
+    exec(compile(script.replace("http://127.0.0.1:8080", address), "README", "exec"), {})  # noqa: S102

@@ -140,6 +140,12 @@ def test_deb_has_no_file_that_others_may_write(dist):
         assert owner == "root/root" and mode[5] == mode[8] == "-", line
 
 
+def test_deb_has_the_manual_and_the_pages(dist):
+    listed = run("dpkg-deb", "--contents", only(dist, "*.deb"))
+    for path in ("man/man1/proxima.1.gz", "man/man1/proxima-serve.1.gz", "doc/proxima/docs/api.md"):
+        assert f"./usr/share/{path}\n" in listed, path
+
+
 def test_archive_has_its_checksums(dist, model, tmp_path):
     with tarfile.open(only(dist, "*.tar.gz")) as archive:
         archive.extractall(tmp_path, filter="data")

@@ -1,7 +1,6 @@
 //! A batch in parts of whole sequences, each of which one thread takes through a layer alone: its
 //! activations stay in that core's cache from one operation to the next, and threads meet once a
-//! layer instead of once an operation. One thread alone gains by the cache. No row depends on the
-//! part it is in.
+//! layer instead of once an operation. No row depends on the part it is in.
 //!
 //! A part that would leave other threads without work is computed by all threads together, one
 //! operation after the other.
@@ -19,8 +18,8 @@ use super::RaggedBatch;
 /// Rows of a part, about: fewer read a layer's weights too often, the activations of more leave
 /// the second-level cache.
 const ROWS: usize = 384;
-/// Bytes of a layer's weights, at most: each part reads all of them, and beyond the second-level
-/// cache that costs more than keeping activations in it saves. Measured: 3.5 MB gains, 14 MB loses
+/// Bytes of a layer's weights, at most: each part reads all of them, which costs more than keeping
+/// activations in a cache saves if they are many. Measured: 3.5 MB gains, 14 MB loses
 /// (benches/README.md).
 const WEIGHT_BYTES_MAX: usize = 4 << 20;
 /// Parts are worth it if the busiest thread has at most this many percent more than its share.

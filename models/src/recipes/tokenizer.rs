@@ -195,12 +195,26 @@ impl TextTokenizer {
         failed(self.inner.encode_fast(text, false))
     }
 
-    /// As [`plain`](Self::plain), but of a text that has more than `tokens` tokens perhaps those
-    /// of its beginning alone, which are more than `tokens`, too.
-    fn more_than(&self, tokens: usize, text: &str) -> Result<Encoding, InputError> {
+    /// The encoding of a text, or, if it has more than `tokens` tokens, perhaps of a beginning that
+    /// has more than `tokens`, too.
+    fn more_than(
+        &self,
+        tokens: usize,
+        text: &str,
+        encode: impl Fn(&str) -> tokenizers::Result<Encoding>,
+    ) -> Result<Encoding, InputError> {
         Self::check_bytes(text.len())?;
-        let encode = |text: &str| failed(self.inner.encode_fast(text, false));
-        if self.splits_at_spaces { more_than(tokens, text, encode) } else { encode(text) }
+        failed(if self.splits_at_spaces { more_than(tokens, text, encode) } else { encode(text) })
+    }
+
+    /// As [`plain`](Self::plain), of as much of a text as is needed to keep `kept` tokens of it.
+    fn to_cut(&self, text: &str, kept: usize, how: &Prepare) -> Result<Encoding, InputError> {
+        // Else its end counts, or how many tokens it has.
+        if how.truncate && !self.cuts_left(how) {
+            self.more_than(kept, text, |text| self.inner.encode_fast(text, false))
+        } else {
+            self.plain(text)
+        }
     }
 
     /// As [`plain`](Self::plain), with places in characters.
@@ -238,13 +252,9 @@ impl TextTokenizer {
     ) -> Result<(Encoding, Encoding), InputError> {
         let (added, limit) = (self.added(true), self.limit(how));
         let kept = limit.saturating_sub(added);
-        let (mut one, mut two) = if self.drops_ends(how) {
-            (self.more_than(kept, first)?, self.more_than(kept, second)?)
-        } else {
-            (self.plain(first)?, self.plain(second)?)
-        };
-        if one.len() > kept && two.len() > kept {
-            // Which of them is the longer counts, so all of them is needed.
+        let (mut one, mut two) = (self.to_cut(first, kept, how)?, self.to_cut(second, kept, how)?);
+        if how.truncate && one.len() > kept && two.len() > kept {
+            // Which of them is the longer counts, so all of both is needed.
             (one, two) = (self.plain(first)?, self.plain(second)?);
         }
         let tokens = one.len() + two.len() + added;
@@ -278,8 +288,7 @@ impl TextTokenizer {
     pub fn cut(&self, text: &str, added: usize, how: &Prepare) -> Result<Encoding, InputError> {
         let limit = self.limit(how);
         let kept = limit.saturating_sub(added);
-        let mut encoding =
-            if self.drops_ends(how) { self.more_than(kept, text)? } else { self.plain(text)? };
+        let mut encoding = self.to_cut(text, kept, how)?;
         let tokens = encoding.len() + added;
         if tokens <= limit {
             return Ok(encoding);
@@ -293,11 +302,6 @@ impl TextTokenizer {
         encoding.truncate(kept, 0, self.direction(how));
         drop(encoding.take_overflowing());
         Ok(encoding)
-    }
-
-    /// Whether nothing of what is cut off a long text counts.
-    fn drops_ends(&self, how: &Prepare) -> bool {
-        how.truncate && !self.cuts_left(how)
     }
 
     /// A text, or the beginning of it where there is a limit.
@@ -317,10 +321,7 @@ impl TextTokenizer {
         if text.len() <= tokens {
             return Ok(text);
         }
-        Self::check_bytes(text.len())?;
-        let encode = |text: &str| failed(self.inner.encode(text, false));
-        let encoding =
-            if self.splits_at_spaces { more_than(tokens, text, encode)? } else { encode(text)? };
+        let encoding = self.more_than(tokens, text, |text| self.inner.encode(text, false))?;
         if encoding.len() <= tokens {
             return Ok(text);
         }

@@ -185,7 +185,7 @@ macro_rules! serve_args {
             #[arg(long, env = "PROXIMA_CONFIG", value_name = "FILE")]
             #[serde(skip)]
             pub config: Option<PathBuf>,
-            /// The same as --model, and goes before it; variable and file give none then
+            /// The same as --model: then variable and file give none
             #[arg(value_name = "MODEL")]
             #[serde(skip)]
             pub models: Vec<String>,

@@ -258,12 +258,11 @@ pub fn listen_address(flags: ServeArgs) -> Result<(String, u16), CommandError> {
     Ok((arguments.host.unwrap_or_else(|| HOST.into()), port))
 }
 
-/// Flags with the models that were named without one, before those of `--model`.
+/// Flags with the models that were named without one: the command line has them instead of
+/// `--model`.
 fn with_positional(mut flags: ServeArgs) -> ServeArgs {
     if !flags.models.is_empty() {
-        let mut models = std::mem::take(&mut flags.models);
-        models.extend(flags.model.take().unwrap_or_default());
-        flags.model = Some(models);
+        flags.model = Some(std::mem::take(&mut flags.models));
     }
     flags
 }

@@ -13,7 +13,7 @@ mod budget;
 mod client;
 mod connections;
 mod decode;
-pub mod descriptors;
+mod descriptors;
 mod failure;
 mod half_close;
 mod host;
@@ -52,6 +52,7 @@ pub use body::{COMPUTE_TYPE, JsonBody, RawBody, json_response, timing_values, wi
 pub use browsers::{BrowserSettings, Origins, is_refused};
 pub use budget::{Bodies, BodyRoom};
 pub use client::{Network, Peer};
+pub use descriptors::check as check_open_files;
 pub use failure::{Failure, with_retry_after};
 pub use intake::{Intake, Pace, busy};
 pub use json::parse_body;

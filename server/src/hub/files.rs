@@ -76,3 +76,23 @@ pub fn is_relative(name: &str) -> bool {
         |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\\');
     name.split('/').all(valid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pickled_weights_are_needed_of_modules_without_others() {
+        let all = ["model.safetensors", "pytorch_model.bin", "2_Dense/pytorch_model.bin"];
+        let needed = |name: &str, all: &[&str]| {
+            let all: Vec<String> = all.iter().map(|name| (*name).to_owned()).collect();
+            is_needed(name, &all)
+        };
+        assert!(needed("2_Dense/pytorch_model.bin", &all));
+        assert!(!needed("pytorch_model.bin", &all));
+        assert!(!needed("0_Transformer/pytorch_model.bin", &all));
+        assert!(!needed("onnx/pytorch_model.bin", &all));
+        let both = [&all[..], &["2_Dense/model.safetensors"]].concat();
+        assert!(!needed("2_Dense/pytorch_model.bin", &both));
+    }
+}

@@ -11,7 +11,7 @@ use tokenizers::{Encoding, NormalizerWrapper, SplitDelimiterBehavior, Tokenizer}
 
 use super::pipeline::QWEN2_WORDS;
 
-/// Bytes that a token has, more often than not at most.
+/// Most tokens have no more bytes than this.
 const TOKEN_BYTES: usize = 8;
 /// Bytes of a text that are tokenised at once, however few tokens are kept.
 const BYTES_MIN: usize = 4096;
@@ -33,8 +33,8 @@ pub fn splits_at_spaces(tokenizer: &Tokenizer) -> bool {
 fn looks_at_characters(normalizer: &NormalizerWrapper) -> bool {
     match normalizer {
         NormalizerWrapper::Sequence(all) => all.as_ref().iter().all(looks_at_characters),
-        // A pattern may be of any length.
-        NormalizerWrapper::Replace(_) => false,
+        // A pattern may be of any length; bytes that are written as letters leave no space.
+        NormalizerWrapper::Replace(_) | NormalizerWrapper::ByteLevel(_) => false,
         NormalizerWrapper::BertNormalizer(_)
         | NormalizerWrapper::StripNormalizer(_)
         | NormalizerWrapper::StripAccents(_)
@@ -45,8 +45,7 @@ fn looks_at_characters(normalizer: &NormalizerWrapper) -> bool {
         | NormalizerWrapper::Lowercase(_)
         | NormalizerWrapper::Nmt(_)
         | NormalizerWrapper::Precompiled(_)
-        | NormalizerWrapper::Prepend(_)
-        | NormalizerWrapper::ByteLevel(_) => true,
+        | NormalizerWrapper::Prepend(_) => true,
     }
 }
 
@@ -118,6 +117,23 @@ mod tests {
             assert!(text.starts_with(beginning) && beginning.len() > BYTES_MIN / 2);
             assert!(beginning.ends_with(" one"), "not beside a comma or another letter");
         }
+    }
+
+    #[test]
+    fn only_normalizers_that_leave_spaces_where_they_are_let_a_text_be_cut() {
+        use tokenizers::models::bpe::BPE;
+        use tokenizers::normalizers::{Lowercase, Replace, byte_level::ByteLevel};
+        use tokenizers::pre_tokenizers::whitespace::Whitespace;
+
+        let splits = |normalizer: NormalizerWrapper| {
+            let mut tokenizer = Tokenizer::new(BPE::default());
+            tokenizer.with_normalizer(Some(normalizer)).expect("it can be set");
+            tokenizer.with_pre_tokenizer(Some(Whitespace));
+            splits_at_spaces(&tokenizer)
+        };
+        assert!(splits(Lowercase.into()));
+        assert!(!splits(ByteLevel::new().into()));
+        assert!(!splits(Replace::new(" ", "_").expect("a pattern").into()));
     }
 
     #[test]
