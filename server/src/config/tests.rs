@@ -81,7 +81,7 @@ fn models_are_named_with_and_without_a_flag() {
     };
     assert_eq!(names(&[]), ["a/file"]);
     assert_eq!(names(&["a/one", "b=a/two"]), ["a/one", "b"]);
-    assert_eq!(names(&["--model", "a/flag", "a/one", "--port", "1"]), ["a/one", "a/flag"]);
+    assert_eq!(names(&["--model", "a/flag", "--port", "1"]), ["a/flag"]);
 }
 
 #[test]
