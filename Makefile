@@ -17,7 +17,7 @@ CUDA_VERSIONS := CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000
 CUDA_TOOLKIT := $(CACHE)/cuda-13.0.2
 CUDA_BUILD := CUDA_HOME='$(CUDA_TOOLKIT)/shims' NVCC='$(CURDIR)/scripts/cuda/nvcc' $(CUDA_VERSIONS)
 
-.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients fuzz-http assets lint docs openapi golden bench bench-peers bench-rerank bench-vision demo-images soak dist test-packages
+.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients fuzz-http assets lint docs openapi protos golden bench bench-peers bench-rerank bench-vision demo-images soak dist test-packages
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -131,6 +131,9 @@ lint: ## Check format, lints and documentation
 
 openapi: build ## Rewrite openapi/openapi.json
 	$(PROXIMA) openapi > openapi/openapi.json
+
+protos: ## Rewrite the code that is generated from openapi/*.proto
+	PROXIMA_WRITE_PROTOS=1 cargo test --release --package proxima --test protos
 
 docs: build ## Rewrite docs/proxima.example.toml and docs/migrate.md
 	$(PROXIMA) docs settings > docs/proxima.example.toml

@@ -20,7 +20,8 @@ fn collect(folder: &Path, extension: &str, found: &mut Vec<Source>) {
         let path = entry.expect("a readable entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            if name != "target" && !name.starts_with('.') {
+            // Generated code follows rules of its own.
+            if name != "target" && name != "generated" && !name.starts_with('.') {
                 collect(&path, extension, found);
             }
         } else if path.extension().is_some_and(|found| found == extension) {

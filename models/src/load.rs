@@ -8,7 +8,8 @@ use proxima_kernels::Device;
 use proxima_kernels::ops::linear::Precision;
 
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, DenseModule, LogitScore, PoolingModule, Step, Subject, Weights,
+    Checkpoint, CheckpointError, DenseModule, LogitScore, PoolingModule, SentenceTransformers, Step,
+    Subject, Weights,
 };
 use crate::families::{self, Network};
 use crate::info::Capabilities;
@@ -64,7 +65,10 @@ impl Readouts {
                 return Err(checkpoint.config_error(format!("{problem}; choose another --task")));
             }
             Task::YesNo if !classifies => Some(yes_or_no(checkpoint, recipe, network, device)?),
-            Task::Score | Task::YesNo => Some((family.score)(checkpoint, network.width, device)?),
+            Task::Score | Task::YesNo => {
+                check_cross_encoder(checkpoint)?;
+                Some((family.score)(checkpoint, network.width, device)?)
+            }
         };
         let embedding = match task {
             Task::Score | Task::YesNo | Task::Sparse => None,
@@ -93,6 +97,23 @@ impl Readouts {
         };
         Ok(Self { embedding, score, sparse, multi })
     }
+}
+
+/// Refuses a cross-encoder with files that sentence-transformers would not read, since their
+/// settings may or may not be meant.
+fn check_cross_encoder(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    let modules = checkpoint.sentence_transformers();
+    let Some(key) = modules.and_then(SentenceTransformers::unread_by_cross_encoder) else {
+        return Ok(());
+    };
+    Err(CheckpointError::new(
+        checkpoint.dir().join("modules.json"),
+        format!(
+            "sentence-transformers reads {key} of a cross-encoder only if \
+             config_sentence_transformers.json says \"model_type\": \"CrossEncoder\"; say so there, \
+             or remove modules.json"
+        ),
+    ))
 }
 
 /// What to do about a checkpoint that does not say how tokens are pooled.

@@ -100,6 +100,14 @@ fn files_that_git_lfs_has_not_fetched_say_how_to_fetch_them() {
 }
 
 #[test]
+fn tensors_of_old_versions_of_pytorch_say_what_to_do() {
+    // How torch.save began its files before version 1.6: a pickled number.
+    let old = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
+    let change = |dir: &Path| fs::write(dir.join("sparse_linear.pt"), old).expect("written");
+    says(after("tiny-bert", change), &["sparse_linear.pt", "PyTorch before 1.6", "safetensors"]);
+}
+
+#[test]
 fn tensors_that_disagree_with_the_configuration_are_named() {
     says(
         after("tiny-bert", config(|json| json["num_hidden_layers"] = json!(4))),

@@ -7,6 +7,7 @@ use std::path::Path;
 use proxima_models::readout::{Pooling, token_rows};
 use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{Checkpoint, Input, LoadOptions, Model, Prepare, RaggedBatch, Sequence, Task};
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 fn load(dir: &Path, options: &LoadOptions) -> Result<Model, String> {
@@ -24,12 +25,17 @@ fn edit(path: &Path, change: &dyn Fn(&mut Value)) {
 
 /// A committed checkpoint with another `config.json`.
 fn golden(name: &str, change: &dyn Fn(&mut Value)) -> Result<Model, String> {
+    golden_with(name, |dir| edit(&dir.join("config.json"), change))
+}
+
+/// A committed checkpoint with other files.
+fn golden_with(name: &str, change: impl FnOnce(&Path)) -> Result<Model, String> {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores").join(name);
     let folder = tempfile::tempdir().expect("a temporary folder");
     for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
         fs::copy(from.join(file), folder.path().join(file)).expect("copied");
     }
-    edit(&folder.path().join("config.json"), change);
+    change(folder.path());
     let embeds = name.ends_with("embedder");
     let options = LoadOptions {
         task: embeds.then_some(Task::Embed),
@@ -165,8 +171,80 @@ fn odd_values_are_refused_by_name() {
         says(synthetic(name, "config.json", &set(keys)), &words);
     }
     let padding = golden("xlmr-reranker", &set(json!({ "pad_token_id": null })));
-    says(padding, &["config.json", "pad_token_id is null", "start after it"]);
-    assert!(golden("bert-classifier", &set(json!({ "pad_token_id": null }))).is_ok());
+    says(padding, &["config.json", "pad_token_id names no token", "start after it"]);
+    says(
+        golden("xlmr-reranker", &set(json!({ "pad_token_id": -1 }))),
+        &["config.json", "pad_token_id names no token"],
+    );
+    for unused in [Value::Null, json!(-1)] {
+        assert!(golden("bert-classifier", &set(json!({ "pad_token_id": unused }))).is_ok());
+    }
+}
+
+/// Gives tensors other names; one that has several is there as often.
+fn rename(dir: &Path, names: impl Fn(&str) -> Vec<String>) {
+    let path = dir.join("model.safetensors");
+    let bytes = fs::read(&path).expect("a file");
+    let tensors = SafeTensors::deserialize(&bytes).expect("tensors");
+    let renamed = tensors
+        .iter()
+        .flat_map(|(name, tensor)| names(name).into_iter().map(move |it| (it, tensor.clone())));
+    let written = safetensors::serialize(renamed, None).expect("tensors");
+    fs::write(path, written).expect("written");
+}
+
+#[test]
+fn a_network_is_found_with_and_without_the_name_of_its_family() {
+    let plain = |name: &str| name.strip_prefix("bert.").unwrap_or(name).to_owned();
+    let logits = |model: Model| {
+        let pair = Input::Pair { query: "a question".into(), document: "an answer".into() };
+        let sequence = model.recipe.prepare(&pair, &Prepare::default()).expect("prepared");
+        let hidden = model.encoder.encode(&RaggedBatch::new(&[sequence])).expect("encoded");
+        model.readouts.score.expect("a scorer").logits(&hidden).expect("read out")
+    };
+    let model = golden_with("bert-classifier", |dir| rename(dir, |name| vec![plain(name)]));
+    let original = golden("bert-classifier", &|_| {}).expect("loaded");
+    assert_eq!(logits(model.expect("loaded")), logits(original));
+    let both = |name: &str| match plain(name) {
+        plain if plain == name => vec![plain],
+        plain => vec![plain, name.to_owned()],
+    };
+    says(
+        golden_with("bert-classifier", |dir| rename(dir, both)),
+        &["embeddings.word_embeddings.weight and bert.embeddings", "not meant"],
+    );
+}
+
+#[test]
+fn a_cross_encoder_with_files_that_sentence_transformers_would_not_read_is_refused() {
+    let loaded = |settings: Value, length: Value| {
+        golden_with("bert-classifier", |dir| {
+            let kind = "sentence_transformers.base.modules.transformer.Transformer";
+            edit(&dir.join("modules.json"), &|json| *json = json!([{ "path": "", "type": kind }]));
+            edit(&dir.join("config_sentence_transformers.json"), &set(settings));
+            edit(&dir.join("sentence_bert_config.json"), &set(length));
+        })
+    };
+    let sigmoid = json!("torch.nn.modules.activation.Sigmoid");
+    for (settings, length, key) in [
+        (json!({ "activation_fn": sigmoid }), json!({}), "activation_fn"),
+        (json!({}), json!({ "max_seq_length": 8 }), "max_seq_length"),
+        (json!({}), json!({ "do_lower_case": true }), "do_lower_case"),
+        (
+            json!({ "model_type": "SentenceTransformer" }),
+            json!({ "max_seq_length": 8 }),
+            "max_seq_length",
+        ),
+    ] {
+        says(
+            loaded(settings.clone(), length.clone()),
+            &["modules.json", key, "\"model_type\": \"CrossEncoder\""],
+        );
+        let mut named = settings;
+        named["model_type"] = json!("CrossEncoder");
+        loaded(named, length).expect("loaded");
+    }
+    loaded(json!({}), json!({})).expect("loaded");
 }
 
 #[test]
@@ -199,6 +277,9 @@ fn modules_are_what_sentence_transformers_makes_of_their_files() {
     ] {
         assert_eq!(pooling(keys), Ok(vec![Pooling::Mean]));
     }
+    // Truth as Python has it.
+    let numbers = json!({ "pooling_mode_cls_token": 1, "pooling_mode_mean_tokens": 0 });
+    assert_eq!(pooling(numbers), Ok(vec![Pooling::Cls]));
     let both = json!({ "pooling_mode": "cls", "pooling_mode_max_tokens": true });
     assert_eq!(pooling(both), Ok(vec![Pooling::Cls]));
     let null = pooling(json!({ "pooling_mode": null })).expect_err("refused");

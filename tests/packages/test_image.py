@@ -66,7 +66,7 @@ def test_rules_match_as_docker_says():
 def test_context_has_what_a_build_reads(sent):
     tracked = run("git", "-C", ROOT, "ls-files").splitlines()
     manifests = [path for path in tracked if path.endswith("Cargo.toml")]
-    builders = [path for path in tracked if path.endswith("build.rs") or path.endswith(".proto")]
+    builders = [path for path in tracked if path.endswith("build.rs")]
     sources = [path for path in tracked if re.match(r"[a-z/]+/src/", path)]
     assert sent.issuperset({"Cargo.lock", *manifests, *builders, *sources})
 

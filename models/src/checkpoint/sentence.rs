@@ -57,6 +57,8 @@ pub struct SentenceTransformers {
     pub truncate_dim: Option<usize>,
     /// The path of the function that a cross-encoder's logits go through.
     pub activation_fn: Option<String>,
+    /// Whether the files say that it is a cross-encoder.
+    pub is_cross_encoder: bool,
 }
 
 /// A module after the transformer.
@@ -141,6 +143,7 @@ struct Module {
 
 #[derive(Deserialize, Default)]
 struct Settings {
+    model_type: Option<String>,
     prompts: Option<BTreeMap<String, Option<String>>>,
     default_prompt_name: Option<String>,
     #[serde(default)]
@@ -261,6 +264,7 @@ impl SentenceTransformers {
             similarity: settings.similarity_fn_name.unwrap_or_default(),
             truncate_dim: settings.truncate_dim,
             activation_fn: settings.activation_fn,
+            is_cross_encoder: settings.model_type.as_deref() == Some("CrossEncoder"),
             ..Self::default()
         })
     }
@@ -310,6 +314,18 @@ impl SentenceTransformers {
         }
         self.transformer_dir = folder;
         Ok(())
+    }
+
+    /// What sentence-transformers' `CrossEncoder` would not read of these files: where they do not
+    /// call themselves a cross-encoder's, it takes the transformer alone, with defaults.
+    pub fn unread_by_cross_encoder(&self) -> Option<&'static str> {
+        match self {
+            Self { is_cross_encoder: true, .. } => None,
+            Self { activation_fn: Some(_), .. } => Some("activation_fn"),
+            Self { tokens_max: Some(_), .. } => Some("max_seq_length"),
+            Self { lower_case: true, .. } => Some("do_lower_case"),
+            _ => None,
+        }
     }
 
     /// How tokens are pooled, if there is a pooling module.

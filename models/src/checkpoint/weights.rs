@@ -21,6 +21,9 @@ use crate::progress::Progress;
 /// The name of weights that PyTorch has pickled.
 pub const PICKLE: &str = "pytorch_model.bin";
 
+/// How a zip archive begins, which PyTorch's files are since 1.6.
+const ZIP: &[u8] = b"PK\x03\x04";
+
 /// Tensors by name.
 #[derive(Debug, Default)]
 pub struct Weights {
@@ -111,7 +114,14 @@ impl Weights {
         }
         // It is opened by its name again; a pipe or a device is refused here.
         let file = files::open(path, PICKLE_BYTES_MAX)?;
-        check_fetched(path, MappedFile::of(&file).as_deref().unwrap_or_default())?;
+        let content = MappedFile::of(&file);
+        let content = content.as_deref().unwrap_or_default();
+        check_fetched(path, content)?;
+        if !content.starts_with(ZIP) {
+            let problem = "it is no zip archive; PyTorch before 1.6 wrote others: load it with \
+                           torch.load and save it with safetensors.torch.save_file";
+            return Err(CheckpointError::new(path, problem));
+        }
         let tensors = read_pickle(path).map_err(|problem| {
             CheckpointError::new(path, format!("no tensors of PyTorch: {problem}"))
         })?;
@@ -166,13 +176,23 @@ impl Weights {
         self.tensors.get(name)?.tensor.as_ref().ok()?.shape().first().copied()
     }
 
-    /// The first of some prefixes under which `name` is found.
+    /// The one of some prefixes under which `name` is found.
     ///
     /// # Errors
-    /// If it is found under none.
+    /// If it is found under none, or under several: which is meant is not known.
     pub fn prefix<'a>(&self, prefixes: &[&'a str], name: &str) -> Result<&'a str, CheckpointError> {
-        let found = prefixes.iter().find(|prefix| self.contains(&format!("{prefix}{name}")));
-        found.copied().ok_or_else(|| self.missing(name))
+        let mut found = prefixes.iter().filter(|prefix| self.contains(&format!("{prefix}{name}")));
+        match (found.next(), found.next()) {
+            (Some(prefix), None) => Ok(prefix),
+            (None, _) => Err(self.missing(name)),
+            (Some(one), Some(other)) => Err(CheckpointError::new(
+                &self.source,
+                format!(
+                    "there are tensors {one}{name} and {other}{name}; remove those of the network \
+                     that is not meant"
+                ),
+            )),
+        }
     }
 
     /// A tensor of this shape.

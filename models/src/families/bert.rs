@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{Family, Network};
 use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
 use crate::checkpoint::keys::Key;
-use crate::checkpoint::keys::Rule::{Count, NoEffect, Used};
+use crate::checkpoint::keys::Rule::{NoEffect, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, TYPES, VOCABULARY, WIDTH,
 };
@@ -41,9 +41,12 @@ pub fn family() -> Family {
         score: |checkpoint, width, device| {
             // Pooler (tanh of the first token) and classifier.
             let labels = checkpoint.labels()?;
-            let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
+            let weights = checkpoint.weights();
+            let prefix = weights.prefix(Style::BERT.prefixes, "pooler.dense.weight")?;
+            let loader = Loader::new(weights, "", Precision::Float32, device);
+            let pooler = format!("{prefix}pooler.dense");
             let layers = vec![
-                HeadLayer::load(&loader, "bert.pooler.dense", (width, width), true)?
+                HeadLayer::load(&loader, &pooler, (width, width), true)?
                     .with_activation(Activation::Tanh),
                 HeadLayer::load(&loader, "classifier", (width, labels.len()), true)?,
             ];
@@ -77,7 +80,7 @@ pub(super) const KEYS: &[Key] = &[
     ("hidden_act", Used),
     ("position_embedding_type", Used),
     // Positions begin after it in RoBERTa.
-    ("pad_token_id", Count(0, u32::MAX as u64)),
+    ("pad_token_id", Used),
     ("directionality", NoEffect(TENSORFLOW)),
     ("pooler_fc_size", NoEffect(TENSORFLOW)),
     ("pooler_num_attention_heads", NoEffect(TENSORFLOW)),
@@ -172,7 +175,7 @@ struct Config {
     layer_norm_eps: f32,
     hidden_act: String,
     position_embedding_type: Option<String>,
-    pad_token_id: Option<usize>,
+    pad_token_id: Option<i64>,
     is_decoder: bool,
 }
 
@@ -259,17 +262,23 @@ pub(super) fn load(
     let table = |name: &str, rows: usize| {
         Embedding::new(embeddings.stored(name, &[rows, width])?, device).map_err(failed)
     };
-    if style.positions_after_padding && checkpoint.is_null("pad_token_id") {
-        let problem = "pad_token_id is null, but positions start after it; name the padding \
-                       token's id (1 as published)";
-        return Err(checkpoint.config_error(problem));
-    }
+    let padding = match config.pad_token_id {
+        None if !checkpoint.is_null("pad_token_id") => Some(1),
+        id => id.and_then(|id| u32::try_from(id).ok()),
+    };
+    let first_position = match (style.positions_after_padding, padding) {
+        (false, _) => 0,
+        (true, Some(padding)) => padding as usize + 1,
+        (true, None) => {
+            let problem = "pad_token_id names no token, but positions start after it; name the \
+                           padding token's id (1 as published)";
+            return Err(checkpoint.config_error(problem));
+        }
+    };
     let vocabulary = config.vocab_size.unwrap_or(match checkpoint.model_type() {
         "roberta" => 50_265,
         _ => 30_522,
     });
-    let first_position =
-        if style.positions_after_padding { config.pad_token_id.unwrap_or(1) + 1 } else { 0 };
     let positions = config.max_position_embeddings.saturating_sub(first_position);
     let layers = (0..config.num_hidden_layers)
         .map(|layer| Layer::load(&loader.at(&format!("encoder.layer.{layer}.")), &config));

@@ -117,6 +117,10 @@ pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, Ch
     let flag = |name: &str| match &config[name] {
         Value::Null => Ok(None),
         Value::Bool(value) => Ok(Some(*value)),
+        // As Python has it.
+        Value::Number(number) if number.as_u64().is_some_and(|it| it <= 1) => {
+            Ok(Some(number.as_u64() == Some(1)))
+        }
         other => Err(error(format!("{name} is {other}, not true or false"))),
     };
     let methods = match config.get("pooling_mode") {

@@ -1,0 +1,47 @@
+//! The committed code of gRPC is what its definitions in `openapi/` give: builds of the server need
+//! no compiler of them. `make protos` writes it anew.
+
+use std::fs;
+use std::path::Path;
+
+use prost::Message as _;
+
+const FILES: [&str; 2] = ["tei.proto", "proxima.proto"];
+
+/// Compiles the definitions into a folder, without a `protoc` on the machine.
+fn generate(out: &Path) {
+    let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../openapi");
+    let files = protox::compile(FILES, [definitions]).expect("valid definitions");
+    // What reflection tells of the services.
+    fs::write(out.join("descriptors.bin"), files.encode_to_vec()).expect("a writable folder");
+    tonic_prost_build::configure()
+        // Clients are for tests.
+        .client_mod_attribute(".", "#[cfg(test)]")
+        .build_transport(false)
+        .out_dir(out)
+        .compile_fds(files)
+        .expect("code");
+}
+
+#[test]
+fn the_code_of_grpc_is_that_of_its_definitions() {
+    let committed =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dialects/grpc/generated");
+    if std::env::var_os("PROXIMA_WRITE_PROTOS").is_some() {
+        generate(&committed);
+    }
+    let fresh = tempfile::tempdir().expect("a folder");
+    generate(fresh.path());
+    let names = |folder: &Path| {
+        let entries = fs::read_dir(folder).expect("a folder");
+        let mut names: Vec<_> = entries.map(|it| it.expect("an entry").file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(fresh.path()), names(&committed));
+    for name in names(fresh.path()) {
+        let same = fs::read(fresh.path().join(&name)).expect("a file")
+            == fs::read(committed.join(&name)).expect("a file");
+        assert!(same, "{name:?} is not what openapi/*.proto give: run `make protos`");
+    }
+}
