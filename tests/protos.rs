@@ -25,8 +25,7 @@ fn generate(out: &Path) {
 
 #[test]
 fn the_code_of_grpc_is_that_of_its_definitions() {
-    let committed =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dialects/grpc/generated");
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dialects/grpc/generated");
     if std::env::var_os("PROXIMA_WRITE_PROTOS").is_some() {
         generate(&committed);
     }

@@ -8,8 +8,8 @@ use proxima_kernels::Device;
 use proxima_kernels::ops::linear::Precision;
 
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, DenseModule, LogitScore, PoolingModule, SentenceTransformers, Step,
-    Subject, Weights,
+    Checkpoint, CheckpointError, DenseModule, LogitScore, PoolingModule, SentenceTransformers,
+    Step, Subject, Weights,
 };
 use crate::families::{self, Network};
 use crate::info::Capabilities;

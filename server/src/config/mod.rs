@@ -449,6 +449,8 @@ fn check(settings: &Settings) -> Result<(), CommandError> {
         ("max-body-bytes", http.body_bytes_max),
         ("max-bodies-bytes", http.bodies_bytes_max),
         ("max-answer-bytes", http.answer_bytes_max),
+        ("batch-time-ms", engine.batch_time_target.as_millis() as usize),
+        ("request-timeout", http.request_timeout.as_secs() as usize),
         ("body-timeout", http.body_timeout.as_secs() as usize),
         ("write-timeout", http.write_timeout.as_secs() as usize),
         ("threads", settings.threads.unwrap_or(1)),

@@ -1,5 +1,6 @@
-//! Keys that are often misspelt, by dialect: closed lists. Other unknown keys are ignored, as
-//! clients send many.
+//! Keys that a dialect does not read and does not ignore: often misspelt ones, and those that would
+//! change the result at other paths. Closed lists; other unknown keys are ignored, as clients send
+//! many.
 //!
 //! Must not know: how bodies are read.
 
@@ -10,10 +11,31 @@ pub struct Misspellings {
     pub refused: &'static [(&'static str, &'static str)],
     /// Keys of other dialects: told only where the key that is meant is needed and missing.
     pub elsewhere: &'static [(&'static str, &'static str)],
+    /// Keys that change results at other paths: where a body does not read one, it is refused.
+    pub unread: &'static [&'static str],
 }
 
+/// Of bodies that ask for vectors.
+const EMBED_KEYS: &[&str] =
+    &["dimensions", "instruction", "normalize", "prompt_name", "truncate", "truncation_direction"];
+
+/// Of bodies that ask for a ranking or for scores.
+const RANK_KEYS: &[&str] = &[
+    "document_embeddings",
+    "instruction",
+    "listwise",
+    "max_tokens_per_doc",
+    "method",
+    "prompt_name",
+    "raw_scores",
+    "scores",
+    "top_n",
+    "truncate",
+    "truncation_direction",
+];
+
 /// No misspellings are known.
-pub const NONE: Misspellings = Misspellings { refused: &[], elsewhere: &[] };
+pub const NONE: Misspellings = Misspellings { refused: &[], elsewhere: &[], unread: &[] };
 
 /// OpenAI's embeddings.
 pub const OPENAI: Misspellings = Misspellings {
@@ -30,10 +52,12 @@ pub const OPENAI: Misspellings = Misspellings {
         ("truncate_direction", "truncation_direction"),
     ],
     elsewhere: INPUT,
+    unread: EMBED_KEYS,
 };
 
 /// vLLM's embeddings of chats.
-pub const OPENAI_CHAT: Misspellings = Misspellings { refused: OPENAI.refused, elsewhere: &[] };
+pub const OPENAI_CHAT: Misspellings =
+    Misspellings { refused: OPENAI.refused, elsewhere: &[], unread: EMBED_KEYS };
 
 /// Jina's embeddings.
 pub const JINA: Misspellings = Misspellings {
@@ -46,6 +70,7 @@ pub const JINA: Misspellings = Misspellings {
         ("normalised", "normalized"),
     ],
     elsewhere: INPUT,
+    unread: EMBED_KEYS,
 };
 
 /// Voyage's embeddings.
@@ -58,11 +83,12 @@ pub const VOYAGE: Misspellings = Misspellings {
         ("outputDimension", "output_dimension"),
     ],
     elsewhere: INPUT,
+    unread: EMBED_KEYS,
 };
 
 /// Voyage's embeddings of several parts.
 pub const VOYAGE_PARTS: Misspellings =
-    Misspellings { refused: VOYAGE.refused, elsewhere: &[("input", "inputs")] };
+    Misspellings { refused: VOYAGE.refused, elsewhere: &[("input", "inputs")], unread: EMBED_KEYS };
 
 /// Cohere's embeddings.
 pub const COHERE: Misspellings = Misspellings {
@@ -75,6 +101,7 @@ pub const COHERE: Misspellings = Misspellings {
         ("embeddingTypes", "embedding_types"),
     ],
     elsewhere: &[],
+    unread: EMBED_KEYS,
 };
 
 /// Embeddings of text-embeddings-inference.
@@ -91,12 +118,18 @@ pub const TEI: Misspellings = Misspellings {
         ("encodingFormat", "encoding_format"),
     ],
     elsewhere: &[("input", "inputs"), ("text", "inputs"), ("texts", "inputs")],
+    unread: EMBED_KEYS,
 };
+
+/// Vectors of Weaviate's.
+pub const WEAVIATE: Misspellings =
+    Misspellings { refused: &[], elsewhere: &[], unread: EMBED_KEYS };
 
 /// Rankings of text-embeddings-inference.
 pub const TEI_RERANK: Misspellings = Misspellings {
     refused: RERANK_REFUSED,
     elsewhere: &[("queries", "query"), ("question", "query")],
+    unread: RANK_KEYS,
 };
 
 /// Rankings of all others.
@@ -111,11 +144,12 @@ pub const RERANK: Misspellings = Misspellings {
         ("queries", "query"),
         ("question", "query"),
     ],
+    unread: RANK_KEYS,
 };
 
 /// vLLM's scores.
 pub const SCORE: Misspellings =
-    Misspellings { refused: &[("instructions", "instruction")], elsewhere: &[] };
+    Misspellings { refused: &[("instructions", "instruction")], elsewhere: &[], unread: RANK_KEYS };
 
 const INPUT: &[(&str, &str)] = &[("inputs", "input"), ("text", "input"), ("texts", "input")];
 
@@ -132,7 +166,7 @@ const RERANK_REFUSED: &[(&str, &str)] = &[
 ];
 
 /// All lists, with the names of their dialects.
-pub const ALL: [(&str, &Misspellings); 10] = [
+pub const ALL: [(&str, &Misspellings); 11] = [
     ("openai", &OPENAI),
     ("vllm chat", &OPENAI_CHAT),
     ("jina", &JINA),
@@ -140,6 +174,7 @@ pub const ALL: [(&str, &Misspellings); 10] = [
     ("voyage parts", &VOYAGE_PARTS),
     ("cohere", &COHERE),
     ("tei", &TEI),
+    ("weaviate", &WEAVIATE),
     ("tei rerank", &TEI_RERANK),
     ("rerank", &RERANK),
     ("vllm score", &SCORE),

@@ -1,5 +1,5 @@
-//! Objects of bodies: a JSON array is never taken for one, a key that is there twice and a misspelt
-//! key of a closed list are refused by name.
+//! Objects of bodies: a JSON array is never taken for one; a key that is there twice, and one of a
+//! closed list that is misspelt or would change the result elsewhere, are refused by name.
 //!
 //! serde reads a struct from an array, too, field by field; a body `["a"]` would be one with its
 //! first field. A struct that is read from a body has `#[serde(remote = "Self")]` and is listed in
@@ -12,7 +12,9 @@ use serde::Deserializer;
 use serde::de::value::{
     BorrowedBytesDeserializer, BorrowedStrDeserializer, BytesDeserializer, StrDeserializer,
 };
-use serde::de::{self, DeserializeSeed, MapAccess, Unexpected, Visitor};
+use serde::de::{
+    self, DeserializeSeed, IgnoredAny, IntoDeserializer as _, MapAccess, Unexpected, Visitor,
+};
 use serde::forward_to_deserialize_any;
 
 use super::misspelt::Misspellings;
@@ -93,6 +95,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
             fields,
             seen: Vec::new(),
             unread: None,
+            elsewhere: None,
             wrong: 0,
             right: 0,
         };
@@ -121,8 +124,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ObjectVisitor<V> {
         let mut checks = self.checks;
         let read = self.visitor.visit_map(CheckedMap { map, checks: &mut checks });
         read.map_err(|error| match checks.unread {
-            // It means the same as a key before it.
-            Some(key) => de::Error::custom(format_args!("key {key:?}: {error}")),
+            // serde names the key that is meant, which may be in the body by another name.
+            Some(key) => de::Error::custom(format_args!(
+                "key {key:?} means the same as another key of the body: {error}"
+            )),
             None => error,
         })
     }
@@ -142,6 +147,8 @@ struct Checks {
     seen: Vec<&'static str>,
     /// The last of them, until its value is asked for.
     unread: Option<&'static str>,
+    /// A key of other paths, until its value is asked for.
+    elsewhere: Option<&'static str>,
     /// A bit an entry of `elsewhere`: its misspelling was there.
     wrong: u32,
     /// A bit an entry of `elsewhere`: the key that it stands for was there.
@@ -163,6 +170,8 @@ impl Checks {
             }
             self.seen.push(key);
             self.unread = Some(key);
+        } else {
+            self.elsewhere = self.misspellings.unread.iter().copied().find(|it| *it == key);
         }
         Ok(())
     }
@@ -201,7 +210,16 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedMap<'_, A> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         self.checks.unread = None;
-        self.map.next_value_seed(seed)
+        let Some(key) = self.checks.elsewhere.take() else {
+            return self.map.next_value_seed(seed);
+        };
+        // Clients that write all their keys send null for those that are not set.
+        match self.map.next_value::<Option<IgnoredAny>>()? {
+            None => seed.deserialize(().into_deserializer()),
+            Some(_) => Err(de::Error::custom(format_args!(
+                "key `{key}` has no effect at this path: leave it out"
+            ))),
+        }
     }
 
     fn size_hint(&self) -> Option<usize> {

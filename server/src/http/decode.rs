@@ -109,7 +109,7 @@ fn within(body: &Body, limit: usize, coding: Option<Coding>) -> Result<Option<Co
 
 /// Why a body cannot be decoded.
 #[derive(Debug)]
-enum DecodeError {
+pub enum DecodeError {
     /// It broke off, or is larger than allowed.
     Body(axum::Error),
     /// It is not of its coding.

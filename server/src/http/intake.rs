@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Failure;
 use super::budget::{Bodies, BodyRoom, NoRoom};
+use super::decode::DecodeError;
 
 /// Bytes a second that a body must bring in each stretch of the body timeout.
 const BODY_BYTES_PER_SECOND: u64 = 4 * 1024;
@@ -119,6 +120,10 @@ impl Intake {
         while let Some(found) = cause {
             if found.is::<TooLarge>() {
                 return Failure::BodyTooLarge { limit: self.bytes_max };
+            }
+            if let Some(DecodeError::Coding(coding, problem)) = found.downcast_ref() {
+                let message = format!("the body is not valid {coding}: {problem}");
+                return Failure::Body { message, syntax: true };
             }
             cause = found.source();
         }

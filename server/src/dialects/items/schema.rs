@@ -28,7 +28,7 @@ impl<'de> Deserialize<'de> for ItemObject {
             type Value = ItemObject;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+                f.write_str("an object, such as {\"text\": \"...\"}")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ItemObject, A::Error> {

@@ -49,7 +49,9 @@ fn code(failure: &Failure) -> Option<&'static str> {
 
 fn param(failure: &Failure) -> Option<&'static str> {
     match failure {
-        Failure::UnknownModel(_) => Some("model"),
+        Failure::UnknownModel(_) | Failure::Engine(EngineError::Unsupported { .. }) => {
+            Some("model")
+        }
         Failure::Engine(EngineError::Dimensions { .. }) => Some("dimensions"),
         Failure::Engine(error) if matches!(error.fault(), Fault::Empty | Fault::Request) => {
             Some("input")

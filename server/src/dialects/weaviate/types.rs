@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::dialects::misspelt;
 
 crate::dialects::object::objects! {
-    VectorBody: &misspelt::NONE,
+    VectorBody: &misspelt::WEAVIATE,
     VectorConfig: &misspelt::NONE,
     RerankBody: &misspelt::RERANK,
 }

@@ -175,6 +175,49 @@ async fn misspelt_keys_of_a_closed_list_are_refused_and_others_ignored() {
     assert_eq!(post(&server, "/v1/embeddings", &both).await.status, StatusCode::OK);
 }
 
+#[tokio::test]
+async fn keys_that_change_results_elsewhere_are_read_or_refused() {
+    let server = default_server();
+    let query = json!({ "query": "a", "documents": ["a"] });
+    let with = |body: &Value, key: &str, value: Value| {
+        let mut body = body.clone();
+        body[key] = value;
+        body
+    };
+    for (path, body, unread) in [
+        ("/vectors", json!({ "text": "a" }), &["dimensions", "normalize", "instruction"][..]),
+        ("/embed_all", json!({ "inputs": "a" }), &["dimensions", "normalize"]),
+        (
+            "/similarity",
+            json!({ "inputs": { "source_sentence": "a", "sentences": ["b"] } }),
+            &["truncate", "prompt_name"],
+        ),
+        ("/tokenize", json!({ "inputs": "a" }), &["truncate"]),
+        ("/v2/embed", json!({ "texts": ["a"] }), &["truncation_direction"]),
+        (
+            "/score",
+            json!({ "queries": "a", "documents": "b" }),
+            &["truncate", "raw_scores", "method"],
+        ),
+        ("/v1/rerank", with(&query, "top_k", json!(1)), &["truncate", "max_tokens_per_doc"]),
+        ("/v1/rerank", with(&query, "request_id", json!("1")), &["truncate", "raw_scores"]),
+        ("/rerank", with(&query, "property", json!("x")), &["top_n", "instruction"]),
+    ] {
+        for key in unread {
+            let answer = post(&server, path, &with(&body, key, json!(true))).await;
+            let refused = matches!(answer.status.as_u16(), 400 | 422);
+            let named = answer.body.contains(&format!("`{key}` has no effect at this path"));
+            assert!(refused && named, "{path} {key}: {} {}", answer.status, answer.body);
+            // As clients write keys that are not set.
+            let answer = post(&server, path, &with(&body, key, Value::Null)).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path} {key}: {}", answer.body);
+        }
+    }
+    let same = json!({ "text_1": "a", "queries": "b", "documents": "c" });
+    let answer = post(&server, "/score", &same).await;
+    assert!(answer.body.contains("means the same as another key"), "{}", answer.body);
+}
+
 /// The names of all properties in schemas.
 fn properties<'a>(schemas: &'a Value, names: &mut BTreeSet<&'a str>) {
     match schemas {
