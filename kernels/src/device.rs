@@ -181,7 +181,8 @@ impl FromStr for DeviceChoice {
         match text.split_once(':') {
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "auto" => Ok(Self::Auto),
-            None if text == "metal" => Ok(Self::Metal),
+            // PyTorch's name for it, too.
+            None if matches!(text, "metal" | "mps") => Ok(Self::Metal),
             None if text == "cuda" => Ok(Self::Cuda(0)),
             Some(("cuda", ordinal)) if ordinal.parse::<u16>().is_ok() => {
                 Ok(Self::Cuda(ordinal.parse().unwrap_or_default()))
@@ -221,6 +222,7 @@ mod tests {
             assert_eq!(choice.to_string(), text);
         }
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert_eq!("mps".parse(), Ok(DeviceChoice::Metal));
         for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "CUDA"] {
             assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
         }

@@ -94,6 +94,7 @@ pub struct MetricsHub {
     registry: Registry,
     requests: IntCounterVec,
     errors: IntCounterVec,
+    responses: IntCounterVec,
     request_seconds: HistogramVec,
     request_tokens: IntCounterVec,
     queue: IntGaugeVec,
@@ -160,6 +161,11 @@ impl MetricsHub {
         Arc::new(Self {
             requests: counter("proxima_requests_total", "requests", &["model", "endpoint"]),
             errors: counter("proxima_errors_total", "failed requests", &["model", "kind"]),
+            responses: counter(
+                "proxima_http_responses_total",
+                "answers over HTTP; 499 if the client went away first",
+                &["path", "status"],
+            ),
             request_seconds: histogram(
                 "proxima_request_seconds",
                 "time of a request in the engine",
@@ -253,6 +259,12 @@ impl MetricsHub {
         note_failure(failure);
         self.errors.with_label_values(&["", failure.kind()]).inc();
         self.tei.request_failure.with_label_values(&[failure.kind()]).inc();
+    }
+
+    /// An answer over HTTP has ended: by its route, if there is one, and its status.
+    pub fn responded(&self, route: Option<&str>, status: u16) {
+        let path = route.unwrap_or("other");
+        self.responses.with_label_values(&[path, &status.to_string()]).inc();
     }
 
     /// A request was answered for which tokens were computed.

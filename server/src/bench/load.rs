@@ -15,6 +15,9 @@ const WORDS: &str = "the a of to in on for with and or but time year people way 
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 /// Bytes of an answer; one that claims more is broken.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// Bytes of an error that is read, and characters that are told of it.
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+const ERROR_CHARS: usize = 300;
 
 /// What is sent, how and for how long.
 #[derive(Debug, Clone)]
@@ -144,6 +147,8 @@ struct Head {
     length: Option<usize>,
     chunked: bool,
     tokens: usize,
+    /// The beginning of an answer that is an error.
+    said: String,
 }
 
 impl<'a> Client<'a> {
@@ -207,8 +212,14 @@ impl<'a> Client<'a> {
         );
         let started = Instant::now();
         self.stream.get_mut().write_all((head + &body).as_bytes())?;
-        let head = self.head()?;
+        let mut head = self.head()?;
         match head.length {
+            Some(length) if head.status != 200 && length <= ERROR_BYTES_MAX => {
+                let mut body = vec![0; length];
+                self.stream.read_exact(&mut body)?;
+                let text = String::from_utf8_lossy(&body);
+                head.said = text.trim().chars().take(ERROR_CHARS).collect();
+            }
             _ if head.chunked => self.skip_chunks()?,
             Some(length) => self.skip(length)?,
             None => return Err(broken("no length")),
@@ -289,7 +300,9 @@ impl<'a> Client<'a> {
                 }
                 // Refused because the server is full or stopping: said so, in order.
                 Ok((Head { status: 429 | 503, .. }, _)) => tally.refused += 1,
-                Ok((Head { status, .. }, _)) => tally.errors.push(format!("status {status}")),
+                Ok((Head { status, said, .. }, _)) => {
+                    tally.errors.push(format!("status {status} {said}").trim_end().to_owned());
+                }
                 Err(error) => {
                     tally.errors.push(error.to_string());
                     break;

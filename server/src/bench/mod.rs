@@ -144,6 +144,7 @@ fn table(what: &str, load: &Load, tally: &Tally) -> String {
             tally.took.as_secs_f64()
         ),
         String::new(),
+        format!("requests    {:>12}", tally.latencies.len()),
         format!("requests/s  {:>12.1}", tally.per_second(tally.latencies.len())),
         format!("texts/s     {:>12.1}", tally.per_second(tally.texts())),
         match tally.tokens {

@@ -108,6 +108,8 @@ impl PoolingName {
 #[serde(rename_all = "lowercase")]
 pub enum TaskName {
     /// Vectors of texts
+    #[value(alias = "embedding")]
+    #[serde(alias = "embedding")]
     Embed,
     /// Scores of queries with documents
     Rerank,

@@ -50,8 +50,10 @@ macro_rules! words {
                     }
 
                     fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<$kind, E> {
+                        use serde::de::value::{Error, StrDeserializer};
                         // This is the derived function, which is not one of the trait.
-                        <$kind>::deserialize(serde::de::value::StrDeserializer::new(word))
+                        let read = <$kind>::deserialize(StrDeserializer::<Error>::new(word));
+                        read.map_err(|error| $crate::dialects::object::unknown_word(word, &error))
                     }
                 }
                 deserializer.deserialize_any(WordVisitor)
@@ -63,6 +65,13 @@ macro_rules! words {
 pub(crate) use words;
 
 words! { crate::encoding::OutputEncoding }
+
+/// The error of a word that is none of those of an enum: quoted, and no longer than need be.
+pub fn unknown_word<E: de::Error>(word: &str, error: &de::value::Error) -> E {
+    let error = error.to_string();
+    let expected = error.rsplit_once("`, expected ").map_or("another", |(_, expected)| expected);
+    E::custom(format_args!("unknown value {word:.40?}, expected {expected}"))
+}
 
 /// Gives objects of another deserializer, and nothing else.
 pub struct ObjectOnly<D> {

@@ -90,10 +90,9 @@ fn new_id() -> HeaderValue {
 }
 
 /// What is known of a request before it is routed, and what is noted of it on its way.
-#[derive(Debug)]
 pub struct Record {
+    app: Arc<App>,
     started: Instant,
-    log: LogRequests,
     protocol: Protocol,
     method: String,
     path: String,
@@ -116,6 +115,7 @@ struct Noted {
     status: Option<u16>,
     grpc_status: Option<i64>,
     error: Option<&'static str>,
+    reason: Option<String>,
     bytes_out: u64,
     /// Whether all of the answer was handed to the connection.
     whole: bool,
@@ -152,9 +152,12 @@ pub fn note_timings(timings: &Timings) {
     });
 }
 
-/// Notes why the request at work fails, by a word.
+/// Notes why the request at work fails, by a word and a sentence.
 pub fn note_failure(failure: &Failure) {
-    note(|noted| noted.error = Some(failure.kind()));
+    note(|noted| {
+        noted.error = Some(failure.kind());
+        noted.reason = Some(failure.reason());
+    });
 }
 
 /// Notes whose wire format the request at work has.
@@ -188,7 +191,7 @@ fn note(change: impl FnOnce(&mut Noted)) {
 }
 
 impl Record {
-    fn of(app: &App, protocol: Protocol, request: &Request, id: &HeaderValue) -> Self {
+    fn of(app: &Arc<App>, protocol: Protocol, request: &Request, id: &HeaderValue) -> Self {
         let (headers, path) = (request.headers(), request.uri().path());
         let clients = app.clients();
         let with_key = clients.have_keys && has_key(&app.config().api_keys, headers);
@@ -198,8 +201,8 @@ impl Record {
         };
         let dialect = grpc_dialect(request.uri()).filter(|_| protocol == Protocol::Grpc);
         Self {
+            app: app.clone(),
             started: Instant::now(),
-            log: app.config().log_requests,
             protocol,
             method: shown(request.method().as_str()),
             path: shown(path),
@@ -216,11 +219,12 @@ impl Record {
     }
 
     fn is_logged(&self, noted: &Noted, path: &str) -> bool {
+        let log = self.app.config().log_requests;
         // Who watches health over gRPC ends by going away.
         if is_probe(self.protocol, &self.method, path) {
-            return self.log != LogRequests::Off && noted.is_refused();
+            return log != LogRequests::Off && noted.is_refused();
         }
-        match self.log {
+        match log {
             LogRequests::Off => false,
             LogRequests::Errors => noted.is_refused() || !noted.whole,
             LogRequests::All => true,
@@ -231,6 +235,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let noted = std::mem::take(self.noted.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let status = noted.status.unwrap_or(STATUS_GONE);
+        if self.protocol == Protocol::Http {
+            self.app.metrics().responded(noted.route.as_deref(), status);
+        }
         let path = noted.route.as_ref().unwrap_or(&self.path);
         if !self.is_logged(&noted, path) {
             return;
@@ -241,9 +249,10 @@ impl Drop for Record {
             path = %path,
             dialect = noted.dialect.map(plain),
             model = noted.model,
-            status = noted.status.unwrap_or(STATUS_GONE),
+            status,
             grpc_status = noted.grpc_status,
             error = noted.error.map(plain),
+            reason = noted.reason,
             aborted = (!noted.whole).then_some(true),
             inputs = noted.inputs,
             tokens = noted.tokens,

@@ -15,6 +15,8 @@ const NOT_READY_RETRY: Duration = Duration::from_secs(5);
 /// Characters of a message that are told of its beginning and of its end.
 const HEAD_MAX: usize = 700;
 const TAIL_MAX: usize = 200;
+/// Bytes of a reason in the log.
+const REASON_MAX: usize = 300;
 
 /// Why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -184,6 +186,14 @@ impl Failure {
         format!("{} [...] {}", &whole[..head], &whole[tail..])
     }
 
+    /// What is told of it in the log: without what a message quotes, which may be an input.
+    pub fn reason(&self) -> String {
+        let mut reason = without_quotes(&self.to_string());
+        let end = (0..=REASON_MAX.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at));
+        reason.truncate(end.unwrap_or(0));
+        reason
+    }
+
     /// Whether a handler found it, before any engine saw the request and counted it.
     pub fn is_of_handler(&self) -> bool {
         matches!(self, Self::Body { .. } | Self::Busy { .. } | Self::Upstream { .. })
@@ -244,4 +254,50 @@ pub fn with_retry_after(mut response: Response, failure: &Failure) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
     response
+}
+
+/// A message with three dots for each text in quotes, and in backticks but for names of keys.
+fn without_quotes(message: &str) -> String {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
+    let (mut kept, mut rest) = (String::new(), message);
+    while let Some(start) = rest.find(['"', '`']) {
+        let quote = rest[start..].chars().next().unwrap_or('"');
+        kept.push_str(&rest[..=start]);
+        rest = &rest[start + 1..];
+        let mut escaped = false;
+        let end = rest.find(|letter: char| {
+            let ends = letter == quote && !escaped;
+            escaped = letter == '\\' && !escaped;
+            ends
+        });
+        let text = &rest[..end.unwrap_or(rest.len())];
+        let is_name = quote == '`' && text.len() <= 40 && text.chars().all(is_of_name);
+        kept.push_str(if is_name { text } else { "..." });
+        kept.push(quote);
+        rest = end.map_or("", |end| &rest[end + 1..]);
+    }
+    kept + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_have_no_text_of_inputs() {
+        for (message, reason) in [
+            ("input 0: too long", "input 0: too long"),
+            (r#"string "my \"secret\" text", expected"#, r#"string "...", expected"#),
+            (
+                "unknown key `texts`: did you mean `inputs`?",
+                "unknown key `texts`: did you mean `inputs`?",
+            ),
+            ("unknown variant `my secret`", "unknown variant `...`"),
+            (r#"cut off: "my secret"#, r#"cut off: "...""#),
+            (r#"one "a\\" and "b""#, r#"one "..." and "...""#),
+        ] {
+            assert_eq!(Failure::body(message).reason(), reason);
+        }
+        assert!(Failure::body("é".repeat(1000)).reason().len() <= REASON_MAX);
+    }
 }

@@ -63,6 +63,7 @@ async fn a_line_says_what_was_asked_for_and_what_it_took_but_no_input() {
         ("client", json!("127.0.0.1")),
         ("aborted", Value::Null),
         ("error", Value::Null),
+        ("reason", Value::Null),
         ("grpc_status", Value::Null),
     ] {
         assert_eq!(line[key], expected, "{key}: {line}");
@@ -120,6 +121,14 @@ async fn every_answer_has_an_id_and_errors_are_logged_with_theirs() {
             404,
             json!("unknown_model"),
         ),
+        ("POST /embed", key, r#"{"inputs": "a", "model": 1, "b": "secret"}"#, 422, json!("body")),
+        (
+            "POST /embed",
+            key,
+            r#"{"inputs": "a", "truncation_direction": "secret `secret` \"secret"}"#,
+            422,
+            json!("body"),
+        ),
         ("POST /v2/embed", key, "[]", 400, json!("body")),
         ("POST /v1/rerank", key, "{}", 400, json!("body")),
         ("POST /nothing", key, "", 404, Value::Null),
@@ -132,6 +141,7 @@ async fn every_answer_has_an_id_and_errors_are_logged_with_theirs() {
         let logged = log.line(&id).await;
         assert!(head.starts_with(&format!("http/1.1 {status}")), "{line}: {head}");
         assert_eq!((&logged["status"], &logged["error"]), (&json!(status), &error), "{logged}");
+        assert_eq!(logged["reason"].is_string(), error.is_string(), "{logged}");
         // The beginning of SHA-256("secret"); who has no key is an address.
         let client = if headers == key { "key:2bb80d53" } else { "127.0.0.1" };
         assert_eq!(logged["client"], client, "{logged}");
@@ -140,7 +150,13 @@ async fn every_answer_has_an_id_and_errors_are_logged_with_theirs() {
     assert!(!log.text().contains("secret"), "{}", log.text());
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 9, "each has its own");
+    assert_eq!(ids.len(), 11, "each has its own");
+    let (_, metrics) = send(server.http, &request("GET /metrics", key, "")).await;
+    for (path, status) in [("/embed", 401), ("/v1/rerank", 400), ("other", 404)] {
+        let sample =
+            format!("proxima_http_responses_total{{path=\"{path}\",status=\"{status}\"}} 1");
+        assert!(metrics.contains(&sample), "{sample} is not in {metrics}");
+    }
 }
 
 #[tokio::test]
