@@ -216,6 +216,15 @@ pub enum InputError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The text is larger than a text may be once the tokenizer has normalised it.
+    #[error(
+        "the tokenizer makes more than {limit} characters of the input, as some stand for many; \
+         send less at a time"
+    )]
+    TooManyCharacters {
+        /// The limit in characters.
+        limit: usize,
+    },
     /// An empty list of token ids.
     #[error("the input has no tokens")]
     NoTokens,

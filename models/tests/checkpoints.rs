@@ -425,10 +425,9 @@ fn a_template_of_pairs_is_the_one_that_is_built_in() {
             }
         })
     };
-    let quoted = format!("{{{{- {} -}}}}", json!(published));
-    let chat =
-        "{% for m in messages %}{{ m.role }}: {{ m.content }}, query or document{% endfor %}";
-    for template in [published, &quoted, chat] {
+    let chat = "{% for m in messages %}{% if m.role == 'user' or m.role == 'assistant' %}\
+                {{ m.content }}{% endif %}{% endfor %}";
+    for template in [published, chat] {
         with(json!(template), false).expect("loaded");
         with(json!(template), true).expect("loaded");
     }
@@ -440,12 +439,48 @@ fn a_template_of_pairs_is_the_one_that_is_built_in() {
         ("Given a web search query, retrieve", "Retrieve"),
         ("answer the query\")", "answer the query.\")"),
         ("<think>\n\n</think>", ""),
+        ("<Query>", "<Question>"),
+        ("\n<Document>", "\n\n<Document>"),
+        ("{{ query_text }}", "{{ query_text | trim }}"),
     ] {
         let other = published.replace(from, to);
         assert_ne!(other, published);
-        let problem = "its chat_template differs from Qwen3-Reranker's, which is built in";
+        let problem = "its chat_template may differ from Qwen3-Reranker's, which is built in";
         says(with(json!(other), false), &["tokenizer_config.json", problem]);
         says(with(of(&other), false), &["tokenizer_config.json", problem]);
         says(with(json!(other), true), &["chat_template.jinja", problem]);
     }
+    // It names no role, so a pair is put through it, too.
+    let of_any = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}";
+    says(with(json!(of_any), false), &["tokenizer_config.json", "may differ"]);
+    let left = after("tiny-qwen3-reranker-classifier", |dir| {
+        edit(&dir.join("tokenizer_config.json"), |json| json["truncation_side"] = json!("left"));
+    });
+    says(left, &["tokenizer_config.json", "truncation_side is left"]);
+}
+
+#[test]
+fn a_cross_encoder_that_puts_pairs_into_no_chat_is_refused() {
+    let saved = |template: bool, modality: &'static str| {
+        after("tiny-qwen3-reranker-classifier", |dir| {
+            let kind = "sentence_transformers.base.modules.transformer.Transformer";
+            for (file, content) in [
+                ("modules.json", json!([{ "path": "", "type": kind }])),
+                ("config_sentence_transformers.json", json!({ "model_type": "CrossEncoder" })),
+                (
+                    "sentence_bert_config.json",
+                    json!({ "modality_config": { modality: { "method": "forward", "method_output_name": "logits" } } }),
+                ),
+            ] {
+                fs::write(dir.join(file), content.to_string()).expect("written");
+            }
+            if template {
+                let chat = "{% if m.role == 'user' or m.role == 'assistant' %}{% endif %}";
+                fs::write(dir.join("chat_template.jinja"), chat).expect("written");
+            }
+        })
+    };
+    saved(true, "message").expect("loaded");
+    says(saved(false, "message"), &["no chat_template", "not served"]);
+    says(saved(true, "text"), &["no modality \"message\"", "not served"]);
 }

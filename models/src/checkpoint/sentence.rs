@@ -57,6 +57,8 @@ pub struct SentenceTransformers {
     pub truncate_dim: Option<usize>,
     /// The path of the function that a cross-encoder's logits go through.
     pub activation_fn: Option<String>,
+    /// Whether the transformer takes messages of a chat, where the files say it.
+    pub takes_messages: Option<bool>,
     /// Whether the files say that it is a cross-encoder.
     pub is_cross_encoder: bool,
 }
@@ -157,6 +159,7 @@ struct Length {
     max_seq_length: Option<usize>,
     transformer_task: Option<String>,
     do_lower_case: Option<bool>,
+    modality_config: Option<BTreeMap<String, Value>>,
 }
 
 /// Reads files of a folder, each checked against the table of its keys.
@@ -307,6 +310,8 @@ impl SentenceTransformers {
             })?;
             (self.tokens_max, self.lower_case) =
                 (length.max_seq_length, length.do_lower_case.unwrap_or(false));
+            let messages = |kinds: BTreeMap<_, _>| kinds.contains_key("message");
+            self.takes_messages = length.modality_config.map(messages);
             self.gives_words |= length.transformer_task.as_deref() == Some("fill-mask");
             if content.as_object().is_some_and(|keys| !keys.is_empty()) {
                 break;

@@ -38,6 +38,13 @@ pub fn kind() -> RecipeKind {
             check_labels(checkpoint)?;
             template::check(checkpoint)?;
             let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+            if tokenizer.cuts_left(&Prepare::default()) {
+                return Err(CheckpointError::new(
+                    checkpoint.transformer_dir().join("tokenizer_config.json"),
+                    "truncation_side is left, and would cut off what the chat of a reranker begins \
+                     with; that is not served: set it to right",
+                ));
+            }
             Ok(Box::new(Qwen3Reranker::new(checkpoint, tokenizer, limits.tokens_max)?))
         },
     }

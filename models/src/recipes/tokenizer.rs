@@ -11,6 +11,7 @@ mod special;
 mod tokens;
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
+use unicode_normalization_alignments::UnicodeNormalization as _;
 
 use super::{Limits, Token};
 use crate::batch::Sequence;
@@ -18,7 +19,7 @@ use crate::checkpoint::files::{self, TOKENIZER_BYTES_MAX, is_there};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare, TruncationSide};
 
-use beginning::{more_than, splits_at_spaces};
+use beginning::{expands, more_than, splits_at_spaces};
 
 pub use special::SpecialTokens;
 
@@ -37,6 +38,8 @@ pub struct TextTokenizer {
     types: bool,
     /// Whether what a text begins with has the same tokens whatever follows it.
     splits_at_spaces: bool,
+    /// Whether its normalizer makes many characters of some.
+    expands: bool,
 }
 
 impl TextTokenizer {
@@ -70,7 +73,8 @@ impl TextTokenizer {
         };
         let types = opened.gives_types && limits.token_types > 0;
         let splits_at_spaces = splits_at_spaces(&inner);
-        Ok(Self { inner, limits: *limits, side, types, splits_at_spaces })
+        let expands = inner.get_normalizer().is_some_and(expands);
+        Ok(Self { inner, limits: *limits, side, types, splits_at_spaces, expands })
     }
 
     /// Whether the beginning of a long text is cut off, not its end.
@@ -191,7 +195,7 @@ impl TextTokenizer {
     /// # Errors
     /// If it is too large or cannot be tokenised.
     pub fn plain(&self, text: &str) -> Result<Encoding, InputError> {
-        Self::check_bytes(text.len())?;
+        self.check_size(text)?;
         failed(self.inner.encode_fast(text, false))
     }
 
@@ -203,7 +207,7 @@ impl TextTokenizer {
         text: &str,
         encode: impl Fn(&str) -> tokenizers::Result<Encoding>,
     ) -> Result<Encoding, InputError> {
-        Self::check_bytes(text.len())?;
+        self.check_size(text)?;
         failed(if self.splits_at_spaces { more_than(tokens, text, encode) } else { encode(text) })
     }
 
@@ -222,15 +226,23 @@ impl TextTokenizer {
     /// # Errors
     /// If it is too large or cannot be tokenised.
     pub fn located(&self, text: &str, special_tokens: bool) -> Result<Encoding, InputError> {
-        Self::check_bytes(text.len())?;
+        self.check_size(text)?;
         failed(self.inner.encode_char_offsets(text, special_tokens))
     }
 
-    fn check_bytes(bytes: usize) -> Result<(), InputError> {
-        match bytes {
-            0..=TEXT_BYTES_MAX => Ok(()),
-            _ => Err(InputError::TooManyBytes { bytes, limit: TEXT_BYTES_MAX }),
+    /// Refuses a text that is too large, or too large when it is normalised: what a tokenizer holds
+    /// goes by that.
+    fn check_size(&self, text: &str) -> Result<(), InputError> {
+        let (bytes, limit) = (text.len(), TEXT_BYTES_MAX);
+        if bytes > limit {
+            return Err(InputError::TooManyBytes { bytes, limit });
         }
+        // No character is normalised to more than 18.
+        let may_expand = self.expands && bytes.saturating_mul(18) > limit && !text.is_ascii();
+        if may_expand && text.nfkc().take(limit + 1).count() > limit {
+            return Err(InputError::TooManyCharacters { limit });
+        }
+        Ok(())
     }
 
     /// Special tokens the template adds to a text, or to two.

@@ -162,7 +162,11 @@ impl Engine {
         };
         let media = self.handle.media.as_ref().filter(|_| has_media);
         let pool = media.unwrap_or(&self.handle.pool);
-        let turn = Turn { class: expected.class(), client: self.client };
+        // What is cut at the limit is little to compute, and yet much to tokenise.
+        let turn = match expected.class() {
+            Class::Interactive => self.turn_of_bytes(inputs.len(), bytes),
+            Class::Bulk => Turn { class: Class::Bulk, client: self.client },
+        };
         let done = pool.run(turn, self.wait_limit(tally), inputs, each).await;
         let done = done.map_err(|why| self.not_done(why))?;
         self.handle.metrics.observe(Observation::TokenizerWait { waited: done.waited });

@@ -11,28 +11,51 @@ pub struct Misspellings {
     pub refused: &'static [(&'static str, &'static str)],
     /// Keys of other dialects: told only where the key that is meant is needed and missing.
     pub elsewhere: &'static [(&'static str, &'static str)],
-    /// Keys that change results at other paths: where a body does not read one, it is refused.
-    pub unread: &'static [&'static str],
+    /// Keys that change results elsewhere, each with the values, as JSON, that change nothing: a
+    /// body that does not read such a key refuses other values.
+    pub unread: &'static [Unread],
 }
 
+/// A key, and its values that change nothing.
+pub type Unread = (&'static str, &'static [&'static str]);
+
 /// Of bodies that ask for vectors.
-const EMBED_KEYS: &[&str] =
-    &["dimensions", "instruction", "normalize", "prompt_name", "truncate", "truncation_direction"];
+const EMBED_KEYS: &[Unread] = &[
+    ("add_special_tokens", &["true"]),
+    ("dimensions", &[]),
+    ("embed_dtype", &["\"float32\""]),
+    ("endianness", &["\"native\"", "\"little\""]),
+    ("instruction", &[]),
+    ("modality", &["\"text\""]),
+    ("normalize", &[]),
+    ("parameters", &["{}"]),
+    ("prompt_name", &[]),
+    ("truncate", &[]),
+    ("truncation_direction", &[]),
+];
 
 /// Of bodies that ask for a ranking or for scores.
-const RANK_KEYS: &[&str] = &[
-    "document_embeddings",
-    "instruction",
-    "listwise",
-    "max_tokens_per_doc",
-    "method",
-    "prompt_name",
-    "raw_scores",
-    "scores",
-    "top_n",
-    "truncate",
-    "truncation_direction",
+const RANK_KEYS: &[Unread] = &[
+    ("activation", &["true"]),
+    ("document_embeddings", &[]),
+    ("instruction", &[]),
+    ("listwise", &[]),
+    ("max_tokens_per_doc", &[]),
+    ("method", &[]),
+    ("prompt_name", &[]),
+    ("raw_scores", &["false"]),
+    ("scores", &[]),
+    ("top_n", &[]),
+    ("truncate", &["true"]),
+    ("truncation_direction", &[]),
 ];
+
+/// What Weaviate's own containers are told of their models.
+pub const WEAVIATE_CONFIG: Misspellings = Misspellings {
+    refused: &[],
+    elsewhere: &[],
+    unread: &[("pooling_strategy", &["\"masked_mean\"", "\"\""])],
+};
 
 /// No misspellings are known.
 pub const NONE: Misspellings = Misspellings { refused: &[], elsewhere: &[], unread: &[] };
@@ -166,7 +189,7 @@ const RERANK_REFUSED: &[(&str, &str)] = &[
 ];
 
 /// All lists, with the names of their dialects.
-pub const ALL: [(&str, &Misspellings); 11] = [
+pub const ALL: [(&str, &Misspellings); 12] = [
     ("openai", &OPENAI),
     ("vllm chat", &OPENAI_CHAT),
     ("jina", &JINA),
@@ -175,6 +198,7 @@ pub const ALL: [(&str, &Misspellings); 11] = [
     ("cohere", &COHERE),
     ("tei", &TEI),
     ("weaviate", &WEAVIATE),
+    ("weaviate config", &WEAVIATE_CONFIG),
     ("tei rerank", &TEI_RERANK),
     ("rerank", &RERANK),
     ("vllm score", &SCORE),

@@ -12,12 +12,11 @@ use serde::Deserializer;
 use serde::de::value::{
     BorrowedBytesDeserializer, BorrowedStrDeserializer, BytesDeserializer, StrDeserializer,
 };
-use serde::de::{
-    self, DeserializeSeed, IgnoredAny, IntoDeserializer as _, MapAccess, Unexpected, Visitor,
-};
+use serde::de::{self, DeserializeSeed, IntoDeserializer as _, MapAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
+use serde_json::Value;
 
-use super::misspelt::Misspellings;
+use super::misspelt::{Misspellings, Unread};
 
 /// Implements `Deserialize` for structs with `#[serde(remote = "Self")]`, each with the
 /// misspellings of its keys: objects only.
@@ -157,7 +156,7 @@ struct Checks {
     /// The last of them, until its value is asked for.
     unread: Option<&'static str>,
     /// A key of other paths, until its value is asked for.
-    elsewhere: Option<&'static str>,
+    elsewhere: Option<&'static Unread>,
     /// A bit an entry of `elsewhere`: its misspelling was there.
     wrong: u32,
     /// A bit an entry of `elsewhere`: the key that it stands for was there.
@@ -180,7 +179,7 @@ impl Checks {
             self.seen.push(key);
             self.unread = Some(key);
         } else {
-            self.elsewhere = self.misspellings.unread.iter().copied().find(|it| *it == key);
+            self.elsewhere = self.misspellings.unread.iter().find(|it| it.0 == key);
         }
         Ok(())
     }
@@ -219,16 +218,15 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedMap<'_, A> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         self.checks.unread = None;
-        let Some(key) = self.checks.elsewhere.take() else {
+        let Some((key, harmless)) = self.checks.elsewhere.take() else {
             return self.map.next_value_seed(seed);
         };
         // Clients that write all their keys send null for those that are not set.
-        match self.map.next_value::<Option<IgnoredAny>>()? {
-            None => seed.deserialize(().into_deserializer()),
-            Some(_) => Err(de::Error::custom(format_args!(
-                "key `{key}` has no effect at this path: leave it out"
-            ))),
+        let value = self.map.next_value::<Value>()?;
+        if value.is_null() || harmless.contains(&value.to_string().as_str()) {
+            return seed.deserialize(().into_deserializer());
         }
+        Err(de::Error::custom(format_args!("key `{key}` has no effect at this path: leave it out")))
     }
 
     fn size_hint(&self) -> Option<usize> {

@@ -20,6 +20,7 @@ use super::client::Clients;
 use super::intake::Intake;
 use super::outgoing::Outgoing;
 use super::scope::Scope;
+use super::streams::Streams;
 use super::{Failure, HttpConfig};
 use crate::media::MediaFetcher;
 use crate::metrics::{Endpoint, MetricsHub};
@@ -45,6 +46,7 @@ pub struct App {
     media: Arc<MediaFetcher>,
     config: HttpConfig,
     permits: Arc<Semaphore>,
+    streams: Streams,
     outgoing: Arc<Outgoing>,
     intake: Intake,
     answers: Arc<Answers>,
@@ -65,6 +67,7 @@ impl App {
             metrics,
             media: Arc::new(MediaFetcher::new(&config.media)),
             permits: Arc::new(Semaphore::new(config.requests_max)),
+            streams: Streams::new(config.requests_max),
             outgoing: Arc::default(),
             intake: Intake {
                 bytes_max: config.body_bytes_max,
@@ -117,6 +120,11 @@ impl App {
     /// Requests that may still come in.
     pub fn permits(&self) -> &Arc<Semaphore> {
         &self.permits
+    }
+
+    /// Places of messages of streams.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
     }
 
     /// How bodies are read.

@@ -22,7 +22,7 @@ const NOT_QUEUED: [&str; 2] = ["/tokenize", "/decode"];
 pub enum WhenFull {
     /// One more is refused.
     Refuse,
-    /// One more waits.
+    /// One more waits, as the messages of streams do.
     Wait,
 }
 
@@ -41,6 +41,11 @@ impl App {
         let limit = self.config().request_timeout;
         let scope = Scope::new(client, Instant::now() + limit);
         let permitted = async {
+            if when_full == WhenFull::Wait
+                && let Some(place) = self.streams().enter(client).await
+            {
+                scope.keep(place);
+            }
             let permit = match (self.take_permit(), when_full) {
                 (None, WhenFull::Wait) => self.permits().clone().acquire_owned().await.ok(),
                 (permit, _) => permit,

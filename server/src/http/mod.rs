@@ -29,6 +29,7 @@ mod progress;
 mod routes;
 mod scope;
 mod service;
+mod streams;
 mod surrogates;
 mod unread;
 mod written;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::budget::{AnswerRoom, NoRoom};
 use super::outgoing::Outgoing;
 use super::progress::Progress;
+use super::streams::Place;
 use super::{App, Failure};
 
 tokio::task_local! {
@@ -28,6 +29,8 @@ pub struct Scope {
     /// When its answer must be written.
     pub deadline: Instant,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Of a message of a stream.
+    place: OnceLock<Place>,
     outgoing: OnceLock<Arc<Outgoing>>,
     room: Mutex<Option<AnswerRoom>>,
 }
@@ -35,8 +38,8 @@ pub struct Scope {
 impl Scope {
     /// Of a request that holds nothing yet.
     pub fn new(client: ClientKey, deadline: Instant) -> Arc<Self> {
-        let (permit, outgoing, room) = Default::default();
-        Arc::new(Self { client, deadline, permit, outgoing, room })
+        let (permit, place, outgoing, room) = Default::default();
+        Arc::new(Self { client, deadline, permit, place, outgoing, room })
     }
 
     /// That of the request whose handler runs; none outside of requests.
@@ -54,6 +57,11 @@ impl Scope {
     pub fn hold(&self, permit: OwnedSemaphorePermit, outgoing: &Arc<Outgoing>) {
         *lock(&self.permit) = Some(permit);
         self.outgoing.get_or_init(|| outgoing.clone());
+    }
+
+    /// Keeps the place of a message of a stream.
+    pub fn keep(&self, place: Place) {
+        self.place.get_or_init(|| place);
     }
 
     /// Notes that its answer is on its way.

@@ -1,5 +1,8 @@
+use std::path::Path;
+
 use super::*;
 use crate::input::TruncationSide;
+use crate::readout::Pooling;
 use crate::recipes::TEXT_BYTES_MAX;
 use crate::synth::{SynthOptions, write};
 use crate::{LoadOptions, Model};
@@ -106,6 +109,21 @@ fn tokens_say_where_they_are_in_characters_and_decode_gives_the_text_back() {
     assert_eq!(qwen3.recipe.decode(&ids, true), Ok(text.into()));
     assert_eq!(qwen3.recipe.decode(&ids, false), Ok(format!("{text}<|endoftext|>")));
     assert!(qwen3.recipe.decode(&[u32::MAX], true).is_err());
+}
+
+#[test]
+fn a_text_that_grows_when_it_is_normalised_is_bounded_by_what_it_becomes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores/bge-m3");
+    let options = LoadOptions { pooling: Some(Pooling::Cls), ..LoadOptions::default() };
+    let checkpoint = Checkpoint::open(&folder).expect("opened");
+    let model = Model::load(&checkpoint, &options).expect("loaded");
+    // An Arabic phrase in one character, which compatibility makes 18 of.
+    let phrase = "\u{fdfa}";
+    let how = Prepare { truncate: true, ..Prepare::default() };
+    let ids = |count: usize| ids(&model, Input::Text(phrase.repeat(count)), &how);
+    assert!(ids(1_000).is_ok());
+    let limit = TEXT_BYTES_MAX;
+    assert_eq!(ids(limit / 18 + 1), Err(InputError::TooManyCharacters { limit }));
 }
 
 #[test]

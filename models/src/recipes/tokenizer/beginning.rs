@@ -33,8 +33,9 @@ pub fn splits_at_spaces(tokenizer: &Tokenizer) -> bool {
 fn looks_at_characters(normalizer: &NormalizerWrapper) -> bool {
     match normalizer {
         NormalizerWrapper::Sequence(all) => all.as_ref().iter().all(looks_at_characters),
-        // A pattern may be of any length; bytes that are written as letters leave no space.
-        NormalizerWrapper::Replace(_) | NormalizerWrapper::ByteLevel(_) => false,
+        NormalizerWrapper::Replace(_) => joins_spaces(normalizer),
+        // Bytes that are written as letters leave no space.
+        NormalizerWrapper::ByteLevel(_) => false,
         NormalizerWrapper::BertNormalizer(_)
         | NormalizerWrapper::StripNormalizer(_)
         | NormalizerWrapper::StripAccents(_)
@@ -46,6 +47,25 @@ fn looks_at_characters(normalizer: &NormalizerWrapper) -> bool {
         | NormalizerWrapper::Nmt(_)
         | NormalizerWrapper::Precompiled(_)
         | NormalizerWrapper::Prepend(_) => true,
+    }
+}
+
+/// Whether a replacement is that of several spaces by one, as in XLM-RoBERTa, which leaves single
+/// ones; other patterns may look at anything.
+fn joins_spaces(normalizer: &NormalizerWrapper) -> bool {
+    let told = serde_json::to_value(normalizer).unwrap_or_default();
+    told["pattern"]["Regex"] == " {2,}"
+}
+
+/// Whether a normalizer makes up to 18 characters of one, by compatibility (Unicode's forms KC and
+/// KD, and SentencePiece's tables, which are made of KC).
+pub fn expands(normalizer: &NormalizerWrapper) -> bool {
+    match normalizer {
+        NormalizerWrapper::Sequence(all) => all.as_ref().iter().any(expands),
+        NormalizerWrapper::NFKC(_)
+        | NormalizerWrapper::NFKD(_)
+        | NormalizerWrapper::Precompiled(_) => true,
+        _ => false,
     }
 }
 
@@ -122,6 +142,7 @@ mod tests {
     #[test]
     fn only_normalizers_that_leave_spaces_where_they_are_let_a_text_be_cut() {
         use tokenizers::models::bpe::BPE;
+        use tokenizers::normalizers::replace::ReplacePattern;
         use tokenizers::normalizers::{Lowercase, Replace, byte_level::ByteLevel};
         use tokenizers::pre_tokenizers::whitespace::Whitespace;
 
@@ -134,6 +155,10 @@ mod tests {
         assert!(splits(Lowercase.into()));
         assert!(!splits(ByteLevel::new().into()));
         assert!(!splits(Replace::new(" ", "_").expect("a pattern").into()));
+        let several = || ReplacePattern::Regex(" {2,}".into());
+        assert!(splits(Replace::new(several(), " ").expect("a pattern").into()));
+        let any = ReplacePattern::Regex(" +".into());
+        assert!(!splits(Replace::new(any, "").expect("a pattern").into()));
     }
 
     #[test]

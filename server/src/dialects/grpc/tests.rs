@@ -398,6 +398,33 @@ async fn limits_are_shared_with_http_and_streams_wait() {
 }
 
 #[tokio::test]
+async fn streams_leave_room_for_single_requests() {
+    let (server, knobs) = fake(HttpConfig { requests_max: 8, ..HttpConfig::default() }).await;
+    knobs.shut();
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut client = EmbedClient::new(server.channel.clone());
+        let messages = stream::iter("abcdefgh".chars().map(|letter| text(&letter.to_string())));
+        streams.push(client.embed_stream(messages).await.expect("a stream").into_inner());
+    }
+    until_a_batch_waits(&knobs).await;
+    // More than are left if the streams had all that they ask for.
+    let mut single = Vec::new();
+    for _ in 0..4 {
+        let mut client = EmbedClient::new(server.channel.clone());
+        single.push(tokio::spawn(async move { client.embed(text("x")).await }));
+    }
+    knobs.open();
+    for call in single {
+        call.await.expect("no panic").expect("answered");
+    }
+    for replies in streams {
+        let replies: Vec<_> = replies.try_collect().await.expect("replies");
+        assert_eq!(replies.len(), 8);
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_takes_too_long_is_ended() {
     let limit = Duration::from_millis(50);
     let (server, knobs) = fake(HttpConfig { request_timeout: limit, ..Default::default() }).await;

@@ -8,7 +8,7 @@ use crate::dialects::misspelt;
 
 crate::dialects::object::objects! {
     VectorBody: &misspelt::WEAVIATE,
-    VectorConfig: &misspelt::NONE,
+    VectorConfig: &misspelt::WEAVIATE_CONFIG,
     RerankBody: &misspelt::RERANK,
 }
 

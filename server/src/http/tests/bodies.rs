@@ -204,7 +204,7 @@ async fn keys_that_change_results_elsewhere_are_read_or_refused() {
         ("/rerank", with(&query, "property", json!("x")), &["top_n", "instruction"]),
     ] {
         for key in unread {
-            let answer = post(&server, path, &with(&body, key, json!(true))).await;
+            let answer = post(&server, path, &with(&body, key, json!("left"))).await;
             let refused = matches!(answer.status.as_u16(), 400 | 422);
             let named = answer.body.contains(&format!("`{key}` has no effect at this path"));
             assert!(refused && named, "{path} {key}: {} {}", answer.status, answer.body);
@@ -213,6 +213,43 @@ async fn keys_that_change_results_elsewhere_are_read_or_refused() {
             assert_eq!(answer.status, StatusCode::OK, "{path} {key}: {}", answer.body);
         }
     }
+    for (path, body, key, changes, nothing) in [
+        (
+            "/v1/embeddings",
+            json!({ "input": "a" }),
+            "embed_dtype",
+            json!("float16"),
+            json!("float32"),
+        ),
+        ("/v1/embeddings", json!({ "input": "a" }), "modality", json!("image"), json!("text")),
+        (
+            "/embed",
+            json!({ "inputs": "a" }),
+            "parameters",
+            json!({ "normalize": false }),
+            json!({}),
+        ),
+        (
+            "/score",
+            json!({ "queries": "a", "documents": "b" }),
+            "activation",
+            json!(false),
+            json!(true),
+        ),
+    ] {
+        let answer = post(&server, path, &with(&body, key, changes)).await;
+        assert!(
+            answer.body.contains("has no effect at this path"),
+            "{path} {key}: {}",
+            answer.body
+        );
+        let answer = post(&server, path, &with(&body, key, nothing)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path} {key}: {}", answer.body);
+    }
+    let config = |pooling: &str| json!({ "text": "a", "config": { "pooling_strategy": pooling } });
+    assert_eq!(post(&server, "/vectors", &config("masked_mean")).await.status, StatusCode::OK);
+    let answer = post(&server, "/vectors", &config("cls")).await;
+    assert!(answer.body.contains("`pooling_strategy` has no effect"), "{}", answer.body);
     let same = json!({ "text_1": "a", "queries": "b", "documents": "c" });
     let answer = post(&server, "/score", &same).await;
     assert!(answer.body.contains("means the same as another key"), "{}", answer.body);
