@@ -38,7 +38,7 @@ build: ## Build the server
 build-cuda: ## Build the server for NVIDIA GPUs too; it starts without one (fetches NVIDIA's compiler, 1.3 GB)
 	scripts/cuda/toolkit.sh '$(CUDA_TOOLKIT)'
 	scripts/cuda/shims.py '$(CUDA_TOOLKIT)/cuda' '$(CUDA_TOOLKIT)/shims'
-	$(CUDA_BUILD) cargo build --release --package proxima --features cuda
+	$(CUDA_BUILD) cargo build --release --package proxima --features cuda --config kernels/gpu.toml
 
 # What other builds with the feature need to be told, to be of the same parts.
 cuda-environment:

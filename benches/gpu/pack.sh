@@ -33,7 +33,7 @@ else
   # As the program is built, so that candle's kernels are not compiled anew.
   eval "export $(make -s cuda-environment)"
   built() {
-    cargo "$@" --release --features cuda --message-format json-render-diagnostics | python3 -c '
+    cargo "$@" --release --features cuda --config kernels/gpu.toml --message-format json-render-diagnostics | python3 -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)

@@ -27,7 +27,9 @@ static QUEUE: Queue = Queue::new();
 
 /// Starts the log of the process; a second call changes nothing.
 pub fn start(settings: &LogSettings) {
-    let filter = EnvFilter::try_new(&settings.level).unwrap_or_else(|error| {
+    // A client can have h2 warn as often as it likes.
+    let directives = format!("h2=error,{}", settings.level);
+    let filter = EnvFilter::try_new(directives).unwrap_or_else(|error| {
         say(&format!(
             "proxima: log-level {:?} is not understood ({error}); using info",
             settings.level

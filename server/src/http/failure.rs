@@ -125,7 +125,7 @@ pub enum Failure {
         message: String,
     },
     /// It took too long.
-    #[error("the request was not answered within {} s", limit.as_secs())]
+    #[error("the request was not answered within {} s", limit.as_secs_f32())]
     Timeout {
         /// The limit.
         limit: Duration,

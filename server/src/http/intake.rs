@@ -107,7 +107,8 @@ impl Intake {
                 // No more than the client says is coming, if it does.
                 let wanted = if declared >= length { doubled.min(declared) } else { doubled };
                 room.grow(wanted).map_err(busy)?;
-                bytes.reserve_exact(wanted - bytes.len());
+                // There may be less memory than the budget says.
+                bytes.try_reserve_exact(wanted - bytes.len()).map_err(|_| busy(NoRoom))?;
             }
             bytes.extend_from_slice(&data);
         }

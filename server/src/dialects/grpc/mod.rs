@@ -11,6 +11,7 @@ mod status;
 mod tei;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -36,6 +37,9 @@ use tei::Tei;
 
 /// Services that need no key: they tell nothing but whether and how the server works.
 const PUBLIC: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+
+const MALFORMED_DEADLINE: &str =
+    "grpc-timeout is no number of up to eight digits with a unit (H, M, S, m, u or n)";
 
 /// The services whose health is asked for by name.
 const SERVICES: [&str; 7] = [
@@ -116,10 +120,22 @@ async fn receive(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     }
 }
 
-/// Ends a call that takes too long, the reading of its message included. Streams begin to be
-/// answered at once, and each of their messages has this time for itself.
+/// Ends a call that takes too long, or longer than its client waits, the reading of its message
+/// included. Streams begin to be answered at once, and each of their messages has this time for
+/// itself.
 async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let limit = app.config().request_timeout;
+    let own = app.config().request_timeout;
+    let limit = match request.headers().get("grpc-timeout") {
+        None => own,
+        Some(asked) => match asked.to_str().ok().and_then(deadline) {
+            Some(asked) => asked.min(own),
+            None => {
+                let failure = Failure::Malformed { message: MALFORMED_DEADLINE.into() };
+                app.metrics().refused(&failure);
+                return status::status(&failure).into_http();
+            }
+        },
+    };
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
@@ -128,6 +144,25 @@ async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) -> R
             status::status(&failure).into_http()
         }
     }
+}
+
+/// How long a client waits: a number of at most eight digits and a unit (the gRPC protocol over
+/// HTTP/2, `Timeout`).
+fn deadline(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|it| it.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -425,6 +425,26 @@ async fn streams_leave_room_for_single_requests() {
 }
 
 #[tokio::test]
+async fn calls_end_at_their_clients_deadlines() {
+    let times = [("2H", 7_200_000), ("1M", 60_000), ("3S", 3_000), ("99999999m", 99_999_999)];
+    for (text, milliseconds) in times {
+        assert_eq!(super::deadline(text), Some(Duration::from_millis(milliseconds)), "{text}");
+    }
+    assert_eq!(super::deadline("5u"), Some(Duration::from_micros(5)));
+    assert_eq!(super::deadline("0n"), Some(Duration::ZERO));
+    for wrong in ["", "1", "S", "+1S", "123456789S", "1s", "1.5S", "1é"] {
+        assert_eq!(super::deadline(wrong), None, "{wrong}");
+    }
+    let (server, _) = fake(HttpConfig::default()).await;
+    let mut client = EmbedClient::new(server.channel.clone());
+    let mut request = tonic::Request::new(text("a"));
+    request.metadata_mut().insert("grpc-timeout", "soon".parse().expect("a value"));
+    let status = client.embed(request).await.expect_err("refused");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("grpc-timeout"), "{status}");
+}
+
+#[tokio::test]
 async fn a_message_that_takes_too_long_is_ended() {
     let limit = Duration::from_millis(50);
     let (server, knobs) = fake(HttpConfig { request_timeout: limit, ..Default::default() }).await;
