@@ -16,7 +16,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// What `proxima health` takes: where a server listens, as `serve` is told it.
 #[derive(Debug, Clone, Args)]
 pub struct HealthArgs {
-    /// The server's address, such as `http://127.0.0.1:8080`, or `127.0.0.1:8080` [default: as --host and --port say]
+    /// The server's address, such as `127.0.0.1:8080` [default: as --host and --port say]
     #[arg(long)]
     url: Option<String>,
     /// The host that the server listens on [default: 127.0.0.1]

@@ -136,6 +136,12 @@ fn lost_lines() -> IntCounter {
     IntCounter::with_opts(lost).expect("the name is valid")
 }
 
+fn responses(registry: &Registry) -> IntCounterVec {
+    let told = "answers over HTTP; 499 if the client went away first";
+    let options = opts!("proxima_http_responses_total", told);
+    family!(registry, IntCounterVec, options, &["path", "status"])
+}
+
 /// A metric without labels, told of from now on.
 fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
     registry.register(Box::new(metric.clone())).expect("names are different");
@@ -161,11 +167,7 @@ impl MetricsHub {
         Arc::new(Self {
             requests: counter("proxima_requests_total", "requests", &["model", "endpoint"]),
             errors: counter("proxima_errors_total", "failed requests", &["model", "kind"]),
-            responses: counter(
-                "proxima_http_responses_total",
-                "answers over HTTP; 499 if the client went away first",
-                &["path", "status"],
-            ),
+            responses: responses(r),
             request_seconds: histogram(
                 "proxima_request_seconds",
                 "time of a request in the engine",

@@ -322,7 +322,7 @@ serve_args! {
     /// Log a line a request: all, errors or off [default: all]
     #[arg(long, env = "PROXIMA_LOG_REQUESTS", help_heading = "Server")]
     log_requests: LogRequests,
-    /// Tokens of one batch at most, if fewer than is best for the device (on a CPU 256 a thread, on a GPU as measured)
+    /// Tokens of a batch at most; devices may take fewer [default: on a CPU 256 a thread]
     #[arg(long, env = "PROXIMA_MAX_BATCH_TOKENS", value_name = "TOKENS", help_heading = "Limits")]
     max_batch_tokens: usize,
     /// Time a batch should take at most, so that small requests need not wait longer [default: 250]

@@ -175,15 +175,17 @@ async fn misspelt_keys_of_a_closed_list_are_refused_and_others_ignored() {
     assert_eq!(post(&server, "/v1/embeddings", &both).await.status, StatusCode::OK);
 }
 
+/// A body with one more key.
+fn with(body: &Value, key: &str, value: Value) -> Value {
+    let mut body = body.clone();
+    body[key] = value;
+    body
+}
+
 #[tokio::test]
 async fn keys_that_change_results_elsewhere_are_read_or_refused() {
     let server = default_server();
     let query = json!({ "query": "a", "documents": ["a"] });
-    let with = |body: &Value, key: &str, value: Value| {
-        let mut body = body.clone();
-        body[key] = value;
-        body
-    };
     for (path, body, unread) in [
         ("/vectors", json!({ "text": "a" }), &["dimensions", "normalize", "instruction"][..]),
         ("/embed_all", json!({ "inputs": "a" }), &["dimensions", "normalize"]),
@@ -213,6 +215,14 @@ async fn keys_that_change_results_elsewhere_are_read_or_refused() {
             assert_eq!(answer.status, StatusCode::OK, "{path} {key}: {}", answer.body);
         }
     }
+    let same = json!({ "text_1": "a", "queries": "b", "documents": "c" });
+    let answer = post(&server, "/score", &same).await;
+    assert!(answer.body.contains("means the same as another key"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn values_that_change_nothing_are_taken_of_keys_that_are_not_read() {
+    let server = default_server();
     for (path, body, key, changes, nothing) in [
         (
             "/v1/embeddings",
@@ -250,9 +260,6 @@ async fn keys_that_change_results_elsewhere_are_read_or_refused() {
     assert_eq!(post(&server, "/vectors", &config("masked_mean")).await.status, StatusCode::OK);
     let answer = post(&server, "/vectors", &config("cls")).await;
     assert!(answer.body.contains("`pooling_strategy` has no effect"), "{}", answer.body);
-    let same = json!({ "text_1": "a", "queries": "b", "documents": "c" });
-    let answer = post(&server, "/score", &same).await;
-    assert!(answer.body.contains("means the same as another key"), "{}", answer.body);
 }
 
 /// The names of all properties in schemas.
