@@ -1,5 +1,5 @@
 //! The committed code of gRPC is what its definitions in `openapi/` give: builds of the server need
-//! no compiler of them. `make protos` writes it anew.
+//! no compiler of them. `make protos` rewrites it.
 
 use std::fs;
 use std::path::Path;

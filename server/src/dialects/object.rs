@@ -65,7 +65,7 @@ pub(crate) use words;
 
 words! { crate::encoding::OutputEncoding }
 
-/// The error of a word that is none of those of an enum: quoted, and no longer than need be.
+/// The error of a word that an enum does not have; of a long one only the beginning is quoted.
 pub fn unknown_word<E: de::Error>(word: &str, error: &de::value::Error) -> E {
     let error = error.to_string();
     let expected = error.rsplit_once("`, expected ").map_or("another", |(_, expected)| expected);
