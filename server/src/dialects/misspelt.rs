@@ -1,6 +1,5 @@
-//! Keys that a dialect does not read and does not ignore: often misspelt ones, and those that would
-//! change the result at other paths. Closed lists; other unknown keys are ignored, as clients send
-//! many.
+//! Keys that are refused though a dialect does not read them: common misspellings, and keys that
+//! change results at other paths. Closed lists; other unknown keys are ignored, as clients send many.
 //!
 //! Must not know: how bodies are read.
 
