@@ -1,5 +1,6 @@
 //! Keys that are refused though a dialect does not read them: common misspellings, and keys that
-//! change results at other paths. Closed lists; other unknown keys are ignored, as clients send many.
+//! change results at other paths. Closed lists; other unknown keys are ignored, as clients send
+//! many.
 //!
 //! Must not know: how bodies are read.
 
