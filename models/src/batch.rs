@@ -266,8 +266,8 @@ impl HiddenStates {
 /// Implementations are batch invariant: the rows of a sequence have the same bits whatever else is
 /// in the batch.
 pub trait Encoder: Send + Sync {
-    /// Runs the network. Between layers it calls `pause`, in which the caller may run another
-    /// batch.
+    /// Runs the network. Between layers and between the parts of one it calls `pause`, in which
+    /// the caller may run another batch.
     ///
     /// # Errors
     /// A failure of the device or of an operation; the caller fails the batch and goes on.

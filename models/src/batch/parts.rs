@@ -18,9 +18,9 @@ use super::RaggedBatch;
 /// Rows of a part, about: fewer read a layer's weights too often, the activations of more leave
 /// the second-level cache.
 const ROWS: usize = 384;
-/// Bytes of a layer's weights, at most: each part reads all of them, which costs more than keeping
-/// activations in a cache saves if they are many. Measured: 3.5 MB gains, 14 MB loses
-/// (benches/README.md).
+/// Bytes of a layer's weights, at most, where several threads would each read all of them, which
+/// costs more than keeping activations in a cache saves if they are many. Measured: 3.5 MB gains,
+/// 14 MB loses (benches/README.md).
 const WEIGHT_BYTES_MAX: usize = 4 << 20;
 /// Parts are worth it if the busiest thread has at most this many percent more than its share.
 const UNEVEN_PERCENT: usize = 15;
@@ -186,8 +186,8 @@ impl<S: Send> InParts<S> {
     ) -> Result<Self, KernelError> {
         let threads = team::threads();
         // Images are put between rows by their place in the batch.
-        let whole =
-            !hidden.is_on_cpu() || weight_bytes > WEIGHT_BYTES_MAX || !batch.visuals.is_empty();
+        let many_weights = threads > 1 && weight_bytes > WEIGHT_BYTES_MAX;
+        let whole = !hidden.is_on_cpu() || many_weights || !batch.visuals.is_empty();
         let split = if whole { Split::none(batch) } else { Split::of(batch, threads) };
         if let ([all], []) | ([], [all]) = (&split.alone[..], &split.together[..]) {
             let part = Part::new(batch, all.clone());
@@ -205,12 +205,15 @@ impl<S: Send> InParts<S> {
         })
     }
 
-    /// Takes every part a step further.
+    /// Takes every part a step further. Before a step, and between parts that no two threads
+    /// compute at a time, it calls `pause`, in which the caller may compute something else.
     ///
     /// # Errors
-    /// The failure of `step` for the part that failed first in order.
+    /// The failure of `step` for the part that failed first in order; parts after it may be left
+    /// as they were.
     pub fn step(
         &mut self,
+        pause: &dyn Fn(),
         step: impl Fn(&Part, S) -> Result<S, KernelError> + Sync,
     ) -> Result<(), KernelError> {
         let take = |one: &mut One<S>| {
@@ -221,8 +224,16 @@ impl<S: Send> InParts<S> {
                 }
             }
         };
-        self.together.iter_mut().for_each(take);
-        team::for_each_part(&mut self.alone, 1, |_, one| one.iter_mut().for_each(take));
+        for one in &mut self.together {
+            pause();
+            take(one);
+        }
+        // Threads that waited for each other between parts would lose more than a pause gains.
+        let at_a_time = if team::threads() == 1 { 1 } else { self.alone.len().max(1) };
+        for round in self.alone.chunks_mut(at_a_time) {
+            pause();
+            team::for_each_part(round, 1, |_, one| one.iter_mut().for_each(take));
+        }
         let mut all = self.together.iter_mut().chain(&mut self.alone);
         all.find_map(|one| one.failure.take()).map_or(Ok(()), Err)
     }

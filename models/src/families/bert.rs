@@ -391,9 +391,8 @@ impl Encoder for Bert {
             Ok(State { hidden, input })
         })?;
         for (place, layer) in self.layers.iter().enumerate() {
-            pause();
             let next = self.layers.get(place + 1).unwrap_or(layer);
-            parts.step(|part, state| self.forward(part, state, (layer, next)))?;
+            parts.step(pause, |part, state| self.forward(part, state, (layer, next)))?;
         }
         let hidden = parts.finish().into_iter().map(|state| state.hidden).collect();
         HiddenStates::new(&Rows::joined(hidden)?, batch)

@@ -418,9 +418,8 @@ impl Encoder for ModernBert {
         let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
         let mut parts = InParts::new(batch, hidden, weight_bytes, |_, hidden| Ok(hidden))?;
         for layer in &self.layers {
-            pause();
             let tables: &RotaryTables = if layer.mask == Mask::Full { &global } else { &local };
-            parts.step(|part, hidden| {
+            parts.step(pause, |part, hidden| {
                 let turn = (&positions[part.rows()], tables);
                 layer.forward(part, hidden, self.heads, turn)
             })?;

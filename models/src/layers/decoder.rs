@@ -83,7 +83,7 @@ impl Decoder {
     }
 
     /// Runs the layers over `hidden`, whose rows have these positions in the tables. `pause` is
-    /// called between layers, `behind` after each.
+    /// called between layers and between the parts of one, `behind` after each.
     ///
     /// # Errors
     /// A failure of the device or of an operation.
@@ -100,9 +100,8 @@ impl Decoder {
             Ok(State { hidden, keeping: batch.keeping(part) })
         })?;
         for (place, layer) in self.layers.iter().enumerate() {
-            pause();
             let kept = batch.kept(place);
-            parts.step(|part, state| {
+            parts.step(pause, |part, state| {
                 let turn = (&positions[part.rows()], tables);
                 let mut state = self.forward(part, state, (layer, &kept), turn)?;
                 behind(place, &mut state.hidden)?;

@@ -207,8 +207,12 @@ impl TextTokenizer {
         text: &str,
         encode: impl Fn(&str) -> tokenizers::Result<Encoding>,
     ) -> Result<Encoding, InputError> {
-        self.check_size(text)?;
-        failed(if self.splits_at_spaces { more_than(tokens, text, encode) } else { encode(text) })
+        check_bytes(text)?;
+        let encode = |piece: &str| {
+            self.check_characters(piece)?;
+            failed(encode(piece))
+        };
+        if self.splits_at_spaces { more_than(tokens, text, encode) } else { encode(text) }
     }
 
     /// As [`plain`](Self::plain), of as much of a text as is needed to keep `kept` tokens of it.
@@ -230,16 +234,18 @@ impl TextTokenizer {
         failed(self.inner.encode_char_offsets(text, special_tokens))
     }
 
-    /// Refuses a text that is too large, or too large when it is normalised: what a tokenizer holds
-    /// goes by that.
     fn check_size(&self, text: &str) -> Result<(), InputError> {
-        let (bytes, limit) = (text.len(), TEXT_BYTES_MAX);
-        if bytes > limit {
-            return Err(InputError::TooManyBytes { bytes, limit });
-        }
+        check_bytes(text)?;
+        self.check_characters(text)
+    }
+
+    /// Refuses what is too large when it is normalised: what a tokenizer holds goes by that.
+    fn check_characters(&self, piece: &str) -> Result<(), InputError> {
+        let limit = TEXT_BYTES_MAX;
         // No character is normalised to more than 18.
-        let may_expand = self.expands && bytes.saturating_mul(18) > limit && !text.is_ascii();
-        if may_expand && text.nfkc().take(limit + 1).count() > limit {
+        let may_expand =
+            self.expands && piece.len().saturating_mul(18) > limit && !piece.is_ascii();
+        if may_expand && piece.nfkc().take(limit + 1).count() > limit {
             return Err(InputError::TooManyCharacters { limit });
         }
         Ok(())
@@ -456,4 +462,9 @@ fn error(checkpoint: &Checkpoint, problem: String) -> CheckpointError {
 
 fn failed<T>(result: tokenizers::Result<T>) -> Result<T, InputError> {
     result.map_err(|error| InputError::Tokenizer(error.to_string()))
+}
+
+fn check_bytes(text: &str) -> Result<(), InputError> {
+    let (bytes, limit) = (text.len(), TEXT_BYTES_MAX);
+    if bytes > limit { Err(InputError::TooManyBytes { bytes, limit }) } else { Ok(()) }
 }

@@ -196,6 +196,24 @@ async fn a_request_that_names_no_model_goes_to_one_made_for_it() {
 }
 
 #[tokio::test]
+async fn each_model_tells_of_itself() {
+    let info = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = router(app()).oneshot(request).await.expect("answered");
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (status, serde_json::from_slice::<Value>(&bytes).expect("JSON"))
+    };
+    assert_eq!(info("/info").await, info("/info/embedder").await);
+    let (_, classes) = info("/info/classes").await;
+    assert_eq!(classes["model_id"], "classes");
+    assert!(classes["model_type"]["classifier"]["id2label"].is_object(), "{classes}");
+    let (status, unknown) = info("/info/other").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(unknown["error"].as_str().is_some_and(|it| it.contains("words")), "{unknown}");
+}
+
+#[tokio::test]
 async fn vectors_are_the_same_in_every_dialect() {
     let text = "gravity attracts";
     let plain = answered("/embed", json!({ "inputs": text })).await[0].clone();

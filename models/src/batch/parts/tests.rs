@@ -72,7 +72,7 @@ fn a_failure_in_one_part_is_the_batchs() {
     let hidden = Rows::written([1120, 4], &proxima_kernels::Device::Cpu, |_, row| row.fill(0.0));
     limited(2, || {
         let mut parts = InParts::new(&batch, hidden?, 0, |_, rows| Ok(rows))?;
-        let failed = parts.step(|part, rows| {
+        let failed = parts.step(&|| (), |part, rows| {
             if part.rows().contains(&600) { Err(KernelError::Msg("no".into())) } else { Ok(rows) }
         });
         assert_eq!(failed.map_err(|error| error.to_string()), Err("no".to_owned()));

@@ -124,6 +124,12 @@ fn a_text_that_grows_when_it_is_normalised_is_bounded_by_what_it_becomes() {
     assert!(ids(1_000).is_ok());
     let limit = TEXT_BYTES_MAX;
     assert_eq!(ids(limit / 18 + 1), Err(InputError::TooManyCharacters { limit }));
+    // Only as much of a text counts as is tokenised.
+    let text = "the price of water ".repeat(2_000) + &phrase.repeat(limit / 18 + 1);
+    assert!(self::ids(&model, Input::Text(text.clone()), &how).is_ok());
+    let whole = Prepare { truncate: false, ..Prepare::default() };
+    let error = self::ids(&model, Input::Text(text), &whole);
+    assert_eq!(error, Err(InputError::TooManyCharacters { limit }));
 }
 
 #[test]

@@ -401,13 +401,25 @@ async fn limits_are_shared_with_http_and_streams_wait() {
 async fn streams_leave_room_for_single_requests() {
     let (server, knobs) = fake(HttpConfig { requests_max: 8, ..HttpConfig::default() }).await;
     knobs.shut();
+    let sent = Arc::new(AtomicUsize::new(0));
     let mut streams = Vec::new();
     for _ in 0..4 {
         let mut client = EmbedClient::new(server.channel.clone());
-        let messages = stream::iter("abcdefgh".chars().map(|letter| text(&letter.to_string())));
+        let counted = sent.clone();
+        let messages = stream::iter("abcdefgh".chars()).map(move |letter| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            text(&letter.to_string())
+        });
         streams.push(client.embed_stream(messages).await.expect("a stream").into_inner());
     }
     until_a_batch_waits(&knobs).await;
+    // Until the server has had as much of them as it wants: both ends share one thread.
+    while sent.load(Ordering::SeqCst) < 32 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
     // More than are left if the streams had all that they ask for.
     let mut single = Vec::new();
     for _ in 0..4 {

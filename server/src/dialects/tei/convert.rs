@@ -178,12 +178,12 @@ pub fn prediction(scored: Scored, raw: bool) -> Prediction {
     Prediction { score, label: scored.label }
 }
 
-/// What is told of the default model.
+/// What is told of a model, the default one without a name.
 ///
 /// # Errors
-/// If it is not ready.
-pub fn info(app: &App) -> Result<InfoAnswer, Failure> {
-    let (name, engine) = app.registry().get(None)?;
+/// If there is none of the name, or it is not ready.
+pub fn info(app: &App, model: Option<&str>) -> Result<InfoAnswer, Failure> {
+    let (name, engine) = app.registry().get(model)?;
     Ok(InfoAnswer {
         model_id: name.to_owned(),
         model_sha: None,

@@ -18,7 +18,7 @@ use super::classes::Classes;
 use super::ranking::{ranked, with_method};
 use super::shared::{Answer, Keys, Purpose, Shared, read, respond};
 use crate::encoding::EncodedVector;
-use crate::http::{App, Failure, JsonBody, RawBody, Routes, json_response, with_timings};
+use crate::http::{App, Failure, JsonBody, PathText, RawBody, Routes, json_response, with_timings};
 use schema::{DefaultAnswer, DefaultBody};
 use types::{
     DecodeBody, EmbedAllBody, EmbedBody, ErrorBody, InfoAnswer, PredictBody, Predictions, Rank,
@@ -60,6 +60,7 @@ fn routes() -> Routes {
         .post(&["/decode"], decode)
         .post(&["/vertex"], vertex)
         .get(&["/info"], info)
+        .get(&["/info/{*model}"], info_of)
         .get(&["/health", "/ping", "/"], health)
 }
 
@@ -76,6 +77,7 @@ fn routes() -> Routes {
         decode,
         vertex,
         info,
+        info_of,
         health
     ),
     components(schemas(RerankBody, Ranks, ErrorBody))
@@ -330,7 +332,21 @@ async fn predictions(app: &App, body: VertexBody) -> Result<Response, Failure> {
     responses((status = 200, body = InfoAnswer, description = "of the default model")),
 )]
 async fn info(State(app): State<Arc<App>>) -> Response {
-    respond(&app, convert::info(&app).map(|info| Json(info).into_response()), error::failure)
+    told(&app, None)
+}
+
+/// What is served under one name, where there are several models.
+#[utoipa::path(
+    get, path = "/info/{model}", tag = "tei",
+    params(("model" = String, Path, description = "served name of a model")),
+    responses((status = 200, body = InfoAnswer, description = "of this model")),
+)]
+async fn info_of(State(app): State<Arc<App>>, PathText(model): PathText) -> Response {
+    told(&app, Some(&model))
+}
+
+fn told(app: &App, model: Option<&str>) -> Response {
+    respond(app, convert::info(app, model).map(|info| Json(info).into_response()), error::failure)
 }
 
 /// Whether a forward pass works on every model.
