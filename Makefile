@@ -112,6 +112,8 @@ fuzz-http: build assets $(CLIENTS)/.complete ## Hold the answers against the Ope
 	PROXIMA_FUZZ=$(or $(FUZZ),200) '$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) \
 		--model '$(CACHE)/models/all-MiniLM-L6-v2' --tests test_fuzz.py
 
+test-long: fuzz-http soak ## Run what `make test` leaves out as it takes long: many made requests, load for a minute
+
 bench-vision: build assets ## Measure images a second on a synthetic Qwen3-VL-Embedding-2B (needs Pillow, numpy; BENCH='--peer PYTHON')
 	$(PYTHON) benches/vision.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)
 

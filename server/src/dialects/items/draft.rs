@@ -228,7 +228,12 @@ impl From<Draft> for Drafted<Content> {
 
 /// Says that a key is not known; only its beginning, if it is long.
 pub fn unknown(key: &str, known: &str) -> Problem {
-    format!("the key {key:.40?} does not belong there; known are {known}")
+    // What the Hub's own clients send for sentence similarity.
+    let hint = match key {
+        "source_sentence" | "sentences" => "; POST /similarity compares sentences",
+        _ => "",
+    };
+    format!("the key {key:.40?} does not belong there; known are {known}{hint}")
 }
 
 /// The parts of `text`, `image` and `video`, or the other names of these, which are taken out of an

@@ -188,6 +188,7 @@ fn what_is_not_an_item_is_said() {
         (json!({ "video": [a, [a]] }), "frame 1: expected a data URI"),
         (json!({ "video": 7 }), "video: expected"),
         (json!({ "text": "a", "audio": "b" }), "the key \"audio\" does not belong"),
+        (json!({ "source_sentence": "a", "sentences": ["b"] }), "POST /similarity"),
         (json!({ "text": "a", "content": "b" }), "the key \"text\" does not belong"),
         (json!({ "text": "a", "fps": 0 }), "fps must be a number above 0"),
         (json!({ "text": "a", "fps": "2" }), "fps must be a number above 0"),
