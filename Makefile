@@ -109,7 +109,7 @@ dist: build ## Make a wheel, a Debian package and an archive of the build, with 
 	$(PYTHON) scripts/dist/make.py --binary $(PROXIMA) --out '$(TARGET)/dist'
 
 fuzz-http: build assets $(CLIENTS)/.complete ## Hold the answers against the OpenAPI document with many made requests (FUZZ=200 each)
-	PROXIMA_FUZZ=$(or $(FUZZ),200) '$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) \
+	FUZZ_REQUESTS=$(or $(FUZZ),200) '$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) \
 		--model '$(CACHE)/models/all-MiniLM-L6-v2' --tests test_fuzz.py
 
 test-long: fuzz-http soak ## Run what `make test` leaves out as it takes long: many made requests, load for a minute

@@ -407,3 +407,75 @@ fn a_masked_language_model_is_offered_as_a_sparse_one() {
     let options = LoadOptions { task: Some(Task::Sparse), ..LoadOptions::default() };
     assert!(load_with(folder.path(), &options).expect("loaded").info.capabilities.sparse);
 }
+
+#[test]
+fn a_chat_template_that_texts_would_be_put_through_is_refused() {
+    let with = |name, length: Value, template: Value| {
+        after(name, |dir| {
+            set(dir, "sentence_bert_config.json", length);
+            set(dir, "tokenizer_config.json", template);
+        })
+    };
+    let template =
+        || json!({ "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}" });
+    let modality = |name: &str| {
+        let how = json!({ "method": "forward", "method_output_name": "last_hidden_state" });
+        json!({ "modality_config": { name: how } })
+    };
+    for name in ["tiny-bert", "tiny-qwen3"] {
+        says(with(name, modality("message"), template()), &["chat_template", "\"message\""]);
+        with(name, modality("message"), json!({})).expect("no template");
+        with(name, modality("text"), template()).expect("not put through it");
+        // As Qwen3-Embedding is published.
+        with(name, json!({}), template()).expect("not put through it");
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores/xlmr-reranker");
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    for file in fs::read_dir(folder).expect("a folder").map(|file| file.expect("an entry").path()) {
+        fs::copy(&file, copy.path().join(file.file_name().expect("a name"))).expect("copied");
+    }
+    load_with(copy.path(), &LoadOptions::default()).expect("loaded");
+    // A cross-encoder without files of sentence-transformers is given what it has.
+    fs::write(copy.path().join("chat_template.jinja"), "{{ messages }}").expect("written");
+    says(load_with(copy.path(), &LoadOptions::default()), &["chat_template.jinja", "not served"]);
+}
+
+#[test]
+fn modules_that_their_reference_would_not_read_are_refused() {
+    for kind in ["CrossEncoder", "SparseEncoder"] {
+        let kind = json!({ "model_type": kind });
+        let loaded = after("tiny-bert", |dir| set(dir, "config_sentence_transformers.json", kind));
+        says(loaded, &["model_type", "SentenceTransformer"]);
+    }
+    let own = json!({ "model_type": "SentenceTransformer" });
+    after("tiny-bert", |dir| set(dir, "config_sentence_transformers.json", own)).expect("loaded");
+}
+
+#[test]
+fn a_tokenizer_that_would_harm_is_refused() {
+    let with = |keys: Value| {
+        after("tiny-bert", |dir| {
+            let class = json!({ "tokenizer_class": "PreTrainedTokenizerFast" });
+            set(dir, "tokenizer_config.json", class);
+            set(dir, "tokenizer.json", keys);
+        })
+    };
+    with(json!({})).expect("loaded");
+    // The library panics at these.
+    let table = json!({ "type": "Precompiled", "precompiled_charsmap": "BAAAAGFiY2Q=" });
+    says(with(json!({ "normalizer": table })), &["tokenizer.json", "panicked"]);
+    let pieces = json!({ "type": "FixedLength", "length": 0 });
+    says(with(json!({ "pre_tokenizer": pieces })), &["tokenizer.json", "panicked"]);
+    // A billion characters of one.
+    let any =
+        json!({ "type": "Replace", "pattern": { "Regex": "." }, "content": "a".repeat(1000) });
+    let all = json!({ "type": "Sequence", "normalizers": [any, any, any] });
+    says(with(json!({ "normalizer": all })), &["tokenizer.json", "64"]);
+    let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
+    for single in [json!([text, text]), json!([])] {
+        let template = json!({
+            "type": "TemplateProcessing", "single": single, "pair": [text], "special_tokens": {}
+        });
+        says(with(json!({ "post_processor": template })), &["tokenizer.json", "template"]);
+    }
+}

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod models;
 pub mod openapi;
 pub mod serve;
+mod shares;
 pub mod show;
 pub mod signals;
 pub mod verify;

@@ -8,7 +8,7 @@ import contract
 import pytest
 
 # Requests of each operation, as `make fuzz-http` asks; then each keyword of each schema is tried, too, which takes long.
-EXAMPLES = os.environ.get("PROXIMA_FUZZ")
+EXAMPLES = os.environ.get("FUZZ_REQUESTS")
 FEW = ["--phases", "examples,fuzzing,stateful", "--max-examples", "5"]
 
 

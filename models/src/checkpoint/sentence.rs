@@ -61,6 +61,8 @@ pub struct SentenceTransformers {
     pub takes_messages: Option<bool>,
     /// Whether the files say that it is a cross-encoder.
     pub is_cross_encoder: bool,
+    /// Whether the files do not say that it is anything but an embedder.
+    pub is_embedder: bool,
 }
 
 /// A module after the transformer.
@@ -268,6 +270,7 @@ impl SentenceTransformers {
             truncate_dim: settings.truncate_dim,
             activation_fn: settings.activation_fn,
             is_cross_encoder: settings.model_type.as_deref() == Some("CrossEncoder"),
+            is_embedder: settings.model_type.is_none_or(|it| it == "SentenceTransformer"),
             ..Self::default()
         })
     }

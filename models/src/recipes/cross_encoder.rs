@@ -5,7 +5,7 @@
 
 use super::prompts::{Prompts, Resolved};
 use super::tokenizer::TextTokenizer;
-use super::{Recipe, RecipeKind, Token, prepare_pair, text_of, text_of_item};
+use super::{Recipe, RecipeKind, Token, chat_template, prepare_pair, text_of, text_of_item};
 use crate::batch::Sequence;
 use crate::checkpoint::CheckpointError;
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -18,6 +18,7 @@ pub fn kind() -> RecipeKind {
         fits: |_, task| matches!(task, Task::Score | Task::YesNo),
         tokens_max: None,
         load: |checkpoint, limits, _| {
+            chat_template::refuse(checkpoint, true)?;
             let tokenizer = TextTokenizer::load(checkpoint, limits)?;
             tokenizer.template(checkpoint)?;
             tokenizer.check_types(checkpoint, true)?;

@@ -3,6 +3,7 @@
 //! Must not know: tensors, requests, wire formats.
 
 mod chat;
+mod chat_template;
 mod cross_encoder;
 mod e2rank;
 mod prompts;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::prompts::{Prompts, Resolved};
 use super::tokenizer::TextTokenizer;
-use super::{Limits, Recipe, RecipeKind, SpecialTokens, Token, text_of_item};
+use super::{Limits, Recipe, RecipeKind, SpecialTokens, Token, chat_template, text_of_item};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -68,6 +68,8 @@ impl TextEmbedding {
     /// # Errors
     /// A tokenizer that cannot be read or leaves no room.
     pub fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
+        // Without files of sentence-transformers it is the caller who says how texts become vectors.
+        chat_template::refuse(checkpoint, false)?;
         let tokenizer = TextTokenizer::load(checkpoint, limits)?;
         let (before, after) = tokenizer.template(checkpoint)?;
         let modules = checkpoint.sentence_transformers();

@@ -5,10 +5,15 @@
 mod adjust;
 mod beginning;
 mod class;
+mod growth;
 mod ordered;
 mod pipeline;
 mod special;
+mod template;
 mod tokens;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
 use unicode_normalization_alignments::UnicodeNormalization as _;
@@ -19,14 +24,13 @@ use crate::checkpoint::files::{self, TOKENIZER_BYTES_MAX, is_there};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare, TruncationSide};
 
-use beginning::{expands, more_than, splits_at_spaces};
+use beginning::{more_than, splits_at_spaces};
+use growth::{check_bytes, expands, is_unbounded};
 
+use template::has_each_once;
+
+pub use growth::TEXT_BYTES_MAX;
 pub use special::SpecialTokens;
-
-/// Bytes a text may have, whatever its tokens. No text that fits a model's limit comes near it; it
-/// bounds the time that one input can take to be tokenised and the memory, hundreds of bytes for
-/// each of its own.
-pub const TEXT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A tokenizer and what bounds its sequences.
 pub struct TextTokenizer {
@@ -54,8 +58,14 @@ impl TextTokenizer {
             let problem = "the file is missing; save the tokenizer in the fast format";
             return Err(error(problem.into()));
         }
-        let opened = pipeline::open(checkpoint, &files::read(&path, TOKENIZER_BYTES_MAX)?)?;
+        let bytes = files::read(&path, TOKENIZER_BYTES_MAX)?;
+        let opened = held(&path, || pipeline::open(checkpoint, &bytes))?;
         let mut inner = opened.tokenizer;
+        if inner.get_normalizer().is_some_and(is_unbounded) {
+            let problem = "its normalizer puts too much in the place of too little: of a byte, 64 \
+                           at most";
+            return Err(error(problem.into()));
+        }
         // The files carry settings of their training; limits are ours and nothing is padded.
         inner.with_padding(None);
         let reset = inner.with_truncation(None::<TruncationParams>);
@@ -95,10 +105,14 @@ impl TextTokenizer {
     ) -> Result<(Vec<u32>, Vec<u32>), CheckpointError> {
         let path = checkpoint.transformer_dir().join("tokenizer.json");
         let error = |problem: String| CheckpointError::new(&path, problem);
-        let probe = self
-            .inner
-            .encode("a", true)
-            .map_err(|problem| error(format!("it cannot tokenise: {problem}")))?;
+        if self.inner.get_post_processor().is_some_and(|post| !has_each_once(post, false)) {
+            return Err(error("its template does not put a text into a sequence once".into()));
+        }
+        let encode = || {
+            let encoding = self.inner.encode("a", true);
+            encoding.map_err(|problem| error(format!("it cannot tokenise: {problem}")))
+        };
+        let probe = held(&path, encode)?;
         let (ids, special) = (probe.get_ids(), probe.get_special_tokens_mask());
         let before = special.iter().take_while(|flag| **flag == 1).count();
         let after = special[before..].iter().rev().take_while(|flag| **flag == 1).count();
@@ -111,18 +125,24 @@ impl TextTokenizer {
         Ok((before, after))
     }
 
-    /// Refuses a template that gives one text, or two, other token types than a [`Sequence`] can
+    /// Refuses a template that does not have each of two texts once, or that gives one text, or two,
+    /// other token types than a [`Sequence`] can
     /// have: the first, and in two texts the second from one place on.
     ///
     /// # Errors
     /// Such types, or those that the network does not know.
     pub fn check_types(&self, checkpoint: &Checkpoint, pair: bool) -> Result<(), CheckpointError> {
-        if !self.types {
-            return Ok(());
-        }
         let error = |problem: String| {
             CheckpointError::new(checkpoint.transformer_dir().join("tokenizer.json"), problem)
         };
+        if self.inner.get_post_processor().is_some_and(|post| pair && !has_each_once(post, true)) {
+            return Err(error(
+                "its template does not put both texts of a pair into it once".into(),
+            ));
+        }
+        if !self.types {
+            return Ok(());
+        }
         let probe = self.plain("a").and_then(|first| {
             let second = pair.then(|| self.plain("a")).transpose()?;
             self.wrap(first, second)
@@ -460,11 +480,15 @@ fn error(checkpoint: &Checkpoint, problem: String) -> CheckpointError {
     CheckpointError::new(checkpoint.transformer_dir().join(CONFIG), problem)
 }
 
-fn failed<T>(result: tokenizers::Result<T>) -> Result<T, InputError> {
-    result.map_err(|error| InputError::Tokenizer(error.to_string()))
+/// What a piece of work on a tokenizer's file gives: the library panics at some contents.
+fn held<T>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, CheckpointError>,
+) -> Result<T, CheckpointError> {
+    let panicked = |_| Err(CheckpointError::new(path, "the tokenizer's library panicked at it"));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
 }
 
-fn check_bytes(text: &str) -> Result<(), InputError> {
-    let (bytes, limit) = (text.len(), TEXT_BYTES_MAX);
-    if bytes > limit { Err(InputError::TooManyBytes { bytes, limit }) } else { Ok(()) }
+fn failed<T>(result: tokenizers::Result<T>) -> Result<T, InputError> {
+    result.map_err(|error| InputError::Tokenizer(error.to_string()))
 }

@@ -17,6 +17,8 @@ use crate::tally::Tally;
 /// What a listwise model says to images.
 const TEXTS_ONLY: EngineError =
     EngineError::Unsupported { what: "rank images or videos listwise; it takes texts alone" };
+/// What is said to options of a list where none is made.
+const NO_LIST: &str = "take listwise options when it ranks by another method";
 /// Passes a listwise request may ask for.
 const PASSES_MAX: usize = 10;
 
@@ -96,6 +98,9 @@ impl Engine {
         let instructed = |document: &Content| document.instruction().is_some();
         if fixed && let Some(index) = request.documents.iter().position(instructed) {
             return Err(EngineError::Input { index, source: InputError::DocumentInstruction });
+        }
+        if method != RerankMethod::Listwise && request.listwise != Listwise::default() {
+            return Err(EngineError::Unsupported { what: NO_LIST });
         }
         let Listwise { candidates, step, passes, .. } = request.listwise;
         let bounds = |what, asked: usize, bounds: (usize, usize)| {

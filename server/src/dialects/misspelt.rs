@@ -37,11 +37,13 @@ const EMBED_KEYS: &[Unread] = &[
 /// Of bodies that ask for a ranking or for scores.
 const RANK_KEYS: &[Unread] = &[
     ("activation", &["true"]),
+    ("dimensions", &[]),
     ("document_embeddings", &[]),
     ("instruction", &[]),
     ("listwise", &[]),
     ("max_tokens_per_doc", &[]),
     ("method", &[]),
+    ("normalize", &["true"]),
     ("prompt_name", &[]),
     ("raw_scores", &["false"]),
     ("scores", &[]),
@@ -49,6 +51,23 @@ const RANK_KEYS: &[Unread] = &[
     ("truncate", &["true"]),
     ("truncation_direction", &[]),
 ];
+
+/// Bodies of Vertex AI: what is beside their instances.
+pub const VERTEX: Misspellings = Misspellings {
+    refused: &[],
+    elsewhere: &[],
+    unread: &[
+        ("dimensions", &[]),
+        ("encoding_format", &[]),
+        ("inputs", &[]),
+        ("model", &[]),
+        ("normalize", &[]),
+        ("parameters", &["{}"]),
+        ("prompt_name", &[]),
+        ("truncate", &[]),
+        ("truncation_direction", &[]),
+    ],
+};
 
 /// What Weaviate's own containers are told of their models.
 pub const WEAVIATE_CONFIG: Misspellings = Misspellings {

@@ -169,6 +169,16 @@ async fn lists_rank_by_vectors_sent_kept_or_computed() {
     assert_ne!(windows, computed);
     let (readme, _) = ask(json!({ "listwise": { "template": "readme" } })).await;
     assert_ne!(readme, computed);
+    for method in ["listwise", "similarity"] {
+        let body = json!({
+            "model": "list", "query": "q", "documents": ["a", "b"], "method": method,
+            "listwise": { "candidates": 1 }
+        });
+        let (status, answer) = post("/v1/rerank", &body).await;
+        let refused = status == StatusCode::BAD_REQUEST || status.as_u16() == 422;
+        assert_eq!(refused, method == "similarity", "{answer}");
+        assert!(!refused || answer.to_string().contains("listwise options"), "{answer}");
+    }
 }
 
 #[tokio::test]

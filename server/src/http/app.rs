@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxima_engine::{
-    EmbedAnswer, EmbedRequest, Engine, EngineError, PredictAnswer, PredictRequest, Registry,
-    RerankAnswer, RerankRequest, Slot, SparseAnswer, TokensAnswer, TokensRequest,
+    ClientKey, EmbedAnswer, EmbedRequest, Engine, EngineError, PredictAnswer, PredictRequest,
+    Registry, RerankAnswer, RerankRequest, Slot, SparseAnswer, TokensAnswer, TokensRequest,
 };
 use proxima_models::Prompt;
 use proxima_models::recipes::Token;
@@ -24,6 +24,7 @@ use super::streams::Streams;
 use super::{Failure, HttpConfig};
 use crate::media::MediaFetcher;
 use crate::metrics::{Endpoint, MetricsHub};
+use crate::shares::Shares;
 
 /// How long a health check's result serves others who ask.
 const HEALTH_SHARED_FOR: Duration = Duration::from_secs(1);
@@ -38,6 +39,9 @@ struct Asked {
     inputs: usize,
 }
 
+/// Of the requests at a time, one in so many is left to other clients.
+const OTHERS_PART: usize = 16;
+
 /// What handlers share.
 #[derive(Debug)]
 pub struct App {
@@ -46,6 +50,8 @@ pub struct App {
     media: Arc<MediaFetcher>,
     config: HttpConfig,
     permits: Arc<Semaphore>,
+    /// What a client may have of the permits.
+    shares: Shares,
     streams: Streams,
     outgoing: Arc<Outgoing>,
     intake: Intake,
@@ -67,6 +73,7 @@ impl App {
             metrics,
             media: Arc::new(MediaFetcher::new(&config.media)),
             permits: Arc::new(Semaphore::new(config.requests_max)),
+            shares: Shares::new(config.requests_max - config.requests_max / OTHERS_PART),
             streams: Streams::new(config.requests_max),
             outgoing: Arc::default(),
             intake: Intake {
@@ -104,6 +111,16 @@ impl App {
     /// Whether too long inputs are cut unless a request says otherwise.
     pub fn auto_truncate(&self) -> bool {
         self.config.auto_truncate
+    }
+
+    /// A client's share of the permits, now or not at all: requests of one whose client has hung up
+    /// go on for a while, and must not take all.
+    ///
+    /// # Errors
+    /// If the client has as many as it may.
+    pub fn take_share(&self, client: ClientKey) -> Result<OwnedSemaphorePermit, Failure> {
+        let share = self.shares.of(client).try_acquire_owned();
+        share.map_err(|_| Failure::TooManyRequests { limit: self.shares.each() })
     }
 
     /// A permit to compute, now or not at all; where none is left, that of an answer that nobody

@@ -69,8 +69,10 @@ async fn admitted(app: &App, path: &str, body: Body) -> Result<Bytes, Failure> {
     if let Some(scope) = &scope {
         app.check_load(path, scope.client, &body)?;
     }
+    let share = scope.as_ref().map(|scope| app.take_share(scope.client)).transpose()?;
     let permit = app.take_permit().ok_or_else(|| app.too_many_requests())?;
-    if let Some(scope) = &scope {
+    if let (Some(scope), Some(share)) = (&scope, share) {
+        scope.keep_share(share);
         scope.hold(permit, app.outgoing());
     }
     Ok(body)

@@ -46,6 +46,12 @@ impl App {
             {
                 scope.keep(place);
             }
+            if when_full == WhenFull::Refuse {
+                let share = self.take_share(client).inspect_err(|failure| {
+                    self.metrics().refused(failure);
+                })?;
+                scope.keep_share(share);
+            }
             let permit = match (self.take_permit(), when_full) {
                 (None, WhenFull::Wait) => self.permits().clone().acquire_owned().await.ok(),
                 (permit, _) => permit,

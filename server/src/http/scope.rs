@@ -31,6 +31,8 @@ pub struct Scope {
     permit: Mutex<Option<OwnedSemaphorePermit>>,
     /// Of a message of a stream.
     place: OnceLock<Place>,
+    /// Of what its client may have.
+    share: Mutex<Option<OwnedSemaphorePermit>>,
     outgoing: OnceLock<Arc<Outgoing>>,
     room: Mutex<Option<AnswerRoom>>,
 }
@@ -38,8 +40,8 @@ pub struct Scope {
 impl Scope {
     /// Of a request that holds nothing yet.
     pub fn new(client: ClientKey, deadline: Instant) -> Arc<Self> {
-        let (permit, place, outgoing, room) = Default::default();
-        Arc::new(Self { client, deadline, permit, place, outgoing, room })
+        let (permit, place, share, outgoing, room) = Default::default();
+        Arc::new(Self { client, deadline, permit, place, share, outgoing, room })
     }
 
     /// That of the request whose handler runs; none outside of requests.
@@ -64,8 +66,15 @@ impl Scope {
         self.place.get_or_init(|| place);
     }
 
+    /// Keeps a part of its client's share until its answer is on its way: of answers that are not
+    /// read others may take the permits.
+    pub fn keep_share(&self, share: OwnedSemaphorePermit) {
+        *lock(&self.share) = Some(share);
+    }
+
     /// Notes that its answer is on its way.
     pub fn answered(self: &Arc<Self>, progress: &Arc<Progress>) {
+        drop(lock(&self.share).take());
         if let Some(outgoing) = self.outgoing.get() {
             outgoing.add(self, progress);
         }

@@ -3,11 +3,12 @@
 //!
 //! Must not know: what messages say, how connections are made.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use proxima_engine::ClientKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::shares::Shares;
 
 /// Of the requests at a time, one in so many is for messages of streams.
 const STREAMS_PART: usize = 2;
@@ -18,9 +19,8 @@ const CLIENT_PART: usize = 4;
 #[derive(Debug)]
 pub struct Streams {
     all: Arc<Semaphore>,
-    client_max: usize,
     /// Places of each client that has some, or waits for one.
-    clients: Mutex<HashMap<ClientKey, Weak<Semaphore>>>,
+    clients: Shares,
 }
 
 /// The place of one message.
@@ -34,31 +34,15 @@ impl Streams {
     /// Places for a server that has so many requests at work at a time.
     pub fn new(requests_max: usize) -> Self {
         let all = (requests_max / STREAMS_PART).max(1);
-        Self {
-            all: Arc::new(Semaphore::new(all)),
-            client_max: (all / CLIENT_PART).max(1),
-            clients: Mutex::default(),
-        }
+        Self { all: Arc::new(Semaphore::new(all)), clients: Shares::new(all / CLIENT_PART) }
     }
 
     /// A place for a message of this client, when it is its turn.
     pub async fn enter(&self, client: ClientKey) -> Option<Place> {
         // The client's own first, so that only so many of its messages wait among those of others.
-        let of_client = self.of(client).acquire_owned().await.ok()?;
+        let of_client = self.clients.of(client).acquire_owned().await.ok()?;
         let of_all = self.all.clone().acquire_owned().await.ok()?;
         Some(Place { _of_all: of_all, _of_client: of_client })
-    }
-
-    fn of(&self, client: ClientKey) -> Arc<Semaphore> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(places) = clients.get(&client).and_then(Weak::upgrade) {
-            return places;
-        }
-        // What is left is of streams that are there, whose number is bounded.
-        clients.retain(|_, places| places.strong_count() > 0);
-        let places = Arc::new(Semaphore::new(self.client_max));
-        clients.insert(client, Arc::downgrade(&places));
-        places
     }
 }
 
@@ -81,9 +65,6 @@ mod tests {
         places.pop();
         assert!(streams.enter(one).now_or_never().is_some(), "given back");
         drop((places, of_other));
-        streams.of(one);
-        let clients = streams.clients.lock().expect("whole");
-        assert_eq!(clients.len(), 1, "those that are gone are forgotten");
     }
 
     #[tokio::test]

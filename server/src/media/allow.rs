@@ -93,6 +93,15 @@ pub fn literal(host: &Host<String>) -> Option<IpAddr> {
     }
 }
 
+/// The entry that would allow a host, unless nothing is ever fetched from it.
+pub fn entry_for(host: &Host<String>) -> Option<String> {
+    match literal(host).map(Reach::of) {
+        Some(Reach::Never) => None,
+        Some(Reach::Inside) => Some(format!("{INSIDE}{host}")),
+        Some(Reach::Public) | None => Some(host.to_string()),
+    }
+}
+
 impl FromStr for AllowEntry {
     type Err = String;
 

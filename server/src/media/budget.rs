@@ -32,13 +32,16 @@ pub struct MediaBudget {
     held: Arc<Held>,
     /// Files of the request that may be fetched at a time.
     pub fetches: Semaphore,
+    /// Files of its client that may be fetched at a time.
+    pub share: Arc<Semaphore>,
 }
 
 impl MediaBudget {
-    /// Of a request that may have so many bytes and fetch so many files at a time.
-    pub fn new(limit: usize, fetches: usize, held: &Arc<Held>) -> Self {
+    /// Of a request that may have so many bytes and fetch so many files at a time, of a client with
+    /// this share of all fetches.
+    pub fn new(limit: usize, fetches: usize, share: Arc<Semaphore>, held: &Arc<Held>) -> Self {
         let (left, fetches) = (AtomicUsize::new(limit), Semaphore::new(fetches));
-        Self { limit, left, held: held.clone(), fetches }
+        Self { limit, left, held: held.clone(), fetches, share }
     }
 
     /// Takes bytes of a file.

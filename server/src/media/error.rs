@@ -60,12 +60,16 @@ pub enum SourceError {
     },
     /// A host that is not on the list.
     #[error(
-        "this server fetches nothing from {host}: send the file as a data URI, or start the \
-         server with --media-allow {host}"
+        "this server fetches nothing from {host}: send the file as a data URI{}",
+        entry.as_ref().map_or(String::new(), |it| format!(
+            ", or start the server with --media-allow {it}"
+        ))
     )]
     HostNotAllowed {
         /// The host, with its port where that is what is not allowed.
         host: String,
+        /// What would allow it, if anything does.
+        entry: Option<String>,
     },
     /// A host that is not, or not only, at public addresses.
     #[error(

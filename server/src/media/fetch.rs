@@ -100,8 +100,8 @@ impl Client {
         // Nobody closes the semaphores; without a permit there would only be more at a time.
         let _own = budget.fetches.acquire().await;
         // Time in this queue is others' doing, so it does not count, and is bounded.
-        let permit = timeout(self.wait, self.permits.acquire()).await;
-        let _permit = permit.map_err(|_| SourceError::Busy)?;
+        let turn = async { (budget.share.acquire().await, self.permits.acquire().await) };
+        let _turn = timeout(self.wait, turn).await.map_err(|_| SourceError::Busy)?;
         let late = SourceError::Timeout { limit: self.limit };
         timeout(self.limit, self.follow(target, budget)).await.map_err(|_| late)?
     }

@@ -17,7 +17,10 @@ mod video;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxima_engine::ClientKey;
 use proxima_models::media::MediaFile;
+
+use crate::shares::Shares;
 
 pub use allow::AllowEntry;
 pub use budget::MediaBudget;
@@ -80,6 +83,9 @@ impl Default for MediaSettings {
 #[cfg(not(unix))]
 pub fn end_programs() {}
 
+/// Of the fetches at a time, one in so many is left to other clients.
+const OTHERS_PART: usize = 4;
+
 /// Media named in requests: data URIs, base64, and addresses of allowed hosts.
 #[derive(Debug)]
 pub struct MediaFetcher {
@@ -87,6 +93,8 @@ pub struct MediaFetcher {
     client: fetch::Client,
     /// What files of all requests may have together.
     held: Arc<budget::Held>,
+    /// What a client may have of the fetches: addresses that never answer take time.
+    shares: Shares,
 }
 
 impl MediaFetcher {
@@ -94,13 +102,15 @@ impl MediaFetcher {
     pub fn new(settings: &MediaSettings) -> Self {
         let (settings, client) = (settings.clone(), fetch::Client::new(settings));
         let held = Arc::new(budget::Held::new(settings.held_bytes_max));
-        Self { settings, client, held }
+        let shares = Shares::new(settings.fetches_max - settings.fetches_max / OTHERS_PART);
+        Self { settings, client, held, shares }
     }
 
     /// What the files of one request may have together; given back when dropped.
-    pub fn budget(&self) -> MediaBudget {
-        let settings = &self.settings;
-        MediaBudget::new(settings.request_bytes_max, settings.request_fetches_max, &self.held)
+    pub fn budget(&self, client: ClientKey) -> MediaBudget {
+        let (settings, share) = (&self.settings, self.shares.of(client));
+        let (bytes, fetches) = (settings.request_bytes_max, settings.request_fetches_max);
+        MediaBudget::new(bytes, fetches, share, &self.held)
     }
 
     /// The file at an address.

@@ -55,9 +55,14 @@ impl Target {
                 Ok(Self { url, host, port, inside: entry.inside, is_any: entry.is_any() })
             }
             Allowed::OtherPort => {
-                Err(SourceError::HostNotAllowed { host: format!("{host}:{port}") })
+                let (entry, host) = (allow::entry_for(&host), format!("{host}:{port}"));
+                let entry = entry.map(|entry| format!("{entry}:{port}"));
+                Err(SourceError::HostNotAllowed { host, entry })
             }
-            Allowed::No => Err(SourceError::HostNotAllowed { host: host.to_string() }),
+            Allowed::No => {
+                let (entry, host) = (allow::entry_for(&host), host.to_string());
+                Err(SourceError::HostNotAllowed { host, entry })
+            }
         }
     }
 

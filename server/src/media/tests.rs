@@ -6,7 +6,7 @@ fn fetcher(file_bytes_max: usize) -> MediaFetcher {
 
 fn file(file_bytes_max: usize, text: &str) -> Result<Arc<MediaFile>, SourceError> {
     let fetcher = fetcher(file_bytes_max);
-    fetcher.written(text, &fetcher.budget())
+    fetcher.written(text, &fetcher.budget(ClientKey::default()))
 }
 
 #[test]
@@ -56,7 +56,10 @@ async fn what_is_no_source_is_refused_with_a_sentence() {
     let text = " https://example.com/a.png\n";
     assert_eq!(address(text), Some(text.trim()));
     let fetcher = fetcher(100);
-    let error = fetcher.fetched(text.trim(), &fetcher.budget()).await.expect_err("refused");
+    let error = fetcher
+        .fetched(text.trim(), &fetcher.budget(ClientKey::default()))
+        .await
+        .expect_err("refused");
     assert_eq!((error.fault(), error), (SourceFault::Caller, SourceError::Off));
 }
 
@@ -69,7 +72,7 @@ fn files_are_as_large_as_allowed_and_no_larger() {
     for text in ["AAAAAAA=", "AAAAAAA", "data:;base64,AAAAAAAA"] {
         assert_eq!(file(4, text), Err(limit.clone()), "{text:?}");
     }
-    let (fetcher, budget) = (fetcher(4), fetcher(4).budget());
+    let (fetcher, budget) = (fetcher(4), fetcher(4).budget(ClientKey::default()));
     assert!(fetcher.bytes(vec![0; 4], &budget).is_ok());
     assert_eq!(fetcher.bytes(vec![0; 5], &budget), Err(limit));
 }
@@ -82,7 +85,7 @@ async fn the_files_of_a_request_are_bounded_together_and_those_of_all() {
     let settings =
         MediaSettings { request_bytes_max: 6, held_bytes_max: 8, ..MediaSettings::default() };
     let fetcher = MediaFetcher::new(&settings);
-    let (one, other) = (fetcher.budget(), fetcher.budget());
+    let (one, other) = (fetcher.budget(ClientKey::default()), fetcher.budget(ClientKey::default()));
     drop(is_send(fetcher.fetched("https://example.com/", &one)));
     let three = |budget: &MediaBudget| fetcher.written("AAAA", budget).map(|_| ());
     assert_eq!((three(&one), three(&one)), (Ok(()), Ok(())));
@@ -185,5 +188,20 @@ fn entries_of_the_list_say_which_hosts_they_are_for() {
     ] {
         let error = entry.parse::<AllowEntry>().expect_err(entry);
         assert!(error.contains(expected), "{entry}: {error}");
+    }
+}
+
+#[test]
+fn what_would_allow_a_host_can_be_written() {
+    for (host, entry) in [
+        ("example.com", Some("example.com")),
+        ("8.8.8.8", Some("8.8.8.8")),
+        ("10.0.0.5", Some("private:10.0.0.5")),
+        ("[::1]", Some("private:[::1]")),
+        ("169.254.169.254", None),
+    ] {
+        let found = allow::entry_for(&url::Host::parse(host).expect("a host"));
+        assert_eq!(found.as_deref(), entry);
+        assert!(found.is_none_or(|entry| entry.parse::<AllowEntry>().is_ok()), "{host}");
     }
 }

@@ -73,6 +73,12 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
              them is not served; SpladePooling takes them",
         );
     }
+    if chain.pooling().is_some() && !chain.is_embedder {
+        return error(
+            "config_sentence_transformers.json has a model_type that is not SentenceTransformer, \
+             and these modules are an embedder's: sentence-transformers would not read them",
+        );
+    }
     let mut pooled = false;
     for step in &chain.steps {
         match (step, pooled) {
@@ -147,7 +153,9 @@ pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, Ch
     match methods.len() {
         0 => Err(error("pooling_mode names no pooling; choose one with --pooling".into())),
         1..=METHODS_MAX => {
-            let include_prompt = flag("include_prompt")?.unwrap_or(true);
+            // Null is none of Python's true values, and an absent key is.
+            let default = config.get("include_prompt").is_none();
+            let include_prompt = flag("include_prompt")?.unwrap_or(default);
             Ok(PoolingModule { methods, include_prompt })
         }
         count => Err(error(format!("{count} poolings are more than {METHODS_MAX}"))),

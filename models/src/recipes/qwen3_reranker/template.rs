@@ -2,47 +2,33 @@
 //!
 //! Must not know: tokens, requests.
 
-use serde_json::Value;
-
 use super::{HEAD, INSTRUCTION, TAIL};
-use crate::checkpoint::files::{self, CONFIG_BYTES_MAX, is_there};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::recipes::chat_template;
 
 /// Refuses a template that would write a pair into another chat than the one that is built in. One
-/// of conversations, as Qwen3-Reranker was first published with, says nothing of how pairs are put.
-/// sentence-transformers puts pairs into no chat where a cross-encoder of its own has no template.
+/// of conversations, as Qwen3-Reranker was first published with, says nothing of how pairs are put:
+/// it is taken where the files are not those of a cross-encoder of sentence-transformers, which
+/// puts pairs through whatever template there is, and into no chat where there is none.
+///
+/// # Errors
+/// Such a template, or a file that cannot be read.
 pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-    let dir = checkpoint.transformer_dir();
-    let own = dir.join("chat_template.jinja");
-    let (path, template) = match is_there(&own) {
-        true => {
-            let bytes = files::read(&own, CONFIG_BYTES_MAX)?;
-            (own, Some(String::from_utf8_lossy(&bytes).into_owned()))
-        }
-        false => (dir.join("tokenizer_config.json"), of_config(checkpoint)),
-    };
+    let (path, template) = chat_template::read(checkpoint)?;
     let modules = checkpoint.sentence_transformers().filter(|modules| modules.is_cross_encoder);
     let without_chat =
         modules.is_some_and(|it| template.is_none() || it.takes_messages == Some(false));
+    let of_turns = |template: &str| modules.is_none() && is_of_turns(template);
     let problem = if without_chat {
         "sentence-transformers puts the pairs of this cross-encoder into no chat, as it has no \
          chat_template or no modality \"message\", and that is not served"
-    } else if template.is_none_or(|template| is_published(&template) || is_of_turns(&template)) {
+    } else if template.is_none_or(|template| is_published(&template) || of_turns(&template)) {
         return Ok(());
     } else {
         "its chat_template may differ from Qwen3-Reranker's, which is built in; only the published \
          one, letter by letter, is known to be the same"
     };
     Err(CheckpointError::new(path, problem))
-}
-
-/// The template of `tokenizer_config.json`: one, or that of several which is the default.
-fn of_config(checkpoint: &Checkpoint) -> Option<String> {
-    let template = match &checkpoint.tokenizer_config()["chat_template"] {
-        Value::Array(all) => &all.iter().find(|it| it["name"] == "default")?["template"],
-        one => one,
-    };
-    template.as_str().map(str::to_owned)
 }
 
 /// Whether a template is that of pairs which Qwen3-Reranker is published with.
@@ -61,7 +47,8 @@ fn is_published(template: &str) -> bool {
         "<Instruct>: {{ instruction }}\n<Query>: {{ query_text }}\n<Document>: {{ document_text }}",
         TAIL,
     ];
-    template.trim_end() == published.concat().trim_end()
+    // Of the newlines at the end Jinja takes one off.
+    template.strip_suffix('\n') == Some(published.concat().as_str())
 }
 
 /// Whether a template is one of turns between user and assistant, which has no place for a pair.

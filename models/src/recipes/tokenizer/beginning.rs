@@ -57,18 +57,6 @@ fn joins_spaces(normalizer: &NormalizerWrapper) -> bool {
     told["pattern"]["Regex"] == " {2,}"
 }
 
-/// Whether a normalizer makes up to 18 characters of one, by compatibility (Unicode's forms KC and
-/// KD, and SentencePiece's tables, which are made of KC).
-pub fn expands(normalizer: &NormalizerWrapper) -> bool {
-    match normalizer {
-        NormalizerWrapper::Sequence(all) => all.as_ref().iter().any(expands),
-        NormalizerWrapper::NFKC(_)
-        | NormalizerWrapper::NFKD(_)
-        | NormalizerWrapper::Precompiled(_) => true,
-        _ => false,
-    }
-}
-
 /// Whether what is on the two sides of a space between letters or digits goes to different pieces.
 fn splits(pre_tokenizer: &PreTokenizerWrapper) -> bool {
     match pre_tokenizer {

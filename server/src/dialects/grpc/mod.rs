@@ -18,6 +18,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{self, HealthServer};
@@ -55,7 +56,7 @@ const SERVICES: [&str; 7] = [
 /// All services; `stop` turns true when the server ends.
 pub fn router(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
     let limit = app.config().body_bytes_max;
-    let calls = Calls::new(app.clone(), stop);
+    let calls = Calls::new(app.clone(), stop.clone());
     let (tei, own) = (|| Tei(calls.clone()), Proxima(calls.clone()));
     let services = Routes::new(HealthServer::new(Health(calls.clone())))
         .add_service(InfoServer::new(tei()).max_decoding_message_size(limit))
@@ -69,6 +70,8 @@ pub fn router(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
         .add_service(reflection().build_v1().expect("the descriptors are valid"))
         .add_service(reflection().build_v1alpha().expect("the descriptors are valid"))
         .into_axum_router()
+        // The library's reflection would wait for its clients to end their streams.
+        .layer(middleware::from_fn_with_state(stop, end_reflection))
         // Messages come within a deadline and a budget, and from somebody.
         .layer(middleware::from_fn_with_state(app.clone(), receive))
         // A slow message ends somewhere.
@@ -87,6 +90,23 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Ends what clients of reflection send when the server ends, and with it the call.
+async fn end_reflection(
+    State(mut stop): State<watch::Receiver<bool>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !request.uri().path().starts_with("/grpc.reflection.") {
+        return next.run(request).await;
+    }
+    let stopped = async move {
+        // An error means that nobody can stop it any more.
+        let _ = stop.wait_for(|it| *it).await;
+    };
+    let body = |body: Body| Body::from_stream(body.into_data_stream().take_until(stopped));
+    next.run(request.map(body)).await
 }
 
 /// Lets calls with a valid key through.

@@ -1,6 +1,7 @@
 //! The gRPC services as clients see them, over a real connection.
 
 mod access;
+mod ending;
 mod own_api;
 mod scores;
 

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted};
 use super::sources::Source;
-use crate::http::Failure;
+use crate::http::{Failure, Scope};
 use crate::media::{MediaBudget, MediaFetcher, SourceError, SourceFault, address};
 
 /// Files of one request, frames of videos counted each.
@@ -96,7 +96,8 @@ pub async fn resolve<T: OfItem>(
         return Err(Failure::body(message));
     }
     let permits = Semaphore::new(AT_ONCE);
-    let files = &Files { media, permits, budget: Arc::new(media.budget()) };
+    let client = Scope::current().map(|scope| scope.client).unwrap_or_default();
+    let files = &Files { media, permits, budget: Arc::new(media.budget(client)) };
     // A future takes kilobytes, so only what waits for files has one.
     let mut waiting = Vec::new();
     let mut done = Vec::with_capacity(drafts.len());

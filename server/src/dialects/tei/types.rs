@@ -20,7 +20,7 @@ crate::dialects::object::objects! {
     SimilarityParameters: &misspelt::NONE,
     TokenizeBody: &misspelt::TEI,
     DecodeBody: &misspelt::NONE,
-    VertexBody: &misspelt::NONE,
+    VertexBody: &misspelt::VERTEX,
 }
 
 /// `POST /embed`

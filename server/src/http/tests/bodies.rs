@@ -204,6 +204,12 @@ async fn keys_that_change_results_elsewhere_are_read_or_refused() {
         ("/v1/rerank", with(&query, "top_k", json!(1)), &["truncate", "max_tokens_per_doc"]),
         ("/v1/rerank", with(&query, "request_id", json!("1")), &["truncate", "raw_scores"]),
         ("/rerank", with(&query, "property", json!("x")), &["top_n", "instruction"]),
+        ("/v1/rerank", query.clone(), &["dimensions", "normalize"]),
+        (
+            "/vertex",
+            json!({ "instances": [{ "inputs": "a" }] }),
+            &["dimensions", "truncate", "model", "parameters"],
+        ),
     ] {
         for key in unread {
             let answer = post(&server, path, &with(&body, key, json!("left"))).await;

@@ -1,5 +1,8 @@
 //! What is refused under load, and how little is done for that.
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
 use super::*;
 
 /// A server whose queue is full, until its knobs are opened.
@@ -74,4 +77,29 @@ async fn a_large_body_is_refused_before_it_is_read_as_json() {
     waits.await.expect("all that was let in is answered");
     let answer = raw(&server, "/embed", format!("{{\"inputs\": [{strings}")).await;
     assert!(answer.status != StatusCode::TOO_MANY_REQUESTS, "nothing waits: {}", answer.body);
+}
+
+#[tokio::test]
+async fn a_client_leaves_permits_for_others() {
+    let api_keys = vec!["one".into(), "two".into()];
+    let http = HttpConfig { requests_max: 16, api_keys, ..HttpConfig::default() };
+    let server = server(http, EngineConfig::default());
+    server.knobs.shut();
+    let ask = |key: &str, text: String| {
+        let request = Request::post("/embed").header("authorization", key.to_owned());
+        let body = Body::from(json!({ "inputs": text }).to_string());
+        let request = request.body(body).expect("a request");
+        tokio::spawn(server.router.clone().oneshot(request))
+    };
+    let mut first: FuturesUnordered<_> =
+        (0..16).map(|index| ask("one", format!("text {index}"))).collect();
+    // No other can be answered.
+    let refused = first.next().await.expect("one").expect("no panic").expect("answered");
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let second = ask("two", "another".into());
+    server.knobs.open();
+    assert_eq!(second.await.expect("no panic").expect("answered").status(), StatusCode::OK);
+    while let Some(answer) = first.next().await {
+        assert_eq!(answer.expect("no panic").expect("answered").status(), StatusCode::OK);
+    }
 }

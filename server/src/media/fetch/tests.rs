@@ -9,7 +9,9 @@ use super::super::SourceFault;
 use super::super::budget::Held;
 use super::super::network::tls_trusting;
 use super::*;
-use world::{FILE, Fake, PUBLIC, Reply, World, addresses, certified, client, settings, world};
+use world::{
+    FILE, Fake, PUBLIC, Reply, World, addresses, certified, client, settings, share, world,
+};
 
 mod world;
 
@@ -321,7 +323,7 @@ async fn only_so_many_files_are_fetched_at_a_time() {
 async fn one_request_fetches_fewer_files_at_a_time() {
     let world = world(&[("a.com", &[PUBLIC])], &[("a.com/", Reply::file())]);
     let (client, world) = client(world, &settings(&["a.com"]));
-    let budget = MediaBudget::new(1000, 2, &Arc::new(Held::new(1000)));
+    let budget = MediaBudget::new(1000, 2, share(), &Arc::new(Held::new(1000)));
     let all = (0..20).map(|_| client.fetch_within("http://a.com/", &budget));
     for file in futures_util::future::join_all(all).await {
         assert_eq!(file.as_deref(), Ok(FILE));
@@ -349,13 +351,35 @@ async fn who_would_wait_for_too_long_is_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_client_with_slow_addresses_leaves_fetches_for_others() {
+    let replies = [("a.com/", Reply::file()), ("a.com/stall", Reply::Stall(vec![]))];
+    let world = world(&[("a.com", &[PUBLIC])], &replies);
+    let fetch_wait = Duration::ZERO;
+    let settings = MediaSettings { fetches_max: 2, fetch_wait, ..settings(&["a.com"]) };
+    let (client, _) = client(world, &settings);
+    let (held, own) = (Arc::new(Held::new(usize::MAX)), Arc::new(Semaphore::new(1)));
+    let budget = |share: &Arc<Semaphore>| MediaBudget::new(usize::MAX, 1, share.clone(), &held);
+    let (first, second) = (budget(&own), budget(&own));
+    let mut stalled = Box::pin(client.fetch_within("http://a.com/stall", &first));
+    let late = tokio::select! {
+        biased;
+        file = &mut stalled => panic!("{file:?}"),
+        file = client.fetch_within("http://a.com/", &second) => file,
+    };
+    assert_eq!(late, Err(SourceError::Busy));
+    assert_eq!(client.fetch("http://a.com/").await.as_deref(), Ok(FILE));
+    drop(stalled);
+    assert_eq!(client.fetch_within("http://a.com/", &second).await.as_deref(), Ok(FILE));
+}
+
+#[tokio::test]
 async fn bytes_are_counted_as_they_come_and_given_back() {
     let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
     let replies = [("a.com/", Reply::file()), ("a.com/drip", Reply::Drip(head))];
     let world = world(&[("a.com", &[PUBLIC])], &replies);
     let (client, _) = client(world, &settings(&["a.com"]));
     let held = Arc::new(Held::new(2 * FILE.len() - 1));
-    let own = |limit| MediaBudget::new(limit, 4, &held);
+    let own = |limit| MediaBudget::new(limit, 4, share(), &held);
     // A file without end is over its request's limit long before it is over that of a file.
     let (first, limit) = (own(FILE.len() + 5), FILE.len() + 5);
     let too_much = Err(SourceError::TooMuch { limit });

@@ -162,11 +162,16 @@ pub fn settings(allowed: &[&str]) -> MediaSettings {
     }
 }
 
+/// The share of a client that is alone.
+pub fn share() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))
+}
+
 impl Client {
     /// The file at an address, of a request that fetches no other.
     pub async fn fetch(&self, address: &str) -> Result<Vec<u8>, SourceError> {
         let held = Arc::new(Held::new(usize::MAX));
-        self.fetch_within(address, &MediaBudget::new(usize::MAX, 1, &held)).await
+        self.fetch_within(address, &MediaBudget::new(usize::MAX, 1, share(), &held)).await
     }
 }
 

@@ -1,0 +1,60 @@
+//! How much of something each client may have at a time, so that one leaves some for others.
+//!
+//! Must not know: what is shared.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use proxima_engine::ClientKey;
+use tokio::sync::Semaphore;
+
+/// The shares of those clients that have something, or wait for it.
+#[derive(Debug)]
+pub struct Shares {
+    each: usize,
+    clients: Mutex<HashMap<ClientKey, Weak<Semaphore>>>,
+}
+
+impl Shares {
+    /// Shares of so much for each client, one at least.
+    pub fn new(each: usize) -> Self {
+        Self { each: each.max(1), clients: Mutex::default() }
+    }
+
+    /// What a client may have.
+    pub fn each(&self) -> usize {
+        self.each
+    }
+
+    /// A client's share, which is remembered while somebody has it or a part of it.
+    pub fn of(&self, client: ClientKey) -> Arc<Semaphore> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = clients.get(&client).and_then(Weak::upgrade) {
+            return share;
+        }
+        // What is left is of requests and streams that are there, whose number is bounded.
+        clients.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Semaphore::new(self.each));
+        clients.insert(client, Arc::downgrade(&share));
+        share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_have_shares_of_their_own_and_are_forgotten_without() {
+        let shares = Shares::new(2);
+        let (one, other) = (ClientKey::new(1), ClientKey::new(2));
+        let take = |client| shares.of(client).try_acquire_owned().ok();
+        let held = [take(one), take(one)];
+        assert!(held.iter().all(Option::is_some) && take(one).is_none());
+        assert!(take(other).is_some());
+        drop(held);
+        assert!(take(one).is_some(), "given back");
+        shares.of(other);
+        assert_eq!(shares.clients.lock().expect("whole").len(), 1);
+    }
+}
