@@ -300,6 +300,7 @@ fn lists_name_every_family_recipe_and_dialect() {
             let shared = [
                 "mod",
                 "chat",
+                "chat_template",
                 "classes",
                 "grpc",
                 "inputs",

@@ -68,7 +68,7 @@ impl TextEmbedding {
     /// # Errors
     /// A tokenizer that cannot be read or leaves no room.
     pub fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
-        // Without files of sentence-transformers it is the caller who says how texts become vectors.
+        // Without files of sentence-transformers the caller says how texts become vectors.
         chat_template::refuse(checkpoint, false)?;
         let tokenizer = TextTokenizer::load(checkpoint, limits)?;
         let (before, after) = tokenizer.template(checkpoint)?;

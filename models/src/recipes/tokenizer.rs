@@ -125,9 +125,9 @@ impl TextTokenizer {
         Ok((before, after))
     }
 
-    /// Refuses a template that does not have each of two texts once, or that gives one text, or two,
-    /// other token types than a [`Sequence`] can
-    /// have: the first, and in two texts the second from one place on.
+    /// Refuses a template that does not have each of two texts once, or that gives one text or two
+    /// other token types than a [`Sequence`] can have: the first, and in two texts the second from
+    /// one place on.
     ///
     /// # Errors
     /// Such types, or those that the network does not know.

@@ -1,5 +1,5 @@
-//! How long a text may be, and how much longer a normalizer can make it: what a tokenizer holds goes
-//! by that.
+//! How long a text may be, and how much longer a normalizer can make it: what a tokenizer holds
+//! goes by that.
 //!
 //! Must not know: limits of a sequence, templates.
 
