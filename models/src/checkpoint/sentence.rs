@@ -61,7 +61,7 @@ pub struct SentenceTransformers {
     pub takes_messages: Option<bool>,
     /// Whether the files say that it is a cross-encoder.
     pub is_cross_encoder: bool,
-    /// Whether the files do not say that it is anything but an embedder.
+    /// Whether `model_type` is that of an embedder, or not said.
     pub is_embedder: bool,
 }
 

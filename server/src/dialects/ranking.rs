@@ -31,7 +31,7 @@ crate::dialects::object::objects! {
 crate::dialects::object::words! { Scores, Method }
 
 /// A query or a document.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Document {
     /// A text.

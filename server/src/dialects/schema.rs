@@ -78,6 +78,39 @@ impl PartialSchema for Inputs {
     }
 }
 
+impl ToSchema for Document {
+    fn schemas(schemas: &mut Schemas) {
+        add::<ItemObject>(schemas);
+    }
+}
+
+impl PartialSchema for Document {
+    fn schema() -> RefOr<Schema> {
+        AnyOfBuilder::new()
+            .item(text("A text."))
+            .item(named::<ItemObject>())
+            .item(record())
+            .item(
+                ArrayBuilder::new()
+                    .items(named::<ItemObject>())
+                    .description(Some("The parts of `content` alone.")),
+            )
+            .description(Some("A query or a document."))
+            .into()
+    }
+}
+
+/// A document as a database has it.
+fn record() -> ObjectBuilder {
+    let texts = AnyOfBuilder::new()
+        .item(text("Its text."))
+        .item(ArrayBuilder::new().items(text("A text.")).description(Some("Its texts.")));
+    ObjectBuilder::new()
+        .property("text", texts)
+        .required("text")
+        .description(Some("A document's text; what else is beside it changes nothing."))
+}
+
 impl ToSchema for Documents {
     fn schemas(schemas: &mut Schemas) {
         add::<Document>(schemas);
@@ -90,6 +123,7 @@ impl PartialSchema for Documents {
         AnyOfBuilder::new()
             .item(some(named::<Document>(), "Several, as many as the server takes at once."))
             .item(named::<ItemObject>())
+            .item(record())
             .description(Some("Documents, or one that is an object."))
             .into()
     }
