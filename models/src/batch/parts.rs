@@ -205,8 +205,9 @@ impl<S: Send> InParts<S> {
         })
     }
 
-    /// Takes every part a step further. Before a step, and between parts that no two threads
-    /// compute at a time, it calls `pause`, in which the caller may compute something else.
+    /// Takes every part a step further. Calls `pause`, in which the caller may compute something
+    /// else, before each part that all threads compute together and before the others; where there
+    /// is one thread, before each part.
     ///
     /// # Errors
     /// The failure of `step` for the part that failed first in order; parts after it may be left

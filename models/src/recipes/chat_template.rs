@@ -33,17 +33,17 @@ fn of_config(checkpoint: &Checkpoint) -> Option<String> {
     template.as_str().map(str::to_owned)
 }
 
-/// Refuses a template for a recipe that makes no chat, where sentence-transformers would use it:
-/// where the files give the transformer the modality `message`, or no file of theirs says what it
-/// takes (`unsaid`).
+/// Refuses a template that sentence-transformers would use, for a recipe that makes no chat. It
+/// uses one where its files give the transformer the modality `message`, and for a `cross_encoder`
+/// also where there are no files of its class.
 ///
 /// # Errors
 /// Such a template.
-pub fn refuse(checkpoint: &Checkpoint, unsaid: bool) -> Result<(), CheckpointError> {
+pub fn refuse(checkpoint: &Checkpoint, cross_encoder: bool) -> Result<(), CheckpointError> {
     let takes = match checkpoint.sentence_transformers() {
-        None => unsaid,
-        // Of files that are not a cross-encoder's own it reads nothing.
-        Some(modules) if unsaid && !modules.is_cross_encoder => true,
+        None => cross_encoder,
+        // Its class for cross-encoders does not read the files of others.
+        Some(modules) if cross_encoder && !modules.is_cross_encoder => true,
         Some(modules) => modules.takes_messages == Some(true),
     };
     if !takes {

@@ -25,7 +25,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare, TruncationSide};
 
 use beginning::{more_than, splits_at_spaces};
-use growth::{check_bytes, expands, is_unbounded};
+use growth::{check_bytes, expands, grows_too_much};
 
 use template::has_each_once;
 
@@ -59,11 +59,11 @@ impl TextTokenizer {
             return Err(error(problem.into()));
         }
         let bytes = files::read(&path, TOKENIZER_BYTES_MAX)?;
-        let opened = held(&path, || pipeline::open(checkpoint, &bytes))?;
+        let opened = caught(&path, || pipeline::open(checkpoint, &bytes))?;
         let mut inner = opened.tokenizer;
-        if inner.get_normalizer().is_some_and(is_unbounded) {
-            let problem = "its normalizer puts too much in the place of too little: of a byte, 64 \
-                           at most";
+        if inner.get_normalizer().is_some_and(grows_too_much) {
+            let problem = "its normalizer can replace one byte by more than 64, or puts more than \
+                           64 before a text";
             return Err(error(problem.into()));
         }
         // The files carry settings of their training; limits are ours and nothing is padded.
@@ -112,7 +112,7 @@ impl TextTokenizer {
             let encoding = self.inner.encode("a", true);
             encoding.map_err(|problem| error(format!("it cannot tokenise: {problem}")))
         };
-        let probe = held(&path, encode)?;
+        let probe = caught(&path, encode)?;
         let (ids, special) = (probe.get_ids(), probe.get_special_tokens_mask());
         let before = special.iter().take_while(|flag| **flag == 1).count();
         let after = special[before..].iter().rev().take_while(|flag| **flag == 1).count();
@@ -480,12 +480,12 @@ fn error(checkpoint: &Checkpoint, problem: String) -> CheckpointError {
     CheckpointError::new(checkpoint.transformer_dir().join(CONFIG), problem)
 }
 
-/// What a piece of work on a tokenizer's file gives: the library panics at some contents.
-fn held<T>(
+/// Runs work on a tokenizer's file with a panic as its error: the library panics on some files.
+fn caught<T>(
     path: &Path,
     work: impl FnOnce() -> Result<T, CheckpointError>,
 ) -> Result<T, CheckpointError> {
-    let panicked = |_| Err(CheckpointError::new(path, "the tokenizer's library panicked at it"));
+    let panicked = |_| Err(CheckpointError::new(path, "the tokenizers library panicked on it"));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
 }
 

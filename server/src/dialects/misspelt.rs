@@ -60,6 +60,7 @@ pub const VERTEX: Misspellings = Misspellings {
         ("dimensions", &[]),
         ("encoding_format", &[]),
         ("inputs", &[]),
+        ("instruction", &[]),
         ("model", &[]),
         ("normalize", &[]),
         ("parameters", &["{}"]),

@@ -105,10 +105,10 @@ fn record() -> ObjectBuilder {
     let texts = AnyOfBuilder::new()
         .item(text("Its text."))
         .item(ArrayBuilder::new().items(text("A text.")).description(Some("Its texts.")));
-    ObjectBuilder::new()
-        .property("text", texts)
-        .required("text")
-        .description(Some("A document's text; what else is beside it changes nothing."))
+    ObjectBuilder::new().property("text", texts).required("text").description(Some(
+        "A document with its text. Its other keys change nothing, but for images and videos \
+             and the fields that `rank_fields` names.",
+    ))
 }
 
 impl ToSchema for Documents {

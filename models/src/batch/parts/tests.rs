@@ -81,6 +81,22 @@ fn a_failure_in_one_part_is_the_batchs() {
     .expect("rows of the CPU");
 }
 
+#[test]
+fn one_thread_pauses_between_parts_and_several_only_before_them() {
+    let batch = batch(&[140; 8]);
+    for (threads, pauses) in [(1, 3), (2, 1)] {
+        let paused = std::cell::Cell::new(0);
+        limited(threads, || {
+            let cpu = proxima_kernels::Device::Cpu;
+            let hidden = Rows::written([1120, 4], &cpu, |_, row| row.fill(0.0))?;
+            let mut parts = InParts::new(&batch, hidden, 0, |_, rows| Ok(rows))?;
+            parts.step(&|| paused.set(paused.get() + 1), |_, rows| Ok(rows))
+        })
+        .expect("rows of the CPU");
+        assert_eq!(paused.get(), pauses, "{threads} threads");
+    }
+}
+
 /// The model of a name in the built-in list, with random weights.
 fn model(name: &str) -> Model {
     let dir = tempfile::tempdir().expect("a folder");

@@ -12,17 +12,18 @@ use crate::input::InputError;
 /// each of its own.
 pub const TEXT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Bytes that replacements may make of one: published tokenizers make three of a space.
+/// Bytes that may replace one: published tokenizers write three for a space.
 const REPLACED_MAX: u64 = 64;
 /// Bytes that may be put before a text.
 const PREPENDED_MAX: usize = 64;
 
-/// Whether replacements could make a text longer than anyone means, all of them one after another.
-pub fn is_unbounded(normalizer: &NormalizerWrapper) -> bool {
+/// Whether a normalizer's replacements, one after another, could make a text much longer than a
+/// published tokenizer does.
+pub fn grows_too_much(normalizer: &NormalizerWrapper) -> bool {
     replaced(normalizer) > REPLACED_MAX
 }
 
-/// Bytes that replacements make of one, at most.
+/// Bytes that replace one, at most.
 fn replaced(normalizer: &NormalizerWrapper) -> u64 {
     match normalizer {
         NormalizerWrapper::Sequence(all) => {
@@ -78,7 +79,7 @@ mod tests {
                 })
                 .collect();
             let told = json!({ "type": "Sequence", "normalizers": all });
-            is_unbounded(&serde_json::from_value(told).expect("a normalizer"))
+            grows_too_much(&serde_json::from_value(told).expect("a normalizer"))
         };
         let (any, spaces) = (json!({ "Regex": "." }), json!({ "String": "  " }));
         assert!(!unbounded(&[]));
@@ -88,7 +89,7 @@ mod tests {
         assert!(unbounded(&[(any.clone(), 9), (any, 9)]));
         let before = |bytes| {
             let told = json!({ "type": "Prepend", "prepend": "a".repeat(bytes) });
-            is_unbounded(&serde_json::from_value(told).expect("a normalizer"))
+            grows_too_much(&serde_json::from_value(told).expect("a normalizer"))
         };
         assert!(!before(64) && before(65));
     }

@@ -5,9 +5,9 @@
 use serde_json::Value;
 use tokenizers::PostProcessorWrapper;
 
-/// Whether each template puts every text into a sequence once: one, or of a pair both. The library
-/// puts them through its templates again where special tokens are not wanted, so others are not
-/// what they seem.
+/// Whether each template has every text once: the only one, or both of a pair. The library applies
+/// templates even where no special tokens are asked for, so a text that is repeated there would be
+/// repeated again when the template is put around it.
 pub fn has_each_once(post: &PostProcessorWrapper, pair: bool) -> bool {
     let told = serde_json::to_value(post).unwrap_or_default();
     let (key, texts) = if pair { ("pair", &["A", "B"][..]) } else { ("single", &["A"][..]) };

@@ -37,7 +37,9 @@ use proxima::Proxima;
 use tei::Tei;
 
 /// Services that need no key: they tell nothing but whether and how the server works.
-const PUBLIC: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+const PUBLIC: [&str; 2] = ["/grpc.health.", REFLECTION];
+/// What paths of reflection begin with.
+const REFLECTION: &str = "/grpc.reflection.";
 
 const MALFORMED_DEADLINE: &str =
     "grpc-timeout is no number of up to eight digits with a unit (H, M, S, m, u or n)";
@@ -98,7 +100,7 @@ async fn end_reflection(
     request: Request,
     next: Next,
 ) -> Response {
-    if !request.uri().path().starts_with("/grpc.reflection.") {
+    if !request.uri().path().starts_with(REFLECTION) {
         return next.run(request).await;
     }
     let stopped = async move {
