@@ -34,6 +34,9 @@ pub struct Sequence {
     pub second_text: Option<usize>,
     /// Images and frames, by ascending place.
     pub visuals: Vec<Visual>,
+    /// Whether the input had more than its limit, and lost the rest. Two that are equal may differ
+    /// in this.
+    pub is_cut: bool,
 }
 
 impl Sequence {
@@ -59,7 +62,7 @@ impl Sequence {
     pub fn key(&self) -> Self {
         let tokens = self.tokens.clone();
         let Self { pooling_skip, second_text, .. } = *self;
-        Self { tokens, pooling_skip, second_text, visuals: Vec::new() }
+        Self { tokens, pooling_skip, second_text, ..Self::default() }
     }
 
     fn parts(&self) -> (&[u32], usize, Option<usize>) {

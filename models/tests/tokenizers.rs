@@ -293,7 +293,9 @@ fn of_two_texts_the_longer_is_cut_first() {
             let how = Prepare { tokens_max: Some(limit), ..Prepare::default() };
             let input =
                 Input::Pair { query: first.as_str().into(), document: second.as_str().into() };
-            let got = model.recipe.prepare(&input, &how).expect("prepared").tokens;
+            let got = model.recipe.prepare(&input, &how).expect("prepared");
+            assert!(got.is_cut);
+            let got = got.tokens;
             assert_eq!(got.len(), limit);
             assert_eq!(got[1..=one], query[..one]);
             assert_eq!(got[one + 2..one + 2 + two], document[..two]);

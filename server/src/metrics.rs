@@ -97,6 +97,7 @@ pub struct MetricsHub {
     responses: IntCounterVec,
     request_seconds: HistogramVec,
     request_tokens: IntCounterVec,
+    truncated: IntCounterVec,
     queue: IntGaugeVec,
     queue_seconds: HistogramVec,
     tokenize_seconds: HistogramVec,
@@ -175,6 +176,11 @@ impl MetricsHub {
                 &["model", "endpoint"],
             ),
             request_tokens: counter("proxima_request_tokens_total", "tokens asked for", model),
+            truncated: counter(
+                "proxima_truncated_inputs_total",
+                "inputs that were longer than the limit, and were cut",
+                model,
+            ),
             queue: gauge("proxima_queue", "what waits", &["model", "unit"]),
             queue_seconds: histogram("proxima_queue_seconds", "wait for a batch", &SECONDS, model),
             tokenize_seconds: histogram(
@@ -227,6 +233,7 @@ impl MetricsHub {
             queue_tokens: self.queue.with_label_values(&[served_name, "tokens"]),
             queue_seconds: self.queue_seconds.with_label_values(label),
             tokenize_seconds: self.tokenize_seconds.with_label_values(label),
+            truncated: self.truncated.with_label_values(label),
             tokenizer_wait: self.tokenizer_wait.with_label_values(label),
             batch_tokens: self.batch_tokens.with_label_values(label),
             batch_sequences: self.batch_sequences.with_label_values(label),
@@ -362,6 +369,7 @@ struct ModelMetrics {
     queue_tokens: IntGauge,
     queue_seconds: Histogram,
     tokenize_seconds: Histogram,
+    truncated: IntCounter,
     tokenizer_wait: Histogram,
     batch_tokens: Histogram,
     batch_sequences: Histogram,
@@ -421,7 +429,8 @@ impl Metrics for ModelMetrics {
                 self.queue_tokens.set(tokens as i64);
                 self.tei_queue_size.set(jobs as i64);
             }
-            Observation::Tokenized { tokens, took } => {
+            Observation::Tokenized { tokens, is_cut, took } => {
+                self.truncated.inc_by(u64::from(is_cut));
                 self.tokenize_seconds.observe(took.as_secs_f64());
                 self.tei_input_length.observe(tokens as f64);
             }

@@ -301,7 +301,8 @@ impl Recipe for FakeRecipe {
         if tokens.is_empty() {
             return Err(InputError::NoTokens);
         }
-        if tokens.len() > limit {
+        let is_cut = tokens.len() > limit;
+        if is_cut {
             if !how.truncate {
                 return Err(InputError::TooLong { tokens: tokens.len(), limit });
             }
@@ -315,7 +316,7 @@ impl Recipe for FakeRecipe {
         }
         match tokens.iter().find(|id| **id as usize >= VOCABULARY) {
             Some(id) => Err(InputError::UnknownToken { id: *id, vocabulary: VOCABULARY }),
-            None => Ok(Sequence { tokens, ..Sequence::default() }),
+            None => Ok(Sequence { tokens, is_cut, ..Sequence::default() }),
         }
     }
 

@@ -42,11 +42,13 @@ impl CrossEncoder {
     fn pair(&self, query: &str, document: &str, how: &Prepare) -> Result<Sequence, InputError> {
         let document = self.tokenizer.part(document, how.document_tokens_max)?;
         let query = self.tokenizer.part(query, how.query_tokens_max)?;
-        let (query, document) = self.tokenizer.cut_pair(query, document, how)?;
+        let cut = self.tokenizer.cut_pair(query, document, how)?;
+        let (query, document) = cut.kept;
         let encoding = self.tokenizer.wrap(query, Some(document))?;
         let second_text = self.tokenizer.second_text(&encoding);
         let tokens = encoding.get_ids().to_vec();
-        self.tokenizer.checked(Sequence { tokens, second_text, ..Sequence::default() })
+        let is_cut = cut.is_cut;
+        self.tokenizer.checked(Sequence { tokens, second_text, is_cut, ..Sequence::default() })
     }
 }
 
@@ -71,9 +73,10 @@ impl Recipe for CrossEncoder {
                 self.prepare(&Input::Text(text.to_string()), &item.prepare(how))
             }
             Input::Text(text) => {
-                let encoding = self.tokenizer.cut(text, self.tokenizer.added(false), how)?;
-                let tokens = self.tokenizer.wrap(encoding, None)?.get_ids().to_vec();
-                self.tokenizer.checked(Sequence { tokens, ..Sequence::default() })
+                let cut = self.tokenizer.cut(text, self.tokenizer.added(false), how)?;
+                let tokens = self.tokenizer.wrap(cut.kept, None)?.get_ids().to_vec();
+                let is_cut = cut.is_cut;
+                self.tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })
             }
             Input::Tokens(ids) => self.tokenizer.given(ids, how),
             Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),

@@ -82,7 +82,8 @@ impl E2Rank {
             let tokens = encoding.len();
             if tokens <= limit {
                 let tokens = encoding.get_ids().to_vec();
-                return tokenizer.checked(Sequence { tokens, ..Sequence::default() });
+                let is_cut = longest.is_some();
+                return tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() });
             }
             if !how.truncate {
                 return Err(InputError::TooLong { tokens, limit });

@@ -180,3 +180,6 @@ pub fn all() -> Vec<RecipeKind> {
         cross_encoder::kind(),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,9 +117,10 @@ impl Recipe for Qwen3Reranker {
             Input::Tokens(ids) => return self.tokenizer.given(ids, how),
             Input::Listwise { .. } => return Err(InputError::Kind("scores pairs, not lists")),
         };
-        let encoding = self.tokenizer.cut(&body, self.head.len() + self.tail.len(), how)?;
-        let tokens = [&self.head[..], encoding.get_ids(), &self.tail].concat();
-        self.tokenizer.checked(Sequence { tokens, ..Sequence::default() })
+        let cut = self.tokenizer.cut(&body, self.head.len() + self.tail.len(), how)?;
+        let tokens = [&self.head[..], cut.kept.get_ids(), &self.tail].concat();
+        let is_cut = cut.is_cut;
+        self.tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })
     }
 
     fn tokenize(

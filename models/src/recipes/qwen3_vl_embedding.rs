@@ -80,6 +80,7 @@ impl Qwen3VlEmbedding {
                 });
             }
             sequence.tokens.truncate(room);
+            sequence.is_cut = true;
         }
         sequence.tokens.extend(&self.after);
         Ok(sequence)

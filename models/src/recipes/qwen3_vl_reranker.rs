@@ -93,7 +93,8 @@ impl Qwen3VlReranker {
         }
         let mut room = limit - needed;
         let mut visuals = sequence.visuals.into_iter().peekable();
-        let mut kept = Sequence { tokens: Vec::with_capacity(limit), ..Sequence::default() };
+        let tokens = Vec::with_capacity(limit);
+        let mut kept = Sequence { tokens, is_cut: true, ..Sequence::default() };
         for (place, id) in body.iter().enumerate() {
             if let Some(visual) = visuals.next_if(|visual| visual.start == place) {
                 kept.visuals.push(Visual { start: kept.tokens.len(), ..visual });

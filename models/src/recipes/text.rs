@@ -133,8 +133,8 @@ impl TextEmbedding {
     fn text_sequence(&self, text: &str, how: &Prepare) -> Result<Sequence, InputError> {
         let prompt = self.prompt(&how.prompt)?;
         let added = self.tokenizer.added(false) + usize::from(self.end.is_some());
-        let encoding = self.tokenizer.cut(&format!("{prompt}{text}"), added, how)?;
-        let mut tokens = self.tokenizer.wrap(encoding, None)?.get_ids().to_vec();
+        let cut = self.tokenizer.cut(&format!("{prompt}{text}"), added, how)?;
+        let mut tokens = self.tokenizer.wrap(cut.kept, None)?.get_ids().to_vec();
         tokens.extend(self.end);
         let pooling_skip = if self.include_prompt || prompt.is_empty() {
             0
@@ -144,13 +144,15 @@ impl TextEmbedding {
             let alone = self.tokenizer.plain(&prompt)?.len() + self.before.len() + self.after.len();
             alone.min(self.tokenizer.limit(how)) - usize::from(!self.after.is_empty())
         };
-        self.tokenizer.checked(Sequence { tokens, pooling_skip, ..Sequence::default() })
+        let is_cut = cut.is_cut;
+        self.tokenizer.checked(Sequence { tokens, pooling_skip, is_cut, ..Sequence::default() })
     }
 
     fn token_sequence(&self, ids: &[u32], how: &Prepare) -> Result<Sequence, InputError> {
         let limit = self.tokenizer.limit(how);
         let mut tokens = ids.to_vec();
-        if tokens.len() > limit {
+        let is_cut = tokens.len() > limit;
+        if is_cut {
             if !how.truncate {
                 return Err(InputError::TooLong { tokens: tokens.len(), limit });
             }
@@ -166,7 +168,7 @@ impl TextEmbedding {
                 if self.tokenizer.cuts_left(how) { before..before + cut } else { end - cut..end };
             tokens.drain(gone);
         }
-        self.tokenizer.checked(Sequence { tokens, ..Sequence::default() })
+        self.tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })
     }
 }
 

@@ -49,16 +49,19 @@ pub fn write(
             }
             read_json(&file)?
         }
-        None => match kind {
-            Kind::Bert => word_piece(),
-            Kind::Qwen3 => byte_level(&QWEN3_SPECIAL, &[]),
-            Kind::Qwen3Vl(_) => {
-                let special = vision_special();
-                config = vision_config(&special, kind.tokens_max());
-                let judges = published.purpose == Purpose::YesNo;
-                byte_level(&special, if judges { &ANSWERS } else { &[] })
+        None => {
+            let judges = published.purpose == Purpose::YesNo;
+            let words: &[_] = if judges { &ANSWERS } else { &[] };
+            match kind {
+                Kind::Bert => word_piece(),
+                Kind::Qwen3 => byte_level(&QWEN3_SPECIAL, words),
+                Kind::Qwen3Vl(_) => {
+                    let special = vision_special();
+                    config = vision_config(&special, kind.tokens_max());
+                    byte_level(&special, words)
+                }
             }
-        },
+        }
     };
     if kind != Kind::Bert && published.purpose == Purpose::Embed {
         append_end_of_text(&mut tokenizer);

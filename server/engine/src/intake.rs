@@ -172,9 +172,12 @@ impl Engine {
         self.handle.metrics.observe(Observation::TokenizerWait { waited: done.waited });
         tally.waited_for_tokenizer(done.waited, done.results.len());
         for (result, took) in &done.results {
-            let tokens = result.as_ref().map_or(0, |sequence| sequence.tokens.len());
-            self.handle.metrics.observe(Observation::Tokenized { tokens, took: *took });
+            let sequence = result.as_ref().ok();
+            let tokens = sequence.map_or(0, |sequence| sequence.tokens.len());
+            let is_cut = sequence.is_some_and(|sequence| sequence.is_cut);
+            self.handle.metrics.observe(Observation::Tokenized { tokens, is_cut, took: *took });
             tally.prepared.n_tokens += tokens;
+            tally.prepared.n_cut += usize::from(is_cut);
             tally.prepared.tokenization += *took;
         }
         check_room(&done.results)?;

@@ -62,6 +62,8 @@ pub enum Observation {
     Tokenized {
         /// Tokens, special tokens included.
         tokens: usize,
+        /// Whether it was longer than its limit, and was cut.
+        is_cut: bool,
         /// How long it took.
         took: Duration,
     },

@@ -199,6 +199,8 @@ pub struct Timings {
     /// Tokens of all inputs, special tokens included, after truncation; also of inputs answered
     /// from the cache.
     pub n_tokens: usize,
+    /// Inputs that were longer than their limit, and were cut.
+    pub n_cut: usize,
     /// From the call to the answer.
     pub total: Duration,
     /// Tokenising, the wait for a thread that does it included; the mean over the inputs.

@@ -109,6 +109,7 @@ struct Noted {
     model: Option<String>,
     inputs: Option<usize>,
     tokens: Option<usize>,
+    truncated: usize,
     tokenization: Option<Duration>,
     queue: Option<Duration>,
     inference: Option<Duration>,
@@ -146,6 +147,7 @@ pub fn note_call(model: &str, inputs: usize) {
 pub fn note_timings(timings: &Timings) {
     note(|noted| {
         noted.tokens = Some(noted.tokens.unwrap_or(0) + timings.n_tokens);
+        noted.truncated += timings.n_cut;
         noted.tokenization = noted.tokenization.max(Some(timings.tokenization));
         noted.queue = noted.queue.max(Some(timings.queue));
         noted.inference = noted.inference.max(Some(timings.inference));
@@ -256,6 +258,7 @@ impl Drop for Record {
             aborted = (!noted.whole).then_some(true),
             inputs = noted.inputs,
             tokens = noted.tokens,
+            truncated = (noted.truncated > 0).then_some(noted.truncated),
             tokenization_ms = noted.tokenization.map(milliseconds),
             queue_ms = noted.queue.map(milliseconds),
             inference_ms = noted.inference.map(milliseconds),

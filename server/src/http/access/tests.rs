@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::captured::Log;
 use super::*;
-use crate::fake_model::Knobs;
+use crate::fake_model::{Knobs, TOKENS_MAX};
 use crate::http::HttpConfig;
 use crate::http::served::{Listening, fake_app, listen};
 
@@ -61,6 +61,7 @@ async fn a_line_says_what_was_asked_for_and_what_it_took_but_no_input() {
         ("bytes_in", json!(body.len())),
         ("bytes_out", json!(answer.len())),
         ("client", json!("127.0.0.1")),
+        ("truncated", Value::Null),
         ("aborted", Value::Null),
         ("error", Value::Null),
         ("reason", Value::Null),
@@ -73,6 +74,21 @@ async fn a_line_says_what_was_asked_for_and_what_it_took_but_no_input() {
     assert!(time("total_ms") >= time("tokenization_ms") && time("tokenization_ms") > 0.0, "{line}");
     assert!(time("total_ms") >= time("queue_ms"), "{line}");
     assert!(!log.text().contains("apricot"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn inputs_that_were_cut_are_counted() {
+    let log = Log::begin();
+    let (server, _) = serve(HttpConfig::default()).await;
+    let long = "word ".repeat(TOKENS_MAX);
+    let body = json!({ "inputs": [long, "word", long] }).to_string();
+    let (head, _) =
+        send(server.http, &request("POST /embed", "x-request-id: cut\r\n", &body)).await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert_eq!(log.line("cut").await["truncated"], 2);
+    let (_, metrics) = send(server.http, &request("GET /metrics", "", "")).await;
+    let counted = "proxima_truncated_inputs_total{model=\"fake\"} 2";
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
 }
 
 #[tokio::test]

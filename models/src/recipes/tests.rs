@@ -1,0 +1,64 @@
+//! What holds for the recipes of all families.
+
+use std::sync::Arc;
+
+use crate::checkpoint::Checkpoint;
+use crate::input::{Input, InputError, ListwiseTemplate, Prepare};
+use crate::synth::{SynthOptions, write};
+use crate::{LoadOptions, Model};
+
+fn model(name: &str) -> Model {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = SynthOptions { seed: 0, tokenizer: None };
+    write(name, folder.path(), &options).expect("written");
+    let checkpoint = Checkpoint::open(folder.path()).expect("opened");
+    Model::load(&checkpoint, &LoadOptions::default()).expect("loaded")
+}
+
+fn inputs() -> Vec<Input> {
+    let texts = |words: usize| "word ".repeat(words);
+    let pair = |query: usize, document: usize| Input::Pair {
+        query: texts(query).as_str().into(),
+        document: texts(document).as_str().into(),
+    };
+    vec![
+        Input::Text(texts(30)),
+        Input::Text("word".into()),
+        Input::Tokens(vec![5; 40]),
+        pair(1, 30),
+        pair(30, 1),
+        pair(1, 1),
+        Input::Listwise {
+            query: "word".into(),
+            candidates: [1, 60, 2].map(|words| Arc::from(texts(words))).to_vec(),
+            template: ListwiseTemplate::Paper,
+        },
+    ]
+}
+
+#[test]
+fn an_input_is_told_to_be_cut_where_it_would_be_refused_uncut() {
+    let names = [
+        "tiny-bert",
+        "tiny-qwen3",
+        "tiny-qwen3-reranker",
+        "tiny-e2rank",
+        "tiny-qwen3-vl",
+        "tiny-qwen3-vl-reranker",
+    ];
+    for name in names {
+        let (model, mut cut, mut whole) = (model(name), 0, 0);
+        for input in inputs() {
+            for limit in [20, 60, 100, 150, 250, 400] {
+                let how =
+                    |truncate| Prepare { tokens_max: Some(limit), truncate, ..Prepare::default() };
+                let Ok(sequence) = model.recipe.prepare(&input, &how(true)) else { continue };
+                let uncut = model.recipe.prepare(&input, &how(false));
+                let is_refused = matches!(uncut, Err(InputError::TooLong { .. }));
+                assert_eq!(sequence.is_cut, is_refused, "{name}: {input:?} in {limit} tokens");
+                *if sequence.is_cut { &mut cut } else { &mut whole } += 1;
+            }
+        }
+        assert!(cut > 0 && whole > 0, "{name}: {cut} cut and {whole} whole");
+    }
+}
