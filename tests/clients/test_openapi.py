@@ -59,6 +59,43 @@ def test_redocly_finds_nothing(file):
     assert problems == [] and done.returncode == 0, done.stderr
 
 
+# Inputs that are objects, and where they may be: what is read of each key depends on the others.
+OBJECTS = [
+    {"text": "a"},
+    {"content": "a"},
+    {"content": [{"type": "text", "text": "a"}]},
+    {"messages": [{"role": "user", "content": "a"}]},
+    {"type": "text", "text": "a"},
+]
+OBJECT_KEYS = ["text", "content", "messages", "instruction", "type", "fps", "max_frames", "image", "url", "role"]
+PLACES = {
+    "an input": ("/v1/embeddings", lambda it: {"input": [it]}),
+    "a part": ("/v1/embeddings", lambda it: {"input": [{"content": [it]}]}),
+    "a message": ("/v1/embeddings", lambda it: {"messages": [it]}),
+    "a query": ("/v1/rerank", lambda it: {"query": it, "documents": ["a"]}),
+    "a document": ("/score", lambda it: {"text_1": "a", "text_2": it}),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_objects_that_are_accepted_are_documented(addresses, document, place):
+    path, body_of = PLACES[place]
+    schema = content(document["paths"][path]["post"]["requestBody"])["schema"]
+    schema = jsonschema.Draft202012Validator(schema_of(document, schema))
+    accepted, undocumented = 0, []
+    with requests.Session() as session:
+        for one in [*OBJECTS, {"role": "user", "content": "a"}]:
+            for key in OBJECT_KEYS:
+                for value in (None, [], 0, ""):
+                    body = body_of({**one, key: value})
+                    answer = session.post(addresses["embedder"] + path, json=body, headers=HEADERS, timeout=60)
+                    assert answer.status_code in (200, 400, 422), answer.text
+                    accepted += answer.ok
+                    if answer.ok and not schema.is_valid(body):
+                        undocumented.append(body)
+    assert accepted > 0 and undocumented == []
+
+
 def schema_of(document, schema):
     """A schema that finds those it refers to."""
     return {**schema, "components": document["components"]}

@@ -30,7 +30,6 @@ use growth::{check_bytes, expands, grows_too_much};
 
 use template::has_each_once;
 
-pub use cut::Cut;
 pub use growth::TEXT_BYTES_MAX;
 pub use special::SpecialTokens;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proxima_models::media::MediaError;
-use proxima_models::{Input, InputError, MediaFile, Sequence};
+use proxima_models::{Input, InputError, MediaFile, Prepare, Sequence};
 
 use crate::error::EngineError;
 
@@ -24,6 +24,37 @@ impl Drop for TextBytes<'_> {
     fn drop(&mut self) {
         self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
     }
+}
+
+/// That a number is within its bounds, both of them included.
+///
+/// # Errors
+/// If it is not.
+pub fn in_bounds(
+    what: &'static str,
+    asked: usize,
+    bounds: (usize, usize),
+) -> Result<(), EngineError> {
+    if (bounds.0..=bounds.1).contains(&asked) {
+        Ok(())
+    } else {
+        Err(EngineError::OutOfBounds { what, asked, bounds })
+    }
+}
+
+/// That limits of tokens leave some: of none, nothing could be computed but what is around them.
+///
+/// # Errors
+/// The first limit of 0.
+pub fn check_limits(how: &Prepare) -> Result<(), EngineError> {
+    for (what, limit) in [
+        ("the tokens of a document", how.document_tokens_max),
+        ("the tokens of the query", how.query_tokens_max),
+        ("the tokens of a sequence", how.tokens_max),
+    ] {
+        limit.map_or(Ok(()), |limit| in_bounds(what, limit, (1, usize::MAX)))?;
+    }
+    Ok(())
 }
 
 /// That it is not the request itself whose pixels leave no room for more: to try again would not

@@ -11,7 +11,7 @@ use proxima_models::{Input, Prepare, Prompt, Sequence};
 use crate::admission::{Class, Size, tokens_about};
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::inputs::{TextBytes, bytes_of, check_room, in_order};
+use crate::inputs::{TextBytes, bytes_of, check_limits, check_room, in_order};
 use crate::metrics::Observation;
 use crate::prepare::{NotDone, Turn};
 use crate::queue::Expected;
@@ -138,6 +138,7 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Prepared<'_>, EngineError> {
         self.check_count(inputs.len())?;
+        check_limits(&how)?;
         // An instruction is tokenised with each input.
         let instructions = how.prompt.bytes().saturating_mul(inputs.len());
         let bytes = bytes_of(&inputs).saturating_add(instructions);

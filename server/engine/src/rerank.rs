@@ -10,6 +10,7 @@ use proxima_models::{Content, Input, InputError, Prepare, Prompt};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::inputs::{check_limits, in_bounds};
 use crate::job::Vector;
 use crate::request::{Listwise, RerankAnswer, RerankMethod, RerankRequest, ScoreForm};
 use crate::tally::Tally;
@@ -103,24 +104,10 @@ impl Engine {
             return Err(EngineError::Unsupported { what: NO_LIST });
         }
         let Listwise { candidates, step, passes, .. } = request.listwise;
-        let bounds = |what, asked: usize, bounds: (usize, usize)| {
-            if (bounds.0..=bounds.1).contains(&asked) {
-                Ok(())
-            } else {
-                Err(EngineError::OutOfBounds { what, asked, bounds })
-            }
-        };
-        let prepare = &request.prepare;
-        for (what, limit) in [
-            ("the tokens of a document", prepare.document_tokens_max),
-            ("the tokens of the query", prepare.query_tokens_max),
-            ("the tokens of a sequence", prepare.tokens_max),
-        ] {
-            limit.map_or(Ok(()), |limit| bounds(what, limit, (1, usize::MAX)))?;
-        }
-        bounds("the number of listwise candidates", candidates, (1, limit))?;
-        bounds("the number of listwise passes", passes, (1, PASSES_MAX))?;
-        step.map_or(Ok(()), |step| bounds("the step of windows", step, (1, candidates)))
+        check_limits(&request.prepare)?;
+        in_bounds("the number of listwise candidates", candidates, (1, limit))?;
+        in_bounds("the number of listwise passes", passes, (1, PASSES_MAX))?;
+        step.map_or(Ok(()), |step| in_bounds("the step of windows", step, (1, candidates)))
     }
 
     async fn pointwise(

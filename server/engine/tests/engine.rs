@@ -81,6 +81,16 @@ async fn what_is_wrong_with_a_request_is_said() {
         let wrong = EmbedRequest { dimensions: Some(asked), ..request(&["a"]) };
         assert_eq!(failed(wrong).await, EngineError::Dimensions { asked, width: WIDTH });
     }
+    for limit in ["sequence", "document", "query"] {
+        let mut none = request(&["a"]);
+        match limit {
+            "sequence" => none.prepare.tokens_max = Some(0),
+            "document" => none.prepare.document_tokens_max = Some(0),
+            _ => none.prepare.query_tokens_max = Some(0),
+        }
+        let refused = failed(none).await;
+        assert!(matches!(refused, EngineError::OutOfBounds { asked: 0, .. }), "{refused}");
+    }
     let long = "word ".repeat(40);
     let mut strict = request(&["fine", &long]);
     strict.prepare.truncate = false;

@@ -8,7 +8,7 @@ use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::inputs::{Inputs, OneInput, PromptTokens};
-use super::items::ItemObject;
+use super::items::{ItemContent, ItemObject};
 use super::ranking::{Document, Documents};
 
 /// Schemas with their names.
@@ -100,15 +100,23 @@ impl PartialSchema for Document {
     }
 }
 
-/// A document as a database has it.
-fn record() -> ObjectBuilder {
+/// A document as a database has it: with a text, or without one and with a content.
+fn record() -> AnyOfBuilder {
     let texts = AnyOfBuilder::new()
         .item(text("Its text."))
         .item(ArrayBuilder::new().items(text("A text.")).description(Some("Its texts.")));
-    ObjectBuilder::new().property("text", texts).required("text").description(Some(
-        "A document with its text. Its other keys change nothing, but for images and videos \
-             and the fields that `rank_fields` names.",
-    ))
+    let with_text = ObjectBuilder::new().property("text", texts).required("text");
+    let no_text = ObjectBuilder::new().schema_type(Type::Null).description(Some("None."));
+    let with_content = ObjectBuilder::new()
+        .property("content", named::<ItemContent>())
+        .required("content")
+        .property("text", no_text);
+    let told = "Its other keys change nothing, but for images and videos and the fields that \
+                `rank_fields` names.";
+    AnyOfBuilder::new()
+        .item(with_text.description(Some(format!("A document with its text. {told}"))))
+        .item(with_content.description(Some(format!("A document with its content. {told}"))))
+        .description(Some("A document as a database has it."))
 }
 
 impl ToSchema for Documents {

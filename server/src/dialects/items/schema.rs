@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use utoipa::openapi::schema::{ArrayItems, OneOfBuilder, SchemaType};
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
@@ -67,16 +68,25 @@ fn typed(kind: Type, description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(kind).description(Some(description))
 }
 
+/// A value that may be `null`, which is as if it were not there.
+fn optional(kind: Type, description: &str) -> ObjectBuilder {
+    any(description).schema_type(SchemaType::from_iter([kind, Type::Null]))
+}
+
+fn null() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Null)
+}
+
 fn list(items: impl Into<ArrayItems>) -> ArrayBuilder {
     ArrayBuilder::new().items(items)
 }
 
 fn sampled(object: ObjectBuilder) -> ObjectBuilder {
-    let frames = typed(Type::Integer, "Frames taken of a video file at most").minimum(Some(1));
+    let frames = optional(Type::Integer, "Frames taken of a video file at most").minimum(Some(1));
     object
         .property(
             "fps",
-            typed(Type::Number, "Frames taken of each second of a video file")
+            optional(Type::Number, "Frames taken of each second of a video file")
                 .exclusive_minimum(Some(0)),
         )
         .property("max_frames", frames)
@@ -96,7 +106,12 @@ impl PartialSchema for ItemObject {
         let text = OneOfBuilder::new()
             .item(typed(Type::String, "One"))
             .item(list(typed(Type::String, "A text")))
+            .item(null())
             .description(Some("A text or a list of texts"));
+        let content = OneOfBuilder::new().item(named::<ItemContent>()).item(null());
+        let messages = list(named::<Message>())
+            .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+            .description(Some("A conversation, instead of the others"));
         let image = format!("An image or a list of images: {FILE}");
         let object = ObjectBuilder::new()
             .description(Some(
@@ -107,14 +122,11 @@ impl PartialSchema for ItemObject {
             .property("text", text)
             .property("image", any(image.clone()))
             .property("video", any(format!("{video}: {FILE}")))
-            .property("content", named::<ItemContent>())
-            .property(
-                "messages",
-                list(named::<Message>()).description(Some("A conversation, instead of the others")),
-            )
+            .property("content", content)
+            .property("messages", messages)
             .property(
                 "instruction",
-                typed(
+                optional(
                     Type::String,
                     "Of this input alone, before that of the request; of documents only where \
                      they are ranked by vectors of their own",
@@ -130,8 +142,9 @@ impl PartialSchema for ItemObject {
 
 /// What parts are.
 fn kinds() -> ObjectBuilder {
-    let kinds = TEXTS.iter().chain(&IMAGES).chain(&VIDEOS).copied();
-    typed(Type::String, "What a part is").enum_values(Some(kinds))
+    let kinds = TEXTS.iter().chain(&IMAGES).chain(&VIDEOS).map(|kind| Some(*kind));
+    let kinds = kinds.chain([None]).map(Value::from);
+    optional(Type::String, "What a part is").enum_values(Some(kinds))
 }
 
 /// The names of images and videos, without some.
