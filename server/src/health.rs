@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::{CommandError, write_out};
-use crate::config::{self, ServeArgs};
+use crate::config::{self, Seconds, ServeArgs};
 
 /// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
@@ -32,8 +32,8 @@ pub struct HealthArgs {
     #[arg(long)]
     model: Option<String>,
     /// Time to wait for the answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    timeout: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    timeout: Seconds,
 }
 
 /// Runs the command.
@@ -41,7 +41,7 @@ pub struct HealthArgs {
 /// # Errors
 /// A server that is not there, or not ready, and why.
 pub fn run(arguments: HealthArgs) -> Result<(), CommandError> {
-    let timeout = Duration::from_secs(arguments.timeout);
+    let timeout = arguments.timeout.duration();
     let model = arguments.model.clone();
     let base = match &arguments.url {
         Some(url) if url.contains("://") => url.trim_end_matches('/').to_owned(),

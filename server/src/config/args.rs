@@ -9,7 +9,7 @@ use proxima_models::readout::Pooling;
 use proxima_models::{Dtype, Task};
 use serde::Deserialize;
 
-use super::Bytes;
+use super::{Bytes, Seconds};
 use crate::dialects::TokenIds;
 
 /// A key that never shows in logs.
@@ -334,7 +334,7 @@ serve_args! {
     /// Time that a request may wait before any of it is computed; those that are expected to wait
     /// nearly so long, or have waited so long, are refused with 429 [default: 30]
     #[arg(long, env = "PROXIMA_MAX_QUEUE_TIME", value_name = "SECONDS", help_heading = "Limits")]
-    max_queue_time: u64,
+    max_queue_time: Seconds,
     /// Inputs of one request [default: 2048]
     #[arg(long, env = "PROXIMA_MAX_INPUTS", value_name = "COUNT", help_heading = "Limits")]
     max_inputs: usize,
@@ -366,13 +366,13 @@ serve_args! {
     max_bodies_bytes: Bytes,
     /// Time in which a body must end or bring 4 KiB a second; then as long again [default: 20]
     #[arg(long, env = "PROXIMA_BODY_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
-    body_timeout: u64,
+    body_timeout: Seconds,
     /// Size of all answers that are being made or wait to be read by clients [default: 256MiB]
     #[arg(long, env = "PROXIMA_MAX_ANSWER_BYTES", value_name = "SIZE", help_heading = "Limits")]
     max_answer_bytes: Bytes,
     /// Time after which a connection or stream ends whose client reads nothing [default: 30]
     #[arg(long, env = "PROXIMA_WRITE_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
-    write_timeout: u64,
+    write_timeout: Seconds,
     /// A proxy whose x-forwarded-for names the client: an address or a network like 10.0.0.0/8;
     /// repeat or separate by commas for several [default: none, the connection's address counts]
     #[arg(
@@ -400,7 +400,7 @@ serve_args! {
     max_media_bytes: Bytes,
     /// Time that fetching one image or video may take [default: 10]
     #[arg(long, env = "PROXIMA_MEDIA_TIMEOUT", value_name = "SECONDS", help_heading = "Media")]
-    media_timeout: u64,
+    media_timeout: Seconds,
     /// Pixels of one image or frame [default: the model's]
     #[arg(long, env = "PROXIMA_MAX_IMAGE_PIXELS", value_name = "COUNT", help_heading = "Media")]
     max_image_pixels: usize,
@@ -421,15 +421,15 @@ serve_args! {
     max_concurrent_requests: usize,
     /// Time a request may take [default: 600]
     #[arg(long, env = "PROXIMA_REQUEST_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
-    request_timeout: u64,
+    request_timeout: Seconds,
     /// Time to go on answering when told to stop, not ready any more and closing connections, so
     /// that balancers send requests elsewhere first [default: 0]
     #[arg(long, env = "PROXIMA_SHUTDOWN_DELAY", value_name = "SECONDS", help_heading = "Limits")]
-    shutdown_delay: u64,
+    shutdown_delay: Seconds,
     /// Time accepted requests have to finish at shutdown [default: 60]
     #[arg(long, env = "PROXIMA_DRAIN_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
-    drain_timeout: u64,
+    drain_timeout: Seconds,
     /// Time a health check may take, the running batch included [default: 10]
     #[arg(long, env = "PROXIMA_HEALTH_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
-    health_timeout: u64,
+    health_timeout: Seconds,
 }

@@ -18,7 +18,7 @@ const HEAD: &str = "\
 #
 # Values are the defaults; where a default cannot be written down, they are examples and say so.
 # Flags and PROXIMA_* variables go before this file. Keys may be written with - or with _, and a
-# list of one without brackets.
+# list of one without brackets. Sizes are bytes or like 256MiB (in quotes), times seconds or 2m.
 ";
 
 /// Values for keys whose default cannot be written down.

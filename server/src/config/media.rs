@@ -3,9 +3,8 @@
 //! Must not know: how media is fetched or read.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::{Environment, ServeArgs};
+use super::{Environment, Seconds, ServeArgs};
 use crate::cli::CommandError;
 use crate::media::{AllowEntry, MediaSettings, VideoFiles};
 
@@ -25,7 +24,7 @@ pub fn settings(
     let settings = MediaSettings {
         allowed_hosts,
         file_bytes_max: arguments.max_media_bytes.map_or(default.file_bytes_max, |size| size.0),
-        fetch_timeout: arguments.media_timeout.map_or(default.fetch_timeout, Duration::from_secs),
+        fetch_timeout: arguments.media_timeout.map_or(default.fetch_timeout, Seconds::duration),
         image_pixels_max: arguments.max_image_pixels,
         cache_bytes_max: arguments.media_cache_bytes.map(|size| size.0),
         video_files: video_files(arguments.ffmpeg.as_deref(), environment.get("PATH"))?,

@@ -32,7 +32,7 @@ pub use kubelet::without_kubelet;
 pub use migrate::{notice as other_servers, page as migrate_page, rewritten};
 use models::model_sources;
 pub use models::{ModelPlace, ModelSource, model_id, model_source};
-pub use size::Bytes;
+pub use size::{Bytes, Seconds};
 
 /// Variables of ours that are no setting of `serve`.
 const OTHER_VARIABLES: [&str; 4] =
@@ -390,9 +390,7 @@ fn engine_config(arguments: &ServeArgs, http: &HttpConfig) -> EngineConfig {
             .batch_time_ms
             .map_or(default.batch_time_target, Duration::from_millis),
         queue_tokens_max,
-        queue_time_max: arguments
-            .max_queue_time
-            .map_or(default.queue_time_max, Duration::from_secs),
+        queue_time_max: arguments.max_queue_time.map_or(default.queue_time_max, Seconds::duration),
         // What a request may have is not refused once it is there.
         text_bytes_max: http.body_bytes_max.saturating_add(http.media.request_bytes_max),
         inputs_max: arguments.max_inputs.unwrap_or(default.inputs_max),
@@ -405,7 +403,7 @@ fn engine_config(arguments: &ServeArgs, http: &HttpConfig) -> EngineConfig {
 
 fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
     let default = HttpConfig::default();
-    let seconds = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
+    let seconds = |given: Option<Seconds>, default| given.map_or(default, Seconds::duration);
     let size = |given: Option<Bytes>, default| given.map_or(default, |bytes| bytes.0);
     let proxies = arguments.trusted_proxy.iter().flatten().map(|text| text.parse());
     let trusted_proxies = proxies
@@ -438,6 +436,13 @@ fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
     })
 }
 
+/// Threads of a kind at most.
+const THREADS_MAX: usize = 1024;
+/// Requests at a time at most.
+const REQUESTS_MAX: usize = 1 << 20;
+/// Milliseconds of a batch at most.
+const BATCH_TIME_MAX: usize = 3_600_000;
+
 fn check(settings: &Settings) -> Result<(), CommandError> {
     let (engine, http) = (&settings.engine, &settings.http);
     for (name, value) in [
@@ -455,8 +460,17 @@ fn check(settings: &Settings) -> Result<(), CommandError> {
         ("write-timeout", http.write_timeout.as_secs() as usize),
         ("threads", settings.threads.unwrap_or(1)),
     ] {
+        let most = match name {
+            "threads" | "tokenization-threads" => THREADS_MAX,
+            "max-concurrent-requests" => REQUESTS_MAX,
+            "batch-time-ms" => BATCH_TIME_MAX,
+            _ => usize::MAX,
+        };
         if value == 0 {
             return Err(CommandError::usage(format!("{name} must be at least 1")));
+        }
+        if value > most {
+            return Err(CommandError::usage(format!("{name} is {value}, and at most {most}")));
         }
     }
     if settings.port != 0 && settings.grpc_port == Some(settings.port) {

@@ -1,7 +1,8 @@
-//! Numbers of bytes as people write them.
+//! Numbers of bytes and times as people write them.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -46,6 +47,63 @@ impl<'de> Deserialize<'de> for Bytes {
         }
         match Written::deserialize(deserializer)? {
             Written::Number(bytes) => Ok(Self(bytes)),
+            Written::Text(text) => text.parse().map_err(de::Error::custom),
+        }
+    }
+}
+
+/// The longest time that is a setting, a year: points in time are computed from it.
+const SECONDS_MAX: u64 = 365 * 24 * 3600;
+
+/// A time in whole seconds: `30`, `30s`, `2m`, `1h`; a year at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seconds(pub u64);
+
+impl Seconds {
+    /// The same as a duration.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+
+    fn checked(seconds: Option<u64>) -> Result<Self, String> {
+        let seconds = seconds.filter(|seconds| *seconds <= SECONDS_MAX);
+        seconds.map(Self).ok_or_else(|| "a time is a year at most".into())
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit: u64 = match &text[digits.len()..] {
+            "" | "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            other => return Err(format!("{other:?} is no unit of time here; use s, m or h")),
+        };
+        let number: u64 =
+            digits.trim().parse().map_err(|_| format!("{text:?} is no time in whole seconds"))?;
+        Self::checked(number.checked_mul(unit))
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected a time in seconds, like 30 or \"2m\"")]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        match Written::deserialize(deserializer)? {
+            Written::Number(seconds) => Self::checked(Some(seconds)).map_err(de::Error::custom),
             Written::Text(text) => text.parse().map_err(de::Error::custom),
         }
     }

@@ -185,6 +185,23 @@ fn sizes_are_read_as_people_write_them() {
 }
 
 #[test]
+fn times_are_read_as_people_write_them() {
+    let seconds = |text: &str| text.parse::<Seconds>().map(|seconds| seconds.0);
+    assert_eq!([seconds("90"), seconds("90s"), seconds("2m")], [Ok(90), Ok(90), Ok(120)]);
+    assert_eq!(seconds("1h"), Ok(3600));
+    assert!(seconds("500ms").is_err_and(|error| error.contains("use s, m or h")));
+    assert!(seconds("1.5s").is_err() && seconds("-1").is_err() && seconds("m").is_err());
+    assert!(seconds("8761h").is_err_and(|error| error.contains("a year at most")));
+    let too_long = refused(&["owner/name"], Some("drain-timeout = 9223372036854775807\n"));
+    assert!(too_long.contains("a year at most"), "{too_long}");
+    let file = "drain-timeout = \"2m\"\nrequest-timeout = 5\n";
+    let http = parsed(&["owner/name", "--write-timeout", "1h"], Some(file)).expect("valid").http;
+    assert_eq!(http.drain_timeout, Duration::from_secs(120));
+    assert_eq!(http.request_timeout, Duration::from_secs(5));
+    assert_eq!(http.write_timeout, Duration::from_secs(3600));
+}
+
+#[test]
 fn the_hub_is_set_up_by_its_own_variables() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("token"), "stored\n").expect("written");
@@ -404,4 +421,27 @@ fn bounds_of_waits_are_settings_of_their_own() {
     assert!(wrong.contains("trusted-proxy") && wrong.contains("10.0.0.0/8"), "{wrong}");
     let wrong = refused(&[&MODEL[..], &["--write-timeout", "0"]].concat(), None);
     assert!(wrong.contains("write-timeout"), "{wrong}");
+}
+
+#[test]
+fn numbers_of_threads_requests_and_seconds_have_a_most() {
+    let largest = "9223372036854775807";
+    for name in ["threads", "tokenization-threads", "max-concurrent-requests", "batch-time-ms"] {
+        let flag = format!("--{name}");
+        let wrong = refused(&[&MODEL[..], &[&flag, largest]].concat(), None);
+        assert!(wrong.contains(name) && wrong.contains("at most"), "{wrong}");
+    }
+    for name in [
+        "request-timeout",
+        "body-timeout",
+        "write-timeout",
+        "health-timeout",
+        "media-timeout",
+        "max-queue-time",
+        "drain-timeout",
+        "shutdown-delay",
+    ] {
+        let wrong = refused(&MODEL, Some(&format!("{name} = {largest}\n")));
+        assert!(wrong.contains(name) && wrong.contains("a year at most"), "{wrong}");
+    }
 }
