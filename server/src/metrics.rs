@@ -176,11 +176,7 @@ impl MetricsHub {
                 &["model", "endpoint"],
             ),
             request_tokens: counter("proxima_request_tokens_total", "tokens asked for", model),
-            truncated: counter(
-                "proxima_truncated_inputs_total",
-                "inputs that were longer than the limit, and were cut",
-                model,
-            ),
+            truncated: counter("proxima_truncated_inputs_total", "inputs that were cut", model),
             queue: gauge("proxima_queue", "what waits", &["model", "unit"]),
             queue_seconds: histogram("proxima_queue_seconds", "wait for a batch", &SECONDS, model),
             tokenize_seconds: histogram(
