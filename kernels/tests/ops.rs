@@ -103,7 +103,13 @@ fn poolings_are_as_defined() {
     assert_eq!(pooled(&[0, 0], Pooling::Cls), [[1.0, 8.0], [7.0, 7.0]]);
     assert_eq!(pooled(&[0, 0], Pooling::Last), [[5.0, 0.0], [7.0, 7.0]]);
     assert_eq!(pooled(&[0, 0], Pooling::Mean), [[3.0, 2.0], [7.0, 7.0]]);
-    assert_eq!(pooled(&[1, 1], Pooling::Mean), [[4.0, -1.0], [7.0, 7.0]]);
+    // Of the second nothing is left.
+    for method in [Pooling::Mean, Pooling::Last, Pooling::WeightedMean, Pooling::MeanSqrtLength] {
+        assert_eq!(pooled(&[1, 1], method)[1], [0.0, 0.0], "{method:?}");
+    }
+    assert_eq!(pooled(&[1, 1], Pooling::Mean)[0], [4.0, -1.0]);
+    assert_eq!(pooled(&[1, 1], Pooling::Cls)[1], [7.0, 7.0]);
+    assert!(pooled(&[1, 1], Pooling::Max)[1].iter().all(|number| number.is_nan()));
     assert_eq!(pooled(&[0, 0], Pooling::Max), [[5.0, 8.0], [7.0, 7.0]]);
     assert_eq!(pooled(&[1, 0], Pooling::WeightedMean)[0], [13.0 / 3.0, -2.0 / 3.0]);
     let root = 3.0f32.sqrt();
@@ -118,6 +124,9 @@ enum Which {
     Exp,
     Erf,
     Activation(Activation),
+    RoughGelu,
+    RoughGeluTanh,
+    RoughSilu,
 }
 
 impl Kernel for &Elementwise {
@@ -129,6 +138,9 @@ impl Kernel for &Elementwise {
             Which::Exp => math::exp(s, x),
             Which::Erf => math::erf(s, x),
             Which::Activation(activation) => activation.apply(s, x),
+            Which::RoughGelu => math::rough_gelu_erf(s, x),
+            Which::RoughGeluTanh => math::rough_gelu_tanh(s, x),
+            Which::RoughSilu => math::rough_silu(s, x),
         })
     }
 }
@@ -151,6 +163,10 @@ fn gelu_tanh(x: f64) -> f64 {
     x / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
 }
 
+fn silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
 fn functions(x: [f32; LANES]) -> [(Elementwise, f64, f64); 6] {
     use Activation::{Gelu, GeluTanh, Silu, Tanh};
     // Bounds: relative and absolute.
@@ -159,20 +175,35 @@ fn functions(x: [f32; LANES]) -> [(Elementwise, f64, f64); 6] {
         (Elementwise(|x| erf(f64::from(x).clamp(-4.0, 4.0)), Which::Erf, x), 0.0, 4e-7),
         (Elementwise(|x| gelu(f64::from(x)), Which::Activation(Gelu), x), 4e-7, 1e-6),
         (Elementwise(|x| gelu_tanh(f64::from(x)), Which::Activation(GeluTanh), x), 1e-6, 1e-6),
-        (
-            Elementwise(
-                |x| f64::from(x) / (1.0 + (-f64::from(x)).exp()),
-                Which::Activation(Silu),
-                x,
-            ),
-            1e-6,
-            1e-35,
-        ),
+        (Elementwise(|x| silu(f64::from(x)), Which::Activation(Silu), x), 1e-6, 1e-35),
         (Elementwise(|x| f64::from(x).tanh(), Which::Activation(Tanh), x), 0.0, 4e-7),
     ]
 }
 
+/// Those whose results are rounded to bfloat16, with their bounds: a digit of it is 4e-3.
+fn rough_functions(x: [f32; LANES]) -> [(Elementwise, f64, f64); 3] {
+    [
+        (Elementwise(|x| gelu(f64::from(x)), Which::RoughGelu, x), 1e-7, 3.5e-5),
+        (Elementwise(|x| gelu_tanh(f64::from(x)), Which::RoughGeluTanh, x), 1e-4, 1e-12),
+        (Elementwise(|x| silu(f64::from(x)), Which::RoughSilu, x), 1e-4, 1e-35),
+    ]
+}
+
 proptest! {
+    #[test]
+    fn rough_functions_are_within_their_bounds(x in prop::array::uniform16(-30.0f32..30.0)) {
+        for (function, relative, absolute) in rough_functions(x) {
+            for isa in Isa::all() {
+                for (x, got) in x.iter().zip(isa.run(&function)) {
+                    let expected = (function.0)(*x);
+                    let bound = relative * expected.abs() + absolute;
+                    let off = (f64::from(got) - expected).abs();
+                    prop_assert!(off <= bound, "{}, {}: {} for {}", isa.name(), x, got, expected);
+                }
+            }
+        }
+    }
+
     #[test]
     fn functions_are_close_and_the_same_on_every_isa(x in prop::array::uniform16(-30.0f32..30.0)) {
         for (function, relative, absolute) in functions(x) {
@@ -197,6 +228,11 @@ fn functions_keep_what_is_not_a_number_and_saturate() {
     for isa in Isa::all() {
         for (function, ..) in functions(x) {
             assert!(isa.run(&function)[0].is_nan(), "{}", isa.name());
+        }
+        for (function, ..) in rough_functions(x) {
+            let got = isa.run(&function);
+            assert!(got[0].is_nan(), "{}", isa.name());
+            assert!(got[2].abs() < 1e-3 && got[3] == 1000.0 && got[4] == 0.0, "{got:?}");
         }
         let exp = isa.run(&functions(x)[0].0);
         assert_eq!((exp[1], exp[2], exp[4]), (0.0, 0.0, 1.0));

@@ -103,6 +103,11 @@ macro_rules! avx512_simd {
                 unsafe { _mm512_div_ps(a, b) }
             }
             #[inline(always)]
+            fn reciprocal(self, a: __m512) -> __m512 {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { _mm512_rcp14_ps(a) }
+            }
+            #[inline(always)]
             fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
                 // SAFETY: the token proves AVX-512F.
                 unsafe { _mm512_fmadd_ps(a, b, c) }

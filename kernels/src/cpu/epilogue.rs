@@ -54,6 +54,9 @@ macro_rules! elementwise {
 }
 
 elementwise! {
+    RoughGelu: |s, x| math::rough_gelu_erf(s, x);
+    RoughGeluTanh: |s, x| math::rough_gelu_tanh(s, x);
+    RoughSilu: |s, x| math::rough_silu(s, x);
     Gelu: |s, x| math::gelu_erf(s, x);
     GeluTanh: |s, x| math::gelu_tanh(s, x);
     Silu: |s, x| math::silu(s, x);
@@ -139,9 +142,11 @@ impl Kernel for Finish<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { epilogue, tile: Tile { sums, row, column }, columns, out } = self;
+        // More digits than are kept take longer and change nothing.
+        let rough = matches!(out, Target::Packed(writer) if writer.form() == Form::Bf16);
         match *epilogue {
             Epilogue::Gated { activation } => {
-                activate(s, activation, Before::Gates, sums);
+                activate(s, (activation, rough), Before::Gates, sums);
                 let at = Place { row, column: column / 2, columns: columns / 2 };
                 store::<S, 1, false, false>(s, Added::default(), sums, at, out);
             }
@@ -154,7 +159,7 @@ impl Kernel for Finish<'_> {
                 let at = Place { row, column, columns };
                 let mut bias = bias.map(|bias| &bias[column..column + PANEL]);
                 if let Some(activation) = activation {
-                    activate(s, activation, Before::Bias(bias.take()), sums);
+                    activate(s, (activation, rough), Before::Bias(bias.take()), sums);
                 }
                 let (with_bias, with_residual) = (bias.is_some(), residual.is_some());
                 let (bias, residual) = (bias.unwrap_or_default(), residual.unwrap_or_default());
@@ -179,15 +184,23 @@ enum Before<'a> {
     Gates,
 }
 
-/// Activates sums in place.
+/// Activates sums in place; roughly, if they are rounded to bfloat16 next.
 #[inline(always)]
-fn activate<S: Simd>(s: S, activation: Activation, before: Before<'_>, sums: &mut [f32]) {
-    match activation {
-        Activation::Gelu => activate_by::<S, Gelu>(s, before, sums),
-        Activation::GeluTanh => activate_by::<S, GeluTanh>(s, before, sums),
-        Activation::Silu => activate_by::<S, Silu>(s, before, sums),
-        Activation::Relu => activate_by::<S, Relu>(s, before, sums),
-        Activation::Tanh => activate_by::<S, Tanh>(s, before, sums),
+fn activate<S: Simd>(
+    s: S,
+    (activation, rough): (Activation, bool),
+    before: Before<'_>,
+    sums: &mut [f32],
+) {
+    match (activation, rough) {
+        (Activation::Gelu, true) => activate_by::<S, RoughGelu>(s, before, sums),
+        (Activation::GeluTanh, true) => activate_by::<S, RoughGeluTanh>(s, before, sums),
+        (Activation::Silu, true) => activate_by::<S, RoughSilu>(s, before, sums),
+        (Activation::Gelu, false) => activate_by::<S, Gelu>(s, before, sums),
+        (Activation::GeluTanh, false) => activate_by::<S, GeluTanh>(s, before, sums),
+        (Activation::Silu, false) => activate_by::<S, Silu>(s, before, sums),
+        (Activation::Relu, _) => activate_by::<S, Relu>(s, before, sums),
+        (Activation::Tanh, _) => activate_by::<S, Tanh>(s, before, sums),
     }
 }
 

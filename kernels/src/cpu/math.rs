@@ -110,6 +110,64 @@ pub fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     s.sub(x, s.div(x, s.add(exp(s, twice), s.splat(1.0))))
 }
 
+/// `1 / (1 + e^-x)`, within 1e-4 of it relative to it, for results that are rounded to bfloat16,
+/// whose numbers are 8e-3 apart. NaN stays NaN.
+#[inline(always)]
+fn rough_sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
+    const LIMIT: f32 = 126.0;
+    let scaled = s.mul(x, s.splat(-std::f32::consts::LOG2_E));
+    let scaled = s.min(s.splat(LIMIT), s.max(s.splat(-LIMIT), scaled));
+    let n = s.round(scaled);
+    let f = s.sub(scaled, n);
+    // A minimax polynomial of degree 4 for 2^f: within 2.9e-6.
+    let mut p = s.splat(9.582_863_5e-3);
+    for coefficient in [5.590_645_78e-2, 2.402_409_86e-1, 6.931_241_9e-1, 1.0] {
+        p = s.fma(p, f, s.splat(coefficient));
+    }
+    s.reciprocal(s.add(s.scale(p, n), s.splat(1.0)))
+}
+
+/// [`silu`] for results that are rounded to bfloat16: within 1e-4 relative to it.
+#[inline(always)]
+pub fn rough_silu<S: Simd>(s: S, x: S::V) -> S::V {
+    s.mul(x, rough_sigmoid(s, x))
+}
+
+/// [`gelu_tanh`] for results that are rounded to bfloat16: within 1e-4 relative to it.
+#[inline(always)]
+pub fn rough_gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_121_605_731;
+    let cubic = s.mul(s.mul(s.mul(x, x), x), s.splat(0.044_715));
+    // x/2 (1 + tanh(u)) = x / (1 + e^(-2u))
+    s.mul(x, rough_sigmoid(s, s.mul(s.add(x, cubic), s.splat(TWICE_SQRT_2_OVER_PI))))
+}
+
+/// [`gelu_erf`] for results that are rounded to bfloat16: within 3.5e-5 of it.
+///
+/// `x (1/2 + x q(x^2))` with a minimax polynomial of degree 8 up to 4.5, beyond which it is 0 or
+/// `x`.
+#[inline(always)]
+pub fn rough_gelu_erf<S: Simd>(s: S, x: S::V) -> S::V {
+    const LIMIT: f32 = 4.5;
+    let near = s.min(s.splat(LIMIT), s.max(s.splat(-LIMIT), x));
+    // From -1 to 1, where the powers of the polynomial stay small.
+    let u = s.fma(s.mul(near, near), s.splat(2.0 / (LIMIT * LIMIT)), s.splat(-1.0));
+    let mut p = s.splat(3.313_468_99e-3);
+    for coefficient in [
+        -9.314_847_08e-3,
+        1.227_328_5e-2,
+        -1.676_207_95e-2,
+        2.759_775_01e-2,
+        -4.054_930_5e-2,
+        5.482_333_23e-2,
+        -7.717_250_02e-2,
+        1.569_020_06e-1,
+    ] {
+        p = s.fma(p, u, s.splat(coefficient));
+    }
+    s.mul(x, s.fma(near, p, s.splat(0.5)))
+}
+
 /// `tanh x`.
 #[inline(always)]
 pub fn tanh<S: Simd>(s: S, x: S::V) -> S::V {

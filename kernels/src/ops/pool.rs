@@ -41,8 +41,9 @@ impl Pooling {
 
 /// One vector a sequence of `rows` (`[n_tokens, width]`, float32): `[n_sequences, width]`.
 ///
-/// `skips` are tokens at the beginning that all methods but `Cls` and `Last` leave out; a sequence
-/// that would be left with none keeps all.
+/// `skips` are tokens at the beginning that all methods but `Cls` leave out. Of a sequence that is
+/// left with none the vector is zero, or, as there is no maximum of nothing, not a number, as in
+/// sentence-transformers.
 ///
 /// # Errors
 /// Offsets that do not divide the rows, or a failure of the device.
@@ -59,13 +60,26 @@ pub fn pool(rows: &Tensor, offsets: &[usize], skips: &[usize], pooling: Pooling)
             [(bounds[0] + skip) as u32, bounds[1] as u32]
         });
         let pooled = crate::gpu::pool::pool(rows, &bounds.collect::<Vec<_>>(), pooling)?;
-        return pooled.to_device(&Device::Cpu);
+        let pooled = pooled.to_device(&Device::Cpu)?;
+        if !offsets.windows(2).zip(skips).any(|(bounds, skip)| is_empty(bounds, *skip, pooling)) {
+            return Ok(pooled);
+        }
+        let mut out = pooled.flatten_all()?.to_vec1()?;
+        for ((bounds, skip), out) in offsets.windows(2).zip(skips).zip(out.chunks_mut(width)) {
+            if is_empty(bounds, *skip, pooling) {
+                out.fill(of_nothing(pooling));
+            }
+        }
+        return Tensor::from_vec(out, (skips.len(), width), &Device::Cpu);
     }
     let rows = rows.to_device(&Device::Cpu)?;
     let numbers = CpuNumbers::of(&rows)?;
     let mut out = vec![0.0; skips.len() * width];
     for ((bounds, skip), out) in offsets.windows(2).zip(skips).zip(out.chunks_exact_mut(width)) {
-        let skip = if *skip < bounds[1] - bounds[0] { *skip } else { 0 };
+        if is_empty(bounds, *skip, pooling) {
+            out.fill(of_nothing(pooling));
+            continue;
+        }
         let all = &numbers[bounds[0] * width..bounds[1] * width];
         match pooling {
             Pooling::Cls => out.copy_from_slice(&all[..width]),
@@ -74,6 +88,16 @@ pub fn pool(rows: &Tensor, offsets: &[usize], skips: &[usize], pooling: Pooling)
         }
     }
     Tensor::from_vec(out, (skips.len(), width), &Device::Cpu)
+}
+
+/// Whether nothing is left of a sequence.
+fn is_empty(bounds: &[usize], skip: usize, pooling: Pooling) -> bool {
+    pooling != Pooling::Cls && skip >= bounds[1] - bounds[0]
+}
+
+/// Each number of the vector of a sequence of which nothing is left.
+fn of_nothing(pooling: Pooling) -> f32 {
+    if pooling == Pooling::Max { f32::NAN } else { 0.0 }
 }
 
 fn combine(rows: &[f32], pooling: Pooling, out: &mut [f32]) {
