@@ -479,3 +479,15 @@ fn a_tokenizer_that_would_harm_is_refused() {
         says(with(json!({ "post_processor": template })), &["tokenizer.json", "template"]);
     }
 }
+
+#[test]
+fn settings_of_the_tokenizer_count_in_one_file_alone() {
+    let with = |keys| after("tiny-bert", |dir| set(dir, "special_tokens_map.json", keys));
+    for keys in [json!({ "model_max_length": 7 }), json!({ "do_lower_case": false })] {
+        says(with(keys), &["special_tokens_map.json", "tokenizer_config.json alone"]);
+    }
+    let warnings = with(json!({ "a_switch": true })).expect("loaded").info.warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("a_switch"), "{warnings:?}");
+    let null = after("tiny-qwen3", |dir| set(dir, "config.json", json!({ "head_dim": null })));
+    says(null, &["config.json", "head_dim"]);
+}

@@ -167,6 +167,26 @@ def chains():
         },
         {},
     )
+    # The token that ends a text counts as one of the prompt where no file names it as special.
+    unnamed = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+    not_max = [mode for mode in ALL if mode != "max"]
+    for name, lengths in [
+        ("a prompt before an end without a name", {}),
+        ("a prompt of which nothing is left", {"sentence_bert_config.json": {"max_seq_length": 6}}),
+    ]:
+        yield (
+            name,
+            {
+                "modules.json": chain(pool),
+                "1_Pooling/config.json": {
+                    "word_embedding_dimension": 64, "pooling_mode": not_max, "include_prompt": False
+                },
+                "config_sentence_transformers.json": CONFIG_PROMPTS,
+                "tokenizer_config.json": unnamed,
+                **lengths,
+            },
+            {},
+        )
     yield (
         "fewer components",
         {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use files::is_there;
-use keys::{ConfigFile, Key, config as tables};
+use keys::{ConfigFile, Key, Rule, config as tables};
 
 pub(crate) use files::{read_json, read_json_if_there};
 pub use keys::Warning;
@@ -56,6 +56,38 @@ pub struct Checkpoint {
     warnings: Vec<Warning>,
 }
 
+/// Checks `special_tokens_map.json`. Where `tokenizer_config.json` has no `added_tokens_decoder`,
+/// transformers takes every key of it as an argument of the tokenizer; here its tokens are read.
+///
+/// # Errors
+/// A key that is no token's and says something else than `tokenizer_config.json`.
+fn check_tokens_map(
+    dir: &Path,
+    transformer_dir: &Path,
+    config: &Value,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), CheckpointError> {
+    let path = transformer_dir.join("special_tokens_map.json");
+    if config.get("added_tokens_decoder").is_some() {
+        return Ok(());
+    }
+    let Some(Value::Object(mut keys)) = read_json_if_there(&path)? else { return Ok(()) };
+    keys.retain(|key, _| !(key.ends_with("_token") || key.ends_with("_special_tokens")));
+    for (key, value) in &keys {
+        let rule =
+            keys::files::TOKENIZER.iter().find(|(known, _)| known == key).map(|(_, rule)| rule);
+        let is_read = matches!(rule, Some(Rule::Used | Rule::Refused(_)));
+        if is_read && config.get(key) != Some(value) {
+            let problem = format!(
+                "{key} is {value:.80}: it is read from tokenizer_config.json alone; write it there"
+            );
+            return Err(CheckpointError::new(path, problem));
+        }
+    }
+    let file = ConfigFile { dir, path: &path };
+    file.check(&Value::Object(keys), &[keys::files::TOKENIZER], warnings)
+}
+
 impl Checkpoint {
     /// Opens a folder in the Hugging Face layout: `config.json`, `tokenizer.json`, safetensors
     /// (one file or shards with an index), and the files of sentence-transformers where there are
@@ -93,6 +125,7 @@ impl Checkpoint {
             let file = ConfigFile { dir, path: &path };
             file.check(&content, &[keys::files::TOKENIZER], &mut warnings)?;
         }
+        check_tokens_map(dir, &transformer_dir, &tokenizer_config, &mut warnings)?;
         Ok(Self {
             weights: Weights::open(&transformer_dir)?,
             dir: dir.to_owned(),
@@ -289,7 +322,8 @@ impl Checkpoint {
     /// # Errors
     /// A field that is missing or of the wrong type.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, CheckpointError> {
-        T::deserialize(&self.config).map_err(|error| self.config_error(error.to_string()))
+        serde_path_to_error::deserialize(&self.config)
+            .map_err(|error| self.config_error(error.to_string()))
     }
 
     /// An error about `config.json`.

@@ -185,7 +185,7 @@ impl Reader<'_> {
         table: &[Key],
     ) -> Result<Option<T>, CheckpointError> {
         let Some(content) = self.object(path, table)? else { return Ok(None) };
-        T::deserialize(content)
+        serde_path_to_error::deserialize(content)
             .map(Some)
             .map_err(|error| CheckpointError::new(path, format!("not what is expected: {error}")))
     }
@@ -308,7 +308,7 @@ impl SentenceTransformers {
         for name in LENGTH_FILES {
             let path = folder.join(name);
             let Some(content) = reader.object(&path, tables::TRANSFORMER)? else { continue };
-            let length = Length::deserialize(&content).map_err(|error| {
+            let length: Length = serde_path_to_error::deserialize(&content).map_err(|error| {
                 CheckpointError::new(&path, format!("not what is expected: {error}"))
             })?;
             (self.tokens_max, self.lower_case) =

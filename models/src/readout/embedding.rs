@@ -194,7 +194,8 @@ struct Places<'a> {
 
 impl Places<'_> {
     /// One vector a sequence. As in sentence-transformers, the first token is the first after the
-    /// prompt, and weights by position go on counting from the sequence's start.
+    /// prompt, weights by position go on counting from the sequence's start, and means of nothing
+    /// are zero.
     fn pool(&self, rows: &Tensor, pooling: Pooling) -> Result<Tensor, KernelError> {
         if self.skips.iter().all(|skip| *skip == 0) {
             return pool(rows, self.offsets, self.skips, pooling);
@@ -206,20 +207,18 @@ impl Places<'_> {
         }
     }
 
-    /// First row of each sequence that counts; a sequence that would be left with none keeps all.
+    /// Rows of each sequence that count; there may be none.
     fn counted(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
         let sequences = self.offsets.windows(2).zip(self.skips);
-        sequences.map(|(bounds, skip)| {
-            let start = bounds[0] + skip;
-            if start < bounds[1] { start..bounds[1] } else { bounds[0]..bounds[1] }
-        })
+        sequences.map(|(bounds, skip)| bounds[1].min(bounds[0] + skip)..bounds[1])
     }
 
     fn first(&self, rows: &Tensor) -> Result<Tensor, KernelError> {
         let (rows, width) = (rows.to_device(&Device::Cpu)?, rows.dim(1)?);
         let mut out: Vec<f32> = Vec::with_capacity(self.skips.len() * width);
-        for range in self.counted() {
-            out.extend(rows.get(range.start)?.to_vec1::<f32>()?);
+        for (range, start) in self.counted().zip(self.offsets) {
+            let first = if range.is_empty() { *start } else { range.start };
+            out.extend(rows.get(first)?.to_vec1::<f32>()?);
         }
         Tensor::from_vec(out, (self.skips.len(), width), &Device::Cpu)
     }
@@ -236,7 +235,9 @@ impl Places<'_> {
                 let numbers: Vec<f32> = rows.get(row)?.to_vec1()?;
                 out.iter_mut().zip(numbers).for_each(|(out, number)| *out += weight * number);
             }
-            out.iter_mut().for_each(|out| *out /= total);
+            if total > 0.0 {
+                out.iter_mut().for_each(|out| *out /= total);
+            }
         }
         Tensor::from_vec(out, (self.skips.len(), width), &Device::Cpu)
     }

@@ -68,6 +68,7 @@ impl E2Rank {
         };
         let tokenizer = self.text.tokenizer();
         let limit = tokenizer.limit(how);
+        let query = tokenizer.part(query, how.query_tokens_max)?;
         let encode = |each: Option<usize>| {
             let mut documents = Vec::with_capacity(candidates.len());
             for (index, candidate) in candidates.iter().enumerate() {

@@ -139,13 +139,26 @@ impl TextEmbedding {
         let pooling_skip = if self.include_prompt || prompt.is_empty() {
             0
         } else {
-            // As sentence-transformers counts: the prompt alone, cut like a text, without the
-            // special token at its end.
-            let alone = self.tokenizer.plain(&prompt)?.len() + self.before.len() + self.after.len();
-            alone.min(self.tokenizer.limit(how)) - usize::from(!self.after.is_empty())
+            self.prompt_length(&prompt, how)?
         };
         let is_cut = cut.is_cut;
         self.tokenizer.checked(Sequence { tokens, pooling_skip, is_cut, ..Sequence::default() })
+    }
+
+    /// Tokens of a prompt at the beginning of a sequence, as sentence-transformers counts
+    /// (`Transformer._get_prompt_length`): of the prompt alone, cut like a text, without a special
+    /// token at its end.
+    fn prompt_length(&self, prompt: &str, how: &Prepare) -> Result<usize, InputError> {
+        let prompt = self.tokenizer.plain(prompt)?;
+        let around = self.before.len() + self.after.len();
+        let kept = prompt.len().min(self.tokenizer.limit(how).saturating_sub(around));
+        let last_kept = match self.tokenizer.cuts_left(how) {
+            true => prompt.get_ids().last(),
+            false => prompt.get_ids()[..kept].last(),
+        };
+        let last = self.after.last().or(last_kept).or(self.before.last());
+        let ends = last.is_some_and(|id| self.tokenizer.is_named_special(*id));
+        Ok(kept + around - usize::from(ends))
     }
 
     fn token_sequence(&self, ids: &[u32], how: &Prepare) -> Result<Sequence, InputError> {

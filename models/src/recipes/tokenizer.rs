@@ -45,6 +45,8 @@ pub struct TextTokenizer {
     splits_at_spaces: bool,
     /// Whether its normalizer makes many characters of some.
     expands: bool,
+    /// Ids of the special tokens that files name.
+    named_special: Vec<u32>,
 }
 
 impl TextTokenizer {
@@ -85,7 +87,8 @@ impl TextTokenizer {
         let types = opened.gives_types && limits.token_types > 0;
         let splits_at_spaces = splits_at_spaces(&inner);
         let expands = inner.get_normalizer().is_some_and(expands);
-        Ok(Self { inner, limits: *limits, side, types, splits_at_spaces, expands })
+        let (limits, named_special) = (*limits, opened.named_special);
+        Ok(Self { inner, limits, side, types, splits_at_spaces, expands, named_special })
     }
 
     /// Whether the beginning of a long text is cut off, not its end.
@@ -192,6 +195,12 @@ impl TextTokenizer {
             .iter()
             .filter(|(_, it)| it.special && !it.content.to_lowercase().contains("mask"));
         special.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether an id is that of a special token which files name (`all_special_ids` in
+    /// transformers).
+    pub fn is_named_special(&self, id: u32) -> bool {
+        self.named_special.contains(&id)
     }
 
     /// Token ids as they are, which are not cut: where to cut them is not known.

@@ -51,6 +51,9 @@ pub struct Opened {
     pub direction: TruncationDirection,
     /// Whether its tokens have types.
     pub gives_types: bool,
+    /// Ids of the special tokens that files name, which are not all that `tokenizer.json` marks as
+    /// special.
+    pub named_special: Vec<u32>,
 }
 
 /// What a class takes that makes the rest itself.
@@ -91,7 +94,10 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointE
         Maker { checkpoint, class, tokens: &tokens }.make(parts)?
     };
     let direction = lists.truncation.map_or(TruncationDirection::Right, |it| it.direction);
-    Ok(Opened { tokenizer, direction, gives_types: class::gives_types(checkpoint, class)? })
+    let named_special =
+        tokens.special().into_iter().filter_map(|text| tokenizer.token_to_id(text)).collect();
+    let gives_types = class::gives_types(checkpoint, class)?;
+    Ok(Opened { tokenizer, direction, gives_types, named_special })
 }
 
 /// Makes the pipeline of a class.

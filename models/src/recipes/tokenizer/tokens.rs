@@ -155,8 +155,8 @@ impl Tokens {
         self.named.iter().find(|(known, _)| known == key).map(|(_, token)| token.text())
     }
 
-    /// All special tokens, each once.
-    fn special(&self) -> Vec<&str> {
+    /// All special tokens that files name, each once: transformers' `all_special_tokens`.
+    pub fn special(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
         let all = self.named.iter().map(|(_, token)| token).chain(&self.extra);
         all.map(Token::text).filter(|text| seen.insert(*text)).collect()
