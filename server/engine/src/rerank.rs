@@ -131,7 +131,7 @@ impl Engine {
             Prompt::Default => Prompt::query(),
             asked => asked.clone(),
         };
-        let how = Prepare { prompt, ..request.prepare.clone() };
+        let how = Prepare { prompt, ..limited(&request.prepare, request.prepare.query_tokens_max) };
         let query = vec![input(&request.query)];
         let query = self.vectors(query, how, tally).await?;
         let documents = self.document_vectors(&request, tally).await?;
@@ -144,10 +144,13 @@ impl Engine {
         request: RerankRequest,
         tally: &mut Tally,
     ) -> Result<Vec<f32>, EngineError> {
-        let inputs = std::iter::once(&request.query).chain(&request.documents).map(input).collect();
-        let vectors = self.token_vectors(inputs, request.prepare, tally).await?;
-        let (query, documents) = vectors.split_first().ok_or(EngineError::Empty)?;
-        Ok(documents.iter().map(|document| max_sim(query, document)).collect())
+        let how = &request.prepare;
+        let of_query = limited(how, how.query_tokens_max);
+        let query = self.token_vectors(vec![input(&request.query)], of_query, tally).await?;
+        let inputs = request.documents.iter().map(input).collect();
+        let of_documents = limited(how, how.document_tokens_max);
+        let documents = self.token_vectors(inputs, of_documents, tally).await?;
+        Ok(documents.iter().map(|document| max_sim(&query[0], document)).collect())
     }
 
     /// Vectors of the documents: those sent, else from the cache or computed.
@@ -159,13 +162,8 @@ impl Engine {
         if !request.document_vectors.is_empty() {
             return Ok(request.document_vectors.iter().map(|it| Arc::from(&it[..])).collect());
         }
-        let prompt = Prompt::document();
-        let limit = request.prepare.document_tokens_max;
-        let tokens_max = match (limit, request.prepare.tokens_max) {
-            (Some(document), Some(all)) => Some(document.min(all)),
-            (document, all) => document.or(all),
-        };
-        let how = Prepare { prompt, tokens_max, ..request.prepare.clone() };
+        let how = limited(&request.prepare, request.prepare.document_tokens_max);
+        let how = Prepare { prompt: Prompt::document(), ..how };
         let inputs = request.documents.iter().map(input).collect();
         self.vectors(inputs, how, tally).await
     }
@@ -214,6 +212,16 @@ impl Engine {
         let mut vectors = self.vectors(vec![input], request.prepare.clone(), tally).await?;
         vectors.pop().ok_or(EngineError::Empty)
     }
+}
+
+/// How a query or a document is prepared that is embedded alone: within its own limit of tokens
+/// and that of all sequences.
+fn limited(how: &Prepare, own: Option<usize>) -> Prepare {
+    let tokens_max = match (own, how.tokens_max) {
+        (Some(own), Some(all)) => Some(own.min(all)),
+        (own, all) => own.or(all),
+    };
+    Prepare { tokens_max, ..how.clone() }
 }
 
 /// A query or document to be embedded.

@@ -26,7 +26,8 @@ impl fmt::Debug for Secret {
 impl FromStr for Secret {
     type Err = std::convert::Infallible;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
+        // As a file has it, or a list.
+        Ok(Self(text.trim().to_owned()))
     }
 }
 

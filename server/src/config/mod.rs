@@ -415,7 +415,8 @@ fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
             .clone()
             .unwrap_or_default()
             .into_iter()
-            .map(|key| key.0)
+            // Files that keys are read from end in a new line, and lists have spaces.
+            .map(|key| key.0.trim().to_owned())
             .collect(),
         body_bytes_max: size(arguments.max_body_bytes, default.body_bytes_max),
         bodies_bytes_max: size(arguments.max_bodies_bytes, default.bodies_bytes_max),
@@ -486,6 +487,12 @@ fn check(settings: &Settings) -> Result<(), CommandError> {
     }
     if http.api_keys.iter().any(String::is_empty) {
         return Err(CommandError::usage("an API key is empty"));
+    }
+    let is_sent = |key: &String| key.chars().all(|letter| letter.is_ascii_graphic());
+    if !http.api_keys.iter().all(is_sent) {
+        let message = "an API key has a space or another letter that no header carries; use \
+                       visible ASCII";
+        return Err(CommandError::usage(message));
     }
     Ok(())
 }

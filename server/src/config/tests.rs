@@ -424,6 +424,18 @@ fn bounds_of_waits_are_settings_of_their_own() {
 }
 
 #[test]
+fn keys_are_read_as_files_and_lists_have_them() {
+    let keys = |given: &str| parsed(&[&MODEL[..], &["--api-key", given]].concat(), None);
+    let keys = |given: &str| keys(given).map(|settings| settings.http.api_keys);
+    assert_eq!(keys("one\n").expect("a key"), ["one"]);
+    assert_eq!(keys("one, two").expect("keys"), ["one", "two"]);
+    for wrong in [" ", "one,", "a key", "clé"] {
+        let refused = refused(&[&MODEL[..], &["--api-key", wrong]].concat(), None);
+        assert!(refused.contains("API key"), "{wrong:?}: {refused}");
+    }
+}
+
+#[test]
 fn numbers_of_threads_requests_and_seconds_have_a_most() {
     let largest = "9223372036854775807";
     for name in ["threads", "tokenization-threads", "max-concurrent-requests", "batch-time-ms"] {

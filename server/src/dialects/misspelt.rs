@@ -23,15 +23,22 @@ pub type Unread = (&'static str, &'static [&'static str]);
 const EMBED_KEYS: &[Unread] = &[
     ("add_special_tokens", &["true"]),
     ("dimensions", &[]),
+    ("embedding_type", &["\"float\""]),
+    ("embedding_types", &["[\"float\"]"]),
     ("embed_dtype", &["\"float32\""]),
     ("endianness", &["\"native\"", "\"little\""]),
     ("instruction", &[]),
     ("modality", &["\"text\""]),
     ("normalize", &[]),
+    ("output_dimension", &[]),
+    ("output_dtype", &["\"float\""]),
     ("parameters", &["{}"]),
     ("prompt_name", &[]),
     ("truncate", &[]),
+    ("truncate_prompt_tokens", &["-1"]),
     ("truncation_direction", &[]),
+    ("truncation_side", &[]),
+    ("use_activation", &["true"]),
 ];
 
 /// Of bodies that ask for a ranking or for scores.
@@ -41,7 +48,8 @@ const RANK_KEYS: &[Unread] = &[
     ("document_embeddings", &[]),
     ("instruction", &[]),
     ("listwise", &[]),
-    ("max_tokens_per_doc", &[]),
+    ("max_tokens_per_doc", &["0"]),
+    ("max_tokens_per_query", &["0"]),
     ("method", &[]),
     ("normalize", &["true"]),
     ("prompt_name", &[]),
@@ -49,7 +57,10 @@ const RANK_KEYS: &[Unread] = &[
     ("scores", &[]),
     ("top_n", &[]),
     ("truncate", &["true"]),
+    ("truncate_prompt_tokens", &["-1"]),
     ("truncation_direction", &[]),
+    ("truncation_side", &[]),
+    ("use_activation", &["true"]),
 ];
 
 /// Bodies of Vertex AI: what is beside their instances.

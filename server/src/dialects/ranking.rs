@@ -251,6 +251,7 @@ macro_rules! ranking_body {
             /// Addition: how a listwise model (E2Rank) sees the candidates.
             pub listwise: Option<$crate::dialects::ranking::ListwiseOptions>,
             /// Addition: which end of a too long document is cut.
+            #[serde(alias = "truncation_side")]
             pub truncation_direction: Option<$crate::dialects::Side>,
             /// Addition: what logits go through to be scores; `probability` if absent. Where logits
             /// themselves are asked for, they are given.

@@ -1,5 +1,6 @@
 //! The dialects of ranking, word weights and classes, over tiny checkpoints of each kind.
 
+mod lengths;
 mod multimodal;
 mod parts;
 mod scores;
@@ -262,12 +263,6 @@ async fn what_is_wrong_is_said_in_the_dialects_own_shape() {
         ),
         ("/rerank", json!({ "query": "q", "texts": ["a"], "instruction": "x" }), 422, "error"),
         ("/score", json!({ "queries": ["q", "q"], "documents": ["a"] }), 400, "error"),
-        (
-            "/score",
-            json!({ "queries": "q", "documents": ["a"], "max_tokens_per_query": 0 }),
-            400,
-            "error",
-        ),
         ("/v2/embed", json!({ "texts": ["a"], "images": ["b"] }), 400, "message"),
         ("/v2/embed", json!({}), 400, "message"),
         ("/predict", json!({ "inputs": [["a", "b", "c"]] }), 422, "error"),

@@ -33,8 +33,10 @@ pub struct EmbeddingsBody {
     /// server's setting if absent.
     pub truncate: Option<bool>,
     /// Addition: which end is cut.
+    #[serde(alias = "truncation_side")]
     pub truncation_direction: Option<Side>,
     /// Addition: scale vectors to length one; on if absent.
+    #[serde(alias = "use_activation")]
     pub normalize: Option<bool>,
     /// vLLM: tokens of an input that are used; -1 for the model's limit.
     pub truncate_prompt_tokens: Option<PromptTokens>,

@@ -49,6 +49,7 @@ pub struct ChatBody {
     /// Tokens of an input that are used; -1 for the model's limit.
     pub truncate_prompt_tokens: Option<PromptTokens>,
     /// Which end is cut.
+    #[serde(alias = "truncation_direction")]
     pub truncation_side: Option<Side>,
     /// Must be absent: the format is the model's.
     #[schema(value_type = (), required = false)]
@@ -68,6 +69,7 @@ pub struct ChatBody {
     /// Addition: cut inputs that are too long (`true`) or refuse them (`false`).
     pub truncate: Option<bool>,
     /// Addition: scale vectors to length one; on if absent.
+    #[serde(alias = "use_activation")]
     pub normalize: Option<bool>,
 }
 

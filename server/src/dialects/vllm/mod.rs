@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::{Engine, PredictRequest, RerankAnswer, RerankMethod, RerankRequest, Timings};
 use proxima_models::readout::sigmoid;
-use proxima_models::{Content, Input, Prepare, Prompt};
+use proxima_models::{Content, Input, Prepare, Prompt, TruncationSide};
 use serde_json::Value;
 use utoipa::OpenApi;
 
@@ -108,8 +108,9 @@ async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
         prompt: instruction.map_or(Prompt::Default, Prompt::Instruction),
         truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
         tokens_max: body.truncate_prompt_tokens.and_then(|limit| limit.0),
-        document_tokens_max: body.max_tokens_per_doc,
-        query_tokens_max: body.max_tokens_per_query,
+        side: body.truncation_side.map_or(TruncationSide::Own, TruncationSide::from),
+        document_tokens_max: body.max_tokens_per_doc.filter(|tokens| *tokens > 0),
+        query_tokens_max: body.max_tokens_per_query.filter(|tokens| *tokens > 0),
         ..Prepare::default()
     };
     let (model, raw) = (body.model.as_deref(), body.use_activation == Some(false));
@@ -205,13 +206,13 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
         query: body.query,
         documents: body.documents.into(),
         truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
-        document_tokens_max: body.max_tokens_per_doc,
+        document_tokens_max: body.max_tokens_per_doc.filter(|tokens| *tokens > 0),
         ..Asked::default()
     };
     let documents: Vec<Object> = asked.documents.iter().map(returned).collect();
     let mut request = request(app, asked, additions).await?;
     request.prepare.tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
-    request.prepare.query_tokens_max = body.max_tokens_per_query;
+    request.prepare.query_tokens_max = body.max_tokens_per_query.filter(|tokens| *tokens > 0);
     let raw = body.use_activation == Some(false);
     let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {

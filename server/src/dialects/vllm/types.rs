@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::embeddings::{ProcessorKwargs, TemplateKwargs};
+use crate::dialects::Side;
 use crate::dialects::inputs::PromptTokens;
 use crate::dialects::items::Object;
 use crate::dialects::misspelt;
@@ -86,12 +87,13 @@ pub struct ScoreBody {
     pub mm_processor_kwargs: ProcessorKwargs,
     /// Tokens of a pair that are used; -1 for the model's limit.
     pub truncate_prompt_tokens: Option<PromptTokens>,
-    /// Tokens of a document that are used.
-    #[schema(minimum = 1)]
+    /// Tokens of a document that are used; all if absent or 0.
     pub max_tokens_per_doc: Option<usize>,
-    /// Tokens of a query that are used.
-    #[schema(minimum = 1)]
+    /// Tokens of a query that are used; all if absent or 0.
     pub max_tokens_per_query: Option<usize>,
+    /// Which end is cut.
+    #[serde(alias = "truncation_direction")]
+    pub truncation_side: Option<Side>,
     /// Give logits if `false`.
     pub use_activation: Option<bool>,
 }
@@ -147,11 +149,9 @@ ranking_body! {
         pub top_n: Option<usize>,
         /// Tokens of a pair that are used; -1 for the model's limit.
         pub truncate_prompt_tokens: Option<PromptTokens>,
-        /// Tokens of a document that are used.
-        #[schema(minimum = 1)]
+        /// Tokens of a document that are used; all if absent or 0.
         pub max_tokens_per_doc: Option<usize>,
-        /// Tokens of a query that are used.
-        #[schema(minimum = 1)]
+        /// Tokens of a query that are used; all if absent or 0.
         pub max_tokens_per_query: Option<usize>,
         /// Give logits if `false`.
         pub use_activation: Option<bool>,

@@ -195,6 +195,12 @@ async fn keys_that_change_results_elsewhere_are_read_or_refused() {
             &["truncate", "prompt_name"],
         ),
         ("/tokenize", json!({ "inputs": "a" }), &["truncate"]),
+        ("/v1/embeddings", json!({ "input": "a" }), &["embedding_types"]),
+        (
+            "/embed",
+            json!({ "inputs": "a" }),
+            &["output_dimension", "truncation_side", "truncate_prompt_tokens", "use_activation"],
+        ),
         ("/v2/embed", json!({ "texts": ["a"] }), &["truncation_direction"]),
         (
             "/score",
