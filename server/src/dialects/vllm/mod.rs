@@ -111,7 +111,6 @@ async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
         side: body.truncation_side.map_or(TruncationSide::Own, TruncationSide::from),
         document_tokens_max: body.max_tokens_per_doc.filter(|tokens| *tokens > 0),
         query_tokens_max: body.max_tokens_per_query.filter(|tokens| *tokens > 0),
-        ..Prepare::default()
     };
     let (model, raw) = (body.model.as_deref(), body.use_activation == Some(false));
     let (name, scores, timings) = if pointwise(app, model)? {
