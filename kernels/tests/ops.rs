@@ -145,6 +145,35 @@ impl Kernel for &Elementwise {
     }
 }
 
+/// 16 vectors to be transposed.
+struct Transposed<'a>(&'a [f32]);
+
+impl Kernel for Transposed<'_> {
+    type Output = Vec<u32>;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Vec<u32> {
+        let mut rows = [s.splat(0.0); LANES];
+        for (row, numbers) in rows.iter_mut().zip(self.0.chunks_exact(LANES)) {
+            *row = s.load_part(numbers);
+        }
+        let columns = s.transpose(rows).into_iter().flat_map(|column| s.lanes(column));
+        columns.map(f32::to_bits).collect()
+    }
+}
+
+#[test]
+fn vectors_are_transposed_bit_for_bit() {
+    // Numbers that are none, too, which are told apart by their bits.
+    let bits = |place: usize| 0x7f80_0000 + place as u32 * 0x101;
+    let rows: Vec<f32> = (0..LANES * LANES).map(|place| f32::from_bits(bits(place))).collect();
+    for isa in Isa::all() {
+        for (place, found) in isa.run(Transposed(&rows)).into_iter().enumerate() {
+            let from = place % LANES * LANES + place / LANES;
+            assert_eq!(found, bits(from), "{} at {place}", isa.name());
+        }
+    }
+}
+
 /// The error function in double precision: its Taylor series, good for |x| <= 4.
 fn erf(x: f64) -> f64 {
     let (mut term, mut sum) = (x, x);

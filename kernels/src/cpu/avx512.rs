@@ -3,7 +3,42 @@
 use std::arch::x86_64::*;
 
 use super::isa::Kernel;
-use super::simd::Simd;
+use super::simd::{LANES, Simd};
+
+/// 16 vectors transposed: pairs of numbers, then of pairs, then quarters of vectors change places.
+///
+/// # Safety
+/// The CPU has AVX-512F.
+#[inline(always)]
+pub(super) unsafe fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let pd = |vector| _mm512_castps_pd(vector);
+        let ps = |vector| _mm512_castpd_ps(vector);
+        let (mut fours, mut columns) = (rows, rows);
+        // Quarter `q` of `fours[4 * k + c]` has column `4 * q + c` of rows `4 * k` to `4 * k + 3`.
+        for first in (0..LANES).step_by(4) {
+            let low = [first, first + 2].map(|row| _mm512_unpacklo_ps(rows[row], rows[row + 1]));
+            let high = [first, first + 2].map(|row| _mm512_unpackhi_ps(rows[row], rows[row + 1]));
+            fours[first] = ps(_mm512_unpacklo_pd(pd(low[0]), pd(low[1])));
+            fours[first + 1] = ps(_mm512_unpackhi_pd(pd(low[0]), pd(low[1])));
+            fours[first + 2] = ps(_mm512_unpacklo_pd(pd(high[0]), pd(high[1])));
+            fours[first + 3] = ps(_mm512_unpackhi_pd(pd(high[0]), pd(high[1])));
+        }
+        for column in 0..4 {
+            let [one, two, three, four] = [0, 4, 8, 12].map(|first| fours[first + column]);
+            let even =
+                [_mm512_shuffle_f32x4::<0x88>(one, two), _mm512_shuffle_f32x4::<0x88>(three, four)];
+            let odd =
+                [_mm512_shuffle_f32x4::<0xdd>(one, two), _mm512_shuffle_f32x4::<0xdd>(three, four)];
+            columns[column] = _mm512_shuffle_f32x4::<0x88>(even[0], even[1]);
+            columns[column + 4] = _mm512_shuffle_f32x4::<0x88>(odd[0], odd[1]);
+            columns[column + 8] = _mm512_shuffle_f32x4::<0xdd>(even[0], even[1]);
+            columns[column + 12] = _mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1]);
+        }
+        columns
+    }
+}
 
 /// Proof that this CPU has AVX-512 F, BW, DQ and VL.
 #[derive(Debug, Clone, Copy)]
@@ -157,6 +192,11 @@ macro_rules! avx512_simd {
                     let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
                     if nan == 0 { _mm512_reduce_max_ps(value) } else { f32::NAN }
                 }
+            }
+            #[inline(always)]
+            fn transpose(self, rows: [__m512; 16]) -> [__m512; 16] {
+                // SAFETY: the token proves AVX-512F.
+                unsafe { $crate::cpu::avx512::transposed(rows) }
             }
             #[inline(always)]
             fn apart<K: Kernel>(self, kernel: K) -> K::Output {

@@ -123,6 +123,22 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// `a * 2^n` for integral `n` in `-126..=127`
     fn scale(self, a: Self::V, n: Self::V) -> Self::V;
 
+    /// Lane `j` of vector `i` becomes lane `i` of vector `j`, bit for bit.
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut columns = [[0.0; LANES]; LANES];
+        for (place, row) in rows.into_iter().enumerate() {
+            for (column, number) in columns.iter_mut().zip(self.lanes(row)) {
+                column[place] = number;
+            }
+        }
+        let mut out = rows;
+        for (out, column) in out.iter_mut().zip(&columns) {
+            *out = self.load_part(column);
+        }
+        out
+    }
+
     /// The first numbers of a slice, at most 16; the other lanes are zero.
     #[inline(always)]
     fn load_part(self, from: &[f32]) -> Self::V {

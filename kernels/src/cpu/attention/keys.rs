@@ -172,12 +172,15 @@ impl<'rows> Panels<'_, 'rows> {
     fn lay_out_f32<S: Simd>(&mut self, s: S, first: usize) {
         let (size, padded) = (self.size, self.padded);
         let keys = &mut numbers_mut::<f32>(self.keys)[first * size..][..PANEL * size];
-        for (key, row) in self.group.iter().enumerate() {
-            for (depth, value) in row.key.iter().enumerate() {
-                keys[depth * PANEL + key] = *value;
-            }
-            for depth in row.key.len()..size {
-                keys[depth * PANEL + key] = 0.0;
+        for (half, group) in self.group.chunks_exact(LANES).enumerate() {
+            for first in (0..size).step_by(LANES) {
+                let mut rows = [s.splat(0.0); LANES];
+                for (row, key) in rows.iter_mut().zip(group) {
+                    *row = piece(s, key.key, first);
+                }
+                for (depth, column) in (first..).zip(s.transpose(rows)) {
+                    s.store_part(&mut keys[depth * PANEL + half * LANES..][..LANES], column);
+                }
             }
         }
         let values = numbers_mut::<f32>(self.values);
@@ -194,15 +197,21 @@ impl<'rows> Panels<'_, 'rows> {
     #[inline(always)]
     fn lay_out_bf16<S: Simd>(&mut self, s: S, first: usize) {
         let (size, padded) = (self.size, self.padded);
-        let keys = &mut numbers_mut::<u32>(self.keys)[first * size / 2..][..PANEL * size / 2];
-        let mut pairs = [0u32; LANES];
-        for (key, row) in self.group.iter().enumerate() {
+        // Pairs of bfloat16, in the bits of float32: they are moved, not computed with.
+        let keys = &mut numbers_mut::<f32>(self.keys)[first * size / 2..][..PANEL * size / 2];
+        let mut pairs = [0.0f32; LANES];
+        for (half, group) in self.group.chunks_exact(LANES).enumerate() {
             for first in (0..size).step_by(2 * LANES) {
-                let (left, right) = (piece(s, row.key, first), piece(s, row.key, first + LANES));
-                // SAFETY: the array has room for 32 numbers of 16 bits.
-                unsafe { s.store_bf16_twice(pairs.as_mut_ptr().cast(), left, right) };
-                for (pair, value) in pairs.iter().enumerate() {
-                    keys[(first / 2 + pair) * PANEL + key] = *value;
+                let mut rows = [s.splat(0.0); LANES];
+                for (row, key) in rows.iter_mut().zip(group) {
+                    let key = key.key;
+                    let (left, right) = (piece(s, key, first), piece(s, key, first + LANES));
+                    // SAFETY: the array has room for 32 numbers of 16 bits.
+                    unsafe { s.store_bf16_twice(pairs.as_mut_ptr().cast(), left, right) };
+                    *row = s.load_part(&pairs);
+                }
+                for (depth, column) in (first / 2..).zip(s.transpose(rows)) {
+                    s.store_part(&mut keys[depth * PANEL + half * LANES..][..LANES], column);
                 }
             }
         }
