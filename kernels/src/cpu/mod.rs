@@ -12,6 +12,7 @@ pub mod avx2_int8;
 pub mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512_bf16;
+mod cores;
 pub mod epilogue;
 pub mod fma;
 pub mod gemm;

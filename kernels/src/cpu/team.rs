@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::cores;
+
 /// How long a thread looks for work before it sleeps.
 const LOOKS_FOR: Duration = Duration::from_micros(100);
 /// How often it looks between two glances at the clock.
@@ -89,9 +91,7 @@ pub fn for_each_part<T: Send>(all: &mut [T], size: usize, work: impl Fn(usize, &
 }
 
 fn team() -> &'static Team {
-    TEAM.get_or_init(|| {
-        Team::start(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
-    })
+    TEAM.get_or_init(|| Team::start(cores::usable()))
 }
 
 /// What is to be done, of any type.

@@ -58,7 +58,7 @@ pub struct BenchArgs {
     /// Where to compute, of a model
     #[arg(long, env = "PROXIMA_DEVICE")]
     device: Option<String>,
-    /// Threads that compute, of a model [default: all cores]
+    /// Threads that compute, of a model [default: all physical cores]
     #[arg(long)]
     threads: Option<usize>,
 }

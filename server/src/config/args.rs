@@ -250,7 +250,7 @@ serve_args! {
         help_heading = "Model",
     )]
     gpu_memory_fraction: f64,
-    /// Threads that compute [default: all cores]
+    /// Threads that compute [default: all physical cores]
     #[arg(long, env = "PROXIMA_THREADS", help_heading = "Model")]
     threads: usize,
     /// Use downloaded models only, no network
