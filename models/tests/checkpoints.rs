@@ -464,7 +464,7 @@ fn a_template_of_pairs_is_the_one_that_is_built_in() {
 
 #[test]
 fn a_cross_encoder_that_puts_pairs_into_no_chat_is_refused() {
-    let saved = |template: Option<&'static str>, modality: &'static str| {
+    let saved_as = |template: Option<&'static str>, modality: &'static str, format: &str| {
         after("tiny-qwen3-reranker-classifier", |dir| {
             let kind = "sentence_transformers.base.modules.transformer.Transformer";
             for (file, content) in [
@@ -472,7 +472,9 @@ fn a_cross_encoder_that_puts_pairs_into_no_chat_is_refused() {
                 ("config_sentence_transformers.json", json!({ "model_type": "CrossEncoder" })),
                 (
                     "sentence_bert_config.json",
-                    json!({ "modality_config": { modality: { "method": "forward", "method_output_name": "logits" } } }),
+                    json!({ "modality_config": { modality: {
+                        "method": "forward", "method_output_name": "logits", "format": format,
+                    } } }),
                 ),
             ] {
                 fs::write(dir.join(file), content.to_string()).expect("written");
@@ -482,7 +484,9 @@ fn a_cross_encoder_that_puts_pairs_into_no_chat_is_refused() {
             }
         })
     };
+    let saved = |template, modality| saved_as(template, modality, "flat");
     saved(Some(PUBLISHED), "message").expect("loaded");
+    says(saved_as(Some(PUBLISHED), "message", "structured"), &["\"structured\"", "not served"]);
     says(saved(None, "message"), &["no chat_template", "not served"]);
     says(saved(Some(PUBLISHED), "text"), &["no modality \"message\"", "not served"]);
     // sentence-transformers puts pairs through a template of turns, too.

@@ -307,3 +307,45 @@ fn modules_are_what_sentence_transformers_makes_of_their_files() {
     says(dense(json!({ "activation_function": null })), &["activation_function is null"]);
     says(dense(json!({ "bias": null })), &["linear.bias"]);
 }
+
+#[test]
+fn how_images_are_scaled_is_said_and_as_it_is_done() {
+    let images = |change: &dyn Fn(&mut Value)| {
+        synthetic("tiny-qwen3-vl", "preprocessor_config.json", change)
+    };
+    images(&|_| ()).expect("loaded");
+    // transformers' class has other defaults, and takes null for a step that is left out.
+    says(images(&without(&["image_mean"])), &["preprocessor_config.json", "image_mean is absent"]);
+    says(images(&without(&["patch_size"])), &["patch_size is absent"]);
+    for key in ["image_std", "do_normalize", "do_rescale", "rescale_factor"] {
+        says(images(&set(json!({ key: null }))), &[key, "null"]);
+    }
+    // The class for videos has the checkpoint's values as its defaults.
+    let videos = without(&["image_mean", "patch_size"]);
+    synthetic("tiny-qwen3-vl", "video_preprocessor_config.json", &videos).expect("loaded");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let dir = folder.path();
+    write("tiny-qwen3-vl", dir, &SynthOptions { seed: 0, tokenizer: None }).expect("written");
+    fs::remove_file(dir.join("preprocessor_config.json")).expect("removed");
+    says(load(dir, &LoadOptions::default()), &["preprocessor_config.json", "missing"]);
+}
+
+#[test]
+fn what_no_part_of_a_network_would_read_is_refused() {
+    let config = |part: &'static str, keys: Value| {
+        let change = move |json: &mut Value| set(keys.clone())(&mut json[part]);
+        synthetic("tiny-qwen3-vl", "config.json", &change)
+    };
+    let twice = json!({ "deepstack_visual_indexes": [0, 0, 3] });
+    says(config("vision_config", twice), &["deepstack_visual_indexes", "twice"]);
+    for part in ["text_config", "vision_config"] {
+        let quantised = json!({ "quantization_config": { "quant_method": "fp8" } });
+        says(config(part, quantised), &[part, "quantization_config", "not served"]);
+    }
+    let theta = json!({ "rope_theta": 500 });
+    says(config("vision_config", theta), &["vision_config.rope_theta", "10000"]);
+    // The line break that a chat ends in, in a made-up tokenizer.
+    let padding = json!({ "pad_token_id": 10 });
+    let reranker = synthetic("tiny-qwen3-reranker-classifier", "config.json", &set(padding));
+    says(reranker, &["pad_token_id", "not served"]);
+}

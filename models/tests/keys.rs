@@ -386,7 +386,7 @@ fn pixels_of_another_preprocessing_are_refused() {
         ("preprocessor_config.json", json!({ "size": { "longest_edge": 1000 } }), "longest_edge"),
         ("preprocessor_config.json", json!({ "do_normalize": false }), "do_normalize"),
         ("video_preprocessor_config.json", json!({ "temporal_patch_size": 1 }), "temporal"),
-        ("processor_config.json", json!({ "image_processor": { "merge_size": 4 } }), "merge_size"),
+        ("processor_config.json", json!({ "image_processor": { "merge_size": 4 } }), "image_mean"),
     ] {
         let message = with(file, keys);
         assert!(message.contains(file) && message.contains(word), "{message}");

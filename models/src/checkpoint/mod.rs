@@ -143,7 +143,7 @@ impl Checkpoint {
     pub fn check_keys(
         &self,
         config: &[Key],
-        others: &[(&str, &[Key])],
+        others: &[(&str, &[&[Key]])],
     ) -> Result<Vec<Warning>, CheckpointError> {
         let mut warnings = self.warnings.clone();
         let path = self.transformer_dir.join("config.json");
@@ -151,11 +151,11 @@ impl Checkpoint {
         // A family's own table goes before what all share.
         let tables = [config, tables::COMMON, tables::GENERATING];
         file.check(&self.config, &tables, &mut warnings)?;
-        for (name, table) in others {
+        for (name, tables) in others {
             let path = self.transformer_dir.join(name);
             if let Some(content) = read_json_if_there::<Value>(&path)? {
                 let file = ConfigFile { dir: &self.dir, path: &path };
-                file.check(&content, &[table], &mut warnings)?;
+                file.check(&content, tables, &mut warnings)?;
             }
         }
         Ok(warnings)
@@ -270,6 +270,11 @@ impl Checkpoint {
     /// Whether a key of `config.json` is there and says something.
     pub fn has(&self, name: &str) -> bool {
         self.config.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// The value of a key of `config.json`.
+    pub fn config_key(&self, name: &str) -> Option<&Value> {
+        self.config.get(name)
     }
 
     /// Whether a key of `config.json` is there and null.

@@ -59,6 +59,8 @@ pub struct SentenceTransformers {
     pub activation_fn: Option<String>,
     /// Whether the transformer takes messages of a chat, where the files say it.
     pub takes_messages: Option<bool>,
+    /// Whether a message's content is a list of parts, not a text.
+    pub structured_messages: bool,
     /// Whether the files say that it is a cross-encoder.
     pub is_cross_encoder: bool,
     /// Whether `model_type` is that of an embedder, or not said.
@@ -313,8 +315,10 @@ impl SentenceTransformers {
             })?;
             (self.tokens_max, self.lower_case) =
                 (length.max_seq_length, length.do_lower_case.unwrap_or(false));
-            let messages = |kinds: BTreeMap<_, _>| kinds.contains_key("message");
-            self.takes_messages = length.modality_config.map(messages);
+            let kinds = length.modality_config;
+            self.takes_messages = kinds.as_ref().map(|kinds| kinds.contains_key("message"));
+            let message = kinds.as_ref().and_then(|kinds| kinds.get("message"));
+            self.structured_messages = message.is_some_and(|it| it["format"] == "structured");
             self.gives_words |= length.transformer_task.as_deref() == Some("fill-mask");
             if content.as_object().is_some_and(|keys| !keys.is_empty()) {
                 break;

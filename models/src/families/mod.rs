@@ -26,7 +26,7 @@ pub struct Family {
     /// all families share.
     pub keys: &'static [Key],
     /// Other configuration files that it reads, each with its keys.
-    pub files: &'static [(&'static str, &'static [Key])],
+    pub files: &'static [(&'static str, &'static [&'static [Key]])],
     /// The pooling of a checkpoint that says nothing, for the architectures where only one makes
     /// sense.
     pub pooling: fn(&Checkpoint) -> Option<Pooling>,

@@ -8,6 +8,8 @@ mod template;
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
 use super::{Recipe, RecipeKind, Token, prepare_pair, text_of};
@@ -45,7 +47,9 @@ pub fn kind() -> RecipeKind {
                      with; that is not served: set it to right",
                 ));
             }
-            Ok(Box::new(Qwen3Reranker::new(checkpoint, tokenizer, limits.tokens_max)?))
+            let recipe = Qwen3Reranker::new(checkpoint, tokenizer, limits.tokens_max)?;
+            recipe.check_padding(checkpoint)?;
+            Ok(Box::new(recipe))
         },
     }
 }
@@ -87,6 +91,20 @@ impl Qwen3Reranker {
             return Err(error(format!("its template leaves no room in {tokens_max} tokens")));
         }
         Ok(Self { tokenizer, prompts: Prompts::of(checkpoint), head, tail })
+    }
+
+    /// Refuses a classifier whose padding is the token that every chat ends in: transformers scores
+    /// at the last token that is not padding.
+    fn check_padding(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        let padding = checkpoint.config_key("pad_token_id").and_then(Value::as_u64);
+        let last = self.tail.last().map(|id| u64::from(*id));
+        if !checkpoint.classifies() || padding.is_none() || padding != last {
+            return Ok(());
+        }
+        Err(checkpoint.config_error(
+            "pad_token_id is the token that the chat of a reranker ends in, so that transformers \
+             scores at another one, which is not served",
+        ))
     }
 
     fn body(&self, query: &str, document: &str, how: &Prepare) -> Result<String, InputError> {

@@ -37,6 +37,10 @@ pub enum Rule {
     Number(f64, f64),
     /// The code computes what one of these values means, and no other. Null is as absent.
     Only(&'static [Is]),
+    /// As `Only`, but null is refused: it would switch a step off, or is an error.
+    Fixed(&'static [Is]),
+    /// As `Fixed`, and the key must be there: the reference's own default is another value.
+    Needed(&'static [Is]),
     /// Nothing but null, false, zero or something empty is served; what it would mean.
     Refused(&'static str),
     /// An object with keys of its own. Null is as absent.
@@ -136,6 +140,18 @@ impl ConfigFile<'_> {
         tables: Tables<'_>,
         warnings: &mut Vec<Warning>,
     ) -> Result<(), CheckpointError> {
+        for (key, rule) in tables.keys.iter().copied().flatten() {
+            if let Rule::Needed(values) = rule
+                && !keys.contains_key(*key)
+            {
+                let problem = format!(
+                    "{within}{key} is absent, which means another value than {}, the only one that \
+                     is served",
+                    any_of(values)
+                );
+                return Err(CheckpointError::new(self.path, problem));
+            }
+        }
         for (key, value) in keys {
             let name = format!("{within}{key}");
             match tables.keys.iter().copied().flatten().find(|(known, _)| known == key) {
@@ -165,7 +181,7 @@ impl ConfigFile<'_> {
             (Rule::Used | Rule::NoEffect(_), _) => Ok(()),
             (Rule::Refused(_), value) if is_nothing(value) => Ok(()),
             (Rule::Refused(why), _) => wrong(why),
-            (rule, Value::Null) if !matches!(rule, Rule::Size(..) | Rule::Number(..)) => Ok(()),
+            (rule, Value::Null) if !refuses_null(rule) => Ok(()),
             (Rule::Count(least, most) | Rule::Size(least, most), value) => match value.as_u64() {
                 Some(count) if (*least..=*most).contains(&count) => Ok(()),
                 _ => wrong(&format!("it must be a whole number from {least} to {most}")),
@@ -174,12 +190,11 @@ impl ConfigFile<'_> {
                 Some(number) if (*least..=*most).contains(&number) => Ok(()),
                 _ => wrong(&format!("it must be a number from {least} to {most}")),
             },
-            (Rule::Only(values), value) => {
+            (Rule::Only(values) | Rule::Fixed(values) | Rule::Needed(values), value) => {
                 if values.iter().any(|it| it.is(value)) {
                     return Ok(());
                 }
-                let served: Vec<String> = values.iter().map(Is::to_string).collect();
-                wrong(&format!("only {} is served", served.join(" or ")))
+                wrong(&format!("only {} is served", any_of(values)))
             }
             (Rule::Object(tables) | Rule::Closed(tables), Value::Object(keys)) => {
                 let tables = Tables { keys: tables, closed: matches!(rule, Rule::Closed(_)) };
@@ -226,6 +241,15 @@ impl fmt::Display for Is {
             Self::Thrice(value) => write!(f, "[{value}, {value}, {value}]"),
         }
     }
+}
+
+fn refuses_null(rule: &Rule) -> bool {
+    matches!(rule, Rule::Size(..) | Rule::Number(..) | Rule::Fixed(_) | Rule::Needed(_))
+}
+
+fn any_of(values: &[Is]) -> String {
+    let values: Vec<String> = values.iter().map(Is::to_string).collect();
+    values.join(" or ")
 }
 
 /// Whether a value switches nothing on.

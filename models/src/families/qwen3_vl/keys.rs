@@ -4,7 +4,7 @@
 
 use crate::checkpoint::keys::Is::{Bool, Number as N, Text, Thrice};
 use crate::checkpoint::keys::Key;
-use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
+use crate::checkpoint::keys::Rule::{Fixed, Needed, NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{COMMON, GENERATING, HEADS, LAYERS, MLP, POSITIONS, WIDTH};
 use crate::families::qwen3;
 
@@ -23,16 +23,19 @@ pub const CONFIG: &[Key] = &[
 ];
 
 /// Other files. Newer ones have those of images and videos in one.
-pub const FILES: &[(&str, &[Key])] = &[
-    ("preprocessor_config.json", PREPROCESSOR),
-    ("video_preprocessor_config.json", PREPROCESSOR),
-    ("processor_config.json", PROCESSOR),
+pub const FILES: &[(&str, &[&[Key]])] = &[
+    ("preprocessor_config.json", &[IMAGES, PREPROCESSOR]),
+    ("video_preprocessor_config.json", &[VIDEOS, PREPROCESSOR]),
+    ("processor_config.json", &[PROCESSOR]),
 ];
 
 const PLACE: &str = "tokenizer.json has the ids; images are rows of their own";
 const TEXTS: &str = "text_config has it";
 
-const TEXT: &[Key] = &[("pad_token_id", NoEffect("nothing is padded"))];
+const QUANTISED: &str = "quantised checkpoints are not served; use the float one";
+
+const TEXT: &[Key] =
+    &[("pad_token_id", NoEffect("nothing is padded")), ("quantization_config", Refused(QUANTISED))];
 
 const VISION: &[Key] = &[
     ("depth", LAYERS),
@@ -48,6 +51,8 @@ const VISION: &[Key] = &[
     ("in_channels", Used),
     ("hidden_act", Used),
     ("rope_parameters", Object(&[AXIAL])),
+    ("rope_theta", Only(&[N(10_000.0)])),
+    ("quantization_config", Refused(QUANTISED)),
 ];
 
 const AXIAL: &[Key] = &[
@@ -57,31 +62,41 @@ const AXIAL: &[Key] = &[
 ];
 
 const PROCESSOR: &[Key] = &[
-    ("image_processor", Object(&[PREPROCESSOR])),
-    ("video_processor", Object(&[PREPROCESSOR])),
+    ("image_processor", Object(&[IMAGES, PREPROCESSOR])),
+    ("video_processor", Object(&[VIDEOS, PREPROCESSOR])),
     ("processor_class", Only(&[Text("Qwen3VLProcessor")])),
     ("auto_map", Refused("code that comes with a checkpoint is not run")),
     ("chat_template", NoEffect("the recipe writes the chat")),
 ];
 
-/// `preprocessor_config.json` and `video_preprocessor_config.json` of Qwen3-VL.
+/// What the class for images has other defaults of.
+const IMAGES: &[Key] = &[
+    ("image_mean", Needed(&[Thrice(0.5)])),
+    ("image_std", Needed(&[Thrice(0.5)])),
+    ("patch_size", Needed(&[N(16.0)])),
+];
+
+const VIDEOS: &[Key] = &[
+    ("image_mean", Fixed(&[Thrice(0.5)])),
+    ("image_std", Fixed(&[Thrice(0.5)])),
+    ("patch_size", Fixed(&[N(16.0)])),
+];
+
+/// Keys that `preprocessor_config.json` and `video_preprocessor_config.json` of Qwen3-VL share.
 ///
 /// The authors' code resizes images and frames itself, within bounds of its own, and has the
 /// processor only scale and cut them into patches. The bounds of the published files are
 /// therefore not what counts; others are refused, for they ask for another use.
 pub const PREPROCESSOR: &[Key] = &[
-    ("image_mean", Only(&[Thrice(0.5)])),
-    ("image_std", Only(&[Thrice(0.5)])),
-    ("patch_size", Only(&[N(16.0)])),
-    ("merge_size", Only(&[N(2.0)])),
-    ("temporal_patch_size", Only(&[N(2.0)])),
+    ("merge_size", Fixed(&[N(2.0)])),
+    ("temporal_patch_size", Fixed(&[N(2.0)])),
     ("size", Object(&[SIZES])),
     ("min_pixels", Only(&[N(4096.0), N(65_536.0)])),
     ("max_pixels", Only(&[N(1_843_200.0), N(16_777_216.0), N(25_165_824.0)])),
     ("resample", Only(&[N(3.0)])),
-    ("rescale_factor", Only(&[N(1.0 / 255.0)])),
-    ("do_rescale", Only(&[Bool(true)])),
-    ("do_normalize", Only(&[Bool(true)])),
+    ("rescale_factor", Fixed(&[N(1.0 / 255.0)])),
+    ("do_rescale", Fixed(&[Bool(true)])),
+    ("do_normalize", Fixed(&[Bool(true)])),
     ("do_resize", Only(&[Bool(true)])),
     ("do_convert_rgb", Only(&[Bool(true)])),
     ("do_center_crop", Refused("images are never cropped")),

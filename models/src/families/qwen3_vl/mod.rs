@@ -95,6 +95,15 @@ fn load(
 ) -> Result<Network, CheckpointError> {
     let config: Config = checkpoint.config()?;
     let error = |problem: String| checkpoint.config_error(problem);
+    let dir = checkpoint.transformer_dir();
+    let files = ["preprocessor_config.json", "processor_config.json"].map(|name| dir.join(name));
+    if !files.iter().any(|file| file.is_file()) {
+        let [images, _] = files;
+        return Err(CheckpointError::new(
+            images,
+            "the file is missing, which says how images are scaled",
+        ));
+    }
     let part = |problem: serde_json::Error| error(format!("text_config: {problem}"));
     let text = qwen3::Config::deserialize(&config.text_config).map_err(part)?;
     let multimodal = Multimodal::deserialize(&config.text_config).map_err(part)?;

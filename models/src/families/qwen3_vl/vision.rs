@@ -90,6 +90,9 @@ impl Config {
         if deep.iter().any(|layer| *layer >= self.depth) || deep.len() > decoder.layers {
             return Err(format!("vision_config: deepstack_visual_indexes {deep:?} are not layers"));
         }
+        if (1..deep.len()).any(|place| deep[..place].contains(&deep[place])) {
+            return Err(format!("vision_config: deepstack_visual_indexes {deep:?} has one twice"));
+        }
         if activation(&self.hidden_act).is_none() {
             return Err(format!("vision_config: hidden_act {:?} is not served", self.hidden_act));
         }

@@ -19,7 +19,11 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let without_chat =
         modules.is_some_and(|it| template.is_none() || it.takes_messages == Some(false));
     let of_turns = |template: &str| modules.is_none() && is_of_turns(template);
-    let problem = if without_chat {
+    let structured = modules.is_some_and(|it| it.structured_messages);
+    let problem = if structured {
+        "sentence-transformers gives the parts of this cross-encoder's messages to its chat_template \
+         (format is \"structured\"), and that is not served"
+    } else if without_chat {
         "sentence-transformers puts the pairs of this cross-encoder into no chat, as it has no \
          chat_template or no modality \"message\", and that is not served"
     } else if template.is_none_or(|template| is_published(&template) || of_turns(&template)) {
