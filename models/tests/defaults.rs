@@ -349,3 +349,54 @@ fn what_no_part_of_a_network_would_read_is_refused() {
     let reranker = synthetic("tiny-qwen3-reranker-classifier", "config.json", &set(padding));
     says(reranker, &["pad_token_id", "not served"]);
 }
+
+#[test]
+fn a_chat_of_images_that_is_not_the_built_in_one_is_refused() {
+    let with = |name: &str, template: &str| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write(name, folder.path(), &SynthOptions { seed: 0, tokenizer: None }).expect("written");
+        fs::write(folder.path().join("chat_template.jinja"), template).expect("written");
+        load(folder.path(), &LoadOptions::default())
+    };
+    // In the manner of published ones: blocks on lines of their own, counters, tools.
+    let published = |end: &str| {
+        format!(
+            "{{%- if tools %}}\n    {{{{- '# Tools' + (tools | tojson) }}}}\n{{%- endif %}}\n\
+             {{%- set images = namespace(value=0) %}}\n\
+             {{%- for message in messages %}}\n\
+             \x20   {{{{- '<|im_start|>' + message.role + '\\n' }}}}\n\
+             \x20   {{%- if message.content is string %}}\n\
+             \x20       {{{{- message.content }}}}\n\
+             \x20   {{%- else %}}\n\
+             \x20       {{%- for content in message.content %}}\n\
+             \x20           {{%- if content.type == 'image' or 'image' in content %}}\n\
+             \x20               {{%- set images.value = images.value + 1 %}}\n\
+             \x20               {{%- if add_vision_id %}}Picture {{{{ images.value }}}}: {{% endif -%}}\n\
+             \x20               <|vision_start|><|image_pad|><|vision_end|>\n\
+             \x20           {{%- elif content.type == 'video' or 'video' in content -%}}\n\
+             \x20               <|vision_start|><|video_pad|><|vision_end|>\n\
+             \x20           {{%- elif 'text' in content %}}\n\
+             \x20               {{{{- content.text }}}}\n\
+             \x20           {{%- endif %}}\n\
+             \x20       {{%- endfor %}}\n\
+             \x20   {{%- endif %}}\n\
+             \x20   {{{{- '{end}' }}}}\n\
+             {{%- endfor %}}\n\
+             {{%- if add_generation_prompt %}}\n    {{{{- '<|im_start|>assistant\\n' }}}}\n{{%- endif %}}\n"
+        )
+    };
+    for name in ["tiny-qwen3-vl", "tiny-qwen3-vl-reranker"] {
+        with(name, &published("<|im_end|>\\n")).expect("loaded");
+        says(with(name, &published("<|im_end|>")), &["chat_template.jinja", "another chat"]);
+        says(with(name, "{% if %}"), &["chat_template.jinja", "cannot be rendered"]);
+        // What never ends is ended.
+        let endless =
+            "{% macro a() %}{% for i in range(9999) %}{{ a() }}{% endfor %}{% endmacro %}{{ a() }}";
+        says(with(name, endless), &["cannot be rendered"]);
+    }
+    let change = |json: &mut Value| {
+        let template = json["chat_template"].as_str().expect("a template").replace("\\n", " ");
+        json["chat_template"] = template.into();
+    };
+    says(synthetic("tiny-qwen3-vl", "chat_template.json", &change), &["chat_template.json"]);
+}

@@ -3,6 +3,8 @@
 //!
 //! Must not know: which network follows, what the chat asks, where media come from.
 
+mod template;
+
 use std::sync::Arc;
 
 use super::tokenizer::TextTokenizer;
@@ -33,12 +35,13 @@ impl Chat {
     /// Those of a checkpoint.
     ///
     /// # Errors
-    /// A tokenizer that cannot be read.
+    /// A tokenizer that cannot be read, or a template of another chat.
     pub fn load(
         checkpoint: &Checkpoint,
         limits: &Limits,
         media: &MediaOptions,
     ) -> Result<Self, CheckpointError> {
+        template::check(checkpoint)?;
         let tokenizer = TextTokenizer::load(checkpoint, limits)?;
         for token in [BEGIN, END, "<|im_start|>", "<|im_end|>"] {
             tokenizer.id(checkpoint, token)?;

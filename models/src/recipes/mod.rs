@@ -6,6 +6,7 @@ mod chat;
 mod chat_template;
 mod cross_encoder;
 mod e2rank;
+mod jinja;
 mod prompts;
 mod qwen3_reranker;
 mod qwen3_vl_embedding;

@@ -1,0 +1,62 @@
+//! Whether a checkpoint's own `chat_template` writes the chat that is built in.
+//!
+//! Must not know: tokens, requests, which recipe asks.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
+use crate::recipes::{chat_template, jinja};
+
+/// Refuses a template that would write another chat: one of a turn of the system and one of the
+/// user with texts, an image and a video, as the recipes have it, is written by both and compared.
+///
+/// # Errors
+/// Such a template, one that cannot be rendered, or a file that cannot be read.
+pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    let Some((path, template)) = read(checkpoint)? else { return Ok(()) };
+    let part = |kind: &str, content: &str| json!({ "type": kind, kind: content });
+    let messages = json!([
+        { "role": "system", "content": [part("text", "A system.")] },
+        { "role": "user", "content": [
+            part("text", "one "),
+            part("image", "file"),
+            part("text", " two\n"),
+            part("video", "file"),
+            part("text", "three"),
+        ] },
+    ]);
+    let built_in = "<|im_start|>system\nA system.<|im_end|>\n<|im_start|>user\n\
+        one <|vision_start|><|image_pad|><|vision_end|> two\n\
+        <|vision_start|><|video_pad|><|vision_end|>three<|im_end|>\n<|im_start|>assistant\n";
+    let problem = match jinja::render(&template, &messages) {
+        Ok(chat) if chat == built_in => return Ok(()),
+        Ok(_) => "its chat_template writes another chat than Qwen3-VL's, which is built in, and \
+                  that is not served"
+            .to_owned(),
+        Err(problem) => format!(
+            "its chat_template cannot be rendered, so it is not known whether it writes the chat \
+             that is built in: {problem}"
+        ),
+    };
+    Err(CheckpointError::new(path, problem))
+}
+
+/// The template that transformers' processor takes, and its file.
+fn read(checkpoint: &Checkpoint) -> Result<Option<(PathBuf, String)>, CheckpointError> {
+    let (path, template) = chat_template::read(checkpoint)?;
+    let is_of_tokenizer = path.ends_with("tokenizer_config.json");
+    if !is_of_tokenizer {
+        return Ok(template.map(|template| (path, template)));
+    }
+    for name in ["chat_template.json", "processor_config.json"] {
+        let path = checkpoint.transformer_dir().join(name);
+        let content: Option<Value> = read_json_if_there(&path)?;
+        let template = content.as_ref().and_then(|content| content["chat_template"].as_str());
+        if let Some(template) = template {
+            return Ok(Some((path, template.to_owned())));
+        }
+    }
+    Ok(template.map(|template| (path, template)))
+}

@@ -1,0 +1,34 @@
+//! Renders a chat template as transformers does (`apply_chat_template`), within bounds.
+//!
+//! Must not know: where a template comes from, what any one says.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Error, ErrorKind, context};
+use serde_json::Value;
+
+/// Steps that a template may take: published ones take a few hundred for a short chat.
+const STEPS_MAX: u64 = 100_000;
+
+/// The chat of some messages, ending where the model is to answer.
+///
+/// # Errors
+/// Why the template cannot be read, or does not take these messages.
+pub fn render(template: &str, messages: &Value) -> Result<String, String> {
+    let rendered = try_render(template, messages);
+    rendered.map_err(|problem| problem.to_string())
+}
+
+fn try_render(template: &str, messages: &Value) -> Result<String, Error> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+    environment.set_syntax(syntax);
+    environment.set_fuel(Some(STEPS_MAX));
+    environment.add_function("raise_exception", |problem: String| {
+        Err::<String, _>(Error::new(ErrorKind::InvalidOperation, problem))
+    });
+    let messages = Serde(messages);
+    environment
+        .template_from_str(template)?
+        .render(context! { messages, add_generation_prompt => true })
+}
