@@ -301,6 +301,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "mod",
                 "chat",
                 "chat_template",
+                "jinja",
                 "classes",
                 "grpc",
                 "inputs",

@@ -342,6 +342,7 @@ fn modules_that_sentence_transformers_runs_otherwise_are_refused() {
         })
     };
     words("feature-extraction", "Transformer").expect("loaded");
+    says(words("text-generation", "Transformer"), &["transformer_task", "feature-extraction"]);
     for (task, kind) in [("fill-mask", "Transformer"), ("feature-extraction", "MLMTransformer")] {
         says(words(task, kind), &["modules.json", "fill-mask", "SpladePooling"]);
     }

@@ -371,7 +371,7 @@ fn a_chat_of_images_that_is_not_the_built_in_one_is_refused() {
              \x20       {{%- for content in message.content %}}\n\
              \x20           {{%- if content.type == 'image' or 'image' in content %}}\n\
              \x20               {{%- set images.value = images.value + 1 %}}\n\
-             \x20               {{%- if add_vision_id %}}Picture {{{{ images.value }}}}: {{% endif -%}}\n\
+             \x20               {{%- if add_vision_id %}}{{{{ images.value }}}}: {{% endif -%}}\n\
              \x20               <|vision_start|><|image_pad|><|vision_end|>\n\
              \x20           {{%- elif content.type == 'video' or 'video' in content -%}}\n\
              \x20               <|vision_start|><|video_pad|><|vision_end|>\n\
@@ -390,8 +390,8 @@ fn a_chat_of_images_that_is_not_the_built_in_one_is_refused() {
         says(with(name, &published("<|im_end|>")), &["chat_template.jinja", "another chat"]);
         says(with(name, "{% if %}"), &["chat_template.jinja", "cannot be rendered"]);
         // What never ends is ended.
-        let endless =
-            "{% macro a() %}{% for i in range(9999) %}{{ a() }}{% endfor %}{% endmacro %}{{ a() }}";
+        let endless = "{% macro a() %}{% for i in range(9999) %}{{ a() }}{% endfor %}\
+                       {% endmacro %}{{ a() }}";
         says(with(name, endless), &["cannot be rendered"]);
     }
     let change = |json: &mut Value| {
@@ -399,4 +399,8 @@ fn a_chat_of_images_that_is_not_the_built_in_one_is_refused() {
         json["chat_template"] = template.into();
     };
     says(synthetic("tiny-qwen3-vl", "chat_template.json", &change), &["chat_template.json"]);
+    let text = json!({ "method": "forward", "method_output_name": "last_hidden_state" });
+    let bare = set(json!({ "modality_config": { "text": text } }));
+    let bare = synthetic("tiny-qwen3-vl", "sentence_bert_config.json", &bare);
+    says(bare, &["no \"message\"", "not served"]);
 }

@@ -59,6 +59,8 @@ pub struct SentenceTransformers {
     pub activation_fn: Option<String>,
     /// Whether the transformer takes messages of a chat, where the files say it.
     pub takes_messages: Option<bool>,
+    /// What the transformer gives, where its files say it: `transformer_task`.
+    pub transformer_task: Option<String>,
     /// Whether a message's content is a list of parts, not a text.
     pub structured_messages: bool,
     /// Whether the files say that it is a cross-encoder.
@@ -320,6 +322,7 @@ impl SentenceTransformers {
             let message = kinds.as_ref().and_then(|kinds| kinds.get("message"));
             self.structured_messages = message.is_some_and(|it| it["format"] == "structured");
             self.gives_words |= length.transformer_task.as_deref() == Some("fill-mask");
+            self.transformer_task = length.transformer_task;
             if content.as_object().is_some_and(|keys| !keys.is_empty()) {
                 break;
             }

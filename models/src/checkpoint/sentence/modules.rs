@@ -73,6 +73,20 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
              them is not served; SpladePooling takes them",
         );
     }
+    let taken = match chain {
+        _ if chain.pooling().is_some() => Some("feature-extraction"),
+        _ if chain.splade.is_some() => Some("fill-mask"),
+        _ if chain.logit_score.is_some() => Some("text-generation"),
+        _ => None,
+    };
+    if let (Some(task), Some(taken)) = (&chain.transformer_task, taken)
+        && task != taken
+    {
+        return error(&format!(
+            "its transformer gives something else (transformer_task {task}) than what these \
+             modules take ({taken})"
+        ));
+    }
     if chain.pooling().is_some() && !chain.is_embedder {
         return error(
             "config_sentence_transformers.json has a model_type that is not SentenceTransformer, \

@@ -15,6 +15,14 @@ use crate::recipes::{chat_template, jinja};
 /// # Errors
 /// Such a template, one that cannot be rendered, or a file that cannot be read.
 pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    let modules = checkpoint.sentence_transformers();
+    if modules.is_some_and(|modules| modules.takes_messages == Some(false)) {
+        return Err(CheckpointError::new(
+            checkpoint.dir(),
+            "its modality_config has no \"message\", so that sentence-transformers puts inputs into \
+             no chat, and that is not served",
+        ));
+    }
     let Some((path, template)) = read(checkpoint)? else { return Ok(()) };
     let part = |kind: &str, content: &str| json!({ "type": kind, kind: content });
     let messages = json!([
