@@ -7,7 +7,8 @@ use crate::input::{Input, InputError, ListwiseTemplate, Prepare};
 use crate::synth::{SynthOptions, write};
 use crate::{LoadOptions, Model};
 
-fn model(name: &str) -> Model {
+/// A synthetic model.
+pub fn model(name: &str) -> Model {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let options = SynthOptions { seed: 0, tokenizer: None };
     write(name, folder.path(), &options).expect("written");

@@ -4,16 +4,8 @@ use super::*;
 use crate::input::TruncationSide;
 use crate::readout::Pooling;
 use crate::recipes::TEXT_BYTES_MAX;
-use crate::synth::{SynthOptions, write};
+use crate::recipes::tests::model;
 use crate::{LoadOptions, Model};
-
-fn model(name: &str) -> Model {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let options = SynthOptions { seed: 0, tokenizer: None };
-    write(name, folder.path(), &options).expect("written");
-    let checkpoint = Checkpoint::open(folder.path()).expect("opened");
-    Model::load(&checkpoint, &LoadOptions::default()).expect("loaded")
-}
 
 const END: u32 = 151_643;
 
