@@ -142,7 +142,7 @@ impl Kernel for Finish<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { epilogue, tile: Tile { sums, row, column }, columns, out } = self;
-        // More digits than are kept take longer and change nothing.
+        // Digits that bfloat16 does not keep are not worth their time.
         let rough = matches!(out, Target::Packed(writer) if writer.form() == Form::Bf16);
         match *epilogue {
             Epilogue::Gated { activation } => {
