@@ -39,10 +39,27 @@ class Connection:
         while (at := got.find(b"\r\n\r\n")) < 0:
             got += self.some()
         head, content = got[:at].decode("latin-1").lower(), bytearray(got[at + 4 :])
+        if header(head, "transfer-encoding") == "chunked":
+            return head, self.pieces(content)
         length = int(header(head, "content-length") or 0)
         while len(content) < length:
             content += self.some()
         return head, content
+
+    def pieces(self, got):
+        """The content of a large answer, which comes in pieces that each say how long they are."""
+        content, at = bytearray(), 0
+        while True:
+            while (end_of_line := got.find(b"\r\n", at)) < 0:
+                got += self.some()
+            begin = end_of_line + 2
+            end = begin + int(got[at:end_of_line], 16)
+            while len(got) < end + 2:
+                got += self.some()
+            if end == begin:
+                return content
+            content += got[begin:end]
+            at = end + 2
 
     def some(self):
         got = self.socket.recv(1 << 20)

@@ -4,6 +4,7 @@ import array
 import contextlib
 import math
 import random
+import sys
 import time
 
 from checks import gpu_memory, smi
@@ -20,9 +21,10 @@ def what_there_is(found):
     """What has been measured by the end of a part's time counts."""
     try:
         yield
-    except OutOfTime:
+    except (OutOfTime, Failed) as failure:
         if not found:
             raise
+        print(f"ended early: {failure}", file=sys.stderr)
 
 
 def documents(bench):

@@ -14,6 +14,20 @@ pub const ABSENT: &str = "this build has no CUDA: build it with --features cuda"
 #[derive(Clone)]
 pub enum Kernel {}
 
+/// What was launched on a device: nothing.
+pub enum Recording {}
+
+impl Recording {
+    /// Launches what was recorded, which there never is.
+    ///
+    /// # Errors
+    ///
+    /// Never: there is none.
+    pub fn replay(&mut self) -> Result<(), KernelError> {
+        match *self {}
+    }
+}
+
 fn absent<T>() -> Result<T, KernelError> {
     Err(KernelError::Msg(ABSENT.to_owned()))
 }
@@ -122,5 +136,26 @@ pub fn address(_tensor: &Tensor) -> Result<u64, KernelError> {
 ///
 /// Always: this build has no CUDA.
 pub fn product(_product: &Product<'_>, _out: DType) -> Result<Tensor, KernelError> {
+    absent()
+}
+
+/// Records launches.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn record(
+    _device: &Device,
+    _run: impl FnOnce() -> Result<(), KernelError>,
+) -> Result<Recording, KernelError> {
+    absent()
+}
+
+/// Copies a tensor's numbers.
+///
+/// # Errors
+///
+/// Always: this build has no CUDA.
+pub fn copy(_from: &Tensor, _to: &Tensor) -> Result<(), KernelError> {
     absent()
 }

@@ -5,7 +5,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use crate::KernelError;
-use crate::cuda::{self, Kernel};
+use crate::cuda::{self, Kernel, Recording};
 
 /// One list for the module and what stands for it in a build without CUDA: neither changes alone.
 const _: () = {
@@ -21,8 +21,12 @@ const _: () = {
     let _: Start = cuda::launch;
     let _: fn(&Tensor) -> Result<u64, KernelError> = cuda::address;
     let _: fn(&Product<'_>, DType) -> Result<Tensor, KernelError> = cuda::product;
+    let _: fn(&Tensor, &Tensor) -> Result<(), KernelError> = cuda::copy;
+    let _: fn(&Device, Run) -> Result<Recording, KernelError> = cuda::record;
+    let _: fn(&mut Recording) -> Result<(), KernelError> = Recording::replay;
 };
 
+type Run = fn() -> Result<(), KernelError>;
 type Start = unsafe fn(&Device, &Kernel, Launch, &[Argument]) -> Result<(), KernelError>;
 
 /// What a device is, and how much of its memory is free now.

@@ -11,7 +11,7 @@ mod visual;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use proxima_kernels::ops::attention::{Run, runs_of};
+use proxima_kernels::ops::attention::{Run, Source, runs_of};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError, Tensor};
 
@@ -200,6 +200,23 @@ impl RaggedBatch {
     /// `None` if no sequence has an image, and all three are [`positions`](Self::positions).
     pub fn places(&self) -> Option<&[[u32; 3]]> {
         (!self.places.is_empty()).then_some(&self.places[..])
+    }
+
+    /// What tells its layout from others': two batches that have the same one differ in the numbers
+    /// of their rows alone. `None` if it has images, or rows from or for other batches.
+    pub fn layout(&self) -> Option<Vec<u32>> {
+        if !(self.kept.is_empty() && self.keep.is_empty() && self.visuals.is_empty()) {
+            return None;
+        }
+        let mut layout = Vec::with_capacity(3 * self.runs.len());
+        for run in &self.runs {
+            layout.extend([run.start, run.rows.len(), run.before.len()].map(|it| it as u32));
+            for source in &run.before {
+                let Source::Batch(rows) = source else { return None };
+                layout.extend([rows.start, rows.len()].map(|it| it as u32));
+            }
+        }
+        Some(layout)
     }
 
     /// Whether each row is of the second of two texts (token type 1).

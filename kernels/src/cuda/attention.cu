@@ -1,9 +1,10 @@
 // Attention on tensor cores, streaming over tiles of keys (Dao, FlashAttention-2, 2023): grid = (blocks, heads),
-// block = 128, at most 64 query rows a block, 16 a warp. Heads have a multiple of 8 numbers; addresses of segments are
-// multiples of 16 bytes and strides of 8 numbers.
+// block = 128, at most 128 query rows a block, twice 16 a warp, so that keys and values that a warp has read from shared
+// memory are multiplied twice. Heads have a multiple of 8 numbers; addresses of segments are multiples of 16 bytes and
+// strides of 8 numbers.
 //
-// Dynamic shared memory is `Tiles<SIZE>::SHARED`: 22528 bytes at size 32, 38912 at 64, 23552 at 80, 27648 at 96 and
-// 35840 at 128.
+// Dynamic shared memory is `Tiles<SIZE>::SHARED`: 32768 bytes at size 32, 57344 at 64, 46080 at 80, 54272 at 96 and
+// 70656 at 128.
 //
 // Tiles begin at multiples of their length in the sequence, and one in which a row sees nothing leaves that row's bits
 // as they are, so a row's result depends on its sequence alone. Sequences must be finite for this: a weight of 0 times
@@ -13,8 +14,12 @@
 
 constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
-/// Query rows of a warp.
+/// Query rows that a warp multiplies at once.
 constexpr int WARP_ROWS = 16;
+/// So many times; between two of a warp lie those of the others, which have the fewer keys the lower they are.
+constexpr int TURNS = 2;
+/// Query rows of a block.
+constexpr int ROWS = TURNS * WARPS * WARP_ROWS;
 
 /// Tiles of keys and values for heads of up to SIZE numbers.
 template <int SIZE>
@@ -23,13 +28,13 @@ struct Tiles {
     /// of shared memory has room for two blocks or more.
     static constexpr int KEYS = SIZE <= 64 ? 64 : 32;
     /// Blocks on a multiprocessor for which registers suffice: as many as there may be without spilling any.
-    static constexpr int BLOCKS = SIZE <= 64 ? 4 : 3;
+    static constexpr int BLOCKS = SIZE <= 32 ? 3 : 2;
     /// Numbers from row to row: an odd number of 16-byte pieces, so that 8 rows lie in different banks.
     static constexpr int STRIDE = SIZE + 8;
     /// Numbers of the keys, or the values, of a tile.
     static constexpr int NUMBERS = KEYS * STRIDE;
-    /// Keys and values of two tiles, the addresses of the keys of two, and a walk for each place in a tile.
-    static constexpr int SHARED = 4 * NUMBERS * 2 + 2 * KEYS * 8 + KEYS * 16;
+    /// Keys and values of two tiles, the addresses of the keys of two, a walk for each place in a tile, and queries.
+    static constexpr int SHARED = 4 * NUMBERS * 2 + 2 * KEYS * 8 + KEYS * 16 + ROWS * STRIDE * 2;
     /// Pieces of 16 bytes in a row.
     static constexpr int PIECES = SIZE / 8;
 };
@@ -42,7 +47,8 @@ struct Place {
     static constexpr int VALUES = 2 * TILE;
     static constexpr int ADDRESSES = 4 * TILE;
     static constexpr int WALKS = ADDRESSES + 2 * Tiles<SIZE>::KEYS * 8;
-    static_assert(WALKS + Tiles<SIZE>::KEYS * static_cast<int>(sizeof(Walk)) == Tiles<SIZE>::SHARED, "no gap");
+    static constexpr int QUERIES = WALKS + Tiles<SIZE>::KEYS * static_cast<int>(sizeof(Walk));
+    static_assert(QUERIES + ROWS * Tiles<SIZE>::STRIDE * 2 == Tiles<SIZE>::SHARED, "no gap");
 };
 
 /// Where the addresses of a tile's keys are noted; null where there is no key.
@@ -92,21 +98,16 @@ static __device__ __forceinline__ void start_tile(unsigned shared, int tile, int
     commit_copies();
 }
 
-/// The queries of a warp as left factors, 16 columns each; zeros where there is no row or column.
+/// Starts copying the queries of a block; zeros where there is no row or column.
 template <typename T, int SIZE>
-static __device__ __forceinline__ void load_queries(
-    const T* first, int row_width, int rows, int size, unsigned (&queries)[SIZE / 16][4]) {
-    const int group = lane_of_warp() / 4, pair = lane_of_warp() % 4 * 2;
-#pragma unroll
-    for (int step = 0; step < SIZE / 16; step++) {
-#pragma unroll
-        for (int part = 0; part < 4; part++) {
-            const int row = group + part % 2 * 8, column = step * 16 + part / 2 * 8;
-            const T* from = first + static_cast<long long>(row) * row_width + column + pair;
-            // Sizes are multiples of 8, so all lanes are within the head or none.
-            const bool there = row < rows && column < size;
-            queries[step][part] = there ? *reinterpret_cast<const unsigned*>(from) : 0u;
-        }
+static __device__ __forceinline__ void start_queries(unsigned shared, const T* first, int row_width, int rows, int size) {
+    using Of = Tiles<SIZE>;
+#pragma unroll 4
+    for (int at = static_cast<int>(threadIdx.x); at < ROWS * Of::PIECES; at += THREADS) {
+        const int row = at / Of::PIECES, column = at % Of::PIECES * 8;
+        const bool wanted = row < rows && column < size;
+        const T* from = first + static_cast<long long>(row) * row_width + column;
+        copy_16(shared + Place<SIZE>::QUERIES + (row * Of::STRIDE + column) * 2, from, wanted);
     }
 }
 
@@ -125,45 +126,64 @@ static __device__ __forceinline__ unsigned place_in_pieces() {
     return (lane % 16 * Tiles<SIZE>::STRIDE + lane / 16 * 8) * 2;
 }
 
-/// The products of a warp's queries with the keys of a tile: scores [key/8][row/8*2 + key%2] as `multiply_add` lays
-/// them out.
-template <typename T, int SIZE>
+/// The products of a warp's queries, of turns FROM to TO, with the keys of a tile: scores
+/// [turn][key/8][row/8*2 + key%2] as `multiply_add` lays them out.
+template <typename T, int SIZE, int FROM, int TO>
 static __device__ __forceinline__ void multiply_keys(
-    unsigned keys, const unsigned (&queries)[SIZE / 16][4], float (&scores)[Tiles<SIZE>::KEYS / 8][4]) {
+    unsigned keys, unsigned queries, float (&scores)[TURNS][Tiles<SIZE>::KEYS / 8][4]) {
     using Of = Tiles<SIZE>;
-    // Matrices: the left half of 16 columns of 8 keys and of the next 8, then the right half of both.
-    const unsigned row = keys + place_in_pieces<SIZE>();
+    // Matrices of keys: the left half of 16 columns of 8 keys and of the next 8, then the right half of both; of queries
+    // alike, which is how left factors lie.
+    const unsigned place = place_in_pieces<SIZE>();
 #pragma unroll
-    for (int key = 0; key < Of::KEYS; key += 16) {
+    for (int step = 0; step < SIZE / 16; step++) {
+        unsigned left[TURNS][4];
 #pragma unroll
-        for (int step = 0; step < SIZE / 16; step++) {
+        for (int turn = FROM; turn < TO; turn++) {
+            const int row = turn * WARPS * WARP_ROWS;
+            load_matrices(queries + place + (row * Of::STRIDE + step * 16) * 2, left[turn]);
+        }
+#pragma unroll
+        for (int key = 0; key < Of::KEYS; key += 16) {
             unsigned right[4];
-            load_matrices(row + (key * Of::STRIDE + step * 16) * 2, right);
-            multiply_add<T>(scores[key / 8], queries[step], right[0], right[2]);
-            multiply_add<T>(scores[key / 8 + 1], queries[step], right[1], right[3]);
+            load_matrices(keys + place + (key * Of::STRIDE + step * 16) * 2, right);
+#pragma unroll
+            for (int turn = FROM; turn < TO; turn++) {
+                multiply_add<T>(scores[turn][key / 8], left[turn], right[0], right[2]);
+                multiply_add<T>(scores[turn][key / 8 + 1], left[turn], right[1], right[3]);
+            }
         }
     }
 }
 
 /// Adds the products of weights and values to `sums`, which are laid out as scores are, by columns of the head.
-template <typename T, int SIZE>
+template <typename T, int SIZE, int FROM, int TO>
 static __device__ __forceinline__ void multiply_values(
-    unsigned values, const float (&weights)[Tiles<SIZE>::KEYS / 8][4], float (&sums)[SIZE / 8][4]) {
+    unsigned values, const float (&weights)[TURNS][Tiles<SIZE>::KEYS / 8][4], float (&sums)[TURNS][SIZE / 8][4]) {
     using Of = Tiles<SIZE>;
     // Matrices: 8 columns of 8 keys and of the next 8, then the next 8 columns of both.
     const unsigned row = values + place_in_pieces<SIZE>();
 #pragma unroll
     for (int key = 0; key < Of::KEYS; key += 16) {
-        const float(&low)[4] = weights[key / 8];
-        const float(&high)[4] = weights[key / 8 + 1];
-        const unsigned left[4] = {
-            pack<T>(low[0], low[1]), pack<T>(low[2], low[3]), pack<T>(high[0], high[1]), pack<T>(high[2], high[3])};
+        unsigned left[TURNS][4];
+#pragma unroll
+        for (int turn = FROM; turn < TO; turn++) {
+            const float(&low)[4] = weights[turn][key / 8];
+            const float(&high)[4] = weights[turn][key / 8 + 1];
+            left[turn][0] = pack<T>(low[0], low[1]);
+            left[turn][1] = pack<T>(low[2], low[3]);
+            left[turn][2] = pack<T>(high[0], high[1]);
+            left[turn][3] = pack<T>(high[2], high[3]);
+        }
 #pragma unroll
         for (int column = 0; column < SIZE; column += 16) {
             unsigned right[4];
             load_matrices_transposed(row + (key * Of::STRIDE + column) * 2, right);
-            multiply_add<T>(sums[column / 8], left, right[0], right[1]);
-            multiply_add<T>(sums[column / 8 + 1], left, right[2], right[3]);
+#pragma unroll
+            for (int turn = FROM; turn < TO; turn++) {
+                multiply_add<T>(sums[turn][column / 8], left[turn], right[0], right[1]);
+                multiply_add<T>(sums[turn][column / 8 + 1], left[turn], right[2], right[3]);
+            }
         }
     }
 }
@@ -261,7 +281,7 @@ static __device__ __forceinline__ void write_rows(
     }
 }
 
-/// The rows of a block that are this warp's.
+/// The rows of a block that are this warp's in a turn.
 struct Part {
     /// How many of the block's rows are before them.
     int before;
@@ -271,23 +291,58 @@ struct Part {
     int first;
 };
 
-static __device__ __forceinline__ Part part_of(const Block& block) {
+static __device__ __forceinline__ Part part_of(const Block& block, int turn) {
     // From one lane, so that the compiler knows that it is the same for all.
     const int warp = __shfl_sync(ALL_LANES, static_cast<int>(threadIdx.x) / WARP, 0);
-    const int before = warp * WARP_ROWS;
+    const int before = (turn * WARPS + warp) * WARP_ROWS;
     return {before, min(WARP_ROWS, block.rows - before), block.position + before};
 }
 
-/// The first number of this warp's rows and head, of rows with `width` numbers.
-static __device__ __forceinline__ long long start_of(const Block& block, const Part& part, int width, int size) {
-    return (static_cast<long long>(block.row) + part.before) * width + static_cast<int>(blockIdx.y) * size;
+/// What a warp knows of its rows, in each turn.
+template <int SIZE>
+struct Rows {
+    /// The position of the first.
+    int first[TURNS];
+    /// Keys from here on are seen by no row of them.
+    int end[TURNS];
+    Softmax softmax[TURNS];
+    float sums[TURNS][SIZE / 8][4];
+};
+
+/// What is the same for all tiles of a block.
+struct Scene {
+    Reach reach;
+    int length;
+    /// Of scores, for powers of 2.
+    float scale;
+    bool windowed;
+};
+
+/// Takes the rows of turns FROM to TO through a tile of keys that begins at `begin`.
+template <typename T, int SIZE, int FROM, int TO>
+static __device__ __forceinline__ void take_tile(
+    unsigned keys, unsigned queries, int begin, const Scene& scene, Rows<SIZE>& rows) {
+    constexpr int KEYS = Tiles<SIZE>::KEYS;
+    float scores[TURNS][KEYS / 8][4] = {};
+    multiply_keys<T, SIZE, FROM, TO>(keys, queries, scores);
+#pragma unroll
+    for (int turn = FROM; turn < TO; turn++) {
+        // Keys before this are seen by all rows, if there is no window.
+        const int whole = scene.windowed ? 0 : min(scene.length, rows.first[turn] + scene.reach.behind + 1);
+        if (begin + KEYS > whole) {
+            hide(scores[turn], scene.reach, rows.first[turn], begin, scene.length);
+        }
+        float change[2];
+        weigh(scores[turn], rows.softmax[turn], scene.scale, change);
+        rescale(rows.sums[turn], change);
+    }
+    multiply_values<T, SIZE, FROM, TO>(keys + Place<SIZE>::VALUES, scores, rows.sums);
 }
 
 template <typename T, int SIZE>
 static __device__ __forceinline__ void attend(const T* qkv, const Attention& what, T* out) {
     constexpr int KEYS = Tiles<SIZE>::KEYS;
     const Block block = what.blocks[blockIdx.x];
-    const Part part = part_of(block);
     const Reach reach = reach_of(what);
     const int size = what.size, to_values = what.kv_heads * size;
     const int kv_offset = static_cast<int>(blockIdx.y) / (what.heads / what.kv_heads) * size;
@@ -296,20 +351,23 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
     const Seen needed = seen_by_any(reach, block.position, block.position + block.rows - 1, block.length);
     const int first_tile = needed.first / KEYS, length = needed.end;
     const Own<T> own = own_of(qkv, what);
+    const T* first_query = qkv + static_cast<long long>(block.row) * what.row_width + static_cast<int>(blockIdx.y) * size;
+    start_queries<T, SIZE>(shared, first_query, what.row_width, block.rows, size);
     begin_walks<T, SIZE>(Walk{what.segments + block.first_segment, 0, kv_offset}, first_tile, length, own);
     __syncthreads();
     start_tile<T, SIZE>(shared, first_tile, size, to_values);
 
-    unsigned queries[SIZE / 16][4];
-    const T* first_query = qkv + start_of(block, part, what.row_width, size);
-    load_queries<T, SIZE>(first_query, what.row_width, part.rows, size, queries);
-    // Of scores, for powers of 2.
     const float scale = 1.44269504f * reciprocal_root_fast(static_cast<float>(size));
-    // Of this warp: keys from `end` on are seen by no row, and those before `whole` by all if there is no window.
-    const int end = part.rows > 0 ? min(length, part.first + part.rows + reach.behind) : 0;
-    const int whole = what.mask == 2 ? 0 : min(length, part.first + reach.behind + 1);
-    float sums[SIZE / 8][4] = {};
-    Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+    const Scene scene = {reach, length, scale, what.mask == 2};
+    Rows<SIZE> rows = {};
+#pragma unroll
+    for (int turn = 0; turn < TURNS; turn++) {
+        const Part part = part_of(block, turn);
+        rows.first[turn] = part.first;
+        rows.end[turn] = part.rows > 0 ? min(length, part.first + part.rows + reach.behind) : 0;
+        rows.softmax[turn] = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+    }
+    const unsigned queries = shared + Place<SIZE>::QUERIES + part_of(block, 0).before * Tiles<SIZE>::STRIDE * 2;
     for (int tile = first_tile; tile * KEYS < length; tile++) {
         // This tile is here, and everyone is done with the one before, whose place is taken now.
         wait_for_copies<0>();
@@ -319,26 +377,27 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
             note_addresses<T, SIZE>(tile + 2, length, own);
         }
         const int begin = tile * KEYS;
-        if (begin >= end) {
-            continue;
-        }
         const unsigned keys = shared + tile % 2 * Place<SIZE>::TILE;
-        float scores[KEYS / 8][4] = {}, change[2];
-        multiply_keys<T, SIZE>(keys, queries, scores);
-        if (begin + KEYS > whole) {
-            hide(scores, reach, part.first, begin, length);
+        const bool lower = begin < rows.end[0], upper = begin < rows.end[1];
+        if (lower && upper) {
+            take_tile<T, SIZE, 0, 2>(keys, queries, begin, scene, rows);
+        } else if (lower) {
+            take_tile<T, SIZE, 0, 1>(keys, queries, begin, scene, rows);
+        } else if (upper) {
+            take_tile<T, SIZE, 1, 2>(keys, queries, begin, scene, rows);
         }
-        weigh(scores, softmax, scale, change);
-        rescale(sums, change);
-        multiply_values<T, SIZE>(keys + Place<SIZE>::VALUES, scores, sums);
     }
     // Read and computed again, so that registers need not hold them meanwhile.
     const Block same = what.blocks[blockIdx.x];
-    const Part same_part = part_of(same);
-    if (same_part.rows > 0) {
-        const int width = what.heads * size;
-        T* to = out + start_of(same, same_part, width, size);
-        write_rows<T, SIZE>(sums, softmax, to, width, same_part.rows, size);
+    const int width = what.heads * size;
+#pragma unroll
+    for (int turn = 0; turn < TURNS; turn++) {
+        const Part part = part_of(same, turn);
+        if (part.rows > 0) {
+            const long long row = static_cast<long long>(same.row) + part.before;
+            T* to = out + row * width + static_cast<int>(blockIdx.y) * size;
+            write_rows<T, SIZE>(rows.sums[turn], rows.softmax[turn], to, width, part.rows, size);
+        }
     }
 }
 

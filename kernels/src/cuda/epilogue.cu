@@ -18,7 +18,7 @@ static __device__ void finish(T* x, long long rows, int width, const float* bias
         }
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            numbers[i] = activated(numbers[i], activation);
+            numbers[i] = activated_for<T>(numbers[i], activation);
         }
         store<N>(x + part * N, numbers);
     }

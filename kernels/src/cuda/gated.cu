@@ -10,6 +10,7 @@ static __device__ void gated(const T* both, long long rows, int width, int activ
     /// Numbers that a thread makes at a time: half a group.
     constexpr int N = 8;
     const long long count = rows * width / N, step = static_cast<long long>(gridDim.x) * blockDim.x;
+#pragma unroll 2
     for (long long part = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; part < count; part += step) {
         const long long at = part * N;
         // Rows are whole groups, so groups are counted through all rows.
@@ -19,7 +20,7 @@ static __device__ void gated(const T* both, long long rows, int width, int activ
         load<N>(gates + GATE_GROUP, value);
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            value[i] = activated(gate[i], activation) * value[i];
+            value[i] = activated_for<T>(gate[i], activation) * value[i];
         }
         store<N>(out + at, value);
     }

@@ -59,25 +59,105 @@ static __device__ void write(const float* x, int width, Change change, float* no
     }
 }
 
+/// A root-mean-square norm of rows, to which other rows may be added first: `x + added`, kept in `sums`; none if null.
+template <typename T>
+struct RmsNorm {
+    const float* x;
+    const T* added;
+    float* sums;
+    const float* weight;
+    float eps;
+    int width;
+
+    __device__ __forceinline__ RmsNorm of_row(long long row) const {
+        const long long at = row * width;
+        return {x + at, added == nullptr ? nullptr : added + at, sums == nullptr ? nullptr : sums + at, weight, eps, width};
+    }
+};
+
+static __device__ __forceinline__ float rms_scale(float squares, int width, float eps) {
+    return 1.0f / sqrtf(squares / static_cast<float>(width) + eps);
+}
+
+/// Numbers of a row, with what is added, which are kept.
 template <int N, typename T>
-static __device__ void rms_norm_row(const float* x, const float* weight, float eps, int width, T* out) {
-    const float mean_square = squares<N>(x, width, 0.0f) / static_cast<float>(width);
-    const Change change = {weight, nullptr, 0.0f, 1.0f / sqrtf(mean_square + eps)};
-    write<N>(x, width, change, static_cast<float*>(nullptr), out);
+static __device__ __forceinline__ void add(const RmsNorm<T>& norm, int at, float (&numbers)[N]) {
+    load<N>(norm.x + at, numbers);
+    if (norm.added != nullptr) {
+        float added[N];
+        load<N>(norm.added + at, added);
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            numbers[i] += added[i];
+        }
+        store<N>(norm.sums + at, numbers);
+    }
+}
+
+/// Rows of which a lane holds all its numbers: at most STEPS * 4.
+template <int STEPS, typename T>
+static __device__ __forceinline__ void rms_norm_held(const RmsNorm<T>& norm, T* out) {
+    float numbers[STEPS][4], sum = 0.0f;
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+        const int at = (step * WARP + lane_of_warp()) * 4;
+        if (at < norm.width) {
+            add<4>(norm, at, numbers[step]);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                sum += numbers[step][i] * numbers[step][i];
+            }
+        }
+    }
+    const float scale = rms_scale(warp_sum(sum), norm.width, norm.eps);
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+        const int at = (step * WARP + lane_of_warp()) * 4;
+        if (at < norm.width) {
+            float weights[4];
+            load<4>(norm.weight + at, weights);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                numbers[step][i] = numbers[step][i] * scale * weights[i];
+            }
+            store<4>(out + at, numbers[step]);
+        }
+    }
+}
+
+/// Rows of any width, which are read twice.
+template <int N, typename T>
+static __device__ __forceinline__ void rms_norm_any(const RmsNorm<T>& norm, T* out) {
+    float sum = 0.0f;
+#pragma unroll 4
+    for (int at = lane_of_warp() * N; at < norm.width; at += WARP * N) {
+        float numbers[N];
+        add<N>(norm, at, numbers);
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            sum += numbers[i] * numbers[i];
+        }
+    }
+    const Change change = {norm.weight, nullptr, 0.0f, rms_scale(warp_sum(sum), norm.width, norm.eps)};
+    // A lane reads what it wrote itself.
+    const float* sums = norm.added == nullptr ? norm.x : norm.sums;
+    write<N>(sums, norm.width, change, static_cast<float*>(nullptr), out);
 }
 
 template <typename T>
-static __device__ void rms_norm(const float* x, const float* weight, float eps, int rows, int width, T* out) {
+static __device__ void rms_norm(const RmsNorm<T>& all, int rows, T* out) {
     const long long row = warp_of_grid();
     if (row >= rows) {
         return;
     }
-    x += row * width;
-    out += row * width;
-    if (width % 4 == 0) {
-        rms_norm_row<4>(x, weight, eps, width, out);
+    const RmsNorm<T> norm = all.of_row(row);
+    out += row * all.width;
+    if (norm.width % 4 == 0 && norm.width <= WARP * 4 * 8) {
+        rms_norm_held<8>(norm, out);
+    } else if (norm.width % 4 == 0) {
+        rms_norm_any<4>(norm, out);
     } else {
-        rms_norm_row<1>(x, weight, eps, width, out);
+        rms_norm_any<1>(norm, out);
     }
 }
 
@@ -115,7 +195,12 @@ static __device__ void layer_norm(const float* x, LayerNorm norm, int rows, int 
 #define FOR_TYPE(T, NAME)                                                                                            \
     extern "C" __global__ void __launch_bounds__(128)                                                                \
         rms_norm_##NAME(const float* x, const float* weight, float eps, int rows, int width, T* out) {               \
-        rms_norm(x, weight, eps, rows, width, out);                                                                  \
+        rms_norm(RmsNorm<T>{x, nullptr, nullptr, weight, eps, width}, rows, out);                                    \
+    }                                                                                                                \
+    extern "C" __global__ void __launch_bounds__(128)                                                                \
+        add_rms_norm_##NAME(const float* x, const T* added, const float* weight, float eps, int rows, int width,     \
+                            float* sums, T* out) {                                                                   \
+        rms_norm(RmsNorm<T>{x, added, sums, weight, eps, width}, rows, out);                                         \
     }                                                                                                                \
     extern "C" __global__ void __launch_bounds__(128)                                                                \
         layer_norm_##NAME(const float* x, const float* weight, const float* bias, float eps, int rows, int width,    \

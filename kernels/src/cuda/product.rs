@@ -2,9 +2,9 @@
 //!
 //! Must not know: layers, what a product is for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
-use std::mem::size_of;
+use std::mem::{MaybeUninit, size_of};
 use std::sync::{Arc, LazyLock};
 
 use candle_core::cuda_backend::{DeviceId, WrapErr as _};
@@ -24,6 +24,11 @@ static LIBRARIES: LazyLock<Mutex<HashMap<DeviceId, Arc<Mutex<Library>>>>> =
 
 /// Memory that the library may use beside the matrices: what NVIDIA advises for Hopper.
 const WORKSPACE_BYTES: usize = 32 << 20;
+/// Rows of the smallest plan.
+const ROWS_LEAST: usize = 512;
+/// Algorithms that the library is asked for, the best first.
+const CANDIDATES: usize = 16;
+const NOT_SUPPORTED: sys::cublasStatus_t = sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED;
 /// Plans are kept of so many shapes.
 const PLANS_MAX: usize = 4096;
 
@@ -100,11 +105,14 @@ impl Shape {
     }
 
     /// The shape whose plan is used: the next larger of few numbers of rows, so that few are kept.
+    ///
+    /// In float32 one plan computes any number of rows, as the library's kernels for more of them
+    /// add up in another order; those of tensor cores do not. Plans for few rows are slower than
+    /// those for some hundred.
     fn planned(self) -> Self {
         let step = match self.rows {
-            0..=64 => 16,
-            65..=512 => 64,
-            513..=4096 => 512,
+            _ if self.dtype == DType::F32 => return Self { rows: ROWS_LEAST, ..self },
+            ..=4096 => ROWS_LEAST,
             _ => 4096,
         };
         Self { rows: self.rows.next_multiple_of(step), ..self }
@@ -117,6 +125,8 @@ struct Library {
     stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
     plans: HashMap<Shape, Plan>,
+    /// Shapes whose plans do not compute all numbers of rows that they are for.
+    exact: HashSet<Shape>,
 }
 
 // SAFETY: cuBLASLt's handle may be used from any thread, and a lock is around all of this.
@@ -128,7 +138,7 @@ impl Library {
         stream.context().bind_to_thread().w()?;
         let workspace = stream.alloc_zeros::<u8>(WORKSPACE_BYTES).w()?;
         let handle = result::create_handle().map_err(failed)?;
-        Ok(Self { handle, stream, workspace, plans: HashMap::new() })
+        Ok(Self { handle, stream, workspace, plans: HashMap::new(), exact: HashSet::new() })
     }
 
     fn run(
@@ -138,7 +148,26 @@ impl Library {
         out: &Tensor,
     ) -> Result<(), KernelError> {
         self.stream.context().bind_to_thread().w()?;
-        let planned = shape.planned();
+        let planned = match shape.planned() {
+            planned if self.exact.contains(&planned) => shape,
+            planned => planned,
+        };
+        let mut done = self.run_plan(product, (shape, planned), out)?;
+        if planned != shape && done.as_ref().is_err_and(|error| error.0 == NOT_SUPPORTED) {
+            // What computes the planned number of rows does not compute these.
+            self.exact.insert(planned);
+            done = self.run_plan(product, (shape, shape), out)?;
+        }
+        done.map_err(|error| failed(error).context(format!("a product of {shape:?}")))
+    }
+
+    /// Computes a product of a shape by the plan of another one, which is made if there is none.
+    fn run_plan(
+        &mut self,
+        product: &Product<'_>,
+        (shape, planned): (Shape, Shape),
+        out: &Tensor,
+    ) -> Result<Result<(), CublasError>, KernelError> {
         if !self.plans.contains_key(&planned) {
             let plan = self.plan(planned)?;
             if self.plans.len() >= PLANS_MAX {
@@ -154,55 +183,39 @@ impl Library {
                 &address(bias)?,
             )?;
         }
-        let layout = |rows: usize, width: usize, dtype| Layout::new(dtype, width, rows);
-        let x = layout(shape.rows, shape.depth, shape.dtype)?;
-        let weights = layout(shape.columns, shape.depth, shape.dtype)?;
-        let result_layout = layout(shape.rows, shape.columns, shape.out)?;
+        let layouts = Layouts::of(shape)?;
         let result = pointer(out)?;
         let added = product.added.map_or(Ok(result), pointer)?;
         let (one, beta) = (1.0f32, if shape.added { 1.0f32 } else { 0.0 });
         let (workspace, _guard) = self.workspace.device_ptr(&self.stream);
         // SAFETY: all descriptions were made above and live on; the tensors have the shapes that
         // these say, on this device, and are freed in the order of its stream.
-        unsafe {
+        Ok(unsafe {
             result::matmul(
                 self.handle,
                 plan.operation.0,
                 (&raw const one).cast(),
                 (&raw const beta).cast(),
                 pointer(product.weights)?,
-                weights.0,
+                layouts.weights.0,
                 pointer(product.x)?,
-                x.0,
+                layouts.x.0,
                 added,
-                result_layout.0,
+                layouts.out.0,
                 result.cast_mut(),
-                result_layout.0,
+                layouts.out.0,
                 &plan.algorithm,
                 workspace as *mut c_void,
                 WORKSPACE_BYTES,
                 self.stream.cu_stream().cast(),
             )
-        }
-        .map_err(failed)
+        })
     }
 
-    /// Has the library choose an algorithm.
+    /// Has the library choose an algorithm: the best one that computes single rows, too.
     fn plan(&self, shape: Shape) -> Result<Plan, KernelError> {
-        let operation = Operation::new()?;
-        // The library's matrices are column by column: ours turned. So weights come first and are
-        // turned back.
-        const TURNED: i32 = 1;
-        operation.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &TURNED)?;
-        if shape.bias {
-            operation.set(
-                sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE,
-                &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
-            )?;
-        }
-        let weights = Layout::new(shape.dtype, shape.depth, shape.columns)?;
-        let x = Layout::new(shape.dtype, shape.depth, shape.rows)?;
-        let out = Layout::new(shape.out, shape.columns, shape.rows)?;
+        let operation = Operation::of(shape)?;
+        let layouts = Layouts::of(shape)?;
         let wish = Preference::new()?;
         wish.set(
             sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
@@ -213,22 +226,64 @@ impl Library {
             sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
             &0u32,
         )?;
-        // SAFETY: all descriptions were made above.
-        let found = unsafe {
-            result::get_matmul_algo_heuristic(
+        let mut found = [const { MaybeUninit::zeroed() }; CANDIDATES];
+        let mut count = 0;
+        // SAFETY: all descriptions were made above; the library writes at most so many results.
+        unsafe {
+            sys::cublasLtMatmulAlgoGetHeuristic(
                 self.handle,
                 operation.0,
-                weights.0,
-                x.0,
-                out.0,
-                out.0,
+                layouts.weights.0,
+                layouts.x.0,
+                layouts.out.0,
+                layouts.out.0,
                 wish.0,
+                CANDIDATES as i32,
+                found.as_mut_ptr().cast(),
+                &mut count,
+            )
+        }
+        .result()
+        .map_err(failed)?;
+        // SAFETY: results are plain numbers, for which zeros are valid, too.
+        let found = found.map(|one: MaybeUninit<sys::cublasLtMatmulHeuristicResult_t>| unsafe {
+            one.assume_init()
+        });
+        let found = &found[..usize::try_from(count).unwrap_or(0).min(CANDIDATES)];
+        let single = Layouts::of(Shape { rows: 1, ..shape })?;
+        let fits = |one: &&sys::cublasLtMatmulHeuristicResult_t| {
+            self.computes(&operation, &layouts, one) && self.computes(&operation, &single, one)
+        };
+        let Some(best) = found.iter().find(fits).or(found.first()) else {
+            bail!("cuBLASLt has no algorithm for {shape:?}")
+        };
+        Ok(Plan { operation, algorithm: best.algo })
+    }
+
+    /// Whether an algorithm computes matrices of these layouts.
+    fn computes(
+        &self,
+        operation: &Operation,
+        layouts: &Layouts,
+        found: &sys::cublasLtMatmulHeuristicResult_t,
+    ) -> bool {
+        let mut result = MaybeUninit::zeroed();
+        // SAFETY: all descriptions live; the library reads the algorithm and writes one result.
+        let checked = unsafe {
+            sys::cublasLtMatmulAlgoCheck(
+                self.handle,
+                operation.0,
+                layouts.weights.0,
+                layouts.x.0,
+                layouts.out.0,
+                layouts.out.0,
+                &raw const found.algo,
+                result.as_mut_ptr(),
             )
         };
-        let found = found.map_err(|error| {
-            failed(error).context(format!("cuBLASLt has no algorithm for {shape:?}"))
-        })?;
-        Ok(Plan { operation, algorithm: found.algo })
+        // SAFETY: it holds plain numbers, for which zeros are valid, too.
+        let result: sys::cublasLtMatmulHeuristicResult_t = unsafe { result.assume_init() };
+        checked.result().is_ok() && result.workspaceSize <= WORKSPACE_BYTES
     }
 }
 
@@ -250,9 +305,21 @@ struct Plan {
 struct Operation(sys::cublasLtMatmulDesc_t);
 
 impl Operation {
-    fn new() -> Result<Self, KernelError> {
+    fn of(shape: Shape) -> Result<Self, KernelError> {
         let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        result::create_matmul_desc(sums, sys::cudaDataType_t::CUDA_R_32F).map(Self).map_err(failed)
+        let made = result::create_matmul_desc(sums, sys::cudaDataType_t::CUDA_R_32F);
+        let operation = made.map(Self).map_err(failed)?;
+        // The library's matrices are column by column: ours turned. So weights come first and are
+        // turned back.
+        const TURNED: i32 = 1;
+        operation.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &TURNED)?;
+        if shape.bias {
+            operation.set(
+                sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE,
+                &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            )?;
+        }
+        Ok(operation)
     }
 
     fn set<T>(
@@ -278,6 +345,23 @@ impl Drop for Operation {
     fn drop(&mut self) {
         // SAFETY: `new` made it, and nobody uses it any more.
         let _ = unsafe { result::destroy_matmul_desc(self.0) };
+    }
+}
+
+/// The matrices of a product.
+struct Layouts {
+    weights: Layout,
+    x: Layout,
+    out: Layout,
+}
+
+impl Layouts {
+    fn of(shape: Shape) -> Result<Self, KernelError> {
+        Ok(Self {
+            weights: Layout::new(shape.dtype, shape.depth, shape.columns)?,
+            x: Layout::new(shape.dtype, shape.depth, shape.rows)?,
+            out: Layout::new(shape.out, shape.columns, shape.rows)?,
+        })
     }
 }
 

@@ -1,5 +1,7 @@
-// Rotary positions of queries and keys in place, with the norms of their heads before, a warp each (row, head):
-// grid = ceil(rows*(heads+kv_heads)/4), block = 128. Heads have an even size, at most 256; values stay.
+// Rotary positions of queries and keys in place, with the norms of their heads before. Heads have an even size, at most
+// 256; values stay. `rotary` takes a warp for each (row, head): grid = ceil(rows*(heads+kv_heads)/4), block = 128.
+// `rotary_wide` is for heads of 16, 32, 64, 128 or 256 numbers, of which a lane takes 16, and some lanes several heads of
+// a row, one after another: grid = ceil(rows*parts/4), block = 128, for `parts` warps a row.
 // Must not know: what positions mean, where tables come from.
 #include "common.cuh"
 
@@ -14,6 +16,12 @@ struct Heads {
 struct HeadNorms {
     const float* query;
     const float* key;
+    float eps;
+};
+
+/// Of one head.
+struct HeadNorm {
+    const float* weight;
     float eps;
 };
 
@@ -77,6 +85,80 @@ static __device__ void rotary(
     }
 }
 
+/// Numbers of each half that a lane takes in `rotary_wide`.
+constexpr int WIDE = 8;
+
+/// The sum over `lanes` neighbours, a power of two, the same bits in each.
+static __device__ __forceinline__ float sum_of_neighbours(float number, int lanes) {
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
+        number += __shfl_xor_sync(ALL_LANES, number, distance);
+    }
+    return number;
+}
+
+/// Norms and turns a lane's part of a head. Lanes without a head take part in the sums.
+template <typename T>
+static __device__ __forceinline__ void turn_wide(T* head, bool there, int half, int column, HeadNorm norm,
+                                                 const float (&cos)[WIDE], const float (&sin)[WIDE]) {
+    float left[WIDE] = {}, right[WIDE] = {};
+    if (there) {
+        load<WIDE>(head, left);
+        load<WIDE>(head + half, right);
+    }
+    const float* weight = norm.weight;
+    if (weight != nullptr) {
+        float sum = 0.0f, weights[WIDE];
+#pragma unroll
+        for (int i = 0; i < WIDE; i++) {
+            sum += left[i] * left[i] + right[i] * right[i];
+        }
+        sum = sum_of_neighbours(sum, half / WIDE);
+        const float scale = 1.0f / sqrtf(sum / static_cast<float>(2 * half) + norm.eps);
+        load<WIDE>(weight + column, weights);
+#pragma unroll
+        for (int i = 0; i < WIDE; i++) {
+            left[i] = left[i] * scale * weights[i];
+        }
+        load<WIDE>(weight + half + column, weights);
+#pragma unroll
+        for (int i = 0; i < WIDE; i++) {
+            right[i] = right[i] * scale * weights[i];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < WIDE; i++) {
+        const float l = left[i], r = right[i];
+        left[i] = l * cos[i] - r * sin[i];
+        right[i] = r * cos[i] + l * sin[i];
+    }
+    if (there) {
+        store<WIDE>(head, left);
+        store<WIDE>(head + half, right);
+    }
+}
+
+template <typename T>
+static __device__ void rotary_wide(T* qkv, int rows, int parts, Heads shape, HeadNorms norms, const unsigned* positions,
+                                   const float* cos, const float* sin) {
+    const long long warp = warp_of_grid(), row = warp / parts;
+    if (row >= rows) {
+        return;
+    }
+    const int turned = shape.heads + shape.kv_heads, half = shape.size / 2, lanes = half / WIDE;
+    const int column = lane_of_warp() % lanes * WIDE, at_a_time = WARP / lanes;
+    const long long table = static_cast<long long>(positions[row]) * half + column;
+    float cosines[WIDE], sines[WIDE];
+    load<WIDE>(cos + table, cosines);
+    load<WIDE>(sin + table, sines);
+    T* numbers = qkv + row * (turned + shape.kv_heads) * shape.size + column;
+#pragma unroll 2
+    for (int first = static_cast<int>(warp % parts) * at_a_time; first < turned; first += parts * at_a_time) {
+        const int head = first + lane_of_warp() / lanes;
+        const HeadNorm norm = {head < shape.heads ? norms.query : norms.key, norms.eps};
+        turn_wide(numbers + head * shape.size, head < turned, half, column, norm, cosines, sines);
+    }
+}
+
 #define FOR_TYPE(T, NAME)                                                                                            \
     extern "C" __global__ void __launch_bounds__(128)                                                                \
         rotary_##NAME(T* qkv, int rows, int heads, int kv_heads, int size, const float* query_norm,                  \
@@ -84,6 +166,13 @@ static __device__ void rotary(
                       const float* sin) {                                                                            \
         const HeadNorms norms = {query_norm, key_norm, eps};                                                         \
         rotary(qkv, rows, Heads{heads, kv_heads, size}, norms, positions, cos, sin);                                 \
+    }                                                                                                                \
+    extern "C" __global__ void __launch_bounds__(128)                                                                \
+        rotary_wide_##NAME(T* qkv, int rows, int parts, int heads, int kv_heads, int size, const float* query_norm,  \
+                           const float* key_norm, float eps, const unsigned* positions, const float* cos,            \
+                           const float* sin) {                                                                       \
+        const HeadNorms norms = {query_norm, key_norm, eps};                                                         \
+        rotary_wide(qkv, rows, parts, Heads{heads, kv_heads, size}, norms, positions, cos, sin);                     \
     }
 
 FOR_TYPE(float, f32)

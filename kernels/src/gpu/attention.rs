@@ -13,7 +13,7 @@ use crate::cuda::{self, Launch};
 /// Sizes of heads that there are kernels for on tensor cores; smaller ones run in the next.
 const SIZES: [usize; 5] = [32, 64, 80, 96, 128];
 /// Query rows of a block on tensor cores, and in float32.
-const ROWS: usize = 64;
+const ROWS: usize = 128;
 const ROWS_F32: usize = 16;
 /// Heads are read in pieces of so many numbers.
 const PIECE: usize = 8;
@@ -152,7 +152,7 @@ impl Kernel {
             );
         };
         let keys = if fits <= 64 { 64 } else { 32 };
-        let shared_bytes = 8 * keys * (fits + 8) + 32 * keys;
+        let shared_bytes = (8 * keys + 2 * ROWS) * (fits + 8) + 32 * keys;
         let name = format!("attention_{}_{fits}", suffix(dtype)?);
         Ok(Self { source: "attention", name, rows: ROWS, shared_bytes })
     }

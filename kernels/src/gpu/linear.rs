@@ -34,6 +34,19 @@ pub(crate) fn linear(
     }
 }
 
+/// `residual + x W^T + bias` in float32, and its norm in the dtype of the weights, to which the
+/// product is rounded before it is added.
+pub(crate) fn add_and_norm(
+    x: &Tensor,
+    weights: &Tensor,
+    bias: Option<&Tensor>,
+    residual: &Tensor,
+    norm: (&Tensor, f32),
+) -> Result<(Tensor, Tensor)> {
+    let added = linear(x, weights, bias, None, None)?;
+    rows::add_rms_norm(residual, &added, norm.0, norm.1)
+}
+
 /// `act(gates) * values` of the rows of weights in which groups of both alternate.
 pub(crate) fn gated(x: &Tensor, weights: &Tensor, activation: Activation) -> Result<Tensor> {
     let x = aligned(x)?;

@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 use crate::cuda::{self, Argument, Launch};
 
-pub(crate) use upload::{forget, uploaded};
+pub(crate) use upload::{forget, held_by, hold, uploaded};
 
 /// Threads of a warp.
 const WARP: usize = 32;

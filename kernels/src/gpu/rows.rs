@@ -4,11 +4,16 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{Call, aligned, at, at_or_null, empty, float32, int, long, uploaded, warps};
+use super::{
+    Call, WARP, aligned, at, at_or_null, empty, float32, hold, int, long, uploaded, warps,
+};
 use crate::cpu::Activation;
 use crate::cpu::attention::Heads;
 use crate::cuda::{Argument, Launch};
 use crate::ops::rotary::HeadNorms;
+
+/// Rows of which one warp each keeps a device busy.
+const ROWS_MANY: usize = 8192;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` of each row, in this dtype.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, dtype: DType) -> Result<Tensor> {
@@ -21,6 +26,28 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, dtype: DType) -> R
     // checked that `weight` is `[width]`, and memory is freed in the stream's order.
     unsafe { call.launch(warps(rows), &arguments) }?;
     Ok(out)
+}
+
+/// `x + added`, in float32, and its norm as of [`rms_norm`] in the dtype of `added`.
+pub(crate) fn add_rms_norm(
+    x: &Tensor,
+    added: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+) -> Result<(Tensor, Tensor)> {
+    let (x, added) = (float32(x)?, aligned(added)?);
+    let ((rows, width), dtype) = (x.dims2()?, added.dtype());
+    let sums = empty((rows, width), DType::F32, x.device())?;
+    let out = empty((rows, width), dtype, x.device())?;
+    let device = x.device();
+    let call = Call { source: "norm", operation: "add_rms_norm", dtype, device };
+    let (count, numbers) = (int(rows)?, int(width)?);
+    let (x, added, weight) = (at(&x)?, at(&added)?, at(weight)?);
+    let arguments = [x, added, weight, eps.into(), count, numbers, at(&sums)?, at(&out)?];
+    // SAFETY: the parameters of `add_rms_norm`; matrices are `[rows, width]`, the caller has checked
+    // that `weight` is `[width]`, and memory is freed in the stream's order.
+    unsafe { call.launch(warps(rows), &arguments) }?;
+    Ok((sums, out))
 }
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` of each row, in float32 and in this dtype.
@@ -67,11 +94,21 @@ pub(crate) fn rotary(
     let qkv = aligned(&qkv)?;
     let rows = positions.len();
     let positions = uploaded(positions, qkv.device())?;
-    let call =
-        Call { source: "rotary", operation: "rotary", dtype: qkv.dtype(), device: qkv.device() };
-    let arguments = [
-        at(&qkv)?,
-        int(rows)?,
+    // Tables are made anew when longer ones are needed.
+    hold(cos);
+    hold(sin);
+    let turned = heads.heads + heads.kv_heads;
+    // A lane of the wide kernel takes 16 numbers of a head.
+    let wide = matches!(heads.size, 16 | 32 | 64 | 128 | 256);
+    let at_a_time = (WARP * 16 / heads.size).max(1);
+    let parts = if rows < ROWS_MANY { turned.div_ceil(at_a_time) } else { 1 };
+    let operation = if wide { "rotary_wide" } else { "rotary" };
+    let call = Call { source: "rotary", operation, dtype: qkv.dtype(), device: qkv.device() };
+    let mut arguments = vec![at(&qkv)?, int(rows)?];
+    if wide {
+        arguments.push(int(parts)?);
+    }
+    arguments.extend([
         int(heads.heads)?,
         int(heads.kv_heads)?,
         int(heads.size)?,
@@ -81,11 +118,11 @@ pub(crate) fn rotary(
         at(&positions)?,
         at(cos)?,
         at(sin)?,
-    ];
-    let turned = rows * (heads.heads + heads.kv_heads);
-    // SAFETY: the parameters of `rotary`; the caller has checked the shapes and that all positions
-    // have a row in the tables, and nobody else holds `qkv`.
-    unsafe { call.launch(warps(turned), &arguments) }?;
+    ]);
+    let count = rows * if wide { parts } else { turned };
+    // SAFETY: the parameters of `rotary` or `rotary_wide`; the caller has checked the shapes and
+    // that all positions have a row in the tables, and nobody else holds `qkv`.
+    unsafe { call.launch(warps(count), &arguments) }?;
     Ok(qkv)
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
+use super::norm::rms_norm_for;
 use super::operand::{How, Inner, Operand, Takes};
 use super::rows::Rows;
 use super::{CpuNumbers, on_device, read};
@@ -190,6 +191,14 @@ impl Linear {
         self.weights.takes()
     }
 
+    /// Where its weights are.
+    pub fn device(&self) -> &Device {
+        match &self.weights {
+            Weights::Plain(weights) => weights.device(),
+            Weights::Packed(..) => &Device::Cpu,
+        }
+    }
+
     /// Whether it multiplies inputs rounded to bfloat16 or less, so that attention before it may
     /// round too.
     pub(super) fn rounds(&self) -> bool {
@@ -270,6 +279,45 @@ impl Linear {
         let bias = self.bias.as_ref().map(CpuNumbers::of).transpose()?;
         let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual: None };
         self.weights.multiply_for(x, &epilogue, next)
+    }
+}
+
+/// A root-mean-square norm of what a layer adds to.
+#[derive(Debug, Clone, Copy)]
+pub struct NormBehind<'a> {
+    /// `[width]`, float32.
+    pub weight: &'a Tensor,
+    /// Added to the mean of squares.
+    pub eps: f32,
+    /// How the layer behind the norm takes it.
+    pub takes: Takes,
+}
+
+impl Linear {
+    /// `residual + x W^T + bias`, and its norm. On a CUDA device what is added is rounded to the
+    /// dtype of the weights.
+    ///
+    /// # Errors
+    /// Shapes that disagree, or a failure of the device.
+    pub fn add_and_norm(
+        &self,
+        x: &Operand,
+        residual: &Rows,
+        norm: NormBehind<'_>,
+    ) -> Result<(Rows, Operand)> {
+        let NormBehind { weight, eps, takes } = norm;
+        if let (Weights::Plain(weights), Inner::Plain(x), How::Plain(dtype), Some(residual)) =
+            (&self.weights, &x.0, takes.0, residual.as_plain())
+            && x.device().is_cuda()
+            && dtype == weights.dtype()
+        {
+            let bias = self.bias.as_ref();
+            let both = gpu::linear::add_and_norm(x, weights, bias, residual, (weight, eps))?;
+            return Ok((Rows::plain(both.0), Operand(Inner::Plain(both.1))));
+        }
+        let sums = self.of(x, None, Some(residual))?;
+        let normed = rms_norm_for(&sums, weight, eps, takes)?;
+        Ok((sums, normed))
     }
 }
 

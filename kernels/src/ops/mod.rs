@@ -10,6 +10,7 @@ pub mod linear;
 pub mod norm;
 pub mod operand;
 pub mod pool;
+pub mod replay;
 pub mod rotary;
 pub mod rows;
 

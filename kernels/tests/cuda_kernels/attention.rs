@@ -22,7 +22,7 @@ trait Kind: Number {
 
 /// The sizes that tensor cores are used at, and the shared memory of each.
 const TENSOR_CORES: [(usize, usize); 5] =
-    [(32, 22_528), (64, 38_912), (80, 23_552), (96, 27_648), (128, 35_840)];
+    [(32, 32_768), (64, 57_344), (80, 46_080), (96, 54_272), (128, 70_656)];
 
 fn tensor_cores(name: &str, size: usize) -> (String, usize) {
     let fits = TENSOR_CORES.iter().find(|(largest, _)| size <= *largest);
@@ -32,7 +32,7 @@ fn tensor_cores(name: &str, size: usize) -> (String, usize) {
 
 impl Kind for bf16 {
     const ERROR: f32 = 0.02;
-    const ROWS: usize = 64;
+    const ROWS: usize = 128;
     fn kernel(size: usize) -> (String, usize) {
         tensor_cores("bf16", size)
     }
@@ -40,7 +40,7 @@ impl Kind for bf16 {
 
 impl Kind for f16 {
     const ERROR: f32 = 0.0025;
-    const ROWS: usize = 64;
+    const ROWS: usize = 128;
     fn kernel(size: usize) -> (String, usize) {
         tensor_cores("f16", size)
     }
@@ -174,7 +174,7 @@ fn is_close_at<T: Kind>(sizes: &[usize], lengths: &[usize]) {
 
 #[test]
 fn bfloat16_is_close_to_the_definition() {
-    let lengths = [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 130, 200];
+    let lengths = [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 130, 257];
     is_close_at::<bf16>(&[32, 64, 72, 80, 96, 128], &lengths);
 }
 

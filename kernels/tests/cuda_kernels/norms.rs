@@ -12,7 +12,7 @@ use proxima_kernels::ops::rotary::{HeadNorms, RotaryTables, plain};
 use super::device::*;
 
 const EPS: f32 = 1e-6;
-const WIDTHS: [usize; 12] = [1, 3, 4, 31, 32, 33, 127, 128, 132, 384, 1022, 1024];
+const WIDTHS: [usize; 14] = [1, 3, 4, 31, 32, 33, 127, 128, 132, 384, 1022, 1024, 1028, 2560];
 const ROWS: [usize; 5] = [1, 3, 4, 5, 9];
 
 fn rms_norm<T: Number>(x: &[f32], weight: &[f32]) -> Vec<f32> {
@@ -22,6 +22,21 @@ fn rms_norm<T: Number>(x: &[f32], weight: &[f32]) -> Vec<f32> {
     let args = [read(&x), read(&weight), Arg::Float(EPS), int(rows), int(width), write(&mut out)];
     launch(&format!("rms_norm_{}", T::NAME), [rows.div_ceil(4), 1], 128, &args);
     widened(&out)
+}
+
+/// The sums of both, and their norm.
+fn add_rms_norm<T: Number>(x: &[f32], added: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let (width, rows) = (weight.len(), x.len() / weight.len());
+    let (mut sums, mut out) = (unwritten::<f32>(x.len()), unwritten::<T>(x.len()));
+    let (x, added, weight) = (Buffer::of(x), stored::<T>(added), Buffer::of(weight));
+    let sizes = [Arg::Float(EPS), int(rows), int(width)];
+    let args: Vec<Arg> = [read(&x), read(&added), read(&weight)]
+        .into_iter()
+        .chain(sizes)
+        .chain([write(&mut sums), write(&mut out)])
+        .collect();
+    launch(&format!("add_rms_norm_{}", T::NAME), [rows.div_ceil(4), 1], 128, &args);
+    (widened(&sums), widened(&out))
 }
 
 /// The float32 copy, if wanted, and the result.
@@ -59,6 +74,12 @@ fn norms_are_close<T: Number>() {
             let expected = plain_rms_norm(&tensor, &weights, EPS).expect("a norm");
             let near = [T::UNIT + 2e-6, 1e-6];
             assert_close(&rms_norm::<T>(&x, &weight), &numbers_of(&expected), near, &what);
+
+            let added = rounded::<T>(&numbers(rows * width, 4));
+            let sums: Vec<f32> = x.iter().zip(&added).map(|(x, added)| x + added).collect();
+            let (found, out) = add_rms_norm::<T>(&x, &added, &weight);
+            assert!(same(&found, &sums), "{what}: sums");
+            assert!(same(&out, &rms_norm::<T>(&sums, &weight)), "{what}: the norm of sums");
 
             // A row of one number has no variance: candle and the kernel agree on its bias.
             for bias in [None, Some(bias.as_slice())] {
@@ -119,11 +140,13 @@ fn tables(positions: usize, size: usize, theta: f64) -> [Vec<f32>; 2] {
     [table(f64::cos), table(f64::sin)]
 }
 
+/// By the kernel of a warp a head, or by that of so many warps a row.
 fn rotary<T: Number>(
     qkv: &[f32],
     heads: Heads,
     norms: Option<[&[f32]; 2]>,
     positions: &[u32],
+    parts: Option<usize>,
 ) -> Vec<f32> {
     let [cos, sin] = tables(50, heads.size, 1e4).map(|table| Buffer::of(&table));
     let norms = norms.map(|norms| norms.map(Buffer::of));
@@ -132,16 +155,19 @@ fn rotary<T: Number>(
         None => [null(), null()],
     };
     let (mut out, places) = (stored::<T>(qkv), Buffer::of(positions));
-    let warps = positions.len() * (heads.heads + heads.kv_heads);
-    let sizes = [positions.len(), heads.heads, heads.kv_heads, heads.size].map(int);
+    let warps = positions.len() * parts.unwrap_or(heads.heads + heads.kv_heads);
+    let sizes = [heads.heads, heads.kv_heads, heads.size].map(int);
     let rest = [query, key, Arg::Float(EPS), read(&places), read(&cos), read(&sin)];
-    let args: Vec<Arg> = [write(&mut out)].into_iter().chain(sizes).chain(rest).collect();
-    launch(&format!("rotary_{}", T::NAME), [warps.div_ceil(4), 1], 128, &args);
+    let mut args = vec![write(&mut out), int(positions.len())];
+    args.extend(parts.map(int));
+    args.extend(sizes.into_iter().chain(rest));
+    let wide = if parts.is_some() { "_wide" } else { "" };
+    launch(&format!("rotary{wide}_{}", T::NAME), [warps.div_ceil(4), 1], 128, &args);
     widened(&out)
 }
 
 fn rotary_is_close<T: Number>() {
-    for size in [2, 6, 32, 62, 64, 72, 80, 128, 130, 256] {
+    for size in [2, 6, 16, 32, 62, 64, 72, 80, 128, 130, 256] {
         let tables = RotaryTables::new(50, size, 1e4, &Device::Cpu).expect("tables");
         for (heads, kv_heads, rows) in [(1, 1, 1), (3, 1, 3), (4, 2, 5)] {
             let heads = Heads { heads, kv_heads, size };
@@ -154,9 +180,14 @@ fn rotary_is_close<T: Number>() {
                 let tensor = matrix(&qkv, heads.row());
                 let expected = plain(&tensor, heads, norms, &positions, &tables).expect("rotary");
                 let given = norms.map(|_| [weights[0].as_slice(), weights[1].as_slice()]);
-                let got = rotary::<T>(&qkv, heads, given, &positions);
-                let what = format!("{} {heads:?} {rows}", T::NAME);
-                assert_close(&got, &numbers_of(&expected), [T::UNIT + 2e-6, 4e-6], &what);
+                let wide = [1, 2, 5].map(Some).into_iter();
+                let wide = wide.filter(|_| size.is_power_of_two() && size >= 16);
+                for parts in [None].into_iter().chain(wide) {
+                    let got = rotary::<T>(&qkv, heads, given, &positions, parts);
+                    let what = format!("{} {heads:?} {rows} {parts:?}", T::NAME);
+                    let expected = numbers_of(&expected);
+                    assert_close(&got, &expected, [T::UNIT + 2e-6, 4e-6], &what);
+                }
             }
         }
     }
@@ -176,12 +207,14 @@ fn a_head_that_is_not_finite_stays_alone() {
     let norms = Some([weights.as_slice(), weights.as_slice()]);
     let mut qkv = clean.clone();
     qkv[heads.row() + 64 + 5] = f32::NAN;
-    let (clean, got) = (
-        rotary::<f16>(&clean, heads, norms, &[3, 4, 5]),
-        rotary::<f16>(&qkv, heads, norms, &[3, 4, 5]),
-    );
-    let bad = heads.row() + 64..heads.row() + 128;
-    assert!(got[bad.clone()].iter().all(|it| it.is_nan()));
-    assert!(same(&clean[..bad.start], &got[..bad.start]));
-    assert!(same(&clean[bad.end..], &got[bad.end..]));
+    for parts in [None, Some(1), Some(4)] {
+        let (clean, got) = (
+            rotary::<f16>(&clean, heads, norms, &[3, 4, 5], parts),
+            rotary::<f16>(&qkv, heads, norms, &[3, 4, 5], parts),
+        );
+        let bad = heads.row() + 64..heads.row() + 128;
+        assert!(got[bad.clone()].iter().all(|it| it.is_nan()));
+        assert!(same(&clean[..bad.start], &got[..bad.start]));
+        assert!(same(&clean[bad.end..], &got[bad.end..]));
+    }
 }

@@ -8,6 +8,7 @@ use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::linear::{Linear, Precision};
 use proxima_kernels::ops::operand::Operand;
+use proxima_kernels::ops::replay::Recordings;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
@@ -234,6 +235,8 @@ struct Bert {
     layers: Vec<Layer>,
     heads: Heads,
     activation: Activation,
+    /// Of short batches on a GPU.
+    recordings: Recordings,
 }
 
 struct Layer {
@@ -291,6 +294,7 @@ pub(super) fn load(
         layers: layers.collect::<Result<_, _>>()?,
         heads,
         activation,
+        recordings: Recordings::default(),
     };
     let token_types = config.type_vocab_size;
     Ok(Network {
@@ -379,12 +383,16 @@ impl Bert {
     }
 }
 
-impl Encoder for Bert {
-    fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
-        let embedded = self.embed(batch)?;
+impl Bert {
+    /// What the layers make of embedded tokens.
+    fn layers(
+        &self,
+        batch: &RaggedBatch,
+        embedded: Rows,
+        pause: &dyn Fn(),
+    ) -> Result<Rows, KernelError> {
         let Some(first) = self.layers.first() else {
-            let normed = self.norm.forward(&embedded.tensor()?)?;
-            return HiddenStates::new(&Rows::of(&normed)?, batch);
+            return Rows::of(&self.norm.forward(&embedded.tensor()?)?);
         };
         let mut parts = InParts::new(batch, embedded, first.weight_bytes(), |_, embedded| {
             let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.takes())?;
@@ -394,7 +402,18 @@ impl Encoder for Bert {
             let next = self.layers.get(place + 1).unwrap_or(layer);
             parts.step(pause, |part, state| self.forward(part, state, (layer, next)))?;
         }
-        let hidden = parts.finish().into_iter().map(|state| state.hidden).collect();
-        HiddenStates::new(&Rows::joined(hidden)?, batch)
+        Rows::joined(parts.finish().into_iter().map(|state| state.hidden).collect())
+    }
+}
+
+impl Encoder for Bert {
+    fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
+        let embedded = self.embed(batch)?;
+        let layers = |embedded| self.layers(batch, embedded, pause);
+        let hidden = match batch.layout() {
+            Some(layout) => self.recordings.run(&layout, embedded, layers)?,
+            None => layers(embedded)?,
+        };
+        HiddenStates::new(&hidden, batch)
     }
 }

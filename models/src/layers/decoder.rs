@@ -6,8 +6,10 @@
 
 use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
-use proxima_kernels::ops::linear::{GatedLinear, Linear};
+use proxima_kernels::ops::linear::{GatedLinear, Linear, NormBehind};
 use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
+use proxima_kernels::ops::operand::{Operand, Takes};
+use proxima_kernels::ops::replay::Recordings;
 use proxima_kernels::ops::rotary::{HeadNorms, RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{KernelError, Tensor};
@@ -45,6 +47,8 @@ pub struct Decoder {
     heads: Heads,
     mask: Mask,
     eps: f32,
+    /// Of short batches on a GPU.
+    recordings: Recordings,
 }
 
 #[derive(Debug)]
@@ -74,6 +78,7 @@ impl Decoder {
             heads: config.heads,
             mask: if config.causal { Mask::Causal } else { Mask::Full },
             eps: config.eps,
+            recordings: Recordings::default(),
         })
     }
 
@@ -91,61 +96,98 @@ impl Decoder {
         &self,
         batch: &RaggedBatch,
         hidden: Rows,
-        (positions, tables): (&[u32], &RotaryTables),
+        turn: (&[u32], &RotaryTables),
         behind: &BehindLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<HiddenStates, KernelError> {
+        let layers = |hidden| self.layers(batch, hidden, turn, behind, pause);
+        let (hidden, kept) = match batch.layout() {
+            Some(layout) => {
+                let run = |hidden| layers(hidden).map(|(hidden, _)| hidden);
+                (self.recordings.run(&layout, hidden, run)?, Vec::new())
+            }
+            None => layers(hidden)?,
+        };
+        let states = HiddenStates::new(&hidden, batch)?;
+        let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
+        Ok(HiddenStates { rows, kept: batch.all_kept(kept), ..states })
+    }
+
+    /// What the layers make of hidden states, and what of it is kept.
+    fn layers(
+        &self,
+        batch: &RaggedBatch,
+        hidden: Rows,
+        (positions, tables): (&[u32], &RotaryTables),
+        behind: &BehindLayer<'_>,
+        pause: &dyn Fn(),
+    ) -> Result<(Rows, Vec<Keeping>), KernelError> {
         let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
-            Ok(State { hidden, keeping: batch.keeping(part) })
+            Ok(State { hidden, input: None, keeping: batch.keeping(part) })
         })?;
+        let changed_between = !batch.visuals().is_empty();
         for (place, layer) in self.layers.iter().enumerate() {
             let kept = batch.kept(place);
+            let next = self.layers.get(place + 1);
             parts.step(pause, |part, state| {
                 let turn = (&positions[part.rows()], tables);
-                let mut state = self.forward(part, state, (layer, &kept), turn)?;
+                let mut state = self.forward(part, state, (layer, next, &kept), turn)?;
                 behind(place, &mut state.hidden)?;
+                if changed_between {
+                    // It is normed again.
+                    state.input = None;
+                }
                 Ok(state)
             })?;
         }
-        let (mut hidden, mut keeping) = (Vec::new(), Vec::new());
-        for state in parts.finish() {
-            hidden.push(state.hidden);
-            keeping.push(state.keeping);
-        }
-        let hidden = Rows::joined(hidden)?;
-        let states = HiddenStates::new(&hidden, batch)?;
-        let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
-        Ok(HiddenStates { rows, kept: batch.all_kept(keeping), ..states })
+        let (hidden, keeping) =
+            parts.finish().into_iter().map(|state| (state.hidden, state.keeping)).unzip();
+        Ok((Rows::joined(hidden)?, keeping))
     }
 }
 
 /// What a part of a batch is between two layers.
 struct State {
     hidden: Rows,
+    /// Their norm as the next layer takes it, if it is made already.
+    input: Option<Operand>,
     keeping: Keeping,
 }
 
 impl Decoder {
-    /// Takes a part of a batch through a layer; its rows have these positions in the tables.
+    /// Takes a part of a batch through a layer; its rows have these positions in the tables. Its
+    /// hidden states are normed for the next layer, if that is given.
     fn forward(
         &self,
         part: &Part,
-        State { hidden, mut keeping }: State,
-        (layer, kept): (&Layer, &[&Tensor]),
+        State { hidden, input, mut keeping }: State,
+        (layer, next, kept): (&Layer, Option<&Layer>, &[&Tensor]),
         (positions, tables): (&[u32], &RotaryTables),
     ) -> Result<State, KernelError> {
-        let normed = rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.takes())?;
-        let qkv = layer.qkv.of(&normed, None, None)?;
+        let input = match input {
+            Some(input) => input,
+            None => rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.takes())?,
+        };
+        let qkv = layer.qkv.of(&input, None, None)?;
         let qkv = rotary(qkv, self.heads, Some(&layer.head_norms), positions, tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
         let rows = (part.runs(), kept);
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &layer.output)?;
-        let hidden = layer.output.of(&mixed, None, Some(&hidden))?;
-        let normed = rms_norm_for(&hidden, &layer.mlp_norm, self.eps, layer.gated.takes())?;
+        let norm = self.norm_for(&layer.mlp_norm, layer.gated.takes());
+        let (hidden, normed) = layer.output.add_and_norm(&mixed, &hidden, norm)?;
         let gated = layer.gated.of_for(&normed, layer.down.takes())?;
-        let hidden = layer.down.of(&gated, None, Some(&hidden))?;
-        Ok(State { hidden, keeping })
+        let Some(next) = next else {
+            let hidden = layer.down.of(&gated, None, Some(&hidden))?;
+            return Ok(State { hidden, input: None, keeping });
+        };
+        let norm = self.norm_for(&next.input_norm, next.qkv.takes());
+        let (hidden, input) = layer.down.add_and_norm(&gated, &hidden, norm)?;
+        Ok(State { hidden, input: Some(input), keeping })
+    }
+
+    fn norm_for<'a>(&self, weight: &'a Tensor, takes: Takes) -> NormBehind<'a> {
+        NormBehind { weight, eps: self.eps, takes }
     }
 }
 

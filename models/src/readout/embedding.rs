@@ -40,12 +40,14 @@ pub enum Residual {
 impl Dense {
     /// Projects each row: `[n, inputs] -> [n, width]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
+        // Steps before it may have been computed elsewhere.
+        let x = x.to_device(self.linear.device())?;
         let residual = match &self.residual {
             Residual::None => None,
-            Residual::Input => Some(Rows::of(x)?),
-            Residual::Projected(linear) => Some(Rows::of(&linear.forward(x)?)?),
+            Residual::Input => Some(Rows::of(&x)?),
+            Residual::Projected(linear) => Some(Rows::of(&linear.forward(&x)?)?),
         };
-        self.linear.forward_with(x, self.activation, residual.as_ref())
+        self.linear.forward_with(&x, self.activation, residual.as_ref())
     }
 }
 

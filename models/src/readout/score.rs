@@ -43,7 +43,8 @@ impl HeadLayer {
     /// # Errors
     /// A failure of the device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
-        let x = self.linear.forward_with(x, self.activation, None)?;
+        let x = x.to_device(self.linear.device())?;
+        let x = self.linear.forward_with(&x, self.activation, None)?;
         self.norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(&x))
     }
 

@@ -31,6 +31,12 @@ pub fn device() -> DeviceChoice {
     name.parse().expect("a device")
 }
 
+/// Whether the device computes in this precision: int8 is the CPU's.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn serves(dtype: Dtype) -> bool {
+    dtype != Dtype::Int8 || device() == DeviceChoice::Cpu
+}
+
 /// A golden file and the synthetic model it is of.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn golden_model(name: &str) -> (Model, Vec<Value>) {

@@ -39,8 +39,8 @@ fn heads_run_in_the_next_size() {
     assert_eq!(name(72, DType::F16).expect("a kernel"), "attention_f16_80");
     assert_eq!(name(20, DType::F32).expect("a kernel"), "attention_f32");
     assert!(name(20, DType::BF16).is_err() && name(136, DType::BF16).is_err());
-    assert_eq!(Kernel::of(64, DType::BF16).expect("a kernel").shared_bytes, 38_912);
-    assert_eq!(Kernel::of(128, DType::BF16).expect("a kernel").shared_bytes, 35_840);
+    assert_eq!(Kernel::of(64, DType::BF16).expect("a kernel").shared_bytes, 57_344);
+    assert_eq!(Kernel::of(128, DType::BF16).expect("a kernel").shared_bytes, 70_656);
     assert_eq!(Kernel::of(128, DType::F32).expect("a kernel").shared_bytes, 44_288);
 }
 

@@ -1,0 +1,115 @@
+//! Layers of short batches on a GPU, whose launches take longer than what they compute: those of a
+//! layout that comes again are recorded once, and started as one from then on.
+//!
+//! Must not know: layers, what a layout says.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use candle_core::{DType, Result, Tensor, bail};
+use parking_lot::Mutex;
+
+use super::rows::Rows;
+use crate::cuda::{self, Recording};
+use crate::gpu;
+
+/// Rows of the longest batch that is recorded: launches of more take no longer than computing.
+const ROWS_MAX: usize = 128;
+/// Layouts that are kept, each with the memory of its activations.
+const LAYOUTS_MAX: usize = 128;
+
+/// The recordings of a network on its device.
+#[derive(Default)]
+pub struct Recordings(Mutex<VecDeque<(Vec<u32>, Entry)>>);
+
+/// What is known of a layout.
+enum Entry {
+    /// It came once.
+    Seen,
+    /// It cannot be recorded.
+    Refused,
+    Recorded(Box<Replay>),
+}
+
+struct Replay {
+    recording: Recording,
+    /// What it reads and writes, `[rows, width]` in float32.
+    input: Tensor,
+    output: Tensor,
+    /// Lists that it reads.
+    _lists: Vec<Tensor>,
+}
+
+impl Recordings {
+    /// What `run` makes of `input`; both are float32. All that `run` does must depend on the
+    /// `layout` and the input's numbers alone, as it is run again for a recording.
+    ///
+    /// # Errors
+    /// A failure of `run`, or of the device.
+    pub fn run(
+        &self,
+        layout: &[u32],
+        input: Rows,
+        run: impl Fn(Rows) -> Result<Rows>,
+    ) -> Result<Rows> {
+        let [rows, _] = input.shape()?;
+        let Some(on_device) = input.as_plain().filter(|it| it.device().is_cuda()).cloned() else {
+            return run(input);
+        };
+        if rows > ROWS_MAX || on_device.dtype() != DType::F32 {
+            return run(input);
+        }
+        let mut known = self.0.lock();
+        let place = known.iter().position(|(other, _)| other == layout);
+        let (layout, mut entry) = match place.and_then(|place| known.remove(place)) {
+            Some(known) => known,
+            None => (layout.to_vec(), Entry::Seen),
+        };
+        let answer = match (&mut entry, place) {
+            (Entry::Recorded(replay), _) => replay.of(&on_device)?,
+            (Entry::Seen, Some(_)) => {
+                let output = run(input)?;
+                entry = match Replay::record(&on_device, &output, &run) {
+                    Ok(replay) => Entry::Recorded(Box::new(replay)),
+                    Err(_) => Entry::Refused,
+                };
+                output
+            }
+            _ => run(input)?,
+        };
+        known.truncate(LAYOUTS_MAX - 1);
+        known.push_front((layout, entry));
+        Ok(answer)
+    }
+}
+
+impl Replay {
+    /// Records what `run` does with rows as `input`, which gives such as `output`.
+    fn record(input: &Tensor, output: &Rows, run: impl Fn(Rows) -> Result<Rows>) -> Result<Self> {
+        let device = input.device();
+        let [rows, width] = output.shape()?;
+        let input = input.force_contiguous()?;
+        let output = Tensor::zeros((rows, width), DType::F32, device)?;
+        let (recording, lists) = gpu::held_by(|| {
+            cuda::record(device, || {
+                let Ok(done) = run(Rows::of(&input)?)?.into_plain() else {
+                    bail!("rows of another device")
+                };
+                cuda::copy(&done, &output)
+            })
+        });
+        Ok(Self { recording: recording?, input, output, _lists: lists })
+    }
+
+    fn of(&mut self, input: &Tensor) -> Result<Rows> {
+        cuda::copy(input, &self.input)?;
+        self.recording.replay()?;
+        Rows::of(&self.output)
+    }
+}
+
+impl fmt::Debug for Recordings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recordings").field("layouts", &self.0.lock().len()).finish()
+    }
+}
