@@ -1,5 +1,6 @@
-//! Time of each operation of a layer of Qwen3-0.6B on a CUDA device, in bfloat16, beside what it must
-//! move or multiply: `cargo bench -p proxima-kernels --features cuda --bench cuda`.
+//! Time of each operation of a layer of Qwen3-0.6B on a CUDA device, in bfloat16, beside what it
+//! must move or multiply: `cargo bench -p proxima-kernels --features cuda --bench cuda_times`; with
+//! numbers of rows behind `--`, for these alone.
 //!
 //! Each is queued many times and waited for once, so at few rows it is the time of a launch.
 
@@ -10,7 +11,7 @@ use proxima_kernels::ops::attention::{Heads, Mask, attention_for, runs_of};
 use proxima_kernels::ops::linear::{GatedLinear, Linear, NormBehind, Precision};
 use proxima_kernels::ops::norm::rms_norm_for;
 use proxima_kernels::ops::operand::{Operand, Takes};
-use proxima_kernels::ops::replay::Recordings;
+use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rotary::{HeadNorms, RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::stored::StoredTensor;
@@ -180,18 +181,31 @@ fn measure(device: &Device, layer: &Layer, count: usize) -> Result<()> {
     if count > 128 {
         return Ok(());
     }
-    let recordings = Recordings::default();
     let input = given.0.tensor()?;
-    timed("28 layers, replayed", Work::Multiplies(28 * count * weights), &mut || {
-        let layers = |hidden| {
+    let seconds = replayed(device, layer, &input, (&offsets, &positions))?;
+    report("28 layers, replayed", count, seconds, Work::Multiplies(28 * count * weights));
+    Ok(())
+}
+
+/// Seconds of all layers of a short batch, which are recorded and replayed.
+fn replayed(
+    device: &Device,
+    layer: &Layer,
+    input: &Tensor,
+    (offsets, positions): (&[usize], &[u32]),
+) -> Result<f64> {
+    let recordings = Recordings::default();
+    seconds(device, || {
+        let layers = |hidden, _: &dyn Fn()| {
             let normed = rms_norm_for(&hidden, &layer.norm, 1e-6, layer.qkv.takes())?;
             let mut state = (hidden, normed);
             for _ in 0..28 {
-                state = layer.forward(&state, &offsets, &positions)?;
+                next_layer();
+                state = layer.forward(&state, offsets, positions)?;
             }
             Ok(state.0)
         };
-        recordings.run(&[count as u32], Rows::of(&input)?, layers).map(drop)
+        recordings.run(&[0], Rows::of(input)?, &|| {}, layers).map(drop)
     })
 }
 
@@ -200,11 +214,10 @@ fn main() {
         Ok(device) => device,
         Err(error) => return println!("nothing is measured: {error}"),
     };
-    let measured = Layer::new(&device).and_then(|layer| {
-        [16, 64, 512, 4096, 16384, 65536]
-            .into_iter()
-            .try_for_each(|count| measure(&device, &layer, count))
-    });
+    let given: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let counts = if given.is_empty() { vec![16, 64, 512, 4096, 16384, 65536] } else { given };
+    let measured = Layer::new(&device)
+        .and_then(|layer| counts.iter().try_for_each(|count| measure(&device, &layer, *count)));
     if let Err(error) = measured {
         println!("failed: {error}");
     }

@@ -64,7 +64,7 @@ printf '{"root": "%s", "commit": "%s"}\n' "${PACK_ROOT:-${root_of_tests:-$root}}
 
 # The executables share most of their bytes, far apart: the dictionary must be larger than all of them.
 tar -C "$work/pack" --owner 0 --group 0 --sort name -cf "$work/pack.tar" bin tests golden cache pack.json
-xz --threads 1 --x86 --lzma2=preset=6,dict=512MiB --stdout "$work/pack.tar" > "$folder/pack.tar.xz"
+xz --threads 1 --x86 --lzma2=preset=2,dict=512MiB --stdout "$work/pack.tar" > "$folder/pack.tar.xz"
 cp "$root"/benches/gpu/*.py "$folder/"
 
 needed=$(objdump -T "$program" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1 || true)

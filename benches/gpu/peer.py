@@ -124,7 +124,7 @@ def matrix():
 
 def documents():
     found = {}
-    for batch in SIZES["batches"]:
+    for batch in SIZES["peer_batches"]:
         try:
             source = Source(f"peer documents {batch}")
             found[str(batch)] = rate(MODELS["embedding"], source, SIZES["document"], batch, SIZES["seconds"])

@@ -153,7 +153,7 @@ def latency_rows(table):
         tokens = round(next(iter(both[0].values()))["tokens_per_text"]) if both[0] else 8192
 
         def among(side, size=size):
-            return (side.get("by_clients") or side.get("by_batch"))[size]
+            return (side.get("by_clients") or side.get("by_batch") or {})[size]
 
         what = f"documents of {tokens} tokens, {how}"
         table.compare(what, ">= 2 x", "long", "long", among, "tokens_per_second", whole("tokens/s"))

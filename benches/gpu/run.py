@@ -41,6 +41,8 @@ class Sizes:
     # About how long a run takes.
     seconds: float = 2.0
     batches: tuple[int, ...] = (32, 64, 128, 256)
+    # Of the peer, whose rate hangs less on it.
+    peer_batches: tuple[int, ...] = (32, 128)
     clients: int = 8
     # Documents that wait at a time; the server refuses what exceeds 1,048,576 tokens.
     waiting: int = 1024
@@ -61,6 +63,7 @@ DRY = Sizes(
     runs=2,
     seconds=0.3,
     batches=(4, 8),
+    peer_batches=(4,),
     clients=2,
     waiting=16,
     document=(63, 63),

@@ -2,7 +2,7 @@
 //!
 //! Must not know: CUDA.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use crate::KernelError;
 pub use crate::cuda_types::{Argument, Launch, Product, Properties};
@@ -135,7 +135,7 @@ pub fn address(_tensor: &Tensor) -> Result<u64, KernelError> {
 /// # Errors
 ///
 /// Always: this build has no CUDA.
-pub fn product(_product: &Product<'_>, _out: DType) -> Result<Tensor, KernelError> {
+pub fn product(_product: &Product<'_>, _out: &Tensor) -> Result<(), KernelError> {
     absent()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Must not know: CUDA's own types.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use crate::KernelError;
 use crate::cuda::{self, Kernel, Recording};
@@ -20,7 +20,7 @@ const _: () = {
     let _: fn(&Device) = cuda::forget;
     let _: Start = cuda::launch;
     let _: fn(&Tensor) -> Result<u64, KernelError> = cuda::address;
-    let _: fn(&Product<'_>, DType) -> Result<Tensor, KernelError> = cuda::product;
+    let _: fn(&Product<'_>, &Tensor) -> Result<(), KernelError> = cuda::product;
     let _: fn(&Tensor, &Tensor) -> Result<(), KernelError> = cuda::copy;
     let _: fn(&Device, Run) -> Result<Recording, KernelError> = cuda::record;
     let _: fn(&mut Recording) -> Result<(), KernelError> = Recording::replay;

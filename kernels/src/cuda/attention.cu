@@ -1,4 +1,4 @@
-// Attention on tensor cores, streaming over tiles of keys (Dao, FlashAttention-2, 2023): grid = (blocks, heads),
+// Attention on tensor cores, streaming over tiles of keys (Dao, FlashAttention-2, 2023): grid = blocks * heads,
 // block = 128, at most 128 query rows a block, twice 16 a warp, so that keys and values that a warp has read from shared
 // memory are multiplied twice. Heads have a multiple of 8 numbers; addresses of segments are multiples of 16 bytes and
 // strides of 8 numbers.
@@ -126,31 +126,40 @@ static __device__ __forceinline__ unsigned place_in_pieces() {
     return (lane % 16 * Tiles<SIZE>::STRIDE + lane / 16 * 8) * 2;
 }
 
+/// As `place_in_pieces`, of rows that are columns of a right factor: the second matrix is the right half of the first 8
+/// rows, so that what a multiplication takes lies in registers that follow each other.
+template <int SIZE>
+static __device__ __forceinline__ unsigned place_in_halves() {
+    const int lane = lane_of_warp();
+    return ((lane % 8 + lane / 16 * 8) * Tiles<SIZE>::STRIDE + lane / 8 % 2 * 8) * 2;
+}
+
 /// The products of a warp's queries, of turns FROM to TO, with the keys of a tile: scores
 /// [turn][key/8][row/8*2 + key%2] as `multiply_add` lays them out.
 template <typename T, int SIZE, int FROM, int TO>
 static __device__ __forceinline__ void multiply_keys(
     unsigned keys, unsigned queries, float (&scores)[TURNS][Tiles<SIZE>::KEYS / 8][4]) {
     using Of = Tiles<SIZE>;
-    // Matrices of keys: the left half of 16 columns of 8 keys and of the next 8, then the right half of both; of queries
-    // alike, which is how left factors lie.
-    const unsigned place = place_in_pieces<SIZE>();
+    // Matrices of queries: the left half of 16 columns of 8 rows and of the next 8, then the right half of both. Of keys:
+    // both halves of 8 keys, then of the next 8.
+    queries += place_in_pieces<SIZE>();
+    keys += place_in_halves<SIZE>();
 #pragma unroll
     for (int step = 0; step < SIZE / 16; step++) {
         unsigned left[TURNS][4];
 #pragma unroll
         for (int turn = FROM; turn < TO; turn++) {
             const int row = turn * WARPS * WARP_ROWS;
-            load_matrices(queries + place + (row * Of::STRIDE + step * 16) * 2, left[turn]);
+            load_matrices(queries + (row * Of::STRIDE + step * 16) * 2, left[turn]);
         }
 #pragma unroll
         for (int key = 0; key < Of::KEYS; key += 16) {
             unsigned right[4];
-            load_matrices(keys + place + (key * Of::STRIDE + step * 16) * 2, right);
+            load_matrices(keys + (key * Of::STRIDE + step * 16) * 2, right);
 #pragma unroll
             for (int turn = FROM; turn < TO; turn++) {
-                multiply_add<T>(scores[turn][key / 8], left[turn], right[0], right[2]);
-                multiply_add<T>(scores[turn][key / 8 + 1], left[turn], right[1], right[3]);
+                multiply_add<T>(scores[turn][key / 8], left[turn], right[0], right[1]);
+                multiply_add<T>(scores[turn][key / 8 + 1], left[turn], right[2], right[3]);
             }
         }
     }
@@ -342,16 +351,16 @@ static __device__ __forceinline__ void take_tile(
 template <typename T, int SIZE>
 static __device__ __forceinline__ void attend(const T* qkv, const Attention& what, T* out) {
     constexpr int KEYS = Tiles<SIZE>::KEYS;
-    const Block block = what.blocks[blockIdx.x];
+    const Block block = what.blocks[block_of_grid(what)];
     const Reach reach = reach_of(what);
     const int size = what.size, to_values = what.kv_heads * size;
-    const int kv_offset = static_cast<int>(blockIdx.y) / (what.heads / what.kv_heads) * size;
+    const int kv_offset = head_of_grid(what) / (what.heads / what.kv_heads) * size;
     const unsigned shared = shared_address(shared_memory());
 
     const Seen needed = seen_by_any(reach, block.position, block.position + block.rows - 1, block.length);
     const int first_tile = needed.first / KEYS, length = needed.end;
     const Own<T> own = own_of(qkv, what);
-    const T* first_query = qkv + static_cast<long long>(block.row) * what.row_width + static_cast<int>(blockIdx.y) * size;
+    const T* first_query = qkv + static_cast<long long>(block.row) * what.row_width + head_of_grid(what) * size;
     start_queries<T, SIZE>(shared, first_query, what.row_width, block.rows, size);
     begin_walks<T, SIZE>(Walk{what.segments + block.first_segment, 0, kv_offset}, first_tile, length, own);
     __syncthreads();
@@ -388,14 +397,14 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
         }
     }
     // Read and computed again, so that registers need not hold them meanwhile.
-    const Block same = what.blocks[blockIdx.x];
+    const Block same = what.blocks[block_of_grid(what)];
     const int width = what.heads * size;
 #pragma unroll
     for (int turn = 0; turn < TURNS; turn++) {
         const Part part = part_of(same, turn);
         if (part.rows > 0) {
             const long long row = static_cast<long long>(same.row) + part.before;
-            T* to = out + row * width + static_cast<int>(blockIdx.y) * size;
+            T* to = out + row * width + head_of_grid(what) * size;
             write_rows<T, SIZE>(rows.sums[turn], rows.softmax[turn], to, width, part.rows, size);
         }
     }

@@ -42,6 +42,15 @@ struct Attention {
     int window;
 };
 
+/// What a block of threads computes: heads of the same rows follow each other.
+static __device__ __forceinline__ int block_of_grid(const Attention& what) {
+    return static_cast<int>(blockIdx.x) / what.heads;
+}
+
+static __device__ __forceinline__ int head_of_grid(const Attention& what) {
+    return static_cast<int>(blockIdx.x) % what.heads;
+}
+
 /// How many positions a query sees before and behind its own.
 struct Reach {
     int before;

@@ -1,4 +1,4 @@
-// Attention in float32, streaming over tiles of keys: grid = (blocks, heads), block = 128, at most 16 query rows a
+// Attention in float32, streaming over tiles of keys: grid = blocks * heads, block = 128, at most 16 query rows a
 // block, 4 a warp. Heads of any size up to 256.
 //
 // Dynamic shared memory is 4*(80*stride + 512) bytes, where stride is 4*(ceil(size/4) | 1): 44288 at size 128 and
@@ -163,9 +163,9 @@ static __device__ __forceinline__ void finish_scores(
 }
 
 static __device__ __forceinline__ void attend(const float* qkv, const Attention& what, float* out) {
-    const Block block = what.blocks[blockIdx.x];
+    const Block block = what.blocks[block_of_grid(what)];
     const Reach reach = reach_of(what);
-    const int size = what.size, head = static_cast<int>(blockIdx.y);
+    const int size = what.size, head = head_of_grid(what);
     const int before = static_cast<int>(threadIdx.x) / WARP * ROWS;
     const int count = min(ROWS, block.rows - before), first = block.position + before;
     const int kv_head = head / (what.heads / what.kv_heads);

@@ -2,6 +2,8 @@
 //!
 //! Must not know: layers, what a product is for.
 
+mod tuning;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::mem::{MaybeUninit, size_of};
@@ -24,8 +26,10 @@ static LIBRARIES: LazyLock<Mutex<HashMap<DeviceId, Arc<Mutex<Library>>>>> =
 
 /// Memory that the library may use beside the matrices: what NVIDIA advises for Hopper.
 const WORKSPACE_BYTES: usize = 32 << 20;
-/// Rows of the smallest plan.
+/// Rows of the smallest plan that the library chooses.
 const ROWS_LEAST: usize = 512;
+/// Rows of the plan that is chosen by trying.
+const ROWS_FEW: usize = 64;
 /// Algorithms that the library is asked for, the best first.
 const CANDIDATES: usize = 16;
 const NOT_SUPPORTED: sys::cublasStatus_t = sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED;
@@ -33,7 +37,7 @@ const NOT_SUPPORTED: sys::cublasStatus_t = sys::cublasStatus_t::CUBLAS_STATUS_NO
 const PLANS_MAX: usize = 4096;
 
 /// `x W^T + bias + added` of `x` `[rows, depth]` and `W` `[columns, depth]`, both of one dtype,
-/// summed in float32 and rounded to `out`.
+/// summed in float32, rounded and written to `out`.
 ///
 /// The sum over the depth is never split among blocks, so the order of a row's sums does not depend
 /// on how many rows there are as long as the library chooses kernels of one kind.
@@ -41,16 +45,13 @@ const PLANS_MAX: usize = 4096;
 /// # Errors
 ///
 /// Shapes or dtypes that do not fit, tensors of another device, or a failure of the library.
-pub fn product(product: &Product<'_>, out: DType) -> Result<Tensor, KernelError> {
-    let shape = Shape::of(product, out)?;
-    let device = product.x.device();
-    // SAFETY: numbers of any bits are valid, and the product writes all of them.
-    let result = unsafe { Tensor::empty((shape.rows, shape.columns), out, device) }?;
-    let cuda = device.as_cuda_device()?;
-    let library = library(cuda)?;
-    let mut library = library.lock();
-    library.run(product, shape, &result)?;
-    Ok(result)
+pub fn product(product: &Product<'_>, out: &Tensor) -> Result<(), KernelError> {
+    let shape = Shape::of(product, out.dtype())?;
+    if out.dims() != [shape.rows, shape.columns] {
+        bail!("a product of {} x {} for {:?}", shape.rows, shape.columns, out.shape())
+    }
+    let library = library(product.x.device().as_cuda_device()?)?;
+    library.lock().run(product, shape, out)
 }
 
 /// Lets go of what a device has for its products.
@@ -107,12 +108,13 @@ impl Shape {
     /// The shape whose plan is used: the next larger of few numbers of rows, so that few are kept.
     ///
     /// In float32 one plan computes any number of rows, as the library's kernels for more of them
-    /// add up in another order; those of tensor cores do not. Plans for few rows are slower than
-    /// those for some hundred.
+    /// add up in another order; those of tensor cores do not. Plans that the library chooses for
+    /// few rows are slower than those for some hundred.
     fn planned(self) -> Self {
         let step = match self.rows {
             _ if self.dtype == DType::F32 => return Self { rows: ROWS_LEAST, ..self },
-            ..=4096 => ROWS_LEAST,
+            rows if rows <= ROWS_FEW => ROWS_FEW,
+            rows if rows <= 4096 => ROWS_LEAST,
             _ => 4096,
         };
         Self { rows: self.rows.next_multiple_of(step), ..self }
@@ -169,13 +171,27 @@ impl Library {
         out: &Tensor,
     ) -> Result<Result<(), CublasError>, KernelError> {
         if !self.plans.contains_key(&planned) {
-            let plan = self.plan(planned)?;
+            let plan = match planned.rows {
+                ROWS_FEW => self.tuned(product, planned)?,
+                _ => self.plan(planned)?,
+            };
             if self.plans.len() >= PLANS_MAX {
                 self.plans.clear();
             }
             self.plans.insert(planned, plan);
         }
         let Some(plan) = self.plans.get(&planned) else { bail!("no plan for {shape:?}") };
+        self.start(product, shape, plan, out)
+    }
+
+    /// Computes a product of a shape by a plan.
+    fn start(
+        &self,
+        product: &Product<'_>,
+        shape: Shape,
+        plan: &Plan,
+        out: &Tensor,
+    ) -> Result<Result<(), CublasError>, KernelError> {
         let pointer = |tensor: &Tensor| address(tensor).map(|address| address as *const c_void);
         if let Some(bias) = product.bias {
             plan.operation.set(
@@ -212,8 +228,22 @@ impl Library {
         })
     }
 
-    /// Has the library choose an algorithm: the best one that computes single rows, too.
+    /// The plan of a shape: the best one of the library's that computes single rows, too.
     fn plan(&self, shape: Shape) -> Result<Plan, KernelError> {
+        let found = self.candidates(shape)?;
+        let (operation, layouts) = (Operation::of(shape)?, Layouts::of(shape)?);
+        let single = Layouts::of(Shape { rows: 1, ..shape })?;
+        let fits = |one: &&sys::cublasLtMatmulAlgo_t| {
+            self.computes(&operation, &layouts, one) && self.computes(&operation, &single, one)
+        };
+        let Some(best) = found.iter().find(fits).or(found.first()) else {
+            bail!("cuBLASLt has no algorithm for {shape:?}")
+        };
+        Ok(Plan { operation, algorithm: *best })
+    }
+
+    /// Algorithms for a shape, the one that the library thinks the fastest first.
+    fn candidates(&self, shape: Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, KernelError> {
         let operation = Operation::of(shape)?;
         let layouts = Layouts::of(shape)?;
         let wish = Preference::new()?;
@@ -249,15 +279,8 @@ impl Library {
         let found = found.map(|one: MaybeUninit<sys::cublasLtMatmulHeuristicResult_t>| unsafe {
             one.assume_init()
         });
-        let found = &found[..usize::try_from(count).unwrap_or(0).min(CANDIDATES)];
-        let single = Layouts::of(Shape { rows: 1, ..shape })?;
-        let fits = |one: &&sys::cublasLtMatmulHeuristicResult_t| {
-            self.computes(&operation, &layouts, one) && self.computes(&operation, &single, one)
-        };
-        let Some(best) = found.iter().find(fits).or(found.first()) else {
-            bail!("cuBLASLt has no algorithm for {shape:?}")
-        };
-        Ok(Plan { operation, algorithm: best.algo })
+        let found = found.iter().take(usize::try_from(count).unwrap_or(0));
+        Ok(found.map(|one| one.algo).collect())
     }
 
     /// Whether an algorithm computes matrices of these layouts.
@@ -265,7 +288,7 @@ impl Library {
         &self,
         operation: &Operation,
         layouts: &Layouts,
-        found: &sys::cublasLtMatmulHeuristicResult_t,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
     ) -> bool {
         let mut result = MaybeUninit::zeroed();
         // SAFETY: all descriptions live; the library reads the algorithm and writes one result.
@@ -277,7 +300,7 @@ impl Library {
                 layouts.x.0,
                 layouts.out.0,
                 layouts.out.0,
-                &raw const found.algo,
+                algorithm,
                 result.as_mut_ptr(),
             )
         };

@@ -41,8 +41,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Blocks of at most `most` rows of all runs, those with the most keys first, so that a long
-    /// one does not begin last. `kept` are the keys of kept parts.
+    /// Blocks of at most `most` rows of all runs, those of long sequences first, so that none of
+    /// these begins last. Blocks of a sequence follow each other: what they read of memory, they
+    /// read at about the same time. `kept` are the keys of kept parts.
     pub(crate) fn new(runs: &[Run], most: usize, kept: &[Keys]) -> Self {
         let own = |rows: &std::ops::Range<usize>| [rows.start as u32, 0, 0, rows.len() as u32];
         let mut plan = Self::default();
@@ -64,9 +65,10 @@ impl Plan {
                     .map(|number| number as u32)
             }));
         }
-        // A causal block sees the keys up to its last row, others all.
-        plan.blocks
-            .sort_by_key(|[_, rows, position, .., length]| Reverse((position + rows, *length)));
+        // A causal block sees the keys up to its last row: the last ones of a sequence the most.
+        plan.blocks.sort_by_key(|[_, _, position, first_segment, _, length]| {
+            (Reverse(*length), *first_segment, Reverse(*position))
+        });
         plan
     }
 }
@@ -111,7 +113,8 @@ pub(crate) fn attention(
         at(&out)?,
     ];
     let shape = Launch {
-        grid: [plan.blocks.len() as u32, heads.heads as u32, 1],
+        // Heads of a block run together: their rows are neighbours in memory.
+        grid: [(plan.blocks.len() * heads.heads) as u32, 1, 1],
         block: [BLOCK as u32, 1, 1],
         shared_bytes: kernel.shared_bytes as u32,
     };

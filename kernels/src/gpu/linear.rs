@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{aligned, float32, rows};
+use super::{aligned, empty, float32, rows};
 use crate::cpu::Activation;
 use crate::cuda::{self, Product};
 
@@ -21,14 +21,14 @@ pub(crate) fn linear(
     let product = Product { x: &x, weights, bias: None, added: None };
     match &residual {
         None => {
-            let out = cuda::product(&product, weights.dtype())?;
+            let out = multiplied(&product, weights.dtype())?;
             rows::epilogue(out, bias, activation)
         }
         Some(residual) if activation.is_none() => {
-            cuda::product(&Product { bias, added: Some(residual), ..product }, DType::F32)
+            multiplied(&Product { bias, added: Some(residual), ..product }, DType::F32)
         }
         Some(residual) => {
-            let out = cuda::product(&product, DType::F32)?;
+            let out = multiplied(&product, DType::F32)?;
             rows::epilogue(out, bias, activation)? + residual
         }
     }
@@ -51,5 +51,13 @@ pub(crate) fn add_and_norm(
 pub(crate) fn gated(x: &Tensor, weights: &Tensor, activation: Activation) -> Result<Tensor> {
     let x = aligned(x)?;
     let product = Product { x: &x, weights, bias: None, added: None };
-    rows::gated(&cuda::product(&product, weights.dtype())?, activation)
+    rows::gated(&multiplied(&product, weights.dtype())?, activation)
+}
+
+/// A product in this dtype.
+fn multiplied(product: &Product<'_>, dtype: DType) -> Result<Tensor> {
+    let shape = (product.x.dim(0)?, product.weights.dim(0)?);
+    let out = empty(shape, dtype, product.x.device())?;
+    cuda::product(product, &out)?;
+    Ok(out)
 }

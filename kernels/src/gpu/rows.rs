@@ -5,7 +5,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::{
-    Call, WARP, aligned, at, at_or_null, empty, float32, hold, int, long, uploaded, warps,
+    Call, WARP, aligned, at, at_or_null, empty, float32, int, long, recording, uploaded, warps,
 };
 use crate::cpu::Activation;
 use crate::cpu::attention::Heads;
@@ -44,8 +44,8 @@ pub(crate) fn add_rms_norm(
     let (count, numbers) = (int(rows)?, int(width)?);
     let (x, added, weight) = (at(&x)?, at(&added)?, at(weight)?);
     let arguments = [x, added, weight, eps.into(), count, numbers, at(&sums)?, at(&out)?];
-    // SAFETY: the parameters of `add_rms_norm`; matrices are `[rows, width]`, the caller has checked
-    // that `weight` is `[width]`, and memory is freed in the stream's order.
+    // SAFETY: the parameters of `add_rms_norm`; matrices are `[rows, width]`, the caller has
+    // checked that `weight` is `[width]`, and memory is freed in the stream's order.
     unsafe { call.launch(warps(rows), &arguments) }?;
     Ok((sums, out))
 }
@@ -95,8 +95,8 @@ pub(crate) fn rotary(
     let rows = positions.len();
     let positions = uploaded(positions, qkv.device())?;
     // Tables are made anew when longer ones are needed.
-    hold(cos);
-    hold(sin);
+    recording::hold(cos);
+    recording::hold(sin);
     let turned = heads.heads + heads.kv_heads;
     // A lane of the wide kernel takes 16 numbers of a head.
     let wide = matches!(heads.size, 16 | 32 | 64 | 128 | 256);

@@ -3,11 +3,12 @@
 //!
 //! Must not know: what the numbers mean.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use candle_core::{Device, Result, Tensor, bail};
 use parking_lot::Mutex;
+
+use super::recording;
 
 /// Lists kept of a device.
 const KEPT: usize = 16;
@@ -19,24 +20,6 @@ type Lists = VecDeque<(Vec<u32>, Tensor)>;
 
 static DEVICES: Mutex<Vec<(Device, Lists)>> = Mutex::new(Vec::new());
 
-thread_local! {
-    /// The tensors that this thread has asked for, while it records.
-    static HELD: RefCell<Option<Vec<Tensor>>> = const { RefCell::new(None) };
-}
-
-/// Runs something that is recorded, and gives the lists and tables that it used, which must live as
-/// long as the recording: there they are found by their addresses.
-pub(crate) fn held_by<T>(run: impl FnOnce() -> T) -> (T, Vec<Tensor>) {
-    HELD.set(Some(Vec::new()));
-    let done = run();
-    (done, HELD.take().unwrap_or_default())
-}
-
-/// Has a recording, if one is made, keep a tensor that it reads and others may let go of.
-pub(crate) fn hold(tensor: &Tensor) {
-    HELD.with_borrow_mut(|held| held.iter_mut().for_each(|held| held.push(tensor.clone())));
-}
-
 /// The numbers on the device.
 ///
 /// # Errors
@@ -44,10 +27,10 @@ pub(crate) fn hold(tensor: &Tensor) {
 /// then would be read again from the processor's memory, at each replay.
 pub(crate) fn uploaded(numbers: &[u32], device: &Device) -> Result<Tensor> {
     if let Some(known) = with_lists(device, |lists| known(lists, numbers)) {
-        hold(&known);
+        recording::hold(&known);
         return Ok(known);
     }
-    if HELD.with_borrow(Option::is_some) {
+    if recording::is_on() {
         bail!("a list of {} numbers is not on the device yet", numbers.len());
     }
     // Without the lock, so that a device that hangs holds up no other.

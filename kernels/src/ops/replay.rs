@@ -11,16 +11,29 @@ use parking_lot::Mutex;
 
 use super::rows::Rows;
 use crate::cuda::{self, Recording};
-use crate::gpu;
+use crate::gpu::recording::{self, Slabs};
 
 /// Rows of the longest batch that is recorded: launches of more take no longer than computing.
 const ROWS_MAX: usize = 128;
-/// Layouts that are kept, each with the memory of its activations.
+/// Layouts that are kept.
 const LAYOUTS_MAX: usize = 128;
 
 /// The recordings of a network on its device.
 #[derive(Default)]
-pub struct Recordings(Mutex<VecDeque<(Vec<u32>, Entry)>>);
+pub struct Recordings(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// By layout, the last used first.
+    entries: VecDeque<(Vec<u32>, Entry)>,
+    /// Memory of activations, for all.
+    slabs: Slabs,
+}
+
+/// The next layer begins: what it makes, it and the one behind it may read.
+pub fn next_layer() {
+    recording::advance();
+}
 
 /// What is known of a layout.
 enum Entry {
@@ -36,13 +49,15 @@ struct Replay {
     /// What it reads and writes, `[rows, width]` in float32.
     input: Tensor,
     output: Tensor,
-    /// Lists that it reads.
-    _lists: Vec<Tensor>,
+    /// What else it reads and writes.
+    _held: Vec<Tensor>,
 }
 
 impl Recordings {
     /// What `run` makes of `input`; both are float32. All that `run` does must depend on the
-    /// `layout` and the input's numbers alone, as it is run again for a recording.
+    /// `layout` and the input's numbers alone, as it is run again for a recording. It calls what it
+    /// is given between layers: `pause`, in which the caller may use the device, or nothing where
+    /// the batch is short, so that nothing of others is recorded.
     ///
     /// # Errors
     /// A failure of `run`, or of the device.
@@ -50,26 +65,31 @@ impl Recordings {
         &self,
         layout: &[u32],
         input: Rows,
-        run: impl Fn(Rows) -> Result<Rows>,
+        pause: &dyn Fn(),
+        run: impl Fn(Rows, &dyn Fn()) -> Result<Rows>,
     ) -> Result<Rows> {
         let [rows, _] = input.shape()?;
         let Some(on_device) = input.as_plain().filter(|it| it.device().is_cuda()).cloned() else {
-            return run(input);
+            return run(input, pause);
         };
         if rows > ROWS_MAX || on_device.dtype() != DType::F32 {
-            return run(input);
+            return run(input, pause);
         }
+        let run = |input| run(input, &|| {});
         let mut known = self.0.lock();
-        let place = known.iter().position(|(other, _)| other == layout);
-        let (layout, mut entry) = match place.and_then(|place| known.remove(place)) {
+        let Known { entries, slabs } = &mut *known;
+        let place = entries.iter().position(|(other, _)| other == layout);
+        let (layout, mut entry) = match place.and_then(|place| entries.remove(place)) {
             Some(known) => known,
             None => (layout.to_vec(), Entry::Seen),
         };
         let answer = match (&mut entry, place) {
             (Entry::Recorded(replay), _) => replay.of(&on_device)?,
             (Entry::Seen, Some(_)) => {
-                let output = run(input)?;
-                entry = match Replay::record(&on_device, &output, &run) {
+                let (output, sizes) = recording::counted(|| run(input));
+                let output = output?;
+                slabs.fit(sizes, on_device.device())?;
+                entry = match Replay::record(&on_device, &output, slabs, run) {
                     Ok(replay) => Entry::Recorded(Box::new(replay)),
                     Err(_) => Entry::Refused,
                 };
@@ -77,28 +97,33 @@ impl Recordings {
             }
             _ => run(input)?,
         };
-        known.truncate(LAYOUTS_MAX - 1);
-        known.push_front((layout, entry));
+        entries.truncate(LAYOUTS_MAX - 1);
+        entries.push_front((layout, entry));
         Ok(answer)
     }
 }
 
 impl Replay {
     /// Records what `run` does with rows as `input`, which gives such as `output`.
-    fn record(input: &Tensor, output: &Rows, run: impl Fn(Rows) -> Result<Rows>) -> Result<Self> {
+    fn record(
+        input: &Tensor,
+        output: &Rows,
+        slabs: &Slabs,
+        run: impl Fn(Rows) -> Result<Rows>,
+    ) -> Result<Self> {
         let device = input.device();
         let [rows, width] = output.shape()?;
         let input = input.force_contiguous()?;
         let output = Tensor::zeros((rows, width), DType::F32, device)?;
-        let (recording, lists) = gpu::held_by(|| {
+        let (recording, held) = recording::recorded(slabs, || {
             cuda::record(device, || {
-                let Ok(done) = run(Rows::of(&input)?)?.into_plain() else {
+                let Ok(done) = run(Rows::plain(input.clone()))?.into_plain() else {
                     bail!("rows of another device")
                 };
                 cuda::copy(&done, &output)
             })
         });
-        Ok(Self { recording: recording?, input, output, _lists: lists })
+        Ok(Self { recording: recording?, input, output, _held: held })
     }
 
     fn of(&mut self, input: &Tensor) -> Result<Rows> {
@@ -110,6 +135,6 @@ impl Replay {
 
 impl fmt::Debug for Recordings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recordings").field("layouts", &self.0.lock().len()).finish()
+        f.debug_struct("Recordings").field("layouts", &self.0.lock().entries.len()).finish()
     }
 }

@@ -137,7 +137,7 @@ fn run<T: Kind>(qkv: &Buffer<T>, rows: usize, case: Case, sequences: &[Sequence]
     args.extend([case.heads.row(), heads, kv_heads, size, mask, window].map(int));
     args.push(write(&mut out));
     let (name, shared) = T::kernel(size);
-    launch_with(&name, [count, heads], 128, (shared, case.seed), &args);
+    launch_with(&name, [count * heads, 1], 128, (shared, case.seed), &args);
     widened(&out)
 }
 

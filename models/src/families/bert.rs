@@ -8,7 +8,7 @@ use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::linear::{Linear, Precision};
 use proxima_kernels::ops::operand::Operand;
-use proxima_kernels::ops::replay::Recordings;
+use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
@@ -400,6 +400,7 @@ impl Bert {
         })?;
         for (place, layer) in self.layers.iter().enumerate() {
             let next = self.layers.get(place + 1).unwrap_or(layer);
+            next_layer();
             parts.step(pause, |part, state| self.forward(part, state, (layer, next)))?;
         }
         Rows::joined(parts.finish().into_iter().map(|state| state.hidden).collect())
@@ -409,10 +410,11 @@ impl Bert {
 impl Encoder for Bert {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let embedded = self.embed(batch)?;
-        let layers = |embedded| self.layers(batch, embedded, pause);
         let hidden = match batch.layout() {
-            Some(layout) => self.recordings.run(&layout, embedded, layers)?,
-            None => layers(embedded)?,
+            Some(layout) => self.recordings.run(&layout, embedded, pause, |embedded, pause| {
+                self.layers(batch, embedded, pause)
+            })?,
+            None => self.layers(batch, embedded, pause)?,
         };
         HiddenStates::new(&hidden, batch)
     }

@@ -9,7 +9,7 @@ use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
 use proxima_kernels::ops::linear::{GatedLinear, Linear, NormBehind};
 use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
 use proxima_kernels::ops::operand::{Operand, Takes};
-use proxima_kernels::ops::replay::Recordings;
+use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rotary::{HeadNorms, RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{KernelError, Tensor};
@@ -100,13 +100,14 @@ impl Decoder {
         behind: &BehindLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<HiddenStates, KernelError> {
-        let layers = |hidden| self.layers(batch, hidden, turn, behind, pause);
         let (hidden, kept) = match batch.layout() {
             Some(layout) => {
-                let run = |hidden| layers(hidden).map(|(hidden, _)| hidden);
-                (self.recordings.run(&layout, hidden, run)?, Vec::new())
+                let run = |hidden, pause: &dyn Fn()| {
+                    self.layers(batch, hidden, turn, behind, pause).map(|(hidden, _)| hidden)
+                };
+                (self.recordings.run(&layout, hidden, pause, run)?, Vec::new())
             }
-            None => layers(hidden)?,
+            None => self.layers(batch, hidden, turn, behind, pause)?,
         };
         let states = HiddenStates::new(&hidden, batch)?;
         let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
@@ -130,6 +131,7 @@ impl Decoder {
         for (place, layer) in self.layers.iter().enumerate() {
             let kept = batch.kept(place);
             let next = self.layers.get(place + 1);
+            next_layer();
             parts.step(pause, |part, state| {
                 let turn = (&positions[part.rows()], tables);
                 let mut state = self.forward(part, state, (layer, next, &kept), turn)?;

@@ -93,7 +93,7 @@ where
     args.extend([heads.row(), heads.heads, heads.kv_heads, heads.size, 1, 0].map(int));
     args.push(write(&mut out));
     let launch = proxima_emulator::Launch {
-        grid: [plan.blocks.len() as u32, heads.heads as u32, 1],
+        grid: [(plan.blocks.len() * heads.heads) as u32, 1, 1],
         block: BLOCK as u32,
         shared: kernel.shared_bytes,
         seed: 1,

@@ -1,0 +1,199 @@
+//! What operations use while their launches are recorded: memory that was there before, so that the
+//! recording need not take and give back any, and lists that are on the device already.
+//!
+//! Layers use it in turns: what one makes is read by itself and the next, and the one behind that
+//! writes over it. So a first run, which is not recorded, counts what the largest layer needs.
+//! Must not know: what is recorded, layers.
+
+use std::cell::RefCell;
+
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+
+/// Types of what operations write.
+const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
+/// Numbers that a tensor's memory is a multiple of: 256 bytes, of two bytes each.
+const STEP: usize = 128;
+
+/// Numbers of each type.
+type Sizes = [usize; DTYPES.len()];
+
+thread_local! {
+    static STATE: RefCell<State> = const { RefCell::new(State::Off) };
+}
+
+enum State {
+    Off,
+    /// What this layer has taken so far, and the most that one did.
+    Counting {
+        now: Sizes,
+        most: Sizes,
+    },
+    On(Arena),
+}
+
+struct Arena {
+    slabs: Slabs,
+    /// Which half of each slab the layer uses.
+    half: usize,
+    taken: Sizes,
+    /// What the recording reads, which others may let go of.
+    held: Vec<Tensor>,
+}
+
+/// Memory for recordings that run one after another. Clones are the same memory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Slabs([Option<Tensor>; DTYPES.len()]);
+
+impl Slabs {
+    /// Makes room for two layers that need so much; recordings that there are keep what they had.
+    ///
+    /// # Errors
+    /// The device has no memory.
+    pub(crate) fn fit(&mut self, sizes: Sizes, device: &Device) -> Result<()> {
+        for ((slab, dtype), numbers) in self.0.iter_mut().zip(DTYPES).zip(sizes) {
+            let has = slab.as_ref().map_or(0, Tensor::elem_count);
+            if has < 2 * numbers {
+                *slab = Some(Tensor::zeros(2 * numbers, dtype, device)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs something, and counts what its largest layer takes.
+pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, Sizes) {
+    STATE.set(State::Counting { now: Sizes::default(), most: Sizes::default() });
+    let done = run();
+    advance();
+    match STATE.replace(State::Off) {
+        State::Counting { most, .. } => (done, most),
+        _ => (done, Sizes::default()),
+    }
+}
+
+/// Runs something that is recorded, whose tensors are in `slabs`; gives what else must live as long
+/// as the recording, where it is found by its address.
+pub(crate) fn recorded<T>(slabs: &Slabs, run: impl FnOnce() -> T) -> (T, Vec<Tensor>) {
+    let slabs = slabs.clone();
+    STATE.set(State::On(Arena { slabs, half: 0, taken: Sizes::default(), held: Vec::new() }));
+    let done = run();
+    match STATE.replace(State::Off) {
+        State::On(arena) => {
+            let mut held = arena.held;
+            held.extend(arena.slabs.0.into_iter().flatten());
+            (done, held)
+        }
+        _ => (done, Vec::new()),
+    }
+}
+
+/// The next layer begins.
+pub(crate) fn advance() {
+    STATE.with_borrow_mut(|state| match state {
+        State::Off => {}
+        State::Counting { now, most } => {
+            most.iter_mut().zip(*now).for_each(|(most, now)| *most = now.max(*most));
+            *now = Sizes::default();
+        }
+        State::On(arena) => {
+            arena.half = 1 - arena.half;
+            arena.taken = Sizes::default();
+        }
+    });
+}
+
+/// Whether this thread records.
+pub(crate) fn is_on() -> bool {
+    STATE.with_borrow(|state| matches!(state, State::On(_)))
+}
+
+/// Has the recording, if one is made, keep a tensor that it reads and others may let go of.
+pub(crate) fn hold(tensor: &Tensor) {
+    STATE.with_borrow_mut(|state| {
+        if let State::On(arena) = state {
+            arena.held.push(tensor.clone());
+        }
+    });
+}
+
+/// A tensor whose numbers are still to be written, if a recording has memory for it.
+///
+/// # Errors
+/// The layer takes more than was counted.
+pub(crate) fn taken(shape: &Shape, dtype: DType) -> Result<Option<Tensor>> {
+    let Some(place) = DTYPES.iter().position(|known| *known == dtype) else { return Ok(None) };
+    let numbers = shape.elem_count().next_multiple_of(STEP);
+    STATE.with_borrow_mut(|state| {
+        let arena = match state {
+            State::Off => return Ok(None),
+            State::Counting { now, .. } => {
+                now[place] += numbers;
+                return Ok(None);
+            }
+            State::On(arena) => arena,
+        };
+        let slab = arena.slabs.0[place].as_ref();
+        let half = slab.map_or(0, Tensor::elem_count) / 2 / STEP * STEP;
+        let at = arena.taken[place];
+        arena.taken[place] += numbers;
+        let Some(slab) = slab.filter(|_| arena.taken[place] <= half) else {
+            bail!("a layer takes more memory than was counted");
+        };
+        let tensor = slab.narrow(0, arena.half * half + at, shape.elem_count())?;
+        tensor.reshape(shape).map(Some)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn make(numbers: usize, value: f32) -> Tensor {
+        let shape = Shape::from(numbers);
+        let tensor = taken(&shape, DType::F32).expect("room");
+        let tensor = tensor
+            .unwrap_or_else(|| Tensor::zeros(shape, DType::F32, &Device::Cpu).expect("memory"));
+        tensor
+            .slice_set(&Tensor::full(value, numbers, &Device::Cpu).expect("numbers"), 0, 0)
+            .expect("written");
+        tensor
+    }
+
+    /// Layers that make two tensors each; what the one before and this one made is read.
+    fn layers() -> Vec<[f32; 4]> {
+        let mut before = [make(300, 0.0), make(5, 1.0)];
+        let mut read = Vec::new();
+        for layer in 1..6 {
+            advance();
+            let now = [make(300, 2.0 * layer as f32), make(5, 2.0 * layer as f32 + 1.0)];
+            let last = |tensor: &Tensor| {
+                let numbers = tensor.to_vec1::<f32>().expect("numbers");
+                assert!(numbers.iter().all(|number| *number == numbers[0]));
+                numbers[0]
+            };
+            read.push([&before[0], &before[1], &now[0], &now[1]].map(last));
+            before = now;
+        }
+        read
+    }
+
+    #[test]
+    fn what_a_layer_made_is_there_in_the_next() {
+        let (wanted, sizes) = counted(layers);
+        assert_eq!(sizes, [384 + 128, 0, 0]);
+        let mut slabs = Slabs::default();
+        slabs.fit(sizes, &Device::Cpu).expect("memory");
+        let (found, held) = recorded(&slabs, layers);
+        assert_eq!(found, wanted);
+        assert!(!is_on() && held.iter().any(|slab| slab.elem_count() == 1024));
+    }
+
+    #[test]
+    fn more_than_was_counted_is_refused() {
+        let mut slabs = Slabs::default();
+        slabs.fit([128, 0, 0], &Device::Cpu).expect("memory");
+        let (found, _) = recorded(&slabs, || taken(&Shape::from(129), DType::F32));
+        assert!(found.is_err());
+        assert!(taken(&Shape::from(129), DType::F32).expect("off").is_none());
+    }
+}
