@@ -101,6 +101,16 @@ pub fn is_out_of_memory(error: &KernelError) -> bool {
     }
 }
 
+/// What an error says, for people: without the backtrace that it may hold.
+pub fn sentence(error: &KernelError) -> String {
+    match error {
+        KernelError::WithBacktrace { inner, .. } => sentence(inner),
+        KernelError::Context { inner, context } => format!("{context}: {}", sentence(inner)),
+        KernelError::WithPath { inner, path } => format!("{}: {}", path.display(), sentence(inner)),
+        other => other.to_string(),
+    }
+}
+
 impl DeviceChoice {
     /// One device, or several to compute side by side: `cuda:0,cuda:1`, or `cuda:all` for every
     /// NVIDIA GPU there is.
@@ -226,6 +236,14 @@ mod tests {
         for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "CUDA"] {
             assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_error_is_a_sentence_without_a_backtrace() {
+        let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
+        let inner = Box::new(KernelError::Msg("rows beyond the end".into()));
+        let error = KernelError::WithBacktrace { inner, backtrace }.context("a product");
+        assert_eq!(sentence(&error), "a product: rows beyond the end");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod ops;
 pub mod stored;
 
 pub use candle_core::{DType, Device, Tensor};
-pub use device::{BatchRows, DeviceChoice, OpenDevice, is_out_of_memory};
+pub use device::{BatchRows, DeviceChoice, OpenDevice, is_out_of_memory, sentence};
 pub use memory::{Allocator, Loading};
 
 /// A failure of an operation or its device.

@@ -250,20 +250,29 @@ fn embeddings_and_pooling() {
 #[test]
 fn a_row_has_the_same_bits_among_any_number_of_rows() {
     let Some(device) = device() else { return };
-    let (depth, columns) = (1024, 3072);
-    let (x, weights) = (matrix(4096, depth, 1), matrix(columns, depth, 2));
-    for (precision, _) in PRECISIONS {
-        let layer = Linear::new(&[&stored(&weights)], &[], depth, precision, &device);
-        let layer = layer.expect("a layer");
-        let row = |rows: usize| -> Vec<f32> {
-            let x = on(&device, &x.narrow(0, 0, rows).expect("rows"));
-            let out = layer.forward(&x).and_then(|out| out.narrow(0, 0, 1)?.flatten_all());
-            out.and_then(|out| out.to_vec1()).expect("numbers")
-        };
-        let alone = row(1);
-        let differs = |rows: &usize| row(*rows) != alone;
-        let differing: Vec<usize> =
-            [2, 16, 17, 64, 100, 512, 1000, 4096].into_iter().filter(differs).collect();
-        assert!(differing.is_empty(), "{precision:?}: other bits among {differing:?} rows");
+    for (depth, columns) in [(1024, 3072), (3072, 1024), (384, 384)] {
+        let (x, weights) = (matrix(4096, depth, 1), matrix(columns, depth, 2));
+        let (bias, residual) = (vector(columns, 3), matrix(4096, columns, 4));
+        for (precision, _) in PRECISIONS {
+            for added in [false, true] {
+                let biases = added.then(|| stored(&bias));
+                let biases: Vec<&StoredTensor> = biases.iter().collect();
+                let layer = Linear::new(&[&stored(&weights)], &biases, depth, precision, &device);
+                let layer = layer.expect("a layer");
+                let part = |of: &Tensor, rows| on(&device, &of.narrow(0, 0, rows).expect("rows"));
+                let row = |rows: usize| -> Vec<f32> {
+                    let before = added.then(|| Rows::of(&part(&residual, rows)).expect("rows"));
+                    let out = layer.forward_with(&part(&x, rows), None, before.as_ref());
+                    let first = out.and_then(|out| out.narrow(0, 0, 1)?.flatten_all());
+                    first.and_then(|out| out.to_vec1()).expect("numbers")
+                };
+                let alone = row(1);
+                let differs = |rows: &usize| row(*rows) != alone;
+                let differing: Vec<usize> =
+                    [2, 16, 17, 64, 100, 512, 1000, 4096].into_iter().filter(differs).collect();
+                let what = format!("{precision:?} {depth} x {columns}, added {added}");
+                assert!(differing.is_empty(), "{what}: other bits among {differing:?} rows");
+            }
+        }
     }
 }

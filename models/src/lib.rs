@@ -30,7 +30,7 @@ pub use memory::memory_needed;
 pub use model::{Dtype, LoadOptions, Model, Task};
 pub use progress::Progress;
 pub use proxima_kernels::{
-    Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory,
+    Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory, sentence,
 };
 
 /// The instruction set that kernels compute with on this processor.

@@ -104,7 +104,7 @@ impl Model {
         recipe: Option<Arc<dyn Recipe>>,
     ) -> Result<Self, CheckpointError> {
         let failed = |error: proxima_kernels::KernelError| {
-            CheckpointError::new(checkpoint.dir(), error.to_string())
+            CheckpointError::new(checkpoint.dir(), proxima_kernels::sentence(&error))
         };
         let opened = options.device.open(options.device_memory).map_err(failed)?;
         let device = &opened.device;

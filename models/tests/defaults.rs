@@ -326,8 +326,15 @@ fn how_images_are_scaled_is_said_and_as_it_is_done() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let dir = folder.path();
     write("tiny-qwen3-vl", dir, &SynthOptions { seed: 0, tokenizer: None }).expect("written");
+    let images = fs::read_to_string(dir.join("preprocessor_config.json")).expect("read");
     fs::remove_file(dir.join("preprocessor_config.json")).expect("removed");
     says(load(dir, &LoadOptions::default()), &["preprocessor_config.json", "missing"]);
+    // The file of the whole processor says it, too, if it has a part for images.
+    let whole = dir.join("processor_config.json");
+    fs::write(&whole, r#"{"processor_class": "Qwen3VLProcessor"}"#).expect("written");
+    says(load(dir, &LoadOptions::default()), &["preprocessor_config.json", "missing"]);
+    fs::write(&whole, format!(r#"{{"image_processor": {images}}}"#)).expect("written");
+    load(dir, &LoadOptions::default()).expect("loaded");
 }
 
 #[test]

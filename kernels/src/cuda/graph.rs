@@ -4,8 +4,11 @@
 
 use candle_core::cuda_backend::WrapErr as _;
 use candle_core::{Device, Tensor, bail};
-use cudarc::driver::sys::{CUgraphInstantiate_flags as Flags, CUstreamCaptureMode as Mode};
-use cudarc::driver::{CudaGraph, result};
+use cudarc::driver::sys::{
+    CUgraphInstantiate_flags as Flags, CUstreamCaptureMode as Mode,
+    CUstreamCaptureStatus as CaptureStatus,
+};
+use cudarc::driver::{CudaGraph, CudaStream, result};
 
 use super::module::address;
 use crate::KernelError;
@@ -29,12 +32,31 @@ pub fn record(
 ) -> Result<Recording, KernelError> {
     let stream = device.as_cuda_device()?.cuda_stream();
     stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
+    let capture = Capture(&stream);
     let ran = run();
+    // A tensor that could not be freed is told of here, not by the end of the capture.
+    let freed = stream.context().check_err().w();
     let graph = stream.end_capture(Flags(0)).w();
+    drop(capture);
     ran?;
+    freed?;
     let Some(graph) = graph? else { bail!("nothing was recorded") };
     graph.upload().w()?;
     Ok(Recording(graph))
+}
+
+/// A stream that records; it is over at the end of this, also if something panics.
+struct Capture<'a>(&'a CudaStream);
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        let is_over = |status| status == CaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+        if self.0.capture_status().is_ok_and(is_over) {
+            return;
+        }
+        // SAFETY: the stream lives. What was recorded is of no use, nor is a failure.
+        let _ = unsafe { result::stream::end_capture(self.0.cu_stream()) };
+    }
 }
 
 impl Recording {

@@ -127,7 +127,8 @@ struct Library {
     stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
     plans: HashMap<Shape, Plan>,
-    /// Shapes whose plans do not compute all numbers of rows that they are for.
+    /// Shapes that have a plan of their own: the one for several numbers of rows does not compute
+    /// theirs.
     exact: HashSet<Shape>,
 }
 
@@ -150,14 +151,14 @@ impl Library {
         out: &Tensor,
     ) -> Result<(), KernelError> {
         self.stream.context().bind_to_thread().w()?;
-        let planned = match shape.planned() {
-            planned if self.exact.contains(&planned) => shape,
-            planned => planned,
-        };
+        let planned = if self.exact.contains(&shape) { shape } else { shape.planned() };
         let mut done = self.run_plan(product, (shape, planned), out)?;
         if planned != shape && done.as_ref().is_err_and(|error| error.0 == NOT_SUPPORTED) {
             // What computes the planned number of rows does not compute these.
-            self.exact.insert(planned);
+            if self.exact.len() >= PLANS_MAX {
+                self.exact.clear();
+            }
+            self.exact.insert(shape);
             done = self.run_plan(product, (shape, shape), out)?;
         }
         done.map_err(|error| failed(error).context(format!("a product of {shape:?}")))
@@ -171,9 +172,10 @@ impl Library {
         out: &Tensor,
     ) -> Result<Result<(), CublasError>, KernelError> {
         if !self.plans.contains_key(&planned) {
-            let plan = match planned.rows {
-                ROWS_FEW => self.tuned(product, planned)?,
-                _ => self.plan(planned)?,
+            let is_for_few = planned.rows == ROWS_FEW && planned == shape.planned();
+            let plan = match is_for_few {
+                true => self.tuned(product, planned)?,
+                false => self.plan(planned)?,
             };
             if self.plans.len() >= PLANS_MAX {
                 self.plans.clear();

@@ -60,9 +60,19 @@ impl Slabs {
     }
 }
 
+/// Ends what the thread counts or records, also if it panics.
+struct Off;
+
+impl Drop for Off {
+    fn drop(&mut self) {
+        STATE.set(State::Off);
+    }
+}
+
 /// Runs something, and counts what its largest layer takes.
 pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, Sizes) {
     STATE.set(State::Counting { now: Sizes::default(), most: Sizes::default() });
+    let _off = Off;
     let done = run();
     advance();
     match STATE.replace(State::Off) {
@@ -76,6 +86,7 @@ pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, Sizes) {
 pub(crate) fn recorded<T>(slabs: &Slabs, run: impl FnOnce() -> T) -> (T, Vec<Tensor>) {
     let slabs = slabs.clone();
     STATE.set(State::On(Arena { slabs, half: 0, taken: Sizes::default(), held: Vec::new() }));
+    let _off = Off;
     let done = run();
     match STATE.replace(State::Off) {
         State::On(arena) => {
@@ -186,6 +197,13 @@ mod tests {
         let (found, held) = recorded(&slabs, layers);
         assert_eq!(found, wanted);
         assert!(!is_on() && held.iter().any(|slab| slab.elem_count() == 1024));
+    }
+
+    #[test]
+    fn a_panic_ends_a_recording() {
+        let recorded = || recorded(&Slabs::default(), || panic!("in a layer"));
+        std::panic::catch_unwind(recorded).expect_err("it panics");
+        assert!(!is_on());
     }
 
     #[test]

@@ -294,8 +294,8 @@ pub struct NormBehind<'a> {
 }
 
 impl Linear {
-    /// `residual + x W^T + bias`, and its norm. On a CUDA device what is added is rounded to the
-    /// dtype of the weights.
+    /// `residual + x W^T + bias`, and its norm. On a CUDA device what is added is rounded to
+    /// bfloat16 where the weights are; IEEE half might overflow.
     ///
     /// # Errors
     /// Shapes that disagree, or a failure of the device.
@@ -310,6 +310,7 @@ impl Linear {
             (&self.weights, &x.0, takes.0, residual.as_plain())
             && x.device().is_cuda()
             && dtype == weights.dtype()
+            && dtype != DType::F16
         {
             let bias = self.bias.as_ref();
             let both = gpu::linear::add_and_norm(x, weights, bias, residual, (weight, eps))?;

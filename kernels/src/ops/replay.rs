@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::rows::Rows;
 use crate::cuda::{self, Recording};
+use crate::device::is_out_of_memory;
 use crate::gpu::recording::{self, Slabs};
 
 /// Rows of the longest batch that is recorded: launches of more take no longer than computing.
@@ -57,7 +58,8 @@ impl Recordings {
     /// What `run` makes of `input`; both are float32. All that `run` does must depend on the
     /// `layout` and the input's numbers alone, as it is run again for a recording. It calls what it
     /// is given between layers: `pause`, in which the caller may use the device, or nothing where
-    /// the batch is short, so that nothing of others is recorded.
+    /// the batch is short, so that nothing of others is recorded. One thread at a time may use the
+    /// device.
     ///
     /// # Errors
     /// A failure of `run`, or of the device.
@@ -88,11 +90,15 @@ impl Recordings {
             (Entry::Seen, Some(_)) => {
                 let (output, sizes) = recording::counted(|| run(input));
                 let output = output?;
-                slabs.fit(sizes, on_device.device())?;
-                entry = match Replay::record(&on_device, &output, slabs, run) {
-                    Ok(replay) => Entry::Recorded(Box::new(replay)),
-                    Err(_) => Entry::Refused,
-                };
+                // For the longest, so that memory is taken once.
+                let sizes = sizes.map(|numbers| numbers * ROWS_MAX.div_ceil(rows.max(1)));
+                let fits = slabs.fit(sizes, on_device.device());
+                match fits.and_then(|()| Replay::record(&on_device, &output, slabs, run)) {
+                    Ok(replay) => entry = Entry::Recorded(Box::new(replay)),
+                    // It is tried again, when there may be memory.
+                    Err(error) if is_out_of_memory(&error) => {}
+                    Err(_) => entry = Entry::Refused,
+                }
                 output
             }
             _ => run(input)?,

@@ -198,7 +198,8 @@ impl<'a> Loader<'a> {
 
     /// A failure to make a layer.
     pub fn failed(&self, error: KernelError) -> CheckpointError {
-        CheckpointError::new(&self.prefix, format!("the layer cannot be made: {error}"))
+        let reason = proxima_kernels::sentence(&error);
+        CheckpointError::new(&self.prefix, format!("the layer cannot be made: {reason}"))
     }
 }
 

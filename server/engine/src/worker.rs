@@ -186,7 +186,7 @@ impl<'a> Worker<'a> {
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(result) => result.map_err(|error| Failure {
                 out_of_memory: proxima_models::is_out_of_memory(&error),
-                reason: error.to_string(),
+                reason: proxima_models::sentence(&error),
             }),
             Err(panic) => Err(Failure { reason: panic_reason(&*panic), out_of_memory: false }),
         }

@@ -286,11 +286,11 @@ async fn a_batch_is_as_large_as_was_measured() {
     assert_eq!(events.all(), ["Measured"]);
     // What a tiny network takes is not known here; that it was tried is.
     assert!([1_024, 2_048, 4_096].contains(&engine.config().batch_tokens_max));
-    // Each size twice, in sequences of 16 tokens.
-    assert_eq!(knobs.computed(), 2 * (1_024 + 2_048 + 4_096) / 16);
+    // A short text, then each size twice, in sequences of 16 tokens.
+    assert_eq!(knobs.computed(), 1 + 2 * (1_024 + 2_048 + 4_096) / 16);
     let (mut model, knobs) = fake_model();
     model.info.batch_tokens = BatchRows::AtMost(4096);
     let config = EngineConfig { batch_tokens_max: 100, ..EngineConfig::default() };
     let engine = Engine::start(model, config, Arc::new(NoMetrics));
-    assert_eq!((engine.config().batch_tokens_max, knobs.computed()), (100, 2 * (100 / 16)));
+    assert_eq!((engine.config().batch_tokens_max, knobs.computed()), (100, 1 + 2 * (100 / 16)));
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use candle_core::cuda_backend::WrapErr as _;
 use candle_core::{DType, Device, Tensor};
 
-use super::{Library, Operation, Plan, Product, ROWS_LEAST, Shape, failed};
+use super::{
+    Layouts, Library, NOT_SUPPORTED, Operation, Plan, Product, ROWS_LEAST, Shape, failed, sys,
+};
 use crate::KernelError;
 
 /// Launches that are timed together.
@@ -22,17 +24,14 @@ impl Library {
         let mut best = self.plan(Shape { rows: ROWS_LEAST, ..shape })?;
         let device = product.x.device();
         let x = noise(shape.rows, shape.depth, shape.dtype, device)?;
-        let added = noise(shape.rows, shape.columns, shape.out, device)?;
-        let added = product.added.map(|_| &added);
-        let trial = Product { x: &x, added, ..*product };
-        let wanted = self.result(&trial, shape, &best)?;
+        let added = product.added.map(|_| noise(shape.rows, shape.columns, shape.out, device));
+        let added = added.transpose()?;
+        let trial = Product { x: &x, added: added.as_ref(), ..*product };
+        let Some(wanted) = self.result(&trial, shape, &best)? else { return self.plan(shape) };
         let mut fastest = self.time(&trial, shape, &best)?;
-        let mut candidates = self.candidates(shape)?;
-        candidates.extend(self.candidates(Shape { rows: ROWS_FEWER, ..shape })?);
-        for algorithm in candidates {
+        for algorithm in self.for_few(shape)? {
             let plan = Plan { operation: Operation::of(shape)?, algorithm };
-            // One that does not compute this shape is none to choose.
-            if self.result(&trial, shape, &plan).is_ok_and(|result| result == wanted) {
+            if self.result(&trial, shape, &plan)?.is_some_and(|result| result == wanted) {
                 let time = self.time(&trial, shape, &plan)?;
                 if time < fastest {
                     (best, fastest) = (plan, time);
@@ -42,18 +41,31 @@ impl Library {
         Ok(best)
     }
 
-    /// The bits that a plan gives.
+    /// Algorithms for a shape of few rows that compute single rows, too.
+    fn for_few(&self, shape: Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, KernelError> {
+        let (operation, single) = (Operation::of(shape)?, Layouts::of(Shape { rows: 1, ..shape })?);
+        let mut found = self.candidates(shape)?;
+        // That there are none for the other shape is no failure.
+        found.extend(self.candidates(Shape { rows: ROWS_FEWER, ..shape }).unwrap_or_default());
+        found.retain(|algorithm| self.computes(&operation, &single, algorithm));
+        Ok(found)
+    }
+
+    /// The bits that a plan gives; `None` if it does not compute the shape.
     fn result(
         &self,
         product: &Product<'_>,
         shape: Shape,
         plan: &Plan,
-    ) -> Result<Vec<u32>, KernelError> {
+    ) -> Result<Option<Vec<u32>>, KernelError> {
         let out = Tensor::zeros((shape.rows, shape.columns), shape.out, product.x.device())?;
-        self.start(product, shape, plan, &out)?.map_err(failed)?;
+        match self.start(product, shape, plan, &out)? {
+            Err(error) if error.0 == NOT_SUPPORTED => return Ok(None),
+            started => started.map_err(failed)?,
+        }
         let numbers: Vec<f32> =
             out.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        Ok(numbers.into_iter().map(f32::to_bits).collect())
+        Ok(Some(numbers.into_iter().map(f32::to_bits).collect()))
     }
 
     /// How long some launches take.

@@ -14,10 +14,11 @@ use proxima_kernels::ops::linear::Precision;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Family, Network, qwen3};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch, Visual};
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 use crate::layers::{Decoder, Loader, Rotary};
 use crate::readout::Pooling;
 use vision::{Seen, Tower};
@@ -40,16 +41,17 @@ pub fn family() -> Family {
 
 #[derive(Debug, Deserialize)]
 struct Config {
-    text_config: serde_json::Value,
+    text_config: Value,
     #[serde(default)]
     vision_config: vision::Config,
 }
 
 /// What of the text part is not in Qwen3's.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Multimodal {
-    #[serde(alias = "rope_parameters")]
-    rope_scaling: Option<Sections>,
+    rope_scaling: Value,
+    rope_parameters: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,7 +64,15 @@ impl Multimodal {
     /// Which of the positions in time, height and width each rotary frequency turns by: height and
     /// width every third from the second and third on, as many as their sections say, else time.
     fn streams(&self, frequencies: usize) -> Result<Vec<(usize, usize)>, String> {
-        let sections = self.rope_scaling.as_ref();
+        // As of the base of rotary frequencies: an older object goes before a newer one.
+        let objects =
+            [("rope_scaling", &self.rope_scaling), ("rope_parameters", &self.rope_parameters)];
+        let is_said = |(_, it): &(&str, &Value)| it.as_object().is_some_and(|it| !it.is_empty());
+        let sections = objects.into_iter().find(is_said).map(|(name, object)| {
+            Sections::deserialize(object).map_err(|problem| format!("{name}: {problem}"))
+        });
+        let sections = sections.transpose()?;
+        let sections = sections.as_ref();
         let section = sections.and_then(|it| it.mrope_section).unwrap_or([24, 20, 20]);
         if sections.is_some_and(|it| it.mrope_interleaved == Some(false)) {
             return Err("rotary sections that are not interleaved are not served".into());
@@ -96,9 +106,10 @@ fn load(
     let config: Config = checkpoint.config()?;
     let error = |problem: String| checkpoint.config_error(problem);
     let dir = checkpoint.transformer_dir();
-    let files = ["preprocessor_config.json", "processor_config.json"].map(|name| dir.join(name));
-    if !files.iter().any(|file| file.is_file()) {
-        let [images, _] = files;
+    let images = dir.join("preprocessor_config.json");
+    let processor: Option<Value> = read_json_if_there(&dir.join("processor_config.json"))?;
+    let in_processor = processor.is_some_and(|processor| processor["image_processor"].is_object());
+    if !images.is_file() && !in_processor {
         return Err(CheckpointError::new(
             images,
             "the file is missing, which says how images are scaled",
@@ -181,11 +192,29 @@ mod tests {
 
     #[test]
     fn sections_are_interleaved_as_published() {
-        let sections = Sections { mrope_section: Some([3, 2, 2]), mrope_interleaved: None };
-        let multimodal = Multimodal { rope_scaling: Some(sections) };
+        let rope_scaling = serde_json::json!({ "mrope_section": [3, 2, 2] });
+        let multimodal = Multimodal { rope_scaling, ..Multimodal::default() };
         let streams = multimodal.streams(7).expect("sections of seven");
         let streams: Vec<usize> = streams.into_iter().map(|(stream, _)| stream).collect();
         assert_eq!(streams, [0, 1, 2, 0, 1, 2, 0]);
         assert!(multimodal.streams(8).is_err());
+    }
+
+    #[test]
+    fn sections_stand_in_either_object() {
+        for (text, interleaved) in [
+            (r#"{"rope_scaling": null, "rope_parameters": {"mrope_interleaved": false}}"#, false),
+            (r#"{"rope_scaling": {}, "rope_parameters": {"mrope_interleaved": false}}"#, false),
+            (r#"{"rope_scaling": {"mrope_interleaved": false}}"#, false),
+            (
+                r#"{"rope_scaling": {"type": "default", "rope_type": "default"},
+                    "rope_parameters": {"mrope_interleaved": false}}"#,
+                true,
+            ),
+            (r#"{"rope_parameters": {"mrope_section": 1}}"#, false),
+        ] {
+            let multimodal: Multimodal = serde_json::from_str(text).expect("read");
+            assert_eq!(multimodal.streams(64).is_ok(), interleaved, "{text}");
+        }
     }
 }
