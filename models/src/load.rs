@@ -329,14 +329,15 @@ fn yes_or_no(
     let tied = checkpoint.said("tie_word_embeddings");
     let head = match HEADS.iter().find(|name| weights.contains(name)) {
         Some(name) => (*name).to_owned(),
-        None if tied != Some(false) => {
+        None if tied == Some(true) => {
             format!("{}embed_tokens.weight", weights.prefix(&TABLES, "embed_tokens.weight")?)
         }
         None => {
             return Err(CheckpointError::new(
                 checkpoint.dir(),
-                "its config says that the language head is not tied to the embeddings, and there \
-                 is no lm_head.weight to answer yes or no with",
+                "its config does not say that the language head is the table of embeddings \
+                 (tie_word_embeddings: true), and there is no lm_head.weight to answer yes or no \
+                 with",
             ));
         }
     };

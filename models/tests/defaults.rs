@@ -309,6 +309,17 @@ fn modules_are_what_sentence_transformers_makes_of_their_files() {
 }
 
 #[test]
+fn a_head_that_is_the_table_of_embeddings_is_said_to_be() {
+    let reranker =
+        |change: &dyn Fn(&mut Value)| synthetic("tiny-qwen3-reranker", "config.json", change);
+    reranker(&|_| ()).expect("loaded");
+    // transformers would make a random one.
+    let silent = without(&["tie_word_embeddings"]);
+    says(reranker(&silent), &["tie_word_embeddings: true", "lm_head.weight"]);
+    says(reranker(&set(json!({ "tie_word_embeddings": false }))), &["lm_head.weight"]);
+}
+
+#[test]
 fn how_images_are_scaled_is_said_and_as_it_is_done() {
     let images = |change: &dyn Fn(&mut Value)| {
         synthetic("tiny-qwen3-vl", "preprocessor_config.json", change)
