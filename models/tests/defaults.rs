@@ -309,6 +309,17 @@ fn modules_are_what_sentence_transformers_makes_of_their_files() {
 }
 
 #[test]
+fn modules_take_of_the_transformer_what_they_are_given() {
+    let output = |name: &str| {
+        let text = json!({ "method": "forward", "method_output_name": name });
+        let take = move |json: &mut Value| json["modality_config"] = json!({ "text": text });
+        synthetic("tiny-bert", "sentence_bert_config.json", &take)
+    };
+    output("last_hidden_state").expect("loaded");
+    says(output("logits"), &["modules.json", "method_output_name", "last_hidden_state"]);
+}
+
+#[test]
 fn a_head_that_is_the_table_of_embeddings_is_said_to_be() {
     let reranker =
         |change: &dyn Fn(&mut Value)| synthetic("tiny-qwen3-reranker", "config.json", change);

@@ -61,6 +61,8 @@ pub struct SentenceTransformers {
     pub takes_messages: Option<bool>,
     /// What the transformer gives, where its files say it: `transformer_task`.
     pub transformer_task: Option<String>,
+    /// What the modules take of its results, where its files say it: `method_output_name`.
+    pub outputs: Vec<String>,
     /// Whether a message's content is a list of parts, not a text.
     pub structured_messages: bool,
     /// Whether the files say that it is a cross-encoder.
@@ -321,6 +323,8 @@ impl SentenceTransformers {
             self.takes_messages = kinds.as_ref().map(|kinds| kinds.contains_key("message"));
             let message = kinds.as_ref().and_then(|kinds| kinds.get("message"));
             self.structured_messages = message.is_some_and(|it| it["format"] == "structured");
+            let output = |kind: &Value| kind["method_output_name"].as_str().map(str::to_owned);
+            self.outputs = kinds.iter().flat_map(BTreeMap::values).filter_map(output).collect();
             self.gives_words |= length.transformer_task.as_deref() == Some("fill-mask");
             self.transformer_task = length.transformer_task;
             if content.as_object().is_some_and(|keys| !keys.is_empty()) {

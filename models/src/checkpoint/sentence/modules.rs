@@ -87,6 +87,18 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
              modules take ({taken})"
         ));
     }
+    let output = taken.map(|task| match task {
+        "feature-extraction" => "last_hidden_state",
+        _ => "logits",
+    });
+    if let Some(output) = output
+        && let Some(other) = chain.outputs.iter().find(|other| *other != output)
+    {
+        return error(&format!(
+            "its modality_config gives these modules {other} of the transformer \
+             (method_output_name), where they take {output}"
+        ));
+    }
     if chain.pooling().is_some() && !chain.is_embedder {
         return error(
             "config_sentence_transformers.json has a model_type that is not SentenceTransformer, \
