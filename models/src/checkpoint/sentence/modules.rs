@@ -61,12 +61,9 @@ pub fn kind(path: &Path, name: &str) -> Result<Kind, CheckpointError> {
     }
 }
 
-/// Refuses modules in an order that sentence-transformers cannot run, or that is not served.
-pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), CheckpointError> {
+/// Refuses a transformer that gives something else than what the modules take.
+fn check_transformer(path: &Path, chain: &SentenceTransformers) -> Result<(), CheckpointError> {
     let error = |problem: &str| Err(CheckpointError::new(path, problem));
-    if (chain.splade.is_some() || chain.logit_score.is_some()) && !chain.steps.is_empty() {
-        return error("SpladePooling and LogitScore are served as the last module only");
-    }
     if chain.gives_words && chain.pooling().is_some() {
         return error(
             "its transformer gives logits of words (transformer_task fill-mask), and Pooling of \
@@ -99,6 +96,16 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
              (method_output_name), where they take {output}"
         ));
     }
+    Ok(())
+}
+
+/// Refuses modules in an order that sentence-transformers cannot run, or that is not served.
+pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), CheckpointError> {
+    let error = |problem: &str| Err(CheckpointError::new(path, problem));
+    if (chain.splade.is_some() || chain.logit_score.is_some()) && !chain.steps.is_empty() {
+        return error("SpladePooling and LogitScore are served as the last module only");
+    }
+    check_transformer(path, chain)?;
     if chain.pooling().is_some() && !chain.is_embedder {
         return error(
             "config_sentence_transformers.json has a model_type that is not SentenceTransformer, \
