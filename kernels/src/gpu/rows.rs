@@ -94,7 +94,7 @@ pub(crate) fn rotary(
     let qkv = aligned(&qkv)?;
     let rows = positions.len();
     let positions = uploaded(positions, qkv.device())?;
-    // Tables are made anew when longer ones are needed.
+    // Tables are replaced when longer ones are needed.
     recording::hold(cos);
     recording::hold(sin);
     let turned = heads.heads + heads.kv_heads;

@@ -31,7 +31,7 @@ struct Known {
     slabs: Slabs,
 }
 
-/// The next layer begins: what it makes, it and the one behind it may read.
+/// The next layer begins. What a layer makes may be read by that layer and by the one after it.
 pub fn next_layer() {
     recording::advance();
 }
