@@ -157,16 +157,21 @@ impl Config {
         Ok(Heads { heads, kv_heads, size })
     }
 
+    /// The object that counts for rotary positions, and its name: as in transformers, an older one
+    /// goes before a newer one.
+    pub fn rotary(&self) -> (&'static str, &Value) {
+        match &self.rope_scaling {
+            Value::Object(keys) if !keys.is_empty() => ("rope_scaling", &self.rope_scaling),
+            _ => ("rope_parameters", &self.rope_parameters),
+        }
+    }
+
     /// The base of rotary frequencies, which is `default` where nothing says it.
     pub fn theta(&self, default: f64) -> Result<f64, String> {
-        // As in transformers: an older object goes before a newer one, and what the object says
-        // before the key beside it.
-        let is_empty = |it: &Value| it.as_object().is_none_or(serde_json::Map::is_empty);
-        let older = !is_empty(&self.rope_scaling);
-        let object = if older { &self.rope_scaling } else { &self.rope_parameters };
+        // As in transformers: what the object says goes before the key beside it.
+        let (name, object) = self.rotary();
         let kind = object.get("rope_type").or_else(|| object.get("type"));
         if let Some(kind) = kind.filter(|kind| *kind != "default") {
-            let name = if older { "rope_scaling" } else { "rope_parameters" };
             return Err(format!(
                 "{name} has rope_type {kind}; scaled rotary positions are not served"
             ));

@@ -70,27 +70,19 @@ fn check_transformer(path: &Path, chain: &SentenceTransformers) -> Result<(), Ch
              them is not served; SpladePooling takes them",
         );
     }
-    let taken = match chain {
-        _ if chain.pooling().is_some() => Some("feature-extraction"),
-        _ if chain.splade.is_some() => Some("fill-mask"),
-        _ if chain.logit_score.is_some() => Some("text-generation"),
-        _ => None,
+    let (taken, output) = match chain {
+        _ if chain.pooling().is_some() => ("feature-extraction", "last_hidden_state"),
+        _ if chain.splade.is_some() => ("fill-mask", "logits"),
+        _ if chain.logit_score.is_some() => ("text-generation", "logits"),
+        _ => return Ok(()),
     };
-    if let (Some(task), Some(taken)) = (&chain.transformer_task, taken)
-        && task != taken
-    {
+    if let Some(task) = chain.transformer_task.as_ref().filter(|task| *task != taken) {
         return error(&format!(
             "its transformer gives something else (transformer_task {task}) than what these \
              modules take ({taken})"
         ));
     }
-    let output = taken.map(|task| match task {
-        "feature-extraction" => "last_hidden_state",
-        _ => "logits",
-    });
-    if let Some(output) = output
-        && let Some(other) = chain.outputs.iter().find(|other| *other != output)
-    {
+    if let Some(other) = chain.outputs.iter().find(|other| *other != output) {
         return error(&format!(
             "its modality_config gives these modules {other} of the transformer \
              (method_output_name), where they take {output}"

@@ -46,35 +46,27 @@ struct Config {
     vision_config: vision::Config,
 }
 
-/// What of the text part is not in Qwen3's.
+/// What Qwen3-VL adds to the object of Qwen3 that counts for rotary positions.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Multimodal {
-    rope_scaling: Value,
-    rope_parameters: Value,
-}
-
-#[derive(Debug, Deserialize)]
 struct Sections {
     mrope_section: Option<[usize; 3]>,
     mrope_interleaved: Option<bool>,
 }
 
-impl Multimodal {
+impl Sections {
+    fn of(text: &qwen3::Config) -> Result<Self, String> {
+        let (name, object) = text.rotary();
+        // Null is as absent.
+        let sections = Option::<Self>::deserialize(object);
+        sections.map(Option::unwrap_or_default).map_err(|problem| format!("{name}: {problem}"))
+    }
+
     /// Which of the positions in time, height and width each rotary frequency turns by: height and
     /// width every third from the second and third on, as many as their sections say, else time.
     fn streams(&self, frequencies: usize) -> Result<Vec<(usize, usize)>, String> {
-        // As of the base of rotary frequencies: an older object goes before a newer one.
-        let objects =
-            [("rope_scaling", &self.rope_scaling), ("rope_parameters", &self.rope_parameters)];
-        let is_said = |(_, it): &(&str, &Value)| it.as_object().is_some_and(|it| !it.is_empty());
-        let sections = objects.into_iter().find(is_said).map(|(name, object)| {
-            Sections::deserialize(object).map_err(|problem| format!("{name}: {problem}"))
-        });
-        let sections = sections.transpose()?;
-        let sections = sections.as_ref();
-        let section = sections.and_then(|it| it.mrope_section).unwrap_or([24, 20, 20]);
-        if sections.is_some_and(|it| it.mrope_interleaved == Some(false)) {
+        let section = self.mrope_section.unwrap_or([24, 20, 20]);
+        if self.mrope_interleaved == Some(false) {
             return Err("rotary sections that are not interleaved are not served".into());
         }
         if section.iter().sum::<usize>() != frequencies {
@@ -117,7 +109,7 @@ fn load(
     }
     let part = |problem: serde_json::Error| error(format!("text_config: {problem}"));
     let text = qwen3::Config::deserialize(&config.text_config).map_err(part)?;
-    let multimodal = Multimodal::deserialize(&config.text_config).map_err(part)?;
+    let sections = Sections::of(&text).map_err(error)?;
     let (sizes, theta) = (text.sizes().map_err(error)?, text.theta(500_000.0).map_err(error)?);
     let weights = checkpoint.weights();
     let prefixes = ["model.language_model.", "language_model.model.", "language_model."];
@@ -132,7 +124,7 @@ fn load(
         decoder: Decoder::load(&loader, &sizes)?,
         embedding: Embedding::new(table, device).map_err(failed)?,
         rotary: Rotary::new(theta, sizes.heads.size, device).map_err(failed)?,
-        streams: multimodal.streams(sizes.heads.size / 2).map_err(error)?,
+        streams: sections.streams(sizes.heads.size / 2).map_err(error)?,
         tower: Tower::load(&tower, &config.vision_config)?,
     };
     Ok(Network {
@@ -192,12 +184,11 @@ mod tests {
 
     #[test]
     fn sections_are_interleaved_as_published() {
-        let rope_scaling = serde_json::json!({ "mrope_section": [3, 2, 2] });
-        let multimodal = Multimodal { rope_scaling, ..Multimodal::default() };
-        let streams = multimodal.streams(7).expect("sections of seven");
+        let sections = Sections { mrope_section: Some([3, 2, 2]), mrope_interleaved: None };
+        let streams = sections.streams(7).expect("sections of seven");
         let streams: Vec<usize> = streams.into_iter().map(|(stream, _)| stream).collect();
         assert_eq!(streams, [0, 1, 2, 0, 1, 2, 0]);
-        assert!(multimodal.streams(8).is_err());
+        assert!(sections.streams(8).is_err());
     }
 
     #[test]
@@ -213,8 +204,9 @@ mod tests {
             ),
             (r#"{"rope_parameters": {"mrope_section": 1}}"#, false),
         ] {
-            let multimodal: Multimodal = serde_json::from_str(text).expect("read");
-            assert_eq!(multimodal.streams(64).is_ok(), interleaved, "{text}");
+            let config: qwen3::Config = serde_json::from_str(text).expect("read");
+            let streams = Sections::of(&config).and_then(|sections| sections.streams(64));
+            assert_eq!(streams.is_ok(), interleaved, "{text}");
         }
     }
 }
