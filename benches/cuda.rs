@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::attention::{Heads, Mask, attention_for, runs_of};
-use proxima_kernels::ops::linear::{GatedLinear, Linear, NormBehind, Precision};
+use proxima_kernels::ops::linear::{GatedLinear, Linear, NormAfter, Precision};
 use proxima_kernels::ops::norm::rms_norm_for;
 use proxima_kernels::ops::operand::{Operand, Takes};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
@@ -71,8 +71,8 @@ impl Layer {
         self.down.add_and_norm(&between, &hidden, self.behind(self.qkv.takes()))
     }
 
-    fn behind(&self, takes: Takes) -> NormBehind<'_> {
-        NormBehind { weight: &self.norm, eps: 1e-6, takes }
+    fn behind(&self, takes: Takes) -> NormAfter<'_> {
+        NormAfter { weight: &self.norm, eps: 1e-6, takes }
     }
 }
 

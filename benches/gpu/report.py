@@ -182,7 +182,7 @@ def memory_row(table):
     both = table.values("documents").get("gpu_memory_mb"), table.peers("documents")[0].get("gpu_memory_mb")
     if any(number is not None for number in both):
         cells = ["" if number is None else f"{number:,} MB" for number in both]
-        table.add("GPU memory behind the documents", "", *cells)
+        table.add("GPU memory in use after the documents", "", *cells)
     for part, what in (("documents", "embedder"), ("rerank", "reranker"), ("minilm", "MiniLM's sizes")):
         seconds = table.values(part).get("ready_seconds")
         if seconds is not None:

@@ -2,7 +2,7 @@
 //!
 //! Must not know: products, attention.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
 use super::{
     Call, WARP, aligned, at, at_or_null, empty, float32, int, long, recording, uploaded, warps,
@@ -37,6 +37,10 @@ pub(crate) fn add_rms_norm(
 ) -> Result<(Tensor, Tensor)> {
     let (x, added) = (float32(x)?, aligned(added)?);
     let ((rows, width), dtype) = (x.dims2()?, added.dtype());
+    if added.dims() != [rows, width] || weight.dims() != [width] {
+        let (added, weight) = (added.shape(), weight.shape());
+        bail!("rows {added:?} added to {rows} x {width}, with weights {weight:?} of a norm");
+    }
     let sums = empty((rows, width), DType::F32, x.device())?;
     let out = empty((rows, width), dtype, x.device())?;
     let device = x.device();
@@ -44,8 +48,8 @@ pub(crate) fn add_rms_norm(
     let (count, numbers) = (int(rows)?, int(width)?);
     let (x, added, weight) = (at(&x)?, at(&added)?, at(weight)?);
     let arguments = [x, added, weight, eps.into(), count, numbers, at(&sums)?, at(&out)?];
-    // SAFETY: the parameters of `add_rms_norm`; matrices are `[rows, width]`, the caller has
-    // checked that `weight` is `[width]`, and memory is freed in the stream's order.
+    // SAFETY: the parameters of `add_rms_norm`; the shapes were checked above, and memory is freed
+    // in the stream's order.
     unsafe { call.launch(warps(rows), &arguments) }?;
     Ok((sums, out))
 }

@@ -284,12 +284,12 @@ impl Linear {
 
 /// A root-mean-square norm of what a layer adds to.
 #[derive(Debug, Clone, Copy)]
-pub struct NormBehind<'a> {
+pub struct NormAfter<'a> {
     /// `[width]`, float32.
     pub weight: &'a Tensor,
     /// Added to the mean of squares.
     pub eps: f32,
-    /// How the layer behind the norm takes it.
+    /// How the next layer takes its input, which the norm makes.
     pub takes: Takes,
 }
 
@@ -303,9 +303,9 @@ impl Linear {
         &self,
         x: &Operand,
         residual: &Rows,
-        norm: NormBehind<'_>,
+        norm: NormAfter<'_>,
     ) -> Result<(Rows, Operand)> {
-        let NormBehind { weight, eps, takes } = norm;
+        let NormAfter { weight, eps, takes } = norm;
         if let (Weights::Plain(weights), Inner::Plain(x), How::Plain(dtype), Some(residual)) =
             (&self.weights, &x.0, takes.0, residual.as_plain())
             && x.device().is_cuda()

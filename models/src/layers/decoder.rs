@@ -6,7 +6,7 @@
 
 use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
-use proxima_kernels::ops::linear::{GatedLinear, Linear, NormBehind};
+use proxima_kernels::ops::linear::{GatedLinear, Linear, NormAfter};
 use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
 use proxima_kernels::ops::operand::{Operand, Takes};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
@@ -188,8 +188,8 @@ impl Decoder {
         Ok(State { hidden, input: Some(input), keeping })
     }
 
-    fn norm_for<'a>(&self, weight: &'a Tensor, takes: Takes) -> NormBehind<'a> {
-        NormBehind { weight, eps: self.eps, takes }
+    fn norm_for<'a>(&self, weight: &'a Tensor, takes: Takes) -> NormAfter<'a> {
+        NormAfter { weight, eps: self.eps, takes }
     }
 }
 
