@@ -6,14 +6,17 @@
 
 use std::time::Instant;
 
-use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::attention::{Heads, Mask, attention_for, runs_of};
-use proxima_kernels::ops::linear::{GatedLinear, Linear, NormAfter, Precision};
+use proxima_kernels::ops::attention::attention_for;
+use proxima_kernels::ops::linear::{GatedLinear, Linear, NormAfter};
+use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::norm::rms_norm_for;
-use proxima_kernels::ops::operand::{Operand, Takes};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
-use proxima_kernels::ops::rotary::{HeadNorms, RotaryTables, rotary};
+use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::HeadNorms;
+use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Heads, Mask, segments_of};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{DType, Device, KernelError, Tensor, cuda};
 
@@ -57,22 +60,22 @@ impl Layer {
     /// The layer, as the decoder computes it.
     fn forward(
         &self,
-        (hidden, normed): &(Rows, Operand),
+        (hidden, normed): &(Rows, LinearInput),
         offsets: &[usize],
         positions: &[u32],
-    ) -> Result<(Rows, Operand)> {
+    ) -> Result<(Rows, LinearInput)> {
         let qkv = self.qkv.of(normed, None, None)?;
         let qkv = rotary(qkv, HEADS, Some(&self.head_norms), positions, &self.tables)?;
-        let runs = runs_of(offsets);
-        let mixed = attention_for(&qkv, HEADS, (&runs, &[]), Mask::Causal, &self.output)?;
+        let segments = segments_of(offsets);
+        let mixed = attention_for(&qkv, HEADS, (&segments, &[]), Mask::Causal, &self.output)?;
         let (hidden, normed) =
-            self.output.add_and_norm(&mixed, hidden, self.behind(self.gated.takes()))?;
-        let between = self.gated.of_for(&normed, self.down.takes())?;
-        self.down.add_and_norm(&between, &hidden, self.behind(self.qkv.takes()))
+            self.output.add_and_norm(&mixed, hidden, self.behind(self.gated.input_layout()))?;
+        let between = self.gated.apply_for(&normed, self.down.input_layout())?;
+        self.down.add_and_norm(&between, &hidden, self.behind(self.qkv.input_layout()))
     }
 
-    fn behind(&self, takes: Takes) -> NormAfter<'_> {
-        NormAfter { weight: &self.norm, eps: 1e-6, takes }
+    fn behind(&self, layout: InputLayout) -> NormAfter<'_> {
+        NormAfter { weight: &self.norm, eps: 1e-6, layout }
     }
 }
 
@@ -126,19 +129,19 @@ fn report(name: &str, rows: usize, seconds: f64, work: Work) {
 }
 
 fn measure(device: &Device, layer: &Layer, count: usize) -> Result<()> {
-    let timed = |name: &str, work: Work, run: &mut dyn FnMut() -> Result<()>| -> Result<()> {
-        report(name, count, seconds(device, run)?, work);
+    let timed = |name: &str, work: Work, segment: &mut dyn FnMut() -> Result<()>| -> Result<()> {
+        report(name, count, seconds(device, segment)?, work);
         Ok(())
     };
     let offsets: Vec<usize> = (0..count).step_by(LENGTH).chain([count]).collect();
     let positions: Vec<u32> = (0..count).map(|row| (row % LENGTH) as u32).collect();
     let hidden = Rows::of(&rows(count, HIDDEN, DType::F32, device)?)?;
-    let normed = rms_norm_for(&hidden, &layer.norm, 1e-6, layer.qkv.takes())?;
+    let normed = rms_norm_for(&hidden, &layer.norm, 1e-6, layer.qkv.input_layout())?;
     let qkv = rows(count, HEADS.row(), DType::BF16, device)?;
     let inner = HEADS.heads * HEADS.size;
 
     timed("rms_norm", Work::Moves(count * HIDDEN * 6), &mut || {
-        rms_norm_for(&hidden, &layer.norm, 1e-6, layer.qkv.takes()).map(drop)
+        rms_norm_for(&hidden, &layer.norm, 1e-6, layer.qkv.input_layout()).map(drop)
     })?;
     timed("product qkv", Work::Multiplies(count * HIDDEN * HEADS.row()), &mut || {
         layer.qkv.of(&normed, None, None).map(drop)
@@ -152,25 +155,26 @@ fn measure(device: &Device, layer: &Layer, count: usize) -> Result<()> {
         Ok(())
     })?;
     let qkv = Rows::of(&qkv)?;
-    let runs = runs_of(&offsets);
-    let seen: usize = runs.iter().map(|run| run.rows.len() * (run.rows.len() + 1) / 2).sum();
+    let segments = segments_of(&offsets);
+    let seen: usize =
+        segments.iter().map(|segment| segment.rows.len() * (segment.rows.len() + 1) / 2).sum();
     timed("attention", Work::Multiplies(seen * 2 * inner), &mut || {
-        attention_for(&qkv, HEADS, (&runs, &[]), Mask::Causal, &layer.output).map(drop)
+        attention_for(&qkv, HEADS, (&segments, &[]), Mask::Causal, &layer.output).map(drop)
     })?;
-    let mixed = attention_for(&qkv, HEADS, (&runs, &[]), Mask::Causal, &layer.output)?;
+    let mixed = attention_for(&qkv, HEADS, (&segments, &[]), Mask::Causal, &layer.output)?;
     timed("product output", Work::Multiplies(count * inner * HIDDEN), &mut || {
         layer.output.of(&mixed, None, None).map(drop)
     })?;
     timed("product output, norm", Work::Multiplies(count * inner * HIDDEN), &mut || {
-        let norm = layer.behind(layer.gated.takes());
+        let norm = layer.behind(layer.gated.input_layout());
         layer.output.add_and_norm(&mixed, &hidden, norm).map(drop)
     })?;
     timed("product and gate", Work::Multiplies(count * HIDDEN * 2 * MLP), &mut || {
-        layer.gated.of_for(&normed, layer.down.takes()).map(drop)
+        layer.gated.apply_for(&normed, layer.down.input_layout()).map(drop)
     })?;
-    let between = layer.gated.of_for(&normed, layer.down.takes())?;
+    let between = layer.gated.apply_for(&normed, layer.down.input_layout())?;
     timed("product down, norm", Work::Multiplies(count * MLP * HIDDEN), &mut || {
-        let norm = layer.behind(layer.qkv.takes());
+        let norm = layer.behind(layer.qkv.input_layout());
         layer.down.add_and_norm(&between, &hidden, norm).map(drop)
     })?;
     let weights = HIDDEN * (HEADS.row() + inner + 3 * MLP);
@@ -197,7 +201,7 @@ fn replayed(
     let recordings = Recordings::default();
     seconds(device, || {
         let layers = |hidden, _: &dyn Fn()| {
-            let normed = rms_norm_for(&hidden, &layer.norm, 1e-6, layer.qkv.takes())?;
+            let normed = rms_norm_for(&hidden, &layer.norm, 1e-6, layer.qkv.input_layout())?;
             let mut state = (hidden, normed);
             for _ in 0..28 {
                 next_layer();

@@ -10,13 +10,15 @@
 
 use std::time::Instant;
 
-use proxima_kernels::cpu::aligned::{AlignedBytes, numbers_mut};
+use proxima_kernels::cpu::buffer::aligned::{AlignedBytes, cast_mut};
+use proxima_kernels::cpu::gemm::micro_kernel::{
+    Arithmetic, GemmOp, LINE, MicroKernel, PANEL_COLUMNS, Sums,
+};
 use proxima_kernels::cpu::gemm::multiply;
-use proxima_kernels::cpu::operand::Operand;
-use proxima_kernels::cpu::product::{Arithmetic, LINE, PANEL, Product, ProductKernel, Sums};
-use proxima_kernels::cpu::simd::Simd;
-use proxima_kernels::cpu::weights::Packed;
-use proxima_kernels::cpu::{Epilogue, Isa, team};
+use proxima_kernels::cpu::gemm::pack_lhs::PackedLhs;
+use proxima_kernels::cpu::gemm::pack_rhs::PackedRhs;
+use proxima_kernels::cpu::isa::simd::Simd;
+use proxima_kernels::cpu::{Epilogue, Isa, thread_pool};
 
 /// Bytes of weights used by turns: more than any cache holds.
 const WEIGHT_BYTES: usize = 256 * 1024 * 1024;
@@ -34,18 +36,18 @@ const SLOW: f64 = 1.5;
 /// The innermost loop alone, on memory in the first-level cache.
 struct Probe;
 
-impl ProductKernel for Probe {
+impl GemmOp for Probe {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd, P: Product>(self, _: S, p: P) {
+    fn run<S: Simd, P: MicroKernel>(self, _: S, p: P) {
         let form = P::ARITHMETIC;
-        let lines = PROBE_BYTES / (PANEL * form.weights().bytes() * form.form().depth());
-        let x = AlignedBytes::zeros(lines * form.form().parts() * P::ROWS * LINE);
+        let lines = PROBE_BYTES / (PANEL_COLUMNS * form.weights().bytes() * form.format().depth());
+        let x = AlignedBytes::zeros(lines * form.format().parts() * P::ROWS * LINE);
         let weights = AlignedBytes::zeros(PROBE_BYTES);
-        let mut sums = AlignedBytes::zeros(P::ROWS * PANEL * size_of::<f32>());
+        let mut sums = AlignedBytes::zeros(P::ROWS * PANEL_COLUMNS * size_of::<f32>());
         for _ in 0..PROBE_RUNS {
-            let sums = Sums { values: numbers_mut(&mut sums), row: PANEL, first: true };
+            let sums = Sums { values: cast_mut(&mut sums), row: PANEL_COLUMNS, first: true };
             p.tile(P::ROWS, &x, &weights, sums, false);
         }
     }
@@ -54,7 +56,7 @@ impl ProductKernel for Probe {
 /// Seconds of the probe on all threads.
 fn probe(isa: Isa, arithmetic: Arithmetic) -> f64 {
     let started = Instant::now();
-    team::for_each(team::threads(), |_| isa.run_product(arithmetic, Probe));
+    thread_pool::for_each(thread_pool::threads(), |_| isa.run_gemm(arithmetic, Probe));
     started.elapsed().as_secs_f64()
 }
 
@@ -71,7 +73,7 @@ fn arithmetics(isa: Isa, wanted: &[String]) -> Vec<Arithmetic> {
     all
 }
 
-fn layers(arithmetic: Arithmetic, columns: usize, depth: usize) -> Vec<Packed> {
+fn layers(arithmetic: Arithmetic, columns: usize, depth: usize) -> Vec<PackedRhs> {
     let form = arithmetic.weights();
     let fill = |column: usize, row: &mut [f32]| {
         row.iter_mut().zip(0u16..).for_each(|(value, place)| {
@@ -79,7 +81,7 @@ fn layers(arithmetic: Arithmetic, columns: usize, depth: usize) -> Vec<Packed> {
         });
     };
     let count = WEIGHT_BYTES / (form.bytes() * columns * depth);
-    (0..count).map(|_| Packed::new(form, columns, depth, fill)).collect()
+    (0..count).map(|_| PackedRhs::new(form, columns, depth, fill)).collect()
 }
 
 /// One time of a product, and the probes around it.
@@ -88,11 +90,11 @@ struct Sample {
     probes: [f64; 2],
 }
 
-fn samples(isa: Isa, arithmetic: Arithmetic, rows: usize, weights: &[Packed]) -> Vec<Sample> {
+fn samples(isa: Isa, arithmetic: Arithmetic, rows: usize, weights: &[PackedRhs]) -> Vec<Sample> {
     let (depth, columns) = (weights[0].depth(), weights[0].columns());
-    let x = Operand::of(isa, &vec![0.5; rows * depth], depth, isa.packing(arithmetic));
+    let x = PackedLhs::of(isa, &vec![0.5; rows * depth], depth, isa.packing(arithmetic));
     let mut out = AlignedBytes::zeros(rows * columns * size_of::<f32>());
-    let out = numbers_mut(&mut out);
+    let out = cast_mut(&mut out);
     let epilogue = Epilogue::Plain { bias: None, activation: None, residual: None };
     let used = if rows < 100 { weights.len().min(64) } else { weights.len().min(4) };
     let sample = |_| {
@@ -123,7 +125,7 @@ fn fast_median(samples: &[Sample], best: f64) -> (f64, usize) {
 fn main() {
     let isa = Isa::current();
     let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
-    println!("{} on {} threads", isa.name(), team::threads());
+    println!("{} on {} threads", isa.name(), thread_pool::threads());
     println!("| arithmetic | columns x depth | rows | GFLOP/s | GB/s | fast samples |");
     println!("| --- | --- | --- | --- | --- | --- |");
     for arithmetic in arithmetics(isa, &wanted) {

@@ -3,10 +3,11 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use proxima_kernels::cpu::Isa;
-use proxima_kernels::cpu::attention::{Attention, Heads, Layout, Mask, attention_packed, runs_of};
-use proxima_kernels::cpu::operand::Operand;
-use proxima_kernels::cpu::product::Arithmetic;
-use proxima_kernels::cpu::rows::{Norm, RotaryHeads, norm_packed, rotary};
+use proxima_kernels::cpu::attention::{Attention, Layout, attention_packed};
+use proxima_kernels::cpu::gemm::micro_kernel::Arithmetic;
+use proxima_kernels::cpu::gemm::pack_lhs::PackedLhs;
+use proxima_kernels::cpu::rowwise::{Norm, RotaryHeads, norm_packed, rotary};
+use proxima_kernels::spec::{Heads, Mask, segments_of};
 
 const ROWS: usize = 512;
 
@@ -32,9 +33,9 @@ fn attentions(criterion: &mut Criterion) {
         let qkv = numbers(ROWS * heads.row());
         for length in [128, ROWS] {
             let offsets: Vec<usize> = (0..=ROWS).step_by(length).collect();
-            let runs = runs_of(&offsets);
+            let segments = segments_of(&offsets);
             for arithmetic in arithmetics(isa) {
-                let layout = Layout { runs: &runs, kept: &[] };
+                let layout = Layout { segments: &segments, cached: &[] };
                 let what = Attention { qkv: &qkv, heads, layout, mask, arithmetic };
                 let packing = isa.packing(arithmetic);
                 group.bench_function(format!("{model} of {length} in {arithmetic:?}"), |bench| {
@@ -62,7 +63,7 @@ fn rows(criterion: &mut Criterion) {
                 bench.iter(|| norm_packed(isa, layer, &x, None, packing));
             });
             group.bench_function(format!("packing {model} for {arithmetic:?}"), |bench| {
-                bench.iter(|| Operand::of(isa, &x, width, packing));
+                bench.iter(|| PackedLhs::of(isa, &x, width, packing));
             });
         }
     }

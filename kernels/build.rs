@@ -1,5 +1,5 @@
-//! With the feature `cuda`: compiles each `src/cuda/*.cu` into a fat binary that the crate embeds,
-//! for all generations of NVIDIA GPUs at once.
+//! With the feature `cuda`: compiles each `src/cuda/cu/*.cu` into a fat binary that the crate
+//! embeds, for all generations of NVIDIA GPUs at once.
 //!
 //! Must not know: what the kernels compute.
 
@@ -12,7 +12,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const FOLDER: &str = "src/cuda";
+const FOLDER: &str = "src/cuda/cu";
 
 /// Machine code is embedded for these; later ones compile the PTX of the oldest at the first use.
 const ARCHITECTURES: [&str; 6] = ["80", "86", "89", "90", "100", "120"];

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 fn main() {
-    let (native, kernels) = (Path::new("native"), Path::new("../src/cuda"));
+    let (native, kernels) = (Path::new("native"), Path::new("../src/cuda/cu"));
     for folder in [native, kernels] {
         println!("cargo:rerun-if-changed={}", folder.display());
     }

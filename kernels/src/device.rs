@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use candle_core::{Device, Result};
 
-use crate::{KernelError, cpu, cuda, gpu};
+use crate::{KernelError, cpu, cuda};
 
 /// A device as it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,7 +45,7 @@ impl OpenDevice {
 
 impl Drop for OpenDevice {
     fn drop(&mut self) {
-        gpu::forget(&self.device);
+        cuda::launch::forget(&self.device);
         cuda::forget(&self.device);
     }
 }
@@ -68,7 +68,7 @@ impl BatchRows {
         /// Of a GPU: products of a large one need some ten thousand for full speed.
         const ROWS_GPU: usize = 32_768;
         if device.is_cpu() {
-            Self::Known(ROWS * cpu::team::threads())
+            Self::Known(ROWS * cpu::thread_pool::threads())
         } else {
             Self::AtMost(ROWS_GPU)
         }

@@ -81,7 +81,7 @@ pub fn read_pickle(path: &Path) -> candle_core::Result<Vec<(String, StoredTensor
 }
 
 /// A number as stored.
-pub trait StoredNumber: Copy + Default + Send + Sync + 'static {
+pub trait StoredElement: Copy + Default + Send + Sync + 'static {
     /// From float32, rounded to nearest.
     fn from_f32(value: f32) -> Self;
     /// To float32.
@@ -94,7 +94,7 @@ pub trait StoredNumber: Copy + Default + Send + Sync + 'static {
 
 macro_rules! stored_number {
     ($number:ty, $dtype:expr, $from:expr, $to:expr) => {
-        impl StoredNumber for $number {
+        impl StoredElement for $number {
             const DTYPE: DType = $dtype;
             #[inline(always)]
             fn from_f32(value: f32) -> Self {
@@ -209,7 +209,7 @@ impl StoredTensor {
     ///
     /// # Panics
     /// If there are not so many.
-    pub fn read<E: StoredNumber>(&self, first: usize, to: &mut [E]) {
+    pub fn read<E: StoredElement>(&self, first: usize, to: &mut [E]) {
         match self.dtype {
             DType::F32 => self.read_as::<f32, E>(first, to),
             DType::BF16 => self.read_as::<bf16, E>(first, to),
@@ -218,7 +218,7 @@ impl StoredTensor {
         }
     }
 
-    fn read_as<F: StoredNumber, E: StoredNumber>(&self, first: usize, to: &mut [E]) {
+    fn read_as<F: StoredElement, E: StoredElement>(&self, first: usize, to: &mut [E]) {
         let size = size_of::<F>();
         let bytes = &self.file[self.range.clone()][first * size..(first + to.len()) * size];
         let from = bytes.chunks_exact(size).map(F::from_bytes);

@@ -174,10 +174,10 @@ fn denormals_are_zero_in_operands_and_results() {
     assert_eq!(one_bf16_sum(tiny, ones, [0.0; 4]), 0.0, "a denormal sum before");
     let small = 2.0_f32.powi(-65);
     assert_eq!(one_bf16_sum(0.0, [small; 4], [small; 4]), 0.0, "a denormal product");
-    // Each product is a denormal; kept, both together would be the least normal number.
+    // Each product is a denormal; cached, both together would be the least normal number.
     let (left, right) = (2.0_f32.powi(-64), 2.0_f32.powi(-63));
-    let kept = one_bf16_sum(0.0, [left, 0.0, left, 0.0], [right, 0.0, right, 0.0]);
-    assert_eq!(kept, 0.0, "a denormal within a chain");
+    let cached = one_bf16_sum(0.0, [left, 0.0, left, 0.0], [right, 0.0, right, 0.0]);
+    assert_eq!(cached, 0.0, "a denormal within a chain");
     let normal = f32::MIN_POSITIVE;
     assert_eq!(one_bf16_sum(0.0, [normal, 0.0, 0.0, 0.0], ones), normal, "the least normal");
     // The difference of two normal numbers is below the least normal one.

@@ -4,10 +4,9 @@ mod support;
 
 use half::bf16;
 use proxima_kernels::cpu::Isa;
-use proxima_kernels::cpu::attention::{
-    Attention, Heads, Layout, Mask, Run, Source, attention, runs_of,
-};
-use proxima_kernels::cpu::product::Arithmetic;
+use proxima_kernels::cpu::attention::{Attention, Layout, attention};
+use proxima_kernels::cpu::gemm::micro_kernel::Arithmetic;
+use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 use support::isas;
 
 /// Numbers without a pattern, in -2..2, the same every time.
@@ -31,7 +30,7 @@ fn run(
 ) -> Vec<f32> {
     let tokens = offsets[offsets.len() - 1];
     let mut out = vec![f32::NAN; tokens * heads.heads * heads.size];
-    let layout = Layout { runs: &runs_of(offsets), kept: &[] };
+    let layout = Layout { segments: &segments_of(offsets), cached: &[] };
     attention(isa, Attention { qkv, heads, layout, mask, arithmetic }, &mut out);
     out
 }
@@ -166,31 +165,31 @@ fn large_scores_do_not_overflow() {
 fn shared_and_kept_prefixes_give_the_same_bits_as_whole_sequences() {
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
     let (row, width) = (heads.row(), heads.heads * heads.size);
-    let (kept, trunk, leaves) = (37, 230, [1usize, 40, 300]);
-    let prefix = numbers((kept + trunk) * row, 5);
-    let (keys, batch) = prefix.split_at(kept * row);
+    let (cached, trunk, leaves) = (37, 230, [1usize, 40, 300]);
+    let prefix = numbers((cached + trunk) * row, 5);
+    let (keys, batch) = prefix.split_at(cached * row);
     let keys: Vec<f32> =
         keys.chunks_exact(row).flat_map(|row| row[width..].iter().copied()).collect();
-    let (mut qkv, mut runs) = (batch.to_vec(), Vec::new());
-    runs.push(Run { rows: 0..trunk, start: kept, before: vec![Source::Kept(0)] });
+    let (mut qkv, mut segments) = (batch.to_vec(), Vec::new());
+    segments.push(Segment { rows: 0..trunk, start: cached, ancestors: vec![Ancestor::Cached(0)] });
     for (seed, leaf) in leaves.iter().enumerate() {
         let first = qkv.len() / row;
         qkv.extend(numbers(leaf * row, 6 + seed as u32));
-        let before = vec![Source::Kept(0), Source::Batch(0..trunk)];
-        runs.push(Run { rows: first..first + leaf, start: kept + trunk, before });
+        let ancestors = vec![Ancestor::Cached(0), Ancestor::Batch(0..trunk)];
+        segments.push(Segment { rows: first..first + leaf, start: cached + trunk, ancestors });
     }
     for isa in ways() {
         let mut shared = vec![f32::NAN; qkv.len() / row * width];
-        let layout = Layout { runs: &runs, kept: &[&keys] };
+        let layout = Layout { segments: &segments, cached: &[&keys] };
         let (mask, arithmetic) = (Mask::Causal, isa.1);
         attention(isa.0, Attention { qkv: &qkv, heads, layout, mask, arithmetic }, &mut shared);
-        for run in &runs[1..] {
-            let own = &qkv[run.rows.start * row..run.rows.end * row];
+        for segment in &segments[1..] {
+            let own = &qkv[segment.rows.start * row..segment.rows.end * row];
             let whole = [prefix.as_slice(), own].concat();
             let alone = run_alone(isa, &whole, heads);
-            assert!(alone[kept * width..(kept + trunk) * width] == shared[..trunk * width]);
-            let own = &shared[run.rows.start * width..run.rows.end * width];
-            assert!(alone[(kept + trunk) * width..] == *own, "{}", isa.0.name());
+            assert!(alone[cached * width..(cached + trunk) * width] == shared[..trunk * width]);
+            let own = &shared[segment.rows.start * width..segment.rows.end * width];
+            assert!(alone[(cached + trunk) * width..] == *own, "{}", isa.0.name());
         }
     }
 }

@@ -1,14 +1,18 @@
 //! Every operation on a CUDA device against its plain form in float32 on the CPU. Where there is no
 //! device, each test says so and ends.
 
-use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::attention::{self, Heads, Mask, Run, Source, attention_for, runs_of};
+use proxima_kernels::ops::attention::{self, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::{self, GatedLinear, Linear, Precision};
+use proxima_kernels::ops::linear::{self, GatedLinear, Linear};
 use proxima_kernels::ops::norm;
-use proxima_kernels::ops::pool::{Pooling, pool};
-use proxima_kernels::ops::rotary::{self, HeadNorms, RotaryTables};
+use proxima_kernels::ops::pool::pool;
+use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::HeadNorms;
+use proxima_kernels::spec::Pooling;
+use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, Tensor, cuda};
 
@@ -134,8 +138,10 @@ fn gated_layers() {
                 (gated.expect("a layer"), down.expect("a layer"))
             };
             let run = |(gated, down): &(GatedLinear, Linear), x: &Tensor| {
-                let x = proxima_kernels::ops::operand::Operand::of(x, gated.takes()).expect("x");
-                let between = gated.of_for(&x, down.takes()).expect("computed");
+                let x =
+                    proxima_kernels::ops::linear_input::LinearInput::of(x, gated.input_layout())
+                        .expect("x");
+                let between = gated.apply_for(&x, down.input_layout()).expect("computed");
                 down.of(&between, None, None).and_then(|rows| rows.tensor()).expect("computed")
             };
             let found = run(&make(&device, precision), &on(&device, &x));
@@ -172,15 +178,15 @@ fn rotary_positions() {
     }
 }
 
-/// Two sequences that begin alike, one alone, and one behind a kept part.
-fn shared_runs() -> Vec<Run> {
-    let run = |rows, start, before| Run { rows, start, before };
+/// Two sequences that begin alike, one alone, and one behind a cached part.
+fn shared_runs() -> Vec<Segment> {
+    let segment = |rows, start, ancestors| Segment { rows, start, ancestors };
     vec![
-        run(0..70, 0, vec![]),
-        run(70..75, 70, vec![Source::Batch(0..70)]),
-        run(75..140, 70, vec![Source::Batch(0..70)]),
-        run(140..141, 0, vec![]),
-        run(141..150, 33, vec![Source::Kept(0)]),
+        segment(0..70, 0, vec![]),
+        segment(70..75, 70, vec![Ancestor::Batch(0..70)]),
+        segment(75..140, 70, vec![Ancestor::Batch(0..70)]),
+        segment(140..141, 0, vec![]),
+        segment(141..150, 33, vec![Ancestor::Cached(0)]),
     ]
 }
 
@@ -193,20 +199,21 @@ fn attention_of_every_kind() {
         {
             let heads = Heads { heads, kv_heads, size };
             let inner = heads.heads * size;
-            let kept = matrix(33, 2 * kv_heads * size, 5);
+            let cached = matrix(33, 2 * kv_heads * size, 5);
             let cases = [
-                (runs_of(&[0, 1, 64, 65, 200]), Mask::Full),
-                (runs_of(&[0, 130, 137, 200]), Mask::Causal),
-                (runs_of(&[0, 150, 200]), Mask::Window(64)),
+                (segments_of(&[0, 1, 64, 65, 200]), Mask::Full),
+                (segments_of(&[0, 130, 137, 200]), Mask::Causal),
+                (segments_of(&[0, 150, 200]), Mask::Window(64)),
                 (shared_runs(), Mask::Causal),
             ];
-            for (runs, mask) in cases {
-                let rows = runs.last().map_or(0, |run| run.rows.end);
+            for (segments, mask) in cases {
+                let rows = segments.last().map_or(0, |segment| segment.rows.end);
                 let qkv = matrix(rows, heads.row(), 1);
                 let identity = Tensor::eye(inner, proxima_kernels::DType::F32, &Device::Cpu);
                 let next = stored(&identity.expect("a matrix"));
                 let next = Linear::new(&[&next], &[], inner, precision, &device).expect("a layer");
-                let wanted = attention::plain(&qkv, heads, &runs, &[&kept], mask).expect("plain");
+                let wanted =
+                    attention::plain(&qkv, heads, &segments, &[&cached], mask).expect("plain");
                 let dtype = match precision {
                     Precision::Bfloat16 => proxima_kernels::DType::BF16,
                     Precision::Float16 => proxima_kernels::DType::F16,
@@ -214,8 +221,8 @@ fn attention_of_every_kind() {
                 };
                 let qkv = on(&device, &qkv).to_dtype(dtype).expect("rounded");
                 let qkv = Rows::of(&qkv).expect("rows");
-                let kept = on(&device, &kept);
-                let found = attention_for(&qkv, heads, (&runs, &[&kept]), mask, &next);
+                let cached = on(&device, &cached);
+                let found = attention_for(&qkv, heads, (&segments, &[&cached]), mask, &next);
                 let found = next.of(&found.expect("computed"), None, None);
                 let found = found.and_then(|rows| rows.tensor()).expect("computed");
                 check(&found, &wanted, most, &format!("{precision:?} {heads:?} {mask:?}"));

@@ -2,16 +2,23 @@
 //! against double precision.
 
 use proptest::prelude::*;
-use proxima_kernels::cpu::isa::Kernel;
-use proxima_kernels::cpu::product::BYTES_DEPTH_MAX;
-use proxima_kernels::cpu::simd::{LANES, Simd};
-use proxima_kernels::cpu::{Activation, Isa, math};
-use proxima_kernels::ops::attention::{self, Heads, Mask, Run, Source, runs_of};
-use proxima_kernels::ops::linear::{Linear, Precision};
+use proxima_kernels::cpu::Isa;
+use proxima_kernels::cpu::gemm::epilogue;
+use proxima_kernels::cpu::gemm::micro_kernel::BYTES_DEPTH_MAX;
+use proxima_kernels::cpu::isa::math;
+use proxima_kernels::cpu::isa::simd::SimdOp;
+use proxima_kernels::cpu::isa::simd::{LANES, Simd};
+use proxima_kernels::ops::attention;
+use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::norm;
-use proxima_kernels::ops::pool::{Pooling, pool};
-use proxima_kernels::ops::rotary::{self, HeadNorms, RotaryTables};
+use proxima_kernels::ops::pool::pool;
+use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::HeadNorms;
+use proxima_kernels::spec::Pooling;
+use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{DType, Device, Tensor};
 
@@ -72,25 +79,27 @@ fn rotary_equals_its_plain_form() {
 #[test]
 fn attention_equals_its_plain_form() {
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
-    let (qkv, runs) = (tensor(150, heads.row(), 2.0), runs_of(&[0, 1, 38, 150]));
+    let (qkv, segments) = (tensor(150, heads.row(), 2.0), segments_of(&[0, 1, 38, 150]));
     for mask in [Mask::Full, Mask::Causal, Mask::Window(9)] {
-        let fast = attention::attention(&qkv, heads, &runs, &[], mask).expect("attended");
-        let plain = attention::plain(&qkv, heads, &runs, &[], mask).expect("attended");
+        let fast = attention::attention(&qkv, heads, &segments, &[], mask).expect("attended");
+        let plain = attention::plain(&qkv, heads, &segments, &[], mask).expect("attended");
         assert!(worst(&fast, &plain) < 5e-6, "{mask:?}");
     }
-    let kept = tensor(7, 2 * heads.kv_heads * heads.size, 2.0);
-    let shared = vec![Source::Kept(0), Source::Batch(0..38)];
-    let runs = [
-        Run { rows: 0..38, start: 7, before: vec![Source::Kept(0)] },
-        Run { rows: 38..39, start: 45, before: shared.clone() },
-        Run { rows: 39..150, start: 45, before: shared },
+    let cached = tensor(7, 2 * heads.kv_heads * heads.size, 2.0);
+    let shared = vec![Ancestor::Cached(0), Ancestor::Batch(0..38)];
+    let segments = [
+        Segment { rows: 0..38, start: 7, ancestors: vec![Ancestor::Cached(0)] },
+        Segment { rows: 38..39, start: 45, ancestors: shared.clone() },
+        Segment { rows: 39..150, start: 45, ancestors: shared },
     ];
-    let fast = attention::attention(&qkv, heads, &runs, &[&kept], Mask::Causal).expect("attended");
-    let plain = attention::plain(&qkv, heads, &runs, &[&kept], Mask::Causal).expect("attended");
+    let fast =
+        attention::attention(&qkv, heads, &segments, &[&cached], Mask::Causal).expect("attended");
+    let plain =
+        attention::plain(&qkv, heads, &segments, &[&cached], Mask::Causal).expect("attended");
     assert!(worst(&fast, &plain) < 5e-6);
-    assert!(attention::attention(&qkv, heads, &runs, &[&kept], Mask::Full).is_err());
-    assert!(attention::attention(&qkv, heads, &runs, &[], Mask::Causal).is_err());
-    assert!(attention::attention(&qkv, heads, &runs_of(&[0, 200]), &[], Mask::Full).is_err());
+    assert!(attention::attention(&qkv, heads, &segments, &[&cached], Mask::Full).is_err());
+    assert!(attention::attention(&qkv, heads, &segments, &[], Mask::Causal).is_err());
+    assert!(attention::attention(&qkv, heads, &segments_of(&[0, 200]), &[], Mask::Full).is_err());
 }
 
 #[test]
@@ -129,7 +138,7 @@ enum Which {
     RoughSilu,
 }
 
-impl Kernel for &Elementwise {
+impl SimdOp for &Elementwise {
     type Output = [f32; LANES];
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> [f32; LANES] {
@@ -137,7 +146,7 @@ impl Kernel for &Elementwise {
         s.lanes(match self.1 {
             Which::Exp => math::exp(s, x),
             Which::Erf => math::erf(s, x),
-            Which::Activation(activation) => activation.apply(s, x),
+            Which::Activation(activation) => epilogue::activated(s, activation, x),
             Which::RoughGelu => math::rough_gelu_erf(s, x),
             Which::RoughGeluTanh => math::rough_gelu_tanh(s, x),
             Which::RoughSilu => math::rough_silu(s, x),
@@ -148,7 +157,7 @@ impl Kernel for &Elementwise {
 /// 16 vectors to be transposed.
 struct Transposed<'a>(&'a [f32]);
 
-impl Kernel for Transposed<'_> {
+impl SimdOp for Transposed<'_> {
     type Output = Vec<u32>;
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Vec<u32> {

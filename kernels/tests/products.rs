@@ -3,12 +3,13 @@
 mod support;
 
 use half::{bf16, f16};
+use proxima_kernels::cpu::gemm::micro_kernel::Arithmetic;
+use proxima_kernels::cpu::gemm::pack_lhs::PackedLhs;
+use proxima_kernels::cpu::gemm::pack_rhs::PackedRhs;
 use proxima_kernels::cpu::gemm::{multiply, multiply_packed};
-use proxima_kernels::cpu::operand::Operand;
-use proxima_kernels::cpu::product::Arithmetic;
-use proxima_kernels::cpu::team::limited;
-use proxima_kernels::cpu::weights::Packed;
-use proxima_kernels::cpu::{Activation, Epilogue, Isa};
+use proxima_kernels::cpu::{Epilogue, Isa};
+use proxima_kernels::spec::Activation;
+use proxima_kernels::thread_pool::limited;
 use support::{isas, numbers};
 
 const PLAIN: Epilogue<'static> = Epilogue::Plain { bias: None, activation: None, residual: None };
@@ -45,17 +46,17 @@ fn arithmetics(isa: Isa) -> Vec<Arithmetic> {
     all
 }
 
-fn packed(arithmetic: Arithmetic, weights: &[f32], columns: usize, depth: usize) -> Packed {
-    Packed::new(arithmetic.weights(), columns, depth, |column, row| {
+fn packed(arithmetic: Arithmetic, weights: &[f32], columns: usize, depth: usize) -> PackedRhs {
+    PackedRhs::new(arithmetic.weights(), columns, depth, |column, row| {
         row.copy_from_slice(&weights[column * depth..(column + 1) * depth]);
     })
 }
 
-fn operand(isa: Isa, arithmetic: Arithmetic, x: &[f32], depth: usize) -> Operand {
-    Operand::of(isa, x, depth, isa.packing(arithmetic))
+fn operand(isa: Isa, arithmetic: Arithmetic, x: &[f32], depth: usize) -> PackedLhs {
+    PackedLhs::of(isa, x, depth, isa.packing(arithmetic))
 }
 
-fn product(isa: Isa, arithmetic: Arithmetic, x: &[f32], weights: &Packed) -> Vec<f32> {
+fn product(isa: Isa, arithmetic: Arithmetic, x: &[f32], weights: &PackedRhs) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.len() / weights.depth() * weights.columns()];
     let x = operand(isa, arithmetic, x, weights.depth());
     multiply(isa, arithmetic, &x, weights, &PLAIN, &mut out);

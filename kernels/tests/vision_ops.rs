@@ -1,9 +1,11 @@
 //! Operations that images need, against their plain forms in candle's own operations.
 
-use proxima_kernels::ops::attention::{self, Heads, Mask, runs_of};
+use proxima_kernels::ops::attention;
+
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::{Heads, Mask, segments_of};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, Tensor};
 
@@ -128,9 +130,10 @@ fn full_attention_of_images_equals_its_plain_form() {
         let heads = Heads { heads, kv_heads: heads, size };
         let offsets = [0, 4, 28, 29 + 63];
         let qkv = tensor(offsets[3], heads.row());
-        let runs = runs_of(&offsets);
-        let fast = attention::attention(&qkv, heads, &runs, &[], Mask::Full).expect("attention");
-        let plain = attention::plain(&qkv, heads, &runs, &[], Mask::Full).expect("attention");
+        let segments = segments_of(&offsets);
+        let fast =
+            attention::attention(&qkv, heads, &segments, &[], Mask::Full).expect("attention");
+        let plain = attention::plain(&qkv, heads, &segments, &[], Mask::Full).expect("attention");
         assert!(worst(&fast, &plain) < 2e-5, "heads of {size}");
     }
 }

@@ -11,8 +11,8 @@ mod visual;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use proxima_kernels::ops::attention::{Run, Source, runs_of};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::{Ancestor, Segment, segments_of};
 use proxima_kernels::{Device, KernelError, Tensor};
 
 pub use parts::{InParts, Part};
@@ -88,36 +88,36 @@ impl Hash for Sequence {
 #[derive(Debug, Clone)]
 pub struct RaggedBatch {
     tokens: Vec<u32>,
-    runs: Vec<Run>,
+    segments: Vec<Segment>,
     /// Row of each sequence's last token.
     ends: Vec<usize>,
     /// As [`Sequence::second_text`], per sequence; empty if sequences share rows.
     second_texts: Vec<Option<usize>>,
     pooling_skips: Vec<usize>,
     shares: bool,
-    kept: Vec<Arc<Prefix>>,
+    cached: Vec<Arc<Prefix>>,
     keep: Vec<Keep>,
     visuals: Vec<VisualRows>,
     /// Positions of each row in time, height and width; empty if all are those of texts.
     places: Vec<[u32; 3]>,
 }
 
-/// A run whose keys and values later batches may begin with.
+/// A segment whose keys and values later batches may begin with.
 #[derive(Debug, Clone)]
 struct Keep {
-    run: usize,
-    /// All tokens from the sequence's start to the run's end.
+    segment: usize,
+    /// All tokens from the sequence's start to the segment's end.
     tokens: Vec<u32>,
     parent: Option<Parent>,
 }
 
-/// What a run goes on from.
+/// What a segment goes on from.
 #[derive(Debug, Clone)]
 enum Parent {
-    /// A run of the same batch.
-    Run(usize),
+    /// A segment of the same batch.
+    Segment(usize),
     /// Rows of an earlier batch.
-    Kept(Arc<Prefix>),
+    Cached(Arc<Prefix>),
 }
 
 impl RaggedBatch {
@@ -141,12 +141,12 @@ impl RaggedBatch {
         let (visuals, places) = images.finish();
         Self {
             tokens,
-            runs: runs_of(&offsets),
+            segments: segments_of(&offsets),
             ends: offsets[1..].iter().map(|end| end - 1).collect(),
             second_texts,
             pooling_skips,
             shares: false,
-            kept: Vec::new(),
+            cached: Vec::new(),
             keep: Vec::new(),
             visuals,
             places,
@@ -157,8 +157,8 @@ impl RaggedBatch {
     /// with are there once, and rows that `find` has kept from earlier batches not at all.
     ///
     /// `recent` are sequences of earlier batches; what a sequence has in common with one of them is
-    /// kept for later ones, as is what sequences share ([`HiddenStates::kept`]). `find` gives the
-    /// longest prefix it has of some tokens.
+    /// kept for later ones, as is what sequences share ([`HiddenStates::prefixes`]). `find` gives
+    /// the longest prefix it has of some tokens.
     ///
     /// # Panics
     /// If there is no sequence or one is empty.
@@ -176,8 +176,8 @@ impl RaggedBatch {
     }
 
     /// How rows belong together.
-    pub fn runs(&self) -> &[Run] {
-        &self.runs
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
     }
 
     /// Number of sequences.
@@ -187,8 +187,10 @@ impl RaggedBatch {
 
     /// Position of each row within its sequence.
     pub fn positions(&self) -> Vec<u32> {
-        let runs = self.runs.iter();
-        runs.flat_map(|run| run.start as u32..(run.start + run.rows.len()) as u32).collect()
+        let segments = self.segments.iter();
+        segments
+            .flat_map(|segment| segment.start as u32..(segment.start + segment.rows.len()) as u32)
+            .collect()
     }
 
     /// Rows that stand for images and frames.
@@ -205,14 +207,16 @@ impl RaggedBatch {
     /// What tells its layout from others': two batches that have the same one differ in the numbers
     /// of their rows alone. `None` if it has images, or rows from or for other batches.
     pub fn layout(&self) -> Option<Vec<u32>> {
-        if !(self.kept.is_empty() && self.keep.is_empty() && self.visuals.is_empty()) {
+        if !(self.cached.is_empty() && self.keep.is_empty() && self.visuals.is_empty()) {
             return None;
         }
-        let mut layout = Vec::with_capacity(3 * self.runs.len());
-        for run in &self.runs {
-            layout.extend([run.start, run.rows.len(), run.before.len()].map(|it| it as u32));
-            for source in &run.before {
-                let Source::Batch(rows) = source else { return None };
+        let mut layout = Vec::with_capacity(3 * self.segments.len());
+        for segment in &self.segments {
+            layout.extend(
+                [segment.start, segment.rows.len(), segment.ancestors.len()].map(|it| it as u32),
+            );
+            for source in &segment.ancestors {
+                let Ancestor::Batch(rows) = source else { return None };
                 layout.extend([rows.start, rows.len()].map(|it| it as u32));
             }
         }
@@ -221,17 +225,17 @@ impl RaggedBatch {
 
     /// Whether each row is of the second of two texts (token type 1).
     pub fn token_types(&self) -> Vec<u32> {
-        let sequences = self.runs.iter().zip(&self.second_texts);
-        let types = sequences.flat_map(|(run, second)| {
-            let second = second.unwrap_or(run.rows.len());
-            (0..run.rows.len()).map(move |place| u32::from(place >= second))
+        let sequences = self.segments.iter().zip(&self.second_texts);
+        let types = sequences.flat_map(|(segment, second)| {
+            let second = second.unwrap_or(segment.rows.len());
+            (0..segment.rows.len()).map(move |place| u32::from(place >= second))
         });
         types.collect()
     }
 
     /// Keys and values of a layer that rows of this batch see from earlier batches.
-    pub fn kept(&self, layer: usize) -> Vec<&Tensor> {
-        self.kept.iter().map(|prefix| prefix.layer(layer)).collect()
+    pub fn cached(&self, layer: usize) -> Vec<&Tensor> {
+        self.cached.iter().map(|prefix| prefix.layer(layer)).collect()
     }
 }
 
@@ -246,7 +250,7 @@ pub struct HiddenStates {
     /// Rows left out of mean-like pooling, per sequence.
     pub pooling_skips: Vec<usize>,
     /// What later batches may begin with.
-    pub kept: Vec<Arc<Prefix>>,
+    pub prefixes: Vec<Arc<Prefix>>,
 }
 
 impl HiddenStates {
@@ -270,14 +274,14 @@ impl HiddenStates {
     /// A failure of the device.
     pub fn new(rows: &Rows, batch: &RaggedBatch) -> Result<Self, KernelError> {
         if !batch.shares {
-            let ends = batch.runs.iter().map(|run| run.rows.end);
+            let ends = batch.segments.iter().map(|segment| segment.rows.end);
             let offsets = std::iter::once(0).chain(ends).collect();
             let pooling_skips = batch.pooling_skips.clone();
-            return Ok(Self { rows: rows.tensor()?, offsets, pooling_skips, kept: Vec::new() });
+            return Ok(Self { rows: rows.tensor()?, offsets, pooling_skips, prefixes: Vec::new() });
         }
         let (rows, count) = (rows.select(&batch.ends)?, batch.ends.len());
         let (offsets, pooling_skips) = ((0..=count).collect(), vec![0; count]);
-        Ok(Self { rows, offsets, pooling_skips, kept: Vec::new() })
+        Ok(Self { rows, offsets, pooling_skips, prefixes: Vec::new() })
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use proxima_kernels::BatchRows;
-use proxima_kernels::ops::pool::Pooling;
+use proxima_kernels::spec::Pooling;
 
 use crate::readout::{Scores, Similarity};
 use crate::recipes::SpecialTokens;

@@ -35,7 +35,7 @@ pub use proxima_kernels::{
 
 /// The instruction set that kernels compute with on this processor.
 pub fn instruction_set() -> &'static str {
-    proxima_kernels::cpu::Isa::current().name()
+    proxima_kernels::instruction_set()
 }
 
 /// A failure while a model runs.

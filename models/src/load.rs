@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use proxima_kernels::Device;
-use proxima_kernels::ops::linear::Precision;
+use proxima_kernels::spec::Precision;
 
 use crate::checkpoint::{
     Checkpoint, CheckpointError, DenseModule, LogitScore, PoolingModule, SentenceTransformers,

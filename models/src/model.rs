@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use proxima_kernels::ops::linear::Precision;
+use proxima_kernels::spec::Precision;
 use proxima_kernels::{BatchRows, DType, DeviceChoice, OpenDevice};
 
 use crate::batch::Encoder;
@@ -152,7 +152,7 @@ impl Model {
             device: opened.name.clone(),
             dtype: dtype.name().into(),
             batch_tokens: BatchRows::of(device),
-            isa: proxima_kernels::cpu::Isa::current().name().into(),
+            isa: proxima_kernels::instruction_set().into(),
             tokens_max,
             vocabulary: network.vocabulary,
             prompts: recipe.prompts(),

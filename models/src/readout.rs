@@ -16,7 +16,7 @@ use crate::batch::HiddenStates;
 
 pub use embedding::{Dense, EmbeddingReadout, EmbeddingStep, Residual};
 pub use multi::{MultiVectorReadout, max_sim};
-pub use proxima_kernels::ops::pool::Pooling;
+pub use proxima_kernels::spec::Pooling;
 pub use score::{HeadLayer, ScoreFunction, ScoreReadout, Scores, sigmoid, softmax, torch_class};
 pub use similarity::{Similarity, SimilarityFunction};
 pub use sparse::{SparseReadout, WordsHead};
@@ -43,7 +43,7 @@ pub fn finish(vector: &[f32], dimensions: Option<usize>, normalize: bool) -> Vec
     assert!((1..=vector.len()).contains(&dimensions), "dimensions are checked with the request");
     let mut cut = vector[..dimensions].to_vec();
     if normalize {
-        proxima_kernels::cpu::l2_normalize(&mut cut);
+        proxima_kernels::l2_normalize(&mut cut);
     }
     cut
 }

@@ -186,7 +186,7 @@ fn have_the_same_bits_however_rows_are_shared(dtype: Dtype) {
     let read = |batch: &RaggedBatch| {
         let hidden = model.encoder.encode(batch).expect("encoded");
         let score = model.readouts.score.as_ref().expect("a scorer");
-        (score.logits(&hidden).expect("read out"), hidden.kept)
+        (score.logits(&hidden).expect("read out"), hidden.prefixes)
     };
     let all: Vec<&Sequence> = sequences.iter().collect();
     let together = RaggedBatch::sharing(&all, &[], |_| None);

@@ -276,7 +276,7 @@ fn images_have_the_same_bits_in_any_batch_and_behind_any_shared_prefix() {
         let shared = run(&sharing);
         assert!(shared.iter().eq(alone.iter().copied()), "{file} {dtype:?}: sharing");
         // What the batch keeps (images among it) is what the next one begins with.
-        let kept = model.encoder.encode(&sharing).expect("encoded").kept;
+        let kept = model.encoder.encode(&sharing).expect("encoded").prefixes;
         let behind = |tokens: &[u32]| {
             let fits = |prefix: &&Arc<Prefix>| {
                 prefix.tokens().len() < tokens.len() && tokens.starts_with(prefix.tokens())

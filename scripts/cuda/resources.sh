@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles kernels/src/cuda/*.cu and prints what each kernel takes of a multiprocessor, as a table.
+# Compiles kernels/src/cuda/cu/*.cu and prints what each kernel takes of a multiprocessor, as a table.
 #
 #   scripts/cuda/resources.sh [ARCHITECTURE...]     such as 80 90 120; without any, 90
 #
@@ -22,7 +22,7 @@ done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cd "$root/kernels/src/cuda"
+cd "$root/kernels/src/cuda/cu"
 compile() {
   local name=$1
   shift

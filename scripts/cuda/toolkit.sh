@@ -3,7 +3,7 @@
 # no GPU.
 #
 #   scripts/cuda/toolkit.sh FOLDER            all that a build needs (about 1.3 GB)
-#   scripts/cuda/toolkit.sh FOLDER compiler   nvcc and its headers, enough for kernels/src/cuda
+#   scripts/cuda/toolkit.sh FOLDER compiler   nvcc and its headers, enough for kernels/src/cuda/cu
 #
 # Then FOLDER/cuda is what others call CUDA_HOME. Run again, it adds what is missing and keeps the rest.
 set -euo pipefail

@@ -383,7 +383,8 @@ impl Encoder for FakeEncoder {
         }
         self.knobs.batches.fetch_add(1, Ordering::SeqCst);
         self.knobs.computed.fetch_add(batch.n_sequences(), Ordering::SeqCst);
-        let sequences = batch.runs().iter().map(|run| batch.tokens()[run.rows.clone()].to_vec());
+        let sequences =
+            batch.segments().iter().map(|segment| batch.tokens()[segment.rows.clone()].to_vec());
         self.knobs.order.lock().expect("no test panics here").extend(sequences);
         assert!(!batch.tokens().contains(&PANIC), "a bug of the encoder");
         let rows = batch.tokens().iter().zip(batch.positions()).flat_map(|(token, position)| {

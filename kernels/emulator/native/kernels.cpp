@@ -35,7 +35,7 @@ LETTER(bf16, 'b')
 LETTER(f16, 'h')
 LETTER(unsigned, 'u')
 LETTER(Block, 'B')
-LETTER(Segment, 'S')
+LETTER(Span, 'S')
 #undef LETTER
 
 template <typename P>

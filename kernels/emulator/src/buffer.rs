@@ -24,18 +24,18 @@ pub struct Block {
     pub rows: i32,
     /// Of the first row in its sequence.
     pub position: i32,
-    /// Where its sequence's segments begin.
-    pub first_segment: i32,
+    /// Where its sequence's spans begin.
+    pub first_span: i32,
     /// How many there are.
-    pub segments: i32,
+    pub spans: i32,
     /// Keys in all of them.
     pub length: i32,
 }
 
-/// Keys and values of some rows of a sequence: the kernels' `Segment`.
+/// Keys and values of some rows of a sequence: the kernels' `Span`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
+pub struct Span {
     /// Of the first row's first key; of rows of the batch itself, the first of them.
     pub address: u64,
     /// Numbers from row to row; 0 of rows of the batch itself.
@@ -66,7 +66,7 @@ macro_rules! elements {
     };
 }
 
-elements!(f32: b'f', bf16: b'b', f16: b'h', u32: b'u', Block: b'B', Segment: b'S');
+elements!(f32: b'f', bf16: b'b', f16: b'h', u32: b'u', Block: b'B', Span: b'S');
 
 /// Memory of a device.
 pub struct Buffer<T: Element> {
@@ -116,7 +116,7 @@ impl<T: Element> Buffer<T> {
         memory[..MARGIN].iter().chain(&memory[end..]).all(|byte| *byte == 0xff)
     }
 
-    /// The address of an element, as a [`Segment`] has it.
+    /// The address of an element, as a [`Span`] has it.
     ///
     /// # Panics
     /// If there is no such element.
@@ -126,7 +126,7 @@ impl<T: Element> Buffer<T> {
     }
 
     pub(crate) fn start(&self) -> *mut T {
-        // Segments name the memory by its address alone.
+        // Spans name the memory by its address alone.
         self.start.as_ptr().expose_provenance();
         self.start.as_ptr()
     }

@@ -12,7 +12,7 @@ mod buffer;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 
-pub use buffer::{Block, Buffer, Element, Segment};
+pub use buffer::{Block, Buffer, Element, Span};
 
 /// How a kernel is launched.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +99,7 @@ unsafe extern "C" {
 /// A name or arguments that are not those of a kernel, or a mistake that the kernel made.
 ///
 /// # Safety
-/// Buffers are as long as the kernel takes them to be, ids, positions and segments in them point
+/// Buffers are as long as the kernel takes them to be, ids, positions and spans in them point
 /// to what is there, and what the kernel writes is not read or written by others meanwhile.
 pub unsafe fn emulate(name: &str, launch: Launch, args: &[Arg]) -> Result<(), Fault> {
     let c_name = CString::new(name).map_err(|_| Fault("a name with a zero byte".to_owned()))?;

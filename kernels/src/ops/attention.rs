@@ -3,51 +3,56 @@
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 use super::linear::Linear;
-use super::operand::{How, Inner, Operand};
+use super::linear_input::{Inner, LayoutKind, LinearInput};
 use super::rows::Rows;
-use super::{CpuNumbers, matrix};
+use super::{CpuSlice, matrix};
 use crate::cpu::Isa;
 use crate::cpu::attention::{Attention, Layout, attention_packed};
-pub use crate::cpu::attention::{Heads, Mask, Run, Source, runs_of};
-use crate::cpu::product::Arithmetic;
-use crate::gpu;
+use crate::cpu::gemm::micro_kernel::Arithmetic;
+use crate::cuda::launch;
+use crate::spec::{Ancestor, Heads, Mask, Segment};
 
 /// Softmax attention of each sequence with itself, scores scaled by `1/sqrt(size)`, as the layer
 /// `next` takes it: `[n_rows, heads * size]`. If `next` multiplies rounded inputs, queries, keys,
 /// weights and values are rounded to bfloat16 too where the CPU multiplies such numbers.
 ///
-/// `qkv` is `[n_rows, row]` as [`Heads`] lays it out, `runs` how rows belong together, `kept` keys
-/// and values of earlier batches (`[n, 2 * kv_heads * size]` each).
+/// `qkv` is `[n_rows, row]` as [`Heads`] lays it out, `segments` how rows belong together, `cached`
+/// keys and values of earlier batches (`[n, 2 * kv_heads * size]` each).
 ///
 /// # Errors
 /// Shapes that disagree, or a failure of the device.
 pub fn attention_for(
     qkv: &Rows,
     heads: Heads,
-    (runs, kept): (&[Run], &[&Tensor]),
+    (segments, cached): (&[Segment], &[&Tensor]),
     mask: Mask,
     next: &Linear,
-) -> Result<Operand> {
+) -> Result<LinearInput> {
     let [rows, width] = qkv.shape()?;
     if width != heads.row() {
         bail!("attention: rows of {width} numbers for {heads:?}");
     }
-    check(rows, heads, runs, kept, mask)?;
-    let packing = match (next.takes().0, qkv.as_plain()) {
-        (How::Packed(packing), _) => packing,
+    check(rows, heads, segments, cached, mask)?;
+    let packing = match (next.input_layout().0, qkv.as_plain()) {
+        (LayoutKind::Packed(packing), _) => packing,
         (_, Some(qkv)) if qkv.device().is_cuda() => {
-            let mixed = gpu::attention::attention(qkv, heads, (runs, kept), mask)?;
-            return Operand::of(&mixed, next.takes());
+            let mixed = launch::attention::attention(qkv, heads, (segments, cached), mask)?;
+            return LinearInput::of(&mixed, next.input_layout());
         }
-        _ => return Operand::of(&plain(&qkv.tensor()?, heads, runs, kept, mask)?, next.takes()),
+        _ => {
+            return LinearInput::of(
+                &plain(&qkv.tensor()?, heads, segments, cached, mask)?,
+                next.input_layout(),
+            );
+        }
     };
     let rounds = next.rounds() && Isa::current().multiplies_bf16();
     let arithmetic = if rounds { Arithmetic::Bf16 } else { Arithmetic::F32 };
-    let kept = kept.iter().map(|kept| CpuNumbers::of(kept)).collect::<Result<Vec<_>>>()?;
-    let kept: Vec<&[f32]> = kept.iter().map(|numbers| &**numbers).collect();
-    let layout = Layout { runs, kept: &kept };
-    let what = Attention { qkv: qkv.numbers()?, heads, layout, mask, arithmetic };
-    Ok(Operand(Inner::Packed(attention_packed(Isa::current(), what, packing))))
+    let cached = cached.iter().map(|cached| CpuSlice::of(cached)).collect::<Result<Vec<_>>>()?;
+    let cached: Vec<&[f32]> = cached.iter().map(|numbers| &**numbers).collect();
+    let layout = Layout { segments, cached: &cached };
+    let what = Attention { qkv: qkv.elements()?, heads, layout, mask, arithmetic };
+    Ok(LinearInput(Inner::Packed(attention_packed(Isa::current(), what, packing))))
 }
 
 /// As [`attention_for`], as a tensor and in float32.
@@ -57,88 +62,95 @@ pub fn attention_for(
 pub fn attention(
     qkv: &Tensor,
     heads: Heads,
-    runs: &[Run],
-    kept: &[&Tensor],
+    segments: &[Segment],
+    cached: &[&Tensor],
     mask: Mask,
 ) -> Result<Tensor> {
     let rows = matrix(qkv, heads.row(), "attention")?;
-    check(rows, heads, runs, kept, mask)?;
+    check(rows, heads, segments, cached, mask)?;
     if qkv.device().is_cuda() {
-        return gpu::attention::attention(qkv, heads, (runs, kept), mask)?.to_dtype(DType::F32);
+        return launch::attention::attention(qkv, heads, (segments, cached), mask)?
+            .to_dtype(DType::F32);
     }
     if !qkv.device().is_cpu() {
-        return plain(qkv, heads, runs, kept, mask);
+        return plain(qkv, heads, segments, cached, mask);
     }
     let mut out = vec![0.0; rows * heads.heads * heads.size];
-    let numbers = CpuNumbers::of(qkv)?;
-    let kept = kept.iter().map(|kept| CpuNumbers::of(kept)).collect::<Result<Vec<_>>>()?;
-    let kept: Vec<&[f32]> = kept.iter().map(|numbers| &**numbers).collect();
-    let layout = Layout { runs, kept: &kept };
+    let numbers = CpuSlice::of(qkv)?;
+    let cached = cached.iter().map(|cached| CpuSlice::of(cached)).collect::<Result<Vec<_>>>()?;
+    let cached: Vec<&[f32]> = cached.iter().map(|numbers| &**numbers).collect();
+    let layout = Layout { segments, cached: &cached };
     let what = Attention { qkv: &numbers, heads, layout, mask, arithmetic: Arithmetic::F32 };
     crate::cpu::attention::attention(Isa::current(), what, &mut out);
     Tensor::from_vec(out, (rows, heads.heads * heads.size), &Device::Cpu)
 }
 
-fn check(rows: usize, heads: Heads, runs: &[Run], kept: &[&Tensor], mask: Mask) -> Result<()> {
-    for kept in kept {
-        matrix(kept, 2 * heads.kv_heads * heads.size, "kept keys and values")?;
+fn check(
+    rows: usize,
+    heads: Heads,
+    segments: &[Segment],
+    cached: &[&Tensor],
+    mask: Mask,
+) -> Result<()> {
+    for cached in cached {
+        matrix(cached, 2 * heads.kv_heads * heads.size, "cached keys and values")?;
     }
     let mut next = 0;
-    for run in runs {
-        if run.rows.start != next || run.rows.is_empty() {
-            bail!("attention: runs do not cover the rows in order at {next}");
+    for segment in segments {
+        if segment.rows.start != next || segment.rows.is_empty() {
+            bail!("attention: segments do not cover the rows in order at {next}");
         }
         let mut before = 0;
-        for source in &run.before {
+        for source in &segment.ancestors {
             before += match source {
-                Source::Batch(rows) if rows.end <= run.rows.start => rows.len(),
-                Source::Kept(place) if *place < kept.len() => kept[*place].dim(0)?,
-                other => bail!("attention: {other:?} is not before {:?}", run.rows),
+                Ancestor::Batch(rows) if rows.end <= segment.rows.start => rows.len(),
+                Ancestor::Cached(place) if *place < cached.len() => cached[*place].dim(0)?,
+                other => bail!("attention: {other:?} is not before {:?}", segment.rows),
             };
         }
-        if before != run.start || (before > 0 && mask != Mask::Causal) {
-            bail!("attention: {before} rows before a run that starts at {}", run.start);
+        if before != segment.start || (before > 0 && mask != Mask::Causal) {
+            bail!("attention: {before} rows before a segment that starts at {}", segment.start);
         }
-        next = run.rows.end;
+        next = segment.rows.end;
     }
     if next != rows {
-        bail!("attention: runs cover {next} of {rows} rows");
+        bail!("attention: segments cover {next} of {rows} rows");
     }
     Ok(())
 }
 
-/// The plain form of [`attention`]: all scores of a run at once.
+/// The plain form of [`attention`]: all scores of a segment at once.
 ///
 /// # Errors
 /// Shapes that disagree, or a failure of the device.
 pub fn plain(
     qkv: &Tensor,
     heads: Heads,
-    runs: &[Run],
-    kept: &[&Tensor],
+    segments: &[Segment],
+    cached: &[&Tensor],
     mask: Mask,
 ) -> Result<Tensor> {
     let queries = heads.heads * heads.size;
     let keys = |rows: &std::ops::Range<usize>| {
         qkv.narrow(0, rows.start, rows.len())?.narrow(1, queries, heads.row() - queries)
     };
-    let outputs = runs.iter().map(|run| {
-        let mut seen = Vec::with_capacity(run.before.len() + 1);
-        for source in &run.before {
+    let outputs = segments.iter().map(|segment| {
+        let mut seen = Vec::with_capacity(segment.ancestors.len() + 1);
+        for source in &segment.ancestors {
             seen.push(match source {
-                Source::Batch(rows) => keys(rows)?,
-                Source::Kept(place) => kept[*place].clone(),
+                Ancestor::Batch(rows) => keys(rows)?,
+                Ancestor::Cached(place) => cached[*place].clone(),
             });
         }
-        seen.push(keys(&run.rows)?);
-        let own = qkv.narrow(0, run.rows.start, run.rows.len())?.narrow(1, 0, queries)?;
-        plain_run(&own, &Tensor::cat(&seen, 0)?, heads, mask)
+        seen.push(keys(&segment.rows)?);
+        let own = qkv.narrow(0, segment.rows.start, segment.rows.len())?.narrow(1, 0, queries)?;
+        plain_segment(&own, &Tensor::cat(&seen, 0)?, heads, mask)
     });
     Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
 }
 
 /// `queries` are the last rows of the sequence that `keys` (and values) are of.
-fn plain_run(queries: &Tensor, keys: &Tensor, heads: Heads, mask: Mask) -> Result<Tensor> {
+fn plain_segment(queries: &Tensor, keys: &Tensor, heads: Heads, mask: Mask) -> Result<Tensor> {
     let (rows, length, size) = (queries.dim(0)?, keys.dim(0)?, heads.size);
     let shared = heads.heads / heads.kv_heads;
     let part = |from: &Tensor, first: usize, count: usize| -> Result<Tensor> {

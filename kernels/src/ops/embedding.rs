@@ -5,8 +5,8 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::on_device;
 use super::rows::Rows;
-use crate::cpu::team;
-use crate::gpu;
+use crate::cpu::thread_pool;
+use crate::cuda::launch;
 use crate::stored::StoredTensor;
 
 /// A table `[rows, width]`.
@@ -57,12 +57,12 @@ impl Embedding {
         self.check(ids)?;
         match &self.table {
             Table::Plain(table) if table.device().is_cuda() => {
-                Ok(Rows::plain(gpu::embedding::gather(table, ids)?))
+                Ok(Rows::plain(launch::embedding::gather(table, ids)?))
             }
             Table::Plain(table) => Ok(Rows::plain(plain(table, ids)?)),
             Table::Stored(table) => {
                 let mut out = Rows::cpu(ids.len(), self.width);
-                each(ids, self.width, out.numbers_mut()?, |id, row| {
+                each(ids, self.width, out.elements_mut()?, |id, row| {
                     table.read(id as usize * self.width, row);
                 });
                 Ok(out)
@@ -83,13 +83,13 @@ impl Embedding {
         match (&self.table, rows.as_plain()) {
             (Table::Plain(table), Some(rows)) if table.device().is_cuda() => {
                 let rows = rows.to_dtype(DType::F32)?;
-                gpu::embedding::add(table, ids, &rows, true)?;
+                launch::embedding::add(table, ids, &rows, true)?;
                 Ok(Rows::plain(rows))
             }
             (Table::Plain(table), Some(rows)) => Ok(Rows::plain((rows + plain(table, ids)?)?)),
             (Table::Plain(_), None) => bail!("rows of the CPU and a table of another device"),
             (Table::Stored(table), _) => {
-                each(ids, self.width, rows.numbers_mut()?, |id, row| {
+                each(ids, self.width, rows.elements_mut()?, |id, row| {
                     ADDED.with_borrow_mut(|added| {
                         added.resize(row.len(), 0.0);
                         table.read(id as usize * self.width, added);
@@ -116,7 +116,7 @@ impl Embedding {
         match (&self.table, rows.as_plain()) {
             (Table::Plain(table), Some(rows)) if table.device().is_cuda() => {
                 let rows = rows.to_dtype(DType::F32)?;
-                gpu::embedding::add_weighted(table, corners, &rows)?;
+                launch::embedding::add_weighted(table, corners, &rows)?;
                 Ok(Rows::plain(rows))
             }
             (Table::Plain(table), Some(rows)) => {
@@ -128,7 +128,7 @@ impl Embedding {
             }
             (Table::Plain(_), None) => bail!("rows of the CPU and a table of another device"),
             (Table::Stored(table), _) => {
-                each(corners, self.width, rows.numbers_mut()?, |corners, row| {
+                each(corners, self.width, rows.elements_mut()?, |corners, row| {
                     ADDED.with_borrow_mut(|added| {
                         added.resize(2 * row.len(), 0.0);
                         let (sum, one) = added.split_at_mut(row.len());
@@ -171,7 +171,7 @@ fn each<I: Copy + Sync>(
 ) {
     /// Rows of a task.
     const TASK: usize = 64;
-    team::for_each_part(rows, TASK * width, |task, rows| {
+    thread_pool::for_each_part(rows, TASK * width, |task, rows| {
         let rows = rows.chunks_exact_mut(width).zip(&ids[task * TASK..]);
         rows.for_each(|(row, id)| work(*id, row));
     });

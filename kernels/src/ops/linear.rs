@@ -2,34 +2,17 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
+use super::linear_input::{Inner, InputLayout, LayoutKind, LinearInput};
 use super::norm::rms_norm_for;
-use super::operand::{How, Inner, Operand, Takes};
 use super::rows::Rows;
-use super::{CpuNumbers, on_device, read};
+use super::{CpuSlice, on_device, read};
+use crate::cpu::gemm::micro_kernel::{Arithmetic, BYTES_DEPTH_MAX};
+use crate::cpu::gemm::pack_rhs::PackedRhs;
 use crate::cpu::gemm::{multiply, multiply_packed};
-use crate::cpu::product::{Arithmetic, BYTES_DEPTH_MAX};
-use crate::cpu::weights::Packed;
-use crate::cpu::{Activation, Epilogue, Isa};
-use crate::gpu;
+use crate::cpu::{Epilogue, Isa};
+use crate::cuda::launch;
+use crate::spec::{Activation, Precision};
 use crate::stored::StoredTensor;
-
-/// How exactly linear layers multiply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// Weights as they are stored, float32 inputs, float32 sums. Where the CPU multiplies tiles
-    /// (AMX), weights that are stored in float32 or IEEE half, and inputs with them, are each the
-    /// sum of two bfloat16 numbers: errors of about 2^-16 of the products, not float32's 2^-24.
-    Float32,
-    /// Weights and inputs rounded to bfloat16, float32 sums. Where the CPU cannot multiply
-    /// bfloat16 numbers, inputs stay float32.
-    Bfloat16,
-    /// Weights rounded to IEEE half, float32 inputs. Where the CPU multiplies tiles (AMX), it is
-    /// [`Self::Float32`] of weights in float32: no rounding to half, and 4 bytes a weight.
-    Float16,
-    /// Weights and inputs rounded to 8 bits, weights with a scale a column and inputs with a
-    /// scale a row; exact sums.
-    Int8,
-}
 
 impl Precision {
     /// How the CPU computes it with weights that are stored so.
@@ -61,7 +44,7 @@ impl Precision {
 /// Weights `[columns, depth]` as the device wants them.
 #[derive(Debug)]
 enum Weights {
-    Packed(Packed, Arithmetic),
+    Packed(PackedRhs, Arithmetic),
     /// Candle's own product, on other devices.
     Plain(Tensor),
 }
@@ -85,7 +68,7 @@ impl Weights {
             if arithmetic == Arithmetic::Int8 && depth > BYTES_DEPTH_MAX {
                 bail!("{depth} inputs are more than the {BYTES_DEPTH_MAX} that int8 can sum");
             }
-            let packed = Packed::new(arithmetic.weights(), places.len(), depth, fill);
+            let packed = PackedRhs::new(arithmetic.weights(), places.len(), depth, fill);
             return Ok(Self::Packed(packed, arithmetic));
         }
         Ok(Self::Plain(on_device(parts, places, (depth, precision.dtype(stored)?), device)?))
@@ -98,36 +81,41 @@ impl Weights {
         }
     }
 
-    fn takes(&self) -> Takes {
-        Takes(match self {
-            Self::Packed(_, arithmetic) => How::Packed(Isa::current().packing(*arithmetic)),
-            Self::Plain(weights) => How::Plain(weights.dtype()),
+    fn input_layout(&self) -> InputLayout {
+        InputLayout(match self {
+            Self::Packed(_, arithmetic) => LayoutKind::Packed(Isa::current().packing(*arithmetic)),
+            Self::Plain(weights) => LayoutKind::Plain(weights.dtype()),
         })
     }
 
     /// `x` times packed weights.
-    fn multiply(&self, x: &Operand, epilogue: &Epilogue<'_>) -> Result<Rows> {
+    fn multiply(&self, x: &LinearInput, epilogue: &Epilogue<'_>) -> Result<Rows> {
         let (weights, arithmetic, x) = self.packed(x)?;
         let mut out = Rows::cpu(x.rows(), epilogue.width(weights.columns()));
-        multiply(Isa::current(), arithmetic, x, weights, epilogue, out.numbers_mut()?);
+        multiply(Isa::current(), arithmetic, x, weights, epilogue, out.elements_mut()?);
         Ok(out)
     }
 
     /// As `multiply`, with the result as the next layer takes it.
-    fn multiply_for(&self, x: &Operand, epilogue: &Epilogue<'_>, next: Takes) -> Result<Operand> {
-        let How::Packed(packing) = next.0 else {
+    fn multiply_for(
+        &self,
+        x: &LinearInput,
+        epilogue: &Epilogue<'_>,
+        next: InputLayout,
+    ) -> Result<LinearInput> {
+        let LayoutKind::Packed(packing) = next.0 else {
             bail!("a layer of the CPU before one of another device")
         };
         let (weights, arithmetic, x) = self.packed(x)?;
         let isa = Isa::current();
         let packed = multiply_packed(isa, arithmetic, (x, weights), epilogue, packing);
-        Ok(Operand(Inner::Packed(packed)))
+        Ok(LinearInput(Inner::Packed(packed)))
     }
 
     fn packed<'a>(
         &'a self,
-        x: &'a Operand,
-    ) -> Result<(&'a Packed, Arithmetic, &'a crate::cpu::operand::Operand)> {
+        x: &'a LinearInput,
+    ) -> Result<(&'a PackedRhs, Arithmetic, &'a crate::cpu::gemm::pack_lhs::PackedLhs)> {
         let (Self::Packed(weights, arithmetic), Inner::Packed(x)) = (self, &x.0) else {
             bail!("a product of the CPU with numbers of another device")
         };
@@ -187,8 +175,8 @@ impl Linear {
     }
 
     /// How it takes its input.
-    pub fn takes(&self) -> Takes {
-        self.weights.takes()
+    pub fn input_layout(&self) -> InputLayout {
+        self.weights.input_layout()
     }
 
     /// Where its weights are.
@@ -223,7 +211,7 @@ impl Linear {
         activation: Option<Activation>,
         residual: Option<&Rows>,
     ) -> Result<Tensor> {
-        self.of(&Operand::of(x, self.takes())?, activation, residual)?.tensor()
+        self.of(&LinearInput::of(x, self.input_layout())?, activation, residual)?.tensor()
     }
 
     /// `act(x W^T + bias) + residual` of an input made for it.
@@ -232,14 +220,14 @@ impl Linear {
     /// Shapes that disagree, or a failure of the device.
     pub fn of(
         &self,
-        x: &Operand,
+        x: &LinearInput,
         activation: Option<Activation>,
         residual: Option<&Rows>,
     ) -> Result<Rows> {
         if let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0) {
             if x.device().is_cuda() {
                 let (bias, residual) = (self.bias.as_ref(), residual.and_then(Rows::as_plain));
-                return Ok(Rows::plain(gpu::linear::linear(
+                return Ok(Rows::plain(launch::linear::linear(
                     x, weights, bias, activation, residual,
                 )?));
             }
@@ -247,7 +235,7 @@ impl Linear {
             let (bias, residual) = (self.bias.as_ref(), residual.as_ref());
             return Ok(Rows::plain(plain(x, weights, bias, activation, residual)?));
         }
-        let bias = self.bias.as_ref().map(CpuNumbers::of).transpose()?;
+        let bias = self.bias.as_ref().map(CpuSlice::of).transpose()?;
         let (weights, _, packed) = self.weights.packed(x)?;
         let shape = [packed.rows(), weights.columns()];
         if let Some(found) = residual.map(Rows::shape).transpose()?
@@ -255,7 +243,7 @@ impl Linear {
         {
             bail!("a residual {found:?} for {shape:?}");
         }
-        let residual = residual.map(Rows::numbers).transpose()?;
+        let residual = residual.map(Rows::elements).transpose()?;
         let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual };
         self.weights.multiply(x, &epilogue)
     }
@@ -264,19 +252,21 @@ impl Linear {
     ///
     /// # Errors
     /// Shapes that disagree, or a failure of the device.
-    pub fn of_for(
+    pub fn apply_for(
         &self,
-        x: &Operand,
+        x: &LinearInput,
         activation: Option<Activation>,
-        next: Takes,
-    ) -> Result<Operand> {
+        next: InputLayout,
+    ) -> Result<LinearInput> {
         if matches!(self.weights, Weights::Plain(_)) {
             return match (self.of(x, activation, None)?.into_plain(), next.0) {
-                (Ok(rows), How::Plain(dtype)) => Ok(Operand(Inner::Plain(rows.to_dtype(dtype)?))),
+                (Ok(rows), LayoutKind::Plain(dtype)) => {
+                    Ok(LinearInput(Inner::Plain(rows.to_dtype(dtype)?)))
+                }
                 _ => bail!("a layer of another device before one of the CPU"),
             };
         }
-        let bias = self.bias.as_ref().map(CpuNumbers::of).transpose()?;
+        let bias = self.bias.as_ref().map(CpuSlice::of).transpose()?;
         let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual: None };
         self.weights.multiply_for(x, &epilogue, next)
     }
@@ -290,7 +280,7 @@ pub struct NormAfter<'a> {
     /// Added to the mean of squares.
     pub eps: f32,
     /// How the next layer takes its input, which the norm makes.
-    pub takes: Takes,
+    pub layout: InputLayout,
 }
 
 impl Linear {
@@ -301,23 +291,23 @@ impl Linear {
     /// Shapes that disagree, or a failure of the device.
     pub fn add_and_norm(
         &self,
-        x: &Operand,
+        x: &LinearInput,
         residual: &Rows,
         norm: NormAfter<'_>,
-    ) -> Result<(Rows, Operand)> {
-        let NormAfter { weight, eps, takes } = norm;
-        if let (Weights::Plain(weights), Inner::Plain(x), How::Plain(dtype), Some(residual)) =
-            (&self.weights, &x.0, takes.0, residual.as_plain())
+    ) -> Result<(Rows, LinearInput)> {
+        let NormAfter { weight, eps, layout } = norm;
+        if let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0)
+            && let (LayoutKind::Plain(dtype), Some(residual)) = (layout.0, residual.as_plain())
             && x.device().is_cuda()
             && dtype == weights.dtype()
             && dtype != DType::F16
         {
             let bias = self.bias.as_ref();
-            let both = gpu::linear::add_and_norm(x, weights, bias, residual, (weight, eps))?;
-            return Ok((Rows::plain(both.0), Operand(Inner::Plain(both.1))));
+            let both = launch::linear::add_and_norm(x, weights, bias, residual, (weight, eps))?;
+            return Ok((Rows::plain(both.0), LinearInput(Inner::Plain(both.1))));
         }
         let sums = self.of(x, None, Some(residual))?;
-        let normed = rms_norm_for(&sums, weight, eps, takes)?;
+        let normed = rms_norm_for(&sums, weight, eps, layout)?;
         Ok((sums, normed))
     }
 }
@@ -372,31 +362,31 @@ impl GatedLinear {
     }
 
     /// How it takes its input.
-    pub fn takes(&self) -> Takes {
-        self.weights.takes()
+    pub fn input_layout(&self) -> InputLayout {
+        self.weights.input_layout()
     }
 
     /// `act(x G^T) * (x V^T)` of an input made for it, as the next layer takes it.
     ///
     /// # Errors
     /// Shapes that disagree, or a failure of the device.
-    pub fn of_for(&self, x: &Operand, next: Takes) -> Result<Operand> {
+    pub fn apply_for(&self, x: &LinearInput, next: InputLayout) -> Result<LinearInput> {
         let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0) else {
             let epilogue = Epilogue::Gated { activation: self.activation };
             return self.weights.multiply_for(x, &epilogue, next);
         };
         if x.device().is_cuda() {
-            let gated = gpu::linear::gated(x, weights, self.activation)?;
+            let gated = launch::linear::gated(x, weights, self.activation)?;
             return match next.0 {
-                How::Plain(dtype) => Ok(Operand(Inner::Plain(gated.to_dtype(dtype)?))),
-                How::Packed(_) => bail!("a layer of another device before one of the CPU"),
+                LayoutKind::Plain(dtype) => Ok(LinearInput(Inner::Plain(gated.to_dtype(dtype)?))),
+                LayoutKind::Packed(_) => bail!("a layer of another device before one of the CPU"),
             };
         }
         let both = plain(x, weights, None, None, None)?;
         let (rows, width) = both.dims2()?;
         let both = both.reshape((rows, width / 2 / GROUP, 2, GROUP))?;
         let gate = activate(&both.narrow(2, 0, 1)?, self.activation)?;
-        Operand::of(&(gate * both.narrow(2, 1, 1)?)?.reshape((rows, width / 2))?, next)
+        LinearInput::of(&(gate * both.narrow(2, 1, 1)?)?.reshape((rows, width / 2))?, next)
     }
 }
 

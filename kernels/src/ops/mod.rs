@@ -7,8 +7,8 @@
 pub mod attention;
 pub mod embedding;
 pub mod linear;
+pub mod linear_input;
 pub mod norm;
-pub mod operand;
 pub mod pool;
 pub mod replay;
 pub mod rotary;
@@ -20,16 +20,16 @@ use std::ops::Range;
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, WithDType, bail};
 use half::{bf16, f16};
 
-use crate::cpu::team;
-use crate::stored::{StoredNumber, StoredTensor};
+use crate::cpu::thread_pool;
+use crate::stored::{StoredElement, StoredTensor};
 
 /// The numbers of a contiguous float32 tensor on the CPU.
-pub(crate) struct CpuNumbers<'a> {
+pub(crate) struct CpuSlice<'a> {
     storage: RwLockReadGuard<'a, Storage>,
     range: Range<usize>,
 }
 
-impl<'a> CpuNumbers<'a> {
+impl<'a> CpuSlice<'a> {
     pub(crate) fn of(tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         let Some((start, end)) = layout.contiguous_offsets() else {
@@ -42,7 +42,7 @@ impl<'a> CpuNumbers<'a> {
     }
 }
 
-impl std::ops::Deref for CpuNumbers<'_> {
+impl std::ops::Deref for CpuSlice<'_> {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
         match &*self.storage {
@@ -66,7 +66,7 @@ pub(crate) fn matrix(tensor: &Tensor, width: usize, what: &str) -> Result<usize>
 pub(crate) type RowPlace = Option<(usize, usize)>;
 
 /// Reads a row of one of the parts; what is beyond it, or a row of none, stays.
-pub(crate) fn read<E: StoredNumber>(parts: &[&StoredTensor], place: RowPlace, to: &mut [E]) {
+pub(crate) fn read<E: StoredElement>(parts: &[&StoredTensor], place: RowPlace, to: &mut [E]) {
     if let Some((part, row)) = place {
         let width = parts[part].shape()[1];
         parts[part].read(row * width, &mut to[..width]);
@@ -80,14 +80,14 @@ pub(crate) fn on_device(
     (width, dtype): (usize, DType),
     device: &Device,
 ) -> Result<Tensor> {
-    fn of<E: StoredNumber + WithDType>(
+    fn of<E: StoredElement + WithDType>(
         parts: &[&StoredTensor],
         places: &[RowPlace],
         width: usize,
         device: &Device,
     ) -> Result<Tensor> {
         let mut numbers = vec![E::default(); places.len() * width];
-        team::for_each_part(&mut numbers, width, |row, to| read(parts, places[row], to));
+        thread_pool::for_each_part(&mut numbers, width, |row, to| read(parts, places[row], to));
         Tensor::from_vec(numbers, (places.len(), width), device)
     }
     match dtype {

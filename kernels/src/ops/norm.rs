@@ -2,11 +2,11 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use super::operand::{How, Inner, Operand, Takes};
+use super::linear_input::{Inner, InputLayout, LayoutKind, LinearInput};
 use super::rows::Rows;
-use super::{CpuNumbers, matrix};
-use crate::cpu::{Isa, rows};
-use crate::gpu;
+use super::{CpuSlice, matrix};
+use crate::cpu::{Isa, rowwise};
+use crate::cuda::launch;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` of each row of `[n, width]`.
 ///
@@ -15,15 +15,15 @@ use crate::gpu;
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     matrix(x, weight.dims1()?, "rms_norm")?;
     if x.device().is_cuda() {
-        return gpu::rows::rms_norm(x, weight, eps, DType::F32);
+        return launch::rows::rms_norm(x, weight, eps, DType::F32);
     }
     if !x.device().is_cpu() {
         return plain_rms_norm(x, weight, eps);
     }
     let mut out = vec![0.0; x.elem_count()];
-    let weight = CpuNumbers::of(weight)?;
-    let norm = rows::Norm::Rms { weight: &weight, eps };
-    rows::norm(Isa::current(), norm, &CpuNumbers::of(x)?, &mut out);
+    let weight = CpuSlice::of(weight)?;
+    let norm = rowwise::Norm::Rms { weight: &weight, eps };
+    rowwise::norm(Isa::current(), norm, &CpuSlice::of(x)?, &mut out);
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }
 
@@ -31,19 +31,24 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 ///
 /// # Errors
 /// Shapes that disagree, or a failure of the device.
-pub fn rms_norm_for(x: &Rows, weight: &Tensor, eps: f32, takes: Takes) -> Result<Operand> {
+pub fn rms_norm_for(
+    x: &Rows,
+    weight: &Tensor,
+    eps: f32,
+    layout: InputLayout,
+) -> Result<LinearInput> {
     check(x, weight, "rms_norm")?;
-    let packing = match (takes.0, x.as_plain()) {
-        (How::Packed(packing), _) => packing,
-        (How::Plain(dtype), Some(x)) if x.device().is_cuda() => {
-            return Ok(Operand(Inner::Plain(gpu::rows::rms_norm(x, weight, eps, dtype)?)));
+    let packing = match (layout.0, x.as_plain()) {
+        (LayoutKind::Packed(packing), _) => packing,
+        (LayoutKind::Plain(dtype), Some(x)) if x.device().is_cuda() => {
+            return Ok(LinearInput(Inner::Plain(launch::rows::rms_norm(x, weight, eps, dtype)?)));
         }
-        _ => return Operand::of(&rms_norm(&x.tensor()?, weight, eps)?, takes),
+        _ => return LinearInput::of(&rms_norm(&x.tensor()?, weight, eps)?, layout),
     };
-    let weight = CpuNumbers::of(weight)?;
-    let norm = rows::Norm::Rms { weight: &weight, eps };
-    let packed = rows::norm_packed(Isa::current(), norm, x.numbers()?, None, packing);
-    Ok(Operand(Inner::Packed(packed)))
+    let weight = CpuSlice::of(weight)?;
+    let norm = rowwise::Norm::Rms { weight: &weight, eps };
+    let packed = rowwise::norm_packed(Isa::current(), norm, x.elements()?, None, packing);
+    Ok(LinearInput(Inner::Packed(packed)))
 }
 
 /// The plain form of [`rms_norm`].
@@ -62,16 +67,16 @@ pub fn plain_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
     matrix(x, weight.dims1()?, "layer_norm")?;
     if x.device().is_cuda() {
-        return Ok(gpu::rows::layer_norm(x, weight, bias, eps, DType::F32)?.1);
+        return Ok(launch::rows::layer_norm(x, weight, bias, eps, DType::F32)?.1);
     }
     if !x.device().is_cpu() {
         return plain_layer_norm(x, weight, bias, eps);
     }
-    let bias = bias.map(CpuNumbers::of).transpose()?;
+    let bias = bias.map(CpuSlice::of).transpose()?;
     let mut out = vec![0.0; x.elem_count()];
-    let (numbers, weight) = (CpuNumbers::of(x)?, CpuNumbers::of(weight)?);
-    let norm = rows::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
-    rows::norm(Isa::current(), norm, &numbers, &mut out);
+    let (numbers, weight) = (CpuSlice::of(x)?, CpuSlice::of(weight)?);
+    let norm = rowwise::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
+    rowwise::norm(Isa::current(), norm, &numbers, &mut out);
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }
 
@@ -84,28 +89,28 @@ pub fn layer_norm_for(
     weight: &Tensor,
     bias: Option<&Tensor>,
     eps: f32,
-    takes: Takes,
-) -> Result<(Rows, Operand)> {
+    layout: InputLayout,
+) -> Result<(Rows, LinearInput)> {
     check(x, weight, "layer_norm")?;
-    let packing = match (takes.0, x.as_plain()) {
-        (How::Packed(packing), _) => packing,
-        (How::Plain(dtype), Some(x)) if x.device().is_cuda() => {
-            let (normed, operand) = gpu::rows::layer_norm(x, weight, bias, eps, dtype)?;
-            return Ok((Rows::plain(normed), Operand(Inner::Plain(operand))));
+    let packing = match (layout.0, x.as_plain()) {
+        (LayoutKind::Packed(packing), _) => packing,
+        (LayoutKind::Plain(dtype), Some(x)) if x.device().is_cuda() => {
+            let (normed, packed) = launch::rows::layer_norm(x, weight, bias, eps, dtype)?;
+            return Ok((Rows::plain(normed), LinearInput(Inner::Plain(packed))));
         }
         _ => {
             let normed = layer_norm(&x.tensor()?, weight, bias, eps)?;
-            let operand = Operand::of(&normed, takes)?;
-            return Ok((Rows::plain(normed), operand));
+            let packed = LinearInput::of(&normed, layout)?;
+            return Ok((Rows::plain(normed), packed));
         }
     };
-    let bias = bias.map(CpuNumbers::of).transpose()?;
+    let bias = bias.map(CpuSlice::of).transpose()?;
     let [count, width] = x.shape()?;
     let mut out = Rows::cpu(count, width);
-    let (weight, numbers) = (CpuNumbers::of(weight)?, out.numbers_mut()?);
-    let norm = rows::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
-    let packed = rows::norm_packed(Isa::current(), norm, x.numbers()?, Some(numbers), packing);
-    Ok((out, Operand(Inner::Packed(packed))))
+    let (weight, numbers) = (CpuSlice::of(weight)?, out.elements_mut()?);
+    let norm = rowwise::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
+    let packed = rowwise::norm_packed(Isa::current(), norm, x.elements()?, Some(numbers), packing);
+    Ok((out, LinearInput(Inner::Packed(packed))))
 }
 
 fn check(x: &Rows, weight: &Tensor, what: &str) -> Result<()> {

@@ -2,42 +2,8 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::CpuNumbers;
-
-/// Which rows of a sequence make its vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooling {
-    /// The first token.
-    Cls,
-    /// The mean of all tokens.
-    Mean,
-    /// The last token.
-    Last,
-    /// The componentwise maximum.
-    Max,
-    /// The mean weighted by position (1, 2, 3, ...), Muennighoff, SGPT, 2022.
-    WeightedMean,
-    /// The sum divided by the square root of the number of tokens.
-    MeanSqrtLength,
-}
-
-impl Pooling {
-    /// Every method.
-    pub const ALL: [Self; 6] =
-        [Self::Cls, Self::Mean, Self::Last, Self::Max, Self::WeightedMean, Self::MeanSqrtLength];
-
-    /// Its name in outside formats (`cls`, `mean`, `last_token`, ...).
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cls => "cls",
-            Self::Mean => "mean",
-            Self::Last => "last_token",
-            Self::Max => "max",
-            Self::WeightedMean => "weighted_mean",
-            Self::MeanSqrtLength => "mean_sqrt_len",
-        }
-    }
-}
+use super::CpuSlice;
+use crate::spec::Pooling;
 
 /// One vector a sequence of `rows` (`[n_tokens, width]`, float32): `[n_sequences, width]`.
 ///
@@ -59,7 +25,7 @@ pub fn pool(rows: &Tensor, offsets: &[usize], skips: &[usize], pooling: Pooling)
             let skip = if left_out || *skip >= bounds[1] - bounds[0] { 0 } else { *skip };
             [(bounds[0] + skip) as u32, bounds[1] as u32]
         });
-        let pooled = crate::gpu::pool::pool(rows, &bounds.collect::<Vec<_>>(), pooling)?;
+        let pooled = crate::cuda::launch::pool::pool(rows, &bounds.collect::<Vec<_>>(), pooling)?;
         let pooled = pooled.to_device(&Device::Cpu)?;
         if !offsets.windows(2).zip(skips).any(|(bounds, skip)| is_empty(bounds, *skip, pooling)) {
             return Ok(pooled);
@@ -73,7 +39,7 @@ pub fn pool(rows: &Tensor, offsets: &[usize], skips: &[usize], pooling: Pooling)
         return Tensor::from_vec(out, (skips.len(), width), &Device::Cpu);
     }
     let rows = rows.to_device(&Device::Cpu)?;
-    let numbers = CpuNumbers::of(&rows)?;
+    let numbers = CpuSlice::of(&rows)?;
     let mut out = vec![0.0; skips.len() * width];
     for ((bounds, skip), out) in offsets.windows(2).zip(skips).zip(out.chunks_exact_mut(width)) {
         if is_empty(bounds, *skip, pooling) {

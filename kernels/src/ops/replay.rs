@@ -10,9 +10,9 @@ use candle_core::{DType, Result, Tensor, bail};
 use parking_lot::Mutex;
 
 use super::rows::Rows;
+use crate::cuda::launch::recording::{self, Slabs};
 use crate::cuda::{self, Recording};
 use crate::device::is_out_of_memory;
-use crate::gpu::recording::{self, Slabs};
 
 /// Rows of the longest batch that is recorded: launches of more take no longer than computing.
 const ROWS_MAX: usize = 128;

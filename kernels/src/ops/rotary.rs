@@ -2,11 +2,11 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::CpuNumbers;
+use super::CpuSlice;
 use super::rows::Rows;
-use crate::cpu::attention::Heads;
-use crate::cpu::{Isa, rows};
-use crate::gpu;
+use crate::cpu::{Isa, rowwise};
+use crate::cuda::launch;
+use crate::spec::{HeadNorms, Heads};
 
 /// Cosines and sines of every position's angles, `[positions, size/2]` each, float32.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl RotaryTables {
             bail!("rotary: place {largest} or a stream is beyond tables of {positions} x {half}");
         }
         let table = |table: &Tensor| -> Result<Tensor> {
-            let numbers = CpuNumbers::of(table)?;
+            let numbers = CpuSlice::of(table)?;
             let row = |place: &[u32; N]| {
                 let place = *place;
                 let number =
@@ -76,17 +76,6 @@ impl RotaryTables {
     pub fn positions(&self) -> usize {
         self.cos.dims().first().copied().unwrap_or(0)
     }
-}
-
-/// Norms of the heads of queries and keys, weights `[size]` each.
-#[derive(Debug)]
-pub struct HeadNorms {
-    /// Of queries.
-    pub queries: Tensor,
-    /// Of keys.
-    pub keys: Tensor,
-    /// Epsilon of both.
-    pub eps: f32,
 }
 
 /// Norms (where given) and turns queries and keys by their positions, in the half-split layout;
@@ -111,22 +100,22 @@ pub fn rotary(
         Err(qkv) => qkv,
         Ok(qkv) if qkv.device().is_cuda() => {
             let tables = (&tables.cos, &tables.sin);
-            return Ok(Rows::plain(gpu::rows::rotary(qkv, heads, norms, positions, tables)?));
+            return Ok(Rows::plain(launch::rows::rotary(qkv, heads, norms, positions, tables)?));
         }
         Ok(qkv) => return Ok(Rows::plain(plain(&qkv, heads, norms, positions, tables)?)),
     };
     let weights = norms.map(|norms| -> Result<_> {
-        Ok((CpuNumbers::of(&norms.queries)?, CpuNumbers::of(&norms.keys)?, norms.eps))
+        Ok((CpuSlice::of(&norms.queries)?, CpuSlice::of(&norms.keys)?, norms.eps))
     });
     let weights = weights.transpose()?;
-    let heads = rows::RotaryHeads {
+    let heads = rowwise::RotaryHeads {
         counts: [heads.heads, heads.kv_heads],
         norms: weights.as_ref().map(|(queries, keys, eps)| ([&**queries, &**keys], *eps)),
         size: heads.size,
     };
-    let (cos, sin) = (CpuNumbers::of(&tables.cos)?, CpuNumbers::of(&tables.sin)?);
+    let (cos, sin) = (CpuSlice::of(&tables.cos)?, CpuSlice::of(&tables.sin)?);
     let mut qkv = qkv;
-    rows::rotary(Isa::current(), qkv.numbers_mut()?, heads, positions, (&cos, &sin));
+    rowwise::rotary(Isa::current(), qkv.elements_mut()?, heads, positions, (&cos, &sin));
     Ok(qkv)
 }
 

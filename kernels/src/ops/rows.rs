@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::CpuNumbers;
-use crate::cpu::aligned::{AlignedBytes, numbers, numbers_mut};
-use crate::cpu::team;
+use super::CpuSlice;
+use crate::cpu::buffer::aligned::{AlignedBytes, cast, cast_mut};
+use crate::cpu::thread_pool;
 
 /// A float32 matrix `[rows, width]`.
 /// Between operations of another device it may be rounded to 16 bits; copies are float32.
@@ -35,7 +35,7 @@ impl Rows {
             return Ok(Self(Place::Plain(tensor.force_contiguous()?)));
         }
         let mut copy = Self::cpu(rows, width);
-        copy.numbers_mut()?.copy_from_slice(&CpuNumbers::of(tensor)?);
+        copy.elements_mut()?.copy_from_slice(&CpuSlice::of(tensor)?);
         Ok(copy)
     }
 
@@ -52,7 +52,7 @@ impl Rows {
         /// Rows of a task.
         const TASK: usize = 16;
         let mut out = Self::cpu(rows, width);
-        team::for_each_part(out.numbers_mut()?, TASK * width, |task, part| {
+        thread_pool::for_each_part(out.elements_mut()?, TASK * width, |task, part| {
             let rows = part.chunks_exact_mut(width).enumerate();
             rows.for_each(|(row, numbers)| write(task * TASK + row, numbers));
         });
@@ -75,8 +75,8 @@ impl Rows {
             return Ok(());
         }
         let (to, count) = (at * width, from.len() * width);
-        let source = &other.numbers()?[from.start * width..from.end * width];
-        let target = &mut self.numbers_mut()?[to..to + count];
+        let source = &other.elements()?[from.start * width..from.end * width];
+        let target = &mut self.elements_mut()?[to..to + count];
         if add {
             target.iter_mut().zip(source).for_each(|(to, from)| *to += from);
         } else {
@@ -104,8 +104,8 @@ impl Rows {
             return Ok(Self::plain(part.force_contiguous()?));
         }
         let mut copy = Self::cpu(rows.len(), width);
-        let numbers = &self.numbers()?[rows.start * width..rows.end * width];
-        copy.numbers_mut()?.copy_from_slice(numbers);
+        let numbers = &self.elements()?[rows.start * width..rows.end * width];
+        copy.elements_mut()?.copy_from_slice(numbers);
         Ok(copy)
     }
 
@@ -124,9 +124,9 @@ impl Rows {
             bail!("rows of different widths: {shapes:?}");
         }
         let mut all = Self::cpu(shapes.iter().map(|shape| shape[0]).sum(), width);
-        let mut numbers = all.numbers_mut()?;
+        let mut numbers = all.elements_mut()?;
         for part in &parts {
-            let from = part.numbers()?;
+            let from = part.elements()?;
             let (to, rest) = numbers.split_at_mut(from.len());
             to.copy_from_slice(from);
             numbers = rest;
@@ -162,17 +162,17 @@ impl Rows {
     }
 
     /// All numbers, on the CPU.
-    pub(crate) fn numbers(&self) -> Result<&[f32]> {
+    pub(crate) fn elements(&self) -> Result<&[f32]> {
         match &self.0 {
-            Place::Cpu { bytes, .. } => Ok(numbers(bytes)),
+            Place::Cpu { bytes, .. } => Ok(cast(bytes)),
             Place::Plain(_) => bail!("rows of another device where the CPU computes"),
         }
     }
 
     /// All numbers, on the CPU, to write.
-    pub(crate) fn numbers_mut(&mut self) -> Result<&mut [f32]> {
+    pub(crate) fn elements_mut(&mut self) -> Result<&mut [f32]> {
         match &mut self.0 {
-            Place::Cpu { bytes, .. } => Ok(numbers_mut(bytes)),
+            Place::Cpu { bytes, .. } => Ok(cast_mut(bytes)),
             Place::Plain(_) => bail!("rows of another device where the CPU computes"),
         }
     }
@@ -213,7 +213,7 @@ impl Rows {
             let part = part.narrow(1, columns.start, columns.len())?;
             return part.to_dtype(DType::F32)?.force_contiguous();
         }
-        let numbers = self.numbers()?[rows.start * width..rows.end * width].chunks_exact(width);
+        let numbers = self.elements()?[rows.start * width..rows.end * width].chunks_exact(width);
         let part: Vec<f32> = numbers.flat_map(|row| &row[columns.clone()]).copied().collect();
         Tensor::from_vec(part, (rows.len(), columns.len()), &Device::Cpu)
     }
@@ -232,7 +232,7 @@ impl Rows {
             let rows = tensor.index_select(&Tensor::new(places, tensor.device())?, 0)?;
             return rows.to_dtype(DType::F32);
         }
-        let numbers = self.numbers()?;
+        let numbers = self.elements()?;
         let rows = places.iter().map(|place| &numbers[place * width..(place + 1) * width]);
         Tensor::from_vec(rows.flatten().copied().collect(), (places.len(), width), &Device::Cpu)
     }

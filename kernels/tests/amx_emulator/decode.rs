@@ -19,12 +19,12 @@ pub enum Instruction {
     /// TILESTORED.
     Store(usize, Address),
     /// TDPBF16PS and the four of TDPB[SU][SU]D.
-    Product(Product),
+    MicroKernel(MicroKernel),
 }
 
 /// `into += left * right`.
 #[derive(Debug)]
-pub struct Product {
+pub struct MicroKernel {
     pub numbers: Numbers,
     pub into: usize,
     pub left: usize,
@@ -86,7 +86,7 @@ pub fn decode(code: impl Iterator<Item = u8>) -> Option<(Instruction, u64)> {
     let instruction = match opcode {
         0x49 => of_configuration(&vex, &modrm, &mut code),
         0x4b => of_memory(&vex, &modrm, &mut code),
-        0x5c | 0x5e => product(opcode, &vex, &modrm).map(Instruction::Product),
+        0x5c | 0x5e => product(opcode, &vex, &modrm).map(Instruction::MicroKernel),
         _ => None,
     }?;
     drop(code);
@@ -129,7 +129,7 @@ fn of_memory(vex: &Vex, modrm: &ModRm, code: &mut impl Iterator<Item = u8>) -> O
     }
 }
 
-fn product(opcode: u8, vex: &Vex, modrm: &ModRm) -> Option<Product> {
+fn product(opcode: u8, vex: &Vex, modrm: &ModRm) -> Option<MicroKernel> {
     let bytes = |left_signed, right_signed| Numbers::Bytes { left_signed, right_signed };
     let numbers = match (opcode, vex.prefix) {
         (0x5c, Prefix::Rep) => Numbers::Bf16,
@@ -144,7 +144,7 @@ fn product(opcode: u8, vex: &Vex, modrm: &ModRm) -> Option<Product> {
         return None;
     }
     let into = vex.tile_of_reg(modrm)?;
-    Some(Product { numbers, into, left: modrm.rm, right: vex.extra_register })
+    Some(MicroKernel { numbers, into, left: modrm.rm, right: vex.extra_register })
 }
 
 /// The memory operand that follows the ModRM byte (Intel's SDM, volume 2, section 2.1.5).

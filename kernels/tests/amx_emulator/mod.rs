@@ -161,7 +161,7 @@ fn execute(
             // SAFETY: as above.
             unsafe { tiles.store(*tile, start, stride) }
         }
-        Instruction::Product(product) => products::accumulate(tiles, product),
+        Instruction::MicroKernel(product) => products::accumulate(tiles, product),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::arch::asm;
 
-use super::decode::{Numbers, Product};
+use super::decode::{MicroKernel, Numbers};
 use super::tiles::{Fault, Tile, Tiles};
 
 /// All exceptions masked, rounding to nearest even, denormals zero in operands and results:
@@ -14,8 +14,8 @@ const FLUSHING: u32 = 0x1f80 | 1 << 6 | 1 << 15;
 type Row = [f32; 16];
 
 /// Adds a product to its tile.
-pub fn accumulate(tiles: &mut Tiles, product: &Product) -> Result<(), Fault> {
-    let &Product { numbers, into, left, right } = product;
+pub fn accumulate(tiles: &mut Tiles, product: &MicroKernel) -> Result<(), Fault> {
+    let &MicroKernel { numbers, into, left, right } = product;
     let [sums, lefts, rights] = tiles.for_product(into, left, right)?;
     let (rows, depth) = (tiles.shape(into).rows, tiles.shape(right).rows);
     let mut sums = *sums;

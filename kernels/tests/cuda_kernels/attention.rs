@@ -5,12 +5,13 @@
 use std::ops::Range;
 
 use half::{bf16, f16};
-use proxima_emulator::{Block, Buffer, Segment, read, write};
-use proxima_kernels::ops::attention::{Heads, Mask, Run, Source, plain, runs_of};
+use proxima_emulator::{Block, Buffer, Span, read, write};
+use proxima_kernels::ops::attention::plain;
+use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 
 use super::device::*;
 
-/// How a type computes attention.
+/// Layout a type computes attention.
 trait Kind: Number {
     /// The largest error of a result that values up to 2 have.
     const ERROR: f32;
@@ -59,17 +60,17 @@ impl Kind for f32 {
 struct Sequence {
     rows: Range<usize>,
     position: usize,
-    segments: Vec<Segment>,
+    spans: Vec<Span>,
 }
 
 impl Sequence {
     fn length(&self) -> usize {
-        self.segments.iter().map(|segment| segment.rows as usize).sum()
+        self.spans.iter().map(|span| span.rows as usize).sum()
     }
 
-    /// Blocks of at most `size` rows, the first of at most `first`; their segments begin at
-    /// `first_segment`.
-    fn blocks(&self, first_segment: usize, first: usize, size: usize) -> Vec<Block> {
+    /// Blocks of at most `size` rows, the first of at most `first`; their spans begin at
+    /// `first_span`.
+    fn blocks(&self, first_span: usize, first: usize, size: usize) -> Vec<Block> {
         let mut blocks = Vec::new();
         let (mut row, mut next) = (self.rows.start, first);
         while row < self.rows.end {
@@ -78,8 +79,8 @@ impl Sequence {
                 row: row as i32,
                 rows: rows as i32,
                 position: (self.position + row - self.rows.start) as i32,
-                first_segment: first_segment as i32,
-                segments: self.segments.len() as i32,
+                first_span: first_span as i32,
+                spans: self.spans.len() as i32,
                 length: self.length() as i32,
             });
             (row, next) = (row + rows, size);
@@ -88,18 +89,18 @@ impl Sequence {
     }
 }
 
-/// Some rows of a batch (or, if they begin with keys, of keys and values alone) as a segment.
-fn segment<T: Number>(rows: &Buffer<T>, width: usize, keys: usize, range: Range<usize>) -> Segment {
-    Segment {
+/// Some rows of a batch (or, if they begin with keys, of keys and values alone) as a span.
+fn span<T: Number>(rows: &Buffer<T>, width: usize, keys: usize, range: Range<usize>) -> Span {
+    Span {
         address: rows.address_of(range.start * width + keys),
         stride: width as i32,
         rows: range.len() as i32,
     }
 }
 
-/// Rows of the batch as a segment.
-fn own(range: Range<usize>) -> Segment {
-    Segment { address: range.start as u64, stride: 0, rows: range.len() as i32 }
+/// Rows of the batch as a span.
+fn own(range: Range<usize>) -> Span {
+    Span { address: range.start as u64, stride: 0, rows: range.len() as i32 }
 }
 
 /// What is computed, besides the numbers.
@@ -120,20 +121,20 @@ impl Case {
 
 fn run<T: Kind>(qkv: &Buffer<T>, rows: usize, case: Case, sequences: &[Sequence]) -> Vec<f32> {
     let Heads { heads, kv_heads, size } = case.heads;
-    let (mut blocks, mut segments) = (Vec::new(), Vec::new());
+    let (mut blocks, mut spans) = (Vec::new(), Vec::new());
     for sequence in sequences {
-        blocks.extend(sequence.blocks(segments.len(), case.blocks[0], case.blocks[1]));
-        segments.extend_from_slice(&sequence.segments);
+        blocks.extend(sequence.blocks(spans.len(), case.blocks[0], case.blocks[1]));
+        spans.extend_from_slice(&sequence.spans);
     }
     let count = blocks.len();
-    let (blocks, segments) = (Buffer::of(&blocks), Buffer::of(&segments));
+    let (blocks, spans) = (Buffer::of(&blocks), Buffer::of(&spans));
     let mut out = unwritten::<T>(rows * heads * size);
     let (mask, window) = match case.mask {
         Mask::Full => (0, 0),
         Mask::Causal => (1, 0),
         Mask::Window(reach) => (2, reach),
     };
-    let mut args = vec![read(qkv), read(&blocks), read(&segments)];
+    let mut args = vec![read(qkv), read(&blocks), read(&spans)];
     args.extend([case.heads.row(), heads, kv_heads, size, mask, window].map(int));
     args.push(write(&mut out));
     let (name, shared) = T::kernel(size);
@@ -147,7 +148,7 @@ fn run_whole<T: Kind>(qkv: &[f32], offsets: &[usize], case: Case) -> Vec<f32> {
     let sequence = |pair: &[usize]| Sequence {
         rows: pair[0]..pair[1],
         position: 0,
-        segments: vec![own(pair[0]..pair[1])],
+        spans: vec![own(pair[0]..pair[1])],
     };
     let sequences: Vec<Sequence> = offsets.windows(2).map(sequence).collect();
     run(&buffer, offsets[offsets.len() - 1], case, &sequences)
@@ -164,7 +165,8 @@ fn is_close_at<T: Kind>(sizes: &[usize], lengths: &[usize]) {
         let qkv = rounded::<T>(&numbers(offsets[offsets.len() - 1] * heads.row(), *size as u32));
         for mask in MASKS {
             let tensor = matrix(&qkv, heads.row());
-            let expected = plain(&tensor, heads, &runs_of(&offsets), &[], mask).expect("attention");
+            let expected =
+                plain(&tensor, heads, &segments_of(&offsets), &[], mask).expect("attention");
             let got = run_whole::<T>(&qkv, &offsets, Case::new::<T>(heads, mask));
             let what = format!("{} {heads:?} {mask:?}", T::NAME);
             assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
@@ -189,52 +191,54 @@ fn float32_is_close_to_the_definition() {
     is_close_at::<f32>(&[3, 30, 32, 64, 72, 128, 256], &lengths);
 }
 
-/// Sequences that share a kept and a computed prefix of odd lengths, against the plain form.
+/// Sequences that share a cached and a computed prefix of odd lengths, against the plain form.
 fn shares_prefixes<T: Kind>(size: usize) {
     let heads = Heads { heads: 4, kv_heads: 2, size };
     let (width, keys) = (heads.row(), heads.heads * size);
-    let (kept_rows, trunk, leaves) = (37, 75, [1usize, 21, 66]);
+    let (cached_rows, trunk, leaves) = (37, 75, [1usize, 21, 66]);
     let total = trunk + leaves.iter().sum::<usize>();
-    let kept = rounded::<T>(&numbers(kept_rows * (width - keys), 1));
+    let cached = rounded::<T>(&numbers(cached_rows * (width - keys), 1));
     let qkv = rounded::<T>(&numbers(total * width, 2));
-    let (kept_buffer, buffer) = (stored::<T>(&kept), stored::<T>(&qkv));
+    let (cached_buffer, buffer) = (stored::<T>(&cached), stored::<T>(&qkv));
 
-    let mut runs = vec![Run { rows: 0..trunk, start: kept_rows, before: vec![Source::Kept(0)] }];
+    let mut segments =
+        vec![Segment { rows: 0..trunk, start: cached_rows, ancestors: vec![Ancestor::Cached(0)] }];
     let mut first = trunk;
     for leaf in leaves {
-        let before = vec![Source::Kept(0), Source::Batch(0..trunk)];
-        runs.push(Run { rows: first..first + leaf, start: kept_rows + trunk, before });
+        let ancestors = vec![Ancestor::Cached(0), Ancestor::Batch(0..trunk)];
+        segments.push(Segment { rows: first..first + leaf, start: cached_rows + trunk, ancestors });
         first += leaf;
     }
-    let sequence = |run: &Run| {
-        let before = run.before.iter().map(|source| match source {
-            Source::Kept(_) => segment(&kept_buffer, width - keys, 0, 0..kept_rows),
-            Source::Batch(rows) => own(rows.clone()),
+    let sequence = |segment: &Segment| {
+        let before = segment.ancestors.iter().map(|source| match source {
+            Ancestor::Cached(_) => span(&cached_buffer, width - keys, 0, 0..cached_rows),
+            Ancestor::Batch(rows) => own(rows.clone()),
         });
-        let segments = before.chain([own(run.rows.clone())]).collect();
-        Sequence { rows: run.rows.clone(), position: run.start, segments }
+        let spans = before.chain([own(segment.rows.clone())]).collect();
+        Sequence { rows: segment.rows.clone(), position: segment.start, spans }
     };
-    let sequences: Vec<Sequence> = runs.iter().map(sequence).collect();
+    let sequences: Vec<Sequence> = segments.iter().map(sequence).collect();
     let case = Case::new::<T>(heads, Mask::Causal);
     let got = run::<T>(&buffer, total, case, &sequences);
-    let (tensor, kept_tensor) = (matrix(&qkv, width), matrix(&kept, width - keys));
-    let expected = plain(&tensor, heads, &runs, &[&kept_tensor], Mask::Causal).expect("attention");
+    let (tensor, cached_tensor) = (matrix(&qkv, width), matrix(&cached, width - keys));
+    let expected =
+        plain(&tensor, heads, &segments, &[&cached_tensor], Mask::Causal).expect("attention");
     let what = format!("{} of {size}", T::NAME);
     assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
 
     // Each as a whole sequence of its own, whose first rows are the prefix.
-    for run in &runs[1..] {
+    for segment in &segments[1..] {
         let mut whole: Vec<f32> = Vec::new();
-        for row in kept.chunks_exact(width - keys) {
+        for row in cached.chunks_exact(width - keys) {
             whole.extend(std::iter::repeat_n(0.5, keys).chain(row.iter().copied()));
         }
         whole.extend_from_slice(&qkv[..trunk * width]);
-        whole.extend_from_slice(&qkv[run.rows.start * width..run.rows.end * width]);
+        whole.extend_from_slice(&qkv[segment.rows.start * width..segment.rows.end * width]);
         let alone = run_whole::<T>(&whole, &[0, whole.len() / width], case);
-        let trunk_rows = kept_rows * keys..(kept_rows + trunk) * keys;
+        let trunk_rows = cached_rows * keys..(cached_rows + trunk) * keys;
         assert!(same(&alone[trunk_rows.clone()], &got[..trunk * keys]), "{what}: the trunk");
-        let leaf = &got[run.rows.start * keys..run.rows.end * keys];
-        assert!(same(&alone[trunk_rows.end..], leaf), "{what}: {run:?}");
+        let leaf = &got[segment.rows.start * keys..segment.rows.end * keys];
+        assert!(same(&alone[trunk_rows.end..], leaf), "{what}: {segment:?}");
     }
 }
 
@@ -266,10 +270,10 @@ fn bits_do_not_depend_on_the_layout<T: Kind>(size: usize) {
             let buffer = stored::<T>(&batch);
             let place = |pair: &[usize]| {
                 let start = first + length - pair[1];
-                segment(&buffer, width, keys, start..start + pair[1] - pair[0])
+                span(&buffer, width, keys, start..start + pair[1] - pair[0])
             };
-            let segments = bounds.windows(2).map(place).collect();
-            let sequences = [Sequence { rows: 0..length, position: 0, segments }];
+            let spans = bounds.windows(2).map(place).collect();
+            let sequences = [Sequence { rows: 0..length, position: 0, spans }];
             for (blocks, seed) in [([T::ROWS; 2], 2), ([5, T::ROWS - 3], 3)] {
                 let case = Case { blocks, seed, ..case };
                 let got = run::<T>(&buffer, length, case, &sequences);

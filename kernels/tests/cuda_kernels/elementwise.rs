@@ -5,8 +5,8 @@
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use proxima_emulator::{Arg, Buffer, null, read, write};
-use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::linear::plain;
+use proxima_kernels::spec::Activation;
 
 use super::device::*;
 

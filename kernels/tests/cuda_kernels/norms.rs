@@ -5,9 +5,10 @@
 use candle_core::Device;
 use half::{bf16, f16};
 use proxima_emulator::{Arg, Buffer, null, read, write};
-use proxima_kernels::ops::attention::Heads;
 use proxima_kernels::ops::norm::{plain_layer_norm, plain_rms_norm};
-use proxima_kernels::ops::rotary::{HeadNorms, RotaryTables, plain};
+use proxima_kernels::ops::rotary::{RotaryTables, plain};
+use proxima_kernels::spec::HeadNorms;
+use proxima_kernels::spec::Heads;
 
 use super::device::*;
 

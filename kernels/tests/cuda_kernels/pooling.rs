@@ -3,7 +3,8 @@
 //! Must not know: how threads run.
 
 use proxima_emulator::{Buffer, read, write};
-use proxima_kernels::ops::pool::{Pooling, pool};
+use proxima_kernels::ops::pool::pool;
+use proxima_kernels::spec::Pooling;
 
 use super::device::*;
 

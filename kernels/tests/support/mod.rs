@@ -26,7 +26,7 @@ pub fn isas() -> Vec<Isa> {
     if !all.iter().any(|isa| matches!(isa, Isa::Amx(_))) {
         amx_emulator::install();
         // SAFETY: the instructions that the CPU lacks are emulated from here on.
-        let emulated = unsafe { proxima_kernels::cpu::amx::Amx::assumed() };
+        let emulated = unsafe { proxima_kernels::cpu::isa::amx::Amx::assumed() };
         all.extend(emulated.map(Isa::Amx));
     }
     all

@@ -9,9 +9,9 @@
 use std::ops::Range;
 
 use proxima_kernels::KernelError;
-use proxima_kernels::cpu::team;
-use proxima_kernels::ops::attention::{Run, Source};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::{Ancestor, Segment};
+use proxima_kernels::thread_pool;
 
 use super::RaggedBatch;
 
@@ -30,28 +30,28 @@ const UNEVEN_PERCENT: usize = 15;
 pub struct Part {
     /// Its rows in the batch.
     rows: Range<usize>,
-    /// Its runs in the batch.
+    /// Its segments in the batch.
     places: Range<usize>,
     /// How its rows belong together, counted from its own first row.
-    runs: Vec<Run>,
+    segments: Vec<Segment>,
 }
 
 impl Part {
     fn new(batch: &RaggedBatch, places: Range<usize>) -> Self {
-        let runs = &batch.runs[places.clone()];
-        let rows = runs[0].rows.start..runs[runs.len() - 1].rows.end;
+        let segments = &batch.segments[places.clone()];
+        let rows = segments[0].rows.start..segments[segments.len() - 1].rows.end;
         let shifted = |rows: &Range<usize>, by: usize| rows.start - by..rows.end - by;
-        let source = |source: &Source| match source {
-            Source::Batch(seen) => Source::Batch(shifted(seen, rows.start)),
-            Source::Kept(place) => Source::Kept(*place),
+        let shifted_ancestor = |ancestor: &Ancestor| match ancestor {
+            Ancestor::Batch(seen) => Ancestor::Batch(shifted(seen, rows.start)),
+            Ancestor::Cached(place) => Ancestor::Cached(*place),
         };
-        let run = |run: &Run| Run {
-            rows: shifted(&run.rows, rows.start),
-            start: run.start,
-            before: run.before.iter().map(source).collect(),
+        let own = |segment: &Segment| Segment {
+            rows: shifted(&segment.rows, rows.start),
+            start: segment.start,
+            ancestors: segment.ancestors.iter().map(shifted_ancestor).collect(),
         };
-        let runs = runs.iter().map(run).collect();
-        Self { rows, places, runs }
+        let segments = segments.iter().map(own).collect();
+        Self { rows, places, segments }
     }
 
     /// Its rows in the batch.
@@ -59,14 +59,14 @@ impl Part {
         self.rows.clone()
     }
 
-    /// Its runs in the batch.
+    /// Its segments in the batch.
     pub fn places(&self) -> Range<usize> {
         self.places.clone()
     }
 
     /// How its rows belong together, counted from its own first row.
-    pub fn runs(&self) -> &[Run] {
-        &self.runs
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
     }
 }
 
@@ -82,15 +82,16 @@ struct Split {
 impl Split {
     /// Everything in one part.
     fn none(batch: &RaggedBatch) -> Self {
-        let all = 0..batch.runs.len();
+        let all = 0..batch.segments.len();
         Self { alone: Vec::new(), together: vec![all] }
     }
 
     fn of(batch: &RaggedBatch, threads: usize) -> Self {
-        let runs = &batch.runs;
-        let rows =
-            |places: &Range<usize>| runs[places.end - 1].rows.end - runs[places.start].rows.start;
-        let (mut trees, mut together) = (trees(runs), Vec::new());
+        let segments = &batch.segments;
+        let rows = |places: &Range<usize>| {
+            segments[places.end - 1].rows.end - segments[places.start].rows.start
+        };
+        let (mut trees, mut together) = (trees(segments), Vec::new());
         while !trees.is_empty() {
             let mut alone = shares(&trees, rows, threads);
             if is_even(alone.iter().map(rows), threads) {
@@ -141,15 +142,15 @@ fn is_even(parts: impl Iterator<Item = usize>, threads: usize) -> bool {
 }
 
 /// Runs that see no rows of the batch outside themselves, as small as that can be had.
-fn trees(runs: &[Run]) -> Vec<Range<usize>> {
-    let (mut trees, mut end, mut seen) = (Vec::new(), runs.len(), usize::MAX);
-    for (place, run) in runs.iter().enumerate().rev() {
-        for source in &run.before {
-            if let Source::Batch(rows) = source {
+fn trees(segments: &[Segment]) -> Vec<Range<usize>> {
+    let (mut trees, mut end, mut seen) = (Vec::new(), segments.len(), usize::MAX);
+    for (place, segment) in segments.iter().enumerate().rev() {
+        for ancestor in &segment.ancestors {
+            if let Ancestor::Batch(rows) = ancestor {
                 seen = seen.min(rows.start);
             }
         }
-        if seen >= run.rows.start {
+        if seen >= segment.rows.start {
             trees.push(place..end);
             (end, seen) = (place, usize::MAX);
         }
@@ -184,7 +185,7 @@ impl<S: Send> InParts<S> {
         weight_bytes: usize,
         make: impl Fn(&Part, Rows) -> Result<S, KernelError>,
     ) -> Result<Self, KernelError> {
-        let threads = team::threads();
+        let threads = thread_pool::threads();
         // Images are put between rows by their place in the batch.
         let many_weights = threads > 1 && weight_bytes > WEIGHT_BYTES_MAX;
         let whole = !hidden.is_on_cpu() || many_weights || !batch.visuals.is_empty();
@@ -230,10 +231,10 @@ impl<S: Send> InParts<S> {
             take(one);
         }
         // Threads that waited for each other between parts would lose more than a pause gains.
-        let at_a_time = if team::threads() == 1 { 1 } else { self.alone.len().max(1) };
+        let at_a_time = if thread_pool::threads() == 1 { 1 } else { self.alone.len().max(1) };
         for round in self.alone.chunks_mut(at_a_time) {
             pause();
-            team::for_each_part(round, 1, |_, one| one.iter_mut().for_each(take));
+            thread_pool::for_each_part(round, 1, |_, one| one.iter_mut().for_each(take));
         }
         let mut all = self.together.iter_mut().chain(&mut self.alone);
         all.find_map(|one| one.failure.take()).map_or(Ok(()), Err)

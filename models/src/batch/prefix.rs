@@ -46,8 +46,8 @@ impl Prefix {
 /// Gathers, layer after layer, what of a part of a batch is kept.
 #[derive(Debug)]
 pub struct Keeping {
-    /// Each run that is kept, counted in the batch, with its rows in the part and its layers.
-    runs: Vec<(usize, Range<usize>, Vec<Tensor>)>,
+    /// Each segment that is kept, counted in the batch, with its rows in the part and its layers.
+    segments: Vec<(usize, Range<usize>, Vec<Tensor>)>,
 }
 
 impl Keeping {
@@ -57,7 +57,7 @@ impl Keeping {
     /// A failure of the device.
     pub fn take(&mut self, qkv: &Rows, queries: usize) -> Result<(), KernelError> {
         let [_, width] = qkv.shape()?;
-        for (_, rows, layers) in &mut self.runs {
+        for (_, rows, layers) in &mut self.segments {
             layers.push(qkv.part(rows.clone(), queries..width)?);
         }
         Ok(())
@@ -67,28 +67,31 @@ impl Keeping {
 impl RaggedBatch {
     /// What a network keeps of a part of this batch, layer by layer.
     pub fn keeping(&self, part: &Part) -> Keeping {
-        let own = self.keep.iter().filter(|keep| part.places().contains(&keep.run));
-        let rows = |keep: &Keep| part.runs()[keep.run - part.places().start].rows.clone();
-        Keeping { runs: own.map(|keep| (keep.run, rows(keep), Vec::new())).collect() }
+        let own = self.keep.iter().filter(|keep| part.places().contains(&keep.segment));
+        let rows = |keep: &Keep| part.segments()[keep.segment - part.places().start].rows.clone();
+        Keeping { segments: own.map(|keep| (keep.segment, rows(keep), Vec::new())).collect() }
     }
 
     /// Everything that was kept of all parts, parents first.
-    pub fn all_kept(&self, parts: Vec<Keeping>) -> Vec<Arc<Prefix>> {
-        let mut layers: HashMap<usize, Vec<Tensor>> =
-            parts.into_iter().flat_map(|part| part.runs).map(|(run, _, all)| (run, all)).collect();
+    pub fn new_prefixes(&self, parts: Vec<Keeping>) -> Vec<Arc<Prefix>> {
+        let mut layers: HashMap<usize, Vec<Tensor>> = parts
+            .into_iter()
+            .flat_map(|part| part.segments)
+            .map(|(segment, _, all)| (segment, all))
+            .collect();
         let mut done: Vec<(usize, Arc<Prefix>)> = Vec::with_capacity(self.keep.len());
         for keep in &self.keep {
             let parent = match &keep.parent {
                 None => None,
-                Some(Parent::Kept(prefix)) => Some(prefix.clone()),
-                Some(Parent::Run(run)) => {
-                    let parent = done.iter().find(|(other, _)| other == run);
+                Some(Parent::Cached(prefix)) => Some(prefix.clone()),
+                Some(Parent::Segment(segment)) => {
+                    let parent = done.iter().find(|(other, _)| other == segment);
                     Some(parent.expect("what others go on from is kept before them").1.clone())
                 }
             };
-            let layers = layers.remove(&keep.run).unwrap_or_default();
+            let layers = layers.remove(&keep.segment).unwrap_or_default();
             let prefix = Prefix { parent, tokens: keep.tokens.clone(), layers };
-            done.push((keep.run, Arc::new(prefix)));
+            done.push((keep.segment, Arc::new(prefix)));
         }
         done.into_iter().map(|(_, prefix)| prefix).collect()
     }

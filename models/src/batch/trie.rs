@@ -1,21 +1,21 @@
-//! Sequences to a tree of runs: what several begin with is there once.
+//! Sequences to a tree of segments: what several begin with is there once.
 //!
 //! Must not know: what rows cost, how long anything is kept.
 
 use std::sync::Arc;
 
-use proxima_kernels::ops::attention::{Run, Source};
+use proxima_kernels::spec::{Ancestor, Segment};
 
 use super::visual::{Gathered, Visual};
 use super::{Keep, Parent, Prefix, RaggedBatch, Sequence};
 
 /// Tokens that sequences must have in common beyond what they share already, to share these too:
-/// fewer are not worth a run of their own.
+/// fewer are not worth a segment of their own.
 const SHARED_MIN: usize = 16;
 
-/// Most runs of a path that only a recent sequence calls for. A run packs all keys before it, so
-/// that a batch of texts cut at many places, each of a recent text, would need memory many times
-/// its size.
+/// Most segments of a path that only a recent sequence calls for. A segment packs all keys before
+/// it, so that a batch of texts cut at many places, each of a recent text, would need memory many
+/// times its size.
 const RECENT_MAX: usize = 4;
 
 /// A sequence of the batch, or a recent one that shows where later ones may branch off.
@@ -45,12 +45,12 @@ pub fn lay_out(
     let mut tree = Tree {
         batch: RaggedBatch {
             tokens: Vec::new(),
-            runs: Vec::new(),
+            segments: Vec::new(),
             ends: vec![usize::MAX; sequences.len()],
             second_texts: Vec::new(),
             pooling_skips: Vec::new(),
             shares: true,
-            kept: Vec::new(),
+            cached: Vec::new(),
             keep: Vec::new(),
             visuals: Vec::new(),
             places: Vec::new(),
@@ -118,7 +118,7 @@ struct Tree<'a> {
 
 impl Tree<'_> {
     fn grow(&mut self, depth: usize, base: Option<Arc<Prefix>>) {
-        let parent = base.map(Parent::Kept);
+        let parent = base.map(Parent::Cached);
         let last = self.items.len();
         let mut branches = vec![Branch { first: 0, last, depth, parent, by_recent: 0 }];
         while let Some(branch) = branches.pop() {
@@ -141,8 +141,9 @@ impl Tree<'_> {
             branch.by_recent += usize::from(own_common(items) > shared);
             let tokens = low[..shared].to_vec();
             self.images.add(sequence, branch.depth..shared);
-            let run = self.add_run(&tokens[branch.depth..], branch.depth, branch.parent.as_ref());
-            let last_row = self.batch.runs[run].rows.end - 1;
+            let segment =
+                self.add_segment(&tokens[branch.depth..], branch.depth, branch.parent.as_ref());
+            let last_row = self.batch.segments[segment].rows.end - 1;
             while branch.first < branch.last && self.items[branch.first].tokens.len() == shared {
                 if let Some((place, _)) = self.items[branch.first].sequence {
                     self.batch.ends[place] = last_row;
@@ -152,8 +153,8 @@ impl Tree<'_> {
             if branch.first == branch.last {
                 return;
             }
-            self.batch.keep.push(Keep { run, tokens, parent: branch.parent.take() });
-            (branch.depth, branch.parent) = (shared, Some(Parent::Run(run)));
+            self.batch.keep.push(Keep { segment, tokens, parent: branch.parent.take() });
+            (branch.depth, branch.parent) = (shared, Some(Parent::Segment(segment)));
         }
         let Branch { mut first, last, depth, parent, by_recent } = branch;
         for next in first + 1..=last {
@@ -169,39 +170,43 @@ impl Tree<'_> {
         }
     }
 
-    fn add_run(&mut self, tokens: &[u32], start: usize, parent: Option<&Parent>) -> usize {
+    fn add_segment(&mut self, tokens: &[u32], start: usize, parent: Option<&Parent>) -> usize {
         let first = self.batch.tokens.len();
         self.batch.tokens.extend_from_slice(tokens);
-        let before = match parent {
+        let ancestors = match parent {
             None => Vec::new(),
-            Some(Parent::Kept(prefix)) => self.kept_sources(prefix),
-            Some(Parent::Run(run)) => {
-                let run = &self.batch.runs[*run];
-                let mut before = run.before.clone();
-                match before.last_mut() {
-                    Some(Source::Batch(rows)) if rows.end == run.rows.start => {
-                        rows.end = run.rows.end;
+            Some(Parent::Cached(prefix)) => self.cached_ancestors(prefix),
+            Some(Parent::Segment(segment)) => {
+                let segment = &self.batch.segments[*segment];
+                let mut ancestors = segment.ancestors.clone();
+                match ancestors.last_mut() {
+                    Some(Ancestor::Batch(rows)) if rows.end == segment.rows.start => {
+                        rows.end = segment.rows.end;
                     }
-                    _ => before.push(Source::Batch(run.rows.clone())),
+                    _ => ancestors.push(Ancestor::Batch(segment.rows.clone())),
                 }
-                before
+                ancestors
             }
         };
-        self.batch.runs.push(Run { rows: first..self.batch.tokens.len(), start, before });
-        self.batch.runs.len() - 1
+        self.batch.segments.push(Segment {
+            rows: first..self.batch.tokens.len(),
+            start,
+            ancestors,
+        });
+        self.batch.segments.len() - 1
     }
 
     /// A kept prefix and what it goes on from, outermost first.
-    fn kept_sources(&mut self, prefix: &Arc<Prefix>) -> Vec<Source> {
+    fn cached_ancestors(&mut self, prefix: &Arc<Prefix>) -> Vec<Ancestor> {
         let mut chain = vec![prefix.clone()];
         while let Some(parent) = chain[chain.len() - 1].parent() {
             chain.push(parent.clone());
         }
         let place = |prefix: Arc<Prefix>| {
-            let known = self.batch.kept.iter().position(|other| Arc::ptr_eq(other, &prefix));
-            Source::Kept(known.unwrap_or_else(|| {
-                self.batch.kept.push(prefix);
-                self.batch.kept.len() - 1
+            let known = self.batch.cached.iter().position(|other| Arc::ptr_eq(other, &prefix));
+            Ancestor::Cached(known.unwrap_or_else(|| {
+                self.batch.cached.push(prefix);
+                self.batch.cached.len() - 1
             }))
         };
         chain.into_iter().rev().map(place).collect()

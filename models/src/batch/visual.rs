@@ -154,14 +154,18 @@ mod tests {
         let all = [&red_and_more, &red_and_less, &blue];
         let batch = RaggedBatch::sharing(&all, &[], |_| None);
         // The text, then the red image, then what differs.
-        let lengths: Vec<usize> = batch.runs().iter().map(|run| run.rows.len()).collect();
+        let lengths: Vec<usize> =
+            batch.segments().iter().map(|segment| segment.rows.len()).collect();
         assert_eq!(lengths.iter().sum::<usize>(), 20 + 20 + (20 + 20 + 3) + 30 + (20 + 30));
         assert_eq!(batch.visuals().len(), 3);
         for visual in batch.visuals() {
-            let inside = |run: &&proxima_kernels::ops::attention::Run| {
-                run.rows.start <= visual.rows.start && visual.rows.end <= run.rows.end
+            let inside = |segment: &&proxima_kernels::spec::Segment| {
+                segment.rows.start <= visual.rows.start && visual.rows.end <= segment.rows.end
             };
-            assert!(batch.runs().iter().any(|run| inside(&run)), "an image is in one run");
+            assert!(
+                batch.segments().iter().any(|segment| inside(&segment)),
+                "an image is in one segment"
+            );
             let ids = &batch.tokens()[visual.rows.clone()];
             assert!(ids.iter().all(|id| Visual::stands_for(*id)));
         }
@@ -176,7 +180,7 @@ mod tests {
         // As if the first 31 bits of both digests were the same.
         (one.tokens[20], other.tokens[20]) = (VISUAL_BIT, VISUAL_BIT);
         let batch = RaggedBatch::sharing(&[&one, &other], &[], |_| None);
-        assert_eq!(batch.runs()[0].rows.len(), 20);
+        assert_eq!(batch.segments()[0].rows.len(), 20);
         assert_eq!(batch.visuals().len(), 2);
     }
 

@@ -7,7 +7,7 @@ mod modules;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use proxima_kernels::cpu::Activation;
+use proxima_kernels::spec::Activation;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -3,13 +3,15 @@
 //!
 //! Must not know: templates, pooling, devices.
 
-use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
+use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::{Linear, Precision};
-use proxima_kernels::ops::operand::Operand;
+use proxima_kernels::ops::linear::Linear;
+use proxima_kernels::ops::linear_input::LinearInput;
 use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Heads, Mask};
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 
@@ -344,9 +346,9 @@ impl Bert {
     fn positions_of(&self, batch: &RaggedBatch) -> Vec<u32> {
         let Some(padding) = self.first_position.checked_sub(1) else { return batch.positions() };
         let mut positions = Vec::with_capacity(batch.tokens().len());
-        for run in batch.runs() {
+        for segment in batch.segments() {
             let mut last = padding;
-            for token in &batch.tokens()[run.rows.clone()] {
+            for token in &batch.tokens()[segment.rows.clone()] {
                 let counted = *token != padding;
                 last += u32::from(counted);
                 positions.push(if counted { last } else { padding });
@@ -360,7 +362,7 @@ impl Bert {
 struct State {
     hidden: Rows,
     /// As the next layer takes them.
-    input: Operand,
+    input: LinearInput,
 }
 
 impl Bert {
@@ -372,13 +374,13 @@ impl Bert {
         (layer, next): (&Layer, &Layer),
     ) -> Result<State, KernelError> {
         let qkv = layer.qkv.of(&input, None, None)?;
-        let rows = (part.runs(), &[][..]);
+        let rows = (part.segments(), &[][..]);
         let mixed = attention_for(&qkv, self.heads, rows, Mask::Full, &layer.output)?;
         let summed = layer.output.of(&mixed, None, Some(&hidden))?;
-        let (hidden, input) = layer.attention_norm.forward_for(&summed, layer.up.takes())?;
-        let wide = layer.up.of_for(&input, Some(self.activation), layer.down.takes())?;
+        let (hidden, input) = layer.attention_norm.forward_for(&summed, layer.up.input_layout())?;
+        let wide = layer.up.apply_for(&input, Some(self.activation), layer.down.input_layout())?;
         let summed = layer.down.of(&wide, None, Some(&hidden))?;
-        let (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.takes())?;
+        let (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.input_layout())?;
         Ok(State { hidden, input })
     }
 }
@@ -395,7 +397,7 @@ impl Bert {
             return Rows::of(&self.norm.forward(&embedded.tensor()?)?);
         };
         let mut parts = InParts::new(batch, embedded, first.weight_bytes(), |_, embedded| {
-            let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.takes())?;
+            let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.input_layout())?;
             Ok(State { hidden, input })
         })?;
         for (place, layer) in self.layers.iter().enumerate() {

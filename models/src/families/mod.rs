@@ -9,7 +9,7 @@ mod qwen3_vl;
 mod xlm_roberta;
 
 use proxima_kernels::Device;
-use proxima_kernels::ops::linear::Precision;
+use proxima_kernels::spec::Precision;
 
 use crate::batch::Encoder;
 use crate::checkpoint::keys::Key;

@@ -5,13 +5,15 @@
 //!
 //! Must not know: templates, devices.
 
-use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
+use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::{GatedLinear, Linear, Precision};
-use proxima_kernels::ops::operand::Operand;
+use proxima_kernels::ops::linear::{GatedLinear, Linear};
+use proxima_kernels::ops::linear_input::LinearInput;
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Heads, Mask};
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 use serde_json::Value;
@@ -236,7 +238,7 @@ impl Config {
         }
     }
 
-    /// How far to each side a layer with a window sees.
+    /// Layout far to each side a layer with a window sees.
     fn window(&self) -> usize {
         self.sliding_window.unwrap_or(self.local_attention / 2)
     }
@@ -384,8 +386,8 @@ fn words(
 }
 
 impl Layer {
-    /// Takes hidden states of a part of a batch, whose rows have these positions in the tables,
-    /// through the layer.
+    /// Takes hidden states of a part of a batch, whose rows have these positions in the
+    /// tables, through the layer.
     fn forward(
         &self,
         part: &Part,
@@ -394,16 +396,16 @@ impl Layer {
         (positions, tables): (&[u32], &RotaryTables),
     ) -> Result<Rows, KernelError> {
         let normed = match &self.attention_norm {
-            Some(norm) => norm.forward_for(&hidden, self.qkv.takes())?.1,
-            None => Operand::of_rows(&hidden, self.qkv.takes())?,
+            Some(norm) => norm.forward_for(&hidden, self.qkv.input_layout())?.1,
+            None => LinearInput::of_rows(&hidden, self.qkv.input_layout())?,
         };
         let qkv = self.qkv.of(&normed, None, None)?;
         let qkv = rotary(qkv, heads, None, positions, tables)?;
-        let rows = (part.runs(), &[][..]);
+        let rows = (part.segments(), &[][..]);
         let mixed = attention_for(&qkv, heads, rows, self.mask, &self.output)?;
         let hidden = self.output.of(&mixed, None, Some(&hidden))?;
-        let normed = self.mlp_norm.forward_for(&hidden, self.gated.takes())?.1;
-        let gated = self.gated.of_for(&normed, self.down.takes())?;
+        let normed = self.mlp_norm.forward_for(&hidden, self.gated.input_layout())?.1;
+        let gated = self.gated.apply_for(&normed, self.down.input_layout())?;
         self.down.of(&gated, None, Some(&hidden))
     }
 }

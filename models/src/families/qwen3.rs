@@ -3,10 +3,10 @@
 //!
 //! Must not know: templates, pooling, devices.
 
-use proxima_kernels::ops::attention::Heads;
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::Precision;
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Heads;
+use proxima_kernels::spec::Precision;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 use serde_json::Value;

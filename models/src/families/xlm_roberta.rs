@@ -6,8 +6,8 @@
 //! Must not know: templates, devices.
 
 use proxima_kernels::Device;
-use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::linear::Precision;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::Precision;
 
 use super::Family;
 use super::bert::{KEYS, Style, WordsNames, load, words};

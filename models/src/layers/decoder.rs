@@ -4,14 +4,16 @@
 //!
 //! Must not know: where its first hidden states come from, what its positions mean.
 
-use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::attention::{Heads, Mask, attention_for};
+use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::linear::{GatedLinear, Linear, NormAfter};
+use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
-use proxima_kernels::ops::operand::{Operand, Takes};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
-use proxima_kernels::ops::rotary::{HeadNorms, RotaryTables, rotary};
+use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::HeadNorms;
+use proxima_kernels::spec::{Heads, Mask};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::Loader;
@@ -111,7 +113,7 @@ impl Decoder {
         };
         let states = HiddenStates::new(&hidden, batch)?;
         let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
-        Ok(HiddenStates { rows, kept: batch.all_kept(kept), ..states })
+        Ok(HiddenStates { rows, prefixes: batch.new_prefixes(kept), ..states })
     }
 
     /// What the layers make of hidden states, and what of it is kept.
@@ -129,7 +131,7 @@ impl Decoder {
         })?;
         let changed_between = !batch.visuals().is_empty();
         for (place, layer) in self.layers.iter().enumerate() {
-            let kept = batch.kept(place);
+            let kept = batch.cached(place);
             let next = self.layers.get(place + 1);
             next_layer();
             parts.step(pause, |part, state| {
@@ -153,13 +155,13 @@ impl Decoder {
 struct State {
     hidden: Rows,
     /// Their norm as the next layer takes it, if it is made already.
-    input: Option<Operand>,
+    input: Option<LinearInput>,
     keeping: Keeping,
 }
 
 impl Decoder {
-    /// Takes a part of a batch through a layer; its rows have these positions in the tables. Its
-    /// hidden states are normed for the next layer, if that is given.
+    /// Takes a part of a batch through a layer; its rows have these positions in the tables.
+    /// Its hidden states are normed for the next layer, if that is given.
     fn forward(
         &self,
         part: &Part,
@@ -169,27 +171,27 @@ impl Decoder {
     ) -> Result<State, KernelError> {
         let input = match input {
             Some(input) => input,
-            None => rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.takes())?,
+            None => rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.input_layout())?,
         };
         let qkv = layer.qkv.of(&input, None, None)?;
         let qkv = rotary(qkv, self.heads, Some(&layer.head_norms), positions, tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
-        let rows = (part.runs(), kept);
+        let rows = (part.segments(), kept);
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &layer.output)?;
-        let norm = self.norm_for(&layer.mlp_norm, layer.gated.takes());
+        let norm = self.norm_for(&layer.mlp_norm, layer.gated.input_layout());
         let (hidden, normed) = layer.output.add_and_norm(&mixed, &hidden, norm)?;
-        let gated = layer.gated.of_for(&normed, layer.down.takes())?;
+        let gated = layer.gated.apply_for(&normed, layer.down.input_layout())?;
         let Some(next) = next else {
             let hidden = layer.down.of(&gated, None, Some(&hidden))?;
             return Ok(State { hidden, input: None, keeping });
         };
-        let norm = self.norm_for(&next.input_norm, next.qkv.takes());
+        let norm = self.norm_for(&next.input_norm, next.qkv.input_layout());
         let (hidden, input) = layer.down.add_and_norm(&gated, &hidden, norm)?;
         Ok(State { hidden, input: Some(input), keeping })
     }
 
-    fn norm_for<'a>(&self, weight: &'a Tensor, takes: Takes) -> NormAfter<'a> {
-        NormAfter { weight, eps: self.eps, takes }
+    fn norm_for<'a>(&self, weight: &'a Tensor, layout: InputLayout) -> NormAfter<'a> {
+        NormAfter { weight, eps: self.eps, layout }
     }
 }
 

@@ -6,12 +6,13 @@ mod decoder;
 
 use std::sync::{Arc, RwLock};
 
-use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::linear::{GatedLinear, Linear, Precision};
+use proxima_kernels::ops::linear::{GatedLinear, Linear};
+use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::norm::{layer_norm, layer_norm_for};
-use proxima_kernels::ops::operand::{Operand, Takes};
 use proxima_kernels::ops::rotary::RotaryTables;
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::Precision;
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, KernelError, Tensor};
 
@@ -243,8 +244,12 @@ impl LayerNorm {
     ///
     /// # Errors
     /// Shapes that disagree, or a failure of the device.
-    pub fn forward_for(&self, x: &Rows, takes: Takes) -> Result<(Rows, Operand), KernelError> {
-        layer_norm_for(x, &self.weight, self.bias.as_ref(), self.eps, takes)
+    pub fn forward_for(
+        &self,
+        x: &Rows,
+        layout: InputLayout,
+    ) -> Result<(Rows, LinearInput), KernelError> {
+        layer_norm_for(x, &self.weight, self.bias.as_ref(), self.eps, layout)
     }
 }
 

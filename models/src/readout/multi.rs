@@ -2,7 +2,7 @@
 //!
 //! Must not know: tokenizers, requests.
 
-use proxima_kernels::cpu::l2_normalize;
+use proxima_kernels::l2_normalize;
 use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::{Device, KernelError};
 

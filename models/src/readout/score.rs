@@ -2,9 +2,10 @@
 //!
 //! Must not know: what was scored.
 
-use proxima_kernels::cpu::Activation;
 use proxima_kernels::ops::linear::Linear;
-use proxima_kernels::ops::pool::{Pooling, pool};
+use proxima_kernels::ops::pool::pool;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::Pooling;
 use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::batch::HiddenStates;

@@ -236,7 +236,7 @@ impl<'a> Worker<'a> {
         let batch = RaggedBatch::sharing(sequences, &recent, find);
         let mut hidden = self.encode(&batch)?;
         let mut prefixes = self.prefixes.borrow_mut();
-        prefixes.keep(std::mem::take(&mut hidden.kept));
+        prefixes.keep(std::mem::take(&mut hidden.prefixes));
         sequences.iter().for_each(|sequence| prefixes.remember(sequence));
         self.observe(Observation::PrefixSize { bytes: prefixes.bytes() });
         Ok((hidden, batch.tokens().len()))

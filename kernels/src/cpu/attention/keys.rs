@@ -4,21 +4,23 @@
 
 use parking_lot::Mutex;
 
-use super::{Heads, Layout, Run, SIZE_UNIT, Source};
-use crate::cpu::aligned::{AlignedBytes, numbers_mut};
-use crate::cpu::isa::{Isa, Kernel};
-use crate::cpu::product::{PANEL, WeightForm};
-use crate::cpu::simd::{LANES, Simd};
-use crate::cpu::team;
+use super::{Layout, SIZE_UNIT};
+use crate::cpu::buffer::aligned::{AlignedBytes, cast_mut};
+use crate::cpu::gemm::micro_kernel::{PANEL_COLUMNS, WeightFormat};
+use crate::cpu::isa::Isa;
+use crate::cpu::isa::simd::SimdOp;
+use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::thread_pool;
+use crate::spec::{Ancestor, Heads, Segment};
 
-/// Keys and values that every run and head sees, packed as weights of a product: keys in panels of
-/// 32 keys, values in panels of 32 numbers, filled up with zeros.
+/// Keys and values that every segment and head sees, packed as weights of a product: keys in panels
+/// of 32 keys, values in panels of 32 numbers, filled up with zeros.
 pub(super) struct PackedKeys {
     bytes: AlignedBytes,
-    /// Where each run's part begins, in units of `Self::per_key`.
+    /// Where each segment's part begins, in units of `Self::per_key`.
     starts: Vec<usize>,
     heads: Heads,
-    form: WeightForm,
+    format: WeightFormat,
 }
 
 impl PackedKeys {
@@ -27,77 +29,82 @@ impl PackedKeys {
         qkv: &[f32],
         heads: Heads,
         layout: Layout<'_>,
-        form: WeightForm,
+        format: WeightFormat,
     ) -> Self {
-        let padded = |run: &Run| (run.start + run.rows.len()).next_multiple_of(PANEL);
+        let padded = |segment: &Segment| {
+            (segment.start + segment.rows.len()).next_multiple_of(PANEL_COLUMNS)
+        };
         let mut starts = vec![0];
-        for run in layout.runs {
-            starts.push(starts[starts.len() - 1] + padded(run) * heads.kv_heads);
+        for segment in layout.segments {
+            starts.push(starts[starts.len() - 1] + padded(segment) * heads.kv_heads);
         }
-        let length = starts[starts.len() - 1] * Self::per_key(heads, form);
-        let mut packed = Self { bytes: AlignedBytes::reused(length), starts, heads, form };
-        let mut parts = Vec::with_capacity(layout.runs.len() * heads.kv_heads);
+        let length = starts[starts.len() - 1] * Self::per_key(heads, format);
+        let mut packed = Self { bytes: AlignedBytes::reused(length), starts, heads, format };
+        let mut parts = Vec::with_capacity(layout.segments.len() * heads.kv_heads);
         let mut rest = &mut packed.bytes[..];
-        for run in layout.runs {
+        for segment in layout.segments {
             for head in 0..heads.kv_heads {
-                let (part, after) = rest.split_at_mut(padded(run) * Self::per_key(heads, form));
-                parts.push((run, head, part));
+                let (part, after) =
+                    rest.split_at_mut(padded(segment) * Self::per_key(heads, format));
+                parts.push((segment, head, part));
                 rest = after;
             }
         }
         let parts: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
-        team::for_each(parts.len(), |place| {
-            let Some((run, head, part)) = parts[place].lock().take() else { return };
-            isa.run(PackHead { qkv, heads, head, layout, run, form, part });
+        thread_pool::for_each(parts.len(), |place| {
+            let Some((segment, head, part)) = parts[place].lock().take() else { return };
+            isa.run(PackHead { qkv, heads, head, layout, segment, format, part });
         });
         packed
     }
 
-    /// Bytes kept for one key and its value.
-    fn per_key(heads: Heads, form: WeightForm) -> usize {
-        2 * heads.size.next_multiple_of(SIZE_UNIT) * form.bytes()
+    /// Bytes cached for one key and its value.
+    fn per_key(heads: Heads, format: WeightFormat) -> usize {
+        2 * heads.size.next_multiple_of(SIZE_UNIT) * format.bytes()
     }
 
-    /// Keys and values of one head of one run.
-    pub(super) fn of(&self, run: usize, kv_head: usize) -> (&[u8], &[u8]) {
-        let per_key = Self::per_key(self.heads, self.form);
-        let per_head = (self.starts[run + 1] - self.starts[run]) / self.heads.kv_heads;
-        let start = (self.starts[run] + kv_head * per_head) * per_key;
+    /// Keys and values of one head of one segment.
+    pub(super) fn of(&self, segment: usize, kv_head: usize) -> (&[u8], &[u8]) {
+        let per_key = Self::per_key(self.heads, self.format);
+        let per_head = (self.starts[segment + 1] - self.starts[segment]) / self.heads.kv_heads;
+        let start = (self.starts[segment] + kv_head * per_head) * per_key;
         let part = &self.bytes[start..start + per_head * per_key];
         part.split_at(part.len() / 2)
     }
 }
 
-/// One head of one run.
+/// One head of one segment.
 struct PackHead<'a> {
     qkv: &'a [f32],
     heads: Heads,
     head: usize,
     layout: Layout<'a>,
-    run: &'a Run,
-    form: WeightForm,
+    segment: &'a Segment,
+    format: WeightFormat,
     part: &'a mut [u8],
 }
 
-impl Kernel for PackHead<'_> {
+impl SimdOp for PackHead<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { qkv, heads, head, layout, run, form, part } = self;
-        let own = std::iter::once(Source::Batch(run.rows.clone()));
+        let Self { qkv, heads, head, layout, segment, format, part } = self;
+        let own = std::iter::once(Ancestor::Batch(segment.rows.clone()));
         let size = heads.size.next_multiple_of(SIZE_UNIT);
-        let padded = (run.start + run.rows.len()).next_multiple_of(PANEL);
+        let padded = (segment.start + segment.rows.len()).next_multiple_of(PANEL_COLUMNS);
         let (keys, values) = part.split_at_mut(part.len() / 2);
-        let group = Vec::with_capacity(PANEL);
-        let mut to = Panels { form, size, padded, next: 0, keys, values, group };
-        for source in run.before.iter().cloned().chain(own) {
+        let group = Vec::with_capacity(PANEL_COLUMNS);
+        let mut to = Panels { format, size, padded, next: 0, keys, values, group };
+        for source in segment.ancestors.iter().cloned().chain(own) {
             let (rows, width, first) = match source {
-                Source::Batch(rows) => {
+                Ancestor::Batch(rows) => {
                     let rows = &qkv[rows.start * heads.row()..rows.end * heads.row()];
                     (rows, heads.row(), heads.heads * heads.size)
                 }
-                Source::Kept(place) => (layout.kept[place], 2 * heads.kv_heads * heads.size, 0),
+                Ancestor::Cached(place) => {
+                    (layout.cached[place], 2 * heads.kv_heads * heads.size, 0)
+                }
             };
             for row in rows.chunks_exact(width) {
                 let key = &row[first + head * heads.size..][..heads.size];
@@ -105,7 +112,11 @@ impl Kernel for PackHead<'_> {
                 to.push(s, KeyValue { key, value });
             }
         }
-        assert_eq!(to.next, run.start + run.rows.len(), "a run starts after what is before it");
+        assert_eq!(
+            to.next,
+            segment.start + segment.rows.len(),
+            "a segment starts after what is before it"
+        );
         to.finish(s);
     }
 }
@@ -125,7 +136,7 @@ fn piece<S: Simd>(s: S, row: &[f32], first: usize) -> S::V {
 
 /// Where the keys and values of a head go.
 struct Panels<'a, 'rows> {
-    form: WeightForm,
+    format: WeightFormat,
     /// Numbers of a key, filled up.
     size: usize,
     /// Keys, filled up.
@@ -143,8 +154,8 @@ impl<'rows> Panels<'_, 'rows> {
     fn push<S: Simd>(&mut self, s: S, row: KeyValue<'rows>) {
         self.group.push(row);
         self.next += 1;
-        if self.group.len() == PANEL {
-            self.lay_out(s, self.next - PANEL);
+        if self.group.len() == PANEL_COLUMNS {
+            self.lay_out(s, self.next - PANEL_COLUMNS);
         }
     }
 
@@ -152,7 +163,7 @@ impl<'rows> Panels<'_, 'rows> {
     fn finish<S: Simd>(&mut self, s: S) {
         let count = self.group.len();
         if count > 0 {
-            self.group.resize(PANEL, KeyValue::default());
+            self.group.resize(PANEL_COLUMNS, KeyValue::default());
             self.lay_out(s, self.next - count);
         }
     }
@@ -160,7 +171,7 @@ impl<'rows> Panels<'_, 'rows> {
     /// Lays out the group, 32 rows from the one at `first` on.
     #[inline(always)]
     fn lay_out<S: Simd>(&mut self, s: S, first: usize) {
-        if self.form == WeightForm::F32 {
+        if self.format == WeightFormat::F32 {
             self.lay_out_f32(s, first);
         } else {
             self.lay_out_bf16(s, first);
@@ -171,7 +182,7 @@ impl<'rows> Panels<'_, 'rows> {
     #[inline(always)]
     fn lay_out_f32<S: Simd>(&mut self, s: S, first: usize) {
         let (size, padded) = (self.size, self.padded);
-        let keys = &mut numbers_mut::<f32>(self.keys)[first * size..][..PANEL * size];
+        let keys = &mut cast_mut::<f32>(self.keys)[first * size..][..PANEL_COLUMNS * size];
         for (half, group) in self.group.chunks_exact(LANES).enumerate() {
             for first in (0..size).step_by(LANES) {
                 let mut rows = [s.splat(0.0); LANES];
@@ -179,16 +190,20 @@ impl<'rows> Panels<'_, 'rows> {
                     *row = piece(s, key.key, first);
                 }
                 for (depth, column) in (first..).zip(s.transpose(rows)) {
-                    s.store_part(&mut keys[depth * PANEL + half * LANES..][..LANES], column);
+                    s.store_part(
+                        &mut keys[depth * PANEL_COLUMNS + half * LANES..][..LANES],
+                        column,
+                    );
                 }
             }
         }
-        let values = numbers_mut::<f32>(self.values);
-        for (panel, to) in values.chunks_exact_mut(padded * PANEL).enumerate() {
-            let to = to[first * PANEL..(first + PANEL) * PANEL].chunks_exact_mut(PANEL);
+        let values = cast_mut::<f32>(self.values);
+        for (panel, to) in values.chunks_exact_mut(padded * PANEL_COLUMNS).enumerate() {
+            let to = to[first * PANEL_COLUMNS..(first + PANEL_COLUMNS) * PANEL_COLUMNS]
+                .chunks_exact_mut(PANEL_COLUMNS);
             for (to, row) in to.zip(&self.group) {
                 for (half, to) in to.chunks_exact_mut(LANES).enumerate() {
-                    s.store_part(to, piece(s, row.value, panel * PANEL + half * LANES));
+                    s.store_part(to, piece(s, row.value, panel * PANEL_COLUMNS + half * LANES));
                 }
             }
         }
@@ -198,7 +213,7 @@ impl<'rows> Panels<'_, 'rows> {
     fn lay_out_bf16<S: Simd>(&mut self, s: S, first: usize) {
         let (size, padded) = (self.size, self.padded);
         // Pairs of bfloat16, in the bits of float32: they are moved, not computed with.
-        let keys = &mut numbers_mut::<f32>(self.keys)[first * size / 2..][..PANEL * size / 2];
+        let keys = &mut cast_mut::<f32>(self.keys)[first * size / 2..][..PANEL_COLUMNS * size / 2];
         let mut pairs = [0.0f32; LANES];
         for (half, group) in self.group.chunks_exact(LANES).enumerate() {
             for first in (0..size).step_by(2 * LANES) {
@@ -211,16 +226,20 @@ impl<'rows> Panels<'_, 'rows> {
                     *row = s.load_part(&pairs);
                 }
                 for (depth, column) in (first / 2..).zip(s.transpose(rows)) {
-                    s.store_part(&mut keys[depth * PANEL + half * LANES..][..LANES], column);
+                    s.store_part(
+                        &mut keys[depth * PANEL_COLUMNS + half * LANES..][..LANES],
+                        column,
+                    );
                 }
             }
         }
-        let values = numbers_mut::<u32>(self.values);
-        for (panel, to) in values.chunks_exact_mut(padded / 2 * PANEL).enumerate() {
-            let to = to[first / 2 * PANEL..(first + PANEL) / 2 * PANEL].chunks_exact_mut(PANEL);
+        let values = cast_mut::<u32>(self.values);
+        for (panel, to) in values.chunks_exact_mut(padded / 2 * PANEL_COLUMNS).enumerate() {
+            let to = to[first / 2 * PANEL_COLUMNS..(first + PANEL_COLUMNS) / 2 * PANEL_COLUMNS]
+                .chunks_exact_mut(PANEL_COLUMNS);
             for (to, rows) in to.zip(self.group.chunks_exact(2)) {
                 for (half, to) in to.chunks_exact_mut(LANES).enumerate() {
-                    let at = panel * PANEL + half * LANES;
+                    let at = panel * PANEL_COLUMNS + half * LANES;
                     let (even, odd) = (piece(s, rows[0].value, at), piece(s, rows[1].value, at));
                     // SAFETY: the piece has room for 16 pairs.
                     unsafe { s.store_bf16_pairs(to.as_mut_ptr().cast(), even, odd) };

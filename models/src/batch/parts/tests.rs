@@ -2,7 +2,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
-use proxima_kernels::cpu::team::limited;
+use proxima_kernels::thread_pool::limited;
 
 use super::*;
 use crate::batch::Sequence;
@@ -52,16 +52,16 @@ fn what_would_keep_one_thread_busy_alone_is_for_all() {
 fn texts_that_share_a_beginning_stay_together() {
     let texts: Vec<Sequence> = (0..24).map(|at| text(at % 4, 40, 20 + at as usize)).collect();
     let batch = RaggedBatch::sharing(&texts.iter().collect::<Vec<_>>(), &[], |_| None);
-    assert_eq!(trees(&batch.runs).len(), 4);
+    assert_eq!(trees(&batch.segments).len(), 4);
     let split = Split::of(&batch, 2);
     assert_eq!((split.alone.len(), split.together.len()), (2, 0));
     for part in split.alone.iter().map(|places| Part::new(&batch, places.clone())) {
-        for run in part.runs() {
-            let before = run.before.iter().map(|source| match source {
-                Source::Batch(rows) => rows.len(),
-                Source::Kept(_) => unreachable!("nothing is kept"),
+        for segment in part.segments() {
+            let before = segment.ancestors.iter().map(|source| match source {
+                Ancestor::Batch(rows) => rows.len(),
+                Ancestor::Cached(_) => unreachable!("nothing is kept"),
             });
-            assert_eq!(before.sum::<usize>(), run.start);
+            assert_eq!(before.sum::<usize>(), segment.start);
         }
     }
 }

@@ -8,19 +8,20 @@ fn sequence(tokens: Vec<u32>) -> Sequence {
     Sequence { tokens, ..Sequence::default() }
 }
 
-/// The tokens a run ends, from its sequence's start, and its last position.
+/// The tokens a segment ends, from its sequence's start, and its last position.
 fn path(batch: &RaggedBatch, end: usize) -> Vec<u32> {
-    let run = batch.runs.iter().find(|run| run.rows.contains(&end)).expect("a run");
-    assert_eq!(run.rows.end - 1, end, "sequences end where runs end");
+    let segment =
+        batch.segments.iter().find(|segment| segment.rows.contains(&end)).expect("a segment");
+    assert_eq!(segment.rows.end - 1, end, "sequences end where segments end");
     let mut tokens = Vec::new();
-    for source in &run.before {
+    for source in &segment.ancestors {
         match source {
-            Source::Batch(rows) => tokens.extend_from_slice(&batch.tokens[rows.clone()]),
-            Source::Kept(_) => unreachable!("nothing is kept here"),
+            Ancestor::Batch(rows) => tokens.extend_from_slice(&batch.tokens[rows.clone()]),
+            Ancestor::Cached(_) => unreachable!("nothing is kept here"),
         }
     }
-    assert_eq!(tokens.len(), run.start);
-    tokens.extend_from_slice(&batch.tokens[run.rows.clone()]);
+    assert_eq!(tokens.len(), segment.start);
+    tokens.extend_from_slice(&batch.tokens[segment.rows.clone()]);
     tokens
 }
 
@@ -32,7 +33,7 @@ fn a_prompt_is_there_once_and_texts_branch_off() {
     let sequences: Vec<Sequence> = texts.iter().map(whole).collect();
     let batch = lay_out(&sequences.iter().collect::<Vec<_>>(), &[], |_| None);
     assert_eq!(batch.tokens.len(), 40 + 3 + 30 + 3);
-    assert_eq!(batch.runs.len(), 4);
+    assert_eq!(batch.segments.len(), 4);
     assert_eq!(batch.keep.len(), 1);
     assert_eq!(batch.keep[0].tokens, prompt);
 }
@@ -43,11 +44,11 @@ fn a_recent_sequence_shows_what_to_keep() {
     let now = sequence([&prompt[..], &[7, 8, 9]].concat());
     let before: Arc<[u32]> = [&prompt[..], &[1, 2]].concat().into();
     let batch = lay_out(&[&now], &[before], |_| None);
-    assert_eq!((batch.tokens.len(), batch.runs.len()), (43, 2));
+    assert_eq!((batch.tokens.len(), batch.segments.len()), (43, 2));
     assert_eq!(batch.keep[0].tokens, prompt);
     // The same text again has nothing that others could go on from.
     let batch = lay_out(&[&now], &[now.tokens.clone().into()], |_| None);
-    assert_eq!((batch.runs.len(), batch.keep.len()), (1, 0));
+    assert_eq!((batch.segments.len(), batch.keep.len()), (1, 0));
 }
 
 /// Recent sequences that each go on with a long one for 16 tokens more than the one before.
@@ -62,7 +63,7 @@ fn recent_sequences_cut_a_path_a_few_times_at_most() {
     let recent = nested(&long, 32);
     let one = sequence(long.clone());
     let batch = lay_out(&[&one], &recent, |_| None);
-    assert_eq!((batch.runs.len(), batch.keep.len()), (RECENT_MAX + 1, RECENT_MAX));
+    assert_eq!((batch.segments.len(), batch.keep.len()), (RECENT_MAX + 1, RECENT_MAX));
     assert_eq!(path(&batch, batch.ends[0]), long);
     // What goes on from a kept prefix may be cut further.
     let places: Vec<usize> = batch.keep.iter().map(|keep| keep.tokens.len()).collect();
@@ -73,8 +74,12 @@ fn recent_sequences_cut_a_path_a_few_times_at_most() {
     let all: Vec<Sequence> = others.chain([one]).collect();
     let all: Vec<&Sequence> = all.iter().collect();
     let (with, without) = (lay_out(&all, &recent, |_| None), lay_out(&all, &[], |_| None));
-    assert!((39..=41).contains(&without.runs.len()), "{} runs", without.runs.len());
-    assert!(with.runs.len() <= without.runs.len() + 2 * RECENT_MAX, "{} runs", with.runs.len());
+    assert!((39..=41).contains(&without.segments.len()), "{} segments", without.segments.len());
+    assert!(
+        with.segments.len() <= without.segments.len() + 2 * RECENT_MAX,
+        "{} segments",
+        with.segments.len()
+    );
     for (sequence, end) in all.iter().zip(&with.ends) {
         assert_eq!(path(&with, *end), sequence.tokens);
     }
@@ -94,7 +99,7 @@ fn recent_sequences_change_no_bit() {
         let hidden = model.encoder.encode(batch).expect("encoded");
         let rows = hidden.rows.to_vec2::<f32>().expect("numbers");
         let ends = hidden.offsets[1..].iter().map(|end| rows[end - 1].clone());
-        (ends.collect::<Vec<_>>(), hidden.kept)
+        (ends.collect::<Vec<_>>(), hidden.prefixes)
     };
     let (alone, _) = last(&RaggedBatch::new(sequences.iter().copied()));
     let recent = nested(&long, 18);
@@ -106,7 +111,7 @@ fn recent_sequences_change_no_bit() {
             known.iter().filter(fits).max_by_key(|it| it.tokens().len()).cloned()
         };
         let batch = RaggedBatch::sharing(&sequences, &recent, longest);
-        assert!(batch.runs.len() > 3 && batch.runs.len() <= 3 + 2 * RECENT_MAX);
+        assert!(batch.segments.len() > 3 && batch.segments.len() <= 3 + 2 * RECENT_MAX);
         let (shared, kept) = last(&batch);
         assert!(shared == alone);
         known.extend(kept);
@@ -133,8 +138,8 @@ proptest! {
         let together: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         prop_assert!(batch.tokens.len() <= together);
         // Two trunks of 25 equal tokens are never laid out twice.
-        let starts: Vec<&[u32]> = batch.runs.iter().filter(|run| run.start == 0)
-            .map(|run| &batch.tokens[run.rows.start..][..SHARED_MIN]).collect();
+        let starts: Vec<&[u32]> = batch.segments.iter().filter(|segment| segment.start == 0)
+            .map(|segment| &batch.tokens[segment.rows.start..][..SHARED_MIN]).collect();
         for (place, start) in starts.iter().enumerate() {
             prop_assert!(!starts[..place].contains(start));
         }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use proxima_kernels::cpu::Activation;
+use proxima_kernels::spec::Activation;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -10,8 +10,8 @@ mod patches;
 mod vision;
 
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::Precision;
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Precision;
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 use serde_json::Value;

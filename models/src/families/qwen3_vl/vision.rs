@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use proxima_kernels::cpu::Activation;
-use proxima_kernels::ops::attention::{Heads, Mask, attention_for, runs_of};
+use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::linear::Linear;
-use proxima_kernels::ops::operand::Operand;
+use proxima_kernels::ops::linear_input::LinearInput;
 use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::{Heads, Mask, segments_of};
 use proxima_kernels::{BatchRows, Device, KernelError};
 use serde::Deserialize;
 
@@ -252,7 +253,7 @@ impl Tower {
             offsets.push(at.len());
         }
         let mut hidden = self.embed(images, (&at, &owners), &around)?;
-        let runs = runs_of(&offsets);
+        let segments = segments_of(&offsets);
         let longest = at.iter().flatten().max().map_or(0, |place| *place as usize + 1);
         let quarter = self.heads.size / 4;
         let streams: Vec<(usize, usize)> =
@@ -262,13 +263,16 @@ impl Tower {
         let mut levels = Vec::with_capacity(self.deep.len());
         for (place, block) in self.blocks.iter().enumerate() {
             pause();
-            let (_, normed) = block.attention_norm.forward_for(&hidden, block.qkv.takes())?;
+            let (_, normed) =
+                block.attention_norm.forward_for(&hidden, block.qkv.input_layout())?;
             let qkv = block.qkv.of(&normed, None, None)?;
             let qkv = rotary(qkv, self.heads, None, &positions, &tables)?;
-            let mixed = attention_for(&qkv, self.heads, (&runs, &[]), Mask::Full, &block.output)?;
+            let mixed =
+                attention_for(&qkv, self.heads, (&segments, &[]), Mask::Full, &block.output)?;
             hidden = block.output.of(&mixed, None, Some(&hidden))?;
-            let (_, normed) = block.mlp_norm.forward_for(&hidden, block.up.takes())?;
-            let wide = block.up.of_for(&normed, Some(self.activation), block.down.takes())?;
+            let (_, normed) = block.mlp_norm.forward_for(&hidden, block.up.input_layout())?;
+            let wide =
+                block.up.apply_for(&normed, Some(self.activation), block.down.input_layout())?;
             hidden = block.down.of(&wide, None, Some(&hidden))?;
             for (_, merger) in self.deep.iter().filter(|(block, _)| *block == place) {
                 levels.push(merger.merge(&hidden)?);
@@ -287,7 +291,7 @@ impl Tower {
     ) -> Result<Rows, KernelError> {
         let write = |row: usize, out: &mut [f32]| patch(images[owners[row]], at[row], out);
         let patches = Rows::written([at.len(), PATCH_NUMBERS], &self.device, write)?;
-        let patches = Operand::of_rows(&patches, self.embed.takes())?;
+        let patches = LinearInput::of_rows(&patches, self.embed.input_layout())?;
         self.positions.add_weighted(around, self.embed.of(&patches, None, None)?)
     }
 }
@@ -332,8 +336,8 @@ impl Merger {
         } else {
             self.norm.forward(&hidden)?.reshape(together)?
         };
-        let normed = Operand::of(&normed, self.up.takes())?;
-        let wide = self.up.of_for(&normed, Some(Activation::Gelu), self.down.takes())?;
+        let normed = LinearInput::of(&normed, self.up.input_layout())?;
+        let wide = self.up.apply_for(&normed, Some(Activation::Gelu), self.down.input_layout())?;
         self.down.of(&wide, None, None)
     }
 }

@@ -10,7 +10,7 @@ fn kept(model: &Model, texts: &[Vec<u32>]) -> Vec<Arc<Prefix>> {
     let sequence = |tokens: &Vec<u32>| Sequence { tokens: tokens.clone(), ..Sequence::default() };
     let sequences: Vec<Sequence> = texts.iter().map(sequence).collect();
     let batch = RaggedBatch::sharing(&sequences.iter().collect::<Vec<_>>(), &[], |_| None);
-    model.encoder.encode(&batch).expect("encoded").kept
+    model.encoder.encode(&batch).expect("encoded").prefixes
 }
 
 fn model() -> Model {

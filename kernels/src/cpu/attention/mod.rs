@@ -1,0 +1,383 @@
+//! Softmax attention over sequences laid end to end, streaming over blocks of keys (Milakov and
+//! Gimelshein, 2018; Dao et al., 2022): memory is linear in the length.
+//!
+//! Sequences that begin alike may share those rows: a segment of rows sees the keys of the segments
+//! before it and its own. Blocks of keys begin at the sequence's own start, wherever its rows lie,
+//! and a block of finite numbers that is masked out for a row leaves that row's bits unchanged, so
+//! a row does not depend on its neighbours, its batch, what it shares or the number of threads.
+//! Must not know: layers, tensors.
+
+mod keys;
+
+use std::ops::Range;
+
+use crate::cpu::buffer::aligned::{AlignedBytes, cast_mut, grown};
+use crate::cpu::buffer::shared::SharedMut;
+use crate::cpu::gemm::epilogue::Target;
+use crate::cpu::gemm::micro_kernel::{Arithmetic, GemmOp, MicroKernel, PANEL_COLUMNS, Sums};
+use crate::cpu::gemm::pack_lhs::{
+    Bf16Parts, F32Pieces, PackedLhs, Packing, Writer, row_panel_writer,
+};
+use crate::cpu::isa::Isa;
+use crate::cpu::isa::math;
+use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::thread_pool;
+use crate::spec::{Heads, Mask, Segment};
+use keys::PackedKeys;
+
+/// Keys whose scores are held at a time.
+const KEY_BLOCK: usize = 8 * PANEL_COLUMNS;
+/// Queries of one task, whole row panels on every instruction set.
+const QUERY_CHUNK: usize = 96;
+/// Rows of the largest row panel on any instruction set.
+const PANEL_ROWS_MAX: usize = 32;
+/// Heads are filled up with zeros to a multiple of this, whole lines in both forms.
+const SIZE_UNIT: usize = 32;
+
+/// How the rows of a batch belong together.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout<'a> {
+    /// Runs in the order of their rows, which they cover without gap.
+    pub segments: &'a [Segment],
+    /// Keys and values cached from earlier batches, `[n_rows, 2 * kv_heads * size]` each.
+    pub cached: &'a [&'a [f32]],
+}
+
+/// What attention is computed of, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention<'a> {
+    /// Queries, keys and values, `[n_rows, row]`.
+    pub qkv: &'a [f32],
+    /// How a row is made up.
+    pub heads: Heads,
+    /// How rows belong together.
+    pub layout: Layout<'a>,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Of both products, [`Arithmetic::F32`] or [`Arithmetic::Bf16`]; softmax and sums are float32.
+    pub arithmetic: Arithmetic,
+}
+
+impl Attention<'_> {
+    fn rows(&self) -> usize {
+        self.layout.segments.last().map_or(0, |segment| segment.rows.end)
+    }
+}
+
+/// Attention of each sequence with itself, scores scaled by `1/sqrt(size)`, to `out`,
+/// `[n_rows, heads * size]`.
+///
+/// # Panics
+/// If lengths disagree, or segments share rows under a mask that is not causal.
+pub fn attention(isa: Isa, what: Attention<'_>, out: &mut [f32]) {
+    let width = what.heads.heads * what.heads.size;
+    assert_eq!(out.len(), what.rows() * width, "an output a token");
+    attend(isa, what, &Target::Rows(SharedMut::new(out)));
+}
+
+/// As [`attention`], with the result packed for the next product.
+///
+/// # Panics
+/// If lengths disagree, or segments share rows under a mask that is not causal.
+pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> PackedLhs {
+    let (rows, width) = (what.rows(), what.heads.heads * what.heads.size);
+    let mut packed = PackedLhs::new(packing, rows, width);
+    if packed.writer().takes_pieces() && what.heads.size.is_multiple_of(LANES) {
+        attend(isa, what, &Target::Packed(packed.writer()));
+        return packed;
+    }
+    let mut bytes = AlignedBytes::reused(rows * width * size_of::<f32>());
+    let numbers = cast_mut(&mut bytes);
+    attention(isa, what, numbers);
+    PackedLhs::of(isa, numbers, width, packing)
+}
+
+fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
+    let Attention { qkv, heads, layout, mask, arithmetic } = what;
+    let shares = layout.segments.iter().any(|segment| segment.start > 0);
+    assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "heads share evenly");
+    assert!(mask == Mask::Causal || !shares, "only a causal prefix can be shared");
+    assert_eq!(qkv.len(), what.rows() * heads.row(), "a row a token");
+    let packed = PackedKeys::new(isa, qkv, heads, layout, arithmetic.weights());
+    let packing = isa.packing(arithmetic);
+    let mut tasks = Vec::new();
+    for (place, segment) in layout.segments.iter().enumerate() {
+        for head in 0..heads.heads {
+            for first in (0..segment.rows.len()).step_by(QUERY_CHUNK) {
+                tasks.push((place, head, first..segment.rows.len().min(first + QUERY_CHUNK)));
+            }
+        }
+    }
+    thread_pool::for_each(tasks.len(), |task| {
+        let (place, head, queries) = tasks[task].clone();
+        let segment = &layout.segments[place];
+        let (keys, values) = packed.of(place, head / (heads.heads / heads.kv_heads));
+        let chunk = Chunk { what, packing, head, segment, queries, keys, values, out };
+        isa.run_gemm(arithmetic, chunk);
+    });
+}
+
+/// Some queries of one head of one segment.
+struct Chunk<'a> {
+    what: Attention<'a>,
+    packing: Packing,
+    head: usize,
+    segment: &'a Segment,
+    queries: Range<usize>,
+    keys: &'a [u8],
+    values: &'a [u8],
+    out: &'a Target<'a>,
+}
+
+/// The running softmax of a row panel of queries.
+struct Running {
+    /// Largest score so far; not minus infinity at first, so that differences stay numbers.
+    largest: [f32; PANEL_ROWS_MAX],
+    /// Sum of weights so far, relative to `largest`.
+    total: [f32; PANEL_ROWS_MAX],
+}
+
+/// A row panel's numbers, cached between calls.
+#[derive(Default)]
+struct Scratch {
+    /// Queries, packed.
+    queries: Option<AlignedBytes>,
+    /// Scores of a block of keys.
+    scores: Option<AlignedBytes>,
+    /// Weights, packed.
+    weights: Option<AlignedBytes>,
+    /// Weighted values.
+    sums: Option<AlignedBytes>,
+}
+
+thread_local! {
+    static SCRATCH: std::cell::Cell<Scratch> = const { std::cell::Cell::new(Scratch {
+        queries: None,
+        scores: None,
+        weights: None,
+        sums: None,
+    }) };
+}
+
+impl GemmOp for Chunk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, P: MicroKernel>(self, s: S, p: P) {
+        let size = self.what.heads.size;
+        let padded_size = size.next_multiple_of(SIZE_UNIT);
+        let mut scratch = SCRATCH.take();
+        let Scratch { queries, scores, weights, sums } = &mut scratch;
+        let scores: &mut [f32] = cast_mut(grown(scores, PANEL_ROWS_MAX * KEY_BLOCK * 4));
+        let sums: &mut [f32] = cast_mut(grown(sums, PANEL_ROWS_MAX * padded_size * 4));
+        let queries = grown(queries, self.packing.row_panel_bytes(size));
+        let weights = grown(weights, self.packing.row_panel_bytes(KEY_BLOCK));
+        for first in self.queries.clone().step_by(P::ROWS) {
+            let row_panel = first..self.queries.end.min(first + P::ROWS);
+            self.pack_queries::<S, P>(s, row_panel.clone(), queries);
+            sums.fill(0.0);
+            let mut running =
+                Running { largest: [-f32::MAX; PANEL_ROWS_MAX], total: [0.0; PANEL_ROWS_MAX] };
+            let (position, length) =
+                (self.segment.start, self.segment.start + self.segment.rows.len());
+            let seen_by = |query: usize| self.what.mask.keys(position + query, length);
+            let start = seen_by(row_panel.start).start / KEY_BLOCK * KEY_BLOCK;
+            let end = seen_by(row_panel.end - 1).end;
+            for block in (start..end).step_by(KEY_BLOCK) {
+                let keys = block..end.min(block + KEY_BLOCK).next_multiple_of(PANEL_COLUMNS);
+                self.score(p, row_panel.len(), queries, keys.clone(), scores);
+                let packed = row_panel_writer(self.packing, KEY_BLOCK, weights);
+                for row in 0..row_panel.len() {
+                    let seen = seen_by(row_panel.start + row);
+                    let values = &mut scores[row * KEY_BLOCK..][..keys.len()];
+                    let scores = Scores { values, block, seen };
+                    let sums = &mut sums[row * padded_size..][..padded_size];
+                    weigh::<S, P>(s, scores, (&mut running, row), sums, &packed);
+                }
+                self.add_values(p, row_panel.len(), weights, keys, sums);
+            }
+            self.store(s, row_panel, &running, sums);
+        }
+        SCRATCH.set(scratch);
+    }
+}
+
+impl Chunk<'_> {
+    /// Scaled queries as the product takes them; missing rows are zero.
+    #[inline(always)]
+    fn pack_queries<S: Simd, P: MicroKernel>(
+        &self,
+        s: S,
+        row_panel: Range<usize>,
+        packed: &mut [u8],
+    ) {
+        let (size, row) = (self.what.heads.size, self.what.heads.row());
+        let scale = s.splat(1.0 / (size as f32).sqrt());
+        if row_panel.len() < P::ROWS || !size.is_multiple_of(SIZE_UNIT) {
+            packed.fill(0);
+        }
+        let writer = row_panel_writer(self.packing, size, packed);
+        let start_of = |query: usize| (self.segment.rows.start + query) * row + self.head * size;
+        for (place, query) in row_panel.enumerate() {
+            let (at, ahead) = (start_of(query), start_of(query + P::ROWS));
+            // Queries lie far apart: the CPU does not see by itself which come next.
+            for line in (0..size).step_by(LANES) {
+                s.prefetch(self.what.qkv.as_ptr().wrapping_add(ahead + line).cast());
+            }
+            let (start, numbers) = (writer.start_of(place), &self.what.qkv[at..at + size]);
+            for (piece, numbers) in numbers.chunks(LANES).enumerate() {
+                let value = [s.mul(s.load_part(numbers), scale)];
+                // SAFETY: the row panel is this task's own, and its format is the product's.
+                unsafe { put::<S, P, 1>(s, &writer, start, piece * LANES, value) };
+            }
+        }
+    }
+
+    /// Scores of a row panel with whole panels of keys.
+    #[inline(always)]
+    fn score<P: MicroKernel>(
+        &self,
+        p: P,
+        height: usize,
+        queries: &[u8],
+        keys: Range<usize>,
+        scores: &mut [f32],
+    ) {
+        let per_key = self.keys.len() / self.padded_keys();
+        for (panel, first) in keys.step_by(PANEL_COLUMNS).enumerate() {
+            let keys = &self.keys[first * per_key..(first + PANEL_COLUMNS) * per_key];
+            let values = &mut scores[panel * PANEL_COLUMNS..];
+            let sums = Sums { values, row: KEY_BLOCK, first: true };
+            p.tile(height, queries, keys, sums, false);
+        }
+    }
+
+    /// Keys of the segment, filled up.
+    fn padded_keys(&self) -> usize {
+        (self.segment.start + self.segment.rows.len()).next_multiple_of(PANEL_COLUMNS)
+    }
+
+    /// Adds the values of a block of keys, each by its weight.
+    #[inline(always)]
+    fn add_values<P: MicroKernel>(
+        &self,
+        p: P,
+        height: usize,
+        weights: &[u8],
+        keys: Range<usize>,
+        sums: &mut [f32],
+    ) {
+        let padded_size = self.what.heads.size.next_multiple_of(SIZE_UNIT);
+        let panels = padded_size / PANEL_COLUMNS;
+        let per_key = self.values.len() / self.padded_keys() / panels;
+        for panel in 0..panels {
+            let first = (panel * self.padded_keys() + keys.start) * per_key;
+            let values = &self.values[first..first + keys.len() * per_key];
+            let sums =
+                Sums { values: &mut sums[panel * PANEL_COLUMNS..], row: padded_size, first: false };
+            p.tile(height, weights, values, sums, false);
+        }
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(&self, s: S, row_panel: Range<usize>, running: &Running, sums: &[f32]) {
+        let Heads { heads, size, .. } = self.what.heads;
+        for (row, sums) in
+            row_panel.clone().zip(sums.chunks_exact(size.next_multiple_of(SIZE_UNIT)))
+        {
+            let (token, first) = (self.segment.rows.start + row, self.head * size);
+            let inverse = s.splat(1.0 / running.total[row - row_panel.start]);
+            for (piece, sums) in sums.chunks_exact(LANES).take(size.div_ceil(LANES)).enumerate() {
+                let (value, at) = (s.mul(s.load_part(sums), inverse), piece * LANES);
+                // SAFETY: a task writes only its own queries of its own head.
+                unsafe {
+                    match self.out {
+                        Target::Packed(writer) => {
+                            writer.piece(s, writer.start_of(token), first + at, value);
+                        }
+                        Target::Rows(out) => {
+                            let count = (size - at).min(LANES);
+                            let to = out.part(token * heads * size + first + at, count);
+                            s.store_part(to, value);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes pieces of a row of attention's own row panels, whose format the product decides.
+///
+/// # Safety
+/// As [`Writer::pieces`]; the writer is of the product's packing.
+#[inline(always)]
+unsafe fn put<S: Simd, P: MicroKernel, const N: usize>(
+    s: S,
+    writer: &Writer<'_>,
+    start: usize,
+    first: usize,
+    values: [S::V; N],
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        if P::ARITHMETIC == Arithmetic::Bf16 {
+            writer.pieces::<S, Bf16Parts<1>, N>(s, start, first, values);
+        } else {
+            writer.pieces::<S, F32Pieces, N>(s, start, first, values);
+        }
+    }
+}
+
+/// A row of scores of the keys from `block` on.
+struct Scores<'a> {
+    values: &'a mut [f32],
+    block: usize,
+    /// The keys that the row sees.
+    seen: Range<usize>,
+}
+
+/// Turns a row's scores into weights `e^(score - largest)`, zero for keys it does not see, packs
+/// them, and brings what was summed before to the new largest score.
+#[inline(always)]
+fn weigh<S: Simd, P: MicroKernel>(
+    s: S,
+    scores: Scores<'_>,
+    (running, row): (&mut Running, usize),
+    sums: &mut [f32],
+    packed: &Writer<'_>,
+) {
+    let Scores { values, block, seen } = scores;
+    let from = seen.start.saturating_sub(block).min(values.len());
+    let to = seen.end.saturating_sub(block).min(values.len());
+    values[..from].fill(f32::NEG_INFINITY);
+    values[to..].fill(f32::NEG_INFINITY);
+    // Two chains, so that one maximum need not wait for the one before it.
+    let mut largest = [s.splat(f32::NEG_INFINITY); 2];
+    for pair in values.chunks_exact(PANEL_COLUMNS) {
+        largest[0] = s.max(largest[0], s.load_part(&pair[..LANES]));
+        largest[1] = s.max(largest[1], s.load_part(&pair[LANES..]));
+    }
+    let before = running.largest[row];
+    let largest = s.largest(s.max(largest[0], largest[1]));
+    let largest = if largest > before { largest } else { before };
+    let (mut total, at_most) = (s.splat(0.0), s.splat(largest));
+    let start = packed.start_of(row);
+    for (panel, pair) in values.chunks_exact(PANEL_COLUMNS).enumerate() {
+        let left = math::exp_of_negative(s, s.sub(s.load_part(&pair[..LANES]), at_most));
+        let right = math::exp_of_negative(s, s.sub(s.load_part(&pair[LANES..]), at_most));
+        total = s.add(s.add(total, left), right);
+        // SAFETY: the row panel is this task's own, and its format is the product's.
+        unsafe { put::<S, P, 2>(s, packed, start, panel * PANEL_COLUMNS, [left, right]) };
+    }
+    // Nothing was summed before the first block.
+    if largest > before && before > -f32::MAX {
+        let shrink = math::exp_of_negative(s, s.splat(before - largest));
+        for part in sums.chunks_exact_mut(LANES) {
+            s.store_part(part, s.mul(s.load_part(part), shrink));
+        }
+        running.total[row] *= s.lanes(shrink)[0];
+    }
+    running.total[row] += s.sum(total);
+    running.largest[row] = largest;
+}

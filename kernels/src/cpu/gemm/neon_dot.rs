@@ -1,0 +1,166 @@
+//! The bfloat16 and 8-bit matrix extensions of 64-bit Arm: products of pairs of bfloat16 numbers
+//! and of quads of bytes.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::fma::Step;
+use super::micro_kernel::{Arithmetic, GemmOp, LINE, MicroKernel};
+use crate::cpu::isa::neon::{Neon, Quad};
+use crate::cpu::isa::neon_dot::NeonDot;
+use crate::cpu::isa::simd::Simd;
+
+impl NeonDot {
+    /// Runs a kernel compiled for these instructions, with a product of them.
+    pub(in crate::cpu) fn enter_gemm<P: MicroKernel, K: GemmOp>(
+        self,
+        product: P,
+        kernel: K,
+    ) -> K::Output {
+        #[target_feature(enable = "neon,bf16,i8mm")]
+        fn entered<P: MicroKernel, K: GemmOp>(simd: Neon, p: P, kernel: K) -> K::Output {
+            kernel.run(simd, p)
+        }
+        // SAFETY: the token exists only where `new` found these features.
+        unsafe { entered(self.base(), product, kernel) }
+    }
+}
+
+/// Rows of a tile: with 32 columns they fill 24 of the 32 registers.
+const ROWS: usize = 3;
+
+/// Four sums, each with two products of bfloat16 numbers added.
+///
+/// # Safety
+/// The CPU has FEAT_BF16, and the function that this is inlined into is compiled for it.
+#[inline(always)]
+unsafe fn add_pairs(sum: &mut float32x4_t, weights: uint32x4_t, x: uint32x4_t) {
+    // SAFETY: as the caller vouches; the instruction changes the sum alone.
+    unsafe {
+        asm!(
+            "bfdot {sum:v}.4s, {weights:v}.8h, {x:v}.8h",
+            sum = inout(vreg) *sum,
+            weights = in(vreg) weights,
+            x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+}
+
+/// Four sums, each with four products of bytes added: `x` without a sign, weights with one.
+///
+/// # Safety
+/// The CPU has FEAT_I8MM, and the function that this is inlined into is compiled for it.
+#[inline(always)]
+unsafe fn add_quads(sum: &mut int32x4_t, weights: uint32x4_t, x: uint32x4_t) {
+    // SAFETY: as the caller vouches; the instruction changes the sum alone.
+    unsafe {
+        asm!(
+            "usdot {sum:v}.4s, {x:v}.16b, {weights:v}.16b",
+            sum = inout(vreg) *sum,
+            weights = in(vreg) weights,
+            x = in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+}
+
+/// Adds a step, register by register of the weights, so that one of them is held at a time.
+macro_rules! step {
+    ($x:ident, $weights:ident, $sums:ident, $add:ident) => {
+        // SAFETY: the caller vouches for the memory, the token for the instructions.
+        unsafe {
+            let x: [uint32x4_t; HEIGHT] =
+                std::array::from_fn(|row| vld1q_dup_u32($x.add(row * LINE).cast()));
+            for half in 0..2 {
+                for at in 0..4 {
+                    let weights = vld1q_u32($weights.add(64 * half + 16 * at).cast());
+                    for (row, sums) in $sums.iter_mut().enumerate() {
+                        $add(&mut sums[half][at], weights, x[row]);
+                    }
+                }
+            }
+        }
+    };
+}
+
+/// bfloat16 times bfloat16 in pairs. Denormal numbers count as zero.
+#[derive(Debug, Clone, Copy)]
+pub struct PairsBf16(pub NeonDot);
+
+impl Step for PairsBf16 {
+    type Sum = Quad;
+    const ARITHMETIC: Arithmetic = Arithmetic::Bf16;
+    const ROWS: usize = ROWS;
+    const STEPS: usize = 16;
+
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        self.0.base().prefetch(from);
+    }
+    #[inline(always)]
+    fn zero(self) -> Quad {
+        self.0.base().splat(0.0)
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Quad {
+        // SAFETY: as the caller vouches.
+        unsafe { self.0.base().load(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, sum: Quad) {
+        // SAFETY: as the caller vouches.
+        unsafe { self.0.base().store(to, sum) };
+    }
+    #[inline(always)]
+    unsafe fn step<const HEIGHT: usize>(
+        self,
+        x: *const u8,
+        weights: *const u8,
+        sums: &mut [[Quad; 2]; HEIGHT],
+    ) {
+        step!(x, weights, sums, add_pairs);
+    }
+}
+
+/// Bytes times bytes with a sign in quads; the sums are exact.
+#[derive(Debug, Clone, Copy)]
+pub struct QuadsInt8(pub NeonDot);
+
+impl Step for QuadsInt8 {
+    type Sum = [int32x4_t; 4];
+    const ARITHMETIC: Arithmetic = Arithmetic::Int8;
+    const ROWS: usize = ROWS;
+    const STEPS: usize = 16;
+
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        self.0.base().prefetch(from);
+    }
+    #[inline(always)]
+    fn zero(self) -> Self::Sum {
+        // SAFETY: the token proves NEON.
+        [unsafe { vdupq_n_s32(0) }; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Self::Sum {
+        // SAFETY: the caller vouches for 64 bytes, the token for NEON.
+        std::array::from_fn(|at| unsafe { vld1q_s32(from.add(4 * at).cast()) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, sum: Self::Sum) {
+        for (at, sum) in sum.into_iter().enumerate() {
+            // SAFETY: the caller vouches for 64 bytes, the token for NEON.
+            unsafe { vst1q_s32(to.add(4 * at).cast(), sum) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn step<const HEIGHT: usize>(
+        self,
+        x: *const u8,
+        weights: *const u8,
+        sums: &mut [[Self::Sum; 2]; HEIGHT],
+    ) {
+        step!(x, weights, sums, add_quads);
+    }
+}

@@ -1,0 +1,143 @@
+//! Products in float32 on NEON: as `fma.rs` has them, to the bit, but register by register of the
+//! weights, so that the sums of three rows stay in registers.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::fma::{Step, float_sums};
+use super::micro_kernel::{Arithmetic, GemmOp, LINE, MicroKernel, PANEL_COLUMNS};
+use crate::cpu::isa::neon::{Neon, Quad, widened_f16};
+use crate::cpu::isa::simd::Simd;
+
+impl Neon {
+    /// Runs a kernel compiled for NEON, with a product of it.
+    pub(in crate::cpu) fn enter_gemm<P: MicroKernel, K: GemmOp>(
+        self,
+        product: P,
+        kernel: K,
+    ) -> K::Output {
+        #[target_feature(enable = "neon")]
+        fn entered<P: MicroKernel, K: GemmOp>(simd: Neon, p: P, kernel: K) -> K::Output {
+            kernel.run(simd, p)
+        }
+        // SAFETY: the token exists only where `new` found this feature.
+        unsafe { entered(self, product, kernel) }
+    }
+}
+
+/// One number of each row, in all lanes.
+///
+/// # Safety
+/// `x` is valid for reading a number of each row.
+#[inline(always)]
+unsafe fn of_rows<const HEIGHT: usize>(x: *const u8) -> [float32x4_t; HEIGHT] {
+    // SAFETY: as the caller vouches; called with the token, which proves NEON.
+    std::array::from_fn(|row| unsafe { vld1q_dup_f32(x.add(row * LINE).cast()) })
+}
+
+/// Adds the products of four columns' weights with a number of each row.
+#[inline(always)]
+fn add<const HEIGHT: usize>(
+    sums: &mut [[Quad; 2]; HEIGHT],
+    (half, at): (usize, usize),
+    weights: float32x4_t,
+    x: [float32x4_t; HEIGHT],
+) {
+    for (sums, x) in sums.iter_mut().zip(x) {
+        let sum = &mut sums[half][at];
+        // SAFETY: called with the token, which proves NEON.
+        *sum = unsafe { vfmaq_f32(*sum, x, weights) };
+    }
+}
+
+/// float32 times float32.
+#[derive(Debug, Clone, Copy)]
+pub struct NeonF32(pub Neon);
+
+impl Step for NeonF32 {
+    float_sums!(Neon);
+    const ARITHMETIC: Arithmetic = Arithmetic::F32;
+    const STEPS: usize = 16;
+
+    #[inline(always)]
+    unsafe fn step<const HEIGHT: usize>(
+        self,
+        x: *const u8,
+        weights: *const u8,
+        sums: &mut [[Quad; 2]; HEIGHT],
+    ) {
+        // SAFETY: as the caller vouches; packed numbers are aligned.
+        unsafe {
+            let x = of_rows(x);
+            for at in 0..8 {
+                let weights = vld1q_f32(weights.cast::<f32>().add(4 * at));
+                add(sums, (at / 4, at % 4), weights, x);
+            }
+        }
+    }
+}
+
+/// float32 times bfloat16, widened.
+#[derive(Debug, Clone, Copy)]
+pub struct NeonBf16(pub Neon);
+
+impl Step for NeonBf16 {
+    float_sums!(Neon);
+    const ARITHMETIC: Arithmetic = Arithmetic::F32Bf16;
+    const STEPS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn step<const HEIGHT: usize>(
+        self,
+        x: *const u8,
+        weights: *const u8,
+        sums: &mut [[Quad; 2]; HEIGHT],
+    ) {
+        // SAFETY: as the caller vouches; packed numbers are aligned.
+        unsafe {
+            let mut weights = weights.cast::<u32>();
+            let first = of_rows(x);
+            for at in 0..8 {
+                let lower = vshlq_n_u32::<16>(vld1q_u32(weights.add(4 * at)));
+                add(sums, (at / 4, at % 4), vreinterpretq_f32_u32(lower), first);
+            }
+            // Weights are read again: there are no registers to keep them, as the compiler would
+            // if it knew that the address is the same.
+            asm!("/* {0} */", inout(reg) weights, options(pure, nomem, nostack, preserves_flags));
+            let second = of_rows(x.add(4));
+            for at in 0..8 {
+                let upper = vandq_u32(vld1q_u32(weights.add(4 * at)), vdupq_n_u32(0xffff_0000));
+                add(sums, (at / 4, at % 4), vreinterpretq_f32_u32(upper), second);
+            }
+        }
+    }
+}
+
+/// float32 times IEEE half, widened.
+#[derive(Debug, Clone, Copy)]
+pub struct NeonF16(pub Neon);
+
+impl Step for NeonF16 {
+    float_sums!(Neon);
+    const ARITHMETIC: Arithmetic = Arithmetic::F32F16;
+    const STEPS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn step<const HEIGHT: usize>(
+        self,
+        x: *const u8,
+        weights: *const u8,
+        sums: &mut [[Quad; 2]; HEIGHT],
+    ) {
+        // SAFETY: as the caller vouches; packed numbers are aligned.
+        unsafe {
+            for depth in 0..2 {
+                let (x, weights) =
+                    (of_rows(x.add(4 * depth)), weights.cast::<u16>().add(depth * PANEL_COLUMNS));
+                for at in 0..8 {
+                    add(sums, (at / 4, at % 4), widened_f16(weights.add(4 * at)), x);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Activations as products take them: packed in row panels of rows, line by line.
+//!
+//! Must not know: layers, tensors, what is multiplied with them.
+
+use super::micro_kernel::{DEPTH_UNIT, LINE, PackedFormat};
+use crate::cpu::buffer::aligned::{AlignedBytes, Plain, cast, cast_mut};
+use crate::cpu::buffer::shared::SharedMut;
+use crate::cpu::isa::Isa;
+use crate::cpu::isa::simd::SimdOp;
+use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::thread_pool;
+
+/// How a product wants activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packing {
+    /// What numbers become.
+    pub format: PackedFormat,
+    /// Rows of a row panel.
+    pub panel_rows: usize,
+}
+
+/// Numbers below which it is not worth waking other threads.
+const PARALLEL_MIN: usize = 32 * 1024;
+/// Rows packed by one task.
+const TASK_ROWS: usize = 48;
+
+/// What the bytes of a row stand for: `(byte - zero) * scale`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(in crate::cpu) struct RowScale {
+    /// The distance between two bytes' numbers.
+    pub scale: f32,
+    /// The byte of zero.
+    pub zero: i32,
+}
+// SAFETY: any bits are two numbers, of four bytes each and the same alignment: nothing between.
+unsafe impl Plain for RowScale {}
+
+/// A packed matrix `[rows, width]`.
+#[derive(Debug)]
+pub struct PackedLhs {
+    /// Row panels, and after them, of `PackedFormat::U8`, a [`RowScale`] for each row.
+    bytes: AlignedBytes,
+    /// Bytes of the row panels.
+    row_panels: usize,
+    packing: Packing,
+    rows: usize,
+    width: usize,
+}
+
+impl PackedLhs {
+    /// Room for rows that are still to be written, each whole.
+    pub fn new(packing: Packing, rows: usize, width: usize) -> Self {
+        let row_panels = rows.div_ceil(packing.panel_rows) * packing.row_panel_bytes(width);
+        let scales =
+            if packing.format == PackedFormat::U8 { rows * size_of::<RowScale>() } else { 0 };
+        let mut bytes = AlignedBytes::reused(row_panels + scales);
+        // What lies behind a row's end is multiplied with it, by weights of zero. Rows behind the
+        // last are multiplied too, but nobody reads their sums.
+        if !width.is_multiple_of(DEPTH_UNIT) {
+            bytes.fill(0);
+        }
+        Self { bytes, row_panels, packing, rows, width }
+    }
+
+    /// Packs rows of `width` numbers.
+    ///
+    /// # Panics
+    /// If they are not whole.
+    pub fn of(isa: Isa, x: &[f32], width: usize, packing: Packing) -> Self {
+        assert!(width > 0 && x.len().is_multiple_of(width), "whole rows");
+        let mut packed = Self::new(packing, x.len() / width, width);
+        packed.fill(isa, |isa, writer, rows| {
+            let x = &x[rows.start * width..rows.end * width];
+            isa.run(PackRows { writer, first: rows.start, x });
+        });
+        packed
+    }
+
+    /// Fills it by `pack`, which writes a range of rows, on all threads.
+    pub(in crate::cpu) fn fill(
+        &mut self,
+        isa: Isa,
+        pack: impl Fn(Isa, &Writer<'_>, std::ops::Range<usize>) + Sync,
+    ) {
+        let rows = self.rows;
+        let alone = rows * self.width <= PARALLEL_MIN;
+        let writer = self.writer();
+        if alone {
+            return pack(isa, &writer, 0..rows);
+        }
+        thread_pool::for_each(rows.div_ceil(TASK_ROWS), |task| {
+            let first = task * TASK_ROWS;
+            pack(isa, &writer, first..rows.min(first + TASK_ROWS));
+        });
+    }
+
+    /// For writing by several threads.
+    pub(in crate::cpu) fn writer(&mut self) -> Writer<'_> {
+        let (bytes, scales) = self.bytes.split_at_mut(self.row_panels);
+        Writer {
+            packing: self.packing,
+            width: self.width,
+            row_panel_bytes: self.packing.row_panel_bytes(self.width),
+            line_bytes: self.packing.line_bytes(),
+            bytes: SharedMut::new(bytes),
+            scales: SharedMut::new(cast_mut(scales)),
+        }
+    }
+
+    /// Strips from the one with this row on, which begins it.
+    pub(in crate::cpu) fn row_panels_from(&self, row: usize) -> &[u8] {
+        debug_assert!(row.is_multiple_of(self.packing.panel_rows), "row_panels are whole");
+        let first = row / self.packing.panel_rows * self.packing.row_panel_bytes(self.width);
+        &self.bytes[first..self.row_panels]
+    }
+
+    /// What the bytes of each row stand for, where they are bytes.
+    pub(in crate::cpu) fn scales(&self) -> &[RowScale] {
+        cast(&self.bytes[self.row_panels..])
+    }
+
+    /// How it is packed.
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Numbers in a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+}
+
+impl Packing {
+    /// Bytes of one line of a row panel, all parts.
+    pub(in crate::cpu) fn line_bytes(self) -> usize {
+        self.format.parts() * self.panel_rows * LINE
+    }
+
+    /// Bytes of a row panel of rows of this width.
+    pub(in crate::cpu) fn row_panel_bytes(self, width: usize) -> usize {
+        width.next_multiple_of(DEPTH_UNIT) / self.format.depth() * self.line_bytes()
+    }
+}
+
+/// Writes rows of a [`PackedLhs`].
+pub(in crate::cpu) struct Writer<'a> {
+    packing: Packing,
+    width: usize,
+    row_panel_bytes: usize,
+    line_bytes: usize,
+    bytes: SharedMut<'a, u8>,
+    scales: SharedMut<'a, RowScale>,
+}
+
+impl Writer<'_> {
+    /// Whether pieces of a row can be written one by one.
+    pub(in crate::cpu) fn takes_pieces(&self) -> bool {
+        self.packing.format != PackedFormat::U8
+    }
+
+    /// Writes a whole row.
+    ///
+    /// # Safety
+    /// No other thread writes this row.
+    #[inline(always)]
+    pub(in crate::cpu) unsafe fn row<S: Simd>(&self, s: S, row: usize, x: &[f32]) {
+        assert_eq!(x.len(), self.width, "a whole row");
+        if self.packing.format == PackedFormat::U8 {
+            // SAFETY: as the caller vouches.
+            return unsafe { self.row_of_bytes(s, row, x) };
+        }
+        let start = self.start_of(row);
+        for (piece, x) in x.chunks(LANES).enumerate() {
+            // SAFETY: as the caller vouches.
+            unsafe { self.piece(s, start, piece * LANES, s.load_part(x)) };
+        }
+    }
+
+    /// What numbers are packed as.
+    pub(in crate::cpu) fn format(&self) -> PackedFormat {
+        self.packing.format
+    }
+
+    /// Where the first lines of the rows from this one on begin.
+    #[inline(always)]
+    pub(in crate::cpu) fn starts_from(&self, row: usize) -> Starts {
+        let (panel_rows, next) = (self.packing.panel_rows, self.start_of(row));
+        let to_next_panel = self.row_panel_bytes - (panel_rows - 1) * LINE;
+        Starts { next, left: panel_rows - row % panel_rows, panel_rows, to_next_panel }
+    }
+
+    /// Writes `N` times 16 numbers of the row that begins at `start` from `first` on, a multiple
+    /// of `16 * N`, in the format that `P` stands for.
+    ///
+    /// # Safety
+    /// No other thread writes these numbers. The format is `P`'s.
+    #[inline(always)]
+    pub(in crate::cpu) unsafe fn pieces<S: Simd, P: Pieces, const N: usize>(
+        &self,
+        s: S,
+        start: usize,
+        first: usize,
+        values: [S::V; N],
+    ) {
+        let place = P::place(self, start, first);
+        // SAFETY: as the caller vouches.
+        unsafe { P::write(s, self, place, values) };
+    }
+
+    /// Where a row's first line begins.
+    #[inline(always)]
+    pub(in crate::cpu) fn start_of(&self, row: usize) -> usize {
+        // 32 bits are divided faster, and there are not as many rows.
+        let (row, panel_rows) = (row as u32, self.packing.panel_rows as u32);
+        (row / panel_rows) as usize * self.row_panel_bytes + (row % panel_rows) as usize * LINE
+    }
+
+    /// Writes 16 numbers of the row that begins at `start` from `first` on, a multiple of 16. Lanes
+    /// beyond the row's end are zero.
+    ///
+    /// # Safety
+    /// No other thread writes these numbers. The format is not bytes.
+    #[inline(always)]
+    pub(in crate::cpu) unsafe fn piece<S: Simd>(
+        &self,
+        s: S,
+        start: usize,
+        first: usize,
+        value: S::V,
+    ) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            match self.packing.format {
+                PackedFormat::F32 => self.pieces::<S, F32Pieces, 1>(s, start, first, [value]),
+                PackedFormat::Bf16 => self.pieces::<S, Bf16Parts<1>, 1>(s, start, first, [value]),
+                PackedFormat::Split2 => self.pieces::<S, Bf16Parts<2>, 1>(s, start, first, [value]),
+                PackedFormat::Split3 => self.pieces::<S, Bf16Parts<3>, 1>(s, start, first, [value]),
+                PackedFormat::U8 => unreachable!("bytes need the whole row"),
+            }
+        }
+    }
+
+    /// Writes a row as bytes: `round(x / scale) + zero`, where 0 and 255 are its least and largest
+    /// number (or zero itself, which is always within).
+    ///
+    /// # Safety
+    /// No other thread writes this row.
+    #[inline(always)]
+    unsafe fn row_of_bytes<S: Simd>(&self, s: S, row: usize, x: &[f32]) {
+        let zero = s.splat(0.0);
+        let (mut least, mut largest, mut sum) = (zero, zero, zero);
+        for x in x.chunks(LANES) {
+            let x = s.load_part(x);
+            (least, largest) = (s.min(x, least), s.max(x, largest));
+            // Not a number if any is not, or infinite, which least and largest would not tell.
+            sum = s.fma(x, zero, sum);
+        }
+        let least = s.lanes(least).into_iter().fold(0.0, f32::min) + s.sum(sum);
+        let largest = s.largest(largest) + s.sum(sum);
+        let scale = (largest - least) / 255.0;
+        // A range too small for its inverse is nothing beside any other row's: all zero.
+        let inverse = if scale >= f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
+        let offset = (-least * inverse).round_ties_even();
+        // SAFETY: as the caller vouches.
+        unsafe { self.scales.part(row, 1)[0] = RowScale { scale, zero: offset as i32 } };
+        let start = self.start_of(row);
+        let (inverse, offset) = (s.splat(inverse), s.splat(offset));
+        for (piece, x) in x.chunks(LANES).enumerate() {
+            let line = start + piece / 4 * self.line_bytes;
+            let scaled = s.round(s.mul(s.load_part(x), inverse));
+            let value = s.min(s.max(s.add(scaled, offset), zero), s.splat(255.0));
+            // SAFETY: as the caller vouches; `part` checks the bounds.
+            unsafe {
+                s.store_u8(self.bytes.part(line + piece % 4 * LANES, LANES).as_mut_ptr(), value);
+            }
+        }
+    }
+}
+
+/// Where rows begin, one after another.
+pub(in crate::cpu) struct Starts {
+    next: usize,
+    /// Rows of this row panel from the next one on.
+    left: usize,
+    panel_rows: usize,
+    /// From a row panel's last row to the first of the next.
+    to_next_panel: usize,
+}
+
+impl Iterator for Starts {
+    type Item = usize;
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let start = self.next;
+        self.left -= 1;
+        if self.left == 0 {
+            self.left = self.panel_rows;
+            self.next += self.to_next_panel;
+        } else {
+            self.next += LINE;
+        }
+        Some(start)
+    }
+}
+
+/// A [`PackedFormat`] as a type, for loops compiled for it alone.
+pub(in crate::cpu) trait Pieces {
+    /// Where 16 numbers from `first` on are, of the row that begins at `start`.
+    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize;
+
+    /// Writes `N` times 16 numbers there.
+    ///
+    /// # Safety
+    /// No other thread writes these numbers.
+    unsafe fn write<S: Simd, const N: usize>(
+        s: S,
+        writer: &Writer<'_>,
+        place: usize,
+        values: [S::V; N],
+    );
+}
+
+/// `PackedFormat::F32`.
+pub(in crate::cpu) struct F32Pieces;
+
+impl Pieces for F32Pieces {
+    #[inline(always)]
+    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize {
+        start + first / LANES * writer.line_bytes
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, const N: usize>(
+        s: S,
+        writer: &Writer<'_>,
+        place: usize,
+        values: [S::V; N],
+    ) {
+        for (piece, value) in values.into_iter().enumerate() {
+            let at = place + piece * writer.line_bytes;
+            // SAFETY: as the caller vouches; `part` checks the bounds of a line.
+            unsafe { s.store(writer.bytes.part(at, LINE).as_mut_ptr().cast(), value) };
+        }
+    }
+}
+
+/// As many bfloat16 numbers for each: `PackedFormat::Bf16`, `PackedFormat::Split2` and
+/// `PackedFormat::Split3`.
+pub(in crate::cpu) struct Bf16Parts<const PARTS: usize>;
+
+impl<const PARTS: usize> Pieces for Bf16Parts<PARTS> {
+    #[inline(always)]
+    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize {
+        start + first / 32 * writer.line_bytes + first % 32 * 2
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, const N: usize>(
+        s: S,
+        writer: &Writer<'_>,
+        place: usize,
+        mut values: [S::V; N],
+    ) {
+        for part in 0..PARTS {
+            let at = place + part * writer.packing.panel_rows * LINE;
+            // SAFETY: as the caller vouches; `part` checks the bounds of one or two halves of a
+            // line.
+            unsafe {
+                let to = writer.bytes.part(at, N * LINE / 2).as_mut_ptr().cast();
+                if let [left, right] = values[..] {
+                    s.store_bf16_twice(to, left, right);
+                } else {
+                    s.store_bf16(to, values[0]);
+                }
+            }
+            if part + 1 < PARTS {
+                // The next part is what this one lacks.
+                for value in &mut values {
+                    *value = s.sub(*value, s.round_bf16(*value));
+                }
+            }
+        }
+    }
+}
+
+/// Packs rows from `first` on.
+struct PackRows<'a> {
+    writer: &'a Writer<'a>,
+    first: usize,
+    x: &'a [f32],
+}
+
+impl SimdOp for PackRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (row, x) in self.x.chunks_exact(self.writer.width).enumerate() {
+            // SAFETY: tasks have rows of their own.
+            unsafe { self.writer.row(s, self.first + row, x) };
+        }
+    }
+}
+
+/// A writer of the row panels in a kernel's own memory.
+pub(in crate::cpu) fn row_panel_writer(
+    packing: Packing,
+    width: usize,
+    bytes: &mut [u8],
+) -> Writer<'_> {
+    let (row_panel_bytes, line_bytes) = (packing.row_panel_bytes(width), packing.line_bytes());
+    let (bytes, scales) = (SharedMut::new(bytes), SharedMut::new(&mut []));
+    Writer { packing, width, row_panel_bytes, line_bytes, bytes, scales }
+}

@@ -1,0 +1,111 @@
+//! Instruction sets as proof: a token exists only if this CPU can run its instructions.
+//!
+//! Every kernel is written once, generic over [`Simd`](simd::Simd), and computes on vectors of 16
+//! elements on every instruction set, with fused multiply-adds in the same order. So results have
+//! the same bits on all of them. Matrix products are another matter: see `gemm/dispatch.rs`.
+//! Must not know: which kernels exist.
+
+#[cfg(target_arch = "x86_64")]
+pub mod amx;
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx2_vnni;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512_bf16;
+pub mod math;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;
+#[cfg(target_arch = "aarch64")]
+pub mod neon_dot;
+pub mod portable;
+pub mod simd;
+
+use std::sync::OnceLock;
+
+use simd::{Simd, SimdOp};
+
+/// The enum of all tokens and what each row of the table says of one: its name in `PROXIMA_ISA` and
+/// in `/info`, and its type, whose `new` finds out whether this CPU has it and whose `enter` runs a
+/// kernel that is compiled for it.
+macro_rules! instruction_sets {
+    ($($(#[$attribute:meta])* [$cfg:meta] $name:literal => $variant:ident($token:ty),)*) => {
+        /// An instruction set that this CPU has.
+        #[derive(Debug, Clone, Copy)]
+        pub enum Isa {
+            $($(#[$attribute])* #[cfg($cfg)] $variant($token),)*
+        }
+
+        impl Isa {
+            /// All that this CPU has, best first.
+            pub fn all() -> Vec<Self> {
+                let mut all = Vec::new();
+                $(#[cfg($cfg)] all.extend(<$token>::new().map(Self::$variant));)*
+                all
+            }
+
+            /// Its name, as `PROXIMA_ISA` takes it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(#[cfg($cfg)] Self::$variant(_) => $name,)*
+                }
+            }
+
+            /// Runs a kernel with this instruction set.
+            pub fn run<K: SimdOp>(self, kernel: K) -> K::Output {
+                match self {
+                    $(#[cfg($cfg)] Self::$variant(token) => token.enter(kernel),)*
+                }
+            }
+        }
+    };
+}
+
+instruction_sets! {
+    /// AMX-BF16 and AMX-INT8 for products, AVX-512 for all else.
+    [target_arch = "x86_64"] "amx" => Amx(amx::Amx),
+    /// AVX512-BF16 and AVX512-VNNI for products, AVX-512 for all else.
+    [target_arch = "x86_64"] "avx512_bf16" => Avx512Bf16(avx512_bf16::Avx512Bf16),
+    /// AVX-512 F, BW, DQ and VL.
+    [target_arch = "x86_64"] "avx512" => Avx512(avx512::Avx512),
+    /// AVX-VNNI for products of bytes, AVX2 for all else.
+    [target_arch = "x86_64"] "avx2_vnni" => Avx2Vnni(avx2_vnni::Avx2Vnni),
+    /// AVX2 with FMA and F16C.
+    [target_arch = "x86_64"] "avx2" => Avx2(avx2::Avx2),
+    /// FEAT_BF16 and FEAT_I8MM for products, NEON for all else.
+    [target_arch = "aarch64"] "neon_bf16" => NeonDot(neon_dot::NeonDot),
+    /// NEON of 64-bit Arm.
+    [target_arch = "aarch64"] "neon" => Neon(neon::Neon),
+    /// Whatever the compiler makes of plain Rust. On a CPU without FMA it is correct but slow.
+    [all()] "portable" => Portable(portable::Portable),
+}
+
+impl Isa {
+    /// The one in use: the best, unless `PROXIMA_ISA` names another that this CPU has.
+    ///
+    /// # Panics
+    /// If `PROXIMA_ISA` names one that this CPU lacks: it is a knob for tests, never ignored.
+    pub fn current() -> Self {
+        static CURRENT: OnceLock<Isa> = OnceLock::new();
+        *CURRENT.get_or_init(|| {
+            let Some(forced) = crate::knobs::forced_isa() else { return Self::all()[0] };
+            let found = Self::all().into_iter().find(|isa| isa.name() == forced);
+            found.unwrap_or_else(|| panic!("PROXIMA_ISA={forced}: this CPU does not have it"))
+        })
+    }
+
+    /// Rows of the largest tile of float32 sums that fits the registers beside 32 columns.
+    pub fn tile_rows(self) -> usize {
+        struct TileRows;
+        impl SimdOp for TileRows {
+            type Output = usize;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::TILE_ROWS
+            }
+        }
+        self.run(TileRows)
+    }
+}

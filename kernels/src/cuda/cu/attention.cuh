@@ -1,0 +1,116 @@
+// What attention kernels are told: blocks of queries, and where the keys of their sequences lie.
+// Must not know: how attention is computed.
+#pragma once
+
+#include "common.cuh"
+
+/// Query rows that follow each other in the batch and in their sequence. The sequence's keys are those of its spans.
+struct Block {
+    /// The first row in the batch.
+    int row;
+    int rows;
+    /// Of the first row in its sequence.
+    int position;
+    int first_span;
+    int spans;
+    /// Keys of the sequence.
+    int length;
+};
+static_assert(sizeof(Block) == 24, "as the host lays it out");
+
+/// Keys and values of some rows of a sequence: `address` is that of the first row's first key of head 0; values lie
+/// kv_heads*size numbers behind the keys. Of rows of the batch itself, `stride` is 0 and `address` the first row, so that
+/// the list is the same for all layers.
+struct Span {
+    unsigned long long address;
+    /// Numbers from row to row.
+    int stride;
+    int rows;
+};
+static_assert(sizeof(Span) == 16, "as the host lays it out");
+
+/// What is the same for all blocks of a launch.
+struct Attention {
+    const Block* blocks;
+    const Span* spans;
+    int row_width;
+    int heads;
+    int kv_heads;
+    int size;
+    /// 0 full, 1 causal, 2 within `window` positions.
+    int mask;
+    int window;
+};
+
+/// What a block of threads computes: heads of the same rows follow each other.
+static __device__ __forceinline__ int block_of_grid(const Attention& what) {
+    return static_cast<int>(blockIdx.x) / what.heads;
+}
+
+static __device__ __forceinline__ int head_of_grid(const Attention& what) {
+    return static_cast<int>(blockIdx.x) % what.heads;
+}
+
+/// How many positions a query sees before and behind its own.
+struct Reach {
+    int before;
+    int behind;
+};
+
+static __device__ __forceinline__ Reach reach_of(const Attention& what) {
+    // More than any length, and small enough to be added to a position.
+    constexpr int ALL = 1 << 29;
+    if (what.mask == 2) {
+        const int window = min(what.window, ALL);
+        return {window, window};
+    }
+    return {ALL, what.mask == 1 ? 0 : ALL};
+}
+
+/// The keys that a query or several see: positions `first` to `end`.
+struct Seen {
+    int first;
+    int end;
+};
+
+/// The keys that any of the queries at `from` to `to` (included) sees.
+static __device__ __forceinline__ Seen seen_by_any(Reach reach, int from, int to, int length) {
+    return {max(0, from - reach.before), min(length, to + reach.behind + 1)};
+}
+
+/// The keys of the batch's own rows.
+template <typename T>
+struct Own {
+    /// The first key of head 0.
+    const T* keys;
+    /// Numbers from row to row.
+    int stride;
+};
+
+template <typename T>
+static __device__ __forceinline__ Own<T> own_of(const T* qkv, const Attention& what) {
+    return {qkv + what.heads * what.size, what.row_width};
+}
+
+/// Walks through the spans of a sequence by ascending positions.
+struct Walk {
+    const Span* span;
+    /// Position of the span's first key.
+    int begin;
+    /// Numbers from the key of head 0 to that of the head that is wanted.
+    int offset;
+
+    /// The address of the key at a position, of the head. There is one, and earlier calls had no later position.
+    template <typename T>
+    __device__ __forceinline__ const T* key_at(int position, const Own<T>& own) {
+        Span here = *span;
+        while (position >= begin + here.rows) {
+            begin += here.rows;
+            here = *++span;
+        }
+        const bool is_own = here.stride == 0;
+        const T* first = is_own ? own.keys : reinterpret_cast<const T*>(here.address);
+        const long long row = position - begin + (is_own ? static_cast<int>(here.address) : 0);
+        return first + offset + row * (is_own ? own.stride : here.stride);
+    }
+};

@@ -1,0 +1,212 @@
+// Attention in float32, streaming over tiles of keys: grid = blocks * heads, block = 128, at most 16 query rows a
+// block, 4 a warp. Heads of any size up to 256.
+//
+// Dynamic shared memory is 4*(80*stride + 512) bytes, where stride is 4*(ceil(size/4) | 1): 44288 at size 128 and
+// 85248 at 256.
+//
+// A row's result depends on its sequence alone, as in attention.cu, which is for 16-bit numbers.
+// Must not know: layers, where keys come from.
+#include "attention.cuh"
+
+namespace plain {
+
+constexpr int WARPS = 4;
+/// Query rows of a warp.
+constexpr int ROWS = 4;
+/// Keys of a tile: one a lane.
+constexpr int KEYS = WARP;
+/// Columns of a head that a lane sums.
+constexpr int COLUMNS = 256 / WARP;
+
+/// The shared memory of a block.
+struct Shared {
+    /// Numbers from row to row: an odd number of 16-byte pieces, so that lanes read from different banks.
+    int stride;
+    float* keys;
+    float* values;
+    float* queries;
+    /// Of this warp, ROWS a key.
+    float* weights;
+
+    static __device__ __forceinline__ Shared of_block(int size) {
+        const int stride = ((size + 3) / 4 | 1) * 4;
+        float* numbers = reinterpret_cast<float*>(shared_memory());
+        float* queries = numbers + 2 * KEYS * stride;
+        float* weights = queries + WARPS * ROWS * stride + static_cast<int>(threadIdx.x) / WARP * (KEYS * ROWS);
+        return {stride, numbers, numbers + KEYS * stride, queries, weights};
+    }
+};
+
+/// Copies a head of a row by a warp, and zeros behind it; zeros only if `from` is null.
+static __device__ __forceinline__ void copy_head(const float* from, int size, int stride, float* to) {
+    for (int column = lane_of_warp(); column < stride; column += WARP) {
+        to[column] = from != nullptr && column < size ? from[column] : 0.0f;
+    }
+}
+
+/// Copies the keys and values of a tile; zeros from position `end` on.
+static __device__ __forceinline__ void load_tile(
+    const Shared& shared, Walk& walk, int begin, int end, const Attention& what, const Own<float>& own) {
+    for (int key = static_cast<int>(threadIdx.x) / WARP; key < KEYS; key += WARPS) {
+        const float* from = nullptr;
+        if (begin + key < end) {
+            from = walk.key_at<float>(begin + key, own);
+        }
+        const float* value = from == nullptr ? nullptr : from + what.kv_heads * what.size;
+        copy_head(from, what.size, shared.stride, shared.keys + key * shared.stride);
+        copy_head(value, what.size, shared.stride, shared.values + key * shared.stride);
+    }
+}
+
+/// The products of a warp's queries with this lane's key.
+static __device__ __forceinline__ void multiply_keys(const Shared& shared, int size, float (&scores)[ROWS]) {
+    const float* key = shared.keys + lane_of_warp() * shared.stride;
+    const float* queries = shared.queries + static_cast<int>(threadIdx.x) / WARP * ROWS * shared.stride;
+    for (int column = 0; column < size; column += 4) {
+        float right[4];
+        load<4>(key + column, right);
+#pragma unroll
+        for (int row = 0; row < ROWS; row++) {
+            float left[4];
+            load<4>(queries + row * shared.stride + column, left);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                scores[row] += left[i] * right[i];
+            }
+        }
+    }
+}
+
+/// What a lane knows of the rows of its warp.
+struct Rows {
+    /// The largest score so far.
+    float top[ROWS];
+    /// The sum of this lane's weights, relative to it.
+    float sum[ROWS];
+    /// Sums of weighted values: columns lane, lane+32, ...
+    float values[ROWS][COLUMNS];
+};
+
+/// Turns this lane's scores into weights relative to the largest so far, and what was summed before along with it.
+static __device__ __forceinline__ void weigh(Rows& rows, float (&scores)[ROWS]) {
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+        float top = fmaxf(rows.top[row], scores[row]);
+#pragma unroll
+        for (int distance = WARP / 2; distance > 0; distance /= 2) {
+            top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, distance));
+        }
+        // A row that has seen no key yet has weights of 0, not exp(-infinity + infinity).
+        const float base = top == -INFINITY ? 0.0f : top;
+        const float change = expf(rows.top[row] - base);
+        rows.top[row] = top;
+        scores[row] = expf(scores[row] - base);
+        rows.sum[row] = rows.sum[row] * change + scores[row];
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++) {
+            rows.values[row][i] *= change;
+        }
+    }
+}
+
+/// Adds the products of a warp's weights and the tile's values.
+static __device__ __forceinline__ void multiply_values(
+    const Shared& shared, int size, const float (&weights)[ROWS], Rows& rows) {
+    const int lane = lane_of_warp();
+    // The weights before have been read by all lanes.
+    __syncwarp();
+    store<ROWS>(shared.weights + lane * ROWS, weights);
+    __syncwarp();
+    for (int key = 0; key < KEYS; key++) {
+        float left[ROWS];
+        load<ROWS>(shared.weights + key * ROWS, left);
+        const float* value = shared.values + key * shared.stride + lane;
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++) {
+            if (lane + i * WARP < size) {
+                const float right = value[i * WARP];
+#pragma unroll
+                for (int row = 0; row < ROWS; row++) {
+                    rows.values[row][i] += left[row] * right;
+                }
+            }
+        }
+    }
+}
+
+/// Divides by the sums of weights and writes a warp's rows, `count` of them.
+static __device__ __forceinline__ void write_rows(const Rows& rows, int count, int size, long long width, float* out) {
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+        const float scale = 1.0f / warp_sum(rows.sum[row]);
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++) {
+            const int column = lane_of_warp() + i * WARP;
+            if (row < count && column < size) {
+                out[row * width + column] = rows.values[row][i] * scale;
+            }
+        }
+    }
+}
+
+/// The scores of a tile from position `begin` on, scaled, and hidden where a row does not see the key.
+static __device__ __forceinline__ void finish_scores(
+    float (&scores)[ROWS], const Attention& what, int first, int begin, int length) {
+    const float scale = 1.0f / sqrtf(static_cast<float>(what.size));
+    const Reach reach = reach_of(what);
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+        const Seen seen = seen_by_any(reach, first + row, first + row, length);
+        const int key = begin + lane_of_warp();
+        scores[row] = key >= seen.first && key < seen.end ? scores[row] * scale : -INFINITY;
+    }
+}
+
+static __device__ __forceinline__ void attend(const float* qkv, const Attention& what, float* out) {
+    const Block block = what.blocks[block_of_grid(what)];
+    const Reach reach = reach_of(what);
+    const int size = what.size, head = head_of_grid(what);
+    const int before = static_cast<int>(threadIdx.x) / WARP * ROWS;
+    const int count = min(ROWS, block.rows - before), first = block.position + before;
+    const int kv_head = head / (what.heads / what.kv_heads);
+    const Shared shared = Shared::of_block(size);
+    for (int row = before; row < before + ROWS; row++) {
+        const long long at = (static_cast<long long>(block.row) + row) * what.row_width + head * size;
+        copy_head(row < block.rows ? qkv + at : nullptr, size, shared.stride, shared.queries + row * shared.stride);
+    }
+    const Seen needed = seen_by_any(reach, block.position, block.position + block.rows - 1, block.length);
+    const Seen seen = seen_by_any(reach, first, first + count - 1, block.length);
+    const Own<float> own = own_of(qkv, what);
+    Walk walk = {what.spans + block.first_span, 0, kv_head * size};
+    Rows rows = {};
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+        rows.top[row] = -INFINITY;
+    }
+    for (int begin = needed.first / KEYS * KEYS; begin < needed.end; begin += KEYS) {
+        __syncthreads();
+        load_tile(shared, walk, begin, needed.end, what, own);
+        __syncthreads();
+        if (count <= 0 || begin >= seen.end || begin + KEYS <= seen.first) {
+            continue;
+        }
+        float scores[ROWS] = {};
+        multiply_keys(shared, size, scores);
+        finish_scores(scores, what, first, begin, block.length);
+        weigh(rows, scores);
+        multiply_values(shared, size, scores, rows);
+    }
+    if (count > 0) {
+        const long long width = static_cast<long long>(what.heads) * size;
+        write_rows(rows, count, size, width, out + (static_cast<long long>(block.row) + before) * width + head * size);
+    }
+}
+
+}  // namespace plain
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+    attention_f32(const float* qkv, const Block* blocks, const Span* spans, int row_width, int heads,
+                  int kv_heads, int size, int mask, int window, float* out) {
+    const Attention what = {blocks, spans, row_width, heads, kv_heads, size, mask, window};
+    plain::attend(qkv, what, out);
+}

@@ -1,0 +1,453 @@
+//! Matrix products by cuBLASLt, their plans found once a shape.
+//!
+//! Must not know: layers, what a product is for.
+
+mod tuning;
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::c_void;
+use std::mem::{MaybeUninit, size_of};
+use std::sync::{Arc, LazyLock};
+
+use candle_core::cuda_backend::{DeviceId, WrapErr as _};
+use candle_core::{CudaDevice, DType, Tensor, bail};
+use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::sys;
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr as _};
+use parking_lot::Mutex;
+
+use super::module::address;
+use crate::KernelError;
+use crate::cuda::types::Gemm;
+
+/// What each device has for its products.
+static LIBRARIES: LazyLock<Mutex<HashMap<DeviceId, Arc<Mutex<Library>>>>> =
+    LazyLock::new(Mutex::default);
+
+/// Memory that the library may use beside the matrices: what NVIDIA advises for Hopper.
+const WORKSPACE_BYTES: usize = 32 << 20;
+/// Rows of the smallest plan that the library chooses.
+const ROWS_LEAST: usize = 512;
+/// Rows of the plan that is chosen by trying.
+const ROWS_FEW: usize = 64;
+/// Algorithms that the library is asked for, the best first.
+const CANDIDATES: usize = 16;
+const NOT_SUPPORTED: sys::cublasStatus_t = sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED;
+/// Plans are kept of so many shapes.
+const PLANS_MAX: usize = 4096;
+
+/// `x W^T + bias + added` of `x` `[rows, depth]` and `W` `[columns, depth]`, both of one dtype,
+/// summed in float32, rounded and written to `out`.
+///
+/// The sum over the depth is never split among blocks, so the order of a row's sums does not depend
+/// on how many rows there are as long as the library chooses kernels of one kind.
+///
+/// # Errors
+///
+/// Shapes or dtypes that do not fit, tensors of another device, or a failure of the library.
+pub fn gemm(product: &Gemm<'_>, out: &Tensor) -> Result<(), KernelError> {
+    let shape = Shape::of(product, out.dtype())?;
+    if out.dims() != [shape.rows, shape.columns] {
+        bail!("a product of {} x {} for {:?}", shape.rows, shape.columns, out.shape())
+    }
+    let library = library(product.x.device().as_cuda_device()?)?;
+    library.lock().run(product, shape, out)
+}
+
+/// Lets go of what a device has for its products.
+pub(super) fn forget(device: &CudaDevice) {
+    LIBRARIES.lock().remove(&device.id());
+}
+
+fn library(device: &CudaDevice) -> Result<Arc<Mutex<Library>>, KernelError> {
+    let mut libraries = LIBRARIES.lock();
+    if let Some(library) = libraries.get(&device.id()) {
+        return Ok(library.clone());
+    }
+    let library = Arc::new(Mutex::new(Library::new(device)?));
+    libraries.insert(device.id(), library.clone());
+    Ok(library)
+}
+
+/// What tells one product from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    dtype: DType,
+    out: DType,
+    bias: bool,
+    added: bool,
+}
+
+impl Shape {
+    fn of(product: &Gemm<'_>, out: DType) -> Result<Self, KernelError> {
+        let (rows, depth) = product.x.dims2()?;
+        let (columns, weights_depth) = product.weights.dims2()?;
+        let dtype = product.x.dtype();
+        if depth != weights_depth || dtype != product.weights.dtype() {
+            bail!(
+                "a product of {:?} ({dtype:?}) and {:?} ({:?})",
+                product.x.shape(),
+                product.weights.shape(),
+                product.weights.dtype()
+            )
+        }
+        if product.bias.is_some_and(|bias| bias.dims() != [columns] || bias.dtype() != out) {
+            bail!("a bias {:?} for {columns} columns", product.bias.map(Tensor::shape))
+        }
+        let fits = |added: &Tensor| added.dims() == [rows, columns] && added.dtype() == out;
+        if product.added.is_some_and(|added| !fits(added)) {
+            bail!("rows {:?} to add to {rows} x {columns}", product.added.map(Tensor::shape))
+        }
+        let (bias, added) = (product.bias.is_some(), product.added.is_some());
+        Ok(Self { rows, columns, depth, dtype, out, bias, added })
+    }
+
+    /// The shape whose plan is used: the next larger of few numbers of rows, so that few are kept.
+    ///
+    /// In float32 one plan computes any number of rows, as the library's kernels for more of them
+    /// add up in another order; those of tensor cores do not. Plans that the library chooses for
+    /// few rows are slower than those for some hundred.
+    fn planned(self) -> Self {
+        let step = match self.rows {
+            _ if self.dtype == DType::F32 => return Self { rows: ROWS_LEAST, ..self },
+            rows if rows <= ROWS_FEW => ROWS_FEW,
+            rows if rows <= 4096 => ROWS_LEAST,
+            _ => 4096,
+        };
+        Self { rows: self.rows.next_multiple_of(step), ..self }
+    }
+}
+
+/// The library on one device, for its one stream.
+struct Library {
+    handle: sys::cublasLtHandle_t,
+    stream: Arc<CudaStream>,
+    workspace: CudaSlice<u8>,
+    plans: HashMap<Shape, Plan>,
+    /// Shapes that have a plan of their own: the one for several numbers of rows does not compute
+    /// theirs.
+    exact: HashSet<Shape>,
+}
+
+// SAFETY: cuBLASLt's handle may be used from any thread, and a lock is around all of this.
+unsafe impl Send for Library {}
+
+impl Library {
+    fn new(device: &CudaDevice) -> Result<Self, KernelError> {
+        let stream = device.cuda_stream();
+        stream.context().bind_to_thread().w()?;
+        let workspace = stream.alloc_zeros::<u8>(WORKSPACE_BYTES).w()?;
+        let handle = result::create_handle().map_err(failed)?;
+        Ok(Self { handle, stream, workspace, plans: HashMap::new(), exact: HashSet::new() })
+    }
+
+    fn run(&mut self, product: &Gemm<'_>, shape: Shape, out: &Tensor) -> Result<(), KernelError> {
+        self.stream.context().bind_to_thread().w()?;
+        let planned = if self.exact.contains(&shape) { shape } else { shape.planned() };
+        let mut done = self.run_plan(product, (shape, planned), out)?;
+        if planned != shape && done.as_ref().is_err_and(|error| error.0 == NOT_SUPPORTED) {
+            // What computes the planned number of rows does not compute these.
+            if self.exact.len() >= PLANS_MAX {
+                self.exact.clear();
+            }
+            self.exact.insert(shape);
+            done = self.run_plan(product, (shape, shape), out)?;
+        }
+        done.map_err(|error| failed(error).context(format!("a product of {shape:?}")))
+    }
+
+    /// Computes a product of a shape by the plan of another one, which is made if there is none.
+    fn run_plan(
+        &mut self,
+        product: &Gemm<'_>,
+        (shape, planned): (Shape, Shape),
+        out: &Tensor,
+    ) -> Result<Result<(), CublasError>, KernelError> {
+        if !self.plans.contains_key(&planned) {
+            let is_for_few = planned.rows == ROWS_FEW && planned == shape.planned();
+            let plan = match is_for_few {
+                true => self.tuned(product, planned)?,
+                false => self.plan(planned)?,
+            };
+            if self.plans.len() >= PLANS_MAX {
+                self.plans.clear();
+            }
+            self.plans.insert(planned, plan);
+        }
+        let Some(plan) = self.plans.get(&planned) else { bail!("no plan for {shape:?}") };
+        self.start(product, shape, plan, out)
+    }
+
+    /// Computes a product of a shape by a plan.
+    fn start(
+        &self,
+        product: &Gemm<'_>,
+        shape: Shape,
+        plan: &Plan,
+        out: &Tensor,
+    ) -> Result<Result<(), CublasError>, KernelError> {
+        let pointer = |tensor: &Tensor| address(tensor).map(|address| address as *const c_void);
+        if let Some(bias) = product.bias {
+            plan.operation.set(
+                sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                &address(bias)?,
+            )?;
+        }
+        let layouts = Layouts::of(shape)?;
+        let result = pointer(out)?;
+        let added = product.added.map_or(Ok(result), pointer)?;
+        let (one, beta) = (1.0f32, if shape.added { 1.0f32 } else { 0.0 });
+        let (workspace, _guard) = self.workspace.device_ptr(&self.stream);
+        // SAFETY: all descriptions were made above and live on; the tensors have the shapes that
+        // these say, on this device, and are freed in the order of its stream.
+        Ok(unsafe {
+            result::matmul(
+                self.handle,
+                plan.operation.0,
+                (&raw const one).cast(),
+                (&raw const beta).cast(),
+                pointer(product.weights)?,
+                layouts.weights.0,
+                pointer(product.x)?,
+                layouts.x.0,
+                added,
+                layouts.out.0,
+                result.cast_mut(),
+                layouts.out.0,
+                &plan.algorithm,
+                workspace as *mut c_void,
+                WORKSPACE_BYTES,
+                self.stream.cu_stream().cast(),
+            )
+        })
+    }
+
+    /// The plan of a shape: the best one of the library's that computes single rows, too.
+    fn plan(&self, shape: Shape) -> Result<Plan, KernelError> {
+        let found = self.candidates(shape)?;
+        let (operation, layouts) = (Operation::of(shape)?, Layouts::of(shape)?);
+        let single = Layouts::of(Shape { rows: 1, ..shape })?;
+        let fits = |one: &&sys::cublasLtMatmulAlgo_t| {
+            self.computes(&operation, &layouts, one) && self.computes(&operation, &single, one)
+        };
+        let Some(best) = found.iter().find(fits).or(found.first()) else {
+            bail!("cuBLASLt has no algorithm for {shape:?}")
+        };
+        Ok(Plan { operation, algorithm: *best })
+    }
+
+    /// Algorithms for a shape, the one that the library thinks the fastest first.
+    fn candidates(&self, shape: Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, KernelError> {
+        let operation = Operation::of(shape)?;
+        let layouts = Layouts::of(shape)?;
+        let wish = Preference::new()?;
+        wish.set(
+            sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+            &WORKSPACE_BYTES,
+        )?;
+        // No sums of several blocks: their order would hang on the number of rows.
+        wish.set(
+            sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+            &0u32,
+        )?;
+        let mut found = [const { MaybeUninit::zeroed() }; CANDIDATES];
+        let mut count = 0;
+        // SAFETY: all descriptions were made above; the library writes at most so many results.
+        unsafe {
+            sys::cublasLtMatmulAlgoGetHeuristic(
+                self.handle,
+                operation.0,
+                layouts.weights.0,
+                layouts.x.0,
+                layouts.out.0,
+                layouts.out.0,
+                wish.0,
+                CANDIDATES as i32,
+                found.as_mut_ptr().cast(),
+                &mut count,
+            )
+        }
+        .result()
+        .map_err(failed)?;
+        // SAFETY: results are plain numbers, for which zeros are valid, too.
+        let found = found.map(|one: MaybeUninit<sys::cublasLtMatmulHeuristicResult_t>| unsafe {
+            one.assume_init()
+        });
+        let found = found.iter().take(usize::try_from(count).unwrap_or(0));
+        Ok(found.map(|one| one.algo).collect())
+    }
+
+    /// Whether an algorithm computes matrices of these layouts.
+    fn computes(
+        &self,
+        operation: &Operation,
+        layouts: &Layouts,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+    ) -> bool {
+        let mut result = MaybeUninit::zeroed();
+        // SAFETY: all descriptions live; the library reads the algorithm and writes one result.
+        let checked = unsafe {
+            sys::cublasLtMatmulAlgoCheck(
+                self.handle,
+                operation.0,
+                layouts.weights.0,
+                layouts.x.0,
+                layouts.out.0,
+                layouts.out.0,
+                algorithm,
+                result.as_mut_ptr(),
+            )
+        };
+        // SAFETY: it holds plain numbers, for which zeros are valid, too.
+        let result: sys::cublasLtMatmulHeuristicResult_t = unsafe { result.assume_init() };
+        checked.result().is_ok() && result.workspaceSize <= WORKSPACE_BYTES
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        // SAFETY: `new` made the handle, and nobody uses it any more. That it cannot be given back
+        // is of no consequence.
+        let _ = unsafe { result::destroy_handle(self.handle) };
+    }
+}
+
+/// How a shape is computed.
+struct Plan {
+    operation: Operation,
+    algorithm: sys::cublasLtMatmulAlgo_t,
+}
+
+/// What is computed.
+struct Operation(sys::cublasLtMatmulDesc_t);
+
+impl Operation {
+    fn of(shape: Shape) -> Result<Self, KernelError> {
+        let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        let made = result::create_matmul_desc(sums, sys::cudaDataType_t::CUDA_R_32F);
+        let operation = made.map(Self).map_err(failed)?;
+        // The library's matrices are column by column: ours turned. So weights come first and are
+        // turned back.
+        const TURNED: i32 = 1;
+        operation.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &TURNED)?;
+        if shape.bias {
+            operation.set(
+                sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_EPILOGUE,
+                &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            )?;
+        }
+        Ok(operation)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulDescAttributes_t,
+        value: &T,
+    ) -> Result<(), KernelError> {
+        // SAFETY: the description lives; the library copies a value of the attribute's size, which
+        // is that of `T` for each attribute set here.
+        let set = unsafe {
+            result::set_matmul_desc_attribute(
+                self.0,
+                attribute,
+                (&raw const *value).cast(),
+                size_of::<T>(),
+            )
+        };
+        set.map_err(failed)
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it, and nobody uses it any more.
+        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+    }
+}
+
+/// The matrices of a product.
+struct Layouts {
+    weights: Layout,
+    x: Layout,
+    out: Layout,
+}
+
+impl Layouts {
+    fn of(shape: Shape) -> Result<Self, KernelError> {
+        Ok(Self {
+            weights: Layout::new(shape.dtype, shape.depth, shape.columns)?,
+            x: Layout::new(shape.dtype, shape.depth, shape.rows)?,
+            out: Layout::new(shape.out, shape.columns, shape.rows)?,
+        })
+    }
+}
+
+/// A matrix of `columns` columns of `height` numbers that follow each other.
+struct Layout(sys::cublasLtMatrixLayout_t);
+
+impl Layout {
+    fn new(dtype: DType, height: usize, columns: usize) -> Result<Self, KernelError> {
+        let dtype = match dtype {
+            DType::F32 => sys::cudaDataType_t::CUDA_R_32F,
+            DType::BF16 => sys::cudaDataType_t::CUDA_R_16BF,
+            DType::F16 => sys::cudaDataType_t::CUDA_R_16F,
+            other => bail!("cuBLASLt is not asked for products of {other:?}"),
+        };
+        let layout =
+            result::create_matrix_layout(dtype, height as u64, columns as u64, height as i64);
+        layout.map(Self).map_err(failed)
+    }
+}
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it, and nobody uses it any more.
+        let _ = unsafe { result::destroy_matrix_layout(self.0) };
+    }
+}
+
+/// What is wished of an algorithm.
+struct Preference(sys::cublasLtMatmulPreference_t);
+
+impl Preference {
+    fn new() -> Result<Self, KernelError> {
+        result::create_matmul_pref().map(Self).map_err(failed)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulPreferenceAttributes_t,
+        value: &T,
+    ) -> Result<(), KernelError> {
+        // SAFETY: as `Operation::set`.
+        let set = unsafe {
+            result::set_matmul_pref_attribute(
+                self.0,
+                attribute,
+                (&raw const *value).cast(),
+                size_of::<T>(),
+            )
+        };
+        set.map_err(failed)
+    }
+}
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it, and nobody uses it any more.
+        let _ = unsafe { result::destroy_matmul_pref(self.0) };
+    }
+}
+
+fn failed(error: CublasError) -> KernelError {
+    match error.0 {
+        sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => {
+            let kind = std::io::ErrorKind::OutOfMemory;
+            KernelError::Io(std::io::Error::new(kind, "cuBLASLt has no memory"))
+        }
+        _ => KernelError::wrap(error),
+    }
+}

@@ -1,0 +1,95 @@
+//! Plans for few rows, found by trying: of the algorithms that give the bits of the plan for more
+//! rows, the fastest. The library's own choice, kept from splitting sums, can be ten times slower.
+//!
+//! Must not know: layers, which rows come.
+
+use std::time::{Duration, Instant};
+
+use candle_core::cuda_backend::WrapErr as _;
+use candle_core::{DType, Device, Tensor};
+
+use super::{
+    Gemm, Layouts, Library, NOT_SUPPORTED, Operation, Plan, ROWS_LEAST, Shape, failed, sys,
+};
+use crate::KernelError;
+
+/// Launches that are timed together.
+const LAUNCHES: u32 = 10;
+/// Rows of the other shape whose algorithms are tried.
+const ROWS_FEWER: usize = 16;
+
+impl Library {
+    /// The plan of a shape of few rows, for a product with these weights.
+    pub(super) fn tuned(&self, product: &Gemm<'_>, shape: Shape) -> Result<Plan, KernelError> {
+        let mut best = self.plan(Shape { rows: ROWS_LEAST, ..shape })?;
+        let device = product.x.device();
+        let x = noise(shape.rows, shape.depth, shape.dtype, device)?;
+        let added = product.added.map(|_| noise(shape.rows, shape.columns, shape.out, device));
+        let added = added.transpose()?;
+        let trial = Gemm { x: &x, added: added.as_ref(), ..*product };
+        let Some(wanted) = self.result(&trial, shape, &best)? else { return self.plan(shape) };
+        let mut fastest = self.time(&trial, shape, &best)?;
+        for algorithm in self.for_few(shape)? {
+            let plan = Plan { operation: Operation::of(shape)?, algorithm };
+            if self.result(&trial, shape, &plan)?.is_some_and(|result| result == wanted) {
+                let time = self.time(&trial, shape, &plan)?;
+                if time < fastest {
+                    (best, fastest) = (plan, time);
+                }
+            }
+        }
+        Ok(best)
+    }
+
+    /// Algorithms for a shape of few rows that compute single rows, too.
+    fn for_few(&self, shape: Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, KernelError> {
+        let (operation, single) = (Operation::of(shape)?, Layouts::of(Shape { rows: 1, ..shape })?);
+        let mut found = self.candidates(shape)?;
+        // That there are none for the other shape is no failure.
+        found.extend(self.candidates(Shape { rows: ROWS_FEWER, ..shape }).unwrap_or_default());
+        found.retain(|algorithm| self.computes(&operation, &single, algorithm));
+        Ok(found)
+    }
+
+    /// The bits that a plan gives; `None` if it does not compute the shape.
+    fn result(
+        &self,
+        product: &Gemm<'_>,
+        shape: Shape,
+        plan: &Plan,
+    ) -> Result<Option<Vec<u32>>, KernelError> {
+        let out = Tensor::zeros((shape.rows, shape.columns), shape.out, product.x.device())?;
+        match self.start(product, shape, plan, &out)? {
+            Err(error) if error.0 == NOT_SUPPORTED => return Ok(None),
+            started => started.map_err(failed)?,
+        }
+        let numbers: Vec<f32> =
+            out.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        Ok(Some(numbers.into_iter().map(f32::to_bits).collect()))
+    }
+
+    /// How long some launches take.
+    fn time(&self, product: &Gemm<'_>, shape: Shape, plan: &Plan) -> Result<Duration, KernelError> {
+        let out = Tensor::zeros((shape.rows, shape.columns), shape.out, product.x.device())?;
+        self.stream.synchronize().w()?;
+        let begun = Instant::now();
+        for _ in 0..LAUNCHES {
+            self.start(product, shape, plan, &out)?.map_err(failed)?;
+        }
+        self.stream.synchronize().w()?;
+        Ok(begun.elapsed())
+    }
+}
+
+/// Numbers in -1..1 without a pattern, the same each time.
+fn noise(rows: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor, KernelError> {
+    let mut state = 0x9e37_79b9_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as f32 / (1u32 << 31) as f32 - 1.0
+    };
+    let numbers: Vec<f32> = (0..rows * width).map(|_| next()).collect();
+    Tensor::from_vec(numbers, (rows, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+}

@@ -1,0 +1,124 @@
+//! Plans, and what kernels make of them in the emulator.
+
+use half::bf16;
+use proxima_emulator::{Arg, Block, Buffer, Element, Span, emulate, read, write};
+
+use super::*;
+
+#[test]
+fn runs_become_blocks_and_segments() {
+    let segment = |rows, start, ancestors| Segment { rows, start, ancestors };
+    let segments = [
+        segment(0..5, 0, vec![]),
+        segment(5..7, 5, vec![Ancestor::Batch(0..5)]),
+        segment(7..16, 8, vec![Ancestor::Cached(0), Ancestor::Batch(0..5)]),
+    ];
+    let cached = [Keys { address: 1 << 33 | 24, stride: 2, rows: 3 }];
+    let plan = Plan::new(&segments, 4, &cached);
+    assert_eq!(
+        plan.spans,
+        [[0, 0, 0, 5], [0, 0, 0, 5], [5, 0, 0, 2], [24, 2, 2, 3], [0, 0, 0, 5], [7, 0, 0, 9]]
+    );
+    assert_eq!(
+        plan.blocks,
+        [
+            [15, 1, 16, 3, 3, 17],
+            [11, 4, 12, 3, 3, 17],
+            [7, 4, 8, 3, 3, 17],
+            [5, 2, 5, 1, 2, 7],
+            [4, 1, 4, 0, 1, 5],
+            [0, 4, 0, 0, 1, 5],
+        ]
+    );
+}
+
+#[test]
+fn heads_run_in_the_next_size() {
+    let name = |size, dtype| AttentionKernel::of(size, dtype).map(|kernel| kernel.name);
+    assert_eq!(name(64, DType::BF16).expect("a kernel"), "attention_bf16_64");
+    assert_eq!(name(72, DType::F16).expect("a kernel"), "attention_f16_80");
+    assert_eq!(name(20, DType::F32).expect("a kernel"), "attention_f32");
+    assert!(name(20, DType::BF16).is_err() && name(136, DType::BF16).is_err());
+    assert_eq!(AttentionKernel::of(64, DType::BF16).expect("a kernel").shared_bytes, 57_344);
+    assert_eq!(AttentionKernel::of(128, DType::BF16).expect("a kernel").shared_bytes, 70_656);
+    assert_eq!(AttentionKernel::of(128, DType::F32).expect("a kernel").shared_bytes, 44_288);
+}
+
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn int(count: usize) -> Arg {
+    Arg::Int(count as i32)
+}
+
+/// Runs that begin alike, one alone, and one behind a cached part, all as the device would.
+fn check<T: Element>(heads: Heads, dtype: DType, rounded: fn(f32) -> T, most: f32)
+where
+    f32: From<T>,
+{
+    let segment = |rows, start, ancestors| Segment { rows, start, ancestors };
+    let segments = [
+        segment(0..70, 0, vec![]),
+        segment(70..75, 70, vec![Ancestor::Batch(0..70)]),
+        segment(75..76, 0, vec![]),
+        segment(76..85, 33, vec![Ancestor::Cached(0)]),
+    ];
+    let (rows, cached_rows, stride) = (85, 33, 2 * heads.kv_heads * heads.size);
+    let round = |numbers: Vec<f32>| -> Vec<T> { numbers.into_iter().map(rounded).collect() };
+    let (qkv, cached) =
+        (round(numbers(rows * heads.row(), 1)), round(numbers(cached_rows * stride, 2)));
+    let (on_device, kept_there) = (Buffer::of(&qkv), Buffer::of(&cached));
+    let before = [Keys { address: kept_there.address_of(0), stride, rows: cached_rows }];
+    let kernel = AttentionKernel::of(heads.size, dtype).expect("a kernel");
+    let plan = Plan::new(&segments, kernel.rows, &before);
+    let block = |it: &[u32; 6]| {
+        let [row, rows, position, first_span, spans, length] = it.map(|it| it as i32);
+        Block { row, rows, position, first_span, spans, length }
+    };
+    let span = |it: &[u32; 4]| Span {
+        address: u64::from(it[0]) | u64::from(it[1]) << 32,
+        stride: it[2] as i32,
+        rows: it[3] as i32,
+    };
+    let blocks = Buffer::of(&plan.blocks.iter().map(block).collect::<Vec<_>>());
+    let spans = Buffer::of(&plan.spans.iter().map(span).collect::<Vec<_>>());
+    let mut out = Buffer::of(&vec![rounded(f32::NAN); rows * heads.heads * heads.size]);
+    let mut args = vec![read(&on_device), read(&blocks), read(&spans)];
+    args.extend([heads.row(), heads.heads, heads.kv_heads, heads.size, 1, 0].map(int));
+    args.push(write(&mut out));
+    let launch = proxima_emulator::Launch {
+        grid: [(plan.blocks.len() * heads.heads) as u32, 1, 1],
+        block: BLOCK as u32,
+        shared: kernel.shared_bytes,
+        seed: 1,
+    };
+    // SAFETY: blocks and spans are of rows in these buffers, all of which live.
+    unsafe { emulate(&kernel.name, launch, &args) }.expect("computed");
+    let matrix = |numbers: &[T], width: usize| {
+        let wide: Vec<f32> = numbers.iter().map(|number| f32::from(*number)).collect();
+        Tensor::from_vec(wide, (numbers.len() / width, width), &candle_core::Device::Cpu)
+    };
+    let (qkv, cached) =
+        (matrix(&qkv, heads.row()).expect("rows"), matrix(&cached, stride).expect("rows"));
+    let wanted = crate::ops::attention::plain(&qkv, heads, &segments, &[&cached], Mask::Causal)
+        .expect("plain");
+    let wanted: Vec<f32> = wanted.flatten_all().and_then(|it| it.to_vec1()).expect("numbers");
+    for (found, wanted) in out.elements().iter().zip(&wanted) {
+        let found = f32::from(*found);
+        assert!((found - wanted).abs() <= most, "{found}, not {wanted}");
+    }
+}
+
+#[test]
+fn plans_are_what_kernels_take() {
+    let heads = Heads { heads: 4, kv_heads: 2, size: 64 };
+    check::<bf16>(heads, DType::BF16, bf16::from_f32, 2e-2);
+    check::<f32>(heads, DType::F32, |number| number, 1e-5);
+    check::<bf16>(Heads { size: 72, ..heads }, DType::BF16, bf16::from_f32, 2e-2);
+}

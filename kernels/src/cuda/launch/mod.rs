@@ -1,0 +1,119 @@
+//! Operations on CUDA devices: which kernels compute them, in which shape and with which arguments.
+//!
+//! It is compiled in every build; without the feature `cuda` there are no such devices, so none of
+//! it is ever reached. Kernels write whole outputs, so these begin as whatever memory held before.
+//! Must not know: CUDA's own types, families, batches.
+
+pub(crate) mod attention;
+pub(crate) mod embedding;
+pub(crate) mod linear;
+pub(crate) mod pool;
+pub(crate) mod recording;
+pub(crate) mod rows;
+mod upload;
+
+use candle_core::{DType, Device, Result, Tensor, bail};
+
+use crate::cuda::{self, Argument, Launch};
+
+pub(crate) use upload::{forget, uploaded};
+
+/// Threads of a warp.
+const WARP: usize = 32;
+/// Threads of a block, where nothing else is said.
+const BLOCK: usize = 128;
+
+/// A kernel of one dtype in a source.
+struct Call<'a> {
+    source: &'static str,
+    operation: &'static str,
+    dtype: DType,
+    device: &'a Device,
+}
+
+impl Call<'_> {
+    /// Launches `{operation}_{dtype}`.
+    ///
+    /// # Errors
+    /// A dtype that there is no kernel of, or a failure of the device.
+    ///
+    /// # Safety
+    /// As [`cuda::start`].
+    unsafe fn launch(&self, shape: Launch, arguments: &[Argument]) -> Result<()> {
+        let name = format!("{}_{}", self.operation, suffix(self.dtype)?);
+        let kernel = cuda::kernel(self.device, self.source, &name)?;
+        // SAFETY: the caller vouches for the arguments.
+        unsafe { cuda::start(self.device, &kernel, shape, arguments) }
+    }
+}
+
+/// What the names of kernels of a dtype end in.
+fn suffix(dtype: DType) -> Result<&'static str> {
+    Ok(match dtype {
+        DType::F32 => "f32",
+        DType::BF16 => "bf16",
+        DType::F16 => "f16",
+        other => bail!("no CUDA kernel computes with {other:?}"),
+    })
+}
+
+/// A tensor whose numbers are still to be written.
+fn empty(shape: impl Into<candle_core::Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+    let shape = shape.into();
+    if let Some(tensor) = recording::taken(&shape, dtype)? {
+        return Ok(tensor);
+    }
+    // SAFETY: numbers of any bits are valid, and the kernel that gets it writes all of them.
+    unsafe { Tensor::empty(shape, dtype, device) }
+}
+
+/// The address of a tensor's numbers.
+fn at(tensor: &Tensor) -> Result<Argument> {
+    Ok(cuda::address(tensor)?.into())
+}
+
+/// The address of a tensor's numbers, null if there is none.
+fn at_or_null(tensor: Option<&Tensor>) -> Result<Argument> {
+    tensor.map_or(Ok(Argument::Pointer(0)), at)
+}
+
+/// A count as a kernel's `int`.
+fn int(count: usize) -> Result<Argument> {
+    match i32::try_from(count) {
+        Ok(count) => Ok(count.into()),
+        Err(_) => bail!("{count} is more than a CUDA kernel counts"),
+    }
+}
+
+/// A count as a kernel's `long long`.
+fn long(count: usize) -> Argument {
+    Argument::Long(count as i64)
+}
+
+/// Blocks of [`BLOCK`] threads with a warp for each of so many.
+fn warps(count: usize) -> Launch {
+    blocks(count.div_ceil(BLOCK / WARP))
+}
+
+/// So many blocks of [`BLOCK`] threads.
+fn blocks(count: usize) -> Launch {
+    Launch { grid: [count as u32, 1, 1], block: [BLOCK as u32, 1, 1], shared_bytes: 0 }
+}
+
+/// A tensor whose numbers follow each other from an address on that products and vector loads take:
+/// a part of another may begin anywhere.
+fn aligned(tensor: &Tensor) -> Result<Tensor> {
+    /// What the device aligns memory to, and the library expects.
+    const ALIGNMENT: u64 = 256;
+    let tensor = tensor.contiguous()?;
+    if cuda::address(&tensor)?.is_multiple_of(ALIGNMENT) {
+        Ok(tensor)
+    } else {
+        tensor.force_contiguous()
+    }
+}
+
+/// The same in float32.
+fn float32(tensor: &Tensor) -> Result<Tensor> {
+    aligned(&tensor.to_dtype(DType::F32)?)
+}

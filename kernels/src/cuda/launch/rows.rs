@@ -1,0 +1,185 @@
+//! Operations row by row: norms, rotary positions, gates, activations.
+//!
+//! Must not know: products, attention.
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use super::{
+    Call, WARP, aligned, at, at_or_null, empty, float32, int, long, recording, uploaded, warps,
+};
+use crate::cuda::{Argument, Launch};
+use crate::spec::{Activation, HeadNorms, Heads};
+
+/// Rows of which one warp each keeps a device busy.
+const ROWS_MANY: usize = 8192;
+
+/// `x / sqrt(mean(x^2) + eps) * weight` of each row, in this dtype.
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, dtype: DType) -> Result<Tensor> {
+    let x = float32(x)?;
+    let (rows, width) = x.dims2()?;
+    let out = empty((rows, width), dtype, x.device())?;
+    let call = Call { source: "norm", operation: "rms_norm", dtype, device: x.device() };
+    let arguments = [at(&x)?, at(weight)?, eps.into(), int(rows)?, int(width)?, at(&out)?];
+    // SAFETY: the parameters of `rms_norm`; `x` and `out` are `[rows, width]`, the caller has
+    // checked that `weight` is `[width]`, and memory is freed in the stream's order.
+    unsafe { call.launch(warps(rows), &arguments) }?;
+    Ok(out)
+}
+
+/// `x + added`, in float32, and its norm as of [`rms_norm`] in the dtype of `added`.
+pub(crate) fn add_rms_norm(
+    x: &Tensor,
+    added: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+) -> Result<(Tensor, Tensor)> {
+    let (x, added) = (float32(x)?, aligned(added)?);
+    let ((rows, width), dtype) = (x.dims2()?, added.dtype());
+    if added.dims() != [rows, width] || weight.dims() != [width] {
+        let (added, weight) = (added.shape(), weight.shape());
+        bail!("rows {added:?} added to {rows} x {width}, with weights {weight:?} of a norm");
+    }
+    let sums = empty((rows, width), DType::F32, x.device())?;
+    let out = empty((rows, width), dtype, x.device())?;
+    let device = x.device();
+    let call = Call { source: "norm", operation: "add_rms_norm", dtype, device };
+    let (count, numbers) = (int(rows)?, int(width)?);
+    let (x, added, weight) = (at(&x)?, at(&added)?, at(weight)?);
+    let arguments = [x, added, weight, eps.into(), count, numbers, at(&sums)?, at(&out)?];
+    // SAFETY: the parameters of `add_rms_norm`; the shapes were checked above, and memory is freed
+    // in the stream's order.
+    unsafe { call.launch(warps(rows), &arguments) }?;
+    Ok((sums, out))
+}
+
+/// `(x - mean) / sqrt(variance + eps) * weight + bias` of each row, in float32 and in this dtype.
+pub(crate) fn layer_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    eps: f32,
+    dtype: DType,
+) -> Result<(Tensor, Tensor)> {
+    let x = float32(x)?;
+    let (rows, width) = x.dims2()?;
+    let out = empty((rows, width), dtype, x.device())?;
+    let normed = match dtype {
+        DType::F32 => None,
+        _ => Some(empty((rows, width), DType::F32, x.device())?),
+    };
+    let call = Call { source: "norm", operation: "layer_norm", dtype, device: x.device() };
+    let arguments = [
+        at(&x)?,
+        at(weight)?,
+        at_or_null(bias)?,
+        eps.into(),
+        int(rows)?,
+        int(width)?,
+        at_or_null(normed.as_ref())?,
+        at(&out)?,
+    ];
+    // SAFETY: the parameters of `layer_norm`; matrices are `[rows, width]`, the caller has checked
+    // that `weight` and `bias` are `[width]`, and memory is freed in the stream's order.
+    unsafe { call.launch(warps(rows), &arguments) }?;
+    Ok((normed.unwrap_or_else(|| out.clone()), out))
+}
+
+/// Norms and turns queries and keys of `qkv`, which nobody else may hold: it is changed in place.
+/// The caller has checked that there are as many positions as rows, and tables for all of them.
+pub(crate) fn rotary(
+    qkv: Tensor,
+    heads: Heads,
+    norms: Option<&HeadNorms>,
+    positions: &[u32],
+    (cos, sin): (&Tensor, &Tensor),
+) -> Result<Tensor> {
+    let qkv = aligned(&qkv)?;
+    let rows = positions.len();
+    let positions = uploaded(positions, qkv.device())?;
+    // Tables are replaced when longer ones are needed.
+    recording::hold(cos);
+    recording::hold(sin);
+    let turned = heads.heads + heads.kv_heads;
+    // A lane of the wide kernel takes 16 numbers of a head.
+    let wide = matches!(heads.size, 16 | 32 | 64 | 128 | 256);
+    let at_a_time = (WARP * 16 / heads.size).max(1);
+    let parts = if rows < ROWS_MANY { turned.div_ceil(at_a_time) } else { 1 };
+    let operation = if wide { "rotary_wide" } else { "rotary" };
+    let call = Call { source: "rotary", operation, dtype: qkv.dtype(), device: qkv.device() };
+    let mut arguments = vec![at(&qkv)?, int(rows)?];
+    if wide {
+        arguments.push(int(parts)?);
+    }
+    arguments.extend([
+        int(heads.heads)?,
+        int(heads.kv_heads)?,
+        int(heads.size)?,
+        at_or_null(norms.map(|norms| &norms.queries))?,
+        at_or_null(norms.map(|norms| &norms.keys))?,
+        norms.map_or(0.0, |norms| norms.eps).into(),
+        at(&positions)?,
+        at(cos)?,
+        at(sin)?,
+    ]);
+    let count = rows * if wide { parts } else { turned };
+    // SAFETY: the parameters of `rotary` or `rotary_wide`; the caller has checked the shapes and
+    // that all positions have a row in the tables, and nobody else holds `qkv`.
+    unsafe { call.launch(warps(count), &arguments) }?;
+    Ok(qkv)
+}
+
+/// `act(gate) * value` of rows in which groups of 16 gates and 16 values alternate.
+pub(crate) fn gated(both: &Tensor, activation: Activation) -> Result<Tensor> {
+    let both = aligned(both)?;
+    let (rows, double) = both.dims2()?;
+    let width = double / 2;
+    let out = empty((rows, width), both.dtype(), both.device())?;
+    let call =
+        Call { source: "gated", operation: "gated", dtype: both.dtype(), device: both.device() };
+    let arguments = [at(&both)?, long(rows), int(width)?, number(Some(activation)), at(&out)?];
+    // SAFETY: the parameters of `gated`; `both` is `[rows, 2 width]`, `out` `[rows, width]`, and
+    // widths are multiples of 16, as `GatedLinear` pads them.
+    unsafe { call.launch(elements(rows * width), &arguments) }?;
+    Ok(out)
+}
+
+/// Adds a bias to `x` and activates it, in place: nobody else may hold it.
+pub(crate) fn epilogue(
+    x: Tensor,
+    bias: Option<&Tensor>,
+    activation: Option<Activation>,
+) -> Result<Tensor> {
+    if bias.is_none() && activation.is_none() {
+        return Ok(x);
+    }
+    let (rows, width) = x.dims2()?;
+    let call =
+        Call { source: "epilogue", operation: "epilogue", dtype: x.dtype(), device: x.device() };
+    let arguments = [at(&x)?, long(rows), int(width)?, at_or_null(bias)?, number(activation)];
+    // SAFETY: the parameters of `epilogue`; `x` is `[rows, width]` and nobody else's, `bias` is
+    // `[width]`, as layers are made.
+    unsafe { call.launch(elements(rows * width), &arguments) }?;
+    Ok(x)
+}
+
+/// What the kernels call an activation.
+fn number(activation: Option<Activation>) -> Argument {
+    Argument::Int(match activation {
+        None => -1,
+        Some(Activation::Gelu) => 0,
+        Some(Activation::GeluTanh) => 1,
+        Some(Activation::Silu) => 2,
+        Some(Activation::Relu) => 3,
+        Some(Activation::Tanh) => 4,
+    })
+}
+
+/// Blocks for so many numbers, of which a thread does several.
+fn elements(count: usize) -> Launch {
+    /// Numbers a block does, before it goes on with more.
+    const BLOCK_NUMBERS: usize = 2048;
+    /// Blocks that keep a large device busy.
+    const BLOCKS_MAX: usize = 1 << 14;
+    let blocks = count.div_ceil(BLOCK_NUMBERS).min(BLOCKS_MAX);
+    Launch { grid: [blocks as u32, 1, 1], block: [256, 1, 1], shared_bytes: 0 }
+}
