@@ -1,15 +1,15 @@
 //! Time from the bytes of an image to the pixels a vision network is given, decoded and resized:
 //! `benches/media_peer.py` writes the files and times Pillow, then
-//! `cargo bench -p proxima-models --bench media`.
+//! `cargo bench -p proxima-media --bench media`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use proxima_models::media::{MediaFile, MediaOptions, Preprocessor};
+use proxima_media::{MediaFile, MediaOptions, Preprocessor};
 
 fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/media");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/media");
     let Ok(entries) = fs::read_dir(&folder) else {
         eprintln!("no files in {}: run benches/media_peer.py first", folder.display());
         return Vec::new();

@@ -2,8 +2,8 @@
 //! batch: `cargo bench -p proxima-models --bench network`. Weights are random.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{Checkpoint, Dtype, LoadOptions, Model, RaggedBatch, Sequence};
+use proxima_synth::{SynthOptions, write};
 
 /// Texts of a batch.
 const COUNTS: [usize; 4] = [1, 4, 8, 32];

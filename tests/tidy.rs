@@ -159,8 +159,19 @@ fn crates_use_only_what_they_may() {
         ("kernels/Cargo.toml", &["proxima", "tokio", "axum", "ureq", "tokenizers"][..]),
         (
             "models/Cargo.toml",
-            &["proxima-engine", "tokio", "axum", "ureq", "candle", "memmap2", "prometheus"],
+            &[
+                "proxima-engine",
+                "proxima-synth",
+                "tokio",
+                "axum",
+                "ureq",
+                "candle",
+                "memmap2",
+                "prometheus",
+            ],
         ),
+        ("models/media/Cargo.toml", &["proxima", "tokio", "axum", "ureq", "candle", "tokenizers"]),
+        ("models/synth/Cargo.toml", &["proxima", "tokio", "axum", "ureq", "candle", "tokenizers"]),
         (
             "server/engine/Cargo.toml",
             &["proxima-kernels", "axum", "ureq", "candle", "serde", "prometheus", "tokenizers"],

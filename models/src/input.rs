@@ -8,7 +8,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::item::{Content, Item};
-use crate::media::{MediaError, MediaFile};
+use proxima_media::{MediaError, MediaFile};
 
 /// One input as the caller sent it.
 #[derive(Debug, Clone, PartialEq)]

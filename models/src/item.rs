@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::input::{Prepare, Prompt};
-use crate::media::{MediaFile, Video};
+use proxima_media::{MediaFile, Video};
 
 /// A part of an [`Item`].
 #[derive(Debug, Clone, PartialEq)]

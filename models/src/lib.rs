@@ -11,13 +11,11 @@ pub mod input;
 pub mod item;
 pub mod layers;
 mod load;
-pub mod media;
 mod memory;
 pub mod model;
 mod progress;
 pub mod readout;
 pub mod recipes;
-pub mod synth;
 mod task;
 
 pub use batch::{Encoder, HiddenStates, Prefix, RaggedBatch, Sequence};
@@ -25,13 +23,14 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use info::{Capabilities, ModelInfo};
 pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, TruncationSide};
 pub use item::{Content, Item, Part};
-pub use media::{MediaFile, Video, VideoSource};
 pub use memory::memory_needed;
 pub use model::{Dtype, LoadOptions, Model, Task};
 pub use progress::Progress;
 pub use proxima_kernels::{
     Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory, sentence,
 };
+pub use proxima_media as media;
+pub use proxima_media::{MediaFile, Video, VideoSource};
 
 /// The instruction set that kernels compute with on this processor.
 pub fn instruction_set() -> &'static str {

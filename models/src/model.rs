@@ -12,11 +12,11 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Warning};
 use crate::families::{self, Network};
 use crate::info::ModelInfo;
 use crate::load::{Parts, scores};
-use crate::media::MediaOptions;
 use crate::readout::{
     EmbeddingReadout, MultiVectorReadout, Pooling, ScoreReadout, Similarity, SparseReadout,
 };
 use crate::recipes::{self, Limits, Recipe};
+use proxima_media::MediaOptions;
 
 pub use crate::task::Task;
 

@@ -7,10 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proxima_models::readout::finish;
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{
     Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch, Sequence,
 };
+use proxima_synth::{SynthOptions, write};
 use serde_json::{Value, json};
 use support::{bytes, floats};
 

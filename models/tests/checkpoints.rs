@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use proxima_models::readout::Pooling;
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{
     Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch, Task,
 };
+use proxima_synth::{SynthOptions, write};
 use serde_json::{Value, json};
 
 fn load_with(dir: &Path, options: &LoadOptions) -> Result<Model, String> {

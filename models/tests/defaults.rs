@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use proxima_models::readout::{Pooling, token_rows};
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{Checkpoint, Input, LoadOptions, Model, Prepare, RaggedBatch, Sequence, Task};
+use proxima_synth::{SynthOptions, write};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 

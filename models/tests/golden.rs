@@ -6,11 +6,11 @@ mod support;
 use std::path::Path;
 
 use proxima_models::readout::{Pooling, finish};
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{
     Checkpoint, DeviceChoice, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch,
     Sequence, TruncationSide,
 };
+use proxima_synth::{SynthOptions, write};
 use serde_json::Value;
 use support::asset;
 

@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{
     Checkpoint, Input, InputError, ListwiseTemplate, LoadOptions, Model, Prepare, Prompt, Task,
     TruncationSide,
 };
+use proxima_synth::{SynthOptions, write};
 use serde_json::{Value, json};
 
 fn load_with(dir: &Path, options: &LoadOptions) -> Result<Model, String> {
@@ -84,7 +84,7 @@ fn a_key_that_is_not_known_is_warned_of_once_and_refused_if_asked() {
 
 #[test]
 fn every_synthetic_checkpoint_has_known_keys_alone() {
-    for name in proxima_models::synth::names().into_iter().filter(|name| name.starts_with("tiny")) {
+    for name in proxima_synth::names().into_iter().filter(|name| name.starts_with("tiny")) {
         if name.contains("reranker") || name.contains("vl") {
             // Their tokenizers are fetched; the tests of vision and scores load them.
             continue;

@@ -122,7 +122,7 @@ struct PullArgs {
 #[derive(Debug, Args)]
 struct SynthArgs {
     /// The configuration
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(proxima_models::synth::names()))]
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(proxima_synth::names()))]
     name: String,
     /// The folder to write, which must be empty or absent
     #[arg(long)]
@@ -247,11 +247,11 @@ pub fn write_out(text: &str) -> Result<(), CommandError> {
 }
 
 fn synth(arguments: &SynthArgs) -> Result<(), CommandError> {
-    let options = proxima_models::synth::SynthOptions {
+    let options = proxima_synth::SynthOptions {
         seed: arguments.seed,
         tokenizer: arguments.tokenizer.clone(),
     };
-    proxima_models::synth::write(&arguments.name, &arguments.out, &options)
+    proxima_synth::write(&arguments.name, &arguments.out, &options)
         .map_err(|error| CommandError::failure(error.to_string()))?;
     let tokenizer = arguments.tokenizer.as_ref();
     let tokenizer = tokenizer.map_or("a byte-level one".into(), |path| path.display().to_string());

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Sequence;
-use crate::media::Pixels;
+use proxima_media::Pixels;
 
 /// The bit that ids of pixels have and no vocabulary's do.
 const VISUAL_BIT: u32 = 1 << 31;

@@ -13,7 +13,7 @@ use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare};
 use crate::item::{Content, Item, Part};
-use crate::media::{MediaError, MediaOptions, Pixels, Preprocessor, VideoReader};
+use proxima_media::{MediaError, MediaOptions, Pixels, Preprocessor, VideoReader};
 
 /// Rows and columns of pixels of a token: two patches of sixteen.
 const FACTOR: usize = 32;

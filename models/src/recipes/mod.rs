@@ -21,8 +21,8 @@ use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::item::{Content, Item};
-use crate::media::MediaOptions;
 use crate::model::Task;
+use proxima_media::MediaOptions;
 
 pub(crate) use tokenizer::tokens_max;
 pub use tokenizer::{SpecialTokens, TEXT_BYTES_MAX};

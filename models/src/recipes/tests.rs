@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
 use crate::input::{Input, InputError, ListwiseTemplate, Prepare};
-use crate::synth::{SynthOptions, write};
 use crate::{LoadOptions, Model};
+use proxima_synth::{SynthOptions, write};
 
 /// A synthetic model.
 pub fn model(name: &str) -> Model {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{Checkpoint, DeviceChoice, Dtype, LoadOptions, Model};
+use proxima_synth::{SynthOptions, write};
 use serde_json::Value;
 
 /// What scripts/fetch.py fetches.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proxima_engine::{DeviceEvent, EmbedRequest, Engine, EngineConfig, Metrics, Observation};
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{Checkpoint, Input, LoadOptions, Model, Prepare, Prompt};
+use proxima_synth::{SynthOptions, write};
 
 #[derive(Default)]
 struct Counts {

@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use proxima_engine::{Engine, EngineConfig, Registry};
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{Checkpoint, LoadOptions, Model};
+use proxima_synth::{SynthOptions, write};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 

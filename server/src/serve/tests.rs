@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use proxima_engine::{EmbedRequest, EngineConfig, NoMetrics, Step};
-use proxima_models::synth::SynthOptions;
 use proxima_models::{Input, Prepare};
+use proxima_synth::SynthOptions;
 
 use super::*;
 use crate::cli::EXIT_DEVICE;
@@ -75,7 +75,7 @@ async fn a_lost_device_ends_the_server_while_other_models_load() {
 async fn a_model_that_is_loaded_anew_gives_the_same_vectors() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = folder.path().join("tiny-bert");
-    proxima_models::synth::write("tiny-bert", &model, &SynthOptions { seed: 7, tokenizer: None })
+    proxima_synth::write("tiny-bert", &model, &SynthOptions { seed: 7, tokenizer: None })
         .expect("written");
     let devices = [DeviceChoice::Cpu; 2];
     let options = LoadOptions::default();
@@ -141,7 +141,7 @@ async fn models_become_ready_from_their_folders_and_the_first_failure_is_told() 
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("tiny");
     let options = SynthOptions { seed: 7, tokenizer: None };
-    proxima_models::synth::write("tiny-bert", &path, &options).expect("written");
+    proxima_synth::write("tiny-bert", &path, &options).expect("written");
     let arguments = ServeArgs {
         model: Some(vec![
             format!("a={}", path.display()),

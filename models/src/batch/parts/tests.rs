@@ -6,8 +6,8 @@ use proxima_kernels::thread_pool::limited;
 
 use super::*;
 use crate::batch::Sequence;
-use crate::synth::{SynthOptions, write};
 use crate::{Checkpoint, LoadOptions, Model};
+use proxima_synth::{SynthOptions, write};
 
 fn sequence(tokens: impl IntoIterator<Item = u32>) -> Sequence {
     Sequence { tokens: tokens.into_iter().collect(), ..Sequence::default() }

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::synth::{SynthOptions, write};
 use crate::{Checkpoint, LoadOptions, Model};
+use proxima_synth::{SynthOptions, write};
 
 fn sequence(tokens: Vec<u32>) -> Sequence {
     Sequence { tokens, ..Sequence::default() }

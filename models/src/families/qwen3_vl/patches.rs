@@ -3,7 +3,7 @@
 //!
 //! Must not know: layers, tensors.
 
-use crate::media::Pixels;
+use proxima_media::Pixels;
 
 /// Rows and columns of pixels of a patch.
 pub const PATCH: usize = 16;

@@ -24,7 +24,7 @@ use super::patches::{
 use crate::batch::VisualRows;
 use crate::checkpoint::CheckpointError;
 use crate::layers::{DecoderConfig, LayerNorm, Loader, Rotary, activation};
-use crate::media::Pixels;
+use proxima_media::Pixels;
 
 /// Epsilon of all norms.
 const EPS: f32 = 1e-6;

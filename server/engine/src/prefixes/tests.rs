@@ -1,7 +1,7 @@
 use std::sync::Weak;
 
-use proxima_models::synth::{SynthOptions, write};
 use proxima_models::{Checkpoint, LoadOptions, Model, RaggedBatch};
+use proxima_synth::{SynthOptions, write};
 
 use super::*;
 

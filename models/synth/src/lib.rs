@@ -16,13 +16,28 @@ use std::path::{Path, PathBuf};
 use half::bf16;
 use serde_json::{Value, json};
 
-use crate::checkpoint::CheckpointError;
+use thiserror::Error;
+
 use configs::{Kind, Published};
 use random::Random;
 
 /// The names [`write()`] knows, in the order shown to users.
 pub fn names() -> Vec<&'static str> {
     configs::all().iter().map(|published| published.name).collect()
+}
+
+/// Why a checkpoint cannot be made.
+#[derive(Debug, Error)]
+#[error("{}: {problem}", path.display())]
+pub struct SynthError {
+    path: PathBuf,
+    problem: String,
+}
+
+impl SynthError {
+    fn new(path: &Path, problem: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), problem: problem.into() }
+    }
 }
 
 /// How to make a random checkpoint.
@@ -39,8 +54,8 @@ pub struct SynthOptions {
 ///
 /// # Errors
 /// An unknown name, a tokenizer that cannot be read, a folder that is not empty, or a failed write.
-pub fn write(name: &str, dir: &Path, options: &SynthOptions) -> Result<(), CheckpointError> {
-    let error = |problem: String| CheckpointError::new(dir, problem);
+pub fn write(name: &str, dir: &Path, options: &SynthOptions) -> Result<(), SynthError> {
+    let error = |problem: String| SynthError::new(dir, problem);
     let published = configs::all().into_iter().find(|published| published.name == name);
     let published = published
         .ok_or_else(|| error(format!("{name:?} is not known; known are {}", names().join(", "))))?;
@@ -61,25 +76,20 @@ pub fn write(name: &str, dir: &Path, options: &SynthOptions) -> Result<(), Check
     write_weights(&published, vocabulary, dir, options.seed)
 }
 
-fn write_file(
-    path: &Path,
-    tensors: &[Tensor],
-    size: usize,
-    seed: u64,
-) -> Result<(), CheckpointError> {
+fn write_file(path: &Path, tensors: &[Tensor], size: usize, seed: u64) -> Result<(), SynthError> {
     write_shard(path, tensors, size, seed)
-        .map_err(|problem| CheckpointError::new(path, format!("cannot be written: {problem}")))
+        .map_err(|problem| SynthError::new(path, format!("cannot be written: {problem}")))
 }
 
 /// Writes a JSON file, folders included.
-fn write_json(path: &Path, content: &Value) -> Result<(), CheckpointError> {
+fn write_json(path: &Path, content: &Value) -> Result<(), SynthError> {
     let write = || -> std::io::Result<()> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
         fs::write(path, format!("{content:#}\n"))
     };
-    write().map_err(|problem| CheckpointError::new(path, format!("cannot be written: {problem}")))
+    write().map_err(|problem| SynthError::new(path, format!("cannot be written: {problem}")))
 }
 
 /// A tensor to be written.
@@ -101,7 +111,7 @@ fn write_weights(
     vocabulary: usize,
     dir: &Path,
     seed: u64,
-) -> Result<(), CheckpointError> {
+) -> Result<(), SynthError> {
     let size = if published.kind == Kind::Bert { 4 } else { 2 };
     let mut shards: Vec<Vec<Tensor>> = vec![Vec::new()];
     let mut bytes = 0;

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{Published, bias, linear, norm};
-use crate::synth::Tensor;
+use crate::Tensor;
 
 /// Sizes of a vision tower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ fn decode(bytes: &[u8]) -> Result<Picture, Problem> {
 }
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/media/jpeg").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/media/jpeg").join(name)
 }
 
 fn file(name: &str) -> Vec<u8> {

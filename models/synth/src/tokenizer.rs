@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::configs::{Kind, Published, Purpose};
 use super::write_json;
-use crate::checkpoint::{CheckpointError, read_json, read_json_if_there};
+use crate::SynthError;
 
 /// Ids of Qwen3's special tokens, as published.
 const QWEN3_SPECIAL: [(&str, usize); 3] =
@@ -33,19 +33,15 @@ const QWEN3_VISION: [&str; 11] = [
 const ANSWERS: [(&str, usize); 2] = [("no", 2152), ("yes", 9693)];
 
 /// Writes the tokenizer's files and returns one more than the largest id.
-pub fn write(
-    published: &Published,
-    dir: &Path,
-    given: Option<&Path>,
-) -> Result<usize, CheckpointError> {
+pub fn write(published: &Published, dir: &Path, given: Option<&Path>) -> Result<usize, SynthError> {
     let kind = published.kind;
     let mut config = json!({ "model_max_length": kind.tokens_max() });
     let mut tokenizer: Value = match given {
         Some(path) => {
             let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-            if let Some(found) = read_json_if_there(&file.with_file_name("tokenizer_config.json"))?
-            {
-                config = found;
+            let beside = file.with_file_name("tokenizer_config.json");
+            if beside.exists() {
+                config = read_json(&beside)?;
             }
             read_json(&file)?
         }
@@ -68,9 +64,15 @@ pub fn write(
     }
     let path = dir.join("tokenizer.json");
     fs::write(&path, tokenizer.to_string())
-        .map_err(|problem| CheckpointError::new(&path, format!("cannot be written: {problem}")))?;
+        .map_err(|problem| SynthError::new(&path, format!("cannot be written: {problem}")))?;
     write_json(&dir.join("tokenizer_config.json"), &config)?;
     Ok(largest_id(&tokenizer) + 1)
+}
+
+fn read_json(path: &Path) -> Result<Value, SynthError> {
+    let bytes = fs::read(path)
+        .map_err(|problem| SynthError::new(path, format!("cannot be read: {problem}")))?;
+    serde_json::from_slice(&bytes).map_err(|problem| SynthError::new(path, problem.to_string()))
 }
 
 fn largest_id(tokenizer: &Value) -> usize {

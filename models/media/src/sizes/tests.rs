@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 
 fn lines() -> Vec<String> {
-    let path = format!("{}/../tests/golden/media/sizes.txt", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../tests/golden/media/sizes.txt", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(path).expect("a golden");
     text.lines().map(str::to_owned).collect()
 }

@@ -19,7 +19,7 @@ use super::MediaError;
 use super::room::{Held, Room};
 use super::sizes::{RATIO_MAX, Size};
 
-pub(super) use animation::{Animation, animation};
+pub(super) use animation::Animation;
 
 /// What may be sent.
 pub(super) const KNOWN: &str = "PNG, JPEG, GIF, WebP, BMP, TIFF";
@@ -156,6 +156,18 @@ fn check_size(width: usize, height: usize, pixels_max: usize) -> Result<usize, P
         Some(pixels) if pixels <= pixels_max => Ok(pixels),
         _ => Err(Problem::Media(MediaError::TooManyPixels { width, height, limit: pixels_max })),
     }
+}
+
+/// A file as an animation, if it is an animated image.
+pub(super) fn animation<'a>(
+    bytes: &'a [u8],
+    bounds: &Bounds<'_>,
+) -> Result<Option<Animation<'a>>, Problem> {
+    guarded(|| match sniff(bytes) {
+        Some(Format::Gif) => gif::animation(bytes, bounds),
+        Some(Format::WebP) => webp::animation(bytes, bounds),
+        _ => Ok(None),
+    })
 }
 
 #[cfg(test)]

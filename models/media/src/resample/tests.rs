@@ -16,7 +16,7 @@ fn noise(width: usize, height: usize, seed: u64) -> Vec<u8> {
 }
 
 fn golden(name: &str) -> Vec<u8> {
-    let path = format!("{}/../tests/golden/media/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../../tests/golden/media/{name}", env!("CARGO_MANIFEST_DIR"));
     fs::read(path).expect("a golden")
 }
 

@@ -14,7 +14,7 @@ enum Value {
 use Value::{Bytes, Numbers};
 
 fn jpeg_file(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/media/jpeg");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/media/jpeg");
     std::fs::read(folder.join(format!("{name}.jpg"))).expect("a golden")
 }
 

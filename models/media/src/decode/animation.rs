@@ -3,10 +3,8 @@
 //!
 //! Must not know: which frames a network wants.
 
-use super::gif;
-use super::webp;
-use super::{Bounds, Format, Problem, guarded, sniff};
-use crate::media::room::Held;
+use super::{Problem, guarded};
+use crate::room::Held;
 
 /// Frames a second where a file does not say.
 const FPS: f64 = 10.0;
@@ -55,16 +53,4 @@ impl<'a> Animation<'a> {
     pub(in super::super) fn next(&mut self, wanted: bool) -> Result<Option<Vec<u8>>, Problem> {
         guarded(|| self.reader.next(wanted))
     }
-}
-
-/// A file as an animation, if it is an animated image.
-pub(in super::super) fn animation<'a>(
-    bytes: &'a [u8],
-    bounds: &Bounds<'_>,
-) -> Result<Option<Animation<'a>>, Problem> {
-    guarded(|| match sniff(bytes) {
-        Some(Format::Gif) => gif::animation(bytes, bounds),
-        Some(Format::WebP) => webp::animation(bytes, bounds),
-        _ => Ok(None),
-    })
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 
 fn file(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/media/files");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/media/files");
     std::fs::read(folder.join(name)).expect("a golden")
 }
 

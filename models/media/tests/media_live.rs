@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proxima_models::media::{MediaError, MediaFile, MediaOptions, Pixels, Preprocessor};
+use proxima_media::{MediaError, MediaFile, MediaOptions, Pixels, Preprocessor};
 
 const SIDE: usize = 512;
 /// Of one image.

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use proxima_models::media::{
-    MediaError, MediaFile, MediaOptions, Preprocessor, Video, VideoSource,
-};
+use proxima_media::{MediaError, MediaFile, MediaOptions, Preprocessor, Video, VideoSource};
 
 /// Small pseudo-random numbers.
 pub struct Random(u64);

@@ -7,7 +7,7 @@ use super::super::{TakeFrame, VideoInfo};
 use super::*;
 
 fn file(name: &str) -> Arc<MediaFile> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/media/files");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/media/files");
     Arc::new(MediaFile::new(std::fs::read(folder.join(name)).expect("a golden")))
 }
 

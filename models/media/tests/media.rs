@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mutations::{Random, crc32, mutate, take};
-use proxima_models::media::{
+use proxima_media::{
     Clip, MediaError, MediaFile, MediaOptions, Pixels, Preprocessor, TakeFrame, Video, VideoInfo,
     VideoReader, VideoSource,
 };
@@ -17,7 +17,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/media")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/media")
 }
 
 fn read(name: &str) -> Vec<u8> {
