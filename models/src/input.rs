@@ -172,6 +172,14 @@ pub struct Prepare {
     pub query_tokens_max: Option<usize>,
 }
 
+impl Prepare {
+    /// How an item is prepared: its own instruction goes before the request's.
+    pub fn for_item(&self, item: &Item) -> Self {
+        let own = item.instruction.clone().map(Prompt::Instruction);
+        Self { prompt: own.unwrap_or_else(|| self.prompt.clone()), ..self.clone() }
+    }
+}
+
 impl Default for Prepare {
     fn default() -> Self {
         Self {

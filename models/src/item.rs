@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use crate::input::{Prepare, Prompt};
 use proxima_media::{MediaFile, Video};
 
 /// A part of an [`Item`].
@@ -23,7 +22,7 @@ pub enum Part {
 pub struct Item {
     /// Its parts, in order; none is an empty item.
     pub parts: Vec<Part>,
-    /// An instruction of its own, before that of [`Prepare`].
+    /// An instruction of its own, before that of the request.
     pub instruction: Option<String>,
 }
 
@@ -34,12 +33,6 @@ impl Item {
         let parts = parts.chain(images.into_iter().map(Part::Image));
         let parts = parts.chain(texts.into_iter().map(Part::Text)).collect();
         Self { parts, instruction: None }
-    }
-
-    /// How it is to be prepared: its own instruction goes before a request's.
-    pub fn prepare(&self, how: &Prepare) -> Prepare {
-        let prompt = self.instruction.clone().map(Prompt::Instruction);
-        Prepare { prompt: prompt.unwrap_or_else(|| how.prompt.clone()), ..how.clone() }
     }
 
     /// Whether it has an image or a video.

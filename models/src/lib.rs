@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+mod dtype;
 pub mod families;
 pub mod info;
 pub mod input;
@@ -20,17 +21,20 @@ mod task;
 
 pub use batch::{Encoder, HiddenStates, Prefix, RaggedBatch, Sequence};
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use dtype::Dtype;
 pub use info::{Capabilities, ModelInfo};
 pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, TruncationSide};
 pub use item::{Content, Item, Part};
+pub use load::LoadOptions;
 pub use memory::memory_needed;
-pub use model::{Dtype, LoadOptions, Model, Task};
+pub use model::Model;
 pub use progress::Progress;
 pub use proxima_kernels::{
     Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory, sentence,
 };
 pub use proxima_media as media;
 pub use proxima_media::{MediaFile, Video, VideoSource};
+pub use task::Task;
 
 /// The instruction set that kernels compute with on this processor.
 pub fn instruction_set() -> &'static str {

@@ -3,7 +3,8 @@
 //! Must not know: how much there is.
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::model::{Dtype, LoadOptions};
+use crate::dtype::Dtype;
+use crate::load::LoadOptions;
 
 /// Bytes of memory that a checkpoint's packed weights take at least on a processor: every linear
 /// layer, without embedding tables, activations and what is kept of batches.

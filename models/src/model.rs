@@ -1,24 +1,15 @@
 //! A loaded model: network, recipe and readouts, and what it tells of itself.
 //!
-//! Must not know: requests, wire formats, devices beyond their name.
+//! Must not know: requests, wire formats, how it was loaded.
 
 use std::sync::Arc;
 
-use proxima_kernels::spec::Precision;
-use proxima_kernels::{BatchRows, DType, DeviceChoice, OpenDevice};
+use proxima_kernels::OpenDevice;
 
 use crate::batch::Encoder;
-use crate::checkpoint::{Checkpoint, CheckpointError, Warning};
-use crate::families::{self, Network};
-use crate::info::ModelInfo;
-use crate::load::{Parts, scores};
-use crate::readout::{
-    EmbeddingReadout, MultiVectorReadout, Pooling, ScoreReadout, Similarity, SparseReadout,
-};
-use crate::recipes::{self, Limits, Recipe};
-use proxima_media::MediaOptions;
-
-pub use crate::task::Task;
+use crate::info::{Capabilities, ModelInfo};
+use crate::readout::{EmbeddingReadout, MultiVectorReadout, Pooling, ScoreReadout, SparseReadout};
+use crate::recipes::Recipe;
 
 /// What can be read out of a model; an absent capability is an absent value.
 #[derive(Debug, Default)]
@@ -47,127 +38,20 @@ pub struct Model {
     pub device: OpenDevice,
 }
 
-/// Precision of the linear layers. Norms, softmax and sums are always float32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dtype {
-    /// Weights as they are stored, float32 activations. With AMX, which multiplies bfloat16
-    /// numbers, weights in float32 or IEEE half are each two of these, as activations then are:
-    /// errors of about 2^-16 of the products instead of float32's 2^-24.
-    Float32,
-    /// bfloat16 weights, and bfloat16 activations where the CPU multiplies such numbers.
-    Bfloat16,
-    /// IEEE half weights, float32 activations. With AMX as `Float32`, in 4 bytes a weight.
-    Float16,
-    /// 8-bit weights with a scale an output, 8-bit activations with a scale a token.
-    Int8,
-}
-
-/// How to load a checkpoint; the default is as the checkpoint says.
-#[derive(Debug, Clone, Default)]
-pub struct LoadOptions {
-    /// Precision of the weights; `None` keeps the checkpoint's.
-    pub dtype: Option<Dtype>,
-    /// Pooling; `None` takes the checkpoint's, and refuses one that says nothing.
-    pub pooling: Option<Pooling>,
-    /// Longest sequence in tokens; `None` takes the checkpoint's own.
-    pub tokens_max: Option<usize>,
-    /// What it is used for; `None` finds out ([`Task::of`]).
-    pub task: Option<Task>,
-    /// Where it computes.
-    pub device: DeviceChoice,
-    /// The part of an NVIDIA GPU's memory that tensors may have; `None` sets no limit.
-    pub device_memory: Option<f64>,
-    /// How images and videos are read.
-    pub media: MediaOptions,
-    /// Refuse a checkpoint whose configuration has a key that is not known.
-    pub strict_checkpoint: bool,
+impl Readouts {
+    /// What they are, without what is on a device.
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            embedding: self.embedding.as_ref().map(EmbeddingReadout::width),
+            pooling: self.embedding.as_ref().map(|it| it.pooling().to_vec()).unwrap_or_default(),
+            labels: self.score.as_ref().map(|score| score.labels().to_vec()),
+            sparse: self.sparse.is_some(),
+            multi: self.multi.is_some(),
+        }
+    }
 }
 
 impl Model {
-    /// Makes a model of a checkpoint.
-    ///
-    /// # Errors
-    /// An architecture, pooling or activation that is not known, a tensor that is missing or of
-    /// the wrong shape, a tokenizer that cannot be read, a device that is not there.
-    pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self, CheckpointError> {
-        Self::load_with(checkpoint, options, None)
-    }
-
-    /// As [`load`](Self::load), with the recipe of the same model that was loaded before: another
-    /// device needs no tokenizer of its own.
-    ///
-    /// # Errors
-    /// As of `load`.
-    pub fn load_with(
-        checkpoint: &Checkpoint,
-        options: &LoadOptions,
-        recipe: Option<Arc<dyn Recipe>>,
-    ) -> Result<Self, CheckpointError> {
-        let failed = |error: proxima_kernels::KernelError| {
-            CheckpointError::new(checkpoint.dir(), proxima_kernels::sentence(&error))
-        };
-        let opened = options.device.open(options.device_memory).map_err(failed)?;
-        let device = &opened.device;
-        let family = families::of(checkpoint)?;
-        let mut warnings = checkpoint.check_keys(family.keys, family.files)?;
-        if options.strict_checkpoint {
-            refuse(checkpoint, &warnings)?;
-        }
-        let task = match (options.task, options.pooling) {
-            (Some(task), _) => task,
-            // Who chooses a pooling wants vectors.
-            (None, Some(_)) => Task::of(checkpoint).unwrap_or(Task::Embed),
-            (None, None) => Task::of(checkpoint)?,
-        };
-        let dtype = options.dtype.map_or_else(|| Dtype::of(checkpoint), Ok)?;
-        let network = (family.load)(checkpoint, dtype.into(), device)?;
-        let kind = recipes::all().into_iter().find(|kind| (kind.fits)(checkpoint, task));
-        let kind = kind.ok_or_else(|| {
-            CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint and task")
-        })?;
-        let tokens_max = tokens_max(checkpoint, &network, kind.tokens_max, options)?;
-        let (vocabulary, token_types) = (network.vocabulary, network.token_types);
-        let limits = Limits { tokens_max, vocabulary, token_types };
-        let recipe = match recipe {
-            Some(recipe) => recipe,
-            None => Arc::from((kind.load)(checkpoint, &limits, &options.media)?),
-        };
-        let readouts = {
-            let recipe = &*recipe;
-            let parts =
-                Parts { checkpoint, task, family: &family, network: &network, recipe, device };
-            Readouts::load(&parts, options)?
-        };
-        checkpoint.weights().release_pages();
-        warnings.extend(checkpoint.check_unused()?);
-        let sentence = checkpoint.sentence_transformers();
-        let similarity = sentence.map(|modules| Similarity {
-            function: modules.similarity,
-            normalized: modules.normalizes(),
-        });
-        let labels = readouts.score.as_ref().map(|score| score.labels().len());
-        let info = ModelInfo {
-            family: family.model_type.into(),
-            recipe: kind.name.into(),
-            device: opened.name.clone(),
-            dtype: dtype.name().into(),
-            batch_tokens: BatchRows::of(device),
-            isa: proxima_kernels::instruction_set().into(),
-            tokens_max,
-            vocabulary: network.vocabulary,
-            prompts: recipe.prompts(),
-            special_tokens: recipe.special_tokens(),
-            default_prompt_name: sentence.and_then(|modules| modules.default_prompt_name.clone()),
-            listwise: task == Task::Listwise,
-            media: recipe.takes_media(),
-            similarity: similarity.unwrap_or_default(),
-            scores: labels.map(|labels| scores(checkpoint, labels)).transpose()?,
-            warnings: warnings.iter().map(Warning::to_string).collect(),
-            capabilities: readouts.capabilities(),
-        };
-        Ok(Self { info, recipe, encoder: network.encoder, readouts, device: opened })
-    }
-
     /// Whether sequences that begin alike may share rows: the network is causal and only read at
     /// last tokens.
     pub fn shares_prefixes(&self) -> bool {
@@ -180,95 +64,6 @@ impl Model {
             .chain(readouts.score.as_ref().map(ScoreReadout::pooling));
         let all = readouts.sparse.is_none() && readouts.multi.is_none();
         self.encoder.is_causal() && all && poolings.all(|it| it == Pooling::Last)
-    }
-}
-
-/// Refuses a checkpoint with keys that are not known.
-fn refuse(checkpoint: &Checkpoint, warnings: &[Warning]) -> Result<(), CheckpointError> {
-    if warnings.is_empty() {
-        return Ok(());
-    }
-    let all: Vec<String> = warnings.iter().map(Warning::to_string).collect();
-    let problem = format!("refused by --strict-checkpoint: {}", all.join("; "));
-    Err(CheckpointError::new(checkpoint.dir(), problem))
-}
-
-impl Dtype {
-    /// Its name in config files and answers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Float32 => "float32",
-            Self::Bfloat16 => "bfloat16",
-            Self::Float16 => "float16",
-            Self::Int8 => "int8",
-        }
-    }
-
-    /// The precision of most of a checkpoint's numbers.
-    ///
-    /// # Errors
-    /// None that is served.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
-        match checkpoint.weights().main_dtype() {
-            Some(DType::F32) => Ok(Self::Float32),
-            Some(DType::BF16) => Ok(Self::Bfloat16),
-            Some(DType::F16) => Ok(Self::Float16),
-            _ => Err(CheckpointError::new(
-                checkpoint.dir(),
-                "it has no tensors in F32, BF16 or F16; convert it to one of them",
-            )),
-        }
-    }
-}
-
-impl From<Dtype> for Precision {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::Float32 => Self::Float32,
-            Dtype::Bfloat16 => Self::Bfloat16,
-            Dtype::Float16 => Self::Float16,
-            Dtype::Int8 => Self::Int8,
-        }
-    }
-}
-
-/// The limit sentence-transformers names, else the tokenizer's, else the network's; never above the
-/// network's positions.
-fn tokens_max(
-    checkpoint: &Checkpoint,
-    network: &Network,
-    of_recipe: Option<usize>,
-    options: &LoadOptions,
-) -> Result<usize, CheckpointError> {
-    let of_modules = checkpoint.sentence_transformers().and_then(|modules| modules.tokens_max);
-    let of_tokenizer = match of_modules.or(of_recipe) {
-        Some(limit) => Some(limit),
-        None => recipes::tokens_max(checkpoint)?,
-    };
-    let own = of_tokenizer.unwrap_or(network.positions).min(network.positions);
-    if let (Some(limit), None) = (of_modules, options.tokens_max)
-        && network.rotary_positions
-        && limit > network.positions
-    {
-        return Err(CheckpointError::new(
-            checkpoint.dir(),
-            format!(
-                "max_seq_length {limit} is above the {} positions of config.json, and \
-                 sentence-transformers would go beyond them; choose a limit with --max-length",
-                network.positions
-            ),
-        ));
-    }
-    match options.tokens_max {
-        Some(asked) if asked == 0 || asked > network.positions => Err(CheckpointError::new(
-            checkpoint.dir(),
-            format!(
-                "a limit of {asked} tokens is not within its 1 to {} positions",
-                network.positions
-            ),
-        )),
-        Some(asked) => Ok(asked),
-        None => Ok(own),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::batch::HiddenStates;
 pub use embedding::{Dense, EmbeddingReadout, EmbeddingStep, Residual};
 pub use multi::{MultiVectorReadout, max_sim};
 pub use proxima_kernels::spec::Pooling;
-pub use score::{HeadLayer, ScoreFunction, ScoreReadout, Scores, sigmoid, softmax, torch_class};
+pub use score::{HeadLayer, ScoreFunction, ScoreReadout, Scores, sigmoid, softmax};
 pub use similarity::{Similarity, SimilarityFunction};
 pub use sparse::{SparseReadout, WordsHead};
 

@@ -3,6 +3,7 @@
 //! Must not know: how it is loaded, requests.
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::families::Family;
 
 /// What a checkpoint is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,7 @@ impl Task {
     ///
     /// # Errors
     /// If they leave it open.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+    pub fn of(checkpoint: &Checkpoint, family: &Family) -> Result<Self, CheckpointError> {
         let architectures = checkpoint.architectures();
         // A chain that pools gives vectors, whatever head its transformer was saved with.
         if checkpoint.sentence_transformers().is_some_and(|it| it.pooling().is_some()) {
@@ -36,9 +37,7 @@ impl Task {
         if checkpoint.sentence_transformers().is_some_and(|modules| modules.splade.is_some()) {
             return Ok(Self::Sparse);
         }
-        if !matches!(checkpoint.model_type(), "qwen3" | "qwen3_vl") {
-            return Ok(Self::Embed);
-        }
+        let Some(language_model) = &family.language_model else { return Ok(Self::Embed) };
         if checkpoint.sentence_transformers().is_some_and(|it| it.logit_score.is_some()) {
             return Ok(Self::YesNo);
         }
@@ -46,7 +45,7 @@ impl Task {
         if names.contains("e2rank") {
             return Ok(Self::Listwise);
         }
-        if architectures.iter().all(|name| *name == "Qwen3Model") {
+        if architectures.iter().all(|name| language_model.embedders.contains(name)) {
             return Ok(Self::Embed);
         }
         // A causal language model: an embedder and a reranker look alike but for their name.

@@ -301,7 +301,7 @@ fn lists_too_long_for_the_model_lose_the_ends_of_long_documents() {
     let documents = ["short", &long, "also short", &long];
     let cut = prepare(&documents, 200, true).expect("cut");
     assert!((150..=200).contains(&cut.len()), "{} tokens", cut.len());
-    let text = model.recipe.decode(&cut, false).expect("decoded");
+    let text = model.recipe.tokenizer().decode(&cut, false).expect("decoded");
     for kept in ["[1] short\n", "[3] also short\n", "Search Query: which one<|im_end|>"] {
         assert!(text.contains(kept), "{kept:?} is not in {text:?}");
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use proxima_models::media::MediaError;
 use proxima_models::model::Readouts;
 use proxima_models::readout::{EmbeddingReadout, Pooling, Similarity};
-use proxima_models::recipes::{Gone, Recipe, SpecialTokens, Token};
+use proxima_models::recipes::{Cancelled, Recipe, SpecialTokens, Token, Tokenize};
 use proxima_models::{
     BatchRows, DeviceChoice, Encoder, HiddenStates, Input, InputError, Item, MediaFile, Model,
     ModelError, ModelInfo, Part, Prepare, Prompt, RaggedBatch, Sequence, TruncationSide,
@@ -261,6 +261,10 @@ impl FakeRecipe {
 }
 
 impl Recipe for FakeRecipe {
+    fn tokenizer(&self) -> &dyn Tokenize {
+        self
+    }
+
     fn prompts(&self) -> BTreeMap<String, String> {
         self.prompts.clone()
     }
@@ -269,14 +273,14 @@ impl Recipe for FakeRecipe {
         &self,
         input: &Input,
         how: &Prepare,
-        gone: Gone<'_>,
+        cancelled: Cancelled<'_>,
     ) -> Result<Sequence, InputError> {
         if !matches!(input, Input::Text(text) if text == "waits") {
             return self.prepare(input, how);
         }
         let (waiting, left) = &*self.knobs.waiting;
         waiting.fetch_add(1, Ordering::SeqCst);
-        while !gone() {
+        while !cancelled() {
             std::thread::yield_now();
         }
         left.fetch_add(1, Ordering::SeqCst);
@@ -293,7 +297,7 @@ impl Recipe for FakeRecipe {
                 self.check_room(item)?;
                 let parts = item.parts.iter().enumerate().map(|(index, it)| part(index, it));
                 let text = parts.collect::<Result<String, InputError>>()?;
-                self.words(&text, &item.prepare(how).prompt)?
+                self.words(&text, &how.for_item(item).prompt)?
             }
             Input::Text(text) => self.words(text, &how.prompt)?,
         };
@@ -320,13 +324,18 @@ impl Recipe for FakeRecipe {
         }
     }
 
-    fn tokenize(
+    fn with_prompt(
         &self,
         text: &str,
-        special_tokens: bool,
+        _special_tokens: bool,
         prompt: &Prompt,
-    ) -> Result<Vec<Token>, InputError> {
-        let text = format!("{}{text}", self.prompt(prompt)?);
+    ) -> Result<String, InputError> {
+        Ok(format!("{}{text}", self.prompt(prompt)?))
+    }
+}
+
+impl Tokenize for FakeRecipe {
+    fn tokens(&self, text: &str, special_tokens: bool) -> Result<Vec<Token>, InputError> {
         let special = |id, text: &str| Token {
             id,
             text: text.into(),
@@ -358,6 +367,14 @@ impl Recipe for FakeRecipe {
         let ids = ids.iter().filter(|id| !skip_special_tokens || **id > END);
         let words: Vec<String> = ids.map(|id| format!("w{id}")).collect();
         Ok(words.join(" "))
+    }
+
+    fn id_of(&self, _token: &str) -> Option<u32> {
+        None
+    }
+
+    fn special_ids(&self) -> Vec<u32> {
+        vec![BEGIN, END]
     }
 }
 

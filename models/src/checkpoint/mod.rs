@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub mod keys;
 mod leftovers;
 mod sentence;
+mod similarity;
 mod weights;
 
 use std::fs;
@@ -20,10 +21,12 @@ use keys::{ConfigFile, Key, Rule, config as tables};
 
 pub(crate) use files::{read_json, read_json_if_there};
 pub use keys::Warning;
+pub(crate) use sentence::torch_class;
 pub use sentence::{
     DenseModule, LENGTH_FILES, LogitScore, PoolingModule, SentenceTransformers, Splade, Step,
     Subject,
 };
+pub use similarity::SimilarityFunction;
 pub use weights::{PICKLE, Weights};
 
 /// Why a checkpoint could not be opened or loaded. Each says which file and what to do.

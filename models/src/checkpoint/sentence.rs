@@ -4,17 +4,19 @@
 
 mod modules;
 
+pub use modules::torch_class;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::{Activation, Pooling};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::files::{is_there, within};
 use super::keys::{ConfigFile, Key, Warning, files as tables};
+use super::similarity::SimilarityFunction;
 use super::{CheckpointError, files};
-use crate::readout::{Pooling, SimilarityFunction};
 
 /// Names of the file with the length of a chain's transformer; the first that has a key counts, as
 /// in sentence-transformers.

@@ -55,6 +55,7 @@ pub fn family() -> Family {
             ];
             Ok(ScoreReadout::new(Pooling::Cls, layers, labels))
         },
+        language_model: None,
         words: Some(|checkpoint, network, device| {
             let names = WordsNames {
                 dense: "cls.predictions.transform.dense",

@@ -37,6 +37,19 @@ pub struct Family {
     /// Makes the head that gives a logit for each word of the vocabulary, over hidden states of
     /// this width; `None` where there is none.
     pub words: Option<LoadWords>,
+    /// What it says of its causal language models, whose files leave open what they are for, and
+    /// whose logits can answer yes or no; `None` where there are none.
+    pub language_model: Option<LanguageModel>,
+}
+
+/// The causal language models of an architecture.
+pub struct LanguageModel {
+    /// Architectures of `config.json` without a language head, which are embedders.
+    pub embedders: &'static [&'static str],
+    /// What the name of the embedding table may begin with, before `embed_tokens.weight`.
+    pub tables: &'static [&'static str],
+    /// Names that the language head may have.
+    pub heads: &'static [&'static str],
 }
 
 /// Makes the head of a masked language model: layers before the last, and the last.

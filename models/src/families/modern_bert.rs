@@ -44,6 +44,7 @@ pub fn family() -> Family {
         pooling: |_| None,
         load,
         score,
+        language_model: None,
         words: Some(words),
     }
 }

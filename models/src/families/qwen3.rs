@@ -11,7 +11,7 @@ use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Family, Network};
+use super::{Family, LanguageModel, Network};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
@@ -42,8 +42,16 @@ pub fn family() -> Family {
             Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
         },
         words: None,
+        language_model: Some(LanguageModel {
+            embedders: &["Qwen3Model"],
+            tables: TABLES,
+            heads: &["lm_head.weight"],
+        }),
     }
 }
+
+/// What the names of its tensors begin with, without and below a head.
+const TABLES: &[&str] = &["", "model."];
 
 const NO_WINDOW: &str = "for use_sliding_window, which is refused";
 
@@ -229,7 +237,7 @@ fn load(
                        served";
         return Err(error(problem.into()));
     }
-    let prefix = weights.prefix(&["", "model."], "embed_tokens.weight")?;
+    let prefix = weights.prefix(TABLES, "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
     let table = loader.stored("embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
     let failed = |error| loader.failed(error);

@@ -29,6 +29,7 @@ pub fn families() -> Vec<Family> {
             load(checkpoint, precision, device, &Style { prefixes, positions_after_padding: true })
         },
         score,
+        language_model: None,
         words: Some(|checkpoint, network, device| {
             let names = WordsNames {
                 dense: "lm_head.dense",

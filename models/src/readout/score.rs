@@ -9,7 +9,7 @@ use proxima_kernels::spec::Pooling;
 use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::batch::HiddenStates;
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, torch_class};
 use crate::layers::{LayerNorm, Loader};
 
 /// One layer of a head: linear, activation, norm. Heads are small, so always in float32.
@@ -110,18 +110,6 @@ impl ScoreReadout {
         }
         Ok(outputs)
     }
-}
-
-/// The name of a class of activations in PyTorch at a path such as `torch.nn.Tanh` or
-/// `torch.nn.modules.activation.Tanh`; what else ends alike is something else.
-pub fn torch_class(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix("torch.nn.")?;
-    let name = match rest.strip_prefix("modules.") {
-        Some("linear.Identity") => "Identity",
-        Some(inner) => inner.strip_prefix("activation.").unwrap_or(inner),
-        None => rest,
-    };
-    Some(name).filter(|name| !name.contains('.'))
 }
 
 /// What logits go through to be scores.

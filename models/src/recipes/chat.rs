@@ -8,7 +8,7 @@ mod template;
 use std::sync::Arc;
 
 use super::tokenizer::TextTokenizer;
-use super::{Gone, Limits};
+use super::{Cancelled, Limits};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare};
@@ -52,10 +52,10 @@ impl Chat {
     /// A chat with nothing in it, whose images and videos may have `limit` tokens: they are never
     /// cut, so the rest of what has more need not be looked at. It is given up once its caller is
     /// gone.
-    pub fn begin<'a>(&'a self, limit: usize, gone: Gone<'a>) -> Writer<'a> {
+    pub fn begin<'a>(&'a self, limit: usize, cancelled: Cancelled<'a>) -> Writer<'a> {
         Writer {
             chat: self,
-            gone,
+            cancelled,
             reader: self.media.reader(),
             text: String::new(),
             sequence: Sequence::default(),
@@ -70,7 +70,7 @@ impl Chat {
 /// A chat that is being written.
 pub struct Writer<'a> {
     chat: &'a Chat,
-    gone: Gone<'a>,
+    cancelled: Cancelled<'a>,
     /// Of all videos of the input, which share its limits.
     reader: Option<Arc<dyn VideoReader>>,
     /// Text that is not tokenised yet: texts that meet are tokenised as one.
@@ -116,7 +116,7 @@ impl Writer<'_> {
             return Ok(self.text(NOTHING));
         }
         for part in &item.parts {
-            if (self.gone)() {
+            if (self.cancelled)() {
                 return Err(InputError::Abandoned);
             }
             match part {

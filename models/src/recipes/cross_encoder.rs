@@ -5,11 +5,11 @@
 
 use super::prompts::{Prompts, Resolved};
 use super::tokenizer::TextTokenizer;
-use super::{Recipe, RecipeKind, Token, chat_template, prepare_pair, text_of, text_of_item};
+use super::{Recipe, RecipeKind, Tokenize, chat_template, prepare_pair, text_of, text_of_item};
 use crate::batch::Sequence;
 use crate::checkpoint::CheckpointError;
 use crate::input::{Input, InputError, Prepare, Prompt};
-use crate::model::Task;
+use crate::task::Task;
 
 /// The entry of the list.
 pub fn kind() -> RecipeKind {
@@ -61,6 +61,10 @@ fn no_prompt(prompt: &Prompt) -> Result<(), InputError> {
 }
 
 impl Recipe for CrossEncoder {
+    fn tokenizer(&self) -> &dyn Tokenize {
+        &self.tokenizer
+    }
+
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
         no_prompt(&how.prompt)?;
         match input {
@@ -70,7 +74,7 @@ impl Recipe for CrossEncoder {
             }
             Input::Item(item) => {
                 let text = text_of_item(item)?;
-                self.prepare(&Input::Text(text.to_string()), &item.prepare(how))
+                self.prepare(&Input::Text(text.to_string()), &how.for_item(item))
             }
             Input::Text(text) => {
                 let cut = self.tokenizer.cut(text, self.tokenizer.added(false), how)?;
@@ -83,17 +87,13 @@ impl Recipe for CrossEncoder {
         }
     }
 
-    fn tokenize(
+    fn with_prompt(
         &self,
         text: &str,
-        special_tokens: bool,
+        _special_tokens: bool,
         prompt: &Prompt,
-    ) -> Result<Vec<Token>, InputError> {
+    ) -> Result<String, InputError> {
         no_prompt(prompt)?;
-        self.tokenizer.tokens(text, special_tokens)
-    }
-
-    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
-        self.tokenizer.decode(ids, skip_special_tokens)
+        Ok(text.to_owned())
     }
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use super::prompts::Resolved;
 use super::text::TextEmbedding;
-use super::{Limits, Recipe, RecipeKind, SpecialTokens, Token};
+use super::{Limits, Recipe, RecipeKind, SpecialTokens, Tokenize};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
-use crate::model::Task;
+use crate::task::Task;
 
 /// What it says to the name of a prompt for a list.
 const NO_PROMPT: InputError =
@@ -179,6 +179,10 @@ fn fill(template: &str, places: &[(&str, &str)]) -> String {
 }
 
 impl Recipe for E2Rank {
+    fn tokenizer(&self) -> &dyn Tokenize {
+        Recipe::tokenizer(&self.text)
+    }
+
     fn prompts(&self) -> BTreeMap<String, String> {
         self.text.prompts()
     }
@@ -196,17 +200,13 @@ impl Recipe for E2Rank {
         }
     }
 
-    fn tokenize(
+    fn with_prompt(
         &self,
         text: &str,
         special_tokens: bool,
         prompt: &Prompt,
-    ) -> Result<Vec<Token>, InputError> {
-        self.text.tokenize(text, special_tokens, prompt)
-    }
-
-    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
-        self.text.decode(ids, skip_special_tokens)
+    ) -> Result<String, InputError> {
+        Recipe::with_prompt(&self.text, text, special_tokens, prompt)
     }
 }
 

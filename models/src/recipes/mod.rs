@@ -21,7 +21,7 @@ use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::item::{Content, Item};
-use crate::model::Task;
+use crate::task::Task;
 use proxima_media::MediaOptions;
 
 pub(crate) use tokenizer::tokens_max;
@@ -42,19 +42,38 @@ pub struct Token {
     pub stop: Option<usize>,
 }
 
-/// Whether nobody waits for an input any longer.
-pub type Gone<'a> = &'a dyn Fn() -> bool;
+/// Whether the caller of an input has cancelled it.
+pub type Cancelled<'a> = &'a dyn Fn() -> bool;
+
+/// Texts to token ids and back.
+pub trait Tokenize {
+    /// The tokens of a text, uncut.
+    ///
+    /// # Errors
+    /// A text that is too large, or a failure of the tokenizer.
+    fn tokens(&self, text: &str, special_tokens: bool) -> Result<Vec<Token>, InputError>;
+
+    /// The text of token ids.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary, or a failure of the tokenizer.
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError>;
+
+    /// The id of a token that the network knows.
+    fn id_of(&self, token: &str) -> Option<u32>;
+
+    /// Ids of special tokens other than the mask: they stand for no word.
+    fn special_ids(&self) -> Vec<u32>;
+}
 
 /// Makes sequences of inputs. Called on CPU threads, several at a time.
 pub trait Recipe: Send + Sync {
+    /// The tokenizer of its texts.
+    fn tokenizer(&self) -> &dyn Tokenize;
+
     /// Prompts by name.
     fn prompts(&self) -> BTreeMap<String, String> {
         BTreeMap::new()
-    }
-
-    /// The id of a token, for recipes whose answer is a token's logit.
-    fn id(&self, _token: &str) -> Option<u32> {
-        None
     }
 
     /// The special tokens around one text, for recipes that embed texts; none for others, and for
@@ -63,23 +82,18 @@ pub trait Recipe: Send + Sync {
         SpecialTokens::default()
     }
 
-    /// Ids of special tokens but the mask, which stand for no word, for recipes that embed texts.
-    fn special_ids(&self) -> Vec<u32> {
-        Vec::new()
-    }
-
     /// Whether inputs may have images and videos.
     fn takes_media(&self) -> bool {
         false
     }
 
-    /// Turns one input into the sequence the network sees.
+    /// Turns one input into the sequence that the network sees.
     ///
     /// # Errors
     /// Whatever is wrong with the input; see [`InputError`].
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError>;
 
-    /// As [`prepare`](Self::prepare), for a caller who may leave: recipes whose inputs take long
+    /// As [`prepare`](Self::prepare), for a caller who may cancel: recipes whose inputs take long
     /// ask between the parts of one.
     ///
     /// # Errors
@@ -88,14 +102,24 @@ pub trait Recipe: Send + Sync {
         &self,
         input: &Input,
         how: &Prepare,
-        _gone: Gone<'_>,
+        _cancelled: Cancelled<'_>,
     ) -> Result<Sequence, InputError> {
         self.prepare(input, how)
     }
 
-    /// The tokens of a text, with its prompt before it, as `prepare` would see them, uncut; of a
-    /// recipe of pairs those of the text alone. What a chat puts around a text is there if special
-    /// tokens are asked for.
+    /// A text with its prompt before it, as `prepare` would tokenise it; of a recipe of pairs the
+    /// text alone. What a chat puts around a text is there if special tokens are asked for.
+    ///
+    /// # Errors
+    /// An unknown prompt.
+    fn with_prompt(
+        &self,
+        text: &str,
+        special_tokens: bool,
+        prompt: &Prompt,
+    ) -> Result<String, InputError>;
+
+    /// The tokens of a text [with its prompt](Self::with_prompt), uncut.
     ///
     /// # Errors
     /// An unknown prompt or a tokenizer failure.
@@ -104,13 +128,10 @@ pub trait Recipe: Send + Sync {
         text: &str,
         special_tokens: bool,
         prompt: &Prompt,
-    ) -> Result<Vec<Token>, InputError>;
-
-    /// The text of token ids.
-    ///
-    /// # Errors
-    /// An id outside the vocabulary or a tokenizer failure.
-    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError>;
+    ) -> Result<Vec<Token>, InputError> {
+        let text = self.with_prompt(text, special_tokens, prompt)?;
+        self.tokenizer().tokens(&text, special_tokens)
+    }
 }
 
 /// What a recipe of texts says to anything else.

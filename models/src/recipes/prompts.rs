@@ -12,6 +12,17 @@ use crate::input::{InputError, Prompt};
 pub struct Prompts {
     named: BTreeMap<String, String>,
     default: Option<String>,
+    template: InstructionTemplate,
+}
+
+/// How a free instruction becomes the text before an input.
+#[derive(Debug, Clone, Default)]
+enum InstructionTemplate {
+    /// The instruction between these.
+    Around(String, String),
+    /// The instruction as it is.
+    #[default]
+    Prefix,
 }
 
 /// What a prompt stands for.
@@ -27,13 +38,32 @@ pub enum Resolved<'a> {
     Instruction(&'a str),
 }
 
+impl InstructionTemplate {
+    /// The template of the checkpoint's own prompts: `Instruct: ...\nQuery:` and its like, else a
+    /// prefix.
+    fn of(checkpoint: &Checkpoint, prompts: &BTreeMap<String, String>) -> Self {
+        let end = prompts.values().find_map(|prompt| {
+            let rest = prompt.strip_prefix("Instruct: ")?;
+            Some(&rest[rest.rfind('\n')?..])
+        });
+        match end {
+            Some(end) => Self::Around("Instruct: ".into(), end.into()),
+            None if checkpoint.model_type() == "qwen3" => {
+                Self::Around("Instruct: ".into(), "\nQuery:".into())
+            }
+            None => Self::Prefix,
+        }
+    }
+}
+
 impl Prompts {
     /// Those of a checkpoint.
     pub fn of(checkpoint: &Checkpoint) -> Self {
-        let Some(modules) = checkpoint.sentence_transformers() else { return Self::default() };
-        let named = modules.prompts.clone();
-        let name = modules.default_prompt_name.as_ref();
-        Self { default: name.and_then(|name| named.get(name).cloned()), named }
+        let modules = checkpoint.sentence_transformers();
+        let named = modules.map(|modules| modules.prompts.clone()).unwrap_or_default();
+        let name = modules.and_then(|modules| modules.default_prompt_name.as_ref());
+        let template = InstructionTemplate::of(checkpoint, &named);
+        Self { default: name.and_then(|name| named.get(name).cloned()), named, template }
     }
 
     /// With another prompt, unless there is one of this name.
@@ -85,6 +115,21 @@ impl Prompts {
         Ok(match self.resolve(prompt)? {
             Resolved::Text("") | Resolved::Default | Resolved::None => own,
             Resolved::Text(text) | Resolved::Instruction(text) => text,
+        })
+    }
+
+    /// The text that a prompt puts before an input.
+    ///
+    /// # Errors
+    /// A name that is not known.
+    pub fn text(&self, prompt: &Prompt) -> Result<String, InputError> {
+        Ok(match self.resolve(prompt)? {
+            Resolved::Default | Resolved::None => String::new(),
+            Resolved::Text(text) => text.to_owned(),
+            Resolved::Instruction(text) => match &self.template {
+                InstructionTemplate::Around(before, after) => format!("{before}{text}{after}"),
+                InstructionTemplate::Prefix => text.to_owned(),
+            },
         })
     }
 }

@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{Recipe, RecipeKind, Token, prepare_pair, text_of};
+use super::{Recipe, RecipeKind, Tokenize, prepare_pair, text_of};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
-use crate::model::Task;
+use crate::task::Task;
 
 /// What the chat begins with.
 const HEAD: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on \
@@ -116,12 +116,12 @@ impl Qwen3Reranker {
 }
 
 impl Recipe for Qwen3Reranker {
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.named().clone()
+    fn tokenizer(&self) -> &dyn Tokenize {
+        &self.tokenizer
     }
 
-    fn id(&self, token: &str) -> Option<u32> {
-        self.tokenizer.find(token)
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.prompts.named().clone()
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
@@ -141,17 +141,13 @@ impl Recipe for Qwen3Reranker {
         self.tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })
     }
 
-    fn tokenize(
+    fn with_prompt(
         &self,
         text: &str,
-        special_tokens: bool,
+        _special_tokens: bool,
         prompt: &Prompt,
-    ) -> Result<Vec<Token>, InputError> {
+    ) -> Result<String, InputError> {
         self.prompts.resolve(prompt)?;
-        self.tokenizer.tokens(text, special_tokens)
-    }
-
-    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
-        self.tokenizer.decode(ids, skip_special_tokens)
+        Ok(text.to_owned())
     }
 }

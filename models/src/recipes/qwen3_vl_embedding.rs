@@ -9,12 +9,12 @@ use unicode_general_category::{GeneralCategory as Category, get_general_category
 
 use super::chat::{Chat, is_cut};
 use super::prompts::Prompts;
-use super::{Gone, Recipe, RecipeKind, Token};
+use super::{Cancelled, Recipe, RecipeKind, Tokenize};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
-use crate::item::{Content, Item};
-use crate::model::Task;
+use crate::item::Content;
+use crate::task::Task;
 
 /// The instruction where a request has none.
 const INSTRUCTION: &str = "Represent the user's input.";
@@ -63,10 +63,10 @@ impl Qwen3VlEmbedding {
         &self,
         content: &Content,
         how: &Prepare,
-        gone: Gone<'_>,
+        cancelled: Cancelled<'_>,
     ) -> Result<Sequence, InputError> {
         let (added, limit) = (self.after.len(), self.chat.tokenizer.limit(how));
-        let mut chat = self.chat.begin(limit, gone);
+        let mut chat = self.chat.begin(limit, cancelled);
         chat.text(&self.head(&how.prompt)?).content(content, how.document_tokens_max)?;
         let mut sequence = chat.text(TAIL).finish()?;
         if is_cut(sequence.tokens.len() + added, limit, how)? {
@@ -112,6 +112,10 @@ fn is_punctuation(character: char) -> bool {
 }
 
 impl Recipe for Qwen3VlEmbedding {
+    fn tokenizer(&self) -> &dyn Tokenize {
+        &self.chat.tokenizer
+    }
+
     fn prompts(&self) -> BTreeMap<String, String> {
         self.prompts.named().clone()
     }
@@ -128,36 +132,30 @@ impl Recipe for Qwen3VlEmbedding {
         &self,
         input: &Input,
         how: &Prepare,
-        gone: Gone<'_>,
+        cancelled: Cancelled<'_>,
     ) -> Result<Sequence, InputError> {
         match input {
-            Input::Text(text) => self.sequence(&text.as_str().into(), how, gone),
+            Input::Text(text) => self.sequence(&text.as_str().into(), how, cancelled),
             Input::Item(item) => {
-                let how = Item::prepare(item, how);
-                self.sequence(&Content::Item(item.clone()), &how, gone)
+                let how = how.for_item(item);
+                self.sequence(&Content::Item(item.clone()), &how, cancelled)
             }
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
         }
     }
 
-    fn tokenize(
+    fn with_prompt(
         &self,
         text: &str,
         special_tokens: bool,
         prompt: &Prompt,
-    ) -> Result<Vec<Token>, InputError> {
-        let full = if special_tokens {
-            format!("{}{text}{TAIL}", self.head(prompt)?)
-        } else {
-            self.instruction(prompt)?;
-            text.to_owned()
-        };
-        self.chat.tokenizer.tokens(&full, special_tokens)
-    }
-
-    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
-        self.chat.tokenizer.decode(ids, skip_special_tokens)
+    ) -> Result<String, InputError> {
+        if special_tokens {
+            return Ok(format!("{}{text}{TAIL}", self.head(prompt)?));
+        }
+        self.instruction(prompt)?;
+        Ok(text.to_owned())
     }
 }
 

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use super::chat::{Chat, is_cut};
 use super::prompts::Prompts;
-use super::{Gone, Recipe, RecipeKind, Token, prepare_pair};
+use super::{Cancelled, Recipe, RecipeKind, Tokenize, prepare_pair};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::item::Content;
-use crate::model::Task;
+use crate::task::Task;
 
 /// The instruction where a request has none.
 const INSTRUCTION: &str =
@@ -63,12 +63,12 @@ impl Qwen3VlReranker {
         query: &Content,
         document: &Content,
         how: &Prepare,
-        gone: Gone<'_>,
+        cancelled: Cancelled<'_>,
     ) -> Result<Sequence, InputError> {
         let how = &prepare_pair(query, document, how)?;
         let instruction = self.prompts.instruction(&how.prompt, INSTRUCTION)?;
         let limit = self.chat.tokenizer.limit(how);
-        let mut chat = self.chat.begin(limit, gone);
+        let mut chat = self.chat.begin(limit, cancelled);
         chat.text(HEAD).text(instruction);
         chat.text("<Query>:").content(query, how.query_tokens_max)?;
         chat.text("\n<Document>:").content(document, how.document_tokens_max)?;
@@ -112,12 +112,12 @@ impl Qwen3VlReranker {
 }
 
 impl Recipe for Qwen3VlReranker {
-    fn prompts(&self) -> BTreeMap<String, String> {
-        self.prompts.named().clone()
+    fn tokenizer(&self) -> &dyn Tokenize {
+        &self.chat.tokenizer
     }
 
-    fn id(&self, token: &str) -> Option<u32> {
-        self.chat.tokenizer.find(token)
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.prompts.named().clone()
     }
 
     fn takes_media(&self) -> bool {
@@ -132,29 +132,25 @@ impl Recipe for Qwen3VlReranker {
         &self,
         input: &Input,
         how: &Prepare,
-        gone: Gone<'_>,
+        cancelled: Cancelled<'_>,
     ) -> Result<Sequence, InputError> {
         match input {
-            Input::Pair { query, document } => self.pair(query, document, how, gone),
+            Input::Pair { query, document } => self.pair(query, document, how, cancelled),
             // What health checks and token-wise answers see.
-            Input::Text(text) => self.pair(&"".into(), &text.as_str().into(), how, gone),
+            Input::Text(text) => self.pair(&"".into(), &text.as_str().into(), how, cancelled),
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
             Input::Item(_) => Err(InputError::Kind("scores pairs, not single items")),
             Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
         }
     }
 
-    fn tokenize(
+    fn with_prompt(
         &self,
         text: &str,
-        special_tokens: bool,
+        _special_tokens: bool,
         prompt: &Prompt,
-    ) -> Result<Vec<Token>, InputError> {
+    ) -> Result<String, InputError> {
         self.prompts.resolve(prompt)?;
-        self.chat.tokenizer.tokens(text, special_tokens)
-    }
-
-    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
-        self.chat.tokenizer.decode(ids, skip_special_tokens)
+        Ok(text.to_owned())
     }
 }

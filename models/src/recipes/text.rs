@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::prompts::{Prompts, Resolved};
+use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{Limits, Recipe, RecipeKind, SpecialTokens, Token, chat_template, text_of_item};
+use super::{Limits, Recipe, RecipeKind, SpecialTokens, Tokenize, chat_template, text_of_item};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
-use crate::model::Task;
+use crate::task::Task;
 
 /// The entry of the list.
 pub fn kind() -> RecipeKind {
@@ -27,39 +27,12 @@ pub fn kind() -> RecipeKind {
 pub struct TextEmbedding {
     tokenizer: TextTokenizer,
     prompts: Prompts,
-    instruction: InstructionTemplate,
     include_prompt: bool,
     /// Special tokens the template puts before and after a text.
     before: Vec<u32>,
     after: Vec<u32>,
     /// Put behind every text besides, where the template does not.
     end: Option<u32>,
-}
-
-/// How a free instruction becomes a prompt.
-enum InstructionTemplate {
-    /// The instruction between these.
-    Around(String, String),
-    /// The instruction as it is.
-    Prefix,
-}
-
-impl InstructionTemplate {
-    /// The template of the checkpoint's own prompts: `Instruct: ...\nQuery:` and its like, else a
-    /// prefix.
-    fn of(checkpoint: &Checkpoint, prompts: &BTreeMap<String, String>) -> Self {
-        let end = prompts.values().find_map(|prompt| {
-            let rest = prompt.strip_prefix("Instruct: ")?;
-            Some(&rest[rest.rfind('\n')?..])
-        });
-        match end {
-            Some(end) => Self::Around("Instruct: ".into(), end.into()),
-            None if checkpoint.model_type() == "qwen3" => {
-                Self::Around("Instruct: ".into(), "\nQuery:".into())
-            }
-            None => Self::Prefix,
-        }
-    }
 }
 
 impl TextEmbedding {
@@ -77,7 +50,6 @@ impl TextEmbedding {
         let pooling = modules.and_then(|modules| modules.pooling());
         Ok(Self {
             tokenizer,
-            instruction: InstructionTemplate::of(checkpoint, prompts.named()),
             prompts,
             include_prompt: pooling.is_none_or(|pooling| pooling.include_prompt),
             before,
@@ -119,19 +91,8 @@ impl TextEmbedding {
         &self.prompts
     }
 
-    fn prompt(&self, prompt: &Prompt) -> Result<String, InputError> {
-        Ok(match self.prompts.resolve(prompt)? {
-            Resolved::Default | Resolved::None => String::new(),
-            Resolved::Text(text) => text.to_owned(),
-            Resolved::Instruction(text) => match &self.instruction {
-                InstructionTemplate::Around(before, after) => format!("{before}{text}{after}"),
-                InstructionTemplate::Prefix => text.to_owned(),
-            },
-        })
-    }
-
     fn text_sequence(&self, text: &str, how: &Prepare) -> Result<Sequence, InputError> {
-        let prompt = self.prompt(&how.prompt)?;
+        let prompt = self.prompts.text(&how.prompt)?;
         let added = self.tokenizer.added(false) + usize::from(self.end.is_some());
         let cut = self.tokenizer.cut(&format!("{prompt}{text}"), added, how)?;
         let mut tokens = self.tokenizer.wrap(cut.kept, None)?.get_ids().to_vec();
@@ -186,6 +147,10 @@ impl TextEmbedding {
 }
 
 impl Recipe for TextEmbedding {
+    fn tokenizer(&self) -> &dyn Tokenize {
+        &self.tokenizer
+    }
+
     fn prompts(&self) -> BTreeMap<String, String> {
         self.prompts.named().clone()
     }
@@ -194,34 +159,25 @@ impl Recipe for TextEmbedding {
         SpecialTokens { before: self.before.clone(), after: self.after.clone() }
     }
 
-    fn special_ids(&self) -> Vec<u32> {
-        self.tokenizer.special_ids()
-    }
-
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
         match input {
             Input::Text(text) => self.text_sequence(text, how),
             Input::Tokens(ids) => self.token_sequence(ids, how),
             Input::Item(item) => {
                 let text = text_of_item(item)?;
-                self.text_sequence(&text, &item.prepare(how))
+                self.text_sequence(&text, &how.for_item(item))
             }
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
         }
     }
 
-    fn tokenize(
+    fn with_prompt(
         &self,
         text: &str,
-        special_tokens: bool,
+        _special_tokens: bool,
         prompt: &Prompt,
-    ) -> Result<Vec<Token>, InputError> {
-        let full = format!("{}{text}", self.prompt(prompt)?);
-        self.tokenizer.tokens(&full, special_tokens)
-    }
-
-    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
-        self.tokenizer.decode(ids, skip_special_tokens)
+    ) -> Result<String, InputError> {
+        Ok(format!("{}{text}", self.prompts.text(prompt)?))
     }
 }
 

@@ -19,7 +19,7 @@ use std::path::Path;
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
 use unicode_normalization_alignments::UnicodeNormalization as _;
 
-use super::{Limits, Token};
+use super::{Limits, Token, Tokenize};
 use crate::batch::Sequence;
 use crate::checkpoint::files::{self, TOKENIZER_BYTES_MAX, is_there};
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -176,25 +176,10 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer has no such token, or the network no such row.
     pub fn id(&self, checkpoint: &Checkpoint, token: &str) -> Result<u32, CheckpointError> {
-        self.find(token).ok_or_else(|| {
+        self.id_of(token).ok_or_else(|| {
             let path = checkpoint.transformer_dir().join("tokenizer.json");
             CheckpointError::new(path, format!("it has no token {token:?}, which is needed"))
         })
-    }
-
-    /// The id of a token that tokenizer and network know.
-    pub fn find(&self, token: &str) -> Option<u32> {
-        let id = self.inner.token_to_id(token);
-        id.filter(|id| (*id as usize) < self.limits.vocabulary)
-    }
-
-    /// Ids of special tokens but the mask: they stand for no word.
-    pub fn special_ids(&self) -> Vec<u32> {
-        let added = self.inner.get_added_tokens_decoder();
-        let special = added
-            .iter()
-            .filter(|(_, it)| it.special && !it.content.to_lowercase().contains("mask"));
-        special.map(|(id, _)| *id).collect()
     }
 
     /// Whether an id is that of a special token which files name (`all_special_ids` in
@@ -333,11 +318,21 @@ impl TextTokenizer {
         Ok(sequence)
     }
 
-    /// See [`Recipe::tokenize`](super::Recipe::tokenize); `full` has its prompt.
+    /// Checks that the network knows all ids.
     ///
     /// # Errors
-    /// A tokenizer failure.
-    pub fn tokens(&self, full: &str, special_tokens: bool) -> Result<Vec<Token>, InputError> {
+    /// If it does not.
+    pub fn check_ids(&self, ids: &[u32]) -> Result<(), InputError> {
+        let vocabulary = self.limits.vocabulary;
+        match ids.iter().find(|id| **id as usize >= vocabulary) {
+            Some(id) => Err(InputError::UnknownToken { id: *id, vocabulary }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Tokenize for TextTokenizer {
+    fn tokens(&self, full: &str, special_tokens: bool) -> Result<Vec<Token>, InputError> {
         let encoding = self.located(full, special_tokens)?;
         let characters: Vec<usize> = full.char_indices().map(|(at, _)| at).collect();
         let byte = |place: usize| characters.get(place).copied().unwrap_or(full.len());
@@ -355,25 +350,22 @@ impl TextTokenizer {
         Ok(tokens.collect())
     }
 
-    /// See [`Recipe::decode`](super::Recipe::decode).
-    ///
-    /// # Errors
-    /// An id outside the vocabulary or a tokenizer failure.
-    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
+    fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError> {
         self.check_ids(ids)?;
         failed(self.inner.decode(ids, skip_special_tokens))
     }
 
-    /// Checks that the network knows all ids.
-    ///
-    /// # Errors
-    /// If it does not.
-    pub fn check_ids(&self, ids: &[u32]) -> Result<(), InputError> {
-        let vocabulary = self.limits.vocabulary;
-        match ids.iter().find(|id| **id as usize >= vocabulary) {
-            Some(id) => Err(InputError::UnknownToken { id: *id, vocabulary }),
-            None => Ok(()),
-        }
+    fn id_of(&self, token: &str) -> Option<u32> {
+        let id = self.inner.token_to_id(token);
+        id.filter(|id| (*id as usize) < self.limits.vocabulary)
+    }
+
+    fn special_ids(&self) -> Vec<u32> {
+        let added = self.inner.get_added_tokens_decoder();
+        let special = added
+            .iter()
+            .filter(|(_, it)| it.special && !it.content.to_lowercase().contains("mask"));
+        special.map(|(id, _)| *id).collect()
     }
 }
 

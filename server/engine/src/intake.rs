@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use proxima_models::recipes::{Gone, Recipe, Token};
+use proxima_models::recipes::{Cancelled, Recipe, Token};
 use proxima_models::{Input, Prepare, Prompt, Sequence};
 
 use crate::admission::{Class, Size, tokens_about};
@@ -49,7 +49,7 @@ impl Engine {
         let bytes = texts.iter().map(String::len).sum();
         let _bytes = self.reserve(bytes, false)?;
         let turn = self.turn_of_bytes(texts.len(), bytes);
-        let each = move |recipe: &dyn Recipe, text: &String, _: Gone<'_>| {
+        let each = move |recipe: &dyn Recipe, text: &String, _: Cancelled<'_>| {
             recipe.tokenize(text, special_tokens, &prompt)
         };
         let limit = self.wait_limit(&Tally::default());
@@ -71,8 +71,8 @@ impl Engine {
         let bytes = ids.iter().map(|ids| size_of_val(&ids[..])).sum();
         let _bytes = self.reserve(bytes, false)?;
         let turn = self.turn_of_bytes(ids.len(), bytes);
-        let each = move |recipe: &dyn Recipe, ids: &Vec<u32>, _: Gone<'_>| {
-            recipe.decode(ids, skip_special_tokens)
+        let each = move |recipe: &dyn Recipe, ids: &Vec<u32>, _: Cancelled<'_>| {
+            recipe.tokenizer().decode(ids, skip_special_tokens)
         };
         let limit = self.wait_limit(&Tally::default());
         let done = self.handle.pool.run(turn, limit, ids, each).await;
@@ -158,8 +158,8 @@ impl Engine {
         let _bytes = self.reserve(bytes, has_media)?;
         tally.inputs += inputs.len() as u32;
         tally.prepared.n_chars += inputs.iter().map(Input::characters).sum::<usize>();
-        let each = move |recipe: &dyn Recipe, input: &Input, gone: Gone<'_>| {
-            recipe.prepare_until(input, &how, gone)
+        let each = move |recipe: &dyn Recipe, input: &Input, cancelled: Cancelled<'_>| {
+            recipe.prepare_until(input, &how, cancelled)
         };
         let media = self.handle.media.as_ref().filter(|_| has_media);
         let pool = media.unwrap_or(&self.handle.pool);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use proxima_models::InputError;
-use proxima_models::recipes::{Gone, Recipe};
+use proxima_models::recipes::{Cancelled, Recipe};
 use tokio::sync::oneshot;
 
 use crate::admission::Class;
@@ -83,7 +83,7 @@ impl<T, R, F> Piecework for Work<T, R, F>
 where
     T: Send + Sync,
     R: Send,
-    F: Fn(&dyn Recipe, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync,
+    F: Fn(&dyn Recipe, &T, Cancelled<'_>) -> Result<R, InputError> + Send + Sync,
 {
     fn has_more(&self) -> bool {
         self.next.load(Ordering::Relaxed) < self.items.len()
@@ -94,11 +94,12 @@ where
     }
 
     fn step(&self, recipe: &dyn Recipe) {
-        let gone = || lock(&self.results).reply.as_ref().is_none_or(oneshot::Sender::is_closed);
+        let cancelled =
+            || lock(&self.results).reply.as_ref().is_none_or(oneshot::Sender::is_closed);
         let begun = *self.begun.get_or_init(Instant::now);
         let first = self.next.fetch_add(self.piece, Ordering::Relaxed);
         for index in first..self.items.len().min(first + self.piece) {
-            if gone() {
+            if cancelled() {
                 self.next.store(self.items.len(), Ordering::Relaxed);
                 return;
             }
@@ -106,7 +107,7 @@ where
             let result = if index > self.wrong.load(Ordering::Relaxed) {
                 Err(InputError::Kind("did not look at it: another input is wrong"))
             } else {
-                let each = AssertUnwindSafe(|| (self.each)(recipe, &self.items[index], &gone));
+                let each = AssertUnwindSafe(|| (self.each)(recipe, &self.items[index], &cancelled));
                 let panicked = || InputError::Tokenizer("the tokenizer panicked".into());
                 catch_unwind(each).unwrap_or_else(|_| Err(panicked()))
             };
@@ -227,7 +228,7 @@ impl Pool {
         turn: Turn,
         limit: Limit,
         items: Vec<T>,
-        each: impl Fn(&dyn Recipe, &T, Gone<'_>) -> Result<R, InputError> + Send + Sync + 'static,
+        each: impl Fn(&dyn Recipe, &T, Cancelled<'_>) -> Result<R, InputError> + Send + Sync + 'static,
     ) -> Result<Done<R>, NotDone>
     where
         T: Send + Sync + 'static,

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use proxima_kernels::spec::Activation;
+use proxima_kernels::spec::{Activation, Pooling};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,7 +13,6 @@ use super::{
     DenseModule, PoolingModule, Reader, SentenceTransformers, Splade, Step, Subject, tables,
 };
 use crate::checkpoint::CheckpointError;
-use crate::readout::{Pooling, torch_class};
 
 /// A module that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,4 +324,16 @@ pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointEr
         residual: config.use_residual.unwrap_or(false),
     };
     Ok(Step::Dense(subject, module))
+}
+
+/// The name of a class of activations in PyTorch at a path such as `torch.nn.Tanh` or
+/// `torch.nn.modules.activation.Tanh`; what else ends alike is something else.
+pub fn torch_class(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("torch.nn.")?;
+    let name = match rest.strip_prefix("modules.") {
+        Some("linear.Identity") => "Identity",
+        Some(inner) => inner.strip_prefix("activation.").unwrap_or(inner),
+        None => rest,
+    };
+    Some(name).filter(|name| !name.contains('.'))
 }

@@ -16,7 +16,7 @@ use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Family, Network, qwen3};
+use super::{Family, LanguageModel, Network, qwen3};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 use crate::layers::{Decoder, Loader, Rotary};
@@ -36,8 +36,16 @@ pub fn family() -> Family {
             Err(checkpoint.config_error("no classification head is known of this architecture"))
         },
         words: None,
+        language_model: Some(LanguageModel {
+            embedders: &[],
+            tables: TABLES,
+            heads: &["lm_head.weight", "language_model.lm_head.weight"],
+        }),
     }
 }
+
+/// What the names of its text tensors begin with.
+const TABLES: &[&str] = &["model.language_model.", "language_model.model.", "language_model."];
 
 #[derive(Debug, Deserialize)]
 struct Config {
@@ -112,8 +120,7 @@ fn load(
     let sections = Sections::of(&text).map_err(error)?;
     let (sizes, theta) = (text.sizes().map_err(error)?, text.theta(500_000.0).map_err(error)?);
     let weights = checkpoint.weights();
-    let prefixes = ["model.language_model.", "language_model.model.", "language_model."];
-    let prefix = weights.prefix(&prefixes, "embed_tokens.weight")?;
+    let prefix = weights.prefix(TABLES, "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
     let table = loader.stored("embed_tokens.weight", &[text.vocab_size, text.hidden_size])?;
     let failed = |error| loader.failed(error);

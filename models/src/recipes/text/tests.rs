@@ -98,9 +98,9 @@ fn tokens_say_where_they_are_in_characters_and_decode_gives_the_text_back() {
     let qwen3 = self::model("tiny-qwen3");
     let text = "naïve <b>日本</b>";
     let ids: Vec<u32> = ids(&qwen3, Input::Text(text.into()), &Prepare::default()).expect("ids");
-    assert_eq!(qwen3.recipe.decode(&ids, true), Ok(text.into()));
-    assert_eq!(qwen3.recipe.decode(&ids, false), Ok(format!("{text}<|endoftext|>")));
-    assert!(qwen3.recipe.decode(&[u32::MAX], true).is_err());
+    assert_eq!(qwen3.recipe.tokenizer().decode(&ids, true), Ok(text.into()));
+    assert_eq!(qwen3.recipe.tokenizer().decode(&ids, false), Ok(format!("{text}<|endoftext|>")));
+    assert!(qwen3.recipe.tokenizer().decode(&[u32::MAX], true).is_err());
 }
 
 #[test]

@@ -7,14 +7,14 @@ use std::path::Path;
 use proxima_kernels::Device;
 use proxima_kernels::spec::Precision;
 
+use super::LoadOptions;
 use crate::checkpoint::{
     Checkpoint, CheckpointError, DenseModule, LogitScore, PoolingModule, SentenceTransformers,
     Step, Subject, Weights,
 };
 use crate::families::{self, Network};
-use crate::info::Capabilities;
 use crate::layers::{LayerNorm, Loader};
-use crate::model::{LoadOptions, Readouts};
+use crate::model::Readouts;
 use crate::readout::{
     Dense, EmbeddingReadout, EmbeddingStep, HeadLayer, MultiVectorReadout, Pooling, Residual,
     ScoreFunction, ScoreReadout, Scores, SparseReadout,
@@ -36,26 +36,13 @@ pub(crate) struct Parts<'a> {
 }
 
 impl Readouts {
-    /// What they are, without what is on a device.
-    pub fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            embedding: self.embedding.as_ref().map(EmbeddingReadout::width),
-            pooling: self.embedding.as_ref().map(|it| it.pooling().to_vec()).unwrap_or_default(),
-            labels: self.score.as_ref().map(|score| score.labels().to_vec()),
-            sparse: self.sparse.is_some(),
-            multi: self.multi.is_some(),
-        }
-    }
-
     pub(crate) fn load(parts: &Parts<'_>, options: &LoadOptions) -> Result<Self, CheckpointError> {
-        let &Parts { checkpoint, task, family, network, recipe, device } = parts;
+        let &Parts { checkpoint, task, family, network, device, .. } = parts;
         let classifies = checkpoint.classifies();
         let score = match task {
             Task::Embed | Task::Listwise | Task::Sparse => None,
             Task::Score | Task::YesNo
-                if !classifies
-                    && (task == Task::Score
-                        || !matches!(checkpoint.model_type(), "qwen3" | "qwen3_vl")) =>
+                if !classifies && (task == Task::Score || family.language_model.is_none()) =>
             {
                 let names = checkpoint.architectures().join(", ");
                 let problem = match names.as_str() {
@@ -64,7 +51,7 @@ impl Readouts {
                 };
                 return Err(checkpoint.config_error(format!("{problem}; choose another --task")));
             }
-            Task::YesNo if !classifies => Some(yes_or_no(checkpoint, recipe, network, device)?),
+            Task::YesNo if !classifies => Some(yes_or_no(parts)?),
             Task::Score | Task::YesNo => {
                 check_cross_encoder(checkpoint)?;
                 Some((family.score)(checkpoint, network.width, device)?)
@@ -272,7 +259,7 @@ fn lexical(parts: &Parts<'_>) -> Result<Option<SparseReadout>, CheckpointError> 
     let Some(weights) = checkpoint.part("sparse_linear")? else { return Ok(None) };
     let loader = Loader::new(&weights, "", Precision::Float32, device);
     let linear = loader.linear_of(("weight", "bias"), (network.width, 1))?;
-    Ok(Some(SparseReadout::Lexical { linear, special: recipe.special_ids() }))
+    Ok(Some(SparseReadout::Lexical { linear, special: recipe.tokenizer().special_ids() }))
 }
 
 /// The projection of bge-m3 to a vector a token, if there is one.
@@ -288,19 +275,9 @@ fn token_vectors(
     Ok(Some(MultiVectorReadout::new(linear, width)))
 }
 
-/// What the name of the embedding table begins with, in one family or another.
-const TABLES: [&str; 5] =
-    ["", "model.", "model.language_model.", "language_model.model.", "language_model."];
-/// The language head, likewise.
-const HEADS: [&str; 2] = ["lm_head.weight", "language_model.lm_head.weight"];
-
 /// The two rows of the language head that answer no and yes.
-fn yes_or_no(
-    checkpoint: &Checkpoint,
-    recipe: &dyn Recipe,
-    network: &Network,
-    device: &Device,
-) -> Result<ScoreReadout, CheckpointError> {
+fn yes_or_no(parts: &Parts<'_>) -> Result<ScoreReadout, CheckpointError> {
+    let &Parts { checkpoint, family, network, recipe, device, .. } = parts;
     let said = checkpoint.sentence_transformers().and_then(|modules| modules.logit_score);
     let rows = match said {
         Some(LogitScore { true_token_id, false_token_id }) => {
@@ -314,7 +291,7 @@ fn yes_or_no(
         }
         None => {
             let row = |word: &str| {
-                let id = recipe.id(word).map(|id| id as usize);
+                let id = recipe.tokenizer().id_of(word).map(|id| id as usize);
                 id.ok_or_else(|| {
                     let path = checkpoint.transformer_dir().join("tokenizer.json");
                     CheckpointError::new(path, format!("it has no token {word:?} to answer with"))
@@ -327,10 +304,12 @@ fn yes_or_no(
     let loader = Loader::new(weights, "", Precision::Float32, device);
     // A head that is stored is the model's, also where the config ties it, as in transformers.
     let tied = checkpoint.said("tie_word_embeddings");
-    let head = match HEADS.iter().find(|name| weights.contains(name)) {
+    let (heads, tables) =
+        family.language_model.as_ref().map_or((&[][..], &[][..]), |it| (it.heads, it.tables));
+    let head = match heads.iter().find(|name| weights.contains(name)) {
         Some(name) => (*name).to_owned(),
         None if tied == Some(true) => {
-            format!("{}embed_tokens.weight", weights.prefix(&TABLES, "embed_tokens.weight")?)
+            format!("{}embed_tokens.weight", weights.prefix(tables, "embed_tokens.weight")?)
         }
         None => {
             return Err(CheckpointError::new(

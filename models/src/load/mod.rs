@@ -1,0 +1,177 @@
+//! A checkpoint to a model: family, task, recipe, readouts, in this order.
+//!
+//! Must not know: requests, wire formats, devices beyond their name.
+
+mod readouts;
+
+use std::sync::Arc;
+
+use proxima_kernels::{BatchRows, DeviceChoice};
+use proxima_media::MediaOptions;
+
+use crate::checkpoint::{Checkpoint, CheckpointError, Warning};
+use crate::dtype::Dtype;
+use crate::families::{self, Network};
+use crate::info::ModelInfo;
+use crate::model::{Model, Readouts};
+use crate::readout::{Pooling, Similarity};
+use crate::recipes::{self, Limits, Recipe};
+use crate::task::Task;
+use readouts::{Parts, scores};
+
+/// How to load a checkpoint; the default is as the checkpoint says.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Precision of the weights; `None` keeps the checkpoint's.
+    pub dtype: Option<Dtype>,
+    /// Pooling; `None` takes the checkpoint's, and refuses one that says nothing.
+    pub pooling: Option<Pooling>,
+    /// Longest sequence in tokens; `None` takes the checkpoint's own.
+    pub tokens_max: Option<usize>,
+    /// What it is used for; `None` finds out ([`Task::of`]).
+    pub task: Option<Task>,
+    /// Where it computes.
+    pub device: DeviceChoice,
+    /// The part of an NVIDIA GPU's memory that tensors may have; `None` sets no limit.
+    pub device_memory: Option<f64>,
+    /// How images and videos are read.
+    pub media: MediaOptions,
+    /// Refuse a checkpoint whose configuration has a key that is not known.
+    pub strict_checkpoint: bool,
+}
+
+impl Model {
+    /// Makes a model of a checkpoint.
+    ///
+    /// # Errors
+    /// An architecture, pooling or activation that is not known, a tensor that is missing or of
+    /// the wrong shape, a tokenizer that cannot be read, a device that is not there.
+    pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self, CheckpointError> {
+        Self::load_with(checkpoint, options, None)
+    }
+
+    /// As [`load`](Self::load), with the recipe of the same model that was loaded before: another
+    /// device needs no tokenizer of its own.
+    ///
+    /// # Errors
+    /// As of `load`.
+    pub fn load_with(
+        checkpoint: &Checkpoint,
+        options: &LoadOptions,
+        recipe: Option<Arc<dyn Recipe>>,
+    ) -> Result<Self, CheckpointError> {
+        let failed = |error: proxima_kernels::KernelError| {
+            CheckpointError::new(checkpoint.dir(), proxima_kernels::sentence(&error))
+        };
+        let opened = options.device.open(options.device_memory).map_err(failed)?;
+        let device = &opened.device;
+        let family = families::of(checkpoint)?;
+        let mut warnings = checkpoint.check_keys(family.keys, family.files)?;
+        if options.strict_checkpoint {
+            refuse(checkpoint, &warnings)?;
+        }
+        let task = match (options.task, options.pooling) {
+            (Some(task), _) => task,
+            // Who chooses a pooling wants vectors.
+            (None, Some(_)) => Task::of(checkpoint, &family).unwrap_or(Task::Embed),
+            (None, None) => Task::of(checkpoint, &family)?,
+        };
+        let dtype = options.dtype.map_or_else(|| Dtype::of(checkpoint), Ok)?;
+        let network = (family.load)(checkpoint, dtype.into(), device)?;
+        let kind = recipes::all().into_iter().find(|kind| (kind.fits)(checkpoint, task));
+        let kind = kind.ok_or_else(|| {
+            CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint and task")
+        })?;
+        let tokens_max = tokens_max(checkpoint, &network, kind.tokens_max, options)?;
+        let (vocabulary, token_types) = (network.vocabulary, network.token_types);
+        let limits = Limits { tokens_max, vocabulary, token_types };
+        let recipe = match recipe {
+            Some(recipe) => recipe,
+            None => Arc::from((kind.load)(checkpoint, &limits, &options.media)?),
+        };
+        let readouts = {
+            let recipe = &*recipe;
+            let parts =
+                Parts { checkpoint, task, family: &family, network: &network, recipe, device };
+            Readouts::load(&parts, options)?
+        };
+        checkpoint.weights().release_pages();
+        warnings.extend(checkpoint.check_unused()?);
+        let sentence = checkpoint.sentence_transformers();
+        let similarity = sentence.map(|modules| Similarity {
+            function: modules.similarity,
+            normalized: modules.normalizes(),
+        });
+        let labels = readouts.score.as_ref().map(|score| score.labels().len());
+        let info = ModelInfo {
+            family: family.model_type.into(),
+            recipe: kind.name.into(),
+            device: opened.name.clone(),
+            dtype: dtype.name().into(),
+            batch_tokens: BatchRows::of(device),
+            isa: proxima_kernels::instruction_set().into(),
+            tokens_max,
+            vocabulary: network.vocabulary,
+            prompts: recipe.prompts(),
+            special_tokens: recipe.special_tokens(),
+            default_prompt_name: sentence.and_then(|modules| modules.default_prompt_name.clone()),
+            listwise: task == Task::Listwise,
+            media: recipe.takes_media(),
+            similarity: similarity.unwrap_or_default(),
+            scores: labels.map(|labels| scores(checkpoint, labels)).transpose()?,
+            warnings: warnings.iter().map(Warning::to_string).collect(),
+            capabilities: readouts.capabilities(),
+        };
+        Ok(Self { info, recipe, encoder: network.encoder, readouts, device: opened })
+    }
+}
+
+/// Refuses a checkpoint with keys that are not known.
+fn refuse(checkpoint: &Checkpoint, warnings: &[Warning]) -> Result<(), CheckpointError> {
+    if warnings.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = warnings.iter().map(Warning::to_string).collect();
+    let problem = format!("refused by --strict-checkpoint: {}", all.join("; "));
+    Err(CheckpointError::new(checkpoint.dir(), problem))
+}
+
+/// The limit sentence-transformers names, else the tokenizer's, else the network's; never above the
+/// network's positions.
+fn tokens_max(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    of_recipe: Option<usize>,
+    options: &LoadOptions,
+) -> Result<usize, CheckpointError> {
+    let of_modules = checkpoint.sentence_transformers().and_then(|modules| modules.tokens_max);
+    let of_tokenizer = match of_modules.or(of_recipe) {
+        Some(limit) => Some(limit),
+        None => recipes::tokens_max(checkpoint)?,
+    };
+    let own = of_tokenizer.unwrap_or(network.positions).min(network.positions);
+    if let (Some(limit), None) = (of_modules, options.tokens_max)
+        && network.rotary_positions
+        && limit > network.positions
+    {
+        return Err(CheckpointError::new(
+            checkpoint.dir(),
+            format!(
+                "max_seq_length {limit} is above the {} positions of config.json, and \
+                 sentence-transformers would go beyond them; choose a limit with --max-length",
+                network.positions
+            ),
+        ));
+    }
+    match options.tokens_max {
+        Some(asked) if asked == 0 || asked > network.positions => Err(CheckpointError::new(
+            checkpoint.dir(),
+            format!(
+                "a limit of {asked} tokens is not within its 1 to {} positions",
+                network.positions
+            ),
+        )),
+        Some(asked) => Ok(asked),
+        None => Ok(own),
+    }
+}
