@@ -1,8 +1,9 @@
-//! Time of each operation of a layer of Qwen3-0.6B on a CUDA device, in bfloat16, beside what it
-//! must move or multiply: `cargo bench -p proxima-kernels --features cuda --bench cuda_times`; with
-//! numbers of rows behind `--`, for these alone.
+//! Time of each operation of a layer of Qwen3-0.6B on a CUDA device, in bfloat16, with the rate of
+//! what it must move or multiply:
+//! `cargo bench -p proxima-kernels --features cuda --bench cuda_times`. Row counts after `--`
+//! select these alone.
 //!
-//! Each is queued many times and waited for once, so at few rows it is the time of a launch.
+//! Each is queued many times and waited for once, so with few rows this is the time of a launch.
 
 use std::time::Instant;
 
@@ -23,7 +24,7 @@ use proxima_kernels::{DType, Device, KernelError, Tensor, cuda};
 const HIDDEN: usize = 1024;
 const MLP: usize = 3072;
 const HEADS: Heads = Heads { heads: 16, kv_heads: 8, size: 128 };
-/// Tokens of a document.
+/// Tokens per document.
 const LENGTH: usize = 512;
 
 type Result<T> = std::result::Result<T, KernelError>;
@@ -57,7 +58,7 @@ impl Layer {
         })
     }
 
-    /// The layer, as the decoder computes it.
+    /// The layer, computed as in the decoder.
     fn forward(
         &self,
         (hidden, normed): &(Rows, LinearInput),
@@ -79,7 +80,7 @@ impl Layer {
     }
 }
 
-/// Numbers of a fixed row of pseudo-random ones, as a checkpoint has them.
+/// Fixed pseudo-random weights, as in a checkpoint.
 fn weights(columns: usize, depth: usize) -> StoredTensor {
     let mut state = (columns * depth) as u64 | 1;
     let mut next = || {
@@ -92,12 +93,12 @@ fn weights(columns: usize, depth: usize) -> StoredTensor {
     StoredTensor::of_numbers(&numbers, vec![columns, depth]).expect("weights")
 }
 
-/// Rows of normal numbers.
+/// Normally distributed rows.
 fn rows(count: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor> {
     Tensor::randn(0.0f32, 1.0, (count, width), device)?.to_dtype(dtype)
 }
 
-/// Seconds of one run, of many that are queued at once: the median of five times.
+/// Seconds per run, of many runs queued at once: the median of five timings.
 fn seconds(device: &Device, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     let timed = |count: u32, run: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
         device.synchronize()?;
@@ -113,7 +114,7 @@ fn seconds(device: &Device, mut run: impl FnMut() -> Result<()>) -> Result<f64> 
     Ok(times[2])
 }
 
-/// What an operation does at least.
+/// The least work that an operation does.
 #[derive(Clone, Copy)]
 enum Work {
     Moves(usize),
@@ -191,7 +192,7 @@ fn measure(device: &Device, layer: &Layer, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Seconds of all layers of a short batch, which are recorded and replayed.
+/// Seconds for all layers of a short batch, recorded and replayed.
 fn replayed(
     device: &Device,
     layer: &Layer,

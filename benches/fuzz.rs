@@ -1,4 +1,4 @@
-//! Sends bodies that are not quite right to the router, many more than the tests do:
+//! Sends malformed bodies to the router, many more than the tests do:
 //! `cargo run --release -p proxima --example fuzz -- SEED BODIES`.
 
 #[path = "../tests/support/bad_bodies.rs"]

@@ -1,12 +1,12 @@
-//! Speed of the matrix product in every arithmetic of this CPU, in GFLOP/s and GB/s of weights:
-//! `cargo bench -p proxima-kernels`, with arguments for some arithmetics only (`Bf16 Int8`) or
-//! for one shape (`1536x384`).
+//! GEMM speed in every arithmetic of this CPU, in GFLOP/s and GB/s of weights:
+//! `cargo bench -p proxima-kernels`, with arguments for some arithmetics only (`Bf16 Int8`) or for
+//! one shape (`1536x384`).
 //!
-//! Weights of many layers are used by turns, so that they come from memory as they do in a model.
-//! On a machine that is shared with others the matrix units have two speeds, which change within
-//! seconds. So the innermost loop is timed alone before and after each sample: a sample counts as
-//! slow if that takes half as long again as the best seen. Medians are of fast samples alone where
-//! there are some, and the table says how many there were.
+//! Weights of many layers are used in turn, so that they come from memory as in a model. On a
+//! shared machine, the matrix units have two speeds, which change within seconds. So the innermost
+//! loop is timed alone before and after each sample: a sample counts as slow if this takes 1.5
+//! times the best time seen, or longer. Medians are over fast samples only, if there are any, and
+//! the table says how many there were.
 
 use std::time::Instant;
 
@@ -20,20 +20,20 @@ use proxima_kernels::cpu::gemm::pack_rhs::PackedRhs;
 use proxima_kernels::cpu::isa::simd::Simd;
 use proxima_kernels::cpu::{Epilogue, Isa, thread_pool};
 
-/// Bytes of weights used by turns: more than any cache holds.
+/// Bytes of weights used in turn: more than any cache holds.
 const WEIGHT_BYTES: usize = 256 * 1024 * 1024;
-/// Samples of a case.
+/// Samples per case.
 const SAMPLES: usize = 15;
 const ROWS: [usize; 8] = [1, 4, 16, 32, 128, 512, 2048, 8192];
 const SHAPES: [(usize, usize); 5] =
     [(1536, 384), (384, 1536), (384, 384), (3072, 1024), (1024, 3072)];
-/// Of the probe: how often the innermost loop runs, and its bytes of weights.
+/// For the probe: how often the innermost loop runs, and its bytes of weights.
 const PROBE_RUNS: usize = 100;
 const PROBE_BYTES: usize = 16 * 1024;
-/// A probe above this many times the best is one of a slow moment.
+/// A probe that takes more than this many times the best marks a slow moment.
 const SLOW: f64 = 1.5;
 
-/// The innermost loop alone, on memory in the first-level cache.
+/// The innermost loop alone, on memory in the L1 cache.
 struct Probe;
 
 impl GemmOp for Probe {
@@ -53,7 +53,7 @@ impl GemmOp for Probe {
     }
 }
 
-/// Seconds of the probe on all threads.
+/// Seconds that the probe takes on all threads.
 fn probe(isa: Isa, arithmetic: Arithmetic) -> f64 {
     let started = Instant::now();
     thread_pool::for_each(thread_pool::threads(), |_| isa.run_gemm(arithmetic, Probe));
@@ -84,7 +84,7 @@ fn layers(arithmetic: Arithmetic, columns: usize, depth: usize) -> Vec<PackedRhs
     (0..count).map(|_| PackedRhs::new(form, columns, depth, fill)).collect()
 }
 
-/// One time of a product, and the probes around it.
+/// One timing of a GEMM, and the probes around it.
 struct Sample {
     seconds: f64,
     probes: [f64; 2],
@@ -109,8 +109,7 @@ fn samples(isa: Isa, arithmetic: Arithmetic, rows: usize, weights: &[PackedRhs])
     (0..SAMPLES).map(sample).collect()
 }
 
-/// The median time of samples in fast moments, or of all where there is none, and how many were
-/// fast.
+/// The median time of the fast samples, or of all if there are none, and the number of fast ones.
 fn fast_median(samples: &[Sample], best: f64) -> (f64, usize) {
     let is_fast = |it: &&Sample| it.probes.iter().all(|probe| *probe < SLOW * best);
     let mut times: Vec<f64> = samples.iter().filter(is_fast).map(|it| it.seconds).collect();

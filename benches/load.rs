@@ -1,5 +1,5 @@
-//! A load on any server, with percentiles for each size of requests: what `proxima bench` sends, on
-//! lines that scripts read.
+//! Load on any server, with percentiles for each request size: as `proxima bench`, with output that
+//! scripts can parse.
 //!
 //! `cargo run --release --example load -- --address 127.0.0.1:8080 --clients 4 --batch 32`
 
@@ -17,25 +17,25 @@ struct Arguments {
     /// The path: /embed or /v1/embeddings
     #[arg(long, default_value = "/embed")]
     path: String,
-    /// Clients at a time
+    /// Concurrent clients
     #[arg(long, default_value_t = 4)]
     clients: usize,
-    /// Texts of a request
+    /// Texts per request
     #[arg(long, default_value_t = 32)]
     batch: usize,
-    /// Requests of 1, 4, 16 and 64 texts by turns, instead of --batch
+    /// Requests of 1, 4, 16 and 64 texts in turn, instead of --batch
     #[arg(long)]
     mixed: bool,
-    /// Words of a text: this many, half as many or half more
+    /// Words per text: this many, half as many or half more
     #[arg(long, default_value_t = 110)]
     words: usize,
     /// How long to send
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Requests a second of each client (open loop); without it as fast as answers come
+    /// Requests per second of each client (open loop); without it, as fast as answers come
     #[arg(long)]
     rate: Option<f64>,
-    /// How vectors are written
+    /// Encoding of vectors
     #[arg(long, default_value = "float")]
     encoding: String,
 }

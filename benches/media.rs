@@ -1,4 +1,4 @@
-//! Time from the bytes of an image to the pixels a vision network is given, decoded and resized:
+//! Time from an image's bytes to the pixels that a vision network gets, decoded and resized:
 //! `benches/media_peer.py` writes the files and times Pillow, then
 //! `cargo bench -p proxima-media --bench media`.
 

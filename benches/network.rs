@@ -1,15 +1,15 @@
-//! Tokens a second of a network alone, without tokenizer and server, by the number of texts in a
+//! Tokens per second of a network alone, without tokenizer and server, by the number of texts in a
 //! batch: `cargo bench -p proxima-models --bench network`. Weights are random.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use proxima_models::{Checkpoint, Dtype, LoadOptions, Model, RaggedBatch, Sequence};
 use proxima_synth::{SynthOptions, write};
 
-/// Texts of a batch.
+/// Texts per batch.
 const COUNTS: [usize; 4] = [1, 4, 8, 32];
-/// Tokens of a text.
+/// Tokens per text.
 const LENGTH: usize = 140;
-/// Below the smallest vocabulary.
+/// Token ids stay below this, which is less than the smallest vocabulary.
 const TOKENS: usize = 190;
 
 fn networks(criterion: &mut Criterion) {

@@ -1,4 +1,4 @@
-//! Time of each operation between the products, on 512 rows of all-MiniLM-L6-v2 and of
+//! Time of each operation between GEMMs, on 512 rows of all-MiniLM-L6-v2 and of
 //! Qwen3-Embedding-0.6B: `cargo bench -p proxima-kernels --bench ops`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -11,7 +11,7 @@ use proxima_kernels::spec::{Heads, Mask, segments_of};
 
 const ROWS: usize = 512;
 
-/// What attention and the product after it multiply in.
+/// The arithmetics of attention and of the GEMM after it.
 fn arithmetics(isa: Isa) -> Vec<Arithmetic> {
     let rounded = isa.multiplies_bf16().then_some(Arithmetic::Bf16);
     std::iter::once(Arithmetic::F32).chain(rounded).collect()

@@ -1,5 +1,5 @@
-//! With the feature `cuda`: compiles each `src/cuda/cu/*.cu` into a fat binary that the crate
-//! embeds, for all generations of NVIDIA GPUs at once.
+//! With the feature `cuda`, compiles each `src/cuda/cu/*.cu` into a fat binary for all generations
+//! of NVIDIA GPUs, which the crate embeds.
 //!
 //! Must not know: what the kernels compute.
 
@@ -14,10 +14,10 @@ use std::process::Command;
 
 const FOLDER: &str = "src/cuda/cu";
 
-/// Machine code is embedded for these; later ones compile the PTX of the oldest at the first use.
+/// Machine code is embedded for these; later ones compile the PTX of the oldest on first use.
 const ARCHITECTURES: [&str; 6] = ["80", "86", "89", "90", "100", "120"];
 
-/// Where the environment is heard; `nvcc` is also looked for on the PATH.
+/// Environment variables that are read; `nvcc` is also searched for on the PATH.
 const VARIABLES: [&str; 4] = ["NVCC", "CUDA_HOME", "NVCC_MODE", "PROXIMA_CUDA_ARCHS"];
 
 fn main() {
@@ -30,13 +30,13 @@ fn main() {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     if let Err(message) = build() {
-        // Cargo shows what a failed build script wrote to its standard error.
+        // Cargo shows the standard error of a failed build script.
         eprintln!("\n{message}\n");
         std::process::exit(1);
     }
 }
 
-/// Compiles what has changed, and lists all images for `include!`.
+/// Compiles what has changed and lists all images for `include!`.
 fn build() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let sources = files(&["cu"])?;
@@ -53,7 +53,7 @@ fn build() -> Result<(), String> {
     write(&out.join("cuda_images.rs"), list.as_bytes())
 }
 
-/// The files of the folder that end in one of these, in the order of their names.
+/// The files of the folder with one of these extensions, sorted by name.
 fn files(extensions: &[&str]) -> Result<Vec<PathBuf>, String> {
     let entries = fs::read_dir(FOLDER).map_err(|error| format!("{FOLDER}: {error}"))?;
     let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
@@ -81,7 +81,7 @@ fn write(path: &Path, contents: &[u8]) -> Result<(), String> {
     fs::write(path, contents).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// What compiles the kernels: nvcc, or nothing at all where types are only checked.
+/// What compiles the kernels: nvcc, or nothing when types are only checked.
 enum Compiler {
     Nvcc { path: OsString, version: String, options: Vec<String> },
     Stub,
@@ -100,7 +100,7 @@ impl Compiler {
         Ok(Self::Nvcc { path, version, options })
     }
 
-    /// Writes a fat binary, unless the one that is there was made of the same.
+    /// Writes a fat binary, unless the existing one was made from the same inputs.
     fn compile(&self, source: &Path, image: &Path) -> Result<(), String> {
         let Self::Nvcc { path, version, options } = self else { return write(image, &[]) };
         let mut made_of = DefaultHasher::new();
@@ -154,14 +154,15 @@ fn output(path: &OsString, argument: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
-/// The first number of "release 13.0" in what nvcc says of itself: drivers must be of it or later.
+/// The major version in nvcc's "release 13.0": drivers must support this CUDA release.
 fn major(version: &str) -> Result<u32, String> {
     let release = version.split("release ").nth(1).and_then(|rest| rest.split('.').next());
     let number = release.and_then(|number| number.parse().ok());
     number.ok_or_else(|| format!("nvcc does not say which release it is:\n{version}"))
 }
 
-/// The architectures to make machine code for: those named, or those of ours that this nvcc knows.
+/// The architectures to make machine code for: those named in the environment, or else those of
+/// `ARCHITECTURES` that this nvcc supports.
 fn architectures(path: &OsString) -> Result<Vec<String>, String> {
     if let Some(named) = env::var_os("PROXIMA_CUDA_ARCHS").filter(|named| !named.is_empty()) {
         let named = named.to_string_lossy().into_owned();
@@ -183,7 +184,7 @@ fn architectures(path: &OsString) -> Result<Vec<String>, String> {
     Ok(use_these.into_iter().map(str::to_owned).collect())
 }
 
-/// What nvcc is told. No fast arithmetic: results are compared with the CPU's.
+/// Options for nvcc. No fast math: results are compared with the CPU's.
 fn options(architectures: &[String]) -> Vec<String> {
     let jobs = env::var("NUM_JOBS").unwrap_or_else(|_| "1".to_owned());
     let mut options: Vec<String> =

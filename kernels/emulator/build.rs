@@ -1,4 +1,5 @@
-//! Compiles the CUDA kernels, and the machine they run on, with the system's C++ compiler.
+//! Compiles the CUDA kernels, and the emulated machine that runs them, with the system's C++
+//! compiler.
 //!
 //! Must not know: any one kernel.
 

@@ -1,4 +1,4 @@
-//! Which device a network computes on.
+//! The device that a network computes on.
 //!
 //! Must not know: models, what is computed.
 
@@ -9,35 +9,35 @@ use candle_core::{Device, Result};
 
 use crate::{KernelError, cpu, cuda};
 
-/// A device as it is asked for.
+/// A device as requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The processor.
+    /// The CPU.
     #[default]
     Cpu,
-    /// A GPU if this build knows one and the machine has it, else the processor.
+    /// A GPU if this build supports one and the machine has it, else the CPU.
     Auto,
-    /// The NVIDIA GPU of this number.
+    /// The NVIDIA GPU with this ordinal.
     Cuda(usize),
-    /// Apple's GPU.
+    /// The Apple GPU.
     Metal,
 }
 
-/// A device that is ready. When it is dropped, nothing here keeps the device open any longer, so
-/// that one that failed can be opened anew.
+/// A device ready for use. Dropping it drops everything that this crate caches for the device, so a
+/// failed one can be reopened.
 #[derive(Debug)]
 pub struct OpenDevice {
     /// Where tensors are.
     pub device: Device,
-    /// What it is: `cpu`, `metal`, or such as `cuda:0 (NVIDIA H200)`.
+    /// A description: `cpu`, `metal`, or for example `cuda:0 (NVIDIA H200)`.
     pub name: String,
-    /// How it is opened again; never [`DeviceChoice::Auto`].
+    /// The choice that opens it again; never [`DeviceChoice::Auto`].
     pub choice: DeviceChoice,
 }
 
 impl OpenDevice {
-    /// Gives memory that tensors no longer need back to the system, where it would be kept for the
-    /// next ones. That this fails is of no consequence.
+    /// Returns memory that no tensor uses to the system instead of keeping it for later tensors.
+    /// Errors are ignored: the memory then just stays allocated.
     pub fn release_memory(&self) {
         let _ = cuda::release_memory(&self.device);
     }
@@ -50,22 +50,22 @@ impl Drop for OpenDevice {
     }
 }
 
-/// Rows that keep a device busy: with more, a batch takes longer for nothing.
+/// How many rows saturate a device: larger batches take longer and gain no throughput.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchRows {
-    /// So many.
+    /// This many.
     Known(usize),
-    /// That is to be measured; at most so many.
+    /// To be measured; at most this many.
     AtMost(usize),
 }
 
 impl BatchRows {
-    /// Of a device. On a CPU a batch is shared out among threads: of a few texts for each, none has
-    /// to wait long for the others.
+    /// The rows for a device. A CPU shares a batch among its threads; with only a few texts per
+    /// thread, no text waits long for the others.
     pub fn of(device: &Device) -> Self {
-        /// Of a thread of the CPU.
+        /// Per CPU thread.
         const ROWS: usize = 1024;
-        /// Of a GPU: products of a large one need some ten thousand for full speed.
+        /// On a GPU: GEMMs on a large one need some ten thousand rows for full speed.
         const ROWS_GPU: usize = 32_768;
         if device.is_cpu() {
             Self::Known(ROWS * cpu::thread_pool::threads())
@@ -74,14 +74,14 @@ impl BatchRows {
         }
     }
 
-    /// The largest number that comes into question.
+    /// The largest value possible.
     pub fn most(self) -> usize {
         match self {
             Self::Known(rows) | Self::AtMost(rows) => rows,
         }
     }
 
-    /// What to take where nothing has been measured.
+    /// The value to use before anything is measured.
     pub fn before_measured(self) -> usize {
         match self {
             Self::Known(rows) => rows,
@@ -90,7 +90,7 @@ impl BatchRows {
     }
 }
 
-/// Whether an operation failed for want of memory, so that a smaller one may work.
+/// Whether an operation ran out of memory, so that a smaller one may succeed.
 pub fn is_out_of_memory(error: &KernelError) -> bool {
     match error {
         KernelError::Io(error) => error.kind() == std::io::ErrorKind::OutOfMemory,
@@ -101,7 +101,7 @@ pub fn is_out_of_memory(error: &KernelError) -> bool {
     }
 }
 
-/// What an error says, for people: without the backtrace that it may hold.
+/// An error's message for users, without the backtrace that it may carry.
 pub fn sentence(error: &KernelError) -> String {
     match error {
         KernelError::WithBacktrace { inner, .. } => sentence(inner),
@@ -112,11 +112,11 @@ pub fn sentence(error: &KernelError) -> String {
 }
 
 impl DeviceChoice {
-    /// One device, or several to compute side by side: `cuda:0,cuda:1`, or `cuda:all` for every
-    /// NVIDIA GPU there is.
+    /// Parses one device, or several to use in parallel: `cuda:0,cuda:1`, or `cuda:all` for every
+    /// NVIDIA GPU.
     ///
     /// # Errors
-    /// A sentence: a name that is none, others than NVIDIA GPUs together, one twice, or no GPU.
+    /// A message: an unknown device, a mix of CUDA and other devices, a duplicate, or no GPU.
     pub fn several(text: &str) -> std::result::Result<Vec<Self>, String> {
         if text == "cuda:all" {
             let count = cuda::count().map_err(|error| format!("device {text}: {error}"))?;
@@ -136,10 +136,10 @@ impl DeviceChoice {
         Ok(devices)
     }
 
-    /// That such a device is there, as far as it is known before it is opened.
+    /// Checks that the device is present, as far as can be told without opening it.
     ///
     /// # Errors
-    /// A sentence, if it is not.
+    /// A message, if it is not.
     pub fn check(self) -> Result<()> {
         match self {
             Self::Cuda(ordinal) => cuda::present(ordinal),
@@ -150,17 +150,17 @@ impl DeviceChoice {
         }
     }
 
-    /// Whether it may be a GPU whose memory can be limited.
+    /// Whether this may be a GPU whose memory use can be limited.
     pub fn limits_memory(self) -> bool {
         matches!(self, Self::Cuda(_) | Self::Auto)
     }
 
-    /// Opens the device. On an NVIDIA GPU, tensors of this process get at most `memory_fraction` of
-    /// its memory, if there is such a limit; what is above fails ([`is_out_of_memory`]).
+    /// Opens the device. On an NVIDIA GPU, `memory_fraction` limits this process's tensors to that
+    /// fraction of its memory; allocations beyond it fail ([`is_out_of_memory`]).
     ///
     /// # Errors
-    /// A sentence, if it was asked for and is not there, or not in this build. [`Self::Auto`] fails
-    /// only if there is a GPU and it does not open.
+    /// A message, if the device was requested by name and is missing, or is not supported by this
+    /// build. [`Self::Auto`] fails only if there is a GPU and it does not open.
     pub fn open(self, memory_fraction: Option<f64>) -> Result<OpenDevice> {
         match self {
             Self::Cpu => Ok(OpenDevice { device: Device::Cpu, name: "cpu".into(), choice: self }),
@@ -191,7 +191,7 @@ impl FromStr for DeviceChoice {
         match text.split_once(':') {
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "auto" => Ok(Self::Auto),
-            // PyTorch's name for it, too.
+            // PyTorch's name for it.
             None if matches!(text, "metal" | "mps") => Ok(Self::Metal),
             None if text == "cuda" => Ok(Self::Cuda(0)),
             Some(("cuda", ordinal)) if ordinal.parse::<u16>().is_ok() => {

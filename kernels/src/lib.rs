@@ -1,4 +1,4 @@
-//! Numbers only: the numeric operations of Proxima's models over candle tensors.
+//! Compute only: the numeric operations of Proxima's models, on candle tensors.
 //!
 //! Must not know: checkpoints, tokens, requests, HTTP, files (except one memory map).
 
@@ -16,16 +16,16 @@ pub use cpu::{l2_normalize, thread_pool};
 pub use device::{BatchRows, DeviceChoice, OpenDevice, is_out_of_memory, sentence};
 pub use memory::{Allocator, Loading};
 
-/// A failure of an operation or its device.
+/// An error of an operation or its device.
 pub type KernelError = candle_core::Error;
 
-/// Sets the number of threads that kernels use, before the first of them runs; later calls change
-/// nothing.
+/// Sets how many threads kernels use. Call it before the first kernel runs; later calls have no
+/// effect.
 pub fn set_threads(threads: usize) {
     thread_pool::set_threads(threads);
 }
 
-/// The CPU's instruction set that kernels use, as `PROXIMA_ISA` names it.
+/// The CPU instruction set that kernels use, as `PROXIMA_ISA` names it.
 pub fn instruction_set() -> &'static str {
     cpu::Isa::current().name()
 }

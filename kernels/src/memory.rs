@@ -1,5 +1,5 @@
-//! The allocator of the process. Where the system has no memory left, Rust aborts; while a model is
-//! loaded, which is when large amounts are asked for, the process ends with a sentence instead.
+//! The global allocator. When the system is out of memory, Rust aborts; while a model is being
+//! loaded, which is when large allocations happen, the process exits with a message instead.
 //!
 //! Must not know: what is loaded.
 
@@ -7,18 +7,17 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The exit code of a command that failed.
+/// Exit code of a failed command.
 const EXIT_FAILURE: libc::c_int = 1;
 
-/// Loads that run.
+/// Loads in progress.
 static LOADS: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, with [`Loading`].
+/// The system allocator, extended by [`Loading`].
 #[derive(Debug, Clone, Copy)]
 pub struct Allocator;
 
-/// While one of these lives, memory that the system does not have ends the process with a sentence
-/// and exit code 1.
+/// While one of these is alive, a failed allocation ends the process with a message (exit code 1).
 #[derive(Debug)]
 pub struct Loading(());
 
@@ -37,10 +36,10 @@ impl Drop for Loading {
     }
 }
 
-// SAFETY: every call is the system allocator's own, and none unwinds.
+// SAFETY: every call forwards to the system allocator, and none unwinds.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises are the system allocator's.
+        // SAFETY: the caller upholds `GlobalAlloc`'s contract, which is also that of `System`.
         checked(unsafe { System.alloc(layout) }, layout.size())
     }
 
@@ -68,12 +67,12 @@ fn checked(memory: *mut u8, bytes: usize) -> *mut u8 {
     memory
 }
 
-/// Ends the process. Nothing here allocates, waits for a lock or for a reader of the log.
+/// Ends the process. Does not allocate, take a lock or block on a full stderr pipe.
 #[cold]
 fn exhausted(bytes: usize) -> ! {
     let mut text = [0u8; 256];
     let mut rest = &mut text[..];
-    // A text that does not fit is cut.
+    // A message that does not fit is truncated.
     let _ = writeln!(
         rest,
         "proxima: out of memory while a model is loaded: {bytes} more bytes are not available; \
@@ -85,7 +84,8 @@ fn exhausted(bytes: usize) -> ! {
     {
         let events = libc::POLLOUT;
         let mut ready = libc::pollfd { fd: libc::STDERR_FILENO, events, revents: 0 };
-        // SAFETY: one structure of this type; the text has as many bytes as are written.
+        // SAFETY: `poll` gets one valid `pollfd`, and `write` reads `length` bytes, at most those
+        // of `text`.
         unsafe {
             if libc::poll(&mut ready, 1, 0) == 1 && ready.revents & libc::POLLOUT != 0 {
                 libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), length);
@@ -94,6 +94,6 @@ fn exhausted(bytes: usize) -> ! {
     }
     #[cfg(not(unix))]
     let _ = length;
-    // SAFETY: it takes a number and does not return; no destructor runs, as in an abort.
+    // SAFETY: `_exit` takes an integer and never returns; no destructor runs, as in an abort.
     unsafe { libc::_exit(EXIT_FAILURE) }
 }

@@ -1,4 +1,5 @@
-//! What CPU, GPUs and models say alike: which operation is meant, and how rows belong together.
+//! Vocabulary shared by CPU kernels, GPU kernels and models: which operation is meant, and how rows
+//! form sequences.
 //!
 //! Must not know: how anything is computed.
 
@@ -6,21 +7,21 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-/// How exactly linear layers multiply.
+/// The precision of linear layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Weights as they are stored, float32 inputs, float32 sums. Where the CPU multiplies tiles
-    /// (AMX), weights that are stored in float32 or IEEE half, and inputs with them, are each the
-    /// sum of two bfloat16 numbers: errors of about 2^-16 of the products, not float32's 2^-24.
+    /// Weights as stored, float32 inputs, float32 sums. With AMX, weights stored as float32 or IEEE
+    /// half, and the inputs they meet, are each split into a sum of two bfloat16 values: the error
+    /// is about 2^-16 of the products, not float32's 2^-24.
     Float32,
-    /// Weights and inputs rounded to bfloat16, float32 sums. Where the CPU cannot multiply
-    /// bfloat16 numbers, inputs stay float32.
+    /// Weights and inputs rounded to bfloat16, float32 sums. On CPUs that cannot multiply bfloat16,
+    /// inputs stay float32.
     Bfloat16,
-    /// Weights rounded to IEEE half, float32 inputs. Where the CPU multiplies tiles (AMX), it is
-    /// [`Self::Float32`] of weights in float32: no rounding to half, and 4 bytes a weight.
+    /// Weights rounded to IEEE half, float32 inputs. With AMX it equals [`Self::Float32`] with
+    /// float32 weights: no rounding to half, and 4 bytes per weight.
     Float16,
-    /// Weights and inputs rounded to 8 bits, weights with a scale a column and inputs with a
-    /// scale a row; exact sums.
+    /// Weights and inputs rounded to 8 bits, with a scale per weight column and per input row;
+    /// exact sums.
     Int8,
 }
 
@@ -42,16 +43,16 @@ pub enum Activation {
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mask {
-    /// All of its sequence.
+    /// Every key of its sequence.
     Full,
-    /// Itself and those before it.
+    /// Its own and all earlier ones.
     Causal,
     /// Those at most this many positions away, on either side.
     Window(usize),
 }
 
 impl Mask {
-    /// The keys that the query at `position` of a sequence of `length` sees.
+    /// The keys that the query at `position` sees in a sequence of `length`.
     pub fn keys(self, position: usize, length: usize) -> Range<usize> {
         match self {
             Self::Full => 0..length,
@@ -63,64 +64,64 @@ impl Mask {
     }
 }
 
-/// Heads of a row of queries, keys and values: `heads * size` queries, then `kv_heads * size`
-/// keys, then as many values.
+/// Layout of a row of queries, keys and values: `heads * size` elements of queries, then
+/// `kv_heads * size` of keys, then `kv_heads * size` of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
     /// Query heads; a multiple of `kv_heads`.
     pub heads: usize,
-    /// Key and value heads; `heads / kv_heads` query heads in a row share one.
+    /// Key and value heads; each is shared by `heads / kv_heads` consecutive query heads.
     pub kv_heads: usize,
-    /// Numbers in a head.
+    /// Elements in a head.
     pub size: usize,
 }
 
 impl Heads {
-    /// Numbers in a row of queries, keys and values.
+    /// Elements in a row of queries, keys and values.
     pub fn row(self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.size
     }
 }
 
-/// Norms of the heads of queries and keys, weights `[size]` each.
+/// RMS norms of each query head and each key head; weights are `[size]`.
 #[derive(Debug)]
 pub struct HeadNorms {
-    /// Of queries.
+    /// Weights for query heads.
     pub queries: Tensor,
-    /// Of keys.
+    /// Weights for key heads.
     pub keys: Tensor,
-    /// Epsilon of both.
+    /// Epsilon for both.
     pub eps: f32,
 }
 
-/// Rows that follow each other in one sequence or, if several begin with them, in each of these.
+/// Consecutive rows of a sequence. Sequences that share a prefix share its segments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
     /// Its rows in the batch; never empty.
     pub rows: Range<usize>,
-    /// Position of its first row in its sequence: the number of rows `before`.
+    /// Position of its first row in its sequence: the number of rows in `ancestors`.
     pub start: usize,
-    /// What lies before it in its sequence, in order. Empty where the mask is not causal.
+    /// The rows before it in its sequence, in order. Empty unless the mask is causal.
     pub ancestors: Vec<Ancestor>,
 }
 
-/// Where rows before a segment are.
+/// Where the rows that precede a segment are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ancestor {
     /// In the same batch.
     Batch(Range<usize>),
-    /// All rows of a part cached from an earlier batch, by its place in [`Layout::cached`].
+    /// All rows of a part cached from an earlier batch, by index into the list of cached tensors.
     Cached(usize),
 }
 
-/// One segment a sequence, laid end to end at `offsets`.
+/// One segment per sequence; sequences lie end to end, bounded by `offsets`.
 pub fn segments_of(offsets: &[usize]) -> Vec<Segment> {
     let segment =
         |pair: &[usize]| Segment { rows: pair[0]..pair[1], start: 0, ancestors: Vec::new() };
     offsets.windows(2).map(segment).collect()
 }
 
-/// Which rows of a sequence make its vector.
+/// How a sequence's rows become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
     /// The first token.
@@ -142,7 +143,7 @@ impl Pooling {
     pub const ALL: [Self; 6] =
         [Self::Cls, Self::Mean, Self::Last, Self::Max, Self::WeightedMean, Self::MeanSqrtLength];
 
-    /// Its name in outside formats (`cls`, `mean`, `last_token`, ...).
+    /// Its name in external formats (`cls`, `mean`, `last_token`, ...).
     pub fn name(self) -> &'static str {
         match self {
             Self::Cls => "cls",

@@ -1,4 +1,4 @@
-//! Tensors as they lie in files: the one memory map, and numbers read out of it.
+//! Tensors as stored in files: the crate's only memory map, and the values read from it.
 //!
 //! Must not know: file formats, layers.
 
@@ -12,7 +12,7 @@ use candle_core::DType;
 use half::{bf16, f16};
 use memmap2::{Mmap, UncheckedAdvice};
 
-/// A file mapped into memory for reading, or bytes that were read otherwise.
+/// A file mapped into memory for reading, or bytes obtained another way.
 #[derive(Debug)]
 pub struct MappedFile {
     bytes: Bytes,
@@ -28,29 +28,29 @@ impl MappedFile {
     /// Maps a file.
     ///
     /// # Errors
-    /// A file that cannot be opened or mapped, such as an empty one.
+    /// The file cannot be opened, or cannot be mapped, for example because it is empty.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::of(&File::open(path)?)
     }
 
-    /// Maps a file that is open for reading.
+    /// Maps a file opened for reading.
     ///
     /// # Errors
-    /// A file that cannot be mapped, such as an empty one.
+    /// The file cannot be mapped, for example because it is empty.
     pub fn of(file: &File) -> io::Result<Self> {
-        // SAFETY: the map is private and read-only. Somebody who shortens a checkpoint's file
-        // while it is served can crash the process, as with every server that maps its weights;
-        // the bytes themselves are only ever read as numbers, for which any bits are valid.
+        // SAFETY: the map is read-only. Truncating a checkpoint file while it is served can crash
+        // the process, as in every server that maps its weights; the bytes are only ever read as
+        // numbers, for which any bit pattern is valid.
         let map = unsafe { Mmap::map(file)? };
         Ok(Self { bytes: Bytes::Map(map) })
     }
 
-    /// Tells the system that the pages read so far are not needed soon. They are read from the
-    /// file again if they are.
+    /// Tells the system that the pages read so far are not needed soon. A later access reads them
+    /// from the file again.
     pub fn release_pages(&self) {
         let Bytes::Map(map) = &self.bytes else { return };
-        // SAFETY: the map is read-only and backed by the file, so dropped pages come back with the
-        // same bytes. Failure changes nothing but memory use, so it is ignored.
+        // SAFETY: the map is read-only and backed by the file, so dropped pages are refilled with
+        // the same bytes. Failure affects only memory use, so it is ignored.
         let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 }
@@ -65,10 +65,10 @@ impl std::ops::Deref for MappedFile {
     }
 }
 
-/// The tensors of a file that PyTorch has pickled, by name. Nothing in it is run.
+/// The tensors of a PyTorch pickle file, by name. Nothing in the file is executed.
 ///
 /// # Errors
-/// A file that is not such.
+/// Not such a file.
 pub fn read_pickle(path: &Path) -> candle_core::Result<Vec<(String, StoredTensor)>> {
     let tensors = candle_core::pickle::read_all(path)?;
     let stored = |(name, tensor): (String, candle_core::Tensor)| {
@@ -80,15 +80,15 @@ pub fn read_pickle(path: &Path) -> candle_core::Result<Vec<(String, StoredTensor
     tensors.into_iter().map(stored).collect()
 }
 
-/// A number as stored.
+/// An element type as stored.
 pub trait StoredElement: Copy + Default + Send + Sync + 'static {
-    /// From float32, rounded to nearest.
+    /// Converts from float32, rounding to nearest.
     fn from_f32(value: f32) -> Self;
-    /// To float32.
+    /// Converts to float32.
     fn to_f32(self) -> f32;
     /// Its dtype.
     const DTYPE: DType;
-    /// From little-endian bytes.
+    /// Reads little-endian bytes.
     fn from_bytes(bytes: &[u8]) -> Self;
 }
 
@@ -127,11 +127,11 @@ pub struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// The tensor at `range` of a file.
+    /// The tensor in bytes `range` of a file.
     ///
     /// # Errors
-    /// A sentence, if the dtype is not a floating-point type that is served, or the range
-    /// disagrees with shape or file.
+    /// A message, if the dtype is not a supported floating-point type, or the range does not match
+    /// the shape or the file.
     pub fn new(
         file: Arc<MappedFile>,
         range: Range<usize>,
@@ -151,20 +151,20 @@ impl StoredTensor {
         Ok(Self { file, range, dtype, shape })
     }
 
-    /// Numbers that lie in no file.
+    /// A float32 tensor of these values, backed by memory instead of a file.
     ///
     /// # Errors
-    /// A sentence, if there are not as many as the shape says.
+    /// A message, if the number of values does not match the shape.
     pub fn of_numbers(numbers: &[f32], shape: Vec<usize>) -> Result<Self, String> {
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let range = 0..bytes.len();
         Self::new(Arc::new(MappedFile { bytes: Bytes::Owned(bytes) }), range, DType::F32, shape)
     }
 
-    /// Some rows of a matrix, `[rows, width]` of its `[.., width]`.
+    /// Some rows of a matrix: `[rows, width]` of `[.., width]`.
     ///
     /// # Panics
-    /// If it is no matrix or has not so many rows.
+    /// If it is not a matrix or has too few rows.
     pub fn rows(&self, rows: Range<usize>) -> Self {
         let &[count, width] = self.shape() else { panic!("{:?} is no matrix", self.shape) };
         assert!(rows.start <= rows.end && rows.end <= count, "{rows:?} of {count} rows");
@@ -183,10 +183,10 @@ impl StoredTensor {
         &self.shape
     }
 
-    /// The same numbers in another shape.
+    /// The same elements in another shape.
     ///
     /// # Panics
-    /// If it has another number of them.
+    /// If the number of elements differs.
     pub fn reshaped(&self, shape: &[usize]) -> Self {
         let count = |shape: &[usize]| shape.iter().product::<usize>();
         assert_eq!(count(shape), count(&self.shape), "{shape:?} of {:?}", self.shape);
@@ -198,17 +198,17 @@ impl StoredTensor {
         self.dtype
     }
 
-    /// All numbers as float32.
+    /// All elements as float32.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut numbers = vec![0.0; self.shape.iter().product()];
         self.read(0, &mut numbers);
         numbers
     }
 
-    /// Reads numbers from the `first` on into `to`, converted.
+    /// Reads elements from index `first` on into `to`, converted.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there are too few.
     pub fn read<E: StoredElement>(&self, first: usize, to: &mut [E]) {
         match self.dtype {
             DType::F32 => self.read_as::<f32, E>(first, to),

@@ -1,5 +1,5 @@
-//! AMX instructions, run by the emulator or by a CPU that has them: products of tiles against
-//! plain arithmetic. The folder of this name has the tests of everything else.
+//! AMX instructions, run by the emulator or by a CPU that has them: tile products against plain
+//! arithmetic. The folder of the same name has all other tests.
 //! Must not know: kernels, candle, how the emulator is built.
 
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -48,17 +48,17 @@ fn configuration(shapes: &[(u8, u16)]) -> Configuration {
 
 fn load_configuration(configuration: &Configuration) {
     amx_emulator::install();
-    // SAFETY: the operand is 64 readable bytes; no tile holds anything across asm blocks that
-    // the compiler knows of.
+    // SAFETY: the operand is 64 readable bytes; the compiler knows of no tile that holds anything
+    // across asm blocks.
     unsafe { asm!("ldtilecfg [{}]", in(reg) configuration, options(nostack)) };
 }
 
-/// Bytes that all differ from their neighbours in every direction.
+/// Bytes that differ from their neighbours in every direction.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length as u32).map(|at| (at.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect()
 }
 
-/// The factors of a product of `rows * depth` by `depth * columns` dwords, row after row.
+/// The operands of a product of `rows * depth` by `depth * columns` dwords, row-major.
 struct Operands<'a> {
     rows: usize,
     columns: usize,
@@ -67,7 +67,7 @@ struct Operands<'a> {
     rights: &'a [u32],
 }
 
-/// A function that adds a product to the matrix `sums` with the given instruction.
+/// Defines a function that adds a product to the matrix `sums` with the given instruction.
 macro_rules! product {
     ($name:ident, $mnemonic:literal) => {
         fn $name(sums: &mut [u32], operands: &Operands) {
@@ -80,7 +80,7 @@ macro_rules! product {
                 (rows as u8, 4 * depth as u16),
                 (depth as u8, wide),
             ]));
-            // SAFETY: the configuration and the strides keep to the slices, as just asserted.
+            // SAFETY: the configuration and the strides stay within the slices, as just asserted.
             unsafe {
                 asm!(
                     "tileloadd tmm0, [{sums} + {wide}]",
@@ -110,7 +110,7 @@ product!(add_signed_unsigned, "tdpbsud");
 product!(add_unsigned_signed, "tdpbusd");
 product!(add_unsigned_unsigned, "tdpbuud");
 
-/// (rows, columns, depth) of products: whole tiles, parts of tiles, single dwords.
+/// (rows, columns, depth) of products: whole tiles, partial tiles, single dwords.
 const SHAPES: [(usize, usize, usize); 6] =
     [(16, 16, 16), (1, 1, 1), (3, 5, 7), (16, 1, 9), (1, 16, 16), (7, 13, 2)];
 
@@ -127,7 +127,7 @@ fn high(pair: u32) -> f32 {
     f32::from_bits(pair >> 16 << 16)
 }
 
-/// `count` numbers between -1 and 1 of which some bits are noise.
+/// `count` pseudo-random values between -1 and 1.
 fn noise(count: usize, seed: f64) -> impl Iterator<Item = f32> {
     (0..count).map(move |at| ((at as f64 + seed).sin() * 43_758.547).fract() as f32)
 }
@@ -155,7 +155,7 @@ fn bf16_products_round_in_the_documented_order() {
     }
 }
 
-/// The sum that one product with two pairs leaves in a tile of one number.
+/// The sum that one product with two pairs leaves in a tile of one element.
 fn one_bf16_sum(before: f32, left: [f32; 4], right: [f32; 4]) -> f32 {
     let mut sum = [before.to_bits()];
     let (lefts, rights) = (pairs(left.into_iter()), pairs(right.into_iter()));
@@ -174,13 +174,14 @@ fn denormals_are_zero_in_operands_and_results() {
     assert_eq!(one_bf16_sum(tiny, ones, [0.0; 4]), 0.0, "a denormal sum before");
     let small = 2.0_f32.powi(-65);
     assert_eq!(one_bf16_sum(0.0, [small; 4], [small; 4]), 0.0, "a denormal product");
-    // Each product is a denormal; cached, both together would be the least normal number.
+    // Each product is a denormal; if they were not flushed, the two would add up to the smallest
+    // normal number.
     let (left, right) = (2.0_f32.powi(-64), 2.0_f32.powi(-63));
     let cached = one_bf16_sum(0.0, [left, 0.0, left, 0.0], [right, 0.0, right, 0.0]);
     assert_eq!(cached, 0.0, "a denormal within a chain");
     let normal = f32::MIN_POSITIVE;
     assert_eq!(one_bf16_sum(0.0, [normal, 0.0, 0.0, 0.0], ones), normal, "the least normal");
-    // The difference of two normal numbers is below the least normal one.
+    // The difference of two normal numbers is below the smallest normal one.
     let differing = [1.5 * normal, 0.0, -normal, 0.0];
     assert_eq!(one_bf16_sum(0.0, differing, ones), 0.0, "a denormal step of a chain");
     assert_eq!(one_bf16_sum(-1.5 * normal, [normal, 0.0, 0.0, 0.0], ones), 0.0, "the last step");

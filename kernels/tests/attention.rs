@@ -1,4 +1,4 @@
-//! Attention of every instruction set against its definition.
+//! Attention on every instruction set, against its definition.
 
 mod support;
 
@@ -9,12 +9,12 @@ use proxima_kernels::cpu::gemm::micro_kernel::Arithmetic;
 use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 use support::isas;
 
-/// Numbers without a pattern, in -2..2, the same every time.
+/// Fixed pseudo-random values in -2..2.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
     support::numbers(count, seed).iter().map(|value| 2.0 * value).collect()
 }
 
-/// Every instruction set, and what it computes attention in.
+/// Every instruction set, with each arithmetic that it has for attention.
 fn ways() -> Vec<(Isa, Arithmetic)> {
     let rounded = isas().into_iter().filter(|isa| isa.multiplies_bf16());
     let exact = isas().into_iter().map(|isa| (isa, Arithmetic::F32));
@@ -84,7 +84,8 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
             for way in ways() {
                 let got = run(way, &qkv, heads, &offsets, mask);
                 let what = (way.0.name(), way.1, heads, mask);
-                // Weights rounded to 8 bits, of values up to 2, and scaled queries rounded again.
+                // For values up to 2: weights are rounded to 8 bits, and scaled queries are rounded
+                // again.
                 let (expected, allowed) = match way.1 {
                     Arithmetic::F32 => (&expected, 1e-5),
                     _ => (&of_rounded, 0.04),

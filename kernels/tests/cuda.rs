@@ -1,5 +1,5 @@
-//! CUDA devices: where there is none, or no feature `cuda`, an error says why; where there is one,
-//! it is checked.
+//! CUDA devices: if there is none, or no feature `cuda`, an error says why; if there is one, it is
+//! checked.
 
 use proxima_kernels::{Device, Tensor, cuda};
 

@@ -1,5 +1,5 @@
-//! Every operation on a CUDA device against its plain form in float32 on the CPU. Where there is no
-//! device, each test says so and ends.
+//! Every operation on a CUDA device, against its plain form in float32 on the CPU. Without a
+//! device, each test says so and returns.
 
 use proxima_kernels::ops::attention::{self, attention_for};
 use proxima_kernels::ops::embedding::Embedding;
@@ -30,7 +30,7 @@ fn device() -> Option<Device> {
     }
 }
 
-/// Numbers in -1..1 from a seed.
+/// Pseudo-random values in -1..1 from a seed.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -59,7 +59,7 @@ fn stored(tensor: &Tensor) -> StoredTensor {
     StoredTensor::of_numbers(&numbers, tensor.dims().to_vec()).expect("stored")
 }
 
-/// The largest difference, in parts of the largest number.
+/// The largest difference, relative to the largest value.
 fn error(found: &Tensor, wanted: &Tensor) -> f32 {
     let numbers = |tensor: &Tensor| -> Vec<f32> {
         let tensor = tensor.to_device(&Device::Cpu).expect("copied");
@@ -178,7 +178,7 @@ fn rotary_positions() {
     }
 }
 
-/// Two sequences that begin alike, one alone, and one behind a cached part.
+/// Two sequences that share a prefix, one alone, and one after a cached part.
 fn shared_runs() -> Vec<Segment> {
     let segment = |rows, start, ancestors| Segment { rows, start, ancestors };
     vec![

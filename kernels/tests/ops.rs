@@ -1,5 +1,5 @@
-//! Operations against their plain forms in candle's own operations, and elementary functions
-//! against double precision.
+//! Operations against their plain forms in candle operations, and elementary functions against
+//! double precision.
 
 use proptest::prelude::*;
 use proxima_kernels::cpu::Isa;
@@ -52,7 +52,7 @@ fn norms_equal_their_plain_forms() {
         assert!(worst(&fast, &plain) < 2e-6, "rms_norm of {width}");
         let fast = norm::layer_norm(&x, &weight, Some(&bias), 1e-5).expect("normed");
         let plain = norm::plain_layer_norm(&x, &weight, Some(&bias), 1e-5).expect("normed");
-        // A row of one number has no variance: both divide rounding errors by sqrt(eps).
+        // A row of one element has no variance: both divide rounding errors by sqrt(eps).
         assert!(worst(&fast, &plain) < 1e-5, "layer_norm of {width}");
     }
 }
@@ -112,7 +112,7 @@ fn poolings_are_as_defined() {
     assert_eq!(pooled(&[0, 0], Pooling::Cls), [[1.0, 8.0], [7.0, 7.0]]);
     assert_eq!(pooled(&[0, 0], Pooling::Last), [[5.0, 0.0], [7.0, 7.0]]);
     assert_eq!(pooled(&[0, 0], Pooling::Mean), [[3.0, 2.0], [7.0, 7.0]]);
-    // Of the second nothing is left.
+    // Of the second sequence no token is left.
     for method in [Pooling::Mean, Pooling::Last, Pooling::WeightedMean, Pooling::MeanSqrtLength] {
         assert_eq!(pooled(&[1, 1], method)[1], [0.0, 0.0], "{method:?}");
     }
@@ -125,7 +125,7 @@ fn poolings_are_as_defined() {
     assert_eq!(pooled(&[0, 0], Pooling::MeanSqrtLength)[0], [9.0 / root, 6.0 / root]);
 }
 
-/// A function of 16 numbers.
+/// A function of 16 values.
 struct Elementwise(fn(f32) -> f64, Which, [f32; LANES]);
 
 #[derive(Clone, Copy)]
@@ -154,7 +154,7 @@ impl SimdOp for &Elementwise {
     }
 }
 
-/// 16 vectors to be transposed.
+/// 16 vectors to transpose.
 struct Transposed<'a>(&'a [f32]);
 
 impl SimdOp for Transposed<'_> {
@@ -172,7 +172,7 @@ impl SimdOp for Transposed<'_> {
 
 #[test]
 fn vectors_are_transposed_bit_for_bit() {
-    // Numbers that are none, too, which are told apart by their bits.
+    // NaNs too, which differ in their bits.
     let bits = |place: usize| 0x7f80_0000 + place as u32 * 0x101;
     let rows: Vec<f32> = (0..LANES * LANES).map(|place| f32::from_bits(bits(place))).collect();
     for isa in Isa::all() {
@@ -183,7 +183,7 @@ fn vectors_are_transposed_bit_for_bit() {
     }
 }
 
-/// The error function in double precision: its Taylor series, good for |x| <= 4.
+/// The error function in double precision: its Taylor series, accurate for |x| <= 4.
 fn erf(x: f64) -> f64 {
     let (mut term, mut sum) = (x, x);
     for n in 1..200 {
@@ -218,7 +218,7 @@ fn functions(x: [f32; LANES]) -> [(Elementwise, f64, f64); 6] {
     ]
 }
 
-/// Those whose results are rounded to bfloat16, with their bounds: a digit of it is 4e-3.
+/// Functions whose results are rounded to bfloat16 (precision 4e-3), with their bounds.
 fn rough_functions(x: [f32; LANES]) -> [(Elementwise, f64, f64); 3] {
     [
         (Elementwise(|x| gelu(f64::from(x)), Which::RoughGelu, x), 1e-7, 3.5e-5),

@@ -1,4 +1,4 @@
-//! Products of every instruction set and arithmetic against their definitions.
+//! GEMMs on every instruction set and arithmetic, against their definitions.
 
 mod support;
 
@@ -14,8 +14,8 @@ use support::{isas, numbers};
 
 const PLAIN: Epilogue<'static> = Epilogue::Plain { bias: None, activation: None, residual: None };
 
-/// Rows, columns and depth around the edges of tiles (1 to 13, 16, 24, 32), panels (32), lines
-/// (16, 32, 64), blocks of the depth (256, 512, 1024) and of rows.
+/// Rows, columns and depth around the edges of tiles (1 to 13, 16, 24, 32), panels (32), lines (16,
+/// 32, 64), and blocks of the depth (256, 512, 1024) and of rows.
 const SIZES: [(usize, usize, usize); 16] = [
     (1, 1, 1),
     (1, 33, 257),
@@ -35,7 +35,7 @@ const SIZES: [(usize, usize, usize); 16] = [
     (400, 33, 20),
 ];
 
-/// What an instruction set multiplies in.
+/// The arithmetics of an instruction set.
 fn arithmetics(isa: Isa) -> Vec<Arithmetic> {
     use Arithmetic::{Bf16, F32, F32Bf16, F32F16, Int8, SplitBf16, SplitF32};
     let mut all = vec![F32, F32Bf16, F32F16, Int8];
@@ -63,14 +63,14 @@ fn product(isa: Isa, arithmetic: Arithmetic, x: &[f32], weights: &PackedRhs) -> 
     out
 }
 
-/// `f` of every row and column.
+/// `f` of every pair of a row of `x` and a row of `weights`.
 fn each<T>(x: &[f32], weights: &[f32], depth: usize, f: impl Fn(&[f32], &[f32]) -> T) -> Vec<T> {
     let f = &f;
     let rows = x.chunks_exact(depth);
     rows.flat_map(|row| weights.chunks_exact(depth).map(move |w| f(row, w))).collect()
 }
 
-/// Weights as an arithmetic keeps them.
+/// Weights as rounded by an arithmetic.
 fn kept(arithmetic: Arithmetic, weights: &[f32]) -> Vec<f32> {
     let keep = |weight: &f32| match arithmetic {
         Arithmetic::F32Bf16 | Arithmetic::Bf16 | Arithmetic::SplitBf16 => {
@@ -101,7 +101,7 @@ fn float32_has_the_bits_of_the_definition_on_every_isa() {
     }
 }
 
-/// A column as 8-bit numbers with a sign, and their scale.
+/// A column as signed 8-bit integers, and their scale.
 fn signed(column: &[f32]) -> (Vec<i64>, f32) {
     let largest = column.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     let inverse = 127.0 / largest;
@@ -109,7 +109,7 @@ fn signed(column: &[f32]) -> (Vec<i64>, f32) {
     (column.iter().map(byte).collect(), largest / 127.0)
 }
 
-/// A row as 8-bit numbers less that of zero, and their scale.
+/// A row as 8-bit integers minus the zero point, and their scale.
 fn unsigned(row: &[f32]) -> (Vec<i64>, f32) {
     let (least, largest) =
         row.iter().fold((0.0f32, 0.0f32), |all, x| (all.0.min(*x), all.1.max(*x)));
@@ -146,8 +146,9 @@ fn rounded_and_split_products_are_as_close_as_their_numbers_allow() {
             for arithmetic in arithmetics(isa) {
                 let rounds = arithmetic == Arithmetic::Bf16;
                 let input = |x: f32| if rounds { bf16::from_f32(x).to_f32() } else { x };
-                // Of the product of magnitudes: float32 sums round once a step; two bfloat16
-                // numbers hold 16 bits, and their lesser parts are not multiplied.
+                // Relative to the product of magnitudes: float32 sums round once per step; two
+                // bfloat16 values hold 16 bits, and their lesser parts are not multiplied with each
+                // other.
                 let allowed = match arithmetic {
                     Arithmetic::SplitF32 => 2.0f64.powi(-15),
                     Arithmetic::Bf16 | Arithmetic::SplitBf16 => 2.0f64.powi(-22),
@@ -194,7 +195,7 @@ fn a_row_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
 fn columns_too_small_for_bytes_are_zero_and_change_no_other() {
     let (columns, depth) = (35, 130);
     let (x, w) = (numbers(9 * depth, 18), numbers(columns * depth, 19));
-    // The first is the least normal number; the inverse of none of the three is finite.
+    // The first is the smallest normal number; none of the three has a finite inverse scale.
     for tiny in [f32::MIN_POSITIVE, 1e-45, 3.7e-37] {
         let mut with = w.clone();
         with[3 * depth..4 * depth].iter_mut().for_each(|value| *value = tiny * value.signum());
@@ -257,7 +258,7 @@ fn epilogues_are_applied_in_their_order() {
                 let expected = (sums[at] + bias[at % columns]).max(0.0) + residual[at];
                 assert_eq!(*got, expected, "{} {arithmetic:?}", isa.name());
             }
-            // 48 columns are a group of 16 gates, 16 values, and half a group: not allowed.
+            // 48 columns would be a group of 16 gates, 16 values, and half a group: not allowed.
             let weights = packed(arithmetic, &w[..32 * depth], 32, depth);
             let mut gated = vec![0.0; rows * 16];
             let epilogue = Epilogue::Gated { activation: Activation::Relu };
@@ -278,7 +279,7 @@ fn a_result_packed_at_once_is_the_result_packed_afterwards() {
     let x = numbers(rows * depth, 15);
     for isa in isas() {
         for arithmetic in arithmetics(isa) {
-            // The second width leaves a last line half filled.
+            // The second width leaves the last line half full.
             for columns in [96, 72] {
                 let w = numbers(columns * depth, 16);
                 let next = packed(arithmetic, &numbers(20 * columns, 17), 20, columns);
@@ -296,9 +297,9 @@ fn a_result_packed_at_once_is_the_result_packed_afterwards() {
     }
 }
 
-/// Epilogues convert to bfloat16 by the CPU's instruction where there is one, which makes denormal
-/// numbers zero, and rows are packed without it. Products count denormal bfloat16 numbers as zero,
-/// so what they give is the same.
+/// Epilogues convert to bfloat16 with the CPU's instruction where there is one, which flushes
+/// denormals to zero; rows are packed without it. GEMMs treat bfloat16 denormals as zero, so the
+/// results are the same.
 #[test]
 fn results_packed_by_an_epilogue_multiply_as_rows_packed_alone_whatever_the_numbers() {
     let (rows, depth, columns) = (40, 64, 64);

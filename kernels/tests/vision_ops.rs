@@ -1,4 +1,4 @@
-//! Operations that images need, against their plain forms in candle's own operations.
+//! Operations for images, against their plain forms in candle operations.
 
 use proxima_kernels::ops::attention;
 
@@ -23,7 +23,7 @@ fn worst(a: &Tensor, b: &Tensor) -> f32 {
     worst.to_scalar().expect("a number")
 }
 
-/// Heads turned number by number, in double precision.
+/// Rotates heads element by element, in double precision.
 fn turned(row: &[f32], size: usize, angle: impl Fn(usize) -> f64) -> Vec<f32> {
     let half = size / 2;
     let mut out = row.to_vec();
@@ -125,7 +125,7 @@ fn rows_are_put_over_or_added_to_others() {
 
 #[test]
 fn full_attention_of_images_equals_its_plain_form() {
-    // Heads of 64 and 72 numbers, as published towers have.
+    // Head sizes 64 and 72, as in published vision towers.
     for (heads, size) in [(2, 64), (3, 72), (4, 16)] {
         let heads = Heads { heads, kv_heads: heads, size };
         let offsets = [0, 4, 28, 29 + 63];

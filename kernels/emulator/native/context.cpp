@@ -1,5 +1,5 @@
-// Switching between fibers: a few instructions on x86-64 Linux, where tests mostly run, and ucontext elsewhere, which
-// asks the kernel for the signal mask each time.
+// Switching between fibers: a few instructions on x86-64 Linux, where tests mostly run; elsewhere
+// ucontext, which makes a system call for the signal mask each time.
 // Must not know: what fibers do.
 #include "machine.h"
 
@@ -9,7 +9,7 @@ namespace emulator {
 
 #if defined(__x86_64__) && defined(__linux__)
 
-// Registers that a function of the System V ABI preserves go to the stack; the other fiber's come from its own.
+// Pushes the callee-saved registers of the System V ABI, and pops the other fiber's from its stack.
 asm(R"(
 .text
 .p2align 4
@@ -36,8 +36,8 @@ emulator_switch:
 extern "C" void emulator_switch(void** from, void** to) __asm__("emulator_switch");
 
 void start_context(Context& context, unsigned char* stack, size_t bytes, void (*entry)()) {
-    // Six registers, the entry to return to, and a place for a return address, below which a function's stack is
-    // aligned as after a call.
+    // Six registers, the entry point to return to, and a slot for a return address, so that the
+    // stack is aligned as after a call.
     auto** top = reinterpret_cast<void**>(stack + bytes) - 8;
     std::memset(static_cast<void*>(top), 0, 8 * sizeof *top);
     std::memcpy(top + 6, &entry, sizeof entry);

@@ -1,5 +1,5 @@
-// CUDA's language and the instructions of ptx.cuh on a CPU, as far as the kernels use them: each thread of a block is
-// a fiber, and what a warp does together is computed by the last of its lanes that arrives.
+// CUDA's language and the instructions of ptx.cuh on a CPU, as far as the kernels use them: each
+// thread of a block is a fiber, and warp-wide operations are computed by the last lane to arrive.
 // Must not know: any one kernel.
 #pragma once
 
@@ -14,30 +14,30 @@ struct Index {
     unsigned x, y, z;
 };
 
-/// What a thread knows of itself and its block.
+/// A thread's indices, and the sizes of its block and grid.
 struct Place {
     Index thread, block, block_size, grid_size;
 };
 
-/// The place of the thread that runs.
+/// The `Place` of the running thread.
 const Place& place();
 
-/// What a warp does together: reads what its 32 lanes brought and writes the results there.
+/// A warp-wide operation: reads the operands of its 32 lanes and writes the results there.
 using Work = void (*)(void* const* lanes);
 
-/// Brings `mine` to the warp's common work and returns when it is done.
+/// Contributes `mine` to a warp-wide operation and returns when it is done.
 void together(Work work, void* mine);
 
 /// Waits for all threads of the block.
 void block_barrier();
 
-/// The block's shared memory, which begins as bytes 0xff: NaN in every type.
+/// The block's shared memory, initialised to bytes 0xff: NaN in every type.
 unsigned char* shared();
 
 /// Ends the launch with a message, which is copied.
 [[noreturn]] void fail(const char* message);
 
-/// The 16 bytes of shared memory at an address in it; fails unless they are there and aligned.
+/// The 16 bytes at a shared-memory address; fails if they are out of bounds or misaligned.
 unsigned char* shared_16(unsigned address);
 
 void start_copy(unsigned to, const void* from, bool wanted);
@@ -53,9 +53,9 @@ struct ShuffleOf {
     int lane;
 };
 
-/// Each lane's number from the lane that it names.
+/// Gives each lane the value of the lane that it names.
 void shuffle(void* const* lanes);
-/// In every lane's result a bit for each lane whose number is not 0.
+/// Gives every lane a bit mask of the lanes that voted yes.
 void ballot(void* const* lanes);
 void nothing(void* const* lanes);
 
@@ -108,7 +108,7 @@ static inline float __bfloat162float(__nv_bfloat16 number) {
     return wide;
 }
 
-/// Rounds to the nearest, ties to even.
+/// Rounds to nearest, ties to even.
 static inline __nv_bfloat16 __float2bfloat16_rn(float number) {
     uint32_t bits;
     std::memcpy(&bits, &number, sizeof bits);
@@ -126,7 +126,7 @@ static inline __half __float2half_rn(float number) {
     return {emulator::float_to_half(number)};
 }
 
-// === What a warp or block does together ===
+// === Warp-wide and block-wide operations ===
 
 static inline void __syncthreads() {
     emulator::block_barrier();
@@ -210,7 +210,7 @@ inline unsigned pack<__half>(float low, float high) {
     return __float2half_rn(low).bits | static_cast<unsigned>(__float2half_rn(high).bits) << 16;
 }
 
-/// As the GPU's instruction, without numbers smaller than the normal ones.
+/// As the GPU's instruction, which flushes denormal results to zero.
 static inline float exp2_fast(float x) {
     const float power = std::exp2(x);
     return power < 1.17549435e-38f ? 0.0f : power;

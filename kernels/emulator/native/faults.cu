@@ -1,5 +1,5 @@
-// Kernels with one mistake each, which the emulator must find, and one without: block = 64, 1024 bytes of shared
-// memory. Each copies numbers to shared memory and writes out those of another thread.
+// Kernels with one bug each, which the emulator must detect, and one without: block = 64, 1024
+// bytes of shared memory. Most copy values to shared memory and write out those of another thread.
 // Must not know: real kernels.
 #include "common.cuh"
 

@@ -1,4 +1,4 @@
-// What a warp computes together, with the layouts of registers that PTX documents, and IEEE half numbers.
+// Warp-wide operations, with the register layouts that PTX documents, and IEEE half conversions.
 // Must not know: how threads are run.
 #include "emulated.h"
 
@@ -29,14 +29,16 @@ uint16_t float_to_half(float number) {
     if (magnitude > 0x7f800000) {
         return 0x7fff;
     }
-    // From halfway between the largest number and the next that there would be.
+    // From halfway between the largest half and the next value that there would be, rounds to
+    // infinity.
     if (magnitude >= 0x477ff000) {
         return static_cast<uint16_t>(sign | 0x7c00);
     }
     if (magnitude < 0x38800000) {
         float positive;
         std::memcpy(&positive, &magnitude, sizeof positive);
-        // Adding 0.5 leaves multiples of 2^-24, rounded as the addition rounds.
+        // Adding 0.5 rounds to a multiple of 2^-24, the spacing of small halves, in the addition's
+        // mode.
         const float shifted = positive + 0.5f;
         uint32_t small;
         std::memcpy(&small, &shifted, sizeof small);

@@ -1,4 +1,4 @@
-// The kernels of proxima-kernels compiled for the CPU, by name, with the types of their parameters.
+// The kernels of proxima-kernels compiled for the CPU, by name, with their parameter types.
 // Must not know: how threads are run.
 #include <cstdio>
 #include <cstring>
@@ -6,7 +6,8 @@
 
 #include "machine.h"
 
-// One translation unit: static functions of the same name and parameters in two files would be an error here.
+// One translation unit, so static functions of the same name and parameters in two files are an
+// error here.
 #include "attention.cu"
 #include "attention_f32.cu"
 #include "embedding.cu"
@@ -19,7 +20,8 @@
 
 namespace {
 
-/// How the Rust side names the type of a parameter: a letter, after * for what is written and & for what is read.
+/// How the Rust side names a parameter's type: a letter, after * for what is written and & for what
+/// is read.
 template <typename P>
 struct Letter;
 
@@ -111,7 +113,7 @@ const Known* find(const char* name) {
 
 }  // namespace
 
-/// Writes the signature of a kernel, at most 31 letters and a zero; false if there is none of this name.
+/// Writes a kernel's signature, at most 31 letters and a zero; false if there is no such kernel.
 extern "C" bool proxima_emulator_signature(const char* name, char* to) {
     const Known* known = find(name);
     if (known != nullptr) {
@@ -120,7 +122,7 @@ extern "C" bool proxima_emulator_signature(const char* name, char* to) {
     return known != nullptr;
 }
 
-/// Runs a kernel; if that fails, writes why. The arguments are those of its signature.
+/// Runs a kernel; on failure, writes why and returns false. The arguments match its signature.
 extern "C" bool proxima_emulator_run(
     const char* name, const emulator::Launch* launch, void** arguments, char* message, size_t message_bytes) {
     const Known* known = find(name);

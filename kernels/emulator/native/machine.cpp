@@ -1,6 +1,7 @@
-// Runs the threads of a block as fibers, blocks one after another. Warps run in an order that is shuffled anew at every
-// barrier, each until it waits, and lanes in one that is shuffled for each block: a missing barrier is then seen.
-// Must not know: any one kernel, what a warp computes together.
+// Runs the threads of a block as fibers, one block after another. Warps run in an order that is
+// reshuffled at every barrier, each until it waits, and lanes in one that is reshuffled for each
+// block: a missing barrier then shows.
+// Must not know: any one kernel, what warp-wide operations compute.
 #include "machine.h"
 
 #include <sys/mman.h>
@@ -17,12 +18,12 @@ namespace {
 
 constexpr int LANES = 32;
 constexpr int WARPS_MAX = 32;
-/// Bytes of a fiber's stack.
+/// Stack size of a fiber.
 constexpr size_t STACK = 128 << 10;
-/// Bytes behind shared memory that must stay as they are.
+/// Bytes after shared memory that must stay unchanged.
 constexpr size_t CANARY = 1024;
 
-/// Copies that a thread started, in order, and where its committed groups end.
+/// The copies that a thread started, in order, and where its committed groups end.
 struct Copies {
     struct One {
         unsigned char* to;
@@ -46,7 +47,7 @@ struct Lane {
 struct Warp {
     Lane lanes[LANES];
     void* brought[LANES];
-    /// Lanes in the order in which they take turns, and whose turn it is.
+    /// Lanes in the order in which they take turns, and the index of the current one.
     int order[LANES];
     int turn;
     int arrived;
@@ -77,7 +78,7 @@ struct Machine {
 
 thread_local Machine machine;
 
-/// A number below `bound` (xorshift, Marsaglia, 2003).
+/// A random number below `bound` (xorshift, Marsaglia, 2003).
 unsigned random_below(unsigned bound) {
     uint64_t& state = machine.random;
     state ^= state << 13;
@@ -95,7 +96,7 @@ void shuffle_order(int* order, int count) {
     }
 }
 
-/// Goes on with another lane of the warp.
+/// Continues with the warp's next lane.
 void run_next_lane(Warp& warp) {
     Lane* from = machine.running;
     do {
@@ -146,7 +147,7 @@ void prepare_warp(Warp& warp, int index, const Place& place) {
     }
 }
 
-/// Runs a block whose place is given; false if it failed.
+/// Runs the block at `place`; false if it failed.
 bool run_block(int warps, const Place& place) {
     std::memset(machine.shared, 0xff, machine.shared_bytes + CANARY);
     for (int index = 0; index < warps; index++) {
@@ -178,7 +179,7 @@ bool run_block(int warps, const Place& place) {
     return true;
 }
 
-/// Memory for a launch; false if there is none.
+/// Prepares memory for a launch; false if there is none.
 bool prepare(unsigned block, size_t shared_bytes) {
     while (machine.warps.size() < block / LANES) {
         machine.warps.push_back(std::make_unique<Warp>());
@@ -297,7 +298,7 @@ void start_copy(unsigned address, const void* from, bool wanted) {
     if (wanted && reinterpret_cast<uintptr_t>(from) % 16 != 0) {
         fail("a copy of 16 bytes from an address that is not a multiple of 16");
     }
-    // Until the copy is waited for, nobody may count on what was here or will be.
+    // Until the copy is waited for, neither the old nor the new contents may be relied on.
     std::memset(to, 0xff, 16);
     machine.running->copies.started.push_back({to, from, wanted});
 }

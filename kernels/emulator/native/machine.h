@@ -1,4 +1,4 @@
-// The machine's side of the emulator: launches, and the contexts between which it switches.
+// The machine side of the emulator: launches, and the contexts that it switches between.
 // Must not know: any one kernel.
 #pragma once
 
@@ -16,17 +16,17 @@ using Kernel = void (*)(void** arguments);
 
 struct Launch {
     unsigned grid[3];
-    /// Threads of a block, which has one dimension.
+    /// Threads per block, which has one dimension.
     unsigned block;
     size_t shared_bytes;
-    /// Of the order in which warps and lanes run.
+    /// Determines the order in which warps and lanes run.
     uint64_t seed;
 };
 
-/// Runs all blocks; if that fails, says why.
+/// Runs all blocks; on failure, writes why and returns false.
 bool run(Kernel kernel, const Launch& launch, void** arguments, char* message, size_t message_bytes);
 
-/// Where a fiber stands: its registers, or where they are on its stack.
+/// A suspended fiber: its registers, or where they are on its stack.
 struct Context {
 #if defined(__x86_64__) && defined(__linux__)
     void* stack;
@@ -35,10 +35,10 @@ struct Context {
 #endif
 };
 
-/// Makes a context that begins in `entry`, which never returns.
+/// Makes a context that starts in `entry`, which never returns.
 void start_context(Context& context, unsigned char* stack, size_t bytes, void (*entry)());
 
-/// Leaves a context and goes on with another.
+/// Suspends one context and resumes another.
 void switch_context(Context& from, Context& to);
 
 }  // namespace emulator

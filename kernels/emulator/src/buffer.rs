@@ -1,4 +1,4 @@
-//! Memory as a device gives it: aligned, and here with NaN around it that must stay.
+//! Memory as a device provides it: aligned, and here surrounded by NaN that must stay unchanged.
 //!
 //! Must not know: kernels, launches.
 
@@ -9,12 +9,12 @@ use std::ptr::NonNull;
 
 use half::{bf16, f16};
 
-/// What a device aligns memory to.
+/// Alignment of device memory.
 const ALIGNMENT: usize = 256;
-/// Bytes before and behind a buffer, 0xff each: NaN in every type.
+/// Bytes before and after a buffer, each 0xff: NaN in every type.
 const MARGIN: usize = 4096;
 
-/// Query rows that follow each other, as attention is told of them: the kernels' `Block`.
+/// Consecutive query rows, as given to attention: the kernels' `Block`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
@@ -22,13 +22,13 @@ pub struct Block {
     pub row: i32,
     /// Number of rows.
     pub rows: i32,
-    /// Of the first row in its sequence.
+    /// Position of the first row in its sequence.
     pub position: i32,
-    /// Where its sequence's spans begin.
+    /// Index of its sequence's first span.
     pub first_span: i32,
-    /// How many there are.
+    /// Number of spans.
     pub spans: i32,
-    /// Keys in all of them.
+    /// Number of keys in all of them.
     pub length: i32,
 }
 
@@ -36,22 +36,23 @@ pub struct Block {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Of the first row's first key; of rows of the batch itself, the first of them.
+    /// Address of the first row's key of head 0; for rows of the batch itself, the index of the
+    /// first.
     pub address: u64,
-    /// Numbers from row to row; 0 of rows of the batch itself.
+    /// Elements from row to row; 0 for rows of the batch itself.
     pub stride: i32,
     /// Number of rows.
     pub rows: i32,
 }
 
 mod sealed {
-    /// Types that are plain numbers, whatever their bits.
+    /// Plain data, valid for any bits.
     pub trait Sealed: Copy + 'static {}
 }
 
-/// Something that kernels take by address.
+/// A type that kernels take by address.
 pub trait Element: sealed::Sealed {
-    /// How a kernel's signature names it.
+    /// Its letter in kernel signatures.
     const LETTER: u8;
 }
 
@@ -68,7 +69,7 @@ macro_rules! elements {
 
 elements!(f32: b'f', bf16: b'b', f16: b'h', u32: b'u', Block: b'B', Span: b'S');
 
-/// Memory of a device.
+/// Emulated device memory.
 pub struct Buffer<T: Element> {
     start: NonNull<T>,
     len: usize,
@@ -79,14 +80,15 @@ impl<T: Element> Buffer<T> {
     /// A copy of elements.
     pub fn of(elements: &[T]) -> Self {
         let layout = Self::layout(elements.len());
-        // SAFETY: the layout has at least the margins.
+        // SAFETY: the layout is not empty, as it includes the margins.
         let memory = unsafe { alloc(layout) };
         let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        // SAFETY: all bytes are those of the allocation.
+        // SAFETY: all these bytes are in the allocation.
         unsafe { memory.write_bytes(0xff, layout.size()) };
-        // SAFETY: the margin is within the allocation, and keeps the alignment.
+        // SAFETY: the margin is within the allocation, and preserves the alignment.
         let start = unsafe { memory.add(MARGIN).cast::<T>() };
-        // SAFETY: there is room for the elements behind the margin, and the memory is new.
+        // SAFETY: there is room for the elements after the margin, and the memory is newly
+        // allocated.
         unsafe { start.copy_from_nonoverlapping(NonNull::from(elements).cast(), elements.len()) };
         Self { start, len: elements.len(), owned: PhantomData }
     }
@@ -99,16 +101,16 @@ impl<T: Element> Buffer<T> {
     /// The elements.
     ///
     /// # Panics
-    /// If something was written before or behind them.
+    /// If something was written before or after them.
     pub fn elements(&self) -> Vec<T> {
         assert!(self.margins_are_whole(), "a kernel wrote beyond a buffer");
-        // SAFETY: as many elements are initialised, and any bits are an element.
+        // SAFETY: `len` elements are initialised, and any bits are a valid element.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }.to_vec()
     }
 
     fn margins_are_whole(&self) -> bool {
         let bytes = Self::layout(self.len).size();
-        // SAFETY: the margin lies before the elements, in the same allocation.
+        // SAFETY: the margin is before the elements, in the same allocation.
         let memory = unsafe { self.start.cast::<u8>().sub(MARGIN) };
         // SAFETY: all bytes of the allocation were initialised.
         let memory = unsafe { std::slice::from_raw_parts(memory.as_ptr(), bytes) };
@@ -116,7 +118,7 @@ impl<T: Element> Buffer<T> {
         memory[..MARGIN].iter().chain(&memory[end..]).all(|byte| *byte == 0xff)
     }
 
-    /// The address of an element, as a [`Span`] has it.
+    /// The address of an element, for a [`Span`].
     ///
     /// # Panics
     /// If there is no such element.
@@ -126,7 +128,7 @@ impl<T: Element> Buffer<T> {
     }
 
     pub(crate) fn start(&self) -> *mut T {
-        // Spans name the memory by its address alone.
+        // Spans refer to the memory by its address alone.
         self.start.as_ptr().expose_provenance();
         self.start.as_ptr()
     }
@@ -140,7 +142,7 @@ impl<T: Element> fmt::Debug for Buffer<T> {
 
 impl<T: Element> Drop for Buffer<T> {
     fn drop(&mut self) {
-        // SAFETY: the margin lies before the elements, in the same allocation.
+        // SAFETY: the margin is before the elements, in the same allocation.
         let memory = unsafe { self.start.cast::<u8>().sub(MARGIN) };
         // SAFETY: `of` allocated it with this layout.
         unsafe { dealloc(memory.as_ptr(), Self::layout(self.len)) };

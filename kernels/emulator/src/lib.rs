@@ -1,10 +1,10 @@
-//! Runs Proxima's CUDA kernels on the CPU, from the very sources that nvcc compiles, so that their
+//! Runs Proxima's CUDA kernels on the CPU, from the same sources that nvcc compiles, so that their
 //! tests need no GPU.
 //!
-//! Threads of a block are fibers; what a warp does together, tensor cores included, is computed as
-//! PTX documents it. Shared memory begins as NaN, asynchronous copies arrive when they are waited
-//! for and not before, and the order of warps and lanes comes from a seed, so that missing
-//! synchronisation shows in the results.
+//! The threads of a block are fibers; warp-wide operations, tensor cores included, are computed as
+//! PTX documents them. Shared memory starts as NaN, asynchronous copies arrive only when they are
+//! waited for, and a seed determines the order of warps and lanes, so that missing synchronisation
+//! shows in the results.
 //! Must not know: any one kernel, candle.
 
 mod buffer;
@@ -17,17 +17,17 @@ pub use buffer::{Block, Buffer, Element, Span};
 /// How a kernel is launched.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch {
-    /// Blocks in three dimensions.
+    /// Number of blocks in each dimension.
     pub grid: [u32; 3],
-    /// Threads of a block, whole warps.
+    /// Threads per block; whole warps.
     pub block: u32,
     /// Bytes of dynamic shared memory.
     pub shared: usize,
-    /// Of the order in which warps and lanes run.
+    /// Determines the order in which warps and lanes run.
     pub seed: u64,
 }
 
-/// An argument of a kernel.
+/// A kernel argument.
 #[derive(Debug)]
 pub enum Arg {
     /// An `int`.
@@ -56,12 +56,12 @@ pub fn write<T: Element>(buffer: &mut Buffer<T>) -> Arg {
     Arg::Pointer { kind: Some((b'*', T::LETTER)), address: buffer.start().cast() }
 }
 
-/// A null pointer of whatever type.
+/// A null pointer of any type.
 pub fn null() -> Arg {
     Arg::Pointer { kind: None, address: std::ptr::null_mut() }
 }
 
-/// Why a launch failed: arguments of other types, or a mistake of the kernel.
+/// Why a launch failed: wrong argument types, or a bug in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault(pub String);
 
@@ -73,7 +73,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// As the machine has it in C++.
+/// The layout of the C++ machine's `Launch`.
 #[repr(C)]
 struct NativeLaunch {
     grid: [u32; 3],
@@ -93,14 +93,14 @@ unsafe extern "C" {
     ) -> bool;
 }
 
-/// Runs a kernel by its name.
+/// Runs a kernel by name.
 ///
 /// # Errors
-/// A name or arguments that are not those of a kernel, or a mistake that the kernel made.
+/// No such kernel, arguments that do not match its parameters, or a bug detected in the kernel.
 ///
 /// # Safety
-/// Buffers are as long as the kernel takes them to be, ids, positions and spans in them point
-/// to what is there, and what the kernel writes is not read or written by others meanwhile.
+/// Buffers are as long as the kernel assumes; ids, positions and spans in them are in bounds;
+/// nothing else reads or writes what the kernel writes meanwhile.
 pub unsafe fn emulate(name: &str, launch: Launch, args: &[Arg]) -> Result<(), Fault> {
     let c_name = CString::new(name).map_err(|_| Fault("a name with a zero byte".to_owned()))?;
     check(name, &c_name, args)?;
@@ -108,8 +108,9 @@ pub unsafe fn emulate(name: &str, launch: Launch, args: &[Arg]) -> Result<(), Fa
     let Launch { grid, block, shared, seed } = launch;
     let launch = NativeLaunch { grid, block, shared, seed };
     let mut message = [0 as c_char; 256];
-    // SAFETY: the arguments have the types of the kernel's parameters, as `check` found, and live
-    // in `args`; the caller vouches for what they point to. The message ends with a zero in time.
+    // SAFETY: `check` found that the arguments have the types of the kernel's parameters, and they
+    // live in `args`; the caller vouches for what they point to. The message is cut to its length
+    // and ends with a zero.
     let worked = unsafe {
         proxima_emulator_run(
             c_name.as_ptr(),
@@ -122,15 +123,15 @@ pub unsafe fn emulate(name: &str, launch: Launch, args: &[Arg]) -> Result<(), Fa
     if worked {
         return Ok(());
     }
-    // SAFETY: the machine wrote a message that ends with a zero.
+    // SAFETY: the machine wrote a zero-terminated message.
     let message = unsafe { CStr::from_ptr(message.as_ptr()) };
     Err(Fault(format!("{name}: {}", message.to_string_lossy())))
 }
 
-/// Finds arguments that are not of the types of the kernel's parameters.
+/// Checks that the arguments have the types of the kernel's parameters.
 fn check(name: &str, c_name: &CStr, args: &[Arg]) -> Result<(), Fault> {
     let mut signature = [0 as c_char; 32];
-    // SAFETY: a signature has at most 31 letters and a zero.
+    // SAFETY: a signature has at most 31 letters and a zero, so it fits.
     if !unsafe { proxima_emulator_signature(c_name.as_ptr(), signature.as_mut_ptr()) } {
         return Err(Fault(format!("there is no kernel {name}")));
     }
@@ -157,7 +158,7 @@ fn check(name: &str, c_name: &CStr, args: &[Arg]) -> Result<(), Fault> {
 }
 
 impl Arg {
-    /// Where the argument is.
+    /// The address of the argument's value.
     fn pointer(&self) -> *mut c_void {
         match self {
             Self::Int(number) => (&raw const *number).cast_mut().cast(),

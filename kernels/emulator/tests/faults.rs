@@ -1,13 +1,13 @@
-//! The emulator finds the mistakes that kernels in native/faults.cu make on purpose.
+//! The emulator detects the deliberate bugs in native/faults.cu.
 
 use proxima_emulator::{Arg, Buffer, Fault, Launch, emulate, null, read, write};
 
-/// A kernel's copy of 64 numbers, with one order of warps and lanes.
+/// A kernel's copy of 64 values, with one order of warps and lanes.
 fn run(name: &str, seed: u64) -> Result<Vec<f32>, Fault> {
     let from = Buffer::of(&numbers());
     let mut out = Buffer::of(&[0.0f32; 64]);
     let launch = Launch { grid: [1, 1, 1], block: 64, shared: 1024, seed };
-    // SAFETY: these kernels read and write 64 numbers.
+    // SAFETY: these kernels read and write 64 elements.
     unsafe { emulate(name, launch, &[read(&from), write(&mut out)])? };
     Ok(out.elements())
 }
@@ -65,7 +65,7 @@ fn arguments_of_other_types_are_refused() {
     // SAFETY: there is nothing to run.
     assert!(unsafe { emulate("no_such_kernel", launch, &[]) }.is_err());
     let half_a_warp = Launch { block: 16, ..launch };
-    // SAFETY: the machine runs whole warps only.
+    // SAFETY: the machine refuses blocks that are not whole warps.
     let fault = unsafe { emulate("fault_none", half_a_warp, &[read(&from), write(&mut out)]) };
     assert!(fault.is_err());
 }

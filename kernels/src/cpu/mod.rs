@@ -1,6 +1,6 @@
-//! The CPU's kernels: slices in, slices out. Must not know candle, layers or batches.
+//! CPU kernels: slices in, slices out. Must not know: candle, layers, batches.
 //!
-//! Each folder uses those above it in this list alone.
+//! Each module uses only those above it in this list.
 
 pub mod buffer;
 pub mod thread_pool;

@@ -1,5 +1,5 @@
-//! Row by row: norms, rotary positions, activations, pooling. A row's result depends on that row
-//! alone.
+//! Row-wise operations: norms, rotary embeddings, activations, L2 normalization. The result of a
+//! row depends on that row alone.
 //!
 //! Must not know: layers, tensors.
 
@@ -12,10 +12,10 @@ use crate::cpu::isa::simd::{LANES, Simd};
 use crate::cpu::thread_pool;
 use crate::spec::Activation;
 
-/// Numbers a task should have at least, so that waking a thread pays.
+/// Minimum elements per task for waking a thread to pay off.
 const TASK_MIN: usize = 16 * 1024;
 
-/// Runs `work(first_row, rows)` over pieces of `out`, on all threads if there is enough to do.
+/// Runs `work(first_row, rows)` over chunks of `out`, on all threads if there is enough work.
 fn in_pieces(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     if out.len() <= TASK_MIN {
         work(0, out);
@@ -25,7 +25,7 @@ fn in_pieces(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + S
     }
 }
 
-/// A norm of rows.
+/// A normalization of rows.
 #[derive(Debug, Clone, Copy)]
 pub enum Norm<'a> {
     /// `x / sqrt(mean(x^2) + eps) * weight` (Zhang and Sennrich, 2019).
@@ -70,7 +70,7 @@ impl Norm<'_> {
     }
 }
 
-/// Norms each row of `[rows, width]`.
+/// Normalizes each row of `[rows, width]`.
 ///
 /// # Panics
 /// If lengths disagree.
@@ -100,8 +100,7 @@ impl SimdOp for NormRows<'_> {
     }
 }
 
-/// As [`norm`], with the result packed for a product; `out`, if it is given, gets it as numbers
-/// too.
+/// Like [`norm`], but packs the result for a GEMM; `out`, if given, also receives it unpacked.
 ///
 /// # Panics
 /// If lengths disagree.
@@ -140,7 +139,7 @@ impl SimdOp for NormPacked<'_> {
         let mut normed = vec![0.0; width];
         for (row, x) in self.x.chunks_exact(width).enumerate() {
             let row = self.first + row;
-            // SAFETY: a task has rows of its own.
+            // SAFETY: each task has its own rows.
             let out = self.out.map(|out| unsafe { out.part(row * width, width) });
             let out = out.unwrap_or(&mut normed);
             self.norm.row(s, x, out);
@@ -160,14 +159,14 @@ fn rms_norm_row<S: Simd>(s: S, x: &[f32], weight: &[f32], eps: f32, out: &mut [f
     }
 }
 
-/// What a row is multiplied by to have a mean square of one.
+/// `1 / sqrt(mean(x^2) + eps)`, in all lanes.
 #[inline(always)]
 fn rms_scale<S: Simd>(s: S, x: &[f32], eps: f32) -> S::V {
     let squares = fold(s, x, |sum, x| s.fma(x, x, sum));
     s.splat(1.0 / (squares / x.len() as f32 + eps).sqrt())
 }
 
-/// Sums over a row, 16 chains side by side; lanes beyond the end add `step(sum, 0)`.
+/// Folds a row in 16 independent lanes and sums them; lanes past the row's end see `step(sum, 0)`.
 #[inline(always)]
 fn fold<S: Simd>(s: S, x: &[f32], step: impl Fn(S::V, S::V) -> S::V) -> f32 {
     let mut sum = s.splat(0.0);
@@ -205,22 +204,23 @@ fn layer_norm_row<S: Simd>(
     }
 }
 
-/// Heads in a row of queries, keys and values laid side by side.
+/// Heads of a row that holds queries, keys and values side by side.
 #[derive(Debug, Clone, Copy)]
 pub struct RotaryHeads<'a> {
-    /// Heads from the row's start on that are normed with `norms` and turned; the rest is copied.
+    /// Number of heads in each of two groups at the row's start, which are normalized by `norms`
+    /// and rotated; the rest of the row is unchanged.
     pub counts: [usize; 2],
-    /// Norm weights (`[size]`) of the two groups of heads, if they are normed, and epsilon.
+    /// RMS norm weights (`[size]`) of the two groups, and epsilon, if heads are normalized.
     pub norms: Option<([&'a [f32]; 2], f32)>,
-    /// Numbers in a head; even.
+    /// Elements per head; even.
     pub size: usize,
 }
 
-/// Norms (where asked) and turns heads by their position, in place, in the half-split layout (Su
-/// et al., 2021, as `rotate_half`): for `i < size/2`, `(x[i], x[i+size/2])` is turned by the angle
-/// of `i`.
+/// Applies the norm (if any) and the rotary embedding to heads, in place, in the half-split layout
+/// (Su et al., 2021; `rotate_half`): for `i < size/2`, `(x[i], x[i+size/2])` is rotated by the
+/// `i`-th angle of the row's position.
 ///
-/// `x` is `[rows, width]`, `tables` the cosines and sines `[positions, size/2]`.
+/// `x` is `[rows, width]`; `tables` are the cosines and sines, `[positions, size/2]`.
 ///
 /// # Panics
 /// If lengths disagree or a position is beyond the tables.
@@ -282,13 +282,13 @@ fn turn<S: Simd>(s: S, head: &mut [f32], cos: &[f32], sin: &[f32]) {
     for ((left, right), (cos, sin)) in parts.zip(cos.chunks(LANES).zip(sin.chunks(LANES))) {
         let (a, b) = (s.load_part(left), s.load_part(right));
         let (cos, sin) = (s.load_part(cos), s.load_part(sin));
-        // As the reference: each product rounded, then the sum.
+        // As in the reference: each product is rounded before the sum (no FMA).
         s.store_part(left, s.sub(s.mul(a, cos), s.mul(b, sin)));
         s.store_part(right, s.add(s.mul(b, cos), s.mul(a, sin)));
     }
 }
 
-/// The activation of every number.
+/// Applies an activation to every element.
 ///
 /// # Panics
 /// If lengths disagree.
@@ -316,9 +316,9 @@ impl SimdOp for Activate<'_> {
     }
 }
 
-/// Scales a vector to length one; a zero vector stays zero.
+/// Scales a vector to unit L2 norm; a zero vector stays zero.
 pub fn l2_normalize(vector: &mut [f32]) {
-    // Summed in double precision, so that no length and no order of a cut is off.
+    // Summed in float64, so that the norm is accurate for any length and summation order.
     let squares = vector.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>();
     if squares > 0.0 {
         let scale = 1.0 / squares.sqrt();

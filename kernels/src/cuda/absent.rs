@@ -1,4 +1,4 @@
-//! What stands for `cuda` in a build without it: the same functions, which say so.
+//! Replaces `driver` in builds without CUDA: the same functions, whose errors say so.
 //!
 //! Must not know: CUDA.
 
@@ -7,22 +7,22 @@ use candle_core::{Device, Tensor};
 use crate::KernelError;
 use crate::cuda::types::{Argument, Gemm, Launch, Properties};
 
-/// What every function here answers.
+/// The error of every function here.
 pub const ABSENT: &str = "this build has no CUDA: build it with --features cuda";
 
-/// A kernel on a device: there are none.
+/// A kernel on a device. None exist in this build.
 #[derive(Clone)]
 pub enum Kernel {}
 
-/// What was launched on a device: nothing.
+/// Launches recorded on a device. None exist in this build.
 pub enum Recording {}
 
 impl Recording {
-    /// Launches what was recorded, which there never is.
+    /// Launches the recorded work.
     ///
     /// # Errors
     ///
-    /// Never: there is none.
+    /// Never: there are no recordings.
     pub fn replay(&mut self) -> Result<(), KernelError> {
         match *self {}
     }
@@ -32,7 +32,7 @@ fn absent<T>() -> Result<T, KernelError> {
     Err(KernelError::Msg(ABSENT.to_owned()))
 }
 
-/// How many CUDA devices this machine has.
+/// The number of CUDA devices on this machine.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub fn count() -> Result<usize, KernelError> {
     absent()
 }
 
-/// That a device is there.
+/// Checks that a device is present.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub fn device(_ordinal: usize, _memory_fraction: Option<f64>) -> Result<Device, 
     absent()
 }
 
-/// What a device is.
+/// Properties of a device.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub fn properties(_device: &Device) -> Result<Properties, KernelError> {
     absent()
 }
 
-/// Has a device compute a little and reads the result back.
+/// Runs a small kernel on a device and verifies the result.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub fn check(_device: &Device) -> Result<(), KernelError> {
     absent()
 }
 
-/// Gives back memory that nobody uses.
+/// Releases memory that is not in use.
 ///
 /// # Errors
 ///
@@ -86,12 +86,12 @@ pub fn release_memory(_device: &Device) -> Result<(), KernelError> {
     absent()
 }
 
-/// Whether an operation failed for want of the device's memory: never, without devices.
+/// Whether an operation ran out of device memory: never, without devices.
 pub fn is_out_of_memory(_error: &KernelError) -> bool {
     false
 }
 
-/// The kernel of a name in the source of a name.
+/// A kernel by its name and its source's name.
 ///
 /// # Errors
 ///
@@ -100,10 +100,10 @@ pub fn kernel(_device: &Device, _source: &str, _name: &str) -> Result<Kernel, Ke
     absent()
 }
 
-/// Lets go of what was loaded to a device: nothing.
+/// Drops everything loaded for a device: nothing.
 pub fn forget(_device: &Device) {}
 
-/// Starts a kernel, of which there are none.
+/// Launches a kernel. None exist in this build.
 ///
 /// # Errors
 ///
@@ -111,7 +111,7 @@ pub fn forget(_device: &Device) {}
 ///
 /// # Safety
 ///
-/// Nothing is asked of the caller here; where there is CUDA, the arguments must be right.
+/// No requirements here; with CUDA, the arguments must match the kernel.
 pub unsafe fn launch(
     _device: &Device,
     kernel: &Kernel,
@@ -121,7 +121,7 @@ pub unsafe fn launch(
     match *kernel {}
 }
 
-/// The address of a tensor's first number on its device.
+/// The device address of a tensor's first element.
 ///
 /// # Errors
 ///
@@ -130,7 +130,7 @@ pub fn address(_tensor: &Tensor) -> Result<u64, KernelError> {
     absent()
 }
 
-/// A product of matrices.
+/// A matrix product.
 ///
 /// # Errors
 ///
@@ -151,7 +151,7 @@ pub fn record(
     absent()
 }
 
-/// Copies a tensor's numbers.
+/// Copies a tensor's elements.
 ///
 /// # Errors
 ///

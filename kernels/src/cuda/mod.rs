@@ -1,7 +1,7 @@
-//! NVIDIA GPUs: `cu/` has the kernels, `driver/` opens devices and starts kernels, and `launch/`
-//! says which kernels compute an operation, with which arguments.
+//! NVIDIA GPUs: `cu/` has the kernels, `driver/` opens devices and launches kernels, and `launch/`
+//! decides which kernels compute an operation, with which arguments.
 //!
-//! Only `driver/` needs the feature `cuda`; without it `absent.rs` stands for it, all of whose
+//! Only `driver/` needs the feature `cuda`; without it, `absent.rs` takes its place, and all its
 //! functions fail. Must not know: models, batches.
 
 #[cfg(feature = "cuda")]
@@ -22,7 +22,8 @@ pub use driver::{
 };
 pub use types::{Argument, Gemm, Launch, Properties};
 
-/// One list for the driver and what stands for it in a build without CUDA: neither changes alone.
+/// The signatures of `driver`, checked in builds with and without CUDA, so that neither version
+/// changes alone.
 const _: () = {
     let _: fn() -> Result<usize, KernelError> = driver::count;
     let _: fn(usize) -> Result<(), KernelError> = driver::present;

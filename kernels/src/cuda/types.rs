@@ -1,21 +1,21 @@
-//! What the driver and its callers speak of, with the feature `cuda` and without: plain values.
+//! Plain value types shared by the driver and its callers, with and without the feature `cuda`.
 //!
 //! Must not know: CUDA's own types.
 
 use candle_core::Tensor;
 
-/// What a device is, and how much of its memory is free now.
+/// Properties of a device, and how much of its memory is free now.
 #[derive(Clone, Debug)]
 pub struct Properties {
-    /// As the driver calls it.
+    /// The driver's name for it.
     pub name: String,
     /// The compute capability, such as `(9, 0)`.
     pub capability: (i32, i32),
-    /// Multiprocessors, each of which runs blocks on its own.
+    /// Streaming multiprocessors (SMs).
     pub multiprocessors: usize,
-    /// Memory in all.
+    /// Total memory.
     pub bytes_total: usize,
-    /// Memory that nobody has taken.
+    /// Memory not in use.
     pub bytes_free: usize,
 }
 
@@ -32,21 +32,21 @@ pub struct Gemm<'a> {
     pub added: Option<&'a Tensor>,
 }
 
-/// The shape of a launch.
+/// A launch configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch {
-    /// Blocks; where one of the three is 0, nothing is launched.
+    /// Blocks; if any of the three is 0, nothing is launched.
     pub grid: [u32; 3],
-    /// Threads of a block.
+    /// Threads per block.
     pub block: [u32; 3],
-    /// Dynamic shared memory of a block.
+    /// Dynamic shared memory per block.
     pub shared_bytes: u32,
 }
 
-/// A value for one parameter of a kernel, in the type that the kernel declares.
+/// A kernel argument, in the type that the kernel declares.
 #[derive(Clone, Copy, Debug)]
 pub enum Argument {
-    /// An address in the device's memory; 0 is the null pointer.
+    /// A device address; 0 is the null pointer.
     Pointer(u64),
     /// `int`.
     Int(i32),

@@ -1,4 +1,4 @@
-//! Attention over sequences laid end to end.
+//! Attention over ragged sequences, laid end to end.
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
@@ -12,15 +12,15 @@ use crate::cpu::gemm::micro_kernel::Arithmetic;
 use crate::cuda::launch;
 use crate::spec::{Ancestor, Heads, Mask, Segment};
 
-/// Softmax attention of each sequence with itself, scores scaled by `1/sqrt(size)`, as the layer
-/// `next` takes it: `[n_rows, heads * size]`. If `next` multiplies rounded inputs, queries, keys,
-/// weights and values are rounded to bfloat16 too where the CPU multiplies such numbers.
+/// Softmax self-attention of each sequence, with scores scaled by `1/sqrt(size)`, in the input
+/// layout of the layer `next`: `[n_rows, heads * size]`. If `next` rounds its inputs, queries,
+/// keys, values and attention weights are rounded to bfloat16 too, on CPUs that multiply bfloat16.
 ///
-/// `qkv` is `[n_rows, row]` as [`Heads`] lays it out, `segments` how rows belong together, `cached`
-/// keys and values of earlier batches (`[n, 2 * kv_heads * size]` each).
+/// `qkv` is `[n_rows, row]` in the layout of [`Heads`], `segments` says how rows form sequences,
+/// `cached` holds keys and values of earlier batches (`[n, 2 * kv_heads * size]` each).
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn attention_for(
     qkv: &Rows,
     heads: Heads,
@@ -55,10 +55,10 @@ pub fn attention_for(
     Ok(LinearInput(Inner::Packed(attention_packed(Isa::current(), what, packing))))
 }
 
-/// As [`attention_for`], as a tensor and in float32.
+/// As [`attention_for`], but returns a float32 tensor; on the CPU it also computes in float32.
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn attention(
     qkv: &Tensor,
     heads: Heads,
@@ -119,10 +119,10 @@ fn check(
     Ok(())
 }
 
-/// The plain form of [`attention`]: all scores of a segment at once.
+/// The plain form of [`attention`]: materialises all scores of a segment.
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn plain(
     qkv: &Tensor,
     heads: Heads,
@@ -149,7 +149,8 @@ pub fn plain(
     Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
 }
 
-/// `queries` are the last rows of the sequence that `keys` (and values) are of.
+/// `queries` are those of the last rows of a sequence, `keys` holds the keys and values of all its
+/// rows.
 fn plain_segment(queries: &Tensor, keys: &Tensor, heads: Heads, mask: Mask) -> Result<Tensor> {
     let (rows, length, size) = (queries.dim(0)?, keys.dim(0)?, heads.size);
     let shared = heads.heads / heads.kv_heads;

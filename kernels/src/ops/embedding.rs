@@ -1,5 +1,5 @@
-//! Rows of an embedding table by id. On the CPU the table stays in the mapped file: only rows that
-//! texts use are ever read into memory.
+//! Embedding lookup. On the CPU the table stays in the mapped file: only rows that texts use are
+//! ever read into memory.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
@@ -9,7 +9,7 @@ use crate::cpu::thread_pool;
 use crate::cuda::launch;
 use crate::stored::StoredTensor;
 
-/// A table `[rows, width]`.
+/// An embedding table `[rows, width]`.
 #[derive(Debug)]
 pub struct Embedding {
     table: Table,
@@ -24,10 +24,10 @@ enum Table {
 }
 
 impl Embedding {
-    /// A table as stored.
+    /// A table from a stored tensor.
     ///
     /// # Errors
-    /// A tensor that is not a matrix, or a failure of the device.
+    /// The tensor is not a matrix, or a device failure.
     pub fn new(table: StoredTensor, device: &Device) -> Result<Self> {
         let &[rows, width] = table.shape() else { bail!("an embedding table has two dimensions") };
         let table = if device.is_cpu() {
@@ -44,7 +44,7 @@ impl Embedding {
         self.rows
     }
 
-    /// Numbers in a row.
+    /// Elements in a row.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -52,7 +52,7 @@ impl Embedding {
     /// The rows of `ids`: `[n, width]`.
     ///
     /// # Errors
-    /// An id beyond the table, or a failure of the device.
+    /// An id beyond the table, or a device failure.
     pub fn rows_of(&self, ids: &[u32]) -> Result<Rows> {
         self.check(ids)?;
         match &self.table {
@@ -70,10 +70,10 @@ impl Embedding {
         }
     }
 
-    /// Adds the rows of `ids` to others.
+    /// Adds the table rows of `ids` to `rows`.
     ///
     /// # Errors
-    /// An id beyond the table, other shapes, or a failure of the device.
+    /// An id beyond the table, mismatched shapes, or a device failure.
     pub fn add_rows_of(&self, ids: &[u32], rows: Rows) -> Result<Rows> {
         self.check(ids)?;
         if rows.shape()? != [ids.len(), self.width] {
@@ -101,11 +101,11 @@ impl Embedding {
         }
     }
 
-    /// Adds to each row the sum of four rows of the table, weighted: a table of a grid read between
-    /// its points.
+    /// Adds to each row a weighted sum of four table rows: interpolation in a table that holds the
+    /// points of a grid.
     ///
     /// # Errors
-    /// An id beyond the table, other shapes, or a failure of the device.
+    /// An id beyond the table, mismatched shapes, or a device failure.
     pub fn add_weighted(&self, corners: &[[(u32, f32); 4]], rows: Rows) -> Result<Rows> {
         let ids: Vec<u32> = corners.iter().flatten().map(|(id, _)| *id).collect();
         self.check(&ids)?;
@@ -154,7 +154,7 @@ impl Embedding {
 }
 
 thread_local! {
-    /// A row to be added, kept between calls.
+    /// Scratch memory for the rows to add, reused between calls.
     static ADDED: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
@@ -162,14 +162,14 @@ fn plain(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     table.index_select(&Tensor::new(ids, table.device())?, 0)?.to_dtype(DType::F32)
 }
 
-/// `work` of every id and its row, on all threads if there are many.
+/// Calls `work` with every id and its row, on all threads if there are many.
 fn each<I: Copy + Sync>(
     ids: &[I],
     width: usize,
     rows: &mut [f32],
     work: impl Fn(I, &mut [f32]) + Sync,
 ) {
-    /// Rows of a task.
+    /// Rows per task.
     const TASK: usize = 64;
     thread_pool::for_each_part(rows, TASK * width, |task, rows| {
         let rows = rows.chunks_exact_mut(width).zip(&ids[task * TASK..]);

@@ -1,4 +1,4 @@
-//! Linear layers with what follows them: bias, activation, gate, residual.
+//! Linear layers with their epilogues: bias, activation, gate, residual.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
@@ -15,7 +15,7 @@ use crate::spec::{Activation, Precision};
 use crate::stored::StoredTensor;
 
 impl Precision {
-    /// How the CPU computes it with weights that are stored so.
+    /// The arithmetic that the CPU uses for weights stored in this dtype.
     fn arithmetic(self, isa: Isa, stored: DType) -> Arithmetic {
         let tiles = isa.multiplies_tiles();
         match (self, stored) {
@@ -29,7 +29,7 @@ impl Precision {
         }
     }
 
-    /// What other devices keep weights in.
+    /// The dtype in which other devices hold weights.
     fn dtype(self, stored: DType) -> Result<DType> {
         Ok(match self {
             Self::Float32 if matches!(stored, DType::BF16 | DType::F16) => DType::F32,
@@ -41,17 +41,16 @@ impl Precision {
     }
 }
 
-/// Weights `[columns, depth]` as the device wants them.
+/// Weights `[columns, depth]` in the device's layout.
 #[derive(Debug)]
 enum Weights {
     Packed(PackedRhs, Arithmetic),
-    /// Candle's own product, on other devices.
+    /// A plain tensor, on devices other than the CPU.
     Plain(Tensor),
 }
 
 impl Weights {
-    /// Rows in the order `places` gives them: part and row within it, or nothing for a row of
-    /// zeros.
+    /// Takes rows in the order of `places`: (part, row within it), or `None` for a row of zeros.
     fn new(
         parts: &[&StoredTensor],
         places: &[Option<(usize, usize)>],
@@ -88,7 +87,7 @@ impl Weights {
         })
     }
 
-    /// `x` times packed weights.
+    /// `x` times the packed weights.
     fn multiply(&self, x: &LinearInput, epilogue: &Epilogue<'_>) -> Result<Rows> {
         let (weights, arithmetic, x) = self.packed(x)?;
         let mut out = Rows::cpu(x.rows(), epilogue.width(weights.columns()));
@@ -96,7 +95,7 @@ impl Weights {
         Ok(out)
     }
 
-    /// As `multiply`, with the result as the next layer takes it.
+    /// As `multiply`, with the result in the next layer's input layout.
     fn multiply_for(
         &self,
         x: &LinearInput,
@@ -136,12 +135,12 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer of weights `[columns, depth]` laid below each other, with `biases` (as many as
-    /// weights, or none) end to end. Inputs may be wider than the weights: further ones count as
-    /// multiplied by zero.
+    /// Concatenates weights `[columns, depth]` along the output dimension, and `biases` likewise
+    /// (one value per output in all, or no biases). Weights narrower than `depth` are padded with
+    /// zeros, so the extra inputs are multiplied by zero.
     ///
     /// # Errors
-    /// Shapes that disagree.
+    /// Mismatched shapes.
     pub fn new(
         parts: &[&StoredTensor],
         biases: &[&StoredTensor],
@@ -169,12 +168,12 @@ impl Linear {
         Ok(Self { weights: Weights::new(parts, &places, depth, precision, device)?, bias })
     }
 
-    /// Bytes of its weights in memory.
+    /// Size of its weights in memory, in bytes.
     pub fn weight_bytes(&self) -> usize {
         self.weights.bytes()
     }
 
-    /// How it takes its input.
+    /// The layout in which it takes its input.
     pub fn input_layout(&self) -> InputLayout {
         self.weights.input_layout()
     }
@@ -187,8 +186,7 @@ impl Linear {
         }
     }
 
-    /// Whether it multiplies inputs rounded to bfloat16 or less, so that attention before it may
-    /// round too.
+    /// Whether it rounds inputs to bfloat16 or 8 bits, so that attention before it may round too.
     pub(super) fn rounds(&self) -> bool {
         matches!(self.weights, Weights::Packed(_, Arithmetic::Bf16 | Arithmetic::Int8))
     }
@@ -196,7 +194,7 @@ impl Linear {
     /// `x W^T + bias`
     ///
     /// # Errors
-    /// Shapes that disagree, or a failure of the device.
+    /// Mismatched shapes, or a device failure.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_with(x, None, None)
     }
@@ -204,7 +202,7 @@ impl Linear {
     /// `act(x W^T + bias) + residual`
     ///
     /// # Errors
-    /// Shapes that disagree, or a failure of the device.
+    /// Mismatched shapes, or a device failure.
     pub fn forward_with(
         &self,
         x: &Tensor,
@@ -214,10 +212,10 @@ impl Linear {
         self.of(&LinearInput::of(x, self.input_layout())?, activation, residual)?.tensor()
     }
 
-    /// `act(x W^T + bias) + residual` of an input made for it.
+    /// `act(x W^T + bias) + residual` for an input in this layer's layout.
     ///
     /// # Errors
-    /// Shapes that disagree, or a failure of the device.
+    /// Mismatched shapes, or a device failure.
     pub fn of(
         &self,
         x: &LinearInput,
@@ -248,10 +246,11 @@ impl Linear {
         self.weights.multiply(x, &epilogue)
     }
 
-    /// `act(x W^T + bias)` of an input made for it, as the next layer takes it.
+    /// `act(x W^T + bias)` for an input in this layer's layout, with the result in the next
+    /// layer's.
     ///
     /// # Errors
-    /// Shapes that disagree, or a failure of the device.
+    /// Mismatched shapes, or a device failure.
     pub fn apply_for(
         &self,
         x: &LinearInput,
@@ -272,23 +271,24 @@ impl Linear {
     }
 }
 
-/// A root-mean-square norm of what a layer adds to.
+/// The RMS norm applied to the sum of a layer's output and its residual.
 #[derive(Debug, Clone, Copy)]
 pub struct NormAfter<'a> {
     /// `[width]`, float32.
     pub weight: &'a Tensor,
     /// Added to the mean of squares.
     pub eps: f32,
-    /// How the next layer takes its input, which the norm makes.
+    /// The input layout of the next layer, in which the norm's result is written.
     pub layout: InputLayout,
 }
 
 impl Linear {
-    /// `residual + x W^T + bias`, and its norm. On a CUDA device what is added is rounded to
-    /// bfloat16 where the weights are; IEEE half might overflow.
+    /// `residual + x W^T + bias`, and its norm. On a CUDA device with bfloat16 weights, the product
+    /// is rounded to bfloat16 before it is added; with IEEE half weights it is not, since it might
+    /// overflow.
     ///
     /// # Errors
-    /// Shapes that disagree, or a failure of the device.
+    /// Mismatched shapes, or a device failure.
     pub fn add_and_norm(
         &self,
         x: &LinearInput,
@@ -312,22 +312,22 @@ impl Linear {
     }
 }
 
-/// `[n, depth] -> [n, width]`: `act(x G^T) * (x V^T)`, `width` rounded up to a multiple of 16 and
-/// the outputs beyond the weights' own zero.
+/// `[n, depth] -> [n, width]`: `act(x G^T) * (x V^T)`. `width` is rounded up to a multiple of 16;
+/// outputs beyond those of the weights are zero.
 #[derive(Debug)]
 pub struct GatedLinear {
     weights: Weights,
     activation: Activation,
 }
 
-/// Gates and values come in groups of this many rows.
+/// Gate and value rows alternate in groups of this many.
 const GROUP: usize = 16;
 
 impl GatedLinear {
-    /// A layer of gate and value weights, both `[width, depth]`.
+    /// A layer from gate and value weights, both `[width, depth]`.
     ///
     /// # Errors
-    /// Shapes that disagree.
+    /// Mismatched shapes.
     pub fn new(
         gate: &StoredTensor,
         value: &StoredTensor,
@@ -351,25 +351,26 @@ impl GatedLinear {
         Ok(Self { weights, activation })
     }
 
-    /// The width of the output for weights of this width.
+    /// The output width for weights of this width.
     pub fn padded(width: usize) -> usize {
         width.next_multiple_of(GROUP)
     }
 
-    /// Bytes of its weights in memory.
+    /// Size of its weights in memory, in bytes.
     pub fn weight_bytes(&self) -> usize {
         self.weights.bytes()
     }
 
-    /// How it takes its input.
+    /// The layout in which it takes its input.
     pub fn input_layout(&self) -> InputLayout {
         self.weights.input_layout()
     }
 
-    /// `act(x G^T) * (x V^T)` of an input made for it, as the next layer takes it.
+    /// `act(x G^T) * (x V^T)` for an input in this layer's layout, with the result in the next
+    /// layer's.
     ///
     /// # Errors
-    /// Shapes that disagree, or a failure of the device.
+    /// Mismatched shapes, or a device failure.
     pub fn apply_for(&self, x: &LinearInput, next: InputLayout) -> Result<LinearInput> {
         let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0) else {
             let epilogue = Epilogue::Gated { activation: self.activation };
@@ -390,10 +391,10 @@ impl GatedLinear {
     }
 }
 
-/// The plain form of [`Linear::forward_with`], in candle's operations.
+/// The plain form of [`Linear::forward_with`], in candle operations.
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn plain(
     x: &Tensor,
     weights: &Tensor,

@@ -1,5 +1,4 @@
-//! Inputs of linear layers as the layers take them, so that what makes them can write them so at
-//! once.
+//! Pre-packed GEMM inputs: producers write the next layer's layout directly.
 
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -8,13 +7,13 @@ use super::rows::Rows;
 use crate::cpu::Isa;
 use crate::cpu::gemm::pack_lhs::{PackedLhs, Packing};
 
-/// How a linear layer takes its input.
+/// The layout in which a linear layer takes its input.
 #[derive(Debug, Clone, Copy)]
 pub struct InputLayout(pub(super) LayoutKind);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum LayoutKind {
-    /// Packed for the CPU's product.
+    /// Packed for the CPU's GEMM.
     Packed(Packing),
     /// A tensor of this dtype, on other devices.
     Plain(DType),
@@ -31,10 +30,10 @@ pub(super) enum Inner {
 }
 
 impl LinearInput {
-    /// The rows of a float32 matrix.
+    /// From a float32 matrix.
     ///
     /// # Errors
-    /// A tensor of another shape, or a failure of the device.
+    /// The tensor is not such a matrix, or a device failure.
     pub fn of(x: &Tensor, layout: InputLayout) -> Result<Self> {
         let (_, width) = x.dims2()?;
         Ok(Self(match layout.0 {
@@ -47,10 +46,10 @@ impl LinearInput {
         }))
     }
 
-    /// The rows between two layers.
+    /// From activations between two layers.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn of_rows(x: &Rows, layout: InputLayout) -> Result<Self> {
         let [_, width] = x.shape()?;
         match layout.0 {

@@ -1,7 +1,7 @@
-//! The operations that families are written in, on tensors of any device.
+//! The operations that model families are written in, on tensors of any device.
 //!
-//! Each checks shapes, then runs the device's own kernel or the plain form in candle's operations,
-//! which works on every device and is the oracle the kernels are tested against.
+//! Each checks shapes, then runs the device's own kernel, or the plain form in candle operations,
+//! which works on every device and is the reference that kernels are tested against.
 //! Must not know: families, checkpoints, batches.
 
 pub mod attention;
@@ -23,7 +23,7 @@ use half::{bf16, f16};
 use crate::cpu::thread_pool;
 use crate::stored::{StoredElement, StoredTensor};
 
-/// The numbers of a contiguous float32 tensor on the CPU.
+/// The elements of a contiguous float32 tensor on the CPU.
 pub(crate) struct CpuSlice<'a> {
     storage: RwLockReadGuard<'a, Storage>,
     range: Range<usize>,
@@ -52,7 +52,7 @@ impl std::ops::Deref for CpuSlice<'_> {
     }
 }
 
-/// `[rows, width]` of a matrix.
+/// Checks that a tensor is `[rows, width]`; returns `rows`.
 pub(crate) fn matrix(tensor: &Tensor, width: usize, what: &str) -> Result<usize> {
     let (rows, found) = tensor.dims2()?;
     if found != width {
@@ -61,11 +61,11 @@ pub(crate) fn matrix(tensor: &Tensor, width: usize, what: &str) -> Result<usize>
     Ok(rows)
 }
 
-/// A row of one of several stored tensors, by the tensor's place and the row's; `None` is a row of
-/// zeros.
+/// A row of one of several stored tensors, as (tensor index, row index); `None` is a row of zeros.
 pub(crate) type RowPlace = Option<(usize, usize)>;
 
-/// Reads a row of one of the parts; what is beyond it, or a row of none, stays.
+/// Reads a row of one of the parts into `to`. Elements of `to` beyond the row's width, or all of
+/// them if `place` is `None`, are left unchanged.
 pub(crate) fn read<E: StoredElement>(parts: &[&StoredTensor], place: RowPlace, to: &mut [E]) {
     if let Some((part, row)) = place {
         let width = parts[part].shape()[1];
@@ -73,7 +73,7 @@ pub(crate) fn read<E: StoredElement>(parts: &[&StoredTensor], place: RowPlace, t
     }
 }
 
-/// Rows of stored tensors as a matrix of this width and dtype on another device than the CPU.
+/// Rows of stored tensors as a matrix of this width and dtype, on a device other than the CPU.
 pub(crate) fn on_device(
     parts: &[&StoredTensor],
     places: &[RowPlace],

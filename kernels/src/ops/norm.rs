@@ -11,7 +11,7 @@ use crate::cuda::launch;
 /// `x / sqrt(mean(x^2) + eps) * weight` of each row of `[n, width]`.
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     matrix(x, weight.dims1()?, "rms_norm")?;
     if x.device().is_cuda() {
@@ -27,10 +27,10 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }
 
-/// As [`rms_norm`], as a linear layer takes it.
+/// As [`rms_norm`], with the result in a linear layer's input layout.
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn rms_norm_for(
     x: &Rows,
     weight: &Tensor,
@@ -54,7 +54,7 @@ pub fn rms_norm_for(
 /// The plain form of [`rms_norm`].
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn plain_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     let mean = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
     x.broadcast_div(&mean)?.broadcast_mul(weight)
@@ -63,7 +63,7 @@ pub fn plain_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` of each row of `[n, width]`.
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
     matrix(x, weight.dims1()?, "layer_norm")?;
     if x.device().is_cuda() {
@@ -80,10 +80,10 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f32) 
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }
 
-/// As [`layer_norm`], as rows and as a linear layer takes it.
+/// As [`layer_norm`], with the result both as rows and in a linear layer's input layout.
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn layer_norm_for(
     x: &Rows,
     weight: &Tensor,
@@ -124,7 +124,7 @@ fn check(x: &Rows, weight: &Tensor, what: &str) -> Result<()> {
 /// The plain form of [`layer_norm`].
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn plain_layer_norm(
     x: &Tensor,
     weight: &Tensor,

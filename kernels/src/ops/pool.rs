@@ -1,18 +1,19 @@
-//! From a row a token to a vector a sequence.
+//! Pooling: from one row per token to one vector per sequence.
 
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::CpuSlice;
 use crate::spec::Pooling;
 
-/// One vector a sequence of `rows` (`[n_tokens, width]`, float32): `[n_sequences, width]`.
+/// Pools `rows` (`[n_tokens, width]`, float32) into one vector per sequence:
+/// `[n_sequences, width]`.
 ///
-/// `skips` are tokens at the beginning that all methods but `Cls` leave out. Of a sequence that is
-/// left with none the vector is zero, or, as there is no maximum of nothing, not a number, as in
+/// `skips` counts the leading tokens of each sequence that all methods but `Cls` leave out. If none
+/// are left, the vector is zero, or NaN for `Max` (nothing has no maximum), as in
 /// sentence-transformers.
 ///
 /// # Errors
-/// Offsets that do not divide the rows, or a failure of the device.
+/// Offsets that do not partition the rows, or a device failure.
 pub fn pool(rows: &Tensor, offsets: &[usize], skips: &[usize], pooling: Pooling) -> Result<Tensor> {
     let (tokens, width) = rows.dims2()?;
     let ascending = offsets.windows(2).all(|pair| pair[0] < pair[1]);
@@ -56,12 +57,12 @@ pub fn pool(rows: &Tensor, offsets: &[usize], skips: &[usize], pooling: Pooling)
     Tensor::from_vec(out, (skips.len(), width), &Device::Cpu)
 }
 
-/// Whether nothing is left of a sequence.
+/// Whether no token of a sequence is left.
 fn is_empty(bounds: &[usize], skip: usize, pooling: Pooling) -> bool {
     pooling != Pooling::Cls && skip >= bounds[1] - bounds[0]
 }
 
-/// Each number of the vector of a sequence of which nothing is left.
+/// The value of every element of the vector of a sequence with no token left.
 fn of_nothing(pooling: Pooling) -> f32 {
     if pooling == Pooling::Max { f32::NAN } else { 0.0 }
 }
@@ -72,7 +73,7 @@ fn combine(rows: &[f32], pooling: Pooling, out: &mut [f32]) {
     if pooling == Pooling::Max {
         out.copy_from_slice(&rows[..width]);
         for row in rows.chunks_exact(width).skip(1) {
-            // A number that is not one stays, so that it is seen.
+            // NaN propagates, so the finite check catches it.
             let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
             out.iter_mut().zip(row).for_each(|(out, value)| *out = larger(*out, *value));
         }

@@ -1,7 +1,7 @@
-//! Layers of short batches on a GPU, whose launches take longer than what they compute: those of a
-//! layout that comes again are recorded once, and started as one from then on.
+//! CUDA graphs for the layers of short batches, whose kernels take longer to launch than to
+//! compute: a layout that recurs is recorded once, and from then on replayed with one launch.
 //!
-//! Must not know: layers, what a layout says.
+//! Must not know: layers, what a layout means.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,9 +14,10 @@ use crate::cuda::launch::recording::{self, Slabs};
 use crate::cuda::{self, Recording};
 use crate::device::is_out_of_memory;
 
-/// Rows of the longest batch that is recorded: launches of more take no longer than computing.
+/// Rows of the longest batch that is recorded: for longer ones, launching takes no longer than
+/// computing.
 const ROWS_MAX: usize = 128;
-/// Layouts that are kept.
+/// Layouts remembered.
 const LAYOUTS_MAX: usize = 128;
 
 /// The recordings of a network on its device.
@@ -25,41 +26,42 @@ pub struct Recordings(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// By layout, the last used first.
+    /// By layout, most recently used first.
     entries: VecDeque<(Vec<u32>, Entry)>,
-    /// Memory of activations, for all.
+    /// Memory for activations, shared by all recordings.
     slabs: Slabs,
 }
 
-/// The next layer begins. What a layer makes may be read by that layer and by the one after it.
+/// Marks the start of the next layer. A layer's outputs may be read by that layer and the one after
+/// it.
 pub fn next_layer() {
     recording::advance();
 }
 
-/// What is known of a layout.
+/// What is known about a layout.
 enum Entry {
-    /// It came once.
+    /// Seen, not recorded yet.
     Seen,
-    /// It cannot be recorded.
+    /// Cannot be recorded.
     Refused,
     Recorded(Box<Replay>),
 }
 
 struct Replay {
     recording: Recording,
-    /// What it reads and writes, `[rows, width]` in float32.
+    /// What the graph reads and writes, `[rows, width]` in float32.
     input: Tensor,
     output: Tensor,
-    /// What else it reads and writes.
+    /// Other tensors that the graph reads and writes, kept alive for it.
     _held: Vec<Tensor>,
 }
 
 impl Recordings {
-    /// What `run` makes of `input`; both are float32. All that `run` does must depend on the
-    /// `layout` and the input's numbers alone, as it is run again for a recording. It calls what it
-    /// is given between layers: `pause`, in which the caller may use the device, or nothing where
-    /// the batch is short, so that nothing of others is recorded. One thread at a time may use the
-    /// device.
+    /// The result of `run(input)`, replayed if this layout is recorded; input and result are
+    /// float32. `run` must depend on nothing but `layout` and the input's values, since it runs
+    /// again to be recorded. It calls its second argument between layers: this is `pause`, during
+    /// which the caller may use the device for other work, or a no-op for short batches, so that no
+    /// other work is recorded. Only one thread may use the device at a time.
     ///
     /// # Errors
     /// A failure of `run`, or of the device.
@@ -90,12 +92,12 @@ impl Recordings {
             (Entry::Seen, Some(_)) => {
                 let (output, sizes) = recording::counted(|| run(input));
                 let output = output?;
-                // For the longest, so that memory is taken once.
+                // Sized for the longest batch, so that memory is allocated once.
                 let sizes = sizes.map(|numbers| numbers * ROWS_MAX.div_ceil(rows.max(1)));
                 let fits = slabs.fit(sizes, on_device.device());
                 match fits.and_then(|()| Replay::record(&on_device, &output, slabs, run)) {
                     Ok(replay) => entry = Entry::Recorded(Box::new(replay)),
-                    // It is tried again, when there may be memory.
+                    // Retried next time, when memory may be free.
                     Err(error) if is_out_of_memory(&error) => {}
                     Err(_) => entry = Entry::Refused,
                 }
@@ -110,7 +112,7 @@ impl Recordings {
 }
 
 impl Replay {
-    /// Records what `run` does with rows as `input`, which gives such as `output`.
+    /// Records `run` for inputs shaped like `input` and results shaped like `output`.
     fn record(
         input: &Tensor,
         output: &Rows,

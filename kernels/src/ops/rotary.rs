@@ -1,4 +1,4 @@
-//! Rotary positions, with the norms of queries and keys before them.
+//! Rotary position embeddings (RoPE), with the norms of queries and keys that precede them.
 
 use candle_core::{Device, Result, Tensor, bail};
 
@@ -13,16 +13,16 @@ use crate::spec::{HeadNorms, Heads};
 pub struct RotaryTables {
     cos: Tensor,
     sin: Tensor,
-    /// The same numbers on the CPU, from which tables are [gathered](Self::gathered).
+    /// The same tables on the CPU, from which others are [gathered](Self::gathered).
     stored: [Tensor; 2],
 }
 
 impl RotaryTables {
-    /// Tables for positions `0..positions` of heads of `size` numbers: angle `i` of position `p` is
-    /// `p / theta^(2i/size)`, rounded to float32 as the reference does.
+    /// Tables for positions `0..positions` and heads of `size` elements: angle `i` of position `p`
+    /// is `p / theta^(2i/size)`; frequency and angle are rounded to float32, as in the reference.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn new(positions: usize, size: usize, theta: f64, device: &Device) -> Result<Self> {
         let half = size / 2;
         let frequency = |place| (1.0 / theta.powf(2.0 * place as f64 / size as f64)) as f32;
@@ -35,18 +35,18 @@ impl RotaryTables {
         Self::of([table(f64::cos)?, table(f64::sin)?], device)
     }
 
-    /// Those of cosines and sines on the CPU.
+    /// From cosines and sines on the CPU.
     fn of(stored: [Tensor; 2], device: &Device) -> Result<Self> {
         let [cos, sin] = &stored;
         Ok(Self { cos: cos.to_device(device)?, sin: sin.to_device(device)?, stored })
     }
 
-    /// Tables with a row for each of `places`, which have `N` positions each: angle `i` of a row is
-    /// that of frequency `streams[i].1` at the place's position `streams[i].0`. So rotary positions
-    /// of several dimensions are those of one, row by row.
+    /// Tables with one row for each element of `places`, which holds `N` positions: angle `i` of a
+    /// row is that of frequency `streams[i].1` at position number `streams[i].0` of the `N`.
+    /// Multi-dimensional rotary positions thus become one-dimensional, row by row.
     ///
     /// # Errors
-    /// A position or frequency beyond these tables, or a failure of the device.
+    /// A position or frequency beyond these tables, or a device failure.
     pub fn gathered<const N: usize>(
         &self,
         places: &[[u32; N]],
@@ -72,17 +72,17 @@ impl RotaryTables {
         Self::of([table(cos)?, table(sin)?], self.cos.device())
     }
 
-    /// Positions there are.
+    /// The number of positions.
     pub fn positions(&self) -> usize {
         self.cos.dims().first().copied().unwrap_or(0)
     }
 }
 
-/// Norms (where given) and turns queries and keys by their positions, in the half-split layout;
-/// values stay. `qkv` is `[n_tokens, row]` as [`Heads`] lays it out.
+/// Applies the norms, if given, and rotates queries and keys by their positions, in the half-split
+/// layout; values are unchanged. `qkv` is `[n_tokens, row]` in the layout of [`Heads`].
 ///
 /// # Errors
-/// Shapes that disagree, a position beyond the tables, or a failure of the device.
+/// Mismatched shapes, a position beyond the tables, or a device failure.
 pub fn rotary(
     qkv: Rows,
     heads: Heads,
@@ -122,7 +122,7 @@ pub fn rotary(
 /// The plain form of [`rotary`].
 ///
 /// # Errors
-/// Shapes that disagree, or a failure of the device.
+/// Mismatched shapes, or a device failure.
 pub fn plain(
     qkv: &Tensor,
     heads: Heads,

@@ -1,8 +1,8 @@
-//! Activations between operations. On the CPU their memory is that of earlier batches, as long as
-//! that is within a bound, so that it need not be mapped, cleared and given back each time. Copies
-//! as tensors have memory of their own.
+//! Activations between operations. On the CPU they reuse the memory of earlier batches, up to a
+//! bound, instead of mapping, clearing and unmapping it each time. Copies as tensors have memory of
+//! their own.
 //!
-//! Must not know: layers, how memory is kept.
+//! Must not know: layers, how memory is pooled.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::cpu::buffer::aligned::{AlignedBytes, cast, cast_mut};
 use crate::cpu::thread_pool;
 
 /// A float32 matrix `[rows, width]`.
-/// Between operations of another device it may be rounded to 16 bits; copies are float32.
+/// On other devices it may be rounded to 16 bits between operations; copies as tensors are float32.
 #[derive(Debug)]
 pub struct Rows(Place);
 
@@ -24,14 +24,14 @@ enum Place {
 }
 
 impl Rows {
-    /// The rows of a float32 matrix.
+    /// A copy of a float32 matrix.
     ///
     /// # Errors
-    /// A tensor of another shape or dtype, or a failure of the device.
+    /// A tensor of another shape or dtype, or a device failure.
     pub fn of(tensor: &Tensor) -> Result<Self> {
         let (rows, width) = tensor.dims2()?;
         if !tensor.device().is_cpu() {
-            // Kernels may change rows in place.
+            // Copied, because kernels may modify rows in place.
             return Ok(Self(Place::Plain(tensor.force_contiguous()?)));
         }
         let mut copy = Self::cpu(rows, width);
@@ -39,17 +39,17 @@ impl Rows {
         Ok(copy)
     }
 
-    /// Rows written one by one, on all threads; `write` gets a row's place and its numbers, all of
-    /// which it must set.
+    /// Rows written one by one, on all threads; `write` gets a row's index and its elements, and
+    /// must set all of them.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn written(
         [rows, width]: [usize; 2],
         device: &Device,
         write: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Result<Self> {
-        /// Rows of a task.
+        /// Rows per task.
         const TASK: usize = 16;
         let mut out = Self::cpu(rows, width);
         thread_pool::for_each_part(out.elements_mut()?, TASK * width, |task, part| {
@@ -59,10 +59,10 @@ impl Rows {
         if device.is_cpu() { Ok(out) } else { Ok(Self::plain(out.tensor()?.to_device(device)?)) }
     }
 
-    /// Writes rows `from` of `other` over those that begin at `at`, or adds them to these.
+    /// Writes rows `from` of `other` over the rows from `at` on, or adds them to these.
     ///
     /// # Errors
-    /// Rows beyond either, another width, or a failure of the device.
+    /// Rows out of range, a different width, or a device failure.
     pub fn put(&mut self, at: usize, other: &Self, from: Range<usize>, add: bool) -> Result<()> {
         let ([rows, width], [others, other_width]) = (self.shape()?, other.shape()?);
         if width != other_width || from.end > others || at + from.len() > rows {
@@ -85,7 +85,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Whether they are in the CPU's memory.
+    /// Whether they are in CPU memory.
     pub fn is_on_cpu(&self) -> bool {
         self.as_plain().is_none()
     }
@@ -93,7 +93,7 @@ impl Rows {
     /// A copy of some rows.
     ///
     /// # Errors
-    /// Rows beyond these, or a failure of the device.
+    /// Rows out of range, or a device failure.
     pub fn copied(&self, rows: Range<usize>) -> Result<Self> {
         let [count, width] = self.shape()?;
         if rows.end > count {
@@ -109,10 +109,10 @@ impl Rows {
         Ok(copy)
     }
 
-    /// All rows of several on the CPU, below each other; the rows of one as they are.
+    /// Concatenates rows on the CPU; a single part is returned as it is.
     ///
     /// # Errors
-    /// None at all, or several of different widths or on another device.
+    /// No parts, or several of different widths or on another device.
     pub fn joined(mut parts: Vec<Self>) -> Result<Self> {
         if parts.len() == 1 {
             return Ok(parts.remove(0));
@@ -134,7 +134,7 @@ impl Rows {
         Ok(all)
     }
 
-    /// Rows on the CPU whose numbers are still to be written.
+    /// Rows on the CPU with arbitrary contents, to be overwritten.
     pub(crate) fn cpu(rows: usize, width: usize) -> Self {
         let bytes = AlignedBytes::reused(rows * width * size_of::<f32>());
         Self(Place::Cpu { bytes, width })
@@ -153,7 +153,7 @@ impl Rows {
         }
     }
 
-    /// The tensor, if it is on another device, else the rows.
+    /// The tensor, if it is on another device, else the rows unchanged.
     pub(crate) fn into_plain(self) -> std::result::Result<Tensor, Self> {
         match self.0 {
             Place::Cpu { .. } => Err(self),
@@ -161,7 +161,7 @@ impl Rows {
         }
     }
 
-    /// All numbers, on the CPU.
+    /// All elements, on the CPU.
     pub(crate) fn elements(&self) -> Result<&[f32]> {
         match &self.0 {
             Place::Cpu { bytes, .. } => Ok(cast(bytes)),
@@ -169,7 +169,7 @@ impl Rows {
         }
     }
 
-    /// All numbers, on the CPU, to write.
+    /// All elements, on the CPU, for writing.
     pub(crate) fn elements_mut(&mut self) -> Result<&mut [f32]> {
         match &mut self.0 {
             Place::Cpu { bytes, .. } => Ok(cast_mut(bytes)),
@@ -180,7 +180,7 @@ impl Rows {
     /// `[rows, width]`
     ///
     /// # Errors
-    /// Never on the CPU; elsewhere if the tensor is no matrix.
+    /// Never on the CPU; elsewhere, if the tensor is not a matrix.
     pub fn shape(&self) -> Result<[usize; 2]> {
         Ok(match &self.0 {
             Place::Cpu { bytes, width } => {
@@ -193,7 +193,7 @@ impl Rows {
     /// A copy as a tensor.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn tensor(&self) -> Result<Tensor> {
         let [rows, width] = self.shape()?;
         self.part(0..rows, 0..width)
@@ -202,7 +202,7 @@ impl Rows {
     /// A copy of some rows and columns.
     ///
     /// # Errors
-    /// A part that is beyond the matrix, or a failure of the device.
+    /// Ranges beyond the matrix, or a device failure.
     pub fn part(&self, rows: Range<usize>, columns: Range<usize>) -> Result<Tensor> {
         let [count, width] = self.shape()?;
         if rows.end > count || columns.end > width {
@@ -218,10 +218,10 @@ impl Rows {
         Tensor::from_vec(part, (rows.len(), columns.len()), &Device::Cpu)
     }
 
-    /// A copy of rows by their places.
+    /// A copy of the rows at these indices.
     ///
     /// # Errors
-    /// A place beyond the matrix, or a failure of the device.
+    /// An index beyond the matrix, or a device failure.
     pub fn select(&self, places: &[usize]) -> Result<Tensor> {
         let [rows, width] = self.shape()?;
         if let Some(place) = places.iter().find(|place| **place >= rows) {

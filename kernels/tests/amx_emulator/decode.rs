@@ -14,11 +14,11 @@ pub enum Instruction {
     Release,
     /// TILEZERO.
     Zero(usize),
-    /// TILELOADD, and TILELOADDT1, which differs by a hint to the caches only.
+    /// TILELOADD, and TILELOADDT1, which differs only by a cache hint.
     Load(usize, Address),
     /// TILESTORED.
     Store(usize, Address),
-    /// TDPBF16PS and the four of TDPB[SU][SU]D.
+    /// TDPBF16PS and the four variants of TDPB[SU][SU]D.
     MicroKernel(MicroKernel),
 }
 
@@ -31,12 +31,12 @@ pub struct MicroKernel {
     pub right: usize,
 }
 
-/// What the dwords of the two factors of a product hold.
+/// Element type of the dwords of both operands of a tile product.
 #[derive(Debug, Clone, Copy)]
 pub enum Numbers {
     /// Two bf16.
     Bf16,
-    /// Four bytes, signed or not in either factor.
+    /// Four bytes; each operand is signed or unsigned.
     Bytes { left_signed: bool, right_signed: bool },
 }
 
@@ -57,13 +57,13 @@ enum Base {
 }
 
 impl Address {
-    /// The address as most instructions mean it.
+    /// The address as most instructions interpret it.
     pub fn linear(&self, registers: &Registers, next: u64) -> u64 {
         let (start, indexed) = self.start_and_stride(registers, next);
         start.wrapping_add(indexed)
     }
 
-    /// The operand of a tile load or store: where row 0 starts, and how far apart rows are.
+    /// The operand of a tile load or store: the address of row 0, and the stride between rows.
     pub fn start_and_stride(&self, registers: &Registers, next: u64) -> (u64, u64) {
         let base = match self.base {
             Base::None => 0,
@@ -75,8 +75,8 @@ impl Address {
     }
 }
 
-/// The AMX instruction that `code` starts with and its length in bytes; nothing if it starts
-/// with anything else. Takes no byte beyond the instruction.
+/// The AMX instruction that `code` starts with, and its length in bytes; `None` if it starts with
+/// anything else. Reads no byte beyond the instruction.
 pub fn decode(code: impl Iterator<Item = u8>) -> Option<(Instruction, u64)> {
     let mut length = 0;
     let mut code = code.inspect(|_| length += 1);
@@ -115,7 +115,7 @@ fn of_configuration(
 }
 
 fn of_memory(vex: &Vex, modrm: &ModRm, code: &mut impl Iterator<Item = u8>) -> Option<Instruction> {
-    // Only the form with an index can name a stride; the other forms are invalid opcodes.
+    // Only the form with an index can specify a stride; the other forms are invalid opcodes.
     if vex.extra_register != 0 || modrm.is_register() || modrm.rm != ModRm::SIB_FOLLOWS {
         return None;
     }
@@ -149,7 +149,7 @@ fn product(opcode: u8, vex: &Vex, modrm: &ModRm) -> Option<MicroKernel> {
 
 /// The memory operand that follows the ModRM byte (Intel's SDM, volume 2, section 2.1.5).
 fn address(vex: &Vex, modrm: &ModRm, code: &mut impl Iterator<Item = u8>) -> Option<Address> {
-    // With mode 0, the number of RBP and R13 as a base means that there is none.
+    // In mode 0, the number of RBP and R13 as a base means no base.
     const NO_BASE: usize = 5;
     // The number of RSP; R12, which shares its low bits, can be an index.
     const NO_INDEX: usize = 4;
@@ -181,7 +181,7 @@ fn long_displacement(code: &mut impl Iterator<Item = u8>) -> Option<i32> {
     Some(i32::from_le_bytes([code.next()?, code.next()?, code.next()?, code.next()?]))
 }
 
-/// The prefix that a VEX prefix stands for.
+/// The legacy prefix that a VEX prefix encodes.
 #[derive(Clone, Copy)]
 enum Prefix {
     None,
@@ -190,19 +190,19 @@ enum Prefix {
     RepNe,
 }
 
-/// A VEX prefix of three bytes; the one of two bytes has no room for AMX's opcode map.
+/// A three-byte VEX prefix; the two-byte form has no room for AMX's opcode map.
 struct Vex {
     prefix: Prefix,
-    /// Eight where a register's number, otherwise of three bits, is above seven, else zero.
+    /// Added to a three-bit register number: eight or zero.
     extend_reg: usize,
     extend_index: usize,
     extend_base: usize,
-    /// The register that the prefix itself names; zero where there is none.
+    /// The register that the prefix itself encodes; zero if there is none.
     extra_register: usize,
 }
 
 impl Vex {
-    /// Nothing unless the prefix is the kind that AMX has: map 0F38, W and L zero.
+    /// `None` unless the prefix is of the kind that AMX uses: map 0F38, W and L zero.
     fn read(code: &mut impl Iterator<Item = u8>) -> Option<Self> {
         const LONG_FORM: u8 = 0xc4;
         const MAP: u8 = 0b1_1111;

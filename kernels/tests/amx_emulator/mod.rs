@@ -1,11 +1,11 @@
-//! Runs Intel AMX instructions in software on a CPU that lacks them, so that tests can execute
-//! the machine code of AMX kernels everywhere. Where the CPU has AMX, the hardware runs them.
+//! Runs Intel AMX instructions in software on a CPU that lacks them, so that tests can execute the
+//! machine code of AMX kernels everywhere. Where the CPU has AMX, the hardware runs them.
 //! Must not know: the kernels under test, what they compute, candle.
 //!
 //! An AMX instruction on another CPU is an invalid opcode, which Linux reports as SIGILL. The
-//! handler here reads the instruction at the interrupted RIP, applies it to a tile state kept
-//! for each thread, and lets the thread go on after it. Instructions with legacy prefixes (FS
-//! or GS segments, 32-bit addresses) are not recognised.
+//! handler here reads the instruction at the interrupted RIP, applies it to a per-thread tile
+//! state, and resumes the thread after it. Instructions with legacy prefixes (FS or GS segments,
+//! 32-bit addresses) are not recognised.
 
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
@@ -21,21 +21,21 @@ use std::sync::Once;
 use decode::{Instruction, decode};
 use tiles::{Fault, Tiles};
 
-/// The general registers of an interrupted thread, in the order of their numbers in machine
-/// code: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
+/// The general-purpose registers of an interrupted thread, in machine-code order: RAX, RCX, RDX,
+/// RBX, RSP, RBP, RSI, RDI, R8 to R15.
 type Registers = [u64; 16];
 
-// Constant, without a destructor: the handler's first access must not allocate or register.
+// Constant and without a destructor: the handler's first access must not allocate or register.
 thread_local! {
     static TILES: RefCell<Tiles> = const { RefCell::new(Tiles::INITIAL) };
 }
 
-/// Makes AMX instructions work in every thread of this process, on the CPU's own AMX where it
-/// has one that Linux lends out, otherwise in software. Further calls change nothing.
+/// Makes AMX instructions work in every thread of this process: on the CPU's own AMX if Linux
+/// grants it, otherwise in software. Further calls have no effect.
 ///
 /// # Panics
 ///
-/// Where the software would be needed and the CPU lacks FMA, or SIGILL cannot be handled.
+/// If emulation is needed and the CPU lacks FMA, or SIGILL cannot be handled.
 pub fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -47,10 +47,10 @@ pub fn install() {
     });
 }
 
-/// Whether the CPU has the whole of AMX and Linux now lets this process use it.
+/// Whether the CPU has all of AMX and Linux lets this process use it.
 ///
-/// Without the permission Linux answers tile instructions with SIGILL even on a CPU with AMX,
-/// so a partly equipped CPU is never asked about and the emulator then does everything.
+/// Without the permission, Linux answers tile instructions with SIGILL even on a CPU with AMX. So
+/// it is not requested for a CPU with only part of AMX, and the emulator does everything.
 fn hardware_allowed() -> bool {
     const LEAF_OF_FEATURES: u32 = 7;
     const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
@@ -62,13 +62,13 @@ fn hardware_allowed() -> bool {
     if features.edx & BF16_TILE_INT8 != BF16_TILE_INT8 {
         return false;
     }
-    // SAFETY: this call of arch_prctl takes two numbers and touches no memory of ours.
+    // SAFETY: this arch_prctl call takes two integers and touches no memory of ours.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 }
 }
 
 fn handle_illegal_instructions() {
-    // SAFETY: a sigaction of zeros is valid (no flags, empty mask), and the handler has the
-    // signature that SA_SIGINFO demands.
+    // SAFETY: a zeroed sigaction is valid (no flags, empty mask), and the handler has the signature
+    // that SA_SIGINFO requires.
     let status = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_illegal_instruction as *const () as libc::sighandler_t;
@@ -83,12 +83,12 @@ extern "C" fn on_illegal_instruction(
     _: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
-    // SAFETY: with SA_SIGINFO, Linux passes the interrupted thread's context, ours alone until
-    // this handler returns.
+    // SAFETY: with SA_SIGINFO, Linux passes the interrupted thread's context, exclusively ours
+    // until this handler returns.
     let saved = unsafe { &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     let at = saved[libc::REG_RIP as usize] as *const u8;
-    // SAFETY: the CPU tried to run these bytes, and `decode` takes only as many as belong to
-    // the instruction, so none is read beyond the mapped code.
+    // SAFETY: the CPU tried to run these bytes, and `decode` takes only as many as belong to the
+    // instruction, so none is read beyond the mapped code.
     let code = (0..).map(|ahead| unsafe { at.add(ahead).read() });
     let Some((instruction, length)) = decode(code) else {
         // SAFETY: setting the default action has no preconditions. The instruction then runs
@@ -136,8 +136,8 @@ fn execute(
     match instruction {
         Instruction::LoadConfiguration(from) => {
             let from = from.linear(registers, next) as *const [u8; 64];
-            // SAFETY: the program names these bytes as the instruction's operand; where they
-            // are not mapped, it ends with SIGSEGV here as it would on the hardware.
+            // SAFETY: these bytes are the instruction's operand, chosen by the program; if they are
+            // not mapped, it ends with SIGSEGV here as it would on the hardware.
             tiles.configure(&unsafe { from.read_unaligned() })
         }
         Instruction::StoreConfiguration(to) => {
@@ -153,7 +153,7 @@ fn execute(
         Instruction::Zero(tile) => tiles.zero(*tile),
         Instruction::Load(tile, from) => {
             let (start, stride) = from.start_and_stride(registers, next);
-            // SAFETY: as above, the operand is the program's own responsibility.
+            // SAFETY: as above, the program is responsible for the operand.
             unsafe { tiles.load(*tile, start, stride) }
         }
         Instruction::Store(tile, to) => {
@@ -165,10 +165,10 @@ fn execute(
     }
 }
 
-/// Ends the process: where the hardware would raise an exception, a test's kernel is wrong.
+/// Ends the process: where the hardware would raise an exception, the kernel under test is wrong.
 fn end(instruction: &Instruction, fault: &Fault) -> ! {
-    // Not eprintln!, which the test harness collects and an abort then loses. The result does
-    // not matter: there is no better place to report that stderr is closed.
+    // Not eprintln!, which the test harness captures and an abort then loses. The result is
+    // ignored: if stderr is closed, there is nowhere better to report it.
     let _ = writeln!(std::io::stderr(), "emulated AMX: {fault:?} by {instruction:?}");
     std::process::abort();
 }

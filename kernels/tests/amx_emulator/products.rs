@@ -1,4 +1,4 @@
-//! Products of tiles: TDPBF16PS and the four of TDPB[SU][SU]D.
+//! Tile products: TDPBF16PS and the four variants of TDPB[SU][SU]D.
 //! Must not know: machine code, signals, memory operands.
 
 use std::arch::asm;
@@ -6,11 +6,11 @@ use std::arch::asm;
 use super::decode::{MicroKernel, Numbers};
 use super::tiles::{Fault, Tile, Tiles};
 
-/// All exceptions masked, rounding to nearest even, denormals zero in operands and results:
-/// what TDPBF16PS computes with, whatever the program's own MXCSR says.
+/// All exceptions masked, rounding to nearest even, denormals zero in operands and results: what
+/// TDPBF16PS uses, whatever the program's own MXCSR says.
 const FLUSHING: u32 = 0x1f80 | 1 << 6 | 1 << 15;
 
-/// One row of single-precision numbers.
+/// A row of float32 values.
 type Row = [f32; 16];
 
 /// Adds a product to its tile.
@@ -60,8 +60,8 @@ fn widened<const SIGNED: bool>(byte: u8) -> i32 {
     if SIGNED { i32::from(byte as i8) } else { i32::from(byte) }
 }
 
-/// The low and the high bf16 of the dwords have a chain of fused multiplications and additions
-/// each, from zero; the sum of both chains is then added to the tile. Every step rounds.
+/// The low and the high bf16 of each dword form two chains of fused multiply-adds, each from zero;
+/// the sum of both chains is then added to the tile. Every step rounds.
 fn add_pairs(sums: &mut Tile, lefts: &[[u32; 16]], rights: &[[u32; 16]]) {
     let mut low_rights = [[0.0; 16]; 16];
     let mut high_rights = [[0.0; 16]; 16];
@@ -86,11 +86,11 @@ fn high(pair: u32) -> f32 {
     f32::from_bits(pair & 0xffff_0000)
 }
 
-/// The sum over k of `factors[k] * rows[k]` in order, one rounding a step.
+/// The sum over k of `factors[k] * rows[k]` in order, with one rounding per step.
 ///
-/// With the CPU's own instructions and not with `f32::mul_add`, because only they round and
-/// flush as AMX does, down to results that are tiny before but not after rounding to a
-/// denormal's precision; and MXCSR may differ from Rust's only inside one asm block.
+/// Uses the CPU's own instructions and not `f32::mul_add`, because only they round and flush as AMX
+/// does, down to results that are tiny before but not after rounding to a denormal's precision; and
+/// MXCSR may differ from Rust's only inside one asm block.
 fn chained(factors: &[f32], rows: &[Row]) -> Row {
     assert!(!rows.is_empty() && factors.len() == rows.len(), "a product has a depth");
     let mut sums = [0.0; 16];

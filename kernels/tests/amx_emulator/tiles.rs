@@ -31,10 +31,10 @@ impl Shape {
     const UNUSED: Shape = Shape { rows: 0, bytes: 0 };
 }
 
-/// What AMX keeps for a thread.
+/// The AMX state of a thread.
 pub struct Tiles {
     configured: bool,
-    /// Where an interrupted load or store goes on; programs give zero.
+    /// Where an interrupted load or store resumes; programs set zero.
     start_row: usize,
     shapes: [Shape; TILES],
     contents: [Tile; TILES],
@@ -49,7 +49,7 @@ impl Tiles {
         contents: [[[0; 16]; 16]; TILES],
     };
 
-    /// LDTILECFG: takes over the configuration in `image` and clears all tiles.
+    /// LDTILECFG: applies the configuration in `image` and clears all tiles.
     pub fn configure(&mut self, image: &[u8; 64]) -> Result<(), Fault> {
         let bad = |why| Err(Fault::GeneralProtection(why));
         match image[0] {
@@ -81,11 +81,11 @@ impl Tiles {
         Ok(())
     }
 
-    /// STTILECFG: the configuration in the form that LDTILECFG takes.
+    /// STTILECFG: the configuration in the format that LDTILECFG takes.
     pub fn configuration(&self) -> [u8; 64] {
         let mut image = [0; 64];
         image[0] = self.configured.into();
-        // Rows number at most 16; a start row came from one byte.
+        // There are at most 16 rows, and the start row came from one byte.
         image[1] = self.start_row as u8;
         for (tile, shape) in self.shapes.iter().enumerate() {
             image[16 + 2 * tile] = shape.bytes as u8;
@@ -113,8 +113,8 @@ impl Tiles {
         contents[self.start_row..].fill([0; 16]);
         for (row, number) in contents[self.start_row..shape.rows].iter_mut().zip(self.start_row..) {
             let from = start.wrapping_add(stride.wrapping_mul(number as u64)) as *const u8;
-            // SAFETY: the caller vouches for the source; a row has room for 64 bytes, the
-            // widest shape.
+            // SAFETY: the caller vouches for the source; a row has room for 64 bytes, the largest
+            // shape.
             unsafe { from.copy_to_nonoverlapping(row.as_mut_ptr().cast(), shape.bytes) };
         }
         self.start_row = 0;
@@ -125,21 +125,20 @@ impl Tiles {
     ///
     /// # Safety
     ///
-    /// The rows' bytes must be writable, and no Rust reference may count on their contents.
+    /// The rows' bytes must be writable, and no Rust reference may rely on their contents.
     pub unsafe fn store(&mut self, tile: usize, start: u64, stride: u64) -> Result<(), Fault> {
         let shape = self.shape_to_move(tile)?;
         let rows = &self.contents[tile][self.start_row..shape.rows];
         for (row, number) in rows.iter().zip(self.start_row..) {
             let to = start.wrapping_add(stride.wrapping_mul(number as u64)) as *mut u8;
-            // SAFETY: the caller vouches for the target; a row holds 64 bytes, the widest
-            // shape.
+            // SAFETY: the caller vouches for the target; a row holds 64 bytes, the largest shape.
             unsafe { to.copy_from_nonoverlapping(row.as_ptr().cast(), shape.bytes) };
         }
         self.start_row = 0;
         Ok(())
     }
 
-    /// The tiles of a product `into += left * right`, their shapes found to fit.
+    /// The tiles of a product `into += left * right`, after checking that their shapes fit.
     pub fn for_product(&self, into: usize, left: usize, right: usize) -> Result<[&Tile; 3], Fault> {
         if into == left || into == right || left == right {
             return Err(Fault::InvalidOpcode("the tiles of a product are not different"));
@@ -160,7 +159,7 @@ impl Tiles {
         self.shapes[tile]
     }
 
-    /// Ends a product: replaces a tile, keeping what lies outside its shape zero.
+    /// Completes a product: replaces a tile, keeping what is outside its shape zero.
     pub fn replace(&mut self, tile: usize, sums: &Tile) {
         let shape = self.shapes[tile];
         let contents = &mut self.contents[tile];

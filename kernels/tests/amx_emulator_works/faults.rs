@@ -1,5 +1,5 @@
-//! What must not run ends the process: wrong use of AMX, under the emulator or on a CPU that
-//! has it, and instructions that are not AMX at all.
+//! What must not run ends the process: incorrect use of AMX, under the emulator or on a CPU that
+//! has it, and instructions other than AMX.
 //! Must not know: kernels, candle, how the emulator is built.
 
 use std::arch::asm;
@@ -8,13 +8,13 @@ use std::process::{Command, Output};
 
 use super::amx_emulator;
 
-/// Names the case that the started copy of this program is to run.
+/// Tells the child process which case to run.
 const CASE: &str = "PROXIMA_TEST_AMX_FAULT";
 
-/// The test below, for the harness.
+/// The name of the test below, for the harness.
 const NAME: &str = "faults::what_must_not_run_ends_the_process";
 
-/// A name, a configuration as (tile, rows, bytes of a row), and what is then done with it.
+/// A name, a configuration as (tile, rows, bytes of a row), and what is done with it.
 type Case = (&'static str, &'static [(usize, u8, u8)], fn());
 
 const CASES: [Case; 12] = [
@@ -50,7 +50,7 @@ fn multiply() {
 }
 
 fn square() {
-    // By its bytes, because an assembler may refuse it: TDPBSSD of tile 0 three times.
+    // Written as bytes, because an assembler may reject it: TDPBSSD with tile 0 three times.
     // SAFETY: changes a tile that nothing else uses.
     unsafe { asm!(".byte 0xc4, 0xe2, 0x7b, 0x5e, 0xc0", out("tmm0") _, options(nostack, nomem)) };
 }

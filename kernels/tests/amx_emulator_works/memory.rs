@@ -1,4 +1,4 @@
-//! Tile loads and stores in all forms of addresses, configurations, and the state of threads.
+//! Tile loads and stores with all forms of addresses, configurations, and per-thread state.
 //! Must not know: kernels, candle, how the emulator is built.
 
 use std::arch::asm;
@@ -9,7 +9,7 @@ use super::{Configuration, EMPTY, amx_emulator, configuration, load_configuratio
 fn stored_configuration() -> Configuration {
     amx_emulator::install();
     let mut stored = Configuration { palette: 9, ..EMPTY };
-    // SAFETY: the operand is 64 writable bytes, valid as any numbers.
+    // SAFETY: the operand is 64 writable bytes, valid for any values.
     unsafe { asm!("sttilecfg [{}]", in(reg) &mut stored, options(nostack)) };
     stored
 }
@@ -19,12 +19,12 @@ fn release() {
     unsafe { asm!("tilerelease", options(nostack, nomem)) };
 }
 
-/// Rows of `bytes` bytes every `stride` bytes from `start` on: what a load reads.
+/// Rows of `bytes` bytes, `stride` bytes apart, from `start` on: what a load reads.
 fn rows_of(from: &[u8], start: usize, stride: usize, (rows, bytes): (usize, usize)) -> Vec<u8> {
     (0..rows).flat_map(|row| from[start + row * stride..][..bytes].iter().copied()).collect()
 }
 
-/// Loads a whole tile with `base` and `index` in the named registers, all other ways equal.
+/// Loads a whole tile with `base` and `index` in the named registers, all else being equal.
 macro_rules! through_registers {
     ($($base:literal $index:literal),*) => {
         #[test]
@@ -68,12 +68,12 @@ through_registers!(
     "r15" "rax", "rcx" "rax", "r13" "r12", "rbp" "r12", "r12" "rbp"
 );
 
-/// Loads and stores a tile of 4 rows of 12 bytes, the address written as given.
+/// Loads and stores a tile of 4 rows of 12 bytes at the given address.
 macro_rules! through_address {
     ($address:literal, $start:expr, $stride:expr) => {{
         let from = pattern(0x4000);
         let mut to = vec![0_u8; 0x4000];
-        // SAFETY: each address given below, with BASE in the middle of 0x4000 bytes and index
+        // SAFETY: each address given below, with the base in the middle of 0x4000 bytes and index
         // 24, keeps the rows within these bytes, in either buffer.
         unsafe {
             asm!(
@@ -88,7 +88,7 @@ macro_rules! through_address {
             );
         }
         let (start, stride) = ((0x2000 + $start) as usize, $stride);
-        // Without a stride all rows are one: the load repeats it, the store overwrites it.
+        // Without a stride all rows coincide: the load repeats one, the store overwrites it.
         let expected = rows_of(&from, start, stride, (4, 12));
         let mut written = vec![0_u8; 0x4000];
         for (row, bytes) in expected.chunks(12).enumerate() {
@@ -119,8 +119,8 @@ fn the_stack_pointer_is_a_base() {
     load_configuration(&configuration(&[(16, 64), (16, 64), (16, 64)]));
     let from = pattern(1024);
     let mut to = vec![0_u8; 2048];
-    // SAFETY: the stack below the pointer is free in a block without `nostack`, and the pointer
-    // is back where it was at the end. The other operands are 1024 bytes each.
+    // SAFETY: the stack below the pointer is free in a block without `nostack`, and the pointer is
+    // restored at the end. The other operands are 1024 bytes each.
     unsafe {
         asm!(
             "tileloadd tmm0, [{from} + {stride}]",
@@ -144,7 +144,7 @@ fn the_stack_pointer_is_a_base() {
     assert!(to[..1024] == from && to[1024..] == from);
 }
 
-/// A configuration in the program's own data, for an address relative to the instruction.
+/// A configuration in the program's own data, for an instruction-relative address.
 static IN_DATA: Configuration = Configuration {
     palette: 1,
     bytes: [64, 60, 4, 8, 12, 16, 20, 24],
@@ -152,7 +152,7 @@ static IN_DATA: Configuration = Configuration {
     ..EMPTY
 };
 
-/// LDTILECFG with an address as given; RSI holds half of the address, RDI the address.
+/// LDTILECFG with the given address; RSI holds half of it, RDI all of it.
 macro_rules! configured_through {
     ($configuration:expr, $($line:literal),+) => {{
         let configuration: &Configuration = $configuration;
@@ -294,8 +294,9 @@ fn threads_have_tiles_of_their_own() {
         let from = vec![number; size];
         let mut to = vec![0xee; size];
         load_configuration(&configuration(&[(rows, bytes)]));
-        // SAFETY: `from` is read and `to` written in the shape of their size. The tile's contents
-        // stay from one block to the next, since nothing in between uses tiles in this thread.
+        // SAFETY: `from` is read and `to` written in the shape that matches their size. The tile's
+        // contents survive from one block to the next, since nothing in between uses tiles in this
+        // thread.
         unsafe {
             asm!(
                 "tileloadd tmm0, [{} + {}]",

@@ -1,4 +1,4 @@
-//! Attention: against its plain form, and the bits that must not depend on how it is laid out.
+//! Attention: against its plain form, and that its bits do not depend on the layout.
 //!
 //! Must not know: how threads run.
 
@@ -11,17 +11,17 @@ use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 
 use super::device::*;
 
-/// Layout a type computes attention.
+/// How attention is computed in a type.
 trait Kind: Number {
-    /// The largest error of a result that values up to 2 have.
+    /// The largest error of a result, for values up to 2.
     const ERROR: f32;
-    /// Query rows of a block, at most.
+    /// Query rows per block, at most.
     const ROWS: usize;
     /// The kernel for heads of this size, and its shared memory in bytes.
     fn kernel(size: usize) -> (String, usize);
 }
 
-/// The sizes that tensor cores are used at, and the shared memory of each.
+/// Head sizes with a tensor-core kernel, and the shared memory of each.
 const TENSOR_CORES: [(usize, usize); 5] =
     [(32, 32_768), (64, 57_344), (80, 46_080), (96, 54_272), (128, 70_656)];
 
@@ -56,7 +56,7 @@ impl Kind for f32 {
     }
 }
 
-/// A sequence's rows in the batch, from a position on, and where all its keys are.
+/// A sequence's rows in the batch, from a position on, and the spans of all its keys.
 struct Sequence {
     rows: Range<usize>,
     position: usize,
@@ -89,7 +89,7 @@ impl Sequence {
     }
 }
 
-/// Some rows of a batch (or, if they begin with keys, of keys and values alone) as a span.
+/// Some rows of a batch as a span; or, if `keys` is 0, rows of keys and values alone.
 fn span<T: Number>(rows: &Buffer<T>, width: usize, keys: usize, range: Range<usize>) -> Span {
     Span {
         address: rows.address_of(range.start * width + keys),
@@ -98,17 +98,17 @@ fn span<T: Number>(rows: &Buffer<T>, width: usize, keys: usize, range: Range<usi
     }
 }
 
-/// Rows of the batch as a span.
+/// Rows of the batch itself as a span.
 fn own(range: Range<usize>) -> Span {
     Span { address: range.start as u64, stride: 0, rows: range.len() as i32 }
 }
 
-/// What is computed, besides the numbers.
+/// What is computed, besides the values.
 #[derive(Debug, Clone, Copy)]
 struct Case {
     heads: Heads,
     mask: Mask,
-    /// Rows of the first block of a sequence, and of the others.
+    /// Rows of a sequence's first block, and of the others.
     blocks: [usize; 2],
     seed: u64,
 }
@@ -142,7 +142,7 @@ fn run<T: Kind>(qkv: &Buffer<T>, rows: usize, case: Case, sequences: &[Sequence]
     widened(&out)
 }
 
-/// Attention of whole sequences that lie end to end.
+/// Attention of whole sequences laid end to end.
 fn run_whole<T: Kind>(qkv: &[f32], offsets: &[usize], case: Case) -> Vec<f32> {
     let buffer = stored::<T>(qkv);
     let sequence = |pair: &[usize]| Sequence {
@@ -226,7 +226,7 @@ fn shares_prefixes<T: Kind>(size: usize) {
     let what = format!("{} of {size}", T::NAME);
     assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
 
-    // Each as a whole sequence of its own, whose first rows are the prefix.
+    // Each as a sequence of its own, whose first rows are the prefix.
     for segment in &segments[1..] {
         let mut whole: Vec<f32> = Vec::new();
         for row in cached.chunks_exact(width - keys) {
@@ -250,7 +250,7 @@ fn shared_prefixes_give_the_bits_of_whole_sequences() {
     shares_prefixes::<f32>(48);
 }
 
-/// Keys in pieces here and there, blocks cut elsewhere, other orders of threads, company.
+/// Varies the spans of keys, the block boundaries, the order of threads, and the other sequences.
 fn bits_do_not_depend_on_the_layout<T: Kind>(size: usize) {
     let heads = Heads { heads: 2, kv_heads: 1, size };
     let (width, keys, length) = (heads.row(), 2 * size, 150);
@@ -259,7 +259,7 @@ fn bits_do_not_depend_on_the_layout<T: Kind>(size: usize) {
         let case = Case::new::<T>(heads, mask);
         let expected = run_whole::<T>(&qkv, &[0, length], case);
         for cuts in [vec![1, 2, 65], vec![63], vec![31, 64, 97, 149], (1..length).collect()] {
-            // Another batch around the pieces, which lie in another order.
+            // The batch also has other rows, followed by the pieces in reverse order.
             let mut batch = qkv.clone();
             batch.extend(numbers(7 * width, 4));
             let bounds: Vec<usize> = [0].into_iter().chain(cuts).chain([length]).collect();
@@ -280,7 +280,7 @@ fn bits_do_not_depend_on_the_layout<T: Kind>(size: usize) {
                 assert!(same(&got, &expected), "{} {size} {case:?} {bounds:?}", T::NAME);
             }
         }
-        // Between sequences that have numbers which are none.
+        // Between sequences that contain NaN.
         let bad = vec![f32::NAN; 20 * width];
         let among = [bad.as_slice(), &qkv, &bad].concat();
         let got = run_whole::<T>(&among, &[0, 20, 20 + length, 40 + length], case);
@@ -343,7 +343,7 @@ fn a_key_or_value_that_is_not_finite_is_seen_in_its_sequence_alone() {
             assert!(same(&got[2 * third..], &expected[2 * third..]));
             let rows = got[third..2 * third].chunks_exact(128);
             let seen = rows.filter(|row| row.iter().any(|number| !number.is_finite())).count();
-            // A key with infinity may have a score of -infinity, and a weight of 0.
+            // A key with infinity may have a score of -infinity, and so a weight of 0.
             let all = if bad.is_nan() || part == 3 { 30 } else { 1 };
             assert!(seen >= all, "{part} {bad}: {seen} rows");
         }

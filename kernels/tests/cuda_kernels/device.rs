@@ -1,4 +1,4 @@
-//! What the tests of CUDA kernels share: number types, numbers, launches and comparisons.
+//! Shared by tests of CUDA kernels: element types, values, launches and comparisons.
 //!
 //! Must not know: any one kernel.
 
@@ -6,9 +6,9 @@ use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use proxima_emulator::{Arg, Buffer, Element, Launch, emulate};
 
-/// A type that kernels compute in memory with.
+/// An element type of kernels.
 pub trait Number: Element {
-    /// How names of kernels end.
+    /// The suffix of kernel names.
     const NAME: &'static str;
     /// The largest relative error of rounding to it.
     const UNIT: f32;
@@ -49,7 +49,7 @@ impl Number for f16 {
     }
 }
 
-/// Numbers without a pattern, in -2..2, the same every time.
+/// Fixed pseudo-random values in -2..2.
 pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let step = |_| {
@@ -59,33 +59,33 @@ pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
     (0..count).map(step).collect()
 }
 
-/// Numbers as a device keeps them in this type.
+/// Values in device memory, in this type.
 pub fn stored<T: Number>(numbers: &[f32]) -> Buffer<T> {
     let rounded: Vec<T> = numbers.iter().map(|number| T::rounded(*number)).collect();
     Buffer::of(&rounded)
 }
 
-/// What a device keeps, as float32.
+/// The contents of device memory, as float32.
 pub fn widened<T: Number>(buffer: &Buffer<T>) -> Vec<f32> {
     buffer.elements().into_iter().map(T::widened).collect()
 }
 
-/// Numbers rounded to a type and back.
+/// Values rounded to a type and back.
 pub fn rounded<T: Number>(numbers: &[f32]) -> Vec<f32> {
     numbers.iter().map(|number| T::rounded(*number).widened()).collect()
 }
 
-/// A buffer to write, of numbers that show where nothing was written.
+/// A buffer to write, filled with NaN to show where nothing was written.
 pub fn unwritten<T: Number>(count: usize) -> Buffer<T> {
     Buffer::of(&vec![T::rounded(f32::NAN); count])
 }
 
-/// Runs a kernel on `grid` blocks of `block` threads.
+/// Runs a kernel with `grid` blocks of `block` threads.
 pub fn launch(name: &str, grid: [usize; 2], block: u32, args: &[Arg]) {
     launch_with(name, grid, block, (0, 1), args);
 }
 
-/// As [`launch`], with bytes of shared memory, and a seed of the order in which threads run.
+/// As [`launch`], with bytes of shared memory and a seed for the order of threads.
 pub fn launch_with(
     name: &str,
     grid: [usize; 2],
@@ -95,8 +95,8 @@ pub fn launch_with(
 ) {
     let grid = [grid[0] as u32, grid[1] as u32, 1];
     let launch = Launch { grid, block, shared, seed };
-    // SAFETY: these tests make buffers as long as the kernels take them to be, with ids and
-    // segments that are within them, and each for one launch at a time.
+    // SAFETY: these tests make buffers as long as the kernels assume, with ids and spans that are
+    // in bounds, and use each for one launch at a time.
     let result = unsafe { emulate(name, launch, args) };
     result.unwrap_or_else(|fault| panic!("{fault}"));
 }
@@ -118,7 +118,7 @@ pub fn numbers_of(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("numbers")
 }
 
-/// The same bits, whichever NaN is meant.
+/// Same bits, except that all NaNs are equal.
 pub fn same(left: &[f32], right: &[f32]) -> bool {
     let alike = |(left, right): (&f32, &f32)| {
         left.to_bits() == right.to_bits() || (left.is_nan() && right.is_nan())
@@ -126,7 +126,7 @@ pub fn same(left: &[f32], right: &[f32]) -> bool {
     left.len() == right.len() && left.iter().zip(right).all(alike)
 }
 
-/// Fails unless all numbers are as near to each other as `relative` and `absolute` errors allow.
+/// Fails unless all values are within the `relative` plus `absolute` error.
 pub fn assert_close(got: &[f32], expected: &[f32], [relative, absolute]: [f32; 2], what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (place, (got, expected)) in got.iter().zip(expected).enumerate() {

@@ -1,4 +1,4 @@
-//! Gates, and what follows a product.
+//! Gates, and epilogues of GEMMs.
 //!
 //! Must not know: how threads run.
 
@@ -14,7 +14,7 @@ use super::device::*;
 const ACTIVATIONS: [Activation; 5] =
     [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu, Activation::Tanh];
 
-/// `act(x + bias)`, by a product with the identity.
+/// `act(x + bias)`, computed as a GEMM with the identity.
 fn expected(x: &[f32], width: usize, bias: Option<&[f32]>, act: Option<Activation>) -> Vec<f32> {
     let identity: Vec<f32> =
         (0..width * width).map(|at| f32::from(at / width == at % width)).collect();
@@ -123,7 +123,7 @@ fn what_is_not_a_number_stays_so_and_alone() {
     }
 }
 
-/// Without a product, which infinity would not survive.
+/// Without a GEMM, which would turn infinity into NaN.
 fn plain_activation(x: &Tensor, activation: Activation) -> Tensor {
     let out = match activation {
         Activation::Gelu => x.gelu_erf(),

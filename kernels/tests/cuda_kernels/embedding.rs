@@ -1,4 +1,4 @@
-//! Rows of embedding tables.
+//! Embedding lookup.
 //!
 //! Must not know: how threads run.
 

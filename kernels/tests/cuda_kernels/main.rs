@@ -1,5 +1,5 @@
-//! Every CUDA kernel, from the sources that nvcc compiles, against its plain form: run on the CPU
-//! by proxima-emulator, so that no GPU is needed.
+//! Every CUDA kernel, from the sources that nvcc compiles, against its plain form. proxima-emulator
+//! runs them on the CPU, so no GPU is needed.
 //!
 //! Must not know: how kernels are loaded and launched on a GPU.
 

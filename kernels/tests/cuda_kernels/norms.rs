@@ -1,4 +1,4 @@
-//! Norms and rotary positions: kernels of a warp a row.
+//! Norms and rotary positions: kernels with one warp per row.
 //!
 //! Must not know: how threads run.
 
@@ -25,7 +25,7 @@ fn rms_norm<T: Number>(x: &[f32], weight: &[f32]) -> Vec<f32> {
     widened(&out)
 }
 
-/// The sums of both, and their norm.
+/// The sums `x + added`, and their norm.
 fn add_rms_norm<T: Number>(x: &[f32], added: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let (width, rows) = (weight.len(), x.len() / weight.len());
     let (mut sums, mut out) = (unwritten::<f32>(x.len()), unwritten::<T>(x.len()));
@@ -40,7 +40,7 @@ fn add_rms_norm<T: Number>(x: &[f32], added: &[f32], weight: &[f32]) -> (Vec<f32
     (widened(&sums), widened(&out))
 }
 
-/// The float32 copy, if wanted, and the result.
+/// The float32 copy, if requested, and the result.
 fn layer_norm<T: Number>(
     x: &[f32],
     weight: &[f32],
@@ -69,7 +69,7 @@ fn norms_are_close<T: Number>() {
         let (weight, bias) = (numbers(width, 2), numbers(width, 3));
         for rows in ROWS {
             let what = format!("{} {rows} x {width}", T::NAME);
-            // Away from zero, where a layer norm's two passes matter.
+            // Away from zero, where the two passes of a layer norm matter.
             let x: Vec<f32> = numbers(rows * width, 1).iter().map(|it| it + 3.0).collect();
             let (tensor, weights) = (matrix(&x, width), vector(&weight));
             let expected = plain_rms_norm(&tensor, &weights, EPS).expect("a norm");
@@ -82,7 +82,7 @@ fn norms_are_close<T: Number>() {
             assert!(same(&found, &sums), "{what}: sums");
             assert!(same(&out, &rms_norm::<T>(&sums, &weight)), "{what}: the norm of sums");
 
-            // A row of one number has no variance: candle and the kernel agree on its bias.
+            // A row of one element has no variance: candle and the kernel agree on its bias.
             for bias in [None, Some(bias.as_slice())] {
                 let biases = bias.map(vector);
                 let expected = plain_layer_norm(&tensor, &weights, biases.as_ref(), EPS);
@@ -129,7 +129,7 @@ fn a_row_is_normed_alike_alone_and_among_others_that_are_not_finite() {
     }
 }
 
-/// Cosines and sines as `RotaryTables` has them.
+/// Cosines and sines as in `RotaryTables`.
 fn tables(positions: usize, size: usize, theta: f64) -> [Vec<f32>; 2] {
     let half = size / 2;
     let angle = |at: usize| {
@@ -141,7 +141,7 @@ fn tables(positions: usize, size: usize, theta: f64) -> [Vec<f32>; 2] {
     [table(f64::cos), table(f64::sin)]
 }
 
-/// By the kernel of a warp a head, or by that of so many warps a row.
+/// By the kernel with one warp per head, or by the one with `parts` warps per row.
 fn rotary<T: Number>(
     qkv: &[f32],
     heads: Heads,

@@ -1,4 +1,4 @@
-//! Pooling and vectors of length 1.
+//! Pooling.
 //!
 //! Must not know: how threads run.
 
@@ -8,7 +8,7 @@ use proxima_kernels::spec::Pooling;
 
 use super::device::*;
 
-/// Methods in the order of the kernel's numbers.
+/// Methods by the kernel's numbers.
 const METHODS: [Pooling; 6] = [
     Pooling::Cls,
     Pooling::Mean,

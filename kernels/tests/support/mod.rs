@@ -1,4 +1,5 @@
-//! What kernel tests share: numbers, and every instruction set, emulated where the CPU lacks it.
+//! Shared by kernel tests: pseudo-random values, and every instruction set, emulated where the CPU
+//! lacks it.
 //!
 //! Must not know: any one kernel.
 
@@ -8,7 +9,7 @@ use proxima_kernels::cpu::Isa;
 #[path = "../amx_emulator/mod.rs"]
 mod amx_emulator;
 
-/// Numbers without a pattern, in -1..1, the same every time.
+/// Fixed pseudo-random values in -1..1.
 pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let step = |_| {
@@ -18,14 +19,14 @@ pub fn numbers(count: usize, seed: u32) -> Vec<f32> {
     (0..count).map(step).collect()
 }
 
-/// Every instruction set of this CPU, and AMX on all that have the rest of it.
+/// Every instruction set of this CPU, and AMX on CPUs that have everything else that it needs.
 pub fn isas() -> Vec<Isa> {
     #[allow(unused_mut, reason = "only one kind of CPU has more")]
     let mut all = Isa::all();
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     if !all.iter().any(|isa| matches!(isa, Isa::Amx(_))) {
         amx_emulator::install();
-        // SAFETY: the instructions that the CPU lacks are emulated from here on.
+        // SAFETY: from here on, the instructions that the CPU lacks are emulated.
         let emulated = unsafe { proxima_kernels::cpu::isa::amx::Amx::assumed() };
         all.extend(emulated.map(Isa::Amx));
     }

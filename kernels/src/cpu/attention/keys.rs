@@ -1,4 +1,4 @@
-//! Keys and values of a batch, packed as weights of attention's two products.
+//! Keys and values of a batch, packed as the weights of attention's two GEMMs.
 //!
 //! Must not know: queries, masks.
 
@@ -13,11 +13,11 @@ use crate::cpu::isa::simd::{LANES, Simd};
 use crate::cpu::thread_pool;
 use crate::spec::{Ancestor, Heads, Segment};
 
-/// Keys and values that every segment and head sees, packed as weights of a product: keys in panels
-/// of 32 keys, values in panels of 32 numbers, filled up with zeros.
+/// Keys and values that each segment and head sees, packed as GEMM weights: keys in panels of 32
+/// keys, values in panels of 32 elements, both zero-padded.
 pub(super) struct PackedKeys {
     bytes: AlignedBytes,
-    /// Where each segment's part begins, in units of `Self::per_key`.
+    /// Offset of each segment's part, in units of `Self::per_key` bytes.
     starts: Vec<usize>,
     heads: Heads,
     format: WeightFormat,
@@ -58,12 +58,12 @@ impl PackedKeys {
         packed
     }
 
-    /// Bytes cached for one key and its value.
+    /// Bytes of one packed key and its value, of one head.
     fn per_key(heads: Heads, format: WeightFormat) -> usize {
         2 * heads.size.next_multiple_of(SIZE_UNIT) * format.bytes()
     }
 
-    /// Keys and values of one head of one segment.
+    /// Packed keys and values of one head of one segment.
     pub(super) fn of(&self, segment: usize, kv_head: usize) -> (&[u8], &[u8]) {
         let per_key = Self::per_key(self.heads, self.format);
         let per_head = (self.starts[segment + 1] - self.starts[segment]) / self.heads.kv_heads;
@@ -73,7 +73,7 @@ impl PackedKeys {
     }
 }
 
-/// One head of one segment.
+/// Packs one head of one segment.
 struct PackHead<'a> {
     qkv: &'a [f32],
     heads: Heads,
@@ -121,31 +121,31 @@ impl SimdOp for PackHead<'_> {
     }
 }
 
-/// A row of a head, `[size]` each; empty where there is no row, which counts as zero.
+/// One row's key and value of a head, `[size]` each; empty for padding, which packs as zeros.
 #[derive(Clone, Copy, Default)]
 struct KeyValue<'a> {
     key: &'a [f32],
     value: &'a [f32],
 }
 
-/// 16 numbers of a row from `first` on, filled up with zeros.
+/// 16 elements of a row from `first` on, zero-padded.
 #[inline(always)]
 fn piece<S: Simd>(s: S, row: &[f32], first: usize) -> S::V {
     s.load_part(row.get(first..).unwrap_or_default())
 }
 
-/// Where the keys and values of a head go.
+/// The packed keys and values of a head, while they are written.
 struct Panels<'a, 'rows> {
     format: WeightFormat,
-    /// Numbers of a key, filled up.
+    /// Padded head size.
     size: usize,
-    /// Keys, filled up.
+    /// Padded number of keys.
     padded: usize,
-    /// Keys so far.
+    /// Keys pushed so far.
     next: usize,
     keys: &'a mut [u8],
     values: &'a mut [u8],
-    /// Up to 32 rows that are laid out together.
+    /// Up to 32 buffered rows, which are packed together.
     group: Vec<KeyValue<'rows>>,
 }
 
@@ -168,7 +168,7 @@ impl<'rows> Panels<'_, 'rows> {
         }
     }
 
-    /// Lays out the group, 32 rows from the one at `first` on.
+    /// Packs the buffered 32 rows, the first of which is key `first`.
     #[inline(always)]
     fn lay_out<S: Simd>(&mut self, s: S, first: usize) {
         if self.format == WeightFormat::F32 {
@@ -212,7 +212,7 @@ impl<'rows> Panels<'_, 'rows> {
     #[inline(always)]
     fn lay_out_bf16<S: Simd>(&mut self, s: S, first: usize) {
         let (size, padded) = (self.size, self.padded);
-        // Pairs of bfloat16, in the bits of float32: they are moved, not computed with.
+        // Pairs of bfloat16 as float32 bit patterns: only moved, never used in arithmetic.
         let keys = &mut cast_mut::<f32>(self.keys)[first * size / 2..][..PANEL_COLUMNS * size / 2];
         let mut pairs = [0.0f32; LANES];
         for (half, group) in self.group.chunks_exact(LANES).enumerate() {
@@ -221,7 +221,7 @@ impl<'rows> Panels<'_, 'rows> {
                 for (row, key) in rows.iter_mut().zip(group) {
                     let key = key.key;
                     let (left, right) = (piece(s, key, first), piece(s, key, first + LANES));
-                    // SAFETY: the array has room for 32 numbers of 16 bits.
+                    // SAFETY: the array has room for 32 elements of 16 bits.
                     unsafe { s.store_bf16_twice(pairs.as_mut_ptr().cast(), left, right) };
                     *row = s.load_part(&pairs);
                 }
@@ -241,7 +241,7 @@ impl<'rows> Panels<'_, 'rows> {
                 for (half, to) in to.chunks_exact_mut(LANES).enumerate() {
                     let at = panel * PANEL_COLUMNS + half * LANES;
                     let (even, odd) = (piece(s, rows[0].value, at), piece(s, rows[1].value, at));
-                    // SAFETY: the piece has room for 16 pairs.
+                    // SAFETY: the chunk has room for 16 pairs.
                     unsafe { s.store_bf16_pairs(to.as_mut_ptr().cast(), even, odd) };
                 }
             }

@@ -1,10 +1,10 @@
-//! Softmax attention over sequences laid end to end, streaming over blocks of keys (Milakov and
-//! Gimelshein, 2018; Dao et al., 2022): memory is linear in the length.
+//! Softmax attention over concatenated sequences, streaming over blocks of keys (online softmax:
+//! Milakov and Gimelshein, 2018; Dao et al., 2022), so memory is linear in the sequence length.
 //!
-//! Sequences that begin alike may share those rows: a segment of rows sees the keys of the segments
-//! before it and its own. Blocks of keys begin at the sequence's own start, wherever its rows lie,
-//! and a block of finite numbers that is masked out for a row leaves that row's bits unchanged, so
-//! a row does not depend on its neighbours, its batch, what it shares or the number of threads.
+//! Sequences that share a prefix may share its rows: a segment sees its own keys and those of its
+//! ancestors. Key blocks start at the sequence's own start, wherever its rows are stored, and a
+//! block with finite values that is masked out for a row leaves that row's bits unchanged. So a row
+//! does not depend on its neighbours, its batch, prefix sharing or the number of threads.
 //! Must not know: layers, tensors.
 
 mod keys;
@@ -25,36 +25,36 @@ use crate::cpu::thread_pool;
 use crate::spec::{Heads, Mask, Segment};
 use keys::PackedKeys;
 
-/// Keys whose scores are held at a time.
+/// Keys per block, whose scores are computed together.
 const KEY_BLOCK: usize = 8 * PANEL_COLUMNS;
-/// Queries of one task, whole row panels on every instruction set.
+/// Queries per task: whole row panels on every instruction set.
 const QUERY_CHUNK: usize = 96;
 /// Rows of the largest row panel on any instruction set.
 const PANEL_ROWS_MAX: usize = 32;
-/// Heads are filled up with zeros to a multiple of this, whole lines in both forms.
+/// The head size is zero-padded to a multiple of this: whole lines in float32 and bfloat16.
 const SIZE_UNIT: usize = 32;
 
-/// How the rows of a batch belong together.
+/// How the rows of a batch form sequences.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout<'a> {
-    /// Runs in the order of their rows, which they cover without gap.
+    /// Segments in row order, covering all rows without gaps.
     pub segments: &'a [Segment],
     /// Keys and values cached from earlier batches, `[n_rows, 2 * kv_heads * size]` each.
     pub cached: &'a [&'a [f32]],
 }
 
-/// What attention is computed of, and how.
+/// The inputs and options of attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
     /// Queries, keys and values, `[n_rows, row]`.
     pub qkv: &'a [f32],
-    /// How a row is made up.
+    /// The layout of a row.
     pub heads: Heads,
-    /// How rows belong together.
+    /// The segments, and cached keys and values.
     pub layout: Layout<'a>,
     /// Which keys a query sees.
     pub mask: Mask,
-    /// Of both products, [`Arithmetic::F32`] or [`Arithmetic::Bf16`]; softmax and sums are float32.
+    /// Of both GEMMs, [`Arithmetic::F32`] or [`Arithmetic::Bf16`]; softmax and sums are float32.
     pub arithmetic: Arithmetic,
 }
 
@@ -64,7 +64,7 @@ impl Attention<'_> {
     }
 }
 
-/// Attention of each sequence with itself, scores scaled by `1/sqrt(size)`, to `out`,
+/// Self-attention of each sequence, with scores scaled by `1/sqrt(size)`, written to `out`,
 /// `[n_rows, heads * size]`.
 ///
 /// # Panics
@@ -75,7 +75,7 @@ pub fn attention(isa: Isa, what: Attention<'_>, out: &mut [f32]) {
     attend(isa, what, &Target::Rows(SharedMut::new(out)));
 }
 
-/// As [`attention`], with the result packed for the next product.
+/// Like [`attention`], but packs the result for the next GEMM.
 ///
 /// # Panics
 /// If lengths disagree, or segments share rows under a mask that is not causal.
@@ -117,7 +117,7 @@ fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
     });
 }
 
-/// Some queries of one head of one segment.
+/// One task: at most [`QUERY_CHUNK`] queries of one head of one segment.
 struct Chunk<'a> {
     what: Attention<'a>,
     packing: Packing,
@@ -129,24 +129,24 @@ struct Chunk<'a> {
     out: &'a Target<'a>,
 }
 
-/// The running softmax of a row panel of queries.
+/// The online softmax state of a row panel of queries.
 struct Running {
-    /// Largest score so far; not minus infinity at first, so that differences stay numbers.
+    /// Running maximum; starts at `-f32::MAX`, because differences of minus infinity are NaN.
     largest: [f32; PANEL_ROWS_MAX],
-    /// Sum of weights so far, relative to `largest`.
+    /// Sum of the weights `e^(score - largest)` so far.
     total: [f32; PANEL_ROWS_MAX],
 }
 
-/// A row panel's numbers, cached between calls.
+/// Scratch buffers of a row panel, cached between calls.
 #[derive(Default)]
 struct Scratch {
-    /// Queries, packed.
+    /// Packed queries.
     queries: Option<AlignedBytes>,
-    /// Scores of a block of keys.
+    /// Scores of one block of keys.
     scores: Option<AlignedBytes>,
-    /// Weights, packed.
+    /// Packed softmax weights.
     weights: Option<AlignedBytes>,
-    /// Weighted values.
+    /// Weighted sums of values.
     sums: Option<AlignedBytes>,
 }
 
@@ -203,7 +203,7 @@ impl GemmOp for Chunk<'_> {
 }
 
 impl Chunk<'_> {
-    /// Scaled queries as the product takes them; missing rows are zero.
+    /// Packs scaled queries for the micro-kernel; missing rows are zero.
     #[inline(always)]
     fn pack_queries<S: Simd, P: MicroKernel>(
         &self,
@@ -220,20 +220,20 @@ impl Chunk<'_> {
         let start_of = |query: usize| (self.segment.rows.start + query) * row + self.head * size;
         for (place, query) in row_panel.enumerate() {
             let (at, ahead) = (start_of(query), start_of(query + P::ROWS));
-            // Queries lie far apart: the CPU does not see by itself which come next.
+            // Queries are far apart in memory: the hardware prefetcher does not predict them.
             for line in (0..size).step_by(LANES) {
                 s.prefetch(self.what.qkv.as_ptr().wrapping_add(ahead + line).cast());
             }
             let (start, numbers) = (writer.start_of(place), &self.what.qkv[at..at + size]);
             for (piece, numbers) in numbers.chunks(LANES).enumerate() {
                 let value = [s.mul(s.load_part(numbers), scale)];
-                // SAFETY: the row panel is this task's own, and its format is the product's.
+                // SAFETY: the row panel belongs to this task and has the micro-kernel's format.
                 unsafe { put::<S, P, 1>(s, &writer, start, piece * LANES, value) };
             }
         }
     }
 
-    /// Scores of a row panel with whole panels of keys.
+    /// Scores of a row panel against whole panels of keys.
     #[inline(always)]
     fn score<P: MicroKernel>(
         &self,
@@ -252,12 +252,12 @@ impl Chunk<'_> {
         }
     }
 
-    /// Keys of the segment, filled up.
+    /// Keys of the segment and its ancestors, padded to whole panels.
     fn padded_keys(&self) -> usize {
         (self.segment.start + self.segment.rows.len()).next_multiple_of(PANEL_COLUMNS)
     }
 
-    /// Adds the values of a block of keys, each by its weight.
+    /// Adds the values of a block of keys, weighted by the softmax weights.
     #[inline(always)]
     fn add_values<P: MicroKernel>(
         &self,
@@ -307,10 +307,10 @@ impl Chunk<'_> {
     }
 }
 
-/// Writes pieces of a row of attention's own row panels, whose format the product decides.
+/// Writes pieces of a row into attention's own row panels, in the format of `P`.
 ///
 /// # Safety
-/// As [`Writer::pieces`]; the writer is of the product's packing.
+/// As for [`Writer::pieces`]; the writer has `P`'s packing.
 #[inline(always)]
 unsafe fn put<S: Simd, P: MicroKernel, const N: usize>(
     s: S,
@@ -319,7 +319,7 @@ unsafe fn put<S: Simd, P: MicroKernel, const N: usize>(
     first: usize,
     values: [S::V; N],
 ) {
-    // SAFETY: as the caller vouches.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if P::ARITHMETIC == Arithmetic::Bf16 {
             writer.pieces::<S, Bf16Parts<1>, N>(s, start, first, values);
@@ -329,7 +329,7 @@ unsafe fn put<S: Simd, P: MicroKernel, const N: usize>(
     }
 }
 
-/// A row of scores of the keys from `block` on.
+/// A row of scores for the keys from `block` on.
 struct Scores<'a> {
     values: &'a mut [f32],
     block: usize,
@@ -337,8 +337,8 @@ struct Scores<'a> {
     seen: Range<usize>,
 }
 
-/// Turns a row's scores into weights `e^(score - largest)`, zero for keys it does not see, packs
-/// them, and brings what was summed before to the new largest score.
+/// Turns a row's scores into weights `e^(score - largest)`, zero for masked keys, packs them, and
+/// rescales the previous sums to the new maximum.
 #[inline(always)]
 fn weigh<S: Simd, P: MicroKernel>(
     s: S,
@@ -352,7 +352,7 @@ fn weigh<S: Simd, P: MicroKernel>(
     let to = seen.end.saturating_sub(block).min(values.len());
     values[..from].fill(f32::NEG_INFINITY);
     values[to..].fill(f32::NEG_INFINITY);
-    // Two chains, so that one maximum need not wait for the one before it.
+    // Two independent chains hide the latency of the maximum.
     let mut largest = [s.splat(f32::NEG_INFINITY); 2];
     for pair in values.chunks_exact(PANEL_COLUMNS) {
         largest[0] = s.max(largest[0], s.load_part(&pair[..LANES]));
@@ -367,10 +367,10 @@ fn weigh<S: Simd, P: MicroKernel>(
         let left = math::exp_of_negative(s, s.sub(s.load_part(&pair[..LANES]), at_most));
         let right = math::exp_of_negative(s, s.sub(s.load_part(&pair[LANES..]), at_most));
         total = s.add(s.add(total, left), right);
-        // SAFETY: the row panel is this task's own, and its format is the product's.
+        // SAFETY: the row panel belongs to this task and has the micro-kernel's format.
         unsafe { put::<S, P, 2>(s, packed, start, panel * PANEL_COLUMNS, [left, right]) };
     }
-    // Nothing was summed before the first block.
+    // Before the first visible key there is nothing to rescale.
     if largest > before && before > -f32::MAX {
         let shrink = math::exp_of_negative(s, s.splat(before - largest));
         for part in sums.chunks_exact_mut(LANES) {

@@ -1,30 +1,30 @@
-//! Memory that begins at a cache line, as lines of packed numbers do, so that loading a line takes
-//! one; and memory used again: what a batch gives back the next one takes, as long as that is no
-//! more than a bound, so that the system need not map and clear it again.
+//! Buffers aligned to cache lines, so that a packed line is loaded from a single cache line; and a
+//! bounded pool of recycled buffers: the next batch reuses what the last one released, and the
+//! system need not map and zero it again.
 //!
-//! Must not know: what is kept in it.
+//! Must not know: what the buffers hold.
 
 use parking_lot::Mutex;
 
 /// Bytes of a cache line.
 pub const LINE: usize = 64;
 
-/// Memory that waits for its next use.
+/// The pool of buffers that await reuse.
 static SPARE: Mutex<Spare> = Mutex::new(Spare { all: Vec::new(), bytes: 0 });
-/// Most pieces that wait: more than are in use at a time.
+/// Maximum number of buffers in the pool: more than are in use at once.
 const SPARE_MAX: usize = 32;
-/// Most bytes that wait; beyond it memory goes back to the system.
+/// Maximum bytes in the pool; the excess returns to the system.
 const SPARE_BYTES_MAX: usize = 512 * 1024 * 1024;
 
-/// Pieces of memory, the one that has waited longest first.
+/// Pooled buffers, oldest first.
 struct Spare {
     all: Vec<Vec<u8>>,
-    /// Of all together.
+    /// Total size.
     bytes: usize,
 }
 
 impl Spare {
-    /// The smallest piece that has room for as many bytes.
+    /// Takes the smallest buffer of at least `needed` bytes.
     fn take(&mut self, needed: usize) -> Option<Vec<u8>> {
         let fitting = (0..self.all.len()).filter(|at| self.all[*at].len() >= needed);
         let taken = self.all.remove(fitting.min_by_key(|at| self.all[*at].len())?);
@@ -32,7 +32,8 @@ impl Spare {
         Some(taken)
     }
 
-    /// Keeps a piece; gives what has waited longest and is too much with it.
+    /// Adds a buffer and returns what no longer fits: the oldest buffers, or the new one if it
+    /// alone exceeds the limit.
     fn give(&mut self, memory: Vec<u8>) -> Vec<Vec<u8>> {
         if memory.len() > SPARE_BYTES_MAX {
             return vec![memory];
@@ -48,30 +49,30 @@ impl Spare {
     }
 }
 
-/// Bytes from the start of a cache line.
+/// A byte buffer that starts at a cache line.
 pub struct AlignedBytes {
-    /// Up to a line longer, to begin at one.
+    /// Longer than `length` by at least `LINE - 1` bytes, to fit an aligned start.
     memory: Vec<u8>,
-    /// Where the first line begins.
+    /// Offset of the first cache line.
     first: usize,
     length: usize,
     reused: bool,
 }
 
 impl AlignedBytes {
-    /// `length` zeros, kept for long.
+    /// `length` zeros, for long-lived data; never pooled.
     pub fn zeros(length: usize) -> Self {
         Self::within(zeros(length + LINE - 1), length, false)
     }
 
-    /// `length` bytes of any value, whose memory is used again when they are dropped.
+    /// A recycled buffer with stale contents; it returns to the pool on drop.
     pub fn reused(length: usize) -> Self {
         let needed = length + LINE - 1;
         let spare = SPARE.lock().take(needed);
         Self::within(spare.unwrap_or_else(|| zeros(needed)), length, true)
     }
 
-    /// The first lines of some memory, which never moves.
+    /// The part of `memory` from its first cache line on. Its heap allocation never moves.
     fn within(memory: Vec<u8>, length: usize, reused: bool) -> Self {
         let start = memory.as_ptr().addr();
         let first = start.next_multiple_of(LINE) - start;
@@ -79,13 +80,13 @@ impl AlignedBytes {
     }
 }
 
-/// The system's own zeros where they are many, which cost nothing until they are used.
+/// Large requests get untouched zero pages from the system, which cost nothing until used.
 fn zeros(length: usize) -> Vec<u8> {
     vec![0; length]
 }
 
-/// The first `length` bytes of some memory, which is made larger where it has less: for scratch
-/// memory that a thread keeps. What they hold is of no use.
+/// The first `length` bytes of a thread's scratch buffer, which is reallocated if it is too small.
+/// The contents are unspecified.
 pub(in crate::cpu) fn grown(memory: &mut Option<AlignedBytes>, length: usize) -> &mut [u8] {
     if memory.as_ref().is_none_or(|memory| memory.len() < length) {
         *memory = Some(AlignedBytes::zeros(length));
@@ -97,7 +98,7 @@ impl Drop for AlignedBytes {
     fn drop(&mut self) {
         if self.reused {
             let too_much = SPARE.lock().give(std::mem::take(&mut self.memory));
-            // Giving memory back to the system takes long: nobody waits for it.
+            // Freed outside the lock: returning memory to the system is slow.
             drop(too_much);
         }
     }
@@ -122,44 +123,44 @@ impl std::fmt::Debug for AlignedBytes {
     }
 }
 
-/// Plain numbers that any bits make a valid value of, of at most 64 bytes' alignment.
+/// Plain data for which any bit pattern is valid, aligned to at most 64 bytes.
 ///
 /// # Safety
-/// Every bit pattern is valid, and the alignment divides 64.
+/// Every bit pattern is valid, there is no padding, and the alignment divides 64.
 pub unsafe trait Plain: Copy + Send + Sync + 'static {}
-// SAFETY: any bits are a number.
+// SAFETY: a primitive number: every bit pattern is valid.
 unsafe impl Plain for f32 {}
-// SAFETY: any bits are a number.
+// SAFETY: a primitive number: every bit pattern is valid.
 unsafe impl Plain for i32 {}
-// SAFETY: any bits are a number.
+// SAFETY: a primitive number: every bit pattern is valid.
 unsafe impl Plain for u32 {}
-// SAFETY: any bits are a number.
+// SAFETY: a primitive number: every bit pattern is valid.
 unsafe impl Plain for u16 {}
-// SAFETY: any bits are a number.
+// SAFETY: a primitive number: every bit pattern is valid.
 unsafe impl Plain for i8 {}
-// SAFETY: any bits are a number.
+// SAFETY: a primitive number: every bit pattern is valid.
 unsafe impl Plain for u8 {}
 
-/// Bytes as numbers.
+/// Reinterprets bytes as elements; an incomplete last one is left out.
 ///
 /// # Panics
-/// If they are not aligned for them.
+/// If the bytes are not aligned for `T`.
 #[inline(always)]
 pub fn cast<T: Plain>(bytes: &[u8]) -> &[T] {
     assert!(bytes.as_ptr().cast::<T>().is_aligned(), "numbers are aligned");
-    // SAFETY: aligned, within the bytes, and any bits are a valid `T`.
+    // SAFETY: aligned, within the bytes, and every bit pattern is a valid `T`.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<T>()) }
 }
 
-/// Bytes as numbers to write.
+/// Like [`cast`], but mutable.
 ///
 /// # Panics
-/// If they are not aligned for them.
+/// If the bytes are not aligned for `T`.
 #[inline(always)]
 pub fn cast_mut<T: Plain>(bytes: &mut [u8]) -> &mut [T] {
     assert!(bytes.as_ptr().cast::<T>().is_aligned(), "numbers are aligned");
     let count = bytes.len() / size_of::<T>();
-    // SAFETY: aligned, within the bytes, and any bits are a valid `T`.
+    // SAFETY: aligned, within the bytes, and every bit pattern is a valid `T`.
     unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), count) }
 }
 

@@ -1,4 +1,4 @@
-//! Memory that kernels read and write. Must not know what is kept in it.
+//! Memory that kernels read and write. Must not know: what it holds.
 
 pub mod aligned;
 pub mod shared;

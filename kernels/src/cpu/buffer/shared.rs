@@ -1,4 +1,4 @@
-//! One output written by several threads, each its own part.
+//! One output slice written by several threads in disjoint parts.
 //!
 //! Must not know: what the parts are.
 
@@ -12,9 +12,9 @@ pub struct SharedMut<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the pointer is used only through `part`, whose callers keep to disjoint parts.
+// SAFETY: the pointer is used only through `part`, whose callers guarantee disjoint parts.
 unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
-// SAFETY: as above; the slice itself may be sent.
+// SAFETY: as above; the slice itself is `Send`.
 unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 
 impl<'a, T> SharedMut<'a, T> {
@@ -26,10 +26,10 @@ impl<'a, T> SharedMut<'a, T> {
     /// `count` elements from `first` on.
     ///
     /// # Safety
-    /// No other part handed out at the same time, by any thread, overlaps this one.
+    /// No other part in use at the same time, on any thread, overlaps this one.
     ///
     /// # Panics
-    /// If the part reaches beyond the slice.
+    /// If the part extends past the slice.
     #[allow(clippy::mut_from_ref, reason = "disjointness is the caller's duty, stated above")]
     #[inline(always)]
     pub unsafe fn part(&self, first: usize, count: usize) -> &mut [T] {
@@ -37,7 +37,7 @@ impl<'a, T> SharedMut<'a, T> {
             first <= self.length && count <= self.length - first,
             "a part lies within the slice"
         );
-        // SAFETY: within the slice, checked above; disjoint from others by the caller's word.
+        // SAFETY: within the slice, checked above; disjoint from others, guaranteed by the caller.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), count) }
     }
 }

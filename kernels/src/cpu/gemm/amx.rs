@@ -1,9 +1,9 @@
-//! AMX: products of tiles of 16 rows of 64 bytes, in bfloat16 or bytes.
+//! AMX micro-kernels: matrix products of tiles of 16 rows of 64 bytes, in bfloat16 or int8.
 //!
-//! Intrinsics for AMX are not stable, so the tiles are used in inline assembly. A row panel is 32
-//! rows and a panel 32 columns: four tiles of sums, two of rows and two of weights. Weights, which
-//! all row panels share, stay in the first-level cache; rows stream past it (`tileloaddt1`).
-//! Denormal numbers count as zero.
+//! AMX intrinsics are not stable, so tiles are used through inline assembly. A row panel has 32
+//! rows and a panel 32 columns: four tiles of sums, two of activations and two of weights. Weights,
+//! which all row panels share, stay in L1; activations stream past it (`tileloaddt1`). Denormals
+//! are treated as zero.
 
 use std::arch::asm;
 use std::marker::PhantomData;
@@ -14,12 +14,12 @@ use crate::cpu::isa::avx512_bf16::Avx512Bf16;
 
 /// Rows of a row panel: two tiles.
 const PANEL_ROWS: usize = 32;
-/// Bytes of a line of a row panel in one part.
+/// Bytes of one line of a row panel, for one part.
 const X_LINE: usize = PANEL_ROWS * 64;
 /// Bytes of 16 steps of weights.
 const W_LINE: usize = 16 * PANEL_COLUMNS * 4;
 
-/// What `ldtilecfg` reads: palette 1, and of all eight tiles 64 bytes in 16 rows.
+/// The operand of `ldtilecfg`: palette 1, all eight tiles 16 rows of 64 bytes.
 #[repr(C, align(64))]
 struct TileConfig {
     palette: u8,
@@ -38,7 +38,7 @@ static CONFIG: TileConfig = TileConfig {
 };
 
 impl Amx {
-    /// Runs a kernel with a product of tiles, which `make` makes.
+    /// Runs a kernel with configured tiles and the micro-kernel that `make` builds on them.
     pub(in crate::cpu) fn enter_gemm<P: MicroKernel, K: GemmOp>(
         self,
         make: impl FnOnce(Configured) -> P,
@@ -50,30 +50,31 @@ impl Amx {
         fn entered<P: MicroKernel, K: GemmOp>(simd: Avx512Bf16, p: P, kernel: K) -> K::Output {
             kernel.run(simd, p)
         }
-        // SAFETY: the token exists only where tiles can be used; the configuration is valid. It
-        // is this thread's own, and no other code uses tiles.
+        // SAFETY: the token exists only where tiles can be used; the configuration is valid. Tile
+        // state is per thread, and no other code uses it.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, readonly)) };
         let _release = Release;
-        // SAFETY: the token holds that of AVX512-BF16.
+        // SAFETY: the token contains the AVX512-BF16 token.
         unsafe { entered(self.simd(), make(Configured(PhantomData)), kernel) }
     }
 }
 
-/// Proof that this thread's tiles are configured; the pointer keeps it from being sent to another.
+/// Proof that this thread's tiles are configured; the pointer makes it `!Send`.
 #[derive(Debug, Clone, Copy)]
 pub struct Configured(PhantomData<*const ()>);
 
-/// Tiles in use cost every change of threads 8 KiB, so they are given back, also in a panic.
+/// Releases the tiles, also on panic: while in use, they add 8 KiB to every context switch.
 struct Release;
 
 impl Drop for Release {
     fn drop(&mut self) {
-        // SAFETY: made only where tiles are configured.
+        // SAFETY: constructed only where tiles are configured.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
     }
 }
 
-/// The four tiles of sums: loaded or zero, and stored. With two, the lower rows are left out.
+/// This and the next two macros load, zero or store the four tiles of sums. With two tiles, the
+/// lower 16 rows are left out.
 macro_rules! load_sums {
     (4) => {
         "tileloadd tmm0, [{c} + {cs}*1]
@@ -110,8 +111,8 @@ macro_rules! store_sums {
          tilestored [{c} + {cs}*1 + 64], tmm1"
     };
 }
-/// Adds the rows at an offset times the weights at another; each tile is loaded just before it is
-/// first used.
+/// Adds the product of the activations at offset `$x` and the weights at offset `$w`; each tile is
+/// loaded just before its first use.
 macro_rules! products {
     ($dot:literal, 4, $x:literal, $w:literal) => {
         concat!(
@@ -161,7 +162,7 @@ macro_rules! products {
         )
     };
 }
-/// As [`products`] at the same offset of the weights as before: these are still loaded.
+/// Like [`products`], with the weights that are already loaded.
 macro_rules! more_products {
     ($dot:literal, 4, $x:literal) => {
         concat!(
@@ -199,16 +200,17 @@ macro_rules! more_products {
         )
     };
 }
-/// All lines of one kind.
+/// Runs `$body` for every line.
 macro_rules! in_turn {
     ($body:expr) => {
         concat!("2:", $body, "add {x}, {xl}\nadd {w}, {wl}\ndec {lines}\njnz 2b\n")
     };
 }
-/// All lines of a full row panel with one product each, pipelined: a tile is loaded for the next
-/// line as soon as its last product of this one has begun. The 16 no-ops between products are there
-/// because a study of the loop alone measured 227 to 271 cycles a line with them instead of 335 to
-/// 380 beside a busy neighbour, and 94 instead of 101 without one; why is not known.
+/// Runs over all lines of a full row panel, with one product per line, software-pipelined: a tile
+/// is loaded for the next line as soon as its last product of this line has been issued. The 16
+/// no-ops between products are there because a benchmark of this loop alone measured 227 to 271
+/// cycles per line with them instead of 335 to 380 next to a busy neighbour, and 94 instead of 101
+/// without one; the reason is unknown.
 macro_rules! pipelined {
     ($dot:literal) => {
         concat!(
@@ -270,12 +272,12 @@ macro_rules! block {
     };
 }
 
-/// Where a tile's numbers are.
+/// The operands of a tile.
 struct Pointers {
     x: *const u8,
     weights: *const u8,
     sums: *mut f32,
-    /// The sums of row 16.
+    /// Sums of row 16.
     lower: *mut f32,
     /// Bytes between rows of sums.
     row: usize,
@@ -283,7 +285,7 @@ struct Pointers {
 }
 
 impl Pointers {
-    /// Checks that all of a tile lies within its slices.
+    /// Checks that the whole tile lies within its slices; `None` if there are no lines.
     #[inline(always)]
     fn new(
         (x, x_line): (&[u8], usize),
@@ -318,8 +320,8 @@ macro_rules! product {
                 const STEPS: (usize, usize) = ($parts * X_LINE, $w_line);
                 let (x, weights) = ((x, STEPS.0), (weights, STEPS.1));
                 let Some(at) = Pointers::new(x, weights, sums) else { return };
-                // SAFETY: `Pointers::new` checked that all that is read and written lies within
-                // the slices; the tiles are configured, which the field proves.
+                // SAFETY: `Pointers::new` checked that all reads and writes lie within the slices;
+                // the field proves that the tiles are configured.
                 unsafe {
                     match (height > PANEL_ROWS / 2, first) {
                         (true, true) => {
@@ -381,14 +383,14 @@ product!(
     TileBf16, Bf16, (1, W_LINE), bf16_lines
 );
 product!(
-    /// Bytes times bytes with a sign; the sums are exact.
+    /// u8 times i8; the sums are exact.
     TileInt8, Int8, (1, W_LINE), int8_lines
 );
 product!(
-    /// float32 times float32, each as two bfloat16 numbers; lesser products are added first.
+    /// float32 times float32, each split into two bfloat16 parts; smaller products are added first.
     TileSplitF32, SplitF32, (2, 2 * W_LINE), split_f32_lines
 );
 product!(
-    /// float32 as three bfloat16 numbers times bfloat16; the lesser products are added first.
+    /// float32 split into three bfloat16 parts, times bfloat16; smaller products are added first.
     TileSplitBf16, SplitBf16, (3, W_LINE), split_bf16_lines
 );

@@ -1,5 +1,5 @@
-//! Products of bytes without AVX-512: by multiplications of 16-bit numbers, which every CPU with
-//! AVX2 has, and by AVX-VNNI, which later ones have.
+//! int8 micro-kernels without AVX-512: 16-bit multiply-adds, which every CPU with AVX2 has, and
+//! AVX-VNNI, which later ones have.
 
 use std::arch::x86_64::*;
 
@@ -9,11 +9,11 @@ use crate::cpu::isa::avx2::Avx2;
 use crate::cpu::isa::avx2_vnni::Avx2Vnni;
 use crate::cpu::isa::simd::Simd;
 
-/// 16 sums, the lower lanes first.
+/// 16 sums, lower lanes first.
 pub type Sums = [__m256i; 2];
 
 impl Avx2 {
-    /// Runs a kernel compiled for AVX2, with a product of it.
+    /// Runs a kernel compiled for AVX2, with the micro-kernel `product`.
     pub(in crate::cpu) fn enter_gemm<P: MicroKernel, K: GemmOp>(
         self,
         product: P,
@@ -29,7 +29,7 @@ impl Avx2 {
 }
 
 impl Avx2Vnni {
-    /// Runs a kernel compiled for these instructions, with a product of them.
+    /// Runs a kernel compiled for AVX-VNNI, with the micro-kernel `product`.
     pub(in crate::cpu) fn enter_gemm<P: MicroKernel, K: GemmOp>(
         self,
         product: P,
@@ -61,12 +61,12 @@ macro_rules! sums {
         }
         #[inline(always)]
         unsafe fn load(self, from: *const f32) -> Sums {
-            // SAFETY: the caller vouches for 64 bytes, the token for AVX2.
+            // SAFETY: the caller guarantees 64 bytes; the token proves AVX2.
             unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())] }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32, sum: Sums) {
-            // SAFETY: the caller vouches for 64 bytes, the token for AVX2.
+            // SAFETY: the caller guarantees 64 bytes; the token proves AVX2.
             unsafe {
                 _mm256_storeu_si256(to.cast(), sum[0]);
                 _mm256_storeu_si256(to.add(8).cast(), sum[1]);
@@ -75,7 +75,7 @@ macro_rules! sums {
     };
 }
 
-/// Bytes times bytes with a sign, as 16-bit numbers in pairs; the sums are exact.
+/// u8 times i8, widened to 16 bits and multiplied in pairs; the sums are exact.
 #[derive(Debug, Clone, Copy)]
 pub struct PairsInt8(pub Avx2);
 
@@ -90,10 +90,10 @@ impl Step for PairsInt8 {
         weights: *const u8,
         sums: &mut [[Sums; 2]; HEIGHT],
     ) {
-        // SAFETY: the caller vouches for the memory, the token for AVX2.
+        // SAFETY: the caller guarantees the memory; the token proves AVX2.
         unsafe {
-            // Bytes 0 and 2 of each four, and 1 and 3. No closures here: they would not be compiled
-            // with the instruction set.
+            // Bytes 0 and 2 of each four, and 1 and 3. No closures here: they would be compiled
+            // without the target features.
             let low = _mm256_set1_epi32(0x00ff_00ff);
             let mut parts = [[low; 2]; HEIGHT];
             for (row, parts) in parts.iter_mut().enumerate() {
@@ -117,7 +117,7 @@ impl Step for PairsInt8 {
     }
 }
 
-/// Bytes times bytes with a sign in quads, by AVX-VNNI; the sums are exact.
+/// u8 times i8, four products per sum, by AVX-VNNI; the sums are exact.
 #[derive(Debug, Clone, Copy)]
 pub struct QuadsInt8(pub Avx2Vnni);
 
@@ -132,7 +132,7 @@ impl Step for QuadsInt8 {
         weights: *const u8,
         sums: &mut [[Sums; 2]; HEIGHT],
     ) {
-        // SAFETY: the caller vouches for the memory, the token for AVX-VNNI.
+        // SAFETY: the caller guarantees the memory; the token proves AVX-VNNI.
         unsafe {
             let mut fours = [_mm256_setzero_si256(); HEIGHT];
             for (row, four) in fours.iter_mut().enumerate() {

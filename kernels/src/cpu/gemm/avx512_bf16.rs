@@ -1,4 +1,4 @@
-//! AVX512-BF16 and AVX512-VNNI: products of pairs of bfloat16 numbers and of quads of bytes.
+//! AVX512-BF16 and AVX512-VNNI micro-kernels: dot products of two bfloat16 or four 8-bit elements.
 
 use std::arch::x86_64::*;
 
@@ -7,7 +7,7 @@ use super::micro_kernel::{Arithmetic, GemmOp, LINE, MicroKernel};
 use crate::cpu::isa::avx512_bf16::Avx512Bf16;
 
 impl Avx512Bf16 {
-    /// Runs a kernel compiled for these instructions, with a product of them.
+    /// Runs a kernel compiled for these extensions, with the micro-kernel `product`.
     pub(in crate::cpu) fn enter_gemm<P: MicroKernel, K: GemmOp>(
         self,
         product: P,
@@ -24,7 +24,7 @@ impl Avx512Bf16 {
     }
 }
 
-/// bfloat16 times bfloat16 in pairs. Denormal numbers count as zero.
+/// bfloat16 times bfloat16, two products per sum. Denormals are treated as zero.
 #[derive(Debug, Clone, Copy)]
 pub struct DotBf16(pub Avx512Bf16);
 
@@ -36,7 +36,7 @@ impl Step for DotBf16 {
 
     #[inline(always)]
     fn prefetch(self, from: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        // SAFETY: a prefetch never faults, not even at an unmapped address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
     }
     #[inline(always)]
@@ -46,12 +46,12 @@ impl Step for DotBf16 {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512 {
-        // SAFETY: the caller vouches for 64 bytes, the token for AVX-512F.
+        // SAFETY: the caller guarantees 64 bytes; the token proves AVX-512F.
         unsafe { _mm512_loadu_ps(from) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, sum: __m512) {
-        // SAFETY: the caller vouches for 64 bytes, the token for AVX-512F.
+        // SAFETY: the caller guarantees 64 bytes; the token proves AVX-512F.
         unsafe { _mm512_storeu_ps(to, sum) };
     }
     #[inline(always)]
@@ -61,8 +61,8 @@ impl Step for DotBf16 {
         weights: *const u8,
         sums: &mut [[__m512; 2]; HEIGHT],
     ) {
-        // SAFETY: the caller vouches for the memory, the token for AVX512-BF16; the two vector
-        // types have the same bits.
+        // SAFETY: the caller guarantees the memory; the token proves AVX512-BF16; the two vector
+        // types have the same layout.
         unsafe {
             let pairs = |numbers| std::mem::transmute::<__m512i, __m512bh>(numbers);
             let left = pairs(_mm512_loadu_si512(weights.cast()));
@@ -76,7 +76,7 @@ impl Step for DotBf16 {
     }
 }
 
-/// Bytes times bytes with a sign in quads; the sums are exact.
+/// u8 times i8, four products per sum; the sums are exact.
 #[derive(Debug, Clone, Copy)]
 pub struct DotInt8(pub Avx512Bf16);
 
@@ -88,7 +88,7 @@ impl Step for DotInt8 {
 
     #[inline(always)]
     fn prefetch(self, from: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        // SAFETY: a prefetch never faults, not even at an unmapped address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
     }
     #[inline(always)]
@@ -98,12 +98,12 @@ impl Step for DotInt8 {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512i {
-        // SAFETY: the caller vouches for 64 bytes, the token for AVX-512F.
+        // SAFETY: the caller guarantees 64 bytes; the token proves AVX-512F.
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, sum: __m512i) {
-        // SAFETY: the caller vouches for 64 bytes, the token for AVX-512F.
+        // SAFETY: the caller guarantees 64 bytes; the token proves AVX-512F.
         unsafe { _mm512_storeu_si512(to.cast(), sum) };
     }
     #[inline(always)]
@@ -113,7 +113,7 @@ impl Step for DotInt8 {
         weights: *const u8,
         sums: &mut [[__m512i; 2]; HEIGHT],
     ) {
-        // SAFETY: the caller vouches for the memory, the token for AVX512-VNNI.
+        // SAFETY: the caller guarantees the memory; the token proves AVX512-VNNI.
         unsafe {
             let left = _mm512_loadu_si512(weights.cast());
             let right = _mm512_loadu_si512(weights.add(64).cast());

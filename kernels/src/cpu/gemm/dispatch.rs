@@ -1,7 +1,7 @@
-//! Which micro-kernel an instruction set multiplies with, for each arithmetic.
+//! Which micro-kernel an instruction set uses for each arithmetic.
 //!
-//! Products in float32 and in bytes have the same bits on all instruction sets, but for float32
-//! split into bfloat16 parts; those in bfloat16 have bits of their own on each.
+//! float32 and int8 results have the same bits on all instruction sets. Those of bfloat16, and of
+//! float32 split into bfloat16 parts, do not.
 //! Must not know: what is multiplied.
 
 use super::fma::{FmaBf16, FmaF16, FmaF32, InSteps, PlainInt8};
@@ -26,7 +26,7 @@ use crate::cpu::isa::neon::Neon;
 use crate::cpu::isa::simd::{Simd, SimdOp};
 
 impl Isa {
-    /// What it multiplies besides float32 and bytes, which all do.
+    /// What it supports besides int8 and float32 activations, which all instruction sets do.
     fn extra(self) -> &'static [Arithmetic] {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -39,18 +39,17 @@ impl Isa {
         }
     }
 
-    /// Whether it multiplies bfloat16 numbers by each other.
+    /// Whether it supports bfloat16 times bfloat16.
     pub fn multiplies_bf16(self) -> bool {
         self.extra().contains(&Arithmetic::Bf16)
     }
 
-    /// Whether it multiplies bfloat16 tiles, so fast that float32 is better split into bfloat16
-    /// parts.
+    /// Whether it has bfloat16 tiles, so fast that splitting float32 into bfloat16 parts pays off.
     pub fn multiplies_tiles(self) -> bool {
         self.extra().contains(&Arithmetic::SplitF32)
     }
 
-    /// How activations are packed for a product.
+    /// How activations are packed for this arithmetic.
     pub fn packing(self, arithmetic: Arithmetic) -> Packing {
         struct Rows;
         impl GemmOp for Rows {
@@ -63,10 +62,10 @@ impl Isa {
         Packing { format: arithmetic.format(), panel_rows: self.run_gemm(arithmetic, Rows) }
     }
 
-    /// Runs a kernel with a product in this arithmetic.
+    /// Runs a kernel with the micro-kernel of this arithmetic.
     ///
     /// # Panics
-    /// If the instruction set lacks it: layers choose by what it has.
+    /// If the instruction set does not support it: layers choose among those it does.
     pub fn run_gemm<K: GemmOp>(self, arithmetic: Arithmetic, kernel: K) -> K::Output {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -83,7 +82,7 @@ impl Isa {
                 Arithmetic::Int8 => simd.enter_gemm(InSteps(DotInt8(simd)), kernel),
                 other => simd.enter(Common(other, kernel)),
             },
-            // All CPUs with AVX-512 have AVX2; those without VNNI multiply bytes by it.
+            // Every CPU with AVX-512 has AVX2; int8 runs on it, as this variant has no VNNI kernel.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) if arithmetic == Arithmetic::Int8 => match Avx2::new() {
                 Some(simd) => simd.enter_gemm(InSteps(PairsInt8(simd)), kernel),
@@ -110,7 +109,7 @@ impl Isa {
     }
 }
 
-/// A product that plain NEON has.
+/// Runs a kernel with a plain NEON micro-kernel.
 #[cfg(target_arch = "aarch64")]
 fn on_neon<K: GemmOp>(simd: Neon, arithmetic: Arithmetic, kernel: K) -> K::Output {
     match arithmetic {
@@ -124,7 +123,7 @@ fn on_neon<K: GemmOp>(simd: Neon, arithmetic: Arithmetic, kernel: K) -> K::Outpu
     }
 }
 
-/// Products that every instruction set has.
+/// Runs a kernel with a micro-kernel that every instruction set has.
 struct Common<K>(Arithmetic, K);
 
 impl<K: GemmOp> SimdOp for Common<K> {

@@ -1,4 +1,4 @@
-//! What happens to a product's sums before they are stored: bias, activation, gate, residual.
+//! The epilogue of a GEMM, applied before sums are stored: bias, activation, gate, residual.
 
 use super::micro_kernel::{PANEL_COLUMNS, PackedFormat};
 use super::pack_lhs::{Bf16Parts, F32Pieces, Pieces, Writer};
@@ -8,7 +8,7 @@ use crate::cpu::isa::simd::SimdOp;
 use crate::cpu::isa::simd::{LANES, Simd};
 use crate::spec::Activation;
 
-/// The activation of 16 numbers.
+/// The activation of 16 elements.
 #[inline(always)]
 pub fn activated<S: Simd>(s: S, activation: Activation, x: S::V) -> S::V {
     match activation {
@@ -20,7 +20,7 @@ pub fn activated<S: Simd>(s: S, activation: Activation, x: S::V) -> S::V {
     }
 }
 
-/// An [`Activation`] as a type, for loops compiled for it alone.
+/// An [`Activation`] as a type, so that loops are monomorphized for it.
 trait Elementwise {
     fn apply<S: Simd>(s: S, x: S::V) -> S::V;
 }
@@ -48,10 +48,10 @@ elementwise! {
     Tanh: |s, x| math::tanh(s, x);
 }
 
-/// What is done with the sums.
+/// What is applied to the sums.
 #[derive(Debug, Clone, Copy)]
 pub enum Epilogue<'a> {
-    /// `act(sum + bias) + residual`, each part where it is given.
+    /// `act(sum + bias) + residual`, each part optional.
     Plain {
         /// `[columns]`
         bias: Option<&'a [f32]>,
@@ -60,8 +60,8 @@ pub enum Epilogue<'a> {
         /// `[rows, columns]`
         residual: Option<&'a [f32]>,
     },
-    /// Columns come in groups of 16 gates and 16 values; the output, half as wide, is
-    /// `act(gate + bias) * (value + bias)`.
+    /// Columns alternate between 16 gates and 16 values; the output is `act(gate) * value`, half as
+    /// wide as the weights.
     Gated {
         /// Applied to the gates.
         activation: Activation,
@@ -93,15 +93,15 @@ impl Epilogue<'_> {
     }
 }
 
-/// Where finished numbers go.
+/// Where finished tiles are stored.
 pub(in crate::cpu) enum Target<'a> {
     /// Rows of float32.
     Rows(SharedMut<'a, f32>),
-    /// Packed for the next product.
+    /// Packed for the next GEMM.
     Packed(Writer<'a>),
 }
 
-/// The sums of one row panel and one panel, `PANEL_COLUMNS` a row, which are finished in place.
+/// The sums of one tile (a row panel times a panel), `PANEL_COLUMNS` per row, finished in place.
 pub(in crate::cpu) struct Tile<'a> {
     pub sums: &'a mut [f32],
     /// First row of the matrix.
@@ -110,8 +110,8 @@ pub(in crate::cpu) struct Tile<'a> {
     pub column: usize,
 }
 
-/// Finishes a tile and stores it. What the epilogue and the target are is decided here, once a
-/// tile: the loops below are compiled for each case.
+/// Applies the epilogue to a tile and stores it. Epilogue and target are matched here, once per
+/// tile: the loops below are monomorphized for each case.
 pub(in crate::cpu) struct Finish<'a> {
     pub epilogue: &'a Epilogue<'a>,
     pub tile: Tile<'a>,
@@ -126,7 +126,7 @@ impl SimdOp for Finish<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self { epilogue, tile: Tile { sums, row, column }, columns, out } = self;
-        // Digits that bfloat16 does not keep are not worth their time.
+        // Precision that bfloat16 discards is not worth computing.
         let rough = matches!(out, Target::Packed(writer) if writer.format() == PackedFormat::Bf16);
         match *epilogue {
             Epilogue::Gated { activation } => {
@@ -159,7 +159,7 @@ impl SimdOp for Finish<'_> {
     }
 }
 
-/// What happens around an activation.
+/// What is combined with an activation.
 #[derive(Clone, Copy)]
 enum Before<'a> {
     /// A bias, `[PANEL_COLUMNS]`, is added first.
@@ -168,7 +168,7 @@ enum Before<'a> {
     Gates,
 }
 
-/// Activates sums in place; roughly, if they are rounded to bfloat16 next.
+/// Activates sums in place, with rough approximations if they are rounded to bfloat16 next.
 #[inline(always)]
 fn activate<S: Simd>(
     s: S,
@@ -214,16 +214,16 @@ fn activate_by<S: Simd, A: Elementwise>(s: S, before: Before<'_>, sums: &mut [f3
     }
 }
 
-/// What is added to sums before they are stored; empty where nothing is.
+/// What is added to sums before they are stored; empty if nothing is.
 #[derive(Clone, Copy, Default)]
 struct Added<'a> {
-    /// `[PANEL_COLUMNS]` of a whole panel, else `[columns]`.
+    /// `[PANEL_COLUMNS]` for a full panel, else `[columns]`.
     bias: &'a [f32],
     /// `[rows, columns]`
     residual: &'a [f32],
 }
 
-/// Where in the output a tile goes.
+/// Position of a tile in the output.
 #[derive(Clone, Copy)]
 struct Place {
     row: usize,
@@ -233,8 +233,7 @@ struct Place {
 }
 
 impl Added<'_> {
-    /// `N` vectors of a row of sums, with what is added to them; `at` is the row's place in the
-    /// residual.
+    /// The first `N` vectors of a row of sums, plus bias and residual, which is read from `at` on.
     #[inline(always)]
     fn to<S: Simd, const N: usize, const BIAS: bool, const RESIDUAL: bool>(
         self,
@@ -316,8 +315,8 @@ fn store_packed<S: Simd, P: Pieces, const N: usize, const BIAS: bool, const RESI
     }
 }
 
-/// Finishes the last panel, whose columns are fewer than 32: rare, so everything is decided for
-/// each vector.
+/// Finishes the last panel, which has fewer than 32 columns: rare, so each vector decides
+/// everything at run time.
 #[inline(always)]
 fn finish_last_panel<S: Simd>(
     s: S,

@@ -1,25 +1,25 @@
-//! Products step by step in vector registers: fused multiply-adds in float32, on every
-//! instruction set, and the tile that all such products share.
+//! Micro-kernels that accumulate step by step in vector registers: the tile loop they share, and
+//! float32 fused multiply-adds on every instruction set.
 //!
 //! Must not know: what rows and columns stand for.
 
 use super::micro_kernel::{Arithmetic, LINE, MicroKernel, PANEL_COLUMNS, Sums, check_tile};
 use crate::cpu::isa::simd::{LANES, Simd};
 
-/// One step of a product: some depths of a few rows times 32 columns.
+/// One step of a micro-kernel: 128 bytes of weights (32 columns) times a few rows.
 pub trait Step: Copy {
-    /// 16 sums.
+    /// A vector of 16 sums.
     type Sum: Copy;
     /// What it multiplies.
     const ARITHMETIC: Arithmetic;
-    /// Rows of the largest tile that fits the registers.
+    /// Rows of the largest tile whose sums fit the registers.
     const ROWS: usize;
-    /// Steps in a line of activations.
+    /// Steps per line of activations.
     const STEPS: usize;
 
-    /// Asks for a cache line that is going to be read; any address will do.
+    /// Prefetches a cache line; the address need not be mapped.
     fn prefetch(self, from: *const u8);
-    /// Sums of zero.
+    /// 16 zeros.
     fn zero(self) -> Self::Sum;
     /// Loads 16 sums.
     ///
@@ -31,10 +31,10 @@ pub trait Step: Copy {
     /// # Safety
     /// `to` is valid for writing 64 bytes.
     unsafe fn store(self, to: *mut f32, sum: Self::Sum);
-    /// Adds the step at `weights` (128 bytes) times that at `x`, whose rows are a line apart.
+    /// Accumulates one step: 128 bytes at `weights` times `x`, whose rows are a line apart.
     ///
     /// # Safety
-    /// Both are valid for reading as much.
+    /// `weights` is valid for reading 128 bytes, `x` for reading `LINE / STEPS` bytes of each row.
     unsafe fn step<const HEIGHT: usize>(
         self,
         x: *const u8,
@@ -43,12 +43,12 @@ pub trait Step: Copy {
     );
 }
 
-/// Bytes of weights that a step reads.
+/// Bytes of weights per step.
 const STEP: usize = PANEL_COLUMNS * 4;
-/// How far ahead weights are asked for. Weights that follow a panel belong to the next.
+/// Prefetch distance of weights, in bytes. Past a panel's end it reaches into the next panel.
 const AHEAD: usize = 24 * STEP;
 
-/// A product that is computed in steps.
+/// A micro-kernel made of [`Step`]s.
 #[derive(Debug, Clone, Copy)]
 pub struct InSteps<T>(pub T);
 
@@ -90,8 +90,8 @@ fn tile<T: Step, const HEIGHT: usize, const FETCH: bool>(
     check_tile(x, weights, (lines, T::ROWS * LINE), (&sums, HEIGHT));
     let mut all = [[t.zero(); 2]; HEIGHT];
     let out = sums.values.as_mut_ptr();
-    // SAFETY: the largest offset into `x` is that of the last line's last row, into `sums` that of
-    // the last row's 32 columns, both checked above; the weights have `STEPS` steps a line by the
+    // SAFETY: the largest offset into `x` is the last line's last row, and into `sums` the last
+    // row's 32 columns; both are checked above. `weights` has `STEPS` steps per line by the
     // definition of `lines`.
     unsafe {
         if !sums.first {
@@ -135,12 +135,12 @@ macro_rules! float_sums {
         }
         #[inline(always)]
         unsafe fn load(self, from: *const f32) -> Self::Sum {
-            // SAFETY: as the caller vouches.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.0.load(from) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32, sum: Self::Sum) {
-            // SAFETY: as the caller vouches.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.0.store(to, sum) };
         }
     };
@@ -165,7 +165,7 @@ impl<S: Simd> Step for FmaF32<S> {
         weights: *const u8,
         sums: &mut [[S::V; 2]; HEIGHT],
     ) {
-        // SAFETY: as the caller vouches; packed numbers are aligned.
+        // SAFETY: guaranteed by the caller; packed elements are aligned.
         unsafe {
             let weights: *const f32 = weights.cast();
             let (left, right) = (self.0.load(weights), self.0.load(weights.add(LANES)));
@@ -177,7 +177,7 @@ impl<S: Simd> Step for FmaF32<S> {
     }
 }
 
-/// float32 times bfloat16, widened: the same bits as float32 times the same weights in float32.
+/// float32 times bfloat16, widened: the same bits as with the same weights in float32.
 #[derive(Debug, Clone, Copy)]
 pub struct FmaBf16<S>(pub S);
 
@@ -193,7 +193,7 @@ impl<S: Simd> Step for FmaBf16<S> {
         weights: *const u8,
         sums: &mut [[S::V; 2]; HEIGHT],
     ) {
-        // SAFETY: as the caller vouches; packed numbers are aligned.
+        // SAFETY: guaranteed by the caller; packed elements are aligned.
         unsafe {
             let weights: *const u16 = weights.cast();
             let left = self.0.load_bf16_pairs(weights);
@@ -228,7 +228,7 @@ impl<S: Simd> Step for FmaF16<S> {
         weights: *const u8,
         sums: &mut [[S::V; 2]; HEIGHT],
     ) {
-        // SAFETY: as the caller vouches; packed numbers are aligned.
+        // SAFETY: guaranteed by the caller; packed elements are aligned.
         unsafe {
             for depth in 0..2 {
                 let weights = weights.cast::<u16>().add(depth * PANEL_COLUMNS);
@@ -242,7 +242,7 @@ impl<S: Simd> Step for FmaF16<S> {
     }
 }
 
-/// 8-bit numbers in plain integers, for CPUs without an instruction for it: exact, as everywhere.
+/// u8 times i8 in plain integers, for CPUs without a suitable instruction; exact, as everywhere.
 #[derive(Debug, Clone, Copy)]
 pub struct PlainInt8;
 
@@ -260,12 +260,12 @@ impl Step for PlainInt8 {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Self::Sum {
-        // SAFETY: as the caller vouches; no alignment is assumed.
+        // SAFETY: guaranteed by the caller; no alignment is assumed.
         unsafe { from.cast::<Self::Sum>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, sum: Self::Sum) {
-        // SAFETY: as the caller vouches; no alignment is assumed.
+        // SAFETY: guaranteed by the caller; no alignment is assumed.
         unsafe { to.cast::<Self::Sum>().write_unaligned(sum) };
     }
     #[inline(always)]
@@ -275,7 +275,7 @@ impl Step for PlainInt8 {
         weights: *const u8,
         sums: &mut [[Self::Sum; 2]; HEIGHT],
     ) {
-        // SAFETY: as the caller vouches: four bytes a row and 128 of weights.
+        // SAFETY: the caller guarantees four bytes per row and 128 bytes of weights.
         unsafe {
             for (row, sums) in sums.iter_mut().enumerate() {
                 let x = x.add(row * LINE).cast::<[u8; 4]>().read();

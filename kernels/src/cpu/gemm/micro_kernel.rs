@@ -1,39 +1,39 @@
-//! How numbers are multiplied: forms of activations and weights in memory, and the innermost
-//! product of a few rows and 32 columns.
+//! The interface of a micro-kernel (a few rows times 32 columns), and the packed formats of
+//! activations and weights that it reads.
 //!
-//! Activations are packed in row panels of rows. A row panel holds one cache line of every row,
-//! then the next line of every row: what one step reads lies side by side, and a line's 64 bytes
-//! are what a row of a matrix unit's tile takes. Weights are packed in panels of 32 columns, 128
-//! bytes a step. Must not know: what rows and columns stand for.
+//! Activations are packed in row panels: one cache line of every row, then the next line of every
+//! row, and so on. So a step reads contiguous memory, and a line's 64 bytes are one row of an AMX
+//! tile. Weights are packed in panels of 32 columns, 128 bytes per step. Must not know: what rows
+//! and columns stand for.
 
 pub use crate::cpu::buffer::aligned::LINE;
 use crate::cpu::isa::simd::{LANES, Simd};
 
 /// Columns of a panel and of a tile.
 pub const PANEL_COLUMNS: usize = 2 * LANES;
-/// Weights are filled up with zeros to a multiple of this depth, a whole line in all forms.
+/// The depth of weights is zero-padded to a multiple of this: whole lines in every format.
 pub const DEPTH_UNIT: usize = 64;
 
-/// Most inputs of a product in bytes: sums of more products of 255 and 127 are beyond 32 bits.
+/// Largest depth of an int8 GEMM: a sum of more products of 255 and 127 could overflow `i32`.
 pub const BYTES_DEPTH_MAX: usize = i32::MAX as usize / (255 * 127);
 
-/// What numbers of activations are packed as.
+/// Packed formats of activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackedFormat {
     /// float32.
     F32,
     /// bfloat16, rounded to nearest even.
     Bf16,
-    /// 8 bits from the row's least number to its largest.
+    /// 8 bits, asymmetric: 0 to 255 span the row's minimum to maximum, zero included.
     U8,
-    /// The sum of two bfloat16 numbers: about 16 bits of each number.
+    /// The sum of two bfloat16 values: about 16 bits of each element.
     Split2,
-    /// The sum of three bfloat16 numbers: all 24 bits.
+    /// The sum of three bfloat16 values: all 24 bits.
     Split3,
 }
 
 impl PackedFormat {
-    /// Numbers in a line.
+    /// Elements per line.
     pub fn depth(self) -> usize {
         match self {
             Self::F32 => 16,
@@ -42,7 +42,7 @@ impl PackedFormat {
         }
     }
 
-    /// Lines that say the same numbers, one more exactly than the other.
+    /// Lines per group of elements: one for each bfloat16 value that an element is split into.
     pub fn parts(self) -> usize {
         match self {
             Self::F32 | Self::Bf16 | Self::U8 => 1,
@@ -52,25 +52,25 @@ impl PackedFormat {
     }
 }
 
-/// What numbers of weights are packed as.
+/// Packed formats of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightFormat {
-    /// float32: a step is 32 columns of one depth.
+    /// float32: a step is 32 columns at one depth.
     F32,
-    /// bfloat16: a step is 32 columns of two depths, both of a column side by side.
+    /// bfloat16: a step is 32 columns at two depths, interleaved by column.
     Bf16,
-    /// IEEE half: a step is 32 columns of one depth, then of the next.
+    /// IEEE half: a step is 32 columns at one depth, then at the next.
     F16,
-    /// 8 bits with a sign, scaled by the largest magnitude of the column: a step is 32 columns of
-    /// four depths, all four of a column side by side.
+    /// Signed 8 bits, scaled by the largest magnitude of the column: a step is 32 columns at four
+    /// depths, interleaved by column.
     I8,
-    /// float32 as the sum of two bfloat16 numbers: 16 steps of the first, as `Bf16`, then 16 of
+    /// float32 as the sum of two bfloat16 values: 16 steps of the first, as in `Bf16`, then 16 of
     /// the second.
     Split2,
 }
 
 impl WeightFormat {
-    /// Bytes of a number.
+    /// Bytes per element.
     pub fn bytes(self) -> usize {
         match self {
             Self::F32 | Self::Split2 => 4,
@@ -79,8 +79,8 @@ impl WeightFormat {
         }
     }
 
-    /// Where in a panel the number of `depth` and `column` is, in units of the stored number
-    /// (for `Split2` the first of the two, the other `16 * 64` behind it).
+    /// Index in a panel of the element at `depth` and `column`, in units of the stored type (for
+    /// `Split2`, of its first part; the second part is `16 * 64` further).
     #[inline(always)]
     pub fn place(self, depth: usize, column: usize) -> usize {
         match self {
@@ -97,10 +97,10 @@ impl WeightFormat {
     }
 }
 
-/// What is multiplied, and how exactly.
+/// The operand types of a GEMM, and its accuracy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
-    /// float32 activations and weights, fused multiply-adds in the order of the depth.
+    /// float32 activations and weights, fused multiply-adds in depth order.
     F32,
     /// float32 activations, bfloat16 weights widened in registers: as exact as `F32`.
     F32Bf16,
@@ -110,15 +110,15 @@ pub enum Arithmetic {
     Bf16,
     /// 8-bit activations and weights, exact integer sums of at most [`BYTES_DEPTH_MAX`] products.
     Int8,
-    /// float32 activations and weights as two bfloat16 numbers each, without the product of the
-    /// two lesser ones: errors of about 2^-16 of the products.
+    /// float32 activations and weights, each split into two bfloat16 parts; the product of the two
+    /// smaller parts is omitted: errors of about 2^-16 of the products.
     SplitF32,
-    /// float32 activations as three bfloat16 numbers, bfloat16 weights: as exact as float32.
+    /// float32 activations split into three bfloat16 parts, bfloat16 weights: as exact as float32.
     SplitBf16,
 }
 
 impl Arithmetic {
-    /// How activations are packed.
+    /// The packed format of activations.
     pub fn format(self) -> PackedFormat {
         match self {
             Self::F32 | Self::F32Bf16 | Self::F32F16 => PackedFormat::F32,
@@ -129,7 +129,7 @@ impl Arithmetic {
         }
     }
 
-    /// How weights are packed.
+    /// The packed format of weights.
     pub fn weights(self) -> WeightFormat {
         match self {
             Self::F32 => WeightFormat::F32,
@@ -141,59 +141,59 @@ impl Arithmetic {
     }
 }
 
-/// Sums of several rows, 32 columns each, `row` apart: float32, or int32 in the same bits.
+/// Sums of several rows of 32 columns: float32, or int32 bit patterns.
 pub struct Sums<'a> {
     /// All sums.
     pub values: &'a mut [f32],
     /// Distance between rows, in elements.
     pub row: usize,
-    /// Whether to start from zero instead of what the sums hold.
+    /// Whether to start from zero instead of adding to `values`.
     pub first: bool,
 }
 
-/// The innermost product: a few rows of packed activations times one panel of 32 columns.
+/// The micro-kernel: a few rows of packed activations times one panel of 32 columns.
 ///
 /// # Tile size
 /// Every tile is 32 columns wide, so that one packing of the weights serves all instruction sets.
-/// [`ROWS`](Self::ROWS) is as many rows as registers hold sums for: 12 with AVX-512 (24 of 32
+/// [`ROWS`](Self::ROWS) is how many rows of sums fit the registers: 12 with AVX-512 (24 of 32
 /// registers), 3 on NEON (24 of 32), 3 or 2 with AVX2 (12 or 8 of 16), 32 with AMX (4 of 8 tiles).
 ///
 /// # The caller
-/// - passes `x` and `weights` that begin at a cache line ([`LINE`]) and hold the same whole number
-///   of lines of depth, packed as [`ARITHMETIC`](Self::ARITHMETIC) says;
-/// - gives `sums` room for `ROWS` rows, even if `height` is less;
-/// - puts finite numbers (zeros) where a row is filled up to a whole line: they meet weights of
-///   zero, and infinity times zero is NaN.
+/// - passes `x` and `weights` that start at a cache line ([`LINE`]) and cover the same whole number
+///   of lines, packed for [`ARITHMETIC`](Self::ARITHMETIC);
+/// - passes `sums` with room for `ROWS` rows, even if `height` is less;
+/// - pads rows to whole lines with finite values (zeros): the padding meets zero weights, and
+///   infinity times zero is NaN.
 ///
 /// # The implementor
 /// - checks lengths and alignment before its first raw access ([`check_tile`]), so that `tile` is
 ///   safe to call;
 /// - may compute more rows than `height`, at most `ROWS`;
-/// - sums over the depth in an order that depends on nothing but the length of `weights`: neither
-///   on `height` nor on other rows. This is what makes vectors independent of their batch.
+/// - sums over the depth in an order that depends only on the length of `weights`, not on `height`
+///   or other rows. This makes results batch-invariant.
 ///
-/// A type is named by what it multiplies (`DotBf16`, `PairsInt8`) and holds the token of its
-/// instruction set, which proves that the CPU has it.
+/// An implementation is named after what it multiplies (`DotBf16`, `PairsInt8`) and holds the token
+/// of its instruction set, which proves that the CPU has it.
 pub trait MicroKernel: Copy {
     /// What it multiplies.
     const ARITHMETIC: Arithmetic;
-    /// Rows of a row panel.
+    /// Rows per row panel.
     const ROWS: usize;
 
-    /// `sums[row][column] += x[row][depth] * weights[depth][column]` for 32 columns and the first
-    /// `height` rows of a row panel. `fresh` weights come from memory: those that follow them there
-    /// are prefetched.
+    /// `sums[row][column] += x[row][depth] *
+    /// weights[depth][column]` for 32 columns and the first `height` rows of a row panel. `fresh`
+    /// says that the weights come from memory, so that prefetching the following ones pays off.
     ///
     /// # Panics
-    /// If a slice is too short or does not begin at a cache line.
+    /// If a slice is too short or does not start at a cache line.
     fn tile(self, height: usize, x: &[u8], weights: &[u8], sums: Sums<'_>, fresh: bool);
 }
 
-/// Checks what [`MicroKernel::tile`] is called with: `x` has `lines` of `x_line` bytes, both begin
-/// at a cache line, and there are sums for `rows` rows.
+/// Checks the arguments of [`MicroKernel::tile`]: `x` has `lines` of `x_line` bytes, `x` and
+/// `weights` start at a cache line, and `sums` has room for `rows` rows.
 ///
 /// # Panics
-/// If not.
+/// If a check fails.
 #[inline(always)]
 pub(super) fn check_tile(
     x: &[u8],
@@ -211,6 +211,6 @@ pub(super) fn check_tile(
 pub trait GemmOp {
     /// What it computes.
     type Output;
-    /// Computes it with the micro-kernel `p`, and the instructions of `simd` for all else.
+    /// Computes it with the micro-kernel `p`, and the instructions of `simd` for everything else.
     fn run<S: Simd, P: MicroKernel>(self, simd: S, p: P) -> Self::Output;
 }

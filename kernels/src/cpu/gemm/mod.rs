@@ -1,11 +1,9 @@
-//! The product of activations and packed weights: `[rows, depth] x [columns, depth]^T -> [rows,
-//! columns]`.
+//! GEMM of activations and packed weights: `[rows, depth] x [columns, depth]^T -> [rows, columns]`.
 //!
-//! Each output is summed over the depth in an order that is the same whatever the row panel, block,
-//! thread or batch: this is what makes vectors independent of their neighbours. Between blocks of
-//! the depth the partial sums rest in memory as they are, which loses nothing. In float32 the
-//! order is that of the depth on every instruction set, so results have the same bits on all of
-//! them; integer sums are exact.
+//! The order in which an output is summed over the depth does not depend on the row panel, block,
+//! thread or batch, so results are batch-invariant. Partial sums of depth blocks are stored
+//! unrounded, so blocking changes nothing. float32 sums in depth order on every instruction set, so
+//! results have the same bits on all of them; integer sums are exact.
 //! Must not know: layers, tensors.
 
 #[cfg(target_arch = "x86_64")]
@@ -35,24 +33,26 @@ use micro_kernel::{Arithmetic, DEPTH_UNIT, GemmOp, MicroKernel, PANEL_COLUMNS, S
 use pack_lhs::{PackedLhs, Packing, RowScale};
 use pack_rhs::{ByteScale, PackedRhs};
 
-/// Bytes of a block of weights, 32 columns wide, which stay in the first-level cache.
+/// Bytes of a block of weights, 32 columns wide, which stays in L1.
 const WEIGHT_BLOCK_BYTES: usize = 32 * 1024;
-/// Bytes of packed activations in a block of rows, which stay in the second-level cache.
+/// Bytes of packed activations in a row block, which stays in L2.
 const ROW_BLOCK_BYTES: usize = 512 * 1024;
-/// Rows of a block are at most this many, and a multiple of every row panel.
+/// Row blocks have a multiple of `ROW_UNIT` rows (whole row panels on every instruction set), at
+/// most `ROWS_MAX`.
 const ROWS_MAX: usize = 384;
 const ROW_UNIT: usize = 96;
-/// Tasks of a product for each thread.
+/// Tasks per thread in one GEMM, to balance the load.
 const TASKS_A_THREAD: usize = 12;
-/// Up to this many rows a product waits for weights, which come fastest in long runs.
+/// With at most this many rows, a GEMM is bound by reading weights, which is fastest in long
+/// sequential reads.
 const FEW_ROWS: usize = 32;
-/// Products smaller than this are not worth waking other threads for.
+/// GEMMs smaller than this, in multiply-adds, are not worth waking other threads for.
 const PARALLEL_MIN: usize = 64 * 64 * 64;
 
 /// Multiplies `x`, `[rows, depth]`, by the weights into `out`, `[rows, epilogue width]`.
 ///
 /// # Panics
-/// If lengths disagree, or `x` is not packed for this product.
+/// If lengths disagree, or `x` or the weights are not packed for this arithmetic.
 pub fn multiply(
     isa: Isa,
     arithmetic: Arithmetic,
@@ -67,10 +67,10 @@ pub fn multiply(
     multiply_to(isa, arithmetic, (x, weights), epilogue, &out);
 }
 
-/// As [`multiply`], with the result packed for the next product.
+/// Like [`multiply`], but packs the result for the next GEMM.
 ///
 /// # Panics
-/// If lengths disagree, or `x` is not packed for this product.
+/// If lengths disagree, or `x` or the weights are not packed for this arithmetic.
 pub fn multiply_packed(
     isa: Isa,
     arithmetic: Arithmetic,
@@ -92,7 +92,7 @@ pub fn multiply_packed(
 }
 
 thread_local! {
-    /// Sums of tiles, kept between calls, which would else allocate them for each block.
+    /// Sums of tiles, cached between calls, which would otherwise allocate them for each block.
     static SUMS: std::cell::Cell<Option<AlignedBytes>> = const { std::cell::Cell::new(None) };
 }
 
@@ -116,7 +116,7 @@ fn multiply_to(
     let height = (height / ROW_UNIT * ROW_UNIT).clamp(ROW_UNIT, ROWS_MAX);
     let row_blocks = rows.div_ceil(height);
     let panels = columns.div_ceil(PANEL_COLUMNS);
-    // Enough tasks for a balanced load, each with whole panels.
+    // Enough tasks to balance the load, each of whole panels.
     let tasks = match thread_pool::threads() {
         1 => 1,
         threads if rows <= FEW_ROWS => threads * TASKS_A_THREAD / 3,
@@ -155,11 +155,11 @@ struct Block<'a> {
     panels: std::ops::Range<usize>,
 }
 
-/// A tile whose sums are complete, but not finished.
+/// A tile whose sums are complete, but whose epilogue has not run.
 struct Complete {
     panel: usize,
     row_panel: usize,
-    /// Its place in the scratch memory.
+    /// Its slot in the scratch memory.
     place: usize,
 }
 
@@ -176,8 +176,9 @@ impl GemmOp for Block<'_> {
         let x = self.x.row_panels_from(self.rows.start);
         let depth_block = WEIGHT_BLOCK_BYTES / depth_bytes / DEPTH_UNIT * DEPTH_UNIT;
         let x_bytes = |depth: usize| row_panel_bytes / padded * depth;
-        // A tile is finished one tile late, while the CPU multiplies the next: its place is not
-        // used again before. Tiles of several depth blocks keep their places during a panel.
+        // The epilogue of a tile runs one tile late, while the CPU multiplies the next, so its slot
+        // must not be reused before that. With several depth blocks, tiles keep their slots for a
+        // whole panel.
         let places = if padded <= depth_block { 2 } else { row_panels + 1 };
         let (size, mut scratch) = (P::ROWS * PANEL_COLUMNS, SUMS.take());
         let sums: &mut [f32] = cast_mut(grown(&mut scratch, places * size * size_of::<f32>()));
@@ -213,7 +214,7 @@ impl GemmOp for Block<'_> {
 }
 
 impl Block<'_> {
-    /// Finishes a tile, whose sums are in the scratch memory, and stores it.
+    /// Applies the epilogue to a tile, whose sums are in the scratch memory, and stores it.
     #[inline(always)]
     fn finish<S: Simd, P: MicroKernel>(&self, s: S, tile: Complete, scratch: &mut [f32]) {
         let Complete { panel, row_panel, place } = tile;
@@ -232,7 +233,7 @@ impl Block<'_> {
     }
 }
 
-/// Integer sums, in the bits of float32, to the numbers they stand for.
+/// Dequantizes integer sums, stored as float32 bit patterns, in place.
 #[inline(always)]
 fn to_numbers(sums: &mut [f32], row: RowScale, columns: &[ByteScale]) {
     for (sum, column) in sums.iter_mut().zip(columns) {

@@ -1,5 +1,4 @@
-//! The bfloat16 and 8-bit matrix extensions of 64-bit Arm: products of pairs of bfloat16 numbers
-//! and of quads of bytes.
+//! FEAT_BF16 and FEAT_I8MM micro-kernels for 64-bit Arm: bfloat16 and 8-bit dot products.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -11,7 +10,7 @@ use crate::cpu::isa::neon_dot::NeonDot;
 use crate::cpu::isa::simd::Simd;
 
 impl NeonDot {
-    /// Runs a kernel compiled for these instructions, with a product of them.
+    /// Runs a kernel compiled for these extensions, with the micro-kernel `product`.
     pub(in crate::cpu) fn enter_gemm<P: MicroKernel, K: GemmOp>(
         self,
         product: P,
@@ -26,16 +25,16 @@ impl NeonDot {
     }
 }
 
-/// Rows of a tile: with 32 columns they fill 24 of the 32 registers.
+/// Rows per tile: with 32 columns, their sums fill 24 of the 32 registers.
 const ROWS: usize = 3;
 
-/// Four sums, each with two products of bfloat16 numbers added.
+/// Adds two bfloat16 products to each of four sums.
 ///
 /// # Safety
 /// The CPU has FEAT_BF16, and the function that this is inlined into is compiled for it.
 #[inline(always)]
 unsafe fn add_pairs(sum: &mut float32x4_t, weights: uint32x4_t, x: uint32x4_t) {
-    // SAFETY: as the caller vouches; the instruction changes the sum alone.
+    // SAFETY: guaranteed by the caller; the instruction changes only the sum.
     unsafe {
         asm!(
             "bfdot {sum:v}.4s, {weights:v}.8h, {x:v}.8h",
@@ -47,13 +46,13 @@ unsafe fn add_pairs(sum: &mut float32x4_t, weights: uint32x4_t, x: uint32x4_t) {
     }
 }
 
-/// Four sums, each with four products of bytes added: `x` without a sign, weights with one.
+/// Adds four 8-bit products to each of four sums: `x` is unsigned, the weights are signed.
 ///
 /// # Safety
 /// The CPU has FEAT_I8MM, and the function that this is inlined into is compiled for it.
 #[inline(always)]
 unsafe fn add_quads(sum: &mut int32x4_t, weights: uint32x4_t, x: uint32x4_t) {
-    // SAFETY: as the caller vouches; the instruction changes the sum alone.
+    // SAFETY: guaranteed by the caller; the instruction changes only the sum.
     unsafe {
         asm!(
             "usdot {sum:v}.4s, {x:v}.16b, {weights:v}.16b",
@@ -65,10 +64,10 @@ unsafe fn add_quads(sum: &mut int32x4_t, weights: uint32x4_t, x: uint32x4_t) {
     }
 }
 
-/// Adds a step, register by register of the weights, so that one of them is held at a time.
+/// Accumulates a step with only one register of weights live at once.
 macro_rules! step {
     ($x:ident, $weights:ident, $sums:ident, $add:ident) => {
-        // SAFETY: the caller vouches for the memory, the token for the instructions.
+        // SAFETY: the caller guarantees the memory; the token proves the instructions.
         unsafe {
             let x: [uint32x4_t; HEIGHT] =
                 std::array::from_fn(|row| vld1q_dup_u32($x.add(row * LINE).cast()));
@@ -84,7 +83,7 @@ macro_rules! step {
     };
 }
 
-/// bfloat16 times bfloat16 in pairs. Denormal numbers count as zero.
+/// bfloat16 times bfloat16, two products per sum. Denormals are treated as zero.
 #[derive(Debug, Clone, Copy)]
 pub struct PairsBf16(pub NeonDot);
 
@@ -104,12 +103,12 @@ impl Step for PairsBf16 {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Quad {
-        // SAFETY: as the caller vouches.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.0.base().load(from) }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, sum: Quad) {
-        // SAFETY: as the caller vouches.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.0.base().store(to, sum) };
     }
     #[inline(always)]
@@ -123,7 +122,7 @@ impl Step for PairsBf16 {
     }
 }
 
-/// Bytes times bytes with a sign in quads; the sums are exact.
+/// u8 times i8, four products per sum; the sums are exact.
 #[derive(Debug, Clone, Copy)]
 pub struct QuadsInt8(pub NeonDot);
 
@@ -144,13 +143,13 @@ impl Step for QuadsInt8 {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Self::Sum {
-        // SAFETY: the caller vouches for 64 bytes, the token for NEON.
+        // SAFETY: the caller guarantees 64 bytes; the token proves NEON.
         std::array::from_fn(|at| unsafe { vld1q_s32(from.add(4 * at).cast()) })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, sum: Self::Sum) {
         for (at, sum) in sum.into_iter().enumerate() {
-            // SAFETY: the caller vouches for 64 bytes, the token for NEON.
+            // SAFETY: the caller guarantees 64 bytes; the token proves NEON.
             unsafe { vst1q_s32(to.add(4 * at).cast(), sum) };
         }
     }

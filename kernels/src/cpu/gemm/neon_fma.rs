@@ -1,5 +1,5 @@
-//! Products in float32 on NEON: as `fma.rs` has them, to the bit, but register by register of the
-//! weights, so that the sums of three rows stay in registers.
+//! float32 micro-kernels for NEON: bit-identical to those of `fma.rs`, but loading one register of
+//! weights after the other, so that the sums of three rows stay in registers.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -10,7 +10,7 @@ use crate::cpu::isa::neon::{Neon, Quad, widened_f16};
 use crate::cpu::isa::simd::Simd;
 
 impl Neon {
-    /// Runs a kernel compiled for NEON, with a product of it.
+    /// Runs a kernel compiled for NEON, with the micro-kernel `product`.
     pub(in crate::cpu) fn enter_gemm<P: MicroKernel, K: GemmOp>(
         self,
         product: P,
@@ -25,17 +25,17 @@ impl Neon {
     }
 }
 
-/// One number of each row, in all lanes.
+/// Broadcasts one element of each row to all lanes.
 ///
 /// # Safety
-/// `x` is valid for reading a number of each row.
+/// `x` is valid for reading one element of each row.
 #[inline(always)]
 unsafe fn of_rows<const HEIGHT: usize>(x: *const u8) -> [float32x4_t; HEIGHT] {
-    // SAFETY: as the caller vouches; called with the token, which proves NEON.
+    // SAFETY: guaranteed by the caller; called with the token, which proves NEON.
     std::array::from_fn(|row| unsafe { vld1q_dup_f32(x.add(row * LINE).cast()) })
 }
 
-/// Adds the products of four columns' weights with a number of each row.
+/// Accumulates the weights of four columns times one element of each row.
 #[inline(always)]
 fn add<const HEIGHT: usize>(
     sums: &mut [[Quad; 2]; HEIGHT],
@@ -66,7 +66,7 @@ impl Step for NeonF32 {
         weights: *const u8,
         sums: &mut [[Quad; 2]; HEIGHT],
     ) {
-        // SAFETY: as the caller vouches; packed numbers are aligned.
+        // SAFETY: guaranteed by the caller; packed elements are aligned.
         unsafe {
             let x = of_rows(x);
             for at in 0..8 {
@@ -93,7 +93,7 @@ impl Step for NeonBf16 {
         weights: *const u8,
         sums: &mut [[Quad; 2]; HEIGHT],
     ) {
-        // SAFETY: as the caller vouches; packed numbers are aligned.
+        // SAFETY: guaranteed by the caller; packed elements are aligned.
         unsafe {
             let mut weights = weights.cast::<u32>();
             let first = of_rows(x);
@@ -101,8 +101,8 @@ impl Step for NeonBf16 {
                 let lower = vshlq_n_u32::<16>(vld1q_u32(weights.add(4 * at)));
                 add(sums, (at / 4, at % 4), vreinterpretq_f32_u32(lower), first);
             }
-            // Weights are read again: there are no registers to keep them, as the compiler would
-            // if it knew that the address is the same.
+            // Hides from the compiler that the address is unchanged, so that it loads the weights
+            // again: there are no free registers to keep them in.
             asm!("/* {0} */", inout(reg) weights, options(pure, nomem, nostack, preserves_flags));
             let second = of_rows(x.add(4));
             for at in 0..8 {
@@ -129,7 +129,7 @@ impl Step for NeonF16 {
         weights: *const u8,
         sums: &mut [[Quad; 2]; HEIGHT],
     ) {
-        // SAFETY: as the caller vouches; packed numbers are aligned.
+        // SAFETY: guaranteed by the caller; packed elements are aligned.
         unsafe {
             for depth in 0..2 {
                 let (x, weights) =

@@ -1,6 +1,6 @@
-//! Activations as products take them: packed in row panels of rows, line by line.
+//! Activations packed for GEMM: row panels, interleaved line by line.
 //!
-//! Must not know: layers, tensors, what is multiplied with them.
+//! Must not know: layers, tensors, what they are multiplied with.
 
 use super::micro_kernel::{DEPTH_UNIT, LINE, PackedFormat};
 use crate::cpu::buffer::aligned::{AlignedBytes, Plain, cast, cast_mut};
@@ -10,38 +10,38 @@ use crate::cpu::isa::simd::SimdOp;
 use crate::cpu::isa::simd::{LANES, Simd};
 use crate::cpu::thread_pool;
 
-/// How a product wants activations.
+/// How a micro-kernel reads activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packing {
-    /// What numbers become.
+    /// The format of elements.
     pub format: PackedFormat,
-    /// Rows of a row panel.
+    /// Rows per row panel.
     pub panel_rows: usize,
 }
 
-/// Numbers below which it is not worth waking other threads.
+/// With at most this many elements, packing is not worth waking other threads for.
 const PARALLEL_MIN: usize = 32 * 1024;
-/// Rows packed by one task.
+/// Rows packed per task.
 const TASK_ROWS: usize = 48;
 
-/// What the bytes of a row stand for: `(byte - zero) * scale`.
+/// How to dequantize the bytes of a row: `(byte - zero) * scale`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub(in crate::cpu) struct RowScale {
-    /// The distance between two bytes' numbers.
+    /// The quantization step.
     pub scale: f32,
-    /// The byte of zero.
+    /// The zero point: the byte that stands for 0.
     pub zero: i32,
 }
-// SAFETY: any bits are two numbers, of four bytes each and the same alignment: nothing between.
+// SAFETY: two 4-byte numbers of equal alignment, valid for any bits, without padding.
 unsafe impl Plain for RowScale {}
 
 /// A packed matrix `[rows, width]`.
 #[derive(Debug)]
 pub struct PackedLhs {
-    /// Row panels, and after them, of `PackedFormat::U8`, a [`RowScale`] for each row.
+    /// Row panels, followed by a [`RowScale`] per row for `PackedFormat::U8`.
     bytes: AlignedBytes,
-    /// Bytes of the row panels.
+    /// Length of the row panels in bytes.
     row_panels: usize,
     packing: Packing,
     rows: usize,
@@ -49,24 +49,24 @@ pub struct PackedLhs {
 }
 
 impl PackedLhs {
-    /// Room for rows that are still to be written, each whole.
+    /// Allocates a matrix with stale contents: every row must then be written in full.
     pub fn new(packing: Packing, rows: usize, width: usize) -> Self {
         let row_panels = rows.div_ceil(packing.panel_rows) * packing.row_panel_bytes(width);
         let scales =
             if packing.format == PackedFormat::U8 { rows * size_of::<RowScale>() } else { 0 };
         let mut bytes = AlignedBytes::reused(row_panels + scales);
-        // What lies behind a row's end is multiplied with it, by weights of zero. Rows behind the
-        // last are multiplied too, but nobody reads their sums.
+        // Padding after a row meets zero weights, so it must be finite. Rows after the last are
+        // multiplied too, but their sums are never read.
         if !width.is_multiple_of(DEPTH_UNIT) {
             bytes.fill(0);
         }
         Self { bytes, row_panels, packing, rows, width }
     }
 
-    /// Packs rows of `width` numbers.
+    /// Packs rows of `width` elements.
     ///
     /// # Panics
-    /// If they are not whole.
+    /// If `width` is zero or `x` is not a whole number of rows.
     pub fn of(isa: Isa, x: &[f32], width: usize, packing: Packing) -> Self {
         assert!(width > 0 && x.len().is_multiple_of(width), "whole rows");
         let mut packed = Self::new(packing, x.len() / width, width);
@@ -77,7 +77,7 @@ impl PackedLhs {
         packed
     }
 
-    /// Fills it by `pack`, which writes a range of rows, on all threads.
+    /// Fills it with `pack`, which writes a range of rows, on all threads.
     pub(in crate::cpu) fn fill(
         &mut self,
         isa: Isa,
@@ -95,7 +95,7 @@ impl PackedLhs {
         });
     }
 
-    /// For writing by several threads.
+    /// A writer that several threads may share.
     pub(in crate::cpu) fn writer(&mut self) -> Writer<'_> {
         let (bytes, scales) = self.bytes.split_at_mut(self.row_panels);
         Writer {
@@ -108,14 +108,14 @@ impl PackedLhs {
         }
     }
 
-    /// Strips from the one with this row on, which begins it.
+    /// The row panels from the one that starts with this row.
     pub(in crate::cpu) fn row_panels_from(&self, row: usize) -> &[u8] {
         debug_assert!(row.is_multiple_of(self.packing.panel_rows), "row_panels are whole");
         let first = row / self.packing.panel_rows * self.packing.row_panel_bytes(self.width);
         &self.bytes[first..self.row_panels]
     }
 
-    /// What the bytes of each row stand for, where they are bytes.
+    /// Dequantization parameters of each row; empty unless the format is `PackedFormat::U8`.
     pub(in crate::cpu) fn scales(&self) -> &[RowScale] {
         cast(&self.bytes[self.row_panels..])
     }
@@ -130,19 +130,19 @@ impl PackedLhs {
         self.rows
     }
 
-    /// Numbers in a row.
+    /// Elements per row.
     pub fn width(&self) -> usize {
         self.width
     }
 }
 
 impl Packing {
-    /// Bytes of one line of a row panel, all parts.
+    /// Bytes of one line of a row panel, of all parts.
     pub(in crate::cpu) fn line_bytes(self) -> usize {
         self.format.parts() * self.panel_rows * LINE
     }
 
-    /// Bytes of a row panel of rows of this width.
+    /// Bytes of a row panel whose rows have this width.
     pub(in crate::cpu) fn row_panel_bytes(self, width: usize) -> usize {
         width.next_multiple_of(DEPTH_UNIT) / self.format.depth() * self.line_bytes()
     }
@@ -159,7 +159,7 @@ pub(in crate::cpu) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Whether pieces of a row can be written one by one.
+    /// Whether a row can be written piece by piece.
     pub(in crate::cpu) fn takes_pieces(&self) -> bool {
         self.packing.format != PackedFormat::U8
     }
@@ -172,22 +172,22 @@ impl Writer<'_> {
     pub(in crate::cpu) unsafe fn row<S: Simd>(&self, s: S, row: usize, x: &[f32]) {
         assert_eq!(x.len(), self.width, "a whole row");
         if self.packing.format == PackedFormat::U8 {
-            // SAFETY: as the caller vouches.
+            // SAFETY: guaranteed by the caller.
             return unsafe { self.row_of_bytes(s, row, x) };
         }
         let start = self.start_of(row);
         for (piece, x) in x.chunks(LANES).enumerate() {
-            // SAFETY: as the caller vouches.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.piece(s, start, piece * LANES, s.load_part(x)) };
         }
     }
 
-    /// What numbers are packed as.
+    /// The format of elements.
     pub(in crate::cpu) fn format(&self) -> PackedFormat {
         self.packing.format
     }
 
-    /// Where the first lines of the rows from this one on begin.
+    /// Offsets of the first lines of the rows from this one on.
     #[inline(always)]
     pub(in crate::cpu) fn starts_from(&self, row: usize) -> Starts {
         let (panel_rows, next) = (self.packing.panel_rows, self.start_of(row));
@@ -195,11 +195,11 @@ impl Writer<'_> {
         Starts { next, left: panel_rows - row % panel_rows, panel_rows, to_next_panel }
     }
 
-    /// Writes `N` times 16 numbers of the row that begins at `start` from `first` on, a multiple
-    /// of `16 * N`, in the format that `P` stands for.
+    /// Writes `N` vectors of 16 elements, in the format `P`, to the row that starts at `start`,
+    /// from element `first` on, a multiple of `16 * N`.
     ///
     /// # Safety
-    /// No other thread writes these numbers. The format is `P`'s.
+    /// No other thread writes these elements. The format is `P`'s.
     #[inline(always)]
     pub(in crate::cpu) unsafe fn pieces<S: Simd, P: Pieces, const N: usize>(
         &self,
@@ -209,23 +209,23 @@ impl Writer<'_> {
         values: [S::V; N],
     ) {
         let place = P::place(self, start, first);
-        // SAFETY: as the caller vouches.
+        // SAFETY: guaranteed by the caller.
         unsafe { P::write(s, self, place, values) };
     }
 
-    /// Where a row's first line begins.
+    /// Offset of a row's first line.
     #[inline(always)]
     pub(in crate::cpu) fn start_of(&self, row: usize) -> usize {
-        // 32 bits are divided faster, and there are not as many rows.
+        // 32-bit division is faster, and the number of rows fits.
         let (row, panel_rows) = (row as u32, self.packing.panel_rows as u32);
         (row / panel_rows) as usize * self.row_panel_bytes + (row % panel_rows) as usize * LINE
     }
 
-    /// Writes 16 numbers of the row that begins at `start` from `first` on, a multiple of 16. Lanes
-    /// beyond the row's end are zero.
+    /// Writes 16 elements to the row that starts at `start`, from element `first` on, a multiple of
+    /// 16. Lanes past the row's end must be zero.
     ///
     /// # Safety
-    /// No other thread writes these numbers. The format is not bytes.
+    /// No other thread writes these elements. The format is not `PackedFormat::U8`.
     #[inline(always)]
     pub(in crate::cpu) unsafe fn piece<S: Simd>(
         &self,
@@ -234,7 +234,7 @@ impl Writer<'_> {
         first: usize,
         value: S::V,
     ) {
-        // SAFETY: as the caller vouches.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match self.packing.format {
                 PackedFormat::F32 => self.pieces::<S, F32Pieces, 1>(s, start, first, [value]),
@@ -246,8 +246,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes a row as bytes: `round(x / scale) + zero`, where 0 and 255 are its least and largest
-    /// number (or zero itself, which is always within).
+    /// Quantizes a row to bytes, `round(x / scale) + zero`: 0 and 255 are its minimum and maximum,
+    /// the range widened to include zero.
     ///
     /// # Safety
     /// No other thread writes this row.
@@ -258,16 +258,16 @@ impl Writer<'_> {
         for x in x.chunks(LANES) {
             let x = s.load_part(x);
             (least, largest) = (s.min(x, least), s.max(x, largest));
-            // Not a number if any is not, or infinite, which least and largest would not tell.
+            // NaN if any element is NaN or infinite, which minimum and maximum may hide.
             sum = s.fma(x, zero, sum);
         }
         let least = s.lanes(least).into_iter().fold(0.0, f32::min) + s.sum(sum);
         let largest = s.largest(largest) + s.sum(sum);
         let scale = (largest - least) / 255.0;
-        // A range too small for its inverse is nothing beside any other row's: all zero.
+        // A range too small to invert is negligible next to any other row's: all zero.
         let inverse = if scale >= f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
         let offset = (-least * inverse).round_ties_even();
-        // SAFETY: as the caller vouches.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.scales.part(row, 1)[0] = RowScale { scale, zero: offset as i32 } };
         let start = self.start_of(row);
         let (inverse, offset) = (s.splat(inverse), s.splat(offset));
@@ -275,7 +275,7 @@ impl Writer<'_> {
             let line = start + piece / 4 * self.line_bytes;
             let scaled = s.round(s.mul(s.load_part(x), inverse));
             let value = s.min(s.max(s.add(scaled, offset), zero), s.splat(255.0));
-            // SAFETY: as the caller vouches; `part` checks the bounds.
+            // SAFETY: guaranteed by the caller; `part` checks the bounds.
             unsafe {
                 s.store_u8(self.bytes.part(line + piece % 4 * LANES, LANES).as_mut_ptr(), value);
             }
@@ -283,13 +283,13 @@ impl Writer<'_> {
     }
 }
 
-/// Where rows begin, one after another.
+/// Offsets of consecutive rows.
 pub(in crate::cpu) struct Starts {
     next: usize,
-    /// Rows of this row panel from the next one on.
+    /// Rows left in this row panel, including the next one.
     left: usize,
     panel_rows: usize,
-    /// From a row panel's last row to the first of the next.
+    /// Distance from a row panel's last row to the first row of the next.
     to_next_panel: usize,
 }
 
@@ -309,15 +309,15 @@ impl Iterator for Starts {
     }
 }
 
-/// A [`PackedFormat`] as a type, for loops compiled for it alone.
+/// A [`PackedFormat`] as a type, so that loops are monomorphized for it.
 pub(in crate::cpu) trait Pieces {
-    /// Where 16 numbers from `first` on are, of the row that begins at `start`.
+    /// Offset of the 16 elements from `first` on, of the row that starts at `start`.
     fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize;
 
-    /// Writes `N` times 16 numbers there.
+    /// Writes `N` vectors of 16 elements there.
     ///
     /// # Safety
-    /// No other thread writes these numbers.
+    /// No other thread writes these elements.
     unsafe fn write<S: Simd, const N: usize>(
         s: S,
         writer: &Writer<'_>,
@@ -344,13 +344,13 @@ impl Pieces for F32Pieces {
     ) {
         for (piece, value) in values.into_iter().enumerate() {
             let at = place + piece * writer.line_bytes;
-            // SAFETY: as the caller vouches; `part` checks the bounds of a line.
+            // SAFETY: guaranteed by the caller; `part` checks the bounds of a line.
             unsafe { s.store(writer.bytes.part(at, LINE).as_mut_ptr().cast(), value) };
         }
     }
 }
 
-/// As many bfloat16 numbers for each: `PackedFormat::Bf16`, `PackedFormat::Split2` and
+/// Elements split into `PARTS` bfloat16 values: `PackedFormat::Bf16`, `PackedFormat::Split2` and
 /// `PackedFormat::Split3`.
 pub(in crate::cpu) struct Bf16Parts<const PARTS: usize>;
 
@@ -369,8 +369,7 @@ impl<const PARTS: usize> Pieces for Bf16Parts<PARTS> {
     ) {
         for part in 0..PARTS {
             let at = place + part * writer.packing.panel_rows * LINE;
-            // SAFETY: as the caller vouches; `part` checks the bounds of one or two halves of a
-            // line.
+            // SAFETY: guaranteed by the caller; `part` checks the bounds of one or two half lines.
             unsafe {
                 let to = writer.bytes.part(at, N * LINE / 2).as_mut_ptr().cast();
                 if let [left, right] = values[..] {
@@ -380,7 +379,7 @@ impl<const PARTS: usize> Pieces for Bf16Parts<PARTS> {
                 }
             }
             if part + 1 < PARTS {
-                // The next part is what this one lacks.
+                // The next part is the rounding error of this one.
                 for value in &mut values {
                     *value = s.sub(*value, s.round_bf16(*value));
                 }
@@ -401,13 +400,13 @@ impl SimdOp for PackRows<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for (row, x) in self.x.chunks_exact(self.writer.width).enumerate() {
-            // SAFETY: tasks have rows of their own.
+            // SAFETY: each task has its own rows.
             unsafe { self.writer.row(s, self.first + row, x) };
         }
     }
 }
 
-/// A writer of the row panels in a kernel's own memory.
+/// A writer of row panels in a kernel's own scratch memory.
 pub(in crate::cpu) fn row_panel_writer(
     packing: Packing,
     width: usize,

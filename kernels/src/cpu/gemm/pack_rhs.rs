@@ -1,4 +1,4 @@
-//! Weights as products take them, packed once at load.
+//! Weights packed for GEMM, once at load.
 //!
 //! Must not know: layers, tensors, files.
 
@@ -12,29 +12,29 @@ use crate::cpu::isa::simd::SimdOp;
 use crate::cpu::isa::simd::{LANES, Simd};
 use crate::cpu::thread_pool;
 
-/// Weights `[columns, depth]` in panels of 32 columns, filled up with zeros.
+/// Weights `[columns, depth]` in zero-padded panels of 32 columns.
 #[derive(Debug)]
 pub struct PackedRhs {
     bytes: AlignedBytes,
     format: WeightFormat,
     columns: usize,
     depth: usize,
-    /// Of `WeightFormat::I8`, for each column of each panel.
+    /// One per column of each panel for `WeightFormat::I8`, else empty.
     bytes_scale: Vec<ByteScale>,
 }
 
-/// What sums of a column of byte weights need to become numbers.
+/// How to dequantize the sums of a column of int8 weights.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::cpu) struct ByteScale {
-    /// What the column's numbers are multiplied by.
+    /// The column's scale.
     pub scale: f32,
-    /// The sum of the column's bytes, which every sum has once for each unit of the row's zero.
+    /// The sum of the column's bytes. Every sum of products contains it times the row's zero point.
     pub sum: i32,
 }
 
 impl PackedRhs {
-    /// Packs rows given one after another: `fill_row(n, row)` writes the weights of output `n`
-    /// into a row of `depth` zeros.
+    /// Packs weights row by row: `fill_row(n, row)` writes the weights of output `n` into `row`,
+    /// which holds `depth` zeros.
     pub fn new(
         format: WeightFormat,
         columns: usize,
@@ -50,7 +50,7 @@ impl PackedRhs {
             let isa = Isa::current();
             thread_pool::for_each_part(&mut bytes, panel_bytes, |panel, to| {
                 let first = panel * PANEL_COLUMNS;
-                // SAFETY: a panel's scales belong to the task that has the panel.
+                // SAFETY: a panel's scales belong to the task that packs the panel.
                 let scales = unsafe { scales.part(first, PANEL_COLUMNS) };
                 let mut row = vec![0.0; depth.next_multiple_of(LANES)];
                 for column in first..columns.min(first + PANEL_COLUMNS) {
@@ -77,7 +77,7 @@ impl PackedRhs {
         self.depth
     }
 
-    /// How numbers are packed.
+    /// The packed format.
     pub fn format(&self) -> WeightFormat {
         self.format
     }
@@ -87,7 +87,7 @@ impl PackedRhs {
         self.bytes.len()
     }
 
-    /// Bytes of 32 columns of as many depths.
+    /// Bytes of 32 columns of this depth.
     pub(in crate::cpu) fn bytes_of(&self, depth: usize) -> usize {
         PANEL_COLUMNS * self.format.bytes() * depth
     }
@@ -98,7 +98,7 @@ impl PackedRhs {
         &self.bytes[panel * bytes..(panel + 1) * bytes]
     }
 
-    /// Scales of a panel of byte weights; empty for others.
+    /// Dequantization parameters of a panel; empty unless the format is `WeightFormat::I8`.
     pub(in crate::cpu) fn scales(&self, panel: usize) -> &[ByteScale] {
         self.bytes_scale.get(panel * PANEL_COLUMNS..(panel + 1) * PANEL_COLUMNS).unwrap_or_default()
     }
@@ -107,7 +107,7 @@ impl PackedRhs {
 /// Writes one column into its panel.
 struct PackColumn<'a> {
     format: WeightFormat,
-    /// Filled up with zeros to whole vectors.
+    /// Zero-padded to whole vectors.
     row: &'a [f32],
     depth: usize,
     column: usize,
@@ -140,7 +140,7 @@ impl SimdOp for PackColumn<'_> {
             WeightFormat::Bf16 => {
                 let to = cast_mut::<u16>(to);
                 for (piece, values) in row.chunks_exact(LANES).enumerate() {
-                    // SAFETY: the array has room for 16 numbers.
+                    // SAFETY: the array has room for 16 elements.
                     unsafe { s.store_bf16(packed.as_mut_ptr(), s.load_part(values)) };
                     spread(&packed, piece * LANES * PANEL_COLUMNS + 2 * column, to);
                 }
@@ -151,7 +151,7 @@ impl SimdOp for PackColumn<'_> {
                     let at = format.place(piece * LANES, column);
                     let values = s.load_part(values);
                     let first = s.round_bf16(values);
-                    // SAFETY: the array has room for 16 numbers.
+                    // SAFETY: the array has room for 16 elements.
                     unsafe { s.store_bf16(packed.as_mut_ptr(), first) };
                     spread(&packed, at, to);
                     // SAFETY: as above.
@@ -165,7 +165,7 @@ impl SimdOp for PackColumn<'_> {
     }
 }
 
-/// Writes 16 numbers in pairs, from `first` on, each pair a step further.
+/// Scatters 16 elements from index `first` on, in pairs that are one step apart.
 #[inline(always)]
 fn spread(numbers: &[u16; LANES], first: usize, to: &mut [u16]) {
     for (step, pair) in numbers.chunks_exact(2).enumerate() {
@@ -173,7 +173,7 @@ fn spread(numbers: &[u16; LANES], first: usize, to: &mut [u16]) {
     }
 }
 
-/// Writes one column as bytes: the largest magnitude becomes 127.
+/// Quantizes one column to bytes: the largest magnitude becomes 127.
 #[inline(always)]
 fn pack_bytes<S: Simd>(s: S, row: &[f32], column: usize, to: &mut [u8]) -> ByteScale {
     let zero = s.splat(0.0);
@@ -181,11 +181,11 @@ fn pack_bytes<S: Simd>(s: S, row: &[f32], column: usize, to: &mut [u8]) -> ByteS
     for values in row.chunks_exact(LANES) {
         let values = s.load_part(values);
         largest = s.max(largest, s.max(values, s.sub(zero, values)));
-        // Not a number if any is not, or infinite: such a column gives nothing else.
+        // NaN if any weight is NaN or infinite: the column's outputs are then all NaN.
         bad = s.fma(values, zero, bad);
     }
     let largest = s.largest(largest) + s.sum(bad);
-    // A column too small for its inverse is nothing beside any other: all zero.
+    // A column too small to invert is negligible next to any other: all zero.
     let inverse = 127.0 / largest;
     let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     let (mut bytes, mut sum) = ([0u8; LANES], 0);

@@ -1,4 +1,4 @@
-//! AVX2 with FMA: two registers a vector.
+//! AVX2 with FMA: two registers per vector.
 
 use std::arch::x86_64::*;
 
@@ -8,12 +8,12 @@ use super::simd::{Simd, SimdOp};
 #[derive(Debug, Clone, Copy)]
 pub struct Avx2(());
 
-/// Two registers, the lower lanes first.
+/// Two registers, lower lanes first.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair(__m256, __m256);
 
 impl Avx2 {
-    /// The token, if the CPU and the operating system support it.
+    /// The token, if the CPU and the operating system support these instructions.
     pub fn new() -> Option<Self> {
         let has = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -54,12 +54,12 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Pair {
-        // SAFETY: the caller vouches for 16 numbers, the token for AVX2.
+        // SAFETY: the caller guarantees 16 elements; the token proves AVX2.
         unsafe { Pair(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
     }
     #[inline(always)]
     unsafe fn load_bf16_pairs(self, from: *const u16) -> (Pair, Pair) {
-        // SAFETY: the caller vouches for 32 numbers, the token for AVX2.
+        // SAFETY: the caller guarantees 32 elements; the token proves AVX2.
         unsafe {
             let pairs = |at: *const u16| _mm256_loadu_si256(at.cast());
             let first = |pairs| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs));
@@ -71,7 +71,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_f16(self, from: *const u16) -> Pair {
-        // SAFETY: the caller vouches for 16 numbers, the token for F16C.
+        // SAFETY: the caller guarantees 16 elements; the token proves F16C.
         unsafe {
             let half = |at: *const u16| _mm256_cvtph_ps(_mm_loadu_si128(at.cast()));
             Pair(half(from), half(from.add(8)))
@@ -79,7 +79,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, value: Pair) {
-        // SAFETY: the caller vouches for 16 numbers, the token for AVX2.
+        // SAFETY: the caller guarantees 16 elements; the token proves AVX2.
         unsafe {
             _mm256_storeu_ps(to, value.0);
             _mm256_storeu_ps(to.add(8), value.1);
@@ -87,7 +87,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn prefetch(self, from: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        // SAFETY: a prefetch never faults, not even at an unmapped address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
     }
     #[inline(always)]

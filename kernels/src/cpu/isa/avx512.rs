@@ -1,21 +1,21 @@
-//! AVX-512: one register a vector.
+//! AVX-512: one register per vector.
 
 use std::arch::x86_64::*;
 
 use super::simd::{LANES, Simd, SimdOp};
 
-/// 16 vectors transposed: pairs of numbers, then of pairs, then quarters of vectors change places.
+/// Transposes a 16x16 matrix: interleaves elements, then pairs, then shuffles 128-bit quarters.
 ///
 /// # Safety
 /// The CPU has AVX-512F.
 #[inline(always)]
 pub(in crate::cpu) unsafe fn transposed(rows: [__m512; LANES]) -> [__m512; LANES] {
-    // SAFETY: as the caller vouches.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let pd = |vector| _mm512_castps_pd(vector);
         let ps = |vector| _mm512_castpd_ps(vector);
         let (mut fours, mut columns) = (rows, rows);
-        // Quarter `q` of `fours[4 * k + c]` has column `4 * q + c` of rows `4 * k` to `4 * k + 3`.
+        // Quarter `q` of `fours[4 * k + c]` is column `4 * q + c` of rows `4 * k` to `4 * k + 3`.
         for first in (0..LANES).step_by(4) {
             let low = [first, first + 2].map(|row| _mm512_unpacklo_ps(rows[row], rows[row + 1]));
             let high = [first, first + 2].map(|row| _mm512_unpackhi_ps(rows[row], rows[row + 1]));
@@ -44,7 +44,7 @@ pub(in crate::cpu) unsafe fn transposed(rows: [__m512; LANES]) -> [__m512; LANES
 pub struct Avx512(());
 
 impl Avx512 {
-    /// The token, if the CPU and the operating system support it.
+    /// The token, if the CPU and the operating system support these instructions.
     pub fn new() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -66,7 +66,7 @@ impl Avx512 {
     }
 }
 
-/// What AVX-512 and its extensions have in common; `$own` is what they do differently.
+/// What AVX-512 and its extensions have in common; `$own` holds the differences.
 macro_rules! avx512_simd {
     ($token:ident, $features:literal, { $($own:item)* }) => {
         impl Simd for $token {
@@ -80,12 +80,12 @@ macro_rules! avx512_simd {
             }
             #[inline(always)]
             unsafe fn load(self, from: *const f32) -> __m512 {
-                // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
+                // SAFETY: the caller guarantees 16 elements; the token proves AVX-512F.
                 unsafe { _mm512_loadu_ps(from) }
             }
             #[inline(always)]
             unsafe fn load_bf16_pairs(self, from: *const u16) -> (__m512, __m512) {
-                // SAFETY: the caller vouches for 32 numbers, the token for AVX-512F.
+                // SAFETY: the caller guarantees 32 elements; the token proves AVX-512F.
                 unsafe {
                     let pairs = _mm512_loadu_si512(from.cast());
                     let second = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
@@ -95,17 +95,17 @@ macro_rules! avx512_simd {
             }
             #[inline(always)]
             unsafe fn load_f16(self, from: *const u16) -> __m512 {
-                // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
+                // SAFETY: the caller guarantees 16 elements; the token proves AVX-512F.
                 unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
             }
             #[inline(always)]
             unsafe fn store(self, to: *mut f32, value: __m512) {
-                // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
+                // SAFETY: the caller guarantees 16 elements; the token proves AVX-512F.
                 unsafe { _mm512_storeu_ps(to, value) }
             }
             #[inline(always)]
             unsafe fn store_u8(self, to: *mut u8, value: __m512) {
-                // SAFETY: the caller vouches for 16 bytes, the token for AVX-512F.
+                // SAFETY: the caller guarantees 16 bytes; the token proves AVX-512F.
                 unsafe {
                     let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(value));
                     _mm_storeu_si128(to.cast(), bytes);
@@ -113,7 +113,7 @@ macro_rules! avx512_simd {
             }
             #[inline(always)]
             fn prefetch(self, from: *const u8) {
-                // SAFETY: a prefetch of an address that is not mapped does nothing.
+                // SAFETY: a prefetch never faults, not even at an unmapped address.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
             }
             #[inline(always)]
@@ -169,12 +169,12 @@ macro_rules! avx512_simd {
             }
             #[inline(always)]
             fn scale(self, a: __m512, n: __m512) -> __m512 {
-                // SAFETY: the token proves AVX-512F. Exact, as a product with the power is.
+                // SAFETY: the token proves AVX-512F. Same bits as a multiplication by `2^n`.
                 unsafe { _mm512_scalef_ps(a, n) }
             }
             #[inline(always)]
             fn sum(self, value: __m512) -> f32 {
-                // SAFETY: the token proves AVX-512 F and DQ. Halves first, as on all.
+                // SAFETY: the token proves AVX-512F and DQ. Halves first, as everywhere.
                 unsafe {
                     let upper = _mm512_extractf32x8_ps::<1>(value);
                     let eight = _mm256_add_ps(_mm512_castps512_ps256(value), upper);
@@ -222,7 +222,7 @@ avx512_simd!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", {
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
             let rounded = _mm512_add_epi32(bits, half);
-            // Rounding could carry a NaN into infinity: it is made quiet instead.
+            // Rounding could carry a NaN into infinity, so NaNs are quieted instead.
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
             let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
             let chosen = _mm512_mask_blend_epi32(nan, rounded, quiet);
@@ -233,7 +233,7 @@ avx512_simd!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", {
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16, value: __m512) {
         let rounded = self.round_bf16(value);
-        // SAFETY: the caller vouches for 16 numbers, the token for AVX-512F.
+        // SAFETY: the caller guarantees 16 elements; the token proves AVX-512F.
         unsafe {
             let high = _mm512_srli_epi32::<16>(_mm512_castps_si512(rounded));
             _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(high));
@@ -242,7 +242,7 @@ avx512_simd!(Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", {
     #[inline(always)]
     unsafe fn store_bf16_pairs(self, to: *mut u16, first: __m512, second: __m512) {
         let (first, second) = (self.round_bf16(first), self.round_bf16(second));
-        // SAFETY: the caller vouches for 32 numbers, the token for AVX-512F.
+        // SAFETY: the caller guarantees 32 elements; the token proves AVX-512F.
         unsafe {
             let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(first));
             let pairs = _mm512_or_si512(low, _mm512_castps_si512(second));

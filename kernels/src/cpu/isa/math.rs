@@ -1,14 +1,14 @@
-//! Elementary functions on vectors, a few units in the last place from exact, the same bits on
-//! every instruction set.
+//! Elementary functions on vectors, accurate to a few ULPs and with the same bits on every
+//! instruction set. The `rough_*` functions are less accurate, and may differ in bits where
+//! [`Simd::reciprocal`] does.
 
 #![allow(clippy::excessive_precision, reason = "coefficients stand as they were published")]
 
 use super::simd::Simd;
 
-/// `e^x`. Below -87.3 it is exactly 0, above 88.37 it saturates near the largest number; NaN stays
-/// NaN.
+/// `e^x`: exactly 0 below -87.3, saturates near the largest float32 above 88.37. NaN stays NaN.
 ///
-/// Range reduction by ln 2 in two parts and a degree-6 polynomial (after Cephes `expf`, Moshier).
+/// Range reduction by ln 2 in two parts and a degree-7 polynomial (after Cephes `expf`, Moshier).
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     const LOWEST: f32 = -87.3;
@@ -30,11 +30,10 @@ pub fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_lt(x, s.splat(LOWEST), s.splat(0.0), s.scale(p, n))
 }
 
-/// `e^x` of `x <= 0`, the weight of a softmax: within 1e-7 of exact, zero below -87.3. NaN stays
-/// NaN.
+/// `e^x` for `x <= 0`, for softmax: absolute error below 1e-7, zero below -87.3. NaN stays NaN.
 ///
-/// `2^n 2^f` with `n` the integer nearest to `x log2(e)` and a degree-6 minimax polynomial for
-/// `2^f`: half the instructions of [`exp`], whose error is relative to the result, not to 1.
+/// `2^n 2^f`, where `n` is the integer nearest to `x log2(e)` and `2^f` a degree-6 minimax
+/// polynomial: half the instructions of [`exp`], which bounds the relative error instead.
 #[inline(always)]
 pub fn exp_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
     const LOWEST: f32 = -126.0;
@@ -56,13 +55,13 @@ pub fn exp_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
 }
 
 /// The error function: a minimax polynomial of degree 14 in `x^2` for `erf(x)/x` up to 3.8, beyond
-/// which it is 1 to float32's precision. Without a division, which would take longer than all
+/// which it is 1 to float32 precision. Avoids a division, which would take longer than everything
 /// else; the absolute error is below 2.1e-7.
 #[inline(always)]
 pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
     const LIMIT: f32 = 3.8;
     let x = s.min(s.splat(LIMIT), s.max(s.splat(-LIMIT), x));
-    // From -1 to 1, where the powers of the polynomial stay small.
+    // Mapped to `[-1, 1]`, where the powers in the polynomial stay small.
     let u = s.fma(s.mul(x, x), s.splat(2.0 / (LIMIT * LIMIT)), s.splat(-1.0));
     let mut p = s.splat(1.022_086_735_3e-3);
     for coefficient in [
@@ -93,14 +92,14 @@ pub fn silu<S: Simd>(s: S, x: S::V) -> S::V {
     s.div(x, s.add(s.splat(1.0), exp(s, negative)))
 }
 
-/// `x/2 (1 + erf(x/sqrt 2))` (GELU as published).
+/// `x/2 (1 + erf(x/sqrt 2))` (exact GELU).
 #[inline(always)]
 pub fn gelu_erf<S: Simd>(s: S, x: S::V) -> S::V {
     let half = s.mul(x, s.splat(0.5));
     s.fma(half, erf(s, s.mul(x, s.splat(std::f32::consts::FRAC_1_SQRT_2))), half)
 }
 
-/// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` (GELU's tanh format).
+/// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` (GELU's tanh approximation).
 #[inline(always)]
 pub fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_121_605_731;
@@ -110,8 +109,8 @@ pub fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     s.sub(x, s.div(x, s.add(exp(s, twice), s.splat(1.0))))
 }
 
-/// `1 / (1 + e^-x)`, within 1e-4 of it relative to it, for results that are rounded to bfloat16,
-/// whose numbers are 8e-3 apart. NaN stays NaN.
+/// `1 / (1 + e^-x)` with a relative error below 1e-4, for results that are rounded to bfloat16,
+/// whose relative spacing is 8e-3. NaN stays NaN.
 #[inline(always)]
 fn rough_sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     const LIMIT: f32 = 126.0;
@@ -119,7 +118,7 @@ fn rough_sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     let scaled = s.min(s.splat(LIMIT), s.max(s.splat(-LIMIT), scaled));
     let n = s.round(scaled);
     let f = s.sub(scaled, n);
-    // A minimax polynomial of degree 4 for 2^f: within 2.9e-6.
+    // A degree-4 minimax polynomial for 2^f, within 2.9e-6.
     let mut p = s.splat(9.582_863_5e-3);
     for coefficient in [5.590_645_78e-2, 2.402_409_86e-1, 6.931_241_9e-1, 1.0] {
         p = s.fma(p, f, s.splat(coefficient));
@@ -127,13 +126,13 @@ fn rough_sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     s.reciprocal(s.add(s.scale(p, n), s.splat(1.0)))
 }
 
-/// [`silu`] for results that are rounded to bfloat16: within 1e-4 relative to it.
+/// [`silu`] for results that are rounded to bfloat16: relative error below 1e-4.
 #[inline(always)]
 pub fn rough_silu<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(x, rough_sigmoid(s, x))
 }
 
-/// [`gelu_tanh`] for results that are rounded to bfloat16: within 1e-4 relative to it.
+/// [`gelu_tanh`] for results that are rounded to bfloat16: relative error below 1e-4.
 #[inline(always)]
 pub fn rough_gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_121_605_731;
@@ -142,15 +141,15 @@ pub fn rough_gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(x, rough_sigmoid(s, s.mul(s.add(x, cubic), s.splat(TWICE_SQRT_2_OVER_PI))))
 }
 
-/// [`gelu_erf`] for results that are rounded to bfloat16: within 3.5e-5 of it.
+/// [`gelu_erf`] for results that are rounded to bfloat16: absolute error below 3.5e-5.
 ///
-/// `x (1/2 + x q(x^2))` with a minimax polynomial of degree 8 up to 4.5, beyond which it is 0 or
-/// `x`.
+/// `x (1/2 + x q(x^2))`, where `q` is a degree-8 minimax polynomial up to 4.5, beyond which the
+/// result is 0 or `x`.
 #[inline(always)]
 pub fn rough_gelu_erf<S: Simd>(s: S, x: S::V) -> S::V {
     const LIMIT: f32 = 4.5;
     let near = s.min(s.splat(LIMIT), s.max(s.splat(-LIMIT), x));
-    // From -1 to 1, where the powers of the polynomial stay small.
+    // Mapped to `[-1, 1]`, where the powers in the polynomial stay small.
     let u = s.fma(s.mul(near, near), s.splat(2.0 / (LIMIT * LIMIT)), s.splat(-1.0));
     let mut p = s.splat(3.313_468_99e-3);
     for coefficient in [

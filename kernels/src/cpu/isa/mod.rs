@@ -1,8 +1,8 @@
-//! Instruction sets as proof: a token exists only if this CPU can run its instructions.
+//! Instruction sets as proof tokens: a token exists only if this CPU can run its instructions.
 //!
 //! Every kernel is written once, generic over [`Simd`](simd::Simd), and computes on vectors of 16
-//! elements on every instruction set, with fused multiply-adds in the same order. So results have
-//! the same bits on all of them. Matrix products are another matter: see `gemm/dispatch.rs`.
+//! elements on every instruction set, with fused multiply-adds in the same order, so results have
+//! the same bits on all of them. GEMMs are the exception: see `gemm/dispatch.rs`.
 //! Must not know: which kernels exist.
 
 #[cfg(target_arch = "x86_64")]
@@ -27,9 +27,8 @@ use std::sync::OnceLock;
 
 use simd::{Simd, SimdOp};
 
-/// The enum of all tokens and what each row of the table says of one: its name in `PROXIMA_ISA` and
-/// in `/info`, and its type, whose `new` finds out whether this CPU has it and whose `enter` runs a
-/// kernel that is compiled for it.
+/// Defines the enum of all tokens. Each row gives the name in `PROXIMA_ISA` and `/info`, and the
+/// token's type: its `new` detects the instruction set, its `enter` runs a kernel compiled for it.
 macro_rules! instruction_sets {
     ($($(#[$attribute:meta])* [$cfg:meta] $name:literal => $variant:ident($token:ty),)*) => {
         /// An instruction set that this CPU has.
@@ -39,14 +38,14 @@ macro_rules! instruction_sets {
         }
 
         impl Isa {
-            /// All that this CPU has, best first.
+            /// All instruction sets that this CPU has, best first.
             pub fn all() -> Vec<Self> {
                 let mut all = Vec::new();
                 $(#[cfg($cfg)] all.extend(<$token>::new().map(Self::$variant));)*
                 all
             }
 
-            /// Its name, as `PROXIMA_ISA` takes it.
+            /// Its name in `PROXIMA_ISA`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(#[cfg($cfg)] Self::$variant(_) => $name,)*
@@ -64,29 +63,29 @@ macro_rules! instruction_sets {
 }
 
 instruction_sets! {
-    /// AMX-BF16 and AMX-INT8 for products, AVX-512 for all else.
+    /// AMX-BF16 and AMX-INT8 for GEMM, AVX-512 for everything else.
     [target_arch = "x86_64"] "amx" => Amx(amx::Amx),
-    /// AVX512-BF16 and AVX512-VNNI for products, AVX-512 for all else.
+    /// AVX512-BF16 and AVX512-VNNI for GEMM, AVX-512 for everything else.
     [target_arch = "x86_64"] "avx512_bf16" => Avx512Bf16(avx512_bf16::Avx512Bf16),
     /// AVX-512 F, BW, DQ and VL.
     [target_arch = "x86_64"] "avx512" => Avx512(avx512::Avx512),
-    /// AVX-VNNI for products of bytes, AVX2 for all else.
+    /// AVX-VNNI for int8 GEMM, AVX2 for everything else.
     [target_arch = "x86_64"] "avx2_vnni" => Avx2Vnni(avx2_vnni::Avx2Vnni),
     /// AVX2 with FMA and F16C.
     [target_arch = "x86_64"] "avx2" => Avx2(avx2::Avx2),
-    /// FEAT_BF16 and FEAT_I8MM for products, NEON for all else.
+    /// FEAT_BF16 and FEAT_I8MM for GEMM, NEON for everything else.
     [target_arch = "aarch64"] "neon_bf16" => NeonDot(neon_dot::NeonDot),
     /// NEON of 64-bit Arm.
     [target_arch = "aarch64"] "neon" => Neon(neon::Neon),
-    /// Whatever the compiler makes of plain Rust. On a CPU without FMA it is correct but slow.
+    /// Plain Rust, vectorized by the compiler. Correct but slow on a CPU without FMA.
     [all()] "portable" => Portable(portable::Portable),
 }
 
 impl Isa {
-    /// The one in use: the best, unless `PROXIMA_ISA` names another that this CPU has.
+    /// The instruction set in use: the best, unless `PROXIMA_ISA` names another that this CPU has.
     ///
     /// # Panics
-    /// If `PROXIMA_ISA` names one that this CPU lacks: it is a knob for tests, never ignored.
+    /// If `PROXIMA_ISA` names one that this CPU lacks: tests rely on it, so it is never ignored.
     pub fn current() -> Self {
         static CURRENT: OnceLock<Isa> = OnceLock::new();
         *CURRENT.get_or_init(|| {
@@ -96,7 +95,7 @@ impl Isa {
         })
     }
 
-    /// Rows of the largest tile of float32 sums that fits the registers beside 32 columns.
+    /// Rows of the largest float32 tile, 32 columns wide, whose sums fit the registers.
     pub fn tile_rows(self) -> usize {
         struct TileRows;
         impl SimdOp for TileRows {

@@ -1,4 +1,4 @@
-//! NEON, which every 64-bit Arm CPU has: four registers a vector.
+//! NEON, which every 64-bit Arm CPU has: four registers per vector.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -9,14 +9,14 @@ use super::simd::{Simd, SimdOp};
 #[derive(Debug, Clone, Copy)]
 pub struct Neon(());
 
-/// Four registers, the lowest lanes first.
+/// Four registers, lowest lanes first.
 pub type Quad = [float32x4_t; 4];
 
-/// The numbers of a bfloat16 in the upper half of a float32.
+/// Mask of the upper half of a float32, which holds a bfloat16.
 const UPPER: u32 = 0xffff_0000;
 
 impl Neon {
-    /// The token, if the CPU and the operating system support it.
+    /// The token, if the CPU and the operating system support these instructions.
     pub fn new() -> Option<Self> {
         std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
@@ -32,7 +32,7 @@ impl Neon {
     }
 }
 
-/// One operation on each of four pairs of registers.
+/// Applies an operation to each of the four registers of its operands.
 macro_rules! each {
     (|$($name:ident),+| $body:expr) => {
         std::array::from_fn(|at| {
@@ -43,7 +43,7 @@ macro_rules! each {
     };
 }
 
-/// The bits of a bfloat16 in the upper half, rounded to even; what is not a number stays so.
+/// Rounds to bfloat16, ties to even, in the upper half of each lane; NaN stays NaN.
 #[inline(always)]
 fn rounded(value: float32x4_t) -> uint32x4_t {
     // SAFETY: called with the token, which proves NEON.
@@ -57,15 +57,15 @@ fn rounded(value: float32x4_t) -> uint32x4_t {
     }
 }
 
-/// Four IEEE half numbers in float32.
+/// Widens four IEEE half elements to float32.
 ///
 /// # Safety
-/// `from` is valid for reading 4 numbers.
+/// `from` is valid for reading 4 elements.
 #[inline(always)]
 pub(in crate::cpu) unsafe fn widened_f16(from: *const u16) -> float32x4_t {
     let wide: float32x4_t;
-    // SAFETY: the caller vouches for 4 numbers and has the token, which proves NEON; the
-    // instruction has no effect but its result.
+    // SAFETY: the caller guarantees 4 elements and has the token, which proves NEON; the
+    // instruction has no side effects.
     unsafe {
         let halves = vld1_u16(from);
         asm!(
@@ -99,12 +99,12 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Quad {
-        // SAFETY: the caller vouches for 16 numbers, the token for NEON.
+        // SAFETY: the caller guarantees 16 elements; the token proves NEON.
         std::array::from_fn(|at| unsafe { vld1q_f32(from.add(4 * at)) })
     }
     #[inline(always)]
     unsafe fn load_bf16_pairs(self, from: *const u16) -> (Quad, Quad) {
-        // SAFETY: the caller vouches for 32 numbers, the token for NEON; loads need no alignment.
+        // SAFETY: the caller guarantees 32 elements, the token NEON; unaligned access is fine.
         let pairs: [uint32x4_t; 4] =
             std::array::from_fn(|at| unsafe { vld1q_u32(from.add(8 * at).cast()) });
         let first = each!(|pairs| vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs)));
@@ -113,13 +113,13 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load_f16(self, from: *const u16) -> Quad {
-        // SAFETY: the caller vouches for 16 numbers.
+        // SAFETY: the caller guarantees 16 elements.
         std::array::from_fn(|at| unsafe { widened_f16(from.add(4 * at)) })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, value: Quad) {
         for (at, value) in value.into_iter().enumerate() {
-            // SAFETY: the caller vouches for 16 numbers, the token for NEON.
+            // SAFETY: the caller guarantees 16 elements; the token proves NEON.
             unsafe { vst1q_f32(to.add(4 * at), value) };
         }
     }
@@ -130,15 +130,14 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16, value: Quad) {
         for (at, value) in value.into_iter().enumerate() {
-            // SAFETY: the caller vouches for 16 numbers, the token for NEON.
+            // SAFETY: the caller guarantees 16 elements; the token proves NEON.
             unsafe { vst1_u16(to.add(4 * at), vshrn_n_u32::<16>(rounded(value))) };
         }
     }
     #[inline(always)]
     unsafe fn store_bf16_pairs(self, to: *mut u16, first: Quad, second: Quad) {
         for (at, (first, second)) in first.into_iter().zip(second).enumerate() {
-            // SAFETY: the caller vouches for 32 numbers, the token for NEON; stores need no
-            // alignment.
+            // SAFETY: the caller guarantees 32 elements, the token NEON; unaligned access is fine.
             unsafe {
                 let pairs = vorrq_u32(vshrq_n_u32::<16>(rounded(first)), rounded(second));
                 vst1q_u32(to.add(8 * at).cast(), pairs);
@@ -147,7 +146,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn store_u8(self, to: *mut u8, value: Quad) {
-        // SAFETY: the caller vouches for 16 bytes, the token for NEON.
+        // SAFETY: the caller guarantees 16 bytes; the token proves NEON.
         unsafe {
             let short = |at: usize| vqmovn_u32(vcvtq_u32_f32(value[at]));
             let half = |at: usize| vqmovn_u16(vcombine_u16(short(at), short(at + 1)));
@@ -156,7 +155,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn prefetch(self, from: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        // SAFETY: a prefetch never faults, not even at an unmapped address.
         unsafe {
             asm!("prfm pldl1keep, [{from}]", from = in(reg) from, options(nostack, preserves_flags));
         }

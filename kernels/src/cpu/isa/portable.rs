@@ -12,7 +12,7 @@ fn each2(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32;
 }
 
 impl Portable {
-    /// The token, which every CPU has.
+    /// The token, available on every CPU.
     pub fn new() -> Option<Self> {
         Some(Self)
     }
@@ -37,25 +37,25 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for 16 numbers; no alignment is assumed.
+        // SAFETY: the caller guarantees 16 elements; no alignment is assumed.
         unsafe { from.cast::<Self::V>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn load_bf16_pairs(self, from: *const u16) -> (Self::V, Self::V) {
-        // SAFETY: the caller vouches for 32 numbers; no alignment is assumed.
+        // SAFETY: the caller guarantees 32 elements; no alignment is assumed.
         let pairs = unsafe { from.cast::<[[u16; 2]; LANES]>().read_unaligned() };
         let wide = |bits: u16| f32::from_bits(u32::from(bits) << 16);
         (pairs.map(|pair| wide(pair[0])), pairs.map(|pair| wide(pair[1])))
     }
     #[inline(always)]
     unsafe fn load_f16(self, from: *const u16) -> Self::V {
-        // SAFETY: the caller vouches for 16 numbers; no alignment is assumed.
+        // SAFETY: the caller guarantees 16 elements; no alignment is assumed.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
         bits.map(|bits| half::f16::from_bits(bits).to_f32())
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, value: Self::V) {
-        // SAFETY: the caller vouches for 16 numbers; no alignment is assumed.
+        // SAFETY: the caller guarantees 16 elements; no alignment is assumed.
         unsafe { to.cast::<Self::V>().write_unaligned(value) };
     }
     #[inline(always)]

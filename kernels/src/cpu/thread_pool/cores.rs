@@ -1,7 +1,7 @@
-//! How many threads can compute at once: physical cores, within what this process may use.
+//! How many threads can compute at once: the physical cores that this process may use.
 //!
-//! Two hardware threads of a core share its vector and matrix units, so a second one adds little to
-//! a product, and takes cache from the first.
+//! The two hardware threads of a core share its vector and matrix units, so a second one adds
+//! little to a GEMM and takes cache from the first.
 //!
 //! Must not know: what is computed.
 
@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Physical cores that this process may use; at most as many as its share of the processor's time
-/// (a cgroup's quota) allows, at least 1.
+/// Physical cores that this process may use, at most its CPU quota (cgroup), at least 1.
 pub fn usable() -> usize {
     let allowed = std::thread::available_parallelism().map_or(1, usize::from);
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -23,12 +22,12 @@ pub fn usable() -> usize {
         };
         physical(&cpus, siblings)
     });
-    // Where the system does not say, each counts.
+    // Without topology information, every hardware thread counts.
     cores.map_or(allowed, |cores| cores.clamp(1, allowed))
 }
 
-/// Cores of these hardware threads, each with all threads of its core; `None` if the threads of
-/// one are not known.
+/// Number of cores of these hardware threads, a core being the set of its hardware threads; `None`
+/// if any is unknown.
 fn physical(
     cpus: &BTreeSet<usize>,
     siblings: impl Fn(usize) -> Option<BTreeSet<usize>>,
@@ -37,7 +36,7 @@ fn physical(
     cores.map(|cores| cores.len())
 }
 
-/// The numbers of a list like `0-3,8`, as Linux writes them.
+/// Parses a CPU list like `0-3,8`, as Linux writes it.
 fn list(text: &str) -> Option<BTreeSet<usize>> {
     let mut numbers = BTreeSet::new();
     for part in text.trim().split(',') {
@@ -53,14 +52,14 @@ mod tests {
 
     #[test]
     fn hardware_threads_of_a_core_count_once() {
-        // Four cores, whose second threads come after all first ones, as Intel numbers them.
+        // Four cores, whose second hardware threads are numbered after all first ones, as on Intel.
         let intel = |cpu: usize| Some(BTreeSet::from([cpu % 4, cpu % 4 + 4]));
         let cores = |text: &str| physical(&list(text).expect("a list"), intel);
         assert_eq!(cores("0-7"), Some(4));
         assert_eq!(cores("0-3"), Some(4));
         assert_eq!(cores("0,4"), Some(1));
         assert_eq!(cores("1-2,5"), Some(2));
-        // Side by side, as some virtual machines number them.
+        // Siblings numbered consecutively, as in some virtual machines.
         let pairs = |cpu: usize| Some(BTreeSet::from([cpu / 2 * 2, cpu / 2 * 2 + 1]));
         assert_eq!(physical(&list("0-3").expect("a list"), pairs), Some(2));
         assert_eq!(physical(&list("0-3").expect("a list"), |_| None), None);

@@ -1,9 +1,9 @@
-//! The threads that compute a batch together.
+//! The thread pool that computes a batch.
 //!
-//! An operation takes from microseconds to milliseconds and the next one follows at once, so
-//! threads that help look for work for a moment before they sleep: waking a thread takes longer
-//! than a small operation. The thread that has the work takes part in it and waits for nobody who
-//! has not begun. Operations of several models take turns, each on all threads.
+//! An operation takes microseconds to milliseconds and the next one follows at once, so idle
+//! helpers spin briefly before they sleep: waking a thread takes longer than a small operation. The
+//! calling thread takes part in its own job and waits only for helpers that have joined it.
+//! Operations of several models take turns, each on all threads.
 //! Must not know: what is computed.
 
 use std::any::Any;
@@ -18,24 +18,24 @@ use parking_lot::Mutex;
 
 mod cores;
 
-/// How long a thread looks for work before it sleeps.
+/// How long an idle helper spins before it sleeps.
 const LOOKS_FOR: Duration = Duration::from_micros(100);
-/// How often it looks between two glances at the clock.
+/// Spins between two clock reads.
 const LOOKS: usize = 32;
-/// How often the thread that has the work looks for the last helper before it lets others run.
+/// Spins of the calling thread, waiting for the last helper, before it yields the CPU.
 const PATIENCE: usize = 2000;
 
 /// In [`ThreadPool::state`]: whether helpers may join.
 const OPEN: u64 = 1 << 31;
-/// In [`ThreadPool::state`]: how many have joined.
+/// In [`ThreadPool::state`]: how many helpers have joined.
 const JOINED: u64 = OPEN - 1;
 
 static POOL: OnceLock<Arc<ThreadPool>> = OnceLock::new();
 
 thread_local! {
-    /// Whether this thread is in a task, which then computes alone what it would share.
+    /// Whether this thread is running a task: nested operations then run on this thread alone.
     static IN_TASK: Cell<bool> = const { Cell::new(false) };
-    /// The number of threads that tests want.
+    /// The number of threads set by [`limited`].
     static LIMIT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
@@ -44,7 +44,7 @@ pub fn set_threads(threads: usize) {
     POOL.get_or_init(|| ThreadPool::start(threads));
 }
 
-/// Threads that compute what this one shares, itself among them: in a task only itself.
+/// Number of threads that an operation of this thread uses, itself included; 1 inside a task.
 pub fn threads() -> usize {
     if IN_TASK.get() {
         return 1;
@@ -53,9 +53,9 @@ pub fn threads() -> usize {
     if limit == usize::MAX { pool().helpers.len() + 1 } else { limit }
 }
 
-/// Runs `work` as if there were this many threads: for tests that results do not depend on them.
+/// Runs `work` as if there were this many threads: for tests that results do not depend on it.
 pub fn limited<T>(threads: usize, work: impl FnOnce() -> T) -> T {
-    /// Ends the limit, also in a panic.
+    /// Restores the previous limit, also on panic.
     struct Before(usize);
     impl Drop for Before {
         fn drop(&mut self) {
@@ -69,7 +69,7 @@ pub fn limited<T>(threads: usize, work: impl FnOnce() -> T) -> T {
 /// Runs `work(0)` to `work(count - 1)`, in any order, on all threads.
 ///
 /// # Panics
-/// With what one of them panics with.
+/// If `work` panics: one of the panics is propagated.
 pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     if count < 2 || threads() == 1 {
         return (0..count).for_each(work);
@@ -80,12 +80,12 @@ pub fn for_each(count: usize, work: impl Fn(usize) + Sync) {
 /// Runs `work(index, part)` on parts of `size` elements of a slice, on all threads.
 ///
 /// # Panics
-/// With what one of them panics with.
+/// If `work` panics: one of the panics is propagated.
 pub fn for_each_part<T: Send>(all: &mut [T], size: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let (length, shared) = (all.len(), crate::cpu::buffer::shared::SharedMut::new(all));
     for_each(length.div_ceil(size), |part| {
         let first = part * size;
-        // SAFETY: parts of different indices do not overlap, and each index is run once.
+        // SAFETY: parts of different indices do not overlap, and each index runs once.
         work(part, unsafe { shared.part(first, size.min(length - first)) });
     });
 }
@@ -94,7 +94,7 @@ fn pool() -> &'static ThreadPool {
     POOL.get_or_init(|| ThreadPool::start(cores::usable()))
 }
 
-/// What is to be done, of any type.
+/// A type-erased job.
 struct Job {
     run: unsafe fn(*const (), usize),
     work: *const (),
@@ -103,7 +103,7 @@ struct Job {
 }
 
 unsafe fn run_one<F: Fn(usize)>(work: *const (), index: usize) {
-    // SAFETY: `ThreadPool::run` made the pointer of an `F` that lives until all have left.
+    // SAFETY: `ThreadPool::run` made the pointer from an `F` that lives until all have left.
     unsafe { (*work.cast::<F>())(index) };
 }
 
@@ -113,21 +113,21 @@ struct Helper {
 }
 
 struct ThreadPool {
-    /// The number of the job in the upper half, [`OPEN`], and how many have joined it.
+    /// The job's number in the upper half, the [`OPEN`] bit, and how many helpers have joined.
     state: AtomicU64,
-    /// Written only by the thread that holds `leader`, and only while the job is closed and
-    /// everybody has left; read only by that thread and by those who have joined.
+    /// Written only by the thread that holds `leader`, and only while the job is closed and no
+    /// helper is left in it; read only by that thread and by helpers that have joined.
     job: UnsafeCell<Job>,
-    /// The next index of the job.
+    /// The next index to run.
     next: AtomicUsize,
     helpers: Vec<Helper>,
     leader: Mutex<()>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is used as its comment says; all else is made for sharing.
+// SAFETY: `job` is used as its comment says; everything else is `Sync`.
 unsafe impl Sync for ThreadPool {}
-// SAFETY: as above; the pointers in `job` are used only by those who may read it.
+// SAFETY: as above; the pointers in `job` are used only by threads that may read it.
 unsafe impl Send for ThreadPool {}
 
 impl ThreadPool {
@@ -148,7 +148,7 @@ impl ThreadPool {
             let started = std::thread::Builder::new()
                 .name(format!("kernel-{place}"))
                 .spawn(move || own.help(place));
-            // Without it the others do its part.
+            // If a thread does not start, the others do its share.
             if let Ok(handle) = started {
                 let _ = team.helpers[place].thread.set(handle.thread().clone());
             }
@@ -160,12 +160,12 @@ impl ThreadPool {
         let leader = self.leader.lock();
         let helpers = threads() - 1;
         let work: *const F = work;
-        // SAFETY: this thread holds `leader`, and the last job was closed and left by all.
+        // SAFETY: this thread holds `leader`; the last job is closed and no helper is left in it.
         unsafe { *self.job.get() = Job { run: run_one::<F>, work: work.cast(), count, helpers } };
         self.next.store(0, Ordering::Relaxed);
         let number = (self.state.load(Ordering::Relaxed) >> 32) + 1;
         self.state.store(number << 32 | OPEN, Ordering::SeqCst);
-        // One task is this thread's: no more are woken than there are others.
+        // Counting one task for this thread, at most `count - 1` helpers are needed.
         for helper in self.helpers.iter().take(helpers.min(count - 1)) {
             if helper.asleep.swap(false, Ordering::SeqCst) {
                 helper.thread.get().into_iter().for_each(Thread::unpark);
@@ -185,10 +185,10 @@ impl ThreadPool {
         }
     }
 
-    /// Does what is left of the job, index by index. Only for those who have joined, and the
-    /// thread that holds `leader`.
+    /// Runs the remaining indices of the job. Only for helpers that have joined and for the thread
+    /// that holds `leader`.
     fn take_part(&self) {
-        // SAFETY: nobody writes the job before those who have joined it have left.
+        // SAFETY: the job is not written before all helpers that joined it have left.
         let job = unsafe { &*self.job.get() };
         IN_TASK.set(true);
         let done = catch_unwind(AssertUnwindSafe(|| {
@@ -197,7 +197,7 @@ impl ThreadPool {
                 if index >= job.count {
                     break;
                 }
-                // SAFETY: the work lives until all have left: `run` waits for that.
+                // SAFETY: the work lives until all threads have left: `run` waits for them.
                 unsafe { (job.run)(job.work, index) };
             }
         }));
@@ -208,7 +208,7 @@ impl ThreadPool {
         }
     }
 
-    /// What a helper does all its life.
+    /// The main loop of a helper.
     fn help(&self, place: usize) {
         let (mut last, mut since) = (0, Instant::now());
         loop {
@@ -221,7 +221,7 @@ impl ThreadPool {
             if since.elapsed() > LOOKS_FOR {
                 let asleep = &self.helpers[place].asleep;
                 asleep.store(true, Ordering::SeqCst);
-                // Work that came before the line above woke nobody.
+                // A job published before `asleep` was set woke nobody, so check again.
                 if !self.is_new(self.state.load(Ordering::SeqCst), last) {
                     std::thread::park();
                 }
@@ -235,7 +235,7 @@ impl ThreadPool {
         state & OPEN > 0 && state >> 32 != last
     }
 
-    /// Takes part in a job that is open and not the `last` one; gives whether there was one.
+    /// Joins the job if it is open and not the `last` one, and takes part; returns whether it did.
     fn join(&self, place: usize, last: &mut u64) -> bool {
         let state = self.state.load(Ordering::Relaxed);
         let (seen, joined) = (Ordering::SeqCst, state + 1);

@@ -23,7 +23,7 @@ fn helpers_that_sleep_are_woken() {
     for _ in 0..20 {
         std::thread::park_timeout(3 * LOOKS_FOR);
         let (met, parties) = (AtomicUsize::new(0), threads());
-        // Ends only if as many threads as there are run a task at the same time.
+        // Terminates only if all threads run a task at the same time.
         for_each(parties, |_| {
             met.fetch_add(1, Ordering::SeqCst);
             while met.load(Ordering::SeqCst) < parties {
@@ -86,7 +86,7 @@ fn two_tasks_wake_a_helper_that_sleeps() {
     for _ in 0..20 {
         std::thread::park_timeout(3 * LOOKS_FOR);
         let met = AtomicUsize::new(0);
-        // Ends only if two threads are in it at the same time.
+        // Terminates only if two threads run a task at the same time.
         for_each(2, |_| {
             met.fetch_add(1, Ordering::SeqCst);
             while met.load(Ordering::SeqCst) < 2 {

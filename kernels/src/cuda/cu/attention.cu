@@ -1,14 +1,15 @@
-// Attention on tensor cores, streaming over tiles of keys (Dao, FlashAttention-2, 2023): grid = blocks * heads,
-// block = 128, at most 128 query rows a block, twice 16 a warp, so that keys and values that a warp has read from shared
-// memory are multiplied twice. Heads have a multiple of 8 numbers; addresses of spans are multiples of 16 bytes and
-// strides of 8 numbers.
+// Attention on tensor cores, streaming over tiles of keys (Dao, FlashAttention-2, 2023): grid =
+// blocks * heads, block = 128. A block has at most 128 query rows, two groups of 16 per warp, so
+// that keys and values that a warp has read from shared memory are used twice. Head sizes are
+// multiples of 8; addresses of spans are multiples of 16 bytes, and strides of 8 elements.
 //
-// Dynamic shared memory is `Tiles<SIZE>::SHARED`: 32768 bytes at size 32, 57344 at 64, 46080 at 80, 54272 at 96 and
-// 70656 at 128.
+// Dynamic shared memory is `Tiles<SIZE>::SHARED`: 32768 bytes at size 32, 57344 at 64, 46080 at 80,
+// 54272 at 96 and 70656 at 128.
 //
-// Tiles begin at multiples of their length in the sequence, and one in which a row sees nothing leaves that row's bits
-// as they are, so a row's result depends on its sequence alone. Sequences must be finite for this: a weight of 0 times
-// a value that is NaN is NaN, so such a value is seen in the rows of its sequence, whatever the mask.
+// Tiles begin at multiples of their length in the sequence, and a tile that is fully masked for a
+// row leaves that row's bits unchanged, so a row's result depends on its sequence alone. This needs
+// finite sequences: weight 0 times NaN is NaN, so a NaN value shows in the rows of its sequence,
+// whatever the mask.
 // Must not know: layers, where keys come from.
 #include "attention.cuh"
 
@@ -16,33 +17,38 @@ constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
 /// Query rows that a warp multiplies at once.
 constexpr int WARP_ROWS = 16;
-/// So many times; between two of a warp lie those of the others, which have the fewer keys the lower they are.
+/// How many such groups a warp has. Groups are dealt to the warps in turn, which balances them
+/// under a causal mask, where lower rows see fewer keys.
 constexpr int TURNS = 2;
-/// Query rows of a block.
+/// Query rows per block.
 constexpr int ROWS = TURNS * WARPS * WARP_ROWS;
 
-/// Tiles of keys and values for heads of up to SIZE numbers.
+/// Tiles of keys and values for heads of up to SIZE elements.
 template <int SIZE>
 struct Tiles {
-    /// Keys of a tile. Fewer for large heads, so that scores leave registers for sums, and a multiprocessor with 100 KB
-    /// of shared memory has room for two blocks or more.
+    /// Keys per tile. Fewer for large heads, so that scores leave registers for sums, and a
+    /// multiprocessor with 100 KB of shared memory has room for two blocks or more.
     static constexpr int KEYS = SIZE <= 64 ? 64 : 32;
-    /// Blocks on a multiprocessor for which registers suffice: as many as there may be without spilling any.
+    /// Resident blocks per multiprocessor to compile for: as many as possible without spilling
+    /// registers.
     static constexpr int BLOCKS = SIZE <= 32 ? 3 : 2;
-    /// Numbers from row to row: an odd number of 16-byte pieces, so that 8 rows lie in different banks.
+    /// Elements from row to row: an odd number of 16-byte pieces, so that 8 rows lie in different
+    /// banks.
     static constexpr int STRIDE = SIZE + 8;
-    /// Numbers of the keys, or the values, of a tile.
+    /// Elements of the keys, or of the values, of a tile.
     static constexpr int NUMBERS = KEYS * STRIDE;
-    /// Keys and values of two tiles, the addresses of the keys of two, a walk for each place in a tile, and queries.
+    /// Keys and values of two tiles, the key addresses of two tiles, a walk for each key of a tile,
+    /// and queries.
     static constexpr int SHARED = 4 * NUMBERS * 2 + 2 * KEYS * 8 + KEYS * 16 + ROWS * STRIDE * 2;
-    /// Pieces of 16 bytes in a row.
+    /// 16-byte pieces in a row.
     static constexpr int PIECES = SIZE / 8;
 };
 
-/// Where the parts of a block's shared memory begin, in bytes. Keys, values and addresses are of two tiles each.
+/// Byte offsets of the parts of a block's shared memory. Keys, values and addresses are
+/// double-buffered: each has room for two tiles.
 template <int SIZE>
 struct Place {
-    /// Of the keys, or the values, of a tile.
+    /// Size of the keys, or of the values, of a tile.
     static constexpr int TILE = Tiles<SIZE>::NUMBERS * 2;
     static constexpr int VALUES = 2 * TILE;
     static constexpr int ADDRESSES = 4 * TILE;
@@ -51,26 +57,26 @@ struct Place {
     static_assert(QUERIES + ROWS * Tiles<SIZE>::STRIDE * 2 == Tiles<SIZE>::SHARED, "no gap");
 };
 
-/// Where the addresses of a tile's keys are noted; null where there is no key.
+/// Where the addresses of a tile's keys are stored; null where there is no key.
 template <typename T, int SIZE>
 static __device__ __forceinline__ const T** addresses_of(int tile) {
     auto* all = reinterpret_cast<const T**>(shared_memory() + Place<SIZE>::ADDRESSES);
     return all + tile % 2 * Tiles<SIZE>::KEYS;
 }
 
-/// Notes where the keys of a tile lie, of this block's head. Keys from `end` on are not wanted.
+/// Stores the addresses of a tile's keys, for this block's head; null from position `end` on.
 template <typename T, int SIZE>
 static __device__ __forceinline__ void note_addresses(int tile, int end, const Own<T>& own) {
     const int key = static_cast<int>(threadIdx.x);
     if (key < Tiles<SIZE>::KEYS) {
-        // Kept in shared memory, by the one thread that uses it, for want of registers.
+        // In shared memory to save registers; only this thread uses it.
         Walk& walk = reinterpret_cast<Walk*>(shared_memory() + Place<SIZE>::WALKS)[key];
         const int position = tile * Tiles<SIZE>::KEYS + key;
         addresses_of<T, SIZE>(tile)[key] = position < end ? walk.key_at<T>(position, own) : nullptr;
     }
 }
 
-/// Begins the walks through a block's spans, and notes the addresses of two tiles.
+/// Starts the walks through a block's spans, and stores the key addresses of two tiles.
 template <typename T, int SIZE>
 static __device__ __forceinline__ void begin_walks(const Walk& begin, int tile, int end, const Own<T>& own) {
     if (static_cast<int>(threadIdx.x) < Tiles<SIZE>::KEYS) {
@@ -80,7 +86,8 @@ static __device__ __forceinline__ void begin_walks(const Walk& begin, int tile, 
     note_addresses<T, SIZE>(tile + 1, end, own);
 }
 
-/// Starts copying the keys and values of a tile; what lies beyond the head or the sequence becomes zeros.
+/// Starts copying the keys and values of a tile; fills what is beyond the head or the sequence with
+/// zeros.
 template <typename T, int SIZE>
 static __device__ __forceinline__ void start_tile(unsigned shared, int tile, int size, int to_values) {
     using Of = Tiles<SIZE>;
@@ -111,37 +118,40 @@ static __device__ __forceinline__ void start_queries(unsigned shared, const T* f
     }
 }
 
-/// What a lane knows of the two rows it has a part of: group and group+8 of its warp.
+/// A lane's softmax state for the two rows that it has a part of: rows lane/4 and lane/4 + 8 of its
+/// warp.
 struct Softmax {
     /// The largest score so far.
     float top[2];
-    /// The sum of this lane's weights, relative to it.
+    /// The sum of this lane's weights, relative to `top`.
     float sum[2];
 };
 
-/// Where in a tile, in bytes, a lane's row of four matrices begins that are 16 rows and 16 columns.
+/// Byte offset in a tile of the row that this lane addresses, for four 8x8 matrices that cover 16
+/// rows and 16 columns.
 template <int SIZE>
 static __device__ __forceinline__ unsigned place_in_pieces() {
     const int lane = lane_of_warp();
     return (lane % 16 * Tiles<SIZE>::STRIDE + lane / 16 * 8) * 2;
 }
 
-/// As `place_in_pieces`, of rows that are columns of a right factor: the second matrix is the right half of the first 8
-/// rows, so that what a multiplication takes lies in registers that follow each other.
+/// As `place_in_pieces`, for a right operand whose columns are stored as rows: the second matrix is
+/// the right half of the first 8 rows, so that the operands of one `multiply_add` are in
+/// consecutive registers.
 template <int SIZE>
 static __device__ __forceinline__ unsigned place_in_halves() {
     const int lane = lane_of_warp();
     return ((lane % 8 + lane / 16 * 8) * Tiles<SIZE>::STRIDE + lane / 8 % 2 * 8) * 2;
 }
 
-/// The products of a warp's queries, of turns FROM to TO, with the keys of a tile: scores
-/// [turn][key/8][row/8*2 + key%2] as `multiply_add` lays them out.
+/// Multiplies a warp's queries, of turns [FROM, TO), with the keys of a tile: scores
+/// [turn][key/8][row/8*2 + key%2] in the layout of `multiply_add`.
 template <typename T, int SIZE, int FROM, int TO>
 static __device__ __forceinline__ void multiply_keys(
     unsigned keys, unsigned queries, float (&scores)[TURNS][Tiles<SIZE>::KEYS / 8][4]) {
     using Of = Tiles<SIZE>;
-    // Matrices of queries: the left half of 16 columns of 8 rows and of the next 8, then the right half of both. Of keys:
-    // both halves of 8 keys, then of the next 8.
+    // Query matrices: of 16 columns, the left half of rows 0-7 and of rows 8-15, then the right
+    // half of both. Key matrices: both halves of keys 0-7, then of keys 8-15.
     queries += place_in_pieces<SIZE>();
     keys += place_in_halves<SIZE>();
 #pragma unroll
@@ -165,12 +175,13 @@ static __device__ __forceinline__ void multiply_keys(
     }
 }
 
-/// Adds the products of weights and values to `sums`, which are laid out as scores are, by columns of the head.
+/// Adds the products of weights and values to `sums`, which are laid out as scores are, by columns
+/// of the head.
 template <typename T, int SIZE, int FROM, int TO>
 static __device__ __forceinline__ void multiply_values(
     unsigned values, const float (&weights)[TURNS][Tiles<SIZE>::KEYS / 8][4], float (&sums)[TURNS][SIZE / 8][4]) {
     using Of = Tiles<SIZE>;
-    // Matrices: 8 columns of 8 keys and of the next 8, then the next 8 columns of both.
+    // Matrices: 8 columns of keys 0-7 and of keys 8-15, then the next 8 columns of both.
     const unsigned row = values + place_in_pieces<SIZE>();
 #pragma unroll
     for (int key = 0; key < Of::KEYS; key += 16) {
@@ -197,8 +208,8 @@ static __device__ __forceinline__ void multiply_values(
     }
 }
 
-/// Hides the scores of keys that a row does not see. `first` is the position of the warp's first row, `begin` that of
-/// the tile's first key; no row sees keys from `length` on.
+/// Masks the scores of keys that a row does not see. `first` is the position of the warp's first
+/// row, `begin` that of the tile's first key; no row sees keys from `length` on.
 template <int N>
 static __device__ __forceinline__ void hide(float (&scores)[N][4], Reach reach, int first, int begin, int length) {
     const int lane = lane_asked_again();
@@ -219,7 +230,8 @@ static __device__ __forceinline__ void hide(float (&scores)[N][4], Reach reach, 
     }
 }
 
-/// Turns scores into weights relative to the largest score so far; `change` becomes that of weights before.
+/// Turns scores into weights relative to the largest score so far; `change` is set to the factor
+/// for earlier weights.
 template <int N>
 static __device__ __forceinline__ void weigh(
     float (&scores)[N][4], Softmax& softmax, float scale, float (&change)[2]) {
@@ -230,12 +242,12 @@ static __device__ __forceinline__ void weigh(
         for (int at = 0; at < N; at++) {
             top = fmaxf(top, fmaxf(scores[at][half * 2], scores[at][half * 2 + 1]));
         }
-        // The lanes of a row are four neighbours.
+        // A row's lanes are four neighbours.
         top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 1));
         top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, 2));
         // A row that has seen no key yet has weights of 0, not exp(-infinity + infinity).
         const float base = top == -INFINITY ? 0.0f : top;
-        // Exactly 1 if the largest score stays.
+        // Exactly 1 if the largest score is unchanged.
         change[half] = exp2_fast((softmax.top[half] - base) * scale);
         softmax.top[half] = top;
         const float shift = base * scale;
@@ -253,10 +265,10 @@ static __device__ __forceinline__ void weigh(
     }
 }
 
-/// Multiplies what was summed before a larger score came.
+/// Rescales earlier sums after a larger score.
 template <int N>
 static __device__ __forceinline__ void rescale(float (&sums)[N][4], const float (&change)[2]) {
-    // Most tiles bring no larger score, and times 1 changes no bit.
+    // Most tiles bring no larger score, and multiplying by 1 changes no bit.
     if (__any_sync(ALL_LANES, change[0] != 1.0f || change[1] != 1.0f)) {
 #pragma unroll
         for (int at = 0; at < N; at++) {
@@ -290,9 +302,9 @@ static __device__ __forceinline__ void write_rows(
     }
 }
 
-/// The rows of a block that are this warp's in a turn.
+/// This warp's rows of a block in a turn.
 struct Part {
-    /// How many of the block's rows are before them.
+    /// Rows of the block before them.
     int before;
     /// At most 16; 0 or less if the block has none for this warp.
     int rows;
@@ -301,18 +313,18 @@ struct Part {
 };
 
 static __device__ __forceinline__ Part part_of(const Block& block, int turn) {
-    // From one lane, so that the compiler knows that it is the same for all.
+    // Broadcast from one lane, so that the compiler knows that it is the same in all.
     const int warp = __shfl_sync(ALL_LANES, static_cast<int>(threadIdx.x) / WARP, 0);
     const int before = (turn * WARPS + warp) * WARP_ROWS;
     return {before, min(WARP_ROWS, block.rows - before), block.position + before};
 }
 
-/// What a warp knows of its rows, in each turn.
+/// A warp's state for its rows, for each turn.
 template <int SIZE>
 struct Rows {
-    /// The position of the first.
+    /// Position of the first row.
     int first[TURNS];
-    /// Keys from here on are seen by no row of them.
+    /// No row sees keys from this position on.
     int end[TURNS];
     Softmax softmax[TURNS];
     float sums[TURNS][SIZE / 8][4];
@@ -322,12 +334,12 @@ struct Rows {
 struct Scene {
     Reach reach;
     int length;
-    /// Of scores, for powers of 2.
+    /// Of scores, for exponentials to base 2.
     float scale;
     bool windowed;
 };
 
-/// Takes the rows of turns FROM to TO through a tile of keys that begins at `begin`.
+/// Processes a tile of keys that begins at position `begin`, for the rows of turns [FROM, TO).
 template <typename T, int SIZE, int FROM, int TO>
 static __device__ __forceinline__ void take_tile(
     unsigned keys, unsigned queries, int begin, const Scene& scene, Rows<SIZE>& rows) {
@@ -336,7 +348,7 @@ static __device__ __forceinline__ void take_tile(
     multiply_keys<T, SIZE, FROM, TO>(keys, queries, scores);
 #pragma unroll
     for (int turn = FROM; turn < TO; turn++) {
-        // Keys before this are seen by all rows, if there is no window.
+        // All rows see the keys before this, if there is no window.
         const int whole = scene.windowed ? 0 : min(scene.length, rows.first[turn] + scene.reach.behind + 1);
         if (begin + KEYS > whole) {
             hide(scores[turn], scene.reach, rows.first[turn], begin, scene.length);
@@ -378,7 +390,8 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
     }
     const unsigned queries = shared + Place<SIZE>::QUERIES + part_of(block, 0).before * Tiles<SIZE>::STRIDE * 2;
     for (int tile = first_tile; tile * KEYS < length; tile++) {
-        // This tile is here, and everyone is done with the one before, whose place is taken now.
+        // This tile has arrived, and all threads are done with the previous one, whose memory is
+        // reused now.
         wait_for_copies<0>();
         __syncthreads();
         if ((tile + 1) * KEYS < length) {
@@ -396,7 +409,7 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
             take_tile<T, SIZE, 1, 2>(keys, queries, begin, scene, rows);
         }
     }
-    // Read and computed again, so that registers need not hold them meanwhile.
+    // Read and computed again, so that they hold no registers during the loop.
     const Block same = what.blocks[block_of_grid(what)];
     const int width = what.heads * size;
 #pragma unroll

@@ -1,29 +1,31 @@
-// What attention kernels are told: blocks of queries, and where the keys of their sequences lie.
+// Inputs of the attention kernels: blocks of queries, and where the keys of their sequences are.
 // Must not know: how attention is computed.
 #pragma once
 
 #include "common.cuh"
 
-/// Query rows that follow each other in the batch and in their sequence. The sequence's keys are those of its spans.
+/// Query rows that are consecutive in the batch and in their sequence. The sequence's keys are
+/// those of its spans.
 struct Block {
     /// The first row in the batch.
     int row;
     int rows;
-    /// Of the first row in its sequence.
+    /// Position of the first row in its sequence.
     int position;
     int first_span;
     int spans;
-    /// Keys of the sequence.
+    /// Number of keys in the sequence.
     int length;
 };
 static_assert(sizeof(Block) == 24, "as the host lays it out");
 
-/// Keys and values of some rows of a sequence: `address` is that of the first row's first key of head 0; values lie
-/// kv_heads*size numbers behind the keys. Of rows of the batch itself, `stride` is 0 and `address` the first row, so that
-/// the list is the same for all layers.
+/// Keys and values of some rows of a sequence: `address` is that of the first row's key of head 0;
+/// values follow the keys at a distance of kv_heads*size elements. For rows of the batch itself,
+/// `stride` is 0 and `address` is the index of the first row, so that the list is the same for all
+/// layers.
 struct Span {
     unsigned long long address;
-    /// Numbers from row to row.
+    /// Elements from row to row.
     int stride;
     int rows;
 };
@@ -42,7 +44,8 @@ struct Attention {
     int window;
 };
 
-/// What a block of threads computes: heads of the same rows follow each other.
+/// The `Block` that a thread block computes, for one head: heads of the same rows are adjacent in
+/// the grid.
 static __device__ __forceinline__ int block_of_grid(const Attention& what) {
     return static_cast<int>(blockIdx.x) / what.heads;
 }
@@ -51,14 +54,14 @@ static __device__ __forceinline__ int head_of_grid(const Attention& what) {
     return static_cast<int>(blockIdx.x) % what.heads;
 }
 
-/// How many positions a query sees before and behind its own.
+/// How many positions a query sees before and after its own.
 struct Reach {
     int before;
     int behind;
 };
 
 static __device__ __forceinline__ Reach reach_of(const Attention& what) {
-    // More than any length, and small enough to be added to a position.
+    // Larger than any length, and small enough to be added to a position.
     constexpr int ALL = 1 << 29;
     if (what.mask == 2) {
         const int window = min(what.window, ALL);
@@ -67,13 +70,13 @@ static __device__ __forceinline__ Reach reach_of(const Attention& what) {
     return {ALL, what.mask == 1 ? 0 : ALL};
 }
 
-/// The keys that a query or several see: positions `first` to `end`.
+/// The keys that one or more queries see: positions from `first` up to but not including `end`.
 struct Seen {
     int first;
     int end;
 };
 
-/// The keys that any of the queries at `from` to `to` (included) sees.
+/// The keys that any of the queries at positions `from` to `to` (inclusive) sees.
 static __device__ __forceinline__ Seen seen_by_any(Reach reach, int from, int to, int length) {
     return {max(0, from - reach.before), min(length, to + reach.behind + 1)};
 }
@@ -81,9 +84,9 @@ static __device__ __forceinline__ Seen seen_by_any(Reach reach, int from, int to
 /// The keys of the batch's own rows.
 template <typename T>
 struct Own {
-    /// The first key of head 0.
+    /// The first row's key of head 0.
     const T* keys;
-    /// Numbers from row to row.
+    /// Elements from row to row.
     int stride;
 };
 
@@ -92,15 +95,16 @@ static __device__ __forceinline__ Own<T> own_of(const T* qkv, const Attention& w
     return {qkv + what.heads * what.size, what.row_width};
 }
 
-/// Walks through the spans of a sequence by ascending positions.
+/// Walks through the spans of a sequence in order of position.
 struct Walk {
     const Span* span;
     /// Position of the span's first key.
     int begin;
-    /// Numbers from the key of head 0 to that of the head that is wanted.
+    /// Elements from the key of head 0 to that of the wanted head.
     int offset;
 
-    /// The address of the key at a position, of the head. There is one, and earlier calls had no later position.
+    /// The address of the wanted head's key at a position. The position must exist and must not
+    /// precede those of earlier calls.
     template <typename T>
     __device__ __forceinline__ const T* key_at(int position, const Own<T>& own) {
         Span here = *span;

@@ -1,31 +1,32 @@
-// Attention in float32, streaming over tiles of keys: grid = blocks * heads, block = 128, at most 16 query rows a
-// block, 4 a warp. Heads of any size up to 256.
+// Attention in float32, streaming over tiles of keys: grid = blocks * heads, block = 128. A block
+// has at most 16 query rows, 4 per warp. Heads of any size up to 256.
 //
-// Dynamic shared memory is 4*(80*stride + 512) bytes, where stride is 4*(ceil(size/4) | 1): 44288 at size 128 and
-// 85248 at 256.
+// Dynamic shared memory is 4*(80*stride + 512) bytes, where stride is 4*(ceil(size/4) | 1): 44288
+// at size 128 and 85248 at 256.
 //
-// A row's result depends on its sequence alone, as in attention.cu, which is for 16-bit numbers.
+// A row's result depends on its sequence alone, as in attention.cu, which is for 16-bit types.
 // Must not know: layers, where keys come from.
 #include "attention.cuh"
 
 namespace plain {
 
 constexpr int WARPS = 4;
-/// Query rows of a warp.
+/// Query rows per warp.
 constexpr int ROWS = 4;
-/// Keys of a tile: one a lane.
+/// Keys per tile: one per lane.
 constexpr int KEYS = WARP;
 /// Columns of a head that a lane sums.
 constexpr int COLUMNS = 256 / WARP;
 
-/// The shared memory of a block.
+/// A block's shared memory.
 struct Shared {
-    /// Numbers from row to row: an odd number of 16-byte pieces, so that lanes read from different banks.
+    /// Elements from row to row: an odd number of 16-byte pieces, so that lanes read from different
+    /// banks.
     int stride;
     float* keys;
     float* values;
     float* queries;
-    /// Of this warp, ROWS a key.
+    /// This warp's weights, ROWS per key.
     float* weights;
 
     static __device__ __forceinline__ Shared of_block(int size) {
@@ -37,7 +38,7 @@ struct Shared {
     }
 };
 
-/// Copies a head of a row by a warp, and zeros behind it; zeros only if `from` is null.
+/// Copies a row's head with one warp, padded with zeros; only zeros if `from` is null.
 static __device__ __forceinline__ void copy_head(const float* from, int size, int stride, float* to) {
     for (int column = lane_of_warp(); column < stride; column += WARP) {
         to[column] = from != nullptr && column < size ? from[column] : 0.0f;
@@ -58,7 +59,7 @@ static __device__ __forceinline__ void load_tile(
     }
 }
 
-/// The products of a warp's queries with this lane's key.
+/// Multiplies a warp's queries with this lane's key.
 static __device__ __forceinline__ void multiply_keys(const Shared& shared, int size, float (&scores)[ROWS]) {
     const float* key = shared.keys + lane_of_warp() * shared.stride;
     const float* queries = shared.queries + static_cast<int>(threadIdx.x) / WARP * ROWS * shared.stride;
@@ -77,17 +78,18 @@ static __device__ __forceinline__ void multiply_keys(const Shared& shared, int s
     }
 }
 
-/// What a lane knows of the rows of its warp.
+/// A lane's state for the rows of its warp.
 struct Rows {
     /// The largest score so far.
     float top[ROWS];
-    /// The sum of this lane's weights, relative to it.
+    /// The sum of this lane's weights, relative to `top`.
     float sum[ROWS];
-    /// Sums of weighted values: columns lane, lane+32, ...
+    /// Weighted sums of values: columns lane, lane+32, ...
     float values[ROWS][COLUMNS];
 };
 
-/// Turns this lane's scores into weights relative to the largest so far, and what was summed before along with it.
+/// Turns this lane's scores into weights relative to the largest score so far, and rescales earlier
+/// sums.
 static __device__ __forceinline__ void weigh(Rows& rows, float (&scores)[ROWS]) {
 #pragma unroll
     for (int row = 0; row < ROWS; row++) {
@@ -113,7 +115,7 @@ static __device__ __forceinline__ void weigh(Rows& rows, float (&scores)[ROWS]) 
 static __device__ __forceinline__ void multiply_values(
     const Shared& shared, int size, const float (&weights)[ROWS], Rows& rows) {
     const int lane = lane_of_warp();
-    // The weights before have been read by all lanes.
+    // All lanes have read the previous weights.
     __syncwarp();
     store<ROWS>(shared.weights + lane * ROWS, weights);
     __syncwarp();
@@ -134,7 +136,7 @@ static __device__ __forceinline__ void multiply_values(
     }
 }
 
-/// Divides by the sums of weights and writes a warp's rows, `count` of them.
+/// Divides by the sums of weights and writes `count` rows of a warp.
 static __device__ __forceinline__ void write_rows(const Rows& rows, int count, int size, long long width, float* out) {
 #pragma unroll
     for (int row = 0; row < ROWS; row++) {
@@ -149,7 +151,8 @@ static __device__ __forceinline__ void write_rows(const Rows& rows, int count, i
     }
 }
 
-/// The scores of a tile from position `begin` on, scaled, and hidden where a row does not see the key.
+/// Scales a tile's scores, from position `begin` on, and masks those of keys that a row does not
+/// see.
 static __device__ __forceinline__ void finish_scores(
     float (&scores)[ROWS], const Attention& what, int first, int begin, int length) {
     const float scale = 1.0f / sqrtf(static_cast<float>(what.size));

@@ -1,7 +1,7 @@
-// Proof that a device loads our code, computes and answers. Health asks for it.
-// Must not know: models; what the other kernels do.
+// Proof that a device loads our code, computes and answers. Used by health checks.
+// Must not know: models, what the other kernels do.
 
-// out[i] = in[i] * 3 + i, in unsigned arithmetic: nothing that a device at rest would hold by chance.
+// out[i] = in[i] * 3 + i, in unsigned arithmetic: nothing that idle memory would hold by chance.
 extern "C" __global__ void check(const unsigned* in, unsigned count, unsigned* out) {
     const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index < count) {

@@ -1,5 +1,5 @@
-// What all kernels share: number types, vectors of numbers in memory, sums over a warp, activations. Arithmetic is in
-// float32; `bf16` and `f16` are for memory and tensor cores.
+// Shared by all kernels: element types, vector loads and stores, sums over a warp, activations.
+// Arithmetic is in float32; `bf16` and `f16` are for memory and tensor cores.
 // Must not know: any one kernel.
 #pragma once
 
@@ -12,16 +12,16 @@
 using bf16 = __nv_bfloat16;
 using f16 = __half;
 
-/// Threads of a warp.
+/// Threads per warp.
 constexpr int WARP = 32;
-/// Of shuffles in which the whole warp takes part.
+/// The mask for shuffles of the whole warp.
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
 static __device__ __forceinline__ int lane_of_warp() {
     return static_cast<int>(threadIdx.x) % WARP;
 }
 
-/// The warp's place among all warps of a grid of one dimension.
+/// The warp's index among all warps of a one-dimensional grid.
 static __device__ __forceinline__ long long warp_of_grid() {
     const long long warps = static_cast<long long>(blockDim.x) / WARP;
     return blockIdx.x * warps + static_cast<int>(threadIdx.x) / WARP;
@@ -39,7 +39,7 @@ static __device__ __forceinline__ float widened(f16 number) {
     return __half2float(number);
 }
 
-/// A number rounded to T, to the nearest and ties to even.
+/// Rounds to T: to nearest, ties to even.
 template <typename T>
 static __device__ __forceinline__ T rounded(float number);
 
@@ -58,13 +58,13 @@ __device__ __forceinline__ f16 rounded<f16>(float number) {
     return __float2half_rn(number);
 }
 
-/// N numbers that lie together so that they are read and written at once, 16 bytes at most.
+/// N consecutive elements, aligned so that they are read and written in vectors of up to 16 bytes.
 template <typename T, int N>
 struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Numbers {
     T at[N];
 };
 
-/// N numbers widened. The address is a multiple of their size, or of 16 bytes.
+/// Loads N elements, widened. The address is a multiple of their size, or of 16 bytes.
 template <int N, typename T>
 static __device__ __forceinline__ void load(const T* from, float (&to)[N]) {
     const Numbers<T, N> numbers = *reinterpret_cast<const Numbers<T, N>*>(from);
@@ -74,7 +74,7 @@ static __device__ __forceinline__ void load(const T* from, float (&to)[N]) {
     }
 }
 
-/// N numbers rounded to T. The address is as for `load`.
+/// Stores N values, rounded to T. The address is as for `load`.
 template <int N, typename T>
 static __device__ __forceinline__ void store(T* to, const float (&from)[N]) {
     Numbers<T, N> numbers;
@@ -95,7 +95,8 @@ static __device__ __forceinline__ F warp_sum(F number) {
     return number;
 }
 
-/// An activation by its number: 0 GELU (erf), 1 GELU (tanh), 2 SiLU, 3 ReLU, 4 tanh, any other none. NaN stays NaN.
+/// An activation by its number: 0 GELU (erf), 1 GELU (tanh), 2 SiLU, 3 ReLU, 4 tanh, any other
+/// none. NaN stays NaN.
 static __device__ __forceinline__ float activated(float x, int activation) {
     switch (activation) {
         case 0: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
@@ -107,8 +108,8 @@ static __device__ __forceinline__ float activated(float x, int activation) {
     }
 }
 
-/// As `activated`, as exact as T needs it: SiLU of 16-bit numbers takes its exponential and its quotient from the fast
-/// units, which are some units in the last place of float32 off.
+/// As `activated`, only as exact as T needs: for 16-bit types, SiLU uses the approximate
+/// exponential and reciprocal instructions, which are a few float32 ulps off.
 template <typename T>
 static __device__ __forceinline__ float activated_for(float x, int activation) {
     if (sizeof(T) == 2 && activation == 2) {

@@ -1,4 +1,4 @@
-// Rows of an embedding table by id, as float32: grid = rows, block = 128.
+// Embedding lookup, as float32: grid = rows, block = 128.
 // Must not know: what ids mean. Ids are within the table.
 #include "common.cuh"
 
@@ -33,7 +33,7 @@ static __device__ void gather(const T* table, const unsigned* ids, int rows, int
     }
 }
 
-/// The rows that are summed, and how each counts.
+/// The rows to sum, and their weights.
 template <typename T>
 struct Corners {
     const T* rows[4];

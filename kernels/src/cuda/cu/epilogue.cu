@@ -1,5 +1,5 @@
-// What follows a linear layer, in place: `act(x + bias)`. Elementwise, any grid of one dimension.
-// Must not know: what made the numbers.
+// The epilogue of a linear layer, in place: `act(x + bias)`. Elementwise, any one-dimensional grid.
+// Must not know: where the values come from.
 #include "common.cuh"
 
 template <int N, typename T>

@@ -1,19 +1,19 @@
-// The gate of a gated linear layer: `act(gate) * value`. Elementwise, any grid of one dimension.
-// Must not know: what made the numbers.
+// The gate of a gated linear layer: `act(gate) * value`. Elementwise, any one-dimensional grid.
+// Must not know: where the values come from.
 #include "common.cuh"
 
-/// Gates and values alternate in groups of this many numbers.
+/// Gates and values alternate in groups of this many elements.
 constexpr int GATE_GROUP = 16;
 
 template <typename T>
 static __device__ void gated(const T* both, long long rows, int width, int activation, T* out) {
-    /// Numbers that a thread makes at a time: half a group.
+    /// Elements that a thread computes at a time: half a group.
     constexpr int N = 8;
     const long long count = rows * width / N, step = static_cast<long long>(gridDim.x) * blockDim.x;
 #pragma unroll 2
     for (long long part = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; part < count; part += step) {
         const long long at = part * N;
-        // Rows are whole groups, so groups are counted through all rows.
+        // Rows consist of whole groups, so groups are counted across rows.
         const T* gates = both + at / GATE_GROUP * (2 * GATE_GROUP) + at % GATE_GROUP;
         float gate[N], value[N];
         load<N>(gates, gate);

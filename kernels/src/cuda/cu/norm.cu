@@ -1,8 +1,8 @@
-// Root-mean-square norm and layer norm of rows, a warp each: grid = ceil(rows/4), block = 128.
+// RMS norm and layer norm, one warp per row: grid = ceil(rows/4), block = 128.
 // Must not know: layers, devices, where rows come from.
 #include "common.cuh"
 
-/// The sum of a term of each number of a row, over the warp.
+/// Sums `term` of each element of a row, over the warp.
 template <int N, typename Term>
 static __device__ float sum_of(const float* x, int width, Term term) {
     float sum = 0.0f;
@@ -29,7 +29,7 @@ static __device__ float mean_of(const float* x, int width) {
     return sum_of<N>(x, width, [](float number) { return number; }) / static_cast<float>(width);
 }
 
-/// How a row's numbers become those of the result: `(x - shift) * scale * weight + bias`.
+/// How elements become results: `(x - shift) * scale * weight + bias`.
 struct Change {
     const float* weight;
     const float* bias;
@@ -59,7 +59,8 @@ static __device__ void write(const float* x, int width, Change change, float* no
     }
 }
 
-/// A root-mean-square norm of rows, to which other rows may be added first: `x + added`, kept in `sums`; none if null.
+/// An RMS norm of rows, to which `added` may be added first. Then `x + added` is stored in `sums`;
+/// otherwise both are null.
 template <typename T>
 struct RmsNorm {
     const float* x;
@@ -79,7 +80,7 @@ static __device__ __forceinline__ float rms_scale(float squares, int width, floa
     return 1.0f / sqrtf(squares / static_cast<float>(width) + eps);
 }
 
-/// Numbers of a row, with what is added, which are kept.
+/// Loads elements of a row. If there are rows to add, adds them and stores the sums.
 template <int N, typename T>
 static __device__ __forceinline__ void add(const RmsNorm<T>& norm, int at, float (&numbers)[N]) {
     load<N>(norm.x + at, numbers);
@@ -94,7 +95,7 @@ static __device__ __forceinline__ void add(const RmsNorm<T>& norm, int at, float
     }
 }
 
-/// Rows of which a lane holds all its numbers: at most STEPS * 4.
+/// For rows that a warp holds in registers: at most STEPS * 4 elements per lane.
 template <int STEPS, typename T>
 static __device__ __forceinline__ void rms_norm_held(const RmsNorm<T>& norm, T* out) {
     float numbers[STEPS][4], sum = 0.0f;
@@ -125,7 +126,7 @@ static __device__ __forceinline__ void rms_norm_held(const RmsNorm<T>& norm, T* 
     }
 }
 
-/// Rows of any width, which are read twice.
+/// For rows of any width, which are read twice.
 template <int N, typename T>
 static __device__ __forceinline__ void rms_norm_any(const RmsNorm<T>& norm, T* out) {
     float sum = 0.0f;
@@ -139,7 +140,7 @@ static __device__ __forceinline__ void rms_norm_any(const RmsNorm<T>& norm, T* o
         }
     }
     const Change change = {norm.weight, nullptr, 0.0f, rms_scale(warp_sum(sum), norm.width, norm.eps)};
-    // A lane reads what it wrote itself.
+    // Each lane reads only what it wrote itself.
     const float* sums = norm.added == nullptr ? norm.x : norm.sums;
     write<N>(sums, norm.width, change, static_cast<float*>(nullptr), out);
 }

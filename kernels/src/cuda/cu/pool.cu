@@ -1,11 +1,11 @@
-// From the rows of sequences to a vector each. Sums are in the order of the rows.
+// Pooling: from a sequence's rows to one vector. Sums are in row order.
 // Must not know: what a sequence is, which method a model wants.
 #include "common.cuh"
 
-/// Numbers of `methods` of `pool_f32`.
+/// Values of `method` in `pool_f32`.
 enum Method { CLS = 0, MEAN = 1, LAST = 2, MAX = 3, WEIGHTED_MEAN = 4, MEAN_SQRT_LENGTH = 5 };
 
-/// The largest number of a column; one that is not a number stays, so that it is seen.
+/// The largest element of a column. NaN propagates, so the finite check catches it.
 static __device__ float largest(const float* column, int rows, int width) {
     float found = column[0];
 #pragma unroll 8
@@ -26,7 +26,7 @@ static __device__ float sum_of(const float* column, int rows, int width, bool we
     return sum;
 }
 
-/// grid = (ceil(width/128), sequences), block = 128. Columns from `dimensions` on are left as they are.
+/// grid = (ceil(width/128), sequences), block = 128. Columns from `dimensions` on are unchanged.
 extern "C" __global__ void __launch_bounds__(128)
     pool_f32(const float* rows, const unsigned* bounds, int width, int method, int dimensions, float* out) {
     const int at = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);

@@ -1,5 +1,6 @@
-// Instructions of NVIDIA GPUs that CUDA C++ has no name for, compute capability 8.0 and up, and what differs between
-// a GPU and the emulator: here the GPU's form, in kernels/emulator/native/emulated.h the other.
+// Instructions of compute capability 8.0 and up that CUDA C++ does not expose, and what differs
+// between a GPU and the emulator: the GPU's versions are here, the others in
+// kernels/emulator/native/emulated.h.
 // Must not know: what is computed with them.
 #pragma once
 
@@ -12,7 +13,7 @@ static __device__ __forceinline__ unsigned char* shared_memory() {
     return shared_bytes;
 }
 
-/// Two numbers rounded to T and packed, the first in the lower half.
+/// Two values rounded to T and packed, the first in the lower half.
 template <typename T>
 static __device__ __forceinline__ unsigned pack(float low, float high);
 
@@ -30,59 +31,61 @@ __device__ __forceinline__ unsigned pack<__half>(float low, float high) {
     return packed;
 }
 
-/// 2^x, about two units in the last place from exact; exactly 1 of 0, exactly 0 of -infinity.
+/// 2^x, within about two ulps; exactly 1 for 0, exactly 0 for -infinity.
 static __device__ __forceinline__ float exp2_fast(float x) {
     float power;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
     return power;
 }
 
-/// 1/x, a unit in the last place from exact. Division proper would be a call, around which registers are saved.
+/// 1/x, within one ulp. True division would be a call, around which registers are saved.
 static __device__ __forceinline__ float reciprocal_fast(float x) {
     float result;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
     return result;
 }
 
-/// 1/sqrt(x), two units in the last place from exact.
+/// 1/sqrt(x), within two ulps.
 static __device__ __forceinline__ float reciprocal_root_fast(float x) {
     float result;
     asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
     return result;
 }
 
-/// The lane's number in its warp, read where it is asked for, so that what follows from it holds no register before.
+/// The lane's index in its warp, read where it is needed, so that values derived from it hold no
+/// register before.
 static __device__ __forceinline__ int lane_asked_again() {
     int lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
     return lane;
 }
 
-/// The address of a place in shared memory as instructions take it: one register, not two.
+/// An address in shared memory as instructions take it: one register instead of two.
 static __device__ __forceinline__ unsigned shared_address(const void* pointer) {
     return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
 
-/// Starts copying 16 bytes to shared memory, to an address in it, or zeros if they are not wanted: `from` is not read then.
+/// Starts copying 16 bytes to the shared-memory address `to`. If they are not wanted, writes zeros
+/// and does not read `from`.
 static __device__ __forceinline__ void copy_16(unsigned to, const void* from, bool wanted) {
     const int bytes = wanted ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                  : "memory");
 }
 
-/// Ends a group of the copies that this thread started.
+/// Commits the copies that this thread started as a group.
 static __device__ __forceinline__ void commit_copies() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/// Waits until no more than the latest `LEFT` groups of this thread are under way.
+/// Waits until at most the latest `LEFT` groups of this thread are pending.
 template <int LEFT>
 static __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
 }
 
-/// Four 8x8 matrices of 16-bit numbers. Lanes 8i to 8i+7 give the rows of matrix i; register i of lane l has numbers
-/// 2(l%4) and 2(l%4)+1 of row l/4 of it.
+/// Loads four 8x8 matrices of 16-bit elements. Lanes 8i to 8i+7 give the rows of matrix i; register
+/// i of lane l gets elements 2(l%4) and 2(l%4)+1 of its row l/4.
 static __device__ __forceinline__ void load_matrices(unsigned row, unsigned (&to)[4]) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -98,9 +101,10 @@ static __device__ __forceinline__ void load_matrices_transposed(unsigned row, un
                  : "memory");
 }
 
-/// `sums += left * right`: 16x16 times 16x8 numbers of type T, sums in float32. With group = lane/4 and pair =
-/// 2(lane%4), `left` has (group, pair), (group+8, pair), (group, pair+8), (group+8, pair+8), two columns each; `right`
-/// (pair, group), (pair+8, group), two rows each; `sums` (group, pair), (group+8, pair), two columns each.
+/// `sums += left * right`: 16x16 times 16x8 elements of type T, accumulated in float32. With group
+/// = lane/4 and pair = 2(lane%4), `left` has (group, pair), (group+8, pair), (group, pair+8),
+/// (group+8, pair+8), two columns each; `right` (pair, group), (pair+8, group), two rows each;
+/// `sums` (group, pair), (group+8, pair), two columns each.
 template <typename T>
 static __device__ __forceinline__ void multiply_add(
     float (&sums)[4], const unsigned (&left)[4], unsigned right_0, unsigned right_1);

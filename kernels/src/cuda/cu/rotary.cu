@@ -1,34 +1,36 @@
-// Rotary positions of queries and keys in place, with the norms of their heads before. Heads have an even size, at most
-// 256; values stay. `rotary` takes a warp for each (row, head): grid = ceil(rows*(heads+kv_heads)/4), block = 128.
-// `rotary_wide` is for heads of 16, 32, 64, 128 or 256 numbers, of which a lane takes 16, and some lanes several heads of
-// a row, one after another: grid = ceil(rows*parts/4), block = 128, for `parts` warps a row.
+// Rotary positions (RoPE) of queries and keys in place, after the norms of their heads. Head sizes
+// are even and at most 256; values are unchanged. `rotary` uses a warp for each (row, head): grid =
+// ceil(rows*(heads+kv_heads)/4), block = 128. `rotary_wide` is for head sizes 16, 32, 64, 128 and
+// 256: a lane takes 16 elements of a head, and possibly of several heads of its row in turn: grid =
+// ceil(rows*parts/4), block = 128, with `parts` warps per row.
 // Must not know: what positions mean, where tables come from.
 #include "common.cuh"
 
-/// How a row is made up: `heads` queries, `kv_heads` keys, as many values, `size` numbers each.
+/// Layout of a row: `heads` queries, `kv_heads` keys, `kv_heads` values, `size` elements each.
 struct Heads {
     int heads;
     int kv_heads;
     int size;
 };
 
-/// Weights of the norms of heads; none if null.
+/// Weights of the head norms; none if null.
 struct HeadNorms {
     const float* query;
     const float* key;
     float eps;
 };
 
-/// Of one head.
+/// The norm of one head.
 struct HeadNorm {
     const float* weight;
     float eps;
 };
 
-/// One head: the left half in `left`, the right half in `right`, N numbers a lane and step.
+/// Norms and rotates one head: the left half in `left`, the right half in `right`, N elements per
+/// lane and step.
 template <int N, typename T>
 static __device__ void turn(T* head, int half, const float* weight, float eps, const float* cos, const float* sin) {
-    /// Numbers of half a head that a lane holds, at most.
+    /// Steps over half a head, at most.
     constexpr int STEPS = 256 / 2 / WARP / N;
     float left[STEPS][N], right[STEPS][N];
     float sum = 0.0f;
@@ -85,10 +87,10 @@ static __device__ void rotary(
     }
 }
 
-/// Numbers of each half that a lane takes in `rotary_wide`.
+/// Elements of each half that a lane takes in `rotary_wide`.
 constexpr int WIDE = 8;
 
-/// The sum over `lanes` neighbours, a power of two, the same bits in each.
+/// The sum over `lanes` neighbours (a power of two), with the same bits in each.
 static __device__ __forceinline__ float sum_of_neighbours(float number, int lanes) {
     for (int distance = lanes / 2; distance > 0; distance /= 2) {
         number += __shfl_xor_sync(ALL_LANES, number, distance);
@@ -96,7 +98,7 @@ static __device__ __forceinline__ float sum_of_neighbours(float number, int lane
     return number;
 }
 
-/// Norms and turns a lane's part of a head. Lanes without a head take part in the sums.
+/// Norms and rotates a lane's part of a head. Lanes without a head take part in the sums.
 template <typename T>
 static __device__ __forceinline__ void turn_wide(T* head, bool there, int half, int column, HeadNorm norm,
                                                  const float (&cos)[WIDE], const float (&sin)[WIDE]) {

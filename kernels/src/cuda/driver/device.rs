@@ -1,6 +1,6 @@
-//! CUDA devices: opening one, what it is, and whether it works.
+//! CUDA devices: opening, describing and checking them.
 //!
-//! Must not know: which device a model wants, or what becomes of one that fails.
+//! Must not know: which device a model wants, what happens to one that fails.
 
 use candle_core::cuda_backend::{CudaError, WrapErr as _};
 use candle_core::{CudaDevice, Device};
@@ -13,13 +13,13 @@ use super::module::{kernel, launch};
 use crate::KernelError;
 use crate::cuda::types::{Argument, Launch, Properties};
 
-/// The CUDA release whose compiler made the kernels: an older driver cannot load them.
+/// Major CUDA version of the compiler that built the kernels: older drivers cannot load them.
 const MADE_BY: &str = env!("PROXIMA_CUDA_MAJOR");
 
-/// The oldest generation that the kernels run on (Ampere).
+/// The oldest compute capability that the kernels support (Ampere).
 const OLDEST: (i32, i32) = (8, 0);
 
-/// How many CUDA devices this machine has.
+/// The number of CUDA devices on this machine.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ const OLDEST: (i32, i32) = (8, 0);
 pub fn count() -> Result<usize, KernelError> {
     let count = CudaContext::device_count().map_err(|error| no_driver(&error))?;
     let mut version = 0;
-    // SAFETY: the driver writes one number there.
+    // SAFETY: the driver writes one integer to `version`.
     unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|error| no_driver(&error))?;
     if MADE_BY.parse().is_ok_and(|made_by: i32| version / 1000 < made_by) {
         return Err(KernelError::Msg(format!(
@@ -39,7 +39,7 @@ pub fn count() -> Result<usize, KernelError> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-/// That a device is there.
+/// Checks that a device is present.
 ///
 /// # Errors
 ///
@@ -58,13 +58,13 @@ pub fn present(ordinal: usize) -> Result<(), KernelError> {
     Err(KernelError::Msg(message))
 }
 
-/// Opens a device, with one stream on which everything of it runs in order, from whichever thread.
-/// Tensors of two devices that were opened apart must not meet, though both be of one GPU.
+/// Opens a device with a single stream, on which all its work runs in order, whichever thread
+/// submits it. Tensors of two separately opened devices must not be mixed, even on the same GPU.
 ///
 /// # Errors
 ///
-/// There is no driver or an old one, no such device, or one that is older than the kernels; or
-/// cuBLAS is missing.
+/// No driver or one too old, no such device, one older than the kernels support, or cuBLAS is
+/// missing.
 pub fn device(ordinal: usize, memory_fraction: Option<f64>) -> Result<Device, KernelError> {
     present(ordinal)?;
     let device =
@@ -80,15 +80,15 @@ pub fn device(ordinal: usize, memory_fraction: Option<f64>) -> Result<Device, Ke
         )));
     }
     keep_memory(cuda.cuda_stream().context(), memory_fraction)?;
-    // SAFETY: candle makes and uses all tensors of this device on its one stream, in order; who
-    // adds a stream of their own orders it with events of their own.
+    // SAFETY: candle creates and uses all tensors of this device on its one stream, in order; code
+    // that adds a stream must order it with events of its own.
     unsafe { cuda.disable_event_tracking() };
     Ok(device)
 }
 
-/// Has the driver keep memory that tensors gave back, instead of returning it to the device
-/// whenever the host waits: the next batch takes it again. With a fraction, tensors get no more of
-/// the device's memory.
+/// Makes the driver keep freed memory for the next batch, instead of returning it to the device
+/// whenever the host synchronises. With a fraction, tensors get no more than that share of the
+/// device's memory.
 fn keep_memory(context: &CudaContext, fraction: Option<f64>) -> Result<(), KernelError> {
     let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
     let mut all = u64::MAX;
@@ -97,7 +97,7 @@ fn keep_memory(context: &CudaContext, fraction: Option<f64>) -> Result<(), Kerne
         Some(fraction) => limited_pool(context, fraction)?,
         None => std::ptr::null_mut(),
     };
-    // SAFETY: the driver writes the pool's address, then reads a number of the attribute's type.
+    // SAFETY: the driver writes the pool's address, then reads a value of the attribute's type.
     unsafe {
         if pool.is_null() {
             sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result().w()?;
@@ -107,20 +107,21 @@ fn keep_memory(context: &CudaContext, fraction: Option<f64>) -> Result<(), Kerne
     Ok(())
 }
 
-/// A pool of limited memory.
+/// A memory pool with a size limit.
 struct Limited {
-    /// Of the device.
+    /// Ordinal of its device.
     ordinal: usize,
-    /// The driver's pointer.
+    /// The driver's pool handle.
     pool: usize,
-    /// Devices that are open with it.
+    /// Number of open devices that use it.
     users: usize,
 }
 
 static POOLS: Mutex<Vec<Limited>> = Mutex::new(Vec::new());
 
-/// The pool of so much of a device's memory, from which all allocations of this process on it come
-/// from now on. There is one a device, as the first caller asked for: models share it.
+/// The pool limited to this fraction of a device's memory. From now on, all allocations of this
+/// process on the device come from it. There is one per device, sized by the first caller and
+/// shared by all models.
 fn limited_pool(context: &CudaContext, fraction: f64) -> Result<sys::CUmemoryPool, KernelError> {
     let mut pools = POOLS.lock();
     let ordinal = context.ordinal();
@@ -142,7 +143,7 @@ fn limited_pool(context: &CudaContext, fraction: f64) -> Result<sys::CUmemoryPoo
         reserved: [0; 54],
     };
     let mut pool = std::ptr::null_mut();
-    // SAFETY: the driver reads what is wanted and writes the pool's address.
+    // SAFETY: the driver reads the properties and writes the pool's address.
     unsafe {
         sys::cuMemPoolCreate(&mut pool, &wanted).result().w()?;
         sys::cuDeviceSetMemPool(context.cu_device(), pool).result().w()?;
@@ -151,8 +152,8 @@ fn limited_pool(context: &CudaContext, fraction: f64) -> Result<sys::CUmemoryPoo
     Ok(pool)
 }
 
-/// One user less of a device's limited pool, if it has one. Behind the last one allocations come
-/// from the driver's own pool again, and the limited one goes with the last tensor of it.
+/// Removes one user of a device's limited pool, if it has one. After the last one, allocations come
+/// from the driver's default pool again, and the limited pool is freed with its last tensor.
 pub(super) fn leave_pool(device: &CudaDevice) {
     let stream = device.cuda_stream();
     let context = stream.context();
@@ -164,9 +165,9 @@ pub(super) fn leave_pool(device: &CudaDevice) {
     if pools[place].users == 0 {
         let limited = pools.swap_remove(place).pool as sys::CUmemoryPool;
         let mut own = std::ptr::null_mut();
-        // SAFETY: the pool was made by `limited_pool` and is destroyed once; the driver keeps it
-        // until its last allocation is freed. On a device that failed nothing can be done about
-        // failures here.
+        // SAFETY: `limited_pool` created the pool, and it is destroyed only once; the driver keeps
+        // it until its last allocation is freed. Errors are ignored: on a failed device nothing can
+        // be done about them here.
         unsafe {
             if sys::cuDeviceGetDefaultMemPool(&mut own, context.cu_device()).result().is_ok() {
                 let _ = sys::cuDeviceSetMemPool(context.cu_device(), own).result();
@@ -176,11 +177,11 @@ pub(super) fn leave_pool(device: &CudaDevice) {
     }
 }
 
-/// What a device is.
+/// Properties of a device.
 ///
 /// # Errors
 ///
-/// It is no CUDA device, or the driver does not answer.
+/// Not a CUDA device, or the driver does not answer.
 pub fn properties(device: &Device) -> Result<Properties, KernelError> {
     let stream = device.as_cuda_device()?.cuda_stream();
     let context = stream.context();
@@ -195,30 +196,30 @@ pub fn properties(device: &Device) -> Result<Properties, KernelError> {
     })
 }
 
-/// Gives the memory that the driver keeps for coming tensors back to the device, after all that
-/// waits on its stream.
+/// Returns the memory that the driver keeps for future tensors to the device, after all work queued
+/// on its stream.
 ///
 /// # Errors
 ///
-/// It is no CUDA device, or an earlier kernel failed on it.
+/// Not a CUDA device, or an earlier kernel failed on it.
 pub fn release_memory(device: &Device) -> Result<(), KernelError> {
     let stream = device.as_cuda_device()?.cuda_stream();
     let context = stream.context();
     stream.synchronize().w()?;
     context.bind_to_thread().w()?;
     let mut pool = std::ptr::null_mut();
-    // SAFETY: the driver writes the pool's address; what is in use stays.
+    // SAFETY: the driver writes the pool's address; memory in use is not released.
     unsafe {
         sys::cuDeviceGetMemPool(&mut pool, context.cu_device()).result().w()?;
         sys::cuMemPoolTrimTo(pool, 0).result().w()
     }
 }
 
-/// Has a device compute a little and reads the result back, after all that waits on its stream.
+/// Runs a small kernel on a device, after all work queued on its stream, and verifies the result.
 ///
 /// # Errors
 ///
-/// It is no CUDA device, an earlier kernel failed on it, or the result is wrong.
+/// Not a CUDA device, an earlier kernel failed on it, or the result is wrong.
 pub fn check(device: &Device) -> Result<(), KernelError> {
     const COUNT: u32 = 256;
     let stream = device.as_cuda_device()?.cuda_stream();
@@ -229,8 +230,8 @@ pub fn check(device: &Device) -> Result<(), KernelError> {
     let shape = Launch { grid: [COUNT / 64, 1, 1], block: [64, 1, 1], shared_bytes: 0 };
     let arguments: [Argument; 3] =
         [input.device_ptr(&stream).0.into(), COUNT.into(), output.device_ptr(&stream).0.into()];
-    // SAFETY: these are the parameters of `check`; both buffers hold COUNT numbers and live until
-    // the result has been read.
+    // SAFETY: the arguments match the parameters of `check`; both buffers hold COUNT elements and
+    // live until the result has been read.
     unsafe { launch(device, &check, shape, &arguments) }?;
     let answers = stream.clone_dtoh(&output).w()?;
     stream.synchronize().w()?;
@@ -241,7 +242,7 @@ pub fn check(device: &Device) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Whether an operation failed for want of the device's memory, so that a smaller one may work.
+/// Whether an operation ran out of device memory, so that a smaller one may succeed.
 pub fn is_out_of_memory(error: &KernelError) -> bool {
     match cause(error) {
         Some(CudaError::Cuda(error)) => error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY,
@@ -250,7 +251,7 @@ pub fn is_out_of_memory(error: &KernelError) -> bool {
     }
 }
 
-/// What CUDA said, beneath what was added to it.
+/// The underlying CUDA error, without added context.
 fn cause(error: &KernelError) -> Option<&CudaError> {
     match error {
         KernelError::Cuda(inner) => inner.downcast_ref(),
@@ -261,10 +262,10 @@ fn cause(error: &KernelError) -> Option<&CudaError> {
     }
 }
 
-/// Why there is no CUDA here.
+/// Why CUDA is not available.
 fn no_driver(error: &DriverError) -> KernelError {
     KernelError::Msg(match error.0 {
-        // What `scripts/cuda/shims.py` answers where the library is missing.
+        // Returned by the stubs of `scripts/cuda/shims.py` if the library is missing.
         CUresult::CUDA_ERROR_STUB_LIBRARY => {
             "there is no NVIDIA driver on this machine: libcuda.so.1 cannot be loaded".to_owned()
         }
@@ -275,7 +276,7 @@ fn no_driver(error: &DriverError) -> KernelError {
     })
 }
 
-/// Why a device that is there does not open.
+/// Why a device that is present does not open.
 fn not_opened(ordinal: usize, error: &KernelError) -> KernelError {
     KernelError::Msg(match cause(error) {
         Some(CudaError::Cublas(_)) => {

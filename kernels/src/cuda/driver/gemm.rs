@@ -1,4 +1,4 @@
-//! Matrix products by cuBLASLt, their plans found once a shape.
+//! GEMMs by cuBLASLt, with plans found once per shape.
 //!
 //! Must not know: layers, what a product is for.
 
@@ -20,31 +20,31 @@ use super::module::address;
 use crate::KernelError;
 use crate::cuda::types::Gemm;
 
-/// What each device has for its products.
+/// The cuBLASLt state of each device.
 static LIBRARIES: LazyLock<Mutex<HashMap<DeviceId, Arc<Mutex<Library>>>>> =
     LazyLock::new(Mutex::default);
 
-/// Memory that the library may use beside the matrices: what NVIDIA advises for Hopper.
+/// Workspace for cuBLASLt: the size that NVIDIA recommends for Hopper.
 const WORKSPACE_BYTES: usize = 32 << 20;
-/// Rows of the smallest plan that the library chooses.
+/// Rows of the smallest plan that cuBLASLt chooses.
 const ROWS_LEAST: usize = 512;
-/// Rows of the plan that is chosen by trying.
+/// Rows of the plan that is chosen by timing.
 const ROWS_FEW: usize = 64;
-/// Algorithms that the library is asked for, the best first.
+/// Algorithms requested from cuBLASLt, best first.
 const CANDIDATES: usize = 16;
 const NOT_SUPPORTED: sys::cublasStatus_t = sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED;
-/// Plans are kept of so many shapes.
+/// Plans are cached for this many shapes.
 const PLANS_MAX: usize = 4096;
 
-/// `x W^T + bias + added` of `x` `[rows, depth]` and `W` `[columns, depth]`, both of one dtype,
-/// summed in float32, rounded and written to `out`.
+/// `x W^T + bias + added` for `x` `[rows, depth]` and `W` `[columns, depth]` of the same dtype,
+/// accumulated in float32, rounded and written to `out`.
 ///
-/// The sum over the depth is never split among blocks, so the order of a row's sums does not depend
-/// on how many rows there are as long as the library chooses kernels of one kind.
+/// The sum over the depth is never split among blocks (no split-K), so the order in which a row is
+/// summed does not depend on the number of rows, as long as cuBLASLt chooses kernels of one kind.
 ///
 /// # Errors
 ///
-/// Shapes or dtypes that do not fit, tensors of another device, or a failure of the library.
+/// Mismatched shapes or dtypes, tensors of another device, or a failure of cuBLASLt.
 pub fn gemm(product: &Gemm<'_>, out: &Tensor) -> Result<(), KernelError> {
     let shape = Shape::of(product, out.dtype())?;
     if out.dims() != [shape.rows, shape.columns] {
@@ -54,7 +54,7 @@ pub fn gemm(product: &Gemm<'_>, out: &Tensor) -> Result<(), KernelError> {
     library.lock().run(product, shape, out)
 }
 
-/// Lets go of what a device has for its products.
+/// Drops the cuBLASLt state of a device.
 pub(super) fn forget(device: &CudaDevice) {
     LIBRARIES.lock().remove(&device.id());
 }
@@ -69,7 +69,7 @@ fn library(device: &CudaDevice) -> Result<Arc<Mutex<Library>>, KernelError> {
     Ok(library)
 }
 
-/// What tells one product from another.
+/// What distinguishes one GEMM from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
     rows: usize,
@@ -105,11 +105,12 @@ impl Shape {
         Ok(Self { rows, columns, depth, dtype, out, bias, added })
     }
 
-    /// The shape whose plan is used: the next larger of few numbers of rows, so that few are kept.
+    /// The shape whose plan is used: the number of rows is rounded up to one of a few values, so
+    /// that few plans are cached.
     ///
-    /// In float32 one plan computes any number of rows, as the library's kernels for more of them
-    /// add up in another order; those of tensor cores do not. Plans that the library chooses for
-    /// few rows are slower than those for some hundred.
+    /// In float32 one plan computes any number of rows, because cuBLASLt's kernels for more rows
+    /// sum in another order; those for tensor cores do not. Plans that cuBLASLt chooses for few
+    /// rows are slower than those for several hundred.
     fn planned(self) -> Self {
         let step = match self.rows {
             _ if self.dtype == DType::F32 => return Self { rows: ROWS_LEAST, ..self },
@@ -121,18 +122,18 @@ impl Shape {
     }
 }
 
-/// The library on one device, for its one stream.
+/// cuBLASLt on one device, for its one stream.
 struct Library {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
     plans: HashMap<Shape, Plan>,
-    /// Shapes that have a plan of their own: the one for several numbers of rows does not compute
-    /// theirs.
+    /// Shapes with a plan of their own, because the plan for the rounded number of rows does not
+    /// support them.
     exact: HashSet<Shape>,
 }
 
-// SAFETY: cuBLASLt's handle may be used from any thread, and a lock is around all of this.
+// SAFETY: a cuBLASLt handle may be used from any thread, and a lock guards the whole struct.
 unsafe impl Send for Library {}
 
 impl Library {
@@ -149,7 +150,7 @@ impl Library {
         let planned = if self.exact.contains(&shape) { shape } else { shape.planned() };
         let mut done = self.run_plan(product, (shape, planned), out)?;
         if planned != shape && done.as_ref().is_err_and(|error| error.0 == NOT_SUPPORTED) {
-            // What computes the planned number of rows does not compute these.
+            // The algorithm for the planned number of rows does not support this one.
             if self.exact.len() >= PLANS_MAX {
                 self.exact.clear();
             }
@@ -159,7 +160,7 @@ impl Library {
         done.map_err(|error| failed(error).context(format!("a product of {shape:?}")))
     }
 
-    /// Computes a product of a shape by the plan of another one, which is made if there is none.
+    /// Runs a GEMM of `shape` with the plan of `planned`, which is made if missing.
     fn run_plan(
         &mut self,
         product: &Gemm<'_>,
@@ -181,7 +182,7 @@ impl Library {
         self.start(product, shape, plan, out)
     }
 
-    /// Computes a product of a shape by a plan.
+    /// Launches a GEMM of a shape with a plan.
     fn start(
         &self,
         product: &Gemm<'_>,
@@ -201,8 +202,8 @@ impl Library {
         let added = product.added.map_or(Ok(result), pointer)?;
         let (one, beta) = (1.0f32, if shape.added { 1.0f32 } else { 0.0 });
         let (workspace, _guard) = self.workspace.device_ptr(&self.stream);
-        // SAFETY: all descriptions were made above and live on; the tensors have the shapes that
-        // these say, on this device, and are freed in the order of its stream.
+        // SAFETY: all descriptors are alive; the tensors have the shapes that they describe, on
+        // this device, and are freed in stream order.
         Ok(unsafe {
             result::matmul(
                 self.handle,
@@ -225,7 +226,8 @@ impl Library {
         })
     }
 
-    /// The plan of a shape: the best one of the library's that computes single rows, too.
+    /// The plan of a shape: cuBLASLt's best algorithm, preferably one that also supports single
+    /// rows.
     fn plan(&self, shape: Shape) -> Result<Plan, KernelError> {
         let found = self.candidates(shape)?;
         let (operation, layouts) = (Operation::of(shape)?, Layouts::of(shape)?);
@@ -239,7 +241,7 @@ impl Library {
         Ok(Plan { operation, algorithm: *best })
     }
 
-    /// Algorithms for a shape, the one that the library thinks the fastest first.
+    /// Algorithms for a shape, fastest first by cuBLASLt's estimate.
     fn candidates(&self, shape: Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, KernelError> {
         let operation = Operation::of(shape)?;
         let layouts = Layouts::of(shape)?;
@@ -248,14 +250,14 @@ impl Library {
             sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
             &WORKSPACE_BYTES,
         )?;
-        // No sums of several blocks: their order would hang on the number of rows.
+        // No split-K reduction: its order would depend on the number of rows.
         wish.set(
             sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
             &0u32,
         )?;
         let mut found = [const { MaybeUninit::zeroed() }; CANDIDATES];
         let mut count = 0;
-        // SAFETY: all descriptions were made above; the library writes at most so many results.
+        // SAFETY: all descriptors were created above; cuBLASLt writes at most `CANDIDATES` results.
         unsafe {
             sys::cublasLtMatmulAlgoGetHeuristic(
                 self.handle,
@@ -272,7 +274,7 @@ impl Library {
         }
         .result()
         .map_err(failed)?;
-        // SAFETY: results are plain numbers, for which zeros are valid, too.
+        // SAFETY: the results are plain data, for which zeros are valid.
         let found = found.map(|one: MaybeUninit<sys::cublasLtMatmulHeuristicResult_t>| unsafe {
             one.assume_init()
         });
@@ -280,7 +282,7 @@ impl Library {
         Ok(found.map(|one| one.algo).collect())
     }
 
-    /// Whether an algorithm computes matrices of these layouts.
+    /// Whether an algorithm supports matrices of these layouts.
     fn computes(
         &self,
         operation: &Operation,
@@ -288,7 +290,7 @@ impl Library {
         algorithm: &sys::cublasLtMatmulAlgo_t,
     ) -> bool {
         let mut result = MaybeUninit::zeroed();
-        // SAFETY: all descriptions live; the library reads the algorithm and writes one result.
+        // SAFETY: all descriptors are alive; cuBLASLt reads the algorithm and writes one result.
         let checked = unsafe {
             sys::cublasLtMatmulAlgoCheck(
                 self.handle,
@@ -301,7 +303,7 @@ impl Library {
                 result.as_mut_ptr(),
             )
         };
-        // SAFETY: it holds plain numbers, for which zeros are valid, too.
+        // SAFETY: it is plain data, for which zeros are valid.
         let result: sys::cublasLtMatmulHeuristicResult_t = unsafe { result.assume_init() };
         checked.result().is_ok() && result.workspaceSize <= WORKSPACE_BYTES
     }
@@ -309,19 +311,19 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: `new` made the handle, and nobody uses it any more. That it cannot be given back
-        // is of no consequence.
+        // SAFETY: `new` created the handle, and nothing uses it any more. A failure to destroy it
+        // has no consequences.
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
 
-/// How a shape is computed.
+/// How a shape is computed: matmul descriptor and algorithm.
 struct Plan {
     operation: Operation,
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
 
-/// What is computed.
+/// A matmul descriptor.
 struct Operation(sys::cublasLtMatmulDesc_t);
 
 impl Operation {
@@ -329,8 +331,8 @@ impl Operation {
         let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let made = result::create_matmul_desc(sums, sys::cudaDataType_t::CUDA_R_32F);
         let operation = made.map(Self).map_err(failed)?;
-        // The library's matrices are column by column: ours turned. So weights come first and are
-        // turned back.
+        // cuBLASLt matrices are column-major, so ours appear transposed. Weights therefore come
+        // first, and are transposed back.
         const TURNED: i32 = 1;
         operation.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, &TURNED)?;
         if shape.bias {
@@ -347,7 +349,7 @@ impl Operation {
         attribute: sys::cublasLtMatmulDescAttributes_t,
         value: &T,
     ) -> Result<(), KernelError> {
-        // SAFETY: the description lives; the library copies a value of the attribute's size, which
+        // SAFETY: the descriptor is alive; cuBLASLt copies a value of the attribute's size, which
         // is that of `T` for each attribute set here.
         let set = unsafe {
             result::set_matmul_desc_attribute(
@@ -363,12 +365,12 @@ impl Operation {
 
 impl Drop for Operation {
     fn drop(&mut self) {
-        // SAFETY: `new` made it, and nobody uses it any more.
+        // SAFETY: `of` created it, and nothing uses it any more.
         let _ = unsafe { result::destroy_matmul_desc(self.0) };
     }
 }
 
-/// The matrices of a product.
+/// Layouts of a GEMM's matrices.
 struct Layouts {
     weights: Layout,
     x: Layout,
@@ -385,7 +387,7 @@ impl Layouts {
     }
 }
 
-/// A matrix of `columns` columns of `height` numbers that follow each other.
+/// Layout of a column-major matrix: `columns` columns of `height` contiguous elements.
 struct Layout(sys::cublasLtMatrixLayout_t);
 
 impl Layout {
@@ -404,12 +406,12 @@ impl Layout {
 
 impl Drop for Layout {
     fn drop(&mut self) {
-        // SAFETY: `new` made it, and nobody uses it any more.
+        // SAFETY: `new` created it, and nothing uses it any more.
         let _ = unsafe { result::destroy_matrix_layout(self.0) };
     }
 }
 
-/// What is wished of an algorithm.
+/// Preferences for the search of algorithms.
 struct Preference(sys::cublasLtMatmulPreference_t);
 
 impl Preference {
@@ -422,7 +424,7 @@ impl Preference {
         attribute: sys::cublasLtMatmulPreferenceAttributes_t,
         value: &T,
     ) -> Result<(), KernelError> {
-        // SAFETY: as `Operation::set`.
+        // SAFETY: as in `Operation::set`.
         let set = unsafe {
             result::set_matmul_pref_attribute(
                 self.0,
@@ -437,7 +439,7 @@ impl Preference {
 
 impl Drop for Preference {
     fn drop(&mut self) {
-        // SAFETY: `new` made it, and nobody uses it any more.
+        // SAFETY: `new` created it, and nothing uses it any more.
         let _ = unsafe { result::destroy_matmul_pref(self.0) };
     }
 }

@@ -1,6 +1,6 @@
-//! Launches recorded once, which the driver then starts as one.
+//! CUDA graphs: launches recorded once, then started with one call.
 //!
-//! Must not know: what is launched, when that is worth it.
+//! Must not know: what is launched, when recording pays off.
 
 use candle_core::cuda_backend::WrapErr as _;
 use candle_core::{Device, Tensor, bail};
@@ -13,19 +13,20 @@ use cudarc::driver::{CudaGraph, CudaStream, result};
 use super::module::address;
 use crate::KernelError;
 
-/// What was launched on a device, to be launched again.
+/// Launches recorded on a device, for replay.
 pub struct Recording(CudaGraph);
 
-// SAFETY: a graph may be used from any thread, one after another, and `&mut` is needed for all.
+// SAFETY: a graph may be used from any thread, one at a time, and every use needs `&mut`.
 unsafe impl Send for Recording {}
 
-/// Records what `run` launches on the device's stream instead of computing it: tensors that it
-/// makes hold no numbers, and must be gone when it ends. Nobody else may use the device meanwhile.
+/// Records what `run` launches on the device's stream instead of executing it: tensors that it
+/// allocates hold no data and must be dropped before it returns. Nothing else may use the device
+/// meanwhile.
 ///
 /// # Errors
 ///
-/// The device is no CUDA device, a failure of `run`, or something that cannot be recorded: waiting
-/// for the device, or copying from the processor's memory. The device works on after that.
+/// Not a CUDA device, a failure of `run`, or something that cannot be captured: waiting for the
+/// device, or copying from host memory. The device remains usable.
 pub fn record(
     device: &Device,
     run: impl FnOnce() -> Result<(), KernelError>,
@@ -34,7 +35,7 @@ pub fn record(
     stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
     let capture = Capture(&stream);
     let ran = run();
-    // A tensor that could not be freed is told of here, not by the end of the capture.
+    // A failure to free a tensor is reported here, not by the end of the capture.
     let freed = stream.context().check_err().w();
     let graph = stream.end_capture(Flags(0)).w();
     drop(capture);
@@ -45,7 +46,7 @@ pub fn record(
     Ok(Recording(graph))
 }
 
-/// A stream that records; it is over at the end of this, also if something panics.
+/// A stream in capture mode. Dropping this ends the capture, also on panic.
 struct Capture<'a>(&'a CudaStream);
 
 impl Drop for Capture<'_> {
@@ -54,13 +55,13 @@ impl Drop for Capture<'_> {
         if self.0.capture_status().is_ok_and(is_over) {
             return;
         }
-        // SAFETY: the stream lives. What was recorded is of no use, nor is a failure.
+        // SAFETY: the stream is alive. The graph is discarded, and an error does not matter.
         let _ = unsafe { result::stream::end_capture(self.0.cu_stream()) };
     }
 }
 
 impl Recording {
-    /// Launches what was recorded.
+    /// Launches the recorded work.
     ///
     /// # Errors
     ///
@@ -70,12 +71,12 @@ impl Recording {
     }
 }
 
-/// Copies all numbers of a tensor into another one of the same dtype and shape, on the device's
+/// Copies all elements of a tensor into another one of the same dtype and shape, on the device's
 /// stream.
 ///
 /// # Errors
 ///
-/// Tensors that are not alike, or not contiguous on one CUDA device.
+/// Different shapes, dtypes or devices, or tensors that are not contiguous on a CUDA device.
 pub fn copy(from: &Tensor, to: &Tensor) -> Result<(), KernelError> {
     if from.shape() != to.shape() || from.dtype() != to.dtype() {
         bail!("copying {:?} into {:?}", from.shape(), to.shape());
@@ -86,7 +87,8 @@ pub fn copy(from: &Tensor, to: &Tensor) -> Result<(), KernelError> {
     let stream = from.device().as_cuda_device()?.cuda_stream();
     stream.context().bind_to_thread().w()?;
     let bytes = from.elem_count() * from.dtype().size_in_bytes();
-    // SAFETY: both are tensors of this device, of so many bytes, and freed in the stream's order.
+    // SAFETY: dtype, shape and device were compared above and `address` checks contiguity, so both
+    // tensors have `bytes` bytes on this device; they are freed in stream order.
     unsafe { result::memcpy_dtod_async(address(to)?, address(from)?, bytes, stream.cu_stream()) }
         .w()
 }

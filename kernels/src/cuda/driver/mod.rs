@@ -1,4 +1,5 @@
-//! CUDA's driver and cuBLASLt: devices, and the kernels that the build script compiled from `cu/`.
+//! The CUDA driver and cuBLASLt: devices, and the kernels that the build script compiled from
+//! `cu/`.
 //!
 //! Must not know: models, batches, what is computed on a device and why.
 
@@ -14,7 +15,7 @@ pub use module::{Kernel, address, kernel, launch};
 
 use candle_core::Device;
 
-/// Lets go of what was loaded to a device, so that nothing here keeps a failed one open.
+/// Drops everything loaded for a device, so that nothing here keeps a failed one open.
 pub fn forget(device: &Device) {
     if let Device::Cuda(device) = device {
         module::forget(device);

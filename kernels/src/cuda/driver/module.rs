@@ -1,5 +1,5 @@
-//! Kernels by name: fat binaries that are part of this program, loaded to a device when first asked
-//! for, and launched on the device's one stream.
+//! Kernels by name: fat binaries embedded in the executable, loaded to a device on first use, and
+//! launched on the device's one stream.
 //!
 //! Must not know: what a kernel computes, or which arguments are right.
 
@@ -18,39 +18,39 @@ use parking_lot::{Mutex, RwLock};
 use crate::KernelError;
 use crate::cuda::types::{Argument, Launch};
 
-/// The fat binary of each source, by the source's name.
+/// The fat binary of each source, by source name.
 static IMAGES: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/cuda_images.rs"));
 
 /// What each device has loaded so far.
 static LOADED: LazyLock<RwLock<HashMap<DeviceId, Modules>>> = LazyLock::new(RwLock::default);
 
-/// Shared memory that a block may use without asking the driver for more.
+/// Dynamic shared memory that a block may use without raising the kernel's limit.
 const SHARED_BYTES_FREE: u32 = 48 << 10;
 
 type Modules = HashMap<&'static str, Module>;
 
-/// A source's kernels on a device.
+/// The kernels of a source on a device.
 struct Module {
     code: Arc<CudaModule>,
     kernels: HashMap<Box<str>, Kernel>,
 }
 
-/// A kernel on a device. Clones are cheap and stay valid until the last one is dropped.
+/// A kernel on a device. Clones are cheap, and keep it loaded.
 #[derive(Clone)]
 pub struct Kernel(Arc<Function>);
 
 struct Function {
     name: Box<str>,
     code: CudaFunction,
-    /// Dynamic shared memory that the driver has allowed so far.
+    /// The limit on dynamic shared memory set so far.
     shared_bytes_allowed: Mutex<u32>,
 }
 
-/// The kernel of a name in the source of a name (`norm` is `norm.cu`), loaded when first asked for.
+/// The kernel `name` of a source (`norm` is `norm.cu`), loaded on first use.
 ///
 /// # Errors
 ///
-/// The device is no CUDA device, there is no such source or kernel, or the driver cannot load it.
+/// Not a CUDA device, no such source or kernel, or the driver cannot load it.
 pub fn kernel(device: &Device, source: &str, name: &str) -> Result<Kernel, KernelError> {
     let device = device.as_cuda_device()?;
     let known = |modules: &Modules| modules.get(source)?.kernels.get(name).cloned();
@@ -74,24 +74,24 @@ pub fn kernel(device: &Device, source: &str, name: &str) -> Result<Kernel, Kerne
     Ok(module.kernels.entry(name).or_insert(kernel).clone())
 }
 
-/// Lets go of what was loaded to a device.
+/// Drops everything loaded for a device.
 pub(super) fn forget(device: &CudaDevice) {
     LOADED.write().remove(&device.id());
 }
 
-/// Starts a kernel on the device's stream and does not wait for it.
+/// Launches a kernel on the device's stream, without waiting for it.
 ///
 /// # Errors
 ///
-/// The device is no CUDA device, or the driver refuses the launch: its shape, or because an earlier
+/// Not a CUDA device, or the driver refuses the launch, because of its shape or because an earlier
 /// kernel failed.
 ///
 /// # Safety
 ///
-/// The arguments are those that the kernel declares, in number, order and type. What they point to
-/// is memory of this device that stays allocated until the kernel has run (memory that is freed on
-/// the device's stream does), at least as large as the kernel reads and writes for these arguments
-/// and this grid; nobody else writes it meanwhile.
+/// The arguments match the kernel's parameters in number, order and type. They point to memory of
+/// this device that stays allocated until the kernel has run (memory freed on the device's stream
+/// does) and is at least as large as what the kernel reads and writes for these arguments and this
+/// grid; nothing else writes to it meanwhile.
 pub unsafe fn launch(
     device: &Device,
     kernel: &Kernel,
@@ -125,11 +125,11 @@ pub unsafe fn launch(
     Ok(())
 }
 
-/// The address of a tensor's first number on its device. It is valid while the tensor lives.
+/// The device address of a tensor's first element, valid while the tensor lives.
 ///
 /// # Errors
 ///
-/// The tensor is on another device, or its numbers do not follow each other.
+/// The tensor is on another device, is not contiguous, or has a dtype that no kernel takes.
 pub fn address(tensor: &Tensor) -> Result<u64, KernelError> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else {
@@ -152,7 +152,7 @@ pub fn address(tensor: &Tensor) -> Result<u64, KernelError> {
 // === impl Function ===
 
 impl Function {
-    /// Has the driver allow blocks of this kernel so much dynamic shared memory.
+    /// Raises the kernel's limit on dynamic shared memory, if this is above it.
     fn allow(&self, shared_bytes: u32) -> Result<(), KernelError> {
         if shared_bytes <= SHARED_BYTES_FREE {
             return Ok(());

@@ -10,40 +10,40 @@ use super::{Argument, BLOCK, aligned, at, empty, int, suffix, uploaded};
 use crate::cuda::{self, Launch};
 use crate::spec::{Ancestor, Heads, Mask, Segment};
 
-/// Sizes of heads that there are kernels for on tensor cores; smaller ones segment in the next.
+/// Head sizes that have a tensor-core kernel; other sizes use the next larger one.
 const SIZES: [usize; 5] = [32, 64, 80, 96, 128];
-/// Query rows of a block on tensor cores, and in float32.
+/// Query rows per block, on tensor cores and in float32.
 const QUERY_ROWS: usize = 128;
 const ROWS_F32: usize = 16;
-/// Heads are read in pieces of so many numbers.
+/// Heads are read in pieces of this many elements.
 const PIECE: usize = 8;
 
-/// Kept rows of keys and values in memory: where the first is, how far the next, how many.
+/// Rows of cached keys and values in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Keys {
-    /// The first key of the first head.
+    /// Address of the first row's key of head 0.
     pub address: u64,
-    /// Numbers from row to row.
+    /// Elements from row to row.
     pub stride: usize,
-    /// How many rows.
+    /// Number of rows.
     pub rows: usize,
 }
 
-/// What the kernels are told of a batch, as they read it.
+/// A batch's blocks and spans, as the kernels read them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Row, rows, position, first span, spans, length of each block.
+    /// For each block: first row, rows, position, first span, spans, sequence length.
     pub blocks: Vec<[u32; 6]>,
-    /// Address (low and high half), stride, rows of each span; of the batch's own rows the
-    /// first of them, 0, 0, rows. So the plan of a batch without cached parts is that of all its
-    /// layers, and is uploaded once.
+    /// For each span: address (low and high half), stride, rows. For the batch's own rows: first
+    /// row, 0, 0, rows. The plan of a batch without cached parts is thus the same for all layers,
+    /// and is uploaded once.
     pub spans: Vec<[u32; 4]>,
 }
 
 impl Plan {
-    /// Blocks of at most `most` rows of all segments, those of long sequences first, so that none
-    /// of these begins last. Blocks of a sequence follow each other: what they read of memory, they
-    /// read at about the same time. `cached` are the keys of cached parts.
+    /// Splits all segments into blocks of at most `most` rows. Blocks of long sequences come first,
+    /// so that none of them starts last; blocks of one sequence are adjacent, so that they read the
+    /// same memory at about the same time. `cached` are the keys of cached parts.
     pub(crate) fn new(segments: &[Segment], most: usize, cached: &[Keys]) -> Self {
         let own = |rows: &std::ops::Range<usize>| [rows.start as u32, 0, 0, rows.len() as u32];
         let mut plan = Self::default();
@@ -65,7 +65,8 @@ impl Plan {
                     .map(|number| number as u32)
             }));
         }
-        // A causal block sees the keys up to its last row: the last ones of a sequence the most.
+        // A causal block sees the keys up to its last row, so a sequence's last blocks see the
+        // most.
         plan.blocks.sort_by_key(|[_, _, position, first_span, _, length]| {
             (Reverse(*length), *first_span, Reverse(*position))
         });
@@ -113,26 +114,26 @@ pub(crate) fn attention(
         at(&out)?,
     ];
     let shape = Launch {
-        // Heads of a block segment together: their rows are neighbours in memory.
+        // A block's heads are adjacent in the grid, since their rows are adjacent in memory.
         grid: [(plan.blocks.len() * heads.heads) as u32, 1, 1],
         block: [BLOCK as u32, 1, 1],
         shared_bytes: kernel.shared_bytes as u32,
     };
     let loaded = cuda::kernel(device, kernel.source, &kernel.name)?;
-    // SAFETY: the parameters of `attention`; blocks and spans are of rows that the caller has
-    // found in `qkv` and `cached`, all of which are freed, if at all, in the stream's order.
+    // SAFETY: the arguments match `attention`'s parameters; the caller has checked that the rows of
+    // blocks and spans are in `qkv` and `cached`, which are freed, if at all, in stream order.
     unsafe { cuda::start(device, &loaded, shape, &arguments) }?;
     Ok(out)
 }
 
-/// A kernel of attention.
+/// An attention kernel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct AttentionKernel {
     pub source: &'static str,
     pub name: String,
-    /// Query rows of a block.
+    /// Query rows per block.
     pub rows: usize,
-    /// Shared memory of a block.
+    /// Shared memory per block.
     pub shared_bytes: usize,
 }
 

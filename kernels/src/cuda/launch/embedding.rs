@@ -1,4 +1,4 @@
-//! Rows of a table by id.
+//! Embedding lookup.
 //!
 //! Must not know: what ids stand for.
 
@@ -14,7 +14,8 @@ pub(crate) fn gather(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     Ok(out)
 }
 
-/// Adds the rows of `ids` to `rows`, which nobody else may hold, or writes them over these.
+/// Adds the table's rows of `ids` to `rows` if `added`, else overwrites `rows` with them. `rows`
+/// must not be shared.
 pub(crate) fn add(table: &Tensor, ids: &[u32], rows: &Tensor, added: bool) -> Result<()> {
     let (width, device) = (table.dim(1)?, table.device());
     let uploaded = uploaded(ids, device)?;
@@ -27,11 +28,11 @@ pub(crate) fn add(table: &Tensor, ids: &[u32], rows: &Tensor, added: bool) -> Re
         Argument::Int(added.into()),
         at(rows)?,
     ];
-    // SAFETY: the parameters of `gather`; the caller has checked ids and shapes.
+    // SAFETY: the arguments match `gather`'s parameters; the caller has checked ids and shapes.
     unsafe { call.launch(blocks(ids.len()), &arguments) }
 }
 
-/// Adds four weighted rows of the table to each of `rows`, which nobody else may hold.
+/// Adds four weighted rows of the table to each of `rows`, which must not be shared.
 pub(crate) fn add_weighted(
     table: &Tensor,
     corners: &[[(u32, f32); 4]],
@@ -45,6 +46,7 @@ pub(crate) fn add_weighted(
         Call { source: "embedding", operation: "gather_weighted", dtype: table.dtype(), device };
     let arguments =
         [at(table)?, at(&ids)?, at(&weights)?, int(corners.len())?, int(width)?, at(rows)?];
-    // SAFETY: the parameters of `gather_weighted`; the caller has checked ids and shapes.
+    // SAFETY: the arguments match `gather_weighted`'s parameters; the caller has checked ids and
+    // shapes.
     unsafe { call.launch(blocks(corners.len()), &arguments) }
 }

@@ -1,4 +1,4 @@
-//! Products of linear layers, with what follows them.
+//! GEMMs of linear layers, with their epilogues.
 //!
 //! Must not know: layers, how weights came to the device.
 
@@ -8,8 +8,8 @@ use super::{aligned, empty, float32, rows};
 use crate::cuda::{self, Gemm};
 use crate::spec::Activation;
 
-/// `act(x W^T + bias) + residual` of rows in the dtype of the weights: with a residual in float32,
-/// else in the weights' dtype. The caller has checked the shapes.
+/// `act(x W^T + bias) + residual`, for `x` in the weights' dtype. The result is float32 with a
+/// residual, else in the weights' dtype. The caller has checked the shapes.
 pub(crate) fn linear(
     x: &Tensor,
     weights: &Tensor,
@@ -34,8 +34,8 @@ pub(crate) fn linear(
     }
 }
 
-/// `residual + x W^T + bias` in float32, and its norm in the dtype of the weights, to which the
-/// product is rounded before it is added.
+/// `residual + x W^T + bias` in float32, and its norm in the weights' dtype; `x W^T + bias` is
+/// rounded to that dtype before it is added.
 pub(crate) fn add_and_norm(
     x: &Tensor,
     weights: &Tensor,
@@ -47,14 +47,14 @@ pub(crate) fn add_and_norm(
     rows::add_rms_norm(residual, &added, norm.0, norm.1)
 }
 
-/// `act(gates) * values` of the rows of weights in which groups of both alternate.
+/// `act(gate) * value`, for weights whose rows alternate in groups of gates and values.
 pub(crate) fn gated(x: &Tensor, weights: &Tensor, activation: Activation) -> Result<Tensor> {
     let x = aligned(x)?;
     let product = Gemm { x: &x, weights, bias: None, added: None };
     rows::gated(&multiplied(&product, weights.dtype())?, activation)
 }
 
-/// A product in this dtype.
+/// A GEMM with a result of this dtype.
 fn multiplied(product: &Gemm<'_>, dtype: DType) -> Result<Tensor> {
     let shape = (product.x.dim(0)?, product.weights.dim(0)?);
     let out = empty(shape, dtype, product.x.device())?;

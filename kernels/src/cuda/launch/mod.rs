@@ -1,7 +1,8 @@
-//! Operations on CUDA devices: which kernels compute them, in which shape and with which arguments.
+//! Operations on CUDA devices: which kernels compute them, with which launch configuration and
+//! arguments.
 //!
-//! It is compiled in every build; without the feature `cuda` there are no such devices, so none of
-//! it is ever reached. Kernels write whole outputs, so these begin as whatever memory held before.
+//! Compiled in every build; without the feature `cuda` there are no such devices, so none of it is
+//! ever reached. Kernels write their whole output, so outputs are allocated uninitialised.
 //! Must not know: CUDA's own types, families, batches.
 
 pub(crate) mod attention;
@@ -18,12 +19,12 @@ use crate::cuda::{self, Argument, Launch};
 
 pub(crate) use upload::{forget, uploaded};
 
-/// Threads of a warp.
+/// Threads per warp.
 const WARP: usize = 32;
-/// Threads of a block, where nothing else is said.
+/// Threads per block, unless stated otherwise.
 const BLOCK: usize = 128;
 
-/// A kernel of one dtype in a source.
+/// A kernel of a source, for one dtype.
 struct Call<'a> {
     source: &'static str,
     operation: &'static str,
@@ -35,7 +36,7 @@ impl Call<'_> {
     /// Launches `{operation}_{dtype}`.
     ///
     /// # Errors
-    /// A dtype that there is no kernel of, or a failure of the device.
+    /// A dtype without a kernel, or a device failure.
     ///
     /// # Safety
     /// As [`cuda::start`].
@@ -47,7 +48,7 @@ impl Call<'_> {
     }
 }
 
-/// What the names of kernels of a dtype end in.
+/// The suffix of kernel names for a dtype.
 fn suffix(dtype: DType) -> Result<&'static str> {
     Ok(match dtype {
         DType::F32 => "f32",
@@ -57,22 +58,22 @@ fn suffix(dtype: DType) -> Result<&'static str> {
     })
 }
 
-/// A tensor whose numbers are still to be written.
+/// An uninitialised tensor, for a kernel to write.
 fn empty(shape: impl Into<candle_core::Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     let shape = shape.into();
     if let Some(tensor) = recording::taken(&shape, dtype)? {
         return Ok(tensor);
     }
-    // SAFETY: numbers of any bits are valid, and the kernel that gets it writes all of them.
+    // SAFETY: any bits are valid elements, and the kernel that gets the tensor writes all of them.
     unsafe { Tensor::empty(shape, dtype, device) }
 }
 
-/// The address of a tensor's numbers.
+/// The address of a tensor's first element.
 fn at(tensor: &Tensor) -> Result<Argument> {
     Ok(cuda::address(tensor)?.into())
 }
 
-/// The address of a tensor's numbers, null if there is none.
+/// The address of a tensor's first element, or null.
 fn at_or_null(tensor: Option<&Tensor>) -> Result<Argument> {
     tensor.map_or(Ok(Argument::Pointer(0)), at)
 }
@@ -90,20 +91,20 @@ fn long(count: usize) -> Argument {
     Argument::Long(count as i64)
 }
 
-/// Blocks of [`BLOCK`] threads with a warp for each of so many.
+/// Enough blocks of [`BLOCK`] threads for `count` warps.
 fn warps(count: usize) -> Launch {
     blocks(count.div_ceil(BLOCK / WARP))
 }
 
-/// So many blocks of [`BLOCK`] threads.
+/// `count` blocks of [`BLOCK`] threads.
 fn blocks(count: usize) -> Launch {
     Launch { grid: [count as u32, 1, 1], block: [BLOCK as u32, 1, 1], shared_bytes: 0 }
 }
 
-/// A tensor whose numbers follow each other from an address on that products and vector loads take:
-/// a part of another may begin anywhere.
+/// The tensor, contiguous and aligned for GEMMs and vector loads: a slice of another tensor may
+/// start anywhere.
 fn aligned(tensor: &Tensor) -> Result<Tensor> {
-    /// What the device aligns memory to, and the library expects.
+    /// The device's allocation alignment, which cuBLASLt expects.
     const ALIGNMENT: u64 = 256;
     let tensor = tensor.contiguous()?;
     if cuda::address(&tensor)?.is_multiple_of(ALIGNMENT) {
@@ -113,7 +114,7 @@ fn aligned(tensor: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// The same in float32.
+/// The tensor in float32, contiguous and aligned.
 fn float32(tensor: &Tensor) -> Result<Tensor> {
     aligned(&tensor.to_dtype(DType::F32)?)
 }

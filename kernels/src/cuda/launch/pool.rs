@@ -1,4 +1,4 @@
-//! One vector a sequence.
+//! Pooling: one vector per sequence.
 //!
 //! Must not know: readouts.
 
@@ -8,7 +8,7 @@ use super::{BLOCK, Call, at, empty, float32, int, uploaded};
 use crate::cuda::{Argument, Launch};
 use crate::spec::Pooling;
 
-/// The vectors of sequences, each the rows from a first to an end, which the caller has checked:
+/// Pools sequences, each given by its first row and its end, which the caller has checked:
 /// `[sequences, width]`, float32.
 pub(crate) fn pool(rows: &Tensor, bounds: &[[u32; 2]], pooling: Pooling) -> Result<Tensor> {
     let rows = float32(rows)?;
@@ -31,8 +31,8 @@ pub(crate) fn pool(rows: &Tensor, bounds: &[[u32; 2]], pooling: Pooling) -> Resu
         block: [BLOCK as u32, 1, 1],
         shared_bytes: 0,
     };
-    // SAFETY: the parameters of `pool`; all columns are asked for, bounds lie within `rows`, and
-    // `out` has a row for each.
+    // SAFETY: the arguments match `pool`'s parameters; all columns are requested, bounds lie within
+    // `rows`, and `out` has one row for each sequence.
     unsafe { call.launch(shape, &arguments) }?;
     Ok(out)
 }

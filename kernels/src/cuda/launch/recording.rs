@@ -1,20 +1,21 @@
-//! What operations use while their launches are recorded: memory that was there before, so that the
-//! recording need not take and give back any, and lists that are on the device already.
+//! State for operations while their launches are recorded: preallocated memory, so that the
+//! recording neither allocates nor frees any, and lists that are on the device already.
 //!
-//! Layers use it in turns: what one makes is read by itself and the next, and the one behind that
-//! writes over it. So a first run, which is not recorded, counts what the largest layer needs.
+//! Layers alternate between two halves of this memory: a layer's outputs are read by itself and the
+//! next layer, and overwritten by the one after that. A first run, which is not recorded, counts
+//! how much the largest layer needs.
 //! Must not know: what is recorded, layers.
 
 use std::cell::RefCell;
 
 use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
-/// Types of what operations write.
+/// Dtypes that operations write.
 const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
-/// Numbers that a tensor's memory is a multiple of: 256 bytes, of two bytes each.
+/// Tensor sizes are rounded up to this many elements: 256 bytes at two bytes each.
 const STEP: usize = 128;
 
-/// Numbers of each type.
+/// Elements of each dtype.
 type Sizes = [usize; DTYPES.len()];
 
 thread_local! {
@@ -23,7 +24,7 @@ thread_local! {
 
 enum State {
     Off,
-    /// What this layer has taken so far, and the most that one did.
+    /// What this layer has taken so far, and the most that any layer took.
     Counting {
         now: Sizes,
         most: Sizes,
@@ -33,22 +34,22 @@ enum State {
 
 struct Arena {
     slabs: Slabs,
-    /// Which half of each slab the layer uses.
+    /// Which half of each slab the current layer uses.
     half: usize,
     taken: Sizes,
-    /// What the recording reads, which others may let go of.
+    /// Tensors that the recording reads and others may drop.
     held: Vec<Tensor>,
 }
 
-/// Memory for recordings that run one after another. Clones are the same memory.
+/// Memory for recordings, which run one after another. Clones share the memory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slabs([Option<Tensor>; DTYPES.len()]);
 
 impl Slabs {
-    /// Makes room for two layers that need so much; recordings that there are keep what they had.
+    /// Makes room for two layers of these sizes; existing recordings keep their memory.
     ///
     /// # Errors
-    /// The device has no memory.
+    /// Out of device memory.
     pub(crate) fn fit(&mut self, sizes: Sizes, device: &Device) -> Result<()> {
         for ((slab, dtype), numbers) in self.0.iter_mut().zip(DTYPES).zip(sizes) {
             let has = slab.as_ref().map_or(0, Tensor::elem_count);
@@ -60,7 +61,7 @@ impl Slabs {
     }
 }
 
-/// Ends what the thread counts or records, also if it panics.
+/// Ends counting or recording on this thread, also on panic.
 struct Off;
 
 impl Drop for Off {
@@ -69,7 +70,7 @@ impl Drop for Off {
     }
 }
 
-/// Runs something, and counts what its largest layer takes.
+/// Calls `run` and counts how much its largest layer takes.
 pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, Sizes) {
     STATE.set(State::Counting { now: Sizes::default(), most: Sizes::default() });
     let _off = Off;
@@ -81,8 +82,8 @@ pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, Sizes) {
     }
 }
 
-/// Runs something that is recorded, whose tensors are in `slabs`; gives what else must live as long
-/// as the recording, where it is found by its address.
+/// Calls `run` while it is recorded, with its tensors in `slabs`. Also returns the tensors that
+/// must live as long as the recording, which refers to them by address.
 pub(crate) fn recorded<T>(slabs: &Slabs, run: impl FnOnce() -> T) -> (T, Vec<Tensor>) {
     let slabs = slabs.clone();
     STATE.set(State::On(Arena { slabs, half: 0, taken: Sizes::default(), held: Vec::new() }));
@@ -98,7 +99,7 @@ pub(crate) fn recorded<T>(slabs: &Slabs, run: impl FnOnce() -> T) -> (T, Vec<Ten
     }
 }
 
-/// The next layer begins.
+/// Marks the start of the next layer.
 pub(crate) fn advance() {
     STATE.with_borrow_mut(|state| match state {
         State::Off => {}
@@ -113,12 +114,12 @@ pub(crate) fn advance() {
     });
 }
 
-/// Whether this thread records.
+/// Whether this thread is recording.
 pub(crate) fn is_on() -> bool {
     STATE.with_borrow(|state| matches!(state, State::On(_)))
 }
 
-/// Has the recording, if one is made, keep a tensor that it reads and others may let go of.
+/// While recording, keeps a tensor alive that the recording reads and others may drop.
 pub(crate) fn hold(tensor: &Tensor) {
     STATE.with_borrow_mut(|state| {
         if let State::On(arena) = state {
@@ -127,7 +128,7 @@ pub(crate) fn hold(tensor: &Tensor) {
     });
 }
 
-/// A tensor whose numbers are still to be written, if a recording has memory for it.
+/// An uninitialised tensor in the recording's memory, or `None` when not recording.
 ///
 /// # Errors
 /// The layer takes more than was counted.
@@ -170,7 +171,7 @@ mod tests {
         tensor
     }
 
-    /// Layers that make two tensors each; what the one before and this one made is read.
+    /// Layers that make two tensors each; reads those of the previous and of the current layer.
     fn layers() -> Vec<[f32; 4]> {
         let mut before = [make(300, 0.0), make(5, 1.0)];
         let mut read = Vec::new();

@@ -1,6 +1,6 @@
-//! Operations row by row: norms, rotary positions, gates, activations.
+//! Row-wise operations: norms, rotary positions, gates, activations.
 //!
-//! Must not know: products, attention.
+//! Must not know: GEMMs, attention.
 
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -10,7 +10,7 @@ use super::{
 use crate::cuda::{Argument, Launch};
 use crate::spec::{Activation, HeadNorms, Heads};
 
-/// Rows of which one warp each keeps a device busy.
+/// With this many rows, one warp per row keeps a device busy.
 const ROWS_MANY: usize = 8192;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` of each row, in this dtype.
@@ -20,13 +20,13 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, dtype: DType) -> R
     let out = empty((rows, width), dtype, x.device())?;
     let call = Call { source: "norm", operation: "rms_norm", dtype, device: x.device() };
     let arguments = [at(&x)?, at(weight)?, eps.into(), int(rows)?, int(width)?, at(&out)?];
-    // SAFETY: the parameters of `rms_norm`; `x` and `out` are `[rows, width]`, the caller has
-    // checked that `weight` is `[width]`, and memory is freed in the stream's order.
+    // SAFETY: the arguments match `rms_norm`'s parameters; `x` and `out` are `[rows, width]`, the
+    // caller has checked that `weight` is `[width]`, and memory is freed in stream order.
     unsafe { call.launch(warps(rows), &arguments) }?;
     Ok(out)
 }
 
-/// `x + added`, in float32, and its norm as of [`rms_norm`] in the dtype of `added`.
+/// `x + added` in float32, and its [`rms_norm`] in the dtype of `added`.
 pub(crate) fn add_rms_norm(
     x: &Tensor,
     added: &Tensor,
@@ -46,8 +46,8 @@ pub(crate) fn add_rms_norm(
     let (count, numbers) = (int(rows)?, int(width)?);
     let (x, added, weight) = (at(&x)?, at(&added)?, at(weight)?);
     let arguments = [x, added, weight, eps.into(), count, numbers, at(&sums)?, at(&out)?];
-    // SAFETY: the parameters of `add_rms_norm`; the shapes were checked above, and memory is freed
-    // in the stream's order.
+    // SAFETY: the arguments match `add_rms_norm`'s parameters; the shapes were checked above, and
+    // memory is freed in stream order.
     unsafe { call.launch(warps(rows), &arguments) }?;
     Ok((sums, out))
 }
@@ -78,14 +78,15 @@ pub(crate) fn layer_norm(
         at_or_null(normed.as_ref())?,
         at(&out)?,
     ];
-    // SAFETY: the parameters of `layer_norm`; matrices are `[rows, width]`, the caller has checked
-    // that `weight` and `bias` are `[width]`, and memory is freed in the stream's order.
+    // SAFETY: the arguments match `layer_norm`'s parameters; matrices are `[rows, width]`, the
+    // caller has checked that `weight` and `bias` are `[width]`, and memory is freed in stream
+    // order.
     unsafe { call.launch(warps(rows), &arguments) }?;
     Ok((normed.unwrap_or_else(|| out.clone()), out))
 }
 
-/// Norms and turns queries and keys of `qkv`, which nobody else may hold: it is changed in place.
-/// The caller has checked that there are as many positions as rows, and tables for all of them.
+/// Norms and rotates the queries and keys of `qkv` in place; `qkv` must not be shared. The caller
+/// has checked that there is one position per row, and that the tables cover all of them.
 pub(crate) fn rotary(
     qkv: Tensor,
     heads: Heads,
@@ -96,11 +97,11 @@ pub(crate) fn rotary(
     let qkv = aligned(&qkv)?;
     let rows = positions.len();
     let positions = uploaded(positions, qkv.device())?;
-    // Tables are replaced when longer ones are needed.
+    // Held, because tables are replaced when longer ones are needed.
     recording::hold(cos);
     recording::hold(sin);
     let turned = heads.heads + heads.kv_heads;
-    // A lane of the wide kernel takes 16 numbers of a head.
+    // In the wide kernel, a lane takes 16 elements of a head.
     let wide = matches!(heads.size, 16 | 32 | 64 | 128 | 256);
     let at_a_time = (WARP * 16 / heads.size).max(1);
     let parts = if rows < ROWS_MANY { turned.div_ceil(at_a_time) } else { 1 };
@@ -122,13 +123,14 @@ pub(crate) fn rotary(
         at(sin)?,
     ]);
     let count = rows * if wide { parts } else { turned };
-    // SAFETY: the parameters of `rotary` or `rotary_wide`; the caller has checked the shapes and
-    // that all positions have a row in the tables, and nobody else holds `qkv`.
+    // SAFETY: the arguments match the parameters of `rotary` or `rotary_wide`; the caller has
+    // checked the shapes and that the tables have a row for every position, and `qkv` is not
+    // shared.
     unsafe { call.launch(warps(count), &arguments) }?;
     Ok(qkv)
 }
 
-/// `act(gate) * value` of rows in which groups of 16 gates and 16 values alternate.
+/// `act(gate) * value` for rows in which groups of 16 gates and 16 values alternate.
 pub(crate) fn gated(both: &Tensor, activation: Activation) -> Result<Tensor> {
     let both = aligned(both)?;
     let (rows, double) = both.dims2()?;
@@ -137,13 +139,13 @@ pub(crate) fn gated(both: &Tensor, activation: Activation) -> Result<Tensor> {
     let call =
         Call { source: "gated", operation: "gated", dtype: both.dtype(), device: both.device() };
     let arguments = [at(&both)?, long(rows), int(width)?, number(Some(activation)), at(&out)?];
-    // SAFETY: the parameters of `gated`; `both` is `[rows, 2 width]`, `out` `[rows, width]`, and
-    // widths are multiples of 16, as `GatedLinear` pads them.
+    // SAFETY: the arguments match `gated`'s parameters; `both` is `[rows, 2 width]`, `out` is
+    // `[rows, width]`, and widths are multiples of 16, as `GatedLinear` pads them.
     unsafe { call.launch(elements(rows * width), &arguments) }?;
     Ok(out)
 }
 
-/// Adds a bias to `x` and activates it, in place: nobody else may hold it.
+/// Adds a bias to `x` and applies the activation, in place; `x` must not be shared.
 pub(crate) fn epilogue(
     x: Tensor,
     bias: Option<&Tensor>,
@@ -156,13 +158,13 @@ pub(crate) fn epilogue(
     let call =
         Call { source: "epilogue", operation: "epilogue", dtype: x.dtype(), device: x.device() };
     let arguments = [at(&x)?, long(rows), int(width)?, at_or_null(bias)?, number(activation)];
-    // SAFETY: the parameters of `epilogue`; `x` is `[rows, width]` and nobody else's, `bias` is
-    // `[width]`, as layers are made.
+    // SAFETY: the arguments match `epilogue`'s parameters; `x` is `[rows, width]` and not shared,
+    // and `bias` is `[width]`, as layers are constructed.
     unsafe { call.launch(elements(rows * width), &arguments) }?;
     Ok(x)
 }
 
-/// What the kernels call an activation.
+/// The kernels' number for an activation.
 fn number(activation: Option<Activation>) -> Argument {
     Argument::Int(match activation {
         None => -1,
@@ -174,11 +176,11 @@ fn number(activation: Option<Activation>) -> Argument {
     })
 }
 
-/// Blocks for so many numbers, of which a thread does several.
+/// Blocks for `count` elements; each thread handles several.
 fn elements(count: usize) -> Launch {
-    /// Numbers a block does, before it goes on with more.
+    /// Elements that a block handles before it loops.
     const BLOCK_NUMBERS: usize = 2048;
-    /// Blocks that keep a large device busy.
+    /// Enough blocks to keep a large device busy.
     const BLOCKS_MAX: usize = 1 << 14;
     let blocks = count.div_ceil(BLOCK_NUMBERS).min(BLOCKS_MAX);
     Launch { grid: [blocks as u32, 1, 1], block: [256, 1, 1], shared_bytes: 0 }

@@ -1,7 +1,7 @@
-//! Small lists of numbers on a device. Every layer of a network needs the same positions, ids and
-//! blocks, so the last few lists stay there.
+//! Short integer lists on a device. Every layer of a network needs the same positions, ids and
+//! blocks, so the most recent lists stay there.
 //!
-//! Must not know: what the numbers mean.
+//! Must not know: what the integers mean.
 
 use std::collections::VecDeque;
 
@@ -10,21 +10,21 @@ use parking_lot::Mutex;
 
 use super::recording;
 
-/// Lists kept of a device.
+/// Lists cached per device.
 const KEPT: usize = 16;
-/// Numbers of the longest list that is kept.
+/// Length of the longest list that is cached.
 const KEPT_NUMBERS: usize = 1 << 20;
 
-/// The lists of a device, the last used first.
+/// The lists of a device, most recently used first.
 type Lists = VecDeque<(Vec<u32>, Tensor)>;
 
 static DEVICES: Mutex<Vec<(Device, Lists)>> = Mutex::new(Vec::new());
 
-/// The numbers on the device.
+/// The list on the device.
 ///
 /// # Errors
-/// A failure of the device; or they are not there yet, while a recording is made: what is copied
-/// then would be read again from the processor's memory, at each replay.
+/// A device failure; or the list is not there yet while a graph is recorded: a recorded copy would
+/// read host memory again at each replay.
 pub(crate) fn uploaded(numbers: &[u32], device: &Device) -> Result<Tensor> {
     if let Some(known) = with_lists(device, |lists| known(lists, numbers)) {
         recording::hold(&known);
@@ -33,7 +33,7 @@ pub(crate) fn uploaded(numbers: &[u32], device: &Device) -> Result<Tensor> {
     if recording::is_on() {
         bail!("a list of {} numbers is not on the device yet", numbers.len());
     }
-    // Without the lock, so that a device that hangs holds up no other.
+    // Without the lock, so that a hanging device does not block others.
     let tensor = Tensor::new(numbers, device)?;
     if numbers.len() <= KEPT_NUMBERS {
         with_lists(device, |lists| {
@@ -54,7 +54,7 @@ fn with_lists<T>(device: &Device, run: impl FnOnce(&mut Lists) -> T) -> T {
     run(&mut devices[place].1)
 }
 
-/// The list of these numbers, if it is there still; it is the last used from now on.
+/// The cached list of these values, if any; marks it as most recently used.
 fn known(lists: &mut Lists, numbers: &[u32]) -> Option<Tensor> {
     let place = lists.iter().position(|(list, _)| list == numbers)?;
     let found = lists.remove(place)?;
@@ -63,7 +63,7 @@ fn known(lists: &mut Lists, numbers: &[u32]) -> Option<Tensor> {
     Some(tensor)
 }
 
-/// Lets go of a device's lists, so that they do not keep it open.
+/// Drops a device's lists, so that they do not keep it open.
 pub(crate) fn forget(device: &Device) {
     DEVICES.lock().retain(|(known, _)| !known.same_device(device));
 }

@@ -40,7 +40,7 @@ fn large_pieces_wait_too_and_what_waited_longest_goes_first() {
     }
     assert_eq!(lengths(&spare.give(zeros(300 * MIB))), [100 * MIB, 200 * MIB]);
     assert_eq!((lengths(&spare.all), spare.bytes), (vec![150 * MIB, 300 * MIB], 450 * MIB));
-    // What is too much by itself drives nothing out.
+    // A buffer that alone exceeds the limit evicts nothing.
     assert_eq!(lengths(&spare.give(zeros(SPARE_BYTES_MAX + 1))), [SPARE_BYTES_MAX + 1]);
     assert_eq!(spare.bytes, 450 * MIB);
     (0..SPARE_MAX - 2).for_each(|_| assert!(spare.give(zeros(64)).is_empty()));

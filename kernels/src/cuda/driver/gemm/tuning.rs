@@ -1,7 +1,7 @@
-//! Plans for few rows, found by trying: of the algorithms that give the bits of the plan for more
-//! rows, the fastest. The library's own choice, kept from splitting sums, can be ten times slower.
+//! Plans for few rows, found by timing: the fastest of the algorithms that give the same bits as
+//! the plan for more rows. cuBLASLt's own choice, with split-K forbidden, can be ten times slower.
 //!
-//! Must not know: layers, which rows come.
+//! Must not know: layers, the actual inputs.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use super::{
 };
 use crate::KernelError;
 
-/// Launches that are timed together.
+/// Launches per timing.
 const LAUNCHES: u32 = 10;
-/// Rows of the other shape whose algorithms are tried.
+/// Rows of a second shape, whose algorithms are tried too.
 const ROWS_FEWER: usize = 16;
 
 impl Library {
-    /// The plan of a shape of few rows, for a product with these weights.
+    /// The plan for a shape of few rows, timed with these weights.
     pub(super) fn tuned(&self, product: &Gemm<'_>, shape: Shape) -> Result<Plan, KernelError> {
         let mut best = self.plan(Shape { rows: ROWS_LEAST, ..shape })?;
         let device = product.x.device();
@@ -41,17 +41,17 @@ impl Library {
         Ok(best)
     }
 
-    /// Algorithms for a shape of few rows that compute single rows, too.
+    /// Algorithms for a shape of few rows that also support single rows.
     fn for_few(&self, shape: Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, KernelError> {
         let (operation, single) = (Operation::of(shape)?, Layouts::of(Shape { rows: 1, ..shape })?);
         let mut found = self.candidates(shape)?;
-        // That there are none for the other shape is no failure.
+        // Finding none for the second shape is not an error.
         found.extend(self.candidates(Shape { rows: ROWS_FEWER, ..shape }).unwrap_or_default());
         found.retain(|algorithm| self.computes(&operation, &single, algorithm));
         Ok(found)
     }
 
-    /// The bits that a plan gives; `None` if it does not compute the shape.
+    /// The bits that a plan computes; `None` if it does not support the shape.
     fn result(
         &self,
         product: &Gemm<'_>,
@@ -68,7 +68,7 @@ impl Library {
         Ok(Some(numbers.into_iter().map(f32::to_bits).collect()))
     }
 
-    /// How long some launches take.
+    /// How long `LAUNCHES` launches take.
     fn time(&self, product: &Gemm<'_>, shape: Shape, plan: &Plan) -> Result<Duration, KernelError> {
         let out = Tensor::zeros((shape.rows, shape.columns), shape.out, product.x.device())?;
         self.stream.synchronize().w()?;
@@ -81,7 +81,7 @@ impl Library {
     }
 }
 
-/// Numbers in -1..1 without a pattern, the same each time.
+/// Fixed pseudo-random values in -1..1.
 fn noise(rows: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor, KernelError> {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {

@@ -1,4 +1,4 @@
-//! Plans, and what kernels make of them in the emulator.
+//! Plans, and what the kernels compute from them in the emulator.
 
 use half::bf16;
 use proxima_emulator::{Arg, Block, Buffer, Element, Span, emulate, read, write};
@@ -57,7 +57,7 @@ fn int(count: usize) -> Arg {
     Arg::Int(count as i32)
 }
 
-/// Runs that begin alike, one alone, and one behind a cached part, all as the device would.
+/// Segments that share a prefix, one alone, and one after a cached part, all as on the device.
 fn check<T: Element>(heads: Heads, dtype: DType, rounded: fn(f32) -> T, most: f32)
 where
     f32: From<T>,
@@ -98,7 +98,7 @@ where
         shared: kernel.shared_bytes,
         seed: 1,
     };
-    // SAFETY: blocks and spans are of rows in these buffers, all of which live.
+    // SAFETY: blocks and spans refer to rows in these buffers, which are all alive.
     unsafe { emulate(&kernel.name, launch, &args) }.expect("computed");
     let matrix = |numbers: &[T], width: usize| {
         let wide: Vec<f32> = numbers.iter().map(|number| f32::from(*number)).collect();
