@@ -11,13 +11,13 @@ use proxima_models::readout::finish;
 use proxima_models::{BatchRows, Input, Model, ModelInfo, Prepare};
 
 use crate::cache::CacheStats;
+use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::fair::ClientKey;
-use crate::intake::Prepared;
-use crate::job::{Answer, Reply, Slot, Vector, Waiter};
+use crate::job::{Answer, PendingVector, Reply, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics};
 use crate::prepare::Pool;
-use crate::queue::{Accepted, Queue, Workers};
+use crate::queue::{Accepted, Prepared, Queue, Workers};
 use crate::replica::{self, Replica, Shared};
 use crate::request::{
     EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, SparseAnswer, TokensAnswer,
@@ -30,52 +30,6 @@ use crate::warm_up;
 
 /// Texts of a request that are tokenised before another has its turn.
 const TEXTS_OF_A_TURN: usize = 8;
-
-/// Limits of an engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineConfig {
-    /// Tokens of one batch; a longer single sequence still runs, alone.
-    pub batch_tokens_max: usize,
-    /// How long a batch should take at most: what a small request may have to wait for.
-    pub batch_time_target: Duration,
-    /// Requests of at most this many tokens go before larger ones.
-    pub interactive_tokens_max: usize,
-    /// Tokens waiting in the queue; a request that would go above is refused whole.
-    pub queue_tokens_max: usize,
-    /// How long a request may wait before any of it is computed. One that is expected to wait for
-    /// nearly so long is refused whole, one that has waited for so long is given up. If it is zero,
-    /// requests are let in where nothing of their kind waits, and none is given up.
-    pub queue_time_max: Duration,
-    /// Bytes of texts that wait to be tokenised, and as many of requests with images or videos that
-    /// wait to be decoded; a request that would go above is refused whole.
-    pub text_bytes_max: usize,
-    /// Inputs of one request.
-    pub inputs_max: usize,
-    /// Threads that tokenise; one more does so for small requests alone.
-    pub tokenization_threads: usize,
-    /// Bytes of the vector cache; 0 turns it off.
-    pub cache_bytes_max: usize,
-    /// Bytes of keys and values kept of what sequences begin with in common; 0 turns sharing of
-    /// rows off.
-    pub prefix_bytes_max: usize,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            batch_tokens_max: 32_768,
-            batch_time_target: Duration::from_millis(250),
-            interactive_tokens_max: 1_024,
-            queue_tokens_max: 1_048_576,
-            queue_time_max: Duration::from_secs(30),
-            text_bytes_max: 256 * 1024 * 1024,
-            inputs_max: 2_048,
-            tokenization_threads: 2,
-            cache_bytes_max: 0,
-            prefix_bytes_max: 256 * 1024 * 1024,
-        }
-    }
-}
 
 /// The engine of one model, for one client. Cheap to clone; all clones are the same engine.
 #[derive(Debug, Clone)]
@@ -161,9 +115,9 @@ impl Engine {
         let pool = Pool::start("tokenize", threads, TEXTS_OF_A_TURN, &recipe)?;
         let media = info.media.then(|| Pool::start("media", threads, 1, &recipe)).transpose()?;
         let shared = Shared { queue: queue.clone(), metrics: metrics.clone(), prefix_bytes_max };
-        for (seat, replica) in replicas.into_iter().enumerate() {
+        for (slot, replica) in replicas.into_iter().enumerate() {
             // Those that were started end.
-            replica::start(shared.clone(), seat, replica).inspect_err(|_| queue.close())?;
+            replica::start(shared.clone(), slot, replica).inspect_err(|_| queue.close())?;
         }
         let (text_bytes, media_bytes) = Default::default();
         let handle = Handle { info, config, queue, pool, media, metrics, text_bytes, media_bytes };
@@ -219,8 +173,8 @@ impl Engine {
             let mut vectors = Vec::with_capacity(slots.len());
             for (index, slot) in slots.into_iter().enumerate() {
                 vectors.push(match slot {
-                    Slot::Ready(vector) => vector,
-                    Slot::Waiting(answer) => tally.add(received(index, answer).await?),
+                    PendingVector::Cached(vector) => vector,
+                    PendingVector::Waiting(answer) => tally.add(received(index, answer).await?),
                 });
             }
             Ok(vectors)

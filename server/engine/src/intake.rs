@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proxima_models::recipes::{Cancelled, Recipe, Token};
-use proxima_models::{Input, Prepare, Prompt, Sequence};
+use proxima_models::{Input, Prepare, Prompt};
 
 use crate::admission::{Class, Size, tokens_about};
 use crate::engine::Engine;
@@ -14,19 +14,11 @@ use crate::error::EngineError;
 use crate::inputs::{TextBytes, bytes_of, check_limits, check_room, in_order};
 use crate::metrics::Observation;
 use crate::prepare::{NotDone, Turn};
-use crate::queue::Expected;
+use crate::queue::Prepared;
 use crate::tally::Tally;
 
 /// Of an estimate from a request's bytes alone, one in so many tokens is there without doubt.
 const CERTAIN_PART: usize = 2;
-
-/// The inputs of a request, tokenised, and its place.
-pub(crate) struct Prepared<'a> {
-    /// A sequence an input.
-    pub sequences: Vec<Sequence>,
-    /// What the queue expects of them.
-    pub expected: Expected<'a>,
-}
 
 impl Engine {
     /// Tokens, about, of so many texts with so many bytes together.

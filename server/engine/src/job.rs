@@ -71,45 +71,11 @@ pub struct Job {
     pub reply: Reply,
 }
 
-/// Who waits for the vector of a sequence.
-#[derive(Debug, Default)]
-pub struct Flight {
-    /// Whether it is being computed.
-    pub begun: bool,
-    /// All who wait.
-    pub waiters: Vec<Passenger>,
-}
-
-/// One who waits for a vector.
-#[derive(Debug)]
-pub struct Passenger {
-    /// Where it goes.
-    pub waiter: Waiter<Vector>,
-    /// Its request's ticket.
-    pub ticket: Arc<Ticket>,
-}
-
-impl Flight {
-    /// It is being computed from now on.
-    pub fn begin(&mut self) {
-        self.begun = true;
-        self.waiters.iter().for_each(|passenger| passenger.ticket.begin());
-    }
-
-    /// Another waits.
-    pub fn join(&mut self, passenger: Passenger) {
-        if self.begun {
-            passenger.ticket.begin();
-        }
-        self.waiters.push(passenger);
-    }
-}
-
 /// How an input of an admitted request is answered.
 #[derive(Debug)]
-pub enum Slot<T> {
+pub enum PendingVector {
     /// At once, from the cache.
-    Ready(T),
+    Cached(Vector),
     /// When the worker is done with it.
-    Waiting(Answer<T>),
+    Waiting(Answer<Vector>),
 }

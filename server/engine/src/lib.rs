@@ -5,6 +5,7 @@
 mod admission;
 pub mod batching;
 mod cache;
+mod config;
 mod drain;
 mod engine;
 mod error;
@@ -20,15 +21,16 @@ mod registry;
 mod replica;
 mod request;
 mod rerank;
-mod seats;
 mod tally;
 mod threads;
 mod ticket;
 mod warm_up;
 mod worker;
+mod worker_slots;
 
 pub use cache::CacheStats;
-pub use engine::{Engine, EngineConfig};
+pub use config::EngineConfig;
+pub use engine::Engine;
 pub use error::{EngineError, Fault};
 pub use fair::ClientKey;
 pub use metrics::{DeviceEvent, Metrics, NoMetrics, Observation};

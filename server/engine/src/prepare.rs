@@ -223,16 +223,17 @@ impl Pool {
     ///
     /// # Errors
     /// If no thread began with it within the limit, or the pool is closed.
-    pub async fn run<T, R>(
+    pub async fn run<T, R, F>(
         &self,
         turn: Turn,
         limit: Limit,
         items: Vec<T>,
-        each: impl Fn(&dyn Recipe, &T, Cancelled<'_>) -> Result<R, InputError> + Send + Sync + 'static,
+        each: F,
     ) -> Result<Done<R>, NotDone>
     where
         T: Send + Sync + 'static,
         R: Send + 'static,
+        F: Fn(&dyn Recipe, &T, Cancelled<'_>) -> Result<R, InputError> + Send + Sync + 'static,
     {
         if items.is_empty() {
             return Ok(Done { results: Vec::new(), waited: Duration::ZERO });

@@ -10,7 +10,7 @@ use proxima_models::{CheckpointError, Model};
 use crate::metrics::{DeviceEvent, Metrics};
 use crate::queue::Queue;
 use crate::threads::{self, NoThread};
-use crate::worker::{self, Place, Stopped};
+use crate::worker::{self, Stopped, WorkerContext};
 
 /// Loads a model anew, after all that was left of it on its device is gone.
 pub type Reload = Box<dyn FnOnce() -> Result<Model, CheckpointError> + Send>;
@@ -44,23 +44,23 @@ pub struct Shared {
 ///
 /// # Errors
 /// If the system gives no thread.
-pub fn start(shared: Shared, seat: usize, replica: Replica) -> Result<(), NoThread> {
-    threads::spawn(format!("worker-{seat}"), move || live(&shared, seat, replica))
+pub fn start(shared: Shared, slot: usize, replica: Replica) -> Result<(), NoThread> {
+    threads::spawn(format!("worker-{slot}"), move || live(&shared, slot, replica))
 }
 
 /// Works until the queue ends or the device is lost. The queue is told, however this function is
 /// left.
-fn live(shared: &Shared, seat: usize, replica: Replica) {
+fn live(shared: &Shared, slot: usize, replica: Replica) {
     struct End<'a>(&'a Queue, usize, Option<String>);
     impl Drop for End<'_> {
         fn drop(&mut self) {
             self.0.end(self.1, self.2.take());
         }
     }
-    let mut end = End(&shared.queue, seat, Some("the worker panicked".into()));
+    let mut end = End(&shared.queue, slot, Some("the worker panicked".into()));
     let Replica { mut model, mut reload } = replica;
     end.2 = loop {
-        let reason = match worker::run(shared.place(seat, &model)) {
+        let reason = match worker::run(shared.context(slot, &model)) {
             Stopped::Ended => break None,
             Stopped::DeviceFailed(reason) => reason,
         };
@@ -71,8 +71,8 @@ fn live(shared: &Shared, seat: usize, replica: Replica) {
             dropped(model);
             break None;
         }
-        shared.queue.restarting(seat, &reason);
-        match shared.renewed(seat, model, reload.take(), reason) {
+        shared.queue.restarting(slot, &reason);
+        match shared.renewed(slot, model, reload.take(), reason) {
             Ok(fresh) => model = fresh,
             Err(reason) => {
                 shared.metrics.device(DeviceEvent::Lost { device: &device, reason: &reason });
@@ -80,15 +80,15 @@ fn live(shared: &Shared, seat: usize, replica: Replica) {
             }
         }
         shared.metrics.device(DeviceEvent::Restarted { device: &device });
-        shared.queue.working(seat);
+        shared.queue.working(slot);
     };
 }
 
 impl Shared {
-    fn place<'a>(&'a self, seat: usize, model: &'a Model) -> Place<'a> {
-        Place {
+    fn context<'a>(&'a self, slot: usize, model: &'a Model) -> WorkerContext<'a> {
+        WorkerContext {
             queue: &self.queue,
-            seat,
+            slot,
             model,
             metrics: &*self.metrics,
             prefix_bytes_max: self.prefix_bytes_max,
@@ -98,7 +98,7 @@ impl Shared {
     /// The model, loaded anew and proven to compute; else why not, or why it was to be loaded.
     fn renewed(
         &self,
-        seat: usize,
+        slot: usize,
         model: Model,
         reload: Option<Reload>,
         reason: String,
@@ -108,7 +108,7 @@ impl Shared {
         let fresh = catch_unwind(AssertUnwindSafe(reload));
         let fresh = fresh.map_err(|_| "loading it anew panicked".to_owned())?;
         let fresh = fresh.map_err(|error| format!("it cannot be loaded anew: {error}"))?;
-        match worker::check(self.place(seat, &fresh)) {
+        match worker::check(self.context(slot, &fresh)) {
             Ok(_) => Ok(fresh),
             Err(error) => {
                 dropped(fresh);

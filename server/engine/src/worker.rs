@@ -16,7 +16,7 @@ use crate::job::{Computed, Job, JobError, Reply, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics, Observation};
 use crate::prefixes::Prefixes;
 use crate::queue::{Next, Queue};
-use crate::seats::CheckSender;
+use crate::worker_slots::CheckSender;
 
 /// How long a batch runs before others may run between its layers: little, as it is what a small
 /// request waits beside large ones.
@@ -34,11 +34,11 @@ pub enum Stopped {
 }
 
 /// What a worker works with.
-pub struct Place<'a> {
+pub struct WorkerContext<'a> {
     /// Where jobs come from.
     pub queue: &'a Queue,
     /// Its place among the queue's workers.
-    pub seat: usize,
+    pub slot: usize,
     /// What computes.
     pub model: &'a Model,
     /// Who observes.
@@ -48,12 +48,12 @@ pub struct Place<'a> {
 }
 
 /// Works until the queue ends or the device fails.
-pub fn run(place: Place<'_>) -> Stopped {
-    let worker = Worker::new(place);
+pub fn run(context: WorkerContext<'_>) -> Stopped {
+    let worker = Worker::new(context);
     loop {
         // However the last batch was left.
         worker.running.set(Running::Nothing);
-        match worker.place.queue.next(worker.place.seat) {
+        match worker.context.queue.next(worker.context.slot) {
             Next::End => return Stopped::Ended,
             Next::Check(senders) => worker.check(senders),
             Next::Batch(jobs) => worker.batch(jobs),
@@ -72,17 +72,17 @@ pub fn run(place: Place<'_>) -> Stopped {
 ///
 /// # Errors
 /// What kept it from working.
-pub fn check(place: Place<'_>) -> Result<Duration, EngineError> {
-    Worker::new(place).alive().map_err(|(error, _)| error)
+pub fn check(context: WorkerContext<'_>) -> Result<Duration, EngineError> {
+    Worker::new(context).alive().map_err(|(error, _)| error)
 }
 
 struct Worker<'a> {
-    place: Place<'a>,
+    context: WorkerContext<'a>,
     prefixes: RefCell<Prefixes>,
     /// Whether sequences that begin alike share rows.
     shares: bool,
     running: Cell<Running>,
-    /// What batches that ran in pauses of the one that runs took.
+    /// Time spent in pauses of batches, since the worker started.
     paused: Cell<Duration>,
     /// Why the device computes nothing any more, once that is known.
     failed: RefCell<Option<String>>,
@@ -122,30 +122,50 @@ struct Outputs {
     rows: usize,
 }
 
+impl Outputs {
+    /// Checks, where a panic still fails this batch alone, that there is an output for each job:
+    /// answering the jobs takes them for granted.
+    ///
+    /// # Panics
+    /// If a readout gave fewer.
+    fn check(&self, jobs: &[Job]) {
+        for job in jobs {
+            let found = match &job.reply {
+                Reply::Embedding => self.vectors.len(),
+                Reply::Tokens(_) => self.tokens.len(),
+                Reply::Score(_) => self.logits.len(),
+                Reply::Sparse(_) => self.sparse.len(),
+                Reply::Multi(_) => self.multi.len(),
+            };
+            assert_eq!(found, jobs.len(), "a readout gives an output for each sequence");
+        }
+    }
+}
+
 impl<'a> Worker<'a> {
-    fn new(place: Place<'a>) -> Self {
+    fn new(context: WorkerContext<'a>) -> Self {
         Self {
-            prefixes: RefCell::new(Prefixes::new(place.prefix_bytes_max)),
-            shares: place.prefix_bytes_max > 0 && place.model.shares_prefixes(),
+            prefixes: RefCell::new(Prefixes::new(context.prefix_bytes_max)),
+            shares: context.prefix_bytes_max > 0 && context.model.shares_prefixes(),
             running: Cell::new(Running::Nothing),
             paused: Cell::new(Duration::ZERO),
             failed: RefCell::new(None),
             postponed: RefCell::default(),
-            place,
+            context,
         }
     }
 
     fn observe(&self, observation: Observation) {
-        self.place.metrics.observe(observation);
+        self.context.metrics.observe(observation);
     }
 
     /// Runs a batch and answers its jobs. If it fails while the device works, its halves are tried,
     /// so that only the guilty sequence fails, and what is too large together fits.
     fn batch(&self, mut jobs: Vec<Job>) {
         let started = Instant::now();
-        let paused = self.paused.replace(Duration::ZERO);
+        let paused_before = self.paused.get();
         let outputs = self.guarded(|| self.outputs(&jobs));
-        let took = started.elapsed().saturating_sub(self.paused.replace(paused));
+        let took = started.elapsed().saturating_sub(self.paused.get() - paused_before);
         let sequences = jobs.len();
         let failure = match outputs {
             Ok(outputs) => {
@@ -153,7 +173,7 @@ impl<'a> Worker<'a> {
                 let rows = outputs.rows;
                 self.observe(Observation::Batch { sequences, tokens, rows, took });
                 // What sequences share, or was kept from before, took no time.
-                self.place.queue.note_rate(cost_of(&jobs) * rows / tokens.max(1), took);
+                self.context.queue.note_rate(cost_of(&jobs) * rows / tokens.max(1), took);
                 return self.answer(jobs, outputs, started, took);
             }
             Err(failure) => failure,
@@ -170,8 +190,8 @@ impl<'a> Worker<'a> {
         }
         // In a pause it is the batch that pauses which has the memory.
         if failure.out_of_memory && !matches!(self.running.get(), Running::InPause) {
-            self.place.queue.note_too_large(cost_of(&jobs));
-            self.place.metrics.device(DeviceEvent::OutOfMemory { sequences });
+            self.context.queue.note_too_large(cost_of(&jobs));
+            self.context.metrics.device(DeviceEvent::OutOfMemory { sequences });
         }
         let second = jobs.split_off(sequences / 2);
         self.batch(jobs);
@@ -196,10 +216,10 @@ impl<'a> Worker<'a> {
     /// between its layers.
     fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, proxima_models::ModelError> {
         if matches!(self.running.get(), Running::InPause) {
-            return self.place.model.encoder.encode(batch);
+            return self.context.model.encoder.encode(batch);
         }
         self.running.set(Running::Batch { since: Instant::now() });
-        let result = self.place.model.encoder.run(batch, &|| self.pause());
+        let result = self.context.model.encoder.run(batch, &|| self.pause());
         self.running.set(Running::Nothing);
         result
     }
@@ -212,7 +232,7 @@ impl<'a> Worker<'a> {
         }
         let started = Instant::now();
         self.running.set(Running::InPause);
-        match self.place.queue.urgent(self.place.seat) {
+        match self.context.queue.urgent(self.context.slot) {
             Some(Next::Check(senders)) => self.check(senders),
             Some(Next::Batch(jobs)) => self.batch(jobs),
             Some(Next::End) | None => {}
@@ -248,7 +268,7 @@ impl<'a> Worker<'a> {
         let wants_tokens = wants(|reply| matches!(reply, Reply::Tokens(_)));
         // Only last tokens are there of sequences that share.
         let (hidden, rows) = self.hidden(&sequences, self.shares && !wants_tokens)?;
-        let readouts = &self.place.model.readouts;
+        let readouts = &self.context.model.readouts;
         let vectors = wants(|reply| matches!(reply, Reply::Embedding));
         let vectors = readouts.embedding.as_ref().filter(|_| vectors);
         let logits = wants(|reply| matches!(reply, Reply::Score(_)));
@@ -257,14 +277,16 @@ impl<'a> Worker<'a> {
         let sparse = readouts.sparse.as_ref().filter(|_| sparse);
         let multi = wants(|reply| matches!(reply, Reply::Multi(_)));
         let multi = readouts.multi.as_ref().filter(|_| multi);
-        Ok(Outputs {
+        let outputs = Outputs {
             vectors: vectors.map_or(Ok(Vec::new()), |readout| readout.embed(&hidden))?,
             tokens: if wants_tokens { token_rows(&hidden)? } else { Vec::new() },
             logits: logits.map_or(Ok(Vec::new()), |readout| readout.logits(&hidden))?,
             sparse: sparse.map_or(Ok(Vec::new()), |it| it.weights(&hidden, &sequences))?,
             multi: multi.map_or(Ok(Vec::new()), |readout| readout.vectors(&hidden))?,
             rows,
-        })
+        };
+        outputs.check(jobs);
+        Ok(outputs)
     }
 
     fn answer(&self, jobs: Vec<Job>, mut outputs: Outputs, started: Instant, took: Duration) {
@@ -275,7 +297,7 @@ impl<'a> Worker<'a> {
                 Reply::Embedding => {
                     let vector: Vector = std::mem::take(&mut outputs.vectors[index]).into();
                     let result = self.computed(vector, |it| finite(it.iter().copied()), spent);
-                    self.place.queue.land(&job.sequence, &result);
+                    self.context.queue.land(&job.sequence, &result);
                 }
                 Reply::Score(waiter) => {
                     let logits = std::mem::take(&mut outputs.logits[index]);
@@ -324,7 +346,7 @@ impl<'a> Worker<'a> {
 
     fn fail(&self, job: Job, error: &JobError) {
         match job.reply {
-            Reply::Embedding => self.place.queue.land(&job.sequence, &Err(error.clone())),
+            Reply::Embedding => self.context.queue.land(&job.sequence, &Err(error.clone())),
             // A client that is gone by now is no loss.
             Reply::Tokens(waiter) | Reply::Multi(waiter) => {
                 drop(waiter.send(Err(error.clone())));
@@ -340,7 +362,7 @@ impl<'a> Worker<'a> {
         let started = Instant::now();
         let rows = self.guarded(|| {
             let text = Input::Text(CHECK_TEXT.into());
-            let sequence = self.place.model.recipe.prepare(&text, &Prepare::default());
+            let sequence = self.context.model.recipe.prepare(&text, &Prepare::default());
             let sequence = sequence.map_err(proxima_models::ModelError::wrap)?;
             token_rows(&self.hidden(&[&sequence], false)?.0)
         });

@@ -1,24 +1,24 @@
-//! Which IP addresses are on the public Internet, which inside, and which nothing is fetched from.
+//! Which IP addresses are public, which private, and which are never fetched from.
 //!
 //! Must not know: names, connections, what is allowed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Where an address is.
+/// Where an IP address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// On the Internet.
+    /// On the public Internet.
     Public,
-    /// On this machine or in a network of one's own.
+    /// On this machine or in a private network.
     Inside,
-    /// Nowhere that a file is fetched from, even if the host is allowed as one inside: metadata of
-    /// clouds, link-local, multicast, examples, addresses that hide another.
+    /// Never fetched from, even if the host is allowed as a private one: cloud metadata,
+    /// link-local, multicast, documentation, and addresses that embed another.
     Never,
 }
 
-/// An IPv4 network: address, bits.
+/// An IPv4 network: address and prefix length.
 type Net4 = (Ipv4Addr, u32);
-/// An IPv6 network: address, bits.
+/// An IPv6 network: address and prefix length.
 type Net6 = (Ipv6Addr, u32);
 
 const fn net4(a: u8, b: u8, c: u8, d: u8, bits: u32) -> Net4 {
@@ -30,18 +30,18 @@ const fn net6(head: [u16; 4], tail: u16, bits: u32) -> Net6 {
     (Ipv6Addr::new(a, b, c, d, 0, 0, 0, tail), bits)
 }
 
-/// IPv4 networks of [`Reach::Never`]; they go before [`INSIDE_4`].
+/// IPv4 networks of [`Reach::Never`]; they take precedence over [`INSIDE_4`].
 const NEVER_4: [Net4; 13] = [
     net4(0, 0, 0, 0, 8),          // "this network"
-    net4(100, 100, 100, 200, 32), // metadata of Alibaba Cloud
-    net4(168, 63, 129, 16, 32),   // the host of an Azure machine, by a public number
+    net4(100, 100, 100, 200, 32), // Alibaba Cloud metadata
+    net4(168, 63, 129, 16, 32),   // host of an Azure VM, at a public address
     net4(169, 254, 0, 0, 16),     // link-local, metadata of most clouds
-    net4(192, 0, 0, 0, 24),       // protocols, metadata of Oracle
-    net4(192, 0, 2, 0, 24),       // examples
-    net4(192, 88, 99, 0, 24),     // relays of 6to4
-    net4(198, 18, 0, 0, 15),      // benchmarks
-    net4(198, 51, 100, 0, 24),    // examples
-    net4(203, 0, 113, 0, 24),     // examples
+    net4(192, 0, 0, 0, 24),       // IETF protocols, Oracle Cloud metadata
+    net4(192, 0, 2, 0, 24),       // documentation
+    net4(192, 88, 99, 0, 24),     // 6to4 relays
+    net4(198, 18, 0, 0, 15),      // benchmarking
+    net4(198, 51, 100, 0, 24),    // documentation
+    net4(203, 0, 113, 0, 24),     // documentation
     net4(224, 0, 0, 0, 4),        // multicast
     net4(240, 0, 0, 0, 4),        // reserved
     net4(255, 255, 255, 255, 32), // broadcast
@@ -50,7 +50,7 @@ const NEVER_4: [Net4; 13] = [
 /// IPv4 networks of [`Reach::Inside`].
 const INSIDE_4: [Net4; 5] = [
     net4(10, 0, 0, 0, 8),
-    net4(100, 64, 0, 0, 10), // shared by customers of a provider
+    net4(100, 64, 0, 0, 10), // carrier-grade NAT
     net4(127, 0, 0, 0, 8),
     net4(172, 16, 0, 0, 12),
     net4(192, 168, 0, 0, 16),
@@ -59,24 +59,24 @@ const INSIDE_4: [Net4; 5] = [
 /// The only IPv6 network with public addresses.
 const GLOBAL_6: Net6 = net6([0x2000, 0, 0, 0], 0, 3);
 
-/// What is not public within [`GLOBAL_6`], or not inside within [`INSIDE_6`].
+/// Networks of [`Reach::Never`] within [`GLOBAL_6`] and [`INSIDE_6`].
 const NEVER_6: [Net6; 6] = [
-    net6([0x2001, 0, 0, 0], 0, 23), // protocols: Teredo, benchmarks, ORCHID
-    net6([0x2001, 0xdb8, 0, 0], 0, 32), // examples
+    net6([0x2001, 0, 0, 0], 0, 23), // IETF protocols: Teredo, benchmarking, ORCHID
+    net6([0x2001, 0xdb8, 0, 0], 0, 32), // documentation
     net6([0x2002, 0, 0, 0], 0, 16), // 6to4
-    net6([0x3fff, 0, 0, 0], 0, 20), // examples
-    net6([0xfd00, 0xec2, 0, 0], 0, 32), // metadata of AWS
-    net6([0xfd20, 0xce, 0, 0], 0, 32), // metadata of Google Cloud
+    net6([0x3fff, 0, 0, 0], 0, 20), // documentation
+    net6([0xfd00, 0xec2, 0, 0], 0, 32), // AWS metadata
+    net6([0xfd20, 0xce, 0, 0], 0, 32), // Google Cloud metadata
 ];
 
 /// IPv6 networks of [`Reach::Inside`].
 const INSIDE_6: [Net6; 2] = [net6([0, 0, 0, 0], 1, 128), net6([0xfc00, 0, 0, 0], 0, 7)];
 
-/// Addresses by which an IPv6 network without IPv4 reaches IPv4.
+/// The NAT64 prefix, by which IPv6-only networks reach IPv4.
 const NAT64: Net6 = net6([0x64, 0xff9b, 0, 0], 0, 96);
 
 impl Reach {
-    /// Where an address is.
+    /// Where an IP address is.
     pub fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(address) => Self::of_4(address),
@@ -105,8 +105,8 @@ impl Reach {
         let segments = address.segments();
         let [.., high, low] = segments;
         let last = Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
-        // Both forms carry an IPv4 address to which a gateway passes what is sent: only a public
-        // one is as good as itself.
+        // NAT64 and ISATAP addresses embed an IPv4 address that a gateway forwards to, so that one
+        // must be public.
         let carries = within(&NAT64) || segments[4] & !0x0300 == 0 && segments[5] == 0x5efe;
         if carries && Self::of_4(last) != Self::Public {
             return Self::Never;

@@ -9,16 +9,16 @@ use url::Host;
 
 use super::address::Reach;
 
-/// What marks a host that may be inside.
+/// The prefix of a host that may have private addresses.
 const INSIDE: &str = "private:";
 
-/// One entry of the list: `HOST`, `*.DOMAIN` or `*`, with `:PORT` if wanted, or
+/// An entry of the allow list: `HOST`, `*.DOMAIN` or `*`, optionally with `:PORT`, or
 /// `private:HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowEntry {
     hosts: Hosts,
     port: Option<u16>,
-    /// Whether its addresses may be inside.
+    /// Whether its addresses may be private.
     pub inside: bool,
 }
 
@@ -26,14 +26,14 @@ pub struct AllowEntry {
 enum Hosts {
     /// Every host.
     Any,
-    /// Hosts below a domain, not the domain itself.
+    /// Subdomains of a domain, not the domain itself.
     Below(String),
     /// One host.
     One(Host<String>),
 }
 
 impl AllowEntry {
-    /// Whether it is for every host.
+    /// Whether it allows every host.
     pub fn is_any(&self) -> bool {
         self.hosts == Hosts::Any
     }
@@ -58,15 +58,15 @@ impl AllowEntry {
 /// Whether a host is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowed<'a> {
-    /// By this entry.
+    /// Allowed by this entry.
     By(&'a AllowEntry),
-    /// On other ports.
+    /// Allowed on other ports only.
     OtherPort,
-    /// Not at all.
+    /// Not allowed.
     No,
 }
 
-/// Finds the entry that allows a host; one for hosts inside goes before others.
+/// Finds the entry that allows a host; those for private hosts take precedence.
 pub fn allowed<'a>(entries: &'a [AllowEntry], host: &Host<String>, port: u16) -> Allowed<'a> {
     let of_host = || entries.iter().filter(|entry| entry.has_host(host));
     match of_host().filter(|entry| entry.has_port(port)).max_by_key(|entry| entry.inside) {
@@ -76,7 +76,7 @@ pub fn allowed<'a>(entries: &'a [AllowEntry], host: &Host<String>, port: u16) ->
     }
 }
 
-/// A host without the dot that ends absolute names, which is the same host.
+/// A host without the trailing dot of an absolute name; both are the same host.
 pub fn without_root(host: Host<String>) -> Host<String> {
     match host {
         Host::Domain(name) => Host::Domain(name.strip_suffix('.').unwrap_or(&name).to_owned()),
@@ -84,7 +84,7 @@ pub fn without_root(host: Host<String>) -> Host<String> {
     }
 }
 
-/// The address that a host is written as, if it is not a name.
+/// The IP address of a host that is written as one, not as a name.
 pub fn literal(host: &Host<String>) -> Option<IpAddr> {
     match host {
         Host::Domain(_) => None,
@@ -105,8 +105,7 @@ pub fn entry_for(host: &Host<String>) -> Option<String> {
 impl FromStr for AllowEntry {
     type Err = String;
 
-    /// # Errors
-    /// What is no entry, and what to write instead.
+    /// An invalid entry, with what to write instead.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |problem: &str| Err(format!("media-allow {text:?}: {problem}"));
         let trimmed = text.trim();
@@ -145,11 +144,11 @@ impl FromStr for AllowEntry {
     }
 }
 
-/// `HOST[:PORT]` in its parts; none if the port is no port.
+/// Splits `HOST[:PORT]`; `None` if the port is invalid.
 fn name_and_port(text: &str) -> Option<(&str, Option<u16>)> {
     let port = |text: &str| text.parse().ok().filter(|port| *port != 0);
     match text.rsplit_once(':') {
-        // Colons are an IPv6 address's own unless it is in brackets.
+        // The last colon is part of an IPv6 address unless a bracket precedes it.
         Some((name, _)) if name.contains(':') && !name.ends_with(']') => {
             match text.ends_with(']') {
                 true => Some((text, None)),

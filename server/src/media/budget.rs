@@ -1,4 +1,4 @@
-//! How much the files of requests may have: each request's, and those of all together.
+//! Byte budgets of files: of each request, and of all requests together.
 //!
 //! Must not know: where files come from.
 
@@ -9,45 +9,46 @@ use tokio::sync::Semaphore;
 
 use super::SourceError;
 
-/// Bytes of the files of all requests that are being got together.
+/// The byte budget of all requests that are still obtaining files.
 #[derive(Debug)]
 pub struct Held {
     left: AtomicUsize,
 }
 
 impl Held {
-    /// Room for so many.
+    /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { left: AtomicUsize::new(limit) }
     }
 }
 
-/// Bytes that the files of one request may have together: addresses are short, what they lead to
-/// is not, so the size of its body bounds nothing. Taken as they come, and given back when this is
-/// dropped: from then on the engine counts them.
+/// The byte budget of one request's files: URLs are short but their files are not, so the limit on
+/// the request body does not bound them. Bytes are taken as they arrive and released on drop; from
+/// then on the engine counts them.
 #[derive(Debug)]
 pub struct MediaBudget {
     limit: usize,
     left: AtomicUsize,
     held: Arc<Held>,
-    /// Files of the request that may be fetched at a time.
+    /// Permits for concurrent fetches of the request.
     pub fetches: Semaphore,
-    /// Files of its client that may be fetched at a time.
+    /// Permits for concurrent fetches of its client.
     pub share: Arc<Semaphore>,
 }
 
 impl MediaBudget {
-    /// Of a request that may have so many bytes and fetch so many files at a time, of a client with
-    /// this share of all fetches.
+    /// The budget of a request that may have `limit` bytes and `fetches` concurrent fetches, and
+    /// whose client has `share` of all fetches.
     pub fn new(limit: usize, fetches: usize, share: Arc<Semaphore>, held: &Arc<Held>) -> Self {
         let (left, fetches) = (AtomicUsize::new(limit), Semaphore::new(fetches));
         Self { limit, left, held: held.clone(), fetches, share }
     }
 
-    /// Takes bytes of a file.
+    /// Takes bytes for a file.
     ///
     /// # Errors
-    /// [`SourceError::TooMuch`] if the request has less left, [`SourceError::Busy`] if all have.
+    /// [`SourceError::TooMuch`] if the request has fewer left, [`SourceError::Busy`] if all
+    /// requests together have.
     pub fn take(&self, bytes: usize) -> Result<(), SourceError> {
         if !taken(&self.left, bytes) {
             return Err(SourceError::TooMuch { limit: self.limit });
@@ -67,7 +68,7 @@ impl Drop for MediaBudget {
     }
 }
 
-/// Whether there were so many, which are taken.
+/// Takes `bytes` from `left`; false if there are fewer.
 fn taken(left: &AtomicUsize, bytes: usize) -> bool {
     let rest = |left: usize| left.checked_sub(bytes);
     left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok()

@@ -1,17 +1,17 @@
-//! Why media named in a request could not be had.
+//! Why the media of a request is not available.
 //!
-//! Must not know: wire formats, statuses of our own answers.
+//! Must not know: wire formats, status codes of our own responses.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// Why media named in a request could not be had. No address that a host name stands for, and
-/// nothing of what another server answered, is in any of these.
+/// Why the media of a request is not available. Never reveals the IP addresses that a host name
+/// resolves to, nor the body of another server's response.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// Neither an address, nor a data URI, nor base64.
+    /// Neither a URL, nor a data URI, nor base64.
     #[error(
         "{problem}; media is sent as a data URI (data:image/png;base64,...), as base64, or as an \
          http or https address"
@@ -20,16 +20,16 @@ pub enum SourceError {
         /// What is wrong.
         problem: String,
     },
-    /// A bug of the decoder.
+    /// A bug in the decoder.
     #[error("the media could not be decoded")]
     Undecoded,
-    /// A file that is larger than allowed.
+    /// A file larger than allowed.
     #[error("the file is larger than the limit of {limit} bytes (--max-media-bytes)")]
     TooLarge {
         /// The limit in bytes.
         limit: usize,
     },
-    /// Files that are larger than allowed together.
+    /// Files that together are larger than allowed.
     #[error(
         "the files of the request are larger than {limit} bytes together; send fewer at a time"
     )]
@@ -37,10 +37,11 @@ pub enum SourceError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// So many files are being got that this one has to wait for too long, or finds no room.
+    /// So many files are being obtained that this one would wait too long or exceed the memory
+    /// budget.
     #[error("other requests have too many files, or too large ones; try again in a second")]
     Busy,
-    /// Addresses are not fetched by this server.
+    /// This server fetches no URLs.
     #[error(
         "this server fetches no addresses: send the file as a data URI \
          (data:image/png;base64,...), or start the server with --media-allow HOST"
@@ -52,13 +53,13 @@ pub enum SourceError {
         /// The scheme.
         scheme: String,
     },
-    /// An address that is none, or that no file is fetched from.
+    /// An invalid URL, or one that is not fetched.
     #[error("the address is not fetched: {problem}")]
     Address {
         /// What is wrong and what to do.
         problem: String,
     },
-    /// A host that is not on the list.
+    /// A host that is not on the allow list.
     #[error(
         "this server fetches nothing from {host}: send the file as a data URI{}",
         entry.as_ref().map_or(String::new(), |it| format!(
@@ -66,12 +67,12 @@ pub enum SourceError {
         ))
     )]
     HostNotAllowed {
-        /// The host, with its port where that is what is not allowed.
+        /// The host, with its port if the port is what is not allowed.
         host: String,
-        /// What would allow it, if anything does.
+        /// The entry that would allow it, if any.
         entry: Option<String>,
     },
-    /// A host that is not, or not only, at public addresses.
+    /// A host without IP addresses, or with one that is not public.
     #[error(
         "the host {host} has no address, or one that is not public: nothing is fetched from it"
     )]
@@ -79,27 +80,27 @@ pub enum SourceError {
         /// The host.
         host: String,
     },
-    /// A redirect to where none may lead.
+    /// A redirect that must not be followed.
     #[error("the redirect of {host} is not followed: {problem}")]
     Redirect {
-        /// The host that answered with it.
+        /// The host that redirects.
         host: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// More redirects than are followed.
+    /// More redirects than allowed.
     #[error("more than {limit} redirects: use the address that they lead to")]
     TooManyRedirects {
         /// The limit.
         limit: usize,
     },
-    /// A name that is not found.
+    /// A host name that does not resolve.
     #[error("the host {host} is not found")]
     Unresolved {
         /// The host.
         host: String,
     },
-    /// No connection.
+    /// A failed connection.
     #[error("the host {host} cannot be connected to: {problem}")]
     Unreachable {
         /// The host.
@@ -117,7 +118,7 @@ pub enum SourceError {
         /// The limit.
         limit: Duration,
     },
-    /// Another answer than a file.
+    /// A response other than a file or a redirect.
     #[error("the host {host} answered with status {status} instead of the file")]
     Status {
         /// The host.
@@ -125,13 +126,13 @@ pub enum SourceError {
         /// The status.
         status: u16,
     },
-    /// An answer that is compressed, though none was asked for.
+    /// A compressed response, although that was not requested.
     #[error("the host {host} sent the file compressed, which was not asked for and is not read")]
     Compressed {
         /// The host.
         host: String,
     },
-    /// An answer that is not HTTP, or that was cut off.
+    /// A response that is not HTTP, or that was cut off.
     #[error("the answer of {host} broke off or is not HTTP: try again")]
     Broken {
         /// The host.
@@ -140,12 +141,12 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// An address where a file is to be within the text.
+    /// A URL where an inline file is expected.
     pub fn not_written() -> Self {
         Self::Text { problem: "the media is an address".to_owned() }
     }
 
-    /// Whose doing it is.
+    /// Whose fault it is.
     pub fn fault(&self) -> SourceFault {
         match self {
             Self::Busy => SourceFault::Server,
@@ -161,13 +162,13 @@ impl SourceError {
     }
 }
 
-/// Whose doing it is that a file is not to be had, and with it whether trying again helps.
+/// Whose fault it is that a file is not available, which tells whether retrying helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceFault {
-    /// The request is wrong; trying again does not help.
+    /// The request is wrong; retrying does not help.
     Caller,
-    /// Another server, or the way there, does not work; trying again may help.
+    /// Another server, or the network to it, fails; retrying may help.
     Elsewhere,
-    /// This server has too much to do; trying again helps.
+    /// This server is overloaded; retrying helps.
     Server,
 }

@@ -1,7 +1,7 @@
-//! Fetching a file from an address: each hop's host is checked, resolved, and asked at one of the
-//! addresses that were checked.
+//! Fetches files from URLs: on each hop the host is checked and resolved, and the connection goes
+//! to one of the IP addresses that were checked.
 //!
-//! Must not know: which texts are addresses, what the bytes show.
+//! Must not know: which texts are URLs, what the bytes contain.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -22,17 +22,17 @@ use super::network::{Network, Stream, Tcp, secured, tls};
 use super::target::Target;
 use super::{MediaBudget, MediaSettings, SourceError};
 
-/// Bytes of an answer's head.
+/// Maximum bytes of a response's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Lines of an answer's head.
+/// Maximum headers of a response.
 const HEADERS_MAX: usize = 100;
-/// Time for one of several addresses to answer, so that others have some left.
+/// Time limit for connecting to one IP address, so that time is left for others.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Addresses of a host that are tried.
+/// Maximum IP addresses of a host that are tried.
 const ADDRESSES_MAX: usize = 4;
-/// Memory taken for a file before its bytes come.
+/// Maximum memory allocated for a file before its bytes arrive.
 const ROOM_BYTES_MAX: usize = 1024 * 1024;
-/// Some servers refuse clients that do not say what they are.
+/// Some servers refuse clients without a user agent.
 const USER_AGENT: &str = concat!("proxima/", env!("CARGO_PKG_VERSION"));
 
 /// Fetches files.
@@ -53,13 +53,13 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What a host answered with.
+/// A host's response.
 enum Answer {
     File(Vec<u8>),
     Moved(String),
 }
 
-/// How many bytes a file may have.
+/// Limits on a file's bytes.
 #[derive(Clone, Copy)]
 struct Most<'a> {
     file: usize,
@@ -67,15 +67,15 @@ struct Most<'a> {
 }
 
 impl Client {
-    /// One on the network of this machine.
+    /// A client on this machine's network.
     pub fn new(settings: &MediaSettings) -> Self {
         Self::on(Box::new(Tcp), tls(), settings)
     }
 
-    /// One on another network.
+    /// A client on another network.
     pub fn on(network: Box<dyn Network>, tls: TlsConnector, settings: &MediaSettings) -> Self {
         let entry = |text: &String| {
-            // The settings were checked when the server started; what is wrong allows nothing.
+            // The settings were checked at startup; an invalid entry allows nothing.
             text.parse().inspect_err(|error: &String| tracing::error!("{error}")).ok()
         };
         Self {
@@ -90,16 +90,18 @@ impl Client {
         }
     }
 
-    /// The file at an address, of a request with this budget.
+    /// Fetches the file at a URL, within the budget of its request.
     pub async fn fetch_within(
         &self,
         address: &str,
         budget: &MediaBudget,
     ) -> Result<Vec<u8>, SourceError> {
         let target = Target::new(address, &self.entries)?;
-        // Nobody closes the semaphores; without a permit there would only be more at a time.
+        // The semaphores are never closed; without a permit there would only be more concurrent
+        // fetches.
         let _own = budget.fetches.acquire().await;
-        // Time in this queue is others' doing, so it does not count, and is bounded.
+        // Waiting here is due to other fetches: it has its own limit and does not count towards the
+        // fetch timeout.
         let turn = async { (budget.share.acquire().await, self.permits.acquire().await) };
         let _turn = timeout(self.wait, turn).await.map_err(|_| SourceError::Busy)?;
         let late = SourceError::Timeout { limit: self.limit };
@@ -122,7 +124,7 @@ impl Client {
         Err(SourceError::TooManyRedirects { limit: self.redirects_max })
     }
 
-    /// The addresses of a host, all of which may be connected to.
+    /// The IP addresses of a host, all of which may be connected to.
     async fn resolve(&self, target: &Target) -> Result<Vec<IpAddr>, SourceError> {
         let not_public = || SourceError::NotPublic { host: target.name() };
         let addresses = match literal(&target.host) {
@@ -130,7 +132,7 @@ impl Client {
             None => self.network.resolve(&target.name()).await.unwrap_or_default(),
         };
         if addresses.is_empty() {
-            // Whether a name is known inside is nobody's business who may ask for any host.
+            // If any host may be requested, errors must not reveal whether a private name exists.
             let unknown = || SourceError::Unresolved { host: target.name() };
             return Err(if target.is_any { not_public() } else { unknown() });
         }
@@ -162,7 +164,7 @@ impl Client {
     }
 }
 
-/// One request and its answer.
+/// Sends a request and reads its response.
 async fn exchange(
     stream: Box<dyn Stream>,
     target: &Target,
@@ -187,7 +189,7 @@ async fn exchange(
         }
     };
     let mut answer = std::pin::pin!(answer);
-    // The connection is driven here and not by a task, so that it ends with this future.
+    // The connection is driven here rather than in a task, so that it ends with this future.
     tokio::select! {
         biased;
         answer = &mut answer => answer,
@@ -206,7 +208,7 @@ fn request(target: &Target) -> Result<Request<Empty<Bytes>>, SourceError> {
         .map_err(|error| SourceError::Address { problem: error.to_string() })
 }
 
-/// Where an answer leads, if it is a redirect.
+/// Where a response redirects to, if it is a redirect.
 fn moved(response: &Response<Incoming>, target: &Target) -> Result<Option<String>, SourceError> {
     let host = target.name();
     match response.status() {
@@ -225,7 +227,7 @@ fn moved(response: &Response<Incoming>, target: &Target) -> Result<Option<String
     }
 }
 
-/// The body of an answer, counted while it comes.
+/// The body of a response, counted as it arrives.
 async fn file(
     response: Response<Incoming>,
     target: &Target,
@@ -255,7 +257,7 @@ async fn file(
     Ok(bytes)
 }
 
-/// Whether a body is as it is: what unpacks to many times its size is not let in.
+/// Whether a body is uncompressed: others could expand to many times their size and are refused.
 fn is_plain(headers: &HeaderMap) -> bool {
     let all = |name, plain: &str| {
         let mut values = headers.get_all(name).iter();

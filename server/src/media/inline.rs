@@ -1,6 +1,6 @@
-//! Files within a request's text: data URIs and base64.
+//! Files inside a request's text: data URIs and base64.
 //!
-//! Must not know: the network, what the bytes show.
+//! Must not know: the network, what the bytes contain.
 
 use std::borrow::Cow;
 
@@ -10,8 +10,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::SourceError;
 
-/// Standard base64 as leniently as common decoders read it: padding may lack, and the bits that
-/// the last letter has too many may be anything.
+/// Standard base64, read as leniently as by common decoders: padding is optional, and surplus bits
+/// of the last character are ignored.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -19,28 +19,28 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// A scheme is at most this long; what is longer before a colon is no address.
+/// The colon after a URL's scheme is within this many bytes.
 const SCHEME_BYTES_MAX: usize = 32;
 
-/// What the text of a media source is.
+/// What the text of a media source contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source<'a> {
-    /// What follows `data:`.
+    /// A data URI, without its `data:`.
     Data(&'a str),
-    /// An address with a scheme.
+    /// A URL.
     Address(&'a str),
-    /// Nothing but base64.
+    /// Base64, not validated.
     Base64(&'a str),
 }
 
 impl<'a> Source<'a> {
-    /// What a text is; base64 is not looked into.
+    /// Classifies a text; base64 is not validated.
     pub fn of(text: &'a str) -> Result<Self, SourceError> {
         let text = text.trim();
         if text.is_empty() {
             return Err(wrong("the media is empty"));
         }
-        // No letter of base64 is a colon.
+        // Base64 has no colons.
         let Some(colon) = text.bytes().take(SCHEME_BYTES_MAX).position(|byte| byte == b':') else {
             return Ok(Self::Base64(text));
         };
@@ -58,7 +58,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The bytes of a data URI, of which `data:` is cut off.
+/// Decodes a data URI, given without its `data:`.
 pub fn data_uri(rest: &str, limit: usize) -> Result<Vec<u8>, SourceError> {
     let Some((head, data)) = rest.split_once(',') else {
         return Err(wrong("the data URI has no comma"));
@@ -73,11 +73,11 @@ pub fn data_uri(rest: &str, limit: usize) -> Result<Vec<u8>, SourceError> {
     }
 }
 
-/// The bytes that base64 stands for: standard or URL-safe, padded or not, in lines or not.
+/// Decodes base64: standard or URL-safe, with or without padding and whitespace.
 pub fn base64(text: &str, limit: usize) -> Result<Vec<u8>, SourceError> {
     let text = standard(text);
     let letters = text.iter().rev().skip_while(|byte| **byte == b'=').count();
-    // Known before memory is taken for it.
+    // Checked before memory is allocated.
     if letters / 4 * 3 + (letters % 4).saturating_sub(1) > limit {
         return Err(SourceError::TooLarge { limit });
     }
@@ -87,7 +87,7 @@ pub fn base64(text: &str, limit: usize) -> Result<Vec<u8>, SourceError> {
     LENIENT.decode(&text).map_err(|error| wrong(&format!("the media is not base64: {error}")))
 }
 
-/// The letters of standard base64 for those of the URL-safe one, without white space.
+/// Converts URL-safe to standard base64 and removes whitespace.
 fn standard(text: &str) -> Cow<'_, [u8]> {
     let odd = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'-' | b'_');
     if !text.as_bytes().iter().any(odd) {

@@ -1,6 +1,6 @@
-//! Media named in requests: data URIs, base64, and addresses of allowed hosts.
+//! Media of requests: data URIs, base64, and URLs of allowed hosts.
 //!
-//! Must not know: wire formats, what the bytes show.
+//! Must not know: wire formats, what the bytes contain.
 
 mod address;
 mod allow;
@@ -29,34 +29,34 @@ pub use error::{SourceError, SourceFault};
 pub use ffmpeg::end_programs;
 pub use video::{VideoFiles, media_options, video_reader};
 
-/// From where media may come, and how much of it.
+/// Where media may come from, and how much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaSettings {
-    /// Hosts that files are fetched from: `example.com`, `*.example.com`, `*` (any public host),
-    /// each with `:PORT` if wanted; `private:HOST[:PORT]` for a host inside. None turns it off.
+    /// Hosts that files may be fetched from: `example.com`, `*.example.com` or `*` (any public
+    /// host), each optionally with `:PORT`; `private:HOST[:PORT]` for a host in a private network.
+    /// If empty, nothing is fetched.
     pub allowed_hosts: Vec<String>,
-    /// Bytes of one file, decoded.
+    /// Maximum bytes of one file, decoded.
     pub file_bytes_max: usize,
-    /// Bytes of the files of one request.
+    /// Maximum bytes of the files of one request.
     pub request_bytes_max: usize,
-    /// Bytes of the files of all requests that are being got together.
+    /// Maximum bytes of the files of all requests that are still obtaining files.
     pub held_bytes_max: usize,
-    /// Time that fetching one file may take, from looking up the host to the last byte.
+    /// Time limit for fetching one file, from DNS lookup to the last byte.
     pub fetch_timeout: Duration,
-    /// Redirects that are followed for one file.
+    /// Maximum redirects followed for one file.
     pub redirects_max: usize,
-    /// Files that are fetched at a time; further ones wait.
+    /// Maximum concurrent fetches; further ones wait.
     pub fetches_max: usize,
-    /// Files of one request that are fetched at a time.
+    /// Maximum concurrent fetches of one request.
     pub request_fetches_max: usize,
-    /// Time that a file waits for others to be fetched, until its request is refused.
+    /// How long a file may wait for other fetches before its request is rejected.
     pub fetch_wait: Duration,
-    /// Pixels of one image or frame, if another limit than the models' own.
+    /// Maximum pixels of one image or frame; `None` for the models' default.
     pub image_pixels_max: Option<usize>,
-    /// Bytes of decoded media that are kept for later requests, if another limit than the models'
-    /// own.
+    /// Maximum bytes of decoded media cached for later requests; `None` for the models' default.
     pub cache_bytes_max: Option<usize>,
-    /// By what video files are read.
+    /// What reads video files.
     pub video_files: VideoFiles,
 }
 
@@ -79,26 +79,26 @@ impl Default for MediaSettings {
     }
 }
 
-/// Ends nothing: video files are read on Unix only.
+/// Does nothing: video files are read on Unix only.
 #[cfg(not(unix))]
 pub fn end_programs() {}
 
-/// Of the fetches at a time, one in so many is left to other clients.
+/// One in this many concurrent fetches is left to other clients.
 const OTHERS_PART: usize = 4;
 
-/// Media named in requests: data URIs, base64, and addresses of allowed hosts.
+/// Obtains the media of requests: data URIs, base64, and URLs of allowed hosts.
 #[derive(Debug)]
 pub struct MediaFetcher {
     settings: MediaSettings,
     client: fetch::Client,
-    /// What files of all requests may have together.
+    /// Byte budget of the files of all requests.
     held: Arc<budget::Held>,
-    /// What a client may have of the fetches: addresses that never answer take time.
+    /// Each client's share of the fetches: URLs that never answer could otherwise occupy all.
     shares: Shares,
 }
 
 impl MediaFetcher {
-    /// One with these settings.
+    /// A fetcher with these settings.
     pub fn new(settings: &MediaSettings) -> Self {
         let (settings, client) = (settings.clone(), fetch::Client::new(settings));
         let held = Arc::new(budget::Held::new(settings.held_bytes_max));
@@ -106,17 +106,17 @@ impl MediaFetcher {
         Self { settings, client, held, shares }
     }
 
-    /// What the files of one request may have together; given back when dropped.
+    /// The budget of one request's files, released on drop.
     pub fn budget(&self, client: ClientKey) -> MediaBudget {
         let (settings, share) = (&self.settings, self.shares.of(client));
         let (bytes, fetches) = (settings.request_bytes_max, settings.request_fetches_max);
         MediaBudget::new(bytes, fetches, share, &self.held)
     }
 
-    /// The file at an address.
+    /// Fetches the file at a URL.
     ///
     /// # Errors
-    /// A host that is not allowed, a file that is too large or not to be had, too many files.
+    /// A host that is not allowed, a file that is too large or not available, too many files.
     pub async fn fetched(
         &self,
         address: &str,
@@ -126,7 +126,7 @@ impl MediaFetcher {
         Ok(Arc::new(MediaFile::new(bytes)))
     }
 
-    /// The file that a `data:` URI or base64 contains.
+    /// Decodes the file in a `data:` URI or base64.
     ///
     /// # Errors
     /// Text that is neither, a file that is too large.
@@ -140,10 +140,10 @@ impl MediaFetcher {
         self.bytes(bytes, budget)
     }
 
-    /// A file that was sent as its bytes.
+    /// A file that was sent as raw bytes.
     ///
     /// # Errors
-    /// One that is too large.
+    /// A file that is too large.
     pub fn bytes(
         &self,
         bytes: Vec<u8>,
@@ -158,7 +158,7 @@ impl MediaFetcher {
     }
 }
 
-/// The address that a text is, without white space around it, if it is one.
+/// The URL in a text, without surrounding whitespace, if the text is one.
 pub fn address(text: &str) -> Option<&str> {
     match inline::Source::of(text) {
         Ok(inline::Source::Address(address)) => Some(address),

@@ -1,4 +1,4 @@
-//! Names, connections and TLS, as files are fetched by them.
+//! DNS, connections and TLS for fetching files.
 //!
 //! Must not know: HTTP, which hosts are allowed.
 
@@ -19,7 +19,7 @@ use url::Host;
 
 use super::allow::literal;
 
-/// What will be there once the network has answered.
+/// A future result of network I/O.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 
 /// A connection.
@@ -27,16 +27,16 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Looks names up and connects. Tests have one of their own.
+/// Resolves names and connects. Tests have their own.
 pub trait Network: fmt::Debug + Send + Sync {
-    /// The addresses of a name.
+    /// The IP addresses of a name.
     fn resolve<'a>(&'a self, name: &'a str) -> Pending<'a, Vec<IpAddr>>;
 
-    /// A connection to an address.
+    /// Connects to an IP address and port.
     fn connect(&self, address: SocketAddr) -> Pending<'_, Box<dyn Stream>>;
 }
 
-/// The network of this machine; no proxy, whatever the environment says.
+/// This machine's network; no proxy, whatever the environment says.
 #[derive(Debug)]
 pub struct Tcp;
 
@@ -56,13 +56,13 @@ impl Network for Tcp {
     }
 }
 
-/// TLS with the certification authorities that browsers trust. They are part of the program, so
-/// that it works in images without any.
+/// TLS that trusts the certificate authorities browsers trust. They are compiled in, so that TLS
+/// works in container images without any.
 pub fn tls() -> TlsConnector {
     tls_trusting(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect())
 }
 
-/// TLS with these certification authorities.
+/// TLS that trusts these certificate authorities.
 pub fn tls_trusting(roots: RootCertStore) -> TlsConnector {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -72,10 +72,10 @@ pub fn tls_trusting(roots: RootCertStore) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// A connection within TLS to a host, whose certificate is checked.
+/// Wraps a connection in TLS and verifies the host's certificate.
 ///
 /// # Errors
-/// A certificate that is not good for this host, a server without TLS.
+/// A certificate that is not valid for this host, a server without TLS.
 pub async fn secured(
     tls: &TlsConnector,
     host: &Host<String>,

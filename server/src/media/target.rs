@@ -1,34 +1,34 @@
-//! What an address asks for, checked against what is allowed.
+//! What a URL requests, checked against the allow list.
 //!
-//! Must not know: connections, answers.
+//! Must not know: connections, responses.
 
 use url::{Host, Url};
 
 use super::SourceError;
 use super::allow::{self, AllowEntry, Allowed};
 
-/// Longest address.
+/// Maximum bytes of a URL.
 const ADDRESS_BYTES_MAX: usize = 8192;
 
-/// An address that may be asked for, as far as its text says.
+/// A URL that may be fetched, as far as its text tells.
 #[derive(Debug, Clone)]
 pub struct Target {
     url: Url,
-    /// The host, without the final dot.
+    /// The host, without a trailing dot.
     pub host: Host<String>,
     /// The port.
     pub port: u16,
-    /// Whether the host may be inside.
+    /// Whether the host may have private addresses.
     pub inside: bool,
-    /// Whether it is allowed only as every host is.
+    /// Whether the entry that allows it is for every host.
     pub is_any: bool,
 }
 
 impl Target {
-    /// What an address asks for.
+    /// What a URL requests.
     ///
     /// # Errors
-    /// An address that is none or not allowed.
+    /// An invalid URL, or one that is not allowed.
     pub fn new(text: &str, entries: &[AllowEntry]) -> Result<Self, SourceError> {
         if text.len() > ADDRESS_BYTES_MAX {
             return Err(wrong(format!("it is longer than {ADDRESS_BYTES_MAX} bytes")));
@@ -66,10 +66,10 @@ impl Target {
         }
     }
 
-    /// Where a redirect of it leads.
+    /// The target of a redirect from this one.
     ///
     /// # Errors
-    /// Nowhere, or where it may not.
+    /// An invalid target, or one that is not allowed.
     pub fn redirected(&self, to: &str, entries: &[AllowEntry]) -> Result<Self, SourceError> {
         let refused = |problem: String| SourceError::Redirect { host: self.name(), problem };
         if to.len() > ADDRESS_BYTES_MAX {
@@ -82,22 +82,22 @@ impl Target {
         Self::of(url, entries).map_err(|error| refused(error.to_string()))
     }
 
-    /// Whether it is asked for over TLS.
+    /// Whether it is fetched over TLS.
     pub fn is_https(&self) -> bool {
         self.url.scheme() == "https"
     }
 
-    /// The host as messages name it.
+    /// The host, as resolved and as named in messages.
     pub fn name(&self) -> String {
         self.host.to_string()
     }
 
-    /// The host as it is asked for itself: with a port unless that is the scheme's own.
+    /// The `Host` header: the host, with the port unless it is the scheme's default.
     pub fn authority(&self) -> String {
         self.url.port().map_or_else(|| self.name(), |port| format!("{}:{port}", self.host))
     }
 
-    /// What the host is asked for.
+    /// The request target: path and query.
     pub fn path(&self) -> String {
         let query = self.url.query().map(|query| format!("?{query}")).unwrap_or_default();
         format!("{}{query}", self.url.path())

@@ -90,7 +90,7 @@ async fn the_files_of_a_request_are_bounded_together_and_those_of_all() {
     let three = |budget: &MediaBudget| fetcher.written("AAAA", budget).map(|_| ());
     assert_eq!((three(&one), three(&one)), (Ok(()), Ok(())));
     assert_eq!(three(&one), Err(SourceError::TooMuch { limit: 6 }));
-    // Another request has its own limit, but not more than there is.
+    // Another request has its own limit, within the shared one.
     assert_eq!(three(&other), Err(SourceError::Busy));
     assert!(fetcher.written("//8=", &other).is_ok());
     drop(one);

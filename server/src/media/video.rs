@@ -1,4 +1,5 @@
-//! Who reads video files: `ffmpeg` if it is there, and otherwise who says why nobody does.
+//! What reads video files: `ffmpeg` if available, otherwise a reader that refuses them and says
+//! why.
 //!
 //! Must not know: how files are read.
 
@@ -9,21 +10,21 @@ use proxima_models::media::{MediaError, MediaOptions, TakeFrame, VideoInfo, Vide
 
 use super::MediaSettings;
 
-/// By what video files are read.
+/// What reads video files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum VideoFiles {
-    /// By nothing: ffmpeg is not installed.
+    /// Nothing: ffmpeg is not installed.
     #[default]
     Missing,
-    /// By nothing, as was asked for.
+    /// Nothing, as configured.
     Off,
-    /// By these programs.
+    /// These programs.
     Ffmpeg {
         /// `ffmpeg`.
         ffmpeg: PathBuf,
         /// `ffprobe`.
         ffprobe: PathBuf,
-        /// Whether it was named, so that a server without it shall not start.
+        /// Whether it was configured explicitly, so that a server without it must not start.
         named: bool,
     },
 }
@@ -48,10 +49,7 @@ impl VideoReader for NoReader {
     }
 }
 
-/// How models are to read images and videos.
-///
-/// # Errors
-/// As [`video_reader`].
+/// The models' options for reading images and videos.
 pub fn media_options(settings: &MediaSettings) -> Result<MediaOptions, String> {
     let default = MediaOptions::default();
     Ok(MediaOptions {
@@ -62,11 +60,11 @@ pub fn media_options(settings: &MediaSettings) -> Result<MediaOptions, String> {
     })
 }
 
-/// Says in the log who reads video files, and gives that reader; it always gives an answer, if
-/// only what to install.
+/// Chooses the reader of video files and logs it; without ffmpeg, one that refuses files and says
+/// what to do.
 ///
 /// # Errors
-/// Programs that were named and do not run, in a sentence.
+/// Programs that were configured explicitly and do not work, as a sentence.
 pub fn video_reader(settings: &MediaSettings) -> Result<Arc<dyn VideoReader>, String> {
     let instead = "or send the video's frames as images";
     match &settings.video_files {

@@ -14,7 +14,7 @@ use super::{Queue, RATE_AT_FIRST, State};
 use crate::admission::{Class, Load, Size, fits, retry_after};
 use crate::error::EngineError;
 use crate::fair::ClientKey;
-use crate::job::{Answer, Flight, Job, Passenger, Reply, Slot, Vector, Waiter};
+use crate::job::{Answer, Job, PendingVector, Reply, Vector, Waiter};
 use crate::metrics::Observation;
 use crate::ticket::Ticket;
 
@@ -35,6 +35,14 @@ impl Drop for Accepted<'_> {
         self.queue.lock().active -= 1;
         self.queue.changed.notify_all();
     }
+}
+
+/// The inputs of a request, tokenised, and the queue's estimate of them, which admission replaces.
+pub struct Prepared<'a> {
+    /// A sequence an input.
+    pub sequences: Vec<Sequence>,
+    /// What the queue expects of them.
+    pub expected: Expected<'a>,
 }
 
 /// A request that is being tokenised: until then it counts with its estimate.
@@ -127,7 +135,7 @@ impl Queue {
     /// Why a request of about this size is not let in now: the seconds in which to come back.
     fn refusal(&self, state: &mut State, client: ClientKey, size: Size) -> Option<(f64, f64)> {
         let class = self.class(size.tokens);
-        let computed = state.rate.map(|rate| rate * state.seats.at_work().max(1) as f64);
+        let computed = state.rate.map(|rate| rate * state.workers.at_work().max(1) as f64);
         let same_class = state.ledger(class).in_front(client, size.cost);
         let load = match class {
             Class::Interactive => Load { same_class, ahead: 0, rate: computed },
@@ -147,7 +155,7 @@ impl Queue {
 
     /// Seconds until a half, and until all, of what waits is done.
     fn seconds_to_drain(&self, state: &State) -> (f64, f64) {
-        let rate = state.rate.unwrap_or(RATE_AT_FIRST) * state.seats.at_work().max(1) as f64;
+        let rate = state.rate.unwrap_or(RATE_AT_FIRST) * state.workers.at_work().max(1) as f64;
         let seconds = state.cost as f64 / rate.max(1.0);
         (seconds / 2.0, seconds)
     }
@@ -160,7 +168,7 @@ impl Queue {
         &self,
         mut expected: Expected<'_>,
         sequences: Vec<Sequence>,
-    ) -> Result<Vec<Slot<Vector>>, EngineError> {
+    ) -> Result<Vec<PendingVector>, EngineError> {
         let sequences: Vec<Arc<Sequence>> = sequences.into_iter().map(Arc::new).collect();
         let mut state = self.lock();
         expected.take_from(&mut state);
@@ -168,32 +176,28 @@ impl Queue {
         let (mut fresh, mut tokens) = (HashSet::new(), 0);
         for sequence in &sequences {
             let hit = self.cached(&mut state, sequence);
-            let known = state.flights.contains_key(sequence);
+            let known = state.in_flight.contains(sequence);
             if hit.is_none() && !known && fresh.insert(sequence.clone()) {
                 tokens += sequence.tokens.len();
             }
             cached.push(hit);
         }
         self.check_room(&mut state, tokens)?;
-        // A sweep for room may have dropped flights that were to be joined: look again.
+        // A sweep for room may have dropped sequences in flight that were to be joined: look again.
         let (client, class, arrived) = (expected.client, self.class(tokens), Instant::now());
         let mut slots = Vec::with_capacity(sequences.len());
         for (sequence, hit) in sequences.into_iter().zip(cached) {
             if let Some(vector) = hit {
-                slots.push(Slot::Ready(vector));
+                slots.push(PendingVector::Cached(vector));
                 continue;
             }
             let (waiter, answer) = oneshot::channel();
-            slots.push(Slot::Waiting(answer));
+            slots.push(PendingVector::Waiting(answer));
             let ticket = expected.ticket.clone();
-            let passenger = Passenger { waiter, ticket: ticket.clone() };
-            if let Some(flight) = state.flights.get_mut(&sequence) {
-                flight.join(passenger);
+            if state.in_flight.join(&sequence, waiter, &ticket) {
                 self.metrics.observe(Observation::Joined);
                 continue;
             }
-            let flight = Flight { begun: false, waiters: vec![passenger] };
-            state.flights.insert(sequence.clone(), flight);
             state.push(Job { sequence, arrived, client, class, ticket, reply: Reply::Embedding });
         }
         self.announce(&state);
@@ -275,12 +279,12 @@ impl Queue {
             return 0;
         }
         state.swept = Some(Instant::now());
-        let State { interactive, bulk, flights, .. } = state;
-        let mut dropped = interactive.drop_unless(|job| job.is_wanted(flights));
-        dropped.extend(bulk.drop_unless(|job| job.is_wanted(flights)));
+        let State { interactive, bulk, in_flight, .. } = state;
+        let mut dropped = interactive.drop_unless(|job| in_flight.is_wanted(job));
+        dropped.extend(bulk.drop_unless(|job| in_flight.is_wanted(job)));
         for job in &dropped {
             state.note_left(job);
-            state.drop_flight(job);
+            state.in_flight.forget(job);
             self.metrics.observe(Observation::Dropped);
         }
         dropped.len()

@@ -3,31 +3,31 @@
 //! Must not know: jobs, batches.
 
 use super::Queue;
-use crate::seats::CheckAnswer;
+use crate::worker_slots::CheckAnswer;
 
 impl Queue {
     /// Asks every worker for a health check, ahead of everything.
     pub fn ask_check(&self) -> Vec<CheckAnswer> {
-        let answers = self.lock().seats.ask();
+        let answers = self.lock().workers.ask();
         self.changed.notify_all();
         answers
     }
 
-    /// The device of the worker of this seat failed, for this reason; it is being restarted.
-    pub fn restarting(&self, seat: usize, reason: &str) {
-        self.lock().seats.restarting(seat, reason);
+    /// The device of the worker of this slot failed, for this reason; it is being restarted.
+    pub fn restarting(&self, slot: usize, reason: &str) {
+        self.lock().workers.restarting(slot, reason);
     }
 
-    /// The worker of this seat works again.
-    pub fn working(&self, seat: usize) {
-        self.lock().seats.working(seat);
+    /// The worker of this slot works again.
+    pub fn working(&self, slot: usize) {
+        self.lock().workers.working(slot);
     }
 
-    /// The worker of this seat has ended; if its device is lost, for this reason. Behind the last
+    /// The worker of this slot has ended; if its device is lost, for this reason. Behind the last
     /// worker nobody will answer what is left.
-    pub fn end(&self, seat: usize, lost: Option<String>) {
+    pub fn end(&self, slot: usize, lost: Option<String>) {
         let mut state = self.lock();
-        if state.seats.end(seat, lost.as_deref()) {
+        if state.workers.end(slot, lost.as_deref()) {
             state.ended = true;
             state.clear();
         }
@@ -54,7 +54,7 @@ impl Queue {
 
     /// Workers that wait for work.
     pub fn idle(&self) -> usize {
-        self.lock().seats.idle
+        self.lock().workers.idle
     }
 
     /// Why the device of a worker is lost, if one is.

@@ -15,7 +15,7 @@ use world::{
 
 mod world;
 
-/// A client in a world where `a.com` is public and answers with this at `/`.
+/// A client in a world where `a.com` is public and sends `reply` at `/`.
 fn at_a(reply: Reply) -> (Client, Arc<World>) {
     client(world(&[("a.com", &[PUBLIC])], &[("a.com/", reply)]), &settings(&["a.com"]))
 }
@@ -89,7 +89,7 @@ async fn nothing_is_fetched_from_inside() {
     let names = ["inside", "localhost", "half", "metadata", "mapped", "empty", "nowhere"];
     for host in names {
         let error = client.fetch(&format!("http://{host}/")).await.expect_err(host);
-        // A name that is inside and one that is not at all look alike.
+        // A private name and one that does not exist look alike.
         assert_eq!(error, SourceError::NotPublic { host: host.into() });
     }
     assert_eq!(world.asked(), names, "nothing was connected to");
@@ -163,7 +163,7 @@ async fn a_name_that_changes_its_address_gains_nothing() {
         ..World::default()
     };
     let (client, world) = client(world, &settings(&["a.com"]));
-    // Looked up once, connected to what was looked up.
+    // Resolved once, and connected to the result.
     assert_eq!(client.fetch("http://a.com/").await.as_deref(), Ok(FILE));
     assert_eq!(world.asked(), ["a.com", "93.184.216.34:80"]);
     let refused = Err(SourceError::NotPublic { host: "a.com".into() });
@@ -380,7 +380,7 @@ async fn bytes_are_counted_as_they_come_and_given_back() {
     let (client, _) = client(world, &settings(&["a.com"]));
     let held = Arc::new(Held::new(2 * FILE.len() - 1));
     let own = |limit| MediaBudget::new(limit, 4, share(), &held);
-    // A file without end is over its request's limit long before it is over that of a file.
+    // An endless file exceeds its request's limit long before the limit on a file.
     let (first, limit) = (own(FILE.len() + 5), FILE.len() + 5);
     let too_much = Err(SourceError::TooMuch { limit });
     assert_eq!(client.fetch_within("http://a.com/drip", &first).await, too_much);
@@ -441,7 +441,7 @@ async fn the_network_of_this_machine_works() {
     let client = Client::new(&settings(&[&format!("*:{port}"), &format!("private:other:{port}")]));
     let refused = SourceError::NotPublic { host: "localhost".into() };
     assert_eq!(client.fetch(&address).await, Err(refused));
-    // Nobody listens on the port of a listener that is gone.
+    // Nobody listens on the port of a closed listener.
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = gone.local_addr().expect("an address").port();
     drop(gone);

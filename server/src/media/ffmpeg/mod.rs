@@ -1,8 +1,9 @@
-//! Video files, read by the programs `ffmpeg` and `ffprobe`: decoders of foreign files stay out of
+//! Reads video files with the programs `ffmpeg` and `ffprobe`: untrusted files are decoded outside
 //! this process.
 //!
-//! The frames are those of `PyAV` and `torchvision`, bit by bit: all that the decoder gives, in
-//! the order they are shown, not rotated, converted to RGB as there.
+//! Frames equal those of `PyAV` and `torchvision`, bit for bit: every decoded frame in presentation
+//! order, not rotated, converted to RGB in the same way.
+//!
 //! Must not know: which frames a model wants, where files came from.
 
 mod process;
@@ -18,44 +19,44 @@ use proxima_models::media::{MediaError, TakeFrame, VideoInfo, VideoReader};
 
 use process::{Bounds, Ended, Groups, Running};
 
-/// Decoders that may run: those of videos on the web, so that rare ones are nobody's way in.
+/// Allowed decoders: those of web videos, to keep rare decoders out of attackers' reach.
 const DECODERS: &str = "h264,hevc,vp8,vp9,av1,libdav1d,libaom-av1,mpeg4,mpeg1video,mpeg2video,\
                         h263,mjpeg,libvpx,libvpx-vp9";
-/// Formats that are read, for people.
+/// Supported formats, for messages.
 const KNOWN: &str = "mp4, mov, webm, mkv with H.264, HEVC, VP8, VP9, AV1 or MPEG-4";
-/// What is said of other decoders.
+/// ffmpeg's message about other decoders.
 const NOT_ON_LIST: &str = "not on whitelist";
-/// What is said of memory that is not to be had.
+/// ffmpeg's message about a failed allocation.
 const NO_MEMORY: &str = "Cannot allocate memory";
-/// The file's name: it is the standard input, so that it has none in any folder.
+/// The file's name: it is passed as standard input, so that it has no name in any folder.
 const FILE: &str = "/dev/stdin";
-/// Frames that are selected one by one; of more, all between the first and last are read.
+/// Maximum frames that are selected one by one; for more, all from the first to the last are read.
 const TERMS_MAX: usize = 2048;
-/// Threads of a decoder, and of what converts frames.
+/// Maximum threads of a decoder, and of the filters.
 const THREADS_MAX: usize = 4;
-/// Memory taken at once, at least: the index of a file that says it has millions of frames is
-/// larger, a frame is not.
+/// Smallest limit on a single allocation: a frame fits, but not the index of a file that claims
+/// millions of frames.
 const ALLOCATED_MAX: usize = 128 << 20;
-/// Memory of a program beside frames.
+/// Bytes of memory of a program, besides frames.
 const MEMORY: usize = 512 << 20;
-/// Memory of a program a pixel of a frame: 32 frames of ten bits a colour.
+/// Bytes of memory of a program per pixel of a frame: 32 frames of 10 bits per component.
 const MEMORY_A_PIXEL: usize = 96;
-/// Time for a program to say its version.
+/// Time limit for the checks at startup: `-version`, and reading [`SAMPLE`].
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
-/// A frame of 16 x 16 grey pixels (MPEG-4), which every reader must be able to read.
+/// A video of one frame of 16 x 16 grey pixels (MPEG-4), which every reader must be able to read.
 const SAMPLE: &[u8] = include_bytes!("sample.mp4");
-/// Output of `ffprobe` and `ffmpeg -version` at most.
+/// Maximum bytes of output read from `ffprobe` and `-version`.
 const TEXT_BYTES_MAX: u64 = 64 * 1024;
 
-/// Programs of this process that run.
+/// The running programs of this process.
 static RUNNING: Groups = Groups::new();
 
-/// Ends all programs that read video files, for good: this process ends, too.
+/// Kills all programs that read video files and lets no more start: this process is ending.
 pub fn end_programs() {
     RUNNING.end();
 }
 
-/// Where the programs are.
+/// Paths of the programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Programs {
     /// `ffmpeg`.
@@ -64,12 +65,12 @@ pub struct Programs {
     pub ffprobe: PathBuf,
 }
 
-/// How much a video file may take.
+/// Limits for video files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VideoLimits {
-    /// Pixels of a frame.
+    /// Maximum pixels of a frame.
     pub pixels_max: usize,
-    /// Time for counting and decoding the frames of all videos of an input.
+    /// Time limit for counting and decoding the frames of all videos of an input.
     pub timeout: Duration,
 }
 
@@ -80,33 +81,33 @@ impl Default for VideoLimits {
 }
 
 impl VideoLimits {
-    /// Memory that a program may take at once.
+    /// Maximum bytes of a single allocation of a program.
     fn allocated(&self) -> usize {
         self.pixels_max.saturating_mul(16).clamp(ALLOCATED_MAX, i32::MAX as usize)
     }
 
-    /// Memory that a program may take.
+    /// Maximum bytes of memory of a program.
     fn memory(&self) -> usize {
         MEMORY.saturating_add(self.pixels_max.saturating_mul(MEMORY_A_PIXEL))
     }
 }
 
-/// Reads video files by `ffmpeg`.
+/// Reads video files with `ffmpeg`.
 #[derive(Debug)]
 pub struct Ffmpeg {
     programs: Programs,
     limits: VideoLimits,
     version: String,
-    /// Time that is left to the videos of an input; without one each call has all.
+    /// Time left for the videos of an input; if `None`, each call has the whole limit.
     left: Option<Mutex<Duration>>,
 }
 
 impl Ffmpeg {
-    /// A reader by these programs.
+    /// A reader that uses these programs.
     ///
     /// # Errors
-    /// Programs that do not run, or do not read a sample with the options that are used (of
-    /// versions before 5.1 some differ, which `-version` tells), in a sentence.
+    /// Programs that do not run, or that cannot read a sample with the options used here (some
+    /// differ before version 5.1, as `-version` tells), as a sentence.
     pub fn new(programs: Programs, limits: VideoLimits) -> Result<Self, String> {
         let mut version = String::new();
         for program in [&programs.ffprobe, &programs.ffmpeg] {
@@ -127,7 +128,7 @@ impl Ffmpeg {
         Ok(reader)
     }
 
-    /// Reads the sample as any file is read, but for the limits that were asked for.
+    /// Reads the sample like any other file, but with the default limits on pixels and memory.
     fn try_out(&self) -> Result<(), String> {
         let (programs, version) = (self.programs.clone(), self.version.clone());
         let limits = VideoLimits { timeout: VERSION_TIMEOUT, ..VideoLimits::default() };
@@ -143,28 +144,29 @@ impl Ffmpeg {
         })
     }
 
-    /// The version of `ffmpeg`, as it says.
+    /// The version that `ffmpeg` reports.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// A program with what both are told, and the file.
+    /// A command with the arguments that both programs share, and the file.
     fn command(&self, program: &Path, input: Input) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").stdin(input.file);
         command.args(["-hide_banner", "-loglevel", "error"]);
         command.args(["-max_alloc", &self.limits.allocated().to_string()]);
-        // Only this file, only as this format: no playlist, no address, no format that is one.
+        // Only this file and only this format: no playlists, no URLs, no format that refers to
+        // others.
         command.args(["-protocol_whitelist", "file", "-f", input.demuxer]);
         command.args(["-codec_whitelist", DECODERS]);
-        // Decoders count the padding of a frame, too; the exact limit is checked after.
+        // Decoders also count the padding of a frame; the exact limit is checked afterwards.
         let pixels_max = self.limits.pixels_max.saturating_mul(2).clamp(1 << 16, 1 << 30);
         command.args(["-max_pixels", &pixels_max.to_string()]);
         command.args(["-threads", &threads()]);
         command
     }
 
-    /// Does work in the time that is left.
+    /// Does `work` in the time that is left.
     fn timed<T>(
         &self,
         work: impl FnOnce(Bounds) -> Result<T, MediaError>,
@@ -173,7 +175,7 @@ impl Ffmpeg {
         let Some(left) = &self.left else {
             return work(Bounds { time: self.limits.timeout, memory });
         };
-        // Held meanwhile: an input's videos are read one after another.
+        // Locked meanwhile: an input's videos are read one after another.
         let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
         if left.is_zero() {
             return Err(self.late());
@@ -192,7 +194,7 @@ impl Ffmpeg {
         ))
     }
 
-    /// What a program that failed says.
+    /// The error of a program that failed.
     fn failed(&self, ended: &Ended) -> MediaError {
         if ended.late {
             return self.late();
@@ -214,20 +216,20 @@ impl Ffmpeg {
         MediaError::TooManyPixels { width, height, limit: self.limits.pixels_max }
     }
 
-    /// Whether frames are passed on as they are by `-fps_mode`, which came with 5.1.
+    /// Whether `ffmpeg` has `-fps_mode`, which came with 5.1; it replaces `-vsync`.
     fn has_fps_mode(&self) -> bool {
         let digits = self.version.trim_start_matches(|letter: char| !letter.is_ascii_digit());
         let mut numbers = digits.split(|letter: char| !letter.is_ascii_digit());
         let mut number = || numbers.next().and_then(|text| text.parse::<u32>().ok());
         match (number(), number()) {
             (Some(major), Some(minor)) => (major, minor) >= (5, 1),
-            // A build of a day's sources.
+            // A build from a snapshot of the sources.
             _ => true,
         }
     }
 }
 
-/// Threads of a program, as it is told.
+/// The argument of `-threads`.
 fn threads() -> String {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     threads.min(THREADS_MAX).to_string()
@@ -259,7 +261,7 @@ impl VideoReader for Ffmpeg {
 impl Ffmpeg {
     fn probe_within(&self, file: &[u8], bounds: Bounds) -> Result<VideoInfo, MediaError> {
         let mut command = self.command(&self.programs.ffprobe, Input::new(file)?);
-        // Counted and not believed: containers say nothing or what was before a cut.
+        // Frames are counted: containers give no number, or one that includes frames before a cut.
         command.args(["-select_streams", "V:0", "-count_frames"]);
         let entries = "stream=codec_name,width,height,avg_frame_rate,r_frame_rate,\
                        nb_read_frames:stream_tags=:stream_disposition=";
@@ -320,24 +322,24 @@ impl Ffmpeg {
                 take(place, &frame)?;
             }
         }
-        // What comes after the last frame is not decoded: dropping ends it.
+        // Frames after the last are not decoded: dropping `running` kills the program.
         Ok(())
     }
 }
 
-/// What `ffmpeg` does to frames: picks those that are wanted, converts them as `PyAV` does.
+/// The filters of `ffmpeg`: select the wanted frames and convert them as `PyAV` does.
 fn filters(info: &VideoInfo, frames: &[usize]) -> String {
     let select = match frames {
         [first, .., last] if frames.len() > TERMS_MAX => format!("between(n,{first},{last})"),
         few => selection(few),
     };
-    // The size is said so that frames of another one, later in the file, have it, too.
+    // The size is explicit, so that later frames of another size are scaled to it.
     let VideoInfo { width, height, .. } = info;
     format!("select='{select}',scale={width}:{height}:flags=bilinear:interl=-1,format=rgb24")
 }
 
-/// Whether `n` is one of some numbers, in `ffmpeg`'s language: a search by halves, as a sum of more
-/// than a hundred terms is refused.
+/// An `ffmpeg` expression for whether `n` is one of some indices: a binary search, since a sum of
+/// more than a hundred terms is rejected.
 fn selection(frames: &[usize]) -> String {
     match frames {
         [] => "0".to_owned(),
@@ -349,7 +351,7 @@ fn selection(frames: &[usize]) -> String {
     }
 }
 
-/// A file that is in no folder, so that however this process ends nothing of it is left.
+/// A temporary file without a name, so that nothing is left of it however this process ends.
 struct Input {
     file: File,
     demuxer: &'static str,
@@ -369,8 +371,8 @@ impl Input {
     }
 }
 
-/// Bytes that a file of boxes says it has at least, if these are more than it has. What it says of
-/// its frames does not tell: lists of edits leave some out.
+/// The length that an MP4 file's boxes claim, if the file is shorter. The number of frames cannot
+/// tell, since edit lists leave some out.
 fn announced(file: &[u8]) -> Option<u64> {
     let number = |at: usize, bytes: usize| {
         let digits = file.get(at..at.checked_add(bytes)?)?;
@@ -385,17 +387,17 @@ fn announced(file: &[u8]) -> Option<u64> {
             return [b"moov", b"mdat", b"moof"].iter().any(|it| *it == kind).then_some(end);
         }
         if size < 8 {
-            // It ends with the file, or is none.
+            // The box extends to the end of the file, or is invalid.
             return None;
         }
         at = usize::try_from(end).ok()?;
     }
 }
 
-/// The format of mp4 and mov.
+/// The demuxer of mp4 and mov.
 const MOV: &str = "mov";
 
-/// The one format that a file may be read as, by how it begins.
+/// The only demuxer that a file may be read with, judging by its first bytes.
 fn demuxer(file: &[u8]) -> Option<&'static str> {
     const EBML: [u8; 4] = [0x1a, 0x45, 0xdf, 0xa3];
     let first_box: &[u8] = file.get(4..8).unwrap_or_default();
@@ -411,14 +413,14 @@ fn demuxer(file: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What `ffprobe` says of a video stream.
+/// What `ffprobe` reports about a video stream.
 struct Stream {
     codec: String,
     info: VideoInfo,
 }
 
 impl Stream {
-    /// What is in lines of `key=value`; none if there is no video stream.
+    /// Parses lines of `key=value`; `None` if there is no video stream.
     fn of(text: &str) -> Option<Self> {
         let value = |key: &str| {
             text.lines().filter_map(|line| line.split_once('=')).find(|(name, _)| *name == key)
@@ -439,7 +441,7 @@ impl Stream {
     }
 }
 
-/// The output of a program, and how it ended.
+/// Runs a program: its output, and how it ended.
 fn text_of(command: Command, bounds: Bounds) -> io::Result<(String, Ended)> {
     let mut running = Running::start(command, bounds, &RUNNING)?;
     let mut text = Vec::new();
@@ -447,7 +449,7 @@ fn text_of(command: Command, bounds: Bounds) -> io::Result<(String, Ended)> {
     Ok((String::from_utf8_lossy(&text).into_owned(), running.finish()?))
 }
 
-/// The size of a frame that a decoder found too large.
+/// The size of a frame that a decoder rejected as too large.
 fn large_frame(messages: &str) -> Option<(usize, usize)> {
     let line = messages.lines().find(|line| line.contains("exceeds specified max pixel count"))?;
     let size = line.split("Picture size ").nth(1)?.split(' ').next()?;
@@ -455,17 +457,17 @@ fn large_frame(messages: &str) -> Option<(usize, usize)> {
     Some((width.parse().ok()?, height.parse().ok()?))
 }
 
-/// The first message that says something, without what is of this process only.
+/// The first meaningful message, without details of this process.
 fn summary(messages: &str) -> Option<String> {
     let line = messages.lines().map(without_module).find(|line| {
-        // Other streams of the file are left alone, which is said as if it were a fault.
+        // Other streams of the file are ignored, which ffmpeg reports like an error.
         !line.is_empty() && !line.contains(NOT_ON_LIST) && !line.starts_with("Last message")
     })?;
     Some(line.chars().filter(|letter| !letter.is_control()).take(200).collect())
 }
 
-/// A line without what it begins with: a module and its memory address, `[mov,mp4 @ 0x55ab] `, or
-/// the file's name.
+/// A line without its prefix: a module and its memory address, `[mov,mp4 @ 0x55ab] `, or the file's
+/// name.
 fn without_module(line: &str) -> &str {
     let mut rest = line.trim();
     while let Some((_, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

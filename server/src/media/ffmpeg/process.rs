@@ -1,4 +1,4 @@
-//! A program that is run for its output: bounded in time and memory, never left behind.
+//! Runs a program for its output: bounded in time and memory, never left running.
 //!
 //! Must not know: what the program is for.
 
@@ -12,47 +12,48 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-/// Bytes of messages that are kept.
+/// Maximum bytes of messages that are kept.
 const MESSAGE_BYTES_MAX: usize = 4096;
-/// Processor seconds that a program may take in a second: no more threads are worth their while.
+/// CPU seconds a program may use per second: more threads than this are of no use to it.
 #[cfg(target_os = "linux")]
 const THREADS: u64 = 8;
 
-/// How much a program may take.
+/// Limits of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Time until it is killed.
     pub time: Duration,
-    /// Bytes of memory that it writes to.
+    /// Bytes of writable memory.
     pub memory: usize,
 }
 
-/// Programs that run, to be ended with this process.
+/// Running programs, to be killed when this process ends.
 #[derive(Debug)]
 pub struct Groups(Mutex<Started>);
 
 #[derive(Debug)]
 struct Started {
-    /// Whether no other may start.
+    /// Whether no more may start.
     ended: bool,
-    /// Leaders that are not reaped.
+    /// Group leaders that are not reaped yet.
     groups: Vec<Pid>,
 }
 
 impl Groups {
-    /// None.
+    /// No programs.
     pub const fn new() -> Self {
         Self(Mutex::new(Started { ended: false, groups: Vec::new() }))
     }
 
-    /// Kills all that run, and lets no other start.
+    /// Kills all programs and lets no more start.
     pub fn end(&self) {
         let mut started = self.lock();
         started.ended = true;
         started.groups.iter().for_each(|group| kill(*group));
     }
 
-    /// Starts a program as the leader of a group. Under the lock, so that none starts unseen.
+    /// Starts a program as the leader of a process group, under the lock so that [`end`](Self::end)
+    /// sees it.
     fn start(&self, command: &mut Command) -> io::Result<(Child, Pid)> {
         let mut started = self.lock();
         if started.ended {
@@ -64,13 +65,13 @@ impl Groups {
         Ok((child, group))
     }
 
-    /// From now on the number may be another's.
+    /// Called before the leader is reaped; from then on its id may be reused.
     fn forget(&self, group: Pid) {
         self.lock().groups.retain(|other| *other != group);
     }
 
     fn lock(&self) -> MutexGuard<'_, Started> {
-        // Every change is a single one, so a panic leaves nothing half done.
+        // Every change is a single step, so a panic leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,17 +79,17 @@ impl Groups {
 /// How a program ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Whether it says that it did its work.
+    /// Whether it exited successfully.
     pub success: bool,
-    /// Whether it was killed because its time was over.
+    /// Whether it was killed for running out of time.
     pub late: bool,
     /// The beginning of what it wrote to standard error.
     pub messages: String,
 }
 
-/// A program that runs in a process group of its own. Dropping it kills the group.
+/// A program that runs in its own process group. Dropping it kills the group.
 ///
-/// The group is killed only while its leader is not reaped, so the number is never another's.
+/// The group is killed only while its leader is not reaped, so its id cannot have been reused.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -96,14 +97,14 @@ pub struct Running {
     groups: &'static Groups,
     reaped: bool,
     output: Option<ChildStdout>,
-    /// Dropped when the watchdog is to end.
+    /// Dropped to end the watchdog.
     leash: Option<Sender<()>>,
     watchdog: Option<JoinHandle<bool>>,
     messages: Option<JoinHandle<String>>,
 }
 
 impl Running {
-    /// Starts a program without environment, to be killed after some time.
+    /// Starts a program with an empty environment, to be killed after `bounds.time`.
     ///
     /// # Errors
     /// A program that cannot be started.
@@ -118,7 +119,8 @@ impl Running {
         let (output, errors) = (child.stdout.take(), child.stderr.take());
         let (leash, ended) = mpsc::channel::<()>();
         let (reaped, leash) = (false, Some(leash));
-        // Whole before its threads are, so that it is ended if there are none to be had.
+        // Complete before its threads start, so that dropping it ends the program if one cannot be
+        // started.
         let mut running =
             Self { child, group, groups, reaped, output, leash, watchdog: None, messages: None };
         running.watchdog = Some(thread::Builder::new().spawn(move || {
@@ -141,15 +143,15 @@ impl Running {
         self.output.take().expect("the output is piped and taken once")
     }
 
-    /// Waits for its end, if need be that of its time.
+    /// Waits until the program ends, at the latest by its time limit.
     ///
     /// # Errors
-    /// What the system says.
+    /// An error of the system.
     pub fn finish(mut self) -> io::Result<Ended> {
-        // Not reaped yet: the watchdog may still kill it, and nobody else has its number.
+        // Does not reap it: the watchdog may still kill it, and its id cannot be reused.
         waitid(WaitId::Pid(self.group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
         let late = self.unleash();
-        // What it may have started holds no pipe open any longer.
+        // Also kills processes it started, which could hold a pipe open.
         kill(self.group);
         let messages = self.messages.take().and_then(|thread| thread.join().ok());
         self.groups.forget(self.group);
@@ -158,7 +160,7 @@ impl Running {
         Ok(Ended { success, late, messages: messages.unwrap_or_default() })
     }
 
-    /// Ends the watchdog and tells whether it acted.
+    /// Ends the watchdog and returns whether it killed the group.
     fn unleash(&mut self) -> bool {
         drop(self.leash.take());
         self.watchdog.take().is_some_and(|thread| thread.join().unwrap_or(false))
@@ -167,40 +169,40 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Once the child is reaped, its number may be another's.
+        // Once the child is reaped, its id may be reused.
         if !self.reaped {
             kill(self.group);
             self.unleash();
             self.groups.forget(self.group);
-            // A child that was killed ends at once; that it cannot be waited for has no remedy.
+            // A killed child ends at once; if it cannot be waited for, nothing can be done.
             let _ = self.child.wait();
         }
     }
 }
 
-/// Bounds a program by the system: its memory, and its processor time, which ends it even if this
-/// process is no longer there to do so.
+/// Sets the system's limits on a program: its memory, and its CPU time, which ends it even if this
+/// process no longer can.
 #[cfg(target_os = "linux")]
 fn bind(program: Pid, bounds: Bounds) {
     use rustix::process::{Resource, Rlimit, prlimit};
     let seconds = bounds.time.as_secs().saturating_add(1).saturating_mul(THREADS);
     for (resource, most) in [(Resource::Data, bounds.memory as u64), (Resource::Cpu, seconds)] {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
-        // It fails for a program that has ended, or where less is allowed already.
+        // Fails if the program has ended or already has a lower limit.
         let _ = prlimit(Some(program), resource, limit);
     }
 }
 
-/// Other systems let no process bound another.
+/// On other systems no process can limit another.
 #[cfg(not(target_os = "linux"))]
 fn bind(_: Pid, _: Bounds) {}
 
 fn kill(group: Pid) {
-    // It fails where the group has ended already, which is what was wanted.
+    // Fails if the group has already ended, which is the goal.
     let _ = kill_process_group(group, Signal::KILL);
 }
 
-/// The beginning of what a pipe carries; the rest is read so that the writer need not wait.
+/// The beginning of a pipe's contents; the rest is read so that the writer does not block.
 fn beginning(mut pipe: impl Read) -> String {
     let mut kept = Vec::new();
     let mut chunk = [0; 1024];

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::config::Environment;
 
-/// The programs of this machine. The tests need them: without, the reader of videos is untested.
+/// This machine's programs. The tests require them: otherwise the video reader would be untested.
 fn programs() -> Programs {
     let environment = Environment::of_process();
     let find = |name: &str| {
@@ -18,17 +18,17 @@ fn reader(limits: VideoLimits) -> Ffmpeg {
     Ffmpeg::new(programs(), limits).expect("ffmpeg runs")
 }
 
-/// Luma of a frame, by which it is known again.
+/// The luma by which a frame is recognized.
 fn luma(place: usize) -> usize {
     16 + place * 5 % 216
 }
 
-/// A file of grey frames, 25 a second, the grey telling the place.
+/// A file of grey frames, 25 per second, whose grey tells their index.
 fn clip(size: (usize, usize), frames: usize, name: &str, encoding: &[&str]) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join(name);
     let (width, height) = size;
-    // Sizes are rounded to even numbers there, so the grey is stretched to an odd one after.
+    // The source rounds sizes to even numbers, so frames are scaled to odd ones afterwards.
     let source = format!(
         "color=size=64x48:rate=25,geq=lum='16+mod(N*5,216)':cb=128:cr=128,scale={width}:{height}"
     );
@@ -43,7 +43,7 @@ fn mpeg4(frames: usize) -> Vec<u8> {
     clip((64, 48), frames, "a.mp4", &["-c:v", "mpeg4", "-q:v", "2"])
 }
 
-/// The places and greys (red, of the middle) of frames.
+/// Indices and greys (the red value of the middle pixel) of frames.
 fn greys(
     reader: &Ffmpeg,
     file: &[u8],
@@ -79,7 +79,7 @@ fn frames_are_those_of_their_places_in_every_format() {
         ("a.webm", &["-c:v", "libvpx-vp9", "-crf", "8", "-b:v", "0", "-cpu-used", "8"]),
     ];
     for (name, encoding) in formats {
-        // Rows of an odd number of pixels: nothing is rounded or padded on the way.
+        // Unaligned sizes: nothing is rounded or padded on the way.
         let size = if name == "a.webm" { (65, 47) } else { (66, 46) };
         let file = clip(size, 40, name, encoding);
         let info = reader.probe(&file).unwrap_or_else(|error| panic!("{encoding:?}: {error}"));
@@ -138,7 +138,7 @@ fn frames_before_a_cut_are_neither_counted_nor_given() {
     let encoding = ["-c:v", "libx264", "-qp", "4", "-g", "10", "-bf", "0"];
     fs::write(&whole, clip((64, 48), 40, "a.mp4", &encoding)).expect("written");
     let mut command = Command::new(programs().ffmpeg);
-    // 0.6 s are frame 15; the file begins at the key frame 10 and hides 5.
+    // 0.6 s is frame 15; the file begins at key frame 10 and hides 5 frames.
     command.args(["-nostdin", "-loglevel", "error", "-ss", "0.6", "-i"]).arg(&whole);
     assert!(command.args(["-c", "copy"]).arg(&cut).status().expect("ffmpeg runs").success());
     let (reader, file) = (reader(VideoLimits::default()), fs::read(cut).expect("the clip"));
@@ -147,7 +147,7 @@ fn frames_before_a_cut_are_neither_counted_nor_given() {
     assert_frames(&found, &[0, 24], 15);
 }
 
-/// The bytes of a file of boxes from where the contents of a box of this kind begin.
+/// An MP4 file's bytes from the contents of the first box of this kind.
 fn inside<'a>(file: &'a mut [u8], kind: &[u8; 4]) -> &'a mut [u8] {
     let at = file.windows(4).position(|bytes| bytes == kind).expect("such a box");
     &mut file[at + 4..]
@@ -159,7 +159,7 @@ fn frames_that_an_edit_list_leaves_out_are_neither_counted_nor_missed() {
     let encoding = ["-c:v", "libx264", "-qp", "4", "-g", "10", "-bf", "0"];
     let whole = clip((64, 48), 40, "a.mp4", &encoding);
     assert_eq!(reader.probe(&whole).expect("a video").frames, 40);
-    // After version, flags and count: a duration in 1/1000 s, a time in 1/12800 s.
+    // After version, flags and count: a duration in 1/1000 s, a start in 1/12800 s.
     for (milliseconds, start, frames, first) in [(600u32, 0u32, 15, 0), (1000, 512 * 15, 25, 15)] {
         let mut file = whole.clone();
         let list = inside(&mut file, b"elst");
@@ -177,7 +177,7 @@ fn an_index_of_more_frames_than_there_are_takes_no_memory() {
     let mut file = clip((64, 48), 1, "a.mp4", &["-c:v", "mjpeg"]);
     assert_eq!(reader.probe(&file).expect("a video").frames, 1);
     let claimed = 16_000_000u32.to_be_bytes();
-    // All of the one's size, in its chunk, each as long.
+    // Frames of the same size and duration as the only one, in the same chunk.
     assert_ne!(inside(&mut file, b"stsz")[4..8], [0; 4], "one size for all");
     inside(&mut file, b"stsz")[8..12].copy_from_slice(&claimed);
     inside(&mut file, b"stsc")[12..16].copy_from_slice(&claimed);
@@ -202,7 +202,7 @@ fn what_is_no_video_is_refused() {
         let error = reader.probe(&disguised).expect_err("refused");
         assert!(matches!(error, MediaError::Damaged { .. }), "{error:?}");
     }
-    // Decoders that nobody asked for stay shut.
+    // Decoders that are not on the list are not used.
     let rare = clip((64, 48), 4, "a.mkv", &["-c:v", "ffv1"]);
     assert_eq!(reader.probe(&rare), Err(unknown.clone()));
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -264,8 +264,8 @@ fn what_the_taker_says_ends_the_program() {
     assert_eq!((result, taken), (Err(enough), 1));
 }
 
-/// A program that does as a script says. Another process writes it: while this one does, a child
-/// of another test may hold the file open, and what is open for writing cannot be run.
+/// An executable script. Another process writes it: if this one did, a child of another test could
+/// inherit the open file, and a file that is open for writing cannot be executed.
 fn script(folder: &Path, text: &str) -> PathBuf {
     let path = folder.join("program");
     let mut command = Command::new("/bin/sh");
@@ -279,7 +279,7 @@ fn script(folder: &Path, text: &str) -> PathBuf {
     path
 }
 
-/// A reader whose programs both do as a script says.
+/// A reader whose programs are both this script.
 fn scripted(folder: &Path, text: &str, timeout: Duration) -> Ffmpeg {
     let program = script(folder, text);
     let programs = Programs { ffmpeg: program.clone(), ffprobe: program };
@@ -287,7 +287,7 @@ fn scripted(folder: &Path, text: &str, timeout: Duration) -> Ffmpeg {
     Ffmpeg { programs, limits, version: "7.1".into(), left: None }
 }
 
-/// What is taken for a video until a program looks at it.
+/// Passes for a video until a program looks at it.
 const HEAD: &[u8] = b"\0\0\0\x0cftypisom";
 const ONE: VideoInfo = VideoInfo { frames: 1, fps: 1.0, width: 2, height: 2 };
 
@@ -308,7 +308,7 @@ fn a_program_that_hangs_is_killed_with_what_it_started() {
         let notes = fs::read_to_string(&notes).expect("it ran");
         let (process, input) = notes.trim().split_once('\n').expect("two lines");
         assert!(!Path::new("/proc").join(process).exists(), "it is left behind");
-        // Even while it ran, so nothing is left behind if this process is killed.
+        // Deleted even while it ran, so nothing is left if this process is killed.
         assert!(input.ends_with("(deleted)"), "the file is in a folder: {input}");
     }
 }
@@ -333,7 +333,7 @@ fn the_videos_of_an_input_share_its_time() {
 
 #[test]
 fn programs_end_with_this_process() {
-    // Others of the process go on, so not those of all tests.
+    // A list of groups of its own: the programs of other tests must continue.
     static GROUPS: Groups = Groups::new();
     let bounds = Bounds { time: Duration::from_secs(600), memory: usize::MAX };
     let start = || {
@@ -353,13 +353,13 @@ fn programs_end_with_this_process() {
 #[test]
 fn programs_are_bounded_by_the_system() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // Limits come after the start, so it waits for them, if need be in vain.
+    // Limits are set after the start, so the script waits for them, in vain if they never come.
     let text = "until grep -q 'Max data size *[0-9]' /proc/$$/limits; do :; done; \
                 until grep -q 'Max cpu time *[0-9]' /proc/$$/limits; do :; done; exit 3";
     let reader = scripted(folder.path(), text, Duration::from_secs(20));
     let error = reader.probe(HEAD).expect_err("it gives nothing");
     assert!(matches!(error, MediaError::Damaged { .. }), "{error:?}");
-    // A reader with as little memory as no program can do with.
+    // Less memory than the script needs.
     let bounds = Bounds { time: Duration::from_secs(60), memory: 8 << 20 };
     let mut command = Command::new("/bin/sh");
     let more = "until grep -q 'Max data size *8388608' /proc/$$/limits; do :; done; \

@@ -1,4 +1,4 @@
-//! A world of names and servers in memory, for the tests of fetching.
+//! An in-memory network of names and servers, for the tests of fetching.
 //!
 //! Must not know: what is tested.
 
@@ -21,11 +21,11 @@ pub const FILE: &[u8] = b"\x89PNG not really";
 /// What a server does once it has read a request's head.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// Sends this and ends the connection.
+    /// Sends this and closes the connection.
     Bytes(Vec<u8>),
-    /// Sends this and then nothing, the connection staying open.
+    /// Sends this and then nothing, leaving the connection open.
     Stall(Vec<u8>),
-    /// Sends this and then bytes without end, each a while after the other.
+    /// Sends this and then single bytes forever, at intervals.
     Drip(Vec<u8>),
 }
 
@@ -44,14 +44,14 @@ impl Reply {
     }
 }
 
-/// A world of names, servers, and a record of what was asked.
+/// Names, servers, and a log of what was requested.
 #[derive(Debug, Default)]
 pub struct World {
-    /// Addresses of names: the answers to each question after another, the last one staying.
+    /// IP addresses of names: the answers to successive lookups, the last of which is repeated.
     pub names: Mutex<HashMap<String, Vec<Vec<IpAddr>>>>,
     /// Replies by `Host` and path.
     pub replies: BTreeMap<String, Reply>,
-    /// The certificate's server side, for what is asked on port 443.
+    /// TLS of the servers, on port 443.
     pub tls: Option<Arc<ServerConfig>>,
     /// Names that were resolved and addresses that were connected to.
     pub log: Mutex<Vec<String>>,
@@ -83,7 +83,7 @@ impl Network for Fake {
             match (&world.tls, address.port()) {
                 (Some(config), 443) => {
                     let acceptor = TlsAcceptor::from(config.clone());
-                    // A client that does not trust the server leaves.
+                    // A client that does not trust the server disconnects.
                     if let Ok(stream) = acceptor.accept(theirs).await {
                         world.serve(stream).await;
                     }
@@ -112,10 +112,10 @@ impl World {
         let reply = self.replies.get(&format!("{host}{path}"));
         let reply = reply.unwrap_or_else(|| panic!("nothing is at {host}{path}")).clone();
         self.heads.lock().expect("no panic").push(head);
-        // Writing fails once the client has enough; that is its right.
+        // Writing fails once the client has disconnected, as it may.
         match reply {
             Reply::Bytes(bytes) => {
-                // Before the client can have it all and the next one come.
+                // Before the client can have all bytes and the next one connects.
                 self.open.fetch_sub(1, Ordering::SeqCst);
                 let _ = stream.write_all(&bytes).await;
                 let _ = stream.shutdown().await;
@@ -134,7 +134,7 @@ impl World {
         }
     }
 
-    /// What was asked since this was asked.
+    /// Lookups and connections since the last call.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.log.lock().expect("no panic"))
     }
@@ -162,13 +162,13 @@ pub fn settings(allowed: &[&str]) -> MediaSettings {
     }
 }
 
-/// The share of a client that is alone.
+/// The share of the only client.
 pub fn share() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))
 }
 
 impl Client {
-    /// The file at an address, of a request that fetches no other.
+    /// Fetches the file at a URL, in a request of its own.
     pub async fn fetch(&self, address: &str) -> Result<Vec<u8>, SourceError> {
         let held = Arc::new(Held::new(usize::MAX));
         self.fetch_within(address, &MediaBudget::new(usize::MAX, 1, share(), &held)).await
@@ -180,7 +180,7 @@ pub fn client(world: World, settings: &MediaSettings) -> (Client, Arc<World>) {
     (Client::on(Box::new(Fake(world.clone())), tls(), settings), world)
 }
 
-/// A server's side of TLS for a name, and a client's trust in it.
+/// A server's TLS configuration for a name, and root certificates that trust it.
 pub fn certified(name: &str) -> (Arc<ServerConfig>, RootCertStore) {
     let certified = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());

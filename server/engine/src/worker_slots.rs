@@ -14,15 +14,15 @@ pub type CheckSender = oneshot::Sender<Result<Duration, EngineError>>;
 /// Where it comes from.
 pub type CheckAnswer = oneshot::Receiver<Result<Duration, EngineError>>;
 
-/// All workers' seats.
-pub struct Seats {
-    seats: Vec<Seat>,
+/// All workers' slots.
+pub struct WorkerSlots {
+    slots: Vec<WorkerSlot>,
     /// Workers that wait for work.
     pub idle: usize,
 }
 
 #[derive(Default)]
-struct Seat {
+struct WorkerSlot {
     condition: Condition,
     checks: Vec<CheckSender>,
 }
@@ -51,60 +51,61 @@ impl Condition {
     }
 }
 
-impl Seats {
+impl WorkerSlots {
     /// So many workers, which all work.
     pub fn new(count: usize) -> Self {
-        Self { seats: (0..count).map(|_| Seat::default()).collect(), idle: 0 }
+        Self { slots: (0..count).map(|_| WorkerSlot::default()).collect(), idle: 0 }
     }
 
     /// Asks all for a health check. Those that do not work need not be asked.
     pub fn ask(&mut self) -> Vec<CheckAnswer> {
-        let ask = |seat: &mut Seat| {
+        let ask = |slot: &mut WorkerSlot| {
             let (sender, answer) = oneshot::channel();
-            match seat.condition.unhealthy() {
-                None => seat.checks.push(sender),
+            match slot.condition.unhealthy() {
+                None => slot.checks.push(sender),
                 // Who asks has the other end still.
                 Some(reason) => drop(sender.send(Err(EngineError::Failed { reason }))),
             }
             answer
         };
-        self.seats.iter_mut().map(ask).collect()
+        self.slots.iter_mut().map(ask).collect()
     }
 
     /// Who asks after the health of a worker, if somebody does.
-    pub fn checks(&mut self, seat: usize) -> Option<Vec<CheckSender>> {
-        let checks = std::mem::take(&mut self.seats[seat].checks);
+    pub fn checks(&mut self, slot: usize) -> Option<Vec<CheckSender>> {
+        let checks = std::mem::take(&mut self.slots[slot].checks);
         (!checks.is_empty()).then_some(checks)
     }
 
     /// Workers that work.
     pub fn at_work(&self) -> usize {
-        self.seats.iter().filter(|seat| seat.condition == Condition::Works).count()
+        self.slots.iter().filter(|slot| slot.condition == Condition::Works).count()
     }
 
     /// A worker's device failed, and is opened anew.
-    pub fn restarting(&mut self, seat: usize, reason: &str) {
-        self.set(seat, Condition::Restarts(reason.to_owned()));
+    pub fn restarting(&mut self, slot: usize, reason: &str) {
+        self.set(slot, Condition::Restarts(reason.to_owned()));
     }
 
     /// It works again.
-    pub fn working(&mut self, seat: usize) {
-        self.set(seat, Condition::Works);
+    pub fn working(&mut self, slot: usize) {
+        self.set(slot, Condition::Works);
     }
 
     /// A worker has ended, its device lost or not. Whether it was the last one.
-    pub fn end(&mut self, seat: usize, lost: Option<&str>) -> bool {
+    pub fn end(&mut self, slot: usize, lost: Option<&str>) -> bool {
         let lost = lost.map(|reason| Condition::Lost(reason.to_owned()));
-        self.set(seat, lost.unwrap_or(Condition::Ended));
-        let gone = |seat: &Seat| matches!(seat.condition, Condition::Ended | Condition::Lost(_));
-        self.seats.iter().all(gone)
+        self.set(slot, lost.unwrap_or(Condition::Ended));
+        let gone =
+            |slot: &WorkerSlot| matches!(slot.condition, Condition::Ended | Condition::Lost(_));
+        self.slots.iter().all(gone)
     }
 
-    fn set(&mut self, seat: usize, condition: Condition) {
-        let seat = &mut self.seats[seat];
-        seat.condition = condition;
-        let Some(reason) = seat.condition.unhealthy() else { return };
-        for sender in seat.checks.drain(..) {
+    fn set(&mut self, slot: usize, condition: Condition) {
+        let slot = &mut self.slots[slot];
+        slot.condition = condition;
+        let Some(reason) = slot.condition.unhealthy() else { return };
+        for sender in slot.checks.drain(..) {
             // Whoever asked may have given up.
             let _ = sender.send(Err(EngineError::Failed { reason: reason.clone() }));
         }

@@ -1,0 +1,88 @@
+//! Identical inputs in flight are computed once: who waits for the vector of each sequence.
+//!
+//! Must not know: which jobs run next, caches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use proxima_models::Sequence;
+
+use crate::job::{Job, Reply, Vector, Waiter};
+use crate::ticket::Ticket;
+
+/// Sequences whose vector is waited for or being computed.
+#[derive(Debug, Default)]
+pub struct InFlight(HashMap<Arc<Sequence>, Shared>);
+
+/// One computation with all who wait for it.
+#[derive(Debug, Default)]
+struct Shared {
+    running: bool,
+    waiters: Vec<(Waiter<Vector>, Arc<Ticket>)>,
+}
+
+impl InFlight {
+    /// Whether a sequence is waited for.
+    pub fn contains(&self, sequence: &Arc<Sequence>) -> bool {
+        self.0.contains_key(sequence)
+    }
+
+    /// Adds a waiter for a sequence. Returns whether others wait for it already; if not, the caller
+    /// must add a job.
+    pub fn join(
+        &mut self,
+        sequence: &Arc<Sequence>,
+        waiter: Waiter<Vector>,
+        ticket: &Arc<Ticket>,
+    ) -> bool {
+        let joined = self.contains(sequence);
+        let shared = self.0.entry(sequence.clone()).or_default();
+        if shared.running {
+            ticket.begin();
+        }
+        shared.waiters.push((waiter, ticket.clone()));
+        joined
+    }
+
+    /// Whether somebody still waits for a job.
+    pub fn is_wanted(&self, job: &Job) -> bool {
+        match &job.reply {
+            Reply::Tokens(waiter) | Reply::Multi(waiter) => !waiter.is_closed(),
+            Reply::Sparse(waiter) => !waiter.is_closed(),
+            Reply::Score(waiter) => !waiter.is_closed(),
+            Reply::Embedding => self
+                .0
+                .get(&job.sequence)
+                .is_some_and(|shared| shared.waiters.iter().any(|(waiter, _)| !waiter.is_closed())),
+        }
+    }
+
+    /// A job is being computed from now on.
+    pub fn begin(&mut self, job: &Job) {
+        job.ticket.begin();
+        if matches!(job.reply, Reply::Embedding)
+            && let Some(shared) = self.0.get_mut(&job.sequence)
+        {
+            shared.running = true;
+            shared.waiters.iter().for_each(|(_, ticket)| ticket.begin());
+        }
+    }
+
+    /// Removes a sequence whose vector was computed, or failed; returns who waited for it.
+    pub fn take(&mut self, sequence: &Arc<Sequence>) -> Vec<Waiter<Vector>> {
+        let shared = self.0.remove(sequence).unwrap_or_default();
+        shared.waiters.into_iter().map(|(waiter, _)| waiter).collect()
+    }
+
+    /// Removes what belongs to a job that nobody wants any more.
+    pub fn forget(&mut self, job: &Job) {
+        if matches!(job.reply, Reply::Embedding) {
+            self.0.remove(&job.sequence);
+        }
+    }
+
+    /// Forgets everything: nobody will compute it.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
