@@ -1,6 +1,6 @@
-//! What was decoded lately, bounded by its bytes.
+//! An LRU cache of decoded media, bounded in bytes.
 //!
-//! Must not know: what decoding is.
+//! Must not know: how media is decoded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,18 +10,18 @@ use super::{Clip, Pixels};
 
 /// See [`Cache::all_bytes_max`].
 static ALL_BYTES_MAX: AtomicUsize = AtomicUsize::new(0);
-/// More than any machine has, so that sums of sizes have room in a number.
+/// More than any machine has, so that sums of sizes cannot overflow.
 const SIZE_MAX: usize = usize::MAX >> 16;
 
-/// SHA-256 of everything that a result depends on.
+/// SHA-256 of everything a result depends on.
 pub(super) type Key = [u8; 32];
 
-/// A result.
+/// A cached result.
 #[derive(Debug, Clone)]
 pub(super) enum Entry {
-    /// Of an image.
+    /// The pixels of an image.
     Image(Arc<Pixels>),
-    /// Of a video.
+    /// The frames of a video.
     Clip(Arc<Clip>),
 }
 
@@ -34,7 +34,7 @@ impl Entry {
     }
 }
 
-/// Results by key; those unused for longest are dropped first.
+/// Results by key; the least recently used are dropped first.
 #[derive(Debug)]
 pub(super) struct Cache {
     bytes_max: usize,
@@ -44,7 +44,7 @@ pub(super) struct Cache {
 #[derive(Debug, Default)]
 struct Inner {
     entries: HashMap<Key, (u64, Entry)>,
-    /// Keys by when they were last used.
+    /// Keys by time of last use.
     used: BTreeMap<u64, Key>,
     bytes: usize,
     now: u64,
@@ -60,24 +60,24 @@ impl Inner {
 }
 
 impl Cache {
-    /// An empty cache of so many bytes; 0 keeps nothing.
+    /// An empty cache of at most `bytes_max` bytes; 0 disables it.
     pub(super) fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max.min(SIZE_MAX);
         ALL_BYTES_MAX.fetch_add(bytes_max, Ordering::Relaxed);
         Self { bytes_max, inner: Mutex::default() }
     }
 
-    /// What all caches of the process may keep together.
+    /// Capacity of all caches in the process together, in bytes.
     pub(super) fn all_bytes_max() -> usize {
         ALL_BYTES_MAX.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing is left half done by a panic: there is none to be had under the lock.
+        // Nothing panics while the lock is held, so a poisoned lock guards consistent data.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is kept for a key.
+    /// The cached result of a key, if any.
     pub(super) fn get(&self, key: &Key) -> Option<Entry> {
         let inner = &mut *self.lock();
         inner.now += 1;
@@ -88,7 +88,7 @@ impl Cache {
         Some(entry.clone())
     }
 
-    /// Keeps a result, unless it alone is too large.
+    /// Caches a result, unless it alone exceeds the capacity.
     pub(super) fn put(&self, key: Key, entry: Entry) {
         let bytes = entry.bytes();
         if bytes > self.bytes_max {

@@ -1,31 +1,31 @@
-//! What can be wrong with an image or a video.
+//! Errors of images and videos.
 //!
 //! Must not know: wire formats.
 
 use thiserror::Error;
 
-/// What is wrong with an image or a video. Always the caller's fault but for
+/// Why an image or a video cannot be used. The caller's fault, except for [`MediaError::Full`] and
 /// [`MediaError::Reader`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MediaError {
-    /// Not a format that is read.
+    /// Not a supported format.
     #[error("{what} is in no format that is read ({known})")]
     UnknownFormat {
         /// An image or a video.
         what: &'static str,
-        /// Formats that are.
+        /// The supported formats.
         known: &'static str,
     },
-    /// Damaged, cut off, or not what it says.
+    /// Corrupt, truncated, or not what it claims to be.
     #[error("{what} cannot be decoded: {problem}")]
     Damaged {
         /// An image, a frame or a video.
         what: &'static str,
-        /// What the decoder says.
+        /// The decoder's message.
         problem: String,
     },
-    /// A panic of its decoder: a defect there, met by a file that is most likely damaged.
+    /// Its decoder panicked: a bug there, most likely triggered by a corrupt file.
     #[error("{what} cannot be decoded: the decoder gave up")]
     GaveUp {
         /// An image, a frame or a video.
@@ -48,7 +48,7 @@ pub enum MediaError {
         width: usize,
         /// Rows.
         height: usize,
-        /// Longer over shorter side.
+        /// Largest ratio of the longer side to the shorter.
         limit: usize,
     },
     /// No rows, columns or frames.
@@ -57,15 +57,15 @@ pub enum MediaError {
         /// An image, a frame or a video.
         what: &'static str,
     },
-    /// More frames than are taken.
+    /// More frames than allowed.
     #[error("{frames} frames are more than the limit of {limit}")]
     TooManyFrames {
-        /// Frames sent or asked for.
+        /// Frames sent or requested.
         frames: usize,
         /// Frames a video may have.
         limit: usize,
     },
-    /// So many images and videos wait that no other is decoded.
+    /// Decoded images and videos hold too much memory for another to be decoded.
     #[error(
         "images and videos that wait hold more than {limit} bytes of pixels; try again, with fewer \
          of them in a request"
@@ -74,13 +74,13 @@ pub enum MediaError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// Settings of a video that make no sense.
+    /// Invalid sampling settings, or frames that cannot be sampled together.
     #[error("{0}")]
     Sampling(String),
-    /// Video files are not read by this server.
+    /// This server reads no video files.
     #[error("{0}")]
     NoVideo(String),
-    /// The program that reads video files failed.
+    /// The video reader failed.
     #[error("the video could not be read: {0}")]
     Reader(String),
 }

@@ -1,4 +1,4 @@
-//! Images and videos as they were sent: encoded, not looked into.
+//! Images and videos as sent: encoded and not inspected.
 //!
 //! Must not know: formats, pixels.
 
@@ -24,7 +24,7 @@ impl MediaFile {
         &self.bytes
     }
 
-    /// SHA-256 of its bytes, computed when first asked for.
+    /// SHA-256 of its bytes, computed on first use.
     pub fn digest(&self) -> &[u8; 32] {
         self.digest.get_or_init(|| Sha256::digest(&self.bytes).into())
     }
@@ -53,13 +53,13 @@ impl fmt::Debug for MediaFile {
 pub struct Video {
     /// Its frames.
     pub source: VideoSource,
-    /// Frames taken of each second of a file; `None` takes the model's own.
+    /// Frames sampled per second of a file; `None` for the model's default.
     pub fps: Option<f64>,
-    /// Frames taken of a file at most; `None` takes the model's own.
+    /// Maximum frames sampled from a file; `None` for the model's default.
     pub frames_max: Option<usize>,
 }
 
-/// Where a video's frames are.
+/// Where a video's frames come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum VideoSource {
     /// Image files, in order.

@@ -1,4 +1,4 @@
-//! Images and videos: what callers send, and the pixels a vision network is given.
+//! Images and videos: from the files that callers send to the pixels a vision network takes.
 //!
 //! Must not know: tokens, tensors, the network, where bytes came from.
 
@@ -6,10 +6,10 @@ mod cache;
 mod decode;
 mod error;
 mod file;
+mod memory_budget;
 mod pixels;
 mod preprocess;
 mod resample;
-mod room;
 mod sizes;
 mod video;
 

@@ -1,17 +1,17 @@
-//! Room in memory for what is decoded and resampled: one budget for the whole process, of which
-//! each picture takes its worst case before it is decoded, and waits while that does not fit.
+//! The memory budget of decoding and resampling: one for the whole process. Each image reserves its
+//! worst case before it is decoded, and waits until that fits.
 //!
 //! Must not know: file formats, what the bytes are for.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// The room of the process.
-pub(super) static ROOM: Room = Room::new();
+/// The budget of the process.
+pub(super) static BUDGET: MemoryBudget = MemoryBudget::new();
 
-/// Bytes that are held, and who waits for some. Whoever holds bytes must never wait for more: two
-/// that did would wait for each other.
+/// The bytes reserved, and the queue of those that wait for some. Whoever holds a reservation must
+/// never wait for another: two that did would deadlock.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct MemoryBudget {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -19,26 +19,26 @@ pub(super) struct Room {
 #[derive(Debug)]
 struct State {
     held: usize,
-    /// The number that who comes next is given.
+    /// The next ticket to hand out.
     next: u64,
-    /// The number whose turn it is: nobody overtakes, so what is large is not left to wait for
-    /// ever while small ones come and go.
+    /// The ticket to serve next. Requests are served in order, so that small ones do not starve a
+    /// large one.
     turn: u64,
 }
 
-impl Room {
+impl MemoryBudget {
     pub(super) const fn new() -> Self {
         let state = State { held: 0, next: 0, turn: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Numbers are changed whole: there is nothing that a panic leaves half done.
+        // Each field changes in a single step, so a panic leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes some bytes of `bytes_max`; what alone is more has to itself what there is.
-    pub(super) fn take(&'static self, bytes: usize, bytes_max: usize) -> Held {
+    /// Reserves `bytes` of `bytes_max`, blocking. A request larger than the budget runs alone.
+    pub(super) fn take(&'static self, bytes: usize, bytes_max: usize) -> Reservation {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
@@ -50,16 +50,16 @@ impl Room {
         state.held += bytes;
         drop(state);
         self.changed.notify_all();
-        Held { room: self, bytes }
+        Reservation { budget: self, bytes }
     }
 
-    /// Bytes that are held.
+    /// Bytes reserved.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.lock().held
     }
 
-    /// How many wait.
+    /// Number of requests that wait.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> u64 {
         let state = self.lock();
@@ -67,25 +67,25 @@ impl Room {
     }
 }
 
-/// Bytes that are taken, until this is dropped.
+/// Reserved bytes, released on drop.
 #[derive(Debug)]
-pub(super) struct Held {
-    room: &'static Room,
+pub(super) struct Reservation {
+    budget: &'static MemoryBudget,
     bytes: usize,
 }
 
-impl Held {
-    /// How many they are.
+impl Reservation {
+    /// Number of bytes.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.room.lock().held -= self.bytes;
-        self.room.changed.notify_all();
+        self.budget.lock().held -= self.bytes;
+        self.budget.changed.notify_all();
     }
 }
 
@@ -96,16 +96,16 @@ mod tests {
 
     use super::*;
 
-    /// Comes back when so many wait.
-    fn until_waiting(room: &Room, number: u64) {
-        while room.waiting() != number {
+    /// Returns once `number` requests wait.
+    fn until_waiting(budget: &MemoryBudget, number: u64) {
+        while budget.waiting() != number {
             thread::yield_now();
         }
     }
 
     #[test]
     fn what_does_not_fit_waits_for_its_turn() {
-        static HERE: Room = Room::new();
+        static HERE: MemoryBudget = MemoryBudget::new();
         let (say, hear) = mpsc::channel();
         let first = HERE.take(60, 100);
         let second = HERE.take(40, 100);
@@ -119,7 +119,7 @@ mod tests {
                 });
                 until_waiting(&HERE, number);
             }
-            // Room for the smaller, which came later.
+            // The smaller request would fit now, but came later.
             drop(second);
             assert_eq!((HERE.waiting(), hear.try_recv().ok()), (2, None));
             drop(first);
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_is_larger_than_all_room_has_it_alone() {
-        static HERE: Room = Room::new();
+        static HERE: MemoryBudget = MemoryBudget::new();
         let small = HERE.take(1, 100);
         thread::scope(|scope| {
             let large = scope.spawn(|| HERE.take(usize::MAX, 100));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_panic_gives_back_what_it_held() {
-        static HERE: Room = Room::new();
+        static HERE: MemoryBudget = MemoryBudget::new();
         let held = HERE.take(5, 100);
         assert!(thread::spawn(move || drop((held, panic_any()))).join().is_err());
         assert_eq!(HERE.held(), 0);

@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 /// See [`Pixels::live_bytes`].
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// An image, or frames of a video that are seen together, resized: 8-bit RGB.
+/// An image, or video frames that the network sees together: resized, 8-bit RGB.
 ///
-/// Two are equal if their digests are. Equal digests mean equal pixels; equal pixels of different
-/// files may have different ones.
+/// Compared by digest. Equal digests mean equal pixels; equal pixels of different files may have
+/// different digests.
 pub struct Pixels {
     width: usize,
     height: usize,
@@ -25,10 +25,10 @@ pub struct Pixels {
 }
 
 impl Pixels {
-    /// Pixels `[frames][height][width][3]`.
+    /// Wraps pixels `[frames][height][width][3]` and computes their digest.
     ///
     /// # Panics
-    /// If `data` is empty or not of whole frames.
+    /// If `data` is empty or not a whole number of frames.
     pub fn new(width: usize, height: usize, data: Vec<u8>) -> Self {
         let mut digest = Sha256::new();
         digest.update((width as u64).to_le_bytes());
@@ -37,11 +37,11 @@ impl Pixels {
         Self::of(width, height, data, digest.finalize().into())
     }
 
-    /// The same, with a digest of all that they are made from: it is there sooner than one of the
-    /// pixels, of which there are many more bytes than of most files.
+    /// Like [`new`](Self::new), with a digest of everything the pixels are computed from. That is
+    /// faster than hashing the pixels, since most files are much smaller.
     ///
     /// # Panics
-    /// If `data` is empty or not of whole frames.
+    /// If `data` is empty or not a whole number of frames.
     pub fn of(width: usize, height: usize, data: Vec<u8>, digest: [u8; 32]) -> Self {
         let frame = width * height * 3;
         assert!(!data.is_empty() && data.len().is_multiple_of(frame), "whole frames");
@@ -49,7 +49,7 @@ impl Pixels {
         Self { width, height, data, digest }
     }
 
-    /// Bytes that all there are hold.
+    /// Bytes held by all `Pixels` of the process.
     pub fn live_bytes() -> usize {
         LIVE_BYTES.load(Ordering::Relaxed)
     }
@@ -64,7 +64,7 @@ impl Pixels {
         self.height
     }
 
-    /// Number of frames: 1 of an image.
+    /// Number of frames; 1 for an image.
     pub fn frames(&self) -> usize {
         self.data.len() / (self.width * self.height * 3)
     }
@@ -80,7 +80,7 @@ impl Pixels {
         self.data.len()
     }
 
-    /// SHA-256 of sizes and numbers, or of what they are made from.
+    /// SHA-256 of size and pixels, or of what they are computed from.
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
@@ -112,12 +112,12 @@ impl fmt::Debug for Pixels {
     }
 }
 
-/// The frames of a video that a network is given.
+/// The frames of a video that the network takes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clip {
-    /// Groups of frames that are seen together, all of one size.
+    /// Groups of frames that the network sees together, all of one size.
     pub groups: Vec<Arc<Pixels>>,
-    /// When each group is shown: the mean of its first and last frame's times, in seconds.
+    /// The time of each group in seconds: the mean of its first and last frame's times.
     pub seconds: Vec<f64>,
 }
 

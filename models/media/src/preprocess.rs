@@ -1,5 +1,5 @@
-//! From files to the pixels a vision network is given: decoded, sampled and resized as the
-//! reference's `qwen_vl_utils` and the embedder's own script do it, and kept for the next time.
+//! Turns files into the pixels a vision network takes: decoded, sampled and resized as the
+//! reference (`qwen_vl_utils` and the embedder's own script) does it, and cached.
 //!
 //! Must not know: tensors, tokens, how a format is decoded.
 
@@ -10,32 +10,32 @@ use sha2::{Digest, Sha256};
 
 use super::cache::{Cache, Entry, Key};
 use super::decode::{self, Animation, Bounds, KNOWN, Picture, Problem};
-use super::room::{ROOM, Room};
+use super::memory_budget::{BUDGET, MemoryBudget};
 use super::sizes::{self, GROUP, Size};
 use super::{Clip, MediaError, MediaFile, Pixels, Video, VideoReader, VideoSource, resample};
 
 const IMAGE: &str = "the image";
 const FRAME: &str = "a frame of the video";
 const VIDEO: &str = "the video";
-/// Pixels of all frames of an animated image, at most, in largest images.
+/// Maximum pixels drawn for an animated image, in multiples of `pixels_max`.
 const DRAWN: usize = 16;
 
-/// How images and videos are taken in.
+/// Limits and options of preprocessing.
 #[derive(Debug, Clone)]
 pub struct MediaOptions {
-    /// Pixels of one decoded image or frame, at most.
+    /// Maximum pixels of one decoded image or frame.
     pub pixels_max: usize,
-    /// Frames of one video, at most.
+    /// Maximum frames of one video.
     pub frames_max: usize,
-    /// Bytes of results that are kept, at most.
+    /// Maximum bytes of cached results.
     pub cache_bytes_max: usize,
-    /// Bytes of pixels that may be held in the whole process besides what caches may keep: above
-    /// it nothing more is decoded.
+    /// Maximum bytes of pixels held in the process, beyond the capacity of its caches; above this
+    /// nothing more is decoded.
     pub live_bytes_max: usize,
-    /// Bytes that decoding and resizing may hold at once in the whole process: what would be more
-    /// waits, and a file that alone needs more is decoded alone.
+    /// Memory budget of decoding and resizing in the whole process, in bytes. What does not fit
+    /// waits; a file larger than the budget is decoded alone.
     pub decode_bytes_max: usize,
-    /// What reads video files; `None` refuses them.
+    /// Reads video files; `None` refuses them.
     pub reader: Option<Arc<dyn VideoReader>>,
 }
 
@@ -52,44 +52,44 @@ impl Default for MediaOptions {
     }
 }
 
-/// Turns files into the pixels a vision network is given. May be used from many threads at once.
+/// Turns files into the pixels a vision network takes. May be used from many threads at once.
 #[derive(Debug)]
 pub struct Preprocessor {
     options: MediaOptions,
-    /// Sides of what a network sees are multiples of this.
+    /// The sides of resized images are multiples of this.
     factor: usize,
     cache: Cache,
-    room: &'static Room,
+    budget: &'static MemoryBudget,
 }
 
 impl Preprocessor {
-    /// A preprocessor for a network that sees squares of `factor` pixels (the side of a patch
-    /// times patches merged side by side).
+    /// A preprocessor for a network whose tokens cover `factor` x `factor` pixels (the patch size
+    /// times the spatial merge size).
     pub fn new(options: &MediaOptions, factor: usize) -> Self {
         let options = options.clone();
         let cache = Cache::new(options.cache_bytes_max);
-        Self { options, factor: factor.max(1), cache, room: &ROOM }
+        Self { options, factor: factor.max(1), cache, budget: &BUDGET }
     }
 
-    /// What decoding may take, if a picture that comes of it needs so much to go on with.
+    /// The limits of decoding; `after` gives the bytes needed to process a decoded image of a size.
     fn bounds<'a>(&self, after: &'a dyn Fn(Size) -> usize) -> Bounds<'a> {
         let &MediaOptions { pixels_max, decode_bytes_max: bytes_max, .. } = &self.options;
-        Bounds { pixels_max, room: self.room, bytes_max, after }
+        Bounds { pixels_max, budget: self.budget, bytes_max, after }
     }
 
-    /// That something may be decoded. Caches are full of what nobody waits for, so what they may
-    /// keep does not count: it would keep out everything else for good.
+    /// Checks that more may be decoded. The capacity of the caches does not count; otherwise full
+    /// caches would block all decoding.
     fn check_room(&self) -> Result<(), MediaError> {
         let limit = self.options.live_bytes_max;
         let waiting = Pixels::live_bytes().saturating_sub(Cache::all_bytes_max());
         if waiting > limit { Err(MediaError::Full { limit }) } else { Ok(()) }
     }
 
-    /// An image's pixels: one frame.
+    /// The pixels of an image: one frame.
     ///
     /// # Errors
-    /// A file that is in no known format, damaged, or of a size that is not taken; any file that is
-    /// not kept while too many pixels wait.
+    /// An unknown format, a corrupt file or an unsupported size; [`MediaError::Full`] if the file
+    /// is not cached and too many pixels are in use.
     pub fn image(&self, file: &MediaFile) -> Result<Arc<Pixels>, MediaError> {
         let key: Key = self.key(b"image").chain_update(file.digest()).finalize().into();
         if let Some(Entry::Image(pixels)) = self.cache.get(&key) {
@@ -108,25 +108,25 @@ impl Preprocessor {
         Ok(pixels)
     }
 
-    /// A video's frames, in pairs, and when each pair is shown. An odd last frame is repeated.
+    /// A video's frames in pairs, and the time of each pair. An odd last frame is repeated.
     ///
-    /// Of a list of frames at most 64 are taken, evenly; `fps` and `frames_max` are for files.
+    /// At most 64 frames of a list are used, evenly spaced; `fps` and `frames_max` are for files.
     ///
     /// # Errors
-    /// What is in no known format, damaged, too long or of a size that is not taken; frames of a
-    /// list that come in several sizes; settings that make no sense; a video file where no reader
-    /// is; any video that is not kept while too many pixels wait.
+    /// An unknown format, a corrupt file, too many frames or an unsupported size; a list of frames
+    /// of several sizes; invalid settings; a video file without a reader; [`MediaError::Full`] if
+    /// the video is not cached and too many pixels are in use.
     pub fn video(&self, video: &Video) -> Result<Arc<Clip>, MediaError> {
         self.video_by(video, self.reader().as_deref())
     }
 
-    /// What reads the video files of one input.
+    /// The reader for the video files of one input.
     pub fn reader(&self) -> Option<Arc<dyn VideoReader>> {
         let reader = self.options.reader.as_ref()?;
         Some(reader.of_input().unwrap_or_else(|| reader.clone()))
     }
 
-    /// As [`video`](Self::video), of an input whose [`reader`](Self::reader) this is.
+    /// Like [`video`](Self::video), with the [`reader`](Self::reader) of its input.
     ///
     /// # Errors
     /// As [`video`](Self::video).
@@ -173,7 +173,7 @@ impl Preprocessor {
         }
     }
 
-    /// A list of image files.
+    /// The clip of a list of image files.
     fn list(&self, files: &[Arc<MediaFile>], key: Key) -> Result<Clip, MediaError> {
         let places = sizes::list_places(files.len());
         let frames = places.len().next_multiple_of(GROUP);
@@ -185,7 +185,7 @@ impl Preprocessor {
         for &place in &places {
             let decoded = decode::decode(files[place].bytes(), &self.bounds(&after));
             let picture = decoded.map_err(|problem| of_frame(problem, place))?;
-            // Held until the frame is small: then there may be a next one.
+            // Reservation until the frame is resized; only then may the next one reserve memory.
             let Picture { width, height, rgb, held: _held } = picture;
             let from = (width, height);
             let to = sizes::list_frame(from, self.factor)?;
@@ -204,12 +204,12 @@ impl Preprocessor {
             }
             pictures.add(resample::pillow(rgb, from, to).into(), to)?;
         }
-        // The reference counts the frames it takes, not those of the list.
+        // The reference numbers the frames it samples, not those of the list.
         let places: Vec<usize> = (0..frames).collect();
         Ok(pictures.clip(sizes::seconds(&places, sizes::LIST_FPS)))
     }
 
-    /// A video file, or an animated image.
+    /// The clip of a video file or an animated image.
     fn file(
         &self,
         file: &Arc<MediaFile>,
@@ -239,9 +239,9 @@ impl Preprocessor {
         let mut pictures = Pictures::new(self.factor, places.len(), false, key);
         let mut due = places.iter().peekable();
         let wanted = distinct(&places);
-        // The reader holds a frame, too.
+        // The reader holds a frame as well.
         let needs = self.frame_bytes(size, false).saturating_add(size.0 * size.1 * 3);
-        let _held = self.room.take(needs, self.options.decode_bytes_max);
+        let _held = self.budget.take(needs, self.options.decode_bytes_max);
         reader.read(file.bytes(), &info, &wanted, &mut |place, rgb| {
             if rgb.len() != size.0 * size.1 * 3 {
                 return Err(MediaError::Reader("a frame is not of the video's size".to_owned()));
@@ -263,7 +263,7 @@ impl Preprocessor {
         video: &Video,
         key: Key,
     ) -> Result<Clip, MediaError> {
-        // Each frame before the last that is taken has to be drawn.
+        // Every frame before the last sampled one must be drawn.
         let limit = self.options.pixels_max.saturating_mul(DRAWN);
         if file.drawn > limit {
             return Err(MediaError::Sampling(format!(
@@ -290,18 +290,18 @@ impl Preprocessor {
         Ok(pictures.clip(sizes::seconds(&places, file.fps)))
     }
 
-    /// Bytes that resizing a frame holds at most, however many frames there are.
+    /// Upper bound on the bytes that resizing a frame holds, for any number of frames.
     fn frame_bytes(&self, size: Size, list: bool) -> usize {
         let to = sizes::frame(size, self.factor, GROUP, list);
         to.map_or(0, |to| resample::torch_bytes(size, to))
     }
 
-    /// The beginning of a key of something of this kind.
+    /// The start of the cache key of a result of this kind.
     fn key(&self, kind: &[u8]) -> Sha256 {
         Sha256::new().chain_update(kind).chain_update((self.factor as u64).to_le_bytes())
     }
 
-    /// The key of a video: its files and how it is sampled.
+    /// The cache key of a video: its files and its sampling settings.
     fn video_key(&self, video: &Video) -> Key {
         let key = match &video.source {
             VideoSource::Frames(files) => {
@@ -309,7 +309,7 @@ impl Preprocessor {
                 files.iter().for_each(|file| key.update(file.digest()));
                 key
             }
-            // 0 of either setting is refused or means nothing else.
+            // 0 stands for `None`: an fps of 0 is refused, and frame counts are stored plus one.
             VideoSource::File(file) => self
                 .key(b"file")
                 .chain_update(file.digest())
@@ -319,7 +319,7 @@ impl Preprocessor {
         key.finalize().into()
     }
 
-    /// Places of the frames taken of a file.
+    /// Indices of the frames sampled from a file.
     fn places(&self, frames: usize, fps: f64, video: &Video) -> Result<Vec<usize>, MediaError> {
         if frames == 0 {
             return Err(MediaError::Empty { what: VIDEO });
@@ -333,7 +333,7 @@ impl Preprocessor {
         sizes::file_places(frames, fps, video.fps.unwrap_or(sizes::FPS), most)
     }
 
-    /// That a frame of a video file may be decoded.
+    /// Checks that frames of this size may be decoded from a video file.
     fn check_frame(&self, (width, height): Size) -> Result<(), MediaError> {
         let limit = self.options.pixels_max;
         match width.checked_mul(height) {
@@ -344,7 +344,7 @@ impl Preprocessor {
     }
 }
 
-/// What is wrong with a frame.
+/// The error of a frame, with its number.
 fn of_frame(problem: Problem, place: usize) -> MediaError {
     match problem.of(FRAME) {
         MediaError::Damaged { what, problem } => {
@@ -354,36 +354,36 @@ fn of_frame(problem: Problem, place: usize) -> MediaError {
     }
 }
 
-/// Ascending places without repetitions.
+/// Ascending indices without duplicates.
 fn distinct(places: &[usize]) -> Vec<usize> {
     let mut places = places.to_vec();
     places.dedup();
     places
 }
 
-/// Frames that become a clip, resized as they come.
+/// Collects the frames of a clip, resizing each as it arrives.
 struct Pictures {
     factor: usize,
     frames: usize,
     list: bool,
-    /// Of the whole video.
+    /// Cache key of the whole video.
     key: Key,
-    /// The size that frames have when they come, once one came.
+    /// Size of the frames before resizing, once the first has arrived.
     from: Option<Size>,
     to: Size,
     groups: Vec<Arc<Pixels>>,
-    /// Frames of the group that is not whole yet.
+    /// Frames of the group that is not complete yet.
     group: Vec<u8>,
 }
 
 impl Pictures {
-    /// For a video of so many frames.
+    /// For a video of `frames` frames.
     fn new(factor: usize, frames: usize, list: bool, key: Key) -> Self {
         let (groups, group) = (Vec::with_capacity(frames / GROUP), Vec::new());
         Self { factor, frames, list, key, from: None, to: (0, 0), groups, group }
     }
 
-    /// Takes a frame of the size that all have.
+    /// Adds a frame; all must have the same size.
     fn add(&mut self, rgb: Cow<'_, [u8]>, from: Size) -> Result<(), MediaError> {
         if self.from.is_none() {
             self.to = sizes::frame(from, self.factor, self.frames, self.list)?;

@@ -1,74 +1,73 @@
-//! Bicubic resampling with antialiasing of 8-bit RGB: Pillow's, bit for bit, and torchvision's.
+//! Antialiased bicubic resampling of 8-bit RGB: Pillow's, bit for bit, and torchvision's.
 //!
-//! Columns are shrunk or stretched first, then rows (Pillow turns that around where it pays); each
-//! number is a sum of weighted numbers of a line across it. Pillow sums in 22-bit fixed point and
-//! rounds to 8 bits after either pass, torchvision sums in float32 and rounds once. To sum over
-//! columns, strips of rows are turned, so that either pass adds up contiguous lines and the
-//! compiler makes vectors of it.
+//! Resizes horizontally, then vertically (Pillow swaps the passes where that is cheaper); each
+//! output value is a weighted sum of input values along one axis. Pillow sums in 22-bit fixed point
+//! and rounds to 8 bits after each pass; torchvision sums in float32 and rounds once. For the
+//! horizontal pass, strips of rows are transposed, so that both passes add contiguous lines and the
+//! compiler vectorizes them.
 //!
-//! Must not know: files, what sizes are chosen.
+//! Must not know: files, how sizes are chosen.
 
 use std::array;
 use std::borrow::Cow;
 
-/// Numbers a pixel.
+/// Values per pixel.
 const CHANNELS: usize = 3;
-/// Rows that are turned together.
+/// Rows that are transposed together.
 const STRIP: usize = 16;
-/// Numbers of a strip at one column.
+/// Values of a strip in one column of pixels.
 const BLOCK: usize = STRIP * CHANNELS;
-/// Numbers that are summed side by side.
+/// Values that are summed in parallel.
 const LANES: usize = 16;
-/// Bits behind the point of Pillow's weights.
+/// Fractional bits of Pillow's weights.
 const PRECISION: u32 = 22;
-/// Bits that the low part of a weight has: both parts fit 16 bits with a sign, whose products
-/// are cheap.
+/// Bits in the low part of a weight: both parts then fit `i16`, whose products are cheap.
 const LOW: u32 = 11;
-/// How far the filter reaches, in pixels of the coarser grid.
+/// Radius of the filter, in pixels of the coarser grid.
 const SUPPORT: f64 = 2.0;
 
 /// `(width, height)`.
 type Size = (usize, usize);
 
-/// The numbers that one number of the result is summed of.
+/// The weights of one output value, and the index of its first input value.
 struct Window<W> {
     first: usize,
     weights: Vec<W>,
 }
 
-/// A weight of Pillow's, in two parts: `high << LOW | low`.
+/// A fixed-point weight of Pillow's, in two parts: `high << LOW | low`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Fixed {
     high: i16,
     low: i16,
 }
 
-/// A way to weigh and sum up.
+/// How weights are computed and applied.
 trait Arithmetic {
-    /// A number between the passes.
+    /// A value between the passes.
     type Middle: Copy + Default;
     /// A weight.
     type Weight: Copy;
 
-    /// The windows of a side of `from` numbers that becomes one of `to`.
+    /// The windows that resize a side of `from` pixels to `to`.
     fn windows(from: usize, to: usize) -> Vec<Window<Self::Weight>>;
 
-    /// Sums lines of numbers, the first at the beginning of `lines`, each `stride` behind the one
-    /// before.
+    /// Sums weighted lines, the first at the start of `lines` and each further one `stride` values
+    /// later.
     fn first(out: &mut [Self::Middle], lines: &[u8], stride: usize, weights: &[Self::Weight]);
 
-    /// The same of what the first pass left.
+    /// The same for the second pass.
     fn second(out: &mut [u8], lines: &[Self::Middle], stride: usize, weights: &[Self::Weight]);
 
-    /// The result of the first pass where there is no second.
+    /// The result if there is no second pass.
     fn finish(numbers: Vec<Self::Middle>) -> Vec<u8>;
 
-    /// The image where there is no first pass.
+    /// The input of the second pass if there is no first.
     fn start(rgb: Cow<'_, [u8]>) -> Cow<'_, [Self::Middle]>;
 }
 
-/// The image in another size, as Pillow's `Image.resize` makes it by default (since release 13,
-/// which chooses the order of its passes).
+/// Resizes as Pillow's `Image.resize` does by default (since release 13, which chooses the order of
+/// its passes).
 pub(super) fn pillow(rgb: Vec<u8>, from: Size, to: Size) -> Vec<u8> {
     let fewer = |axis: fn(Size) -> usize| axis(from) as f64 - axis(to) as f64;
     let (columns, rows) = (fewer(|size| size.0), fewer(|size| size.1));
@@ -79,27 +78,26 @@ pub(super) fn pillow(rgb: Vec<u8>, from: Size, to: Size) -> Vec<u8> {
     resize::<Pillow>(rgb.into(), from, to)
 }
 
-/// The image in another size, as torchvision's `resize` of a tensor makes it, bicubic with
-/// antialiasing.
+/// Resizes as torchvision's `resize` of a tensor does, bicubic with antialiasing.
 pub(super) fn torch(rgb: Cow<'_, [u8]>, from: Size, to: Size) -> Vec<u8> {
     resize::<Torch>(rgb, from, to)
 }
 
-/// Bytes that [`pillow`] holds at most, those of the image and the result among them.
+/// Upper bound on the bytes that [`pillow`] holds, including the image and the result.
 pub(super) fn pillow_bytes(from: Size, to: Size) -> usize {
     bytes(from, to, size_of::<u8>())
 }
 
-/// Bytes that [`torch`] holds at most, those of the image and the result among them.
+/// Upper bound on the bytes that [`torch`] holds, including the image and the result.
 pub(super) fn torch_bytes(from: Size, to: Size) -> usize {
     bytes(from, to, size_of::<f32>())
 }
 
-/// Bytes that resizing holds at most with numbers of so many bytes between the passes.
+/// Upper bound on the bytes that resizing holds, with `number` bytes per value between the passes.
 fn bytes(from: Size, to: Size, number: usize) -> usize {
     let area = |(width, height): Size| width * height * CHANNELS;
     let between = area((to.0, from.1)).max(area((from.0, to.1))) * number;
-    // A strip that is turned, and windows of some numbers for each line of either size.
+    // The transposed strip, and the windows of all rows and columns.
     let sides = (from.0 + from.1 + to.0 + to.1) * (BLOCK + 32);
     area(from) + between + area(to) + sides
 }
@@ -115,7 +113,7 @@ fn resize<A: Arithmetic>(rgb: Cow<'_, [u8]>, from: Size, to: Size) -> Vec<u8> {
     down::<A>(&middle, (to.0, from.1), to.1)
 }
 
-/// The first pass: the image with `columns` columns.
+/// The horizontal pass, to `columns` columns.
 fn across<A: Arithmetic>(rgb: &[u8], (width, height): Size, columns: usize) -> Vec<A::Middle> {
     let windows = A::windows(width, columns);
     let mut out = vec![A::Middle::default(); columns * height * CHANNELS];
@@ -137,8 +135,8 @@ fn across<A: Arithmetic>(rgb: &[u8], (width, height): Size, columns: usize) -> V
     out
 }
 
-/// Rows of `size` numbers turned: all rows' first numbers, their second and so on. What rows of a
-/// whole strip are missing keeps what it was.
+/// Transposes up to [`STRIP`] rows of `size` values: all rows' first values, their second and so
+/// on. Where rows are missing, `turned` keeps its old values.
 fn turn(rows: &[u8], size: usize, turned: &mut [u8]) {
     for (half, rows) in rows.chunks(size * 8).enumerate() {
         if rows.len() < size * 8 {
@@ -168,7 +166,7 @@ fn turn(rows: &[u8], size: usize, turned: &mut [u8]) {
     }
 }
 
-/// Eight lines of eight bytes turned: squares of 1, 2 and 4 bytes change places.
+/// Transposes 8 x 8 bytes, swapping blocks of 4, 2 and 1 bytes.
 fn turn_8(mut lines: [u64; 8]) -> [u64; 8] {
     let steps =
         [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)];
@@ -182,7 +180,7 @@ fn turn_8(mut lines: [u64; 8]) -> [u64; 8] {
     lines
 }
 
-/// The second pass: the image with `rows` rows.
+/// The vertical pass, to `rows` rows.
 fn down<A: Arithmetic>(middle: &[A::Middle], (width, height): Size, rows: usize) -> Vec<u8> {
     let line = width * CHANNELS;
     let mut out = vec![0; line * rows];
@@ -192,8 +190,8 @@ fn down<A: Arithmetic>(middle: &[A::Middle], (width, height): Size, rows: usize)
     out
 }
 
-/// Sums lines side by side: `sum` adds numbers of a line by their weight to what is `S`, `finish`
-/// makes numbers of that.
+/// Sums weighted lines, [`LANES`] values at a time: `sum` adds values times their weight to an
+/// accumulator `S`, `finish` converts the accumulator to output values.
 fn sum_lines<T: Copy, W: Copy, S: Copy, O: Copy>(
     out: &mut [O],
     (lines, stride): (&[T], usize),
@@ -225,7 +223,7 @@ fn sum_lines<T: Copy, W: Copy, S: Copy, O: Copy>(
 /// Pillow's arithmetic.
 struct Pillow;
 
-/// Sums by the high and by the low parts of weights.
+/// Sums of products with the high and with the low parts of weights.
 type Parts = ([i32; LANES], [i32; LANES]);
 
 impl Pillow {
@@ -290,7 +288,7 @@ impl Arithmetic for Pillow {
     }
 }
 
-/// The filter of Keys with `a = -0.5`, written as Pillow writes it.
+/// Keys' cubic filter with `a = -0.5`, in Pillow's order of operations.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();
@@ -303,12 +301,12 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-/// The arithmetic of torchvision on 8-bit tensors: float32.
+/// torchvision's arithmetic on 8-bit tensors: float32.
 struct Torch;
 
 impl Torch {
     fn whole(number: f32) -> u8 {
-        // Adding and taking off 2^23 rounds to a whole number, halves to the even one.
+        // Adding and subtracting 2^23 rounds to the nearest integer, ties to even.
         const WHOLE: f32 = 8_388_608.0;
         ((number.clamp(0.0, 255.0) + WHOLE) - WHOLE) as u8
     }
@@ -365,7 +363,7 @@ impl Arithmetic for Torch {
     }
 }
 
-/// The same filter in float32, written as torch writes it.
+/// The same filter in float32, in torch's order of operations.
 fn cubic_32(x: f32) -> f32 {
     const A: f32 = -0.5;
     let x = x.abs();

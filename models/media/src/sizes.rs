@@ -1,37 +1,37 @@
-//! The sizes and frames that qwen_vl_utils chooses, in the arithmetic of Python, NumPy and torch.
+//! The sizes and frames that qwen_vl_utils chooses, computed as Python, NumPy and torch do.
 //!
 //! Must not know: pixels, file formats.
 
 use super::MediaError;
 
-/// The longer over the shorter side at most.
+/// Largest ratio of the longer side to the shorter.
 pub(super) const RATIO_MAX: usize = 200;
-/// Frames that are seen together.
+/// Frames that the network sees together (the temporal patch size).
 pub(super) const GROUP: usize = 2;
-/// Frames taken of a list at most; also of a file, unless a caller says otherwise.
+/// Maximum frames sampled from a list; for a file, the default limit.
 pub(super) const FRAMES: usize = 64;
-/// Frames taken of a file at least.
+/// Fewest frames sampled from a file, unless it has fewer or the limit is lower.
 const FRAMES_MIN: usize = 4;
-/// Frames taken of each second of a file, unless a caller says otherwise.
+/// Frames sampled per second of a file by default.
 pub(super) const FPS: f64 = 1.0;
-/// Frames a second of which a list is taken to be.
+/// The assumed frame rate of a list of frames.
 pub(super) const LIST_FPS: f64 = 2.0;
 
-/// Pixels of an image, at least and at most, in squares of the factor.
+/// Minimum and maximum pixels of an image, in units of `factor * factor`.
 const IMAGE: (usize, f64) = (4, 1800.0);
-/// Those of a frame of a list, resized on its own.
+/// The same for a frame of a list in its first, separate resize.
 const LIST_FRAME: (usize, f64) = (4, 16_384.0);
-/// Those of a frame.
+/// The same for a frame of a video.
 const FRAME: (usize, f64) = (128, 768.0);
-/// Squares of all groups of a list, at most.
+/// Maximum of a list's groups together, in the same unit. A group counts as one frame.
 const LIST_TOTAL: f64 = 10.0 * 768.0;
-/// Those of all groups of a file, at most.
+/// The same for a file's groups.
 const FILE_TOTAL: f64 = 128_000.0 * 0.9;
 
 /// `(width, height)`.
 pub(super) type Size = (usize, usize);
 
-/// Pixels that a size may have.
+/// Minimum and maximum number of pixels.
 struct Bounds {
     min: f64,
     max: f64,
@@ -44,18 +44,18 @@ impl Bounds {
     }
 }
 
-/// The size of an image.
+/// The size an image is resized to.
 pub(super) fn image(size: Size, factor: usize) -> Result<Size, MediaError> {
     smart_resize(size, factor, &Bounds::of(IMAGE, factor))
 }
 
-/// The size that a frame of a list is given first. The reference passes the factor where a patch
-/// size is wanted, so this factor is twice the network's.
+/// The size a frame of a list is first resized to. The reference passes the factor where a patch
+/// size is expected, so the factor here is twice the network's.
 pub(super) fn list_frame(size: Size, factor: usize) -> Result<Size, MediaError> {
     smart_resize(size, factor * 2, &Bounds::of(LIST_FRAME, factor * 2))
 }
 
-/// The size of the frames of a video of so many.
+/// The size the frames of a video of `frames` frames are resized to.
 pub(super) fn frame(
     size: Size,
     factor: usize,
@@ -69,7 +69,8 @@ pub(super) fn frame(
     smart_resize(size, factor, &Bounds { min, max })
 }
 
-/// A size near to `size` of multiples of `factor` within bounds: `smart_resize`.
+/// The reference's `smart_resize`: a size near the given one, with sides that are multiples of
+/// `factor` and a number of pixels within `bounds`.
 fn smart_resize((width, height): Size, factor: usize, bounds: &Bounds) -> Result<Size, MediaError> {
     let ratio = || MediaError::AspectRatio { width, height, limit: RATIO_MAX };
     let (w, h, f) = (width as f64, height as f64, factor as f64);
@@ -93,7 +94,7 @@ fn smart_resize((width, height): Size, factor: usize, bounds: &Bounds) -> Result
     Ok((columns as usize, rows as usize))
 }
 
-/// Places of the frames taken of a list: `numpy.linspace(0, frames - 1, 64, dtype=int)`.
+/// Indices of the frames sampled from a list: `numpy.linspace(0, frames - 1, 64, dtype=int)`.
 pub(super) fn list_places(frames: usize) -> Vec<usize> {
     if frames <= FRAMES {
         return (0..frames).collect();
@@ -103,11 +104,11 @@ pub(super) fn list_places(frames: usize) -> Vec<usize> {
     (0..FRAMES).map(place).collect()
 }
 
-/// Places of the frames taken of a file: `smart_nframes`, then
+/// Indices of the frames sampled from a file: `smart_nframes`, then
 /// `torch.linspace(0, frames - 1, n).round()`, which computes from both ends in float32.
 ///
 /// # Errors
-/// A file of fewer than two frames, or so few frames wanted that no pair is left.
+/// A file of fewer than two frames, or a `frames_max` below two.
 pub(super) fn file_places(
     frames: usize,
     file_fps: f64,
@@ -133,7 +134,7 @@ pub(super) fn file_places(
     Ok((0..taken).map(place).collect())
 }
 
-/// When each pair of frames is shown: the mean of their times. An odd last frame counts twice.
+/// The time of each pair of frames in seconds: the mean of both. An odd last frame counts twice.
 pub(super) fn seconds(places: &[usize], fps: f64) -> Vec<f64> {
     let time = |place: usize| place as f64 / fps;
     let mean = |pair: &[usize]| (time(pair[0]) + time(pair[pair.len() - 1])) / 2.0;

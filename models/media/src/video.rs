@@ -1,18 +1,18 @@
-//! What is asked of whoever reads video files.
+//! The interface of video file readers.
 //!
-//! Must not know: how they are read, which frames a model wants.
+//! Must not know: how files are read, which frames a model wants.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::MediaError;
 
-/// What a video file says of itself.
+/// Properties of a video file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct VideoInfo {
-    /// Frames of the first video stream.
+    /// Number of frames of the first video stream.
     pub frames: usize,
-    /// Frames a second, on average.
+    /// Average frames per second.
     pub fps: f64,
     /// Columns of a frame.
     pub width: usize,
@@ -20,26 +20,26 @@ pub struct VideoInfo {
     pub height: usize,
 }
 
-/// Takes a decoded frame: its place in the file and its pixels, `[height][width][3]`.
+/// Receives a decoded frame: its index in the file and its pixels, `[height][width][3]`.
 pub type TakeFrame<'a> = dyn FnMut(usize, &[u8]) -> Result<(), MediaError> + 'a;
 
-/// Reads video files. Called on CPU threads, several at a time.
+/// Reads video files. Called from several CPU threads at once.
 pub trait VideoReader: fmt::Debug + Send + Sync {
-    /// A reader for the videos of one input, if these share a limit.
+    /// A reader for the videos of one input, if they share a limit.
     fn of_input(&self) -> Option<Arc<dyn VideoReader>> {
         None
     }
 
-    /// What a file says of itself.
+    /// The properties of a file.
     ///
     /// # Errors
-    /// A file that is no video.
+    /// A file that is not a video.
     fn probe(&self, file: &[u8]) -> Result<VideoInfo, MediaError>;
 
-    /// Decodes some frames (ascending places, each once), 8-bit RGB of the size that `info` says.
+    /// Decodes `frames` (unique indices, ascending) to 8-bit RGB of the size in `info`.
     ///
     /// # Errors
-    /// A damaged file, one that takes too long, or what `take` says.
+    /// A corrupt file, one that takes too long, or an error of `take`.
     fn read(
         &self,
         file: &[u8],

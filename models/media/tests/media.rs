@@ -1,5 +1,5 @@
-//! Images and videos against Pillow, torchvision and qwen_vl_utils
-//! (`tests/reference/make_media.py`), and files that are not what they say.
+//! Images and videos compared with Pillow, torchvision and qwen_vl_utils
+//! (`tests/reference/make_media.py`), and files that are not what they claim to be.
 
 #[path = "support/mutations.rs"]
 mod mutations;
@@ -47,7 +47,7 @@ fn image(bytes: Vec<u8>) -> Result<Arc<Pixels>, MediaError> {
     preprocessor().image(&MediaFile::new(bytes))
 }
 
-/// The largest and the mean difference.
+/// The maximum and the mean absolute difference.
 fn difference(ours: &[u8], theirs: &[u8]) -> (u8, f64) {
     assert_eq!(ours.len(), theirs.len());
     let steps = ours.iter().zip(theirs).map(|(one, other)| one.abs_diff(*other));
@@ -108,7 +108,7 @@ fn numbers(clip: &Clip) -> Vec<u8> {
     frames.flatten().copied().collect()
 }
 
-/// The bytes of a text in base64.
+/// Decodes base64.
 fn base64(text: &str) -> Vec<u8> {
     let digit = |letter: u8| match letter {
         b'A'..=b'Z' => u32::from(letter - b'A'),
@@ -171,7 +171,7 @@ fn results_are_kept_and_keys_tell_them_apart() {
     assert_eq!((still.frames(), still.width(), still.height()), (1, 96, 64));
 }
 
-/// Frames of one colour each: their place.
+/// Reads frames that are filled with their index.
 #[derive(Debug)]
 struct Colors {
     info: VideoInfo,
@@ -267,14 +267,14 @@ fn what_is_cut_off_is_refused() {
         for eighth in 0..8 {
             let cut = bytes[..bytes.len() * eighth / 8].to_vec();
             if let Ok(pixels) = image(cut) {
-                // Only what no pixel depends on may be missing.
+                // Only data that no pixel depends on may be missing.
                 assert_eq!(pixels.frame(0), whole.frame(0), "{name}: {eighth}/8");
             }
         }
     }
 }
 
-/// Headers of files that promise `side` x `side` pixels.
+/// Files whose headers claim `side` x `side` pixels.
 fn promises(side: u32) -> Vec<(&'static str, Vec<u8>)> {
     let patched = |name, places: &[usize], bytes: &[u8]| {
         let mut file = read(name);
@@ -285,13 +285,13 @@ fn promises(side: u32) -> Vec<(&'static str, Vec<u8>)> {
     };
     let short = (side as u16).to_be_bytes();
     let frame = read("444.jpeg").windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
-    // The size of a WebP file is kept less one.
+    // WebP stores sizes minus one.
     let canvas = &side.wrapping_sub(1).to_le_bytes()[..3];
     let little = side.to_le_bytes();
     let tiff = read("strip.tiff");
     let tag = |tag: u8| tiff.windows(4).position(|at| at == [tag, 1, 4, 0]).expect("a tag") + 8;
     let mut png = patched("rgb.png", &[16, 20], &side.to_be_bytes());
-    // The checksum of the header is that of another size: the size has to be seen before it.
+    // Fixes the header's checksum, so that the size is what is rejected.
     let crc = crc32(&png.1[12..29]).to_be_bytes();
     png.1[29..33].copy_from_slice(&crc);
     vec![
@@ -313,7 +313,7 @@ fn what_promises_too_much_or_nothing_is_refused_at_once() {
             "{name}: {error}"
         );
     }
-    // A GIF's frame makes an empty screen larger.
+    // A GIF's frame enlarges an empty screen.
     for (name, file) in promises(0).into_iter().filter(|(name, _)| !name.ends_with("gif")) {
         let error = image(file).unwrap_err();
         assert!(!matches!(error, MediaError::UnknownFormat { .. }), "{name}: {error}");
@@ -332,7 +332,7 @@ fn what_promises_too_much_or_nothing_is_refused_at_once() {
     }
 }
 
-/// A WebP file of frames, each this image: a chunk of 96 x 64 pixels.
+/// A WebP file of `frames` frames, each this image chunk of 96 x 64 pixels.
 fn animated(image: &[u8], frames: usize) -> Vec<u8> {
     let chunk = |name: &[u8; 4], data: &[u8]| {
         [&name[..], &(data.len() as u32).to_le_bytes(), data].concat()
@@ -359,14 +359,14 @@ fn an_image_inside_that_promises_more_than_its_file_is_refused() {
     for (sound, last) in [(&still, false), (&film, false), (&film, true)] {
         let at = place(sound, last);
         let mut file = sound.clone();
-        // 16,383 x 16,383, as many as can be said.
+        // 16,383 x 16,383, the largest size that can be stored.
         file[at + 6..at + 10].copy_from_slice(&[0xff, 0x3f, 0xff, 0x3f]);
         let error = played(&preprocessor(), file).unwrap_err();
         assert!(error.to_string().contains("not of the size that the file says"), "{error}");
     }
 }
 
-/// A GIF of frames of these sizes, each of one colour.
+/// A GIF with frames of these sizes, each of one colour.
 fn gif(screen: (u16, u16), frames: &[(u16, u16)]) -> Vec<u8> {
     let mut file = Vec::new();
     let palette = [0, 0, 0, 200, 100, 50];
@@ -389,7 +389,7 @@ fn played(preprocessor: &Preprocessor, file: Vec<u8>) -> Result<Arc<Clip>, Media
 fn frames_that_reach_out_of_the_screen_are_counted_whole() {
     let options = MediaOptions { pixels_max: 1 << 14, ..MediaOptions::default() };
     let preprocessor = Preprocessor::new(&options, 32);
-    // Sixteen of the largest images are drawn at most.
+    // At most 16 times `pixels_max` is drawn.
     assert!(played(&preprocessor, gif((16, 16), &[(128, 128); 16])).is_ok());
     let error = played(&preprocessor, gif((16, 16), &[(128, 128); 17])).unwrap_err();
     assert!(matches!(&error, MediaError::Sampling(_)), "{error}");
@@ -425,7 +425,7 @@ fn what_is_no_image_is_refused() {
         assert!(matches!(error, MediaError::UnknownFormat { .. }), "{error}");
         assert!(error.to_string().contains("PNG, JPEG, GIF, WebP, BMP, TIFF"), "{error}");
     }
-    // Only names of formats.
+    // Only the magic bytes of formats.
     for bytes in [&b"BM"[..], b"GIF89a", b"II*\0", b"MM\0*", b"RIFF....WEBP", b"\xff\xd8\xff"] {
         let error = image(bytes.to_vec()).unwrap_err();
         assert!(matches!(error, MediaError::Damaged { .. }), "{error}");

@@ -1,14 +1,14 @@
-//! Pixels that are kept do not keep out others. Alone in its process, of which all pixels count.
+//! Cached pixels do not block decoding. Alone in its process, since all its pixels are counted.
 
 use std::sync::Arc;
 
 use proxima_media::{MediaError, MediaFile, MediaOptions, Pixels, Preprocessor};
 
 const SIDE: usize = 512;
-/// Of one image.
+/// Bytes of one image.
 const BYTES: usize = SIDE * SIDE * 3;
 
-/// A bitmap of one grey.
+/// A BMP filled with one grey.
 fn bitmap(grey: u8) -> MediaFile {
     let side = (SIDE as u32).to_le_bytes();
     let [offset, header] = [54u32, 40].map(u32::to_le_bytes);
@@ -30,12 +30,12 @@ fn what_is_kept_keeps_nothing_out() {
         assert_eq!(pixels.bytes(), BYTES);
     }
     assert_eq!(Pixels::live_bytes(), 4 * BYTES);
-    // Those that wait are counted.
+    // Pixels in use are counted.
     let mut waiting: Vec<Arc<Pixels>> = Vec::new();
     let error = (100..200).find_map(|grey| image(grey).map(|pixels| waiting.push(pixels)).err());
     assert_eq!(error, Some(MediaError::Full { limit: BYTES }));
     assert_eq!(waiting.len(), 4 + 2, "what caches may keep, the limit, and one above it");
-    // What is kept needs no room.
+    // Cached pixels are returned even above the limit.
     let last = 100 + waiting.len() as u8 - 1;
     assert!(image(last).is_ok());
     waiting.clear();

@@ -1,4 +1,4 @@
-//! The published configurations: sizes, files beside the weights, names and shapes of tensors.
+//! The published configurations: sizes, files other than the weights, tensor names and shapes.
 
 mod vision;
 
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::Tensor;
 use vision::Vision;
 
-/// Which network a configuration is of.
+/// The network of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Qwen3-Embedding.
     Qwen3,
-    /// Qwen3-VL-Embedding: the same decoder behind a vision tower.
+    /// Qwen3-VL-Embedding: the same decoder after a vision tower.
     Qwen3Vl(Vision),
     /// A BERT embedder.
     Bert,
@@ -32,13 +32,13 @@ impl Kind {
 /// What a configuration is published for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Vectors.
+    /// Embedding.
     Embed,
-    /// Yes or no to a query and a document (Qwen3-Reranker).
+    /// Answering yes or no for a query and a document (Qwen3-Reranker).
     YesNo,
-    /// The same as a classifier with one output.
+    /// The same, as a classifier with one output.
     Classify,
-    /// Vectors and listwise ranking (E2Rank).
+    /// Embedding and listwise ranking (E2Rank).
     Listwise,
 }
 
@@ -63,12 +63,12 @@ pub struct Published {
     head_size: usize,
     mlp: usize,
     tied: bool,
-    /// What tensor names begin with.
+    /// Prefix of tensor names.
     prefix: &'static str,
     pub purpose: Purpose,
-    /// Components of a projection after pooling, if there is one.
+    /// Output width of a projection after pooling, if there is one.
     dense: Option<usize>,
-    /// Rows of the embedding table; `None` as the tokenizer needs.
+    /// Rows of the embedding table; `None` for what the tokenizer needs.
     pub vocabulary: Option<usize>,
     pub shard_bytes_max: usize,
 }
@@ -99,7 +99,7 @@ fn judge(published: Published) -> Published {
     Published { purpose: Purpose::YesNo, ..published }
 }
 
-/// A reranker of texts: its file names begin as the authors' do.
+/// A text reranker: its tensor names have the prefix of the authors' files.
 fn reranker(published: Published) -> Published {
     judge(Published { prefix: "model.", ..published })
 }
@@ -119,7 +119,7 @@ pub fn all() -> Vec<Published> {
     all
 }
 
-/// Those of the published sizes.
+/// Configurations of published sizes.
 fn published() -> Vec<Published> {
     let seeing_2b = |name| see(Vision::LARGE, qwen3(name, 2048, 28, 16, 6144));
     let seeing_8b =
@@ -142,12 +142,12 @@ fn published() -> Vec<Published> {
     ]
 }
 
-/// BERT in the sizes of `base`, in heads of 32.
+/// BERT with the sizes of `base` and heads of 32.
 fn bert(name: &'static str, base: Published) -> Published {
     Published { name, kind: Kind::Bert, head_size: 32, vocabulary: None, ..base }
 }
 
-/// Those small enough for tests.
+/// Configurations small enough for tests.
 fn tiny() -> Vec<Published> {
     let small = |name| Published { kv_heads: 2, head_size: 32, ..qwen3(name, 64, 3, 4, 160) };
     let seeing = |name| Published {
@@ -179,7 +179,7 @@ fn tiny() -> Vec<Published> {
 }
 
 impl Published {
-    /// Every file beside weights and tokenizer.
+    /// Every file except weights and tokenizer.
     pub fn files(&self, vocabulary: usize) -> Vec<(&'static str, Value)> {
         let mut files = match self.kind {
             Kind::Qwen3 => vec![("config.json", self.qwen3_config(vocabulary))],
@@ -235,7 +235,7 @@ impl Published {
                 });
                 files.push(("config_sentence_transformers.json", prompts));
             }
-            // Its prompt is the chat's, in the code of its authors.
+            // Its prompt is part of the chat, which the authors' code builds.
             Kind::Qwen3Vl(_) => {}
             Kind::Bert => {
                 let length = json!({ "max_seq_length": 256, "do_lower_case": false });
@@ -361,7 +361,7 @@ impl Published {
             table("embeddings.position_embeddings.weight".into(), positions, hidden),
             table("embeddings.token_type_embeddings.weight".into(), 2, hidden),
         ];
-        // What all tokens have in common must not drown what they have not.
+        // Embeddings that tokens share must not drown out those that tell them apart.
         tensors[1].scale.1 = 0.02;
         tensors[2].scale.1 = 0.01;
         let layer_norm = |name: String| {
@@ -400,7 +400,7 @@ fn norm(name: String, width: usize) -> Tensor {
     Tensor { name, shape: vec![width], scale: (1.0, 0.15) }
 }
 
-/// Heads are normed before they meet, so their norms decide how sharply attention chooses.
+/// Query and key heads are normalized, so these weights decide how sharp attention is.
 fn head_norm(name: String, size: usize) -> Tensor {
     Tensor { name, shape: vec![size], scale: (1.6, 0.3) }
 }

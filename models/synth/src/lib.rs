@@ -1,8 +1,9 @@
 //! Seeded random checkpoints of published configurations, in the published layout, for tests and
-//! benchmarks where the published weights cannot be had.
+//! benchmarks where the published weights are not available.
 //!
-//! The scales make every part of the network matter: with small weights everywhere a transformer is
-//! almost the identity, and a broken attention would pass unseen.
+//! The weight scales make every part of the network matter: with small weights everywhere, a
+//! transformer is almost the identity, and broken attention would go unnoticed.
+//!
 //! Must not know: the network, the clock.
 
 mod configs;
@@ -21,12 +22,12 @@ use thiserror::Error;
 use configs::{Kind, Published};
 use random::Random;
 
-/// The names [`write()`] knows, in the order shown to users.
+/// The checkpoint names that [`write()`] accepts, in the order shown to users.
 pub fn names() -> Vec<&'static str> {
     configs::all().iter().map(|published| published.name).collect()
 }
 
-/// Why a checkpoint cannot be made.
+/// Why a checkpoint cannot be written.
 #[derive(Debug, Error)]
 #[error("{}: {problem}", path.display())]
 pub struct SynthError {
@@ -45,12 +46,12 @@ impl SynthError {
 pub struct SynthOptions {
     /// Same seed, same bytes.
     pub seed: u64,
-    /// A `tokenizer.json` (or a folder with one) to copy; `None` makes a byte-level tokenizer
+    /// A `tokenizer.json` (or a folder with one) to copy; `None` generates a byte-level tokenizer
     /// (Qwen3) or a small WordPiece one (BERT).
     pub tokenizer: Option<PathBuf>,
 }
 
-/// Writes the checkpoint `name` into `dir`, which is made if needed and must be empty.
+/// Writes the checkpoint `name` into `dir`, which is created if needed and must be empty.
 ///
 /// # Errors
 /// An unknown name, a tokenizer that cannot be read, a folder that is not empty, or a failed write.
@@ -81,7 +82,7 @@ fn write_file(path: &Path, tensors: &[Tensor], size: usize, seed: u64) -> Result
         .map_err(|problem| SynthError::new(path, format!("cannot be written: {problem}")))
 }
 
-/// Writes a JSON file, folders included.
+/// Writes a JSON file, creating its folder if needed.
 fn write_json(path: &Path, content: &Value) -> Result<(), SynthError> {
     let write = || -> std::io::Result<()> {
         if let Some(folder) = path.parent() {
@@ -96,7 +97,7 @@ fn write_json(path: &Path, content: &Value) -> Result<(), SynthError> {
 struct Tensor {
     name: String,
     shape: Vec<usize>,
-    /// Mean and standard deviation of its numbers.
+    /// Mean and standard deviation of its values.
     scale: (f32, f32),
 }
 
@@ -142,7 +143,7 @@ fn write_weights(
     Ok(())
 }
 
-/// One safetensors file: the header's length, the header, the numbers.
+/// Writes a safetensors file: the header's length, the header, the data.
 fn write_shard(path: &Path, tensors: &[Tensor], size: usize, seed: u64) -> std::io::Result<()> {
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".into(), json!({ "format": "pt" }));

@@ -1,13 +1,13 @@
-//! Seeded numbers that are the same on every machine: integer arithmetic and exact conversions
-//! only.
+//! Seeded pseudo-random numbers that are the same on every machine: integer arithmetic and exact
+//! conversions only.
 
-/// A stream of numbers.
+/// A pseudo-random number generator.
 pub struct Random {
     state: u64,
 }
 
 impl Random {
-    /// The stream of a seed and a name.
+    /// A generator for a seed and a name.
     pub fn new(seed: u64, name: &str) -> Self {
         // FNV-1a over the name.
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
@@ -25,12 +25,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number of mean 0 and deviation 1, close to a normal distribution: the sum of four uniform
-    /// ones.
+    /// A number of mean 0 and standard deviation 1, nearly normally distributed: the scaled sum of
+    /// four uniform ones.
     pub fn normal(&mut self) -> f32 {
         let bits = self.next();
         let sum: i32 = (0..4).map(|part| (bits >> (16 * part) & 0xffff) as i32).sum();
-        // Four uniform numbers of 0..65536 have the mean 131070 and the variance 65536^2 / 3.
+        // The sum of four uniform integers in 0..65536 has mean 131070 and variance 65536^2 / 3.
         (sum - 131_070) as f32 * (1.732_050_8 / 65_536.0)
     }
 }

@@ -31,7 +31,7 @@ fn of_name(name: &str) -> Published {
 fn minilm_is_as_large_as_the_published_one() {
     let tensors = of_name("minilm-l6").tensors(30_522);
     let numbers: usize = tensors.iter().map(|tensor| tensor.elements()).sum();
-    // The published file has 22,713,216 numbers, 147,840 of them of a head that nothing uses.
+    // The published file has 22,713,216 parameters, 147,840 of them in an unused pooler.
     assert_eq!(numbers, 22_713_216 - 147_840);
 }
 
@@ -42,7 +42,7 @@ fn vision_checkpoints_are_as_large_as_the_published_ones() {
         tensors.iter().map(|tensor| tensor.elements() * 2).sum()
     };
     assert_eq!(of_name("qwen3-vl-embedding-2b").tensors(151_936).len(), 625);
-    // The published file has 4,255,140,312 bytes, of which 76,248 are the header.
+    // The published file has 4,255,140,312 bytes, 76,248 of them in the header.
     assert_eq!(bytes("qwen3-vl-embedding-2b"), 4_255_064_064);
     assert_eq!(bytes("qwen3-vl-reranker-2b"), bytes("qwen3-vl-embedding-2b"));
     assert_eq!(bytes("qwen3-vl-embedding-8b"), 17_534_247_392);

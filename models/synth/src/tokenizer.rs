@@ -1,4 +1,4 @@
-//! Tokenizers of random checkpoints: one that is given, or a small one made up.
+//! Tokenizers of random checkpoints: a given one, or a small generated one.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::SynthError;
 const QWEN3_SPECIAL: [(&str, usize); 3] =
     [("<|endoftext|>", 151_643), ("<|im_start|>", 151_644), ("<|im_end|>", 151_645)];
 
-/// Those that follow, of which Qwen3-VL needs some.
+/// The special tokens that follow, some of which Qwen3-VL needs.
 const QWEN3_VISION: [&str; 11] = [
     "<|object_ref_start|>",
     "<|object_ref_end|>",
@@ -28,11 +28,11 @@ const QWEN3_VISION: [&str; 11] = [
     "<|video_pad|>",
 ];
 
-/// The words a reranker answers with, at their published ids. No text becomes them in a made-up
-/// tokenizer, but the head's rows are found by them.
+/// The words a reranker answers with, at their published ids. A generated tokenizer never produces
+/// them, but they locate rows of the head.
 const ANSWERS: [(&str, usize); 2] = [("no", 2152), ("yes", 9693)];
 
-/// Writes the tokenizer's files and returns one more than the largest id.
+/// Writes the tokenizer's files and returns the largest id plus one.
 pub fn write(published: &Published, dir: &Path, given: Option<&Path>) -> Result<usize, SynthError> {
     let kind = published.kind;
     let mut config = json!({ "model_max_length": kind.tokens_max() });
@@ -82,7 +82,7 @@ fn largest_id(tokenizer: &Value) -> usize {
     ids.filter_map(Value::as_u64).max().unwrap_or(0) as usize
 }
 
-/// As the published Qwen3-Embedding tokenizer does, `<|endoftext|>` ends every text.
+/// Appends `<|endoftext|>` to every text, as the published Qwen3-Embedding tokenizer does.
 fn append_end_of_text(tokenizer: &mut Value) {
     let (end, id) = QWEN3_SPECIAL[0];
     let text = json!({ "Sequence": { "id": "A", "type_id": 0 } });
@@ -111,14 +111,14 @@ fn added_token((content, id): (&str, usize)) -> Value {
     })
 }
 
-/// Qwen3's special tokens and those of pictures.
+/// Qwen3's special tokens and those of Qwen3-VL.
 fn vision_special() -> Vec<(&'static str, usize)> {
     let first = QWEN3_SPECIAL[0].1 + QWEN3_SPECIAL.len();
     let more = QWEN3_VISION.iter().enumerate().map(|(index, token)| (*token, first + index));
     QWEN3_SPECIAL.into_iter().chain(more).collect()
 }
 
-/// What transformers' processor needs to know of the tokenizer.
+/// The `tokenizer_config.json` that transformers' processor needs.
 fn vision_config(special: &[(&str, usize)], tokens_max: usize) -> Value {
     let [(end, _), _, (turn_end, _)] = QWEN3_SPECIAL;
     let mut decoder = Map::new();
@@ -127,7 +127,7 @@ fn vision_config(special: &[(&str, usize)], tokens_max: usize) -> Value {
         entry.as_object_mut().expect("an object").remove("id");
         decoder.insert(id.to_string(), entry);
     }
-    // Published without the end of text, which is what pads.
+    // Published without the end-of-text token, which is the padding token.
     let additional: Vec<&str> = special[1..].iter().map(|(token, _)| *token).collect();
     json!({
         "add_bos_token": false,
@@ -146,9 +146,9 @@ fn vision_config(special: &[(&str, usize)], tokens_max: usize) -> Value {
     })
 }
 
-/// A token a byte, special tokens, and words that no text becomes.
+/// A byte-level tokenizer: a token per byte, special tokens, and words that no text produces.
 fn byte_level(special: &[(&str, usize)], words: &[(&str, usize)]) -> Value {
-    // The printable stand-ins of bytes that byte-level BPE uses (GPT-2).
+    // GPT-2's byte-level BPE represents each byte as a printable character.
     let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut vocabulary = Map::new();
     let mut hidden = 0;
@@ -186,7 +186,7 @@ fn byte_level(special: &[(&str, usize)], words: &[(&str, usize)]) -> Value {
     })
 }
 
-/// Letters, digits, punctuation and some words, with BERT's template.
+/// A WordPiece tokenizer: letters, digits, punctuation and some words, with BERT's template.
 fn word_piece() -> Value {
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
     let words = "the of and to in is that it was for on are as with his they at be this have \

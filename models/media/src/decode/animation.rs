@@ -1,30 +1,30 @@
-//! Animated images, frame by frame, as a player shows them: each frame laid over what its
-//! predecessors left, transparent parts on white.
+//! Animated images, frame by frame, as a player shows them: each frame is drawn over what the
+//! previous ones left, on white where transparent.
 //!
 //! Must not know: which frames a network wants.
 
 use super::{Problem, guarded};
-use crate::room::Held;
+use crate::memory_budget::Reservation;
 
-/// Frames a second where a file does not say.
+/// Frames per second if a file gives no durations.
 const FPS: f64 = 10.0;
 
-/// An animated image that is open.
+/// An open animated image.
 pub(in super::super) struct Animation<'a> {
-    /// Frames it has.
+    /// Number of frames.
     pub frames: usize,
-    /// Frames a second, on average.
+    /// Average frames per second.
     pub fps: f64,
     /// Columns and rows.
     pub size: (usize, usize),
-    /// Pixels that drawing all frames takes.
+    /// Pixels that must be drawn for all frames.
     pub drawn: usize,
     reader: Box<dyn Frames + 'a>,
-    /// Room for a frame and for what is made of it.
-    _held: Held,
+    /// Memory reserved for a frame and for what is computed from it.
+    _held: Reservation,
 }
 
-/// What is known of an animated image before any of its frames is drawn.
+/// What is known about an animated image before any frame is drawn.
 pub(super) struct Length {
     pub frames: usize,
     pub seconds: f64,
@@ -32,7 +32,7 @@ pub(super) struct Length {
     pub drawn: usize,
 }
 
-/// What gives frames one after the other, as RGB; only those that are wanted.
+/// Draws frames one after another and returns those that are wanted, as RGB.
 pub(super) trait Frames {
     fn next(&mut self, wanted: bool) -> Result<Option<Vec<u8>>, Problem>;
 }
@@ -42,14 +42,14 @@ impl<'a> Animation<'a> {
         length: &Length,
         size: (usize, usize),
         reader: Box<dyn Frames + 'a>,
-        held: Held,
+        held: Reservation,
     ) -> Self {
         let &Length { frames, seconds, drawn } = length;
         let fps = if seconds > 0.0 { frames as f64 / seconds } else { FPS };
         Self { frames, fps, size, drawn, reader, _held: held }
     }
 
-    /// The next frame, `[height][width][3]`, if it is wanted; it is drawn in any case.
+    /// Draws the next frame and, if it is wanted, returns it, `[height][width][3]`.
     pub(in super::super) fn next(&mut self, wanted: bool) -> Result<Option<Vec<u8>>, Problem> {
         guarded(|| self.reader.next(wanted))
     }

@@ -1,13 +1,13 @@
-//! Windows bitmaps: those that Pillow reads, as it reads them.
+//! Windows bitmaps (BMP): those that Pillow reads, decoded as by Pillow.
 //!
 //! Must not know: other formats.
 
 use super::modes::{self, Palette};
 use super::{Bounds, Picture, Problem, check_size};
 
-/// What a bitmap's header says.
+/// A bitmap's header.
 struct Header {
-    /// Bytes of the header behind the file's own 14.
+    /// Bytes of the header, after the file header's 14.
     size: usize,
     width: usize,
     height: usize,
@@ -15,7 +15,7 @@ struct Header {
     bits: usize,
     compression: u32,
     colors: usize,
-    /// Bits of red, green, blue and alpha, where compression is "bit fields".
+    /// Bit masks of red, green, blue and alpha, if the compression is [`BIT_FIELDS`].
     masks: [u32; 4],
 }
 
@@ -24,7 +24,8 @@ const RLE8: u32 = 1;
 const RLE4: u32 = 2;
 const BIT_FIELDS: u32 = 3;
 
-/// Places of red, green, blue and alpha among a pixel's four bytes, by the masks of 32 bits.
+/// For 32-bit pixels: bit masks of red, green, blue and alpha, and the offsets of their bytes in a
+/// pixel.
 const LAYOUTS: [([u32; 4], [usize; 4]); 8] = [
     ([0xff_0000, 0xff00, 0xff, 0], [2, 1, 0, OPAQUE]),
     ([0xff00_0000, 0xff_0000, 0xff00, 0], [3, 2, 1, OPAQUE]),
@@ -35,7 +36,7 @@ const LAYOUTS: [([u32; 4], [usize; 4]); 8] = [
     ([0xff00_0000, 0xff00, 0xff, 0xff_0000], [3, 1, 0, 2]),
     ([0, 0, 0, 0], [2, 1, 0, 3]),
 ];
-/// No byte of alpha.
+/// The offset if there is no byte of alpha.
 const OPAQUE: usize = usize::MAX;
 
 pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
@@ -54,7 +55,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
         start = palette_at.saturating_add(colors);
     }
     let data = bytes.get(start..).ok_or_else(|| Problem::damaged("its pixels are missing"))?;
-    // The picture; before it RGBA, or packed and unpacked indices.
+    // The image, and before it RGBA, or packed and unpacked indices.
     let pixel = 3 + if header.bits == 32 {
         4
     } else if header.bits > 8 {
@@ -85,7 +86,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     Ok(Picture { width: header.width, height: header.height, rgb, held })
 }
 
-/// A little-endian number of some bytes.
+/// The little-endian integer of `size` bytes at an offset.
 fn read(bytes: &[u8], at: usize, size: usize) -> Result<u32, Problem> {
     let part = bytes.get(at..at + size).ok_or_else(|| Problem::damaged("its header is cut off"))?;
     Ok(part.iter().rev().fold(0, |number, &byte| number << 8 | u32::from(byte)))
@@ -143,7 +144,7 @@ fn header(bytes: &[u8]) -> Result<Header, Problem> {
     Ok(header)
 }
 
-/// The last of some rows first.
+/// Reverses the order of rows.
 fn turn_over(rows: &mut [u8], row: usize) {
     let count = rows.len() / row;
     for y in 0..count / 2 {
@@ -152,7 +153,7 @@ fn turn_over(rows: &mut [u8], row: usize) {
     }
 }
 
-/// Rows of raw pixels from the top, without their padding to four bytes.
+/// Rows of raw pixels, top to bottom, without their padding to four bytes.
 fn raw_rows<'a>(data: &'a [u8], header: &Header) -> Result<Vec<&'a [u8]>, Problem> {
     let used = (header.width * header.bits).div_ceil(8);
     let stride = used.next_multiple_of(4);
@@ -167,7 +168,7 @@ fn raw_rows<'a>(data: &'a [u8], header: &Header) -> Result<Vec<&'a [u8]>, Proble
     Ok(rows)
 }
 
-/// The palette, or greys where all its entries are.
+/// The palette, whose entries are stored as BGR.
 fn palette(bytes: &[u8], at: usize, entry: usize, header: &Header) -> Result<Palette, Problem> {
     if header.colors > 65_536 {
         return Err(Problem::damaged("its palette is too large"));
@@ -229,7 +230,7 @@ fn colors<'a>(rows: impl Iterator<Item = &'a [u8]>, header: &Header) -> Result<V
     }
 }
 
-/// Indices of a run-length encoded bitmap; what lines and jumps leave out is 0.
+/// Indices of a run-length encoded bitmap; pixels skipped by line ends and jumps are 0.
 fn run_lengths(
     data: &[u8],
     start: usize,

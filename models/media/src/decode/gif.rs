@@ -28,7 +28,7 @@ fn palette(file: &File<'_>, frame: &Frame<'_>) -> Palette {
     Palette::new(triples.as_chunks::<3>().0.iter().copied())
 }
 
-/// Sizes of a frame as whole numbers: left, top, width, height.
+/// A frame's `[left, top, width, height]`.
 fn extent(frame: &Frame<'_>) -> [usize; 4] {
     [frame.left, frame.top, frame.width, frame.height].map(usize::from)
 }
@@ -40,10 +40,10 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     let info = file.next_frame_info().map_err(Problem::damaged)?;
     let frame = info.ok_or_else(|| Problem::damaged("it has no frame"))?.clone();
     let [left, top, width, height] = extent(&frame);
-    // A frame that reaches out of the screen makes it larger, as Pillow has it.
+    // A frame that extends beyond the screen enlarges it, as in Pillow.
     let (columns, rows) = (screen.0.max(left + width), screen.1.max(top + height));
     let pixels = check_size(columns, rows, pixels_max)?;
-    // A frame may have any shape: it is the screen that is shown.
+    // A frame may have any aspect ratio: only the screen's is limited.
     if width == 0 || height == 0 {
         return Err(Problem::Empty);
     }
@@ -65,26 +65,26 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     Ok(Picture { width: columns, height: rows, rgb, held })
 }
 
-/// A GIF that is played.
+/// Plays a GIF.
 struct Player<'a> {
     file: File<'a>,
     size: (usize, usize),
     /// RGBA `[height][width][4]`: alpha is 0 where nothing was drawn.
     canvas: Vec<u8>,
-    /// What is to be done with the frame that was drawn last.
+    /// How to dispose of the frame drawn last.
     leave: Option<Leave>,
 }
 
-/// What happens to a frame when its time is over.
+/// How to dispose of a frame once its time is over.
 struct Leave {
-    /// Left, top, width and height, inside the canvas.
+    /// `[left, top, width, height]`, within the canvas.
     place: [usize; 4],
-    /// What was there before; nothing for clearing it.
+    /// The previous pixels, to be restored; `None` clears the frame.
     before: Option<Vec<u8>>,
 }
 
 impl Player<'_> {
-    /// Undoes the last frame as it asks for.
+    /// Disposes of the last frame as it requests.
     fn dispose(&mut self) {
         let Some(Leave { place: [left, top, width, height], before }) = self.leave.take() else {
             return;
@@ -150,7 +150,7 @@ impl Frames for Player<'_> {
     }
 }
 
-/// The file as an animation, if it has several frames.
+/// Opens the file as an animation, if it has several frames.
 pub(super) fn animation<'a>(
     bytes: &'a [u8],
     bounds: &Bounds<'_>,
@@ -167,14 +167,14 @@ pub(super) fn animation<'a>(
         }
         frames += 1;
         hundredths += usize::from(frame.delay);
-        // A frame is decoded whole, however little of it lies on the screen.
+        // A frame is decoded in full, however little of it lies on the screen.
         drawn = drawn.saturating_add(screen.max(width * height));
         largest = largest.max(width * height);
     }
     if frames < 2 {
         return Ok(None);
     }
-    // The canvas, a part of it to be put back, a frame that is shown, and the frame's indices.
+    // The canvas, a part of it to restore, a frame as RGB, and the frame's indices.
     let held = bounds.take(size, screen * (4 + 4 + 3) + largest + (bounds.after)(size));
     let file = open(bytes, limit, false)?;
     let player = Player { file, size, canvas: vec![0; screen * 4], leave: None };

@@ -1,9 +1,8 @@
 //! JPEG files: baseline and progressive; grey, YCbCr, RGB, CMYK and YCCK.
 //!
-//! Read by the decoder that Pillow uses, libjpeg-turbo, in the copy of it that `mozjpeg` carries:
-//! chroma that is smoothed otherwise when it is enlarged moves what a network sees. Only what lies
-//! far outside 0..=255, as in damaged blocks, may be cut otherwise than by Pillow's: vector code
-//! (used if the build found nasm) and plain code differ there.
+//! Decoded by libjpeg-turbo, as in Pillow (the copy in `mozjpeg`): another way of upsampling chroma
+//! would change what a network sees. Only samples far outside 0..=255, as in corrupt blocks, may be
+//! clipped differently: there SIMD code (used if the build found nasm) and scalar code differ.
 //!
 //! Must not know: other formats.
 
@@ -20,16 +19,16 @@ use super::{Bounds, Picture, Problem, Size, check_size, modes};
 #[cfg(test)]
 mod tests;
 
-/// Scans of a progressive file at most: each walks over every block.
+/// Maximum scans of a file: each may go through every block.
 pub(super) const SCANS_MAX: usize = 128;
 
 const CUT_OFF: &str = "it is cut off";
 
-/// The marker at the end of an image.
+/// End of image (EOI).
 const END: u8 = 0xd9;
-/// The marker that begins a scan.
+/// Start of scan (SOS).
 const SCAN: u8 = 0xda;
-/// The markers that begin an image of a kind that is read.
+/// Start of frame (SOF), of the supported kinds.
 const BASELINE: u8 = 0xc0;
 const EXTENDED: u8 = 0xc1;
 const PROGRESSIVE: u8 = 0xc2;
@@ -57,15 +56,15 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
         let rgb = match layers {
             1 => modes::grey(data.into_iter()),
             3 => data,
-            // Pillow takes inks to be stored inverted, as Adobe does.
+            // Pillow assumes that inks are stored inverted, as by Adobe.
             _ => modes::cmyk(&inverted(data)),
         };
         Ok(Picture { width: size.0, height: size.1, rgb, held })
     })
 }
 
-/// Numbers as they are stored, of an image of so many layers and columns, and of a number of rows
-/// in this range.
+/// Samples as stored, without colour conversion. The image must have `columns` columns, a number of
+/// rows in `rows`, and `layers` components.
 pub(super) fn stored(
     bytes: &[u8],
     columns: usize,
@@ -86,12 +85,12 @@ pub(super) fn stored(
     })
 }
 
-/// What the library knows when it has read what precedes the first scan.
+/// Reads a file up to its first scan.
 fn open(bytes: &[u8]) -> Result<Decompress<Source<'_>>, Problem> {
     Decompress::new_reader(Source { bytes, at: 0 }).map_err(Problem::damaged)
 }
 
-/// All numbers, in a colour space of so many layers.
+/// All samples, in a colour space of `layers` components.
 fn numbers(
     decoder: Decompress<Source<'_>>,
     space: ColorSpace,
@@ -100,7 +99,7 @@ fn numbers(
     let (width, height) = decoder.size();
     let mut decoder = decoder.to_colorspace(space).map_err(Problem::damaged)?;
     let data: Vec<u8> = decoder.read_scanlines().map_err(Problem::damaged)?;
-    // What follows the first scan is read as well: Pillow refuses a file without an end.
+    // Reads to the end of the file: Pillow rejects a file without an end marker.
     decoder.finish().map_err(Problem::damaged)?;
     if data.len() != width * height * layers {
         return Err(Problem::damaged("it has not the pixels it promises"));
@@ -108,14 +107,14 @@ fn numbers(
     Ok(data)
 }
 
-/// Bytes of all coefficients of an image, which are kept where a scan has not all of a block.
+/// Bytes of an image's DCT coefficients, all of which are buffered if a scan lacks some of them.
 pub(super) fn coefficients((width, height): Size, layers: usize) -> usize {
-    // Blocks of eight, four of them side by side at most.
+    // Blocks are 8 x 8 pixels, and an MCU has at most 4 x 4 of them.
     let whole = width.next_multiple_of(32) * height.next_multiple_of(32);
     whole * layers * size_of::<i16>()
 }
 
-/// The library leaves by unwinding, without the panic hook, when it refuses a file.
+/// Catches the library's unwinding, by which it rejects a file without calling the panic hook.
 fn caught<T>(read: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|cause| Err(reason(&*cause)))
 }
@@ -125,19 +124,19 @@ fn inverted(mut data: Vec<u8>) -> Vec<u8> {
     data
 }
 
-/// Why the library, or a panic, ended a decode.
+/// Why the library rejected a file, or that it was a panic.
 fn reason(cause: &(dyn Any + Send)) -> Problem {
     let message = cause.downcast_ref::<String>();
     match message.and_then(|message| message.strip_prefix("libjpeg fatal error: ")) {
-        // What the library makes of any error of a source.
+        // The library's message for any error of a source.
         Some("Input file read error") => Problem::damaged(CUT_OFF),
         Some(message) => Problem::damaged(message),
         None => Problem::GaveUp,
     }
 }
 
-/// A file whose end is an error: at an end of file the library would make up an end of image, and
-/// paint what is missing grey.
+/// A reader for which the end of the file is an error: the library would otherwise insert an end
+/// marker and fill in what is missing with grey.
 struct Source<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -164,27 +163,28 @@ impl Read for Source<'_> {
     }
 }
 
-/// How a file is stored.
+/// What is known about a file's scans.
 #[derive(Debug, PartialEq)]
 pub(super) struct Scans {
-    /// Passes over the image.
+    /// Number of scans.
     pub count: usize,
-    /// Whether the first has not all of the image, so that all is kept until the last.
+    /// Whether a scan has only part of the image, so that all coefficients are buffered until the
+    /// last scan.
     pub buffered: bool,
 }
 
-/// The scans of a file, found as the library finds markers: by going to the next one.
+/// The scans of a file. Finds markers as the library does: by skipping to the next one.
 pub(super) fn scans(bytes: &[u8]) -> Scans {
     let (mut found, mut rest) = (Scans { count: 0, buffered: false }, bytes);
     let mut layers = 0;
     while let Some(at) = memchr(0xff, rest) {
         let Some(&marker) = rest.get(at + 1) else { break };
-        // After a byte 0xff that only fills, that byte begins the next pair.
+        // The second byte of 0xff 0xff may begin the marker: the first is a fill byte.
         rest = &rest[at + if marker == 0xff { 1 } else { 2 }..];
         match marker {
             END => break,
-            // These have no length: a number that is no marker, restarts, a start, and kinds that
-            // are reserved.
+            // These have no length: stuffed bytes, fill bytes, restart markers, the start of the
+            // image, and reserved markers.
             0x00..0xc0 | 0xd0..=0xd8 | 0xff => continue,
             SCAN => {
                 found.count += 1;
@@ -200,7 +200,7 @@ pub(super) fn scans(bytes: &[u8]) -> Scans {
     found
 }
 
-/// Turns the first three of each `N` numbers from YCbCr to RGB, in libjpeg's 16-bit fixed point.
+/// Converts the first three of each `N` values from YCbCr to RGB, in libjpeg's 16-bit fixed point.
 pub(super) fn ycbcr<const N: usize>(mut data: Vec<u8>) -> Vec<u8> {
     for pixel in data.as_chunks_mut::<N>().0 {
         let luma = i32::from(pixel[0]);

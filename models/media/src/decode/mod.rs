@@ -1,6 +1,6 @@
-//! From the bytes of an image file to 8-bit RGB, as Pillow's `Image.open` and the reference's
-//! `to_rgb` have it: the format is told by the first bytes, EXIF orientation is left alone, alpha
-//! of RGBA is laid on white and dropped elsewhere.
+//! Decodes image files to 8-bit RGB, as Pillow's `Image.open` and the reference's `to_rgb` do: the
+//! first bytes tell the format, EXIF orientation is ignored, alpha is blended onto white for RGBA
+//! and dropped for other modes.
 //!
 //! Must not know: sizes a network wants, videos, caches.
 
@@ -16,12 +16,12 @@ mod webp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::MediaError;
-use super::room::{Held, Room};
+use super::memory_budget::{MemoryBudget, Reservation};
 use super::sizes::{RATIO_MAX, Size};
 
 pub(super) use animation::Animation;
 
-/// What may be sent.
+/// Supported formats, for messages.
 pub(super) const KNOWN: &str = "PNG, JPEG, GIF, WebP, BMP, TIFF";
 
 /// A decoded image: 8-bit RGB `[height][width][3]`.
@@ -30,40 +30,40 @@ pub(super) struct Picture {
     pub width: usize,
     pub height: usize,
     pub rgb: Vec<u8>,
-    /// Room for it and for what is made of it.
-    pub held: Held,
+    /// Memory reserved for it and for what is computed from it.
+    pub held: Reservation,
 }
 
-/// What decoding may take.
+/// Limits of decoding.
 pub(super) struct Bounds<'a> {
-    /// Pixels of an image or a frame.
+    /// Maximum pixels of an image or a frame.
     pub pixels_max: usize,
-    /// Where room is taken before anything is decoded.
-    pub room: &'static Room,
-    /// Bytes of room there are.
+    /// The budget that memory is reserved from before decoding.
+    pub budget: &'static MemoryBudget,
+    /// Size of the budget in bytes.
     pub bytes_max: usize,
-    /// Bytes that are needed to go on with a decoded picture of a size, the picture among them.
+    /// Bytes needed to process a decoded image of a size, including the image.
     pub after: &'a dyn Fn(Size) -> usize,
 }
 
 #[cfg(test)]
 impl Bounds<'static> {
-    /// Those of tests: so many pixels, and as much room as there may be.
+    /// For tests: a limit on pixels, none on memory.
     fn of(pixels_max: usize) -> Self {
-        static HERE: Room = Room::new();
-        Self { pixels_max, room: &HERE, bytes_max: usize::MAX, after: &|_| 0 }
+        static HERE: MemoryBudget = MemoryBudget::new();
+        Self { pixels_max, budget: &HERE, bytes_max: usize::MAX, after: &|_| 0 }
     }
 }
 
 impl Bounds<'_> {
-    /// Room for a picture of this size, whose decoder holds so many bytes at most, the picture
-    /// among them. Waits until there is some.
-    fn take(&self, size: Size, bytes: usize) -> Held {
-        self.room.take(bytes.max((self.after)(size)), self.bytes_max)
+    /// Reserves memory for an image of this size, blocking: `bytes`, the most its decoder holds
+    /// (including the image), or what processing it needs if that is more.
+    fn take(&self, size: Size, bytes: usize) -> Reservation {
+        self.budget.take(bytes.max((self.after)(size)), self.bytes_max)
     }
 }
 
-/// Formats that are read.
+/// Supported formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Png,
@@ -74,7 +74,7 @@ pub(super) enum Format {
     Tiff,
 }
 
-/// The format that a file's first bytes name.
+/// The format, judging by a file's first bytes.
 pub(super) fn sniff(bytes: &[u8]) -> Option<Format> {
     match bytes {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Png),
@@ -87,26 +87,26 @@ pub(super) fn sniff(bytes: &[u8]) -> Option<Format> {
     }
 }
 
-/// What is wrong, before it is known of what: an image, or a frame.
+/// An error, before it is known whether it is of an image, a frame or a video.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// Damaged, cut off, or of a kind that is not read.
+    /// Corrupt, truncated or not supported.
     Damaged(String),
-    /// A decoder's panic.
+    /// The decoder panicked.
     GaveUp,
     /// No rows or columns.
     Empty,
-    /// What has a variant of its own.
+    /// An error with its own variant.
     Media(MediaError),
 }
 
 impl Problem {
-    /// A file that a decoder refuses.
+    /// A file that a decoder rejects.
     fn damaged(problem: impl ToString) -> Self {
         Self::Damaged(problem.to_string())
     }
 
-    /// The error of an image or a frame.
+    /// The error of `what`.
     pub(super) fn of(self, what: &'static str) -> MediaError {
         match self {
             Self::Damaged(problem) => MediaError::Damaged { what, problem },
@@ -117,7 +117,7 @@ impl Problem {
     }
 }
 
-/// Decodes an image; of an animated one its first frame.
+/// Decodes an image, or the first frame of an animated one.
 pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
     let Some(format) = sniff(bytes) else { return Err(unknown(bytes, "an image")) };
     guarded(|| match format {
@@ -138,12 +138,12 @@ pub(super) fn unknown(bytes: &[u8], what: &'static str) -> Problem {
     Problem::Media(MediaError::UnknownFormat { what, known: KNOWN })
 }
 
-/// Takes a panic of a decoder, which is a defect of that decoder, for an error.
+/// Turns a decoder's panic, which is a bug in that decoder, into an error.
 fn guarded<T>(decode: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or(Err(Problem::GaveUp))
 }
 
-/// Pixels of an image of this size, if it may be decoded.
+/// Number of pixels of an image of this size, if it may be decoded.
 fn check_size(width: usize, height: usize, pixels_max: usize) -> Result<usize, Problem> {
     if width == 0 || height == 0 {
         return Err(Problem::Empty);
@@ -158,7 +158,7 @@ fn check_size(width: usize, height: usize, pixels_max: usize) -> Result<usize, P
     }
 }
 
-/// A file as an animation, if it is an animated image.
+/// Opens a file as an animation, if it is an animated image.
 pub(super) fn animation<'a>(
     bytes: &'a [u8],
     bounds: &Bounds<'_>,

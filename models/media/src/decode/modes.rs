@@ -1,4 +1,4 @@
-//! Pillow's conversions of its modes to RGB, number for number.
+//! Pillow's conversions of its modes to RGB, value for value.
 //!
 //! Must not know: file formats.
 
@@ -15,7 +15,7 @@ fn div_255(a: u32) -> u32 {
     ((a >> 8) + a) >> 8
 }
 
-/// Grey numbers as RGB.
+/// Grey values as RGB.
 pub(super) fn grey(numbers: impl ExactSizeIterator<Item = u8>) -> Vec<u8> {
     let mut rgb = Vec::with_capacity(numbers.len() * 3);
     for number in numbers {
@@ -24,12 +24,12 @@ pub(super) fn grey(numbers: impl ExactSizeIterator<Item = u8>) -> Vec<u8> {
     rgb
 }
 
-/// Pillow's `I;16` to RGB: numbers above 255 are white.
+/// Pillow's conversion of `I;16` to 8 bits: values above 255 become white.
 pub(super) fn grey_16(number: u16) -> u8 {
     number.min(255) as u8
 }
 
-/// The first three of each `N` numbers.
+/// The first three of each `N` values.
 pub(super) fn drop_rest<const N: usize>(numbers: &[u8]) -> Vec<u8> {
     let (pixels, _) = numbers.as_chunks::<N>();
     let mut rgb = Vec::with_capacity(pixels.len() * 3);
@@ -39,7 +39,7 @@ pub(super) fn drop_rest<const N: usize>(numbers: &[u8]) -> Vec<u8> {
     rgb
 }
 
-/// RGBA laid on white, as Pillow's `paste` with a mask does it.
+/// RGBA blended onto white, as Pillow's `paste` with a mask does it.
 pub(super) fn on_white(rgba: &[u8]) -> Vec<u8> {
     let (pixels, _) = rgba.as_chunks::<4>();
     let mut rgb = Vec::with_capacity(pixels.len() * 3);
@@ -51,7 +51,7 @@ pub(super) fn on_white(rgba: &[u8]) -> Vec<u8> {
     rgb
 }
 
-/// RGBA whose colours are multiplied by alpha, undone as Pillow's `RGBa` raw mode does it.
+/// Undoes premultiplied alpha, as Pillow's `RGBa` raw mode does.
 pub(super) fn undo_premultiplied(rgba: &mut [u8]) {
     for pixel in rgba.as_chunks_mut::<4>().0 {
         let alpha = u32::from(pixel[3]);
@@ -72,11 +72,11 @@ pub(super) fn cmyk(numbers: &[u8]) -> Vec<u8> {
     rgb
 }
 
-/// A palette of RGB; what lies past its end is black, as Pillow has it.
+/// An RGB palette; indices past its end are black, as in Pillow.
 pub(super) struct Palette([[u8; 3]; 256]);
 
 impl Palette {
-    /// A palette of triples; more than 256 are dropped.
+    /// A palette of RGB triples; any after the first 256 are dropped.
     pub(super) fn new(triples: impl Iterator<Item = [u8; 3]>) -> Self {
         let mut colors = [[0; 3]; 256];
         let mut greys = true;
@@ -84,11 +84,12 @@ impl Palette {
             *color = triple;
             greys &= triple == [index as u8; 3];
         }
-        // A palette whose entries are the indices is none to Pillow, nor is one without entries.
+        // Pillow treats a palette that is empty, or maps each index to the grey of that value, as
+        // grey.
         if greys { Self(array::from_fn(|index| [index as u8; 3])) } else { Self(colors) }
     }
 
-    /// A colour.
+    /// The colour of an index.
     pub(super) fn color(&self, index: u8) -> [u8; 3] {
         self.0[usize::from(index)]
     }
@@ -103,7 +104,7 @@ impl Palette {
     }
 }
 
-/// Numbers of 1, 2, 4 or 8 bits a piece, rows beginning at whole bytes, as a byte each.
+/// Unpacks values of 1, 2, 4 or 8 bits, in byte-aligned rows, to a byte each.
 pub(super) fn unpack(packed: &[u8], width: usize, bits: usize) -> Vec<u8> {
     if bits == 8 {
         return packed.to_vec();
@@ -117,7 +118,7 @@ pub(super) fn unpack(packed: &[u8], width: usize, bits: usize) -> Vec<u8> {
     numbers
 }
 
-/// What a grey of few bits is multiplied by to reach 255.
+/// The factor that scales a grey of `bits` bits to 0..=255.
 pub(super) fn grey_step(bits: usize) -> u8 {
     match bits {
         1 => 255,
@@ -127,7 +128,7 @@ pub(super) fn grey_step(bits: usize) -> u8 {
     }
 }
 
-/// The high bytes of 16-bit numbers in this machine's order.
+/// The high bytes of 16-bit values.
 pub(super) fn high_bytes(numbers: &[u16]) -> Vec<u8> {
     numbers.iter().map(|number| (number >> 8) as u8).collect()
 }

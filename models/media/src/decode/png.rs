@@ -9,9 +9,9 @@ use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 use super::modes::{self, Palette};
 use super::{Bounds, Picture, Problem, check_size};
 
-/// Bytes a pixel at most: four numbers of 16 bits.
+/// Maximum bytes per pixel: four 16-bit values.
 const PIXEL: usize = 8;
-/// What ancillary chunks and the decoder's own buffers may take.
+/// Bytes allowed for ancillary chunks and the decoder's own buffers.
 const REST: usize = 16 << 20;
 
 pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
@@ -39,7 +39,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     Ok(Picture { width, height, rgb, held })
 }
 
-/// Bytes a pixel that [`to_rgb`] holds at most besides what was decoded.
+/// Maximum bytes per pixel that [`to_rgb`] holds besides the decoded data.
 fn converted(color: ColorType, depth: BitDepth) -> usize {
     match (color, depth) {
         (ColorType::Rgb, BitDepth::Eight) => 0,
@@ -49,8 +49,8 @@ fn converted(color: ColorType, depth: BitDepth) -> usize {
     }
 }
 
-/// Rows of a PNG as Pillow opens and converts them. Transparent colours and those of palettes are
-/// dropped, 16-bit colours cut to their high bytes, 16-bit greys clipped at 255.
+/// A PNG's rows as RGB, as Pillow opens and converts them: transparent colours (`tRNS`) are
+/// ignored, 16-bit colours cut to their high bytes, 16-bit greys clipped at 255.
 fn to_rgb(
     data: Vec<u8>,
     width: usize,
@@ -76,7 +76,7 @@ fn to_rgb(
             palette.rgb(modes::unpack(&data, width, bits).into_iter())
         }
         ColorType::GrayscaleAlpha if wide => {
-            // Pillow has no mode of its own for these and reads them as RGBA.
+            // Pillow has no mode for 16-bit grey with alpha and reads it as RGBA.
             let quads = data
                 .as_chunks::<4>()
                 .0

@@ -1,4 +1,4 @@
-//! What a decoder takes room for, and what becomes of its panics.
+//! The memory that decoders reserve, and how their panics are reported.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ fn file(name: &str) -> Vec<u8> {
 
 #[test]
 fn room_is_taken_for_all_that_a_decoder_holds() {
-    // Bytes a pixel of what is decoded and of what it becomes, both of which are there at once.
+    // Bytes per pixel of the decoded data and of its conversion, which are held at the same time.
     let files = [
         ("rgb.png", 3),
         ("rgba.png", 4 + 3),
@@ -22,7 +22,7 @@ fn room_is_taken_for_all_that_a_decoder_holds() {
         ("444.jpeg", 3),
         ("grey.jpeg", 1 + 3),
         ("cmyk.jpeg", 4 + 3),
-        // Two bytes a coefficient.
+        // Two bytes per coefficient.
         ("progressive-444.jpeg", 6 + 3),
         ("palette.gif", 1 + 3),
         ("lossy.webp", 3 + 3),
@@ -40,8 +40,8 @@ fn room_is_taken_for_all_that_a_decoder_holds() {
         let picture = decode(&file(name), &Bounds::of(1 << 20)).expect(name);
         let pixels = picture.width * picture.height;
         assert!(picture.held.bytes() >= pixels * bytes, "{name}: {:?}", picture.held);
-        // Little more: what is not needed keeps others waiting. Blocks at an edge, tables and
-        // files are left out: they do not grow with pixels.
+        // Not much more, since an excess makes others wait. Formats that also reserve edge blocks,
+        // tables or the file are skipped: those do not grow with the pixels.
         if ![".webp", ".tiff", "progressive-444.jpeg"].iter().any(|end| name.ends_with(end)) {
             assert!(picture.held.bytes() <= pixels * (bytes + 3), "{name}: {:?}", picture.held);
         }
@@ -50,9 +50,9 @@ fn room_is_taken_for_all_that_a_decoder_holds() {
 
 #[test]
 fn room_is_taken_for_what_follows() {
-    static HERE: Room = Room::new();
+    static HERE: MemoryBudget = MemoryBudget::new();
     let after = |(width, height)| width * height * 1000;
-    let bounds = Bounds { room: &HERE, after: &after, ..Bounds::of(1 << 20) };
+    let bounds = Bounds { budget: &HERE, after: &after, ..Bounds::of(1 << 20) };
     let picture = decode(&file("rgb.png"), &bounds).expect("a picture");
     assert_eq!(HERE.held(), picture.width * picture.height * 1000);
     drop(picture);

@@ -1,5 +1,4 @@
-//! TIFF files: their first image. Unlike in other formats, its orientation is applied, as Pillow
-//! does it.
+//! TIFF files: the first image. Unlike in other formats, the orientation is applied, as in Pillow.
 //!
 //! Must not know: other formats.
 
@@ -18,11 +17,11 @@ use super::{Bounds, Picture, Problem, Size, check_size, jpeg};
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
 
-/// Bytes a pixel at most: four numbers of 16 bits.
+/// Maximum bytes per pixel: four 16-bit values.
 const PIXEL: usize = 8;
-/// What one tag may hold: tables of strips of large images.
+/// Maximum bytes of a tag's value: strip tables of large images fit.
 const TAG: usize = 4 << 20;
-/// The values of tags.
+/// Values of tags.
 const WHITE_IS_ZERO: u32 = 0;
 const BLACK_IS_ZERO: u8 = 1;
 const PALETTE: u32 = 3;
@@ -48,8 +47,8 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     let stored = size.0.saturating_mul(bits).div_ceil(8).saturating_mul(size.1);
     let parts = Parts::of(&mut file, size)?;
     parts.check(bytes.len(), stored, bounds.pixels_max)?;
-    // Numbers as they are stored, as planes or cut to bytes, and before and after they are colours;
-    // a picture before and after it is turned. The file itself may be a copy.
+    // Samples as stored, interleaved or cut to 8 bits, and before and after conversion to RGB; or
+    // the image before and after its orientation is applied. The file itself may be a copy.
     let needs = (stored.saturating_mul(3) + pixels * 4).max(pixels * 6) + bytes.len();
     let held = bounds.take(size, if parts.are_jpeg() { needs + parts.needs() } else { needs });
     let data = if parts.are_jpeg() {
@@ -67,7 +66,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     Ok(oriented(Picture { width: size.0, height: size.1, rgb, held }, orientation))
 }
 
-/// Numbers of strips or tiles of JPEG.
+/// Samples of JPEG-compressed strips or tiles.
 fn jpeg_numbers(
     parts: &Parts,
     file: &mut File<'_>,
@@ -88,7 +87,7 @@ fn tag(file: &mut File<'_>, tag: Tag) -> Result<Option<u32>, Problem> {
     Ok(values.and_then(|values| values.first().copied()))
 }
 
-/// The file with its first image's palette declared as greys, if it has one: the decoder knows no
+/// The file with its first image declared grey if it has a palette: the decoder does not support
 /// palettes, but indices are stored like greys.
 fn palette_as_grey(bytes: &[u8]) -> Cow<'_, [u8]> {
     let little = bytes.starts_with(b"II");
@@ -114,10 +113,10 @@ fn palette_as_grey(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The tag that says how numbers are to be seen.
+/// The tag that says what samples mean.
 const PHOTOMETRIC: u16 = 262;
 
-/// Planes, one after the other, as pixels.
+/// Interleaves planes that are stored one after the other.
 fn interleaved(data: DecodingResult, planes: usize) -> Result<DecodingResult, Problem> {
     fn weave<T: Copy>(data: &[T], planes: usize) -> Vec<T> {
         let plane = data.len() / planes;
@@ -130,7 +129,7 @@ fn interleaved(data: DecodingResult, planes: usize) -> Result<DecodingResult, Pr
     }
 }
 
-/// Numbers as the bytes that Pillow keeps of them: 16-bit colours are cut to their high bytes.
+/// Samples in 8 bits, as in Pillow: 16-bit colours are cut to their high bytes.
 fn bytes_of(data: DecodingResult) -> Result<Vec<u8>, Problem> {
     match data {
         DecodingResult::U8(data) => Ok(data),
@@ -183,9 +182,9 @@ fn to_rgb(
     }
 }
 
-/// Greys of more than 8 bits: what is outside of 0 to 255 is clipped.
+/// Greys of more than 8 bits, clipped to 0..=255.
 fn grey(file: &mut File<'_>, data: DecodingResult) -> Result<Vec<u8>, Problem> {
-    // Pillow does not turn these around where white is 0; the decoder did.
+    // Pillow does not invert these where white is 0, but the decoder did.
     let inverse = tag(file, Tag::PhotometricInterpretation)? == Some(WHITE_IS_ZERO);
     let numbers: Vec<u8> = match data {
         DecodingResult::U16(data) => {
@@ -207,7 +206,7 @@ fn grey(file: &mut File<'_>, data: DecodingResult) -> Result<Vec<u8>, Problem> {
     Ok(modes::grey(numbers.into_iter()))
 }
 
-/// The palette of an image of indices of some bits.
+/// The palette of an image of `bits`-bit indices, if it has one.
 fn palette(file: &mut File<'_>, bits: u8) -> Result<Option<Palette>, Problem> {
     let map: Option<Vec<u16>> =
         file.find_tag_unsigned_vec(Tag::ColorMap).map_err(Problem::damaged)?;
@@ -219,7 +218,7 @@ fn palette(file: &mut File<'_>, bits: u8) -> Result<Option<Palette>, Problem> {
     Ok(Some(Palette::new(triples.map(|((r, g), b)| [r, g, b].map(|n| (n >> 8) as u8)))))
 }
 
-/// An image turned and mirrored as its orientation asks for.
+/// The image, rotated and mirrored as its orientation requires.
 fn oriented(picture: Picture, orientation: u32) -> Picture {
     let Picture { width: columns, height: rows, rgb: numbers, held } = picture;
     if !(2..=8).contains(&orientation) {

@@ -12,19 +12,19 @@ use self::survey::survey;
 use super::animation::{Animation, Frames, Length};
 use super::{Bounds, Picture, Problem, check_size, modes};
 
-/// Bytes a pixel that reading a lossy image takes: its planes, and what is known of its blocks.
+/// Bytes per pixel for decoding a lossy image: its planes and the state of its blocks.
 const PLANES: usize = 3;
-/// Bytes a pixel that reading numbers of alpha takes.
+/// Bytes per pixel for decoding alpha.
 const ALPHA: usize = 5;
-/// Bytes a pixel that reading a lossless image takes: RGBA, and what undoes its transforms.
+/// Bytes per pixel for decoding a lossless image: RGBA and the data of its transforms.
 const LOSSLESS: usize = 5;
-/// Bytes of tables that a byte of a lossless image makes at most: a code of some 80 bits has one
-/// of 4 KiB.
+/// Maximum bytes of Huffman tables per byte of a lossless image: a code of about 80 bits has a
+/// table of 4 KiB.
 const TABLES: usize = 400;
-/// Bytes of all tables of a lossless image: five of each of its groups.
+/// Maximum bytes of a lossless image's Huffman tables: five for each of 65,536 groups.
 const TABLES_MAX: usize = (5 << 16) * (4096 + 256);
 
-/// A WebP file that is open.
+/// An open WebP file.
 struct WebP<'a> {
     bytes: &'a [u8],
     decoder: WebPDecoder<Cursor<&'a [u8]>>,
@@ -40,30 +40,30 @@ impl<'a> WebP<'a> {
         check_size(size.0, size.1, pixels_max)?;
         decoder.set_memory_limit(bytes.len());
         if decoder.is_animated() {
-            // Pillow starts from nothing, whatever background the file asks for.
+            // Pillow starts with a transparent canvas, whatever the file's background colour.
             decoder.set_background_color([0; 4]).map_err(Problem::damaged)?;
         }
         Ok(Self { bytes, decoder, size })
     }
 
-    /// Frames that are read: all of an animation, or the first.
+    /// Number of frames to read: all of an animation, or only the first.
     fn frames(&self, all: bool) -> usize {
         let frames = self.decoder.num_frames() as usize;
         if all { frames } else { frames.min(1) }
     }
 
-    /// Bytes that reading holds at most, the picture among them, if no image in the file is larger
-    /// than it says outside.
+    /// Upper bound on the bytes that decoding holds, including the image. Refuses a file with a
+    /// lossy image whose size is not what its container says.
     fn needs(&self, all: bool) -> Result<usize, Problem> {
         let animated = self.decoder.is_animated();
         let found = survey(self.bytes, self.size, animated.then(|| self.frames(all)))?;
         let read = match self.decoder.has_alpha() {
             false if found.lossless == 0 => PLANES + 3,
             false => LOSSLESS + 3,
-            // What is read is laid on white.
+            // The decoded image is then blended onto white.
             true => PLANES.max(LOSSLESS) + ALPHA + 4 + 3,
         };
-        // The canvas, and a frame before it is laid over that.
+        // The canvas, and a frame before it is blended onto the canvas.
         let pixel = if animated { 4 + 4 + 4 + read } else { read };
         let tables = found.lossless.saturating_mul(TABLES).min(TABLES_MAX);
         Ok(self.size.0 * self.size.1 * pixel + tables)
@@ -75,7 +75,7 @@ impl<'a> WebP<'a> {
         Ok(vec![0; size.ok_or_else(|| Problem::damaged("it is too large"))?])
     }
 
-    /// Numbers as the file has them as RGB.
+    /// Decoded data as RGB.
     fn to_rgb(&self, data: Vec<u8>) -> Vec<u8> {
         if self.decoder.has_alpha() { modes::on_white(&data) } else { data }
     }
@@ -98,7 +98,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     Ok(Picture { width, height, rgb: file.to_rgb(data), held })
 }
 
-/// The file as an animation, if it has several frames.
+/// Opens the file as an animation, if it has several frames.
 pub(super) fn animation<'a>(
     bytes: &'a [u8],
     bounds: &Bounds<'_>,
@@ -111,7 +111,7 @@ pub(super) fn animation<'a>(
     let size = file.size;
     let held = bounds.take(size, file.needs(true)?.saturating_add((bounds.after)(size)));
     let seconds = file.decoder.loop_duration() as f64 / 1000.0;
-    // No frame reaches out of the canvas.
+    // No frame extends beyond the canvas.
     let length = Length { frames, seconds, drawn: frames.saturating_mul(size.0 * size.1) };
     Ok(Some(Animation::new(&length, size, Box::new(file), held)))
 }

@@ -1,4 +1,4 @@
-//! Whatever is decoded waits for room, and gives it back.
+//! All decoding waits for a memory reservation and releases it.
 
 use std::path::Path;
 use std::thread;
@@ -11,9 +11,9 @@ fn file(name: &str) -> Arc<MediaFile> {
     Arc::new(MediaFile::new(std::fs::read(folder.join(name)).expect("a golden")))
 }
 
-/// Black frames, for which there has to be room when they are read.
+/// Reads black frames, for which memory must have been reserved.
 #[derive(Debug)]
-struct Black(&'static Room);
+struct Black(&'static MemoryBudget);
 
 impl VideoReader for Black {
     fn probe(&self, _: &[u8]) -> Result<VideoInfo, MediaError> {
@@ -35,12 +35,13 @@ impl VideoReader for Black {
 
 #[test]
 fn all_that_is_decoded_waits_for_room_and_gives_it_back() {
-    static HERE: Room = Room::new();
+    static HERE: MemoryBudget = MemoryBudget::new();
     let reader: Option<Arc<dyn VideoReader>> = Some(Arc::new(Black(&HERE)));
-    // Less than anything needs: one at a time, and no deadlock among the frames of a list.
+    // Less than anything needs: files are decoded one at a time, and the frames of a list do not
+    // deadlock.
     let options = MediaOptions { decode_bytes_max: 1, reader, ..MediaOptions::default() };
     let mut preprocessor = Preprocessor::new(&options, 32);
-    preprocessor.room = &HERE;
+    preprocessor.budget = &HERE;
     let (image, gif, webp) = (file("rgba-16.png"), file("animated.gif"), file("animated.webp"));
     let film = Arc::new(MediaFile::new(b"film".to_vec()));
     let video = |source| preprocessor.video(&Video { source, fps: None, frames_max: None }).is_ok();

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 
-/// The numbers that `tests/reference/make_media.py` draws.
+/// The pixels that `tests/reference/make_media.py` draws.
 fn noise(width: usize, height: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut number = || {

@@ -8,7 +8,7 @@ fn lines() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// What a golden's line says, and what is computed.
+/// The expected result in a golden's line, and the computed one.
 fn compare(line: &str) -> (String, String) {
     let words: Vec<&str> = line.split(' ').collect();
     let float = |at: usize| words[at].parse::<f64>().expect("a number");

@@ -1,10 +1,10 @@
-//! Damaged files, made of sound ones from a seed, and the check that none does harm.
+//! Corrupts valid files, from a seed, and checks that none does harm.
 
 use std::sync::Arc;
 
 use proxima_media::{MediaError, MediaFile, MediaOptions, Preprocessor, Video, VideoSource};
 
-/// Small pseudo-random numbers.
+/// A small pseudo-random number generator.
 pub struct Random(u64);
 
 impl Random {
@@ -19,7 +19,7 @@ impl Random {
     }
 }
 
-/// A file with a few bits, bytes, numbers or pieces changed.
+/// A file with a few bits, bytes, integers or slices changed.
 pub fn mutate(file: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     let mut file = file.to_vec();
     for _ in 0..=random.below(6) {
@@ -61,7 +61,7 @@ pub fn mutate(file: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     file
 }
 
-/// The checksum of a chunk of a PNG file.
+/// The checksum of a PNG chunk.
 pub fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
@@ -73,7 +73,7 @@ pub fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// Gives each chunk of a PNG file its checksum: otherwise little that is changed is looked at.
+/// Corrects the checksum of each chunk of a PNG file; otherwise most changes would never be parsed.
 fn sum_up(file: &mut [u8]) {
     let mut at = 8;
     while let Some(size) = file.get(at..).and_then(|rest| rest.first_chunk()) {
@@ -86,7 +86,7 @@ fn sum_up(file: &mut [u8]) {
     }
 }
 
-/// A preprocessor of small images.
+/// A preprocessor for small images.
 pub fn preprocessor() -> Preprocessor {
     let options = MediaOptions {
         pixels_max: 1 << 18,
@@ -99,7 +99,8 @@ pub fn preprocessor() -> Preprocessor {
     Preprocessor::new(&options, 32)
 }
 
-/// Takes a file in every way there is; what comes of it, if anything, is whole.
+/// Decodes a file in every possible way and checks that results are complete. Returns whether it is
+/// an image.
 pub fn take(preprocessor: &Preprocessor, bytes: Vec<u8>, sound: &Arc<MediaFile>) -> bool {
     let file = Arc::new(MediaFile::new(bytes));
     let image = preprocessor.image(&file);
@@ -111,7 +112,7 @@ pub fn take(preprocessor: &Preprocessor, bytes: Vec<u8>, sound: &Arc<MediaFile>)
     let frames = vec![sound.clone(), file.clone()];
     let clips = [video(VideoSource::Frames(frames)), video(VideoSource::File(file))];
     for error in clips.iter().filter_map(|clip| clip.as_ref().err()).chain(image.as_ref().err()) {
-        // A panic of a decoder is taken for an error; here it is one of ours.
+        // A decoder's panic becomes an error; here it counts as a bug of ours.
         assert!(!matches!(error, MediaError::GaveUp { .. }), "{error}");
     }
     for clip in clips.into_iter().flatten() {

@@ -1,7 +1,7 @@
-//! Qwen3-VL: the configuration that joins decoder and vision tower, the files of its processors,
-//! and the tensors of the tower.
+//! Qwen3-VL: the configuration of decoder and vision tower, the files of its processors, and the
+//! tensors of the tower.
 //!
-//! Must not know: how pictures are prepared.
+//! Must not know: how images are preprocessed.
 
 use serde_json::{Value, json};
 
@@ -15,20 +15,21 @@ pub struct Vision {
     depth: usize,
     heads: usize,
     mlp: usize,
-    /// The layers whose features the decoder's first layers are given, too.
+    /// The layers whose features the decoder's first layers also receive (DeepStack).
     deepstack: [usize; 3],
-    /// Entries of the table of positions, which is a square.
+    /// Rows of the position embedding table, which is a square grid.
     positions: usize,
 }
 
 const CHANNELS: usize = 3;
 const PATCH: usize = 16;
-/// Frames of a patch.
+/// Frames per patch.
 const FRAMES: usize = 2;
-/// Patches on a side of those that become one token.
+/// Side, in patches, of the square that becomes one token.
 const MERGE: usize = 2;
 
-/// Messages as the model reads them: their text, and for a picture a token between two marks.
+/// Messages as the model reads them: text, and for an image or video a pad token between start and
+/// end tokens.
 const CHAT_TEMPLATE: &str = "\
 {%- for message in messages -%}
 {{- '<|im_start|>' + message.role + '\\n' -}}
@@ -50,7 +51,7 @@ const CHAT_TEMPLATE: &str = "\
 {%- endif -%}";
 
 impl Vision {
-    /// Of the 2B models.
+    /// The tower of the 2B models.
     pub const LARGE: Self = Self {
         hidden: 1024,
         depth: 24,
@@ -59,7 +60,7 @@ impl Vision {
         deepstack: [5, 11, 17],
         positions: 48 * 48,
     };
-    /// Of the 8B models.
+    /// The tower of the 8B models.
     pub const SO400M: Self = Self {
         hidden: 1152,
         depth: 27,
@@ -68,8 +69,8 @@ impl Vision {
         deepstack: [8, 16, 24],
         positions: 48 * 48,
     };
-    /// For tests. Its deep layers are not evenly spaced, and its table is smaller than most
-    /// pictures.
+    /// For tests. Its DeepStack layers are unevenly spaced, and its position table is smaller than
+    /// the patch grid of most images.
     pub const TINY: Self =
         Self { hidden: 64, depth: 4, heads: 4, mlp: 128, deepstack: [0, 1, 3], positions: 12 * 12 };
 
@@ -111,15 +112,15 @@ impl Vision {
             for part in ["norm1", "norm2"] {
                 tensors.extend(layer_norm(name(part), hidden));
             }
-            // Queries and keys share a tensor with values, so they are a little smaller than where
-            // each has its own.
+            // Queries and keys share a tensor (and its scale) with values, so they are a little
+            // smaller than as separate tensors.
             tensors.extend(dense(name("attn.qkv"), 3 * hidden, hidden, 1.6));
             tensors.extend(dense(name("attn.proj"), hidden, hidden, 1.2));
             tensors.extend(dense(name("mlp.linear_fc1"), self.mlp, hidden, 1.2));
             tensors.extend(dense(name("mlp.linear_fc2"), hidden, self.mlp, 1.2));
         }
-        // What enters the decoder is as large as embeddings of words, what is added between its
-        // layers as large as what they add.
+        // Features that enter the decoder are as large as token embeddings, those added between its
+        // layers as large as the layers' own updates.
         tensors.extend(self.merger("merger".into(), hidden, out, 0.2));
         for index in 0..self.deepstack.len() {
             let name = format!("deepstack_merger_list.{index}");
@@ -128,7 +129,8 @@ impl Vision {
         tensors
     }
 
-    /// A merger; its norm is before the patches are joined or after, and as wide as that.
+    /// A patch merger. Its norm, of width `normed`, is applied before or after patches are
+    /// concatenated.
     fn merger(&self, name: String, normed: usize, out: usize, scale: f32) -> Vec<Tensor> {
         let name = |part: &str| format!("model.visual.{name}.{part}");
         let joined = self.hidden * MERGE * MERGE;
@@ -152,7 +154,7 @@ fn dense(name: String, outputs: usize, inputs: usize, scale: f32) -> [Tensor; 2]
 }
 
 impl Published {
-    /// The configuration and what transformers' processor reads.
+    /// The configuration and the files that transformers' processor reads.
     pub(super) fn vision_files(
         &self,
         vision: Vision,
@@ -196,7 +198,7 @@ impl Published {
     }
 
     fn vision_text_config(&self, vocabulary: usize) -> Value {
-        // Published: [24, 20, 20] of 64 turns.
+        // The published sections are [24, 20, 20] of 64 rotations.
         let side = self.head_size / 2 * 5 / 16;
         json!({
             "attention_bias": false,

@@ -1,5 +1,5 @@
-//! Pixels equal those of Pillow, by `tests/golden/media/jpeg`, which `tests/reference/make_jpeg.py`
-//! writes; and what is damaged is refused.
+//! Pixels equal Pillow's (`tests/golden/media/jpeg`, written by `tests/reference/make_jpeg.py`),
+//! and corrupt files are rejected.
 
 use std::path::{Path, PathBuf};
 
@@ -89,7 +89,7 @@ fn what_is_not_read_is_refused_and_said() {
     assert!(why(&with(1, 0xc9)).contains("arithmetic"), "{}", why(&with(1, 0xc9)));
     assert!(why(&with(1, 0xc3)).contains("Unsupported"), "{}", why(&with(1, 0xc3)));
     assert!(why(&with(4, 12)).contains("precision"), "{}", why(&with(4, 12)));
-    // The size is looked at before anything is made for it.
+    // The size is checked before anything is allocated for it.
     let large = decode(&with(5, 0xff));
     assert!(matches!(large, Err(Problem::Media(_))), "{large:?}");
 }
@@ -101,7 +101,7 @@ fn scans_are_counted_and_bounded() {
     assert_eq!(scans(&file("420-33x31-base")), once);
     let steps = file("420-33x31-steps");
     assert!((2..20).contains(&count(&steps)) && scans(&steps).buffered, "{:?}", scans(&steps));
-    // A marker inside a segment is none; one after a reserved marker, or after filling, is.
+    // A marker inside a segment does not count; one after a reserved marker or a fill byte does.
     assert_eq!(count(&[0xff, 0xd8, 0xff, 0xe0, 0, 4, 0xff, 0xda, 0xff, 0xd9]), 0);
     assert_eq!(count(&[0xff, 0xd8, 0xff, 2, 0, 9, 0xff, 0xff, 0xda, 0, 2, 7]), 1);
     let (body, end) = steps.split_at(steps.len() - 2);

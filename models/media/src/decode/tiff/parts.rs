@@ -1,5 +1,5 @@
-//! The strips or tiles of a TIFF file: that they are no more than their image needs, and those of
-//! JPEG, each of which is a file of its own but for the tables that all share.
+//! The strips or tiles of a TIFF file: checks that they are no more than the image needs, and
+//! decodes JPEG-compressed ones, each of which is a JPEG file except for the tables they share.
 //!
 //! Must not know: colours.
 
@@ -10,13 +10,13 @@ use tiff::tags::Tag;
 
 use super::{File, JPEG, Problem, Size, jpeg, tag};
 
-/// Numbers that are stored as they are.
+/// Compression: none.
 const RAW: u32 = 1;
-/// Layers that are stored one after the other.
+/// Planar configuration: a plane per component.
 const PLANES: u32 = 2;
-/// Bytes of shared tables, at most: all that there can be are fewer.
+/// Maximum bytes of shared tables; all possible ones together take less.
 const TABLES_MAX: usize = 8 << 10;
-/// Rows of a part of JPEG, at least, where there are several: those of a block.
+/// Fewest rows of a JPEG-compressed strip if there are several: the rows of a block.
 const ROWS_MIN: usize = 8;
 
 const CUT_OFF: &str = "it is cut off";
@@ -24,20 +24,20 @@ const CUT_OFF: &str = "it is cut off";
 /// The strips or tiles of a file.
 pub(super) struct Parts {
     image: Size,
-    /// The size of a part; those at the end are cut off by the image's.
+    /// Size of a part; those at the right and bottom are cropped to the image.
     part: Size,
     strips: bool,
-    /// Numbers a pixel of a part has.
+    /// Samples per pixel of a part.
     layers: usize,
-    /// How many times the image is stored: once, or once a layer.
+    /// Number of planes: one, or one per component.
     planes: usize,
-    /// Where parts begin, and their bytes.
+    /// Offset and bytes of each part.
     places: Vec<(u64, u64)>,
     compression: u32,
 }
 
 impl Parts {
-    /// Those of a file.
+    /// The parts of a file.
     pub(super) fn of(file: &mut File<'_>, image: Size) -> Result<Self, Problem> {
         let number = |file: &mut File<'_>, one, default| Ok(tag(file, one)?.unwrap_or(default));
         let compression = number(file, Tag::Compression, RAW)?;
@@ -62,23 +62,24 @@ impl Parts {
         Ok(Self { image, part, strips: !tiles, layers, planes, places, compression })
     }
 
-    /// Whether they are JPEG.
+    /// Whether they are JPEG-compressed.
     pub(super) fn are_jpeg(&self) -> bool {
         self.compression == JPEG
     }
 
-    /// Parts side by side, and one above the other.
+    /// Number of parts across and down.
     fn grid(&self) -> Size {
         (self.image.0.div_ceil(self.part.0), self.image.1.div_ceil(self.part.1))
     }
 
-    /// Bytes that reading one of JPEG holds at most.
+    /// Upper bound on the bytes that decoding a JPEG-compressed part holds.
     pub(super) fn needs(&self) -> usize {
         self.part.0 * self.part.1 * self.layers + jpeg::coefficients(self.part, self.layers)
     }
 
-    /// That decoding all takes no longer than an image of so many bytes may: parts may be larger
-    /// than their image, and all may lie at one place, which is read for each.
+    /// Checks that the work of decoding all parts is in proportion to an image of `image` bytes:
+    /// parts may be larger than the image, and many may share an offset, whose bytes are decoded
+    /// each time.
     pub(super) fn check(
         &self,
         file: usize,
@@ -112,7 +113,7 @@ impl Parts {
         Ok(())
     }
 
-    /// The numbers of an image of JPEG, `[height][width][numbers]`.
+    /// The samples of a JPEG-compressed image, `[height][width][samples]`.
     pub(super) fn read_jpeg(&self, file: &mut File<'_>, bytes: &[u8]) -> Result<Vec<u8>, Problem> {
         let tables = match file.find_tag(Tag::JPEGTables).map_err(Problem::damaged)? {
             Some(tables) => tables.into_u8_vec().map_err(Problem::damaged)?,
@@ -130,7 +131,7 @@ impl Parts {
         for (at, &(start, size)) in self.places.iter().take(parts * self.planes).enumerate() {
             let stored = &bytes[start as usize..][..size as usize];
             let whole = with_tables(&tables, stored)?;
-            // One a layer is usual. Others are counted together.
+            // One scan per component is usual; any more, of all parts together, are limited.
             let more = jpeg::scans(&whole).count.saturating_sub(self.layers);
             let left = scans.checked_sub(more);
             scans = left.ok_or_else(|| Problem::damaged("it has too many scans"))?;
@@ -154,7 +155,7 @@ impl Parts {
         Ok(numbers)
     }
 
-    /// Rows that a part at this row has: the last strip may be shorter.
+    /// The number of rows that a part at row `top` may have: the last strip may be shorter.
     fn rows(&self, top: usize) -> RangeInclusive<usize> {
         let left = self.image.1 - top;
         let least = if self.strips { self.part.1.min(left) } else { self.part.1 };
@@ -162,7 +163,8 @@ impl Parts {
     }
 }
 
-/// A part as a file: tables end, and what is stored begins, with a marker that is left out.
+/// A part as a JPEG file: the shared tables without their end marker, then the part without its
+/// start marker.
 fn with_tables<'a>(tables: &[u8], stored: &'a [u8]) -> Result<Cow<'a, [u8]>, Problem> {
     if tables.is_empty() {
         return Ok(stored.into());

@@ -1,11 +1,11 @@
-//! TIFF files of JPEG, made of files of JPEG.
+//! JPEG-compressed TIFF files, built from JPEG files.
 
 use std::path::Path;
 
 use super::super::Picture;
 use super::*;
 
-/// A tag, its type, and its values: of four bytes each, or bytes.
+/// A tag's values: 32-bit integers or bytes.
 enum Value {
     Numbers(Vec<u32>),
     Bytes(Vec<u8>),
@@ -22,7 +22,7 @@ fn pixels(bytes: &[u8]) -> Picture {
     jpeg::decode(bytes, &Bounds::of(1 << 20)).expect("a picture")
 }
 
-/// A file of these tags behind these bytes, which begin at place 8.
+/// A TIFF file with `body` at offset 8, then these tags.
 fn tiff(body: &[u8], mut tags: Vec<(u16, Value)>) -> Vec<u8> {
     tags.sort_by_key(|(tag, _)| *tag);
     let start = (8 + body.len()).next_multiple_of(2);
@@ -54,7 +54,7 @@ fn tiff(body: &[u8], mut tags: Vec<(u16, Value)>) -> Vec<u8> {
     file
 }
 
-/// What is said of every file of JPEG.
+/// The tags of every JPEG-compressed file.
 fn about(size: Size, photometric: u32, samples: usize) -> Vec<(u16, Value)> {
     let one = |number: usize| Numbers(vec![number as u32]);
     vec![
@@ -67,7 +67,7 @@ fn about(size: Size, photometric: u32, samples: usize) -> Vec<(u16, Value)> {
     ]
 }
 
-/// Parts one behind the other, and the tags that say where they are.
+/// Concatenates parts; also returns the tags with their offsets and sizes.
 fn parts(of: &[&[u8]], tags: (u16, u16)) -> (Vec<u8>, Vec<(u16, Value)>) {
     let places = of.iter().scan(8, |at, part| {
         *at += part.len();
@@ -81,7 +81,7 @@ fn strips(of: &[&[u8]]) -> (Vec<u8>, Vec<(u16, Value)>) {
     parts(of, (273, 279))
 }
 
-/// A file of JPEG as tables and what is left.
+/// Splits a JPEG file into its tables and the rest.
 fn without_tables(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut tables, mut rest) = (vec![0xff, 0xd8], vec![0xff, 0xd8]);
     let mut at = 2;

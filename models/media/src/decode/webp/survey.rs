@@ -1,24 +1,24 @@
-//! The sizes that images inside a WebP file have: its decoder makes room for what a lossy image
-//! says of itself, and compares that with what the file says of it when it is read.
+//! Checks the sizes of the images in a WebP file: the decoder allocates what a lossy image's own
+//! header says, and only then compares it with the container.
 //!
-//! Finds images as the decoder finds them: of a still file the first, of an animated one those of
-//! frames that follow each other.
+//! Finds images as the decoder does: the first of a still file, and those of an animation's
+//! consecutive frames.
 //!
 //! Must not know: pixels.
 
 use super::Problem;
 
-/// What the images inside are like.
+/// What is known about the images in a file.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Survey {
-    /// Bytes of the largest lossless image, or of alpha that is coded like one.
+    /// Bytes of the largest lossless image or losslessly coded alpha.
     pub lossless: usize,
 }
 
-/// A part of a file: a name, a size, and what is in it.
+/// A RIFF chunk: a name, a size and contents.
 struct Chunk {
     name: [u8; 4],
-    /// Where its contents begin.
+    /// Offset of its contents.
     start: usize,
     size: usize,
 }
@@ -30,33 +30,33 @@ impl Chunk {
         Some(Self { name, start: at + 8, size: u32::from_le_bytes([a, b, c, d]) as usize })
     }
 
-    /// Where the next begins: behind a byte that makes the size even.
+    /// Offset of the next chunk; a chunk of odd size is padded by a byte.
     fn end(&self) -> usize {
         self.start + self.size.next_multiple_of(2)
     }
 
-    /// What of it lies in the file.
+    /// The bytes of its contents that are in the file.
     fn size_in(&self, bytes: &[u8]) -> usize {
         self.size.min(bytes.len().saturating_sub(self.start))
     }
 }
 
-/// What alpha that is coded like a lossless image begins with, in its two lowest bits.
+/// The two lowest bits of losslessly coded alpha's first byte.
 const CODED: u8 = 1;
 
 const DAMAGED: &str = "an image in it is not of the size that the file says";
 
-/// Looks at the images of a file: at one of the size of the canvas, or at so many frames.
+/// Checks the images of a file: one of the size of the canvas, or those of `frames` frames.
 ///
 /// # Errors
-/// A lossy image that is of another size than the file says.
+/// A lossy image whose size is not what the container says, or a frame of odd length.
 pub(super) fn survey(
     bytes: &[u8],
     canvas: (usize, usize),
     frames: Option<usize>,
 ) -> Result<Survey, Problem> {
     let mut found = Survey::default();
-    // Behind RIFF, a size and WEBP.
+    // After `RIFF`, a size and `WEBP`.
     let first = 12;
     let Some(frames) = frames else {
         let (mut at, mut seen) = (first, false);
@@ -79,7 +79,7 @@ pub(super) fn survey(
             break;
         };
         if frame.size % 2 == 1 {
-            // The decoder would go on a byte before the next.
+            // The decoder would continue a byte before the next chunk.
             return Err(Problem::damaged("a frame in it is of an odd number of bytes"));
         }
         found.frame(bytes, &frame)?;
@@ -89,13 +89,13 @@ pub(super) fn survey(
 }
 
 impl Survey {
-    /// An image, or its alpha.
+    /// Checks an image or its alpha.
     fn image(&mut self, bytes: &[u8], chunk: &Chunk, size: (usize, usize)) -> Result<(), Problem> {
         match &chunk.name {
             b"VP8 " if lossy_size(bytes, chunk.start) != Some(size) => {
                 Err(Problem::damaged(DAMAGED))
             }
-            // The decoder itself looks at the size before it makes room.
+            // Here the decoder itself checks the size before it allocates.
             b"VP8L" => {
                 self.lossless = self.lossless.max(chunk.size_in(bytes));
                 Ok(())
@@ -108,7 +108,7 @@ impl Survey {
         }
     }
 
-    /// A frame: a place, a size, a time and how to lay it, and an image.
+    /// Checks a frame: a position, a size, a duration, blending flags, and an image.
     fn frame(&mut self, bytes: &[u8], frame: &Chunk) -> Result<(), Problem> {
         let side = |at: usize| {
             let part = bytes.get(frame.start + at..)?.first_chunk::<3>()?;
@@ -121,14 +121,14 @@ impl Survey {
             return Ok(());
         }
         match Chunk::at(bytes, chunk.end()) {
-            // Whatever its name is, the decoder reads it as a lossy image.
+            // The decoder reads it as a lossy image, whatever its name.
             Some(image) => self.image(bytes, &Chunk { name: *b"VP8 ", ..image }, (width, height)),
             None => Ok(()),
         }
     }
 }
 
-/// The size that a lossy image at this place says it has.
+/// The size in the header of the lossy image at this offset.
 fn lossy_size(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
     let [_, _, _, _, _, _, size @ ..] = bytes.get(start..)?.first_chunk::<10>()?;
     let side = |low, high| usize::from(u16::from_le_bytes([low, high]) & 0x3fff);
