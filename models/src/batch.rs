@@ -1,5 +1,5 @@
 //! The only model interface: sequences laid end to end go in, hidden states come out. Nothing is
-//! ever padded, and causal sequences that begin alike may share those rows.
+//! ever padded, and causal sequences with a common prefix may share its rows.
 //!
 //! Must not know: tokenizers, requests, readouts.
 
@@ -19,46 +19,46 @@ pub use parts::{InParts, Part};
 pub use prefix::{Keeping, Prefix};
 pub use visual::{Visual, VisualRows};
 
-/// Token ids of one input, template applied, within limits, and its images.
+/// Token ids of one input, template applied and within limits, with its images.
 ///
-/// Two are equal if their ids are (and how they are read): ids of images tell these apart.
+/// Two are equal if their ids and the way they are read are equal; images are compared by their
+/// ids.
 #[derive(Debug, Clone, Default)]
 pub struct Sequence {
-    /// Ids, special tokens included; never empty. Those of [`visuals`](Self::visuals) are none of
-    /// the vocabulary's: they stand for pixels.
+    /// Ids, special tokens included; never empty. Ids of [`visuals`](Self::visuals) lie outside the
+    /// vocabulary and stand for pixels.
     pub tokens: Vec<u32>,
-    /// Tokens at the beginning that mean-like pooling leaves out (a prompt, where the checkpoint
-    /// says so).
+    /// Leading tokens that mean-like pooling leaves out (a prompt, if the checkpoint is configured
+    /// so).
     pub pooling_skip: usize,
-    /// Where the second of two texts begins, in networks that tell them apart (token type 1).
+    /// Where the second of two texts begins, for networks with token types (it gets type 1).
     pub second_text: Option<usize>,
-    /// Images and frames, by ascending place.
+    /// Images and frames, in order of position.
     pub visuals: Vec<Visual>,
-    /// Whether the input had more than its limit, and lost the rest. Two that are equal may differ
-    /// in this.
+    /// Whether the input exceeded its limit and was cut. Ignored by equality.
     pub is_cut: bool,
 }
 
 impl Sequence {
-    /// Rows that images and frames have.
+    /// Number of rows that images and frames occupy.
     pub fn visual_rows(&self) -> usize {
         self.visuals.iter().map(Visual::rows).sum()
     }
 
-    /// Work it is, in rows of texts: an image's rows go through a tower too, which costs about as
-    /// much as the decoder.
+    /// Cost, in text rows. An image row counts twice: it also goes through the vision tower, which
+    /// costs about as much as the decoder.
     pub fn work(&self) -> usize {
         self.tokens.len() + self.visual_rows()
     }
 
-    /// Work of what another begins with too.
+    /// Cost of the prefix it shares with another sequence.
     pub fn work_in_common(&self, other: &Self) -> usize {
         let shared = trie::common(&self.tokens, &other.tokens);
         let visual = self.tokens[..shared].iter().filter(|id| Visual::stands_for(**id)).count();
         shared + visual
     }
 
-    /// What it is equal to, without holding pixels.
+    /// An equal sequence that holds no pixels.
     pub fn key(&self) -> Self {
         let tokens = self.tokens.clone();
         let Self { pooling_skip, second_text, .. } = *self;
@@ -84,7 +84,7 @@ impl Hash for Sequence {
     }
 }
 
-/// Sequences as rows of tokens, each row computed once.
+/// Sequences laid out as rows, one per token; they may share the rows of a prefix.
 #[derive(Debug, Clone)]
 pub struct RaggedBatch {
     tokens: Vec<u32>,
@@ -98,11 +98,11 @@ pub struct RaggedBatch {
     cached: Vec<Arc<Prefix>>,
     keep: Vec<Keep>,
     visuals: Vec<VisualRows>,
-    /// Positions of each row in time, height and width; empty if all are those of texts.
+    /// M-RoPE positions (time, height, width) of each row; empty if no sequence has an image.
     places: Vec<[u32; 3]>,
 }
 
-/// A segment whose keys and values later batches may begin with.
+/// A segment whose KV is cached for reuse as a prefix.
 #[derive(Debug, Clone)]
 struct Keep {
     segment: usize,
@@ -111,12 +111,12 @@ struct Keep {
     parent: Option<Parent>,
 }
 
-/// What a segment goes on from.
+/// What a segment continues.
 #[derive(Debug, Clone)]
 enum Parent {
     /// A segment of the same batch.
     Segment(usize),
-    /// Rows of an earlier batch.
+    /// A prefix cached from an earlier batch.
     Cached(Arc<Prefix>),
 }
 
@@ -124,7 +124,7 @@ impl RaggedBatch {
     /// Lays sequences end to end, in order, sharing nothing.
     ///
     /// # Panics
-    /// If there is no sequence or one is empty: recipes never make such.
+    /// If there is no sequence or one is empty; recipes never produce such input.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
         let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
         let (mut pooling_skips, mut second_texts) = (Vec::new(), Vec::new());
@@ -153,12 +153,12 @@ impl RaggedBatch {
         }
     }
 
-    /// Lays out sequences of a causal network that is read at last tokens: rows that several begin
-    /// with are there once, and rows that `find` has kept from earlier batches not at all.
+    /// Lays out sequences of a causal network with last-token pooling: shared prefixes are laid out
+    /// once, and prefixes that `find` has cached from earlier batches not at all.
     ///
-    /// `recent` are sequences of earlier batches; what a sequence has in common with one of them is
-    /// kept for later ones, as is what sequences share ([`HiddenStates::prefixes`]). `find` gives
-    /// the longest prefix it has of some tokens.
+    /// `recent` holds sequences of earlier batches. Prefixes shared with one of them, or among the
+    /// sequences, are cached for later batches ([`HiddenStates::prefixes`]). `find` returns the
+    /// longest cached prefix of the given tokens.
     ///
     /// # Panics
     /// If there is no sequence or one is empty.
@@ -170,12 +170,12 @@ impl RaggedBatch {
         trie::lay_out(sequences, recent, find)
     }
 
-    /// All token ids, a row each.
+    /// All token ids, one per row.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// How rows belong together.
+    /// How rows form sequences.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
@@ -193,19 +193,19 @@ impl RaggedBatch {
             .collect()
     }
 
-    /// Rows that stand for images and frames.
+    /// Rows of images and frames.
     pub fn visuals(&self) -> &[VisualRows] {
         &self.visuals
     }
 
-    /// Positions of each row in time, height and width, as multimodal rotary positions have them;
-    /// `None` if no sequence has an image, and all three are [`positions`](Self::positions).
+    /// M-RoPE positions of each row (time, height, width); `None` if no sequence has an image, so
+    /// that all three equal [`positions`](Self::positions).
     pub fn places(&self) -> Option<&[[u32; 3]]> {
         (!self.places.is_empty()).then_some(&self.places[..])
     }
 
-    /// What tells its layout from others': two batches that have the same one differ in the numbers
-    /// of their rows alone. `None` if it has images, or rows from or for other batches.
+    /// A key for its layout: batches with equal keys differ only in the inputs of their rows (ids,
+    /// token types). `None` if it has images, or reads or fills the prefix cache.
     pub fn layout(&self) -> Option<Vec<u32>> {
         if !(self.cached.is_empty() && self.keep.is_empty() && self.visuals.is_empty()) {
             return None;
@@ -223,7 +223,7 @@ impl RaggedBatch {
         Some(layout)
     }
 
-    /// Whether each row is of the second of two texts (token type 1).
+    /// Each row's token type: 1 in the second of two texts, else 0.
     pub fn token_types(&self) -> Vec<u32> {
         let sequences = self.segments.iter().zip(&self.second_texts);
         let types = sequences.flat_map(|(segment, second)| {
@@ -233,32 +233,32 @@ impl RaggedBatch {
         types.collect()
     }
 
-    /// Keys and values of a layer that rows of this batch see from earlier batches.
+    /// Cached keys and values of a layer that rows of this batch attend to.
     pub fn cached(&self, layer: usize) -> Vec<&Tensor> {
         self.cached.iter().map(|prefix| prefix.layer(layer)).collect()
     }
 }
 
-/// The network's last hidden states, `[n_rows, width]` float32, final norm applied.
+/// The network's last hidden states, final norm applied.
 #[derive(Debug, Clone)]
 pub struct HiddenStates {
-    /// `[n_rows, width]`, float32, contiguous: a row a token, or the last token's row alone of each
-    /// sequence of a batch that shares.
+    /// `[n_rows, width]`, float32, contiguous: one row per token or, for a batch that shares rows,
+    /// only the last token of each sequence.
     pub rows: Tensor,
-    /// Where each sequence begins in `rows`, and at the end their number.
+    /// Start of each sequence in `rows`, then the total number of rows.
     pub offsets: Vec<usize>,
-    /// Rows left out of mean-like pooling, per sequence.
+    /// Rows that mean-like pooling leaves out, per sequence.
     pub pooling_skips: Vec<usize>,
-    /// What later batches may begin with.
+    /// Prefixes that later batches may continue.
     pub prefixes: Vec<Arc<Prefix>>,
 }
 
 impl HiddenStates {
-    /// Hidden states on the CPU from plain numbers (row-major `[n_rows, width]`), laid out as
+    /// Hidden states on the CPU from a plain vector (row-major `[n_rows, width]`), laid out as
     /// `batch`.
     ///
     /// # Errors
-    /// If the length does not agree with the batch.
+    /// If the length does not match the batch.
     pub fn from_rows(
         rows: Vec<f32>,
         width: usize,
@@ -268,10 +268,11 @@ impl HiddenStates {
         Self::new(&Rows::of(&rows)?, batch)
     }
 
-    /// Hidden states of every row of `batch`; one that shares keeps those of last tokens alone.
+    /// Hidden states of `batch` from all of its rows; if it shares rows, only those of last tokens
+    /// are kept.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn new(rows: &Rows, batch: &RaggedBatch) -> Result<Self, KernelError> {
         if !batch.shares {
             let ends = batch.segments.iter().map(|segment| segment.rows.end);
@@ -285,16 +286,16 @@ impl HiddenStates {
     }
 }
 
-/// A network: hidden states of every token of a batch.
+/// A network: computes the hidden states of every token of a batch.
 ///
-/// Implementations are batch invariant: the rows of a sequence have the same bits whatever else is
+/// Implementations are batch invariant: the rows of a sequence are bit-identical whatever else is
 /// in the batch.
 pub trait Encoder: Send + Sync {
-    /// Runs the network. Between layers and between the parts of one it calls `pause`, in which
-    /// the caller may run another batch.
+    /// Runs the network. Calls `pause` between layers and between the parts of a layer; in it the
+    /// caller may run another batch.
     ///
     /// # Errors
-    /// A failure of the device or of an operation; the caller fails the batch and goes on.
+    /// A failure of the device or an operation; the caller fails the batch and carries on.
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError>;
 
     /// Runs the network without a pause.
@@ -305,8 +306,8 @@ pub trait Encoder: Send + Sync {
         self.run(batch, &|| {})
     }
 
-    /// Whether a token sees only those before it, so that sequences that begin alike can share
-    /// rows.
+    /// Whether a token attends only to itself and earlier ones, so that sequences can share the
+    /// rows of a common prefix.
     fn is_causal(&self) -> bool {
         false
     }

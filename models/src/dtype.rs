@@ -7,23 +7,23 @@ use proxima_kernels::spec::Precision;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
-/// Precision of the linear layers. Norms, softmax and sums are always float32.
+/// Precision of linear layers. Norms, softmax and sums are always float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
-    /// Weights as they are stored, float32 activations. With AMX, which multiplies bfloat16
-    /// numbers, weights in float32 or IEEE half are each two of these, as activations then are:
-    /// errors of about 2^-16 of the products instead of float32's 2^-24.
+    /// Weights as stored, float32 activations. With AMX, which multiplies bfloat16, weights stored
+    /// as float32 or IEEE half, and activations with them, are each split into two bfloat16 values:
+    /// errors are about 2^-16 of the products instead of float32's 2^-24.
     Float32,
-    /// bfloat16 weights, and bfloat16 activations where the CPU multiplies such numbers.
+    /// bfloat16 weights; bfloat16 activations too on CPUs that multiply bfloat16.
     Bfloat16,
-    /// IEEE half weights, float32 activations. With AMX as `Float32`, in 4 bytes a weight.
+    /// IEEE half weights, float32 activations. With AMX as `Float32`, at 4 bytes per weight.
     Float16,
-    /// 8-bit weights with a scale an output, 8-bit activations with a scale a token.
+    /// 8-bit weights with a scale per output, 8-bit activations with a scale per token.
     Int8,
 }
 
 impl Dtype {
-    /// Its name in config files and answers.
+    /// Its name in config files and responses.
     pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
@@ -33,10 +33,10 @@ impl Dtype {
         }
     }
 
-    /// The precision of most of a checkpoint's numbers.
+    /// The precision of most of a checkpoint's weights.
     ///
     /// # Errors
-    /// None that is served.
+    /// If it is not float32, bfloat16 or float16.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
         match checkpoint.weights().main_dtype() {
             Some(DType::F32) => Ok(Self::Float32),

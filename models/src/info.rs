@@ -1,4 +1,4 @@
-//! What a loaded model tells of itself.
+//! The description of a loaded model.
 //!
 //! Must not know: networks, devices beyond their name.
 
@@ -10,12 +10,12 @@ use proxima_kernels::spec::Pooling;
 use crate::readout::{Scores, Similarity};
 use crate::recipes::SpecialTokens;
 
-/// What a loaded model tells of itself.
+/// The description of a loaded model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {
-    /// Architecture, as `config.json` calls it (`bert`, `qwen3`).
+    /// Model type in `config.json` (`bert`, `qwen3`).
     pub family: String,
-    /// Where it runs (`cpu`).
+    /// The device it runs on (`cpu`).
     pub device: String,
     /// Precision of the linear layers (`float32`, `bfloat16`, `float16`, `int8`).
     pub dtype: String,
@@ -24,44 +24,43 @@ pub struct ModelInfo {
     pub isa: String,
     /// Longest sequence in tokens, special tokens included.
     pub tokens_max: usize,
-    /// Tokens that keep the device busy: larger batches bring nothing.
+    /// Batch size in tokens at which the device is saturated.
     pub batch_tokens: BatchRows,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
     /// Prompts by name.
     pub prompts: BTreeMap<String, String>,
-    /// What the recipe puts around one text.
+    /// The special tokens that the recipe puts around one text.
     pub special_tokens: SpecialTokens,
-    /// The prompt used where a request names none.
+    /// The prompt used when a request names none.
     pub default_prompt_name: Option<String>,
-    /// What is done around the network (`text_embedding`, `qwen3_reranker`, ...).
+    /// The recipe that prepares inputs (`text_embedding`, `qwen3_reranker`, ...).
     pub recipe: String,
-    /// Whether a query and its candidates make a vector that ranks them.
+    /// Whether a query and its candidates are embedded as one vector that ranks them.
     pub listwise: bool,
     /// Whether inputs may have images and videos.
     pub media: bool,
-    /// How its raw vectors are compared.
+    /// How its unnormalised vectors are compared.
     pub similarity: Similarity,
-    /// What its logits go through to be scores, if it has any.
+    /// How its logits become scores, if it has any.
     pub scores: Option<Scores>,
-    /// What whoever serves it should know of its files: keys that are not known, tensors that are
-    /// not used.
+    /// Warnings about its files for the operator: unknown keys, unused tensors.
     pub warnings: Vec<String>,
     /// What can be read out of it.
     pub capabilities: Capabilities,
 }
 
-/// What can be read out of a model; an absent capability is an absent value.
+/// What can be read out of a model; an unsupported readout is `None` or `false`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capabilities {
-    /// One vector a sequence, of so many components.
+    /// One vector per sequence, with this many components.
     pub embedding: Option<usize>,
-    /// How tokens are pooled to it: methods whose vectors are laid end to end.
+    /// The poolings that produce it; their vectors are concatenated.
     pub pooling: Vec<Pooling>,
-    /// Logits of a sequence, by these names.
+    /// Logits per sequence, with these names.
     pub labels: Option<Vec<String>>,
-    /// Weights of words.
+    /// Word weights.
     pub sparse: bool,
-    /// One vector a token.
+    /// One vector per token.
     pub multi: bool,
 }

@@ -1,5 +1,5 @@
-//! What a caller hands to a [`Recipe`](crate::recipes::Recipe): one input and how to prepare it,
-//! and what can be wrong with it.
+//! What a caller passes to a [`Recipe`](crate::recipes::Recipe): one input, how to prepare it, and
+//! what can be wrong with it.
 //!
 //! Must not know: wire formats, tensors.
 
@@ -13,26 +13,26 @@ use proxima_media::{MediaError, MediaFile};
 /// One input as the caller sent it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// Text, to be given its prompt, tokenised and wrapped in the checkpoint's special tokens.
+    /// Text, to which the prompt and the checkpoint's special tokens are added.
     Text(String),
-    /// Token ids, taken as they are: no prompt and no special tokens are added.
+    /// Token ids, used as they are: no prompt and no special tokens are added.
     Tokens(Vec<u32>),
-    /// Texts, images and videos, to be given their prompt and wrapped as the model is used to.
+    /// Texts, images and videos, put into the model's template with their prompt.
     Item(Arc<Item>),
-    /// A query and a document, to be scored together.
+    /// A query and a document, scored together.
     Pair {
         /// The query, or the first of two texts.
         query: Content,
         /// The document, or the second of two texts.
         document: Content,
     },
-    /// A query and some candidates, to be embedded as one pseudo-query (E2Rank).
+    /// A query and its candidates, embedded as one pseudo-query (E2Rank).
     Listwise {
         /// The query.
         query: Arc<str>,
         /// The candidates, in order.
         candidates: Vec<Arc<str>>,
-        /// How they are put together.
+        /// How they are combined.
         template: ListwiseTemplate,
     },
 }
@@ -47,7 +47,7 @@ impl Input {
         }
     }
 
-    /// Bytes of its texts or ids.
+    /// Size of its texts or ids in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -69,7 +69,7 @@ impl Input {
         }
     }
 
-    /// Characters of its texts; 0 for ids.
+    /// Characters of its texts; 0 for token ids.
     pub fn characters(&self) -> usize {
         let count = |text: &str| text.chars().count();
         match self {
@@ -87,39 +87,39 @@ impl Input {
 /// How a query and candidates become a pseudo-query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum ListwiseTemplate {
-    /// As the published evaluation does.
+    /// As in the published evaluation.
     #[default]
     Paper,
-    /// As the usage example of the project's page does.
+    /// As in the usage example of the project's README.
     Readme,
-    /// As the training data has it.
+    /// As in the training data.
     Training,
-    /// A text with `{instruction}`, `{documents}` and `{query}` in it, special tokens included;
-    /// documents are numbered lines.
+    /// A custom template with `{documents}`, `{query}` and optionally `{instruction}`, special
+    /// tokens included; documents are numbered lines.
     Given(String),
 }
 
-/// The text put before an input.
+/// The text prepended to an input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Prompt {
-    /// The checkpoint's `default_prompt_name`, or nothing where it names none.
+    /// The checkpoint's `default_prompt_name`; no prompt if it is not set.
     #[default]
     Default,
-    /// Nothing.
+    /// No prompt.
     None,
-    /// A prompt of the checkpoint's `config_sentence_transformers.json`, by name.
+    /// A prompt from the checkpoint's `config_sentence_transformers.json`, by name.
     Named(String),
-    /// The first of these prompts that the checkpoint defines, else as [`Prompt::Default`]: what
-    /// callers mean who say what a text is for without knowing the checkpoint.
+    /// The first of these prompts that the checkpoint defines, else [`Prompt::Default`]: for
+    /// callers that know what a text is for but not the checkpoint.
     FirstOf(Vec<String>),
-    /// A free instruction, set into the checkpoint's instruction template
-    /// (`Instruct: {instruction}\nQuery:` for the Qwen3 family, else the instruction itself as
-    /// prefix). An empty instruction is no prompt.
+    /// A free instruction, put into the checkpoint's instruction template: for the Qwen3 family
+    /// `Instruct: {instruction}\nQuery:`, for others the bare instruction as a prefix. An empty
+    /// instruction means no prompt.
     Instruction(String),
 }
 
 impl Prompt {
-    /// Bytes that it brings to each input. Prompts of the checkpoint have a few.
+    /// Bytes it adds to each input; 0 for the checkpoint's own prompts, which are short.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Instruction(text) => text.len(),
@@ -127,12 +127,12 @@ impl Prompt {
         }
     }
 
-    /// The prompt of queries.
+    /// The prompt for queries.
     pub fn query() -> Self {
         Self::first_of(&["query", "search_query", "retrieval.query"])
     }
 
-    /// The prompt of documents.
+    /// The prompt for documents.
     pub fn document() -> Self {
         Self::first_of(&["document", "passage", "search_document", "retrieval.passage"])
     }
@@ -143,10 +143,10 @@ impl Prompt {
     }
 }
 
-/// Which end of a too long input is cut off. Special tokens are always kept.
+/// Which end of an overlong input is cut off. Special tokens are always kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum TruncationSide {
-    /// As the checkpoint's `truncation_side` says; the end, if it says nothing.
+    /// The checkpoint's `truncation_side`; the end if it is not set.
     #[default]
     Own,
     /// Cut the end.
@@ -158,22 +158,22 @@ pub enum TruncationSide {
 /// How one input becomes a [`Sequence`](crate::Sequence).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Prepare {
-    /// The prompt put before a text.
+    /// The prompt prepended to a text.
     pub prompt: Prompt,
-    /// Cut an input longer than the limit (`true`) or refuse it (`false`).
+    /// Cut an overlong input (`true`) or refuse it (`false`).
     pub truncate: bool,
     /// Which end is cut.
     pub side: TruncationSide,
     /// A limit in tokens below the model's own, special tokens included.
     pub tokens_max: Option<usize>,
-    /// Tokens of a document that are used, whatever room there is.
+    /// Maximum number of tokens of a document, even if more would fit.
     pub document_tokens_max: Option<usize>,
-    /// Tokens of a query that are used beside a document.
+    /// Maximum number of tokens of a query that is paired with documents.
     pub query_tokens_max: Option<usize>,
 }
 
 impl Prepare {
-    /// How an item is prepared: its own instruction goes before the request's.
+    /// How an item is prepared: its own instruction overrides the request's.
     pub fn for_item(&self, item: &Item) -> Self {
         let own = item.instruction.clone().map(Prompt::Instruction);
         Self { prompt: own.unwrap_or_else(|| self.prompt.clone()), ..self.clone() }
@@ -193,7 +193,7 @@ impl Default for Prepare {
     }
 }
 
-/// What is wrong with one input. Always the caller's fault; sending it again does not help.
+/// What is wrong with one input. Always the caller's fault; a retry does not help.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InputError {
@@ -207,7 +207,7 @@ pub enum InputError {
         /// The limit in tokens.
         limit: usize,
     },
-    /// The query leaves no room for any of its candidates.
+    /// The query leaves no room for any candidate.
     #[error(
         "the query and what is put around it leave no room for documents in {limit} tokens; \
          shorten the query or send fewer candidates"
@@ -216,7 +216,7 @@ pub enum InputError {
         /// The limit in tokens.
         limit: usize,
     },
-    /// The text is larger than a text may be, whatever its tokens.
+    /// The text exceeds the size limit, whatever its number of tokens.
     #[error("the input has {bytes} bytes, more than the limit of {limit}")]
     TooManyBytes {
         /// Bytes of the text.
@@ -224,7 +224,7 @@ pub enum InputError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The text is larger than a text may be once the tokenizer has normalised it.
+    /// The text exceeds the size limit once the tokenizer has normalised it.
     #[error(
         "the tokenizer makes more than {limit} characters of the input, as some stand for many; \
          send less at a time"
@@ -236,12 +236,12 @@ pub enum InputError {
     /// An empty list of token ids.
     #[error("the input has no tokens")]
     NoTokens,
-    /// A token id that the model has no embedding for.
+    /// A token id outside the model's vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocabulary} tokens")]
     UnknownToken {
         /// The id sent.
         id: u32,
-        /// Number of tokens the model knows.
+        /// Size of the model's vocabulary.
         vocabulary: usize,
     },
     /// A prompt name that the checkpoint does not define.
@@ -252,25 +252,25 @@ pub enum InputError {
         /// The names the checkpoint defines, sorted.
         known: Vec<String>,
     },
-    /// The prompt alone fills the limit, so nothing of the input would be left.
+    /// The special tokens alone fill the limit, so nothing of the input would be left.
     #[error("the limit of {limit} tokens leaves no room for the input beside its special tokens")]
     LimitTooSmall {
         /// The limit in tokens.
         limit: usize,
     },
-    /// The model takes no instruction, and one was sent.
+    /// An instruction was sent to a model that takes none.
     #[error("this model takes no instruction; send the query alone")]
     NoInstruction,
-    /// The model takes an instruction with a query, and one was sent with a document.
+    /// An instruction was sent with a document; the model takes it with the query.
     #[error("an instruction goes with the query here, not with a document")]
     DocumentInstruction,
     /// The model does not take this kind of input.
     #[error("this model {0}")]
     Kind(&'static str),
-    /// A template without a place for what it is to hold.
+    /// A template that lacks a placeholder.
     #[error("the template has no {0}; it must hold {{documents}} and {{query}}")]
     Template(&'static str),
-    /// Images, videos and special tokens alone are longer than the limit.
+    /// Images, videos and special tokens alone exceed the limit.
     #[error(
         "images, videos and what is put around them have {tokens} tokens, more than the limit of \
          {limit}; send fewer or smaller ones"
@@ -281,17 +281,17 @@ pub enum InputError {
         /// The limit in tokens.
         limit: usize,
     },
-    /// An image or a video that cannot be used.
+    /// An image or video that cannot be used.
     #[error("{kind} {index} of the input: {source}")]
     Media {
-        /// An image or a video.
+        /// `image` or `video`.
         kind: &'static str,
-        /// Its place among the images or videos of the input.
+        /// Its index among the images or videos of the input.
         index: usize,
         /// What is wrong with it.
         source: MediaError,
     },
-    /// Its caller left while it was prepared.
+    /// The caller left while the input was being prepared.
     #[error("nobody waits for the input any longer")]
     Abandoned,
     /// The tokenizer failed.

@@ -17,17 +17,17 @@ pub enum Part {
     Video(Arc<Video>),
 }
 
-/// Texts, images and videos that are one input together.
+/// Texts, images and videos that form one input.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Item {
-    /// Its parts, in order; none is an empty item.
+    /// Its parts, in order; possibly none.
     pub parts: Vec<Part>,
-    /// An instruction of its own, before that of the request.
+    /// Its own instruction, which overrides the request's.
     pub instruction: Option<String>,
 }
 
 impl Item {
-    /// An item as models are used to it: videos, then images, then texts.
+    /// An item in the order that models expect: videos, then images, then texts.
     pub fn new(texts: Vec<Arc<str>>, images: Vec<Arc<MediaFile>>, videos: Vec<Arc<Video>>) -> Self {
         let parts = videos.into_iter().map(Part::Video);
         let parts = parts.chain(images.into_iter().map(Part::Image));
@@ -40,8 +40,8 @@ impl Item {
         self.parts.iter().any(|part| !matches!(part, Part::Text(_)))
     }
 
-    /// Its texts as one, a line each, if it has nothing else: what models of texts take. Models of
-    /// images take the parts as they are.
+    /// Its texts joined by newlines, as text-only models take them; `None` if it has other parts or
+    /// none at all. Multimodal models take the parts as they are.
     pub fn text(&self) -> Option<Arc<str>> {
         if let [Part::Text(text)] = &self.parts[..] {
             return Some(text.clone());
@@ -89,7 +89,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Its texts as one, a line each; `None` if it is more than that.
+    /// Its texts joined by newlines; `None` if it has other parts or none at all.
     pub fn text(&self) -> Option<Arc<str>> {
         match self {
             Self::Text(text) => Some(text.clone()),
@@ -118,7 +118,7 @@ impl Content {
         item.into_iter().flat_map(|item| item.files())
     }
 
-    /// Bytes of its texts.
+    /// Size of its texts in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),

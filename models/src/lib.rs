@@ -1,5 +1,5 @@
-//! Checkpoints, tokens and tensors: everything between files on disk and hidden states, vectors
-//! and scores.
+//! Checkpoints, tokens and tensors: everything from files on disk to hidden states, vectors and
+//! scores.
 //!
 //! Must not know: tokio, HTTP, wire formats, the network, environment variables, the clock.
 
@@ -36,7 +36,7 @@ pub use proxima_media as media;
 pub use proxima_media::{MediaFile, Video, VideoSource};
 pub use task::Task;
 
-/// The instruction set that kernels compute with on this processor.
+/// The instruction set that the kernels use on this CPU.
 pub fn instruction_set() -> &'static str {
     proxima_kernels::instruction_set()
 }
@@ -44,5 +44,5 @@ pub fn instruction_set() -> &'static str {
 /// A failure while a model runs.
 pub use proxima_kernels::KernelError as ModelError;
 
-/// Sets the number of threads that kernels use; only the first call of a process counts.
+/// Sets the number of threads for kernels; only the first call in a process has an effect.
 pub use proxima_kernels::set_threads;

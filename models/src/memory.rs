@@ -1,16 +1,16 @@
-//! How much memory a model takes, told before it is loaded.
+//! How much memory a model needs, computed before it is loaded.
 //!
-//! Must not know: how much there is.
+//! Must not know: how much memory there is.
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::dtype::Dtype;
 use crate::load::LoadOptions;
 
-/// Bytes of memory that a checkpoint's packed weights take at least on a processor: every linear
-/// layer, without embedding tables, activations and what is kept of batches.
+/// Lower bound, in bytes, on the memory for a checkpoint's packed weights on a CPU: every linear
+/// layer, without embedding tables, activations and caches.
 ///
 /// # Errors
-/// Weights of no precision that is served.
+/// If the weights have no supported precision.
 pub fn memory_needed(
     checkpoint: &Checkpoint,
     options: &LoadOptions,

@@ -1,4 +1,4 @@
-//! A loaded model: network, recipe and readouts, and what it tells of itself.
+//! A loaded model: network, recipe, readouts and description.
 //!
 //! Must not know: requests, wire formats, how it was loaded.
 
@@ -11,35 +11,35 @@ use crate::info::{Capabilities, ModelInfo};
 use crate::readout::{EmbeddingReadout, MultiVectorReadout, Pooling, ScoreReadout, SparseReadout};
 use crate::recipes::Recipe;
 
-/// What can be read out of a model; an absent capability is an absent value.
+/// What can be read out of a model; an unsupported readout is `None`.
 #[derive(Debug, Default)]
 pub struct Readouts {
-    /// One vector a sequence.
+    /// One vector per sequence.
     pub embedding: Option<EmbeddingReadout>,
-    /// Logits of a sequence: of a pair, or of a text's classes.
+    /// Logits per sequence: of a pair, or of a text's classes.
     pub score: Option<ScoreReadout>,
-    /// Weights of words.
+    /// Word weights.
     pub sparse: Option<SparseReadout>,
-    /// One vector a token.
+    /// One vector per token.
     pub multi: Option<MultiVectorReadout>,
 }
 
 /// A loaded model.
 pub struct Model {
-    /// What it tells of itself.
+    /// Its description.
     pub info: ModelInfo,
-    /// Inputs to sequences; the same for a model that is on several devices.
+    /// Inputs to sequences; shared by all devices that the model is on.
     pub recipe: Arc<dyn Recipe>,
     /// Sequences to hidden states.
     pub encoder: Box<dyn Encoder>,
-    /// Hidden states to answers.
+    /// Hidden states to results.
     pub readouts: Readouts,
-    /// Where it computes; dropped last.
+    /// The device it computes on; dropped last.
     pub device: OpenDevice,
 }
 
 impl Readouts {
-    /// What they are, without what is on a device.
+    /// A description of the readouts that holds nothing on a device.
     pub fn capabilities(&self) -> Capabilities {
         Capabilities {
             embedding: self.embedding.as_ref().map(EmbeddingReadout::width),
@@ -52,8 +52,8 @@ impl Readouts {
 }
 
 impl Model {
-    /// Whether sequences that begin alike may share rows: the network is causal and only read at
-    /// last tokens.
+    /// Whether sequences may share the rows of a common prefix: the network is causal, and only
+    /// last tokens are read.
     pub fn shares_prefixes(&self) -> bool {
         let readouts = &self.readouts;
         let mut poolings = readouts

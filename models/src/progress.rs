@@ -1,11 +1,11 @@
-//! How much of a long task is done, for whoever asks while it runs.
+//! Progress of a long task, which others may read while it runs.
 //!
-//! Must not know: what the task is, who asks.
+//! Must not know: what the task is, who reads it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts of a running task: units done and units in all, 0 while that is unknown. What a unit is
-/// (a byte, a tensor) is known to whoever made it.
+/// Counters of a running task: units done, and units in total, 0 while that is unknown. Its creator
+/// decides what a unit is (a byte, a tensor).
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicU64,
@@ -23,12 +23,12 @@ impl Progress {
         self.done.fetch_add(units, Ordering::Relaxed);
     }
 
-    /// Takes back units that have to be done again.
+    /// Subtracts units that have to be done again.
     pub fn take_back(&self, units: u64) {
         self.done.fetch_sub(units, Ordering::Relaxed);
     }
 
-    /// Sets how many units there are in all, and how many of them are done.
+    /// Sets the total number of units and how many of them are done.
     pub fn set(&self, done: u64, total: u64) {
         self.total.store(total, Ordering::Relaxed);
         self.done.store(done, Ordering::Relaxed);
@@ -39,7 +39,7 @@ impl Progress {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Units in all, 0 while that is unknown.
+    /// Units in total, 0 while that is unknown.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }

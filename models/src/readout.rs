@@ -1,4 +1,4 @@
-//! From hidden states to answers: pooling, projection, the Matryoshka cut, normalisation, output
+//! From hidden states to results: pooling, projection, Matryoshka truncation, normalisation, output
 //! encodings.
 //!
 //! Must not know: tokenizers, requests, wire formats.
@@ -21,23 +21,23 @@ pub use score::{HeadLayer, ScoreFunction, ScoreReadout, Scores, sigmoid, softmax
 pub use similarity::{Similarity, SimilarityFunction};
 pub use sparse::{SparseReadout, WordsHead};
 
-/// Every token's hidden state: one `[n_tokens][width]` list a sequence.
+/// Every token's hidden state: one `[n_tokens][width]` list per sequence.
 ///
 /// # Errors
-/// A failure of the device.
+/// A device failure.
 pub fn token_rows(hidden: &HiddenStates) -> Result<Vec<Vec<Vec<f32>>>, KernelError> {
     let rows: Tensor = hidden.rows.to_device(&Device::Cpu)?;
     let sequences = hidden.offsets.windows(2);
     sequences.map(|bounds| rows.narrow(0, bounds[0], bounds[1] - bounds[0])?.to_vec2()).collect()
 }
 
-/// Keeps the first `dimensions` components (all, if `None`), then scales to length one if
+/// Keeps the first `dimensions` components (all, if `None`), then scales to unit length if
 /// `normalize`.
 ///
 /// A zero vector stays zero.
 ///
 /// # Panics
-/// If `dimensions` is 0 or above the length: requests are checked before.
+/// If `dimensions` is 0 or above the length; requests are validated before.
 pub fn finish(vector: &[f32], dimensions: Option<usize>, normalize: bool) -> Vec<f32> {
     let dimensions = dimensions.unwrap_or(vector.len());
     assert!((1..=vector.len()).contains(&dimensions), "dimensions are checked with the request");

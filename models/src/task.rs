@@ -12,22 +12,22 @@ pub enum Task {
     Embed,
     /// Text to vector, and a query with its candidates to a vector that ranks them (E2Rank).
     Listwise,
-    /// A chat model that answers whether a document fits a query by yes or no (Qwen3-Reranker).
+    /// A chat model that answers yes or no to whether a document fits a query (Qwen3-Reranker).
     YesNo,
-    /// A classification head over a pair or a text.
+    /// A classification head over a pair or a single text.
     Score,
-    /// Text to weights of words, by the head of a masked language model (SPLADE).
+    /// Text to word weights, from the head of a masked language model (SPLADE).
     Sparse,
 }
 
 impl Task {
-    /// What a checkpoint's files say it is for. Its name is the last hint.
+    /// What a checkpoint is for, according to its files; its name is the last resort.
     ///
     /// # Errors
-    /// If they leave it open.
+    /// If the files do not tell.
     pub fn of(checkpoint: &Checkpoint, family: &Family) -> Result<Self, CheckpointError> {
         let architectures = checkpoint.architectures();
-        // A chain that pools gives vectors, whatever head its transformer was saved with.
+        // A module chain that pools yields vectors, whatever head its transformer was saved with.
         if checkpoint.sentence_transformers().is_some_and(|it| it.pooling().is_some()) {
             return Ok(Self::Embed);
         }
@@ -48,7 +48,7 @@ impl Task {
         if architectures.iter().all(|name| language_model.embedders.contains(name)) {
             return Ok(Self::Embed);
         }
-        // A causal language model: an embedder and a reranker look alike but for their name.
+        // A causal language model: embedders and rerankers differ only in name.
         match (names.contains("rerank"), names.contains("embed")) {
             (true, _) => Ok(Self::YesNo),
             (false, true) => Ok(Self::Embed),

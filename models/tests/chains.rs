@@ -1,4 +1,4 @@
-//! Chains of modules, poolings, masks and score functions are those of sentence-transformers and
+//! Module chains, poolings, masks and score functions equal those of sentence-transformers and
 //! transformers: `tests/golden/chains.json`, made by `tests/reference/make_chains.py`.
 
 mod support;
@@ -31,7 +31,7 @@ fn number(value: &Value) -> f64 {
     value.as_f64().expect("a number")
 }
 
-/// The numbers of a tensor, as `make_chains.py` makes them.
+/// The values of a tensor, generated as in `make_chains.py`.
 fn tensor(shape: &[usize], seed: u64, scale: f64) -> Vec<u8> {
     let value = |place: usize| {
         let mut x = (place as u64 * 2_654_435_761 + seed * 40_503) % (1 << 32);
@@ -59,7 +59,7 @@ fn safetensors(tensors: &Value) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 
-/// The folder of a chain, as the reference had it.
+/// Writes the folder of a chain, as the reference had it.
 fn write_chain(chain: &Value, dir: &Path) {
     let seed = chain["seed"].as_u64().expect("a seed");
     let options = SynthOptions { seed, tokenizer: None };
@@ -112,12 +112,12 @@ fn vectors(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
     model.readouts.embedding.as_ref().expect("an embedder").embed(&hidden).expect("read out")
 }
 
-/// The largest difference of two vectors, in lengths of the second.
+/// The largest difference between two vectors, relative to the length of the second.
 fn off(found: &[f32], wanted: &[f32]) -> f64 {
     assert_eq!(found.len(), wanted.len());
     let length = wanted.iter().map(|it| f64::from(*it).powi(2)).sum::<f64>().sqrt();
     let worst = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs()));
-    // Of a zero vector differences count as they are.
+    // For a zero vector, the difference is absolute.
     worst.fold(0.0, f64::max) / if length > 0.0 { length } else { 1.0 }
 }
 
@@ -134,7 +134,8 @@ fn chains_of_modules_equal_sentence_transformers() {
         let normalizes = model.info.similarity.normalized;
         for ((case, one), vector) in list(&chain["cases"]).iter().zip(&sequences).zip(&together) {
             let wanted = floats(case["vector"].as_str().expect("base64"));
-            // A cut after Normalize leaves vectors shorter than one: their direction counts.
+            // A cut after Normalize leaves vectors of less than unit length: directions are
+            // compared.
             let (found, wanted) = match normalizes {
                 true => (finish(vector, None, true), finish(&wanted, None, true)),
                 false => (vector.clone(), wanted),

@@ -1,5 +1,5 @@
-//! A checkpoint that is damaged, contradicts itself or is not served is refused with a sentence
-//! that names the file and the cause.
+//! A checkpoint that is damaged, inconsistent or not served is refused with a message that names
+//! the file and the cause.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn load_with(dir: &Path, options: &LoadOptions) -> Result<Model, String> {
     Model::load(&checkpoint, options).map_err(|error| error.to_string())
 }
 
-/// What loading says after a checkpoint was changed.
+/// Loads a checkpoint after a change.
 fn after(name: &str, change: impl FnOnce(&Path)) -> Result<Model, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let options = SynthOptions { seed: 0, tokenizer: None };
@@ -101,7 +101,7 @@ fn files_that_git_lfs_has_not_fetched_say_how_to_fetch_them() {
 
 #[test]
 fn tensors_of_old_versions_of_pytorch_say_what_to_do() {
-    // How torch.save began its files before version 1.6: a pickled number.
+    // The first bytes of torch.save files before version 1.6: a pickled integer.
     let old = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
     let change = |dir: &Path| fs::write(dir.join("sparse_linear.pt"), old).expect("written");
     says(after("tiny-bert", change), &["sparse_linear.pt", "PyTorch before 1.6", "safetensors"]);
@@ -366,7 +366,7 @@ fn a_prompt_that_is_left_out_counts_as_it_is_when_cut_alone() {
         assert_eq!(sequence.tokens.len(), 16);
         sequence.pooling_skip
     };
-    // sentence-transformers: the prompt's own tokens and the one before it, or all 16 but [SEP].
+    // As sentence-transformers counts: [CLS] and the prompt's tokens, or all 16 except [SEP].
     let prompt = model.recipe.tokenize("abc", true, &Prompt::None).expect("tokenised");
     assert_eq!((left_out("long"), left_out("short")), (15, prompt.len() - 1));
 }
@@ -401,7 +401,7 @@ fn a_qwen3_classifier_has_one_label() {
     says(labels(3), &["config.json", "one label", "this has 3 labels"]);
 }
 
-/// The template that Qwen3-Reranker is published with.
+/// The template published with Qwen3-Reranker.
 const PUBLISHED: &str = concat!(
     "{%- set instruction = messages | selectattr(\"role\", \"eq\", \"system\") | ",
     "map(attribute=\"content\") | first | default(\"Given a web search query, retrieve ",
@@ -454,7 +454,7 @@ fn a_template_of_pairs_is_the_one_that_is_built_in() {
         says(with(of(&other), false), &["tokenizer_config.json", problem]);
         says(with(json!(other), true), &["chat_template.jinja", problem]);
     }
-    // It names no role, so a pair is put through it, too.
+    // It names no role, so pairs are put through it, too.
     let of_any = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}";
     says(with(json!(of_any), false), &["tokenizer_config.json", "may differ"]);
     let left = after("tiny-qwen3-reranker-classifier", |dir| {
@@ -490,7 +490,7 @@ fn a_cross_encoder_that_puts_pairs_into_no_chat_is_refused() {
     says(saved_as(Some(PUBLISHED), "message", "structured"), &["\"structured\"", "not served"]);
     says(saved(None, "message"), &["no chat_template", "not served"]);
     says(saved(Some(PUBLISHED), "text"), &["no modality \"message\"", "not served"]);
-    // sentence-transformers puts pairs through a template of turns, too.
+    // sentence-transformers applies a template for conversations to pairs, too.
     let turns = "{% if m.role == 'user' or m.role == 'assistant' %}{% endif %}";
     says(saved(Some(turns), "message"), &["its chat_template may differ"]);
 }

@@ -1,5 +1,5 @@
-//! Keys of configuration files that are absent, null or odd: what transformers and
-//! sentence-transformers take for absent ones, and refusals by name of what they do not load.
+//! Keys of configuration files that are absent, null or odd: defaults equal those of transformers
+//! and sentence-transformers, and what these do not load is refused by name.
 
 use std::fs;
 use std::path::Path;
@@ -23,12 +23,12 @@ fn edit(path: &Path, change: &dyn Fn(&mut Value)) {
     fs::write(path, json.to_string()).expect("written");
 }
 
-/// A committed checkpoint with another `config.json`.
+/// A committed checkpoint with a changed `config.json`.
 fn golden(name: &str, change: &dyn Fn(&mut Value)) -> Result<Model, String> {
     golden_with(name, |dir| edit(&dir.join("config.json"), change))
 }
 
-/// A committed checkpoint with other files.
+/// A committed checkpoint with changed files.
 fn golden_with(name: &str, change: impl FnOnce(&Path)) -> Result<Model, String> {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores").join(name);
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -46,7 +46,7 @@ fn golden_with(name: &str, change: impl FnOnce(&Path)) -> Result<Model, String> 
     load(folder.path(), &options)
 }
 
-/// A synthetic checkpoint with other files.
+/// A synthetic checkpoint with a changed file.
 fn synthetic(name: &str, file: &str, change: &dyn Fn(&mut Value)) -> Result<Model, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write(name, folder.path(), &SynthOptions { seed: 0, tokenizer: None }).expect("written");
@@ -73,7 +73,7 @@ fn says(result: Result<Model, String>, words: &[&str]) {
     }
 }
 
-/// A component of a hidden state of 48 tokens.
+/// One component of a hidden state of a 48-token sequence.
 fn probe(model: &Model) -> f32 {
     let tokens = [5, 6, 7, 8, 9, 10].repeat(8);
     let sequence = Sequence { tokens, ..Sequence::default() };
@@ -96,7 +96,7 @@ fn windows_and_rotary_positions_of_modern_bert_are_those_of_transformers() {
         (json!({ "rope_scaling": { "type": "default" } }), plain),
         (json!({ "rope_scaling": { "rope_type": "default", "rope_theta": 5000.0 } }), -0.288_791_4),
         (kinds(json!({ "rope_theta": 5.0 }), json!({ "rope_theta": 6.0 })), 0.005_966_9),
-        // As the files of Ettin.
+        // As in Ettin's files.
         (json!({ "causal_mask": false, "unpad_embeddings": true, "unpad_no_grad": true }), plain),
     ] {
         let model = model(keys.clone()).unwrap_or_else(|problem| panic!("{keys}: {problem}"));
@@ -136,7 +136,8 @@ fn absent_keys_are_what_transformers_takes_for_them() {
         let all = logits(golden(name, &|_| ()));
         assert_eq!(logits(golden(name, &without(keys))), all, "{name}");
     }
-    // 128 components a head, 32 key and value heads: this checkpoint has others.
+    // The defaults are 128 components per head and 32 key and value heads, unlike this
+    // checkpoint's.
     says(synthetic("tiny-qwen3", "config.json", &without(&["head_dim"])), &["q_proj", "shape"]);
     let qwen3 = |change: &dyn Fn(&mut Value)| synthetic("tiny-qwen3", "config.json", change);
     let theta = |theta: f64| probe(&qwen3(&set(json!({ "rope_theta": theta }))).expect("loaded"));
@@ -181,7 +182,7 @@ fn odd_values_are_refused_by_name() {
     }
 }
 
-/// Gives tensors other names; one that has several is there as often.
+/// Renames tensors; one that is given several names is stored under each.
 fn rename(dir: &Path, names: impl Fn(&str) -> Vec<String>) {
     let path = dir.join("model.safetensors");
     let bytes = fs::read(&path).expect("a file");
@@ -277,7 +278,7 @@ fn modules_are_what_sentence_transformers_makes_of_their_files() {
     ] {
         assert_eq!(pooling(keys), Ok(vec![Pooling::Mean]));
     }
-    // Truth as Python has it.
+    // As in Python, 1 is true and 0 is false.
     let numbers = json!({ "pooling_mode_cls_token": 1, "pooling_mode_mean_tokens": 0 });
     assert_eq!(pooling(numbers), Ok(vec![Pooling::Cls]));
     let both = json!({ "pooling_mode": "cls", "pooling_mode_max_tokens": true });
@@ -324,7 +325,7 @@ fn a_head_that_is_the_table_of_embeddings_is_said_to_be() {
     let reranker =
         |change: &dyn Fn(&mut Value)| synthetic("tiny-qwen3-reranker", "config.json", change);
     reranker(&|_| ()).expect("loaded");
-    // transformers would make a random one.
+    // transformers would initialise a random head.
     let silent = without(&["tie_word_embeddings"]);
     says(reranker(&silent), &["tie_word_embeddings: true", "lm_head.weight"]);
     says(reranker(&set(json!({ "tie_word_embeddings": false }))), &["lm_head.weight"]);
@@ -336,13 +337,13 @@ fn how_images_are_scaled_is_said_and_as_it_is_done() {
         synthetic("tiny-qwen3-vl", "preprocessor_config.json", change)
     };
     images(&|_| ()).expect("loaded");
-    // transformers' class has other defaults, and takes null for a step that is left out.
+    // The defaults of transformers' class differ, and it takes null as skipping a step.
     says(images(&without(&["image_mean"])), &["preprocessor_config.json", "image_mean is absent"]);
     says(images(&without(&["patch_size"])), &["patch_size is absent"]);
     for key in ["image_std", "do_normalize", "do_rescale", "rescale_factor"] {
         says(images(&set(json!({ key: null }))), &[key, "null"]);
     }
-    // The class for videos has the checkpoint's values as its defaults.
+    // The defaults of the class for videos are the checkpoint's values.
     let videos = without(&["image_mean", "patch_size"]);
     synthetic("tiny-qwen3-vl", "video_preprocessor_config.json", &videos).expect("loaded");
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -351,7 +352,7 @@ fn how_images_are_scaled_is_said_and_as_it_is_done() {
     let images = fs::read_to_string(dir.join("preprocessor_config.json")).expect("read");
     fs::remove_file(dir.join("preprocessor_config.json")).expect("removed");
     says(load(dir, &LoadOptions::default()), &["preprocessor_config.json", "missing"]);
-    // The file of the whole processor says it, too, if it has a part for images.
+    // The file of the whole processor will do, too, if it has a part for images.
     let whole = dir.join("processor_config.json");
     fs::write(&whole, r#"{"processor_class": "Qwen3VLProcessor"}"#).expect("written");
     says(load(dir, &LoadOptions::default()), &["preprocessor_config.json", "missing"]);
@@ -373,7 +374,7 @@ fn what_no_part_of_a_network_would_read_is_refused() {
     }
     let theta = json!({ "rope_theta": 500 });
     says(config("vision_config", theta), &["vision_config.rope_theta", "10000"]);
-    // The line break that a chat ends in, in a made-up tokenizer.
+    // The line break that ends every chat, in the made-up tokenizer.
     let padding = json!({ "pad_token_id": 10 });
     let reranker = synthetic("tiny-qwen3-reranker-classifier", "config.json", &set(padding));
     says(reranker, &["pad_token_id", "not served"]);
@@ -387,7 +388,7 @@ fn a_chat_of_images_that_is_not_the_built_in_one_is_refused() {
         fs::write(folder.path().join("chat_template.jinja"), template).expect("written");
         load(folder.path(), &LoadOptions::default())
     };
-    // In the manner of published ones: blocks on lines of their own, counters, tools.
+    // In the style of published ones: blocks on lines of their own, counters, tools.
     let published = |end: &str| {
         format!(
             "{{%- if tools %}}\n    {{{{- '# Tools' + (tools | tojson) }}}}\n{{%- endif %}}\n\
@@ -418,7 +419,7 @@ fn a_chat_of_images_that_is_not_the_built_in_one_is_refused() {
         with(name, &published("<|im_end|>\\n")).expect("loaded");
         says(with(name, &published("<|im_end|>")), &["chat_template.jinja", "another chat"]);
         says(with(name, "{% if %}"), &["chat_template.jinja", "cannot be rendered"]);
-        // What never ends is ended.
+        // An endless template is stopped.
         let endless = "{% macro a() %}{% for i in range(9999) %}{{ a() }}{% endfor %}\
                        {% endmacro %}{{ a() }}";
         says(with(name, endless), &["cannot be rendered"]);

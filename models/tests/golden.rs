@@ -1,4 +1,4 @@
-//! Vectors equal those of transformers in float32: the files of `tests/golden`, made by
+//! Vectors equal those of transformers in float32: `tests/golden`, made by
 //! `tests/reference/make_golden.py`.
 
 mod support;
@@ -84,7 +84,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 
 fn equals_the_reference(name: &'static str) {
     let golden = Golden::open(name);
-    // On a GPU all that is between two operations is bfloat16, too.
+    // On a GPU, everything between two operations is bfloat16, too.
     let rounded = if support::device() == DeviceChoice::Cpu { 0.999 } else { 0.998 };
     let bounds = [(Dtype::Float32, 0.99999), (Dtype::Bfloat16, rounded), (Dtype::Int8, 0.99)];
     for (dtype, least) in bounds.into_iter().filter(|(dtype, _)| support::serves(*dtype)) {
@@ -92,7 +92,7 @@ fn equals_the_reference(name: &'static str) {
     }
 }
 
-/// Checks tokens, and that cosines are at least this.
+/// Checks tokens, and that cosines are at least `least`.
 fn is_as_close(golden: &Golden, dtype: Dtype, least: f64) {
     let default = golden.model(dtype, None);
     for case in &golden.cases {
@@ -111,7 +111,7 @@ fn is_as_close(golden: &Golden, dtype: Dtype, least: f64) {
         for dimensions in [None, Some(32)] {
             let got = finish(got, dimensions, true);
             let cosine = cosine(&got, &expected[..got.len()]);
-            // Fewer components hide a rounding less well.
+            // With fewer components, rounding errors weigh more.
             let cut = dimensions.is_some() && dtype != Dtype::Float32;
             let least = if cut { 1.0 - 2.0 * (1.0 - least) } else { least };
             assert!(cosine >= least, "{} {dtype:?}: {text:?} is at {cosine}", golden.name);

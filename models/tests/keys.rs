@@ -1,5 +1,5 @@
-//! Of every configuration file each key is read, listed as without effect, refused by name, or
-//! warned of; files are regular, within bounds and within the folder.
+//! Each key of a configuration file is read, listed as without effect, refused by name, or warned
+//! about; files are regular, within size limits and within the folder.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn load_with(dir: &Path, options: &LoadOptions) -> Result<Model, String> {
     Model::load(&checkpoint, options).map_err(|error| error.to_string())
 }
 
-/// What loading says of a checkpoint that was changed.
+/// Loads a checkpoint after a change.
 fn after(name: &str, change: impl FnOnce(&Path)) -> Result<Model, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write(name, folder.path(), &SynthOptions { seed: 0, tokenizer: None }).expect("written");
@@ -24,7 +24,7 @@ fn after(name: &str, change: impl FnOnce(&Path)) -> Result<Model, String> {
     load_with(folder.path(), &LoadOptions::default())
 }
 
-/// Sets keys of a file, which is made if it is not there.
+/// Sets keys of a file, creating it if it does not exist.
 fn set(dir: &Path, file: &str, keys: Value) {
     let path = dir.join(file);
     let mut content = match fs::read_to_string(&path) {
@@ -86,7 +86,7 @@ fn a_key_that_is_not_known_is_warned_of_once_and_refused_if_asked() {
 fn every_synthetic_checkpoint_has_known_keys_alone() {
     for name in proxima_synth::names().into_iter().filter(|name| name.starts_with("tiny")) {
         if name.contains("reranker") || name.contains("vl") {
-            // Their tokenizers are fetched; the tests of vision and scores load them.
+            // Their tokenizers are downloaded; the tests of vision and scores load them.
             continue;
         }
         assert_eq!(after(name, |_| ()).expect("loaded").info.warnings, Vec::<String>::new());
@@ -330,7 +330,7 @@ fn tokenizer_config_is_followed_where_transformers_follows_it() {
     assert_eq!(small, large);
     let cased = json!({ "tokenizer_class": "BertTokenizerFast", "do_lower_case": false });
     assert_ne!(tokens(&with(cased).expect("loaded"), "GRAVITY"), small);
-    // The generic class takes tokenizer.json as it is.
+    // The generic class uses tokenizer.json as it is.
     let generic = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": false });
     assert_eq!(tokens(&with(generic).expect("loaded"), "GRAVITY"), small);
 }
@@ -375,7 +375,7 @@ fn names_of_prompts_that_are_not_known_are_refused_by_lists_too() {
 
 #[test]
 fn pixels_of_another_preprocessing_are_refused() {
-    // A tokenizer is read after the keys, so the byte-level one will do.
+    // Keys are checked before the tokenizer is read, so the byte-level one will do.
     let with = |file: &'static str, keys: Value| {
         after("tiny-qwen3-vl", |dir| set(dir, file, keys)).err().unwrap_or_default()
     };
@@ -435,7 +435,7 @@ fn a_chat_template_that_texts_would_be_put_through_is_refused() {
         fs::copy(&file, copy.path().join(file.file_name().expect("a name"))).expect("copied");
     }
     load_with(copy.path(), &LoadOptions::default()).expect("loaded");
-    // A cross-encoder without files of sentence-transformers is given what it has.
+    // Without its own files, sentence-transformers applies any template there is.
     fs::write(copy.path().join("chat_template.jinja"), "{{ messages }}").expect("written");
     says(load_with(copy.path(), &LoadOptions::default()), &["chat_template.jinja", "not served"]);
 }
@@ -461,12 +461,12 @@ fn a_tokenizer_that_would_harm_is_refused() {
         })
     };
     with(json!({})).expect("loaded");
-    // The library panics at these.
+    // The library panics on these.
     let table = json!({ "type": "Precompiled", "precompiled_charsmap": "BAAAAGFiY2Q=" });
     says(with(json!({ "normalizer": table })), &["tokenizer.json", "panicked"]);
     let pieces = json!({ "type": "FixedLength", "length": 0 });
     says(with(json!({ "pre_tokenizer": pieces })), &["tokenizer.json", "panicked"]);
-    // A billion characters of one.
+    // Expands one character to a billion.
     let any =
         json!({ "type": "Replace", "pattern": { "Regex": "." }, "content": "a".repeat(1000) });
     let all = json!({ "type": "Sequence", "normalizers": [any, any, any] });

@@ -1,6 +1,6 @@
 //! Scores equal those of transformers in float32: the checkpoints and answers of
 //! `tests/golden/scores`, made by `tests/reference/make_scores.py`, and the answers made by
-//! `tests/reference/make_rerank.py`. They have the same bits whatever rows are shared.
+//! `tests/reference/make_rerank.py`. They are bit-identical whatever rows are shared.
 
 mod support;
 
@@ -39,7 +39,7 @@ fn ids(value: &Value) -> Vec<u32> {
     list.iter().map(|id| id.as_u64().expect("an id") as u32).collect()
 }
 
-/// Asserts that float32 results are the reference's, as exactly as this machine computes.
+/// Asserts that float32 results equal the reference's, within this machine's accuracy.
 fn assert_equals(got: &[f32], reference: &[f32], which: &str) {
     assert_eq!(got.len(), reference.len(), "{which}");
     let largest = reference.iter().fold(0.0, |largest: f32, it| largest.max(it.abs()));
@@ -193,7 +193,7 @@ fn have_the_same_bits_however_rows_are_shared(dtype: Dtype) {
     let asked: usize = sequences.iter().map(|it| it.tokens.len()).sum();
     assert!(together.tokens().len() * 3 < asked * 2, "{} rows", together.tokens().len());
     assert_eq!(read(&together).0, alone);
-    // One after the other, each going on from what those before have left.
+    // One after another, each continuing what earlier ones have cached.
     let (mut kept, mut recent): (Vec<Arc<Prefix>>, Vec<Arc<[u32]>>) = (Vec::new(), Vec::new());
     let mut rows = 0;
     for (sequence, wanted) in sequences.iter().zip(&alone) {
@@ -243,7 +243,7 @@ fn e2rank_lists_equal_the_reference() {
     }
 }
 
-/// Weights of words and what else a case has, for a model with a sparse readout.
+/// Checks word weights, and token vectors if the model has them.
 fn check_sparse(name: &str, options: &LoadOptions) {
     let (model, golden) = (load(name, options), answers(name));
     for case in golden["cases"].as_array().expect("cases") {
@@ -258,7 +258,7 @@ fn check_sparse(name: &str, options: &LoadOptions) {
             let pair = numbers(pair);
             expected.push((pair[0] as u32, pair[1]));
         }
-        // A weight that rounding decides about may be on one side alone.
+        // Due to rounding, a weight near zero may be on one side only.
         for (id, weight) in expected.iter().chain(&weights) {
             let of =
                 |list: &[(u32, f32)]| list.iter().find(|it| it.0 == *id).map_or(0.0, |it| it.1);
@@ -337,7 +337,7 @@ fn a_padding_token_that_a_text_names_has_its_own_position() {
     let input = Input::Pair { query, document };
     let sequence = model.recipe.prepare(&input, &Prepare::default()).expect("prepared");
     assert_eq!(sequence.tokens, [0, 163, 25, 26, 8, 2, 2, 85, 1, 46, 1, 2]);
-    // By transformers, all tokens attended to.
+    // Computed by transformers, with all tokens attended to.
     let logit = logits(&model, &[sequence])[0][0];
     assert_equals(&[logit], &[0.479_332_06], "a padding token");
 }

@@ -1,4 +1,4 @@
-//! Random checkpoints are the same bytes everywhere, and every part of their networks matters.
+//! Random checkpoints have the same bytes everywhere, and every part of their networks matters.
 
 use proxima_models::{Checkpoint, Input, LoadOptions, Model, Prepare, RaggedBatch};
 use proxima_synth::{SynthOptions, write};

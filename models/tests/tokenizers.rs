@@ -1,5 +1,5 @@
-//! The ids of texts where files beside `tokenizer.json` say more than it does, or otherwise:
-//! `tests/golden/tokenizers.json` has those of transformers (`make_tokenizers.py`).
+//! Token ids of texts where files beside `tokenizer.json` add to it or override it: they equal
+//! those of transformers in `tests/golden/tokenizers.json` (`make_tokenizers.py`).
 
 mod support;
 
@@ -20,7 +20,8 @@ fn read(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).expect("a file")).expect("JSON")
 }
 
-/// Sets a value in a file, or all of the file; a text is all of it, for keys in its order.
+/// Sets a value in a file or its whole content; a text is written as it is, which keeps the order
+/// of keys.
 fn apply(dir: &Path, edit: &Value) {
     let path = dir.join(edit["file"].as_str().expect("a name"));
     if let Some(text) = edit["text"].as_str() {
@@ -33,7 +34,7 @@ fn apply(dir: &Path, edit: &Value) {
     fs::write(path, content.to_string()).expect("written");
 }
 
-/// A committed checkpoint with the tokenizer of another and edits of its files.
+/// Loads a committed checkpoint with another's tokenizer and edited files.
 fn load(base: &str, tokenizer: &str, edits: &[Value], strict: bool) -> Result<Model, String> {
     let scores = golden().join("scores");
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -149,7 +150,7 @@ fn a_template_with_other_token_types_is_refused_where_they_count() {
     }
 }
 
-/// What is said of a checkpoint with these keys in its `tokenizer_config.json`.
+/// The error of a checkpoint with these keys in its `tokenizer_config.json`.
 fn refused(base: &str, tokenizer: &str, keys: &Value) -> String {
     let set = |(key, value): (&String, &Value)| json!({ "file": "tokenizer_config.json", "keys": [key], "value": value });
     let edits: Vec<Value> = keys.as_object().expect("keys").iter().map(set).collect();
@@ -204,7 +205,7 @@ fn the_longest_text_is_a_whole_number_of_tokens() {
     }
 }
 
-/// A text of about `bytes` bytes, in which words meet in every way that tokenizers tell apart.
+/// A text of about `bytes` bytes that joins words in every way that tokenizers distinguish.
 fn long_text(bytes: usize, mut state: u64) -> String {
     const WORDS: [&str; 20] = [
         "hello",
@@ -255,7 +256,7 @@ fn a_text_that_is_cut_keeps_the_first_of_all_its_tokens() {
             let all = ids(&model, &text);
             let how = Prepare { tokens_max: Some(limit), ..Prepare::default() };
             let cut = match model.recipe.prepare(&Input::Text(text), &how) {
-                // Some have tokens that the network does not know.
+                // Some have tokens outside the network's vocabulary.
                 Err(InputError::UnknownToken { .. }) => continue,
                 cut => cut.expect("prepared").tokens,
             };
@@ -277,15 +278,15 @@ fn of_two_texts_the_longer_is_cut_first() {
         ids[1..ids.len() - 1].to_vec()
     };
     let (short, long, longer) = (long_text(40, 1), long_text(20_000, 2), long_text(40_000, 3));
-    // 41 tokens, of which three are special: 38 for both.
+    // Three of the 41 tokens are special, which leaves 38 for both texts.
     for limit in [41, 42] {
         for (first, second) in
             [(&short, &long), (&long, &short), (&long, &longer), (&longer, &long)]
         {
             let (query, document) = (plain(first), plain(second));
             let room = limit - 3;
-            // transformers' "longest_first": the shorter stays whole, or each has a half, and the
-            // longer the odd one (tokenizers, `truncate_encodings`).
+            // transformers' "longest_first": the shorter text stays whole, or each gets half and
+            // the longer one the odd token (tokenizers, `truncate_encodings`).
             let shorter = query.len().min(document.len()).min(room / 2);
             let rest = room - shorter;
             let (one, two) =

@@ -1,4 +1,4 @@
-//! Vectors and scores of texts, images and videos equal those of transformers in float32: the files
+//! Vectors and scores of texts, images and videos equal those of transformers in float32:
 //! `tests/golden/tiny-qwen3-vl*.json`, made by `tests/reference/make_vision.py`.
 
 mod support;
@@ -18,9 +18,9 @@ use proxima_models::{
 use serde_json::Value;
 use support::{golden_model_in, golden_model_with, serves};
 
-/// Tokens that the reranker's limit in a golden file does not count.
+/// Tokens that the limit of the reranker's golden cases does not count.
 const LAST: usize = 5;
-/// Stands for an image's or a video's pixels in what the reference's tokenizer gives.
+/// Placeholder ids for image and video pixels in the reference's tokens.
 const PADS: [u64; 2] = [151_655, 151_656];
 
 fn golden(name: &str) -> PathBuf {
@@ -32,7 +32,7 @@ fn file(name: &Value) -> Arc<MediaFile> {
     Arc::new(MediaFile::new(std::fs::read(path).expect("a picture")))
 }
 
-/// One or a list, as a list.
+/// A value or a list, as a list.
 fn list(value: &Value) -> Vec<Value> {
     match value {
         Value::Null => Vec::new(),
@@ -71,7 +71,7 @@ fn prepared(model: &Model, case: &Value) -> Result<Sequence, InputError> {
     model.recipe.prepare(&input, &how)
 }
 
-/// A case without its numbers, to name it.
+/// A case without its results, as its name.
 fn name(case: &Value) -> String {
     let mut case = case.clone();
     if let Some(case) = case.as_object_mut() {
@@ -81,7 +81,7 @@ fn name(case: &Value) -> String {
     name.chars().take(300).collect()
 }
 
-/// Checks the ids of a case; pixels are where the reference has its placeholders.
+/// Checks the ids of a case; pixels must be where the reference has placeholders.
 fn check_tokens(case: &Value, sequence: &Sequence) {
     let wanted: Vec<u64> =
         case["tokens"].as_array().expect("ids").iter().filter_map(Value::as_u64).collect();
@@ -126,7 +126,7 @@ fn logits(model: &Model, batch: &RaggedBatch) -> Vec<f32> {
     readout.logits(&hidden).expect("logits").iter().map(|logits| logits[0]).collect()
 }
 
-/// Whether a case has a picture whose decoder may round otherwise than the reference's.
+/// Whether a case has a picture whose decoder may round differently from the reference's.
 fn is_lossy(case: &Value) -> bool {
     name(case).contains(".webp")
 }
@@ -156,7 +156,7 @@ fn embeddings_equal_the_reference() {
     }
 }
 
-/// Reads files as black videos, and counts inputs and files.
+/// Reads files as black videos, counting inputs and files.
 #[derive(Debug, Default)]
 struct Counting {
     inputs: AtomicUsize,
@@ -215,7 +215,7 @@ fn the_videos_of_an_input_share_a_reader_and_are_given_up_with_their_caller() {
             let gone = || asked.replace(asked.get() + 1) == parts;
             let result = model.recipe.prepare_until(&input, &Prepare::default(), &gone);
             assert_eq!(result.err(), expected, "{name}");
-            // The first two are kept by then.
+            // By then, the first two are cached.
             let files = if parts == 2 { 2 } else { 1 };
             let after = counting.counts();
             assert_eq!(after, (before.0 + 1, before.1 + files), "{name}");
@@ -228,7 +228,7 @@ fn scores_equal_the_reference() {
     let (model, cases) = golden_model_in("tiny-qwen3-vl-reranker", Dtype::Float32);
     for case in &cases {
         let sequence = match prepared(&model, case) {
-            // The reference goes over its limit there, and drops the whole question.
+            // The reference exceeds its limit here and drops the whole question.
             Err(InputError::MediaTooLong { tokens, limit }) => {
                 let n_tokens = case["n_tokens"].as_u64().expect("a number") as usize;
                 assert!(n_tokens > limit && tokens > limit, "{}", name(case));
@@ -239,7 +239,7 @@ fn scores_equal_the_reference() {
         check_tokens(case, &sequence);
         let logit = f64::from(logits(&model, &RaggedBatch::new([&sequence]))[0]);
         let wanted = case["logit"].as_f64().expect("a logit");
-        // A decoder that rounds otherwise moves a random network more than a trained one.
+        // Different rounding in the decoder affects a random network more than a trained one.
         let (most, score_most) = if is_lossy(case) { (5e-2, 1e-2) } else { (2e-3, 5e-4) };
         assert!((logit - wanted).abs() <= most, "{logit}, not {wanted}, of {}", name(case));
         let score = |logit: f64| 1.0 / (1.0 + (-logit).exp());
@@ -275,7 +275,7 @@ fn images_have_the_same_bits_in_any_batch_and_behind_any_shared_prefix() {
         assert!(sharing.tokens().len() < rows, "{file}: nothing is shared");
         let shared = run(&sharing);
         assert!(shared.iter().eq(alone.iter().copied()), "{file} {dtype:?}: sharing");
-        // What the batch keeps (images among it) is what the next one begins with.
+        // The next batch continues from what this batch caches, images included.
         let kept = model.encoder.encode(&sharing).expect("encoded").prefixes;
         let behind = |tokens: &[u32]| {
             let fits = |prefix: &&Arc<Prefix>| {

@@ -1,9 +1,9 @@
-//! A batch in parts of whole sequences, each of which one thread takes through a layer alone: its
-//! activations stay in that core's cache from one operation to the next, and threads meet once a
-//! layer instead of once an operation. No row depends on the part it is in.
+//! Splits a batch into parts of whole sequences, each of which one thread takes through a layer
+//! alone: activations stay in that core's cache between operations, and threads synchronise once
+//! per layer rather than once per operation. No row depends on the part it is in.
 //!
-//! A part that would leave other threads without work is computed by all threads together, one
-//! operation after the other.
+//! A part that would leave other threads idle is computed by all threads together, operation by
+//! operation.
 //! Must not know: what a layer does.
 
 use std::ops::Range;
@@ -15,14 +15,14 @@ use proxima_kernels::thread_pool;
 
 use super::RaggedBatch;
 
-/// Rows of a part, about: fewer read a layer's weights too often, the activations of more leave
-/// the second-level cache.
+/// Approximate rows per part: with fewer, a layer's weights are read too often; with more,
+/// activations overflow the L2 cache.
 const ROWS: usize = 384;
-/// Bytes of a layer's weights, at most, where several threads would each read all of them, which
-/// costs more than keeping activations in a cache saves if they are many. Measured: 3.5 MB gains,
-/// 14 MB loses (benches/README.md).
+/// Largest size of a layer's weights, in bytes, at which a batch is split among several threads:
+/// each of them reads all weights, which for large layers costs more than cached activations save.
+/// Measured: 3.5 MB gains, 14 MB loses (benches/README.md).
 const WEIGHT_BYTES_MAX: usize = 4 << 20;
-/// Parts are worth it if the busiest thread has at most this many percent more than its share.
+/// A split is used if the busiest thread gets at most this many percent more than an equal share.
 const UNEVEN_PERCENT: usize = 15;
 
 /// Some sequences of a batch.
@@ -30,9 +30,9 @@ const UNEVEN_PERCENT: usize = 15;
 pub struct Part {
     /// Its rows in the batch.
     rows: Range<usize>,
-    /// Its segments in the batch.
+    /// Its segments, as indices into the batch's.
     places: Range<usize>,
-    /// How its rows belong together, counted from its own first row.
+    /// Its segments, with rows counted from its own first row.
     segments: Vec<Segment>,
 }
 
@@ -59,12 +59,12 @@ impl Part {
         self.rows.clone()
     }
 
-    /// Its segments in the batch.
+    /// Its segments, as indices into the batch's.
     pub fn places(&self) -> Range<usize> {
         self.places.clone()
     }
 
-    /// How its rows belong together, counted from its own first row.
+    /// Its segments, with rows counted from its own first row.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
@@ -73,9 +73,9 @@ impl Part {
 /// How a batch is split.
 #[derive(Debug, PartialEq, Eq)]
 struct Split {
-    /// Runs of each part that one thread computes, the one with the most rows first.
+    /// Segments of each part that one thread computes alone, largest part first.
     alone: Vec<Range<usize>>,
-    /// Runs of each part that all threads compute together.
+    /// Segments of each part that all threads compute together.
     together: Vec<Range<usize>>,
 }
 
@@ -105,7 +105,7 @@ impl Split {
     }
 }
 
-/// Neighbours joined to parts of about as many rows, as many for each thread.
+/// Joins neighbouring trees into parts of about equal size, the same number for each thread.
 fn shares(
     trees: &[Range<usize>],
     rows: impl Fn(&Range<usize>) -> usize,
@@ -115,7 +115,7 @@ fn shares(
     let count = total.div_ceil(ROWS * threads) * threads;
     let (mut parts, mut last_share, mut before) = (Vec::<Range<usize>>::new(), count, 0);
     for tree in trees {
-        // Which of as many shares of equal size its middle falls into.
+        // Which of `count` equal shares its middle falls into.
         let share = (before + rows(tree) / 2) * count / total;
         before += rows(tree);
         match parts.last_mut() {
@@ -127,8 +127,7 @@ fn shares(
     parts
 }
 
-/// Whether threads that each take the next part when they are done with one are done at about the
-/// same time.
+/// Whether threads that each take the next part when they are free finish at about the same time.
 fn is_even(parts: impl Iterator<Item = usize>, threads: usize) -> bool {
     let (mut busy, mut total) = (vec![0; threads], 0);
     for rows in parts {
@@ -141,7 +140,7 @@ fn is_even(parts: impl Iterator<Item = usize>, threads: usize) -> bool {
     longest * threads * 100 <= total * (100 + UNEVEN_PERCENT)
 }
 
-/// Runs that see no rows of the batch outside themselves, as small as that can be had.
+/// The smallest ranges of segments that attend to no batch rows outside themselves.
 fn trees(segments: &[Segment]) -> Vec<Range<usize>> {
     let (mut trees, mut end, mut seen) = (Vec::new(), segments.len(), usize::MAX);
     for (place, segment) in segments.iter().enumerate().rev() {
@@ -175,10 +174,11 @@ struct One<S> {
 }
 
 impl<S: Send> InParts<S> {
-    /// Makes the first state of each part of its rows of `hidden`, for layers of `weight_bytes`.
+    /// Makes the initial state of each part from its rows of `hidden`; `weight_bytes` is the size
+    /// of one layer's weights.
     ///
     /// # Errors
-    /// The first failure of `make`, or of the device.
+    /// The first failure of `make`, or a device failure.
     pub fn new(
         batch: &RaggedBatch,
         hidden: Rows,
@@ -186,7 +186,7 @@ impl<S: Send> InParts<S> {
         make: impl Fn(&Part, Rows) -> Result<S, KernelError>,
     ) -> Result<Self, KernelError> {
         let threads = thread_pool::threads();
-        // Images are put between rows by their place in the batch.
+        // Images are located by their rows in the whole batch, so a batch with images is not split.
         let many_weights = threads > 1 && weight_bytes > WEIGHT_BYTES_MAX;
         let whole = !hidden.is_on_cpu() || many_weights || !batch.visuals.is_empty();
         let split = if whole { Split::none(batch) } else { Split::of(batch, threads) };
@@ -206,13 +206,13 @@ impl<S: Send> InParts<S> {
         })
     }
 
-    /// Takes every part a step further. Calls `pause`, in which the caller may compute something
-    /// else, before each part that all threads compute together and before the others; where there
-    /// is one thread, before each part.
+    /// Advances every part by one step. Calls `pause`, in which the caller may compute something
+    /// else, before each part that all threads compute together and once before the others; with a
+    /// single thread, before each part.
     ///
     /// # Errors
-    /// The failure of `step` for the part that failed first in order; parts after it may be left
-    /// as they were.
+    /// The first failure of `step`, in the order of the parts. The other parts are stepped all the
+    /// same.
     pub fn step(
         &mut self,
         pause: &dyn Fn(),
@@ -230,7 +230,7 @@ impl<S: Send> InParts<S> {
             pause();
             take(one);
         }
-        // Threads that waited for each other between parts would lose more than a pause gains.
+        // With several threads, synchronising between parts would cost more than a pause gains.
         let at_a_time = if thread_pool::threads() == 1 { 1 } else { self.alone.len().max(1) };
         for round in self.alone.chunks_mut(at_a_time) {
             pause();
@@ -240,7 +240,7 @@ impl<S: Send> InParts<S> {
         all.find_map(|one| one.failure.take()).map_or(Ok(()), Err)
     }
 
-    /// The last states in the order of their rows.
+    /// The final states, in row order.
     pub fn finish(self) -> Vec<S> {
         let mut all: Vec<One<S>> = self.together.into_iter().chain(self.alone).collect();
         all.sort_by_key(|one| one.part.rows.start);

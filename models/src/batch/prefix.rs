@@ -1,6 +1,6 @@
-//! Keys and values kept from a batch, for sequences of later ones that begin with the same tokens.
+//! Keys and values cached from a batch, for later sequences with the same prefix.
 //!
-//! Must not know: how long anything is kept.
+//! Must not know: how long anything is cached.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,28 +11,28 @@ use proxima_kernels::{KernelError, Tensor};
 
 use super::{Keep, Parent, Part, RaggedBatch};
 
-/// Rows that sequences of later batches may begin with: their keys and values in every layer.
+/// A cached segment that later sequences may continue: its keys and values in every layer.
 #[derive(Debug)]
 pub struct Prefix {
     parent: Option<Arc<Prefix>>,
-    /// All tokens from the sequence's start.
+    /// All tokens from the start of the sequence.
     tokens: Vec<u32>,
-    /// `[n_rows, 2 * kv_heads * size]` each.
+    /// Keys and values of each layer, `[n_rows, 2 * kv_heads * size]`.
     layers: Vec<Tensor>,
 }
 
 impl Prefix {
-    /// All tokens from the sequence's start.
+    /// All tokens from the start of the sequence.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// What it goes on from.
+    /// The prefix that it continues.
     pub fn parent(&self) -> Option<&Arc<Prefix>> {
         self.parent.as_ref()
     }
 
-    /// Bytes of its own keys and values.
+    /// Size of its own keys, values and tokens in bytes, its parent's excluded.
     pub fn bytes(&self) -> usize {
         let numbers: usize = self.layers.iter().map(Tensor::elem_count).sum();
         numbers * size_of::<f32>() + size_of_val(self.tokens.as_slice())
@@ -43,18 +43,18 @@ impl Prefix {
     }
 }
 
-/// Gathers, layer after layer, what of a part of a batch is kept.
+/// Collects, layer by layer, the keys and values to cache from one part of a batch.
 #[derive(Debug)]
 pub struct Keeping {
-    /// Each segment that is kept, counted in the batch, with its rows in the part and its layers.
+    /// Each segment to cache: its index in the batch, its rows in the part, and its layers so far.
     segments: Vec<(usize, Range<usize>, Vec<Tensor>)>,
 }
 
 impl Keeping {
-    /// Takes a layer's keys and values, the columns of the part's `qkv` from `queries` on.
+    /// Takes a layer's keys and values: the columns of the part's `qkv` from `queries` on.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn take(&mut self, qkv: &Rows, queries: usize) -> Result<(), KernelError> {
         let [_, width] = qkv.shape()?;
         for (_, rows, layers) in &mut self.segments {
@@ -65,14 +65,14 @@ impl Keeping {
 }
 
 impl RaggedBatch {
-    /// What a network keeps of a part of this batch, layer by layer.
+    /// An empty collector for the segments to cache from a part of this batch.
     pub fn keeping(&self, part: &Part) -> Keeping {
         let own = self.keep.iter().filter(|keep| part.places().contains(&keep.segment));
         let rows = |keep: &Keep| part.segments()[keep.segment - part.places().start].rows.clone();
         Keeping { segments: own.map(|keep| (keep.segment, rows(keep), Vec::new())).collect() }
     }
 
-    /// Everything that was kept of all parts, parents first.
+    /// Prefixes from what was collected in all parts, parents first.
     pub fn new_prefixes(&self, parts: Vec<Keeping>) -> Vec<Arc<Prefix>> {
         let mut layers: HashMap<usize, Vec<Tensor>> = parts
             .into_iter()

@@ -1,6 +1,6 @@
-//! Sequences to a tree of segments: what several begin with is there once.
+//! Arranges sequences as a tree of segments, in which a shared prefix is laid out once.
 //!
-//! Must not know: what rows cost, how long anything is kept.
+//! Must not know: what rows cost, how long anything is cached.
 
 use std::sync::Arc;
 
@@ -9,29 +9,28 @@ use proxima_kernels::spec::{Ancestor, Segment};
 use super::visual::{Gathered, Visual};
 use super::{Keep, Parent, Prefix, RaggedBatch, Sequence};
 
-/// Tokens that sequences must have in common beyond what they share already, to share these too:
-/// fewer are not worth a segment of their own.
+/// Minimum number of tokens, beyond those already shared, for a shared segment of their own.
 const SHARED_MIN: usize = 16;
 
-/// Most segments of a path that only a recent sequence calls for. A segment packs all keys before
-/// it, so that a batch of texts cut at many places, each of a recent text, would need memory many
-/// times its size.
+/// Maximum number of segments on a path that exist only because of recent sequences. Attention
+/// packs all earlier keys for each segment, so a batch of texts cut in many places by recent ones
+/// would need memory many times its size.
 const RECENT_MAX: usize = 4;
 
 /// A sequence of the batch, or a recent one that shows where later ones may branch off.
 struct Item<'a> {
     tokens: &'a [u32],
-    /// Of one of the batch its place there.
+    /// For a sequence of the batch, its index there and itself.
     sequence: Option<(usize, &'a Sequence)>,
 }
 
-/// Items (sorted, `first..last`) that agree up to `depth`.
+/// Items (sorted, `first..last`) that share their first `depth` tokens.
 struct Branch {
     first: usize,
     last: usize,
     depth: usize,
     parent: Option<Parent>,
-    /// Runs before it that only a recent sequence called for.
+    /// Segments before it that exist only because of a recent sequence.
     by_recent: usize,
 }
 
@@ -58,7 +57,7 @@ pub fn lay_out(
         items: Vec::new(),
         images: Gathered::default(),
     };
-    // Groups of sequences that go on from the same kept prefix.
+    // Sequences grouped by the cached prefix that they continue.
     let mut groups: Vec<(Option<Arc<Prefix>>, Vec<Item<'_>>)> = Vec::new();
     for (place, sequence) in sequences.iter().enumerate() {
         let tokens = sequence.tokens.as_slice();
@@ -90,8 +89,8 @@ pub fn lay_out(
     tree.batch
 }
 
-/// Length of what two lists begin with in common. An image is in it whole or not at all: only all
-/// of its ids together tell it from others.
+/// Length of the common prefix of two lists. An image is shared whole or not at all: only all of
+/// its ids together identify it.
 pub fn common(a: &[u32], b: &[u32]) -> usize {
     let mut length = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let is_visual = |ids: &[u32], at: usize| ids.get(at).is_some_and(|id| Visual::stands_for(*id));
@@ -103,7 +102,7 @@ pub fn common(a: &[u32], b: &[u32]) -> usize {
     length
 }
 
-/// Length of what the sequences of the batch among some items, in order, begin with in common.
+/// Length of the common prefix of the batch's sequences among sorted items.
 fn own_common(items: &[Item<'_>]) -> usize {
     let mut own = items.iter().filter(|item| item.sequence.is_some()).map(|item| item.tokens);
     let first = own.next().unwrap_or_default();
@@ -128,7 +127,7 @@ impl Tree<'_> {
 
     fn branch(&mut self, mut branch: Branch, further: &mut Vec<Branch>) {
         if branch.by_recent == RECENT_MAX {
-            // Recent ones first, the order kept otherwise, to be left out.
+            // A stable sort puts recent items first, and they are dropped.
             let items = &mut self.items[branch.first..branch.last];
             items.sort_by_key(|item| item.sequence.is_some());
             branch.first += items.iter().filter(|item| item.sequence.is_none()).count();
@@ -196,7 +195,7 @@ impl Tree<'_> {
         self.batch.segments.len() - 1
     }
 
-    /// A kept prefix and what it goes on from, outermost first.
+    /// A cached prefix and those it continues, outermost first.
     fn cached_ancestors(&mut self, prefix: &Arc<Prefix>) -> Vec<Ancestor> {
         let mut chain = vec![prefix.clone()];
         while let Some(parent) = chain[chain.len() - 1].parent() {

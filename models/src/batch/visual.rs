@@ -1,4 +1,4 @@
-//! Rows of a sequence that stand for images and frames, and where they are.
+//! Rows of a sequence that stand for images and frames, and their positions.
 //!
 //! Must not know: how pixels become hidden states.
 
@@ -8,29 +8,29 @@ use std::sync::Arc;
 use super::Sequence;
 use proxima_media::Pixels;
 
-/// The bit that ids of pixels have and no vocabulary's do.
+/// Set in ids of pixels, never in ids of a vocabulary.
 const VISUAL_BIT: u32 = 1 << 31;
 
-/// An image, or frames that are seen together, in a sequence.
+/// An image, or a group of frames that are encoded together, in a sequence.
 #[derive(Debug, Clone)]
 pub struct Visual {
-    /// Place of its first row.
+    /// Index of its first row in the sequence.
     pub start: usize,
-    /// Rows it has from top to bottom and from left to right.
+    /// Height and width of its grid of rows.
     pub grid: [usize; 2],
-    /// What it shows.
+    /// The pixels.
     pub pixels: Arc<Pixels>,
 }
 
 impl Visual {
-    /// Rows it has.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.grid[0] * self.grid[1]
     }
 
-    /// Ids for its rows: the digest that tells its pixels from others, 31 bits a row, repeated.
-    /// So equal ids mean equal pixels, and whatever compares sequences by ids need not know of
-    /// images. Models give an image four rows at least.
+    /// Ids for its rows: the digest that identifies its pixels, 31 bits per row, repeated. Equal
+    /// ids thus mean equal pixels, and code that compares sequences by ids need not know of images.
+    /// Models give an image at least four rows.
     pub fn ids(&self) -> impl Iterator<Item = u32> + '_ {
         let words = self.pixels.digest().chunks_exact(4);
         let word = |word: &[u8]| u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
@@ -38,38 +38,38 @@ impl Visual {
         ids.cycle().take(self.rows())
     }
 
-    /// Whether an id is one of those.
+    /// Whether an id stands for pixels.
     pub fn stands_for(id: u32) -> bool {
         id & VISUAL_BIT != 0
     }
 }
 
-/// An image, or frames that are seen together, in a batch.
+/// An image, or a group of frames that are encoded together, in a batch.
 #[derive(Debug, Clone)]
 pub struct VisualRows {
     /// Its rows in the batch.
     pub rows: Range<usize>,
-    /// Rows it has from top to bottom and from left to right.
+    /// Height and width of its grid of rows.
     pub grid: [usize; 2],
-    /// What it shows.
+    /// The pixels.
     pub pixels: Arc<Pixels>,
 }
 
-/// Parts of sequences that were laid out.
+/// Parts of sequences, in the order of the batch.
 #[derive(Debug, Default)]
 pub(super) struct Gathered<'a> {
     parts: Vec<(&'a Sequence, Range<usize>)>,
 }
 
 impl<'a> Gathered<'a> {
-    /// Notes that a part of a sequence is next in the batch. Images are in it whole.
+    /// Appends a part of a sequence. It holds each image whole or not at all.
     pub fn add(&mut self, sequence: &'a Sequence, part: Range<usize>) {
         self.parts.push((sequence, part));
     }
 
-    /// Images of the batch, and positions of its rows in time, height and width. Sequences may go
-    /// on behind an image that was kept from an earlier batch: then there are positions without
-    /// images. Nothing, if no sequence has an image.
+    /// The batch's images, and the (time, height, width) positions of its rows. A sequence may
+    /// continue after an image cached from an earlier batch: then there are positions without
+    /// images. Both are empty if no sequence has an image.
     pub fn finish(self) -> (Vec<VisualRows>, Vec<[u32; 3]>) {
         let (mut visuals, mut places) = (Vec::new(), Vec::new());
         let mut row = 0;
@@ -91,9 +91,9 @@ impl<'a> Gathered<'a> {
     }
 }
 
-/// Positions of a sequence's rows in time, height and width (transformers `modeling_qwen3_vl.py`,
-/// `get_rope_index`): texts advance in all three, an image stands still in time, and what follows
-/// it begins behind its longer side.
+/// M-RoPE positions (time, height, width) of a sequence's rows (transformers
+/// `modeling_qwen3_vl.py`, `get_rope_index`): text advances in all three, an image has a single
+/// time, and what follows it starts after its longer side.
 fn places_of(sequence: &Sequence) -> Vec<[u32; 3]> {
     let mut places: Vec<[u32; 3]> = Vec::with_capacity(sequence.tokens.len());
     let mut next = 0;
@@ -122,7 +122,7 @@ mod tests {
         Visual { start, grid: [rows, columns], pixels: Arc::new(pixels) }
     }
 
-    /// Texts of these lengths with images between them.
+    /// Texts of these lengths, each followed by an image, and a last text.
     fn sequence(texts: &[u32], images: &[(u8, [usize; 2])], last: u32) -> Sequence {
         let mut sequence = Sequence::default();
         for (text, (colour, grid)) in texts.iter().zip(images) {

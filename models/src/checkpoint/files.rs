@@ -1,4 +1,4 @@
-//! Opening a checkpoint's files: regular files within a size bound, at paths within its folder.
+//! Opens a checkpoint's files: regular files within a size limit, at paths within its folder.
 //!
 //! Must not know: what is in a file.
 
@@ -10,26 +10,26 @@ use serde::de::DeserializeOwned;
 
 use super::CheckpointError;
 
-/// Bytes of a configuration file, at most. The largest published ones (labels of a classifier)
-/// are a few MB.
+/// Maximum size in bytes of a configuration file. The largest published ones (labels of a
+/// classifier) are a few MB.
 pub const CONFIG_BYTES_MAX: u64 = 16 << 20;
-/// Bytes of `tokenizer.json`, at most. The largest published ones are about 35 MB.
+/// Maximum size in bytes of `tokenizer.json`. The largest published ones are about 35 MB.
 pub const TOKENIZER_BYTES_MAX: u64 = 512 << 20;
-/// Bytes of an index of shards, at most.
+/// Maximum size in bytes of an index of shards.
 pub const INDEX_BYTES_MAX: u64 = 64 << 20;
-/// Bytes of a file of tensors, at most.
+/// Maximum size in bytes of a safetensors file.
 pub const WEIGHTS_BYTES_MAX: u64 = 1 << 42;
-/// Bytes of a file of tensors that PyTorch has pickled, at most: it is read into memory.
+/// Maximum size in bytes of a PyTorch pickle file, which is read into memory.
 pub const PICKLE_BYTES_MAX: u64 = 2 << 30;
 
 /// A regular file of at most `bytes_max` bytes, opened for reading. Symbolic links are followed,
-/// for the Hub's cache is made of them.
+/// since the Hub's cache consists of them.
 ///
-/// It is opened without blocking and looked at afterwards, so that a named pipe or a device can
-/// neither hang the start nor be read without end.
+/// It is opened without blocking and checked afterwards, so that a named pipe or a device can
+/// neither hang the start nor be read endlessly.
 ///
 /// # Errors
-/// No such file, something else than a file, or a file that is larger.
+/// A missing file, something other than a file, or a file that is larger.
 pub fn open(path: &Path, bytes_max: u64) -> Result<File, CheckpointError> {
     let file = options().open(path).map_err(|error| unreadable(path, &error))?;
     let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
@@ -44,14 +44,14 @@ pub fn open(path: &Path, bytes_max: u64) -> Result<File, CheckpointError> {
     Ok(file)
 }
 
-/// The bytes of such a file.
+/// The bytes of a file, opened with [`open`].
 ///
 /// # Errors
-/// As [`open`], and a pointer of Git LFS.
+/// As [`open`], and a Git LFS pointer.
 pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, CheckpointError> {
     let file = open(path, bytes_max)?;
     let mut bytes = Vec::new();
-    // One that grows while it is read is bounded, too.
+    // The limit also holds for a file that grows while it is read.
     let read = file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > bytes_max {
@@ -62,14 +62,15 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, CheckpointError> {
     Ok(bytes)
 }
 
-/// What is said of a file whose bytes Git LFS has not fetched.
+/// The error for a file that Git LFS has not fetched.
 const NOT_FETCHED: &str =
     "it is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository";
 
-/// Whether these bytes are what a clone without Git LFS has in place of a large file.
+/// Checks that these bytes are not a Git LFS pointer, which a clone without LFS has instead of a
+/// file.
 ///
 /// # Errors
-/// If they are.
+/// If they are one.
 pub fn check_fetched(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     // https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
     if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
@@ -81,12 +82,12 @@ pub fn check_fetched(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 /// A JSON file of at most [`CONFIG_BYTES_MAX`] bytes.
 ///
 /// # Errors
-/// As [`open`], and what is not the JSON expected.
+/// As [`open`], and unexpected JSON.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
     parse(path, &read(path, CONFIG_BYTES_MAX)?)
 }
 
-/// A JSON file that need not be there.
+/// A JSON file, or `None` if it is absent.
 ///
 /// # Errors
 /// As [`read_json`].
@@ -97,27 +98,28 @@ pub fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>,
 /// The JSON in a file's bytes.
 ///
 /// # Errors
-/// What is not the JSON expected.
+/// Unexpected JSON.
 pub fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, CheckpointError> {
     serde_json::from_slice(bytes)
         .map_err(|error| CheckpointError::new(path, format!("not the JSON expected: {error}")))
 }
 
-/// Whether there is anything of this name; a link that leads nowhere is there, too, so that it is
-/// refused instead of being taken for a file that is absent.
+/// Whether the path exists. A dangling link does, so that it is refused rather than treated as
+/// absent.
 pub fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// The path of a folder that a file of the checkpoint names, relative to the checkpoint's.
+/// The path of a folder that is named in a file of the checkpoint, relative to the checkpoint's
+/// folder.
 ///
 /// # Errors
-/// One that is absolute or leaves the checkpoint's folder.
+/// A path that is absolute or leaves the checkpoint's folder.
 pub fn within(dir: &Path, named_in: &Path, path: &str) -> Result<PathBuf, CheckpointError> {
     let inside = Path::new(path)
         .components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    // A backslash separates on other systems.
+    // A backslash is a separator on other systems.
     if !inside || path.contains(['\\', '\0']) {
         let problem = format!("path {path:?} must be relative and without \"..\"");
         return Err(CheckpointError::new(named_in, problem));

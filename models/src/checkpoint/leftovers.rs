@@ -1,5 +1,5 @@
-//! Tensors that nothing reads: those known to be of no use, those worth a warning, and layers that
-//! the configuration does not count.
+//! Tensors that nothing reads: those known to be irrelevant, those that deserve a warning, and
+//! layers beyond the configured number.
 //!
 //! Must not know: any one family.
 
@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use super::Weights;
 use super::keys::Warning;
 
-/// Parts of names of tensors that are of no use to a vector or score: heads of other tasks, tables
-/// that are computed, towers of other media.
+/// Parts of names of tensors that affect no vector or score: heads of other tasks, tables that are
+/// computed, towers of other modalities.
 const HARMLESS: [&str; 18] = [
     "pooler",
     "cls",
@@ -30,15 +30,15 @@ const HARMLESS: [&str; 18] = [
     "mtp",
     "decoder",
 ];
-/// What lists of layers are called.
+/// Names of lists of layers.
 const LISTS: [&str; 5] = ["layer", "layers", "blocks", "h", "deepstack_merger_list"];
-/// Names that a warning has, at most.
+/// Maximum number of names in a warning.
 const NAMED: usize = 8;
 
-/// The warning about tensors that nothing has read, if there are any.
+/// A warning about tensors that nothing has read, if there are any.
 ///
 /// # Errors
-/// A sentence, if there are more layers than were read.
+/// A message, if there are more layers than were read.
 pub fn check(weights: &Weights) -> Result<Option<Warning>, String> {
     let read = weights.names().filter(|(_, used)| *used);
     let layers: BTreeSet<(&str, usize)> = read.filter_map(|(name, _)| layer(name)).collect();
@@ -66,7 +66,7 @@ pub fn check(weights: &Weights) -> Result<Option<Warning>, String> {
     Ok((count > 0).then_some(Warning::UnusedTensors { names, count }))
 }
 
-/// The list of layers that a tensor is in, and which of them: `encoder.layer` and 3 of
+/// The list of layers that a tensor belongs to, and the layer's index: `encoder.layer` and 3 for
 /// `encoder.layer.3.output.dense.weight`.
 fn layer(name: &str) -> Option<(&str, usize)> {
     let mut start = 0;

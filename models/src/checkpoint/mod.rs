@@ -29,7 +29,7 @@ pub use sentence::{
 pub use similarity::SimilarityFunction;
 pub use weights::{PICKLE, Weights};
 
-/// Why a checkpoint could not be opened or loaded. Each says which file and what to do.
+/// Why a checkpoint could not be opened or loaded. Each names the file and says what to do.
 #[derive(Debug, Error)]
 #[error("{path}: {problem}", path = path.display())]
 pub struct CheckpointError {
@@ -55,15 +55,16 @@ pub struct Checkpoint {
     tokenizer_config: Value,
     sentence_transformers: Option<SentenceTransformers>,
     weights: Weights,
-    /// About the files that were read so far.
+    /// Warnings about the files read so far.
     warnings: Vec<Warning>,
 }
 
-/// Checks `special_tokens_map.json`. Where `tokenizer_config.json` has no `added_tokens_decoder`,
-/// transformers takes every key of it as an argument of the tokenizer; here its tokens are read.
+/// Checks `special_tokens_map.json`. If `tokenizer_config.json` has no `added_tokens_decoder`,
+/// transformers passes all of its keys to the tokenizer as arguments; here only its tokens are
+/// read.
 ///
 /// # Errors
-/// A key that is no token's and says something else than `tokenizer_config.json`.
+/// A key that is not a token's and differs from `tokenizer_config.json`.
 fn check_tokens_map(
     dir: &Path,
     transformer_dir: &Path,
@@ -90,9 +91,8 @@ fn check_tokens_map(
 }
 
 impl Checkpoint {
-    /// Opens a folder in the Hugging Face layout: `config.json`, `tokenizer.json`, safetensors
-    /// (one file or shards with an index), and the files of sentence-transformers where there are
-    /// some.
+    /// Opens a folder in the Hugging Face layout: `config.json`, `tokenizer.json`, safetensors (one
+    /// file, or shards with an index), and the files of sentence-transformers if present.
     ///
     /// # Errors
     /// A file that is missing, damaged or contradicts another.
@@ -118,7 +118,7 @@ impl Checkpoint {
         let tokenizer_config = read_json_if_there(&path)?.unwrap_or(Value::Null);
         if !tokenizer_config.is_null() {
             let mut content = tokenizer_config.clone();
-            // A model may have tokens under keys of its own.
+            // A model may have tokens under its own keys.
             if let Some(keys) = content.as_object_mut() {
                 let is_token = |value: &Value| value.is_string() || value.is_object();
                 keys.retain(|key, value| !(key.ends_with("_token") && is_token(value)));
@@ -138,8 +138,8 @@ impl Checkpoint {
         })
     }
 
-    /// Checks `config.json`, and other files that a family reads, against the tables of their
-    /// keys. Gives the warnings about these and all files read before.
+    /// Checks `config.json`, and the other files that a family reads, against the tables of their
+    /// keys. Returns the warnings about these files and all read before.
     ///
     /// # Errors
     /// A key whose value is out of bounds or not served.
@@ -151,7 +151,7 @@ impl Checkpoint {
         let mut warnings = self.warnings.clone();
         let path = self.transformer_dir.join("config.json");
         let file = ConfigFile { dir: &self.dir, path: &path };
-        // A family's own table goes before what all share.
+        // A family's own table takes precedence over the shared ones.
         let tables = [config, tables::COMMON, tables::GENERATING];
         file.check(&self.config, &tables, &mut warnings)?;
         for (name, tables) in others {
@@ -164,16 +164,15 @@ impl Checkpoint {
         Ok(warnings)
     }
 
-    /// A warning about the tensors that nothing has read so far, if there are any but those that
-    /// are known to be of no use.
+    /// A warning about tensors that nothing has read so far, except those known to be irrelevant.
     ///
     /// # Errors
-    /// Layers beyond those that were read.
+    /// More layers than were read.
     pub fn check_unused(&self) -> Result<Option<Warning>, CheckpointError> {
         leftovers::check(&self.weights).map_err(|problem| self.config_error(problem))
     }
 
-    /// `tokenizer_config.json`; null if there is none.
+    /// `tokenizer_config.json`; null if absent.
     pub fn tokenizer_config(&self) -> &Value {
         &self.tokenizer_config
     }
@@ -183,12 +182,12 @@ impl Checkpoint {
         &self.dir
     }
 
-    /// Where `tokenizer.json` and its companions are.
+    /// The folder of `tokenizer.json` and its companions.
     pub fn transformer_dir(&self) -> &Path {
         &self.transformer_dir
     }
 
-    /// `model_type` of `config.json`, empty if there is none.
+    /// `model_type` of `config.json`; empty if absent.
     pub fn model_type(&self) -> &str {
         self.config.get("model_type").and_then(Value::as_str).unwrap_or_default()
     }
@@ -199,8 +198,8 @@ impl Checkpoint {
         names.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Whether it has a classification head: `architectures` say it, or, where there are none, its
-    /// tensors.
+    /// Whether it has a classification head, according to `architectures` or, if there are none,
+    /// its tensors.
     pub fn classifies(&self) -> bool {
         const HEADS: [&str; 3] =
             ["classifier.weight", "classifier.out_proj.weight", "score.weight"];
@@ -210,12 +209,12 @@ impl Checkpoint {
         }
     }
 
-    /// Names of a classifier's outputs, in order: `id2label` of `config.json`, or, as transformers
-    /// does it, as many `LABEL_n` as `num_labels` says where it says another number (2 if neither
-    /// is there).
+    /// Names of a classifier's outputs, in order: `id2label` of `config.json` or, as in
+    /// transformers, `LABEL_0`, `LABEL_1`, ... if `num_labels` differs from its length (two labels
+    /// if neither is set).
     ///
     /// # Errors
-    /// Labels that are not numbered from 0 on, each once, or too many.
+    /// Labels that are not numbered from 0, each once, or too many labels.
     pub fn labels(&self) -> Result<Vec<String>, CheckpointError> {
         let limit = tables::LABELS_MAX;
         let too_many = |count: u64| {
@@ -264,13 +263,13 @@ impl Checkpoint {
             .ok_or_else(|| self.config_error("id2label names no label"))
     }
 
-    /// A text of `config.json`, or of an object in it.
+    /// A string in `config.json`, at this path of keys.
     pub fn text(&self, path: &[&str]) -> Option<&str> {
         let found = path.iter().try_fold(&self.config, |value, key| value.get(key));
         found.and_then(Value::as_str)
     }
 
-    /// Whether a key of `config.json` is there and says something.
+    /// Whether `config.json` has this key with a value other than null.
     pub fn has(&self, name: &str) -> bool {
         self.config.get(name).is_some_and(|value| !value.is_null())
     }
@@ -280,12 +279,12 @@ impl Checkpoint {
         self.config.get(name)
     }
 
-    /// Whether a key of `config.json` is there and null.
+    /// Whether `config.json` has this key with the value null.
     pub fn is_null(&self, name: &str) -> bool {
         self.config.get(name).is_some_and(Value::is_null)
     }
 
-    /// A boolean of `config.json`, or of its part about texts.
+    /// A boolean in `config.json`, or in its `text_config`.
     pub fn said(&self, name: &str) -> Option<bool> {
         let of_texts = self.config.get("text_config");
         let found =
@@ -293,18 +292,18 @@ impl Checkpoint {
         found.and_then(Value::as_bool)
     }
 
-    /// A boolean of `config.json`, false if it is not there.
+    /// A boolean in `config.json`; false if absent.
     pub fn flag(&self, name: &str) -> bool {
         self.config.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// Names the checkpoint goes by, lower case: its folder's and `_name_or_path`. A last hint,
-    /// where its files leave open what it is.
+    /// Names of the checkpoint, in lower case: its folder's and `_name_or_path`. The last resort if
+    /// its files do not tell what it is.
     pub fn names(&self) -> String {
         let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
         let mut names: Vec<String> =
             dir.iter().rev().take(3).map(|part| part.to_string_lossy().to_lowercase()).collect();
-        // A Hub cache has `models--owner--name/snapshots/revision`.
+        // In a Hub cache the path is `models--owner--name/snapshots/revision`.
         if names.get(1).is_none_or(|parent| parent != "snapshots") {
             names.truncate(1);
         }
@@ -313,10 +312,11 @@ impl Checkpoint {
         names.join(" ")
     }
 
-    /// A part of its own file beside the weights, `name.safetensors` or `name.pt`, if there is one.
+    /// Tensors of an extra file beside the weights, `name.safetensors` or `name.pt`, if there is
+    /// one.
     ///
     /// # Errors
-    /// A file that is damaged.
+    /// A damaged file.
     pub fn part(&self, name: &str) -> Result<Option<Weights>, CheckpointError> {
         let paths = ["safetensors", "pt"].map(|kind| self.dir.join(format!("{name}.{kind}")));
         let found = paths.iter().find(|path| is_there(path));
@@ -326,7 +326,7 @@ impl Checkpoint {
     /// `config.json` as a family's own type.
     ///
     /// # Errors
-    /// A field that is missing or of the wrong type.
+    /// A missing field, or one of the wrong type.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, CheckpointError> {
         serde_path_to_error::deserialize(&self.config)
             .map_err(|error| self.config_error(error.to_string()))
@@ -348,10 +348,10 @@ impl Checkpoint {
     }
 }
 
-/// Refuses a folder with an adapter, whose weights would have to be added to the model's.
+/// Refuses a folder with an adapter, whose weights would have to be merged into the model's.
 ///
 /// # Errors
-/// If there is one; of which model, and what to do.
+/// If there is one; the error names its base model and says what to do.
 pub fn adapter(dir: &Path) -> Result<(), CheckpointError> {
     let path = dir.join("adapter_config.json");
     let Some(config) = read_json_if_there::<Value>(&path)? else { return Ok(()) };

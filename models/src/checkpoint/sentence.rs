@@ -1,4 +1,4 @@
-//! The files of sentence-transformers: the chain of modules, prompts, length.
+//! The files of sentence-transformers: the module chain, prompts, length.
 //!
 //! Must not know: tensors' values, tokenizers.
 
@@ -18,8 +18,8 @@ use super::keys::{ConfigFile, Key, Warning, files as tables};
 use super::similarity::SimilarityFunction;
 use super::{CheckpointError, files};
 
-/// Names of the file with the length of a chain's transformer; the first that has a key counts, as
-/// in sentence-transformers.
+/// Possible names of the file with the length of a chain's transformer. As in
+/// sentence-transformers, the first with any key is used.
 pub const LENGTH_FILES: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -29,47 +29,47 @@ pub const LENGTH_FILES: [&str; 7] = [
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 ];
-/// The file with prompts and what else is of the chain as a whole.
+/// The file with prompts and other settings of the whole chain.
 const SETTINGS: &str = "config_sentence_transformers.json";
 
-/// What `modules.json` and the files it names say.
+/// The contents of `modules.json` and the files it names.
 #[derive(Debug, Clone, Default)]
 pub struct SentenceTransformers {
-    /// Folder of the transformer.
+    /// The transformer's folder.
     pub transformer_dir: PathBuf,
-    /// What is done with the transformer's hidden states, in order.
+    /// The modules applied to the transformer's hidden states, in order.
     pub steps: Vec<Step>,
-    /// Whether the transformer gives logits of words instead of hidden states.
+    /// Whether the transformer returns vocabulary logits instead of hidden states.
     pub gives_words: bool,
-    /// How a sparse model pools, if there is such a module.
+    /// How a sparse model pools, if it has such a module.
     pub splade: Option<Splade>,
-    /// Which tokens' logits are the score of a language model, if there is such a module.
+    /// Which tokens' logits make a language model's score, if it has such a module.
     pub logit_score: Option<LogitScore>,
     /// Longest sequence in tokens.
     pub tokens_max: Option<usize>,
-    /// Texts are lower-cased before they are tokenised.
+    /// Whether texts are lower-cased before tokenisation.
     pub lower_case: bool,
     /// Prompts by name.
     pub prompts: BTreeMap<String, String>,
-    /// The prompt used where a request names none.
+    /// The prompt used when a request names none.
     pub default_prompt_name: Option<String>,
     /// How vectors are compared.
     pub similarity: SimilarityFunction,
-    /// Components of a vector that are kept.
+    /// Number of leading components that are kept.
     pub truncate_dim: Option<usize>,
-    /// The path of the function that a cross-encoder's logits go through.
+    /// The path of the function applied to a cross-encoder's logits.
     pub activation_fn: Option<String>,
-    /// Whether the transformer takes messages of a chat, where the files say it.
+    /// Whether the transformer takes chat messages, if the files tell.
     pub takes_messages: Option<bool>,
-    /// What the transformer gives, where its files say it: `transformer_task`.
+    /// What the transformer returns, if its files tell: `transformer_task`.
     pub transformer_task: Option<String>,
-    /// What the modules take of its results, where its files say it: `method_output_name`.
+    /// Which of its outputs the modules take, if its files tell: `method_output_name`.
     pub outputs: Vec<String>,
-    /// Whether a message's content is a list of parts, not a text.
+    /// Whether a message's content is a list of parts rather than a text.
     pub structured_messages: bool,
     /// Whether the files say that it is a cross-encoder.
     pub is_cross_encoder: bool,
-    /// Whether `model_type` is that of an embedder, or not said.
+    /// Whether `model_type` is an embedder's or absent.
     pub is_embedder: bool,
 }
 
@@ -80,13 +80,13 @@ pub enum Step {
     Pool(PoolingModule),
     /// A projection.
     Dense(Subject, DenseModule),
-    /// Scaling to length one.
+    /// Scaling to unit length.
     Normalize(Subject),
     /// A layer norm of the vector.
     LayerNorm {
         /// Its folder, with `model.safetensors`.
         dir: PathBuf,
-        /// Components it takes and gives.
+        /// Number of input and output components.
         width: usize,
     },
 }
@@ -103,28 +103,28 @@ pub enum Subject {
 /// How tokens are pooled.
 #[derive(Debug, Clone)]
 pub struct PoolingModule {
-    /// Methods, whose vectors are laid end to end.
+    /// Pooling methods, whose vectors are concatenated.
     pub methods: Vec<Pooling>,
-    /// Whether the prompt's tokens count.
+    /// Whether the prompt's tokens are pooled.
     pub include_prompt: bool,
 }
 
-/// How the logits of a masked language model become weights of words (Formal et al., SPLADE v2,
-/// 2021; sentence-transformers `SpladePooling`).
+/// How the logits of a masked language model become word weights (Formal et al., SPLADE v2, 2021;
+/// sentence-transformers `SpladePooling`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Splade {
-    /// The sum over tokens instead of the largest.
+    /// The sum over tokens instead of the maximum.
     pub sum: bool,
     /// `log(1 + log(1 + relu))` instead of `log(1 + relu)`.
     pub twice: bool,
 }
 
-/// The logits of a language model that are a score (sentence-transformers `LogitScore`).
+/// Which logits of a language model make a score (sentence-transformers `LogitScore`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct LogitScore {
-    /// The token that says yes.
+    /// The token that means yes.
     pub true_token_id: usize,
-    /// The token that says no, whose logit is taken off.
+    /// The token that means no, whose logit is subtracted.
     pub false_token_id: Option<usize>,
 }
 
@@ -133,15 +133,15 @@ pub struct LogitScore {
 pub struct DenseModule {
     /// Its folder, with `model.safetensors`.
     pub dir: PathBuf,
-    /// Components it takes.
+    /// Number of input components.
     pub inputs: usize,
-    /// Components it gives.
+    /// Number of output components.
     pub outputs: usize,
     /// Whether it has a bias.
     pub bias: bool,
-    /// What follows it.
+    /// The activation after it.
     pub activation: Option<Activation>,
-    /// Whether its input is added, projected by a matrix of its own where widths differ.
+    /// Whether its input is added, through a projection of its own if the widths differ.
     pub residual: bool,
 }
 
@@ -172,21 +172,21 @@ struct Length {
     modality_config: Option<BTreeMap<String, Value>>,
 }
 
-/// Reads files of a folder, each checked against the table of its keys.
+/// Reads files of a folder, checking each against the table of its keys.
 struct Reader<'a> {
     dir: &'a Path,
     warnings: &'a mut Vec<Warning>,
 }
 
 impl Reader<'_> {
-    /// A file's content, if it is there.
+    /// A file's content, if the file exists.
     fn object(&mut self, path: &Path, table: &[Key]) -> Result<Option<Value>, CheckpointError> {
         let Some(content) = files::read_json_if_there::<Value>(path)? else { return Ok(None) };
         ConfigFile { dir: self.dir, path }.check(&content, &[table], self.warnings)?;
         Ok(Some(content))
     }
 
-    /// A file's content as a type of its own, if it is there.
+    /// A file's content, deserialised, if the file exists.
     fn read<T: serde::de::DeserializeOwned>(
         &mut self,
         path: &Path,
@@ -198,7 +198,7 @@ impl Reader<'_> {
             .map_err(|error| CheckpointError::new(path, format!("not what is expected: {error}")))
     }
 
-    /// As [`read`](Self::read), for a file that must be there.
+    /// As [`read`](Self::read), for a file that must exist.
     fn read_needed<T: serde::de::DeserializeOwned>(
         &mut self,
         path: &Path,
@@ -210,11 +210,11 @@ impl Reader<'_> {
 }
 
 impl SentenceTransformers {
-    /// Reads `modules.json` and what it names; `None` where there is none.
+    /// Reads `modules.json` and the files it names; `None` if there is none.
     ///
     /// # Errors
-    /// A module, pooling or activation that is not known, modules in an order that means nothing,
-    /// a path outside the folder, or a file that contradicts another.
+    /// An unknown module, pooling or activation, modules in an order that makes no sense, a path
+    /// outside the folder, or a file that contradicts another.
     pub fn open(dir: &Path, warnings: &mut Vec<Warning>) -> Result<Option<Self>, CheckpointError> {
         let path = dir.join("modules.json");
         if !is_there(&path) {
@@ -229,7 +229,7 @@ impl SentenceTransformers {
             ConfigFile { dir, path: &path }.check(entry, &[tables::MODULE], reader.warnings)?;
             let module = Module::deserialize(entry)
                 .map_err(|error| CheckpointError::new(&path, format!("a module: {error}")))?;
-            // Of two with one name sentence-transformers runs one alone.
+            // If two have the same name, sentence-transformers runs only one of them.
             if let Some(name) = module.name {
                 if names.contains(&name) {
                     let problem = format!("two modules have the name {name}; give each its own");
@@ -254,7 +254,7 @@ impl SentenceTransformers {
         Ok(Some(this))
     }
 
-    /// What is said of the chain as a whole.
+    /// Reads the settings of the whole chain.
     fn with_settings(reader: &mut Reader<'_>) -> Result<Self, CheckpointError> {
         let path = reader.dir.join(SETTINGS);
         let settings: Settings =
@@ -337,8 +337,8 @@ impl SentenceTransformers {
         Ok(())
     }
 
-    /// What sentence-transformers' `CrossEncoder` would not read of these files: where they do not
-    /// call themselves a cross-encoder's, it takes the transformer alone, with defaults.
+    /// A key in these files that sentence-transformers' `CrossEncoder` would not read: unless they
+    /// are marked as a cross-encoder's, it loads the transformer alone, with defaults.
     pub fn unread_by_cross_encoder(&self) -> Option<&'static str> {
         match self {
             Self { is_cross_encoder: true, .. } => None,
@@ -357,7 +357,7 @@ impl SentenceTransformers {
         })
     }
 
-    /// Whether vectors are scaled to length one in the end.
+    /// Whether vectors are normalised to unit length at the end.
     pub fn normalizes(&self) -> bool {
         matches!(self.steps.last(), Some(Step::Normalize(Subject::Sentence)))
     }

@@ -1,10 +1,10 @@
-//! How the files say that vectors are compared (sentence-transformers `similarity_fn_name`).
+//! How vectors are compared, according to the files (sentence-transformers `similarity_fn_name`).
 //!
 //! Must not know: how it is computed.
 
 use serde::Deserialize;
 
-/// A function of two vectors that is larger the more alike they are.
+/// A function of two vectors that is larger the more similar they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SimilarityFunction {
@@ -13,14 +13,14 @@ pub enum SimilarityFunction {
     Cosine,
     /// Their dot product.
     Dot,
-    /// Their Euclidean distance, negative.
+    /// Their negative Euclidean distance.
     Euclidean,
-    /// The sum of the distances of their components, negative.
+    /// Their negative Manhattan distance.
     Manhattan,
 }
 
 impl SimilarityFunction {
-    /// Its name in configuration files and answers.
+    /// Its name in configuration files and responses.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cosine => "cosine",

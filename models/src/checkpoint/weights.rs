@@ -1,4 +1,4 @@
-//! Tensors of safetensors files, one file or shards with an index, mapped into memory.
+//! Tensors of safetensors files, one file or shards with an index, memory-mapped.
 //!
 //! Must not know: what the tensors are for.
 
@@ -18,10 +18,10 @@ use super::files::{
 };
 use crate::progress::Progress;
 
-/// The name of weights that PyTorch has pickled.
+/// The file name of weights pickled by PyTorch.
 pub const PICKLE: &str = "pytorch_model.bin";
 
-/// How a zip archive begins, which PyTorch's files are since 1.6.
+/// The first bytes of a zip archive, the format of PyTorch's files since 1.6.
 const ZIP: &[u8] = b"PK\x03\x04";
 
 /// Tensors by name.
@@ -37,7 +37,7 @@ pub struct Weights {
 struct Entry {
     path: PathBuf,
     tensor: Result<StoredTensor, String>,
-    /// Whether it was asked for.
+    /// Whether it was requested.
     used: AtomicBool,
 }
 
@@ -56,7 +56,7 @@ impl Weights {
     /// Maps `model.safetensors`, or the shards of `model.safetensors.index.json`.
     ///
     /// # Errors
-    /// No such file, or one that is cut off or damaged.
+    /// A missing, truncated or damaged file.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         let (single, index) =
             (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
@@ -89,8 +89,8 @@ impl Weights {
         }
     }
 
-    /// The tensors of a module after the transformer, which older checkpoints have as PyTorch
-    /// pickles them.
+    /// The tensors of a module after the transformer; in older checkpoints they are pickled by
+    /// PyTorch.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -105,14 +105,14 @@ impl Weights {
     /// The tensors of one file: safetensors, or pickled by PyTorch.
     ///
     /// # Errors
-    /// A file that is damaged.
+    /// A damaged file.
     pub fn of_file(path: &Path) -> Result<Self, CheckpointError> {
         let mut weights = Self { source: path.to_owned(), ..Self::default() };
         if path.extension().is_some_and(|extension| extension == "safetensors") {
             weights.add_file(path)?;
             return Ok(weights);
         }
-        // It is opened by its name again; a pipe or a device is refused here.
+        // `read_pickle` opens the file by name again; pipes and devices are refused here.
         let file = files::open(path, PICKLE_BYTES_MAX)?;
         let content = MappedFile::of(&file);
         let content = content.as_deref().unwrap_or_default();
@@ -166,20 +166,20 @@ impl Weights {
         Ok(())
     }
 
-    /// Whether there is such a tensor.
+    /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// Rows of a matrix, if it is there.
+    /// Number of rows of a matrix, if it exists.
     pub fn rows(&self, name: &str) -> Option<usize> {
         self.tensors.get(name)?.tensor.as_ref().ok()?.shape().first().copied()
     }
 
-    /// The one of some prefixes under which `name` is found.
+    /// The only one of these prefixes under which `name` exists.
     ///
     /// # Errors
-    /// If it is found under none, or under several: which is meant is not known.
+    /// If it exists under none, or under several: it is unclear which is meant.
     pub fn prefix<'a>(&self, prefixes: &[&'a str], name: &str) -> Result<&'a str, CheckpointError> {
         let mut found = prefixes.iter().filter(|prefix| self.contains(&format!("{prefix}{name}")));
         match (found.next(), found.next()) {
@@ -198,7 +198,7 @@ impl Weights {
     /// A tensor of this shape.
     ///
     /// # Errors
-    /// If it is missing, has another shape or a dtype that is not served.
+    /// If it is missing, has another shape, or has a dtype that is not served.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<StoredTensor, CheckpointError> {
         let entry = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
         entry.used.store(true, Ordering::Relaxed);
@@ -214,12 +214,12 @@ impl Weights {
         Ok(tensor.clone())
     }
 
-    /// Tensors that were taken, of those that are there: how far loading is.
+    /// Loading progress: the number of tensors requested, out of all.
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
 
-    /// The dtype that most numbers have, of those that are served.
+    /// The dtype of most elements, among those that are served.
     pub fn main_dtype(&self) -> Option<DType> {
         let mut counts: Vec<(DType, usize)> = Vec::new();
         for tensor in self.tensors.values().filter_map(|entry| entry.tensor.as_ref().ok()) {
@@ -232,7 +232,8 @@ impl Weights {
         counts.into_iter().max_by_key(|(_, total)| *total).map(|(dtype, _)| dtype)
     }
 
-    /// Elements of all matrices but embedding tables and heads over words, which stay in the file.
+    /// Elements of all matrices except embedding tables and vocabulary heads, which stay in the
+    /// file.
     pub fn packed_elements(&self) -> u64 {
         let stays = ["embed", "lm_head", "predictions"];
         let packed = |name: &str| !stays.iter().any(|part| name.contains(part));
@@ -242,7 +243,7 @@ impl Weights {
         matrices.map(|shape| shape.iter().map(|side| *side as u64).product::<u64>()).sum()
     }
 
-    /// Names of all tensors, each with whether it was asked for.
+    /// Names of all tensors, each with whether it was requested.
     pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
         self.tensors.iter().map(|(name, it)| (name.as_str(), it.used.load(Ordering::Relaxed)))
     }
@@ -251,7 +252,7 @@ impl Weights {
         CheckpointError::new(&self.source, format!("tensor {name} is missing"))
     }
 
-    /// Lets the system forget the pages read while packing.
+    /// Lets the system drop the pages read while packing.
     pub fn release_pages(&self) {
         self.files.iter().for_each(|file| file.release_pages());
     }

@@ -1,5 +1,6 @@
 //! BERT: a post-norm bidirectional encoder with learned positions (Devlin et al., 2018;
-//! transformers `modeling_bert.py`). Also MiniLM, BGE, E5, GTE-en and PEG, and as cross-encoder.
+//! transformers `modeling_bert.py`). Embedders such as MiniLM, BGE, E5, GTE-en and PEG, and
+//! cross-encoders.
 //!
 //! Must not know: templates, pooling, devices.
 
@@ -26,7 +27,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{LayerNorm, Loader, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 
-/// The entry of the list.
+/// Its entry in the list of families.
 pub fn family() -> Family {
     Family {
         model_type: "bert",
@@ -38,7 +39,7 @@ pub fn family() -> Family {
         ],
         keys: KEYS,
         files: &[],
-        // Both cls and mean are common: a checkpoint that does not say is refused.
+        // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,
         load: |checkpoint, precision, device| load(checkpoint, precision, device, &Style::BERT),
         score: |checkpoint, width, device| {
@@ -71,7 +72,7 @@ pub fn family() -> Family {
 
 const TENSORFLOW: &str = "TensorFlow's first files had it; transformers does not read it";
 
-/// Keys of `config.json` that are BERT's own, and RoBERTa's.
+/// Keys of `config.json` of BERT and RoBERTa.
 pub(super) const KEYS: &[Key] = &[
     ("vocab_size", VOCABULARY),
     ("hidden_size", WIDTH),
@@ -83,7 +84,7 @@ pub(super) const KEYS: &[Key] = &[
     ("layer_norm_eps", EPS),
     ("hidden_act", Used),
     ("position_embedding_type", Used),
-    // Positions begin after it in RoBERTa.
+    // In RoBERTa, positions start after this id.
     ("pad_token_id", Used),
     ("directionality", NoEffect(TENSORFLOW)),
     ("pooler_fc_size", NoEffect(TENSORFLOW)),
@@ -93,17 +94,17 @@ pub(super) const KEYS: &[Key] = &[
     ("pooler_type", NoEffect(TENSORFLOW)),
 ];
 
-/// Names of the tensors of a head over words.
+/// Names of the tensors of a vocabulary head.
 pub(super) struct WordsNames {
     pub dense: &'static str,
     pub norm: &'static str,
     pub bias: &'static str,
-    /// The last layer's weights, or, where they are not stored, those of the word embeddings.
+    /// The last layer's weights; if they are not stored, those of the word embeddings (`words`).
     pub decoder: &'static str,
     pub words: &'static str,
 }
 
-/// Dense layer, activation and norm, then a logit a word.
+/// The vocabulary head: dense layer, activation and norm, then one logit per word.
 pub(super) fn words(
     checkpoint: &Checkpoint,
     network: &Network,
@@ -119,8 +120,8 @@ pub(super) fn words(
         .with_activation(activation)
         .with_norm(norm);
     let decoder = decoder_or_words(checkpoint, &loader, names.decoder, names.words)?;
-    // transformers loads the bias under either name, and prefers the decoder's own. Where the head
-    // is not tied it knows the second name no more, and has zeros.
+    // transformers loads the bias under either name and prefers the decoder's own. If the head is
+    // not tied, it ignores the other name and leaves the bias at zero.
     let own_bias = names.decoder.replace(".weight", ".bias");
     let tied = checkpoint.said("tie_word_embeddings") != Some(false);
     let bias = if tied && !loader.has(&own_bias) { names.bias } else { own_bias.as_str() };
@@ -128,8 +129,7 @@ pub(super) fn words(
     Ok(WordsHead { layers: vec![dense], last })
 }
 
-/// The tensor of a head's last layer: its own, or that of the word embeddings where it is tied to
-/// them.
+/// The name of the weights of a head's last layer: its own or, if tied, the word embeddings'.
 ///
 /// # Errors
 /// A checkpoint without such a tensor whose config says that it is not tied.
@@ -152,11 +152,11 @@ pub(super) fn decoder_or_words<'a>(
     Ok(words)
 }
 
-/// In what the networks of this build differ.
+/// How networks of this architecture differ.
 pub(super) struct Style {
-    /// Prefixes of tensor names, one of which is used.
+    /// Possible prefixes of tensor names.
     pub prefixes: &'static [&'static str],
-    /// Positions begin behind the padding token's id, as in RoBERTa.
+    /// Whether positions start after the padding token's id, as in RoBERTa.
     pub positions_after_padding: bool,
 }
 
@@ -164,8 +164,8 @@ impl Style {
     const BERT: Self = Self { prefixes: &["", "bert."], positions_after_padding: false };
 }
 
-/// What is absent is as in transformers' `BertConfig`, whose values RoBERTa's have but for the
-/// vocabulary.
+/// Defaults are those of transformers' `BertConfig`, which RoBERTa shares except for the vocabulary
+/// size.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -230,15 +230,15 @@ impl Config {
 struct Bert {
     words: Embedding,
     positions: Embedding,
-    /// With one type, second texts have it too.
+    /// If there is only one type, second texts have it too.
     token_types: Embedding,
-    /// Row of the first position.
+    /// Row of the first position in the table.
     first_position: u32,
     norm: LayerNorm,
     layers: Vec<Layer>,
     heads: Heads,
     activation: Activation,
-    /// Of short batches on a GPU.
+    /// CUDA graphs of short batches.
     recordings: Recordings,
 }
 
@@ -251,7 +251,7 @@ struct Layer {
     mlp_norm: LayerNorm,
 }
 
-/// The network of a checkpoint in this build.
+/// Loads a network of this architecture.
 pub(super) fn load(
     checkpoint: &Checkpoint,
     precision: Precision,
@@ -342,8 +342,8 @@ impl Bert {
         self.positions.add_rows_of(&self.positions_of(batch), typed)
     }
 
-    /// Rows of the position table. In RoBERTa a padding token, which a text may name, has the row
-    /// of its id and is not counted.
+    /// Rows of the position table. In RoBERTa, a padding token within a text gets the row of its id
+    /// and is not counted.
     fn positions_of(&self, batch: &RaggedBatch) -> Vec<u32> {
         let Some(padding) = self.first_position.checked_sub(1) else { return batch.positions() };
         let mut positions = Vec::with_capacity(batch.tokens().len());
@@ -362,12 +362,12 @@ impl Bert {
 /// Hidden states between two layers.
 struct State {
     hidden: Rows,
-    /// As the next layer takes them.
+    /// The same, in the next layer's input layout.
     input: LinearInput,
 }
 
 impl Bert {
-    /// Takes a part of a batch through a layer, for the `next` one.
+    /// Takes a part of a batch through `layer`, with the result also in the input layout of `next`.
     fn forward(
         &self,
         part: &Part,
@@ -387,7 +387,7 @@ impl Bert {
 }
 
 impl Bert {
-    /// What the layers make of embedded tokens.
+    /// Runs the layers on embedded tokens.
     fn layers(
         &self,
         batch: &RaggedBatch,

@@ -1,4 +1,4 @@
-//! Architectures: one file each, one list.
+//! Architectures: one file each, and their list.
 //!
 //! Must not know: recipes, readouts, which device they run on.
 
@@ -20,57 +20,57 @@ use crate::readout::{Pooling, ScoreReadout, WordsHead};
 pub struct Family {
     /// `model_type` of `config.json`.
     pub model_type: &'static str,
-    /// Architectures of `config.json` that are this network without or below a head we do not need.
+    /// Values of `architectures` in `config.json` that are served as this network, with or without
+    /// a head.
     pub architectures: &'static [&'static str],
-    /// What is done with the keys of `config.json` that are its own; they go before those that
-    /// all families share.
+    /// How its own keys of `config.json` are handled; they take precedence over those that all
+    /// families share.
     pub keys: &'static [Key],
-    /// Other configuration files that it reads, each with its keys.
+    /// Other configuration files that it reads, with their keys.
     pub files: &'static [(&'static str, &'static [&'static [Key]])],
-    /// The pooling of a checkpoint that says nothing, for the architectures where only one makes
+    /// The default pooling of a checkpoint that sets none, for architectures where only one makes
     /// sense.
     pub pooling: fn(&Checkpoint) -> Option<Pooling>,
-    /// Makes the network.
+    /// Loads the network.
     pub load: fn(&Checkpoint, Precision, &Device) -> Result<Network, CheckpointError>,
-    /// Makes the score head of a `*ForSequenceClassification`, over hidden states of this width.
+    /// Loads the score head of a `*ForSequenceClassification`, for hidden states of this width.
     pub score: LoadScore,
-    /// Makes the head that gives a logit for each word of the vocabulary, over hidden states of
-    /// this width; `None` where there is none.
+    /// Loads the vocabulary head, which gives one logit per word; `None` if there is none.
     pub words: Option<LoadWords>,
-    /// What it says of its causal language models, whose files leave open what they are for, and
-    /// whose logits can answer yes or no; `None` where there are none.
+    /// For its causal language models, whose files do not tell what they are for, and whose logits
+    /// can answer yes or no; `None` if there are none.
     pub language_model: Option<LanguageModel>,
 }
 
 /// The causal language models of an architecture.
 pub struct LanguageModel {
-    /// Architectures of `config.json` without a language head, which are embedders.
+    /// Values of `architectures` without a language head; these are embedders.
     pub embedders: &'static [&'static str],
-    /// What the name of the embedding table may begin with, before `embed_tokens.weight`.
+    /// Possible prefixes of the embedding table, `embed_tokens.weight`.
     pub tables: &'static [&'static str],
-    /// Names that the language head may have.
+    /// Possible names of the language head's weights.
     pub heads: &'static [&'static str],
 }
 
-/// Makes the head of a masked language model: layers before the last, and the last.
+/// Loads the head of a masked language model.
 pub type LoadWords = fn(&Checkpoint, &Network, &Device) -> Result<WordsHead, CheckpointError>;
 
-/// Makes a score head.
+/// Loads a score head for hidden states of this width.
 pub type LoadScore = fn(&Checkpoint, usize, &Device) -> Result<ScoreReadout, CheckpointError>;
 
-/// A network and what its configuration says of it.
+/// A network and its properties, according to its configuration.
 pub struct Network {
     /// The network.
     pub encoder: Box<dyn Encoder>,
-    /// Numbers in a hidden state.
+    /// Size of a hidden state.
     pub width: usize,
-    /// Positions it knows, as its configuration says.
+    /// Number of positions, according to its configuration.
     pub positions: usize,
-    /// Whether they are rotary, so that further ones can be computed, too.
+    /// Whether positions are rotary, so that more of them can be computed.
     pub rotary_positions: bool,
-    /// Tokens it knows.
+    /// Size of its vocabulary.
     pub vocabulary: usize,
-    /// Token types it knows; 0 if its tokens have none.
+    /// Number of token types; 0 if there are none.
     pub token_types: usize,
 }
 
@@ -85,7 +85,7 @@ pub fn all() -> Vec<Family> {
 /// The family of a checkpoint.
 ///
 /// # Errors
-/// A sentence, if it is none that is served.
+/// An architecture that is not served.
 pub fn of(checkpoint: &Checkpoint) -> Result<Family, CheckpointError> {
     let wanted = checkpoint.model_type();
     let known: Vec<&str> = all().iter().map(|family| family.model_type).collect();
@@ -93,8 +93,8 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Family, CheckpointError> {
         let known = known.join(", ");
         checkpoint.config_error(format!("model_type {wanted:?} is not served; served: {known}"))
     })?;
-    // A chain that pools takes the transformer alone, of whatever class it was saved, unless that
-    // class is code of the checkpoint.
+    // A module chain that pools uses the bare transformer, whatever class it was saved as, unless
+    // that class is the checkpoint's own code.
     let pools = checkpoint.sentence_transformers().is_some_and(|it| it.pooling().is_some());
     if pools && !checkpoint.has("auto_map") {
         return Ok(family);

@@ -29,7 +29,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{LayerNorm, Loader, Rotary, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 
-/// The entry of the list.
+/// Its entry in the list of families.
 pub fn family() -> Family {
     Family {
         model_type: "modernbert",
@@ -40,7 +40,7 @@ pub fn family() -> Family {
         ],
         keys: KEYS,
         files: &[],
-        // Both cls and mean are common: a checkpoint that does not say is refused.
+        // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,
         load,
         score,
@@ -52,7 +52,7 @@ pub fn family() -> Family {
 const TRAINING: &str = "for training";
 const NOT_READ: &str = "published files have it; transformers does not read it for this type";
 
-/// Keys of `config.json` that are its own.
+/// Its own keys of `config.json`.
 const KEYS: &[Key] = &[
     ("vocab_size", VOCABULARY),
     ("hidden_size", WIDTH),
@@ -95,14 +95,14 @@ const KEYS: &[Key] = &[
     ("type_vocab_size", NoEffect(NOT_READ)),
 ];
 
-/// Kinds of layer, global and local, as `rope_parameters` names them.
+/// Layer types, global and local, as named in `rope_parameters`.
 const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
 
-/// Rotary positions of each kind of layer.
+/// Rotary positions of each layer type.
 const BY_LAYER_TYPE: &[Key] =
     &[("full_attention", Object(&[ROTARY])), ("sliding_attention", Object(&[ROTARY]))];
 
-/// What is absent is as in transformers' `ModernBertConfig`.
+/// Defaults are those of transformers' `ModernBertConfig`.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -121,9 +121,9 @@ struct Config {
     local_rope_theta: f64,
     global_attn_every_n_layers: usize,
     local_attention: usize,
-    /// Half of `local_attention`, which it goes before.
+    /// Half of `local_attention`, over which it takes precedence.
     sliding_window: Option<usize>,
-    /// Newer files name the kind of each layer instead of every how many are global.
+    /// The type of each layer; newer files have it instead of `global_attn_every_n_layers`.
     layer_types: Option<Vec<LayerType>>,
     rope_scaling: Value,
     rope_parameters: Value,
@@ -209,7 +209,7 @@ impl Config {
         })
     }
 
-    /// Refuses rotary positions that are scaled, or given for no kind of layer.
+    /// Refuses scaled rotary positions, and those for an unknown layer type.
     fn check_rotary(&self) -> Result<(), String> {
         let by_kind = self.rope_parameters.as_object().into_iter().flatten();
         for (key, parameters) in by_kind.clone() {
@@ -231,7 +231,7 @@ impl Config {
         }
     }
 
-    /// Whether a layer sees a window only.
+    /// Whether a layer has sliding-window attention.
     fn is_local(&self, layer: usize) -> bool {
         match self.layer_types.as_ref().and_then(|types| types.get(layer)) {
             Some(kind) => *kind == LayerType::SlidingAttention,
@@ -239,13 +239,13 @@ impl Config {
         }
     }
 
-    /// Layout far to each side a layer with a window sees.
+    /// How many positions to either side a local layer attends to.
     fn window(&self) -> usize {
         self.sliding_window.unwrap_or(self.local_attention / 2)
     }
 
-    /// The thetas of global and local layers; newer files have them by kind of layer. An older
-    /// object is for both, and goes first.
+    /// Rotary thetas of global and local layers. Newer files set them by layer type; an older
+    /// object sets both and takes precedence.
     fn thetas(&self) -> (f64, f64) {
         let of = |it: Option<&Value>| it?.get("rope_theta")?.as_f64();
         let newer = |kind: &str| of(self.rope_parameters.get(kind));
@@ -266,7 +266,7 @@ struct ModernBert {
 }
 
 struct Layer {
-    /// The first layer's input is normed already.
+    /// `None` in the first layer, whose input is already normalised.
     attention_norm: Option<LayerNorm>,
     qkv: Linear,
     output: Linear,
@@ -343,7 +343,7 @@ impl Layer {
     }
 }
 
-/// Dense layer, activation and norm over the pooled vector, then the output.
+/// Dense layer, activation and norm over the pooled vector, then the output layer.
 fn score(
     checkpoint: &Checkpoint,
     width: usize,
@@ -367,7 +367,7 @@ fn score(
     Ok(ScoreReadout::new(pooling, layers, labels))
 }
 
-/// Dense layer, activation and norm, then a logit a word.
+/// Dense layer, activation and norm, then one logit per word.
 fn words(
     checkpoint: &Checkpoint,
     network: &Network,
@@ -387,8 +387,8 @@ fn words(
 }
 
 impl Layer {
-    /// Takes hidden states of a part of a batch, whose rows have these positions in the
-    /// tables, through the layer.
+    /// Takes the hidden states of a part of a batch through the layer, given its rows' positions
+    /// and the rotary tables.
     fn forward(
         &self,
         part: &Part,

@@ -22,7 +22,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{Decoder, DecoderConfig, Loader, Rotary, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout};
 
-/// The entry of the list.
+/// Its entry in the list of families.
 pub fn family() -> Family {
     Family {
         model_type: "qwen3",
@@ -30,7 +30,7 @@ pub fn family() -> Family {
         keys: KEYS,
         files: &[],
         pooling: |checkpoint| {
-            // A bare decoder is read at its last token; one with a language head may be anything.
+            // A bare decoder uses last-token pooling; one with a language head may be anything.
             let bare = checkpoint.architectures().iter().all(|name| *name == "Qwen3Model");
             bare.then_some(Pooling::Last)
         },
@@ -50,12 +50,12 @@ pub fn family() -> Family {
     }
 }
 
-/// What the names of its tensors begin with, without and below a head.
+/// Prefixes of its tensors' names: of a bare network, and below a head.
 const TABLES: &[&str] = &["", "model."];
 
 const NO_WINDOW: &str = "for use_sliding_window, which is refused";
 
-/// Keys of `config.json` that are its own, and of the text part of Qwen3-VL's.
+/// Its own keys of `config.json`, shared by the text part of Qwen3-VL's.
 pub(super) const KEYS: &[Key] = &[
     ("vocab_size", VOCABULARY),
     ("hidden_size", WIDTH),
@@ -83,7 +83,7 @@ pub(super) const KEYS: &[Key] = &[
 
 /// `config.json`, or the part of a larger one that describes such a decoder.
 ///
-/// What is absent is as in transformers' `Qwen3Config`.
+/// Defaults are those of transformers' `Qwen3Config`.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 pub(super) struct Config {
@@ -131,7 +131,7 @@ impl Default for Config {
     }
 }
 
-/// Whether a token sees only those before it.
+/// Whether a token attends only to itself and earlier ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Causal(pub bool);
 
@@ -141,7 +141,7 @@ impl Default for Causal {
     }
 }
 
-/// Null is refused: transformers takes it for causal attention of a text alone, and for full
+/// Null is refused: transformers treats it as causal attention for a single text, and as full
 /// attention in a padded batch.
 fn is_causal<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Causal, D::Error> {
     let value = Option::<bool>::deserialize(value)?;
@@ -165,8 +165,8 @@ impl Config {
         Ok(Heads { heads, kv_heads, size })
     }
 
-    /// The object that counts for rotary positions, and its name: as in transformers, an older one
-    /// goes before a newer one.
+    /// The object with the rotary settings, and its name. As in transformers, the older object
+    /// takes precedence over the newer one.
     pub fn rotary(&self) -> (&'static str, &Value) {
         match &self.rope_scaling {
             Value::Object(keys) if !keys.is_empty() => ("rope_scaling", &self.rope_scaling),
@@ -174,9 +174,9 @@ impl Config {
         }
     }
 
-    /// The base of rotary frequencies, which is `default` where nothing says it.
+    /// The base of rotary frequencies; `default` if it is not set.
     pub fn theta(&self, default: f64) -> Result<f64, String> {
-        // As in transformers: what the object says goes before the key beside it.
+        // As in transformers, the object takes precedence over the key beside it.
         let (name, object) = self.rotary();
         let kind = object.get("rope_type").or_else(|| object.get("type"));
         if let Some(kind) = kind.filter(|kind| *kind != "default") {

@@ -15,14 +15,14 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::Loader;
 use crate::readout::{HeadLayer, Pooling, ScoreReadout};
 
-/// The entries of the list.
+/// Their entries in the list of families.
 pub fn families() -> Vec<Family> {
     let family = |model_type, architectures| Family {
         model_type,
         architectures,
         keys: KEYS,
         files: &[],
-        // Both cls and mean are common: a checkpoint that does not say is refused.
+        // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,
         load: |checkpoint, precision, device| {
             let prefixes = &["", "roberta."];
@@ -57,7 +57,7 @@ pub fn families() -> Vec<Family> {
     ]
 }
 
-/// A dense layer with tanh over the first token, then the output.
+/// A dense layer with tanh over the first token, then the output layer.
 fn score(
     checkpoint: &Checkpoint,
     width: usize,

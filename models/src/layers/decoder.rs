@@ -1,6 +1,6 @@
-//! The decoder of Qwen3: pre-norm, causal unless its configuration says otherwise, with grouped
-//! queries, norms of queries and keys per head, rotary positions and a gated MLP (Qwen3 technical
-//! report, 2025; transformers `modeling_qwen3.py`).
+//! The Qwen3 decoder: pre-norm, causal unless configured otherwise, with grouped-query attention,
+//! per-head query and key norms, rotary positions and a gated MLP (Qwen3 technical report, 2025;
+//! transformers `modeling_qwen3.py`).
 //!
 //! Must not know: where its first hidden states come from, what its positions mean.
 
@@ -23,21 +23,21 @@ use crate::checkpoint::CheckpointError;
 /// Sizes of a decoder.
 #[derive(Debug, Clone, Copy)]
 pub struct DecoderConfig {
-    /// Numbers in a hidden state.
+    /// Size of a hidden state.
     pub hidden: usize,
-    /// Layers.
+    /// Number of layers.
     pub layers: usize,
-    /// Heads of the attention.
+    /// Attention heads.
     pub heads: Heads,
-    /// Numbers between the two layers of the MLP.
+    /// Size of the MLP's intermediate layer.
     pub mlp: usize,
     /// Epsilon of all norms.
     pub eps: f32,
-    /// Whether the projections of the attention have a bias.
+    /// Whether the attention's projections have a bias.
     pub bias: bool,
-    /// Whether a token sees only those before it; else all of its sequence.
+    /// Whether a token attends only to itself and earlier ones, rather than to its whole sequence.
     pub causal: bool,
-    /// Of the gate.
+    /// Activation of the gate.
     pub activation: Activation,
 }
 
@@ -49,7 +49,7 @@ pub struct Decoder {
     heads: Heads,
     mask: Mask,
     eps: f32,
-    /// Of short batches on a GPU.
+    /// CUDA graphs of short batches.
     recordings: Recordings,
 }
 
@@ -64,14 +64,14 @@ struct Layer {
     down: Linear,
 }
 
-/// Changes hidden states behind a layer, whose place it gets.
+/// Changes hidden states after a layer, given the layer's index.
 pub type BehindLayer<'a> = dyn Fn(usize, &mut Rows) -> Result<(), KernelError> + Sync + 'a;
 
 impl Decoder {
-    /// The decoder under a prefix.
+    /// Loads the decoder under the loader's prefix.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub fn load(loader: &Loader<'_>, config: &DecoderConfig) -> Result<Self, CheckpointError> {
         let layer = |layer| Layer::load(&loader.at(&format!("layers.{layer}.")), config);
         Ok(Self {
@@ -84,16 +84,16 @@ impl Decoder {
         })
     }
 
-    /// Whether a token sees only those before it.
+    /// Whether a token attends only to itself and earlier ones.
     pub fn is_causal(&self) -> bool {
         self.mask == Mask::Causal
     }
 
-    /// Runs the layers over `hidden`, whose rows have these positions in the tables. `pause` is
-    /// called between layers and between the parts of one, `behind` after each.
+    /// Runs the layers over `hidden`; `turn` holds the rows' positions and the rotary tables. Calls
+    /// `pause` between layers and between the parts of a layer, and `behind` after each layer.
     ///
     /// # Errors
-    /// A failure of the device or of an operation.
+    /// A failure of the device or an operation.
     pub fn run(
         &self,
         batch: &RaggedBatch,
@@ -116,7 +116,7 @@ impl Decoder {
         Ok(HiddenStates { rows, prefixes: batch.new_prefixes(kept), ..states })
     }
 
-    /// What the layers make of hidden states, and what of it is kept.
+    /// Runs the layers; returns the hidden states and what is to be cached.
     fn layers(
         &self,
         batch: &RaggedBatch,
@@ -139,7 +139,7 @@ impl Decoder {
                 let mut state = self.forward(part, state, (layer, next, &kept), turn)?;
                 behind(place, &mut state.hidden)?;
                 if changed_between {
-                    // It is normed again.
+                    // The norm has to be recomputed.
                     state.input = None;
                 }
                 Ok(state)
@@ -151,17 +151,17 @@ impl Decoder {
     }
 }
 
-/// What a part of a batch is between two layers.
+/// The state of a part of a batch between two layers.
 struct State {
     hidden: Rows,
-    /// Their norm as the next layer takes it, if it is made already.
+    /// The hidden states, normalised, in the next layer's input layout, if already computed.
     input: Option<LinearInput>,
     keeping: Keeping,
 }
 
 impl Decoder {
-    /// Takes a part of a batch through a layer; its rows have these positions in the tables.
-    /// Its hidden states are normed for the next layer, if that is given.
+    /// Takes a part of a batch through a layer, given its rows' positions and the rotary tables. If
+    /// there is a next layer, also normalises the hidden states for it.
     fn forward(
         &self,
         part: &Part,

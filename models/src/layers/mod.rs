@@ -1,4 +1,4 @@
-//! Building blocks that families share: loading of layers, rotary tables, names of activations.
+//! Building blocks shared by families: loading of layers, rotary tables, names of activations.
 //!
 //! Must not know: any one family.
 
@@ -20,7 +20,7 @@ use crate::checkpoint::{CheckpointError, Weights};
 
 pub use decoder::{BehindLayer, Decoder, DecoderConfig};
 
-/// Makes layers of a checkpoint's tensors under a prefix.
+/// Builds layers from a checkpoint's tensors under a prefix.
 pub struct Loader<'a> {
     weights: &'a Weights,
     prefix: String,
@@ -29,8 +29,7 @@ pub struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// A loader of the tensors whose names begin with `prefix`, whose linear layers multiply with
-    /// this precision.
+    /// A loader for tensors whose names begin with `prefix`; its linear layers use this precision.
     pub fn new(
         weights: &'a Weights,
         prefix: &str,
@@ -40,12 +39,12 @@ impl<'a> Loader<'a> {
         Self { weights, prefix: prefix.to_owned(), precision, device }
     }
 
-    /// The loader of names that go on with `name`.
+    /// A loader whose prefix is extended by `name`.
     pub fn at(&self, name: &str) -> Self {
         Self { prefix: format!("{}{name}", self.prefix), ..*self }
     }
 
-    /// Whether there is such a tensor.
+    /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.weights.contains(&format!("{}{name}", self.prefix))
     }
@@ -53,7 +52,7 @@ impl<'a> Loader<'a> {
     /// A tensor as stored.
     ///
     /// # Errors
-    /// If it is missing or of another shape.
+    /// If it is missing or has another shape.
     pub fn stored(&self, name: &str, shape: &[usize]) -> Result<StoredTensor, CheckpointError> {
         self.weights.tensor(&format!("{}{name}", self.prefix), shape)
     }
@@ -61,17 +60,17 @@ impl<'a> Loader<'a> {
     /// A float32 vector on the device.
     ///
     /// # Errors
-    /// If it is missing or of another length.
+    /// If it is missing or has another length.
     pub fn vector(&self, name: &str, length: usize) -> Result<Tensor, CheckpointError> {
         let stored = self.stored(name, &[length])?;
         Tensor::from_vec(stored.to_f32(), length, self.device).map_err(|error| self.failed(error))
     }
 
-    /// One linear layer of several laid below each other: `(name, outputs)` each, all with or all
-    /// without bias.
+    /// One linear layer from several, concatenated along the outputs: `(name, outputs)` each, all
+    /// with or all without bias.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub fn linear(
         &self,
         parts: &[(&str, usize)],
@@ -81,11 +80,10 @@ impl<'a> Loader<'a> {
         self.linear_padded(parts, (inputs, inputs), bias)
     }
 
-    /// As [`linear`](Self::linear), for inputs padded with zeros from the first number to the
-    /// second.
+    /// As [`linear`](Self::linear), for inputs zero-padded from `inputs` to `padded`.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub fn linear_padded(
         &self,
         parts: &[(&str, usize)],
@@ -107,10 +105,10 @@ impl<'a> Loader<'a> {
         self.packed(layer)
     }
 
-    /// A gated layer of `gate` and `value` weights, `[outputs, inputs]` each.
+    /// A gated layer from `gate` and `value` weights, `[outputs, inputs]` each.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub fn gated(
         &self,
         (gate, value): (&str, &str),
@@ -122,17 +120,17 @@ impl<'a> Loader<'a> {
         self.packed(GatedLinear::new(&gate, &value, activation, self.precision, self.device))
     }
 
-    /// A layer that has its own copy of its weights: the file's pages are not needed any more, so
+    /// Returns a layer, which has its own copy of its weights, and releases the file's pages, so
     /// that loading never holds the weights twice.
     fn packed<T>(&self, layer: Result<T, KernelError>) -> Result<T, CheckpointError> {
         self.weights.release_pages();
         layer.map_err(|error| self.failed(error))
     }
 
-    /// A gated layer whose gate and value weights are one tensor, the gate's first.
+    /// A gated layer whose gate and value weights are one tensor, the gate's rows first.
     ///
     /// # Errors
-    /// If it is missing or of another shape.
+    /// If it is missing or has another shape.
     pub fn gated_of_one(
         &self,
         name: &str,
@@ -144,10 +142,10 @@ impl<'a> Loader<'a> {
         self.packed(GatedLinear::new(&gate, &value, activation, self.precision, self.device))
     }
 
-    /// A linear layer of (inputs, outputs) whose weights and bias have names of their own.
+    /// A linear layer with (inputs, outputs), given the full names of its weights and bias.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub fn linear_of(
         &self,
         (weight, bias): (&str, &str),
@@ -158,11 +156,10 @@ impl<'a> Loader<'a> {
         self.packed(Linear::new(&[&weight], &[&bias], inputs, self.precision, self.device))
     }
 
-    /// A linear layer with bias of (inputs, outputs) whose weights are stored in the shape of a
-    /// convolution, `[outputs, ..kernel]`.
+    /// A linear layer with bias whose weights are stored as a convolution, `[outputs, ..kernel]`.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub fn convolution(
         &self,
         name: &str,
@@ -176,10 +173,10 @@ impl<'a> Loader<'a> {
         self.packed(Linear::new(&[&weight], &[&bias], inputs, self.precision, self.device))
     }
 
-    /// A linear layer without bias of some rows of a table, in float32.
+    /// A linear layer without bias from some rows of a table, in float32.
     ///
     /// # Errors
-    /// If the table is missing or of another shape.
+    /// If the table is missing or has another shape.
     pub fn rows_of(
         &self,
         name: &str,
@@ -192,12 +189,12 @@ impl<'a> Loader<'a> {
         self.packed(Linear::new(&rows, &[], width, Precision::Float32, self.device))
     }
 
-    /// Where its layers compute.
+    /// The device that its layers run on.
     pub fn device(&self) -> &Device {
         self.device
     }
 
-    /// A failure to make a layer.
+    /// The error of a layer that cannot be built.
     pub fn failed(&self, error: KernelError) -> CheckpointError {
         let reason = proxima_kernels::sentence(&error);
         CheckpointError::new(&self.prefix, format!("the layer cannot be made: {reason}"))
@@ -213,11 +210,11 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// The norm called `name`, with or without bias. Checkpoints converted from TensorFlow call its
-    /// parts gamma and beta.
+    /// The norm called `name`, with or without bias. In checkpoints converted from TensorFlow, its
+    /// tensors are called gamma and beta.
     ///
     /// # Errors
-    /// If a tensor is missing or of another length.
+    /// If a tensor is missing or has another length.
     pub fn load(
         loader: &Loader<'_>,
         name: &str,
@@ -232,18 +229,18 @@ impl LayerNorm {
         Ok(Self { weight, bias: shift.transpose()?, eps })
     }
 
-    /// Norms each row.
+    /// Normalises each row.
     ///
     /// # Errors
-    /// Shapes that disagree, or a failure of the device.
+    /// Mismatched shapes, or a device failure.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
         layer_norm(x, &self.weight, self.bias.as_ref(), self.eps)
     }
 
-    /// Norms each row, also as a linear layer takes it.
+    /// Normalises each row; also returns the result in a linear layer's input layout.
     ///
     /// # Errors
-    /// Shapes that disagree, or a failure of the device.
+    /// Mismatched shapes, or a device failure.
     pub fn forward_for(
         &self,
         x: &Rows,
@@ -253,7 +250,7 @@ impl LayerNorm {
     }
 }
 
-/// The activation that a `config.json` calls `name`, if it is served.
+/// The activation called `name` in a `config.json`, if it is served.
 pub fn activation(name: &str) -> Option<Activation> {
     Some(match name {
         "gelu" | "gelu_python" => Activation::Gelu,
@@ -265,7 +262,7 @@ pub fn activation(name: &str) -> Option<Activation> {
     })
 }
 
-/// Rotary tables that grow with the longest sequence seen, so that short texts pay nothing for a
+/// Rotary tables that grow with the longest sequence seen, so that short texts do not pay for a
 /// long context.
 #[derive(Debug)]
 pub struct Rotary {
@@ -276,10 +273,10 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// Tables of heads of `size` numbers.
+    /// Tables for heads with `size` elements.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn new(theta: f64, size: usize, device: &Device) -> Result<Self, KernelError> {
         let tables = RwLock::new(Arc::new(RotaryTables::new(512, size, theta, device)?));
         Ok(Self { theta, size, device: device.clone(), tables })
@@ -288,7 +285,7 @@ impl Rotary {
     /// Tables for at least this many positions.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn tables(&self, positions: usize) -> Result<Arc<RotaryTables>, KernelError> {
         let poisoned = "no code panics while it holds the tables";
         let tables = self.tables.read().expect(poisoned).clone();

@@ -1,4 +1,4 @@
-//! A checkpoint to a model: family, task, recipe, readouts, in this order.
+//! Turns a checkpoint into a model: family, task, recipe, readouts, in this order.
 //!
 //! Must not know: requests, wire formats, devices beyond their name.
 
@@ -19,42 +19,43 @@ use crate::recipes::{self, Limits, Recipe};
 use crate::task::Task;
 use readouts::{Parts, scores};
 
-/// How to load a checkpoint; the default is as the checkpoint says.
+/// How to load a checkpoint; by default, as its files say.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// Precision of the weights; `None` keeps the checkpoint's.
     pub dtype: Option<Dtype>,
-    /// Pooling; `None` takes the checkpoint's, and refuses one that says nothing.
+    /// Pooling; `None` takes the checkpoint's or its family's default, and fails if there is
+    /// neither.
     pub pooling: Option<Pooling>,
-    /// Longest sequence in tokens; `None` takes the checkpoint's own.
+    /// Longest sequence in tokens; `None` takes the checkpoint's limit.
     pub tokens_max: Option<usize>,
-    /// What it is used for; `None` finds out ([`Task::of`]).
+    /// What it is used for; `None` detects it ([`Task::of`]).
     pub task: Option<Task>,
-    /// Where it computes.
+    /// The device it runs on.
     pub device: DeviceChoice,
-    /// The part of an NVIDIA GPU's memory that tensors may have; `None` sets no limit.
+    /// The fraction of an NVIDIA GPU's memory that tensors may use; `None` sets no limit.
     pub device_memory: Option<f64>,
     /// How images and videos are read.
     pub media: MediaOptions,
-    /// Refuse a checkpoint whose configuration has a key that is not known.
+    /// Refuse a checkpoint whose configuration has an unknown key.
     pub strict_checkpoint: bool,
 }
 
 impl Model {
-    /// Makes a model of a checkpoint.
+    /// Loads a model from a checkpoint.
     ///
     /// # Errors
-    /// An architecture, pooling or activation that is not known, a tensor that is missing or of
-    /// the wrong shape, a tokenizer that cannot be read, a device that is not there.
+    /// An unknown architecture, pooling or activation, a tensor that is missing or has the wrong
+    /// shape, a tokenizer that cannot be read, or a device that is not available.
     pub fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self, CheckpointError> {
         Self::load_with(checkpoint, options, None)
     }
 
-    /// As [`load`](Self::load), with the recipe of the same model that was loaded before: another
-    /// device needs no tokenizer of its own.
+    /// As [`load`](Self::load), with the recipe of the same model loaded before: another device
+    /// needs no tokenizer of its own.
     ///
     /// # Errors
-    /// As of `load`.
+    /// As `load`.
     pub fn load_with(
         checkpoint: &Checkpoint,
         options: &LoadOptions,
@@ -72,7 +73,7 @@ impl Model {
         }
         let task = match (options.task, options.pooling) {
             (Some(task), _) => task,
-            // Who chooses a pooling wants vectors.
+            // Choosing a pooling implies embedding, if the files do not tell.
             (None, Some(_)) => Task::of(checkpoint, &family).unwrap_or(Task::Embed),
             (None, None) => Task::of(checkpoint, &family)?,
         };
@@ -126,7 +127,7 @@ impl Model {
     }
 }
 
-/// Refuses a checkpoint with keys that are not known.
+/// Refuses a checkpoint with unknown keys.
 fn refuse(checkpoint: &Checkpoint, warnings: &[Warning]) -> Result<(), CheckpointError> {
     if warnings.is_empty() {
         return Ok(());
@@ -136,8 +137,8 @@ fn refuse(checkpoint: &Checkpoint, warnings: &[Warning]) -> Result<(), Checkpoin
     Err(CheckpointError::new(checkpoint.dir(), problem))
 }
 
-/// The limit sentence-transformers names, else the tokenizer's, else the network's; never above the
-/// network's positions.
+/// The limit of the options, else of sentence-transformers, else of the recipe, else of the
+/// tokenizer, else of the network; never above the network's positions.
 fn tokens_max(
     checkpoint: &Checkpoint,
     network: &Network,

@@ -1,4 +1,4 @@
-//! The readouts of a checkpoint: pooling and the chain after it, score heads, heads over words.
+//! The readouts of a checkpoint: pooling and its module chain, score heads, vocabulary heads.
 //!
 //! Must not know: requests, recipes beyond a token's id.
 
@@ -22,10 +22,10 @@ use crate::readout::{
 use crate::recipes::Recipe;
 use crate::task::Task;
 
-/// Epsilon of sentence-transformers' LayerNorm module, which is PyTorch's default.
+/// Epsilon of sentence-transformers' LayerNorm module: PyTorch's default.
 const LAYER_NORM_EPS: f32 = 1e-5;
 
-/// What readouts are made of.
+/// What readouts are built from.
 pub(crate) struct Parts<'a> {
     pub checkpoint: &'a Checkpoint,
     pub task: Task,
@@ -86,8 +86,8 @@ impl Readouts {
     }
 }
 
-/// Refuses a cross-encoder with files that sentence-transformers would not read, since their
-/// settings may or may not be meant.
+/// Refuses a cross-encoder with settings that sentence-transformers would not read: it is unclear
+/// whether they are meant to apply.
 fn check_cross_encoder(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let modules = checkpoint.sentence_transformers();
     let Some(key) = modules.and_then(SentenceTransformers::unread_by_cross_encoder) else {
@@ -103,7 +103,7 @@ fn check_cross_encoder(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     ))
 }
 
-/// What to do about a checkpoint that does not say how tokens are pooled.
+/// The error for a checkpoint that sets no pooling, with what to do about it.
 fn no_pooling(checkpoint: &Checkpoint, family: &families::Family) -> CheckpointError {
     let masked = checkpoint.architectures().iter().any(|it| it.ends_with("ForMaskedLM"));
     let sparse = match masked && family.words.is_some() {
@@ -122,7 +122,7 @@ fn no_pooling(checkpoint: &Checkpoint, family: &families::Family) -> CheckpointE
     )
 }
 
-/// Hidden states to vectors: by these poolings, and the other modules in their order.
+/// Hidden states to vectors: these poolings, and the other modules in order.
 fn readout(
     checkpoint: &Checkpoint,
     poolings: Vec<Pooling>,
@@ -131,7 +131,7 @@ fn readout(
 ) -> Result<EmbeddingReadout, CheckpointError> {
     let modules = checkpoint.sentence_transformers();
     let steps = modules.map(|modules| &modules.steps[..]).unwrap_or_default();
-    // A request says whether a vector is scaled in the end; what comes before counts.
+    // Trailing Normalize modules are left out: requests choose the final normalisation.
     let ends = steps.iter().rposition(|it| !matches!(it, Step::Normalize(Subject::Sentence)));
     let mut readout = EmbeddingReadout::new(Pooling::Mean, width);
     let (tokens, rest): (Vec<&Step>, Vec<&Step>) = steps[..ends.map_or(0, |last| last + 1)]
@@ -153,7 +153,7 @@ fn readout(
     Ok(cut.into_iter().fold(readout, EmbeddingReadout::cut_to))
 }
 
-/// A module over `width` components; none for pooling, which is not such a step.
+/// The step of a module over `width` components; `None` for pooling, which is done separately.
 fn embedding_step(
     step: &Step,
     width: usize,
@@ -178,7 +178,7 @@ fn dense(module: &DenseModule, width: usize, device: &Device) -> Result<Dense, C
     let &DenseModule { inputs, outputs, bias, activation, .. } = module;
     check_width(&module.dir, inputs, width)?;
     let weights = Weights::of_module(&module.dir)?;
-    // A projection is small: always in float32.
+    // Projections are small, so they are always float32.
     let loader = Loader::new(&weights, "", Precision::Float32, device);
     let linear = loader.linear(&[("linear", outputs)], inputs, bias)?;
     let residual = match module.residual {
@@ -198,8 +198,8 @@ fn check_width(dir: &Path, wanted: usize, found: usize) -> Result<(), Checkpoint
     Err(CheckpointError::new(dir, problem))
 }
 
-/// Refuses a module with a tensor that its configuration does not speak of, as
-/// sentence-transformers does.
+/// Refuses a module with a tensor that its configuration does not mention, as sentence-transformers
+/// does.
 fn all_used(dir: &Path, weights: &Weights) -> Result<(), CheckpointError> {
     match weights.names().find(|(_, used)| !used) {
         None => Ok(()),
@@ -210,10 +210,10 @@ fn all_used(dir: &Path, weights: &Weights) -> Result<(), CheckpointError> {
     }
 }
 
-/// What scores the files ask for, of a checkpoint with this many labels.
+/// The score functions that the files ask for, with this many labels.
 ///
 /// # Errors
-/// A function that is not known, or a problem_type that contradicts the labels.
+/// An unknown function, or a problem_type that contradicts the labels.
 pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, CheckpointError> {
     let error = |problem: String| checkpoint.config_error(problem);
     let classes = match (checkpoint.text(&["problem_type"]), labels) {
@@ -253,7 +253,7 @@ fn splade(
     Ok(SparseReadout::Splade { head, how: how.unwrap_or_default() })
 }
 
-/// The layer of bge-m3 that weighs words, if there is one.
+/// The layer of bge-m3 that computes word weights, if there is one.
 fn lexical(parts: &Parts<'_>) -> Result<Option<SparseReadout>, CheckpointError> {
     let &Parts { checkpoint, network, recipe, device, .. } = parts;
     let Some(weights) = checkpoint.part("sparse_linear")? else { return Ok(None) };
@@ -262,7 +262,7 @@ fn lexical(parts: &Parts<'_>) -> Result<Option<SparseReadout>, CheckpointError> 
     Ok(Some(SparseReadout::Lexical { linear, special: recipe.tokenizer().special_ids() }))
 }
 
-/// The projection of bge-m3 to a vector a token, if there is one.
+/// The projection of bge-m3 to one vector per token, if there is one.
 fn token_vectors(
     checkpoint: &Checkpoint,
     network: &Network,
@@ -275,7 +275,7 @@ fn token_vectors(
     Ok(Some(MultiVectorReadout::new(linear, width)))
 }
 
-/// The two rows of the language head that answer no and yes.
+/// The rows of the language head that answer no and yes.
 fn yes_or_no(parts: &Parts<'_>) -> Result<ScoreReadout, CheckpointError> {
     let &Parts { checkpoint, family, network, recipe, device, .. } = parts;
     let said = checkpoint.sentence_transformers().and_then(|modules| modules.logit_score);
@@ -302,7 +302,7 @@ fn yes_or_no(parts: &Parts<'_>) -> Result<ScoreReadout, CheckpointError> {
     };
     let weights = checkpoint.weights();
     let loader = Loader::new(weights, "", Precision::Float32, device);
-    // A head that is stored is the model's, also where the config ties it, as in transformers.
+    // As in transformers, a stored head is used even if the config ties it to the embeddings.
     let tied = checkpoint.said("tie_word_embeddings");
     let (heads, tables) =
         family.language_model.as_ref().map_or((&[][..], &[][..]), |it| (it.heads, it.tables));

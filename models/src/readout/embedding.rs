@@ -1,5 +1,5 @@
-//! Hidden states to one vector a sequence: the chain of modules of sentence-transformers, run in
-//! its order.
+//! Hidden states to one vector per sequence: the module chain of sentence-transformers, run in
+//! order.
 //!
 //! Must not know: files, requests.
 
@@ -20,29 +20,29 @@ use crate::layers::LayerNorm;
 pub struct Dense {
     /// `[inputs] -> [width]`
     pub linear: Linear,
-    /// Applied after it; `None` is the identity.
+    /// Applied after the linear layer; `None` is the identity.
     pub activation: Option<Activation>,
-    /// What is added of the input.
+    /// What is added from the input.
     pub residual: Residual,
-    /// Components it gives.
+    /// Number of output components.
     pub width: usize,
 }
 
-/// What a projection adds of its input.
+/// What a projection adds from its input.
 #[derive(Debug)]
 pub enum Residual {
     /// Nothing.
     None,
     /// The input.
     Input,
-    /// The input by a matrix, `[inputs] -> [width]`.
+    /// The input times a matrix, `[inputs] -> [width]`.
     Projected(Linear),
 }
 
 impl Dense {
     /// Projects each row: `[n, inputs] -> [n, width]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
-        // Steps before it may have been computed elsewhere.
+        // Earlier steps may have run on another device.
         let x = x.to_device(self.linear.device())?;
         let residual = match &self.residual {
             Residual::None => None,
@@ -58,30 +58,30 @@ impl Dense {
 pub enum EmbeddingStep {
     /// A projection.
     Dense(Box<Dense>),
-    /// Scaling to length one; a zero row stays zero.
+    /// Scaling to unit length; a zero row stays zero.
     Normalize,
     /// A layer norm, on the CPU.
     LayerNorm(LayerNorm),
 }
 
-/// Hidden states to one vector a sequence.
+/// Hidden states to one vector per sequence.
 #[derive(Debug)]
 pub struct EmbeddingReadout {
-    /// Of each token, before pooling.
+    /// Steps on each token, before pooling.
     tokens: Vec<EmbeddingStep>,
-    /// Methods whose vectors are laid end to end; at least one.
+    /// Pooling methods, whose vectors are concatenated; at least one.
     pooling: Vec<Pooling>,
-    /// Of the vector, after pooling.
+    /// Steps on the vector, after pooling.
     sentence: Vec<EmbeddingStep>,
-    /// Components of a token before pooling.
+    /// Components per token before pooling.
     token_width: usize,
     width: usize,
-    /// Components that are kept at last.
+    /// Number of leading components kept at the end.
     cut: Option<usize>,
 }
 
 impl EmbeddingReadout {
-    /// A readout by one method; `width` is that of the hidden states.
+    /// A readout with one pooling method; `width` is that of the hidden states.
     pub fn new(pooling: Pooling, width: usize) -> Self {
         Self {
             tokens: Vec::new(),
@@ -93,8 +93,7 @@ impl EmbeddingReadout {
         }
     }
 
-    /// Adds a step of each token after those there are; of a projection that gives `width`
-    /// components.
+    /// Appends a step on each token.
     pub fn with_token_step(mut self, step: EmbeddingStep) -> Self {
         if let EmbeddingStep::Dense(dense) = &step {
             self.token_width = dense.width;
@@ -103,8 +102,8 @@ impl EmbeddingReadout {
         self.with_poolings(Vec::new())
     }
 
-    /// Pools by these methods, laid end to end; by those there are, if there are none. To be called
-    /// before steps of the vector are added.
+    /// Pools by these methods and concatenates their vectors; if empty, keeps the current methods.
+    /// To be called before steps on the vector are added.
     pub fn with_poolings(mut self, poolings: Vec<Pooling>) -> Self {
         if !poolings.is_empty() {
             self.pooling = poolings;
@@ -113,7 +112,7 @@ impl EmbeddingReadout {
         self
     }
 
-    /// Adds a step of the vector after those there are.
+    /// Appends a step on the vector.
     pub fn with_step(mut self, step: EmbeddingStep) -> Self {
         if let EmbeddingStep::Dense(dense) = &step {
             self.width = dense.width;
@@ -122,32 +121,32 @@ impl EmbeddingReadout {
         self
     }
 
-    /// Keeps the first components alone, as the last step.
+    /// Keeps only the first components, as the last step.
     pub fn cut_to(mut self, width: usize) -> Self {
         self.cut = (width < self.width).then_some(width);
         self
     }
 
-    /// How tokens are pooled: methods whose vectors are laid end to end.
+    /// The pooling methods, whose vectors are concatenated.
     pub fn pooling(&self) -> &[Pooling] {
         &self.pooling
     }
 
-    /// Components of a token before pooling.
+    /// Components per token before pooling.
     pub fn token_width(&self) -> usize {
         self.token_width
     }
 
-    /// Components of a vector before any cut that a request asks for.
+    /// Components of a vector, before any cut that a request asks for.
     pub fn width(&self) -> usize {
         self.cut.unwrap_or(self.width)
     }
 
-    /// Runs the chain for every sequence: one vector of [`width`](Self::width) numbers each, not
-    /// yet cut or normalised as a request asks.
+    /// Runs the chain for every sequence: one vector of [`width`](Self::width) components each,
+    /// before the cut and normalisation that a request may ask for.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn embed(&self, hidden: &HiddenStates) -> Result<Vec<Vec<f32>>, KernelError> {
         let mut rows = hidden.rows.clone();
         for step in &self.tokens {
@@ -189,17 +188,17 @@ impl EmbeddingStep {
     }
 }
 
-/// Where sequences are in rows of tokens, and how many rows of each are a prompt that does not
-/// count.
+/// Where sequences are in the rows of tokens, and how many rows at the start of each are a prompt
+/// that is left out.
 struct Places<'a> {
     offsets: &'a [usize],
     skips: &'a [usize],
 }
 
 impl Places<'_> {
-    /// One vector a sequence. As in sentence-transformers, the first token is the first after the
-    /// prompt, weights by position go on counting from the sequence's start, and means of nothing
-    /// are zero.
+    /// One vector per sequence. As in sentence-transformers, CLS is the first token after the
+    /// prompt, position weights count from the start of the sequence, and a mean of nothing is
+    /// zero.
     fn pool(&self, rows: &Tensor, pooling: Pooling) -> Result<Tensor, KernelError> {
         if self.skips.iter().all(|skip| *skip == 0) {
             return pool(rows, self.offsets, self.skips, pooling);
@@ -211,7 +210,7 @@ impl Places<'_> {
         }
     }
 
-    /// Rows of each sequence that count; there may be none.
+    /// The rows of each sequence that are pooled; possibly none.
     fn counted(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
         let sequences = self.offsets.windows(2).zip(self.skips);
         sequences.map(|(bounds, skip)| bounds[1].min(bounds[0] + skip)..bounds[1])

@@ -1,4 +1,5 @@
-//! Hidden states to one vector a token, for late interaction (Khattab and Zaharia, ColBERT, 2020).
+//! Hidden states to one vector per token, for late interaction (Khattab and Zaharia, ColBERT,
+//! 2020).
 //!
 //! Must not know: tokenizers, requests.
 
@@ -8,7 +9,7 @@ use proxima_kernels::{Device, KernelError};
 
 use crate::batch::HiddenStates;
 
-/// Hidden states to one projected vector of length one a token.
+/// Hidden states to one projected vector of unit length per token.
 #[derive(Debug)]
 pub struct MultiVectorReadout {
     linear: Linear,
@@ -16,7 +17,7 @@ pub struct MultiVectorReadout {
 }
 
 impl MultiVectorReadout {
-    /// The projection `[hidden width] -> [width]` of bge-m3, which leaves the first token out.
+    /// The projection `[hidden width] -> [width]` of bge-m3, which leaves out the first token.
     pub fn new(linear: Linear, width: usize) -> Self {
         Self { linear, width }
     }
@@ -29,7 +30,7 @@ impl MultiVectorReadout {
     /// Vectors of every sequence's tokens but the first: `[n_tokens - 1][width]` each.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn vectors(&self, hidden: &HiddenStates) -> Result<Vec<Vec<Vec<f32>>>, KernelError> {
         let projected = self.linear.forward(&hidden.rows)?.to_device(&Device::Cpu)?;
         let sequences = hidden.offsets.windows(2).map(|bounds| {
@@ -43,8 +44,8 @@ impl MultiVectorReadout {
     }
 }
 
-/// The mean over the query's vectors of the largest dot product with one of the document's; 0
-/// where either has none.
+/// The mean, over the query's vectors, of the largest dot product with a document vector; 0 if
+/// either has none.
 pub fn max_sim(query: &[Vec<f32>], document: &[Vec<f32>]) -> f32 {
     if query.is_empty() || document.is_empty() {
         return 0.0;

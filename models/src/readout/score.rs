@@ -1,4 +1,4 @@
-//! Hidden states to scores: a head over one pooled row a sequence.
+//! Hidden states to scores: a head over one pooled row per sequence.
 //!
 //! Must not know: what was scored.
 
@@ -12,7 +12,7 @@ use crate::batch::HiddenStates;
 use crate::checkpoint::{CheckpointError, torch_class};
 use crate::layers::{LayerNorm, Loader};
 
-/// One layer of a head: linear, activation, norm. Heads are small, so always in float32.
+/// One layer of a head: linear, activation, norm. Heads are small, so they are always float32.
 #[derive(Debug)]
 pub struct HeadLayer {
     linear: Linear,
@@ -21,10 +21,10 @@ pub struct HeadLayer {
 }
 
 impl HeadLayer {
-    /// The linear layer called `name`, of (inputs, outputs).
+    /// The linear layer called `name`, with (inputs, outputs).
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub fn load(
         loader: &Loader<'_>,
         name: &str,
@@ -34,7 +34,7 @@ impl HeadLayer {
         Ok(Self::new(loader.linear(&[(name, outputs)], inputs, bias)?))
     }
 
-    /// A linear layer alone.
+    /// Just a linear layer.
     pub fn new(linear: Linear) -> Self {
         Self { linear, activation: None, norm: None }
     }
@@ -42,20 +42,20 @@ impl HeadLayer {
     /// Applies the layer to each row.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
         let x = x.to_device(self.linear.device())?;
         let x = self.linear.forward_with(&x, self.activation, None)?;
         self.norm.as_ref().map_or(Ok(x.clone()), |norm| norm.forward(&x))
     }
 
-    /// With an activation after it.
+    /// Adds an activation after the linear layer.
     pub fn with_activation(mut self, activation: Activation) -> Self {
         self.activation = Some(activation);
         self
     }
 
-    /// With a norm after that.
+    /// Adds a norm after the activation.
     pub fn with_norm(mut self, norm: LayerNorm) -> Self {
         self.norm = Some(norm);
         self
@@ -68,17 +68,18 @@ pub struct ScoreReadout {
     pooling: Pooling,
     layers: Vec<HeadLayer>,
     labels: Vec<String>,
-    /// Two outputs, no and yes, of which the difference is the logit.
+    /// Whether there are two outputs, no and yes, whose difference is the logit.
     yes_or_no: bool,
 }
 
 impl ScoreReadout {
-    /// A head with an output for each of `labels`.
+    /// A head with one output per label.
     pub fn new(pooling: Pooling, layers: Vec<HeadLayer>, labels: Vec<String>) -> Self {
         Self { pooling, layers, labels, yes_or_no: false }
     }
 
-    /// The rows of a language head for `no` and `yes`, in this order, at the last token.
+    /// A head made of the language head's rows for `no` and `yes`, in this order, at the last
+    /// token.
     pub fn yes_or_no(rows: Linear) -> Self {
         let (layers, labels) = (vec![HeadLayer::new(rows)], vec!["yes".to_owned()]);
         Self { pooling: Pooling::Last, layers, labels, yes_or_no: true }
@@ -94,10 +95,10 @@ impl ScoreReadout {
         self.pooling
     }
 
-    /// The logits of every sequence, one for each label; sigmoid or softmax not applied.
+    /// The logits of every sequence, one per label, without sigmoid or softmax.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn logits(&self, hidden: &HiddenStates) -> Result<Vec<Vec<f32>>, KernelError> {
         let no_skips = vec![0; hidden.pooling_skips.len()];
         let mut x = pool(&hidden.rows, &hidden.offsets, &no_skips, self.pooling)?;
@@ -112,21 +113,21 @@ impl ScoreReadout {
     }
 }
 
-/// What logits go through to be scores.
+/// How logits become scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ScoreFunction {
-    /// Nothing: the logits.
+    /// The logits themselves.
     Identity,
-    /// A probability of its own for each.
+    /// An independent probability for each.
     Sigmoid,
-    /// Probabilities that exclude each other.
+    /// Probabilities of mutually exclusive classes.
     Softmax,
     /// The hyperbolic tangent of each.
     Tanh,
 }
 
 impl ScoreFunction {
-    /// Its name in answers.
+    /// Its name in responses.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",
@@ -136,7 +137,7 @@ impl ScoreFunction {
         }
     }
 
-    /// The function of PyTorch at a path such as `torch.nn.modules.activation.Sigmoid`.
+    /// The PyTorch function at a path such as `torch.nn.modules.activation.Sigmoid`.
     pub fn of_path(path: &str) -> Option<Self> {
         match torch_class(path)? {
             "Identity" => Some(Self::Identity),
@@ -158,24 +159,24 @@ impl ScoreFunction {
     }
 }
 
-/// The functions that a checkpoint's files ask for.
+/// The score functions that a checkpoint's files ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scores {
-    /// For classes, as transformers' `TextClassificationPipeline` has it: `problem_type`, else the
-    /// number of labels.
+    /// For classes, as in transformers' `TextClassificationPipeline`: by `problem_type`, else by
+    /// the number of labels.
     pub classes: ScoreFunction,
-    /// For pairs, as sentence-transformers' `CrossEncoder` has it: its `activation_fn`, else the
+    /// For pairs, as in sentence-transformers' `CrossEncoder`: its `activation_fn`, else by the
     /// number of labels.
     pub pairs: ScoreFunction,
 }
 
 /// The probability of a logit.
 pub fn sigmoid(logit: f32) -> f32 {
-    // In double precision, so that scores that differ stay apart as long as float32 can tell.
+    // In double precision, so that different logits give different scores wherever float32 allows.
     (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32
 }
 
-/// Probabilities of logits that exclude each other.
+/// Probabilities of mutually exclusive classes.
 pub fn softmax(logits: &[f32]) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f64> = logits.iter().map(|logit| f64::from(logit - largest).exp()).collect();

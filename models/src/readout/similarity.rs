@@ -6,12 +6,12 @@ use proxima_kernels::l2_normalize;
 
 pub use crate::checkpoint::SimilarityFunction;
 
-/// How a model's raw vectors are compared.
+/// How a model's unnormalised vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Similarity {
     /// The function.
     pub function: SimilarityFunction,
-    /// Whether the model's own vectors are of length one, to which raw ones are scaled first.
+    /// Whether the model normalises its vectors; if so, these are scaled to unit length first.
     pub normalized: bool,
 }
 
@@ -36,7 +36,7 @@ impl Similarity {
         value as f32
     }
 
-    /// A vector as the model's own code gives it.
+    /// A vector as the model's own code returns it.
     fn own(self, vector: &[f32]) -> Vec<f32> {
         let mut vector = vector.to_vec();
         if self.normalized {

@@ -1,6 +1,6 @@
-//! Hidden states to weights of words: SPLADE, and the lexical weights of bge-m3.
+//! Hidden states to word weights: SPLADE, and the lexical weights of bge-m3.
 //!
-//! Must not know: tokenizers, what weights are compared with.
+//! Must not know: tokenizers, how weights are compared.
 
 use std::collections::BTreeMap;
 
@@ -11,42 +11,42 @@ use super::HeadLayer;
 use crate::batch::{HiddenStates, Sequence};
 use crate::checkpoint::Splade;
 
-/// Rows whose logits are held at a time: a vocabulary is wide.
+/// Rows whose logits are held at a time, since a vocabulary is wide.
 const ROWS: usize = 64;
 
 /// The head of a masked language model.
 #[derive(Debug)]
 pub struct WordsHead {
-    /// Before the last.
+    /// The layers before the last.
     pub layers: Vec<HeadLayer>,
     /// `[width] -> [vocabulary]`
     pub last: Linear,
 }
 
-/// Hidden states to one weight a word, most of them zero.
+/// Hidden states to one weight per word, most of them zero.
 #[derive(Debug)]
 pub enum SparseReadout {
-    /// Of all words, by the head of a masked language model.
+    /// Of all words, from the head of a masked language model.
     Splade {
         /// Its head.
         head: WordsHead,
         /// How logits become weights.
         how: Splade,
     },
-    /// Of the words of the text alone, one linear layer (Chen et al., BGE M3, 2024).
+    /// Only of words in the text, from one linear layer (Chen et al., BGE M3, 2024).
     Lexical {
         /// `[width] -> [1]`
         linear: Linear,
-        /// Ids without a weight.
+        /// Ids that get no weight.
         special: Vec<u32>,
     },
 }
 
 impl SparseReadout {
-    /// Weights above zero of every sequence, by ascending id.
+    /// The weights above zero of every sequence, by ascending id.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn weights(
         &self,
         hidden: &HiddenStates,
@@ -82,7 +82,7 @@ fn splade(
         for row in logits {
             pooled.resize(row.len(), 0.0);
             for (pooled, logit) in pooled.iter_mut().zip(row) {
-                // What is not a number stays, so that it is seen.
+                // NaN propagates, so the finite check catches it.
                 let weight = if logit <= 0.0 { 0.0 } else { logit.ln_1p() };
                 let weight = if how.twice { weight.ln_1p() } else { weight };
                 let larger = if weight > *pooled || weight.is_nan() { weight } else { *pooled };

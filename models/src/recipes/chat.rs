@@ -1,5 +1,5 @@
-//! What the recipes of Qwen3-VL models share: a chat of texts, images and videos, written and
-//! tokenised piece by piece (transformers `processing_qwen3_vl.py`).
+//! Shared by the Qwen3-VL recipes: a chat of texts, images and videos, written and tokenised piece
+//! by piece (transformers `processing_qwen3_vl.py`).
 //!
 //! Must not know: which network follows, what the chat asks, where media come from.
 
@@ -15,27 +15,27 @@ use crate::input::{InputError, Prepare};
 use crate::item::{Content, Item, Part};
 use proxima_media::{MediaError, MediaOptions, Pixels, Preprocessor, VideoReader};
 
-/// Rows and columns of pixels of a token: two patches of sixteen.
+/// Side of a token's square of pixels: two patches of 16.
 const FACTOR: usize = 32;
-/// What an item without parts is taken for.
+/// Replaces an item without parts.
 const NOTHING: &str = "NULL";
-/// Put before an image, or a group of frames.
+/// Precedes an image or a group of frames.
 const BEGIN: &str = "<|vision_start|>";
-/// Put behind it.
+/// Follows an image or a group of frames.
 const END: &str = "<|vision_end|>";
 
 /// A tokenizer of texts and a preprocessor of media.
 pub struct Chat {
-    /// Of texts.
+    /// Tokenises the texts.
     pub tokenizer: TextTokenizer,
     media: Preprocessor,
 }
 
 impl Chat {
-    /// Those of a checkpoint.
+    /// The tokenizer and preprocessor of a checkpoint.
     ///
     /// # Errors
-    /// A tokenizer that cannot be read, or a template of another chat.
+    /// A tokenizer that cannot be read, or a template for a different chat.
     pub fn load(
         checkpoint: &Checkpoint,
         limits: &Limits,
@@ -49,9 +49,9 @@ impl Chat {
         Ok(Self { tokenizer, media: Preprocessor::new(media, FACTOR) })
     }
 
-    /// A chat with nothing in it, whose images and videos may have `limit` tokens: they are never
-    /// cut, so the rest of what has more need not be looked at. It is given up once its caller is
-    /// gone.
+    /// Begins an empty chat. Images and videos may have at most `limit` tokens; they are never
+    /// truncated, so writing stops as soon as they exceed it. It also stops once the caller has
+    /// cancelled.
     pub fn begin<'a>(&'a self, limit: usize, cancelled: Cancelled<'a>) -> Writer<'a> {
         Writer {
             chat: self,
@@ -67,35 +67,35 @@ impl Chat {
     }
 }
 
-/// A chat that is being written.
+/// A chat being written.
 pub struct Writer<'a> {
     chat: &'a Chat,
     cancelled: Cancelled<'a>,
-    /// Of all videos of the input, which share its limits.
+    /// Shared by all videos of the input, as are its limits.
     reader: Option<Arc<dyn VideoReader>>,
-    /// Text that is not tokenised yet: texts that meet are tokenised as one.
+    /// Text not yet tokenised: adjacent texts are tokenised as one.
     text: String,
     sequence: Sequence,
-    /// Tokens of images and videos at most, and those there are.
+    /// Limit and number of tokens of images and videos.
     limit: usize,
     of_media: usize,
-    /// Images and videos there are, to name one that is wrong.
+    /// Images and videos so far; an error names the index of the failing one.
     images: usize,
     videos: usize,
 }
 
 impl Writer<'_> {
-    /// Goes on with a text.
+    /// Appends a text.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);
         self
     }
 
-    /// Goes on with a query or document, of whose texts at most this many tokens each are used.
+    /// Appends a query or document, of whose texts at most this many tokens each are used.
     ///
     /// # Errors
-    /// A text that cannot be tokenised, an image or video that cannot be used, or a caller who is
-    /// gone.
+    /// A text that cannot be tokenised, an image or video that cannot be used, or a caller who has
+    /// cancelled.
     pub fn content(
         &mut self,
         content: &Content,
@@ -107,7 +107,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Goes on with an item.
+    /// Appends an item.
     ///
     /// # Errors
     /// As [`content`](Self::content).
@@ -169,13 +169,14 @@ impl Writer<'_> {
             return Ok(());
         }
         let encoding = self.chat.tokenizer.plain(&text)?;
-        // Ids of texts are checked before those of pixels, which are no words, are among them.
+        // Text ids are checked here: the sequence also has ids of pixels, which are outside the
+        // vocabulary.
         self.chat.tokenizer.check_ids(encoding.get_ids())?;
         self.sequence.tokens.extend(encoding.get_ids());
         Ok(())
     }
 
-    /// The chat as one sequence, uncut.
+    /// The chat as one sequence, untruncated.
     ///
     /// # Errors
     /// A text that cannot be tokenised.
@@ -185,10 +186,10 @@ impl Writer<'_> {
     }
 }
 
-/// Whether a sequence of `tokens` is to be cut to `limit`.
+/// Whether a sequence of `tokens` is to be truncated to `limit`.
 ///
 /// # Errors
-/// If truncation was not asked for, or not at the end.
+/// If it is too long and truncation was not asked for, or is to be on the left.
 pub fn is_cut(tokens: usize, limit: usize, how: &Prepare) -> Result<bool, InputError> {
     use crate::input::TruncationSide::Left;
     match tokens {

@@ -1,7 +1,7 @@
-//! A checkpoint's own `chat_template`, which sentence-transformers puts texts and pairs through
-//! where the transformer takes messages.
+//! A checkpoint's own `chat_template`, which sentence-transformers applies to texts and pairs if
+//! the transformer takes messages.
 //!
-//! Must not know: tokens, requests, what any one template says.
+//! Must not know: tokens, requests, the content of any template.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::checkpoint::files::{self, CONFIG_BYTES_MAX, is_there};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
-/// The file that a template is in, or would be, and the template.
+/// The file that holds the template, or would hold it, and the template.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -24,7 +24,7 @@ pub fn read(checkpoint: &Checkpoint) -> Result<(PathBuf, Option<String>), Checkp
     Ok((dir.join("tokenizer_config.json"), of_config(checkpoint)))
 }
 
-/// The template of `tokenizer_config.json`: one, or that of several which is the default.
+/// The template in `tokenizer_config.json`; of several, the default one.
 fn of_config(checkpoint: &Checkpoint) -> Option<String> {
     let template = match &checkpoint.tokenizer_config()["chat_template"] {
         Value::Array(all) => &all.iter().find(|it| it["name"] == "default")?["template"],
@@ -33,16 +33,16 @@ fn of_config(checkpoint: &Checkpoint) -> Option<String> {
     template.as_str().map(str::to_owned)
 }
 
-/// Refuses a template that sentence-transformers would use, for a recipe that makes no chat. It
-/// uses one where its files give the transformer the modality `message`, and for a `cross_encoder`
-/// also where there are no files of its class.
+/// For recipes without a chat: refuses a template that sentence-transformers would apply. It
+/// applies one if its files list the modality `message` for the transformer, and, for a
+/// `cross_encoder`, also if there are no files of that class.
 ///
 /// # Errors
 /// Such a template.
 pub fn refuse(checkpoint: &Checkpoint, cross_encoder: bool) -> Result<(), CheckpointError> {
     let takes = match checkpoint.sentence_transformers() {
         None => cross_encoder,
-        // Its class for cross-encoders does not read the files of others.
+        // The class for cross-encoders ignores the files of other classes.
         Some(modules) if cross_encoder && !modules.is_cross_encoder => true,
         Some(modules) => modules.takes_messages == Some(true),
     };

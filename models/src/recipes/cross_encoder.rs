@@ -1,5 +1,5 @@
-//! Cross-encoders and classifiers: one text or two in the tokenizer's own template, the longer cut
-//! first.
+//! Cross-encoders and classifiers: one text or two in the tokenizer's own template, the longer
+//! truncated first.
 //!
 //! Must not know: which network follows, tensors, requests.
 
@@ -11,7 +11,7 @@ use crate::checkpoint::CheckpointError;
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::task::Task;
 
-/// The entry of the list.
+/// Its entry in the list of recipes.
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "cross_encoder",
@@ -52,7 +52,7 @@ impl CrossEncoder {
     }
 }
 
-/// Refuses what only models with prompts know.
+/// Refuses prompt names and instructions, which these models do not have.
 fn no_prompt(prompt: &Prompt) -> Result<(), InputError> {
     match Prompts::default().resolve(prompt)? {
         Resolved::Instruction(_) => Err(InputError::NoInstruction),

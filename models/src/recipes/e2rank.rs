@@ -1,6 +1,6 @@
-//! E2Rank: a text embedding model that also embeds a query together with its candidates, which
-//! ranks them by cosine (Liu et al., E2Rank, 2025; templates of its repository's `src/eval.py`,
-//! README and `src/data.py`).
+//! E2Rank: a text embedding model that also embeds a query with its candidates as one pseudo-query,
+//! which ranks them by cosine similarity (Liu et al., E2Rank, 2025; templates from `src/eval.py`,
+//! the README and `src/data.py` of its repository).
 //!
 //! Must not know: which network follows, tensors, requests.
 
@@ -15,24 +15,24 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
 use crate::task::Task;
 
-/// What it says to the name of a prompt for a list.
+/// The error for a named prompt with a list.
 const NO_PROMPT: InputError =
     InputError::Kind("ranks lists by an instruction; send instruction instead of prompt_name");
-/// What every embedded text ends in.
+/// The last token of every embedded text.
 const END: &str = "<|endoftext|>";
-/// What a pseudo-query asks, where a request says nothing else.
+/// The default instruction of a pseudo-query.
 const INSTRUCTION: &str = "Given a web search query and some relevant documents, rerank the \
     documents that answer the query:";
 /// The prompt of queries that are embedded alone.
 const QUERY_PROMPT: &str =
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
-/// Times that documents are cut; the second only mends what the first misjudged.
+/// Maximum number of attempts to truncate documents; later ones only correct the first's estimate.
 const CUTS_MAX: usize = 4;
-/// The chat around a pseudo-query, thinking switched off.
+/// The chat around a pseudo-query, with thinking disabled.
 const HEAD: &str = "<|im_start|>user\n";
 const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
 
-/// The entry of the list.
+/// Its entry in the list of recipes.
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "e2rank",
@@ -62,7 +62,7 @@ impl E2Rank {
         let prompts = self.text.prompt_names();
         let instruction = match (&how.prompt, prompts.resolve(&how.prompt)?) {
             (_, Resolved::Instruction(text)) => text,
-            // A prompt goes before a text that is embedded alone, and is no instruction.
+            // A named prompt is a prefix for texts embedded alone, not an instruction.
             (Prompt::Named(_), _) => return Err(NO_PROMPT),
             _ => INSTRUCTION,
         };
@@ -89,14 +89,14 @@ impl E2Rank {
             if !how.truncate {
                 return Err(InputError::TooLong { tokens, limit });
             }
-            // The longest documents are cut, so that query and template stay whole.
+            // The longest documents are truncated; query and template stay whole.
             let mut lengths = Vec::with_capacity(candidates.len());
             for candidate in candidates {
                 let length = tokenizer.plain(candidate)?.len();
                 lengths.push(length.min(longest.or(how.document_tokens_max).unwrap_or(length)));
             }
             let rest = tokens.saturating_sub(lengths.iter().sum());
-            // Tokens that merge or part where texts meet are counted too.
+            // Reserves a token per candidate, as tokens may merge or split where texts meet.
             let room = limit.saturating_sub(rest + candidates.len());
             longest = Some(longest_within(&lengths, room));
             if longest == Some(0) {
@@ -108,7 +108,7 @@ impl E2Rank {
     }
 }
 
-/// The largest cut that leaves texts of these lengths at most `room` together.
+/// The largest cap per text with which texts of these lengths have at most `room` tokens in all.
 fn longest_within(lengths: &[usize], room: usize) -> usize {
     let (mut fits, mut too_long) = (0, lengths.iter().max().map_or(1, |longest| longest + 1));
     while fits + 1 < too_long {
@@ -139,7 +139,7 @@ fn whole(
         ListwiseTemplate::Paper => {
             format!("{HEAD}{instruction}\nDocuments:\n{documents}\nSearch Query: {query}{TAIL}")
         }
-        // Documents there carry the end they have when they are embedded alone.
+        // In the README, documents end in the token that ends them when embedded alone.
         ListwiseTemplate::Readme => {
             let documents = joined(END);
             format!("{HEAD}{instruction}\nDocuments:\n{documents}Search Query:{query}{TAIL}")
@@ -162,7 +162,7 @@ fn whole(
     })
 }
 
-/// Puts texts in their places, each read once: what a text holds is never taken for a place.
+/// Replaces placeholders in one pass: inserted text is never searched for placeholders.
 fn fill(template: &str, places: &[(&str, &str)]) -> String {
     let (mut filled, mut rest) = (String::new(), template);
     while !rest.is_empty() {

@@ -1,19 +1,19 @@
-//! Renders a chat template as transformers does (`apply_chat_template`), within bounds.
+//! Renders a chat template as transformers does (`apply_chat_template`), within a step limit.
 //!
-//! Must not know: where a template comes from, what any one says.
+//! Must not know: where a template comes from, what it contains.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, context};
 use serde_json::Value;
 
-/// Steps that a template may take: published ones take a few hundred for a short chat.
+/// Maximum number of steps of a template; published ones take a few hundred for a short chat.
 const STEPS_MAX: u64 = 100_000;
 
-/// The chat of some messages, ending where the model is to answer.
+/// The chat of these messages, ending in the generation prompt.
 ///
 /// # Errors
-/// Why the template cannot be read, or does not take these messages.
+/// Why the template cannot be parsed, or fails on these messages.
 pub fn render(template: &str, messages: &Value) -> Result<String, String> {
     let rendered = try_render(template, messages);
     rendered.map_err(|problem| problem.to_string())

@@ -1,4 +1,4 @@
-//! What a checkpoint does around the network: prompt, special tokens, limits.
+//! How inputs become token sequences: prompts, special tokens, limits.
 //!
 //! Must not know: tensors, requests, wire formats.
 
@@ -32,7 +32,7 @@ pub use tokenizer::{SpecialTokens, TEXT_BYTES_MAX};
 pub struct Token {
     /// Id in the vocabulary.
     pub id: u32,
-    /// The piece of text it stands for; for a special token its name.
+    /// The piece of text it stands for; for a special token, its name.
     pub text: String,
     /// Added by the template rather than found in the text.
     pub special: bool,
@@ -42,12 +42,12 @@ pub struct Token {
     pub stop: Option<usize>,
 }
 
-/// Whether the caller of an input has cancelled it.
+/// Returns whether the caller of an input has cancelled it.
 pub type Cancelled<'a> = &'a dyn Fn() -> bool;
 
 /// Texts to token ids and back.
 pub trait Tokenize {
-    /// The tokens of a text, uncut.
+    /// The tokens of a text, untruncated.
     ///
     /// # Errors
     /// A text that is too large, or a failure of the tokenizer.
@@ -59,14 +59,14 @@ pub trait Tokenize {
     /// An id outside the vocabulary, or a failure of the tokenizer.
     fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, InputError>;
 
-    /// The id of a token that the network knows.
+    /// The id of a token, if it is in the network's vocabulary.
     fn id_of(&self, token: &str) -> Option<u32>;
 
-    /// Ids of special tokens other than the mask: they stand for no word.
+    /// Ids of special tokens other than the mask token; none of them stands for a word.
     fn special_ids(&self) -> Vec<u32>;
 }
 
-/// Makes sequences of inputs. Called on CPU threads, several at a time.
+/// Turns inputs into sequences. Called from several CPU threads at a time.
 pub trait Recipe: Send + Sync {
     /// The tokenizer of its texts.
     fn tokenizer(&self) -> &dyn Tokenize;
@@ -76,8 +76,8 @@ pub trait Recipe: Send + Sync {
         BTreeMap::new()
     }
 
-    /// The special tokens around one text, for recipes that embed texts; none for others, and for
-    /// those that put a text into a chat.
+    /// The special tokens around one text, for recipes that embed bare texts; empty for others,
+    /// including those that put a text into a chat.
     fn special_tokens(&self) -> SpecialTokens {
         SpecialTokens::default()
     }
@@ -87,14 +87,14 @@ pub trait Recipe: Send + Sync {
         false
     }
 
-    /// Turns one input into the sequence that the network sees.
+    /// Turns one input into the sequence that the network takes.
     ///
     /// # Errors
     /// Whatever is wrong with the input; see [`InputError`].
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError>;
 
-    /// As [`prepare`](Self::prepare), for a caller who may cancel: recipes whose inputs take long
-    /// ask between the parts of one.
+    /// As [`prepare`](Self::prepare), for a caller who may cancel: slow recipes check `cancelled`
+    /// between the parts of an input.
     ///
     /// # Errors
     /// As `prepare`, and [`InputError::Abandoned`].
@@ -107,8 +107,8 @@ pub trait Recipe: Send + Sync {
         self.prepare(input, how)
     }
 
-    /// A text with its prompt before it, as `prepare` would tokenise it; of a recipe of pairs the
-    /// text alone. What a chat puts around a text is there if special tokens are asked for.
+    /// A text with its prompt prepended, as `prepare` would tokenise it; in recipes for pairs, the
+    /// text alone. With `special_tokens`, recipes that use a chat add the chat around the text.
     ///
     /// # Errors
     /// An unknown prompt.
@@ -119,7 +119,7 @@ pub trait Recipe: Send + Sync {
         prompt: &Prompt,
     ) -> Result<String, InputError>;
 
-    /// The tokens of a text [with its prompt](Self::with_prompt), uncut.
+    /// The tokens of a text [with its prompt](Self::with_prompt), untruncated.
     ///
     /// # Errors
     /// An unknown prompt or a tokenizer failure.
@@ -134,15 +134,15 @@ pub trait Recipe: Send + Sync {
     }
 }
 
-/// What a recipe of texts says to anything else.
+/// The error of text-only recipes for inputs with media.
 const TEXTS_ONLY: InputError =
     InputError::Kind("takes one text an input; images and videos are for Qwen3-VL models");
 
-/// What it says to an item with nothing in it.
+/// Their error for an item without parts.
 const NO_TEXT: InputError =
     InputError::Kind("needs a text, and the input has none; an object needs a string \"text\"");
 
-/// The text of a query or document, for recipes of texts.
+/// The text of a query or document, for text-only recipes.
 fn text_of(content: &Content) -> Result<Arc<str>, InputError> {
     match content {
         Content::Text(text) => Ok(text.clone()),
@@ -150,13 +150,13 @@ fn text_of(content: &Content) -> Result<Arc<str>, InputError> {
     }
 }
 
-/// The text of an item, for recipes of texts.
+/// The text of an item, for text-only recipes.
 fn text_of_item(item: &Item) -> Result<Arc<str>, InputError> {
     item.text().ok_or(if item.parts.is_empty() { NO_TEXT } else { TEXTS_ONLY })
 }
 
-/// How a pair is to be prepared: the query's own instruction goes before a request's, and the
-/// document has none, for there is one place for both.
+/// How to prepare a pair: the query's own instruction overrides the request's. The document may
+/// have none, since the template has a single slot for an instruction.
 fn prepare_pair(query: &Content, document: &Content, how: &Prepare) -> Result<Prepare, InputError> {
     if document.instruction().is_some() {
         return Err(InputError::DocumentInstruction);
@@ -169,25 +169,26 @@ fn prepare_pair(query: &Content, document: &Content, how: &Prepare) -> Result<Pr
 pub struct RecipeKind {
     /// Its name.
     pub name: &'static str,
-    /// Whether a checkpoint with this task is to be used this way.
+    /// Whether it is the recipe for a checkpoint with this task.
     pub fits: fn(&Checkpoint, Task) -> bool,
-    /// Longest sequence in tokens, if the model's own use has a limit below its network's.
+    /// Longest sequence in tokens, if the model's published code limits it below the network's
+    /// positions.
     pub tokens_max: Option<usize>,
     /// Makes the recipe.
     pub load: Load,
 }
 
-/// Makes a recipe of a checkpoint; the options are for those that take images and videos.
+/// Makes a recipe for a checkpoint; the options are for recipes that take images and videos.
 pub type Load = fn(&Checkpoint, &Limits, &MediaOptions) -> Result<Box<dyn Recipe>, CheckpointError>;
 
-/// What the network says to a recipe.
+/// Properties of the network that a recipe needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Longest sequence in tokens.
     pub tokens_max: usize,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
-    /// Token types, of which the second is for the second of two texts; 0 if there are none.
+    /// Number of token types, the second of which marks the second text; 0 if there are none.
     pub token_types: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a prompt of a request stands for, in all recipes alike.
+//! What a request's prompt stands for, the same in all recipes.
 //!
 //! Must not know: templates, tokenizers.
 
@@ -15,10 +15,10 @@ pub struct Prompts {
     template: InstructionTemplate,
 }
 
-/// How a free instruction becomes the text before an input.
+/// How a free instruction becomes the text prepended to an input.
 #[derive(Debug, Clone, Default)]
 enum InstructionTemplate {
-    /// The instruction between these.
+    /// The instruction between these two strings.
     Around(String, String),
     /// The instruction as it is.
     #[default]
@@ -28,7 +28,7 @@ enum InstructionTemplate {
 /// What a prompt stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolved<'a> {
-    /// Nothing was asked for, and the checkpoint has no default.
+    /// The request sets no prompt, and the checkpoint has no default.
     Default,
     /// No prompt.
     None,
@@ -39,8 +39,8 @@ pub enum Resolved<'a> {
 }
 
 impl InstructionTemplate {
-    /// The template of the checkpoint's own prompts: `Instruct: ...\nQuery:` and its like, else a
-    /// prefix.
+    /// The template of the checkpoint's own prompts (`Instruct: ...\nQuery:` and the like); if they
+    /// have none, that template for Qwen3 and a prefix for other models.
     fn of(checkpoint: &Checkpoint, prompts: &BTreeMap<String, String>) -> Self {
         let end = prompts.values().find_map(|prompt| {
             let rest = prompt.strip_prefix("Instruct: ")?;
@@ -57,7 +57,7 @@ impl InstructionTemplate {
 }
 
 impl Prompts {
-    /// Those of a checkpoint.
+    /// The prompts of a checkpoint.
     pub fn of(checkpoint: &Checkpoint) -> Self {
         let modules = checkpoint.sentence_transformers();
         let named = modules.map(|modules| modules.prompts.clone()).unwrap_or_default();
@@ -66,13 +66,13 @@ impl Prompts {
         Self { default: name.and_then(|name| named.get(name).cloned()), named, template }
     }
 
-    /// With another prompt, unless there is one of this name.
+    /// Adds a prompt, unless there is one of this name.
     pub fn with(mut self, name: &str, prompt: &str) -> Self {
         self.named.entry(name.to_owned()).or_insert_with(|| prompt.to_owned());
         self
     }
 
-    /// All by name.
+    /// All prompts by name.
     pub fn named(&self) -> &BTreeMap<String, String> {
         &self.named
     }
@@ -80,7 +80,7 @@ impl Prompts {
     /// What a prompt stands for.
     ///
     /// # Errors
-    /// A name that is not known.
+    /// An unknown name.
     pub fn resolve<'a>(&'a self, prompt: &'a Prompt) -> Result<Resolved<'a>, InputError> {
         let default = || self.default.as_deref().map_or(Resolved::Default, Resolved::Text);
         Ok(match prompt {
@@ -102,11 +102,11 @@ impl Prompts {
         })
     }
 
-    /// The instruction that a prompt stands for, in recipes that always have one: `own` unless a
-    /// request or the checkpoint says otherwise.
+    /// The instruction that a prompt stands for, in recipes that always have one: `own` unless the
+    /// request or the checkpoint sets another.
     ///
     /// # Errors
-    /// A name that is not known.
+    /// An unknown name.
     pub fn instruction<'a>(
         &'a self,
         prompt: &'a Prompt,
@@ -118,10 +118,10 @@ impl Prompts {
         })
     }
 
-    /// The text that a prompt puts before an input.
+    /// The text that a prompt prepends to an input.
     ///
     /// # Errors
-    /// A name that is not known.
+    /// An unknown name.
     pub fn text(&self, prompt: &Prompt) -> Result<String, InputError> {
         Ok(match self.resolve(prompt)? {
             Resolved::Default | Resolved::None => String::new(),

@@ -1,6 +1,6 @@
-//! Qwen3-Reranker: a question to a chat model, answered by yes or no (Qwen3 Embedding technical
-//! report, 2025; the usage example of its model card). Head of the prompt and tail are tokenised
-//! apart from what is between them, which alone is cut.
+//! Qwen3-Reranker: a chat model answers yes or no to whether a document fits a query (Qwen3
+//! Embedding technical report, 2025; the usage example of its model card). The prompt's head and
+//! tail are tokenised separately from the body between them, and only the body is truncated.
 //!
 //! Must not know: which network follows, tensors, requests.
 
@@ -18,17 +18,17 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::task::Task;
 
-/// What the chat begins with.
+/// The beginning of the chat.
 const HEAD: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on \
     the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n\
     <|im_start|>user\n";
-/// What it ends in, thinking switched off.
+/// The end of the chat, with thinking disabled.
 const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
-/// The instruction where a request has none.
+/// The default instruction.
 pub const INSTRUCTION: &str =
     "Given a web search query, retrieve relevant passages that answer the query";
 
-/// The entry of the list.
+/// Its entry in the list of recipes.
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "qwen3_reranker",
@@ -54,7 +54,7 @@ pub fn kind() -> RecipeKind {
     }
 }
 
-/// Refuses a classifier of several labels: it was trained on something else than this chat.
+/// Refuses a classifier with several labels: it was not trained with this chat.
 fn check_labels(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let labels = if checkpoint.classifies() { checkpoint.labels()?.len() } else { 1 };
     match labels {
@@ -93,8 +93,8 @@ impl Qwen3Reranker {
         Ok(Self { tokenizer, prompts: Prompts::of(checkpoint), head, tail })
     }
 
-    /// Refuses a classifier whose padding is the token that every chat ends in: transformers scores
-    /// at the last token that is not padding.
+    /// Refuses a classifier whose padding token is the one that every chat ends in: transformers
+    /// scores at the last token that is not padding.
     fn check_padding(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let padding = checkpoint.config_key("pad_token_id").and_then(Value::as_u64);
         let last = self.tail.last().map(|id| u64::from(*id));

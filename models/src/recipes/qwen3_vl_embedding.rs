@@ -1,5 +1,5 @@
 //! Qwen3-VL-Embedding: a chat whose system turn is the instruction and whose user turn is the item,
-//! read at the token behind it (the model's repository, `qwen3_vl_embedding.py`).
+//! embedded at its last token (`qwen3_vl_embedding.py` in the model's repository).
 //!
 //! Must not know: which network follows, tensors, requests.
 
@@ -16,14 +16,14 @@ use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::item::Content;
 use crate::task::Task;
 
-/// The instruction where a request has none.
+/// The default instruction.
 const INSTRUCTION: &str = "Represent the user's input.";
-/// What stands behind an item.
+/// Follows an item.
 const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n";
-/// Longest sequence of the model's own use.
+/// Longest sequence of the model's published code.
 const TOKENS_MAX: usize = 8_192;
 
-/// The entry of the list.
+/// Its entry in the list of recipes.
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "qwen3_vl_embedding",
@@ -38,7 +38,7 @@ pub fn kind() -> RecipeKind {
 
 struct Qwen3VlEmbedding {
     chat: Chat,
-    /// Put behind every chat.
+    /// Appended to every chat.
     after: Vec<u32>,
     prompts: Prompts,
 }
@@ -53,7 +53,7 @@ impl Qwen3VlEmbedding {
         Ok(finished(self.prompts.instruction(prompt, INSTRUCTION)?))
     }
 
-    /// What stands before an item.
+    /// What precedes an item.
     fn head(&self, prompt: &Prompt) -> Result<String, InputError> {
         let instruction = self.instruction(prompt)?;
         Ok(format!("<|im_start|>system\n{instruction}<|im_end|>\n<|im_start|>user\n"))
@@ -70,7 +70,7 @@ impl Qwen3VlEmbedding {
         chat.text(&self.head(&how.prompt)?).content(content, how.document_tokens_max)?;
         let mut sequence = chat.text(TAIL).finish()?;
         if is_cut(sequence.tokens.len() + added, limit, how)? {
-            // As the reference: whatever is at the end goes, the turn's own end included.
+            // As in the reference, the end is cut off, including the end of the turn.
             let room = limit.saturating_sub(added);
             let end = sequence.visuals.last().map_or(0, |visual| visual.start + visual.rows());
             if room < end.max(1) {
@@ -87,10 +87,9 @@ impl Qwen3VlEmbedding {
     }
 }
 
-/// An instruction without white space around it, that ends in punctuation; the model's own if there
-/// is nothing.
+/// An instruction, trimmed and ending in punctuation; the default one if it is empty.
 fn finished(instruction: &str) -> String {
-    // What Python takes for white space and Unicode does not.
+    // Whitespace in Python, but not in Unicode.
     let is_space = |c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c);
     let instruction = instruction.trim_matches(is_space);
     let Some(last) = instruction.chars().last() else { return INSTRUCTION.into() };

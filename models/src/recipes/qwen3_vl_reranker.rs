@@ -1,5 +1,5 @@
-//! Qwen3-VL-Reranker: a chat model judges whether a document fits a query, both of texts, images
-//! and videos, by yes or no (the model's repository, `qwen3_vl_reranker.py`).
+//! Qwen3-VL-Reranker: a chat model answers yes or no to whether a document fits a query; both may
+//! have texts, images and videos (`qwen3_vl_reranker.py` in the model's repository).
 //!
 //! Must not know: which network follows, tensors, requests.
 
@@ -14,21 +14,21 @@ use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::item::Content;
 use crate::task::Task;
 
-/// The instruction where a request has none.
+/// The default instruction.
 const INSTRUCTION: &str =
     "Given a search query, retrieve relevant candidates that answer the query.";
-/// What the chat begins with.
+/// The beginning of the chat.
 const HEAD: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on \
     the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n\
     <|im_start|>user\n<Instruct>: ";
-/// What it ends in.
+/// The end of the chat.
 const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n";
-/// Tokens at the end that are never cut.
+/// Number of tokens at the end that are never truncated.
 const LAST: usize = 5;
-/// Longest sequence of the model's own use; its limit does not count the last tokens.
+/// Longest sequence of the model's published code, whose limit excludes the last tokens.
 const TOKENS_MAX: usize = 10_240 + LAST;
 
-/// The entry of the list.
+/// Its entry in the list of recipes.
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "qwen3_vl_reranker",
@@ -44,9 +44,9 @@ pub fn kind() -> RecipeKind {
 struct Qwen3VlReranker {
     chat: Chat,
     prompts: Prompts,
-    /// Put behind every chat.
+    /// Appended to every chat.
     after: Vec<u32>,
-    /// Ids that truncation keeps.
+    /// Special tokens, which truncation keeps.
     special: Vec<u32>,
 }
 
@@ -81,8 +81,8 @@ impl Qwen3VlReranker {
         }
     }
 
-    /// Keeps special tokens, images, the last tokens, and of the others as many as there is room
-    /// for, from the beginning.
+    /// Keeps special tokens, images and the last tokens and, of the others, as many of the first as
+    /// fit.
     fn cut(&self, sequence: Sequence, limit: usize) -> Result<Sequence, InputError> {
         let last = sequence.tokens.len().saturating_sub(LAST);
         let (body, tail) = sequence.tokens.split_at(last);
@@ -136,7 +136,7 @@ impl Recipe for Qwen3VlReranker {
     ) -> Result<Sequence, InputError> {
         match input {
             Input::Pair { query, document } => self.pair(query, document, how, cancelled),
-            // What health checks and token-wise answers see.
+            // For health checks and token-wise results.
             Input::Text(text) => self.pair(&"".into(), &text.as_str().into(), how, cancelled),
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
             Input::Item(_) => Err(InputError::Kind("scores pairs, not single items")),

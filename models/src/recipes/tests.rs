@@ -1,4 +1,4 @@
-//! What holds for the recipes of all families.
+//! What holds for all recipes.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Text embedding: an optional prompt, the tokenizer's own template, a limit that keeps special
-//! tokens.
+//! Text embedding: an optional prompt, the tokenizer's own template, and truncation that keeps
+//! special tokens.
 //!
 //! Must not know: which network follows, tensors, requests.
 
@@ -13,7 +13,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::task::Task;
 
-/// The entry of the list.
+/// Its entry in the list of recipes.
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "text_embedding",
@@ -23,25 +23,25 @@ pub fn kind() -> RecipeKind {
     }
 }
 
-/// A text with its prompt in the tokenizer's template.
+/// A text, with its prompt, in the tokenizer's template.
 pub struct TextEmbedding {
     tokenizer: TextTokenizer,
     prompts: Prompts,
     include_prompt: bool,
-    /// Special tokens the template puts before and after a text.
+    /// Special tokens that the template puts before and after a text.
     before: Vec<u32>,
     after: Vec<u32>,
-    /// Put behind every text besides, where the template does not.
+    /// A token appended to every text, if the template does not append it itself.
     end: Option<u32>,
 }
 
 impl TextEmbedding {
-    /// The recipe of a checkpoint's tokenizer and sentence-transformers files.
+    /// The recipe for a checkpoint's tokenizer and sentence-transformers files.
     ///
     /// # Errors
     /// A tokenizer that cannot be read or leaves no room.
     pub fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
-        // Without files of sentence-transformers the caller says how texts become vectors.
+        // Without sentence-transformers files, how texts become vectors is the caller's choice.
         chat_template::refuse(checkpoint, false)?;
         let tokenizer = TextTokenizer::load(checkpoint, limits)?;
         let (before, after) = tokenizer.template(checkpoint)?;
@@ -58,7 +58,7 @@ impl TextEmbedding {
         })
     }
 
-    /// With a token behind every text, unless the tokenizer's template puts it there itself.
+    /// Appends a token to every text, unless the tokenizer's template does so itself.
     ///
     /// # Errors
     /// If there is no such token.
@@ -75,7 +75,7 @@ impl TextEmbedding {
         Ok(self)
     }
 
-    /// With a prompt, unless the checkpoint has one of this name.
+    /// Adds a prompt, unless the checkpoint has one of this name.
     pub fn with_prompt(mut self, name: &str, prompt: &str) -> Self {
         self.prompts = self.prompts.with(name, prompt);
         self
@@ -106,9 +106,9 @@ impl TextEmbedding {
         self.tokenizer.checked(Sequence { tokens, pooling_skip, is_cut, ..Sequence::default() })
     }
 
-    /// Tokens of a prompt at the beginning of a sequence, as sentence-transformers counts
-    /// (`Transformer._get_prompt_length`): of the prompt alone, cut like a text, without a special
-    /// token at its end.
+    /// Number of tokens of a prompt at the start of a sequence, counted as sentence-transformers
+    /// does (`Transformer._get_prompt_length`): the prompt alone, truncated like a text, without a
+    /// special token at its end.
     fn prompt_length(&self, prompt: &str, how: &Prepare) -> Result<usize, InputError> {
         let prompt = self.tokenizer.plain(prompt)?;
         let around = self.before.len() + self.after.len();
@@ -130,7 +130,7 @@ impl TextEmbedding {
             if !how.truncate {
                 return Err(InputError::TooLong { tokens: tokens.len(), limit });
             }
-            // Ids that carry the template's special tokens keep them.
+            // If the ids have the template's special tokens, these are kept.
             let before = if ids.starts_with(&self.before) { self.before.len() } else { 0 };
             let after = if ids.ends_with(&self.after) { self.after.len() } else { 0 };
             if limit <= before + after {

@@ -1,6 +1,6 @@
-//! The checkpoint's tokenizer with its limits: what all recipes do with it.
+//! The checkpoint's tokenizer with its limits, as all recipes use it.
 //!
-//! Must not know: templates of any one model.
+//! Must not know: any one model's template.
 
 mod adjust;
 mod beginning;
@@ -33,27 +33,27 @@ use template::has_each_once;
 pub use growth::TEXT_BYTES_MAX;
 pub use special::SpecialTokens;
 
-/// A tokenizer and what bounds its sequences.
+/// A tokenizer and the limits of its sequences.
 pub struct TextTokenizer {
     inner: Tokenizer,
     limits: Limits,
-    /// Which end of a text is cut unless a request says it.
+    /// Which end of a text is cut, unless the request sets it.
     side: TruncationSide,
-    /// Whether the network is told types of tokens; else all have the first.
+    /// Whether the network is given token types; otherwise all tokens have type 0.
     types: bool,
-    /// Whether what a text begins with has the same tokens whatever follows it.
+    /// Whether a prefix that ends at a space has the same tokens whatever follows it.
     splits_at_spaces: bool,
-    /// Whether its normalizer makes many characters of some.
+    /// Whether its normalizer can expand one character to many.
     expands: bool,
-    /// Ids of the special tokens that files name.
+    /// Ids of the special tokens named in files.
     named_special: Vec<u32>,
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json`.
+    /// Reads `tokenizer.json` and the tokenizer files beside it.
     ///
     /// # Errors
-    /// If it is missing or not a tokenizer.
+    /// If it is missing, invalid or not served.
     pub fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
         let path = checkpoint.transformer_dir().join("tokenizer.json");
         let error = |problem: String| CheckpointError::new(&path, problem);
@@ -69,7 +69,7 @@ impl TextTokenizer {
                            64 before a text";
             return Err(error(problem.into()));
         }
-        // The files carry settings of their training; limits are ours and nothing is padded.
+        // Files may contain training settings; here limits are ours and nothing is padded.
         inner.with_padding(None);
         let reset = inner.with_truncation(None::<TruncationParams>);
         reset.map_err(|problem| error(format!("its truncation cannot be reset: {problem}")))?;
@@ -91,7 +91,7 @@ impl TextTokenizer {
         Ok(Self { inner, limits, side, types, splits_at_spaces, expands, named_special })
     }
 
-    /// Whether the beginning of a long text is cut off, not its end.
+    /// Whether a long text is cut at its beginning rather than its end.
     pub fn cuts_left(&self, how: &Prepare) -> bool {
         match how.side {
             TruncationSide::Own => self.side == TruncationSide::Left,
@@ -99,10 +99,10 @@ impl TextTokenizer {
         }
     }
 
-    /// Special tokens the template puts before and after a text.
+    /// Special tokens that the template puts before and after a text.
     ///
     /// # Errors
-    /// If it cannot tokenise, or the template leaves no room.
+    /// If it cannot tokenise, or its template leaves no room or is not served.
     pub fn template(
         &self,
         checkpoint: &Checkpoint,
@@ -129,12 +129,11 @@ impl TextTokenizer {
         Ok((before, after))
     }
 
-    /// Refuses a template that does not have each of two texts once, or that gives one text or two
-    /// other token types than a [`Sequence`] can have: the first, and in two texts the second from
-    /// one place on.
+    /// Refuses a template for pairs that does not contain each text once, and token types that a
+    /// [`Sequence`] cannot represent: all must be 0 or, in a pair, 1 from some position on.
     ///
     /// # Errors
-    /// Such types, or those that the network does not know.
+    /// Such a template, such types, or types that the network does not have.
     pub fn check_types(&self, checkpoint: &Checkpoint, pair: bool) -> Result<(), CheckpointError> {
         let error = |problem: String| {
             CheckpointError::new(checkpoint.transformer_dir().join("tokenizer.json"), problem)
@@ -165,7 +164,7 @@ impl TextTokenizer {
         )))
     }
 
-    /// Where the second of two texts begins, if the network is told.
+    /// Where the second of two texts begins, if the network has token types.
     pub fn second_text(&self, encoding: &Encoding) -> Option<usize> {
         let second = || encoding.get_type_ids().iter().position(|kind| *kind == 1);
         if self.types { second() } else { None }
@@ -174,7 +173,7 @@ impl TextTokenizer {
     /// The id of a token.
     ///
     /// # Errors
-    /// If the tokenizer has no such token, or the network no such row.
+    /// If the tokenizer has no such token, or its id is outside the network's vocabulary.
     pub fn id(&self, checkpoint: &Checkpoint, token: &str) -> Result<u32, CheckpointError> {
         self.id_of(token).ok_or_else(|| {
             let path = checkpoint.transformer_dir().join("tokenizer.json");
@@ -182,13 +181,12 @@ impl TextTokenizer {
         })
     }
 
-    /// Whether an id is that of a special token which files name (`all_special_ids` in
-    /// transformers).
+    /// Whether an id is that of a special token named in files (`all_special_ids` in transformers).
     pub fn is_named_special(&self, id: u32) -> bool {
         self.named_special.contains(&id)
     }
 
-    /// Token ids as they are, which are not cut: where to cut them is not known.
+    /// A sequence of given token ids. It is not truncated, since nothing tells where to cut.
     ///
     /// # Errors
     /// If there are none or too many, or one is outside the vocabulary.
@@ -200,12 +198,12 @@ impl TextTokenizer {
         self.checked(Sequence { tokens, ..Sequence::default() })
     }
 
-    /// Tokens a sequence may have.
+    /// Maximum number of tokens of a sequence.
     pub fn limit(&self, how: &Prepare) -> usize {
         how.tokens_max.map_or(self.limits.tokens_max, |limit| limit.min(self.limits.tokens_max))
     }
 
-    /// A text's tokens, without special tokens of the template.
+    /// A text's tokens, without the template's special tokens.
     ///
     /// # Errors
     /// If it is too large or cannot be tokenised.
@@ -214,8 +212,8 @@ impl TextTokenizer {
         failed(self.inner.encode_fast(text, false))
     }
 
-    /// The encoding of a text, or, if it has more than `tokens` tokens, perhaps of a beginning that
-    /// has more than `tokens`, too.
+    /// The encoding of a text or, if that has more than `tokens` tokens, possibly of a prefix that
+    /// also has more.
     fn more_than(
         &self,
         tokens: usize,
@@ -230,7 +228,7 @@ impl TextTokenizer {
         if self.splits_at_spaces { more_than(tokens, text, encode) } else { encode(text) }
     }
 
-    /// As [`plain`](Self::plain), with places in characters.
+    /// As [`plain`](Self::plain), with offsets in characters.
     ///
     /// # Errors
     /// If it is too large or cannot be tokenised.
@@ -244,7 +242,8 @@ impl TextTokenizer {
         self.check_characters(text)
     }
 
-    /// Refuses what is too large when it is normalised: what a tokenizer holds goes by that.
+    /// Refuses a text that is too large once normalised, which determines the tokenizer's memory
+    /// use.
     fn check_characters(&self, piece: &str) -> Result<(), InputError> {
         let limit = TEXT_BYTES_MAX;
         // No character is normalised to more than 18.
@@ -256,12 +255,12 @@ impl TextTokenizer {
         Ok(())
     }
 
-    /// Special tokens the template adds to a text, or to two.
+    /// Number of special tokens that the template adds to one text, or to two.
     pub fn added(&self, pair: bool) -> usize {
         self.inner.get_post_processor().map_or(0, |post| post.added_tokens(pair))
     }
 
-    /// A text, or the beginning of it where there is a limit.
+    /// A text, or its beginning if `tokens` is set.
     ///
     /// # Errors
     /// As [`beginning`](Self::beginning).
@@ -269,12 +268,12 @@ impl TextTokenizer {
         tokens.map_or(Ok(text), |tokens| self.beginning(text, tokens))
     }
 
-    /// The beginning of a text that has at most this many tokens.
+    /// The beginning of a text, cut off after this many tokens.
     ///
     /// # Errors
     /// If it is too large or cannot be tokenised.
     pub fn beginning<'a>(&self, text: &'a str, tokens: usize) -> Result<&'a str, InputError> {
-        // No token has less than a byte, so most texts need no look.
+        // Every token has at least one byte, so most texts need not be tokenised.
         if text.len() <= tokens {
             return Ok(text);
         }
@@ -299,14 +298,14 @@ impl TextTokenizer {
         first: Encoding,
         mut second: Option<Encoding>,
     ) -> Result<Encoding, InputError> {
-        // What it has where the template does not say.
+        // The type of the second text, if the template sets none.
         if let Some(second) = &mut second {
             second.set_type_ids(vec![1; second.len()]);
         }
         failed(self.inner.post_process(first, second, true))
     }
 
-    /// A sequence of ids that all exist.
+    /// Returns the sequence if all its ids are valid.
     ///
     /// # Errors
     /// If there are none, or one is outside the vocabulary.
@@ -318,10 +317,10 @@ impl TextTokenizer {
         Ok(sequence)
     }
 
-    /// Checks that the network knows all ids.
+    /// Checks that all ids are in the network's vocabulary.
     ///
     /// # Errors
-    /// If it does not.
+    /// If one is not.
     pub fn check_ids(&self, ids: &[u32]) -> Result<(), InputError> {
         let vocabulary = self.limits.vocabulary;
         match ids.iter().find(|id| **id as usize >= vocabulary) {
@@ -369,12 +368,12 @@ impl Tokenize for TextTokenizer {
     }
 }
 
-/// Tokens of a sequence, as `tokenizer_config.json` limits them.
+/// The longest sequence, as set in `tokenizer_config.json`.
 ///
 /// # Errors
-/// A limit that transformers cannot take either.
+/// A limit that transformers does not accept either.
 pub(crate) fn tokens_max(checkpoint: &Checkpoint) -> Result<Option<usize>, CheckpointError> {
-    /// Tokenizers without a limit write 1e30, or another number that no text reaches.
+    /// Tokenizers without a limit store 1e30 or another unreachable number.
     const NO_LIMIT: f64 = 1e9;
     let config = checkpoint.tokenizer_config();
     let keys = ["model_max_length", "max_len"];
@@ -392,14 +391,14 @@ pub(crate) fn tokens_max(checkpoint: &Checkpoint) -> Result<Option<usize>, Check
     }
 }
 
-/// The file that most of what is said of a tokenizer is in.
+/// The file that has most of a tokenizer's settings.
 const CONFIG: &str = "tokenizer_config.json";
 
 fn error(checkpoint: &Checkpoint, problem: String) -> CheckpointError {
     CheckpointError::new(checkpoint.transformer_dir().join(CONFIG), problem)
 }
 
-/// Runs work on a tokenizer's file with a panic as its error: the library panics on some files.
+/// Runs `work` on a tokenizer file and turns panics into errors: the library panics on some files.
 fn caught<T>(
     path: &Path,
     work: impl FnOnce() -> Result<T, CheckpointError>,

@@ -1,4 +1,4 @@
-//! What tests of this crate share: files fetched, golden answers, synthetic checkpoints.
+//! Shared by the tests of this crate: downloaded files, golden answers, synthetic checkpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use proxima_models::{Checkpoint, DeviceChoice, Dtype, LoadOptions, Model};
 use proxima_synth::{SynthOptions, write};
 use serde_json::Value;
 
-/// What scripts/fetch.py fetches.
+/// A file that scripts/fetch.py downloads.
 pub fn asset(name: &str) -> PathBuf {
     let cache = std::env::var_os("PROXIMA_CACHE").map(PathBuf::from).unwrap_or_else(|| {
         let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
@@ -23,21 +23,20 @@ pub fn asset(name: &str) -> PathBuf {
     path
 }
 
-/// Where models are to compute: on a machine with a GPU, `PROXIMA_TEST_DEVICE=cuda` has the same
-/// tests run there.
+/// The device that models run on: with `PROXIMA_TEST_DEVICE=cuda` the same tests run on a GPU.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn device() -> DeviceChoice {
     let name = std::env::var("PROXIMA_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     name.parse().expect("a device")
 }
 
-/// Whether the device computes in this precision: int8 is the CPU's.
+/// Whether the device supports this precision: int8 is for the CPU only.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn serves(dtype: Dtype) -> bool {
     dtype != Dtype::Int8 || device() == DeviceChoice::Cpu
 }
 
-/// A golden file and the synthetic model it is of.
+/// A golden file's cases and its synthetic model.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn golden_model(name: &str) -> (Model, Vec<Value>) {
     golden_model_in(name, Dtype::Float32)
@@ -49,7 +48,7 @@ pub fn golden_model_in(name: &str, dtype: Dtype) -> (Model, Vec<Value>) {
     golden_model_with(name, &LoadOptions { dtype: Some(dtype), ..LoadOptions::default() })
 }
 
-/// As [`golden_model`], loaded otherwise.
+/// As [`golden_model`], with these options.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn golden_model_with(name: &str, options: &LoadOptions) -> (Model, Vec<Value>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
@@ -67,9 +66,9 @@ pub fn golden_model_with(name: &str, options: &LoadOptions) -> (Model, Vec<Value
 }
 
 /// How far float32 results on this machine may be from the reference's, for results whose largest
-/// magnitude is `largest`. Errors grow with the numbers that were added, which are of the size of
-/// the result or of 1, whichever is more. Where tiles multiply float32 as two bfloat16 parts, a
-/// product is exact to 2^-16, else to 2^-24; both grow by the layers that follow.
+/// magnitude is `largest`. Errors grow with the values that are added, whose magnitude is that of
+/// the result or 1, whichever is larger. A product is exact to 2^-24, or to 2^-16 where tiles
+/// multiply float32 as two bfloat16 parts; the layers that follow amplify either error.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn float32_error(largest: f32) -> f32 {
     let splits = proxima_kernels::cpu::Isa::current().multiplies_tiles();
@@ -77,7 +76,7 @@ pub fn float32_error(largest: f32) -> f32 {
     of_one * largest.max(1.0)
 }
 
-/// Little-endian float32 numbers in base64.
+/// Little-endian float32 values in base64.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn floats(text: &str) -> Vec<f32> {
     let bytes = bytes(text);

@@ -18,7 +18,7 @@ fn batch(lengths: &[usize]) -> RaggedBatch {
     RaggedBatch::new(&all)
 }
 
-/// Tokens of a text that begins with the `shared` first tokens of one of a few prompts.
+/// A text that begins with the first `shared` tokens of one of a few prompts.
 fn text(prompt: u32, shared: usize, own: usize) -> Sequence {
     let own = (0..own as u32).map(|at| (at * 31 + prompt * 7 + shared as u32) % 90);
     sequence((0..shared as u32).map(|at| (at * 3 + prompt) % 90).chain(own))
@@ -36,7 +36,7 @@ fn sequences_of_a_length_are_shared_out_evenly() {
 
 #[test]
 fn what_would_keep_one_thread_busy_alone_is_for_all() {
-    // A query, or a document: all threads together.
+    // A query, a document, or both: all threads together.
     for alone in [&[9][..], &[2048], &[9, 2048]] {
         assert_eq!(Split::of(&batch(alone), 2), Split::none(&batch(alone)));
     }
@@ -97,7 +97,7 @@ fn one_thread_pauses_between_parts_and_several_only_before_them() {
     }
 }
 
-/// The model of a name in the built-in list, with random weights.
+/// A model of the built-in list, with random weights.
 fn model(name: &str) -> Model {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("model");
@@ -106,7 +106,7 @@ fn model(name: &str) -> Model {
     Model::load(&checkpoint, &LoadOptions::default()).expect("it can be loaded")
 }
 
-/// Bits of all hidden states with so many threads.
+/// Bits of all hidden states, computed with `threads` threads.
 fn bits(model: &Model, batch: &RaggedBatch, threads: usize) -> Vec<u32> {
     let states = limited(threads, || model.encoder.encode(batch)).expect("it runs");
     let rows = states.rows.flatten_all().and_then(|rows| rows.to_vec1::<f32>());
@@ -128,7 +128,7 @@ proptest! {
             lengths.iter().enumerate().map(|(at, own)| text(at as u32 % 3, 20, *own)).collect();
         let laid = RaggedBatch::new(&all);
         for model in [bert, qwen3] {
-            // One sequence is one part.
+            // A single sequence is a single part.
             let alone = all.iter().flat_map(|one| bits(model, &RaggedBatch::new([one]), 1));
             let alone: Vec<u32> = alone.collect();
             prop_assert_eq!(&alone, &bits(model, &laid, 1));

@@ -8,7 +8,7 @@ fn sequence(tokens: Vec<u32>) -> Sequence {
     Sequence { tokens, ..Sequence::default() }
 }
 
-/// The tokens a segment ends, from its sequence's start, and its last position.
+/// All tokens of the sequence that ends at row `end`, which must end a segment.
 fn path(batch: &RaggedBatch, end: usize) -> Vec<u32> {
     let segment =
         batch.segments.iter().find(|segment| segment.rows.contains(&end)).expect("a segment");
@@ -46,12 +46,12 @@ fn a_recent_sequence_shows_what_to_keep() {
     let batch = lay_out(&[&now], &[before], |_| None);
     assert_eq!((batch.tokens.len(), batch.segments.len()), (43, 2));
     assert_eq!(batch.keep[0].tokens, prompt);
-    // The same text again has nothing that others could go on from.
+    // The same text again offers no branching point, so nothing is cached.
     let batch = lay_out(&[&now], &[now.tokens.clone().into()], |_| None);
     assert_eq!((batch.segments.len(), batch.keep.len()), (1, 0));
 }
 
-/// Recent sequences that each go on with a long one for 16 tokens more than the one before.
+/// Recent sequences, each sharing 16 more tokens with `long` than the one before.
 fn nested(long: &[u32], count: usize) -> Vec<Arc<[u32]>> {
     let cut = |many: usize| [&long[..many * SHARED_MIN], &[many as u32 % 7; 20]].concat().into();
     (1..=count).map(cut).collect()
@@ -65,10 +65,10 @@ fn recent_sequences_cut_a_path_a_few_times_at_most() {
     let batch = lay_out(&[&one], &recent, |_| None);
     assert_eq!((batch.segments.len(), batch.keep.len()), (RECENT_MAX + 1, RECENT_MAX));
     assert_eq!(path(&batch, batch.ends[0]), long);
-    // What goes on from a kept prefix may be cut further.
+    // Only the first cuts are made; what continues a cached prefix may be cut further.
     let places: Vec<usize> = batch.keep.iter().map(|keep| keep.tokens.len()).collect();
     assert_eq!(places, [16, 32, 48, 64]);
-    // Where sequences of the batch branch, recent ones do not count.
+    // Branches of the batch's own sequences do not count against the limit on recent ones.
     let others =
         (0..20).map(|place| sequence([&long[..30 * (place + 1)], &[place as u32]].concat()));
     let all: Vec<Sequence> = others.chain([one]).collect();
@@ -104,7 +104,7 @@ fn recent_sequences_change_no_bit() {
     let (alone, _) = last(&RaggedBatch::new(sequences.iter().copied()));
     let recent = nested(&long, 18);
     let mut known: Vec<Arc<Prefix>> = Vec::new();
-    // Each batch begins where the one before was cut last.
+    // Each batch continues from the last cut of the one before.
     for _ in 0..3 {
         let longest = |tokens: &[u32]| {
             let fits = |it: &&Arc<Prefix>| tokens.starts_with(it.tokens());
@@ -137,7 +137,7 @@ proptest! {
         }
         let together: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         prop_assert!(batch.tokens.len() <= together);
-        // Two trunks of 25 equal tokens are never laid out twice.
+        // Root segments never share the first `SHARED_MIN` tokens.
         let starts: Vec<&[u32]> = batch.segments.iter().filter(|segment| segment.start == 0)
             .map(|segment| &batch.tokens[segment.rows.start..][..SHARED_MIN]).collect();
         for (place, start) in starts.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Keys of `config.json` that all families share, and bounds of the sizes that they read.
+//! Keys of `config.json` that all families share, and limits of the sizes that they read.
 //!
 //! Must not know: any one family.
 
@@ -13,9 +13,9 @@ const OUTPUT: &str = "says what transformers returns beside the hidden states";
 const HISTORY: &str = "says where the file comes from";
 const SCALED: &str = "for scaled rotary positions, which are refused by their rope_type";
 
-/// Layers that a network has.
+/// Layers of a network.
 pub const LAYERS: super::Rule = Size(1, 1024);
-/// Heads of an attention.
+/// Attention heads.
 pub const HEADS: super::Rule = Count(1, 1024);
 /// Components of a hidden state or of a head.
 pub const WIDTH: super::Rule = Count(1, 1 << 16);
@@ -23,15 +23,15 @@ pub const WIDTH: super::Rule = Count(1, 1 << 16);
 pub const MLP: super::Rule = Size(1, 1 << 20);
 /// Rows of an embedding table.
 pub const VOCABULARY: super::Rule = Size(1, 1 << 24);
-/// Positions that a network knows.
+/// Positions of a network.
 pub const POSITIONS: super::Rule = Size(1, 1 << 24);
-/// Types of token.
+/// Token types.
 pub const TYPES: super::Rule = Size(1, 1 << 16);
 /// Epsilon of a norm.
 pub const EPS: super::Rule = Number(0.0, 1.0);
 /// Base of rotary frequencies.
 pub const THETA: super::Rule = Number(1.0, 1e15);
-/// Labels of a classifier, at most.
+/// Maximum number of labels of a classifier.
 pub const LABELS_MAX: usize = 1 << 16;
 
 /// Keys that any `config.json` may have.
@@ -91,7 +91,7 @@ pub const COMMON: &[Key] = &[
     ("output_past", NoEffect(OUTPUT)),
     ("tie_last_hidden_states", NoEffect(OUTPUT)),
     ("use_cache", NoEffect("the answers are the same")),
-    // Where tokenizer_config.json names none.
+    // Used if tokenizer_config.json names none.
     ("tokenizer_class", Used),
     ("processor_class", NoEffect("tokenizer.json is read")),
     ("prefix", NoEffect(GENERATION)),
@@ -109,7 +109,7 @@ const DTYPE: &str = "weights are served as they are stored, or as --dtype says";
 const BIDIRECTIONAL: &str = "transformers ignores it for this model_type, and a checkpoint that \
     sets it wants full attention; is_causal: false asks for it";
 
-/// Arguments of text generation, which older files have in `config.json`.
+/// Arguments of text generation; in older checkpoints they are in `config.json`.
 pub const GENERATING: &[Key] = &[
     ("max_length", NoEffect(GENERATION)),
     ("min_length", NoEffect(GENERATION)),
@@ -153,7 +153,7 @@ const CROSS_ENCODER: &[Key] = &[("activation_fn", Used), ("version", NoEffect(HI
 const OWN_CODE: &str = "code that comes with a checkpoint is not run, so what it computes is not \
     known";
 
-/// Which of the checkpoint's own classes transformers is to load.
+/// The checkpoint's own classes, for transformers to load.
 const AUTO_MAP: &[Key] = &[
     ("AutoConfig", NoEffect("config.json is read as its model_type says")),
     ("AutoTokenizer", NoEffect("tokenizer.json is read")),
@@ -170,7 +170,7 @@ const AUTO_MAP: &[Key] = &[
 
 const ALL_LAYERS: &str = "rotary positions of this network are the same in all layers";
 
-/// Rotary positions that are not scaled: keys of `rope_parameters` and `rope_scaling`.
+/// Rotary positions without scaling: keys of `rope_parameters` and `rope_scaling`.
 pub const ROTARY: &[Key] = &[
     ("rope_type", Only(&[Text("default")])),
     ("type", Only(&[Text("default"), Text("mrope")])),

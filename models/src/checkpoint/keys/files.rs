@@ -1,5 +1,5 @@
-//! Keys of all configuration files but `config.json`. `generation_config.json` is not read: nothing
-//! is generated.
+//! Keys of all configuration files except `config.json`. `generation_config.json` is not read: no
+//! text is generated.
 //!
 //! Must not know: families, what the code does with a value.
 
@@ -16,7 +16,7 @@ const TEMPLATE: &str = "transformers ignores it where there is a tokenizer.json,
 const CALLER: &str = "says what transformers does unless told otherwise; sequences are neither \
     padded nor cut by it";
 
-/// `modules.json`, each entry.
+/// Each entry of `modules.json`.
 pub const MODULE: &[Key] = &[
     ("idx", NoEffect("modules run in the order of the list")),
     ("name", Used),
@@ -86,7 +86,7 @@ pub const TRANSFORMER: &[Key] = &[
     ("cache_dir", NoEffect(HISTORY)),
 ];
 
-/// How each kind of input goes through the network.
+/// How each kind of input is passed through the network.
 const MODALITIES: &[Key] = &[
     ("text", Object(&[MODALITY])),
     ("message", Object(&[MODALITY])),
@@ -182,8 +182,8 @@ pub const SPLADE_POOLING: &[Key] = &[
     ("chunk_size", NoEffect("the answers are the same")),
 ];
 
-/// `tokenizer_config.json`. transformers takes the tokenizer of `tokenizer.json`, and rebuilds
-/// parts of it as some of these keys say.
+/// `tokenizer_config.json`. transformers loads the tokenizer of `tokenizer.json` and rebuilds parts
+/// of it according to some of these keys.
 pub const TOKENIZER: &[Key] = &[
     ("model_max_length", Used),
     // Its older name.

@@ -1,10 +1,10 @@
-//! What is done with each key of a checkpoint's configuration files: tables, and the one check of
-//! a file against them.
+//! How each key of a checkpoint's configuration files is handled: tables, and the check of files
+//! against them.
 //!
-//! Each known key is read by the code, changes no answer (with the reason), or is refused where
+//! Each known key is read by the code, does not change results (with the reason), or is refused if
 //! its value is not what the code computes. A key in no table gives a [`Warning`]. Tables of
-//! `config.json` stand beside the family they are of; [`config`] has what all families share, and
-//! [`files`] the tables of all other files.
+//! `config.json` are next to their family; [`config`] has what all families share, and [`files`]
+//! the tables of all other files.
 //!
 //! Must not know: what a family computes, tensors.
 
@@ -18,35 +18,36 @@ use serde_json::{Map, Value};
 
 use super::CheckpointError;
 
-/// A key and what is done with it.
+/// A key and how it is handled.
 pub type Key = (&'static str, Rule);
 
-/// What is done with a key.
+/// How a key is handled.
 #[derive(Debug, Clone, Copy)]
 pub enum Rule {
     /// The loading code reads it and checks its value.
     Used,
-    /// It changes no answer; why.
+    /// It does not change results; why.
     NoEffect(&'static str),
-    /// The loading code reads this whole number, which is from the first to the second. Null is
+    /// The loading code reads this integer, which must be between the two, inclusive. Null counts
     /// as absent.
     Count(u64, u64),
     /// As `Count`, but null is refused.
     Size(u64, u64),
-    /// The loading code reads this number, which is from the first to the second. Null is refused.
+    /// The loading code reads this number, which must be between the two, inclusive. Null is
+    /// refused.
     Number(f64, f64),
-    /// The code computes what one of these values means, and no other. Null is as absent.
+    /// The code computes only what these values mean. Null counts as absent.
     Only(&'static [Is]),
     /// As `Only`, but null is refused: it would switch a step off, or is an error.
     Fixed(&'static [Is]),
-    /// As `Fixed`, and the key must be there: the reference's own default is another value.
+    /// As `Fixed`, and the key must be present: the reference's default is a different value.
     Needed(&'static [Is]),
-    /// Nothing but null, false, zero or something empty is served; what it would mean.
+    /// Only null, false, zero or an empty value is served; why.
     Refused(&'static str),
-    /// An object with keys of its own. Null is as absent.
+    /// An object with its own keys. Null counts as absent.
     Object(&'static [&'static [Key]]),
-    /// An object with keys of its own, or nothing but these: what is in no table is refused. For
-    /// arguments of the reference's functions, each of which may change anything.
+    /// As `Object`, but unknown keys are refused: for arguments of the reference's functions, any
+    /// of which may change results.
     Closed(&'static [&'static [Key]]),
 }
 
@@ -57,27 +58,27 @@ pub enum Is {
     Bool(bool),
     /// A number.
     Number(f64),
-    /// A text.
+    /// A string.
     Text(&'static str),
-    /// Three times the same number.
+    /// A list of three times this number.
     Thrice(f64),
 }
 
-/// Something about a checkpoint's files that whoever serves it should know.
+/// Something about a checkpoint's files that its operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
-    /// A key that no table has: what it asks for, if anything, is not done.
+    /// A key in no table: what it asks for, if anything, is not done.
     UnknownKey {
         /// The file, relative to the checkpoint's folder.
         file: String,
-        /// The key, after those of the objects it is in.
+        /// The key, preceded by those of the objects that contain it.
         key: String,
     },
     /// Tensors that nothing reads.
     UnusedTensors {
         /// Some of their names.
         names: Vec<String>,
-        /// How many there are.
+        /// How many there are in all.
         count: usize,
     },
 }
@@ -96,7 +97,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// A configuration file that is being checked.
+/// A configuration file to check.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfigFile<'a> {
     /// The checkpoint's folder.
@@ -109,17 +110,17 @@ pub struct ConfigFile<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Tables<'a> {
     keys: &'a [&'a [Key]],
-    /// Whether a key that is in none of them is refused.
+    /// Whether a key in none of them is refused.
     closed: bool,
 }
 
 impl ConfigFile<'_> {
-    /// Checks a file's content against the tables of its keys: gives a warning for each key that
-    /// is in none of them.
+    /// Checks a file's content against the tables of its keys; adds a warning for each key in none
+    /// of them.
     ///
     /// # Errors
-    /// A value that is out of bounds or not what the code computes, with the key's name; content
-    /// that is no object.
+    /// A value that is out of bounds or not what the code computes; the error names the key.
+    /// Content that is not an object.
     pub fn check(
         &self,
         content: &Value,
@@ -132,7 +133,7 @@ impl ConfigFile<'_> {
         self.check_keys("", keys, Tables { keys: tables, closed: false }, warnings)
     }
 
-    /// Checks the keys of an object, whose own name is `within`, with a dot after it.
+    /// Checks the keys of an object; `within` is the object's name followed by a dot.
     fn check_keys(
         &self,
         within: &str,
@@ -205,7 +206,7 @@ impl ConfigFile<'_> {
     }
 
     fn refused(&self, name: &str, value: &Value, why: &str) -> CheckpointError {
-        /// Characters of a value that a message shows, at most.
+        /// Maximum number of characters of a value in a message.
         const SHOWN: usize = 80;
         let mut shown: String = value.to_string().chars().take(SHOWN + 1).collect();
         if shown.chars().count() > SHOWN {

@@ -1,5 +1,4 @@
-//! The modules of a chain: which are known, what their files say, in which order they mean
-//! something.
+//! The modules of a chain: which are known, their files, and in which order they make sense.
 //!
 //! Must not know: tensors, what is computed.
 
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::checkpoint::CheckpointError;
 
-/// A module that is known.
+/// A known module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Transformer,
@@ -27,7 +26,7 @@ pub enum Kind {
     LogitScore,
 }
 
-/// Modules by the last part of their type, which older and newer releases have in common.
+/// Modules by the last part of their type, which older and newer releases share.
 const KINDS: [(&str, Kind); 9] = [
     ("Transformer", Kind::Transformer),
     ("MLMTransformer", Kind::Transformer),
@@ -43,7 +42,7 @@ const KINDS: [(&str, Kind); 9] = [
 /// The module of a type such as `sentence_transformers.models.Dense`.
 ///
 /// # Errors
-/// One that is not known, or of another package, whose code may do something else.
+/// An unknown module, or one of another package, whose code may do something else.
 pub fn kind(path: &Path, name: &str) -> Result<Kind, CheckpointError> {
     let last = name.rsplit('.').next().unwrap_or_default();
     let found = KINDS.iter().find(|(known, _)| *known == last);
@@ -60,7 +59,7 @@ pub fn kind(path: &Path, name: &str) -> Result<Kind, CheckpointError> {
     }
 }
 
-/// Refuses a transformer that gives something else than what the modules take.
+/// Refuses a transformer whose output is not what the modules take.
 fn check_transformer(path: &Path, chain: &SentenceTransformers) -> Result<(), CheckpointError> {
     let error = |problem: &str| Err(CheckpointError::new(path, problem));
     if chain.gives_words && chain.pooling().is_some() {
@@ -131,9 +130,9 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
     Ok(())
 }
 
-/// The poolings that a `1_Pooling/config.json` asks for.
+/// The poolings set in a `1_Pooling/config.json`.
 pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, CheckpointError> {
-    /// Older keys, in the order in which their vectors are laid end to end.
+    /// Older keys, in the order in which their vectors are concatenated.
     const FLAGS: [(&str, Pooling); 6] = [
         ("pooling_mode_cls_token", Pooling::Cls),
         ("pooling_mode_max_tokens", Pooling::Max),
@@ -147,7 +146,7 @@ pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, Ch
     let flag = |name: &str| match &config[name] {
         Value::Null => Ok(None),
         Value::Bool(value) => Ok(Some(*value)),
-        // As Python has it.
+        // As in Python, 1 is true and 0 is false.
         Value::Number(number) if number.as_u64().is_some_and(|it| it <= 1) => {
             Ok(Some(number.as_u64() == Some(1)))
         }
@@ -160,7 +159,7 @@ pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, Ch
                 methods.extend((flag(name)? == Some(true)).then_some(method));
             }
             if methods.is_empty() {
-                // As sentence-transformers has it.
+                // As in sentence-transformers.
                 methods.push(Pooling::Mean);
             }
             methods
@@ -172,12 +171,12 @@ pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, Ch
         }
         Some(other) => return Err(error(format!("pooling_mode {other} is not served"))),
     };
-    /// Poolings that are laid end to end, at most: each once, and some more.
+    /// Maximum number of concatenated poolings: each method once, and some more.
     const METHODS_MAX: usize = 16;
     match methods.len() {
         0 => Err(error("pooling_mode names no pooling; choose one with --pooling".into())),
         1..=METHODS_MAX => {
-            // Null is none of Python's true values, and an absent key is.
+            // As in Python, null is false; an absent key is true.
             let default = config.get("include_prompt").is_none();
             let include_prompt = flag("include_prompt")?.unwrap_or(default);
             Ok(PoolingModule { methods, include_prompt })
@@ -198,7 +197,7 @@ fn method(path: &Path, name: &str) -> Result<Pooling, CheckpointError> {
     }
 }
 
-/// What a module that reads and writes one of two names works on.
+/// The input and output names of a module that works on tokens or on the vector.
 #[derive(Deserialize, Default)]
 struct Names {
     module_input_name: Option<Subject>,
@@ -207,7 +206,7 @@ struct Names {
 
 impl<'de> Deserialize<'de> for Subject {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // The table of keys lets no other name pass.
+        // The table of keys admits no other name.
         let name = String::deserialize(from)?;
         Ok(if name == "token_embeddings" { Self::Tokens } else { Self::Sentence })
     }
@@ -224,13 +223,13 @@ impl Names {
     }
 }
 
-/// What a Normalize module scales.
+/// What a Normalize module works on.
 pub fn normalize(path: &Path, reader: &mut Reader<'_>) -> Result<Subject, CheckpointError> {
     let names: Names = reader.read(path, tables::NORMALIZE)?.unwrap_or_default();
     names.subject(path)
 }
 
-/// A Dropout module, which does nothing but in training. It takes a vector.
+/// A Dropout module, which has no effect outside of training. It takes a vector.
 pub fn dropout(
     path: &Path,
     chain: &SentenceTransformers,
@@ -245,7 +244,7 @@ pub fn dropout(
     }
 }
 
-/// A LayerNorm module, of the vector.
+/// A LayerNorm module, which works on the vector.
 pub fn layer_norm(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointError> {
     #[derive(Deserialize)]
     struct Config {
@@ -326,8 +325,8 @@ pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointEr
     Ok(Step::Dense(subject, module))
 }
 
-/// The name of a class of activations in PyTorch at a path such as `torch.nn.Tanh` or
-/// `torch.nn.modules.activation.Tanh`; what else ends alike is something else.
+/// The class name of a PyTorch activation at a path such as `torch.nn.Tanh` or
+/// `torch.nn.modules.activation.Tanh`; other paths with the same ending are something else.
 pub fn torch_class(path: &str) -> Option<&str> {
     let rest = path.strip_prefix("torch.nn.")?;
     let name = match rest.strip_prefix("modules.") {

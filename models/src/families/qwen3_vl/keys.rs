@@ -1,4 +1,4 @@
-//! What is done with the keys of Qwen3-VL's configuration files.
+//! How the keys of Qwen3-VL's configuration files are handled.
 //!
 //! Must not know: what is done with a value.
 
@@ -16,13 +16,13 @@ pub const CONFIG: &[Key] = &[
     ("video_token_id", NoEffect(PLACE)),
     ("vision_start_token_id", NoEffect(PLACE)),
     ("vision_end_token_id", NoEffect(PLACE)),
-    // transformers reads what the network is from text_config alone.
+    // transformers reads these from text_config alone.
     ("hidden_size", NoEffect(TEXTS)),
     ("vocab_size", NoEffect(TEXTS)),
     ("is_causal", NoEffect(TEXTS)),
 ];
 
-/// Other files. Newer ones have those of images and videos in one.
+/// Other files. In newer checkpoints one file has the settings of images and videos.
 pub const FILES: &[(&str, &[&[Key]])] = &[
     ("preprocessor_config.json", &[IMAGES, PREPROCESSOR]),
     ("video_preprocessor_config.json", &[VIDEOS, PREPROCESSOR]),
@@ -69,7 +69,7 @@ const PROCESSOR: &[Key] = &[
     ("chat_template", NoEffect("the recipe writes the chat")),
 ];
 
-/// What the class for images has other defaults of.
+/// Keys whose defaults in transformers' image processor differ.
 const IMAGES: &[Key] = &[
     ("image_mean", Needed(&[Thrice(0.5)])),
     ("image_std", Needed(&[Thrice(0.5)])),
@@ -84,9 +84,9 @@ const VIDEOS: &[Key] = &[
 
 /// Keys that `preprocessor_config.json` and `video_preprocessor_config.json` of Qwen3-VL share.
 ///
-/// The authors' code resizes images and frames itself, within bounds of its own, and has the
-/// processor only scale and cut them into patches. The bounds of the published files are
-/// therefore not what counts; others are refused, for they ask for another use.
+/// The authors' code resizes images and frames itself, within its own limits, and uses the
+/// processor only to rescale them and cut them into patches. The limits in the published files
+/// therefore do not apply; others are refused, since they ask for a different preprocessing.
 pub const PREPROCESSOR: &[Key] = &[
     ("merge_size", Fixed(&[N(2.0)])),
     ("temporal_patch_size", Fixed(&[N(2.0)])),

@@ -1,6 +1,6 @@
-//! Qwen3-VL: the decoder of Qwen3 over tokens and over images that a vision tower has seen, with
-//! rotary positions in time, height and width, and features of the tower's middle layers added
-//! behind the decoder's first ones (DeepStack) (Qwen3-VL technical report, 2025; transformers
+//! Qwen3-VL: the Qwen3 decoder over tokens and over images encoded by a vision tower, with M-RoPE
+//! positions (time, height, width), and features of the tower's middle layers added after the
+//! decoder's first ones (DeepStack) (Qwen3-VL technical report, 2025; transformers
 //! `modeling_qwen3_vl.py`).
 //!
 //! Must not know: templates, pooling, devices, file formats.
@@ -23,7 +23,7 @@ use crate::layers::{Decoder, Loader, Rotary};
 use crate::readout::Pooling;
 use vision::{Seen, Tower};
 
-/// The entry of the list.
+/// Its entry in the list of families.
 pub fn family() -> Family {
     Family {
         model_type: "qwen3_vl",
@@ -44,7 +44,7 @@ pub fn family() -> Family {
     }
 }
 
-/// What the names of its text tensors begin with.
+/// Possible prefixes of its text tensors.
 const TABLES: &[&str] = &["model.language_model.", "language_model.model.", "language_model."];
 
 #[derive(Debug, Deserialize)]
@@ -54,7 +54,7 @@ struct Config {
     vision_config: vision::Config,
 }
 
-/// What Qwen3-VL adds to the object of Qwen3 that counts for rotary positions.
+/// What Qwen3-VL adds to Qwen3's object of rotary settings.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Sections {
@@ -65,13 +65,14 @@ struct Sections {
 impl Sections {
     fn of(text: &qwen3::Config) -> Result<Self, String> {
         let (name, object) = text.rotary();
-        // Null is as absent.
+        // Null counts as absent.
         let sections = Option::<Self>::deserialize(object);
         sections.map(Option::unwrap_or_default).map_err(|problem| format!("{name}: {problem}"))
     }
 
-    /// Which of the positions in time, height and width each rotary frequency turns by: height and
-    /// width every third from the second and third on, as many as their sections say, else time.
+    /// Which position (time, height or width) each rotary frequency uses, interleaved: every third
+    /// frequency, from the second and from the third on, uses height and width, as many as their
+    /// sections set; all others use time.
     fn streams(&self, frequencies: usize) -> Result<Vec<(usize, usize)>, String> {
         let section = self.mrope_section.unwrap_or([24, 20, 20]);
         if self.mrope_interleaved == Some(false) {
@@ -93,7 +94,7 @@ struct Qwen3Vl {
     embedding: Embedding,
     decoder: Decoder,
     rotary: Rotary,
-    /// Position and frequency of each rotary angle.
+    /// Index of the position, and of the frequency, of each rotary angle.
     streams: Vec<(usize, usize)>,
     tower: Tower,
 }
@@ -145,9 +146,9 @@ fn load(
 }
 
 impl Qwen3Vl {
-    /// Hidden states of texts, and of images as the tower has seen them.
+    /// Hidden states of text tokens and of images encoded by the tower.
     fn embed(&self, batch: &RaggedBatch, seen: &Seen) -> Result<Rows, KernelError> {
-        // Rows of images are read too, to be written over.
+        // Rows of images are looked up too, and then overwritten.
         let known = |id: &u32| if Visual::stands_for(*id) { 0 } else { *id };
         let ids: Vec<u32> = batch.tokens().iter().map(known).collect();
         let mut hidden = self.embedding.rows_of(&ids)?;

@@ -1,30 +1,30 @@
-//! The geometry of patches: their order, where each is, what of an image each holds, and the
-//! learned positions around it.
+//! The geometry of patches: their order and positions, their pixels, and the learned positions
+//! around them.
 //!
 //! Must not know: layers, tensors.
 
 use proxima_media::Pixels;
 
-/// Rows and columns of pixels of a patch.
+/// Side of a patch, in pixels.
 pub const PATCH: usize = 16;
-/// Rows and columns of patches that become one token.
+/// Side of the square of patches that becomes one token.
 pub const MERGE: usize = 2;
-/// Frames of a patch.
+/// Frames per patch.
 pub const FRAMES: usize = 2;
-/// Numbers of a pixel.
+/// Values per pixel.
 pub const CHANNELS: usize = 3;
-/// Numbers of a patch.
+/// Values per patch.
 pub const PATCH_NUMBERS: usize = CHANNELS * FRAMES * PATCH * PATCH;
 
-/// A row of a table of learned positions, and how much of it.
+/// A row of the table of learned positions, and its weight.
 pub type Corner = (u32, f32);
 
-/// Rows and columns of patches of an image.
+/// Rows and columns of patches in an image.
 pub fn grid(pixels: &Pixels) -> [usize; 2] {
     [pixels.height() / PATCH, pixels.width() / PATCH]
 }
 
-/// Row and column of each patch of a grid, those of a token together.
+/// Row and column of each patch of a grid; the patches of a token are consecutive.
 pub fn places([rows, columns]: [usize; 2]) -> impl Iterator<Item = [u32; 2]> {
     let inside = |block: usize| (0..MERGE).map(move |within| block * MERGE + within);
     (0..rows / MERGE).flat_map(move |block_row| {
@@ -37,8 +37,8 @@ pub fn places([rows, columns]: [usize; 2]) -> impl Iterator<Item = [u32; 2]> {
     })
 }
 
-/// A patch's numbers, `[channels][frames][rows][columns]`, from -1 to 1. The last frame stands for
-/// those that are missing.
+/// Writes a patch's values, `[channels][frames][rows][columns]`, from -1 to 1. Missing frames are
+/// replaced by the last one.
 pub fn patch(pixels: &Pixels, [row, column]: [u32; 2], out: &mut [f32]) {
     let (top, left) = (row as usize * PATCH, column as usize * PATCH);
     for (plane, out) in out.chunks_exact_mut(PATCH * PATCH).enumerate() {
@@ -52,8 +52,8 @@ pub fn patch(pixels: &Pixels, [row, column]: [u32; 2], out: &mut [f32]) {
     }
 }
 
-/// Points of a learned axis of `points` that `count` places are spread over: the point before each,
-/// the next one, and how far it is on the way. In float32, as the reference's `linspace`.
+/// Spreads `count` positions evenly over a learned axis of `points`. For each: the point before it,
+/// the next one, and its fraction of the way. In float32, as in the reference's `linspace`.
 fn spread(count: usize, points: usize) -> Vec<(u32, u32, f32)> {
     let last = (points - 1) as f32;
     let step = if count > 1 { last / (count - 1) as f32 } else { 0.0 };
@@ -69,8 +69,8 @@ fn spread(count: usize, points: usize) -> Vec<(u32, u32, f32)> {
     (0..count).map(place).collect()
 }
 
-/// The four learned positions around each patch of a grid, of a square table with `side` rows and
-/// columns, those of a token together.
+/// The four learned positions around each patch of a grid, with bilinear weights, from a square
+/// table with `side` rows and columns; the patches of a token are consecutive.
 pub fn corners([rows, columns]: [usize; 2], side: usize) -> impl Iterator<Item = [Corner; 4]> {
     let (down, across) = (spread(rows, side), spread(columns, side));
     places([rows, columns]).map(move |[row, column]| {

@@ -1,5 +1,5 @@
-//! The vision tower: patches of images and frames through pre-norm blocks with full attention, 2-D
-//! rotary positions and learned ones read between their grid's points, merged four to a token
+//! The vision tower: patches of images and frames pass through pre-norm blocks with full attention,
+//! 2-D rotary positions and interpolated learned positions, and are merged four to a token
 //! (transformers `modeling_qwen3_vl.py`, `Qwen3VLVisionModel`).
 //!
 //! Must not know: tokens, the decoder, file formats.
@@ -31,7 +31,7 @@ const EPS: f32 = 1e-6;
 /// Base of the rotary frequencies.
 const THETA: f64 = 10_000.0;
 
-/// `vision_config` of `config.json`; what is absent is as in transformers' `Qwen3VLVisionConfig`.
+/// `vision_config` of `config.json`; defaults are those of transformers' `Qwen3VLVisionConfig`.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 pub struct Config {
@@ -69,7 +69,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether this tower can be served before such a decoder.
+    /// Checks that this tower can be served with such a decoder.
     pub fn check(&self, decoder: &DecoderConfig) -> Result<(), String> {
         let shape = [self.patch_size, self.spatial_merge_size, self.temporal_patch_size];
         if shape != [PATCH, MERGE, FRAMES] || self.in_channels != CHANNELS {
@@ -100,7 +100,7 @@ impl Config {
         Ok(())
     }
 
-    /// Rows, and columns, of the table of learned positions.
+    /// Side of the square table of learned positions.
     fn side(&self) -> usize {
         self.num_position_embeddings.isqrt()
     }
@@ -115,14 +115,14 @@ impl Config {
 pub struct Tower {
     embed: Linear,
     positions: Embedding,
-    /// Rows, and columns, of the table of learned positions.
+    /// Side of the square table of learned positions.
     side: usize,
     rotary: Rotary,
     heads: Heads,
     activation: Activation,
     blocks: Vec<Block>,
     merger: Merger,
-    /// Blocks whose hidden states are merged too, and how.
+    /// Blocks whose hidden states are merged too (DeepStack), and their mergers.
     deep: Vec<(usize, Merger)>,
     device: Device,
 }
@@ -136,35 +136,36 @@ struct Block {
     down: Linear,
 }
 
-/// Patches to tokens.
+/// Merges patches into tokens.
 struct Merger {
     norm: LayerNorm,
     up: Linear,
     down: Linear,
-    /// Whether the norm is of a token's patches together rather than of each.
+    /// Whether the norm is over a token's patches together rather than over each patch.
     normed_together: bool,
 }
 
-/// What the tower saw: tokens of the images of a batch, from its last block and from middle ones.
+/// The tower's output: image tokens from its last block and from middle ones.
 pub struct Seen {
-    /// Levels of images that were seen together: the last block's tokens, then middle ones'.
+    /// For each group of images encoded together, a tensor per level: the last block's tokens, then
+    /// those of middle blocks.
     groups: Vec<Vec<Rows>>,
-    /// Where each image's tokens are: group and rows.
+    /// Group and rows of each image's tokens, by the digest of its pixels.
     places: HashMap<[u8; 32], (usize, Range<usize>)>,
     levels: usize,
 }
 
 impl Seen {
-    /// Levels there are: the last block, and middle ones.
+    /// Number of levels: the last block's and those of middle blocks.
     pub fn levels(&self) -> usize {
         self.levels
     }
 
-    /// Puts tokens of a level where they belong in a batch: the last block's (level 0) over what is
-    /// there, others are added to it.
+    /// Puts the tokens of a level into the images' rows of a batch: those of the last block (level
+    /// 0) overwrite the rows, others are added.
     ///
     /// # Errors
-    /// A failure of the device.
+    /// A device failure.
     pub fn put(
         &self,
         level: usize,
@@ -181,10 +182,10 @@ impl Seen {
 }
 
 impl Tower {
-    /// The tower under a prefix.
+    /// Loads the tower under the loader's prefix.
     ///
     /// # Errors
-    /// If a tensor is missing or of another shape.
+    /// If a tensor is missing or has another shape.
     pub fn load(loader: &Loader<'_>, config: &Config) -> Result<Self, CheckpointError> {
         let (hidden, device) = (config.hidden_size, loader.device());
         let failed = |error| loader.failed(error);
@@ -212,11 +213,11 @@ impl Tower {
         })
     }
 
-    /// Sees the images of a batch, each once. Images are seen together as long as they are small
-    /// enough for the caches; `pause` is called between blocks.
+    /// Encodes the images of a batch, each once. Small images are encoded together, up to what fits
+    /// the caches; `pause` is called between blocks.
     ///
     /// # Errors
-    /// A failure of the device or of an operation.
+    /// A failure of the device or an operation.
     pub fn see(&self, visuals: &[VisualRows], pause: &dyn Fn()) -> Result<Seen, KernelError> {
         let patches_max = MERGE * BatchRows::of(&self.device).before_measured();
         let mut places = HashMap::new();
@@ -242,7 +243,7 @@ impl Tower {
         Ok(Seen { groups, places, levels: 1 + self.deep.len() })
     }
 
-    /// Tokens of some images, one after the other, level by level.
+    /// The tokens of some images, end to end, one tensor per level.
     fn see_together(&self, images: &[&Pixels], pause: &dyn Fn()) -> Result<Vec<Rows>, KernelError> {
         let mut offsets = vec![0];
         let (mut at, mut owners, mut around) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,6 +1,6 @@
-//! Whether a checkpoint's own `chat_template` writes the chat that is built in.
+//! Checks that a checkpoint's own `chat_template` writes the built-in chat.
 //!
-//! Must not know: tokens, requests, which recipe asks.
+//! Must not know: tokens, requests, which recipe uses it.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 use crate::recipes::{chat_template, jinja};
 
-/// Refuses a template that would write another chat: one of a turn of the system and one of the
-/// user with texts, an image and a video, as the recipes have it, is written by both and compared.
+/// Refuses a template that writes a different chat. It renders a system turn and a user turn of
+/// texts, an image and a video; the result must equal what the recipes write.
 ///
 /// # Errors
-/// Such a template, one that cannot be rendered, or a file that cannot be read.
+/// Such a template, one that cannot be rendered, files that put inputs into no chat, or an
+/// unreadable file.
 pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let modules = checkpoint.sentence_transformers();
     if modules.is_some_and(|modules| modules.takes_messages == Some(false)) {
@@ -51,7 +52,7 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     Err(CheckpointError::new(path, problem))
 }
 
-/// The template that transformers' processor takes, and its file.
+/// The template that transformers' processor uses, and its file.
 fn read(checkpoint: &Checkpoint) -> Result<Option<(PathBuf, String)>, CheckpointError> {
     let (path, template) = chat_template::read(checkpoint)?;
     let is_of_tokenizer = path.ends_with("tokenizer_config.json");

@@ -1,4 +1,4 @@
-//! Whether a checkpoint's own `chat_template` is the chat that is built in.
+//! Checks that a checkpoint's own `chat_template` is the built-in chat.
 //!
 //! Must not know: tokens, requests.
 
@@ -6,13 +6,14 @@ use super::{HEAD, INSTRUCTION, TAIL};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::recipes::chat_template;
 
-/// Refuses a template that would write a pair into another chat than the one that is built in. One
-/// of conversations, as Qwen3-Reranker was first published with, says nothing of how pairs are put:
-/// it is taken where the files are not those of a cross-encoder of sentence-transformers, which
-/// puts pairs through whatever template there is, and into no chat where there is none.
+/// Refuses a template that would put pairs into a different chat. A template for conversations, as
+/// first published with Qwen3-Reranker, does not tell how pairs are formatted. It is accepted
+/// unless the files are those of a sentence-transformers cross-encoder, which applies any template
+/// to pairs and uses no chat if there is none.
 ///
 /// # Errors
-/// Such a template, or a file that cannot be read.
+/// Such a template, a cross-encoder that uses no chat or structured messages, or an unreadable
+/// file.
 pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let (path, template) = chat_template::read(checkpoint)?;
     let modules = checkpoint.sentence_transformers().filter(|modules| modules.is_cross_encoder);
@@ -35,7 +36,7 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     Err(CheckpointError::new(path, problem))
 }
 
-/// Whether a template is that of pairs which Qwen3-Reranker is published with.
+/// Whether a template is the one for pairs published with Qwen3-Reranker.
 fn is_published(template: &str) -> bool {
     let first_of = |name: &str, role: &str, default: &str| {
         format!(
@@ -51,11 +52,11 @@ fn is_published(template: &str) -> bool {
         "<Instruct>: {{ instruction }}\n<Query>: {{ query_text }}\n<Document>: {{ document_text }}",
         TAIL,
     ];
-    // Of the newlines at the end Jinja takes one off.
+    // Jinja strips one of the trailing newlines.
     template.strip_suffix('\n') == Some(published.concat().as_str())
 }
 
-/// Whether a template is one of turns between user and assistant, which has no place for a pair.
+/// Whether a template is for turns of user and assistant, and has no slots for a pair.
 fn is_of_turns(template: &str) -> bool {
     let names =
         |role: &str| ['\'', '"'].iter().any(|it| template.contains(&format!("{it}{role}{it}")));

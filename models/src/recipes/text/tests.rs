@@ -109,14 +109,14 @@ fn a_text_that_grows_when_it_is_normalised_is_bounded_by_what_it_becomes() {
     let options = LoadOptions { pooling: Some(Pooling::Cls), ..LoadOptions::default() };
     let checkpoint = Checkpoint::open(&folder).expect("opened");
     let model = Model::load(&checkpoint, &options).expect("loaded");
-    // An Arabic phrase in one character, which compatibility makes 18 of.
+    // One character, an Arabic phrase, that compatibility normalisation expands to 18.
     let phrase = "\u{fdfa}";
     let how = Prepare { truncate: true, ..Prepare::default() };
     let ids = |count: usize| ids(&model, Input::Text(phrase.repeat(count)), &how);
     assert!(ids(1_000).is_ok());
     let limit = TEXT_BYTES_MAX;
     assert_eq!(ids(limit / 18 + 1), Err(InputError::TooManyCharacters { limit }));
-    // Only as much of a text counts as is tokenised.
+    // Only the part of a text that is tokenised counts.
     let text = "the price of water ".repeat(2_000) + &phrase.repeat(limit / 18 + 1);
     assert!(self::ids(&model, Input::Text(text.clone()), &how).is_ok());
     let whole = Prepare { truncate: false, ..Prepare::default() };

@@ -1,6 +1,6 @@
-//! What sentence-transformers changes of a tokenizer that is made.
+//! Changes that sentence-transformers makes to a loaded tokenizer.
 //!
-//! Must not know: limits, templates of any one model.
+//! Must not know: limits, any one model's template.
 
 use tokenizers::normalizers::{Lowercase, Sequence};
 use tokenizers::{NormalizerWrapper, Tokenizer};
@@ -8,7 +8,7 @@ use tokenizers::{NormalizerWrapper, Tokenizer};
 use super::error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
-/// Has it write letters small where the length file says so.
+/// Adds lower-casing if the sentence-transformers files ask for it.
 ///
 /// # Errors
 /// A normalizer that cannot be replaced.
@@ -35,7 +35,7 @@ fn replace(
     Ok(())
 }
 
-/// Whether a normalizer writes letters small.
+/// Whether a normalizer lower-cases.
 fn lowers(normalizer: Option<&NormalizerWrapper>) -> bool {
     match normalizer {
         Some(NormalizerWrapper::Lowercase(_)) => true,

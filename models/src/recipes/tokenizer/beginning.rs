@@ -1,7 +1,7 @@
-//! Tokenising no more of a long text than its limit keeps: where a text can be cut in two so that
-//! the tokens before the cut are the same whatever comes after it.
+//! Tokenises only as much of a long text as its limit keeps: finds where a text can be cut so that
+//! the tokens before the cut do not depend on what follows.
 //!
-//! A tokenizer holds hundreds of bytes for each byte of its text, so the rest is not only time.
+//! A tokenizer needs hundreds of bytes per byte of text, so this saves memory as well as time.
 //!
 //! Must not know: limits, templates.
 
@@ -11,15 +11,15 @@ use tokenizers::{Encoding, NormalizerWrapper, SplitDelimiterBehavior, Tokenizer}
 
 use super::pipeline::QWEN2_WORDS;
 
-/// Most tokens have no more bytes than this.
+/// Most tokens have at most this many bytes.
 const TOKEN_BYTES: usize = 8;
-/// Bytes of a text that are tokenised at once, however few tokens are kept.
+/// Smallest prefix to tokenise, in bytes, however few tokens are kept.
 const BYTES_MIN: usize = 4096;
-/// How much more is tried where a beginning had too few tokens.
+/// Growth of the prefix after one with too few tokens.
 const GROWTH: usize = 4;
 
-/// Whether this tokenizer splits every text at a space between two ASCII letters or digits, so
-/// that no token depends on what is on its other side.
+/// Whether this tokenizer splits every text at a space between two ASCII letters or digits, so that
+/// no token depends on what is beyond the space.
 pub fn splits_at_spaces(tokenizer: &Tokenizer) -> bool {
     let holds_space = |content: &str| content.contains(char::is_whitespace);
     let added = tokenizer.get_added_tokens_decoder();
@@ -28,13 +28,13 @@ pub fn splits_at_spaces(tokenizer: &Tokenizer) -> bool {
         && !added.values().any(|token| holds_space(&token.content))
 }
 
-/// Whether a normalizer changes letters and spaces without looking at their neighbours, but for
-/// marks on them.
+/// Whether a normalizer changes letters and spaces independently of their neighbours, combining
+/// marks excepted.
 fn looks_at_characters(normalizer: &NormalizerWrapper) -> bool {
     match normalizer {
         NormalizerWrapper::Sequence(all) => all.as_ref().iter().all(looks_at_characters),
         NormalizerWrapper::Replace(_) => joins_spaces(normalizer),
-        // Bytes that are written as letters leave no space.
+        // It maps spaces to letters, so none are left.
         NormalizerWrapper::ByteLevel(_) => false,
         NormalizerWrapper::BertNormalizer(_)
         | NormalizerWrapper::StripNormalizer(_)
@@ -50,14 +50,14 @@ fn looks_at_characters(normalizer: &NormalizerWrapper) -> bool {
     }
 }
 
-/// Whether a replacement is that of several spaces by one, as in XLM-RoBERTa, which leaves single
-/// ones; other patterns may look at anything.
+/// Whether a replacement is the one of XLM-RoBERTa that collapses several spaces and leaves single
+/// ones; other patterns may match anything.
 fn joins_spaces(normalizer: &NormalizerWrapper) -> bool {
     let told = serde_json::to_value(normalizer).unwrap_or_default();
     told["pattern"]["Regex"] == " {2,}"
 }
 
-/// Whether what is on the two sides of a space between letters or digits goes to different pieces.
+/// Whether text on the two sides of a space between letters or digits goes to different pieces.
 fn splits(pre_tokenizer: &PreTokenizerWrapper) -> bool {
     match pre_tokenizer {
         PreTokenizerWrapper::BertPreTokenizer(_)
@@ -69,17 +69,17 @@ fn splits(pre_tokenizer: &PreTokenizerWrapper) -> bool {
             let words = matches!(&split.pattern, SplitPattern::Regex(it) if it == QWEN2_WORDS);
             words && split.behavior == SplitDelimiterBehavior::Isolated && !split.invert
         }
-        // What follows sees the pieces alone.
+        // The pre-tokenizers that follow see one piece at a time.
         PreTokenizerWrapper::Sequence(all) => all.as_ref().first().is_some_and(splits),
         _ => false,
     }
 }
 
-/// The encoding of a text, or of a beginning that has more than `tokens` tokens, which are those of
-/// the text.
+/// The encoding of a text, or of a prefix that has more than `tokens` tokens, all of them the same
+/// as the text's first ones.
 ///
 /// # Errors
-/// Those of `encode`.
+/// As `encode`.
 pub fn more_than<E>(
     tokens: usize,
     text: &str,
@@ -94,8 +94,8 @@ pub fn more_than<E>(
     encode(text)
 }
 
-/// Longer and longer beginnings of a text, each cut off before a space. The first has more than
-/// `tokens` tokens in most texts; where little would be left out there is none.
+/// Ever longer prefixes of a text, each cut off before a space. For most texts the first has more
+/// than `tokens` tokens; there are none if they would leave out little.
 fn beginnings(text: &str, tokens: usize) -> impl Iterator<Item = &str> {
     let first = tokens.saturating_mul(TOKEN_BYTES).max(BYTES_MIN);
     std::iter::successors(Some(first), |bytes| bytes.checked_mul(GROWTH))
@@ -103,7 +103,7 @@ fn beginnings(text: &str, tokens: usize) -> impl Iterator<Item = &str> {
         .filter_map(|bytes| Some(&text[..last_cut(&text.as_bytes()[..bytes])?]))
 }
 
-/// The place of the last space that is between two ASCII letters or digits.
+/// Index of the last space between two ASCII letters or digits.
 fn last_cut(bytes: &[u8]) -> Option<usize> {
     let at = bytes.windows(3).rposition(|three| {
         three[0].is_ascii_alphanumeric() && three[1] == b' ' && three[2].is_ascii_alphanumeric()

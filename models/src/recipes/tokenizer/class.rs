@@ -1,6 +1,6 @@
-//! Which of transformers' classes opens a tokenizer: `AutoTokenizer` of transformers 5 goes by
-//! `tokenizer_class` and `model_type`, and most classes make the pipeline themselves instead of
-//! taking that of `tokenizer.json`.
+//! Which transformers class opens a tokenizer. `AutoTokenizer` of transformers 5 chooses by
+//! `tokenizer_class` and `model_type`, and most classes build the pipeline themselves instead of
+//! using that of `tokenizer.json`.
 //!
 //! Must not know: pipelines, tokens.
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
-/// A class, by what it makes of `tokenizer.json`.
+/// A class, by how it uses `tokenizer.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Takes the pipeline of the file.
+    /// Uses the pipeline of the file.
     File,
     Bert,
     Roberta,
@@ -22,8 +22,8 @@ pub enum Class {
     Camembert,
 }
 
-/// Names of classes without `Tokenizer` and `Fast`, and what they are. Names that transformers does
-/// not know take the file.
+/// Class names without `Tokenizer` and `Fast`, and their kinds. Classes unknown to transformers use
+/// the file's pipeline.
 const KNOWN: [(&str, Class); 18] = [
     ("PreTrained", Class::File),
     ("Bert", Class::Bert),
@@ -45,7 +45,7 @@ const KNOWN: [(&str, Class); 18] = [
     ("Bloom", Class::File),
 ];
 
-/// Other classes of transformers 5, each with a pipeline of its own.
+/// Other classes of transformers 5, each with its own pipeline.
 const NOT_SERVED: &str = "\
     Albert Barthez Bartpho Basic BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot \
     BlenderbotSmall ByT5 CLIP CTRL Canine Character Clvp CodeGen CodeLlama Cohere ConvBert Cpm \
@@ -62,7 +62,7 @@ const NOT_SERVED: &str = "\
 /// # Errors
 /// A class whose pipeline is not served.
 pub fn of(checkpoint: &Checkpoint, bytes_are_pieces: bool) -> Result<Class, CheckpointError> {
-    // Files of ModernBERT name all sorts of classes, so transformers takes none of them.
+    // ModernBERT files name all sorts of classes, so transformers ignores them.
     if checkpoint.model_type() == "modernbert" {
         return Ok(Class::File);
     }
@@ -73,7 +73,7 @@ pub fn of(checkpoint: &Checkpoint, bytes_are_pieces: bool) -> Result<Class, Chec
     if let Some((_, class)) = KNOWN.iter().find(|(known, _)| *known == short) {
         return Ok(*class);
     }
-    // Llama's class is named by many files that are not like Llama's.
+    // Many files name Llama's class although their pipeline is not Llama's.
     if !is_not_served(short) || (short == "Llama" && bytes_are_pieces) {
         return Ok(Class::File);
     }
@@ -85,11 +85,11 @@ pub fn of(checkpoint: &Checkpoint, bytes_are_pieces: bool) -> Result<Class, Chec
     Err(error(checkpoint, problem))
 }
 
-/// Whether the tokens of a checkpoint with this class have types (`token_type_ids`): if
-/// `model_input_names` lists them, which only BERT's class does itself.
+/// Whether the tokenizer gives token types (`token_type_ids`): if `model_input_names` lists them;
+/// by default, only BERT's class does.
 ///
 /// # Errors
-/// Names that are no list.
+/// If `model_input_names` is not a list.
 pub fn gives_types(checkpoint: &Checkpoint, class: Class) -> Result<bool, CheckpointError> {
     match checkpoint.tokenizer_config().get("model_input_names") {
         None => {
@@ -104,7 +104,7 @@ pub fn gives_types(checkpoint: &Checkpoint, class: Class) -> Result<bool, Checkp
     }
 }
 
-/// The class that files name.
+/// The class named in files.
 fn name(checkpoint: &Checkpoint) -> Result<Option<&str>, CheckpointError> {
     let named = match &checkpoint.tokenizer_config()["tokenizer_class"] {
         Value::Null => None,
@@ -127,7 +127,7 @@ fn is_not_served(short: &str) -> bool {
     NOT_SERVED.split_whitespace().any(|name| name == short)
 }
 
-/// The class of a network whose files name none.
+/// The default class for a model type.
 fn of_model(model_type: &str) -> Class {
     match model_type {
         "bert" => Class::Bert,

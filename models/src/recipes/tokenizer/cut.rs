@@ -1,27 +1,27 @@
-//! Texts cut to the limit of a sequence.
+//! Truncates texts to the limit of a sequence.
 //!
-//! Must not know: templates of any one model.
+//! Must not know: any one model's template.
 
 use tokenizers::{Encoding, TruncationDirection, TruncationParams};
 
 use super::TextTokenizer;
 use crate::input::{InputError, Prepare};
 
-/// What is kept of a text, or of two.
+/// A text, or two, after truncation.
 pub struct Cut<T> {
-    /// Its tokens.
+    /// The tokens kept.
     pub kept: T,
-    /// Whether it had more.
+    /// Whether there were more.
     pub is_cut: bool,
 }
 
 impl TextTokenizer {
-    /// Tokens of two texts, the longer of which is cut first until the whole sequence keeps within
+    /// Tokens of two texts, of which the longer is truncated first until the whole sequence fits
     /// the limit.
     ///
     /// # Errors
-    /// As of [`plain`](Self::plain), or if truncation was not asked for and is needed, or nothing
-    /// would be left.
+    /// As [`plain`](Self::plain), or if truncation is needed but not asked for, or nothing would
+    /// be left.
     pub fn cut_pair(
         &self,
         first: &str,
@@ -32,7 +32,7 @@ impl TextTokenizer {
         let kept = limit.saturating_sub(added);
         let (mut one, mut two) = (self.to_cut(first, kept, how)?, self.to_cut(second, kept, how)?);
         if how.truncate && one.len() > kept && two.len() > kept {
-            // Which of them is the longer counts, so all of both is needed.
+            // Which is longer decides how they are cut, so both are tokenised in full.
             (one, two) = (self.plain(first)?, self.plain(second)?);
         }
         let tokens = one.len() + two.len() + added;
@@ -53,16 +53,16 @@ impl TextTokenizer {
         let cut = tokenizers::truncate_encodings(one, Some(two), &parameters);
         let (mut one, two) = cut.map_err(|error| InputError::Tokenizer(error.to_string()))?;
         let mut two = two.expect("two go in and two come out");
-        // Templates are put around each piece of one that was cut off with each of the other.
+        // Otherwise the template would be applied to every combination of cut-off pieces.
         drop((one.take_overflowing(), two.take_overflowing()));
         Ok(Cut { kept: (one, two), is_cut: true })
     }
 
-    /// Tokens of a text, cut so that with `added` further ones they keep within the limit.
+    /// Tokens of a text, truncated so that they fit the limit together with `added` others.
     ///
     /// # Errors
-    /// As of [`plain`](Self::plain), or if truncation was not asked for and is needed, or nothing
-    /// would be left.
+    /// As [`plain`](Self::plain), or if truncation is needed but not asked for, or nothing would
+    /// be left.
     pub fn cut(
         &self,
         text: &str,
@@ -87,9 +87,9 @@ impl TextTokenizer {
         Ok(Cut { kept: encoding, is_cut: true })
     }
 
-    /// As [`plain`](Self::plain), of as much of a text as is needed to keep `kept` tokens of it.
+    /// As [`plain`](Self::plain), but only of as much text as is needed to keep `kept` tokens.
     fn to_cut(&self, text: &str, kept: usize, how: &Prepare) -> Result<Encoding, InputError> {
-        // Else its end counts, or how many tokens it has.
+        // Otherwise its end or its number of tokens is needed.
         if how.truncate && !self.cuts_left(how) {
             self.more_than(kept, text, |text| self.inner.encode_fast(text, false))
         } else {

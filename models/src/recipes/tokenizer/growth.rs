@@ -1,5 +1,5 @@
-//! How long a text may be, and how much longer a normalizer can make it: what a tokenizer holds
-//! goes by that.
+//! How long a text may be, and how much a normalizer can expand it, which determines the
+//! tokenizer's memory use.
 //!
 //! Must not know: limits of a sequence, templates.
 
@@ -7,23 +7,23 @@ use tokenizers::NormalizerWrapper;
 
 use crate::input::InputError;
 
-/// Bytes a text may have, whatever its tokens. No text that fits a model's limit comes near it; it
-/// bounds the time that one input can take to be tokenised and the memory, hundreds of bytes for
-/// each of its own.
+/// Largest text in bytes, whatever its number of tokens. No text that fits a model's limit comes
+/// near it. It bounds the time to tokenise one input and the memory for it, which is hundreds of
+/// times its size.
 pub const TEXT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Bytes that may replace one: published tokenizers write three for a space.
+/// Maximum number of bytes that may replace one: published tokenizers write three for a space.
 const REPLACED_MAX: u64 = 64;
-/// Bytes that may be put before a text.
+/// Maximum number of bytes that may be prepended to a text.
 const PREPENDED_MAX: usize = 64;
 
-/// Whether a normalizer's replacements, one after another, could make a text much longer than a
-/// published tokenizer does.
+/// Whether a normalizer's replacements, applied in sequence, could expand a text far more than
+/// published tokenizers do.
 pub fn grows_too_much(normalizer: &NormalizerWrapper) -> bool {
     replaced(normalizer) > REPLACED_MAX
 }
 
-/// Bytes that replace one, at most.
+/// The largest number of bytes that can replace one.
 fn replaced(normalizer: &NormalizerWrapper) -> u64 {
     match normalizer {
         NormalizerWrapper::Sequence(all) => {
@@ -41,8 +41,8 @@ fn replaced(normalizer: &NormalizerWrapper) -> u64 {
     }
 }
 
-/// Whether a normalizer makes up to 18 characters of one, by compatibility (Unicode's forms KC and
-/// KD, and SentencePiece's tables, which are made of KC).
+/// Whether a normalizer can expand one character to as many as 18 through compatibility mappings
+/// (NFKC, NFKD, and SentencePiece's tables, which are derived from NFKC).
 pub fn expands(normalizer: &NormalizerWrapper) -> bool {
     match normalizer {
         NormalizerWrapper::Sequence(all) => all.as_ref().iter().any(expands),

@@ -1,4 +1,4 @@
-//! Objects of JSON whose keys keep the order of the file: new tokens get their ids in it.
+//! JSON objects that keep the order of keys in the file: new tokens get ids in that order.
 //!
 //! Must not know: tokens.
 
@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-/// An object in the order of its keys. As in Python, a key that is set again keeps its place.
+/// An object with ordered keys. As in Python, a key that is set again keeps its position.
 #[derive(Debug, Clone)]
 pub struct Ordered<T> {
     places: HashMap<String, usize>,
@@ -95,7 +95,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
     }
 }
 
-/// A value, whose own keys are in the order of the file if it is an object.
+/// A value; if it is an object, its keys keep the order of the file.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(untagged)]
 pub enum Entry {

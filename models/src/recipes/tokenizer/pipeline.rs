@@ -1,6 +1,6 @@
-//! The pipelines that transformers' classes make around the vocabulary of a `tokenizer.json`
+//! The pipelines that transformers' classes build around the vocabulary of a `tokenizer.json`
 //! (`tokenization_bert.py`, `tokenization_roberta.py`, ... of transformers 5): normalizer,
-//! pre-tokenizer and template are the class's, whatever the file has.
+//! pre-tokenizer and template are the class's, whatever the file contains.
 //!
 //! Must not know: which class it is, where tokens come from.
 
@@ -27,15 +27,15 @@ use super::error;
 use super::tokens::{Listed, Tokens};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
-/// How Qwen2's class splits a text.
+/// The pattern by which Qwen2's class splits a text.
 pub const QWEN2_WORDS: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|",
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
-/// The piece that XLM-RoBERTa's class takes for unknown text.
+/// Index of the unknown piece in XLM-RoBERTa's class.
 const XLM_ROBERTA_UNKNOWN: usize = 3;
 
-/// What of `tokenizer.json` every class takes.
+/// The parts of `tokenizer.json` that every class uses.
 #[derive(Deserialize)]
 struct Lists {
     #[serde(default)]
@@ -44,19 +44,19 @@ struct Lists {
     truncation: Option<TruncationParams>,
 }
 
-/// A tokenizer and what its files say of its use.
+/// A tokenizer and the settings in its files.
 pub struct Opened {
     pub tokenizer: Tokenizer,
-    /// Which end of a long text is cut off, where no other file says it.
+    /// Which end of a long text is cut off, unless another file sets it.
     pub direction: TruncationDirection,
-    /// Whether its tokens have types.
+    /// Whether it gives token types.
     pub gives_types: bool,
-    /// Ids of the special tokens that files name, which are not all that `tokenizer.json` marks as
+    /// Ids of the special tokens named in files, which are not all that `tokenizer.json` marks as
     /// special.
     pub named_special: Vec<u32>,
 }
 
-/// What a class takes that makes the rest itself.
+/// The parts used by a class that builds the rest itself.
 #[derive(Deserialize)]
 struct Parts {
     model: ModelWrapper,
@@ -65,11 +65,11 @@ struct Parts {
     decoder: Option<DecoderWrapper>,
 }
 
-/// The tokenizer of a `tokenizer.json` of these bytes and the files beside it, as transformers
-/// makes it.
+/// The tokenizer that transformers builds from a `tokenizer.json` with these bytes and the files
+/// beside it.
 ///
 /// # Errors
-/// What is no tokenizer, or a class that cannot be made of it.
+/// An invalid tokenizer, or one that the class cannot be built from.
 pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointError> {
     let path = checkpoint.transformer_dir().join("tokenizer.json");
     let damaged =
@@ -100,7 +100,7 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointE
     Ok(Opened { tokenizer, direction, gives_types, named_special })
 }
 
-/// Makes the pipeline of a class.
+/// Builds the pipeline of a class.
 struct Maker<'a> {
     checkpoint: &'a Checkpoint,
     class: Class,
@@ -120,7 +120,7 @@ impl Maker<'_> {
         tokenizer.with_decoder(parts.decoder);
         self.tokens.add_to(&mut tokenizer, self.class).map_err(failed)?;
         let post_processor = match self.class {
-            // These have none of their own.
+            // These classes have no template of their own.
             Class::Gpt2 | Class::Qwen2 | Class::File => parts.post_processor,
             _ => Some(self.post_processor(&tokenizer)?),
         };
@@ -128,7 +128,7 @@ impl Maker<'_> {
         Ok(tokenizer)
     }
 
-    /// The vocabulary with the settings of the class.
+    /// The vocabulary with the class's settings.
     fn model(&self, model: ModelWrapper) -> Result<ModelWrapper, CheckpointError> {
         match (self.class, model) {
             (Class::Bert, ModelWrapper::WordPiece(mut model)) => {
@@ -262,14 +262,14 @@ impl Maker<'_> {
         Ok(template.into())
     }
 
-    /// The text of a token that the class cannot do without.
+    /// The text of a token that the class requires.
     fn token(&self, key: &str) -> Result<&str, CheckpointError> {
         self.tokens.named(key).ok_or_else(|| {
             error(self.checkpoint, format!("{key} is null, and this class needs one"))
         })
     }
 
-    /// A key that is true or false.
+    /// The value of a boolean key.
     fn flag(&self, key: &str, default: bool) -> Result<bool, CheckpointError> {
         match self.checkpoint.tokenizer_config().get(key) {
             None => Ok(default),
@@ -304,7 +304,7 @@ impl Maker<'_> {
     }
 }
 
-/// The table of characters of SentencePiece, which its classes keep of a file's normalizer.
+/// SentencePiece's character table, the only part of a file's normalizer that its classes keep.
 fn precompiled(normalizer: Option<&NormalizerWrapper>) -> Option<NormalizerWrapper> {
     let is_one = |it: &&NormalizerWrapper| matches!(it, NormalizerWrapper::Precompiled(_));
     match normalizer? {

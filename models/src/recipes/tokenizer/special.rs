@@ -35,7 +35,7 @@ mod tests {
         for ids in [&[101, 7592, 2088, 102][..], &[101, 102]] {
             assert!(bert.are_around(ids), "{ids:?}");
         }
-        // Without, with half of them, with one twice, with two texts, and too short for both.
+        // No special tokens, one side alone, one twice, two texts, and too few for both sides.
         let foreign = [
             &[7592][..],
             &[101, 7592],
@@ -48,12 +48,12 @@ mod tests {
         for ids in foreign {
             assert!(!bert.are_around(ids), "{ids:?}");
         }
-        // "hello world" of cl100k_base.
+        // "hello world" in cl100k_base.
         assert!(!bert.are_around(&[15339, 1917]));
         let qwen = SpecialTokens { before: Vec::new(), after: vec![151_643] };
         assert!(qwen.are_around(&[14990, 1879, 151_643]) && qwen.are_around(&[151_643]));
         assert!(!qwen.are_around(&[14990, 1879]) && !qwen.are_around(&[151_643, 14990, 151_643]));
-        // One token on both sides is not there twice if it is there once.
+        // If both sides are the same token, a single one does not count as both.
         let same = SpecialTokens { before: vec![0], after: vec![0] };
         assert!(!same.are_around(&[0]) && same.are_around(&[0, 0]));
     }

@@ -1,13 +1,13 @@
-//! Which texts the template of a tokenizer's file has, and how often.
+//! Which texts a tokenizer's template contains, and how often.
 //!
 //! Must not know: what the special tokens around them mean.
 
 use serde_json::Value;
 use tokenizers::PostProcessorWrapper;
 
-/// Whether each template has every text once: the only one, or both of a pair. The library applies
-/// templates even where no special tokens are asked for, so a text that is repeated there would be
-/// repeated again when the template is put around it.
+/// Whether each template contains every text exactly once: the single text, or both of a pair. The
+/// library applies templates even if no special tokens are asked for, so a text repeated there
+/// would be repeated again when the template is added.
 pub fn has_each_once(post: &PostProcessorWrapper, pair: bool) -> bool {
     let told = serde_json::to_value(post).unwrap_or_default();
     let (key, texts) = if pair { ("pair", &["A", "B"][..]) } else { ("single", &["A"][..]) };

@@ -1,7 +1,7 @@
-//! The special and added tokens that the files beside `tokenizer.json` name, as transformers 5
+//! The special and added tokens named in the files beside `tokenizer.json`, as transformers 5
 //! collects them (`PreTrainedTokenizerBase._from_pretrained`) and adds them
-//! (`TokenizersBackend.__init__`): `tokenizer_config.json`, and only where that has no
-//! `added_tokens_decoder` also `special_tokens_map.json` and `added_tokens.json`.
+//! (`TokenizersBackend.__init__`): from `tokenizer_config.json` and, only if that has no
+//! `added_tokens_decoder`, also from `special_tokens_map.json` and `added_tokens.json`.
 //!
 //! Must not know: pipelines.
 
@@ -16,14 +16,14 @@ use super::ordered::{Entry, Ordered};
 use super::{CONFIG, error};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 
-/// Keys of the tokens that every class has a name for, in the order in which they are added.
+/// Keys of the tokens that every class names, in the order in which they are added.
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 const ADDITIONAL: &str = "additional_special_tokens";
 const EXTRA: &str = "extra_special_tokens";
 const OF_MODEL: &str = "model_specific_special_tokens";
 const DECODER: &str = "added_tokens_decoder";
-/// Keys of several tokens.
+/// Keys that hold several tokens.
 const LISTS: [&str; 3] = [ADDITIONAL, EXTRA, OF_MODEL];
 
 /// A token that `tokenizer.json` lists.
@@ -34,16 +34,16 @@ pub struct Listed {
     token: AddedToken,
 }
 
-/// A token as a file writes it.
+/// A token as written in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Token {
     /// Its text alone.
     Text(String),
-    /// With what it takes from around it.
+    /// Its text and flags.
     Flagged(Flagged),
 }
 
-/// A token and its flags. `normalized` is the opposite of `special` unless a file says it.
+/// A token and its flags. `normalized` defaults to the opposite of `special`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Flagged {
     content: String,
@@ -100,10 +100,10 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The tokens that files name, and those that a class has where files name none.
+    /// The tokens named in files and, where files name none, the class's defaults.
     ///
     /// # Errors
-    /// Something that is no token where one is expected; transformers does not load it either.
+    /// A value that is not a token where one is expected; transformers does not load it either.
     pub fn read(
         checkpoint: &Checkpoint,
         class: Class,
@@ -150,25 +150,25 @@ impl Tokens {
         Ok(Self { decoder, named, extra })
     }
 
-    /// The text of the token with this key.
+    /// The text of the token under this key.
     pub fn named(&self, key: &str) -> Option<&str> {
         self.named.iter().find(|(known, _)| known == key).map(|(_, token)| token.text())
     }
 
-    /// All special tokens that files name, each once: transformers' `all_special_tokens`.
+    /// All special tokens named in files, without duplicates: transformers' `all_special_tokens`.
     pub fn special(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
         let all = self.named.iter().map(|(_, token)| token).chain(&self.extra);
         all.map(Token::text).filter(|text| seen.insert(*text)).collect()
     }
 
-    /// Adds the tokens to a tokenizer. One that is there with other flags gets these.
+    /// Adds the tokens to a tokenizer. A token that exists with other flags gets the new ones.
     ///
     /// # Errors
-    /// Tokens that cannot be told from others.
+    /// Tokens that the library does not accept.
     pub fn add_to(&self, tokenizer: &mut Tokenizer, class: Class) -> tokenizers::Result<()> {
         let there = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
-        // All of them, whatever is there: of two with one text the later counts.
+        // All of them, even existing ones: of two with the same text, the later one wins.
         let mut added: Vec<Token> = self.decoder.values().cloned().map(Token::Flagged).collect();
         let mut known: HashSet<String> = there.values().map(|it| it.content.clone()).collect();
         known.extend(added.iter().map(|token| token.text().to_owned()));
@@ -195,7 +195,7 @@ impl Tokens {
     }
 }
 
-/// The token that a class has where files name none.
+/// The class's default for a token that files do not name.
 fn default_of<'a>(class: Class, key: &str, padding: Option<&'a PaddingParams>) -> Option<&'a str> {
     match (class, key) {
         (Class::File, "pad_token") => padding.map(|it| it.pad_token.as_str()),
@@ -217,7 +217,7 @@ fn default_of<'a>(class: Class, key: &str, padding: Option<&'a PaddingParams>) -
     }
 }
 
-/// `added_tokens_decoder` of `tokenizer_config.json`.
+/// The `added_tokens_decoder` of `tokenizer_config.json`.
 fn decoder_of(
     checkpoint: &Checkpoint,
     decoder: &Value,
@@ -234,11 +234,11 @@ fn decoder_of(
     decoder.iter().map(token).collect()
 }
 
-/// What files say of tokens: the keys of `tokenizer_config.json`, and of older files over them.
+/// The tokens in files: keys of `tokenizer_config.json`, overridden by those of older files.
 struct Files<'a> {
     checkpoint: &'a Checkpoint,
     keys: Ordered<Value>,
-    /// Tokens by keys of their own, where one of [`LISTS`] has an object of such.
+    /// Keys of [`LISTS`] that hold an object: tokens by keys of their own.
     objects: Ordered<Ordered<Value>>,
 }
 
@@ -260,7 +260,7 @@ impl<'a> Files<'a> {
         Ok(files)
     }
 
-    /// The newer of two names for the same goes before the older, unless it is empty.
+    /// The newer of two names for the same list takes precedence, unless it is empty.
     fn prefer_extra(&mut self) {
         let is_empty = match (self.objects.get(EXTRA), self.keys.get(EXTRA)) {
             (Some(tokens), _) => tokens.is_empty(),
@@ -279,7 +279,7 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Tokens with a key that only some model has a name for.
+    /// Takes the tokens under model-specific keys.
     fn take_of_model(&mut self) -> Ordered<Value> {
         let is_one = |(key, value): &(String, Value)| is_of_one_model(key) && value.is_string();
         let (mut taken, rest): (Vec<_>, Vec<_>) =
@@ -292,8 +292,8 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Adds what `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json` have; gives
-    /// the tokens that have an id.
+    /// Adds the tokens of `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json`;
+    /// returns those that have an id.
     fn add_older(
         &mut self,
         of_model: &mut Ordered<Value>,
@@ -335,7 +335,7 @@ impl<'a> Files<'a> {
         Ok(decoder)
     }
 
-    /// A file beside `tokenizer.json`, or nothing.
+    /// A file beside `tokenizer.json`, or the default if it is absent.
     fn file<T: Default + serde::de::DeserializeOwned>(
         &self,
         name: &str,
@@ -344,7 +344,7 @@ impl<'a> Files<'a> {
         Ok(read_json_if_there(&path)?.unwrap_or_default())
     }
 
-    /// Tokens with flags under a key that only some model has a name for.
+    /// Tokens under model-specific keys, with flags.
     fn of_other_keys(&self) -> Vec<(String, Value)> {
         let is_token = |value: &Value| value.is_string() || is_typed(value);
         let others = self.keys.iter().filter(|(key, it)| is_of_one_model(key) && is_token(it));
@@ -387,17 +387,18 @@ impl<'a> Files<'a> {
     }
 }
 
-/// Whether a key names a token, and not one of those that every class has.
+/// Whether a key names a token that not every class has.
 fn is_of_one_model(key: &str) -> bool {
     key.ends_with("_token") && !NAMED.contains(&key)
 }
 
-/// Whether a value is a token with flags, which transformers marks so.
+/// Whether a value is a token with flags, which transformers marks in this way.
 fn is_typed(value: &Value) -> bool {
     value["__type"] == "AddedToken"
 }
 
-/// A token of `special_tokens_map.json`, which are not marked, and all special.
+/// A token of `special_tokens_map.json` with the mark; there, tokens have no mark and are all
+/// special.
 fn typed(mut value: Value) -> Value {
     if value.is_object() {
         value["__type"] = json!("AddedToken");
