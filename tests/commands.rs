@@ -1,4 +1,4 @@
-//! The commands of the executable as their users call them, and what they print.
+//! Tests of the executable's commands: run as users run them, and checked by what they print.
 //!
 //! Must not know: how any command does its work.
 #![cfg(target_os = "linux")]
@@ -27,7 +27,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-/// What a command prints that does its work.
+/// The output of a command that succeeds.
 fn printed(command: &mut Command) -> String {
     let output = output(command);
     assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
@@ -40,25 +40,25 @@ fn tiny_model(folder: &Path) -> String {
     path
 }
 
-/// A server on a free port, killed if a test ends before it does.
+/// A server on a free port, killed if the test ends first.
 struct Server {
     process: Child,
     log: BufReader<std::process::ChildStderr>,
-    /// Lines of the log until it was ready.
+    /// Log lines up to the one that was waited for.
     first: String,
     port: u16,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended, as it should.
+        // It may already have ended, as it should.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
 impl Server {
-    /// Serves until a line of its log has this in it.
+    /// Starts a server and waits until its log contains `until`.
     fn start(command: &mut Command, until: &str) -> Self {
         let mut process = command
             .args(["--port", "0", "--ffmpeg", "off"])
@@ -88,7 +88,7 @@ impl Server {
         answer
     }
 
-    /// Ends it, and gives what it logged since it was ready.
+    /// Terminates it and returns what it logged after `start`.
     fn end(mut self) -> String {
         kill_process(Pid::from_child(&self.process), Signal::TERM).expect("it runs");
         let mut text = String::new();
@@ -104,7 +104,7 @@ fn requests_are_logged_as_text_or_objects_or_not_at_all() {
     let model = tiny_model(folder.path());
     let head = "POST /embed?a=apricot HTTP/1.1\r\nx-request-id: id-1";
     let logged = |flags: &[&str]| {
-        // The model without a flag, and a name of its precision that other tools have.
+        // The model as a positional argument, and its precision by a name that other tools use.
         let command = &mut proxima(&["serve", &model, "--dtype", "f32"]);
         let server = Server::start(command.args(flags), "ready on");
         let answer = server.ask(head, r#"{"inputs": ["apricot", "b"]}"#);
@@ -135,7 +135,7 @@ fn requests_are_logged_as_text_or_objects_or_not_at_all() {
 fn health_is_the_exit_code_of_a_command() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = tiny_model(folder.path());
-    // A variable's model gives way to one of the command line.
+    // A model on the command line overrides one in the environment.
     let mut command = proxima(&["serve", &model]);
     let server = Server::start(command.env("PROXIMA_MODEL", "some/model"), "ready on");
     assert!(!server.first.contains("some/model"), "{}", server.first);
@@ -155,7 +155,7 @@ fn health_is_the_exit_code_of_a_command() {
     let gone = output(&mut proxima(&["health", "--port", &port]));
     assert_eq!(gone.status.code(), Some(1), "{}", text(&gone.stderr));
     assert_eq!(output(&mut proxima(&["health", "--port", "0"])).status.code(), Some(64));
-    // One that is alive and has no model yet; the Hub never answers.
+    // A server that is alive but has no model yet, as the Hub never answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let hub = format!("http://{}", silent.local_addr().expect("an address"));
     let mut command = proxima(&["serve", "some/model"]);
@@ -193,7 +193,7 @@ fn models_of_the_cache_are_listed_and_removed() {
     assert!(line.contains("2.5 MB") && line.contains("main (incomplete: 1 files"), "{list}");
     std::os::unix::fs::symlink("../../blobs/aa", snapshot.join("model.safetensors"))
         .expect("linked");
-    // A link's bytes are counted where they are.
+    // A link's bytes are counted only where its target is stored.
     let list = printed(&mut models(&["list"]));
     assert!(list.contains("2.5 MB  main\n") && list.contains("1 models, 2.5 MB, in "), "{list}");
     assert!(printed(&mut models(&["remove", "some/model"])).contains("2.5 MB freed"));
@@ -235,7 +235,7 @@ fn the_executable_tells_what_it_is_and_how_it_is_called() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let script = folder.path().join("proxima.bash");
     fs::write(&script, printed(&mut proxima(&["completions", "bash"]))).expect("written");
-    // As a shell has it when the user asks for what may follow.
+    // What a shell does when the user asks for completions.
     let ask = "source \"$0\"; COMP_WORDS=(proxima be); COMP_CWORD=1; \
                _proxima proxima be proxima; echo \"${COMPREPLY[@]}\"";
     let mut bash = Command::new("bash");

@@ -1,5 +1,5 @@
-//! The life of a server's process, from its first moment to the last: what it answers while a model
-//! is on its way, what ends it, and that neither its log nor a lack of memory does so by accident.
+//! The life of a server process: what it answers while its model is being fetched, what ends it,
+//! and that neither its log nor a lack of memory or open files crashes it.
 //!
 //! Must not know: how models are loaded.
 #![cfg(target_os = "linux")]
@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const PROXIMA: &str = env!("CARGO_BIN_EXE_proxima");
 
-/// A server, killed if a test ends before it does.
+/// A server, killed if the test ends first.
 struct Server {
     process: Child,
     address: SocketAddr,
@@ -23,7 +23,7 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended, as it should.
+        // It may already have ended, as it should.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -35,8 +35,8 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// The executable, with SIGHUP as a terminal's child has it, whoever runs the tests: under `nohup`
-/// it is ignored, and children inherit that.
+/// The executable, with the default action for SIGHUP however the tests are run: under `nohup` it
+/// is ignored, which children inherit.
 fn proxima() -> Command {
     let mut command = Command::new("env");
     command.args(["--default-signal=HUP", PROXIMA]);
@@ -63,7 +63,7 @@ fn tiny_model(folder: &Path) -> String {
     model(folder, "tiny-bert")
 }
 
-/// A checkpoint of this configuration with random weights.
+/// A checkpoint of this configuration, with random weights.
 fn model(folder: &Path, name: &str) -> String {
     let path = folder.join(name).display().to_string();
     let mut command = Command::new(PROXIMA);
@@ -73,7 +73,8 @@ fn model(folder: &Path, name: &str) -> String {
 }
 
 impl Server {
-    /// The status and body of an answer. Until the port listens it is tried again.
+    /// Sends a request and returns the status and body of the answer. Retries until the port
+    /// listens.
     fn ask(&mut self, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = loop {
             match TcpStream::connect(self.address) {
@@ -112,7 +113,7 @@ impl Server {
 
 #[test]
 fn a_server_answers_and_ends_while_its_model_is_fetched() {
-    // Connections wait in its queue for good.
+    // Connections stay in its backlog: it never accepts one.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let hub = format!("http://{}", silent.local_addr().expect("an address"));
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
@@ -171,7 +172,7 @@ fn a_log_that_nobody_takes_costs_nothing_but_its_lines() {
         assert_eq!(server.end(Signal::TERM).code(), Some(0), "{name}");
     }
     drop(stopped_reader);
-    // A command that fails says so to nobody, and still gives its code.
+    // A command that fails without a reader for its error still returns its exit code.
     let (reader, closed) = std::io::pipe().expect("a pipe");
     drop(reader);
     let mut command = Command::new(PROXIMA);

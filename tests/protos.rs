@@ -1,5 +1,5 @@
-//! The committed code of gRPC is what its definitions in `openapi/` give: builds of the server need
-//! no compiler of them. `make protos` rewrites it.
+//! Checks that the committed gRPC code matches its definitions in `openapi/`, so that builds of the
+//! server need no protobuf compiler. `make protos` regenerates it.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use prost::Message as _;
 
 const FILES: [&str; 2] = ["tei.proto", "proxima.proto"];
 
-/// Compiles the definitions into a folder, without a `protoc` on the machine.
+/// Compiles the definitions into a folder, without needing `protoc`.
 fn generate(out: &Path) {
     let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../openapi");
     let files = protox::compile(FILES, [definitions]).expect("valid definitions");
-    // What reflection tells of the services.
+    // Descriptors for the reflection service.
     fs::write(out.join("descriptors.bin"), files.encode_to_vec()).expect("a writable folder");
     tonic_prost_build::configure()
-        // Clients are for tests.
+        // Only tests use clients.
         .client_mod_attribute(".", "#[cfg(test)]")
         .build_transport(false)
         .out_dir(out)

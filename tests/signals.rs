@@ -1,4 +1,4 @@
-//! What a signal leaves behind: nothing that was started for a video.
+//! A signal must leave no process behind that was started to read a video.
 //!
 //! Must not know: how videos are read.
 #![cfg(unix)]
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const PROXIMA: &str = env!("CARGO_BIN_EXE_proxima");
 
-/// Runs a program to its end.
+/// Runs a program, which must succeed.
 fn run(program: &str, arguments: &[&str], folder: &Path) {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).stdout(Stdio::null());
@@ -28,7 +28,7 @@ fn a_bulk_run_that_is_told_to_stop_ends_what_reads_videos() {
     run(PROXIMA, &["synth", "tiny-qwen3-vl", "--out", "model"], folder);
     run("mkfifo", &["life"], folder);
     let life = folder.join("life");
-    // As long as the program or what it started lives, the other end of the pipe is open.
+    // The other end of the pipe stays open as long as the program or a child of it lives.
     let text = format!(
         "#!/bin/sh\n\
          [ \"$1\" != -version ] || {{ echo ffmpeg version 7.1; exit; }}\n\
@@ -50,7 +50,7 @@ fn a_bulk_run_that_is_told_to_stop_ends_what_reads_videos() {
         let (process, other_end) = (Pid::from_child(&proxima), life.clone());
         let end = thread::spawn(move || {
             let status = proxima.wait().expect("it ends");
-            // If it ended before it opened the pipe, nobody waits for that any longer.
+            // If it ended before it opened the pipe, this unblocks the reader.
             drop(fs::File::options().write(true).open(other_end));
             status
         });

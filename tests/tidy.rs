@@ -1,5 +1,5 @@
-//! The house rules of ARCHITECTURE.md, as tests: who may use what, sizes, documentation, and where
-//! danger may live.
+//! The rules of ARCHITECTURE.md as tests: dependencies, sizes, documentation, and where `unsafe`
+//! code may be.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn collect(folder: &Path, extension: &str, found: &mut Vec<Source>) {
         let path = entry.expect("a readable entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            // Generated code follows rules of its own.
+            // Generated code has its own rules.
             if name != "target" && name != "generated" && !name.starts_with('.') {
                 collect(&path, extension, found);
             }
@@ -52,7 +52,7 @@ fn code_lines(text: &str) -> Vec<String> {
             if !in_string && *letter == '/' && characters.get(index + 1) == Some(&'/') {
                 break;
             }
-            // A quote in a character literal opens no string.
+            // A quote in a character literal does not start a string.
             let literal = before == '\'' && characters.get(index + 1) == Some(&'\'');
             if *letter == '"' && before != '\\' && !literal {
                 in_string = !in_string;
@@ -66,12 +66,12 @@ fn code_lines(text: &str) -> Vec<String> {
     text.lines().map(strip).collect()
 }
 
-/// Everything wrong that a rule finds, as `path:line: what`.
+/// Fails if a rule found violations, each as `path:line: what`.
 fn check(rule: &str, wrong: Vec<String>) {
     assert!(wrong.is_empty(), "{rule}:\n{}", wrong.join("\n"));
 }
 
-/// Lines of product code that contain one of these words, in files that are not allowed to.
+/// Uses of these words in product code, outside files that are allowed to use them.
 fn occurrences(words: &[&str], allowed: fn(&str) -> bool) -> Vec<String> {
     let mut wrong = Vec::new();
     let files = sources("rs");
@@ -85,7 +85,7 @@ fn occurrences(words: &[&str], allowed: fn(&str) -> bool) -> Vec<String> {
     wrong
 }
 
-/// Functions that are longer, or have more parameters, than a limit: `(line, name, size)`.
+/// All functions, as `(line, name, lines, parameters)`.
 fn functions(text: &str) -> Vec<(usize, String, usize, usize)> {
     let lines = code_lines(text);
     let mut found = Vec::new();
@@ -107,7 +107,8 @@ fn functions(text: &str) -> Vec<(usize, String, usize, usize)> {
     found
 }
 
-/// Parameters of the function whose `fn` is at a place of the first line, `self` not counted.
+/// Number of parameters of the function whose `fn` is at byte `at` of the first line, without
+/// `self`.
 fn parameters(lines: &[String], at: usize) -> usize {
     let text = lines.iter().take(24).cloned().collect::<Vec<_>>().join("\n");
     let (mut depth, mut angle, mut parts) = (0, 0, vec![String::new()]);
@@ -220,7 +221,7 @@ fn lines_fit_a_hundred_columns() {
     let mut wrong = Vec::new();
     for source in sources("rs") {
         for (index, line) in source.text.lines().enumerate() {
-            // A string is not broken for this.
+            // Strings need not be broken for this.
             if line.chars().count() > 100 && !line.contains('"') {
                 wrong.push(format!("{}:{}", source.path, index + 1));
             }
@@ -257,7 +258,7 @@ fn features_and_the_environment_have_their_place() {
 
 #[test]
 fn bodies_of_requests_are_objects_and_no_arrays() {
-    // serde reads a struct from an array as well, unless it has a `Deserialize` of its own.
+    // serde also reads a struct from an array, unless it has a `Deserialize` of its own.
     let mut wrong = Vec::new();
     for source in sources("rs").iter().filter(|file| file.path.contains("server/src/dialects/")) {
         let lines: Vec<&str> = source.text.lines().map(str::trim).collect();

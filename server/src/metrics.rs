@@ -11,7 +11,7 @@ use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Registry, TextEncoder, core::Collector, histogram_opts, opts,
 };
-use proxima_engine::{DeviceEvent, Engine, Metrics, Observation, RerankMethod, Timings};
+use proxima_engine::{DeviceEvent, Metrics, Observation, Timings};
 
 use crate::http::{Failure, note_failure, note_timings};
 use crate::logging;
@@ -48,22 +48,6 @@ impl Endpoint {
     /// Vectors of this many inputs.
     pub fn embed(inputs: usize) -> Self {
         if inputs == 1 { Self::Single } else { Self::Batch }
-    }
-
-    /// Whether an engine is made for it.
-    pub fn fits(self, engine: &Engine) -> bool {
-        let capabilities = &engine.info().capabilities;
-        match self {
-            Self::Single | Self::Batch => capabilities.embedding.is_some(),
-            // Any embedder can rank by similarity; a model that ranks goes before it.
-            Self::Rerank => {
-                engine.rerank_method().is_some_and(|method| method != RerankMethod::Similarity)
-            }
-            Self::Sparse => capabilities.sparse,
-            Self::Multi => capabilities.multi,
-            Self::Predict => capabilities.labels.is_some(),
-            Self::Tokenize | Self::Decode => true,
-        }
     }
 
     fn name(self) -> &'static str {

@@ -1,5 +1,4 @@
-//! Bodies that are not quite right, made from ones that are: whatever is sent, the answer must be
-//! no error of the server's.
+//! A fuzzer of request bodies, which it mutates from valid ones: no body may cause a server error.
 
 use axum::Router;
 use axum::body::Body;
@@ -7,10 +6,10 @@ use axum::http::Request;
 use serde_json::{Map, Value, json};
 use tower::ServiceExt as _;
 
-/// Bytes of a body; larger ones are not sent.
+/// Maximum bytes of a body; larger ones are not sent.
 const BYTES_MAX: usize = 256 * 1024;
 
-/// Numbers that depend on their seed alone (SplitMix64).
+/// Random numbers determined by a seed (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -30,18 +29,18 @@ impl Random {
     }
 }
 
-/// What runs said.
+/// The outcome of a run.
 #[derive(Debug, Default)]
 pub struct Found {
     /// Bodies that were answered.
     pub answered: u64,
-    /// Bodies that were refused.
+    /// Bodies that were rejected.
     pub refused: u64,
-    /// Errors of the server, with what was sent.
+    /// Server errors, with what was sent.
     pub wrong: Vec<String>,
 }
 
-/// Sends so many bodies that follow from a seed.
+/// Sends `bodies` bodies generated from a seed.
 pub async fn run(router: &Router, seed: u64, bodies: u64) -> Found {
     let (mut random, mut found, all) = (Random(seed), Found::default(), right());
     for _ in 0..bodies {
@@ -67,7 +66,7 @@ pub async fn run(router: &Router, seed: u64, bodies: u64) -> Found {
         let response = router.clone().oneshot(request).await.expect("answered");
         match response.status().as_u16() {
             200 => found.answered += 1,
-            // How text-embeddings-inference says that a model failed.
+            // 424 is how text-embeddings-inference reports a failed model.
             424 | 500.. => {
                 let sent = String::from_utf8_lossy(&bytes);
                 found.wrong.push(format!("{} {path} {sent:.2000}", response.status()));
@@ -78,7 +77,7 @@ pub async fn run(router: &Router, seed: u64, bodies: u64) -> Found {
     found
 }
 
-/// Bodies that are answered, with their paths.
+/// Valid bodies, with their paths.
 fn right() -> Vec<(&'static str, Value)> {
     let image = "data:image/gif;base64,R0lGODlhBAADAA==";
     let item = json!({ "text": "a", "image": [image, { "url": image }], "instruction": "i" });
@@ -95,7 +94,7 @@ fn right() -> Vec<(&'static str, Value)> {
         { "role": "assistant", "content": "" },
     ]);
     let inputs = json!(["a", [5, 6], item, video, content]);
-    // Where an API leaves open whose token ids it takes, these would be refused.
+    // Without token ids, which are rejected where an API does not define whose ids they are.
     let open = json!(["a", item, video, content]);
     let documents = json!([item, "a", content, { "text": "a", "title": 5 }]);
     vec![
@@ -124,7 +123,7 @@ fn right() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Changes a body at one place.
+/// Changes one value of a body.
 fn change(body: &mut Value, other: &Value, random: &mut Random) {
     let count = places(body);
     let taken = nth(&mut other.clone(), &mut random.below(places(other))).map(|it| it.take());
@@ -178,7 +177,7 @@ fn anything(random: &mut Random) -> Value {
     }
 }
 
-/// A text with something cut, put in or repeated.
+/// A text that is truncated, rotated or repeated, or has a character inserted.
 fn damaged(text: String, random: &mut Random) -> String {
     let mut letters: Vec<char> = text.chars().collect();
     let at = random.below(letters.len());
@@ -191,7 +190,7 @@ fn damaged(text: String, random: &mut Random) -> String {
     letters.into_iter().collect()
 }
 
-/// An object with a key less, more, or other.
+/// An object with a key removed, added or replaced.
 fn rekeyed(mut object: Map<String, Value>, random: &mut Random) -> Map<String, Value> {
     let known = [
         "text",
@@ -223,7 +222,7 @@ fn rekeyed(mut object: Map<String, Value>, random: &mut Random) -> Map<String, V
     object
 }
 
-/// How many values there are in a value, itself among them.
+/// The number of values in a value, including itself.
 fn places(value: &Value) -> usize {
     1 + match value {
         Value::Array(list) => list.iter().take(50).map(places).sum(),
@@ -232,7 +231,7 @@ fn places(value: &Value) -> usize {
     }
 }
 
-/// The value at a place, in the order in which they are counted.
+/// The value with this index, in the order in which `places` counts them.
 fn nth<'a>(value: &'a mut Value, place: &mut usize) -> Option<&'a mut Value> {
     if *place == 0 {
         return Some(value);

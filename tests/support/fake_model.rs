@@ -1,10 +1,10 @@
-//! A model that can be told to misbehave: for tests of what is around it.
+//! A fake model that can be told to misbehave, for tests of the code around it.
 //!
-//! A text is a token a word, between two special ones; a word's id comes from its bytes. An image
-//! or a video is words, too: see `part`. Hidden states follow from ids and positions alone. The
-//! words `poison` and `panic` make a sequence not finite and the whole batch panic; `crash` makes
-//! the device fail, for good; `slow` makes a batch pause until it is told to end; the text `waits`
-//! is prepared until its caller leaves.
+//! A text has one token per word, between two special tokens; a word's id is computed from its
+//! bytes. Images and videos become words, too: see `part`. Hidden states depend on ids and
+//! positions alone. The word `poison` makes a sequence's output NaN, `panic` makes the whole batch
+//! panic, `crash` makes the device fail for good, and `slow` makes a batch pause until it is told
+//! to end. Preparing the text `waits` takes until its caller disconnects.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,9 +20,9 @@ use proxima_models::{
     VideoSource,
 };
 
-/// Components of a vector.
+/// Width of a vector.
 pub const WIDTH: usize = 8;
-/// Tokens of the longest sequence.
+/// Maximum tokens of a sequence.
 pub const TOKENS_MAX: usize = 16;
 const VOCABULARY: usize = 10_000;
 const BEGIN: u32 = 0;
@@ -32,7 +32,7 @@ const PANIC: u32 = 3;
 const SLOW: u32 = 4;
 const CRASH: u32 = 9_999;
 
-/// What tests see of, and tell to, a fake model.
+/// Controls and counters of a fake model.
 #[derive(Debug, Clone, Default)]
 pub struct Knobs {
     /// Sequences computed so far.
@@ -42,14 +42,16 @@ pub struct Knobs {
     /// Tokens of the sequences computed so far, in order.
     pub order: Arc<Mutex<Vec<Vec<u32>>>>,
     gate: Arc<(Mutex<Gate>, Condvar)>,
-    /// How often there is no room for a file, and its bytes.
+    /// `(times, bytes)`: how many more times an image of this many bytes finds the pixel budget
+    /// full.
     crowded: Arc<Mutex<(usize, usize)>>,
     slow_runs: Arc<AtomicBool>,
-    /// Inputs that wait for their callers to leave, and those whose callers have left.
+    /// Inputs `waits` whose preparation has started, and those of them whose callers have
+    /// disconnected.
     waiting: Arc<(AtomicUsize, AtomicUsize)>,
     slow_may_end: Arc<AtomicBool>,
     crashed: Arc<AtomicBool>,
-    /// Tokens that fit into the device's memory, if that has an end.
+    /// Tokens that fit into the device's memory, if it is limited.
     memory: Arc<Mutex<Option<usize>>>,
 }
 
@@ -61,23 +63,23 @@ struct Gate {
 
 #[allow(dead_code, reason = "not every test uses every knob")]
 impl Knobs {
-    /// Batches wait from now on.
+    /// Makes batches wait at the gate from now on.
     pub fn shut(&self) {
         self.gate.0.lock().expect("no test panics here").shut = true;
     }
 
-    /// Batches run on.
+    /// Lets batches through the gate again.
     pub fn open(&self) {
         self.gate.0.lock().expect("no test panics here").shut = false;
         self.gate.1.notify_all();
     }
 
-    /// Returns when a batch waits at the gate.
+    /// Blocks until a batch waits at the gate.
     pub fn wait_until_a_batch_waits(&self) {
         self.wait_until_batches_wait(1);
     }
 
-    /// Returns when so many batches wait at the gate, each on a device of its own.
+    /// Blocks until `count` batches wait at the gate, each on a device of its own.
     pub fn wait_until_batches_wait(&self, count: usize) {
         let mut gate = self.gate.0.lock().expect("no test panics here");
         while gate.waiting < count {
@@ -85,43 +87,45 @@ impl Knobs {
         }
     }
 
-    /// Batches with the word `slow` pause between their layers until this.
+    /// Ends the pauses of batches with the word `slow`.
     pub fn end_slow(&self) {
         self.slow_may_end.store(true, Ordering::SeqCst);
     }
 
-    /// Batches of more tokens do not fit into the device's memory.
+    /// Makes batches of more than `tokens` tokens run out of device memory.
     pub fn limit_memory(&self, tokens: usize) {
         *self.memory.lock().expect("no test panics here") = Some(tokens);
     }
 
-    /// The device of the first model with these knobs fails.
+    /// Makes the device of the first model with these knobs fail.
     pub fn crash(&self) {
         self.crashed.store(true, Ordering::SeqCst);
     }
 
-    /// The same model on the same device, in whatever state that is.
+    /// The same model on the same device, failed or not.
     pub fn still(&self) -> Model {
         fake_model_with(self.clone())
     }
 
-    /// The same model on another device, or on the same one anew: with these knobs, not crashed.
+    /// The same model on another device, or on the same one reopened: with these knobs, not
+    /// crashed.
     pub fn again(&self) -> Model {
         let knobs = Self { crashed: Arc::default(), ..self.clone() };
         fake_model_with(knobs)
     }
 
-    /// For an image of so many bytes there is no room so many times, then there is.
+    /// Makes an image of `bytes` bytes find the pixel budget full `times` times.
     pub fn crowd(&self, times: usize, bytes: usize) {
         *self.crowded.lock().expect("no test panics here") = (times, bytes);
     }
 
-    /// Whether a batch with the word `slow` has begun.
+    /// Whether a batch with the word `slow` has started.
     pub fn slow_runs(&self) -> bool {
         self.slow_runs.load(Ordering::SeqCst)
     }
 
-    /// How many inputs `waits` are being prepared, and how many were until their callers left.
+    /// How many inputs `waits` have started to be prepared, and how many of their callers have
+    /// disconnected.
     pub fn waiting_and_left(&self) -> (usize, usize) {
         (self.waiting.0.load(Ordering::SeqCst), self.waiting.1.load(Ordering::SeqCst))
     }
@@ -199,9 +203,9 @@ fn id(word: &str) -> u32 {
     }
 }
 
-/// The words of a part: an image's is `image:` and its bytes, a video's `video:` and how it is
-/// sampled before those of its files. A file that says `broken` cannot be decoded. Texts that meet
-/// are one text, as models of images have it.
+/// The words of a part. An image becomes `image:` and its size in bytes; a video becomes `video:`
+/// and its sampling options, followed by the words of its files. A file with the content `broken`
+/// cannot be decoded. Adjacent texts are joined, as in real vision models.
 fn part(index: usize, part: &Part) -> Result<String, InputError> {
     let word = |file: &MediaFile| match file.bytes() {
         b"broken" => {
@@ -225,7 +229,7 @@ fn part(index: usize, part: &Part) -> Result<String, InputError> {
 }
 
 impl FakeRecipe {
-    /// The ids of a text's words and its prompt's.
+    /// Token ids of a text with its prompt.
     fn words(&self, text: &str, prompt: &Prompt) -> Result<Vec<u32>, InputError> {
         let text = format!("{}{text}", self.prompt(prompt)?);
         assert!(!text.contains("tokenizer bug"), "a bug of the tokenizer");

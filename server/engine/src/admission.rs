@@ -49,6 +49,14 @@ impl Size {
         })
     }
 
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.saturating_add(other.tokens),
+            cost: self.cost.saturating_add(other.cost),
+        }
+    }
+
     /// What it will be, about, by the bytes of inputs alone; each is cut at the model's
     /// `tokens_max`.
     pub fn about(inputs: &[Input], how: &Prepare, tokens_max: usize) -> Self {

@@ -4,36 +4,35 @@
 
 use std::time::Duration;
 
-/// Tokens at which attention, whose work grows with the square of the length, costs as much as the
-/// rest.
+/// Sequence length at which attention, whose work grows with the square of the length, costs as
+/// much as the rest.
 const QUADRATIC_SCALE: usize = 4096;
 
-/// The part of a batch that bulk jobs may fill when interactive ones are in it, which would wait
-/// for them.
+/// Bulk jobs may fill one part in this many of a batch with interactive jobs, which wait for them.
 const BULK_PART_BESIDE_INTERACTIVE: usize = 4;
 
-/// What the choice needs to know of a waiting job.
+/// What choosing a batch needs to know about a waiting job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Work of its sequence, in tokens of texts.
+    /// Work of its sequence, in text tokens.
     pub tokens: usize,
-    /// Of these, what the job before it in its queue begins with too, and is computed once if both
-    /// are in a batch.
+    /// Of these, the prefix it shares with the job before it in its queue, which is computed once
+    /// if both are in a batch.
     pub shared: usize,
     /// How long it has waited.
     pub waited: Duration,
 }
 
-/// What a batch may hold.
+/// The limits of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Cost of all jobs together, in tokens of short sequences.
+    /// Maximum cost of all jobs together, in tokens of short sequences.
     pub cost_max: usize,
     /// A bulk job that has waited this long goes before interactive ones.
     pub bulk_wait_max: Duration,
 }
 
-/// How many jobs from the front of each queue form the next batch, and which queue comes first.
+/// How many jobs from the front of each queue form the next batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Choice {
     /// Jobs of small requests.
@@ -43,24 +42,26 @@ pub struct Choice {
 }
 
 impl Candidate {
-    /// What it adds to a batch, behind the job before it in its queue or not.
+    /// What it adds to the cost of a batch; `behind` if the job before it in its queue is in the
+    /// batch.
     fn cost(&self, behind: bool) -> usize {
         cost(self.tokens) - if behind { cost(self.shared) } else { 0 }
     }
 }
 
-/// The work of a sequence, in tokens of short sequences: linear layers and attention.
+/// Cost of a sequence, in tokens of short sequences: linear layers plus attention.
 pub fn cost(tokens: usize) -> usize {
     tokens + tokens * tokens / QUADRATIC_SCALE
 }
 
-/// Chooses from two queues, each oldest first.
+/// Chooses the next batch from two queues, each in its order of service.
 ///
-/// Interactive jobs go before bulk ones, unless the oldest bulk job has waited too long: then it
-/// goes first, so that nobody starves. Within a queue the order is kept: a job that does not fit
-/// ends the choice instead of being passed by smaller ones. A job above the budget runs alone, but
-/// for jobs most of which is computed with it (candidates for a long query), as many as a budget
-/// holds. A batch with interactive jobs is kept short: bulk fills a quarter of it.
+/// Interactive jobs go before bulk jobs, unless the first bulk job has waited too long: then it
+/// goes first, so that bulk jobs do not starve. The order within a queue is kept: a job that does
+/// not fit ends the choice rather than being overtaken by smaller ones. A job above the budget runs
+/// alone, except for following jobs that share most of their tokens with it (candidates for a long
+/// query), as many as fit into another budget. A batch with interactive jobs is kept short: bulk
+/// jobs fill at most a quarter of it.
 pub fn choose(
     interactive: impl Iterator<Item = Candidate>,
     bulk: impl Iterator<Item = Candidate>,
@@ -78,7 +79,8 @@ pub fn choose(
     if choice.interactive > 0 {
         left = left.min(budget.cost_max / BULK_PART_BESIDE_INTERACTIVE);
     }
-    // A small request that did not fit waits for the next batch, not behind more bulk.
+    // If an interactive job did not fit, it waits for the next batch, so no bulk is added to this
+    // one.
     if interactive.peek().is_none() {
         let first = match choice {
             Choice { interactive: 0, bulk: 0 } => First::Always,
@@ -90,20 +92,20 @@ pub fn choose(
     choice
 }
 
-/// What is known of the first job that [`take`] looks at.
+/// What is known of the first job that [`take`] considers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum First {
-    /// It begins a batch, which it may overdraw.
+    /// It starts a batch, whose budget it may exceed.
     Always,
-    /// Others are in the batch already, of another queue.
+    /// The batch already has jobs, from the other queue.
     IfItFits,
-    /// The job before it is in the batch.
+    /// The job before it in its queue is in the batch.
     Behind,
 }
 
 type Jobs<I> = std::iter::Peekable<I>;
 
-/// Takes jobs in order while they fit into what is `left`; gives how many.
+/// Takes jobs in order while they fit into what is `left`; returns how many.
 fn take(jobs: &mut Jobs<impl Iterator<Item = Candidate>>, left: &mut usize, first: First) -> usize {
     let mut taken = if first == First::Always { take_first(jobs, left) } else { 0 };
     let behind = |taken: usize| taken > 0 || first == First::Behind;
@@ -114,8 +116,9 @@ fn take(jobs: &mut Jobs<impl Iterator<Item = Candidate>>, left: &mut usize, firs
     taken
 }
 
-/// Takes the first job, for which `left` is a whole budget; if it overdraws that, those as well
-/// that share most of it, as many as the budget holds besides it. Gives how many.
+/// Takes the first job, with a whole budget `left`. If it exceeds that, also takes the following
+/// jobs that share most of their tokens, as many as fit into the same budget again. Returns how
+/// many.
 fn take_first(jobs: &mut Jobs<impl Iterator<Item = Candidate>>, left: &mut usize) -> usize {
     let Some(first) = jobs.next() else { return 0 };
     let cost = first.cost(false);

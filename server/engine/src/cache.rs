@@ -1,24 +1,25 @@
-//! Vectors kept by content: the same tokens give the same vector, so they need not be computed
-//! again.
+//! The vector cache: equal sequences have equal vectors, which need not be computed again.
 //!
-//! The key is the whole sequence, not a digest of it: two inputs never share a vector by accident.
-//! Must not know: requests, cuts, encodings.
+//! The key is the whole sequence, not a digest of it, so two inputs never share a vector by
+//! accident.
+//!
+//! Must not know: requests, truncation, encodings.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use proxima_models::Sequence;
 
-/// Bytes counted for an entry beside its tokens and numbers.
+/// Bytes counted per entry in addition to its tokens and vector.
 const ENTRY_BYTES: usize = 256;
 
-/// Raw vectors by sequence, the least recently used dropped first.
+/// An LRU cache of raw vectors by sequence.
 #[derive(Debug, Default)]
 pub struct Cache {
     bytes_max: usize,
     bytes: usize,
     entries: HashMap<Arc<Sequence>, (u64, Arc<[f32]>)>,
-    /// Sequences by when they were last used.
+    /// Sequences by time of last use.
     ages: BTreeMap<u64, Arc<Sequence>>,
     clock: u64,
     hits: u64,
@@ -26,12 +27,12 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A cache of at most this many bytes; 0 turns it off.
+    /// A cache of at most this many bytes; 0 disables it.
     pub fn new(bytes_max: usize) -> Self {
         Self { bytes_max, ..Self::default() }
     }
 
-    /// Whether it keeps anything.
+    /// Whether it is enabled.
     pub fn is_on(&self) -> bool {
         self.bytes_max > 0
     }
@@ -52,7 +53,7 @@ impl Cache {
         Some(vector.clone())
     }
 
-    /// Keeps a vector; one that is larger than the whole cache is not kept.
+    /// Caches a vector, unless it is larger than the whole cache.
     pub fn insert(&mut self, sequence: Arc<Sequence>, vector: Arc<[f32]>) {
         let size = entry_bytes(&sequence, &vector);
         if size > self.bytes_max || self.entries.contains_key(&sequence) {
@@ -60,7 +61,7 @@ impl Cache {
         }
         self.clock += 1;
         self.bytes += size;
-        // Pixels are not needed to know a sequence again.
+        // A key needs no pixels.
         let sequence =
             if sequence.visuals.is_empty() { sequence } else { Arc::new(sequence.key()) };
         self.ages.insert(self.clock, sequence.clone());
@@ -73,7 +74,7 @@ impl Cache {
         }
     }
 
-    /// What it did and holds.
+    /// Its statistics.
     pub fn stats(&self) -> CacheStats {
         CacheStats {
             hits: self.hits,
@@ -89,7 +90,7 @@ fn entry_bytes(sequence: &Sequence, vector: &[f32]) -> usize {
     ENTRY_BYTES + size_of_val(sequence.tokens.as_slice()) + size_of_val(vector)
 }
 
-/// What the vector cache did and holds.
+/// Statistics of the vector cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheStats {
     /// Inputs answered from it.
@@ -100,7 +101,7 @@ pub struct CacheStats {
     pub entries: usize,
     /// Bytes held.
     pub bytes: usize,
-    /// Bytes at most; 0 if off.
+    /// Maximum bytes; 0 if disabled.
     pub bytes_max: usize,
 }
 

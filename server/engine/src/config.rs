@@ -7,29 +7,29 @@ use std::time::Duration;
 /// Limits of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// Tokens of one batch; a longer single sequence still runs, alone.
+    /// Maximum tokens of a batch. A longer single sequence still runs, alone.
     pub batch_tokens_max: usize,
-    /// How long a batch should take at most: what a small request may have to wait for.
+    /// Target for the longest time a batch takes, which is what a small request may have to wait.
     pub batch_time_target: Duration,
-    /// Requests of at most this many tokens go before larger ones.
+    /// Requests of at most this many tokens are interactive and go before larger ones.
     pub interactive_tokens_max: usize,
-    /// Tokens waiting in the queue; a request that would go above is refused whole.
+    /// Maximum tokens waiting in the queue. A request that would exceed it is rejected as a whole.
     pub queue_tokens_max: usize,
-    /// How long a request may wait before any of it is computed. One that is expected to wait for
-    /// nearly so long is refused whole, one that has waited for so long is given up. If it is zero,
-    /// requests are let in where nothing of their kind waits, and none is given up.
+    /// Maximum time a request waits before any of it is computed. A request that is expected to
+    /// wait nearly this long is rejected as a whole; one that has waited this long times out. At
+    /// zero, requests are admitted while nothing of their class waits, and none times out.
     pub queue_time_max: Duration,
-    /// Bytes of texts that wait to be tokenised, and as many of requests with images or videos that
-    /// wait to be decoded; a request that would go above is refused whole.
+    /// Maximum bytes of texts waiting to be tokenised. Requests with images or videos waiting to be
+    /// decoded have a separate budget of the same size. A request that would exceed its budget is
+    /// rejected as a whole.
     pub text_bytes_max: usize,
-    /// Inputs of one request.
+    /// Maximum inputs of a request.
     pub inputs_max: usize,
-    /// Threads that tokenise; one more does so for small requests alone.
+    /// Number of tokenisation threads, not counting one more that is reserved for small requests.
     pub tokenization_threads: usize,
-    /// Bytes of the vector cache; 0 turns it off.
+    /// Size of the vector cache in bytes; 0 disables it.
     pub cache_bytes_max: usize,
-    /// Bytes of keys and values kept of what sequences begin with in common; 0 turns sharing of
-    /// rows off.
+    /// Size of each worker's prefix KV cache in bytes; 0 disables prefix sharing.
     pub prefix_bytes_max: usize,
 }
 

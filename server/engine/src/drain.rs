@@ -1,16 +1,16 @@
-//! How fast work of large requests leaves the queue: less than the device computes, as small
-//! requests go first.
+//! Measures how fast work of large requests leaves the queue. That is slower than the device
+//! computes, as small requests go first.
 //!
 //! Must not know: jobs, clocks.
 
 use std::time::Duration;
 
-/// Time over which it is measured: what was longer ago counts less and less.
+/// Time constant of the exponential decay, in seconds.
 const SPAN: f64 = 5.0;
-/// Seconds of work that make a measure.
+/// Seconds that must be observed before a rate is known.
 const SECONDS_MIN: f64 = 0.25;
 
-/// The work that left, and the time in which it did; both fade.
+/// The work that left and the time it took, both decaying exponentially.
 #[derive(Debug, Default)]
 pub struct Drain {
     cost: f64,
@@ -18,7 +18,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Notes that so much work left in this time, while more of it waited.
+    /// Records that work of this cost left in this time, while more was waiting.
     pub fn note(&mut self, cost: usize, took: Duration) {
         let seconds = took.as_secs_f64();
         let faded = (-seconds / SPAN).exp();
@@ -26,7 +26,7 @@ impl Drain {
         self.seconds = self.seconds * faded + seconds;
     }
 
-    /// Work a second, once that is known.
+    /// Work per second, once known.
     pub fn rate(&self) -> Option<f64> {
         (self.seconds >= SECONDS_MIN).then(|| self.cost / self.seconds)
     }
@@ -46,7 +46,7 @@ mod tests {
         assert!((rate(&drain) - 4_000.0).abs() < 1.0, "{}", rate(&drain));
         (0..40).for_each(|_| drain.note(250, quarter));
         assert!((1_000.0..1_500.0).contains(&rate(&drain)), "{}", rate(&drain));
-        // One batch that is taken at once with another says little.
+        // A batch taken right after another hardly changes the rate.
         let before = rate(&drain);
         drain.note(1_000, Duration::from_micros(1));
         assert!(rate(&drain) < before * 1.5, "{}", rate(&drain));

@@ -14,14 +14,15 @@ use crate::cache::CacheStats;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::fair::ClientKey;
+use crate::inputs::InputPart;
 use crate::job::{Answer, PendingVector, Reply, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics};
 use crate::prepare::Pool;
 use crate::queue::{Accepted, Prepared, Queue, Workers};
 use crate::replica::{self, Replica, Shared};
 use crate::request::{
-    EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, SparseAnswer, TokensAnswer,
-    TokensRequest,
+    EmbedAllAnswer, EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, SparseAnswer,
+    TokensAnswer, TokensRequest,
 };
 use crate::tally::{Tally, received};
 use crate::threads::NoThread;
@@ -144,30 +145,48 @@ impl Engine {
     /// # Errors
     /// See [`EngineError`]; a request is answered whole or not at all.
     pub async fn embed(&self, request: EmbedRequest) -> Result<EmbedAnswer, EngineError> {
+        let mut all = self.embed_all(vec![request]).await?;
+        Ok(EmbedAnswer { vectors: all.vectors.pop().unwrap_or_default(), timings: all.timings })
+    }
+
+    /// Vectors of the inputs of several requests, which are admitted together and answered whole or
+    /// not at all. An input that is wrong is named by its index among all inputs.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn embed_all(
+        &self,
+        requests: Vec<EmbedRequest>,
+    ) -> Result<EmbedAllAnswer, EngineError> {
         let started = Instant::now();
         let width = self.info().capabilities.embedding;
-        let width = width.ok_or(EngineError::Unsupported { what: "embed" })?;
-        if let Some(asked) = request.dimensions
-            && !(1..=width).contains(&asked)
-        {
-            return Err(EngineError::Dimensions { asked, width });
+        let width = width.ok_or(EngineError::unsupported("embed"))?;
+        let (mut parts, mut cuts) = (Vec::new(), Vec::new());
+        for EmbedRequest { inputs, prepare, dimensions, normalize } in requests {
+            if let Some(asked) = dimensions.filter(|asked| !(1..=width).contains(asked)) {
+                return Err(EngineError::Dimensions { asked, width });
+            }
+            cuts.push((inputs.len(), dimensions, normalize));
+            parts.push(InputPart { inputs, how: prepare });
         }
         let _accepted = self.accept()?;
         let mut tally = Tally::default();
-        let raw = self.vectors(request.inputs, request.prepare, &mut tally).await?;
-        let cut = |raw: Vector| finish(&raw, request.dimensions, request.normalize);
-        let vectors = raw.into_iter().map(cut).collect();
-        Ok(EmbedAnswer { vectors, timings: tally.timings(started) })
+        let mut raw = self.vectors(parts, &mut tally).await?.into_iter();
+        let vectors = cuts.into_iter().map(|(count, dimensions, normalize)| {
+            let own = raw.by_ref().take(count);
+            own.map(|raw| finish(&raw, dimensions, normalize)).collect()
+        });
+        let vectors = vectors.collect();
+        Ok(EmbedAllAnswer { vectors, timings: tally.timings(started) })
     }
 
     /// Raw vectors of some inputs, from the cache or the worker.
     pub(crate) async fn vectors(
         &self,
-        inputs: Vec<Input>,
-        how: Prepare,
+        parts: Vec<InputPart>,
         tally: &mut Tally,
     ) -> Result<Vec<Vector>, EngineError> {
-        let Prepared { sequences, expected } = self.prepare(inputs, how, tally).await?;
+        let Prepared { sequences, expected } = self.prepare(parts, tally).await?;
         let slots = self.handle.queue.admit_embeddings(expected, sequences)?;
         self.in_time(tally, async |tally| {
             let mut vectors = Vec::with_capacity(slots.len());
@@ -206,7 +225,8 @@ impl Engine {
         how: Prepare,
         tally: &mut Tally,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
-        let Prepared { sequences, expected } = self.prepare(inputs, how, tally).await?;
+        let Prepared { sequences, expected } =
+            self.prepare(InputPart::only(inputs, how), tally).await?;
         let mut places = Vec::with_capacity(sequences.len());
         let (mut known, mut firsts, mut unique) = (HashMap::new(), Vec::new(), Vec::new());
         for (index, sequence) in sequences.into_iter().enumerate() {
@@ -230,7 +250,7 @@ impl Engine {
     pub async fn predict(&self, request: PredictRequest) -> Result<PredictAnswer, EngineError> {
         let started = Instant::now();
         if self.info().capabilities.labels.is_none() {
-            return Err(EngineError::Unsupported { what: "classify" });
+            return Err(EngineError::unsupported("classify"));
         }
         let _accepted = self.accept()?;
         let mut tally = Tally::default();
@@ -263,7 +283,7 @@ impl Engine {
     pub async fn sparse(&self, request: TokensRequest) -> Result<SparseAnswer, EngineError> {
         let started = Instant::now();
         if !self.info().capabilities.sparse {
-            return Err(EngineError::Unsupported { what: "give weights of words" });
+            return Err(EngineError::unsupported("give weights of words"));
         }
         let _accepted = self.accept()?;
         let mut tally = Tally::default();
@@ -292,7 +312,7 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Vec<Vec<Vec<f32>>>, EngineError> {
         if !self.info().capabilities.multi {
-            return Err(EngineError::Unsupported { what: "give a vector a token" });
+            return Err(EngineError::unsupported("give a vector a token"));
         }
         self.each(inputs, how, tally, Reply::Multi).await
     }
@@ -305,7 +325,8 @@ impl Engine {
         tally: &mut Tally,
         reply: impl Fn(Waiter<T>) -> Reply,
     ) -> Result<Vec<T>, EngineError> {
-        let Prepared { sequences, expected } = self.prepare(inputs, how, tally).await?;
+        let Prepared { sequences, expected } =
+            self.prepare(InputPart::only(inputs, how), tally).await?;
         let answers = self.handle.queue.admit(expected, sequences, reply)?;
         self.received(answers.into_iter().enumerate(), tally).await
     }

@@ -77,10 +77,12 @@ pub enum EngineError {
         bounds: (usize, usize),
     },
     /// The model cannot do what was asked.
-    #[error("this model cannot {what}")]
+    #[error("this model cannot {what}{}", others_can(able))]
     Unsupported {
         /// What was asked, as a verb phrase.
         what: &'static str,
+        /// Other models of the server that can.
+        able: Vec<String>,
     },
     /// The request has more tokens than the whole queue may hold.
     #[error(
@@ -122,6 +124,10 @@ fn between((smallest, largest): (usize, usize)) -> String {
     }
 }
 
+fn others_can(able: &[String]) -> String {
+    if able.is_empty() { String::new() } else { format!("; this server's {} can", able.join(", ")) }
+}
+
 /// Whose fault an error is, and with it whether trying again helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
@@ -140,6 +146,11 @@ pub enum Fault {
 }
 
 impl EngineError {
+    /// A model cannot do this.
+    pub const fn unsupported(what: &'static str) -> Self {
+        Self::Unsupported { what, able: Vec::new() }
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {

@@ -1,48 +1,51 @@
 //! A queue in which clients take turns: deficit round robin, counted in tokens.
 //!
-//! Each client with something in the queue has a flow. Flows take turns; a turn adds a quantum to
-//! what the flow may take (its deficit), so over time each gets the same number of tokens, however
-//! many requests it sends and however large they are. A client that was quiet while others were
+//! Each client with queued items has a flow. Flows take turns; each turn adds a quantum to what the
+//! flow may take (its deficit), so over time each client gets the same number of tokens, however
+//! many requests it sends and however large they are. A client that was idle while others were
 //! served has saved what each of them got meanwhile, up to a limit, and is served from its savings
-//! at once: who asks for little does not wait for those who ask for everything, and who comes back
-//! as soon as it is answered gets as much as who never stops asking.
+//! at once. So a client that asks for little does not wait for clients that ask for everything, and
+//! one that sends its next request only after an answer gets as much as one that never stops
+//! sending.
+//!
 //! Must not know: what is queued, who a client is, clocks.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Whose request it is. Opaque: the same key is the same client.
+/// The client of a request. Opaque: equal keys are the same client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ClientKey(u64);
 
 impl ClientKey {
-    /// The client of this number; 0 is the client of all requests that name none.
+    /// The client with this number; 0 stands for all requests that name no client.
     pub fn new(number: u64) -> Self {
         Self(number)
     }
 }
 
-/// Clients that are remembered; further ones share a flow.
+/// Maximum number of clients tracked; further ones share a flow.
 pub const CLIENTS_MAX: usize = 4_096;
-/// Tokens of a turn.
+/// Tokens per turn.
 pub const QUANTUM: usize = 512;
-/// Tokens that a quiet client saves at most.
+/// Maximum tokens that an idle client saves.
 const SAVINGS_MAX: usize = 16 * QUANTUM;
-/// Parts of a token in which it is counted what each client in line got.
+/// Resolution of `level`: units per token.
 const LEVEL_PARTS: u64 = 1024;
-/// The flow of clients that are too many to be remembered.
+/// The shared flow of clients beyond [`CLIENTS_MAX`].
 const OTHERS: ClientKey = ClientKey(u64::MAX);
 
 /// A queue in which clients take turns.
 #[derive(Debug)]
 pub struct FairQueue<T> {
     flows: HashMap<ClientKey, Flow<T>>,
-    /// Clients with something in the queue that are served from their savings, first come first.
+    /// Clients with queued items that are served from their savings, first come, first served.
     saved: VecDeque<ClientKey>,
-    /// The other clients with something in the queue, whose turn is next first.
+    /// The other clients with queued items, next turn first.
     ring: VecDeque<ClientKey>,
-    /// Clients without anything in the queue, who was served longest ago first.
+    /// Clients without queued items and their `quiet_since`, longest idle first.
     quiet: VecDeque<(ClientKey, u64)>,
-    /// Tokens, in parts, that each client in line was given: those of all by how many they were.
+    /// Virtual time: tokens received per client in line, in units of `1 / LEVEL_PARTS`. Taking an
+    /// item adds its tokens divided by the number of clients in line.
     level: u64,
     length: usize,
 }
@@ -50,7 +53,7 @@ pub struct FairQueue<T> {
 #[derive(Debug)]
 struct Flow<T> {
     items: VecDeque<(T, usize)>,
-    /// Tokens that it may take now.
+    /// Tokens it may still take.
     deficit: usize,
     /// Whether its turn has begun.
     in_turn: bool,
@@ -58,7 +61,7 @@ struct Flow<T> {
     quiet_since: u64,
 }
 
-/// Where a flow is while the order of service is looked at ahead of time.
+/// State of a flow while `iter` simulates the order of service.
 #[derive(Debug, Clone, Copy)]
 struct Ahead {
     key: ClientKey,
@@ -81,17 +84,17 @@ impl<T> Default for FairQueue<T> {
 }
 
 impl<T> FairQueue<T> {
-    /// Items in it.
+    /// Number of items.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether nothing is in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Adds an item of so many tokens.
+    /// Adds an item that costs `tokens`.
     pub fn push(&mut self, client: ClientKey, item: T, tokens: usize) {
         let known = self.flows.contains_key(&client);
         let active = self.saved.len() + self.ring.len();
@@ -99,7 +102,8 @@ impl<T> FairQueue<T> {
         let level = self.level;
         let flow = self.flows.entry(client).or_insert_with(|| Flow {
             items: VecDeque::new(),
-            // One that is not remembered was not here for long, or never.
+            // An unknown client has been idle for long, or was never here: it starts with full
+            // savings.
             deficit: SAVINGS_MAX,
             in_turn: false,
             quiet_since: level,
@@ -116,7 +120,7 @@ impl<T> FairQueue<T> {
         self.forget();
     }
 
-    /// Forgets the clients that were quiet for longest, if there are too many.
+    /// Forgets the longest-idle clients if there are more than [`CLIENTS_MAX`].
     fn forget(&mut self) {
         while self.flows.len() > CLIENTS_MAX {
             let Some((client, since)) = self.quiet.pop_front() else { return };
@@ -125,7 +129,7 @@ impl<T> FairQueue<T> {
                 self.flows.remove(&client);
             }
         }
-        // Entries of clients that came back since.
+        // Drops stale entries of clients that have come back since.
         if self.quiet.len() > 2 * CLIENTS_MAX {
             let flows = &self.flows;
             self.quiet.retain(|(client, since)| {
@@ -134,7 +138,7 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Takes the item whose turn it is.
+    /// Removes and returns the next item.
     pub fn pop(&mut self) -> Option<T> {
         loop {
             let from_savings = !self.saved.is_empty();
@@ -160,7 +164,7 @@ impl<T> FairQueue<T> {
             self.length -= 1;
             let (item, _) = flow.items.pop_front().expect("looked at above");
             if flow.items.is_empty() {
-                // What is left of a turn is no savings.
+                // The rest of a turn is not saved.
                 flow.deficit = if from_savings { flow.deficit } else { 0 };
                 flow.quiet_since = self.level;
                 self.quiet.push_back((client, self.level));
@@ -180,7 +184,7 @@ impl<T> FairQueue<T> {
             let flow = &self.flows[key];
             Ahead { key: *key, taken: 0, deficit: flow.deficit, in_turn: flow.in_turn }
         };
-        // Looked at as they are needed: a batch takes from few of many clients.
+        // Lazy, as a batch takes items of only a few of many clients.
         let mut saved = self.saved.iter().map(ahead).peekable();
         let mut begun: Option<Ahead> = None;
         let mut ring = self.ring.iter().map(ahead);
@@ -219,7 +223,7 @@ impl<T> FairQueue<T> {
         })
     }
 
-    /// Takes out all items that are not to be kept.
+    /// Removes and returns all items for which `keep` is false.
     pub fn drop_unless(&mut self, mut keep: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut dropped = Vec::new();
         for flow in self.flows.values_mut() {
@@ -248,7 +252,7 @@ impl<T> FairQueue<T> {
         dropped
     }
 
-    /// Takes out everything.
+    /// Removes everything, including what is known of clients.
     pub fn clear(&mut self) {
         *self = Self::default();
     }

@@ -12,6 +12,22 @@ use proxima_models::{Input, InputError, MediaFile, Prepare, Sequence};
 
 use crate::error::EngineError;
 
+/// Inputs of a request that are prepared alike. A request may have several such parts, and is
+/// admitted whole.
+pub struct InputPart {
+    /// The inputs.
+    pub inputs: Vec<Input>,
+    /// How each is prepared.
+    pub how: Prepare,
+}
+
+impl InputPart {
+    /// A request whose inputs are all prepared alike.
+    pub fn only(inputs: Vec<Input>, how: Prepare) -> Vec<Self> {
+        vec![Self { inputs, how }]
+    }
+}
+
 /// Bytes of texts that wait to be tokenised; given back when dropped.
 pub struct TextBytes<'a> {
     /// All there are of their kind.
@@ -86,11 +102,11 @@ pub fn in_order<R>(results: Vec<(Result<R, InputError>, Duration)>) -> Result<Ve
 }
 
 /// Bytes of texts, and of files, each of which counts once.
-pub fn bytes_of(inputs: &[Input]) -> usize {
+pub fn bytes_of<'a>(inputs: impl Iterator<Item = &'a Input> + Clone) -> usize {
     let files: HashMap<*const MediaFile, usize> = inputs
-        .iter()
+        .clone()
         .flat_map(Input::files)
         .map(|file| (Arc::as_ptr(file), file.bytes().len()))
         .collect();
-    inputs.iter().map(Input::bytes).sum::<usize>() + files.values().sum::<usize>()
+    inputs.map(Input::bytes).sum::<usize>() + files.values().sum::<usize>()
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not know: batches, wire formats.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use proxima_models::{Input, Prepare, Prompt};
 use crate::admission::{Class, Size, tokens_about};
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::inputs::{TextBytes, bytes_of, check_limits, check_room, in_order};
+use crate::inputs::{InputPart, TextBytes, bytes_of, check_limits, check_room, in_order};
 use crate::metrics::Observation;
 use crate::prepare::{NotDone, Turn};
 use crate::queue::Prepared;
@@ -125,20 +126,30 @@ impl Engine {
     /// costs next to nothing and tokenising does not.
     pub(crate) async fn prepare(
         &self,
-        inputs: Vec<Input>,
-        how: Prepare,
+        parts: Vec<InputPart>,
         tally: &mut Tally,
     ) -> Result<Prepared<'_>, EngineError> {
-        self.check_count(inputs.len())?;
-        check_limits(&how)?;
-        // An instruction is tokenised with each input.
-        let instructions = how.prompt.bytes().saturating_mul(inputs.len());
-        let bytes = bytes_of(&inputs).saturating_add(instructions);
+        let count = parts.iter().map(|part| part.inputs.len()).sum();
+        self.check_count(count)?;
+        let (mut instructions, mut size) = (0usize, Size::default());
+        for InputPart { inputs, how } in &parts {
+            check_limits(how)?;
+            // An instruction is tokenised with each input.
+            let bytes = how.prompt.bytes().saturating_mul(inputs.len());
+            instructions = instructions.saturating_add(bytes);
+            size = size.plus(Size::about(inputs, how, self.info().tokens_max));
+        }
+        let bytes = bytes_of(parts.iter().flat_map(|part| &part.inputs));
+        let bytes = bytes.saturating_add(instructions);
         let limit = self.config().text_bytes_max;
         if bytes > limit {
             return Err(EngineError::TooManyBytes { bytes, limit });
         }
-        let size = Size::about(&inputs, &how, self.info().tokens_max);
+        let mut inputs = Vec::with_capacity(count);
+        for part in parts {
+            let how = Arc::new(part.how);
+            inputs.extend(part.inputs.into_iter().map(|input| (input, how.clone())));
+        }
         let queue = &self.handle.queue;
         let expected = match tally.inputs {
             0 => queue.expect(self.client, size)?,
@@ -146,18 +157,20 @@ impl Engine {
             _ => queue.expect_more(self.client, size),
         };
         let expected = expected.of(&tally.ticket);
-        let has_media = inputs.iter().any(Input::has_media);
+        let has_media = inputs.iter().any(|(input, _)| input.has_media());
         let _bytes = self.reserve(bytes, has_media)?;
         tally.inputs += inputs.len() as u32;
-        tally.prepared.n_chars += inputs.iter().map(Input::characters).sum::<usize>();
-        let each = move |recipe: &dyn Recipe, input: &Input, cancelled: Cancelled<'_>| {
-            recipe.prepare_until(input, &how, cancelled)
-        };
+        let characters = inputs.iter().map(|(input, _)| input.characters());
+        tally.prepared.n_chars += characters.sum::<usize>();
+        let each =
+            |recipe: &dyn Recipe,
+             (input, how): &(Input, Arc<Prepare>),
+             cancelled: Cancelled<'_>| { recipe.prepare_until(input, how, cancelled) };
         let media = self.handle.media.as_ref().filter(|_| has_media);
         let pool = media.unwrap_or(&self.handle.pool);
         // What is cut at the limit is little to compute, and yet much to tokenise.
         let turn = match expected.class() {
-            Class::Interactive => self.turn_of_bytes(inputs.len(), bytes),
+            Class::Interactive => self.turn_of_bytes(count, bytes),
             Class::Bulk => Turn { class: Class::Bulk, client: self.client },
         };
         let done = pool.run(turn, self.wait_limit(tally), inputs, each).await;

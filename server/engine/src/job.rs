@@ -1,4 +1,4 @@
-//! One sequence waiting for one answer, and how it gets it.
+//! A job: one sequence waiting for one result, and where that result is sent.
 //!
 //! Must not know: queues, wire formats.
 
@@ -12,7 +12,7 @@ use crate::admission::Class;
 use crate::fair::ClientKey;
 use crate::ticket::Ticket;
 
-/// Why one job has no result.
+/// Why a job has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobError {
     /// Its output is not finite.
@@ -21,61 +21,61 @@ pub enum JobError {
     Failed(String),
 }
 
-/// A result with what it took.
+/// A result and its timings.
 #[derive(Debug, Clone)]
 pub struct Computed<T> {
     /// The result.
     pub value: T,
     /// Time in the queue.
     pub queue: Duration,
-    /// Time of its batch.
+    /// Run time of its batch.
     pub inference: Duration,
 }
 
-/// Where a result goes.
+/// Sender of a job's result.
 pub type Waiter<T> = oneshot::Sender<Result<Computed<T>, JobError>>;
-/// Where a result comes from.
+/// Receiver of a job's result.
 pub type Answer<T> = oneshot::Receiver<Result<Computed<T>, JobError>>;
-/// A raw vector: pooled, neither cut nor normalised.
+/// A raw vector: pooled, but neither truncated nor normalised.
 pub type Vector = Arc<[f32]>;
 
-/// Which readout a job wants; with it the type of its answer.
+/// The readout a job asks for, which determines the type of its result.
 #[derive(Debug)]
 pub enum Reply {
-    /// A vector, for all who wait for this sequence.
+    /// A vector, for all waiters of this sequence.
     Embedding,
     /// Every token's hidden state.
     Tokens(Waiter<Vec<Vec<f32>>>),
     /// Logits.
     Score(Waiter<Vec<f32>>),
-    /// Weights of words.
+    /// Sparse token weights.
     Sparse(Waiter<Vec<(u32, f32)>>),
-    /// One vector a token.
+    /// One vector per token.
     Multi(Waiter<Vec<Vec<f32>>>),
 }
 
-/// One sequence waiting for one answer.
+/// One sequence waiting for one result.
 #[derive(Debug)]
 pub struct Job {
     /// The sequence.
     pub sequence: Arc<Sequence>,
     /// When it was admitted.
     pub arrived: Instant,
-    /// Whose it is.
+    /// The client it belongs to.
     pub client: ClientKey,
     /// Its request's class.
     pub class: Class,
     /// Its request's ticket.
     pub ticket: Arc<Ticket>,
-    /// What it wants.
+    /// The readout it asks for, and where the result goes.
     pub reply: Reply,
 }
 
-/// How an input of an admitted request is answered.
+/// How an input of an admitted embedding request is answered.
 #[derive(Debug)]
 pub enum PendingVector {
     /// At once, from the cache.
     Cached(Vector),
-    /// When the worker is done with it.
+    /// By a worker, once computed.
     Waiting(Answer<Vector>),
 }

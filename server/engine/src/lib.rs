@@ -37,8 +37,9 @@ pub use metrics::{DeviceEvent, Metrics, NoMetrics, Observation};
 pub use registry::{NotReady, NotServed, Registry, Slot, Stage, Step, UnknownModel};
 pub use replica::{Reload, Replica};
 pub use request::{
-    EmbedAnswer, EmbedRequest, Listwise, PredictAnswer, PredictRequest, RerankAnswer, RerankMethod,
-    RerankRequest, ScoreForm, SparseAnswer, Timings, TokensAnswer, TokensRequest,
+    EmbedAllAnswer, EmbedAnswer, EmbedRequest, Listwise, PredictAnswer, PredictRequest,
+    RerankAnswer, RerankMethod, RerankRequest, ScoreForm, SimilaritiesAnswer, SparseAnswer,
+    Timings, TokensAnswer, TokensRequest,
 };
 pub use threads::NoThread;
 pub use warm_up::WarmUp;

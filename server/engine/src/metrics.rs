@@ -1,4 +1,4 @@
-//! What the engine tells of itself while it runs.
+//! What the engine reports while it runs.
 //!
 //! Must not know: Prometheus, names or labels of metrics.
 
@@ -6,34 +6,34 @@ use std::time::Duration;
 
 use crate::warm_up::WarmUp;
 
-/// Takes observations; called from many threads and on hot paths, so it must be cheap.
+/// Receives observations. Called from many threads and on hot paths, so it must be cheap.
 pub trait Metrics: Send + Sync {
-    /// Takes one observation.
+    /// Records one observation.
     fn observe(&self, observation: Observation);
 
-    /// Takes note of what became of a device; rare.
+    /// Records a device event; rare.
     fn device(&self, event: DeviceEvent<'_>);
 }
 
-/// What became of a device.
+/// A change in the state of a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum DeviceEvent<'a> {
     /// It was measured when the engine started.
     Measured(WarmUp),
-    /// A batch did not fit into its memory: its halves are tried, and later ones are smaller.
+    /// A batch did not fit into its memory: its halves are retried, and later batches are smaller.
     OutOfMemory {
-        /// Sequences in it.
+        /// Sequences in the batch.
         sequences: usize,
     },
-    /// It computes nothing any more.
+    /// It no longer works.
     Failed {
         /// Its name.
         device: &'a str,
         /// What happened.
         reason: &'a str,
     },
-    /// It was opened anew, with the model, and computes.
+    /// It was reopened, its model was reloaded, and it works again.
     Restarted {
         /// Its name.
         device: &'a str,
@@ -47,11 +47,11 @@ pub enum DeviceEvent<'a> {
     },
 }
 
-/// One thing the engine saw.
+/// A single observation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Observation {
-    /// The queue now holds this much that no batch has taken.
+    /// Work in the queue that no batch has taken.
     QueueDepth {
         /// Jobs.
         jobs: usize,
@@ -62,12 +62,12 @@ pub enum Observation {
     Tokenized {
         /// Tokens, special tokens included.
         tokens: usize,
-        /// Whether it was longer than its limit, and was cut.
+        /// Whether it exceeded its limit and was cut.
         is_cut: bool,
         /// How long it took.
         took: Duration,
     },
-    /// A request waited for a thread that tokenises.
+    /// A request waited for a tokenisation thread.
     TokenizerWait {
         /// How long.
         waited: Duration,
@@ -77,47 +77,47 @@ pub enum Observation {
         /// How long it waited.
         waited: Duration,
     },
-    /// A batch was run.
+    /// A batch ran.
     Batch {
-        /// Sequences in it.
+        /// Sequences in the batch.
         sequences: usize,
-        /// Tokens asked for.
+        /// Tokens of all its sequences.
         tokens: usize,
-        /// Rows computed for them: fewer, where sequences share what they begin with.
+        /// Rows computed for them: fewer if prefixes are shared or cached.
         rows: usize,
         /// How long the forward pass and the readout took.
         took: Duration,
     },
     /// A batch failed or panicked.
     BatchFailed {
-        /// Sequences in it.
+        /// Sequences in the batch.
         sequences: usize,
     },
-    /// A vector was not finite.
+    /// An output was not finite.
     NotFinite,
     /// An input was answered from the vector cache.
     CacheHit,
     /// An input was looked up in the vector cache and not found.
     CacheMiss,
-    /// The vector cache now holds this much.
+    /// Current size of the vector cache.
     CacheSize {
         /// Vectors.
         entries: usize,
         /// Bytes.
         bytes: usize,
     },
-    /// Keys and values kept of prefixes are now this large.
+    /// Current size of a worker's prefix KV cache.
     PrefixSize {
         /// Bytes.
         bytes: usize,
     },
     /// An input joined a job already in flight for the same tokens.
     Joined,
-    /// A job's clients were all gone before it ran; it was dropped.
+    /// A job was dropped because all its clients had disconnected before it ran.
     Dropped,
 }
 
-/// Takes nothing down.
+/// Ignores everything.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct NoMetrics;
 

@@ -1,4 +1,5 @@
-//! Prefixes kept between batches: a reranker's preamble with its query, an instruction.
+//! The prefix KV cache: prefixes reused across batches, such as an instruction, or a reranker's
+//! preamble with its query.
 //!
 //! Must not know: requests, what the tokens mean.
 
@@ -7,24 +8,23 @@ use std::sync::Arc;
 
 use proxima_models::{Prefix, Sequence};
 
-/// Sequences remembered to see what later ones have in common with them.
+/// Number of recent sequences remembered, to detect prefixes that later ones share with them.
 const RECENT: usize = 32;
 /// Tokens remembered of each.
 const RECENT_TOKENS: usize = 4_096;
 
-/// Keys and values of prefixes, the least recently used dropped first, and the sequences that show
-/// which prefixes are worth keeping.
+/// An LRU cache of prefix KV, with the recent sequences that show which prefixes are worth caching.
 #[derive(Debug, Default)]
 pub struct Prefixes {
     bytes_max: usize,
     bytes: usize,
-    /// The least recently used first; what others go on from is used with them.
+    /// Least recently used first. Using a prefix also uses those it continues.
     kept: Vec<Arc<Prefix>>,
     recent: VecDeque<Arc<[u32]>>,
 }
 
 impl Prefixes {
-    /// Keeps at most this many bytes; 0 keeps nothing.
+    /// A cache of at most this many bytes; 0 disables it.
     pub fn new(bytes_max: usize) -> Self {
         Self { bytes_max, ..Self::default() }
     }
@@ -34,12 +34,12 @@ impl Prefixes {
         self.recent.iter().cloned().collect()
     }
 
-    /// Bytes kept.
+    /// Bytes cached.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The longest kept prefix of some tokens that leaves at least one of them.
+    /// The longest cached prefix of `tokens` that leaves at least one of them to compute.
     pub fn find(&mut self, tokens: &[u32]) -> Option<Arc<Prefix>> {
         let fits = |prefix: &&Arc<Prefix>| {
             prefix.tokens().len() < tokens.len() && tokens.starts_with(prefix.tokens())
@@ -50,8 +50,8 @@ impl Prefixes {
         Some(found)
     }
 
-    /// Moves a prefix and what it goes on from to the end, parents last, so that none is dropped
-    /// before what goes on from it.
+    /// Moves a prefix and its ancestors to the end, ancestors last, so that none is evicted before
+    /// its descendants.
     fn touch(&mut self, prefix: &Arc<Prefix>) {
         let mut next = Some(prefix.clone());
         while let Some(prefix) = next {
@@ -63,14 +63,14 @@ impl Prefixes {
         }
     }
 
-    /// Keeps what a batch gave.
+    /// Caches the prefixes that a batch returned.
     pub fn keep(&mut self, prefixes: Vec<Arc<Prefix>>) {
         for prefix in prefixes {
             let known = self.kept.iter().any(|other| other.tokens() == prefix.tokens());
-            // What it goes on from would live on with it, counted by nobody.
+            // A parent that is not cached would stay alive through it without being counted.
             let is_kept = |parent: &Arc<Prefix>| self.kept.iter().any(|it| Arc::ptr_eq(it, parent));
             let orphan = prefix.parent().is_some_and(|parent| !is_kept(parent));
-            // One that would drive out everything else is not worth it.
+            // A prefix that takes most of the cache is not worth it.
             if known || orphan || prefix.bytes() > self.bytes_max / 2 {
                 continue;
             }

@@ -1,8 +1,9 @@
-//! Tokenising, and reading images, on CPU threads of the engine's own.
+//! Tokenises texts and decodes images, on CPU threads of the engine's own.
 //!
-//! A request's inputs are done in small pieces and clients take turns. Small requests have a thread
-//! to themselves, so they never wait for a piece of a large one. A request whose client is gone is
-//! not gone on with, which inputs that take long ask between their parts.
+//! A request's inputs are processed in small pieces, and clients take turns. One thread is reserved
+//! for small requests, so they never wait for a piece of a large one. A request whose client has
+//! disconnected is abandoned; inputs that take long check for that between their parts.
+//!
 //! Must not know: queues, batches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,20 +20,20 @@ use crate::fair::{ClientKey, FairQueue, QUANTUM};
 use crate::threads::{self, NoThread};
 use crate::ticket::{Limit, in_time};
 
-/// Work on the items of one request, some at a time.
+/// The work on the items of one request, some at a time.
 trait Piecework: Send + Sync {
-    /// Whether items are left that nobody has taken.
+    /// Whether any items have not been taken by a thread.
     fn has_more(&self) -> bool;
-    /// Whether a thread has taken some.
+    /// Whether a thread has taken any items.
     fn has_begun(&self) -> bool;
-    /// Takes and does some items.
+    /// Takes some items and processes them.
     fn step(&self, recipe: &dyn Recipe);
 }
 
 /// Result and time of every item.
 type Results<R> = Vec<(Result<R, InputError>, Duration)>;
 
-/// What came of the items of a request.
+/// The processed items of a request.
 pub struct Done<R> {
     /// Result and time of every item, in order.
     pub results: Results<R>,
@@ -40,21 +41,21 @@ pub struct Done<R> {
     pub waited: Duration,
 }
 
-/// Why the items of a request were not done.
+/// Why the items of a request were not processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotDone {
-    /// No thread began with them in time.
+    /// No thread started on them in time.
     TooLate,
     /// The pool is closed.
     Closed,
 }
 
-/// When it is a request's turn.
+/// What decides when a request has its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// Which requests go first.
+    /// The request's class.
     pub class: Class,
-    /// Whose it is.
+    /// The request's client.
     pub client: ClientKey,
 }
 
@@ -62,13 +63,13 @@ struct Work<T, R, F> {
     items: Vec<T>,
     each: F,
     next: AtomicUsize,
-    /// The first item that is known to be wrong: those behind it are not looked at, as no answer
-    /// can come of the request.
+    /// Index of the first item known to have failed. Later items are skipped, as the request fails
+    /// anyway.
     wrong: AtomicUsize,
-    /// Items done before another request has its turn.
+    /// Items processed before another request has its turn.
     piece: usize,
     arrived: Instant,
-    /// When a thread began with it.
+    /// When a thread started on it.
     begun: OnceLock<Instant>,
     results: Mutex<Collected<R>>,
 }
@@ -122,14 +123,14 @@ where
             {
                 let results = collected.slots.drain(..).flatten().collect();
                 let waited = begun.saturating_duration_since(self.arrived);
-                // A client that is gone by now is no loss.
+                // A client that has disconnected is ignored.
                 let _ = reply.send(Done { results, waited });
             }
         }
     }
 }
 
-/// A lock whose data stay valid if a holder panicked: every change is a single assignment.
+/// Locks, ignoring poison: no holder panics halfway through a change, so the data stay valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -146,7 +147,7 @@ type Tasks = FairQueue<(Turn, Arc<dyn Piecework>)>;
 struct Waiting {
     interactive: Tasks,
     bulk: Tasks,
-    /// The last piece was of a small request, though a large one waited.
+    /// Whether the last piece was of a small request while a large one waited.
     bulk_is_next: bool,
     closed: bool,
 }
@@ -157,11 +158,11 @@ impl Waiting {
             Class::Interactive => &mut self.interactive,
             Class::Bulk => &mut self.bulk,
         };
-        // A turn is a piece, whatever is in it.
+        // Each piece is one turn, whatever its size.
         tasks.push(turn.client, (turn, task), QUANTUM);
     }
 
-    /// The task that is next for a thread; both classes in turn where both wait.
+    /// Takes the next task for a thread. If both classes wait, they alternate.
     fn pop(&mut self, may_take: MayTake) -> Option<(Turn, Arc<dyn Piecework>)> {
         if may_take == MayTake::Interactive {
             return self.interactive.pop();
@@ -183,7 +184,7 @@ enum MayTake {
     All,
 }
 
-/// The threads that tokenise.
+/// A pool of tokenisation threads.
 pub struct Pool {
     turns: Arc<Turns>,
     piece: usize,
@@ -196,18 +197,18 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Starts threads that work with a recipe, `piece` items of a request at a time: so many, and
-    /// one for small requests alone.
+    /// Starts `threads` threads that prepare inputs with a recipe, and one more for small requests
+    /// only. They process `piece` items of a request at a time.
     ///
     /// # Errors
-    /// If the system gives no threads.
+    /// If the system cannot start the threads.
     pub fn start(
         name: &str,
         threads: usize,
         piece: usize,
         recipe: &Arc<dyn Recipe>,
     ) -> Result<Self, NoThread> {
-        // Dropped, it ends the threads that were started.
+        // On an error it is dropped, which ends the threads started so far.
         let pool = Self { turns: Arc::default(), piece };
         for index in 0..=threads.max(1) {
             let (turns, recipe) = (pool.turns.clone(), recipe.clone());
@@ -218,11 +219,11 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Does `each` with every item, which may ask whether its caller is gone; the results come in
-    /// order.
+    /// Runs `each` on every item and returns the results in order. `each` may check whether its
+    /// caller has disconnected.
     ///
     /// # Errors
-    /// If no thread began with it within the limit, or the pool is closed.
+    /// If no thread started on it within the limit, or the pool is closed.
     pub async fn run<T, R, F>(
         &self,
         turn: Turn,
@@ -252,13 +253,13 @@ impl Pool {
             }
             waiting.push(turn, work.clone());
         }
-        // All, as one that is told may be one that does not take it.
+        // Wakes all, as a single thread might be one that does not take this class.
         self.turns.changed.notify_all();
         let done = in_time(limit, || work.has_begun(), answer).await;
         done.map_err(|_| NotDone::TooLate)?.map_err(|_| NotDone::Closed)
     }
 
-    /// Ends the threads; what they have not begun is not done.
+    /// Ends the threads; pieces not yet started are dropped.
     pub fn close(&self) {
         let mut waiting = lock(&self.turns.waiting);
         waiting.closed = true;
@@ -288,7 +289,7 @@ fn work(turns: &Turns, recipe: &dyn Recipe, may_take: MayTake) {
                     continue;
                 };
                 if task.has_more() {
-                    // Back in line at once, so that other threads can help with it.
+                    // Requeued at once, so that other threads can help with it.
                     waiting.push(turn, task.clone());
                     turns.changed.notify_all();
                     break task;

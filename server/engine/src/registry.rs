@@ -197,24 +197,35 @@ impl Registry {
         Ok((&slot.name, slot.engine()?))
     }
 
-    /// As [`get`](Self::get); without a name the first engine that is `fit`, if there is one, else
-    /// the default. So a process with an embedder and a reranker serves clients that name no model.
-    /// What a model is fit for is known once it is ready: one before the first that fits makes a
-    /// request without a name come back, so that it is never answered by another model than later.
+    /// As [`get`](Self::get); without a name the first engine that is made for a task, else the
+    /// first that is able to do it, else the default. So a process with an embedder and a reranker
+    /// serves clients that name no model.
+    ///
+    /// What a model is made for is known once it is ready. A model before the first match that is
+    /// not ready makes a request without a name fail with [`NotReady`], so that it is never answered
+    /// by another model than later.
     ///
     /// # Errors
     /// A name that is not served, or a model that is not ready.
-    pub fn get_fit(
+    pub fn choose(
         &self,
         name: Option<&str>,
-        fit: impl Fn(&Engine) -> bool,
+        made_for: impl Fn(&Engine) -> bool,
+        able: impl Fn(&Engine) -> bool,
     ) -> Result<(&str, &Engine), NotServed> {
         if name.is_none() {
+            let mut first_able = None;
             for slot in self.slots.iter() {
                 let engine = slot.engine()?;
-                if fit(engine) {
+                if made_for(engine) {
                     return Ok((&slot.name, engine));
                 }
+                if first_able.is_none() && able(engine) {
+                    first_able = Some((&*slot.name, engine));
+                }
+            }
+            if let Some(found) = first_able {
+                return Ok(found);
             }
         }
         self.get(name)

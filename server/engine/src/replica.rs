@@ -1,4 +1,4 @@
-//! The life of a worker: it computes, and if its device fails, the model is loaded anew, once.
+//! The life of a worker: it computes, and if its device fails, the model is reloaded, once.
 //!
 //! Must not know: requests, what devices there are.
 
@@ -12,14 +12,14 @@ use crate::queue::Queue;
 use crate::threads::{self, NoThread};
 use crate::worker::{self, Stopped, WorkerContext};
 
-/// Loads a model anew, after all that was left of it on its device is gone.
+/// Reloads a model, after the failed one has been dropped.
 pub type Reload = Box<dyn FnOnce() -> Result<Model, CheckpointError> + Send>;
 
 /// A model on a device, for one worker.
 pub struct Replica {
     /// The model.
     pub model: Model,
-    /// How it is loaded anew if its device fails; without it the device is lost at once.
+    /// How it is reloaded if its device fails; if `None`, the device is lost at once.
     pub reload: Option<Reload>,
 }
 
@@ -29,27 +29,26 @@ impl From<Model> for Replica {
     }
 }
 
-/// What all workers of an engine have in common.
+/// What all workers of an engine share.
 #[derive(Clone)]
 pub struct Shared {
     /// Where jobs come from.
     pub queue: Arc<Queue>,
-    /// Who observes.
+    /// Receives observations.
     pub metrics: Arc<dyn Metrics>,
-    /// Bytes of keys and values that each keeps of prefixes.
+    /// Size of each worker's prefix KV cache in bytes.
     pub prefix_bytes_max: usize,
 }
 
 /// Starts a worker's thread.
 ///
 /// # Errors
-/// If the system gives no thread.
+/// If the system cannot start a thread.
 pub fn start(shared: Shared, slot: usize, replica: Replica) -> Result<(), NoThread> {
     threads::spawn(format!("worker-{slot}"), move || live(&shared, slot, replica))
 }
 
-/// Works until the queue ends or the device is lost. The queue is told, however this function is
-/// left.
+/// Runs until the queue ends or the device is lost. The queue is told even if this function panics.
 fn live(shared: &Shared, slot: usize, replica: Replica) {
     struct End<'a>(&'a Queue, usize, Option<String>);
     impl Drop for End<'_> {
@@ -67,7 +66,7 @@ fn live(shared: &Shared, slot: usize, replica: Replica) {
         let device = model.info.device.clone();
         shared.metrics.device(DeviceEvent::Failed { device: &device, reason: &reason });
         if shared.queue.is_over() {
-            // Nobody needs it back.
+            // No restart is needed any more.
             dropped(model);
             break None;
         }
@@ -95,7 +94,8 @@ impl Shared {
         }
     }
 
-    /// The model, loaded anew and proven to compute; else why not, or why it was to be loaded.
+    /// The model, reloaded and checked with a forward pass; otherwise why that failed, or `reason`
+    /// if it cannot be reloaded.
     fn renewed(
         &self,
         slot: usize,
@@ -118,7 +118,7 @@ impl Shared {
     }
 }
 
-/// Drops a model on a device that failed: that this fails, too, is of no consequence.
+/// Drops a model on a failed device, ignoring panics.
 fn dropped(model: Model) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(model)));
 }

@@ -29,6 +29,15 @@ pub struct EmbedAnswer {
     pub timings: Timings,
 }
 
+/// The vectors of several [`EmbedRequest`]s that were admitted together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbedAllAnswer {
+    /// One vector an input, for each request in order.
+    pub vectors: Vec<Vec<Vec<f32>>>,
+    /// What they took together.
+    pub timings: Timings,
+}
+
 /// Hidden states of every token wanted for some inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokensRequest {
@@ -102,6 +111,15 @@ pub enum ScoreForm {
     Probability,
     /// The function that the checkpoint's files ask for.
     Checkpoint,
+}
+
+/// Similarities of pairs of texts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SimilaritiesAnswer {
+    /// One for each pair, in order.
+    pub values: Vec<f32>,
+    /// What they took.
+    pub timings: Timings,
 }
 
 impl RerankRequest {

@@ -10,14 +10,16 @@ use proxima_models::{Content, Input, InputError, Prepare, Prompt};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::inputs::{check_limits, in_bounds};
+use crate::inputs::{InputPart, check_limits, in_bounds};
 use crate::job::Vector;
-use crate::request::{Listwise, RerankAnswer, RerankMethod, RerankRequest, ScoreForm};
+use crate::request::{
+    Listwise, RerankAnswer, RerankMethod, RerankRequest, ScoreForm, SimilaritiesAnswer,
+};
 use crate::tally::Tally;
 
 /// What a listwise model says to images.
 const TEXTS_ONLY: EngineError =
-    EngineError::Unsupported { what: "rank images or videos listwise; it takes texts alone" };
+    EngineError::unsupported("rank images or videos listwise; it takes texts alone");
 /// What is said to options of a list where none is made.
 const NO_LIST: &str = "take listwise options when it ranks by another method";
 /// Passes a listwise request may ask for.
@@ -42,7 +44,7 @@ impl Engine {
     /// See [`EngineError`]; a request is answered whole or not at all.
     pub async fn rerank(&self, request: RerankRequest) -> Result<RerankAnswer, EngineError> {
         let started = Instant::now();
-        let own = self.rerank_method().ok_or(EngineError::Unsupported { what: "rerank" })?;
+        let own = self.rerank_method().ok_or(EngineError::unsupported("rerank"))?;
         let method = request.method.unwrap_or(own);
         self.check_rerank(&request, own, method)?;
         let function = match request.scores {
@@ -77,14 +79,12 @@ impl Engine {
             || (method == RerankMethod::Similarity && capabilities.embedding.is_some())
             || (method == RerankMethod::MaxSim && capabilities.multi);
         if !can {
-            return Err(EngineError::Unsupported {
-                what: match method {
-                    RerankMethod::Pointwise => "rank pointwise: it has no score head",
-                    RerankMethod::Listwise => "rank listwise: it is no E2Rank model",
-                    RerankMethod::Similarity => "rank by similarity: it gives no vectors",
-                    RerankMethod::MaxSim => "rank by maxsim: it gives no vector a token",
-                },
-            });
+            return Err(EngineError::unsupported(match method {
+                RerankMethod::Pointwise => "rank pointwise: it has no score head",
+                RerankMethod::Listwise => "rank listwise: it is no E2Rank model",
+                RerankMethod::Similarity => "rank by similarity: it gives no vectors",
+                RerankMethod::MaxSim => "rank by maxsim: it gives no vector a token",
+            }));
         }
         let (count, limit) = (request.documents.len(), self.config().inputs_max);
         match count {
@@ -101,7 +101,7 @@ impl Engine {
             return Err(EngineError::Input { index, source: InputError::DocumentInstruction });
         }
         if method != RerankMethod::Listwise && request.listwise != Listwise::default() {
-            return Err(EngineError::Unsupported { what: NO_LIST });
+            return Err(EngineError::unsupported(NO_LIST));
         }
         let Listwise { candidates, step, passes, .. } = request.listwise;
         check_limits(&request.prepare)?;
@@ -127,16 +127,52 @@ impl Engine {
         request: RerankRequest,
         tally: &mut Tally,
     ) -> Result<Vec<f32>, EngineError> {
-        let prompt = match &request.prepare.prompt {
-            Prompt::Default => Prompt::query(),
-            asked => asked.clone(),
-        };
-        let how = Prepare { prompt, ..limited(&request.prepare, request.prepare.query_tokens_max) };
-        let query = vec![input(&request.query)];
-        let query = self.vectors(query, how, tally).await?;
+        let how = of_query(&request.prepare);
+        let query = InputPart::only(vec![input(&request.query)], how);
+        let query = self.vectors(query, tally).await?;
         let documents = self.document_vectors(&request, tally).await?;
         let similarity = self.info().similarity;
         Ok(documents.iter().map(|document| similarity.of(&query[0], document)).collect())
+    }
+
+    /// Similarities of pairs: of each query with the document of the same index, by embedding all of
+    /// them together. An input that is wrong is named by the index of its pair.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; a request is answered whole or not at all.
+    ///
+    /// # Panics
+    /// If there are not as many documents as queries.
+    pub async fn similarities(
+        &self,
+        queries: &[Content],
+        documents: &[Content],
+        how: &Prepare,
+    ) -> Result<SimilaritiesAnswer, EngineError> {
+        let started = Instant::now();
+        if self.info().capabilities.embedding.is_none() {
+            return Err(EngineError::unsupported("compare texts: it gives no vectors"));
+        }
+        let count = queries.len();
+        assert_eq!(documents.len(), count, "a document a query");
+        self.check_count(count)?;
+        let _accepted = self.accept()?;
+        let mut tally = Tally::default();
+        let parts = vec![
+            InputPart { inputs: queries.iter().map(input).collect(), how: of_query(how) },
+            InputPart { inputs: documents.iter().map(input).collect(), how: of_document(how) },
+        ];
+        let vectors = self.vectors(parts, &mut tally).await.map_err(|error| match error {
+            EngineError::Input { index, source } => {
+                EngineError::Input { index: index % count, source }
+            }
+            error => error,
+        })?;
+        let (queries, documents) = vectors.split_at(count);
+        let similarity = self.info().similarity;
+        let pairs = queries.iter().zip(documents);
+        let values = pairs.map(|(query, document)| similarity.of(query, document)).collect();
+        Ok(SimilaritiesAnswer { values, timings: tally.timings(started) })
     }
 
     async fn max_sim(
@@ -162,10 +198,8 @@ impl Engine {
         if !request.document_vectors.is_empty() {
             return Ok(request.document_vectors.iter().map(|it| Arc::from(&it[..])).collect());
         }
-        let how = limited(&request.prepare, request.prepare.document_tokens_max);
-        let how = Prepare { prompt: Prompt::document(), ..how };
         let inputs = request.documents.iter().map(input).collect();
-        self.vectors(inputs, how, tally).await
+        self.vectors(InputPart::only(inputs, of_document(&request.prepare)), tally).await
     }
 
     /// Cosines of each document with the last pseudo-query that scored it, and the order. Windows
@@ -209,9 +243,24 @@ impl Engine {
         let candidates = candidates.collect::<Result<_, _>>()?;
         let (query, template) = (text(&request.query)?, request.listwise.template.clone());
         let input = Input::Listwise { query, candidates, template };
-        let mut vectors = self.vectors(vec![input], request.prepare.clone(), tally).await?;
+        let input = InputPart::only(vec![input], request.prepare.clone());
+        let mut vectors = self.vectors(input, tally).await?;
         vectors.pop().ok_or(EngineError::Empty)
     }
+}
+
+/// How a query is prepared that is embedded alone.
+fn of_query(how: &Prepare) -> Prepare {
+    let prompt = match &how.prompt {
+        Prompt::Default => Prompt::query(),
+        asked => asked.clone(),
+    };
+    Prepare { prompt, ..limited(how, how.query_tokens_max) }
+}
+
+/// How a document is prepared that is embedded alone.
+fn of_document(how: &Prepare) -> Prepare {
+    Prepare { prompt: Prompt::document(), ..limited(how, how.document_tokens_max) }
 }
 
 /// How a query or a document is prepared that is embedded alone: within its own limit of tokens

@@ -1,4 +1,4 @@
-//! Answers of a request's inputs, and what they took.
+//! Receives the answers to a request's inputs and sums their timings.
 //!
 //! Must not know: queues, batches, wire formats.
 
@@ -10,7 +10,7 @@ use crate::job::{Answer, Computed, JobError};
 use crate::request::Timings;
 use crate::ticket::Ticket;
 
-/// What the worker says of the input of this place.
+/// Waits for the worker's answer to the input with this index.
 pub async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>, EngineError> {
     match answer.await {
         Ok(Ok(computed)) => Ok(computed),
@@ -20,31 +20,31 @@ pub async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>,
     }
 }
 
-/// What the inputs of a request took, summed.
+/// Timings of a request, summed over its inputs.
 #[derive(Default)]
 pub struct Tally {
-    /// Of all inputs.
+    /// Counts and tokenisation times, summed over all inputs.
     pub prepared: Timings,
-    /// How many.
+    /// Number of inputs.
     pub inputs: u32,
-    /// Whether some of it is computed.
+    /// Whether a worker has started on any of the request.
     pub ticket: Arc<Ticket>,
-    /// How long it waited for threads that tokenise.
+    /// Time the request waited for tokenisation threads.
     pub waited: Duration,
     queue: Duration,
     inference: Duration,
 }
 
 impl Tally {
-    /// Adds what one took; gives its result.
+    /// Adds the timings of one result and returns its value.
     pub fn add<T>(&mut self, computed: Computed<T>) -> T {
         self.queue += computed.queue;
         self.inference += computed.inference;
         computed.value
     }
 
-    /// Adds the time that a request waited until a thread began to tokenise its inputs, so many: it
-    /// is a part of what tokenising took each of them.
+    /// Adds the time a request waited until a thread began to tokenise its `inputs` inputs. It
+    /// counts towards the tokenisation time of each of them.
     pub fn waited_for_tokenizer(&mut self, waited: Duration, inputs: usize) {
         self.waited += waited;
         let all = waited.saturating_mul(inputs as u32);
@@ -52,7 +52,8 @@ impl Tally {
         self.prepared.tokenization += all;
     }
 
-    /// The means over the inputs of a request that came at `started`.
+    /// The timings of a request that arrived at `started`. All times but the total are means over
+    /// its inputs.
     pub fn timings(self, started: Instant) -> Timings {
         let inputs = self.inputs.max(1);
         Timings {

@@ -1,4 +1,4 @@
-//! The engine's threads, and what is said where the system gives none.
+//! Starts the engine's threads, with a helpful error if the system cannot.
 //!
 //! Must not know: what they do.
 
@@ -7,7 +7,7 @@ use std::thread::Builder;
 
 use thiserror::Error;
 
-/// The system gives no thread.
+/// The system cannot start a thread.
 #[derive(Debug, Error)]
 #[error(
     "the system gives no thread for the engine ({source}): raise the limits of processes \
@@ -20,7 +20,7 @@ pub struct NoThread {
 /// Starts a thread.
 ///
 /// # Errors
-/// A system that gives none.
+/// If the system cannot start one.
 pub fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<(), NoThread> {
     spawn_as(Builder::new().name(name), work)
 }
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_cannot_be_started_is_an_error_with_a_sentence() {
-        // No machine has as much memory for a stack.
+        // No machine has this much memory for a stack.
         let builder = Builder::new().stack_size(1 << 60);
         let error = spawn_as(builder, || {}).expect_err("no memory").to_string();
         assert!(error.starts_with("the system gives no thread for the engine ("), "{error}");

@@ -5,34 +5,34 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What a request's jobs have in common: whether one of them was taken to be computed. From then on
-/// the request is answered, however long the rest of it takes.
+/// Shared by the jobs of a request: whether a worker has started on any of them. From then on the
+/// request does not time out, however long the rest of it takes.
 #[derive(Debug, Default)]
 pub struct Ticket {
     begun: AtomicBool,
 }
 
 impl Ticket {
-    /// Work of the request is taken to be computed.
+    /// Marks the request as started.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was.
+    /// Whether the request has started.
     pub fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
     }
 }
 
-/// What came of work that had to begin in time.
+/// The work had not started in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLate;
 
-/// What `work` gives, unless it has not begun within `limit`: then it is dropped. A limit of zero
-/// is none: what was let in then waits for what runs, and for nothing else.
+/// Runs `work`, or drops it if it has not started within `limit`. There is no limit at zero, where
+/// a request is only admitted if it has nothing but running work to wait for.
 ///
 /// # Errors
-/// `TooLate`.
+/// [`TooLate`] if the work was dropped.
 pub async fn in_time<T>(
     limit: Limit,
     has_begun: impl Fn() -> bool,
@@ -52,17 +52,17 @@ pub async fn in_time<T>(
     }
 }
 
-/// How long a request may wait, and for how long it did so before.
+/// How long a request may wait, and how long it has waited before.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
-    /// In all.
+    /// Maximum wait in total; zero or [`Duration::MAX`] for no limit.
     pub wait_max: Duration,
-    /// Until now.
+    /// Time waited so far.
     pub waited: Duration,
 }
 
 impl Limit {
-    /// What is left, if there is a limit.
+    /// The time left, if there is a limit.
     fn left(self) -> Option<Duration> {
         let has_one = !self.wait_max.is_zero() && self.wait_max != Duration::MAX;
         has_one.then(|| self.wait_max.saturating_sub(self.waited))
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(in_time(limit(SHORT, SHORT / 2), || false, never()).await, Err(TooLate));
         let later = || async { tokio::time::sleep(SHORT * 5).await };
         assert_eq!(in_time(limit(SHORT, SHORT * 9), || false, never()).await, Err(TooLate));
-        // Once it has begun it may take as long as it takes.
+        // Once started, it may take any amount of time.
         assert_eq!(in_time(limit(SHORT, Duration::ZERO), || true, later()).await, Ok(()));
         for none in [Duration::ZERO, Duration::MAX] {
             assert_eq!(in_time(limit(none, SHORT), || false, later()).await, Ok(()));

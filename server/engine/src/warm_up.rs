@@ -1,4 +1,4 @@
-//! How many tokens a batch should have on this device: measured when an engine starts.
+//! Measures how many tokens a batch should have on this device, when an engine starts.
 //!
 //! Must not know: requests, queues, what kind of device it is.
 
@@ -8,52 +8,53 @@ use proxima_models::model::Readouts;
 use proxima_models::readout::token_rows;
 use proxima_models::{BatchRows, Model, ModelError, RaggedBatch, Sequence};
 
-/// The smallest batch that is tried.
+/// Tokens of the smallest batch that is tried.
 pub const TOKENS_MIN: usize = 1_024;
-/// Tokens of each sequence: a passage's.
+/// Tokens of each sequence, as of a typical passage.
 const TOKENS_OF_A_SEQUENCE: usize = 256;
 /// Tokens of a short text.
 const TOKENS_OF_A_QUERY: usize = 16;
-/// A batch that is this near to the fastest is large enough: a smaller one makes others wait less.
+/// A batch size that reaches this fraction of the best rate is large enough: with smaller batches,
+/// others wait less.
 const NEAR_ENOUGH: f64 = 0.97;
 /// No larger batch is tried after this time.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
-/// What was measured.
+/// The result of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WarmUp {
-    /// Tokens of a batch with which the device is about as fast as it gets.
+    /// Tokens of a batch at which the device is close to its best rate.
     pub batch_tokens: usize,
-    /// Tokens that it computes a second in such batches.
+    /// Tokens per second in such batches.
     pub tokens_per_second: f64,
     /// How long it took to measure.
     pub took: Duration,
 }
 
-/// Measures batches of more and more tokens, up to `tokens_max`; `None` where the number is known
-/// without, or where not even the smallest batch works.
+/// Measures batches of increasing size, up to `tokens_max`. `None` if the best size is known
+/// without measuring, or if even the smallest batch fails.
 pub fn measure(model: &Model, tokens_max: usize) -> Option<WarmUp> {
     let BatchRows::AtMost(most) = model.info.batch_tokens else { return None };
     let started = Instant::now();
     let time = |tokens: usize| {
         let batch = sequences(model, tokens);
-        // The first time, the device makes plans and takes memory.
+        // The first run includes planning and memory allocation on the device.
         compute(model, &batch).ok()?;
         let began = Instant::now();
         compute(model, &batch).ok()?;
         Some(began.elapsed())
     };
-    // So that the first short text finds its plans, too.
+    // Prepares the device's plans for short texts, too.
     compute(model, &sequences(model, TOKENS_OF_A_QUERY.min(tokens_max))).ok()?;
     let sizes = sizes(most.min(tokens_max));
     let rates = rates(&sizes, time, || started.elapsed() < TIME_MAX);
-    // The next batches are smaller than the largest that was tried.
+    // Later batches may be smaller than the largest one tried.
     model.device.release_memory();
     let (batch_tokens, tokens_per_second) = best(&rates)?;
     Some(WarmUp { batch_tokens, tokens_per_second, took: started.elapsed() })
 }
 
-/// The sizes to try: each twice the one before, and the largest allowed.
+/// The sizes to try: powers of two times [`TOKENS_MIN`], then the largest allowed.
 fn sizes(tokens_max: usize) -> Vec<usize> {
     let doubled = std::iter::successors(Some(TOKENS_MIN), |tokens| Some(tokens * 2));
     let mut sizes: Vec<usize> = doubled.take_while(|tokens| *tokens < tokens_max).collect();
@@ -61,7 +62,7 @@ fn sizes(tokens_max: usize) -> Vec<usize> {
     sizes
 }
 
-/// Tokens a second at each size, until one fails or there is no time left.
+/// Tokens per second at each size, until one fails or there is no time left.
 fn rates(
     sizes: &[usize],
     mut time: impl FnMut(usize) -> Option<Duration>,
@@ -78,13 +79,13 @@ fn rates(
     rates
 }
 
-/// The smallest size that is near enough to the fastest one.
+/// The smallest size whose rate is close enough to the best.
 fn best(rates: &[(usize, f64)]) -> Option<(usize, f64)> {
     let fastest = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
     rates.iter().copied().find(|(_, rate)| *rate >= NEAR_ENOUGH * fastest)
 }
 
-/// Passages of so many tokens together, which do not begin alike.
+/// Passages of `tokens` tokens in total, without common prefixes.
 fn sequences(model: &Model, tokens: usize) -> Vec<Sequence> {
     let length = TOKENS_OF_A_SEQUENCE.min(model.info.tokens_max).min(tokens).max(1);
     let ids = model.info.vocabulary.max(1);
@@ -95,7 +96,7 @@ fn sequences(model: &Model, tokens: usize) -> Vec<Sequence> {
     (0..(tokens / length).max(1)).map(sequence).collect()
 }
 
-/// A batch as the worker runs it, down to what is read out.
+/// Runs a batch as the worker does, including the readout.
 fn compute(model: &Model, sequences: &[Sequence]) -> Result<(), ModelError> {
     let hidden = model.encoder.encode(&RaggedBatch::new(sequences))?;
     let sequences: Vec<&Sequence> = sequences.iter().collect();
@@ -111,7 +112,7 @@ fn compute(model: &Model, sequences: &[Sequence]) -> Result<(), ModelError> {
 mod tests {
     use super::*;
 
-    /// Rates of a device that takes a fixed time for each batch and a time for each token.
+    /// Rates of a device with a fixed time per batch and a time per token.
     fn device(fixed: f64, of_a_token: f64, largest: usize) -> Vec<(usize, f64)> {
         let time = |tokens: usize| {
             let seconds = fixed + of_a_token * tokens as f64;

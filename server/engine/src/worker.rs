@@ -1,4 +1,4 @@
-//! The thread that owns the model: batch after batch, it runs the network and reads answers out.
+//! The thread that owns the model. It runs batch after batch through the network and its readouts.
 //!
 //! Must not know: requests, wire formats.
 
@@ -18,8 +18,8 @@ use crate::prefixes::Prefixes;
 use crate::queue::{Next, Queue};
 use crate::worker_slots::CheckSender;
 
-/// How long a batch runs before others may run between its layers: little, as it is what a small
-/// request waits beside large ones.
+/// How long a batch runs before other work may run between its layers. It is short, as a small
+/// request waits this long during a large batch.
 const PAUSE_AFTER: Duration = Duration::from_millis(2);
 /// The text of a health check.
 const CHECK_TEXT: &str = "health";
@@ -27,31 +27,31 @@ const CHECK_TEXT: &str = "health";
 /// Why a worker stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// Everything accepted is answered, and nothing new is taken.
+    /// The queue is closed and everything accepted is answered.
     Ended,
-    /// The device computes nothing any more, for this reason.
+    /// The device no longer works, for this reason.
     DeviceFailed(String),
 }
 
-/// What a worker works with.
+/// What a worker needs.
 pub struct WorkerContext<'a> {
     /// Where jobs come from.
     pub queue: &'a Queue,
-    /// Its place among the queue's workers.
+    /// Its index among the queue's workers.
     pub slot: usize,
-    /// What computes.
+    /// The model it runs.
     pub model: &'a Model,
-    /// Who observes.
+    /// Receives observations.
     pub metrics: &'a dyn Metrics,
-    /// Bytes of keys and values kept of prefixes; 0 turns sharing of rows off.
+    /// Size of its prefix KV cache in bytes; 0 disables prefix sharing.
     pub prefix_bytes_max: usize,
 }
 
-/// Works until the queue ends or the device fails.
+/// Runs until the queue ends or the device fails.
 pub fn run(context: WorkerContext<'_>) -> Stopped {
     let worker = Worker::new(context);
     loop {
-        // However the last batch was left.
+        // The last batch may have panicked and left another value.
         worker.running.set(Running::Nothing);
         match worker.context.queue.next(worker.context.slot) {
             Next::End => return Stopped::Ended,
@@ -68,10 +68,10 @@ pub fn run(context: WorkerContext<'_>) -> Stopped {
     }
 }
 
-/// How long a forward pass takes now, if it works.
+/// Runs a health check and returns how long its forward pass took.
 ///
 /// # Errors
-/// What kept it from working.
+/// Why it failed.
 pub fn check(context: WorkerContext<'_>) -> Result<Duration, EngineError> {
     Worker::new(context).alive().map_err(|(error, _)| error)
 }
@@ -79,18 +79,18 @@ pub fn check(context: WorkerContext<'_>) -> Result<Duration, EngineError> {
 struct Worker<'a> {
     context: WorkerContext<'a>,
     prefixes: RefCell<Prefixes>,
-    /// Whether sequences that begin alike share rows.
+    /// Whether sequences with a common prefix share its rows.
     shares: bool,
     running: Cell<Running>,
-    /// Time spent in pauses of batches, since the worker started.
+    /// Total time spent in pauses of batches.
     paused: Cell<Duration>,
-    /// Why the device computes nothing any more, once that is known.
+    /// Why the device no longer works, once that is known.
     failed: RefCell<Option<String>>,
-    /// Health checks for which there was no memory beside a batch.
+    /// Health checks that ran out of memory in a pause of a batch, to be repeated after it.
     postponed: RefCell<Vec<CheckSender>>,
 }
 
-/// Whether a failure is one of memory: half of a batch may fit.
+/// Whether a failure is out of memory: half of a batch may still fit.
 type OutOfMemory = bool;
 
 /// Why a batch failed.
@@ -99,19 +99,19 @@ struct Failure {
     out_of_memory: OutOfMemory,
 }
 
-/// What the thread runs.
+/// What the thread is running.
 #[derive(Debug, Clone, Copy)]
 enum Running {
     Nothing,
-    /// A batch that began, or last paused, then.
+    /// A batch, since it started or resumed from its last pause.
     Batch {
         since: Instant,
     },
-    /// Something in a pause of a batch, which has no pauses of its own.
+    /// Other work in a pause of a batch, which is not itself paused.
     InPause,
 }
 
-/// What a batch gave, a sequence each; a readout that no job wants is not made.
+/// Outputs of a batch, one per sequence. A readout that no job asks for is not run.
 struct Outputs {
     vectors: Vec<Vec<f32>>,
     tokens: Vec<Vec<Vec<f32>>>,
@@ -123,11 +123,11 @@ struct Outputs {
 }
 
 impl Outputs {
-    /// Checks, where a panic still fails this batch alone, that there is an output for each job:
-    /// answering the jobs takes them for granted.
+    /// Checks that there is an output for each job, which answering the jobs relies on. A panic
+    /// here fails only this batch.
     ///
     /// # Panics
-    /// If a readout gave fewer.
+    /// If a readout gave a wrong number of outputs.
     fn check(&self, jobs: &[Job]) {
         for job in jobs {
             let found = match &job.reply {
@@ -159,8 +159,9 @@ impl<'a> Worker<'a> {
         self.context.metrics.observe(observation);
     }
 
-    /// Runs a batch and answers its jobs. If it fails while the device works, its halves are tried,
-    /// so that only the guilty sequence fails, and what is too large together fits.
+    /// Runs a batch and answers its jobs. If it fails while the device still works, its halves are
+    /// retried, so that only the offending sequence fails, and a batch that was too large for
+    /// memory fits.
     fn batch(&self, mut jobs: Vec<Job>) {
         let started = Instant::now();
         let paused_before = self.paused.get();
@@ -172,7 +173,7 @@ impl<'a> Worker<'a> {
                 let tokens: usize = jobs.iter().map(|job| job.sequence.tokens.len()).sum();
                 let rows = outputs.rows;
                 self.observe(Observation::Batch { sequences, tokens, rows, took });
-                // What sequences share, or was kept from before, took no time.
+                // Rows shared or taken from the prefix cache took no time.
                 self.context.queue.note_rate(cost_of(&jobs) * rows / tokens.max(1), took);
                 return self.answer(jobs, outputs, started, took);
             }
@@ -188,7 +189,7 @@ impl<'a> Worker<'a> {
             let error = JobError::Failed(failure.reason);
             return jobs.into_iter().for_each(|job| self.fail(job, &error));
         }
-        // In a pause it is the batch that pauses which has the memory.
+        // In a pause, the paused batch holds the memory, so the size of this one is not the cause.
         if failure.out_of_memory && !matches!(self.running.get(), Running::InPause) {
             self.context.queue.note_too_large(cost_of(&jobs));
             self.context.metrics.device(DeviceEvent::OutOfMemory { sequences });
@@ -198,7 +199,7 @@ impl<'a> Worker<'a> {
         self.batch(second);
     }
 
-    /// Runs something of the model; a panic is a failure like others.
+    /// Runs model code and turns a panic into a failure.
     fn guarded<T>(
         &self,
         run: impl FnOnce() -> Result<T, proxima_models::ModelError>,
@@ -212,7 +213,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Runs the network; small requests and health checks that come while it takes long run
+    /// Runs the network. Small requests and health checks that arrive during a long batch run
     /// between its layers.
     fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, proxima_models::ModelError> {
         if matches!(self.running.get(), Running::InPause) {
@@ -226,7 +227,7 @@ impl<'a> Worker<'a> {
 
     fn pause(&self) {
         let Running::Batch { since } = self.running.get() else { return };
-        // What is small waits for the device to be back, too.
+        // If the device has failed, small requests also wait for its restart.
         if since.elapsed() < PAUSE_AFTER || self.failed.borrow().is_some() {
             return;
         }
@@ -241,7 +242,7 @@ impl<'a> Worker<'a> {
         self.running.set(Running::Batch { since: Instant::now() });
     }
 
-    /// Hidden states, and how many rows were computed for them.
+    /// Hidden states, and the number of rows computed for them.
     fn hidden(
         &self,
         sequences: &[&Sequence],
@@ -266,7 +267,7 @@ impl<'a> Worker<'a> {
         let sequences: Vec<&Sequence> = jobs.iter().map(|job| &*job.sequence).collect();
         let wants = |kind: fn(&Reply) -> bool| jobs.iter().any(|job| kind(&job.reply));
         let wants_tokens = wants(|reply| matches!(reply, Reply::Tokens(_)));
-        // Only last tokens are there of sequences that share.
+        // With prefix sharing, there are hidden states of last tokens only.
         let (hidden, rows) = self.hidden(&sequences, self.shares && !wants_tokens)?;
         let readouts = &self.context.model.readouts;
         let vectors = wants(|reply| matches!(reply, Reply::Embedding));
@@ -319,7 +320,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Sends a result to who waits; a client that is gone by now is no loss.
+    /// Sends a result to its waiter. A client that has disconnected is ignored.
     fn reply<T>(
         &self,
         waiter: Waiter<T>,
@@ -330,7 +331,7 @@ impl<'a> Worker<'a> {
         let _ = waiter.send(self.computed(value, is_finite, spent));
     }
 
-    /// A result, if all its numbers are finite.
+    /// A result, if all its values are finite.
     fn computed<T>(
         &self,
         value: T,
@@ -347,7 +348,7 @@ impl<'a> Worker<'a> {
     fn fail(&self, job: Job, error: &JobError) {
         match job.reply {
             Reply::Embedding => self.context.queue.land(&job.sequence, &Err(error.clone())),
-            // A client that is gone by now is no loss.
+            // A client that has disconnected is ignored.
             Reply::Tokens(waiter) | Reply::Multi(waiter) => {
                 drop(waiter.send(Err(error.clone())));
             }
@@ -356,8 +357,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// How long a short sequence takes through the network now, if what comes out is finite; else
-    /// why not, and whether memory was all that it lacked.
+    /// Runs a short sequence through the network. Returns the time it took if its output is finite;
+    /// otherwise why it failed, and whether only for lack of memory.
     fn alive(&self) -> Result<Duration, (EngineError, OutOfMemory)> {
         let started = Instant::now();
         let rows = self.guarded(|| {
@@ -375,8 +376,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Answers a health check. One that fails is the end of the device, unless others have taken
-    /// its memory; if that is the batch in whose pause this is, the check waits for its end.
+    /// Answers a health check. A failure marks the device as failed, unless it is for lack of
+    /// memory. If the memory is held by a batch in whose pause this runs, the check is repeated
+    /// after that batch.
     fn check(&self, senders: Vec<CheckSender>) {
         let result = match self.alive() {
             Err((_, true)) if matches!(self.running.get(), Running::InPause) => {
@@ -391,13 +393,13 @@ impl<'a> Worker<'a> {
             Ok(took) => Ok(took),
         };
         for sender in senders {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = sender.send(result.clone());
         }
     }
 }
 
-/// What jobs cost together, sharing nothing.
+/// Cost of all jobs together, without prefix sharing.
 fn cost_of(jobs: &[Job]) -> usize {
     jobs.iter().map(|job| cost(job.sequence.work())).sum()
 }

@@ -1,5 +1,5 @@
-//! The workers of an engine as its queue sees them: who waits for work, who asks after their
-//! health, and what became of those whose device failed.
+//! The workers of an engine as its queue sees them: how many are idle, which health checks are
+//! pending, and which devices have failed.
 //!
 //! Must not know: jobs, models, threads.
 
@@ -9,15 +9,15 @@ use tokio::sync::oneshot;
 
 use crate::error::EngineError;
 
-/// Where the result of a health check goes: how long a forward pass took.
+/// Sender of a health check's result: how long a forward pass took.
 pub type CheckSender = oneshot::Sender<Result<Duration, EngineError>>;
-/// Where it comes from.
+/// Receiver of a health check's result.
 pub type CheckAnswer = oneshot::Receiver<Result<Duration, EngineError>>;
 
-/// All workers' slots.
+/// The slots of all workers.
 pub struct WorkerSlots {
     slots: Vec<WorkerSlot>,
-    /// Workers that wait for work.
+    /// Number of idle workers.
     pub idle: usize,
 }
 
@@ -27,20 +27,20 @@ struct WorkerSlot {
     checks: Vec<CheckSender>,
 }
 
-/// What a worker does.
+/// The state of a worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum Condition {
     #[default]
     Works,
-    /// Its device failed, and is opened anew.
+    /// Its device failed and is being restarted.
     Restarts(String),
     Ended,
-    /// Its device failed, for good.
+    /// Its device failed for good.
     Lost(String),
 }
 
 impl Condition {
-    /// Why a health check needs not be made.
+    /// Why a health check fails without being run, if it does.
     fn unhealthy(&self) -> Option<String> {
         match self {
             Self::Works => None,
@@ -52,18 +52,18 @@ impl Condition {
 }
 
 impl WorkerSlots {
-    /// So many workers, which all work.
+    /// Slots of `count` workers, all of them working.
     pub fn new(count: usize) -> Self {
         Self { slots: (0..count).map(|_| WorkerSlot::default()).collect(), idle: 0 }
     }
 
-    /// Asks all for a health check. Those that do not work need not be asked.
+    /// Requests a health check from every worker. Those that do not work are answered at once.
     pub fn ask(&mut self) -> Vec<CheckAnswer> {
         let ask = |slot: &mut WorkerSlot| {
             let (sender, answer) = oneshot::channel();
             match slot.condition.unhealthy() {
                 None => slot.checks.push(sender),
-                // Who asks has the other end still.
+                // The receiver still exists, so this cannot fail.
                 Some(reason) => drop(sender.send(Err(EngineError::Failed { reason }))),
             }
             answer
@@ -71,28 +71,29 @@ impl WorkerSlots {
         self.slots.iter_mut().map(ask).collect()
     }
 
-    /// Who asks after the health of a worker, if somebody does.
+    /// Takes the pending health checks of a worker, if there are any.
     pub fn checks(&mut self, slot: usize) -> Option<Vec<CheckSender>> {
         let checks = std::mem::take(&mut self.slots[slot].checks);
         (!checks.is_empty()).then_some(checks)
     }
 
-    /// Workers that work.
+    /// Number of workers that work.
     pub fn at_work(&self) -> usize {
         self.slots.iter().filter(|slot| slot.condition == Condition::Works).count()
     }
 
-    /// A worker's device failed, and is opened anew.
+    /// Records that a worker's device failed and is being restarted.
     pub fn restarting(&mut self, slot: usize, reason: &str) {
         self.set(slot, Condition::Restarts(reason.to_owned()));
     }
 
-    /// It works again.
+    /// Records that a worker works again.
     pub fn working(&mut self, slot: usize) {
         self.set(slot, Condition::Works);
     }
 
-    /// A worker has ended, its device lost or not. Whether it was the last one.
+    /// Records that a worker has ended; `lost` is the reason if its device is lost. Returns whether
+    /// all workers have ended.
     pub fn end(&mut self, slot: usize, lost: Option<&str>) -> bool {
         let lost = lost.map(|reason| Condition::Lost(reason.to_owned()));
         self.set(slot, lost.unwrap_or(Condition::Ended));
@@ -106,7 +107,7 @@ impl WorkerSlots {
         slot.condition = condition;
         let Some(reason) = slot.condition.unhealthy() else { return };
         for sender in slot.checks.drain(..) {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = sender.send(Err(EngineError::Failed { reason: reason.clone() }));
         }
     }

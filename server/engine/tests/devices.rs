@@ -12,7 +12,7 @@ use proxima_engine::{
 };
 use proxima_models::{BatchRows, Input, Prepare};
 
-/// Remembers what became of devices.
+/// Records the names of device events.
 #[derive(Default)]
 struct Events(Mutex<Vec<String>>);
 
@@ -32,13 +32,13 @@ impl Events {
     }
 }
 
-/// A replica that can be loaded anew.
+/// A replica that can be reloaded.
 fn replica(knobs: &Knobs) -> Replica {
     let again = knobs.clone();
     Replica { model: knobs.again(), reload: Some(Box::new(move || Ok(again.again()))) }
 }
 
-/// A replica that tells when it is being loaded anew, and waits to be told to go on.
+/// A replica that signals when it is being reloaded, and waits to be told to go on.
 fn replica_that_waits(knobs: &Knobs) -> (Replica, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let ((loads, loading), (go, may_go)) = (mpsc::channel(), mpsc::channel());
     let again = knobs.clone();
@@ -94,7 +94,7 @@ async fn a_health_check_finds_a_device_that_failed_while_nobody_asked_for_anythi
     knobs.crash();
     let error = engine.check().await.expect_err("it computes nothing");
     assert!(is_device_error(&error), "{error}");
-    // It cannot be loaded anew.
+    // It cannot be reloaded.
     engine.wait_lost().await;
     assert_eq!(events.all(), ["Failed", "Lost"]);
 }
@@ -127,7 +127,7 @@ async fn a_device_that_does_not_come_back_is_lost() {
         let again = knobs.clone();
         let reload = Box::new(move || {
             assert!(!panics, "a driver's bug");
-            // It loads, and computes no better than before.
+            // It loads, but still does not compute.
             again.crash();
             let model = again.still();
             Ok(model)
@@ -153,12 +153,12 @@ async fn a_batch_that_does_not_fit_is_halved_until_it_does() {
     assert_eq!(vectors, embed(&whole, &texts).await.expect("embedded"));
     let halved = events.all().len();
     assert!(halved > 0 && events.all().iter().all(|event| event == "OutOfMemory"));
-    // It has learnt what fits: 400 tokens in one batch would not.
+    // It has learnt what fits: a batch of all 400 tokens would not.
     let more: Vec<String> = (0..100).map(|index| format!("more {index}")).collect();
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
     embed(&engine, &more).await.expect("embedded");
     assert_eq!(events.all().len(), halved);
-    // What does not fit alone fails alone.
+    // A sequence that does not fit by itself is the only one that fails.
     knobs.limit_memory(10);
     let long = "a b c d e f g h i j k";
     let error = embed(&engine, &["short", long]).await.expect_err("too large");
@@ -171,7 +171,7 @@ async fn a_batch_that_does_not_fit_is_halved_until_it_does() {
 async fn several_devices_share_one_queue() {
     let (_, knobs) = fake_model();
     let replicas = vec![replica(&knobs), replica(&knobs), replica(&knobs)];
-    // One batch would hold all 800 tokens in this time.
+    // In this time, one batch could hold all 800 tokens.
     let batch_time_target = std::time::Duration::from_secs(1);
     let config = EngineConfig { batch_time_target, ..EngineConfig::default() };
     let engine = Engine::start_on(replicas, config, Arc::new(NoMetrics)).expect("threads");
@@ -187,7 +187,7 @@ async fn several_devices_share_one_queue() {
             embed(&engine, &texts).await
         }
     });
-    // One request of 200 texts keeps all of them busy at the same time.
+    // A single request of 200 texts keeps all devices busy at the same time.
     tokio::task::spawn_blocking({
         let knobs = knobs.clone();
         move || knobs.wait_until_batches_wait(3)
@@ -228,7 +228,7 @@ async fn an_engine_that_ends_while_a_device_restarts_waits_for_nothing_but_that(
         async move { engine.shutdown().await }
     });
     tokio::task::yield_now().await;
-    // If the end had not begun, this would wait for the device.
+    // If the shutdown had not begun, this would wait for the device.
     let error = embed(&engine, &["late"]).await.expect_err("nothing new is taken");
     assert_eq!(error, EngineError::ShuttingDown);
     go.send(()).expect("it waits");
@@ -284,7 +284,7 @@ async fn a_batch_is_as_large_as_was_measured() {
     model.info.batch_tokens = BatchRows::AtMost(4096);
     let (engine, events) = start(vec![model.into()]);
     assert_eq!(events.all(), ["Measured"]);
-    // What a tiny network takes is not known here; that it was tried is.
+    // How fast a tiny network is at each size is not known here, so any of them may be chosen.
     assert!([1_024, 2_048, 4_096].contains(&engine.config().batch_tokens_max));
     // A short text, then each size twice, in sequences of 16 tokens.
     assert_eq!(knobs.computed(), 1 + 2 * (1_024 + 2_048 + 4_096) / 16);

@@ -1,4 +1,4 @@
-//! The engine as its callers see it, around a model that can be told to misbehave.
+//! Tests of the engine's public API, with a model that can be told to misbehave.
 
 #[path = "../../../tests/support/fake_model.rs"]
 mod fake_model;
@@ -184,7 +184,7 @@ async fn a_full_queue_refuses_whole_requests_and_says_when_to_come_back() {
     assert_eq!(knobs.computed(), 4, "nothing of a refused request is computed");
 }
 
-/// Whether fewer tokens than this wait: a request that needs the rest of the queue still fits.
+/// Whether fewer than `tokens` tokens are waiting.
 async fn engine_queue_is_below(engine: &Engine, tokens: usize) -> bool {
     settle().await;
     engine.queue_tokens() < tokens

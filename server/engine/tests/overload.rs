@@ -1,4 +1,4 @@
-//! What an engine lets in, in which order, and what it refuses without looking at it.
+//! Overload: what an engine admits, in which order, and what it rejects without tokenising it.
 
 #[path = "../../../tests/support/fake_model.rs"]
 mod fake_model;
@@ -27,7 +27,7 @@ fn request(texts: &[String]) -> EmbedRequest {
     }
 }
 
-/// So many texts of as many tokens as the model takes, which no others are.
+/// `count` texts as long as the model takes, different from all others.
 fn texts(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|index| format!("{name} {index} a b c d e f g h i j k l")).collect()
 }
@@ -37,7 +37,7 @@ fn spawn(engine: &Engine, client: u64, texts: Vec<String>) -> Answer {
     tokio::spawn(async move { Ok(engine.embed(request(&texts)).await?.vectors) })
 }
 
-/// Holds the worker with a batch that waits at the gate.
+/// Blocks the worker with a batch that waits at the gate.
 async fn hold(engine: &Engine, knobs: &Knobs) -> Answer {
     knobs.shut();
     let held = spawn(engine, 0, vec!["holds the worker".into()]);
@@ -59,7 +59,7 @@ async fn a_modest_client_does_not_wait_for_a_flood() {
         EngineConfig { interactive_tokens_max: 8, batch_tokens_max: 64, ..EngineConfig::default() };
     let (engine, knobs) = engine(config);
     let held = hold(&engine, &knobs).await;
-    // More than any client saves: from then on the flood has turns of 512 tokens.
+    // More than any client can save, so from then on the flood has turns of 512 tokens.
     let flood: Vec<Answer> =
         (0..20).map(|index| spawn(&engine, 1, texts(&format!("flood{index}"), 64))).collect();
     until_tokens_wait(&engine, 20 * 64 * 16).await;
@@ -71,13 +71,13 @@ async fn a_modest_client_does_not_wait_for_a_flood() {
     for answer in flood {
         assert_eq!(answer.await.expect("no panic").expect("embedded").len(), 64);
     }
-    // Its own ids tell the modest client's sequences: the first word after the special token.
+    // The modest client's sequences are known by their first word, after the special token.
     let alone = engine.embed(request(&texts("modest", 1))).await;
     assert!(alone.is_ok());
     let order = knobs.order.lock().expect("no panic");
     let word = order.last().expect("computed")[1];
     let last = order[..order.len() - 1].iter().rposition(|it| it[1] == word).expect("computed");
-    // The flood's savings, its turns meanwhile, and a batch.
+    // At most the flood's savings, its turns in the meantime, and a batch go before it.
     assert!(last < 8_192 / 16 + 2 * 32 + 2 * 64, "its last text was number {last} of 1,312");
 }
 
@@ -90,7 +90,7 @@ async fn small_requests_do_not_wait_for_large_ones_to_be_tokenised() {
         ..EngineConfig::default()
     };
     let (engine, knobs) = engine(config);
-    // Each text keeps a thread until its caller leaves.
+    // Each text occupies a thread until its caller disconnects.
     let large: Vec<Answer> =
         (0..threads).map(|_| spawn(&engine, 1, vec!["waits".into(); 16])).collect();
     while knobs.waiting_and_left().0 < threads {
@@ -109,7 +109,7 @@ async fn a_request_is_refused_by_time_before_it_is_tokenised() {
         ..EngineConfig::default()
     };
     let (engine, knobs) = engine(config);
-    // A large batch: now the engine knows how fast it is.
+    // A large batch, from which the engine learns its rate.
     let measured = spawn(&engine, 1, texts("first", 64)).await.expect("no panic");
     assert_eq!(measured.expect("a queue that is empty lets anything in").len(), 64);
     let held = hold(&engine, &knobs).await;
@@ -122,7 +122,7 @@ async fn a_request_is_refused_by_time_before_it_is_tokenised() {
         }
         other => panic!("it would wait, so it is refused, not {other:?}"),
     }
-    // Small requests have a queue of their own, which is empty.
+    // Small requests have their own queue, which is empty.
     let small = spawn(&engine, 1, vec!["small".into()]);
     until_tokens_wait(&engine, 64 * 16 + 3).await;
     knobs.open();
@@ -161,7 +161,7 @@ async fn a_request_that_has_waited_for_too_long_is_given_up_before_it_is_compute
     let held = hold(&engine, &knobs).await;
     let small = spawn(&engine, 1, vec!["small".into()]);
     let large = spawn(&engine, 2, texts("large", 64));
-    // The worker does nothing, and still they are told.
+    // They get the error although the worker is blocked.
     for answer in [small, large] {
         match answer.await.expect("no panic") {
             Err(EngineError::Overloaded { retry_after }) => {
@@ -171,7 +171,7 @@ async fn a_request_that_has_waited_for_too_long_is_given_up_before_it_is_compute
         }
     }
     knobs.open();
-    // What is computed is answered, however long that takes.
+    // A request that is being computed is answered, however long that takes.
     assert!(held.await.expect("no panic").is_ok());
     assert_eq!(
         spawn(&engine, 1, vec!["later".into()]).await.expect("no panic").map(|it| it.len()),
@@ -204,7 +204,7 @@ async fn a_large_request_is_refused_by_its_bytes_where_it_would_be_when_it_is_kn
     let waiting = spawn(&engine, 1, texts("waits", 32));
     until_tokens_wait(&engine, 32 * 16).await;
     assert!(matches!(engine.check_load(64, 64_000), Err(EngineError::Overloaded { .. })));
-    // Few texts are cut, however long they are; and what may be small is looked at.
+    // Two texts are cut, so they fit however long they are; one may be small, so it is not checked.
     assert_eq!(engine.check_load(2, 64_000), Ok(()));
     assert_eq!(engine.check_load(1, 1_000_000), Ok(()));
     assert_eq!(engine.queue_tokens(), 32 * 16, "asking leaves nothing behind");

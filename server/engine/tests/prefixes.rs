@@ -1,5 +1,5 @@
-//! What sequences begin with in common is computed once, in a batch and across batches, and no bit
-//! of an answer tells.
+//! Common prefixes are computed once, in a batch and across batches, without changing a bit of any
+//! answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ async fn vectors(prefix_bytes_max: usize) -> (Vec<Vec<f32>>, Arc<Counts>) {
     let checkpoint = Checkpoint::open(folder.path()).expect("opened");
     let model = Model::load(&checkpoint, &LoadOptions::default()).expect("loaded");
     let counts = Arc::new(Counts::default());
-    // Batches of a few sequences, so that most of what is shared is shared across batches.
+    // Batches of a few sequences, so that most prefixes are shared across batches.
     let config =
         EngineConfig { prefix_bytes_max, batch_tokens_max: 128, ..EngineConfig::default() };
     let engine = Engine::start(model, config, counts.clone());

@@ -3,9 +3,8 @@
 //! Must not know: any wire format.
 
 use proxima_engine::ScoreForm;
+use proxima_models::ModelInfo;
 use proxima_models::readout::ScoreFunction;
-
-use crate::http::App;
 
 /// A class of an input.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,19 +27,15 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// Those of a model, by its served name. Their scores are those of transformers'
-    /// `TextClassificationPipeline`, or, as the checkpoint's files say for pairs, those of
-    /// sentence-transformers' `CrossEncoder`.
-    pub fn of(app: &App, model: &str, form: ScoreForm) -> Self {
-        let info = app.registry().get(Some(model)).ok().map(|(_, engine)| engine.info());
-        let scores = info.and_then(|info| info.scores);
-        let function = scores.map(|scores| match form {
+    /// Those of a model. Their scores are those of transformers' `TextClassificationPipeline`, or, as
+    /// the checkpoint's files say for pairs, those of sentence-transformers' `CrossEncoder`.
+    pub fn of(info: &ModelInfo, form: ScoreForm) -> Self {
+        let function = info.scores.map(|scores| match form {
             ScoreForm::Probability => scores.classes,
             ScoreForm::Checkpoint => scores.pairs,
         });
-        let labels = info.and_then(|info| info.capabilities.labels.clone());
         Self {
-            labels: labels.unwrap_or_default(),
+            labels: info.capabilities.labels.clone().unwrap_or_default(),
             function: function.unwrap_or(ScoreFunction::Identity),
         }
     }

@@ -6,8 +6,7 @@
 use proxima_models::recipes::SpecialTokens;
 
 use super::inputs::OneInput;
-use crate::http::{App, Failure};
-use crate::metrics::Endpoint;
+use crate::http::{App, Failure, Want};
 
 /// What the server does with token ids.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,8 +31,8 @@ pub enum IdsOf<'a> {
     Client {
         /// The model that the request names.
         model: Option<&'a str>,
-        /// What the request asks of it.
-        endpoint: Endpoint,
+        /// What the request wants of it.
+        want: Want,
     },
 }
 
@@ -46,10 +45,10 @@ impl IdsOf<'_> {
         let refused = match (app.config().token_ids, self) {
             (TokenIds::Allow, _) | (TokenIds::Checked, Self::Model) => None,
             (TokenIds::Refuse, _) => first(inputs, |_| false).map(never),
-            (TokenIds::Checked, Self::Client { model, endpoint }) => {
+            (TokenIds::Checked, Self::Client { model, want }) => {
                 // A model that is not served is refused by its name, later.
-                let found = app.registry().get_fit(model, |engine| endpoint.fits(engine));
-                let special = found.map(|(_, engine)| engine.info().special_tokens.clone());
+                let found = app.find(model, want);
+                let special = found.map(|chosen| chosen.info().special_tokens.clone());
                 let special: SpecialTokens = special.unwrap_or_default();
                 first(inputs, |ids| special.are_around(ids)).map(foreign)
             }

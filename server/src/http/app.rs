@@ -5,25 +5,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use proxima_engine::{
-    ClientKey, EmbedAnswer, EmbedRequest, Engine, EngineError, PredictAnswer, PredictRequest,
-    Registry, RerankAnswer, RerankRequest, Slot, SparseAnswer, TokensAnswer, TokensRequest,
-};
-use proxima_models::Prompt;
-use proxima_models::recipes::Token;
+use proxima_engine::{ClientKey, Registry, Slot};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::access::note_call;
-use super::answer_size::AnswerSize;
 use super::budget::{Answers, Bodies};
 use super::client::Clients;
 use super::intake::Intake;
 use super::outgoing::Outgoing;
-use super::scope::Scope;
 use super::streams::Streams;
 use super::{Failure, HttpConfig};
 use crate::media::MediaFetcher;
-use crate::metrics::{Endpoint, MetricsHub};
+use crate::metrics::MetricsHub;
 use crate::shares::Shares;
 
 /// How long a health check's result serves others who ask.
@@ -31,13 +23,6 @@ const HEALTH_SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// When a model was checked last, and what came of it.
 type Health = Mutex<Option<(Instant, Result<(), Failure>)>>;
-
-/// What a request asks of an engine.
-struct Asked {
-    endpoint: Endpoint,
-    size: AnswerSize,
-    inputs: usize,
-}
 
 /// Of the requests at a time, one in so many is left to other clients.
 const OTHERS_PART: usize = 16;
@@ -165,202 +150,6 @@ impl App {
     /// When the server started, in seconds since 1970.
     pub fn started(&self) -> u64 {
         self.started
-    }
-
-    /// Vectors, from the model of this name, and the name.
-    ///
-    /// # Errors
-    /// An unknown name, or what the engine says.
-    pub async fn embed(
-        &self,
-        model: Option<&str>,
-        request: EmbedRequest,
-    ) -> Result<(String, EmbedAnswer), Failure> {
-        let endpoint = Endpoint::embed(request.inputs.len());
-        let size = AnswerSize::embed(&request);
-        let inputs = request.inputs.len();
-        let call = |engine: Engine| async move { engine.embed(request).await };
-        let (name, answer) = self.measured(model, Asked { endpoint, size, inputs }, call).await?;
-        self.metrics.embedded(&name, &answer.timings);
-        Ok((name, answer))
-    }
-
-    /// Hidden states of every token.
-    ///
-    /// # Errors
-    /// An unknown name, or what the engine says.
-    pub async fn tokens(
-        &self,
-        model: Option<&str>,
-        request: TokensRequest,
-    ) -> Result<(String, TokensAnswer), Failure> {
-        let endpoint = Endpoint::embed(request.inputs.len());
-        let size = AnswerSize::tokens(&request);
-        let inputs = request.inputs.len();
-        let call = |engine: Engine| async move { engine.tokens(request).await };
-        let (name, answer) = self.measured(model, Asked { endpoint, size, inputs }, call).await?;
-        self.metrics.embedded(&name, &answer.timings);
-        Ok((name, answer))
-    }
-
-    /// Weights of words.
-    ///
-    /// # Errors
-    /// An unknown name, or what the engine says.
-    pub async fn sparse(
-        &self,
-        model: Option<&str>,
-        request: TokensRequest,
-    ) -> Result<(String, SparseAnswer), Failure> {
-        let size = AnswerSize::sparse(&request);
-        let inputs = request.inputs.len();
-        let call = |engine: Engine| async move { engine.sparse(request).await };
-        let (name, answer) =
-            self.measured(model, Asked { endpoint: Endpoint::Sparse, size, inputs }, call).await?;
-        self.metrics.answered(&name, &answer.timings);
-        Ok((name, answer))
-    }
-
-    /// One vector a token, for late interaction.
-    ///
-    /// # Errors
-    /// An unknown name, or what the engine says.
-    pub async fn multi_vectors(
-        &self,
-        model: Option<&str>,
-        request: TokensRequest,
-    ) -> Result<(String, TokensAnswer), Failure> {
-        let size = AnswerSize::tokens(&request);
-        let inputs = request.inputs.len();
-        let call = |engine: Engine| async move { engine.multi_vectors(request).await };
-        let (name, answer) =
-            self.measured(model, Asked { endpoint: Endpoint::Multi, size, inputs }, call).await?;
-        self.metrics.answered(&name, &answer.timings);
-        Ok((name, answer))
-    }
-
-    /// Documents ranked for a query.
-    ///
-    /// # Errors
-    /// An unknown name, or what the engine says.
-    pub async fn rerank(
-        &self,
-        model: Option<&str>,
-        request: RerankRequest,
-    ) -> Result<(String, RerankAnswer), Failure> {
-        let size = AnswerSize::rerank(&request);
-        let inputs = request.documents.len();
-        let call = |engine: Engine| async move { engine.rerank(request).await };
-        let (name, answer) =
-            self.measured(model, Asked { endpoint: Endpoint::Rerank, size, inputs }, call).await?;
-        self.metrics.answered(&name, &answer.timings);
-        Ok((name, answer))
-    }
-
-    /// Logits of texts or pairs.
-    ///
-    /// # Errors
-    /// An unknown name, or what the engine says.
-    pub async fn predict(
-        &self,
-        model: Option<&str>,
-        request: PredictRequest,
-    ) -> Result<(String, PredictAnswer), Failure> {
-        let size = AnswerSize::predict(&request);
-        let inputs = request.inputs.len();
-        let call = |engine: Engine| async move { engine.predict(request).await };
-        let (name, answer) =
-            self.measured(model, Asked { endpoint: Endpoint::Predict, size, inputs }, call).await?;
-        self.metrics.answered(&name, &answer.timings);
-        Ok((name, answer))
-    }
-
-    /// The tokens of texts.
-    ///
-    /// # Errors
-    /// An unknown name, or what the engine says.
-    pub async fn tokenize(
-        &self,
-        model: Option<&str>,
-        texts: Vec<String>,
-        special_tokens: bool,
-        prompt: Prompt,
-    ) -> Result<Vec<Vec<Token>>, Failure> {
-        let size = AnswerSize::tokenize(&texts);
-        let inputs = texts.len();
-        let call =
-            |engine: Engine| async move { engine.tokenize(texts, special_tokens, prompt).await };
-        Ok(self
-            .measured(model, Asked { endpoint: Endpoint::Tokenize, size, inputs }, call)
-            .await?
-            .1)
-    }
-
-    /// The texts of token ids.
-    ///
-    /// # Errors
-    /// An unknown name, or what the engine says.
-    pub async fn decode(
-        &self,
-        model: Option<&str>,
-        ids: Vec<Vec<u32>>,
-        skip_special_tokens: bool,
-    ) -> Result<Vec<String>, Failure> {
-        let size = AnswerSize::decode(&ids);
-        let inputs = ids.len();
-        let call = |engine: Engine| async move { engine.decode(ids, skip_special_tokens).await };
-        Ok(self.measured(model, Asked { endpoint: Endpoint::Decode, size, inputs }, call).await?.1)
-    }
-
-    async fn measured<T, F: Future<Output = Result<T, EngineError>>>(
-        &self,
-        model: Option<&str>,
-        asked: Asked,
-        call: impl FnOnce(Engine) -> F,
-    ) -> Result<(String, T), Failure> {
-        let Asked { endpoint, size, inputs } = asked;
-        let found = self.registry.get_fit(model, |engine| endpoint.fits(engine));
-        let found = found.map_err(Failure::from);
-        let (name, engine) = found.inspect_err(|failure| self.metrics.refused(failure))?;
-        note_call(name, inputs);
-        let request = self.metrics.request(name, endpoint);
-        let answered = async {
-            let Some(scope) = Scope::current() else { return Ok(call(engine.clone()).await?) };
-            scope.reserve(self, size.bytes(engine)).await?;
-            Ok(call(engine.for_client(scope.client)).await?)
-        };
-        match answered.await {
-            Ok(answer) => {
-                request.succeeded();
-                Ok((name.to_owned(), answer))
-            }
-            Err(failure) => {
-                request.failed(&failure);
-                Err(failure)
-            }
-        }
-    }
-
-    /// Whether a request to a model for vectors may have so many inputs.
-    ///
-    /// # Errors
-    /// None or too many inputs, or a model that is not there.
-    pub fn check_count(&self, model: Option<&str>, count: usize) -> Result<(), Failure> {
-        let found = self.registry.get_fit(model, |engine| Endpoint::Batch.fits(engine));
-        let checked = found
-            .map_err(Failure::from)
-            .and_then(|(_, engine)| engine.check_count(count).map_err(Failure::from));
-        checked.inspect_err(|failure| self.metrics.refused(failure))
-    }
-
-    /// Whether the default model tells classes and no model gives vectors.
-    ///
-    /// # Errors
-    /// A model that is not ready and may give vectors.
-    pub fn only_classifies(&self) -> Result<bool, Failure> {
-        let embeds = |engine: &Engine| engine.info().capabilities.embedding.is_some();
-        let (_, engine) = self.registry.get_fit(None, embeds)?;
-        Ok(!embeds(engine) && engine.info().capabilities.labels.is_some())
     }
 
     /// Turns readiness red for good, while requests are still answered.

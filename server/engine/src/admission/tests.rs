@@ -15,7 +15,7 @@ fn what_waits_in_front_is_bounded_by_time() {
     assert_eq!(fits(load(30_000, 0), TIME_MAX), Ok(()));
     assert_eq!(fits(load(40_000, 0), TIME_MAX), Err((10.0, 50.0)));
     assert_eq!(fits(load(30_000, 5_000), TIME_MAX), Err((5.0, 40.0)));
-    // A queue of its class that is empty lets it in, whatever goes before the class.
+    // If nothing of its class waits, a request is admitted, whatever goes before its class.
     assert_eq!(fits(load(0, 90_000), TIME_MAX), Ok(()));
     let unknown = Load { same_class: usize::MAX, ahead: 0, rate: None };
     assert_eq!(fits(unknown, TIME_MAX), Ok(()));
@@ -81,7 +81,7 @@ proptest! {
         entries.iter().for_each(|(client, cost)| ledger.add(key(*client), *cost));
         let total: usize = entries.iter().map(|(_, cost)| cost).sum();
         prop_assert_eq!(ledger.total(), total);
-        // Nobody waits for more than there is, nor for less than its own.
+        // A client never waits for more than the total, nor for less than its own work.
         let own: usize = entries.iter().filter(|it| it.0 == client).map(|it| it.1).sum();
         let in_front = ledger.in_front(key(client), cost);
         prop_assert!((own..=total).contains(&in_front));

@@ -48,11 +48,11 @@ fn what_jobs_share_is_counted_once() {
     let small = candidates(&[(10, 0)]);
     let candidates = [(60, 0), (60, 40), (60, 40), (60, 40)].map(shared);
     assert_eq!(chosen(&[], &candidates, 100), Choice { interactive: 0, bulk: 3 });
-    // A long query and its candidates: it is above the budget, and they go with it.
+    // A long query and its candidates: the first exceeds the budget, and the others join it.
     let long = [(1000, 0), (1010, 990), (1010, 990), (1010, 990), (70, 10)].map(shared);
     assert_eq!(chosen(&[], &long, 60), Choice { interactive: 0, bulk: 3 });
     assert_eq!(chosen(&[], &long, 600), Choice { interactive: 0, bulk: 4 });
-    // What has waited too long goes first, and what shares with it behind it.
+    // A starving job goes first, followed by the jobs that share its prefix.
     let waited = candidates.map(|job| Candidate { waited: WAIT_MAX, ..job });
     assert_eq!(chosen(&[], &waited, 100), Choice { interactive: 0, bulk: 3 });
     let waited = long.map(|job| Candidate { waited: WAIT_MAX, ..job });

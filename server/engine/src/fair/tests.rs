@@ -8,7 +8,7 @@ fn key(number: u64) -> ClientKey {
     ClientKey::new(number)
 }
 
-/// Tokens that each client was given of the first so many.
+/// Tokens each client received among the first `tokens` that the queue served.
 fn given(queue: &mut FairQueue<(u64, usize)>, tokens: usize) -> BTreeMap<u64, usize> {
     let (mut given, mut all) = (BTreeMap::new(), 0);
     while all < tokens {
@@ -19,7 +19,7 @@ fn given(queue: &mut FairQueue<(u64, usize)>, tokens: usize) -> BTreeMap<u64, us
     given
 }
 
-/// A queue that knows these clients, of whom nobody has saved anything.
+/// A queue that knows these clients, none of which has any savings.
 fn without_savings(clients: u64) -> FairQueue<(u64, usize)> {
     let mut queue = FairQueue::default();
     for client in 0..clients {
@@ -47,7 +47,7 @@ fn one_client_is_served_in_order() {
 #[test]
 fn clients_get_the_same_tokens_however_much_they_ask_for() {
     let mut queue = without_savings(3);
-    // A hundred, a thousand and fifty thousand tokens at a time.
+    // Items of 100, 1,000 and 50,000 tokens.
     for _ in 0..2_000 {
         queue.push(key(0), (0, 100), 100);
     }
@@ -70,14 +70,14 @@ fn a_quiet_client_goes_first_with_what_it_saved() {
     for _ in 0..10_000 {
         queue.push(key(0), (0, 100), 100);
     }
-    // While it is quiet, others get a hundred times what it will ask for.
+    // While it is idle, the other client gets a hundred times what it will ask for.
     given(&mut queue, 200_000);
     for _ in 0..20 {
         queue.push(key(1), (1, 100), 100);
     }
     let first = given(&mut queue, 2_000);
     assert_eq!(first, BTreeMap::from([(1, 2_000)]));
-    // One that asks for as much as it can get has soon no savings, and gets half.
+    // A client that asks for as much as it can get soon has no savings left, and gets half.
     let mut share = BTreeMap::new();
     for _ in 0..1_000 {
         queue.push(key(1), (1, 100), 100);
@@ -98,7 +98,8 @@ fn a_client_that_comes_back_when_it_is_answered_gets_as_much_as_one_that_never_s
         while queue.len() < 1_000 {
             queue.push(key(0), (0, 100), 100);
         }
-        // Its next request comes when the batch behind its answer has begun: it misses one.
+        // Its next request arrives after the batch following its answer has started, so it misses
+        // one.
         if waits && answered < batch {
             (0..32).for_each(|_| queue.push(key(1), (1, 90), 90));
             waits = false;
@@ -136,7 +137,7 @@ fn no_more_clients_are_remembered_than_may_be() {
     assert_eq!(seen, (0..2 * CLIENTS_MAX as u64).collect::<Vec<_>>());
 }
 
-/// A client and the tokens of its item, or a number of items to take, or to drop.
+/// Push an item of a client with its tokens, pop a number of items, or drop a client's items.
 #[derive(Debug, Clone)]
 enum Step {
     Push(u64, usize),
@@ -179,7 +180,7 @@ proptest! {
             }
             prop_assert_eq!(queue.len(), left.len());
             let mut all: Vec<_> = queue.iter().copied().collect();
-            // Of one client the order is kept.
+            // The order of each client's items is preserved.
             for client in 0..6 {
                 let of = |items: &[(u64, usize)]| -> Vec<usize> {
                     items.iter().filter(|it| it.0 == client).map(|it| it.1).collect()

@@ -5,7 +5,7 @@ use proxima_synth::{SynthOptions, write};
 
 use super::*;
 
-/// What a batch of these sequences keeps, parents first.
+/// The prefixes that a batch of these sequences returns, parents first.
 fn kept(model: &Model, texts: &[Vec<u32>]) -> Vec<Arc<Prefix>> {
     let sequence = |tokens: &Vec<u32>| Sequence { tokens: tokens.clone(), ..Sequence::default() };
     let sequences: Vec<Sequence> = texts.iter().map(sequence).collect();
@@ -31,7 +31,7 @@ fn what_goes_on_from_a_prefix_that_is_not_kept_is_not_kept() {
     let [parent, child] = &prefixes[..] else { panic!("{} prefixes", prefixes.len()) };
     assert!(child.parent().is_some_and(|it| Arc::ptr_eq(it, parent)));
     assert!(child.bytes() * 4 < parent.bytes());
-    // The parent is more than half of what may be kept, the child is not.
+    // The parent exceeds half of the cache, the child does not.
     let bytes_max = 2 * parent.bytes() - 1;
     let all: Vec<Weak<Prefix>> = prefixes.iter().map(Arc::downgrade).collect();
     let mut store = Prefixes::new(bytes_max);
@@ -49,7 +49,7 @@ fn bytes_a_token(model: &Model) -> usize {
 fn everything_alive_is_counted() {
     let model = model();
     let mut all: Vec<Weak<Prefix>> = Vec::new();
-    // Room for about six of what a round gives.
+    // Capacity for the prefixes of about six rounds.
     let bytes_max = 6 * 60 * bytes_a_token(&model);
     let mut store = Prefixes::new(bytes_max);
     for round in 0..40usize {

@@ -1,5 +1,5 @@
-//! How requests come into the queue: expected by an estimate before they are tokenised, admitted by
-//! what they are, whole or not at all.
+//! Admission of requests to the queue. A request counts with an estimate while it is tokenised,
+//! then with its real size, and is admitted as a whole or not at all.
 //!
 //! Must not know: what a job computes, wire formats.
 
@@ -18,14 +18,13 @@ use crate::job::{Answer, Job, PendingVector, Reply, Vector, Waiter};
 use crate::metrics::Observation;
 use crate::ticket::Ticket;
 
-/// Waiting jobs that nobody wants are looked for no more often than this: each time costs more than
-/// a refusal may.
+/// Minimum time between sweeps for cancelled jobs: a sweep costs more than a rejection may.
 const SWEEP_PAUSE: Duration = Duration::from_millis(250);
-/// Of the time that a request may wait, the part in fifths that it may be expected to wait: the
-/// rest is for what comes otherwise, as who has waited for all of it is given up.
+/// Fifths of `queue_time_max` that a request may be expected to wait when it is admitted. The rest
+/// is slack for wrong estimates, as a request that has waited for all of it times out.
 const EXPECTED_FIFTHS: u32 = 4;
 
-/// A request that was accepted; the queue is not ended before it is dropped.
+/// An accepted request. The workers do not end before it is dropped.
 pub struct Accepted<'a> {
     queue: &'a Queue,
 }
@@ -37,15 +36,16 @@ impl Drop for Accepted<'_> {
     }
 }
 
-/// The inputs of a request, tokenised, and the queue's estimate of them, which admission replaces.
+/// The tokenised inputs of a request, and the estimate that admission replaces with their real
+/// size.
 pub struct Prepared<'a> {
-    /// A sequence an input.
+    /// One sequence per input.
     pub sequences: Vec<Sequence>,
-    /// What the queue expects of them.
+    /// Their estimate in the queue.
     pub expected: Expected<'a>,
 }
 
-/// A request that is being tokenised: until then it counts with its estimate.
+/// A request that is being tokenised. Until it is admitted or dropped, it counts with its estimate.
 pub struct Expected<'a> {
     queue: &'a Queue,
     client: ClientKey,
@@ -55,18 +55,18 @@ pub struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// The same, of the request with this ticket.
+    /// Sets the request's ticket.
     pub fn of(mut self, ticket: &Arc<Ticket>) -> Self {
         self.ticket = ticket.clone();
         self
     }
 
-    /// Which requests it is treated as.
+    /// The class it is treated as.
     pub fn class(&self) -> Class {
         self.class
     }
 
-    /// From now on it counts no longer.
+    /// Removes its estimate from the queue.
     fn take_from(&mut self, state: &mut State) {
         let size = std::mem::take(&mut self.size);
         state.expected_tokens = state.expected_tokens.saturating_sub(size.tokens);
@@ -97,10 +97,10 @@ impl Queue {
         Ok(Accepted { queue: self })
     }
 
-    /// Expects a request of about this size.
+    /// Registers a request of about this size, before it is tokenised.
     ///
     /// # Errors
-    /// If it would wait for too long, or finds no room.
+    /// If it would wait too long, or the queue has no capacity for it.
     pub fn expect(&self, client: ClientKey, size: Size) -> Result<Expected<'_>, EngineError> {
         let mut state = self.lock();
         let mut refusal = self.refusal(&mut state, client, size);
@@ -113,14 +113,14 @@ impl Queue {
         }
     }
 
-    /// The failure of a request that has waited for too long.
+    /// The error of a request that has waited too long.
     pub fn overloaded(&self) -> EngineError {
         let mut state = self.lock();
         let seconds = self.seconds_to_drain(&state);
         overloaded(&mut state, seconds)
     }
 
-    /// Expects another part of a request that was let in.
+    /// Registers another part of a request that was already let in.
     pub fn expect_more(&self, client: ClientKey, size: Size) -> Expected<'_> {
         self.note_expected(&mut self.lock(), client, size)
     }
@@ -132,7 +132,7 @@ impl Queue {
         Expected { queue: self, client, class, size, ticket: Arc::default() }
     }
 
-    /// Why a request of about this size is not let in now: the seconds in which to come back.
+    /// If a request of about this size would be rejected now, the range of retry delays in seconds.
     fn refusal(&self, state: &mut State, client: ClientKey, size: Size) -> Option<(f64, f64)> {
         let class = self.class(size.tokens);
         let computed = state.rate.map(|rate| rate * state.workers.at_work().max(1) as f64);
@@ -146,24 +146,24 @@ impl Queue {
             },
         };
         let waiting = state.tokens + state.expected_tokens;
-        // What it really has is not known yet; alone it may always try.
+        // Its real size is not known yet, so a request that finds the queue empty may always try.
         if waiting > 0 && waiting.saturating_add(size.tokens) > self.config.queue_tokens_max {
             return Some(self.seconds_to_drain(state));
         }
         fits(load, self.config.queue_time_max / 5 * EXPECTED_FIFTHS).err()
     }
 
-    /// Seconds until a half, and until all, of what waits is done.
+    /// Seconds until half, and until all, of the waiting work is done.
     fn seconds_to_drain(&self, state: &State) -> (f64, f64) {
         let rate = state.rate.unwrap_or(RATE_AT_FIRST) * state.workers.at_work().max(1) as f64;
         let seconds = state.cost as f64 / rate.max(1.0);
         (seconds / 2.0, seconds)
     }
 
-    /// Admits a request for vectors, whole or not at all.
+    /// Admits an embedding request, as a whole or not at all.
     ///
     /// # Errors
-    /// If its tokens do not fit the queue, now or ever.
+    /// If its tokens do not fit into the queue, now or ever, or all workers have ended.
     pub fn admit_embeddings(
         &self,
         mut expected: Expected<'_>,
@@ -183,7 +183,8 @@ impl Queue {
             cached.push(hit);
         }
         self.check_room(&mut state, tokens)?;
-        // A sweep for room may have dropped sequences in flight that were to be joined: look again.
+        // A sweep in `check_room` may have dropped sequences that were in flight, so `join` looks
+        // again.
         let (client, class, arrived) = (expected.client, self.class(tokens), Instant::now());
         let mut slots = Vec::with_capacity(sequences.len());
         for (sequence, hit) in sequences.into_iter().zip(cached) {
@@ -214,11 +215,11 @@ impl Queue {
         hit
     }
 
-    /// Admits a request whose jobs answer one waiter each, whole or not at all; `reply` says what
-    /// they want.
+    /// Admits a request whose jobs have one waiter each, as a whole or not at all. `reply` selects
+    /// the readout.
     ///
     /// # Errors
-    /// If its tokens do not fit the queue, now or ever.
+    /// If its tokens do not fit into the queue, now or ever, or all workers have ended.
     pub fn admit<T>(
         &self,
         mut expected: Expected<'_>,
@@ -272,8 +273,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Drops waiting jobs that nobody wants any more, unless that was done a moment ago; gives how
-    /// many.
+    /// Drops waiting jobs whose waiters have all disconnected, unless the last sweep was just now.
+    /// Returns how many were dropped.
     fn sweep_if_due(&self, state: &mut State) -> usize {
         if state.swept.is_some_and(|when| when.elapsed() < SWEEP_PAUSE) {
             return 0;

@@ -1,4 +1,5 @@
-//! Identical inputs in flight are computed once: who waits for the vector of each sequence.
+//! Deduplication: identical inputs in flight are computed once. Tracks the waiters of each
+//! sequence's vector.
 //!
 //! Must not know: which jobs run next, caches.
 
@@ -10,11 +11,11 @@ use proxima_models::Sequence;
 use crate::job::{Job, Reply, Vector, Waiter};
 use crate::ticket::Ticket;
 
-/// Sequences whose vector is waited for or being computed.
+/// Sequences whose vector is queued or being computed.
 #[derive(Debug, Default)]
 pub struct InFlight(HashMap<Arc<Sequence>, Shared>);
 
-/// One computation with all who wait for it.
+/// One computation and all its waiters.
 #[derive(Debug, Default)]
 struct Shared {
     running: bool,
@@ -22,12 +23,12 @@ struct Shared {
 }
 
 impl InFlight {
-    /// Whether a sequence is waited for.
+    /// Whether a sequence is queued or being computed.
     pub fn contains(&self, sequence: &Arc<Sequence>) -> bool {
         self.0.contains_key(sequence)
     }
 
-    /// Adds a waiter for a sequence. Returns whether others wait for it already; if not, the caller
+    /// Adds a waiter for a sequence. Returns whether it was in flight already; if not, the caller
     /// must add a job.
     pub fn join(
         &mut self,
@@ -44,7 +45,7 @@ impl InFlight {
         joined
     }
 
-    /// Whether somebody still waits for a job.
+    /// Whether any waiter of a job is still connected.
     pub fn is_wanted(&self, job: &Job) -> bool {
         match &job.reply {
             Reply::Tokens(waiter) | Reply::Multi(waiter) => !waiter.is_closed(),
@@ -57,7 +58,7 @@ impl InFlight {
         }
     }
 
-    /// A job is being computed from now on.
+    /// Marks a job as being computed.
     pub fn begin(&mut self, job: &Job) {
         job.ticket.begin();
         if matches!(job.reply, Reply::Embedding)
@@ -68,20 +69,20 @@ impl InFlight {
         }
     }
 
-    /// Removes a sequence whose vector was computed, or failed; returns who waited for it.
+    /// Removes a sequence whose vector was computed, or failed; returns its waiters.
     pub fn take(&mut self, sequence: &Arc<Sequence>) -> Vec<Waiter<Vector>> {
         let shared = self.0.remove(sequence).unwrap_or_default();
         shared.waiters.into_iter().map(|(waiter, _)| waiter).collect()
     }
 
-    /// Removes what belongs to a job that nobody wants any more.
+    /// Removes the sequence of a job that has no connected waiters.
     pub fn forget(&mut self, job: &Job) {
         if matches!(job.reply, Reply::Embedding) {
             self.0.remove(&job.sequence);
         }
     }
 
-    /// Forgets everything: nobody will compute it.
+    /// Removes everything: no worker is left to compute it.
     pub fn clear(&mut self) {
         self.0.clear();
     }

@@ -1,5 +1,6 @@
-//! Jobs waiting for a worker. `admit.rs` lets requests in, `in_flight.rs` joins identical inputs,
-//! `schedule.rs` chooses the next batch, `workers.rs` knows what became of the workers.
+//! The queue of jobs waiting for a worker. `admit.rs` admits requests, `in_flight.rs` merges
+//! identical inputs, `schedule.rs` chooses the next batch, `workers.rs` tracks the state of the
+//! workers.
 //!
 //! Must not know: what a job computes, wire formats.
 
@@ -25,49 +26,50 @@ use crate::metrics::{Metrics, Observation};
 use crate::worker_slots::WorkerSlots;
 use in_flight::InFlight;
 
-/// Tokens a second assumed before the first batch was measured.
+/// Tokens per second assumed until a batch has been measured.
 const RATE_AT_FIRST: f64 = 2_000.0;
 pub use admit::{Accepted, Prepared};
 pub use schedule::Next;
 
-/// What a queue is told of the engine it is of.
+/// What a queue knows of its engine's workers.
 #[derive(Debug, Clone, Copy)]
 pub struct Workers {
-    /// How many take jobs.
+    /// Number of workers.
     pub count: usize,
-    /// Whether what sequences of a batch begin with in common is computed once.
+    /// Whether sequences of a batch share the rows of a common prefix.
     pub share: bool,
-    /// Tokens a second that one was measured to compute.
+    /// Measured tokens per second of one worker.
     pub rate: Option<f64>,
 }
 
 struct State {
     interactive: FairQueue<Job>,
     bulk: FairQueue<Job>,
-    /// When a job of a large request was last taken.
+    /// When a bulk job was last taken.
     bulk_taken: Instant,
-    /// How fast these leave.
+    /// How fast bulk work leaves the queue.
     drain: Drain,
-    /// Work of large requests that was taken last, if more of it waited.
+    /// Bulk work taken last, if more of it was waiting.
     draining: Option<usize>,
-    /// Tokens of both.
+    /// Tokens waiting in both queues.
     tokens: usize,
-    /// Work of both, in tokens of short sequences.
+    /// Cost of the jobs in both queues, in tokens of short sequences.
     cost: usize,
-    /// Tokens, about, of requests that are being tokenised.
+    /// Estimated tokens of requests that are being tokenised.
     expected_tokens: usize,
-    /// Work of each client that waits or is being tokenised, of small requests and of large ones.
+    /// Work of each client that is queued or being tokenised: of small requests, then of large
+    /// ones.
     ledgers: [Ledger; 2],
     in_flight: InFlight,
     workers: WorkerSlots,
     cache: Cache,
     rate: Option<f64>,
-    /// Above this cost a batch has not fitted into a device's memory.
+    /// Maximum cost of a batch, lowered when one ran out of device memory.
     cost_limit: usize,
-    /// When waiting jobs that nobody wants were last looked for.
+    /// When cancelled jobs were last swept from the queue.
     swept: Option<Instant>,
     jitter: Jitter,
-    /// Requests that were accepted and are not answered.
+    /// Requests accepted and not yet answered.
     active: usize,
     closing: bool,
     ended: bool,
@@ -87,7 +89,7 @@ impl State {
         }
     }
 
-    /// Adds a job to those that wait.
+    /// Adds a job to the queue.
     fn push(&mut self, job: Job) {
         let (client, class, cost) = (job.client, job.class, job.cost());
         self.tokens += job.sequence.tokens.len();
@@ -97,7 +99,8 @@ impl State {
             Class::Interactive => &mut self.interactive,
             Class::Bulk => {
                 if self.bulk.is_empty() {
-                    // All that waited has left, or nobody wanted it.
+                    // The bulk queue has run empty, by jobs taken or swept, so the measurement is
+                    // void.
                     self.draining = None;
                 }
                 &mut self.bulk
@@ -106,7 +109,7 @@ impl State {
         queue.push(client, job, cost);
     }
 
-    /// Notes that a job no longer waits.
+    /// Records that a job has left the queue.
     fn note_left(&mut self, job: &Job) {
         let cost = job.cost();
         self.tokens -= job.sequence.tokens.len();
@@ -114,7 +117,7 @@ impl State {
         self.ledger(job.class).remove(job.client, cost);
     }
 
-    /// Forgets all that waits: nobody will compute it.
+    /// Drops all waiting jobs: no worker is left to compute them.
     fn clear(&mut self) {
         self.interactive.clear();
         self.bulk.clear();
@@ -165,7 +168,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code panics between two changes that belong together.
+        // No code panics between two changes that belong together, so poison is harmless.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,7 +177,7 @@ impl Queue {
         self.metrics.observe(Observation::QueueDepth { jobs, tokens: state.tokens });
     }
 
-    /// Gives a vector, or why there is none, to all who wait for it, and keeps it.
+    /// Sends a vector, or why there is none, to all its waiters, and caches it.
     pub fn land(&self, sequence: &Arc<Sequence>, result: &Result<Computed<Vector>, JobError>) {
         let mut state = self.lock();
         let waiters = state.in_flight.take(sequence);
@@ -187,12 +190,12 @@ impl Queue {
         }
         drop(state);
         for waiter in waiters {
-            // A client that disconnected meanwhile is no error.
+            // A client that has disconnected is no error.
             let _ = waiter.send(result.clone());
         }
     }
 
-    /// What the vector cache did and holds.
+    /// Statistics of the vector cache.
     pub fn cache_stats(&self) -> CacheStats {
         self.lock().cache.stats()
     }
@@ -202,7 +205,7 @@ impl Queue {
         self.lock().tokens
     }
 
-    /// Takes nothing new; the worker ends when everything accepted is answered.
+    /// Stops accepting requests; the workers end when everything accepted is answered.
     pub fn close(&self) {
         self.lock().closing = true;
         self.changed.notify_all();

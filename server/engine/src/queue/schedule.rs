@@ -1,5 +1,5 @@
-//! What a worker does next: the jobs of the next batch, chosen at the last moment, and how fast
-//! workers are.
+//! Scheduling: chooses what a worker does next, including the jobs of its next batch, and tracks
+//! how fast workers are.
 //!
 //! Must not know: how requests were let in, what a job computes.
 
@@ -15,36 +15,37 @@ use crate::job::Job;
 use crate::metrics::Observation;
 use crate::worker_slots::CheckSender;
 
-/// Weight of the newest batch in the running rate.
+/// Weight of the newest batch in the moving average of the rate.
 const RATE_STEP: f64 = 0.2;
-/// The part by which batches grow, each, after one that did not fit into memory.
+/// After a batch ran out of memory, each batch that succeeds raises the cost limit by one part in
+/// this many.
 const COST_STEP: usize = 256;
-/// Tokens a batch may always have: smaller ones waste the machine.
+/// Cost a batch may always have unless configured lower: smaller ones waste the device.
 const BATCH_TOKENS_MIN: usize = 256;
 /// A bulk job waits at most this long before it goes ahead of interactive ones.
 const BULK_WAIT_MAX: Duration = Duration::from_millis(1_000);
 
 /// What a worker does next.
 pub enum Next {
-    /// A health check for these.
+    /// A health check, with the senders to answer.
     Check(Vec<CheckSender>),
     /// A batch.
     Batch(Vec<Job>),
-    /// Nothing any more.
+    /// Nothing: the worker ends.
     End,
 }
 
-/// What jobs are weighed by when a batch is chosen.
+/// What turning jobs into candidates for a batch depends on.
 struct Moment {
     now: Instant,
-    /// When a job of a large request was last taken: these are held up by small ones from then on.
+    /// When a bulk job was last taken: only since then have interactive jobs held up the bulk jobs.
     bulk_taken: Instant,
-    /// Whether rows that a job shares with the one before it are computed once.
+    /// Whether a job shares the rows of its common prefix with the job before it.
     shares: bool,
 }
 
 impl Moment {
-    /// Jobs of a queue, in its order, as the choice of a batch sees them.
+    /// Jobs of a queue, in order, as candidates for a batch.
     fn candidates<'a>(
         &self,
         jobs: impl Iterator<Item = &'a Job>,
@@ -66,9 +67,9 @@ impl Moment {
 }
 
 impl Queue {
-    /// Waits for work for the worker of this slot. The choice is made at the last moment, so that a
-    /// small request that came while a batch ran is in the very next one; laying a batch out takes
-    /// microseconds.
+    /// Waits for work for the worker in this slot. The batch is chosen as late as possible, so that
+    /// a small request that arrived while a batch ran is in the very next one; laying a batch out
+    /// takes microseconds.
     pub fn next(&self, slot: usize) -> Next {
         let mut state = self.lock();
         loop {
@@ -89,7 +90,7 @@ impl Queue {
         }
     }
 
-    /// What does not wait for the batch that runs: health checks, and small requests.
+    /// Work that does not wait for the running batch to end: health checks and small requests.
     pub fn urgent(&self, slot: usize) -> Option<Next> {
         let mut state = self.lock();
         if let Some(senders) = state.workers.checks(slot) {
@@ -99,7 +100,7 @@ impl Queue {
         (!jobs.is_empty()).then_some(Next::Batch(jobs))
     }
 
-    /// The next batch, of jobs of small requests alone unless `bulk` may be in it.
+    /// Takes the next batch. It has only interactive jobs unless `bulk` is set.
     fn take_batch(&self, state: &mut State, bulk: bool) -> Vec<Job> {
         loop {
             let now = Instant::now();
@@ -149,8 +150,8 @@ impl Queue {
         }
     }
 
-    /// The cost a batch may have: what the worker does in the time a small request may be held up,
-    /// and its part of what waits if others wait for work.
+    /// The maximum cost of a batch: what the worker computes in the target time of a batch, and if
+    /// other workers are idle, no more than an even share of the waiting work.
     fn cost_max(&self, state: &State) -> usize {
         let rate = state.rate.unwrap_or(RATE_AT_FIRST);
         let in_time = (rate * self.config.batch_time_target.as_secs_f64()) as usize;
@@ -162,17 +163,17 @@ impl Queue {
         in_bounds.min(self.config.batch_tokens_max)
     }
 
-    /// Notes that a batch of this cost did not fit into a device's memory: the next ones are
+    /// Records that a batch of this cost did not fit into a device's memory. Later batches are
     /// smaller, and grow again slowly.
     pub fn note_too_large(&self, cost: usize) {
         let mut state = self.lock();
-        // What its sequences shared was counted once when it was chosen.
+        // `cost` counts a shared prefix once per sequence; the choice of the batch counted it once.
         let cost = cost.min(self.cost_max(&state));
         state.cost_limit = state.cost_limit.min(cost / 2).max(BATCH_TOKENS_MIN);
     }
 
-    /// Notes how fast a batch was. A small one wastes the machine, so it tells only how fast that
-    /// is at least: else a quiet hour would make the engine seem slow when many come.
+    /// Records how fast a batch was. A small batch underuses the device, so it only gives a lower
+    /// bound of the rate; otherwise the engine would seem slow after a quiet hour.
     pub fn note_rate(&self, cost: usize, took: Duration) {
         let newest = cost as f64 / took.as_secs_f64().max(1e-6);
         let mut state = self.lock();

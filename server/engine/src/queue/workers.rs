@@ -1,4 +1,4 @@
-//! What becomes of the workers that take a queue's jobs: health, restarts, the end.
+//! The state of the workers that run a queue's jobs: health, restarts, end.
 //!
 //! Must not know: jobs, batches.
 
@@ -6,25 +6,26 @@ use super::Queue;
 use crate::worker_slots::CheckAnswer;
 
 impl Queue {
-    /// Asks every worker for a health check, ahead of everything.
+    /// Requests a health check from every worker, ahead of all other work.
     pub fn ask_check(&self) -> Vec<CheckAnswer> {
         let answers = self.lock().workers.ask();
         self.changed.notify_all();
         answers
     }
 
-    /// The device of the worker of this slot failed, for this reason; it is being restarted.
+    /// Records that the device of the worker in this slot failed, why, and that it is being
+    /// restarted.
     pub fn restarting(&self, slot: usize, reason: &str) {
         self.lock().workers.restarting(slot, reason);
     }
 
-    /// The worker of this slot works again.
+    /// Records that the worker in this slot works again.
     pub fn working(&self, slot: usize) {
         self.lock().workers.working(slot);
     }
 
-    /// The worker of this slot has ended; if its device is lost, for this reason. Behind the last
-    /// worker nobody will answer what is left.
+    /// Records that the worker in this slot has ended; `lost` is the reason if its device is lost.
+    /// Once the last worker has ended, the remaining jobs are dropped.
     pub fn end(&self, slot: usize, lost: Option<String>) {
         let mut state = self.lock();
         if state.workers.end(slot, lost.as_deref()) {
@@ -46,13 +47,13 @@ impl Queue {
         }
     }
 
-    /// Whether nobody waits for anything, and nobody will.
+    /// Whether the queue is closed and every accepted request is answered.
     pub fn is_over(&self) -> bool {
         let state = self.lock();
         state.closing && state.active == 0
     }
 
-    /// Workers that wait for work.
+    /// Number of idle workers.
     pub fn idle(&self) -> usize {
         self.lock().workers.idle
     }
@@ -62,7 +63,8 @@ impl Queue {
         self.lost.borrow().clone()
     }
 
-    /// Waits until the device of a worker is lost, and says why; for ever, if that does not happen.
+    /// Waits until the device of a worker is lost, and returns the reason; waits forever if none
+    /// is.
     pub async fn wait_lost(&self) -> String {
         let mut lost = self.lost.subscribe();
         // The sender lives as long as the queue.
@@ -73,8 +75,7 @@ impl Queue {
     /// Waits until all workers have ended.
     pub async fn wait_end(&self) {
         let mut ended = self.ended.subscribe();
-        // The sender lives as long as the queue, so this only fails where there is nothing to wait
-        // for.
+        // The sender lives as long as the queue, so this cannot fail.
         let _ = ended.wait_for(|ended| *ended).await;
     }
 }

@@ -18,7 +18,7 @@ use super::items::{Draft, Drafted, ImageInfo, Name, Source, content, image_files
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
-use crate::http::{App, Failure, JsonBody, Routes, json_response, with_timings};
+use crate::http::{App, Failure, JsonBody, Routes, Want, json_response, with_timings};
 use types::{
     ApiVersion, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, Meta, RerankBody, RerankResults,
     ResultEntry, SomeEmbeddings, Truncate, Units,
@@ -70,7 +70,7 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     let documents = if returned { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
     let request = request(app, asked, additions).await?;
-    let (_, answer) = app.rerank(body.model.as_deref(), request).await?;
+    let answer = app.choose(body.model.as_deref(), Want::Rerank)?.rerank(request).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
         relevance_score: place.score,
@@ -125,7 +125,7 @@ async fn vectors(app: &App, mut body: EmbedBody, plain: bool) -> Result<Response
     let (inputs, texts) = inputs(app, body).await?;
     let (images, n_images) = (images(&inputs), image_files(&inputs).len());
     let request = EmbedRequest { inputs, prepare, dimensions, normalize };
-    let (_, answer) = app.embed(model.as_deref(), request).await?;
+    let answer = app.choose(model.as_deref(), Want::Embed)?.embed(request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
     let make = move || {
         let units = Units {

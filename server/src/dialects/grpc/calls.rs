@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::intake::CallRoom;
 use super::status::status;
-use crate::http::{App, COMPUTE_TYPE, Failure, Scope, WhenFull, busy, timing_values};
+use crate::http::{App, COMPUTE_TYPE, Failure, Scope, Want, WhenFull, busy, timing_values};
 
 /// Messages of one stream that are at work at a time.
 const IN_FLIGHT_MAX: usize = 16;
@@ -122,6 +122,7 @@ impl Calls {
     pub async fn all<Q: Message>(
         &self,
         messages: Request<Streaming<Q>>,
+        want: Want,
     ) -> Result<Request<Vec<Q>>, Status> {
         of_stream(&messages);
         let (metadata, mut extensions, mut messages) = messages.into_parts();
@@ -131,9 +132,7 @@ impl Calls {
             self.app.metrics().refused(&failure);
             status(&failure)
         };
-        let default = self.app.registry().get(None);
-        let (_, engine) = default.map_err(|error| refused(error.into()))?;
-        let limit = engine.config().inputs_max;
+        let limit = self.app.find(None, want).map_err(refused)?.inputs_max();
         let room = self.app.intake().bodies.begin();
         let mut room = room.map_err(|full| refused(busy(full)))?;
         let read = async {

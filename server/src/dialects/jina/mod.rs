@@ -18,8 +18,7 @@ use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
 use super::token_ids::IdsOf;
-use crate::http::{App, Failure, Routes, json_response, with_timings};
-use crate::metrics::Endpoint;
+use crate::http::{App, Failure, Routes, Want, json_response, with_timings};
 use types::{
     ApiVersion, BilledUnits, EmbeddingType, EmbeddingsAnswer, EmbeddingsBody, Entry, ErrorBody,
     Meta, RerankBody, RerankResults, ResultEntry, TokensEntry, Usage, written,
@@ -104,7 +103,9 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     let documents = if with_documents { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
     let request = request(app, asked, additions).await?;
-    let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
+    let answer = chosen.rerank(request).await?;
+    let model = chosen.name().to_owned();
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
         relevance_score: place.score,
@@ -157,8 +158,8 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
         ..Prepare::default()
     };
     let multi = body.return_multivector == Some(true);
-    let endpoint = if multi { Endpoint::Multi } else { Endpoint::Batch };
-    let ids = IdsOf::Client { model: body.model.as_deref(), endpoint };
+    let want = if multi { Want::MultiVectors } else { Want::Embed };
+    let ids = IdsOf::Client { model: body.model.as_deref(), want };
     let inputs = body.input.resolve(app, ids).await?;
     if multi {
         let request = TokensRequest { inputs, prepare };
@@ -170,7 +171,9 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
         dimensions: body.dimensions,
         normalize: body.normalized.unwrap_or(true),
     };
-    let (model, answer) = app.embed(body.model.as_deref(), request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
+    let answer = chosen.embed(request).await?;
+    let model = chosen.name().to_owned();
     let timings = answer.timings;
     let make = move || {
         let entry = |(index, vector)| Entry {
@@ -193,7 +196,9 @@ async fn token_vectors(
     model: Option<&str>,
     request: TokensRequest,
 ) -> Result<Response, Failure> {
-    let (model, answer) = app.multi_vectors(model, request).await?;
+    let chosen = app.choose(model, Want::MultiVectors)?;
+    let answer = chosen.multi_vectors(request).await?;
+    let model = chosen.name().to_owned();
     let timings = answer.timings;
     let make = move || {
         let entry = |(index, embeddings)| TokensEntry { object: "embeddings", index, embeddings };

@@ -7,8 +7,7 @@ use super::types::{EmbeddingEntry, EmbeddingsAnswer, EmbeddingsBody, ModelEntry,
 use crate::dialects::inputs::{one_prompt, prepare};
 use crate::dialects::token_ids::IdsOf;
 use crate::encoding::OutputEncoding;
-use crate::http::{App, Failure};
-use crate::metrics::Endpoint;
+use crate::http::{App, Failure, Want};
 
 /// The request of a body.
 ///
@@ -21,7 +20,7 @@ pub async fn request(app: &App, body: EmbeddingsBody) -> Result<EmbedRequest, Fa
     let cuts = app.auto_truncate() || body.truncate_prompt_tokens.is_some();
     let truncate = body.truncate.unwrap_or(cuts);
     let how = prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction);
-    let ids = IdsOf::Client { model: body.model.as_deref(), endpoint: Endpoint::Batch };
+    let ids = IdsOf::Client { model: body.model.as_deref(), want: Want::Embed };
     Ok(EmbedRequest {
         inputs: body.input.resolve(app, ids).await?,
         prepare: Prepare { tokens_max, ..how },

@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 
 use super::Dialect;
 use super::shared::{Answer, Purpose, Shared, read, respond};
-use crate::http::{App, Failure, PathText, Routes, json_response, with_timings};
+use crate::http::{App, Failure, PathText, Routes, Want, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 
 /// The entry of the list.
@@ -56,7 +56,9 @@ async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
 async fn vectors(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
     let request = convert::request(app, body).await?;
-    let (name, answer) = app.embed(model.as_deref(), request).await?;
+    let chosen = app.choose(model.as_deref(), Want::Embed)?;
+    let answer = chosen.embed(request).await?;
+    let name = chosen.name().to_owned();
     let timings = answer.timings;
     let make = move || convert::answer(answer, encoding, name);
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))

@@ -18,7 +18,9 @@ use super::classes::Classes;
 use super::ranking::{ranked, with_method};
 use super::shared::{Answer, Keys, Purpose, Shared, read, respond};
 use crate::encoding::EncodedVector;
-use crate::http::{App, Failure, JsonBody, PathText, RawBody, Routes, json_response, with_timings};
+use crate::http::{
+    App, Failure, JsonBody, PathText, RawBody, Routes, Want, json_response, with_timings,
+};
 use schema::{DefaultAnswer, DefaultBody};
 use types::{
     DecodeBody, EmbedAllBody, EmbedBody, ErrorBody, InfoAnswer, PredictBody, Predictions, Rank,
@@ -102,7 +104,7 @@ async fn embedded(app: &App, body: EmbedBody) -> Response {
 async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
     let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
     let request = convert::embed_request(app, body).await?;
-    let (_, answer) = app.embed(model.as_deref(), request).await?;
+    let answer = app.choose(model.as_deref(), Want::Embed)?.embed(request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
     let make =
         move || -> Vec<_> { vectors.into_iter().map(|vector| encoding.encode(vector)).collect() };
@@ -128,11 +130,11 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
     if ranks {
         return rerank(app, body).await;
     }
-    let classifies = match app.only_classifies() {
-        Ok(classifies) => classifies,
-        Err(failure) => return error::failure(&failure),
-    };
-    if classifies {
+    let embeds = app.find(None, Want::Embed);
+    if let Err(failure @ Failure::NotReady(_)) = embeds {
+        return error::failure(&failure);
+    }
+    if embeds.is_err() && app.find(None, Want::Classify).is_ok() {
         match read::<PredictBody>(&app, body, error::failure).await {
             Ok(body) => classified(&app, body).await,
             Err(response) => response,
@@ -159,7 +161,7 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let texts = body.texts.iter().filter(|_| returned).map(convert::text_of);
     let texts: Vec<Option<String>> = texts.collect();
     let request = convert::rerank_request(app, body).await?;
-    let (_, answer) = app.rerank(model.as_deref(), request).await?;
+    let answer = app.choose(model.as_deref(), Want::Rerank)?.rerank(request).await?;
     let ranks = ranked(&answer, limit, raw).into_iter().map(|place| Rank {
         index: place.index,
         text: texts.get(place.index).cloned().flatten(),
@@ -185,8 +187,9 @@ async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
     let (model, raw) = (body.model.clone(), body.raw_scores.unwrap_or(false));
     let form = body.scores.unwrap_or_default().into();
     let (request, several) = convert::predict_request(body, app.auto_truncate())?;
-    let (name, answer) = app.predict(model.as_deref(), request).await?;
-    let own = Classes::of(app, &name, form);
+    let chosen = app.choose(model.as_deref(), Want::Classify)?;
+    let answer = chosen.predict(request).await?;
+    let own = Classes::of(chosen.info(), form);
     let of = |logits: &Vec<f32>| -> Vec<_> {
         let classes = own.scored(logits).into_iter();
         classes.map(|scored| convert::prediction(scored, raw)).collect()
@@ -214,7 +217,7 @@ async fn embed_all(
 async fn hidden_states(app: &App, body: EmbedAllBody) -> Result<Response, Failure> {
     let model = body.model.clone();
     let request = convert::tokens_request(app, body).await?;
-    let (_, answer) = app.tokens(model.as_deref(), request).await?;
+    let answer = app.choose(model.as_deref(), Want::Tokens)?.tokens(request).await?;
     let timings = answer.timings;
     Ok(with_timings(json_response(usize::MAX, move || answer.rows).await, &timings))
 }
@@ -236,7 +239,7 @@ async fn embed_sparse(
 async fn word_weights(app: &App, body: EmbedAllBody) -> Result<Response, Failure> {
     let model = body.model.clone();
     let request = convert::tokens_request(app, body).await?;
-    let (_, answer) = app.sparse(model.as_deref(), request).await?;
+    let answer = app.choose(model.as_deref(), Want::Sparse)?.sparse(request).await?;
     let timings = answer.timings;
     let value = |(index, value)| SparseValue { index, value };
     let make = move || -> Vec<Vec<SparseValue>> {
@@ -255,17 +258,14 @@ async fn similarity(
     State(app): State<Arc<App>>,
     JsonBody(body): JsonBody<SimilarityBody>,
 ) -> Response {
-    let model = body.model.clone();
-    let request = convert::similarity_request(body, app.auto_truncate());
-    match app.embed(model.as_deref(), request).await {
-        Ok((name, answer)) => {
-            let engine = app.registry().get(Some(&name)).ok();
-            let how = engine.map(|(_, engine)| engine.info().similarity).unwrap_or_default();
-            let body = Json(convert::similarities(&answer.vectors, how)).into_response();
-            with_timings(body, &answer.timings)
-        }
-        Err(failure) => error::failure(&failure),
-    }
+    respond(&app, similarities(&app, body).await, error::failure)
+}
+
+async fn similarities(app: &App, body: SimilarityBody) -> Result<Response, Failure> {
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
+    let answer = chosen.embed(convert::similarity_request(body, app.auto_truncate())).await?;
+    let values = convert::similarities(&answer.vectors, chosen.info().similarity);
+    Ok(with_timings(Json(values).into_response(), &answer.timings))
 }
 
 /// The tokens of texts.
@@ -276,14 +276,14 @@ async fn similarity(
 async fn tokenize(State(app): State<Arc<App>>, JsonBody(body): JsonBody<TokenizeBody>) -> Response {
     let special = body.add_special_tokens.unwrap_or(true);
     let (texts, prompt) = (convert::texts(body.inputs), convert::prompt(body.prompt_name));
-    match app.tokenize(body.model.as_deref(), texts, special, prompt).await {
-        Ok(all) => {
-            let entries = |tokens: Vec<_>| tokens.into_iter().map(convert::token).collect();
-            let all: Vec<Vec<TokenEntry>> = all.into_iter().map(entries).collect();
-            Json(all).into_response()
-        }
-        Err(failure) => error::failure(&failure),
-    }
+    let tokens = async {
+        let chosen = app.choose(body.model.as_deref(), Want::Tokenize)?;
+        let all = chosen.tokenize(texts, special, prompt).await?;
+        let entries = |tokens: Vec<_>| tokens.into_iter().map(convert::token).collect();
+        let all: Vec<Vec<TokenEntry>> = all.into_iter().map(entries).collect();
+        Ok(Json(all).into_response())
+    };
+    respond(&app, tokens.await, error::failure)
 }
 
 /// The texts of token ids.
@@ -293,10 +293,11 @@ async fn tokenize(State(app): State<Arc<App>>, JsonBody(body): JsonBody<Tokenize
 )]
 async fn decode(State(app): State<Arc<App>>, JsonBody(body): JsonBody<DecodeBody>) -> Response {
     let skip = body.skip_special_tokens.unwrap_or(true);
-    match app.decode(body.model.as_deref(), convert::ids(body.ids), skip).await {
-        Ok(texts) => Json(texts).into_response(),
-        Err(failure) => error::failure(&failure),
-    }
+    let texts = async {
+        let chosen = app.choose(body.model.as_deref(), Want::Decode)?;
+        Ok(Json(chosen.decode(convert::ids(body.ids), skip).await?).into_response())
+    };
+    respond(&app, texts.await, error::failure)
 }
 
 /// Several `/embed` bodies at once, as Vertex AI sends them.
@@ -309,21 +310,24 @@ async fn vertex(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VertexBody
 }
 
 async fn predictions(app: &App, body: VertexBody) -> Result<Response, Failure> {
-    let (mut requests, mut count) = (Vec::with_capacity(body.instances.len()), 0);
+    let model = body.instances.first().and_then(|instance| instance.model.clone());
+    if body.instances.iter().any(|instance| instance.model != model) {
+        let message = "the instances of a request go to one model: send a request for each model";
+        return Err(Failure::body(message));
+    }
+    let chosen = app.choose(model.as_deref(), Want::Embed)?;
+    let (mut requests, mut encodings) = (Vec::new(), Vec::new());
     for instance in body.instances {
-        let (encoding, model) = (instance.encoding_format, instance.model.clone());
-        let request = convert::embed_request(app, instance).await?;
-        count += request.inputs.len();
-        requests.push((encoding.unwrap_or_default(), model, request));
+        encodings.push(instance.encoding_format.unwrap_or_default());
+        requests.push(convert::embed_request(app, instance).await?);
     }
-    app.check_count(requests.first().and_then(|(_, model, _)| model.as_deref()), count)?;
-    let mut predictions = Vec::with_capacity(requests.len());
-    for (encoding, model, request) in requests {
-        let (_, answer) = app.embed(model.as_deref(), request).await?;
-        let vectors = answer.vectors.into_iter().map(|vector| encoding.encode(vector));
-        predictions.push(vectors.collect::<Vec<_>>());
-    }
-    Ok(Json(VertexAnswer { predictions }).into_response())
+    let answer = chosen.embed_all(requests).await?;
+    let instances = answer.vectors.into_iter().zip(encodings);
+    let predictions = instances.map(|(vectors, encoding)| {
+        vectors.into_iter().map(|vector| encoding.encode(vector)).collect::<Vec<_>>()
+    });
+    let body = Json(VertexAnswer { predictions: predictions.collect() }).into_response();
+    Ok(with_timings(body, &answer.timings))
 }
 
 /// What is served.

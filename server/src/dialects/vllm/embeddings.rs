@@ -22,7 +22,7 @@ use crate::dialects::misspelt;
 use crate::dialects::shared::{read, respond};
 use crate::dialects::status::{answer_id, now};
 use crate::encoding::{EncodedVector, OutputEncoding};
-use crate::http::{App, Failure, json_response, with_timings};
+use crate::http::{App, Failure, Want, json_response, with_timings};
 
 crate::dialects::object::objects! {
     ChatBody: &misspelt::OPENAI_CHAT,
@@ -197,7 +197,9 @@ pub async fn chat(app: Arc<App>, body: Bytes) -> Response {
 async fn vectors(app: &App, body: ChatBody) -> Result<Response, Failure> {
     let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
     let request = request(app, body).await?;
-    let (model, answer) = app.embed(model.as_deref(), request).await?;
+    let chosen = app.choose(model.as_deref(), Want::Embed)?;
+    let answer = chosen.embed(request).await?;
+    let model = chosen.name().to_owned();
     let timings = answer.timings;
     let tokens = timings.n_tokens;
     let make = move || {

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use proxima_engine::{Engine, PredictRequest, RerankAnswer, RerankMethod, RerankRequest, Timings};
+use proxima_engine::{PredictRequest, RerankAnswer, RerankMethod, RerankRequest, Timings};
 use proxima_models::readout::sigmoid;
 use proxima_models::{Content, Input, Prepare, Prompt, TruncationSide};
 use serde_json::Value;
@@ -20,7 +20,7 @@ use super::items::{ItemObject, Name, Object, echo, echo_parts, is_item, resolve}
 use super::ranking::{Asked, Document, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, now, shaped, status};
-use crate::http::{App, Failure, JsonBody, Routes, with_timings};
+use crate::http::{App, Chosen, Failure, JsonBody, Routes, Want, with_timings};
 use types::{
     ErrorBody, ErrorEntry, RerankBody, RerankResults, ResultEntry, ScoreAnswer, ScoreBody,
     ScoreEntry, Usage,
@@ -112,17 +112,18 @@ async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
         document_tokens_max: body.max_tokens_per_doc.filter(|tokens| *tokens > 0),
         query_tokens_max: body.max_tokens_per_query.filter(|tokens| *tokens > 0),
     };
-    let (model, raw) = (body.model.as_deref(), body.use_activation == Some(false));
-    let (name, scores, timings) = if pointwise(app, model)? {
-        let query = |place: usize| queries[if queries.len() == 1 { 0 } else { place }].clone();
+    let chosen = app.choose(body.model.as_deref(), Want::Score)?;
+    let raw = body.use_activation == Some(false);
+    let (scores, timings) = if chosen.rerank_method() == Some(RerankMethod::Pointwise) {
+        let query = |index: usize| queries[if queries.len() == 1 { 0 } else { index }].clone();
         let pairs = documents.into_iter().enumerate();
-        let inputs = pairs.map(|(place, document)| Input::Pair { query: query(place), document });
+        let inputs = pairs.map(|(index, document)| Input::Pair { query: query(index), document });
         let request = PredictRequest { inputs: inputs.collect(), prepare: cut };
-        let (name, answer) = app.predict(model, request).await?;
+        let answer = chosen.predict(request).await?;
         let score = |logits: Vec<f32>| if raw { logits[0] } else { sigmoid(logits[0]) };
-        (name, answer.logits.into_iter().map(score).collect(), answer.timings)
+        (answer.logits.into_iter().map(score).collect(), answer.timings)
     } else {
-        similarities(app, model, &queries, &documents, &cut).await?
+        similarities(&chosen, &queries, documents, cut).await?
     };
     let entry = |(index, score)| ScoreEntry { index, object: "score", score };
     let tokens = timings.n_tokens;
@@ -130,47 +131,31 @@ async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
         id: answer_id("score"),
         object: "list",
         created: now(),
-        model: name,
+        model: chosen.name().to_owned(),
         data: Vec::into_iter(scores).enumerate().map(entry).collect(),
         usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
     };
     Ok(with_timings(Json(answer).into_response(), &timings))
 }
 
-/// Whether a model scores pairs itself.
-fn pointwise(app: &App, model: Option<&str>) -> Result<bool, Failure> {
-    let scores = |engine: &Engine| engine.rerank_method() == Some(RerankMethod::Pointwise);
-    let (_, engine) = app.registry().get_fit(model, scores)?;
-    Ok(scores(engine))
-}
-
-/// Cosines, for models that give vectors.
+/// Similarities, for models that give vectors: of one query with each document, or pair by pair.
 async fn similarities(
-    app: &App,
-    model: Option<&str>,
+    chosen: &Chosen<'_>,
     queries: &[Content],
-    documents: &[Content],
-    how: &Prepare,
-) -> Result<(String, Vec<f32>, Timings), Failure> {
-    let similarity = |query: &Content, documents: &[Content]| RerankRequest {
-        prepare: how.clone(),
-        method: Some(RerankMethod::Similarity),
-        ..RerankRequest::new(query.clone(), documents.to_vec())
-    };
+    documents: Vec<Content>,
+    how: Prepare,
+) -> Result<(Vec<f32>, Timings), Failure> {
     if let [query] = queries {
-        let (name, answer) = app.rerank(model, similarity(query, documents)).await?;
-        return Ok((name, answer.raw, answer.timings));
+        let request = RerankRequest {
+            prepare: how,
+            method: Some(RerankMethod::Similarity),
+            ..RerankRequest::new(query.clone(), documents)
+        };
+        let answer = chosen.rerank(request).await?;
+        return Ok((answer.raw, answer.timings));
     }
-    let (mut scores, mut spent, mut served) = (Vec::new(), Timings::default(), String::new());
-    for (query, document) in queries.iter().zip(documents) {
-        let request = similarity(query, std::slice::from_ref(document));
-        let (name, answer) = app.rerank(model, request).await?;
-        scores.push(answer.raw[0]);
-        spent.n_tokens += answer.timings.n_tokens;
-        spent.total += answer.timings.total;
-        served = name;
-    }
-    Ok((served, scores, spent))
+    let answer = chosen.similarities(queries, &documents, &how).await?;
+    Ok((answer.values, answer.timings))
 }
 
 /// Queries and documents with their files.
@@ -213,7 +198,9 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     request.prepare.tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
     request.prepare.query_tokens_max = body.max_tokens_per_query.filter(|tokens| *tokens > 0);
     let raw = body.use_activation == Some(false);
-    let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
+    let answer = chosen.rerank(request).await?;
+    let model = chosen.name().to_owned();
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
         document: documents[place.index].clone(),

@@ -18,8 +18,7 @@ use super::ranking::{Asked, Document, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::shaped;
 use super::token_ids::IdsOf;
-use crate::http::{App, Failure, Routes, json_response, with_timings};
-use crate::metrics::Endpoint;
+use crate::http::{App, Failure, Routes, Want, json_response, with_timings};
 use types::{
     EmbeddingsAnswer, EmbeddingsBody, ErrorBody, RerankBody, RerankResults, ResultEntry, Usage,
     entries,
@@ -88,7 +87,9 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     let documents: Vec<Document> = documents.collect();
     let raw = body.raw_scores.unwrap_or(false);
     let request = request(app, asked, additions).await?;
-    let (model, answer) = app.rerank(body.model.as_deref(), request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
+    let answer = chosen.rerank(request).await?;
+    let model = chosen.name().to_owned();
     let data = ranked(&answer, limit, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
         relevance_score: place.score,
@@ -114,7 +115,7 @@ async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
 async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let encoding = body.output_dtype.unwrap_or_default();
     let packed = body.encoding_format.is_some();
-    let ids = IdsOf::Client { model: body.model.as_deref(), endpoint: Endpoint::Batch };
+    let ids = IdsOf::Client { model: body.model.as_deref(), want: Want::Embed };
     let request = EmbedRequest {
         inputs: body.input.resolve(app, ids).await?,
         prepare: Prepare {
@@ -126,7 +127,9 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
         dimensions: body.output_dimension,
         normalize: body.normalize.unwrap_or(true),
     };
-    let (model, answer) = app.embed(body.model.as_deref(), request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
+    let answer = chosen.embed(request).await?;
+    let model = chosen.name().to_owned();
     let timings = answer.timings;
     let make = move || EmbeddingsAnswer {
         object: "list",

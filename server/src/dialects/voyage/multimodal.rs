@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use proxima_engine::EmbedRequest;
-use proxima_models::{Input, Part, Prepare, Prompt, TruncationSide};
+use proxima_models::{Input, Part, Prepare, TruncationSide};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -17,7 +17,7 @@ use crate::dialects::items::{Draft, Drafted, ItemContent, Name, Unique, content,
 use crate::dialects::misspelt;
 use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
-use crate::http::{App, Failure, JsonBody, json_response, with_timings};
+use crate::http::{App, Chosen, Failure, JsonBody, Want, json_response, with_timings};
 
 crate::dialects::object::objects! {
     MultimodalBody: &misspelt::VOYAGE_PARTS,
@@ -128,9 +128,11 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
         dimensions: body.output_dimension,
         normalize: body.normalize.unwrap_or(true),
     };
-    let (model, answer) = app.embed(body.model.as_deref(), request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
+    let answer = chosen.embed(request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
-    let text_tokens = count(app, &model, texts).await.min(timings.n_tokens);
+    let text_tokens = count(&chosen, texts).await.min(timings.n_tokens);
+    let model = chosen.name().to_owned();
     let make = move || {
         let total_tokens = timings.n_tokens;
         let data = entries(vectors, encoding, packed);
@@ -169,15 +171,13 @@ fn texts(inputs: &[Input]) -> Vec<Vec<String>> {
 
 /// Tokens of the texts of inputs, of each input no more than a model sees. They were embedded a
 /// moment ago; should counting fail, the answer is worth more than the count.
-async fn count(app: &App, model: &str, texts: Vec<Vec<String>>) -> usize {
-    let Ok((_, engine)) = app.registry().get(Some(model)) else { return 0 };
+async fn count(chosen: &Chosen<'_>, texts: Vec<Vec<String>>) -> usize {
     let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
     let texts = texts.concat();
     if texts.is_empty() {
         return 0;
     }
-    let tokens = engine.tokenize(texts, false, Prompt::None).await.unwrap_or_default();
-    let mut tokens = tokens.iter().map(Vec::len);
-    let limit = engine.info().tokens_max;
+    let mut tokens = chosen.count_tokens(texts).await.into_iter();
+    let limit = chosen.info().tokens_max;
     lengths.into_iter().map(|count| tokens.by_ref().take(count).sum::<usize>().min(limit)).sum()
 }

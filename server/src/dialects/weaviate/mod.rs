@@ -16,9 +16,9 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::inputs::purpose_prompt;
 use super::ranking::{Additions, Asked, Document, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read};
+use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::shaped;
-use crate::http::{App, Failure, JsonBody, Routes, with_timings};
+use crate::http::{App, Failure, JsonBody, Routes, Want, with_timings};
 use types::{
     ErrorBody, MetaAnswer, RerankBody, RerankResults, ScoredDocument, TextVectors, VectorAnswer,
     VectorBody, VectorsAnswer,
@@ -65,7 +65,7 @@ struct Api;
     responses((status = 200, body = TextVectors, description = "one vector a text")),
 )]
 async fn vectors(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VectorBody>) -> Response {
-    embed(&app, body).await.unwrap_or_else(|error| failure(&error))
+    respond(&app, embed(&app, body).await, failure)
 }
 
 async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
@@ -87,7 +87,7 @@ async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
         dimensions: config.dimensions,
         normalize: true,
     };
-    let (_, answer) = app.embed(None, request).await?;
+    let answer = app.choose(None, Want::Embed)?.embed(request).await?;
     let timings = answer.timings;
     let dims = answer.vectors.first().map_or(0, Vec::len);
     let mut vectors = answer.vectors;
@@ -102,7 +102,7 @@ async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
 
 async fn rerank(app: Arc<App>, body: Bytes) -> Response {
     match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => answer(&app, body).await.unwrap_or_else(|error| failure(&error)),
+        Ok(body) => respond(&app, answer(&app, body).await, failure),
         Err(response) => response,
     }
 }
@@ -114,7 +114,8 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
         truncate: true,
         ..Asked::default()
     };
-    let (_, answer) = app.rerank(None, request(app, asked, Additions::default()).await?).await?;
+    let chosen = app.choose(None, Want::Rerank)?;
+    let answer = chosen.rerank(request(app, asked, Additions::default()).await?).await?;
     // In the order of the documents: the module sorts by itself.
     let scores = body.documents.into_iter().enumerate();
     let scores = scores

@@ -16,7 +16,7 @@ use super::proto::proxima as pb;
 use super::status::status;
 use crate::dialects::classes::Classes;
 use crate::dialects::inputs::{one_prompt, prepare};
-use crate::http::{App, WhenFull};
+use crate::http::{App, Want, WhenFull};
 
 /// The service.
 pub struct Proxima(pub Calls);
@@ -24,7 +24,9 @@ pub struct Proxima(pub Calls);
 async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> Answer<pb::EmbedResponse> {
     let model = message.model.take();
     let (request, encoding) = convert::embed_request(&app, message).await?;
-    let (model, answer) = app.embed(model.as_deref(), request).await?;
+    let chosen = app.choose(model.as_deref(), Want::Embed)?;
+    let answer = chosen.embed(request).await?;
+    let model = chosen.name().to_owned();
     let vectors = answer.vectors.into_iter().map(|it| convert::vector(it, encoding)).collect();
     let timings = Some(convert::timings(&answer.timings));
     Ok((pb::EmbedResponse { model, vectors, timings }, Some(answer.timings)))
@@ -34,7 +36,9 @@ async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> Answer<pb::Rer
     let (model, top_n) = (message.model.take(), message.top_n);
     let documents = if message.return_documents { items::texts(&message) } else { Vec::new() };
     let request = convert::rerank_request(&app, message).await?;
-    let (model, answer) = app.rerank(model.as_deref(), request).await?;
+    let chosen = app.choose(model.as_deref(), Want::Rerank)?;
+    let answer = chosen.rerank(request).await?;
+    let model = chosen.name().to_owned();
     let reply = pb::RerankResponse {
         model,
         results: convert::ranked(&answer, top_n, &documents),
@@ -47,8 +51,10 @@ async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> Answer<pb::Rer
 async fn predict(app: Arc<App>, mut message: pb::PredictRequest) -> Answer<pb::PredictResponse> {
     let model = message.model.take();
     let request = convert::predict_request(message, app.auto_truncate())?;
-    let (model, answer) = app.predict(model.as_deref(), request).await?;
-    let own = Classes::of(&app, &model, ScoreForm::Probability);
+    let chosen = app.choose(model.as_deref(), Want::Classify)?;
+    let answer = chosen.predict(request).await?;
+    let model = chosen.name().to_owned();
+    let own = Classes::of(chosen.info(), ScoreForm::Probability);
     let each = answer.logits.iter().map(|logits| convert::classes(own.scored(logits)));
     let (results, timings) = (each.collect(), Some(convert::timings(&answer.timings)));
     Ok((pb::PredictResponse { model, results, timings }, Some(answer.timings)))
@@ -58,7 +64,8 @@ async fn tokenize(app: Arc<App>, message: pb::TokenizeRequest) -> Answer<pb::Tok
     let special = message.add_special_tokens.unwrap_or(true);
     one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
     let prompt: Prompt = prepare(message.instruction, message.prompt_name, true, None).prompt;
-    let all = app.tokenize(message.model.as_deref(), message.texts, special, prompt).await?;
+    let chosen = app.choose(message.model.as_deref(), Want::Tokenize)?;
+    let all = chosen.tokenize(message.texts, special, prompt).await?;
     let results = all.into_iter().map(convert::tokens).collect();
     Ok((pb::TokenizeResponse { results }, None))
 }
@@ -66,7 +73,8 @@ async fn tokenize(app: Arc<App>, message: pb::TokenizeRequest) -> Answer<pb::Tok
 async fn decode(app: Arc<App>, message: pb::DecodeRequest) -> Answer<pb::DecodeResponse> {
     let skip = message.skip_special_tokens.unwrap_or(true);
     let ids = message.inputs.into_iter().map(|tokens| tokens.ids).collect();
-    let texts = app.decode(message.model.as_deref(), ids, skip).await?;
+    let chosen = app.choose(message.model.as_deref(), Want::Decode)?;
+    let texts = chosen.decode(ids, skip).await?;
     Ok((pb::DecodeResponse { texts }, None))
 }
 

@@ -13,13 +13,14 @@ use super::calls::{Answer, Calls, Replies};
 use super::proto::tei as pb;
 use crate::dialects::classes::Classes;
 use crate::dialects::inputs::prepare;
-use crate::http::{App, Failure, WhenFull};
+use crate::http::{App, Failure, Want, WhenFull};
 
 /// All its services.
 pub struct Tei(pub Calls);
 
 async fn embed(app: Arc<App>, message: pb::EmbedRequest) -> Answer<pb::EmbedResponse> {
-    let (_, answer) = app.embed(None, convert::embed_request(message)?).await?;
+    let chosen = app.choose(None, Want::Embed)?;
+    let answer = chosen.embed(convert::embed_request(message)?).await?;
     let metadata = Some(convert::metadata(&answer.timings));
     let embeddings = answer.vectors.into_iter().next().unwrap_or_default();
     Ok((pb::EmbedResponse { embeddings, metadata }, Some(answer.timings)))
@@ -29,7 +30,8 @@ async fn embed_sparse(
     app: Arc<App>,
     message: pb::EmbedSparseRequest,
 ) -> Answer<pb::EmbedSparseResponse> {
-    let (_, answer) = app.sparse(None, convert::sparse_request(message)?).await?;
+    let chosen = app.choose(None, Want::Sparse)?;
+    let answer = chosen.sparse(convert::sparse_request(message)?).await?;
     let metadata = Some(convert::metadata(&answer.timings));
     let weights = answer.weights.into_iter().next().unwrap_or_default();
     let value = |(index, value)| pb::SparseValue { index, value };
@@ -38,7 +40,8 @@ async fn embed_sparse(
 }
 
 async fn embed_all(app: Arc<App>, message: pb::EmbedAllRequest) -> Answer<pb::EmbedAllResponse> {
-    let (_, answer) = app.tokens(None, convert::tokens_request(message)?).await?;
+    let chosen = app.choose(None, Want::Tokens)?;
+    let answer = chosen.tokens(convert::tokens_request(message)?).await?;
     let metadata = Some(convert::metadata(&answer.timings));
     let rows = answer.rows.into_iter().next().unwrap_or_default();
     let token_embeddings =
@@ -64,10 +67,11 @@ async fn classes(
     request: PredictRequest,
     raw_scores: bool,
 ) -> Answer<pb::PredictResponse> {
-    let (name, answer) = app.predict(None, request).await?;
+    let chosen = app.choose(None, Want::Classify)?;
+    let answer = chosen.predict(request).await?;
     let metadata = Some(convert::metadata(&answer.timings));
     let logits = answer.logits.into_iter().next().unwrap_or_default();
-    let scored = Classes::of(&app, &name, ScoreForm::Probability).scored(&logits);
+    let scored = Classes::of(chosen.info(), ScoreForm::Probability).scored(&logits);
     let predictions = scored.into_iter().map(|it| convert::prediction(it, raw_scores)).collect();
     Ok((pb::PredictResponse { predictions, metadata }, Some(answer.timings)))
 }
@@ -79,14 +83,16 @@ async fn rerank(
     let message = message?;
     let raw_scores = message.raw_scores;
     let texts = if message.return_text { message.texts.clone() } else { Vec::new() };
-    let (_, answer) = app.rerank(None, convert::rerank_request(message)?).await?;
+    let chosen = app.choose(None, Want::Rerank)?;
+    let answer = chosen.rerank(convert::rerank_request(message)?).await?;
     Ok((convert::ranks(&answer, &texts, raw_scores), Some(answer.timings)))
 }
 
 async fn tokenize(app: Arc<App>, message: pb::EncodeRequest) -> Answer<pb::EncodeResponse> {
     let prompt = prepare(None, message.prompt_name, true, None).prompt;
     let texts = vec![convert::text(message.inputs)?];
-    let tokens = app.tokenize(None, texts, message.add_special_tokens, prompt).await?;
+    let chosen = app.choose(None, Want::Tokenize)?;
+    let tokens = chosen.tokenize(texts, message.add_special_tokens, prompt).await?;
     let tokens = tokens.into_iter().flatten().map(convert::token).collect();
     Ok((pb::EncodeResponse { tokens }, None))
 }
@@ -94,7 +100,8 @@ async fn tokenize(app: Arc<App>, message: pb::EncodeRequest) -> Answer<pb::Encod
 async fn decode(app: Arc<App>, message: pb::DecodeRequest) -> Answer<pb::DecodeResponse> {
     // An absent list is no list.
     let ids = Some(message.ids).filter(|ids| !ids.is_empty()).into_iter().collect();
-    let texts = app.decode(None, ids, message.skip_special_tokens).await?;
+    let chosen = app.choose(None, Want::Decode)?;
+    let texts = chosen.decode(ids, message.skip_special_tokens).await?;
     Ok((pb::DecodeResponse { text: texts.concat() }, None))
 }
 
@@ -205,7 +212,7 @@ impl pb::rerank_server::Rerank for Tei {
         &self,
         messages: Request<Streaming<pb::RerankStreamRequest>>,
     ) -> Result<Response<pb::RerankResponse>, Status> {
-        let message = self.0.all(messages).await?.map(convert::gathered);
+        let message = self.0.all(messages, Want::Rerank).await?.map(convert::gathered);
         self.0.one(message, WhenFull::Wait, rerank).await
     }
 }

@@ -1,0 +1,132 @@
+//! A request that names no model is answered by one model, chosen once: the first that is made for
+//! it, else the first that is able to.
+
+use super::*;
+
+/// An app of these models, in this order.
+struct Several {
+    app: Arc<App>,
+    engines: Vec<Engine>,
+}
+
+impl Several {
+    fn of(models: Vec<(&str, Model)>) -> Self {
+        let metrics = MetricsHub::new();
+        let start = |(name, model): (&str, Model)| {
+            let engine = Engine::start(model, EngineConfig::default(), metrics.for_model(name));
+            (name.to_owned(), engine)
+        };
+        let models: Vec<(String, Engine)> = models.into_iter().map(start).collect();
+        let engines = models.iter().map(|(_, engine)| engine.clone()).collect();
+        let registry = Registry::new(models).expect("names differ");
+        Self { app: Arc::new(App::new(registry, metrics, HttpConfig::default())), engines }
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        let request = Request::post(path).body(Body::from(body.to_string())).expect("a request");
+        let response = router(self.app.clone()).oneshot(request).await.expect("answered");
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (status, serde_json::from_slice(&bytes).expect("JSON"))
+    }
+
+    async fn ok(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.post(path, body).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {answer}");
+        answer
+    }
+
+    async fn end(self) {
+        for engine in self.engines {
+            engine.shutdown().await;
+        }
+    }
+}
+
+fn golden(name: &str) -> Model {
+    load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores").join(name))
+}
+
+#[tokio::test]
+async fn pairs_are_scored_by_the_reranker_beside_a_classifier() {
+    let several = Several::of(vec![
+        ("classes", golden("bert-classifier")),
+        ("scorer", golden("xlmr-reranker")),
+    ]);
+    let body = json!({ "text_1": "which city", "text_2": ["the city of light", "gravity"] });
+    let mut named = body.clone();
+    named["model"] = json!("scorer");
+    let (found, wanted) = (several.ok("/score", body).await, several.ok("/score", named).await);
+    assert_eq!(found["model"], "scorer");
+    assert_eq!(found["data"], wanted["data"]);
+    let classes = several.ok("/predict", json!({ "inputs": "gravity" })).await;
+    assert_eq!(classes.as_array().map(Vec::len), Some(3), "the classifier's");
+    several.end().await;
+}
+
+#[tokio::test]
+async fn an_embedder_ranks_where_nothing_is_made_for_it() {
+    let several = Several::of(vec![
+        ("classes", golden("bert-classifier")),
+        ("embedder", synthetic("tiny-bert")),
+    ]);
+    let body = json!({ "query": "which city", "documents": ["the city of light", "gravity"] });
+    let ranked = several.ok("/v1/rerank", body.clone()).await;
+    assert_eq!((&ranked["model"], &ranked["method"]), (&json!("embedder"), &json!("similarity")));
+    let mut named = body;
+    named["model"] = json!("classes");
+    let (status, refused) = several.post("/v1/rerank", named).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{refused}");
+    let message = refused["detail"].as_str().expect("a message");
+    assert_eq!(message, "this model cannot rerank; this server's embedder can");
+    several.end().await;
+}
+
+#[tokio::test]
+async fn refusals_of_weaviates_paths_are_counted() {
+    let several = Several::of(vec![("embedder", synthetic("tiny-bert"))]);
+    let (status, _) = several.post("/vectors", json!({})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let text = several.app.metrics().text();
+    let line = text.lines().find(|line| line.contains("errors") && line.contains("\"body\""));
+    assert!(line.is_some_and(|line| line.ends_with(" 1")), "{line:?}");
+    several.end().await;
+}
+
+#[tokio::test]
+async fn instances_are_answered_whole_or_not_at_all() {
+    let several = Several::of(vec![("embedder", synthetic("tiny-bert"))]);
+    let good = json!({ "inputs": ["gravity", "a city"], "dimensions": 8 });
+    let answer = several.ok("/vertex", json!({ "instances": [good, { "inputs": "light" }] })).await;
+    for (instance, alone) in [(0, good.clone()), (1, json!({ "inputs": "light" }))] {
+        assert_eq!(answer["predictions"][instance], several.ok("/embed", alone).await);
+    }
+    let wrong = json!({ "inputs": "light", "prompt_name": "none of these" });
+    let calls = |text: &str| {
+        let line = text.lines().find(|it| it.starts_with("proxima_batch_sequences_count"));
+        line.map(str::to_owned)
+    };
+    let before = calls(&several.app.metrics().text());
+    let (status, _) = several.post("/vertex", json!({ "instances": [good, wrong] })).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(before.is_some());
+    assert_eq!(calls(&several.app.metrics().text()), before, "nothing was computed for nothing");
+    let other = json!({ "inputs": "light", "model": "another" });
+    let (status, _) = several.post("/vertex", json!({ "instances": [good, other] })).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    several.end().await;
+}
+
+#[tokio::test]
+async fn similarities_of_pairs_are_those_of_each_pair_alone() {
+    let several = Several::of(vec![("embedder", synthetic("tiny-bert"))]);
+    let (queries, documents) = (["which city", "gravity"], ["the city of light", "a force"]);
+    let together = json!({ "queries": queries, "documents": documents });
+    let together = several.ok("/score", together).await;
+    for (index, (query, document)) in queries.iter().zip(documents).enumerate() {
+        let alone = json!({ "queries": query, "documents": document });
+        let alone = several.ok("/score", alone).await;
+        assert_eq!(together["data"][index]["score"], alone["data"][0]["score"]);
+    }
+    several.end().await;
+}
