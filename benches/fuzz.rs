@@ -8,8 +8,9 @@ mod fake_model;
 
 use std::sync::Arc;
 
-use proxima::http::{App, HttpConfig, router};
+use proxima::http::{App, HttpConfig};
 use proxima::metrics::MetricsHub;
+use proxima::router::router;
 use proxima_engine::{Engine, EngineConfig, Registry};
 
 #[tokio::main]

@@ -315,6 +315,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "chat_template",
                 "jinja",
                 "classes",
+                "forms",
                 "grpc",
                 "inputs",
                 "items",

@@ -3,6 +3,8 @@
 //!
 //! Must not know: tokio, HTTP, wire formats, the network, environment variables, the clock.
 
+#![forbid(unsafe_code)]
+
 pub mod batch;
 pub mod checkpoint;
 mod dtype;

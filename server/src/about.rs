@@ -7,7 +7,7 @@ use std::path::Path;
 
 use clap::Command;
 
-use crate::cli::{CommandError, write_out};
+use crate::command::{CommandError, write_out};
 
 /// Features of this build, of those that change what it can do.
 const FEATURES: [(&str, bool); 2] =

@@ -3,50 +3,18 @@
 //! Must not know: how any command does its work.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{self, Environment, LogFormat, LogSettings, ServeArgs};
+use crate::command::{CommandError, EXIT_USAGE, write_out};
+use crate::config::{self, Environment, ServeArgs};
+use crate::logging::{LogFormat, LogSettings};
 use crate::media::end_programs;
 use crate::show::{Unit, shown};
-use crate::{about, bench, bulk, health, hub, logging, models, openapi, serve, verify};
-
-/// Exit code of wrong usage or configuration (`EX_USAGE`).
-pub const EXIT_USAGE: u8 = 64;
-/// Exit code of a command that failed.
-pub const EXIT_FAILURE: u8 = 1;
-/// Exit code of a server whose device failed for good (`EX_UNAVAILABLE`).
-pub const EXIT_DEVICE: u8 = 69;
-
-/// Why a command did not do its work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandError {
-    /// A sentence.
-    pub message: String,
-    /// The exit code.
-    pub code: u8,
-}
-
-impl CommandError {
-    /// Something is wrong with how the command was asked.
-    pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: EXIT_USAGE }
-    }
-
-    /// A device failed for good while it was served from.
-    pub fn device(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: EXIT_DEVICE }
-    }
-
-    /// The command was asked rightly and failed.
-    pub fn failure(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: EXIT_FAILURE }
-    }
-}
+use crate::{about, bench, bulk, health, hub, logging, models, router, serve, verify};
 
 /// Proxima serves embedding models: one binary, over HTTP, with the vectors of the reference
 /// implementation.
@@ -228,22 +196,12 @@ fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandEr
         Command::Models(arguments) => models::run(&arguments, environment),
         Command::Health(arguments) => health::run(arguments),
         Command::Bench(arguments) => bench::run(&arguments, environment),
-        Command::Openapi => write_out(&openapi::openapi_json()),
+        Command::Openapi => write_out(&router::document()),
         Command::Completions { shell } => about::completions(Cli::command(), shell),
         Command::Man { out } => about::manual(Cli::command(), out.as_deref()),
         Command::Docs { document: Document::Settings } => write_out(&config::example()),
         Command::Docs { document: Document::Migrate } => write_out(&config::migrate_page()),
     }
-}
-
-/// Writes what a command was asked for to standard output.
-///
-/// # Errors
-/// A standard output that does not take it.
-pub fn write_out(text: &str) -> Result<(), CommandError> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| CommandError::failure(format!("standard output: {error}")))
 }
 
 fn synth(arguments: &SynthArgs) -> Result<(), CommandError> {

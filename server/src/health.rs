@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::{CommandError, write_out};
+use crate::command::{CommandError, write_out};
 use crate::config::{self, Seconds, ServeArgs};
 
 /// Bytes of an answer that are read.

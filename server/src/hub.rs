@@ -16,8 +16,7 @@ use std::time::Duration;
 
 use proxima_models::Progress;
 
-use crate::cli::CommandError;
-use crate::config::HubSettings;
+use crate::command::CommandError;
 use cache::{Known, RepoCache};
 use client::{At, Client, RemoteFile};
 use partial::Partial;
@@ -31,6 +30,49 @@ pub use stored::{Revision, Stored, remove, stored};
 const RETRIES: u32 = 4;
 /// The wait before the first retry; each further one is twice as long.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What huggingface_hub waits for an answer, and for the next bytes of one.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// Where models are downloaded from and kept.
+#[derive(Clone)]
+pub struct HubSettings {
+    /// The folder of the Hub's cache.
+    pub cache: PathBuf,
+    /// The Hub's address, if it is another than the public one.
+    pub endpoint: Option<String>,
+    /// A key for private models.
+    pub token: Option<String>,
+    /// Use what is in the cache and no network.
+    pub offline: bool,
+    /// Time for an answer of the Hub to begin.
+    pub etag_timeout: Duration,
+    /// Time without a byte of a download.
+    pub download_timeout: Duration,
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self {
+            cache: PathBuf::new(),
+            endpoint: None,
+            token: None,
+            offline: false,
+            etag_timeout: TIMEOUT,
+            download_timeout: TIMEOUT,
+        }
+    }
+}
+
+impl std::fmt::Debug for HubSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HubSettings")
+            .field("cache", &self.cache)
+            .field("endpoint", &self.endpoint)
+            .field("token", &self.token.as_ref().map(|_| "hidden"))
+            .field("offline", &self.offline)
+            .finish()
+    }
+}
 
 /// The Hub and its cache.
 pub struct Hub {

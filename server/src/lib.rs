@@ -2,13 +2,17 @@
 //!
 //! Must not know: how models compute or batches are made.
 
+#![forbid(unsafe_code)]
+
 pub mod about;
 pub mod bench;
 pub mod bulk;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod dialects;
 pub mod encoding;
+pub mod failure;
 pub mod health;
 pub mod http;
 pub mod hub;
@@ -17,12 +21,17 @@ pub mod media;
 mod memory;
 pub mod metrics;
 pub mod models;
+pub mod noted;
 pub mod openapi;
+pub mod router;
 pub mod serve;
 mod shares;
 pub mod show;
 pub mod signals;
 pub mod verify;
+
+#[cfg(test)]
+mod served;
 
 #[cfg(test)]
 #[path = "../../tests/support/bad_bodies.rs"]

@@ -1,5 +1,7 @@
 //! The `proxima` executable.
 
+#![forbid(unsafe_code)]
+
 /// While models are loaded, memory that is not there ends the process with a sentence.
 #[global_allocator]
 static ALLOCATOR: proxima_models::Allocator = proxima_models::Allocator;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// A bound of memory, and how much it leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,9 @@ use prometheus::{
 };
 use proxima_engine::{DeviceEvent, Metrics, Observation, Timings};
 
-use crate::http::{Failure, note_failure, note_timings};
+use crate::failure::Failure;
 use crate::logging;
+use crate::noted::{note_failure, note_timings};
 
 /// Seconds from half a millisecond to two minutes.
 const SECONDS: [f64; 14] =

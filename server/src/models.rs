@@ -4,7 +4,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::cli::{CommandError, write_out};
+use crate::command::{CommandError, write_out};
 use crate::config::{self, Environment};
 use crate::hub::{self, Stored, is_model_id};
 

@@ -17,12 +17,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cli::CommandError;
-use crate::config::{self, Environment, HubSettings, ModelPlace, ModelSource, ServeArgs, Settings};
+use crate::command::CommandError;
+use crate::config::{self, Environment, ModelPlace, ModelSource, ServeArgs, Settings};
 use crate::http::{self, App, Listeners};
 use crate::hub::Hub;
+use crate::hub::HubSettings;
 use crate::media::end_programs;
 use crate::metrics::MetricsHub;
+use crate::router;
 use crate::signals::Signals;
 use crate::{logging, memory};
 
@@ -215,7 +217,7 @@ async fn until_stopped(
             }
         }
     };
-    http::serve(listeners, app.clone(), stop).await;
+    router::serve(listeners, app.clone(), stop).await;
     tracing::info!("stopped");
     // Also one that was lost while requests were still answered.
     let lost = |(name, engine): (&str, &Engine)| {
@@ -307,7 +309,7 @@ fn end_at_once() -> ! {
     tracing::warn!("stopped at once by a signal while stopping");
     end_programs();
     logging::flush();
-    std::process::exit(i32::from(crate::cli::EXIT_FAILURE));
+    std::process::exit(i32::from(crate::command::EXIT_FAILURE));
 }
 
 /// From now on a signal to stop ends the programs that read videos, too: they are in process groups

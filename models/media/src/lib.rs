@@ -2,6 +2,8 @@
 //!
 //! Must not know: tokens, tensors, the network, where bytes came from.
 
+#![forbid(unsafe_code)]
+
 mod cache;
 mod decode;
 mod error;

@@ -6,6 +6,8 @@
 //!
 //! Must not know: the network, the clock.
 
+#![forbid(unsafe_code)]
+
 mod configs;
 mod random;
 mod tokenizer;

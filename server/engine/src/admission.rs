@@ -1,5 +1,5 @@
-//! Whether a request is let in: a pure function of what waits in front of it, of how fast the
-//! engine is, and of how large it is about to be.
+//! Admission control: whether a request is admitted, as a pure function of the work ahead of it,
+//! the engine's rate, and its own estimated size.
 //!
 //! Must not know: clocks, threads, jobs.
 
@@ -12,36 +12,36 @@ use proxima_models::{Input, Prepare};
 use crate::batching::cost;
 use crate::fair::{CLIENTS_MAX, ClientKey};
 
-/// Bytes of text that make a token, about: less than tokenizers need for English, so that
-/// estimates are not too small where texts are ordinary.
+/// Assumed bytes of text per token: fewer than tokenizers need for English, so that estimates for
+/// ordinary texts are not too low.
 const BYTES_OF_A_TOKEN: usize = 4;
-/// Special tokens of a sequence, about.
+/// Assumed special tokens per sequence.
 const SPECIAL_TOKENS: usize = 2;
-/// Tokens of an image or a video file, about.
+/// Assumed tokens per image or video file.
 const TOKENS_OF_A_FILE: usize = 1_000;
-/// Bounds of the advice when to come back, in seconds.
+/// Bounds of the suggested retry delay, in seconds.
 const RETRY_AFTER_SECONDS: (f64, f64) = (1.0, 60.0);
 
-/// Which requests go first.
+/// The priority class of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Small requests.
+    /// Small requests, which go first.
     Interactive,
-    /// Large ones.
+    /// Large requests.
     Bulk,
 }
 
-/// How much work a request is.
+/// The size of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Size {
-    /// Tokens: what memory is counted by.
+    /// Tokens, by which memory is counted.
     pub tokens: usize,
-    /// Work in tokens of short sequences: what time is counted by.
+    /// Cost in tokens of short sequences, by which time is counted.
     pub cost: usize,
 }
 
 impl Size {
-    /// Of sequences of these lengths.
+    /// The size of sequences of these lengths.
     pub fn of(lengths: impl Iterator<Item = usize>) -> Self {
         lengths.fold(Self::default(), |sum, tokens| Self {
             tokens: sum.tokens.saturating_add(tokens),
@@ -49,7 +49,7 @@ impl Size {
         })
     }
 
-    /// Both together.
+    /// The sum of both.
     pub fn plus(self, other: Self) -> Self {
         Self {
             tokens: self.tokens.saturating_add(other.tokens),
@@ -57,8 +57,8 @@ impl Size {
         }
     }
 
-    /// What it will be, about, by the bytes of inputs alone; each is cut at the model's
-    /// `tokens_max`.
+    /// Estimates the size of inputs from their bytes alone. Each is cut at the request's limit and
+    /// the model's `tokens_max`, whichever is smaller.
     pub fn about(inputs: &[Input], how: &Prepare, tokens_max: usize) -> Self {
         let limit = how.tokens_max.map_or(tokens_max, |limit| limit.min(tokens_max));
         let tokens = |input: &Input| match input {
@@ -73,13 +73,13 @@ impl Size {
     }
 }
 
-/// Tokens, about, of so many texts with so many bytes together, each cut at `tokens_max`.
+/// Estimated tokens of `texts` texts with `bytes` bytes in total, each cut at `tokens_max`.
 pub fn tokens_about(texts: usize, bytes: usize, tokens_max: usize) -> usize {
     let all = bytes / BYTES_OF_A_TOKEN + texts.saturating_mul(SPECIAL_TOKENS);
     all.min(texts.saturating_mul(tokens_max))
 }
 
-/// Work that waits, of each client: admitted, tokenised or not.
+/// Work of each client that is waiting, whether tokenised yet or not.
 #[derive(Debug, Default)]
 pub struct Ledger {
     clients: HashMap<ClientKey, usize>,
@@ -87,7 +87,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Work of all clients.
+    /// Work of all clients together.
     pub fn total(&self) -> usize {
         self.total
     }
@@ -100,7 +100,7 @@ impl Ledger {
         }
     }
 
-    /// Takes work away that was added.
+    /// Removes work that was added.
     pub fn remove(&mut self, client: ClientKey, cost: usize) {
         let Some(waiting) = self.clients.get_mut(&client) else { return };
         let cost = cost.min(*waiting);
@@ -111,8 +111,9 @@ impl Ledger {
         }
     }
 
-    /// Work that is done before the last of a new request of this client, besides its own: all
-    /// that it sent before, and of each other client as much, since they take turns.
+    /// Work that is done before a new request of this cost completes, besides its own: all the
+    /// client's earlier work and, since clients take turns, at most as much of each other client as
+    /// the client then has in total.
     pub fn in_front(&self, client: ClientKey, cost: usize) -> usize {
         let own = self.clients.get(&client).copied().unwrap_or(0);
         let turn = own.saturating_add(cost);
@@ -124,23 +125,23 @@ impl Ledger {
     }
 }
 
-/// What is known when a request asks to be let in.
+/// What is known when a request arrives.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// Work of the request's class that is done before the request is.
+    /// Work of the request's class that is done before it.
     pub same_class: usize,
-    /// Work of small requests in front of a large one.
+    /// Work of small requests ahead of a large request.
     pub ahead: usize,
-    /// Work a second, as measured; nothing is refused for time before that is known.
+    /// Measured work per second. Until it is known, no request is rejected for its expected wait.
     pub rate: Option<f64>,
 }
 
-/// Whether what waits in front of a request is done within `time_max`; if not, the seconds until
-/// that may be so, as a range to choose from at random: all who were refused must not come back at
-/// once. A request that finds its class's queue empty is let in, however large it is.
+/// Checks that the work ahead of a request is done within `time_max`. A request that has no work of
+/// its class ahead of it is admitted, however large it is.
 ///
 /// # Errors
-/// The range.
+/// A range of retry delays in seconds, to choose from at random so that rejected clients do not all
+/// come back at once.
 pub fn fits(load: Load, time_max: Duration) -> Result<(), (f64, f64)> {
     let Some(rate) = load.rate.filter(|rate| *rate > 0.0) else { return Ok(()) };
     let seconds = (load.same_class + load.ahead) as f64 / rate;
@@ -148,14 +149,14 @@ pub fn fits(load: Load, time_max: Duration) -> Result<(), (f64, f64)> {
     if load.same_class == 0 || over <= 0.0 { Ok(()) } else { Err((over, over + seconds)) }
 }
 
-/// When to come back, from a range of seconds: whole seconds from 1 to 60.
+/// Picks a retry delay from a range of seconds: whole seconds from 1 to 60.
 pub fn retry_after((least, most): (f64, f64), random: f64) -> Duration {
     let seconds = least + (most - least) * random;
     let (shortest, longest) = RETRY_AFTER_SECONDS;
     Duration::from_secs(seconds.ceil().clamp(shortest, longest) as u64)
 }
 
-/// Numbers from 0 to 1 that clients cannot foresee.
+/// Random numbers from 0 to 1 that clients cannot predict.
 #[derive(Debug)]
 pub struct Jitter {
     seed: RandomState,
@@ -163,7 +164,7 @@ pub struct Jitter {
 }
 
 impl Jitter {
-    /// Different numbers in each process.
+    /// A generator with a seed of its own in each process.
     pub fn new() -> Self {
         Self { seed: RandomState::new(), count: 0 }
     }

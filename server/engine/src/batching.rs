@@ -42,8 +42,8 @@ pub struct Choice {
 }
 
 impl Candidate {
-    /// What it adds to the cost of a batch; `behind` if the job before it in its queue is in the
-    /// batch.
+    /// What it adds to the cost of a batch. `behind`: the job before it in its queue is in the
+    /// batch, too.
     fn cost(&self, behind: bool) -> usize {
         cost(self.tokens) - if behind { cost(self.shared) } else { 0 }
     }
@@ -59,9 +59,9 @@ pub fn cost(tokens: usize) -> usize {
 /// Interactive jobs go before bulk jobs, unless the first bulk job has waited too long: then it
 /// goes first, so that bulk jobs do not starve. The order within a queue is kept: a job that does
 /// not fit ends the choice rather than being overtaken by smaller ones. A job above the budget runs
-/// alone, except for following jobs that share most of their tokens with it (candidates for a long
-/// query), as many as fit into another budget. A batch with interactive jobs is kept short: bulk
-/// jobs fill at most a quarter of it.
+/// alone, except that following jobs that share most of their tokens (candidates for a long query)
+/// join it, up to a second budget. A batch with interactive jobs is kept short: bulk jobs fill at
+/// most a quarter of it.
 pub fn choose(
     interactive: impl Iterator<Item = Candidate>,
     bulk: impl Iterator<Item = Candidate>,

@@ -29,29 +29,29 @@ use crate::threads::NoThread;
 use crate::ticket::{Limit, in_time};
 use crate::warm_up;
 
-/// Texts of a request that are tokenised before another has its turn.
+/// Texts of a request that are tokenised before another request has its turn.
 const TEXTS_OF_A_TURN: usize = 8;
 
-/// The engine of one model, for one client. Cheap to clone; all clones are the same engine.
+/// The engine of one model, on behalf of one client. Cheap to clone; all clones share one engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) handle: Arc<Handle>,
-    /// Whose requests these are.
+    /// The client that its requests belong to.
     pub(crate) client: ClientKey,
 }
 
-/// Dropped with the last clone, which ends the threads.
+/// What all clones share. Dropping the last clone ends the threads.
 pub(crate) struct Handle {
     pub info: ModelInfo,
     pub config: EngineConfig,
     pub queue: Arc<Queue>,
     pub pool: Pool,
-    /// Threads of requests with images or videos, so that texts do not wait for these.
+    /// Threads for requests with images or videos, so that texts do not wait for them.
     pub media: Option<Pool>,
     pub metrics: Arc<dyn Metrics>,
     pub text_bytes: AtomicUsize,
-    /// Bytes of requests with images or videos. They are apart, as these take longer and must not
-    /// keep texts out.
+    /// Bytes of waiting requests with images or videos. They have their own budget, as they take
+    /// longer and must not block texts.
     pub media_bytes: AtomicUsize,
 }
 
@@ -71,16 +71,16 @@ impl Engine {
     /// Starts the worker and tokenisation threads of a model.
     ///
     /// # Panics
-    /// If the system gives no threads.
+    /// If the system cannot start the threads.
     pub fn start(model: Model, config: EngineConfig, metrics: Arc<dyn Metrics>) -> Self {
         Self::start_on(vec![model.into()], config, metrics).expect("threads")
     }
 
-    /// As [`start`](Self::start) with the same model on one or more devices, a worker each; who has
-    /// nothing to do takes the next batch.
+    /// Like [`start`](Self::start), with the same model on one or more devices. Each device has a
+    /// worker, and an idle worker takes the next batch.
     ///
     /// # Errors
-    /// If the system gives no threads.
+    /// If the system cannot start the threads.
     ///
     /// # Panics
     /// If there is no replica.
@@ -101,7 +101,7 @@ impl Engine {
         let batch_tokens_max = match (measured, info.batch_tokens) {
             (Some(measured), _) => measured.batch_tokens,
             (None, BatchRows::Known(_)) => batch_tokens_max,
-            // Not even the smallest batch that was tried works.
+            // Even the smallest batch that was tried failed.
             (None, BatchRows::AtMost(_)) => batch_tokens_max.min(warm_up::TOKENS_MIN),
         };
         let config = EngineConfig { batch_tokens_max, ..config };
@@ -117,7 +117,7 @@ impl Engine {
         let media = info.media.then(|| Pool::start("media", threads, 1, &recipe)).transpose()?;
         let shared = Shared { queue: queue.clone(), metrics: metrics.clone(), prefix_bytes_max };
         for (slot, replica) in replicas.into_iter().enumerate() {
-            // Those that were started end.
+            // On an error, the workers started so far end.
             replica::start(shared.clone(), slot, replica).inspect_err(|_| queue.close())?;
         }
         let (text_bytes, media_bytes) = Default::default();
@@ -125,32 +125,32 @@ impl Engine {
         Ok(Self { handle: Arc::new(handle), client: ClientKey::default() })
     }
 
-    /// This engine, for requests of a client: clients take turns.
+    /// This engine, on behalf of a client; clients take turns.
     pub fn for_client(&self, client: ClientKey) -> Self {
         Self { handle: self.handle.clone(), client }
     }
 
-    /// What the model tells of itself.
+    /// Properties of the model.
     pub fn info(&self) -> &ModelInfo {
         &self.handle.info
     }
 
-    /// Its limits as it keeps them: a batch has no more tokens than keep the device busy.
+    /// The limits in effect: batches have no more tokens than the device needs to be fast.
     pub fn config(&self) -> &EngineConfig {
         &self.handle.config
     }
 
-    /// Vectors of some inputs. Dropping the future drops its jobs that have not run.
+    /// Embeds inputs. Dropping the future drops its jobs that have not run.
     ///
     /// # Errors
-    /// See [`EngineError`]; a request is answered whole or not at all.
+    /// See [`EngineError`]; a request succeeds or fails as a whole.
     pub async fn embed(&self, request: EmbedRequest) -> Result<EmbedAnswer, EngineError> {
         let mut all = self.embed_all(vec![request]).await?;
         Ok(EmbedAnswer { vectors: all.vectors.pop().unwrap_or_default(), timings: all.timings })
     }
 
-    /// Vectors of the inputs of several requests, which are admitted together and answered whole or
-    /// not at all. An input that is wrong is named by its index among all inputs.
+    /// Embeds the inputs of several requests, which are admitted together and succeed or fail as a
+    /// whole. An invalid input is reported by its index among all inputs.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -180,7 +180,7 @@ impl Engine {
         Ok(EmbedAllAnswer { vectors, timings: tally.timings(started) })
     }
 
-    /// Raw vectors of some inputs, from the cache or the worker.
+    /// Raw vectors of inputs, from the cache or a worker.
     pub(crate) async fn vectors(
         &self,
         parts: Vec<InputPart>,
@@ -201,8 +201,8 @@ impl Engine {
         .await
     }
 
-    /// What is received of a request, unless nothing of it is computed before it has waited for too
-    /// long: then what it has in the queue is dropped.
+    /// Runs `receive`, unless the request times out before any of it is computed; then its waiting
+    /// jobs are dropped.
     async fn in_time<T>(
         &self,
         tally: &mut Tally,
@@ -218,7 +218,7 @@ impl Engine {
         Limit { wait_max: self.config().queue_time_max, waited: tally.waited }
     }
 
-    /// Logits of some inputs. Inputs that give the same tokens are computed once.
+    /// Logits of inputs. Inputs with the same tokens are computed once.
     pub(crate) async fn logits(
         &self,
         inputs: Vec<Input>,
@@ -246,7 +246,7 @@ impl Engine {
     /// Logits of texts or pairs, one for each label of the model.
     ///
     /// # Errors
-    /// See [`EngineError`]; a request is answered whole or not at all.
+    /// See [`EngineError`]; a request succeeds or fails as a whole.
     pub async fn predict(&self, request: PredictRequest) -> Result<PredictAnswer, EngineError> {
         let started = Instant::now();
         if self.info().capabilities.labels.is_none() {
@@ -263,7 +263,7 @@ impl Engine {
         self.handle.queue.accept()
     }
 
-    /// Hidden states of every token of some inputs.
+    /// Hidden states of every token of each input.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -276,7 +276,7 @@ impl Engine {
         Ok(TokensAnswer { rows, timings: tally.timings(started) })
     }
 
-    /// Weights of words.
+    /// Sparse token weights of each input.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -292,7 +292,7 @@ impl Engine {
         Ok(SparseAnswer { weights, timings: tally.timings(started) })
     }
 
-    /// One vector of length one a token, for late interaction.
+    /// One unit vector per token but the first, for late interaction.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -317,7 +317,7 @@ impl Engine {
         self.each(inputs, how, tally, Reply::Multi).await
     }
 
-    /// What `reply` asks for of each input, in order.
+    /// The readout that `reply` selects, for each input in order.
     async fn each<T>(
         &self,
         inputs: Vec<Input>,
@@ -331,7 +331,7 @@ impl Engine {
         self.received(answers.into_iter().enumerate(), tally).await
     }
 
-    /// All answers, each with the place of its input.
+    /// Waits for all answers; each comes with the index of its input.
     async fn received<T>(
         &self,
         answers: impl ExactSizeIterator<Item = (usize, Answer<T>)>,
@@ -347,11 +347,11 @@ impl Engine {
         .await
     }
 
-    /// Runs a real forward pass on every worker, past cache and queue limits, and checks that it is
-    /// finite; the longest time one took.
+    /// Runs a real forward pass on every worker, bypassing the cache and queue limits, and checks
+    /// that its output is finite. Returns the longest time one took.
     ///
     /// # Errors
-    /// What kept a pass from running.
+    /// Why a worker's pass failed.
     pub async fn check(&self) -> Result<Duration, EngineError> {
         let gone = || EngineError::Failed { reason: "the worker has ended".into() };
         let mut longest = Duration::ZERO;
@@ -361,8 +361,8 @@ impl Engine {
         Ok(longest)
     }
 
-    /// Returns when the device of a worker failed for good, with the reason; else never. Requests
-    /// that other workers can answer still are.
+    /// Waits until the device of a worker fails for good, and returns the reason; waits forever if
+    /// none does. Other workers still answer requests.
     pub async fn wait_lost(&self) -> String {
         self.handle.queue.wait_lost().await
     }
@@ -372,12 +372,12 @@ impl Engine {
         self.handle.queue.lost()
     }
 
-    /// Workers that wait for work.
+    /// Number of idle workers.
     pub fn idle_workers(&self) -> usize {
         self.handle.queue.idle()
     }
 
-    /// What the vector cache did and holds.
+    /// Statistics of the vector cache.
     pub fn cache_stats(&self) -> CacheStats {
         self.handle.queue.cache_stats()
     }
@@ -387,7 +387,7 @@ impl Engine {
         self.handle.queue.tokens()
     }
 
-    /// Takes nothing new, and returns when everything accepted is answered.
+    /// Stops accepting requests, and returns when everything accepted is answered.
     pub async fn shutdown(&self) {
         self.handle.queue.close();
         self.handle.queue.wait_end().await;

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, whose fault it is and whether trying again helps.
+//! Why requests fail, whose fault it is, and whether a retry helps.
 //!
 //! Must not know: status codes, wire formats.
 
@@ -22,10 +22,10 @@ pub enum EngineError {
         /// The limit.
         limit: usize,
     },
-    /// Something is wrong with one input.
+    /// One input is invalid or could not be prepared.
     #[error("input {index}: {source}")]
     Input {
-        /// Its place in the request, from 0.
+        /// Its index in the request, from 0.
         index: usize,
         /// What is wrong.
         source: InputError,
@@ -33,47 +33,48 @@ pub enum EngineError {
     /// `dimensions` is zero or more than the model has.
     #[error("dimensions must be between 1 and {width}, not {asked}")]
     Dimensions {
-        /// Asked for.
+        /// The value requested.
         asked: usize,
-        /// Components the model has.
+        /// Width of the model's vectors.
         width: usize,
     },
-    /// The texts and files of the request are larger than those of all requests may be.
+    /// The texts and files of the request exceed the budget of all requests together.
     #[error(
         "the request's texts and files have {bytes} bytes, more than the limit of {limit}; send \
          several requests"
     )]
     TooManyBytes {
-        /// Bytes of all texts and files; a query's text counts once a document, a file once.
+        /// Bytes of all texts and files. A query's text counts once per document, a file once.
         bytes: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// The images and videos of the request leave no room for others.
+    /// The images and videos of the request take more than half of the pixel budget of all
+    /// requests.
     #[error(
         "the request's images and videos have {bytes} bytes of pixels and more, too much of the \
          {limit} that may be held; send several requests"
     )]
     TooManyPixels {
-        /// Bytes of pixels of those that were decoded.
+        /// Bytes of pixels that were decoded.
         bytes: usize,
-        /// Bytes of pixels that may be held in all.
+        /// Maximum bytes of pixels held at once, over all requests.
         limit: usize,
     },
-    /// Something is wrong with the document vectors sent.
+    /// The document vectors sent are invalid.
     #[error("document vectors: {problem}")]
     DocumentVectors {
-        /// What is wrong, and with which.
+        /// What is wrong, and with which vector.
         problem: String,
     },
-    /// A number that must be within bounds is not.
+    /// A number is out of bounds.
     #[error("{what} must be {}, not {asked}", between(*bounds))]
     OutOfBounds {
         /// What the number is.
         what: &'static str,
-        /// As asked.
+        /// The value requested.
         asked: usize,
-        /// The smallest and the largest.
+        /// The smallest and largest value allowed.
         bounds: (usize, usize),
     },
     /// The model cannot do what was asked.
@@ -94,16 +95,16 @@ pub enum EngineError {
         /// The limit in tokens.
         limit: usize,
     },
-    /// The queue is full.
+    /// The queue or a memory budget is full, or the wait is too long.
     #[error("the server is overloaded; try again in {} s", retry_after.as_secs())]
     Overloaded {
-        /// 1 to 60 s, from the depth of the queue.
+        /// When to retry, 1 to 60 s: estimated from the queue, or 1 s if a memory budget is full.
         retry_after: Duration,
     },
-    /// The network gave a vector that is not finite for this input.
+    /// The model's output for this input is not finite.
     #[error("input {index}: the model's output is not finite")]
     NotFinite {
-        /// Its place in the request, from 0.
+        /// Its index in the request, from 0.
         index: usize,
     },
     /// The device or an operation failed, or the batch panicked.
@@ -112,7 +113,7 @@ pub enum EngineError {
         /// What happened.
         reason: String,
     },
-    /// The server is shutting down and takes nothing new.
+    /// The server is shutting down and accepts no requests.
     #[error("the server is shutting down")]
     ShuttingDown,
 }
@@ -128,25 +129,25 @@ fn others_can(able: &[String]) -> String {
     if able.is_empty() { String::new() } else { format!("; this server's {} can", able.join(", ")) }
 }
 
-/// Whose fault an error is, and with it whether trying again helps.
+/// Whose fault an error is, and thus whether a retry helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The request had nothing in it.
+    /// The request was empty.
     Empty,
-    /// The request breaks a rule or a limit; trying again does not help.
+    /// The request breaks a rule or a limit; a retry does not help.
     Request,
-    /// The text could not be tokenised; trying again does not help.
+    /// The text could not be tokenised; a retry does not help.
     Tokenizer,
-    /// Too much load; trying again later helps.
+    /// Too much load; a later retry helps.
     Load,
-    /// The model or device failed; trying again may help.
+    /// The model or device failed; a retry may help.
     Model,
-    /// The server goes away; trying another one helps.
+    /// The server is shutting down; a retry on another one helps.
     Shutdown,
 }
 
 impl EngineError {
-    /// A model cannot do this.
+    /// The error for what a model cannot do.
     pub const fn unsupported(what: &'static str) -> Self {
         Self::Unsupported { what, able: Vec::new() }
     }

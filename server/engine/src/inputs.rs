@@ -1,4 +1,4 @@
-//! What the inputs of a request hold, and what came of preparing them.
+//! Checks of a request's inputs, and of the results of preparing them.
 //!
 //! Must not know: queues, batches, threads.
 
@@ -12,27 +12,27 @@ use proxima_models::{Input, InputError, MediaFile, Prepare, Sequence};
 
 use crate::error::EngineError;
 
-/// Inputs of a request that are prepared alike. A request may have several such parts, and is
-/// admitted whole.
+/// Inputs of a request that are prepared in the same way. A request may have several such parts,
+/// and is admitted as a whole.
 pub struct InputPart {
     /// The inputs.
     pub inputs: Vec<Input>,
-    /// How each is prepared.
+    /// How to prepare each.
     pub how: Prepare,
 }
 
 impl InputPart {
-    /// A request whose inputs are all prepared alike.
+    /// The only part of a request whose inputs are all prepared in the same way.
     pub fn only(inputs: Vec<Input>, how: Prepare) -> Vec<Self> {
         vec![Self { inputs, how }]
     }
 }
 
-/// Bytes of texts that wait to be tokenised; given back when dropped.
+/// Bytes reserved for inputs that wait to be tokenised or decoded; released on drop.
 pub struct TextBytes<'a> {
-    /// All there are of their kind.
+    /// All bytes reserved for this kind of input.
     pub waiting: &'a AtomicUsize,
-    /// These.
+    /// The bytes of this reservation.
     pub bytes: usize,
 }
 
@@ -42,10 +42,7 @@ impl Drop for TextBytes<'_> {
     }
 }
 
-/// That a number is within its bounds, both of them included.
-///
-/// # Errors
-/// If it is not.
+/// Checks that a number is within its bounds, both inclusive.
 pub fn in_bounds(
     what: &'static str,
     asked: usize,
@@ -58,7 +55,7 @@ pub fn in_bounds(
     }
 }
 
-/// That limits of tokens leave some: of none, nothing could be computed but what is around them.
+/// Checks that no limit of tokens is 0, which would leave only special tokens to compute.
 ///
 /// # Errors
 /// The first limit of 0.
@@ -73,8 +70,8 @@ pub fn check_limits(how: &Prepare) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// That it is not the request itself whose pixels leave no room for more: to try again would not
-/// help it.
+/// If the pixel budget is full, checks that this request does not itself take more than half of it:
+/// then a retry would not help.
 pub fn check_room(results: &[(Result<Sequence, InputError>, Duration)]) -> Result<(), EngineError> {
     let full = results.iter().find_map(|(result, _)| match result {
         Err(InputError::Media { source: MediaError::Full { limit }, .. }) => Some(*limit),
@@ -88,11 +85,11 @@ pub fn check_room(results: &[(Result<Sequence, InputError>, Duration)]) -> Resul
     if bytes > limit / 2 { Err(EngineError::TooManyPixels { bytes, limit }) } else { Ok(()) }
 }
 
-/// All results, or the error of the first input that is wrong.
+/// All results, or the error of the first input that failed.
 pub fn in_order<R>(results: Vec<(Result<R, InputError>, Duration)>) -> Result<Vec<R>, EngineError> {
     let results = results.into_iter().enumerate();
     let wrong = |index, source| match source {
-        // Nothing is wrong with the input: there is no room for it now.
+        // The input is valid, but the pixel budget is full for now.
         InputError::Media { source: MediaError::Full { .. }, .. } => {
             EngineError::Overloaded { retry_after: Duration::from_secs(1) }
         }
@@ -101,7 +98,7 @@ pub fn in_order<R>(results: Vec<(Result<R, InputError>, Duration)>) -> Result<Ve
     results.map(|(index, (result, _))| result.map_err(|source| wrong(index, source))).collect()
 }
 
-/// Bytes of texts, and of files, each of which counts once.
+/// Bytes of texts and files; each file counts once.
 pub fn bytes_of<'a>(inputs: impl Iterator<Item = &'a Input> + Clone) -> usize {
     let files: HashMap<*const MediaFile, usize> = inputs
         .clone()

@@ -1,4 +1,5 @@
-//! Inputs of a request on their way to the queue: expected by their bytes, tokenised, admitted.
+//! The path of inputs into the queue: their size is estimated from bytes, then they are tokenised
+//! and ready to be admitted.
 //!
 //! Must not know: batches, wire formats.
 
@@ -18,16 +19,17 @@ use crate::prepare::{NotDone, Turn};
 use crate::queue::Prepared;
 use crate::tally::Tally;
 
-/// Of an estimate from a request's bytes alone, one in so many tokens is there without doubt.
+/// An estimate from a request's bytes alone is divided by this, to get tokens that are there for
+/// certain.
 const CERTAIN_PART: usize = 2;
 
 impl Engine {
-    /// Tokens, about, of so many texts with so many bytes together.
+    /// Estimated tokens of `texts` texts with `bytes` bytes in total.
     pub fn tokens_about(&self, texts: usize, bytes: usize) -> usize {
         tokens_about(texts, bytes, self.info().tokens_max)
     }
 
-    /// The tokens of some texts.
+    /// Tokenises texts.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -50,7 +52,7 @@ impl Engine {
         in_order(done.map_err(|why| self.not_done(why))?.results)
     }
 
-    /// The texts of some token ids.
+    /// Decodes token ids to texts.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -79,11 +81,11 @@ impl Engine {
         }
     }
 
-    /// Whether a request of so many texts with so many bytes, about, may come in now. It is asked
-    /// before more is known of the request, so only what is large without doubt is refused.
+    /// Checks whether a request of about this many texts and bytes would be admitted now. It is
+    /// called before more is known of the request, so only one that is certainly large is rejected.
     ///
     /// # Errors
-    /// When to come back.
+    /// [`EngineError::Overloaded`], with when to retry.
     pub fn check_load(&self, texts: usize, bytes: usize) -> Result<(), EngineError> {
         let tokens = self.tokens_about(texts, bytes) / CERTAIN_PART;
         if tokens <= self.config().interactive_tokens_max {
@@ -98,10 +100,10 @@ impl Engine {
         Turn { class, client: self.client }
     }
 
-    /// Whether a request may have so many inputs.
+    /// Checks the number of inputs of a request.
     ///
     /// # Errors
-    /// None at all, or too many.
+    /// If there are none, or too many.
     pub fn check_count(&self, count: usize) -> Result<(), EngineError> {
         let limit = self.config().inputs_max;
         match count {
@@ -115,15 +117,15 @@ impl Engine {
         let waiting = if media { &self.handle.media_bytes } else { &self.handle.text_bytes };
         let before = waiting.fetch_add(bytes, Ordering::Relaxed);
         let reserved = TextBytes { waiting, bytes };
-        // A request alone is bounded by its body, so it may always try.
+        // A request that is alone is bounded by its body, so it may always try.
         if before > 0 && before + bytes > self.config().text_bytes_max {
             return Err(EngineError::Overloaded { retry_after: Duration::from_secs(1) });
         }
         Ok(reserved)
     }
 
-    /// Tokenises inputs, if the queue is about to have room for them: that is asked first, as it
-    /// costs next to nothing and tokenising does not.
+    /// Tokenises inputs, if the queue is expected to have capacity for them. That is checked first,
+    /// as it is cheap and tokenising is not.
     pub(crate) async fn prepare(
         &self,
         parts: Vec<InputPart>,
@@ -153,7 +155,7 @@ impl Engine {
         let queue = &self.handle.queue;
         let expected = match tally.inputs {
             0 => queue.expect(self.client, size)?,
-            // A part of the request was computed already, which would be for nothing.
+            // Part of the request is already computed, which a rejection would waste.
             _ => queue.expect_more(self.client, size),
         };
         let expected = expected.of(&tally.ticket);
@@ -168,7 +170,7 @@ impl Engine {
              cancelled: Cancelled<'_>| { recipe.prepare_until(input, how, cancelled) };
         let media = self.handle.media.as_ref().filter(|_| has_media);
         let pool = media.unwrap_or(&self.handle.pool);
-        // What is cut at the limit is little to compute, and yet much to tokenise.
+        // Text cut at the limit costs nothing to compute, but still has to be tokenised.
         let turn = match expected.class() {
             Class::Interactive => self.turn_of_bytes(count, bytes),
             Class::Bulk => Turn { class: Class::Bulk, client: self.client },

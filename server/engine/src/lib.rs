@@ -1,6 +1,8 @@
-//! Requests to jobs, jobs to batches, batches to answers.
+//! The inference engine: it turns requests into jobs, jobs into batches, and batches into answers.
 //!
 //! Must not know: HTTP, wire formats, files, the network, environment variables.
+
+#![forbid(unsafe_code)]
 
 mod admission;
 pub mod batching;

@@ -1,4 +1,4 @@
-//! The models of one process, by served name: each is a slot that is empty while its model is
+//! The models of one process by served name. Each has a slot, which is empty while its model is
 //! fetched and loaded, and then holds its engine for good.
 //!
 //! Must not know: how a request names its model on the wire, how a model is fetched or loaded.
@@ -12,17 +12,17 @@ use tokio::sync::watch;
 
 use crate::Engine;
 
-/// A name that no model is served under.
+/// No model is served under this name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("no model is served as {name:?}; served: {}", known.join(", "))]
 pub struct UnknownModel {
-    /// The name asked for.
+    /// The name requested.
     pub name: String,
     /// The names served, in order.
     pub known: Vec<String>,
 }
 
-/// A model that will be served, but is not ready.
+/// A model that will be served, but is not ready yet.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("model {name} is not ready yet: {stage}")]
 pub struct NotReady {
@@ -35,7 +35,7 @@ pub struct NotReady {
 /// Why a request finds no engine.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotServed {
-    /// No model has the name.
+    /// No model has this name.
     #[error(transparent)]
     Unknown(#[from] UnknownModel),
     /// The model is still being fetched or loaded.
@@ -43,7 +43,7 @@ pub enum NotServed {
     NotReady(#[from] NotReady),
 }
 
-/// What is done to a model before it is ready, in this order.
+/// The steps before a model is ready, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// It waits for other models.
@@ -68,14 +68,14 @@ impl Step {
     }
 }
 
-/// A step and how far it is, as of one moment.
+/// A step and its progress at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stage {
     /// The step.
     pub step: Step,
     /// Bytes or tensors done.
     pub done: u64,
-    /// Bytes or tensors in all; 0 if that is not known, or the step counts nothing.
+    /// Total bytes or tensors; 0 if unknown, or if the step counts nothing.
     pub total: u64,
 }
 
@@ -96,7 +96,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// The place of one model.
+/// The slot of one model.
 #[derive(Debug)]
 pub struct Slot {
     name: String,
@@ -118,17 +118,17 @@ impl Slot {
 
     /// Begins a step, whose progress is counted in `progress`.
     pub fn begin(&self, step: Step, progress: Arc<Progress>) {
-        // Both are replaced at once, so a panic leaves nothing half done.
+        // Both are replaced in one assignment, so poison is harmless.
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = (step, progress);
     }
 
-    /// From now on the model is served. A second engine of one slot is dropped.
+    /// Serves the model from now on. A second engine for the same slot is dropped.
     pub fn fill(&self, engine: Engine) {
         let _ = self.engine.set(engine);
         self.filled.send_replace(true);
     }
 
-    /// The engine, once there is one.
+    /// Waits for the engine and returns it.
     pub async fn filled(&self) -> &Engine {
         loop {
             // The sender lives as long as the slot.
@@ -161,10 +161,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A registry of models that are not ready, with different names.
+    /// A registry of models that are not ready yet, with distinct names.
     ///
     /// # Errors
-    /// The name that occurs twice; an empty list is refused with an empty name.
+    /// The name that occurs twice; for an empty list, an empty name.
     pub fn starting(names: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let slots: Arc<[Slot]> = names.into_iter().map(Slot::new).collect();
         if slots.is_empty() {
@@ -178,10 +178,10 @@ impl Registry {
         Ok(Self { slots })
     }
 
-    /// A registry of one or more engines with different names, all ready.
+    /// A registry of one or more engines with distinct names, all ready.
     ///
     /// # Errors
-    /// As of [`starting`](Self::starting).
+    /// As for [`starting`](Self::starting).
     pub fn new(engines: Vec<(String, Engine)>) -> Result<Self, String> {
         let registry = Self::starting(engines.iter().map(|(name, _)| name.clone()))?;
         registry.slots.iter().zip(engines).for_each(|(slot, (_, engine))| slot.fill(engine));
@@ -197,13 +197,13 @@ impl Registry {
         Ok((&slot.name, slot.engine()?))
     }
 
-    /// As [`get`](Self::get); without a name the first engine that is made for a task, else the
-    /// first that is able to do it, else the default. So a process with an embedder and a reranker
-    /// serves clients that name no model.
+    /// Like [`get`](Self::get), but without a name it returns the first engine made for a task,
+    /// else the first that is able to do it, else the default. So a process with an embedder and a
+    /// reranker serves clients that name no model.
     ///
-    /// What a model is made for is known once it is ready. A model before the first match that is
-    /// not ready makes a request without a name fail with [`NotReady`], so that it is never answered
-    /// by another model than later.
+    /// What a model is made for is known only once it is ready. If a model before the first one
+    /// made for the task is not ready, a request without a name fails with [`NotReady`], so that
+    /// later requests are never answered by a different model.
     ///
     /// # Errors
     /// A name that is not served, or a model that is not ready.

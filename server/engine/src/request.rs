@@ -1,4 +1,4 @@
-//! What the engine is asked and what it answers.
+//! Requests to the engine and its answers.
 //!
 //! Must not know: wire formats.
 
@@ -7,83 +7,84 @@ use std::time::Duration;
 use proxima_models::readout::ScoreFunction;
 use proxima_models::{Content, Input, ListwiseTemplate, Prepare};
 
-/// Vectors wanted for some inputs.
+/// A request to embed inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbedRequest {
-    /// One or more inputs; answered in this order.
+    /// One or more inputs, answered in this order.
     pub inputs: Vec<Input>,
     /// Prompt and truncation, the same for all inputs.
     pub prepare: Prepare,
-    /// Keep the first components only (Matryoshka); `1..=width`.
+    /// Keep only the first components (Matryoshka); `1..=width`.
     pub dimensions: Option<usize>,
-    /// Scale vectors to length one.
+    /// Scale vectors to unit length.
     pub normalize: bool,
 }
 
-/// The vectors of an [`EmbedRequest`].
+/// The answer to an [`EmbedRequest`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbedAnswer {
-    /// One vector an input, cut and normalised as asked.
+    /// One vector per input, truncated and normalised as requested.
     pub vectors: Vec<Vec<f32>>,
-    /// What it took.
+    /// Counts and timings.
     pub timings: Timings,
 }
 
-/// The vectors of several [`EmbedRequest`]s that were admitted together.
+/// The answer to several [`EmbedRequest`]s that were admitted together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbedAllAnswer {
-    /// One vector an input, for each request in order.
+    /// One vector per input, for each request in order.
     pub vectors: Vec<Vec<Vec<f32>>>,
-    /// What they took together.
+    /// Counts and timings of all of them together.
     pub timings: Timings,
 }
 
-/// Hidden states of every token wanted for some inputs.
+/// A request for outputs per token: hidden states, vectors for late interaction, or sparse weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokensRequest {
-    /// One or more inputs; answered in this order.
+    /// One or more inputs, answered in this order.
     pub inputs: Vec<Input>,
     /// Prompt and truncation, the same for all inputs.
     pub prepare: Prepare,
 }
 
-/// The hidden states of a [`TokensRequest`].
+/// Hidden states, or vectors for late interaction, of the inputs of a [`TokensRequest`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokensAnswer {
-    /// `[n_inputs][n_tokens][width]`, special tokens included.
+    /// `[n_inputs][n_tokens][width]`, special tokens included; vectors for late interaction omit
+    /// the first token.
     pub rows: Vec<Vec<Vec<f32>>>,
-    /// What it took.
+    /// Counts and timings.
     pub timings: Timings,
 }
 
-/// The weights of words of a [`TokensRequest`]'s inputs.
+/// The sparse weights of the inputs of a [`TokensRequest`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct SparseAnswer {
-    /// `(id, weight)` of the words with a weight, by ascending id, an input each.
+    /// For each input, the token ids with a weight above zero as `(id, weight)`, by ascending id.
     pub weights: Vec<Vec<(u32, f32)>>,
-    /// What it took.
+    /// Counts and timings.
     pub timings: Timings,
 }
 
-/// Classes wanted of some texts or pairs of texts.
+/// A request to classify texts or pairs of texts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictRequest {
-    /// One or more inputs; answered in this order.
+    /// One or more inputs, answered in this order.
     pub inputs: Vec<Input>,
     /// Truncation, the same for all inputs.
     pub prepare: Prepare,
 }
 
-/// The logits of a [`PredictRequest`].
+/// The answer to a [`PredictRequest`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictAnswer {
     /// `[n_inputs][n_labels]`, in the order of the model's labels.
     pub logits: Vec<Vec<f32>>,
-    /// What it took.
+    /// Counts and timings.
     pub timings: Timings,
 }
 
-/// Documents to be ranked for a query.
+/// A request to rank documents for a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RerankRequest {
     /// The query.
@@ -92,38 +93,38 @@ pub struct RerankRequest {
     pub documents: Vec<Content>,
     /// Instruction (as prompt) and truncation.
     pub prepare: Prepare,
-    /// How to rank; `None` takes the model's own way.
+    /// How to rank; `None` for the model's default method.
     pub method: Option<RerankMethod>,
-    /// How a listwise model sees the candidates.
+    /// Options of listwise ranking.
     pub listwise: Listwise,
-    /// Vectors of the documents, if the client has them: as many as documents, or none. Any length
-    /// but zero.
+    /// Vectors of the documents, if the client has them: one per document, or none. They may have
+    /// any length (norm) but zero.
     pub document_vectors: Vec<Vec<f32>>,
-    /// What logits go through to be scores.
+    /// How logits become scores.
     pub scores: ScoreForm,
 }
 
-/// What the logits of a pointwise ranking go through to be scores.
+/// How the logits of pointwise ranking become scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ScoreForm {
-    /// A probability: the sigmoid.
+    /// A probability, by the sigmoid.
     #[default]
     Probability,
-    /// The function that the checkpoint's files ask for.
+    /// The function that the checkpoint's files specify, or the sigmoid if they specify none.
     Checkpoint,
 }
 
 /// Similarities of pairs of texts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimilaritiesAnswer {
-    /// One for each pair, in order.
+    /// One per pair, in order.
     pub values: Vec<f32>,
-    /// What they took.
+    /// Counts and timings.
     pub timings: Timings,
 }
 
 impl RerankRequest {
-    /// A request with nothing but query and documents.
+    /// A request with a query, documents and default options.
     pub fn new(query: impl Into<Content>, documents: Vec<Content>) -> Self {
         Self {
             query: query.into(),
@@ -140,18 +141,20 @@ impl RerankRequest {
 /// How documents are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RerankMethod {
-    /// Each is scored with the query.
+    /// Each document is scored together with the query.
     Pointwise,
-    /// Query and first candidates make a vector, which is compared with each document's (E2Rank).
+    /// A pseudo-query of the query and the first candidates is embedded and compared with each
+    /// document's vector (E2Rank).
     Listwise,
     /// The query's vector is compared with each document's.
     Similarity,
-    /// Each of the query's token vectors with the nearest of the document's (late interaction).
+    /// Each of the query's token vectors is compared with the nearest of the document's (late
+    /// interaction).
     MaxSim,
 }
 
 impl RerankMethod {
-    /// Its name in outside formats.
+    /// Its name in external formats.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pointwise => "pointwise",
@@ -162,16 +165,17 @@ impl RerankMethod {
     }
 }
 
-/// How a listwise model sees the candidates.
+/// Options of listwise ranking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listwise {
-    /// Candidates that go into the pseudo-query: the first ones, or those of a window.
+    /// Number of candidates in the pseudo-query: the first ones, or those of a window.
     pub candidates: usize,
-    /// Rank in windows of `candidates` from the back to the front, this many documents apart.
+    /// Rank in windows of `candidates`, from last to first, moving by this many documents. `None`
+    /// ranks without windows.
     pub step: Option<usize>,
-    /// How often: each pass begins with the order of the one before.
+    /// Number of passes. Each starts from the order of the one before.
     pub passes: usize,
-    /// How query and candidates are put together.
+    /// The template that combines query and candidates.
     pub template: ListwiseTemplate,
 }
 
@@ -182,23 +186,23 @@ impl Default for Listwise {
     }
 }
 
-/// The scores of a [`RerankRequest`].
+/// The answer to a [`RerankRequest`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RerankAnswer {
-    /// A logit (pointwise) or similarity a document, in the order of the documents. Finite.
+    /// One logit (pointwise) or similarity per document, in the order of the documents. Finite.
     pub raw: Vec<f32>,
-    /// What a logit goes through to be a score.
+    /// The function that turns a logit into a score (pointwise only).
     pub function: ScoreFunction,
-    /// Places of the documents, the best first; of equal ones the earlier first.
+    /// Indices of the documents, best first; ties keep their order.
     pub order: Vec<usize>,
-    /// How they were ranked.
+    /// The method used.
     pub method: RerankMethod,
-    /// What it took.
+    /// Counts and timings.
     pub timings: Timings,
 }
 
 impl RerankAnswer {
-    /// The score of a document: what its logit becomes, or its similarity.
+    /// The score of a document: what `function` makes of its logit (pointwise), or its similarity.
     pub fn score(&self, document: usize) -> f32 {
         match self.method {
             RerankMethod::Pointwise => self.function.apply(&self.raw[document..=document])[0],
@@ -209,24 +213,24 @@ impl RerankAnswer {
     }
 }
 
-/// What a request took.
+/// Counts and timings of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
     /// Characters of all texts (0 for token ids).
     pub n_chars: usize,
-    /// Tokens of all inputs, special tokens included, after truncation; also of inputs answered
-    /// from the cache.
+    /// Tokens of all inputs after truncation, including special tokens and inputs answered from the
+    /// cache.
     pub n_tokens: usize,
-    /// Inputs that were longer than their limit, and were cut.
+    /// Inputs that exceeded their limit and were cut.
     pub n_cut: usize,
-    /// From the call to the answer.
+    /// Time from the call to the answer.
     pub total: Duration,
-    /// Tokenising, the wait for a thread that does it included; the mean over the inputs.
+    /// Tokenisation, including the wait for a thread; the mean over the inputs.
     pub tokenization: Duration,
-    /// Of this the wait for a thread.
+    /// The wait for a thread alone; the mean over the inputs.
     pub tokenizer_wait: Duration,
-    /// Waiting for a batch, the mean over the inputs (0 for a cached input).
+    /// The wait for a batch; the mean over the inputs (0 for a cached input).
     pub queue: Duration,
-    /// The forward pass, the mean over the inputs (0 for a cached input).
+    /// The forward pass and readout; the mean over the inputs (0 for a cached input).
     pub inference: Duration,
 }

@@ -1,4 +1,4 @@
-//! Ranking documents for a query: pointwise, listwise or by similarity, as the model can.
+//! Ranks documents for a query: pointwise, listwise or by similarity, as the model allows.
 //!
 //! Must not know: wire formats, which network computes.
 
@@ -17,16 +17,16 @@ use crate::request::{
 };
 use crate::tally::Tally;
 
-/// What a listwise model says to images.
+/// The error for images or videos in listwise ranking.
 const TEXTS_ONLY: EngineError =
     EngineError::unsupported("rank images or videos listwise; it takes texts alone");
-/// What is said to options of a list where none is made.
+/// The error for listwise options with another method.
 const NO_LIST: &str = "take listwise options when it ranks by another method";
-/// Passes a listwise request may ask for.
+/// Maximum passes of a listwise request.
 const PASSES_MAX: usize = 10;
 
 impl Engine {
-    /// How this model ranks unless a request says otherwise; `None` if it cannot.
+    /// How this model ranks by default; `None` if it cannot.
     pub fn rerank_method(&self) -> Option<RerankMethod> {
         let info = self.info();
         let one_label = info.capabilities.labels.as_ref().is_some_and(|it| it.len() == 1);
@@ -41,7 +41,7 @@ impl Engine {
     /// Ranks documents. Dropping the future drops its jobs that have not run.
     ///
     /// # Errors
-    /// See [`EngineError`]; a request is answered whole or not at all.
+    /// See [`EngineError`]; a request succeeds or fails as a whole.
     pub async fn rerank(&self, request: RerankRequest) -> Result<RerankAnswer, EngineError> {
         let started = Instant::now();
         let own = self.rerank_method().ok_or(EngineError::unsupported("rerank"))?;
@@ -94,7 +94,8 @@ impl Engine {
         }
         let width = self.info().capabilities.embedding;
         check_vectors(&request.document_vectors, count, width)?;
-        // A list has no place for them, and vectors that were sent are what they are.
+        // Listwise prompts have no slot for a document's instruction, and vectors that were sent
+        // are final.
         let fixed = method == RerankMethod::Listwise || !request.document_vectors.is_empty();
         let instructed = |document: &Content| document.instruction().is_some();
         if fixed && let Some(index) = request.documents.iter().position(instructed) {
@@ -135,11 +136,11 @@ impl Engine {
         Ok(documents.iter().map(|document| similarity.of(&query[0], document)).collect())
     }
 
-    /// Similarities of pairs: of each query with the document of the same index, by embedding all of
-    /// them together. An input that is wrong is named by the index of its pair.
+    /// The similarity of each query with the document of the same index; all are embedded together.
+    /// An invalid input is reported by the index of its pair.
     ///
     /// # Errors
-    /// See [`EngineError`]; a request is answered whole or not at all.
+    /// See [`EngineError`]; a request succeeds or fails as a whole.
     ///
     /// # Panics
     /// If there are not as many documents as queries.
@@ -189,7 +190,7 @@ impl Engine {
         Ok(documents.iter().map(|document| max_sim(&query[0], document)).collect())
     }
 
-    /// Vectors of the documents: those sent, else from the cache or computed.
+    /// Vectors of the documents: those sent, or cached or computed ones.
     async fn document_vectors(
         &self,
         request: &RerankRequest,
@@ -202,9 +203,9 @@ impl Engine {
         self.vectors(InputPart::only(inputs, of_document(&request.prepare)), tally).await
     }
 
-    /// Cosines of each document with the last pseudo-query that scored it, and the order. Windows
-    /// have different pseudo-queries, so there a score is lowered to that of the document before
-    /// it where it would be above: scores agree with the order.
+    /// The cosine of each document with the last pseudo-query that scored it, and the order.
+    /// Windows have different pseudo-queries, so a score above that of the document ranked before
+    /// it is lowered to that: scores agree with the order.
     async fn listwise(
         &self,
         request: RerankRequest,
@@ -218,7 +219,7 @@ impl Engine {
                 let seen: Vec<usize> = order[window].to_vec();
                 let pseudo = self.pseudo_query(&request, &seen, tally).await?;
                 let part = &mut order[scored];
-                // As published: by cosine, whatever else the vectors are compared by.
+                // As published: by cosine, whatever similarity the model uses otherwise.
                 let cosine = Similarity::default();
                 for place in part.iter() {
                     raw[*place] = cosine.of(&pseudo, &documents[*place]);
@@ -249,7 +250,7 @@ impl Engine {
     }
 }
 
-/// How a query is prepared that is embedded alone.
+/// How to prepare a query that is embedded alone.
 fn of_query(how: &Prepare) -> Prepare {
     let prompt = match &how.prompt {
         Prompt::Default => Prompt::query(),
@@ -258,13 +259,13 @@ fn of_query(how: &Prepare) -> Prepare {
     Prepare { prompt, ..limited(how, how.query_tokens_max) }
 }
 
-/// How a document is prepared that is embedded alone.
+/// How to prepare a document that is embedded alone.
 fn of_document(how: &Prepare) -> Prepare {
     Prepare { prompt: Prompt::document(), ..limited(how, how.document_tokens_max) }
 }
 
-/// How a query or a document is prepared that is embedded alone: within its own limit of tokens
-/// and that of all sequences.
+/// How to prepare a query or document that is embedded alone: within the smaller of its own token
+/// limit and that of all sequences.
 fn limited(how: &Prepare, own: Option<usize>) -> Prepare {
     let tokens_max = match (own, how.tokens_max) {
         (Some(own), Some(all)) => Some(own.min(all)),
@@ -273,7 +274,7 @@ fn limited(how: &Prepare, own: Option<usize>) -> Prepare {
     Prepare { tokens_max, ..how.clone() }
 }
 
-/// A query or document to be embedded.
+/// The input that embeds a query or document alone.
 fn input(content: &Content) -> Input {
     match content {
         Content::Text(text) => Input::Text(text.to_string()),
@@ -281,8 +282,9 @@ fn input(content: &Content) -> Input {
     }
 }
 
-/// Parts of the order of `count` documents: those a pseudo-query sees, and those it scores and
-/// sorts. In one pass that is the first candidates and all; in windows each window, from the back.
+/// Ranges of the order of `count` documents: those a pseudo-query is made from, and those it scores
+/// and sorts. Without windows, that is the first candidates and all documents; with windows, each
+/// window for both, from the last to the first.
 fn windows(
     count: usize,
     listwise: &Listwise,
@@ -297,12 +299,12 @@ fn windows(
         if start == 0 {
             return windows;
         }
-        // As published, the last window is shorter where the count does not divide.
+        // As published, the last window is shorter if the count does not divide evenly.
         end -= step;
     }
 }
 
-/// Places by score, the best first; of equal ones the earlier first.
+/// Indices by score, best first; ties keep their order.
 fn ranked(scores: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::{CommandError, write_out};
+use crate::command::{CommandError, write_out};
 use crate::config::{DtypeName, Environment, Secret};
 use load::{Load, Tally};
 

@@ -11,15 +11,15 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::BenchArgs;
-use crate::cli::CommandError;
-use crate::config::{
-    self, Environment, HubSettings, LogFormat, LogRequests, LogSettings, ServeArgs, Settings,
-};
-use crate::http::{self, App, Listeners};
+use crate::command::CommandError;
+use crate::config::{self, Environment, ServeArgs, Settings};
+use crate::http::{App, Listeners, LogRequests};
+use crate::hub::HubSettings;
+use crate::logging::{LogFormat, LogSettings};
 use crate::media::media_options;
 use crate::metrics::MetricsHub;
 use crate::show::{Unit, shown};
-use crate::{logging, serve};
+use crate::{logging, router, serve};
 
 /// A server.
 pub struct Server {
@@ -68,7 +68,7 @@ pub fn with_server(
     let server = Server { address, path: path(&engine), on };
     let (stop, stopped) = oneshot::channel::<()>();
     let told = async move { drop(stopped.await) };
-    let serving = runtime.spawn(http::serve(Listeners { http: listener, grpc: None }, app, told));
+    let serving = runtime.spawn(router::serve(Listeners { http: listener, grpc: None }, app, told));
     let result = work(&server);
     drop(stop);
     runtime.block_on(serving).map_err(|error| failed(&error))?;

@@ -5,7 +5,7 @@ use proxima_engine::EngineConfig;
 use super::load::Latency;
 use super::*;
 use crate::http::HttpConfig;
-use crate::http::served::{fake_app, listen};
+use crate::served::{fake_app, listen};
 
 fn load(address: &str, path: &str) -> Load {
     Load {

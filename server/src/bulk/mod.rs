@@ -19,8 +19,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use proxima_engine::{Engine, EngineConfig, NoMetrics};
 use proxima_models::{LoadOptions, Prepare, Progress, Prompt};
 
-use crate::cli::CommandError;
-use crate::config::{self, DtypeName, Environment, LogFormat, LogSettings, PoolingName};
+use crate::command::CommandError;
+use crate::config::{self, DtypeName, Environment, PoolingName};
+use crate::logging::{LogFormat, LogSettings};
 use crate::media::media_options;
 use crate::show::{LINE_INTERVAL, Unit, shown, time_left};
 use crate::{logging, serve};

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-use crate::cli::CommandError;
+use crate::command::CommandError;
 use crate::dialects::items::{Draft, Object, Source};
 
 /// Ends of the names of a folder's images.

@@ -10,7 +10,8 @@ use proxima_models::{Dtype, Task};
 use serde::Deserialize;
 
 use super::{Bytes, Seconds};
-use crate::dialects::TokenIds;
+use crate::http::{LogRequests, TokenIds};
+use crate::logging::LogFormat;
 
 /// A key that never shows in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -151,30 +152,6 @@ impl From<TokenIdsName> for TokenIds {
             TokenIdsName::Refuse => Self::Refuse,
         }
     }
-}
-
-/// The log's form.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Lines for people
-    #[default]
-    Text,
-    /// A JSON object a line
-    Json,
-}
-
-/// Which requests are logged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogRequests {
-    /// None
-    Off,
-    /// Those that fail or are given up
-    Errors,
-    /// Each, health checks and metrics only if they fail
-    #[default]
-    All,
 }
 
 macro_rules! serve_args {

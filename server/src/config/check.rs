@@ -3,7 +3,7 @@
 //! Must not know: where a setting comes from.
 
 use super::Settings;
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// Threads of a kind at most.
 const THREADS_MAX: usize = 1024;

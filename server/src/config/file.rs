@@ -11,7 +11,7 @@ use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
 use super::ServeArgs;
 use super::known;
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// The settings of a file.
 ///

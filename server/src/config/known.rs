@@ -3,16 +3,15 @@
 //! Must not know: what any setting does.
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use clap::{Arg, ArgAction, Args as _, Command};
 
+use super::ServeArgs;
 use super::migrate;
-use crate::cli::Cli;
 
 /// The flags of `serve` that are settings: all but those that say where settings are, and models
 /// that are named without a flag.
 pub fn flags() -> Vec<Arg> {
-    let command = Cli::command();
-    let serve = command.find_subcommand("serve").expect("there is such a command");
+    let serve = ServeArgs::augment_args(Command::new("serve"));
     let flags = serve.get_arguments().filter(|argument| argument.get_long().is_some());
     flags.filter(|flag| flag.get_id() != "config").cloned().collect()
 }

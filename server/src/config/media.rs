@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Environment, Seconds, ServeArgs};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 use crate::media::{AllowEntry, MediaSettings, VideoFiles};
 
 /// The settings of media.

@@ -15,19 +15,19 @@ mod models;
 mod size;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxima_engine::EngineConfig;
 use proxima_models::{DeviceChoice, LoadOptions, Task};
 
-use crate::cli::CommandError;
-use crate::dialects::TokenIds;
-use crate::http::{BrowserSettings, HttpConfig, Network};
+use crate::command::CommandError;
+use crate::http::{BrowserSettings, HttpConfig, Network, TokenIds};
+use crate::hub::{self, HubSettings};
+use crate::logging::LogSettings;
 use crate::media::MediaSettings;
 
-pub use args::{DtypeName, LogFormat, LogRequests, PoolingName, Secret, ServeArgs};
+pub use args::{DtypeName, PoolingName, Secret, ServeArgs};
 pub use example::example;
 pub use kubelet::without_kubelet;
 pub use migrate::{notice as other_servers, page as migrate_page, rewritten};
@@ -42,9 +42,6 @@ const OTHER_VARIABLES: [&str; 4] =
 /// Where a server listens that is told nothing else.
 const HOST: &str = "127.0.0.1";
 const PORT: u16 = 8080;
-
-/// What huggingface_hub waits for an answer, and for the next bytes of one.
-const HUB_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The environment, read once.
 #[derive(Debug, Clone, Default)]
@@ -78,56 +75,6 @@ impl Environment {
         let value = self.get(name).unwrap_or_default().to_ascii_lowercase();
         matches!(value.as_str(), "1" | "true" | "yes" | "on")
     }
-}
-
-/// Where models are downloaded from and kept.
-#[derive(Clone)]
-pub struct HubSettings {
-    /// The folder of the Hub's cache.
-    pub cache: PathBuf,
-    /// The Hub's address, if it is another than the public one.
-    pub endpoint: Option<String>,
-    /// A key for private models.
-    pub token: Option<String>,
-    /// Use what is in the cache and no network.
-    pub offline: bool,
-    /// Time for an answer of the Hub to begin.
-    pub etag_timeout: Duration,
-    /// Time without a byte of a download.
-    pub download_timeout: Duration,
-}
-
-impl Default for HubSettings {
-    fn default() -> Self {
-        Self {
-            cache: PathBuf::new(),
-            endpoint: None,
-            token: None,
-            offline: false,
-            etag_timeout: HUB_TIMEOUT,
-            download_timeout: HUB_TIMEOUT,
-        }
-    }
-}
-
-impl fmt::Debug for HubSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HubSettings")
-            .field("cache", &self.cache)
-            .field("endpoint", &self.endpoint)
-            .field("token", &self.token.as_ref().map(|_| "hidden"))
-            .field("offline", &self.offline)
-            .finish()
-    }
-}
-
-/// What the log looks like.
-#[derive(Debug, Clone)]
-pub struct LogSettings {
-    /// Its form.
-    pub format: LogFormat,
-    /// What is logged, as `tracing` filters say it.
-    pub level: String,
 }
 
 /// Everything `serve` needs.
@@ -174,7 +121,7 @@ pub fn hub_settings(environment: &Environment) -> HubSettings {
     let token = Some(token).filter(|token| !token.is_empty());
     let seconds = |name: &str| {
         let seconds = environment.get(name).and_then(|text| text.trim().parse().ok());
-        seconds.filter(|seconds| *seconds > 0).map_or(HUB_TIMEOUT, Duration::from_secs)
+        seconds.filter(|seconds| *seconds > 0).map_or(hub::TIMEOUT, Duration::from_secs)
     };
     // The second counts only where the first is not set at all.
     let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::CommandError;
+use crate::command::CommandError;
 
 /// A model to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,7 +29,7 @@ fn parsed(flags: &[&str], file: Option<&str>) -> Result<Settings, CommandError> 
 
 fn refused(flags: &[&str], file: Option<&str>) -> String {
     let error = parsed(flags, file).expect_err("refused");
-    assert_eq!(error.code, crate::cli::EXIT_USAGE);
+    assert_eq!(error.code, crate::command::EXIT_USAGE);
     error.message
 }
 

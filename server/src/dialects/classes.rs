@@ -27,8 +27,8 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// Those of a model. Their scores are those of transformers' `TextClassificationPipeline`, or, as
-    /// the checkpoint's files say for pairs, those of sentence-transformers' `CrossEncoder`.
+    /// Those of a model. Their scores are those of transformers' `TextClassificationPipeline`, or,
+    /// as the checkpoint's files say for pairs, those of sentence-transformers' `CrossEncoder`.
     pub fn of(info: &ModelInfo, form: ScoreForm) -> Self {
         let function = info.scores.map(|scores| match form {
             ScoreForm::Probability => scores.classes,

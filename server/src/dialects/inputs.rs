@@ -24,6 +24,16 @@ pub enum OneInput {
     Object(ItemObject),
 }
 
+impl OneInput {
+    /// Its token ids, if it is some.
+    fn ids(&self) -> Option<&[u32]> {
+        match self {
+            Self::Ids(ids) => Some(ids),
+            Self::Text(_) | Self::Object(_) => None,
+        }
+    }
+}
+
 /// One input or several.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Inputs {
@@ -159,7 +169,7 @@ impl Inputs {
             Self::One(input) => vec![input],
             Self::Many(inputs) => inputs,
         };
-        ids.check(app, &inputs)?;
+        ids.check(app, inputs.iter().map(OneInput::ids))?;
         let draft = |(index, input)| {
             let name = Name::Input(index);
             let drafted = match input {

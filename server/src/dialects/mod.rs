@@ -5,6 +5,7 @@
 
 mod classes;
 mod cohere;
+mod forms;
 mod grpc;
 mod inputs;
 pub mod items;
@@ -33,7 +34,6 @@ use crate::http::{App, Failure, Routes};
 
 pub use inputs::{Inputs, OneInput, Side};
 pub use shared::{Purpose, Shared};
-pub use token_ids::TokenIds;
 
 /// One wire format.
 pub struct Dialect {

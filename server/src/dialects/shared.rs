@@ -15,7 +15,8 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAcce
 use utoipa::OpenApi;
 
 use super::{Dialect, all};
-use crate::http::{App, Failure, RawBody, Routes, note_dialect, parse_body};
+use crate::http::{App, Failure, RawBody, Routes, parse_body};
+use crate::noted::note_dialect;
 
 /// What a shared path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

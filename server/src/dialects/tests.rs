@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::http::{HttpConfig, router};
+use crate::http::HttpConfig;
 use crate::metrics::MetricsHub;
+use crate::router::router;
 
 fn load(dir: &Path) -> Model {
     let pooling = Some(proxima_models::readout::Pooling::Cls);

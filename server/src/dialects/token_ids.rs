@@ -5,21 +5,7 @@
 
 use proxima_models::recipes::SpecialTokens;
 
-use super::inputs::OneInput;
-use crate::http::{App, Failure, Want};
-
-/// What the server does with token ids.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TokenIds {
-    /// Takes them where the API defines them as ids of the served model; elsewhere only those that
-    /// carry the special tokens of its tokenizer.
-    #[default]
-    Checked,
-    /// Takes them everywhere.
-    Allow,
-    /// Refuses them everywhere.
-    Refuse,
-}
+use crate::http::{App, Failure, TokenIds, Want};
 
 /// Whose token ids an API means.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +23,15 @@ pub enum IdsOf<'a> {
 }
 
 impl IdsOf<'_> {
-    /// Checks every input that is token ids.
+    /// Checks every input that is token ids; others are `None`.
     ///
     /// # Errors
     /// The first one that is refused, by its index.
-    pub fn check(self, app: &App, inputs: &[OneInput]) -> Result<(), Failure> {
+    pub fn check<'i>(
+        self,
+        app: &App,
+        inputs: impl Iterator<Item = Option<&'i [u32]>>,
+    ) -> Result<(), Failure> {
         let refused = match (app.config().token_ids, self) {
             (TokenIds::Allow, _) | (TokenIds::Checked, Self::Model) => None,
             (TokenIds::Refuse, _) => first(inputs, |_| false).map(never),
@@ -58,8 +48,11 @@ impl IdsOf<'_> {
 }
 
 /// The index of the first input that is token ids which are not `good`.
-fn first(inputs: &[OneInput], good: impl Fn(&[u32]) -> bool) -> Option<usize> {
-    inputs.iter().position(|input| matches!(input, OneInput::Ids(ids) if !good(ids)))
+fn first<'i>(
+    mut inputs: impl Iterator<Item = Option<&'i [u32]>>,
+    good: impl Fn(&[u32]) -> bool,
+) -> Option<usize> {
+    inputs.position(|ids| ids.is_some_and(|ids| !good(ids)))
 }
 
 /// Why token ids are refused at all.

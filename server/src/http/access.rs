@@ -8,24 +8,21 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
-use proxima_engine::Timings;
 use tracing::field::display as plain;
 
-use super::layers::needs_no_key;
-use super::{App, Failure, has_key};
-use crate::config::LogRequests;
-use crate::dialects;
+use super::{App, LogRequests, has_key};
+use crate::noted::{Noted, Notes};
 
 /// The header with a request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -64,9 +61,10 @@ async fn log(
     let record = Arc::new(Record::of(&app, protocol, &request, &id));
     let bytes = record.bytes_in.clone();
     let request = request.map(|inner| Body::new(Received { inner, bytes }));
-    let mut response = CURRENT.scope(record.clone(), next.run(request)).await;
+    let work = record.notes.scope(next.run(request));
+    let mut response = CURRENT.scope(record.clone(), work).await;
     response.headers_mut().insert(REQUEST_ID, id);
-    record.note(|noted| noted.begins(&response));
+    record.notes.note(|noted| note_head(noted, &response));
     response.map(|inner| Body::new(Answer { length: inner.size_hint().exact(), inner, record }))
 }
 
@@ -99,97 +97,23 @@ pub struct Record {
     client: Option<String>,
     id: String,
     bytes_in: Arc<AtomicU64>,
-    noted: Mutex<Noted>,
+    notes: Arc<Notes>,
 }
 
-#[derive(Debug, Default)]
-struct Noted {
-    route: Option<String>,
-    dialect: Option<&'static str>,
-    model: Option<String>,
-    inputs: Option<usize>,
-    tokens: Option<usize>,
-    truncated: usize,
-    tokenization: Option<Duration>,
-    queue: Option<Duration>,
-    inference: Option<Duration>,
-    status: Option<u16>,
-    grpc_status: Option<i64>,
-    error: Option<&'static str>,
-    reason: Option<String>,
-    bytes_out: u64,
-    /// Whether all of the answer was handed to the connection.
-    whole: bool,
+/// Notes that an answer has a head.
+fn note_head(noted: &mut Noted, response: &Response) {
+    noted.status = Some(response.status().as_u16());
+    noted.grpc_status = grpc_status(response.headers());
+    noted.whole = response.body().is_end_stream();
 }
 
-impl Noted {
-    /// An answer has a head.
-    fn begins(&mut self, response: &Response) {
-        self.status = Some(response.status().as_u16());
-        self.grpc_status = grpc_status(response.headers());
-        self.whole = response.body().is_end_stream();
-    }
-
-    fn is_refused(&self) -> bool {
-        self.status.is_none_or(|status| status >= 400) || self.grpc_status.is_some_and(|it| it != 0)
-    }
+fn is_refused(noted: &Noted) -> bool {
+    noted.status.is_none_or(|status| status >= 400) || noted.grpc_status.is_some_and(|it| it != 0)
 }
 
-/// Notes the model that answers the request at work, and how many inputs it has.
-pub fn note_call(model: &str, inputs: usize) {
-    note(|noted| {
-        noted.model = Some(model.to_owned());
-        noted.inputs = Some(noted.inputs.unwrap_or(0) + inputs);
-    });
-}
-
-/// Notes what a call took: of a stream's messages tokens are added up, and the longest times count.
-pub fn note_timings(timings: &Timings) {
-    note(|noted| {
-        noted.tokens = Some(noted.tokens.unwrap_or(0) + timings.n_tokens);
-        noted.truncated += timings.n_cut;
-        noted.tokenization = noted.tokenization.max(Some(timings.tokenization));
-        noted.queue = noted.queue.max(Some(timings.queue));
-        noted.inference = noted.inference.max(Some(timings.inference));
-    });
-}
-
-/// Notes why the request at work fails, by a word and a sentence.
-pub fn note_failure(failure: &Failure) {
-    note(|noted| {
-        noted.error = Some(failure.kind());
-        noted.reason = Some(failure.reason());
-    });
-}
-
-/// Notes whose wire format the request at work has.
-pub fn note_dialect(name: &'static str) {
-    note(|noted| noted.dialect = Some(name));
-}
-
-/// Notes the route that a request over HTTP took, and the dialect that owns it.
-pub fn note_route(request: &Request) {
-    let (Some(record), Some(route)) = (current(), request.extensions().get::<MatchedPath>()) else {
-        return;
-    };
-    if record.protocol == Protocol::Http {
-        let route = route.as_str();
-        record.note(|noted| {
-            noted.dialect = (!needs_no_key(route)).then(|| dialects::owner(route).name);
-            noted.route = Some(route.to_owned());
-        });
-    }
-}
-
-/// That of the request at work; none outside of requests.
+/// The record of the request at work; none outside of requests.
 pub fn current() -> Option<Arc<Record>> {
     CURRENT.try_with(Arc::clone).ok()
-}
-
-fn note(change: impl FnOnce(&mut Noted)) {
-    if let Some(record) = current() {
-        record.note(change);
-    }
 }
 
 impl Record {
@@ -211,24 +135,19 @@ impl Record {
             client,
             id: id.to_str().unwrap_or_default().to_owned(),
             bytes_in: Arc::default(),
-            noted: Mutex::new(Noted { dialect, ..Noted::default() }),
+            notes: Notes::new(Noted { dialect, ..Noted::default() }),
         }
-    }
-
-    fn note(&self, change: impl FnOnce(&mut Noted)) {
-        // Nothing that is noted depends on anything else that is.
-        change(&mut self.noted.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn is_logged(&self, noted: &Noted, path: &str) -> bool {
         let log = self.app.config().log_requests;
         // Who watches health over gRPC ends by going away.
         if is_probe(self.protocol, &self.method, path) {
-            return log != LogRequests::Off && noted.is_refused();
+            return log != LogRequests::Off && is_refused(noted);
         }
         match log {
             LogRequests::Off => false,
-            LogRequests::Errors => noted.is_refused() || !noted.whole,
+            LogRequests::Errors => is_refused(noted) || !noted.whole,
             LogRequests::All => true,
         }
     }
@@ -236,7 +155,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let noted = std::mem::take(self.noted.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let noted = self.notes.note(std::mem::take);
         let status = noted.status.unwrap_or(STATUS_GONE);
         if self.protocol == Protocol::Http {
             self.app.metrics().responded(noted.route.as_deref(), status);
@@ -355,9 +274,11 @@ impl HttpBody for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let (record, length) = (self.record.clone(), self.length);
         let inner = &mut self.inner;
-        let polled = CURRENT.sync_scope(record.clone(), || Pin::new(inner).poll_frame(context));
+        let polled = CURRENT.sync_scope(record.clone(), || {
+            record.notes.sync_scope(|| Pin::new(inner).poll_frame(context))
+        });
         let frame = ready!(polled);
-        record.note(|noted| match &frame {
+        record.notes.note(|noted| match &frame {
             Some(Ok(frame)) => {
                 noted.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
                 if let Some(trailers) = frame.trailers_ref() {

@@ -10,9 +10,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use subtle::ConstantTimeEq as _;
 
-use super::layers::is_public;
+use super::public::is_public;
+use super::unshaped::unshaped;
 use super::{App, Failure};
-use crate::dialects;
 
 /// The key of an `Authorization` header: after the scheme `Bearer` in any case (RFC 9110, 11.1), or
 /// bare, as some clients send it.
@@ -46,7 +46,7 @@ pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next
         None => HeaderValue::from_static("Bearer realm=\"proxima\""),
         Some(_) => HeaderValue::from_static("Bearer realm=\"proxima\", error=\"invalid_token\""),
     };
-    let mut response = dialects::failure_at(request.uri().path(), &Failure::Unauthorized);
+    let mut response = unshaped(request.uri().path(), &Failure::Unauthorized);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     response
 }

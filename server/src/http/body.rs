@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 
 use super::json::{OFF_LOOP_BYTES, parse_body};
 use super::scope::Scope;
+use super::unshaped::{Unshaped, unshaped};
 use super::written::LENGTH_BYTES_MAX;
 use super::{App, Failure};
-use crate::dialects;
 
 /// Tokens of a request above which its answer is written on another thread.
 const OFF_LOOP_TOKENS: usize = 4 * 1024;
@@ -40,7 +40,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T>
         let RawBody(bytes) = RawBody::from_request(request, app).await?;
         parse_body(bytes).await.map(Self).map_err(|failure| {
             app.metrics().refused(&failure);
-            dialects::failure_at(&path, &failure)
+            unshaped(&path, &failure)
         })
     }
 }
@@ -57,7 +57,7 @@ impl FromRequest<Arc<App>> for RawBody {
         let path = request.uri().path().to_owned();
         admitted(app, &path, request.into_body()).await.map(Self).map_err(|failure| {
             app.metrics().refused(&failure);
-            dialects::failure_at(&path, &failure)
+            unshaped(&path, &failure)
         })
     }
 }
@@ -97,19 +97,7 @@ pub async fn json_response<T: Serialize + Send + 'static>(
     match body {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         // Known here are neither path nor dialect; the request's own layer shapes it.
-        Err(failure) => Unshaped(failure).into_response(),
-    }
-}
-
-/// A failure whose response is still to be given its dialect's shape.
-#[derive(Debug, Clone)]
-pub struct Unshaped(pub Failure);
-
-impl IntoResponse for Unshaped {
-    fn into_response(self) -> Response {
-        let mut response = axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
-        response.extensions_mut().insert(self);
-        response
+        Err(failure) => Unshaped { path: None, failure }.into_response(),
     }
 }
 

@@ -17,8 +17,8 @@ use axum::response::Response;
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 use url::Url;
 
+use super::unshaped::unshaped;
 use super::{App, Failure, HttpConfig};
-use crate::dialects;
 
 /// What browsers send to tell how the page that asks is related to the server (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -192,7 +192,7 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         return next.run(request).await;
     }
     app.metrics().refused(&Failure::Browser);
-    dialects::failure_at(request.uri().path(), &Failure::Browser)
+    unshaped(request.uri().path(), &Failure::Browser)
 }
 
 #[cfg(test)]

@@ -11,11 +11,11 @@ use proxima_engine::{
 use proxima_models::recipes::Token;
 use proxima_models::{Content, ModelInfo, Prepare, Prompt};
 
-use super::access::note_call;
 use super::answer_size::AnswerSize;
 use super::scope::Scope;
 use super::{App, Failure};
 use crate::metrics::Endpoint;
+use crate::noted::note_call;
 
 /// What a request wants of a model.
 ///

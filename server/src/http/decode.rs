@@ -4,7 +4,6 @@
 //!
 //! Must not know: what is in a body.
 
-use std::fmt;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -17,9 +16,9 @@ use flate2::write::GzDecoder;
 use futures_util::stream::{self, Fuse, Stream, StreamExt as _};
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
-use super::intake::TooLarge;
+use super::decode_error::{DecodeError, TooLarge};
+use super::unshaped::unshaped;
 use super::{App, Failure};
-use crate::dialects;
 
 /// The codings that are decoded, for `Accept-Encoding`.
 const CODINGS: &str = "gzip, zstd";
@@ -88,7 +87,7 @@ pub async fn decode(State(app): State<Arc<App>>, request: Request, next: Next) -
         }
         Err(failure) => {
             app.metrics().refused(&failure);
-            let mut response = dialects::failure_at(request.uri().path(), &failure);
+            let mut response = unshaped(request.uri().path(), &failure);
             if matches!(failure, Failure::Coding { .. }) {
                 let codings = HeaderValue::from_static(CODINGS);
                 response.headers_mut().insert(header::ACCEPT_ENCODING, codings);
@@ -104,39 +103,6 @@ fn within(body: &Body, limit: usize, coding: Option<Coding>) -> Result<Option<Co
     match coding {
         Some(_) if declared > limit => Err(Failure::BodyTooLarge { limit }),
         coding => Ok(coding),
-    }
-}
-
-/// Why a body cannot be decoded.
-#[derive(Debug)]
-pub enum DecodeError {
-    /// It broke off, or is larger than allowed.
-    Body(axum::Error),
-    /// It is not of its coding.
-    Coding(&'static str, String),
-    /// Encoded it is larger than it may be decoded.
-    TooLarge(TooLarge),
-    /// Whoever decoded it has panicked.
-    Lost,
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Body(error) => error.fmt(f),
-            Self::Coding(coding, problem) => write!(f, "it is not valid {coding}: {problem}"),
-            Self::TooLarge(error) => error.fmt(f),
-            Self::Lost => f.write_str("it could not be decoded"),
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::TooLarge(error) => Some(error),
-            _ => None,
-        }
     }
 }
 

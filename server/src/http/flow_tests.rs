@@ -5,6 +5,7 @@ mod ending;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proxima_engine::EngineConfig;
 use serde_json::{Value, json};
@@ -13,9 +14,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::served::{Listening, Served, fake_app, listen};
 use super::*;
 use crate::fake_model::{Knobs, WIDTH};
+use crate::served::{Listening, Served, fake_app, listen};
 
 /// Inputs whose hidden states make an answer that fits no socket's buffers.
 const MANY: usize = 30_000;

@@ -12,7 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 
 use super::Failure;
-use crate::dialects;
+use super::unshaped::unshaped;
 
 /// A router that answers 400 to requests in HTTP/1.1 without exactly one valid `Host`, and to
 /// addresses with an invalid host; HTTP/1.0 has requests without one, such as HAProxy's health
@@ -31,7 +31,7 @@ async fn require(request: Request, next: Next) -> Response {
             None => return next.run(request).await,
         },
     };
-    dialects::failure_at(uri.path(), &failure)
+    unshaped(uri.path(), &failure)
 }
 
 /// What is wrong with the host of an address, if it has one.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Failure;
 use super::budget::{Bodies, BodyRoom, NoRoom};
-use super::decode::DecodeError;
+use super::decode_error::{DecodeError, TooLarge};
 
 /// Bytes a second that a body must bring in each stretch of the body timeout.
 const BODY_BYTES_PER_SECOND: u64 = 4 * 1024;
@@ -29,11 +29,6 @@ pub struct Intake {
     /// Bytes of all bodies.
     pub bodies: Arc<Bodies>,
 }
-
-/// A body is larger as it is sent than it may be once it is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the body is larger than allowed")]
-pub struct TooLarge;
 
 /// How fast a body comes.
 #[derive(Debug)]

@@ -5,45 +5,18 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
-use super::access::note_route;
-use super::body::Unshaped;
+use super::public::{is_public, needs_no_key};
 use super::scope::Scope;
+use super::unshaped::{Unshaped, unshaped};
 use super::written::written;
-use super::{App, Failure, note_failure};
-use crate::dialects;
-
-/// Paths that need no key: they tell nothing but whether and how the server works.
-const PUBLIC: [&str; 10] = [
-    "/health",
-    "/ping",
-    "/livez",
-    "/readyz",
-    "/.well-known/live",
-    "/.well-known/ready",
-    "/metrics",
-    "/docs",
-    "/openapi.json",
-    "/api-doc/openapi.json",
-];
-
-/// Whether a path needs no key.
-pub fn needs_no_key(path: &str) -> bool {
-    PUBLIC.contains(&path) || path.starts_with("/readyz/")
-}
-
-/// Whether a request needs no key.
-pub fn is_public(request: &Request) -> bool {
-    let path = request.uri().path();
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    needs_no_key(path) || (path == "/" && reads)
-}
+use super::{App, Failure};
+use crate::noted::{note_dialect, note_failure, note_route};
 
 /// Runs a request's handler in its scope; what that holds, the permit to compute too, is kept until
 /// the answer is written.
@@ -56,13 +29,12 @@ pub async fn scoped(State(app): State<Arc<App>>, request: Request, next: Next) -
     let scope = Scope::new(client, Instant::now() + app.config().request_timeout);
     let refused = |failure: Failure| {
         app.metrics().refused(&failure);
-        dialects::failure_at(&path, &failure)
+        unshaped(&path, &failure)
     };
-    let response = scope.run(next.run(request)).await;
-    let mut response = match response.extensions().get::<Unshaped>() {
-        Some(Unshaped(failure)) => return refused(failure.clone()),
-        None => response,
-    };
+    let mut response = scope.run(next.run(request)).await;
+    if let Some(Unshaped { path: None, failure }) = response.extensions().get::<Unshaped>() {
+        return refused(failure.clone());
+    }
     let bytes = axum::body::HttpBody::size_hint(response.body()).exact().unwrap_or(0);
     match scope.grow(usize::try_from(bytes).unwrap_or(usize::MAX)) {
         Ok(()) => drop(response.extensions_mut().insert(scope)),
@@ -71,10 +43,20 @@ pub async fn scoped(State(app): State<Arc<App>>, request: Request, next: Next) -
     response
 }
 
+/// Notes the route of a request and the dialect that owns it.
+pub async fn note(owner: fn(&str) -> &'static str, request: Request, next: Next) -> Response {
+    if let Some(route) = request.extensions().get::<MatchedPath>() {
+        note_route(route.as_str());
+        if !needs_no_key(route.as_str()) {
+            note_dialect(owner(route.as_str()));
+        }
+    }
+    next.run(request).await
+}
+
 /// Hands an answer to its connection; what the request holds is given back when it is written.
 pub async fn answer(request: Request, next: Next) -> Response {
     let version = request.version();
-    note_route(&request);
     written(next.run(request).await, version)
 }
 
@@ -86,7 +68,7 @@ pub async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) 
         Err(_) => {
             let failure = Failure::Timeout { limit };
             app.metrics().refused(&failure);
-            dialects::failure_at(&path, &failure)
+            unshaped(&path, &failure)
         }
     }
 }
@@ -98,7 +80,7 @@ pub async fn catch_panic(request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => {
             note_failure(&Failure::Bug);
-            dialects::failure_at(&path, &Failure::Bug)
+            unshaped(&path, &Failure::Bug)
         }
     }
 }
@@ -106,12 +88,12 @@ pub async fn catch_panic(request: Request, next: Next) -> Response {
 /// Answers for a path that is not there.
 pub async fn unknown_path(request: Request) -> Response {
     let path = request.uri().path();
-    dialects::failure_at(path, &Failure::UnknownPath { path: path.to_owned() })
+    unshaped(path, &Failure::UnknownPath { path: path.to_owned() })
 }
 
 /// Answers for a path that is there for another method.
 pub async fn wrong_method(request: Request) -> Response {
     let path = request.uri().path();
     let method = request.method().to_string();
-    dialects::failure_at(path, &Failure::WrongMethod { method, path: path.to_owned() })
+    unshaped(path, &Failure::WrongMethod { method, path: path.to_owned() })
 }

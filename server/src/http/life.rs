@@ -14,8 +14,8 @@ use proxima_engine::{Slot, Stage, Step};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::unshaped::unshaped;
 use super::{App, Failure, PathText, with_retry_after};
-use crate::dialects;
 
 /// Whether a server or a model is ready.
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,9 +78,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
 )]
 pub async fn readyz_of(State(app): State<Arc<App>>, PathText(model): PathText) -> Response {
     match app.model_ready(&model).await {
-        Err(failure @ Failure::UnknownModel(_)) => {
-            dialects::failure_at(&format!("/readyz/{model}"), &failure)
-        }
+        Err(failure @ Failure::UnknownModel(_)) => unshaped(&format!("/readyz/{model}"), &failure),
         result => {
             let slot = app.registry().slot(Some(&model));
             readiness(result, slot.map(std::slice::from_ref).unwrap_or_default())
@@ -132,7 +130,7 @@ pub async fn until_ready(State(app): State<Arc<App>>, request: Request, next: Ne
     if let Some(model) = first.filter(|_| none_ready && !tells_health) {
         let failure = Failure::NotReady(model);
         app.metrics().refused(&failure);
-        return dialects::failure_at(path, &failure);
+        return unshaped(path, &failure);
     }
     next.run(request).await
 }

@@ -12,10 +12,25 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::progress::Progress;
-use super::scope::Scope;
 
 /// An answer that has moved within this time is being read.
 const READ_WITHIN: Duration = Duration::from_secs(1);
+
+/// Where a request keeps its permit, from which another may take it.
+#[derive(Debug, Default)]
+pub struct PermitSlot(Mutex<Option<OwnedSemaphorePermit>>);
+
+impl PermitSlot {
+    /// Keeps a permit.
+    pub fn put(&self, permit: OwnedSemaphorePermit) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+    }
+
+    /// Gives the permit to another request.
+    pub fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// All answers on their way.
 #[derive(Debug, Default)]
@@ -25,17 +40,17 @@ pub struct Outgoing {
 
 #[derive(Debug)]
 struct Answer {
-    scope: Weak<Scope>,
+    permit: Weak<PermitSlot>,
     progress: Weak<Progress>,
 }
 
 impl Outgoing {
     /// Notes the answer of a request that has a permit.
-    pub fn add(&self, scope: &Arc<Scope>, progress: &Arc<Progress>) {
-        let answer = Answer { scope: Arc::downgrade(scope), progress: Arc::downgrade(progress) };
+    pub fn add(&self, permit: &Arc<PermitSlot>, progress: &Arc<Progress>) {
+        let answer = Answer { permit: Arc::downgrade(permit), progress: Arc::downgrade(progress) };
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that are left have a permit each, so there are no more of them.
-        all.retain(|answer| answer.scope.strong_count() > 0);
+        all.retain(|answer| answer.permit.strong_count() > 0);
         all.push_back(answer);
     }
 
@@ -51,8 +66,8 @@ impl Outgoing {
         let (_, place) = still.min()?;
         let answer = all.remove(place)?;
         drop(all);
-        let (scope, progress) = (answer.scope.upgrade()?, answer.progress.upgrade()?);
-        let permit = scope.take_permit();
+        let (permit, progress) = (answer.permit.upgrade()?, answer.progress.upgrade()?);
+        let permit = permit.take();
         progress.give_up();
         permit
     }

@@ -11,8 +11,8 @@ use axum::http::uri::PathAndQuery;
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::unshaped::unshaped;
 use super::{App, Failure};
-use crate::dialects;
 
 /// Takes doubled and trailing slashes out of a request's path. It comes before routing and before
 /// the key is checked, so that both see the same path.
@@ -59,7 +59,7 @@ impl FromRequestParts<Arc<App>> for PathText {
                 let message = "the path is not UTF-8 once it is percent-decoded".into();
                 let failure = Failure::Malformed { message };
                 app.metrics().refused(&failure);
-                Err(dialects::failure_at(parts.uri.path(), &failure))
+                Err(unshaped(parts.uri.path(), &failure))
             }
         }
     }

@@ -72,6 +72,11 @@ impl Routes {
         self
     }
 
+    /// These, with a layer around their handlers.
+    pub fn layer(self, add: impl FnOnce(Router<Arc<App>>) -> Router<Arc<App>>) -> Self {
+        Self { router: add(self.router), listed: self.listed }
+    }
+
     /// The list.
     pub fn listed(&self) -> &[Listed] {
         &self.listed

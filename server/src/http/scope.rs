@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::budget::{AnswerRoom, NoRoom};
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, PermitSlot};
 use super::progress::Progress;
 use super::streams::Place;
 use super::{App, Failure};
@@ -28,7 +28,7 @@ pub struct Scope {
     pub client: ClientKey,
     /// When its answer must be written.
     pub deadline: Instant,
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    permit: Arc<PermitSlot>,
     /// Of a message of a stream.
     place: OnceLock<Place>,
     /// Of what its client may have.
@@ -57,7 +57,7 @@ impl Scope {
     /// Keeps a permit to compute, which one who needs it may take once the answer waits in
     /// `outgoing` for a client that does not read it.
     pub fn hold(&self, permit: OwnedSemaphorePermit, outgoing: &Arc<Outgoing>) {
-        *lock(&self.permit) = Some(permit);
+        self.permit.put(permit);
         self.outgoing.get_or_init(|| outgoing.clone());
     }
 
@@ -73,16 +73,11 @@ impl Scope {
     }
 
     /// Notes that its answer is on its way.
-    pub fn answered(self: &Arc<Self>, progress: &Arc<Progress>) {
+    pub fn answered(&self, progress: &Arc<Progress>) {
         drop(lock(&self.share).take());
         if let Some(outgoing) = self.outgoing.get() {
-            outgoing.add(self, progress);
+            outgoing.add(&self.permit, progress);
         }
-    }
-
-    /// Gives its permit to another request.
-    pub fn take_permit(&self) -> Option<OwnedSemaphorePermit> {
-        lock(&self.permit).take()
     }
 
     /// Reserves room for an answer of about this size, waiting for answers of others to be read.

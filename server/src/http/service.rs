@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
@@ -27,6 +28,10 @@ pub fn routes() -> Routes {
 #[derive(OpenApi)]
 #[openapi(paths(livez, readyz, readyz_of, metrics, openapi, docs))]
 pub struct ServiceApi;
+
+/// What makes the OpenAPI document.
+#[derive(Debug, Clone, Copy)]
+pub struct DocumentText(pub fn() -> String);
 
 /// Whether the process answers.
 #[utoipa::path(
@@ -54,9 +59,8 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     get, path = "/openapi.json", tag = "server",
     responses((status = 200, body = serde_json::Value, description = "the document")),
 )]
-async fn openapi() -> Response {
-    let content_type = (header::CONTENT_TYPE, "application/json");
-    ([content_type], crate::openapi::openapi_json()).into_response()
+async fn openapi(Extension(DocumentText(text)): Extension<DocumentText>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text()).into_response()
 }
 
 /// This document as a page to read and try.

@@ -8,14 +8,17 @@ mod standards;
 mod token_ids;
 
 use crate::fake_model::{Knobs, WIDTH};
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use proxima_engine::{Engine, EngineConfig};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::served::{Listening, fake_app, listen};
 use super::*;
+use crate::router::router;
+use crate::served::{Listening, fake_app, listen};
 
 struct Server {
     router: Router,

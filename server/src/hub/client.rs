@@ -13,7 +13,7 @@ use url::Url;
 
 use super::partial::Partial;
 use super::{HubError, files};
-use crate::config::HubSettings;
+use crate::hub::HubSettings;
 
 /// The public Hub.
 const ENDPOINT: &str = "https://huggingface.co";

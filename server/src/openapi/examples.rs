@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::http;
+use crate::http::Listed;
 
 /// A body and its answer.
 #[derive(Deserialize)]
@@ -21,11 +21,10 @@ struct Example {
 ///
 /// # Panics
 /// Never: the examples are compiled in, and a test reads them.
-pub fn add(paths: &mut Value) {
+pub fn add(paths: &mut Value, routes: &[Listed]) {
     let examples: Vec<Example> =
         serde_json::from_str(include_str!("examples.json")).expect("examples are JSON");
-    let routes = http::routes();
-    for route in routes.listed().iter().filter(|route| route.method == "post") {
+    for route in routes.iter().filter(|route| route.method == "post") {
         let its = examples.iter().filter(|it| it.path == route.path);
         let its: Vec<&Example> = its.collect();
         let its = match its.is_empty() {

@@ -55,16 +55,16 @@ const OTHER_NAMES: [(&str, &str, &[&str]); 15] = [
     ("ScoreBody", "documents", &["text_2", "data_2", "items"]),
 ];
 
-/// The document, as JSON that people can read.
+/// The document of these routes, as JSON that people can read.
 ///
 /// # Panics
 /// Never: the document is plain data.
-pub fn openapi_json() -> String {
-    let json = serde_json::to_string_pretty(&document()).expect("the document is plain data");
+pub fn openapi_json(routes: &[Listed]) -> String {
+    let json = serde_json::to_string_pretty(&document(routes)).expect("the document is plain data");
     format!("{json}\n")
 }
 
-fn document() -> Value {
+fn document(routes: &[Listed]) -> Value {
     let mut described = Document::openapi();
     described.components = Some(security(described.components.take().unwrap_or_default()));
     described.merge(http::ServiceApi::openapi());
@@ -73,13 +73,13 @@ fn document() -> Value {
     let mut document = serde_json::to_value(described).expect("the document is plain data");
     let described = document["paths"].take();
     let mut paths = Map::new();
-    for route in http::routes().listed() {
+    for route in routes {
         let operation = operation(route, &described[shown(route.described)][route.method]);
         let path = paths.entry(shown(route.path)).or_insert_with(|| json!({}));
         path[route.method] = operation;
     }
     document["paths"] = Value::Object(paths);
-    examples::add(&mut document["paths"]);
+    examples::add(&mut document["paths"], routes);
     any_of(&mut document);
     for (schema, key, others) in OTHER_NAMES {
         let properties = &mut document["components"]["schemas"][schema]["properties"];

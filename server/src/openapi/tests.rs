@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use crate::http;
+use crate::{http, router};
 
 /// The names of the schemas that something refers to.
 fn named(value: &Value, names: &mut BTreeSet<String>) {
@@ -27,8 +27,8 @@ fn named(value: &Value, names: &mut BTreeSet<String>) {
 
 #[test]
 fn every_route_is_described_and_nothing_else() {
-    let document: Value = serde_json::from_str(&super::openapi_json()).expect("JSON");
-    let of_router: BTreeSet<_> = http::routes()
+    let document: Value = serde_json::from_str(&router::document()).expect("JSON");
+    let of_router: BTreeSet<_> = router::routes()
         .listed()
         .iter()
         .map(|route| format!("{} {}", route.method, super::shown(route.path)))
@@ -56,7 +56,7 @@ fn every_route_is_described_and_nothing_else() {
     described.merge(http::ServiceApi::openapi());
     described.merge(crate::dialects::shared::SharedApi::openapi());
     crate::dialects::all().iter().for_each(|dialect| described.merge((dialect.openapi)()));
-    let paths: BTreeSet<_> = http::routes().listed().iter().map(|it| it.described).collect();
+    let paths: BTreeSet<_> = router::routes().listed().iter().map(|it| it.described).collect();
     for path in described.paths.paths.keys() {
         assert!(paths.iter().any(|it| super::shown(it) == *path), "{path} is not served");
     }
@@ -64,7 +64,7 @@ fn every_route_is_described_and_nothing_else() {
 
 #[test]
 fn shared_paths_take_and_give_what_any_of_their_dialects_does() {
-    let document: Value = serde_json::from_str(&super::openapi_json()).expect("JSON");
+    let document: Value = serde_json::from_str(&router::document()).expect("JSON");
     let names = |path: &str, place: &str| -> Vec<String> {
         let content = &document["paths"][path]["post"].pointer(place).expect("content");
         let schema = &content["application/json"]["schema"];
@@ -89,7 +89,7 @@ fn shared_paths_take_and_give_what_any_of_their_dialects_does() {
 
 #[test]
 fn a_key_is_asked_for_where_the_server_asks_for_one() {
-    let document: Value = serde_json::from_str(&super::openapi_json()).expect("JSON");
+    let document: Value = serde_json::from_str(&router::document()).expect("JSON");
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
     for (path, operations) in document["paths"].as_object().expect("paths") {
         for (method, operation) in operations.as_object().expect("operations") {
@@ -104,7 +104,7 @@ fn a_key_is_asked_for_where_the_server_asks_for_one() {
 
 #[test]
 fn every_body_is_one_of_a_path_and_every_name_is_known() {
-    let document: Value = serde_json::from_str(&super::openapi_json()).expect("JSON");
+    let document: Value = serde_json::from_str(&router::document()).expect("JSON");
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     let mut names = BTreeSet::new();
     named(&document, &mut names);
@@ -121,7 +121,7 @@ fn every_body_is_one_of_a_path_and_every_name_is_known() {
 
 #[test]
 fn content_and_messages_are_written_as_they_are_read() {
-    let document: Value = serde_json::from_str(&super::openapi_json()).expect("JSON");
+    let document: Value = serde_json::from_str(&router::document()).expect("JSON");
     let schemas = &document["components"]["schemas"];
     let types = |schema: &Value| {
         let of = |schema: &Value| schema["type"].as_str().unwrap_or("part").to_owned();
@@ -151,7 +151,7 @@ fn content_and_messages_are_written_as_they_are_read() {
 
 #[test]
 fn every_operation_names_its_statuses() {
-    let document: Value = serde_json::from_str(&super::openapi_json()).expect("JSON");
+    let document: Value = serde_json::from_str(&router::document()).expect("JSON");
     let statuses = |path: &str, method: &str| -> Vec<String> {
         let responses = &document["paths"][path][method]["responses"];
         responses.as_object().expect("responses").keys().cloned().collect()
@@ -189,7 +189,7 @@ fn every_operation_names_its_statuses() {
 fn the_committed_document_is_the_served_one() {
     let committed = include_str!("../../../openapi/openapi.json");
     assert!(
-        committed == super::openapi_json(),
+        committed == router::document(),
         "openapi/openapi.json is out of date: run `make openapi`"
     );
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use super::{folder, replicas};
-use crate::cli::CommandError;
+use crate::command::CommandError;
 use crate::config::{ModelSource, Settings};
 use crate::logging::panic_message;
 use crate::media::media_options;

@@ -6,10 +6,10 @@ use proxima_models::{Input, Prepare};
 use proxima_synth::SynthOptions;
 
 use super::*;
-use crate::cli::EXIT_DEVICE;
+use crate::command::EXIT_DEVICE;
 use crate::fake_model::fake_model;
-use crate::http::served::fake_app;
 use crate::http::{Failure, HttpConfig};
+use crate::served::fake_app;
 
 async fn listeners() -> Listeners {
     let (http, _) = listen("127.0.0.1", 0, "--port").await.expect("a free port");

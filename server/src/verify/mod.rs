@@ -12,7 +12,7 @@ use proxima_models::{
     HiddenStates, Input, ListwiseTemplate, Model, Prepare, Progress, Prompt, RaggedBatch,
 };
 
-use crate::cli::{CommandError, write_out};
+use crate::command::{CommandError, write_out};
 use crate::config::{self, DtypeName, Environment};
 use crate::serve;
 use crate::show::{Unit, shown};
@@ -200,7 +200,7 @@ mod tests {
         }
         assert_eq!(find("BAAI/bge-reranker-v2-m3").expect("known").width, 0);
         let error = find("my-model").expect_err("unknown");
-        assert_eq!(error.code, crate::cli::EXIT_USAGE);
+        assert_eq!(error.code, crate::command::EXIT_USAGE);
         assert!(error.message.contains("Qwen3-Embedding-0.6B"));
     }
 }

@@ -120,7 +120,7 @@ impl Queue {
         overloaded(&mut state, seconds)
     }
 
-    /// Registers another part of a request that was already let in.
+    /// Registers another part of a request that was already admitted.
     pub fn expect_more(&self, client: ClientKey, size: Size) -> Expected<'_> {
         self.note_expected(&mut self.lock(), client, size)
     }

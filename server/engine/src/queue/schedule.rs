@@ -1,7 +1,7 @@
 //! Scheduling: chooses what a worker does next, including the jobs of its next batch, and tracks
 //! how fast workers are.
 //!
-//! Must not know: how requests were let in, what a job computes.
+//! Must not know: how requests are admitted, what a job computes.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};

@@ -11,7 +11,7 @@ mod vllm;
 
 use std::ffi::OsString;
 
-use crate::cli::CommandError;
+use crate::command::CommandError;
 pub use page::page;
 pub use variables::notice;
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use super::*;
 use crate::config::migrate::{Here, meaning};
+use crate::logging::LogFormat;
 
 /// What text-embeddings-router 1.9 lists with `--help`, and what it hides.
 const TEI: &str = "model-id revision tokenization-workers dtype served-model-name pooling \
@@ -30,7 +31,7 @@ const VLLM: &str = "model runner convert task pooler-config dtype max-model-len 
 fn line(arguments: &[&str]) -> Result<Vec<String>, String> {
     let all = [&["proxima", "serve"], arguments].concat();
     let rewritten = rewritten(all.iter().map(Into::into)).map_err(|error| {
-        assert_eq!(error.code, crate::cli::EXIT_USAGE);
+        assert_eq!(error.code, crate::command::EXIT_USAGE);
         error.message
     })?;
     let text = rewritten.into_iter().skip(2).map(|argument| argument.into_string());

@@ -34,9 +34,9 @@ use super::proto::tei::predict_client::PredictClient;
 use super::proto::tei::rerank_client::RerankClient;
 use super::proto::tei::tokenize_client::TokenizeClient;
 use crate::fake_model::{Knobs, TOKENS_MAX, WIDTH, fake_model};
-use crate::http::served::{self, Listening, app_of};
 use crate::http::{App, HttpConfig};
 use crate::metrics::MetricsHub;
+use crate::served::{self, Listening, app_of};
 
 const LONG: &str = "a b c d e f g h i j k l m n o p q r s t u v w x y z";
 

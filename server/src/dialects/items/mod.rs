@@ -6,19 +6,19 @@
 mod draft;
 mod echo;
 mod parts;
+mod read;
 mod resolve;
 mod schema;
 mod sizes;
 mod sources;
 mod unique;
 
-pub use draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Object, Sampling};
+pub use draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Object, Sampling, Source};
 pub use echo::{echo, echo_part, echo_parts, has_media, is_item};
 pub use parts::{content, conversation};
 pub use resolve::{Name, resolve};
 pub use schema::{Conversations, ItemContent, ItemObject};
 pub use sizes::{ImageInfo, image_files, pixels};
-pub use sources::Source;
 pub use unique::Unique;
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use futures_util::future::try_join_all;
 use proxima_models::{Content, Input, Item, MediaFile, Part, Video, VideoSource};
 use tokio::sync::Semaphore;
 
-use super::draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted};
-use super::sources::Source;
+use super::draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Source};
 use crate::http::{Failure, Scope};
 use crate::media::{MediaBudget, MediaFetcher, SourceError, SourceFault, address};
 

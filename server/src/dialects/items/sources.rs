@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::draft::{DraftFrames, Object, Problem, unknown};
+use super::draft::{DraftFrames, Object, Problem, Source, unknown};
 
 /// Ends of the paths of images and videos.
 const IMAGE_ENDS: [&str; 10] =
@@ -14,15 +14,6 @@ const VIDEO_ENDS: [&str; 11] =
 
 const EXPECTED: &str =
     "expected a data URI, a URL or base64, as a string or as {\"url\": ..} or {\"bytes\": ..}";
-
-/// Where the bytes of a file are.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Source {
-    /// A data URI, a URL, or base64.
-    Written(String),
-    /// They are here.
-    Bytes(Vec<u8>),
-}
 
 /// One file: a string, or an object with its `url` or `bytes`.
 pub fn source(value: Value) -> Result<Source, Problem> {

@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::*;
-use crate::http::served::fake_app;
 use crate::media::MediaSettings;
+use crate::served::fake_app;
 
 /// The app of a model that takes everything.
 pub fn fake() -> (Arc<App>, Engine) {

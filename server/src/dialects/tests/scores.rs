@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::http::served;
+use crate::served;
 
 /// A checkpoint of `tests/golden/scores` with other keys in its `config.json`.
 fn changed(name: &str, keys: &Value, options: &LoadOptions) -> Model {

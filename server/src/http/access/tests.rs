@@ -11,7 +11,7 @@ use super::captured::Log;
 use super::*;
 use crate::fake_model::{Knobs, TOKENS_MAX};
 use crate::http::HttpConfig;
-use crate::http::served::{Listening, fake_app, listen};
+use crate::served::{Listening, fake_app, listen};
 
 async fn serve(http: HttpConfig) -> (Listening, Knobs) {
     let (served, knobs) = fake_app(http, EngineConfig::default());

@@ -10,8 +10,9 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::fake_model::fake_model;
-use crate::http::{HttpConfig, router};
+use crate::http::HttpConfig;
 use crate::metrics::MetricsHub;
+use crate::router::router;
 
 struct Server {
     router: Router,

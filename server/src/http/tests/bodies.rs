@@ -293,7 +293,7 @@ fn properties<'a>(schemas: &'a Value, names: &mut BTreeSet<&'a str>) {
 #[test]
 fn no_misspelling_is_a_key_of_a_served_dialect() {
     let document: Value =
-        serde_json::from_str(&crate::openapi::openapi_json()).expect("the document is JSON");
+        serde_json::from_str(&crate::router::document()).expect("the document is JSON");
     let mut served = BTreeSet::new();
     properties(&document["components"]["schemas"], &mut served);
     assert!(served.contains("dimensions") && served.contains("top_n"));

@@ -200,8 +200,8 @@ pub struct ListwiseOptions {
     /// Documents that go into the pseudo-query: the first ones, or those of a window; 20 if absent.
     #[prost(uint32, optional, tag = "1")]
     pub candidates: ::core::option::Option<u32>,
-    /// Rank in windows from the back to the front, this many documents apart; one pass over the
-    /// first candidates if absent.
+    /// Rank in windows from the back to the front, this many documents apart; one pass over the first
+    /// candidates if absent.
     #[prost(uint32, optional, tag = "2")]
     pub step: ::core::option::Option<u32>,
     /// How often, each pass beginning with the order of the one before; once if absent.
@@ -257,8 +257,8 @@ pub struct RerankRequest {
     /// How a listwise model sees the documents.
     #[prost(message, optional, tag = "10")]
     pub listwise: ::core::option::Option<ListwiseOptions>,
-    /// Vectors of the documents, if you have them: as many as documents, or none. In `floats`, or
-    /// in `bytes` as little-endian float32.
+    /// Vectors of the documents, if you have them: as many as documents, or none. In `floats`, or in
+    /// `bytes` as little-endian float32.
     #[prost(message, repeated, tag = "11")]
     pub document_vectors: ::prost::alloc::vec::Vec<Vector>,
     /// The best so many only; all if absent.
@@ -525,8 +525,8 @@ pub enum Encoding {
     Int8 = 2,
     /// The same plus 128, as an unsigned byte.
     Uint8 = 3,
-    /// A bit a component, 1 where v >= 0, eight a byte, the first in the most significant bit; each
-    /// byte minus 128, as a signed byte.
+    /// A bit a component, 1 where v >= 0, eight a byte, the first in the most significant bit; each byte
+    /// minus 128, as a signed byte.
     Binary = 4,
     /// The same bits as unsigned bytes.
     Ubinary = 5,
@@ -884,8 +884,7 @@ pub mod proxima_server {
         clippy::let_unit_value,
     )]
     use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with
-    /// ProximaServer.
+    /// Generated trait containing gRPC methods that should be implemented for use with ProximaServer.
     #[async_trait]
     pub trait Proxima: std::marker::Send + std::marker::Sync + 'static {
         /// Vectors of texts, token ids, or of texts, images and videos together.

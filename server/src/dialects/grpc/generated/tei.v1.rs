@@ -1566,8 +1566,7 @@ pub mod predict_server {
         clippy::let_unit_value,
     )]
     use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with
-    /// PredictServer.
+    /// Generated trait containing gRPC methods that should be implemented for use with PredictServer.
     #[async_trait]
     pub trait Predict: std::marker::Send + std::marker::Sync + 'static {
         /// Classes of a text.
@@ -2047,8 +2046,7 @@ pub mod rerank_server {
         clippy::let_unit_value,
     )]
     use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with
-    /// RerankServer.
+    /// Generated trait containing gRPC methods that should be implemented for use with RerankServer.
     #[async_trait]
     pub trait Rerank: std::marker::Send + std::marker::Sync + 'static {
         /// All texts in one message.
@@ -2451,8 +2449,7 @@ pub mod tokenize_server {
         clippy::let_unit_value,
     )]
     use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with
-    /// TokenizeServer.
+    /// Generated trait containing gRPC methods that should be implemented for use with TokenizeServer.
     #[async_trait]
     pub trait Tokenize: std::marker::Send + std::marker::Sync + 'static {
         /// Tokens of a text.

@@ -17,7 +17,8 @@ use crate::dialects::classes::Scored;
 use crate::dialects::grpc::proto::proxima as pb;
 use crate::dialects::inputs::{one_prompt, prepare};
 use crate::dialects::items::{Drafted, Name, resolve};
-use crate::dialects::{Side, TokenIds, token_ids};
+use crate::dialects::{Side, token_ids};
+use crate::http::TokenIds;
 use crate::http::{App, Failure};
 
 /// A request that is wrong in this way.

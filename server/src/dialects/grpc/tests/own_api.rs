@@ -1,7 +1,7 @@
 //! Proxima's own API: what the other one lacks.
 
 use super::*;
-use crate::dialects::TokenIds;
+use crate::http::TokenIds;
 
 #[tokio::test]
 async fn several_inputs_texts_or_ids_are_written_as_asked() {

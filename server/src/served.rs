@@ -11,9 +11,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{App, HttpConfig, Listeners, serve};
 use crate::fake_model::{Knobs, fake_model};
+use crate::http::{App, HttpConfig, Listeners};
 use crate::metrics::MetricsHub;
+use crate::router::serve;
 
 /// An app of one model.
 pub struct Served {

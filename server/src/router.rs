@@ -1,0 +1,56 @@
+//! Everything that is served, put together: the routes of all dialects, their failures, the OpenAPI
+//! document.
+//!
+//! Must not know: what any body says, how requests are limited.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::response::Response;
+use axum::{Extension, Router};
+
+use crate::http::{self, App, DocumentText, Listeners, Owners, Routes, Unshaped};
+use crate::{dialects, openapi};
+
+/// Who owns paths.
+const OWNERS: Owners = Owners { shape: shaped, name: |route| dialects::owner(route).name };
+
+/// Every route served over HTTP.
+pub fn routes() -> Routes {
+    let dialects = dialects::all().into_iter().map(|dialect| (dialect.routes)());
+    dialects.fold(dialects::shared::routes(), Routes::merge).merge(http::service_routes())
+}
+
+/// The OpenAPI document, as JSON that people can read.
+pub fn document() -> String {
+    openapi::openapi_json(routes().listed())
+}
+
+/// Everything served over HTTP.
+pub fn router(app: Arc<App>) -> Router {
+    let routes = routes().layer(|router| router.layer(Extension(DocumentText(document))));
+    http::layered(routes, app, OWNERS)
+}
+
+/// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
+pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Output = ()>) {
+    let http = router(app.clone());
+    let served = http::Served { http, grpc: dialects::grpc, owners: OWNERS };
+    http::serve(listeners, app, served, shutdown).await;
+}
+
+/// Gives a failure the shape of the dialect that owns its path; headers that were added to it stay.
+fn shaped(response: Response) -> Response {
+    let Some(Unshaped { path, failure }) = response.extensions().get::<Unshaped>() else {
+        return response;
+    };
+    let path = path.as_deref().unwrap_or_default();
+    let mut shaped = dialects::failure_at(path, failure);
+    let (parts, _) = response.into_parts();
+    for (name, value) in &parts.headers {
+        if !shaped.headers().contains_key(name) {
+            shaped.headers_mut().insert(name, value.clone());
+        }
+    }
+    shaped
+}
