@@ -240,7 +240,7 @@ def test_rerank_a_document_of_a_megabyte_that_may_not_be_cut(address, dialect):
         ('{"queries": "a", "documents": []}', "empty"),
         ('{"queries": ["a", "b"], "documents": ["a", "b", "c"]}', "as many queries"),
         ('{"queries": "a", "documents": 5}', "expected a string"),
-        ('{"queries": "a", "documents": "b", "model": "classifier"}', "cannot rerank"),
+        ('{"queries": "a", "documents": "b", "model": "classifier"}', "cannot score pairs"),
         ('{"queries": "a", "documents": "b", "truncate_prompt_tokens": 0}', "at least 1"),
     ],
 )

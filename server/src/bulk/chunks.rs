@@ -1,4 +1,4 @@
-//! Records in chunks, each of which is a request to the engine.
+//! Groups records into chunks; each chunk is one request to the engine.
 //!
 //! Must not know: how records are read, how requests are answered.
 
@@ -7,17 +7,17 @@ use proxima_models::Input;
 use super::read::{Body, Reader, Record};
 use super::{CommandError, files};
 
-/// Inputs of a chunk.
+/// Maximum inputs in a chunk.
 const INPUTS: usize = 64;
-/// Bytes of the texts of a chunk that has more than one input. A token is a byte at least, so a
-/// chunk fits into the engine's queue.
+/// Maximum bytes of text in a chunk of more than one input. A token is at least one byte, so a
+/// chunk fits in the engine's queue.
 const TEXT_BYTES: usize = 1 << 20;
-/// Images and videos of a chunk that has more than one input: they wait decoded.
+/// Maximum images and videos in a chunk of more than one input: they wait decoded.
 const FILES: usize = 16;
-/// Bytes of these.
+/// Maximum bytes of these files.
 const FILE_BYTES: usize = 16 << 20;
 
-/// What some inputs hold.
+/// The size of a set of inputs.
 #[derive(Default)]
 struct Size {
     inputs: usize,
@@ -45,25 +45,25 @@ impl Size {
     }
 }
 
-/// A record with what it becomes.
+/// A record and the input made from it.
 pub type Ready = (Record, Input);
 
-/// Records in chunks, with the files of those that name some; a broken record ends the last chunk.
+/// Groups records into chunks, reading the files they name; an invalid record ends the last chunk.
 pub struct Chunks {
     records: Reader,
-    /// Records that are left out.
+    /// Records still to be skipped.
     skip: u64,
-    /// One that did not fit into the chunk before.
+    /// A record that did not fit into the previous chunk.
     held: Option<Ready>,
 }
 
 impl Chunks {
-    /// All records but the first.
+    /// Skips the first `skip` records.
     pub fn new(records: Reader, skip: u64) -> Self {
         Self { records, skip, held: None }
     }
 
-    /// The next record that is not left out, with its files.
+    /// The next record that is not skipped, with its files read.
     fn ready(&mut self) -> Option<Result<Ready, CommandError>> {
         if let Some(held) = self.held.take() {
             return Some(Ok(held));

@@ -1,4 +1,4 @@
-//! The files that records name: a command on one's own machine may read them.
+//! Reads the files that records name: a command run locally may read them.
 //!
 //! Must not know: how records are read.
 
@@ -11,10 +11,10 @@ use proxima_models::{Input, Item, MediaFile, Part, Video, VideoSource};
 use super::read::Body;
 use crate::dialects::items::{Draft, DraftFrames, DraftPart, Source};
 
-/// The input of a record, its files read.
+/// The input of a record, with its files read.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file cannot be read.
 pub fn input(body: Body, folder: &Path) -> Result<Input, String> {
     match body {
         Body::Text(text) => Ok(Input::Text(text)),
@@ -45,7 +45,7 @@ fn file(source: Source, folder: &Path) -> Result<Arc<MediaFile>, String> {
     let bytes = match source {
         Source::Bytes(bytes) => bytes,
         Source::Written(path) => {
-            // An absolute path takes the folder's place.
+            // Joining an absolute path replaces the folder.
             let path = folder.join(path);
             fs::read(&path).map_err(|error| format!("{:.200}: {error}", path.display()))?
         }

@@ -1,5 +1,5 @@
-//! `proxima embed`: many texts or images of a file or folder through the engine of this process, in
-//! order, going on where a run was broken off.
+//! `proxima embed`: embeds the texts or images of a file or folder with an in-process engine, in
+//! order, resuming an interrupted run.
 //!
 //! Must not know: HTTP, how batches are made.
 
@@ -88,7 +88,7 @@ pub struct EmbedArgs {
     gpu_memory_fraction: Option<f64>,
 }
 
-/// A bulk run's settings that do not depend on where texts come from and go to.
+/// Settings of a bulk run other than its input and output.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// Prompt and truncation.
@@ -102,7 +102,7 @@ pub struct Job {
 /// Runs the command.
 ///
 /// # Errors
-/// A model, line or file that is not as it should be.
+/// An invalid model, line or file.
 pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), CommandError> {
     logging::start(&LogSettings { format: LogFormat::Text, level: "warn".into() });
     let source = config::model_source(&arguments.model)?;
@@ -121,7 +121,7 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
         };
         serve::replicas(&dir, &options, &devices, &opened)
     })?;
-    // Nobody else waits, so what is in front of a request may take as long as it takes.
+    // No other client is waiting, so a request may stay queued for as long as it takes.
     let config = EngineConfig { queue_time_max: Duration::MAX, ..EngineConfig::default() };
     let engine = Engine::start_on(replicas, config, Arc::new(NoMetrics))
         .map_err(|error| CommandError::failure(error.to_string()))?;
@@ -149,7 +149,7 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
         .map_err(|error| CommandError::failure(format!("no threads: {error}")))?;
     let result = runtime.block_on(embed_all(&engine, &job, reader, &mut *sink));
     bar.finish_and_clear();
-    // What failed first was the device.
+    // If the device was lost, that was the first failure.
     let count = result.map_err(|error| engine.lost().map_or(error, CommandError::device))?;
     logging::say(&format!("{count} inputs embedded"));
     Ok(())
@@ -168,17 +168,17 @@ fn progress(input: &Path) -> ProgressBar {
     bar.with_style(style).with_message("0")
 }
 
-/// What is left of an input whose size is known.
+/// Progress and time left, for an input of known size.
 fn left(bar: &ProgressBar) -> String {
     let Some(length) = bar.length().filter(|length| *length > 0) else { return String::new() };
     let percent = bar.position() * 100 / length;
     format!(", {percent}% of the input, time left: {}", time_left(bar.eta().as_secs_f64()))
 }
 
-/// Embeds all records that the sink has not, in order, and gives how many it has now.
+/// Embeds, in order, all records that the sink does not have yet, and returns its total row count.
 ///
 /// # Errors
-/// A record that cannot be read or embedded, named by its line, or a failed write. What came
+/// A record cannot be read or embedded (the message names its line), or a write fails. Everything
 /// before it is written.
 pub async fn embed_all(
     engine: &Engine,

@@ -1,7 +1,7 @@
-//! Records of a file of texts (a text a line, JSON Lines, CSV), with images and videos in JSON
-//! Lines, or of a folder of images.
+//! Reads records from a file of texts (one text per line, JSON Lines, CSV), with images and videos
+//! in JSON Lines, or from a folder of images.
 //!
-//! Must not know: what is in an image or video.
+//! Must not know: the contents of an image or video.
 
 use std::fmt;
 use std::fs::File;
@@ -15,9 +15,9 @@ use serde_json::Value;
 use crate::command::CommandError;
 use crate::dialects::items::{Draft, Object, Source};
 
-/// Ends of the names of a folder's images.
+/// File extensions of a folder's images.
 const IMAGE_ENDS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
-/// Keys of a line that name files.
+/// Keys of a JSON line that name files.
 const MEDIA: [&str; 2] = ["image", "video"];
 
 /// How texts lie in a file, or images in a folder.
@@ -34,7 +34,7 @@ pub enum InputFormat {
 }
 
 impl InputFormat {
-    /// The format that a file's name tells.
+    /// The format implied by a path: a folder, or a file's extension.
     pub fn of(path: &Path) -> Self {
         if path.is_dir() {
             return Self::Images;
@@ -47,12 +47,12 @@ impl InputFormat {
     }
 }
 
-/// Where a record is.
+/// Where a record was found.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Place {
-    /// A line of a file, from 1.
+    /// A line of a file, counted from 1.
     Line(u64),
-    /// A file of a folder.
+    /// A file in a folder.
     File(String),
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is in a record.
+/// The content of a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
     /// A text.
@@ -77,22 +77,22 @@ pub enum Body {
 /// One input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Where it is.
+    /// Where it was found.
     pub place: Place,
-    /// Its `id`, if it has one, or the name of its one image.
+    /// Its `id`, if present; otherwise the path of its only image.
     pub id: Option<Value>,
-    /// What is in it.
+    /// Its content.
     pub body: Body,
 }
 
 type Records = Box<dyn Iterator<Item = Result<Record, CommandError>>>;
 
-/// The records of a file.
+/// The records of a file or folder.
 pub struct Reader {
     records: Records,
-    /// Where the paths of images and videos begin.
+    /// The base folder of relative image and video paths.
     pub folder: PathBuf,
-    /// Shows how far the file is read.
+    /// Shows how much of the file has been read.
     pub bar: ProgressBar,
 }
 
@@ -106,7 +106,7 @@ impl Iterator for Reader {
 /// Opens a file, a folder, or standard input for `-`.
 ///
 /// # Errors
-/// What cannot be opened, a CSV without the column, a folder without images.
+/// The path cannot be opened, a CSV lacks the column, or a folder has no images.
 pub fn open(
     path: &Path,
     format: InputFormat,
@@ -149,7 +149,7 @@ fn text_record(line: u64, id: Option<Value>, text: String) -> Record {
     Record { place: Place::Line(line), id, body: Body::Text(text) }
 }
 
-/// The images of a folder, by name.
+/// The images of a folder, sorted by name.
 fn images(folder: &Path) -> Result<Vec<Record>, CommandError> {
     let wrong = |error: io::Error| failed(&format!("{}: {error}", folder.display()));
     let mut names = Vec::new();
@@ -179,7 +179,7 @@ fn failed(message: &str) -> CommandError {
     CommandError::failure(message)
 }
 
-/// Lines with their numbers, without line ends.
+/// Lines with their numbers, without line endings.
 fn lines(source: impl Read) -> impl Iterator<Item = Result<(u64, String), CommandError>> {
     BufReader::new(source).lines().zip(1u64..).map(|(text, line)| match text {
         Ok(text) => Ok((line, text)),
@@ -207,7 +207,7 @@ fn filled(object: &Object, key: &str) -> bool {
     object.get(key).is_some_and(|value| !value.is_null())
 }
 
-/// The record of a line with images or videos; keys that are not known are other data.
+/// The record of a line with images or videos; unknown keys are ignored.
 fn item_record(line: u64, mut object: Object, field: &str) -> Result<Record, String> {
     let id = object.remove("id").filter(|id| !id.is_null());
     let path = object.get("image").filter(|image| image.is_string()).cloned();

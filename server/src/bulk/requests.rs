@@ -1,4 +1,4 @@
-//! Chunks as requests to the engine, some at a time; fewer where there is no room.
+//! Sends chunks to the engine, several at a time; fewer when the engine is overloaded.
 //!
 //! Must not know: how records are read, how chunks are made.
 
@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::chunks::Ready;
 use super::{CommandError, Job, Record};
 
-/// Requests at a time: enough to tokenise and decode ahead, few enough to hold little.
+/// Concurrent requests: enough to tokenise and decode ahead, few enough to bound memory.
 pub const REQUESTS: usize = 4;
 
 /// A record with its vector.
@@ -19,20 +19,20 @@ type Embedded = (Record, Vec<f32>);
 pub struct Requests<'a> {
     engine: &'a Engine,
     job: &'a Job,
-    /// A request has one of these, or all while it may not wait beside others.
+    /// A request holds one permit, or all of them when it must run alone.
     turns: Semaphore,
 }
 
 impl<'a> Requests<'a> {
-    /// Those of a job.
+    /// The requests of `job`.
     pub fn new(engine: &'a Engine, job: &'a Job) -> Self {
         Self { engine, job, turns: Semaphore::new(REQUESTS) }
     }
 
-    /// The vectors of some records.
+    /// Embeds some records.
     ///
     /// # Errors
-    /// A record that cannot be embedded, named by its place, or an engine that cannot.
+    /// A record cannot be embedded (the message says where it was found), or the engine fails.
     pub async fn embed(&self, records: Vec<Ready>) -> Result<Vec<Embedded>, CommandError> {
         let (records, inputs): (Vec<Record>, Vec<Input>) = records.into_iter().unzip();
         let vectors = self.vectors(&inputs).await.map_err(|error| match error {
@@ -48,18 +48,19 @@ impl<'a> Requests<'a> {
         Ok(records.into_iter().zip(vectors).collect())
     }
 
-    /// The vectors of some inputs: beside others, if there is no room alone, if there is none still
-    /// input by input.
+    /// The vectors of some inputs: sent alongside other requests; if the engine is overloaded,
+    /// alone; if it still is, one input at a time.
     async fn vectors(&self, inputs: &[Input]) -> Result<Vec<Vec<f32>>, EngineError> {
         if inputs.is_empty() {
             return Ok(Vec::new());
         }
-        // Nobody closes the turns; without one there would only be more requests at a time.
+        // The semaphore is never closed; without a permit there would only be more concurrent
+        // requests.
         let turn = self.turns.acquire().await.ok();
         let answer = self.ask(inputs).await;
         drop(turn);
         let Err(EngineError::Overloaded { .. }) = answer else { return Ok(answer?.vectors) };
-        // All turns are free once the requests before this one are answered; those behind wait.
+        // All permits are free once earlier requests are answered; later ones wait.
         let _turns = self.turns.acquire_many(REQUESTS as u32).await.ok();
         let answer = self.ask(inputs).await;
         let Err(EngineError::Overloaded { .. }) = answer else { return Ok(answer?.vectors) };

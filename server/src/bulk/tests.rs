@@ -1,4 +1,4 @@
-//! Bulk runs around a fake model: order, resuming, broken lines.
+//! Bulk runs with a fake model: order, resuming, invalid lines.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ impl Run {
         Self { folder, engine, knobs }
     }
 
-    /// A run over a folder of images of so many bytes each.
+    /// A run over a folder of `count` images of `bytes` each.
     fn of_images(count: usize, bytes: u64, config: EngineConfig) -> Self {
         let (folder, (model, knobs)) =
             (tempfile::tempdir().expect("a temporary folder"), fake_model());
@@ -31,13 +31,13 @@ impl Run {
         fs::create_dir(&images).expect("a folder");
         for index in 0..count {
             let file = fs::File::create(images.join(format!("{index:03}.bmp"))).expect("a file");
-            // A hole in a file takes no room.
+            // A sparse file takes no disk space.
             file.set_len(bytes).expect("a length");
         }
         run
     }
 
-    /// Inputs of each chunk of this run.
+    /// The number of inputs in each chunk of this run.
     fn chunks(&self) -> Vec<usize> {
         let bar = ProgressBar::hidden();
         let format = InputFormat::of(&self.input());
@@ -60,7 +60,7 @@ impl Run {
         runtime.expect("a runtime").block_on(run)
     }
 
-    /// The input's file; of images their folder.
+    /// The input file, or the folder of images.
     fn input(&self) -> PathBuf {
         let images = self.folder.path().join("images");
         if images.is_dir() { images } else { self.folder.path().join("input") }
@@ -171,13 +171,13 @@ fn a_folders_images_are_embedded_by_name() {
     let images = rows(&run);
     let ids: Vec<_> = images.iter().map(|row| row["id"].clone()).collect();
     assert_eq!(ids, ["a.png", "b.JPG", "c.webp", "d.tif", "e.TIFF"]);
-    // The fake model sees an image as a word that says its bytes.
+    // The fake model treats an image like a word that states its size in bytes.
     let words = Run::new("image:1\nimage:2\nimage:3\nimage:4\nimage:5\n");
     words.go(InputFormat::Text, OutputFormat::Jsonl, false).expect("embedded");
     for (image, word) in images.iter().zip(rows(&words)) {
         assert_eq!(image["embedding"], word["embedding"]);
     }
-    // A broken run goes on, and does not read again what it has.
+    // A resumed run does not read finished images again.
     fs::remove_file(folder.join("a.png")).expect("removed");
     fs::write(folder.join("a.png"), "broken").expect("written");
     assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, true), Ok(5));
@@ -233,7 +233,7 @@ fn chunks_are_bounded_by_all_that_they_hold() {
     let files = |count, bytes| Run::of_images(count, bytes, EngineConfig::default()).chunks();
     assert_eq!(files(40, 100), [16, 16, 8]);
     assert_eq!(files(11, 3 << 20), [5, 5, 1]);
-    // What does not fit beside others is a chunk of its own.
+    // A file that does not fit beside others gets its own chunk.
     assert_eq!(files(3, 17 << 20), [1, 1, 1]);
     assert_eq!(Run::new(&lines(150)).chunks(), [64, 64, 22]);
     assert_eq!(Run::new(&format!("{}\n", "word ".repeat(80_000)).repeat(5)).chunks(), [2, 2, 1]);
@@ -241,7 +241,7 @@ fn chunks_are_bounded_by_all_that_they_hold() {
 
 #[test]
 fn photos_are_waited_for_where_they_do_not_fit_at_once() {
-    // Of the chunks of 16 images of 40 KB there is room for one.
+    // There is capacity for one chunk of 16 images of 40 KB at a time.
     let config = EngineConfig { text_bytes_max: 1 << 20, ..EngineConfig::default() };
     let run = Run::of_images(80, 40_000, config);
     assert_eq!(run.go(InputFormat::Images, OutputFormat::Jsonl, false), Ok(80));
@@ -258,7 +258,7 @@ fn images_without_room_beside_each_other_are_embedded_one_by_one() {
         run.knobs.crowd(times, 11);
         run.go(InputFormat::Images, OutputFormat::Jsonl, false)
     };
-    // It waits for other requests, then for the other image.
+    // Refused twice, it first waits for other requests, then sends the images one by one.
     assert_eq!(run_with(2), Ok(2));
     let error = run_with(3).expect_err("no room");
     assert!(error.message.contains("overloaded"), "{}", error.message);

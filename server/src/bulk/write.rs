@@ -1,4 +1,4 @@
-//! Vectors into a file: JSON Lines or NumPy's format, both to be gone on with after a broken run.
+//! Writes vectors as JSON Lines or a NumPy array; both can be resumed after an interrupted run.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
@@ -21,7 +21,7 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
-    /// The format that a file's name tells.
+    /// The format implied by the file's extension.
     pub fn of(path: &Path) -> Self {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("npy") => Self::Npy,
@@ -30,16 +30,16 @@ impl OutputFormat {
     }
 }
 
-/// Takes vectors in order.
+/// Receives vectors in order.
 pub trait Sink {
-    /// Rows it has, those of an earlier run included.
+    /// The number of rows, including those of an earlier run.
     fn rows(&self) -> u64;
-    /// Takes one more.
+    /// Appends one vector.
     ///
     /// # Errors
     /// A failed write.
     fn write(&mut self, record: &Record, vector: &[f32]) -> Result<(), CommandError>;
-    /// Makes what was taken safe from an end of the process.
+    /// Makes everything written so far survive the end of the process.
     ///
     /// # Errors
     /// A failed write.
@@ -53,7 +53,7 @@ fn failed(error: io::Error) -> CommandError {
 /// Opens an output, `-` for standard output.
 ///
 /// # Errors
-/// A file that exists and is not to be gone on with, or does not fit.
+/// The file exists and is not to be resumed, or does not match.
 pub fn open(
     path: &Path,
     format: OutputFormat,
@@ -98,7 +98,7 @@ struct Jsonl {
 }
 
 impl Jsonl {
-    /// Goes on after the last whole line; what a broken write left behind it is cut off.
+    /// Resumes after the last complete line; the remainder of an interrupted write is cut off.
     fn resume(file: File) -> Result<Self, CommandError> {
         let (mut rows, mut whole) = (0, 0);
         let mut reader = BufReader::new(&file);
@@ -138,7 +138,7 @@ impl Sink for Jsonl {
     }
 }
 
-/// Bytes of an array's header; room for any number of rows.
+/// Bytes of the array's header; enough for any number of rows.
 const HEADER: u64 = 128;
 
 struct Npy {
@@ -182,7 +182,7 @@ impl Npy {
     }
 }
 
-/// Reads a part of a file with the error of this module.
+/// Reads to the end, with this module's error.
 trait ReadToEnd {
     fn read_to_end_into(self, to: &mut Vec<u8>) -> Result<(), CommandError>;
 }

@@ -1,4 +1,4 @@
-//! The settings of `serve` as flags, variables and keys of a file: one list.
+//! The settings of `serve` as flags, environment variables and file keys, in one list.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::{Bytes, Seconds};
 use crate::http::{LogRequests, TokenIds};
 use crate::logging::LogFormat;
 
-/// A key that never shows in logs.
+/// A key that never appears in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);
@@ -27,7 +27,7 @@ impl fmt::Debug for Secret {
 impl FromStr for Secret {
     type Err = std::convert::Infallible;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // As a file has it, or a list.
+        // Values from a file or a list may carry whitespace.
         Ok(Self(text.trim().to_owned()))
     }
 }
@@ -55,7 +55,7 @@ pub enum DtypeName {
 }
 
 impl DtypeName {
-    /// The precision; `None` if it is the checkpoint's.
+    /// The precision; `None` means the checkpoint's.
     pub fn dtype(self) -> Option<Dtype> {
         match self {
             Self::Auto => None,
@@ -91,7 +91,7 @@ pub enum PoolingName {
 }
 
 impl PoolingName {
-    /// How tokens are pooled to a vector; `None` if they are not.
+    /// How tokens are pooled into one vector; `None` if they are not.
     pub fn of_vectors(self) -> Option<Pooling> {
         Some(match self {
             Self::Cls => Pooling::Cls,
@@ -173,7 +173,7 @@ macro_rules! serve_args {
         }
 
         impl ServeArgs {
-            /// These settings, and where one is not given, that of `other`.
+            /// These settings, falling back to those of `other`.
             pub fn or(self, other: Self) -> Self {
                 Self {
                     config: self.config,

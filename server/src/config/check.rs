@@ -1,18 +1,18 @@
-//! The bounds of settings, and what they must not say together.
+//! Bounds of settings, and combinations that are not allowed.
 //!
 //! Must not know: where a setting comes from.
 
 use super::Settings;
 use crate::command::CommandError;
 
-/// Threads of a kind at most.
+/// Maximum threads of each kind.
 const THREADS_MAX: usize = 1024;
-/// Requests at a time at most.
+/// Maximum concurrent requests.
 const REQUESTS_MAX: usize = 1 << 20;
-/// Milliseconds of a batch at most.
+/// Maximum batch time in milliseconds.
 const BATCH_TIME_MAX: usize = 3_600_000;
 
-/// Checks the bounds of settings, and that they agree.
+/// Checks that settings are within bounds and consistent with each other.
 ///
 /// # Errors
 /// A usage error that names the setting.

@@ -1,4 +1,4 @@
-//! An example of a file of settings, written from the flags: every key with its default.
+//! An example settings file, generated from the flags: every key with its default.
 //!
 //! Must not know: what any setting does.
 
@@ -8,9 +8,9 @@ use clap::Arg;
 
 use super::known;
 
-/// Ends a line whose value is an example, as the default cannot be written down.
+/// Ends a line whose value is an example because the default has no literal form.
 pub const EXAMPLE: &str = "  # an example";
-/// Columns of a comment.
+/// Width of a comment in columns.
 const WIDTH: usize = 98;
 
 const HEAD: &str = "\
@@ -21,7 +21,7 @@ const HEAD: &str = "\
 # list of one without brackets. Sizes are bytes or like 256MiB (in quotes), times seconds or 2m.
 ";
 
-/// Values for keys whose default cannot be written down.
+/// Values for keys whose default has no literal form.
 const EXAMPLES: [(&str, &str); 16] = [
     ("model", "[\"sentence-transformers/all-MiniLM-L6-v2\"]"),
     ("max-length", "512"),
@@ -41,7 +41,7 @@ const EXAMPLES: [(&str, &str); 16] = [
     ("dtype", "\"bfloat16\""),
 ];
 
-/// The file.
+/// The example file.
 pub fn example() -> String {
     let flags = known::flags();
     let mut headings: Vec<Option<&str>> = Vec::new();
@@ -69,7 +69,7 @@ fn setting(flag: &Arg) -> String {
     let mut lines = wrapped(&help.to_string());
     let line = match default(flag, &help.to_string()) {
         Some(value) => format!("#{name} = {value}"),
-        // Without a model nothing can be served, so this line counts.
+        // A model is required, so this line is not commented out.
         None if name == "model" => format!("{name} = {}", value(flag)),
         None => format!("#{name} = {}{EXAMPLE}", value(flag)),
     };
@@ -77,7 +77,7 @@ fn setting(flag: &Arg) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The default that a flag's help names, if it is a value.
+/// The default stated in a flag's help, if it is a literal value.
 fn default(flag: &Arg, help: &str) -> Option<String> {
     if is_of::<bool>(flag) && !help.contains("[default: ") {
         return Some("false".into());
@@ -89,7 +89,7 @@ fn default(flag: &Arg, help: &str) -> Option<String> {
     is_value.then(|| if is_bare { value.to_owned() } else { format!("\"{value}\"") })
 }
 
-/// A value that is no default.
+/// An example value that is not the default.
 fn value(flag: &Arg) -> String {
     let examples = EXAMPLES.iter().find(|(name, _)| *name == known::name(flag));
     if let Some((_, value)) = examples {
@@ -106,12 +106,12 @@ fn value(flag: &Arg) -> String {
     }
 }
 
-/// Whether a flag's values are of a type.
+/// Whether a flag's values are of type `T`.
 fn is_of<T: 'static>(flag: &Arg) -> bool {
     flag.get_value_parser().type_id() == TypeId::of::<T>()
 }
 
-/// Text as lines of a comment.
+/// Wraps text into comment lines.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::from("#")];
     for word in text.split_whitespace() {

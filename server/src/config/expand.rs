@@ -1,16 +1,16 @@
-//! Paths in variables, as huggingface_hub reads them: `os.path.expanduser`, then
-//! `os.path.expandvars` of Python.
+//! Expands paths in variables as huggingface_hub does: Python's `os.path.expanduser`, then
+//! `os.path.expandvars`.
 //!
-//! Must not know: which variable a path is in.
+//! Must not know: which variable a path comes from.
 
 use super::Environment;
 
-/// A path with the home folders and variables that it names. What is not known stays as it is.
+/// Expands home folders and variables in a path. Unknown ones stay as they are.
 pub fn path(text: &str, home: &str, environment: &Environment) -> String {
     variables(&user(text, home), environment)
 }
 
-/// `~` and `~name` at the beginning.
+/// Expands a leading `~` or `~name`.
 fn user(text: &str, home: &str) -> String {
     let Some(after) = text.strip_prefix('~') else { return text.to_owned() };
     let (name, rest) = after.split_at(after.find('/').unwrap_or(after.len()));
@@ -24,7 +24,7 @@ fn user(text: &str, home: &str) -> String {
     }
 }
 
-/// The home folder of a user of this machine.
+/// The home folder of a local user.
 fn home_of(name: &str) -> Option<String> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
     let mut fields = users.lines().map(|line| line.split(':').collect::<Vec<&str>>());
@@ -32,7 +32,7 @@ fn home_of(name: &str) -> Option<String> {
     user.get(5).map(|home| (*home).to_owned())
 }
 
-/// `$name` and `${name}`. What they stand for is not looked through again.
+/// Expands `$name` and `${name}`, not recursively.
 fn variables(text: &str, environment: &Environment) -> String {
     let mut made = String::with_capacity(text.len());
     let mut rest = text;
@@ -48,7 +48,7 @@ fn variables(text: &str, environment: &Environment) -> String {
     made
 }
 
-/// How many bytes a text that begins with `$` gives to a variable, and the variable's name.
+/// For a text that begins with `$`: the byte length of the variable reference, and its name.
 fn variable(text: &str) -> (usize, &str) {
     if let Some(inner) = text.strip_prefix("${") {
         return match inner.find('}') {

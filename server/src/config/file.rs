@@ -1,4 +1,4 @@
-//! A TOML file of settings: how its keys may be written, and the errors of unknown ones.
+//! A TOML settings file: accepted spellings of keys, and errors for unknown ones.
 //!
 //! Must not know: what any setting does.
 
@@ -16,7 +16,7 @@ use crate::command::CommandError;
 /// The settings of a file.
 ///
 /// # Errors
-/// Usage errors: a file that cannot be read, that is not TOML, or has a wrong key or value.
+/// Usage errors: the file cannot be read, is not TOML, or has an invalid key or value.
 pub fn read(path: &Path) -> Result<ServeArgs, CommandError> {
     let wrong = |problem: String| CommandError::usage(format!("{}: {problem}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<ServeArgs, CommandError> {
 /// The settings of a file's text.
 ///
 /// # Errors
-/// What is not TOML, or has a wrong key or value.
+/// The text is not TOML, or has an invalid key or value.
 pub fn parse(text: &str) -> Result<ServeArgs, String> {
     let in_text = |mut error: toml::de::Error| {
         error.set_input(Some(text));
@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<ServeArgs, String> {
     ServeArgs::deserialize(Deserializer::from(settings)).map_err(in_text)
 }
 
-/// A table with keys as we write them, and lists where lists are meant.
+/// A table with normalised keys, and lists where lists are expected.
 fn with_our_keys<'i>(table: DeTable<'i>, text: &str) -> Result<DeTable<'i>, String> {
     let flags = known::flags();
     let mut ours = DeTable::new();
@@ -64,7 +64,7 @@ fn with_our_keys<'i>(table: DeTable<'i>, text: &str) -> Result<DeTable<'i>, Stri
     Ok(ours)
 }
 
-/// A list of one, if a string stands where a list is meant.
+/// Turns a string into a list of one; other values are unchanged.
 fn list(value: Spanned<DeValue<'_>>) -> Spanned<DeValue<'_>> {
     if !matches!(value.get_ref(), DeValue::String(_)) {
         return value;

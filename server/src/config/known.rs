@@ -1,4 +1,4 @@
-//! The flags of `serve` as clap knows them, and which of them an unknown name means.
+//! The flags of `serve` as clap knows them, and suggestions for unknown names.
 //!
 //! Must not know: what any setting does.
 
@@ -8,15 +8,14 @@ use clap::{Arg, ArgAction, Args as _, Command};
 use super::ServeArgs;
 use super::migrate;
 
-/// The flags of `serve` that are settings: all but those that say where settings are, and models
-/// that are named without a flag.
+/// The flags of `serve` that are settings: all but `--config` and the positional models.
 pub fn flags() -> Vec<Arg> {
     let serve = ServeArgs::augment_args(Command::new("serve"));
     let flags = serve.get_arguments().filter(|argument| argument.get_long().is_some());
     flags.filter(|flag| flag.get_id() != "config").cloned().collect()
 }
 
-/// The name of a flag, without dashes before it.
+/// The name of a flag, without leading dashes.
 pub fn name(flag: &Arg) -> &str {
     flag.get_long().unwrap_or_default()
 }
@@ -26,9 +25,9 @@ pub fn is_list(flag: &Arg) -> bool {
     matches!(flag.get_action(), ArgAction::Append)
 }
 
-/// What is said after an unknown name, or nothing: the flag that another server's flag of this name
-/// is here, else the one that is spelt most alike. `written` writes a flag as names are written
-/// where the unknown one was found.
+/// The hint that follows an unknown name; may be empty. It names the counterpart of another
+/// server's flag of that name, else the most similar flag. `written` formats a flag in the notation
+/// of the unknown name.
 pub fn hint(name: &str, written: impl Fn(&str) -> String) -> String {
     match migrate::meaning(name) {
         Some(migrate::Here::Same) | None => match alike(name) {
@@ -43,7 +42,7 @@ pub fn hint(name: &str, written: impl Fn(&str) -> String) -> String {
     }
 }
 
-/// The flag that is spelt most alike, by the measure of messages about flags.
+/// The most similar flag, by clap's own suggestions.
 fn alike(name: &str) -> Option<String> {
     let command = Command::new("serve").no_binary_name(true).args(flags());
     let error = command.try_get_matches_from([format!("--{name}")]).err()?;

@@ -1,8 +1,8 @@
 //! Variables that Kubernetes injects into every container for each Service of its namespace: a
-//! Service named `proxima` (or `proxima-x`) gives some that begin as ours.
+//! Service named `proxima` (or `proxima-x`) yields some that start with our prefix.
 //!
-//! Names and values are those of kubelet (`pkg/kubelet/envvars`). What only looks like one of them
-//! is still a setting, or an error.
+//! Names and values are those of kubelet (`pkg/kubelet/envvars`). A variable that only resembles
+//! one of them is still a setting, or an error.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use super::Environment;
 /// Protocols of a Service's ports.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// A command that does not read what kubelet has put where a setting of `serve` is looked for.
+/// A command that ignores variables injected by kubelet where it looks for settings.
 pub fn without_kubelet(command: Command, environment: &Environment) -> Command {
     let injected = |variable: &OsStr| {
         let name = variable.to_str().unwrap_or_default();
@@ -29,14 +29,14 @@ pub fn without_kubelet(command: Command, environment: &Environment) -> Command {
     })
 }
 
-/// Whether a variable has a name and a value as kubelet makes them of a Service.
+/// Whether a variable's name and value are ones that kubelet makes for a Service.
 pub fn is_injected(name: &str, value: &str) -> bool {
     let is_port = value.parse::<u16>().is_ok();
     let is_address = value.parse::<IpAddr>().is_ok();
     if name.ends_with("_SERVICE_HOST") {
         return is_address;
     }
-    // Ports with a name have it at the end.
+    // Variables of a named port end with its name.
     if name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
         return is_port;
     }

@@ -1,4 +1,4 @@
-//! The settings of media: from where it may come, its limits, and by what video files are read.
+//! Media settings: allowed sources, limits, and the program that reads video files.
 //!
 //! Must not know: how media is fetched or read.
 
@@ -11,7 +11,7 @@ use crate::media::{AllowEntry, MediaSettings, VideoFiles};
 /// The settings of media.
 ///
 /// # Errors
-/// Usage errors: a host that is none, limits of zero, a program that is not there.
+/// Usage errors: an invalid host, a limit of zero, a missing program.
 pub fn settings(
     arguments: &ServeArgs,
     environment: &Environment,
@@ -30,7 +30,7 @@ pub fn settings(
         video_files: video_files(arguments.ffmpeg.as_deref(), environment.get("PATH"))?,
         ..default
     };
-    // One large file must fit.
+    // One file of the maximum size must fit.
     let request_bytes_max = settings.request_bytes_max.max(settings.file_bytes_max);
     let held_bytes_max = settings.held_bytes_max.max(request_bytes_max);
     for (name, is_zero) in [
@@ -45,11 +45,11 @@ pub fn settings(
     Ok(MediaSettings { request_bytes_max, held_bytes_max, ..settings })
 }
 
-/// By what video files are read: what `--ffmpeg` says, or what is in the folders of `PATH`.
+/// How video files are read: with the program given by `--ffmpeg`, or one found in `PATH`.
 fn video_files(given: Option<&str>, path: Option<&str>) -> Result<VideoFiles, CommandError> {
     let in_path = |name: &str| {
         let folders = std::env::split_paths(path.unwrap_or_default());
-        // A folder that is named relative to the current one is not looked into.
+        // Relative folders in `PATH` are ignored.
         folders
             .filter(|folder| folder.is_absolute())
             .map(|it| it.join(name))
@@ -74,7 +74,7 @@ fn video_files(given: Option<&str>, path: Option<&str>) -> Result<VideoFiles, Co
     }
 }
 
-/// A program that was named, by a path that is good in every folder.
+/// A named program, as an absolute path.
 fn program(path: &Path) -> Result<PathBuf, CommandError> {
     let found = std::path::absolute(path).ok().filter(|path| path.is_file());
     found.ok_or_else(|| {

@@ -1,6 +1,7 @@
-//! Settings: flags before environment before file before defaults, read once, checked as a whole.
+//! Settings: flags override the environment, which overrides the file, which overrides defaults;
+//! read once, checked as a whole.
 //!
-//! The only place that reads the environment. Must not know: how anything is served.
+//! The only module that reads the environment. Must not know: how anything is served.
 
 mod args;
 mod check;
@@ -35,11 +36,11 @@ use models::model_sources;
 pub use models::{ModelPlace, ModelSource, model_id, model_source};
 pub use size::{Bytes, Seconds};
 
-/// Variables of ours that are no setting of `serve`.
+/// Our variables that are not settings of `serve`.
 const OTHER_VARIABLES: [&str; 4] =
     ["PROXIMA_CONFIG", "PROXIMA_ISA", "PROXIMA_CACHE", "PROXIMA_BUILD_COMMIT"];
 
-/// Where a server listens that is told nothing else.
+/// The default address to listen on.
 const HOST: &str = "127.0.0.1";
 const PORT: u16 = 8080;
 
@@ -50,7 +51,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// That of this process; what is not Unicode is left out.
+    /// The environment of this process, without entries that are not Unicode.
     pub fn of_process() -> Self {
         let variables = std::env::vars_os();
         let text = variables.filter_map(|(name, value)| {
@@ -59,18 +60,18 @@ impl Environment {
         Self { variables: text.collect() }
     }
 
-    /// One of these variables.
+    /// An environment of these variables.
     pub fn with(variables: &[(&str, &str)]) -> Self {
         let owned = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         Self { variables: owned.collect() }
     }
 
-    /// A variable that is set and not empty.
+    /// The value of a variable, if set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Whether a variable is set to something like yes.
+    /// Whether a variable is set to a value that means yes.
     fn is_on(&self, name: &str) -> bool {
         let value = self.get(name).unwrap_or_default().to_ascii_lowercase();
         matches!(value.as_str(), "1" | "true" | "yes" | "on")
@@ -86,13 +87,13 @@ pub struct Settings {
     pub revision: String,
     /// How models are loaded.
     pub load: LoadOptions,
-    /// Where each model computes: a worker for each.
+    /// Where each model computes: one worker per device.
     pub devices: Vec<DeviceChoice>,
-    /// Where to listen.
+    /// Host to listen on.
     pub host: String,
-    /// Where to listen; 0 takes any free port.
+    /// Port to listen on; 0 takes any free port.
     pub port: u16,
-    /// Where to listen for gRPC, if it is served; 0 takes any free port.
+    /// Port for gRPC, if it is served; 0 takes any free port.
     pub grpc_port: Option<u16>,
     /// Threads of the kernels; all cores if absent.
     pub threads: Option<usize>,
@@ -106,7 +107,7 @@ pub struct Settings {
     pub log: LogSettings,
 }
 
-/// The Hub's settings, by the variables that huggingface_hub reads, in its order.
+/// The Hub's settings, from the variables that huggingface_hub reads, in its order of precedence.
 pub fn hub_settings(environment: &Environment) -> HubSettings {
     let get = |names: &[&str]| names.iter().find_map(|name| environment.get(name));
     let home = get(&["HOME", "USERPROFILE"]).unwrap_or(".");
@@ -123,7 +124,7 @@ pub fn hub_settings(environment: &Environment) -> HubSettings {
         let seconds = environment.get(name).and_then(|text| text.trim().parse().ok());
         seconds.filter(|seconds| *seconds > 0).map_or(hub::TIMEOUT, Duration::from_secs)
     };
-    // The second counts only where the first is not set at all.
+    // The second counts only if the first is not set at all.
     let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
     let offline = offline.into_iter().find(|name| environment.get(name).is_some());
     HubSettings {
@@ -149,7 +150,7 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
     };
     let models = model_sources(&arguments.model.clone().unwrap_or_default());
     let models = models.map_err(|error| match (&arguments.model, other_servers(environment)) {
-        // It may well be named where another server looks for it.
+        // The model may be named in another server's variable.
         (None, Some(notice)) => CommandError::usage(format!("{}; {notice}", error.message)),
         _ => error,
     })?;
@@ -190,10 +191,10 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
     Ok(settings)
 }
 
-/// Where `serve` listens by these settings and the file they name.
+/// Where `serve` listens with these settings and the file they name.
 ///
 /// # Errors
-/// A file that cannot be read, or port 0, which is another one each time.
+/// The file cannot be read, or the port is 0, which is a different one each time.
 pub fn listen_address(flags: ServeArgs) -> Result<(String, u16), CommandError> {
     let arguments = match &flags.config {
         Some(path) => flags.clone().or(file::read(path)?),
@@ -206,8 +207,7 @@ pub fn listen_address(flags: ServeArgs) -> Result<(String, u16), CommandError> {
     Ok((arguments.host.unwrap_or_else(|| HOST.into()), port))
 }
 
-/// Flags with the models that were named without one: the command line has them instead of
-/// `--model`.
+/// Flags with the positional models, which replace `--model`.
 fn with_positional(mut flags: ServeArgs) -> ServeArgs {
     if !flags.models.is_empty() {
         flags.model = Some(std::mem::take(&mut flags.models));
@@ -215,11 +215,11 @@ fn with_positional(mut flags: ServeArgs) -> ServeArgs {
     flags
 }
 
-/// What is logged, as `tracing` says it. Names of levels that other servers have would be taken for
-/// names of parts of the program, and nothing would be logged.
+/// The log filter in `tracing`'s syntax. Other servers' level names are translated or refused:
+/// `tracing` would take them for module names and log nothing.
 ///
 /// # Errors
-/// A word that is no level.
+/// A word that is not a level.
 fn log_level(level: &str) -> Result<String, CommandError> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     match level.trim().to_ascii_lowercase().as_str() {
@@ -235,18 +235,18 @@ fn log_level(level: &str) -> Result<String, CommandError> {
     }
 }
 
-/// What commands without settings of their own take for those of media.
+/// Media settings for commands that have none of their own.
 ///
 /// # Errors
-/// As of `serve`.
+/// As for `serve`.
 pub fn media_settings(environment: &Environment) -> Result<MediaSettings, CommandError> {
     media::settings(&ServeArgs::default(), environment)
 }
 
-/// Devices that are there; the processor if none is named.
+/// The named devices, which must be available; the CPU if none is named.
 ///
 /// # Errors
-/// A name that is none, a device that is not there, or several that do not go together.
+/// An unknown name, an unavailable device, or devices that cannot be combined.
 pub fn devices(names: Option<&str>) -> Result<Vec<DeviceChoice>, CommandError> {
     let Some(names) = names else { return Ok(vec![DeviceChoice::default()]) };
     let devices = DeviceChoice::several(names).map_err(CommandError::usage)?;
@@ -256,10 +256,10 @@ pub fn devices(names: Option<&str>) -> Result<Vec<DeviceChoice>, CommandError> {
     Ok(devices)
 }
 
-/// The part of the devices' memory that may be taken.
+/// The fraction of the devices' memory that may be used.
 ///
 /// # Errors
-/// A number that is no such part, or devices that keep no limit.
+/// A number outside that range, or a device whose memory cannot be limited.
 pub fn device_memory(
     fraction: Option<f64>,
     devices: &[DeviceChoice],
@@ -291,7 +291,7 @@ pub fn load_options(
     }
 }
 
-/// What models are for, as it was said by one setting or the other.
+/// The models' task, as stated by `task` or `pooling`.
 ///
 /// # Errors
 /// Two settings that contradict each other.
@@ -306,7 +306,7 @@ fn task(arguments: &ServeArgs) -> Result<Option<Task>, CommandError> {
     }
 }
 
-/// Refuses variables of ours that nothing reads: a typing error must not pass unseen.
+/// Refuses variables with our prefix that nothing reads: a typo must not go unnoticed.
 fn check_variables(environment: &Environment) -> Result<(), CommandError> {
     let flags = known::flags();
     let known: Vec<&str> =
@@ -339,7 +339,7 @@ fn engine_config(arguments: &ServeArgs, http: &HttpConfig) -> EngineConfig {
             .map_or(default.batch_time_target, Duration::from_millis),
         queue_tokens_max,
         queue_time_max: arguments.max_queue_time.map_or(default.queue_time_max, Seconds::duration),
-        // What a request may have is not refused once it is there.
+        // Whatever a request may contain must also fit here.
         text_bytes_max: http.body_bytes_max.saturating_add(http.media.request_bytes_max),
         inputs_max: arguments.max_inputs.unwrap_or(default.inputs_max),
         tokenization_threads: arguments.tokenization_threads.unwrap_or(cores),
@@ -363,7 +363,7 @@ fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
             .clone()
             .unwrap_or_default()
             .into_iter()
-            // Files that keys are read from end in a new line, and lists have spaces.
+            // Keys read from files end in a newline, and list entries may have spaces.
             .map(|key| key.0.trim().to_owned())
             .collect(),
         body_bytes_max: size(arguments.max_body_bytes, default.body_bytes_max),

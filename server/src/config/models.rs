@@ -1,6 +1,6 @@
-//! Which models `--model` names, and where each comes from.
+//! The models that `--model` names, and where each comes from.
 //!
-//! Must not know: what is in a model's files.
+//! Must not know: the contents of a model's files.
 
 use std::path::{Path, PathBuf};
 
@@ -24,12 +24,12 @@ pub enum ModelPlace {
     Hub {
         /// Its id.
         id: String,
-        /// A branch, tag or commit of this model alone.
+        /// A branch, tag or commit for this model alone.
         revision: Option<String>,
     },
 }
 
-/// The models of `[NAME=]ID|PATH` arguments.
+/// The models named by `[NAME=]ID|PATH` arguments.
 pub(super) fn model_sources(arguments: &[String]) -> Result<Vec<ModelSource>, CommandError> {
     if arguments.is_empty() {
         return Err(CommandError::usage(
@@ -51,11 +51,11 @@ pub(super) fn model_sources(arguments: &[String]) -> Result<Vec<ModelSource>, Co
     Ok(sources)
 }
 
-/// The model of one `[NAME=]ID[@REVISION]|PATH` argument. An existing folder is a path; what begins
-/// with a dot or slash must be one; anything else is an id of the Hub.
+/// The model named by one `[NAME=]ID[@REVISION]|PATH` argument. An existing folder is a path;
+/// anything that begins with a dot, slash or tilde must be one; the rest are ids of the Hub.
 ///
 /// # Errors
-/// Usage errors: a folder that is not there, an invalid id.
+/// Usage errors: a missing folder, an invalid id.
 pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
     let (name, place) = match argument.split_once('=') {
         Some((name, place)) => (Some(name), place),
@@ -79,10 +79,10 @@ pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
     Ok(ModelSource { name, place: ModelPlace::Hub { id, revision } })
 }
 
-/// The id and, if there is one, the revision of `OWNER/NAME[@REVISION]`.
+/// The id and, if present, the revision of `OWNER/NAME[@REVISION]`.
 ///
 /// # Errors
-/// Usage errors: what is neither.
+/// Usage errors: an invalid id or revision.
 pub fn model_id(text: &str) -> Result<(String, Option<String>), CommandError> {
     let (id, revision) = match text.split_once('@') {
         Some((id, revision)) => (id, Some(revision)),

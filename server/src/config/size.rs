@@ -1,4 +1,4 @@
-//! Numbers of bytes and times as people write them.
+//! Byte sizes and times in human-readable notation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,15 +52,15 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// The longest time that is a setting, a year: points in time are computed from it.
+/// The longest time a setting may have, a year: points in time are computed from it.
 const SECONDS_MAX: u64 = 365 * 24 * 3600;
 
-/// A time in whole seconds: `30`, `30s`, `2m`, `1h`; a year at most.
+/// A time in whole seconds: `30`, `30s`, `2m`, `1h`; at most a year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seconds(pub u64);
 
 impl Seconds {
-    /// The same as a duration.
+    /// As a `Duration`.
     pub fn duration(self) -> Duration {
         Duration::from_secs(self.0)
     }

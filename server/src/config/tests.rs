@@ -7,8 +7,8 @@ use crate::http::Origins;
 mod files;
 mod migrations;
 
-/// The settings of a command line and a file's text. Variables that clap reads are those of the
-/// process, so tests leave them alone.
+/// The settings of a command line and a file's text. clap reads the variables of this process, so
+/// tests set none.
 fn parsed(flags: &[&str], file: Option<&str>) -> Result<Settings, CommandError> {
     #[derive(clap::Parser)]
     struct Line {
@@ -33,7 +33,7 @@ fn refused(flags: &[&str], file: Option<&str>) -> String {
     error.message
 }
 
-/// A document of the folder `docs`.
+/// A document in the `docs` folder.
 fn committed(name: &str) -> String {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     std::fs::read_to_string(docs.join(name)).expect("a document")
@@ -219,7 +219,7 @@ fn the_hub_is_set_up_by_its_own_variables() {
     assert_eq!(given.endpoint.as_deref(), Some("http://mirror"));
     assert!(given.offline && !stored.offline);
     let of = |variables: &[(&str, &str)]| hub_settings(&Environment::with(variables));
-    // Its own variable is heard before that of transformers, also where it says no.
+    // HF_HUB_OFFLINE takes precedence over TRANSFORMERS_OFFLINE, even to turn it off.
     assert!(of(&[("TRANSFORMERS_OFFLINE", "YES")]).offline);
     assert!(of(&[("HF_HUB_OFFLINE", ""), ("TRANSFORMERS_OFFLINE", "1")]).offline);
     assert!(!of(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]).offline);
@@ -234,7 +234,7 @@ fn the_hub_is_set_up_by_its_own_variables() {
     for (first, expected) in expected.iter().enumerate() {
         assert_eq!(of(&caches[first..]).cache, Path::new(expected));
     }
-    // os.path.expanduser and os.path.expandvars of Python, which is not done twice.
+    // As os.path.expanduser and os.path.expandvars of Python, applied only once.
     let home_and_disk = [("HOME", "/e/"), ("DISK", "/d/$HOME"), ("NAME", "n"), ("EMPTY", "")];
     for (text, expected) in [
         ("~", "/e"),
@@ -301,7 +301,7 @@ fn media_is_set_up_by_flags_and_by_the_file() {
     assert_eq!((media.file_bytes_max, media.request_bytes_max), (1 << 30, 1 << 30));
     assert_eq!((media.image_pixels_max, media.cache_bytes_max), (Some(1000), Some(0)));
     assert_eq!(media.video_files, crate::media::VideoFiles::Off);
-    // What one file may have, the engine takes, with a body of texts beside it.
+    // The engine accepts one file of the maximum size together with a full body of texts.
     for flags in [&MODEL[..], &flags] {
         let settings = parsed(flags, None).expect("settings");
         let (media, body) = (&settings.http.media, settings.http.body_bytes_max);
@@ -353,7 +353,7 @@ fn ffmpeg_is_looked_for_in_the_path() {
 
 #[test]
 fn what_kubelet_injects_is_no_setting_and_the_rest_stays_strict() {
-    // As `kubectl exec POD -- env` shows it beside Services of these names.
+    // As `kubectl exec POD -- env` shows it next to Services of these names.
     let injected = [
         ("PROXIMA_SERVICE_HOST", "10.43.17.4"),
         ("PROXIMA_SERVICE_PORT", "80"),

@@ -1,4 +1,4 @@
-//! Logits of a model to labelled scores.
+//! Converts a model's logits to labelled scores.
 //!
 //! Must not know: any wire format.
 
@@ -6,7 +6,7 @@ use proxima_engine::ScoreForm;
 use proxima_models::ModelInfo;
 use proxima_models::readout::ScoreFunction;
 
-/// A class of an input.
+/// A scored class of an input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
     /// Its name.
@@ -20,15 +20,15 @@ pub struct Scored {
 /// A model's classes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classes {
-    /// Their names; none if it classifies nothing.
+    /// Their names; empty if the model is not a classifier.
     pub labels: Vec<String>,
-    /// What logits go through to be scores.
+    /// The function from logits to scores.
     pub function: ScoreFunction,
 }
 
 impl Classes {
-    /// Those of a model. Their scores are those of transformers' `TextClassificationPipeline`, or,
-    /// as the checkpoint's files say for pairs, those of sentence-transformers' `CrossEncoder`.
+    /// The classes of a model. Scores are those of transformers' `TextClassificationPipeline` or,
+    /// as the checkpoint's files define them for pairs, of sentence-transformers' `CrossEncoder`.
     pub fn of(info: &ModelInfo, form: ScoreForm) -> Self {
         let function = info.scores.map(|scores| match form {
             ScoreForm::Probability => scores.classes,
@@ -40,7 +40,7 @@ impl Classes {
         }
     }
 
-    /// The classes of one input, the highest logit first.
+    /// The classes of one input, highest logit first.
     pub fn scored(&self, logits: &[f32]) -> Vec<Scored> {
         let scores = self.function.apply(logits);
         let each = self.labels.iter().zip(scores).zip(logits);
@@ -50,7 +50,7 @@ impl Classes {
             logit: *logit,
         });
         let mut all: Vec<Scored> = each.collect();
-        // By logit, since probabilities near one are equal.
+        // By logit, since probabilities near one may be equal.
         all.sort_by(|a, b| b.logit.total_cmp(&a.logit));
         all
     }

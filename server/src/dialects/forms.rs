@@ -1,4 +1,4 @@
-//! What the OpenAPI document says of values that may be sent in several forms.
+//! OpenAPI schemas of values that are accepted in several forms.
 //!
 //! Must not know: how they are read.
 
@@ -66,7 +66,7 @@ impl PartialSchema for Document {
     }
 }
 
-/// A document as a database has it: with a text, or without one and with a content.
+/// A database record as a document: with a `text`, or without one and with a `content`.
 fn record() -> AnyOfBuilder {
     let texts = AnyOfBuilder::new()
         .item(text("Its text."))

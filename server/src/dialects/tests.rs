@@ -187,7 +187,7 @@ async fn lists_rank_by_vectors_sent_kept_or_computed() {
 #[tokio::test]
 async fn a_request_that_names_no_model_goes_to_one_made_for_it() {
     let classes = answered("/predict", json!({ "inputs": ["a", "b"] })).await;
-    assert_eq!(classes.as_array().map(Vec::len), Some(3), "classes, not the scorer before it");
+    assert_eq!(classes.as_array().map(Vec::len), Some(1), "the first that scores is the scorer");
     let body = json!({ "inputs": [["a"], ["a", "b"]], "model": "classes" });
     let classes = answered("/predict", body).await;
     assert_eq!(classes[1].as_array().map(Vec::len), Some(3));

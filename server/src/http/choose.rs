@@ -36,7 +36,7 @@ pub enum Want {
     Rerank,
     /// Scores of pairs: models that score pairs are made for it, embedders can.
     Score,
-    /// Classes: classifiers of several labels are made for it, rerankers can.
+    /// Classes: of models with labels, rerankers among them.
     Classify,
     /// Tokens of texts.
     Tokenize,
@@ -54,7 +54,7 @@ impl Want {
             Self::Sparse => capabilities.sparse,
             Self::Rerank => method.is_some_and(|method| method != RerankMethod::Similarity),
             Self::Score => method == Some(RerankMethod::Pointwise),
-            Self::Classify => capabilities.labels.as_ref().is_some_and(|labels| labels.len() > 1),
+            Self::Classify => capabilities.labels.is_some(),
             Self::Tokenize | Self::Decode => true,
         }
     }

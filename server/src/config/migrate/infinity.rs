@@ -1,6 +1,6 @@
 //! Flags of infinity 0.0.77 (`infinity_emb v2`).
 //!
-//! Must not know: how they are taken.
+//! Must not know: how they are translated.
 
 use super::{
     Foreign, Here, NO_CODE, NO_PATH_PREFIX, NO_SERVED_NAME, ON_ANYHOW, Server, Variable, alias,

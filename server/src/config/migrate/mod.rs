@@ -1,5 +1,5 @@
-//! What flags and variables of other servers are here: one table, by which their flags are taken,
-//! by which what cannot be taken is explained, and of which `docs/migrate.md` is made.
+//! Counterparts of other servers' flags and variables: one table, used to accept their flags, to
+//! explain those that cannot be accepted, and to generate `docs/migrate.md`.
 //!
 //! Must not know: what any setting does.
 
@@ -15,30 +15,30 @@ use crate::command::CommandError;
 pub use page::page;
 pub use variables::notice;
 
-/// What a flag or variable of another server is here. Flags are named without dashes before them.
+/// The counterpart of another server's flag or variable. Flags are named without leading dashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Here {
     /// The same flag.
     Same,
-    /// A flag of another name, for which it is taken.
+    /// A flag of another name; the foreign one is accepted as an alias.
     Alias(&'static str),
-    /// A switch that is a flag with a value, for which it is taken.
+    /// A switch that corresponds to a flag with a value, and is accepted as such.
     Value(&'static str, &'static str),
-    /// No flag. What to do instead is said, so that nothing is ignored in silence.
+    /// No counterpart. The text says what to do instead, so that nothing is silently ignored.
     Instead(&'static str),
 }
 
-/// Flags of another server that are the same here.
+/// Flags of another server with the same counterpart.
 #[derive(Debug)]
 struct Foreign {
-    /// As they are written there.
+    /// As that server spells them.
     flags: &'static [&'static str],
     here: Here,
-    /// What is to know besides; may be empty.
+    /// An additional note; may be empty.
     note: &'static str,
 }
 
-/// A variable of another server for which it has no flag.
+/// A variable of another server that has no flag there.
 #[derive(Debug)]
 struct Variable {
     name: &'static str,
@@ -51,17 +51,18 @@ struct Server {
     name: &'static str,
     /// Its command.
     command: &'static str,
-    /// Where its defaults are others.
+    /// How its defaults differ.
     defaults: &'static str,
     flags: &'static [Foreign],
-    /// What its flags' names as variables begin with; `None` if flags are not read from variables.
+    /// Prefix of the variables named after its flags; `None` if it does not read flags from
+    /// variables.
     prefix: Option<&'static str>,
-    /// Variables of which one must be set for the others to be its; none if the prefix tells.
+    /// Its variables count only if one of these is set; empty if the prefix is distinctive.
     signs: &'static [&'static str],
     variables: &'static [Variable],
 }
 
-/// All of them. A flag that several have means the same in each.
+/// All other servers. A flag that several of them have means the same in each.
 const SERVERS: [&Server; 3] = [&tei::SERVER, &infinity::SERVER, &vllm::SERVER];
 
 const NO_SERVED_NAME: Here =
@@ -94,7 +95,7 @@ const fn none(flags: &'static [&'static str], here: Here) -> Foreign {
     Foreign { flags, here, note: "" }
 }
 
-/// Every flag of every server, without dashes before it.
+/// Every flag of every server, without leading dashes.
 #[cfg(test)]
 pub fn flags() -> impl Iterator<Item = (String, Here)> {
     let foreign = SERVERS.iter().flat_map(|server| server.flags);
@@ -104,8 +105,8 @@ pub fn flags() -> impl Iterator<Item = (String, Here)> {
     })
 }
 
-/// What a flag of another server is here; its name without dashes before it, words separated by
-/// dashes.
+/// The counterpart of another server's flag, given without leading dashes and with words separated
+/// by dashes.
 pub fn meaning(name: &str) -> Option<Here> {
     let mut foreign = SERVERS.iter().flat_map(|server| server.flags);
     let found = foreign.find(|foreign| {
@@ -114,10 +115,10 @@ pub fn meaning(name: &str) -> Option<Here> {
     found.map(|foreign| foreign.here)
 }
 
-/// A command line with the flags of other servers as ours.
+/// A command line with other servers' flags translated into ours.
 ///
 /// # Errors
-/// Usage errors: a flag that has no counterpart here.
+/// Usage errors: a flag without a counterpart, or a value for a switch.
 pub fn rewritten(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Vec<OsString>, CommandError> {
@@ -128,7 +129,7 @@ pub fn rewritten(
             let rewritten = argument.to_str().map(rewritten_flag).transpose()?.flatten();
             let is_end = argument == "--";
             ours.push(rewritten.map_or(argument, OsString::from));
-            // Nothing behind this is a flag.
+            // Nothing after `--` is a flag.
             if is_end {
                 break;
             }
@@ -138,7 +139,7 @@ pub fn rewritten(
     Ok(ours)
 }
 
-/// An argument as ours, if it is a flag that is another here.
+/// The translated argument, if it is a flag that differs here.
 fn rewritten_flag(argument: &str) -> Result<Option<String>, CommandError> {
     let (written, value) = match argument.split_once('=') {
         Some((flag, value)) => (flag, Some(value)),
@@ -147,7 +148,7 @@ fn rewritten_flag(argument: &str) -> Result<Option<String>, CommandError> {
     if !written.starts_with('-') {
         return Ok(None);
     }
-    // Parts of a JSON value may be given one by one, behind a dot.
+    // Parts of a JSON value may be given separately, after a dot.
     let whole = written.replace('_', "-");
     let flag = whole.split('.').next().unwrap_or_default();
     let mut foreign = SERVERS.iter().flat_map(|server| server.flags);

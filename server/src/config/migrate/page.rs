@@ -1,4 +1,4 @@
-//! `docs/migrate.md`, written from the table by which flags are taken.
+//! `docs/migrate.md`, generated from the table of other servers' flags.
 //!
 //! Must not know: what any setting does.
 
@@ -55,7 +55,7 @@ fn row(foreign: &Foreign) -> String {
     format!("| {} | {here} | {note} |\n", flags.join(", "))
 }
 
-/// A sentence as a cell, its flags and keys as code.
+/// A sentence as a table cell, with its flags and keys as code.
 fn cell(sentence: &str) -> String {
     let words = sentence.split(' ').map(|word| {
         let bare = word.trim_matches(['(', ')', ',', ';', ':']);

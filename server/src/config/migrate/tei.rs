@@ -1,6 +1,6 @@
 //! Flags of text-embeddings-inference 1.9 (`router/src/main.rs`).
 //!
-//! Must not know: how they are taken.
+//! Must not know: how they are translated.
 
 use super::{Foreign, NO_SERVED_NAME, NO_TRACES, Server, alias, instead, none, same, value};
 

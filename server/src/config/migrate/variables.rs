@@ -1,15 +1,15 @@
-//! Variables of other servers: none is read, but those of a migration are named, once.
+//! Variables of other servers: none is read; those left over from a migration are reported, once.
 //!
 //! Must not know: what any setting does.
 
 use super::super::Environment;
 use super::{Here, SERVERS, Server};
 
-/// Set in most environments, to something else; and those of the Hub, which are read.
+/// Not reported: set in most environments for other purposes, or read as variables of the Hub.
 const ELSEWHERE: [&str; 3] = ["HOSTNAME", "HF_TOKEN", "HUGGINGFACE_HUB_CACHE"];
 
-/// A line that says which variables of other servers are set, and what to set in their place.
-/// Values are never told: some are keys.
+/// A line that lists which variables of other servers are set, and what to set instead. It never
+/// includes values: some are keys.
 pub fn notice(environment: &Environment) -> Option<String> {
     let mut named: Vec<String> = Vec::new();
     for server in SERVERS {
@@ -23,7 +23,7 @@ pub fn notice(environment: &Environment) -> Option<String> {
     (!named.is_empty()).then(|| format!("variables of other servers are not read: {named}"))
 }
 
-/// What to set in place of a variable; nothing if that is set.
+/// What to set instead of a variable; `None` if nothing needs to be set.
 fn advice(name: &str, here: Here, environment: &Environment) -> Option<String> {
     let ours = |flag: &str| format!("PROXIMA_{}", variable(flag));
     let (ours, value) = match here {
@@ -42,14 +42,14 @@ fn is_of_server(server: &Server, environment: &Environment) -> bool {
     server.signs.is_empty() || server.signs.iter().any(|sign| environment.get(sign).is_some())
 }
 
-/// The variables of a server that are not read here, and what they are.
+/// A server's variables that are not read here, and their counterparts.
 pub(super) fn variables(server: &Server) -> Vec<(String, Here)> {
     let mut variables: Vec<(String, Here)> = Vec::new();
     for foreign in server.flags.iter().filter(|_| server.prefix.is_some()) {
         for flag in foreign.flags.iter().filter(|flag| flag.len() > 2) {
             let flag = flag.trim_start_matches('-');
             let name = format!("{}{}", server.prefix.unwrap_or_default(), variable(flag));
-            // The flag of the same name has a variable of another.
+            // A flag of the same name still has a differently named variable.
             let here = match foreign.here {
                 Here::Same => Here::Alias(flag),
                 here => here,

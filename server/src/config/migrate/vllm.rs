@@ -1,6 +1,6 @@
 //! Flags of `vllm serve` that are used with embedders and rerankers.
 //!
-//! Must not know: how they are taken.
+//! Must not know: how they are translated.
 
 use super::{
     Foreign, Here, NO_CODE, NO_PATH_PREFIX, NO_SERVED_NAME, NO_TRACES, ON_ANYHOW, Server, Variable,

@@ -1,11 +1,11 @@
-//! Files of settings: how they may be written, and the example that is kept of them.
+//! Settings files: accepted notations, and the committed example.
 
 use super::*;
 use crate::config::example::EXAMPLE;
 
 const EXAMPLE_FILE: &str = "proxima.example.toml";
 
-/// The lines of the example that set something, as if they were not commented out.
+/// The lines of the example that set something, without comment signs.
 fn settings_of(example: &str) -> Vec<&str> {
     let lines = example.lines().map(|line| line.strip_prefix('#').unwrap_or(line));
     lines.filter(|line| line.starts_with(|letter: char| letter.is_ascii_lowercase())).collect()

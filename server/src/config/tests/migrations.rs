@@ -6,20 +6,20 @@ use super::*;
 use crate::config::migrate::{Here, meaning};
 use crate::logging::LogFormat;
 
-/// What text-embeddings-router 1.9 lists with `--help`, and what it hides.
+/// Flags that text-embeddings-router 1.9 lists with `--help`, and its hidden ones.
 const TEI: &str = "model-id revision tokenization-workers dtype served-model-name pooling \
     max-concurrent-requests max-batch-tokens max-batch-requests max-client-batch-size \
     auto-truncate default-prompt-name default-prompt dense-path hf-api-token hf-token hostname \
     port uds-path \
     huggingface-hub-cache payload-limit api-key json-output disable-spans otlp-endpoint \
     otlp-service-name prometheus-port cors-allow-origin";
-/// What `infinity_emb v2 --help` lists.
+/// Flags that `infinity_emb v2 --help` lists.
 const INFINITY: &str = "model-id served-model-name batch-size revision trust-remote-code engine \
     model-warmup vector-disk-cache device device-id lengths-via-tokenize dtype embedding-dtype \
     pooling-method compile bettertransformer preload-only host port url-prefix redirect-slash \
     log-level permissive-cors api-key proxy-root-path onnx-disable-optimize \
     onnx-do-not-prefer-quantized";
-/// Those of `vllm serve` that its documentation of pooling models, and of serving, shows.
+/// Flags of `vllm serve` in its documentation of pooling models and of serving.
 const VLLM: &str = "model runner convert task pooler-config dtype max-model-len revision tokenizer \
     trust-remote-code hf-overrides chat-template quantization load-format download-dir \
     enforce-eager seed gpu-memory-utilization tensor-parallel-size data-parallel-size \

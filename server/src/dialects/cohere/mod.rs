@@ -1,4 +1,4 @@
-//! Cohere's second API: `/v2/rerank` and `/v2/embed`. Its first rerank API is `jina`'s.
+//! Cohere's API: `/v2/rerank`, `/v2/embed` and `/v1/embed`. Its v1 rerank API is served by `jina`.
 
 mod types;
 
@@ -24,7 +24,7 @@ use types::{
     ResultEntry, SomeEmbeddings, Truncate, Units,
 };
 
-/// The entry of the list.
+/// This dialect's entry in the list.
 pub fn dialect() -> Dialect {
     Dialect {
         name: "cohere",
@@ -105,7 +105,7 @@ async fn embed_1(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody
     respond(&app, vectors(&app, body, plain).await, failure)
 }
 
-/// The vectors of a body, in one form without its name if `plain`.
+/// The vectors of a body; if `plain`, in one form that is not named.
 async fn vectors(app: &App, mut body: EmbedBody, plain: bool) -> Result<Response, Failure> {
     let encodings = body.embedding_types.clone().unwrap_or_default();
     let encodings = if encodings.is_empty() { vec![Default::default()] } else { encodings };
@@ -148,7 +148,7 @@ async fn vectors(app: &App, mut body: EmbedBody, plain: bool) -> Result<Response
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
-/// The inputs of a body, which has them in one of three places, and its texts.
+/// The inputs of a body, which has them in one of three fields, and its texts.
 async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>), Failure> {
     let given = [body.texts.is_some(), body.images.is_some(), body.inputs.is_some()];
     if given.iter().filter(|given| **given).count() != 1 {
@@ -179,8 +179,8 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
     Ok((inputs, texts))
 }
 
-/// What is known of the images of some inputs; `None` if there are none, or one is in a format that
-/// does not tell.
+/// Metadata of the images in some inputs; `None` if there are no images, or if the format of one
+/// does not reveal it.
 fn images(inputs: &[Input]) -> Option<Vec<ImageInfo>> {
     let files = image_files(inputs);
     (!files.is_empty()).then(|| files.iter().map(|file| ImageInfo::of(file.bytes())).collect())?

@@ -1,4 +1,4 @@
-//! Bodies of Cohere's second API, with Proxima's additions.
+//! Bodies of Cohere's API, with Proxima's additions.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -218,7 +218,7 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
-    /// Vectors in these forms.
+    /// The vectors in these encodings.
     pub fn of(vectors: &[Vec<f32>], encodings: &[OutputEncoding]) -> Self {
         let mut this = Self::default();
         for encoding in encodings {

@@ -1,6 +1,6 @@
-//! How messages become answers: one, each of a stream in order, or a stream as a whole.
+//! Turns messages into answers: a single one, each of a stream in order, or a stream as a whole.
 //!
-//! Must not know: what any message says.
+//! Must not know: the contents of any message.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use super::intake::CallRoom;
 use super::status::status;
 use crate::http::{App, COMPUTE_TYPE, Failure, Scope, Want, WhenFull, busy, timing_values};
 
-/// Messages of one stream that are at work at a time.
+/// Messages of one stream that are processed concurrently.
 const IN_FLIGHT_MAX: usize = 16;
 
 /// Replies to a stream.
 pub type Replies<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
 
-/// A reply, and what it took where that was measured.
+/// A reply, with timings if they were measured.
 pub type Answer<A> = Result<(A, Option<Timings>), Failure>;
 
-/// What every service has.
+/// What all services share.
 #[derive(Debug, Clone)]
 pub struct Calls {
     app: Arc<App>,
@@ -33,7 +33,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Calls of an app; `stop` turns true when the server ends.
+    /// Calls of an app; `stop` turns true when the server shuts down.
     pub fn new(app: Arc<App>, stop: watch::Receiver<bool>) -> Self {
         Self { app, stop }
     }
@@ -43,15 +43,15 @@ impl Calls {
         &self.app
     }
 
-    /// Whether the server ends.
+    /// Whether the server is shutting down.
     pub fn is_stopping(&self) -> bool {
         *self.stop.borrow()
     }
 
-    /// Resolves when the server ends.
+    /// Resolves when the server shuts down.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stop = self.stop.clone();
-        // An error is a sender that is gone, which is the end as well.
+        // An error means that the sender was dropped, which is a shutdown as well.
         async move { drop(stop.wait_for(|stopping| *stopping).await) }
     }
 
@@ -66,7 +66,7 @@ impl Calls {
         let (_, extensions, message) = request.into_parts();
         let work = answer(self.app.clone(), message);
         let ((reply, timings), scope) = self.limited(client, when_full, work).await?;
-        // With them the room of the message.
+        // This releases the message's share of the body budget.
         drop(extensions);
         let mut response = Response::new(reply);
         response.extensions_mut().insert(scope);
@@ -80,8 +80,8 @@ impl Calls {
         Ok(response)
     }
 
-    /// Answers each message of a stream, in order; the first failure is the last reply. When the
-    /// server ends, what was read is answered and nothing more is read.
+    /// Answers each message of a stream, in order; the first failure is the last reply. On
+    /// shutdown, messages already read are answered and no more are read.
     pub fn each<Q, A, F>(
         &self,
         messages: Request<Streaming<Q>>,
@@ -107,7 +107,7 @@ impl Calls {
         let mut replies = Box::pin(replies.buffered(IN_FLIGHT_MAX));
         let mut held: Option<Arc<Scope>> = None;
         let replies = stream::poll_fn(move |context| {
-            // Who asks for the next reply has written the one before.
+            // A poll for the next reply means that the previous one was written.
             drop(held.take());
             replies.as_mut().poll_next(context).map_ok(|((reply, _), scope)| {
                 held = Some(scope);
@@ -117,8 +117,8 @@ impl Calls {
         Response::new(Box::pin(replies))
     }
 
-    /// All messages of a stream that is answered as a whole: no more than inputs of a request may
-    /// be, and not larger than a body.
+    /// All messages of a stream that is answered as a whole: at most as many as the inputs of a
+    /// request, and no larger together than a body.
     pub async fn all<Q: Message>(
         &self,
         messages: Request<Streaming<Q>>,
@@ -157,7 +157,7 @@ impl Calls {
             }
             () = self.stopped() => Err(stopping()),
         }?;
-        // Kept as long as the messages are.
+        // Held as long as the messages are.
         extensions.insert(Arc::new(room));
         Ok(Request::from_parts(metadata, extensions, all))
     }
@@ -169,7 +169,7 @@ impl Calls {
         work: impl Future<Output = Answer<A>>,
     ) -> Result<((A, Option<Timings>), Arc<Scope>), Status> {
         self.app.within_limits(client, when_full, work).await.map_err(|failure| {
-            // What the engine refuses is counted with its model; this it has not seen.
+            // The engine counts its own refusals per model; it has not seen this one.
             if failure.is_of_handler() {
                 self.app.metrics().refused(&failure);
             }
@@ -178,12 +178,12 @@ impl Calls {
     }
 }
 
-/// Whose call it is.
+/// The client that made the call.
 fn client<Q>(request: &Request<Q>) -> ClientKey {
     request.extensions().get().copied().unwrap_or_default()
 }
 
-/// Notes that messages of a call are at work by themselves.
+/// Marks a call as a stream whose messages are processed one by one.
 fn of_stream<Q>(request: &Request<Q>) {
     request.extensions().get::<CallRoom>().into_iter().for_each(CallRoom::of_stream);
 }

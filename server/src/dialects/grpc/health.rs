@@ -1,4 +1,4 @@
-//! `grpc.health.v1`: a service is serving if a forward pass works on every model.
+//! `grpc.health.v1`: a service is serving if a forward pass succeeds on every model.
 //!
 //! Must not know: any other service.
 
@@ -12,7 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_server};
 use super::SERVICES;
 use super::calls::{Calls, Replies};
 
-/// How often health is looked at for those who watch it.
+/// How often health is checked for watchers.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The service.
@@ -20,7 +20,8 @@ pub struct Health(pub Calls);
 
 impl Health {
     async fn status(&self) -> ServingStatus {
-        // Of a server that stops, too: it still answers, but nobody new should come.
+        // Not serving during shutdown either: calls are still answered, but no new ones should
+        // come.
         if self.0.app().ready().await.is_ok() {
             ServingStatus::Serving
         } else {
@@ -28,8 +29,8 @@ impl Health {
         }
     }
 
-    /// The next status that differs from `last`, looked for at once and then now and then; none
-    /// after the server's end.
+    /// The next status that differs from `last`, checked at once and then periodically; `None`
+    /// after shutdown.
     async fn next(&self, last: Option<ServingStatus>, known: bool) -> Option<ServingStatus> {
         loop {
             let ending = self.0.is_stopping();
@@ -45,7 +46,7 @@ impl Health {
             }
             tokio::select! {
                 () = tokio::time::sleep(WATCH_INTERVAL) => {}
-                // Told once: what comes next is the end.
+                // Only while serving, so that it fires once; what follows is the end.
                 () = self.0.app().left(), if status == ServingStatus::Serving => {}
                 () = self.0.stopped() => {}
             }
@@ -53,7 +54,7 @@ impl Health {
     }
 }
 
-/// Whether a service is here; the empty name is the whole server.
+/// Whether a service exists here; the empty name is the whole server.
 fn is_known(service: &str) -> bool {
     service.is_empty() || SERVICES.contains(&service)
 }

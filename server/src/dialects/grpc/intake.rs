@@ -1,7 +1,7 @@
-//! Messages on their way in: each within a deadline that moves only with the bytes that come, and
-//! all within the budget of bodies.
+//! Incoming messages: each has a deadline that is extended only as bytes arrive, and all share the
+//! budget of bodies.
 //!
-//! Must not know: what any message says.
+//! Must not know: the contents of any message.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +16,10 @@ use tonic::Status;
 use super::status::status;
 use crate::http::{BodyRoom, Failure, Intake, Pace, busy};
 
-/// Bytes before each message: whether it is compressed, and its length.
+/// Bytes before each message: a compression flag and the length.
 const PREFIX_BYTES: usize = 5;
 
-/// The room of a call's messages; kept as long as what was read is needed.
+/// A call's share of the body budget; held as long as what was read is needed.
 #[derive(Debug, Clone)]
 pub struct CallRoom(Arc<Shared>);
 
@@ -30,7 +30,8 @@ struct Shared {
 }
 
 impl CallRoom {
-    /// A stream's messages are at work by themselves: each gives its room back when it is there.
+    /// Marks the call as a stream whose messages are processed one by one: each releases its share
+    /// once it has arrived.
     pub fn of_stream(&self) {
         self.0.streams.store(true, Ordering::Relaxed);
         self.message_ends();
@@ -58,21 +59,22 @@ pub struct Messages {
     intake: Intake,
     room: CallRoom,
     message: Message,
-    /// While a message is on its way: its pace, and what wakes when that is too slow.
+    /// While a message is arriving: its pace, and a timer that fires when it is too slow.
     pace: Option<(Pace, Pin<Box<Sleep>>)>,
 }
 
-/// How much of a message was read.
+/// How much of a message has been read.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Message {
     prefix: Vec<u8>,
-    /// Bytes that are still to come after the prefix.
+    /// Bytes still to come after the prefix.
     left: usize,
     bytes: usize,
 }
 
 impl Message {
-    /// Takes bytes of one message, its prefix included; gives how many, and whether it ends.
+    /// Consumes bytes of one message, including its prefix; returns their number, and whether the
+    /// message ends.
     fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
         let of_prefix = (PREFIX_BYTES - self.prefix.len()).min(bytes.len());
         self.prefix.extend_from_slice(&bytes[..of_prefix]);
@@ -94,10 +96,10 @@ impl Message {
 }
 
 impl Messages {
-    /// The body of a call that begins.
+    /// The body of a new call.
     ///
     /// # Errors
-    /// No room for another one.
+    /// The body budget is exhausted.
     pub fn new(inner: Body, intake: Intake) -> Result<(Self, CallRoom), Failure> {
         let room = Mutex::new(intake.bodies.begin().map_err(busy)?);
         let room = CallRoom(Arc::new(Shared { room, streams: AtomicBool::new(false) }));
@@ -106,7 +108,7 @@ impl Messages {
         Ok((Self { inner, intake, room, message: Message::default(), pace }, kept))
     }
 
-    /// Notes what came.
+    /// Accounts for received bytes.
     fn came(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
         while !bytes.is_empty() {
             let (pace, sleep) = self.pace.get_or_insert_with(|| start(&self.intake));
@@ -132,7 +134,7 @@ fn start(intake: &Intake) -> (Pace, Pin<Box<Sleep>>) {
 }
 
 fn failed(failure: &Failure) -> axum::Error {
-    // The services answer with a status that they find as a body's error.
+    // A service answers with the status that it finds as its body's error.
     let status: Status = status(failure);
     axum::Error::new(status)
 }
@@ -156,7 +158,7 @@ impl HttpBody for Messages {
                 let Some((_, sleep)) = &mut this.pace else { return Poll::Pending };
                 ready!(sleep.as_mut().poll(context));
                 if this.message.bytes == 0 && this.room.is_of_stream() {
-                    // A stream may be quiet before its first message, as it may be after it.
+                    // A stream may be idle before its first message, as it may be after it.
                     this.pace = None;
                     return Poll::Pending;
                 }

@@ -1,6 +1,6 @@
 //! gRPC: the API of text-embeddings-inference, Proxima's own, health and reflection.
 //!
-//! Must not know: how connections are made or end.
+//! Must not know: how connections are opened or closed.
 
 mod calls;
 mod health;
@@ -36,15 +36,15 @@ use proto::tei::tokenize_server::{self, TokenizeServer};
 use proxima::Proxima;
 use tei::Tei;
 
-/// Services that need no key: they tell nothing but whether and how the server works.
+/// Services that need no key: they reveal only whether and how the server works.
 const PUBLIC: [&str; 2] = ["/grpc.health.", REFLECTION];
-/// What paths of reflection begin with.
+/// The path prefix of reflection.
 const REFLECTION: &str = "/grpc.reflection.";
 
 const MALFORMED_DEADLINE: &str =
     "grpc-timeout is no number of up to eight digits with a unit (H, M, S, m, u or n)";
 
-/// The services whose health is asked for by name.
+/// The services whose health can be queried by name.
 const SERVICES: [&str; 7] = [
     info_server::SERVICE_NAME,
     embed_server::SERVICE_NAME,
@@ -55,7 +55,7 @@ const SERVICES: [&str; 7] = [
     health_server::SERVICE_NAME,
 ];
 
-/// All services; `stop` turns true when the server ends.
+/// All services; `stop` turns true when the server shuts down.
 pub fn router(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
     let limit = app.config().body_bytes_max;
     let calls = Calls::new(app.clone(), stop.clone());
@@ -67,25 +67,25 @@ pub fn router(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
         .add_service(RerankServer::new(tei()).max_decoding_message_size(limit))
         .add_service(TokenizeServer::new(tei()).max_decoding_message_size(limit))
         .add_service(ProximaServer::new(own).max_decoding_message_size(limit));
-    // Many clients still ask for reflection in its older version.
+    // Many clients still use the older version of reflection.
     services
         .add_service(reflection().build_v1().expect("the descriptors are valid"))
         .add_service(reflection().build_v1alpha().expect("the descriptors are valid"))
         .into_axum_router()
         // The library's reflection would wait for its clients to end their streams.
         .layer(middleware::from_fn_with_state(stop, end_reflection))
-        // Messages come within a deadline and a budget, and from somebody.
+        // Gives messages a deadline and a budget, and identifies the client.
         .layer(middleware::from_fn_with_state(app.clone(), receive))
-        // A slow message ends somewhere.
+        // Ends calls that take too long.
         .layer(middleware::from_fn_with_state(app.clone(), timeout))
-        // Nobody without a key gets any further.
+        // Stops calls without a valid key.
         .layer(middleware::from_fn_with_state(app, authorize))
-        // What a call holds it holds until its answer is written.
+        // A call holds its resources until its answer is written.
         .layer(middleware::from_fn(answer))
 }
 
-/// What reflection tells of.
-// Not inlined: two fresh builders in one function are made one by rustc 1.95 and 1.96, and its
+/// What reflection describes.
+// Not inlined: rustc 1.95 and 1.96 merge two fresh builders in one function into one, and its
 // memory is freed twice (rust-lang/rust#158830).
 #[inline(never)]
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -94,7 +94,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Ends what clients of reflection send when the server ends, and with it the call.
+/// On shutdown, ends the request stream of reflection's clients, and with it the call.
 async fn end_reflection(
     State(mut stop): State<watch::Receiver<bool>>,
     request: Request,
@@ -104,7 +104,7 @@ async fn end_reflection(
         return next.run(request).await;
     }
     let stopped = async move {
-        // An error means that nobody can stop it any more.
+        // An error means that the sender was dropped, which ends the stream as well.
         let _ = stop.wait_for(|it| *it).await;
     };
     let body = |body: Body| Body::from_stream(body.into_data_stream().take_until(stopped));
@@ -125,7 +125,7 @@ async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) ->
     status::status(&Failure::Unauthorized).into_http()
 }
 
-/// Bounds the messages of a call, and says whose they are.
+/// Bounds the messages of a call, and identifies its client.
 async fn receive(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let client = app.clients().key(request.headers(), request.extensions());
     let (mut head, body) = request.into_parts();
@@ -142,9 +142,8 @@ async fn receive(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     }
 }
 
-/// Ends a call that takes too long, or longer than its client waits, the reading of its message
-/// included. Streams begin to be answered at once, and each of their messages has this time for
-/// itself.
+/// Ends a call that takes longer than the limit or its client's deadline, reading its message
+/// included. Replies to a stream begin at once, and each of its messages has this time for itself.
 async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let own = app.config().request_timeout;
     let limit = match request.headers().get("grpc-timeout") {
@@ -168,8 +167,7 @@ async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     }
 }
 
-/// How long a client waits: a number of at most eight digits and a unit (the gRPC protocol over
-/// HTTP/2, `Timeout`).
+/// A client's deadline: one to eight digits and a unit (`Timeout` of gRPC over HTTP/2).
 fn deadline(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|it| it.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! What is generated from `openapi/*.proto` (by `make protos`).
+//! Code generated from `openapi/*.proto` (by `make protos`).
 //!
 //! Must not know: anything; nothing is written here by hand.
 
@@ -14,5 +14,5 @@ pub mod proxima {
     include!("generated/proxima.v1.rs");
 }
 
-/// Both, as reflection tells them.
+/// Descriptors of both, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");

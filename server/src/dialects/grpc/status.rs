@@ -9,8 +9,8 @@ use tonic::{Code, Status};
 
 use crate::http::Failure;
 
-/// The status of a failure. Where coming back helps it says when, as gRPC clients that retry read
-/// it.
+/// The status of a failure. If retrying helps, it states the delay in the form that gRPC clients
+/// read.
 pub fn status(failure: &Failure) -> Status {
     let mut status = Status::new(code(failure), failure.message());
     if let Some(after) = failure.retry_after() {
@@ -39,7 +39,7 @@ fn code(failure: &Failure) -> Code {
         | Failure::NotReady(_)
         | Failure::Stopping => Code::Unavailable,
         Failure::Bug => Code::Internal,
-        // Another model could do it.
+        // Another model might support it.
         Failure::Engine(
             EngineError::Unsupported { .. }
             | EngineError::Input { source: InputError::Kind(_), .. },

@@ -1,6 +1,6 @@
-//! Proxima's own messages to requests of the engine, and answers back.
+//! Converts Proxima's own messages to engine requests, and answers back.
 //!
-//! Must not know: streams, limits, metadata of calls.
+//! Must not know: streams, limits, call metadata.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ use crate::dialects::{Side, token_ids};
 use crate::http::TokenIds;
 use crate::http::{App, Failure};
 
-/// A request that is wrong in this way.
+/// An invalid request, with this message.
 fn wrong(message: impl Into<String>) -> Failure {
     Failure::body(message)
 }
 
-/// A value of an enumeration, if it is one.
+/// The value of an enumeration, if it is a known one.
 fn known<E: TryFrom<i32>>(field: &str, value: i32) -> Result<E, Failure> {
     E::try_from(value).map_err(|_| wrong(format!("`{field}` cannot be {value}")))
 }
@@ -58,7 +58,7 @@ fn input(app: &App, index: usize, input: pb::Input) -> Result<(Name, Drafted<Inp
     Ok((name, drafted))
 }
 
-/// The request of vectors, and how they are written.
+/// The embedding request, and the encoding of its vectors.
 pub async fn embed_request(
     app: &App,
     message: pb::EmbedRequest,
@@ -79,7 +79,7 @@ pub async fn embed_request(
     Ok((request, encoding))
 }
 
-/// A vector as written.
+/// A vector in its encoding.
 pub fn vector(vector: Vec<f32>, encoding: pb::Encoding) -> pb::Vector {
     let bytes = match encoding {
         pb::Encoding::Float => return pb::Vector { floats: vector, bytes: Vec::new() },
@@ -92,12 +92,12 @@ pub fn vector(vector: Vec<f32>, encoding: pb::Encoding) -> pb::Vector {
     pb::Vector { floats: Vec::new(), bytes }
 }
 
-/// The same bits as bytes.
+/// The same bits as unsigned bytes.
 fn unsigned(bytes: Vec<i8>) -> Vec<u8> {
     bytes.into_iter().map(i8::cast_unsigned).collect()
 }
 
-/// The request of a ranking.
+/// The ranking request.
 pub async fn rerank_request(
     app: &App,
     mut message: pb::RerankRequest,
@@ -171,8 +171,8 @@ fn document_vector(index: usize, vector: pb::Vector) -> Result<Vec<f32>, Failure
     Ok(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
 }
 
-/// The places of a ranking as written; `documents` are empty if they were not asked for, and a
-/// document without a text is `None`.
+/// The ranked documents; `documents` is empty if they were not requested, and has `None` for a
+/// document without text.
 pub fn ranked(
     answer: &RerankAnswer,
     top_n: Option<u32>,
@@ -188,7 +188,7 @@ pub fn ranked(
     answer.order.iter().take(wanted).map(place).collect()
 }
 
-/// A way of ranking as written.
+/// A ranking method as a message.
 pub fn method(method: Option<RerankMethod>) -> pb::RerankMethod {
     match method {
         None => pb::RerankMethod::Auto,
@@ -199,7 +199,7 @@ pub fn method(method: Option<RerankMethod>) -> pb::RerankMethod {
     }
 }
 
-/// The request of classes; `auto_truncate` is the server's setting.
+/// The classification request; `auto_truncate` is the server's setting.
 pub fn predict_request(
     message: pb::PredictRequest,
     auto_truncate: bool,
@@ -215,13 +215,13 @@ pub fn predict_request(
     })
 }
 
-/// Classes as written.
+/// Classes as a message.
 pub fn classes(scored: Vec<Scored>) -> pb::Classes {
     let class = |it: Scored| pb::Class { label: it.label, score: it.score, raw_score: it.logit };
     pb::Classes { classes: scored.into_iter().map(class).collect() }
 }
 
-/// Tokens as written.
+/// Tokens as a message.
 pub fn tokens(tokens: Vec<Token>) -> pb::Tokens {
     let place = |place: Option<usize>| place.map(|place| place as u32);
     let token = |Token { id, text, special, start, stop }| pb::Token {
@@ -234,7 +234,7 @@ pub fn tokens(tokens: Vec<Token>) -> pb::Tokens {
     pb::Tokens { tokens: tokens.into_iter().map(token).collect() }
 }
 
-/// Timings as written.
+/// Timings as a message.
 pub fn timings(timings: &Timings) -> pb::Timings {
     let nanoseconds = |duration: Duration| duration.as_nanos() as u64;
     pb::Timings {
@@ -247,7 +247,7 @@ pub fn timings(timings: &Timings) -> pb::Timings {
     }
 }
 
-/// What is told of a model.
+/// The description of a model.
 pub fn model(name: &str, engine: &Engine) -> pb::Model {
     let info = engine.info();
     pb::Model {

@@ -1,6 +1,6 @@
-//! Messages of inputs of several parts.
+//! Converts messages of multi-part inputs.
 //!
-//! Must not know: requests, answers, how files are had.
+//! Must not know: requests, answers, how files are fetched.
 
 use proxima_models::Content;
 
@@ -13,7 +13,7 @@ use crate::http::Failure;
 /// The item of a message.
 ///
 /// # Errors
-/// A part that says nothing, too many parts, or none.
+/// An empty part, too many parts, or none.
 pub fn draft(name: Name, item: pb::Item) -> Result<Draft, Failure> {
     let parts = item.parts.into_iter().enumerate().map(|(index, it)| {
         part(it).map_err(|problem| name.wrong(format!("part {index}: {problem}")))
@@ -61,10 +61,10 @@ fn video(video: pb::Video) -> Result<DraftVideo, &'static str> {
     Ok(DraftVideo { source, sampling: Sampling { fps: video.fps, frames_max } })
 }
 
-/// What documents are ranked for, taken out of a request, and its own instruction.
+/// Takes the query out of a request, with its own instruction.
 ///
 /// # Errors
-/// A query that is sent in two ways, or an item that is not as it should be.
+/// The query is given in two ways, or its item is invalid.
 pub fn query(
     message: &mut pb::RerankRequest,
 ) -> Result<(Drafted<Content>, Option<String>), Failure> {
@@ -80,10 +80,10 @@ pub fn query(
     Ok((draft.into(), instruction))
 }
 
-/// The documents of a request, taken out of it.
+/// Takes the documents out of a request.
 ///
 /// # Errors
-/// Documents that are sent in two ways, or an item that is not as it should be.
+/// The documents are given in two ways, or an item is invalid.
 pub fn documents(
     message: &mut pb::RerankRequest,
 ) -> Result<Vec<(Name, Drafted<Content>)>, Failure> {
@@ -102,7 +102,7 @@ pub fn documents(
     names.zip(texts.chain(items)).map(|(name, document)| Ok((name, document?))).collect()
 }
 
-/// The texts of a request's documents, a line each; `None` for one that has none.
+/// The texts of a request's documents, text parts joined by newlines; `None` for one without text.
 pub fn texts(message: &pb::RerankRequest) -> Vec<Option<String>> {
     let of = |item: &pb::Item| {
         let texts = item.parts.iter().filter_map(|part| match &part.part {

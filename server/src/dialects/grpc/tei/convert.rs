@@ -1,6 +1,6 @@
-//! Messages of text-embeddings-inference to requests of the engine, and answers back.
+//! Converts messages of text-embeddings-inference to engine requests, and answers back.
 //!
-//! Must not know: streams, limits, metadata of calls.
+//! Must not know: streams, limits, call metadata.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::dialects::grpc::proto::tei as pb;
 use crate::dialects::inputs::prepare;
 use crate::http::{App, Failure};
 
-/// A request that is wrong in this way.
+/// An invalid request, with this message.
 fn wrong(message: impl Into<String>) -> Failure {
     Failure::Body { message: message.into(), syntax: false }
 }
 
-/// A text that is there: an absent one is empty.
+/// A required text; an absent one arrives empty.
 pub fn text(inputs: String) -> Result<String, Failure> {
     if inputs.is_empty() { Err(wrong("`inputs` cannot be empty")) } else { Ok(inputs) }
 }
@@ -36,7 +36,7 @@ fn how(truncate: bool, direction: i32, prompt_name: Option<String>) -> Result<Pr
     Ok(prepare(None, prompt_name, truncate, Some(side)))
 }
 
-/// The request of a vector.
+/// The embedding request.
 pub fn embed_request(message: pb::EmbedRequest) -> Result<EmbedRequest, Failure> {
     let pb::EmbedRequest { inputs, truncate, truncation_direction, prompt_name, .. } = message;
     Ok(EmbedRequest {
@@ -47,7 +47,7 @@ pub fn embed_request(message: pb::EmbedRequest) -> Result<EmbedRequest, Failure>
     })
 }
 
-/// The request of every token's hidden state.
+/// The request for every token's hidden state.
 pub fn tokens_request(message: pb::EmbedAllRequest) -> Result<TokensRequest, Failure> {
     let pb::EmbedAllRequest { inputs, truncate, truncation_direction, prompt_name } = message;
     Ok(TokensRequest {
@@ -56,7 +56,7 @@ pub fn tokens_request(message: pb::EmbedAllRequest) -> Result<TokensRequest, Fai
     })
 }
 
-/// The request of a text's weights of words.
+/// The request for a text's word weights.
 pub fn sparse_request(message: pb::EmbedSparseRequest) -> Result<TokensRequest, Failure> {
     let pb::EmbedSparseRequest { inputs, truncate, truncation_direction, prompt_name } = message;
     Ok(TokensRequest {
@@ -65,7 +65,7 @@ pub fn sparse_request(message: pb::EmbedSparseRequest) -> Result<TokensRequest, 
     })
 }
 
-/// The request of a text's classes.
+/// The request for a text's classes.
 pub fn predict_request(message: pb::PredictRequest) -> Result<PredictRequest, Failure> {
     Ok(PredictRequest {
         inputs: vec![Input::Text(text(message.inputs)?)],
@@ -73,7 +73,7 @@ pub fn predict_request(message: pb::PredictRequest) -> Result<PredictRequest, Fa
     })
 }
 
-/// The request of a pair's classes.
+/// The request for a pair's classes.
 pub fn pair_request(message: pb::PredictPairRequest) -> Result<PredictRequest, Failure> {
     let input = match <[String; 2]>::try_from(message.inputs) {
         Ok([query, document]) if !(query.is_empty() && document.is_empty()) => {
@@ -89,7 +89,7 @@ pub fn pair_request(message: pb::PredictPairRequest) -> Result<PredictRequest, F
     Ok(PredictRequest { inputs: vec![input], prepare })
 }
 
-/// The request of a ranking.
+/// The ranking request.
 pub fn rerank_request(message: pb::RerankRequest) -> Result<RerankRequest, Failure> {
     let documents = message.texts.into_iter().map(Into::into).collect();
     Ok(RerankRequest {
@@ -98,7 +98,7 @@ pub fn rerank_request(message: pb::RerankRequest) -> Result<RerankRequest, Failu
     })
 }
 
-/// The message that a stream of texts to rank amounts to.
+/// Merges a stream of texts to rank into one message.
 pub fn gathered(messages: Vec<pb::RerankStreamRequest>) -> Result<pb::RerankRequest, Failure> {
     let first = messages.first().cloned().unwrap_or_default();
     let same = |message: &&pb::RerankStreamRequest| {
@@ -118,7 +118,7 @@ pub fn gathered(messages: Vec<pb::RerankStreamRequest>) -> Result<pb::RerankRequ
     })
 }
 
-/// The message of a ranking; `texts` are empty if they were not asked for.
+/// The message of a ranking; `texts` is empty if they were not requested.
 pub fn ranks(answer: &RerankAnswer, texts: &[String], raw_scores: bool) -> pb::RerankResponse {
     let rank = |place: &usize| pb::Rank {
         index: *place as u32,
@@ -131,20 +131,20 @@ pub fn ranks(answer: &RerankAnswer, texts: &[String], raw_scores: bool) -> pb::R
     }
 }
 
-/// A class as written.
+/// A class as a message.
 pub fn prediction(scored: Scored, raw_scores: bool) -> pb::Prediction {
     let score = if raw_scores { scored.logit } else { scored.score };
     pb::Prediction { score, label: scored.label }
 }
 
-/// A token as written.
+/// A token as a message.
 pub fn token(token: Token) -> pb::SimpleToken {
     let Token { id, text, special, start, stop } = token;
     let place = |place: Option<usize>| place.map(|place| place as u32);
     pb::SimpleToken { id, text, special, start: place(start), stop: place(stop) }
 }
 
-/// Timings as written.
+/// Timings as a message.
 pub fn metadata(timings: &Timings) -> pb::Metadata {
     let nanoseconds = |duration: Duration| duration.as_nanos() as u64;
     pb::Metadata {
@@ -157,10 +157,10 @@ pub fn metadata(timings: &Timings) -> pb::Metadata {
     }
 }
 
-/// What is told of the default model.
+/// The description of the default model.
 ///
 /// # Errors
-/// If it is not ready.
+/// The model is not ready.
 pub fn info(app: &App) -> Result<pb::InfoResponse, Failure> {
     let (name, engine) = app.registry().get(None)?;
     let model_type = match engine.info().capabilities.labels.as_ref().map(Vec::len) {
