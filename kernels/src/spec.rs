@@ -53,6 +53,7 @@ pub enum Mask {
 
 impl Mask {
     /// The keys that the query at `position` sees in a sequence of `length`.
+    #[inline]
     pub fn keys(self, position: usize, length: usize) -> Range<usize> {
         match self {
             Self::Full => 0..length,
@@ -78,6 +79,7 @@ pub struct Heads {
 
 impl Heads {
     /// Elements in a row of queries, keys and values.
+    #[inline]
     pub fn row(self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.size
     }

@@ -106,12 +106,14 @@ impl Drop for AlignedBytes {
 
 impl std::ops::Deref for AlignedBytes {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.memory[self.first..self.first + self.length]
     }
 }
 
 impl std::ops::DerefMut for AlignedBytes {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.memory[self.first..self.first + self.length]
     }

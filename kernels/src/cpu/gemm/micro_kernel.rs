@@ -34,6 +34,7 @@ pub enum PackedFormat {
 
 impl PackedFormat {
     /// Elements per line.
+    #[inline]
     pub fn depth(self) -> usize {
         match self {
             Self::F32 => 16,
@@ -43,6 +44,7 @@ impl PackedFormat {
     }
 
     /// Lines per group of elements: one for each bfloat16 value that an element is split into.
+    #[inline]
     pub fn parts(self) -> usize {
         match self {
             Self::F32 | Self::Bf16 | Self::U8 => 1,
@@ -71,6 +73,7 @@ pub enum WeightFormat {
 
 impl WeightFormat {
     /// Bytes per element.
+    #[inline]
     pub fn bytes(self) -> usize {
         match self {
             Self::F32 | Self::Split2 => 4,
@@ -119,6 +122,7 @@ pub enum Arithmetic {
 
 impl Arithmetic {
     /// The packed format of activations.
+    #[inline]
     pub fn format(self) -> PackedFormat {
         match self {
             Self::F32 | Self::F32Bf16 | Self::F32F16 => PackedFormat::F32,
@@ -130,6 +134,7 @@ impl Arithmetic {
     }
 
     /// The packed format of weights.
+    #[inline]
     pub fn weights(self) -> WeightFormat {
         match self {
             Self::F32 => WeightFormat::F32,
@@ -166,7 +171,7 @@ pub struct Sums<'a> {
 ///   infinity times zero is NaN.
 ///
 /// # The implementor
-/// - checks lengths and alignment before its first raw access ([`check_tile`]), so that `tile` is
+/// - checks lengths and alignment before its first raw access (`check_tile`), so that `tile` is
 ///   safe to call;
 /// - may compute more rows than `height`, at most `ROWS`;
 /// - sums over the depth in an order that depends only on the length of `weights`, not on `height`

@@ -109,6 +109,7 @@ impl PackedLhs {
     }
 
     /// The row panels from the one that starts with this row.
+    #[inline]
     pub(in crate::cpu) fn row_panels_from(&self, row: usize) -> &[u8] {
         debug_assert!(row.is_multiple_of(self.packing.panel_rows), "row_panels are whole");
         let first = row / self.packing.panel_rows * self.packing.row_panel_bytes(self.width);
@@ -116,21 +117,25 @@ impl PackedLhs {
     }
 
     /// Dequantization parameters of each row; empty unless the format is `PackedFormat::U8`.
+    #[inline]
     pub(in crate::cpu) fn scales(&self) -> &[RowScale] {
         cast(&self.bytes[self.row_panels..])
     }
 
     /// How it is packed.
+    #[inline]
     pub fn packing(&self) -> Packing {
         self.packing
     }
 
     /// Number of rows.
+    #[inline]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Elements per row.
+    #[inline]
     pub fn width(&self) -> usize {
         self.width
     }
@@ -138,11 +143,13 @@ impl PackedLhs {
 
 impl Packing {
     /// Bytes of one line of a row panel, of all parts.
+    #[inline]
     pub(in crate::cpu) fn line_bytes(self) -> usize {
         self.format.parts() * self.panel_rows * LINE
     }
 
     /// Bytes of a row panel whose rows have this width.
+    #[inline]
     pub(in crate::cpu) fn row_panel_bytes(self, width: usize) -> usize {
         width.next_multiple_of(DEPTH_UNIT) / self.format.depth() * self.line_bytes()
     }
@@ -160,6 +167,7 @@ pub(in crate::cpu) struct Writer<'a> {
 
 impl Writer<'_> {
     /// Whether a row can be written piece by piece.
+    #[inline]
     pub(in crate::cpu) fn takes_pieces(&self) -> bool {
         self.packing.format != PackedFormat::U8
     }
@@ -183,6 +191,7 @@ impl Writer<'_> {
     }
 
     /// The format of elements.
+    #[inline]
     pub(in crate::cpu) fn format(&self) -> PackedFormat {
         self.packing.format
     }

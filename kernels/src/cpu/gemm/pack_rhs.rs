@@ -68,37 +68,44 @@ impl PackedRhs {
     }
 
     /// Number of outputs.
+    #[inline]
     pub fn columns(&self) -> usize {
         self.columns
     }
 
     /// Number of inputs.
+    #[inline]
     pub fn depth(&self) -> usize {
         self.depth
     }
 
     /// The packed format.
+    #[inline]
     pub fn format(&self) -> WeightFormat {
         self.format
     }
 
     /// Bytes of all weights.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
     /// Bytes of 32 columns of this depth.
+    #[inline]
     pub(in crate::cpu) fn bytes_of(&self, depth: usize) -> usize {
         PANEL_COLUMNS * self.format.bytes() * depth
     }
 
     /// The bytes of a panel.
+    #[inline]
     pub(in crate::cpu) fn panel(&self, panel: usize) -> &[u8] {
         let bytes = self.bytes_of(self.depth.next_multiple_of(DEPTH_UNIT));
         &self.bytes[panel * bytes..(panel + 1) * bytes]
     }
 
     /// Dequantization parameters of a panel; empty unless the format is `WeightFormat::I8`.
+    #[inline]
     pub(in crate::cpu) fn scales(&self, panel: usize) -> &[ByteScale] {
         self.bytes_scale.get(panel * PANEL_COLUMNS..(panel + 1) * PANEL_COLUMNS).unwrap_or_default()
     }
