@@ -1,7 +1,7 @@
-//! Published answers, as data: model cards, and the tests of fastembed and
-//! text-embeddings-inference.
+//! Published answers, as data: from model cards, and from the tests of fastembed,
+//! sentence-transformers and text-embeddings-inference.
 
-/// What is known of one model.
+/// The published answers of one model.
 #[derive(Debug)]
 pub struct Known {
     /// Its name, without owner.
@@ -15,7 +15,7 @@ pub struct Known {
 /// One published answer.
 #[derive(Debug)]
 pub enum Check {
-    /// Cosines of each first with each second text.
+    /// Cosines of each first text with each second text.
     Similarities {
         what: &'static str,
         /// The prompt of the first texts.
@@ -35,7 +35,7 @@ pub enum Check {
         expected: &'static [f32],
         tolerance: f32,
     },
-    /// Cosines of documents with the pseudo-query of each query and all of them.
+    /// Cosines of the documents with the pseudo-query made of each query and all documents.
     Listwise {
         what: &'static str,
         queries: &'static [&'static str],
@@ -43,7 +43,7 @@ pub enum Check {
         expected: &'static [f32],
         tolerance: f32,
     },
-    /// The first numbers of a text's vector.
+    /// The first components of a text's vector.
     FirstValues {
         what: &'static str,
         text: &'static str,
@@ -54,7 +54,7 @@ pub enum Check {
     },
 }
 
-/// What is put before texts.
+/// What is put in front of texts.
 #[derive(Debug, Clone, Copy)]
 pub enum Before {
     Nothing,
@@ -65,7 +65,7 @@ pub enum Before {
 }
 
 impl Check {
-    /// A line for people, the numbers published, and how far off one may be.
+    /// A description, the published numbers, and the tolerance.
     pub fn parts(&self) -> (&'static str, &'static [f32], f32) {
         match self {
             Self::Similarities { what, expected, tolerance, .. }
@@ -89,7 +89,7 @@ const PLANETS: &[&str] = &[
     "Saturn, famous for its rings, is sometimes mistaken for the Red Planet.",
 ];
 
-/// Logits of four planets (sentence-transformers' tests, partly in bfloat16).
+/// Logits for four planets (sentence-transformers' tests, partly in bfloat16).
 const fn red_planet(expected: &'static [f32], tolerance: f32) -> Check {
     Check::Scores {
         what: "the Red Planet, logits (sentence-transformers' tests)",
@@ -101,7 +101,7 @@ const fn red_planet(expected: &'static [f32], tolerance: f32) -> Check {
     }
 }
 
-/// Probabilities of four planets (sentence-transformers' tests, in bfloat16).
+/// Probabilities for four planets (sentence-transformers' tests, in bfloat16).
 const fn red_planet_probabilities(expected: &'static [f32]) -> Check {
     Check::Scores {
         what: "the Red Planet, probabilities (sentence-transformers' tests)",
@@ -136,7 +136,7 @@ const MINILM_L12: &[Check] = &[
     red_planet(&[-7.156_25, 9.5, 5.718_75, 6.843_75], 1e-1),
     capital_of_france(&[9.330_912, -2.038_024_7]),
 ];
-// The same numbers for the original and for its conversion to a classifier.
+// The same numbers for the original and its conversion to a classifier.
 const QWEN3: &[Check] = &[red_planet(&[-3.109_297_8, 7.120_39, -0.378_754_62, 3.541_637_4], 2e-1)];
 
 static RERANKERS: [Known; 10] = [
@@ -252,7 +252,7 @@ static EMBEDDERS: [Known; 7] = [
                     0.139_894_26,
                     0.067_807_55,
                 ],
-                // Its tests run BERT with the tanh form of GELU, which is this far off.
+                // The tests use the tanh approximation of GELU in BERT, which differs by this much.
                 tolerance: 5e-4,
             },
         ],
@@ -323,7 +323,7 @@ static EMBEDDERS: [Known; 7] = [
     },
 ];
 
-/// All models of which answers are known.
+/// All models with published answers.
 pub fn all() -> impl Iterator<Item = &'static Known> {
     EMBEDDERS.iter().chain(&RERANKERS)
 }

@@ -1,4 +1,4 @@
-//! `proxima verify`: a checkpoint against the answers that were published for it.
+//! `proxima verify`: checks a checkpoint against its published answers.
 //!
 //! Must not know: how vectors are computed.
 
@@ -35,7 +35,7 @@ pub struct VerifyArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A model of which nothing is known, or answers that differ.
+/// A model without published answers, or answers that differ.
 pub fn run(arguments: &VerifyArgs, environment: &Environment) -> Result<(), CommandError> {
     let source = config::model_source(&arguments.model)?;
     let name = arguments.published.as_ref().unwrap_or(&source.name);
@@ -72,7 +72,7 @@ pub fn run(arguments: &VerifyArgs, environment: &Environment) -> Result<(), Comm
     }
 }
 
-/// What was published of a model of this name: the end of a path, whatever its case.
+/// The published answers for a model's name: the last component of a path, in any case.
 fn find(name: &str) -> Result<&'static Known, CommandError> {
     let wanted = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     answers::all().find(|known| known.name.eq_ignore_ascii_case(&wanted)).ok_or_else(|| {
@@ -83,13 +83,11 @@ fn find(name: &str) -> Result<&'static Known, CommandError> {
     })
 }
 
-/// Prints one check and says whether it holds.
+/// Prints the result of one check, and returns whether it holds.
 fn report(model: &Model, check: &Check) -> Result<bool, CommandError> {
     let got = check_values(model, check)?;
     let (what, expected, tolerance) = check.parts();
-    let off = got.iter().zip(expected).map(|(got, expected)| (got - expected).abs());
-    // Not a number is not below the tolerance.
-    let worst = off.fold(0.0f32, |worst, off| if off <= worst { worst } else { off });
+    let worst = worst(got.iter().zip(expected).map(|(got, expected)| (got - expected).abs()));
     let holds = worst <= tolerance;
     let word = if holds { "ok   " } else { "WRONG" };
     write_out(&format!("{word} {what} (off by {worst:.1e}, at most {tolerance:.0e})\n"))?;
@@ -97,6 +95,12 @@ fn report(model: &Model, check: &Check) -> Result<bool, CommandError> {
         write_out(&format!("      expected {expected:?}\n      got      {got:?}\n"))?;
     }
     Ok(holds)
+}
+
+/// The largest difference; NaN if one is, where `max` would ignore it, so that a check fails.
+fn worst(mut differences: impl Iterator<Item = f32>) -> f32 {
+    let larger = |worst: f32, it: f32| if it.is_nan() { Err(it) } else { Ok(worst.max(it)) };
+    differences.try_fold(0.0, larger).unwrap_or_else(|nan| nan)
 }
 
 fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> {
@@ -192,6 +196,15 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_difference_that_is_nan_fails_wherever_it_is() {
+        let nan = f32::NAN;
+        for differences in [[nan, 0.0, 0.1], [0.0, nan, 0.1], [0.1, 0.0, nan]] {
+            assert!(worst(differences.into_iter()).is_nan(), "{differences:?}");
+        }
+        assert_eq!(worst([0.1, 0.3, 0.2].into_iter()), 0.3);
+    }
 
     #[test]
     fn models_are_found_by_the_end_of_their_name() {
