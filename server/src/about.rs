@@ -1,4 +1,4 @@
-//! What this executable is: version, commit, features and what it computes with; manual pages and
+//! What this executable is: version, commit, features and instruction set; manual pages and shell
 //! completions of its commands.
 //!
 //! Must not know: what the commands do.
@@ -9,11 +9,11 @@ use clap::Command;
 
 use crate::command::{CommandError, write_out};
 
-/// Features of this build, of those that change what it can do.
+/// The build features that change what the executable can do, and whether each is on.
 const FEATURES: [(&str, bool); 2] =
     [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))];
 
-/// What `--version` prints after the name; `commit` is that of the source, if the build knew it.
+/// What `--version` prints after the name; `commit` is the source commit, if the build knew it.
 pub fn version(commit: Option<&str>) -> String {
     let on = FEATURES.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| *name);
     let features: Vec<&str> = on.collect();
@@ -27,10 +27,10 @@ pub fn version(commit: Option<&str>) -> String {
     )
 }
 
-/// Prints what a shell completes commands and flags by.
+/// Prints the completion script of a shell.
 ///
 /// # Errors
-/// A standard output that does not take it.
+/// If standard output cannot be written.
 pub fn completions(
     mut command: Command,
     shell: clap_complete::aot::Shell,
@@ -40,10 +40,10 @@ pub fn completions(
     write_out(&String::from_utf8_lossy(&script))
 }
 
-/// Prints the manual page, or writes it and those of all commands into a folder.
+/// Prints the manual page, or writes the pages of all commands into a folder.
 ///
 /// # Errors
-/// A folder that cannot be written.
+/// If the folder or standard output cannot be written.
 pub fn manual(command: Command, out: Option<&Path>) -> Result<(), CommandError> {
     let Some(folder) = out else {
         let mut page = Vec::new();

@@ -1,4 +1,4 @@
-//! The command line: what can be asked of the executable, and exit codes.
+//! The command line: the commands of the executable, and exit codes.
 //!
 //! Must not know: how any command does its work.
 
@@ -103,13 +103,13 @@ struct SynthArgs {
     tokenizer: Option<PathBuf>,
 }
 
-/// Runs a command line and gives its exit code; `commit` is that of the source, if it is known.
+/// Runs a command line and returns its exit code; `commit` is the source commit, if known.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     commit: Option<&'static str>,
 ) -> ExitCode {
     let environment = Environment::of_process();
-    // Once a process.
+    // Leaked once per process.
     let version: &'static str = about::version(commit).leak();
     let command = config::without_kubelet(Cli::command().long_version(version), &environment);
     let arguments = match config::rewritten(arguments) {
@@ -130,7 +130,7 @@ pub fn run(
         }
         Ok((cli, _)) => cli,
         Err(error) => {
-            // Nothing can be done about a closed terminal.
+            // If the terminal is closed, nothing can be done.
             let _ = error.print();
             return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
@@ -143,15 +143,15 @@ pub fn run(
     code
 }
 
-/// Whether the models of `serve` are those of the environment: a command line goes before it.
+/// Whether `serve` takes its models from the environment; the command line has precedence.
 fn model_is_of_variable(matches: &ArgMatches) -> bool {
     let serve = matches.subcommand_matches("serve");
     serve.is_some_and(|it| it.value_source("model") == Some(ValueSource::EnvVariable))
 }
 
-/// Refuses bare words in several places of a command line, or beside `--model`: one of them is
-/// likely a second value of the flag before it, such as a key, which must be neither looked up as a
-/// model nor printed.
+/// Refuses words without a flag in several positions of a command line, or beside `--model`: one of
+/// them is probably a stray second value of the flag before it, such as a key, which must neither
+/// be looked up as a model nor printed.
 fn check_bare_words(matches: &ArgMatches) -> Result<(), clap::Error> {
     let Some(serve) = matches.subcommand_matches("serve") else { return Ok(()) };
     let places: Vec<usize> = serve.indices_of("models").into_iter().flatten().collect();
@@ -166,7 +166,7 @@ fn check_bare_words(matches: &ArgMatches) -> Result<(), clap::Error> {
     Err(Cli::command().error(clap::error::ErrorKind::ValueValidation, problem))
 }
 
-/// Says why a command ends, and gives its exit code.
+/// Reports why a command failed, and returns its exit code.
 fn ended(error: &CommandError) -> ExitCode {
     logging::say(&format!("proxima: {}", error.message));
     logging::flush();
@@ -187,7 +187,7 @@ fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandEr
         Command::Embed(arguments) => {
             serve::end_programs_by_signal()?;
             let result = bulk::run(&arguments, environment);
-            // Of inputs behind one that is wrong.
+            // Media programs of inputs after one that failed.
             end_programs();
             result
         }

@@ -1,4 +1,4 @@
-//! How commands end and where they write what they were asked for.
+//! How commands end, and how they write their output.
 //!
 //! Must not know: which commands there are.
 
@@ -11,36 +11,36 @@ pub const EXIT_FAILURE: u8 = 1;
 /// Exit code of a server whose device failed for good (`EX_UNAVAILABLE`).
 pub const EXIT_DEVICE: u8 = 69;
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandError {
-    /// A sentence.
+    /// The reason, as a sentence.
     pub message: String,
     /// The exit code.
     pub code: u8,
 }
 
 impl CommandError {
-    /// Something is wrong with how the command was asked.
+    /// Wrong usage or configuration.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: EXIT_USAGE }
     }
 
-    /// A device failed for good while it was served from.
+    /// A device failed for good while it was serving.
     pub fn device(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: EXIT_DEVICE }
     }
 
-    /// The command was asked rightly and failed.
+    /// The command was used correctly but failed.
     pub fn failure(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: EXIT_FAILURE }
     }
 }
 
-/// Writes what a command was asked for to standard output.
+/// Writes a command's output to standard output.
 ///
 /// # Errors
-/// A standard output that does not take it.
+/// If standard output cannot be written.
 pub fn write_out(text: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());

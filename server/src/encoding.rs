@@ -1,6 +1,6 @@
-//! How a vector is written into an answer.
+//! How vectors are encoded in responses.
 //!
-//! Must not know: which dialect asks.
+//! Must not know: which dialect calls.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -46,7 +46,7 @@ pub enum EncodedVector {
 }
 
 impl OutputEncoding {
-    /// Writes a vector this way.
+    /// Encodes a vector.
     pub fn encode(self, vector: Vec<f32>) -> EncodedVector {
         match self {
             Self::Float => EncodedVector::Float(vector),
@@ -64,7 +64,7 @@ impl OutputEncoding {
 }
 
 impl OutputEncoding {
-    /// As [`encode`](Self::encode), all bytes in base64.
+    /// As [`encode`](Self::encode), with all bytes in base64.
     pub fn packed(self, vector: Vec<f32>) -> EncodedVector {
         let bytes = match self.encode(vector) {
             EncodedVector::Float(numbers) => return Self::Base64.encode(numbers),

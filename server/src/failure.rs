@@ -1,6 +1,6 @@
-//! Everything a request can fail with, before a dialect gives it a shape.
+//! Every way in which a request can fail, before a dialect shapes the response.
 //!
-//! Must not know: statuses and bodies of any dialect.
+//! Must not know: any dialect's statuses and bodies.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use axum::response::Response;
 use proxima_engine::{EngineError, NotReady, NotServed, UnknownModel};
 use thiserror::Error;
 
-/// When to come back for a model that is not ready: loading takes seconds, a download minutes.
+/// `Retry-After` of a model that is not ready: loading takes seconds, a download minutes.
 const NOT_READY_RETRY: Duration = Duration::from_secs(5);
 
-/// Characters of a message that are told of its beginning and of its end.
+/// Bytes shown of the beginning and of the end of a long message.
 const HEAD_MAX: usize = 700;
 const TAIL_MAX: usize = 200;
-/// Bytes of a reason in the log.
+/// Maximum bytes of a reason in the log.
 const REASON_MAX: usize = 300;
 
 /// Why a request was not answered.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Failure {
-    /// The body is not what the path takes.
+    /// The body is not what the path accepts.
     #[error("{message}")]
     Body {
         /// What is wrong and where.
         message: String,
-        /// Not JSON at all, rather than JSON of another form.
+        /// Whether it is not JSON at all, rather than JSON of the wrong form.
         syntax: bool,
     },
     /// The body is larger than allowed.
@@ -35,19 +35,19 @@ pub enum Failure {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The request is not as HTTP has it.
+    /// The request is not valid HTTP.
     #[error("{message}")]
     Malformed {
         /// What is wrong.
         message: String,
     },
-    /// The body has a coding that is not decoded.
+    /// The body has an unsupported content coding.
     #[error("content-encoding {coding:?} is not taken: send gzip, zstd or none, once")]
     Coding {
         /// The coding.
         coding: String,
     },
-    /// The body is transferred in a coding that is not decoded.
+    /// The body has an unsupported transfer coding.
     #[error("transfer-encoding {coding:?} is not implemented: send a length, or chunks alone")]
     TransferCoding {
         /// The codings.
@@ -60,22 +60,22 @@ pub enum Failure {
          pages at a host name that is not a loopback name"
     )]
     Browser,
-    /// The body comes too slowly.
+    /// The body arrives too slowly.
     #[error(
         "the request body came too slowly: it must end, or bring 4 KiB a second, within each {} s",
         limit.as_secs()
     )]
     SlowBody {
-        /// The stretch of time.
+        /// The time within which it must end or reach the minimum rate.
         limit: Duration,
     },
-    /// The answer would be larger than all that may wait to be written.
+    /// The response would be larger than any response may be.
     #[error(
         "the answer would have about {bytes} bytes, more than the limit of {limit}; send less at a \
          time"
     )]
     AnswerTooLarge {
-        /// Bytes of the answer, estimated before it is computed.
+        /// Bytes of the response, usually estimated before it is computed.
         bytes: usize,
         /// The limit in bytes.
         limit: usize,
@@ -89,48 +89,48 @@ pub enum Failure {
     /// A model that is still being fetched or loaded.
     #[error("{0}; try again later")]
     NotReady(NotReady),
-    /// The server was told to stop, and health says so first.
+    /// The server is about to stop; readiness checks report this first.
     #[error("the server is about to stop")]
     Stopping,
-    /// Nothing is here.
+    /// The path does not exist.
     #[error("there is nothing at {path}; see /docs")]
     UnknownPath {
-        /// The path asked for.
+        /// The requested path.
         path: String,
     },
-    /// The path is there, but not for this method.
+    /// The path exists, but not for this method.
     #[error("{method} is not allowed at {path}; see /docs")]
     WrongMethod {
         /// The method used.
         method: String,
-        /// The path asked for.
+        /// The requested path.
         path: String,
     },
-    /// More requests at a time than allowed.
+    /// Too many concurrent requests.
     #[error("more than {limit} requests at a time; try again in a second")]
     TooManyRequests {
         /// The limit.
         limit: usize,
     },
-    /// There is no room now for what a request brings or asks for: bodies, files, answers.
+    /// There is no capacity left for what a request needs: bodies, files, responses.
     #[error("{message}")]
     Busy {
-        /// What there is no room for.
+        /// What is exhausted.
         message: String,
     },
-    /// Another server does not give what a request names.
+    /// Another server does not deliver what a request refers to.
     #[error("{message}")]
     Upstream {
-        /// What is not to be had, and why.
+        /// What is unavailable, and why.
         message: String,
     },
-    /// It took too long.
+    /// The request took too long.
     #[error("the request was not answered within {} s", limit.as_secs_f32())]
     Timeout {
         /// The limit.
         limit: Duration,
     },
-    /// A forward pass did not work.
+    /// A health check's forward pass failed or took too long.
     #[error("model {model} is not healthy: {reason}")]
     Unhealthy {
         /// Its served name.
@@ -138,7 +138,7 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
-    /// A bug of ours.
+    /// A bug in the server.
     #[error("an internal error; please report it")]
     Bug,
     /// The engine refused or failed.
@@ -168,13 +168,13 @@ impl From<NotReady> for Failure {
 }
 
 impl Failure {
-    /// A body that is JSON, but not what the path takes.
+    /// A body that is JSON, but not what the path accepts.
     pub fn body(message: impl Into<String>) -> Self {
         Self::Body { message: message.into(), syntax: false }
     }
 
-    /// What is told of it. What a request says may be quoted in it: of a long one the middle is
-    /// left out.
+    /// The message for the client. It may quote the request; the middle of a long message is
+    /// omitted.
     pub fn message(&self) -> String {
         let whole = self.to_string();
         if whole.len() <= HEAD_MAX + TAIL_MAX {
@@ -186,7 +186,7 @@ impl Failure {
         format!("{} [...] {}", &whole[..head], &whole[tail..])
     }
 
-    /// What is told of it in the log: without what a message quotes, which may be an input.
+    /// The reason for the log: the message without quoted text, which may be user input.
     pub fn reason(&self) -> String {
         let mut reason = without_quotes(&self.to_string());
         let end = (0..=REASON_MAX.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at));
@@ -194,12 +194,12 @@ impl Failure {
         reason
     }
 
-    /// Whether a handler found it, before any engine saw the request and counted it.
+    /// Whether a handler detected it, before any engine saw and counted the request.
     pub fn is_of_handler(&self) -> bool {
         matches!(self, Self::Body { .. } | Self::Busy { .. } | Self::Upstream { .. })
     }
 
-    /// A word for it in metrics.
+    /// Its label in metrics.
     pub fn kind(&self) -> &'static str {
         use proxima_engine::Fault;
         match self {
@@ -232,7 +232,7 @@ impl Failure {
         }
     }
 
-    /// When to come back, if coming back helps.
+    /// When to retry, if retrying helps.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Engine(EngineError::Overloaded { retry_after }) => Some(*retry_after),
@@ -247,7 +247,7 @@ impl Failure {
     }
 }
 
-/// Adds `Retry-After`, in seconds, where it helps.
+/// Adds `Retry-After`, from 1 to 60 seconds, if retrying helps.
 pub fn with_retry_after(mut response: Response, failure: &Failure) -> Response {
     if let Some(after) = failure.retry_after() {
         let seconds = HeaderValue::from(after.as_secs().clamp(1, 60));
@@ -256,7 +256,7 @@ pub fn with_retry_after(mut response: Response, failure: &Failure) -> Response {
     response
 }
 
-/// A message with three dots for each text in quotes, and in backticks but for names of keys.
+/// Replaces each quoted text with three dots, except names of keys in backticks.
 fn without_quotes(message: &str) -> String {
     let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
     let (mut kept, mut rest) = (String::new(), message);

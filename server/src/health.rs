@@ -10,7 +10,7 @@ use clap::Args;
 use crate::command::{CommandError, write_out};
 use crate::config::{self, Seconds, ServeArgs};
 
-/// Bytes of an answer that are read.
+/// Maximum bytes of a response body that are read.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// What `proxima health` takes: where a server listens, as `serve` is told it.
@@ -39,7 +39,7 @@ pub struct HealthArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A server that is not there, or not ready, and why.
+/// Invalid arguments, a server that cannot be reached, or one that is not ready, with the reason.
 pub fn run(arguments: HealthArgs) -> Result<(), CommandError> {
     let timeout = arguments.timeout.duration();
     let model = arguments.model.clone();
@@ -61,7 +61,7 @@ pub fn run(arguments: HealthArgs) -> Result<(), CommandError> {
     ask(&url, timeout)
 }
 
-/// The address at which a host that is listened on can be reached from the same machine.
+/// An address at which a server that listens on `host` can be reached from the same machine.
 fn reachable(host: &str) -> String {
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Ipv4Addr::LOCALHOST.to_string(),
@@ -72,7 +72,7 @@ fn reachable(host: &str) -> String {
 }
 
 fn ask(url: &url::Url, timeout: Duration) -> Result<(), CommandError> {
-    // A proxy of the environment is for other machines.
+    // Proxies set in the environment are for other machines.
     let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
     let agent = config.timeout_global(Some(timeout)).build().new_agent();
     let failed = |error: ureq::Error| CommandError::failure(format!("{url}: {error}"));

@@ -1,7 +1,7 @@
-//! Models of the Hugging Face Hub: found in the cache that all its tools share, or downloaded into
-//! it, by the rules of huggingface_hub.
+//! Models of the Hugging Face Hub: found in the cache shared by all Hub tools, or downloaded into
+//! it, following the rules of huggingface_hub.
 //!
-//! Must not know: what is in a model's files.
+//! Must not know: what a model's files contain.
 
 mod cache;
 mod client;
@@ -25,28 +25,28 @@ pub use error::HubError;
 pub use files::{is_model_id, is_revision};
 pub use stored::{Revision, Stored, remove, stored};
 
-/// Times that something is tried again which may pass; of a download only those count that brought
-/// no bytes.
+/// Retries after an error that may be transient; for a download, only failures in a row that
+/// brought no bytes count.
 const RETRIES: u32 = 4;
-/// The wait before the first retry; each further one is twice as long.
+/// The first wait before a retry; it doubles with each further failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What huggingface_hub waits for an answer, and for the next bytes of one.
+/// huggingface_hub's timeout for a response, and for its next bytes.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
-/// Where models are downloaded from and kept.
+/// Where models are downloaded from, and where they are stored.
 #[derive(Clone)]
 pub struct HubSettings {
-    /// The folder of the Hub's cache.
+    /// The folder of the Hub cache.
     pub cache: PathBuf,
-    /// The Hub's address, if it is another than the public one.
+    /// The Hub's address, unless it is the public one.
     pub endpoint: Option<String>,
-    /// A key for private models.
+    /// An access token for private models.
     pub token: Option<String>,
-    /// Use what is in the cache and no network.
+    /// Use only what is in the cache, and no network.
     pub offline: bool,
-    /// Time for an answer of the Hub to begin.
+    /// Timeout for the start of a response from the Hub.
     pub etag_timeout: Duration,
-    /// Time without a byte of a download.
+    /// Timeout for a download that brings no bytes.
     pub download_timeout: Duration,
 }
 
@@ -81,17 +81,17 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The Hub of these settings.
+    /// A Hub with these settings.
     pub fn new(settings: &HubSettings) -> Self {
         Self { settings: settings.clone(), retry_pause: RETRY_PAUSE }
     }
 
-    /// The folder of a model at a branch, tag or commit, downloaded if it is not there whole; bytes
-    /// are counted in `progress`. Where the Hub does not answer, or not for us, what the cache has
-    /// of the revision is taken.
+    /// The folder of a model at a branch, tag or commit; missing files are downloaded, and their
+    /// bytes counted in `progress`. If the Hub cannot be reached or refuses, a usable snapshot of
+    /// the revision in the cache is returned.
     ///
     /// # Errors
-    /// A model that is not available, in a sentence.
+    /// An invalid id or revision, or a model that is not available, as a sentence.
     pub fn pull(
         &self,
         id: &str,
@@ -117,7 +117,7 @@ impl Hub {
             return Ok(snapshot);
         }
         let usable = cached.filter(|(_, known)| *known == Known::Open);
-        // What can be served anyway does not wait for a Hub that is away.
+        // A snapshot that can be served anyway does not wait for an unreachable Hub.
         let retries = if usable.is_some() { 0 } else { RETRIES };
         let older = usable.as_ref().and_then(|(snapshot, _)| snapshot.file_name()?.to_str());
         let download = Download { hub: self, cache: &cache, id, older, retries, progress };
@@ -155,12 +155,12 @@ impl Hub {
     }
 }
 
-/// A model that is downloaded.
+/// The download of a model.
 struct Download<'a> {
     hub: &'a Hub,
     cache: &'a RepoCache,
     id: &'a str,
-    /// The commit that the cache has of the revision, if it can be served.
+    /// The cached commit of the revision, if it can be served.
     older: Option<&'a str>,
     retries: u32,
     progress: &'a Progress,
@@ -179,7 +179,7 @@ impl Download<'_> {
         let mut missing = self.needed(&names)?;
         missing.retain(|name| !cache.has(&commit, name));
         if missing.is_empty() {
-            // Nothing that is there depends on the cache being writable.
+            // With nothing to download, a cache that cannot be written is no error.
             if let Err(error) = cache.note_commit(revision, &commit) {
                 tracing::debug!("{error}");
             }
@@ -192,13 +192,13 @@ impl Download<'_> {
             }
             error => error,
         })?;
-        // Last, so that until all files are there the revision is what it was.
+        // Last, so that the revision stays as it was until all files are there.
         cache.note_commit(revision, &commit)?;
         cache.note_listed(&commit, &names);
         Ok(cache.snapshot(&commit))
     }
 
-    /// Downloads the files that the cache does not have.
+    /// Downloads the files that the cache lacks.
     fn take(&self, client: &Client, at: At<'_>, missing: &[&str]) -> Result<(), HubError> {
         let mut files = Vec::with_capacity(missing.len());
         for name in missing {
@@ -214,7 +214,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// What is said of an adapter: of which model, where its own file can be had.
+    /// The error for an adapter, which names the base model if the adapter's own file is available.
     fn adapter(&self, client: &Client, at: At<'_>) -> HubError {
         let has_it = self.cache.has(at.commit, ADAPTER)
             || self.take(client, at, &[ADAPTER]).inspect_err(|it| tracing::debug!("{it}")).is_ok();
@@ -246,7 +246,7 @@ impl Download<'_> {
         Ok(needed)
     }
 
-    /// Gets the bytes of a file into the cache, where no other file has them.
+    /// Downloads a file into the cache, unless its blob is there already.
     fn fetch(&self, client: &Client, name: &str, file: &RemoteFile) -> Result<(), HubError> {
         let blob = self.cache.blob(&file.etag);
         RepoCache::make_parent(&blob)?;
@@ -289,7 +289,7 @@ impl Download<'_> {
         partial.finish(&blob)
     }
 
-    /// Does what may fail for a while.
+    /// Retries `ask` while its error may be transient.
     fn retried<T>(&self, ask: impl Fn() -> Result<T, HubError>) -> Result<T, HubError> {
         let mut failures = 0;
         loop {
@@ -309,7 +309,7 @@ impl Download<'_> {
     }
 }
 
-/// The file that an adapter says in of which model it is one.
+/// The file in which an adapter names its base model.
 const ADAPTER: &str = "adapter_config.json";
 
 /// Whether a repository with these files has an adapter instead of a model.

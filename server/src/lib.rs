@@ -1,6 +1,6 @@
 //! Proxima, the server: command line, configuration, wire formats, downloads, metrics.
 //!
-//! Must not know: how models compute or batches are made.
+//! Must not know: how models compute or how batches are formed.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,9 @@
-//! The log, on standard error. Lines wait in a bounded queue for a thread of their own, so that no
-//! line blocks or ends anything: a full disk, a closed pipe and a reader that stopped cost lines,
-//! which are counted, and nothing else.
+//! The log, on standard error. A dedicated thread writes the lines from a bounded queue, so that
+//! logging never blocks or ends anything: with a full disk, a closed pipe or a stalled reader,
+//! lines are dropped and counted.
 //!
-//! Must not know: what is logged. Nothing else in the process writes to standard error.
+//! Must not know: what is logged. Nothing else in the process writes to standard error, except
+//! progress bars and the errors of the argument parser.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::VecDeque;
@@ -27,27 +28,27 @@ pub enum LogFormat {
     Json,
 }
 
-/// What the log looks like.
+/// How to log.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
-    /// Its form.
+    /// The format.
     pub format: LogFormat,
-    /// What is logged, as `tracing` filters say it.
+    /// What is logged, as `tracing` filter directives.
     pub level: String,
 }
 
-/// Bytes of lines that wait to be written; further lines are dropped.
+/// Maximum bytes of queued lines; beyond it, new lines are dropped.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
-/// Time that waiting lines have to be written when the process ends.
+/// Time to write the queued lines when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Wait before a write is tried again on a standard error that does not block and is full.
+/// Wait before a write to a full, non-blocking standard error is retried.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 static QUEUE: Queue = Queue::new();
 
-/// Starts the log of the process; a second call changes nothing.
+/// Starts the log of the process; a second call has no effect.
 pub fn start(settings: &LogSettings) {
-    // A client can have h2 warn as often as it likes.
+    // Clients can make h2 warn as often as they like.
     let directives = format!("h2=error,{}", settings.level);
     let filter = EnvFilter::try_new(directives).unwrap_or_else(|error| {
         say(&format!(
@@ -60,14 +61,14 @@ pub fn start(settings: &LogSettings) {
         .with_env_filter(filter)
         .log_internal_errors(false)
         .with_writer(|| Line(&QUEUE));
-    // Only the first log of a process counts, which tests rely on.
+    // Only the first call in a process takes effect; tests rely on it.
     let _ = match settings.format {
         LogFormat::Json => builder.json().try_init(),
         LogFormat::Text => {
             builder.with_target(false).with_ansi(io::stderr().is_terminal()).try_init()
         }
     };
-    // The default hook writes to standard error itself, and waits where nobody reads it.
+    // The default hook writes to standard error itself, and blocks if nobody reads it.
     std::panic::set_hook(Box::new(log_panic));
 }
 
@@ -84,46 +85,46 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub fn panic_message(payload: &(dyn std::any::Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// Writes a line that is for people, not of the log: an error on which a command ends.
+/// Writes a line for the user that is not part of the log, such as the error that ends a command.
 pub fn say(text: &str) {
     QUEUE.push(format!("{text}\n").into_bytes());
 }
 
-/// Waits until all lines are written, for a second at most: the process ends.
+/// Waits until all lines are written, for a second at most; called before the process ends.
 pub fn flush() {
     QUEUE.flush(FLUSH_TIMEOUT);
 }
 
-/// Lines that were lost because standard error did not take them.
+/// Lines that were dropped or could not be written to standard error.
 pub fn lost() -> u64 {
     QUEUE.lock().lost
 }
 
-/// Lines on their way to standard error.
+/// Lines waiting to be written to standard error.
 struct Queue {
     lines: Mutex<Lines>,
-    /// Notified of every line that comes, and when none is left.
+    /// Notified when a line is queued and when the queue is empty.
     changed: Condvar,
     started: Once,
 }
 
 struct Lines {
     waiting: VecDeque<Vec<u8>>,
-    /// Bytes of all that wait.
+    /// Bytes of all waiting lines.
     bytes: usize,
     /// Whether a line is being written.
     writing: bool,
-    /// Whether there is a thread that writes.
+    /// Whether there is a writer thread.
     served: bool,
     /// Lines that were dropped or could not be written.
     lost: u64,
-    /// Those of them that the log has not told of.
+    /// Lost lines that the log has not reported yet.
     untold: u64,
 }
 
@@ -141,11 +142,11 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
-        // Every change leaves the counts right, so a panic leaves nothing half done.
+        // Every change leaves the counts consistent, so a poisoned lock is safe to use.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a line wait to be written, or drops it if too many do.
+    /// Queues a line, or drops it if the queue is full.
     fn push(&'static self, line: Vec<u8>) {
         self.started.call_once(|| {
             let write = move || self.write_all(&mut io::stderr());
@@ -158,7 +159,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Writes lines as they come, for good.
+    /// Writes lines as they arrive, forever.
     fn write_all(&self, to: &mut impl Write) {
         loop {
             let mut lines = self.lock();
@@ -170,7 +171,7 @@ impl Queue {
         }
     }
 
-    /// Writes the next line, if there is one, without the lock.
+    /// Writes the next line, if there is one, with the lock released.
     fn write_next(&self, mut lines: MutexGuard<'_, Lines>, to: &mut impl Write) {
         let Some(line) = lines.waiting.pop_front() else { return };
         lines.bytes -= line.len();
@@ -190,13 +191,13 @@ impl Queue {
         }
     }
 
-    /// Waits until every line is written, or for this long.
+    /// Waits until every line is written, or until `timeout` has passed.
     fn flush(&self, timeout: Duration) {
         let end = Instant::now() + timeout;
         let mut lines = self.lock();
         while !lines.waiting.is_empty() || lines.writing {
             if !lines.served {
-                // A system that gave no thread.
+                // The system did not provide a writer thread.
                 self.write_next(lines, &mut io::stderr());
                 lines = self.lock();
                 continue;
@@ -223,7 +224,7 @@ impl Lines {
     }
 }
 
-/// Writes all bytes, also to what does not block and is full for a while.
+/// Writes all bytes, retrying while a non-blocking target is full.
 fn write_whole(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -239,7 +240,7 @@ fn write_whole(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// One line, as the log writes it: in a single call.
+/// The writer of one log line, which `tracing_subscriber` passes in a single call.
 struct Line(&'static Queue);
 
 impl Write for Line {

@@ -1,23 +1,23 @@
-//! How much memory this process may still take, as far as the system tells.
+//! How much memory this process may still use, as far as the system says.
 //!
-//! Must not know: what takes it.
+//! Must not know: what uses it.
 
 use std::fs;
 use std::path::Path;
 
 use crate::command::CommandError;
 
-/// A bound of memory, and how much it leaves.
+/// A memory limit, and how much of it is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Room {
     bytes: u64,
     of: &'static str,
 }
 
-/// Whether a model whose weights take `needed` bytes can be loaded.
+/// Checks whether a model whose weights take `needed` bytes can be loaded.
 ///
 /// # Errors
-/// If it cannot, with what is in the way.
+/// If it cannot, with the limit that prevents it.
 pub fn check(folder: &Path, needed: u64) -> Result<(), CommandError> {
     let Some(room) = rooms().into_iter().min_by_key(|room| room.bytes) else { return Ok(()) };
     if needed <= room.bytes {
@@ -34,7 +34,7 @@ pub fn check(folder: &Path, needed: u64) -> Result<(), CommandError> {
     )))
 }
 
-/// What each bound leaves. Empty where the system tells nothing.
+/// What is left of each limit. Empty if the system does not say.
 fn rooms() -> Vec<Room> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let (status, machine) = (read("/proc/self/status"), read("/proc/meminfo"));
@@ -46,7 +46,7 @@ fn rooms() -> Vec<Room> {
     rooms
 }
 
-/// What the limits of the process leave.
+/// What is left of the process's resource limits.
 #[cfg(unix)]
 fn limits(status: &str) -> Vec<Room> {
     use rustix::process::{Resource, getrlimit};
@@ -69,8 +69,8 @@ fn limits(_: &str) -> Vec<Room> {
     Vec::new()
 }
 
-/// What the container's limit leaves, the pages of files that it may drop included: the tightest
-/// one of its control group and those around it.
+/// What is left of the container's limit, counting file pages that can be reclaimed as free: the
+/// minimum over the process's control group and its ancestors.
 fn container(groups: &str, root: &Path) -> Option<Room> {
     let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let line = |prefix: &str| groups.lines().find_map(|line| line.strip_prefix(prefix));
@@ -93,7 +93,7 @@ fn container(groups: &str, root: &Path) -> Option<Room> {
     least.map(|bytes| Room { bytes, of: "the container's limit" })
 }
 
-/// A line of `/proc` in kilobytes, as bytes.
+/// A value in kB from `/proc`, in bytes.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -1,7 +1,7 @@
-//! What the server tells Prometheus: names of its own with a `model` label, and those of
+//! Prometheus metrics: under the server's own names with a `model` label, and under those of
 //! text-embeddings-inference where they fit.
 //!
-//! What is counted of a request is noted for its line of the access log, too.
+//! What is counted for a request is also noted for its line in the access log.
 //! Must not know: how anything is computed.
 
 use std::sync::Arc;
@@ -17,36 +17,36 @@ use crate::failure::Failure;
 use crate::logging;
 use crate::noted::{note_failure, note_timings};
 
-/// Seconds from half a millisecond to two minutes.
+/// Histogram buckets in seconds, from half a millisecond to two minutes.
 const SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
-/// Counts of tokens or sequences.
+/// Histogram buckets for counts of tokens or sequences.
 const COUNTS: [f64; 12] =
     [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
 
-/// What a request asks for.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
     /// Vectors of one input.
     Single,
     /// Vectors of several inputs.
     Batch,
-    /// Weights of words.
+    /// Term weights.
     Sparse,
-    /// One vector a token.
+    /// One vector per token.
     Multi,
     /// Scores of documents.
     Rerank,
     /// Classes.
     Predict,
-    /// Tokens of texts.
+    /// Tokenization of texts.
     Tokenize,
-    /// Texts of tokens.
+    /// Decoding of token ids.
     Decode,
 }
 
 impl Endpoint {
-    /// Vectors of this many inputs.
+    /// A request for vectors of this many inputs.
     pub fn embed(inputs: usize) -> Self {
         if inputs == 1 { Self::Single } else { Self::Batch }
     }
@@ -100,7 +100,7 @@ pub struct MetricsHub {
     log_lost: IntCounter,
 }
 
-/// The names of text-embeddings-inference.
+/// The metrics with the names of text-embeddings-inference.
 #[derive(Debug)]
 struct Tei {
     request_count: IntCounterVec,
@@ -128,14 +128,14 @@ fn responses(registry: &Registry) -> IntCounterVec {
     family!(registry, IntCounterVec, options, &["path", "status"])
 }
 
-/// A metric without labels, told of from now on.
+/// Registers a metric without labels.
 fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
     registry.register(Box::new(metric.clone())).expect("names are different");
     metric
 }
 
 impl MetricsHub {
-    /// Metrics without a value yet.
+    /// Metrics without any values yet.
     pub fn new() -> Arc<Self> {
         let registry = Registry::new();
         let r = &registry;
@@ -237,40 +237,40 @@ impl MetricsHub {
         })
     }
 
-    /// Begins the measure of a request.
+    /// Starts to measure a request.
     pub fn request<'a>(&'a self, model: &'a str, endpoint: Endpoint) -> RequestMeasure<'a> {
         self.requests.with_label_values(&[model, endpoint.name()]).inc();
         self.tei.request_count.with_label_values(&[endpoint.name()]).inc();
         RequestMeasure { hub: self, model, endpoint, started: Instant::now() }
     }
 
-    /// A request that no engine saw was refused.
+    /// Counts a request that was refused before an engine saw it.
     pub fn refused(&self, failure: &Failure) {
         note_failure(failure);
         self.errors.with_label_values(&["", failure.kind()]).inc();
         self.tei.request_failure.with_label_values(&[failure.kind()]).inc();
     }
 
-    /// An answer over HTTP has ended: by its route, if there is one, and its status.
+    /// Counts a finished HTTP response by its route, if it has one, and its status.
     pub fn responded(&self, route: Option<&str>, status: u16) {
         let path = route.unwrap_or("other");
         self.responses.with_label_values(&[path, &status.to_string()]).inc();
     }
 
-    /// A request was answered for which tokens were computed.
+    /// Records an answered request for which tokens were computed.
     pub fn answered(&self, model: &str, timings: &Timings) {
         note_timings(timings);
         self.request_tokens.with_label_values(&[model]).inc_by(timings.n_tokens as u64);
     }
 
-    /// A request for vectors was answered.
+    /// Records an answered request for vectors.
     pub fn embedded(&self, model: &str, timings: &Timings) {
         self.answered(model, timings);
         self.tei.embed_count.with_label_values(&[] as &[&str]).inc();
         self.tei.embed_success.with_label_values(&[] as &[&str]).inc();
     }
 
-    /// All metrics as Prometheus reads them.
+    /// All metrics in the Prometheus text format.
     pub fn text(&self) -> String {
         self.resident.set(resident_bytes());
         self.log_lost.inc_by(logging::lost().saturating_sub(self.log_lost.get()));
@@ -305,7 +305,7 @@ impl Tei {
     }
 }
 
-/// Memory of this process in RAM, 0 where the system does not say.
+/// Resident memory of this process in bytes; 0 if the system does not say.
 fn resident_bytes() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -322,13 +322,13 @@ pub struct RequestMeasure<'a> {
 }
 
 impl RequestMeasure<'_> {
-    /// It was answered.
+    /// The request was answered.
     pub fn succeeded(self) {
         self.hub.tei.request_success.with_label_values(&[self.endpoint.name()]).inc();
         self.took();
     }
 
-    /// It failed.
+    /// The request failed.
     pub fn failed(self, failure: &Failure) {
         note_failure(failure);
         self.hub.errors.with_label_values(&[self.model, failure.kind()]).inc();

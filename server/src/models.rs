@@ -1,4 +1,4 @@
-//! `proxima models`: what the cache of the Hub has, and removing what is not wanted any more.
+//! `proxima models`: lists the models in the Hub cache, and removes them.
 //!
 //! Must not know: how the cache is laid out.
 
@@ -29,7 +29,7 @@ enum Action {
 /// Runs the command.
 ///
 /// # Errors
-/// A cache that cannot be read or written, a model that is not there.
+/// A cache that cannot be read or written, an invalid id, or a model that is not in the cache.
 pub fn run(arguments: &ModelsArgs, environment: &Environment) -> Result<(), CommandError> {
     let cache = config::hub_settings(environment).cache;
     let failed = |error: hub::HubError| CommandError::failure(error.to_string());
@@ -73,7 +73,7 @@ fn revision(revision: &hub::Revision) -> String {
     }
 }
 
-/// Bytes as the Hub's tools show them: a thousand to the next unit.
+/// A size as the Hub's tools show it, in decimal units.
 fn size(bytes: u64) -> String {
     match bytes as f64 {
         bytes if bytes < 1e6 => format!("{:.1} KB", bytes / 1e3),

@@ -1,6 +1,7 @@
-//! What is noted of the request that a task is at work on, for its line in the log and for metrics.
+//! Notes on the request that the current task serves, for its line in the access log and for
+//! metrics.
 //!
-//! Must not know: how it is logged. Nothing that is asked is noted.
+//! Must not know: how it is logged. The contents of requests are never noted.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,70 +18,70 @@ tokio::task_local! {
 #[derive(Debug, Default)]
 pub struct Notes(Mutex<Noted>);
 
-/// What is known of a request.
+/// What is known about a request.
 #[derive(Debug, Default)]
 pub struct Noted {
-    /// The route it took, as axum writes it.
+    /// The matched route, in axum's syntax.
     pub route: Option<String>,
-    /// Whose wire format it has.
+    /// The dialect of its wire format.
     pub dialect: Option<&'static str>,
     /// The served name of the model that answers.
     pub model: Option<String>,
-    /// Inputs.
+    /// The number of inputs.
     pub inputs: Option<usize>,
     /// Tokens computed for it.
     pub tokens: Option<usize>,
-    /// Inputs that were cut to a limit.
+    /// Inputs truncated to a limit.
     pub truncated: usize,
-    /// Time of tokenising.
+    /// Time of tokenization.
     pub tokenization: Option<Duration>,
     /// Time in the queue.
     pub queue: Option<Duration>,
     /// Time of its batch.
     pub inference: Option<Duration>,
-    /// HTTP status of its answer.
+    /// HTTP status of its response.
     pub status: Option<u16>,
-    /// gRPC status of its answer.
+    /// gRPC status of its response.
     pub grpc_status: Option<i64>,
-    /// Why it failed, in a word.
+    /// Why it failed, as a label.
     pub error: Option<&'static str>,
-    /// Why it failed, in a sentence.
+    /// Why it failed, as a sentence.
     pub reason: Option<String>,
-    /// Bytes of its answer that were handed to the connection.
+    /// Bytes of its response that were handed to the connection.
     pub bytes_out: u64,
-    /// Whether all of the answer was handed to the connection.
+    /// Whether all of the response was handed to the connection.
     pub whole: bool,
 }
 
 impl Notes {
-    /// Notes that begin like this.
+    /// Notes with this initial content.
     pub fn new(noted: Noted) -> Arc<Self> {
         Arc::new(Self(Mutex::new(noted)))
     }
 
-    /// Those of the request at work; none outside of requests.
+    /// The notes of the current request; none outside of requests.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()
     }
 
-    /// Runs the work of a request, whose notes these are.
+    /// Runs the work of the request that these notes are about.
     pub async fn scope<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
         CURRENT.scope(self.clone(), work).await
     }
 
-    /// As [`scope`](Self::scope), of work that does not wait.
+    /// As [`scope`](Self::scope), for synchronous work.
     pub fn sync_scope<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self.clone(), work)
     }
 
-    /// Changes what is noted.
+    /// Changes the notes.
     pub fn note<T>(&self, change: impl FnOnce(&mut Noted) -> T) -> T {
-        // Nothing that is noted depends on anything else that is.
+        // The fields are independent of each other, so a poisoned lock is safe to use.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Notes the model that answers the request at work, and how many inputs it has.
+/// Notes the model that answers the current request, and adds its inputs.
 pub fn note_call(model: &str, inputs: usize) {
     note(|noted| {
         noted.model = Some(model.to_owned());
@@ -88,7 +89,7 @@ pub fn note_call(model: &str, inputs: usize) {
     });
 }
 
-/// Notes what a call took: of a stream's messages tokens are added up, and the longest times count.
+/// Notes what a call took. For a stream's messages, tokens are summed and the longest times count.
 pub fn note_timings(timings: &Timings) {
     note(|noted| {
         noted.tokens = Some(noted.tokens.unwrap_or(0) + timings.n_tokens);
@@ -99,7 +100,7 @@ pub fn note_timings(timings: &Timings) {
     });
 }
 
-/// Notes why the request at work fails, by a word and a sentence.
+/// Notes why the current request fails, as a label and a sentence.
 pub fn note_failure(failure: &Failure) {
     note(|noted| {
         noted.error = Some(failure.kind());
@@ -107,12 +108,12 @@ pub fn note_failure(failure: &Failure) {
     });
 }
 
-/// Notes whose wire format the request at work has.
+/// Notes the dialect of the current request.
 pub fn note_dialect(name: &'static str) {
     note(|noted| noted.dialect = Some(name));
 }
 
-/// Notes the route that the request at work took.
+/// Notes the route of the current request.
 pub fn note_route(route: &str) {
     note(|noted| noted.route = Some(route.to_owned()));
 }

@@ -1,7 +1,7 @@
-//! Everything that is served, put together: the routes of all dialects, their failures, the OpenAPI
-//! document.
+//! Assembles everything that is served: the routes of all dialects, the shapes of their failures,
+//! the OpenAPI document.
 //!
-//! Must not know: what any body says, how requests are limited.
+//! Must not know: what bodies contain, how requests are limited.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::{Extension, Router};
 use crate::http::{self, App, DocumentText, Listeners, Owners, Routes, Unshaped};
 use crate::{dialects, openapi};
 
-/// Who owns paths.
+/// How paths map to the dialects that own them.
 const OWNERS: Owners = Owners { shape: shaped, name: |route| dialects::owner(route).name };
 
 /// Every route served over HTTP.
@@ -21,25 +21,26 @@ pub fn routes() -> Routes {
     dialects.fold(dialects::shared::routes(), Routes::merge).merge(http::service_routes())
 }
 
-/// The OpenAPI document, as JSON that people can read.
+/// The OpenAPI document, as pretty-printed JSON.
 pub fn document() -> String {
     openapi::openapi_json(routes().listed())
 }
 
-/// Everything served over HTTP.
+/// The router of everything served over HTTP, with all layers.
 pub fn router(app: Arc<App>) -> Router {
     let routes = routes().layer(|router| router.layer(Extension(DocumentText(document))));
     http::layered(routes, app, OWNERS)
 }
 
-/// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
+/// Serves until `shutdown` resolves, then lets accepted requests finish within the drain time.
 pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Output = ()>) {
     let http = router(app.clone());
     let served = http::Served { http, grpc: dialects::grpc, owners: OWNERS };
     http::serve(listeners, app, served, shutdown).await;
 }
 
-/// Gives a failure the shape of the dialect that owns its path; headers that were added to it stay.
+/// Gives a failure the shape of the dialect that owns its path, and keeps headers that layers
+/// added.
 fn shaped(response: Response) -> Response {
     let Some(Unshaped { path, failure }) = response.extensions().get::<Unshaped>() else {
         return response;

@@ -1,4 +1,4 @@
-//! `proxima serve`: listens, starts the models' engines meanwhile, and stops in good order.
+//! `proxima serve`: listens while the models' engines start, and shuts down gracefully.
 //!
 //! Must not know: wire formats.
 
@@ -28,7 +28,7 @@ use crate::router;
 use crate::signals::Signals;
 use crate::{logging, memory};
 
-/// The folder of a model, downloaded if it is of the Hub; bytes are counted in `progress`.
+/// The folder of a model, downloaded if it is from the Hub; bytes are counted in `progress`.
 ///
 /// # Errors
 /// A model that is not available.
@@ -54,7 +54,7 @@ pub fn load(folder: &Path, options: &LoadOptions) -> Result<Model, CommandError>
     load_shown(folder, options, &|_| {})
 }
 
-/// As [`load`]; `opened` is called with the checkpoint's progress before its tensors are read.
+/// As [`load`], but calls `opened` with the checkpoint's progress before reading its tensors.
 ///
 /// # Errors
 /// What is wrong with the checkpoint.
@@ -72,19 +72,19 @@ pub fn load_shown(
     Ok(model)
 }
 
-/// Logs what whoever serves a model should know of its files.
+/// Logs the model's warnings about its files.
 fn warn_of(folder: &Path, model: &Model) {
     for warning in &model.info.warnings {
         tracing::warn!("{}: {warning}", folder.display());
     }
 }
 
-/// The model of a folder on each of the devices, with one recipe for all, and a function for each
-/// that loads it again. `opened` is called with each checkpoint's progress before its tensors are
-/// read.
+/// Loads the model of a folder on each of the devices, all with the same recipe, each with a
+/// function that reloads it. Calls `opened` with each checkpoint's progress before reading its
+/// tensors.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`load`], or a model that does not fit into memory.
 pub fn replicas(
     folder: &Path,
     options: &LoadOptions,
@@ -116,8 +116,8 @@ pub fn replicas(
     Ok(replicas)
 }
 
-/// Serves until the process is told to stop or a device is lost. Signals are heard and ports answer
-/// before anything else is done.
+/// Serves until the process is told to stop or a device is lost. Signals are handled from the
+/// start, and the ports answer before models are loaded.
 ///
 /// # Errors
 /// Settings that contradict each other, a port in use, a model that cannot be loaded, a device that
@@ -142,16 +142,16 @@ pub fn run(arguments: ServeArgs, environment: &Environment) -> Result<(), Comman
         }
         serve(settings, Stopping::watch(signals)).await
     });
-    // Of requests that were cut off.
+    // Media programs of requests that were cut off.
     end_programs();
-    // A download or a load that still runs ends with the process.
+    // A download or load that is still running ends with the process.
     runtime.shutdown_background();
     result
 }
 
 async fn serve(settings: Settings, stopping: Stopping) -> Result<(), CommandError> {
     http::check_open_files().map_err(CommandError::failure)?;
-    // First of all, so that a port in use is known before a long load.
+    // First, so that a port in use is reported before a long load.
     let (http, local) = listen(&settings.host, settings.port, "--port").await?;
     tracing::info!("listening on http://{local}");
     let grpc = match settings.grpc_port {
@@ -183,7 +183,7 @@ async fn serve(settings: Settings, stopping: Stopping) -> Result<(), CommandErro
 }
 
 /// Answers requests until the process is told to stop, a model cannot be loaded, or a device is
-/// lost; then what was accepted, as far as it can be.
+/// lost; then finishes accepted requests, as far as possible.
 ///
 /// # Errors
 /// A model that cannot be loaded, a device that failed for good.
@@ -219,15 +219,16 @@ async fn until_stopped(
     };
     router::serve(listeners, app.clone(), stop).await;
     tracing::info!("stopped");
-    // Also one that was lost while requests were still answered.
+    // Including a device lost while the last requests were answered.
     let lost = |(name, engine): (&str, &Engine)| {
         engine.lost().map(|reason| CommandError::device(format!("model {name}: {reason}")))
     };
     failed.or_else(|| app.registry().iter().find_map(lost)).map_or(Ok(()), Err)
 }
 
-/// Turns readiness red and goes on answering for a while, so that balancers send requests to others
-/// before this process refuses them. Nobody was sent here while no model was ready.
+/// Reports not ready and keeps answering for the shutdown delay, so that load balancers route
+/// requests elsewhere before this process refuses them. There is no delay if no model is ready,
+/// since then no requests were routed here.
 async fn leave(app: &App) {
     app.leave();
     let delay = app.config().shutdown_delay;
@@ -238,7 +239,7 @@ async fn leave(app: &App) {
     tracing::info!("stopping: answering what was accepted");
 }
 
-/// Returns when a device of a model that is ready is lost; else never.
+/// Returns when a device of a ready model is lost; otherwise never.
 async fn any_lost(registry: &Registry) {
     let mut lost = JoinSet::new();
     for index in 0..registry.slots().len() {
@@ -247,7 +248,7 @@ async fn any_lost(registry: &Registry) {
     }
     match lost.join_next().await {
         Some(Ok(())) => {}
-        // Not even a panic there ends a server whose models work.
+        // Not even a panic there stops a server whose models work.
         Some(Err(_)) | None => std::future::pending().await,
     }
 }
@@ -266,15 +267,15 @@ async fn listen(
     Ok((listener, local))
 }
 
-/// What signals ask of a server: the first one to stop, another one to end at once.
+/// Signals to a server: the first one stops it gracefully, another one ends it at once.
 struct Stopping {
     told: watch::Receiver<bool>,
-    /// Whether the next signal that is no hangup ends the process at once.
+    /// Whether the next signal other than SIGHUP ends the process at once.
     hurry: Arc<AtomicBool>,
 }
 
 impl Stopping {
-    /// Hears signals from now on, within a runtime.
+    /// Handles signals from now on; must be called within a runtime.
     fn watch(mut signals: Signals) -> Self {
         let (tell, told) = watch::channel(false);
         let hurry = Arc::new(AtomicBool::new(false));
@@ -294,12 +295,12 @@ impl Stopping {
     /// Resolves at the first signal.
     async fn told(&mut self) {
         if self.told.wait_for(|told| *told).await.is_err() {
-            // Nobody hears signals any longer.
+            // The task that handles signals has ended.
             std::future::pending::<()>().await;
         }
     }
 
-    /// The server stops for another reason: the next signal ends the process at once.
+    /// The server stops for another reason, so the next signal ends the process at once.
     fn end_at_next_signal(&self) {
         self.hurry.store(true, Ordering::Relaxed);
     }
@@ -312,11 +313,11 @@ fn end_at_once() -> ! {
     std::process::exit(i32::from(crate::command::EXIT_FAILURE));
 }
 
-/// From now on a signal to stop ends the programs that read videos, too: they are in process groups
-/// of their own, which the signals of a terminal do not reach.
+/// From now on, a termination signal also ends the programs that decode videos: they run in process
+/// groups of their own, which signals from a terminal do not reach.
 ///
 /// # Errors
-/// A system that gives no thread or no handlers.
+/// If the system provides no thread or no signal handlers.
 pub fn end_programs_by_signal() -> Result<(), CommandError> {
     let failed = |error: std::io::Error| CommandError::failure(format!("no threads: {error}"));
     let runtime =

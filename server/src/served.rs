@@ -1,4 +1,5 @@
-//! Apps and servers for tests, around the model that can be told to misbehave or another one.
+//! Apps and servers for tests, with the fake model that can be made to misbehave or any other
+//! model.
 //!
 //! Must not know: what is tested.
 
@@ -16,7 +17,7 @@ use crate::http::{App, HttpConfig, Listeners};
 use crate::metrics::MetricsHub;
 use crate::router::serve;
 
-/// An app of one model.
+/// An app that serves one model.
 pub struct Served {
     /// The app.
     pub app: Arc<App>,
@@ -24,7 +25,7 @@ pub struct Served {
     pub engine: Engine,
 }
 
-/// The app of a model that has this name.
+/// An app that serves this model under this name.
 pub fn app_of(name: &str, model: Model, http: HttpConfig, engine: EngineConfig) -> Served {
     let metrics = MetricsHub::new();
     let engine = Engine::start(model, engine, metrics.for_model(name));
@@ -32,21 +33,21 @@ pub fn app_of(name: &str, model: Model, http: HttpConfig, engine: EngineConfig) 
     Served { app: Arc::new(App::new(registry, metrics, http)), engine }
 }
 
-/// The app of the model `fake`, and what tells it to misbehave.
+/// An app that serves the model `fake`, and the knobs that make it misbehave.
 pub fn fake_app(http: HttpConfig, engine: EngineConfig) -> (Served, Knobs) {
     let (model, knobs) = fake_model();
     (app_of("fake", model, http, engine), knobs)
 }
 
-/// A server that takes connections.
+/// A running server.
 pub struct Listening {
     /// Its address for HTTP.
     pub http: SocketAddr,
     /// Its address for gRPC.
     pub grpc: SocketAddr,
-    /// Tells it to stop; so does dropping this.
+    /// Stops the server when used or dropped.
     pub stop: oneshot::Sender<()>,
-    /// Ends when it has stopped.
+    /// Ends when the server has stopped.
     pub serving: JoinHandle<()>,
 }
 

@@ -1,4 +1,4 @@
-//! How much of something each client may have at a time, so that one leaves some for others.
+//! Per-client limits on something shared, so that no client takes all of it.
 //!
 //! Must not know: what is shared.
 
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use proxima_engine::ClientKey;
 use tokio::sync::Semaphore;
 
-/// The shares of those clients that have something, or wait for it.
+/// The shares of the clients that hold or wait for something.
 #[derive(Debug)]
 pub struct Shares {
     each: usize,
@@ -16,23 +16,23 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Shares of so much for each client, one at least.
+    /// Shares of `each` units per client, at least one.
     pub fn new(each: usize) -> Self {
         Self { each: each.max(1), clients: Mutex::default() }
     }
 
-    /// What a client may have.
+    /// The units of one client's share.
     pub fn each(&self) -> usize {
         self.each
     }
 
-    /// A client's share, which is remembered while somebody has it or a part of it.
+    /// A client's share, remembered while the semaphore or a permit of it exists.
     pub fn of(&self, client: ClientKey) -> Arc<Semaphore> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = clients.get(&client).and_then(Weak::upgrade) {
             return share;
         }
-        // What is left is of requests and streams that are there, whose number is bounded.
+        // The remaining ones belong to current requests and streams, whose number is bounded.
         clients.retain(|_, share| share.strong_count() > 0);
         let share = Arc::new(Semaphore::new(self.each));
         clients.insert(client, Arc::downgrade(&share));

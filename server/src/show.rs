@@ -1,5 +1,5 @@
-//! How far a command is: a bar in a terminal, a line now and then elsewhere, with rate and time
-//! left.
+//! Progress of a command, with rate and time left: a bar in a terminal, a line now and then
+//! elsewhere.
 //!
 //! Must not know: what is being done.
 
@@ -15,19 +15,19 @@ use crate::logging;
 
 /// How often a bar is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
-/// How often there is a line where there is no terminal.
+/// How often a line is written if there is no terminal.
 pub const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is counted.
+/// The unit of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes.
     Bytes,
-    /// Things that have a name.
+    /// Things with this name, in the plural.
     Of(&'static str),
 }
 
-/// A task that is being shown.
+/// A task whose progress is shown.
 #[derive(Debug, Clone)]
 struct Task {
     name: String,
@@ -35,20 +35,20 @@ struct Task {
     progress: Arc<Progress>,
 }
 
-/// What shows one task after another.
+/// Shows one task after another.
 #[derive(Debug, Default)]
 pub struct Shown {
     task: Mutex<Option<Task>>,
 }
 
 impl Shown {
-    /// Shows this task from now on, once it is known how long it is.
+    /// Shows this task from now on, once its length is known.
     pub fn follow(&self, name: &str, unit: Unit, progress: Arc<Progress>) {
         let task = Task { name: name.to_owned(), unit, progress };
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
-    /// A new task.
+    /// Starts a new task and shows it.
     pub fn begin(&self, name: &str, unit: Unit) -> Arc<Progress> {
         let progress = Arc::new(Progress::default());
         self.follow(name, unit, progress.clone());
@@ -60,7 +60,7 @@ impl Shown {
     }
 }
 
-/// Does work that tells how far it is, and shows that to people.
+/// Runs work that reports its progress, and shows that progress to the user.
 pub fn shown<T>(work: impl FnOnce(&Shown) -> T) -> T {
     let shown = Shown::default();
     thread::scope(|scope| {
@@ -87,11 +87,12 @@ fn watch(shown: &Shown, ended: &mpsc::Receiver<()>) {
     current.into_iter().for_each(View::end);
 }
 
-/// One task on its way.
+/// The display of one task.
 struct View {
     task: Task,
     bar: ProgressBar,
-    /// When its length was known, and what was done then: a download that goes on has not done it.
+    /// When its length became known, and how much was done by then: a resumed download did not do
+    /// that.
     begun: Option<(Instant, u64)>,
     told: Instant,
 }
@@ -103,7 +104,7 @@ impl View {
             Unit::Of(_) => "{msg} [{wide_bar}] {pos}/{len} ({per_sec}, {eta} left)",
         };
         let style = ProgressStyle::with_template(template).expect("the template is valid");
-        // Nothing is drawn before the length is known, and nothing at all without a terminal.
+        // Nothing is drawn before the length is known, and without a terminal nothing at all.
         let bar = ProgressBar::hidden().with_style(style).with_message(task.name.clone());
         Self { task, bar, begun: None, told: Instant::now() }
     }
@@ -135,11 +136,11 @@ impl View {
     }
 }
 
-/// How much of a task is done, and since when.
+/// How much of a task is done, and in what time.
 struct Amount {
     done: u64,
     total: u64,
-    /// What was done at the beginning.
+    /// What was already done at the start.
     before: u64,
     took: Duration,
 }
@@ -166,7 +167,7 @@ impl Amount {
     }
 }
 
-/// Seconds, minutes or hours, as people say it.
+/// A duration in seconds, minutes or hours, rounded up.
 pub fn time_left(seconds: f64) -> String {
     let whole = seconds.ceil() as u64;
     match whole {

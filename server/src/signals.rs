@@ -1,4 +1,4 @@
-//! Signals that tell a process to end.
+//! Signals that tell the process to end.
 //!
 //! Must not know: what ends, or how.
 
@@ -11,7 +11,7 @@ use std::task::Poll;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The number of the signal that a closed terminal sends.
+/// The number of SIGHUP, which is sent when a terminal closes.
 const HANGUP: i32 = 1;
 
 /// A signal that tells the process to end, by its number.
@@ -19,20 +19,20 @@ const HANGUP: i32 = 1;
 pub struct Told(pub i32);
 
 impl Told {
-    /// Whether it is a hangup. systemd and shells send SIGHUP beside SIGTERM, so a second signal of
-    /// this kind is no reason to end at once.
+    /// Whether it is SIGHUP. systemd and shells send SIGHUP along with SIGTERM, so a SIGHUP as the
+    /// second signal does not end the process at once.
     pub fn is_hangup(self) -> bool {
         self.0 == HANGUP
     }
 
-    /// The exit code of a process that it ended, as shells write it.
+    /// The exit code of a process ended by this signal, by shell convention.
     pub fn exit_code(self) -> i32 {
         128 + self.0
     }
 }
 
-/// Handlers of SIGTERM, SIGINT and SIGHUP. From when they are made these signals no longer end the
-/// process, and none that comes is lost.
+/// Handlers of SIGTERM, SIGINT and SIGHUP. Once they are installed, these signals no longer end the
+/// process, and none is lost.
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct Signals {
@@ -41,11 +41,11 @@ pub struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Installs the handlers; within a runtime. SIGHUP stays ignored where it was when the process
-    /// started, as `nohup` wants it.
+    /// Installs the handlers; must be called within a runtime. SIGHUP stays ignored if it was
+    /// ignored when the process started, as `nohup` requires.
     ///
     /// # Errors
-    /// A system that refuses.
+    /// If the system refuses.
     pub fn install() -> io::Result<Self> {
         let hangup = (!is_ignored(HANGUP)).then(SignalKind::hangup);
         let kinds = [SignalKind::terminate(), SignalKind::interrupt()].into_iter().chain(hangup);
@@ -67,7 +67,7 @@ impl Signals {
     }
 }
 
-/// Whether a signal was ignored when the process started, where the system tells.
+/// Whether a signal was ignored when the process started; false if the system does not say.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -76,7 +76,7 @@ fn is_ignored(signal: i32) -> bool {
     mask.unwrap_or(0) >> (signal - 1) & 1 == 1
 }
 
-/// Handlers of what ends a program of a console.
+/// Handlers of what ends a console program (Ctrl+C).
 #[cfg(not(unix))]
 #[derive(Debug)]
 pub struct Signals;

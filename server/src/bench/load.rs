@@ -1,7 +1,7 @@
 //! A load generator: clients that send texts over HTTP/1.1 as fast as they are answered, or at a
-//! rate, and what they see.
+//! fixed rate, and record the results.
 //!
-//! Must not know: who is asked, what is done with the numbers.
+//! Must not know: which server is measured, what is done with the numbers.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,11 +11,11 @@ const WORDS: &str = "the a of to in on for with and or but time year people way 
     woman life child world school state family student group country problem hand part place \
     week company system program question work government number night point home water room";
 
-/// Time to wait for bytes of an answer.
+/// Timeout for bytes of a response.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
-/// Bytes of an answer; one that claims more is broken.
+/// Maximum bytes of a response; one that declares more is broken.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
-/// Bytes of an error that is read, and characters that are told of it.
+/// Maximum bytes read of an error's body, and maximum characters shown of it.
 const ERROR_BYTES_MAX: usize = 64 * 1024;
 const ERROR_CHARS: usize = 300;
 
@@ -24,49 +24,49 @@ const ERROR_CHARS: usize = 300;
 pub struct Load {
     /// Host and port.
     pub address: String,
-    /// The path; it tells what a body looks like.
+    /// The path, which determines the form of a body.
     pub path: String,
-    /// The model that is asked for, if one is to be named.
+    /// The model to name in requests, if any.
     pub model: Option<String>,
     /// A key to send.
     pub api_key: Option<String>,
-    /// Clients at a time, each with a connection.
+    /// Concurrent clients, each with a connection.
     pub clients: usize,
-    /// Texts of a request.
+    /// Texts per request.
     pub batch: usize,
-    /// Requests of 1, 4, 16 and 64 texts by turns, instead of `batch`.
+    /// Requests of 1, 4, 16 and 64 texts in random order, instead of `batch`.
     pub mixed: bool,
-    /// Words of a text: this many, half as many or half more.
+    /// Words per text: this many, from half as many to half more.
     pub words: usize,
     /// How long to send.
     pub time: Duration,
-    /// Requests a second of each client; without it as fast as answers come.
+    /// Requests per second of each client; if absent, as fast as responses arrive.
     pub rate: Option<f64>,
     /// How vectors are written.
     pub encoding: String,
 }
 
-/// What clients saw.
+/// The results of clients.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Texts and time of each request that was answered.
+    /// Size and latency of each answered request.
     pub latencies: Vec<Latency>,
-    /// Tokens, where the server says how many.
+    /// Tokens, if the server reports them.
     pub tokens: usize,
-    /// Requests that the server had no room for.
+    /// Requests refused for lack of capacity, or because the server is stopping.
     pub refused: usize,
-    /// What else went wrong.
+    /// Other errors.
     pub errors: Vec<String>,
-    /// How long it took.
+    /// Duration of the run.
     pub took: Duration,
 }
 
 /// An answered request.
 #[derive(Debug, Clone, Copy)]
 pub struct Latency {
-    /// Its texts.
+    /// The number of its texts.
     pub texts: usize,
-    /// From its first byte to the last of its answer.
+    /// From its first byte to the last of its response.
     pub took: Duration,
 }
 
@@ -76,13 +76,13 @@ impl Tally {
         self.latencies.iter().map(|it| it.texts).sum()
     }
 
-    /// What was counted, a second.
+    /// A count, per second.
     pub fn per_second(&self, count: usize) -> f64 {
         count as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
-    /// The time that this share of the requests took at most, in milliseconds; of those of a size,
-    /// or of all.
+    /// The latency, in milliseconds, that this share of the requests did not exceed; of requests of
+    /// one size, or of all.
     pub fn percentile(&self, share: f64, texts: Option<usize>) -> f64 {
         let of_size = self.latencies.iter().filter(|it| texts.is_none_or(|size| size == it.texts));
         let mut times: Vec<Duration> = of_size.map(|it| it.took).collect();
@@ -91,7 +91,7 @@ impl Tally {
         times.get((last as f64 * share) as usize).map_or(0.0, Duration::as_secs_f64) * 1e3
     }
 
-    /// The sizes of requests that were answered.
+    /// The distinct sizes of answered requests.
     pub fn sizes(&self) -> Vec<usize> {
         let mut sizes: Vec<usize> = self.latencies.iter().map(|it| it.texts).collect();
         sizes.sort_unstable();
@@ -107,7 +107,7 @@ impl Tally {
     }
 }
 
-/// Sends the load and waits for its end.
+/// Sends the load, and returns the results of all clients.
 pub fn run(load: &Load) -> Tally {
     let started = Instant::now();
     let until = started + load.time;
@@ -136,18 +136,18 @@ struct Client<'a> {
     load: &'a Load,
     stream: BufReader<TcpStream>,
     seed: u64,
-    /// The server said that it closes the connection.
+    /// Whether the server announced that it closes the connection.
     closing: bool,
 }
 
-/// What is needed of an answer's head.
+/// What is needed of a response's head.
 #[derive(Debug, Default)]
 struct Head {
     status: u16,
     length: Option<usize>,
     chunked: bool,
     tokens: usize,
-    /// The beginning of an answer that is an error.
+    /// The beginning of an error's body.
     said: String,
 }
 
@@ -199,7 +199,7 @@ impl<'a> Client<'a> {
         body.to_string()
     }
 
-    /// Sends a request; gives status and tokens once the whole answer is there.
+    /// Sends a request; returns its head and latency once the whole response has arrived.
     fn send(&mut self, texts: usize) -> io::Result<(Head, Duration)> {
         let body = self.body(texts);
         let (path, address) = (&self.load.path, &self.load.address);
@@ -251,7 +251,7 @@ impl<'a> Client<'a> {
                 Some(("connection", "close")) => self.closing = true,
                 Some(("x-compute-tokens", value)) => head.tokens = value.parse().unwrap_or(0),
                 Some(_) => {}
-                // An interim answer, and the one that was waited for.
+                // The end of an interim response; the final one follows.
                 None if head.status == 100 => {}
                 None => return Ok(head),
             }
@@ -272,7 +272,7 @@ impl<'a> Client<'a> {
             let line = self.line()?;
             let length = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16);
             let length = length.map_err(|_| broken("no chunk's length"))?;
-            // With the end of its line.
+            // Including the line break after it.
             self.skip(length.saturating_add(2))?;
             if length == 0 {
                 return Ok(());
@@ -298,7 +298,7 @@ impl<'a> Client<'a> {
                     tally.latencies.push(Latency { texts, took });
                     tally.tokens += tokens;
                 }
-                // Refused because the server is full or stopping: said so, in order.
+                // Refused properly, because the server is full or stopping.
                 Ok((Head { status: 429 | 503, .. }, _)) => tally.refused += 1,
                 Ok((Head { status, said, .. }, _)) => {
                     tally.errors.push(format!("status {status} {said}").trim_end().to_owned());
@@ -313,7 +313,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Waits for a moment; nobody wakes the thread before.
+/// Sleeps until `due`; spurious wake-ups are ignored.
 fn wait_until(due: Instant) {
     while let Some(left) = due.checked_duration_since(Instant::now()).filter(|it| !it.is_zero()) {
         std::thread::park_timeout(left);

@@ -1,4 +1,4 @@
-//! `proxima bench`: how much a server answers, and how fast.
+//! `proxima bench`: measures the throughput and latency of a server.
 //!
 //! Must not know: how anything is computed.
 
@@ -13,7 +13,7 @@ use crate::command::{CommandError, write_out};
 use crate::config::{DtypeName, Environment, Secret};
 use load::{Load, Tally};
 
-/// Kinds of errors that are shown.
+/// Maximum kinds of errors shown.
 const ERRORS_SHOWN: usize = 5;
 
 /// What `proxima bench` takes.
@@ -66,7 +66,7 @@ pub struct BenchArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A model that cannot be served, a server that answers nothing or answers with errors.
+/// A model that cannot be served, or a server that answers nothing or with errors.
 pub fn run(arguments: &BenchArgs, environment: &Environment) -> Result<(), CommandError> {
     if arguments.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
         return Err(CommandError::usage("--rate must be above 0"));
@@ -80,7 +80,7 @@ pub fn run(arguments: &BenchArgs, environment: &Environment) -> Result<(), Comma
     }
 }
 
-/// Host and port of a server's address; `None` of what is none.
+/// Host and port of a server's address; `None` if the target is not an address.
 fn address(target: &str) -> Result<Option<String>, CommandError> {
     let wrong = |problem: &str| CommandError::usage(format!("{target:?} {problem}"));
     if target.starts_with("https://") {
@@ -148,7 +148,7 @@ fn table(what: &str, load: &Load, tally: &Tally) -> String {
         format!("requests/s  {:>12.1}", tally.per_second(tally.latencies.len())),
         format!("texts/s     {:>12.1}", tally.per_second(tally.texts())),
         match tally.tokens {
-            // Other servers do not say how many there were.
+            // Other servers do not report tokens.
             0 => format!("tokens/s    {:>12}", "-"),
             tokens => format!("tokens/s    {:>12.0}", tally.per_second(tokens)),
         },

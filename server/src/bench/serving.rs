@@ -1,4 +1,4 @@
-//! A model that is served on a free port of this machine for as long as it is measured.
+//! Serves a model on a free local port while it is measured.
 //!
 //! Must not know: what is measured.
 
@@ -21,20 +21,20 @@ use crate::metrics::MetricsHub;
 use crate::show::{Unit, shown};
 use crate::{logging, router, serve};
 
-/// A server.
+/// A running server.
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
-    /// What its model is for, as a path.
+    /// The path for what its model is made for.
     pub path: &'static str,
     /// What it computes with.
     pub on: String,
 }
 
-/// Serves the model, does some work with the server, and ends it.
+/// Serves the model, runs `work` with the server, and stops it.
 ///
 /// # Errors
-/// A model that cannot be loaded, what the work says.
+/// A model that cannot be loaded, or the error of `work`.
 pub fn with_server(
     arguments: &BenchArgs,
     environment: &Environment,
@@ -49,7 +49,8 @@ pub fn with_server(
         log_requests: Some(LogRequests::Off),
         ..ServeArgs::default()
     };
-    // Its variables are for servers: none of them, such as a key, changes what is measured.
+    // Its variables are meant for servers: none of them, such as a key, may change what is
+    // measured.
     let settings = config::settings(given, &Environment::default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(&error))?;
@@ -103,7 +104,7 @@ fn failed(error: &dyn std::fmt::Display) -> CommandError {
     CommandError::failure(error.to_string())
 }
 
-/// The path of what a model is for.
+/// The path for what a model is made for.
 fn path(engine: &Engine) -> &'static str {
     let capabilities = &engine.info().capabilities;
     let ranks = engine.rerank_method().is_some_and(|it| it == RerankMethod::Pointwise);

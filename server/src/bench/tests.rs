@@ -49,11 +49,11 @@ async fn what_is_counted_is_what_the_server_counts() {
             assert_eq!(value(tokens), sent.tokens as f64);
         }
     }
-    // One that fails is no answer.
+    // A failed request does not count as answered.
     let wrong = Load { api_key: None, ..load(&address, "/embed") };
     let sent = tokio::task::spawn_blocking(move || load::run(&wrong)).await.expect("it ends");
     assert!(sent.latencies.is_empty());
-    // With what the server says about it.
+    // With the server's message.
     let refused = |it: &String| it.starts_with("status 401") && it.contains("valid API key");
     assert!(sent.errors.iter().all(refused) && !sent.errors.is_empty(), "{:?}", sent.errors);
 }

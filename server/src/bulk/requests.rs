@@ -54,8 +54,7 @@ impl<'a> Requests<'a> {
         if inputs.is_empty() {
             return Ok(Vec::new());
         }
-        // The semaphore is never closed; without a permit there would only be more concurrent
-        // requests.
+        // The semaphore is never closed; an error would only mean more concurrent requests.
         let turn = self.turns.acquire().await.ok();
         let answer = self.ask(inputs).await;
         drop(turn);

@@ -259,7 +259,7 @@ pub fn devices(names: Option<&str>) -> Result<Vec<DeviceChoice>, CommandError> {
 /// The fraction of the devices' memory that may be used.
 ///
 /// # Errors
-/// A number outside that range, or a device whose memory cannot be limited.
+/// A fraction that is not above 0 and at most 1, or a device whose memory cannot be limited.
 pub fn device_memory(
     fraction: Option<f64>,
     devices: &[DeviceChoice],

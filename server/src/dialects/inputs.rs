@@ -1,6 +1,6 @@
-//! What several dialects share: texts, token ids or objects, one or many; the side of truncation.
+//! Shared by several dialects: inputs (texts, token ids or objects), prompts, truncation.
 //!
-//! Must not know: any one dialect.
+//! Must not know: any particular dialect.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub enum OneInput {
 }
 
 impl OneInput {
-    /// Its token ids, if it is some.
+    /// Its token ids, if it consists of them.
     fn ids(&self) -> Option<&[u32]> {
         match self {
             Self::Ids(ids) => Some(ids),
@@ -47,7 +47,7 @@ const ONE: &str = "a string, a list of token ids, or an object";
 const ONE_OR_MANY: &str =
     "a string, a list of strings, a list of token ids, an object, or a list of these";
 
-/// Reads one input without keeping it in another form first, however large it is.
+/// Reads one input directly, however large it is, without an intermediate value.
 struct OneVisitor;
 
 impl<'de> Visitor<'de> for OneVisitor {
@@ -80,7 +80,7 @@ impl<'de> Deserialize<'de> for OneInput {
     }
 }
 
-/// An entry of a list: an input, or a token id of the list that is one.
+/// A list entry: an input, or a token id when the list itself is one input.
 enum Entry {
     Input(OneInput),
     Id(u32),
@@ -133,7 +133,7 @@ impl<'de> Deserialize<'de> for Inputs {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Inputs, A::Error> {
                 let mut inputs = match list.next_element()? {
-                    // An empty list could be either; it is no input.
+                    // An empty list is ambiguous; it counts as no inputs.
                     None => return Ok(Inputs::Many(Vec::new())),
                     Some(Entry::Id(id)) => {
                         let mut ids = vec![id];
@@ -159,11 +159,10 @@ impl<'de> Deserialize<'de> for Inputs {
 }
 
 impl Inputs {
-    /// As the engine takes them, files and all.
+    /// The engine's inputs, with all files fetched.
     ///
     /// # Errors
-    /// Token ids that are refused, an object that is not as it should be, or a file that cannot be
-    /// fetched.
+    /// Refused token ids, an invalid object, or a file that cannot be fetched.
     pub async fn resolve(self, app: &App, ids: IdsOf<'_>) -> Result<Vec<Input>, Failure> {
         let inputs = match self {
             Self::One(input) => vec![input],
@@ -210,10 +209,10 @@ impl From<Side> for TruncationSide {
     }
 }
 
-/// Refuses a request that has an instruction and names a prompt: one of them would do nothing.
+/// Refuses a request with both an instruction and a prompt name: one would have no effect.
 ///
 /// # Errors
-/// Both are there.
+/// Both are given.
 pub fn one_prompt(
     instruction: Option<&String>,
     prompt_name: Option<&String>,
@@ -226,11 +225,11 @@ pub fn one_prompt(
     }
 }
 
-/// The prompt of a request that says what its inputs are for, in words of its dialect, unless it
-/// has an instruction or names a prompt.
+/// The prompt of a request that states the purpose of its inputs in its dialect's terms, gives an
+/// instruction, or names a prompt.
 ///
 /// # Errors
-/// More than one of these: the others would do nothing.
+/// More than one of these: the others would have no effect.
 pub fn sole_prompt(
     instruction: Option<String>,
     prompt_name: Option<String>,
@@ -246,8 +245,8 @@ pub fn sole_prompt(
     }
 }
 
-/// Prompt and truncation of a request. An instruction, or else a prompt's name, goes before the
-/// checkpoint's default; see [`one_prompt`].
+/// Prompt and truncation of a request. An instruction, or else a prompt's name, takes precedence
+/// over the checkpoint's default; see [`one_prompt`].
 pub fn prepare(
     instruction: Option<String>,
     prompt_name: Option<String>,
@@ -267,8 +266,7 @@ pub fn prepare(
     }
 }
 
-/// The prompt of what a text is for, in the words of any dialect; `None` for words without a
-/// prompt of their own.
+/// The prompt for a text's purpose, in any dialect's terms; other terms are tried as prompt names.
 pub fn purpose_prompt(purpose: Option<&str>) -> Prompt {
     match purpose {
         None => Prompt::Default,

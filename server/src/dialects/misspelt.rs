@@ -1,25 +1,25 @@
-//! Keys that are refused though a dialect does not read them: common misspellings, and keys that
-//! change results at other paths. Closed lists; other unknown keys are ignored, as clients send
+//! Keys that are refused although a dialect does not read them: common misspellings, and keys that
+//! change results elsewhere. The lists are closed; other unknown keys are ignored, as clients send
 //! many.
 //!
 //! Must not know: how bodies are read.
 
-/// Misspellings of one body's keys, each with the key that is meant.
+/// Misspellings of one body's keys, each with the intended key.
 #[derive(Debug)]
 pub struct Misspellings {
-    /// Refused wherever they are; none is a key of any served dialect.
+    /// Always refused; none is a key of any served dialect.
     pub refused: &'static [(&'static str, &'static str)],
-    /// Keys of other dialects: told only where the key that is meant is needed and missing.
+    /// Keys of other dialects: refused only if the intended key, which is required, is missing.
     pub elsewhere: &'static [(&'static str, &'static str)],
-    /// Keys that change results elsewhere, each with the values, as JSON, that change nothing: a
-    /// body that does not read such a key refuses other values.
+    /// Keys that change results elsewhere, each with the values, as JSON, that have no effect: a
+    /// body that does not read such a key refuses all other values.
     pub unread: &'static [Unread],
 }
 
-/// A key, and its values that change nothing.
+/// A key, and its values that have no effect.
 pub type Unread = (&'static str, &'static [&'static str]);
 
-/// Of bodies that ask for vectors.
+/// For bodies that request vectors.
 const EMBED_KEYS: &[Unread] = &[
     ("add_special_tokens", &["true"]),
     ("dimensions", &[]),
@@ -41,7 +41,7 @@ const EMBED_KEYS: &[Unread] = &[
     ("use_activation", &["true"]),
 ];
 
-/// Of bodies that ask for a ranking or for scores.
+/// For bodies that request a ranking or scores.
 const RANK_KEYS: &[Unread] = &[
     ("activation", &["true"]),
     ("dimensions", &[]),
@@ -63,7 +63,7 @@ const RANK_KEYS: &[Unread] = &[
     ("use_activation", &["true"]),
 ];
 
-/// Bodies of Vertex AI: what is beside their instances.
+/// Bodies of Vertex AI, apart from their instances.
 pub const VERTEX: Misspellings = Misspellings {
     refused: &[],
     elsewhere: &[],
@@ -81,14 +81,14 @@ pub const VERTEX: Misspellings = Misspellings {
     ],
 };
 
-/// What Weaviate's own containers are told of their models.
+/// Model settings that Weaviate sends to its own containers.
 pub const WEAVIATE_CONFIG: Misspellings = Misspellings {
     refused: &[],
     elsewhere: &[],
     unread: &[("pooling_strategy", &["\"masked_mean\"", "\"\""])],
 };
 
-/// No misspellings are known.
+/// No known misspellings.
 pub const NONE: Misspellings = Misspellings { refused: &[], elsewhere: &[], unread: &[] };
 
 /// OpenAI's embeddings.
@@ -109,7 +109,7 @@ pub const OPENAI: Misspellings = Misspellings {
     unread: EMBED_KEYS,
 };
 
-/// vLLM's embeddings of chats.
+/// vLLM's embeddings of conversations.
 pub const OPENAI_CHAT: Misspellings =
     Misspellings { refused: OPENAI.refused, elsewhere: &[], unread: EMBED_KEYS };
 
@@ -140,7 +140,7 @@ pub const VOYAGE: Misspellings = Misspellings {
     unread: EMBED_KEYS,
 };
 
-/// Voyage's embeddings of several parts.
+/// Voyage's multimodal embeddings.
 pub const VOYAGE_PARTS: Misspellings =
     Misspellings { refused: VOYAGE.refused, elsewhere: &[("input", "inputs")], unread: EMBED_KEYS };
 
@@ -175,7 +175,7 @@ pub const TEI: Misspellings = Misspellings {
     unread: EMBED_KEYS,
 };
 
-/// Vectors of Weaviate's.
+/// Weaviate's vectors.
 pub const WEAVIATE: Misspellings =
     Misspellings { refused: &[], elsewhere: &[], unread: EMBED_KEYS };
 
@@ -186,7 +186,7 @@ pub const TEI_RERANK: Misspellings = Misspellings {
     unread: RANK_KEYS,
 };
 
-/// Rankings of all others.
+/// Rankings of all other dialects.
 pub const RERANK: Misspellings = Misspellings {
     refused: RERANK_REFUSED,
     elsewhere: &[

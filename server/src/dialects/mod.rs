@@ -1,5 +1,5 @@
-//! Outside wire formats: each converts its bodies to requests of the engine and answers back, and
-//! shapes its errors. One folder each, one list.
+//! External wire formats: each converts its bodies to engine requests and answers back, and formats
+//! its errors. Each has its own folder, and an entry in one list.
 //!
 //! Must not know: how requests are computed; no limits, metrics or logic live here.
 
@@ -39,21 +39,21 @@ pub use shared::{Purpose, Shared};
 pub struct Dialect {
     /// Its name.
     pub name: &'static str,
-    /// Whether a path is its own, so that errors before any handler have its shape.
+    /// Whether it owns a path, so that errors before any handler have its format.
     pub owns: fn(&str) -> bool,
     /// Its handlers.
     pub routes: fn() -> Routes,
     /// Its part in paths that several dialects share.
     pub shared: fn() -> Vec<Shared>,
-    /// Its error bodies.
+    /// Its error responses.
     pub failure: fn(&Failure) -> Response,
-    /// What they are called in the OpenAPI document.
+    /// The name of their schema in the OpenAPI document.
     pub error: &'static str,
     /// Its part of the OpenAPI document.
     pub openapi: fn() -> utoipa::openapi::OpenApi,
 }
 
-/// All dialects. Of those that claim a path or a body the first has it; the last owns every path
+/// All dialects. If several claim a path or a body, the first gets it; the last owns every path
 /// that no other does.
 pub fn all() -> Vec<Dialect> {
     vec![
@@ -67,7 +67,7 @@ pub fn all() -> Vec<Dialect> {
     ]
 }
 
-/// The dialects over gRPC, which have a port of their own; `stop` turns true when the server ends.
+/// The dialects over gRPC, which have their own port; `stop` turns true on shutdown.
 pub fn grpc(app: Arc<App>, stop: watch::Receiver<bool>) -> Router {
     grpc::router(app, stop)
 }
@@ -78,7 +78,7 @@ pub fn owner(path: &str) -> Dialect {
     owner.expect("the last dialect owns every path")
 }
 
-/// A failure in the shape of the dialect that owns a path.
+/// A failure in the format of the dialect that owns a path.
 pub fn failure_at(path: &str, failure: &Failure) -> Response {
     (owner(path).failure)(failure)
 }

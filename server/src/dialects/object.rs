@@ -1,10 +1,11 @@
-//! Objects of bodies: a JSON array is never taken for one; a key that is there twice, and one of a
-//! closed list that is misspelt or would change the result elsewhere, are refused by name.
+//! JSON objects in bodies: an array is never accepted as one; duplicate keys, and keys of closed
+//! lists that are misspelt or would change the result elsewhere, are refused by name.
 //!
-//! serde reads a struct from an array, too, field by field; a body `["a"]` would be one with its
-//! first field. A struct that is read from a body has `#[serde(remote = "Self")]` and is listed in
-//! `objects!`.
-//! Must not know: any one dialect.
+//! serde also reads a struct from an array, field by field: the body `["a"]` would set its first
+//! field. A struct that is read from a body therefore has `#[serde(remote = "Self")]` and is listed
+//! in `objects!`.
+//!
+//! Must not know: any particular dialect.
 
 use std::fmt;
 
@@ -18,13 +19,13 @@ use serde_json::Value;
 
 use super::misspelt::{Misspellings, Unread};
 
-/// Implements `Deserialize` for structs with `#[serde(remote = "Self")]`, each with the
-/// misspellings of its keys: objects only.
+/// Implements `Deserialize`, from objects only, for structs with `#[serde(remote = "Self")]`, each
+/// with the misspellings of its keys.
 macro_rules! objects {
     ($($kind:ty: $misspellings:expr),* $(,)?) => {$(
         impl<'de> serde::Deserialize<'de> for $kind {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                // This is the derived function, which is not one of the trait.
+                // This is the derived function, not that of the trait.
                 let object = $crate::dialects::object::ObjectOnly::new(deserializer, $misspellings);
                 <$kind>::deserialize(object)
             }
@@ -34,8 +35,8 @@ macro_rules! objects {
 
 pub(crate) use objects;
 
-/// Implements `Deserialize` for enums with `#[serde(remote = "Self")]` whose variants are words. Of
-/// anything else than a string serde_json says that it is no JSON.
+/// Implements `Deserialize` for enums with `#[serde(remote = "Self")]` whose variants are words.
+/// serde_json alone would report anything but a string as invalid JSON.
 macro_rules! words {
     ($($kind:ty),* $(,)?) => {$(
         impl<'de> serde::Deserialize<'de> for $kind {
@@ -50,7 +51,7 @@ macro_rules! words {
 
                     fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<$kind, E> {
                         use serde::de::value::{Error, StrDeserializer};
-                        // This is the derived function, which is not one of the trait.
+                        // This is the derived function, not that of the trait.
                         let read = <$kind>::deserialize(StrDeserializer::<Error>::new(word));
                         read.map_err(|error| $crate::dialects::object::unknown_word(word, &error))
                     }
@@ -65,21 +66,21 @@ pub(crate) use words;
 
 words! { crate::encoding::OutputEncoding }
 
-/// The error of a word that an enum does not have; of a long one only the beginning is quoted.
+/// The error of a word that is not a variant of an enum; a long one is quoted in part.
 pub fn unknown_word<E: de::Error>(word: &str, error: &de::value::Error) -> E {
     let error = error.to_string();
     let expected = error.rsplit_once("`, expected ").map_or("another", |(_, expected)| expected);
     E::custom(format_args!("unknown value {word:.40?}, expected {expected}"))
 }
 
-/// Gives objects of another deserializer, and nothing else.
+/// Accepts objects of another deserializer, and nothing else.
 pub struct ObjectOnly<D> {
     inner: D,
     misspellings: &'static Misspellings,
 }
 
 impl<D> ObjectOnly<D> {
-    /// The objects of `inner`, whose keys may be misspelt in these ways.
+    /// Objects of `inner`, with these misspellings of their keys.
     pub fn new(inner: D, misspellings: &'static Misspellings) -> Self {
         Self { inner, misspellings }
     }
@@ -132,7 +133,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ObjectVisitor<V> {
         let mut checks = self.checks;
         let read = self.visitor.visit_map(CheckedMap { map, checks: &mut checks });
         read.map_err(|error| match checks.unread {
-            // serde names the key that is meant, which may be in the body by another name.
+            // serde names the canonical key, which may be in the body under another name.
             Some(key) => de::Error::custom(format_args!(
                 "key {key:?} means the same as another key of the body: {error}"
             )),
@@ -141,25 +142,25 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for ObjectVisitor<V> {
     }
 }
 
-/// The error of a key that an object has twice.
+/// The error of a duplicate key.
 pub fn duplicate<E: de::Error>(key: &str) -> E {
     E::custom(format_args!("duplicate key {key:.40?}"))
 }
 
-/// Which keys an object has had so far.
+/// Tracks the keys of an object.
 struct Checks {
     misspellings: &'static Misspellings,
-    /// The keys that are read, by all their names; others are ignored.
+    /// The keys that are read, under all their names; others are ignored.
     fields: &'static [&'static str],
-    /// Those of them that were there.
+    /// Those of them seen so far.
     seen: Vec<&'static str>,
-    /// The last of them, until its value is asked for.
+    /// The last of them, until its value is requested.
     unread: Option<&'static str>,
-    /// A key of other paths, until its value is asked for.
+    /// A key that has an effect elsewhere, until its value is requested.
     elsewhere: Option<&'static Unread>,
-    /// A bit an entry of `elsewhere`: its misspelling was there.
+    /// One bit per entry of `misspellings.elsewhere`: the misspelling was present.
     wrong: u32,
-    /// A bit an entry of `elsewhere`: the key that it stands for was there.
+    /// One bit per entry of `misspellings.elsewhere`: the intended key was present.
     right: u32,
 }
 
@@ -184,8 +185,7 @@ impl Checks {
         Ok(())
     }
 
-    /// At the end of the object: a key that means something elsewhere, without the one it stands
-    /// for here.
+    /// At the end of the object: refuses a key of another dialect without its counterpart here.
     fn end<E: de::Error>(&self) -> Result<(), E> {
         let mut entries = self.misspellings.elsewhere.iter().enumerate();
         let found = entries.find(|(index, _)| (self.wrong & !self.right) >> index & 1 == 1);
@@ -234,7 +234,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedMap<'_, A> {
     }
 }
 
-/// Looks at a key before it is given to its seed.
+/// Checks a key before it is passed to its seed.
 struct CheckedKey<'a, K> {
     seed: K,
     checks: &'a mut Checks,
@@ -265,7 +265,7 @@ impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for CheckedKey<'_, K> {
         self.seed.deserialize(StrDeserializer::new(key))
     }
 
-    // What serde keeps of an object to read it twice may have bytes as keys.
+    // An object that serde buffers to read it twice may have bytes as keys.
     fn visit_borrowed_bytes<E: de::Error>(self, key: &'de [u8]) -> Result<K::Value, E> {
         self.seed.deserialize(BorrowedBytesDeserializer::new(key))
     }

@@ -1,7 +1,6 @@
-//! What the dialects of reranking share: documents in their forms, Proxima's additions, the ranked
-//! places.
+//! Shared by the rerank dialects: the forms of documents, Proxima's additions, ranked results.
 //!
-//! Must not know: any one dialect.
+//! Must not know: any particular dialect.
 
 use std::fmt;
 
@@ -39,11 +38,11 @@ pub enum Document {
     /// An object with its text under `text`, in the fields that `rank_fields` names, or with
     /// images and videos, or with `content` parts.
     Object(ItemObject),
-    /// The parts of `content` alone.
+    /// The parts of `content`, without the object around them.
     Parts(Vec<ItemObject>),
 }
 
-/// Documents, or one that is an object.
+/// A list of documents, or a single one that is an object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Documents {
     /// Several.
@@ -52,7 +51,7 @@ pub enum Documents {
     One(ItemObject),
 }
 
-/// Reads a document without keeping it in another form first.
+/// Reads a document directly, without an intermediate value.
 pub struct DocumentVisitor;
 
 impl<'de> Visitor<'de> for DocumentVisitor {
@@ -123,7 +122,7 @@ impl Default for Document {
 }
 
 impl Document {
-    /// As an object with a `text`, or the object it is, without the bytes of files.
+    /// The document as an object, without the bytes of files; a text is put under `text`.
     pub fn object(&self) -> Object {
         match self {
             Self::Text(text) => Object::from_iter([("text".to_owned(), Value::from(&text[..]))]),
@@ -136,7 +135,7 @@ impl Document {
         }
     }
 
-    /// As it is, without the bytes of files.
+    /// The document as it is returned, without the bytes of files.
     pub fn echo(&self) -> Self {
         match self {
             Self::Text(_) => self.clone(),
@@ -144,11 +143,11 @@ impl Document {
         }
     }
 
-    /// What is to be ranked: of an object the fields named, a line each, if there are any, or the
-    /// item that it is.
+    /// The content to be ranked: the named fields of an object, one per line, if any are named, or
+    /// else the item that it is.
     ///
     /// # Errors
-    /// An object that is not as it should be.
+    /// An invalid object.
     pub fn draft(self, name: Name, fields: &[String]) -> Result<Drafted<Content>, Failure> {
         let object = match self {
             Self::Text(text) => return Ok(Drafted::Ready(text.into())),
@@ -170,7 +169,7 @@ impl Document {
             }
             return Ok(Drafted::Ready(lines.join("\n").into()));
         }
-        // An object with nothing is an item all the same: models of images know what to make of it.
+        // An empty object is still an item: it is up to the model what to make of it.
         let is_nothing = object.values().all(Value::is_null);
         if !is_nothing && !is_item(&object) && object.get("text").is_none_or(Value::is_null) {
             return Err(name.wrong("an object needs a string \"text\""));
@@ -178,10 +177,10 @@ impl Document {
         Ok(Draft::of(of_document(object)).map_err(|problem| name.wrong(problem))?.into())
     }
 
-    /// What documents are ranked for, with an instruction of its own if it has one.
+    /// The query to rank documents for, with its own instruction if it has one.
     ///
     /// # Errors
-    /// An object that is not as it should be.
+    /// An invalid object.
     pub fn query(self, name: Name) -> Result<Draft, Failure> {
         let object = match self {
             Self::Text(text) => {
@@ -194,8 +193,8 @@ impl Document {
     }
 }
 
-/// What is read of a document: all of it, or of one without images and videos its texts, beside
-/// which any other key may be.
+/// What is read of a document: all of it if it has images or videos, otherwise only its texts and
+/// its instruction; other keys are ignored.
 fn of_document(mut object: Object) -> Object {
     let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
     let texts: &[&str] = match object.get("content") {
@@ -209,16 +208,16 @@ fn of_document(mut object: Object) -> Object {
     object
 }
 
-/// The object of a list of parts.
+/// A list of parts as an object.
 fn content_of(parts: Vec<ItemObject>) -> Object {
     let parts = parts.into_iter().map(|part| Value::Object(part.0));
     Object::from_iter([("content".to_owned(), Value::Array(parts.collect()))])
 }
 
-/// Proxima's additions to every dialect of reranking; see [`ranking_body`].
+/// Proxima's additions to every rerank dialect; see [`ranking_body`].
 #[derive(Debug, Default)]
 pub struct Additions {
-    /// What makes a document fit.
+    /// What makes a document relevant.
     pub instruction: Option<String>,
     /// How to rank.
     pub method: Option<Method>,
@@ -226,15 +225,15 @@ pub struct Additions {
     pub document_embeddings: Option<SentVectors>,
     /// How a listwise model sees the candidates.
     pub listwise: Option<ListwiseOptions>,
-    /// Which end of a too long document is cut.
+    /// Which end of an overlong document is cut.
     pub truncation_direction: Option<Side>,
-    /// What logits go through to be scores.
+    /// The function from logits to scores.
     pub scores: Option<Scores>,
 }
 
-/// A body of a dialect of reranking: its own keys, and those of Proxima's additions. They are keys
-/// of one struct, because serde keeps all of a body in memory, what is ignored of it too, to read a
-/// struct within a struct.
+/// The body of a rerank dialect: its own keys, and those of Proxima's additions. They are keys of
+/// one struct because serde would buffer the whole body, ignored keys included, to read a flattened
+/// struct.
 macro_rules! ranking_body {
     ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
         $(#[$about])*
@@ -259,7 +258,7 @@ macro_rules! ranking_body {
         }
 
         impl $name {
-            /// Proxima's additions, taken out of it.
+            /// Takes Proxima's additions out of the body.
             pub fn additions(&mut self) -> $crate::dialects::ranking::Additions {
                 $crate::dialects::ranking::Additions {
                     instruction: self.instruction.take(),
@@ -329,30 +328,30 @@ pub struct ListwiseOptions {
     pub template: Option<String>,
 }
 
-/// The parts of a request that every dialect has in its own way.
+/// The parts of a request that every dialect expresses in its own way.
 #[derive(Debug, Default)]
 pub struct Asked {
     /// The query.
     pub query: Document,
     /// The documents.
     pub documents: Vec<Document>,
-    /// Fields of documents that are objects.
+    /// The fields to rank by, of documents that are objects.
     pub rank_fields: Vec<String>,
-    /// Whether too long documents are cut.
+    /// Whether overlong documents are cut.
     pub truncate: bool,
-    /// Tokens of a document that are used.
+    /// Maximum tokens used of a document.
     pub document_tokens_max: Option<usize>,
 }
 
-/// Documents as answers give them back.
+/// Documents as answers return them.
 pub fn echoes(documents: &[Document]) -> Vec<Object> {
     documents.iter().map(Document::object).collect()
 }
 
-/// The request of the engine. The query's own instruction goes before that of the request.
+/// The engine's request. The query's own instruction takes precedence over that of the request.
 ///
 /// # Errors
-/// A query, document or vector that cannot be read, or a file that is not to be had.
+/// A query, document or vector that cannot be read, or a file that cannot be fetched.
 pub async fn request(
     app: &App,
     asked: Asked,
@@ -372,7 +371,7 @@ pub async fn request(
     let prompt = instruction.map_or(Prompt::Default, Prompt::Instruction);
     let document_tokens_max = asked.document_tokens_max;
     let document_vectors = match additions.document_embeddings {
-        // None for no documents is nothing wrong; none for some is.
+        // An empty list of vectors is valid only without documents.
         Some(vectors) => vectors.numbers(count)?,
         None => Vec::new(),
     };
@@ -418,16 +417,16 @@ impl From<ListwiseOptions> for Listwise {
     }
 }
 
-/// A ranked document: its place in the request and its score.
+/// A ranked document: its index in the request and its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranked {
-    /// Place in the request.
+    /// Index in the request.
     pub index: usize,
-    /// The score, or the logit if that was asked for.
+    /// The score, or the logit if that was requested.
     pub score: f32,
 }
 
-/// The best `limit` documents (all, if absent or 0), the best first.
+/// The best `limit` documents (all if absent or 0), best first.
 pub fn ranked(answer: &RerankAnswer, limit: Option<usize>, raw: bool) -> Vec<Ranked> {
     let limit = limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let score = |index: usize| if raw { answer.raw[index] } else { answer.score(index) };
@@ -435,7 +434,7 @@ pub fn ranked(answer: &RerankAnswer, limit: Option<usize>, raw: bool) -> Vec<Ran
     places.map(|index| Ranked { index: *index, score: score(*index) }).collect()
 }
 
-/// Adds to a response how documents were ranked and what it took.
+/// Adds the ranking method and timings to a response's headers.
 pub fn with_method(response: Response, answer: &RerankAnswer) -> Response {
     let mut response = with_timings(response, &answer.timings);
     let method = HeaderValue::from_static(answer.method.name());

@@ -1,4 +1,4 @@
-//! What schemas of the OpenAPI document are made of, with their least and most.
+//! Building blocks of OpenAPI schemas, with their minimum and maximum values.
 //!
 //! Must not know: which types they describe.
 
@@ -10,19 +10,20 @@ use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 /// Schemas with their names.
 pub type Schemas = Vec<(String, RefOr<Schema>)>;
 
-/// Adds a schema that others name, and those that it names.
+/// Adds a schema that others refer to, and those that it refers to.
 pub fn add<T: ToSchema>(schemas: &mut Schemas) {
     schemas.push((T::name().into(), T::schema()));
     T::schemas(schemas);
 }
 
-/// A schema by its name.
+/// A reference to a schema by name.
 pub fn named<T: ToSchema>() -> Ref {
     Ref::from_schema_name(T::name())
 }
 
-/// A text, as long as any tokenizer takes it. The limit is one of bytes, a length one of
-/// characters: no longer text is taken, and of this length only one of single bytes.
+/// A text of at most the size that tokenizers accept. That limit is in bytes, `maxLength` in
+/// characters: longer texts are always refused, and a text of this length is accepted only if its
+/// characters are single bytes.
 pub fn text(description: &str) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::String)
@@ -30,13 +31,13 @@ pub fn text(description: &str) -> ObjectBuilder {
         .description(Some(description))
 }
 
-/// A token id, of whatever vocabulary.
+/// A token id of any vocabulary.
 pub fn token_id() -> ObjectBuilder {
     let integer = ObjectBuilder::new().schema_type(Type::Integer);
     integer.minimum(Some(0_u32)).maximum(Some(u32::MAX))
 }
 
-/// A list of at least one.
+/// A list of at least one item.
 pub fn some(items: impl Into<ArrayItems>, description: &str) -> ArrayBuilder {
     ArrayBuilder::new().items(items).min_items(Some(1)).description(Some(description))
 }

@@ -1,4 +1,4 @@
-//! Paths that several dialects share: which one a body speaks is told by its keys.
+//! Paths that several dialects share: the keys of a body determine its dialect.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -29,38 +29,38 @@ pub enum Purpose {
 
 /// A dialect's part in shared paths.
 pub struct Shared {
-    /// Which paths.
+    /// The purpose of the paths.
     pub purpose: Purpose,
-    /// The one of them, if it is not all.
+    /// The only one of them, if not all.
     pub path: Option<&'static str>,
-    /// What its body is called in the OpenAPI document.
+    /// The name of its body's schema in the OpenAPI document.
     pub body: &'static str,
-    /// What its answers are called there.
+    /// The names of its answers' schemas there.
     pub answers: &'static [&'static str],
-    /// Whether a body with these keys is this dialect's.
+    /// Whether a body with these keys belongs to this dialect.
     pub claims: fn(&Keys) -> bool,
-    /// Answers it.
+    /// Answers such a body.
     pub answer: fn(Arc<App>, Bytes) -> Answer,
 }
 
-/// A response to come.
+/// A future response.
 pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// The keys of a JSON object.
 #[derive(Debug, Default)]
 pub struct Keys {
     all: BTreeSet<String>,
-    /// Those whose value is not null.
+    /// Keys whose value is not null.
     set: BTreeSet<String>,
 }
 
 impl Keys {
-    /// Whether one of these is there.
+    /// Whether any of these is present.
     pub fn any(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.all.contains(*name))
     }
 
-    /// Whether all of these are there and none is null.
+    /// Whether all of these are present and none is null.
     pub fn set(&self, names: &[&str]) -> bool {
         names.iter().all(|name| self.set.contains(*name))
     }
@@ -94,8 +94,7 @@ impl<'de> Deserialize<'de> for Keys {
 const RERANK: [&str; 5] = ["/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking"];
 const EMBED: [&str; 2] = ["/v1/embeddings", "/embeddings"];
 
-/// Keys of which a body may have one only: each dialect reads one of them, and the other would be
-/// dropped.
+/// Mutually exclusive keys: each dialect reads one of them and would ignore the other.
 const EXCLUSIVE: [(Purpose, [&str; 2]); 2] =
     [(Purpose::Rerank, ["documents", "texts"]), (Purpose::Embed, ["input", "messages"])];
 
@@ -104,8 +103,8 @@ pub fn routes() -> Routes {
     Routes::new().post(&RERANK, ranked).post(&EMBED, embedded)
 }
 
-/// The dialects whose bodies a path takes, with their parts, if it is shared by several. What is
-/// for this path alone takes all that those before it leave.
+/// The dialects whose bodies a shared path accepts, with their parts; empty for other paths. A part
+/// for this path alone accepts everything that those before it leave.
 pub fn parts(path: &str) -> Vec<(Dialect, Shared)> {
     let purpose = match path {
         _ if RERANK.contains(&path) => Purpose::Rerank,
@@ -174,7 +173,7 @@ async fn dispatch(app: Arc<App>, path: &str, body: Bytes, purpose: Purpose) -> R
             app.metrics().refused(&failure);
             match purpose {
                 Purpose::Rerank => (dialect.failure)(&failure),
-                // It is a conversation of vLLM's as much as a body of OpenAI's.
+                // The body could be vLLM's conversation just as well as OpenAI's.
                 Purpose::Embed => super::failure_at(path, &failure),
             }
         }
@@ -186,10 +185,10 @@ async fn dispatch(app: Arc<App>, path: &str, body: Bytes, purpose: Purpose) -> R
     }
 }
 
-/// The body of a dialect, or its response to one that it is not.
+/// Reads a body for a dialect.
 ///
 /// # Errors
-/// The response.
+/// The dialect's response to an invalid body.
 pub async fn read<T: DeserializeOwned + Send + 'static>(
     app: &App,
     body: Bytes,
@@ -201,7 +200,7 @@ pub async fn read<T: DeserializeOwned + Send + 'static>(
     })
 }
 
-/// The response to a request. Of failures, those are counted here that no engine has seen.
+/// The response to a request. Failures that no engine has seen are counted here.
 pub fn respond(
     app: &App,
     answer: Result<Response, Failure>,

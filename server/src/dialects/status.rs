@@ -1,4 +1,4 @@
-//! Statuses that all dialects but text-embeddings-inference agree on, and ids of answers.
+//! HTTP statuses of all dialects except text-embeddings-inference, and ids of answers.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -49,7 +49,7 @@ pub fn shaped(failure: &Failure, body: impl Serialize) -> Response {
     with_retry_after((status(failure), Json(body)).into_response(), failure)
 }
 
-/// An id that no other answer of this process has.
+/// An id that is unique among the answers of this process.
 pub fn answer_id(kind: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

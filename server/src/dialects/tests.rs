@@ -1,4 +1,4 @@
-//! The dialects of ranking, word weights and classes, over tiny checkpoints of each kind.
+//! Rankings, word weights and classes in every dialect, with tiny checkpoints of each kind.
 
 mod choosing;
 mod lengths;
@@ -35,7 +35,7 @@ fn synthetic(name: &str) -> Model {
     load(folder.path())
 }
 
-/// The app of `embedder`, `scorer`, `classes`, `list` and `words`, in this order.
+/// An app of `embedder`, `scorer`, `classes`, `list` and `words`, in this order.
 fn app() -> Arc<App> {
     static RUNTIME: OnceLock<(tokio::runtime::Runtime, Arc<App>)> = OnceLock::new();
     let (_, app) = RUNTIME.get_or_init(|| {

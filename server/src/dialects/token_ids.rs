@@ -1,32 +1,33 @@
-//! Token ids in place of texts: whether they are those of the served model's own tokenizer.
+//! Token ids instead of texts: whether they come from the served model's own tokenizer.
 //!
-//! Ids of another vocabulary give vectors without meaning, and nothing shows it.
-//! Must not know: any one dialect.
+//! Ids of another vocabulary would give meaningless vectors, and no error.
+//!
+//! Must not know: any particular dialect.
 
 use proxima_models::recipes::SpecialTokens;
 
 use crate::http::{App, Failure, TokenIds, Want};
 
-/// Whose token ids an API means.
+/// The tokenizer whose ids an API expects.
 #[derive(Debug, Clone, Copy)]
 pub enum IdsOf<'a> {
     /// The served model's: text-embeddings-inference, Proxima's own.
     Model,
-    /// Whatever tokenizer the client has, as OpenAI's API leaves it open. LangChain's
+    /// Whatever tokenizer the client uses; OpenAI's API leaves it open. LangChain's
     /// `OpenAIEmbeddings` sends ids of tiktoken.
     Client {
         /// The model that the request names.
         model: Option<&'a str>,
-        /// What the request wants of it.
+        /// What the model is needed for.
         want: Want,
     },
 }
 
 impl IdsOf<'_> {
-    /// Checks every input that is token ids; others are `None`.
+    /// Checks every input that consists of token ids; others are `None`.
     ///
     /// # Errors
-    /// The first one that is refused, by its index.
+    /// The first refused input, by its index.
     pub fn check<'i>(
         self,
         app: &App,
@@ -36,7 +37,7 @@ impl IdsOf<'_> {
             (TokenIds::Allow, _) | (TokenIds::Checked, Self::Model) => None,
             (TokenIds::Refuse, _) => first(inputs, |_| false).map(never),
             (TokenIds::Checked, Self::Client { model, want }) => {
-                // A model that is not served is refused by its name, later.
+                // A model that is not served is refused by name later.
                 let found = app.find(model, want);
                 let special = found.map(|chosen| chosen.info().special_tokens.clone());
                 let special: SpecialTokens = special.unwrap_or_default();
@@ -47,7 +48,7 @@ impl IdsOf<'_> {
     }
 }
 
-/// The index of the first input that is token ids which are not `good`.
+/// The index of the first input whose token ids are not `good`.
 fn first<'i>(
     mut inputs: impl Iterator<Item = Option<&'i [u32]>>,
     good: impl Fn(&[u32]) -> bool,
@@ -55,7 +56,7 @@ fn first<'i>(
     inputs.position(|ids| ids.is_some_and(|ids| !good(ids)))
 }
 
-/// Why token ids are refused at all.
+/// The message when token ids are refused altogether.
 pub fn never(index: usize) -> String {
     format!("input {index} is token ids, which this server refuses (--token-ids refuse): send text")
 }

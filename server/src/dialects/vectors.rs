@@ -1,4 +1,4 @@
-//! Vectors that a client sends: lists of numbers or base64.
+//! Vectors sent by clients: lists of numbers or base64.
 //!
 //! Must not know: what they are compared with.
 
@@ -24,10 +24,10 @@ enum SentVector {
 }
 
 impl SentVectors {
-    /// The numbers of all, of which there must be `count`.
+    /// The numbers of all vectors, of which there must be `count`.
     ///
     /// # Errors
-    /// Another number of vectors, or text that is not base64 of float32.
+    /// A different number of vectors, or text that is not base64 of float32.
     pub fn numbers(self, count: usize) -> Result<Vec<Vec<f32>>, Failure> {
         let wrong = |message: String| Failure::Body { message, syntax: false };
         if self.0.len() != count {

@@ -1,9 +1,9 @@
-//! The access log: a line a request, written when the last of its answer is written or given up;
-//! and the id by which a request is known to whoever sent it, to what lies between, and to the log.
+//! The access log: one line per request, written when its response is fully written or given up;
+//! and the request id, by which the client, proxies and the log identify a request.
 //!
-//! The record of a request is held by its handler, by its answer and by each chunk of it that is
-//! not written; the line is written when the last of these is dropped.
-//! Must not know: any dialect's bodies. What is asked is never noted.
+//! A request's record is held by its handler, its response and each of its unwritten chunks; the
+//! line is written when the last of these is dropped.
+//! Must not know: any dialect's bodies. The contents of requests are never noted.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
@@ -24,30 +24,30 @@ use tracing::field::display as plain;
 use super::{App, LogRequests, has_key};
 use crate::noted::{Noted, Notes};
 
-/// The header with a request's id.
+/// The header with the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Characters of an id that a client gives; of a longer one nothing is taken.
+/// Maximum characters of an id from a client; a longer one is ignored.
 const ID_CHARS_MAX: usize = 128;
-/// Characters that are logged of a path or method that is not one of ours.
+/// Maximum characters logged of a method, or of a path without a route.
 const TEXT_CHARS_MAX: usize = 128;
-/// What is logged as the status of a request whose client went away before it was answered, as
-/// other servers do.
+/// Logged as the status of a request whose client disconnected before it was answered, as other
+/// servers do.
 const STATUS_GONE: u16 = 499;
 
 tokio::task_local! {
     static CURRENT: Arc<Record>;
 }
 
-/// How requests come.
+/// The protocol of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Each by its method and path.
+    /// Identified by method and path.
     Http,
-    /// Each by its service and method, with a status of its own.
+    /// Identified by service and method, with a gRPC status.
     Grpc,
 }
 
-/// A router whose requests are logged and have ids.
+/// A router that logs its requests and gives them ids.
 pub fn logged(router: Router, app: Arc<App>, protocol: Protocol) -> Router {
     router.layer(middleware::from_fn_with_state((app, protocol), log))
 }
@@ -68,8 +68,8 @@ async fn log(
     response.map(|inner| Body::new(Answer { length: inner.size_hint().exact(), inner, record }))
 }
 
-/// The id that a request came with, if it is one that can be repeated anywhere: not too long, and
-/// of visible ASCII.
+/// The id that a request was sent with, if there is only one and it can be repeated anywhere: not
+/// too long, and of visible ASCII.
 fn sent_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut sent = headers.get_all(REQUEST_ID).iter();
     let (Some(id), None) = (sent.next(), sent.next()) else { return None };
@@ -77,7 +77,7 @@ fn sent_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     (fits && id.as_bytes().iter().all(u8::is_ascii_graphic)).then_some(id)
 }
 
-/// An id that no other request has.
+/// A unique id.
 fn new_id() -> HeaderValue {
     static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -87,7 +87,7 @@ fn new_id() -> HeaderValue {
     HeaderValue::from_str(&id).expect("digits are visible")
 }
 
-/// What is known of a request before it is routed, and what is noted of it on its way.
+/// What is known about a request before it is routed, and the notes taken while it is served.
 pub struct Record {
     app: Arc<App>,
     started: Instant,
@@ -100,7 +100,7 @@ pub struct Record {
     notes: Arc<Notes>,
 }
 
-/// Notes that an answer has a head.
+/// Notes the head of a response.
 fn note_head(noted: &mut Noted, response: &Response) {
     noted.status = Some(response.status().as_u16());
     noted.grpc_status = grpc_status(response.headers());
@@ -111,7 +111,7 @@ fn is_refused(noted: &Noted) -> bool {
     noted.status.is_none_or(|status| status >= 400) || noted.grpc_status.is_some_and(|it| it != 0)
 }
 
-/// The record of the request at work; none outside of requests.
+/// The record of the current request; none outside of requests.
 pub fn current() -> Option<Arc<Record>> {
     CURRENT.try_with(Arc::clone).ok()
 }
@@ -141,7 +141,7 @@ impl Record {
 
     fn is_logged(&self, noted: &Noted, path: &str) -> bool {
         let log = self.app.config().log_requests;
-        // Who watches health over gRPC ends by going away.
+        // Clients that watch health over gRPC end the call by disconnecting.
         if is_probe(self.protocol, &self.method, path) {
             return log != LogRequests::Off && is_refused(noted);
         }
@@ -191,18 +191,18 @@ impl Drop for Record {
     }
 }
 
-/// Milliseconds, to a thousandth.
+/// Milliseconds with three decimals.
 fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1e3
 }
 
-/// The beginning of a text that a client chose, in characters that no line is broken by.
+/// The beginning of a text from a client; characters that could break a log line become `?`.
 fn shown(text: &str) -> String {
     let visible = |letter: char| if letter.is_ascii_graphic() { letter } else { '?' };
     text.chars().take(TEXT_CHARS_MAX).map(visible).collect()
 }
 
-/// Whether it is asked how the server is, every few seconds, by a machine.
+/// Whether it is a health check or a scrape of metrics, repeated by a machine every few seconds.
 fn is_probe(protocol: Protocol, method: &str, path: &str) -> bool {
     match protocol {
         Protocol::Grpc => path.starts_with("/grpc.health."),
@@ -223,10 +223,10 @@ fn grpc_status(headers: &HeaderMap) -> Option<i64> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-/// A request's body, counted as it is read.
+/// A request's body, which counts the bytes read.
 struct Received {
     inner: Body,
-    /// Not the record: what is left of a body is read on when its answer is long written.
+    /// Not the record: the rest of a body may be read long after the response was written.
     bytes: Arc<AtomicU64>,
 }
 
@@ -255,11 +255,11 @@ impl HttpBody for Received {
     }
 }
 
-/// An answer, counted as it is handed to its connection. Messages of a stream are at work while it
-/// is asked for more.
+/// A response, which counts the bytes handed to its connection. It is polled in the request's
+/// scope, since that is when a stream's messages are served.
 struct Answer {
     inner: Body,
-    /// Bytes in all, where that is known: no more is asked for then.
+    /// Bytes in total, if known: the body is not polled beyond them.
     length: Option<u64>,
     record: Arc<Record>,
 }

@@ -1,4 +1,4 @@
-//! How large an answer will be, before it is computed: room for it is reserved first.
+//! Estimates the size of a response before it is computed, so that its bytes can be reserved.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -7,76 +7,76 @@ use proxima_models::{Content, Input};
 
 /// Bytes of a component written as JSON: sign, up to nine digits, point, exponent, comma.
 const COMPONENT_BYTES: usize = 14;
-/// Bytes of a word's weight, with its id and the keys of both.
+/// Bytes of a term weight, with its id and both keys.
 const WEIGHT_BYTES: usize = 48;
-/// Words of an input that have a weight: learned models expand a text to some hundreds.
+/// Weighted terms of an input: learned sparse models expand a text to some hundreds.
 const WEIGHTS_OF_AN_INPUT: usize = 256;
-/// Bytes of a score, with its index, its label and the keys of all.
+/// Bytes of a score, with its index, its label and all their keys.
 const SCORE_BYTES: usize = 96;
-/// Bytes of a token with its id, place and text, for a byte of text: tokens have four of these.
+/// Bytes of a token with its id, offsets and text, per byte of text; a token has about four.
 const TOKEN_BYTES_OF_A_BYTE: usize = 24;
-/// Bytes of the text of a token.
+/// Bytes of text per token.
 const TEXT_BYTES_OF_A_TOKEN: usize = 8;
-/// Components of a hidden state where a model does not tell.
+/// Components of a hidden state if a model does not report it.
 const WIDTH: usize = 1_024;
 
-/// What an answer has.
+/// What a response contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerSize {
-    /// Vectors: so many, of so many components if that is not the model's width.
+    /// Vectors: how many, and of how many components if that is not the model's width.
     Vectors(usize, Option<usize>),
-    /// A vector for each of so many tokens of inputs, about, each input no longer than the model
-    /// takes: inputs and bytes of their texts.
+    /// A vector per token: the number of inputs and the bytes of their texts, from which the number
+    /// of tokens is estimated; no input has more tokens than the model accepts.
     TokenVectors(usize, usize),
-    /// Weights of the words of so many inputs.
+    /// Term weights of this many inputs.
     Words(usize),
-    /// A score for each label of so many inputs.
+    /// A score per label, for this many inputs.
     Scores(usize),
     /// Bytes that follow from the request alone.
     Bytes(usize),
 }
 
 impl AnswerSize {
-    /// Of vectors.
+    /// For vectors.
     pub fn embed(request: &EmbedRequest) -> Self {
         Self::Vectors(request.inputs.len(), request.dimensions)
     }
 
-    /// Of a vector a token.
+    /// For one vector per token.
     pub fn tokens(request: &TokensRequest) -> Self {
         let bytes = request.inputs.iter().map(Input::bytes).sum();
         Self::TokenVectors(request.inputs.len(), bytes)
     }
 
-    /// Of weights of words.
+    /// For term weights.
     pub fn sparse(request: &TokensRequest) -> Self {
         Self::Words(request.inputs.len())
     }
 
-    /// Of a ranking, with the documents if they are to be returned.
+    /// For a ranking; the documents count too, since they may be returned.
     pub fn rerank(request: &RerankRequest) -> Self {
         let texts: usize = request.documents.iter().map(Content::bytes).sum();
         Self::Bytes(request.documents.len() * SCORE_BYTES + texts)
     }
 
-    /// Of classes.
+    /// For classes.
     pub fn predict(request: &PredictRequest) -> Self {
         Self::Scores(request.inputs.len())
     }
 
-    /// Of tokens.
+    /// For tokens.
     pub fn tokenize(texts: &[String]) -> Self {
         let bytes: usize = texts.iter().map(String::len).sum();
         Self::Bytes(bytes.saturating_mul(TOKEN_BYTES_OF_A_BYTE))
     }
 
-    /// Of texts of tokens.
+    /// For decoded texts.
     pub fn decode(ids: &[Vec<u32>]) -> Self {
         Self::Bytes(ids.iter().map(|ids| ids.len() * TEXT_BYTES_OF_A_TOKEN).sum())
     }
 
-    /// Bytes, about, of the answer of this engine. Inputs beyond its limit do not count: it refuses
-    /// a request with more, and says so.
+    /// Approximate bytes of this engine's response. Inputs beyond its limit do not count: it
+    /// refuses such a request with an error of its own.
     pub fn bytes(self, engine: &Engine) -> usize {
         let capabilities = &engine.info().capabilities;
         let inputs_max = engine.config().inputs_max;

@@ -1,4 +1,4 @@
-//! What handlers share: the models, their metrics, health.
+//! What handlers share: the models, their metrics, limits, health.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -18,13 +18,13 @@ use crate::media::MediaFetcher;
 use crate::metrics::MetricsHub;
 use crate::shares::Shares;
 
-/// How long a health check's result serves others who ask.
+/// How long the result of a health check is shared with other callers.
 const HEALTH_SHARED_FOR: Duration = Duration::from_secs(1);
 
-/// When a model was checked last, and what came of it.
+/// When a model was last checked, and the result.
 type Health = Mutex<Option<(Instant, Result<(), Failure>)>>;
 
-/// Of the requests at a time, one in so many is left to other clients.
+/// A client may hold all of the permits but one in this many.
 const OTHERS_PART: usize = 16;
 
 /// What handlers share.
@@ -35,20 +35,20 @@ pub struct App {
     media: Arc<MediaFetcher>,
     config: HttpConfig,
     permits: Arc<Semaphore>,
-    /// What a client may have of the permits.
+    /// Each client's share of the permits.
     shares: Shares,
     streams: Streams,
     outgoing: Arc<Outgoing>,
     intake: Intake,
     answers: Arc<Answers>,
     started: u64,
-    /// One for each slot of the registry, in its order.
+    /// One per slot of the registry, in the same order.
     health: Vec<Health>,
     leaving: watch::Sender<bool>,
 }
 
 impl App {
-    /// The app of these models.
+    /// The app for these models.
     pub fn new(registry: Registry, metrics: Arc<MetricsHub>, config: HttpConfig) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -64,7 +64,7 @@ impl App {
             intake: Intake {
                 bytes_max: config.body_bytes_max,
                 timeout: config.body_timeout,
-                // A body of the largest size always finds room by itself.
+                // Large enough for a body of the maximum size if it is alone.
                 bodies: Bodies::new(config.bodies_bytes_max.max(2 * config.body_bytes_max)),
             },
             answers: Answers::new(config.answer_bytes_max),
@@ -88,43 +88,43 @@ impl App {
         &self.config
     }
 
-    /// Where images and videos of requests come from.
+    /// Fetches the images and videos of requests.
     pub fn media(&self) -> &Arc<MediaFetcher> {
         &self.media
     }
 
-    /// Whether too long inputs are cut unless a request says otherwise.
+    /// Whether inputs that are too long are truncated unless a request says otherwise.
     pub fn auto_truncate(&self) -> bool {
         self.config.auto_truncate
     }
 
-    /// A client's share of the permits, now or not at all: requests of one whose client has hung up
-    /// go on for a while, and must not take all.
+    /// Takes a part of a client's share of the permits, without waiting: requests of a client that
+    /// has disconnected go on for a while, and must not take all permits.
     ///
     /// # Errors
-    /// If the client has as many as it may.
+    /// If the client's share is used up.
     pub fn take_share(&self, client: ClientKey) -> Result<OwnedSemaphorePermit, Failure> {
         let share = self.shares.of(client).try_acquire_owned();
         share.map_err(|_| Failure::TooManyRequests { limit: self.shares.each() })
     }
 
-    /// A permit to compute, now or not at all; where none is left, that of an answer that nobody
-    /// reads, which is cut off.
+    /// A permit to compute, without waiting. If none is left, a response that nobody reads is cut
+    /// off, and its permit is taken.
     pub fn take_permit(&self) -> Option<OwnedSemaphorePermit> {
         self.permits.clone().try_acquire_owned().ok().or_else(|| self.outgoing.cut_off_one())
     }
 
-    /// Answers on their way.
+    /// Responses that are being sent.
     pub fn outgoing(&self) -> &Arc<Outgoing> {
         &self.outgoing
     }
 
-    /// Requests that may still come in.
+    /// The permits for further requests.
     pub fn permits(&self) -> &Arc<Semaphore> {
         &self.permits
     }
 
-    /// Places of messages of streams.
+    /// The slots for messages of streams.
     pub fn streams(&self) -> &Streams {
         &self.streams
     }
@@ -134,12 +134,12 @@ impl App {
         &self.intake
     }
 
-    /// Room for answers.
+    /// The budget of all responses.
     pub fn answers(&self) -> &Arc<Answers> {
         &self.answers
     }
 
-    /// How clients are told apart.
+    /// How clients are identified.
     pub fn clients(&self) -> Clients<'_> {
         Clients {
             have_keys: !self.config.api_keys.is_empty(),
@@ -147,22 +147,22 @@ impl App {
         }
     }
 
-    /// When the server started, in seconds since 1970.
+    /// When the server started, as a Unix time in seconds.
     pub fn started(&self) -> u64 {
         self.started
     }
 
-    /// Turns readiness red for good, while requests are still answered.
+    /// Reports not ready from now on, while requests are still answered.
     pub fn leave(&self) {
         self.leaving.send_replace(true);
     }
 
-    /// Whether the server was told to stop and only answers for those who do not know yet.
+    /// Whether the server was told to stop; it may still answer requests.
     pub fn is_leaving(&self) -> bool {
         *self.leaving.borrow()
     }
 
-    /// Turns true when the server is told to stop.
+    /// Becomes true when the server is told to stop.
     pub fn leaving(&self) -> watch::Receiver<bool> {
         self.leaving.subscribe()
     }
@@ -170,11 +170,11 @@ impl App {
     /// Resolves when the server is told to stop.
     pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut leaving = self.leaving.subscribe();
-        // An error is a sender that is dropped, which is the end as well.
+        // An error means that the sender was dropped, which is the end as well.
         async move { drop(leaving.wait_for(|leaving| *leaving).await) }
     }
 
-    /// Whether a forward pass works on every model. Those who ask within a second share one result.
+    /// Whether a forward pass works on every model. Calls within a second share one result.
     ///
     /// # Errors
     /// The first model that is not ready or does not work, and why.
@@ -182,7 +182,8 @@ impl App {
         if self.is_leaving() {
             return Err(Failure::Stopping);
         }
-        // What still loads is told at once; a forward pass may have to wait for a batch.
+        // Models that are loading are reported at once; a forward pass may have to wait for a
+        // batch.
         if let Some(model) = self.registry.not_ready().next() {
             return Err(model.into());
         }
@@ -192,7 +193,7 @@ impl App {
         Ok(())
     }
 
-    /// As [`ready`](Self::ready), of one model.
+    /// As [`ready`](Self::ready), for one model.
     ///
     /// # Errors
     /// An unknown name, or why the model is not ready.

@@ -27,7 +27,7 @@ pub fn sent_key(headers: &HeaderMap) -> Option<&[u8]> {
     }
 }
 
-/// Whether a request carries one of these keys, or none is asked for; every key is compared in
+/// Whether a request carries one of these keys, or none is required; every key is compared in
 /// constant time.
 pub fn has_key(keys: &[String], headers: &HeaderMap) -> bool {
     let sent = sent_key(headers).unwrap_or_default();
@@ -36,7 +36,7 @@ pub fn has_key(keys: &[String], headers: &HeaderMap) -> bool {
     valid || keys.is_empty()
 }
 
-/// Lets requests with a valid key through; others are told which scheme is asked for (RFC 6750, 3).
+/// Admits requests with a valid key; others are told the required scheme (RFC 6750, 3).
 pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if is_public(&request) || has_key(&app.config().api_keys, request.headers()) {
         return next.run(request).await;

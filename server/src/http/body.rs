@@ -1,5 +1,5 @@
-//! Bodies in and out: errors in the dialect's shape, large answers made off the event loop and sent
-//! while they are made.
+//! Bodies of requests and responses: errors in the dialect's shape; large responses are serialized
+//! off the event loop, and sent while they are produced.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -21,15 +21,15 @@ use super::unshaped::{Unshaped, unshaped};
 use super::written::LENGTH_BYTES_MAX;
 use super::{App, Failure};
 
-/// Tokens of a request above which its answer is written on another thread.
+/// Tokens of a request above which its response is serialized on another thread.
 const OFF_LOOP_TOKENS: usize = 4 * 1024;
-/// Bytes of a part of an answer that leaves before the rest is made.
+/// Bytes of each part of a response that is sent while the rest is produced.
 const PART_BYTES: usize = 64 * 1024;
 
-/// Where numbers are computed, as text-embeddings-inference says it.
+/// What computes, in the terms of text-embeddings-inference.
 pub const COMPUTE_TYPE: &str = "cpu+optimized";
 
-/// A JSON body, whatever its content type says.
+/// A JSON body, whatever its content type.
 pub struct JsonBody<T>(pub T);
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T> {
@@ -45,9 +45,9 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for JsonBody<T>
     }
 }
 
-/// A body of any kind, within all limits. Only with it the request gets a permit to compute: a body
-/// that never comes takes none from others. A path that is not there, or not for a method, reads no
-/// body, so it is answered at once.
+/// A body of any kind, within all limits. A request gets its permit to compute only after its body
+/// was read, so a body that never arrives holds no permit. Unknown paths and wrong methods read no
+/// body, so they are answered at once.
 pub struct RawBody(pub Bytes);
 
 impl FromRequest<Arc<App>> for RawBody {
@@ -62,8 +62,8 @@ impl FromRequest<Arc<App>> for RawBody {
     }
 }
 
-/// Reads a body, asks whether there is room for so much work, then takes a permit, which its
-/// request keeps until its answer is written.
+/// Reads a body, checks the load, then takes a permit, which the request holds until its response
+/// is written.
 async fn admitted(app: &App, path: &str, body: Body) -> Result<Bytes, Failure> {
     let (body, scope) = (app.intake().read(body).await?, Scope::current());
     if let Some(scope) = &scope {
@@ -78,8 +78,8 @@ async fn admitted(app: &App, path: &str, body: Body) -> Result<Bytes, Failure> {
     Ok(body)
 }
 
-/// A JSON response of what `make` gives. A large one is made on another thread; what is above
-/// `LENGTH_BYTES_MAX` leaves while the rest is still being made.
+/// A JSON response of what `make` returns. A large one is produced on another thread; beyond
+/// `LENGTH_BYTES_MAX`, it is sent while the rest is still being produced.
 pub async fn json_response<T: Serialize + Send + 'static>(
     tokens: usize,
     make: impl FnOnce() -> T + Send + 'static,
@@ -96,34 +96,34 @@ pub async fn json_response<T: Serialize + Send + 'static>(
     };
     match body {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-        // Known here are neither path nor dialect; the request's own layer shapes it.
+        // Path and dialect are not known here; the request's own layer shapes the failure.
         Err(failure) => Unshaped { path: None, failure }.into_response(),
     }
 }
 
-/// Of an answer that is being made: a part, or its end.
+/// A part of a response that is being produced, or its end.
 enum Part {
     Bytes(Bytes),
     End(Result<(), Failure>),
 }
 
-/// Cuts what is written into parts and counts them.
+/// Splits serialized bytes into parts and counts them.
 struct Writer {
     scope: Option<Arc<Scope>>,
     sender: mpsc::UnboundedSender<Part>,
     part: Vec<u8>,
-    /// Of parts that were sent.
+    /// Bytes of the parts sent so far.
     bytes: usize,
     failure: Option<Failure>,
 }
 
 impl Writer {
-    /// Writes what `make` gives, as JSON, and the end.
+    /// Serializes what `make` returns as JSON, then sends the end.
     fn write<T: Serialize>(mut self, make: impl FnOnce() -> T) {
         let written = serde_json::to_writer(&mut self, &make());
         let sent = written.map_err(std::io::Error::from).and_then(|()| self.send());
         let end = sent.map_err(|_| self.failure.take().unwrap_or(Failure::Bug));
-        // A client that is gone by now is no loss.
+        // The client may have disconnected.
         let _ = self.sender.send(Part::End(end));
     }
 
@@ -157,13 +157,13 @@ impl std::io::Write for Writer {
     }
 }
 
-/// An answer that is being made.
+/// A response that is being produced.
 struct Made {
     made: mpsc::UnboundedReceiver<Part>,
 }
 
 impl Made {
-    /// Its body: whole if it is small, else as it comes.
+    /// Its body: whole if it is small, otherwise streamed.
     async fn body(mut self) -> Result<Body, Failure> {
         let (mut parts, mut bytes) = (Vec::new(), 0);
         while bytes <= LENGTH_BYTES_MAX {
@@ -176,7 +176,7 @@ impl Made {
             }
         }
         let rest = stream::try_unfold(self, |mut this| async move {
-            // The head has left: all that can be done is to end before the end.
+            // The head has been sent, so an error can only cut the body short.
             let part = this.next().await.map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(part.map(|part| (part, this)))
         });
@@ -188,13 +188,13 @@ impl Made {
         match self.made.recv().await {
             Some(Part::Bytes(part)) => Ok(Some(part)),
             Some(Part::End(end)) => end.map(|()| None),
-            // Whoever made it has panicked.
+            // The thread that produced it panicked.
             None => Err(Failure::Bug),
         }
     }
 }
 
-/// What a request took, by the names of text-embeddings-inference, in milliseconds.
+/// What a request took, with the names of text-embeddings-inference; times in milliseconds.
 pub fn timing_values(timings: &Timings) -> [(&'static str, u64); 8] {
     let total = timings.total.as_millis() as u64;
     [
@@ -203,7 +203,7 @@ pub fn timing_values(timings: &Timings) -> [(&'static str, u64); 8] {
         ("x-compute-tokens", timings.n_tokens as u64),
         ("x-total-time", total),
         ("x-tokenization-time", timings.tokenization.as_millis() as u64),
-        // A part of it, and not of text-embeddings-inference.
+        // Part of the tokenization time; not a header of text-embeddings-inference.
         ("x-tokenization-queue-time", timings.tokenizer_wait.as_millis() as u64),
         ("x-queue-time", timings.queue.as_millis() as u64),
         ("x-inference-time", timings.inference.as_millis() as u64),

@@ -1,8 +1,9 @@
-//! Browsers: pages that may call the server (CORS), and pages that may not.
+//! Browsers: which web pages may call the server (CORS), and which may not.
 //!
-//! A server without a key is reached by every page that its user opens: by a form or a simple
-//! request, and where the page's own name resolves to this machine (DNS rebinding) it could read
-//! the answers. Browsers say who asks in `Origin` and `Sec-Fetch-Site`, which pages cannot set.
+//! A server without a key can be reached by every page that its user opens, by a form or a simple
+//! request; and a page whose own name resolves to this machine (DNS rebinding) could read the
+//! responses. Browsers identify the caller in `Origin` and `Sec-Fetch-Site`, which pages cannot
+//! set.
 //! Must not know: paths, bodies.
 
 use std::net::IpAddr;
@@ -20,21 +21,21 @@ use url::Url;
 use super::unshaped::unshaped;
 use super::{App, Failure, HttpConfig};
 
-/// What browsers send to tell how the page that asks is related to the server (Fetch Metadata).
+/// Sent by browsers: how the calling page relates to the server (Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// How the answer is used, and where it goes.
+/// The mode of the request, and the destination of its response.
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-/// How long a browser may keep the answer to a preflight, in seconds.
+/// How long a browser may cache the response to a preflight, in seconds.
 const PREFLIGHT_SECONDS: u64 = 7_200;
 
-/// The pages that may call the server from a browser.
+/// The web pages that may call the server from a browser.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrowserSettings {
-    /// Origins that may, as browsers write them.
+    /// Allowed origins, as browsers write them.
     pub origins: Origins,
-    /// Names of this server, in lower case, besides those of the machine itself; with a port, only
-    /// at this one.
+    /// Names of this server, in lower case, besides loopback names; a name with a port is valid
+    /// only with that port.
     pub hosts: Vec<String>,
 }
 
@@ -66,7 +67,7 @@ impl BrowserSettings {
     /// The settings of `--cors-allow-origin` and `--allowed-host`.
     ///
     /// # Errors
-    /// What is no origin or no host, in a sentence.
+    /// An invalid origin or host, as a sentence.
     pub fn parse(origins: &[String], hosts: &[String]) -> Result<Self, String> {
         let host = |host: &String| match host.parse::<Authority>() {
             Ok(authority) if !host.contains('@') && !authority.host().is_empty() => {
@@ -86,7 +87,7 @@ impl BrowserSettings {
     fn refuse(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
         let (origin, site) = (headers.get(header::ORIGIN), headers.get(SEC_FETCH_SITE));
         let allowed = match (origin, site) {
-            // No browser sends neither.
+            // Browsers always send at least one of them.
             (None, None) => return false,
             (Some(origin), _) => self.origins.have(origin.as_bytes()),
             (None, Some(_)) => self.origins == Origins::All,
@@ -102,7 +103,7 @@ impl BrowserSettings {
         !allowed && !host.is_some_and(own)
     }
 
-    /// Whether a `Host` names this machine, or is one of the allowed.
+    /// Whether a `Host` is a loopback name or one of the allowed hosts.
     fn is_served_as(&self, host: &str) -> bool {
         let Ok(authority) = host.parse::<Authority>() else { return false };
         let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
@@ -116,19 +117,19 @@ impl BrowserSettings {
     }
 }
 
-/// Whether a browser opens an address as a page of its own, as where a user follows a link. The
-/// page with the link cannot read what comes, and a `GET` changes nothing and computes no input.
+/// Whether a browser opens the address as a page of its own, as when a user follows a link. The
+/// linking page cannot read the response, and a `GET` changes nothing and runs no model.
 fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
     let is = |name: &HeaderName, value: &str| headers.get(name).is_some_and(|it| it == value);
     let reads = matches!(*method, Method::GET | Method::HEAD);
     reads
         && is(&SEC_FETCH_MODE, "navigate")
-        // A frame within another page is none.
+        // A frame within another page does not count.
         && is(&SEC_FETCH_DEST, "document")
         && !headers.contains_key(header::ORIGIN)
 }
 
-/// An origin as browsers write it: lower case, without a port that its scheme has anyway.
+/// An origin as browsers write it: lower case, without the default port of its scheme.
 fn origin(text: &str) -> Result<String, String> {
     let wrong = || format!("cors-allow-origin {text:?} is not an origin like https://example.com");
     if text == "null" {
@@ -141,12 +142,12 @@ fn origin(text: &str) -> Result<String, String> {
     }
     match url.origin() {
         known @ url::Origin::Tuple(..) => Ok(known.ascii_serialization()),
-        // Of extensions, say.
+        // Browser extensions, for example.
         url::Origin::Opaque(_) => Ok(text.trim_end_matches('/').to_owned()),
     }
 }
 
-/// Whether an origin's host and port are these, whatever its scheme: TLS may end in a proxy.
+/// Whether an origin has this host and port, whatever its scheme: a proxy may terminate TLS.
 fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
     let parsed = origin.to_str().ok().and_then(|text| Url::parse(text).ok());
     let (Some(url), Ok(authority)) = (parsed, host.parse::<Authority>()) else { return false };
@@ -156,14 +157,14 @@ fn is_origin_of(origin: &HeaderValue, host: &str) -> bool {
         && url.port_or_known_default() == Some(authority.port_u16().unwrap_or(default))
 }
 
-/// Whether a request comes from a page that may not call a server with these settings. With a key
-/// no page can: it does not have it.
+/// Whether a request comes from a page that may not call a server with these settings. With API
+/// keys nothing is refused here, since pages do not have a key.
 pub fn is_refused(config: &HttpConfig, request: &Request) -> bool {
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     config.api_keys.is_empty() && config.browsers.refuse(method, uri, headers)
 }
 
-/// A router that answers browsers by these rules.
+/// Adds these rules for browsers to a router.
 pub fn guarded(router: Router, app: &Arc<App>) -> Router {
     let origins = match &app.config().browsers.origins {
         Origins::All => Some(AllowOrigin::any()),

@@ -1,7 +1,7 @@
-//! Bytes that the process holds for its clients: of bodies that are being read, and of answers that
+//! Budgets of bytes for the whole process: for bodies that are being read, and for responses that
 //! are not written yet.
 //!
-//! Must not know: what is in them.
+//! Must not know: what they contain.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,24 +9,24 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bodies up to this size may take all of the budget, larger ones three quarters of it: so a few
-/// large bodies that come slowly keep out no small ones.
+/// Bodies up to this size may use all of the budget, larger ones three quarters of it, so that a
+/// few large bodies that arrive slowly do not block small ones.
 const SMALL_BODY_BYTES: usize = 64 * 1024;
-/// Counted for a body before its first byte: its task and its head.
+/// Reserved for a body before its first byte: for its task and its head.
 const BODY_BYTES_MIN: usize = 4 * 1024;
-/// Answers up to this size are not counted: there are no more of them than requests at a time.
+/// Responses up to this size are not counted: there are no more of them than concurrent requests.
 const UNCOUNTED_ANSWER_BYTES: usize = 64 * 1024;
-/// Answers up to this size have one half of the budget, larger ones the other: so large answers
-/// that nobody reads hold up no small ones.
+/// Responses up to this size use one half of the budget, larger ones the other, so that large
+/// responses that nobody reads do not block small ones.
 const MIDDLE_ANSWER_BYTES: usize = 1024 * 1024;
-/// The unit in which answers are counted.
+/// The unit in which responses are counted.
 const KIB: usize = 1024;
 
-/// There is no room for more bytes now.
+/// The budget is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
 
-/// Bytes of all bodies that are being read.
+/// The budget of all bodies that are being read.
 #[derive(Debug)]
 pub struct Bodies {
     limit: usize,
@@ -34,12 +34,12 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    /// Room for `limit` bytes.
+    /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, held: AtomicUsize::new(0) })
     }
 
-    /// Room for a body that begins.
+    /// Makes the reservation of a body that begins.
     ///
     /// # Errors
     /// `NoRoom`.
@@ -50,7 +50,7 @@ impl Bodies {
     }
 }
 
-/// The room of one body; given back when it is dropped.
+/// The reservation of one body, released when dropped.
 #[derive(Debug)]
 pub struct BodyRoom {
     bodies: Arc<Bodies>,
@@ -58,10 +58,10 @@ pub struct BodyRoom {
 }
 
 impl BodyRoom {
-    /// Takes room for at least `bytes` in all.
+    /// Grows the reservation to at least `bytes` in total.
     ///
     /// # Errors
-    /// `NoRoom`; what was taken before stays.
+    /// `NoRoom`; the reservation stays as it was.
     pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else {
             return Ok(());
@@ -75,7 +75,7 @@ impl BodyRoom {
         Ok(())
     }
 
-    /// Gives back all but what a body that begins has.
+    /// Shrinks the reservation to that of a body that begins.
     pub fn empty(&mut self) {
         let less = self.bytes - BODY_BYTES_MIN.min(self.bytes);
         self.bodies.held.fetch_sub(less, Ordering::Relaxed);
@@ -89,17 +89,17 @@ impl Drop for BodyRoom {
     }
 }
 
-/// Bytes of all answers that are being computed or are not written yet.
+/// The budget of all responses that are being computed or are not written yet.
 #[derive(Debug)]
 pub struct Answers {
-    /// Bytes that one answer may have.
+    /// Maximum bytes of one response.
     pub limit: usize,
     middle: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
 
 impl Answers {
-    /// Room for `limit` bytes and for the answers that are not counted.
+    /// A budget of `limit` bytes, besides the responses that are not counted.
     pub fn new(limit: usize) -> Arc<Self> {
         let half = (limit / 2 / KIB).clamp(1, Semaphore::MAX_PERMITS);
         let semaphore = || Arc::new(Semaphore::new(half));
@@ -110,7 +110,7 @@ impl Answers {
         if bytes <= MIDDLE_ANSWER_BYTES { &self.middle } else { &self.large }
     }
 
-    /// Room for an answer of about this size, waiting for it no longer than `wait`.
+    /// Reserves about `bytes` for a response, waiting no longer than `wait`.
     ///
     /// # Errors
     /// `NoRoom`.
@@ -125,7 +125,7 @@ impl Answers {
         }
         let permits = u32::try_from(bytes.div_ceil(KIB)).map_err(|_| NoRoom)?;
         let permit = self.half(bytes).clone().acquire_many_owned(permits);
-        // The semaphore is never closed, so it is the time that is over.
+        // The semaphore is never closed, so a failure is the timeout.
         let permit = tokio::time::timeout(wait, permit).await.ok().and_then(Result::ok);
         room.permits.push(permit.ok_or(NoRoom)?);
         room.bytes = bytes;
@@ -133,7 +133,7 @@ impl Answers {
     }
 }
 
-/// The room of one answer; given back when it is dropped.
+/// The reservation of one response, released when dropped.
 #[derive(Debug)]
 pub struct AnswerRoom {
     answers: Arc<Answers>,
@@ -142,15 +142,15 @@ pub struct AnswerRoom {
 }
 
 impl AnswerRoom {
-    /// Bytes that one answer may have.
+    /// Maximum bytes of one response.
     pub fn limit(&self) -> usize {
         self.answers.limit
     }
 
-    /// Takes room for at least `bytes` in all, now or not at all.
+    /// Grows the reservation to at least `bytes` in total, without waiting.
     ///
     /// # Errors
-    /// `NoRoom`; what was taken before stays.
+    /// `NoRoom`; the reservation stays as it was.
     pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         if bytes <= self.bytes.max(UNCOUNTED_ANSWER_BYTES) {
             return Ok(());
@@ -163,13 +163,13 @@ impl AnswerRoom {
         Ok(())
     }
 
-    /// Adds the room of another part of the same answer.
+    /// Adds the reservation of another part of the same response.
     pub fn join(&mut self, mut other: Self) {
         self.permits.append(&mut other.permits);
         self.bytes += other.bytes;
     }
 
-    /// Bytes there is room for.
+    /// Bytes that the reservation allows.
     pub fn bytes(&self) -> usize {
         self.bytes.max(UNCOUNTED_ANSWER_BYTES)
     }

@@ -1,5 +1,5 @@
-//! Which model answers a request, chosen once, and calls of it: each is counted, and its answer's
-//! bytes reserved, in one place.
+//! Chooses the model that answers a request, and calls it; here each call is counted, and the bytes
+//! of its response are reserved.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -17,35 +17,35 @@ use super::{App, Failure};
 use crate::metrics::Endpoint;
 use crate::noted::note_call;
 
-/// What a request wants of a model.
+/// What a request needs from a model.
 ///
-/// A request that names no model is answered by the first that is made for it, else by the first
-/// that is able to; a request that names one which is not able is refused, with the names of those
-/// that are.
+/// A request that names no model is answered by the first model that is made for it, else by the
+/// first that is capable of it. If the named model is not capable of it, the request is refused
+/// with the names of those that are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
-    /// One vector an input.
+    /// One vector per input.
     Embed,
     /// A hidden state for every token.
     Tokens,
-    /// One vector a token, for late interaction.
+    /// One vector per token, for late interaction.
     MultiVectors,
-    /// Weights of words.
+    /// Term weights.
     Sparse,
-    /// Documents ranked for a query: rerankers are made for it, embedders can.
+    /// Documents ranked for a query: rerankers are made for it, embedders are capable of it.
     Rerank,
-    /// Scores of pairs: models that score pairs are made for it, embedders can.
+    /// Scores of pairs: models that score pairs are made for it, embedders are capable of it.
     Score,
-    /// Classes: of models with labels, rerankers among them.
+    /// Classes: classifiers with several labels are made for it, rerankers are capable of it.
     Classify,
-    /// Tokens of texts.
+    /// Tokenization of texts.
     Tokenize,
-    /// Texts of tokens.
+    /// Decoding of token ids.
     Decode,
 }
 
 impl Want {
-    /// Whether a model is made for it.
+    /// Whether a model is made for this.
     fn is_purpose_of(self, engine: &Engine) -> bool {
         let (capabilities, method) = (&engine.info().capabilities, engine.rerank_method());
         match self {
@@ -59,7 +59,7 @@ impl Want {
         }
     }
 
-    /// Whether a model is able to.
+    /// Whether a model is capable of this.
     fn is_within(self, engine: &Engine) -> bool {
         let capabilities = &engine.info().capabilities;
         match self {
@@ -76,7 +76,7 @@ impl Want {
         }
     }
 
-    /// What a model is not able to do, as a verb phrase.
+    /// What an incapable model cannot do, as a verb phrase.
     fn verb(self) -> &'static str {
         match self {
             Self::Embed => "embed",
@@ -100,7 +100,7 @@ pub struct Chosen<'a> {
     engine: &'a Engine,
 }
 
-/// What is known of a call before it is made.
+/// What is known about a call before it is made.
 struct Call {
     endpoint: Endpoint,
     size: AnswerSize,
@@ -108,18 +108,19 @@ struct Call {
 }
 
 impl App {
-    /// The model that answers a request, by the name that the request gives or by what it wants.
+    /// The model that answers a request, by the name in the request or by what the request needs.
     ///
     /// # Errors
-    /// An unknown name, a model that is not ready, or one that is not able to.
+    /// An unknown name, or a model that is not ready or not capable of it.
     pub fn choose(&self, model: Option<&str>, want: Want) -> Result<Chosen<'_>, Failure> {
         self.find(model, want).inspect_err(|failure| self.metrics().refused(failure))
     }
 
-    /// As [`choose`](Self::choose), without counting a refusal: for requests that may go elsewhere.
+    /// As [`choose`](Self::choose), without counting a refusal: for requests that may be tried
+    /// elsewhere.
     ///
     /// # Errors
-    /// As of `choose`.
+    /// As for `choose`.
     pub fn find(&self, model: Option<&str>, want: Want) -> Result<Chosen<'_>, Failure> {
         let registry = self.registry();
         let found = registry.choose(model, |it| want.is_purpose_of(it), |it| want.is_within(it));
@@ -139,25 +140,25 @@ impl<'a> Chosen<'a> {
         self.name
     }
 
-    /// What it tells of itself.
+    /// Its description.
     pub fn info(&self) -> &'a ModelInfo {
         self.engine.info()
     }
 
-    /// Inputs that a request may have.
+    /// The maximum number of inputs of a request.
     pub fn inputs_max(&self) -> usize {
         self.engine.config().inputs_max
     }
 
-    /// How it ranks unless a request asks for another method.
+    /// How it ranks unless a request selects another method.
     pub fn rerank_method(&self) -> Option<RerankMethod> {
         self.engine.rerank_method()
     }
 
-    /// Vectors.
+    /// Computes vectors.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn embed(&self, request: EmbedRequest) -> Result<EmbedAnswer, Failure> {
         let inputs = request.inputs.len();
         let (endpoint, size) = (Endpoint::embed(inputs), AnswerSize::embed(&request));
@@ -167,10 +168,10 @@ impl<'a> Chosen<'a> {
         Ok(answer)
     }
 
-    /// Vectors of several requests, answered whole or not at all.
+    /// Computes the vectors of several requests, all or nothing.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn embed_all(&self, requests: Vec<EmbedRequest>) -> Result<EmbedAllAnswer, Failure> {
         let inputs = requests.iter().map(|request| request.inputs.len()).sum();
         let sizes = requests.iter().map(|request| AnswerSize::embed(request).bytes(self.engine));
@@ -181,10 +182,10 @@ impl<'a> Chosen<'a> {
         Ok(answer)
     }
 
-    /// Hidden states of every token.
+    /// Computes the hidden states of every token.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn tokens(&self, request: TokensRequest) -> Result<TokensAnswer, Failure> {
         let inputs = request.inputs.len();
         let (endpoint, size) = (Endpoint::embed(inputs), AnswerSize::tokens(&request));
@@ -194,10 +195,10 @@ impl<'a> Chosen<'a> {
         Ok(answer)
     }
 
-    /// Weights of words.
+    /// Computes term weights.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn sparse(&self, request: TokensRequest) -> Result<SparseAnswer, Failure> {
         let (size, inputs) = (AnswerSize::sparse(&request), request.inputs.len());
         let call = Call { endpoint: Endpoint::Sparse, size, inputs };
@@ -206,10 +207,10 @@ impl<'a> Chosen<'a> {
         Ok(answer)
     }
 
-    /// One vector a token, for late interaction.
+    /// Computes one vector per token, for late interaction.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn multi_vectors(&self, request: TokensRequest) -> Result<TokensAnswer, Failure> {
         let (size, inputs) = (AnswerSize::tokens(&request), request.inputs.len());
         let call = Call { endpoint: Endpoint::Multi, size, inputs };
@@ -218,10 +219,10 @@ impl<'a> Chosen<'a> {
         Ok(answer)
     }
 
-    /// Documents ranked for a query.
+    /// Ranks documents for a query.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn rerank(&self, request: RerankRequest) -> Result<RerankAnswer, Failure> {
         let (size, inputs) = (AnswerSize::rerank(&request), request.documents.len());
         let call = Call { endpoint: Endpoint::Rerank, size, inputs };
@@ -230,10 +231,10 @@ impl<'a> Chosen<'a> {
         Ok(answer)
     }
 
-    /// Similarities of pairs, answered whole or not at all.
+    /// Computes the similarities of pairs, all or nothing.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn similarities(
         &self,
         queries: &[Content],
@@ -249,10 +250,10 @@ impl<'a> Chosen<'a> {
         Ok(answer)
     }
 
-    /// Logits of texts or pairs.
+    /// Computes the logits of texts or pairs.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn predict(&self, request: PredictRequest) -> Result<PredictAnswer, Failure> {
         let (size, inputs) = (AnswerSize::predict(&request), request.inputs.len());
         let call = Call { endpoint: Endpoint::Predict, size, inputs };
@@ -261,10 +262,10 @@ impl<'a> Chosen<'a> {
         Ok(answer)
     }
 
-    /// The tokens of texts.
+    /// Tokenizes texts.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn tokenize(
         &self,
         texts: Vec<String>,
@@ -276,10 +277,10 @@ impl<'a> Chosen<'a> {
         self.call(call, async |engine| engine.tokenize(texts, special_tokens, prompt).await).await
     }
 
-    /// The texts of token ids.
+    /// Decodes token ids to texts.
     ///
     /// # Errors
-    /// What the engine says.
+    /// An exhausted budget, or the engine's error.
     pub async fn decode(
         &self,
         ids: Vec<Vec<u32>>,
@@ -290,8 +291,8 @@ impl<'a> Chosen<'a> {
         self.call(call, async |engine| engine.decode(ids, skip_special_tokens).await).await
     }
 
-    /// Tokens of texts for the usage of an answer that was computed already: without counting a
-    /// request, and 0 where counting fails.
+    /// Token counts of texts, for the usage in a response that was computed already. This is not
+    /// counted as a request; if it fails, there are no counts.
     pub async fn count_tokens(&self, texts: Vec<String>) -> Vec<usize> {
         let tokens = self.engine.tokenize(texts, false, Prompt::None).await.unwrap_or_default();
         tokens.iter().map(Vec::len).collect()
@@ -301,7 +302,7 @@ impl<'a> Chosen<'a> {
         self.app.metrics().answered(self.name, timings);
     }
 
-    /// Makes a call: counts it and its outcome, and reserves the bytes of its answer.
+    /// Makes a call: counts it and its outcome, and reserves the bytes of its response.
     async fn call<T>(
         &self,
         call: Call,

@@ -1,6 +1,6 @@
-//! Whose request it is: what fair shares of the server are counted by.
+//! The client of a request, by which fair shares of the server are counted.
 //!
-//! Must not know: what a client asks for.
+//! Must not know: what a client requests.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,15 +13,15 @@ use sha2::{Digest as _, Sha256};
 
 use super::auth::sent_key;
 
-/// Addresses of one IPv6 client begin with the same 64 bits.
+/// The addresses of one IPv6 client share their first 64 bits.
 const IPV6_CLIENT_MASK: u128 = !0 << 64;
 
-/// The address at the other end of a connection.
+/// The remote address of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
-/// Addresses of proxies whose `x-forwarded-for` is believed: one address, or all that begin with
-/// the same bits (`10.0.0.0/8`).
+/// Proxies whose `x-forwarded-for` is trusted: one address, or all with the same prefix
+/// (`10.0.0.0/8`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -57,17 +57,17 @@ impl FromStr for Network {
     }
 }
 
-/// How clients are told apart.
+/// How clients are identified.
 #[derive(Debug, Clone, Copy)]
 pub struct Clients<'a> {
     /// Whether requests carry a key that was checked.
     pub have_keys: bool,
-    /// Proxies whose `x-forwarded-for` is believed.
+    /// Proxies whose `x-forwarded-for` is trusted.
     pub trusted_proxies: &'a [Network],
 }
 
 impl Clients<'_> {
-    /// Whose request it is: its key, else its address. Requests without either are one client.
+    /// The client of a request: its key, else its address. Requests without either are one client.
     pub fn key(&self, headers: &HeaderMap, extensions: &Extensions) -> ClientKey {
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         if self.have_keys {
@@ -77,22 +77,22 @@ impl Clients<'_> {
         ClientKey::new(HASHER.hash_one(peer.map(client_part)))
     }
 
-    /// A word that tells one key from others and does not betray it.
+    /// A label that distinguishes a key from others without revealing it.
     pub fn shown_key(&self, headers: &HeaderMap) -> Option<String> {
         let digest = Sha256::digest(sent_key(headers)?);
         let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         Some(format!("key:{digits}"))
     }
 
-    /// The client's address as it is logged, where there is a connection.
+    /// The client's address for the log, if there is a connection.
     pub fn shown_address(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
         let peer = extensions.get::<Peer>()?;
         Some(self.address(peer.0, headers).to_canonical().to_string())
     }
 
-    /// The client's address: that of the connection, or what trusted proxies say, the nearest
-    /// first. Who is not trusted could have written anything, so what is further away does not
-    /// count.
+    /// The client's address: that of the connection, or what trusted proxies report, starting with
+    /// the nearest. An untrusted sender could have written anything, so entries beyond it are
+    /// ignored.
     fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let is_trusted =
             |address: IpAddr| self.trusted_proxies.iter().any(|network| network.contains(address));
@@ -115,7 +115,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     text.parse().ok().or_else(with_port)
 }
 
-/// The part of an address that one client has to itself.
+/// The part of an address that identifies one client.
 pub fn client_part(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -142,7 +142,7 @@ mod tests {
             ("203.0.113.5", &["198.51.100.1"], "203.0.113.5"),
             ("10.1.2.3", &[], "10.1.2.3"),
             ("10.1.2.3", &["198.51.100.1"], "198.51.100.1"),
-            // What the client itself wrote stands before what the proxy added.
+            // What the client itself wrote comes before what the proxy added.
             ("10.1.2.3", &["1.2.3.4, 198.51.100.1"], "198.51.100.1"),
             ("10.1.2.3", &["1.2.3.4", "198.51.100.1"], "198.51.100.1"),
             ("10.1.2.3", &["198.51.100.1, 192.0.2.7"], "198.51.100.1"),

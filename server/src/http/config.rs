@@ -1,6 +1,6 @@
 //! Limits and secrets of the HTTP server.
 //!
-//! Must not know: how they are kept.
+//! Must not know: how they are enforced.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ pub enum LogRequests {
     All,
 }
 
-/// What the server does with token ids.
+/// How the server treats token ids.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TokenIds {
-    /// Takes them where the API defines them as ids of the served model; elsewhere only those that
-    /// carry the special tokens of its tokenizer.
+    /// Accepts them where the API defines them as ids of the served model; elsewhere only those
+    /// that include the special tokens of its tokenizer.
     #[default]
     Checked,
-    /// Takes them everywhere.
+    /// Accepts them everywhere.
     Allow,
     /// Refuses them everywhere.
     Refuse,
@@ -40,36 +40,37 @@ pub enum TokenIds {
 /// Limits and secrets of the server.
 #[derive(Clone)]
 pub struct HttpConfig {
-    /// Keys of which a request must carry one; none asked for if empty.
+    /// API keys, one of which a request must carry; if there are none, no key is required.
     pub api_keys: Vec<String>,
-    /// Bytes of a request's body.
+    /// Maximum bytes of a request's body.
     pub body_bytes_max: usize,
-    /// Bytes of the bodies of all requests that are being received.
+    /// Maximum bytes of the bodies of all requests that are being received.
     pub bodies_bytes_max: usize,
-    /// Time in which a body must end or bring a least rate; see [`Intake`].
+    /// Time within which a body must end or bring bytes at the minimum rate; see
+    /// [`Intake`](super::Intake).
     pub body_timeout: Duration,
-    /// Bytes of all answers that are being made or are not written yet.
+    /// Maximum bytes of all responses that are being produced or are not written yet.
     pub answer_bytes_max: usize,
-    /// Time after which a connection or stream ends on which nothing is read.
+    /// Time after which a connection or stream ends if its client reads nothing.
     pub write_timeout: Duration,
-    /// Proxies whose `x-forwarded-for` is believed.
+    /// Proxies whose `x-forwarded-for` is trusted.
     pub trusted_proxies: Vec<Network>,
-    /// Requests at a time; more are refused.
+    /// Concurrent requests; more are refused.
     pub requests_max: usize,
-    /// Time a request may take, from its head until its answer is written.
+    /// Time for a request, from its head until its response is written.
     pub request_timeout: Duration,
-    /// Time that the server goes on answering when it is told to stop, with readiness red, before
-    /// it takes nothing new.
+    /// Time for which the server keeps answering after it is told to stop, reporting not ready,
+    /// before it accepts nothing new.
     pub shutdown_delay: Duration,
-    /// Time that accepted requests have to finish when the server stops.
+    /// Time for accepted requests to finish when the server stops.
     pub drain_timeout: Duration,
-    /// Time a forward pass for a health check may take, the running batch included.
+    /// Time for a health check's forward pass, including the running batch.
     pub health_timeout: Duration,
-    /// Whether too long inputs are cut unless a request says otherwise.
+    /// Whether inputs that are too long are truncated unless a request says otherwise.
     pub auto_truncate: bool,
-    /// Which pages may call the server from a browser.
+    /// Which web pages may call the server from a browser.
     pub browsers: BrowserSettings,
-    /// Whether token ids are taken in place of texts.
+    /// Whether token ids are accepted in place of texts.
     pub token_ids: TokenIds,
     /// Which requests are logged.
     pub log_requests: LogRequests,

@@ -1,7 +1,8 @@
-//! The connections of a listener: which are at work and which are idle, who has to go when there
-//! are as many as may be, and how each ends.
+//! The connections of a listener: which are active and which are idle, which are closed when the
+//! limit is reached, and how each ends.
 //!
-//! Idle is a connection without an open request: between two, or before the end of its first head.
+//! A connection without an open request is idle: between two requests, or before its first head
+//! ends.
 //! Must not know: what is served on them.
 
 use std::collections::{HashMap, VecDeque};
@@ -21,21 +22,21 @@ use tokio::time::Instant;
 use super::client::client_part;
 use super::half_close::Connection;
 
-/// Idle connections that are closed at a time where there is no room: looking for them takes longer
+/// Idle connections closed at a time when the limit is reached: searching for them takes longer
 /// than closing them.
 const CLOSED_AT_A_TIME: usize = 16;
-/// Of so many connections at most one is closed at a time.
+/// At most one in this many connections is closed at a time.
 const CLOSED_PART: usize = 64;
-/// Time that a connection has for what is on its way when it is to end and nothing is open on it:
-/// the rest of a head, the reply to a GOAWAY.
+/// Time for a connection that is to end and has no open request to finish what is in flight: the
+/// rest of a head, the reply to a GOAWAY.
 const GRACE: Duration = Duration::from_secs(1);
-/// Time between two warnings that there is no room.
+/// Time between two warnings that the limit is reached.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// What a server is told of its end.
+/// How connections are notified that the server stops.
 #[derive(Debug, Clone)]
 pub struct Told {
-    /// It will stop soon, and still answers whoever comes.
+    /// It will stop soon, and still answers everyone.
     pub leaving: watch::Receiver<bool>,
     /// It stops.
     pub stopping: watch::Receiver<bool>,
@@ -44,12 +45,12 @@ pub struct Told {
 impl Told {
     /// Resolves when the server stops.
     pub async fn stopped(&mut self) {
-        // An error is a sender that is gone, which is the end as well.
+        // An error means that the sender was dropped, which is the end as well.
         drop(self.stopping.wait_for(|stopping| *stopping).await);
     }
 
-    /// Resolves when the server leaves, if it does not yet: who connects later knows no better
-    /// place.
+    /// Resolves when the server begins to leave; never if it is leaving already, since clients that
+    /// connect later have no better server.
     async fn left(mut self) {
         if *self.leaving.borrow() {
             std::future::pending::<()>().await;
@@ -63,7 +64,7 @@ impl Told {
 pub struct Connections {
     limit: usize,
     table: Mutex<Table>,
-    /// Told when a connection ends or becomes idle.
+    /// Notified when a connection ends or becomes idle.
     changed: Notify,
 }
 
@@ -84,27 +85,27 @@ pub struct Record {
 
 #[derive(Debug, Clone, Copy)]
 struct State {
-    /// Requests that were begun and are not answered or given up.
+    /// Requests that have begun and are neither answered nor given up.
     open: usize,
     /// When the last of them ended, or the connection began.
     since: Instant,
-    /// Whether it has to make room for others.
+    /// Whether it must end so that another can connect.
     evicted: bool,
 }
 
 impl Connections {
-    /// No more than `limit` at a time.
+    /// At most `limit` connections at a time.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, table: Mutex::default(), changed: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        // No code panics between two changes that belong together.
+        // No code panics between changes that belong together, so a poisoned lock is safe to use.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The place of a new connection from this address. Where there is none, idle connections are
-    /// closed; where all are at work, it waits.
+    /// A slot for a new connection from this address. If there is none, idle connections are
+    /// closed; if all are active, this waits.
     pub async fn place(self: &Arc<Self>, address: IpAddr) -> Place {
         loop {
             if let Some(place) = self.try_place(address) {
@@ -129,7 +130,7 @@ impl Connections {
         Some(Place { record, number })
     }
 
-    /// Closes some idle connections, unless some are being closed.
+    /// Closes some idle connections, unless some are being closed already.
     pub fn close_idle(&self) {
         let mut table = self.lock();
         if table.records.values().any(|record| record.state.borrow().evicted) {
@@ -170,7 +171,7 @@ impl Connections {
 #[derive(Default)]
 struct Client {
     count: usize,
-    /// Those that are idle, for longest first.
+    /// The idle ones, longest idle first.
     idle: VecDeque<(Instant, Arc<Record>)>,
 }
 
@@ -192,9 +193,9 @@ impl Table {
     }
 }
 
-/// The connection that is idle for longest, of the client that has most connections: so a client
-/// that takes all there are keeps nobody out, and users behind one proxy keep theirs while there is
-/// room.
+/// The longest idle connection of the client with the most connections, among clients with idle
+/// ones. So a client that takes all connections shuts nobody out, and users behind one proxy keep
+/// theirs until the limit is reached.
 fn take_idle(clients: &mut HashMap<IpAddr, Client>) -> Option<Arc<Record>> {
     let with_idle = clients.values_mut().filter_map(|client| {
         let since = client.idle.front()?.0;
@@ -205,7 +206,7 @@ fn take_idle(clients: &mut HashMap<IpAddr, Client>) -> Option<Arc<Record>> {
     client.idle.pop_front().map(|(_, record)| record)
 }
 
-/// A connection's place among others; given back when it is dropped.
+/// A connection's slot, released when dropped.
 #[derive(Debug)]
 pub struct Place {
     record: Arc<Record>,
@@ -221,7 +222,7 @@ impl Drop for Place {
 }
 
 impl Place {
-    /// What its requests are counted in.
+    /// The record in which its requests are counted.
     pub fn record(&self) -> &Arc<Record> {
         &self.record
     }
@@ -231,7 +232,7 @@ impl Place {
         drop(self.record.state.subscribe().wait_for(|state| state.evicted).await);
     }
 
-    /// Returns when nothing was open for the grace period.
+    /// Returns when no request was open for the grace period.
     async fn idle_for_long(&self) {
         let mut state = self.record.state.subscribe();
         loop {
@@ -243,10 +244,10 @@ impl Place {
         }
     }
 
-    /// Runs a connection until its end. It is told to end when the server stops or there is no room
-    /// for it; in HTTP/2 also when the server is about to stop, so that clients move early, and
-    /// when the client will send nothing more. Then what is open on it is answered, and it ends:
-    /// also if the client says nothing to that.
+    /// Runs a connection until its end. It is shut down gracefully when the server stops or it is
+    /// evicted; over HTTP/2 also when the server is about to stop, so that clients move early, and
+    /// when the client will send nothing more. Its open requests are then answered and it ends,
+    /// even if the client does not react.
     pub async fn live<C>(self, connection: C, socket: Connection, mut told: Told)
     where
         C: GracefulConnection,
@@ -256,7 +257,7 @@ impl Place {
         let leaving = async {
             told.clone().left().await;
             if !socket.is_http2() {
-                // Its next answer says `connection: close`.
+                // Its next response says `connection: close`.
                 std::future::pending::<()>().await;
             }
         };
@@ -269,7 +270,7 @@ impl Place {
             () = async { told.clone().stopped().await } => {}
         }
         connection.as_mut().graceful_shutdown();
-        // In this order: what the connection says of its end is written first.
+        // In this order, so that the connection first writes its GOAWAY.
         tokio::select! {
             biased;
             ended = connection => note(ended),
@@ -294,7 +295,7 @@ fn note(ended: Result<(), impl Display>) {
 }
 
 impl Record {
-    /// Counts a request until what is given is dropped.
+    /// Counts a request as open until the returned guard is dropped.
     pub fn open(self: &Arc<Self>) -> Open {
         self.state.send_modify(|state| state.open += 1);
         Open { record: self.clone() }
@@ -317,7 +318,7 @@ impl Drop for Open {
     }
 }
 
-/// The body of an answer, whose request is open until it is written or given up.
+/// The body of a response, whose request is open until the body is written or given up.
 #[derive(Debug)]
 pub struct Answer {
     body: Body,
@@ -325,7 +326,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Of this request.
+    /// The body of the response to this request.
     pub fn new(body: Body, open: Open) -> Self {
         Self { body, _open: open }
     }

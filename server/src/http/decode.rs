@@ -1,8 +1,8 @@
-//! Bodies that come compressed (`Content-Encoding`): gzip and zstd are decoded as they are read, so
-//! all limits of bodies count what is decoded; other codings are refused. So is a body of more
-//! members or frames than any program writes: an empty one costs time and gives nothing to count.
+//! Compressed bodies (`Content-Encoding`): gzip and zstd are decoded as they are read, so all
+//! limits of bodies count decoded bytes; other codings are refused. So is a body with more members
+//! or frames than any program writes: an empty one costs time but yields no bytes to count.
 //!
-//! Must not know: what is in a body.
+//! Must not know: what a body contains.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use super::decode_error::{DecodeError, TooLarge};
 use super::unshaped::unshaped;
 use super::{App, Failure};
 
-/// The codings that are decoded, for `Accept-Encoding`.
+/// The supported codings, for `Accept-Encoding`.
 const CODINGS: &str = "gzip, zstd";
-/// Bytes that a decoder gives at a time, about.
+/// Approximate bytes that a decoder yields at a time.
 const PIECE_BYTES: usize = 64 * 1024;
-/// Pieces that are decoded at once on another thread, about.
+/// Approximate number of pieces decoded at a time on another thread.
 const PIECES_AT_ONCE: usize = 4;
-/// Steps of a body that are taken on the event loop: those of a small one.
+/// Decoding steps of a body that run on the event loop, enough for a small one.
 const STEPS_ON_LOOP: usize = 8;
-/// Encoded bytes that are always decoded there, a piece at a time.
+/// Up to this many encoded bytes are always decoded on the event loop, a piece at a time.
 const ON_LOOP_BYTES: usize = 1024;
-/// Members of a gzip body, and frames of one of zstd. Programs that write many begin one every
-/// 64 KiB (bgzip), or more rarely.
+/// Maximum members of a gzip body, or frames of a zstd body. Programs that write many begin one
+/// every 64 KiB (bgzip) or less often.
 const MEMBERS_MAX: usize = 8 * 1024;
-/// The window of a zstd frame is at most 8 MiB, as RFC 9659 asks of this coding: 2 to this power.
+/// The base-2 logarithm of the largest window of a zstd frame: 8 MiB, as RFC 9659 requires.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// A coding of bodies.
@@ -44,10 +44,10 @@ enum Coding {
 }
 
 impl Coding {
-    /// That of a body; `None` for a body as it is.
+    /// The coding of a body; `None` if it is not encoded.
     ///
     /// # Errors
-    /// A coding that is not decoded, or several.
+    /// An unsupported coding, or several codings.
     fn of(headers: &HeaderMap) -> Result<Option<Self>, Failure> {
         let mut found = None;
         for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -70,7 +70,7 @@ impl Coding {
 
 /// Decodes the body of a request, or refuses its coding.
 pub async fn decode(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    // Where there is no body, nothing has a coding.
+    // Without a body, there is nothing to decode.
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
@@ -106,7 +106,7 @@ fn within(body: &Body, limit: usize, coding: Option<Coding>) -> Result<Option<Co
     }
 }
 
-/// What decodes a body, and how many members or frames it has begun.
+/// The decoder of a body, and how many members or frames it has begun.
 struct Decoder {
     of: Of,
     members: usize,
@@ -132,7 +132,7 @@ impl Decoder {
         Ok(Self { of, members: 1 })
     }
 
-    /// Decodes some of `encoded`, which is shortened by it, to about a piece.
+    /// Decodes about one piece from the beginning of `encoded`, and removes what was read.
     fn step(&mut self, encoded: &mut Bytes, piece: &mut Vec<u8>) -> Result<(), DecodeError> {
         match &mut self.of {
             Of::Gzip(decoder) => {
@@ -174,7 +174,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Decodes `encoded` to some pieces, or to its end.
+    /// Decodes some pieces of `encoded`, or all of it.
     fn steps(&mut self, encoded: &mut Bytes) -> Result<Vec<u8>, DecodeError> {
         let mut piece = Vec::new();
         while !encoded.is_empty() && piece.len() < PIECES_AT_ONCE * PIECE_BYTES {
@@ -183,7 +183,7 @@ impl Decoder {
         Ok(piece)
     }
 
-    /// What is left after the last byte.
+    /// The output that is left after the last input byte.
     fn end(&mut self) -> Result<Vec<u8>, DecodeError> {
         match &mut self.of {
             Of::Gzip(decoder) => {
@@ -191,7 +191,7 @@ impl Decoder {
                 Ok(std::mem::take(decoder.get_mut()))
             }
             Of::Zstd(_, true) => Ok(Vec::new()),
-            // What did not fit into a piece comes without further bytes.
+            // Output that did not fit into a piece comes without further input.
             Of::Zstd(_, false) => {
                 let mut rest = Vec::new();
                 self.step(&mut Bytes::new(), &mut rest)?;
@@ -217,16 +217,16 @@ struct Decoding {
     body: Fuse<BodyDataStream>,
     coding: Coding,
     decoder: Option<Decoder>,
-    /// Bytes that are here and not decoded yet.
+    /// Bytes that were received but not decoded yet.
     encoded: Bytes,
-    /// Encoded bytes that may still come.
+    /// Encoded bytes that may still arrive.
     left: usize,
-    /// Steps that may still be taken on the event loop.
+    /// Steps that may still run on the event loop.
     on_loop: usize,
 }
 
 impl Decoding {
-    /// Decodes what is here to some pieces: of small bodies here, of others on another thread.
+    /// Decodes some pieces of what was received: small bodies here, others on another thread.
     async fn steps(&mut self, mut decoder: Decoder) -> Result<(Decoder, Vec<u8>), DecodeError> {
         let bytes = self.encoded.len();
         if bytes <= ON_LOOP_BYTES || (self.on_loop > 0 && bytes <= PIECE_BYTES) {
@@ -249,7 +249,7 @@ impl Decoding {
     /// The next pieces; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, DecodeError> {
         loop {
-            // A large body is decoded between the work of others.
+            // Yields to other tasks while a large body is decoded.
             tokio::task::coop::consume_budget().await;
             let mut decoder = match self.decoder.take() {
                 Some(decoder) => decoder,
@@ -280,7 +280,7 @@ impl Decoding {
     }
 }
 
-/// The pieces of a body that is decoded as it is read; encoded it may have `limit` bytes.
+/// The pieces of a body that is decoded as it is read; it may have `limit` encoded bytes.
 fn decoded(
     body: Body,
     coding: Coding,

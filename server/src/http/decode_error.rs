@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// A body is larger as it is sent than it may be once it is decoded.
+/// The body, still encoded, already exceeds the limit of a decoded body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the body is larger than allowed")]
 pub struct TooLarge;
@@ -12,13 +12,13 @@ pub struct TooLarge;
 /// Why a body cannot be decoded.
 #[derive(Debug)]
 pub enum DecodeError {
-    /// It broke off, or is larger than allowed.
+    /// It broke off, or exceeds a limit.
     Body(axum::Error),
-    /// It is not of its coding.
+    /// It is not valid in its coding.
     Coding(&'static str, String),
-    /// Encoded it is larger than it may be decoded.
+    /// Still encoded, it already exceeds the limit of a decoded body.
     TooLarge(TooLarge),
-    /// Whoever decoded it has panicked.
+    /// The task that decoded it panicked.
     Lost,
 }
 

@@ -1,22 +1,22 @@
-//! How many connections the system's limit of open files leaves room for.
+//! How many connections the system's limit of open files allows.
 //!
 //! Must not know: what is served.
 
 use super::listen::CONNECTIONS_MAX;
 
-/// Files that are open besides connections: of models, of images that are fetched, of the programs
-/// that read videos.
+/// Files open besides connections: of models, of image downloads, of the programs that decode
+/// videos.
 const OTHER_FILES: usize = 256;
-/// Connections that a listener always has.
+/// The minimum number of connections of a listener.
 const CONNECTIONS_MIN: usize = 16;
-/// Open files without which nothing can be served: the process has some twenty of its own, and what
-/// is left must do for connections and a model that is loaded.
+/// The minimum number of open files: the process has some twenty of its own, and the rest must do
+/// for connections and for loading a model.
 const FILES_MIN: usize = 64;
 
-/// Raises the limit of open files as far as the system allows and connections need it.
+/// Raises the limit of open files as far as the system allows and connections need.
 ///
 /// # Errors
-/// A limit with which next to nobody could connect; what to do.
+/// If hardly anyone could connect within the limit, with advice.
 pub fn check() -> Result<(), String> {
     match raised(CONNECTIONS_MAX + OTHER_FILES) {
         Some(files) if files < FILES_MIN => Err(format!(
@@ -27,8 +27,8 @@ pub fn check() -> Result<(), String> {
     }
 }
 
-/// Connections that each of so many listeners may have at a time. The limit of open files is raised
-/// as far as the system allows and connections need it; where that is not enough, idle connections
+/// Connections that each of `listeners` listeners may have at a time. Raises the limit of open
+/// files as far as the system allows and connections need; if that is not enough, idle connections
 /// are closed sooner.
 pub fn connections_max(listeners: usize) -> usize {
     let wanted = CONNECTIONS_MAX * listeners + OTHER_FILES;
@@ -42,15 +42,15 @@ pub fn connections_max(listeners: usize) -> usize {
     connections
 }
 
-/// What each of so many listeners has of a limit of open files; without a limit, all it may.
+/// Each listener's share of a limit of open files; the maximum if there is no limit.
 fn share(files: Option<usize>, listeners: usize) -> usize {
     let Some(files) = files else { return CONNECTIONS_MAX };
-    // Of few, half is for others.
+    // If there are few, half of them are for others.
     let others = OTHER_FILES.min(files / 2);
     ((files - others) / listeners.max(1)).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
 }
 
-/// The limit of open files, raised to what is wanted where that is allowed; none is no limit.
+/// The limit of open files, raised to `wanted` if allowed; `None` if there is no limit.
 #[cfg(unix)]
 fn raised(wanted: usize) -> Option<usize> {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -67,7 +67,7 @@ fn raised(wanted: usize) -> Option<usize> {
     usize::try_from(before).ok()
 }
 
-/// Sockets are no files there.
+/// Sockets are not files there.
 #[cfg(not(unix))]
 fn raised(_: usize) -> Option<usize> {
     None

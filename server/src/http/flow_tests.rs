@@ -18,12 +18,12 @@ use super::*;
 use crate::fake_model::{Knobs, WIDTH};
 use crate::served::{Listening, Served, fake_app, listen};
 
-/// Inputs whose hidden states make an answer that fits no socket's buffers.
+/// Inputs whose hidden states make a response larger than any socket's buffers.
 const MANY: usize = 30_000;
 const WORDS: &str = "a b c d e f g h i j k l m n";
 const GRPC_HEADERS: [(&str, &str); 3] =
     [(":path", "/tei.v1.Embed/Embed"), ("content-type", "application/grpc"), ("te", "trailers")];
-/// A message of which the first field is the text `a b c`: not compressed, seven bytes.
+/// A message whose first field is the text `a b c`: not compressed, seven bytes.
 const GRPC_MESSAGE: &[u8] = b"\0\0\0\0\x07\x0a\x05a b c";
 
 struct Server {
@@ -42,19 +42,19 @@ async fn serve(config: HttpConfig) -> Server {
     Server { http, grpc, app, knobs, stop, serving }
 }
 
-/// A connection that takes little before it is read.
+/// A connection with a small receive buffer.
 async fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("set");
     socket.connect(address).await.expect("connected")
 }
 
-/// A request of HTTP/1, of which the body may be sent later.
+/// The head of an HTTP/1 request, whose body may be sent later.
 fn head(path: &str, version: &str, length: usize) -> String {
     format!("POST {path} HTTP/{version}\r\nhost: a\r\ncontent-length: {length}\r\n\r\n")
 }
 
-/// The whole answer to a request of HTTP/1 that ends its connection.
+/// The whole response to an HTTP/1 request that ends its connection.
 async fn answer(address: SocketAddr, path: &str, version: &str, body: &Value) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     let body = body.to_string();
@@ -72,7 +72,7 @@ async fn status(server: &Server) -> u16 {
     head[9..12].parse().expect("a status")
 }
 
-/// The bytes of chunks.
+/// The contents of chunks.
 fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
     let mut whole = Vec::new();
     loop {
@@ -104,7 +104,7 @@ async fn small_answers_say_their_length_and_large_ones_are_streamed() {
     assert!(streamed.len() > 1024 * 1024);
     let rows: Vec<Vec<Vec<f32>>> = serde_json::from_slice(&streamed).expect("JSON");
     assert_eq!((rows.len(), rows[1_999][15].len()), (2_000, WIDTH));
-    // HTTP/1.0 knows no chunks: the end of the connection, or a length, ends the body.
+    // HTTP/1.0 has no chunks: the end of the connection, or a length, ends the body.
     let (head, whole) = answer(server.http, "/embed_all", "1.0", &many(2_000)).await;
     assert!(!head.contains("transfer-encoding"), "{head}");
     assert!(head.contains("content-length") || head.contains("connection: close"), "{head}");
@@ -131,7 +131,7 @@ async fn who_reads_nothing_is_cut_off_and_gives_its_permit_back() {
     let body = many(MANY).to_string();
     let request = head("/embed_all", "1.1", body.len()) + &body;
     unread.write_all(request.as_bytes()).await.expect("sent");
-    // Its head is there when the answer is on its way.
+    // Its head arrives once the response is being sent.
     let mut first = [0; 12];
     unread.read_exact(&mut first).await.expect("a head");
     assert_eq!(&first, b"HTTP/1.1 200");
@@ -184,7 +184,7 @@ const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// A frame of HTTP/2.
+/// An HTTP/2 frame.
 #[derive(Debug)]
 struct Frame {
     kind: u8,
@@ -193,13 +193,13 @@ struct Frame {
     payload: Vec<u8>,
 }
 
-/// A connection of HTTP/2 that says of each frame what it likes.
+/// An HTTP/2 connection with control over every frame.
 struct Http2 {
     stream: TcpStream,
 }
 
 impl Http2 {
-    /// A connection whose streams have a window of so many bytes.
+    /// A connection whose streams have a window of `window` bytes.
     async fn connect(address: SocketAddr, window: u32) -> Self {
         let mut http2 = Self { stream: connect(address).await };
         http2.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("sent");
@@ -234,7 +234,7 @@ impl Http2 {
         }
     }
 
-    /// Sends a request, with its body or without any of it.
+    /// Sends a request, with or without its body.
     async fn post(&mut self, stream: u32, headers: &[(&str, &str)], body: Option<Vec<u8>>) {
         let fixed = [(":method", "POST"), (":scheme", "http"), (":authority", "a")];
         let mut payload = Vec::new();
@@ -258,7 +258,7 @@ async fn a_stream_with_a_closed_window_is_reset_and_others_live() {
     let write_timeout = Duration::from_secs(1);
     let config = HttpConfig { requests_max: 1, write_timeout, ..HttpConfig::default() };
     let server = serve(config).await;
-    // Nothing may be sent, and a part of the answer.
+    // A window for nothing, and one for a part of the response.
     for window in [0, 10] {
         let mut http2 = Http2::connect(server.http, window).await;
         let body = json!({ "inputs": "a b c" }).to_string().into_bytes();
@@ -281,7 +281,7 @@ async fn a_stream_with_a_closed_window_is_reset_and_others_live() {
 
 #[tokio::test]
 async fn answers_that_nobody_reads_make_room_for_new_requests() {
-    // Longer than any test: nothing is cut off by it.
+    // Longer than any test, so that it cuts nothing off.
     let write_timeout = Duration::from_secs(24 * 60 * 60);
     let config = HttpConfig { requests_max: 2, write_timeout, ..HttpConfig::default() };
     let server = serve(config).await;
@@ -293,11 +293,11 @@ async fn answers_that_nobody_reads_make_room_for_new_requests() {
     for _ in 0..2 {
         assert!([1, 3].contains(&http2.next(HEADERS).await.stream));
     }
-    // Once it is plain that they are not being read.
+    // Once it is clear that they are not being read.
     while status(&server).await == 429 {}
     assert_eq!(status(&server).await, 200);
     assert!([1, 3].contains(&http2.next(RST_STREAM).await.stream));
-    // Over gRPC too: two calls take the place that is free and that of the other answer.
+    // Over gRPC too: two calls take the free permit and that of the other response.
     let mut grpc = Http2::connect(server.grpc, 0).await;
     for stream in [1, 3] {
         grpc.post(stream, &GRPC_HEADERS, Some(GRPC_MESSAGE.to_vec())).await;

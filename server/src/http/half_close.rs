@@ -1,8 +1,8 @@
-//! Clients that close their sending side while they wait for an answer. TCP does not tell whether
+//! Clients that close their sending side while they wait for a response. TCP does not tell whether
 //! such a client still reads (a half-closed connection) or has disconnected, so its request goes
-//! on. A client of HTTP/1 that waits for long is sent an interim response (RFC 9110, 15.2), one of
-//! HTTP/2 a GOAWAY at once: the machine of a client that has disconnected replies with a reset, and
-//! its requests end.
+//! on. After a while, an HTTP/1 client is sent an interim response (RFC 9110, 15.2); an HTTP/2
+//! client is sent a GOAWAY at once. The system of a client that has disconnected replies with a
+//! reset, which ends its requests.
 //!
 //! Must not know: what is served.
 
@@ -27,23 +27,23 @@ use tokio::sync::watch;
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// The interim response: clients ignore it and wait for the final one.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// What a client of HTTP/2 sends first, and none of HTTP/1.
+/// What every HTTP/2 client sends first, and no HTTP/1 client.
 const PREFACE: &[u8] = b"PRI * ";
-/// Time until a half-closed client of HTTP/2 is first looked at, which doubles each time.
+/// Time until a half-closed HTTP/2 client is first checked, which doubles each time.
 const FIRST_CHECK: Duration = Duration::from_millis(50);
 
-/// A socket, shared by the HTTP connection on it and the checks of its client.
+/// A socket, shared by its HTTP connection and the checks of its client.
 #[derive(Debug, Clone)]
 pub struct Connection {
     stream: Arc<TcpStream>,
-    /// Whether bytes of a response wait for room in the socket's buffer.
+    /// Whether bytes of a response may still wait for space in the socket's buffer.
     unflushed: Arc<AtomicBool>,
-    /// Bytes read so far that are those of the preface; all of it makes it a connection of HTTP/2.
+    /// Bytes read so far that match the preface; once all match, it is an HTTP/2 connection.
     preface: usize,
     http2: Arc<Http2>,
 }
 
-/// What a connection is known to be.
+/// What is known about HTTP/2 on a connection.
 #[derive(Debug, Default)]
 struct Http2 {
     is: AtomicBool,
@@ -52,7 +52,7 @@ struct Http2 {
 }
 
 impl Connection {
-    /// That of a socket.
+    /// The connection on a socket.
     pub fn new(stream: TcpStream) -> Self {
         Self {
             stream: Arc::new(stream),
@@ -62,19 +62,19 @@ impl Connection {
         }
     }
 
-    /// Whether it began as HTTP/2 does.
+    /// Whether it began with the preface of HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.http2.is.load(Ordering::Relaxed)
     }
 
-    /// Looks at the first bytes that come.
+    /// Compares the first bytes read with the preface.
     fn note_read(&mut self, bytes: &[u8]) {
         let Some(rest) = PREFACE.get(self.preface..).filter(|rest| !rest.is_empty()) else {
             return;
         };
         let length = rest.len().min(bytes.len());
         if rest[..length] != bytes[..length] {
-            // Whatever it is, it stays that.
+            // It is not HTTP/2, and will not be.
             self.preface = usize::MAX;
             return;
         }
@@ -82,14 +82,14 @@ impl Connection {
         self.http2.is.store(self.preface == PREFACE.len(), Ordering::Relaxed);
     }
 
-    /// Returns when the client of a connection of HTTP/2 will send nothing more; else never.
+    /// Returns when the client of an HTTP/2 connection will send nothing more; otherwise never.
     pub async fn ended(&self) {
         // The sender lives as long as the connection.
         drop(self.http2.ended.subscribe().wait_for(|ended| *ended).await);
     }
 
-    /// As [`ended`](Self::ended), and the client does not read either. It is to be written to, as
-    /// only that shows.
+    /// As [`ended`](Self::ended), and the client does not read either. Only writing to the client
+    /// reveals that, so something must be written.
     pub async fn gone(&self) {
         self.ended().await;
         let mut pause = FIRST_CHECK;
@@ -104,19 +104,19 @@ impl Connection {
 
     /// Whether writing is known to fail.
     fn is_write_closed(&self) -> bool {
-        // The readiness known by now, without waiting.
+        // The readiness known so far, without waiting.
         let known = self.stream.ready(Interest::READABLE | Interest::WRITABLE).now_or_never();
         let closed = known.and_then(Result::ok).is_some_and(|known| known.is_write_closed());
         closed || self.stream.take_error().map_or(true, |error| error.is_some())
     }
 
-    /// Returns when the client has disconnected. To be polled only while a request waits for its
-    /// response, of which nothing is written yet: it may write an interim response.
+    /// Returns when the client has disconnected. It must be polled only while a request waits for
+    /// its response and nothing of the response is written: it may write an interim response.
     async fn disconnected(&self, version: Version, every: Duration) {
         let mut asked = false;
         loop {
             tokio::time::sleep(every).await;
-            // The readiness known by now, without waiting.
+            // The readiness known so far, without waiting.
             let known = self.stream.ready(Interest::READABLE | Interest::WRITABLE).now_or_never();
             let Some(Ok(known)) = known else { continue };
             if self.is_write_closed() {
@@ -130,7 +130,7 @@ impl Connection {
                 match self.stream.try_write(INTERIM) {
                     Ok(written) if written == INTERIM.len() => asked = true,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // A part of it would corrupt the response.
+                    // A partial interim response would corrupt the response.
                     _ => return,
                 }
             }
@@ -148,8 +148,8 @@ impl AsyncRead for Connection {
             ready!(self.stream.poll_read_ready(context))?;
             let unfilled = buffer.initialize_unfilled();
             match self.stream.try_read(unfilled) {
-                // The end of what is read would be the end of all streams. What is written goes on
-                // until whoever runs the connection ends it, who is told.
+                // Reporting the end of the input would end all streams. Writing goes on until
+                // whoever runs the connection, notified here, ends it.
                 Ok(0) if self.is_http2() && !unfilled.is_empty() => {
                     self.http2.ended.send_replace(true);
                     return Poll::Pending;
@@ -204,7 +204,7 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// A service whose requests end when their client disconnects.
+/// A service that cancels requests when their client disconnects.
 #[derive(Debug, Clone)]
 pub struct WhileConnected<S> {
     service: S,
@@ -213,7 +213,7 @@ pub struct WhileConnected<S> {
 }
 
 impl<S> WhileConnected<S> {
-    /// Requests of a connection, served by `service`.
+    /// Serves the requests of a connection with `service`.
     pub fn new(service: S, connection: &Connection) -> Self {
         Self { service, connection: connection.clone(), every: CHECK_EVERY }
     }
@@ -236,7 +236,7 @@ where
         let connection = self.connection.clone();
         let answer = self.service.call(request);
         Box::pin(async move {
-            // A connection in HTTP/2 ends as a whole: see `Connection::gone`.
+            // An HTTP/2 connection ends as a whole: see `Connection::gone`.
             if version > Version::HTTP_11 {
                 return answer.await.map_err(|never| match never {});
             }

@@ -1,4 +1,4 @@
-//! The heads of requests: their host (RFC 9112, 3.2) and how their bodies are transferred.
+//! The heads of requests: their host (RFC 9112, 3.2) and their transfer coding.
 //!
 //! Must not know: which hosts there are.
 
@@ -14,10 +14,10 @@ use axum::response::Response;
 use super::Failure;
 use super::unshaped::unshaped;
 
-/// A router that answers 400 to requests in HTTP/1.1 without exactly one valid `Host`, and to
-/// addresses with an invalid host; HTTP/1.0 has requests without one, such as HAProxy's health
-/// checks; HTTP/2 has an authority instead. To bodies in another transfer coding than `chunked` it
-/// answers 501: what comes out of hyper is still coded.
+/// A router that answers 400 to HTTP/1.1 requests without exactly one valid `Host`, and to request
+/// targets with an invalid host. HTTP/1.0 allows requests without `Host`, such as HAProxy's health
+/// checks; HTTP/2 has an authority instead. Bodies in a transfer coding other than `chunked` get
+/// 501: hyper does not decode them.
 pub fn required(router: Router) -> Router {
     router.layer(middleware::from_fn(require))
 }
@@ -34,13 +34,13 @@ async fn require(request: Request, next: Next) -> Response {
     unshaped(uri.path(), &failure)
 }
 
-/// What is wrong with the host of an address, if it has one.
+/// What is wrong with the host of a request target, if it has one.
 fn authority_problem(uri: &Uri) -> Option<&'static str> {
     let authority = uri.authority().map(Authority::as_str)?;
     (!is_host(authority)).then_some("the request's address has no valid host and port")
 }
 
-/// The transfer codings of a body, if there are others than one `chunked` (RFC 9112, 6.1).
+/// The transfer codings of a body, if they are not a single `chunked` (RFC 9112, 6.1).
 fn transfer_coding(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(header::TRANSFER_ENCODING).iter();
     let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -61,7 +61,7 @@ fn problem(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     match (hosts.next(), hosts.next()) {
         (None, _) => Some("a request in HTTP/1.1 needs a Host header"),
         (Some(_), Some(_)) => Some("a request may have one Host header only"),
-        // A request whose address has no host has an empty one.
+        // A request whose target has no host sends an empty one.
         (Some(host), None) if host.is_empty() || host.to_str().is_ok_and(is_host) => None,
         (Some(_), None) => Some("the Host header is not a host with an optional port"),
     }
@@ -90,8 +90,8 @@ fn is_host(text: &str) -> bool {
         && (port.is_empty() || port.parse::<u16>().is_ok())
 }
 
-/// Whether it is a name, or an address of version 4: letters, digits, a few signs, and bytes that
-/// are percent-encoded.
+/// Whether it is a name or an IPv4 address: letters, digits, some punctuation, and percent-encoded
+/// bytes.
 fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     while let Some(byte) = bytes.next() {
@@ -106,7 +106,7 @@ fn is_name(name: &str) -> bool {
     true
 }
 
-/// Whether it is an address of a version to come: `v1.a`.
+/// Whether it is an address of a future IP version: `v1.a`.
 fn is_later_address(address: &str) -> bool {
     let rest = address.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.'));
     rest.is_some_and(|(version, rest)| {

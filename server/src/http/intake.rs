@@ -1,7 +1,7 @@
-//! Bodies on their way in: within a size, a budget of the process and a deadline that moves only
-//! with the bytes that come.
+//! Reads request bodies, within a size limit, a process-wide budget, and a deadline that moves only
+//! as bytes arrive.
 //!
-//! Must not know: what is in them.
+//! Must not know: what bodies contain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use super::Failure;
 use super::budget::{Bodies, BodyRoom, NoRoom};
 use super::decode_error::{DecodeError, TooLarge};
 
-/// Bytes a second that a body must bring in each stretch of the body timeout.
+/// Bytes per second that a body must bring within each body timeout.
 const BODY_BYTES_PER_SECOND: u64 = 4 * 1024;
-/// Room of a body when its first bytes are there.
+/// Bytes reserved for a body when its first bytes arrive.
 const FIRST_ROOM_BYTES: usize = 8 * 1024;
 
 /// How bodies are read.
 #[derive(Debug, Clone)]
 pub struct Intake {
-    /// Bytes of one body.
+    /// Maximum bytes of one body.
     pub bytes_max: usize,
-    /// A stretch of time in which a body must end or bring what the least rate asks for.
+    /// The time within which a body must end or bring bytes at the minimum rate.
     pub timeout: Duration,
-    /// Bytes of all bodies.
+    /// The budget of all bodies.
     pub bodies: Arc<Bodies>,
 }
 
-/// How fast a body comes.
+/// How fast a body arrives.
 #[derive(Debug)]
 pub struct Pace {
     stretch: Duration,
@@ -39,12 +39,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Of a body that begins now.
+    /// The pace of a body that begins now.
     pub fn new(stretch: Duration) -> Self {
         Self { stretch, since: Instant::now(), bytes: 0 }
     }
 
-    /// Notes that bytes came; once enough came for the least rate, the next stretch begins.
+    /// Notes that bytes arrived; once there are enough for the minimum rate, the next stretch
+    /// begins.
     pub fn came(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         if self.bytes >= BODY_BYTES_PER_SECOND * self.stretch.as_secs().max(1) {
@@ -52,13 +53,13 @@ impl Pace {
         }
     }
 
-    /// When the body must have ended or have brought more.
+    /// When the body must have ended or brought enough bytes.
     pub fn deadline(&self) -> Instant {
         self.since + self.stretch
     }
 }
 
-/// A body in memory; its room is given back with the last of its bytes.
+/// A body in memory; its reservation is released with the last reference to its bytes.
 struct Held {
     bytes: Vec<u8>,
     _room: BodyRoom,
@@ -74,7 +75,7 @@ impl Intake {
     /// Reads a body to its end.
     ///
     /// # Errors
-    /// A body that is too large or too slow, breaks off, or finds no room beside others.
+    /// A body that is too large or too slow, breaks off, or exceeds the budget of all bodies.
     pub async fn read(&self, mut body: Body) -> Result<Bytes, Failure> {
         if body.is_end_stream() {
             return Ok(Bytes::new());
@@ -99,10 +100,10 @@ impl Intake {
             }
             if length > bytes.capacity() {
                 let doubled = length.max(bytes.len() * 2).max(FIRST_ROOM_BYTES);
-                // No more than the client says is coming, if it does.
+                // No more than the declared length, if there is one.
                 let wanted = if declared >= length { doubled.min(declared) } else { doubled };
                 room.grow(wanted).map_err(busy)?;
-                // There may be less memory than the budget says.
+                // There may be less memory than the budget.
                 bytes.try_reserve_exact(wanted - bytes.len()).map_err(|_| busy(NoRoom))?;
             }
             bytes.extend_from_slice(&data);
@@ -110,7 +111,7 @@ impl Intake {
         Ok(Bytes::from_owner(Held { bytes, _room: room }))
     }
 
-    /// The failure of a body that cannot be read on.
+    /// The failure of a body whose rest cannot be read.
     fn broken(&self, error: &axum::Error) -> Failure {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(found) = cause {
@@ -126,13 +127,13 @@ impl Intake {
         Failure::Body { message: format!("the body broke off: {error}"), syntax: true }
     }
 
-    /// The failure of a body that comes too slowly.
+    /// The failure of a body that arrives too slowly.
     pub fn too_slow(&self) -> Failure {
         Failure::SlowBody { limit: self.timeout }
     }
 }
 
-/// The failure of a body that finds no room.
+/// The failure of a body beyond the budget.
 pub fn busy(_: NoRoom) -> Failure {
     let message = "too many request bodies are being received; try again in a second";
     Failure::Busy { message: message.into() }
@@ -153,7 +154,7 @@ mod tests {
         Intake { bytes_max: 512 * 1024, timeout: TIMEOUT, bodies }
     }
 
-    /// A body of so many pieces of so many bytes, one after each pause.
+    /// A body of `pieces` pieces of `bytes` bytes, each after a pause.
     fn slow(pieces: usize, bytes: usize, pause: Duration) -> Body {
         let piece = move |_| async move {
             tokio::time::sleep(pause).await;
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(started.elapsed(), TIMEOUT);
         let never = intake.read(slow(1, 1, TIMEOUT * 2)).await;
         assert_eq!(never, Err(Failure::SlowBody { limit: TIMEOUT }));
-        // A good start buys no more than one stretch.
+        // A fast start gains no more than one stretch.
         let pieces = stream::iter([Ok::<_, Infallible>(vec![b'x'; 400 * 1024])]);
         let body = Body::from_stream(pieces.chain(stream::pending()));
         let started = Instant::now();
@@ -206,7 +207,7 @@ mod tests {
         assert!(matches!(large, Err(Failure::Busy { .. })), "{large:?}");
         for (tell, reading) in held {
             drop(tell);
-            // Room is taken ahead of the bytes, so not all of them may find it.
+            // Bytes are reserved ahead of arrival, so some of these bodies may be refused.
             let read = reading.await.expect("no panic");
             assert!(matches!(read, Ok(_) | Err(Failure::Busy { .. })), "{read:?}");
         }

@@ -1,4 +1,4 @@
-//! JSON of bodies.
+//! Parses JSON bodies.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -7,18 +7,19 @@ use serde::de::DeserializeOwned;
 
 use super::{Failure, surrogates};
 
-/// Bytes of JSON above which reading or writing it moves to another thread.
+/// Bytes of JSON above which parsing or serializing it moves to another thread.
 pub const OFF_LOOP_BYTES: usize = 256 * 1024;
-/// Strings (names of keys too), lists and objects of a body. Read, the smallest takes a hundred
-/// times the bytes that it has in JSON, so their number has a bound of its own; numbers need none.
+/// Maximum number of strings (including keys), arrays and objects of a body. When parsed, the
+/// smallest takes a hundred times its bytes in JSON, so their number has a limit of its own; JSON
+/// numbers need none.
 const VALUES_MAX: usize = 256 * 1024;
-/// What some programs put before UTF-8; RFC 8259 (8.1) lets parsers ignore it.
+/// The byte order mark that some programs put before UTF-8; RFC 8259 (8.1) lets parsers ignore it.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// JSON of a body, read on another thread if it is large.
+/// Parses the JSON of a body, on another thread if it is large.
 ///
 /// # Errors
-/// If it is not the JSON expected.
+/// If it is not the expected JSON.
 pub async fn parse_body<T: DeserializeOwned + Send + 'static>(bytes: Bytes) -> Result<T, Failure> {
     if bytes.len() > OFF_LOOP_BYTES {
         let parse = move || parse(&bytes);
@@ -37,7 +38,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
         )));
     }
     serde_json::from_slice(json).map_err(|error| match surrogates::at(json, &error) {
-        // It is JSON, but no text.
+        // It is JSON, but not valid Unicode text.
         Some(found) => Failure::body(found.to_string()),
         None => Failure::Body {
             message: format!(
@@ -49,7 +50,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     })
 }
 
-/// A message of the parser with words of JSON in place of names of Rust's types.
+/// A message of the parser, with JSON's terms in place of Rust's type names.
 fn in_words(message: &str) -> String {
     const EXPECTED: [(&str, &str); 8] = [
         ("usize", "a whole number of at least 0"),
@@ -68,7 +69,7 @@ fn in_words(message: &str) -> String {
     let found =
         FOUND.iter().find_map(|(from, to)| Some([to, message.strip_prefix(from)?].concat()));
     let message = found.unwrap_or_else(|| message.to_owned());
-    // What a caller has sent is before it.
+    // What the client sent comes before it.
     let Some((before, expected)) = message.rsplit_once(", expected ") else { return message };
     let known = EXPECTED.iter().find_map(|(from, to)| {
         let rest = expected.strip_prefix(from)?;
@@ -77,10 +78,10 @@ fn in_words(message: &str) -> String {
     known.map_or_else(|| message.clone(), |known| format!("{before}, expected {known}"))
 }
 
-/// Whether there are more than [`VALUES_MAX`] strings, lists and objects, for which nothing is read
-/// yet. What is no JSON is told by the parser.
+/// Whether there are more than [`VALUES_MAX`] strings, arrays and objects, found before anything is
+/// parsed. Invalid JSON is left to the parser.
 fn has_too_many_values(json: &[u8]) -> bool {
-    // Each takes two bytes at least.
+    // Each takes at least two bytes.
     if json.len() / 2 <= VALUES_MAX {
         return false;
     }
@@ -101,7 +102,7 @@ fn end_of_string(json: &[u8], mut at: usize) -> usize {
         if json[at + next] == b'"' {
             return at + next + 1;
         }
-        // What is escaped ends nothing.
+        // An escaped character does not end the string.
         at += next + 2;
     }
     json.len()

@@ -1,4 +1,4 @@
-//! What every request passes on its way in.
+//! The layers that every request passes.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -18,8 +18,8 @@ use super::written::written;
 use super::{App, Failure};
 use crate::noted::{note_dialect, note_failure, note_route};
 
-/// Runs a request's handler in its scope; what that holds, the permit to compute too, is kept until
-/// the answer is written.
+/// Runs a request's handler in its scope. What the scope holds, including the permit to compute, is
+/// held until the response is written.
 pub async fn scoped(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if is_public(&request) {
         return next.run(request).await;
@@ -54,13 +54,13 @@ pub async fn note(owner: fn(&str) -> &'static str, request: Request, next: Next)
     next.run(request).await
 }
 
-/// Hands an answer to its connection; what the request holds is given back when it is written.
+/// Hands a response to its connection; what the request holds is released once it is written.
 pub async fn answer(request: Request, next: Next) -> Response {
     let version = request.version();
     written(next.run(request).await, version)
 }
 
-/// Ends a request that takes too long; what it had in the queue is dropped with it.
+/// Fails a request that takes too long; its queued work is dropped with it.
 pub async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let (limit, path) = (app.config().request_timeout, request.uri().path().to_owned());
     match tokio::time::timeout(limit, next.run(request)).await {
@@ -85,13 +85,13 @@ pub async fn catch_panic(request: Request, next: Next) -> Response {
     }
 }
 
-/// Answers for a path that is not there.
+/// Answers for a path that does not exist.
 pub async fn unknown_path(request: Request) -> Response {
     let path = request.uri().path();
     unshaped(path, &Failure::UnknownPath { path: path.to_owned() })
 }
 
-/// Answers for a path that is there for another method.
+/// Answers for a path that exists, but for another method.
 pub async fn wrong_method(request: Request) -> Response {
     let path = request.uri().path();
     let method = request.method().to_string();

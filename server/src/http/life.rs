@@ -1,5 +1,5 @@
-//! What a server answers that is not ready yet or not for long: readiness with what is loading, and
-//! refusals that say when to come back.
+//! Responses of a server that is starting or stopping: readiness with loading progress, and
+//! refusals that say when to retry.
 //!
 //! Must not know: how models are loaded, what tells the server to stop.
 
@@ -105,7 +105,7 @@ fn readiness(result: Result<(), Failure>, slots: &[Slot]) -> Response {
     with_retry_after(response, &failure)
 }
 
-/// What a model is doing, and how far it is.
+/// What a model is doing, and its progress.
 fn state(slot: &Slot) -> ModelState {
     let name = slot.name().to_owned();
     let Err(model) = slot.engine() else {
@@ -121,7 +121,7 @@ fn state(slot: &Slot) -> ModelState {
     }
 }
 
-/// Sends everybody back while no model is ready; health is told.
+/// Refuses everything but health checks while no model is ready.
 pub async fn until_ready(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let tells_health = path == "/livez" || path == "/readyz" || path.starts_with("/readyz/");
@@ -135,8 +135,8 @@ pub async fn until_ready(State(app): State<Arc<App>>, request: Request, next: Ne
     next.run(request).await
 }
 
-/// Closes connections of HTTP/1 after their answer once the server was told to stop. Those of
-/// HTTP/2 were sent a GOAWAY then.
+/// Closes HTTP/1 connections after their response once the server was told to stop. HTTP/2
+/// connections were sent a GOAWAY by then.
 pub async fn close_when_leaving(
     State(app): State<Arc<App>>,
     request: Request,

@@ -1,4 +1,4 @@
-//! The limits of a request for what comes in messages: each message of a stream passes them.
+//! The limits of a request, for what arrives as messages: each message of a stream passes them.
 //!
 //! Must not know: any dialect's messages.
 
@@ -12,26 +12,26 @@ use tokio::time::Instant;
 use super::scope::Scope;
 use super::{App, Failure};
 
-/// Smaller bodies are looked at in any case.
+/// Smaller bodies are always parsed.
 const BYTES_MIN: usize = 4 * 1024;
-/// Paths whose requests wait for no device.
+/// Paths whose requests do not wait for a device.
 const NOT_QUEUED: [&str; 2] = ["/tokenize", "/decode"];
 
-/// What happens when as many requests are at work as may be.
+/// What happens at the limit of concurrent requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// One more is refused.
+    /// Another request is refused.
     Refuse,
-    /// One more waits, as the messages of streams do.
+    /// Another request waits, as the messages of streams do.
     Wait,
 }
 
 impl App {
-    /// Does work as a request of this client: so many at a time, so long, and a bug in it is its
-    /// own error. What the request holds is to be kept until the answer is written.
+    /// Does work as a request of this client, within the limits of concurrency and time; a panic
+    /// fails only this request. The returned scope must be held until the response is written.
     ///
     /// # Errors
-    /// A limit that was reached, or what the work says.
+    /// A limit that was reached, or the error of the work.
     pub async fn within_limits<T>(
         &self,
         client: ClientKey,
@@ -74,12 +74,12 @@ impl App {
         }
     }
 
-    /// Whether a request may come in, before its body is read as JSON: it may not if its engine
-    /// would refuse it by what the body's size alone tells. That costs next to nothing, so those
-    /// who come back at once cost no throughput. What is let in is counted exactly later.
+    /// Checks, before its body is parsed, whether a request may be admitted: it may not if its
+    /// engine would refuse it by the size of the body alone. The check costs next to nothing, so
+    /// clients that retry at once cost no throughput. Admitted requests are counted exactly later.
     ///
     /// # Errors
-    /// When to come back.
+    /// The refusal, with the time to retry.
     pub fn check_load(&self, path: &str, client: ClientKey, body: &[u8]) -> Result<(), Failure> {
         let registry = self.registry();
         if body.len() < BYTES_MIN
@@ -89,9 +89,9 @@ impl App {
             return Ok(());
         }
         let (texts, mut refusal) = (strings(body), None);
-        // Which model it is for is not known, so all have to refuse it.
+        // The model is not known yet, so all of them must refuse.
         for (_, engine) in registry.iter() {
-            // Most bytes of a body with images are none of texts.
+            // Most bytes of a body with images are not text.
             if engine.info().media {
                 return Ok(());
             }
@@ -100,22 +100,22 @@ impl App {
                 Err(error) => refusal = refusal.or(Some(error)),
             }
         }
-        // Vectors that were sent need no computing, however long they are.
+        // Vectors in the request need no computation, however long they are.
         refusal.filter(|_| !has_vectors(body)).map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// The failure of a request above the number of those at a time.
+    /// The failure of a request beyond the limit of concurrent requests.
     pub fn too_many_requests(&self) -> Failure {
         Failure::TooManyRequests { limit: self.config().requests_max }
     }
 }
 
-/// Strings of a JSON body, at most: a pair of quotes each.
+/// An upper bound of the strings in a JSON body: a pair of quotes each.
 fn strings(body: &[u8]) -> usize {
     body.iter().filter(|byte| **byte == b'"').count() / 2
 }
 
-/// Whether a body names vectors of documents.
+/// Whether a body contains vectors of documents.
 fn has_vectors(body: &[u8]) -> bool {
     const KEY: &[u8] = b"\"document_embeddings\"";
     body.windows(KEY.len()).any(|it| it == KEY)

@@ -1,5 +1,5 @@
-//! Connections: how many at a time, how long one may take over a request's head and over reading
-//! its answer, how they end.
+//! Connections: how many at a time, the time limits for a request's head and for reading a
+//! response, and how connections end.
 //!
 //! Must not know: what is served on them.
 
@@ -26,45 +26,47 @@ use super::connections::{Answer, Connections, Record, Told};
 use super::half_close::{Connection, WhileConnected};
 use super::progress::{Streams, watched};
 
-/// Connections at a time, where the system allows as many.
+/// Connections at a time, if the system allows that many.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// Time for the head of a request, and for an idle connection to send the next one.
+/// Timeout for the head of a request, and for an idle connection to send the next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Bytes that a client may send on one HTTP/2 stream before they are read.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// The same on all streams of a connection. h2 ends a connection on which too many small frames
-/// wait, for which it has half of this: each frame counts for 256 bytes less its own, and a short
-/// message of a gRPC stream is a frame. So this is large and a stream's part of it small.
+/// The same for all streams of a connection. h2 ends a connection on which too many small frames
+/// wait; its budget for them is half of this, and each frame counts for 256 bytes less its own. A
+/// short message of a gRPC stream is one frame, so this window is large and a stream's part of it
+/// small.
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// Wait after a failure to accept that is not one connection's own: no file descriptors left, say.
+/// Pause after an accept error that does not concern one connection only, such as a lack of file
+/// descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The part of all requests at a time that one HTTP/2 connection may have as streams: by default
-/// more than the hundred that clients open before they know the server's limit.
+/// One HTTP/2 connection may have one in this many of all concurrent requests as streams: by
+/// default more than the hundred that clients open before they know the server's limit.
 const STREAMS_PART: usize = 4;
-/// Streams that an HTTP/2 connection may always have.
+/// The minimum limit of streams on an HTTP/2 connection.
 const STREAMS_MIN: u32 = 16;
 
-/// Bounds of connections.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections at a time.
     pub connections_max: usize,
-    /// Time that open connections have to finish.
+    /// Time for open connections to finish when the server stops.
     pub drain: Duration,
-    /// Time after which a connection or stream ends on which nothing is read.
+    /// Time after which a connection or stream ends if its client reads nothing.
     pub write_timeout: Duration,
-    /// Streams of an HTTP/2 connection at a time.
+    /// Concurrent streams of an HTTP/2 connection.
     pub streams_max: u32,
 }
 
-/// Streams that one HTTP/2 connection may have where so many requests are answered at a time.
+/// Concurrent streams of one HTTP/2 connection if `requests_max` requests are answered at a time.
 pub fn streams_max(requests_max: usize) -> u32 {
     u32::try_from(requests_max / STREAMS_PART).unwrap_or(u32::MAX).max(STREAMS_MIN)
 }
 
-/// Serves connections until the server is told to stop; then lets open requests finish within the
-/// drain time. Gives whether all did.
+/// Serves connections until the server is told to stop, then lets open requests finish within the
+/// drain time. Returns whether all did.
 pub async fn serve(listener: TcpListener, router: Router, mut told: Told, limits: Limits) -> bool {
     let builder = builder(limits);
     let connections = Connections::new(limits.connections_max);
@@ -73,7 +75,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut told: Told, limits
         loop {
             let Some((stream, peer)) = accepted(&listener, &connections).await else { continue };
             let place = connections.place(peer.ip()).await;
-            // Small answers leave at once; where that cannot be set, they leave a little later.
+            // Sends small responses at once; if this cannot be set, they are sent a little later.
             let _ = stream.set_nodelay(true);
             let stream = Connection::new(stream);
             let (router, record) = (router.clone(), place.record().clone());
@@ -90,7 +92,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut told: Told, limits
         () = told.stopped() => {}
         () = accept => {}
     }
-    // Nobody new gets in while those inside finish.
+    // No new connections while the open ones finish.
     drop(listener);
     tokio::time::timeout(limits.drain, connections.emptied()).await.is_ok()
 }
@@ -109,7 +111,7 @@ fn builder(limits: Limits) -> Builder<Streams> {
     builder
 }
 
-/// The next connection, unless accepting one fails.
+/// The next connection; `None` if accepting it fails.
 async fn accepted(
     listener: &TcpListener,
     connections: &Connections,
@@ -119,7 +121,7 @@ async fn accepted(
         Err(error) if is_connections_own(&error) => None,
         Err(error) => {
             tracing::debug!("a connection could not be accepted: {error}");
-            // Others use descriptors as well, so there may be too few for fewer connections.
+            // Others use file descriptors too, so they may run out below the limit of connections.
             connections.close_idle();
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
@@ -127,7 +129,7 @@ async fn accepted(
     }
 }
 
-/// A router whose requests say who sent them, and are counted.
+/// A router whose requests carry their peer and are counted.
 #[derive(Clone)]
 struct OfPeer {
     router: Router,
@@ -146,14 +148,14 @@ impl Service<Request<Incoming>> for OfPeer {
 
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
-        // Now, not when the future is first polled: the end of a connection may come in between.
+        // Now, not when the future is first polled: the connection may end in between.
         let open = self.record.open();
         let answer = self.router.call(request);
         Box::pin(async move { answer.await.map(|it| it.map(|body| Answer::new(body, open))) })
     }
 }
 
-/// Whether a failed accept concerns the one connection only.
+/// Whether a failed accept concerns only one connection.
 fn is_connections_own(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

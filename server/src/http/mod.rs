@@ -1,5 +1,5 @@
-//! The HTTP server around the dialects: what every request passes, health, metrics, documents,
-//! shutdown.
+//! The HTTP server around the dialects: the layers that every request passes, health, metrics,
+//! documents, shutdown.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -68,7 +68,7 @@ pub use scope::Scope;
 pub use service::{DocumentText, ServiceApi, routes as service_routes};
 pub use unshaped::{Unshaped, unshaped};
 
-/// Where clients connect.
+/// The listening sockets.
 #[derive(Debug)]
 pub struct Listeners {
     /// For HTTP.
@@ -77,42 +77,42 @@ pub struct Listeners {
     pub grpc: Option<TcpListener>,
 }
 
-/// What every request passes on its way to these routes, layer by layer; the last added sees a
-/// request first.
+/// Adds to these routes the layers that every request passes; the layer added last sees a request
+/// first.
 pub fn layered(routes: Routes, app: Arc<App>, owners: Owners) -> Router {
     let Owners { shape, name } = owners;
     let served = routes
         .router()
         .fallback(layers::unknown_path)
         .method_not_allowed_fallback(layers::wrong_method)
-        // A bug in one handler is that request's error, not the connection's end.
+        // A panic in one handler fails that request, not the connection.
         .layer(middleware::from_fn(layers::catch_panic))
-        // Handlers that compute read the body, then take one of so many permits.
+        // Handlers that compute read the body, then take one of a limited number of permits.
         .layer(middleware::from_fn_with_state(app.clone(), layers::scoped))
-        // A slow body or a long queue ends somewhere.
+        // Bounds a slow body or a long wait in the queue.
         .layer(middleware::from_fn_with_state(app.clone(), layers::timeout))
-        // From here on a body is what was encoded, and all limits count that.
+        // From here inwards, bodies are decoded, and all limits count decoded bytes.
         .layer(middleware::from_fn_with_state(app.clone(), decode::decode))
-        // While no model is ready there is nothing but health.
+        // While no model is ready, only health checks are answered.
         .layer(middleware::from_fn_with_state(app.clone(), life::until_ready))
-        // Nobody without a key gets any further.
+        // Requests without a key get no further.
         .layer(middleware::from_fn_with_state(app.clone(), auth::authorize))
-        // Who is told so connects to another server before this one stops.
+        // Tells clients to close, so that they reconnect to another server before this one stops.
         .layer(middleware::from_fn_with_state(app.clone(), life::close_when_leaving))
         .layer(middleware::map_response(move |response| std::future::ready(shape(response))))
-        // What a request holds it holds until its answer is written.
+        // What a request holds, it holds until its response is written.
         .layer(middleware::from_fn(layers::answer))
-        // Its line in the log names its route, whatever refuses it.
+        // The log line names the route, whichever layer refuses the request.
         .layer(middleware::from_fn(move |request, next| layers::note(name, request, next)))
         .with_state(app.clone());
-    // What comes before routing: which path it is, and whether a browser may ask.
+    // Before routing: the path is normalized, and it is checked whether a browser may call.
     let guarded = browsers::guarded(Router::new().fallback_service(served), &app);
     guarded
         .layer(middleware::from_fn(path::normalize))
         .layer(middleware::map_response(move |response| std::future::ready(shape(response))))
 }
 
-/// What is known of the dialects that own paths.
+/// How paths map to the dialects that own them.
 #[derive(Debug, Clone, Copy)]
 pub struct Owners {
     /// Gives a failure the shape of the dialect that owns its path.
@@ -125,13 +125,13 @@ pub struct Owners {
 pub struct Served {
     /// Over HTTP, with all [layers](layered).
     pub http: Router,
-    /// Over gRPC; it is told when the server ends.
+    /// Makes the router for gRPC, which is notified when the server stops.
     pub grpc: fn(Arc<App>, watch::Receiver<bool>) -> Router,
-    /// Who shapes failures.
+    /// The owners of paths, which shape failures.
     pub owners: Owners,
 }
 
-/// Serves until `shutdown` resolves, then answers what was accepted within the drain time.
+/// Serves until `shutdown` resolves, then lets accepted requests finish within the drain time.
 pub async fn serve(
     listeners: Listeners,
     app: Arc<App>,

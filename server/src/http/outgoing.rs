@@ -1,8 +1,8 @@
-//! Answers that are on their way to their clients. A request keeps its permit until its answer is
-//! written, so clients that do not read could keep all permits: where none is left, the answer
-//! that has not moved for longest is cut off and its permit given to a new request.
+//! Responses that are being sent. A request holds its permit until its response is written, so
+//! clients that do not read could hold all permits: if none is left, the response that has not
+//! moved for longest is cut off and its permit given to a new request.
 //!
-//! Must not know: what answers say, who asks for a permit.
+//! Must not know: what responses contain, who needs a permit.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,26 +13,26 @@ use tokio::time::Instant;
 
 use super::progress::Progress;
 
-/// An answer that has moved within this time is being read.
+/// A response that has moved within this time is being read.
 const READ_WITHIN: Duration = Duration::from_secs(1);
 
-/// Where a request keeps its permit, from which another may take it.
+/// Holds a request's permit, which another request may take.
 #[derive(Debug, Default)]
 pub struct PermitSlot(Mutex<Option<OwnedSemaphorePermit>>);
 
 impl PermitSlot {
-    /// Keeps a permit.
+    /// Stores a permit.
     pub fn put(&self, permit: OwnedSemaphorePermit) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
     }
 
-    /// Gives the permit to another request.
+    /// Takes the permit, for another request.
     pub fn take(&self) -> Option<OwnedSemaphorePermit> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// All answers on their way.
+/// All responses that are being sent.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     all: Mutex<VecDeque<Answer>>,
@@ -45,16 +45,16 @@ struct Answer {
 }
 
 impl Outgoing {
-    /// Notes the answer of a request that has a permit.
+    /// Adds the response of a request that has a permit.
     pub fn add(&self, permit: &Arc<PermitSlot>, progress: &Arc<Progress>) {
         let answer = Answer { permit: Arc::downgrade(permit), progress: Arc::downgrade(progress) };
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that are left have a permit each, so there are no more of them.
+        // Those left hold a permit each, so their number is bounded.
         all.retain(|answer| answer.permit.strong_count() > 0);
         all.push_back(answer);
     }
 
-    /// The permit of the answer that has not moved for longest, which is cut off; none if all are
+    /// Cuts off the response that has not moved for longest and returns its permit; none if all are
     /// being read.
     pub fn cut_off_one(&self) -> Option<OwnedSemaphorePermit> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Paths: slashes that are too many, and text in paths.
+//! Paths: redundant slashes, and text in paths.
 //!
 //! Must not know: which paths there are.
 
@@ -14,7 +14,7 @@ use axum::response::Response;
 use super::unshaped::unshaped;
 use super::{App, Failure};
 
-/// Takes doubled and trailing slashes out of a request's path. It comes before routing and before
+/// Removes doubled and trailing slashes from a request's path. This runs before routing and before
 /// the key is checked, so that both see the same path.
 pub async fn normalize(mut request: Request, next: Next) -> Response {
     if let Some(uri) = normalized(request.uri()) {
@@ -23,7 +23,7 @@ pub async fn normalize(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// The same address with single slashes; `None` if it has no others.
+/// The same URI with single slashes; `None` if it has no others.
 fn normalized(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
     if !path.contains("//") && (path.len() <= 1 || !path.ends_with('/')) {
@@ -82,7 +82,7 @@ mod tests {
         ] {
             assert_eq!(text(given).as_deref(), Some(wanted), "{given}");
         }
-        // What is encoded is not a slash of the path.
+        // An encoded slash is not a slash of the path.
         for right in ["/", "/embed", "/v1/models/a%2F%2Fb", "*", "/embed?path=//"] {
             assert_eq!(text(right), None, "{right}");
         }

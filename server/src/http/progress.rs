@@ -1,9 +1,9 @@
-//! Whether a client still reads what is written to it: one record for each HTTP/1 connection and
-//! each HTTP/2 stream, and the end of those on which nothing moves.
+//! Detects clients that stop reading: tracks what each HTTP/1 connection and each HTTP/2 stream has
+//! to write, and ends those on which nothing moves.
 //!
-//! HTTP/2 has a window for each stream, so a connection whose other streams move can have one that
-//! does not. hyper asks a body for its next bytes only while the window is open; what watches is
-//! therefore outside of the body.
+//! HTTP/2 has a flow-control window per stream, so one stream can stall on a connection whose other
+//! streams move. hyper polls a body for its next bytes only while the window is open; therefore the
+//! watch is outside of the body.
 //! Must not know: what is written.
 
 use std::future::Future;
@@ -19,32 +19,32 @@ tokio::task_local! {
     static CURRENT: Arc<Progress>;
 }
 
-/// What is on its way to a client on one HTTP/1 connection or one HTTP/2 stream.
+/// What is being sent to a client on one HTTP/1 connection or one HTTP/2 stream.
 #[derive(Debug)]
 pub struct Progress {
     state: Mutex<State>,
-    /// Told when something is on its way and nothing was, and when it is given up.
+    /// Notified when something becomes outstanding, and when it is given up.
     begun: Notify,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Chunks that were handed to the connection and are not written.
+    /// Chunks that were handed to the connection but are not written.
     chunks: usize,
-    /// Whether an answer has more to hand over, and was not asked for it since the last chunk.
+    /// Whether a response has more to hand over, and was not polled for it since the last chunk.
     unasked: bool,
-    /// When a chunk was last asked for, handed over or written.
+    /// When a chunk was last polled for, handed over or written.
     moved: Instant,
-    /// When the answer must be written.
+    /// When the response must be written.
     deadline: Option<Instant>,
-    /// Told when the last chunk is written.
+    /// Woken when the last chunk is written.
     drained: Option<Waker>,
-    /// Whether what is on its way is to be cut off.
+    /// Whether what is outstanding is to be cut off.
     given_up: bool,
 }
 
 impl Progress {
-    /// Nothing is on its way.
+    /// A record with nothing outstanding.
     pub fn new() -> Arc<Self> {
         let state = State {
             chunks: 0,
@@ -57,14 +57,14 @@ impl Progress {
         Arc::new(Self { state: Mutex::new(state), begun: Notify::new() })
     }
 
-    /// That of the connection or stream whose request is at work; a new one that nobody watches
-    /// outside of these.
+    /// The record of the current request's connection or stream; outside of requests, a new one
+    /// that nobody watches.
     pub fn current() -> Arc<Self> {
         CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Self::new())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code panics between two changes that belong together.
+        // No code panics between changes that belong together, so a poisoned lock is safe to use.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    /// An answer waits to be asked for its first chunk; it must be written by `deadline`.
+    /// A response waits to be polled for its first chunk; it must be written by `deadline`.
     pub fn answer_begins(&self, deadline: Option<Instant>) {
         self.change(|state| {
             state.unasked = true;
@@ -86,12 +86,12 @@ impl Progress {
         });
     }
 
-    /// The connection asks for a chunk.
+    /// The connection polls for a chunk.
     pub fn asked(&self) {
         self.change(|state| state.unasked = false);
     }
 
-    /// A chunk was handed to the connection; there may be another.
+    /// A chunk was handed to the connection; another may follow.
     pub fn handed(&self) {
         self.change(|state| {
             state.chunks += 1;
@@ -111,12 +111,12 @@ impl Progress {
         drained.into_iter().for_each(Waker::wake);
     }
 
-    /// The answer has nothing more to hand over.
+    /// The response has nothing more to hand over.
     pub fn answer_ends(&self) {
         self.change(|state| state.unasked = false);
     }
 
-    /// Whether everything that was handed over is written; if not, `waker` is told when it is.
+    /// Whether everything handed over is written; if not, `waker` is woken when it is.
     pub fn is_drained(&self, waker: &Waker) -> bool {
         let mut state = self.lock();
         if state.chunks > 0 {
@@ -125,20 +125,20 @@ impl Progress {
         state.chunks == 0
     }
 
-    /// Since when nothing has moved, if something is on its way.
+    /// Since when nothing has moved, if something is outstanding.
     pub fn waits_since(&self) -> Option<Instant> {
         let state = self.lock();
         state.is_outstanding().then_some(state.moved)
     }
 
-    /// Cuts off what is on its way.
+    /// Cuts off what is outstanding.
     pub fn give_up(&self) {
         self.lock().given_up = true;
         self.begun.notify_one();
     }
 
-    /// Returns when it is given up, when nothing has moved for `limit` though something is on its
-    /// way, or when an answer's deadline has passed before it was written.
+    /// Returns when it is given up, when nothing has moved for `limit` while something is
+    /// outstanding, or when a response's deadline passes before it is written.
     pub async fn stalled(&self, limit: Duration) {
         loop {
             let due = self.lock().due(limit);
@@ -159,7 +159,7 @@ impl State {
         self.chunks > 0 || self.unasked
     }
 
-    /// When it counts as stalled, if nothing moves until then.
+    /// When it counts as stalled, unless something moves before.
     fn due(&self, limit: Duration) -> Option<Instant> {
         if self.given_up {
             return Some(self.moved);
@@ -169,8 +169,8 @@ impl State {
     }
 }
 
-/// Runs a connection or a stream until its end, or until it is stalled for `limit`: then it is
-/// dropped, which closes the connection or resets the stream.
+/// Runs a connection or a stream until its end, or until it stalls for `limit`: then it is dropped,
+/// which closes the connection or resets the stream.
 pub async fn watched(limit: Duration, work: impl Future) {
     let progress = Progress::new();
     tokio::select! {
@@ -181,10 +181,10 @@ pub async fn watched(limit: Duration, work: impl Future) {
     }
 }
 
-/// Runs HTTP/2 streams as tasks, each watched by itself.
+/// Runs HTTP/2 streams as tasks, each watched separately.
 #[derive(Debug, Clone, Copy)]
 pub struct Streams {
-    /// How long a stream may be stalled.
+    /// How long a stream may stall.
     pub write_timeout: Duration,
 }
 

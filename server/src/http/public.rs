@@ -1,11 +1,11 @@
-//! Paths that everybody may ask.
+//! Paths that everyone may request.
 //!
 //! Must not know: what they answer.
 
 use axum::extract::Request;
 use axum::http::Method;
 
-/// Paths that need no key: they tell nothing but whether and how the server works.
+/// Paths that need no key: they reveal only whether and how the server works.
 const PUBLIC: [&str; 10] = [
     "/health",
     "/ping",

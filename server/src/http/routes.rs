@@ -1,6 +1,6 @@
-//! Routes with their list: the router is made of them, and the OpenAPI document lists them.
+//! Routes with a list of them, which the OpenAPI document is generated from.
 //!
-//! Must not know: which routes there are.
+//! Must not know: which routes exist.
 
 use std::sync::Arc;
 
@@ -20,21 +20,21 @@ pub struct Routes {
 /// A route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
-    /// Its path, as axum writes it.
+    /// Its path, in axum's syntax.
     pub path: &'static str,
     /// Its method, in lower case.
     pub method: &'static str,
-    /// The path with the same handler that the OpenAPI document describes.
+    /// The path of the same handler that the OpenAPI document describes.
     pub described: &'static str,
 }
 
 impl Routes {
-    /// None.
+    /// No routes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds what reads: at these paths, of which the first is described.
+    /// Adds a `GET` handler at these paths, the first of which is described.
     pub fn get<H, T>(self, paths: &[&'static str], handler: H) -> Self
     where
         H: Handler<T, Arc<App>>,
@@ -43,7 +43,7 @@ impl Routes {
         self.add("get", paths, &get(handler))
     }
 
-    /// Adds what takes a body: at these paths, of which the first is described.
+    /// Adds a `POST` handler at these paths, the first of which is described.
     pub fn post<H, T>(self, paths: &[&'static str], handler: H) -> Self
     where
         H: Handler<T, Arc<App>>,
@@ -65,14 +65,14 @@ impl Routes {
         self
     }
 
-    /// These and others.
+    /// These routes and others.
     pub fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
         self.listed.extend(other.listed);
         self
     }
 
-    /// These, with a layer around their handlers.
+    /// These routes, with a layer around their handlers.
     pub fn layer(self, add: impl FnOnce(Router<Arc<App>>) -> Router<Arc<App>>) -> Self {
         Self { router: add(self.router), listed: self.listed }
     }
@@ -82,7 +82,7 @@ impl Routes {
         &self.listed
     }
 
-    /// What serves them.
+    /// The router that serves them.
     pub fn router(self) -> Router<Arc<App>> {
         self.router
     }

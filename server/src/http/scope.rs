@@ -1,8 +1,8 @@
-//! What one request holds until its answer is written: its permit to compute and the room of its
-//! answer; and whose request it is.
+//! What one request holds until its response is written: its permit to compute and the reservation
+//! of its response; and which client sent it.
 //!
-//! Handlers do not pass it on: it belongs to the task that answers a request. Whatever carries an
-//! answer to the client keeps the scope; when the last of it is dropped, all is given back.
+//! Handlers do not pass it on: it is local to the task that answers a request. Whatever carries a
+//! response to the client holds the scope; when the last holder is dropped, everything is released.
 //! Must not know: any dialect's bodies.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,30 +21,30 @@ tokio::task_local! {
     static CURRENT: Arc<Scope>;
 }
 
-/// What one request, or one message of a stream, holds until its answer is written.
+/// What one request, or one message of a stream, holds until its response is written.
 #[derive(Debug)]
 pub struct Scope {
     /// Who sent it.
     pub client: ClientKey,
-    /// When its answer must be written.
+    /// When its response must be written.
     pub deadline: Instant,
     permit: Arc<PermitSlot>,
     /// Of a message of a stream.
     place: OnceLock<Place>,
-    /// Of what its client may have.
+    /// A part of its client's share.
     share: Mutex<Option<OwnedSemaphorePermit>>,
     outgoing: OnceLock<Arc<Outgoing>>,
     room: Mutex<Option<AnswerRoom>>,
 }
 
 impl Scope {
-    /// Of a request that holds nothing yet.
+    /// The scope of a request that holds nothing yet.
     pub fn new(client: ClientKey, deadline: Instant) -> Arc<Self> {
         let (permit, place, share, outgoing, room) = Default::default();
         Arc::new(Self { client, deadline, permit, place, share, outgoing, room })
     }
 
-    /// That of the request whose handler runs; none outside of requests.
+    /// The scope of the request whose handler runs; none outside of requests.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()
     }
@@ -54,25 +54,25 @@ impl Scope {
         CURRENT.scope(self.clone(), work).await
     }
 
-    /// Keeps a permit to compute, which one who needs it may take once the answer waits in
-    /// `outgoing` for a client that does not read it.
+    /// Holds a permit to compute. Another request may take it once the response waits in `outgoing`
+    /// for a client that does not read it.
     pub fn hold(&self, permit: OwnedSemaphorePermit, outgoing: &Arc<Outgoing>) {
         self.permit.put(permit);
         self.outgoing.get_or_init(|| outgoing.clone());
     }
 
-    /// Keeps the place of a message of a stream.
+    /// Holds the slot of a message of a stream.
     pub fn keep(&self, place: Place) {
         self.place.get_or_init(|| place);
     }
 
-    /// Keeps a part of its client's share until its answer is on its way: of answers that are not
-    /// read others may take the permits.
+    /// Holds a part of its client's share until its response is being sent: from then on, other
+    /// requests may take its permit if nobody reads the response.
     pub fn keep_share(&self, share: OwnedSemaphorePermit) {
         *lock(&self.share) = Some(share);
     }
 
-    /// Notes that its answer is on its way.
+    /// Notes that its response is being sent.
     pub fn answered(&self, progress: &Arc<Progress>) {
         drop(lock(&self.share).take());
         if let Some(outgoing) = self.outgoing.get() {
@@ -80,10 +80,10 @@ impl Scope {
         }
     }
 
-    /// Reserves room for an answer of about this size, waiting for answers of others to be read.
+    /// Reserves about `bytes` for a response, waiting for other responses to be read.
     ///
     /// # Errors
-    /// An answer that is larger than any may be, or too many answers that are not read.
+    /// A response that is larger than any may be, or too many responses that nobody reads.
     pub async fn reserve(&self, app: &App, bytes: usize) -> Result<(), Failure> {
         let limit = app.answers().limit;
         let so_far = lock(&self.room).as_ref().map_or(0, AnswerRoom::bytes);
@@ -100,10 +100,10 @@ impl Scope {
         Ok(())
     }
 
-    /// Takes room for an answer of `bytes` where less was reserved, now or not at all.
+    /// Grows the reservation to `bytes` if less was reserved, without waiting.
     ///
     /// # Errors
-    /// An answer that is larger than any may be, or too many answers that are not read.
+    /// A response that is larger than any may be, or too many responses that nobody reads.
     pub fn grow(&self, bytes: usize) -> Result<(), Failure> {
         let mut room = lock(&self.room);
         let Some(room) = room.as_mut() else { return Ok(()) };
@@ -114,14 +114,14 @@ impl Scope {
         })
     }
 
-    /// Bytes there is room for in its answer.
+    /// Bytes reserved for its response.
     pub fn room_bytes(&self) -> usize {
         lock(&self.room).as_ref().map_or(0, AnswerRoom::bytes)
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change is a single assignment.
+    // No change panics halfway, so a poisoned lock is safe to use.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,4 +1,4 @@
-//! What the server says of itself: that it lives, its metrics, its documents.
+//! The server's own routes: liveness, readiness, metrics, documents.
 //!
 //! Must not know: any dialect.
 
@@ -29,7 +29,7 @@ pub fn routes() -> Routes {
 #[openapi(paths(livez, readyz, readyz_of, metrics, openapi, docs))]
 pub struct ServiceApi;
 
-/// What makes the OpenAPI document.
+/// Generates the OpenAPI document.
 #[derive(Debug, Clone, Copy)]
 pub struct DocumentText(pub fn() -> String);
 

@@ -1,7 +1,7 @@
-//! How many messages of streams are at work at a time: streams wait for their turn where single
-//! requests are refused, so they must leave room for those, and a client's for another client's.
+//! How many messages of streams are processed at a time. They wait where single requests are
+//! refused, so they must leave capacity for those, and one client's messages for another client's.
 //!
-//! Must not know: what messages say, how connections are made.
+//! Must not know: what messages contain, how connections are made.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::shares::Shares;
 
-/// Of the requests at a time, one in so many is for messages of streams.
+/// Messages of streams may use one in this many of the concurrent requests.
 const STREAMS_PART: usize = 2;
-/// Of the messages of streams, one in so many is for a client.
+/// A client may use one in this many of the slots of streams.
 const CLIENT_PART: usize = 4;
 
-/// Places of messages of streams.
+/// The slots for messages of streams.
 #[derive(Debug)]
 pub struct Streams {
     all: Arc<Semaphore>,
-    /// Places of each client that has some, or waits for one.
+    /// Slots of each client that has some, or waits for one.
     clients: Shares,
 }
 
-/// The place of one message.
+/// The slot of one message.
 #[derive(Debug)]
 pub struct Place {
     _of_all: OwnedSemaphorePermit,
@@ -31,15 +31,15 @@ pub struct Place {
 }
 
 impl Streams {
-    /// Places for a server that has so many requests at work at a time.
+    /// The slots of a server with this many concurrent requests.
     pub fn new(requests_max: usize) -> Self {
         let all = (requests_max / STREAMS_PART).max(1);
         Self { all: Arc::new(Semaphore::new(all)), clients: Shares::new(all / CLIENT_PART) }
     }
 
-    /// A place for a message of this client, when it is its turn.
+    /// Waits for a slot for a message of this client.
     pub async fn enter(&self, client: ClientKey) -> Option<Place> {
-        // The client's own first, so that only so many of its messages wait among those of others.
+        // The client's own first, so that no more of its messages wait among those of others.
         let of_client = self.clients.of(client).acquire_owned().await.ok()?;
         let of_all = self.all.clone().acquire_owned().await.ok()?;
         Some(Place { _of_all: of_all, _of_client: of_client })

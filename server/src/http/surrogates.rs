@@ -1,26 +1,27 @@
-//! Lone surrogates in JSON: halves of the pairs by which UTF-16 writes a character outside the
-//! Basic Multilingual Plane. Python's `json` writes them where a text was cut in the middle of an
-//! emoji, say. No UTF-8 has them, so no text of a request can.
+//! Lone surrogates in JSON: halves of the pairs by which UTF-16 encodes a character outside the
+//! Basic Multilingual Plane. Python's `json` writes them if a text was cut in the middle of an
+//! emoji, for example. UTF-8 cannot encode them, so no text of a request can contain one.
 //!
 //! Must not know: any dialect's bodies.
 
 use std::fmt;
 
-/// Containers of a path that are remembered; of what is deeper, the place ends there.
+/// Nesting levels of a path that are remembered; a deeper path ends there.
 const DEPTH_MAX: usize = 16;
-/// Characters of a place that are told.
+/// Maximum characters shown of a path.
 const PLACE_MAX: usize = 80;
 
 /// A lone surrogate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoneSurrogate {
-    /// Its number, between 0xD800 and 0xDFFF.
+    /// Its code point, between 0xD800 and 0xDFFF.
     number: u32,
-    /// What it is in, as requests name it: `input 1`, say.
+    /// What contains it, in the terms of requests, such as `input 1`.
     name: Option<String>,
-    /// The string that it is in, as a path: `inputs[1].text`; of a key, the object that has it.
+    /// The path of the string that contains it, such as `inputs[1].text`; for a key, that of its
+    /// object.
     place: String,
-    /// It is in a key.
+    /// Whether it is in a key.
     in_key: bool,
 }
 
@@ -39,7 +40,7 @@ impl fmt::Display for LoneSurrogate {
     }
 }
 
-/// The lone surrogate of the string that a reader stopped at, if that is why it stopped.
+/// The lone surrogate in the string at which the parser stopped, if that is why it stopped.
 pub fn at(json: &[u8], error: &serde_json::Error) -> Option<LoneSurrogate> {
     if !error.is_syntax() {
         return None;
@@ -55,7 +56,7 @@ pub fn at(json: &[u8], error: &serde_json::Error) -> Option<LoneSurrogate> {
         let string = &json[at + 1..];
         let (length, number) = scan(string);
         let end = at + 1 + length;
-        // A reader stops in a string, or right after it.
+        // The parser stops in a string, or right after it.
         if stop <= end + 1 {
             let (name, place, in_key) = (path.name(), path.place(), path.is_key());
             return number.map(|number| LoneSurrogate { number, name, place, in_key });
@@ -79,7 +80,7 @@ fn offset(json: &[u8], line: usize, column: usize) -> Option<usize> {
     start.checked_add(column)
 }
 
-/// The length of a string that begins here, without its quotes, and its first lone surrogate.
+/// The length of the string that begins here, without its quotes, and its first lone surrogate.
 fn scan(string: &[u8]) -> (usize, Option<u32>) {
     let (mut at, mut found) = (0, None);
     while let Some(byte) = string.get(at) {
@@ -94,7 +95,7 @@ fn scan(string: &[u8]) -> (usize, Option<u32>) {
                 Some(_) => 6,
                 None => 2,
             },
-            // As three bytes, the way in which UTF-8 would have them.
+            // In three bytes, as UTF-8 would encode it.
             0xED => match string.get(at + 1..at + 3) {
                 Some([second @ 0xA0..=0xBF, third]) => {
                     let number = 0xD000 | u32::from(second & 0x3F) << 6 | u32::from(third & 0x3F);
@@ -109,7 +110,7 @@ fn scan(string: &[u8]) -> (usize, Option<u32>) {
     (at.min(string.len()), found)
 }
 
-/// The number of an escape like `\ud83d`.
+/// The code unit of an escape like `\ud83d`.
 fn escaped(text: &[u8]) -> Option<u32> {
     let [b'\\', b'u', digits @ ..] = text else { return None };
     let digits = std::str::from_utf8(digits.get(..4)?).ok()?;
@@ -120,24 +121,24 @@ fn is_low(number: Option<u32>) -> bool {
     number.is_some_and(|number| (0xDC00..=0xDFFF).contains(&number))
 }
 
-/// The way from the whole to a value.
+/// The path from the root to a value.
 #[derive(Debug, Default)]
 struct Path {
     steps: Vec<Step>,
-    /// Containers within the last step that are not remembered.
+    /// Containers within the last step, which are not remembered.
     deeper: usize,
 }
 
 #[derive(Debug)]
 enum Step {
-    /// Of an object: its last key, and whether what follows is its value.
+    /// In an object: its last key, and whether what follows is the key's value.
     Key(String, bool),
-    /// Of a list.
+    /// In an array.
     Index(usize),
 }
 
 impl Path {
-    /// A byte that is in no string.
+    /// Takes a byte outside of strings.
     fn see(&mut self, byte: u8) {
         match byte {
             b'{' | b'[' if self.deeper > 0 || self.steps.len() == DEPTH_MAX => self.deeper += 1,
@@ -155,7 +156,7 @@ impl Path {
         }
     }
 
-    /// A string, which may be a key.
+    /// Takes a string, which may be a key.
     fn string(&mut self, text: &[u8]) {
         if let (0, Some(Step::Key(key, false))) = (self.deeper, self.steps.last_mut()) {
             *key = String::from_utf8_lossy(text).into_owned();
@@ -167,7 +168,7 @@ impl Path {
         self.deeper == 0 && matches!(self.steps.last(), Some(Step::Key(_, false)))
     }
 
-    /// Where a value is; of a key, where its object is.
+    /// The path of a value; for a key, that of its object.
     fn place(&self) -> String {
         let mut place = String::new();
         for step in &self.steps {
@@ -181,7 +182,7 @@ impl Path {
         place
     }
 
-    /// The input, query or document that a value is in or is, if it is in one.
+    /// The input, query or document that a value is, or is part of, if any.
     fn name(&self) -> Option<String> {
         let (key, index) = match &self.steps[..] {
             [Step::Key(key, true), Step::Index(index), ..] => (key.as_str(), Some(*index)),
@@ -193,7 +194,7 @@ impl Path {
             "query" => Some("the query".to_owned()),
             "documents" | "text_2" | "data_2" | "items" => named("document"),
             "queries" | "text_1" | "data_1" => named("query"),
-            // Of several keys under `inputs`, only those of an input in a list are known.
+            // An object directly under `inputs` is not an input.
             "inputs" if index.is_none() && self.steps.len() > 1 => None,
             "inputs" | "input" | "texts" | "text" | "images" => named("input"),
             _ => None,
@@ -260,7 +261,7 @@ mod tests {
             let found = found(json);
             assert!(found.is_none() || json.starts_with(br#"{"inputs": "\q"#), "{found:?}");
         }
-        // One that a reader passed over is not why it stopped later.
+        // A lone surrogate that the parser passed over is not why it stopped later.
         #[derive(Debug, serde::Deserialize)]
         #[allow(dead_code, reason = "only read")]
         struct Body {

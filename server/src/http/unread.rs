@@ -1,9 +1,8 @@
-//! Bodies that nobody has read to their end when their answer is made: the connection is closed
-//! behind it.
+//! Closes the connection after the response to a request whose body was not read to its end.
 //!
-//! A client that is still sending when its connection is closed may lose the answer: its system
-//! throws it away when it hears that its bytes are not wanted (RFC 9112, 9.6). So a little of what
-//! comes is read on, for a short while.
+//! A client that is still sending when its connection is closed may lose the response: its system
+//! discards it on the reset that follows (RFC 9112, 9.6). So a little more of the body is read, for
+//! a short time.
 //! Must not know: what is in a body.
 
 use std::pin::Pin;
@@ -21,12 +20,12 @@ use axum::response::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 
-/// Bytes that are read of a body that nobody wants.
+/// Maximum bytes read of a body that is not needed.
 const BYTES_MAX: usize = 1024 * 1024;
-/// Time in which they must come.
+/// Time within which they must arrive.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// A router that closes connections behind answers to requests whose bodies it has not read.
+/// A router that closes the connection after the response to a request with an unread body.
 pub fn closed(router: Router) -> Router {
     router.layer(middleware::from_fn(close))
 }
@@ -52,13 +51,13 @@ impl Unread {
     }
 }
 
-/// The same request, and what tells whether its body was read.
+/// The same request, and a record of whether its body was read.
 fn watched(request: Request) -> (Request, Unread) {
     let unread = Unread(Arc::new(AtomicBool::new(request.body().is_end_stream())));
     if !unread.is_some() {
         return (request, unread);
     }
-    // A client that waits for leave to send is given none, and HTTP/2 has other ways.
+    // A client that waits for `100 Continue` gets none, and HTTP/2 has other means.
     let waits = request.headers().contains_key(header::EXPECT);
     let drains = request.version() < Version::HTTP_2 && !waits;
     let watch = unread.clone();
@@ -68,7 +67,7 @@ fn watched(request: Request) -> (Request, Unread) {
 struct Watched {
     inner: Body,
     unread: Unread,
-    /// Whether the rest of it is read when nobody wants it.
+    /// Whether the rest of it is read if nobody needs it.
     drains: bool,
 }
 
@@ -76,7 +75,7 @@ impl Drop for Watched {
     fn drop(&mut self) {
         if self.drains && self.unread.is_some() {
             let rest = std::mem::replace(&mut self.inner, Body::empty());
-            // Outside of a runtime there is no connection either.
+            // Without a runtime there is no connection either.
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(tokio::time::timeout(TIME_MAX, drain(rest)));
             }
@@ -84,7 +83,7 @@ impl Drop for Watched {
     }
 }
 
-/// Reads some of a body.
+/// Reads and discards the rest of a body, up to about `BYTES_MAX`.
 async fn drain(mut body: Body) {
     let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await {
@@ -104,7 +103,7 @@ impl HttpBody for Watched {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        // What broke off is as much at its end.
+        // A body that broke off has also ended.
         if !matches!(frame, Some(Ok(_))) || self.inner.is_end_stream() {
             self.unread.0.store(true, Ordering::Relaxed);
         }

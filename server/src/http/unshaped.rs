@@ -1,4 +1,4 @@
-//! Failures on their way to the dialect that owns their path, which gives them its shape.
+//! Failures before the dialect that owns their path has shaped the response.
 //!
 //! Must not know: any dialect.
 
@@ -7,16 +7,16 @@ use axum::response::{IntoResponse, Response};
 
 use super::Failure;
 
-/// A failure whose response is still to be given the shape of a dialect.
+/// A failure whose response a dialect has yet to shape.
 #[derive(Debug, Clone)]
 pub struct Unshaped {
-    /// The path whose owner shapes it; absent where a handler does not know it.
+    /// The path whose owner shapes it; absent if a handler does not know it.
     pub path: Option<String>,
     /// The failure.
     pub failure: Failure,
 }
 
-/// The response of a failure at a path, which the owner of the path will shape.
+/// The response to a failure at a path, which the owner of the path will shape.
 pub fn unshaped(path: &str, failure: &Failure) -> Response {
     Unshaped { path: Some(path.to_owned()), failure: failure.clone() }.into_response()
 }

@@ -1,6 +1,6 @@
-//! Answers on their way out: handed over in small chunks, each counted until it is written.
+//! Sends responses: in small chunks, each counted until it is written.
 //!
-//! Must not know: what is in them.
+//! Must not know: what responses contain.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use super::access::{self, Record};
 use super::progress::Progress;
 use super::scope::Scope;
 
-/// Bytes handed to the connection at a time: a frame of HTTP/2.
+/// Bytes handed to the connection at a time: one HTTP/2 frame.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Answers up to this size say their length; larger ones are streamed.
+/// Responses up to this size have a content length; larger ones are streamed.
 pub const LENGTH_BYTES_MAX: usize = 1024 * 1024;
 
-/// An answer that holds its request's [`Scope`] until it is written.
+/// A response that holds its request's [`Scope`] until it is written.
 pub fn written(mut response: Response, version: Version) -> Response {
     let scope = response.extensions_mut().remove::<Arc<Scope>>();
     let length = response.body().size_hint().exact();
     if length.is_none() && version < Version::HTTP_11 {
-        // Only the end of the connection tells such a client that the answer has ended.
+        // Only the end of the connection tells such a client that the response has ended.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.map(|inner| {
-        // A client of HTTP/1.0 knows no chunks.
+        // HTTP/1.0 clients do not support chunks.
         let says_length =
             length.is_some_and(|it| it <= LENGTH_BYTES_MAX as u64) || version < Version::HTTP_11;
         let way = Way { progress: Progress::current(), scope, _record: access::current() };
@@ -47,15 +47,15 @@ pub fn written(mut response: Response, version: Version) -> Response {
     })
 }
 
-/// What all chunks of an answer share.
+/// What all chunks of a response share.
 struct Way {
     progress: Arc<Progress>,
     scope: Option<Arc<Scope>>,
-    /// Its line is written when all of the answer is.
+    /// Its log line is written when the whole response is.
     _record: Option<Arc<Record>>,
 }
 
-/// Bytes on their way; dropped when they are written.
+/// Bytes that are being sent; dropped when they are written.
 struct Chunk {
     bytes: Bytes,
     way: Arc<Way>,
@@ -73,7 +73,7 @@ impl Drop for Chunk {
     }
 }
 
-/// How much of an answer was handed over.
+/// How much of a response was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Handing {
     Nothing,
@@ -83,13 +83,13 @@ enum Handing {
 
 struct Written {
     inner: Body,
-    /// Of a frame of `inner`, what was not handed over.
+    /// What was not handed over of a frame of `inner`.
     rest: Bytes,
     way: Arc<Way>,
-    /// Bytes that are left, where the client is told of them.
+    /// Bytes left, if the client is sent the length.
     length: Option<u64>,
     state: Handing,
-    /// An HTTP/2 stream ends only when all of it is written: so it can be reset until then.
+    /// An HTTP/2 stream ends only when all of it is written, so that it can be reset until then.
     is_http2: bool,
 }
 

@@ -1,5 +1,5 @@
-//! One repository in the cache that all tools of the Hub share: `refs` name commits, `snapshots`
-//! have a folder of links a commit, and these lead to `blobs`, named by their ETag.
+//! One repository in the cache shared by all Hub tools: `refs` map names to commits, `snapshots`
+//! have a folder of links per commit, and these lead to `blobs`, named by their ETag.
 //!
 //! The rules are those of huggingface_hub (`file_download.py`, `_snapshot_download.py`).
 //! Must not know: the network.
@@ -14,19 +14,19 @@ use serde::Deserialize;
 use super::HubError;
 use super::files::{is_commit, is_needed, is_relative, is_weights};
 
-/// Beside a snapshot's files: the names of all files of its repository, a line each.
+/// In a snapshot's folder: the names of all files of its repository, one per line.
 const LISTED: &str = ".proxima-complete";
-/// The version of huggingface_hub's own lists that is read.
+/// The supported version of huggingface_hub's own lists.
 const TREE_VERSION: u64 = 1;
 
-/// What is known of a snapshot's files.
+/// What is known about a snapshot's files.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Known {
-    /// All that a checkpoint needs are there.
+    /// All files that a checkpoint needs are there.
     Whole,
-    /// These are not.
+    /// These files are missing.
     Lacks(Vec<String>),
-    /// What is there looks like a checkpoint; whether its repository has more is not known.
+    /// It looks like a checkpoint; whether its repository has more files is not known.
     Open,
 }
 
@@ -38,14 +38,14 @@ pub struct RepoCache {
 }
 
 impl RepoCache {
-    /// The folder of a model, which need not be there.
+    /// The folder of a model, which need not exist.
     pub fn new(cache: &Path, id: &str) -> Self {
         let name = format!("models--{}", id.replace('/', "--"));
         Self { locks: cache.join(".locks").join(&name), folder: cache.join(name) }
     }
 
-    /// The commit that a revision is known to be and that has a snapshot: a branch or tag by its
-    /// file in `refs`, a commit's hash by itself.
+    /// The commit of a revision, if it has a snapshot: a branch or tag is looked up in `refs`, the
+    /// hash of a commit stands for itself.
     pub fn commit(&self, revision: &str) -> Option<String> {
         let named = fs::read_to_string(self.folder.join("refs").join(revision)).ok();
         let commit = named.map(|text| text.trim().to_owned());
@@ -58,18 +58,18 @@ impl RepoCache {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// Whether a file of a commit is there.
+    /// Whether a file of a commit is cached.
     pub fn has(&self, commit: &str, name: &str) -> bool {
         self.snapshot(commit).join(name).is_file()
     }
 
-    /// The file with these bytes.
+    /// The path of the blob with this ETag.
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.folder.join("blobs").join(etag)
     }
 
-    /// What is known of a commit's files, by a list of its repository's where one is kept, else by
-    /// the names of weights.
+    /// What is known about a commit's files: by a list of its repository's files if there is one,
+    /// otherwise by the names of weights.
     pub fn known(&self, commit: &str) -> Known {
         let Some(names) = self.listed(commit) else {
             let lacks = self.weights_lacking(commit);
@@ -97,8 +97,8 @@ impl RepoCache {
         (tree.format_version == TREE_VERSION).then(|| tree.files.into_keys().collect())
     }
 
-    /// Files of weights that are not there although an index names them; `model.safetensors` if
-    /// there is neither.
+    /// Missing weight files that an index names; `model.safetensors` if there is neither that file
+    /// nor an index.
     fn weights_lacking(&self, commit: &str) -> Vec<String> {
         #[derive(Deserialize)]
         struct Index {
@@ -124,8 +124,8 @@ impl RepoCache {
         vec!["model.safetensors".to_owned()]
     }
 
-    /// Notes the names of a repository's files, so that its snapshot needs no network from now on.
-    /// A cache that cannot be written is asked about again.
+    /// Stores the names of a repository's files, so that its snapshot needs no network from now on.
+    /// If the cache cannot be written, the Hub is asked again next time.
     pub fn note_listed(&self, commit: &str, names: &[String]) {
         let path = self.snapshot(commit).join(LISTED);
         if let Err(error) = replace(&path, names.join("\n").as_bytes()) {
@@ -133,7 +133,7 @@ impl RepoCache {
         }
     }
 
-    /// Notes the commit of a branch or tag, if that is new.
+    /// Stores the commit of a branch or tag, if it is new.
     ///
     /// # Errors
     /// A cache that cannot be written.
@@ -146,7 +146,7 @@ impl RepoCache {
         replace(&path, commit.as_bytes()).map_err(HubError::cache(path))
     }
 
-    /// Makes the folder that a path is in.
+    /// Creates the parent folder of a path.
     ///
     /// # Errors
     /// A cache that cannot be written.
@@ -155,8 +155,8 @@ impl RepoCache {
         fs::create_dir_all(parent).map_err(HubError::cache(parent))
     }
 
-    /// Waits until no other process downloads these bytes. The lock is that of huggingface_hub, and
-    /// it keeps nobody from being right: files are put into place whole.
+    /// Waits until no other process downloads this blob. The lock is that of huggingface_hub;
+    /// correctness does not depend on it, since files are moved into place whole.
     pub fn lock(&self, etag: &str) -> Option<File> {
         fs::create_dir_all(&self.locks).ok()?;
         let file = File::create(self.locks.join(format!("{etag}.lock"))).ok()?;
@@ -164,7 +164,7 @@ impl RepoCache {
         Some(file)
     }
 
-    /// Removes the folder and its locks, and says whether it was there.
+    /// Removes the folder and its locks, and returns whether it existed.
     ///
     /// # Errors
     /// A cache that cannot be written.
@@ -174,12 +174,12 @@ impl RepoCache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(HubError::cache(&self.folder)(error)),
         }
-        // Locks that stay are those of a download that goes on, or nobody's.
+        // Remaining locks are those of a running download, or nobody's.
         let _ = fs::remove_dir_all(&self.locks);
         Ok(true)
     }
 
-    /// Lets a commit's file lead to a blob.
+    /// Links a file of a commit to its blob.
     ///
     /// # Errors
     /// A cache that cannot be written.
@@ -187,12 +187,12 @@ impl RepoCache {
         debug_assert!(is_relative(name), "checked by whoever has the list");
         let path = self.snapshot(commit).join(name);
         Self::make_parent(&path)?;
-        // A link that leads nowhere.
+        // There may be a dangling link.
         let _ = fs::remove_file(&path);
         let up = "../".repeat(2 + name.split('/').count() - 1);
         let blob = self.blob(etag);
         let linked = symlink(&format!("{up}blobs/{etag}"), &path)
-            // A file system without links has the file itself.
+            // A file system without symbolic links gets a copy.
             .or_else(|_| fs::copy(&blob, &path).map(drop));
         linked.map_err(HubError::cache(path))
     }
@@ -208,13 +208,13 @@ fn symlink(_: &str, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Writes a file so that whoever reads it sees all of it or what was before.
+/// Writes a file atomically: readers see all of it, or what was there before.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
-    // As other files of the cache: readable by all users that share it.
+    // Readable by all users who share the cache, like its other files.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

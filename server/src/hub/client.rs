@@ -1,6 +1,6 @@
-//! What is asked of the Hub: the files of a revision, a file's hash and size, its bytes.
+//! Requests to the Hub: the files of a revision, a file's hash and size, its bytes.
 //!
-//! Must not know: where files are kept.
+//! Must not know: where files are stored.
 
 use std::io::{self, Read as _};
 
@@ -17,15 +17,15 @@ use crate::hub::HubSettings;
 
 /// The public Hub.
 const ENDPOINT: &str = "https://huggingface.co";
-/// Addresses that the token may be sent to, beside the Hub that is asked.
+/// Addresses that the token may be sent to, besides the Hub in use.
 const PUBLIC: [&str; 2] = [ENDPOINT, "https://hf.co"];
-/// Redirects of one request.
+/// Maximum redirects of one request.
 const REDIRECTS_MAX: u32 = 5;
-/// Bytes of a list of files.
+/// Maximum bytes of a list of files.
 const LIST_BYTES_MAX: u64 = 32 << 20;
-/// Bytes of an error's body that are read.
+/// Maximum bytes read of an error's body.
 const ERROR_BYTES_MAX: u64 = 64 << 10;
-/// Bytes that are read at a time.
+/// Bytes read at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// The Hub over HTTP.
@@ -67,15 +67,15 @@ pub struct At<'a> {
 /// A file of the Hub.
 #[derive(Debug)]
 pub struct RemoteFile {
-    /// What its blob is called: the SHA-256 of large files, another hash of small ones.
+    /// The name of its blob: the SHA-256 of large files, another hash of small ones.
     pub etag: String,
-    /// Bytes, if the Hub says it.
+    /// Its size in bytes, if the Hub reports it.
     pub size: Option<u64>,
     location: Url,
 }
 
 impl Client {
-    /// A client of these settings.
+    /// A client with these settings.
     ///
     /// # Errors
     /// An endpoint that is not a URL.
@@ -123,12 +123,12 @@ impl Client {
         let url = self.url(&[], at.id, &["resolve", at.commit], name)?;
         let mut answer = self.follow("HEAD", url.clone());
         if let Err(HubError::Refused { status: 405 | 501, .. }) = answer {
-            // A mirror that knows no HEAD.
+            // Some mirrors do not support HEAD.
             answer = self.follow("GET", url);
         }
         let Followed { response, location, mut headers } = answer?;
         headers.push(response.headers().clone());
-        // Mirrors may say it on the way to where they keep the file; the last answer counts.
+        // Mirrors may send it with a redirect to their storage; the last response counts.
         let header = |name: &str| headers.iter().rev().find_map(|it| it.get(name)?.to_str().ok());
         let etag = header("x-linked-etag").or_else(|| header("etag"));
         let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
@@ -143,11 +143,11 @@ impl Client {
         }
     }
 
-    /// Appends the bytes of a file that `to` lacks. Where the server sends all of them, `to` begins
-    /// again.
+    /// Appends the bytes of a file that `to` lacks. If the server sends the whole file, `to` starts
+    /// over.
     ///
     /// # Errors
-    /// See [`HubError`]; what came before it stays in the file.
+    /// See [`HubError`]; bytes received before it stay in the file.
     pub fn download(
         &self,
         file: &RemoteFile,
@@ -180,18 +180,18 @@ impl Client {
     }
 }
 
-/// An answer, and where it came from.
+/// A response, and where it came from.
 struct Followed {
     response: Response<Body>,
-    /// Where the bytes are: beyond the Hub, or where the last redirect within it led.
+    /// Where the bytes are: outside the Hub, or where the last redirect within it led.
     location: Url,
-    /// Headers of the redirects on the way.
+    /// Headers of the redirects before it.
     headers: Vec<HeaderMap>,
 }
 
 impl Client {
-    /// Asks, and follows redirects that stay on the Hub: what is said of a file is in the last
-    /// answer there, and the token does not leave it.
+    /// Sends a request, and follows redirects that stay on the Hub: the last response there
+    /// describes the file, and the token is sent nowhere else.
     fn follow(&self, method: &str, mut url: Url) -> Result<Followed, HubError> {
         let mut headers = Vec::new();
         for _ in 0..=REDIRECTS_MAX {
@@ -220,7 +220,7 @@ impl Client {
         request: RequestBuilder<WithoutBody>,
         url: &Url,
     ) -> RequestBuilder<WithoutBody> {
-        // The size that counts is that of the bytes themselves.
+        // So that the size is that of the bytes themselves.
         let request = request.header(header::ACCEPT_ENCODING, "identity");
         match &self.token {
             Some(token) if self.is_of_hub(url) => {
@@ -236,7 +236,8 @@ impl Client {
         known.any(|known| known.origin() == url.origin())
     }
 
-    /// An address: each part is a path's segment of its own, but for those of `id` and `name`.
+    /// Builds a URL. Each part is one path segment, except that `id` and `name` are split at
+    /// slashes.
     fn url(&self, first: &[&str], id: &str, then: &[&str], name: &str) -> Result<Url, HubError> {
         let mut url = self.endpoint.clone();
         let name = name.split('/').filter(|part| !part.is_empty());
@@ -254,7 +255,7 @@ fn unreachable(error: ureq::Error) -> HubError {
     HubError::Unreachable(error.to_string())
 }
 
-/// An answer that does not say no.
+/// The response, unless it is an error.
 fn checked(mut response: Response<Body>) -> Result<Response<Body>, HubError> {
     #[derive(Deserialize)]
     struct ErrorBody {

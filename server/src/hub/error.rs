@@ -1,4 +1,4 @@
-//! Why a model of the Hub is not available.
+//! Why a model of the Hub is unavailable.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,32 +8,32 @@ use thiserror::Error;
 /// What went wrong with a model of the Hub.
 #[derive(Debug, Error)]
 pub enum HubError {
-    /// No answer: no network, a name that does not resolve, a proxy, a timeout.
+    /// No response: no network, a name that does not resolve, a proxy, a timeout.
     #[error("the Hub cannot be reached: {0}")]
     Unreachable(String),
-    /// An answer that says no.
+    /// An error response.
     #[error("the Hub answered {status}{}", said(message))]
     Refused {
         /// Its status.
         status: u16,
-        /// The Hub's word for the reason, from `X-Error-Code`.
+        /// The Hub's code for the reason, from `X-Error-Code`.
         code: Option<String>,
-        /// The Hub's sentence about it.
+        /// The Hub's message.
         message: Option<String>,
     },
-    /// An answer that no Hub gives.
+    /// A response that no Hub would send.
     #[error("{0}; if HF_ENDPOINT is set, check that it is the address of a Hub")]
     NotAHub(String),
-    /// The repository is there, but is no checkpoint.
+    /// The repository exists, but is not a checkpoint.
     #[error("{0}")]
     NoCheckpoint(String),
-    /// The file came with other bytes than the Hub promised.
+    /// The bytes received do not match the size or hash from the Hub.
     #[error("{0} was damaged on the way and removed; try again")]
     Damaged(String),
-    /// The Hub has a newer commit, which the cache cannot take.
+    /// The Hub has a newer commit, which cannot be written to the cache.
     #[error("a newer commit is on the Hub, and the cache cannot take it: {0}")]
     CannotUpdate(Box<Self>),
-    /// The cache cannot be written.
+    /// The cache cannot be read or written.
     #[error("{}: {error}{}", path.display(), advice(error))]
     Cache {
         /// Where.
@@ -67,8 +67,8 @@ impl HubError {
         move |error| Self::Cache { path, error }
     }
 
-    /// Whether what the cache has may be served instead, as huggingface_hub does: the Hub did not
-    /// say that the revision or a file is not there.
+    /// Whether a cached snapshot may be served instead, as huggingface_hub does: if the Hub did not
+    /// say that the revision or a file does not exist.
     pub fn leaves_the_cache(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::NotAHub(_) | Self::CannotUpdate(_) => true,
@@ -79,7 +79,7 @@ impl HubError {
         }
     }
 
-    /// Whether trying again may help.
+    /// Whether a retry may help.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
@@ -88,7 +88,7 @@ impl HubError {
         }
     }
 
-    /// A sentence for somebody who wants a model, with what to do.
+    /// A sentence for the user, with advice.
     pub fn explain(&self, id: &str, revision: &str, has_token: bool) -> String {
         let Self::Refused { status, code, message } = self else {
             return match self {

@@ -1,10 +1,10 @@
-//! Names: of models, of revisions, and of the files of a repository that a checkpoint needs.
+//! Names: of models, of revisions, and of the repository files that a checkpoint needs.
 //!
 //! Must not know: the network, the cache.
 
 use proxima_models::checkpoint::{LENGTH_FILES, PICKLE};
 
-/// Files beside the weights that a checkpoint is read from.
+/// Files besides the weights that a checkpoint is read from.
 const FILES: [&str; 17] = [
     "config.json",
     "tokenizer.json",
@@ -35,7 +35,7 @@ pub fn is_model_id(id: &str) -> bool {
     (1..=2).contains(&parts.len()) && parts.iter().all(valid)
 }
 
-/// Whether this can be the name of a branch, a tag or a commit: a path below `refs`.
+/// Whether this can be the name of a branch, tag or commit: a path below `refs`.
 pub fn is_revision(revision: &str) -> bool {
     let valid = |part: &str| {
         let letters = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+=@".contains(c));
@@ -50,13 +50,13 @@ pub fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(hexadecimal)
 }
 
-/// Whether a checkpoint needs this file of its repository, which has all of these.
+/// Whether a checkpoint needs this file of a repository that has all of these files.
 pub fn is_needed(name: &str, all: &[String]) -> bool {
     let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
     let module = folder.split_once('_').is_some_and(|(number, rest)| {
         !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) && !rest.contains('/')
     });
-    // Older modules after the transformer have their weights as PyTorch pickles them.
+    // Older modules after the transformer store their weights as PyTorch pickles.
     let pickled = || {
         let newer = format!("{folder}/model.safetensors");
         module && !folder.ends_with("Transformer") && file == PICKLE && !all.contains(&newer)
@@ -65,12 +65,12 @@ pub fn is_needed(name: &str, all: &[String]) -> bool {
     (folder.is_empty() || module) && (read || pickled())
 }
 
-/// Whether a file, without its folder, has a transformer's weights or a part of them.
+/// Whether a file name, without its folder, is that of a transformer's weights or a shard of them.
 pub fn is_weights(file: &str) -> bool {
     file == "model.safetensors" || (file.starts_with("model-") && file.ends_with(".safetensors"))
 }
 
-/// Whether a name from a list of files stays within the folder it is put into.
+/// Whether a name from a list of files stays within its folder.
 pub fn is_relative(name: &str) -> bool {
     let valid =
         |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\\');

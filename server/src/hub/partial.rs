@@ -1,4 +1,4 @@
-//! A file that is being downloaded, and goes on where it stopped.
+//! A partially downloaded file, which can be resumed.
 //!
 //! Must not know: the network.
 
@@ -10,17 +10,17 @@ use sha2::{Digest as _, Sha256};
 
 use super::HubError;
 
-/// The bytes of a file that are there.
+/// The bytes of a file downloaded so far.
 #[derive(Debug)]
 pub struct Partial {
     path: PathBuf,
     file: File,
-    /// How many.
+    /// How many bytes there are.
     pub length: u64,
 }
 
 impl Partial {
-    /// What an earlier download left beside a blob, or nothing yet.
+    /// What an earlier download left beside a blob, or an empty file.
     ///
     /// # Errors
     /// A cache that cannot be written.
@@ -48,7 +48,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Forgets all bytes.
+    /// Discards all bytes.
     ///
     /// # Errors
     /// A cache that cannot be written.
@@ -59,7 +59,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Whether the bytes are those that a file's hash promises, if it is a SHA-256.
+    /// Whether the bytes match the ETag, if that is a SHA-256.
     ///
     /// # Errors
     /// A cache that cannot be read.
@@ -74,7 +74,7 @@ impl Partial {
         Ok(found.eq_ignore_ascii_case(etag))
     }
 
-    /// Puts the file into its place.
+    /// Moves the file into place.
     ///
     /// # Errors
     /// A cache that cannot be written.
@@ -83,9 +83,9 @@ impl Partial {
         finished.map_err(HubError::cache(blob))
     }
 
-    /// Removes it.
+    /// Removes the file.
     pub fn discard(self) {
-        // Where that fails the next download finds it, and its hash tells again.
+        // If that fails, the next download finds the file and checks its hash again.
         let _ = fs::remove_file(&self.path);
     }
 }

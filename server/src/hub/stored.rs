@@ -1,4 +1,4 @@
-//! What the cache has of models: their sizes, and removing them.
+//! Lists cached models with their sizes, and removes them.
 //!
 //! Must not know: the network.
 
@@ -8,27 +8,27 @@ use std::path::Path;
 use super::HubError;
 use super::cache::{Known, RepoCache};
 
-/// A model of the cache.
+/// A cached model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// Its id.
     pub id: String,
-    /// Bytes of its files, those that are not whole included.
+    /// Bytes of its files, including partial ones.
     pub bytes: u64,
-    /// Branches and tags that are known, each with what is lacking of it.
+    /// The known branches and tags, each with the number of missing files.
     pub revisions: Vec<Revision>,
 }
 
-/// A branch or tag of a model of the cache.
+/// A branch or tag of a cached model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
     /// Its name.
     pub name: String,
-    /// Files of a checkpoint that are not there.
+    /// The number of missing files of its checkpoint.
     pub lacks: usize,
 }
 
-/// The models of a cache, by name. A cache that is not there has none.
+/// The models of a cache, sorted by id. A cache that does not exist has none.
 ///
 /// # Errors
 /// A cache that cannot be read.
@@ -43,7 +43,7 @@ pub fn stored(cache: &Path) -> Result<Vec<Stored>, HubError> {
         let entry = entry.map_err(HubError::cache(cache))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let Some(name) = name.strip_prefix("models--") else { continue };
-        // Owners have no two dashes in a row.
+        // Names of owners contain no double dash.
         let id = name.replacen("--", "/", 1);
         models.push(Stored {
             bytes: bytes(&entry.path()),
@@ -55,7 +55,7 @@ pub fn stored(cache: &Path) -> Result<Vec<Stored>, HubError> {
     Ok(models)
 }
 
-/// Removes all that a cache has of a model, and says whether there was something.
+/// Removes everything cached of a model, and returns whether there was anything.
 ///
 /// # Errors
 /// A cache that cannot be written.
@@ -63,7 +63,7 @@ pub fn remove(cache: &Path, id: &str) -> Result<bool, HubError> {
     RepoCache::new(cache, id).remove()
 }
 
-/// Bytes of the files in a folder. What links lead to is counted where it is.
+/// Bytes of the files in a folder. Targets of links are counted where they are.
 fn bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let of = |entry: fs::DirEntry| match entry.metadata() {
@@ -89,7 +89,8 @@ fn revisions(folder: &Path, cache: &RepoCache) -> Vec<Revision> {
     names.into_iter().filter_map(state).collect()
 }
 
-/// The names of files in a folder and those in it, with slashes: branches may have some.
+/// The names of files in a folder and its subfolders, with slashes: names of branches may have
+/// some.
 fn names_below(folder: &Path, before: &str, names: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = format!("{before}{}", entry.file_name().to_string_lossy());

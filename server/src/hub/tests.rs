@@ -1,5 +1,5 @@
-//! Downloads from a hub on this machine that behaves, and misbehaves, as told. What is right is
-//! what huggingface_hub does (its `test_file_download.py` and `test_snapshot_download.py`).
+//! Downloads from a local hub that behaves well, or misbehaves as told. The expected behaviour is
+//! that of huggingface_hub (its `test_file_download.py` and `test_snapshot_download.py`).
 
 mod world;
 
@@ -18,7 +18,7 @@ const FILES: [(&str, &[u8]); 7] = [
     ("onnx/model.onnx", b"never needed"),
     ("pytorch_model.bin", b"never needed either"),
 ];
-/// Of these, those that a checkpoint needs.
+/// How many of these files a checkpoint needs.
 const NEEDED: usize = 5;
 
 fn hub(endpoint: &str, cache: &Path, offline: bool) -> Hub {
@@ -32,7 +32,7 @@ fn hub(endpoint: &str, cache: &Path, offline: bool) -> Hub {
     Hub { retry_pause: Duration::ZERO, ..Hub::new(&settings) }
 }
 
-/// A hub that nobody answers for.
+/// An address where no hub answers.
 const AWAY: &str = "http://127.0.0.1:1";
 
 fn pull(hub: &Hub, revision: &str) -> Result<PathBuf, String> {
@@ -44,7 +44,7 @@ fn cache() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// A cache as another tool of the Hub leaves it, without lists of files, and its snapshot.
+/// A cache as another Hub tool leaves it, without lists of files; returns its snapshot.
 fn filled(cache: &Path, files: &[(&str, &[u8])], with_ref: bool) -> PathBuf {
     let repo = cache.join("models--owner--name");
     let snapshot = repo.join("snapshots").join(COMMIT);
@@ -74,7 +74,7 @@ fn a_model_is_downloaded_once_and_then_needs_no_network() {
     let asked = server.asked();
     assert!(!asked.iter().any(|line| line.contains("onnx") || line.contains(".bin")), "{asked:?}");
     for line in asked {
-        // The token stays on the Hub: large files come from elsewhere by signed addresses.
+        // The token stays on the Hub: large files come from elsewhere, by signed URLs.
         assert_eq!(line.contains("Bearer secret"), !line.contains("/storage/"), "{line}");
     }
     assert_eq!(pull(&online, "main"), Ok(folder.clone()));
@@ -159,7 +159,7 @@ fn a_list_that_huggingface_hub_keeps_tells_what_is_missing() {
     let entries = FILES.map(|(name, bytes)| format!("{name:?}: {{\"size\": {}}}", bytes.len()));
     let tree = format!("{{\"format_version\": 1, \"files\": {{{}}}}}", entries.join(", "));
     fs::write(trees.join(format!("{COMMIT}.json")), tree).expect("written");
-    // Whole, so not even asked about.
+    // The snapshot is complete, so the Hub is not even asked.
     let server = FakeHub::start(&FILES);
     assert_eq!(pull(&hub(&server.address, cache.path(), false), "main"), Ok(snapshot.clone()));
     assert_eq!(server.asked(), Vec::<String>::new());
@@ -179,7 +179,7 @@ fn a_cache_that_cannot_be_written_serves_what_it_has_and_says_what_it_cannot_tak
     let (server, cache) = (FakeHub::start(&FILES), cache());
     let snapshot = filled(cache.path(), &FILES[..NEEDED], false);
     let repo = cache.path().join("models--owner--name");
-    // Nobody, root included, can write below what is a file.
+    // Nobody, not even root, can write below a regular file.
     for folder in ["refs", "blobs"] {
         fs::write(repo.join(folder), b"").expect("written");
     }
@@ -228,7 +228,7 @@ fn a_broken_download_goes_on_where_it_stopped() {
     assert_eq!(fs::read(folder.join("model.safetensors")).expect("a file"), bytes);
     let asked = server.asked();
     assert!(asked.iter().any(|line| line.ends_with("bytes=25-")), "only the rest: {asked:?}");
-    // A connection that breaks, again and again, but each time later.
+    // A connection that breaks again and again, but later each time.
     for mood in [Mood::Breaks(7), Mood::NoRanges] {
         let cache = self::cache();
         let server = FakeHub::moody(&FILES, mood);

@@ -6,7 +6,7 @@ fn queue() -> &'static Queue {
     Box::leak(Box::new(Queue::new()))
 }
 
-/// Takes what is written, or fails as told.
+/// Accepts what is written, or fails as told.
 struct Sink {
     written: Vec<u8>,
     failures: Vec<io::ErrorKind>,
@@ -17,7 +17,7 @@ impl Write for Sink {
         match self.failures.pop() {
             Some(kind) => Err(kind.into()),
             None => {
-                // As pipes do when they are nearly full.
+                // Like a pipe that is nearly full.
                 let taken = bytes.len().min(3);
                 self.written.extend_from_slice(&bytes[..taken]);
                 Ok(taken)
@@ -42,7 +42,7 @@ fn lines_that_cannot_be_written_are_lost_and_counted_and_later_ones_are_written(
         queue.write_next(queue.lock(), &mut sink);
     }
     let text = String::from_utf8(sink.written).expect("text");
-    // The note before the second line could not be written, so the third line's tells of it.
+    // The note before the second line could not be written, so the one before the third reports it.
     let note = "proxima: 1 lines of the log were lost here\n";
     assert_eq!(text, format!("second line\n{note}third line\nfourth line\n"));
     let lines = queue.lock();
@@ -51,7 +51,7 @@ fn lines_that_cannot_be_written_are_lost_and_counted_and_later_ones_are_written(
 
 #[test]
 fn a_reader_that_stopped_bounds_the_queue_and_blocks_nobody() {
-    /// Says that a write began, and blocks until it is let go.
+    /// Reports that a write has begun, and blocks until it is released.
     struct Stopped(mpsc::Sender<()>, mpsc::Receiver<()>);
     impl Write for Stopped {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,19 +1,19 @@
-//! Examples of bodies and answers: those that the demo model gives.
+//! Examples of bodies and responses, as produced by the demo model.
 //!
-//! Must not know: what they say.
+//! Must not know: what they contain.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::http::Listed;
 
-/// A body and its answer.
+/// A body and its response.
 #[derive(Deserialize)]
 struct Example {
     path: String,
     name: String,
     request: Value,
-    /// Absent of an answer that is long, or that the demo model does not give.
+    /// Absent if the response is long, or if the demo model cannot produce it.
     response: Option<Value>,
 }
 

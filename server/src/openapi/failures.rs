@@ -1,4 +1,4 @@
-//! What operations may fail with, in the document.
+//! The failures of operations, in the document.
 //!
 //! Must not know: any dialect's bodies.
 
@@ -12,10 +12,10 @@ use super::content;
 use crate::dialects::{self, Dialect};
 use crate::http::{Failure, Listed, needs_no_key};
 
-/// Paths whose inputs are texts alone.
+/// Paths whose inputs are only texts.
 const WITHOUT_FILES: [&str; 5] = ["/predict", "/similarity", "/tokenize", "/decode", "/vectors"];
 
-/// What an operation may fail with, and what the document says of its status.
+/// What an operation may fail with, and the description of its status in the document.
 type MayFail = (fn() -> Failure, &'static str);
 
 const FILES: MayFail = (
@@ -23,7 +23,7 @@ const FILES: MayFail = (
     "a host does not give an image or a video; see Retry-After",
 );
 
-/// What everything at a path can fail with.
+/// What every operation at a path may fail with.
 fn of_all(route: &Listed) -> Vec<MayFail> {
     let mut all: Vec<MayFail> = vec![
         (|| Failure::Malformed { message: String::new() }, "the request is not as HTTP has it"),
@@ -48,7 +48,7 @@ fn unknown_model() -> Failure {
     Failure::UnknownModel(UnknownModel { name: String::new(), known: Vec::new() })
 }
 
-/// What everything that takes a body can fail with.
+/// What every operation with a body may fail with.
 fn of_bodies() -> Vec<MayFail> {
     vec![
         (|| Failure::Body { message: String::new(), syntax: true }, "the body is not JSON"),
@@ -62,15 +62,15 @@ fn of_bodies() -> Vec<MayFail> {
     ]
 }
 
-/// A status: what it says, and what its body is called.
+/// A status: its descriptions, and the schemas of its body.
 #[derive(Default)]
 struct Status {
     says: Vec<&'static str>,
     bodies: Vec<String>,
 }
 
-/// Adds to the responses of an operation those to failures. At a path that several dialects share
-/// its owner answers until it is known whose body it is.
+/// Adds the responses for failures to those of an operation. At a path that several dialects share,
+/// its owner responds until it is known whose body it is.
 pub fn add(responses: &mut Value, route: &Listed, sharing: &[Dialect]) {
     let owner = dialects::owner(route.path);
     let mut statuses: BTreeMap<u16, Status> = BTreeMap::new();
@@ -111,7 +111,7 @@ pub fn add(responses: &mut Value, route: &Listed, sharing: &[Dialect]) {
     }
 }
 
-/// What comes with a status.
+/// The headers of a status.
 fn headers(status: u16) -> Option<Value> {
     let header = |name: &str, kind: &str, says: &str| json!({ name: { "description": says, "schema": { "type": kind } } });
     match status {

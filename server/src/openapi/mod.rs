@@ -1,7 +1,6 @@
-//! The OpenAPI document, made of the list of routes and of the types that read and write the
-//! bodies.
+//! The OpenAPI document, generated from the list of routes and the types of the bodies.
 //!
-//! Must not know: what a body says.
+//! Must not know: what bodies contain.
 
 mod examples;
 mod failures;
@@ -36,7 +35,7 @@ use crate::http::{self, Listed, needs_no_key};
 )]
 struct Document;
 
-/// Keys that are read under other names, too: a schema, its key, the other names.
+/// Aliases of keys: a schema, its key, the aliases.
 const OTHER_NAMES: [(&str, &str, &[&str]); 15] = [
     ("TeiRerankBody", "return_text", &["return_documents"]),
     ("TeiRerankBody", "instruction", &["instruct"]),
@@ -55,7 +54,7 @@ const OTHER_NAMES: [(&str, &str, &[&str]); 15] = [
     ("ScoreBody", "documents", &["text_2", "data_2", "items"]),
 ];
 
-/// The document of these routes, as JSON that people can read.
+/// The document of these routes, as pretty-printed JSON.
 ///
 /// # Panics
 /// Never: the document is plain data.
@@ -90,7 +89,7 @@ fn document(routes: &[Listed]) -> Value {
     document
 }
 
-/// Which keys are asked for.
+/// Adds the security scheme of API keys.
 fn security(components: Components) -> Components {
     let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(
         "One of the server's API keys; without the word `Bearer` it is taken, too. A server \
@@ -101,12 +100,12 @@ fn security(components: Components) -> Components {
         .build()
 }
 
-/// A path as OpenAPI writes it.
+/// A path in OpenAPI's syntax.
 fn shown(path: &str) -> String {
     path.replace("{*", "{")
 }
 
-/// A name for programs that no other operation has.
+/// A unique operation id.
 fn operation_id(route: &Listed) -> String {
     let words = route.path.split(|it: char| !it.is_ascii_alphanumeric());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
@@ -116,7 +115,7 @@ fn operation_id(route: &Listed) -> String {
     }
 }
 
-/// The operation of a route, made of what its handler says.
+/// The operation of a route, based on the description of its handler.
 fn operation(route: &Listed, described: &Value) -> Value {
     let mut operation = described.clone();
     let (path, method) = (route.path, route.method);
@@ -136,7 +135,7 @@ fn operation(route: &Listed, described: &Value) -> Value {
     operation
 }
 
-/// JSON of one of these schemas.
+/// A JSON body of one of these schemas.
 fn content<'a>(names: impl IntoIterator<Item = &'a str>) -> Value {
     let reference = |name| json!({ "$ref": format!("#/components/schemas/{name}") });
     let mut all: Vec<Value> = names.into_iter().map(reference).collect();
@@ -144,8 +143,8 @@ fn content<'a>(names: impl IntoIterator<Item = &'a str>) -> Value {
     json!({ "application/json": { "schema": schema } })
 }
 
-/// Values that may be read in several ways are read in the first that fits, so what fits several is
-/// nothing wrong: `oneOf` would say so.
+/// Replaces `oneOf` with `anyOf`: a value is read as the first schema that fits, so one that fits
+/// several is valid, which `oneOf` would rule out.
 fn any_of(value: &mut Value) {
     match value {
         Value::Object(object) => {

@@ -1,4 +1,4 @@
-//! The document says what is served: every route, every body, every status.
+//! The document describes what is served: every route, every body, every status.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use utoipa::OpenApi;
 
 use crate::{http, router};
 
-/// The names of the schemas that something refers to.
+/// The names of all schemas that are referenced.
 fn named(value: &Value, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
@@ -51,7 +51,7 @@ fn every_route_is_described_and_nothing_else() {
         }
     }
     assert_eq!(of_document, of_router);
-    // What has a description is served: a path that is misspelt there would be left out.
+    // Everything described is served: a path that is misspelt there would be left out.
     let mut described = super::Document::openapi();
     described.merge(http::ServiceApi::openapi());
     described.merge(crate::dialects::shared::SharedApi::openapi());
@@ -81,7 +81,7 @@ fn shared_paths_take_and_give_what_any_of_their_dialects_does() {
     assert_eq!(names("/v2/rerank", "/requestBody/content"), of_cohere);
     for path in ["/v1/embeddings", "/embeddings"] {
         assert_eq!(names(path, "/requestBody/content").len(), 4, "{path}");
-        // Jina's are vectors of inputs or of tokens.
+        // Jina's responses are vectors of inputs or of tokens.
         assert_eq!(names(path, "/responses/200/content").len(), 5, "{path}");
         assert_eq!(names(path, "/responses/400/content").len(), 4, "{path}");
     }

@@ -1,5 +1,5 @@
-//! How models become ready while the server already answers: files are fetched side by side, models
-//! loaded one after another, and each is served as soon as its first forward pass worked.
+//! Makes models ready while the server already answers: files are downloaded concurrently, models
+//! loaded one after another, and each is served as soon as its first forward pass has succeeded.
 //!
 //! Must not know: signals, requests.
 
@@ -22,9 +22,9 @@ use crate::logging::panic_message;
 use crate::media::media_options;
 use crate::metrics::MetricsHub;
 
-/// Models that are downloaded at a time.
+/// Concurrent downloads.
 const FETCHES_MAX: usize = 4;
-/// How often the log tells how far the models are.
+/// How often the progress of models is logged.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Makes all models ready.
@@ -39,7 +39,7 @@ pub async fn all(
     let reports = report(registry);
     let start = async {
         let media_settings = settings.http.media.clone();
-        // An ffmpeg that does not run is known before a long load.
+        // Whether ffmpeg runs is found out before a long load.
         let media = on_thread("ffmpeg", move || {
             media_options(&media_settings)
                 .map_err(|problem| CommandError::usage(format!("--ffmpeg: {problem}")))
@@ -67,7 +67,7 @@ pub async fn all(
     }
 }
 
-/// Logs now and then how far the models are that are not ready.
+/// Logs the progress of models that are not ready, every few seconds.
 async fn report(registry: &Registry) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(REPORT_INTERVAL).await;
@@ -75,7 +75,7 @@ async fn report(registry: &Registry) -> std::convert::Infallible {
     }
 }
 
-/// What starts models.
+/// Starts models.
 struct Starter {
     settings: Settings,
     registry: Registry,
@@ -143,18 +143,19 @@ impl Starter {
     }
 }
 
-/// Does blocking work on a thread of its own. When this future is dropped the work goes on and its
-/// result is dropped: unlike a runtime's threads, this one is not waited for when the process ends.
+/// Runs blocking work on a thread of its own. If this future is dropped, the work goes on and its
+/// result is dropped: unlike the runtime's threads, this one is not waited for when the process
+/// ends.
 ///
 /// # Errors
-/// What the work says; a panic of it; a system that gives no thread.
+/// The error of the work, a panic in it, or a system that provides no thread.
 async fn on_thread<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> Result<T, CommandError> + Send + 'static,
 ) -> Result<T, CommandError> {
     let (give, result) = oneshot::channel();
     let run = move || {
-        // Nobody waits for it where the server stops.
+        // The receiver is dropped when the server stops.
         let _ = give.send(catch_unwind(AssertUnwindSafe(work)));
     };
     let failed = |problem: String| CommandError::failure(format!("{what}: {problem}"));

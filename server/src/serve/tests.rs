@@ -21,7 +21,7 @@ fn models(config: HttpConfig) -> (Arc<App>, Engine) {
     (served.app, served.engine)
 }
 
-/// What signals ask of a server, told by the test.
+/// Signals to a server, sent by the test.
 fn stopping() -> (watch::Sender<bool>, Stopping) {
     let (tell, told) = watch::channel(false);
     (tell, Stopping { told, hurry: Arc::default() })

@@ -54,8 +54,7 @@ struct Server {
     /// How its defaults differ.
     defaults: &'static str,
     flags: &'static [Foreign],
-    /// Prefix of the variables named after its flags; `None` if it does not read flags from
-    /// variables.
+    /// Prefix of the variables named after its flags; `None` if flags are not read from variables.
     prefix: Option<&'static str>,
     /// Its variables count only if one of these is set; empty if the prefix is distinctive.
     signs: &'static [&'static str],
@@ -105,8 +104,7 @@ pub fn flags() -> impl Iterator<Item = (String, Here)> {
     })
 }
 
-/// The counterpart of another server's flag, given without leading dashes and with words separated
-/// by dashes.
+/// The counterpart of another server's flag, given in kebab case without leading dashes.
 pub fn meaning(name: &str) -> Option<Here> {
     let mut foreign = SERVERS.iter().flat_map(|server| server.flags);
     let found = foreign.find(|foreign| {

@@ -20,8 +20,7 @@ pub struct Health(pub Calls);
 
 impl Health {
     async fn status(&self) -> ServingStatus {
-        // Not serving during shutdown either: calls are still answered, but no new ones should
-        // come.
+        // Not serving during shutdown either: calls are still answered, but no more are wanted.
         if self.0.app().ready().await.is_ok() {
             ServingStatus::Serving
         } else {
@@ -29,8 +28,8 @@ impl Health {
         }
     }
 
-    /// The next status that differs from `last`, checked at once and then periodically; `None`
-    /// after shutdown.
+    /// The next status other than `last`, checked at once and then periodically; `None` after
+    /// shutdown.
     async fn next(&self, last: Option<ServingStatus>, known: bool) -> Option<ServingStatus> {
         loop {
             let ending = self.0.is_stopping();

@@ -73,8 +73,7 @@ struct Message {
 }
 
 impl Message {
-    /// Consumes bytes of one message, including its prefix; returns their number, and whether the
-    /// message ends.
+    /// Consumes bytes of one message and its prefix; returns their number, and whether it ends.
     fn take(&mut self, bytes: &[u8]) -> (usize, bool) {
         let of_prefix = (PREFIX_BYTES - self.prefix.len()).min(bytes.len());
         self.prefix.extend_from_slice(&bytes[..of_prefix]);

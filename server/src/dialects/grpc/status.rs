@@ -9,8 +9,7 @@ use tonic::{Code, Status};
 
 use crate::http::Failure;
 
-/// The status of a failure. If retrying helps, it states the delay in the form that gRPC clients
-/// read.
+/// The status of a failure, with the delay if retrying helps, in the form that gRPC clients read.
 pub fn status(failure: &Failure) -> Status {
     let mut status = Status::new(code(failure), failure.message());
     if let Some(after) = failure.retry_after() {

@@ -54,7 +54,7 @@ async fn serve(model: Model, config: HttpConfig) -> Server {
     Server { http, channel, engine: served.engine, stop, serving }
 }
 
-/// An app that is served, and a channel to its gRPC.
+/// A served app, and a channel to its gRPC.
 async fn listen(app: Arc<App>) -> (Listening, Channel) {
     let listening = served::listen(app).await;
     let channel = Channel::from_shared(format!("http://{}", listening.grpc));
@@ -67,14 +67,14 @@ async fn fake(config: HttpConfig) -> (Server, Knobs) {
     (serve(model, config).await, knobs)
 }
 
-/// A tiny checkpoint of the repository's goldens.
+/// Serves a tiny golden checkpoint of the repository.
 async fn golden(name: &str) -> Server {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores").join(name);
     let model = crate::serve::load(&folder, &LoadOptions::default()).expect("a model");
     serve(model, HttpConfig::default()).await
 }
 
-/// The body of an answer over HTTP.
+/// Posts over HTTP and returns the body of the answer.
 async fn post(server: &Server, path: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(server.http).await.expect("connected");
     let length = body.len();
@@ -146,7 +146,7 @@ async fn truncation_is_off_unless_asked_for() {
     let cut = pb::EmbedRequest { truncate: true, ..text(LONG) };
     let head = embed(&server, text("a b c d e f g h i j k l m n")).await.expect("a vector");
     assert_eq!(embed(&server, cut).await.expect("a vector"), head);
-    // Proxima's own takes the server's setting, as HTTP does.
+    // Proxima's own API follows the server's setting, as HTTP does.
     let mut client = ProximaClient::new(server.channel.clone());
     let given = |truncate| own::EmbedRequest { truncate, ..inputs(&[LONG]) };
     assert!(client.embed(given(None)).await.is_ok());
@@ -177,7 +177,7 @@ async fn a_stream_is_answered_in_order_and_ends_with_its_first_failure() {
 async fn many_short_messages_of_a_stream_may_wait() {
     let (server, knobs) = fake(HttpConfig::default()).await;
     knobs.shut();
-    // One frame a message: the client pauses between them.
+    // One frame per message: the client pauses between them.
     let sent = Arc::new(AtomicUsize::new(0));
     let counted = sent.clone();
     let apart = move |message| {
@@ -191,7 +191,7 @@ async fn many_short_messages_of_a_stream_may_wait() {
     let mut client = EmbedClient::new(server.channel.clone());
     let replies = client.embed_stream(stream::iter(messages).then(apart)).await.expect("a stream");
     until_a_batch_waits(&knobs).await;
-    // Until they are on their way, and lie with the server unread.
+    // Until all are sent, and lie unread at the server.
     let all_sent = async {
         while sent.load(Ordering::SeqCst) < 10_000 {
             tokio::task::yield_now().await;
@@ -414,14 +414,14 @@ async fn streams_leave_room_for_single_requests() {
         streams.push(client.embed_stream(messages).await.expect("a stream").into_inner());
     }
     until_a_batch_waits(&knobs).await;
-    // Until the server has had as much of them as it wants: both ends share one thread.
+    // Until the server has read as much of them as it wants: both ends share one thread.
     while sent.load(Ordering::SeqCst) < 32 {
         tokio::task::yield_now().await;
     }
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
-    // More than are left if the streams had all that they ask for.
+    // The streams would leave no capacity for these if they took all they could use.
     let mut single = Vec::new();
     for _ in 0..4 {
         let mut client = EmbedClient::new(server.channel.clone());
@@ -466,7 +466,7 @@ async fn a_message_that_takes_too_long_is_ended() {
     let mut client = EmbedClient::new(server.channel.clone());
     let replies = client.embed_stream(stream::iter([text("b")])).await.expect("a stream");
     assert_eq!(code(replies.into_inner().message().await), Code::DeadlineExceeded);
-    // A stream that is answered as a whole, and never comes to its end.
+    // A stream that is answered as a whole, and never ends.
     let mut client = RerankClient::new(server.channel.clone());
     assert_eq!(code(client.rerank_stream(stream::pending()).await), Code::DeadlineExceeded);
     knobs.open();
@@ -477,7 +477,7 @@ async fn a_stopping_server_answers_what_it_read_and_ends_open_streams() {
     let (server, knobs) = fake(HttpConfig::default()).await;
     knobs.shut();
     let mut client = EmbedClient::new(server.channel.clone());
-    // A client that sends one message and then nothing, for ever.
+    // A client that sends one message and then stays silent.
     let messages = stream::iter([text("a")]).chain(stream::pending());
     let mut replies = client.embed_stream(messages).await.expect("a stream").into_inner();
     until_a_batch_waits(&knobs).await;

@@ -1,21 +1,21 @@
-//! An input of several parts as it was sent: what is in it, before any file is there.
+//! A multi-part input as it was sent, before any of its files is fetched.
 //!
-//! Must not know: how files are had, any one dialect.
+//! Must not know: how files are fetched, any particular dialect.
 
 use proxima_models::{Content, Input};
 use serde_json::Value;
 
-/// Parts of one item.
+/// Maximum parts of one item.
 const PARTS_MAX: usize = 1024;
-/// Images and videos of one item, frames not counted.
+/// Maximum images and videos of one item, not counting frames.
 const MEDIA_MAX: usize = 64;
-/// Frames of the videos of one item that are sent as images.
+/// Maximum frames of one item's videos that are sent as images.
 const FRAMES_MAX: usize = 768;
 
 /// A JSON object as it was sent.
 pub type Object = serde_json::Map<String, Value>;
 
-/// What is wrong with an item, for a sentence that begins with its name.
+/// What is wrong with an item; completes a sentence that begins with the item's name.
 pub type Problem = String;
 
 /// Where the bytes of a file are.
@@ -23,7 +23,7 @@ pub type Problem = String;
 pub enum Source {
     /// A data URI, a URL, or base64.
     Written(String),
-    /// They are here.
+    /// The bytes themselves.
     Bytes(Vec<u8>),
 }
 
@@ -38,7 +38,7 @@ pub enum DraftPart {
     Video(DraftVideo),
 }
 
-/// A video whose files are not there yet.
+/// A video whose files are not fetched yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DraftVideo {
     /// Its frames.
@@ -59,14 +59,14 @@ pub enum DraftFrames {
 /// How a video is sampled.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sampling {
-    /// Frames taken of each second of a file.
+    /// Frames taken per second of a file.
     pub fps: Option<f64>,
-    /// Frames taken of a file at most.
+    /// Maximum frames taken of a file.
     pub frames_max: Option<usize>,
 }
 
 impl Sampling {
-    /// `fps` and `max_frames` of an object, which are taken out of it.
+    /// Takes `fps` and `max_frames` out of an object.
     pub fn take(object: &mut Object) -> Result<Self, Problem> {
         let fps = match object.remove("fps") {
             None | Some(Value::Null) => None,
@@ -85,18 +85,18 @@ impl Sampling {
         Ok(Self { fps, frames_max })
     }
 
-    /// What this does not say, said by another.
+    /// This sampling, falling back to that of `other`.
     pub fn or(self, other: Self) -> Self {
         Self { fps: self.fps.or(other.fps), frames_max: self.frames_max.or(other.frames_max) }
     }
 }
 
-/// An input of several parts, its files not there yet.
+/// A multi-part input whose files are not fetched yet.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Draft {
     /// Its parts, in order.
     pub parts: Vec<DraftPart>,
-    /// An instruction of its own.
+    /// Its own instruction.
     pub instruction: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl Draft {
         Self { parts: vec![DraftPart::Image(source)], instruction: None }
     }
 
-    /// The same, if it has parts and not too many.
+    /// Checks that it has parts, and not too many.
     pub fn checked(self) -> Result<Self, Problem> {
         if self.parts.is_empty() {
             return Err("it has no text, image or video".into());
@@ -114,7 +114,7 @@ impl Draft {
         self.counted()
     }
 
-    /// The same, if it has not too many parts.
+    /// Checks that it does not have too many parts.
     pub(super) fn counted(self) -> Result<Self, Problem> {
         let (parts, media, frames) = (self.parts.len(), self.media(), self.frames());
         if parts > PARTS_MAX {
@@ -131,12 +131,12 @@ impl Draft {
         Ok(self)
     }
 
-    /// How many images and videos it has.
+    /// The number of images and videos.
     fn media(&self) -> usize {
         self.parts.iter().filter(|part| !matches!(part, DraftPart::Text(_))).count()
     }
 
-    /// How many frames its videos have that are sent as images.
+    /// The number of video frames that were sent as images.
     fn frames(&self) -> usize {
         let frames = self.parts.iter().map(|part| match part {
             DraftPart::Video(DraftVideo { source: DraftFrames::Frames(frames), .. }) => {
@@ -147,7 +147,7 @@ impl Draft {
         frames.sum()
     }
 
-    /// How many files it needs.
+    /// The number of files needed.
     pub fn files(&self) -> usize {
         let files = self.parts.iter().map(|part| match part {
             DraftPart::Text(_) => 0,
@@ -160,7 +160,7 @@ impl Draft {
         files.sum()
     }
 
-    /// Its text, if it is one text and nothing else.
+    /// Its text, if it is a single text and nothing else.
     pub fn into_text(mut self) -> Result<String, Self> {
         if self.instruction.is_some() || self.parts.len() != 1 {
             return Err(self);
@@ -175,12 +175,12 @@ impl Draft {
     }
 }
 
-/// A value that is there, or one that needs files first.
+/// A value that is ready, or one that needs files first.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Drafted<T> {
-    /// It is there.
+    /// Ready.
     Ready(T),
-    /// It needs files, or has more than a text.
+    /// It needs files, or is more than a text.
     Item(Draft),
 }
 
@@ -196,9 +196,9 @@ impl From<Draft> for Drafted<Content> {
     }
 }
 
-/// Says that a key is not known; only its beginning, if it is long.
+/// The problem of an unknown key, which is shortened if it is long.
 pub fn unknown(key: &str, known: &str) -> Problem {
-    // What the Hub's own clients send for sentence similarity.
+    // The Hub's own clients send these for sentence similarity.
     let hint = match key {
         "source_sentence" | "sentences" => "; POST /similarity compares sentences",
         _ => "",

@@ -1,7 +1,7 @@
-//! Documents that are objects: which of them are items rather than a text with what is known of
-//! it, and how they are given back: texts and addresses, not megabytes of files.
+//! Documents that are objects: which of them are items rather than texts with metadata, and how
+//! they are returned: with texts and URLs, without the bytes of files.
 //!
-//! Must not know: any one dialect.
+//! Must not know: any particular dialect.
 
 use serde_json::Value;
 
@@ -9,15 +9,15 @@ use super::draft::Object;
 use super::parts::{PLACES, is_of_media};
 use super::sources::is_url;
 
-/// Bytes of an address that is given back.
+/// Maximum bytes of a returned URL.
 const ADDRESS_MAX: usize = 2048;
 
-/// Whether an object is read as an item is, with nothing left over, rather than as a text beside
-/// which other keys mean nothing.
+/// Whether an object is read as an item, where every key counts, rather than as a text whose other
+/// keys are ignored.
 pub fn is_item(object: &Object) -> bool {
     let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
     let listed = |key: &str| object.get(key).is_some_and(Value::is_array);
-    // An address beside a text is where it was found.
+    // A URL next to a text states where the text was found.
     let bare = ["url", "bytes", "type", "messages", "content"];
     has_media(object)
         || listed("content")
@@ -25,7 +25,7 @@ pub fn is_item(object: &Object) -> bool {
         || (!has("text") && bare.into_iter().any(has))
 }
 
-/// Whether there is an image or a video in an object. An address is none by itself.
+/// Whether an object has an image or a video. A URL alone is neither.
 pub fn has_media(object: &Object) -> bool {
     object.iter().any(|(key, value)| match key.as_str() {
         _ if value.is_null() => false,
@@ -37,7 +37,7 @@ pub fn has_media(object: &Object) -> bool {
     })
 }
 
-/// Whether a part, a message, or one of a list has an image or a video.
+/// Whether a part, a message, or an entry of a list has an image or a video.
 fn holds_media(value: &Value) -> bool {
     match value {
         Value::Object(object) => {
@@ -49,7 +49,7 @@ fn holds_media(value: &Value) -> bool {
     }
 }
 
-/// Whether something in the place of an address is a file itself.
+/// Whether the value given for a URL is a file itself.
 fn is_data(value: &Value) -> bool {
     match value {
         Value::String(text) => text.get(..5).is_some_and(|it| it.eq_ignore_ascii_case("data:")),
@@ -61,7 +61,7 @@ fn is_data(value: &Value) -> bool {
     }
 }
 
-/// An object as it is given back: without files, with addresses.
+/// An object as it is returned: without files, with URLs.
 pub fn echo(object: &Object) -> Object {
     let kept = object.iter().filter_map(|(key, value)| match key.as_str() {
         "content" => Some((key.clone(), echo_content(value))),
@@ -90,7 +90,7 @@ fn echo_content(content: &Value) -> Value {
     }
 }
 
-/// Parts of content as they are given back.
+/// Parts of content as they are returned.
 pub fn echo_parts(content: &Value) -> Vec<Value> {
     let part = |part: &Value| match part {
         Value::Object(part) => echo_part(part),
@@ -103,7 +103,7 @@ pub fn echo_parts(content: &Value) -> Vec<Value> {
     }
 }
 
-/// A part as it is given back.
+/// A part as it is returned.
 pub fn echo_part(part: &Object) -> Value {
     let kept = part.iter().filter_map(|(key, value)| match key.as_str() {
         "type" | "text" => Some((key.clone(), value.clone())),
@@ -112,7 +112,7 @@ pub fn echo_part(part: &Object) -> Value {
     Value::Object(kept.collect())
 }
 
-/// What of a value are addresses; `None` if there are none.
+/// The URLs in a value; `None` if there are none.
 fn address(value: &Value) -> Option<Value> {
     match value {
         Value::String(text) if is_url(text) && text.len() <= ADDRESS_MAX => Some(value.clone()),

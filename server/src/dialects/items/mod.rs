@@ -1,7 +1,7 @@
-//! Inputs of several parts, written the same way in every dialect: an object with `text`, `image`
-//! and `video`, the `content` of a message, or `messages`.
+//! Multi-part inputs, written the same way in every dialect: an object with `text`, `image` and
+//! `video`, the `content` of a message, or `messages`.
 //!
-//! Must not know: any one dialect.
+//! Must not know: any particular dialect.
 
 mod draft;
 mod echo;

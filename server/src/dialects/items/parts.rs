@@ -1,26 +1,26 @@
-//! Parts of a message's content, and conversations of messages.
+//! Parts of a message's content, and conversations.
 //!
-//! Must not know: how files are had, any one dialect.
+//! Must not know: how files are fetched, any particular dialect.
 
 use serde_json::Value;
 
 use super::draft::{Draft, DraftPart, DraftVideo, Object, Problem, Sampling, unknown};
 use super::sources::{source, videos};
 
-/// Types of parts that are texts.
+/// Types of text parts.
 pub const TEXTS: [&str; 2] = ["text", "input_text"];
-/// Types of parts that are images, and the keys of what is in them.
+/// Types of image parts, and the keys of their content.
 pub const IMAGES: [&str; 4] = ["image_url", "image", "image_base64", "input_image"];
-/// Types of parts that are videos, and the keys of what is in them.
+/// Types of video parts, and the keys of their content.
 pub const VIDEOS: [&str; 4] = ["video_url", "video", "video_base64", "input_video"];
-/// Whether a type of parts, or a key, is one of images or videos.
+/// Whether a part's type, or a key, denotes an image or a video.
 pub fn is_of_media(name: &str) -> bool {
     IMAGES.contains(&name) || VIDEOS.contains(&name)
 }
 
-/// Where an image or a video may be, too.
+/// Other keys that may hold an image or a video.
 pub const PLACES: [&str; 2] = ["url", "bytes"];
-/// Keys that change nothing here.
+/// Keys that have no effect here.
 const HARMLESS: [&str; 3] = ["detail", "uuid", "cache_control"];
 
 const SERVED: &str =
@@ -42,7 +42,7 @@ pub fn content(value: Value) -> Result<Vec<DraftPart>, Problem> {
     }
 }
 
-/// One part; its type is told by its keys if it does not say it. A video may be several.
+/// One part; if it states no type, its keys determine it. A video part may be several videos.
 pub fn part(value: Value) -> Result<Vec<DraftPart>, Problem> {
     let mut object = match value {
         Value::Object(object) => object,
@@ -76,7 +76,7 @@ pub fn part(value: Value) -> Result<Vec<DraftPart>, Problem> {
     }
 }
 
-/// The type of a part, taken out of it.
+/// Takes the type out of a part.
 fn kind(object: &mut Object) -> Result<String, Problem> {
     match object.remove("type") {
         Some(Value::String(kind)) => Ok(kind),
@@ -89,7 +89,7 @@ fn kind(object: &mut Object) -> Result<String, Problem> {
     }
 }
 
-/// What is in a part of this type, under one of these keys, taken out of it.
+/// Takes the content out of a part of this type, from the key of that name or one of these.
 fn payload(object: &mut Object, kind: &str, keys: &[&str]) -> Result<Value, Problem> {
     let keys = std::iter::once(&kind).chain(keys).chain(&PLACES);
     let found = keys.copied().find(|key| object.contains_key(*key));
@@ -97,8 +97,8 @@ fn payload(object: &mut Object, kind: &str, keys: &[&str]) -> Result<Value, Prob
     value.ok_or_else(|| format!("a part of type {kind} needs a key {kind:?}"))
 }
 
-/// The item of a conversation: a message of the user, its parts; before it perhaps one of the
-/// system, the instruction; after it perhaps an empty one of the assistant.
+/// The item of a conversation: the parts of a user message, optionally after a system message,
+/// which is the instruction, and before an empty assistant message.
 pub fn conversation(value: Value) -> Result<Draft, Problem> {
     let Value::Array(messages) = value else {
         return Err("messages must be a list of objects with role and content".into());
@@ -152,7 +152,7 @@ fn message_of(message: Value) -> Result<(String, Vec<DraftPart>), Problem> {
     Ok((role, parts))
 }
 
-/// All texts as one, if there is nothing else.
+/// All texts concatenated, if there is nothing else.
 fn texts(parts: &[DraftPart]) -> Option<String> {
     let text = |part: &DraftPart| match part {
         DraftPart::Text(text) => Some(text.clone()),

@@ -1,6 +1,6 @@
-//! Objects to drafts: `text`, `image` and `video`, or `content`, or `messages`, or one part.
+//! Reads drafts from `text`, `image` and `video`, or `content`, or `messages`, or a single part.
 //!
-//! Must not know: how files are had, any one dialect.
+//! Must not know: how files are fetched, any particular dialect.
 
 use serde_json::Value;
 
@@ -9,11 +9,11 @@ use super::parts::{IMAGES, PLACES, VIDEOS, content, conversation, part};
 use super::sources::{images, videos};
 
 impl Draft {
-    /// What an object says: `text`, `image` and `video`, or `content`, or `messages`, or one part
+    /// Reads an object with `text`, `image` and `video`, or `content`, or `messages`, or one part
     /// with its `type`.
     ///
     /// # Errors
-    /// A key that is not known, a value of another kind, too many parts, or none.
+    /// An unknown key, a value of the wrong type, too many parts, or none.
     pub fn of(mut object: Object) -> Result<Self, Problem> {
         object.retain(|_, value| !value.is_null());
         let instruction = match object.remove("instruction") {
@@ -30,7 +30,7 @@ impl Draft {
             let parts = part(Value::Object(std::mem::take(&mut object)))?;
             Self { parts, instruction: None }.checked()?
         } else {
-            // An object with nothing is an item all the same: models know what to make of it.
+            // An empty object is still an item: it is up to the model what to make of it.
             Self { parts: fields(&mut object)?, instruction: None }
         };
         if let Some(key) = object.keys().next() {
@@ -46,8 +46,8 @@ impl Draft {
     }
 }
 
-/// The parts of `text`, `image` and `video`, or the other names of these, which are taken out of an
-/// object: videos, then images, then texts, as the reference does.
+/// Takes the parts under `text`, `image` and `video`, or other names of these, out of an object:
+/// videos, then images, then texts, as the reference does.
 fn fields(object: &mut Object) -> Result<Vec<DraftPart>, Problem> {
     let mut parts = Vec::new();
     let video = |source| DraftPart::Video(DraftVideo { source, sampling: Sampling::default() });
@@ -56,7 +56,7 @@ fn fields(object: &mut Object) -> Result<Vec<DraftPart>, Problem> {
             parts.extend(videos(value)?.into_iter().map(video));
         }
     }
-    // An image may be without a name, as Jina's clients send it.
+    // An image may be given by its `url` or `bytes` alone, as Jina's clients send it.
     for key in IMAGES.iter().chain(&PLACES).copied() {
         if let Some(value) = object.remove(key) {
             let images = images(value).map_err(|problem| format!("{key}: {problem}"))?;

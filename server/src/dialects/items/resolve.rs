@@ -1,6 +1,6 @@
-//! The files of a request's items, got together.
+//! Fetches the files of all items of a request.
 //!
-//! Must not know: where files are, how items are written.
+//! Must not know: where files come from, how items are written.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use super::draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Source};
 use crate::http::{Failure, Scope};
 use crate::media::{MediaBudget, MediaFetcher, SourceError, SourceFault, address};
 
-/// Files of one request, frames of videos counted each.
+/// Maximum files of one request, counting each frame of a video.
 const FILES_MAX: usize = 4096;
-/// Files of one request that are got at a time.
+/// Files of one request that are fetched concurrently.
 const AT_ONCE: usize = 16;
 /// Bytes of base64 above which it is decoded on another thread.
 const OFF_LOOP_BYTES: usize = 64 * 1024;
 
-/// What an input of a request is called in its errors.
+/// How errors name an input of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
-    /// An input of several, by its place from 0.
+    /// One of several inputs, by its index from 0.
     Input(usize),
     /// The query.
     Query,
-    /// A query of several.
+    /// One of several queries.
     QueryOf(usize),
     /// A document.
     Document(usize),
@@ -45,13 +45,13 @@ impl fmt::Display for Name {
 }
 
 impl Name {
-    /// A failure of what is called this.
+    /// A failure of the input with this name.
     pub fn wrong(self, problem: impl fmt::Display) -> Failure {
         Failure::body(format!("{self}: {problem}"))
     }
 }
 
-/// Makes something of an item whose files are there.
+/// Types that can be made from an item whose files are fetched.
 pub trait OfItem {
     /// See [`OfItem`].
     fn of_item(item: Item) -> Self;
@@ -69,16 +69,16 @@ impl OfItem for Content {
     }
 }
 
-/// All of these with their files, in order.
+/// All drafts with their files fetched, in order.
 ///
 /// # Errors
-/// Too many files, or the first that is not to be had, named.
+/// Too many files, or the first file that cannot be fetched, by name.
 pub async fn resolve<T: OfItem>(
     media: &Arc<MediaFetcher>,
     drafts: Vec<(Name, Drafted<T>)>,
 ) -> Result<Vec<T>, Failure> {
     if !drafts.iter().any(|(_, draft)| matches!(draft, Drafted::Item(_))) {
-        // Texts alone, of which there may be many: no futures for them.
+        // Texts only, of which there may be many: no futures for them.
         let ready = |(_, draft)| match draft {
             Drafted::Ready(ready) => Some(ready),
             Drafted::Item(_) => None,
@@ -97,7 +97,7 @@ pub async fn resolve<T: OfItem>(
     let permits = Semaphore::new(AT_ONCE);
     let client = Scope::current().map(|scope| scope.client).unwrap_or_default();
     let files = &Files { media, permits, budget: Arc::new(media.budget(client)) };
-    // A future takes kilobytes, so only what waits for files has one.
+    // A future takes kilobytes, so only items that wait for files get one.
     let mut waiting = Vec::new();
     let mut done = Vec::with_capacity(drafts.len());
     for (at, (name, draft)) in drafts.into_iter().enumerate() {
@@ -135,14 +135,14 @@ struct Files<'a> {
     budget: Arc<MediaBudget>,
 }
 
-/// A file that is not to be had.
+/// A file that cannot be fetched.
 struct Missing {
     problem: String,
     fault: SourceFault,
 }
 
 impl Missing {
-    /// The same, of what is called this.
+    /// The same, with a name in front of the problem.
     fn of(self, name: impl fmt::Display) -> Self {
         Self { problem: format!("{name}: {}", self.problem), ..self }
     }
@@ -167,7 +167,7 @@ impl Files<'_> {
     async fn item(&self, draft: Draft) -> Result<Item, Missing> {
         let (mut images, mut videos) = (0.., 0..);
         let parts = draft.parts.into_iter().map(|part| {
-            // Images and videos are named by their places among their like.
+            // Images and videos are numbered separately.
             let place = match part {
                 DraftPart::Text(_) => None,
                 DraftPart::Image(_) => images.next(),
@@ -209,7 +209,7 @@ impl Files<'_> {
     }
 
     async fn file(&self, source: Source) -> Result<Arc<MediaFile>, Missing> {
-        // Nobody closes the semaphore; without a permit there would only be more at a time.
+        // The semaphore is never closed; an error would only mean more concurrent fetches.
         let _permit = self.permits.acquire().await.ok();
         let (media, budget) = (self.media, &self.budget);
         let text = match source {

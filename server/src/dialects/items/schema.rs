@@ -1,5 +1,4 @@
-//! What the OpenAPI document says of items; they are read by hand, so that what is wrong with one
-//! is said in a sentence that names it.
+//! OpenAPI schemas of items. Items are parsed by hand, so that errors name the item.
 //!
 //! Must not know: how items are read.
 
@@ -17,7 +16,7 @@ use super::parts::{IMAGES, PLACES, TEXTS, VIDEOS};
 use super::unique::object;
 use crate::dialects::schema::{Schemas, add, named};
 
-/// The object of an input of several parts, as it was sent.
+/// The object of a multi-part input, as it was sent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct ItemObject(pub Object);
@@ -40,7 +39,7 @@ impl<'de> Deserialize<'de> for ItemObject {
     }
 }
 
-/// A text, or parts: what is under `content`.
+/// The value of `content`: a text, or parts.
 #[derive(Debug)]
 pub struct ItemContent;
 
@@ -68,7 +67,7 @@ fn typed(kind: Type, description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(kind).description(Some(description))
 }
 
-/// A value that may be `null`, which is as if it were not there.
+/// A value that may be `null`, which counts as absent.
 fn optional(kind: Type, description: &str) -> ObjectBuilder {
     any(description).schema_type(SchemaType::from_iter([kind, Type::Null]))
 }
@@ -140,14 +139,14 @@ impl PartialSchema for ItemObject {
     }
 }
 
-/// What parts are.
+/// The types of parts.
 fn kinds() -> ObjectBuilder {
     let kinds = TEXTS.iter().chain(&IMAGES).chain(&VIDEOS).map(|kind| Some(*kind));
     let kinds = kinds.chain([None]).map(Value::from);
     optional(Type::String, "What a part is").enum_values(Some(kinds))
 }
 
-/// The names of images and videos, without some.
+/// Adds the keys of images and videos, except some.
 fn files(object: ObjectBuilder, without: &[&str]) -> ObjectBuilder {
     let names = IMAGES.iter().chain(&VIDEOS).filter(|name| !without.contains(name));
     names.fold(object, |object, name| {

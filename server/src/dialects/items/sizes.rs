@@ -1,7 +1,7 @@
-//! Sizes of images by the heads of their files, for what answers tell of them. Nothing is decoded:
-//! whether a file can be is for the model to say.
+//! Image sizes from file headers, for metadata in answers. Nothing is decoded: whether a file can
+//! be decoded is for the model to decide.
 //!
-//! Must not know: items, any one dialect.
+//! Must not know: items, any particular dialect.
 
 use proxima_models::{Input, MediaFile, Part, VideoSource};
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub struct ImageInfo {
 }
 
 impl ImageInfo {
-    /// Of an image file; `None` if it is in none of these formats, or cut off.
+    /// Reads the header of an image file; `None` if it has none of these formats, or is truncated.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let this = |format, width, height, bit_depth| Self { width, height, format, bit_depth };
         if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
@@ -58,13 +58,13 @@ impl ImageInfo {
     }
 }
 
-/// A number of some bytes, the highest first.
+/// A big-endian number of `count` bytes.
 fn big(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
     let bytes = bytes.get(at..at.checked_add(count)?)?;
     Some(bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
 }
 
-/// A number of some bytes, the lowest first.
+/// A little-endian number of `count` bytes.
 fn little(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
     let bytes = bytes.get(at..at.checked_add(count)?)?;
     Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
@@ -72,18 +72,18 @@ fn little(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
 
 fn bmp(bytes: &[u8]) -> Option<(usize, usize, usize)> {
     if little(bytes, 14, 4)? == 12 {
-        // The first header there was, with numbers of two bytes.
+        // The oldest header version, with two-byte numbers.
         return Some((little(bytes, 18, 2)?, little(bytes, 20, 2)?, little(bytes, 24, 2)?));
     }
-    // Rows from the top are a negative height.
+    // The height is negative if rows start at the top.
     let height = little(bytes, 22, 4)? as u32 as i32;
     Some((little(bytes, 18, 4)?, height.unsigned_abs() as usize, little(bytes, 28, 2)?))
 }
 
-/// What the first directory of a TIFF file says, in either order of bytes, of either size.
+/// Reads the first directory of a TIFF file, of either byte order, classic or BigTIFF.
 fn tiff(bytes: &[u8]) -> Option<(usize, usize, usize)> {
     let number = if bytes.starts_with(b"II") { little } else { big };
-    // Where the directory is, and bytes of its length, of an entry, and of a count or a place.
+    // The directory's offset; the sizes of its length field, of an entry, and of a count or offset.
     let (start, head, entry, word) = match number(bytes, 2, 2)? {
         43 => (number(bytes, 8, 8)?, 8, 20, 8),
         _ => (number(bytes, 4, 4)?, 2, 12, 4),
@@ -130,14 +130,14 @@ fn webp(bytes: &[u8]) -> Option<(usize, usize, usize)> {
     }
 }
 
-/// The size that the frame's head of a JPEG file says.
+/// Reads the size from the frame header of a JPEG file.
 fn jpeg(bytes: &[u8]) -> Option<(usize, usize, usize)> {
     if !bytes.starts_with(b"\xff\xd8\xff") {
         return None;
     }
     let mut at = 2;
     loop {
-        // Segments may have any number of 0xff before their marker.
+        // Any number of 0xff bytes may precede a segment's marker.
         let marker = loop {
             match *bytes.get(at)? {
                 0xff => at += 1,
@@ -145,7 +145,7 @@ fn jpeg(bytes: &[u8]) -> Option<(usize, usize, usize)> {
             }
         };
         at += 1;
-        // Of the markers of this row, three are not heads of frames.
+        // Three of the markers in this range are not frame headers.
         if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
             let samples = usize::from(*bytes.get(at + 7)?);
             let depth = samples * usize::from(*bytes.get(at + 2)?);
@@ -155,7 +155,7 @@ fn jpeg(bytes: &[u8]) -> Option<(usize, usize, usize)> {
     }
 }
 
-/// The parts of those inputs that have several.
+/// The parts of all multi-part inputs.
 fn parts(inputs: &[Input]) -> impl Iterator<Item = &Part> {
     inputs.iter().flat_map(|input| match input {
         Input::Item(item) => &item.parts[..],

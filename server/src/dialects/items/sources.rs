@@ -1,12 +1,12 @@
-//! Images and videos as they are written in JSON.
+//! Images and videos as written in JSON.
 //!
-//! Must not know: how files are had, any one dialect.
+//! Must not know: how files are fetched, any particular dialect.
 
 use serde_json::Value;
 
 use super::draft::{DraftFrames, Object, Problem, Source, unknown};
 
-/// Ends of the paths of images and videos.
+/// File extensions of images and videos.
 const IMAGE_ENDS: [&str; 10] =
     ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "ico", "avif"];
 const VIDEO_ENDS: [&str; 11] =
@@ -23,7 +23,7 @@ pub fn source(value: Value) -> Result<Source, Problem> {
         _ => return Err(EXPECTED.into()),
     };
     let written = (object.remove("url"), object.remove("bytes"));
-    // What OpenAI's clients add: how closely to look.
+    // OpenAI's clients add it: the resolution to look at.
     object.remove("detail");
     if let Some(key) = object.keys().next() {
         return Err(unknown(key, "url and bytes"));
@@ -52,11 +52,11 @@ fn listed(what: &str, values: Vec<Value>) -> Result<Vec<Source>, Problem> {
 }
 
 /// The videos of a value. A string or object is one file. A list whose first entry is an image is
-/// one video of frames; if it is a list itself, or a video, each entry is a video.
+/// one video of frames; if that entry is a list or a video, each entry is a video.
 ///
-/// An image is all but what says that it is a video: a data URI of another kind than `image/`, a
-/// URL that does not end as images do, a path that ends as videos do; an object with a URL only if
-/// that ends as videos do.
+/// Everything counts as an image except what is recognisably a video: a data URI of a type other
+/// than `image/`, a URL without an image's extension, a path with a video's extension; an object
+/// only if its URL has a video's extension or is such a data URI.
 pub fn videos(value: Value) -> Result<Vec<DraftFrames>, Problem> {
     let several = match value {
         Value::Array(entries) => match entries.first() {
@@ -82,7 +82,7 @@ pub fn videos(value: Value) -> Result<Vec<DraftFrames>, Problem> {
     several.into_iter().enumerate().map(video).collect()
 }
 
-/// Whether a first entry makes a list the frames of one video.
+/// Whether the first entry of a list makes it the frames of one video.
 fn is_image(value: &Value) -> bool {
     let written = |object: &Object| match object.get("url") {
         Some(Value::String(url)) => ends(url.trim(), &VIDEO_ENDS) || is_other_data(url.trim()),
@@ -96,7 +96,7 @@ fn is_image(value: &Value) -> bool {
     }
 }
 
-/// Whether a text is the address of a file elsewhere.
+/// Whether a text is an `http` or `https` URL.
 pub fn is_url(text: &str) -> bool {
     let text = text.trim_start();
     let begins = |scheme: &str| {
@@ -105,12 +105,12 @@ pub fn is_url(text: &str) -> bool {
     begins("http://") || begins("https://")
 }
 
-/// Whether it is a data URI of something else than an image.
+/// Whether a text is a data URI of anything but an image.
 fn is_other_data(text: &str) -> bool {
     text.starts_with("data:") && !text.starts_with("data:image/")
 }
 
-/// Whether the path of a URL, or a path, ends in one of these ways.
+/// Whether a path, or the path of a URL, has one of these extensions.
 fn ends(url: &str, with: &[&str]) -> bool {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let end = path.rsplit('/').next().and_then(|name| name.rsplit_once('.'));

@@ -1,4 +1,4 @@
-//! What is written, and what it becomes.
+//! Notations of items, and the items they become.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ async fn resolved(draft: Draft) -> Result<Item, String> {
     }
 }
 
-/// An item in few words: texts as they are, images in brackets, videos in angles.
+/// An item in short: texts as they are, images in square brackets, videos in angle brackets.
 fn written(item: &Item) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let parts = item.parts.iter().map(|part| match part {
@@ -253,7 +253,7 @@ fn an_address_is_known_by_its_letters_and_fetched_on_the_loop() {
     for json in [json!({ "image": address }), json!({ "video": [address] })] {
         let draft = Draft::of(object(json)).expect("read");
         let resolving = resolve(&media, vec![(Name::Query, Drafted::<Input>::Item(draft))]);
-        // There is no runtime: neither another thread nor a network could be asked.
+        // There is no runtime, so neither another thread nor the network can be used.
         let failure = resolving.now_or_never().expect("at once").expect_err("refused");
         assert!(failure.to_string().contains("fetches no addresses"), "{failure}");
     }
@@ -304,7 +304,7 @@ fn what_is_given_back_has_no_files() {
     }
 }
 
-/// The head of a TIFF file of 258 x 7 pixels of three samples, its directory behind them.
+/// The header of a TIFF file of 258 x 7 pixels with three samples, followed by its directory.
 fn tiff(little: bool, large: bool) -> Vec<u8> {
     let number = |number: u64, size: usize| {
         let bytes = number.to_le_bytes()[..size].to_vec();
@@ -316,7 +316,7 @@ fn tiff(little: bool, large: bool) -> Vec<u8> {
     if large {
         file.extend([number(8, 2), number(0, 2)].concat());
     }
-    // Eight bits of each sample, at a place of their own, are behind these two numbers.
+    // The bits per sample, eight each, are stored separately, after the directory's offset.
     let bits = file.len() + word;
     file.extend(number(bits as u64 + 10, word));
     file.extend(number(8, 2).repeat(5));
@@ -375,7 +375,7 @@ fn sizes_are_those_of_the_files_heads() {
         let expected = ImageInfo { width: 258, height: 7, format, bit_depth };
         assert_eq!(ImageInfo::of(&bytes), Some(expected), "{format}");
         for end in 0..bytes.len() {
-            // A file that is cut off says nothing, or the same.
+            // A truncated file yields nothing, or the same.
             assert!(ImageInfo::of(&bytes[..end]).is_none_or(|info| info == expected), "{format}");
         }
     }

@@ -1,4 +1,4 @@
-//! JSON values of which no object has a key twice: which of the two values is meant, nobody knows.
+//! JSON values without duplicate keys in any object: which of two values is meant is ambiguous.
 //!
 //! Must not know: what values mean.
 
@@ -14,10 +14,10 @@ use crate::dialects::object::duplicate;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Unique(pub Value);
 
-/// The object of a map without duplicate keys.
+/// Reads an object without duplicate keys.
 ///
 /// # Errors
-/// A key that is there twice, here or further inside.
+/// A duplicate key, here or in a nested object.
 pub fn object<'de, A: MapAccess<'de>>(mut map: A) -> Result<Object, A::Error> {
     let mut object = Object::new();
     while let Some(key) = map.next_key::<String>()? {

@@ -1,5 +1,5 @@
-//! Jina's rerank and embeddings APIs, and with them Cohere's first rerank API, whose bodies differ
-//! in nothing that matters.
+//! Jina's rerank and embeddings APIs, and Cohere's v1 rerank API, whose bodies differ only in
+//! details that do not matter.
 
 mod types;
 
@@ -24,7 +24,7 @@ use types::{
     Meta, RerankBody, RerankResults, ResultEntry, TokensEntry, Usage, written,
 };
 
-/// Keys that only Jina's embeddings have.
+/// Keys that only Jina's embeddings API has.
 const EMBEDDING_KEYS: [&str; 6] = [
     "task",
     "embedding_type",
@@ -34,7 +34,7 @@ const EMBEDDING_KEYS: [&str; 6] = [
     "return_multivector",
 ];
 
-/// The entry of the list.
+/// This dialect's entry in the list.
 pub fn dialect() -> Dialect {
     Dialect {
         name: "jina",
@@ -47,7 +47,7 @@ pub fn dialect() -> Dialect {
                     path: None,
                     body: "JinaRerankBody",
                     answers: &["JinaRerankResults"],
-                    // Text-embeddings-inference alone calls documents texts.
+                    // Only text-embeddings-inference calls documents `texts`.
                     claims: |keys| !keys.any(&["texts"]) || keys.any(&["documents"]),
                     answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
                 },
@@ -89,7 +89,7 @@ async fn rerank(app: Arc<App>, body: Bytes) -> Response {
 }
 
 async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
-    // Jina returns documents unless told otherwise, Cohere does not.
+    // By default, Jina returns documents and Cohere does not.
     let of_cohere = body.rank_fields.is_some() || body.max_chunks_per_doc.is_some();
     let with_documents = body.return_documents.unwrap_or(!of_cohere);
     let additions = body.additions();

@@ -1,5 +1,4 @@
-//! Bodies of Jina's rerank and embeddings APIs and of Cohere's first rerank API, with Proxima's
-//! additions.
+//! Bodies of Jina's rerank and embeddings APIs and Cohere's v1 rerank, with Proxima's additions.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -153,7 +152,7 @@ pub struct EmbeddingsBody {
     pub truncation_direction: Option<Side>,
 }
 
-/// What may be written once or as a list.
+/// Values that may be given singly or as a list.
 pub mod written {
     use serde::Deserialize;
     use utoipa::ToSchema;

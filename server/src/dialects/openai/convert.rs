@@ -1,4 +1,4 @@
-//! OpenAI's bodies to requests of the engine, and answers back.
+//! Converts OpenAI's bodies to engine requests, and answers back.
 
 use proxima_engine::{EmbedAnswer, EmbedRequest, Engine};
 use proxima_models::Prepare;
@@ -9,13 +9,13 @@ use crate::dialects::token_ids::IdsOf;
 use crate::encoding::OutputEncoding;
 use crate::http::{App, Failure, Want};
 
-/// The request of a body.
+/// The embedding request of a body.
 ///
 /// # Errors
-/// An input that is not as it should be, or a file that is not to be had.
+/// An invalid input, or a file that cannot be fetched.
 pub async fn request(app: &App, body: EmbeddingsBody) -> Result<EmbedRequest, Failure> {
     one_prompt(body.instruction.as_ref(), body.prompt_name.as_ref())?;
-    // Who names a limit wants longer inputs cut.
+    // A request that names a limit wants longer inputs cut.
     let tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
     let cuts = app.auto_truncate() || body.truncate_prompt_tokens.is_some();
     let truncate = body.truncate.unwrap_or(cuts);
@@ -45,7 +45,7 @@ pub fn answer(answer: EmbedAnswer, encoding: OutputEncoding, model: String) -> E
     }
 }
 
-/// What is told of a model.
+/// A model's entry in the list of models.
 pub fn model_entry(name: &str, engine: &Engine, created: u64) -> ModelEntry {
     ModelEntry {
         id: name.to_owned(),

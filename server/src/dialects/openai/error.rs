@@ -1,4 +1,4 @@
-//! Failures in OpenAI's envelope.
+//! Failures in OpenAI's error format.
 
 use axum::response::Response;
 use proxima_engine::{EngineError, Fault};
@@ -25,7 +25,7 @@ pub fn failure(failure: &Failure) -> Response {
     shaped(failure, ErrorBody { error })
 }
 
-/// A word for programs.
+/// A machine-readable code.
 fn code(failure: &Failure) -> Option<&'static str> {
     match failure {
         Failure::BodyTooLarge { .. } => Some("body_too_large"),

@@ -16,7 +16,7 @@ use super::shared::{Answer, Purpose, Shared, read, respond};
 use crate::http::{App, Failure, PathText, Routes, Want, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 
-/// The entry of the list.
+/// This dialect's entry in the list.
 pub fn dialect() -> Dialect {
     Dialect {
         name: "openai",

@@ -1,4 +1,4 @@
-//! The bodies of text-embeddings-inference to requests of the engine, and answers back.
+//! Converts bodies of text-embeddings-inference to engine requests, and answers back.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::http::{App, Failure};
 /// The request of an `/embed` body.
 ///
 /// # Errors
-/// An input that is not as it should be, or a file that is not to be had.
+/// An invalid input, or a file that cannot be fetched.
 pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, Failure> {
     one_prompt(body.instruction.as_ref(), body.prompt_name.as_ref())?;
     let truncate = body.truncate.unwrap_or(app.auto_truncate());
@@ -46,8 +46,8 @@ pub async fn tokens_request(app: &App, body: EmbedAllBody) -> Result<TokensReque
     })
 }
 
-/// The request of a `/similarity` body: the source first, then the sentences. Without sentences it
-/// is empty, which the engine refuses.
+/// The request of a `/similarity` body: the source first, then the sentences. It is empty if there
+/// are no sentences, which the engine refuses.
 pub fn similarity_request(body: SimilarityBody, auto_truncate: bool) -> EmbedRequest {
     let parameters = body.parameters;
     let truncate = parameters.truncate.unwrap_or(auto_truncate);
@@ -58,12 +58,12 @@ pub fn similarity_request(body: SimilarityBody, auto_truncate: bool) -> EmbedReq
         inputs: source.into_iter().chain(sentences).map(Input::Text).collect(),
         prepare: prepare(None, parameters.prompt_name, truncate, side),
         dimensions: None,
-        // What compares them scales them, if it does.
+        // The similarity function normalises vectors, if it needs to.
         normalize: false,
     }
 }
 
-/// Similarities of the first vector with the others, none of them scaled.
+/// Similarities of the first vector to the others; the vectors are not normalised.
 pub fn similarities(vectors: &[Vec<f32>], how: Similarity) -> Vec<f32> {
     let (source, sentences) = vectors.split_first().expect("the source is the first input");
     sentences.iter().map(|other| how.of(source, other)).collect()
@@ -80,25 +80,25 @@ pub fn texts(texts: Texts) -> Vec<String> {
 /// Token ids of a body.
 pub fn ids(ids: Ids) -> Vec<Vec<u32>> {
     match ids {
-        // An empty list could be either; it is nothing to decode.
+        // An empty list is ambiguous; there is nothing to decode.
         Ids::One(ids) if ids.is_empty() => Vec::new(),
         Ids::One(ids) => vec![ids],
         Ids::Many(ids) => ids,
     }
 }
 
-/// The prompt of a name.
+/// The prompt of this name; the default one if absent.
 pub fn prompt(name: Option<String>) -> Prompt {
     name.map_or(Prompt::Default, Prompt::Named)
 }
 
-/// A token as written.
+/// A token as an answer has it.
 pub fn token(token: Token) -> TokenEntry {
     let Token { id, text, special, start, stop } = token;
     TokenEntry { id, text, special, start, stop }
 }
 
-/// Kind of a model, and what belongs to it.
+/// The kind of a model, and its details.
 fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) {
     let capabilities = &engine.info().capabilities;
     let names: Vec<&str> = capabilities.pooling.iter().map(|pooling| pooling.name()).collect();
@@ -121,7 +121,7 @@ fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) 
 /// The request of a `/rerank` body.
 ///
 /// # Errors
-/// A text or document vectors that cannot be read, or a file that is not to be had.
+/// A text or document vectors that cannot be read, or a file that cannot be fetched.
 pub async fn rerank_request(app: &App, mut body: RerankBody) -> Result<RerankRequest, Failure> {
     let additions = body.additions();
     let asked = Asked {
@@ -134,7 +134,7 @@ pub async fn rerank_request(app: &App, mut body: RerankBody) -> Result<RerankReq
     ranking::request(app, asked, additions).await
 }
 
-/// The text that is given back of a document; `None` if it has none.
+/// The text returned for a document; `None` if it has none.
 pub fn text_of(document: &Document) -> Option<String> {
     match document {
         Document::Text(text) => Some(text.clone()),
@@ -153,7 +153,7 @@ pub fn predict_request(
 ) -> Result<(PredictRequest, bool), Failure> {
     let (inputs, several) = match body.inputs {
         PredictInputs::Text(text) => (vec![vec![text]], false),
-        // An empty list could be either; it is no input.
+        // An empty list is ambiguous; it counts as no inputs.
         PredictInputs::Pair(texts) if texts.is_empty() => (Vec::new(), true),
         PredictInputs::Pair(texts) => (vec![texts], false),
         PredictInputs::Batch(batch) => (batch, true),
@@ -172,16 +172,16 @@ pub fn predict_request(
     Ok((PredictRequest { inputs, prepare }, several))
 }
 
-/// A class as written.
+/// A class as an answer has it.
 pub fn prediction(scored: Scored, raw: bool) -> Prediction {
     let score = if raw { scored.logit } else { scored.score };
     Prediction { score, label: scored.label }
 }
 
-/// What is told of a model, the default one without a name.
+/// The description of a model; without a name, of the default one.
 ///
 /// # Errors
-/// If there is none of the name, or it is not ready.
+/// An unknown name, or a model that is not ready.
 pub fn info(app: &App, model: Option<&str>) -> Result<InfoAnswer, Failure> {
     let (name, engine) = app.registry().get(model)?;
     Ok(InfoAnswer {

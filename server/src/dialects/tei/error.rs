@@ -1,4 +1,4 @@
-//! Failures as text-embeddings-inference 1.9 writes them.
+//! Failures in the format of text-embeddings-inference 1.9.
 
 use axum::Json;
 use axum::http::StatusCode;

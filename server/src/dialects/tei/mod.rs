@@ -28,7 +28,7 @@ use types::{
     VertexBody,
 };
 
-/// The entry of the list.
+/// This dialect's entry in the list.
 pub fn dialect() -> Dialect {
     Dialect {
         name: "tei",

@@ -1,5 +1,4 @@
-//! What the OpenAPI document says of `/`, which is for what the models are for, and of inputs of
-//! one text or two.
+//! OpenAPI schemas of `/`, which does whatever the models are for, and of one or two texts.
 //!
 //! Must not know: how they are read.
 

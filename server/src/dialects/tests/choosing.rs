@@ -1,9 +1,9 @@
-//! A request that names no model is answered by one model, chosen once: the first that is made for
-//! it, else the first that is able to.
+//! A request that names no model is answered by one model, chosen once: the first made for the
+//! task, else the first that can do it.
 
 use super::*;
 
-/// An app of these models, in this order.
+/// An app with these models, in this order.
 struct Several {
     app: Arc<App>,
     engines: Vec<Engine>,

@@ -1,5 +1,5 @@
-//! Keys of vLLM's that say how much of a text is used, and how vectors are scaled: each counts
-//! wherever it is taken.
+//! vLLM's keys for how much of a text is used and how vectors are scaled: each takes effect
+//! wherever it is accepted.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn with(body: &Value, keys: &Value) -> Value {
     body
 }
 
-/// The results of a request with more keys, which may choose the form of the answer.
+/// The results of a request with additional keys, which may change the form of the answer.
 async fn results(path: &str, body: &Value, keys: &Value) -> Value {
     let answer = answered(path, with(body, keys)).await;
     answer.get("data").unwrap_or(&answer["results"]).clone()

@@ -1,5 +1,5 @@
-//! Images and videos in every dialect, around a model that sees an image as the word `image:` and
-//! its bytes.
+//! Images and videos in every dialect, with a model that sees an image as the word `image:` and its
+//! size in bytes.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -8,7 +8,7 @@ use super::*;
 use crate::media::MediaSettings;
 use crate::served::fake_app;
 
-/// The app of a model that takes everything.
+/// An app with a model that accepts every kind of input.
 pub fn fake() -> (Arc<App>, Engine) {
     fake_with(HttpConfig::default())
 }
@@ -27,7 +27,7 @@ pub async fn ask(app: &Arc<App>, path: &str, body: Value) -> Value {
     serde_json::from_str(&answer).expect("JSON")
 }
 
-/// An image of so many bytes; the smallest that says its size is a GIF's head.
+/// An image of `bytes` bytes; the smallest that states its size is a GIF's header.
 pub fn image(bytes: usize) -> String {
     let mut file = b"GIF89a\x04\x00\x03\x00".to_vec();
     file.resize(bytes, 0);
@@ -200,7 +200,7 @@ async fn an_object_with_a_text_alone_is_that_text() {
     let plain = answered("/v1/rerank", rank(json!("gravity"))).await;
     let object = answered("/v1/rerank", rank(json!({ "text": "gravity" }))).await;
     assert_eq!(object["results"], plain["results"]);
-    // Models of texts say so.
+    // Text-only models report that they take none.
     for (path, body) in [
         ("/embed", json!({ "inputs": { "image": image(10) } })),
         ("/v1/embeddings", json!({ "input": [{ "image": image(10) }] })),
@@ -213,7 +213,7 @@ async fn an_object_with_a_text_alone_is_that_text() {
     }
 }
 
-/// A path and a body, and of the answer its status, where it says what is wrong, and what.
+/// A path and a body, and the answer's status, the JSON pointer to its message, and part of that.
 pub type Refused = (&'static str, Value, u16, &'static str, &'static str);
 
 pub async fn refused(cases: Vec<Refused>) {
@@ -304,7 +304,7 @@ async fn what_is_wrong_with_a_document_is_said_in_the_dialects_own_shape() {
     .await;
 }
 
-/// The app of a model that takes everything, and what else is set.
+/// An app with a model that accepts every kind of input, and with these HTTP settings.
 fn fake_with(http: HttpConfig) -> (Arc<App>, Engine) {
     let (served, _) = fake_app(http, EngineConfig::default());
     (served.app, served.engine)
@@ -312,7 +312,7 @@ fn fake_with(http: HttpConfig) -> (Arc<App>, Engine) {
 
 #[tokio::test]
 async fn a_host_that_does_not_answer_is_no_fault_of_the_caller() {
-    // Nobody listens on the port of a listener that is gone.
+    // Nothing listens on the port of a dropped listener.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = gone.local_addr().expect("an address").port();
     drop(gone);
@@ -349,7 +349,7 @@ async fn a_host_that_does_not_answer_is_no_fault_of_the_caller() {
     }
 }
 
-/// Many more of these bodies, and others, are sent by the example `fuzz`.
+/// The example `fuzz` sends many more of these bodies, and others.
 #[tokio::test]
 async fn bodies_that_are_not_quite_right_are_no_errors_of_ours() {
     let (app, engine) = fake();

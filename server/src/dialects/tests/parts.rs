@@ -1,5 +1,4 @@
-//! Content that is written in several ways is the same content everywhere, and nothing of it is
-//! dropped in silence.
+//! Content written in different ways is the same everywhere, and none of it is silently dropped.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -7,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::multimodal::{ask, fake, image, post_to, refused};
 use super::*;
 
-/// The answer to a rerank of one document.
+/// The answer to a rerank of `document` and another one.
 async fn ranked(app: &Arc<App>, document: Value) -> Value {
     let body = json!({ "query": "red shoe", "documents": [document, "a"] });
     ask(app, "/v1/rerank", body).await
@@ -39,7 +38,7 @@ async fn an_image_beside_a_text_is_part_of_a_document() {
     let video = json!({ "text": "red shoe", "video_base64": bare });
     let expected = ranked(&app, json!("video:None:None image:10 red shoe")).await;
     assert_eq!(score(&ranked(&app, video).await), score(&expected));
-    // Where a text was found, and whatever else is known of it, is not ranked.
+    // A document's source and other metadata are not ranked.
     let expected = ranked(&app, json!("red shoe")).await;
     for document in [
         json!({ "text": "red shoe", "url": "https://example.com/a.png", "type": "video" }),
@@ -91,12 +90,12 @@ async fn a_document_of_which_something_would_be_left_out_is_refused() {
     .await;
 }
 
-/// Texts of content, as parts that a dialect takes.
+/// Texts as parts of content.
 fn parts(texts: &[&str]) -> Value {
     texts.iter().map(|text| json!({ "type": "text", "text": text })).collect()
 }
 
-/// The vectors of one content in every dialect that embeds.
+/// The vectors of the same content in every dialect that embeds.
 async fn vectors(app: &Arc<App>, texts: &[&str]) -> Vec<Value> {
     let content = parts(texts);
     let messages = json!([{ "role": "user", "content": content }]);
@@ -118,7 +117,7 @@ async fn vectors(app: &Arc<App>, texts: &[&str]) -> Vec<Value> {
 #[tokio::test]
 async fn parts_are_the_same_tokens_in_every_dialect() {
     let (app, engine) = fake();
-    // A model of images is given the parts, and makes one text of those that meet.
+    // Multimodal models receive the parts, and concatenate adjacent texts.
     let expected = ask(&app, "/embed", json!({ "inputs": "a redshoe" })).await[0].clone();
     for (index, vector) in vectors(&app, &["a red", "shoe"]).await.iter().enumerate() {
         assert_eq!(*vector, expected, "{index}");
@@ -156,7 +155,7 @@ async fn an_instruction_is_used_or_refused() {
     let (app, engine) = fake();
     let query = json!({ "text": "a cat", "instruction": "find" });
     let documents = json!([{ "text": "a dog", "instruction": "seek" }, "a dog"]);
-    // By vectors each input may have its own.
+    // When ranking by vectors, each input may have its own instruction.
     let words =
         json!({ "query": "find a cat", "documents": ["seek a dog", "a dog"], "instruction": "" });
     let words = places(&ask(&app, "/v1/rerank", words).await["results"], "relevance_score");
@@ -172,7 +171,7 @@ async fn an_instruction_is_used_or_refused() {
         assert_eq!(scores["data"][0]["score"].as_f64(), found);
     }
     engine.shutdown().await;
-    // A cross-encoder has no place for any, a list none for those of documents.
+    // A cross-encoder takes no instruction, a listwise model none with a document.
     for (model, query, document, says) in [
         ("scorer", json!({ "text": "a", "instruction": "i" }), json!("b"), "takes no instruction"),
         ("scorer", json!("a"), json!({ "text": "b", "instruction": "i" }), "not with a document"),
@@ -193,7 +192,7 @@ async fn an_instruction_is_used_or_refused() {
 #[tokio::test]
 async fn usage_is_of_what_was_sent_and_computed() {
     let (app, engine) = fake();
-    // The head of a TIFF file of 4 x 3 pixels.
+    // The header of a TIFF file of 4 x 3 pixels.
     let mut tiff = b"II\x2a\0\x08\0\0\0\x02\0".to_vec();
     tiff.extend([0, 1, 3, 0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 1, 3, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
     let data = |file: &[u8]| format!("data:;base64,{}", BASE64_STANDARD.encode(file));
@@ -202,7 +201,7 @@ async fn usage_is_of_what_was_sent_and_computed() {
     assert_eq!(cohere["meta"]["billed_units"]["images"], 2);
     let info = json!({ "width": 4, "height": 3, "format": "tiff", "bit_depth": 1 });
     assert_eq!(cohere["images"][0], info);
-    // An image that does not tell its size is one all the same.
+    // An image of unknown size is counted all the same.
     let cohere = ask(&app, "/v2/embed", json!({ "images": [data(b"other"), image(10)] })).await;
     assert_eq!(cohere["meta"]["billed_units"]["images"], 2);
     let content =
@@ -211,7 +210,7 @@ async fn usage_is_of_what_was_sent_and_computed() {
     let (status, voyage) = post_to(&app, "/v1/multimodalembeddings", inputs.to_string()).await;
     assert_eq!(status, StatusCode::OK, "{voyage}");
     let voyage: Value = serde_json::from_str(&voyage).expect("JSON");
-    // The long input is cut to 16 tokens; the other has two and two around them.
+    // The long input is cut to 16 tokens; the other has two, and two special ones around them.
     let usage =
         json!({ "text_tokens": 18, "image_pixels": 12, "video_pixels": 0, "total_tokens": 20 });
     assert_eq!(voyage["usage"], usage);

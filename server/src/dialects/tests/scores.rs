@@ -1,11 +1,11 @@
-//! Scores, similarities and warnings are as a checkpoint's files say, and `/info` shows them.
+//! Scores, similarities and warnings follow a checkpoint's files, and `/info` shows them.
 
 use std::fs;
 
 use super::*;
 use crate::served;
 
-/// A checkpoint of `tests/golden/scores` with other keys in its `config.json`.
+/// A checkpoint of `tests/golden/scores` with these keys set in its `config.json`.
 fn changed(name: &str, keys: &Value, options: &LoadOptions) -> Model {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/scores").join(name);
     let folder = tempfile::tempdir().expect("a temporary folder");

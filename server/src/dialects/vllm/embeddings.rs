@@ -1,4 +1,4 @@
-//! vLLM's embeddings of chats: `/v1/embeddings` with `messages`.
+//! vLLM's embeddings of conversations: `/v1/embeddings` with `messages`.
 
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ impl TemplateKwargs {
     /// Its instruction, or that of the request.
     ///
     /// # Errors
-    /// Both are there and are not the same.
+    /// Both are given, and differ.
     pub fn or(self, instruction: Option<String>) -> Result<Option<String>, Failure> {
         match (self.instruction, instruction) {
             (Some(one), Some(other)) if one != other => Err(Failure::body(
@@ -108,15 +108,15 @@ impl<'de> Deserialize<'de> for TemplateKwargs {
     }
 }
 
-/// What vLLM hands to a processor of images and videos.
+/// Options that vLLM passes to its processor of images and videos.
 #[derive(Debug, Default, Deserialize)]
 pub struct ProcessorKwargs(Option<ItemObject>);
 
 impl ProcessorKwargs {
-    /// Refuses what would change the vectors, were it heard.
+    /// Refuses options that would change the vectors if they were applied.
     ///
     /// # Errors
-    /// A key that says something.
+    /// A key whose value is not null.
     pub fn check(&self) -> Result<(), Failure> {
         let said = self.0.iter().flat_map(|object| &object.0).find(|(_, value)| !value.is_null());
         said.map_or(Ok(()), |(key, _)| {

@@ -1,4 +1,5 @@
-//! vLLM's score API, its rerank API where a body has keys of its own, and its embeddings of chats.
+//! vLLM's score API, its rerank API for bodies with its own keys, and its embeddings of
+//! conversations.
 
 mod embeddings;
 mod types;
@@ -26,7 +27,7 @@ use types::{
     ScoreEntry, Usage,
 };
 
-/// Keys that only vLLM's rerank has.
+/// Keys that only vLLM's rerank API has.
 const RERANK_KEYS: [&str; 6] = [
     "truncate_prompt_tokens",
     "max_tokens_per_query",
@@ -36,7 +37,7 @@ const RERANK_KEYS: [&str; 6] = [
     "request_id",
 ];
 
-/// The entry of the list.
+/// This dialect's entry in the list.
 pub fn dialect() -> Dialect {
     Dialect {
         name: "vllm",
@@ -57,7 +58,7 @@ pub fn dialect() -> Dialect {
                     path: None,
                     body: "VllmChatBody",
                     answers: &["VllmChatAnswer"],
-                    // What is null is there only where nothing stands for it.
+                    // `messages` counts when it is null only if `input` is absent or null.
                     claims: |keys| {
                         keys.set(&["messages"])
                             || (keys.any(&["messages"]) && !keys.set(&["input"]))
@@ -138,7 +139,7 @@ async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
     Ok(with_timings(Json(answer).into_response(), &timings))
 }
 
-/// Similarities, for models that give vectors: of one query with each document, or pair by pair.
+/// Similarities, for embedding models: of one query with each document, or pair by pair.
 async fn similarities(
     chosen: &Chosen<'_>,
     queries: &[Content],
@@ -158,7 +159,7 @@ async fn similarities(
     Ok((answer.values, answer.timings))
 }
 
-/// Queries and documents with their files.
+/// Queries and documents with their files fetched.
 async fn sides(
     app: &App,
     queries: Vec<Document>,
@@ -210,7 +211,7 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     Ok(with_method(Json(results).into_response(), &answer))
 }
 
-/// A document as it is given back: with images and videos, its parts under `multi_modal`.
+/// A document as it is returned: one with images or videos has its parts under `multi_modal`.
 fn returned(document: &Document) -> Object {
     match document {
         Document::Object(ItemObject(object)) if is_item(object) => {

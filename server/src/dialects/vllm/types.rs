@@ -99,7 +99,7 @@ pub struct ScoreBody {
 }
 
 impl ScoreBody {
-    /// Both sides, taken out of it, if they are there.
+    /// Takes both sides out of the body, if both are given.
     pub fn sides(&mut self) -> Option<(Vec<Document>, Vec<Document>)> {
         Some((self.queries.take()?.into(), self.documents.take()?.into()))
     }

@@ -1,4 +1,4 @@
-//! Voyage's rerank and embeddings APIs, that of several kinds of parts among them.
+//! Voyage's rerank, embeddings and multimodal embeddings APIs.
 
 mod multimodal;
 mod types;
@@ -24,10 +24,10 @@ use types::{
     entries,
 };
 
-/// Keys that only Voyage's embeddings have.
+/// Keys that only Voyage's embeddings API has.
 const EMBEDDING_KEYS: [&str; 4] = ["input_type", "output_dimension", "output_dtype", "truncation"];
 
-/// The entry of the list.
+/// This dialect's entry in the list.
 pub fn dialect() -> Dialect {
     Dialect {
         name: "voyage",

@@ -1,4 +1,4 @@
-//! Voyage's embeddings of texts, images and videos together.
+//! Voyage's multimodal embeddings: texts, images and videos together.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ crate::dialects::object::objects! {
     MultimodalInput: &misspelt::NONE,
 }
 
-/// Where it is.
+/// The path of this API.
 pub const PATH: &str = "/v1/multimodalembeddings";
 
 /// `POST /v1/multimodalembeddings`
@@ -169,8 +169,8 @@ fn texts(inputs: &[Input]) -> Vec<Vec<String>> {
     inputs.iter().map(of).collect()
 }
 
-/// Tokens of the texts of inputs, of each input no more than a model sees. They were embedded a
-/// moment ago; should counting fail, the answer is worth more than the count.
+/// Tokens of the inputs' texts, counting at most the model's limit for each input. The texts were
+/// embedded before, so if counting fails, they count as 0 rather than losing the answer.
 async fn count(chosen: &Chosen<'_>, texts: Vec<Vec<String>>) -> usize {
     let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
     let texts = texts.concat();

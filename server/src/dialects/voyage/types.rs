@@ -42,10 +42,10 @@ ranking_body! {
 }
 
 impl RerankBody {
-    /// How many documents are given.
+    /// Maximum number of documents to return.
     ///
     /// # Errors
-    /// Two numbers that are not the same.
+    /// Both keys are given, and differ.
     pub fn limit(&self) -> Result<Option<usize>, Failure> {
         match (self.top_k, self.top_n) {
             (Some(top_k), Some(top_n)) if top_k != top_n => {
@@ -160,7 +160,7 @@ pub struct Entry {
     pub index: usize,
 }
 
-/// Vectors as entries, in order; packed ones are base64.
+/// Vectors as entries, in order; as base64 if `packed`.
 pub fn entries(vectors: Vec<Vec<f32>>, encoding: OutputEncoding, packed: bool) -> Vec<Entry> {
     let entry = |(index, vector)| Entry {
         object: "embedding",

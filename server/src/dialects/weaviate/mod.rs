@@ -1,4 +1,4 @@
-//! What Weaviate's modules `text2vec-transformers` and `reranker-transformers` call.
+//! The API that Weaviate's modules `text2vec-transformers` and `reranker-transformers` call.
 
 mod types;
 
@@ -24,7 +24,7 @@ use types::{
     VectorBody, VectorsAnswer,
 };
 
-/// The entry of the list.
+/// This dialect's entry in the list.
 pub fn dialect() -> Dialect {
     Dialect {
         name: "weaviate",
@@ -116,7 +116,7 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     };
     let chosen = app.choose(None, Want::Rerank)?;
     let answer = chosen.rerank(request(app, asked, Additions::default()).await?).await?;
-    // In the order of the documents: the module sorts by itself.
+    // In the order of the documents: the module itself sorts.
     let scores = body.documents.into_iter().enumerate();
     let scores = scores
         .map(|(index, document)| ScoredDocument { document, score: answer.score(index) })

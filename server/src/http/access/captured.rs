@@ -1,4 +1,4 @@
-//! What tests see of the log.
+//! Captures the log for tests.
 //!
 //! Must not know: what is tested.
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 
-/// What is logged on this thread, which all tasks of a test share.
+/// The log of this thread, on which all tasks of a test run.
 pub struct Log {
     lines: Lines,
     _guard: DefaultGuard,
@@ -34,10 +34,10 @@ fn dispatch(lines: Lines) -> Dispatch {
 }
 
 impl Log {
-    /// Keeps what is logged from now on.
+    /// Captures what is logged from now on.
     pub fn begin() -> Self {
-        // While there is but one log in the process, tracing asks the log of whichever thread comes
-        // to a line first whether the line is wanted by any, and other tests have none.
+        // With a single dispatcher in the process, tracing asks that of whichever thread first
+        // reaches a log statement whether it is enabled, and threads of other tests have none.
         static OTHERS: LazyLock<[Dispatch; 2]> =
             LazyLock::new(|| [dispatch(Lines::default()), dispatch(Lines::default())]);
         LazyLock::force(&OTHERS);
@@ -46,7 +46,7 @@ impl Log {
         Self { lines, _guard }
     }
 
-    /// All of it.
+    /// The whole log.
     pub fn text(&self) -> String {
         String::from_utf8(self.lines.0.lock().expect("whole").clone()).expect("text")
     }
@@ -59,7 +59,7 @@ impl Log {
         lines.filter(access).map(|mut line: Value| line["fields"].take()).collect()
     }
 
-    /// The line of the request that has this id.
+    /// Waits for the line of the request that has this id.
     pub async fn line(&self, id: &str) -> Value {
         loop {
             if let Some(line) = self.requests().into_iter().find(|line| line["request_id"] == id) {

@@ -26,7 +26,7 @@ fn request(line: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// An answer's head, in lower case, and its body.
+/// A response's head, in lower case, and its body.
 async fn send(address: SocketAddr, request: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     stream.write_all(request.as_bytes()).await.expect("sent");
@@ -158,7 +158,7 @@ async fn every_answer_has_an_id_and_errors_are_logged_with_theirs() {
         assert!(head.starts_with(&format!("http/1.1 {status}")), "{line}: {head}");
         assert_eq!((&logged["status"], &logged["error"]), (&json!(status), &error), "{logged}");
         assert_eq!(logged["reason"].is_string(), error.is_string(), "{logged}");
-        // The beginning of SHA-256("secret"); who has no key is an address.
+        // The beginning of SHA-256("secret"); a client without a key is identified by its address.
         let client = if headers == key { "key:2bb80d53" } else { "127.0.0.1" };
         assert_eq!(logged["client"], client, "{logged}");
         ids.push(id);
@@ -214,7 +214,7 @@ async fn probes_are_logged_if_they_fail_and_others_as_it_is_set() {
         send(server.http, &request("POST /embed", "", r#"{"inputs": "a"}"#)).await;
         send(server.http, &request("GET /nothing", "", "")).await;
         send(server.http, &request("GET /readyz/other", "", "")).await;
-        // A connection that ended has dropped all that it held.
+        // A connection that has ended has dropped everything it held.
         let _ = server.stop.send(());
         server.serving.await.expect("it ends");
         let requests = log.requests();
@@ -262,7 +262,7 @@ async fn an_answer_that_nobody_reads_is_logged_as_broken_off() {
     assert_eq!(line["inputs"], 30_000);
 }
 
-/// What the log of a process looks like as text: one line, and nothing in it can break it.
+/// The log of a process as text: a request is one line, and nothing in it can break it.
 #[test]
 fn text_of_clients_breaks_no_line() {
     assert_eq!(shown("/a b\n\u{1b}[31m\u{e9}"), "/a?b??[31m?");

@@ -46,7 +46,7 @@ fn a_page_of_the_server_itself_may_if_the_name_cannot_be_anothers() {
             assert!(refused(&none, &both), "{host} {site}");
         }
     }
-    // The page's own name resolves to this machine (DNS rebinding), or is that of an address.
+    // The page's own name resolves to this machine (DNS rebinding), or is an address.
     for host in ["evil.example:8080", "localhost.evil.example", "10.0.0.7:8080", "notlocalhost"] {
         let origin = format!("http://{host}");
         assert!(refused(&none, &[("host", host), ("origin", &origin)]), "{host}");
@@ -77,11 +77,11 @@ fn a_link_may_be_followed_to_the_server() {
     };
     for method in [Method::GET, Method::HEAD] {
         assert!(!refused_as(&method, &none, &visit("localhost:8080")), "{method}");
-        // The name may be one that the other page has made.
+        // The name may belong to the other page.
         assert!(refused_as(&method, &none, &visit("evil.example:8080")), "{method}");
         let named = settings(&[], &["embed.example"]);
         assert!(!refused_as(&method, &named, &visit("embed.example")), "{method}");
-        // What another page fetches, shows in a frame or loads as an image is no visit.
+        // What another page fetches, shows in a frame or loads as an image is not a visit.
         for (place, value) in [(2, "no-cors"), (2, "cors"), (3, "iframe"), (3, "image"), (3, "")] {
             let mut headers = visit("localhost:8080");
             headers[place].1 = value;
@@ -91,7 +91,7 @@ fn a_link_may_be_followed_to_the_server() {
         with_origin.push(("origin", "https://evil.example"));
         assert!(refused_as(&method, &none, &with_origin), "{method}");
     }
-    // A form that is sent.
+    // A form that is submitted.
     for method in [Method::POST, Method::PUT, Method::OPTIONS, Method::DELETE] {
         assert!(refused_as(&method, &none, &visit("localhost:8080")), "{method}");
     }

@@ -12,7 +12,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// The number of those that have to go.
+/// The indices of those that are evicted.
 fn evicted(places: &[Place]) -> Vec<usize> {
     let is_evicted = |place: &Place| place.record.state.borrow().evicted;
     places.iter().enumerate().filter(|(_, place)| is_evicted(place)).map(|it| it.0).collect()
@@ -27,7 +27,7 @@ async fn the_client_with_most_connections_gives_up_the_one_idle_for_longest() {
         places.push(connections.place(address(client)).await);
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    // The oldest of them is at work, and the next was used just now.
+    // The oldest of them is active, and the next was used just now.
     let _busy = places[1].record().open();
     drop(places[2].record().open());
     tokio::select! {
@@ -36,12 +36,12 @@ async fn the_client_with_most_connections_gives_up_the_one_idle_for_longest() {
         () = std::future::ready(()) => {}
     }
     assert_eq!(evicted(&places), [3]);
-    // Nobody else goes while it is on its way out; when it is gone, there is room.
+    // No other is evicted while this one is closing; once it is closed, there is a free slot.
     connections.close_idle();
     assert_eq!(evicted(&places), [3]);
     drop(places.remove(3));
     places.push(connections.place(address("198.51.100.1")).await);
-    // Two of each client: now age counts alone.
+    // Each client has two, so only age counts.
     drop(places.remove(2));
     places.push(connections.place(address("198.51.100.1")).await);
     connections.close_idle();
@@ -76,7 +76,7 @@ async fn where_all_are_at_work_a_new_connection_waits_until_one_is_not() {
     next.await.expect("no panic");
 }
 
-/// A server for so many connections, of which requests to `/waits` wait.
+/// A server with this limit of connections, where requests to `/waits` wait.
 async fn serve(connections_max: usize) -> (SocketAddr, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -128,7 +128,7 @@ async fn idle_connections_lock_nobody_out() {
         ask(&mut asks, "/livez").await;
         assert!(is_ok(&mut asks).await, "after {index} idle connections");
     }
-    // What is at work was not closed for them.
+    // Active connections were not closed for them.
     may_answer.notify_one();
     assert!(is_ok(&mut at_work).await);
 }

@@ -17,7 +17,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// What a body in pieces of `size` bytes is decoded to.
+/// The decoded body, read in pieces of `size` bytes.
 async fn all(encoded: &[u8], coding: Coding, size: usize, limit: usize) -> Result<Vec<u8>, String> {
     let pieces: Vec<_> =
         encoded.chunks(size).map(|it| Ok::<_, std::io::Error>(it.to_vec())).collect();
@@ -41,7 +41,7 @@ async fn bodies_are_decoded_however_they_are_cut_into_pieces() {
                 let whole = all(&encoded, coding, size, 1 << 20).await;
                 assert!(whole.is_ok_and(|whole| whole == bytes), "{coding:?} by {size}");
             }
-            // Members of gzip, and frames of zstd, follow one another.
+            // Members of gzip, and frames of zstd, may be concatenated.
             let twice = [&encoded[..], &encoded].concat();
             let whole = all(&twice, coding, 4096, 1 << 20).await;
             assert!(whole.is_ok_and(|whole| whole == [bytes, bytes].concat()), "{coding:?}");
@@ -72,7 +72,7 @@ async fn a_window_above_what_the_coding_allows_is_refused() {
         let window = zstd_safe::CParameter::WindowLog(log);
         context.set_parameter(window).expect("a window");
         let mut encoded = Vec::with_capacity(2 * bytes.len());
-        // Streamed, so that the frame does not know its size and asks for the whole window.
+        // Streamed, so that the frame does not know its size and requires the whole window.
         {
             let mut output = OutBuffer::around(&mut encoded);
             let mut input = InBuffer::around(&bytes);

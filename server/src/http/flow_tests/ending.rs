@@ -2,11 +2,11 @@
 
 use super::*;
 
-/// So long that a test which waits for it does not end.
+/// So long that a test that waits for it never ends.
 const EVER: Duration = Duration::from_secs(24 * 3600);
 const REQUEST: &str = "{\"inputs\":\"a b c\"}";
 
-/// A request that waits at the shut gate of the model.
+/// Waits until a request is held at the closed gate of the model.
 async fn until_it_waits(knobs: &Knobs) {
     let knobs = knobs.clone();
     let waits = tokio::task::spawn_blocking(move || knobs.wait_until_a_batch_waits());
@@ -17,7 +17,7 @@ async fn ask(http2: &mut Http2, stream: u32) {
     http2.post(stream, &[(":path", "/embed")], Some(REQUEST.into())).await;
 }
 
-/// The body of a stream's answer, to its end.
+/// The body of a stream's response, to its end.
 async fn body_of(http2: &mut Http2, stream: u32) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
@@ -49,7 +49,7 @@ async fn a_server_that_stops_waits_for_no_connection_without_a_request() {
     between.write_all(request.as_bytes()).await.expect("sent");
     let mut first = [0; 12];
     between.read_exact(&mut first).await.expect("a head");
-    // None of these answers the server's frames.
+    // None of these clients replies to the server's frames.
     let mut idle = Http2::connect(server.http, 65_535).await;
     idle.next(SETTINGS).await;
     let mut answered = Http2::connect(server.http, 65_535).await;
@@ -79,7 +79,7 @@ async fn a_server_that_stops_answers_what_it_accepted_on_every_kind_of_connectio
     let request = head("/embed", "1.1", REQUEST.len()) + REQUEST;
     http1.write_all(request.as_bytes()).await.expect("sent");
     until_it_waits(&server.knobs).await;
-    // Both are accepted when both have a permit.
+    // Both are accepted once both have a permit.
     let all = server.app.config().requests_max;
     while server.app.permits().available_permits() > all - 2 {
         tokio::task::yield_now().await;
@@ -104,12 +104,12 @@ async fn clients_of_http2_are_told_when_the_server_is_about_to_stop() {
     grpc.next(SETTINGS).await;
     server.app.leave();
     let goaway = before.next(GOAWAY).await;
-    // No stream is refused yet: some may be on their way.
+    // No stream is refused yet: some may be in flight.
     assert_eq!(goaway.payload[..4], 0x7fff_ffff_u32.to_be_bytes());
     grpc.next(GOAWAY).await;
     ask(&mut before, 3).await;
     assert!(!body_of(&mut before, 3).await.is_empty());
-    // Who still comes is served as ever: it would only come back.
+    // New connections are served as before: their clients would only reconnect.
     let mut later = Http2::connect(server.http, 65_535).await;
     for stream in [1, 3] {
         ask(&mut later, stream).await;
@@ -129,7 +129,7 @@ async fn a_half_closed_client_of_http2_gets_its_answers() {
     ask(&mut http2, 3).await;
     http2.stream.shutdown().await.expect("half closed");
     until_it_waits(&server.knobs).await;
-    // The server has seen the end: it says that it takes nothing more.
+    // The server has seen the end, and says that it accepts nothing more.
     http2.next(GOAWAY).await;
     server.knobs.open();
     let (mut first, mut second, mut ended) = (Vec::new(), Vec::new(), 0);
@@ -155,7 +155,7 @@ async fn the_requests_of_a_client_of_http2_that_disconnects_end() {
     until_it_waits(&server.knobs).await;
     assert_eq!(server.app.permits().available_permits(), 0);
     drop(http2);
-    // Its batch still waits at the gate, but it has its permit no longer.
+    // Its batch still waits at the gate, but it no longer has its permit.
     drop(server.app.permits().acquire().await.expect("never closed"));
     server.knobs.open();
     assert_eq!(status(&server).await, 200);

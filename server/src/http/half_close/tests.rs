@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Debug, PartialEq)]
 enum Event {
     Begun,
@@ -26,7 +26,7 @@ impl Drop for Ends {
     }
 }
 
-/// A client of a server whose requests wait for a permit, and what becomes of these.
+/// A client of a server whose requests wait for a permit, and what happens to these requests.
 async fn connected(every: Duration) -> (TcpStream, Arc<Semaphore>, mpsc::UnboundedReceiver<Event>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let client = TcpStream::connect(listener.local_addr().expect("an address"));

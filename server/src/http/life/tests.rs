@@ -1,4 +1,4 @@
-//! A server whose models are not ready yet, or that is told to stop, as its clients see it.
+//! A server whose models are not ready yet, or that is told to stop, as clients see it.
 
 use axum::Router;
 use axum::body::Body;
@@ -117,7 +117,7 @@ async fn models_that_are_ready_serve_while_others_load() {
         server.post("/embed", body)
     };
     assert_eq!(embed(json!("b")).await.0, 200);
-    // Whatever names no model would go elsewhere a moment later.
+    // A request that names no model might be answered by another model a moment later.
     for model in [json!("owner/a"), Value::Null] {
         let (status, headers, body) = embed(model).await;
         assert_eq!((status, headers.contains_key("retry-after")), (503, true), "{body}");
@@ -167,7 +167,7 @@ async fn a_server_that_is_told_to_stop_answers_with_readiness_red_and_closes_con
     assert_eq!(server.get("/livez").await.0, 200);
     let (status, headers, _) = server.post("/embed", json!({ "inputs": "a" })).await;
     assert_eq!((status, &headers["connection"]), (200, &HeaderValue::from_static("close")));
-    // Where HTTP/2 has it in frames.
+    // HTTP/2 does this with frames.
     let request = Request::get("/livez").version(Version::HTTP_2).body(Body::empty());
     let response = server.router.clone().oneshot(request.expect("a request")).await;
     assert_eq!(response.expect("answered").headers().get("connection"), None);

@@ -1,4 +1,4 @@
-//! What is no body of any dialect, however near it comes to one.
+//! Bodies that are not valid in any dialect, however close they come.
 
 use std::collections::BTreeSet;
 
@@ -169,7 +169,7 @@ async fn misspelt_keys_of_a_closed_list_are_refused_and_others_ignored() {
         let says = answer.body.contains("did you mean") && answer.body.contains(meant);
         assert!(says && answer.status.is_client_error(), "{path} {body}: {}", answer.body);
     }
-    // A key of another dialect beside the one that is needed is ignored, as before.
+    // A key of another dialect beside the required one is ignored.
     let both = json!({ "inputs": "a", "input": "b", "text": "c" });
     assert_eq!(post(&server, "/embed", &both).await.status, StatusCode::OK);
     assert_eq!(post(&server, "/v1/embeddings", &both).await.status, StatusCode::OK);
@@ -222,7 +222,7 @@ async fn keys_that_change_results_elsewhere_are_read_or_refused() {
             let refused = matches!(answer.status.as_u16(), 400 | 422);
             let named = answer.body.contains(&format!("`{key}` has no effect at this path"));
             assert!(refused && named, "{path} {key}: {} {}", answer.status, answer.body);
-            // As clients write keys that are not set.
+            // As clients send keys that are not set.
             let answer = post(&server, path, &with(&body, key, Value::Null)).await;
             assert_eq!(answer.status, StatusCode::OK, "{path} {key}: {}", answer.body);
         }
@@ -297,7 +297,7 @@ fn no_misspelling_is_a_key_of_a_served_dialect() {
     let mut served = BTreeSet::new();
     properties(&document["components"]["schemas"], &mut served);
     assert!(served.contains("dimensions") && served.contains("top_n"));
-    // Keys that are read by another name, or that the dialects define and the server ignores.
+    // Aliases of keys, and keys that the dialects define and the server ignores.
     served.extend([
         "encoding_type",
         "truncation",

@@ -1,5 +1,4 @@
-//! What is answered before a body is there, and bodies that are not as HTTP has them, over real
-//! connections.
+//! Responses sent before a body has arrived, and bodies that violate HTTP, over real connections.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -14,7 +13,7 @@ async fn listening(http: HttpConfig) -> Listening {
     listen(served.app).await
 }
 
-/// What a server answers to bytes, until it closes the connection; the client goes on listening.
+/// A server's response to raw bytes, until it closes the connection; the client keeps listening.
 async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connected");
     stream.write_all(bytes).await.expect("sent");
@@ -46,12 +45,12 @@ async fn what_needs_no_body_does_not_wait_for_it() {
             assert!(answer.contains("{\"error\":"), "{request}: {answer}");
         }
     }
-    // One that sends all the same hears the answer.
+    // A client that sends everything all the same receives the response.
     let body = "x".repeat(500_000);
     let head = "POST /nothing HTTP/1.1\r\nhost: a\r\ncontent-length: 500000\r\n\r\n";
     let answer = raw(server.http, format!("{head}{body}").as_bytes()).await;
     assert_eq!(status(&answer), Some(404), "{answer}");
-    // One that asks first is told not to.
+    // A client that asks first is told not to send.
     let head = "POST /nothing HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\nexpect: 100-continue";
     let answer = raw(server.http, format!("{head}\r\n\r\n").as_bytes()).await;
     assert_eq!(status(&answer), Some(404), "{answer}");
@@ -115,7 +114,7 @@ async fn an_encoded_body_above_the_limit_is_too_large_however_its_length_is_told
     let http = HttpConfig { body_bytes_max: 10_000, ..HttpConfig::default() };
     let server = listening(http).await;
     let long = format!("{{\"inputs\": \"{}\"}}", "a ".repeat(20_000));
-    // Empty members have bytes and give none.
+    // Empty members have bytes but yield none.
     for body in [gzip(long.as_bytes()), gzip(b"").repeat(1_000)] {
         let head =
             "POST /embed HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-encoding: gzip\r\n";

@@ -1,9 +1,9 @@
-//! Keys of bodies: those that exclude each other, that are there twice, and that are ignored.
+//! Keys of bodies: mutually exclusive, duplicate, and ignored ones.
 
 use super::bodies::sent;
 use super::*;
 
-/// A right body of each dialect, without its last brace, so that more can be added.
+/// A valid body of each dialect, without its last brace, so that more keys can be added.
 const OPEN: [(&str, &str); 17] = [
     ("/embed", r#"{"inputs": "a""#),
     ("/", r#"{"inputs": "a""#),
@@ -83,7 +83,7 @@ async fn of_two_keys_that_exclude_each_other_none_is_dropped() {
             assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
         }
     }
-    // What is null is not there.
+    // A null value counts as absent.
     for (path, body) in [
         ("/v1/embeddings", r#"{"input": "a", "messages": null}"#),
         ("/", r#"{"inputs": "a", "texts": null}"#),
@@ -192,7 +192,7 @@ async fn a_message_tells_a_little_of_what_was_sent() {
         assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
         assert!(answer.body.len() < 2_500, "{path}: {}", answer.body.len());
     }
-    // What is at the end of a message is told.
+    // The end of a long message is shown.
     let answer = post(&server, "/embed", &json!({ "inputs": "a", "truncate": long })).await;
     assert!(answer.body.contains("expected a boolean at line 1"), "{}", answer.body);
 }

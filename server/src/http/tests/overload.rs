@@ -1,11 +1,11 @@
-//! What is refused under load, and how little is done for that.
+//! What is refused under load, and how little work that takes.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::*;
 
-/// A server whose queue is full, until its knobs are opened.
+/// A server whose queue is full until its knobs are opened.
 async fn full() -> (Server, tokio::task::JoinHandle<()>) {
     let engine = EngineConfig {
         queue_tokens_max: 800,
@@ -46,7 +46,7 @@ async fn raw(server: &Server, path: &str, body: String) -> Answer {
 #[tokio::test]
 async fn a_large_body_is_refused_before_it_is_read_as_json() {
     let (server, waits) = full().await;
-    // None of these is JSON, so whoever reads them says something else.
+    // None of these is JSON, so parsing them would fail with another message.
     let strings = "\"some words of a text\",".repeat(1_000);
     for (path, message) in [
         ("/embed", "/error"),
@@ -61,7 +61,7 @@ async fn a_large_body_is_refused_before_it_is_read_as_json() {
         let said = said.pointer(message).and_then(Value::as_str).unwrap_or_default();
         assert!(said.contains("overloaded"), "{path}: {}", answer.body);
     }
-    // What needs no device, is small, or only looks large is read.
+    // What needs no device, is small, or only looks large is parsed.
     let vectors = format!("{{\"document_embeddings\": [{strings}");
     let long = format!("{{\"inputs\": \"{}", "a ".repeat(20_000));
     let small = "{\"inputs\": [\"a\",".to_owned();
@@ -93,7 +93,7 @@ async fn a_client_leaves_permits_for_others() {
     };
     let mut first: FuturesUnordered<_> =
         (0..16).map(|index| ask("one", format!("text {index}"))).collect();
-    // No other can be answered.
+    // None of the others can be answered.
     let refused = first.next().await.expect("one").expect("no panic").expect("answered");
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     let second = ask("two", "another".into());

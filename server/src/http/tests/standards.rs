@@ -1,4 +1,4 @@
-//! HTTP as its standards have it, and browsers.
+//! Conformance to the standards of HTTP, and browsers.
 
 use std::io::Read as _;
 
@@ -72,7 +72,7 @@ async fn slashes_are_normalized_before_the_key_is_checked() {
     assert_eq!(answer.json()["object"], "list");
     let wrong = ask(&server, "POST", "//v1//embeddings/", &key, one_text()).await;
     assert_eq!(wrong.json()["error"]["type"], "invalid_request_error");
-    // A path with a public one in it is none itself.
+    // A path that contains a public one is not public itself.
     for path in ["/metrics/x", "//info", "/info//", "/v1//models/"] {
         assert_eq!(get(&server, path).await.status, StatusCode::UNAUTHORIZED, "{path}");
     }
@@ -188,7 +188,7 @@ async fn preflights_of_allowed_origins_are_answered_and_their_requests_too() {
         let methods = answer.headers["access-control-allow-methods"].to_str().expect("text");
         assert!(methods.split(',').any(|it| it.trim() == "POST"), "{methods}");
         assert_eq!(answer.headers["access-control-allow-headers"], "authorization,content-type");
-        // Errors, too, can be read by the page.
+        // The page can read errors, too.
         let headers = [PREFLIGHT[0], PREFLIGHT[1], ("authorization", "bearer one")];
         for (body, status) in [(one_text(), 200), (b"{".to_vec(), 400)] {
             let answer = ask(&server, "POST", "/embed", &headers, body).await;
@@ -214,7 +214,7 @@ async fn other_pages_are_refused_without_a_key_and_not_told_anything_with_one() 
     let some = browsing(&["https://other.example"], &["one"]);
     let answer = ask(&some, "OPTIONS", "/embed", &PREFLIGHT, Vec::new()).await;
     assert!(!allows(&answer.headers));
-    // With a key a page of the server itself works at any name.
+    // With a key, the server's own pages work at any name.
     let keyed = with_key();
     let headers =
         [PREFLIGHT[0], ("origin", "http://10.0.0.7:8080"), ("authorization", "Bearer one")];
@@ -255,7 +255,7 @@ async fn requests_of_other_programs_are_judged_by_neither_host_nor_content_type(
     }
 }
 
-/// What a server answers to bytes, until it closes the connection.
+/// A server's response to raw bytes, until it closes the connection.
 async fn raw(address: std::net::SocketAddr, bytes: &[u8], half_close: bool) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");

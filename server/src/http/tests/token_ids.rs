@@ -1,5 +1,5 @@
-//! Token ids in place of texts: who takes which. The fake model's tokenizer puts 0 before and 1
-//! after a text.
+//! Token ids in place of texts: which dialects accept which. The tokenizer of the fake model puts 0
+//! before and 1 after a text.
 
 use super::*;
 
@@ -7,7 +7,7 @@ use super::*;
 const FOREIGN: [u32; 2] = [5_339, 1_917];
 const OWN: [u32; 4] = [0, 12, 13, 1];
 
-/// Bodies of each dialect whose API leaves open whose ids it means.
+/// Bodies of each dialect whose API does not define whose ids it means.
 fn open(inputs: &Value) -> [(&'static str, Value); 4] {
     [
         ("/v1/embeddings", json!({ "input": inputs })),

@@ -1,4 +1,4 @@
-//! A hub with the files of one repository, on this machine. It answers as the public one does:
+//! A local hub with the files of one repository. It responds as the public one does:
 //! `X-Repo-Commit` and an ETag on `resolve`, large files by a redirect to another host.
 
 use std::collections::BTreeMap;
@@ -19,31 +19,31 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// How a hub misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
-    /// It does not.
+    /// It behaves well.
     Well,
-    /// Every answer has this status, code and message.
+    /// Every response has this status, code and message.
     Says(u16, &'static str, &'static str),
-    /// The list is public, files are not, for this reason.
+    /// The list is public; files are refused with this message.
     GatedFiles(&'static str),
-    /// It is the page of a network that wants a login.
+    /// It is the captive portal of a network that requires a login.
     Portal,
     /// Files have no ETag.
     NoEtag,
-    /// It knows no HEAD.
+    /// It does not support HEAD.
     NoHead,
-    /// The repository has another name now.
+    /// The repository has been renamed.
     Renamed,
-    /// Large files have other bytes.
+    /// The bytes of large files are wrong.
     Damages,
-    /// Connections of large files break after so many bytes.
+    /// Connections break after this many bytes of a large file.
     Breaks(usize),
-    /// They break once after half of a file, and then all of it is sent, whatever is asked for.
+    /// They break once after half of a file; from then on all of it is sent, whatever the range.
     NoRanges,
 }
 
 /// The hub.
 pub struct FakeHub {
-    /// Where it is.
+    /// Its address.
     pub address: String,
     world: Arc<World>,
     _runtime: tokio::runtime::Runtime,
@@ -86,7 +86,7 @@ impl FakeHub {
         Self { address, world, _runtime: runtime }
     }
 
-    /// What was asked since the last time.
+    /// The requests since the last call.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.world.requests.lock().expect("no panic"))
     }
@@ -143,7 +143,7 @@ fn says(status: u16, code: &str, message: &str) -> Response {
 }
 
 impl World {
-    /// Answers for a file: small ones are sent, of large ones it is told where they are.
+    /// Responds with a file: small ones are sent, large ones redirected.
     fn resolved(&self, name: &str, method: &Method) -> Response {
         let Some(bytes) = self.files.get(name) else {
             return says(404, "EntryNotFound", "Entry not found");
@@ -167,7 +167,7 @@ impl World {
             return (StatusCode::FOUND, headers).into_response();
         }
         if self.mood != Mood::NoEtag {
-            // Weak, as after a proxy that compresses.
+            // Weak, as after a compressing proxy.
             set("etag", format!("W/\"{}\"", &sha256(bytes)[..40]));
         }
         (headers, bytes.clone()).into_response()
@@ -192,7 +192,7 @@ impl World {
         bytes.truncate(sent);
         let sent = stream::once(async move { Ok(Bytes::from(bytes)) });
         let broken = stream::once(async move {
-            // A body that waits is flushed, so what came before the break arrives.
+            // A pending body is flushed, so what came before the break arrives.
             tokio::task::yield_now().await;
             Err(io::Error::other("broken off"))
         });

@@ -15,7 +15,7 @@ use crate::dialects::classes::Classes;
 use crate::dialects::inputs::prepare;
 use crate::http::{App, Failure, Want, WhenFull};
 
-/// All its services.
+/// Implements all of its services.
 pub struct Tei(pub Calls);
 
 async fn embed(app: Arc<App>, message: pb::EmbedRequest) -> Answer<pb::EmbedResponse> {
@@ -98,7 +98,7 @@ async fn tokenize(app: Arc<App>, message: pb::EncodeRequest) -> Answer<pb::Encod
 }
 
 async fn decode(app: Arc<App>, message: pb::DecodeRequest) -> Answer<pb::DecodeResponse> {
-    // An absent list is no list.
+    // An absent list arrives empty, and counts as no list.
     let ids = Some(message.ids).filter(|ids| !ids.is_empty()).into_iter().collect();
     let chosen = app.choose(None, Want::Decode)?;
     let texts = chosen.decode(ids, message.skip_special_tokens).await?;

@@ -1,4 +1,4 @@
-//! Ids of calls and their lines in the access log.
+//! Request ids of calls, and their lines in the access log.
 
 use serde_json::{Value, json};
 use tonic::Request;
@@ -51,7 +51,7 @@ async fn a_call_has_an_id_and_a_line() {
     let line = log.line("stream").await;
     assert_eq!((&line["grpc_status"], &line["model"]), (&json!(3), &json!("it")), "{line}");
     assert!(line["inputs"].as_u64() >= Some(3) && line["tokens"].as_u64() >= Some(7), "{line}");
-    // Health is asked for often, and told by metrics.
+    // Health checks are frequent, so those that succeed are only counted in metrics.
     assert_eq!(health(&server, "").await, Ok(ServingStatus::Serving));
     assert_eq!(health(&server, "tei.v1.Other").await, Err(Code::NotFound));
     drop((client, server.channel));

@@ -1,4 +1,4 @@
-//! Streams that their clients keep open do not keep a server that ends.
+//! Streams that clients keep open do not keep a server from shutting down.
 
 use reflection::server_reflection_client::ServerReflectionClient;
 use reflection::server_reflection_request::MessageRequest;

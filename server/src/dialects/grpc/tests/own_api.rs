@@ -1,4 +1,4 @@
-//! Proxima's own API: what the other one lacks.
+//! Proxima's own API: what that of text-embeddings-inference lacks.
 
 use super::*;
 use crate::http::TokenIds;

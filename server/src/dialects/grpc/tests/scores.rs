@@ -1,4 +1,4 @@
-//! Classes and rankings, of tiny checkpoints whose answers are known.
+//! Classes and rankings of tiny checkpoints with known answers.
 
 use super::*;
 
