@@ -1,4 +1,4 @@
-"""Writes the files of `cargo bench -p proxima-models --bench media` to target/media and times what
+"""Writes the files of `cargo bench -p proxima-media --bench media` to target/media and times what
 Pillow and qwen_vl_utils take for the same work, on one thread: `media_peer.py`."""
 
 import io

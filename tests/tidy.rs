@@ -257,6 +257,57 @@ fn features_and_the_environment_have_their_place() {
 }
 
 #[test]
+fn each_crate_leaves_files_clocks_and_networks_to_others() {
+    let clocks = ["Instant", "SystemTime", "std::net"];
+    check(
+        "a clock or a socket in models",
+        occurrences(&clocks, |path| !path.starts_with("models/")),
+    );
+    let files = ["std::fs", "std::net", "std::process"];
+    check(
+        "a file or a socket in the engine",
+        occurrences(&files, |path| !path.contains("/engine/")),
+    );
+}
+
+#[test]
+fn families_have_no_branch_on_the_device() {
+    let words = ["is_cuda", "is_metal", "is_cpu", "Device::"];
+    let elsewhere = |path: &str| {
+        !path.starts_with("models/src/families/") && !path.starts_with("models/src/layers/")
+    };
+    check("a branch on the device", occurrences(&words, elsewhere));
+}
+
+/// The page names, in brackets at the end of each rule, the tests that hold it, or the compiler.
+#[test]
+fn every_rule_of_the_architecture_names_tests_that_exist() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the page");
+    let code: String = sources("rs").into_iter().map(|file| file.text).collect();
+    let (mut wrong, mut rules) = (Vec::new(), 0);
+    for section in page.split("\nHeld here:\n").skip(1) {
+        let list = section.split("\n## ").next().expect("a part");
+        let list = list.split("\nMeant, ").next().expect("a part");
+        for rule in list.split("\n- ").skip(1) {
+            rules += 1;
+            let rule = rule.trim();
+            let holders = rule.strip_suffix(']').and_then(|rule| rule.rsplit_once('['));
+            let Some((_, holders)) = holders else {
+                wrong.push(format!("no test: {rule}"));
+                continue;
+            };
+            let missing = holders
+                .split(',')
+                .map(|name| name.trim().trim_matches('`'))
+                .find(|name| *name != "the compiler" && !code.contains(&format!("fn {name}()")));
+            wrong.extend(missing.map(|name| format!("no test `{name}`: {rule}")));
+        }
+    }
+    assert!(rules > 30, "only {rules} rules were found");
+    check("a rule that nothing holds", wrong);
+}
+
+#[test]
 fn bodies_of_requests_are_objects_and_no_arrays() {
     // serde also reads a struct from an array, unless it has a `Deserialize` of its own.
     let mut wrong = Vec::new();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::item::{Content, Item};
+use crate::item::{Content, Item, Part};
 use proxima_media::{MediaError, MediaFile};
 
 /// One input as the caller sent it.
@@ -44,6 +44,14 @@ impl Input {
             Self::Text(_) | Self::Tokens(_) | Self::Listwise { .. } => Vec::new(),
             Self::Item(item) => item.files().collect(),
             Self::Pair { query, document } => query.files().chain(document.files()).collect(),
+        }
+    }
+
+    /// The parts of a multi-part input, in order; none of any other.
+    pub fn parts(&self) -> &[Part] {
+        match self {
+            Self::Item(item) => &item.parts,
+            _ => &[],
         }
     }
 

@@ -35,7 +35,7 @@ pub use proxima_kernels::{
     Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory, sentence,
 };
 pub use proxima_media as media;
-pub use proxima_media::{MediaFile, Video, VideoSource};
+pub use proxima_media::{ImageHeader, MediaFile, Video, VideoSource};
 pub use task::Task;
 
 /// The instruction set that the kernels use on this CPU.

@@ -8,6 +8,7 @@ mod cache;
 mod decode;
 mod error;
 mod file;
+mod header;
 mod memory_budget;
 mod pixels;
 mod preprocess;
@@ -17,6 +18,7 @@ mod video;
 
 pub use error::MediaError;
 pub use file::{MediaFile, Video, VideoSource};
+pub use header::ImageHeader;
 pub use pixels::{Clip, Pixels};
 pub use preprocess::{MediaOptions, Preprocessor};
 pub use video::{TakeFrame, VideoInfo, VideoReader};

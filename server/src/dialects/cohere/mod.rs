@@ -9,18 +9,18 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::EmbedRequest;
-use proxima_models::{Input, Prepare, TruncationSide};
+use proxima_models::{ImageHeader, Input, MediaFile, Part, Prepare, TruncationSide};
 use utoipa::OpenApi;
 
 use super::Dialect;
 use super::inputs::sole_prompt;
-use super::items::{Draft, Drafted, ImageInfo, Name, Source, content, image_files, resolve};
+use super::items::{Draft, Drafted, Name, Source, content, resolve};
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
 use crate::http::{App, Failure, JsonBody, Routes, Want, json_response, with_timings};
 use types::{
-    ApiVersion, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, Meta, RerankBody, RerankResults,
+    ApiVersion, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, ImageInfo, Meta, RerankBody, RerankResults,
     ResultEntry, SomeEmbeddings, Truncate, Units,
 };
 
@@ -123,7 +123,8 @@ async fn vectors(app: &App, mut body: EmbedBody, plain: bool) -> Result<Response
         ..Prepare::default()
     };
     let (inputs, texts) = inputs(app, body).await?;
-    let (images, n_images) = (images(&inputs), image_files(&inputs).len());
+    let images: Vec<_> = inputs.iter().flat_map(Input::parts).filter_map(image).collect();
+    let (n_images, images) = (images.len(), headers(&images));
     let request = EmbedRequest { inputs, prepare, dimensions, normalize };
     let answer = app.choose(model.as_deref(), Want::Embed)?.embed(request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
@@ -179,11 +180,19 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
     Ok((inputs, texts))
 }
 
-/// Metadata of the images in some inputs; `None` if there are no images, or if the format of one
-/// does not reveal it.
-fn images(inputs: &[Input]) -> Option<Vec<ImageInfo>> {
-    let files = image_files(inputs);
-    (!files.is_empty()).then(|| files.iter().map(|file| ImageInfo::of(file.bytes())).collect())?
+/// The file of a part that is an image.
+fn image(part: &Part) -> Option<Arc<MediaFile>> {
+    match part {
+        Part::Image(file) => Some(file.clone()),
+        _ => None,
+    }
+}
+
+/// What the headers of these images say; `None` if there are no images, or if one of them has no
+/// header that can be read.
+fn headers(images: &[Arc<MediaFile>]) -> Option<Vec<ImageInfo>> {
+    let headers = images.iter().map(|file| Some(ImageHeader::of(file.bytes())?.into()));
+    (!images.is_empty()).then(|| headers.collect())?
 }
 
 fn failure(failure: &Failure) -> Response {

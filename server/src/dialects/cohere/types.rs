@@ -1,9 +1,10 @@
 //! Bodies of Cohere's API, with Proxima's additions.
 
+use proxima_models::ImageHeader;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::dialects::items::{ImageInfo, ItemContent, ItemObject, Object, Unique};
+use crate::dialects::items::{ItemContent, ItemObject, Object, Unique};
 use crate::dialects::misspelt;
 use crate::dialects::ranking::{Document, Documents, ranking_body};
 use crate::encoding::{EncodedVector, OutputEncoding};
@@ -161,6 +162,26 @@ pub enum Truncate {
     Start,
     /// The end.
     End,
+}
+
+/// What the header of an image says.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ImageInfo {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `png`, `jpeg`, `gif`, `webp`, `bmp` or `tiff`
+    pub format: &'static str,
+    /// Bits of a pixel.
+    pub bit_depth: usize,
+}
+
+impl From<ImageHeader> for ImageInfo {
+    fn from(header: ImageHeader) -> Self {
+        let ImageHeader { format, width, height, bit_depth } = header;
+        Self { width, height, format, bit_depth }
+    }
 }
 
 /// The answer to [`EmbedBody`].

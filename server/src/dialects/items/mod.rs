@@ -9,7 +9,6 @@ mod parts;
 mod read;
 mod resolve;
 mod schema;
-mod sizes;
 mod sources;
 mod unique;
 
@@ -18,7 +17,6 @@ pub use echo::{echo, echo_part, echo_parts, has_media, is_item};
 pub use parts::{content, conversation};
 pub use resolve::{Name, resolve};
 pub use schema::{Conversations, ItemContent, ItemObject};
-pub use sizes::{ImageInfo, image_files, pixels};
 pub use unique::Unique;
 
 #[cfg(test)]

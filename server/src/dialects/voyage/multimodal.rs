@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use proxima_engine::EmbedRequest;
-use proxima_models::{Input, Part, Prepare, TruncationSide};
+use proxima_models::{
+    ImageHeader, Input, MediaFile, Part, Prepare, TruncationSide, VideoSource,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,7 +15,7 @@ use super::failure;
 use super::types::{EncodingFormat, Entry, entries};
 use crate::dialects::Side;
 use crate::dialects::inputs::sole_prompt;
-use crate::dialects::items::{Draft, Drafted, ItemContent, Name, Unique, content, pixels, resolve};
+use crate::dialects::items::{Draft, Drafted, ItemContent, Name, Unique, content, resolve};
 use crate::dialects::misspelt;
 use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
@@ -116,7 +118,10 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
     let encoding = body.output_dtype.unwrap_or_default();
     let packed = body.output_encoding.or(body.encoding_format).is_some();
     let inputs = inputs(app, body.inputs).await?;
-    let ((image_pixels, video_pixels), texts) = (pixels(&inputs), texts(&inputs));
+    let parts = || inputs.iter().flat_map(Input::parts);
+    let image_pixels = parts().map(image_pixels).fold(0, usize::saturating_add);
+    let video_pixels = parts().map(video_pixels).fold(0, usize::saturating_add);
+    let texts = texts(&inputs);
     let request = EmbedRequest {
         inputs,
         prepare: Prepare {
@@ -140,6 +145,31 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
         MultimodalAnswer { object: "list", data, model, usage }
     };
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
+}
+
+/// Pixels of a part that is an image, by the header of its file; 0 where that cannot be read.
+fn image_pixels(part: &Part) -> usize {
+    match part {
+        Part::Image(file) => pixels(file),
+        _ => 0,
+    }
+}
+
+/// Pixels of the frames of a part that is a video, if they were sent as images.
+fn video_pixels(part: &Part) -> usize {
+    match part {
+        Part::Video(video) => match &video.source {
+            VideoSource::Frames(frames) => {
+                frames.iter().map(|file| pixels(file)).fold(0, usize::saturating_add)
+            }
+            VideoSource::File(_) => 0,
+        },
+        _ => 0,
+    }
+}
+
+fn pixels(file: &MediaFile) -> usize {
+    ImageHeader::of(file.bytes()).map_or(0, |header| header.pixels())
 }
 
 async fn inputs(app: &App, inputs: Vec<MultimodalInput>) -> Result<Vec<Input>, Failure> {

@@ -1,26 +1,25 @@
-//! Image sizes from file headers, for metadata in answers. Nothing is decoded: whether a file can
-//! be decoded is for the model to decide.
+//! The size of an image from the header of its file. Nothing is decoded: whether a file can be
+//! decoded, and to which size, is for the decoders to say.
 //!
-//! Must not know: items, any particular dialect.
+//! Must not know: pixels, where bytes came from.
 
-use proxima_models::{Input, MediaFile, Part, VideoSource};
-use serde::Serialize;
-use utoipa::ToSchema;
+#[cfg(test)]
+mod tests;
 
-/// What is known of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ImageInfo {
+/// What the header of an image file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageHeader {
+    /// `png`, `jpeg`, `gif`, `webp`, `bmp` or `tiff`
+    pub format: &'static str,
     /// Columns.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// `png`, `jpeg`, `gif`, `webp`, `bmp` or `tiff`
-    pub format: &'static str,
     /// Bits of a pixel.
     pub bit_depth: usize,
 }
 
-impl ImageInfo {
+impl ImageHeader {
     /// Reads the header of an image file; `None` if it has none of these formats, or is truncated.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let this = |format, width, height, bit_depth| Self { width, height, format, bit_depth };
@@ -53,7 +52,8 @@ impl ImageInfo {
         Some(this("jpeg", width, height, depth))
     }
 
-    fn pixels(&self) -> usize {
+    /// Number of pixels.
+    pub fn pixels(&self) -> usize {
         self.width.saturating_mul(self.height)
     }
 }
@@ -153,38 +153,4 @@ fn jpeg(bytes: &[u8]) -> Option<(usize, usize, usize)> {
         }
         at += big(bytes, at, 2)?.max(2);
     }
-}
-
-/// The parts of all multi-part inputs.
-fn parts(inputs: &[Input]) -> impl Iterator<Item = &Part> {
-    inputs.iter().flat_map(|input| match input {
-        Input::Item(item) => &item.parts[..],
-        _ => &[],
-    })
-}
-
-/// The images of some inputs, in order.
-pub fn image_files(inputs: &[Input]) -> Vec<&MediaFile> {
-    let images = parts(inputs).filter_map(|part| match part {
-        Part::Image(file) => Some(&**file),
-        _ => None,
-    });
-    images.collect()
-}
-
-/// Pixels of the images of some inputs, and of the frames of their videos that were sent as images.
-pub fn pixels(inputs: &[Input]) -> (usize, usize) {
-    let size = |file: &MediaFile| ImageInfo::of(file.bytes()).map_or(0, |info| info.pixels());
-    let sum = |files: &mut dyn Iterator<Item = &MediaFile>| {
-        files.fold(0usize, |sum, file| sum.saturating_add(size(file)))
-    };
-    let mut frames = parts(inputs).filter_map(|part| match part {
-        Part::Video(video) => match &video.source {
-            VideoSource::Frames(frames) => Some(frames),
-            VideoSource::File(_) => None,
-        },
-        _ => None,
-    });
-    let images = sum(&mut image_files(inputs).into_iter());
-    (images, frames.by_ref().map(|all| sum(&mut all.iter().map(|file| &**file))).sum())
 }
