@@ -37,6 +37,18 @@ pub enum Input {
     },
 }
 
+impl From<Arc<str>> for Input {
+    fn from(text: Arc<str>) -> Self {
+        Self::Text(text.as_ref().to_owned())
+    }
+}
+
+impl From<Item> for Input {
+    fn from(item: Item) -> Self {
+        Self::Item(Arc::new(item))
+    }
+}
+
 impl Input {
     /// Its image and video files.
     pub fn files(&self) -> Vec<&Arc<MediaFile>> {

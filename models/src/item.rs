@@ -1,27 +1,29 @@
 //! Inputs of several parts: texts, images and videos that are embedded or ranked together.
 //!
+//! They are generic over their files `F`: where a file is, until it has been read, and then the
+//! file itself.
 //! Must not know: templates, wire formats, what is in a file.
 
 use std::sync::Arc;
 
-use proxima_media::{MediaFile, Video};
+use proxima_media::{MediaFile, Video, VideoSource};
 
 /// A part of an [`Item`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Part {
+pub enum Part<F = Arc<MediaFile>> {
     /// A text.
     Text(Arc<str>),
     /// An image file.
-    Image(Arc<MediaFile>),
+    Image(F),
     /// A video.
-    Video(Arc<Video>),
+    Video(Arc<Video<F>>),
 }
 
 /// Texts, images and videos that form one input.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Item {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item<F = Arc<MediaFile>> {
     /// Its parts, in order; possibly none.
-    pub parts: Vec<Part>,
+    pub parts: Vec<Part<F>>,
     /// Its own instruction, which overrides the request's.
     pub instruction: Option<String>,
 }
@@ -31,10 +33,12 @@ impl Item {
     pub fn new(texts: Vec<Arc<str>>, images: Vec<Arc<MediaFile>>, videos: Vec<Arc<Video>>) -> Self {
         let parts = videos.into_iter().map(Part::Video);
         let parts = parts.chain(images.into_iter().map(Part::Image));
-        let parts = parts.chain(texts.into_iter().map(Part::Text)).collect();
-        Self { parts, instruction: None }
+        let parts: Vec<Part> = parts.chain(texts.into_iter().map(Part::Text)).collect();
+        parts.into()
     }
+}
 
+impl<F> Item<F> {
     /// Whether it has an image or a video.
     pub fn has_media(&self) -> bool {
         self.parts.iter().any(|part| !matches!(part, Part::Text(_)))
@@ -54,7 +58,48 @@ impl Item {
         (!texts.is_empty()).then(|| texts.join("\n").into())
     }
 
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<MediaFile>> {
+    /// Its text, if it is a single text and nothing else.
+    ///
+    /// # Errors
+    /// The item itself, if it is more than that.
+    pub fn into_text(self) -> Result<Arc<str>, Self> {
+        match (&self.parts[..], &self.instruction) {
+            ([Part::Text(text)], None) => Ok(text.clone()),
+            _ => Err(self),
+        }
+    }
+
+    /// The same item with each file replaced by `read`.
+    ///
+    /// # Errors
+    /// The first error of `read`.
+    pub fn try_map<G, E>(self, mut read: impl FnMut(F) -> Result<G, E>) -> Result<Item<G>, E>
+    where
+        F: Clone,
+    {
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in self.parts {
+            parts.push(match part {
+                Part::Text(text) => Part::Text(text),
+                Part::Image(file) => Part::Image(read(file)?),
+                Part::Video(video) => {
+                    let Video { source, fps, frames_max } = Arc::unwrap_or_clone(video);
+                    let source = match source {
+                        VideoSource::File(file) => VideoSource::File(read(file)?),
+                        VideoSource::Frames(frames) => {
+                            let frames = frames.into_iter().map(&mut read);
+                            VideoSource::Frames(frames.collect::<Result<_, E>>()?)
+                        }
+                    };
+                    Part::Video(Arc::new(Video { source, fps, frames_max }))
+                }
+            });
+        }
+        Ok(Item { parts, instruction: self.instruction })
+    }
+
+    /// Its image and video files, frames one by one.
+    pub fn files(&self) -> impl Iterator<Item = &F> {
         self.parts.iter().flat_map(|part| match part {
             Part::Text(_) => &[],
             Part::Image(file) => std::slice::from_ref(file),
@@ -76,6 +121,18 @@ impl Item {
             Part::Image(_) | Part::Video(_) => 0,
         });
         parts.sum()
+    }
+}
+
+impl<F> Default for Item<F> {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+impl<F> From<Vec<Part<F>>> for Item<F> {
+    fn from(parts: Vec<Part<F>>) -> Self {
+        Self { parts, instruction: None }
     }
 }
 

@@ -48,11 +48,11 @@ impl fmt::Debug for MediaFile {
     }
 }
 
-/// A video and how to sample it.
+/// A video of files `F` and how to sample it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Video {
+pub struct Video<F = Arc<MediaFile>> {
     /// Its frames.
-    pub source: VideoSource,
+    pub source: VideoSource<F>,
     /// Frames sampled per second of a file; `None` for the model's default.
     pub fps: Option<f64>,
     /// Maximum frames sampled from a file; `None` for the model's default.
@@ -61,16 +61,16 @@ pub struct Video {
 
 /// Where a video's frames come from.
 #[derive(Debug, Clone, PartialEq)]
-pub enum VideoSource {
+pub enum VideoSource<F = Arc<MediaFile>> {
     /// Image files, in order.
-    Frames(Vec<Arc<MediaFile>>),
+    Frames(Vec<F>),
     /// One file: a video, or an animated image.
-    File(Arc<MediaFile>),
+    File(F),
 }
 
-impl Video {
+impl<F> Video<F> {
     /// Its files.
-    pub fn files(&self) -> &[Arc<MediaFile>] {
+    pub fn files(&self) -> &[F] {
         match &self.source {
             VideoSource::Frames(frames) => frames,
             VideoSource::File(file) => std::slice::from_ref(file),

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use indicatif::ProgressBar;
+use proxima_models::{Item, Part};
 use serde_json::Value;
 
 use crate::command::CommandError;
-use crate::dialects::items::{Draft, Object, Source};
+use crate::dialects::items::{Object, Source, read_item};
 
 /// File extensions of a folder's images.
 const IMAGE_ENDS: [&str; 8] = ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"];
@@ -71,7 +72,7 @@ pub enum Body {
     /// A text.
     Text(String),
     /// Texts, and paths of images and videos.
-    Item(Draft),
+    Item(Item<Source>),
 }
 
 /// One input.
@@ -169,7 +170,7 @@ fn images(folder: &Path) -> Result<Vec<Record>, CommandError> {
     names.sort_unstable();
     let record = |name: String| Record {
         id: Some(Value::from(name.as_str())),
-        body: Body::Item(Draft::image(Source::Written(name.clone()))),
+        body: Body::Item(vec![Part::Image(Source::Written(name.clone()))].into()),
         place: Place::File(name),
     };
     Ok(names.into_iter().map(record).collect())
@@ -216,7 +217,7 @@ fn item_record(line: u64, mut object: Object, field: &str) -> Result<Record, Str
         let value = object.remove(if key == "text" { field } else { key })?;
         Some((key.to_owned(), value))
     });
-    let body = Body::Item(Draft::of(known.collect())?);
+    let body = Body::Item(read_item(known.collect())?);
     Ok(Record { place: Place::Line(line), id: id.or(path), body })
 }
 

@@ -9,7 +9,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use utoipa::ToSchema;
 
-use super::items::{Draft, Drafted, ItemObject, Name, resolve};
+use super::items::{ItemObject, Name, Pending, read_item, resolve};
 use super::token_ids::IdsOf;
 use crate::http::{App, Failure};
 
@@ -169,19 +169,19 @@ impl Inputs {
             Self::Many(inputs) => inputs,
         };
         ids.check(app, inputs.iter().map(OneInput::ids))?;
-        let draft = |(index, input)| {
+        let mut pending = Vec::with_capacity(inputs.len());
+        for (index, input) in inputs.into_iter().enumerate() {
             let name = Name::Input(index);
-            let drafted = match input {
-                OneInput::Text(text) => Drafted::Ready(Input::Text(text)),
-                OneInput::Ids(ids) => Drafted::Ready(Input::Tokens(ids)),
+            let one = match input {
+                OneInput::Text(text) => Pending::Ready(Input::Text(text)),
+                OneInput::Ids(ids) => Pending::Ready(Input::Tokens(ids)),
                 OneInput::Object(object) => {
-                    Draft::of(object.0).map_err(|problem| name.wrong(problem))?.into()
+                    read_item(object.0).map_err(|problem| name.wrong(problem))?.into()
                 }
             };
-            Ok((name, drafted))
-        };
-        let drafts = inputs.into_iter().enumerate().map(draft).collect::<Result<_, Failure>>()?;
-        resolve(app.media(), drafts).await
+            pending.push((name, one));
+        }
+        resolve(app.media(), pending).await
     }
 }
 

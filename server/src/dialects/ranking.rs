@@ -7,7 +7,7 @@ use std::fmt;
 use axum::http::HeaderValue;
 use axum::response::Response;
 use proxima_engine::{Listwise, RerankAnswer, RerankMethod, RerankRequest, ScoreForm};
-use proxima_models::{Content, ListwiseTemplate, Prepare, Prompt};
+use proxima_models::{Content, Item, ListwiseTemplate, Part, Prepare, Prompt};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::items::{
-    Draft, DraftPart, Drafted, ItemObject, Name, Object, echo, echo_part, has_media, is_item,
+    ItemObject, Name, Object, Pending, Source, echo, echo_part, has_media, is_item, read_item,
     resolve,
 };
 use super::misspelt;
@@ -148,9 +148,9 @@ impl Document {
     ///
     /// # Errors
     /// An invalid object.
-    pub fn draft(self, name: Name, fields: &[String]) -> Result<Drafted<Content>, Failure> {
+    pub fn content(self, name: Name, fields: &[String]) -> Result<Pending<Content>, Failure> {
         let object = match self {
-            Self::Text(text) => return Ok(Drafted::Ready(text.into())),
+            Self::Text(text) => return Ok(Pending::Ready(text.into())),
             Self::Object(object) => object.0,
             Self::Parts(parts) => content_of(parts),
         };
@@ -167,29 +167,27 @@ impl Document {
             if lines.is_empty() {
                 return Err(name.wrong("it has none of the fields that rank_fields names"));
             }
-            return Ok(Drafted::Ready(lines.join("\n").into()));
+            return Ok(Pending::Ready(lines.join("\n").into()));
         }
         // An empty object is still an item: it is up to the model what to make of it.
         let is_nothing = object.values().all(Value::is_null);
         if !is_nothing && !is_item(&object) && object.get("text").is_none_or(Value::is_null) {
             return Err(name.wrong("an object needs a string \"text\""));
         }
-        Ok(Draft::of(of_document(object)).map_err(|problem| name.wrong(problem))?.into())
+        Ok(read_item(of_document(object)).map_err(|problem| name.wrong(problem))?.into())
     }
 
     /// The query to rank documents for, with its own instruction if it has one.
     ///
     /// # Errors
     /// An invalid object.
-    pub fn query(self, name: Name) -> Result<Draft, Failure> {
+    pub fn query(self, name: Name) -> Result<Item<Source>, Failure> {
         let object = match self {
-            Self::Text(text) => {
-                return Ok(Draft { parts: vec![DraftPart::Text(text)], instruction: None });
-            }
+            Self::Text(text) => return Ok(vec![Part::Text(text.into())].into()),
             Self::Object(object) => object.0,
             Self::Parts(parts) => content_of(parts),
         };
-        Draft::of(object).map_err(|problem| name.wrong(problem))
+        read_item(object).map_err(|problem| name.wrong(problem))
     }
 }
 
@@ -360,11 +358,11 @@ pub async fn request(
     let count = asked.documents.len();
     let mut query = asked.query.query(Name::Query)?;
     let instruction = query.instruction.take();
-    let mut drafts = Vec::with_capacity(count + 1);
-    drafts.push((Name::Query, query.into()));
+    let mut pending = Vec::with_capacity(count + 1);
+    pending.push((Name::Query, query.into()));
     for (index, document) in asked.documents.into_iter().enumerate() {
         let name = Name::Document(index);
-        drafts.push((name, document.draft(name, &asked.rank_fields)?));
+        pending.push((name, document.content(name, &asked.rank_fields)?));
     }
     let how = prepare(None, None, asked.truncate, additions.truncation_direction);
     let instruction = instruction.or(additions.instruction);
@@ -375,7 +373,7 @@ pub async fn request(
         Some(vectors) => vectors.numbers(count)?,
         None => Vec::new(),
     };
-    let mut contents = resolve(app.media(), drafts).await?;
+    let mut contents = resolve(app.media(), pending).await?;
     let documents = contents.split_off(1);
     let query = contents.pop().ok_or(Failure::Bug)?;
     Ok(RerankRequest {

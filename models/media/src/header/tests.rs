@@ -74,7 +74,10 @@ fn sizes_are_read_from_headers_of_every_format() {
         assert_eq!(ImageHeader::of(&bytes), Some(expected), "{format}");
         for end in 0..bytes.len() {
             // A truncated file yields nothing, or the same.
-            assert!(ImageHeader::of(&bytes[..end]).is_none_or(|header| header == expected), "{format}");
+            assert!(
+                ImageHeader::of(&bytes[..end]).is_none_or(|header| header == expected),
+                "{format}"
+            );
         }
     }
     assert_eq!(ImageHeader::of(b"text"), None);

@@ -9,19 +9,19 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::EmbedRequest;
-use proxima_models::{ImageHeader, Input, MediaFile, Part, Prepare, TruncationSide};
+use proxima_models::{ImageHeader, Input, Item, MediaFile, Part, Prepare, TruncationSide};
 use utoipa::OpenApi;
 
 use super::Dialect;
 use super::inputs::sole_prompt;
-use super::items::{Draft, Drafted, Name, Source, content, resolve};
+use super::items::{Name, Pending, Source, checked, content, resolve};
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Answer, Purpose, Shared, read, respond};
 use super::status::{answer_id, shaped};
 use crate::http::{App, Failure, JsonBody, Routes, Want, json_response, with_timings};
 use types::{
-    ApiVersion, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, ImageInfo, Meta, RerankBody, RerankResults,
-    ResultEntry, SomeEmbeddings, Truncate, Units,
+    ApiVersion, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, ImageInfo, Meta, RerankBody,
+    RerankResults, ResultEntry, SomeEmbeddings, Truncate, Units,
 };
 
 /// This dialect's entry in the list.
@@ -160,17 +160,15 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
         return Ok((inputs, texts));
     }
     let images = body.images.unwrap_or_default().into_iter();
-    let images = images.map(|uri| Ok(Draft::image(Source::Written(uri))));
-    let mixed = body.inputs.unwrap_or_default().into_iter().map(|input| {
-        let draft = Draft { parts: content(input.content.0)?, instruction: None };
-        draft.checked()
+    let images = images.map(|uri| Ok(vec![Part::Image(Source::Written(uri))].into()));
+    let mixed = body.inputs.unwrap_or_default().into_iter();
+    let mixed = mixed.map(|input| checked(content(input.content.0)?.into()));
+    let pending = (0..).map(Name::Input).zip(images.chain(mixed)).map(|(name, item)| {
+        let item: Item<Source> = item.map_err(|problem| name.wrong(problem))?;
+        Ok((name, item.into()))
     });
-    let drafts = images.chain(mixed).enumerate().map(|(index, draft)| {
-        let name = Name::Input(index);
-        Ok((name, draft.map_err(|problem| name.wrong(problem))?.into()))
-    });
-    let drafts = drafts.collect::<Result<Vec<(Name, Drafted<Input>)>, Failure>>()?;
-    let inputs = resolve(app.media(), drafts).await?;
+    let pending = pending.collect::<Result<Vec<(Name, Pending<Input>)>, Failure>>()?;
+    let inputs = resolve(app.media(), pending).await?;
     let texts = inputs.iter().filter_map(|input| match input {
         Input::Text(text) => Some(text.clone()),
         Input::Item(item) => item.text().map(|text| text.to_string()),

@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 
-use super::draft::Object;
 use super::parts::{PLACES, is_of_media};
+use super::pending::Object;
 use super::sources::is_url;
 
 /// Maximum bytes of a returned URL.

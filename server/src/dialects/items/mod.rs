@@ -3,18 +3,19 @@
 //!
 //! Must not know: any particular dialect.
 
-mod draft;
 mod echo;
 mod parts;
+mod pending;
 mod read;
 mod resolve;
 mod schema;
 mod sources;
 mod unique;
 
-pub use draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Object, Sampling, Source};
 pub use echo::{echo, echo_part, echo_parts, has_media, is_item};
 pub use parts::{content, conversation};
+pub use pending::{Object, Pending, Sampling, Source, checked};
+pub use read::read_item;
 pub use resolve::{Name, resolve};
 pub use schema::{Conversations, ItemContent, ItemObject};
 pub use unique::Unique;

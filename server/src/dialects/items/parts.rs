@@ -2,9 +2,12 @@
 //!
 //! Must not know: how files are fetched, any particular dialect.
 
+use std::sync::Arc;
+
+use proxima_models::{Item, Part};
 use serde_json::Value;
 
-use super::draft::{Draft, DraftPart, DraftVideo, Object, Problem, Sampling, unknown};
+use super::pending::{Object, Problem, Sampling, Source, checked, unknown};
 use super::sources::{source, videos};
 
 /// Types of text parts.
@@ -27,9 +30,9 @@ const SERVED: &str =
     "text, image_url, image, input_image, image_base64, video_url, video and video_base64";
 
 /// The parts of a message's content: a text, a part, or a list of parts.
-pub fn content(value: Value) -> Result<Vec<DraftPart>, Problem> {
+pub fn content(value: Value) -> Result<Vec<Part<Source>>, Problem> {
     match value {
-        Value::String(text) => Ok(vec![DraftPart::Text(text)]),
+        Value::String(text) => Ok(vec![Part::Text(text.into())]),
         Value::Array(values) => {
             let mut parts = Vec::with_capacity(values.len());
             for (index, value) in values.into_iter().enumerate() {
@@ -43,10 +46,10 @@ pub fn content(value: Value) -> Result<Vec<DraftPart>, Problem> {
 }
 
 /// One part; if it states no type, its keys determine it. A video part may be several videos.
-pub fn part(value: Value) -> Result<Vec<DraftPart>, Problem> {
+pub fn part(value: Value) -> Result<Vec<Part<Source>>, Problem> {
     let mut object = match value {
         Value::Object(object) => object,
-        Value::String(text) => return Ok(vec![DraftPart::Text(text)]),
+        Value::String(text) => return Ok(vec![Part::Text(text.into())]),
         _ => return Err("a part must be an object with a type".into()),
     };
     object.retain(|key, value| !value.is_null() && !HARMLESS.contains(&key.as_str()));
@@ -54,18 +57,18 @@ pub fn part(value: Value) -> Result<Vec<DraftPart>, Problem> {
     let kind = kind.as_str();
     let (parts, known) = if TEXTS.contains(&kind) {
         let text = match object.remove("text") {
-            Some(Value::String(text)) => DraftPart::Text(text),
+            Some(Value::String(text)) => Part::Text(text.into()),
             _ => return Err(format!("a part of type {kind} needs a string \"text\"")),
         };
         (vec![text], "type and text")
     } else if IMAGES.contains(&kind) {
         let file = payload(&mut object, kind, &IMAGES)?;
-        (vec![DraftPart::Image(source(file)?)], "type and what is named as it")
+        (vec![Part::Image(source(file)?)], "type and what is named as it")
     } else if VIDEOS.contains(&kind) {
         let file = payload(&mut object, kind, &VIDEOS)?;
         let sampling = Sampling::take(&mut object)?;
-        let video = |source| DraftPart::Video(DraftVideo { source, sampling });
-        let videos = videos(file)?.into_iter().map(video);
+        let videos = videos(file)?.into_iter();
+        let videos = videos.map(|source| Part::Video(Arc::new(sampling.of(source))));
         (videos.collect(), "type, what is named as it, fps and max_frames")
     } else {
         return Err(format!("parts of type {kind:.40?} are not taken; taken are {SERVED}"));
@@ -99,22 +102,22 @@ fn payload(object: &mut Object, kind: &str, keys: &[&str]) -> Result<Value, Prob
 
 /// The item of a conversation: the parts of a user message, optionally after a system message,
 /// which is the instruction, and before an empty assistant message.
-pub fn conversation(value: Value) -> Result<Draft, Problem> {
+pub fn conversation(value: Value) -> Result<Item<Source>, Problem> {
     let Value::Array(messages) = value else {
         return Err("messages must be a list of objects with role and content".into());
     };
-    let (mut draft, mut asked) = (Draft::default(), false);
+    let (mut item, mut asked) = (Item::default(), false);
     for (index, message) in messages.into_iter().enumerate() {
         let named = |problem: Problem| format!("message {index}: {problem}");
         let (role, parts) = message_of(message).map_err(named)?;
         match role.as_str() {
-            "system" | "developer" if draft.instruction.is_none() => {
-                draft.instruction = Some(texts(&parts).ok_or_else(|| {
+            "system" | "developer" if item.instruction.is_none() => {
+                item.instruction = Some(texts(&parts).ok_or_else(|| {
                     named("a message of the system is the instruction: texts alone".into())
                 })?);
             }
             "user" if !asked => {
-                draft.parts = parts;
+                item.parts = parts;
                 asked = true;
             }
             "assistant" if texts(&parts).is_some_and(|text| text.is_empty()) => {}
@@ -134,11 +137,11 @@ pub fn conversation(value: Value) -> Result<Draft, Problem> {
     if !asked {
         return Err("there is no message of the user".into());
     }
-    draft.checked()
+    checked(item)
 }
 
 /// The role of a message, and its parts.
-fn message_of(message: Value) -> Result<(String, Vec<DraftPart>), Problem> {
+fn message_of(message: Value) -> Result<(String, Vec<Part<Source>>), Problem> {
     let Value::Object(mut message) = message else {
         return Err("expected an object with role and content".into());
     };
@@ -153,10 +156,10 @@ fn message_of(message: Value) -> Result<(String, Vec<DraftPart>), Problem> {
 }
 
 /// All texts concatenated, if there is nothing else.
-fn texts(parts: &[DraftPart]) -> Option<String> {
-    let text = |part: &DraftPart| match part {
-        DraftPart::Text(text) => Some(text.clone()),
+fn texts(parts: &[Part<Source>]) -> Option<String> {
+    let texts = parts.iter().map(|part| match part {
+        Part::Text(text) => Some(&**text),
         _ => None,
-    };
-    parts.iter().map(text).collect()
+    });
+    texts.collect()
 }

@@ -1,8 +1,10 @@
-//! A multi-part input as it was sent, before any of its files is fetched.
+//! Multi-part inputs as they were sent, before any of their files is fetched.
 //!
 //! Must not know: how files are fetched, any particular dialect.
 
-use proxima_models::{Content, Input};
+use std::sync::Arc;
+
+use proxima_models::{Item, Part, Video, VideoSource};
 use serde_json::Value;
 
 /// Maximum parts of one item.
@@ -25,35 +27,6 @@ pub enum Source {
     Written(String),
     /// The bytes themselves.
     Bytes(Vec<u8>),
-}
-
-/// A part of a [`Draft`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum DraftPart {
-    /// A text.
-    Text(String),
-    /// An image.
-    Image(Source),
-    /// A video.
-    Video(DraftVideo),
-}
-
-/// A video whose files are not fetched yet.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DraftVideo {
-    /// Its frames.
-    pub source: DraftFrames,
-    /// How it is sampled.
-    pub sampling: Sampling,
-}
-
-/// Where a video's frames are.
-#[derive(Debug, Clone, PartialEq)]
-pub enum DraftFrames {
-    /// Images, in order.
-    Frames(Vec<Source>),
-    /// One file.
-    File(Source),
 }
 
 /// How a video is sampled.
@@ -85,114 +58,61 @@ impl Sampling {
         Ok(Self { fps, frames_max })
     }
 
-    /// This sampling, falling back to that of `other`.
-    pub fn or(self, other: Self) -> Self {
-        Self { fps: self.fps.or(other.fps), frames_max: self.frames_max.or(other.frames_max) }
+    /// The video of these files, sampled so.
+    pub fn of<F>(self, source: VideoSource<F>) -> Video<F> {
+        Video { source, fps: self.fps, frames_max: self.frames_max }
     }
 }
 
-/// A multi-part input whose files are not fetched yet.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Draft {
-    /// Its parts, in order.
-    pub parts: Vec<DraftPart>,
-    /// Its own instruction.
-    pub instruction: Option<String>,
+/// Checks that an item has parts, and not too many.
+///
+/// # Errors
+/// It has none, or too many.
+pub fn checked(item: Item<Source>) -> Result<Item<Source>, Problem> {
+    if item.parts.is_empty() {
+        return Err("it has no text, image or video".into());
+    }
+    counted(item)
 }
 
-impl Draft {
-    /// An item of one image.
-    pub fn image(source: Source) -> Self {
-        Self { parts: vec![DraftPart::Image(source)], instruction: None }
-    }
-
-    /// Checks that it has parts, and not too many.
-    pub fn checked(self) -> Result<Self, Problem> {
-        if self.parts.is_empty() {
-            return Err("it has no text, image or video".into());
-        }
-        self.counted()
-    }
-
-    /// Checks that it does not have too many parts.
-    pub(super) fn counted(self) -> Result<Self, Problem> {
-        let (parts, media, frames) = (self.parts.len(), self.media(), self.frames());
-        if parts > PARTS_MAX {
-            return Err(format!("{parts} parts are more than the limit of {PARTS_MAX}"));
-        }
-        if media > MEDIA_MAX {
-            return Err(format!(
-                "{media} images and videos are more than the limit of {MEDIA_MAX}"
-            ));
-        }
-        if frames > FRAMES_MAX {
-            return Err(format!("{frames} frames are more than the limit of {FRAMES_MAX}"));
-        }
-        Ok(self)
-    }
-
-    /// The number of images and videos.
-    fn media(&self) -> usize {
-        self.parts.iter().filter(|part| !matches!(part, DraftPart::Text(_))).count()
-    }
-
-    /// The number of video frames that were sent as images.
-    fn frames(&self) -> usize {
-        let frames = self.parts.iter().map(|part| match part {
-            DraftPart::Video(DraftVideo { source: DraftFrames::Frames(frames), .. }) => {
-                frames.len()
-            }
-            _ => 0,
-        });
-        frames.sum()
-    }
-
-    /// The number of files needed.
-    pub fn files(&self) -> usize {
-        let files = self.parts.iter().map(|part| match part {
-            DraftPart::Text(_) => 0,
-            DraftPart::Image(_) => 1,
-            DraftPart::Video(video) => match &video.source {
-                DraftFrames::Frames(frames) => frames.len(),
-                DraftFrames::File(_) => 1,
-            },
-        });
-        files.sum()
-    }
-
-    /// Its text, if it is a single text and nothing else.
-    pub fn into_text(mut self) -> Result<String, Self> {
-        if self.instruction.is_some() || self.parts.len() != 1 {
-            return Err(self);
-        }
-        match self.parts.pop() {
-            Some(DraftPart::Text(text)) => Ok(text),
-            other => {
-                self.parts.extend(other);
-                Err(self)
-            }
+/// Checks that an item does not have too many parts.
+///
+/// # Errors
+/// It has too many parts, images and videos, or frames.
+pub fn counted(item: Item<Source>) -> Result<Item<Source>, Problem> {
+    let (parts, mut media, mut frames) = (item.parts.len(), 0, 0);
+    for part in &item.parts {
+        media += usize::from(!matches!(part, Part::Text(_)));
+        if let Part::Video(video) = part
+            && let VideoSource::Frames(files) = &video.source
+        {
+            frames += files.len();
         }
     }
+    if parts > PARTS_MAX {
+        return Err(format!("{parts} parts are more than the limit of {PARTS_MAX}"));
+    }
+    if media > MEDIA_MAX {
+        return Err(format!("{media} images and videos are more than the limit of {MEDIA_MAX}"));
+    }
+    if frames > FRAMES_MAX {
+        return Err(format!("{frames} frames are more than the limit of {FRAMES_MAX}"));
+    }
+    Ok(item)
 }
 
-/// A value that is ready, or one that needs files first.
+/// An input or a content that is ready, or one that needs files first.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Drafted<T> {
+pub enum Pending<T> {
     /// Ready.
     Ready(T),
     /// It needs files, or is more than a text.
-    Item(Draft),
+    Item(Item<Source>),
 }
 
-impl From<Draft> for Drafted<Input> {
-    fn from(draft: Draft) -> Self {
-        draft.into_text().map_or_else(Self::Item, |text| Self::Ready(Input::Text(text)))
-    }
-}
-
-impl From<Draft> for Drafted<Content> {
-    fn from(draft: Draft) -> Self {
-        draft.into_text().map_or_else(Self::Item, |text| Self::Ready(text.into()))
+impl<T: From<Arc<str>>> From<Item<Source>> for Pending<T> {
+    fn from(item: Item<Source>) -> Self {
+        item.into_text().map_or_else(Self::Item, |text| Self::Ready(text.into()))
     }
 }
 

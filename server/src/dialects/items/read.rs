@@ -1,75 +1,78 @@
-//! Reads drafts from `text`, `image` and `video`, or `content`, or `messages`, or a single part.
+//! Reads items from `text`, `image` and `video`, or `content`, or `messages`, or a single part.
 //!
 //! Must not know: how files are fetched, any particular dialect.
 
+use std::sync::Arc;
+
+use proxima_models::{Item, Part, Video};
 use serde_json::Value;
 
-use super::draft::{Draft, DraftPart, DraftVideo, Object, Problem, Sampling, unknown};
 use super::parts::{IMAGES, PLACES, VIDEOS, content, conversation, part};
+use super::pending::{Object, Problem, Sampling, Source, checked, counted, unknown};
 use super::sources::{images, videos};
 
-impl Draft {
-    /// Reads an object with `text`, `image` and `video`, or `content`, or `messages`, or one part
-    /// with its `type`.
-    ///
-    /// # Errors
-    /// An unknown key, a value of the wrong type, too many parts, or none.
-    pub fn of(mut object: Object) -> Result<Self, Problem> {
-        object.retain(|_, value| !value.is_null());
-        let instruction = match object.remove("instruction") {
-            None => None,
-            Some(Value::String(text)) => Some(text),
-            Some(_) => return Err("instruction must be a string".into()),
-        };
-        let sampling = Sampling::take(&mut object)?;
-        let mut draft = if let Some(messages) = object.remove("messages") {
-            conversation(messages)?
-        } else if let Some(parts) = object.remove("content") {
-            Self { parts: content(parts)?, instruction: None }.checked()?
-        } else if object.contains_key("type") {
-            let parts = part(Value::Object(std::mem::take(&mut object)))?;
-            Self { parts, instruction: None }.checked()?
-        } else {
-            // An empty object is still an item: it is up to the model what to make of it.
-            Self { parts: fields(&mut object)?, instruction: None }
-        };
-        if let Some(key) = object.keys().next() {
-            return Err(unknown(key, "text, image, video, content, instruction, fps, max_frames"));
-        }
-        draft.instruction = instruction.or(draft.instruction);
-        for part in &mut draft.parts {
-            if let DraftPart::Video(video) = part {
-                video.sampling = video.sampling.or(sampling);
-            }
-        }
-        draft.counted()
+/// Reads an object with `text`, `image` and `video`, or `content`, or `messages`, or one part with
+/// its `type`.
+///
+/// # Errors
+/// An unknown key, a value of the wrong type, too many parts, or none.
+pub fn read_item(mut object: Object) -> Result<Item<Source>, Problem> {
+    object.retain(|_, value| !value.is_null());
+    let instruction = match object.remove("instruction") {
+        None => None,
+        Some(Value::String(text)) => Some(text),
+        Some(_) => return Err("instruction must be a string".into()),
+    };
+    let sampling = Sampling::take(&mut object)?;
+    let mut item = if let Some(messages) = object.remove("messages") {
+        conversation(messages)?
+    } else if let Some(parts) = object.remove("content") {
+        checked(content(parts)?.into())?
+    } else if object.contains_key("type") {
+        checked(part(Value::Object(std::mem::take(&mut object)))?.into())?
+    } else {
+        // An empty object is still an item: it is up to the model what to make of it.
+        fields(&mut object)?.into()
+    };
+    if let Some(key) = object.keys().next() {
+        return Err(unknown(key, "text, image, video, content, instruction, fps, max_frames"));
     }
+    item.instruction = instruction.or(item.instruction);
+    for part in &mut item.parts {
+        if let Part::Video(video) = part {
+            let Video { fps, frames_max, .. } = Arc::make_mut(video);
+            *fps = fps.or(sampling.fps);
+            *frames_max = frames_max.or(sampling.frames_max);
+        }
+    }
+    counted(item)
 }
 
 /// Takes the parts under `text`, `image` and `video`, or other names of these, out of an object:
 /// videos, then images, then texts, as the reference does.
-fn fields(object: &mut Object) -> Result<Vec<DraftPart>, Problem> {
+fn fields(object: &mut Object) -> Result<Vec<Part<Source>>, Problem> {
     let mut parts = Vec::new();
-    let video = |source| DraftPart::Video(DraftVideo { source, sampling: Sampling::default() });
     for key in VIDEOS {
         if let Some(value) = object.remove(key) {
-            parts.extend(videos(value)?.into_iter().map(video));
+            for source in videos(value)? {
+                parts.push(Part::Video(Arc::new(Sampling::default().of(source))));
+            }
         }
     }
     // An image may be given by its `url` or `bytes` alone, as Jina's clients send it.
     for key in IMAGES.iter().chain(&PLACES).copied() {
         if let Some(value) = object.remove(key) {
             let images = images(value).map_err(|problem| format!("{key}: {problem}"))?;
-            parts.extend(images.into_iter().map(DraftPart::Image));
+            parts.extend(images.into_iter().map(Part::Image));
         }
     }
     match object.remove("text") {
         None => {}
-        Some(Value::String(text)) => parts.push(DraftPart::Text(text)),
+        Some(Value::String(text)) => parts.push(Part::Text(text.into())),
         Some(Value::Array(texts)) => {
             for text in texts {
                 let Value::String(text) = text else { return Err(TEXTS.into()) };
-                parts.push(DraftPart::Text(text));
+                parts.push(Part::Text(text.into()));
             }
         }
         Some(_) => return Err(TEXTS.into()),

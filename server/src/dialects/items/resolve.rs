@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use proxima_models::{Content, Input, Item, MediaFile, Part, Video, VideoSource};
+use proxima_models::{Item, MediaFile, Part, Video, VideoSource};
 use tokio::sync::Semaphore;
 
-use super::draft::{Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Source};
+use super::pending::{Pending, Source};
 use crate::http::{Failure, Scope};
 use crate::media::{MediaBudget, MediaFetcher, SourceError, SourceFault, address};
 
@@ -51,43 +51,25 @@ impl Name {
     }
 }
 
-/// Types that can be made from an item whose files are fetched.
-pub trait OfItem {
-    /// See [`OfItem`].
-    fn of_item(item: Item) -> Self;
-}
-
-impl OfItem for Input {
-    fn of_item(item: Item) -> Self {
-        Self::Item(Arc::new(item))
-    }
-}
-
-impl OfItem for Content {
-    fn of_item(item: Item) -> Self {
-        item.into()
-    }
-}
-
-/// All drafts with their files fetched, in order.
+/// All inputs or contents with their files fetched, in order.
 ///
 /// # Errors
 /// Too many files, or the first file that cannot be fetched, by name.
-pub async fn resolve<T: OfItem>(
+pub async fn resolve<T: From<Item>>(
     media: &Arc<MediaFetcher>,
-    drafts: Vec<(Name, Drafted<T>)>,
+    pending: Vec<(Name, Pending<T>)>,
 ) -> Result<Vec<T>, Failure> {
-    if !drafts.iter().any(|(_, draft)| matches!(draft, Drafted::Item(_))) {
+    if !pending.iter().any(|(_, one)| matches!(one, Pending::Item(_))) {
         // Texts only, of which there may be many: no futures for them.
-        let ready = |(_, draft)| match draft {
-            Drafted::Ready(ready) => Some(ready),
-            Drafted::Item(_) => None,
+        let ready = |(_, one)| match one {
+            Pending::Ready(ready) => Some(ready),
+            Pending::Item(_) => None,
         };
-        return Ok(drafts.into_iter().filter_map(ready).collect());
+        return Ok(pending.into_iter().filter_map(ready).collect());
     }
-    let files = drafts.iter().map(|(_, draft)| match draft {
-        Drafted::Ready(_) => 0,
-        Drafted::Item(draft) => draft.files(),
+    let files = pending.iter().map(|(_, one)| match one {
+        Pending::Ready(_) => 0,
+        Pending::Item(item) => item.files().count(),
     });
     let files: usize = files.sum();
     if files > FILES_MAX {
@@ -99,15 +81,16 @@ pub async fn resolve<T: OfItem>(
     let files = &Files { media, permits, budget: Arc::new(media.budget(client)) };
     // A future takes kilobytes, so only items that wait for files get one.
     let mut waiting = Vec::new();
-    let mut done = Vec::with_capacity(drafts.len());
-    for (at, (name, draft)) in drafts.into_iter().enumerate() {
-        done.push(match draft {
-            Drafted::Ready(ready) => Some(ready),
-            Drafted::Item(draft) if draft.files() == 0 => Some(T::of_item(texts(draft))),
-            Drafted::Item(draft) => {
+    let mut done = Vec::with_capacity(pending.len());
+    for (at, (name, one)) in pending.into_iter().enumerate() {
+        done.push(match one {
+            Pending::Ready(ready) => Some(ready),
+            Pending::Item(item) if item.files().next().is_none() => Some(texts(item).into()),
+            Pending::Item(item) => {
                 waiting.push(async move {
-                    let item = files.item(draft).await.map(T::of_item);
-                    item.map(|item| (at, item)).map_err(|missing| missing.of(name).failure())
+                    let item = files.item(item).await;
+                    let item = item.map_err(|missing| missing.of(name).failure())?;
+                    Ok::<_, Failure>((at, T::from(item)))
                 });
                 None
             }
@@ -120,13 +103,12 @@ pub async fn resolve<T: OfItem>(
 }
 
 /// An item without files.
-fn texts(draft: Draft) -> Item {
-    let text = |part| match part {
-        DraftPart::Text(text) => Some(Part::Text(text.into())),
-        DraftPart::Image(_) | DraftPart::Video(_) => None,
-    };
-    let parts = draft.parts.into_iter().filter_map(text).collect();
-    Item { parts, instruction: draft.instruction }
+fn texts(item: Item<Source>) -> Item {
+    let texts = item.parts.into_iter().filter_map(|part| match part {
+        Part::Text(text) => Some(Part::Text(text)),
+        Part::Image(_) | Part::Video(_) => None,
+    });
+    Item { parts: texts.collect(), instruction: item.instruction }
 }
 
 struct Files<'a> {
@@ -164,39 +146,39 @@ impl From<SourceError> for Missing {
 }
 
 impl Files<'_> {
-    async fn item(&self, draft: Draft) -> Result<Item, Missing> {
+    async fn item(&self, item: Item<Source>) -> Result<Item, Missing> {
         let (mut images, mut videos) = (0.., 0..);
-        let parts = draft.parts.into_iter().map(|part| {
+        let parts = item.parts.into_iter().map(|part| {
             // Images and videos are numbered separately.
             let place = match part {
-                DraftPart::Text(_) => None,
-                DraftPart::Image(_) => images.next(),
-                DraftPart::Video(_) => videos.next(),
+                Part::Text(_) => None,
+                Part::Image(_) => images.next(),
+                Part::Video(_) => videos.next(),
             };
             self.part(part, place.unwrap_or(0))
         });
-        Ok(Item { parts: try_join_all(parts).await?, instruction: draft.instruction })
+        Ok(Item { parts: try_join_all(parts).await?, instruction: item.instruction })
     }
 
-    async fn part(&self, part: DraftPart, place: usize) -> Result<Part, Missing> {
+    async fn part(&self, part: Part<Source>, place: usize) -> Result<Part, Missing> {
         match part {
-            DraftPart::Text(text) => Ok(Part::Text(text.into())),
-            DraftPart::Image(source) => {
+            Part::Text(text) => Ok(Part::Text(text)),
+            Part::Image(source) => {
                 let file = self.file(source).await;
                 file.map(Part::Image).map_err(|missing| missing.of(format_args!("image {place}")))
             }
-            DraftPart::Video(video) => {
-                let video = self.video(video).await;
+            Part::Video(video) => {
+                let video = self.video(Arc::unwrap_or_clone(video)).await;
                 let video = video.map_err(|missing| missing.of(format_args!("video {place}")))?;
                 Ok(Part::Video(Arc::new(video)))
             }
         }
     }
 
-    async fn video(&self, video: DraftVideo) -> Result<Video, Missing> {
+    async fn video(&self, video: Video<Source>) -> Result<Video, Missing> {
         let source = match video.source {
-            DraftFrames::File(source) => VideoSource::File(self.file(source).await?),
-            DraftFrames::Frames(frames) => {
+            VideoSource::File(source) => VideoSource::File(self.file(source).await?),
+            VideoSource::Frames(frames) => {
                 let frame = |(place, source): (usize, Source)| async move {
                     let file = self.file(source).await;
                     file.map_err(|missing| missing.of(format_args!("frame {place}")))
@@ -205,7 +187,7 @@ impl Files<'_> {
                 VideoSource::Frames(try_join_all(frames).await?)
             }
         };
-        Ok(Video { source, fps: video.sampling.fps, frames_max: video.sampling.frames_max })
+        Ok(Video { source, fps: video.fps, frames_max: video.frames_max })
     }
 
     async fn file(&self, source: Source) -> Result<Arc<MediaFile>, Missing> {

@@ -11,8 +11,8 @@ use utoipa::openapi::schema::{ArrayItems, OneOfBuilder, SchemaType};
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::draft::Object;
 use super::parts::{IMAGES, PLACES, TEXTS, VIDEOS};
+use super::pending::Object;
 use super::unique::object;
 use crate::dialects::schema::{Schemas, add, named};
 

@@ -2,9 +2,10 @@
 //!
 //! Must not know: how files are fetched, any particular dialect.
 
+use proxima_models::VideoSource;
 use serde_json::Value;
 
-use super::draft::{DraftFrames, Object, Problem, Source, unknown};
+use super::pending::{Object, Problem, Source, unknown};
 
 /// File extensions of images and videos.
 const IMAGE_ENDS: [&str; 10] =
@@ -57,25 +58,25 @@ fn listed(what: &str, values: Vec<Value>) -> Result<Vec<Source>, Problem> {
 /// Everything counts as an image except what is recognisably a video: a data URI of a type other
 /// than `image/`, a URL without an image's extension, a path with a video's extension; an object
 /// only if its URL has a video's extension or is such a data URI.
-pub fn videos(value: Value) -> Result<Vec<DraftFrames>, Problem> {
+pub fn videos(value: Value) -> Result<Vec<VideoSource<Source>>, Problem> {
     let several = match value {
         Value::Array(entries) => match entries.first() {
             None => return Err("video is an empty list".into()),
             Some(first) if is_image(first) => {
-                return Ok(vec![DraftFrames::Frames(listed("frame", entries)?)]);
+                return Ok(vec![VideoSource::Frames(listed("frame", entries)?)]);
             }
             Some(_) => entries,
         },
         one => {
             let file = source(one).map_err(|problem| format!("video: {problem}"))?;
-            return Ok(vec![DraftFrames::File(file)]);
+            return Ok(vec![VideoSource::File(file)]);
         }
     };
     let video = |(index, value)| {
         let video = match value {
             Value::Array(frames) if frames.is_empty() => Err("it is an empty list".into()),
-            Value::Array(frames) => listed("frame", frames).map(DraftFrames::Frames),
-            one => source(one).map(DraftFrames::File),
+            Value::Array(frames) => listed("frame", frames).map(VideoSource::Frames),
+            one => source(one).map(VideoSource::File),
         };
         video.map_err(|problem: Problem| format!("video {index}: {problem}"))
     };

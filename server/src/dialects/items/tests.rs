@@ -26,10 +26,10 @@ fn base64(text: &str) -> String {
     BASE64_STANDARD.encode(text)
 }
 
-async fn resolved(draft: Draft) -> Result<Item, String> {
+async fn resolved(item: Item<Source>) -> Result<Item, String> {
     let media = Arc::new(MediaFetcher::new(&MediaSettings::default()));
-    let drafts = vec![(Name::Input(3), Drafted::<Input>::Item(draft))];
-    match resolve(&media, drafts).await.map_err(|failure| failure.to_string())?.pop() {
+    let pending = vec![(Name::Input(3), Pending::<Input>::Item(item))];
+    match resolve(&media, pending).await.map_err(|failure| failure.to_string())?.pop() {
         Some(Input::Item(item)) => Ok(Arc::unwrap_or_clone(item)),
         other => panic!("no item: {other:?}"),
     }
@@ -58,9 +58,9 @@ fn written(item: &Item) -> String {
     instruction.chain(parts).collect::<Vec<_>>().join(" ")
 }
 
-async fn reads(draft: Result<Draft, String>, expected: &str, what: &Value) {
-    let draft = draft.unwrap_or_else(|problem| panic!("{what}: {problem}"));
-    let item = resolved(draft).await.unwrap_or_else(|problem| panic!("{what}: {problem}"));
+async fn reads(item: Result<Item<Source>, String>, expected: &str, what: &Value) {
+    let item = item.unwrap_or_else(|problem| panic!("{what}: {problem}"));
+    let item = resolved(item).await.unwrap_or_else(|problem| panic!("{what}: {problem}"));
     assert_eq!(written(&item), expected, "{what}");
 }
 
@@ -98,7 +98,7 @@ async fn objects_become_videos_then_images_then_texts() {
         (json!({ "messages": [{ "role": "user", "content": "t" }] }), "t"),
     ];
     for (json, expected) in cases {
-        reads(Draft::of(object(json.clone())), expected, &json).await;
+        reads(read_item(object(json.clone())), expected, &json).await;
     }
 }
 
@@ -123,7 +123,7 @@ async fn parts_keep_their_order() {
         (json!([{ "text": "s" }, { "image_url": a }, { "video": video }]), "s [a] <file v>"),
     ];
     for (json, expected) in cases {
-        let parts = content(json.clone()).map(|parts| Draft { parts, instruction: None });
+        let parts = content(json.clone()).map(|parts| Item::from(parts));
         reads(parts, expected, &json).await;
     }
 }
@@ -166,8 +166,8 @@ async fn conversations_are_a_message_and_an_instruction() {
 #[test]
 fn an_object_with_nothing_is_an_empty_item() {
     for json in [json!({}), json!({ "text": null }), json!({ "image": [] })] {
-        let draft = Draft::of(object(json.clone())).expect("an item");
-        assert_eq!(draft.files(), 0, "{json}");
+        let item = read_item(object(json.clone())).expect("an item");
+        assert_eq!(item.files().count(), 0, "{json}");
     }
 }
 
@@ -215,7 +215,7 @@ fn what_is_not_an_item_is_said() {
         (json!({ "video": vec![a.clone(); 769] }), "769 frames are more than the limit"),
     ];
     for (json, says) in cases {
-        let problem = Draft::of(object(json.clone())).expect_err("refused");
+        let problem = read_item(object(json.clone())).expect_err("refused");
         assert!(problem.contains(says), "{json}: {problem}");
     }
 }
@@ -231,13 +231,13 @@ async fn a_file_that_is_not_to_be_had_is_named() {
         (json!({ "image": "https://example.com/a.png" }), "input 3: image 0: "),
     ];
     for (json, says) in cases {
-        let draft = Draft::of(object(json)).expect("read");
-        let problem = resolved(draft).await.expect_err("refused");
+        let item = read_item(object(json)).expect("read");
+        let problem = resolved(item).await.expect_err("refused");
         assert!(problem.starts_with(says), "{problem}");
         assert!(problem.len() < 300, "{problem}");
     }
     let large = data(&"a".repeat(200_000));
-    let item = resolved(Draft::of(object(json!({ "image": large }))).expect("read")).await;
+    let item = resolved(read_item(object(json!({ "image": large }))).expect("read")).await;
     let length = item.map(|item| match &item.parts[..] {
         [Part::Image(file)] => file.bytes().len(),
         other => panic!("not an image: {other:?}"),
@@ -251,14 +251,14 @@ fn an_address_is_known_by_its_letters_and_fetched_on_the_loop() {
     let address = format!("{spaces}https://example.com/a.png{spaces}");
     let media = Arc::new(MediaFetcher::new(&MediaSettings::default()));
     for json in [json!({ "image": address }), json!({ "video": [address] })] {
-        let draft = Draft::of(object(json)).expect("read");
-        let resolving = resolve(&media, vec![(Name::Query, Drafted::<Input>::Item(draft))]);
+        let item = read_item(object(json)).expect("read");
+        let resolving = resolve(&media, vec![(Name::Query, Pending::<Input>::Item(item))]);
         // There is no runtime, so neither another thread nor the network can be used.
         let failure = resolving.now_or_never().expect("at once").expect_err("refused");
         assert!(failure.to_string().contains("fetches no addresses"), "{failure}");
     }
     let frames = sources::videos(json!([address, "https://example.com/b.png"])).expect("frames");
-    assert!(matches!(&frames[..], [DraftFrames::Frames(frames)] if frames.len() == 2));
+    assert!(matches!(&frames[..], [VideoSource::Frames(frames)] if frames.len() == 2));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::draft::Object;
+use super::pending::Object;
 use crate::dialects::object::duplicate;
 
 /// A value without duplicate keys.

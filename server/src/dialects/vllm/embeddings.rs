@@ -16,7 +16,7 @@ use super::failure;
 use crate::dialects::Side;
 use crate::dialects::inputs::{PromptTokens, prepare};
 use crate::dialects::items::{
-    Conversations, Drafted, ItemObject, Name, Unique, conversation, resolve,
+    Conversations, ItemObject, Name, Pending, Unique, conversation, resolve,
 };
 use crate::dialects::misspelt;
 use crate::dialects::shared::{read, respond};
@@ -240,14 +240,14 @@ async fn request(app: &App, body: ChatBody) -> Result<EmbedRequest, Failure> {
 }
 
 /// The inputs of a conversation, or of several.
-fn conversations(messages: Value) -> Result<Vec<(Name, Drafted<Input>)>, Failure> {
+fn conversations(messages: Value) -> Result<Vec<(Name, Pending<Input>)>, Failure> {
     let all = match messages {
         Value::Array(list) if list.first().is_some_and(Value::is_array) => list,
         one => vec![one],
     };
-    let draft = |(name, messages): (Name, Value)| {
-        let draft = conversation(messages).map_err(|problem| name.wrong(problem))?;
-        Ok((name, draft.into()))
-    };
-    (0..).map(Name::Input).zip(all).map(draft).collect()
+    let all = (0..).map(Name::Input).zip(all).map(|(name, messages)| {
+        let item = conversation(messages).map_err(|problem| name.wrong(problem))?;
+        Ok((name, item.into()))
+    });
+    all.collect()
 }

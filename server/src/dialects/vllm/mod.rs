@@ -169,9 +169,9 @@ async fn sides(
     let queries = (0..).map(Name::QueryOf).zip(queries);
     let queries = queries.map(|(name, one)| Ok((name, one.query(name)?.into())));
     let documents = (0..).map(Name::Document).zip(documents);
-    let documents = documents.map(|(name, one)| Ok((name, one.draft(name, &[])?)));
-    let drafts = queries.chain(documents).collect::<Result<Vec<_>, Failure>>()?;
-    let mut queries = resolve(app.media(), drafts).await?;
+    let documents = documents.map(|(name, one)| Ok((name, one.content(name, &[])?)));
+    let pending = queries.chain(documents).collect::<Result<Vec<_>, Failure>>()?;
+    let mut queries = resolve(app.media(), pending).await?;
     let documents = queries.split_off(count);
     Ok((queries, documents))
 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use proxima_engine::EmbedRequest;
-use proxima_models::{
-    ImageHeader, Input, MediaFile, Part, Prepare, TruncationSide, VideoSource,
-};
+use proxima_models::{ImageHeader, Input, MediaFile, Part, Prepare, TruncationSide, VideoSource};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,7 +13,7 @@ use super::failure;
 use super::types::{EncodingFormat, Entry, entries};
 use crate::dialects::Side;
 use crate::dialects::inputs::sole_prompt;
-use crate::dialects::items::{Draft, Drafted, ItemContent, Name, Unique, content, resolve};
+use crate::dialects::items::{ItemContent, Name, Pending, Unique, checked, content, resolve};
 use crate::dialects::misspelt;
 use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
@@ -173,14 +171,12 @@ fn pixels(file: &MediaFile) -> usize {
 }
 
 async fn inputs(app: &App, inputs: Vec<MultimodalInput>) -> Result<Vec<Input>, Failure> {
-    let draft = |(name, input): (Name, MultimodalInput)| {
-        let draft = content(input.content.0)
-            .and_then(|parts| Draft { parts, instruction: None }.checked())
-            .map_err(|problem| name.wrong(problem))?;
-        Ok((name, draft.into()))
-    };
-    let drafts = (0..).map(Name::Input).zip(inputs).map(draft);
-    resolve(app.media(), drafts.collect::<Result<Vec<(Name, Drafted<Input>)>, Failure>>()?).await
+    let pending = (0..).map(Name::Input).zip(inputs).map(|(name, input)| {
+        let item = content(input.content.0).and_then(|parts| checked(parts.into()));
+        Ok((name, item.map_err(|problem| name.wrong(problem))?.into()))
+    });
+    let pending = pending.collect::<Result<Vec<(Name, Pending<Input>)>, Failure>>()?;
+    resolve(app.media(), pending).await
 }
 
 /// The texts of each input.

@@ -16,7 +16,7 @@ use super::items;
 use crate::dialects::classes::Scored;
 use crate::dialects::grpc::proto::proxima as pb;
 use crate::dialects::inputs::{one_prompt, prepare};
-use crate::dialects::items::{Drafted, Name, resolve};
+use crate::dialects::items::{Name, Pending, resolve};
 use crate::dialects::{Side, token_ids};
 use crate::http::TokenIds;
 use crate::http::{App, Failure};
@@ -42,20 +42,20 @@ fn count(number: Option<u32>) -> Option<usize> {
     number.map(|number| number as usize)
 }
 
-fn input(app: &App, index: usize, input: pb::Input) -> Result<(Name, Drafted<Input>), Failure> {
+fn input(app: &App, index: usize, input: pb::Input) -> Result<(Name, Pending<Input>), Failure> {
     let name = Name::Input(index);
-    let drafted = match input.input {
+    let pending = match input.input {
         Some(pb::input::Input::Tokens(_)) if app.config().token_ids == TokenIds::Refuse => {
             return Err(wrong(token_ids::never(index)));
         }
-        Some(pb::input::Input::Text(text)) => Drafted::Ready(Input::Text(text)),
-        Some(pb::input::Input::Tokens(tokens)) => Drafted::Ready(Input::Tokens(tokens.ids)),
-        Some(pb::input::Input::Item(item)) => items::draft(name, item)?.into(),
+        Some(pb::input::Input::Text(text)) => Pending::Ready(Input::Text(text)),
+        Some(pb::input::Input::Tokens(tokens)) => Pending::Ready(Input::Tokens(tokens.ids)),
+        Some(pb::input::Input::Item(item)) => items::item(name, item)?.into(),
         None => {
             return Err(wrong(format!("input {index} is none of `text`, `tokens` and `item`")));
         }
     };
-    Ok((name, drafted))
+    Ok((name, pending))
 }
 
 /// The embedding request, and the encoding of its vectors.
@@ -107,8 +107,8 @@ pub async fn rerank_request(
     one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
     let (query, instruction) = items::query(&mut message)?;
     let documents = items::documents(&mut message)?;
-    let drafts = std::iter::once((Name::Query, query)).chain(documents).collect();
-    let mut contents = resolve(app.media(), drafts).await?;
+    let pending = std::iter::once((Name::Query, query)).chain(documents).collect();
+    let mut contents = resolve(app.media(), pending).await?;
     let documents = contents.split_off(1);
     let query = contents.pop().ok_or(Failure::Bug)?;
     let instruction = instruction.or(message.instruction);

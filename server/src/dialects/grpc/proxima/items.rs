@@ -2,32 +2,32 @@
 //!
 //! Must not know: requests, answers, how files are fetched.
 
-use proxima_models::Content;
+use std::sync::Arc;
+
+use proxima_models::{Content, Item, Part, Video, VideoSource};
 
 use crate::dialects::grpc::proto::proxima as pb;
-use crate::dialects::items::{
-    Draft, DraftFrames, DraftPart, DraftVideo, Drafted, Name, Sampling, Source,
-};
+use crate::dialects::items::{Name, Pending, Source, checked};
 use crate::http::Failure;
 
 /// The item of a message.
 ///
 /// # Errors
 /// An empty part, too many parts, or none.
-pub fn draft(name: Name, item: pb::Item) -> Result<Draft, Failure> {
+pub fn item(name: Name, item: pb::Item) -> Result<Item<Source>, Failure> {
     let parts = item.parts.into_iter().enumerate().map(|(index, it)| {
         part(it).map_err(|problem| name.wrong(format!("part {index}: {problem}")))
     });
     let parts = parts.collect::<Result<_, Failure>>()?;
-    let draft = Draft { parts, instruction: item.instruction };
-    draft.checked().map_err(|problem| name.wrong(problem))
+    let item = Item { parts, instruction: item.instruction };
+    checked(item).map_err(|problem| name.wrong(problem))
 }
 
-fn part(part: pb::Part) -> Result<DraftPart, &'static str> {
+fn part(part: pb::Part) -> Result<Part<Source>, &'static str> {
     match part.part {
-        Some(pb::part::Part::Text(text)) => Ok(DraftPart::Text(text)),
-        Some(pb::part::Part::Image(file)) => Ok(DraftPart::Image(source(file)?)),
-        Some(pb::part::Part::Video(it)) => Ok(DraftPart::Video(video(it)?)),
+        Some(pb::part::Part::Text(text)) => Ok(Part::Text(text.into())),
+        Some(pb::part::Part::Image(file)) => Ok(Part::Image(source(file)?)),
+        Some(pb::part::Part::Video(it)) => Ok(Part::Video(Arc::new(video(it)?))),
         None => Err("it is none of `text`, `image` and `video`"),
     }
 }
@@ -40,14 +40,14 @@ fn source(file: pb::File) -> Result<Source, &'static str> {
     }
 }
 
-fn video(video: pb::Video) -> Result<DraftVideo, &'static str> {
+fn video(video: pb::Video) -> Result<Video<Source>, &'static str> {
     let source = match video.source {
-        Some(pb::video::Source::File(file)) => DraftFrames::File(source(file)?),
+        Some(pb::video::Source::File(file)) => VideoSource::File(source(file)?),
         Some(pb::video::Source::Frames(frames)) if frames.files.is_empty() => {
             return Err("the video has no frames");
         }
         Some(pb::video::Source::Frames(frames)) => {
-            DraftFrames::Frames(frames.files.into_iter().map(source).collect::<Result<_, _>>()?)
+            VideoSource::Frames(frames.files.into_iter().map(source).collect::<Result<_, _>>()?)
         }
         None => return Err("the video has neither `frames` nor `file`"),
     };
@@ -58,7 +58,7 @@ fn video(video: pb::Video) -> Result<DraftVideo, &'static str> {
         return Err("`max_frames` must be at least 1");
     }
     let frames_max = video.max_frames.map(|count| count as usize);
-    Ok(DraftVideo { source, sampling: Sampling { fps: video.fps, frames_max } })
+    Ok(Video { source, fps: video.fps, frames_max })
 }
 
 /// Takes the query out of a request, with its own instruction.
@@ -67,17 +67,17 @@ fn video(video: pb::Video) -> Result<DraftVideo, &'static str> {
 /// The query is given in two ways, or its item is invalid.
 pub fn query(
     message: &mut pb::RerankRequest,
-) -> Result<(Drafted<Content>, Option<String>), Failure> {
+) -> Result<(Pending<Content>, Option<String>), Failure> {
     let text = std::mem::take(&mut message.query);
     let Some(item) = message.query_item.take() else {
-        return Ok((Drafted::Ready(text.into()), None));
+        return Ok((Pending::Ready(text.into()), None));
     };
     if !text.is_empty() {
         return Err(Failure::body("send either `query` or `query_item`, not both"));
     }
-    let mut draft = draft(Name::Query, item)?;
-    let instruction = draft.instruction.take();
-    Ok((draft.into(), instruction))
+    let mut query = self::item(Name::Query, item)?;
+    let instruction = query.instruction.take();
+    Ok((query.into(), instruction))
 }
 
 /// Takes the documents out of a request.
@@ -86,18 +86,18 @@ pub fn query(
 /// The documents are given in two ways, or an item is invalid.
 pub fn documents(
     message: &mut pb::RerankRequest,
-) -> Result<Vec<(Name, Drafted<Content>)>, Failure> {
+) -> Result<Vec<(Name, Pending<Content>)>, Failure> {
     let texts = std::mem::take(&mut message.documents);
     let items = std::mem::take(&mut message.document_items);
     if !texts.is_empty() && !items.is_empty() {
         return Err(Failure::body("send either `documents` or `document_items`, not both"));
     }
     let texts =
-        texts.into_iter().map(|text| Ok::<Drafted<Content>, Failure>(Drafted::Ready(text.into())));
+        texts.into_iter().map(|text| Ok::<Pending<Content>, Failure>(Pending::Ready(text.into())));
     let items = items
         .into_iter()
         .enumerate()
-        .map(|(index, item)| Ok(draft(Name::Document(index), item)?.into()));
+        .map(|(index, it)| Ok(item(Name::Document(index), it)?.into()));
     let names = (0..).map(Name::Document);
     names.zip(texts.chain(items)).map(|(name, document)| Ok((name, document?))).collect()
 }
