@@ -123,7 +123,7 @@ async fn parts_keep_their_order() {
         (json!([{ "text": "s" }, { "image_url": a }, { "video": video }]), "s [a] <file v>"),
     ];
     for (json, expected) in cases {
-        let parts = content(json.clone()).map(|parts| Item::from(parts));
+        let parts = content(json.clone()).map(Item::from);
         reads(parts, expected, &json).await;
     }
 }
