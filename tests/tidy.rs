@@ -352,6 +352,25 @@ fn files_know_no_machine() {
 }
 
 #[test]
+fn code_that_scripts_and_pages_name_is_there() {
+    let mut wrong = Vec::new();
+    for extension in ["py", "md", "toml", "yaml", "sh"] {
+        for source in sources(extension) {
+            let ends = |c: char| !(c.is_alphanumeric() || "/_.-*{},".contains(c));
+            let paths = source.text.split(ends).map(|word| word.trim_end_matches('.'));
+            let crates = ["kernels/", "models/", "server/"];
+            let paths = paths.filter(|path| {
+                let ours = crates.iter().any(|name| path.starts_with(name));
+                ours && path.ends_with(".rs") && !path.contains(['*', '{'])
+            });
+            let missing = paths.filter(|path| !root().join(path).is_file());
+            wrong.extend(missing.map(|path| format!("{}: {path}", source.path)));
+        }
+    }
+    check("a file that is not there", wrong);
+}
+
+#[test]
 fn lists_name_every_family_recipe_and_dialect() {
     let mut wrong = Vec::new();
     for folder in ["models/src/families", "models/src/recipes", "server/src/dialects"] {
