@@ -101,7 +101,11 @@ fn functions(text: &str) -> Vec<(usize, String, usize, usize)> {
         let closes = |line: &String| {
             line.trim_start().starts_with('}') && line.len() - line.trim_start().len() == indent
         };
-        let end = lines[index..].iter().position(closes).unwrap_or(0);
+        // A function of a trait may have no body: its line ends in a semicolon.
+        let end = match line.ends_with(';') {
+            true => 0,
+            false => lines[index..].iter().position(closes).unwrap_or(0),
+        };
         found.push((index + 1, name, end + 1, parameters(&lines[index..], at)));
     }
     found

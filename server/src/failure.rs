@@ -226,6 +226,7 @@ impl Failure {
                 Fault::Request => "validation",
                 Fault::Tokenizer => "tokenization",
                 Fault::Load => "overloaded",
+                Fault::Bug => "bug",
                 Fault::Model => "model",
                 Fault::Shutdown => "shutdown",
             },

@@ -30,6 +30,12 @@ pub enum EngineError {
         /// What is wrong.
         source: InputError,
     },
+    /// Preparing an input panicked.
+    #[error("input {index}: preparing it failed by a fault of the server")]
+    Panicked {
+        /// Its index in the request, from 0.
+        index: usize,
+    },
     /// `dimensions` is zero or more than the model has.
     #[error("dimensions must be between 1 and {width}, not {asked}")]
     Dimensions {
@@ -140,6 +146,8 @@ pub enum Fault {
     Tokenizer,
     /// Too much load; a later retry helps.
     Load,
+    /// The server has a bug; a retry does not help.
+    Bug,
     /// The model or device failed; a retry may help.
     Model,
     /// The server is shutting down; a retry on another one helps.
@@ -167,6 +175,7 @@ impl EngineError {
             | Self::Unsupported { .. }
             | Self::RequestTooLarge { .. } => Fault::Request,
             Self::Overloaded { .. } => Fault::Load,
+            Self::Panicked { .. } => Fault::Bug,
             Self::NotFinite { .. } | Self::Failed { .. } => Fault::Model,
             Self::ShuttingDown => Fault::Shutdown,
         }

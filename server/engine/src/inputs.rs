@@ -11,6 +11,7 @@ use proxima_models::media::MediaError;
 use proxima_models::{Input, InputError, MediaFile, Prepare, Sequence};
 
 use crate::error::EngineError;
+use crate::prepare::{ItemError, ItemResult};
 
 /// Inputs of a request that are prepared in the same way. A request may have several such parts,
 /// and is admitted as a whole.
@@ -72,9 +73,11 @@ pub fn check_limits(how: &Prepare) -> Result<(), EngineError> {
 
 /// If the pixel budget is full, checks that this request does not itself take more than half of it:
 /// then a retry would not help.
-pub fn check_room(results: &[(Result<Sequence, InputError>, Duration)]) -> Result<(), EngineError> {
+pub fn check_room(results: &[ItemResult<Sequence>]) -> Result<(), EngineError> {
     let full = results.iter().find_map(|(result, _)| match result {
-        Err(InputError::Media { source: MediaError::Full { limit }, .. }) => Some(*limit),
+        Err(ItemError::Invalid(InputError::Media {
+            source: MediaError::Full { limit }, ..
+        })) => Some(*limit),
         _ => None,
     });
     let Some(limit) = full else { return Ok(()) };
@@ -86,16 +89,18 @@ pub fn check_room(results: &[(Result<Sequence, InputError>, Duration)]) -> Resul
 }
 
 /// All results, or the error of the first input that failed.
-pub fn in_order<R>(results: Vec<(Result<R, InputError>, Duration)>) -> Result<Vec<R>, EngineError> {
-    let results = results.into_iter().enumerate();
-    let wrong = |index, source| match source {
-        // The input is valid, but the pixel budget is full for now.
-        InputError::Media { source: MediaError::Full { .. }, .. } => {
-            EngineError::Overloaded { retry_after: Duration::from_secs(1) }
-        }
-        source => EngineError::Input { index, source },
-    };
-    results.map(|(index, (result, _))| result.map_err(|source| wrong(index, source))).collect()
+pub fn in_order<R>(results: Vec<ItemResult<R>>) -> Result<Vec<R>, EngineError> {
+    let results = results.into_iter().enumerate().map(|(index, (result, _))| {
+        result.map_err(|error| match error {
+            // The input is valid, but the pixel budget is full for now.
+            ItemError::Invalid(InputError::Media { source: MediaError::Full { .. }, .. }) => {
+                EngineError::Overloaded { retry_after: Duration::from_secs(1) }
+            }
+            ItemError::Invalid(source) => EngineError::Input { index, source },
+            ItemError::Panicked => EngineError::Panicked { index },
+        })
+    });
+    results.collect()
 }
 
 /// Bytes of texts and files; each file counts once.

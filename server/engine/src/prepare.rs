@@ -30,13 +30,22 @@ trait Piecework: Send + Sync {
     fn step(&self, recipe: &dyn Recipe);
 }
 
-/// Result and time of every item.
-type Results<R> = Vec<(Result<R, InputError>, Duration)>;
+/// Why an item was not processed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ItemError {
+    /// It is invalid.
+    Invalid(InputError),
+    /// The code that processed it panicked, which is a fault of ours.
+    Panicked,
+}
+
+/// Result and time of an item.
+pub type ItemResult<R> = (Result<R, ItemError>, Duration);
 
 /// The processed items of a request.
 pub struct Done<R> {
-    /// Result and time of every item, in order.
-    pub results: Results<R>,
+    /// Results in order: of every item, or up to the first error and of some items after it.
+    pub results: Vec<ItemResult<R>>,
     /// How long the request waited for a thread.
     pub waited: Duration,
 }
@@ -75,7 +84,8 @@ struct Work<T, R, F> {
 }
 
 struct Collected<R> {
-    slots: Vec<Option<(Result<R, InputError>, Duration)>>,
+    /// `None` for items that are not processed yet, or were skipped.
+    slots: Vec<Option<ItemResult<R>>>,
     left: usize,
     reply: Option<oneshot::Sender<Done<R>>>,
 }
@@ -104,19 +114,20 @@ where
                 self.next.store(self.items.len(), Ordering::Relaxed);
                 return;
             }
-            let started = Instant::now();
-            let result = if index > self.wrong.load(Ordering::Relaxed) {
-                Err(InputError::Kind("did not look at it: another input is wrong"))
-            } else {
+            let result = (index <= self.wrong.load(Ordering::Relaxed)).then(|| {
+                let started = Instant::now();
                 let each = AssertUnwindSafe(|| (self.each)(recipe, &self.items[index], &cancelled));
-                let panicked = || InputError::Tokenizer("the tokenizer panicked".into());
-                catch_unwind(each).unwrap_or_else(|_| Err(panicked()))
-            };
-            if result.is_err() {
+                let result = match catch_unwind(each) {
+                    Ok(result) => result.map_err(ItemError::Invalid),
+                    Err(_) => Err(ItemError::Panicked),
+                };
+                (result, started.elapsed())
+            });
+            if let Some((Err(_), _)) = &result {
                 self.wrong.fetch_min(index, Ordering::Relaxed);
             }
             let mut collected = lock(&self.results);
-            collected.slots[index] = Some((result, started.elapsed()));
+            collected.slots[index] = result;
             collected.left -= 1;
             if collected.left == 0
                 && let Some(reply) = collected.reply.take()

@@ -38,7 +38,7 @@ pub fn status(failure: &Failure) -> StatusCode {
         Failure::Engine(error) => match error.fault() {
             Fault::Empty | Fault::Request | Fault::Tokenizer => StatusCode::BAD_REQUEST,
             Fault::Load => StatusCode::TOO_MANY_REQUESTS,
-            Fault::Model => StatusCode::INTERNAL_SERVER_ERROR,
+            Fault::Bug | Fault::Model => StatusCode::INTERNAL_SERVER_ERROR,
             Fault::Shutdown => StatusCode::SERVICE_UNAVAILABLE,
         },
     }

@@ -151,6 +151,13 @@ async fn errors_have_each_dialects_shape() {
     let cases = [
         (json!({ "inputs": "poison" }), json!({ "input": "poison" }), 424, 500, "finite"),
         (json!({ "inputs": "panic" }), json!({ "input": "panic" }), 424, 500, "panic"),
+        (
+            json!({ "inputs": ["a", "tokenizer bug"] }),
+            json!({ "input": ["a", "tokenizer bug"] }),
+            500,
+            500,
+            "input 1: preparing it failed by a fault of the server",
+        ),
         (json!({ "inputs": [] }), json!({ "input": [] }), 400, 400, "empty"),
         (
             json!({ "inputs": "a", "dimensions": 9 }),

@@ -46,7 +46,7 @@ fn code(failure: &Failure) -> Code {
         Failure::Engine(error) => match error.fault() {
             Fault::Empty | Fault::Request | Fault::Tokenizer => Code::InvalidArgument,
             Fault::Load => Code::ResourceExhausted,
-            Fault::Model => Code::Internal,
+            Fault::Bug | Fault::Model => Code::Internal,
             Fault::Shutdown => Code::Unavailable,
         },
     }

@@ -38,7 +38,7 @@ fn code(failure: &Failure) -> Option<&'static str> {
         Failure::NotReady(_) => Some("model_not_ready"),
         Failure::Stopping => Some("shutting_down"),
         Failure::Engine(error) => match error.fault() {
-            Fault::Empty | Fault::Request | Fault::Tokenizer => None,
+            Fault::Empty | Fault::Request | Fault::Tokenizer | Fault::Bug => None,
             Fault::Load => Some("rate_limit_exceeded"),
             Fault::Model => Some("model_error"),
             Fault::Shutdown => Some("shutting_down"),

@@ -40,6 +40,7 @@ pub fn failure(failure: &Failure) -> Response {
             Fault::Request => (StatusCode::UNPROCESSABLE_ENTITY, "Validation"),
             Fault::Tokenizer => (StatusCode::UNPROCESSABLE_ENTITY, "Tokenizer"),
             Fault::Load => (StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
+            Fault::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "Backend"),
             Fault::Model => (StatusCode::FAILED_DEPENDENCY, "Backend"),
             Fault::Shutdown => (StatusCode::SERVICE_UNAVAILABLE, "Unhealthy"),
         },
