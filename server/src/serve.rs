@@ -154,6 +154,9 @@ async fn serve(settings: Settings, stopping: Stopping) -> Result<(), CommandErro
     // First, so that a port in use is reported before a long load.
     let (http, local) = listen(&settings.host, settings.port, "--port").await?;
     tracing::info!("listening on http://{local}");
+    if !local.ip().is_loopback() && settings.http.api_keys.is_empty() {
+        tracing::warn!("whoever reaches this address can use the server: --api-key asks for a key");
+    }
     let grpc = match settings.grpc_port {
         Some(port) => Some(listen(&settings.host, port, "--grpc-port").await?),
         None => None,

@@ -164,30 +164,39 @@ impl Drop for Record {
         if !self.is_logged(&noted, path) {
             return;
         }
-        tracing::info!(
-            target: "proxima::access",
-            method = %self.method,
-            path = %path,
-            dialect = noted.dialect.map(plain),
-            model = noted.model,
-            status,
-            grpc_status = noted.grpc_status,
-            error = noted.error.map(plain),
-            reason = noted.reason,
-            aborted = (!noted.whole).then_some(true),
-            inputs = noted.inputs,
-            tokens = noted.tokens,
-            truncated = (noted.truncated > 0).then_some(noted.truncated),
-            tokenization_ms = noted.tokenization.map(milliseconds),
-            queue_ms = noted.queue.map(milliseconds),
-            inference_ms = noted.inference.map(milliseconds),
-            total_ms = milliseconds(self.started.elapsed()),
-            bytes_in = self.bytes_in.load(Ordering::Relaxed),
-            bytes_out = noted.bytes_out,
-            client = self.client.as_ref().map(plain),
-            request_id = %self.id,
-            "request"
-        );
+        // A level is part of where a line is written, so it cannot be chosen by a value.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "proxima::access",
+                    method = %self.method,
+                    path = %path,
+                    dialect = noted.dialect.map(plain),
+                    model = noted.model,
+                    status,
+                    grpc_status = noted.grpc_status,
+                    error = noted.error.map(plain),
+                    reason = noted.reason,
+                    aborted = (!noted.whole).then_some(true),
+                    inputs = noted.inputs,
+                    tokens = noted.tokens,
+                    truncated = (noted.truncated > 0).then_some(noted.truncated),
+                    tokenization_ms = noted.tokenization.map(milliseconds),
+                    queue_ms = noted.queue.map(milliseconds),
+                    inference_ms = noted.inference.map(milliseconds),
+                    total_ms = milliseconds(self.started.elapsed()),
+                    bytes_in = self.bytes_in.load(Ordering::Relaxed),
+                    bytes_out = noted.bytes_out,
+                    client = self.client.as_ref().map(plain),
+                    request_id = %self.id,
+                    "request"
+                )
+            };
+        }
+        match noted.error {
+            Some("bug" | "model" | "timeout" | "unhealthy") => line!(warn),
+            _ => line!(info),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use super::unshaped::unshaped;
 use super::{App, Failure, PathText, with_retry_after};
+use crate::noted::note_failure;
 
 /// Whether a server or a model is ready.
 #[derive(Debug, Serialize, ToSchema)]
@@ -94,6 +95,7 @@ fn readiness(result: Result<(), Failure>, slots: &[Slot]) -> Response {
         }
         Err(failure) => failure,
     };
+    note_failure(&failure);
     let status = match failure {
         Failure::NotReady(_) => "starting",
         Failure::Stopping => "stopping",
@@ -121,13 +123,14 @@ fn state(slot: &Slot) -> ModelState {
     }
 }
 
-/// Refuses everything but health checks while no model is ready.
+/// Refuses everything but health checks and metrics while no model is ready.
 pub async fn until_ready(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let tells_health = path == "/livez" || path == "/readyz" || path.starts_with("/readyz/");
+    let tells_state =
+        matches!(path, "/livez" | "/readyz" | "/metrics") || path.starts_with("/readyz/");
     let none_ready = app.registry().iter().next().is_none();
     let first = app.registry().not_ready().next();
-    if let Some(model) = first.filter(|_| none_ready && !tells_health) {
+    if let Some(model) = first.filter(|_| none_ready && !tells_state) {
         let failure = Failure::NotReady(model);
         app.metrics().refused(&failure);
         return unshaped(path, &failure);

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proxima_engine::EngineConfig;
+use proxima_engine::{EngineConfig, Registry};
 use serde_json::{Value, json};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,6 +11,7 @@ use super::captured::Log;
 use super::*;
 use crate::fake_model::{Knobs, TOKENS_MAX};
 use crate::http::HttpConfig;
+use crate::metrics::MetricsHub;
 use crate::served::{Listening, fake_app, listen};
 
 async fn serve(http: HttpConfig) -> (Listening, Knobs) {
@@ -173,6 +174,31 @@ async fn every_answer_has_an_id_and_errors_are_logged_with_theirs() {
             format!("proxima_http_responses_total{{path=\"{path}\",status=\"{status}\"}} 1");
         assert!(metrics.contains(&sample), "{sample} is not in {metrics}");
     }
+}
+
+#[tokio::test]
+async fn failures_of_the_server_are_warnings_and_readiness_says_why() {
+    let log = Log::begin();
+    let (server, _) = serve(HttpConfig::default()).await;
+    for body in [r#"{"inputs": "panic"}"#, r#"{"inputs": "tokenizer bug"}"#, r#"{"inputs": []}"#] {
+        send(server.http, &request("POST /embed", "", body)).await;
+    }
+    let registry = Registry::starting(["a".to_owned()]).expect("one name");
+    let starting = listen(Arc::new(App::new(registry, MetricsHub::new(), HttpConfig::default())));
+    let starting = starting.await;
+    send(starting.http, &request("GET /readyz", "x-request-id: probe\r\n", "")).await;
+    let line = log.line("probe").await;
+    assert_eq!((&line["status"], &line["error"]), (&json!(503), &json!("not_ready")), "{line}");
+    assert!(line["reason"].as_str().is_some_and(|text| text.contains("not ready")), "{line}");
+    let text = log.text();
+    let lines = text.lines().map(|line| serde_json::from_str(line).expect("an object a line"));
+    let access = lines.filter(|line: &Value| line["target"] == "proxima::access");
+    let levels = access.map(|line| {
+        let status = line["fields"]["status"].as_u64().unwrap_or_default();
+        (status, line["level"].as_str().unwrap_or_default().to_owned())
+    });
+    let expected = [(424, "WARN"), (500, "WARN"), (400, "INFO"), (503, "INFO")];
+    assert_eq!(levels.collect::<Vec<_>>(), expected.map(|(status, level)| (status, level.into())));
 }
 
 #[tokio::test]
