@@ -37,7 +37,7 @@ pub struct BenchArgs {
     /// Texts of a request
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
-    /// Requests of 1, 4, 16 and 64 texts by turns, instead of --batch
+    /// Requests of 1, 4, 16 and 64 texts in random order, instead of --batch
     #[arg(long)]
     mixed: bool,
     /// Words of a text: this many, half as many or half more

@@ -68,7 +68,8 @@ impl Attention<'_> {
 /// `[n_rows, heads * size]`.
 ///
 /// # Panics
-/// If lengths disagree, or segments share rows under a mask that is not causal.
+/// If lengths disagree, segments share rows under a mask that is not causal, or the query heads are
+/// no multiple of the key and value heads.
 pub fn attention(isa: Isa, what: Attention<'_>, out: &mut [f32]) {
     let width = what.heads.heads * what.heads.size;
     assert_eq!(out.len(), what.rows() * width, "an output a token");
@@ -78,7 +79,8 @@ pub fn attention(isa: Isa, what: Attention<'_>, out: &mut [f32]) {
 /// Like [`attention`], but packs the result for the next GEMM.
 ///
 /// # Panics
-/// If lengths disagree, or segments share rows under a mask that is not causal.
+/// If lengths disagree, segments share rows under a mask that is not causal, or the query heads are
+/// no multiple of the key and value heads.
 pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> PackedLhs {
     let (rows, width) = (what.rows(), what.heads.heads * what.heads.size);
     let mut packed = PackedLhs::new(packing, rows, width);
