@@ -199,6 +199,17 @@ impl Failure {
         matches!(self, Self::Body { .. } | Self::Busy { .. } | Self::Upstream { .. })
     }
 
+    /// Whether the server or its model is at fault, and not the request, the load or another host.
+    pub fn is_of_server(&self) -> bool {
+        match self {
+            Self::Bug | Self::Timeout { .. } | Self::Unhealthy { .. } => true,
+            Self::Engine(error) => {
+                matches!(error.fault(), proxima_engine::Fault::Bug | proxima_engine::Fault::Model)
+            }
+            _ => false,
+        }
+    }
+
     /// Its label in metrics.
     pub fn kind(&self) -> &'static str {
         use proxima_engine::Fault;

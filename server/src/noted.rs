@@ -45,6 +45,8 @@ pub struct Noted {
     pub grpc_status: Option<i64>,
     /// Why it failed, as a label.
     pub error: Option<&'static str>,
+    /// Whether the server is at fault, so that the line is a warning.
+    pub warns: bool,
     /// Why it failed, as a sentence.
     pub reason: Option<String>,
     /// Bytes of its response that were handed to the connection.
@@ -104,6 +106,7 @@ pub fn note_timings(timings: &Timings) {
 pub fn note_failure(failure: &Failure) {
     note(|noted| {
         noted.error = Some(failure.kind());
+        noted.warns = failure.is_of_server();
         noted.reason = Some(failure.reason());
     });
 }

@@ -193,9 +193,9 @@ impl Drop for Record {
                 )
             };
         }
-        match noted.error {
-            Some("bug" | "model" | "timeout" | "unhealthy") => line!(warn),
-            _ => line!(info),
+        match noted.warns {
+            true => line!(warn),
+            false => line!(info),
         }
     }
 }
