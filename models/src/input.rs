@@ -132,9 +132,9 @@ pub enum Prompt {
     /// The first of these prompts that the checkpoint defines, else [`Prompt::Default`]: for
     /// callers that know what a text is for but not the checkpoint.
     FirstOf(Vec<String>),
-    /// A free instruction, put into the checkpoint's instruction template: for the Qwen3 family
-    /// `Instruct: {instruction}\nQuery:`, for others the bare instruction as a prefix. An empty
-    /// instruction means no prompt.
+    /// A free instruction, put into the template of the checkpoint's own `Instruct:` prompts; if it
+    /// has none, into `Instruct: {instruction}\nQuery:` for Qwen3, and as a bare prefix for other
+    /// models. An empty instruction means no prompt.
     Instruction(String),
 }
 

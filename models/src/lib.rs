@@ -32,16 +32,12 @@ pub use memory::memory_needed;
 pub use model::Model;
 pub use progress::Progress;
 pub use proxima_kernels::{
-    Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, is_out_of_memory, sentence,
+    Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, instruction_set, is_out_of_memory,
+    sentence,
 };
 pub use proxima_media as media;
 pub use proxima_media::{ImageHeader, MediaFile, Video, VideoSource};
 pub use task::Task;
-
-/// The instruction set that the kernels use on this CPU.
-pub fn instruction_set() -> &'static str {
-    proxima_kernels::instruction_set()
-}
 
 /// A failure while a model runs.
 pub use proxima_kernels::KernelError as ModelError;

@@ -3,6 +3,8 @@
 //!
 //! Must not know: pixels, where bytes came from.
 
+use crate::decode::{Format, sniff};
+
 #[cfg(test)]
 mod tests;
 
@@ -20,36 +22,18 @@ pub struct ImageHeader {
 }
 
 impl ImageHeader {
-    /// Reads the header of an image file; `None` if it has none of these formats, or is truncated.
+    /// Reads the header of an image file; `None` if it has none of the formats that are decoded, or
+    /// is truncated.
     pub fn of(bytes: &[u8]) -> Option<Self> {
-        let this = |format, width, height, bit_depth| Self { width, height, format, bit_depth };
-        if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-            let samples = match *bytes.get(25)? {
-                2 => 3,
-                4 => 2,
-                6 => 4,
-                _ => 1,
-            };
-            let depth = samples * usize::from(*bytes.get(24)?);
-            return Some(this("png", big(bytes, 16, 4)?, big(bytes, 20, 4)?, depth));
-        }
-        if bytes.starts_with(b"GIF8") {
-            return Some(this("gif", little(bytes, 6, 2)?, little(bytes, 8, 2)?, 8));
-        }
-        if bytes.starts_with(b"BM") {
-            let (width, height, depth) = bmp(bytes)?;
-            return Some(this("bmp", width, height, depth));
-        }
-        if matches!(bytes, [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..]) {
-            let (width, height, depth) = tiff(bytes)?;
-            return Some(this("tiff", width, height, depth));
-        }
-        if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-            let (width, height, depth) = webp(bytes)?;
-            return Some(this("webp", width, height, depth));
-        }
-        let (width, height, depth) = jpeg(bytes)?;
-        Some(this("jpeg", width, height, depth))
+        let (format, (width, height, bit_depth)) = match sniff(bytes)? {
+            Format::Png => ("png", png(bytes)?),
+            Format::Gif => ("gif", (little(bytes, 6, 2)?, little(bytes, 8, 2)?, 8)),
+            Format::Bmp => ("bmp", bmp(bytes)?),
+            Format::Tiff => ("tiff", tiff(bytes)?),
+            Format::WebP => ("webp", webp(bytes)?),
+            Format::Jpeg => ("jpeg", jpeg(bytes)?),
+        };
+        Some(Self { format, width, height, bit_depth })
     }
 
     /// Number of pixels.
@@ -68,6 +52,16 @@ fn big(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
 fn little(bytes: &[u8], at: usize, count: usize) -> Option<usize> {
     let bytes = bytes.get(at..at.checked_add(count)?)?;
     Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+}
+
+fn png(bytes: &[u8]) -> Option<(usize, usize, usize)> {
+    let samples = match *bytes.get(25)? {
+        2 => 3,
+        4 => 2,
+        6 => 4,
+        _ => 1,
+    };
+    Some((big(bytes, 16, 4)?, big(bytes, 20, 4)?, samples * usize::from(*bytes.get(24)?)))
 }
 
 fn bmp(bytes: &[u8]) -> Option<(usize, usize, usize)> {
@@ -132,9 +126,6 @@ fn webp(bytes: &[u8]) -> Option<(usize, usize, usize)> {
 
 /// Reads the size from the frame header of a JPEG file.
 fn jpeg(bytes: &[u8]) -> Option<(usize, usize, usize)> {
-    if !bytes.starts_with(b"\xff\xd8\xff") {
-        return None;
-    }
     let mut at = 2;
     loop {
         // Any number of 0xff bytes may precede a segment's marker.

@@ -41,21 +41,14 @@ impl Readouts {
         let classifies = checkpoint.classifies();
         let score = match task {
             Task::Embed | Task::Listwise | Task::Sparse => None,
-            Task::Score | Task::YesNo
-                if !classifies && (task == Task::Score || family.language_model.is_none()) =>
-            {
-                let names = checkpoint.architectures().join(", ");
-                let problem = match names.as_str() {
-                    "" => "it names no architectures, and no tensor is a classification head's",
-                    names => &format!("{names} has no classification head"),
-                };
-                return Err(checkpoint.config_error(format!("{problem}; choose another --task")));
-            }
-            Task::YesNo if !classifies => Some(yes_or_no(parts)?),
-            Task::Score | Task::YesNo => {
+            Task::Score | Task::YesNo if classifies => {
                 check_cross_encoder(checkpoint)?;
                 Some((family.score)(checkpoint, network.width, device)?)
             }
+            Task::Score | Task::YesNo => match &family.language_model {
+                Some(language) if task == Task::YesNo => Some(yes_or_no(parts, language)?),
+                _ => return Err(no_head(checkpoint)),
+            },
         };
         let embedding = match task {
             Task::Score | Task::YesNo | Task::Sparse => None,
@@ -275,9 +268,22 @@ fn token_vectors(
     Ok(Some(MultiVectorReadout::new(linear, width)))
 }
 
+/// The error for a checkpoint without anything that scores.
+fn no_head(checkpoint: &Checkpoint) -> CheckpointError {
+    let names = checkpoint.architectures().join(", ");
+    let problem = match names.as_str() {
+        "" => "it names no architectures, and no tensor is a classification head's",
+        names => &format!("{names} has no classification head"),
+    };
+    checkpoint.config_error(format!("{problem}; choose another --task"))
+}
+
 /// The rows of the language head that answer no and yes.
-fn yes_or_no(parts: &Parts<'_>) -> Result<ScoreReadout, CheckpointError> {
-    let &Parts { checkpoint, family, network, recipe, device, .. } = parts;
+fn yes_or_no(
+    parts: &Parts<'_>,
+    language: &families::LanguageModel,
+) -> Result<ScoreReadout, CheckpointError> {
+    let &Parts { checkpoint, network, recipe, device, .. } = parts;
     let said = checkpoint.sentence_transformers().and_then(|modules| modules.logit_score);
     let rows = match said {
         Some(LogitScore { true_token_id, false_token_id }) => {
@@ -304,12 +310,13 @@ fn yes_or_no(parts: &Parts<'_>) -> Result<ScoreReadout, CheckpointError> {
     let loader = Loader::new(weights, "", Precision::Float32, device);
     // As in transformers, a stored head is used even if the config ties it to the embeddings.
     let tied = checkpoint.said("tie_word_embeddings");
-    let (heads, tables) =
-        family.language_model.as_ref().map_or((&[][..], &[][..]), |it| (it.heads, it.tables));
-    let head = match heads.iter().find(|name| weights.contains(name)) {
+    let head = match language.heads.iter().find(|name| weights.contains(name)) {
         Some(name) => (*name).to_owned(),
         None if tied == Some(true) => {
-            format!("{}embed_tokens.weight", weights.prefix(tables, "embed_tokens.weight")?)
+            format!(
+                "{}embed_tokens.weight",
+                weights.prefix(language.tables, "embed_tokens.weight")?
+            )
         }
         None => {
             return Err(CheckpointError::new(

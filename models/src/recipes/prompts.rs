@@ -1,13 +1,15 @@
-//! What a request's prompt stands for, the same in all recipes.
+//! What a request's prompt stands for, and the text that a prompt or an instruction becomes before
+//! an input, the same in all recipes.
 //!
-//! Must not know: templates, tokenizers.
+//! Must not know: chat templates, tokenizers.
 
 use std::collections::BTreeMap;
 
 use crate::checkpoint::Checkpoint;
 use crate::input::{InputError, Prompt};
 
-/// The prompts of a checkpoint's `config_sentence_transformers.json`.
+/// The prompts of a checkpoint's `config_sentence_transformers.json`, and how it is given a free
+/// instruction.
 #[derive(Debug, Clone, Default)]
 pub struct Prompts {
     named: BTreeMap<String, String>,

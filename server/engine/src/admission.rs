@@ -43,10 +43,7 @@ pub struct Size {
 impl Size {
     /// The size of sequences of these lengths.
     pub fn of(lengths: impl Iterator<Item = usize>) -> Self {
-        lengths.fold(Self::default(), |sum, tokens| Self {
-            tokens: sum.tokens.saturating_add(tokens),
-            cost: sum.cost.saturating_add(cost(tokens)),
-        })
+        lengths.fold(Self::default(), |sum, tokens| sum.plus(Self { tokens, cost: cost(tokens) }))
     }
 
     /// The sum of both.

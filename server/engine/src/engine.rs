@@ -169,6 +169,7 @@ impl Engine {
             cuts.push((inputs.len(), dimensions, normalize));
             parts.push(InputPart { inputs, how: prepare });
         }
+        self.check_count(parts.iter().map(|part| part.inputs.len()).sum())?;
         let _accepted = self.accept()?;
         let mut tally = Tally::default();
         let mut raw = self.vectors(parts, &mut tally).await?.into_iter();

@@ -160,6 +160,16 @@ impl EngineError {
         Self::Unsupported { what, able: Vec::new() }
     }
 
+    /// The same error with the index of the input that it is about changed.
+    pub(crate) fn at(self, index_of: impl Fn(usize) -> usize) -> Self {
+        match self {
+            Self::Input { index, source } => Self::Input { index: index_of(index), source },
+            Self::Panicked { index } => Self::Panicked { index: index_of(index) },
+            Self::NotFinite { index } => Self::NotFinite { index: index_of(index) },
+            other => other,
+        }
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {

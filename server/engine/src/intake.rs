@@ -125,16 +125,15 @@ impl Engine {
     }
 
     /// Tokenises inputs, if the queue is expected to have capacity for them. That is checked first,
-    /// as it is cheap and tokenising is not.
+    /// as it is cheap and tokenising is not. Each part may have as many inputs as a request.
     pub(crate) async fn prepare(
         &self,
         parts: Vec<InputPart>,
         tally: &mut Tally,
     ) -> Result<Prepared<'_>, EngineError> {
-        let count = parts.iter().map(|part| part.inputs.len()).sum();
-        self.check_count(count)?;
         let (mut instructions, mut size) = (0usize, Size::default());
         for InputPart { inputs, how } in &parts {
+            self.check_count(inputs.len())?;
             check_limits(how)?;
             // An instruction is tokenised with each input.
             let bytes = how.prompt.bytes().saturating_mul(inputs.len());
@@ -147,6 +146,7 @@ impl Engine {
         if bytes > limit {
             return Err(EngineError::TooManyBytes { bytes, limit });
         }
+        let count = parts.iter().map(|part| part.inputs.len()).sum();
         let mut inputs = Vec::with_capacity(count);
         for part in parts {
             let how = Arc::new(part.how);

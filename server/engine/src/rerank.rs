@@ -156,19 +156,14 @@ impl Engine {
         }
         let count = queries.len();
         assert_eq!(documents.len(), count, "a document a query");
-        self.check_count(count)?;
         let _accepted = self.accept()?;
         let mut tally = Tally::default();
         let parts = vec![
             InputPart { inputs: queries.iter().map(input).collect(), how: of_query(how) },
             InputPart { inputs: documents.iter().map(input).collect(), how: of_document(how) },
         ];
-        let vectors = self.vectors(parts, &mut tally).await.map_err(|error| match error {
-            EngineError::Input { index, source } => {
-                EngineError::Input { index: index % count, source }
-            }
-            error => error,
-        })?;
+        let vectors = self.vectors(parts, &mut tally).await;
+        let vectors = vectors.map_err(|error| error.at(|index| index % count))?;
         let (queries, documents) = vectors.split_at(count);
         let similarity = self.info().similarity;
         let pairs = queries.iter().zip(documents);

@@ -65,7 +65,7 @@ impl Bounds<'_> {
 
 /// Supported formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Png,
     Jpeg,
     Gif,
@@ -75,7 +75,7 @@ pub(super) enum Format {
 }
 
 /// The format, judging by a file's first bytes.
-pub(super) fn sniff(bytes: &[u8]) -> Option<Format> {
+pub(crate) fn sniff(bytes: &[u8]) -> Option<Format> {
     match bytes {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Png),
         [0xff, 0xd8, 0xff, ..] => Some(Format::Jpeg),

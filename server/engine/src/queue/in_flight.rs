@@ -36,8 +36,11 @@ impl InFlight {
         waiter: Waiter<Vector>,
         ticket: &Arc<Ticket>,
     ) -> bool {
-        let joined = self.contains(sequence);
-        let shared = self.0.entry(sequence.clone()).or_default();
+        let mut joined = true;
+        let shared = self.0.entry(sequence.clone()).or_insert_with(|| {
+            joined = false;
+            Shared::default()
+        });
         if shared.running {
             ticket.begin();
         }
