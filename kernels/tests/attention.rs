@@ -7,6 +7,7 @@ use proxima_kernels::cpu::Isa;
 use proxima_kernels::cpu::attention::{Attention, Layout, attention};
 use proxima_kernels::cpu::gemm::micro_kernel::Arithmetic;
 use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
+use proxima_kernels::thread_pool::limited;
 use support::isas;
 
 /// Fixed pseudo-random values in -2..2.
@@ -102,13 +103,17 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
 }
 
 #[test]
-fn a_sequence_has_the_same_bits_alone_and_among_others() {
+fn a_sequence_has_the_same_bits_alone_and_among_others_on_any_number_of_threads() {
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
     let offsets = [0, 40, 41, 340, 352];
     let qkv = numbers(352 * heads.row(), 1);
     for isa in ways() {
         for mask in [Mask::Full, Mask::Causal, Mask::Window(16)] {
             let all = run(isa, &qkv, heads, &offsets, mask);
+            for threads in [1, 3, 16] {
+                let again = limited(threads, || run(isa, &qkv, heads, &offsets, mask));
+                assert!(again == all, "{mask:?} on {threads} threads");
+            }
             for bounds in offsets.windows(2) {
                 let rows = &qkv[bounds[0] * heads.row()..bounds[1] * heads.row()];
                 let alone = run(isa, rows, heads, &[0, bounds[1] - bounds[0]], mask);

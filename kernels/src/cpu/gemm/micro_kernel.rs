@@ -164,8 +164,9 @@ pub struct Sums<'a> {
 /// registers), 3 on NEON (24 of 32), 3 or 2 with AVX2 (12 or 8 of 16), 32 with AMX (4 of 8 tiles).
 ///
 /// # The caller
-/// - passes `x` and `weights` that start at a cache line ([`LINE`]) and cover the same whole number
-///   of lines, packed for [`ARITHMETIC`](Self::ARITHMETIC);
+/// - passes `x` and `weights` that start at a cache line ([`LINE`]), packed for
+///   [`ARITHMETIC`](Self::ARITHMETIC): `weights` with a whole number of lines, and `x` with as many
+///   or more, of which the rest is not read;
 /// - passes `sums` with room for `ROWS` rows, even if `height` is less;
 /// - pads rows to whole lines with finite values (zeros): the padding meets zero weights, and
 ///   infinity times zero is NaN.
@@ -185,9 +186,9 @@ pub trait MicroKernel: Copy {
     /// Rows per row panel.
     const ROWS: usize;
 
-    /// `sums[row][column] += x[row][depth] *
-    /// weights[depth][column]` for 32 columns and the first `height` rows of a row panel. `fresh`
-    /// says that the weights come from memory, so that prefetching the following ones pays off.
+    /// `sums[row][column] += x[row][depth] * weights[depth][column]` for 32 columns and the first
+    /// `height` rows of a row panel. `fresh` says that the weights come from memory, so that
+    /// prefetching the following ones pays off.
     ///
     /// # Panics
     /// If a slice is too short or does not start at a cache line.
@@ -209,7 +210,9 @@ pub(super) fn check_tile(
     assert!(x.len() >= lines * x_line, "x has all lines");
     let aligned = (x.as_ptr().addr() | weights.as_ptr().addr()).is_multiple_of(LINE);
     assert!(aligned, "packed memory begins at a cache line");
-    assert!(sums.values.len() >= (rows - 1) * sums.row + PANEL_COLUMNS, "sums have all rows");
+    // By division, as a product with any row length could overflow.
+    let room = sums.values.len().checked_sub(PANEL_COLUMNS).expect("sums have a row");
+    assert!(rows == 1 || sums.row <= room / (rows - 1), "sums have all rows");
 }
 
 /// A computation that needs a micro-kernel.

@@ -111,7 +111,7 @@ impl PackedLhs {
     /// The row panels from the one that starts with this row.
     #[inline]
     pub(in crate::cpu) fn row_panels_from(&self, row: usize) -> &[u8] {
-        debug_assert!(row.is_multiple_of(self.packing.panel_rows), "row_panels are whole");
+        debug_assert!(row.is_multiple_of(self.packing.panel_rows), "row panels are whole");
         let first = row / self.packing.panel_rows * self.packing.row_panel_bytes(self.width);
         &self.bytes[first..self.row_panels]
     }

@@ -25,7 +25,7 @@ pub mod simd;
 
 use std::sync::OnceLock;
 
-use simd::{Simd, SimdOp};
+use simd::SimdOp;
 
 /// Defines the enum of all tokens. Each row gives the name in `PROXIMA_ISA` and `/info`, and the
 /// token's type: its `new` detects the instruction set, its `enter` runs a kernel compiled for it.
@@ -93,18 +93,5 @@ impl Isa {
             let found = Self::all().into_iter().find(|isa| isa.name() == forced);
             found.unwrap_or_else(|| panic!("PROXIMA_ISA={forced}: this CPU does not have it"))
         })
-    }
-
-    /// Rows of the largest float32 tile, 32 columns wide, whose sums fit the registers.
-    pub fn tile_rows(self) -> usize {
-        struct TileRows;
-        impl SimdOp for TileRows {
-            type Output = usize;
-            #[inline(always)]
-            fn run<S: Simd>(self, _: S) -> usize {
-                S::TILE_ROWS
-            }
-        }
-        self.run(TileRows)
     }
 }

@@ -135,7 +135,7 @@ impl ThreadPool {
         fn nothing(_: *const (), _: usize) {}
         let helper = |_| Helper { thread: OnceLock::new(), asleep: AtomicBool::new(false) };
         let job = Job { run: nothing, work: std::ptr::null(), count: 0, helpers: 0 };
-        let team = Arc::new(Self {
+        let pool = Arc::new(Self {
             state: AtomicU64::new(0),
             job: UnsafeCell::new(job),
             next: AtomicUsize::new(0),
@@ -143,17 +143,17 @@ impl ThreadPool {
             leader: Mutex::new(()),
             panic: Mutex::new(None),
         });
-        for place in 0..team.helpers.len() {
-            let own = team.clone();
+        for index in 0..pool.helpers.len() {
+            let own = pool.clone();
             let started = std::thread::Builder::new()
-                .name(format!("kernel-{place}"))
-                .spawn(move || own.help(place));
+                .name(format!("kernel-{index}"))
+                .spawn(move || own.help(index));
             // If a thread does not start, the others do its share.
             if let Ok(handle) = started {
-                let _ = team.helpers[place].thread.set(handle.thread().clone());
+                let _ = pool.helpers[index].thread.set(handle.thread().clone());
             }
         }
-        team
+        pool
     }
 
     fn run<F: Fn(usize) + Sync>(&self, count: usize, work: &F) {
