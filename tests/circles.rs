@@ -1,6 +1,7 @@
-//! No module imports another that imports it back, directly or through others: within each folder
-//! of a crate, the modules (with all that is below them) have an order in which each uses only
-//! those before it.
+//! Within each folder of a crate, the modules (with all that is below them) have an order in which
+//! each uses only those before it: none imports another that imports it back, directly or through
+//! others. A folder's own `mod.rs` is not compared with the modules below it, and a name that it
+//! passes on (`pub use`) counts as the folder's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

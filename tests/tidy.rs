@@ -237,6 +237,14 @@ fn lines_fit_a_hundred_columns() {
 #[test]
 fn unsafe_code_is_in_the_kernels_and_says_why_it_is_sound() {
     let mut wrong = occurrences(&["unsafe "], |path| path.starts_with("kernels/"));
+    wrong.extend(occurrences(&["memmap2"], |path| path == "kernels/src/stored.rs"));
+    for root in ["models", "models/media", "models/synth", "server/engine", "server"] {
+        let path = format!("{root}/src/lib.rs");
+        let text = fs::read_to_string(self::root().join(&path)).expect("a crate");
+        if !text.contains("#![forbid(unsafe_code)]") {
+            wrong.push(format!("{path}: unsafe code is not forbidden"));
+        }
+    }
     for source in sources("rs").iter().filter(|file| file.path.starts_with("kernels/src/")) {
         let lines: Vec<&str> = source.text.lines().collect();
         for (index, line) in code_lines(&source.text).iter().enumerate() {
@@ -252,8 +260,11 @@ fn unsafe_code_is_in_the_kernels_and_says_why_it_is_sound() {
 
 #[test]
 fn features_and_the_environment_have_their_place() {
-    let features = occurrences(&["cfg(feature"], |path| path.starts_with("kernels/"));
-    check("cfg(feature) outside kernels", features);
+    // The executable tells which features it was built with.
+    let features = occurrences(&["feature ="], |path| {
+        path.starts_with("kernels/") || path == "server/src/about.rs"
+    });
+    check("a feature outside kernels", features);
     let environment = occurrences(&["env::var"], |path| {
         path.starts_with("server/src/config/") || path == "kernels/src/knobs.rs"
     });
@@ -262,16 +273,32 @@ fn features_and_the_environment_have_their_place() {
 
 #[test]
 fn each_crate_leaves_files_clocks_and_networks_to_others() {
-    let clocks = ["Instant", "SystemTime", "std::net"];
+    let clocks = ["Instant", "SystemTime", "std::net", "std::{"];
     check(
         "a clock or a socket in models",
         occurrences(&clocks, |path| !path.starts_with("models/")),
     );
-    let files = ["std::fs", "std::net", "std::process"];
+    let files = [
+        "std::fs",
+        "std::net",
+        "std::process",
+        "std::{",
+        "tokio::fs",
+        "tokio::net",
+        "tokio::process",
+    ];
     check(
         "a file or a socket in the engine",
         occurrences(&files, |path| !path.contains("/engine/")),
     );
+}
+
+#[test]
+fn the_log_alone_writes_to_standard_error_while_serving() {
+    let wrong = occurrences(&["eprint", "io::stderr()"], |path| {
+        !path.starts_with("server/src/") || path == "server/src/logging.rs"
+    });
+    check("standard error is for logging.rs", wrong);
 }
 
 #[test]
@@ -287,7 +314,11 @@ fn families_have_no_branch_on_the_device() {
 #[test]
 fn every_rule_of_the_architecture_names_tests_that_exist() {
     let page = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the page");
-    let code: String = sources("rs").into_iter().map(|file| file.text).collect();
+    // Tests from their attribute to their body.
+    let files = sources("rs");
+    let after = |attribute| files.iter().flat_map(move |file| file.text.split(attribute).skip(1));
+    let tests = after("#[test]\n").chain(after("#[tokio::test"));
+    let tests: Vec<&str> = tests.filter_map(|test| test.split(" {\n").next()).collect();
     let (mut wrong, mut rules) = (Vec::new(), 0);
     for section in page.split("\nHeld here:\n").skip(1) {
         let list = section.split("\n## ").next().expect("a part");
@@ -300,10 +331,11 @@ fn every_rule_of_the_architecture_names_tests_that_exist() {
                 wrong.push(format!("no test: {rule}"));
                 continue;
             };
-            let missing = holders
-                .split(',')
-                .map(|name| name.trim().trim_matches('`'))
-                .find(|name| *name != "the compiler" && !code.contains(&format!("fn {name}()")));
+            let mut holders = holders.split(',').map(|name| name.trim().trim_matches('`'));
+            let missing = holders.find(|name| {
+                let function = format!("fn {name}()");
+                *name != "the compiler" && !tests.iter().any(|test| test.contains(&function))
+            });
             wrong.extend(missing.map(|name| format!("no test `{name}`: {rule}")));
         }
     }
@@ -361,8 +393,8 @@ fn code_that_scripts_and_pages_name_is_there() {
     for extension in ["py", "md", "toml", "yaml", "sh"] {
         for source in sources(extension) {
             let ends = |c: char| !(c.is_alphanumeric() || "/_.-*{},".contains(c));
-            let paths = source.text.split(ends).map(|word| word.trim_end_matches('.'));
-            let crates = ["kernels/", "models/", "server/"];
+            let paths = source.text.split(ends).map(|word| word.trim_end_matches(['.', ',']));
+            let crates = ["kernels/", "models/", "server/", "tests/"];
             let paths = paths.filter(|path| {
                 let ours = crates.iter().any(|name| path.starts_with(name));
                 ours && path.ends_with(".rs") && !path.contains(['*', '{'])

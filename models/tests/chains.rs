@@ -155,7 +155,7 @@ fn chains_of_modules_equal_sentence_transformers() {
 }
 
 #[test]
-fn full_attention_shares_no_prefixes_and_causal_attention_does() {
+fn only_causal_attention_read_at_last_tokens_shares_prefixes() {
     let answers = answers();
     let chains = list(&answers["chains"]);
     let chain = chains.iter().find(|it| it["name"] == "is_causal false").expect("such a chain");
@@ -168,6 +168,10 @@ fn full_attention_shares_no_prefixes_and_causal_attention_does() {
     let text = fs::read_to_string(&path).expect("a file");
     fs::write(&path, text.replace("\"is_causal\":false", "\"is_causal\":true")).expect("written");
     assert!(load(folder.path()).shares_prefixes());
+    // A mean needs every row of a sequence.
+    let pooling = json!({ "pooling_mode": "mean" }).to_string();
+    fs::write(folder.path().join("1_Pooling/config.json"), pooling).expect("written");
+    assert!(!load(folder.path()).shares_prefixes());
 }
 
 #[test]
