@@ -296,6 +296,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_what_the_server_can_be_blamed_for_is_of_the_server() {
+        let limit = Duration::from_secs(1);
+        let failed = EngineError::Failed { reason: String::new() };
+        for failure in [
+            Failure::Bug,
+            Failure::Timeout { limit },
+            Failure::Unhealthy { model: String::new(), reason: String::new() },
+            EngineError::Panicked { index: 0 }.into(),
+            EngineError::NotFinite { index: 0 }.into(),
+            failed.into(),
+        ] {
+            assert!(failure.is_of_server(), "{failure}");
+        }
+        for failure in [
+            Failure::body(""),
+            Failure::Unauthorized,
+            Failure::Stopping,
+            Failure::SlowBody { limit },
+            Failure::Upstream { message: String::new() },
+            EngineError::Empty.into(),
+            EngineError::ShuttingDown.into(),
+            EngineError::Overloaded { retry_after: limit }.into(),
+        ] {
+            assert!(!failure.is_of_server(), "{failure}");
+        }
+    }
+
+    #[test]
     fn reasons_have_no_text_of_inputs() {
         for (message, reason) in [
             ("input 0: too long", "input 0: too long"),

@@ -61,11 +61,6 @@ impl Notes {
         Arc::new(Self(Mutex::new(noted)))
     }
 
-    /// The notes of the current request; none outside of requests.
-    pub fn current() -> Option<Arc<Self>> {
-        CURRENT.try_with(Arc::clone).ok()
-    }
-
     /// Runs the work of the request that these notes are about.
     pub async fn scope<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
         CURRENT.scope(self.clone(), work).await
@@ -122,7 +117,6 @@ pub fn note_route(route: &str) {
 }
 
 fn note(change: impl FnOnce(&mut Noted)) {
-    if let Some(notes) = Notes::current() {
-        notes.note(change);
-    }
+    // Outside of requests there are no notes.
+    let _ = CURRENT.try_with(|notes| notes.note(change));
 }

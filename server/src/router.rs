@@ -35,19 +35,19 @@ pub fn router(app: Arc<App>) -> Router {
 /// Serves until `shutdown` resolves, then lets accepted requests finish within the drain time.
 pub async fn serve(listeners: Listeners, app: Arc<App>, shutdown: impl Future<Output = ()>) {
     let http = router(app.clone());
-    let served = http::Served { http, grpc: dialects::grpc, owners: OWNERS };
+    let served = http::Served { http, grpc: dialects::grpc, shape: shaped };
     http::serve(listeners, app, served, shutdown).await;
 }
 
 /// Gives a failure the shape of the dialect that owns its path, and keeps headers that layers
-/// added.
-fn shaped(response: Response) -> Response {
-    let Some(Unshaped { path, failure }) = response.extensions().get::<Unshaped>() else {
+/// added, and what the request holds until its response is written.
+fn shaped(mut response: Response) -> Response {
+    let Some(Unshaped { path, failure }) = response.extensions_mut().remove() else {
         return response;
     };
-    let path = path.as_deref().unwrap_or_default();
-    let mut shaped = dialects::failure_at(path, failure);
+    let mut shaped = dialects::failure_at(path.as_deref().unwrap_or_default(), &failure);
     let (parts, _) = response.into_parts();
+    shaped.extensions_mut().extend(parts.extensions);
     for (name, value) in &parts.headers {
         if !shaped.headers().contains_key(name) {
             shaped.headers_mut().insert(name, value.clone());

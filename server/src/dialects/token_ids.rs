@@ -4,8 +4,6 @@
 //!
 //! Must not know: any particular dialect.
 
-use proxima_models::recipes::SpecialTokens;
-
 use crate::http::{App, Failure, TokenIds, Want};
 
 /// The tokenizer whose ids an API expects.
@@ -27,7 +25,7 @@ impl IdsOf<'_> {
     /// Checks every input that consists of token ids; others are `None`.
     ///
     /// # Errors
-    /// The first refused input, by its index.
+    /// The first refused input, by its index; or no model that is ready is able to answer.
     pub fn check<'i>(
         self,
         app: &App,
@@ -37,10 +35,7 @@ impl IdsOf<'_> {
             (TokenIds::Allow, _) | (TokenIds::Checked, Self::Model) => None,
             (TokenIds::Refuse, _) => first(inputs, |_| false).map(never),
             (TokenIds::Checked, Self::Client { model, want }) => {
-                // A model that is not served is refused by name later.
-                let found = app.find(model, want);
-                let special = found.map(|chosen| chosen.info().special_tokens.clone());
-                let special: SpecialTokens = special.unwrap_or_default();
+                let special = &app.choose(model, want)?.info().special_tokens;
                 first(inputs, |ids| special.are_around(ids)).map(foreign)
             }
         };

@@ -36,7 +36,7 @@ pub enum Want {
     Rerank,
     /// Scores of pairs: models that score pairs are made for it, embedders are capable of it.
     Score,
-    /// Classes: classifiers with several labels are made for it, rerankers are capable of it.
+    /// Classes, or the score of a single label, of any model with labels.
     Classify,
     /// Tokenization of texts.
     Tokenize,
@@ -47,15 +47,12 @@ pub enum Want {
 impl Want {
     /// Whether a model is made for this.
     fn is_purpose_of(self, engine: &Engine) -> bool {
-        let (capabilities, method) = (&engine.info().capabilities, engine.rerank_method());
+        let method = engine.rerank_method();
         match self {
-            Self::Embed | Self::Tokens => capabilities.embedding.is_some(),
-            Self::MultiVectors => capabilities.multi,
-            Self::Sparse => capabilities.sparse,
+            Self::Tokens => engine.info().capabilities.embedding.is_some(),
             Self::Rerank => method.is_some_and(|method| method != RerankMethod::Similarity),
             Self::Score => method == Some(RerankMethod::Pointwise),
-            Self::Classify => capabilities.labels.is_some(),
-            Self::Tokenize | Self::Decode => true,
+            _ => self.is_within(engine),
         }
     }
 
@@ -173,10 +170,10 @@ impl<'a> Chosen<'a> {
     /// # Errors
     /// An exhausted budget, or the engine's error.
     pub async fn embed_all(&self, requests: Vec<EmbedRequest>) -> Result<EmbedAllAnswer, Failure> {
-        let inputs = requests.iter().map(|request| request.inputs.len()).sum();
+        let inputs: usize = requests.iter().map(|request| request.inputs.len()).sum();
         let sizes = requests.iter().map(|request| AnswerSize::embed(request).bytes(self.engine));
         let size = AnswerSize::Bytes(sizes.fold(0, usize::saturating_add));
-        let call = Call { endpoint: Endpoint::Batch, size, inputs };
+        let call = Call { endpoint: Endpoint::embed(inputs), size, inputs };
         let answer = self.call(call, async |engine| engine.embed_all(requests).await).await?;
         self.app.metrics().embedded(self.name, &answer.timings);
         Ok(answer)

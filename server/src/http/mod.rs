@@ -127,8 +127,8 @@ pub struct Served {
     pub http: Router,
     /// Makes the router for gRPC, which is notified when the server stops.
     pub grpc: fn(Arc<App>, watch::Receiver<bool>) -> Router,
-    /// The owners of paths, which shape failures.
-    pub owners: Owners,
+    /// Gives a failure the shape of the dialect that owns its path.
+    pub shape: fn(Response) -> Response,
 }
 
 /// Serves until `shutdown` resolves, then lets accepted requests finish within the drain time.
@@ -138,7 +138,7 @@ pub async fn serve(
     served: Served,
     shutdown: impl Future<Output = ()>,
 ) {
-    let Served { http, grpc, owners: Owners { shape, .. } } = served;
+    let Served { http, grpc, shape } = served;
     let config = app.config();
     let drain = config.drain_timeout;
     let limits = listen::Limits {

@@ -179,16 +179,16 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
 }
 
 /// The file of a part that is an image.
-fn image(part: &Part) -> Option<Arc<MediaFile>> {
+fn image(part: &Part) -> Option<&MediaFile> {
     match part {
-        Part::Image(file) => Some(file.clone()),
+        Part::Image(file) => Some(file),
         _ => None,
     }
 }
 
 /// What the headers of these images say; `None` if there are no images, or if one of them has no
 /// header that can be read.
-fn headers(images: &[Arc<MediaFile>]) -> Option<Vec<ImageInfo>> {
+fn headers(images: &[&MediaFile]) -> Option<Vec<ImageInfo>> {
     let headers = images.iter().map(|file| Some(ImageHeader::of(file.bytes())?.into()));
     (!images.is_empty()).then(|| headers.collect())?
 }

@@ -83,13 +83,30 @@ async fn an_embedder_ranks_where_nothing_is_made_for_it() {
 }
 
 #[tokio::test]
+async fn token_ids_for_a_model_that_cannot_embed_are_told_who_can() {
+    let several = Several::of(vec![
+        ("classes", golden("bert-classifier")),
+        ("embedder", synthetic("tiny-bert")),
+    ]);
+    let body = json!({ "input": [[5, 6]], "model": "classes" });
+    let (status, refused) = several.post("/v1/embeddings", body).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{refused}");
+    let message = "this model cannot embed; this server's embedder can";
+    assert_eq!(refused["error"]["message"], message);
+    several.end().await;
+}
+
+#[tokio::test]
 async fn refusals_of_weaviates_paths_are_counted() {
     let several = Several::of(vec![("embedder", synthetic("tiny-bert"))]);
-    let (status, _) = several.post("/vectors", json!({})).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST);
-    let text = several.app.metrics().text();
-    let line = text.lines().find(|line| line.contains("errors") && line.contains("\"body\""));
-    assert!(line.is_some_and(|line| line.ends_with(" 1")), "{line:?}");
+    for (path, count) in [("/vectors", " 1"), ("/rerank", " 2")] {
+        // Only a request of Weaviate has a property.
+        let (status, refused) = several.post(path, json!({ "property": "text" })).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {refused}");
+        let text = several.app.metrics().text();
+        let line = text.lines().find(|line| line.contains("errors") && line.contains("\"body\""));
+        assert!(line.is_some_and(|line| line.ends_with(count)), "{path}: {line:?}");
+    }
     several.end().await;
 }
 
@@ -112,8 +129,12 @@ async fn instances_are_answered_whole_or_not_at_all() {
     assert!(before.is_some());
     assert_eq!(calls(&several.app.metrics().text()), before, "nothing was computed for nothing");
     let other = json!({ "inputs": "light", "model": "another" });
-    let (status, _) = several.post("/vertex", json!({ "instances": [good, other] })).await;
+    let (status, refused) = several.post("/vertex", json!({ "instances": [good, other] })).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        refused["error"].as_str().is_some_and(|it| it.contains("go to one model")),
+        "{refused}"
+    );
     several.end().await;
 }
 

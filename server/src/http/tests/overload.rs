@@ -80,6 +80,24 @@ async fn a_large_body_is_refused_before_it_is_read_as_json() {
 }
 
 #[tokio::test]
+async fn a_refusal_holds_its_permit_until_it_is_written() {
+    let http = HttpConfig { requests_max: 1, ..HttpConfig::default() };
+    let server = server(http, EngineConfig::default());
+    let ask = |body: &'static str| {
+        let request = Request::post("/embed").body(Body::from(body)).expect("a request");
+        server.router.clone().oneshot(request)
+    };
+    // The body takes a permit before it is read as JSON.
+    let refused = ask("not JSON").await.expect("answered");
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    let next = ask(r#"{"inputs": "a"}"#).await.expect("answered");
+    assert_eq!(next.status(), StatusCode::TOO_MANY_REQUESTS);
+    drop((refused, next));
+    let last = ask(r#"{"inputs": "a"}"#).await.expect("answered");
+    assert_eq!(last.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_client_leaves_permits_for_others() {
     let api_keys = vec!["one".into(), "two".into()];
     let http = HttpConfig { requests_max: 16, api_keys, ..HttpConfig::default() };

@@ -44,7 +44,8 @@ async fn ids_without_the_models_special_tokens_are_refused_where_apis_leave_it_o
     }
     let unknown = json!({ "input": [FOREIGN], "model": "none" });
     let unknown = post(&server, "/v1/embeddings", &unknown).await;
-    assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    assert!(unknown.body.contains("served: fake"), "{}", unknown.body);
 }
 
 #[tokio::test]
