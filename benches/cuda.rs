@@ -14,10 +14,7 @@ use proxima_kernels::ops::norm::rms_norm_for;
 use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::Activation;
-use proxima_kernels::spec::HeadNorms;
-use proxima_kernels::spec::Precision;
-use proxima_kernels::spec::{Heads, Mask, segments_of};
+use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Precision, segments_of};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{DType, Device, KernelError, Tensor, cuda};
 

@@ -8,11 +8,9 @@ use proxima_kernels::ops::norm;
 use proxima_kernels::ops::pool::pool;
 use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::Activation;
-use proxima_kernels::spec::HeadNorms;
-use proxima_kernels::spec::Pooling;
-use proxima_kernels::spec::Precision;
-use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
+use proxima_kernels::spec::{
+    Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, Precision, Segment, segments_of,
+};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, Tensor, cuda};
 

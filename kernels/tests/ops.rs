@@ -6,19 +6,15 @@ use proxima_kernels::cpu::Isa;
 use proxima_kernels::cpu::gemm::epilogue;
 use proxima_kernels::cpu::gemm::micro_kernel::BYTES_DEPTH_MAX;
 use proxima_kernels::cpu::isa::math;
-use proxima_kernels::cpu::isa::simd::SimdOp;
-use proxima_kernels::cpu::isa::simd::{LANES, Simd};
-use proxima_kernels::ops::attention;
+use proxima_kernels::cpu::isa::simd::{LANES, Simd, SimdOp};
 use proxima_kernels::ops::linear::Linear;
-use proxima_kernels::ops::norm;
 use proxima_kernels::ops::pool::pool;
 use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::Activation;
-use proxima_kernels::spec::HeadNorms;
-use proxima_kernels::spec::Pooling;
-use proxima_kernels::spec::Precision;
-use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
+use proxima_kernels::ops::{attention, norm};
+use proxima_kernels::spec::{
+    Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, Precision, Segment, segments_of,
+};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{DType, Device, Tensor};
 

@@ -20,13 +20,11 @@ use tokio::task::JoinSet;
 use crate::command::CommandError;
 use crate::config::{self, Environment, ModelPlace, ModelSource, ServeArgs, Settings};
 use crate::http::{self, App, Listeners};
-use crate::hub::Hub;
-use crate::hub::HubSettings;
+use crate::hub::{Hub, HubSettings};
 use crate::media::end_programs;
 use crate::metrics::MetricsHub;
-use crate::router;
 use crate::signals::Signals;
-use crate::{logging, memory};
+use crate::{logging, memory, router};
 
 /// The folder of a model, downloaded if it is from the Hub; bytes are counted in `progress`.
 ///

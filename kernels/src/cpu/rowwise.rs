@@ -7,8 +7,7 @@ use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::gemm::epilogue;
 use crate::cpu::gemm::pack_lhs::{PackedLhs, Packing, Writer};
 use crate::cpu::isa::Isa;
-use crate::cpu::isa::simd::SimdOp;
-use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::isa::simd::{LANES, Simd, SimdOp};
 use crate::cpu::thread_pool;
 use crate::spec::Activation;
 

@@ -7,8 +7,7 @@ use half::{bf16, f16};
 use proxima_emulator::{Arg, Buffer, null, read, write};
 use proxima_kernels::ops::norm::{plain_layer_norm, plain_rms_norm};
 use proxima_kernels::ops::rotary::{RotaryTables, plain};
-use proxima_kernels::spec::HeadNorms;
-use proxima_kernels::spec::Heads;
+use proxima_kernels::spec::{HeadNorms, Heads};
 
 use super::device::*;
 

@@ -8,10 +8,9 @@
 
 use std::ops::Range;
 
-use proxima_kernels::KernelError;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Ancestor, Segment};
-use proxima_kernels::thread_pool;
+use proxima_kernels::{KernelError, thread_pool};
 
 use super::RaggedBatch;
 

@@ -10,9 +10,7 @@ use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::linear_input::LinearInput;
 use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::Activation;
-use proxima_kernels::spec::Precision;
-use proxima_kernels::spec::{Heads, Mask};
+use proxima_kernels::spec::{Activation, Heads, Mask, Precision};
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 

@@ -5,8 +5,7 @@
 
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::Heads;
-use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Heads, Precision};
 use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 use serde_json::Value;

@@ -6,8 +6,7 @@
 //! Must not know: templates, devices.
 
 use proxima_kernels::Device;
-use proxima_kernels::spec::Activation;
-use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Activation, Precision};
 
 use super::Family;
 use super::bert::{KEYS, Style, WordsNames, load, words};

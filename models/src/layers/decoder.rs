@@ -11,9 +11,7 @@ use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::Activation;
-use proxima_kernels::spec::HeadNorms;
-use proxima_kernels::spec::{Heads, Mask};
+use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::Loader;

@@ -11,8 +11,7 @@ use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::norm::{layer_norm, layer_norm_for};
 use proxima_kernels::ops::rotary::RotaryTables;
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::Activation;
-use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Activation, Precision};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, KernelError, Tensor};
 

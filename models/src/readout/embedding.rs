@@ -3,13 +3,12 @@
 //!
 //! Must not know: files, requests.
 
-use proxima_kernels::l2_normalize;
+use proxima_kernels::{Device, KernelError, Tensor, l2_normalize};
 
 use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::pool::pool;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::Activation;
-use proxima_kernels::{Device, KernelError, Tensor};
 
 use super::Pooling;
 use crate::batch::HiddenStates;

@@ -3,9 +3,8 @@
 //!
 //! Must not know: tokenizers, requests.
 
-use proxima_kernels::l2_normalize;
 use proxima_kernels::ops::linear::Linear;
-use proxima_kernels::{Device, KernelError};
+use proxima_kernels::{Device, KernelError, l2_normalize};
 
 use crate::batch::HiddenStates;
 

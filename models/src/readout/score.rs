@@ -4,8 +4,7 @@
 
 use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::pool::pool;
-use proxima_kernels::spec::Activation;
-use proxima_kernels::spec::Pooling;
+use proxima_kernels::spec::{Activation, Pooling};
 use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::batch::HiddenStates;

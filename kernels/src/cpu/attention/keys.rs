@@ -8,8 +8,7 @@ use super::{Layout, SIZE_UNIT};
 use crate::cpu::buffer::aligned::{AlignedBytes, cast_mut};
 use crate::cpu::gemm::micro_kernel::{PANEL_COLUMNS, WeightFormat};
 use crate::cpu::isa::Isa;
-use crate::cpu::isa::simd::SimdOp;
-use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::isa::simd::{LANES, Simd, SimdOp};
 use crate::cpu::thread_pool;
 use crate::spec::{Ancestor, Heads, Segment};
 

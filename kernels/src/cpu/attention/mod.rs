@@ -18,9 +18,8 @@ use crate::cpu::gemm::micro_kernel::{Arithmetic, GemmOp, MicroKernel, PANEL_COLU
 use crate::cpu::gemm::pack_lhs::{
     Bf16Parts, F32Pieces, PackedLhs, Packing, Writer, row_panel_writer,
 };
-use crate::cpu::isa::Isa;
-use crate::cpu::isa::math;
 use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::isa::{Isa, math};
 use crate::cpu::thread_pool;
 use crate::spec::{Heads, Mask, Segment};
 use keys::PackedKeys;

@@ -4,8 +4,7 @@ use super::micro_kernel::{PANEL_COLUMNS, PackedFormat};
 use super::pack_lhs::{Bf16Parts, F32Pieces, Pieces, Writer};
 use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::isa::math;
-use crate::cpu::isa::simd::SimdOp;
-use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::isa::simd::{LANES, Simd, SimdOp};
 use crate::spec::Activation;
 
 /// The activation of 16 elements.

@@ -6,8 +6,7 @@ use super::micro_kernel::{DEPTH_UNIT, LINE, PackedFormat};
 use crate::cpu::buffer::aligned::{AlignedBytes, Plain, cast, cast_mut};
 use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::isa::Isa;
-use crate::cpu::isa::simd::SimdOp;
-use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::isa::simd::{LANES, Simd, SimdOp};
 use crate::cpu::thread_pool;
 
 /// How a micro-kernel reads activations.

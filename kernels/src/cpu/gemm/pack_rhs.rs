@@ -8,8 +8,7 @@ use super::micro_kernel::{DEPTH_UNIT, PANEL_COLUMNS, WeightFormat};
 use crate::cpu::buffer::aligned::{AlignedBytes, cast_mut};
 use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::isa::Isa;
-use crate::cpu::isa::simd::SimdOp;
-use crate::cpu::isa::simd::{LANES, Simd};
+use crate::cpu::isa::simd::{LANES, Simd, SimdOp};
 use crate::cpu::thread_pool;
 
 /// Weights `[columns, depth]` in zero-padded panels of 32 columns.

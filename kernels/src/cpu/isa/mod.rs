@@ -1,6 +1,6 @@
 //! Instruction sets as proof tokens: a token exists only if this CPU can run its instructions.
 //!
-//! Every kernel is written once, generic over [`Simd`], and computes on vectors of 16
+//! Every kernel is written once, generic over [`simd::Simd`], and computes on vectors of 16
 //! elements on every instruction set, with fused multiply-adds in the same order, so results have
 //! the same bits on all of them. GEMMs are the exception: see `gemm/dispatch.rs`.
 //! Must not know: which kernels exist.

@@ -13,8 +13,7 @@ use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::linear_input::LinearInput;
 use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::Activation;
-use proxima_kernels::spec::{Heads, Mask, segments_of};
+use proxima_kernels::spec::{Activation, Heads, Mask, segments_of};
 use proxima_kernels::{BatchRows, Device, KernelError};
 use serde::Deserialize;
 

@@ -18,8 +18,7 @@ use crate::dialects::grpc::proto::proxima as pb;
 use crate::dialects::inputs::{one_prompt, prepare};
 use crate::dialects::items::{Name, Pending, resolve};
 use crate::dialects::{Side, token_ids};
-use crate::http::TokenIds;
-use crate::http::{App, Failure};
+use crate::http::{App, Failure, TokenIds};
 
 /// An invalid request, with this message.
 fn wrong(message: impl Into<String>) -> Failure {
