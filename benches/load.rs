@@ -56,8 +56,22 @@ fn main() -> std::process::ExitCode {
         Arguments::parse();
     let time = Duration::from_secs_f64(seconds);
     let (model, api_key) = (None, None);
-    let load =
-        Load { address, path, model, api_key, clients, batch, mixed, words, time, rate, encoding };
+    // What is measured under overload is the server, not clients that leave it alone for a while.
+    let waits = false;
+    let load = Load {
+        address,
+        path,
+        model,
+        api_key,
+        clients,
+        batch,
+        mixed,
+        words,
+        time,
+        rate,
+        encoding,
+        waits,
+    };
     let tally = load::run(&load);
     println!(
         "{} requests in {:.1} s, {} refused, {} errors: {:.0} texts/s, {:.0} tokens/s",

@@ -13,12 +13,19 @@ import subprocess
 import sys
 import tempfile
 
+import facts
 from facts import ROOT, Build, run
 
 SOURCES = pathlib.Path(__file__).parent / "debian"
 # Counts packagings of one version.
 REVISION = "1"
 SCRIPTS = ("postinst", "prerm", "postrm")
+# Where shells look for the completions of a command, below /usr/share.
+COMPLETIONS = {
+    "bash": "bash-completion/completions/proxima",
+    "fish": "fish/vendor_completions.d/proxima.fish",
+    "zsh": "zsh/vendor-completions/_proxima",
+}
 CONFFILE = "/etc/proxima/proxima.toml"
 
 
@@ -101,6 +108,10 @@ def lay_out(build: Build, root: pathlib.Path, third_party: str) -> None:
     write(document / "README.md.gz", packed((ROOT / "README.md").read_bytes()))
     for page in (ROOT / "docs").iterdir():
         write(document / "docs" / page.name, page.read_bytes())
+    for name, data in facts.monitoring().items():
+        write(document / "examples" / name, data)
+    for shell, place in COMPLETIONS.items():
+        write(root / "usr/share" / place, run(str(build.binary), "completions", shell).encode())
     write(document / "changelog.gz", packed((ROOT / "CHANGELOG.md").read_bytes()))
     write(document / "changelog.Debian.gz", packed(changelog(build).encode()))
     overrides = root / "usr/share/lintian/overrides/proxima"

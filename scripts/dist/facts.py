@@ -109,3 +109,10 @@ def look_at(binary: pathlib.Path, scratch: pathlib.Path) -> Build:
 def scratch_folder() -> tempfile.TemporaryDirectory:
     """A folder that goes when packages are made."""
     return tempfile.TemporaryDirectory(prefix="proxima-dist-")
+
+
+def monitoring() -> dict[str, bytes]:
+    """Alert rules and the dashboard, by their paths in packages."""
+    folder = ROOT / "docker/monitoring"
+    names = ["alerts.yml", "dashboards/proxima.json"]
+    return {f"monitoring/{pathlib.Path(name).name}": (folder / name).read_bytes() for name in names}

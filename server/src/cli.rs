@@ -52,6 +52,7 @@ enum Command {
     /// Print the OpenAPI document
     Openapi,
     /// Print a script that lets a shell complete commands and flags
+    #[command(arg_required_else_help = true)]
     Completions {
         /// The shell
         shell: clap_complete::aot::Shell,
@@ -63,6 +64,7 @@ enum Command {
         out: Option<PathBuf>,
     },
     /// Print an example of a file of settings, or what flags of other servers are here
+    #[command(arg_required_else_help = true)]
     Docs {
         /// Which
         document: Document,

@@ -188,7 +188,11 @@ impl Failure {
 
     /// The reason for the log: the message without quoted text, which may be user input.
     pub fn reason(&self) -> String {
-        let mut reason = without_quotes(&self.to_string());
+        let mut reason = match self {
+            // Which model was asked for is worth knowing, and is not an input.
+            Self::UnknownModel(unknown) => unknown.to_string(),
+            _ => without_quotes(&self.to_string()),
+        };
         let end = (0..=REASON_MAX.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at));
         reason.truncate(end.unwrap_or(0));
         reason
@@ -339,5 +343,8 @@ mod tests {
             assert_eq!(Failure::body(message).reason(), reason);
         }
         assert!(Failure::body("é".repeat(1000)).reason().len() <= REASON_MAX);
+        let unknown = UnknownModel { name: "other\n".into(), known: vec!["mine".into()] };
+        let reason = Failure::UnknownModel(unknown).reason();
+        assert_eq!(reason, r#"no model is served as "other\n"; served: mine"#);
     }
 }

@@ -53,6 +53,7 @@ pub fn run(arguments: HealthArgs) -> Result<(), CommandError> {
             format!("http://{}:{port}", reachable(&host))
         }
     };
+    let base = base.strip_suffix("/readyz").unwrap_or(&base);
     let mut url = url::Url::parse(&format!("{base}/readyz"))
         .map_err(|error| CommandError::usage(format!("{base:?} is no address: {error}")))?;
     if let (Some(model), Ok(mut path)) = (&model, url.path_segments_mut()) {

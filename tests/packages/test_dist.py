@@ -142,7 +142,9 @@ def test_deb_has_no_file_that_others_may_write(dist):
 
 def test_deb_has_the_manual_and_the_pages(dist):
     listed = run("dpkg-deb", "--contents", only(dist, "*.deb"))
-    for path in ("man/man1/proxima.1.gz", "man/man1/proxima-serve.1.gz", "doc/proxima/docs/api.md"):
+    for path in ("man/man1/proxima.1.gz", "man/man1/proxima-serve.1.gz", "doc/proxima/docs/api.md",
+                 "doc/proxima/examples/monitoring/alerts.yml", "zsh/vendor-completions/_proxima",
+                 "bash-completion/completions/proxima"):
         assert f"./usr/share/{path}\n" in listed, path
 
 
@@ -154,7 +156,8 @@ def test_archive_has_its_checksums(dist, model, tmp_path):
     listed = {line.split()[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == listed | {"SHA256SUMS"}
-    assert {"LICENSE", "README.md", "THIRD-PARTY-NOTICES", "docs/api.md", "proxima"} <= listed
+    assert {"LICENSE", "README.md", "THIRD-PARTY-NOTICES", "docs/api.md", "proxima",
+            "monitoring/alerts.yml", "monitoring/proxima.json"} <= listed
     assert run(folder / "proxima", "--version").split()[:2] == ["proxima", VERSION]
 
 

@@ -51,7 +51,7 @@ def selectors(expression):
 def test_every_metric_exists(told):
     named = set()
     for expression in expressions():
-        found = set(re.findall(r"\b(?:proxima|te)_[a-z_]+|\bup\b", expression))
+        found = set(re.findall(r"\b(?:proxima|te|process)_[a-z_]+|\bup\b", expression))
         assert found, expression
         named |= found
     assert named - OWN <= set(told)

@@ -44,6 +44,9 @@ pub struct Load {
     pub rate: Option<f64>,
     /// How vectors are written.
     pub encoding: String,
+    /// Whether a client whose request was refused waits as long as `Retry-After` says, as users'
+    /// clients do.
+    pub waits: bool,
 }
 
 /// The results of clients.
@@ -147,6 +150,8 @@ struct Head {
     length: Option<usize>,
     chunked: bool,
     tokens: usize,
+    /// When to retry.
+    retry_after: Duration,
     /// The beginning of an error's body.
     said: String,
 }
@@ -248,6 +253,10 @@ impl<'a> Client<'a> {
             match line.split_once(": ") {
                 Some(("content-length", value)) => head.length = value.parse().ok(),
                 Some(("transfer-encoding", "chunked")) => head.chunked = true,
+                Some(("retry-after", value)) => {
+                    let seconds: u64 = value.parse().unwrap_or(0);
+                    head.retry_after = Duration::from_secs(seconds);
+                }
                 Some(("connection", "close")) => self.closing = true,
                 Some(("x-compute-tokens", value)) => head.tokens = value.parse().unwrap_or(0),
                 Some(_) => {}
@@ -299,7 +308,12 @@ impl<'a> Client<'a> {
                     tally.tokens += tokens;
                 }
                 // Refused properly, because the server is full or stopping.
-                Ok((Head { status: 429 | 503, .. }, _)) => tally.refused += 1,
+                Ok((Head { status: 429 | 503, retry_after, .. }, _)) => {
+                    tally.refused += 1;
+                    if self.load.waits {
+                        wait_until((Instant::now() + retry_after).min(until));
+                    }
+                }
                 Ok((Head { status, said, .. }, _)) => {
                     tally.errors.push(format!("status {status} {said}").trim_end().to_owned());
                 }

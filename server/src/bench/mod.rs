@@ -117,6 +117,7 @@ fn measure(
         time: Duration::from_secs(arguments.seconds.into()),
         rate: arguments.rate,
         encoding: arguments.encoding.clone(),
+        waits: true,
     };
     let tally = load::run(&load);
     write_out(&table(what, &load, &tally))?;

@@ -1,3 +1,5 @@
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use proxima_engine::EngineConfig;
@@ -20,6 +22,7 @@ fn load(address: &str, path: &str) -> Load {
         time: Duration::from_millis(200),
         rate: None,
         encoding: "float".into(),
+        waits: false,
     }
 }
 
@@ -56,6 +59,36 @@ async fn what_is_counted_is_what_the_server_counts() {
     // With the server's message.
     let refused = |it: &String| it.starts_with("status 401") && it.contains("valid API key");
     assert!(sent.errors.iter().all(refused) && !sent.errors.is_empty(), "{:?}", sent.errors);
+}
+
+/// A server that refuses every request for a minute; it ends with its last connection.
+fn refusing(connections: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(connections) {
+            let mut stream = BufReader::new(stream.expect("a client"));
+            while let Some(Ok(line)) = (&mut stream).lines().next() {
+                let Some(length) = line.strip_prefix("content-length: ") else { continue };
+                // An empty line, and the body.
+                let rest = 2 + length.parse::<u64>().expect("a length");
+                io::copy(&mut (&mut stream).take(rest), &mut io::sink()).expect("a body");
+                let answer = "HTTP/1.1 429 Too\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n";
+                stream.get_mut().write_all(answer.as_bytes()).expect("read");
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_refused_client_waits_as_long_as_it_is_told_if_it_should() {
+    let address = refusing(2);
+    let load = Load { clients: 1, waits: true, ..load(&address, "/embed") };
+    let sent = load::run(&load);
+    assert_eq!((sent.refused, sent.errors.len()), (1, 0), "{sent:?}");
+    let sent = load::run(&Load { waits: false, ..load });
+    assert!(sent.refused > 1 && sent.errors.is_empty(), "{sent:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use axum::response::Response;
 
 use super::Failure;
 use super::unshaped::unshaped;
+use crate::noted::note_failure;
 
 /// A router that answers 400 to HTTP/1.1 requests without exactly one valid `Host`, and to request
 /// targets with an invalid host. HTTP/1.0 allows requests without `Host`, such as HAProxy's health
@@ -31,6 +32,7 @@ async fn require(request: Request, next: Next) -> Response {
             None => return next.run(request).await,
         },
     };
+    note_failure(&failure);
     unshaped(uri.path(), &failure)
 }
 

@@ -88,12 +88,16 @@ pub async fn catch_panic(request: Request, next: Next) -> Response {
 /// Answers for a path that does not exist.
 pub async fn unknown_path(request: Request) -> Response {
     let path = request.uri().path();
-    unshaped(path, &Failure::UnknownPath { path: path.to_owned() })
+    let failure = Failure::UnknownPath { path: path.to_owned() };
+    note_failure(&failure);
+    unshaped(path, &failure)
 }
 
 /// Answers for a path that exists, but for another method.
 pub async fn wrong_method(request: Request) -> Response {
     let path = request.uri().path();
     let method = request.method().to_string();
-    unshaped(path, &Failure::WrongMethod { method, path: path.to_owned() })
+    let failure = Failure::WrongMethod { method, path: path.to_owned() };
+    note_failure(&failure);
+    unshaped(path, &failure)
 }

@@ -51,6 +51,9 @@ async fn livez() -> &'static str {
 )]
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    for slot in app.registry().slots() {
+        app.metrics().set_ready(slot.name(), slot.engine().is_ok());
+    }
     ([(header::CONTENT_TYPE, content_type)], app.metrics().text()).into_response()
 }
 

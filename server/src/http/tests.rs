@@ -308,7 +308,11 @@ async fn metrics_have_the_documented_names() {
         "proxima_requests_total{endpoint=\"single\",model=\"fake\"} 1",
         "proxima_errors_total{kind=\"model\",model=\"fake\"} 1",
         "proxima_errors_total{kind=\"body\",model=\"\"} 1",
+        // Before the first of them, so that a rate sees it.
+        "proxima_errors_total{kind=\"bug\",model=\"fake\"} 0",
+        "proxima_errors_total{kind=\"timeout\",model=\"\"} 0",
         "proxima_events_total{event=\"not_finite\",model=\"fake\"} 1",
+        "proxima_model_ready{model=\"fake\"} 1",
         "proxima_request_tokens_total{model=\"fake\"} 7",
         "proxima_queue{model=\"fake\",unit=\"tokens\"} 0",
         "proxima_tokenizer_wait_seconds_count{model=\"fake\"} 2",

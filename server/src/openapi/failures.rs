@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proxima_engine::{EngineError, UnknownModel};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::content;
 use crate::dialects::{self, Dialect};
@@ -105,21 +105,5 @@ pub fn add(responses: &mut Value, route: &Listed, sharing: &[Dialect]) {
             place["description"] = answer.says.join("; or ").into();
         }
         place["content"] = content(answer.bodies.iter().map(String::as_str));
-        if let Some(headers) = headers(status) {
-            place["headers"] = headers;
-        }
-    }
-}
-
-/// The headers of a status.
-fn headers(status: u16) -> Option<Value> {
-    let header = |name: &str, kind: &str, says: &str| json!({ name: { "description": says, "schema": { "type": kind } } });
-    match status {
-        401 => Some(header("WWW-Authenticate", "string", "The scheme that is asked for.")),
-        415 => Some(header("Accept-Encoding", "string", "The codings that are taken.")),
-        429 | 502 | 503 => {
-            Some(header("Retry-After", "integer", "Seconds to wait, where it helps."))
-        }
-        _ => None,
     }
 }

@@ -4,6 +4,7 @@
 
 mod examples;
 mod failures;
+mod headers;
 
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
@@ -78,6 +79,7 @@ fn document(routes: &[Listed]) -> Value {
         path[route.method] = operation;
     }
     document["paths"] = Value::Object(paths);
+    headers::describe(&mut document["components"]);
     examples::add(&mut document["paths"], routes);
     any_of(&mut document);
     for (schema, key, others) in OTHER_NAMES {
@@ -132,6 +134,7 @@ fn operation(route: &Listed, described: &Value) -> Value {
     }
     let of_parts: Vec<_> = parts.into_iter().map(|(dialect, _)| dialect).collect();
     failures::add(&mut operation["responses"], route, &of_parts);
+    headers::add(&mut operation["responses"], route);
     operation
 }
 

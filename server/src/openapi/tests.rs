@@ -108,8 +108,12 @@ fn every_body_is_one_of_a_path_and_every_name_is_known() {
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     let mut names = BTreeSet::new();
     named(&document, &mut names);
-    let unknown: Vec<_> = names.iter().filter(|name| !schemas.contains_key(*name)).collect();
+    let headers = document["components"]["headers"].as_object().expect("headers");
+    let is_known = |name: &String| schemas.contains_key(name) || headers.contains_key(name);
+    let unknown: Vec<_> = names.iter().filter(|name| !is_known(name)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
+    let unused: Vec<_> = headers.keys().filter(|name| !names.contains(*name)).collect();
+    assert!(unused.is_empty(), "{unused:?}");
     let bodies = schemas.keys().filter(|name| name.ends_with("Body"));
     let unused: Vec<_> = bodies.filter(|name| !names.contains(*name)).collect();
     assert!(unused.is_empty(), "{unused:?}");

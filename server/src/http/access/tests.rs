@@ -148,10 +148,10 @@ async fn every_answer_has_an_id_and_errors_are_logged_with_theirs() {
         ),
         ("POST /v2/embed", key, "[]", 400, json!("body")),
         ("POST /v1/rerank", key, "{}", 400, json!("body")),
-        ("POST /nothing", key, "", 404, Value::Null),
-        ("PUT /embed", key, "", 405, Value::Null),
+        ("POST /nothing", key, "", 404, json!("unknown_path")),
+        ("PUT /embed", key, "", 405, json!("unknown_path")),
         ("POST /embed", "", r#"{"inputs": "a"}"#, 401, json!("unauthorized")),
-        ("POST /embed", "host: b\r\n", "", 400, Value::Null),
+        ("POST /embed", "host: b\r\n", "", 400, json!("malformed")),
     ] {
         let (head, _) = send(server.http, &request(line, headers, body)).await;
         let id = header(&head, "x-request-id").expect("an id").to_owned();

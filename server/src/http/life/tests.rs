@@ -102,7 +102,11 @@ async fn every_other_path_is_refused_in_its_dialects_shape() {
     }
     // Whoever watches the server sees that it is there.
     assert_eq!(server.get("/metrics").await.0, 200);
+    let ready = |value: u8| format!("proxima_model_ready{{model=\"a\"}} {value}");
+    assert!(server.app.metrics().text().contains(&ready(0)));
     server.fill("a");
+    server.get("/metrics").await;
+    assert!(server.app.metrics().text().contains(&ready(1)));
     assert_eq!(server.get("/readyz").await.0, 200);
     assert_eq!(server.post("/embed", json!({ "inputs": "a" })).await.0, 200);
     assert_eq!(server.get("/nothing").await.0, 404);

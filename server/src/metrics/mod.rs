@@ -4,17 +4,21 @@
 //! What is counted for a request is also noted for its line in the access log.
 //! Must not know: how anything is computed.
 
+mod model;
+mod process;
+
 use std::sync::Arc;
 use std::time::Instant;
 
+use model::ModelMetrics;
+use process::Process;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Registry, TextEncoder, core::Collector, histogram_opts, opts,
+    Encoder as _, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    histogram_opts, opts,
 };
-use proxima_engine::{DeviceEvent, Metrics, Observation, Timings};
+use proxima_engine::{Metrics, Timings};
 
 use crate::failure::Failure;
-use crate::logging;
 use crate::noted::{note_failure, note_timings};
 
 /// Histogram buckets in seconds, from half a millisecond to two minutes.
@@ -23,6 +27,10 @@ const SECONDS: [f64; 14] =
 /// Histogram buckets for counts of tokens or sequences.
 const COUNTS: [f64; 12] =
     [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
+
+/// Failures that alerts watch. Their series exist from the start: a rate does not see the failure
+/// that creates a series.
+const WATCHED_KINDS: [&str; 5] = ["bug", "model", "overloaded", "timeout", "unhealthy"];
 
 /// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +104,8 @@ pub struct MetricsHub {
     events: IntCounterVec,
     cache: IntGaugeVec,
     tei: Tei,
-    resident: Gauge,
-    log_lost: IntCounter,
+    ready: IntGaugeVec,
+    process: Process,
 }
 
 /// The metrics with the names of text-embeddings-inference.
@@ -113,25 +121,10 @@ struct Tei {
     input_length: HistogramVec,
 }
 
-fn gauge_of(name: &str, help: &str) -> Gauge {
-    Gauge::new(name, help).expect("the name is valid")
-}
-
-fn lost_lines() -> IntCounter {
-    let lost = opts!("proxima_log_lines_lost_total", "lines that standard error did not take");
-    IntCounter::with_opts(lost).expect("the name is valid")
-}
-
 fn responses(registry: &Registry) -> IntCounterVec {
     let told = "answers over HTTP; 499 if the client went away first";
     let options = opts!("proxima_http_responses_total", told);
     family!(registry, IntCounterVec, options, &["path", "status"])
-}
-
-/// Registers a metric without labels.
-fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> M {
-    registry.register(Box::new(metric.clone())).expect("names are different");
-    metric
 }
 
 impl MetricsHub {
@@ -150,7 +143,7 @@ impl MetricsHub {
             family!(r, HistogramVec, histogram_opts!(name, help, buckets.to_vec()), labels)
         };
         let tei = Tei::new(r);
-        Arc::new(Self {
+        let hub = Self {
             requests: counter("proxima_requests_total", "requests", &["model", "endpoint"]),
             errors: counter("proxima_errors_total", "failed requests", &["model", "kind"]),
             responses: responses(r),
@@ -198,43 +191,31 @@ impl MetricsHub {
             ),
             cache: gauge("proxima_cache", "what the vector cache holds", &["model", "unit"]),
             tei,
-            resident: registered(r, gauge_of("proxima_resident_bytes", "memory in RAM")),
-            log_lost: registered(r, lost_lines()),
+            ready: gauge("proxima_model_ready", "whether the model is loaded and served", model),
+            process: Process::new(r),
             registry,
-        })
+        };
+        hub.watch("");
+        Arc::new(hub)
+    }
+
+    /// Creates the series that alerts watch. Requests refused before a model was chosen have an
+    /// empty name.
+    fn watch(&self, model: &str) {
+        for kind in WATCHED_KINDS {
+            self.errors.with_label_values(&[model, kind]);
+        }
+    }
+
+    /// Sets whether a model is loaded and served.
+    pub fn set_ready(&self, model: &str, is_ready: bool) {
+        self.ready.with_label_values(&[model]).set(i64::from(is_ready));
     }
 
     /// The engine's view of the metrics of one model.
     pub fn for_model(&self, served_name: &str) -> Arc<dyn Metrics> {
-        let label = &[served_name];
-        let event = |event: &str| self.events.with_label_values(&[served_name, event]);
-        Arc::new(ModelMetrics {
-            name: served_name.to_owned(),
-            queue_jobs: self.queue.with_label_values(&[served_name, "jobs"]),
-            queue_tokens: self.queue.with_label_values(&[served_name, "tokens"]),
-            queue_seconds: self.queue_seconds.with_label_values(label),
-            tokenize_seconds: self.tokenize_seconds.with_label_values(label),
-            truncated: self.truncated.with_label_values(label),
-            tokenizer_wait: self.tokenizer_wait.with_label_values(label),
-            batch_tokens: self.batch_tokens.with_label_values(label),
-            batch_sequences: self.batch_sequences.with_label_values(label),
-            batch_seconds: self.batch_seconds.with_label_values(label),
-            tokens: self.tokens.with_label_values(label),
-            rows: self.rows.with_label_values(label),
-            prefix: self.prefix.with_label_values(label),
-            batch_failed: event("batch_failed"),
-            not_finite: event("not_finite"),
-            out_of_memory: event("out_of_memory"),
-            device_failed: event("device_failed"),
-            cache_hit: event("cache_hit"),
-            cache_miss: event("cache_miss"),
-            joined: event("joined"),
-            dropped: event("dropped"),
-            cache_entries: self.cache.with_label_values(&[served_name, "entries"]),
-            cache_bytes: self.cache.with_label_values(&[served_name, "bytes"]),
-            tei_queue_size: self.tei.queue_size.clone(),
-            tei_input_length: self.tei.input_length.with_label_values(&[] as &[&str]),
-        })
+        self.watch(served_name);
+        Arc::new(ModelMetrics::new(self, served_name))
     }
 
     /// Starts to measure a request.
@@ -272,8 +253,7 @@ impl MetricsHub {
 
     /// All metrics in the Prometheus text format.
     pub fn text(&self) -> String {
-        self.resident.set(resident_bytes());
-        self.log_lost.inc_by(logging::lost().saturating_sub(self.log_lost.get()));
+        self.process.update();
         let mut text = Vec::new();
         let written = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         written.expect("a vector takes all that is written");
@@ -305,14 +285,6 @@ impl Tei {
     }
 }
 
-/// Resident memory of this process in bytes; 0 if the system does not say.
-fn resident_bytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<f64>().ok());
-    kilobytes.unwrap_or(0.0) * 1024.0
-}
-
 /// A request being measured.
 pub struct RequestMeasure<'a> {
     hub: &'a MetricsHub,
@@ -340,104 +312,5 @@ impl RequestMeasure<'_> {
         let (seconds, endpoint) = (self.started.elapsed().as_secs_f64(), self.endpoint.name());
         self.hub.request_seconds.with_label_values(&[self.model, endpoint]).observe(seconds);
         self.hub.tei.request_duration.with_label_values(&[endpoint]).observe(seconds);
-    }
-}
-
-/// The metrics of one model, looked up once.
-struct ModelMetrics {
-    name: String,
-    queue_jobs: IntGauge,
-    queue_tokens: IntGauge,
-    queue_seconds: Histogram,
-    tokenize_seconds: Histogram,
-    truncated: IntCounter,
-    tokenizer_wait: Histogram,
-    batch_tokens: Histogram,
-    batch_sequences: Histogram,
-    batch_seconds: Histogram,
-    tokens: IntCounter,
-    rows: IntCounter,
-    prefix: IntGauge,
-    batch_failed: IntCounter,
-    not_finite: IntCounter,
-    out_of_memory: IntCounter,
-    device_failed: IntCounter,
-    cache_hit: IntCounter,
-    cache_miss: IntCounter,
-    joined: IntCounter,
-    dropped: IntCounter,
-    cache_entries: IntGauge,
-    cache_bytes: IntGauge,
-    tei_queue_size: IntGauge,
-    tei_input_length: Histogram,
-}
-
-impl Metrics for ModelMetrics {
-    fn device(&self, event: DeviceEvent<'_>) {
-        let model = &self.name;
-        match event {
-            DeviceEvent::Measured(measured) => tracing::info!(
-                "model {model}: {:.0} tokens/s in batches of {} tokens, measured in {:.1} s",
-                measured.tokens_per_second,
-                measured.batch_tokens,
-                measured.took.as_secs_f64(),
-            ),
-            DeviceEvent::OutOfMemory { sequences } => {
-                self.out_of_memory.inc();
-                tracing::warn!(
-                    "model {model}: a batch of {sequences} inputs does not fit into the device's \
-                     memory; its halves are tried, and batches are smaller from now on"
-                );
-            }
-            DeviceEvent::Failed { device, reason } => {
-                self.device_failed.inc();
-                tracing::error!("model {model}: {device} failed: {reason}");
-            }
-            DeviceEvent::Restarted { device } => {
-                tracing::warn!("model {model}: {device} was opened anew and computes again");
-            }
-            DeviceEvent::Lost { device, reason } => {
-                tracing::error!("model {model}: {device} is lost: {reason}");
-            }
-            _ => {}
-        }
-    }
-
-    fn observe(&self, observation: Observation) {
-        match observation {
-            Observation::QueueDepth { jobs, tokens } => {
-                self.queue_jobs.set(jobs as i64);
-                self.queue_tokens.set(tokens as i64);
-                self.tei_queue_size.set(jobs as i64);
-            }
-            Observation::Tokenized { tokens, is_cut, took } => {
-                self.truncated.inc_by(u64::from(is_cut));
-                self.tokenize_seconds.observe(took.as_secs_f64());
-                self.tei_input_length.observe(tokens as f64);
-            }
-            Observation::TokenizerWait { waited } => {
-                self.tokenizer_wait.observe(waited.as_secs_f64());
-            }
-            Observation::Dequeued { waited } => self.queue_seconds.observe(waited.as_secs_f64()),
-            Observation::Batch { sequences, tokens, rows, took } => {
-                self.batch_sequences.observe(sequences as f64);
-                self.batch_tokens.observe(tokens as f64);
-                self.batch_seconds.observe(took.as_secs_f64());
-                self.tokens.inc_by(tokens as u64);
-                self.rows.inc_by(rows as u64);
-            }
-            Observation::BatchFailed { .. } => self.batch_failed.inc(),
-            Observation::NotFinite => self.not_finite.inc(),
-            Observation::CacheHit => self.cache_hit.inc(),
-            Observation::CacheMiss => self.cache_miss.inc(),
-            Observation::CacheSize { entries, bytes } => {
-                self.cache_entries.set(entries as i64);
-                self.cache_bytes.set(bytes as i64);
-            }
-            Observation::PrefixSize { bytes } => self.prefix.set(bytes as i64),
-            Observation::Joined => self.joined.inc(),
-            Observation::Dropped => self.dropped.inc(),
-            _ => {}
-        }
     }
 }
