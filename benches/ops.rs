@@ -36,7 +36,7 @@ fn attentions(criterion: &mut Criterion) {
             let segments = segments_of(&offsets);
             for arithmetic in arithmetics(isa) {
                 let layout = Layout { segments: &segments, cached: &[] };
-                let what = Attention { qkv: &qkv, heads, layout, mask, arithmetic };
+                let what = Attention { qkv: &qkv, heads, layout, mask, bias: None, arithmetic };
                 let packing = isa.packing(arithmetic);
                 group.bench_function(format!("{model} of {length} in {arithmetic:?}"), |bench| {
                     bench.iter(|| attention_packed(isa, what, packing));

@@ -65,6 +65,32 @@ impl Mask {
     }
 }
 
+/// A bias of attention's scores that depends on the position of a key relative to the query's alone,
+/// such as a bucketed relative bias (T5, MPNet) or ALiBi (Press et al., 2022).
+#[derive(Debug)]
+pub struct PositionBias {
+    /// `[heads, 2 * reach + 1]` in float32: the biases of keys from `reach` positions before the
+    /// query to `reach` after it.
+    pub table: Tensor,
+    /// Sequences may be up to `reach + 1` long.
+    pub reach: usize,
+}
+
+/// What attention does with scores before the softmax, after scaling them.
+#[derive(Debug, Clone, Copy)]
+pub struct Scoring<'a> {
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// What is added to the scores.
+    pub bias: Option<&'a PositionBias>,
+}
+
+impl From<Mask> for Scoring<'_> {
+    fn from(mask: Mask) -> Self {
+        Self { mask, bias: None }
+    }
+}
+
 /// Layout of a row of queries, keys and values: `heads * size` elements of queries, then
 /// `kv_heads * size` of keys, then `kv_heads * size` of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

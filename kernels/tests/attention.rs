@@ -4,7 +4,7 @@ mod support;
 
 use half::bf16;
 use proxima_kernels::cpu::Isa;
-use proxima_kernels::cpu::attention::{Attention, Layout, attention};
+use proxima_kernels::cpu::attention::{Attention, Bias, Layout, attention};
 use proxima_kernels::cpu::gemm::micro_kernel::Arithmetic;
 use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 use proxima_kernels::thread_pool::limited;
@@ -22,22 +22,42 @@ fn ways() -> Vec<(Isa, Arithmetic)> {
     exact.chain(rounded.map(|isa| (isa, Arithmetic::Bf16))).collect()
 }
 
-fn run(
+/// What is done with scores.
+#[derive(Debug, Clone, Copy)]
+struct Rule<'a> {
+    mask: Mask,
+    bias: Option<Bias<'a>>,
+}
+
+impl From<Mask> for Rule<'_> {
+    fn from(mask: Mask) -> Self {
+        Self { mask, bias: None }
+    }
+}
+
+/// A random bias for sequences of up to `reach + 1` rows.
+fn bias_table(heads: Heads, reach: usize) -> Vec<f32> {
+    numbers(heads.heads * (2 * reach + 1), 9)
+}
+
+fn run<'a>(
     (isa, arithmetic): (Isa, Arithmetic),
     qkv: &[f32],
     heads: Heads,
     offsets: &[usize],
-    mask: Mask,
+    rule: impl Into<Rule<'a>>,
 ) -> Vec<f32> {
+    let Rule { mask, bias } = rule.into();
     let tokens = offsets[offsets.len() - 1];
     let mut out = vec![f32::NAN; tokens * heads.heads * heads.size];
     let layout = Layout { segments: &segments_of(offsets), cached: &[] };
-    attention(isa, Attention { qkv, heads, layout, mask, arithmetic }, &mut out);
+    attention(isa, Attention { qkv, heads, layout, mask, bias, arithmetic }, &mut out);
     out
 }
 
 /// The definition, in double precision.
-fn reference(qkv: &[f32], heads: Heads, offsets: &[usize], mask: Mask) -> Vec<f64> {
+fn reference(qkv: &[f32], heads: Heads, offsets: &[usize], rule: Rule<'_>) -> Vec<f64> {
+    let Rule { mask, bias } = rule;
     let size = heads.size;
     let part = |token: usize, head: usize| {
         let at = token * heads.row() + head * size;
@@ -55,7 +75,13 @@ fn reference(qkv: &[f32], heads: Heads, offsets: &[usize], mask: Mask) -> Vec<f6
                     let key = part(bounds[0] + key, heads.heads + shared);
                     query.zip(key).map(|(q, k)| q * k).sum::<f64>() / (size as f64).sqrt()
                 };
-                let weights: Vec<f64> = keys.clone().map(|key| score(key).exp()).collect();
+                let added = |key: usize| {
+                    let bias =
+                        bias.map(|it| it.table[head * (2 * it.reach + 1) + it.reach + key - query]);
+                    f64::from(bias.unwrap_or(0.0))
+                };
+                let weights: Vec<f64> =
+                    keys.clone().map(|key| (score(key) + added(key)).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 let mut sums = vec![0.0; size];
                 for (key, weight) in keys.zip(&weights) {
@@ -78,13 +104,22 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
         let heads = Heads { heads, kv_heads, size };
         let qkv = numbers(offsets[offsets.len() - 1] * heads.row(), size as u32);
         let rounded: Vec<f32> = qkv.iter().map(|value| bf16::from_f32(*value).to_f32()).collect();
-        for mask in [Mask::Full, Mask::Causal, Mask::Window(5), Mask::Window(64)] {
-            let expected = reference(&qkv, heads, &offsets, mask);
-            let of_rounded = reference(&rounded, heads, &offsets, mask);
+        // The longest sequence needs 299.
+        let tables = [299, 400].map(|reach| (reach, bias_table(heads, reach)));
+        let biases = tables.iter().map(|(reach, table)| Some(Bias { table, reach: *reach }));
+        let masks = [Mask::Full, Mask::Causal, Mask::Window(5), Mask::Window(64)];
+        let biases: Vec<_> = biases.chain([None]).collect();
+        for (mask, bias) in
+            masks.into_iter().flat_map(|mask| biases.iter().map(move |it| (mask, *it)))
+        {
+            let rule = Rule { mask, bias };
+            let expected = reference(&qkv, heads, &offsets, rule);
+            let of_rounded = reference(&rounded, heads, &offsets, rule);
             let mut bits: Option<Vec<f32>> = None;
             for way in ways() {
-                let got = run(way, &qkv, heads, &offsets, mask);
-                let what = (way.0.name(), way.1, heads, mask);
+                let got = run(way, &qkv, heads, &offsets, rule);
+                let reach = bias.map(|bias| bias.reach);
+                let what = (way.0.name(), way.1, heads, mask, reach);
                 // For values up to 2: weights are rounded to 8 bits, and scaled queries are rounded
                 // again.
                 let (expected, allowed) = match way.1 {
@@ -107,18 +142,21 @@ fn a_sequence_has_the_same_bits_alone_and_among_others_on_any_number_of_threads(
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
     let offsets = [0, 40, 41, 340, 352];
     let qkv = numbers(352 * heads.row(), 1);
+    let table = bias_table(heads, 299);
+    let biased = Rule { mask: Mask::Full, bias: Some(Bias { table: &table, reach: 299 }) };
+    let masks = [Mask::Full, Mask::Causal, Mask::Window(16)].map(Rule::from);
     for isa in ways() {
-        for mask in [Mask::Full, Mask::Causal, Mask::Window(16)] {
+        for mask in masks.into_iter().chain([biased]) {
             let all = run(isa, &qkv, heads, &offsets, mask);
             for threads in [1, 3, 16] {
                 let again = limited(threads, || run(isa, &qkv, heads, &offsets, mask));
-                assert!(again == all, "{mask:?} on {threads} threads");
+                assert!(again == all, "{:?} on {threads} threads", mask.mask);
             }
             for bounds in offsets.windows(2) {
                 let rows = &qkv[bounds[0] * heads.row()..bounds[1] * heads.row()];
                 let alone = run(isa, rows, heads, &[0, bounds[1] - bounds[0]], mask);
                 let width = heads.heads * heads.size;
-                assert!(alone == all[bounds[0] * width..bounds[1] * width], "{mask:?}");
+                assert!(alone == all[bounds[0] * width..bounds[1] * width], "{:?}", mask.mask);
             }
         }
     }
@@ -184,22 +222,26 @@ fn shared_and_kept_prefixes_give_the_same_bits_as_whole_sequences() {
         let ancestors = vec![Ancestor::Cached(0), Ancestor::Batch(0..trunk)];
         segments.push(Segment { rows: first..first + leaf, start: cached + trunk, ancestors });
     }
+    let reach = cached + trunk + 300;
+    let table = bias_table(heads, reach);
     for isa in ways() {
         let mut shared = vec![f32::NAN; qkv.len() / row * width];
         let layout = Layout { segments: &segments, cached: &[&keys] };
+        let bias = Some(Bias { table: &table, reach });
         let (mask, arithmetic) = (Mask::Causal, isa.1);
-        attention(isa.0, Attention { qkv: &qkv, heads, layout, mask, arithmetic }, &mut shared);
+        attention(
+            isa.0,
+            Attention { qkv: &qkv, heads, layout, mask, bias, arithmetic },
+            &mut shared,
+        );
         for segment in &segments[1..] {
             let own = &qkv[segment.rows.start * row..segment.rows.end * row];
             let whole = [prefix.as_slice(), own].concat();
-            let alone = run_alone(isa, &whole, heads);
+            let rule = Rule { mask, bias };
+            let alone = run(isa, &whole, heads, &[0, whole.len() / row], rule);
             assert!(alone[cached * width..(cached + trunk) * width] == shared[..trunk * width]);
             let own = &shared[segment.rows.start * width..segment.rows.end * width];
             assert!(alone[(cached + trunk) * width..] == *own, "{}", isa.0.name());
         }
     }
-}
-
-fn run_alone(isa: (Isa, Arithmetic), qkv: &[f32], heads: Heads) -> Vec<f32> {
-    run(isa, qkv, heads, &[0, qkv.len() / heads.row()], Mask::Causal)
 }

@@ -13,7 +13,8 @@ use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::ops::{attention, norm};
 use proxima_kernels::spec::{
-    Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, Precision, Segment, segments_of,
+    Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, PositionBias, Precision, Scoring,
+    Segment, segments_of,
 };
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{DType, Device, Tensor};
@@ -81,6 +82,15 @@ fn attention_equals_its_plain_form() {
         let plain = attention::plain(&qkv, heads, &segments, &[], mask).expect("attended");
         assert!(worst(&fast, &plain) < 5e-6, "{mask:?}");
     }
+    let bias = PositionBias { table: tensor(heads.heads, 2 * 130 + 1, 2.0), reach: 130 };
+    let biased = |mask| Scoring { mask, bias: Some(&bias) };
+    for mask in [Mask::Full, Mask::Window(9)] {
+        let fast = attention::attention(&qkv, heads, &segments, &[], biased(mask));
+        let plain = attention::plain(&qkv, heads, &segments, &[], biased(mask)).expect("attended");
+        assert!(worst(&fast.expect("attended"), &plain) < 5e-6, "{mask:?}");
+    }
+    let too_long = segments_of(&[0, 150]);
+    assert!(attention::attention(&qkv, heads, &too_long, &[], biased(Mask::Full)).is_err());
     let cached = tensor(7, 2 * heads.kv_heads * heads.size, 2.0);
     let shared = vec![Ancestor::Cached(0), Ancestor::Batch(0..38)];
     let segments = [

@@ -7,10 +7,10 @@ use super::linear_input::{Inner, LayoutKind, LinearInput};
 use super::rows::Rows;
 use super::{CpuSlice, matrix};
 use crate::cpu::Isa;
-use crate::cpu::attention::{Attention, Layout, attention_packed};
+use crate::cpu::attention::{Attention, Bias, Layout, attention_packed};
 use crate::cpu::gemm::micro_kernel::Arithmetic;
 use crate::cuda::launch;
-use crate::spec::{Ancestor, Heads, Mask, Segment};
+use crate::spec::{Ancestor, Heads, Mask, PositionBias, Scoring, Segment};
 
 /// Softmax self-attention of each sequence, with scores scaled by `1/sqrt(size)`, in the input
 /// layout of the layer `next`: `[n_rows, heads * size]`. If `next` rounds its inputs, queries,
@@ -21,27 +21,28 @@ use crate::spec::{Ancestor, Heads, Mask, Segment};
 ///
 /// # Errors
 /// Mismatched shapes, or a device failure.
-pub fn attention_for(
+pub fn attention_for<'a>(
     qkv: &Rows,
     heads: Heads,
     (segments, cached): (&[Segment], &[&Tensor]),
-    mask: Mask,
+    scoring: impl Into<Scoring<'a>>,
     next: &Linear,
 ) -> Result<LinearInput> {
+    let scoring = scoring.into();
     let [rows, width] = qkv.shape()?;
     if width != heads.row() {
         bail!("attention: rows of {width} numbers for {heads:?}");
     }
-    check(rows, heads, segments, cached, mask)?;
+    check(rows, heads, segments, cached, scoring)?;
     let packing = match (next.input_layout().0, qkv.as_plain()) {
         (LayoutKind::Packed(packing), _) => packing,
         (_, Some(qkv)) if qkv.device().is_cuda() => {
-            let mixed = launch::attention::attention(qkv, heads, (segments, cached), mask)?;
+            let mixed = launch::attention::attention(qkv, heads, (segments, cached), scoring)?;
             return LinearInput::of(&mixed, next.input_layout());
         }
         _ => {
             return LinearInput::of(
-                &plain(&qkv.tensor()?, heads, segments, cached, mask)?,
+                &plain(&qkv.tensor()?, heads, segments, cached, scoring)?,
                 next.input_layout(),
             );
         }
@@ -51,7 +52,10 @@ pub fn attention_for(
     let cached = cached.iter().map(|cached| CpuSlice::of(cached)).collect::<Result<Vec<_>>>()?;
     let cached: Vec<&[f32]> = cached.iter().map(|numbers| &**numbers).collect();
     let layout = Layout { segments, cached: &cached };
-    let what = Attention { qkv: qkv.elements()?, heads, layout, mask, arithmetic };
+    let table = scoring.bias.map(|bias| CpuSlice::of(&bias.table)).transpose()?;
+    let bias = bias_of(table.as_ref(), scoring);
+    let mask = scoring.mask;
+    let what = Attention { qkv: qkv.elements()?, heads, layout, mask, bias, arithmetic };
     Ok(LinearInput(Inner::Packed(attention_packed(Isa::current(), what, packing))))
 }
 
@@ -59,30 +63,40 @@ pub fn attention_for(
 ///
 /// # Errors
 /// Mismatched shapes, or a device failure.
-pub fn attention(
+pub fn attention<'a>(
     qkv: &Tensor,
     heads: Heads,
     segments: &[Segment],
     cached: &[&Tensor],
-    mask: Mask,
+    scoring: impl Into<Scoring<'a>>,
 ) -> Result<Tensor> {
+    let scoring = scoring.into();
     let rows = matrix(qkv, heads.row(), "attention")?;
-    check(rows, heads, segments, cached, mask)?;
+    check(rows, heads, segments, cached, scoring)?;
     if qkv.device().is_cuda() {
-        return launch::attention::attention(qkv, heads, (segments, cached), mask)?
+        return launch::attention::attention(qkv, heads, (segments, cached), scoring)?
             .to_dtype(DType::F32);
     }
     if !qkv.device().is_cpu() {
-        return plain(qkv, heads, segments, cached, mask);
+        return plain(qkv, heads, segments, cached, scoring);
     }
     let mut out = vec![0.0; rows * heads.heads * heads.size];
     let numbers = CpuSlice::of(qkv)?;
     let cached = cached.iter().map(|cached| CpuSlice::of(cached)).collect::<Result<Vec<_>>>()?;
     let cached: Vec<&[f32]> = cached.iter().map(|numbers| &**numbers).collect();
     let layout = Layout { segments, cached: &cached };
-    let what = Attention { qkv: &numbers, heads, layout, mask, arithmetic: Arithmetic::F32 };
+    let table = scoring.bias.map(|bias| CpuSlice::of(&bias.table)).transpose()?;
+    let (mask, bias) = (scoring.mask, bias_of(table.as_ref(), scoring));
+    let arithmetic = Arithmetic::F32;
+    let what = Attention { qkv: &numbers, heads, layout, mask, bias, arithmetic };
     crate::cpu::attention::attention(Isa::current(), what, &mut out);
     Tensor::from_vec(out, (rows, heads.heads * heads.size), &Device::Cpu)
+}
+
+/// The bias as the CPU kernel takes it, with the elements of its table.
+fn bias_of<'a>(table: Option<&'a CpuSlice<'_>>, scoring: Scoring<'_>) -> Option<Bias<'a>> {
+    let reach = scoring.bias?.reach;
+    table.map(|table| Bias { table, reach })
 }
 
 fn check(
@@ -90,8 +104,15 @@ fn check(
     heads: Heads,
     segments: &[Segment],
     cached: &[&Tensor],
-    mask: Mask,
+    Scoring { mask, bias }: Scoring<'_>,
 ) -> Result<()> {
+    if let Some(PositionBias { table, reach }) = bias {
+        let wanted = (heads.heads, 2 * reach + 1);
+        let longest = segments.iter().map(|it| it.start + it.rows.len()).max().unwrap_or(0);
+        if table.dims2()? != wanted || longest > reach + 1 {
+            bail!("attention: a bias of {:?} for {wanted:?}, {longest} rows", table.shape());
+        }
+    }
     for cached in cached {
         matrix(cached, 2 * heads.kv_heads * heads.size, "cached keys and values")?;
     }
@@ -123,13 +144,14 @@ fn check(
 ///
 /// # Errors
 /// Mismatched shapes, or a device failure.
-pub fn plain(
+pub fn plain<'a>(
     qkv: &Tensor,
     heads: Heads,
     segments: &[Segment],
     cached: &[&Tensor],
-    mask: Mask,
+    scoring: impl Into<Scoring<'a>>,
 ) -> Result<Tensor> {
+    let scoring = scoring.into();
     let queries = heads.heads * heads.size;
     let keys = |rows: &std::ops::Range<usize>| {
         qkv.narrow(0, rows.start, rows.len())?.narrow(1, queries, heads.row() - queries)
@@ -144,14 +166,19 @@ pub fn plain(
         }
         seen.push(keys(&segment.rows)?);
         let own = qkv.narrow(0, segment.rows.start, segment.rows.len())?.narrow(1, 0, queries)?;
-        plain_segment(&own, &Tensor::cat(&seen, 0)?, heads, mask)
+        plain_segment(&own, &Tensor::cat(&seen, 0)?, heads, scoring)
     });
     Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
 }
 
 /// `queries` are those of the last rows of a sequence, `keys` holds the keys and values of all its
 /// rows.
-fn plain_segment(queries: &Tensor, keys: &Tensor, heads: Heads, mask: Mask) -> Result<Tensor> {
+fn plain_segment(
+    queries: &Tensor,
+    keys: &Tensor,
+    heads: Heads,
+    Scoring { mask, bias }: Scoring<'_>,
+) -> Result<Tensor> {
     let (rows, length, size) = (queries.dim(0)?, keys.dim(0)?, heads.size);
     let shared = heads.heads / heads.kv_heads;
     let part = |from: &Tensor, first: usize, count: usize| -> Result<Tensor> {
@@ -170,13 +197,27 @@ fn plain_segment(queries: &Tensor, keys: &Tensor, heads: Heads, mask: Mask) -> R
         Mask::Causal => column <= position,
         Mask::Window(reach) => position.abs_diff(column) <= reach,
     };
+    let scores = scaled.matmul(&keys.t()?.contiguous()?)?;
+    let scores = match bias {
+        None => scores,
+        Some(bias) => (scores + plain_bias(bias, rows, length)?)?,
+    };
     let hidden: Vec<f32> = (0..rows * length)
         .map(|at| (at / length + length - rows, at % length))
         .map(|(position, column)| if seen(position, column) { 0.0 } else { f32::NEG_INFINITY })
         .collect();
     let hidden = Tensor::from_vec(hidden, (rows, length), queries.device())?;
-    let scores = scaled.matmul(&keys.t()?.contiguous()?)?.broadcast_add(&hidden)?;
+    let scores = scores.broadcast_add(&hidden)?;
     let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
     let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
     weights.matmul(&values)?.transpose(0, 1)?.reshape((rows, heads.heads * size))
+}
+
+/// The biases of the last `rows` queries of a sequence: `[heads, rows, length]`.
+fn plain_bias(bias: &PositionBias, rows: usize, length: usize) -> Result<Tensor> {
+    let of_query = |row: usize| {
+        let position = length - rows + row;
+        bias.table.narrow(1, bias.reach - position, length)
+    };
+    Tensor::stack(&(0..rows).map(of_query).collect::<Result<Vec<_>>>()?, 1)
 }

@@ -42,6 +42,24 @@ pub struct Layout<'a> {
     pub cached: &'a [&'a [f32]],
 }
 
+/// What is added to scores, by the position of a key relative to the query's.
+#[derive(Debug, Clone, Copy)]
+pub struct Bias<'a> {
+    /// `[heads, 2 * reach + 1]`: from `reach` positions before the query to `reach` after it.
+    pub table: &'a [f32],
+    /// Sequences are at most `reach + 1` long.
+    pub reach: usize,
+}
+
+impl<'a> Bias<'a> {
+    /// The biases of a query's scores for the keys from `first` on.
+    #[inline(always)]
+    fn of(&self, head: usize, position: usize, first: usize) -> &'a [f32] {
+        let width = 2 * self.reach + 1;
+        &self.table[head * width..][self.reach + first - position..width]
+    }
+}
+
 /// The inputs and options of attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
@@ -53,6 +71,8 @@ pub struct Attention<'a> {
     pub layout: Layout<'a>,
     /// Which keys a query sees.
     pub mask: Mask,
+    /// What is added to scores after scaling.
+    pub bias: Option<Bias<'a>>,
     /// Of both GEMMs, [`Arithmetic::F32`] or [`Arithmetic::Bf16`]; softmax and sums are float32.
     pub arithmetic: Arithmetic,
 }
@@ -67,8 +87,8 @@ impl Attention<'_> {
 /// `[n_rows, heads * size]`.
 ///
 /// # Panics
-/// If lengths disagree, segments share rows under a mask that is not causal, or the query heads are
-/// no multiple of the key and value heads.
+/// If lengths disagree, segments share rows under a mask that is not causal, the query heads are no
+/// multiple of the key and value heads, or a bias does not fit.
 pub fn attention(isa: Isa, what: Attention<'_>, out: &mut [f32]) {
     let width = what.heads.heads * what.heads.size;
     assert_eq!(out.len(), what.rows() * width, "an output a token");
@@ -78,8 +98,8 @@ pub fn attention(isa: Isa, what: Attention<'_>, out: &mut [f32]) {
 /// Like [`attention`], but packs the result for the next GEMM.
 ///
 /// # Panics
-/// If lengths disagree, segments share rows under a mask that is not causal, or the query heads are
-/// no multiple of the key and value heads.
+/// If lengths disagree, segments share rows under a mask that is not causal, the query heads are no
+/// multiple of the key and value heads, or a bias does not fit.
 pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> PackedLhs {
     let (rows, width) = (what.rows(), what.heads.heads * what.heads.size);
     let mut packed = PackedLhs::new(packing, rows, width);
@@ -94,7 +114,12 @@ pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> Pack
 }
 
 fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
-    let Attention { qkv, heads, layout, mask, arithmetic } = what;
+    let Attention { qkv, heads, layout, mask, bias, arithmetic } = what;
+    if let Some(bias) = bias {
+        let longest = layout.segments.iter().map(|it| it.start + it.rows.len()).max();
+        assert!(longest.unwrap_or(0) <= bias.reach + 1, "a bias for every pair of positions");
+        assert_eq!(bias.table.len(), heads.heads * (2 * bias.reach + 1), "a row a head");
+    }
     let shares = layout.segments.iter().any(|segment| segment.start > 0);
     assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "heads share evenly");
     assert!(mask == Mask::Causal || !shares, "only a causal prefix can be shared");
@@ -191,6 +216,10 @@ impl GemmOp for Chunk<'_> {
                 for row in 0..row_panel.len() {
                     let seen = seen_by(row_panel.start + row);
                     let values = &mut scores[row * KEY_BLOCK..][..keys.len()];
+                    if let Some(bias) = self.what.bias {
+                        let query = position + row_panel.start + row;
+                        add(s, values, bias.of(self.head, query, block));
+                    }
                     let scores = Scores { values, block, seen };
                     let sums = &mut sums[row * padded_size..][..padded_size];
                     weigh::<S, P>(s, scores, (&mut running, row), sums, &packed);
@@ -336,6 +365,14 @@ struct Scores<'a> {
     block: usize,
     /// The keys that the row sees.
     seen: Range<usize>,
+}
+
+/// Adds biases to a row of scores; those of keys after the last may be missing.
+#[inline(always)]
+fn add<S: Simd>(s: S, values: &mut [f32], biases: &[f32]) {
+    for (values, biases) in values.chunks_exact_mut(LANES).zip(biases.chunks(LANES)) {
+        s.store_part(values, s.add(s.load_part(values), s.load_part(biases)));
+    }
 }
 
 /// Turns a row's scores into weights `e^(score - largest)`, zero for masked keys, packs them, and

@@ -230,6 +230,30 @@ static __device__ __forceinline__ void hide(float (&scores)[N][4], Reach reach, 
     }
 }
 
+/// Adds a bias to the scores of keys that exist. `first` is the position of the warp's first row,
+/// `begin` that of the tile's first key. Scores are scaled later, so biases are divided by the scale.
+template <int N>
+static __device__ __forceinline__ void add_bias(
+    float (&scores)[N][4], const Attention& what, float inverse, int first, int begin, int length) {
+    const int lane = lane_asked_again();
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        // Rows after a block's last one may lie after the sequence's end, too.
+        const int position = min(first + lane / 4 + half * 8, length - 1);
+        const float* biases = biases_of(what, head_of_grid(what), position);
+#pragma unroll
+        for (int at = 0; at < N; at++) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                const int key = begin + at * 8 + lane % 4 * 2 + i;
+                if (key < length) {
+                    scores[at][half * 2 + i] += biases[key] * inverse;
+                }
+            }
+        }
+    }
+}
+
 /// Turns scores into weights relative to the largest score so far; `change` is set to the factor
 /// for earlier weights.
 template <int N>
@@ -333,21 +357,27 @@ struct Rows {
 /// What is the same for all tiles of a block.
 struct Scene {
     Reach reach;
+    /// No row of the block sees keys from this position on.
     int length;
+    /// Number of keys in the sequence.
+    int sequence;
     /// Of scores, for exponentials to base 2.
     float scale;
     bool windowed;
 };
 
 /// Processes a tile of keys that begins at position `begin`, for the rows of turns [FROM, TO).
-template <typename T, int SIZE, int FROM, int TO>
+template <typename T, int SIZE, bool BIASED, int FROM, int TO>
 static __device__ __forceinline__ void take_tile(
-    unsigned keys, unsigned queries, int begin, const Scene& scene, Rows<SIZE>& rows) {
+    unsigned keys, unsigned queries, int begin, const Attention& what, const Scene& scene, Rows<SIZE>& rows) {
     constexpr int KEYS = Tiles<SIZE>::KEYS;
     float scores[TURNS][KEYS / 8][4] = {};
     multiply_keys<T, SIZE, FROM, TO>(keys, queries, scores);
 #pragma unroll
     for (int turn = FROM; turn < TO; turn++) {
+        if (BIASED) {
+            add_bias(scores[turn], what, 1.44269504f / scene.scale, rows.first[turn], begin, scene.sequence);
+        }
         // All rows see the keys before this, if there is no window.
         const int whole = scene.windowed ? 0 : min(scene.length, rows.first[turn] + scene.reach.behind + 1);
         if (begin + KEYS > whole) {
@@ -360,7 +390,7 @@ static __device__ __forceinline__ void take_tile(
     multiply_values<T, SIZE, FROM, TO>(keys + Place<SIZE>::VALUES, scores, rows.sums);
 }
 
-template <typename T, int SIZE>
+template <typename T, int SIZE, bool BIASED>
 static __device__ __forceinline__ void attend(const T* qkv, const Attention& what, T* out) {
     constexpr int KEYS = Tiles<SIZE>::KEYS;
     const Block block = what.blocks[block_of_grid(what)];
@@ -379,7 +409,7 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
     start_tile<T, SIZE>(shared, first_tile, size, to_values);
 
     const float scale = 1.44269504f * reciprocal_root_fast(static_cast<float>(size));
-    const Scene scene = {reach, length, scale, what.mask == 2};
+    const Scene scene = {reach, length, block.length, scale, what.mask == 2};
     Rows<SIZE> rows = {};
 #pragma unroll
     for (int turn = 0; turn < TURNS; turn++) {
@@ -402,11 +432,11 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
         const unsigned keys = shared + tile % 2 * Place<SIZE>::TILE;
         const bool lower = begin < rows.end[0], upper = begin < rows.end[1];
         if (lower && upper) {
-            take_tile<T, SIZE, 0, 2>(keys, queries, begin, scene, rows);
+            take_tile<T, SIZE, BIASED, 0, 2>(keys, queries, begin, what, scene, rows);
         } else if (lower) {
-            take_tile<T, SIZE, 0, 1>(keys, queries, begin, scene, rows);
+            take_tile<T, SIZE, BIASED, 0, 1>(keys, queries, begin, what, scene, rows);
         } else if (upper) {
-            take_tile<T, SIZE, 1, 2>(keys, queries, begin, scene, rows);
+            take_tile<T, SIZE, BIASED, 1, 2>(keys, queries, begin, what, scene, rows);
         }
     }
     // Read and computed again, so that they hold no registers during the loop.
@@ -425,10 +455,17 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
 
 #define FOR_SIZE(T, NAME, SIZE)                                                                                      \
     extern "C" __global__ void __launch_bounds__(THREADS, Tiles<SIZE>::BLOCKS)                                       \
-        attention_##NAME##_##SIZE(const T* qkv, const Block* blocks, const Span* spans, int row_width,         \
+        attention_##NAME##_##SIZE(const T* qkv, const Block* blocks, const Span* spans, int row_width,               \
                                   int heads, int kv_heads, int size, int mask, int window, T* out) {                 \
-        const Attention what = {blocks, spans, row_width, heads, kv_heads, size, mask, window};                   \
-        attend<T, SIZE>(qkv, what, out);                                                                             \
+        const Attention what = {blocks, spans, row_width, heads, kv_heads, size, mask, window, nullptr, 0};          \
+        attend<T, SIZE, false>(qkv, what, out);                                                                      \
+    }                                                                                                                \
+    extern "C" __global__ void __launch_bounds__(THREADS, Tiles<SIZE>::BLOCKS)                                       \
+        attention_bias_##NAME##_##SIZE(const T* qkv, const Block* blocks, const Span* spans, int row_width,          \
+                                       int heads, int kv_heads, int size, int mask, int window,                      \
+                                       const float* bias, int bias_reach, T* out) {                                  \
+        const Attention what = {blocks, spans, row_width, heads, kv_heads, size, mask, window, bias, bias_reach};    \
+        attend<T, SIZE, true>(qkv, what, out);                                                                       \
     }
 #define FOR_TYPE(T, NAME)                                                                                            \
     FOR_SIZE(T, NAME, 32)                                                                                            \

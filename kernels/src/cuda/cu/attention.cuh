@@ -42,7 +42,18 @@ struct Attention {
     /// 0 full, 1 causal, 2 within `window` positions.
     int mask;
     int window;
+    /// For kernels with a bias: what is added to scores, for each head and for each position of a
+    /// key relative to the query, from -bias_reach to bias_reach.
+    const float* bias;
+    int bias_reach;
 };
+
+/// The biases of a head for the query at `position`: that of the key at position k is element k.
+/// Elements of keys outside of the sequence must not be read.
+static __device__ __forceinline__ const float* biases_of(const Attention& what, int head, int position) {
+    const long long width = 2LL * what.bias_reach + 1;
+    return what.bias + head * width + what.bias_reach - position;
+}
 
 /// The `Block` that a thread block computes, for one head: heads of the same rows are adjacent in
 /// the grid.

@@ -151,8 +151,9 @@ static __device__ __forceinline__ void write_rows(const Rows& rows, int count, i
     }
 }
 
-/// Scales a tile's scores, from position `begin` on, and masks those of keys that a row does not
-/// see.
+/// Scales a tile's scores, from position `begin` on, adds the biases if there are any, and masks
+/// those of keys that a row does not see.
+template <bool BIASED>
 static __device__ __forceinline__ void finish_scores(
     float (&scores)[ROWS], const Attention& what, int first, int begin, int length) {
     const float scale = 1.0f / sqrtf(static_cast<float>(what.size));
@@ -161,10 +162,16 @@ static __device__ __forceinline__ void finish_scores(
     for (int row = 0; row < ROWS; row++) {
         const Seen seen = seen_by_any(reach, first + row, first + row, length);
         const int key = begin + lane_of_warp();
-        scores[row] = key >= seen.first && key < seen.end ? scores[row] * scale : -INFINITY;
+        const bool sees = key >= seen.first && key < seen.end;
+        scores[row] = sees ? scores[row] * scale : -INFINITY;
+        if (BIASED && sees) {
+            // Rows after a block's last one may lie after the sequence's end, too.
+            scores[row] += biases_of(what, head_of_grid(what), min(first + row, length - 1))[key];
+        }
     }
 }
 
+template <bool BIASED>
 static __device__ __forceinline__ void attend(const float* qkv, const Attention& what, float* out) {
     const Block block = what.blocks[block_of_grid(what)];
     const Reach reach = reach_of(what);
@@ -195,7 +202,7 @@ static __device__ __forceinline__ void attend(const float* qkv, const Attention&
         }
         float scores[ROWS] = {};
         multiply_keys(shared, size, scores);
-        finish_scores(scores, what, first, begin, block.length);
+        finish_scores<BIASED>(scores, what, first, begin, block.length);
         weigh(rows, scores);
         multiply_values(shared, size, scores, rows);
     }
@@ -210,6 +217,14 @@ static __device__ __forceinline__ void attend(const float* qkv, const Attention&
 extern "C" __global__ void __launch_bounds__(128, 3)
     attention_f32(const float* qkv, const Block* blocks, const Span* spans, int row_width, int heads,
                   int kv_heads, int size, int mask, int window, float* out) {
-    const Attention what = {blocks, spans, row_width, heads, kv_heads, size, mask, window};
-    plain::attend(qkv, what, out);
+    const Attention what = {blocks, spans, row_width, heads, kv_heads, size, mask, window, nullptr, 0};
+    plain::attend<false>(qkv, what, out);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+    attention_bias_f32(const float* qkv, const Block* blocks, const Span* spans, int row_width, int heads,
+                       int kv_heads, int size, int mask, int window, const float* bias, int bias_reach,
+                       float* out) {
+    const Attention what = {blocks, spans, row_width, heads, kv_heads, size, mask, window, bias, bias_reach};
+    plain::attend<true>(qkv, what, out);
 }

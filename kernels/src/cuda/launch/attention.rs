@@ -6,9 +6,9 @@ use std::cmp::Reverse;
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::{Argument, BLOCK, aligned, at, empty, int, suffix, uploaded};
+use super::{Argument, BLOCK, aligned, at, empty, float32, int, recording, suffix, uploaded};
 use crate::cuda::{self, Launch};
-use crate::spec::{Ancestor, Heads, Mask, Segment};
+use crate::spec::{Ancestor, Heads, Mask, Scoring, Segment};
 
 /// Head sizes that have a tensor-core kernel; other sizes use the next larger one.
 const SIZES: [usize; 5] = [32, 64, 80, 96, 128];
@@ -79,7 +79,7 @@ pub(crate) fn attention(
     qkv: &Tensor,
     heads: Heads,
     (segments, cached): (&[Segment], &[&Tensor]),
-    mask: Mask,
+    Scoring { mask, bias }: Scoring<'_>,
 ) -> Result<Tensor> {
     let (dtype, device) = (qkv.dtype(), qkv.device());
     let qkv = aligned(qkv)?;
@@ -91,7 +91,7 @@ pub(crate) fn attention(
         Ok(Keys { address: cuda::address(cached)?, stride, rows: cached.dim(0)? })
     };
     let cached_keys = cached.iter().map(keys).collect::<Result<Vec<_>>>()?;
-    let kernel = AttentionKernel::of(heads.size, dtype)?;
+    let kernel = AttentionKernel::of(heads.size, dtype, bias.is_some())?;
     let plan = Plan::new(segments, kernel.rows, &cached_keys);
     let blocks = uploaded(plan.blocks.as_flattened(), device)?;
     let spans = uploaded(plan.spans.as_flattened(), device)?;
@@ -101,7 +101,8 @@ pub(crate) fn attention(
         Mask::Window(reach) => (2, i32::try_from(reach).unwrap_or(i32::MAX)),
     };
     let out = empty((rows, heads.heads * heads.size), dtype, device)?;
-    let arguments = [
+    let table = bias.map(|bias| float32(&bias.table)).transpose()?;
+    let mut arguments = vec![
         at(&qkv)?,
         at(&blocks)?,
         at(&spans)?,
@@ -111,8 +112,12 @@ pub(crate) fn attention(
         int(heads.size)?,
         Argument::Int(mask),
         Argument::Int(window),
-        at(&out)?,
     ];
+    if let (Some(bias), Some(table)) = (bias, &table) {
+        recording::hold(table);
+        arguments.extend([at(table)?, int(bias.reach)?]);
+    }
+    arguments.push(at(&out)?);
     let shape = Launch {
         // A block's heads are adjacent in the grid, since their rows are adjacent in memory.
         grid: [(plan.blocks.len() * heads.heads) as u32, 1, 1],
@@ -120,8 +125,9 @@ pub(crate) fn attention(
         shared_bytes: kernel.shared_bytes as u32,
     };
     let loaded = cuda::kernel(device, kernel.source, &kernel.name)?;
-    // SAFETY: the arguments match `attention`'s parameters; the caller has checked that the rows of
-    // blocks and spans are in `qkv` and `cached`, which are freed, if at all, in stream order.
+    // SAFETY: the arguments match the kernel's parameters; the caller has checked that the rows of
+    // blocks and spans are in `qkv` and `cached`, and the positions in the bias's
+    // table; all of them are freed, if at all, in stream order.
     unsafe { cuda::start(device, &loaded, shape, &arguments) }?;
     Ok(out)
 }
@@ -138,14 +144,15 @@ pub(crate) struct AttentionKernel {
 }
 
 impl AttentionKernel {
-    /// The kernel for heads of this size.
-    pub(crate) fn of(size: usize, dtype: DType) -> Result<Self> {
+    /// The kernel for heads of this size, with or without a bias.
+    pub(crate) fn of(size: usize, dtype: DType, biased: bool) -> Result<Self> {
+        let stem = if biased { "attention_bias" } else { "attention" };
         if dtype == DType::F32 {
             if size > 256 {
                 bail!("attention: heads of {size} numbers are more than the 256 that are computed");
             }
             let shared_bytes = 4 * (80 * 4 * (size.div_ceil(4) | 1) + 512);
-            let name = "attention_f32".into();
+            let name = format!("{stem}_f32");
             return Ok(Self { source: "attention_f32", name, rows: ROWS_F32, shared_bytes });
         }
         let Some(fits) = SIZES.into_iter().find(|fits| size <= *fits && size.is_multiple_of(PIECE))
@@ -157,7 +164,7 @@ impl AttentionKernel {
         };
         let keys = if fits <= 64 { 64 } else { 32 };
         let shared_bytes = (8 * keys + 2 * QUERY_ROWS) * (fits + 8) + 32 * keys;
-        let name = format!("attention_{}_{fits}", suffix(dtype)?);
+        let name = format!("{stem}_{}_{fits}", suffix(dtype)?);
         Ok(Self { source: "attention", name, rows: QUERY_ROWS, shared_bytes })
     }
 }

@@ -1,9 +1,11 @@
 //! Plans, and what the kernels compute from them in the emulator.
 
+use candle_core::Device;
 use half::bf16;
 use proxima_emulator::{Arg, Block, Buffer, Element, Span, emulate, read, write};
 
 use super::*;
+use crate::spec::PositionBias;
 
 #[test]
 fn runs_become_blocks_and_segments() {
@@ -34,14 +36,14 @@ fn runs_become_blocks_and_segments() {
 
 #[test]
 fn heads_run_in_the_next_size() {
-    let name = |size, dtype| AttentionKernel::of(size, dtype).map(|kernel| kernel.name);
+    let name = |size, dtype| AttentionKernel::of(size, dtype, false).map(|kernel| kernel.name);
     assert_eq!(name(64, DType::BF16).expect("a kernel"), "attention_bf16_64");
     assert_eq!(name(72, DType::F16).expect("a kernel"), "attention_f16_80");
     assert_eq!(name(20, DType::F32).expect("a kernel"), "attention_f32");
     assert!(name(20, DType::BF16).is_err() && name(136, DType::BF16).is_err());
-    assert_eq!(AttentionKernel::of(64, DType::BF16).expect("a kernel").shared_bytes, 57_344);
-    assert_eq!(AttentionKernel::of(128, DType::BF16).expect("a kernel").shared_bytes, 70_656);
-    assert_eq!(AttentionKernel::of(128, DType::F32).expect("a kernel").shared_bytes, 44_288);
+    assert_eq!(AttentionKernel::of(64, DType::BF16, false).expect("a kernel").shared_bytes, 57_344);
+    assert_eq!(AttentionKernel::of(128, DType::BF16, true).expect("a kernel").shared_bytes, 70_656);
+    assert_eq!(AttentionKernel::of(128, DType::F32, false).expect("a kernel").shared_bytes, 44_288);
 }
 
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -62,6 +64,27 @@ fn check<T: Element>(heads: Heads, dtype: DType, rounded: fn(f32) -> T, most: f3
 where
     f32: From<T>,
 {
+    // Longer than any sequence needs.
+    let reach = 101;
+    let table = numbers(heads.heads * (2 * reach + 1), 3);
+    let bias = PositionBias {
+        table: Tensor::from_vec(table.clone(), (heads.heads, 2 * reach + 1), &Device::Cpu)
+            .expect("a table"),
+        reach,
+    };
+    for bias in [None, Some(&bias)] {
+        check_with(heads, (dtype, rounded, most), bias, &Buffer::of(&table));
+    }
+}
+
+fn check_with<T: Element>(
+    heads: Heads,
+    (dtype, rounded, most): (DType, fn(f32) -> T, f32),
+    bias: Option<&PositionBias>,
+    table: &Buffer<f32>,
+) where
+    f32: From<T>,
+{
     let segment = |rows, start, ancestors| Segment { rows, start, ancestors };
     let segments = [
         segment(0..70, 0, vec![]),
@@ -75,7 +98,7 @@ where
         (round(numbers(rows * heads.row(), 1)), round(numbers(cached_rows * stride, 2)));
     let (on_device, kept_there) = (Buffer::of(&qkv), Buffer::of(&cached));
     let before = [Keys { address: kept_there.address_of(0), stride, rows: cached_rows }];
-    let kernel = AttentionKernel::of(heads.size, dtype).expect("a kernel");
+    let kernel = AttentionKernel::of(heads.size, dtype, bias.is_some()).expect("a kernel");
     let plan = Plan::new(&segments, kernel.rows, &before);
     let block = |it: &[u32; 6]| {
         let [row, rows, position, first_span, spans, length] = it.map(|it| it as i32);
@@ -91,6 +114,9 @@ where
     let mut out = Buffer::of(&vec![rounded(f32::NAN); rows * heads.heads * heads.size]);
     let mut args = vec![read(&on_device), read(&blocks), read(&spans)];
     args.extend([heads.row(), heads.heads, heads.kv_heads, heads.size, 1, 0].map(int));
+    if let Some(bias) = bias {
+        args.extend([read(table), int(bias.reach)]);
+    }
     args.push(write(&mut out));
     let launch = proxima_emulator::Launch {
         grid: [(plan.blocks.len() * heads.heads) as u32, 1, 1],
@@ -106,8 +132,9 @@ where
     };
     let (qkv, cached) =
         (matrix(&qkv, heads.row()).expect("rows"), matrix(&cached, stride).expect("rows"));
-    let wanted = crate::ops::attention::plain(&qkv, heads, &segments, &[&cached], Mask::Causal)
-        .expect("plain");
+    let scoring = Scoring { mask: Mask::Causal, bias };
+    let wanted =
+        crate::ops::attention::plain(&qkv, heads, &segments, &[&cached], scoring).expect("plain");
     let wanted: Vec<f32> = wanted.flatten_all().and_then(|it| it.to_vec1()).expect("numbers");
     for (found, wanted) in out.elements().iter().zip(&wanted) {
         let found = f32::from(*found);
