@@ -451,6 +451,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "classes",
                 "forms",
                 "grpc",
+                "heads",
                 "inputs",
                 "items",
                 "misspelt",

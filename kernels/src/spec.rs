@@ -65,7 +65,7 @@ impl Mask {
     }
 }
 
-/// A bias of attention's scores that depends on the position of a key relative to the query's alone,
+/// A bias of attention's scores by the position of a key relative to the query,
 /// such as a bucketed relative bias (T5, MPNet) or ALiBi (Press et al., 2022).
 #[derive(Debug)]
 pub struct PositionBias {

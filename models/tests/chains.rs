@@ -12,7 +12,7 @@ use proxima_models::{
 };
 use proxima_synth::{SynthOptions, write};
 use serde_json::{Value, json};
-use support::{bytes, floats};
+use support::{bytes, floats, safetensors};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
@@ -29,34 +29,6 @@ fn list(value: &Value) -> &[Value] {
 
 fn number(value: &Value) -> f64 {
     value.as_f64().expect("a number")
-}
-
-/// The values of a tensor, generated as in `make_chains.py`.
-fn tensor(shape: &[usize], seed: u64, scale: f64) -> Vec<u8> {
-    let value = |place: usize| {
-        let mut x = (place as u64 * 2_654_435_761 + seed * 40_503) % (1 << 32);
-        x ^= x >> 15;
-        x = x * 2_246_822_519 % (1 << 32);
-        x ^= x >> 13;
-        ((x as f64 / (1u64 << 32) as f64 * 2.0 - 1.0) * scale) as f32
-    };
-    (0..shape.iter().product()).flat_map(|place| value(place).to_le_bytes()).collect()
-}
-
-/// A safetensors file of `name: [shape, seed, scale]`.
-fn safetensors(tensors: &Value) -> Vec<u8> {
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (name, how) in tensors.as_object().expect("tensors by name") {
-        let shape: Vec<usize> = list(&how[0]).iter().map(|it| number(it) as usize).collect();
-        let bytes = tensor(&shape, how[1].as_u64().expect("a seed"), number(&how[2]));
-        let offsets = [data.len(), data.len() + bytes.len()];
-        data.extend(bytes);
-        let entry = json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
-        header.insert(name.clone(), entry);
-    }
-    let mut header = Value::Object(header).to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(8), b' ');
-    [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 
 /// Writes the folder of a chain, as the reference had it.

@@ -128,7 +128,7 @@ fn what_is_not_served_is_refused_and_never_guessed() {
         (
             "tiny-bert",
             |json| json["model_type"] = json!("gpt9"),
-            &["gpt9", "bert, modernbert, qwen3"],
+            &["gpt9", "bert, distilbert, modernbert"],
         ),
         (
             "tiny-bert",

@@ -58,6 +58,11 @@ FILE = {"tokenizer_class": "PreTrainedTokenizerFast"}
 BACKWARDS = {"z_token": "[CTX]", "m_token": "gravityriver", "a_token": "<ctx>"}
 WHITE = {"type": "WhitespaceSplit"}
 BERT, XLMR, BYTES = ("bert-classifier", None), ("xlmr-reranker", None), ("xlmr-reranker", "modernbert-reranker-cls")
+# Tokens of a vocabulary of BERT, for a class that names others.
+SQUARE = {
+    "bos_token": "[CLS]", "eos_token": "[SEP]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]",
+    "pad_token": "[PAD]", "mask_token": "[MASK]",
+}
 LEFT = {"mask_token": token("<mask>", lstrip=True)}
 CASES = {
     # Special and added tokens, with a class that takes the file.
@@ -238,6 +243,14 @@ CASES = {
     "end_asked_for": (BYTES, [
         fresh(tokenizer_class="GPT2Tokenizer", add_eos_token=True, add_bos_token=True, bos_token="[CLS]", eos_token="[SEP]"),
     ]),
+    "mpnet": (BERT, [fresh(tokenizer_class="MPNetTokenizer", **SQUARE)]),
+    "mpnet_cased": (BERT, [
+        fresh(tokenizer_class="MPNetTokenizerFast", do_lower_case=False, strip_accents=True, **SQUARE),
+    ]),
+    "mpnet_flags": (BERT, [
+        fresh(tokenizer_class="MPNetTokenizer", **{**SQUARE, "mask_token": typed("[MASK]")}, extra_special_tokens=["<ctx>"]),
+    ]),
+    "mpnet_chinese": (BERT, [fresh(tokenizer_class="MPNetTokenizer", tokenize_chinese_chars=False, **SQUARE)]),
     "modernbert_any_class": (("modernbert-reranker-cls", None), [
         config("GPT2Tokenizer", "tokenizer_class"),
         config(True, "add_prefix_space"),

@@ -3,7 +3,10 @@
 //! Must not know: recipes, readouts, which device they run on.
 
 mod bert;
+mod distilbert;
+mod heads;
 mod modern_bert;
+mod mpnet;
 mod qwen3;
 mod qwen3_vl;
 mod xlm_roberta;
@@ -76,8 +79,14 @@ pub struct Network {
 
 /// All families.
 pub fn all() -> Vec<Family> {
-    let mut families =
-        vec![bert::family(), modern_bert::family(), qwen3::family(), qwen3_vl::family()];
+    let mut families = vec![
+        bert::family(),
+        distilbert::family(),
+        modern_bert::family(),
+        mpnet::family(),
+        qwen3::family(),
+        qwen3_vl::family(),
+    ];
     families.extend(xlm_roberta::families());
     families
 }

@@ -379,7 +379,7 @@ fn words(
         .with_activation(config.classifier_activation(checkpoint)?)
         .with_norm(norm);
     let (decoder, tied) = ("decoder.weight", "model.embeddings.tok_embeddings.weight");
-    let decoder = super::bert::decoder_or_words(checkpoint, &loader, decoder, tied)?;
+    let decoder = super::heads::decoder_or_words(checkpoint, &loader, decoder, tied)?;
     let last = loader.linear_of((decoder, "decoder.bias"), (width, network.vocabulary))?;
     Ok(WordsHead { layers: vec![dense], last })
 }

@@ -5,14 +5,11 @@
 //!
 //! Must not know: templates, devices.
 
-use proxima_kernels::Device;
-use proxima_kernels::spec::{Activation, Precision};
+use proxima_kernels::spec::Activation;
 
 use super::Family;
-use super::bert::{KEYS, Style, WordsNames, load, words};
-use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::layers::Loader;
-use crate::readout::{HeadLayer, Pooling, ScoreReadout};
+use super::bert::{KEYS, Style, load, words_activation};
+use super::heads::{self, ScoreNames, WordsNames};
 
 /// Their entries in the list of families.
 pub fn families() -> Vec<Family> {
@@ -27,17 +24,21 @@ pub fn families() -> Vec<Family> {
             let prefixes = &["", "roberta."];
             load(checkpoint, precision, device, &Style { prefixes, positions_after_padding: true })
         },
-        score,
+        score: |checkpoint, width, device| heads::score(checkpoint, width, device, &SCORE),
         language_model: None,
         words: Some(|checkpoint, network, device| {
+            let (_, eps) = words_activation(checkpoint)?;
             let names = WordsNames {
                 dense: "lm_head.dense",
                 norm: "lm_head.layer_norm",
                 bias: "lm_head.bias",
                 decoder: "lm_head.decoder.weight",
                 words: "roberta.embeddings.word_embeddings.weight",
+                // Whatever hidden_act says.
+                activation: Activation::Gelu,
+                eps,
             };
-            words(checkpoint, network, device, &names)
+            heads::words(checkpoint, network, device, &names)
         }),
     };
     vec![
@@ -57,16 +58,8 @@ pub fn families() -> Vec<Family> {
 }
 
 /// A dense layer with tanh over the first token, then the output layer.
-fn score(
-    checkpoint: &Checkpoint,
-    width: usize,
-    device: &Device,
-) -> Result<ScoreReadout, CheckpointError> {
-    let loader = Loader::new(checkpoint.weights(), "classifier.", Precision::Float32, device);
-    let labels = checkpoint.labels()?;
-    let layers = vec![
-        HeadLayer::load(&loader, "dense", (width, width), true)?.with_activation(Activation::Tanh),
-        HeadLayer::load(&loader, "out_proj", (width, labels.len()), true)?,
-    ];
-    Ok(ScoreReadout::new(Pooling::Cls, layers, labels))
-}
+pub(super) const SCORE: ScoreNames = ScoreNames {
+    dense: "classifier.dense",
+    activation: Activation::Tanh,
+    output: "classifier.out_proj",
+};

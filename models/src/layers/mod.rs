@@ -3,6 +3,9 @@
 //! Must not know: any one family.
 
 mod decoder;
+mod embeddings;
+mod post_norm;
+mod relative_bias;
 
 use std::sync::{Arc, RwLock};
 
@@ -18,6 +21,9 @@ use proxima_kernels::{Device, KernelError, Tensor};
 use crate::checkpoint::{CheckpointError, Weights};
 
 pub use decoder::{BehindLayer, Decoder, DecoderConfig};
+pub use embeddings::{TableSizes, TokenEmbeddings};
+pub use post_norm::{PostNorm, PostNormConfig, PostNormNames};
+pub use relative_bias::{Buckets, RelativeBias};
 
 /// Builds layers from a checkpoint's tensors under a prefix.
 pub struct Loader<'a> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proxima_models::{Checkpoint, DeviceChoice, Dtype, LoadOptions, Model};
 use proxima_synth::{SynthOptions, write};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A file that scripts/fetch.py downloads.
 pub fn asset(name: &str) -> PathBuf {
@@ -103,4 +103,36 @@ pub fn bytes(text: &str) -> Vec<u8> {
             bits.to_be_bytes()[1..four.len()].to_vec()
         })
         .collect()
+}
+
+/// The values of a tensor, generated as in `make_chains.py`
+/// and `make_families.py`.
+fn tensor(shape: &[usize], seed: u64, [scale, middle]: [f64; 2]) -> Vec<u8> {
+    let value = |place: usize| {
+        let mut x = (place as u64 * 2_654_435_761 + seed * 40_503) % (1 << 32);
+        x ^= x >> 15;
+        x = x * 2_246_822_519 % (1 << 32);
+        x ^= x >> 13;
+        ((x as f64 / (1u64 << 32) as f64 * 2.0 - 1.0) * scale + middle) as f32
+    };
+    (0..shape.iter().product()).flat_map(|place| value(place).to_le_bytes()).collect()
+}
+
+/// A safetensors file of `name: [shape, seed, scale]`, perhaps with the middle of its values.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn safetensors(tensors: &Value) -> Vec<u8> {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, how) in tensors.as_object().expect("tensors by name") {
+        let shape = how[0].as_array().expect("a shape").iter();
+        let shape: Vec<usize> = shape.map(|it| it.as_u64().expect("a size") as usize).collect();
+        let spread = [how[2].as_f64().expect("a scale"), how[3].as_f64().unwrap_or(0.0)];
+        let bytes = tensor(&shape, how[1].as_u64().expect("a seed"), spread);
+        let offsets = [data.len(), data.len() + bytes.len()];
+        data.extend(bytes);
+        let entry = json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
+        header.insert(name.clone(), entry);
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }

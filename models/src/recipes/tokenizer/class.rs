@@ -15,6 +15,7 @@ pub enum Class {
     /// Uses the pipeline of the file.
     File,
     Bert,
+    MPNet,
     Roberta,
     Gpt2,
     Qwen2,
@@ -24,7 +25,7 @@ pub enum Class {
 
 /// Class names without `Tokenizer` and `Fast`, and their kinds. Classes unknown to transformers use
 /// the file's pipeline.
-const KNOWN: [(&str, Class); 18] = [
+const KNOWN: [(&str, Class); 19] = [
     ("PreTrained", Class::File),
     ("Bert", Class::Bert),
     ("DistilBert", Class::Bert),
@@ -33,6 +34,7 @@ const KNOWN: [(&str, Class); 18] = [
     ("Lxmert", Class::Bert),
     ("MobileBert", Class::Bert),
     ("SqueezeBert", Class::Bert),
+    ("MPNet", Class::MPNet),
     ("Roberta", Class::Roberta),
     ("Bart", Class::Roberta),
     ("LED", Class::Roberta),
@@ -51,7 +53,7 @@ const NOT_SERVED: &str = "\
     BlenderbotSmall ByT5 CLIP CTRL Canine Character Clvp CodeGen CodeLlama Cohere ConvBert Cpm \
     CpmAnt DPRContextEncoder DPRQuestionEncoder DPRReader Deberta DebertaV2 Dia Esm Esmc FNet \
     FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese GPTSw3 Gemma Herbert Lasr \
-    LayoutLMv2 LayoutLMv3 LayoutXLM Llama Luke M2M100 MBart MBart50 MLuke MPNet Marian MarkupLM \
+    LayoutLMv2 LayoutLMv3 LayoutXLM Llama Luke M2M100 MBart MBart50 MLuke Marian MarkupLM \
     Mecab Mgpstr MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert Pop2Piano \
     ProphetNet Qwen3_5 Rag Reformer RemBert RoCBert RoFormer SeamlessM4T Siglip Siglip2 \
     Speech2Text SpeechT5 Splinter T5 Tapas Tipsv2 Udop VideoPrism Vits Wav2Vec2CTC \
@@ -130,7 +132,8 @@ fn is_not_served(short: &str) -> bool {
 /// The default class for a model type.
 fn of_model(model_type: &str) -> Class {
     match model_type {
-        "bert" => Class::Bert,
+        "bert" | "distilbert" => Class::Bert,
+        "mpnet" => Class::MPNet,
         "roberta" => Class::Roberta,
         "xlm-roberta" => Class::XlmRoberta,
         "camembert" => Class::Camembert,

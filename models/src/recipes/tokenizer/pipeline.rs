@@ -131,7 +131,7 @@ impl Maker<'_> {
     /// The vocabulary with the class's settings.
     fn model(&self, model: ModelWrapper) -> Result<ModelWrapper, CheckpointError> {
         match (self.class, model) {
-            (Class::Bert, ModelWrapper::WordPiece(mut model)) => {
+            (Class::Bert | Class::MPNet, ModelWrapper::WordPiece(mut model)) => {
                 self.token("unk_token")?.clone_into(&mut model.unk_token);
                 model.continuing_subword_prefix = "##".into();
                 model.max_input_chars_per_word = 100;
@@ -183,7 +183,7 @@ impl Maker<'_> {
         precompiled: Option<NormalizerWrapper>,
     ) -> Result<Option<NormalizerWrapper>, CheckpointError> {
         Ok(match self.class {
-            Class::Bert => {
+            Class::Bert | Class::MPNet => {
                 let config = self.checkpoint.tokenizer_config();
                 let strip_accents = match config.get("strip_accents") {
                     None | Some(Value::Null) => None,
@@ -201,7 +201,7 @@ impl Maker<'_> {
 
     fn pre_tokenizer(&self) -> Result<PreTokenizerWrapper, CheckpointError> {
         Ok(match self.class {
-            Class::Bert | Class::File => BertPreTokenizer.into(),
+            Class::Bert | Class::MPNet | Class::File => BertPreTokenizer.into(),
             Class::Roberta | Class::Gpt2 => {
                 ByteLevel::new(self.flag("add_prefix_space", false)?, true, true).into()
             }
@@ -229,7 +229,7 @@ impl Maker<'_> {
         tokenizer: &Tokenizer,
     ) -> Result<PostProcessorWrapper, CheckpointError> {
         let (first, last) = match self.class {
-            Class::Bert | Class::Roberta => ("cls_token", "sep_token"),
+            Class::Bert | Class::MPNet | Class::Roberta => ("cls_token", "sep_token"),
             _ => ("bos_token", "eos_token"),
         };
         let (first, last) = (self.token(first)?, self.token(last)?);
@@ -238,11 +238,15 @@ impl Maker<'_> {
             let id = tokenizer.token_to_id(token);
             id.map(|id| (token.to_owned(), id)).ok_or_else(|| error(self.checkpoint, problem))
         };
-        if self.class == Class::Roberta {
-            let processing = RobertaProcessing::new(place(last)?, place(first)?)
-                .trim_offsets(self.flag("trim_offsets", true)?)
-                .add_prefix_space(self.flag("add_prefix_space", false)?);
-            return Ok(processing.into());
+        if matches!(self.class, Class::Roberta | Class::MPNet) {
+            let processing = RobertaProcessing::new(place(last)?, place(first)?);
+            return Ok(match self.class {
+                Class::MPNet => processing.trim_offsets(true).add_prefix_space(false),
+                _ => processing
+                    .trim_offsets(self.flag("trim_offsets", true)?)
+                    .add_prefix_space(self.flag("add_prefix_space", false)?),
+            }
+            .into());
         }
         let (single, pair) = match self.class {
             Class::Bert => (

@@ -131,7 +131,7 @@ impl Tokens {
                 None => default_of(class, key, padding).map(|text| Token::Text(text.to_owned())),
             };
             let token = token.map(|token| match token {
-                Token::Text(content) if (class, key) == (Class::Camembert, "mask_token") => {
+                Token::Text(content) if takes_space_before(class, key) => {
                     let token = AddedToken::from(content, true).lstrip(true);
                     Token::Flagged(Flagged::of(&token))
                 }
@@ -195,24 +195,31 @@ impl Tokens {
     }
 }
 
+/// Whether the class makes a token that takes the space before it, if a file gives its text alone.
+fn takes_space_before(class: Class, key: &str) -> bool {
+    matches!(class, Class::Camembert | Class::MPNet) && key == "mask_token"
+}
+
 /// The class's default for a token that files do not name.
 fn default_of<'a>(class: Class, key: &str, padding: Option<&'a PaddingParams>) -> Option<&'a str> {
     match (class, key) {
         (Class::File, "pad_token") => padding.map(|it| it.pad_token.as_str()),
-        (Class::Bert, "unk_token") => Some("[UNK]"),
+        (Class::Bert | Class::MPNet, "unk_token") => Some("[UNK]"),
         (Class::Bert, "sep_token") => Some("[SEP]"),
         (Class::Bert, "pad_token") => Some("[PAD]"),
         (Class::Bert, "cls_token") => Some("[CLS]"),
         (Class::Bert, "mask_token") => Some("[MASK]"),
         (Class::Gpt2, "unk_token" | "bos_token" | "eos_token")
         | (Class::Qwen2, "unk_token" | "eos_token" | "pad_token") => Some("<|endoftext|>"),
-        (Class::Roberta | Class::XlmRoberta | Class::Camembert, key) => Some(match key {
-            "bos_token" | "cls_token" => "<s>",
-            "eos_token" | "sep_token" => "</s>",
-            "unk_token" => "<unk>",
-            "pad_token" => "<pad>",
-            _ => "<mask>",
-        }),
+        (Class::Roberta | Class::XlmRoberta | Class::Camembert | Class::MPNet, key) => {
+            Some(match key {
+                "bos_token" | "cls_token" => "<s>",
+                "eos_token" | "sep_token" => "</s>",
+                "unk_token" => "<unk>",
+                "pad_token" => "<pad>",
+                _ => "<mask>",
+            })
+        }
         _ => None,
     }
 }

@@ -1,0 +1,96 @@
+//! Heads that several encoders share: over words, and for scores.
+//!
+//! Must not know: networks, templates.
+
+use proxima_kernels::Device;
+use proxima_kernels::spec::{Activation, Precision};
+
+use super::Network;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::layers::{LayerNorm, Loader};
+use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
+
+/// Names of the tensors of a vocabulary head.
+pub(super) struct WordsNames {
+    pub dense: &'static str,
+    pub norm: &'static str,
+    pub bias: &'static str,
+    /// The last layer's weights; if they are not stored, those of the word embeddings (`words`).
+    pub decoder: &'static str,
+    pub words: &'static str,
+    /// Of the dense layer.
+    pub activation: Activation,
+    /// Epsilon of the norm.
+    pub eps: f32,
+}
+
+/// The vocabulary head: dense layer, activation and norm, then one logit per word.
+pub(super) fn words(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    device: &Device,
+    names: &WordsNames,
+) -> Result<WordsHead, CheckpointError> {
+    let (width, vocabulary) = (network.width, network.vocabulary);
+    let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
+    let norm = LayerNorm::load(&loader, names.norm, width, names.eps, true)?;
+    let dense = HeadLayer::load(&loader, names.dense, (width, width), true)?
+        .with_activation(names.activation)
+        .with_norm(norm);
+    let decoder = decoder_or_words(checkpoint, &loader, names.decoder, names.words)?;
+    // transformers loads the bias under either name and prefers the decoder's own. If the head is
+    // not tied, it ignores the other name and leaves the bias at zero.
+    let own_bias = names.decoder.replace(".weight", ".bias");
+    let tied = checkpoint.said("tie_word_embeddings") != Some(false);
+    let bias = if tied && !loader.has(&own_bias) { names.bias } else { own_bias.as_str() };
+    let last = loader.linear_of((decoder, bias), (width, vocabulary))?;
+    Ok(WordsHead { layers: vec![dense], last })
+}
+
+/// The name of the weights of a head's last layer: its own or, if tied, the word embeddings'.
+///
+/// # Errors
+/// A checkpoint without such a tensor whose config says that it is not tied.
+pub(super) fn decoder_or_words<'a>(
+    checkpoint: &Checkpoint,
+    loader: &Loader<'_>,
+    decoder: &'a str,
+    words: &'a str,
+) -> Result<&'a str, CheckpointError> {
+    if loader.has(decoder) {
+        return Ok(decoder);
+    }
+    if checkpoint.said("tie_word_embeddings") == Some(false) {
+        let problem = format!(
+            "the config says that the head over words is not tied to the embeddings, and there is \
+             no {decoder}"
+        );
+        return Err(CheckpointError::new(checkpoint.dir(), problem));
+    }
+    Ok(words)
+}
+
+/// A score head over the first token: a dense layer with an activation, then the output layer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ScoreNames {
+    pub dense: &'static str,
+    pub activation: Activation,
+    pub output: &'static str,
+}
+
+/// Loads a score head for hidden states of this width.
+pub(super) fn score(
+    checkpoint: &Checkpoint,
+    width: usize,
+    device: &Device,
+    names: &ScoreNames,
+) -> Result<ScoreReadout, CheckpointError> {
+    let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
+    let labels = checkpoint.labels()?;
+    let layers = vec![
+        HeadLayer::load(&loader, names.dense, (width, width), true)?
+            .with_activation(names.activation),
+        HeadLayer::load(&loader, names.output, (width, labels.len()), true)?,
+    ];
+    Ok(ScoreReadout::new(Pooling::Cls, layers, labels))
+}

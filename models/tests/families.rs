@@ -1,0 +1,177 @@
+//! Networks of every family equal those of transformers in float32: `tests/golden/families.json`,
+//! made by `tests/reference/make_families.py`. They are close in other precisions, and have the
+//! same bits alone and in a batch.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proxima_models::readout::Pooling;
+use proxima_models::{
+    Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, RaggedBatch, Sequence, Task,
+};
+use serde_json::Value;
+use support::{float32_error, floats, safetensors};
+
+/// Where its values are in a golden file, and how a network is asked for them.
+const POOLINGS: [(&str, Pooling); 3] =
+    [("cls", Pooling::Cls), ("mean", Pooling::Mean), ("last_token", Pooling::Last)];
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
+}
+
+fn networks() -> Vec<Value> {
+    let text = fs::read_to_string(golden().join("families.json")).expect("a golden file");
+    let mut content: Value = serde_json::from_str(&text).expect("JSON");
+    match content["networks"].take() {
+        Value::Array(networks) => networks,
+        other => panic!("{other} is no list"),
+    }
+}
+
+/// Writes a network as a checkpoint.
+fn write(network: &Value) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tokenizer = network["tokenizer"].as_str().expect("a name");
+    let from = golden().join("scores").join(tokenizer);
+    fs::copy(from.join("tokenizer.json"), folder.path().join("tokenizer.json")).expect("copied");
+    let settings = fs::read_to_string(from.join("tokenizer_config.json")).expect("a file");
+    let mut settings: Value = serde_json::from_str(&settings).expect("JSON");
+    settings["model_max_length"] = 4096.into();
+    let path = folder.path().join("tokenizer_config.json");
+    fs::write(path, settings.to_string()).expect("written");
+    fs::write(folder.path().join("config.json"), network["config"].to_string()).expect("written");
+    let weights = safetensors(&network["tensors"]);
+    fs::write(folder.path().join("model.safetensors"), weights).expect("written");
+    folder
+}
+
+fn architecture(network: &Value) -> &str {
+    network["config"]["architectures"][0].as_str().expect("a class")
+}
+
+fn load(network: &Value, dtype: Dtype, pooling: Pooling) -> Model {
+    let folder = write(network);
+    let task = match architecture(network) {
+        name if name.ends_with("SequenceClassification") => Task::Score,
+        name if name.ends_with("MaskedLM") => Task::Sparse,
+        _ => Task::Embed,
+    };
+    let options = LoadOptions {
+        task: Some(task),
+        dtype: Some(dtype),
+        pooling: (task == Task::Embed).then_some(pooling),
+        device: support::device(),
+        strict_checkpoint: true,
+        ..LoadOptions::default()
+    };
+    let loaded = Model::load(&Checkpoint::open(folder.path()).expect("opened"), &options);
+    loaded.unwrap_or_else(|problem| panic!("{}: {problem}", network["name"]))
+}
+
+fn sequence(model: &Model, case: &Value) -> Sequence {
+    let input = match &case["text"] {
+        Value::String(text) => Input::Text(text.as_str().into()),
+        pair => {
+            let text = |place: usize| pair[place].as_str().expect("a text").into();
+            Input::Pair { query: text(0), document: text(1) }
+        }
+    };
+    let tokens_max = case["limit"].as_u64().map(|limit| limit as usize);
+    let how = Prepare { tokens_max, ..Prepare::default() };
+    let sequence = model.recipe.prepare(&input, &how).expect("prepared");
+    let ids = case["ids"].as_array().expect("ids");
+    let ids: Vec<u32> = ids.iter().map(|id| id.as_u64().expect("an id") as u32).collect();
+    assert_eq!(sequence.tokens, ids, "{}", case["text"]);
+    sequence
+}
+
+/// What a model gives for each sequence: a vector, logits, or the weights of all words.
+fn answers(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
+    let hidden = model.encoder.encode(&RaggedBatch::new(sequences)).expect("encoded");
+    if let Some(score) = &model.readouts.score {
+        return score.logits(&hidden).expect("read out");
+    }
+    if let Some(sparse) = &model.readouts.sparse {
+        let sequences: Vec<&Sequence> = sequences.iter().collect();
+        let found = sparse.weights(&hidden, &sequences).expect("read out");
+        return found.into_iter().map(|words| dense(&words, model.info.vocabulary)).collect();
+    }
+    model.readouts.embedding.as_ref().expect("an embedder").embed(&hidden).expect("read out")
+}
+
+fn dense(words: &[(u32, f32)], vocabulary: usize) -> Vec<f32> {
+    let mut all = vec![0.0; vocabulary];
+    words.iter().for_each(|(id, weight)| all[*id as usize] = *weight);
+    all
+}
+
+/// The values that the reference gives, by their name.
+fn wanted<'a>(cases: &'a [Value], key: &'a str) -> impl Iterator<Item = Vec<f32>> + 'a {
+    cases.iter().map(move |case| floats(case[key].as_str().expect("base64")))
+}
+
+/// The names of a network's values, and the poolings that give them.
+fn ways(network: &Value) -> Vec<(&'static str, Pooling)> {
+    match architecture(network) {
+        name if name.ends_with("SequenceClassification") => vec![("logits", Pooling::Cls)],
+        name if name.ends_with("MaskedLM") => vec![("words", Pooling::Cls)],
+        _ => POOLINGS.to_vec(),
+    }
+}
+
+/// The largest difference of two lists of values.
+fn off(found: &[f32], wanted: &[f32]) -> f32 {
+    assert_eq!(found.len(), wanted.len());
+    found.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn length(values: &[f32]) -> f32 {
+    values.iter().map(|value| value * value).sum::<f32>().sqrt()
+}
+
+#[test]
+fn networks_equal_transformers_in_float32_alone_and_together() {
+    for network in networks() {
+        let cases = network["cases"].as_array().expect("cases");
+        for (key, pooling) in ways(&network) {
+            let model = load(&network, Dtype::Float32, pooling);
+            let sequences: Vec<Sequence> =
+                cases.iter().map(|case| sequence(&model, case)).collect();
+            let together = answers(&model, &sequences);
+            for ((one, found), wanted) in sequences.iter().zip(&together).zip(wanted(cases, key)) {
+                let alone = answers(&model, std::slice::from_ref(one));
+                let (name, tokens) = (&network["name"], one.tokens.len());
+                assert_eq!(&alone[0], found, "{name}: {key} of {tokens} tokens");
+                let largest = wanted.iter().fold(0.0, |largest: f32, it| largest.max(it.abs()));
+                let (off, allowed) = (off(found, &wanted), 2.0 * float32_error(largest));
+                assert!(off <= allowed, "{name}: {key} of {tokens} tokens is off by {off}");
+            }
+        }
+    }
+}
+
+#[test]
+fn networks_are_close_in_other_precisions() {
+    let dtypes = [(Dtype::Bfloat16, 0.05), (Dtype::Float16, 0.01), (Dtype::Int8, 0.2)];
+    for (network, (dtype, most)) in networks().iter().flat_map(|it| dtypes.map(|of| (it, of))) {
+        if !support::serves(dtype) {
+            continue;
+        }
+        let cases = network["cases"].as_array().expect("cases");
+        let (key, pooling) = ways(network)[0];
+        let model = load(network, dtype, pooling);
+        let sequences: Vec<Sequence> = cases.iter().map(|case| sequence(&model, case)).collect();
+        let together = answers(&model, &sequences);
+        for ((one, found), wanted) in sequences.iter().zip(&together).zip(wanted(cases, key)) {
+            let alone = answers(&model, std::slice::from_ref(one));
+            let which = format!("{} in {dtype:?}, {} tokens", network["name"], one.tokens.len());
+            assert_eq!(&alone[0], found, "{which}");
+            let apart: Vec<f32> = found.iter().zip(&wanted).map(|(a, b)| a - b).collect();
+            let off = length(&apart) / length(&wanted);
+            assert!(off <= most, "{which} is off by {off}");
+        }
+    }
+}

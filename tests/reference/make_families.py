@@ -1,0 +1,166 @@
+"""Makes tests/golden/families.json: hidden states, scores and word weights of small networks of many architectures.
+
+    make_families.py [name ...]
+
+Needs transformers 5.24. A network is a config.json as published, a tokenizer of tests/golden/scores, and tensors whose
+numbers come from a hash of their place, so the file holds answers alone. Each text is run alone, nothing padded, eager
+attention, CPU float32.
+"""
+
+import base64
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import numpy
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoTokenizer
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OUT = ROOT / "tests/golden/families.json"
+PARAGRAPH = (
+    "Gravity is a force that attracts two bodies; the river and the city are in the light. "
+    "Die Straße ist über der Stadt, la réponse est dans la ville, 重力是问题的答案, ответ в городе 1687. "
+)
+TEXTS = ["a", "What is gravity?", PARAGRAPH, PARAGRAPH * 4, PARAGRAPH * 20]
+# More than the first tables of positions have.
+TOKENS_MAX = 1000
+PAIRS = [("What is gravity?", "Gravity is a force that attracts two bodies."), ("river", PARAGRAPH * 2)]
+
+BERT_LIKE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 112}
+MPNET = {
+    "model_type": "mpnet", **BERT_LIKE, "max_position_embeddings": 514, "layer_norm_eps": 1e-5, "hidden_act": "gelu",
+    "relative_attention_num_buckets": 32, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+}
+DISTILBERT = {
+    "model_type": "distilbert", "dim": 64, "n_layers": 3, "n_heads": 4, "hidden_dim": 112, "activation": "gelu",
+    "max_position_embeddings": 512, "sinusoidal_pos_embds": False, "tie_weights_": True, "pad_token_id": 0,
+    "seq_classif_dropout": 0.2, "qa_dropout": 0.1,
+}
+THREE_LABELS = {"id2label": {"0": "no", "1": "maybe", "2": "yes"}, "label2id": {"no": 0, "maybe": 1, "yes": 2}}
+ONE_LABEL = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+
+
+def networks():
+    """Name, tokenizer, class, config."""
+    xlmr, bert = "xlmr-reranker", "bert-classifier"
+    yield "mpnet", xlmr, "MPNetModel", MPNET
+    yield "mpnet without eps and with other sizes", xlmr, "MPNetModel", {
+        **{k: v for k, v in MPNET.items() if k not in ("layer_norm_eps", "pad_token_id")},
+        "hidden_size": 96, "num_attention_heads": 3, "num_hidden_layers": 2, "hidden_act": "relu",
+        "max_position_embeddings": 1026,
+    }
+    yield "mpnet reranker", xlmr, "MPNetForSequenceClassification", {**MPNET, **ONE_LABEL}
+    yield "mpnet over words", xlmr, "MPNetForMaskedLM", {**MPNET, "hidden_act": "relu"}
+    yield "distilbert", bert, "DistilBertModel", DISTILBERT
+    yield "distilbert classifier", bert, "DistilBertForSequenceClassification", {**DISTILBERT, **THREE_LABELS}
+    yield "distilbert over words", bert, "DistilBertForMaskedLM", {**DISTILBERT, "activation": "gelu_new"}
+    yield "roberta over words", xlmr, "XLMRobertaForMaskedLM", {
+        "model_type": "xlm-roberta", **BERT_LIKE, "max_position_embeddings": 514, "layer_norm_eps": 1e-5,
+        "type_vocab_size": 1, "hidden_act": "relu", "pad_token_id": 1,
+    }
+
+
+def numbers(shape, seed, scale, middle):
+    """Numbers from middle - scale to middle + scale, the same in every language."""
+    count = int(numpy.prod(shape))
+    x = (numpy.arange(count, dtype=numpy.uint64) * 2654435761 + seed * 40503) % 2**32
+    x ^= x >> 15
+    x = x * 2246822519 % 2**32
+    x ^= x >> 13
+    values = (x.astype(numpy.float64) / 2**32 * 2 - 1) * scale + middle
+    return torch.tensor(values.astype(numpy.float32)).reshape(shape)
+
+
+def spread(name, shape):
+    """Scale and middle of a tensor: such that every part of the network matters."""
+    if len(shape) == 1 and ("norm" in name.lower()) and name.endswith("weight"):
+        return 0.4, 1.0
+    if len(shape) == 1:
+        return 0.3, 0.0
+    if "relative_attention_bias" in name:
+        return 2.0, 0.0
+    if "embed" in name:
+        return 1.0, 0.0
+    return 2.2 / shape[-1] ** 0.5, 0.0
+
+
+def write(folder, tokenizer, kind, config):
+    """The checkpoint; its tensors as [shape, seed, scale, middle] by name."""
+    source = ROOT / "tests/golden/scores" / tokenizer
+    shutil.copy(source / "tokenizer.json", folder)
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 4096}))
+    vocabulary = len(AutoTokenizer.from_pretrained(folder))
+    config = {**config, "vocab_size": vocabulary, "architectures": [kind]}
+    (folder / "config.json").write_text(json.dumps(config))
+    made = getattr(transformers, kind)(transformers.AutoConfig.from_pretrained(folder))
+    with tempfile.TemporaryDirectory() as saved:
+        made.save_pretrained(saved)
+        with safe_open(pathlib.Path(saved) / "model.safetensors", "pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    tensors = {}
+    for seed, (name, shape) in enumerate(sorted(shapes.items())):
+        tensors[name] = [shape, seed, *spread(name, shape)]
+    save_file({name: numbers(*how) for name, how in tensors.items()}, folder / "model.safetensors")
+    return config, tensors
+
+
+def answers(folder, kind):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, loaded = getattr(transformers, kind).from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
+    )
+    pooler = {name for name in loaded["missing_keys"] if "pooler" in name}
+    assert not loaded["missing_keys"] - pooler and not loaded["unexpected_keys"], loaded
+    model.eval()
+    limit = min(model.config.max_position_embeddings - 14, TOKENS_MAX)
+    inputs = PAIRS if kind.endswith("SequenceClassification") else TEXTS
+    for text in inputs:
+        pair = (text,) if isinstance(text, str) else text
+        encoded = tokenizer(*pair, return_tensors="pt", truncation=True, max_length=limit)
+        with torch.no_grad():
+            out = model(**encoded)
+        case = {"text": text, "limit": limit, "ids": encoded["input_ids"][0].tolist()}
+        if kind.endswith("SequenceClassification"):
+            case["logits"] = packed(out.logits[0])
+        elif kind.endswith("MaskedLM"):
+            case["words"] = packed(torch.log1p(torch.relu(out.logits[0])).max(0).values)
+        else:
+            hidden = out.last_hidden_state[0]
+            case |= {"cls": packed(hidden[0]), "mean": packed(hidden.mean(0)), "last_token": packed(hidden[-1])}
+        yield case
+
+
+def packed(values):
+    return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()
+
+
+def main():
+    torch.manual_seed(0)
+    wanted = sys.argv[1:]
+    kept = json.loads(OUT.read_text())["networks"] if wanted else []
+    made = [one for one in kept if one["name"] not in wanted]
+    for name, tokenizer, kind, config in networks():
+        if wanted and name not in wanted:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            config, tensors = write(folder, tokenizer, kind, config)
+            cases = list(answers(folder, kind))
+        made.append({"name": name, "tokenizer": tokenizer, "config": config, "tensors": tensors, "cases": cases})
+        print(name, len(tensors), "tensors")
+    order = [name for name, *_ in networks()]
+    made.sort(key=lambda one: order.index(one["name"]))
+    about = {"transformers": transformers.__version__, "torch": torch.__version__}
+    lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in made)
+    OUT.write_text(f'{{"made_with": {json.dumps(about)}, "networks": [\n{lines}\n]}}\n')
+
+
+if __name__ == "__main__":
+    main()
