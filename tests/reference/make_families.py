@@ -64,6 +64,48 @@ def networks():
         "model_type": "xlm-roberta", **BERT_LIKE, "max_position_embeddings": 514, "layer_norm_eps": 1e-5,
         "type_vocab_size": 1, "hidden_act": "relu", "pad_token_id": 1,
     }
+    yield from decoders()
+
+
+DECODER = {
+    "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 112, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "hidden_act": "silu",
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+def decoders():
+    """As `networks`."""
+    tokens = "modernbert-reranker-cls"
+    qwen2 = {"model_type": "qwen2", **DECODER, "rope_theta": 1e6, "use_sliding_window": False, "sliding_window": 64}
+    yield "qwen2", tokens, "Qwen2Model", {**qwen2, "max_window_layers": 2}
+    yield "qwen2 with a language head and full attention", tokens, "Qwen2ForCausalLM", {
+        **qwen2, "is_causal": False, "tie_word_embeddings": True,
+    }
+    yield "qwen2 reranker", tokens, "Qwen2ForSequenceClassification", {**qwen2, **ONE_LABEL, "pad_token_id": 1}
+    llama = {"model_type": "llama", **DECODER, "rope_theta": 5e5}
+    yield "llama", tokens, "LlamaModel", {**llama, "rope_scaling": LLAMA3}
+    yield "llama with heads of another size, biases and full attention", tokens, "LlamaModel", {
+        **llama, "head_dim": 24, "attention_bias": True, "is_causal": False, "num_key_value_heads": 4,
+    }
+    yield "llama by default", tokens, "LlamaModel", {
+        **{k: v for k, v in DECODER.items() if k not in ("num_key_value_heads", "rms_norm_eps")}, "model_type": "llama",
+    }
+    yield "llama, linear", tokens, "LlamaModel", {**llama, "rope_scaling": {"type": "linear", "factor": 2.5}}
+    yield "llama, yarn", tokens, "LlamaModel", {**llama, "rope_parameters": {**YARN, "rope_theta": 1e4}}
+    yield "llama, yarn with scales", tokens, "LlamaModel", {
+        **llama,
+        "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 1.2, "beta_fast": 16, "beta_slow": 2, "truncate": False},
+    }
+    yield "mistral", tokens, "MistralModel", {"model_type": "mistral", **DECODER, "rope_theta": 1e4, "sliding_window": 200}
+    yield "ministral3", tokens, "Ministral3Model", {
+        "model_type": "ministral3", **DECODER, "head_dim": 32,
+        "rope_parameters": {**YARN, "rope_theta": 1e6, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1},
+    }
 
 
 def numbers(shape, seed, scale, middle):
@@ -120,12 +162,16 @@ def answers(folder, kind):
     assert not loaded["missing_keys"] - pooler and not loaded["unexpected_keys"], loaded
     model.eval()
     limit = min(model.config.max_position_embeddings - 14, TOKENS_MAX)
+    if model.config.model_type in ("mistral", "ministral3"):
+        # Up to there, neither the window nor the scaling of queries changes anything.
+        limit = getattr(model.config, "sliding_window") or YARN["original_max_position_embeddings"]
     inputs = PAIRS if kind.endswith("SequenceClassification") else TEXTS
     for text in inputs:
         pair = (text,) if isinstance(text, str) else text
         encoded = tokenizer(*pair, return_tensors="pt", truncation=True, max_length=limit)
         with torch.no_grad():
-            out = model(**encoded)
+            network = model.model if kind.endswith("ForCausalLM") else model
+            out = network(**{name: encoded[name] for name in ("input_ids", "attention_mask")})
         case = {"text": text, "limit": limit, "ids": encoded["input_ids"][0].tolist()}
         if kind.endswith("SequenceClassification"):
             case["logits"] = packed(out.logits[0])

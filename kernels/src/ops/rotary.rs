@@ -24,12 +24,27 @@ impl RotaryTables {
     /// # Errors
     /// A device failure.
     pub fn new(positions: usize, size: usize, theta: f64, device: &Device) -> Result<Self> {
-        let half = size / 2;
         let frequency = |place| (1.0 / theta.powf(2.0 * place as f64 / size as f64)) as f32;
-        let frequencies: Vec<f32> = (0..half).map(frequency).collect();
+        let frequencies: Vec<f32> = (0..size / 2).map(frequency).collect();
+        Self::of_frequencies(positions, &frequencies, 1.0, device)
+    }
+
+    /// Tables for positions `0..positions` where angle `i` of position `p` is `p` times frequency
+    /// `i`; cosines and sines are multiplied by `scale`.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub fn of_frequencies(
+        positions: usize,
+        frequencies: &[f32],
+        scale: f32,
+        device: &Device,
+    ) -> Result<Self> {
+        let half = frequencies.len();
         let angle = |at: usize| f64::from((at / half) as f32 * frequencies[at % half]);
         let table = |f: fn(f64) -> f64| {
-            let numbers: Vec<f32> = (0..positions * half).map(|at| f(angle(at)) as f32).collect();
+            let number = |at| f(angle(at)) as f32 * scale;
+            let numbers: Vec<f32> = (0..positions * half).map(number).collect();
             Tensor::from_vec(numbers, (positions, half), &Device::Cpu)
         };
         Self::of([table(f64::cos)?, table(f64::sin)?], device)

@@ -5,6 +5,7 @@
 mod bert;
 mod distilbert;
 mod heads;
+mod llama;
 mod modern_bert;
 mod mpnet;
 mod qwen3;
@@ -87,6 +88,7 @@ pub fn all() -> Vec<Family> {
         qwen3::family(),
         qwen3_vl::family(),
     ];
+    families.extend(llama::families());
     families.extend(xlm_roberta::families());
     families
 }

@@ -3,22 +3,19 @@
 //!
 //! Must not know: templates, pooling, devices.
 
-use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::Device;
 use proxima_kernels::spec::{Heads, Precision};
-use proxima_kernels::{Device, KernelError};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, LanguageModel, Network};
-use crate::batch::{Encoder, HiddenStates, RaggedBatch};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, ROTARY, THETA, VOCABULARY, WIDTH,
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::layers::{Decoder, DecoderConfig, Loader, Rotary, activation};
+use crate::layers::{DecoderConfig, Loader, RotaryRule, Scaling, TextDecoder, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout};
 
 /// Its entry in the list of families.
@@ -97,7 +94,6 @@ pub(super) struct Config {
     rms_norm_eps: f32,
     hidden_act: String,
     attention_bias: bool,
-    #[serde(deserialize_with = "is_causal")]
     is_causal: Causal,
     rope_theta: Option<f64>,
     rope_parameters: Value,
@@ -140,30 +136,17 @@ impl Default for Causal {
     }
 }
 
-/// Null is refused: transformers treats it as causal attention for a single text, and as full
-/// attention in a padded batch.
-fn is_causal<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Causal, D::Error> {
-    let value = Option::<bool>::deserialize(value)?;
-    value
-        .map(Causal)
-        .ok_or_else(|| serde::de::Error::custom("is_causal is null, not true or false"))
+impl<'de> Deserialize<'de> for Causal {
+    /// Null is refused: transformers treats it as causal attention for a single text, and as full
+    /// attention in a padded batch.
+    fn deserialize<D: serde::Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        let value = Option::<bool>::deserialize(value)?;
+        let null = || serde::de::Error::custom("is_causal is null, not true or false");
+        value.map(Self).ok_or_else(null)
+    }
 }
 
 impl Config {
-    fn heads(&self) -> Result<Heads, String> {
-        let (heads, size) = (self.num_attention_heads, self.head_dim);
-        let kv_heads = self.num_key_value_heads.unwrap_or(heads);
-        if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return Err(format!(
-                "{heads} heads cannot share {kv_heads} key and value heads evenly"
-            ));
-        }
-        if size == 0 || !size.is_multiple_of(2) {
-            return Err(format!("heads of {size} numbers cannot be turned; head_dim must be even"));
-        }
-        Ok(Heads { heads, kv_heads, size })
-    }
-
     /// The object with the rotary settings, and its name. As in transformers, the older object
     /// takes precedence over the newer one.
     pub fn rotary(&self) -> (&'static str, &Value) {
@@ -201,24 +184,36 @@ impl Config {
         if self.num_hidden_layers == 0 || self.hidden_size == 0 || self.intermediate_size == 0 {
             return Err("sizes must be at least 1".into());
         }
+        let heads = self.num_attention_heads;
+        let kv_heads = self.num_key_value_heads.unwrap_or(heads);
         let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
         Ok(DecoderConfig {
             hidden: self.hidden_size,
             layers: self.num_hidden_layers,
-            heads: self.heads()?,
+            heads: decoder_heads(heads, kv_heads, self.head_dim)?,
             mlp: self.intermediate_size,
             eps: self.rms_norm_eps,
-            bias: self.attention_bias,
+            qkv_bias: self.attention_bias,
+            output_bias: self.attention_bias,
+            head_norms: true,
             causal: self.is_causal.0,
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
         })
     }
 }
 
-struct Qwen3 {
-    embedding: Embedding,
-    decoder: Decoder,
-    rotary: Rotary,
+/// Attention heads of a decoder.
+///
+/// # Errors
+/// Numbers that do not divide, or an odd size.
+pub(super) fn decoder_heads(heads: usize, kv_heads: usize, size: usize) -> Result<Heads, String> {
+    if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) {
+        return Err(format!("{heads} heads cannot share {kv_heads} key and value heads evenly"));
+    }
+    if size == 0 || !size.is_multiple_of(2) {
+        return Err(format!("heads of {size} numbers cannot be turned; head_dim must be even"));
+    }
+    Ok(Heads { heads, kv_heads, size })
 }
 
 fn load(
@@ -238,34 +233,13 @@ fn load(
     }
     let prefix = weights.prefix(TABLES, "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
-    let table = loader.stored("embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
-    let failed = |error| loader.failed(error);
-    let network = Qwen3 {
-        decoder: Decoder::load(&loader, &sizes)?,
-        embedding: Embedding::new(table, device).map_err(failed)?,
-        rotary: Rotary::new(theta, sizes.heads.size, device).map_err(failed)?,
-    };
+    let rule = RotaryRule { theta, scaling: Scaling::None };
     Ok(Network {
-        encoder: Box::new(network),
+        encoder: Box::new(TextDecoder::load(&loader, &sizes, config.vocab_size, rule)?),
         width: config.hidden_size,
         positions: config.max_position_embeddings.unwrap_or(32_768),
         vocabulary: config.vocab_size,
         token_types: 0,
         rotary_positions: true,
     })
-}
-
-impl Encoder for Qwen3 {
-    fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
-        let positions = batch.positions();
-        let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
-        let tables = self.rotary.tables(longest)?;
-        let hidden = self.embedding.rows_of(batch.tokens())?;
-        let nothing = |_: usize, _: &mut Rows| Ok(());
-        self.decoder.run(batch, hidden, (&positions, &tables), &nothing, pause)
-    }
-
-    fn is_causal(&self) -> bool {
-        self.decoder.is_causal()
-    }
 }

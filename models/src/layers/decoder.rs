@@ -1,6 +1,6 @@
-//! The Qwen3 decoder: pre-norm, causal unless configured otherwise, with grouped-query attention,
-//! per-head query and key norms, rotary positions and a gated MLP (Qwen3 technical report, 2025;
-//! transformers `modeling_qwen3.py`).
+//! The decoder of Llama and its relatives: pre-norm, causal unless configured otherwise, with
+//! grouped-query attention, rotary positions and a gated MLP (Touvron et al., 2023); Qwen3 adds
+//! norms of query and key heads (Qwen3 technical report, 2025).
 //!
 //! Must not know: where its first hidden states come from, what its positions mean.
 
@@ -31,8 +31,12 @@ pub struct DecoderConfig {
     pub mlp: usize,
     /// Epsilon of all norms.
     pub eps: f32,
-    /// Whether the attention's projections have a bias.
-    pub bias: bool,
+    /// Whether queries, keys and values have a bias.
+    pub qkv_bias: bool,
+    /// Whether the output of attention has a bias.
+    pub output_bias: bool,
+    /// Whether each query and key head is normalised.
+    pub head_norms: bool,
     /// Whether a token attends only to itself and earlier ones, rather than to its whole sequence.
     pub causal: bool,
     /// Activation of the gate.
@@ -55,7 +59,7 @@ pub struct Decoder {
 struct Layer {
     input_norm: Tensor,
     qkv: Linear,
-    head_norms: HeadNorms,
+    head_norms: Option<HeadNorms>,
     output: Linear,
     mlp_norm: Tensor,
     gated: GatedLinear,
@@ -172,7 +176,7 @@ impl Decoder {
             None => rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.input_layout())?,
         };
         let qkv = layer.qkv.of(&input, None, None)?;
-        let qkv = rotary(qkv, self.heads, Some(&layer.head_norms), positions, tables)?;
+        let qkv = rotary(qkv, self.heads, layer.head_norms.as_ref(), positions, tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
         let rows = (part.segments(), kept);
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &layer.output)?;
@@ -200,20 +204,21 @@ impl Layer {
     }
 
     fn load(loader: &Loader<'_>, config: &DecoderConfig) -> Result<Self, CheckpointError> {
-        let &DecoderConfig { hidden, heads, mlp, eps, bias, activation, .. } = config;
+        let &DecoderConfig { hidden, heads, mlp, eps, activation, .. } = config;
         let (queries, keys) = (heads.heads * heads.size, heads.kv_heads * heads.size);
         let attention = loader.at("self_attn.");
         let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
         let widths = (mlp, GatedLinear::padded(mlp));
+        let norms = || -> Result<HeadNorms, CheckpointError> {
+            let queries = attention.vector("q_norm.weight", heads.size)?;
+            let keys = attention.vector("k_norm.weight", heads.size)?;
+            Ok(HeadNorms { queries, keys, eps })
+        };
         Ok(Self {
             input_norm: loader.vector("input_layernorm.weight", hidden)?,
-            qkv: attention.linear(&parts, hidden, bias)?,
-            head_norms: HeadNorms {
-                queries: attention.vector("q_norm.weight", heads.size)?,
-                keys: attention.vector("k_norm.weight", heads.size)?,
-                eps,
-            },
-            output: attention.linear(&[("o_proj", hidden)], queries, bias)?,
+            qkv: attention.linear(&parts, hidden, config.qkv_bias)?,
+            head_norms: config.head_norms.then(norms).transpose()?,
+            output: attention.linear(&[("o_proj", hidden)], queries, config.output_bias)?,
             mlp_norm: loader.vector("post_attention_layernorm.weight", hidden)?,
             gated: loader.gated(("mlp.gate_proj", "mlp.up_proj"), (hidden, mlp), activation)?,
             down: loader.linear_padded(&[("mlp.down_proj", hidden)], widths, false)?,

@@ -1,4 +1,4 @@
-//! Building blocks shared by families: loading of layers, rotary tables, names of activations.
+//! Building blocks shared by families: loading of layers, networks of a kind, names of activations.
 //!
 //! Must not know: any one family.
 
@@ -6,13 +6,12 @@ mod decoder;
 mod embeddings;
 mod post_norm;
 mod relative_bias;
-
-use std::sync::{Arc, RwLock};
+mod rotary;
+mod text_decoder;
 
 use proxima_kernels::ops::linear::{GatedLinear, Linear};
 use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::norm::{layer_norm, layer_norm_for};
-use proxima_kernels::ops::rotary::RotaryTables;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, Precision};
 use proxima_kernels::stored::StoredTensor;
@@ -24,6 +23,8 @@ pub use decoder::{BehindLayer, Decoder, DecoderConfig};
 pub use embeddings::{TableSizes, TokenEmbeddings};
 pub use post_norm::{PostNorm, PostNormConfig, PostNormNames};
 pub use relative_bias::{Buckets, RelativeBias};
+pub use rotary::{Rotary, RotaryRule, Scaling};
+pub use text_decoder::TextDecoder;
 
 /// Builds layers from a checkpoint's tensors under a prefix.
 pub struct Loader<'a> {
@@ -265,41 +266,4 @@ pub fn activation(name: &str) -> Option<Activation> {
         "tanh" => Activation::Tanh,
         _ => return None,
     })
-}
-
-/// Rotary tables that grow with the longest sequence seen, so that short texts do not pay for a
-/// long context.
-#[derive(Debug)]
-pub struct Rotary {
-    theta: f64,
-    size: usize,
-    device: Device,
-    tables: RwLock<Arc<RotaryTables>>,
-}
-
-impl Rotary {
-    /// Tables for heads with `size` elements.
-    ///
-    /// # Errors
-    /// A device failure.
-    pub fn new(theta: f64, size: usize, device: &Device) -> Result<Self, KernelError> {
-        let tables = RwLock::new(Arc::new(RotaryTables::new(512, size, theta, device)?));
-        Ok(Self { theta, size, device: device.clone(), tables })
-    }
-
-    /// Tables for at least this many positions.
-    ///
-    /// # Errors
-    /// A device failure.
-    pub fn tables(&self, positions: usize) -> Result<Arc<RotaryTables>, KernelError> {
-        let poisoned = "no code panics while it holds the tables";
-        let tables = self.tables.read().expect(poisoned).clone();
-        if tables.positions() >= positions {
-            return Ok(tables);
-        }
-        let wanted = positions.next_power_of_two();
-        let tables = Arc::new(RotaryTables::new(wanted, self.size, self.theta, &self.device)?);
-        *self.tables.write().expect(poisoned) = tables.clone();
-        Ok(tables)
-    }
 }

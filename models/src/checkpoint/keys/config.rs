@@ -193,3 +193,30 @@ pub const ROTARY: &[Key] = &[
     ("mscale_all_dim", NoEffect(SCALED)),
     ("truncate", NoEffect(SCALED)),
 ];
+
+const LONG: &str = "for rope_type longrope, which is not served";
+
+/// Rotary positions with scaling: keys of `rope_parameters` and `rope_scaling`.
+pub const SCALED_ROTARY: &[Key] = &[
+    ("rope_type", Used),
+    ("type", Used),
+    ("rope_theta", THETA),
+    ("partial_rotary_factor", Only(&[N(1.0)])),
+    ("full_attention", Refused(ALL_LAYERS)),
+    ("sliding_attention", Refused(ALL_LAYERS)),
+    ("mrope_section", Refused("positions of this network have one dimension")),
+    ("factor", Used),
+    ("original_max_position_embeddings", Used),
+    ("attention_factor", Used),
+    ("beta_fast", Used),
+    ("beta_slow", Used),
+    ("short_factor", Refused(LONG)),
+    ("long_factor", Refused(LONG)),
+    ("low_freq_factor", Used),
+    ("high_freq_factor", Used),
+    ("mscale", Used),
+    ("mscale_all_dim", Used),
+    ("truncate", Used),
+    ("llama_4_scaling_beta", Used),
+    ("max_position_embeddings", NoEffect("the key of the network has it")),
+];

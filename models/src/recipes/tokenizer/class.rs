@@ -64,9 +64,11 @@ const NOT_SERVED: &str = "\
 /// # Errors
 /// A class whose pipeline is not served.
 pub fn of(checkpoint: &Checkpoint, bytes_are_pieces: bool) -> Result<Class, CheckpointError> {
-    // ModernBERT files name all sorts of classes, so transformers ignores them.
-    if checkpoint.model_type() == "modernbert" {
-        return Ok(Class::File);
+    // Files of these types name all sorts of classes, so transformers ignores them.
+    match checkpoint.model_type() {
+        "modernbert" | "mistral" | "ministral3" => return Ok(Class::File),
+        "qwen2" => return Ok(Class::Qwen2),
+        _ => {}
     }
     let Some(name) = name(checkpoint)? else {
         return Ok(of_model(checkpoint.model_type()));

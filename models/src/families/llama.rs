@@ -1,0 +1,371 @@
+//! Llama and its relatives, decoders that differ in defaults, biases and the scaling of positions:
+//! Llama, Mistral, Ministral 3 and Qwen2 (Touvron et al., 2023; Jiang et al., 2023; Qwen2 technical
+//! report, 2024; transformers `modeling_llama.py`, `modeling_mistral.py`, `modeling_ministral3.py`,
+//! `modeling_qwen2.py`). Embedders such as e5-mistral, Nemotron-3-Embed and inf-retriever.
+//!
+//! Must not know: templates, pooling, devices.
+
+use proxima_kernels::Device;
+use proxima_kernels::spec::Precision;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::qwen3::{Causal, decoder_heads};
+use super::{Family, Network};
+use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
+use crate::checkpoint::keys::config::{
+    EPS, HEADS, LAYERS, MLP, POSITIONS, SCALED_ROTARY, THETA, VOCABULARY, WIDTH,
+};
+use crate::checkpoint::keys::{Is, Key};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::layers::{DecoderConfig, Loader, RotaryRule, TextDecoder, activation};
+use crate::readout::{HeadLayer, Pooling, ScoreReadout};
+
+/// How a family differs from the others: what its files mean.
+struct Style {
+    /// Values of `architectures` are this and what transformers calls a head.
+    model: &'static str,
+    /// Defaults of sizes, as in transformers' class of configurations.
+    sizes: Sizes,
+    /// Whether queries, keys and values have a bias, whatever the configuration says.
+    qkv_bias: bool,
+    /// Whether `sliding_window` is read, and its value where the key is absent.
+    window: Window,
+    /// `rope_parameters` where the key is absent.
+    rotary: fn() -> Value,
+    /// Whether queries are scaled by their position from the pretrained context on.
+    scales_queries: bool,
+}
+
+/// Positions from which on a token is not seen.
+enum Window {
+    /// The type has none.
+    Unread,
+    /// `sliding_window`, by default this.
+    Read(Option<usize>),
+}
+
+/// Defaults of sizes.
+struct Sizes {
+    layers: usize,
+    /// `None` for as many as there are heads.
+    kv_heads: Option<usize>,
+    /// `None` for a hidden state divided by the heads.
+    head: Option<usize>,
+    mlp: usize,
+    vocabulary: usize,
+    positions: usize,
+    eps: f32,
+}
+
+const LLAMA: Style = Style {
+    model: "LlamaModel",
+    sizes: Sizes {
+        layers: 32,
+        kv_heads: None,
+        head: None,
+        mlp: 11_008,
+        vocabulary: 32_000,
+        positions: 2048,
+        eps: 1e-6,
+    },
+    qkv_bias: false,
+    window: Window::Unread,
+    rotary: || Value::Null,
+    scales_queries: false,
+};
+
+const MISTRAL: Style = Style {
+    model: "MistralModel",
+    sizes: Sizes {
+        layers: 32,
+        kv_heads: Some(8),
+        head: None,
+        mlp: 14_336,
+        vocabulary: 32_000,
+        positions: 131_072,
+        eps: 1e-6,
+    },
+    qkv_bias: false,
+    window: Window::Read(Some(4096)),
+    rotary: || Value::Null,
+    scales_queries: false,
+};
+
+const MINISTRAL3: Style = Style {
+    model: "Ministral3Model",
+    sizes: Sizes {
+        layers: 34,
+        kv_heads: Some(8),
+        head: Some(128),
+        mlp: 14_336,
+        vocabulary: 131_072,
+        positions: 262_144,
+        eps: 1e-5,
+    },
+    qkv_bias: false,
+    window: Window::Read(None),
+    rotary: || {
+        json!({
+            "type": "yarn", "rope_theta": 1e6, "factor": 16.0, "llama_4_scaling_beta": 0.1,
+            "original_max_position_embeddings": 16_384, "beta_fast": 32.0, "beta_slow": 1.0,
+            "mscale": 1.0, "mscale_all_dim": 1.0,
+        })
+    },
+    scales_queries: true,
+};
+
+const QWEN2: Style = Style {
+    model: "Qwen2Model",
+    sizes: Sizes {
+        layers: 32,
+        kv_heads: Some(32),
+        head: None,
+        mlp: 22_016,
+        vocabulary: 151_936,
+        positions: 32_768,
+        eps: 1e-6,
+    },
+    qkv_bias: true,
+    window: Window::Unread,
+    rotary: || Value::Null,
+    scales_queries: false,
+};
+
+/// Their entries in the list of families.
+pub fn families() -> Vec<Family> {
+    let family = |model_type, architectures, keys, pooling, load| Family {
+        model_type,
+        architectures,
+        keys,
+        files: &[],
+        pooling,
+        load,
+        score: |checkpoint, width, device| {
+            let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
+            let labels = checkpoint.labels()?;
+            let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
+            Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
+        },
+        words: None,
+        language_model: None,
+    };
+    vec![
+        family(
+            "llama",
+            &["LlamaModel", "LlamaForCausalLM", "LlamaForSequenceClassification"],
+            LLAMA_KEYS,
+            |checkpoint| pooling(checkpoint, &LLAMA),
+            |checkpoint, precision, device| load(checkpoint, precision, device, &LLAMA),
+        ),
+        family(
+            "mistral",
+            &["MistralModel", "MistralForCausalLM", "MistralForSequenceClassification"],
+            MISTRAL_KEYS,
+            |checkpoint| pooling(checkpoint, &MISTRAL),
+            |checkpoint, precision, device| load(checkpoint, precision, device, &MISTRAL),
+        ),
+        family(
+            "ministral3",
+            &["Ministral3Model", "Ministral3ForCausalLM", "Ministral3ForSequenceClassification"],
+            MISTRAL_KEYS,
+            |checkpoint| pooling(checkpoint, &MINISTRAL3),
+            |checkpoint, precision, device| load(checkpoint, precision, device, &MINISTRAL3),
+        ),
+        family(
+            "qwen2",
+            &["Qwen2Model", "Qwen2ForCausalLM", "Qwen2ForSequenceClassification"],
+            QWEN2_KEYS,
+            |checkpoint| pooling(checkpoint, &QWEN2),
+            |checkpoint, precision, device| load(checkpoint, precision, device, &QWEN2),
+        ),
+    ]
+}
+
+/// A bare decoder is pooled at its last token; one with a language head may be anything.
+fn pooling(checkpoint: &Checkpoint, style: &Style) -> Option<Pooling> {
+    checkpoint.architectures().iter().all(|name| *name == style.model).then_some(Pooling::Last)
+}
+
+const NO_BIAS: &str = "transformers has no such bias for this type";
+const NO_WINDOW: &str = "for use_sliding_window, which is refused";
+
+/// The keys that all of them have, and some more.
+macro_rules! keys {
+    ($($own:expr),* $(,)?) => {
+        &[
+            ("vocab_size", VOCABULARY),
+            ("hidden_size", WIDTH),
+            ("num_hidden_layers", LAYERS),
+            ("num_attention_heads", HEADS),
+            ("num_key_value_heads", HEADS),
+            ("head_dim", WIDTH),
+            ("intermediate_size", MLP),
+            ("max_position_embeddings", POSITIONS),
+            ("rms_norm_eps", EPS),
+            ("hidden_act", Used),
+            ("is_causal", Used),
+            ("rope_theta", THETA),
+            ("rope_parameters", Object(&[SCALED_ROTARY])),
+            ("rope_scaling", Object(&[SCALED_ROTARY])),
+            ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
+            ("original_max_position_embeddings", Refused("it belongs into rope_parameters")),
+            ("is_decoder", NoEffect("it is a decoder; is_causal says what a token sees")),
+            $($own),*
+        ]
+    };
+}
+
+const LLAMA_KEYS: &[Key] = keys![
+    ("attention_bias", Used),
+    ("mlp_bias", Refused("a bias of the MLP is not served")),
+    ("pretraining_tp", NoEffect("for training")),
+];
+const MISTRAL_KEYS: &[Key] = keys![
+    ("sliding_window", Used),
+    ("layer_types", Refused("transformers ignores it for this type")),
+    ("attention_bias", Refused(NO_BIAS)),
+    ("mlp_bias", Refused(NO_BIAS)),
+];
+const QWEN2_KEYS: &[Key] = keys![
+    ("use_sliding_window", Refused("sliding-window attention is not served for qwen2")),
+    ("sliding_window", NoEffect(NO_WINDOW)),
+    ("max_window_layers", NoEffect(NO_WINDOW)),
+    ("layer_types", Used),
+    ("attention_bias", Refused(NO_BIAS)),
+    ("mlp_bias", Refused(NO_BIAS)),
+];
+
+/// Keys of `config.json`; what is absent has the default of a [`Style`].
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Config {
+    hidden_size: usize,
+    num_hidden_layers: Option<usize>,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    intermediate_size: Option<usize>,
+    vocab_size: Option<usize>,
+    max_position_embeddings: Option<usize>,
+    rms_norm_eps: Option<f32>,
+    hidden_act: String,
+    attention_bias: bool,
+    is_causal: Causal,
+    rope_theta: Option<f64>,
+    rope_parameters: Value,
+    rope_scaling: Value,
+    sliding_window: Option<usize>,
+    layer_types: Option<Vec<String>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hidden_size: 4096,
+            num_hidden_layers: None,
+            num_attention_heads: 32,
+            num_key_value_heads: None,
+            head_dim: None,
+            intermediate_size: None,
+            vocab_size: None,
+            max_position_embeddings: None,
+            rms_norm_eps: None,
+            hidden_act: "silu".into(),
+            attention_bias: false,
+            is_causal: Causal::default(),
+            rope_theta: None,
+            rope_parameters: Value::Null,
+            rope_scaling: Value::Null,
+            sliding_window: None,
+            layer_types: None,
+        }
+    }
+}
+
+impl Config {
+    fn sizes(&self, style: &Style) -> Result<DecoderConfig, String> {
+        let layers = self.num_hidden_layers.unwrap_or(style.sizes.layers);
+        if let Some(types) = &self.layer_types
+            && (types.len() != layers || types.iter().any(|it| it != "full_attention"))
+        {
+            return Err(format!("layer_types must be full_attention, {layers} times"));
+        }
+        let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
+        let kv_heads = self.num_key_value_heads.or(style.sizes.kv_heads).unwrap_or(heads);
+        let size = self.head_dim.or(style.sizes.head).unwrap_or(hidden / heads.max(1));
+        let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
+        Ok(DecoderConfig {
+            hidden,
+            layers,
+            heads: decoder_heads(heads, kv_heads, size)?,
+            mlp: self.intermediate_size.unwrap_or(style.sizes.mlp),
+            eps: self.rms_norm_eps.unwrap_or(style.sizes.eps),
+            qkv_bias: style.qkv_bias || self.attention_bias,
+            output_bias: self.attention_bias,
+            head_norms: false,
+            causal: self.is_causal.0,
+            activation: activation(&self.hidden_act).ok_or_else(unknown)?,
+        })
+    }
+
+    /// The rotary positions, and the length up to which queries are not scaled.
+    fn rotary(&self, style: &Style) -> Result<(RotaryRule, usize), String> {
+        let positions = self.max_position_embeddings.unwrap_or(style.sizes.positions);
+        // As in transformers, the older object takes precedence over the newer one.
+        let own = [&self.rope_scaling, &self.rope_parameters]
+            .into_iter()
+            .find(|object| object.as_object().is_some_and(|keys| !keys.is_empty()));
+        let object = own.cloned().unwrap_or_else(style.rotary);
+        let theta = self.rope_theta.unwrap_or(10_000.0);
+        let rule = RotaryRule::of(&object, theta, positions)?;
+        let beta = &object["llama_4_scaling_beta"];
+        if !style.scales_queries {
+            return match beta {
+                Value::Null => Ok((rule, positions)),
+                _ => Err("llama_4_scaling_beta is not of this type".into()),
+            };
+        }
+        let Some(beta) = beta.as_f64() else {
+            return Err(
+                "rope_parameters has no llama_4_scaling_beta, which must be a number".into()
+            );
+        };
+        let original = object["original_max_position_embeddings"].as_u64();
+        let original = original.map_or(positions, |original| original as usize);
+        Ok((rule, if beta == 0.0 { positions } else { positions.min(original) }))
+    }
+}
+
+/// Loads a network of this style. Texts are limited to the window and to the context within which
+/// queries are not scaled: up to there, neither changes anything.
+fn load(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    device: &Device,
+    style: &Style,
+) -> Result<Network, CheckpointError> {
+    let config: Config = checkpoint.config()?;
+    let error = |problem: String| checkpoint.config_error(problem);
+    let sizes = config.sizes(style).map_err(error)?;
+    let (rule, unscaled) = config.rotary(style).map_err(error)?;
+    let window = match (&style.window, config.sliding_window) {
+        (Window::Unread, _) => None,
+        (Window::Read(default), None) if !checkpoint.is_null("sliding_window") => *default,
+        (Window::Read(_), window) => window,
+    };
+    let vocabulary = config.vocab_size.unwrap_or(style.sizes.vocabulary);
+    let weights = checkpoint.weights();
+    let prefix = weights.prefix(&["", "model."], "embed_tokens.weight")?;
+    let loader = Loader::new(weights, prefix, precision, device);
+    let limit = window.unwrap_or(usize::MAX).min(unscaled);
+    let positions = config.max_position_embeddings.unwrap_or(style.sizes.positions);
+    Ok(Network {
+        encoder: Box::new(TextDecoder::load(&loader, &sizes, vocabulary, rule)?),
+        width: sizes.hidden,
+        positions: positions.min(limit),
+        vocabulary,
+        token_types: 0,
+        rotary_positions: limit >= positions,
+    })
+}

@@ -1,0 +1,228 @@
+//! Rotary tables, their scaling for long contexts, and the keys of `config.json` that set them
+//! (transformers `modeling_rope_utils.py`).
+//!
+//! Must not know: any one family.
+
+use std::f64::consts::PI;
+use std::sync::{Arc, RwLock};
+
+use proxima_kernels::ops::rotary::RotaryTables;
+use proxima_kernels::{Device, KernelError};
+use serde_json::Value;
+
+/// Rows of the first tables: enough for most texts.
+const LENGTH_MIN: usize = 512;
+
+/// How frequencies are scaled for contexts longer than the pretrained ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scaling {
+    /// Not at all.
+    None,
+    /// All are divided by a factor.
+    Linear {
+        /// The factor.
+        factor: f64,
+    },
+    /// Llama 3.1: low ones are divided by a factor, high ones are kept, those between are blended.
+    Llama3 {
+        /// The factor.
+        factor: f64,
+        /// Wavelengths above `original / low` are scaled.
+        low: f64,
+        /// Wavelengths below `original / high` are kept.
+        high: f64,
+        /// The pretrained context.
+        original: f64,
+    },
+    /// YaRN (Peng et al., 2023): as `Llama3`, blended by the index of a frequency; cosines and
+    /// sines are scaled, too.
+    Yarn {
+        /// The factor.
+        factor: f64,
+        /// The pretrained context.
+        original: f64,
+        /// Rotations in the pretrained context above which frequencies are kept, and below which
+        /// they are scaled.
+        beta: [f64; 2],
+        /// The factor of cosines and sines.
+        attention: f64,
+        /// Whether the range of blended frequencies is widened to whole indices.
+        truncate: bool,
+    },
+}
+
+/// Rotary positions of a network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RotaryRule {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// Their scaling.
+    pub scaling: Scaling,
+}
+
+impl RotaryRule {
+    /// The rule of `rope_parameters` or `rope_scaling`; `theta` is the base if the object has none,
+    /// and `positions` the pretrained context if it has none.
+    ///
+    /// # Errors
+    /// An unknown type, or a number that is missing or not one.
+    pub fn of(object: &Value, theta: f64, positions: usize) -> Result<Self, String> {
+        let kind = object.get("rope_type").or_else(|| object.get("type"));
+        let kind = kind.filter(|kind| !kind.is_null()).map_or(Some("default"), Value::as_str);
+        let optional = |key: &str| match object.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_f64().filter(|number| *number > 0.0) {
+                Some(number) => Ok(Some(number)),
+                None => Err(format!("{key} is {value}, and must be a number above 0")),
+            },
+        };
+        let number = |key: &str| {
+            optional(key)?.ok_or_else(|| format!("there is no {key}, which rope_type needs"))
+        };
+        let original = || match optional("original_max_position_embeddings")? {
+            Some(original) => Ok(original),
+            None => Ok::<f64, String>(positions as f64),
+        };
+        let scaling = match kind {
+            Some("default") => Scaling::None,
+            Some("linear") => Scaling::Linear { factor: number("factor")? },
+            Some("llama3") => {
+                let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+                if low >= high {
+                    return Err("low_freq_factor must be below high_freq_factor".into());
+                }
+                Scaling::Llama3 { factor: number("factor")?, low, high, original: original()? }
+            }
+            Some("yarn") => {
+                let factor = number("factor")?;
+                let mscale = |scale: f64| match factor > 1.0 {
+                    true => 0.1 * scale * factor.ln() + 1.0,
+                    false => 1.0,
+                };
+                let of_scales = match (optional("mscale")?, optional("mscale_all_dim")?) {
+                    (Some(one), Some(all)) => mscale(one) / mscale(all),
+                    _ => mscale(1.0),
+                };
+                Scaling::Yarn {
+                    factor,
+                    original: original()?,
+                    beta: [
+                        optional("beta_fast")?.unwrap_or(32.0),
+                        optional("beta_slow")?.unwrap_or(1.0),
+                    ],
+                    attention: optional("attention_factor")?.unwrap_or(of_scales),
+                    truncate: match object.get("truncate") {
+                        None => true,
+                        Some(Value::Bool(truncate)) => *truncate,
+                        Some(other) => {
+                            return Err(format!("truncate is {other}, and must be true or false"));
+                        }
+                    },
+                }
+            }
+            _ => {
+                let kind = object.get("rope_type").or_else(|| object.get("type"));
+                let kind = kind.map_or_else(String::new, Value::to_string);
+                return Err(format!(
+                    "rope_type {kind} is not served; served: default, linear, llama3, yarn"
+                ));
+            }
+        };
+        Ok(Self { theta: optional("rope_theta")?.unwrap_or(theta), scaling })
+    }
+
+    /// The frequencies of a head of `size` elements, in float32 as transformers computes them, and
+    /// the factor of cosines and sines.
+    fn frequencies(&self, size: usize) -> (Vec<f32>, f32) {
+        let share = |place: usize| 2.0 * place as f64 / size as f64;
+        let plain = (0..size / 2).map(|place| (1.0 / self.theta.powf(share(place))) as f32);
+        match self.scaling {
+            Scaling::None => (plain.collect(), 1.0),
+            Scaling::Linear { factor } => (plain.map(|it| it / factor as f32).collect(), 1.0),
+            Scaling::Llama3 { factor, low, high, original } => {
+                let scaled = plain.map(|frequency| {
+                    let wavelength = 2.0 * PI / f64::from(frequency);
+                    let slow = f64::from(frequency) / factor;
+                    if wavelength > original / low {
+                        slow as f32
+                    } else if wavelength < original / high {
+                        frequency
+                    } else {
+                        let kept = (original / wavelength - low) / (high - low);
+                        ((1.0 - kept) * slow + kept * f64::from(frequency)) as f32
+                    }
+                });
+                (scaled.collect(), 1.0)
+            }
+            Scaling::Yarn { factor, original, beta, attention, truncate } => {
+                // The index of the frequency that turns this often in the pretrained context.
+                let place = |turns: f64| {
+                    size as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
+                };
+                let [mut low, mut high] = beta.map(place);
+                if truncate {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                let (low, mut high) = (low.max(0.0), high.min(size as f64 - 1.0));
+                if low == high {
+                    high += 0.001;
+                }
+                let scaled = plain.enumerate().map(|(place, frequency)| {
+                    let slowed = ((place as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                    let slow = f64::from(frequency) / factor;
+                    (slow * slowed + f64::from(frequency) * (1.0 - slowed)) as f32
+                });
+                (scaled.collect(), attention as f32)
+            }
+        }
+    }
+}
+
+/// Rotary tables that grow with the longest sequence seen, so that short texts do not pay for a
+/// long context.
+#[derive(Debug)]
+pub struct Rotary {
+    frequencies: Vec<f32>,
+    scale: f32,
+    device: Device,
+    tables: RwLock<Arc<RotaryTables>>,
+}
+
+impl Rotary {
+    /// Tables without scaling, for heads with `size` elements.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub fn new(theta: f64, size: usize, device: &Device) -> Result<Self, KernelError> {
+        Self::by(RotaryRule { theta, scaling: Scaling::None }, size, device)
+    }
+
+    /// Tables by a rule, for heads with `size` elements.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub fn by(rule: RotaryRule, size: usize, device: &Device) -> Result<Self, KernelError> {
+        let (frequencies, scale) = rule.frequencies(size);
+        let tables = RotaryTables::of_frequencies(LENGTH_MIN, &frequencies, scale, device)?;
+        let tables = RwLock::new(Arc::new(tables));
+        Ok(Self { frequencies, scale, device: device.clone(), tables })
+    }
+
+    /// Tables for at least this many positions.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub fn tables(&self, positions: usize) -> Result<Arc<RotaryTables>, KernelError> {
+        let poisoned = "no code panics while it holds the tables";
+        let tables = self.tables.read().expect(poisoned).clone();
+        if tables.positions() >= positions {
+            return Ok(tables);
+        }
+        let wanted = positions.next_power_of_two();
+        let (frequencies, scale) = (&self.frequencies, self.scale);
+        let tables = RotaryTables::of_frequencies(wanted, frequencies, scale, &self.device)?;
+        let tables = Arc::new(tables);
+        *self.tables.write().expect(poisoned) = tables.clone();
+        Ok(tables)
+    }
+}
