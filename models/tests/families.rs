@@ -195,6 +195,21 @@ fn near_misses_are_refused_by_name() {
         ("mpnet", "num_attention_heads", json!(5), "5 heads"),
         ("distilbert", "hidden_size", json!(64), "key is dim"),
         ("distilbert", "activation", json!("mish"), "activation \"mish\""),
+        ("nomic", "num_experts", json!(8), "mixtures of experts"),
+        ("nomic", "prenorm", json!(true), "prenorm"),
+        ("nomic", "rotary_emb_fraction", json!(0.5), "rotary_emb_fraction"),
+        ("nomic", "rotary_emb_interleaved", json!(true), "interleaved"),
+        ("nomic", "activation_function", json!("gelu"), "swiglu"),
+        ("nomic", "mlp_fc1_bias", json!(true), "mlp_fc1_bias"),
+        ("nomic", "n_embd", json!(60), "heads of 15"),
+        ("nomic", "auto_map", json!({ "AutoModel": "own--modeling.Own" }), "AutoModel"),
+        ("gte", "layer_norm_type", json!("rms_norm"), "layer_norm_type"),
+        ("gte", "rope_scaling", json!({ "type": "ntk", "factor": 8.0 }), "ntk"),
+        ("new", "rope_scaling", json!({ "type": "ntk" }), "factor"),
+        ("new", "rope_scaling", json!({ "type": "ntk", "factor": 8, "mixed_b": 0.5 }), "mixed_b"),
+        ("new", "position_embedding_type", json!("absolute"), "position_embedding_type"),
+        ("new", "logn_attention_scale", json!(true), "logn_attention_scale"),
+        ("new", "pack_qkv", json!(false), "pack_qkv"),
         ("qwen2", "use_sliding_window", json!(true), "use_sliding_window"),
         ("qwen2", "layer_types", json!(["full_attention"]), "layer_types"),
         ("qwen2", "attention_bias", json!(true), "attention_bias"),
@@ -225,6 +240,9 @@ fn texts_are_limited_to_what_the_network_computes_as_the_reference_does() {
     assert_eq!(limit("mpnet", "pad_token_id", json!(7)), 512);
     assert_eq!(limit("distilbert", "pad_token_id", json!(0)), 512);
     assert_eq!(limit("llama", "use_cache", json!(true)), 2048);
+    assert_eq!(limit("nomic", "n_positions", json!(3000)), 3000);
+    // Frequencies change with the length of a longer text.
+    assert_eq!(limit("nomic", "rotary_scaling_factor", json!(2.0)), 2048);
     // A token of a longer text would not see its first ones.
     assert_eq!(limit("mistral", "sliding_window", json!(200)), 200);
     assert_eq!(limit("mistral", "sliding_window", json!(null)), 2048);

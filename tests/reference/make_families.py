@@ -47,7 +47,7 @@ ONE_LABEL = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 
 
 def networks():
-    """Name, tokenizer, class, config."""
+    """Name, tokenizer, class, config, and perhaps the config for the reference."""
     xlmr, bert = "xlmr-reranker", "bert-classifier"
     yield "mpnet", xlmr, "MPNetModel", MPNET
     yield "mpnet without eps and with other sizes", xlmr, "MPNetModel", {
@@ -64,6 +64,7 @@ def networks():
         "model_type": "xlm-roberta", **BERT_LIKE, "max_position_embeddings": 514, "layer_norm_eps": 1e-5,
         "type_vocab_size": 1, "hidden_act": "relu", "pad_token_id": 1,
     }
+    yield from rotary_encoders()
     yield from decoders()
 
 
@@ -76,6 +77,55 @@ LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+
+
+ROTARY_BERT = {**BERT_LIKE, "max_position_embeddings": 2048, "layer_norm_eps": 1e-12}
+NOMIC = {
+    "model_type": "nomic_bert", "n_embd": 64, "n_layer": 3, "n_head": 4, "n_inner": 112, "n_positions": 2048,
+    "max_trained_positions": 2048, "layer_norm_epsilon": 1e-12, "activation_function": "swiglu", "qkv_proj_bias": False,
+    "mlp_fc1_bias": False, "mlp_fc2_bias": False, "prenorm": False, "parallel_block": False, "causal": False,
+    "use_rms_norm": False, "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": None, "rotary_scaling_factor": None, "type_vocab_size": 2, "use_flash_attn": True,
+    "fused_bias_fc": True, "fused_dropout_add_ln": True, "dense_seq_output": True, "pad_vocab_size_multiple": 64,
+    "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "reorder_and_upcast_attn": False,
+    "summary_type": "cls_index", "use_xentropy": True, "embd_pdrop": 0.1, "resid_pdrop": 0.0, "attn_pdrop": 0.0,
+    "auto_map": {
+        "AutoConfig": "nomic-ai/nomic-bert-2048--configuration_hf_nomic_bert.NomicBertConfig",
+        "AutoModel": "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel",
+    },
+}
+GTE = {"model_type": "gte", **ROTARY_BERT, "type_vocab_size": 1, "hidden_act": "gelu"}
+NEW = {
+    "position_embedding_type": "rope", "layer_norm_type": "layer_norm", "pack_qkv": True, "unpad_inputs": False,
+    "logn_attention_scale": False, "logn_attention_clip1": False, "use_memory_efficient_attention": False,
+    "auto_map": {"AutoConfig": "configuration.NewConfig", "AutoModel": "modeling.NewModel"},
+}
+
+
+def rotary_encoders():
+    """As `networks`; where the reference reads other keys than the published ones, its own config comes last."""
+    bert, xlmr = "bert-classifier", "xlmr-reranker"
+    nomic = {"model_type": "nomic_bert", **ROTARY_BERT, "type_vocab_size": 2}
+    yield "nomic", bert, "NomicBertModel", NOMIC, nomic
+    yield "nomic with keys of transformers", bert, "NomicBertModel", {
+        **nomic, "rope_parameters": {"rope_type": "default", "rope_theta": 5e3},
+    }
+    yield "nomic classifier", bert, "NomicBertForSequenceClassification", {**nomic, **THREE_LABELS}
+    yield "gte", xlmr, "GteModel", {**GTE, "rope_theta": 2e4}
+    yield "gte without token types", bert, "GteModel", {**GTE, "type_vocab_size": 0, "hidden_act": "gelu_new"}
+    yield "gte reranker", xlmr, "GteForSequenceClassification", {**GTE, **ONE_LABEL}
+    yield "gte over words", bert, "GteForMaskedLM", {**GTE, "hidden_act": "relu"}
+    scaled = {"model_type": "new", "rope_theta": 2e4, "rope_scaling": {"type": "ntk", "factor": 8.0}}
+    yield "new", xlmr, "GteModel", {**GTE, **NEW, **scaled, "architectures": ["NewModel"]}, {**GTE, "rope_theta": 2e4}
+
+
+def ntk(model, config):
+    """Sets the frequencies of the authors' code, which transformers does not have."""
+    theta, factor = config["rope_theta"], config["rope_scaling"]["factor"]
+    size = config["hidden_size"] // config["num_attention_heads"]
+    places = torch.arange(0, size, 2, dtype=torch.float64)
+    frequencies = (theta * factor) ** (-places / size) / factor ** (2 / size)
+    model.rotary_emb.inv_freq = frequencies.float()
 
 
 def decoders():
@@ -133,13 +183,13 @@ def spread(name, shape):
 
 
 def write(folder, tokenizer, kind, config):
-    """The checkpoint; its tensors as [shape, seed, scale, middle] by name."""
+    """The checkpoint as the reference reads it; its tensors as [shape, seed, scale, middle] by name."""
     source = ROOT / "tests/golden/scores" / tokenizer
     shutil.copy(source / "tokenizer.json", folder)
     settings = json.loads((source / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 4096}))
     vocabulary = len(AutoTokenizer.from_pretrained(folder))
-    config = {**config, "vocab_size": vocabulary, "architectures": [kind]}
+    config = {"architectures": [kind], **config, "vocab_size": vocabulary}
     (folder / "config.json").write_text(json.dumps(config))
     made = getattr(transformers, kind)(transformers.AutoConfig.from_pretrained(folder))
     with tempfile.TemporaryDirectory() as saved:
@@ -153,7 +203,7 @@ def write(folder, tokenizer, kind, config):
     return config, tensors
 
 
-def answers(folder, kind):
+def answers(folder, kind, published):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model, loaded = getattr(transformers, kind).from_pretrained(
         folder, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
@@ -161,6 +211,8 @@ def answers(folder, kind):
     pooler = {name for name in loaded["missing_keys"] if "pooler" in name}
     assert not loaded["missing_keys"] - pooler and not loaded["unexpected_keys"], loaded
     model.eval()
+    if published.get("rope_scaling", {}).get("type") == "ntk":
+        ntk(model, published)
     limit = min(model.config.max_position_embeddings - 14, TOKENS_MAX)
     if model.config.model_type in ("mistral", "ministral3"):
         # Up to there, neither the window nor the scaling of queries changes anything.
@@ -171,7 +223,7 @@ def answers(folder, kind):
         encoded = tokenizer(*pair, return_tensors="pt", truncation=True, max_length=limit)
         with torch.no_grad():
             network = model.model if kind.endswith("ForCausalLM") else model
-            out = network(**{name: encoded[name] for name in ("input_ids", "attention_mask")})
+            out = network(**encoded)
         case = {"text": text, "limit": limit, "ids": encoded["input_ids"][0].tolist()}
         if kind.endswith("SequenceClassification"):
             case["logits"] = packed(out.logits[0])
@@ -192,14 +244,17 @@ def main():
     wanted = sys.argv[1:]
     kept = json.loads(OUT.read_text())["networks"] if wanted else []
     made = [one for one in kept if one["name"] not in wanted]
-    for name, tokenizer, kind, config in networks():
+    for name, tokenizer, kind, published, *own in networks():
         if wanted and name not in wanted:
             continue
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
-            config, tensors = write(folder, tokenizer, kind, config)
-            cases = list(answers(folder, kind))
-        made.append({"name": name, "tokenizer": tokenizer, "config": config, "tensors": tensors, "cases": cases})
+            config, tensors = write(folder, tokenizer, kind, own[0] if own else published)
+            published = {**config, **published} if not own else {
+                "architectures": [kind], **published, "vocab_size": config["vocab_size"],
+            }
+            cases = list(answers(folder, kind, published))
+        made.append({"name": name, "tokenizer": tokenizer, "config": published, "tensors": tensors, "cases": cases})
         print(name, len(tensors), "tensors")
     order = [name for name, *_ in networks()]
     made.sort(key=lambda one: order.index(one["name"]))

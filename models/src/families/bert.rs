@@ -8,7 +8,7 @@ use proxima_kernels::Device;
 use proxima_kernels::spec::{Activation, Precision};
 use serde::Deserialize;
 
-use super::heads::{self, ScoreNames, WordsNames};
+use super::heads::{self, WordsNames};
 use super::{Family, Network};
 use crate::checkpoint::keys::Key;
 use crate::checkpoint::keys::Rule::{NoEffect, Used};
@@ -16,7 +16,10 @@ use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, TYPES, VOCABULARY, WIDTH,
 };
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::layers::{Loader, PostNorm, PostNormConfig, PostNormNames, TableSizes, activation};
+use crate::layers::{
+    Biases, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, TableSizes, UpNames,
+    activation,
+};
 
 /// Its entry in the list of families.
 pub fn family() -> Family {
@@ -34,15 +37,7 @@ pub fn family() -> Family {
         pooling: |_| None,
         load: |checkpoint, precision, device| load(checkpoint, precision, device, &Style::BERT),
         score: |checkpoint, width, device| {
-            // The pooler, then the classifier.
-            let weights = checkpoint.weights();
-            let dense = match weights.prefix(Style::BERT.prefixes, "pooler.dense.weight")? {
-                "" => "pooler.dense",
-                _ => "bert.pooler.dense",
-            };
-            let activation = Activation::Tanh;
-            let names = ScoreNames { dense, activation, output: "classifier" };
-            heads::score(checkpoint, width, device, &names)
+            heads::pooler_score(checkpoint, width, device, Style::BERT.prefixes)
         },
         language_model: None,
         words: Some(|checkpoint, network, device| {
@@ -166,6 +161,8 @@ impl Config {
             mlp: self.intermediate_size,
             eps: self.layer_norm_eps,
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
+            biases: Biases::ALL,
+            rotary: None,
         })
     }
 }
@@ -173,10 +170,10 @@ impl Config {
 const NAMES: PostNormNames = PostNormNames {
     embedding_norm: "embeddings.LayerNorm",
     layers: "encoder.layer",
-    qkv: ["attention.self.query", "attention.self.key", "attention.self.value"],
+    qkv: QkvNames::Apart(["attention.self.query", "attention.self.key", "attention.self.value"]),
     output: "attention.output.dense",
     attention_norm: "attention.output.LayerNorm",
-    up: "intermediate.dense",
+    up: UpNames::Plain("intermediate.dense"),
     down: "output.dense",
     mlp_norm: "output.LayerNorm",
 };

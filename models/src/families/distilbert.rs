@@ -14,7 +14,10 @@ use crate::checkpoint::keys::Key;
 use crate::checkpoint::keys::Rule::{NoEffect, Refused, Used};
 use crate::checkpoint::keys::config::{HEADS, LAYERS, MLP, POSITIONS, VOCABULARY, WIDTH};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::layers::{Loader, PostNorm, PostNormConfig, PostNormNames, TableSizes, activation};
+use crate::layers::{
+    Biases, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, TableSizes, UpNames,
+    activation,
+};
 
 /// Its entry in the list of families.
 pub fn family() -> Family {
@@ -110,6 +113,8 @@ impl Config {
             // No key sets it.
             eps: 1e-12,
             activation: activation(&self.activation).ok_or_else(unknown)?,
+            biases: Biases::ALL,
+            rotary: None,
         })
     }
 }
@@ -117,10 +122,10 @@ impl Config {
 const NAMES: PostNormNames = PostNormNames {
     embedding_norm: "embeddings.LayerNorm",
     layers: "transformer.layer",
-    qkv: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
+    qkv: QkvNames::Apart(["attention.q_lin", "attention.k_lin", "attention.v_lin"]),
     output: "attention.out_lin",
     attention_norm: "sa_layer_norm",
-    up: "ffn.lin1",
+    up: UpNames::Plain("ffn.lin1"),
     down: "ffn.lin2",
     mlp_norm: "output_layer_norm",
 };

@@ -11,13 +11,13 @@ use crate::layers::{LayerNorm, Loader};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 
 /// Names of the tensors of a vocabulary head.
-pub(super) struct WordsNames {
-    pub dense: &'static str,
-    pub norm: &'static str,
-    pub bias: &'static str,
+pub(super) struct WordsNames<'a> {
+    pub dense: &'a str,
+    pub norm: &'a str,
+    pub bias: &'a str,
     /// The last layer's weights; if they are not stored, those of the word embeddings (`words`).
-    pub decoder: &'static str,
-    pub words: &'static str,
+    pub decoder: &'a str,
+    pub words: &'a str,
     /// Of the dense layer.
     pub activation: Activation,
     /// Epsilon of the norm.
@@ -29,7 +29,7 @@ pub(super) fn words(
     checkpoint: &Checkpoint,
     network: &Network,
     device: &Device,
-    names: &WordsNames,
+    names: &WordsNames<'_>,
 ) -> Result<WordsHead, CheckpointError> {
     let (width, vocabulary) = (network.width, network.vocabulary);
     let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
@@ -70,12 +70,25 @@ pub(super) fn decoder_or_words<'a>(
     Ok(words)
 }
 
+/// The pooler of BERT, a dense layer with tanh over the first token, then the classifier.
+pub(super) fn pooler_score(
+    checkpoint: &Checkpoint,
+    width: usize,
+    device: &Device,
+    prefixes: &[&'static str],
+) -> Result<ScoreReadout, CheckpointError> {
+    let prefix = checkpoint.weights().prefix(prefixes, "pooler.dense.weight")?;
+    let dense = format!("{prefix}pooler.dense");
+    let names = ScoreNames { dense: &dense, activation: Activation::Tanh, output: "classifier" };
+    score(checkpoint, width, device, &names)
+}
+
 /// A score head over the first token: a dense layer with an activation, then the output layer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ScoreNames {
-    pub dense: &'static str,
+pub(super) struct ScoreNames<'a> {
+    pub dense: &'a str,
     pub activation: Activation,
-    pub output: &'static str,
+    pub output: &'a str,
 }
 
 /// Loads a score head for hidden states of this width.
@@ -83,7 +96,7 @@ pub(super) fn score(
     checkpoint: &Checkpoint,
     width: usize,
     device: &Device,
-    names: &ScoreNames,
+    names: &ScoreNames<'_>,
 ) -> Result<ScoreReadout, CheckpointError> {
     let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let labels = checkpoint.labels()?;

@@ -4,10 +4,12 @@
 
 mod bert;
 mod distilbert;
+mod gte;
 mod heads;
 mod llama;
 mod modern_bert;
 mod mpnet;
+mod nomic_bert;
 mod qwen3;
 mod qwen3_vl;
 mod xlm_roberta;
@@ -85,9 +87,11 @@ pub fn all() -> Vec<Family> {
         distilbert::family(),
         modern_bert::family(),
         mpnet::family(),
+        nomic_bert::family(),
         qwen3::family(),
         qwen3_vl::family(),
     ];
+    families.extend(gte::families());
     families.extend(llama::families());
     families.extend(xlm_roberta::families());
     families

@@ -334,7 +334,7 @@ impl Layer {
             qkv: loader.linear(&[("attn.Wqkv", 3 * hidden)], hidden, bias)?,
             output: loader.linear(&[("attn.Wo", hidden)], hidden, bias)?,
             mlp_norm: norm("mlp_norm")?,
-            gated: loader.gated_of_one("mlp.Wi", (hidden, mlp), activation)?,
+            gated: loader.gated_of_one("mlp.Wi", (hidden, mlp), activation, true)?,
             down: loader.linear_padded(&[("mlp.Wo", hidden)], widths, false)?,
             mask: if local { Mask::Window(config.window()) } else { Mask::Full },
         })

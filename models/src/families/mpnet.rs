@@ -15,7 +15,8 @@ use crate::checkpoint::keys::config::{EPS, HEADS, LAYERS, MLP, POSITIONS, VOCABU
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{
-    Buckets, Loader, PostNorm, PostNormConfig, PostNormNames, RelativeBias, TableSizes, activation,
+    Biases, Buckets, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, RelativeBias,
+    TableSizes, UpNames, activation,
 };
 
 /// Its entry in the list of families.
@@ -105,6 +106,8 @@ impl Config {
             mlp: self.intermediate_size,
             eps: self.layer_norm_eps,
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
+            biases: Biases::ALL,
+            rotary: None,
         })
     }
 }
@@ -112,10 +115,10 @@ impl Config {
 const NAMES: PostNormNames = PostNormNames {
     embedding_norm: "embeddings.LayerNorm",
     layers: "encoder.layer",
-    qkv: ["attention.attn.q", "attention.attn.k", "attention.attn.v"],
+    qkv: QkvNames::Apart(["attention.attn.q", "attention.attn.k", "attention.attn.v"]),
     output: "attention.attn.o",
     attention_norm: "attention.LayerNorm",
-    up: "intermediate.dense",
+    up: UpNames::Plain("intermediate.dense"),
     down: "output.dense",
     mlp_norm: "output.LayerNorm",
 };

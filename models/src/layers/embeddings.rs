@@ -17,7 +17,7 @@ pub struct TableSizes {
     pub width: usize,
     /// Rows of `word_embeddings`.
     pub vocabulary: usize,
-    /// Rows of `position_embeddings`.
+    /// Rows of `position_embeddings`; 0 if there is no such table.
     pub positions: usize,
     /// Rows of `token_type_embeddings`; 0 if there is no such table.
     pub token_types: usize,
@@ -29,7 +29,7 @@ pub struct TableSizes {
 #[derive(Debug)]
 pub struct TokenEmbeddings {
     words: Embedding,
-    positions: Embedding,
+    positions: Option<Embedding>,
     /// If there is only one type, second texts have it too.
     token_types: Option<Embedding>,
     padding: Option<u32>,
@@ -45,12 +45,12 @@ impl TokenEmbeddings {
             let stored = loader.stored(name, &[rows, sizes.width])?;
             Embedding::new(stored, loader.device()).map_err(|error| loader.failed(error))
         };
-        let types = (sizes.token_types > 0)
-            .then(|| table("token_type_embeddings.weight", sizes.token_types));
+        let table_if_any =
+            |name: &str, rows: usize| (rows > 0).then(|| table(name, rows)).transpose();
         Ok(Self {
             words: table("word_embeddings.weight", sizes.vocabulary)?,
-            positions: table("position_embeddings.weight", sizes.positions)?,
-            token_types: types.transpose()?,
+            positions: table_if_any("position_embeddings.weight", sizes.positions)?,
+            token_types: table_if_any("token_type_embeddings.weight", sizes.token_types)?,
             padding: sizes.padding,
         })
     }
@@ -68,7 +68,10 @@ impl TokenEmbeddings {
             };
             rows = table.add_rows_of(&types, rows)?;
         }
-        self.positions.add_rows_of(&self.positions_of(batch), rows)
+        match &self.positions {
+            Some(table) => table.add_rows_of(&self.positions_of(batch), rows),
+            None => Ok(rows),
+        }
     }
 
     /// Rows of the position table. After a padding id, a token within a text that has this id gets

@@ -21,7 +21,7 @@ use crate::checkpoint::{CheckpointError, Weights};
 
 pub use decoder::{BehindLayer, Decoder, DecoderConfig};
 pub use embeddings::{TableSizes, TokenEmbeddings};
-pub use post_norm::{PostNorm, PostNormConfig, PostNormNames};
+pub use post_norm::{Biases, PostNorm, PostNormConfig, PostNormNames, QkvNames, UpNames};
 pub use relative_bias::{Buckets, RelativeBias};
 pub use rotary::{Rotary, RotaryRule, Scaling};
 pub use text_decoder::TextDecoder;
@@ -133,7 +133,7 @@ impl<'a> Loader<'a> {
         layer.map_err(|error| self.failed(error))
     }
 
-    /// A gated layer whose gate and value weights are one tensor, the gate's rows first.
+    /// A gated layer whose gate and value weights are one tensor, in this order or the other.
     ///
     /// # Errors
     /// If it is missing or has another shape.
@@ -142,9 +142,11 @@ impl<'a> Loader<'a> {
         name: &str,
         (inputs, outputs): (usize, usize),
         activation: Activation,
+        gate_first: bool,
     ) -> Result<GatedLinear, CheckpointError> {
         let both = self.stored(&format!("{name}.weight"), &[2 * outputs, inputs])?;
-        let (gate, value) = (both.rows(0..outputs), both.rows(outputs..2 * outputs));
+        let (first, second) = (both.rows(0..outputs), both.rows(outputs..2 * outputs));
+        let (gate, value) = if gate_first { (first, second) } else { (second, first) };
         self.packed(GatedLinear::new(&gate, &value, activation, self.precision, self.device))
     }
 

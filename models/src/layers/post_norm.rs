@@ -1,17 +1,19 @@
 //! The post-norm encoder of BERT and its relatives: bidirectional attention and an MLP, each added
-//! to its input and normalised (Devlin et al., 2018; transformers `modeling_bert.py`).
+//! to its input and normalised (Devlin et al., 2018; transformers `modeling_bert.py`). Later ones
+//! have rotary positions and a gated MLP (transformers `modeling_nomic_bert.py`).
 //!
 //! Must not know: any one family.
 
 use proxima_kernels::KernelError;
 use proxima_kernels::ops::attention::attention_for;
-use proxima_kernels::ops::linear::Linear;
-use proxima_kernels::ops::linear_input::LinearInput;
+use proxima_kernels::ops::linear::{GatedLinear, Linear};
+use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
+use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{Activation, Heads, Mask, Scoring};
+use proxima_kernels::spec::{Activation, Heads, Mask, PositionBias, Scoring};
 
-use super::{LayerNorm, Loader, RelativeBias, TableSizes, TokenEmbeddings};
+use super::{LayerNorm, Loader, RelativeBias, Rotary, RotaryRule, TableSizes, TokenEmbeddings};
 use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
@@ -26,8 +28,28 @@ pub struct PostNormConfig {
     pub mlp: usize,
     /// Epsilon of all norms.
     pub eps: f32,
-    /// Activation of the MLP.
+    /// Activation of the MLP, or of its gate.
     pub activation: Activation,
+    /// Which linear layers have a bias; a gated MLP has none before its last layer.
+    pub biases: Biases,
+    /// Rotary positions.
+    pub rotary: Option<RotaryRule>,
+}
+
+/// Which linear layers of an encoder have a bias.
+#[derive(Debug, Clone, Copy)]
+pub struct Biases {
+    /// Queries, keys and values.
+    pub qkv: bool,
+    /// The output of attention.
+    pub output: bool,
+    /// The MLP's second layer.
+    pub down: bool,
+}
+
+impl Biases {
+    /// All of them, as in BERT.
+    pub const ALL: Self = Self { qkv: true, output: true, down: true };
 }
 
 impl PostNormConfig {
@@ -51,17 +73,42 @@ pub struct PostNormNames {
     /// The list of layers, which the names below follow after a number.
     pub layers: &'static str,
     /// Queries, keys and values.
-    pub qkv: [&'static str; 3],
+    pub qkv: QkvNames,
     /// The output of attention.
     pub output: &'static str,
     /// The norm after attention.
     pub attention_norm: &'static str,
     /// The MLP's first layer.
-    pub up: &'static str,
+    pub up: UpNames,
     /// The MLP's second layer.
     pub down: &'static str,
     /// The norm after the MLP.
     pub mlp_norm: &'static str,
+}
+
+/// Names of queries, keys and values.
+#[derive(Debug, Clone, Copy)]
+pub enum QkvNames {
+    /// Three layers.
+    Apart([&'static str; 3]),
+    /// One layer, whose outputs are those of the three, end to end.
+    Stacked(&'static str),
+}
+
+/// Names of an MLP's first layer.
+#[derive(Debug, Clone, Copy)]
+pub enum UpNames {
+    /// One layer with an activation, and a bias.
+    Plain(&'static str),
+    /// A gate with an activation, and what it is multiplied with.
+    Gated {
+        /// The gate.
+        gate: &'static str,
+        /// What it is multiplied with.
+        value: &'static str,
+    },
+    /// One layer, whose first half is multiplied with the gate in its second half.
+    ValueAndGate(&'static str),
 }
 
 /// An encoder with its embedding tables.
@@ -73,6 +120,7 @@ pub struct PostNorm {
     heads: Heads,
     activation: Activation,
     bias: Option<RelativeBias>,
+    rotary: Option<Rotary>,
     /// CUDA graphs of short batches.
     recordings: Recordings,
 }
@@ -82,9 +130,32 @@ struct Layer {
     qkv: Linear,
     output: Linear,
     attention_norm: LayerNorm,
-    up: Linear,
+    up: Up,
     down: Linear,
     mlp_norm: LayerNorm,
+}
+
+/// An MLP's first layer.
+#[derive(Debug)]
+enum Up {
+    Plain(Linear),
+    Gated(GatedLinear),
+}
+
+impl Up {
+    fn input_layout(&self) -> InputLayout {
+        match self {
+            Self::Plain(layer) => layer.input_layout(),
+            Self::Gated(layer) => layer.input_layout(),
+        }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        match self {
+            Self::Plain(layer) => layer.weight_bytes(),
+            Self::Gated(layer) => layer.weight_bytes(),
+        }
+    }
 }
 
 impl PostNorm {
@@ -102,6 +173,7 @@ impl PostNorm {
             let loader = loader.at(&format!("{}.{layer}.", names.layers));
             Layer::load(&loader, tables.width, config, names)
         };
+        let rotary = config.rotary.map(|rule| Rotary::by(rule, config.heads.size, loader.device()));
         Ok(Self {
             embeddings: TokenEmbeddings::load(&loader.at("embeddings."), tables)?,
             norm: LayerNorm::load(loader, names.embedding_norm, tables.width, config.eps, true)?,
@@ -109,6 +181,7 @@ impl PostNorm {
             heads: config.heads,
             activation: config.activation,
             bias: None,
+            rotary: rotary.transpose().map_err(|error| loader.failed(error))?,
             recordings: Recordings::default(),
         })
     }
@@ -130,8 +203,12 @@ impl PostNorm {
             return Rows::of(&self.norm.forward(&embedded.tensor()?)?);
         };
         let longest = batch.segments().iter().map(|segment| segment.rows.len()).max();
-        let bias = self.bias.as_ref().map(|bias| bias.of(longest.unwrap_or(0))).transpose()?;
-        let scoring = Scoring { mask: Mask::Full, bias: bias.as_deref() };
+        let longest = longest.unwrap_or(0);
+        let bias = self.bias.as_ref().map(|bias| bias.of(longest)).transpose()?;
+        let tables = self.rotary.as_ref().map(|rotary| rotary.tables(longest)).transpose()?;
+        let positions = if tables.is_some() { batch.positions() } else { Vec::new() };
+        let places =
+            Places { positions: &positions, tables: tables.as_deref(), bias: bias.as_deref() };
         let mut parts = InParts::new(batch, embedded, first.weight_bytes(), |_, embedded| {
             let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.input_layout())?;
             Ok(State { hidden, input })
@@ -139,7 +216,7 @@ impl PostNorm {
         for (place, layer) in self.layers.iter().enumerate() {
             let next = self.layers.get(place + 1).unwrap_or(layer);
             next_layer();
-            parts.step(pause, |part, state| self.forward(part, state, (layer, next), scoring))?;
+            parts.step(pause, |part, state| self.forward(part, state, (layer, next), places))?;
         }
         Rows::joined(parts.finish().into_iter().map(|state| state.hidden).collect())
     }
@@ -150,14 +227,22 @@ impl PostNorm {
         part: &Part,
         State { hidden, input }: State,
         (layer, next): (&Layer, &Layer),
-        scoring: Scoring<'_>,
+        places: Places<'_>,
     ) -> Result<State, KernelError> {
-        let qkv = layer.qkv.of(&input, None, None)?;
+        let mut qkv = layer.qkv.of(&input, None, None)?;
+        if let Some(tables) = places.tables {
+            qkv = rotary(qkv, self.heads, None, &places.positions[part.rows()], tables)?;
+        }
         let rows = (part.segments(), &[][..]);
+        let scoring = Scoring { mask: Mask::Full, bias: places.bias };
         let mixed = attention_for(&qkv, self.heads, rows, scoring, &layer.output)?;
         let summed = layer.output.of(&mixed, None, Some(&hidden))?;
         let (hidden, input) = layer.attention_norm.forward_for(&summed, layer.up.input_layout())?;
-        let wide = layer.up.apply_for(&input, Some(self.activation), layer.down.input_layout())?;
+        let layout = layer.down.input_layout();
+        let wide = match &layer.up {
+            Up::Plain(up) => up.apply_for(&input, Some(self.activation), layout)?,
+            Up::Gated(up) => up.apply_for(&input, layout)?,
+        };
         let summed = layer.down.of(&wide, None, Some(&hidden))?;
         let (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.input_layout())?;
         Ok(State { hidden, input })
@@ -177,6 +262,15 @@ impl Encoder for PostNorm {
     }
 }
 
+/// How the positions of a batch are told to attention.
+#[derive(Clone, Copy)]
+struct Places<'a> {
+    /// Of each row; empty without rotary tables.
+    positions: &'a [u32],
+    tables: Option<&'a RotaryTables>,
+    bias: Option<&'a PositionBias>,
+}
+
 /// Hidden states between two layers.
 struct State {
     hidden: Rows,
@@ -191,19 +285,38 @@ impl Layer {
         config: &PostNormConfig,
         names: &PostNormNames,
     ) -> Result<Self, CheckpointError> {
-        let &PostNormConfig { mlp, eps, .. } = config;
+        let &PostNormConfig { mlp, eps, activation, biases, .. } = config;
         let norm = |name: &str| LayerNorm::load(loader, name, width, eps, true);
+        let parts = match &names.qkv {
+            QkvNames::Apart(names) => names.map(|name| (name, width)).to_vec(),
+            QkvNames::Stacked(name) => vec![(*name, 3 * width)],
+        };
+        let sizes = (width, mlp);
+        let up = match names.up {
+            UpNames::Plain(name) => Up::Plain(loader.linear(&[(name, mlp)], width, true)?),
+            UpNames::Gated { gate, value } => {
+                Up::Gated(loader.gated((gate, value), sizes, activation)?)
+            }
+            UpNames::ValueAndGate(name) => {
+                Up::Gated(loader.gated_of_one(name, sizes, activation, false)?)
+            }
+        };
+        let widths = match up {
+            Up::Plain(_) => (mlp, mlp),
+            Up::Gated(_) => (mlp, GatedLinear::padded(mlp)),
+        };
         Ok(Self {
-            qkv: loader.linear(&names.qkv.map(|name| (name, width)), width, true)?,
-            output: loader.linear(&[(names.output, width)], width, true)?,
+            qkv: loader.linear(&parts, width, biases.qkv)?,
+            output: loader.linear(&[(names.output, width)], width, biases.output)?,
             attention_norm: norm(names.attention_norm)?,
-            up: loader.linear(&[(names.up, mlp)], width, true)?,
-            down: loader.linear(&[(names.down, width)], mlp, true)?,
+            up,
+            down: loader.linear_padded(&[(names.down, width)], widths, biases.down)?,
             mlp_norm: norm(names.mlp_norm)?,
         })
     }
 
     fn weight_bytes(&self) -> usize {
-        [&self.qkv, &self.output, &self.up, &self.down].map(Linear::weight_bytes).iter().sum()
+        let linear = [&self.qkv, &self.output, &self.down].map(Linear::weight_bytes);
+        self.up.weight_bytes() + linear.iter().sum::<usize>()
     }
 }

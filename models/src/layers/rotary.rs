@@ -23,6 +23,11 @@ pub enum Scaling {
         /// The factor.
         factor: f64,
     },
+    /// A larger base, and all are divided by a power of the factor (Alibaba-NLP/new-impl).
+    Ntk {
+        /// The factor of the base.
+        factor: f64,
+    },
     /// Llama 3.1: low ones are divided by a factor, high ones are kept, those between are blended.
     Llama3 {
         /// The factor.
@@ -139,6 +144,13 @@ impl RotaryRule {
         match self.scaling {
             Scaling::None => (plain.collect(), 1.0),
             Scaling::Linear { factor } => (plain.map(|it| it / factor as f32).collect(), 1.0),
+            Scaling::Ntk { factor } => {
+                let divisor = factor.powf(2.0 / size as f64);
+                let base = self.theta * factor;
+                let scaled =
+                    (0..size / 2).map(|place| (1.0 / base.powf(share(place)) / divisor) as f32);
+                (scaled.collect(), 1.0)
+            }
             Scaling::Llama3 { factor, low, high, original } => {
                 let scaled = plain.map(|frequency| {
                     let wavelength = 2.0 * PI / f64::from(frequency);

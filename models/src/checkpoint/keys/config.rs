@@ -218,5 +218,6 @@ pub const SCALED_ROTARY: &[Key] = &[
     ("mscale_all_dim", Used),
     ("truncate", Used),
     ("llama_4_scaling_beta", Used),
+    ("mixed_b", Refused("positions scaled by mixed_b are not served")),
     ("max_position_embeddings", NoEffect("the key of the network has it")),
 ];

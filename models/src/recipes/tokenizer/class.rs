@@ -134,10 +134,10 @@ fn is_not_served(short: &str) -> bool {
 /// The default class for a model type.
 fn of_model(model_type: &str) -> Class {
     match model_type {
-        "bert" | "distilbert" => Class::Bert,
+        "bert" | "distilbert" | "nomic_bert" => Class::Bert,
         "mpnet" => Class::MPNet,
         "roberta" => Class::Roberta,
-        "xlm-roberta" => Class::XlmRoberta,
+        "xlm-roberta" | "gte" => Class::XlmRoberta,
         "camembert" => Class::Camembert,
         "qwen3" | "qwen3_vl" => Class::Qwen2,
         _ => Class::File,
