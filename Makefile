@@ -17,7 +17,7 @@ CUDA_VERSIONS := CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000
 CUDA_TOOLKIT := $(CACHE)/cuda-13.0.2
 CUDA_BUILD := CUDA_HOME='$(CUDA_TOOLKIT)/shims' NVCC='$(CURDIR)/scripts/cuda/nvcc' $(CUDA_VERSIONS)
 
-.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients fuzz-http test-long assets lint docs openapi protos golden bench bench-peers bench-rerank bench-vision demo-images soak dist test-packages
+.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients fuzz-http test-long verify-mpnet assets lint docs openapi protos golden bench bench-peers bench-rerank bench-vision demo-images soak dist test-packages
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -112,7 +112,10 @@ fuzz-http: build assets $(CLIENTS)/.complete ## Hold the answers against the Ope
 	FUZZ_REQUESTS=$(or $(FUZZ),200) '$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) \
 		--model '$(CACHE)/models/all-MiniLM-L6-v2' --tests test_fuzz.py
 
-test-long: fuzz-http soak ## Run what `make test` leaves out as it takes long: many made requests, load for a minute
+verify-mpnet: build ## Fetch all-mpnet-base-v2 (405 MB) and check it against its published answers
+	@set -e; model=$$($(PYTHON) scripts/fetch.py all-mpnet-base-v2); $(PROXIMA) verify --model "$$model"
+
+test-long: fuzz-http soak verify-mpnet ## Run what `make test` leaves out as it takes long: many made requests, load for a minute, a larger model
 
 bench-vision: build assets ## Measure images a second on a synthetic Qwen3-VL-Embedding-2B (needs Pillow, numpy; BENCH='--peer PYTHON')
 	$(PYTHON) benches/vision.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)

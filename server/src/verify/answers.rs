@@ -139,7 +139,7 @@ const MINILM_L12: &[Check] = &[
 // The same numbers for the original and its conversion to a classifier.
 const QWEN3: &[Check] = &[red_planet(&[-3.109_297_8, 7.120_39, -0.378_754_62, 3.541_637_4], 2e-1)];
 
-static RERANKERS: [Known; 10] = [
+static RERANKERS: [Known; 11] = [
     reranker("Qwen3-Reranker-0.6B", QWEN3),
     reranker("Qwen3-Reranker-0.6B-seq-cls", QWEN3),
     reranker(
@@ -161,6 +161,10 @@ static RERANKERS: [Known; 10] = [
         "gte-reranker-modernbert-base",
         &[red_planet_probabilities(&[0.808_59, 0.953_12, 0.875, 0.917_97])],
     ),
+    reranker(
+        "gte-multilingual-reranker-base",
+        &[red_planet_probabilities(&[0.386_72, 0.851_56, 0.703_12, 0.652_34])],
+    ),
     reranker("ms-marco-MiniLM-L6-v2", MINILM_L6),
     reranker("ms-marco-MiniLM-L-6-v2", MINILM_L6),
     reranker("ms-marco-MiniLM-L12-v2", MINILM_L12),
@@ -178,18 +182,18 @@ const fn hello_world(expected: &'static [f32]) -> Check {
     }
 }
 
-const fn deep_learning(expected: &'static [f32]) -> Check {
+const fn deep_learning(expected: &'static [f32], tolerance: f32) -> Check {
     Check::FirstValues {
         what: "\"What is Deep Learning?\", not normalised (text-embeddings-inference's tests)",
         text: "What is Deep Learning?",
         dimensions: None,
         normalize: false,
         expected,
-        tolerance: 1e-2,
+        tolerance,
     }
 }
 
-static EMBEDDERS: [Known; 7] = [
+static EMBEDDERS: [Known; 12] = [
     Known {
         name: "E2Rank-0.6B",
         width: 1024,
@@ -236,7 +240,7 @@ static EMBEDDERS: [Known; 7] = [
                 tolerance: 5e-4,
             },
             hello_world(&[-0.034478, 0.03102, 0.00673, 0.02611, -0.039362]),
-            deep_learning(&[-0.590_598_64, -0.252_523_45, 0.149_724_75, 0.054_875_79]),
+            deep_learning(&[-0.590_598_64, -0.252_523_45, 0.149_724_75, 0.054_875_79], 1e-2),
             Check::FirstValues {
                 what: "\"test\" at 128 dimensions (text-embeddings-inference's tests)",
                 text: "test",
@@ -256,6 +260,35 @@ static EMBEDDERS: [Known; 7] = [
                 tolerance: 5e-4,
             },
         ],
+    },
+    Known {
+        name: "all-mpnet-base-v2",
+        width: 768,
+        checks: &[deep_learning(
+            &[-0.072_530_95, -0.006_826_978_6, -0.134_674_98, -0.015_964_97],
+            // Components are about 0.1.
+            1e-3,
+        )],
+    },
+    Known {
+        name: "gte-base-en-v1.5",
+        width: 768,
+        checks: &[deep_learning(&[0.441_512_9, 0.610_668_84, 0.069_486_84, -0.593_061_45], 1e-2)],
+    },
+    Known {
+        name: "gte-multilingual-base",
+        width: 768,
+        checks: &[deep_learning(&[0.016_608_043, -0.573_814_1, -1.264_700_5, 0.114_309_5], 1e-2)],
+    },
+    Known {
+        name: "snowflake-arctic-embed-m-v2.0",
+        width: 768,
+        checks: &[deep_learning(&[1.753_561_3, 0.799_102_84, -1.106_675_1, -0.330_901_24], 1e-2)],
+    },
+    Known {
+        name: "nomic-embed-text-v1.5",
+        width: 768,
+        checks: &[deep_learning(&[0.272_856_35, 0.940_363_65, -2.549_177_6, -2.023_451_6], 1e-2)],
     },
     Known {
         name: "Qwen3-Embedding-0.6B",
