@@ -128,6 +128,120 @@ def ntk(model, config):
     model.rotary_emb.inv_freq = frequencies.float()
 
 
+# As nomic-embed-text-v2-moe.
+EXPERTS = {
+    **NOMIC, "n_layer": 4, "n_inner": 48, "activation_function": "gelu", "qkv_proj_bias": True, "mlp_fc1_bias": True,
+    "mlp_fc2_bias": True, "rotary_emb_base": 10000.0, "layer_norm_epsilon": 1e-5, "type_vocab_size": 1, "num_experts": 5,
+    "moe_top_k": 2, "moe_every_n_layers": 2, "moe_normalize_expert_weights": False, "moe_impl": "megablocks",
+    "ffn_div": 1, "num_shared_experts": 0, "expert_choice_router": False, "moe_resid_pdrop": 0.0,
+}
+
+
+class Experts:
+    """NomicBERT with experts, written token by token after the candle backend of text-embeddings-inference 1.9 and
+    vLLM's NomicMoE: transformers has no code for it."""
+
+    def __init__(self, config, weights):
+        self.config, self.weights = config, weights
+
+    @staticmethod
+    def shapes(config):
+        width, inner, experts = config["n_embd"], config["n_inner"], config["num_experts"]
+        shapes = {
+            "embeddings.word_embeddings.weight": [config["vocab_size"], width],
+            "embeddings.token_type_embeddings.weight": [config["type_vocab_size"], width],
+            "emb_ln.weight": [width], "emb_ln.bias": [width],
+        }
+        for index in range(config["n_layer"]):
+            layer = {
+                "attn.Wqkv.weight": [3 * width, width], "attn.Wqkv.bias": [3 * width],
+                "attn.out_proj.weight": [width, width], "attn.out_proj.bias": [width],
+                "norm1.weight": [width], "norm1.bias": [width], "norm2.weight": [width], "norm2.bias": [width],
+            }
+            if index % config["moe_every_n_layers"] == 1:
+                layer |= {
+                    "mlp.router.layer.weight": [experts, width], "mlp.experts.bias": [width],
+                    "mlp.experts.mlp.w1": [experts * inner, width], "mlp.experts.mlp.w2": [experts * inner, width],
+                }
+            else:
+                layer |= {
+                    "mlp.fc1.weight": [inner, width], "mlp.fc1.bias": [inner],
+                    "mlp.fc2.weight": [width, inner], "mlp.fc2.bias": [width],
+                }
+            shapes |= {f"encoder.layers.{index}.{name}": shape for name, shape in layer.items()}
+        return shapes
+
+    def norm(self, x, name):
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, self.config["layer_norm_epsilon"])
+
+    def linear(self, x, name):
+        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+
+    def attention(self, x, name):
+        heads = self.config["n_head"]
+        size = x.shape[1] // heads
+        frequencies = self.config["rotary_emb_base"] ** (-torch.arange(0, size, 2) / size)
+        angles = torch.arange(len(x))[:, None] * frequencies
+        cos, sin = angles.cos(), angles.sin()
+
+        def turned(x):
+            first, second = x[:, : size // 2], x[:, size // 2 :]
+            return torch.cat([first * cos - second * sin, second * cos + first * sin], 1)
+
+        queries, keys, values = self.linear(x, f"{name}.Wqkv").chunk(3, 1)
+        mixed = []
+        for head in range(heads):
+            part = slice(head * size, (head + 1) * size)
+            scores = turned(queries[:, part]) @ turned(keys[:, part]).T / size**0.5
+            mixed.append(scores.softmax(1) @ values[:, part])
+        return self.linear(torch.cat(mixed, 1), f"{name}.out_proj")
+
+    def experts(self, x, name):
+        inner = self.config["n_inner"]
+        up, down = self.weights[f"{name}.experts.mlp.w1"], self.weights[f"{name}.experts.mlp.w2"]
+        rows = []
+        for token in x:
+            weights = (self.weights[f"{name}.router.layer.weight"] @ token).softmax(0)
+            row = self.weights[f"{name}.experts.bias"].clone()
+            for expert in weights.topk(self.config["moe_top_k"]).indices.tolist():
+                part = slice(expert * inner, (expert + 1) * inner)
+                row += weights[expert] * (torch.nn.functional.gelu(up[part] @ token) @ down[part])
+            rows.append(row)
+        return torch.stack(rows)
+
+    def __call__(self, ids):
+        x = self.weights["embeddings.word_embeddings.weight"][ids] + self.weights["embeddings.token_type_embeddings.weight"][0]
+        x = self.norm(x, "emb_ln")
+        for index in range(self.config["n_layer"]):
+            name = f"encoder.layers.{index}"
+            x = self.norm(x + self.attention(x, f"{name}.attn"), f"{name}.norm1")
+            if index % self.config["moe_every_n_layers"] == 1:
+                wide = self.experts(x, f"{name}.mlp")
+            else:
+                wide = self.linear(torch.nn.functional.gelu(self.linear(x, f"{name}.mlp.fc1")), f"{name}.mlp.fc2")
+            x = self.norm(x + wide, f"{name}.norm2")
+        return x
+
+
+def by_formula():
+    """Name, tokenizer, network, config: networks without a reference implementation."""
+    yield "nomic with experts", "xlmr-reranker", Experts, {**EXPERTS, "architectures": ["NomicBertModel"]}
+
+
+def formula_answers(folder, network, config, tensors):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    run = network(config, {name: numbers(*how) for name, how in tensors.items()})
+    for text in TEXTS:
+        ids = tokenizer(text, truncation=True, max_length=TOKENS_MAX)["input_ids"]
+        hidden = run(torch.tensor(ids))
+        yield {"text": text, "limit": TOKENS_MAX, "ids": ids, **pooled(hidden)}
+
+
+def pooled(hidden):
+    return {"cls": packed(hidden[0]), "mean": packed(hidden.mean(0)), "last_token": packed(hidden[-1])}
+
+
 def decoders():
     """As `networks`."""
     tokens = "modernbert-reranker-cls"
@@ -182,23 +296,30 @@ def spread(name, shape):
     return 2.2 / shape[-1] ** 0.5, 0.0
 
 
-def write(folder, tokenizer, kind, config):
-    """The checkpoint as the reference reads it; its tensors as [shape, seed, scale, middle] by name."""
+def copy_tokenizer(folder, tokenizer, config):
+    """Copies a tokenizer; the config with the size of its vocabulary."""
     source = ROOT / "tests/golden/scores" / tokenizer
     shutil.copy(source / "tokenizer.json", folder)
     settings = json.loads((source / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 4096}))
-    vocabulary = len(AutoTokenizer.from_pretrained(folder))
-    config = {"architectures": [kind], **config, "vocab_size": vocabulary}
+    return {**config, "vocab_size": len(AutoTokenizer.from_pretrained(folder))}
+
+
+def spread_of(shapes):
+    """Tensors as [shape, seed, scale, middle] by name."""
+    return {name: [shape, seed, *spread(name, shape)] for seed, (name, shape) in enumerate(sorted(shapes.items()))}
+
+
+def write(folder, tokenizer, kind, config):
+    """The checkpoint as the reference reads it, and its tensors."""
+    config = copy_tokenizer(folder, tokenizer, {"architectures": [kind], **config})
     (folder / "config.json").write_text(json.dumps(config))
     made = getattr(transformers, kind)(transformers.AutoConfig.from_pretrained(folder))
     with tempfile.TemporaryDirectory() as saved:
         made.save_pretrained(saved)
         with safe_open(pathlib.Path(saved) / "model.safetensors", "pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
-    tensors = {}
-    for seed, (name, shape) in enumerate(sorted(shapes.items())):
-        tensors[name] = [shape, seed, *spread(name, shape)]
+    tensors = spread_of(shapes)
     save_file({name: numbers(*how) for name, how in tensors.items()}, folder / "model.safetensors")
     return config, tensors
 
@@ -230,8 +351,7 @@ def answers(folder, kind, published):
         elif kind.endswith("MaskedLM"):
             case["words"] = packed(torch.log1p(torch.relu(out.logits[0])).max(0).values)
         else:
-            hidden = out.last_hidden_state[0]
-            case |= {"cls": packed(hidden[0]), "mean": packed(hidden.mean(0)), "last_token": packed(hidden[-1])}
+            case |= pooled(out.last_hidden_state[0])
         yield case
 
 
@@ -256,7 +376,18 @@ def main():
             cases = list(answers(folder, kind, published))
         made.append({"name": name, "tokenizer": tokenizer, "config": published, "tensors": tensors, "cases": cases})
         print(name, len(tensors), "tensors")
-    order = [name for name, *_ in networks()]
+    for name, tokenizer, network, config in by_formula():
+        if wanted and name not in wanted:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            config = copy_tokenizer(folder, tokenizer, config)
+            (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+            tensors = spread_of(network.shapes(config))
+            cases = list(formula_answers(folder, network, config, tensors))
+        made.append({"name": name, "tokenizer": tokenizer, "config": config, "tensors": tensors, "cases": cases})
+        print(name, len(tensors), "tensors")
+    order = [name for name, *_ in [*networks(), *by_formula()]]
     made.sort(key=lambda one: order.index(one["name"]))
     about = {"transformers": transformers.__version__, "torch": torch.__version__}
     lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in made)

@@ -163,6 +163,7 @@ impl Config {
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
             biases: Biases::ALL,
             rotary: None,
+            experts: None,
         })
     }
 }
@@ -176,6 +177,7 @@ const NAMES: PostNormNames = PostNormNames {
     up: UpNames::Plain("intermediate.dense"),
     down: "output.dense",
     mlp_norm: "output.LayerNorm",
+    experts: None,
 };
 
 /// Loads a network of this architecture.

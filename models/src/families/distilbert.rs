@@ -115,6 +115,7 @@ impl Config {
             activation: activation(&self.activation).ok_or_else(unknown)?,
             biases: Biases::ALL,
             rotary: None,
+            experts: None,
         })
     }
 }
@@ -128,6 +129,7 @@ const NAMES: PostNormNames = PostNormNames {
     up: UpNames::Plain("ffn.lin1"),
     down: "ffn.lin2",
     mlp_norm: "output_layer_norm",
+    experts: None,
 };
 
 fn load(

@@ -162,6 +162,7 @@ impl Config {
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
             biases: Biases::ALL,
             rotary: Some(self.rotary(kind)?),
+            experts: None,
         })
     }
 
@@ -204,6 +205,7 @@ const NAMES: PostNormNames = PostNormNames {
     up: UpNames::ValueAndGate("mlp.up_gate_proj"),
     down: "mlp.down_proj",
     mlp_norm: "mlp_ln",
+    experts: None,
 };
 
 fn load(

@@ -108,6 +108,7 @@ impl Config {
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
             biases: Biases::ALL,
             rotary: None,
+            experts: None,
         })
     }
 }
@@ -121,6 +122,7 @@ const NAMES: PostNormNames = PostNormNames {
     up: UpNames::Plain("intermediate.dense"),
     down: "output.dense",
     mlp_norm: "output.LayerNorm",
+    experts: None,
 };
 
 fn load(

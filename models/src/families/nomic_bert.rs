@@ -1,25 +1,26 @@
 //! NomicBERT: BERT with rotary positions and a gated MLP (Nussbaum et al., 2024; transformers
 //! `modeling_nomic_bert.py`). Embedders such as nomic-embed-text-v1 and v1.5, arctic-embed-m-long
-//! and CodeRankEmbed.
+//! and CodeRankEmbed; and nomic-embed-text-v2-moe, which has experts instead of every second MLP
+//! (Nussbaum and Duderstadt, 2025; candle backend of text-embeddings-inference, vLLM's `NomicMoE`).
 //!
 //! Published files have the keys of the authors' code, those that transformers saves its own.
 //! Must not know: templates, pooling, devices.
 
 use proxima_kernels::Device;
-use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Activation, Precision};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, Network, heads};
-use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
+use crate::checkpoint::keys::Rule::{Count, NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, SCALED_ROTARY, THETA, TYPES, VOCABULARY, WIDTH,
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{
-    Biases, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, RotaryRule, Scaling,
-    TableSizes, UpNames, activation,
+    Biases, ExpertsConfig, ExpertsNames, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames,
+    RotaryRule, Scaling, TableSizes, UpNames,
 };
 
 /// Its entry in the list of families.
@@ -41,7 +42,6 @@ pub fn family() -> Family {
 /// Possible prefixes of tensor names.
 const PREFIXES: &[&str] = &["", "nomic_bert.", "bert."];
 
-const EXPERTS: &str = "mixtures of experts are not served";
 const DROPOUT: &str = "for training";
 const FUSED: &str = "says how the authors' code computes it";
 /// What `AutoModel` may be: the code that this network is written after.
@@ -78,7 +78,7 @@ const KEYS: &[Key] = &[
     ("rotary_emb_interleaved", Refused("interleaved rotary positions are not served")),
     ("rotary_emb_scale_base", Refused("xPos is not served")),
     ("qkv_proj_bias", Used),
-    ("mlp_fc1_bias", Refused("a bias of the gate is not served")),
+    ("mlp_fc1_bias", Used),
     ("mlp_fc2_bias", Used),
     ("prenorm", Refused("norms before the layers are not served")),
     ("parallel_block", Refused("attention beside the MLP is not served")),
@@ -86,15 +86,15 @@ const KEYS: &[Key] = &[
     ("use_rms_norm", Refused("RMS norms are not served for nomic_bert")),
     ("scale_attn_weights", Only(&[Is::Bool(true)])),
     ("scale_attn_by_inverse_layer_idx", Refused("scores are scaled by the size of heads alone")),
-    ("num_experts", Refused(EXPERTS)),
-    ("moe_top_k", NoEffect("for num_experts, which is refused")),
-    ("moe_every_n_layers", NoEffect("for num_experts, which is refused")),
-    ("moe_impl", NoEffect("for num_experts, which is refused")),
-    ("moe_normalize_expert_weights", NoEffect("for num_experts, which is refused")),
+    ("num_experts", Count(0, 1024)),
+    ("moe_top_k", Count(1, 1024)),
+    ("moe_every_n_layers", Count(0, 1024)),
+    ("moe_impl", NoEffect(FUSED)),
+    ("moe_normalize_expert_weights", Refused("weights of experts are not normalised")),
     ("moe_resid_pdrop", NoEffect(DROPOUT)),
-    ("ffn_div", NoEffect("for num_experts, which is refused")),
-    ("expert_choice_router", NoEffect("for num_experts, which is refused")),
-    ("num_shared_experts", NoEffect("for num_experts, which is refused")),
+    ("ffn_div", Only(&[Is::Number(1.0)])),
+    ("expert_choice_router", Refused("tokens choose experts, not the other way round")),
+    ("num_shared_experts", Refused("experts for all tokens are not served")),
     ("router_aux_loss_coef", NoEffect(DROPOUT)),
     ("pad_vocab_size_multiple", NoEffect("vocab_size counts the rows that are stored")),
     ("pad_vocab_to_multiple_of", NoEffect("vocab_size counts the rows that are stored")),
@@ -153,7 +153,11 @@ struct Config {
     vocab_size: usize,
     type_vocab_size: usize,
     qkv_proj_bias: bool,
+    mlp_fc1_bias: bool,
     mlp_fc2_bias: bool,
+    num_experts: Option<usize>,
+    moe_top_k: Option<usize>,
+    moe_every_n_layers: Option<usize>,
 }
 
 impl Default for Config {
@@ -174,7 +178,11 @@ impl Default for Config {
             vocab_size: 30_528,
             type_vocab_size: 2,
             qkv_proj_bias: false,
+            mlp_fc1_bias: false,
             mlp_fc2_bias: false,
+            num_experts: None,
+            moe_top_k: None,
+            moe_every_n_layers: None,
         }
     }
 }
@@ -185,10 +193,25 @@ impl Config {
         if self.head_dim.is_some_and(|size| size != heads.size) || !heads.size.is_multiple_of(2) {
             return Err(format!("heads of {} numbers are not served", heads.size));
         }
-        let name = match self.hidden_act.as_str() {
-            "swiglu" => "silu",
-            name @ ("silu" | "swish") => name,
-            other => return Err(format!("activation {other:?} is not served; served: swiglu")),
+        let activation = match (self.hidden_act.as_str(), self.mlp_fc1_bias) {
+            ("swiglu" | "silu" | "swish", false) => Activation::Silu,
+            ("gelu", true) => Activation::Gelu,
+            (other, bias) => {
+                return Err(format!(
+                    "activation {other:?} with mlp_fc1_bias {bias} is not served; served: swiglu \
+                     without, gelu with it"
+                ));
+            }
+        };
+        let experts = match (self.num_experts.unwrap_or(0), self.moe_every_n_layers) {
+            (0, _) | (_, None | Some(0)) => None,
+            (count, Some(every)) => {
+                let chosen = self.moe_top_k.unwrap_or(1);
+                if chosen > count || activation != Activation::Gelu {
+                    return Err(format!("{chosen} of {count} experts, or gated ones"));
+                }
+                Some(ExpertsConfig { count, chosen, every })
+            }
         };
         let positions = self.max_position_embeddings;
         Ok(PostNormConfig {
@@ -196,13 +219,14 @@ impl Config {
             heads,
             mlp: self.intermediate_size.unwrap_or(4 * self.hidden_size),
             eps: self.layer_norm_eps,
-            activation: activation(name).ok_or("no activation")?,
+            activation,
             biases: Biases {
                 qkv: self.qkv_proj_bias,
                 output: self.qkv_proj_bias,
                 down: self.mlp_fc2_bias,
             },
             rotary: Some(RotaryRule::of(&self.rope_parameters, self.rope_theta, positions)?),
+            experts,
         })
     }
 
@@ -225,7 +249,16 @@ const NAMES: PostNormNames = PostNormNames {
     up: UpNames::Gated { gate: "mlp.fc12", value: "mlp.fc11" },
     down: "mlp.fc2",
     mlp_norm: "norm2",
+    experts: Some(ExpertsNames {
+        router: "mlp.router.layer.weight",
+        up: "mlp.experts.mlp.w1",
+        down: "mlp.experts.mlp.w2",
+        bias: "mlp.experts.bias",
+    }),
 };
+
+/// Those of a network whose MLP has no gate.
+const UNGATED: PostNormNames = PostNormNames { up: UpNames::Plain("mlp.fc1"), ..NAMES };
 
 fn load(
     checkpoint: &Checkpoint,
@@ -244,10 +277,11 @@ fn load(
     let weights = checkpoint.weights();
     let prefix = weights.prefix(PREFIXES, "embeddings.word_embeddings.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
+    let names = if sizes.activation == Activation::Gelu { &UNGATED } else { &NAMES };
     let scaled = config.rotary_scaling_factor.is_some()
         || sizes.rotary.is_some_and(|rule| rule.scaling != Scaling::None);
     Ok(Network {
-        encoder: Box::new(PostNorm::load(&loader, &tables, &sizes, &NAMES)?),
+        encoder: Box::new(PostNorm::load(&loader, &tables, &sizes, names)?),
         width: tables.width,
         positions: config.positions(),
         rotary_positions: !scaled,

@@ -4,6 +4,7 @@
 
 mod decoder;
 mod embeddings;
+mod experts;
 mod post_norm;
 mod relative_bias;
 mod rotary;
@@ -21,6 +22,7 @@ use crate::checkpoint::{CheckpointError, Weights};
 
 pub use decoder::{BehindLayer, Decoder, DecoderConfig};
 pub use embeddings::{TableSizes, TokenEmbeddings};
+pub use experts::{Experts, ExpertsConfig, ExpertsNames};
 pub use post_norm::{Biases, PostNorm, PostNormConfig, PostNormNames, QkvNames, UpNames};
 pub use relative_bias::{Buckets, RelativeBias};
 pub use rotary::{Rotary, RotaryRule, Scaling};
@@ -48,6 +50,20 @@ impl<'a> Loader<'a> {
     /// A loader whose prefix is extended by `name`.
     pub fn at(&self, name: &str) -> Self {
         Self { prefix: format!("{}{name}", self.prefix), ..*self }
+    }
+
+    /// A loader whose linear layers use another precision.
+    pub fn with(&self, precision: Precision) -> Self {
+        Self { prefix: self.prefix.clone(), precision, ..*self }
+    }
+
+    /// A linear layer without bias of these weights, `[outputs, inputs]`.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub fn layer(&self, weights: &StoredTensor) -> Result<Linear, CheckpointError> {
+        let inputs = weights.shape().last().copied().unwrap_or(0);
+        self.packed(Linear::new(&[weights], &[], inputs, self.precision, self.device))
     }
 
     /// Whether there is a tensor of this name.

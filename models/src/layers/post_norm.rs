@@ -13,7 +13,10 @@ use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, Heads, Mask, PositionBias, Scoring};
 
-use super::{LayerNorm, Loader, RelativeBias, Rotary, RotaryRule, TableSizes, TokenEmbeddings};
+use super::{
+    Experts, ExpertsConfig, ExpertsNames, LayerNorm, Loader, RelativeBias, Rotary, RotaryRule,
+    TableSizes, TokenEmbeddings,
+};
 use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
@@ -34,6 +37,8 @@ pub struct PostNormConfig {
     pub biases: Biases,
     /// Rotary positions.
     pub rotary: Option<RotaryRule>,
+    /// Layers with experts instead of an MLP.
+    pub experts: Option<ExpertsConfig>,
 }
 
 /// Which linear layers of an encoder have a bias.
@@ -84,6 +89,8 @@ pub struct PostNormNames {
     pub down: &'static str,
     /// The norm after the MLP.
     pub mlp_norm: &'static str,
+    /// Experts, for layers that have them.
+    pub experts: Option<ExpertsNames>,
 }
 
 /// Names of queries, keys and values.
@@ -130,30 +137,66 @@ struct Layer {
     qkv: Linear,
     output: Linear,
     attention_norm: LayerNorm,
-    up: Up,
-    down: Linear,
+    mlp: Mlp,
     mlp_norm: LayerNorm,
 }
 
-/// An MLP's first layer.
+/// What follows attention in a layer.
 #[derive(Debug)]
-enum Up {
-    Plain(Linear),
-    Gated(GatedLinear),
+enum Mlp {
+    Plain { up: Linear, down: Linear },
+    Gated { up: GatedLinear, down: Linear },
+    Experts(Experts),
 }
 
-impl Up {
+impl Mlp {
+    fn load(
+        loader: &Loader<'_>,
+        index: usize,
+        width: usize,
+        config: &PostNormConfig,
+        names: &PostNormNames,
+    ) -> Result<Self, CheckpointError> {
+        let &PostNormConfig { mlp, activation, biases, experts, .. } = config;
+        let sizes = (width, mlp);
+        if let (Some(experts), Some(names)) = (experts, &names.experts)
+            && index % experts.every == experts.every - 1
+        {
+            let experts = Experts::load(loader, names, experts, sizes, activation)?;
+            return Ok(Self::Experts(experts));
+        }
+        let down = |padded: usize| {
+            loader.linear_padded(&[(names.down, width)], (mlp, padded), biases.down)
+        };
+        let gated = |up| Ok(Self::Gated { up, down: down(GatedLinear::padded(mlp))? });
+        match names.up {
+            UpNames::Plain(name) => {
+                let up = loader.linear(&[(name, mlp)], width, true)?;
+                Ok(Self::Plain { up, down: down(mlp)? })
+            }
+            UpNames::Gated { gate, value } => {
+                gated(loader.gated((gate, value), sizes, activation)?)
+            }
+            UpNames::ValueAndGate(name) => {
+                gated(loader.gated_of_one(name, sizes, activation, false)?)
+            }
+        }
+    }
+
+    /// The layout of its input.
     fn input_layout(&self) -> InputLayout {
         match self {
-            Self::Plain(layer) => layer.input_layout(),
-            Self::Gated(layer) => layer.input_layout(),
+            Self::Plain { up, .. } => up.input_layout(),
+            Self::Gated { up, .. } => up.input_layout(),
+            Self::Experts(experts) => experts.input_layout(),
         }
     }
 
     fn weight_bytes(&self) -> usize {
         match self {
-            Self::Plain(layer) => layer.weight_bytes(),
-            Self::Gated(layer) => layer.weight_bytes(),
+            Self::Plain { up, down } => up.weight_bytes() + down.weight_bytes(),
+            Self::Gated { up, down } => up.weight_bytes() + down.weight_bytes(),
+            Self::Experts(experts) => experts.weight_bytes(),
         }
     }
 }
@@ -169,9 +212,9 @@ impl PostNorm {
         config: &PostNormConfig,
         names: &PostNormNames,
     ) -> Result<Self, CheckpointError> {
-        let layer = |layer| {
-            let loader = loader.at(&format!("{}.{layer}.", names.layers));
-            Layer::load(&loader, tables.width, config, names)
+        let layer = |index| {
+            let loader = loader.at(&format!("{}.{index}.", names.layers));
+            Layer::load(&loader, index, tables.width, config, names)
         };
         let rotary = config.rotary.map(|rule| Rotary::by(rule, config.heads.size, loader.device()));
         Ok(Self {
@@ -237,13 +280,19 @@ impl PostNorm {
         let scoring = Scoring { mask: Mask::Full, bias: places.bias };
         let mixed = attention_for(&qkv, self.heads, rows, scoring, &layer.output)?;
         let summed = layer.output.of(&mixed, None, Some(&hidden))?;
-        let (hidden, input) = layer.attention_norm.forward_for(&summed, layer.up.input_layout())?;
-        let layout = layer.down.input_layout();
-        let wide = match &layer.up {
-            Up::Plain(up) => up.apply_for(&input, Some(self.activation), layout)?,
-            Up::Gated(up) => up.apply_for(&input, layout)?,
+        let layout = layer.mlp.input_layout();
+        let (hidden, input) = layer.attention_norm.forward_for(&summed, layout)?;
+        let summed = match &layer.mlp {
+            Mlp::Plain { up, down } => {
+                let wide = up.apply_for(&input, Some(self.activation), down.input_layout())?;
+                down.of(&wide, None, Some(&hidden))?
+            }
+            Mlp::Gated { up, down } => {
+                let wide = up.apply_for(&input, down.input_layout())?;
+                down.of(&wide, None, Some(&hidden))?
+            }
+            Mlp::Experts(experts) => experts.forward(&hidden, &input)?,
         };
-        let summed = layer.down.of(&wide, None, Some(&hidden))?;
         let (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.input_layout())?;
         Ok(State { hidden, input })
     }
@@ -281,42 +330,27 @@ struct State {
 impl Layer {
     fn load(
         loader: &Loader<'_>,
+        index: usize,
         width: usize,
         config: &PostNormConfig,
         names: &PostNormNames,
     ) -> Result<Self, CheckpointError> {
-        let &PostNormConfig { mlp, eps, activation, biases, .. } = config;
+        let &PostNormConfig { eps, biases, .. } = config;
         let norm = |name: &str| LayerNorm::load(loader, name, width, eps, true);
         let parts = match &names.qkv {
             QkvNames::Apart(names) => names.map(|name| (name, width)).to_vec(),
             QkvNames::Stacked(name) => vec![(*name, 3 * width)],
         };
-        let sizes = (width, mlp);
-        let up = match names.up {
-            UpNames::Plain(name) => Up::Plain(loader.linear(&[(name, mlp)], width, true)?),
-            UpNames::Gated { gate, value } => {
-                Up::Gated(loader.gated((gate, value), sizes, activation)?)
-            }
-            UpNames::ValueAndGate(name) => {
-                Up::Gated(loader.gated_of_one(name, sizes, activation, false)?)
-            }
-        };
-        let widths = match up {
-            Up::Plain(_) => (mlp, mlp),
-            Up::Gated(_) => (mlp, GatedLinear::padded(mlp)),
-        };
         Ok(Self {
             qkv: loader.linear(&parts, width, biases.qkv)?,
             output: loader.linear(&[(names.output, width)], width, biases.output)?,
             attention_norm: norm(names.attention_norm)?,
-            up,
-            down: loader.linear_padded(&[(names.down, width)], widths, biases.down)?,
+            mlp: Mlp::load(loader, index, width, config, names)?,
             mlp_norm: norm(names.mlp_norm)?,
         })
     }
 
     fn weight_bytes(&self) -> usize {
-        let linear = [&self.qkv, &self.output, &self.down].map(Linear::weight_bytes);
-        self.up.weight_bytes() + linear.iter().sum::<usize>()
+        self.qkv.weight_bytes() + self.output.weight_bytes() + self.mlp.weight_bytes()
     }
 }

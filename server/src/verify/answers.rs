@@ -193,7 +193,7 @@ const fn deep_learning(expected: &'static [f32], tolerance: f32) -> Check {
     }
 }
 
-static EMBEDDERS: [Known; 12] = [
+static EMBEDDERS: [Known; 13] = [
     Known {
         name: "E2Rank-0.6B",
         width: 1024,
@@ -289,6 +289,11 @@ static EMBEDDERS: [Known; 12] = [
         name: "nomic-embed-text-v1.5",
         width: 768,
         checks: &[deep_learning(&[0.272_856_35, 0.940_363_65, -2.549_177_6, -2.023_451_6], 1e-2)],
+    },
+    Known {
+        name: "nomic-embed-text-v2-moe",
+        width: 768,
+        checks: &[deep_learning(&[-0.770_394_8, 0.066_038_49, -0.748_162_15, -0.130_904_75], 1e-2)],
     },
     Known {
         name: "Qwen3-Embedding-0.6B",
