@@ -1,5 +1,5 @@
-//! A mixture of experts: each token goes through the MLPs that a router chooses for it (Nussbaum and
-//! Duderstadt, 2025; MegaBlocks).
+//! A mixture of experts: each token goes through the MLPs that a router chooses for it (Nussbaum
+//! and Duderstadt, 2025; MegaBlocks).
 //!
 //! A row's result does not depend on the other rows: an expert computes rows independently, and a
 //! row's experts are added in the order of their index.
