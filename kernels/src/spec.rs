@@ -49,9 +49,17 @@ pub enum Mask {
     Causal,
     /// Those at most this many positions away, on either side.
     Window(usize),
+    /// Its own and the last of the earlier ones, at most this many.
+    CausalWindow(usize),
 }
 
 impl Mask {
+    /// Whether no query sees later keys, so that sequences may share what they begin with.
+    #[inline]
+    pub fn is_causal(self) -> bool {
+        matches!(self, Self::Causal | Self::CausalWindow(_))
+    }
+
     /// The keys that the query at `position` sees in a sequence of `length`.
     #[inline]
     pub fn keys(self, position: usize, length: usize) -> Range<usize> {
@@ -61,6 +69,7 @@ impl Mask {
             Self::Window(reach) => {
                 position.saturating_sub(reach)..length.min(position.saturating_add(reach + 1))
             }
+            Self::CausalWindow(reach) => position.saturating_sub(reach)..position + 1,
         }
     }
 }

@@ -107,7 +107,9 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
         // The longest sequence needs 299.
         let tables = [299, 400].map(|reach| (reach, bias_table(heads, reach)));
         let biases = tables.iter().map(|(reach, table)| Some(Bias { table, reach: *reach }));
-        let masks = [Mask::Full, Mask::Causal, Mask::Window(5), Mask::Window(64)];
+        let windows =
+            [5, 64].map(Mask::Window).into_iter().chain([0, 5, 300].map(Mask::CausalWindow));
+        let masks: Vec<Mask> = [Mask::Full, Mask::Causal].into_iter().chain(windows).collect();
         let biases: Vec<_> = biases.chain([None]).collect();
         for (mask, bias) in
             masks.into_iter().flat_map(|mask| biases.iter().map(move |it| (mask, *it)))
@@ -144,7 +146,8 @@ fn a_sequence_has_the_same_bits_alone_and_among_others_on_any_number_of_threads(
     let qkv = numbers(352 * heads.row(), 1);
     let table = bias_table(heads, 299);
     let biased = Rule { mask: Mask::Full, bias: Some(Bias { table: &table, reach: 299 }) };
-    let masks = [Mask::Full, Mask::Causal, Mask::Window(16)].map(Rule::from);
+    let masks = [Mask::Full, Mask::Causal, Mask::Window(16), Mask::CausalWindow(16)];
+    let masks = masks.map(Rule::from);
     for isa in ways() {
         for mask in masks.into_iter().chain([biased]) {
             let all = run(isa, &qkv, heads, &offsets, mask);
@@ -224,11 +227,12 @@ fn shared_and_kept_prefixes_give_the_same_bits_as_whole_sequences() {
     }
     let reach = cached + trunk + 300;
     let table = bias_table(heads, reach);
-    for isa in ways() {
+    let masks = [Mask::Causal, Mask::CausalWindow(50)];
+    for (isa, mask) in ways().into_iter().flat_map(|isa| masks.map(|mask| (isa, mask))) {
         let mut shared = vec![f32::NAN; qkv.len() / row * width];
         let layout = Layout { segments: &segments, cached: &[&keys] };
         let bias = Some(Bias { table: &table, reach });
-        let (mask, arithmetic) = (Mask::Causal, isa.1);
+        let arithmetic = isa.1;
         attention(
             isa.0,
             Attention { qkv: &qkv, heads, layout, mask, bias, arithmetic },

@@ -77,7 +77,7 @@ fn rotary_equals_its_plain_form() {
 fn attention_equals_its_plain_form() {
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
     let (qkv, segments) = (tensor(150, heads.row(), 2.0), segments_of(&[0, 1, 38, 150]));
-    for mask in [Mask::Full, Mask::Causal, Mask::Window(9)] {
+    for mask in [Mask::Full, Mask::Causal, Mask::Window(9), Mask::CausalWindow(9)] {
         let fast = attention::attention(&qkv, heads, &segments, &[], mask).expect("attended");
         let plain = attention::plain(&qkv, heads, &segments, &[], mask).expect("attended");
         assert!(worst(&fast, &plain) < 5e-6, "{mask:?}");

@@ -129,7 +129,7 @@ fn check(
                 other => bail!("attention: {other:?} is not before {:?}", segment.rows),
             };
         }
-        if before != segment.start || (before > 0 && mask != Mask::Causal) {
+        if before != segment.start || (before > 0 && !mask.is_causal()) {
             bail!("attention: {before} rows before a segment that starts at {}", segment.start);
         }
         next = segment.rows.end;
@@ -196,6 +196,7 @@ fn plain_segment(
         Mask::Full => true,
         Mask::Causal => column <= position,
         Mask::Window(reach) => position.abs_diff(column) <= reach,
+        Mask::CausalWindow(reach) => column <= position && position - column <= reach,
     };
     let scores = scaled.matmul(&keys.t()?.contiguous()?)?;
     let scores = match bias {

@@ -133,6 +133,7 @@ fn run<T: Kind>(qkv: &Buffer<T>, rows: usize, case: Case, sequences: &[Sequence]
         Mask::Full => (0, 0),
         Mask::Causal => (1, 0),
         Mask::Window(reach) => (2, reach),
+        Mask::CausalWindow(reach) => (3, reach),
     };
     let mut args = vec![read(qkv), read(&blocks), read(&spans)];
     args.extend([case.heads.row(), heads, kv_heads, size, mask, window].map(int));
@@ -154,7 +155,8 @@ fn run_whole<T: Kind>(qkv: &[f32], offsets: &[usize], case: Case) -> Vec<f32> {
     run(&buffer, offsets[offsets.len() - 1], case, &sequences)
 }
 
-const MASKS: [Mask; 4] = [Mask::Full, Mask::Causal, Mask::Window(5), Mask::Window(64)];
+const MASKS: [Mask; 5] =
+    [Mask::Full, Mask::Causal, Mask::Window(5), Mask::Window(64), Mask::CausalWindow(20)];
 
 fn is_close_at<T: Kind>(sizes: &[usize], lengths: &[usize]) {
     let mut offsets = vec![0];

@@ -122,7 +122,7 @@ fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
     }
     let shares = layout.segments.iter().any(|segment| segment.start > 0);
     assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "heads share evenly");
-    assert!(mask == Mask::Causal || !shares, "only a causal prefix can be shared");
+    assert!(mask.is_causal() || !shares, "only a causal prefix can be shared");
     assert_eq!(qkv.len(), what.rows() * heads.row(), "a row a token");
     let packed = PackedKeys::new(isa, qkv, heads, layout, arithmetic.weights());
     let packing = isa.packing(arithmetic);

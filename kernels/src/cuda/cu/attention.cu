@@ -409,7 +409,7 @@ static __device__ __forceinline__ void attend(const T* qkv, const Attention& wha
     start_tile<T, SIZE>(shared, first_tile, size, to_values);
 
     const float scale = 1.44269504f * reciprocal_root_fast(static_cast<float>(size));
-    const Scene scene = {reach, length, block.length, scale, what.mask == 2};
+    const Scene scene = {reach, length, block.length, scale, what.mask >= 2};
     Rows<SIZE> rows = {};
 #pragma unroll
     for (int turn = 0; turn < TURNS; turn++) {

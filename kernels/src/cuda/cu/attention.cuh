@@ -39,7 +39,7 @@ struct Attention {
     int heads;
     int kv_heads;
     int size;
-    /// 0 full, 1 causal, 2 within `window` positions.
+    /// 0 full, 1 causal, 2 within `window` positions, 3 causal and within `window` positions.
     int mask;
     int window;
     /// For kernels with a bias: what is added to scores, for each head and for each position of a
@@ -74,9 +74,9 @@ struct Reach {
 static __device__ __forceinline__ Reach reach_of(const Attention& what) {
     // Larger than any length, and small enough to be added to a position.
     constexpr int ALL = 1 << 29;
-    if (what.mask == 2) {
+    if (what.mask >= 2) {
         const int window = min(what.window, ALL);
-        return {window, window};
+        return {window, what.mask == 2 ? window : 0};
     }
     return {ALL, what.mask == 1 ? 0 : ALL};
 }

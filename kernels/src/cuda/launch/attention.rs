@@ -99,6 +99,7 @@ pub(crate) fn attention(
         Mask::Full => (0, 0),
         Mask::Causal => (1, 0),
         Mask::Window(reach) => (2, i32::try_from(reach).unwrap_or(i32::MAX)),
+        Mask::CausalWindow(reach) => (3, i32::try_from(reach).unwrap_or(i32::MAX)),
     };
     let out = empty((rows, heads.heads * heads.size), dtype, device)?;
     let table = bias.map(|bias| float32(&bias.table)).transpose()?;
