@@ -169,6 +169,7 @@ fn what_a_class_cannot_be_made_of_is_refused_by_name_with_what_to_do() {
         (bert, xlmr, json!({ "tokenizer_class": "Qwen2Tokenizer" }), ["Unigram", advice]),
         (bert, bytes, json!({ "tokenizer_class": null }), ["no tokenizer_class", advice]),
         (bert, bert, json!({ "tokenizer_class": "SplinterTokenizerFast" }), ["Splinter", advice]),
+        (bert, bert, json!({ "tokenizer_class": "GemmaTokenizer" }), ["WordPiece", advice]),
         (xlmr, xlmr, json!({ "tokenizer_class": "LlamaTokenizer" }), ["LlamaTokenizer", advice]),
         (bert, bert, json!({ "tokenizer_class": 3 }), ["tokenizer_class is 3", "name"]),
         (bert, bert, json!({ "cls_token": 3 }), ["cls_token is 3", "AddedToken"]),

@@ -270,6 +270,27 @@ def decoders():
         "model_type": "ministral3", **DECODER, "head_dim": 32,
         "rope_parameters": {**YARN, "rope_theta": 1e6, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1},
     }
+    gemma = {
+        **{k: v for k, v in DECODER.items() if k != "hidden_act"}, "model_type": "gemma3_text", "num_hidden_layers": 4,
+        "num_key_value_heads": 1, "head_dim": 32, "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 24,
+        "sliding_window": 65, "attn_logit_softcapping": None, "final_logit_softcapping": None,
+    }
+    old = {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": None, "sliding_window_pattern": 3}
+    types = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
+    yield "gemma3 with full attention", tokens, "Gemma3TextModel", {
+        **gemma, **old, "sliding_window": 64, "use_bidirectional_attention": True,
+    }
+    yield "gemma3", tokens, "Gemma3TextModel", {**gemma, **old}
+    yield "gemma3 with a language head, biases and scaled positions", tokens, "Gemma3ForCausalLM", {
+        **gemma, "layer_types": types, "attention_bias": True, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    }
+    yield "gemma3 with keys of transformers", tokens, "Gemma3TextModel", {
+        **gemma, "layer_types": types, "use_bidirectional_attention": True, "query_pre_attn_scalar": 32,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 5e5}, "sliding_attention": {"rope_type": "default"},
+        },
+    }
+    yield "gemma3 classifier", tokens, "Gemma3TextForSequenceClassification", {**gemma, **old, **THREE_LABELS}
 
 
 def numbers(shape, seed, scale, middle):
@@ -332,7 +353,7 @@ def answers(folder, kind, published):
     pooler = {name for name in loaded["missing_keys"] if "pooler" in name}
     assert not loaded["missing_keys"] - pooler and not loaded["unexpected_keys"], loaded
     model.eval()
-    if published.get("rope_scaling", {}).get("type") == "ntk":
+    if (published.get("rope_scaling") or {}).get("type") == "ntk":
         ntk(model, published)
     limit = min(model.config.max_position_embeddings - 14, TOKENS_MAX)
     if model.config.model_type in ("mistral", "ministral3"):

@@ -243,6 +243,10 @@ CASES = {
     "end_asked_for": (BYTES, [
         fresh(tokenizer_class="GPT2Tokenizer", add_eos_token=True, add_bos_token=True, bos_token="[CLS]", eos_token="[SEP]"),
     ]),
+    "gemma": (BYTES, [fresh(tokenizer_class="GemmaTokenizerFast", **{**SQUARE, "unk_token": "a"})]),
+    "gemma_flags": (BYTES, [
+        fresh(tokenizer_class="GemmaTokenizer", **{**SQUARE, "unk_token": "a", "mask_token": typed("[MASK]", lstrip=True)}, extra_special_tokens=["<ctx>"]),
+    ]),
     "mpnet": (BERT, [fresh(tokenizer_class="MPNetTokenizer", **SQUARE)]),
     "mpnet_cased": (BERT, [
         fresh(tokenizer_class="MPNetTokenizerFast", do_lower_case=False, strip_accents=True, **SQUARE),

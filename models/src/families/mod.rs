@@ -4,6 +4,7 @@
 
 mod bert;
 mod distilbert;
+mod gemma3;
 mod gte;
 mod heads;
 mod llama;
@@ -85,6 +86,7 @@ pub fn all() -> Vec<Family> {
     let mut families = vec![
         bert::family(),
         distilbert::family(),
+        gemma3::family(),
         modern_bert::family(),
         mpnet::family(),
         nomic_bert::family(),

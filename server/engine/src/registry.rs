@@ -46,7 +46,7 @@ pub enum NotServed {
 /// The steps before a model is ready, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// It waits for other models.
+    /// It waits to be loaded: models are loaded one after another.
     Waiting,
     /// Its files are downloaded; progress is counted in bytes.
     Fetching,
@@ -84,7 +84,7 @@ impl fmt::Display for Stage {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         let Self { step, done, total } = *self;
         match step {
-            Step::Waiting => f.write_str("waiting for other models"),
+            Step::Waiting => f.write_str("waiting to be loaded"),
             Step::Fetching if total == 0 => f.write_str("asking for its list of files"),
             Step::Fetching => {
                 write!(f, "fetching, {:.1} of {:.1} MB", megabytes(done), megabytes(total))

@@ -193,7 +193,7 @@ const fn deep_learning(expected: &'static [f32], tolerance: f32) -> Check {
     }
 }
 
-static EMBEDDERS: [Known; 13] = [
+static EMBEDDERS: [Known; 14] = [
     Known {
         name: "E2Rank-0.6B",
         width: 1024,
@@ -284,6 +284,15 @@ static EMBEDDERS: [Known; 13] = [
         name: "snowflake-arctic-embed-m-v2.0",
         width: 768,
         checks: &[deep_learning(&[1.753_561_3, 0.799_102_84, -1.106_675_1, -0.330_901_24], 1e-2)],
+    },
+    Known {
+        name: "embeddinggemma-300m",
+        width: 768,
+        checks: &[deep_learning(
+            &[-69.487_144, -7.106_235_5, 9.740_196, 18.997_515],
+            // The vector is 718 long.
+            0.3,
+        )],
     },
     Known {
         name: "nomic-embed-text-v1.5",

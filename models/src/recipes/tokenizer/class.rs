@@ -19,13 +19,14 @@ pub enum Class {
     Roberta,
     Gpt2,
     Qwen2,
+    Gemma,
     XlmRoberta,
     Camembert,
 }
 
 /// Class names without `Tokenizer` and `Fast`, and their kinds. Classes unknown to transformers use
 /// the file's pipeline.
-const KNOWN: [(&str, Class); 19] = [
+const KNOWN: [(&str, Class); 20] = [
     ("PreTrained", Class::File),
     ("Bert", Class::Bert),
     ("DistilBert", Class::Bert),
@@ -42,6 +43,7 @@ const KNOWN: [(&str, Class); 19] = [
     ("Mvp", Class::Roberta),
     ("GPT2", Class::Gpt2),
     ("Qwen2", Class::Qwen2),
+    ("Gemma", Class::Gemma),
     ("XLMRoberta", Class::XlmRoberta),
     ("Camembert", Class::Camembert),
     ("Bloom", Class::File),
@@ -52,7 +54,7 @@ const NOT_SERVED: &str = "\
     Albert Barthez Bartpho Basic BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot \
     BlenderbotSmall ByT5 CLIP CTRL Canine Character Clvp CodeGen CodeLlama Cohere ConvBert Cpm \
     CpmAnt DPRContextEncoder DPRQuestionEncoder DPRReader Deberta DebertaV2 Dia Esm Esmc FNet \
-    FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese GPTSw3 Gemma Herbert Lasr \
+    FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese GPTSw3 Herbert Lasr \
     LayoutLMv2 LayoutLMv3 LayoutXLM Llama Luke M2M100 MBart MBart50 MLuke Marian MarkupLM \
     Mecab Mgpstr MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert Pop2Piano \
     ProphetNet Qwen3_5 Rag Reformer RemBert RoCBert RoFormer SeamlessM4T Siglip Siglip2 \
@@ -140,6 +142,7 @@ fn of_model(model_type: &str) -> Class {
         "xlm-roberta" | "gte" => Class::XlmRoberta,
         "camembert" => Class::Camembert,
         "qwen3" | "qwen3_vl" => Class::Qwen2,
+        "gemma3_text" => Class::Gemma,
         _ => Class::File,
     }
 }

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::models::unigram::Unigram;
-use tokenizers::normalizers::{BertNormalizer, NFC};
+use tokenizers::normalizers::{BertNormalizer, NFC, Replace};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -18,8 +18,8 @@ use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
-    DecoderWrapper, ModelWrapper, NormalizerWrapper, PaddingParams, PostProcessorWrapper,
-    SplitDelimiterBehavior, Tokenizer, TruncationDirection, TruncationParams,
+    DecoderWrapper, Model as _, ModelWrapper, NormalizerWrapper, PaddingParams,
+    PostProcessorWrapper, SplitDelimiterBehavior, Tokenizer, TruncationDirection, TruncationParams,
 };
 
 use super::class::{self, Class};
@@ -121,7 +121,7 @@ impl Maker<'_> {
         self.tokens.add_to(&mut tokenizer, self.class).map_err(failed)?;
         let post_processor = match self.class {
             // These classes have no template of their own.
-            Class::Gpt2 | Class::Qwen2 | Class::File => parts.post_processor,
+            Class::Gpt2 | Class::Qwen2 | Class::Gemma | Class::File => parts.post_processor,
             _ => Some(self.post_processor(&tokenizer)?),
         };
         tokenizer.with_post_processor(post_processor);
@@ -147,6 +147,19 @@ impl Maker<'_> {
                 }
                 (model.dropout, model.unk_token, model.end_of_word_suffix) = (None, None, None);
                 (model.fuse_unk, model.byte_fallback, model.ignore_merges) = (false, false, false);
+                Ok(model.into())
+            }
+            (Class::Gemma, ModelWrapper::BPE(mut model)) => {
+                let unknown = self.token("unk_token")?;
+                if model.token_to_id(unknown).is_none() {
+                    return Err(self.contradicted(&format!(
+                        "its vocabulary has no {unknown:?} for what it does not know"
+                    )));
+                }
+                model.unk_token = Some(unknown.to_owned());
+                (model.dropout, model.continuing_subword_prefix) = (None, None);
+                (model.fuse_unk, model.byte_fallback, model.ignore_merges) = (true, true, false);
+                model.end_of_word_suffix = None;
                 Ok(model.into())
             }
             (Class::XlmRoberta | Class::Camembert, ModelWrapper::Unigram(model)) => {
@@ -194,6 +207,10 @@ impl Maker<'_> {
                 Some(BertNormalizer::new(true, chinese, strip_accents, lower_case).into())
             }
             Class::Qwen2 => Some(NFC.into()),
+            Class::Gemma => {
+                let spaces = Replace::new(" ", "▁");
+                Some(spaces.map_err(|problem| error(self.checkpoint, problem.to_string()))?.into())
+            }
             Class::XlmRoberta | Class::Camembert => precompiled,
             Class::Roberta | Class::Gpt2 | Class::File => None,
         })
@@ -212,6 +229,11 @@ impl Maker<'_> {
                 let split = split.map_err(|problem| error(self.checkpoint, problem.to_string()))?;
                 let bytes = ByteLevel::new(space, true, false);
                 Sequence::new(vec![split.into(), bytes.into()]).into()
+            }
+            Class::Gemma => {
+                let behavior = SplitDelimiterBehavior::MergedWithPrevious;
+                let split = Split::new(SplitPattern::String(" ".into()), behavior, false);
+                split.map_err(|problem| error(self.checkpoint, problem.to_string()))?.into()
             }
             Class::XlmRoberta | Class::Camembert => {
                 let space = match self.flag_or_null("add_prefix_space", true)? {

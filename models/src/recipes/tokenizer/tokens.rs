@@ -211,6 +211,11 @@ fn default_of<'a>(class: Class, key: &str, padding: Option<&'a PaddingParams>) -
         (Class::Bert, "mask_token") => Some("[MASK]"),
         (Class::Gpt2, "unk_token" | "bos_token" | "eos_token")
         | (Class::Qwen2, "unk_token" | "eos_token" | "pad_token") => Some("<|endoftext|>"),
+        (Class::Gemma, "bos_token") => Some("<bos>"),
+        (Class::Gemma, "eos_token") => Some("<eos>"),
+        (Class::Gemma, "unk_token") => Some("<unk>"),
+        (Class::Gemma, "pad_token") => Some("<pad>"),
+        (Class::Gemma, "mask_token") => Some("<mask>"),
         (Class::Roberta | Class::XlmRoberta | Class::Camembert | Class::MPNet, key) => {
             Some(match key {
                 "bos_token" | "cls_token" => "<s>",
