@@ -49,7 +49,7 @@ pub enum Mask {
     Causal,
     /// Those at most this many positions away, on either side.
     Window(usize),
-    /// Its own and the last of the earlier ones, at most this many.
+    /// Its own key and at most this many before it.
     CausalWindow(usize),
 }
 

@@ -193,7 +193,7 @@ fn attention_of_every_kind() {
     let Some(device) = device() else { return };
     for (precision, most) in PRECISIONS {
         for (heads, kv_heads, size) in
-            [(16, 8, 128), (4, 4, 64), (12, 4, 32), (2, 2, 72), (3, 1, 80), (2, 1, 96)]
+            [(16, 8, 128), (4, 4, 64), (12, 4, 32), (2, 2, 72), (3, 1, 80), (2, 1, 96), (3, 1, 256)]
         {
             let heads = Heads { heads, kv_heads, size };
             let inner = heads.heads * size;

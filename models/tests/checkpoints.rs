@@ -125,11 +125,7 @@ fn tensors_that_disagree_with_the_configuration_are_named() {
 fn what_is_not_served_is_refused_and_never_guessed() {
     type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
     let cases: [Case; 10] = [
-        (
-            "tiny-bert",
-            |json| json["model_type"] = json!("gpt9"),
-            &["gpt9", "bert, distilbert, modernbert"],
-        ),
+        ("tiny-bert", |json| json["model_type"] = json!("gpt9"), &["gpt9", "served: bert, "]),
         (
             "tiny-bert",
             |json| {

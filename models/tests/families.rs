@@ -195,8 +195,11 @@ fn near_misses_are_refused_by_name() {
         ("mpnet", "num_attention_heads", json!(5), "5 heads"),
         ("distilbert", "hidden_size", json!(64), "key is dim"),
         ("distilbert", "activation", json!("mish"), "activation \"mish\""),
+        ("nomic", "rotary_emb_base", json!(null), "rotary_emb_base"),
         ("nomic", "moe_normalize_expert_weights", json!(true), "moe_normalize_expert_weights"),
-        ("nomic with experts", "moe_top_k", json!(6), "6 of 5 experts"),
+        ("nomic with experts", "moe_top_k", json!(6), "moe_top_k is 6"),
+        ("nomic with experts", "moe_every_n_layers", json!(1), "at least 2"),
+        ("nomic with experts", "activation_function", json!("swiglu"), "swiglu"),
         ("nomic with experts", "num_shared_experts", json!(1), "num_shared_experts"),
         ("nomic with experts", "num_experts", json!(4), "mlp.experts"),
         ("nomic", "prenorm", json!(true), "prenorm"),
@@ -210,10 +213,13 @@ fn near_misses_are_refused_by_name() {
         ("gte", "rope_scaling", json!({ "type": "ntk", "factor": 8.0 }), "ntk"),
         ("new", "rope_scaling", json!({ "type": "ntk" }), "factor"),
         ("new", "rope_scaling", json!({ "type": "ntk", "factor": 8, "mixed_b": 0.5 }), "mixed_b"),
+        ("new", "rope_scaling", json!({ "type": "linear", "factor": 8 }), "ntk"),
         ("new", "position_embedding_type", json!("absolute"), "position_embedding_type"),
         ("new", "logn_attention_scale", json!(true), "logn_attention_scale"),
         ("new", "pack_qkv", json!(false), "pack_qkv"),
         ("qwen2", "use_sliding_window", json!(true), "use_sliding_window"),
+        ("qwen2 reranker", "pad_token_id", json!(397), "pad_token_id"),
+        ("gemma3 classifier", "pad_token_id", json!(397), "pad_token_id"),
         ("qwen2", "layer_types", json!(["full_attention"]), "layer_types"),
         ("qwen2", "attention_bias", json!(true), "attention_bias"),
         ("llama", "mlp_bias", json!(true), "mlp_bias"),
@@ -221,15 +227,35 @@ fn near_misses_are_refused_by_name() {
         ("llama", "rope_scaling", json!({ "rope_type": "dynamic", "factor": 2 }), "dynamic"),
         ("llama", "rope_scaling", json!({ "rope_type": "linear" }), "factor"),
         ("llama", "rope_scaling", json!({ "type": "linear", "factor": "2" }), "factor is \"2\""),
+        ("llama", "rope_scaling", json!({ "rope_type": null, "type": "yarn" }), "rope_type null"),
+        ("llama", "rope_scaling", json!({ "type": "linear", "factor": 1e-300 }), "factor"),
+        (
+            "qwen2",
+            "rope_parameters",
+            json!({ "type": "yarn", "factor": 2, "rope_theta": 1 }),
+            "finite",
+        ),
+        ("mistral", "sliding_window", json!(0), "sliding_window"),
         ("llama", "original_max_position_embeddings", json!(64), "rope_parameters"),
         ("llama", "is_causal", json!(null), "is_causal"),
         ("llama", "head_dim", json!(15), "head_dim"),
         ("gemma3", "attn_logit_softcapping", json!(50.0), "attn_logit_softcapping"),
         ("gemma3", "layer_types", json!(["full_attention"]), "1 for 4 layers"),
+        ("gemma3", "rope_scaling", json!({ "type": "linear", "factor": 2 }), "needs rope_type"),
+        (
+            "gemma3",
+            "rope_scaling",
+            json!({ "rope_type": "yarn", "factor": 2, "truncate": false }),
+            "truncate",
+        ),
+        ("nomic", "original_max_position_embeddings", json!(64), "rope_parameters"),
+        ("gte", "original_max_position_embeddings", json!(64), "rope_parameters"),
+        ("gte", "head_dim", json!(32), "head_dim"),
         ("gemma3", "sliding_window", json!(0), "sliding_window"),
         ("gemma3", "sliding_window_pattern", json!(0), "sliding_window_pattern"),
         ("gemma3", "query_pre_attn_scalar", json!(0), "query_pre_attn_scalar"),
         ("gemma3", "is_causal", json!(false), "is_causal"),
+        ("gemma3", "is_causal", json!(null), "is_causal"),
         ("gemma3", "rope_parameters", json!({ "rope_theta": 5.0 }), "rope_parameters"),
         ("gemma3", "hidden_activation", json!("own"), "hidden_activation"),
         ("mistral", "layer_types", json!(["sliding_attention"]), "layer_types"),
@@ -254,9 +280,13 @@ fn texts_are_limited_to_what_the_network_computes_as_the_reference_does() {
     assert_eq!(limit("nomic", "n_positions", json!(3000)), 3000);
     // Frequencies change with the length of a longer text.
     assert_eq!(limit("nomic", "rotary_scaling_factor", json!(2.0)), 2048);
-    // A token of a longer text would not see its first ones.
-    assert_eq!(limit("mistral", "sliding_window", json!(200)), 200);
-    assert_eq!(limit("mistral", "sliding_window", json!(null)), 2048);
+    assert_eq!(limit("mistral", "sliding_window", json!(200)), 2048);
+    // With full attention, the window is not computed.
+    assert_eq!(limit("mistral", "is_causal", json!(false)), 200);
     // Queries of later tokens are scaled.
     assert_eq!(limit("ministral3", "use_cache", json!(true)), 128);
+    let mut parameters = networks().into_iter().find(|it| it["name"] == "ministral3");
+    let parameters = &mut parameters.as_mut().expect("a network")["config"]["rope_parameters"];
+    parameters["original_max_position_embeddings"] = json!(96.0);
+    assert_eq!(limit("ministral3", "rope_parameters", parameters.take()), 96);
 }

@@ -110,6 +110,9 @@ def rotary_encoders():
     yield "nomic with keys of transformers", bert, "NomicBertModel", {
         **nomic, "rope_parameters": {"rope_type": "default", "rope_theta": 5e3},
     }
+    yield "nomic with scaled positions", bert, "NomicBertModel", {
+        **nomic, "rope_scaling": {"type": "linear", "factor": 2.5},
+    }
     yield "nomic classifier", bert, "NomicBertForSequenceClassification", {**nomic, **THREE_LABELS}
     yield "gte", xlmr, "GteModel", {**GTE, "rope_theta": 2e4}
     yield "gte without token types", bert, "GteModel", {**GTE, "type_vocab_size": 0, "hidden_act": "gelu_new"}
@@ -250,6 +253,7 @@ def decoders():
     yield "qwen2 with a language head and full attention", tokens, "Qwen2ForCausalLM", {
         **qwen2, "is_causal": False, "tie_word_embeddings": True,
     }
+    yield "qwen2 with as many keys as heads", tokens, "Qwen2Model", {**qwen2, "num_key_value_heads": None}
     yield "qwen2 reranker", tokens, "Qwen2ForSequenceClassification", {**qwen2, **ONE_LABEL, "pad_token_id": 1}
     llama = {"model_type": "llama", **DECODER, "rope_theta": 5e5}
     yield "llama", tokens, "LlamaModel", {**llama, "rope_scaling": LLAMA3}
@@ -356,9 +360,9 @@ def answers(folder, kind, published):
     if (published.get("rope_scaling") or {}).get("type") == "ntk":
         ntk(model, published)
     limit = min(model.config.max_position_embeddings - 14, TOKENS_MAX)
-    if model.config.model_type in ("mistral", "ministral3"):
-        # Up to there, neither the window nor the scaling of queries changes anything.
-        limit = getattr(model.config, "sliding_window") or YARN["original_max_position_embeddings"]
+    if model.config.model_type == "ministral3":
+        # Up to there, the scaling of queries changes nothing.
+        limit = YARN["original_max_position_embeddings"]
     inputs = PAIRS if kind.endswith("SequenceClassification") else TEXTS
     for text in inputs:
         pair = (text,) if isinstance(text, str) else text

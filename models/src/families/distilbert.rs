@@ -42,12 +42,14 @@ pub fn family() -> Family {
         words: Some(|checkpoint, network, device| {
             let config: Config = checkpoint.config()?;
             let sizes = config.sizes().map_err(|problem| checkpoint.config_error(problem))?;
+            let table = "embeddings.word_embeddings.weight";
+            let words = format!("{}{table}", checkpoint.weights().prefix(PREFIXES, table)?);
             let names = WordsNames {
                 dense: "vocab_transform",
                 norm: "vocab_layer_norm",
                 bias: "vocab_projector.bias",
                 decoder: "vocab_projector.weight",
-                words: "distilbert.embeddings.word_embeddings.weight",
+                words: &words,
                 activation: sizes.activation,
                 eps: sizes.eps,
             };
@@ -57,6 +59,9 @@ pub fn family() -> Family {
 }
 
 const TRAINING: &str = "for training";
+
+/// Possible prefixes of tensor names.
+const PREFIXES: &[&str] = &["", "distilbert."];
 
 const KEYS: &[Key] = &[
     ("vocab_size", VOCABULARY),
@@ -147,7 +152,7 @@ fn load(
         padding: None,
     };
     let weights = checkpoint.weights();
-    let prefix = weights.prefix(&["", "distilbert."], "embeddings.word_embeddings.weight")?;
+    let prefix = weights.prefix(PREFIXES, "embeddings.word_embeddings.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
     Ok(Network {
         encoder: Box::new(PostNorm::load(&loader, &tables, &sizes, &NAMES)?),

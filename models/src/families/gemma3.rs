@@ -15,17 +15,15 @@ use proxima_kernels::{Device, KernelError, Tensor};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::qwen3::decoder_heads;
-use super::{Family, Network};
+use super::{Family, Network, heads};
 use crate::batch::{Encoder, HiddenStates, InParts, Keeping, Part, RaggedBatch};
-use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
+use crate::checkpoint::keys::Rule::{Fixed, NoEffect, Object, Refused, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, SCALED_ROTARY, THETA, VOCABULARY, WIDTH,
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::layers::{Loader, Rotary, RotaryRule, activation};
-use crate::readout::{HeadLayer, Pooling, ScoreReadout};
+use crate::layers::{Loader, Rotary, RotaryRule, activation, decoder_heads};
 
 /// Its entry in the list of families.
 pub fn family() -> Family {
@@ -41,12 +39,7 @@ pub fn family() -> Family {
         // Embedders pool the mean or the last token, so a checkpoint that sets neither is refused.
         pooling: |_| None,
         load,
-        score: |checkpoint, width, device| {
-            let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
-            let labels = checkpoint.labels()?;
-            let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
-            Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
-        },
+        score: heads::last_token_score,
         language_model: None,
         words: None,
     }
@@ -77,7 +70,7 @@ const KEYS: &[Key] = &[
     ("_sliding_window_pattern", NoEffect("layer_types says it, or else sliding_window_pattern")),
     ("layer_types", Used),
     ("use_bidirectional_attention", Used),
-    ("is_causal", Only(&[Is::Bool(true)])),
+    ("is_causal", Fixed(&[Is::Bool(true)])),
     ("is_decoder", NoEffect("use_bidirectional_attention says what a token sees")),
     ("rope_theta", THETA),
     ("rope_local_base_freq", THETA),
@@ -191,6 +184,12 @@ impl Config {
             let problem = format!("rope_parameters has {key}; it needs {FULL} and {SLIDING}");
             return Err(problem);
         }
+        if self.rope_scaling.get("type").is_some() && self.rope_scaling.get("rope_type").is_none()
+            || self.rope_scaling.get("rope_theta").is_some()
+        {
+            // transformers merges the object into another and does not read these there.
+            return Err("rope_scaling needs rope_type, not type, and no rope_theta".into());
+        }
         let mut object = self.rope_parameters[kind].clone();
         // For layers with full attention only, whose settings it adds to.
         if let (false, Some(scaling)) = (is_local, self.rope_scaling.as_object()) {
@@ -198,6 +197,10 @@ impl Config {
                 object = Value::Object(serde_json::Map::new());
             }
             scaling.iter().for_each(|(key, value)| object[key] = value.clone());
+        }
+        if object.get("truncate").is_some() {
+            // transformers looks for it in another object.
+            return Err("truncate of rotary positions is not served for gemma3_text".into());
         }
         RotaryRule::of(&object, theta, self.max_position_embeddings)
     }
@@ -253,7 +256,8 @@ impl Layer {
         let attention = loader.at("self_attn.");
         let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
         let norm = |name: &str| norm_weight(loader, name, hidden, 1.0);
-        // Scores are scaled by the size of heads later.
+        // Attention divides scores by the root of the size of heads; this makes it that of
+        // query_pre_attn_scalar.
         let factor = (heads.size as f64 / config.query_pre_attn_scalar).sqrt() as f32;
         let widths = (mlp, GatedLinear::padded(mlp));
         Ok(Self {
@@ -289,8 +293,8 @@ fn load(
     let config: Config = checkpoint.config()?;
     let error = |problem: String| checkpoint.config_error(problem);
     let scalar = config.query_pre_attn_scalar;
-    if !(scalar.is_finite() && scalar > 0.0) {
-        return Err(error("query_pre_attn_scalar must be above 0".into()));
+    if !(1e-3..=1e6).contains(&scalar) {
+        return Err(error("query_pre_attn_scalar must be from 0.001 to 1000000".into()));
     }
     let heads =
         decoder_heads(config.num_attention_heads, config.num_key_value_heads, config.head_dim);

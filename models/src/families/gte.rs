@@ -20,7 +20,7 @@ use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{
     Biases, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, RotaryRule, Scaling,
-    TableSizes, UpNames, activation,
+    TableSizes, UpNames, activation, rope_object,
 };
 
 /// Their entries in the list of families.
@@ -101,6 +101,9 @@ const KEYS: &[Key] = &[
     ("position_embedding_type", Only(&[Is::Text("rope")])),
     ("layer_norm_type", Only(&[Is::Text("layer_norm")])),
     ("rope_theta", THETA),
+    ("head_dim", Refused("heads are of the hidden size divided by their number")),
+    ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
+    ("original_max_position_embeddings", Refused("it belongs into rope_parameters")),
     ("rope_parameters", Object(&[SCALED_ROTARY])),
     ("rope_scaling", Object(&[SCALED_ROTARY])),
     ("logn_attention_scale", Refused("scores that grow with the length are not served")),
@@ -110,7 +113,7 @@ const KEYS: &[Key] = &[
     ("use_memory_efficient_attention", NoEffect(FAST)),
 ];
 
-/// Defaults are those of transformers' `GteConfig`.
+/// Defaults are those of transformers' `GteConfig`, and for `new` those of the authors' code.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -118,12 +121,12 @@ struct Config {
     num_hidden_layers: usize,
     num_attention_heads: usize,
     intermediate_size: usize,
-    vocab_size: usize,
-    max_position_embeddings: usize,
+    vocab_size: Option<usize>,
+    max_position_embeddings: Option<usize>,
     type_vocab_size: usize,
     layer_norm_eps: f32,
     hidden_act: String,
-    rope_theta: f64,
+    rope_theta: Option<f64>,
     rope_parameters: Value,
     rope_scaling: Value,
 }
@@ -135,12 +138,12 @@ impl Default for Config {
             num_hidden_layers: 12,
             num_attention_heads: 12,
             intermediate_size: 3072,
-            vocab_size: 250_048,
-            max_position_embeddings: 8192,
+            vocab_size: None,
+            max_position_embeddings: None,
             type_vocab_size: 1,
             layer_norm_eps: 1e-12,
             hidden_act: "gelu".into(),
-            rope_theta: 160_000.0,
+            rope_theta: None,
             rope_parameters: Value::Null,
             rope_scaling: Value::Null,
         }
@@ -151,7 +154,7 @@ impl Config {
     fn sizes(&self, kind: Kind) -> Result<PostNormConfig, String> {
         let heads = PostNormConfig::heads(self.hidden_size, self.num_attention_heads)?;
         if !heads.size.is_multiple_of(2) {
-            return Err(format!("heads of {} numbers cannot be turned", heads.size));
+            return Err(format!("heads of {} components cannot be rotated", heads.size));
         }
         let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
         Ok(PostNormConfig {
@@ -168,16 +171,34 @@ impl Config {
 
     fn rotary(&self, kind: Kind) -> Result<RotaryRule, String> {
         let (scaling, parameters) = (&self.rope_scaling, &self.rope_parameters);
-        if kind == Kind::New && scaling["type"] == "ntk" {
-            // A type of the authors' code alone.
-            let factor = scaling["factor"].as_f64().filter(|factor| *factor > 0.0);
-            let factor = factor.ok_or("rope_scaling needs a factor above 0")?;
-            return Ok(RotaryRule { theta: self.rope_theta, scaling: Scaling::Ntk { factor } });
+        let theta = self.rope_theta.unwrap_or(kind.theta());
+        if kind == Kind::New {
+            let factor = match scaling {
+                Value::Null => return Ok(RotaryRule { theta, scaling: Scaling::None }),
+                scaling if scaling["type"] == "ntk" => scaling["factor"].as_f64(),
+                _ => return Err("rope_scaling is not of type ntk, the only one of new".into()),
+            };
+            let factor = factor.filter(|factor| (1.0..1e6).contains(factor));
+            let factor = factor.ok_or("rope_scaling needs a factor from 1 on")?;
+            // The authors' code does not scale by 1.
+            let scaling = if factor > 1.0 { Scaling::Ntk { factor } } else { Scaling::None };
+            return Ok(RotaryRule { theta, scaling });
         }
-        // As in transformers, the older object takes precedence over the newer one.
-        let is_set = scaling.as_object().is_some_and(|keys| !keys.is_empty());
-        let object = if is_set { scaling } else { parameters };
-        RotaryRule::of(object, self.rope_theta, self.max_position_embeddings)
+        RotaryRule::of(rope_object(scaling, parameters), theta, self.positions(kind))
+    }
+
+    fn positions(&self, kind: Kind) -> usize {
+        self.max_position_embeddings.unwrap_or(match kind {
+            Kind::New => 2048,
+            Kind::Gte => 8192,
+        })
+    }
+
+    fn vocabulary(&self, kind: Kind) -> usize {
+        self.vocab_size.unwrap_or(match kind {
+            Kind::New => 30_528,
+            Kind::Gte => 250_048,
+        })
     }
 }
 
@@ -193,6 +214,14 @@ enum Kind {
 impl Kind {
     fn of(checkpoint: &Checkpoint) -> Self {
         if checkpoint.model_type() == "new" { Self::New } else { Self::Gte }
+    }
+
+    /// The default base of rotary frequencies.
+    fn theta(self) -> f64 {
+        match self {
+            Self::New => 10_000.0,
+            Self::Gte => 160_000.0,
+        }
     }
 }
 
@@ -214,11 +243,11 @@ fn load(
     device: &Device,
 ) -> Result<Network, CheckpointError> {
     let config: Config = checkpoint.config()?;
-    let sizes = config.sizes(Kind::of(checkpoint));
-    let sizes = sizes.map_err(|problem| checkpoint.config_error(problem))?;
+    let kind = Kind::of(checkpoint);
+    let sizes = config.sizes(kind).map_err(|problem| checkpoint.config_error(problem))?;
     let tables = TableSizes {
         width: config.hidden_size,
-        vocabulary: config.vocab_size,
+        vocabulary: config.vocabulary(kind),
         positions: 0,
         token_types: config.type_vocab_size,
         padding: None,
@@ -229,7 +258,7 @@ fn load(
     Ok(Network {
         encoder: Box::new(PostNorm::load(&loader, &tables, &sizes, &NAMES)?),
         width: tables.width,
-        positions: config.max_position_embeddings,
+        positions: config.positions(kind),
         rotary_positions: true,
         vocabulary: tables.vocabulary,
         token_types: tables.token_types,

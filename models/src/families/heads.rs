@@ -1,4 +1,4 @@
-//! Heads that several encoders share: over words, and for scores.
+//! Heads that several families share: over words, and for scores.
 //!
 //! Must not know: networks, templates.
 
@@ -68,6 +68,18 @@ pub(super) fn decoder_or_words<'a>(
         return Err(CheckpointError::new(checkpoint.dir(), problem));
     }
     Ok(words)
+}
+
+/// One layer over the last token, `score`, as decoders have it.
+pub(super) fn last_token_score(
+    checkpoint: &Checkpoint,
+    width: usize,
+    device: &Device,
+) -> Result<ScoreReadout, CheckpointError> {
+    let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
+    let labels = checkpoint.labels()?;
+    let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
+    Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
 }
 
 /// The pooler of BERT, a dense layer with tanh over the first token, then the classifier.

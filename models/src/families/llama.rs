@@ -6,20 +6,22 @@
 //! Must not know: templates, pooling, devices.
 
 use proxima_kernels::Device;
-use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Mask, Precision};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::qwen3::{Causal, decoder_heads};
-use super::{Family, Network};
+use super::qwen3::Causal;
+use super::{Family, Network, heads};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, SCALED_ROTARY, THETA, VOCABULARY, WIDTH,
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::layers::{DecoderConfig, Loader, RotaryRule, TextDecoder, activation};
-use crate::readout::{HeadLayer, Pooling, ScoreReadout};
+use crate::layers::{
+    DecoderConfig, Loader, RotaryRule, TextDecoder, activation, decoder_heads, rope_object,
+};
+use crate::readout::Pooling;
 
 /// How a family differs from the others: what its files mean.
 struct Style {
@@ -37,7 +39,7 @@ struct Style {
     scales_queries: bool,
 }
 
-/// Positions from which on a token is not seen.
+/// The sliding window: how many tokens a token sees, itself included.
 enum Window {
     /// The type has none.
     Unread,
@@ -141,12 +143,7 @@ pub fn families() -> Vec<Family> {
         files: &[],
         pooling,
         load,
-        score: |checkpoint, width, device| {
-            let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
-            let labels = checkpoint.labels()?;
-            let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
-            Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
-        },
+        score: heads::last_token_score,
         words: None,
         language_model: None,
     };
@@ -284,7 +281,11 @@ impl Default for Config {
 }
 
 impl Config {
-    fn sizes(&self, style: &Style) -> Result<DecoderConfig, String> {
+    fn sizes(
+        &self,
+        style: &Style,
+        is_null: impl Fn(&str) -> bool,
+    ) -> Result<DecoderConfig, String> {
         let layers = self.num_hidden_layers.unwrap_or(style.sizes.layers);
         if let Some(types) = &self.layer_types
             && (types.len() != layers || types.iter().any(|it| it != "full_attention"))
@@ -292,8 +293,13 @@ impl Config {
             return Err(format!("layer_types must be full_attention, {layers} times"));
         }
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
-        let kv_heads = self.num_key_value_heads.or(style.sizes.kv_heads).unwrap_or(heads);
-        let size = self.head_dim.or(style.sizes.head).unwrap_or(hidden / heads.max(1));
+        // Null is not the default: it stands for what follows from other keys.
+        let absent = |key: &str, default: Option<usize>| default.filter(|_| !is_null(key));
+        let kv_heads = self.num_key_value_heads;
+        let kv_heads = kv_heads.or(absent("num_key_value_heads", style.sizes.kv_heads));
+        let size = self.head_dim.or(absent("head_dim", style.sizes.head));
+        let size = size.unwrap_or(hidden / heads.max(1));
+        let kv_heads = kv_heads.unwrap_or(heads);
         let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
         Ok(DecoderConfig {
             hidden,
@@ -304,7 +310,7 @@ impl Config {
             qkv_bias: style.qkv_bias || self.attention_bias,
             output_bias: self.attention_bias,
             head_norms: false,
-            causal: self.is_causal.0,
+            mask: self.is_causal.mask(),
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
         })
     }
@@ -312,11 +318,10 @@ impl Config {
     /// The rotary positions, and the length up to which queries are not scaled.
     fn rotary(&self, style: &Style) -> Result<(RotaryRule, usize), String> {
         let positions = self.max_position_embeddings.unwrap_or(style.sizes.positions);
-        // As in transformers, the older object takes precedence over the newer one.
-        let own = [&self.rope_scaling, &self.rope_parameters]
-            .into_iter()
-            .find(|object| object.as_object().is_some_and(|keys| !keys.is_empty()));
-        let object = own.cloned().unwrap_or_else(style.rotary);
+        let object = match rope_object(&self.rope_scaling, &self.rope_parameters) {
+            Value::Object(keys) if !keys.is_empty() => Value::Object(keys.clone()),
+            _ => (style.rotary)(),
+        };
         let theta = self.rope_theta.unwrap_or(10_000.0);
         let rule = RotaryRule::of(&object, theta, positions)?;
         let beta = &object["llama_4_scaling_beta"];
@@ -331,14 +336,16 @@ impl Config {
                 "rope_parameters has no llama_4_scaling_beta, which must be a number".into()
             );
         };
-        let original = object["original_max_position_embeddings"].as_u64();
-        let original = original.map_or(positions, |original| original as usize);
+        let original = match &object["original_max_position_embeddings"] {
+            Value::Null => positions,
+            original => original.as_f64().map_or(0, |original| original as usize),
+        };
         Ok((rule, if beta == 0.0 { positions } else { positions.min(original) }))
     }
 }
 
-/// Loads a network of this style. Texts are limited to the window and to the context within which
-/// queries are not scaled: up to there, neither changes anything.
+/// Loads a network of this style. Texts are limited to the context within which queries are not
+/// scaled, and with full attention to the window: up to there, neither changes anything.
 fn load(
     checkpoint: &Checkpoint,
     precision: Precision,
@@ -347,18 +354,23 @@ fn load(
 ) -> Result<Network, CheckpointError> {
     let config: Config = checkpoint.config()?;
     let error = |problem: String| checkpoint.config_error(problem);
-    let sizes = config.sizes(style).map_err(error)?;
-    let (rule, unscaled) = config.rotary(style).map_err(error)?;
+    let mut sizes = config.sizes(style, |key| checkpoint.is_null(key)).map_err(error)?;
+    let (rule, mut limit) = config.rotary(style).map_err(error)?;
     let window = match (&style.window, config.sliding_window) {
         (Window::Unread, _) => None,
         (Window::Read(default), None) if !checkpoint.is_null("sliding_window") => *default,
         (Window::Read(_), window) => window,
     };
+    match window {
+        None => {}
+        Some(0) => return Err(error("sliding_window must be at least 1".into())),
+        Some(window) if sizes.mask.is_causal() => sizes.mask = Mask::CausalWindow(window - 1),
+        Some(window) => limit = limit.min(window),
+    }
     let vocabulary = config.vocab_size.unwrap_or(style.sizes.vocabulary);
     let weights = checkpoint.weights();
     let prefix = weights.prefix(&["", "model."], "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
-    let limit = window.unwrap_or(usize::MAX).min(unscaled);
     let positions = config.max_position_embeddings.unwrap_or(style.sizes.positions);
     Ok(Network {
         encoder: Box::new(TextDecoder::load(&loader, &sizes, vocabulary, rule)?),

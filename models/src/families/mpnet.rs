@@ -35,12 +35,14 @@ pub fn family() -> Family {
         language_model: None,
         words: Some(|checkpoint, network, device| {
             let config: Config = checkpoint.config()?;
+            let table = "embeddings.word_embeddings.weight";
+            let words = format!("{}{table}", checkpoint.weights().prefix(PREFIXES, table)?);
             let names = WordsNames {
                 dense: "lm_head.dense",
                 norm: "lm_head.layer_norm",
                 bias: "lm_head.bias",
                 decoder: "lm_head.decoder.weight",
-                words: "mpnet.embeddings.word_embeddings.weight",
+                words: &words,
                 // Whatever hidden_act says.
                 activation: Activation::Gelu,
                 eps: config.layer_norm_eps,
@@ -54,6 +56,9 @@ pub fn family() -> Family {
 const BUCKETS: Buckets = Buckets { count: 32, distance_max: 128 };
 /// Positions start after this id, whatever `pad_token_id` says.
 const PADDING: u32 = 1;
+
+/// Possible prefixes of tensor names.
+const PREFIXES: &[&str] = &["", "mpnet."];
 
 const KEYS: &[Key] = &[
     ("vocab_size", VOCABULARY),
@@ -140,7 +145,7 @@ fn load(
         padding: Some(PADDING),
     };
     let weights = checkpoint.weights();
-    let prefix = weights.prefix(&["", "mpnet."], "embeddings.word_embeddings.weight")?;
+    let prefix = weights.prefix(PREFIXES, "embeddings.word_embeddings.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
     let heads = sizes.heads.heads;
     let bias =

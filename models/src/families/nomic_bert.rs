@@ -20,7 +20,7 @@ use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{
     Biases, ExpertsConfig, ExpertsNames, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames,
-    RotaryRule, Scaling, TableSizes, UpNames,
+    RotaryRule, Scaling, TableSizes, UpNames, rope_object,
 };
 
 /// Its entry in the list of families.
@@ -82,6 +82,10 @@ const KEYS: &[Key] = &[
     ("mlp_fc2_bias", Used),
     ("prenorm", Refused("norms before the layers are not served")),
     ("parallel_block", Refused("attention beside the MLP is not served")),
+    ("parallel_block_tied_norm", NoEffect("for parallel_block, which is refused")),
+    ("add_pooling_layer", NoEffect("another task's")),
+    ("original_max_position_embeddings", Refused("it belongs into rope_parameters")),
+    ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
     ("causal", Refused("this network is served with full attention only")),
     ("use_rms_norm", Refused("RMS norms are not served for nomic_bert")),
     ("scale_attn_weights", Only(&[Is::Bool(true)])),
@@ -122,11 +126,24 @@ const KEYS: &[Key] = &[
     ("hidden_act", Used),
     ("head_dim", Used),
     ("rope_parameters", Object(&[SCALED_ROTARY])),
+    ("rope_scaling", Object(&[SCALED_ROTARY])),
     ("rope_theta", THETA),
 ];
 
-/// Defaults are those of transformers' `NomicBertConfig`, which the authors' code shares but for
-/// the epsilon, which its files name.
+/// Keys that files with the authors' keys must have, as the defaults of their code are others.
+const NEEDED: [&str; 9] = [
+    "n_inner",
+    "n_positions",
+    "layer_norm_epsilon",
+    "activation_function",
+    "rotary_emb_base",
+    "rotary_emb_fraction",
+    "qkv_proj_bias",
+    "mlp_fc1_bias",
+    "mlp_fc2_bias",
+];
+
+/// Defaults are those of transformers' `NomicBertConfig`.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Config {
@@ -149,6 +166,7 @@ struct Config {
     max_trained_positions: usize,
     rotary_scaling_factor: Option<f64>,
     rope_parameters: Value,
+    rope_scaling: Value,
     head_dim: Option<usize>,
     vocab_size: usize,
     type_vocab_size: usize,
@@ -166,7 +184,7 @@ impl Default for Config {
             hidden_size: 768,
             num_hidden_layers: 12,
             num_attention_heads: 12,
-            intermediate_size: None,
+            intermediate_size: Some(3072),
             max_position_embeddings: 2048,
             layer_norm_eps: 1e-12,
             hidden_act: "silu".into(),
@@ -174,6 +192,7 @@ impl Default for Config {
             max_trained_positions: 2048,
             rotary_scaling_factor: None,
             rope_parameters: Value::Null,
+            rope_scaling: Value::Null,
             head_dim: None,
             vocab_size: 30_528,
             type_vocab_size: 2,
@@ -191,7 +210,10 @@ impl Config {
     fn sizes(&self) -> Result<PostNormConfig, String> {
         let heads = PostNormConfig::heads(self.hidden_size, self.num_attention_heads)?;
         if self.head_dim.is_some_and(|size| size != heads.size) || !heads.size.is_multiple_of(2) {
-            return Err(format!("heads of {} numbers are not served", heads.size));
+            return Err(format!(
+                "heads of {} components are not served, nor a head_dim of another size",
+                heads.size
+            ));
         }
         let activation = match (self.hidden_act.as_str(), self.mlp_fc1_bias) {
             ("swiglu" | "silu" | "swish", false) => Activation::Silu,
@@ -205,10 +227,14 @@ impl Config {
         };
         let experts = match (self.num_experts.unwrap_or(0), self.moe_every_n_layers) {
             (0, _) | (_, None | Some(0)) => None,
+            (_, Some(1)) => return Err("moe_every_n_layers must be at least 2".into()),
+            _ if activation != Activation::Gelu => {
+                return Err("experts with a gated MLP are not served".into());
+            }
             (count, Some(every)) => {
                 let chosen = self.moe_top_k.unwrap_or(1);
-                if chosen > count || activation != Activation::Gelu {
-                    return Err(format!("{chosen} of {count} experts, or gated ones"));
+                if chosen > count {
+                    return Err(format!("moe_top_k is {chosen}, but num_experts is {count}"));
                 }
                 Some(ExpertsConfig { count, chosen, every })
             }
@@ -217,6 +243,7 @@ impl Config {
         Ok(PostNormConfig {
             layers: self.num_hidden_layers,
             heads,
+            // The authors' files may say null.
             mlp: self.intermediate_size.unwrap_or(4 * self.hidden_size),
             eps: self.layer_norm_eps,
             activation,
@@ -225,7 +252,11 @@ impl Config {
                 output: self.qkv_proj_bias,
                 down: self.mlp_fc2_bias,
             },
-            rotary: Some(RotaryRule::of(&self.rope_parameters, self.rope_theta, positions)?),
+            rotary: Some(RotaryRule::of(
+                rope_object(&self.rope_scaling, &self.rope_parameters),
+                self.rope_theta,
+                positions,
+            )?),
             experts,
         })
     }
@@ -265,6 +296,10 @@ fn load(
     precision: Precision,
     device: &Device,
 ) -> Result<Network, CheckpointError> {
+    let missing = NEEDED.iter().find(|key| checkpoint.has("n_embd") && !checkpoint.has(key));
+    if let Some(key) = missing {
+        return Err(checkpoint.config_error(format!("there is no {key}, which n_embd needs")));
+    }
     let config: Config = checkpoint.config()?;
     let sizes = config.sizes().map_err(|problem| checkpoint.config_error(problem))?;
     let tables = TableSizes {

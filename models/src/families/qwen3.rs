@@ -4,19 +4,21 @@
 //! Must not know: templates, pooling, devices.
 
 use proxima_kernels::Device;
-use proxima_kernels::spec::{Heads, Precision};
+use proxima_kernels::spec::{Mask, Precision};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Family, LanguageModel, Network};
+use super::{Family, LanguageModel, Network, heads};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, ROTARY, THETA, VOCABULARY, WIDTH,
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::layers::{DecoderConfig, Loader, RotaryRule, Scaling, TextDecoder, activation};
-use crate::readout::{HeadLayer, Pooling, ScoreReadout};
+use crate::layers::{
+    DecoderConfig, Loader, RotaryRule, Scaling, TextDecoder, activation, decoder_heads,
+};
+use crate::readout::Pooling;
 
 /// Its entry in the list of families.
 pub fn family() -> Family {
@@ -31,12 +33,7 @@ pub fn family() -> Family {
             bare.then_some(Pooling::Last)
         },
         load,
-        score: |checkpoint, width, device| {
-            let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
-            let labels = checkpoint.labels()?;
-            let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
-            Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
-        },
+        score: heads::last_token_score,
         words: None,
         language_model: Some(LanguageModel {
             embedders: &["Qwen3Model"],
@@ -130,6 +127,13 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Causal(pub bool);
 
+impl Causal {
+    /// Which tokens a token attends to.
+    pub fn mask(self) -> Mask {
+        if self.0 { Mask::Causal } else { Mask::Full }
+    }
+}
+
 impl Default for Causal {
     fn default() -> Self {
         Self(true)
@@ -196,24 +200,10 @@ impl Config {
             qkv_bias: self.attention_bias,
             output_bias: self.attention_bias,
             head_norms: true,
-            causal: self.is_causal.0,
+            mask: self.is_causal.mask(),
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
         })
     }
-}
-
-/// Attention heads of a decoder.
-///
-/// # Errors
-/// Numbers that do not divide, or an odd size.
-pub(super) fn decoder_heads(heads: usize, kv_heads: usize, size: usize) -> Result<Heads, String> {
-    if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) {
-        return Err(format!("{heads} heads cannot share {kv_heads} key and value heads evenly"));
-    }
-    if size == 0 || !size.is_multiple_of(2) {
-        return Err(format!("heads of {size} numbers cannot be turned; head_dim must be even"));
-    }
-    Ok(Heads { heads, kv_heads, size })
 }
 
 fn load(

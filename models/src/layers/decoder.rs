@@ -37,10 +37,24 @@ pub struct DecoderConfig {
     pub output_bias: bool,
     /// Whether each query and key head is normalised.
     pub head_norms: bool,
-    /// Whether a token attends only to itself and earlier ones, rather than to its whole sequence.
-    pub causal: bool,
+    /// Which tokens a token attends to.
+    pub mask: Mask,
     /// Activation of the gate.
     pub activation: Activation,
+}
+
+/// Attention heads of a decoder.
+///
+/// # Errors
+/// Numbers that do not divide, or an odd size.
+pub fn decoder_heads(heads: usize, kv_heads: usize, size: usize) -> Result<Heads, String> {
+    if kv_heads == 0 || heads == 0 || !heads.is_multiple_of(kv_heads) {
+        return Err(format!("{heads} heads cannot share {kv_heads} key and value heads evenly"));
+    }
+    if size == 0 || !size.is_multiple_of(2) {
+        return Err(format!("heads of {size} components cannot be rotated; head_dim must be even"));
+    }
+    Ok(Heads { heads, kv_heads, size })
 }
 
 /// A decoder without its embedding table.
@@ -80,7 +94,7 @@ impl Decoder {
             layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
             norm: loader.vector("norm.weight", config.hidden)?,
             heads: config.heads,
-            mask: if config.causal { Mask::Causal } else { Mask::Full },
+            mask: config.mask,
             eps: config.eps,
             recordings: Recordings::default(),
         })
@@ -88,7 +102,7 @@ impl Decoder {
 
     /// Whether a token attends only to itself and earlier ones.
     pub fn is_causal(&self) -> bool {
-        self.mask == Mask::Causal
+        self.mask.is_causal()
     }
 
     /// Runs the layers over `hidden`; `turn` holds the rows' positions and the rotary tables. Calls

@@ -22,7 +22,7 @@ pub struct ExpertsConfig {
     pub count: usize,
     /// Experts of a token: those with the largest weights.
     pub chosen: usize,
-    /// Of every this many layers, the last has experts.
+    /// Layers have experts whose index is 1 modulo this; at least 2.
     pub every: usize,
 }
 

@@ -20,12 +20,12 @@ use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::checkpoint::{CheckpointError, Weights};
 
-pub use decoder::{BehindLayer, Decoder, DecoderConfig};
+pub use decoder::{BehindLayer, Decoder, DecoderConfig, decoder_heads};
 pub use embeddings::{TableSizes, TokenEmbeddings};
 pub use experts::{Experts, ExpertsConfig, ExpertsNames};
 pub use post_norm::{Biases, PostNorm, PostNormConfig, PostNormNames, QkvNames, UpNames};
 pub use relative_bias::{Buckets, RelativeBias};
-pub use rotary::{Rotary, RotaryRule, Scaling};
+pub use rotary::{Rotary, RotaryRule, Scaling, rope_object};
 pub use text_decoder::TextDecoder;
 
 /// Builds layers from a checkpoint's tensors under a prefix.

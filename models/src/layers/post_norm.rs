@@ -160,7 +160,7 @@ impl Mlp {
         let &PostNormConfig { mlp, activation, biases, experts, .. } = config;
         let sizes = (width, mlp);
         if let (Some(experts), Some(names)) = (experts, &names.experts)
-            && index % experts.every == experts.every - 1
+            && index % experts.every == 1
         {
             let experts = Experts::load(loader, names, experts, sizes, activation)?;
             return Ok(Self::Experts(experts));
@@ -301,7 +301,9 @@ impl PostNorm {
 impl Encoder for PostNorm {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let embedded = self.embeddings.of(batch)?;
-        let hidden = match batch.layout() {
+        // Which experts run depends on the tokens, so a recording would be of one batch.
+        let has_experts = self.layers.iter().any(|layer| matches!(layer.mlp, Mlp::Experts(_)));
+        let hidden = match batch.layout().filter(|_| !has_experts) {
             Some(layout) => self.recordings.run(&layout, embedded, pause, |embedded, pause| {
                 self.layers(batch, embedded, pause)
             })?,

@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use proxima_kernels::spec::PositionBias;
 use proxima_kernels::{Device, KernelError, Tensor};
 
-/// Rows of the first table: enough for most texts.
+/// Longest text of the first table: enough for most.
 const LENGTH_MIN: usize = 512;
 
 /// T5's buckets: near offsets have one each, farther ones share logarithmically wider ones (Raffel
@@ -78,9 +78,12 @@ impl RelativeBias {
         }
         let length = length.next_power_of_two();
         let wider = table(self.buckets, self.heads, &self.values, length, &self.device)?;
-        let wider = Arc::new(wider);
-        *self.table.write().expect(poisoned) = wider.clone();
-        Ok(wider)
+        let mut known = self.table.write().expect(poisoned);
+        // Another thread may have made a longer one.
+        if known.reach < wider.reach {
+            *known = Arc::new(wider);
+        }
+        Ok(known.clone())
     }
 }
 

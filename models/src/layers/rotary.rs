@@ -4,14 +4,26 @@
 //! Must not know: any one family.
 
 use std::f64::consts::PI;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, RwLock};
 
 use proxima_kernels::ops::rotary::RotaryTables;
 use proxima_kernels::{Device, KernelError};
 use serde_json::Value;
 
-/// Rows of the first tables: enough for most texts.
+/// What numbers of rotary settings may be: others give no frequencies.
+const NUMBERS: RangeInclusive<f64> = 1e-6..=1e15;
+/// Longest text of the first tables: enough for most.
 const LENGTH_MIN: usize = 512;
+
+/// The object with the rotary settings: as in transformers, the older of two takes precedence over
+/// the newer one.
+pub fn rope_object<'a>(scaling: &'a Value, parameters: &'a Value) -> &'a Value {
+    match scaling.as_object().is_some_and(|keys| !keys.is_empty()) {
+        true => scaling,
+        false => parameters,
+    }
+}
 
 /// How frequencies are scaled for contexts longer than the pretrained ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,12 +85,16 @@ impl RotaryRule {
     /// An unknown type, or a number that is missing or not one.
     pub fn of(object: &Value, theta: f64, positions: usize) -> Result<Self, String> {
         let kind = object.get("rope_type").or_else(|| object.get("type"));
-        let kind = kind.filter(|kind| !kind.is_null()).map_or(Some("default"), Value::as_str);
+        let kind = kind.map_or(Some("default"), Value::as_str);
         let optional = |key: &str| match object.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_f64().filter(|number| *number > 0.0) {
+            Some(value) => match value.as_f64().filter(|number| NUMBERS.contains(number)) {
                 Some(number) => Ok(Some(number)),
-                None => Err(format!("{key} is {value}, and must be a number above 0")),
+                None => Err(format!(
+                    "{key} is {value}, and must be a number from {:e} to {:e}",
+                    NUMBERS.start(),
+                    NUMBERS.end()
+                )),
             },
         };
         let number = |key: &str| {
@@ -133,7 +149,12 @@ impl RotaryRule {
                 ));
             }
         };
-        Ok(Self { theta: optional("rope_theta")?.unwrap_or(theta), scaling })
+        let rule = Self { theta: optional("rope_theta")?.unwrap_or(theta), scaling };
+        let (frequencies, scale) = rule.frequencies(64);
+        match frequencies.iter().chain([&scale]).all(|number| number.is_finite()) {
+            true => Ok(rule),
+            false => Err("the rotary settings give frequencies that are not finite".into()),
+        }
     }
 
     /// The frequencies of a head of `size` elements, in float32 as transformers computes them, and
@@ -233,8 +254,11 @@ impl Rotary {
         let wanted = positions.next_power_of_two();
         let (frequencies, scale) = (&self.frequencies, self.scale);
         let tables = RotaryTables::of_frequencies(wanted, frequencies, scale, &self.device)?;
-        let tables = Arc::new(tables);
-        *self.tables.write().expect(poisoned) = tables.clone();
-        Ok(tables)
+        let mut known = self.tables.write().expect(poisoned);
+        // Another thread may have made longer ones.
+        if known.positions() < wanted {
+            *known = Arc::new(tables);
+        }
+        Ok(known.clone())
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use proxima_kernels::Device;
 use proxima_kernels::spec::Precision;
+use serde_json::Value;
 
 use super::LoadOptions;
 use crate::checkpoint::{
@@ -13,6 +14,7 @@ use crate::checkpoint::{
     Step, Subject, Weights,
 };
 use crate::families::{self, Network};
+use crate::input::{Input, Prepare};
 use crate::layers::{LayerNorm, Loader};
 use crate::model::Readouts;
 use crate::readout::{
@@ -43,7 +45,9 @@ impl Readouts {
             Task::Embed | Task::Listwise | Task::Sparse => None,
             Task::Score | Task::YesNo if classifies => {
                 check_cross_encoder(checkpoint)?;
-                Some((family.score)(checkpoint, network.width, device)?)
+                let score = (family.score)(checkpoint, network.width, device)?;
+                check_padding(parts, &score)?;
+                Some(score)
             }
             Task::Score | Task::YesNo => match &family.language_model {
                 Some(language) if task == Task::YesNo => Some(yes_or_no(parts, language)?),
@@ -93,6 +97,23 @@ fn check_cross_encoder(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
              config_sentence_transformers.json says \"model_type\": \"CrossEncoder\"; say so there, \
              or remove modules.json"
         ),
+    ))
+}
+
+/// Refuses a head over the last token if texts end in the padding token: transformers scores at the
+/// last token that is not padding.
+fn check_padding(parts: &Parts<'_>, score: &ScoreReadout) -> Result<(), CheckpointError> {
+    let &Parts { checkpoint, recipe, .. } = parts;
+    let padding = checkpoint.config_key("pad_token_id").and_then(Value::as_u64);
+    let (query, document) = ("a".into(), "b".into());
+    let prepared = recipe.prepare(&Input::Pair { query, document }, &Prepare::default());
+    let last = prepared.ok().and_then(|it| it.tokens.last().map(|id| u64::from(*id)));
+    if score.pooling() != Pooling::Last || padding.is_none() || padding != last {
+        return Ok(());
+    }
+    Err(checkpoint.config_error(
+        "pad_token_id is the token that every input ends in, so that transformers scores at another \
+         one, which is not served",
     ))
 }
 

@@ -311,7 +311,8 @@ impl<'a> Client<'a> {
                 Ok((Head { status: 429 | 503, retry_after, .. }, _)) => {
                     tally.refused += 1;
                     if self.load.waits {
-                        wait_until((Instant::now() + retry_after).min(until));
+                        let then = Instant::now().checked_add(retry_after);
+                        wait_until(then.map_or(until, |then| then.min(until)));
                     }
                 }
                 Ok((Head { status, said, .. }, _)) => {

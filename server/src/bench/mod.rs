@@ -117,7 +117,8 @@ fn measure(
         time: Duration::from_secs(arguments.seconds.into()),
         rate: arguments.rate,
         encoding: arguments.encoding.clone(),
-        waits: true,
+        // At a fixed rate, requests are due whether others are refused or not.
+        waits: arguments.rate.is_none(),
     };
     let tally = load::run(&load);
     write_out(&table(what, &load, &tally))?;

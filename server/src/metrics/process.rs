@@ -8,7 +8,7 @@ use prometheus::{Gauge, IntCounter, IntGaugeVec, Registry, core::Collector, opts
 
 use crate::logging;
 
-/// What changes of the process.
+/// Metrics that are read anew for each answer.
 #[derive(Debug)]
 pub struct Process {
     resident: Gauge,
@@ -23,7 +23,7 @@ impl Process {
         let build = IntGaugeVec::new(build, &["version"]).expect("names and labels are valid");
         registered(registry, &build);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let started = gauge("process_start_time_seconds", "start of the process, as a Unix time");
+        let started = gauge("process_start_time_seconds", "start of the server, as a Unix time");
         registered(registry, &started);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         started.set(now.as_secs_f64());

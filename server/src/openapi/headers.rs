@@ -13,7 +13,11 @@ const NOT_COMPUTED: [&str; 2] = ["/tokenize", "/decode"];
 /// Adds the headers of responses to the components of the document.
 pub fn describe(components: &mut Value) {
     let times = timing_values(&Timings::default()).map(|(name, _)| {
-        let says = if name.ends_with("-time") { "Milliseconds." } else { "Of all inputs." };
+        let says = match name {
+            "x-compute-characters" => "Characters of all inputs.",
+            "x-compute-tokens" => "Tokens of all inputs.",
+            _ => "Milliseconds.",
+        };
         (name, "integer", true, says.to_owned())
     });
     let compute_type = format!("Always `{COMPUTE_TYPE}`, as in text-embeddings-inference.");

@@ -74,14 +74,20 @@ impl Plan {
     }
 }
 
-/// Softmax attention of segments, which the caller has checked, in the dtype of `qkv`.
+/// Softmax attention of segments, which the caller has checked, in the dtype of `qkv`; heads of
+/// sizes without a kernel of 16 bits are computed in float32.
 pub(crate) fn attention(
     qkv: &Tensor,
     heads: Heads,
     (segments, cached): (&[Segment], &[&Tensor]),
-    Scoring { mask, bias }: Scoring<'_>,
+    scoring: Scoring<'_>,
 ) -> Result<Tensor> {
     let (dtype, device) = (qkv.dtype(), qkv.device());
+    if dtype != DType::F32 && !AttentionKernel::is_in_16_bits(heads.size) {
+        let wide = qkv.to_dtype(DType::F32)?;
+        return attention(&wide, heads, (segments, cached), scoring)?.to_dtype(dtype);
+    }
+    let Scoring { mask, bias } = scoring;
     let qkv = aligned(qkv)?;
     let rows = qkv.dim(0)?;
     let cached = cached.iter().map(|cached| aligned(&cached.to_dtype(dtype)?));
@@ -145,6 +151,11 @@ pub(crate) struct AttentionKernel {
 }
 
 impl AttentionKernel {
+    /// Whether heads of this size have a kernel of 16 bits.
+    fn is_in_16_bits(size: usize) -> bool {
+        SIZES.iter().any(|fits| size <= *fits) && size.is_multiple_of(PIECE)
+    }
+
     /// The kernel for heads of this size, with or without a bias.
     pub(crate) fn of(size: usize, dtype: DType, biased: bool) -> Result<Self> {
         let stem = if biased { "attention_bias" } else { "attention" };
