@@ -84,72 +84,21 @@ impl RotaryRule {
     /// # Errors
     /// An unknown type, or a number that is missing or not one.
     pub fn of(object: &Value, theta: f64, positions: usize) -> Result<Self, String> {
+        let settings = Settings { object, positions };
         let kind = object.get("rope_type").or_else(|| object.get("type"));
-        let kind = kind.map_or(Some("default"), Value::as_str);
-        let optional = |key: &str| match object.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => match value.as_f64().filter(|number| NUMBERS.contains(number)) {
-                Some(number) => Ok(Some(number)),
-                None => Err(format!(
-                    "{key} is {value}, and must be a number from {:e} to {:e}",
-                    NUMBERS.start(),
-                    NUMBERS.end()
-                )),
-            },
-        };
-        let number = |key: &str| {
-            optional(key)?.ok_or_else(|| format!("there is no {key}, which rope_type needs"))
-        };
-        let original = || match optional("original_max_position_embeddings")? {
-            Some(original) => Ok(original),
-            None => Ok::<f64, String>(positions as f64),
-        };
-        let scaling = match kind {
+        let scaling = match kind.map_or(Some("default"), Value::as_str) {
             Some("default") => Scaling::None,
-            Some("linear") => Scaling::Linear { factor: number("factor")? },
-            Some("llama3") => {
-                let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
-                if low >= high {
-                    return Err("low_freq_factor must be below high_freq_factor".into());
-                }
-                Scaling::Llama3 { factor: number("factor")?, low, high, original: original()? }
-            }
-            Some("yarn") => {
-                let factor = number("factor")?;
-                let mscale = |scale: f64| match factor > 1.0 {
-                    true => 0.1 * scale * factor.ln() + 1.0,
-                    false => 1.0,
-                };
-                let of_scales = match (optional("mscale")?, optional("mscale_all_dim")?) {
-                    (Some(one), Some(all)) => mscale(one) / mscale(all),
-                    _ => mscale(1.0),
-                };
-                Scaling::Yarn {
-                    factor,
-                    original: original()?,
-                    beta: [
-                        optional("beta_fast")?.unwrap_or(32.0),
-                        optional("beta_slow")?.unwrap_or(1.0),
-                    ],
-                    attention: optional("attention_factor")?.unwrap_or(of_scales),
-                    truncate: match object.get("truncate") {
-                        None => true,
-                        Some(Value::Bool(truncate)) => *truncate,
-                        Some(other) => {
-                            return Err(format!("truncate is {other}, and must be true or false"));
-                        }
-                    },
-                }
-            }
+            Some("linear") => Scaling::Linear { factor: settings.number("factor")? },
+            Some("llama3") => settings.llama3()?,
+            Some("yarn") => settings.yarn()?,
             _ => {
-                let kind = object.get("rope_type").or_else(|| object.get("type"));
                 let kind = kind.map_or_else(String::new, Value::to_string);
                 return Err(format!(
                     "rope_type {kind} is not served; served: default, linear, llama3, yarn"
                 ));
             }
         };
-        let rule = Self { theta: optional("rope_theta")?.unwrap_or(theta), scaling };
+        let rule = Self { theta: settings.optional("rope_theta")?.unwrap_or(theta), scaling };
         let (frequencies, scale) = rule.frequencies(64);
         match frequencies.iter().chain([&scale]).all(|number| number.is_finite()) {
             true => Ok(rule),
@@ -208,6 +157,76 @@ impl RotaryRule {
                 (scaled.collect(), attention as f32)
             }
         }
+    }
+}
+
+/// An object with rotary settings.
+struct Settings<'a> {
+    object: &'a Value,
+    /// Positions of the network.
+    positions: usize,
+}
+
+impl Settings<'_> {
+    fn optional(&self, key: &str) -> Result<Option<f64>, String> {
+        let value = match self.object.get(key) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(value) => value,
+        };
+        match value.as_f64().filter(|number| NUMBERS.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let (least, most) = (NUMBERS.start(), NUMBERS.end());
+                Err(format!("{key} is {value}, and must be a number from {least:e} to {most:e}"))
+            }
+        }
+    }
+
+    fn number(&self, key: &str) -> Result<f64, String> {
+        let missing = || format!("there is no {key}, which rope_type needs");
+        self.optional(key)?.ok_or_else(missing)
+    }
+
+    /// The pretrained context.
+    fn original(&self) -> Result<f64, String> {
+        let original = self.optional("original_max_position_embeddings")?;
+        Ok(original.unwrap_or(self.positions as f64))
+    }
+
+    fn llama3(&self) -> Result<Scaling, String> {
+        let (low, high) = (self.number("low_freq_factor")?, self.number("high_freq_factor")?);
+        if low >= high {
+            return Err("low_freq_factor must be below high_freq_factor".into());
+        }
+        let (factor, original) = (self.number("factor")?, self.original()?);
+        Ok(Scaling::Llama3 { factor, low, high, original })
+    }
+
+    fn yarn(&self) -> Result<Scaling, String> {
+        let factor = self.number("factor")?;
+        let mscale = |scale: f64| match factor > 1.0 {
+            true => 0.1 * scale * factor.ln() + 1.0,
+            false => 1.0,
+        };
+        let of_scales = match (self.optional("mscale")?, self.optional("mscale_all_dim")?) {
+            (Some(one), Some(all)) => mscale(one) / mscale(all),
+            _ => mscale(1.0),
+        };
+        let truncate = match self.object.get("truncate") {
+            None => true,
+            Some(Value::Bool(truncate)) => *truncate,
+            Some(other) => return Err(format!("truncate is {other}, and must be true or false")),
+        };
+        Ok(Scaling::Yarn {
+            factor,
+            original: self.original()?,
+            beta: [
+                self.optional("beta_fast")?.unwrap_or(32.0),
+                self.optional("beta_slow")?.unwrap_or(1.0),
+            ],
+            attention: self.optional("attention_factor")?.unwrap_or(of_scales),
+            truncate,
+        })
     }
 }
 
