@@ -72,6 +72,7 @@ const KEYS: &[Key] = &[
     ("use_bidirectional_attention", Used),
     ("is_causal", Fixed(&[Is::Bool(true)])),
     ("is_decoder", NoEffect("use_bidirectional_attention says what a token sees")),
+    ("partial_rotary_factor", Fixed(&[Is::Number(1.0)])),
     ("rope_theta", THETA),
     ("rope_local_base_freq", THETA),
     ("rope_parameters", Object(&[BY_LAYER_TYPE])),
