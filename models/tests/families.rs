@@ -222,6 +222,13 @@ fn near_misses_of_encoders_are_refused_by_name() {
         ("new", "rope_scaling", json!({ "type": "ntk" }), "factor"),
         ("new", "rope_scaling", json!({ "type": "ntk", "factor": 8, "mixed_b": 0.5 }), "mixed_b"),
         ("new", "rope_scaling", json!({ "type": "linear", "factor": 8 }), "ntk"),
+        ("new", "rope_parameters", json!({ "rope_theta": 5e3 }), "rope_parameters is not read"),
+        (
+            "new",
+            "rope_scaling",
+            json!({ "type": "ntk", "factor": 8, "rope_theta": 5e3 }),
+            "rope_scaling has rope_theta",
+        ),
         ("new", "position_embedding_type", json!("absolute"), "position_embedding_type"),
         ("new", "logn_attention_scale", json!(true), "logn_attention_scale"),
         ("new", "pack_qkv", json!(false), "pack_qkv"),

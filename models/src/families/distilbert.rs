@@ -42,8 +42,7 @@ pub fn family() -> Family {
         words: Some(|checkpoint, network, device| {
             let config: Config = checkpoint.config()?;
             let sizes = config.sizes().map_err(|problem| checkpoint.config_error(problem))?;
-            let table = "embeddings.word_embeddings.weight";
-            let words = format!("{}{table}", checkpoint.weights().prefix(PREFIXES, table)?);
+            let words = heads::table_of_words(checkpoint, PREFIXES)?;
             let names = WordsNames {
                 dense: "vocab_transform",
                 norm: "vocab_layer_norm",

@@ -180,10 +180,9 @@ impl Config {
             true => (SLIDING, self.rope_local_base_freq),
             false => (FULL, self.rope_theta),
         };
-        let keys = self.rope_parameters.as_object().into_iter().flat_map(serde_json::Map::keys);
-        if let Some(key) = keys.into_iter().find(|key| ![FULL, SLIDING].contains(&key.as_str())) {
-            let problem = format!("rope_parameters has {key}; it needs {FULL} and {SLIDING}");
-            return Err(problem);
+        let mut keys = self.rope_parameters.as_object().into_iter().flatten();
+        if let Some((key, _)) = keys.find(|(key, _)| ![FULL, SLIDING].contains(&key.as_str())) {
+            return Err(format!("rope_parameters has {key}; it needs {FULL} and {SLIDING}"));
         }
         if self.rope_scaling.get("type").is_some() && self.rope_scaling.get("rope_type").is_none()
             || self.rope_scaling.get("rope_theta").is_some()

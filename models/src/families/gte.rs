@@ -39,8 +39,7 @@ pub fn families() -> Vec<Family> {
             let config: Config = checkpoint.config()?;
             let sizes = config.sizes(Kind::of(checkpoint));
             let sizes = sizes.map_err(|problem| checkpoint.config_error(problem))?;
-            let table = "embeddings.word_embeddings.weight";
-            let words = format!("{}{table}", checkpoint.weights().prefix(PREFIXES, table)?);
+            let words = heads::table_of_words(checkpoint, PREFIXES)?;
             let names = WordsNames {
                 dense: "lm_head.dense",
                 norm: "lm_head.norm",
@@ -68,7 +67,7 @@ const PREFIXES: &[&str] = &["", "new.", "gte."];
 
 const FAST: &str = "says how the authors' code computes it";
 
-/// The code that this network is written after.
+/// The authors' classes that compute this network.
 macro_rules! own {
     ($class:literal) => {
         Only(&[
@@ -103,7 +102,7 @@ const KEYS: &[Key] = &[
     ("rope_theta", THETA),
     ("head_dim", Refused("heads are of the hidden size divided by their number")),
     ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
-    ("original_max_position_embeddings", Refused("it belongs into rope_parameters")),
+    ("original_max_position_embeddings", Refused("it belongs in rope_parameters")),
     ("rope_parameters", Object(&[SCALED_ROTARY])),
     ("rope_scaling", Object(&[SCALED_ROTARY])),
     ("logn_attention_scale", Refused("scores that grow with the length are not served")),
@@ -173,6 +172,14 @@ impl Config {
         let (scaling, parameters) = (&self.rope_scaling, &self.rope_parameters);
         let theta = self.rope_theta.unwrap_or(kind.theta());
         if kind == Kind::New {
+            if parameters.as_object().is_some_and(|keys| !keys.is_empty()) {
+                return Err("rope_parameters is not read for new; its key is rope_scaling".into());
+            }
+            let mut keys = scaling.as_object().into_iter().flatten();
+            let known = ["type", "factor", "mixed_b"];
+            if let Some((key, _)) = keys.find(|(key, _)| !known.contains(&key.as_str())) {
+                return Err(format!("rope_scaling has {key}, which is not a key of new"));
+            }
             let factor = match scaling {
                 Value::Null => return Ok(RotaryRule { theta, scaling: Scaling::None }),
                 scaling if scaling["type"] == "ntk" => scaling["factor"].as_f64(),
@@ -184,7 +191,7 @@ impl Config {
             let scaling = if factor > 1.0 { Scaling::Ntk { factor } } else { Scaling::None };
             return Ok(RotaryRule { theta, scaling });
         }
-        RotaryRule::of(rope_object(scaling, parameters), theta, self.positions(kind))
+        RotaryRule::of(rope_object(scaling, parameters).1, theta, self.positions(kind))
     }
 
     fn positions(&self, kind: Kind) -> usize {

@@ -47,6 +47,15 @@ pub(super) fn words(
     Ok(WordsHead { layers: vec![dense], last })
 }
 
+/// The name of the word embeddings, which tied heads use, under one of these prefixes.
+pub(super) fn table_of_words(
+    checkpoint: &Checkpoint,
+    prefixes: &[&'static str],
+) -> Result<String, CheckpointError> {
+    let table = "embeddings.word_embeddings.weight";
+    Ok(format!("{}{table}", checkpoint.weights().prefix(prefixes, table)?))
+}
+
 /// The name of the weights of a head's last layer: its own or, if tied, the word embeddings'.
 ///
 /// # Errors

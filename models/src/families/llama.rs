@@ -206,7 +206,7 @@ macro_rules! keys {
             ("rope_parameters", Object(&[SCALED_ROTARY])),
             ("rope_scaling", Object(&[SCALED_ROTARY])),
             ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
-            ("original_max_position_embeddings", Refused("it belongs into rope_parameters")),
+            ("original_max_position_embeddings", Refused("it belongs in rope_parameters")),
             ("is_decoder", NoEffect("it is a decoder; is_causal says what a token sees")),
             $($own),*
         ]
@@ -318,7 +318,7 @@ impl Config {
     /// The rotary positions, and the length up to which queries are not scaled.
     fn rotary(&self, style: &Style) -> Result<(RotaryRule, usize), String> {
         let positions = self.max_position_embeddings.unwrap_or(style.sizes.positions);
-        let object = match rope_object(&self.rope_scaling, &self.rope_parameters) {
+        let object = match rope_object(&self.rope_scaling, &self.rope_parameters).1 {
             Value::Object(keys) if !keys.is_empty() => Value::Object(keys.clone()),
             _ => (style.rotary)(),
         };

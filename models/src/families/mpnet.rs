@@ -35,8 +35,7 @@ pub fn family() -> Family {
         language_model: None,
         words: Some(|checkpoint, network, device| {
             let config: Config = checkpoint.config()?;
-            let table = "embeddings.word_embeddings.weight";
-            let words = format!("{}{table}", checkpoint.weights().prefix(PREFIXES, table)?);
+            let words = heads::table_of_words(checkpoint, PREFIXES)?;
             let names = WordsNames {
                 dense: "lm_head.dense",
                 norm: "lm_head.layer_norm",

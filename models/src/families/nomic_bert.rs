@@ -84,7 +84,7 @@ const KEYS: &[Key] = &[
     ("parallel_block", Refused("attention beside the MLP is not served")),
     ("parallel_block_tied_norm", NoEffect("for parallel_block, which is refused")),
     ("add_pooling_layer", NoEffect("another task's")),
-    ("original_max_position_embeddings", Refused("it belongs into rope_parameters")),
+    ("original_max_position_embeddings", Refused("it belongs in rope_parameters")),
     ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
     ("causal", Refused("this network is served with full attention only")),
     ("use_rms_norm", Refused("RMS norms are not served for nomic_bert")),
@@ -253,7 +253,7 @@ impl Config {
                 down: self.mlp_fc2_bias,
             },
             rotary: Some(RotaryRule::of(
-                rope_object(&self.rope_scaling, &self.rope_parameters),
+                rope_object(&self.rope_scaling, &self.rope_parameters).1,
                 self.rope_theta,
                 positions,
             )?),

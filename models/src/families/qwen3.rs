@@ -16,7 +16,7 @@ use crate::checkpoint::keys::config::{
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{
-    DecoderConfig, Loader, RotaryRule, Scaling, TextDecoder, activation, decoder_heads,
+    DecoderConfig, Loader, RotaryRule, Scaling, TextDecoder, activation, decoder_heads, rope_object,
 };
 use crate::readout::Pooling;
 
@@ -151,13 +151,9 @@ impl<'de> Deserialize<'de> for Causal {
 }
 
 impl Config {
-    /// The object with the rotary settings, and its name. As in transformers, the older object
-    /// takes precedence over the newer one.
+    /// The object with the rotary settings, and its name.
     pub fn rotary(&self) -> (&'static str, &Value) {
-        match &self.rope_scaling {
-            Value::Object(keys) if !keys.is_empty() => ("rope_scaling", &self.rope_scaling),
-            _ => ("rope_parameters", &self.rope_parameters),
-        }
+        rope_object(&self.rope_scaling, &self.rope_parameters)
     }
 
     /// The base of rotary frequencies; `default` if it is not set.

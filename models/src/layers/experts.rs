@@ -22,7 +22,7 @@ pub struct ExpertsConfig {
     pub count: usize,
     /// Experts of a token: those with the largest weights.
     pub chosen: usize,
-    /// Layers have experts whose index is 1 modulo this; at least 2.
+    /// Layers whose index is 1 modulo this have experts; at least 2.
     pub every: usize,
 }
 

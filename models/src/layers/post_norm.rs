@@ -75,7 +75,7 @@ impl PostNormConfig {
 pub struct PostNormNames {
     /// The norm of the embeddings.
     pub embedding_norm: &'static str,
-    /// The list of layers, which the names below follow after a number.
+    /// The list of layers; the names below are within one of them.
     pub layers: &'static str,
     /// Queries, keys and values.
     pub qkv: QkvNames,
@@ -313,7 +313,7 @@ impl Encoder for PostNorm {
     }
 }
 
-/// How the positions of a batch are told to attention.
+/// What attention uses of a batch's positions.
 #[derive(Clone, Copy)]
 struct Places<'a> {
     /// Of each row; empty without rotary tables.

@@ -11,17 +11,17 @@ use proxima_kernels::ops::rotary::RotaryTables;
 use proxima_kernels::{Device, KernelError};
 use serde_json::Value;
 
-/// What numbers of rotary settings may be: others give no frequencies.
+/// The range of numbers in rotary settings: beyond it, frequencies overflow.
 const NUMBERS: RangeInclusive<f64> = 1e-6..=1e15;
 /// Longest text of the first tables: enough for most.
 const LENGTH_MIN: usize = 512;
 
-/// The object with the rotary settings: as in transformers, the older of two takes precedence over
-/// the newer one.
-pub fn rope_object<'a>(scaling: &'a Value, parameters: &'a Value) -> &'a Value {
+/// The object with the rotary settings, and its name: as in transformers, `rope_scaling` takes
+/// precedence over the newer `rope_parameters`.
+pub fn rope_object<'a>(scaling: &'a Value, parameters: &'a Value) -> (&'static str, &'a Value) {
     match scaling.as_object().is_some_and(|keys| !keys.is_empty()) {
-        true => scaling,
-        false => parameters,
+        true => ("rope_scaling", scaling),
+        false => ("rope_parameters", parameters),
     }
 }
 
@@ -99,6 +99,7 @@ impl RotaryRule {
             }
         };
         let rule = Self { theta: settings.optional("rope_theta")?.unwrap_or(theta), scaling };
+        // Whether they are finite does not depend on the size of heads.
         let (frequencies, scale) = rule.frequencies(64);
         match frequencies.iter().chain([&scale]).all(|number| number.is_finite()) {
             true => Ok(rule),
