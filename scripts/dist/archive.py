@@ -9,8 +9,7 @@ import io
 import pathlib
 import tarfile
 
-import facts
-from facts import ROOT, Build
+from facts import ROOT, Build, monitoring
 
 
 def checksums(files: dict[str, bytes]) -> str:
@@ -31,7 +30,7 @@ def make(build: Build, out: pathlib.Path, third_party: str, materials: str) -> p
         "proxima.cdx.json": materials.encode(),
     }
     files |= {f"docs/{page.name}": page.read_bytes() for page in sorted((ROOT / "docs").iterdir())}
-    files |= facts.monitoring()
+    files |= monitoring()
     files["SHA256SUMS"] = checksums(files).encode()
     path = out / f"{stem}.tar.gz"
     # Neither the name nor the time of the file that is compressed, so equal files give equal bytes.

@@ -13,8 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-import facts
-from facts import ROOT, Build, run
+from facts import ROOT, Build, monitoring, run
 
 SOURCES = pathlib.Path(__file__).parent / "debian"
 # Counts packagings of one version.
@@ -108,7 +107,7 @@ def lay_out(build: Build, root: pathlib.Path, third_party: str) -> None:
     write(document / "README.md.gz", packed((ROOT / "README.md").read_bytes()))
     for page in (ROOT / "docs").iterdir():
         write(document / "docs" / page.name, page.read_bytes())
-    for name, data in facts.monitoring().items():
+    for name, data in monitoring().items():
         write(document / "examples" / name, data)
     for shell, place in COMPLETIONS.items():
         write(root / "usr/share" / place, run(str(build.binary), "completions", shell).encode())

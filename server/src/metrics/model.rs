@@ -93,7 +93,7 @@ impl Metrics for ModelMetrics {
                 tracing::error!("model {model}: {device} failed: {reason}");
             }
             DeviceEvent::Restarted { device } => {
-                tracing::warn!("model {model}: {device} was opened anew and computes again");
+                tracing::warn!("model {model}: {device} was reopened and works again");
             }
             DeviceEvent::Lost { device, reason } => {
                 tracing::error!("model {model}: {device} is lost: {reason}");

@@ -8,7 +8,7 @@ use prometheus::{Gauge, IntCounter, IntGaugeVec, Registry, core::Collector, opts
 
 use crate::logging;
 
-/// Metrics that are read anew for each answer.
+/// Metrics read at every scrape.
 #[derive(Debug)]
 pub struct Process {
     resident: Gauge,
