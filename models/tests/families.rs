@@ -42,14 +42,22 @@ fn write(network: &Value) -> tempfile::TempDir {
     settings["model_max_length"] = 4096.into();
     let path = folder.path().join("tokenizer_config.json");
     fs::write(path, settings.to_string()).expect("written");
-    fs::write(folder.path().join("config.json"), network["config"].to_string()).expect("written");
+    if network["config"].is_object() {
+        let path = folder.path().join("config.json");
+        fs::write(path, network["config"].to_string()).expect("written");
+    }
+    for (path, content) in network["files"].as_object().into_iter().flatten() {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, content.to_string()).expect("written");
+    }
     let weights = safetensors(&network["tensors"]);
     fs::write(folder.path().join("model.safetensors"), weights).expect("written");
     folder
 }
 
 fn architecture(network: &Value) -> &str {
-    network["config"]["architectures"][0].as_str().expect("a class")
+    network["config"]["architectures"][0].as_str().unwrap_or_default()
 }
 
 fn load(network: &Value, dtype: Dtype, pooling: Pooling) -> Model {
@@ -62,7 +70,7 @@ fn load(network: &Value, dtype: Dtype, pooling: Pooling) -> Model {
     let options = LoadOptions {
         task: Some(task),
         dtype: Some(dtype),
-        pooling: (task == Task::Embed).then_some(pooling),
+        pooling: (task == Task::Embed && network["files"].is_null()).then_some(pooling),
         device: support::device(),
         strict_checkpoint: true,
         ..LoadOptions::default()
@@ -118,6 +126,8 @@ fn ways(network: &Value) -> Vec<(&'static str, Pooling)> {
     match architecture(network) {
         name if name.ends_with("SequenceClassification") => vec![("logits", Pooling::Cls)],
         name if name.ends_with("MaskedLM") => vec![("words", Pooling::Cls)],
+        // Its files say how tokens are pooled.
+        _ if network["files"].is_object() => vec![("vector", Pooling::Mean)],
         _ => POOLINGS.to_vec(),
     }
 }
@@ -236,6 +246,70 @@ fn near_misses_of_encoders_are_refused_by_name() {
 }
 
 #[test]
+fn near_misses_of_networks_with_code_of_their_own_are_refused_by_name() {
+    let code = |name: &str| json!({ "AutoModel": name });
+    let normed = "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel";
+    are_refused(&[
+        ("eurobert", "mlp_bias", json!(true), "mlp_bias"),
+        ("eurobert classifier, late", "classifier_pooling", json!("max"), "classifier_pooling"),
+        ("eurobert", "clf_pooling", json!("mean"), "clf_pooling"),
+        ("eurobert", "auto_map", code("modeling.OwnModel"), "AutoModel"),
+        ("eurobert", "rope_scaling", json!({ "type": "ntk", "factor": 2.0 }), "ntk"),
+        ("gemma", "use_bidirectional_attention", json!(true), "use_bidirectional_attention"),
+        ("gemma", "hidden_act", json!("own"), "hidden_act"),
+        ("qwen3, yarn", "use_bidirectional_attention", json!(true), "use_bidirectional_attention"),
+        ("qwen3, yarn", "auto_map", code("modeling.OwnModel"), "AutoModel"),
+        ("qwen3, yarn", "rope_scaling", json!({ "type": "dynamic", "factor": 2.0 }), "dynamic"),
+        ("qwen3, yarn", "original_max_position_embeddings", json!(64), "rope_parameters"),
+        ("voyage", "num_labels", json!(64), "linear.weight"),
+        (
+            "voyage",
+            "auto_map",
+            json!({ "AutoModelForCausalLM": "modeling.Own" }),
+            "AutoModelForCau",
+        ),
+        ("pplx", "use_bidirectional_attention", json!(false), "use_bidirectional_attention"),
+        ("pplx", "auto_map", code("modeling.OwnModel"), "AutoModel"),
+        ("jina", "feed_forward_type", json!("original"), "feed_forward_type is original"),
+        ("jina", "feed_forward_type", json!(null), "feed_forward_type is absent"),
+        ("jina", "position_embedding_type", json!("absolute"), "position_embedding_type"),
+        ("jina", "position_embedding_type", json!(null), "learned positions"),
+        ("jina", "auto_map", code("own--modeling.OwnModel"), "AutoModel"),
+        ("jina", "auto_map", code(normed), "norms of queries"),
+    ]);
+}
+
+#[test]
+fn tables_of_vectors_that_mean_something_else_are_refused() {
+    let refused = |change: &dyn Fn(&mut Value)| {
+        let mut networks = networks().into_iter();
+        let mut network = networks.find(|it| it["name"] == "static of model2vec").expect("one");
+        change(&mut network);
+        let folder = write(&network);
+        let checkpoint = Checkpoint::open(folder.path()).map_err(|problem| problem.to_string());
+        let loaded = checkpoint.and_then(|checkpoint| {
+            let loaded = Model::load(&checkpoint, &LoadOptions::default());
+            loaded.map_err(|problem| problem.to_string())
+        });
+        loaded.map(|model| format!("{model:?}")).expect_err("refused")
+    };
+    let mapping = refused(&|network| network["tensors"]["mapping"] = json!([[4], 1, 1.0, 0.0]));
+    assert!(mapping.contains("quantising its vocabulary"), "{mapping}");
+    let missing = refused(&|network| {
+        let tensors = network["tensors"].as_object_mut().expect("tensors");
+        tensors.remove("embeddings");
+    });
+    assert!(missing.contains("no tensor embedding.weight"), "{missing}");
+    let pooled = refused(&|network| {
+        let modules = network["files"]["modules.json"].as_array_mut().expect("modules");
+        let pooling = "sentence_transformers.models.Pooling";
+        modules.push(json!({ "name": "p", "path": "1_Pooling", "type": pooling }));
+        network["files"]["1_Pooling/config.json"] = json!({ "pooling_mode": "mean" });
+    });
+    assert!(pooled.contains("a second Pooling"), "{pooled}");
+}
+
+#[test]
 fn near_misses_of_decoders_are_refused_by_name() {
     are_refused(&[
         ("qwen2", "use_sliding_window", json!(true), "use_sliding_window"),
@@ -301,6 +375,7 @@ fn texts_are_limited_to_what_the_network_computes_as_the_reference_does() {
     assert_eq!(limit("mistral", "sliding_window", json!(200)), 2048);
     // With full attention, the window is not computed.
     assert_eq!(limit("mistral", "is_causal", json!(false)), 200);
+    assert_eq!(limit("jina", "max_position_embeddings", json!(8192)), 8192);
     // Queries of later tokens are scaled.
     assert_eq!(limit("ministral3", "use_cache", json!(true)), 128);
     let mut parameters = networks().into_iter().find(|it| it["name"] == "ministral3");

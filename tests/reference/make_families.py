@@ -19,6 +19,7 @@ import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -227,9 +228,144 @@ class Experts:
         return x
 
 
+# As jina-embeddings-v2-base-en.
+JINA = {
+    "model_type": "bert", **BERT_LIKE, "max_position_embeddings": 8192, "model_max_length": 8192, "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12, "position_embedding_type": "alibi", "feed_forward_type": "geglu", "emb_pooler": "mean",
+    "hidden_act": "gelu", "pad_token_id": 0, "use_cache": True, "attn_implementation": None,
+    "architectures": ["JinaBertModel"],
+}
+
+
+def jina_code(repository):
+    return {"auto_map": {
+        "AutoConfig": f"jinaai/{repository}--configuration_bert.JinaBertConfig",
+        "AutoModel": f"jinaai/{repository}--modeling_bert.JinaBertModel",
+        "AutoModelForMaskedLM": f"jinaai/{repository}--modeling_bert.JinaBertForMaskedLM",
+    }}
+
+
+class Jina:
+    """Jina's BERT, written after the candle backend of text-embeddings-inference 1.9 and the authors' modeling_bert.py
+    of jina-bert-v2-qk-post-norm: transformers has no code for it."""
+
+    def __init__(self, config, weights):
+        self.config, self.weights = config, weights
+        self.is_normed = "encoder.layer.0.layer_norm_1.weight" in weights
+
+    @staticmethod
+    def shapes(config):
+        width, inner = config["hidden_size"], config["intermediate_size"]
+        shapes = {
+            "embeddings.word_embeddings.weight": [config["vocab_size"], width],
+            "embeddings.token_type_embeddings.weight": [config["type_vocab_size"], width],
+            "embeddings.LayerNorm.weight": [width], "embeddings.LayerNorm.bias": [width],
+        }
+        is_normed = "qk-post-norm" in config.get("auto_map", {}).get("AutoModel", "")
+        up, down = ("up_gated_layer", "down_layer") if is_normed else ("gated_layers", "wo")
+        norms = ["attention.output.LayerNorm"] + (
+            ["attention.self.layer_norm_q", "attention.self.layer_norm_k", "layer_norm_1", "layer_norm_2"]
+            if is_normed else ["mlp.layernorm"]
+        )
+        for index in range(config["num_hidden_layers"]):
+            layer = {f"mlp.{up}.weight": [2 * inner, width], f"mlp.{down}.weight": [width, inner], f"mlp.{down}.bias": [width]}
+            for name in ["self.query", "self.key", "self.value", "output.dense"]:
+                layer |= {f"attention.{name}.weight": [width, width], f"attention.{name}.bias": [width]}
+            for name in norms:
+                layer |= {f"{name}.weight": [width], f"{name}.bias": [width]}
+            shapes |= {f"encoder.layer.{index}.{name}": shape for name, shape in layer.items()}
+        return shapes
+
+    def norm(self, x, name):
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, self.config["layer_norm_eps"])
+
+    def linear(self, x, name):
+        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+
+    def slopes(self):
+        def even(count):
+            return [2 ** (-8 * (place + 1) / count) for place in range(count)]
+
+        heads = self.config["num_attention_heads"]
+        whole = 2 ** int(numpy.log2(heads))
+        return even(whole) + even(2 * whole)[0::2][: heads - whole]
+
+    def attention(self, x, name):
+        heads = self.config["num_attention_heads"]
+        size = x.shape[1] // heads
+        queries, keys, values = (self.linear(x, f"{name}.self.{part}") for part in ["query", "key", "value"])
+        if self.is_normed:
+            queries = self.norm(queries, f"{name}.self.layer_norm_q")
+            keys = self.norm(keys, f"{name}.self.layer_norm_k")
+        places = torch.arange(len(x))
+        distances = (places[:, None] - places[None, :]).abs()
+        mixed = []
+        for head, slope in enumerate(self.slopes()):
+            part = slice(head * size, (head + 1) * size)
+            scores = queries[:, part] @ keys[:, part].T / size**0.5 - slope * distances
+            mixed.append(scores.softmax(1) @ values[:, part])
+        return self.linear(torch.cat(mixed, 1), f"{name}.output.dense")
+
+    def mlp(self, x, name):
+        if self.is_normed:
+            value, gate = (x @ self.weights[f"{name}.mlp.up_gated_layer.weight"].T).chunk(2, 1)
+        else:
+            gate, value = (x @ self.weights[f"{name}.mlp.gated_layers.weight"].T).chunk(2, 1)
+        act = {"geglu": torch.nn.functional.gelu, "reglu": torch.relu}[self.config["feed_forward_type"]]
+        return self.linear(value * act(gate), f"{name}.mlp." + ("down_layer" if self.is_normed else "wo"))
+
+    def __call__(self, ids):
+        x = self.weights["embeddings.word_embeddings.weight"][ids] + self.weights["embeddings.token_type_embeddings.weight"][0]
+        x = self.norm(x, "embeddings.LayerNorm")
+        for index in range(self.config["num_hidden_layers"]):
+            name = f"encoder.layer.{index}"
+            inner = self.norm(x + self.attention(x, f"{name}.attention"), f"{name}.attention.output.LayerNorm")
+            if self.is_normed:
+                x = self.norm(x + inner, f"{name}.layer_norm_1")
+                x = self.norm(x + self.mlp(x, name), f"{name}.layer_norm_2")
+            else:
+                x = self.norm(inner + self.mlp(inner, name), f"{name}.mlp.layernorm")
+        return x
+
+
 def by_formula():
     """Name, tokenizer, network, config: networks without a reference implementation."""
     yield "nomic with experts", "xlmr-reranker", Experts, {**EXPERTS, "architectures": ["NomicBertModel"]}
+    yield "jina", "bert-classifier", Jina, {**JINA, **jina_code("jina-bert-implementation")}
+    yield "jina with six heads and without its code", "bert-classifier", Jina, {
+        **JINA, "hidden_size": 96, "num_attention_heads": 6, "feed_forward_type": "reglu",
+    }
+    yield "jina for code", "bert-classifier", Jina, {**JINA, **jina_code("jina-bert-v2-qk-post-norm")}
+
+
+def module(path, kind):
+    return {"idx": 0, "name": path or "0", "path": path, "type": kind}
+
+
+STATIC = "sentence_transformers.models.StaticEmbedding"
+END = module("9_Normalize", "sentence_transformers.models.Normalize")
+
+
+def by_chain():
+    """Name, tokenizer, files, tensors of a table of vectors: run by sentence-transformers as a whole."""
+    yield "static", "bert-classifier", {"modules.json": [module("", STATIC)]}, ["embedding.weight"]
+    yield "static of model2vec", "xlmr-reranker", {
+        "modules.json": [module("", STATIC), END],
+        "config.json": {"model_type": "model2vec", "architectures": ["StaticModel"], "normalize": True, "hidden_dim": 48},
+        "config_sentence_transformers.json": {"prompts": {"query": "search: "}, "default_prompt_name": "query"},
+    }, ["embeddings", "weights"]
+
+
+def chain_answers(folder, prompt):
+    model = SentenceTransformer(str(folder), device="cpu")
+    for text in TEXTS:
+        features = model[0].preprocess([text], prompt=prompt)
+        ids = features["input_ids"].tolist()
+        with torch.no_grad():
+            # Before Normalize, which requests may leave out.
+            vector = model[0](features)["sentence_embedding"][0]
+        yield {"text": text, "limit": TOKENS_MAX * 10, "ids": ids, "vector": packed(vector)}
 
 
 def formula_answers(folder, network, config, tensors):
@@ -295,6 +431,59 @@ def decoders():
         },
     }
     yield "gemma3 classifier", tokens, "Gemma3TextForSequenceClassification", {**gemma, **old, **THREE_LABELS}
+    yield from later_decoders(llama)
+
+
+def later_decoders(llama):
+    tokens = "modernbert-reranker-cls"
+    special = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 1, "mask_token_id": 4}
+    eurobert = {"model_type": "eurobert", **DECODER, **special, "rope_theta": 2.5e5, "clf_pooling": "late"}
+    yield "eurobert", tokens, "EuroBertModel", {**eurobert, "rope_scaling": None}
+    yield "eurobert by default", tokens, "EuroBertModel", {
+        **{k: v for k, v in DECODER.items() if k not in ("num_key_value_heads", "rms_norm_eps", "hidden_act")},
+        **special, "model_type": "eurobert", "attention_bias": True,
+    }
+    for pooling in ["late", "bos", "mean"]:
+        yield f"eurobert classifier, {pooling}", tokens, "EuroBertForSequenceClassification", {
+            **eurobert, **THREE_LABELS, "classifier_pooling": pooling,
+        }
+    yield "eurobert over words", tokens, "EuroBertForMaskedLM", eurobert
+    yield "eurobert over words, tied", tokens, "EuroBertForMaskedLM", {**eurobert, "tie_word_embeddings": True}
+    gemma = {"model_type": "gemma", **DECODER, "head_dim": 24, "hidden_act": "gelu", "rope_theta": 1e4}
+    yield "gemma", tokens, "GemmaModel", {**gemma, "hidden_activation": "gelu_pytorch_tanh"}
+    yield "gemma with full attention and a language head", tokens, "GemmaForCausalLM", {**gemma, "is_causal": False}
+    yield "gemma classifier", tokens, "GemmaForSequenceClassification", {**gemma, **THREE_LABELS}
+    qwen3 = {**llama, "model_type": "qwen3", "head_dim": 32, "attention_bias": False}
+    yield "qwen3, yarn", tokens, "Qwen3Model", {**qwen3, "rope_scaling": YARN}
+    yield "qwen3, llama3 and full attention", tokens, "Qwen3Model", {**qwen3, "rope_scaling": LLAMA3, "is_causal": False}
+    full = {**qwen3, "is_causal": False, "num_labels": 96}
+    yield "voyage", tokens, "Voyage", {
+        **qwen3, "architectures": ["Qwen3BidirectionalModel"], "num_labels": 96, "use_bidirectional_attention": True,
+        "auto_map": {"AutoModel": "modeling_qwen3_bidirectional.Qwen3BidirectionalModel"},
+    }, full
+    yield "pplx", tokens, "Qwen3Model", {
+        **qwen3, "model_type": "bidirectional_pplx_qwen3", "architectures": ["PPLXQwen3Model"],
+        "use_bidirectional_attention": True,
+        "auto_map": {"AutoConfig": "configuration.PPLXQwen3Config", "AutoModel": "modeling.PPLXQwen3Model"},
+    }, {**qwen3, "is_causal": False}
+
+
+class Voyage(transformers.Qwen3PreTrainedModel):
+    """As `modeling_qwen3_bidirectional.py` of voyage-4-nano, whose mask transformers makes of `is_causal` now."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = transformers.Qwen3Model(config)
+        self.linear = torch.nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.post_init()
+
+    def forward(self, **inputs):
+        outputs = self.model(**inputs)
+        outputs.last_hidden_state = self.linear(outputs.last_hidden_state)
+        return outputs
+
+
+transformers.Voyage = Voyage
 
 
 def numbers(shape, seed, scale, middle):
@@ -380,6 +569,23 @@ def answers(folder, kind, published):
         yield case
 
 
+def quantised(network):
+    """The network with the modules of pplx-embed, and the vectors that they give (`st_quantize.py` beside the model)."""
+    for case in network["cases"]:
+        mean = torch.frombuffer(bytearray(base64.b64decode(case.pop("mean"))), dtype=torch.float32)
+        wide = torch.tanh(mean) * 127
+        # So that other orders of summing round to the same numbers.
+        assert ((wide - wide.floor() - 0.5).abs() > 2e-4).all()
+        del case["cls"], case["last_token"]
+        case["vector"] = packed(wide.round().clamp(-128, 127))
+    pooling = {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True}
+    modules = [
+        module("", "sentence_transformers.models.Transformer"), module("1_Pooling", "sentence_transformers.models.Pooling"),
+        {**module("", "st_quantize.FlexibleQuantizer"), "name": "2", "kwargs": ["quantization"]},
+    ]
+    return {**network, "files": {"modules.json": modules, "1_Pooling/config.json": pooling}}
+
+
 def packed(values):
     return base64.b64encode(values.numpy().astype("<f4").tobytes()).decode()
 
@@ -399,7 +605,8 @@ def main():
                 "architectures": [kind], **published, "vocab_size": config["vocab_size"],
             }
             cases = list(answers(folder, kind, published))
-        made.append({"name": name, "tokenizer": tokenizer, "config": published, "tensors": tensors, "cases": cases})
+        one = {"name": name, "tokenizer": tokenizer, "config": published, "tensors": tensors, "cases": cases}
+        made.append(quantised(one) if name == "pplx" else one)
         print(name, len(tensors), "tensors")
     for name, tokenizer, network, config in by_formula():
         if wanted and name not in wanted:
@@ -412,7 +619,22 @@ def main():
             cases = list(formula_answers(folder, network, config, tensors))
         made.append({"name": name, "tokenizer": tokenizer, "config": config, "tensors": tensors, "cases": cases})
         print(name, len(tensors), "tensors")
-    order = [name for name, *_ in [*networks(), *by_formula()]]
+    for name, tokenizer, files, names in by_chain():
+        if wanted and name not in wanted:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            vocabulary = copy_tokenizer(folder, tokenizer, {})["vocab_size"]
+            tensors = spread_of({name: [vocabulary] if name == "weights" else [vocabulary, 48] for name in names})
+            for path, content in files.items():
+                (folder / path).write_text(json.dumps(content))
+            save_file({name: numbers(*how) for name, how in tensors.items()}, folder / "model.safetensors")
+            settings = files.get("config_sentence_transformers.json", {})
+            prompt = settings.get("prompts", {}).get(settings.get("default_prompt_name"), "")
+            cases = list(chain_answers(folder, prompt))
+        made.append({"name": name, "tokenizer": tokenizer, "files": files, "tensors": tensors, "cases": cases})
+        print(name, len(tensors), "tensors")
+    order = [name for name, *_ in [*networks(), *by_formula(), *by_chain()]]
     made.sort(key=lambda one: order.index(one["name"]))
     about = {"transformers": transformers.__version__, "torch": torch.__version__}
     lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in made)

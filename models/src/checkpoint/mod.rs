@@ -46,6 +46,9 @@ impl CheckpointError {
     }
 }
 
+/// The `model_type` of a table of vectors, whose files have none.
+pub const STATIC: &str = "static";
+
 /// A checkpoint's files, opened but not yet made into a model.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -108,14 +111,22 @@ impl Checkpoint {
         };
         adapter(dir)?;
         adapter(&transformer_dir)?;
+        // As in sentence-transformers, the other files of a table of vectors are not read.
+        let is_static = sentence_transformers.as_ref().is_some_and(|modules| modules.is_static);
         let path = transformer_dir.join("config.json");
-        let config: Value = read_json(&path)?;
+        let config: Value = match is_static {
+            true => serde_json::json!({ "model_type": STATIC }),
+            false => read_json(&path)?,
+        };
         if config.get("quantization_config").is_some_and(|value| !value.is_null()) {
             let problem = "quantised checkpoints are not served; use the float one";
             return Err(CheckpointError::new(path, problem));
         }
         let path = transformer_dir.join("tokenizer_config.json");
-        let tokenizer_config = read_json_if_there(&path)?.unwrap_or(Value::Null);
+        let tokenizer_config = match is_static {
+            true => Value::Null,
+            false => read_json_if_there(&path)?.unwrap_or(Value::Null),
+        };
         if !tokenizer_config.is_null() {
             let mut content = tokenizer_config.clone();
             // A model may have tokens under its own keys.
@@ -126,7 +137,9 @@ impl Checkpoint {
             let file = ConfigFile { dir, path: &path };
             file.check(&content, &[keys::files::TOKENIZER], &mut warnings)?;
         }
-        check_tokens_map(dir, &transformer_dir, &tokenizer_config, &mut warnings)?;
+        if !is_static {
+            check_tokens_map(dir, &transformer_dir, &tokenizer_config, &mut warnings)?;
+        }
         Ok(Self {
             weights: Weights::open(&transformer_dir)?,
             dir: dir.to_owned(),

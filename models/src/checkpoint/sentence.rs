@@ -39,6 +39,8 @@ pub struct SentenceTransformers {
     pub transformer_dir: PathBuf,
     /// The modules applied to the transformer's hidden states, in order.
     pub steps: Vec<Step>,
+    /// Whether there is a table of vectors instead of a transformer; `steps` begin with the mean.
+    pub is_static: bool,
     /// Whether the transformer returns vocabulary logits instead of hidden states.
     pub gives_words: bool,
     /// How a sparse model pools, if it has such a module.
@@ -89,6 +91,8 @@ pub enum Step {
         /// Number of input and output components.
         width: usize,
     },
+    /// Rounding of the vector's hyperbolic tangents to whole numbers from -127 to 127.
+    TanhInt8,
 }
 
 /// What a module works on.
@@ -240,15 +244,21 @@ impl SentenceTransformers {
             let folder = within(dir, &path, &module.path)?;
             let kind = modules::kind(&path, &module.kind)?;
             let is_first = !std::mem::replace(&mut found_transformer, true);
-            if is_first != (kind == modules::Kind::Transformer) {
-                let problem = format!("{}: one Transformer comes first, no other", module.kind);
+            let begins =
+                matches!(kind, modules::Kind::Transformer | modules::Kind::StaticEmbedding);
+            if is_first != begins {
+                let problem = format!(
+                    "{}: one Transformer or StaticEmbedding comes first, no other",
+                    module.kind
+                );
                 return Err(CheckpointError::new(path, problem));
             }
             this.gives_words |= module.kind.ends_with(".MLMTransformer");
             this.add(kind, folder, &mut reader)?;
         }
         if !found_transformer {
-            return Err(CheckpointError::new(path, "it names no Transformer"));
+            let problem = "it names no Transformer and no StaticEmbedding";
+            return Err(CheckpointError::new(path, problem));
         }
         modules::check_order(&path, &this)?;
         Ok(Some(this))
@@ -293,6 +303,12 @@ impl SentenceTransformers {
         let config = folder.join("config.json");
         match kind {
             Kind::Transformer => self.set_transformer(folder, reader)?,
+            Kind::StaticEmbedding => {
+                (self.transformer_dir, self.is_static) = (folder, true);
+                let (methods, include_prompt) = (vec![Pooling::Mean], true);
+                self.steps.push(Step::Pool(PoolingModule { methods, include_prompt }));
+            }
+            Kind::TanhQuantizer => self.steps.push(Step::TanhInt8),
             Kind::Pooling => self.steps.push(Step::Pool(modules::pooling(&config, reader)?)),
             Kind::Dense => self.steps.push(modules::dense(folder, reader)?),
             Kind::Normalize => {

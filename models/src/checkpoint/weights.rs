@@ -176,6 +176,11 @@ impl Weights {
         self.tensors.get(name)?.tensor.as_ref().ok()?.shape().first().copied()
     }
 
+    /// The shape of a tensor, if it exists.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        Some(self.tensors.get(name)?.tensor.as_ref().ok()?.shape().to_vec())
+    }
+
     /// The only one of these prefixes under which `name` exists.
     ///
     /// # Errors

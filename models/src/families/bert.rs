@@ -25,6 +25,7 @@ use crate::layers::{
 pub fn family() -> Family {
     Family {
         model_type: "bert",
+        is: None,
         architectures: &[
             "BertModel",
             "BertForMaskedLM",
@@ -173,6 +174,8 @@ const NAMES: PostNormNames = PostNormNames {
     layers: "encoder.layer",
     qkv: QkvNames::Apart(["attention.self.query", "attention.self.key", "attention.self.value"]),
     output: "attention.output.dense",
+    query_key_norms: None,
+    inner_norm: None,
     attention_norm: "attention.output.LayerNorm",
     up: UpNames::Plain("intermediate.dense"),
     down: "output.dense",

@@ -23,6 +23,7 @@ use crate::layers::{
 pub fn family() -> Family {
     Family {
         model_type: "distilbert",
+        is: None,
         architectures: &[
             "DistilBertModel",
             "DistilBertForMaskedLM",
@@ -129,6 +130,8 @@ const NAMES: PostNormNames = PostNormNames {
     layers: "transformer.layer",
     qkv: QkvNames::Apart(["attention.q_lin", "attention.k_lin", "attention.v_lin"]),
     output: "attention.out_lin",
+    query_key_norms: None,
+    inner_norm: None,
     attention_norm: "sa_layer_norm",
     up: UpNames::Plain("ffn.lin1"),
     down: "ffn.lin2",

@@ -15,7 +15,7 @@ use proxima_kernels::{Device, KernelError, Tensor};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Family, Network, heads};
+use super::{Family, LanguageModel, Network, heads, llama};
 use crate::batch::{Encoder, HiddenStates, InParts, Keeping, Part, RaggedBatch};
 use crate::checkpoint::keys::Rule::{Fixed, NoEffect, Object, Refused, Used};
 use crate::checkpoint::keys::config::{
@@ -29,6 +29,7 @@ use crate::layers::{Loader, Rotary, RotaryRule, activation, decoder_heads};
 pub fn family() -> Family {
     Family {
         model_type: "gemma3_text",
+        is: None,
         architectures: &[
             "Gemma3TextModel",
             "Gemma3ForCausalLM",
@@ -40,7 +41,10 @@ pub fn family() -> Family {
         pooling: |_| None,
         load,
         score: heads::last_token_score,
-        language_model: None,
+        language_model: Some(LanguageModel {
+            tied: true,
+            ..llama::language_model(&["Gemma3TextModel"])
+        }),
         words: None,
     }
 }
@@ -232,18 +236,6 @@ struct Layer {
     is_local: bool,
 }
 
-/// The weights of a norm, which multiplies by one more than what is stored, and by `factor`.
-fn norm_weight(
-    loader: &Loader<'_>,
-    name: &str,
-    width: usize,
-    factor: f32,
-) -> Result<Tensor, CheckpointError> {
-    let stored = loader.stored(&format!("{name}.weight"), &[width])?.to_f32();
-    let weights: Vec<f32> = stored.into_iter().map(|weight| (1.0 + weight) * factor).collect();
-    Tensor::from_vec(weights, width, loader.device()).map_err(|error| loader.failed(error))
-}
-
 impl Layer {
     fn load(
         loader: &Loader<'_>,
@@ -255,7 +247,7 @@ impl Layer {
         let (queries, keys) = (heads.heads * heads.size, heads.kv_heads * heads.size);
         let attention = loader.at("self_attn.");
         let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
-        let norm = |name: &str| norm_weight(loader, name, hidden, 1.0);
+        let norm = |name: &str| loader.vector_and_one(&format!("{name}.weight"), hidden, 1.0);
         // Attention divides scores by the root of the size of heads; this makes it that of
         // query_pre_attn_scalar.
         let factor = (heads.size as f64 / config.query_pre_attn_scalar).sqrt() as f32;
@@ -264,8 +256,8 @@ impl Layer {
             input_norm: norm("input_layernorm")?,
             qkv: attention.linear(&parts, hidden, config.attention_bias)?,
             head_norms: HeadNorms {
-                queries: norm_weight(&attention, "q_norm", heads.size, factor)?,
-                keys: norm_weight(&attention, "k_norm", heads.size, 1.0)?,
+                queries: attention.vector_and_one("q_norm.weight", heads.size, factor)?,
+                keys: attention.vector_and_one("k_norm.weight", heads.size, 1.0)?,
                 eps,
             },
             output: attention.linear(&[("o_proj", hidden)], queries, config.attention_bias)?,
@@ -321,7 +313,7 @@ fn load(
         embedding: Embedding::new(table, device).map_err(failed)?,
         scale: f64::from((config.hidden_size as f64).sqrt() as f32),
         layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_, _>>()?,
-        norm: norm_weight(&loader, "norm", config.hidden_size, 1.0)?,
+        norm: loader.vector_and_one("norm.weight", config.hidden_size, 1.0)?,
         heads,
         eps: config.rms_norm_eps,
         full: rotary(false)?,

@@ -27,6 +27,7 @@ use crate::layers::{
 pub fn families() -> Vec<Family> {
     let family = |model_type, architectures| Family {
         model_type,
+        is: None,
         architectures,
         keys: KEYS,
         files: &[],
@@ -237,6 +238,8 @@ const NAMES: PostNormNames = PostNormNames {
     layers: "encoder.layer",
     qkv: QkvNames::Stacked("attention.qkv_proj"),
     output: "attention.o_proj",
+    query_key_norms: None,
+    inner_norm: None,
     attention_norm: "attn_ln",
     up: UpNames::ValueAndGate("mlp.up_gate_proj"),
     down: "mlp.down_proj",

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::qwen3::Causal;
-use super::{Family, Network, heads};
+use super::{Family, LanguageModel, Network, heads};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, SCALED_ROTARY, THETA, VOCABULARY, WIDTH,
@@ -24,45 +24,55 @@ use crate::layers::{
 use crate::readout::Pooling;
 
 /// How a family differs from the others: what its files mean.
-struct Style {
+pub(super) struct Style {
     /// Values of `architectures` are this and what transformers calls a head.
-    model: &'static str,
+    pub model: &'static str,
     /// Defaults of sizes, as in transformers' class of configurations.
-    sizes: Sizes,
+    pub sizes: Sizes,
     /// Whether queries, keys and values have a bias, whatever the configuration says.
-    qkv_bias: bool,
+    pub qkv_bias: bool,
     /// Whether `sliding_window` is read, and its value where the key is absent.
-    window: Window,
+    pub window: Window,
     /// `rope_parameters` where the key is absent.
-    rotary: fn() -> Value,
+    pub rotary: fn() -> Value,
     /// Whether queries are scaled by their position from the pretrained context on.
-    scales_queries: bool,
+    pub scales_queries: bool,
+    /// Whether it is an encoder: each token attends to all, whatever the configuration says.
+    pub is_encoder: bool,
+    /// Whether norms multiply by one more than the stored weights, and embeddings by the root of
+    /// the hidden size.
+    pub is_gemma: bool,
 }
 
 /// The sliding window: how many tokens a token sees, itself included.
-enum Window {
+pub(super) enum Window {
     /// The type has none.
     Unread,
     /// `sliding_window`, by default this.
     Read(Option<usize>),
 }
 
-/// Defaults of sizes.
-struct Sizes {
-    layers: usize,
+/// Defaults of sizes and of the activation.
+pub(super) struct Sizes {
+    pub hidden: usize,
+    pub heads: usize,
+    pub layers: usize,
     /// `None` for as many as there are heads.
-    kv_heads: Option<usize>,
+    pub kv_heads: Option<usize>,
     /// `None` for a hidden state divided by the heads.
-    head: Option<usize>,
-    mlp: usize,
-    vocabulary: usize,
-    positions: usize,
-    eps: f32,
+    pub head: Option<usize>,
+    pub mlp: usize,
+    pub vocabulary: usize,
+    pub positions: usize,
+    pub eps: f32,
+    pub activation: &'static str,
 }
 
 const LLAMA: Style = Style {
     model: "LlamaModel",
     sizes: Sizes {
+        hidden: 4096,
+        heads: 32,
         layers: 32,
         kv_heads: None,
         head: None,
@@ -70,16 +80,21 @@ const LLAMA: Style = Style {
         vocabulary: 32_000,
         positions: 2048,
         eps: 1e-6,
+        activation: "silu",
     },
     qkv_bias: false,
     window: Window::Unread,
     rotary: || Value::Null,
     scales_queries: false,
+    is_encoder: false,
+    is_gemma: false,
 };
 
 const MISTRAL: Style = Style {
     model: "MistralModel",
     sizes: Sizes {
+        hidden: 4096,
+        heads: 32,
         layers: 32,
         kv_heads: Some(8),
         head: None,
@@ -87,16 +102,21 @@ const MISTRAL: Style = Style {
         vocabulary: 32_000,
         positions: 131_072,
         eps: 1e-6,
+        activation: "silu",
     },
     qkv_bias: false,
     window: Window::Read(Some(4096)),
     rotary: || Value::Null,
     scales_queries: false,
+    is_encoder: false,
+    is_gemma: false,
 };
 
 const MINISTRAL3: Style = Style {
     model: "Ministral3Model",
     sizes: Sizes {
+        hidden: 4096,
+        heads: 32,
         layers: 34,
         kv_heads: Some(8),
         head: Some(128),
@@ -104,6 +124,7 @@ const MINISTRAL3: Style = Style {
         vocabulary: 131_072,
         positions: 262_144,
         eps: 1e-5,
+        activation: "silu",
     },
     qkv_bias: false,
     window: Window::Read(None),
@@ -115,11 +136,15 @@ const MINISTRAL3: Style = Style {
         })
     },
     scales_queries: true,
+    is_encoder: false,
+    is_gemma: false,
 };
 
 const QWEN2: Style = Style {
     model: "Qwen2Model",
     sizes: Sizes {
+        hidden: 4096,
+        heads: 32,
         layers: 32,
         kv_heads: Some(32),
         head: None,
@@ -127,17 +152,21 @@ const QWEN2: Style = Style {
         vocabulary: 151_936,
         positions: 32_768,
         eps: 1e-6,
+        activation: "silu",
     },
     qkv_bias: true,
     window: Window::Unread,
     rotary: || Value::Null,
     scales_queries: false,
+    is_encoder: false,
+    is_gemma: false,
 };
 
 /// Their entries in the list of families.
 pub fn families() -> Vec<Family> {
-    let family = |model_type, architectures, keys, pooling, load| Family {
+    let family = |model_type, architectures: &'static [&'static str], keys, pooling, load| Family {
         model_type,
+        is: None,
         architectures,
         keys,
         files: &[],
@@ -145,7 +174,7 @@ pub fn families() -> Vec<Family> {
         load,
         score: heads::last_token_score,
         words: None,
-        language_model: None,
+        language_model: Some(language_model(&architectures[..1])),
     };
     vec![
         family(
@@ -180,17 +209,27 @@ pub fn families() -> Vec<Family> {
 }
 
 /// A bare decoder is pooled at its last token; one with a language head may be anything.
-fn pooling(checkpoint: &Checkpoint, style: &Style) -> Option<Pooling> {
+pub(super) fn pooling(checkpoint: &Checkpoint, style: &Style) -> Option<Pooling> {
     checkpoint.architectures().iter().all(|name| *name == style.model).then_some(Pooling::Last)
 }
 
 const NO_BIAS: &str = "transformers has no such bias for this type";
 const NO_WINDOW: &str = "for use_sliding_window, which is refused";
 
+/// Prefixes of their tensors' names: of a bare network, and below a head.
+pub(super) const TABLES: &[&str] = &["", "model."];
+
+/// Their language models; `embedders` is the class without a head.
+pub(super) const fn language_model(embedders: &'static [&'static str]) -> LanguageModel {
+    LanguageModel { embedders, tables: TABLES, heads: &["lm_head.weight"], tied: false }
+}
+
 /// The keys that all of them have, and some more.
 macro_rules! keys {
     ($($own:expr),* $(,)?) => {
         &[
+            // They take precedence over those below.
+            $($own,)*
             ("vocab_size", VOCABULARY),
             ("hidden_size", WIDTH),
             ("num_hidden_layers", LAYERS),
@@ -208,10 +247,10 @@ macro_rules! keys {
             ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
             ("original_max_position_embeddings", Refused("it belongs in rope_parameters")),
             ("is_decoder", NoEffect("it is a decoder; is_causal says what a token sees")),
-            $($own),*
         ]
     };
 }
+pub(super) use keys;
 
 const LLAMA_KEYS: &[Key] = keys![
     ("attention_bias", Used),
@@ -234,19 +273,19 @@ const QWEN2_KEYS: &[Key] = keys![
 ];
 
 /// Keys of `config.json`; what is absent has the default of a [`Style`].
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Config {
-    hidden_size: usize,
+    hidden_size: Option<usize>,
     num_hidden_layers: Option<usize>,
-    num_attention_heads: usize,
+    num_attention_heads: Option<usize>,
     num_key_value_heads: Option<usize>,
     head_dim: Option<usize>,
     intermediate_size: Option<usize>,
     vocab_size: Option<usize>,
     max_position_embeddings: Option<usize>,
     rms_norm_eps: Option<f32>,
-    hidden_act: String,
+    hidden_act: Option<String>,
     attention_bias: bool,
     is_causal: Causal,
     rope_theta: Option<f64>,
@@ -254,30 +293,6 @@ struct Config {
     rope_scaling: Value,
     sliding_window: Option<usize>,
     layer_types: Option<Vec<String>>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            hidden_size: 4096,
-            num_hidden_layers: None,
-            num_attention_heads: 32,
-            num_key_value_heads: None,
-            head_dim: None,
-            intermediate_size: None,
-            vocab_size: None,
-            max_position_embeddings: None,
-            rms_norm_eps: None,
-            hidden_act: "silu".into(),
-            attention_bias: false,
-            is_causal: Causal::default(),
-            rope_theta: None,
-            rope_parameters: Value::Null,
-            rope_scaling: Value::Null,
-            sliding_window: None,
-            layer_types: None,
-        }
-    }
 }
 
 impl Config {
@@ -292,7 +307,8 @@ impl Config {
         {
             return Err(format!("layer_types must be full_attention, {layers} times"));
         }
-        let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
+        let hidden = self.hidden_size.unwrap_or(style.sizes.hidden);
+        let heads = self.num_attention_heads.unwrap_or(style.sizes.heads);
         // Null is not the default: it stands for what follows from other keys.
         let absent = |key: &str, default: Option<usize>| default.filter(|_| !is_null(key));
         let kv_heads = self.num_key_value_heads;
@@ -300,6 +316,11 @@ impl Config {
         let size = self.head_dim.or(absent("head_dim", style.sizes.head));
         let size = size.unwrap_or(hidden / heads.max(1));
         let kv_heads = kv_heads.unwrap_or(heads);
+        let activation = match self.hidden_act.as_deref().unwrap_or(style.sizes.activation) {
+            // As in transformers: an old name of the other.
+            "gelu" if style.is_gemma => activation("gelu_pytorch_tanh"),
+            name => activation(name),
+        };
         let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
         Ok(DecoderConfig {
             hidden,
@@ -310,8 +331,9 @@ impl Config {
             qkv_bias: style.qkv_bias || self.attention_bias,
             output_bias: self.attention_bias,
             head_norms: false,
-            mask: self.is_causal.mask(),
-            activation: activation(&self.hidden_act).ok_or_else(unknown)?,
+            norms_add_one: style.is_gemma,
+            mask: if style.is_encoder { Mask::Full } else { self.is_causal.mask() },
+            activation: activation.ok_or_else(unknown)?,
         })
     }
 
@@ -346,7 +368,7 @@ impl Config {
 
 /// Loads a network of this style. Texts are limited to the context within which queries are not
 /// scaled, and with full attention to the window: up to there, neither changes anything.
-fn load(
+pub(super) fn load(
     checkpoint: &Checkpoint,
     precision: Precision,
     device: &Device,
@@ -369,11 +391,15 @@ fn load(
     }
     let vocabulary = config.vocab_size.unwrap_or(style.sizes.vocabulary);
     let weights = checkpoint.weights();
-    let prefix = weights.prefix(&["", "model."], "embed_tokens.weight")?;
+    let prefix = weights.prefix(TABLES, "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
     let positions = config.max_position_embeddings.unwrap_or(style.sizes.positions);
+    let mut encoder = TextDecoder::load(&loader, &sizes, vocabulary, rule)?;
+    if style.is_gemma {
+        encoder = encoder.with_scale(f64::from((sizes.hidden as f64).sqrt() as f32));
+    }
     Ok(Network {
-        encoder: Box::new(TextDecoder::load(&loader, &sizes, vocabulary, rule)?),
+        encoder: Box::new(encoder),
         width: sizes.hidden,
         positions: positions.min(limit),
         vocabulary,

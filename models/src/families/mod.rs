@@ -4,15 +4,19 @@
 
 mod bert;
 mod distilbert;
+mod eurobert;
+mod gemma;
 mod gemma3;
 mod gte;
 mod heads;
+mod jina_bert;
 mod llama;
 mod modern_bert;
 mod mpnet;
 mod nomic_bert;
 mod qwen3;
 mod qwen3_vl;
+mod static_embedding;
 mod xlm_roberta;
 
 use proxima_kernels::Device;
@@ -27,6 +31,8 @@ use crate::readout::{Pooling, ScoreReadout, WordsHead};
 pub struct Family {
     /// `model_type` of `config.json`.
     pub model_type: &'static str,
+    /// Whether a checkpoint of this `model_type` is of this architecture, if the type is shared.
+    pub is: Option<fn(&Checkpoint) -> bool>,
     /// Values of `architectures` in `config.json` that are served as this network, with or without
     /// a head.
     pub architectures: &'static [&'static str],
@@ -57,6 +63,8 @@ pub struct LanguageModel {
     pub tables: &'static [&'static str],
     /// Possible names of the language head's weights.
     pub heads: &'static [&'static str],
+    /// Whether the head is the embedding table if the configuration does not say.
+    pub tied: bool,
 }
 
 /// Loads the head of a masked language model.
@@ -84,17 +92,22 @@ pub struct Network {
 /// All families.
 pub fn all() -> Vec<Family> {
     let mut families = vec![
+        // Before BERT, whose type it shares.
+        jina_bert::family(),
         bert::family(),
         distilbert::family(),
+        eurobert::family(),
+        gemma::family(),
         gemma3::family(),
         modern_bert::family(),
         mpnet::family(),
         nomic_bert::family(),
-        qwen3::family(),
         qwen3_vl::family(),
+        static_embedding::family(),
     ];
     families.extend(gte::families());
     families.extend(llama::families());
+    families.extend(qwen3::families());
     families.extend(xlm_roberta::families());
     families
 }
@@ -105,8 +118,13 @@ pub fn all() -> Vec<Family> {
 /// An architecture that is not served.
 pub fn of(checkpoint: &Checkpoint) -> Result<Family, CheckpointError> {
     let wanted = checkpoint.model_type();
-    let known: Vec<&str> = all().iter().map(|family| family.model_type).collect();
-    let family = all().into_iter().find(|family| family.model_type == wanted).ok_or_else(|| {
+    let mut known: Vec<&str> = all().iter().map(|family| family.model_type).collect();
+    let found = all()
+        .into_iter()
+        .find(|family| family.model_type == wanted && family.is.is_none_or(|is| is(checkpoint)));
+    let family = found.ok_or_else(|| {
+        known.sort_unstable();
+        known.dedup();
         let known = known.join(", ");
         checkpoint.config_error(format!("model_type {wanted:?} is not served; served: {known}"))
     })?;

@@ -31,6 +31,7 @@ use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 pub fn family() -> Family {
     Family {
         model_type: "modernbert",
+        is: None,
         architectures: &[
             "ModernBertModel",
             "ModernBertForMaskedLM",

@@ -15,14 +15,15 @@ use crate::checkpoint::keys::config::{EPS, HEADS, LAYERS, MLP, POSITIONS, VOCABU
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{
-    Biases, Buckets, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, RelativeBias,
-    TableSizes, UpNames, activation,
+    BiasRule, Biases, Buckets, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames,
+    RelativeBias, TableSizes, UpNames, activation,
 };
 
 /// Its entry in the list of families.
 pub fn family() -> Family {
     Family {
         model_type: "mpnet",
+        is: None,
         architectures: &["MPNetModel", "MPNetForMaskedLM", "MPNetForSequenceClassification"],
         keys: KEYS,
         files: &[],
@@ -122,6 +123,8 @@ const NAMES: PostNormNames = PostNormNames {
     layers: "encoder.layer",
     qkv: QkvNames::Apart(["attention.attn.q", "attention.attn.k", "attention.attn.v"]),
     output: "attention.attn.o",
+    query_key_norms: None,
+    inner_norm: None,
     attention_norm: "attention.LayerNorm",
     up: UpNames::Plain("intermediate.dense"),
     down: "output.dense",
@@ -147,9 +150,10 @@ fn load(
     let prefix = weights.prefix(PREFIXES, "embeddings.word_embeddings.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
     let heads = sizes.heads.heads;
-    let bias =
-        loader.stored("encoder.relative_attention_bias.weight", &[BUCKETS.count, heads])?.to_f32();
-    let bias = RelativeBias::new(BUCKETS, heads, bias, device);
+    let values =
+        loader.stored("encoder.relative_attention_bias.weight", &[BUCKETS.count, heads])?;
+    let rule = BiasRule::Buckets { buckets: BUCKETS, values: values.to_f32() };
+    let bias = RelativeBias::new(rule, device);
     let bias = bias.map_err(|error| loader.failed(error))?;
     Ok(Network {
         encoder: Box::new(PostNorm::load(&loader, &tables, &sizes, &NAMES)?.with_bias(bias)),

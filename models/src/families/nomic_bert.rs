@@ -27,6 +27,7 @@ use crate::layers::{
 pub fn family() -> Family {
     Family {
         model_type: "nomic_bert",
+        is: None,
         architectures: &["NomicBertModel", "NomicBertForSequenceClassification"],
         keys: KEYS,
         files: &[],
@@ -276,6 +277,8 @@ const NAMES: PostNormNames = PostNormNames {
     layers: "encoder.layers",
     qkv: QkvNames::Stacked("attn.Wqkv"),
     output: "attn.out_proj",
+    query_key_norms: None,
+    inner_norm: None,
     attention_norm: "norm1",
     up: UpNames::Gated { gate: "mlp.fc12", value: "mlp.fc11" },
     down: "mlp.fc2",

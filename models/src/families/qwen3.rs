@@ -1,5 +1,7 @@
 //! Qwen3: an embedding table and a causal decoder (Qwen3 technical report, 2025; transformers
-//! `modeling_qwen3.py`).
+//! `modeling_qwen3.py`). With full attention and code of their own, voyage-4-nano, which projects
+//! each token (`modeling_qwen3_bidirectional.py`; text-embeddings-inference and vLLM compute the
+//! same), and pplx-embed-v1 (`PPLXQwen3Model`).
 //!
 //! Must not know: templates, pooling, devices.
 
@@ -11,35 +13,89 @@ use serde_json::Value;
 use super::{Family, LanguageModel, Network, heads};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
-    EPS, HEADS, LAYERS, MLP, POSITIONS, ROTARY, THETA, VOCABULARY, WIDTH,
+    EPS, HEADS, LAYERS, MLP, OTHER_TASKS, POSITIONS, ROTARY, SCALED_ROTARY, THETA, VOCABULARY,
+    WIDTH,
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{
-    DecoderConfig, Loader, RotaryRule, Scaling, TextDecoder, activation, decoder_heads, rope_object,
+    DecoderConfig, Loader, RotaryRule, TextDecoder, activation, decoder_heads, rope_object,
 };
 use crate::readout::Pooling;
 
-/// Its entry in the list of families.
-pub fn family() -> Family {
-    Family {
+/// Their entries in the list of families.
+pub fn families() -> Vec<Family> {
+    let qwen3 = Family {
         model_type: "qwen3",
-        architectures: &["Qwen3Model", "Qwen3ForCausalLM", "Qwen3ForSequenceClassification"],
-        keys: KEYS,
+        is: None,
+        architectures: &[
+            "Qwen3Model",
+            "Qwen3ForCausalLM",
+            "Qwen3ForSequenceClassification",
+            "Qwen3BidirectionalModel",
+        ],
+        keys: QWEN3_KEYS,
         files: &[],
         pooling: |checkpoint| {
             // A bare decoder uses last-token pooling; one with a language head may be anything.
             let bare = checkpoint.architectures().iter().all(|name| *name == "Qwen3Model");
             bare.then_some(Pooling::Last)
         },
-        load,
+        load: |checkpoint, precision, device| {
+            load(checkpoint, precision, device, Variant::of(checkpoint)?)
+        },
         score: heads::last_token_score,
         words: None,
         language_model: Some(LanguageModel {
-            embedders: &["Qwen3Model"],
+            embedders: &["Qwen3Model", "Qwen3BidirectionalModel"],
             tables: TABLES,
             heads: &["lm_head.weight"],
+            tied: false,
         }),
+    };
+    let pplx = Family {
+        model_type: "bidirectional_pplx_qwen3",
+        is: None,
+        architectures: &["PPLXQwen3Model"],
+        keys: PPLX_KEYS,
+        files: &[],
+        pooling: |_| Some(Pooling::Mean),
+        load: |checkpoint, precision, device| load(checkpoint, precision, device, Variant::Full),
+        score: heads::last_token_score,
+        words: None,
+        language_model: None,
+    };
+    vec![qwen3, pplx]
+}
+
+/// Which tokens a token attends to, and what follows the last layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    /// As `is_causal` says.
+    Own,
+    /// All, whatever the configuration says.
+    Full,
+    /// As `Full`, with a projection of each token, `linear.weight` (voyage-4-nano).
+    Projected,
+}
+
+impl Variant {
+    fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+        let voyage = checkpoint.text(&["auto_map", "AutoModel"]).is_some()
+            || checkpoint.architectures().contains(&"Qwen3BidirectionalModel");
+        if voyage {
+            return Ok(Self::Projected);
+        }
+        let problem = if checkpoint.flag("use_bidirectional_attention") {
+            "transformers ignores use_bidirectional_attention for qwen3, and a checkpoint that sets \
+             it wants full attention; is_causal: false asks for it"
+        } else if checkpoint.weights().contains("linear.weight") {
+            "its tensor linear.weight projects each token, as voyage-4-nano does, and its auto_map \
+             does not name the code of that model"
+        } else {
+            return Ok(Self::Own);
+        };
+        Err(checkpoint.config_error(problem))
     }
 }
 
@@ -48,30 +104,69 @@ const TABLES: &[&str] = &["", "model."];
 
 const NO_WINDOW: &str = "for use_sliding_window, which is refused";
 
-/// Its own keys of `config.json`, shared by the text part of Qwen3-VL's.
-pub(super) const KEYS: &[Key] = &[
-    ("vocab_size", VOCABULARY),
-    ("hidden_size", WIDTH),
-    ("num_hidden_layers", LAYERS),
-    ("num_attention_heads", HEADS),
-    ("num_key_value_heads", HEADS),
-    ("head_dim", WIDTH),
-    ("intermediate_size", MLP),
-    ("max_position_embeddings", POSITIONS),
-    ("rms_norm_eps", EPS),
-    ("hidden_act", Used),
-    ("attention_bias", Used),
-    ("is_causal", Used),
-    ("rope_theta", THETA),
-    ("rope_parameters", Object(&[ROTARY])),
-    ("rope_scaling", Object(&[ROTARY])),
-    ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
-    ("use_sliding_window", Used),
-    ("layer_types", Used),
-    ("sliding_window", NoEffect(NO_WINDOW)),
-    ("max_window_layers", NoEffect(NO_WINDOW)),
-    ("is_decoder", NoEffect("it is a decoder; is_causal says what a token sees")),
-    ("mlp_bias", Refused("transformers has no such bias for this type")),
+/// The keys that all of them have, with these settings of rotary positions, and some more.
+macro_rules! keys {
+    ($rotary:expr, $($own:expr),* $(,)?) => {
+        &[
+            ("vocab_size", VOCABULARY),
+            ("hidden_size", WIDTH),
+            ("num_hidden_layers", LAYERS),
+            ("num_attention_heads", HEADS),
+            ("num_key_value_heads", HEADS),
+            ("head_dim", WIDTH),
+            ("intermediate_size", MLP),
+            ("max_position_embeddings", POSITIONS),
+            ("rms_norm_eps", EPS),
+            ("hidden_act", Used),
+            ("attention_bias", Used),
+            ("is_causal", Used),
+            ("rope_theta", THETA),
+            ("rope_parameters", Object(&[$rotary])),
+            ("rope_scaling", Object(&[$rotary])),
+            ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
+            ("use_sliding_window", Used),
+            ("layer_types", Used),
+            ("sliding_window", NoEffect(NO_WINDOW)),
+            ("max_window_layers", NoEffect(NO_WINDOW)),
+            ("is_decoder", NoEffect("it is a decoder; is_causal says what a token sees")),
+            ("mlp_bias", Refused("transformers has no such bias for this type")),
+            $($own),*
+        ]
+    };
+}
+
+/// Keys of the text part of Qwen3-VL's `config.json`.
+pub(super) const KEYS: &[Key] = keys![ROTARY,];
+
+const ELSEWHERE: &str = "it belongs in rope_parameters";
+const CONFIG_CLASS: Key = ("AutoConfig", NoEffect("config.json is read as its model_type says"));
+/// The code of voyage-4-nano.
+const VOYAGE_CODE: &[Key] = &[
+    CONFIG_CLASS,
+    (
+        "AutoModel",
+        Only(&[
+            Is::Text("modeling_qwen3_bidirectional.Qwen3BidirectionalModel"),
+            Is::Text(
+                "voyageai/voyage-4-nano--modeling_qwen3_bidirectional.Qwen3BidirectionalModel",
+            ),
+        ]),
+    ),
+];
+const PPLX_CODE: &[Key] =
+    &[CONFIG_CLASS, ("AutoModel", Only(&[Is::Text("modeling.PPLXQwen3Model")]))];
+
+const QWEN3_KEYS: &[Key] = keys![
+    SCALED_ROTARY,
+    ("original_max_position_embeddings", Refused(ELSEWHERE)),
+    ("use_bidirectional_attention", Used),
+    ("auto_map", Object(&[VOYAGE_CODE, OTHER_TASKS])),
+];
+const PPLX_KEYS: &[Key] = keys![
+    SCALED_ROTARY,
+    ("original_max_position_embeddings", Refused(ELSEWHERE)),
+    ("use_bidirectional_attention", Only(&[Is::Bool(true)])),
+    ("auto_map", Object(&[PPLX_CODE, OTHER_TASKS])),
 ];
 
 /// `config.json`, or the part of a larger one that describes such a decoder.
@@ -196,6 +291,7 @@ impl Config {
             qkv_bias: self.attention_bias,
             output_bias: self.attention_bias,
             head_norms: true,
+            norms_add_one: false,
             mask: self.is_causal.mask(),
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
         })
@@ -206,24 +302,31 @@ fn load(
     checkpoint: &Checkpoint,
     precision: Precision,
     device: &Device,
+    variant: Variant,
 ) -> Result<Network, CheckpointError> {
     let config: Config = checkpoint.config()?;
     let error = |problem: String| checkpoint.config_error(problem);
-    let sizes = config.sizes().map_err(error)?;
-    let theta = config.theta(10_000.0).map_err(error)?;
-    let weights = checkpoint.weights();
-    if weights.contains("linear.weight") {
-        let problem = "its tensor linear.weight projects each token (voyage-4-nano), which is not \
-                       served";
-        return Err(error(problem.into()));
+    let mut sizes = config.sizes().map_err(error)?;
+    if variant != Variant::Own {
+        sizes.mask = Mask::Full;
     }
+    let positions = config.max_position_embeddings.unwrap_or(32_768);
+    let theta = config.rope_theta.unwrap_or(10_000.0);
+    let rule = RotaryRule::of(config.rotary().1, theta, positions).map_err(error)?;
+    let weights = checkpoint.weights();
     let prefix = weights.prefix(TABLES, "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);
-    let rule = RotaryRule { theta, scaling: Scaling::None };
+    let mut encoder = TextDecoder::load(&loader, &sizes, config.vocab_size, rule)?;
+    let mut width = config.hidden_size;
+    if variant == Variant::Projected {
+        let inputs = std::mem::replace(&mut width, checkpoint.labels()?.len());
+        let root = Loader::new(weights, "", precision, device);
+        encoder = encoder.with_projection(root.linear(&[("linear", width)], inputs, false)?);
+    }
     Ok(Network {
-        encoder: Box::new(TextDecoder::load(&loader, &sizes, config.vocab_size, rule)?),
-        width: config.hidden_size,
-        positions: config.max_position_embeddings.unwrap_or(32_768),
+        encoder: Box::new(encoder),
+        width,
+        positions,
         vocabulary: config.vocab_size,
         token_types: 0,
         rotary_positions: true,

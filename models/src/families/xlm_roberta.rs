@@ -15,6 +15,7 @@ use super::heads::{self, ScoreNames, WordsNames};
 pub fn families() -> Vec<Family> {
     let family = |model_type, architectures| Family {
         model_type,
+        is: None,
         architectures,
         keys: KEYS,
         files: &[],

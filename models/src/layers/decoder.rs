@@ -37,6 +37,8 @@ pub struct DecoderConfig {
     pub output_bias: bool,
     /// Whether each query and key head is normalised.
     pub head_norms: bool,
+    /// Whether norms multiply by one more than the stored weights, as Gemma's.
+    pub norms_add_one: bool,
     /// Which tokens a token attends to.
     pub mask: Mask,
     /// Activation of the gate.
@@ -55,6 +57,19 @@ pub fn decoder_heads(heads: usize, kv_heads: usize, size: usize) -> Result<Heads
         return Err(format!("heads of {size} components cannot be rotated; head_dim must be even"));
     }
     Ok(Heads { heads, kv_heads, size })
+}
+
+/// The weights of a norm of hidden states.
+fn norm_weight(
+    loader: &Loader<'_>,
+    name: &str,
+    config: &DecoderConfig,
+) -> Result<Tensor, CheckpointError> {
+    let name = format!("{name}.weight");
+    match config.norms_add_one {
+        true => loader.vector_and_one(&name, config.hidden, 1.0),
+        false => loader.vector(&name, config.hidden),
+    }
 }
 
 /// A decoder without its embedding table.
@@ -92,7 +107,7 @@ impl Decoder {
         let layer = |layer| Layer::load(&loader.at(&format!("layers.{layer}.")), config);
         Ok(Self {
             layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
-            norm: loader.vector("norm.weight", config.hidden)?,
+            norm: norm_weight(loader, "norm", config)?,
             heads: config.heads,
             mask: config.mask,
             eps: config.eps,
@@ -229,11 +244,11 @@ impl Layer {
             Ok(HeadNorms { queries, keys, eps })
         };
         Ok(Self {
-            input_norm: loader.vector("input_layernorm.weight", hidden)?,
+            input_norm: norm_weight(loader, "input_layernorm", config)?,
             qkv: attention.linear(&parts, hidden, config.qkv_bias)?,
             head_norms: config.head_norms.then(norms).transpose()?,
             output: attention.linear(&[("o_proj", hidden)], queries, config.output_bias)?,
-            mlp_norm: loader.vector("post_attention_layernorm.weight", hidden)?,
+            mlp_norm: norm_weight(loader, "post_attention_layernorm", config)?,
             gated: loader.gated(("mlp.gate_proj", "mlp.up_proj"), (hidden, mlp), activation)?,
             down: loader.linear_padded(&[("mlp.down_proj", hidden)], widths, false)?,
         })

@@ -24,7 +24,7 @@ pub use decoder::{BehindLayer, Decoder, DecoderConfig, decoder_heads};
 pub use embeddings::{TableSizes, TokenEmbeddings};
 pub use experts::{Experts, ExpertsConfig, ExpertsNames};
 pub use post_norm::{Biases, PostNorm, PostNormConfig, PostNormNames, QkvNames, UpNames};
-pub use relative_bias::{Buckets, RelativeBias};
+pub use relative_bias::{BiasRule, Buckets, RelativeBias};
 pub use rotary::{Rotary, RotaryRule, Scaling, rope_object};
 pub use text_decoder::TextDecoder;
 
@@ -86,6 +86,21 @@ impl<'a> Loader<'a> {
     pub fn vector(&self, name: &str, length: usize) -> Result<Tensor, CheckpointError> {
         let stored = self.stored(name, &[length])?;
         Tensor::from_vec(stored.to_f32(), length, self.device).map_err(|error| self.failed(error))
+    }
+
+    /// As [`vector`](Self::vector), of numbers that are one more than those stored, times `factor`.
+    ///
+    /// # Errors
+    /// If it is missing or has another length.
+    pub fn vector_and_one(
+        &self,
+        name: &str,
+        length: usize,
+        factor: f32,
+    ) -> Result<Tensor, CheckpointError> {
+        let stored = self.stored(name, &[length])?.to_f32();
+        let numbers: Vec<f32> = stored.into_iter().map(|it| (1.0 + it) * factor).collect();
+        Tensor::from_vec(numbers, length, self.device).map_err(|error| self.failed(error))
     }
 
     /// One linear layer from several, concatenated along the outputs: `(name, outputs)` each, all

@@ -4,7 +4,6 @@
 //!
 //! Must not know: any one family.
 
-use proxima_kernels::KernelError;
 use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::linear::{GatedLinear, Linear};
 use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
@@ -12,6 +11,7 @@ use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, Heads, Mask, PositionBias, Scoring};
+use proxima_kernels::{KernelError, Tensor};
 
 use super::{
     Experts, ExpertsConfig, ExpertsNames, LayerNorm, Loader, RelativeBias, Rotary, RotaryRule,
@@ -81,6 +81,10 @@ pub struct PostNormNames {
     pub qkv: QkvNames,
     /// The output of attention.
     pub output: &'static str,
+    /// Norms of queries and of keys, of all heads together.
+    pub query_key_norms: Option<[&'static str; 2]>,
+    /// A norm after attention, to which its input is added once more.
+    pub inner_norm: Option<&'static str>,
     /// The norm after attention.
     pub attention_norm: &'static str,
     /// The MLP's first layer.
@@ -116,6 +120,8 @@ pub enum UpNames {
     },
     /// One layer, whose first half is multiplied with the gate in its second half.
     ValueAndGate(&'static str),
+    /// One layer, whose first half is the gate, and its second half what is multiplied with it.
+    GateAndValue(&'static str),
 }
 
 /// An encoder with its embedding tables.
@@ -135,7 +141,9 @@ pub struct PostNorm {
 #[derive(Debug)]
 struct Layer {
     qkv: Linear,
+    query_key_norms: Option<[LayerNorm; 2]>,
     output: Linear,
+    inner_norm: Option<LayerNorm>,
     attention_norm: LayerNorm,
     mlp: Mlp,
     mlp_norm: LayerNorm,
@@ -179,6 +187,9 @@ impl Mlp {
             }
             UpNames::ValueAndGate(name) => {
                 gated(loader.gated_of_one(name, sizes, activation, false)?)
+            }
+            UpNames::GateAndValue(name) => {
+                gated(loader.gated_of_one(name, sizes, activation, true)?)
             }
         }
     }
@@ -273,13 +284,19 @@ impl PostNorm {
         places: Places<'_>,
     ) -> Result<State, KernelError> {
         let mut qkv = layer.qkv.of(&input, None, None)?;
+        if let Some(norms) = &layer.query_key_norms {
+            qkv = normed_queries_and_keys(&qkv, norms)?;
+        }
         if let Some(tables) = places.tables {
             qkv = rotary(qkv, self.heads, None, &places.positions[part.rows()], tables)?;
         }
         let rows = (part.segments(), &[][..]);
         let scoring = Scoring { mask: Mask::Full, bias: places.bias };
         let mixed = attention_for(&qkv, self.heads, rows, scoring, &layer.output)?;
-        let summed = layer.output.of(&mixed, None, Some(&hidden))?;
+        let mut summed = layer.output.of(&mixed, None, Some(&hidden))?;
+        if let Some(norm) = &layer.inner_norm {
+            summed = Rows::of(&(norm.forward(&summed.tensor()?)? + hidden.tensor()?)?)?;
+        }
         let layout = layer.mlp.input_layout();
         let (hidden, input) = layer.attention_norm.forward_for(&summed, layout)?;
         let summed = match &layer.mlp {
@@ -301,9 +318,7 @@ impl PostNorm {
 impl Encoder for PostNorm {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let embedded = self.embeddings.of(batch)?;
-        // Which experts run depends on the tokens, so a recording would be of one batch.
-        let has_experts = self.layers.iter().any(|layer| matches!(layer.mlp, Mlp::Experts(_)));
-        let hidden = match batch.layout().filter(|_| !has_experts) {
+        let hidden = match batch.layout().filter(|_| self.layers.iter().all(Layer::is_recorded)) {
             Some(layout) => self.recordings.run(&layout, embedded, pause, |embedded, pause| {
                 self.layers(batch, embedded, pause)
             })?,
@@ -329,7 +344,24 @@ struct State {
     input: LinearInput,
 }
 
+/// Queries, keys and values with norms of the former two.
+fn normed_queries_and_keys(qkv: &Rows, norms: &[LayerNorm; 2]) -> Result<Rows, KernelError> {
+    let qkv = qkv.tensor()?;
+    let width = qkv.dim(1)? / 3;
+    let part = |index: usize| qkv.narrow(1, index * width, width)?.contiguous();
+    let [queries, keys] = norms;
+    let parts = [queries.forward(&part(0)?)?, keys.forward(&part(1)?)?, part(2)?];
+    Rows::of(&Tensor::cat(&parts, 1)?)
+}
+
 impl Layer {
+    /// Whether short batches are recorded. Which experts run depends on the tokens, so a recording
+    /// would be of one batch; and norms within attention are not computed in place.
+    fn is_recorded(&self) -> bool {
+        let has_experts = matches!(self.mlp, Mlp::Experts(_));
+        !has_experts && self.query_key_norms.is_none() && self.inner_norm.is_none()
+    }
+
     fn load(
         loader: &Loader<'_>,
         index: usize,
@@ -345,7 +377,12 @@ impl Layer {
         };
         Ok(Self {
             qkv: loader.linear(&parts, width, biases.qkv)?,
+            query_key_norms: match names.query_key_norms {
+                Some([queries, keys]) => Some([norm(queries)?, norm(keys)?]),
+                None => None,
+            },
             output: loader.linear(&[(names.output, width)], width, biases.output)?,
+            inner_norm: names.inner_norm.map(norm).transpose()?,
             attention_norm: norm(names.attention_norm)?,
             mlp: Mlp::load(loader, index, width, config, names)?,
             mlp_norm: norm(names.mlp_norm)?,

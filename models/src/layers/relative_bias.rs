@@ -36,34 +36,78 @@ impl Buckets {
     }
 }
 
-/// A bias by relative position: a value a bucket and head.
+/// A bias by relative position, the same in all layers.
 #[derive(Debug)]
 pub struct RelativeBias {
-    buckets: Buckets,
-    heads: usize,
-    /// `[buckets, heads]`
-    values: Vec<f32>,
+    rule: BiasRule,
     device: Device,
     table: RwLock<Arc<PositionBias>>,
 }
 
+/// Where the values of a bias come from.
+#[derive(Debug, Clone)]
+pub enum BiasRule {
+    /// One a bucket and head.
+    Buckets {
+        /// Which offsets share a bucket.
+        buckets: Buckets,
+        /// `[buckets, heads]`
+        values: Vec<f32>,
+    },
+    /// The distance times a slope of the head, subtracted on both sides of the query (ALiBi, Press et
+    /// al., 2022).
+    Slopes(Vec<f32>),
+}
+
+impl BiasRule {
+    /// ALiBi's slopes of this many heads: powers of two that are evenly spaced, and for a number of
+    /// heads that is no power of two, every second of the next power's in addition.
+    pub fn slopes(heads: usize) -> Self {
+        let evenly = |count: usize| {
+            (1..=count).map(move |place| (-8.0 * place as f64 / count as f64).exp2() as f32)
+        };
+        let whole = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
+        let more = evenly(2 * whole).step_by(2).take(heads - whole);
+        Self::Slopes(evenly(whole).chain(more).collect())
+    }
+
+    fn heads(&self) -> usize {
+        match self {
+            Self::Buckets { buckets, values } => values.len() / buckets.count,
+            Self::Slopes(slopes) => slopes.len(),
+        }
+    }
+
+    /// The table of all heads, for sequences of up to `length` tokens.
+    fn table(&self, length: usize, device: &Device) -> Result<PositionBias, KernelError> {
+        let (reach, heads) = (length - 1, self.heads());
+        let offsets = || -(reach as i64)..=reach as i64;
+        let mut table: Vec<f32> = Vec::with_capacity(heads * (2 * reach + 1));
+        match self {
+            Self::Buckets { buckets, values } => {
+                let buckets: Vec<usize> = offsets().map(|offset| buckets.of(offset)).collect();
+                for head in 0..heads {
+                    table.extend(buckets.iter().map(|bucket| values[bucket * heads + head]));
+                }
+            }
+            Self::Slopes(slopes) => {
+                for slope in slopes {
+                    table.extend(offsets().map(|offset| -slope * offset.unsigned_abs() as f32));
+                }
+            }
+        }
+        Ok(PositionBias { table: Tensor::from_vec(table, (heads, 2 * reach + 1), device)?, reach })
+    }
+}
+
 impl RelativeBias {
-    /// The bias with these values, `[buckets, heads]`.
+    /// The bias by this rule.
     ///
     /// # Errors
     /// A device failure.
-    ///
-    /// # Panics
-    /// If there is not one value a bucket and head.
-    pub fn new(
-        buckets: Buckets,
-        heads: usize,
-        values: Vec<f32>,
-        device: &Device,
-    ) -> Result<Self, KernelError> {
-        assert_eq!(values.len(), buckets.count * heads, "a value a bucket and head");
-        let table = RwLock::new(Arc::new(table(buckets, heads, &values, LENGTH_MIN, device)?));
-        Ok(Self { buckets, heads, values, device: device.clone(), table })
+    pub fn new(rule: BiasRule, device: &Device) -> Result<Self, KernelError> {
+        let table = RwLock::new(Arc::new(rule.table(LENGTH_MIN, device)?));
+        Ok(Self { rule, device: device.clone(), table })
     }
 
     /// The bias for sequences of up to `length` tokens.
@@ -76,8 +120,7 @@ impl RelativeBias {
         if length <= known.reach + 1 {
             return Ok(known);
         }
-        let length = length.next_power_of_two();
-        let wider = table(self.buckets, self.heads, &self.values, length, &self.device)?;
+        let wider = self.rule.table(length.next_power_of_two(), &self.device)?;
         let mut known = self.table.write().expect(poisoned);
         // Another thread may have made a longer one.
         if known.reach < wider.reach {
@@ -85,21 +128,6 @@ impl RelativeBias {
         }
         Ok(known.clone())
     }
-}
-
-fn table(
-    buckets: Buckets,
-    heads: usize,
-    values: &[f32],
-    length: usize,
-    device: &Device,
-) -> Result<PositionBias, KernelError> {
-    let reach = length - 1;
-    let offsets = -(reach as i64)..=reach as i64;
-    let buckets: Vec<usize> = offsets.map(|offset| buckets.of(offset)).collect();
-    let row = |head: usize| buckets.iter().map(move |bucket| values[bucket * heads + head]);
-    let table: Vec<f32> = (0..heads).flat_map(row).collect();
-    Ok(PositionBias { table: Tensor::from_vec(table, (heads, 2 * reach + 1), device)?, reach })
 }
 
 #[cfg(test)]
@@ -117,5 +145,21 @@ mod tests {
         for (offset, bucket) in [after, far, last].concat() {
             assert_eq!(buckets.of(offset), bucket, "{offset}");
         }
+    }
+
+    /// Of the authors' `_get_alibi_head_slopes` (jina-bert-implementation).
+    #[test]
+    fn slopes_are_those_of_the_authors() {
+        let slopes = |heads: usize| match BiasRule::slopes(heads) {
+            BiasRule::Slopes(slopes) => slopes,
+            BiasRule::Buckets { .. } => Vec::new(),
+        };
+        let halves: Vec<f32> = (1..=8).map(|place| 0.5f32.powi(place)).collect();
+        assert_eq!(slopes(8), halves);
+        let more = [0.5, 1.5, 2.5, 3.5].map(|power: f32| (-power).exp2());
+        let (found, wanted) = (slopes(12), [&halves[..], &more].concat());
+        assert_eq!(found.len(), 12);
+        assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-7), "{found:?}");
+        assert_eq!(slopes(1), [1.0 / 256.0]);
     }
 }

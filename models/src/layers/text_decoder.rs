@@ -4,6 +4,7 @@
 
 use proxima_kernels::KernelError;
 use proxima_kernels::ops::embedding::Embedding;
+use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::rows::Rows;
 
 use super::{Decoder, DecoderConfig, Loader, Rotary, RotaryRule};
@@ -14,8 +15,12 @@ use crate::checkpoint::CheckpointError;
 #[derive(Debug)]
 pub struct TextDecoder {
     embedding: Embedding,
+    /// Of embeddings.
+    scale: Option<f64>,
     decoder: Decoder,
     rotary: Rotary,
+    /// Of the last hidden states, a token at a time.
+    projection: Option<Linear>,
 }
 
 impl TextDecoder {
@@ -35,7 +40,21 @@ impl TextDecoder {
             decoder: Decoder::load(loader, config)?,
             embedding: Embedding::new(table, loader.device()).map_err(failed)?,
             rotary: Rotary::by(rule, config.heads.size, loader.device()).map_err(failed)?,
+            scale: None,
+            projection: None,
         })
+    }
+
+    /// The decoder with embeddings multiplied by `scale`.
+    #[must_use]
+    pub fn with_scale(self, scale: f64) -> Self {
+        Self { scale: Some(scale), ..self }
+    }
+
+    /// The decoder with a projection of its hidden states.
+    #[must_use]
+    pub fn with_projection(self, projection: Linear) -> Self {
+        Self { projection: Some(projection), ..self }
     }
 }
 
@@ -44,9 +63,17 @@ impl Encoder for TextDecoder {
         let positions = batch.positions();
         let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
         let tables = self.rotary.tables(longest)?;
-        let hidden = self.embedding.rows_of(batch.tokens())?;
+        let mut hidden = self.embedding.rows_of(batch.tokens())?;
+        if let Some(scale) = self.scale {
+            hidden = Rows::of(&(hidden.tensor()? * scale)?)?;
+        }
         let nothing = |_: usize, _: &mut Rows| Ok(());
-        self.decoder.run(batch, hidden, (&positions, &tables), &nothing, pause)
+        let turn = (&positions[..], &*tables);
+        let mut states = self.decoder.run(batch, hidden, turn, &nothing, pause)?;
+        if let Some(projection) = &self.projection {
+            states.rows = projection.forward_with(&states.rows, None, None)?;
+        }
+        Ok(states)
     }
 
     fn is_causal(&self) -> bool {

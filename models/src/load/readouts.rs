@@ -176,6 +176,7 @@ fn embedding_step(
     Ok(Some(match step {
         Step::Pool(PoolingModule { .. }) => return Ok(None),
         Step::Normalize(_) => EmbeddingStep::Normalize,
+        Step::TanhInt8 => EmbeddingStep::TanhInt8,
         Step::Dense(_, module) => EmbeddingStep::Dense(Box::new(dense(module, width, device)?)),
         Step::LayerNorm { dir, width: own } => {
             check_width(dir, *own, width)?;
@@ -327,13 +328,18 @@ fn yes_or_no(
             vec![row("no")?, row("yes")?]
         }
     };
+    if checkpoint.has("final_logit_softcapping") {
+        return Err(checkpoint.config_error(
+            "final_logit_softcapping caps the logits that a score is made of, which is not served",
+        ));
+    }
     let weights = checkpoint.weights();
     let loader = Loader::new(weights, "", Precision::Float32, device);
     // As in transformers, a stored head is used even if the config ties it to the embeddings.
-    let tied = checkpoint.said("tie_word_embeddings");
+    let tied = checkpoint.said("tie_word_embeddings").unwrap_or(language.tied);
     let head = match language.heads.iter().find(|name| weights.contains(name)) {
         Some(name) => (*name).to_owned(),
-        None if tied == Some(true) => {
+        None if tied => {
             format!(
                 "{}embed_tokens.weight",
                 weights.prefix(language.tables, "embed_tokens.weight")?

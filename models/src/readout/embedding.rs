@@ -61,6 +61,8 @@ pub enum EmbeddingStep {
     Normalize,
     /// A layer norm, on the CPU.
     LayerNorm(LayerNorm),
+    /// Hyperbolic tangents, times 127 and rounded, halves to even, on the CPU.
+    TanhInt8,
 }
 
 /// Hidden states to one vector per sequence.
@@ -177,14 +179,20 @@ impl EmbeddingStep {
         match self {
             Self::Dense(dense) => dense.forward(x),
             Self::LayerNorm(norm) => norm.forward(&x.to_device(&Device::Cpu)?),
-            Self::Normalize => {
-                let mut rows: Vec<Vec<f32>> = x.to_device(&Device::Cpu)?.to_vec2()?;
-                rows.iter_mut().for_each(|row| l2_normalize(row));
-                let shape = x.dims2()?;
-                Tensor::from_vec(rows.concat(), shape, &Device::Cpu)
-            }
+            Self::Normalize => of_rows(x, l2_normalize),
+            Self::TanhInt8 => of_rows(x, |row| {
+                row.iter_mut().for_each(|it| *it = (it.tanh() * 127.0).round_ties_even());
+            }),
         }
     }
+}
+
+/// Each row, changed on the CPU.
+fn of_rows(x: &Tensor, change: impl Fn(&mut [f32])) -> Result<Tensor, KernelError> {
+    let mut rows: Vec<Vec<f32>> = x.to_device(&Device::Cpu)?.to_vec2()?;
+    rows.iter_mut().for_each(|row| change(row));
+    let shape = x.dims2()?;
+    Tensor::from_vec(rows.concat(), shape, &Device::Cpu)
 }
 
 /// Where sequences are in the rows of tokens, and how many rows at the start of each are a prompt

@@ -69,19 +69,26 @@ pub struct ScoreReadout {
     labels: Vec<String>,
     /// Whether there are two outputs, no and yes, whose difference is the logit.
     yes_or_no: bool,
+    /// Whether the head is applied to each token, and its outputs are pooled.
+    is_late: bool,
 }
 
 impl ScoreReadout {
     /// A head with one output per label.
     pub fn new(pooling: Pooling, layers: Vec<HeadLayer>, labels: Vec<String>) -> Self {
-        Self { pooling, layers, labels, yes_or_no: false }
+        Self { pooling, layers, labels, yes_or_no: false, is_late: false }
+    }
+
+    /// A head applied to each token; the logits are the means of its outputs.
+    pub fn late(layers: Vec<HeadLayer>, labels: Vec<String>) -> Self {
+        Self { is_late: true, ..Self::new(Pooling::Mean, layers, labels) }
     }
 
     /// A head made of the language head's rows for `no` and `yes`, in this order, at the last
     /// token.
     pub fn yes_or_no(rows: Linear) -> Self {
         let (layers, labels) = (vec![HeadLayer::new(rows)], vec!["yes".to_owned()]);
-        Self { pooling: Pooling::Last, layers, labels, yes_or_no: true }
+        Self { yes_or_no: true, ..Self::new(Pooling::Last, layers, labels) }
     }
 
     /// Names of the logits.
@@ -100,9 +107,13 @@ impl ScoreReadout {
     /// A device failure.
     pub fn logits(&self, hidden: &HiddenStates) -> Result<Vec<Vec<f32>>, KernelError> {
         let no_skips = vec![0; hidden.pooling_skips.len()];
-        let mut x = pool(&hidden.rows, &hidden.offsets, &no_skips, self.pooling)?;
+        let pooled = |x: &Tensor| pool(x, &hidden.offsets, &no_skips, self.pooling);
+        let mut x = if self.is_late { hidden.rows.clone() } else { pooled(&hidden.rows)? };
         for layer in &self.layers {
             x = layer.forward(&x)?;
+        }
+        if self.is_late {
+            x = pooled(&x)?;
         }
         let outputs: Vec<Vec<f32>> = x.to_device(&Device::Cpu)?.to_vec2()?;
         if self.yes_or_no {

@@ -33,6 +33,8 @@ pub struct TextEmbedding {
     after: Vec<u32>,
     /// A token appended to every text, if the template does not append it itself.
     end: Option<u32>,
+    /// Whether texts are tokenised without the tokenizer's template, as for a table of vectors.
+    is_bare: bool,
 }
 
 impl TextEmbedding {
@@ -44,8 +46,12 @@ impl TextEmbedding {
         // Without sentence-transformers files, how texts become vectors is the caller's choice.
         chat_template::refuse(checkpoint, false)?;
         let tokenizer = TextTokenizer::load(checkpoint, limits)?;
-        let (before, after) = tokenizer.template(checkpoint)?;
         let modules = checkpoint.sentence_transformers();
+        let is_bare = modules.is_some_and(|modules| modules.is_static);
+        let (before, after) = match is_bare {
+            true => Default::default(),
+            false => tokenizer.template(checkpoint)?,
+        };
         let prompts = Prompts::of(checkpoint);
         let pooling = modules.and_then(|modules| modules.pooling());
         Ok(Self {
@@ -55,6 +61,7 @@ impl TextEmbedding {
             before,
             after,
             end: None,
+            is_bare,
         })
     }
 
@@ -93,9 +100,11 @@ impl TextEmbedding {
 
     fn text_sequence(&self, text: &str, how: &Prepare) -> Result<Sequence, InputError> {
         let prompt = self.prompts.text(&how.prompt)?;
-        let added = self.tokenizer.added(false) + usize::from(self.end.is_some());
+        let template = if self.is_bare { 0 } else { self.tokenizer.added(false) };
+        let added = template + usize::from(self.end.is_some());
         let cut = self.tokenizer.cut(&format!("{prompt}{text}"), added, how)?;
-        let mut tokens = self.tokenizer.wrap(cut.kept, None)?.get_ids().to_vec();
+        let whole = if self.is_bare { cut.kept } else { self.tokenizer.wrap(cut.kept, None)? };
+        let mut tokens = whole.get_ids().to_vec();
         tokens.extend(self.end);
         let pooling_skip = if self.include_prompt || prompt.is_empty() {
             0

@@ -22,7 +22,7 @@ use unicode_normalization_alignments::UnicodeNormalization as _;
 use super::{Limits, Token, Tokenize};
 use crate::batch::Sequence;
 use crate::checkpoint::files::{self, TOKENIZER_BYTES_MAX, is_there};
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, STATIC};
 use crate::input::{InputError, Prepare, TruncationSide};
 
 use beginning::{more_than, splits_at_spaces};
@@ -375,6 +375,12 @@ impl Tokenize for TextTokenizer {
 pub(crate) fn tokens_max(checkpoint: &Checkpoint) -> Result<Option<usize>, CheckpointError> {
     /// Tokenizers without a limit store 1e30 or another unreachable number.
     const NO_LIMIT: f64 = 1e9;
+    if checkpoint.model_type() == STATIC {
+        // sentence-transformers opens the file alone, and leaves what it says in force.
+        let path = checkpoint.transformer_dir().join("tokenizer.json");
+        let bytes = files::read(&path, TOKENIZER_BYTES_MAX)?;
+        return Ok(pipeline::truncation(&path, &bytes)?.map(|it| it.max_length));
+    }
     let config = checkpoint.tokenizer_config();
     let keys = ["model_max_length", "max_len"];
     let Some((key, limit)) = keys.iter().find_map(|key| Some((key, config.get(key)?))) else {

@@ -139,7 +139,7 @@ const MINILM_L12: &[Check] = &[
 // The same numbers for the original and its conversion to a classifier.
 const QWEN3: &[Check] = &[red_planet(&[-3.109_297_8, 7.120_39, -0.378_754_62, 3.541_637_4], 2e-1)];
 
-static RERANKERS: [Known; 11] = [
+static RERANKERS: [Known; 13] = [
     reranker("Qwen3-Reranker-0.6B", QWEN3),
     reranker("Qwen3-Reranker-0.6B-seq-cls", QWEN3),
     reranker(
@@ -165,6 +165,8 @@ static RERANKERS: [Known; 11] = [
         "gte-multilingual-reranker-base",
         &[red_planet_probabilities(&[0.386_72, 0.851_56, 0.703_12, 0.652_34])],
     ),
+    reranker("jina-reranker-v1-tiny-en", &[capital_of_france(&[2.5911, 0.1122])]),
+    reranker("jina-reranker-v1-turbo-en", &[capital_of_france(&[1.8295, -2.8908])]),
     reranker("ms-marco-MiniLM-L6-v2", MINILM_L6),
     reranker("ms-marco-MiniLM-L-6-v2", MINILM_L6),
     reranker("ms-marco-MiniLM-L12-v2", MINILM_L12),
@@ -193,7 +195,7 @@ const fn deep_learning(expected: &'static [f32], tolerance: f32) -> Check {
     }
 }
 
-static EMBEDDERS: [Known; 14] = [
+static EMBEDDERS: [Known; 17] = [
     Known {
         name: "E2Rank-0.6B",
         width: 1024,
@@ -303,6 +305,24 @@ static EMBEDDERS: [Known; 14] = [
         name: "nomic-embed-text-v2-moe",
         width: 768,
         checks: &[deep_learning(&[-0.770_394_8, 0.066_038_49, -0.748_162_15, -0.130_904_75], 1e-2)],
+    },
+    Known {
+        name: "jina-embeddings-v2-small-en",
+        width: 512,
+        checks: &[deep_learning(&[-0.736_603_6, -0.340_220_03, -0.071_639_2, 0.108_484_305], 1e-2)],
+    },
+    Known {
+        name: "jina-embeddings-v2-base-code",
+        width: 768,
+        checks: &[deep_learning(
+            &[-0.151_090_17, -0.021_903_912, -0.083_914_59, -0.128_803_82],
+            1e-2,
+        )],
+    },
+    Known {
+        name: "voyage-4-nano",
+        width: 2048,
+        checks: &[deep_learning(&[-0.492_774_87, -0.769_601, -1.564_340_5, 1.904_349_9], 2e-2)],
     },
     Known {
         name: "Qwen3-Embedding-0.6B",

@@ -162,11 +162,24 @@ const AUTO_MAP: &[Key] = &[
     ("AutoModelForCausalLM", Refused(OWN_CODE)),
     ("AutoModelForMaskedLM", Refused(OWN_CODE)),
     ("AutoModelForSequenceClassification", Refused(OWN_CODE)),
-    ("AutoModelForTokenClassification", NoEffect("another task's")),
-    ("AutoModelForQuestionAnswering", NoEffect("another task's")),
-    ("AutoModelForMultipleChoice", NoEffect("another task's")),
-    ("AutoModelForPreTraining", NoEffect("another task's")),
+    ("AutoModelForTokenClassification", NoEffect(ANOTHER_TASK)),
+    ("AutoModelForQuestionAnswering", NoEffect(ANOTHER_TASK)),
+    ("AutoModelForMultipleChoice", NoEffect(ANOTHER_TASK)),
+    ("AutoModelForPreTraining", NoEffect(ANOTHER_TASK)),
 ];
+
+/// Entries of `auto_map` beside those that a family knows.
+pub const OTHER_TASKS: &[Key] = &[
+    ("AutoTokenizer", NoEffect("tokenizer.json is read")),
+    ("AutoModelForCausalLM", Refused(OWN_CODE)),
+    ("AutoModelForMaskedLM", Refused(OWN_CODE)),
+    ("AutoModelForSequenceClassification", Refused(OWN_CODE)),
+    ("AutoModelForTokenClassification", NoEffect(ANOTHER_TASK)),
+    ("AutoModelForQuestionAnswering", NoEffect(ANOTHER_TASK)),
+    ("AutoModelForMultipleChoice", NoEffect(ANOTHER_TASK)),
+    ("AutoModelForPreTraining", NoEffect(ANOTHER_TASK)),
+];
+const ANOTHER_TASK: &str = "another task's";
 
 const ALL_LAYERS: &str = "rotary positions of this network are the same in all layers";
 

@@ -17,6 +17,9 @@ use crate::checkpoint::CheckpointError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Transformer,
+    /// A table of vectors instead of a transformer, with a tokenizer; the vector of a text is the
+    /// mean of its tokens'.
+    StaticEmbedding,
     Pooling,
     Dense,
     Normalize,
@@ -24,12 +27,18 @@ pub enum Kind {
     Dropout,
     SpladePooling,
     LogitScore,
+    /// Of pplx-embed, whose code is known.
+    TanhQuantizer,
 }
 
+/// The module of pplx-embed that rounds vectors (`st_quantize.py` beside the model).
+const TANH_QUANTIZER: &str = "st_quantize.FlexibleQuantizer";
+
 /// Modules by the last part of their type, which older and newer releases share.
-const KINDS: [(&str, Kind); 9] = [
+const KINDS: [(&str, Kind); 10] = [
     ("Transformer", Kind::Transformer),
     ("MLMTransformer", Kind::Transformer),
+    ("StaticEmbedding", Kind::StaticEmbedding),
     ("Pooling", Kind::Pooling),
     ("Dense", Kind::Dense),
     ("Normalize", Kind::Normalize),
@@ -44,6 +53,9 @@ const KINDS: [(&str, Kind); 9] = [
 /// # Errors
 /// An unknown module, or one of another package, whose code may do something else.
 pub fn kind(path: &Path, name: &str) -> Result<Kind, CheckpointError> {
+    if name == TANH_QUANTIZER {
+        return Ok(Kind::TanhQuantizer);
+    }
     let last = name.rsplit('.').next().unwrap_or_default();
     let found = KINDS.iter().find(|(known, _)| *known == last);
     match found {
@@ -116,7 +128,8 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
             (
                 Step::Dense(Subject::Sentence, _)
                 | Step::Normalize(Subject::Sentence)
-                | Step::LayerNorm { .. },
+                | Step::LayerNorm { .. }
+                | Step::TanhInt8,
                 false,
             ) => {
                 return error(

@@ -27,6 +27,7 @@ use vision::{Seen, Tower};
 pub fn family() -> Family {
     Family {
         model_type: "qwen3_vl",
+        is: None,
         architectures: &["Qwen3VLForConditionalGeneration", "Qwen3VLModel", "Qwen3VLForEmbedding"],
         keys: keys::CONFIG,
         files: keys::FILES,
@@ -40,6 +41,7 @@ pub fn family() -> Family {
             embedders: &[],
             tables: TABLES,
             heads: &["lm_head.weight", "language_model.lm_head.weight"],
+            tied: false,
         }),
     }
 }

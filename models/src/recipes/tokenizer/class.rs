@@ -142,7 +142,7 @@ fn of_model(model_type: &str) -> Class {
         "xlm-roberta" | "gte" => Class::XlmRoberta,
         "camembert" => Class::Camembert,
         "qwen3" | "qwen3_vl" => Class::Qwen2,
-        "gemma3_text" => Class::Gemma,
+        "gemma" | "gemma3_text" => Class::Gemma,
         _ => Class::File,
     }
 }

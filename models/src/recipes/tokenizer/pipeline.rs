@@ -4,6 +4,8 @@
 //!
 //! Must not know: which class it is, where tokens come from.
 
+use std::path::Path;
+
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::models::unigram::Unigram;
@@ -63,6 +65,17 @@ struct Parts {
     normalizer: Option<NormalizerWrapper>,
     post_processor: Option<PostProcessorWrapper>,
     decoder: Option<DecoderWrapper>,
+}
+
+/// How a `tokenizer.json` with these bytes cuts texts, if it does.
+///
+/// # Errors
+/// An invalid file.
+pub fn truncation(path: &Path, bytes: &[u8]) -> Result<Option<TruncationParams>, CheckpointError> {
+    let lists: Result<Lists, _> = serde_json::from_slice(bytes);
+    let lists = lists
+        .map_err(|problem| CheckpointError::new(path, format!("not a tokenizer: {problem}")))?;
+    Ok(lists.truncation)
 }
 
 /// The tokenizer that transformers builds from a `tokenizer.json` with these bytes and the files

@@ -1,0 +1,92 @@
+//! A table of vectors, one a token, whose mean is a text's (sentence-transformers `StaticEmbedding`;
+//! model2vec saves the same). Embedders such as static-retrieval-mrl-en-v1 and potion.
+//!
+//! Must not know: templates, pooling, devices.
+
+use proxima_kernels::ops::embedding::Embedding;
+use proxima_kernels::spec::Precision;
+use proxima_kernels::stored::StoredTensor;
+use proxima_kernels::{Device, KernelError};
+
+use super::{Family, Network, heads};
+use crate::batch::{Encoder, HiddenStates, RaggedBatch};
+use crate::checkpoint::{Checkpoint, CheckpointError, STATIC};
+use crate::layers::Loader;
+use crate::readout::Pooling;
+
+/// Its entry in the list of families.
+pub fn family() -> Family {
+    Family {
+        model_type: STATIC,
+        is: None,
+        architectures: &[],
+        keys: &[],
+        files: &[],
+        pooling: |_| Some(Pooling::Mean),
+        load,
+        score: heads::last_token_score,
+        language_model: None,
+        words: None,
+    }
+}
+
+/// Longest text in tokens. The mean of any number can be taken; this bounds the memory of one text.
+const POSITIONS: usize = 1 << 16;
+
+/// Names of the table: of sentence-transformers and of model2vec.
+const TABLES: [&str; 2] = ["embedding.weight", "embeddings"];
+
+#[derive(Debug)]
+struct StaticEmbedding {
+    table: Embedding,
+}
+
+fn load(
+    checkpoint: &Checkpoint,
+    precision: Precision,
+    device: &Device,
+) -> Result<Network, CheckpointError> {
+    let weights = checkpoint.weights();
+    let error = |problem: &str| CheckpointError::new(checkpoint.transformer_dir(), problem);
+    let name = TABLES.into_iter().find(|name| weights.contains(name));
+    let name = name.ok_or_else(|| error("there is no tensor embedding.weight or embeddings"))?;
+    if name == TABLES[1] && weights.contains("mapping") {
+        return Err(error(
+            "its tensor mapping says which tokens share a vector, which is not served; save the \
+             model without quantising its vocabulary",
+        ));
+    }
+    let shape = weights.shape(name).filter(|shape| shape.len() == 2);
+    let shape = shape.ok_or_else(|| error("its table is not a matrix"))?;
+    let (vocabulary, width) = (shape[0], shape[1]);
+    let loader = Loader::new(weights, "", precision, device);
+    let mut table = loader.stored(name, &[vocabulary, width])?;
+    if name == TABLES[1] && weights.contains("weights") {
+        let factors = loader.stored("weights", &[vocabulary])?.to_f32();
+        let mut numbers = table.to_f32();
+        for (row, factor) in numbers.chunks_exact_mut(width.max(1)).zip(factors) {
+            row.iter_mut().for_each(|number| *number *= factor);
+        }
+        let folded = StoredTensor::of_numbers(&numbers, vec![vocabulary, width]);
+        table = folded.map_err(|problem| error(&problem))?;
+    }
+    let table = Embedding::new(table, device).map_err(|error| loader.failed(error))?;
+    Ok(Network {
+        encoder: Box::new(StaticEmbedding { table }),
+        width,
+        positions: POSITIONS,
+        rotary_positions: false,
+        vocabulary,
+        token_types: 0,
+    })
+}
+
+impl Encoder for StaticEmbedding {
+    fn run(&self, batch: &RaggedBatch, _pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
+        HiddenStates::new(&self.table.rows_of(batch.tokens())?, batch)
+    }
+
+    fn is_causal(&self) -> bool {
+        false
+    }
+}
