@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use proxima::bench::load::{self, Load, Tally};
+use proxima_models::Progress;
 
 /// Sends texts to a server and measures.
 #[derive(Debug, Clone, Parser)]
@@ -72,7 +73,7 @@ fn main() -> std::process::ExitCode {
         encoding,
         waits,
     };
-    let tally = load::run(&load);
+    let tally = load::run(&load, &Progress::default());
     println!(
         "{} requests in {:.1} s, {} refused, {} errors: {:.0} texts/s, {:.0} tokens/s",
         tally.latencies.len(),

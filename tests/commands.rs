@@ -266,3 +266,23 @@ fn a_second_value_of_a_flag_is_neither_a_model_nor_printed() {
     assert_eq!(refused.status.code(), Some(64), "{said}");
     assert!(said.contains("verbose") && said.contains("debug"), "{said}");
 }
+
+#[test]
+fn of_a_misspelt_flag_of_another_server_the_one_that_is_meant_is_told() {
+    let flags = ["--max-client-batch-sizes", "5"];
+    let refused = output(proxima(&["serve", "nowhere"]).args(flags));
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(said.contains("'--max-inputs'") && !said.contains("max-length"), "{said}");
+    let refused = output(&mut proxima(&["serve", "nowhere", "--served-name", "x"]));
+    let said = text(&refused.stderr);
+    assert!(said.contains("--served-name") && !said.contains("-- --served-name"), "{said}");
+}
+
+#[test]
+fn an_instruction_set_that_the_processor_lacks_is_a_wrong_setting() {
+    let refused = output(proxima(&["serve", "nowhere"]).env("PROXIMA_ISA", "avx9"));
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(said.contains("PROXIMA_ISA=avx9") && said.contains("portable"), "{said}");
+}

@@ -25,6 +25,15 @@ pub fn set_threads(threads: usize) {
     thread_pool::set_threads(threads);
 }
 
+/// Whether the instruction set that `PROXIMA_ISA` names can be used; if it cannot, the first kernel
+/// panics.
+///
+/// # Errors
+/// A sentence that names those of this CPU.
+pub fn check_instruction_set() -> Result<(), String> {
+    cpu::Isa::chosen().map(|_| ())
+}
+
 /// The CPU instruction set that kernels use, as `PROXIMA_ISA` names it.
 pub fn instruction_set() -> &'static str {
     cpu::Isa::current().name()

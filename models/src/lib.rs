@@ -43,4 +43,4 @@ pub use task::Task;
 pub use proxima_kernels::KernelError as ModelError;
 
 /// Sets the number of threads for kernels; only the first call in a process has an effect.
-pub use proxima_kernels::set_threads;
+pub use proxima_kernels::{check_instruction_set, set_threads};

@@ -60,6 +60,11 @@ def run(*command: str, cwd: pathlib.Path = ROOT) -> str:
     return done.stdout
 
 
+def knows_commit(binary: pathlib.Path) -> bool:
+    """Whether a binary names the commit that it was built from."""
+    return "commit: unknown" not in run(str(binary), "--version")
+
+
 def version() -> str:
     """The version of the workspace."""
     return tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]

@@ -44,6 +44,9 @@ def main() -> None:
     with facts.scratch_folder() as folder:
         scratch = pathlib.Path(folder)
         build = facts.look_at(arguments.binary.resolve(), scratch)
+        if not facts.knows_commit(arguments.binary.resolve()):
+            problem = "warning: --version of the binary names no commit; `make build` gives it one"
+            print(problem, file=sys.stderr)
         found = crates.crates(build)
         materials, third_party = crates.bill_of_materials(build, found), crates.notices(found)
         stem = f"proxima-{build.version}"

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -111,6 +112,9 @@ pub fn run(
     commit: Option<&'static str>,
 ) -> ExitCode {
     let environment = Environment::of_process();
+    if let Err(problem) = proxima_models::check_instruction_set() {
+        return ended(&CommandError::usage(problem));
+    }
     // Leaked once per process.
     let version: &'static str = about::version(commit).leak();
     let command = config::without_kubelet(Cli::command().long_version(version), &environment);
@@ -132,6 +136,7 @@ pub fn run(
         }
         Ok((cli, _)) => cli,
         Err(error) => {
+            let error = with_hint(error);
             // If the terminal is closed, nothing can be done.
             let _ = error.print();
             return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
@@ -143,6 +148,21 @@ pub fn run(
     };
     logging::flush();
     code
+}
+
+/// The error of an unknown flag with the flag that is meant, if it is like one of another server.
+/// Words without a dash are models, so that none is meant to be one.
+fn with_hint(mut error: clap::Error) -> clap::Error {
+    error.remove(ContextKind::TrailingArg);
+    error.remove(ContextKind::Suggested);
+    if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
+        && let Some(meant) = config::meant_flag(flag.trim_start_matches('-'))
+    {
+        // It shows the flag that is only spelt alike.
+        error.remove(ContextKind::Usage);
+        error.insert(ContextKind::SuggestedArg, ContextValue::String(format!("--{meant}")));
+    }
+    error
 }
 
 /// Whether `serve` takes its models from the environment; the command line has precedence.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use proxima_engine::{EngineError, NotReady, NotServed, UnknownModel};
+use proxima_models::InputError;
 use thiserror::Error;
 
 /// `Retry-After` of a model that is not ready: loading takes seconds, a download minutes.
@@ -186,16 +187,30 @@ impl Failure {
         format!("{} [...] {}", &whole[..head], &whole[tail..])
     }
 
-    /// The reason for the log: the message without quoted text, which may be user input.
+    /// The reason for the log: the message without anything that may be of an input.
     pub fn reason(&self) -> String {
-        let mut reason = match self {
-            // Which model was asked for is worth knowing, and is not an input.
-            Self::UnknownModel(unknown) => unknown.to_string(),
+        let reason = match self {
+            // What these quote is the server's own text, a header, or the name of a model, which
+            // is worth knowing.
+            Self::UnknownModel(_)
+            | Self::Unauthorized
+            | Self::Browser
+            | Self::Coding { .. }
+            | Self::TransferCoding { .. } => self.to_string(),
+            Self::Engine(EngineError::Input {
+                index,
+                source: InputError::UnknownToken { vocabulary, .. },
+            }) => {
+                format!("input {index}: a token id is outside the vocabulary of {vocabulary}")
+            }
             _ => without_quotes(&self.to_string()),
         };
-        let end = (0..=REASON_MAX.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at));
-        reason.truncate(end.unwrap_or(0));
-        reason
+        if reason.len() <= REASON_MAX {
+            return reason;
+        }
+        let end = (0..REASON_MAX).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+        let word = reason[..end].rfind(' ').unwrap_or(end);
+        format!("{} ...", &reason[..word])
     }
 
     /// Whether a handler detected it, before any engine saw and counted the request.
@@ -273,8 +288,10 @@ pub fn with_retry_after(mut response: Response, failure: &Failure) -> Response {
 }
 
 /// Replaces each quoted text with three dots, except names of keys in backticks.
-fn without_quotes(message: &str) -> String {
+pub fn without_quotes(message: &str) -> String {
     let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
+    // In backticks, the library for JSON quotes numbers and unknown values, too.
+    let begins_name = |text: &str| text.starts_with(|it: char| it.is_ascii_alphabetic());
     let (mut kept, mut rest) = (String::new(), message);
     while let Some(start) = rest.find(['"', '`']) {
         let quote = rest[start..].chars().next().unwrap_or('"');
@@ -287,7 +304,9 @@ fn without_quotes(message: &str) -> String {
             ends
         });
         let text = &rest[..end.unwrap_or(rest.len())];
+        let is_value = kept.ends_with("unknown variant `");
         let is_name = quote == '`' && text.len() <= 40 && text.chars().all(is_of_name);
+        let is_name = is_name && begins_name(text) && !is_value;
         kept.push_str(if is_name { text } else { "..." });
         kept.push(quote);
         rest = end.map_or("", |end| &rest[end + 1..]);
@@ -337,12 +356,21 @@ mod tests {
                 "unknown key `texts`: did you mean `inputs`?",
             ),
             ("unknown variant `my secret`", "unknown variant `...`"),
+            ("unknown variant `secret`, expected `a`", "unknown variant `...`, expected `a`"),
+            ("invalid type: integer `5551234`", "invalid type: integer `...`"),
             (r#"cut off: "my secret"#, r#"cut off: "...""#),
             (r#"one "a\\" and "b""#, r#"one "..." and "...""#),
         ] {
             assert_eq!(Failure::body(message).reason(), reason);
         }
-        assert!(Failure::body("é".repeat(1000)).reason().len() <= REASON_MAX);
+        assert!(Failure::body("é".repeat(1000)).reason().len() <= REASON_MAX + 4);
+        let long = Failure::body("word ".repeat(100)).reason();
+        assert!(long.ends_with("word word ..."), "{long}");
+        let source = InputError::UnknownToken { id: 99_999, vocabulary: 30_522 };
+        let unknown = Failure::Engine(EngineError::Input { index: 1, source });
+        assert!(unknown.to_string().contains("99999") && !unknown.reason().contains("99999"));
+        let key = Failure::Unauthorized.reason();
+        assert!(key.contains("Authorization: Bearer KEY"), "{key}");
         let unknown = UnknownModel { name: "other\n".into(), known: vec!["mine".into()] };
         let reason = Failure::UnknownModel(unknown).reason();
         assert_eq!(reason, r#"no model is served as "other\n"; served: mine"#);

@@ -86,6 +86,11 @@ pub fn note_call(model: &str, inputs: usize) {
     });
 }
 
+/// Notes the model that the current request chose.
+pub fn note_model(model: &str) {
+    note(|noted| noted.model = Some(model.to_owned()));
+}
+
 /// Notes what a call took. For a stream's messages, tokens are summed and the longest times count.
 pub fn note_timings(timings: &Timings) {
     note(|noted| {

@@ -10,6 +10,7 @@ use axum::response::Response;
 use axum::{Extension, Router};
 
 use crate::http::{self, App, DocumentText, Listeners, Owners, Routes, Unshaped};
+use crate::noted::note_failure;
 use crate::{dialects, openapi};
 
 /// How paths map to the dialects that own them.
@@ -45,6 +46,7 @@ fn shaped(mut response: Response) -> Response {
     let Some(Unshaped { path, failure }) = response.extensions_mut().remove() else {
         return response;
     };
+    note_failure(&failure);
     let mut shaped = dialects::failure_at(path.as_deref().unwrap_or_default(), &failure);
     let (parts, _) = response.into_parts();
     shaped.extensions_mut().extend(parts.extensions);

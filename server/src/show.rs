@@ -18,6 +18,9 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a line is written if there is no terminal.
 pub const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// From when on rate and time left are shown.
+const RATE_AFTER: Duration = Duration::from_secs(1);
+
 /// The unit of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -25,6 +28,8 @@ pub enum Unit {
     Bytes,
     /// Things with this name, in the plural.
     Of(&'static str),
+    /// Seconds that something takes by agreement.
+    Seconds,
 }
 
 /// A task whose progress is shown.
@@ -99,13 +104,10 @@ struct View {
 
 impl View {
     fn new(task: Task) -> Self {
-        let template = match task.unit {
-            Unit::Bytes => "{msg} [{wide_bar}] {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left)",
-            Unit::Of(_) => "{msg} [{wide_bar}] {pos}/{len} ({per_sec}, {eta} left)",
-        };
+        let template = "{prefix} [{wide_bar}] {msg}";
         let style = ProgressStyle::with_template(template).expect("the template is valid");
         // Nothing is drawn before the length is known, and without a terminal nothing at all.
-        let bar = ProgressBar::hidden().with_style(style).with_message(task.name.clone());
+        let bar = ProgressBar::hidden().with_style(style).with_prefix(task.name.clone());
         Self { task, bar, begun: None, told: Instant::now() }
     }
 
@@ -117,16 +119,14 @@ impl View {
         let &mut (begun, before) = self.begun.get_or_insert_with(|| {
             self.bar.set_length(total);
             self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
-            self.bar.reset_elapsed();
-            self.bar.set_position(done);
-            self.bar.reset_eta();
             (Instant::now(), done)
         });
+        let amount = Amount { done, total, before, took: begun.elapsed() };
         self.bar.set_length(total);
+        self.bar.set_message(amount.line(self.task.unit));
         self.bar.set_position(done);
         if self.bar.is_hidden() && self.told.elapsed() >= LINE_INTERVAL {
             self.told = Instant::now();
-            let amount = Amount { done, total, before, took: begun.elapsed() };
             logging::say(&format!("{}: {}", self.task.name, amount.line(self.task.unit)));
         }
     }
@@ -149,21 +149,24 @@ impl Amount {
     fn line(&self, unit: Unit) -> String {
         let (done, total) = (self.done as f64, self.total as f64);
         let rate = self.done.saturating_sub(self.before) as f64 / self.took.as_secs_f64().max(1e-3);
+        let amount = match unit {
+            Unit::Bytes => format!("{:.1} of {:.1} MB", done / 1e6, total / 1e6),
+            Unit::Of(things) => format!("{done:.0} of {total:.0} {things}"),
+            Unit::Seconds => return format!("{done:.0} of {total:.0} s"),
+        };
+        // The rate of the first moments says nothing.
+        if self.took < RATE_AFTER {
+            return amount;
+        }
         let left = match rate > 0.0 {
             true => time_left(((total - done) / rate).max(0.0)),
             false => "unknown".to_owned(),
         };
-        match unit {
-            Unit::Bytes => format!(
-                "{:.1} of {:.1} MB, {:.1} MB/s, time left: {left}",
-                done / 1e6,
-                total / 1e6,
-                rate / 1e6
-            ),
-            Unit::Of(things) => {
-                format!("{done:.0} of {total:.0} {things}, {rate:.1}/s, time left: {left}")
-            }
-        }
+        let rate = match unit {
+            Unit::Bytes => format!("{:.1} MB/s", rate / 1e6),
+            _ => format!("{rate:.1}/s"),
+        };
+        format!("{amount}, {rate}, time left: {left}")
     }
 }
 

@@ -140,7 +140,7 @@ const TEXTS_ONLY: InputError =
 
 /// Their error for an item without parts.
 const NO_TEXT: InputError =
-    InputError::Kind("needs a text, and the input has none; an object needs a string \"text\"");
+    InputError::Kind("needs a text, and the input has none; an object needs a string `text`");
 
 /// The text of a query or document, for text-only recipes.
 fn text_of(content: &Content) -> Result<Arc<str>, InputError> {

@@ -5,12 +5,17 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+use proxima_models::Progress;
 
 const WORDS: &str = "the a of to in on for with and or but time year people way day man thing \
     woman life child world school state family student group country problem hand part place \
     week company system program question work government number night point home water room";
 
+/// How often the progress is told.
+const TICK: Duration = Duration::from_millis(200);
 /// Timeout for bytes of a response.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
 /// Maximum bytes of a response; one that declares more is broken.
@@ -90,8 +95,9 @@ impl Tally {
         let of_size = self.latencies.iter().filter(|it| texts.is_none_or(|size| size == it.texts));
         let mut times: Vec<Duration> = of_size.map(|it| it.took).collect();
         times.sort();
-        let last = times.len().saturating_sub(1);
-        times.get((last as f64 * share) as usize).map_or(0.0, Duration::as_secs_f64) * 1e3
+        // The nearest rank: of few requests, the largest latency is the 99th percentile.
+        let rank = (times.len() as f64 * share).ceil() as usize;
+        times.get(rank.max(1) - 1).map_or(0.0, Duration::as_secs_f64) * 1e3
     }
 
     /// The distinct sizes of answered requests.
@@ -110,12 +116,19 @@ impl Tally {
     }
 }
 
-/// Sends the load, and returns the results of all clients.
-pub fn run(load: &Load) -> Tally {
+/// Sends the load, and returns the results of all clients. The progress is that of time, in seconds.
+pub fn run(load: &Load, progress: &Progress) -> Tally {
     let started = Instant::now();
     let until = started + load.time;
     let mut all = Tally::default();
     std::thread::scope(|scope| {
+        let (end, ended) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                let done = started.elapsed().min(load.time);
+                progress.set(done.as_secs(), load.time.as_secs());
+            }
+        });
         let begin = |index: usize| {
             scope.spawn(move || {
                 Client::connect(load, index as u64 * 7919 + 1).map(|client| client.run(until))
@@ -129,6 +142,7 @@ pub fn run(load: &Load) -> Tally {
                 Err(_) => all.errors.push("a client panicked".to_owned()),
             }
         }
+        drop(end);
     });
     all.took = started.elapsed();
     all.errors.sort();

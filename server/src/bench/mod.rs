@@ -11,6 +11,7 @@ use clap::Args;
 
 use crate::command::{CommandError, write_out};
 use crate::config::{DtypeName, Environment, Secret};
+use crate::show::{Unit, shown};
 use load::{Load, Tally};
 
 /// Maximum kinds of errors shown.
@@ -120,7 +121,7 @@ fn measure(
         // At a fixed rate, requests are due whether others are refused or not.
         waits: arguments.rate.is_none(),
     };
-    let tally = load::run(&load);
+    let tally = shown(|show| load::run(&load, &show.begin(&load.path, Unit::Seconds)));
     write_out(&table(what, &load, &tally))?;
     let count = tally.errors.len();
     if count > 0 || tally.latencies.is_empty() {

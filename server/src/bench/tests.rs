@@ -3,6 +3,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use proxima_engine::EngineConfig;
+use proxima_models::Progress;
 
 use super::load::Latency;
 use super::*;
@@ -35,7 +36,9 @@ async fn what_is_counted_is_what_the_server_counts() {
     let address = server.http.to_string();
     for path in ["/embed", "/v1/embeddings"] {
         let load = load(&address, path);
-        let sent = tokio::task::spawn_blocking(move || load::run(&load)).await.expect("it ends");
+        let sent = tokio::task::spawn_blocking(move || load::run(&load, &Progress::default()))
+            .await
+            .expect("it ends");
         assert_eq!(sent.errors, Vec::<String>::new(), "{path}");
         assert!(!sent.latencies.is_empty() && sent.tokens > 0, "{path}");
         assert_eq!(sent.texts(), 3 * sent.latencies.len(), "{path}");
@@ -54,7 +57,9 @@ async fn what_is_counted_is_what_the_server_counts() {
     }
     // A failed request does not count as answered.
     let wrong = Load { api_key: None, ..load(&address, "/embed") };
-    let sent = tokio::task::spawn_blocking(move || load::run(&wrong)).await.expect("it ends");
+    let sent = tokio::task::spawn_blocking(move || load::run(&wrong, &Progress::default()))
+        .await
+        .expect("it ends");
     assert!(sent.latencies.is_empty());
     // With the server's message.
     let refused = |it: &String| it.starts_with("status 401") && it.contains("valid API key");
@@ -85,9 +90,9 @@ fn refusing(connections: usize) -> String {
 fn a_refused_client_waits_as_long_as_it_is_told_if_it_should() {
     let address = refusing(2);
     let load = Load { clients: 1, waits: true, ..load(&address, "/embed") };
-    let sent = load::run(&load);
+    let sent = load::run(&load, &Progress::default());
     assert_eq!((sent.refused, sent.errors.len()), (1, 0), "{sent:?}");
-    let sent = load::run(&Load { waits: false, ..load });
+    let sent = load::run(&Load { waits: false, ..load }, &Progress::default());
     assert!(sent.refused > 1 && sent.errors.is_empty(), "{sent:?}");
 }
 

@@ -165,7 +165,7 @@ macro_rules! serve_args {
             #[arg(long, env = "PROXIMA_CONFIG", value_name = "FILE")]
             #[serde(skip)]
             pub config: Option<PathBuf>,
-            /// The same as --model: then variable and file give none
+            /// A model, as --model takes it; models of the environment and of the file are ignored
             #[arg(value_name = "MODEL")]
             #[serde(skip)]
             pub models: Vec<String>,

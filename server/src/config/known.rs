@@ -42,12 +42,35 @@ pub fn hint(name: &str, written: impl Fn(&str) -> String) -> String {
     }
 }
 
-/// The most similar flag, by clap's own suggestions.
-fn alike(name: &str) -> Option<String> {
-    let command = Command::new("serve").no_binary_name(true).args(flags());
+/// The flag that an unknown one is meant to be, if its name is like that of another server's flag,
+/// and more so than like any of `serve`.
+pub fn meant_flag(name: &str) -> Option<&'static str> {
+    match migrate::meaning(&similar(name)?)? {
+        migrate::Here::Alias(flag) => Some(flag),
+        _ => None,
+    }
+}
+
+/// The most similar flag, by clap's own suggestions; it may be another server's.
+fn similar(name: &str) -> Option<String> {
+    let mut flags = flags();
+    for (foreign, flag) in migrate::aliases() {
+        let own = flags.iter_mut().find(|it| self::name(it) == flag);
+        own.into_iter().for_each(|own| *own = own.clone().alias(foreign));
+    }
+    let command = Command::new("serve").no_binary_name(true).args(flags);
     let error = command.try_get_matches_from([format!("--{name}")]).err()?;
     match error.get(ContextKind::SuggestedArg)? {
         ContextValue::String(flag) => Some(flag.trim_start_matches('-').to_owned()),
         _ => None,
+    }
+}
+
+/// The most similar flag of `serve`.
+fn alike(name: &str) -> Option<String> {
+    let flag = similar(name)?;
+    match migrate::meaning(&flag) {
+        Some(migrate::Here::Alias(own)) => Some(own.to_owned()),
+        _ => Some(flag),
     }
 }

@@ -30,6 +30,7 @@ use crate::media::MediaSettings;
 
 pub use args::{DtypeName, PoolingName, Secret, ServeArgs};
 pub use example::example;
+pub use known::meant_flag;
 pub use kubelet::without_kubelet;
 pub use migrate::{notice as other_servers, page as migrate_page, rewritten};
 use models::model_sources;
@@ -362,9 +363,10 @@ fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
             .api_key
             .clone()
             .unwrap_or_default()
-            .into_iter()
-            // Keys read from files end in a newline, and list entries may have spaces.
-            .map(|key| key.0.trim().to_owned())
+            .iter()
+            // As flag and variable do; and keys read from files end in a newline.
+            .flat_map(|key| key.0.split(','))
+            .map(|key| key.trim().to_owned())
             .collect(),
         body_bytes_max: size(arguments.max_body_bytes, default.body_bytes_max),
         bodies_bytes_max: size(arguments.max_bodies_bytes, default.bodies_bytes_max),

@@ -429,6 +429,10 @@ fn keys_are_read_as_files_and_lists_have_them() {
     let keys = |given: &str| keys(given).map(|settings| settings.http.api_keys);
     assert_eq!(keys("one\n").expect("a key"), ["one"]);
     assert_eq!(keys("one, two").expect("keys"), ["one", "two"]);
+    for file in ["api-key = 'one,two'", "api-key = ['one', 'two']", "api-key = ['one,two']"] {
+        let settings = parsed(&MODEL, Some(file)).expect("settings");
+        assert_eq!(settings.http.api_keys, ["one", "two"], "{file}");
+    }
     for wrong in [" ", "one,", "a key", "clé"] {
         let refused = refused(&[&MODEL[..], &["--api-key", wrong]].concat(), None);
         assert!(refused.contains("API key"), "{wrong:?}: {refused}");

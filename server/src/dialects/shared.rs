@@ -16,7 +16,7 @@ use utoipa::OpenApi;
 
 use super::{Dialect, all};
 use crate::http::{App, Failure, RawBody, Routes, parse_body};
-use crate::noted::note_dialect;
+use crate::noted::{note_dialect, note_failure};
 
 /// What a shared path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +210,7 @@ pub fn respond(
         if error.is_of_handler() {
             app.metrics().refused(&error);
         }
+        note_failure(&error);
         failure(&error)
     })
 }

@@ -8,7 +8,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use hyper::body::{Frame, SizeHint};
 use tracing::field::display as plain;
 
 use super::{App, LogRequests, has_key};
+use crate::failure::without_quotes;
 use crate::noted::{Noted, Notes};
 
 /// The header with the request id.
@@ -33,6 +34,11 @@ const TEXT_CHARS_MAX: usize = 128;
 /// Logged as the status of a request whose client disconnected before it was answered, as other
 /// servers do.
 const STATUS_GONE: u16 = 499;
+
+/// How often a health check that is refused again for the same reason is logged.
+const PROBES_AGAIN: Duration = Duration::from_secs(60);
+/// gRPC's status for a method that does not exist.
+const UNIMPLEMENTED: i64 = 12;
 
 tokio::task_local! {
     static CURRENT: Arc<Record>;
@@ -103,8 +109,25 @@ pub struct Record {
 /// Notes the head of a response.
 fn note_head(noted: &mut Noted, response: &Response) {
     noted.status = Some(response.status().as_u16());
-    noted.grpc_status = grpc_status(response.headers());
+    note_grpc(noted, response.headers());
     noted.whole = response.body().is_end_stream();
+}
+
+/// Notes the gRPC status in headers or trailers, and what it means if nothing else was noted: gRPC's
+/// own layer refuses unknown methods and messages that cannot be decoded.
+fn note_grpc(noted: &mut Noted, headers: &HeaderMap) {
+    noted.grpc_status = grpc_status(headers);
+    let Some(code) = noted.grpc_status.filter(|code| *code != 0 && noted.error.is_none()) else {
+        return;
+    };
+    let (error, reason) = match code {
+        UNIMPLEMENTED => ("unknown_path", "there is no such service or method"),
+        _ => ("malformed", ""),
+    };
+    let message = headers.get("grpc-message").and_then(|text| text.to_str().ok()).unwrap_or(reason);
+    let message = percent_encoding::percent_decode_str(message).decode_utf8_lossy();
+    noted.error = Some(error);
+    noted.reason = Some(without_quotes(&message).chars().take(TEXT_CHARS_MAX).collect());
 }
 
 fn is_refused(noted: &Noted) -> bool {
@@ -143,7 +166,8 @@ impl Record {
         let log = self.app.config().log_requests;
         // Clients that watch health over gRPC end the call by disconnecting.
         if is_probe(self.protocol, &self.method, path) {
-            return log != LogRequests::Off && is_refused(noted);
+            let refused = is_refused(noted).then_some(noted.error.unwrap_or("refused"));
+            return self.app.probes().says_something_new(refused) && log != LogRequests::Off;
         }
         match log {
             LogRequests::Off => false,
@@ -209,6 +233,33 @@ fn milliseconds(time: Duration) -> f64 {
 fn shown(text: &str) -> String {
     let visible = |letter: char| if letter.is_ascii_graphic() { letter } else { '?' };
     text.chars().take(TEXT_CHARS_MAX).map(visible).collect()
+}
+
+/// The results of health checks, which come every few seconds from several places: a refusal is
+/// logged when its reason is a new one, and once a minute while it stays.
+#[derive(Debug, Default)]
+pub struct Probes(Mutex<Option<(&'static str, Instant)>>);
+
+impl Probes {
+    /// Whether a check that was refused for this reason, if at all, is to be logged.
+    pub fn says_something_new(&self, refused: Option<&'static str>) -> bool {
+        // The value is whole, so a poisoned lock is safe to use.
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |reason: &str| {
+            last.is_some_and(|(it, when)| it == reason && when.elapsed() < PROBES_AGAIN)
+        };
+        match refused {
+            None => {
+                *last = None;
+                false
+            }
+            Some(reason) if is_known(reason) => false,
+            Some(reason) => {
+                *last = Some((reason, Instant::now()));
+                true
+            }
+        }
+    }
 }
 
 /// Whether it is a health check or a scrape of metrics, repeated by a machine every few seconds.
@@ -291,7 +342,7 @@ impl HttpBody for Answer {
             Some(Ok(frame)) => {
                 noted.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
                 if let Some(trailers) = frame.trailers_ref() {
-                    noted.grpc_status = grpc_status(trailers);
+                    note_grpc(noted, trailers);
                 }
                 let is_last = length == Some(noted.bytes_out) || frame.is_trailers();
                 noted.whole |= is_last || self.inner.is_end_stream();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use proxima_engine::{ClientKey, Registry, Slot};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
+use super::access::Probes;
 use super::budget::{Answers, Bodies};
 use super::client::Clients;
 use super::intake::Intake;
@@ -42,6 +43,7 @@ pub struct App {
     intake: Intake,
     answers: Arc<Answers>,
     started: u64,
+    probes: Probes,
     /// One per slot of the registry, in the same order.
     health: Vec<Health>,
     leaving: watch::Sender<bool>,
@@ -69,6 +71,7 @@ impl App {
             },
             answers: Answers::new(config.answer_bytes_max),
             config,
+            probes: Probes::default(),
             started: now.as_secs(),
         }
     }
@@ -81,6 +84,11 @@ impl App {
     /// The metrics.
     pub fn metrics(&self) -> &MetricsHub {
         &self.metrics
+    }
+
+    /// The last results of health checks, for the log.
+    pub fn probes(&self) -> &Probes {
+        &self.probes
     }
 
     /// Limits and secrets.
@@ -224,6 +232,9 @@ impl App {
             Ok(Err(error)) => Err(unhealthy(error.to_string())),
             Err(_) => Err(unhealthy(format!("no forward pass within {limit:?}"))),
         };
+        if result.is_err() {
+            self.metrics.check_failed(slot.name());
+        }
         *health = Some((Instant::now(), result.clone()));
         result
     }

@@ -15,7 +15,7 @@ use super::answer_size::AnswerSize;
 use super::scope::Scope;
 use super::{App, Failure};
 use crate::metrics::Endpoint;
-use crate::noted::note_call;
+use crate::noted::{note_call, note_model};
 
 /// What a request needs from a model.
 ///
@@ -123,6 +123,7 @@ impl App {
         let found = registry.choose(model, |it| want.is_purpose_of(it), |it| want.is_within(it));
         let (name, engine) = found?;
         if !want.is_within(engine) {
+            note_model(name);
             let able = registry.iter().filter(|(_, engine)| want.is_within(engine));
             let able = able.map(|(name, _)| name.to_owned()).collect();
             return Err(EngineError::Unsupported { what: want.verb(), able }.into());

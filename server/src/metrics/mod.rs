@@ -232,6 +232,11 @@ impl MetricsHub {
         self.tei.request_failure.with_label_values(&[failure.kind()]).inc();
     }
 
+    /// Counts a forward pass of a health check that failed or took too long.
+    pub fn check_failed(&self, model: &str) {
+        self.errors.with_label_values(&[model, "unhealthy"]).inc();
+    }
+
     /// Counts a finished HTTP response by its route, if it has one, and its status.
     pub fn responded(&self, route: Option<&str>, status: u16) {
         let path = route.unwrap_or("other");

@@ -88,10 +88,19 @@ impl Isa {
     /// If `PROXIMA_ISA` names one that this CPU lacks: tests rely on it, so it is never ignored.
     pub fn current() -> Self {
         static CURRENT: OnceLock<Isa> = OnceLock::new();
-        *CURRENT.get_or_init(|| {
-            let Some(forced) = crate::knobs::forced_isa() else { return Self::all()[0] };
-            let found = Self::all().into_iter().find(|isa| isa.name() == forced);
-            found.unwrap_or_else(|| panic!("PROXIMA_ISA={forced}: this CPU does not have it"))
+        *CURRENT.get_or_init(|| Self::chosen().unwrap_or_else(|problem| panic!("{problem}")))
+    }
+
+    /// As [`current`](Self::current).
+    ///
+    /// # Errors
+    /// If `PROXIMA_ISA` names one that this CPU lacks, with those that it has.
+    pub fn chosen() -> Result<Self, String> {
+        let Some(forced) = crate::knobs::forced_isa() else { return Ok(Self::all()[0]) };
+        let found = Self::all().into_iter().find(|isa| isa.name() == forced);
+        found.ok_or_else(|| {
+            let known: Vec<&str> = Self::all().into_iter().map(Self::name).collect();
+            format!("PROXIMA_ISA={forced}: this CPU does not have it; it has {}", known.join(", "))
         })
     }
 }

@@ -104,6 +104,19 @@ pub fn flags() -> impl Iterator<Item = (String, Here)> {
     })
 }
 
+/// Flags of other servers that are accepted under those names, and what each is here.
+pub fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let foreign = SERVERS.iter().flat_map(|server| server.flags);
+    foreign.flat_map(|foreign| {
+        let flag = match foreign.here {
+            Here::Alias(flag) => Some(flag),
+            _ => None,
+        };
+        let names = foreign.flags.iter().filter(|name| name.len() > 2);
+        names.filter_map(move |name| Some((name.trim_start_matches('-'), flag?)))
+    })
+}
+
 /// The counterpart of another server's flag, given in kebab case without leading dashes.
 pub fn meaning(name: &str) -> Option<Here> {
     let mut foreign = SERVERS.iter().flat_map(|server| server.flags);

@@ -72,6 +72,7 @@ fn of_an_unknown_name_the_right_one_is_told_by_meaning_before_spelling() {
         ("json-output", "did you mean `log-format` with the value json?"),
         ("hf-token", "HF_TOKEN"),
         ("max-inptus", "did you mean `max-inputs`?"),
+        ("max-client-batch-sizes", "did you mean `max-inputs`?"),
         ("Port", "did you mean `port`?"),
     ] {
         let problem = refused(&MODEL, Some(&format!("port = 1\n{key} = 1\n")));

@@ -89,6 +89,6 @@ async fn model(State(app): State<Arc<App>>, PathText(id): PathText) -> Response 
         Ok((name, engine)) => {
             axum::Json(convert::model_entry(name, engine, app.started())).into_response()
         }
-        Err(error) => error::failure(&error.into()),
+        Err(error) => respond(&app, Err(error.into()), error::failure),
     }
 }

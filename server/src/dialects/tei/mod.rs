@@ -359,8 +359,5 @@ fn told(app: &App, model: Option<&str>) -> Response {
     responses((status = 200, description = "it does")),
 )]
 async fn health(State(app): State<Arc<App>>) -> Response {
-    match app.ready().await {
-        Ok(()) => ().into_response(),
-        Err(failure) => error::failure(&failure),
-    }
+    respond(&app, app.ready().await.map(IntoResponse::into_response), error::failure)
 }

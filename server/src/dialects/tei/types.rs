@@ -277,6 +277,7 @@ pub struct DecodeBody {
 #[serde(remote = "Self")]
 pub struct VertexBody {
     /// Bodies of `/embed`.
+    #[schema(min_items = 1)]
     pub instances: Vec<EmbedBody>,
 }
 

@@ -155,10 +155,8 @@ async fn live() -> StatusCode {
     responses((status = 204, description = "it does")),
 )]
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.ready().await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => failure(&error),
-    }
+    let ready = app.ready().await.map(|()| StatusCode::NO_CONTENT.into_response());
+    respond(&app, ready, failure)
 }
 
 fn failure(failure: &Failure) -> Response {

@@ -152,6 +152,10 @@ async fn every_answer_has_an_id_and_errors_are_logged_with_theirs() {
         ("PUT /embed", key, "", 405, json!("unknown_path")),
         ("POST /embed", "", r#"{"inputs": "a"}"#, 401, json!("unauthorized")),
         ("POST /embed", "host: b\r\n", "", 400, json!("malformed")),
+        ("POST /embed", key, r#"{"inputs": 5551234567}"#, 422, json!("body")),
+        ("GET /info/none", key, "", 404, json!("unknown_model")),
+        ("GET /v1/models/none", key, "", 404, json!("unknown_model")),
+        ("GET /readyz/none", key, "", 404, json!("unknown_model")),
     ] {
         let (head, _) = send(server.http, &request(line, headers, body)).await;
         let id = header(&head, "x-request-id").expect("an id").to_owned();
@@ -165,9 +169,10 @@ async fn every_answer_has_an_id_and_errors_are_logged_with_theirs() {
         ids.push(id);
     }
     assert!(!log.text().contains("secret"), "{}", log.text());
+    assert!(!log.text().contains("555123456"), "{}", log.text());
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 11, "each has its own");
+    assert_eq!(ids.len(), 15, "each has its own");
     let (_, metrics) = send(server.http, &request("GET /metrics", key, "")).await;
     for (path, status) in [("/embed", 401), ("/v1/rerank", 400), ("other", 404)] {
         let sample =
@@ -239,7 +244,9 @@ async fn probes_are_logged_if_they_fail_and_others_as_it_is_set() {
         }
         send(server.http, &request("POST /embed", "", r#"{"inputs": "a"}"#)).await;
         send(server.http, &request("GET /nothing", "", "")).await;
+        // The second says nothing new.
         send(server.http, &request("GET /readyz/other", "", "")).await;
+        send(server.http, &request("GET /readyz/another", "", "")).await;
         // A connection that has ended has dropped everything it held.
         let _ = server.stop.send(());
         server.serving.await.expect("it ends");
@@ -286,6 +293,31 @@ async fn an_answer_that_nobody_reads_is_logged_as_broken_off() {
     let line = log.line("broken").await;
     assert_eq!((&line["status"], &line["aborted"]), (&json!(200), &json!(true)), "{line}");
     assert_eq!(line["inputs"], 30_000);
+}
+
+#[test]
+fn a_health_check_that_is_refused_is_told_when_its_reason_is_new() {
+    let probes = Probes::default();
+    let told = [Some("not_ready"), Some("not_ready"), Some("unhealthy"), None, Some("unhealthy")];
+    let told = told.map(|refused| probes.says_something_new(refused));
+    assert_eq!(told, [true, false, true, false, true]);
+}
+
+#[test]
+fn what_grpc_itself_refuses_has_a_reason_without_inputs() {
+    let noted = |status: &'static str, message: Option<&'static str>| {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", HeaderValue::from_static(status));
+        message.map(|text| headers.insert("grpc-message", HeaderValue::from_static(text)));
+        let mut noted = Noted::default();
+        note_grpc(&mut noted, &headers);
+        (noted.error, noted.reason)
+    };
+    assert_eq!(noted("0", None), (None, None));
+    let (error, reason) = noted("12", None);
+    assert_eq!((error, reason.is_some_and(|text| !text.is_empty())), (Some("unknown_path"), true));
+    let decoded = noted("13", Some("failed%20to%20decode%20%22secret%22"));
+    assert_eq!(decoded, (Some("malformed"), Some("failed to decode \"...\"".into())));
 }
 
 /// The log of a process as text: a request is one line, and nothing in it can break it.
