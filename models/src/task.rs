@@ -49,7 +49,8 @@ impl Task {
             return Ok(Self::Embed);
         }
         // A causal language model: embedders and rerankers differ only in name.
-        match (names.contains("rerank"), names.contains("embed")) {
+        let reranks = ["rerank", "zerank"].iter().any(|name| names.contains(name));
+        match (reranks, names.contains("embed")) {
             (true, _) => Ok(Self::YesNo),
             (false, true) => Ok(Self::Embed),
             (false, false) => Err(checkpoint.config_error(

@@ -143,8 +143,8 @@ fn what_is_not_served_is_refused_and_never_guessed() {
         ("tiny-bert", |json| json["intermediate_size"] = json!(0), &["intermediate_size"]),
         (
             "tiny-qwen3",
-            |json| json["rope_scaling"] = json!({ "rope_type": "yarn", "factor": 4.0 }),
-            &["rope_scaling"],
+            |json| json["rope_scaling"] = json!({ "rope_type": "longrope", "factor": 4.0 }),
+            &["rope_type \"longrope\""],
         ),
         ("tiny-qwen3", |json| json["use_sliding_window"] = json!(true), &["sliding"]),
         ("tiny-qwen3", |json| drop(json["rope_theta"].take()), &["rope_theta"]),

@@ -135,7 +135,7 @@ fn values_that_are_not_served_are_refused_by_name() {
         ("1_Pooling/config.json", json!({ "pooling_mode": "max_pool" }), "max_pool"),
         ("1_Pooling/config.json", json!({ "pooling_mode": ["mean", 3] }), "pooling"),
         ("1_Pooling/config.json", json!({ "include_prompt": "no" }), "include_prompt"),
-        ("sentence_bert_config.json", json!({ "processing_kwargs": { "text": {} } }), "processing"),
+        ("sentence_bert_config.json", json!({ "processing_kwargs": { "text": 5 } }), "processing"),
         (
             "sentence_bert_config.json",
             json!({ "config_kwargs": { "is_causal": false } }),

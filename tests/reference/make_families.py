@@ -19,7 +19,7 @@ import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -486,6 +486,131 @@ class Voyage(transformers.Qwen3PreTrainedModel):
 transformers.Voyage = Voyage
 
 
+CROSS_ENCODER = {"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"}
+LOGITS = {"method": "forward", "method_output_name": "logits"}
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+STRUCTURED = (
+    "{%- set query = messages | selectattr('role', 'eq', 'query') | first -%}\n"
+    "{%- set document = messages | selectattr('role', 'eq', 'document') | first -%}\n"
+    "{{ bos_token }}{% if messages[0].role == 'system' %}{{ messages[0].content[0].text.strip() }}: {% endif %}"
+    "Query {{ query.content[0].text }} Document {{ document.content[0].text }} Relevant:"
+)
+
+
+def rerankers():
+    """Name, tokenizer, class, config, files, prompt: causal language models as cross-encoders."""
+    llama = {"model_type": "llama", **DECODER, "rope_theta": 5e5}
+    qwen = {**llama, "model_type": "qwen2"}
+
+    def files(template, yes, no, chat=None):
+        length = {"transformer_task": "text-generation", "module_output_name": "causal_logits"}
+        length["modality_config"] = {"text": LOGITS, "message": {**LOGITS, "format": "auto"}}
+        if chat:
+            length["processing_kwargs"] = {"chat_template": chat}
+        modules = [
+            module("", "sentence_transformers.base.modules.transformer.Transformer"),
+            module("1_LogitScore", "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"),
+        ]
+        return {
+            "modules.json": modules, "sentence_bert_config.json": length, "chat_template.jinja": template,
+            "config_sentence_transformers.json": CROSS_ENCODER,
+            "1_LogitScore/config.json": {"true_token_id": yes, "false_token_id": no, "module_input_name": "causal_logits"},
+        }
+
+    tokens, generates = "modernbert-reranker-cls", {"add_generation_prompt": True}
+    yield "qwen2 reranker in a chat", tokens, "Qwen2ForCausalLM", qwen, files(CHATML, 40, 30, generates), None
+    yield "llama reranker in a chat, one logit", tokens, "LlamaForCausalLM", llama, files(CHATML, 40, None), "Rank this."
+    tied = {**llama, "model_type": "qwen3", "head_dim": 32, "tie_word_embeddings": True}
+    yield "qwen3 reranker in a chat of its own", tokens, "Qwen3ForCausalLM", tied, files(CHATML, 41, 31, generates), None
+    gemma = {"model_type": "gemma", **DECODER, "head_dim": 24, "hidden_act": "gelu"}
+    chat = files(STRUCTURED, 42, 32)
+    yield "gemma reranker in a chat of parts", "xlmr-reranker", "GemmaForCausalLM", gemma, chat, " Judge it "
+    gemma3 = {
+        **{k: v for k, v in DECODER.items() if k != "hidden_act"}, "model_type": "gemma3_text", "head_dim": 32,
+        "query_pre_attn_scalar": 24, "sliding_window": 64, "final_logit_softcapping": None,
+    }
+    yield "gemma3 reranker in a chat", "xlmr-reranker", "Gemma3ForCausalLM", gemma3, chat, None
+
+
+def reranker_answers(folder, prompt):
+    model = CrossEncoder(str(folder), device="cpu")
+    # Of long pairs, what the template ends in is kept.
+    for limit in [TOKENS_MAX, 60]:
+        model[0].tokenizer.model_max_length = limit
+        for pair in PAIRS:
+            ids = model.preprocess([pair], prompt=prompt)["input_ids"][0].tolist()
+            score = model.predict([pair], prompt=prompt, show_progress_bar=False)
+            yield {"text": pair, "limit": limit, "ids": ids, "prompt": prompt, "logits": packed(torch.tensor(score))}
+
+
+def parts_of_mxbai(tokenizer, query, document, instruction):
+    """The ids of a pair after `mxbai_rerank_v2.py` of mxbai-rerank 0.1.6, for pairs that need not be cut."""
+    def ids(text):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    before = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+    task = (
+        "You are a search relevance expert who evaluates how well documents match search queries. For each query-document "
+        "pair, carefully analyze the semantic relationship between them, then provide your binary relevance judgment "
+        "(0 for not relevant, 1 for relevant).\nRelevance:"
+    )
+    query = f"query: {query}"
+    if instruction:
+        query = f"instruction: {instruction}\n{query}"
+    pair = ids(query) + ids("\n") + ids(f"document: {document}")
+    return ids(before) + pair + ids("\n") + ids(task) + ids("<|im_end|>\n<|im_start|>assistant\n")
+
+
+def parts_of_gemma(tokenizer, query, document, _):
+    """The ids of a pair after `FlagLLMReranker` of FlagEmbedding 1.4, for pairs that need not be cut."""
+    def ids(text):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    task = (
+        "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
+        "prediction of either 'Yes' or 'No'."
+    )
+    pair = [tokenizer.bos_token_id, *ids(f"A: {query}"), *ids("\n"), *ids(f"B: {document}")]
+    return pair + ids("\n") + ids(task)
+
+
+def chat_of_zerank(tokenizer, query, document, instruction):
+    """The ids of a pair after vLLM's `zerank2.jinja`."""
+    if instruction:
+        query = f"<query>{query}</query>\n<instruction>{instruction}</instruction>"
+    chat = f"<|im_start|>system\n{query}<|im_end|>\n<|im_start|>user\n{document}<|im_end|>\n<|im_start|>assistant\n"
+    return tokenizer(chat, add_special_tokens=False)["input_ids"]
+
+
+def known_rerankers():
+    """Name, tokenizer, class, config, ids of a pair, words, divisor, instruction: known by their names."""
+    llama = {**DECODER, "rope_theta": 5e5, "tie_word_embeddings": True}
+    mxbai = {**llama, "model_type": "qwen2", "_name_or_path": "mixedbread-ai/mxbai-rerank-base-v2"}
+    tokens = "modernbert-reranker-cls"
+    yield "mxbai-rerank", tokens, "Qwen2ForCausalLM", mxbai, parts_of_mxbai, ("1", "0"), 1, None
+    yield "mxbai-rerank with an instruction", tokens, "Qwen2ForCausalLM", mxbai, parts_of_mxbai, ("1", "0"), 1, "Find it."
+    gemma = {"model_type": "gemma", **DECODER, "head_dim": 24, "_name_or_path": "BAAI/bge-reranker-v2-gemma"}
+    yield "bge-reranker of gemma", "xlmr-reranker", "GemmaForCausalLM", gemma, parts_of_gemma, ("Yes", None), 1, None
+    zerank = {**llama, "model_type": "qwen3", "head_dim": 32, "_name_or_path": "zeroentropy/zerank-1-small"}
+    yield "zerank", tokens, "Qwen3ForCausalLM", zerank, chat_of_zerank, ("Yes", None), 5, "Rank it."
+
+
+def known_answers(folder, kind, ids_of, words, divisor, instruction):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = getattr(transformers, kind).from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    for pair in PAIRS:
+        ids = ids_of(tokenizer, *pair, instruction)
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, -1]
+        yes, no = (word and tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words)
+        score = (logits[yes] - (0 if no is None else logits[no])) / divisor
+        limit = model.config.max_position_embeddings
+        yield {"text": pair, "limit": limit, "ids": ids, "prompt": instruction, "logits": packed(score[None])}
+
+
 def numbers(shape, seed, scale, middle):
     """Numbers from middle - scale to middle + scale, the same in every language."""
     count = int(numpy.prod(shape))
@@ -634,7 +759,34 @@ def main():
             cases = list(chain_answers(folder, prompt))
         made.append({"name": name, "tokenizer": tokenizer, "files": files, "tensors": tensors, "cases": cases})
         print(name, len(tensors), "tensors")
-    order = [name for name, *_ in [*networks(), *by_formula(), *by_chain()]]
+    for name, tokenizer, kind, config, files, prompt in rerankers():
+        if wanted and name not in wanted:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            config, tensors = write(folder, tokenizer, kind, config)
+            for path, content in files.items():
+                (folder / path).parent.mkdir(exist_ok=True)
+                (folder / path).write_text(content if isinstance(content, str) else json.dumps(content))
+            cases = list(reranker_answers(folder, prompt))
+        made.append({
+            "name": name, "tokenizer": tokenizer, "config": config, "files": files, "task": "rerank", "tensors": tensors,
+            "cases": cases,
+        })
+        print(name, len(tensors), "tensors")
+    for name, tokenizer, kind, config, *how in known_rerankers():
+        if wanted and name not in wanted:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            config, tensors = write(folder, tokenizer, kind, config)
+            cases = list(known_answers(folder, kind, *how))
+        made.append({
+            "name": name, "tokenizer": tokenizer, "config": config, "task": "rerank", "tensors": tensors, "cases": cases,
+        })
+        print(name, len(tensors), "tensors")
+    every = [*networks(), *by_formula(), *by_chain(), *rerankers(), *known_rerankers()]
+    order = [name for name, *_ in every]
     made.sort(key=lambda one: order.index(one["name"]))
     about = {"transformers": transformers.__version__, "torch": torch.__version__}
     lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in made)

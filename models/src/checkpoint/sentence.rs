@@ -67,8 +67,11 @@ pub struct SentenceTransformers {
     pub transformer_task: Option<String>,
     /// Which of its outputs the modules take, if its files tell: `method_output_name`.
     pub outputs: Vec<String>,
-    /// Whether a message's content is a list of parts rather than a text.
-    pub structured_messages: bool,
+    /// Whether a message's content is a list of parts (`structured`) or a text (`flat`), if its
+    /// files tell.
+    pub message_format: Option<String>,
+    /// Whether chats end in the beginning of an answer.
+    pub add_generation_prompt: bool,
     /// Whether the files say that it is a cross-encoder.
     pub is_cross_encoder: bool,
     /// Whether `model_type` is an embedder's or absent.
@@ -174,6 +177,7 @@ struct Length {
     transformer_task: Option<String>,
     do_lower_case: Option<bool>,
     modality_config: Option<BTreeMap<String, Value>>,
+    processing_kwargs: Option<Value>,
 }
 
 /// Reads files of a folder, checking each against the table of its keys.
@@ -340,7 +344,10 @@ impl SentenceTransformers {
             let kinds = length.modality_config;
             self.takes_messages = kinds.as_ref().map(|kinds| kinds.contains_key("message"));
             let message = kinds.as_ref().and_then(|kinds| kinds.get("message"));
-            self.structured_messages = message.is_some_and(|it| it["format"] == "structured");
+            self.message_format = message.and_then(|it| it["format"].as_str()).map(str::to_owned);
+            let chat = length.processing_kwargs.as_ref().map(|all| &all["chat_template"]);
+            self.add_generation_prompt =
+                chat.is_some_and(|chat| chat["add_generation_prompt"] == true);
             let output = |kind: &Value| kind["method_output_name"].as_str().map(str::to_owned);
             self.outputs = kinds.iter().flat_map(BTreeMap::values).filter_map(output).collect();
             self.gives_words |= length.transformer_task.as_deref() == Some("fill-mask");

@@ -57,6 +57,7 @@ const STYLE: Style = Style {
 };
 
 const KEYS: &[Key] = llama::keys![
+    ("is_causal", Used),
     ("attention_bias", Used),
     ("mlp_bias", Refused("transformers has no such bias for this type")),
     ("hidden_activation", NoEffect("transformers reads hidden_act")),

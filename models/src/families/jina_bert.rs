@@ -1,5 +1,5 @@
-//! Jina's BERT of the second generation: attention weighs distance by a slope a head (ALiBi) instead
-//! of learned positions, and MLPs are gated (Günther et al., 2023; the authors'
+//! Jina's BERT of the second generation: attention weighs distance by a slope a head (ALiBi)
+//! instead of learned positions, and MLPs are gated (Günther et al., 2023; the authors'
 //! `jina-bert-implementation`, candle backend of text-embeddings-inference). jina-embeddings-v2 and
 //! jina-reranker-v1; jina-embeddings-v2-base-code has norms of queries and keys in addition
 //! (`jina-bert-v2-qk-post-norm`).

@@ -228,8 +228,6 @@ pub(super) const fn language_model(embedders: &'static [&'static str]) -> Langua
 macro_rules! keys {
     ($($own:expr),* $(,)?) => {
         &[
-            // They take precedence over those below.
-            $($own,)*
             ("vocab_size", VOCABULARY),
             ("hidden_size", WIDTH),
             ("num_hidden_layers", LAYERS),
@@ -240,30 +238,33 @@ macro_rules! keys {
             ("max_position_embeddings", POSITIONS),
             ("rms_norm_eps", EPS),
             ("hidden_act", Used),
-            ("is_causal", Used),
             ("rope_theta", THETA),
             ("rope_parameters", Object(&[SCALED_ROTARY])),
             ("rope_scaling", Object(&[SCALED_ROTARY])),
             ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
             ("original_max_position_embeddings", Refused("it belongs in rope_parameters")),
             ("is_decoder", NoEffect("it is a decoder; is_causal says what a token sees")),
+            $($own),*
         ]
     };
 }
 pub(super) use keys;
 
 const LLAMA_KEYS: &[Key] = keys![
+    ("is_causal", Used),
     ("attention_bias", Used),
     ("mlp_bias", Refused("a bias of the MLP is not served")),
     ("pretraining_tp", NoEffect("for training")),
 ];
 const MISTRAL_KEYS: &[Key] = keys![
+    ("is_causal", Used),
     ("sliding_window", Used),
     ("layer_types", Refused("transformers ignores it for this type")),
     ("attention_bias", Refused(NO_BIAS)),
     ("mlp_bias", Refused(NO_BIAS)),
 ];
 const QWEN2_KEYS: &[Key] = keys![
+    ("is_causal", Used),
     ("use_sliding_window", Refused("sliding-window attention is not served for qwen2")),
     ("sliding_window", NoEffect(NO_WINDOW)),
     ("max_window_layers", NoEffect(NO_WINDOW)),

@@ -312,7 +312,9 @@ fn load(
     }
     let positions = config.max_position_embeddings.unwrap_or(32_768);
     let theta = config.rope_theta.unwrap_or(10_000.0);
-    let rule = RotaryRule::of(config.rotary().1, theta, positions).map_err(error)?;
+    let (name, object) = config.rotary();
+    let rule = RotaryRule::of(object, theta, positions);
+    let rule = rule.map_err(|problem| error(format!("{name}: {problem}")))?;
     let weights = checkpoint.weights();
     let prefix = weights.prefix(TABLES, "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);

@@ -1,5 +1,6 @@
-//! A table of vectors, one a token, whose mean is a text's (sentence-transformers `StaticEmbedding`;
-//! model2vec saves the same). Embedders such as static-retrieval-mrl-en-v1 and potion.
+//! A table of vectors, one a token, whose mean is a text's (sentence-transformers
+//! `StaticEmbedding`; model2vec saves the same). Embedders such as static-retrieval-mrl-en-v1 and
+//! potion.
 //!
 //! Must not know: templates, pooling, devices.
 

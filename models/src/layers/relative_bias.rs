@@ -54,8 +54,8 @@ pub enum BiasRule {
         /// `[buckets, heads]`
         values: Vec<f32>,
     },
-    /// The distance times a slope of the head, subtracted on both sides of the query (ALiBi, Press et
-    /// al., 2022).
+    /// The distance times a slope of the head, subtracted on both sides of the query (ALiBi, Press
+    /// et al., 2022).
     Slopes(Vec<f32>),
 }
 

@@ -21,7 +21,7 @@ use crate::readout::{
     Dense, EmbeddingReadout, EmbeddingStep, HeadLayer, MultiVectorReadout, Pooling, Residual,
     ScoreFunction, ScoreReadout, Scores, SparseReadout,
 };
-use crate::recipes::Recipe;
+use crate::recipes::{Answers, Recipe};
 use crate::task::Task;
 
 /// Epsilon of sentence-transformers' LayerNorm module: PyTorch's default.
@@ -307,6 +307,7 @@ fn yes_or_no(
 ) -> Result<ScoreReadout, CheckpointError> {
     let &Parts { checkpoint, network, recipe, device, .. } = parts;
     let said = checkpoint.sentence_transformers().and_then(|modules| modules.logit_score);
+    let answers = recipe.answers();
     let rows = match said {
         Some(LogitScore { true_token_id, false_token_id }) => {
             let rows: Vec<usize> = false_token_id.into_iter().chain([true_token_id]).collect();
@@ -319,13 +320,20 @@ fn yes_or_no(
         }
         None => {
             let row = |word: &str| {
-                let id = recipe.tokenizer().id_of(word).map(|id| id as usize);
+                let tokenizer = recipe.tokenizer();
+                let first = || tokenizer.tokens(word, false).ok()?.first().map(|token| token.id);
+                let id = match answers.first_token {
+                    true => first(),
+                    false => tokenizer.id_of(word),
+                };
+                let id = id.map(|id| id as usize).filter(|id| *id < network.vocabulary);
                 id.ok_or_else(|| {
                     let path = checkpoint.transformer_dir().join("tokenizer.json");
                     CheckpointError::new(path, format!("it has no token {word:?} to answer with"))
                 })
             };
-            vec![row("no")?, row("yes")?]
+            let Answers { yes, no, .. } = answers;
+            no.map(row).transpose()?.into_iter().chain([row(yes)?]).collect()
         }
     };
     if checkpoint.has("final_logit_softcapping") {
@@ -356,9 +364,9 @@ fn yes_or_no(
     };
     let table = (network.vocabulary, network.width);
     let head = loader.rows_of(&head, table, &rows)?;
-    Ok(if rows.len() == 2 {
-        ScoreReadout::yes_or_no(head)
-    } else {
-        ScoreReadout::new(Pooling::Last, vec![HeadLayer::new(head)], vec!["yes".into()])
-    })
+    let score = match rows.len() {
+        2 => ScoreReadout::yes_or_no(head),
+        _ => ScoreReadout::new(Pooling::Last, vec![HeadLayer::new(head)], vec!["yes".into()]),
+    };
+    Ok(score.divided_by(if said.is_none() { answers.divisor } else { 1.0 }))
 }

@@ -71,12 +71,14 @@ pub struct ScoreReadout {
     yes_or_no: bool,
     /// Whether the head is applied to each token, and its outputs are pooled.
     is_late: bool,
+    /// What logits are divided by.
+    divisor: f32,
 }
 
 impl ScoreReadout {
     /// A head with one output per label.
     pub fn new(pooling: Pooling, layers: Vec<HeadLayer>, labels: Vec<String>) -> Self {
-        Self { pooling, layers, labels, yes_or_no: false, is_late: false }
+        Self { pooling, layers, labels, yes_or_no: false, is_late: false, divisor: 1.0 }
     }
 
     /// A head applied to each token; the logits are the means of its outputs.
@@ -89,6 +91,12 @@ impl ScoreReadout {
     pub fn yes_or_no(rows: Linear) -> Self {
         let (layers, labels) = (vec![HeadLayer::new(rows)], vec!["yes".to_owned()]);
         Self { yes_or_no: true, ..Self::new(Pooling::Last, layers, labels) }
+    }
+
+    /// The head with logits divided by a number.
+    #[must_use]
+    pub fn divided_by(self, divisor: f32) -> Self {
+        Self { divisor, ..self }
     }
 
     /// Names of the logits.
@@ -115,9 +123,12 @@ impl ScoreReadout {
         if self.is_late {
             x = pooled(&x)?;
         }
-        let outputs: Vec<Vec<f32>> = x.to_device(&Device::Cpu)?.to_vec2()?;
+        let mut outputs: Vec<Vec<f32>> = x.to_device(&Device::Cpu)?.to_vec2()?;
         if self.yes_or_no {
-            return Ok(outputs.into_iter().map(|both| vec![both[1] - both[0]]).collect());
+            outputs.iter_mut().for_each(|both| *both = vec![both[1] - both[0]]);
+        }
+        if self.divisor != 1.0 {
+            outputs.iter_mut().flatten().for_each(|logit| *logit /= self.divisor);
         }
         Ok(outputs)
     }

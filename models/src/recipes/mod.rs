@@ -3,10 +3,12 @@
 //! Must not know: tensors, requests, wire formats.
 
 mod chat;
+mod chat_reranker;
 mod chat_template;
 mod cross_encoder;
 mod e2rank;
 mod jinja;
+mod parts_reranker;
 mod prompts;
 mod qwen3_reranker;
 mod qwen3_vl_embedding;
@@ -66,6 +68,25 @@ pub trait Tokenize {
     fn special_ids(&self) -> Vec<u32>;
 }
 
+/// Which logits of a language head make a score, by words.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answers {
+    /// The word for a document that fits.
+    pub yes: &'static str,
+    /// The word for one that does not, whose logit is subtracted.
+    pub no: Option<&'static str>,
+    /// What the difference is divided by.
+    pub divisor: f32,
+    /// Whether a word that is not one token stands for its first one.
+    pub first_token: bool,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { yes: "yes", no: Some("no"), divisor: 1.0, first_token: false }
+    }
+}
+
 /// Turns inputs into sequences. Called from several CPU threads at a time.
 pub trait Recipe: Send + Sync {
     /// The tokenizer of its texts.
@@ -80,6 +101,11 @@ pub trait Recipe: Send + Sync {
     /// including those that put a text into a chat.
     fn special_tokens(&self) -> SpecialTokens {
         SpecialTokens::default()
+    }
+
+    /// Which words of a language head make the score of a pair, unless the files say it.
+    fn answers(&self) -> Answers {
+        Answers::default()
     }
 
     /// Whether inputs may have images and videos.
@@ -199,6 +225,8 @@ pub fn all() -> Vec<RecipeKind> {
         qwen3_vl_reranker::kind(),
         text::kind(),
         e2rank::kind(),
+        parts_reranker::kind(),
+        chat_reranker::kind(),
         qwen3_reranker::kind(),
         cross_encoder::kind(),
     ]

@@ -6,6 +6,8 @@
 
 mod template;
 
+pub use template::is_published;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;

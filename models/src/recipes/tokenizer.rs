@@ -13,6 +13,7 @@ mod special;
 mod template;
 mod tokens;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -47,6 +48,8 @@ pub struct TextTokenizer {
     expands: bool,
     /// Ids of the special tokens named in files.
     named_special: Vec<u32>,
+    /// Special tokens by key, such as `bos_token`.
+    named_tokens: BTreeMap<String, String>,
 }
 
 impl TextTokenizer {
@@ -87,8 +90,23 @@ impl TextTokenizer {
         let types = opened.gives_types && limits.token_types > 0;
         let splits_at_spaces = splits_at_spaces(&inner);
         let expands = inner.get_normalizer().is_some_and(expands);
-        let (limits, named_special) = (*limits, opened.named_special);
-        Ok(Self { inner, limits, side, types, splits_at_spaces, expands, named_special })
+        let (named_special, named_tokens) = (opened.named_special, opened.named_tokens);
+        let limits = *limits;
+        Ok(Self {
+            inner,
+            limits,
+            side,
+            types,
+            splits_at_spaces,
+            expands,
+            named_special,
+            named_tokens,
+        })
+    }
+
+    /// Special tokens by key, such as `bos_token`, as files or the class name them.
+    pub fn named_tokens(&self) -> &BTreeMap<String, String> {
+        &self.named_tokens
     }
 
     /// Whether a long text is cut at its beginning rather than its end.

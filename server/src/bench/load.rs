@@ -116,7 +116,7 @@ impl Tally {
     }
 }
 
-/// Sends the load, and returns the results of all clients. The progress is that of time, in seconds.
+/// Sends the load, and returns the results of all clients. The progress is the time, in seconds.
 pub fn run(load: &Load, progress: &Progress) -> Tally {
     let started = Instant::now();
     let until = started + load.time;

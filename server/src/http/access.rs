@@ -113,8 +113,8 @@ fn note_head(noted: &mut Noted, response: &Response) {
     noted.whole = response.body().is_end_stream();
 }
 
-/// Notes the gRPC status in headers or trailers, and what it means if nothing else was noted: gRPC's
-/// own layer refuses unknown methods and messages that cannot be decoded.
+/// Notes the gRPC status in headers or trailers, and what it means if nothing else was noted:
+/// gRPC's own layer refuses unknown methods and messages that cannot be decoded.
 fn note_grpc(noted: &mut Noted, headers: &HeaderMap) {
     noted.grpc_status = grpc_status(headers);
     let Some(code) = noted.grpc_status.filter(|code| *code != 0 && noted.error.is_none()) else {

@@ -71,7 +71,7 @@ pub const TRANSFORMER: &[Key] = &[
         Only(&[Text("token_embeddings"), Text("scores"), Text("causal_logits")]),
     ),
     ("unpad_inputs", NoEffect("nothing is padded, and the answers are the same")),
-    ("processing_kwargs", Refused("arguments of the tokenizer or processor are not served")),
+    ("processing_kwargs", Closed(&[PROCESSING])),
     ("query_length", Refused(MULTI_VECTOR)),
     ("document_length", Refused(MULTI_VECTOR)),
     ("query_expansion", Refused(MULTI_VECTOR)),
@@ -85,6 +85,16 @@ pub const TRANSFORMER: &[Key] = &[
     ("backend", NoEffect("the answers are the same")),
     ("cache_dir", NoEffect(HISTORY)),
 ];
+
+/// Arguments of the tokenizer or processor.
+const PROCESSING: &[Key] = &[
+    ("chat_template", Closed(&[CHAT])),
+    ("text", Refused("arguments of the tokenizer are not served")),
+    ("common", Refused("arguments of the tokenizer are not served")),
+];
+
+/// Arguments of a chat template.
+const CHAT: &[Key] = &[("add_generation_prompt", Used)];
 
 /// How each kind of input is passed through the network.
 const MODALITIES: &[Key] = &[

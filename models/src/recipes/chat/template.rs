@@ -2,12 +2,14 @@
 //!
 //! Must not know: tokens, requests, which recipe uses it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
-use crate::recipes::{chat_template, jinja};
+use crate::recipes::chat_template;
+use crate::recipes::jinja::{Chat, Template};
 
 /// Refuses a template that writes a different chat. It renders a system turn and a user turn of
 /// texts, an image and a video; the result must equal what the recipes write.
@@ -39,7 +41,8 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let built_in = "<|im_start|>system\nA system.<|im_end|>\n<|im_start|>user\n\
         one <|vision_start|><|image_pad|><|vision_end|> two\n\
         <|vision_start|><|video_pad|><|vision_end|>three<|im_end|>\n<|im_start|>assistant\n";
-    let problem = match jinja::render(&template, &messages) {
+    let chat = Chat { messages: &messages, add_generation_prompt: true, tokens: &BTreeMap::new() };
+    let problem = match Template::new(template).and_then(|template| template.render(&chat)) {
         Ok(chat) if chat == built_in => return Ok(()),
         Ok(_) => "its chat_template writes another chat than Qwen3-VL's, which is built in, and \
                   that is not served"

@@ -20,7 +20,7 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let without_chat =
         modules.is_some_and(|it| template.is_none() || it.takes_messages == Some(false));
     let of_turns = |template: &str| modules.is_none() && is_of_turns(template);
-    let structured = modules.is_some_and(|it| it.structured_messages);
+    let structured = modules.is_some_and(|it| it.message_format.as_deref() == Some("structured"));
     let problem = if structured {
         "sentence-transformers gives the parts of this cross-encoder's messages to its chat_template \
          (format is \"structured\"), and that is not served"
@@ -37,7 +37,7 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
 }
 
 /// Whether a template is the one for pairs published with Qwen3-Reranker.
-fn is_published(template: &str) -> bool {
+pub fn is_published(template: &str) -> bool {
     let first_of = |name: &str, role: &str, default: &str| {
         format!(
             "{{%- set {name} = messages | selectattr(\"role\", \"eq\", \"{role}\") | \

@@ -4,6 +4,7 @@
 //!
 //! Must not know: which class it is, where tokens come from.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -56,6 +57,8 @@ pub struct Opened {
     /// Ids of the special tokens named in files, which are not all that `tokenizer.json` marks as
     /// special.
     pub named_special: Vec<u32>,
+    /// Special tokens by key.
+    pub named_tokens: BTreeMap<String, String>,
 }
 
 /// The parts used by a class that builds the rest itself.
@@ -110,7 +113,8 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointE
     let named_special =
         tokens.special().into_iter().filter_map(|text| tokenizer.token_to_id(text)).collect();
     let gives_types = class::gives_types(checkpoint, class)?;
-    Ok(Opened { tokenizer, direction, gives_types, named_special })
+    let named_tokens = tokens.by_key();
+    Ok(Opened { tokenizer, direction, gives_types, named_special, named_tokens })
 }
 
 /// Builds the pipeline of a class.

@@ -155,6 +155,12 @@ impl Tokens {
         self.named.iter().find(|(known, _)| known == key).map(|(_, token)| token.text())
     }
 
+    /// The texts of tokens by key.
+    pub fn by_key(&self) -> BTreeMap<String, String> {
+        let text = |(key, token): &(String, Token)| (key.clone(), token.text().to_owned());
+        self.named.iter().map(text).collect()
+    }
+
     /// All special tokens named in files, without duplicates: transformers' `all_special_tokens`.
     pub fn special(&self) -> Vec<&str> {
         let mut seen = HashSet::new();

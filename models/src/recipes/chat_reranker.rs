@@ -1,0 +1,146 @@
+//! Rerankers that are causal language models with a chat template of their own: it writes a query
+//! and a document, in the roles of these names, and the logits of the next token make the score
+//! (sentence-transformers' `CrossEncoder` with `LogitScore`). zerank, whose files do not say so, is
+//! in the list of those that are known by name.
+//!
+//! Must not know: which network follows, tensors, requests.
+
+mod template;
+
+use std::collections::BTreeMap;
+
+use super::prompts::{Prompts, Resolved};
+use super::tokenizer::TextTokenizer;
+use super::{Answers, Recipe, RecipeKind, Tokenize, parts_reranker, prepare_pair, text_of};
+use crate::batch::Sequence;
+use crate::checkpoint::Checkpoint;
+use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::task::Task;
+use template::ChatTemplate;
+
+/// Its entry in the list of recipes.
+pub fn kind() -> RecipeKind {
+    RecipeKind {
+        name: "chat_reranker",
+        fits: |checkpoint, task| {
+            task == Task::YesNo
+                && !parts_reranker::is_known(checkpoint)
+                && (Zerank::is(checkpoint) || template::is_applied(checkpoint))
+        },
+        tokens_max: None,
+        load: |checkpoint, limits, _| {
+            let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+            let tokens = tokenizer.named_tokens().clone();
+            let (chat, answers) = match Zerank::is(checkpoint) {
+                true => (ChatTemplate::built_in(checkpoint, Zerank::TEMPLATE)?, Zerank::ANSWERS),
+                false => (ChatTemplate::of(checkpoint, tokens)?, Answers::default()),
+            };
+            let prompts = Prompts::of(checkpoint);
+            Ok(Box::new(ChatReranker { tokenizer, prompts, chat, answers }))
+        },
+    }
+}
+
+/// zerank-1, zerank-1-small and zerank-2, whose code is their own (`modeling_zeranker.py`; vLLM's
+/// `zerank2.jinja`).
+struct Zerank;
+
+impl Zerank {
+    /// The query is the system's turn; an instruction goes with it.
+    const TEMPLATE: &str = concat!(
+        "<|im_start|>system\n{% if messages[0].role == 'system' %}<query>{{ messages[1].content }}",
+        "</query>\n<instruction>{{ messages[0].content }}</instruction>{% else %}",
+        "{{ messages[0].content }}{% endif %}<|im_end|>\n<|im_start|>user\n",
+        "{{ messages[-1].content }}<|im_end|>\n<|im_start|>assistant\n\n"
+    );
+    const ANSWERS: Answers = Answers { yes: "Yes", no: None, divisor: 5.0, first_token: true };
+
+    /// Whether a checkpoint is one of them, by its name: its files do not tell.
+    fn is(checkpoint: &Checkpoint) -> bool {
+        let modules = checkpoint.sentence_transformers();
+        checkpoint.model_type() == "qwen3"
+            && checkpoint.names().contains("zerank")
+            && modules.is_none_or(|modules| modules.logit_score.is_none())
+    }
+}
+
+struct ChatReranker {
+    tokenizer: TextTokenizer,
+    prompts: Prompts,
+    chat: ChatTemplate,
+    answers: Answers,
+}
+
+impl ChatReranker {
+    fn pair(&self, query: &str, document: &str, how: &Prepare) -> Result<Sequence, InputError> {
+        let system = match self.prompts.resolve(&how.prompt)? {
+            Resolved::Default | Resolved::None | Resolved::Text("") => None,
+            Resolved::Text(text) | Resolved::Instruction(text) => Some(text),
+        };
+        let document = self.tokenizer.part(document, how.document_tokens_max)?;
+        let query = self.tokenizer.part(query, how.query_tokens_max)?;
+        let chat = self.chat.write(system, query, document)?;
+        let cut = self.tokenizer.cut(&chat, 0, how)?;
+        let (mut tokens, is_cut) = (cut.kept.get_ids().to_vec(), cut.is_cut);
+        if is_cut {
+            // As in sentence-transformers: what the template puts at the end is read for the
+            // score, so it takes the place of the last tokens.
+            let end = self.end(system)?;
+            if end.len() >= tokens.len() {
+                return Err(InputError::LimitTooSmall { limit: tokens.len() });
+            }
+            let kept = tokens.len() - end.len();
+            tokens.splice(kept.., end);
+        }
+        self.tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })
+    }
+
+    /// The tokens that end every chat: those that two different ones have in common.
+    fn end(&self, system: Option<&str>) -> Result<Vec<u32>, InputError> {
+        let ids = |filler: &str| -> Result<Vec<u32>, InputError> {
+            let chat = self.chat.write(system, filler, filler)?;
+            Ok(self.tokenizer.plain(&chat)?.get_ids().to_vec())
+        };
+        let (first, second) = (ids("0")?, ids("1 2 3 4")?);
+        let same = first.iter().rev().zip(second.iter().rev()).take_while(|(a, b)| a == b).count();
+        Ok(first[first.len() - same..].to_vec())
+    }
+}
+
+impl Recipe for ChatReranker {
+    fn tokenizer(&self) -> &dyn Tokenize {
+        &self.tokenizer
+    }
+
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.prompts.named().clone()
+    }
+
+    fn answers(&self) -> Answers {
+        self.answers
+    }
+
+    fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        match input {
+            Input::Pair { query, document } => {
+                let how = prepare_pair(query, document, how)?;
+                self.pair(&text_of(query)?, &text_of(document)?, &how)
+            }
+            Input::Tokens(ids) => self.tokenizer.given(ids, how),
+            Input::Text(_) | Input::Item(_) => {
+                Err(InputError::Kind("scores pairs, not single texts"))
+            }
+            Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
+        }
+    }
+
+    fn with_prompt(
+        &self,
+        text: &str,
+        _special_tokens: bool,
+        prompt: &Prompt,
+    ) -> Result<String, InputError> {
+        self.prompts.resolve(prompt)?;
+        Ok(text.to_owned())
+    }
+}

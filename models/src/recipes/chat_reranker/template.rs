@@ -1,0 +1,141 @@
+//! The chat template of a reranker: which checkpoints have one that is applied, and what it writes.
+//!
+//! Must not know: tokens.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::input::InputError;
+use crate::recipes::jinja::{Chat, Template};
+use crate::recipes::{chat_template, qwen3_reranker};
+
+/// Whether sentence-transformers would put pairs into a template of this checkpoint, other than
+/// that of Qwen3-Reranker, which has a recipe of its own.
+pub fn is_applied(checkpoint: &Checkpoint) -> bool {
+    let modules = checkpoint.sentence_transformers();
+    if modules.is_some_and(|modules| modules.takes_messages == Some(false)) {
+        return false;
+    }
+    // A file that cannot be read is an error when it is loaded.
+    let template = chat_template::read(checkpoint).ok().and_then(|(_, template)| template);
+    match checkpoint.model_type() {
+        "qwen3_vl" => false,
+        "qwen3" => {
+            let says = modules.is_some_and(|modules| modules.logit_score.is_some());
+            template.is_some_and(|it| says && !qwen3_reranker::is_published(&it))
+        }
+        _ => template.is_some(),
+    }
+}
+
+/// A template that writes a pair.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    template: Template,
+    /// Whether a message's content is a list of parts.
+    is_structured: bool,
+    add_generation_prompt: bool,
+    /// Special tokens by key.
+    tokens: BTreeMap<String, String>,
+}
+
+impl ChatTemplate {
+    /// The template of a checkpoint.
+    ///
+    /// # Errors
+    /// One that cannot be read or rendered, or that leaves out the query or the document.
+    pub fn of(
+        checkpoint: &Checkpoint,
+        tokens: BTreeMap<String, String>,
+    ) -> Result<Self, CheckpointError> {
+        let (path, source) = chat_template::read(checkpoint)?;
+        let error = |problem: String| CheckpointError::new(&path, problem);
+        let source = source.ok_or_else(|| error("there is no chat_template".into()))?;
+        let modules = checkpoint.sentence_transformers();
+        let format = modules.and_then(|modules| modules.message_format.as_deref());
+        let is_structured = match format {
+            Some("structured") => true,
+            Some("flat") => false,
+            _ => looks_structured(&source),
+        };
+        let add_generation_prompt = modules.is_some_and(|modules| modules.add_generation_prompt);
+        let template = Template::new(source).map_err(|problem| {
+            error(format!("its chat_template cannot be read, and is needed: {problem}"))
+        })?;
+        let this = Self { template, is_structured, add_generation_prompt, tokens };
+        this.check().map_err(error)?;
+        Ok(this)
+    }
+
+    /// A template that is built in.
+    ///
+    /// # Errors
+    /// None, unless it is wrong.
+    pub fn built_in(checkpoint: &Checkpoint, source: &str) -> Result<Self, CheckpointError> {
+        let error = |problem: String| CheckpointError::new(checkpoint.dir(), problem);
+        let template = Template::new(source.to_owned()).map_err(error)?;
+        let tokens = BTreeMap::new();
+        Ok(Self { template, is_structured: false, add_generation_prompt: false, tokens })
+    }
+
+    /// Checks that the text changes with the query and with the document, as sentence-transformers
+    /// does.
+    fn check(&self) -> Result<(), String> {
+        let write = |query: &str, document: &str| {
+            self.render(None, query, document).map_err(|problem| {
+                format!("its chat_template fails on a query and a document: {problem}")
+            })
+        };
+        let first = write("alpha", "bravo")?;
+        for (role, other) in
+            [("query", write("charlie", "bravo")?), ("document", write("alpha", "foxtrot")?)]
+        {
+            if first == other {
+                return Err(format!(
+                    "its chat_template leaves out the message of the role {role:?}, so it is not \
+                     one for pairs"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The chat of a pair.
+    ///
+    /// # Errors
+    /// If the template fails on it.
+    pub fn write(
+        &self,
+        system: Option<&str>,
+        query: &str,
+        document: &str,
+    ) -> Result<String, InputError> {
+        self.render(system, query, document).map_err(InputError::Tokenizer)
+    }
+
+    fn render(&self, system: Option<&str>, query: &str, document: &str) -> Result<String, String> {
+        let message = |role: &str, text: &str| {
+            let content = match self.is_structured {
+                true => json!([{ "type": "text", "text": text }]),
+                false => text.into(),
+            };
+            json!({ "role": role, "content": content })
+        };
+        let pair = [message("query", query), message("document", document)];
+        let messages: Vec<Value> =
+            system.map(|text| message("system", text)).into_iter().chain(pair).collect();
+        let messages = Value::Array(messages);
+        let (add_generation_prompt, tokens) = (self.add_generation_prompt, &self.tokens);
+        self.template.render(&Chat { messages: &messages, add_generation_prompt, tokens })
+    }
+}
+
+/// Whether a template takes a message's content as a list of parts, by the words that
+/// sentence-transformers looks for (`InputFormatter._infer_format`).
+fn looks_structured(template: &str) -> bool {
+    const WORDS: [&str; 6] =
+        ["content[0]", ".type", "'type'", "\"type\"", "item.type", "message.content["];
+    WORDS.iter().any(|word| template.contains(word))
+}

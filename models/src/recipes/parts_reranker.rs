@@ -1,0 +1,224 @@
+//! Rerankers that are causal language models, whose pairs are written by the authors' code between
+//! fixed texts, each part tokenised alone: mxbai-rerank-v2 (`mxbai_rerank_v2.py` of the package
+//! mxbai-rerank) and bge-reranker-v2-gemma (FlagEmbedding's `FlagLLMReranker`). Their files do not
+//! tell, so they are known by name.
+//!
+//! Must not know: which network follows, tensors, requests.
+
+use std::collections::BTreeMap;
+
+use super::prompts::{Prompts, Resolved};
+use super::tokenizer::TextTokenizer;
+use super::{Answers, Recipe, RecipeKind, Tokenize, prepare_pair, text_of};
+use crate::batch::Sequence;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::task::Task;
+
+/// A model that is known by name.
+struct Known {
+    /// What its name contains, in lower case.
+    name: &'static str,
+    model_type: &'static str,
+    /// Whether the token that begins a text is the first, as the tokenizer names it.
+    begins: bool,
+    /// A text before the pair.
+    before: &'static str,
+    /// What the query and the document begin with.
+    query: &'static str,
+    document: &'static str,
+    /// Texts after the pair, each tokenised alone.
+    after: &'static [&'static str],
+    /// What an instruction before the query begins with, if it takes one.
+    instruction: Option<&'static str>,
+    /// Most tokens of query and document together.
+    pair_tokens_max: Option<usize>,
+    answers: Answers,
+}
+
+const KNOWN: [Known; 2] = [
+    Known {
+        name: "mxbai-rerank",
+        model_type: "qwen2",
+        begins: false,
+        before: "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful \
+                 assistant.<|im_end|>\n<|im_start|>user\n",
+        query: "query: ",
+        document: "document: ",
+        after: &[
+            "\n",
+            "You are a search relevance expert who evaluates how well documents match search \
+             queries. For each query-document pair, carefully analyze the semantic relationship \
+             between them, then provide your binary relevance judgment (0 for not relevant, 1 for \
+             relevant).\nRelevance:",
+            "<|im_end|>\n<|im_start|>assistant\n",
+        ],
+        instruction: Some("instruction: "),
+        pair_tokens_max: Some(8192),
+        answers: Answers { yes: "1", no: Some("0"), divisor: 1.0, first_token: true },
+    },
+    Known {
+        name: "bge-reranker-v2-gemma",
+        model_type: "gemma",
+        begins: true,
+        before: "",
+        query: "A: ",
+        document: "B: ",
+        after: &[
+            "\n",
+            "Given a query A and a passage B, determine whether the passage contains an answer to \
+             the query by providing a prediction of either 'Yes' or 'No'.",
+        ],
+        instruction: None,
+        pair_tokens_max: None,
+        answers: Answers { yes: "Yes", no: None, divisor: 1.0, first_token: true },
+    },
+];
+/// Between query and document.
+const BETWEEN: &str = "\n";
+
+/// Which known model a checkpoint is, unless its files say how it scores.
+fn known(checkpoint: &Checkpoint) -> Option<&'static Known> {
+    let modules = checkpoint.sentence_transformers();
+    if modules.is_some_and(|modules| modules.logit_score.is_some()) {
+        return None;
+    }
+    let (model_type, names) = (checkpoint.model_type(), checkpoint.names());
+    KNOWN.iter().find(|known| known.model_type == model_type && names.contains(known.name))
+}
+
+/// Whether a checkpoint is one of the known models.
+pub fn is_known(checkpoint: &Checkpoint) -> bool {
+    known(checkpoint).is_some()
+}
+
+/// Its entry in the list of recipes.
+pub fn kind() -> RecipeKind {
+    RecipeKind {
+        name: "parts_reranker",
+        fits: |checkpoint, task| task == Task::YesNo && is_known(checkpoint),
+        tokens_max: None,
+        load: |checkpoint, limits, _| {
+            let error = |problem: String| CheckpointError::new(checkpoint.dir(), problem);
+            let known = known(checkpoint).ok_or_else(|| error("its name is not known".into()))?;
+            let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+            Ok(Box::new(PartsReranker::new(checkpoint, known, tokenizer, limits.tokens_max)?))
+        },
+    }
+}
+
+struct PartsReranker {
+    known: &'static Known,
+    tokenizer: TextTokenizer,
+    prompts: Prompts,
+    before: Vec<u32>,
+    between: Vec<u32>,
+    after: Vec<u32>,
+}
+
+impl PartsReranker {
+    fn new(
+        checkpoint: &Checkpoint,
+        known: &'static Known,
+        tokenizer: TextTokenizer,
+        tokens_max: usize,
+    ) -> Result<Self, CheckpointError> {
+        let error = |problem: String| {
+            CheckpointError::new(checkpoint.transformer_dir().join("tokenizer.json"), problem)
+        };
+        let ids = |text: &str| -> Result<Vec<u32>, CheckpointError> {
+            let encoding = tokenizer.plain(text).map_err(|problem| error(problem.to_string()))?;
+            Ok(encoding.get_ids().to_vec())
+        };
+        let tokens = tokenizer.named_tokens();
+        let begin = tokens.get("bos_token").filter(|token| {
+            // As FlagEmbedding does.
+            known.begins && tokens.get("pad_token") != Some(token)
+        });
+        let begin = begin.map(|token| tokenizer.id(checkpoint, token)).transpose()?;
+        let before = begin.into_iter().chain(ids(known.before)?).collect::<Vec<u32>>();
+        let after = known.after.iter().map(|text| ids(text)).collect::<Result<Vec<_>, _>>()?;
+        let (between, after) = (ids(BETWEEN)?, after.concat());
+        if before.len() + between.len() + after.len() >= tokens_max {
+            return Err(error(format!("its template leaves no room in {tokens_max} tokens")));
+        }
+        let prompts = Prompts::of(checkpoint);
+        Ok(Self { known, tokenizer, prompts, before, between, after })
+    }
+
+    fn pair(&self, query: &str, document: &str, how: &Prepare) -> Result<Sequence, InputError> {
+        let Self { known, tokenizer, before, between, after, .. } = self;
+        let instruction = match self.prompts.resolve(&how.prompt)? {
+            Resolved::Default | Resolved::None | Resolved::Text("") => None,
+            Resolved::Text(text) | Resolved::Instruction(text) => Some(text),
+        };
+        let instruction = match (instruction, known.instruction) {
+            (None, _) => String::new(),
+            (Some(text), Some(begins)) => format!("{begins}{text}\n"),
+            (Some(_), None) => return Err(InputError::NoInstruction),
+        };
+        let query = tokenizer.part(query, how.query_tokens_max)?;
+        let document = tokenizer.part(document, how.document_tokens_max)?;
+        let fixed = before.len() + after.len();
+        let limit = tokenizer.limit(how);
+        // Of query and document, with what is between them.
+        let room = limit.saturating_sub(fixed).min(known.pair_tokens_max.unwrap_or(usize::MAX));
+        let cut = |tokens: usize| Prepare { tokens_max: Some(tokens), ..how.clone() };
+        // As the authors do, the query has at most three quarters of it.
+        let query = format!("{instruction}{}{query}", known.query);
+        let query = tokenizer.cut(&query, 0, &cut(room * 3 / 4))?;
+        let rest = room.saturating_sub(query.kept.len() + between.len());
+        let document = format!("{}{document}", known.document);
+        let document = tokenizer.cut(&document, 0, &cut(rest));
+        let document = document.map_err(|error| match error {
+            InputError::LimitTooSmall { .. } => InputError::LimitTooSmall { limit },
+            InputError::TooLong { tokens, .. } => {
+                let around = fixed + query.kept.len() + between.len();
+                InputError::TooLong { tokens: tokens + around, limit }
+            }
+            other => other,
+        })?;
+        let parts =
+            [before, query.kept.get_ids(), between, document.kept.get_ids(), &after[..]].concat();
+        let is_cut = query.is_cut || document.is_cut;
+        tokenizer.checked(Sequence { tokens: parts, is_cut, ..Sequence::default() })
+    }
+}
+
+impl Recipe for PartsReranker {
+    fn tokenizer(&self) -> &dyn Tokenize {
+        &self.tokenizer
+    }
+
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.prompts.named().clone()
+    }
+
+    fn answers(&self) -> Answers {
+        self.known.answers
+    }
+
+    fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        match input {
+            Input::Pair { query, document } => {
+                let how = prepare_pair(query, document, how)?;
+                self.pair(&text_of(query)?, &text_of(document)?, &how)
+            }
+            Input::Tokens(ids) => self.tokenizer.given(ids, how),
+            Input::Text(_) | Input::Item(_) => {
+                Err(InputError::Kind("scores pairs, not single texts"))
+            }
+            Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
+        }
+    }
+
+    fn with_prompt(
+        &self,
+        text: &str,
+        _special_tokens: bool,
+        prompt: &Prompt,
+    ) -> Result<String, InputError> {
+        self.prompts.resolve(prompt)?;
+        Ok(text.to_owned())
+    }
+}
