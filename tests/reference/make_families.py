@@ -432,6 +432,7 @@ def decoders():
     }
     yield "gemma3 classifier", tokens, "Gemma3TextForSequenceClassification", {**gemma, **old, **THREE_LABELS}
     yield from later_decoders(llama)
+    yield from embedding_gemmas()
 
 
 def later_decoders(llama):
@@ -466,6 +467,34 @@ def later_decoders(llama):
         "use_bidirectional_attention": True,
         "auto_map": {"AutoConfig": "configuration.PPLXQwen3Config", "AutoModel": "modeling.PPLXQwen3Model"},
     }, {**qwen3, "is_causal": False}
+
+
+EMBEDDING_GEMMA2 = {
+    "model_type": "embedding_gemma2_text", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 112, "hidden_activation": "gelu_pytorch_tanh",
+    "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "sliding_window": 65, "attention_bias": False,
+    "hidden_size_per_layer_input": 24, "embedding_dim": 80,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    "per_layer_config": {"1": {"head_dim": 48, "num_key_value_heads": 1}, "3": {"head_dim": 48, "num_key_value_heads": 1}},
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+    },
+}
+
+
+def embedding_gemmas():
+    """As `networks`."""
+    tokens = "modernbert-reranker-cls"
+    towers = {"vision_config": None, "audio_config": None, "image_token_id": 9001, "video_token_id": 9002, "audio_token_id": 9003}
+    yield "embedding_gemma2", tokens, "EmbeddingGemma2Model", {
+        "model_type": "embedding_gemma2", **towers, "text_config": EMBEDDING_GEMMA2,
+    }
+    yield "embedding_gemma2, texts alone", tokens, "EmbeddingGemma2TextModel", {
+        **EMBEDDING_GEMMA2, "attention_bias": True, "num_hidden_layers": 3, "hidden_activation": "gelu",
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "per_layer_config": {"0": {"head_dim": 16}, "2": {"head_dim": 16}},
+    }
 
 
 class Voyage(transformers.Qwen3PreTrainedModel):
@@ -641,7 +670,10 @@ def copy_tokenizer(folder, tokenizer, config):
     shutil.copy(source / "tokenizer.json", folder)
     settings = json.loads((source / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 4096}))
-    return {**config, "vocab_size": len(AutoTokenizer.from_pretrained(folder))}
+    size = len(AutoTokenizer.from_pretrained(folder))
+    if "text_config" in config:
+        return {**config, "text_config": {**config["text_config"], "vocab_size": size}}
+    return {**config, "vocab_size": size}
 
 
 def spread_of(shapes):
@@ -659,6 +691,13 @@ def write(folder, tokenizer, kind, config):
         with safe_open(pathlib.Path(saved) / "model.safetensors", "pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
     tensors = spread_of(shapes)
+    if "gemma2" in config["model_type"]:
+        # Scores are not divided by anything there: heads of length one or two, as trained ones have.
+        for name, how in tensors.items():
+            if "q_norm" in name or "k_norm" in name:
+                how[2:] = 0.1, 0.35
+            elif name.endswith("layer_scalar"):
+                how[2:] = 0.4, 1.0
     save_file({name: numbers(*how) for name, how in tensors.items()}, folder / "model.safetensors")
     return config, tensors
 
@@ -673,7 +712,7 @@ def answers(folder, kind, published):
     model.eval()
     if (published.get("rope_scaling") or {}).get("type") == "ntk":
         ntk(model, published)
-    limit = min(model.config.max_position_embeddings - 14, TOKENS_MAX)
+    limit = min(model.config.get_text_config().max_position_embeddings - 14, TOKENS_MAX)
     if model.config.model_type == "ministral3":
         # Up to there, the scaling of queries changes nothing.
         limit = YARN["original_max_position_embeddings"]
@@ -726,7 +765,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
             config, tensors = write(folder, tokenizer, kind, own[0] if own else published)
-            published = {**config, **published} if not own else {
+            published = config if not own else {
                 "architectures": [kind], **published, "vocab_size": config["vocab_size"],
             }
             cases = list(answers(folder, kind, published))

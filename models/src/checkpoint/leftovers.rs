@@ -10,7 +10,7 @@ use super::keys::Warning;
 
 /// Parts of names of tensors that affect no vector or score: heads of other tasks, tables that are
 /// computed, towers of other modalities.
-const HARMLESS: [&str; 18] = [
+const HARMLESS: [&str; 20] = [
     "pooler",
     "cls",
     "lm_head",
@@ -27,6 +27,8 @@ const HARMLESS: [&str; 18] = [
     "vision_tower",
     "vision_model",
     "audio_tower",
+    "embed_vision",
+    "embed_audio",
     "mtp",
     "decoder",
 ];

@@ -4,26 +4,27 @@
 //!
 //! Must not know: templates, pooling, devices.
 
-use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::{GatedLinear, Linear};
-use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
-use proxima_kernels::ops::rotary::{RotaryTables, rotary};
+use proxima_kernels::ops::norm::rms_norm;
+use proxima_kernels::ops::rotary::RotaryTables;
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Precision};
+use proxima_kernels::spec::{Mask, Precision};
 use proxima_kernels::{Device, KernelError, Tensor};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, LanguageModel, Network, heads, llama};
-use crate::batch::{Encoder, HiddenStates, InParts, Keeping, Part, RaggedBatch};
+use crate::batch::{Encoder, HiddenStates, InParts, Keeping, RaggedBatch};
 use crate::checkpoint::keys::Rule::{Fixed, NoEffect, Object, Refused, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, SCALED_ROTARY, THETA, VOCABULARY, WIDTH,
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::layers::{Loader, Rotary, RotaryRule, activation, decoder_heads};
+use crate::layers::{
+    Loader, Rotary, RotaryRule, SandwichConfig, SandwichLayer, Turn, activation, decoder_heads,
+    sandwich_norm,
+};
 
 /// Its entry in the list of families.
 pub fn family() -> Family {
@@ -214,67 +215,18 @@ struct Gemma3 {
     embedding: Embedding,
     /// Of embeddings.
     scale: f64,
-    layers: Vec<Layer>,
+    layers: Vec<(SandwichLayer, Attends)>,
     norm: Tensor,
-    heads: Heads,
     eps: f32,
     full: Rotary,
     local: Rotary,
 }
 
-struct Layer {
-    input_norm: Tensor,
-    qkv: Linear,
-    head_norms: HeadNorms,
-    output: Linear,
-    attention_norm: Tensor,
-    mlp_norm: Tensor,
-    gated: GatedLinear,
-    down: Linear,
-    output_norm: Tensor,
-    mask: Mask,
-    is_local: bool,
-}
-
-impl Layer {
-    fn load(
-        loader: &Loader<'_>,
-        config: &Config,
-        (heads, activation): (Heads, Activation),
-        (mask, is_local): (Mask, bool),
-    ) -> Result<Self, CheckpointError> {
-        let &Config { hidden_size: hidden, intermediate_size: mlp, rms_norm_eps: eps, .. } = config;
-        let (queries, keys) = (heads.heads * heads.size, heads.kv_heads * heads.size);
-        let attention = loader.at("self_attn.");
-        let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
-        let norm = |name: &str| loader.vector_and_one(&format!("{name}.weight"), hidden, 1.0);
-        // Attention divides scores by the root of the size of heads; this makes it that of
-        // query_pre_attn_scalar.
-        let factor = (heads.size as f64 / config.query_pre_attn_scalar).sqrt() as f32;
-        let widths = (mlp, GatedLinear::padded(mlp));
-        Ok(Self {
-            input_norm: norm("input_layernorm")?,
-            qkv: attention.linear(&parts, hidden, config.attention_bias)?,
-            head_norms: HeadNorms {
-                queries: attention.vector_and_one("q_norm.weight", heads.size, factor)?,
-                keys: attention.vector_and_one("k_norm.weight", heads.size, 1.0)?,
-                eps,
-            },
-            output: attention.linear(&[("o_proj", hidden)], queries, config.attention_bias)?,
-            attention_norm: norm("post_attention_layernorm")?,
-            mlp_norm: norm("pre_feedforward_layernorm")?,
-            gated: loader.gated(("mlp.gate_proj", "mlp.up_proj"), (hidden, mlp), activation)?,
-            down: loader.linear_padded(&[("mlp.down_proj", hidden)], widths, false)?,
-            output_norm: norm("post_feedforward_layernorm")?,
-            mask,
-            is_local,
-        })
-    }
-
-    fn weight_bytes(&self) -> usize {
-        let linear = [&self.qkv, &self.output, &self.down].map(Linear::weight_bytes);
-        self.gated.weight_bytes() + linear.iter().sum::<usize>()
-    }
+/// What a layer sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attends {
+    Full,
+    Local,
 }
 
 fn load(
@@ -304,17 +256,27 @@ fn load(
     };
     let layer = |index: usize| {
         let is_local = config.is_local(index).map_err(error)?;
-        let mask = config.mask(is_local).map_err(error)?;
-        let loader = loader.at(&format!("layers.{index}."));
-        Layer::load(&loader, &config, (heads, activation), (mask, is_local))
+        let sizes = SandwichConfig {
+            hidden: config.hidden_size,
+            heads,
+            mlp: config.intermediate_size,
+            eps: config.rms_norm_eps,
+            activation,
+            bias: config.attention_bias,
+            mask: config.mask(is_local).map_err(error)?,
+            score_scale: scalar,
+            norms_add_one: true,
+            value_norm: false,
+        };
+        let layer = SandwichLayer::load(&loader.at(&format!("layers.{index}.")), &sizes)?;
+        Ok((layer, if is_local { Attends::Local } else { Attends::Full }))
     };
     let table = loader.stored("embed_tokens.weight", &[config.vocab_size, config.hidden_size])?;
     let network = Gemma3 {
         embedding: Embedding::new(table, device).map_err(failed)?,
         scale: f64::from((config.hidden_size as f64).sqrt() as f32),
         layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_, _>>()?,
-        norm: loader.vector_and_one("norm.weight", config.hidden_size, 1.0)?,
-        heads,
+        norm: sandwich_norm(&loader, "norm", config.hidden_size, true, 1.0)?,
         eps: config.rms_norm_eps,
         full: rotary(false)?,
         local: rotary(true)?,
@@ -335,36 +297,6 @@ struct State {
     keeping: Keeping,
 }
 
-impl Gemma3 {
-    /// Takes a part of a batch through a layer, given its rows' positions and the rotary tables.
-    fn forward(
-        &self,
-        part: &Part,
-        State { mut hidden, mut keeping }: State,
-        (layer, kept): (&Layer, &[&Tensor]),
-        (positions, tables): (&[u32], &RotaryTables),
-    ) -> Result<State, KernelError> {
-        let normed = rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.input_layout())?;
-        let qkv = layer.qkv.of(&normed, None, None)?;
-        let qkv = rotary(qkv, self.heads, Some(&layer.head_norms), positions, tables)?;
-        keeping.take(&qkv, self.heads.heads * self.heads.size)?;
-        let rows = (part.segments(), kept);
-        let mixed = attention_for(&qkv, self.heads, rows, layer.mask, &layer.output)?;
-        self.add(&mut hidden, &layer.output.of(&mixed, None, None)?, &layer.attention_norm)?;
-        let normed = rms_norm_for(&hidden, &layer.mlp_norm, self.eps, layer.gated.input_layout())?;
-        let gated = layer.gated.apply_for(&normed, layer.down.input_layout())?;
-        self.add(&mut hidden, &layer.down.of(&gated, None, None)?, &layer.output_norm)?;
-        Ok(State { hidden, keeping })
-    }
-
-    /// Normalises what a layer gives and adds it to the hidden states.
-    fn add(&self, hidden: &mut Rows, given: &Rows, norm: &Tensor) -> Result<(), KernelError> {
-        let [rows, _] = given.shape()?;
-        let normed = Rows::of(&rms_norm(&given.tensor()?, norm, self.eps)?)?;
-        hidden.put(0, &normed, 0..rows, true)
-    }
-}
-
 impl Encoder for Gemma3 {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let positions = batch.positions();
@@ -372,16 +304,17 @@ impl Encoder for Gemma3 {
         let (full, local) = (self.full.tables(longest)?, self.local.tables(longest)?);
         let embedded = self.embedding.rows_of(batch.tokens())?.tensor()?;
         let hidden = Rows::of(&(embedded * self.scale)?)?;
-        let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
+        let weight_bytes = self.layers.first().map_or(0, |(layer, _)| layer.weight_bytes());
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
             Ok(State { hidden, keeping: batch.keeping(part) })
         })?;
-        for (place, layer) in self.layers.iter().enumerate() {
-            let kept = batch.cached(place);
-            let tables: &RotaryTables = if layer.is_local { &local } else { &full };
-            parts.step(pause, |part, state| {
-                let turn = (&positions[part.rows()], tables);
-                self.forward(part, state, (layer, &kept), turn)
+        for (index, (layer, attends)) in self.layers.iter().enumerate() {
+            let kept = batch.cached(index);
+            let tables: &RotaryTables = if *attends == Attends::Local { &local } else { &full };
+            parts.step(pause, |part, mut state| {
+                let turn = Turn { kept: &kept, positions: &positions[part.rows()], tables };
+                layer.forward(part, &mut state.hidden, &mut state.keeping, turn)?;
+                Ok(state)
             })?;
         }
         let (hidden, keeping) =
@@ -392,6 +325,6 @@ impl Encoder for Gemma3 {
     }
 
     fn is_causal(&self) -> bool {
-        self.layers.iter().all(|layer| layer.mask.is_causal())
+        self.layers.iter().all(|(layer, _)| layer.is_causal())
     }
 }

@@ -4,6 +4,7 @@
 
 mod bert;
 mod distilbert;
+mod embedding_gemma2;
 mod eurobert;
 mod gemma;
 mod gemma3;
@@ -105,6 +106,7 @@ pub fn all() -> Vec<Family> {
         qwen3_vl::family(),
         static_embedding::family(),
     ];
+    families.extend(embedding_gemma2::families());
     families.extend(gte::families());
     families.extend(llama::families());
     families.extend(qwen3::families());

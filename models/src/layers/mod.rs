@@ -8,6 +8,7 @@ mod experts;
 mod post_norm;
 mod relative_bias;
 mod rotary;
+mod sandwich;
 mod text_decoder;
 
 use proxima_kernels::ops::linear::{GatedLinear, Linear};
@@ -26,6 +27,7 @@ pub use experts::{Experts, ExpertsConfig, ExpertsNames};
 pub use post_norm::{Biases, PostNorm, PostNormConfig, PostNormNames, QkvNames, UpNames};
 pub use relative_bias::{BiasRule, Buckets, RelativeBias};
 pub use rotary::{Rotary, RotaryRule, Scaling, rope_object};
+pub use sandwich::{SandwichConfig, SandwichLayer, Turn, sandwich_norm};
 pub use text_decoder::TextDecoder;
 
 /// Builds layers from a checkpoint's tensors under a prefix.
@@ -88,18 +90,18 @@ impl<'a> Loader<'a> {
         Tensor::from_vec(stored.to_f32(), length, self.device).map_err(|error| self.failed(error))
     }
 
-    /// As [`vector`](Self::vector), of numbers that are one more than those stored, times `factor`.
+    /// As [`vector`](Self::vector), of changed numbers.
     ///
     /// # Errors
     /// If it is missing or has another length.
-    pub fn vector_and_one(
+    pub fn changed_vector(
         &self,
         name: &str,
         length: usize,
-        factor: f32,
+        change: impl Fn(f32) -> f32,
     ) -> Result<Tensor, CheckpointError> {
-        let stored = self.stored(name, &[length])?.to_f32();
-        let numbers: Vec<f32> = stored.into_iter().map(|it| (1.0 + it) * factor).collect();
+        let numbers = self.stored(name, &[length])?.to_f32().into_iter().map(change).collect();
+        let numbers: Vec<f32> = numbers;
         Tensor::from_vec(numbers, length, self.device).map_err(|error| self.failed(error))
     }
 
