@@ -385,6 +385,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "heads",
                 "inputs",
                 "items",
+                "known_prompts",
                 "misspelt",
                 "object",
                 "prompts",

@@ -119,6 +119,31 @@ pub enum ListwiseTemplate {
     Given(String),
 }
 
+/// Names of the same purpose, in APIs (`input_type`, `task`) and in the prompts of checkpoints.
+const PURPOSES: [&[&str]; 5] = [
+    &[
+        "query",
+        "search_query",
+        "retrieval.query",
+        "retrieval_query",
+        "Retrieval-query",
+        "s2p_query",
+        "web_search_query",
+    ],
+    &[
+        "document",
+        "passage",
+        "search_document",
+        "retrieval.passage",
+        "retrieval_document",
+        "Retrieval-document",
+        "corpus",
+    ],
+    &["classification", "Classification"],
+    &["clustering", "Clustering", "separation"],
+    &["text-matching", "similarity", "semantic_similarity", "sts", "STS", "s2s_query"],
+];
+
 /// The text prepended to an input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Prompt {
@@ -149,17 +174,27 @@ impl Prompt {
 
     /// The prompt for queries.
     pub fn query() -> Self {
-        Self::first_of(&["query", "search_query", "retrieval.query"])
+        Self::for_purpose("query")
     }
 
     /// The prompt for documents.
     pub fn document() -> Self {
-        Self::first_of(&["document", "passage", "search_document", "retrieval.passage"])
+        Self::for_purpose("document")
     }
 
-    /// See [`Prompt::FirstOf`].
-    pub fn first_of(names: &[&str]) -> Self {
-        Self::FirstOf(names.iter().map(|name| (*name).to_owned()).collect())
+    /// The prompt for what texts are for, in the terms of any API or checkpoint; a term that is not
+    /// known is tried as a prompt's name.
+    pub fn for_purpose(purpose: &str) -> Self {
+        let known = PURPOSES.iter().find(|names| names.contains(&purpose));
+        let names = known.map_or_else(
+            || vec![purpose.to_owned()],
+            |names| {
+                // The very name that was asked for comes first.
+                let others = names.iter().filter(|name| **name != purpose);
+                std::iter::once(&purpose).chain(others).map(|name| (*name).to_owned()).collect()
+            },
+        );
+        Self::FirstOf(names)
     }
 }
 

@@ -8,6 +8,7 @@ mod chat_template;
 mod cross_encoder;
 mod e2rank;
 mod jinja;
+mod known_prompts;
 mod parts_reranker;
 mod prompts;
 mod qwen3_reranker;

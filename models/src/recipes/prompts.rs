@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::known_prompts;
 use crate::checkpoint::Checkpoint;
 use crate::input::{InputError, Prompt};
 
@@ -62,7 +63,12 @@ impl Prompts {
     /// The prompts of a checkpoint.
     pub fn of(checkpoint: &Checkpoint) -> Self {
         let modules = checkpoint.sentence_transformers();
-        let named = modules.map(|modules| modules.prompts.clone()).unwrap_or_default();
+        let mut named = modules.map(|modules| modules.prompts.clone()).unwrap_or_default();
+        // sentence-transformers saves these two for any model, as empty texts.
+        if named.values().all(String::is_empty) {
+            let known = known_prompts::of(checkpoint).iter();
+            named.extend(known.map(|(name, prompt)| ((*name).into(), (*prompt).into())));
+        }
         let name = modules.and_then(|modules| modules.default_prompt_name.as_ref());
         let template = InstructionTemplate::of(checkpoint, &named);
         Self { default: name.and_then(|name| named.get(name).cloned()), named, template }

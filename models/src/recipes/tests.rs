@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
-use crate::input::{Input, InputError, ListwiseTemplate, Prepare};
+use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
 use crate::{LoadOptions, Model};
 use proxima_synth::{SynthOptions, write};
 
@@ -61,5 +61,39 @@ fn an_input_is_told_to_be_cut_where_it_would_be_refused_uncut() {
             }
         }
         assert!(cut > 0 && whole > 0, "{name}: {cut} cut and {whole} whole");
+    }
+}
+
+#[test]
+fn published_embedders_without_prompts_have_those_of_their_cards() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = SynthOptions { seed: 0, tokenizer: None };
+    let prompts = |name: &str| {
+        let dir = folder.path().join(name);
+        write("tiny-bert", &dir, &options).expect("written");
+        let checkpoint = Checkpoint::open(&dir).expect("opened");
+        Model::load(&checkpoint, &LoadOptions::default()).expect("loaded").recipe
+    };
+    let plain = prompts("own-model");
+    assert!(plain.prompts().values().all(String::is_empty), "{:?}", plain.prompts());
+    for (name, query, document) in [
+        ("multilingual-e5-small", "query: ", "passage: "),
+        ("nomic-embed-text-v1.5", "search_query: ", "search_document: "),
+        ("bge-base-en-v1.5", "Represent this sentence for searching relevant passages: ", ""),
+        ("snowflake-arctic-embed-m-v2.0", "query: ", ""),
+    ] {
+        let recipe = prompts(name);
+        let with = |prompt: Prompt| recipe.with_prompt("a", false, &prompt).expect("a prompt");
+        for (asked, wanted) in [
+            ("query", query),
+            ("search_query", query),
+            ("retrieval.query", query),
+            ("document", document),
+            ("passage", document),
+        ] {
+            assert_eq!(with(Prompt::for_purpose(asked)), format!("{wanted}a"), "{name}: {asked}");
+        }
+        assert_eq!(with(Prompt::Default), "a", "{name}");
+        assert_eq!(with(Prompt::for_purpose("no such purpose")), "a", "{name}");
     }
 }

@@ -235,12 +235,13 @@ pub fn sole_prompt(
     prompt_name: Option<String>,
     purpose: Option<&str>,
 ) -> Result<Prompt, Failure> {
+    one_prompt(instruction.as_ref(), prompt_name.as_ref())?;
     match (instruction, prompt_name, purpose) {
         (None, None, purpose) => Ok(purpose_prompt(purpose)),
         (Some(instruction), None, None) => Ok(Prompt::Instruction(instruction)),
         (None, Some(name), None) => Ok(Prompt::Named(name)),
         _ => Err(Failure::body(
-            "send one of \"instruction\", \"prompt_name\" and what the input is for, not several",
+            "send what the input is for, or else \"instruction\" or \"prompt_name\", not both",
         )),
     }
 }
@@ -268,14 +269,7 @@ pub fn prepare(
 
 /// The prompt for a text's purpose, in any dialect's terms; other terms are tried as prompt names.
 pub fn purpose_prompt(purpose: Option<&str>) -> Prompt {
-    match purpose {
-        None => Prompt::Default,
-        Some("query" | "search_query" | "retrieval.query") => Prompt::query(),
-        Some("document" | "passage" | "search_document" | "retrieval.passage") => {
-            Prompt::document()
-        }
-        Some(other) => Prompt::first_of(&[other]),
-    }
+    purpose.map_or(Prompt::Default, Prompt::for_purpose)
 }
 
 /// A number of tokens, or -1 for the model's limit.

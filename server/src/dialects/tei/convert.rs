@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proxima_engine::{EmbedRequest, Engine, PredictRequest, RerankRequest, TokensRequest};
 use proxima_models::readout::Similarity;
 use proxima_models::recipes::Token;
-use proxima_models::{Input, Prompt};
+use proxima_models::{Input, Prepare, Prompt};
 use serde_json::Value;
 
 use super::types::{
@@ -13,7 +13,7 @@ use super::types::{
     ScoresInfo, SimilarityBody, Texts, TokenEntry,
 };
 use crate::dialects::classes::Scored;
-use crate::dialects::inputs::{one_prompt, prepare};
+use crate::dialects::inputs::{prepare, sole_prompt};
 use crate::dialects::ranking::{self, Asked, Document};
 use crate::dialects::token_ids::IdsOf;
 use crate::http::{App, Failure};
@@ -23,11 +23,11 @@ use crate::http::{App, Failure};
 /// # Errors
 /// An invalid input, or a file that cannot be fetched.
 pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, Failure> {
-    one_prompt(body.instruction.as_ref(), body.prompt_name.as_ref())?;
+    let prompt = sole_prompt(body.instruction, body.prompt_name, body.input_type.as_deref())?;
     let truncate = body.truncate.unwrap_or(app.auto_truncate());
     Ok(EmbedRequest {
         inputs: body.inputs.resolve(app, IdsOf::Model).await?,
-        prepare: prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction),
+        prepare: Prepare { prompt, ..prepare(None, None, truncate, body.truncation_direction) },
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),
     })
@@ -38,11 +38,11 @@ pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, F
 /// # Errors
 /// As for [`embed_request`].
 pub async fn tokens_request(app: &App, body: EmbedAllBody) -> Result<TokensRequest, Failure> {
-    one_prompt(body.instruction.as_ref(), body.prompt_name.as_ref())?;
+    let prompt = sole_prompt(body.instruction, body.prompt_name, body.input_type.as_deref())?;
     let truncate = body.truncate.unwrap_or(app.auto_truncate());
     Ok(TokensRequest {
         inputs: body.inputs.resolve(app, IdsOf::Model).await?,
-        prepare: prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction),
+        prepare: Prepare { prompt, ..prepare(None, None, truncate, body.truncation_direction) },
     })
 }
 

@@ -43,6 +43,8 @@ pub struct EmbedBody {
     pub dimensions: Option<usize>,
     /// Addition: a free instruction, put before each text in the model's own template.
     pub instruction: Option<String>,
+    /// Addition: what inputs are for, such as `query` or `document`; gives the prompt for it.
+    pub input_type: Option<String>,
     /// Addition: how vectors are written.
     pub encoding_format: Option<OutputEncoding>,
     /// Addition: the served name of a model; the default model if absent.
@@ -63,6 +65,8 @@ pub struct EmbedAllBody {
     pub prompt_name: Option<String>,
     /// Addition: a free instruction.
     pub instruction: Option<String>,
+    /// Addition: what inputs are for, as for `/embed`.
+    pub input_type: Option<String>,
     /// Addition: the served name of a model.
     pub model: Option<String>,
 }
