@@ -171,6 +171,15 @@ fn networks_equal_transformers_in_float32_alone_and_together() {
 }
 
 #[test]
+fn every_network_has_an_input_for_health_checks() {
+    for network in networks() {
+        let recipe = load(&network, Dtype::Float32, ways(&network)[0].1).recipe;
+        let sequence = recipe.prepare(&recipe.check_input(), &Prepare::default());
+        assert!(!sequence.expect("prepared").tokens.is_empty(), "{}", network["name"]);
+    }
+}
+
+#[test]
 fn networks_are_close_in_other_precisions() {
     let dtypes = [(Dtype::Bfloat16, 0.1), (Dtype::Float16, 0.01), (Dtype::Int8, 0.3)];
     for (network, (dtype, most)) in networks().iter().flat_map(|it| dtypes.map(|of| (it, of))) {
@@ -322,6 +331,9 @@ fn rerankers_whose_chat_is_not_served_are_refused() {
         (chat, json!("{{ strftime_now('%Y') }}"), "strftime_now"),
         (chat, json!("{% for it in messages %}"), "cannot be read"),
         (chat, json!("{{ raise_exception('no') }}"), "fails on a query and a document: "),
+        ("additional_chat_templates/default.jinja", json!("{{ messages }}"), "more than one"),
+        ("config_sentence_transformers.json", json!({}), "CrossEncoder"),
+        (length, json!({ "modality_config": { "message": { "format": null } } }), "format"),
         (
             length,
             json!({ "processing_kwargs": { "text": { "max_length": 5 } } }),
@@ -345,6 +357,11 @@ fn rerankers_whose_chat_is_not_served_are_refused() {
         let message = loaded.map(|model| format!("{model:?}")).expect_err(file);
         assert!(message.contains(says), "{file} {content}: {message}");
     }
+    // Files without a list of modalities are for texts only.
+    let mut networks = networks().into_iter();
+    let mut network = networks.find(|it| it["name"] == name).expect("a network");
+    network["files"][length] = json!({ "transformer_task": "text-generation" });
+    assert_eq!(load(&network, Dtype::Float32, Pooling::Mean).info.recipe, "cross_encoder");
     are_refused(&[
         ("gemma3 reranker in a chat", "final_logit_softcapping", json!(30.0), "softcapping"),
         ("mxbai-rerank", "tie_word_embeddings", json!(false), "tie_word_embeddings"),

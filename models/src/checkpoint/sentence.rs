@@ -61,7 +61,7 @@ pub struct SentenceTransformers {
     pub truncate_dim: Option<usize>,
     /// The path of the function applied to a cross-encoder's logits.
     pub activation_fn: Option<String>,
-    /// Whether the transformer takes chat messages, if the files tell.
+    /// Whether the transformer takes chat messages, if the files tell: `modality_config`.
     pub takes_messages: Option<bool>,
     /// What the transformer returns, if its files tell: `transformer_task`.
     pub transformer_task: Option<String>,
@@ -342,7 +342,10 @@ impl SentenceTransformers {
             (self.tokens_max, self.lower_case) =
                 (length.max_seq_length, length.do_lower_case.unwrap_or(false));
             let kinds = length.modality_config;
-            self.takes_messages = kinds.as_ref().map(|kinds| kinds.contains_key("message"));
+            // Files with a task and without this list are of an older layout, for texts only.
+            let texts_only = length.transformer_task.is_some().then_some(false);
+            let takes_messages = kinds.as_ref().map(|kinds| kinds.contains_key("message"));
+            self.takes_messages = takes_messages.or(texts_only);
             let message = kinds.as_ref().and_then(|kinds| kinds.get("message"));
             self.message_format = message.and_then(|it| it["format"].as_str()).map(str::to_owned);
             let chat = length.processing_kwargs.as_ref().map(|all| &all["chat_template"]);

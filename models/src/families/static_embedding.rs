@@ -58,7 +58,8 @@ fn load(
         ));
     }
     let shape = weights.shape(name).filter(|shape| shape.len() == 2);
-    let shape = shape.ok_or_else(|| error("its table is not a matrix"))?;
+    let shape =
+        shape.ok_or_else(|| error("its table is not a matrix of float32, float16 or bfloat16"))?;
     let (vocabulary, width) = (shape[0], shape[1]);
     let loader = Loader::new(weights, "", precision, device);
     let mut table = loader.stored(name, &[vocabulary, width])?;

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 
 use super::prompts::{Prompts, Resolved};
 use super::tokenizer::TextTokenizer;
-use super::{Answers, Recipe, RecipeKind, Tokenize, parts_reranker, prepare_pair, text_of};
+use super::{
+    Answers, Recipe, RecipeKind, Tokenize, check_pair, parts_reranker, prepare_pair, text_of,
+};
 use crate::batch::Sequence;
 use crate::checkpoint::Checkpoint;
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -118,6 +120,10 @@ impl Recipe for ChatReranker {
 
     fn answers(&self) -> Answers {
         self.answers
+    }
+
+    fn check_input(&self) -> Input {
+        check_pair()
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {

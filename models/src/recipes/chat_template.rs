@@ -10,27 +10,33 @@ use serde_json::Value;
 use crate::checkpoint::files::{self, CONFIG_BYTES_MAX, is_there};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
+/// Where transformers keeps further templates; one of the name `default` replaces the others.
+const FURTHER: &str = "additional_chat_templates";
+const SEVERAL: &str = "there is more than one chat_template, or one with a name, and then \
+    sentence-transformers gives messages another form, which is not served; keep one alone, as \
+    chat_template.jinja";
+
 /// The file that holds the template, or would hold it, and the template.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file that cannot be read, or several templates.
 pub fn read(checkpoint: &Checkpoint) -> Result<(PathBuf, Option<String>), CheckpointError> {
     let dir = checkpoint.transformer_dir();
+    let further = dir.join(FURTHER);
+    if is_there(&further) {
+        return Err(CheckpointError::new(further, SEVERAL));
+    }
     let own = dir.join("chat_template.jinja");
     if is_there(&own) {
         let bytes = files::read(&own, CONFIG_BYTES_MAX)?;
         return Ok((own, Some(String::from_utf8_lossy(&bytes).into_owned())));
     }
-    Ok((dir.join("tokenizer_config.json"), of_config(checkpoint)))
-}
-
-/// The template in `tokenizer_config.json`; of several, the default one.
-fn of_config(checkpoint: &Checkpoint) -> Option<String> {
-    let template = match &checkpoint.tokenizer_config()["chat_template"] {
-        Value::Array(all) => &all.iter().find(|it| it["name"] == "default")?["template"],
-        one => one,
-    };
-    template.as_str().map(str::to_owned)
+    let path = dir.join("tokenizer_config.json");
+    match &checkpoint.tokenizer_config()["chat_template"] {
+        Value::Null => Ok((path, None)),
+        Value::String(template) => Ok((path, Some(template.clone()))),
+        _ => Err(CheckpointError::new(path, SEVERAL)),
+    }
 }
 
 /// For recipes without a chat: refuses a template that sentence-transformers would apply. It

@@ -2,15 +2,18 @@
 //!
 //! Must not know: where a template comes from, what it contains.
 
+mod python;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, Value as JinjaValue, context};
-use serde_json::Value;
+use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 /// Maximum number of steps of a template; published ones take a few hundred for a short chat.
 const STEPS_MAX: u64 = 100_000;
+/// Further steps for each byte of the messages' texts, for loops over words or lines.
+const STEPS_PER_BYTE: u64 = 16;
 /// The name of a template in its environment.
 const NAME: &str = "chat";
 
@@ -21,10 +24,12 @@ pub struct Template {
 }
 
 /// What a template is given.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Chat<'a> {
-    /// A list of objects with a role and a content.
-    pub messages: &'a Value,
+    /// Objects with a role and a content.
+    pub messages: Vec<Value>,
+    /// Length of the texts in them.
+    pub bytes: usize,
     /// Whether the chat ends in the beginning of an answer.
     pub add_generation_prompt: bool,
     /// Special tokens by key, such as `bos_token`.
@@ -36,15 +41,15 @@ impl Template {
     ///
     /// # Errors
     /// Why it cannot be parsed.
-    pub fn new(source: String) -> Result<Self, String> {
+    pub fn new(source: &str) -> Result<Self, String> {
+        // As Python reads files, and Jinja2 templates.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
         let parsed = || -> Result<Self, Error> {
             let mut environment = Environment::new();
             let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
             environment.set_syntax(syntax);
             environment.set_fuel(Some(STEPS_MAX));
-            // Methods of Python's strings, lists and dictionaries.
-            environment
-                .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+            python::install(&mut environment);
             environment.add_function("raise_exception", |problem: String| {
                 Err::<String, _>(Error::new(ErrorKind::InvalidOperation, problem))
             });
@@ -58,17 +63,29 @@ impl Template {
     ///
     /// # Errors
     /// Why the template fails on it.
-    pub fn render(&self, chat: &Chat<'_>) -> Result<String, String> {
-        let &Chat { messages, add_generation_prompt, tokens } = chat;
+    pub fn render(&self, chat: Chat<'_>) -> Result<String, String> {
+        let Chat { messages, bytes, add_generation_prompt, tokens } = chat;
         let own = context! {
-            messages => Serde(messages),
+            messages => messages,
             add_generation_prompt => add_generation_prompt,
             tools => None::<()>,
             documents => None::<()>,
         };
-        let tokens = JinjaValue::from_pairs(tokens.clone());
-        let template = self.environment.get_template(NAME);
+        let tokens = Value::from_pairs(tokens.clone());
+        let more = STEPS_PER_BYTE * bytes as u64;
+        let environment = match more > STEPS_MAX {
+            false => Cow::Borrowed(&self.environment),
+            true => {
+                let mut environment = self.environment.clone();
+                environment.set_fuel(Some(STEPS_MAX + more));
+                Cow::Owned(environment)
+            }
+        };
+        let template = environment.get_template(NAME);
         let rendered = template.and_then(|template| template.render(context! { ..own, ..tokens }));
         rendered.map_err(|problem| problem.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

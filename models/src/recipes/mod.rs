@@ -120,6 +120,11 @@ pub trait Recipe: Send + Sync {
     /// Whatever is wrong with the input; see [`InputError`].
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError>;
 
+    /// A short input, for health checks.
+    fn check_input(&self) -> Input {
+        Input::Text(CHECK_TEXT.into())
+    }
+
     /// As [`prepare`](Self::prepare), for a caller who may cancel: slow recipes check `cancelled`
     /// between the parts of an input.
     ///
@@ -159,6 +164,15 @@ pub trait Recipe: Send + Sync {
         let text = self.with_prompt(text, special_tokens, prompt)?;
         self.tokenizer().tokens(&text, special_tokens)
     }
+}
+
+/// The text of a health check.
+const CHECK_TEXT: &str = "health";
+
+/// A pair of it, for recipes that take no single texts.
+fn check_pair() -> Input {
+    let text = || Content::Text(CHECK_TEXT.into());
+    Input::Pair { query: text(), document: text() }
 }
 
 /// The error of text-only recipes for inputs with media.

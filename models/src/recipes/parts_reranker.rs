@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::prompts::{Prompts, Resolved};
 use super::tokenizer::TextTokenizer;
-use super::{Answers, Recipe, RecipeKind, Tokenize, prepare_pair, text_of};
+use super::{Answers, Recipe, RecipeKind, Tokenize, check_pair, prepare_pair, text_of};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -196,6 +196,10 @@ impl Recipe for PartsReranker {
 
     fn answers(&self) -> Answers {
         self.known.answers
+    }
+
+    fn check_input(&self) -> Input {
+        check_pair()
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use proxima_models::readout::token_rows;
-use proxima_models::{HiddenStates, Input, Model, Prepare, RaggedBatch, Sequence};
+use proxima_models::{HiddenStates, Model, Prepare, RaggedBatch, Sequence};
 
 use crate::batching::cost;
 use crate::error::EngineError;
@@ -21,8 +21,6 @@ use crate::worker_slots::CheckSender;
 /// How long a batch runs before other work may run between its layers. It is short, as a small
 /// request waits this long during a large batch.
 const PAUSE_AFTER: Duration = Duration::from_millis(2);
-/// The text of a health check.
-const CHECK_TEXT: &str = "health";
 
 /// Why a worker stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -362,8 +360,8 @@ impl<'a> Worker<'a> {
     fn alive(&self) -> Result<Duration, (EngineError, OutOfMemory)> {
         let started = Instant::now();
         let rows = self.guarded(|| {
-            let text = Input::Text(CHECK_TEXT.into());
-            let sequence = self.context.model.recipe.prepare(&text, &Prepare::default());
+            let recipe = &self.context.model.recipe;
+            let sequence = recipe.prepare(&recipe.check_input(), &Prepare::default());
             let sequence = sequence.map_err(proxima_models::ModelError::wrap)?;
             token_rows(&self.hidden(&[&sequence], false)?.0)
         });

@@ -106,8 +106,8 @@ pub const COMMON: &[Key] = &[
 ];
 
 const DTYPE: &str = "weights are served as they are stored, or as --dtype says";
-const BIDIRECTIONAL: &str = "transformers ignores it for this model_type, and a checkpoint that \
-    sets it wants full attention; is_causal: false asks for it";
+const BIDIRECTIONAL: &str = "it is not served for this model_type; is_causal: false asks for full \
+    attention";
 
 /// Arguments of text generation; in older checkpoints they are in `config.json`.
 pub const GENERATING: &[Key] = &[

@@ -3,9 +3,9 @@
 //!
 //! Must not know: families, what the code does with a value.
 
-use super::Is::Text;
+use super::Is::{Bool, Text};
 use super::Key;
-use super::Rule::{Closed, Count, NoEffect, Object, Only, Refused, Used};
+use super::Rule::{Closed, Count, Fixed, NoEffect, Object, Only, Refused, Used};
 use super::config::WIDTH;
 
 const HISTORY: &str = "says where the file comes from";
@@ -94,7 +94,7 @@ const PROCESSING: &[Key] = &[
 ];
 
 /// Arguments of a chat template.
-const CHAT: &[Key] = &[("add_generation_prompt", Used)];
+const CHAT: &[Key] = &[("add_generation_prompt", Fixed(&[Bool(true), Bool(false)]))];
 
 /// How each kind of input is passed through the network.
 const MODALITIES: &[Key] = &[
@@ -112,7 +112,7 @@ const MODALITIES: &[Key] = &[
 const MODALITY: &[Key] = &[
     ("method", Only(&[Text("forward")])),
     ("method_output_name", Only(&[Text("last_hidden_state"), Text("logits")])),
-    ("format", NoEffect("a family's recipe writes the chat")),
+    ("format", Fixed(&[Text("auto"), Text("flat"), Text("structured")])),
 ];
 
 const HUB_ARGUMENTS: &[Key] = &[

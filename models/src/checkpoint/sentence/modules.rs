@@ -107,6 +107,12 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
     if (chain.splade.is_some() || chain.logit_score.is_some()) && !chain.steps.is_empty() {
         return error("SpladePooling and LogitScore are served as the last module only");
     }
+    if chain.logit_score.is_some() && !chain.is_cross_encoder {
+        return error(
+            "sentence-transformers reads LogitScore only if config_sentence_transformers.json says \
+             that model_type is \"CrossEncoder\"; say so, or remove the module",
+        );
+    }
     check_transformer(path, chain)?;
     if chain.pooling().is_some() && !chain.is_embedder {
         return error(

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use minijinja::value::Serde;
+
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 use crate::recipes::chat_template;
 use crate::recipes::jinja::{Chat, Template};
@@ -28,21 +30,23 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     }
     let Some((path, template)) = read(checkpoint)? else { return Ok(()) };
     let part = |kind: &str, content: &str| json!({ "type": kind, kind: content });
-    let messages = json!([
-        { "role": "system", "content": [part("text", "A system.")] },
-        { "role": "user", "content": [
+    let messages = [
+        json!({ "role": "system", "content": [part("text", "A system.")] }),
+        json!({ "role": "user", "content": [
             part("text", "one "),
             part("image", "file"),
             part("text", " two\n"),
             part("video", "file"),
             part("text", "three"),
-        ] },
-    ]);
+        ] }),
+    ];
+    let messages = messages.into_iter().map(|it| Serde(&it).into()).collect();
     let built_in = "<|im_start|>system\nA system.<|im_end|>\n<|im_start|>user\n\
         one <|vision_start|><|image_pad|><|vision_end|> two\n\
         <|vision_start|><|video_pad|><|vision_end|>three<|im_end|>\n<|im_start|>assistant\n";
-    let chat = Chat { messages: &messages, add_generation_prompt: true, tokens: &BTreeMap::new() };
-    let problem = match Template::new(template).and_then(|template| template.render(&chat)) {
+    let tokens = BTreeMap::new();
+    let chat = Chat { messages, bytes: 0, add_generation_prompt: true, tokens: &tokens };
+    let problem = match Template::new(&template).and_then(|template| template.render(chat)) {
         Ok(chat) if chat == built_in => return Ok(()),
         Ok(_) => "its chat_template writes another chat than Qwen3-VL's, which is built in, and \
                   that is not served"

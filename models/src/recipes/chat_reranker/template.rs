@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use minijinja::Value;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::InputError;
@@ -18,15 +18,17 @@ pub fn is_applied(checkpoint: &Checkpoint) -> bool {
     if modules.is_some_and(|modules| modules.takes_messages == Some(false)) {
         return false;
     }
-    // A file that cannot be read is an error when it is loaded.
-    let template = chat_template::read(checkpoint).ok().and_then(|(_, template)| template);
-    match checkpoint.model_type() {
-        "qwen3_vl" => false,
-        "qwen3" => {
-            let says = modules.is_some_and(|modules| modules.logit_score.is_some());
+    let says = modules.is_some_and(|modules| modules.logit_score.is_some());
+    let needs = says && modules.is_some_and(|modules| modules.takes_messages == Some(true));
+    match (checkpoint.model_type(), chat_template::read(checkpoint)) {
+        ("qwen3_vl", _) => false,
+        ("qwen3", Ok((_, template))) => {
             template.is_some_and(|it| says && !qwen3_reranker::is_published(&it))
         }
-        _ => template.is_some(),
+        ("qwen3", Err(_)) => says,
+        (_, Ok((_, template))) => needs || template.is_some(),
+        // It is said when it is loaded.
+        (_, Err(_)) => true,
     }
 }
 
@@ -61,7 +63,7 @@ impl ChatTemplate {
             _ => looks_structured(&source),
         };
         let add_generation_prompt = modules.is_some_and(|modules| modules.add_generation_prompt);
-        let template = Template::new(source).map_err(|problem| {
+        let template = Template::new(&source).map_err(|problem| {
             error(format!("its chat_template cannot be read, and is needed: {problem}"))
         })?;
         let this = Self { template, is_structured, add_generation_prompt, tokens };
@@ -75,7 +77,7 @@ impl ChatTemplate {
     /// None, unless it is wrong.
     pub fn built_in(checkpoint: &Checkpoint, source: &str) -> Result<Self, CheckpointError> {
         let error = |problem: String| CheckpointError::new(checkpoint.dir(), problem);
-        let template = Template::new(source.to_owned()).map_err(error)?;
+        let template = Template::new(source).map_err(error)?;
         let tokens = BTreeMap::new();
         Ok(Self { template, is_structured: false, add_generation_prompt: false, tokens })
     }
@@ -118,17 +120,18 @@ impl ChatTemplate {
     fn render(&self, system: Option<&str>, query: &str, document: &str) -> Result<String, String> {
         let message = |role: &str, text: &str| {
             let content = match self.is_structured {
-                true => json!([{ "type": "text", "text": text }]),
-                false => text.into(),
+                true => vec![Value::from_pairs([("type", "text"), ("text", text)])].into(),
+                false => Value::from(text),
             };
-            json!({ "role": role, "content": content })
+            // Templates may list the keys, in this order.
+            Value::from_pairs([("role", Value::from(role)), ("content", content)])
         };
         let pair = [message("query", query), message("document", document)];
-        let messages: Vec<Value> =
-            system.map(|text| message("system", text)).into_iter().chain(pair).collect();
-        let messages = Value::Array(messages);
+        let system = system.map(|text| message("system", text));
+        let messages = system.into_iter().chain(pair).collect();
+        let bytes = query.len() + document.len();
         let (add_generation_prompt, tokens) = (self.add_generation_prompt, &self.tokens);
-        self.template.render(&Chat { messages: &messages, add_generation_prompt, tokens })
+        self.template.render(Chat { messages, bytes, add_generation_prompt, tokens })
     }
 }
 
