@@ -151,6 +151,9 @@ golden: build assets ## Rewrite tests/golden with transformers (needs tests/refe
 	$(PYTHON) tests/reference/make_scores.py
 	$(PYTHON) tests/reference/make_sparse.py
 	$(PYTHON) tests/reference/make_tokenizers.py
+	$(PYTHON) tests/reference/make_templates.py
+	$(PYTHON) tests/reference/make_chains.py --proxima $(PROXIMA)
+	$(PYTHON) tests/reference/make_families.py
 
 bench: build assets ## Measure the demo model and a synthetic Qwen3-Embedding-0.6B over HTTP
 	cargo build --release --workspace --examples

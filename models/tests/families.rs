@@ -360,8 +360,18 @@ fn rerankers_whose_chat_is_not_served_are_refused() {
     // Files without a list of modalities are for texts only.
     let mut networks = networks().into_iter();
     let mut network = networks.find(|it| it["name"] == name).expect("a network");
+    let published = network["files"].clone();
     network["files"][length] = json!({ "transformer_task": "text-generation" });
     assert_eq!(load(&network, Dtype::Float32, Pooling::Mean).info.recipe, "cross_encoder");
+    // A template without a system turn takes no instruction, rather than losing it.
+    network["files"] = published;
+    network["files"][chat] = json!("{{ messages[-2].content }} {{ messages[-1].content }}");
+    let recipe = load(&network, Dtype::Float32, Pooling::Mean).recipe;
+    let prepared = |prompt: Prompt| {
+        recipe.prepare(&recipe.check_input(), &Prepare { prompt, ..Prepare::default() })
+    };
+    prepared(Prompt::Default).expect("prepared");
+    prepared(Prompt::Instruction("a".into())).expect_err("an instruction");
     are_refused(&[
         ("gemma3 reranker in a chat", "final_logit_softcapping", json!(30.0), "softcapping"),
         ("mxbai-rerank", "tie_word_embeddings", json!(false), "tie_word_embeddings"),

@@ -310,19 +310,21 @@ impl Checkpoint {
         self.config.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// Names of the checkpoint, in lower case: its folder's and `_name_or_path`. The last resort if
-    /// its files do not tell what it is.
-    pub fn names(&self) -> String {
+    /// The name of the checkpoint's folder, or of the model in a Hub cache, in lower case.
+    pub fn own_name(&self) -> String {
         let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        let mut names: Vec<String> =
-            dir.iter().rev().take(3).map(|part| part.to_string_lossy().to_lowercase()).collect();
+        let part = |up: usize| dir.iter().rev().nth(up).map(|it| it.to_string_lossy());
         // In a Hub cache the path is `models--owner--name/snapshots/revision`.
-        if names.get(1).is_none_or(|parent| parent != "snapshots") {
-            names.truncate(1);
-        }
-        let known = self.config.get("_name_or_path").and_then(Value::as_str);
-        names.extend(known.map(str::to_lowercase));
-        names.join(" ")
+        let is_cache = part(1).is_some_and(|parent| parent == "snapshots");
+        let name = part(if is_cache { 2 } else { 0 }).unwrap_or_default().to_lowercase();
+        name.rsplit("--").next().unwrap_or_default().to_owned()
+    }
+
+    /// Names of the checkpoint, in lower case: [its own](Self::own_name) and `_name_or_path`. The
+    /// last resort if its files do not tell what it is.
+    pub fn names(&self) -> String {
+        let known = self.config.get("_name_or_path").and_then(Value::as_str).unwrap_or_default();
+        format!("{} {}", self.own_name(), known.to_lowercase())
     }
 
     /// Tensors of an extra file beside the weights, `name.safetensors` or `name.pt`, if there is

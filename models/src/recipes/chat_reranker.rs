@@ -1,5 +1,5 @@
-//! Rerankers that are causal language models with a chat template of their own: it writes a query
-//! and a document, in the roles of these names, and the logits of the next token make the score
+//! Rerankers that are causal language models with a chat template of their own. It is given two
+//! messages, with the roles `query` and `document`, and the logits of the next token make the score
 //! (sentence-transformers' `CrossEncoder` with `LogitScore`). zerank, whose files do not say so, is
 //! in the list of those that are known by name.
 //!
@@ -8,9 +8,10 @@
 mod template;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::prompts::{Prompts, Resolved};
-use super::tokenizer::TextTokenizer;
+use super::tokenizer::{TextTokenizer, check_bytes};
 use super::{
     Answers, Recipe, RecipeKind, Tokenize, check_pair, parts_reranker, prepare_pair, text_of,
 };
@@ -38,7 +39,8 @@ pub fn kind() -> RecipeKind {
                 false => (ChatTemplate::of(checkpoint, tokens)?, Answers::default()),
             };
             let prompts = Prompts::of(checkpoint);
-            Ok(Box::new(ChatReranker { tokenizer, prompts, chat, answers }))
+            let end = Mutex::default();
+            Ok(Box::new(ChatReranker { tokenizer, prompts, chat, answers, end }))
         },
     }
 }
@@ -71,6 +73,8 @@ struct ChatReranker {
     prompts: Prompts,
     chat: ChatTemplate,
     answers: Answers,
+    /// The last [end](Self::end), with its system turn: most requests have the same.
+    end: Mutex<Option<(Option<String>, Arc<[u32]>)>>,
 }
 
 impl ChatReranker {
@@ -79,6 +83,16 @@ impl ChatReranker {
             Resolved::Default | Resolved::None | Resolved::Text("") => None,
             Resolved::Text(text) | Resolved::Instruction(text) => Some(text),
         };
+        let system = match (system, &how.prompt) {
+            (Some(_), Prompt::Named(_) | Prompt::Instruction(_)) if !self.chat.takes_system() => {
+                return Err(InputError::NoInstruction);
+            }
+            (system, _) => system.filter(|_| self.chat.takes_system()),
+        };
+        // Before they are in the template, which may repeat them.
+        for text in [query, document, system.unwrap_or_default()] {
+            check_bytes(text)?;
+        }
         let document = self.tokenizer.part(document, how.document_tokens_max)?;
         let query = self.tokenizer.part(query, how.query_tokens_max)?;
         let chat = self.chat.write(system, query, document)?;
@@ -92,20 +106,27 @@ impl ChatReranker {
                 return Err(InputError::LimitTooSmall { limit: tokens.len() });
             }
             let kept = tokens.len() - end.len();
-            tokens.splice(kept.., end);
+            tokens.splice(kept.., end.iter().copied());
         }
         self.tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })
     }
 
     /// The tokens that end every chat: those that two different ones have in common.
-    fn end(&self, system: Option<&str>) -> Result<Vec<u32>, InputError> {
+    fn end(&self, system: Option<&str>) -> Result<Arc<[u32]>, InputError> {
+        let last = self.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, end)) = last.filter(|(of, _)| of.as_deref() == system) {
+            return Ok(end);
+        }
         let ids = |filler: &str| -> Result<Vec<u32>, InputError> {
             let chat = self.chat.write(system, filler, filler)?;
             Ok(self.tokenizer.plain(&chat)?.get_ids().to_vec())
         };
         let (first, second) = (ids("0")?, ids("1 2 3 4")?);
         let same = first.iter().rev().zip(second.iter().rev()).take_while(|(a, b)| a == b).count();
-        Ok(first[first.len() - same..].to_vec())
+        let end: Arc<[u32]> = first[first.len() - same..].into();
+        let last = Some((system.map(str::to_owned), end.clone()));
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        Ok(end)
     }
 }
 

@@ -13,7 +13,9 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 /// Maximum number of steps of a template; published ones take a few hundred for a short chat.
 const STEPS_MAX: u64 = 100_000;
 /// Further steps for each byte of the messages' texts, for loops over words or lines.
-const STEPS_PER_BYTE: u64 = 16;
+const STEPS_PER_BYTE: u64 = 4;
+/// Maximum number of further steps. A step may make 64 bytes, so this limits memory, too.
+const FURTHER_STEPS_MAX: u64 = 4_000_000;
 /// The name of a template in its environment.
 const NAME: &str = "chat";
 
@@ -72,7 +74,7 @@ impl Template {
             documents => None::<()>,
         };
         let tokens = Value::from_pairs(tokens.clone());
-        let more = STEPS_PER_BYTE * bytes as u64;
+        let more = (STEPS_PER_BYTE * bytes as u64).min(FURTHER_STEPS_MAX);
         let environment = match more > STEPS_MAX {
             false => Cow::Borrowed(&self.environment),
             true => {

@@ -1,5 +1,5 @@
 //! Prompts of published embedders whose files have none, by name: their cards ask for them. They
-//! are used only by requests that say what their texts are for, or name one.
+//! are used by rankings, and by requests that say what their texts are for or name a prompt.
 //!
 //! Must not know: tokenizers, which network follows.
 
@@ -18,34 +18,71 @@ const NOMIC: Named = &[
 /// Documents have none.
 const PASSAGES: Named =
     &[("query", "Represent this sentence for searching relevant passages: "), ("document", "")];
+const QUERIES: Named = &[("query", "query: "), ("document", "")];
 const PASSAGES_IN_CHINESE: Named =
     &[("query", "为这个句子生成表示以用于检索相关文章："), ("document", "")];
 
-/// What a model's name contains, in lower case, and its prompts; the first that fits is used.
-const KNOWN: [(&str, Named); 17] = [
-    // These have their instructions elsewhere.
-    ("e5-mistral", &[]),
-    ("e5-large-instruct", &[]),
-    ("multilingual-e5-", E5),
-    ("e5-small", E5),
-    ("e5-base", E5),
-    ("e5-large", E5),
-    ("nomic-embed-text", NOMIC),
-    ("snowflake-arctic-embed-l-v2", &[("query", "query: "), ("document", "")]),
-    ("snowflake-arctic-embed-m-v2", &[("query", "query: "), ("document", "")]),
-    ("snowflake-arctic-embed", PASSAGES),
-    ("mxbai-embed-large", PASSAGES),
-    ("bge-small-en", PASSAGES),
-    ("bge-base-en", PASSAGES),
-    ("bge-large-en", PASSAGES),
-    ("bge-large-zh", PASSAGES_IN_CHINESE),
-    ("bge-base-zh", PASSAGES_IN_CHINESE),
-    ("bge-small-zh", PASSAGES_IN_CHINESE),
+/// Models by name, in lower case, and their prompts.
+const KNOWN: [(&[&str], Named); 5] = [
+    (
+        &[
+            "e5-small",
+            "e5-base",
+            "e5-large",
+            "e5-small-v2",
+            "e5-base-v2",
+            "e5-large-v2",
+            "multilingual-e5-small",
+            "multilingual-e5-base",
+            "multilingual-e5-large",
+        ],
+        E5,
+    ),
+    (
+        &[
+            "nomic-embed-text-v1",
+            "nomic-embed-text-v1-unsupervised",
+            "nomic-embed-text-v1.5",
+            "nomic-embed-text-v2-moe",
+        ],
+        NOMIC,
+    ),
+    (
+        &[
+            "snowflake-arctic-embed-xs",
+            "snowflake-arctic-embed-s",
+            "snowflake-arctic-embed-m",
+            "snowflake-arctic-embed-m-long",
+            "snowflake-arctic-embed-m-v1.5",
+            "snowflake-arctic-embed-l",
+            "mxbai-embed-large-v1",
+            "bge-small-en",
+            "bge-base-en",
+            "bge-large-en",
+            "bge-small-en-v1.5",
+            "bge-base-en-v1.5",
+            "bge-large-en-v1.5",
+        ],
+        PASSAGES,
+    ),
+    (&["snowflake-arctic-embed-m-v2.0", "snowflake-arctic-embed-l-v2.0"], QUERIES),
+    (
+        &[
+            "bge-small-zh",
+            "bge-base-zh",
+            "bge-large-zh",
+            "bge-small-zh-v1.5",
+            "bge-base-zh-v1.5",
+            "bge-large-zh-v1.5",
+        ],
+        PASSAGES_IN_CHINESE,
+    ),
 ];
 
-/// The prompts of a checkpoint by its name; none if its name is not known.
+/// The prompts of a checkpoint by its folder's or Hub name; none if that is not known. The name in
+/// `config.json` is often that of the model it was trained from, so it tells nothing.
 pub fn of(checkpoint: &Checkpoint) -> Named {
-    let names = checkpoint.names();
-    let found = KNOWN.iter().find(|(name, _)| names.contains(name));
+    let name = checkpoint.own_name();
+    let found = KNOWN.iter().find(|(names, _)| names.contains(&name.as_str()));
     found.map_or(&[], |(_, prompts)| prompts)
 }

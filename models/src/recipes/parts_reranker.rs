@@ -20,8 +20,8 @@ struct Known {
     /// What its name contains, in lower case.
     name: &'static str,
     model_type: &'static str,
-    /// Whether the token that begins a text is the first, as the tokenizer names it.
-    begins: bool,
+    /// Whether the sequence starts with the tokenizer's `bos_token`.
+    starts_with_bos: bool,
     /// A text before the pair.
     before: &'static str,
     /// What the query and the document begin with.
@@ -40,7 +40,7 @@ const KNOWN: [Known; 2] = [
     Known {
         name: "mxbai-rerank",
         model_type: "qwen2",
-        begins: false,
+        starts_with_bos: false,
         before: "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful \
                  assistant.<|im_end|>\n<|im_start|>user\n",
         query: "query: ",
@@ -60,7 +60,7 @@ const KNOWN: [Known; 2] = [
     Known {
         name: "bge-reranker-v2-gemma",
         model_type: "gemma",
-        begins: true,
+        starts_with_bos: true,
         before: "",
         query: "A: ",
         document: "B: ",
@@ -133,14 +133,14 @@ impl PartsReranker {
         let tokens = tokenizer.named_tokens();
         let begin = tokens.get("bos_token").filter(|token| {
             // As FlagEmbedding does.
-            known.begins && tokens.get("pad_token") != Some(token)
+            known.starts_with_bos && tokens.get("pad_token") != Some(token)
         });
         let begin = begin.map(|token| tokenizer.id(checkpoint, token)).transpose()?;
         let before = begin.into_iter().chain(ids(known.before)?).collect::<Vec<u32>>();
         let after = known.after.iter().map(|text| ids(text)).collect::<Result<Vec<_>, _>>()?;
         let (between, after) = (ids(BETWEEN)?, after.concat());
         if before.len() + between.len() + after.len() >= tokens_max {
-            return Err(error(format!("its template leaves no room in {tokens_max} tokens")));
+            return Err(error(format!("the fixed prompt leaves no room in {tokens_max} tokens")));
         }
         let prompts = Prompts::of(checkpoint);
         Ok(Self { known, tokenizer, prompts, before, between, after })
@@ -154,7 +154,7 @@ impl PartsReranker {
         };
         let instruction = match (instruction, known.instruction) {
             (None, _) => String::new(),
-            (Some(text), Some(begins)) => format!("{begins}{text}\n"),
+            (Some(text), Some(label)) => format!("{label}{text}\n"),
             (Some(_), None) => return Err(InputError::NoInstruction),
         };
         let query = tokenizer.part(query, how.query_tokens_max)?;
@@ -164,24 +164,31 @@ impl PartsReranker {
         // Of query and document, with what is between them.
         let room = limit.saturating_sub(fixed).min(known.pair_tokens_max.unwrap_or(usize::MAX));
         let cut = |tokens: usize| Prepare { tokens_max: Some(tokens), ..how.clone() };
-        // As the authors do, the query has at most three quarters of it.
+        // As the authors do, the query has at most three quarters of it, if it is to be cut.
+        let query_room = if how.truncate { room * 3 / 4 } else { room };
         let query = format!("{instruction}{}{query}", known.query);
-        let query = tokenizer.cut(&query, 0, &cut(room * 3 / 4))?;
+        let query = tokenizer.cut(&query, 0, &cut(query_room));
+        let query = query.map_err(|error| of_pair(error, fixed, limit))?;
         let rest = room.saturating_sub(query.kept.len() + between.len());
         let document = format!("{}{document}", known.document);
         let document = tokenizer.cut(&document, 0, &cut(rest));
-        let document = document.map_err(|error| match error {
-            InputError::LimitTooSmall { .. } => InputError::LimitTooSmall { limit },
-            InputError::TooLong { tokens, .. } => {
-                let around = fixed + query.kept.len() + between.len();
-                InputError::TooLong { tokens: tokens + around, limit }
-            }
-            other => other,
-        })?;
+        let around = fixed + query.kept.len() + between.len();
+        let document = document.map_err(|error| of_pair(error, around, limit))?;
         let parts =
             [before, query.kept.get_ids(), between, document.kept.get_ids(), &after[..]].concat();
         let is_cut = query.is_cut || document.is_cut;
         tokenizer.checked(Sequence { tokens: parts, is_cut, ..Sequence::default() })
+    }
+}
+
+/// The error of a part as one of the whole pair, which has this many tokens around the part.
+fn of_pair(error: InputError, around: usize, limit: usize) -> InputError {
+    match error {
+        InputError::LimitTooSmall { .. } => InputError::LimitTooSmall { limit },
+        InputError::TooLong { tokens, .. } => {
+            InputError::TooLong { tokens: tokens + around, limit }
+        }
+        other => other,
     }
 }
 

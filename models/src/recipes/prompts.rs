@@ -64,14 +64,15 @@ impl Prompts {
     pub fn of(checkpoint: &Checkpoint) -> Self {
         let modules = checkpoint.sentence_transformers();
         let mut named = modules.map(|modules| modules.prompts.clone()).unwrap_or_default();
-        // sentence-transformers saves these two for any model, as empty texts.
-        if named.values().all(String::is_empty) {
-            let known = known_prompts::of(checkpoint).iter();
-            named.extend(known.map(|(name, prompt)| ((*name).into(), (*prompt).into())));
-        }
         let name = modules.and_then(|modules| modules.default_prompt_name.as_ref());
+        let default = name.and_then(|name| named.get(name).cloned());
+        // sentence-transformers saves empty texts as `query` and `document` with any model.
+        let known = known_prompts::of(checkpoint);
+        if !known.is_empty() && named.values().all(String::is_empty) {
+            named = known.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+        }
         let template = InstructionTemplate::of(checkpoint, &named);
-        Self { default: name.and_then(|name| named.get(name).cloned()), named, template }
+        Self { named, default, template }
     }
 
     /// Adds a prompt, unless there is one of this name.

@@ -71,11 +71,15 @@ fn published_embedders_without_prompts_have_those_of_their_cards() {
     let prompts = |name: &str| {
         let dir = folder.path().join(name);
         write("tiny-bert", &dir, &options).expect("written");
+        let saved = r#"{"prompts": {"query": "", "document": ""}, "default_prompt_name": "query"}"#;
+        std::fs::write(dir.join("config_sentence_transformers.json"), saved).expect("written");
         let checkpoint = Checkpoint::open(&dir).expect("opened");
         Model::load(&checkpoint, &LoadOptions::default()).expect("loaded").recipe
     };
     let plain = prompts("own-model");
     assert!(plain.prompts().values().all(String::is_empty), "{:?}", plain.prompts());
+    let tuned = prompts("bge-base-en-v1.5-tuned");
+    assert!(tuned.prompts().values().all(String::is_empty), "{:?}", tuned.prompts());
     for (name, query, document) in [
         ("multilingual-e5-small", "query: ", "passage: "),
         ("nomic-embed-text-v1.5", "search_query: ", "search_document: "),

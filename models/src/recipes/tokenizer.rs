@@ -27,7 +27,8 @@ use crate::checkpoint::{Checkpoint, CheckpointError, STATIC};
 use crate::input::{InputError, Prepare, TruncationSide};
 
 use beginning::{more_than, splits_at_spaces};
-use growth::{check_bytes, expands, grows_too_much};
+pub use growth::check_bytes;
+use growth::{expands, grows_too_much};
 
 use template::has_each_once;
 

@@ -241,7 +241,7 @@ pub fn sole_prompt(
         (Some(instruction), None, None) => Ok(Prompt::Instruction(instruction)),
         (None, Some(name), None) => Ok(Prompt::Named(name)),
         _ => Err(Failure::body(
-            "send what the input is for, or else \"instruction\" or \"prompt_name\", not both",
+            "send one of \"input_type\" (or \"task\"), \"instruction\" and \"prompt_name\", not several",
         )),
     }
 }

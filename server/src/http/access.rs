@@ -5,6 +5,7 @@
 //! line is written when the last of these is dropped.
 //! Must not know: any dialect's bodies. The contents of requests are never noted.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,8 +38,12 @@ const STATUS_GONE: u16 = 499;
 
 /// How often a health check that is refused again for the same reason is logged.
 const PROBES_AGAIN: Duration = Duration::from_secs(60);
+/// Paths of refused health checks that are remembered.
+const PROBE_PATHS_MAX: usize = 256;
 /// gRPC's status for a method that does not exist.
 const UNIMPLEMENTED: i64 = 12;
+/// gRPC's status for a call that took longer than its client allows.
+const DEADLINE_EXCEEDED: i64 = 4;
 
 tokio::task_local! {
     static CURRENT: Arc<Record>;
@@ -120,14 +125,20 @@ fn note_grpc(noted: &mut Noted, headers: &HeaderMap) {
     let Some(code) = noted.grpc_status.filter(|code| *code != 0 && noted.error.is_none()) else {
         return;
     };
-    let (error, reason) = match code {
-        UNIMPLEMENTED => ("unknown_path", "there is no such service or method"),
-        _ => ("malformed", ""),
-    };
-    let message = headers.get("grpc-message").and_then(|text| text.to_str().ok()).unwrap_or(reason);
-    let message = percent_encoding::percent_decode_str(message).decode_utf8_lossy();
-    noted.error = Some(error);
-    noted.reason = Some(without_quotes(&message).chars().take(TEXT_CHARS_MAX).collect());
+    let message = headers.get("grpc-message").and_then(|text| text.to_str().ok());
+    let message = message.filter(|text| !text.is_empty()).map(|text| {
+        let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+        without_quotes(&decoded).chars().take(TEXT_CHARS_MAX).collect()
+    });
+    noted.error = Some(match (code, &message) {
+        (UNIMPLEMENTED, None) => "unknown_path",
+        (DEADLINE_EXCEEDED, _) => "timeout",
+        _ => "malformed",
+    });
+    noted.reason = message.or_else(|| match code {
+        UNIMPLEMENTED => Some("there is no such service or method".into()),
+        _ => Some(format!("gRPC status {code}")),
+    });
 }
 
 fn is_refused(noted: &Noted) -> bool {
@@ -167,7 +178,7 @@ impl Record {
         // Clients that watch health over gRPC end the call by disconnecting.
         if is_probe(self.protocol, &self.method, path) {
             let refused = is_refused(noted).then_some(noted.error.unwrap_or("refused"));
-            return self.app.probes().says_something_new(refused) && log != LogRequests::Off;
+            return self.app.probes().says_something_new(path, refused) && log != LogRequests::Off;
         }
         match log {
             LogRequests::Off => false,
@@ -236,29 +247,29 @@ fn shown(text: &str) -> String {
 }
 
 /// The results of health checks, which come every few seconds from several places: a refusal is
-/// logged when its reason is a new one, and once a minute while it stays.
+/// logged when its reason is a new one at this path, and once a minute while it stays.
 #[derive(Debug, Default)]
-pub struct Probes(Mutex<Option<(&'static str, Instant)>>);
+pub struct Probes(Mutex<HashMap<String, HashMap<&'static str, Instant>>>);
 
 impl Probes {
-    /// Whether a check that was refused for this reason, if at all, is to be logged.
-    pub fn says_something_new(&self, refused: Option<&'static str>) -> bool {
+    /// Whether a check at this path that was refused for this reason, if at all, is to be logged.
+    pub fn says_something_new(&self, path: &str, refused: Option<&'static str>) -> bool {
         // The value is whole, so a poisoned lock is safe to use.
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = |reason: &str| {
-            last.is_some_and(|(it, when)| it == reason && when.elapsed() < PROBES_AGAIN)
+        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(reason) = refused else {
+            paths.remove(path);
+            return false;
         };
-        match refused {
-            None => {
-                *last = None;
-                false
-            }
-            Some(reason) if is_known(reason) => false,
-            Some(reason) => {
-                *last = Some((reason, Instant::now()));
-                true
-            }
+        // Clients choose some paths.
+        if paths.len() >= PROBE_PATHS_MAX {
+            paths.clear();
         }
+        let logged = paths.entry(path.to_owned()).or_default();
+        let is_known = logged.get(reason).is_some_and(|when| when.elapsed() < PROBES_AGAIN);
+        if !is_known {
+            logged.insert(reason, Instant::now());
+        }
+        !is_known
     }
 }
 

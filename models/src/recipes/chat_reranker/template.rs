@@ -39,6 +39,8 @@ pub struct ChatTemplate {
     /// Whether a message's content is a list of parts.
     is_structured: bool,
     add_generation_prompt: bool,
+    /// Whether a system turn, which has the instruction, changes what it writes.
+    takes_system: bool,
     /// Special tokens by key.
     tokens: BTreeMap<String, String>,
 }
@@ -66,8 +68,11 @@ impl ChatTemplate {
         let template = Template::new(&source).map_err(|problem| {
             error(format!("its chat_template cannot be read, and is needed: {problem}"))
         })?;
-        let this = Self { template, is_structured, add_generation_prompt, tokens };
-        this.check().map_err(error)?;
+        let mut this =
+            Self { template, is_structured, add_generation_prompt, takes_system: false, tokens };
+        let plain = this.check().map_err(error)?;
+        let with_system = this.render(Some("golf"), "alpha", "bravo");
+        this.takes_system = with_system.is_ok_and(|chat| chat != plain);
         Ok(this)
     }
 
@@ -78,13 +83,23 @@ impl ChatTemplate {
     pub fn built_in(checkpoint: &Checkpoint, source: &str) -> Result<Self, CheckpointError> {
         let error = |problem: String| CheckpointError::new(checkpoint.dir(), problem);
         let template = Template::new(source).map_err(error)?;
-        let tokens = BTreeMap::new();
-        Ok(Self { template, is_structured: false, add_generation_prompt: false, tokens })
+        Ok(Self {
+            template,
+            is_structured: false,
+            add_generation_prompt: false,
+            takes_system: true,
+            tokens: BTreeMap::new(),
+        })
+    }
+
+    /// Whether an instruction changes what it writes.
+    pub fn takes_system(&self) -> bool {
+        self.takes_system
     }
 
     /// Checks that the text changes with the query and with the document, as sentence-transformers
-    /// does.
-    fn check(&self) -> Result<(), String> {
+    /// does. Returns the text of a pair.
+    fn check(&self) -> Result<String, String> {
         let write = |query: &str, document: &str| {
             self.render(None, query, document).map_err(|problem| {
                 format!("its chat_template fails on a query and a document: {problem}")
@@ -101,7 +116,7 @@ impl ChatTemplate {
                 ));
             }
         }
-        Ok(())
+        Ok(first)
     }
 
     /// The chat of a pair.
@@ -127,9 +142,9 @@ impl ChatTemplate {
             Value::from_pairs([("role", Value::from(role)), ("content", content)])
         };
         let pair = [message("query", query), message("document", document)];
+        let bytes = query.len() + document.len() + system.map_or(0, str::len);
         let system = system.map(|text| message("system", text));
         let messages = system.into_iter().chain(pair).collect();
-        let bytes = query.len() + document.len();
         let (add_generation_prompt, tokens) = (self.add_generation_prompt, &self.tokens);
         self.template.render(Chat { messages, bytes, add_generation_prompt, tokens })
     }

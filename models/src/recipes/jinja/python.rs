@@ -1,5 +1,5 @@
-//! What Python and Jinja2 do otherwise than the template engine: white space, JSON, which values
-//! are sequences. What differs and is not here is taken out: a template that needs it fails.
+//! Overrides where minijinja differs from Jinja2 and Python: white space, JSON, which values are
+//! sequences. Known differences without an override are removed, so templates that use them fail.
 //!
 //! Must not know: what a template contains.
 
@@ -14,7 +14,7 @@ use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
 /// Filters whose results differ from Jinja2's for some values.
-const DIFFERENT: [&str; 6] = ["attr", "e", "escape", "indent", "pprint", "title"];
+const DIFFERENT: [&str; 7] = ["attr", "e", "escape", "indent", "pprint", "round", "title"];
 
 /// Changes the functions of an environment to Python's.
 pub fn install(environment: &mut Environment<'_>) {
@@ -54,6 +54,12 @@ fn method(
     let no_args = args.iter().all(Value::is_none);
     Ok(match name {
         "title" => return Err(Error::from(ErrorKind::UnknownMethod)),
+        "isalnum" | "isalpha" | "isdigit" | "isnumeric" if !text.is_ascii() => {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("{name} is served for ASCII texts only"),
+            ));
+        }
         "strip" if no_args => text.trim_matches(is_space).into(),
         "lstrip" if no_args => text.trim_start_matches(is_space).into(),
         "rstrip" if no_args => text.trim_end_matches(is_space).into(),

@@ -50,6 +50,8 @@ fn what_would_be_rendered_otherwise_fails() {
         "{{ 'a' | escape }}",
         "{{ 'a' | title }}",
         "{{ 'a'.title() }}",
+        "{{ '½'.isdigit() }}",
+        "{{ 2.5 | round }}",
         "{{ 'a\nb' | indent }}",
         "{{ {} | attr('a') }}",
         "{{ 1e16 }}",
