@@ -73,8 +73,15 @@ struct ChatReranker {
     prompts: Prompts,
     chat: ChatTemplate,
     answers: Answers,
-    /// The last [end](Self::end), with its system turn: most requests have the same.
-    end: Mutex<Option<(Option<String>, Arc<[u32]>)>>,
+    /// The last one that was computed: most requests have the same.
+    end: Mutex<Option<LastEnd>>,
+}
+
+/// The tokens that end every chat with a system turn, or with none.
+#[derive(Debug, Clone)]
+struct LastEnd {
+    system: Option<String>,
+    tokens: Arc<[u32]>,
 }
 
 impl ChatReranker {
@@ -114,8 +121,8 @@ impl ChatReranker {
     /// The tokens that end every chat: those that two different ones have in common.
     fn end(&self, system: Option<&str>) -> Result<Arc<[u32]>, InputError> {
         let last = self.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, end)) = last.filter(|(of, _)| of.as_deref() == system) {
-            return Ok(end);
+        if let Some(last) = last.filter(|last| last.system.as_deref() == system) {
+            return Ok(last.tokens);
         }
         let ids = |filler: &str| -> Result<Vec<u32>, InputError> {
             let chat = self.chat.write(system, filler, filler)?;
@@ -124,7 +131,7 @@ impl ChatReranker {
         let (first, second) = (ids("0")?, ids("1 2 3 4")?);
         let same = first.iter().rev().zip(second.iter().rev()).take_while(|(a, b)| a == b).count();
         let end: Arc<[u32]> = first[first.len() - same..].into();
-        let last = Some((system.map(str::to_owned), end.clone()));
+        let last = Some(LastEnd { system: system.map(str::to_owned), tokens: end.clone() });
         *self.end.lock().unwrap_or_else(PoisonError::into_inner) = last;
         Ok(end)
     }
