@@ -10,10 +10,10 @@ mod template;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::prompts::{Prompts, Resolved};
+use super::prompts::Prompts;
 use super::tokenizer::{TextTokenizer, check_bytes};
 use super::{
-    Answers, Recipe, RecipeKind, Tokenize, check_pair, parts_reranker, prepare_pair, text_of,
+    Answers, Recipe, RecipeKind, Tokenize, check_pair, parts_reranker, prepare_only_pairs,
 };
 use crate::batch::Sequence;
 use crate::checkpoint::Checkpoint;
@@ -86,10 +86,7 @@ struct LastEnd {
 
 impl ChatReranker {
     fn pair(&self, query: &str, document: &str, how: &Prepare) -> Result<Sequence, InputError> {
-        let system = match self.prompts.resolve(&how.prompt)? {
-            Resolved::Default | Resolved::None | Resolved::Text("") => None,
-            Resolved::Text(text) | Resolved::Instruction(text) => Some(text),
-        };
+        let system = self.prompts.asked(&how.prompt)?;
         let system = match (system, &how.prompt) {
             (Some(_), Prompt::Named(_) | Prompt::Instruction(_)) if !self.chat.takes_system() => {
                 return Err(InputError::NoInstruction);
@@ -155,17 +152,9 @@ impl Recipe for ChatReranker {
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
-        match input {
-            Input::Pair { query, document } => {
-                let how = prepare_pair(query, document, how)?;
-                self.pair(&text_of(query)?, &text_of(document)?, &how)
-            }
-            Input::Tokens(ids) => self.tokenizer.given(ids, how),
-            Input::Text(_) | Input::Item(_) => {
-                Err(InputError::Kind("scores pairs, not single texts"))
-            }
-            Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
-        }
+        prepare_only_pairs(&self.tokenizer, input, how, |query, document, how| {
+            self.pair(query, document, how)
+        })
     }
 
     fn with_prompt(

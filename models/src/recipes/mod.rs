@@ -26,6 +26,7 @@ use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::item::{Content, Item};
 use crate::task::Task;
 use proxima_media::MediaOptions;
+use tokenizer::TextTokenizer;
 
 pub(crate) use tokenizer::tokens_max;
 pub use tokenizer::{SpecialTokens, TEXT_BYTES_MAX};
@@ -204,6 +205,24 @@ fn prepare_pair(query: &Content, document: &Content, how: &Prepare) -> Result<Pr
     }
     let own = query.instruction().map(|text| Prompt::Instruction(text.to_owned()));
     Ok(Prepare { prompt: own.unwrap_or_else(|| how.prompt.clone()), ..how.clone() })
+}
+
+/// Prepares an input for recipes that take nothing but pairs, which `pair` writes.
+fn prepare_only_pairs(
+    tokenizer: &TextTokenizer,
+    input: &Input,
+    how: &Prepare,
+    pair: impl FnOnce(&str, &str, &Prepare) -> Result<Sequence, InputError>,
+) -> Result<Sequence, InputError> {
+    match input {
+        Input::Pair { query, document } => {
+            let how = prepare_pair(query, document, how)?;
+            pair(&text_of(query)?, &text_of(document)?, &how)
+        }
+        Input::Tokens(ids) => tokenizer.given(ids, how),
+        Input::Text(_) | Input::Item(_) => Err(InputError::Kind("scores pairs, not single texts")),
+        Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
+    }
 }
 
 /// A kind of recipe.

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::prompts::{Prompts, Resolved};
+use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{Answers, Recipe, RecipeKind, Tokenize, check_pair, prepare_pair, text_of};
+use super::{Answers, Recipe, RecipeKind, Tokenize, check_pair, prepare_only_pairs};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -148,10 +148,7 @@ impl PartsReranker {
 
     fn pair(&self, query: &str, document: &str, how: &Prepare) -> Result<Sequence, InputError> {
         let Self { known, tokenizer, before, between, after, .. } = self;
-        let instruction = match self.prompts.resolve(&how.prompt)? {
-            Resolved::Default | Resolved::None | Resolved::Text("") => None,
-            Resolved::Text(text) | Resolved::Instruction(text) => Some(text),
-        };
+        let instruction = self.prompts.asked(&how.prompt)?;
         let instruction = match (instruction, known.instruction) {
             (None, _) => String::new(),
             (Some(text), Some(label)) => format!("{label}{text}\n"),
@@ -210,17 +207,9 @@ impl Recipe for PartsReranker {
     }
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
-        match input {
-            Input::Pair { query, document } => {
-                let how = prepare_pair(query, document, how)?;
-                self.pair(&text_of(query)?, &text_of(document)?, &how)
-            }
-            Input::Tokens(ids) => self.tokenizer.given(ids, how),
-            Input::Text(_) | Input::Item(_) => {
-                Err(InputError::Kind("scores pairs, not single texts"))
-            }
-            Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
-        }
+        prepare_only_pairs(&self.tokenizer, input, how, |query, document, how| {
+            self.pair(query, document, how)
+        })
     }
 
     fn with_prompt(

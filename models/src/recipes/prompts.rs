@@ -121,9 +121,17 @@ impl Prompts {
         prompt: &'a Prompt,
         own: &'a str,
     ) -> Result<&'a str, InputError> {
+        Ok(self.asked(prompt)?.unwrap_or(own))
+    }
+
+    /// The instruction that a prompt stands for, in recipes that may have none.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn asked<'a>(&'a self, prompt: &'a Prompt) -> Result<Option<&'a str>, InputError> {
         Ok(match self.resolve(prompt)? {
-            Resolved::Text("") | Resolved::Default | Resolved::None => own,
-            Resolved::Text(text) | Resolved::Instruction(text) => text,
+            Resolved::Text("") | Resolved::Default | Resolved::None => None,
+            Resolved::Text(text) | Resolved::Instruction(text) => Some(text),
         })
     }
 

@@ -46,7 +46,7 @@ pub const COMMON: &[Key] = &[
     ("sbert_ce_default_activation_function", Used),
     ("tie_word_embeddings", Used),
     ("quantization_config", Used),
-    ("auto_map", Object(&[AUTO_MAP])),
+    ("auto_map", Object(&[AUTO_MAP, OTHER_TASKS])),
     ("_name_or_path", Used),
     ("name_or_path", NoEffect(HISTORY)),
     ("_commit_hash", NoEffect(HISTORY)),
@@ -156,16 +156,8 @@ const OWN_CODE: &str = "code that comes with a checkpoint is not run, so what it
 /// The checkpoint's own classes, for transformers to load.
 const AUTO_MAP: &[Key] = &[
     ("AutoConfig", NoEffect("config.json is read as its model_type says")),
-    ("AutoTokenizer", NoEffect("tokenizer.json is read")),
     ("AutoProcessor", NoEffect("the processor's files are checked on their own")),
     ("AutoModel", Refused(OWN_CODE)),
-    ("AutoModelForCausalLM", Refused(OWN_CODE)),
-    ("AutoModelForMaskedLM", Refused(OWN_CODE)),
-    ("AutoModelForSequenceClassification", Refused(OWN_CODE)),
-    ("AutoModelForTokenClassification", NoEffect(ANOTHER_TASK)),
-    ("AutoModelForQuestionAnswering", NoEffect(ANOTHER_TASK)),
-    ("AutoModelForMultipleChoice", NoEffect(ANOTHER_TASK)),
-    ("AutoModelForPreTraining", NoEffect(ANOTHER_TASK)),
 ];
 
 /// Entries of `auto_map` beside those that a family knows.
