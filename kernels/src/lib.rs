@@ -8,6 +8,7 @@ mod device;
 mod knobs;
 mod memory;
 pub mod ops;
+pub mod reference;
 pub mod spec;
 pub mod stored;
 

@@ -1,13 +1,14 @@
 //! Every operation on a CUDA device, against its plain form in float32 on the CPU. Without a
 //! device, each test says so and returns.
 
-use proxima_kernels::ops::attention::{self, attention_for};
+use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::embedding::Embedding;
-use proxima_kernels::ops::linear::{self, GatedLinear, Linear};
+use proxima_kernels::ops::linear::{GatedLinear, Linear};
 use proxima_kernels::ops::norm;
 use proxima_kernels::ops::pool::pool;
 use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
+use proxima_kernels::reference;
 use proxima_kernels::spec::{
     Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, Precision, Segment, segments_of,
 };
@@ -85,9 +86,9 @@ fn norms() {
         let (x, weight, bias) = (matrix(rows, width, 1), vector(width, 2), vector(width, 3));
         let (gx, gw, gb) = (on(&device, &x), on(&device, &weight), on(&device, &bias));
         let found = norm::rms_norm(&gx, &gw, 1e-6).expect("computed");
-        check(&found, &norm::plain_rms_norm(&x, &weight, 1e-6).expect("plain"), 1e-5, &what);
+        check(&found, &reference::norm::rms_norm(&x, &weight, 1e-6).expect("plain"), 1e-5, &what);
         let found = norm::layer_norm(&gx, &gw, Some(&gb), 1e-5).expect("computed");
-        let wanted = norm::plain_layer_norm(&x, &weight, Some(&bias), 1e-5).expect("plain");
+        let wanted = reference::norm::layer_norm(&x, &weight, Some(&bias), 1e-5).expect("plain");
         check(&found, &wanted, 1e-5, &what);
     }
 }
@@ -108,7 +109,8 @@ fn linear_layers() {
             let gx = on(&device, &x);
             for activation in [None, Some(Activation::Gelu), Some(Activation::Silu)] {
                 let plain = |residual| {
-                    linear::plain(&x, &weights, Some(&bias), activation, residual).expect("plain")
+                    reference::linear::linear(&x, &weights, Some(&bias), activation, residual)
+                        .expect("plain")
                 };
                 let found = layer.forward_with(&gx, activation, None).expect("computed");
                 check(&found, &plain(None), most, &what);
@@ -167,7 +169,13 @@ fn rotary_positions() {
         };
         let tables = |device: &Device| RotaryTables::new(100, size, 1e6, device).expect("tables");
         let cpu = Device::Cpu;
-        let wanted = rotary::plain(&qkv, heads, norms(&cpu).as_ref(), &positions, &tables(&cpu));
+        let wanted = reference::rotary::rotary(
+            &qkv,
+            heads,
+            norms(&cpu).as_ref(),
+            &positions,
+            tables(&cpu).tables(),
+        );
         let rows = Rows::of(&on(&device, &qkv)).expect("rows");
         let norms = norms(&device);
         let found = rotary::rotary(rows, heads, norms.as_ref(), &positions, &tables(&device));
@@ -211,7 +219,8 @@ fn attention_of_every_kind() {
                 let next = stored(&identity.expect("a matrix"));
                 let next = Linear::new(&[&next], &[], inner, precision, &device).expect("a layer");
                 let wanted =
-                    attention::plain(&qkv, heads, &segments, &[&cached], mask).expect("plain");
+                    reference::attention::attention(&qkv, heads, &segments, &[&cached], mask)
+                        .expect("plain");
                 let dtype = match precision {
                     Precision::Bfloat16 => proxima_kernels::DType::BF16,
                     Precision::Float16 => proxima_kernels::DType::F16,

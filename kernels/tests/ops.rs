@@ -12,6 +12,7 @@ use proxima_kernels::ops::pool::pool;
 use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::ops::{attention, norm};
+use proxima_kernels::reference;
 use proxima_kernels::spec::{
     Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, PositionBias, Precision, Scoring,
     Segment, segments_of,
@@ -45,10 +46,10 @@ fn norms_equal_their_plain_forms() {
     for (rows, width) in [(1, 1), (3, 15), (7, 16), (5, 100), (40, 1024)] {
         let (x, weight, bias) = (tensor(rows, width, 3.0), vector(width, 1.0), vector(width, 0.3));
         let fast = norm::rms_norm(&x, &weight, 1e-6).expect("normed");
-        let plain = norm::plain_rms_norm(&x, &weight, 1e-6).expect("normed");
+        let plain = reference::norm::rms_norm(&x, &weight, 1e-6).expect("normed");
         assert!(worst(&fast, &plain) < 2e-6, "rms_norm of {width}");
         let fast = norm::layer_norm(&x, &weight, Some(&bias), 1e-5).expect("normed");
-        let plain = norm::plain_layer_norm(&x, &weight, Some(&bias), 1e-5).expect("normed");
+        let plain = reference::norm::layer_norm(&x, &weight, Some(&bias), 1e-5).expect("normed");
         // A row of one element has no variance: both divide rounding errors by sqrt(eps).
         assert!(worst(&fast, &plain) < 1e-5, "layer_norm of {width}");
     }
@@ -65,7 +66,8 @@ fn rotary_equals_its_plain_form() {
         for norms in [None, Some(&norms)] {
             let fast = rotary::rotary(rows(&qkv), heads, norms, &positions, &tables);
             let fast = fast.expect("turned").tensor().expect("a tensor");
-            let plain = rotary::plain(&qkv, heads, norms, &positions, &tables).expect("turned");
+            let plain = reference::rotary::rotary(&qkv, heads, norms, &positions, tables.tables())
+                .expect("turned");
             assert!(worst(&fast, &plain) < 2e-6, "{heads:?}");
         }
         let beyond = rotary::rotary(rows(&qkv), heads, None, &[512; 9], &tables);
@@ -79,14 +81,16 @@ fn attention_equals_its_plain_form() {
     let (qkv, segments) = (tensor(150, heads.row(), 2.0), segments_of(&[0, 1, 38, 150]));
     for mask in [Mask::Full, Mask::Causal, Mask::Window(9), Mask::CausalWindow(9)] {
         let fast = attention::attention(&qkv, heads, &segments, &[], mask).expect("attended");
-        let plain = attention::plain(&qkv, heads, &segments, &[], mask).expect("attended");
+        let plain =
+            reference::attention::attention(&qkv, heads, &segments, &[], mask).expect("attended");
         assert!(worst(&fast, &plain) < 5e-6, "{mask:?}");
     }
     let bias = PositionBias { table: tensor(heads.heads, 2 * 130 + 1, 2.0), reach: 130 };
     let biased = |mask| Scoring { mask, bias: Some(&bias) };
     for mask in [Mask::Full, Mask::Window(9)] {
         let fast = attention::attention(&qkv, heads, &segments, &[], biased(mask));
-        let plain = attention::plain(&qkv, heads, &segments, &[], biased(mask)).expect("attended");
+        let plain = reference::attention::attention(&qkv, heads, &segments, &[], biased(mask))
+            .expect("attended");
         assert!(worst(&fast.expect("attended"), &plain) < 5e-6, "{mask:?}");
     }
     let too_long = segments_of(&[0, 150]);
@@ -100,8 +104,8 @@ fn attention_equals_its_plain_form() {
     ];
     let fast =
         attention::attention(&qkv, heads, &segments, &[&cached], Mask::Causal).expect("attended");
-    let plain =
-        attention::plain(&qkv, heads, &segments, &[&cached], Mask::Causal).expect("attended");
+    let plain = reference::attention::attention(&qkv, heads, &segments, &[&cached], Mask::Causal)
+        .expect("attended");
     assert!(worst(&fast, &plain) < 5e-6);
     assert!(attention::attention(&qkv, heads, &segments, &[&cached], Mask::Full).is_err());
     assert!(attention::attention(&qkv, heads, &segments, &[], Mask::Causal).is_err());

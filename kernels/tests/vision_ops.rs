@@ -1,6 +1,7 @@
 //! Operations for images, against their plain forms in candle operations.
 
 use proxima_kernels::ops::attention;
+use proxima_kernels::reference;
 
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
@@ -133,7 +134,8 @@ fn full_attention_of_images_equals_its_plain_form() {
         let segments = segments_of(&offsets);
         let fast =
             attention::attention(&qkv, heads, &segments, &[], Mask::Full).expect("attention");
-        let plain = attention::plain(&qkv, heads, &segments, &[], Mask::Full).expect("attention");
+        let plain = reference::attention::attention(&qkv, heads, &segments, &[], Mask::Full)
+            .expect("attention");
         assert!(worst(&fast, &plain) < 2e-5, "heads of {size}");
     }
 }

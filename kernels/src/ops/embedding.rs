@@ -3,10 +3,11 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::on_device;
 use super::rows::Rows;
+use super::{Backend, on_device};
 use crate::cpu::thread_pool;
 use crate::cuda::launch;
+use crate::reference;
 use crate::stored::StoredTensor;
 
 /// An embedding table `[rows, width]`.
@@ -19,8 +20,10 @@ pub struct Embedding {
 
 #[derive(Debug)]
 enum Table {
+    /// On the CPU.
     Stored(StoredTensor),
-    Plain(Tensor),
+    /// On any other device.
+    Tensor(Tensor),
 }
 
 impl Embedding {
@@ -33,8 +36,8 @@ impl Embedding {
         let table = if device.is_cpu() {
             Table::Stored(table)
         } else {
-            let places: Vec<_> = (0..rows).map(|row| Some((0, row))).collect();
-            Table::Plain(on_device(&[&table], &places, (width, table.dtype()), device)?)
+            let rows_of_table: Vec<_> = (0..rows).map(|row| Some((0, row))).collect();
+            Table::Tensor(on_device(&[&table], &rows_of_table, (width, table.dtype()), device)?)
         };
         Ok(Self { table, rows, width })
     }
@@ -56,10 +59,6 @@ impl Embedding {
     pub fn rows_of(&self, ids: &[u32]) -> Result<Rows> {
         self.check(ids)?;
         match &self.table {
-            Table::Plain(table) if table.device().is_cuda() => {
-                Ok(Rows::plain(launch::embedding::gather(table, ids)?))
-            }
-            Table::Plain(table) => Ok(Rows::plain(plain(table, ids)?)),
             Table::Stored(table) => {
                 let mut out = Rows::cpu(ids.len(), self.width);
                 each(ids, self.width, out.elements_mut()?, |id, row| {
@@ -67,6 +66,10 @@ impl Embedding {
                 });
                 Ok(out)
             }
+            Table::Tensor(table) => Ok(Rows::on_device(match Backend::of(table.device()) {
+                Backend::Cuda => launch::embedding::gather(table, ids)?,
+                _ => reference::embedding::gather(table, ids)?,
+            })),
         }
     }
 
@@ -77,18 +80,11 @@ impl Embedding {
     pub fn add_rows_of(&self, ids: &[u32], rows: Rows) -> Result<Rows> {
         self.check(ids)?;
         if rows.shape()? != [ids.len(), self.width] {
-            bail!("{} ids of {} numbers for rows {:?}", ids.len(), self.width, rows.shape()?);
+            bail!("{} ids of {} elements for rows {:?}", ids.len(), self.width, rows.shape()?);
         }
         let mut rows = rows;
-        match (&self.table, rows.as_plain()) {
-            (Table::Plain(table), Some(rows)) if table.device().is_cuda() => {
-                let rows = rows.to_dtype(DType::F32)?;
-                launch::embedding::add(table, ids, &rows, true)?;
-                Ok(Rows::plain(rows))
-            }
-            (Table::Plain(table), Some(rows)) => Ok(Rows::plain((rows + plain(table, ids)?)?)),
-            (Table::Plain(_), None) => bail!("rows of the CPU and a table of another device"),
-            (Table::Stored(table), _) => {
+        match &self.table {
+            Table::Stored(table) => {
                 each(ids, self.width, rows.elements_mut()?, |id, row| {
                     ADDED.with_borrow_mut(|added| {
                         added.resize(row.len(), 0.0);
@@ -98,6 +94,14 @@ impl Embedding {
                 });
                 Ok(rows)
             }
+            Table::Tensor(table) => Ok(Rows::on_device(match rows.backend() {
+                Backend::Cuda => {
+                    let rows = rows.device_tensor()?.to_dtype(DType::F32)?;
+                    launch::embedding::add(table, ids, &rows, true)?;
+                    rows
+                }
+                _ => (rows.device_tensor()? + reference::embedding::gather(table, ids)?)?,
+            })),
         }
     }
 
@@ -110,24 +114,16 @@ impl Embedding {
         let ids: Vec<u32> = corners.iter().flatten().map(|(id, _)| *id).collect();
         self.check(&ids)?;
         if rows.shape()? != [corners.len(), self.width] {
-            bail!("{} places of {} numbers for {:?}", corners.len(), self.width, rows.shape()?);
+            bail!(
+                "{} positions of {} elements for rows {:?}",
+                corners.len(),
+                self.width,
+                rows.shape()?
+            );
         }
         let mut rows = rows;
-        match (&self.table, rows.as_plain()) {
-            (Table::Plain(table), Some(rows)) if table.device().is_cuda() => {
-                let rows = rows.to_dtype(DType::F32)?;
-                launch::embedding::add_weighted(table, corners, &rows)?;
-                Ok(Rows::plain(rows))
-            }
-            (Table::Plain(table), Some(rows)) => {
-                let weights: Vec<f32> = corners.iter().flatten().map(|(_, it)| *it).collect();
-                let weights = Tensor::from_vec(weights, (ids.len(), 1), table.device())?;
-                let weighted = plain(table, &ids)?.broadcast_mul(&weights)?;
-                let weighted = weighted.reshape((corners.len(), 4, self.width))?.sum(1)?;
-                Ok(Rows::plain((rows + weighted)?))
-            }
-            (Table::Plain(_), None) => bail!("rows of the CPU and a table of another device"),
-            (Table::Stored(table), _) => {
+        match &self.table {
+            Table::Stored(table) => {
                 each(corners, self.width, rows.elements_mut()?, |corners, row| {
                     ADDED.with_borrow_mut(|added| {
                         added.resize(2 * row.len(), 0.0);
@@ -135,13 +131,23 @@ impl Embedding {
                         sum.fill(0.0);
                         for (id, weight) in corners {
                             table.read(id as usize * self.width, one);
-                            sum.iter_mut().zip(&*one).for_each(|(sum, it)| *sum += it * weight);
+                            sum.iter_mut()
+                                .zip(&*one)
+                                .for_each(|(sum, value)| *sum += value * weight);
                         }
                         row.iter_mut().zip(&*sum).for_each(|(to, value)| *to += value);
                     });
                 });
                 Ok(rows)
             }
+            Table::Tensor(table) => Ok(Rows::on_device(match rows.backend() {
+                Backend::Cuda => {
+                    let rows = rows.device_tensor()?.to_dtype(DType::F32)?;
+                    launch::embedding::add_weighted(table, corners, &rows)?;
+                    rows
+                }
+                _ => (rows.device_tensor()? + reference::embedding::weighted(table, corners)?)?,
+            })),
         }
     }
 
@@ -156,10 +162,6 @@ impl Embedding {
 thread_local! {
     /// Scratch memory for the rows to add, reused between calls.
     static ADDED: std::cell::RefCell<Vec<f32>> = const { std::cell::RefCell::new(Vec::new()) };
-}
-
-fn plain(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
-    table.index_select(&Tensor::new(ids, table.device())?, 0)?.to_dtype(DType::F32)
 }
 
 /// Calls `work` with every id and its row, on all threads if there are many.

@@ -5,12 +5,14 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use super::linear_input::{Inner, InputLayout, LayoutKind, LinearInput};
 use super::norm::rms_norm_for;
 use super::rows::Rows;
-use super::{CpuSlice, on_device, read};
+use super::{Backend, CpuSlice, StoredRow, on_device, read};
 use crate::cpu::gemm::micro_kernel::{Arithmetic, BYTES_DEPTH_MAX};
+use crate::cpu::gemm::pack_lhs::PackedLhs;
 use crate::cpu::gemm::pack_rhs::PackedRhs;
 use crate::cpu::gemm::{multiply, multiply_packed};
 use crate::cpu::{Epilogue, Isa};
 use crate::cuda::launch;
+use crate::reference;
 use crate::spec::{Activation, Precision};
 use crate::stored::StoredTensor;
 
@@ -44,21 +46,22 @@ impl Precision {
 /// Weights `[columns, depth]` in the device's layout.
 #[derive(Debug)]
 enum Weights {
+    /// On the CPU.
     Packed(PackedRhs, Arithmetic),
-    /// A plain tensor, on devices other than the CPU.
-    Plain(Tensor),
+    /// On any other device.
+    Tensor(Tensor),
 }
 
 impl Weights {
-    /// Takes rows in the order of `places`: (part, row within it), or `None` for a row of zeros.
+    /// Takes the parts' rows in this order.
     fn new(
         parts: &[&StoredTensor],
-        places: &[Option<(usize, usize)>],
+        rows: &[StoredRow],
         depth: usize,
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        let fill = |column: usize, to: &mut [f32]| read(parts, places[column], to);
+        let fill = |column: usize, to: &mut [f32]| read(parts, rows[column], to);
         let stored = parts.first().map_or(DType::F32, |part| part.dtype());
         let alike = parts.iter().all(|part| part.dtype() == stored);
         let stored = if alike { stored } else { DType::F32 };
@@ -67,23 +70,30 @@ impl Weights {
             if arithmetic == Arithmetic::Int8 && depth > BYTES_DEPTH_MAX {
                 bail!("{depth} inputs are more than the {BYTES_DEPTH_MAX} that int8 can sum");
             }
-            let packed = PackedRhs::new(arithmetic.weights(), places.len(), depth, fill);
+            let packed = PackedRhs::new(arithmetic.weights(), rows.len(), depth, fill);
             return Ok(Self::Packed(packed, arithmetic));
         }
-        Ok(Self::Plain(on_device(parts, places, (depth, precision.dtype(stored)?), device)?))
+        Ok(Self::Tensor(on_device(parts, rows, (depth, precision.dtype(stored)?), device)?))
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Packed(packed, _) => packed.bytes(),
-            Self::Plain(weights) => weights.elem_count() * weights.dtype().size_in_bytes(),
+            Self::Tensor(weights) => weights.elem_count() * weights.dtype().size_in_bytes(),
+        }
+    }
+
+    fn device(&self) -> &Device {
+        match self {
+            Self::Packed(..) => &Device::Cpu,
+            Self::Tensor(weights) => weights.device(),
         }
     }
 
     fn input_layout(&self) -> InputLayout {
         InputLayout(match self {
             Self::Packed(_, arithmetic) => LayoutKind::Packed(Isa::current().packing(*arithmetic)),
-            Self::Plain(weights) => LayoutKind::Plain(weights.dtype()),
+            Self::Tensor(weights) => LayoutKind::Tensor(weights.dtype()),
         })
     }
 
@@ -102,9 +112,7 @@ impl Weights {
         epilogue: &Epilogue<'_>,
         next: InputLayout,
     ) -> Result<LinearInput> {
-        let LayoutKind::Packed(packing) = next.0 else {
-            bail!("a layer of the CPU before one of another device")
-        };
+        let packing = next.packing()?;
         let (weights, arithmetic, x) = self.packed(x)?;
         let isa = Isa::current();
         let packed = multiply_packed(isa, arithmetic, (x, weights), epilogue, packing);
@@ -114,16 +122,30 @@ impl Weights {
     fn packed<'a>(
         &'a self,
         x: &'a LinearInput,
-    ) -> Result<(&'a PackedRhs, Arithmetic, &'a crate::cpu::gemm::pack_lhs::PackedLhs)> {
+    ) -> Result<(&'a PackedRhs, Arithmetic, &'a PackedLhs)> {
         let (Self::Packed(weights, arithmetic), Inner::Packed(x)) = (self, &x.0) else {
-            bail!("a product of the CPU with numbers of another device")
+            bail!("weights on the CPU and an input on another device")
         };
         if x.width() != weights.depth() || x.packing() != Isa::current().packing(*arithmetic) {
             let (width, packing) = (x.width(), x.packing());
             let depth = weights.depth();
-            bail!("rows of {width} numbers ({packing:?}) for a layer of {depth} inputs");
+            bail!("rows of {width} elements ({packing:?}) for a layer of {depth} inputs");
         }
         Ok((weights, *arithmetic, x))
+    }
+
+    /// Whether CUDA adds a residual to their product and normalises the sum in one kernel, with the
+    /// result in this dtype.
+    fn fuses_norm(&self, dtype: DType) -> bool {
+        matches!(self, Self::Tensor(weights) if weights.dtype() == dtype) && dtype != DType::F16
+    }
+
+    /// Weights and input on a device other than the CPU.
+    fn tensors<'a>(&'a self, x: &'a LinearInput) -> Result<(&'a Tensor, &'a Tensor)> {
+        match (self, &x.0) {
+            (Self::Tensor(weights), Inner::Tensor(x)) => Ok((weights, x)),
+            _ => bail!("weights on another device and an input on the CPU"),
+        }
     }
 }
 
@@ -148,24 +170,24 @@ impl Linear {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        let mut places = Vec::new();
+        let mut sources = Vec::new();
         for (index, part) in parts.iter().enumerate() {
             let &[rows, columns] = part.shape() else { bail!("weights have two dimensions") };
             if columns > depth {
                 bail!("weights of {columns} inputs in a layer of {depth}");
             }
-            places.extend((0..rows).map(|row| Some((index, row))));
+            sources.extend((0..rows).map(|row| Some((index, row))));
         }
         let bias = if biases.is_empty() {
             None
         } else {
-            let numbers: Vec<f32> = biases.iter().flat_map(|bias| bias.to_f32()).collect();
-            if numbers.len() != places.len() {
-                bail!("{} biases for {} outputs", numbers.len(), places.len());
+            let elements: Vec<f32> = biases.iter().flat_map(|bias| bias.to_f32()).collect();
+            if elements.len() != sources.len() {
+                bail!("{} biases for {} outputs", elements.len(), sources.len());
             }
-            Some(Tensor::from_vec(numbers, places.len(), device)?)
+            Some(Tensor::from_vec(elements, sources.len(), device)?)
         };
-        Ok(Self { weights: Weights::new(parts, &places, depth, precision, device)?, bias })
+        Ok(Self { weights: Weights::new(parts, &sources, depth, precision, device)?, bias })
     }
 
     /// Size of its weights in memory, in bytes.
@@ -180,10 +202,7 @@ impl Linear {
 
     /// Where its weights are.
     pub fn device(&self) -> &Device {
-        match &self.weights {
-            Weights::Plain(weights) => weights.device(),
-            Weights::Packed(..) => &Device::Cpu,
-        }
+        self.weights.device()
     }
 
     /// Whether it rounds inputs to bfloat16 or 8 bits, so that attention before it may round too.
@@ -222,28 +241,35 @@ impl Linear {
         activation: Option<Activation>,
         residual: Option<&Rows>,
     ) -> Result<Rows> {
-        if let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0) {
-            if x.device().is_cuda() {
-                let (bias, residual) = (self.bias.as_ref(), residual.and_then(Rows::as_plain));
-                return Ok(Rows::plain(launch::linear::linear(
-                    x, weights, bias, activation, residual,
-                )?));
+        let bias = self.bias.as_ref();
+        match Backend::of(self.device()) {
+            Backend::Cpu => {
+                let bias = bias.map(CpuSlice::of).transpose()?;
+                let (weights, _, packed) = self.weights.packed(x)?;
+                let shape = [packed.rows(), weights.columns()];
+                if let Some(found) = residual.map(Rows::shape).transpose()?
+                    && found != shape
+                {
+                    bail!("a residual {found:?} for {shape:?}");
+                }
+                let residual = residual.map(Rows::elements).transpose()?;
+                let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual };
+                self.weights.multiply(x, &epilogue)
             }
-            let residual = residual.map(Rows::tensor).transpose()?;
-            let (bias, residual) = (self.bias.as_ref(), residual.as_ref());
-            return Ok(Rows::plain(plain(x, weights, bias, activation, residual)?));
+            Backend::Cuda => {
+                let (weights, x) = self.weights.tensors(x)?;
+                let residual = residual.map(Rows::device_tensor).transpose()?;
+                let out = launch::linear::linear(x, weights, bias, activation, residual)?;
+                Ok(Rows::on_device(out))
+            }
+            Backend::Reference => {
+                let (weights, x) = self.weights.tensors(x)?;
+                let residual = residual.map(Rows::tensor).transpose()?;
+                let residual = residual.as_ref();
+                let out = reference::linear::linear(x, weights, bias, activation, residual)?;
+                Ok(Rows::on_device(out))
+            }
         }
-        let bias = self.bias.as_ref().map(CpuSlice::of).transpose()?;
-        let (weights, _, packed) = self.weights.packed(x)?;
-        let shape = [packed.rows(), weights.columns()];
-        if let Some(found) = residual.map(Rows::shape).transpose()?
-            && found != shape
-        {
-            bail!("a residual {found:?} for {shape:?}");
-        }
-        let residual = residual.map(Rows::elements).transpose()?;
-        let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual };
-        self.weights.multiply(x, &epilogue)
     }
 
     /// `act(x W^T + bias)` for an input in this layer's layout, with the result in the next
@@ -257,17 +283,18 @@ impl Linear {
         activation: Option<Activation>,
         next: InputLayout,
     ) -> Result<LinearInput> {
-        if matches!(self.weights, Weights::Plain(_)) {
-            return match (self.of(x, activation, None)?.into_plain(), next.0) {
-                (Ok(rows), LayoutKind::Plain(dtype)) => {
-                    Ok(LinearInput(Inner::Plain(rows.to_dtype(dtype)?)))
-                }
-                _ => bail!("a layer of another device before one of the CPU"),
-            };
+        match Backend::of(self.device()) {
+            Backend::Cpu => {
+                let bias = self.bias.as_ref().map(CpuSlice::of).transpose()?;
+                let epilogue =
+                    Epilogue::Plain { bias: bias.as_deref(), activation, residual: None };
+                self.weights.multiply_for(x, &epilogue, next)
+            }
+            Backend::Cuda | Backend::Reference => {
+                let rows = self.of(x, activation, None)?;
+                Ok(LinearInput(Inner::Tensor(rows.device_tensor()?.to_dtype(next.dtype()?)?)))
+            }
         }
-        let bias = self.bias.as_ref().map(CpuSlice::of).transpose()?;
-        let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual: None };
-        self.weights.multiply_for(x, &epilogue, next)
     }
 }
 
@@ -296,19 +323,20 @@ impl Linear {
         norm: NormAfter<'_>,
     ) -> Result<(Rows, LinearInput)> {
         let NormAfter { weight, eps, layout } = norm;
-        if let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0)
-            && let (LayoutKind::Plain(dtype), Some(residual)) = (layout.0, residual.as_plain())
-            && x.device().is_cuda()
-            && dtype == weights.dtype()
-            && dtype != DType::F16
-        {
-            let bias = self.bias.as_ref();
-            let both = launch::linear::add_and_norm(x, weights, bias, residual, (weight, eps))?;
-            return Ok((Rows::plain(both.0), LinearInput(Inner::Plain(both.1))));
+        match (Backend::of(self.device()), layout.0) {
+            (Backend::Cuda, LayoutKind::Tensor(dtype)) if self.weights.fuses_norm(dtype) => {
+                let (weights, x) = self.weights.tensors(x)?;
+                let (bias, residual) = (self.bias.as_ref(), residual.device_tensor()?);
+                let (sums, normed) =
+                    launch::linear::add_and_norm(x, weights, bias, residual, (weight, eps))?;
+                Ok((Rows::on_device(sums), LinearInput(Inner::Tensor(normed))))
+            }
+            _ => {
+                let sums = self.of(x, None, Some(residual))?;
+                let normed = rms_norm_for(&sums, weight, eps, layout)?;
+                Ok((sums, normed))
+            }
         }
-        let sums = self.of(x, None, Some(residual))?;
-        let normed = rms_norm_for(&sums, weight, eps, layout)?;
-        Ok((sums, normed))
     }
 }
 
@@ -340,14 +368,14 @@ impl GatedLinear {
             bail!("gates {:?} and values {:?} differ", gate.shape(), value.shape());
         }
         let padded = Self::padded(width);
-        let mut places = Vec::with_capacity(2 * padded);
+        let mut sources = Vec::with_capacity(2 * padded);
         for group in (0..padded).step_by(GROUP) {
             for part in 0..2 {
                 let rows = group..group + GROUP;
-                places.extend(rows.map(|row| (row < width).then_some((part, row))));
+                sources.extend(rows.map(|row| (row < width).then_some((part, row))));
             }
         }
-        let weights = Weights::new(&[gate, value], &places, depth, precision, device)?;
+        let weights = Weights::new(&[gate, value], &sources, depth, precision, device)?;
         Ok(Self { weights, activation })
     }
 
@@ -372,53 +400,21 @@ impl GatedLinear {
     /// # Errors
     /// Mismatched shapes, or a device failure.
     pub fn apply_for(&self, x: &LinearInput, next: InputLayout) -> Result<LinearInput> {
-        let (Weights::Plain(weights), Inner::Plain(x)) = (&self.weights, &x.0) else {
-            let epilogue = Epilogue::Gated { activation: self.activation };
-            return self.weights.multiply_for(x, &epilogue, next);
-        };
-        if x.device().is_cuda() {
-            let gated = launch::linear::gated(x, weights, self.activation)?;
-            return match next.0 {
-                LayoutKind::Plain(dtype) => Ok(LinearInput(Inner::Plain(gated.to_dtype(dtype)?))),
-                LayoutKind::Packed(_) => bail!("a layer of another device before one of the CPU"),
-            };
+        match Backend::of(self.weights.device()) {
+            Backend::Cpu => {
+                let epilogue = Epilogue::Gated { activation: self.activation };
+                self.weights.multiply_for(x, &epilogue, next)
+            }
+            Backend::Cuda => {
+                let (weights, x) = self.weights.tensors(x)?;
+                let gated = launch::linear::gated(x, weights, self.activation)?;
+                Ok(LinearInput(Inner::Tensor(gated.to_dtype(next.dtype()?)?)))
+            }
+            Backend::Reference => {
+                let (weights, x) = self.weights.tensors(x)?;
+                let gated = reference::linear::gated(x, weights, GROUP, self.activation)?;
+                Ok(LinearInput(Inner::Tensor(gated.to_dtype(next.dtype()?)?)))
+            }
         }
-        let both = plain(x, weights, None, None, None)?;
-        let (rows, width) = both.dims2()?;
-        let both = both.reshape((rows, width / 2 / GROUP, 2, GROUP))?;
-        let gate = activate(&both.narrow(2, 0, 1)?, self.activation)?;
-        LinearInput::of(&(gate * both.narrow(2, 1, 1)?)?.reshape((rows, width / 2))?, next)
-    }
-}
-
-/// The plain form of [`Linear::forward_with`], in candle operations.
-///
-/// # Errors
-/// Mismatched shapes, or a device failure.
-pub fn plain(
-    x: &Tensor,
-    weights: &Tensor,
-    bias: Option<&Tensor>,
-    activation: Option<Activation>,
-    residual: Option<&Tensor>,
-) -> Result<Tensor> {
-    let mut out = x.to_dtype(weights.dtype())?.matmul(&weights.t()?)?.to_dtype(DType::F32)?;
-    if let Some(bias) = bias {
-        out = out.broadcast_add(bias)?;
-    }
-    if let Some(activation) = activation {
-        out = activate(&out, activation)?;
-    }
-    residual.map_or(Ok(out.clone()), |residual| out + residual)
-}
-
-/// The plain form of an activation.
-fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    match activation {
-        Activation::Gelu => x.gelu_erf(),
-        Activation::GeluTanh => x.gelu(),
-        Activation::Silu => x.silu(),
-        Activation::Relu => x.relu(),
-        Activation::Tanh => x.tanh(),
     }
 }

@@ -16,7 +16,7 @@ pub(super) enum LayoutKind {
     /// Packed for the CPU's GEMM.
     Packed(Packing),
     /// A tensor of this dtype, on other devices.
-    Plain(DType),
+    Tensor(DType),
 }
 
 /// The input of a linear layer, `[rows, width]`.
@@ -26,7 +26,25 @@ pub struct LinearInput(pub(super) Inner);
 #[derive(Debug)]
 pub(super) enum Inner {
     Packed(PackedLhs),
-    Plain(Tensor),
+    Tensor(Tensor),
+}
+
+impl InputLayout {
+    /// How the CPU packs the input.
+    pub(super) fn packing(self) -> Result<Packing> {
+        match self.0 {
+            LayoutKind::Packed(packing) => Ok(packing),
+            LayoutKind::Tensor(_) => bail!("a layer on the CPU before one on another device"),
+        }
+    }
+
+    /// The input's dtype on other devices.
+    pub(super) fn dtype(self) -> Result<DType> {
+        match self.0 {
+            LayoutKind::Tensor(dtype) => Ok(dtype),
+            LayoutKind::Packed(_) => bail!("a layer on another device before one on the CPU"),
+        }
+    }
 }
 
 impl LinearInput {
@@ -37,12 +55,12 @@ impl LinearInput {
     pub fn of(x: &Tensor, layout: InputLayout) -> Result<Self> {
         let (_, width) = x.dims2()?;
         Ok(Self(match layout.0 {
-            LayoutKind::Plain(dtype) => Inner::Plain(x.to_dtype(dtype)?),
+            LayoutKind::Tensor(dtype) => Inner::Tensor(x.to_dtype(dtype)?),
             LayoutKind::Packed(packing) if width > 0 => {
-                let numbers = CpuSlice::of(x)?;
-                Inner::Packed(PackedLhs::of(Isa::current(), &numbers, width, packing))
+                let elements = CpuSlice::of(x)?;
+                Inner::Packed(PackedLhs::of(Isa::current(), &elements, width, packing))
             }
-            LayoutKind::Packed(_) => bail!("rows without numbers"),
+            LayoutKind::Packed(_) => bail!("rows without elements"),
         }))
     }
 

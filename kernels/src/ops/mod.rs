@@ -1,7 +1,6 @@
 //! The operations that model families are written in, on tensors of any device.
 //!
-//! Each checks shapes, then runs the device's own kernel, or the plain form in candle operations,
-//! which works on every device and is the reference that kernels are tested against.
+//! Each checks shapes, then dispatches in one `match` over the [`Backend`] of its rows' device.
 //! Must not know: families, checkpoints, batches.
 
 pub mod attention;
@@ -22,6 +21,27 @@ use half::{bf16, f16};
 
 use crate::cpu::thread_pool;
 use crate::stored::{StoredElement, StoredTensor};
+
+/// The code that computes an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// [`crate::cpu`].
+    Cpu,
+    /// [`crate::cuda`].
+    Cuda,
+    /// [`crate::reference`], on devices without kernels of their own.
+    Reference,
+}
+
+impl Backend {
+    pub(crate) fn of(device: &Device) -> Self {
+        match device {
+            Device::Cpu => Self::Cpu,
+            Device::Cuda(_) => Self::Cuda,
+            Device::Metal(_) => Self::Reference,
+        }
+    }
+}
 
 /// The elements of a contiguous float32 tensor on the CPU.
 pub(crate) struct CpuSlice<'a> {
@@ -56,18 +76,18 @@ impl std::ops::Deref for CpuSlice<'_> {
 pub(crate) fn matrix(tensor: &Tensor, width: usize, what: &str) -> Result<usize> {
     let (rows, found) = tensor.dims2()?;
     if found != width {
-        bail!("{what}: expected rows of {width} numbers, found {:?}", tensor.shape());
+        bail!("{what}: expected rows of {width} elements, found {:?}", tensor.shape());
     }
     Ok(rows)
 }
 
 /// A row of one of several stored tensors, as (tensor index, row index); `None` is a row of zeros.
-pub(crate) type RowPlace = Option<(usize, usize)>;
+pub(crate) type StoredRow = Option<(usize, usize)>;
 
 /// Reads a row of one of the parts into `to`. Elements of `to` beyond the row's width, or all of
-/// them if `place` is `None`, are left unchanged.
-pub(crate) fn read<E: StoredElement>(parts: &[&StoredTensor], place: RowPlace, to: &mut [E]) {
-    if let Some((part, row)) = place {
+/// them if `row` is `None`, are left unchanged.
+pub(crate) fn read<E: StoredElement>(parts: &[&StoredTensor], row: StoredRow, to: &mut [E]) {
+    if let Some((part, row)) = row {
         let width = parts[part].shape()[1];
         parts[part].read(row * width, &mut to[..width]);
     }
@@ -76,23 +96,23 @@ pub(crate) fn read<E: StoredElement>(parts: &[&StoredTensor], place: RowPlace, t
 /// Rows of stored tensors as a matrix of this width and dtype, on a device other than the CPU.
 pub(crate) fn on_device(
     parts: &[&StoredTensor],
-    places: &[RowPlace],
+    rows: &[StoredRow],
     (width, dtype): (usize, DType),
     device: &Device,
 ) -> Result<Tensor> {
     fn of<E: StoredElement + WithDType>(
         parts: &[&StoredTensor],
-        places: &[RowPlace],
+        rows: &[StoredRow],
         width: usize,
         device: &Device,
     ) -> Result<Tensor> {
-        let mut numbers = vec![E::default(); places.len() * width];
-        thread_pool::for_each_part(&mut numbers, width, |row, to| read(parts, places[row], to));
-        Tensor::from_vec(numbers, (places.len(), width), device)
+        let mut elements = vec![E::default(); rows.len() * width];
+        thread_pool::for_each_part(&mut elements, width, |row, to| read(parts, rows[row], to));
+        Tensor::from_vec(elements, (rows.len(), width), device)
     }
     match dtype {
-        DType::BF16 => of::<bf16>(parts, places, width, device),
-        DType::F16 => of::<f16>(parts, places, width, device),
-        _ => of::<f32>(parts, places, width, device),
+        DType::BF16 => of::<bf16>(parts, rows, width, device),
+        DType::F16 => of::<f16>(parts, rows, width, device),
+        _ => of::<f32>(parts, rows, width, device),
     }
 }

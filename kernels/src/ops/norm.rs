@@ -1,12 +1,13 @@
 //! Root-mean-square norm and layer norm, row by row.
 
-use candle_core::{D, DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::linear_input::{Inner, InputLayout, LayoutKind, LinearInput};
+use super::linear_input::{Inner, InputLayout, LinearInput};
 use super::rows::Rows;
-use super::{CpuSlice, matrix};
+use super::{Backend, CpuSlice, matrix};
 use crate::cpu::{Isa, rowwise};
 use crate::cuda::launch;
+use crate::reference;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` of each row of `[n, width]`.
 ///
@@ -14,17 +15,17 @@ use crate::cuda::launch;
 /// Mismatched shapes, or a device failure.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     matrix(x, weight.dims1()?, "rms_norm")?;
-    if x.device().is_cuda() {
-        return launch::rows::rms_norm(x, weight, eps, DType::F32);
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let mut out = vec![0.0; x.elem_count()];
+            let weight = CpuSlice::of(weight)?;
+            let norm = rowwise::Norm::Rms { weight: &weight, eps };
+            rowwise::norm(Isa::current(), norm, &CpuSlice::of(x)?, &mut out);
+            Tensor::from_vec(out, x.shape(), &Device::Cpu)
+        }
+        Backend::Cuda => launch::rows::rms_norm(x, weight, eps, DType::F32),
+        Backend::Reference => reference::norm::rms_norm(x, weight, eps),
     }
-    if !x.device().is_cpu() {
-        return plain_rms_norm(x, weight, eps);
-    }
-    let mut out = vec![0.0; x.elem_count()];
-    let weight = CpuSlice::of(weight)?;
-    let norm = rowwise::Norm::Rms { weight: &weight, eps };
-    rowwise::norm(Isa::current(), norm, &CpuSlice::of(x)?, &mut out);
-    Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }
 
 /// As [`rms_norm`], with the result in a linear layer's input layout.
@@ -38,26 +39,22 @@ pub fn rms_norm_for(
     layout: InputLayout,
 ) -> Result<LinearInput> {
     check(x, weight, "rms_norm")?;
-    let packing = match (layout.0, x.as_plain()) {
-        (LayoutKind::Packed(packing), _) => packing,
-        (LayoutKind::Plain(dtype), Some(x)) if x.device().is_cuda() => {
-            return Ok(LinearInput(Inner::Plain(launch::rows::rms_norm(x, weight, eps, dtype)?)));
+    Ok(LinearInput(match x.backend() {
+        Backend::Cpu => {
+            let (x, weight) = (x.elements()?, CpuSlice::of(weight)?);
+            let norm = rowwise::Norm::Rms { weight: &weight, eps };
+            let packing = layout.packing()?;
+            Inner::Packed(rowwise::norm_packed(Isa::current(), norm, x, None, packing))
         }
-        _ => return LinearInput::of(&rms_norm(&x.tensor()?, weight, eps)?, layout),
-    };
-    let weight = CpuSlice::of(weight)?;
-    let norm = rowwise::Norm::Rms { weight: &weight, eps };
-    let packed = rowwise::norm_packed(Isa::current(), norm, x.elements()?, None, packing);
-    Ok(LinearInput(Inner::Packed(packed)))
-}
-
-/// The plain form of [`rms_norm`].
-///
-/// # Errors
-/// Mismatched shapes, or a device failure.
-pub fn plain_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
-    let mean = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
-    x.broadcast_div(&mean)?.broadcast_mul(weight)
+        Backend::Cuda => {
+            let (x, dtype) = (x.device_tensor()?, layout.dtype()?);
+            Inner::Tensor(launch::rows::rms_norm(x, weight, eps, dtype)?)
+        }
+        Backend::Reference => {
+            let normed = reference::norm::rms_norm(&x.tensor()?, weight, eps)?;
+            Inner::Tensor(normed.to_dtype(layout.dtype()?)?)
+        }
+    }))
 }
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` of each row of `[n, width]`.
@@ -66,18 +63,17 @@ pub fn plain_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 /// Mismatched shapes, or a device failure.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f32) -> Result<Tensor> {
     matrix(x, weight.dims1()?, "layer_norm")?;
-    if x.device().is_cuda() {
-        return Ok(launch::rows::layer_norm(x, weight, bias, eps, DType::F32)?.1);
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let mut out = vec![0.0; x.elem_count()];
+            let (weight, bias) = (CpuSlice::of(weight)?, bias.map(CpuSlice::of).transpose()?);
+            let norm = rowwise::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
+            rowwise::norm(Isa::current(), norm, &CpuSlice::of(x)?, &mut out);
+            Tensor::from_vec(out, x.shape(), &Device::Cpu)
+        }
+        Backend::Cuda => Ok(launch::rows::layer_norm(x, weight, bias, eps, DType::F32)?.1),
+        Backend::Reference => reference::norm::layer_norm(x, weight, bias, eps),
     }
-    if !x.device().is_cpu() {
-        return plain_layer_norm(x, weight, bias, eps);
-    }
-    let bias = bias.map(CpuSlice::of).transpose()?;
-    let mut out = vec![0.0; x.elem_count()];
-    let (numbers, weight) = (CpuSlice::of(x)?, CpuSlice::of(weight)?);
-    let norm = rowwise::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
-    rowwise::norm(Isa::current(), norm, &numbers, &mut out);
-    Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }
 
 /// As [`layer_norm`], with the result both as rows and in a linear layer's input layout.
@@ -92,47 +88,33 @@ pub fn layer_norm_for(
     layout: InputLayout,
 ) -> Result<(Rows, LinearInput)> {
     check(x, weight, "layer_norm")?;
-    let packing = match (layout.0, x.as_plain()) {
-        (LayoutKind::Packed(packing), _) => packing,
-        (LayoutKind::Plain(dtype), Some(x)) if x.device().is_cuda() => {
-            let (normed, packed) = launch::rows::layer_norm(x, weight, bias, eps, dtype)?;
-            return Ok((Rows::plain(normed), LinearInput(Inner::Plain(packed))));
+    match x.backend() {
+        Backend::Cpu => {
+            let [count, width] = x.shape()?;
+            let mut out = Rows::cpu(count, width);
+            let (weight, bias) = (CpuSlice::of(weight)?, bias.map(CpuSlice::of).transpose()?);
+            let norm = rowwise::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
+            let (from, to, packing) = (x.elements()?, out.elements_mut()?, layout.packing()?);
+            let packed = rowwise::norm_packed(Isa::current(), norm, from, Some(to), packing);
+            Ok((out, LinearInput(Inner::Packed(packed))))
         }
-        _ => {
-            let normed = layer_norm(&x.tensor()?, weight, bias, eps)?;
-            let packed = LinearInput::of(&normed, layout)?;
-            return Ok((Rows::plain(normed), packed));
+        Backend::Cuda => {
+            let (x, dtype) = (x.device_tensor()?, layout.dtype()?);
+            let (normed, input) = launch::rows::layer_norm(x, weight, bias, eps, dtype)?;
+            Ok((Rows::on_device(normed), LinearInput(Inner::Tensor(input))))
         }
-    };
-    let bias = bias.map(CpuSlice::of).transpose()?;
-    let [count, width] = x.shape()?;
-    let mut out = Rows::cpu(count, width);
-    let (weight, numbers) = (CpuSlice::of(weight)?, out.elements_mut()?);
-    let norm = rowwise::Norm::Layer { weight: &weight, bias: bias.as_deref(), eps };
-    let packed = rowwise::norm_packed(Isa::current(), norm, x.elements()?, Some(numbers), packing);
-    Ok((out, LinearInput(Inner::Packed(packed))))
+        Backend::Reference => {
+            let normed = reference::norm::layer_norm(&x.tensor()?, weight, bias, eps)?;
+            let input = normed.to_dtype(layout.dtype()?)?;
+            Ok((Rows::on_device(normed), LinearInput(Inner::Tensor(input))))
+        }
+    }
 }
 
 fn check(x: &Rows, weight: &Tensor, what: &str) -> Result<()> {
     let ([_, found], width) = (x.shape()?, weight.dims1()?);
     if found != width {
-        bail!("{what}: expected rows of {width} numbers, found {found}");
+        bail!("{what}: expected rows of {width} elements, found {found}");
     }
     Ok(())
-}
-
-/// The plain form of [`layer_norm`].
-///
-/// # Errors
-/// Mismatched shapes, or a device failure.
-pub fn plain_layer_norm(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    eps: f32,
-) -> Result<Tensor> {
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
-    let out = centred.broadcast_div(&deviation)?.broadcast_mul(weight)?;
-    bias.map_or(Ok(out.clone()), |bias| out.broadcast_add(bias))
 }

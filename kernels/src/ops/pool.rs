@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::CpuSlice;
+use super::{Backend, CpuSlice};
+use crate::cuda::launch;
 use crate::spec::Pooling;
 
 /// Pools `rows` (`[n_tokens, width]`, float32) into one vector per sequence:
@@ -20,41 +21,62 @@ pub fn pool(rows: &Tensor, offsets: &[usize], skips: &[usize], pooling: Pooling)
     if offsets.last() != Some(&tokens) || skips.len() + 1 != offsets.len() || !ascending {
         bail!("pool: offsets do not divide {tokens} tokens");
     }
-    if rows.device().is_cuda() {
-        let bounds = offsets.windows(2).zip(skips).map(|(bounds, skip)| {
-            let left_out = matches!(pooling, Pooling::Cls | Pooling::Last);
-            let skip = if left_out || *skip >= bounds[1] - bounds[0] { 0 } else { *skip };
-            [(bounds[0] + skip) as u32, bounds[1] as u32]
-        });
-        let pooled = crate::cuda::launch::pool::pool(rows, &bounds.collect::<Vec<_>>(), pooling)?;
-        let pooled = pooled.to_device(&Device::Cpu)?;
-        if !offsets.windows(2).zip(skips).any(|(bounds, skip)| is_empty(bounds, *skip, pooling)) {
-            return Ok(pooled);
+    match Backend::of(rows.device()) {
+        Backend::Cuda => pool_on_cuda(rows, offsets, skips, pooling),
+        Backend::Cpu | Backend::Reference => {
+            let rows = rows.to_device(&Device::Cpu)?;
+            let pooled = pool_on_cpu(&CpuSlice::of(&rows)?, width, (offsets, skips), pooling);
+            Tensor::from_vec(pooled, (skips.len(), width), &Device::Cpu)
         }
-        let mut out = pooled.flatten_all()?.to_vec1()?;
-        for ((bounds, skip), out) in offsets.windows(2).zip(skips).zip(out.chunks_mut(width)) {
-            if is_empty(bounds, *skip, pooling) {
-                out.fill(of_nothing(pooling));
-            }
-        }
-        return Tensor::from_vec(out, (skips.len(), width), &Device::Cpu);
     }
-    let rows = rows.to_device(&Device::Cpu)?;
-    let numbers = CpuSlice::of(&rows)?;
+}
+
+fn pool_on_cuda(
+    rows: &Tensor,
+    offsets: &[usize],
+    skips: &[usize],
+    pooling: Pooling,
+) -> Result<Tensor> {
+    let bounds = offsets.windows(2).zip(skips).map(|(bounds, skip)| {
+        let left_out = matches!(pooling, Pooling::Cls | Pooling::Last);
+        let skip = if left_out || *skip >= bounds[1] - bounds[0] { 0 } else { *skip };
+        [(bounds[0] + skip) as u32, bounds[1] as u32]
+    });
+    let pooled = launch::pool::pool(rows, &bounds.collect::<Vec<_>>(), pooling)?;
+    let pooled = pooled.to_device(&Device::Cpu)?;
+    if !offsets.windows(2).zip(skips).any(|(bounds, skip)| is_empty(bounds, *skip, pooling)) {
+        return Ok(pooled);
+    }
+    let width = pooled.dim(1)?;
+    let mut out = pooled.flatten_all()?.to_vec1()?;
+    for ((bounds, skip), out) in offsets.windows(2).zip(skips).zip(out.chunks_mut(width)) {
+        if is_empty(bounds, *skip, pooling) {
+            out.fill(of_nothing(pooling));
+        }
+    }
+    Tensor::from_vec(out, (skips.len(), width), &Device::Cpu)
+}
+
+fn pool_on_cpu(
+    rows: &[f32],
+    width: usize,
+    (offsets, skips): (&[usize], &[usize]),
+    pooling: Pooling,
+) -> Vec<f32> {
     let mut out = vec![0.0; skips.len() * width];
     for ((bounds, skip), out) in offsets.windows(2).zip(skips).zip(out.chunks_exact_mut(width)) {
         if is_empty(bounds, *skip, pooling) {
             out.fill(of_nothing(pooling));
             continue;
         }
-        let all = &numbers[bounds[0] * width..bounds[1] * width];
+        let all = &rows[bounds[0] * width..bounds[1] * width];
         match pooling {
             Pooling::Cls => out.copy_from_slice(&all[..width]),
             Pooling::Last => out.copy_from_slice(&all[all.len() - width..]),
             _ => combine(&all[skip * width..], pooling, out),
         }
     }
-    Tensor::from_vec(out, (skips.len(), width), &Device::Cpu)
+    out
 }
 
 /// Whether no token of a sequence is left.
@@ -79,8 +101,8 @@ fn combine(rows: &[f32], pooling: Pooling, out: &mut [f32]) {
         }
         return;
     }
-    for (place, row) in rows.chunks_exact(width).enumerate() {
-        let weight = if pooling == Pooling::WeightedMean { (place + 1) as f32 } else { 1.0 };
+    for (index, row) in rows.chunks_exact(width).enumerate() {
+        let weight = if pooling == Pooling::WeightedMean { (index + 1) as f32 } else { 1.0 };
         out.iter_mut().zip(row).for_each(|(out, value)| *out += weight * value);
     }
     let divisor = match pooling {

@@ -6,9 +6,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor};
 use parking_lot::Mutex;
 
+use super::Backend;
 use super::rows::Rows;
 use crate::cuda::launch::recording::{self, Slabs};
 use crate::cuda::{self, Recording};
@@ -22,12 +23,12 @@ const LAYOUTS_MAX: usize = 128;
 
 /// The recordings of a network on its device.
 #[derive(Default)]
-pub struct Recordings(Mutex<Known>);
+pub struct Recordings(Mutex<LayoutCache>);
 
 #[derive(Default)]
-struct Known {
+struct LayoutCache {
     /// By layout, most recently used first.
-    entries: VecDeque<(Vec<u32>, Entry)>,
+    entries: VecDeque<(Vec<u32>, CachedLayout)>,
     /// Memory for activations, shared by all recordings.
     slabs: Slabs,
 }
@@ -39,7 +40,7 @@ pub fn next_layer() {
 }
 
 /// What is known about a layout.
-enum Entry {
+enum CachedLayout {
     /// Seen, not recorded yet.
     Seen,
     /// Cannot be recorded.
@@ -73,33 +74,34 @@ impl Recordings {
         run: impl Fn(Rows, &dyn Fn()) -> Result<Rows>,
     ) -> Result<Rows> {
         let [rows, _] = input.shape()?;
-        let Some(on_device) = input.as_plain().filter(|it| it.device().is_cuda()).cloned() else {
+        if input.backend() != Backend::Cuda || rows > ROWS_MAX {
             return run(input, pause);
-        };
-        if rows > ROWS_MAX || on_device.dtype() != DType::F32 {
+        }
+        let on_device = input.device_tensor()?.clone();
+        if on_device.dtype() != DType::F32 {
             return run(input, pause);
         }
         let run = |input| run(input, &|| {});
         let mut known = self.0.lock();
-        let Known { entries, slabs } = &mut *known;
+        let LayoutCache { entries, slabs } = &mut *known;
         let place = entries.iter().position(|(other, _)| other == layout);
         let (layout, mut entry) = match place.and_then(|place| entries.remove(place)) {
             Some(known) => known,
-            None => (layout.to_vec(), Entry::Seen),
+            None => (layout.to_vec(), CachedLayout::Seen),
         };
         let answer = match (&mut entry, place) {
-            (Entry::Recorded(replay), _) => replay.of(&on_device)?,
-            (Entry::Seen, Some(_)) => {
+            (CachedLayout::Recorded(replay), _) => replay.of(&on_device)?,
+            (CachedLayout::Seen, Some(_)) => {
                 let (output, sizes) = recording::counted(|| run(input));
                 let output = output?;
                 // Sized for the longest batch, so that memory is allocated once.
                 let sizes = sizes.map(|numbers| numbers * ROWS_MAX.div_ceil(rows.max(1)));
                 let fits = slabs.fit(sizes, on_device.device());
                 match fits.and_then(|()| Replay::record(&on_device, &output, slabs, run)) {
-                    Ok(replay) => entry = Entry::Recorded(Box::new(replay)),
+                    Ok(replay) => entry = CachedLayout::Recorded(Box::new(replay)),
                     // Retried next time, when memory may be free.
                     Err(error) if is_out_of_memory(&error) => {}
-                    Err(_) => entry = Entry::Refused,
+                    Err(_) => entry = CachedLayout::Refused,
                 }
                 output
             }
@@ -125,10 +127,8 @@ impl Replay {
         let output = Tensor::zeros((rows, width), DType::F32, device)?;
         let (recording, held) = recording::recorded(slabs, || {
             cuda::record(device, || {
-                let Ok(done) = run(Rows::plain(input.clone()))?.into_plain() else {
-                    bail!("rows of another device")
-                };
-                cuda::copy(&done, &output)
+                let done = run(Rows::on_device(input.clone()))?;
+                cuda::copy(done.device_tensor()?, &output)
             })
         });
         Ok(Self { recording: recording?, input, output, _held: held })

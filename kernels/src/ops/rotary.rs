@@ -2,10 +2,11 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::CpuSlice;
 use super::rows::Rows;
+use super::{Backend, CpuSlice};
 use crate::cpu::{Isa, rowwise};
 use crate::cuda::launch;
+use crate::reference;
 use crate::spec::{HeadNorms, Heads};
 
 /// Cosines and sines of every position's angles, `[positions, size/2]` each, float32.
@@ -56,7 +57,7 @@ impl RotaryTables {
         Ok(Self { cos: cos.to_device(device)?, sin: sin.to_device(device)?, stored })
     }
 
-    /// Tables with one row for each element of `places`, which holds `N` positions: angle `i` of a
+    /// Tables with one row for each element of `rows`, which holds `N` positions: angle `i` of a
     /// row is that of frequency `streams[i].1` at position number `streams[i].0` of the `N`.
     /// Multi-dimensional rotary positions thus become one-dimensional, row by row.
     ///
@@ -64,27 +65,35 @@ impl RotaryTables {
     /// A position or frequency beyond these tables, or a device failure.
     pub fn gathered<const N: usize>(
         &self,
-        places: &[[u32; N]],
+        rows: &[[u32; N]],
         streams: &[(usize, usize)],
     ) -> Result<Self> {
         let (positions, half) = self.cos.dims2()?;
-        let largest = places.iter().flatten().max().copied().unwrap_or(0);
-        if largest as usize >= positions || streams.iter().any(|it| it.0 >= N || it.1 >= half) {
-            bail!("rotary: place {largest} or a stream is beyond tables of {positions} x {half}");
+        let largest = rows.iter().flatten().max().copied().unwrap_or(0);
+        if largest as usize >= positions
+            || streams.iter().any(|(stream, frequency)| *stream >= N || *frequency >= half)
+        {
+            bail!(
+                "rotary: position {largest} or a stream is beyond tables of {positions} x {half}"
+            );
         }
         let table = |table: &Tensor| -> Result<Tensor> {
-            let numbers = CpuSlice::of(table)?;
-            let row = |place: &[u32; N]| {
-                let place = *place;
-                let number =
-                    move |&(stream, at): &(usize, usize)| place[stream] as usize * half + at;
-                streams.iter().map(number)
-            };
-            let rows: Vec<f32> = places.iter().flat_map(row).map(|at| numbers[at]).collect();
-            Tensor::from_vec(rows, (places.len(), streams.len()), table.device())
+            let elements = CpuSlice::of(table)?;
+            let mut gathered = Vec::with_capacity(rows.len() * streams.len());
+            for positions in rows {
+                gathered.extend(streams.iter().map(|(stream, frequency)| {
+                    elements[positions[*stream] as usize * half + frequency]
+                }));
+            }
+            Tensor::from_vec(gathered, (rows.len(), streams.len()), table.device())
         };
         let [cos, sin] = &self.stored;
         Self::of([table(cos)?, table(sin)?], self.cos.device())
+    }
+
+    /// Cosines and sines, on the tables' device.
+    pub fn tables(&self) -> [&Tensor; 2] {
+        [&self.cos, &self.sin]
     }
 
     /// The number of positions.
@@ -111,14 +120,29 @@ pub fn rotary(
     if positions.iter().any(|position| *position as usize >= tables.positions()) {
         bail!("rotary: a position is beyond the tables of {}", tables.positions());
     }
-    let qkv = match qkv.into_plain() {
-        Err(qkv) => qkv,
-        Ok(qkv) if qkv.device().is_cuda() => {
-            let tables = (&tables.cos, &tables.sin);
-            return Ok(Rows::plain(launch::rows::rotary(qkv, heads, norms, positions, tables)?));
+    match qkv.backend() {
+        Backend::Cpu => rotary_on_cpu(qkv, heads, norms, positions, tables),
+        Backend::Cuda => {
+            let [cos, sin] = tables.tables();
+            let qkv = qkv.into_device_tensor()?;
+            let turned = launch::rows::rotary(qkv, heads, norms, positions, (cos, sin))?;
+            Ok(Rows::on_device(turned))
         }
-        Ok(qkv) => return Ok(Rows::plain(plain(&qkv, heads, norms, positions, tables)?)),
-    };
+        Backend::Reference => {
+            let qkv = qkv.device_tensor()?;
+            let turned = reference::rotary::rotary(qkv, heads, norms, positions, tables.tables())?;
+            Ok(Rows::on_device(turned))
+        }
+    }
+}
+
+fn rotary_on_cpu(
+    mut qkv: Rows,
+    heads: Heads,
+    norms: Option<&HeadNorms>,
+    positions: &[u32],
+    tables: &RotaryTables,
+) -> Result<Rows> {
     let weights = norms.map(|norms| -> Result<_> {
         Ok((CpuSlice::of(&norms.queries)?, CpuSlice::of(&norms.keys)?, norms.eps))
     });
@@ -129,43 +153,6 @@ pub fn rotary(
         size: heads.size,
     };
     let (cos, sin) = (CpuSlice::of(&tables.cos)?, CpuSlice::of(&tables.sin)?);
-    let mut qkv = qkv;
     rowwise::rotary(Isa::current(), qkv.elements_mut()?, heads, positions, (&cos, &sin));
     Ok(qkv)
-}
-
-/// The plain form of [`rotary`].
-///
-/// # Errors
-/// Mismatched shapes, or a device failure.
-pub fn plain(
-    qkv: &Tensor,
-    heads: Heads,
-    norms: Option<&HeadNorms>,
-    positions: &[u32],
-    tables: &RotaryTables,
-) -> Result<Tensor> {
-    let (tokens, size) = (positions.len(), heads.size);
-    let index = Tensor::new(positions, qkv.device())?;
-    let table = |table: &Tensor| -> Result<Tensor> {
-        table.index_select(&index, 0)?.reshape((tokens, 1, size / 2))
-    };
-    let (cos, sin) = (table(&tables.cos)?, table(&tables.sin)?);
-    let turn = |first: usize, count: usize, weight: Option<&Tensor>| -> Result<Tensor> {
-        let mut part = qkv.narrow(1, first * size, count * size)?.contiguous()?;
-        if let (Some(weight), Some(norms)) = (weight, norms) {
-            let rows = part.reshape((tokens * count, size))?;
-            part = super::norm::plain_rms_norm(&rows, weight, norms.eps)?;
-        }
-        let part = part.reshape((tokens, count, size))?;
-        let (left, right) = (part.narrow(2, 0, size / 2)?, part.narrow(2, size / 2, size / 2)?);
-        let new_left = (left.broadcast_mul(&cos)? - right.broadcast_mul(&sin)?)?;
-        let new_right = (right.broadcast_mul(&cos)? + left.broadcast_mul(&sin)?)?;
-        Tensor::cat(&[new_left, new_right], 2)?.reshape((tokens, count * size))
-    };
-    let queries = turn(0, heads.heads, norms.map(|norms| &norms.queries))?;
-    let keys = turn(heads.heads, heads.kv_heads, norms.map(|norms| &norms.keys))?;
-    let first_value = (heads.heads + heads.kv_heads) * size;
-    let values = qkv.narrow(1, first_value, heads.kv_heads * size)?;
-    Tensor::cat(&[queries, keys, values], 1)
 }

@@ -8,19 +8,23 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::CpuSlice;
+use super::{Backend, CpuSlice};
 use crate::cpu::buffer::aligned::{AlignedBytes, cast, cast_mut};
 use crate::cpu::thread_pool;
 
 /// A float32 matrix `[rows, width]`.
 /// On other devices it may be rounded to 16 bits between operations; copies as tensors are float32.
 #[derive(Debug)]
-pub struct Rows(Place);
+pub struct Rows(Storage);
 
 #[derive(Debug)]
-enum Place {
-    Cpu { bytes: AlignedBytes, width: usize },
-    Plain(Tensor),
+enum Storage {
+    Cpu {
+        bytes: AlignedBytes,
+        width: usize,
+    },
+    /// On any other device.
+    Tensor(Tensor),
 }
 
 impl Rows {
@@ -32,7 +36,7 @@ impl Rows {
         let (rows, width) = tensor.dims2()?;
         if !tensor.device().is_cpu() {
             // Copied, because kernels may modify rows in place.
-            return Ok(Self(Place::Plain(tensor.force_contiguous()?)));
+            return Ok(Self(Storage::Tensor(tensor.force_contiguous()?)));
         }
         let mut copy = Self::cpu(rows, width);
         copy.elements_mut()?.copy_from_slice(&CpuSlice::of(tensor)?);
@@ -54,9 +58,13 @@ impl Rows {
         let mut out = Self::cpu(rows, width);
         thread_pool::for_each_part(out.elements_mut()?, TASK * width, |task, part| {
             let rows = part.chunks_exact_mut(width).enumerate();
-            rows.for_each(|(row, numbers)| write(task * TASK + row, numbers));
+            rows.for_each(|(row, elements)| write(task * TASK + row, elements));
         });
-        if device.is_cpu() { Ok(out) } else { Ok(Self::plain(out.tensor()?.to_device(device)?)) }
+        if device.is_cpu() {
+            Ok(out)
+        } else {
+            Ok(Self::on_device(out.tensor()?.to_device(device)?))
+        }
     }
 
     /// Writes rows `from` of `other` over the rows from `at` on, or adds them to these.
@@ -68,7 +76,7 @@ impl Rows {
         if width != other_width || from.end > others || at + from.len() > rows {
             bail!("rows {from:?} of {others} x {other_width} do not fit {rows} x {width} at {at}");
         }
-        if let (Place::Plain(to), Place::Plain(other)) = (&self.0, &other.0) {
+        if let (Storage::Tensor(to), Storage::Tensor(other)) = (&self.0, &other.0) {
             let new = other.narrow(0, from.start, from.len())?.to_dtype(to.dtype())?;
             let new = if add { (to.narrow(0, at, from.len())? + new)? } else { new };
             to.slice_set(&new.contiguous()?, 0, at)?;
@@ -87,7 +95,7 @@ impl Rows {
 
     /// Whether they are in CPU memory.
     pub fn is_on_cpu(&self) -> bool {
-        self.as_plain().is_none()
+        matches!(self.0, Storage::Cpu { .. })
     }
 
     /// A copy of some rows.
@@ -99,13 +107,13 @@ impl Rows {
         if rows.end > count {
             bail!("rows {rows:?} of {count}");
         }
-        if let Some(tensor) = self.as_plain() {
+        if let Storage::Tensor(tensor) = &self.0 {
             let part = tensor.narrow(0, rows.start, rows.len())?;
-            return Ok(Self::plain(part.force_contiguous()?));
+            return Ok(Self::on_device(part.force_contiguous()?));
         }
         let mut copy = Self::cpu(rows.len(), width);
-        let numbers = &self.elements()?[rows.start * width..rows.end * width];
-        copy.elements_mut()?.copy_from_slice(numbers);
+        let elements = &self.elements()?[rows.start * width..rows.end * width];
+        copy.elements_mut()?.copy_from_slice(elements);
         Ok(copy)
     }
 
@@ -124,12 +132,12 @@ impl Rows {
             bail!("rows of different widths: {shapes:?}");
         }
         let mut all = Self::cpu(shapes.iter().map(|shape| shape[0]).sum(), width);
-        let mut numbers = all.elements_mut()?;
+        let mut elements = all.elements_mut()?;
         for part in &parts {
             let from = part.elements()?;
-            let (to, rest) = numbers.split_at_mut(from.len());
+            let (to, rest) = elements.split_at_mut(from.len());
             to.copy_from_slice(from);
-            numbers = rest;
+            elements = rest;
         }
         Ok(all)
     }
@@ -137,43 +145,51 @@ impl Rows {
     /// Rows on the CPU with arbitrary contents, to be overwritten.
     pub(crate) fn cpu(rows: usize, width: usize) -> Self {
         let bytes = AlignedBytes::reused(rows * width * size_of::<f32>());
-        Self(Place::Cpu { bytes, width })
+        Self(Storage::Cpu { bytes, width })
     }
 
-    /// Rows on another device.
-    pub(crate) fn plain(tensor: Tensor) -> Self {
-        Self(Place::Plain(tensor))
+    /// Rows on another device, without a copy.
+    pub(crate) fn on_device(tensor: Tensor) -> Self {
+        Self(Storage::Tensor(tensor))
     }
 
-    /// The tensor, if it is on another device.
-    pub(crate) fn as_plain(&self) -> Option<&Tensor> {
+    /// What computes on them.
+    pub(crate) fn backend(&self) -> Backend {
         match &self.0 {
-            Place::Cpu { .. } => None,
-            Place::Plain(tensor) => Some(tensor),
+            Storage::Cpu { .. } => Backend::Cpu,
+            Storage::Tensor(tensor) => Backend::of(tensor.device()),
         }
     }
 
-    /// The tensor, if it is on another device, else the rows unchanged.
-    pub(crate) fn into_plain(self) -> std::result::Result<Tensor, Self> {
+    /// Their tensor, on another device.
+    pub(crate) fn device_tensor(&self) -> Result<&Tensor> {
+        match &self.0 {
+            Storage::Cpu { .. } => bail!("rows on the CPU where another device computes"),
+            Storage::Tensor(tensor) => Ok(tensor),
+        }
+    }
+
+    /// As [`device_tensor`](Self::device_tensor), without the rows.
+    pub(crate) fn into_device_tensor(self) -> Result<Tensor> {
         match self.0 {
-            Place::Cpu { .. } => Err(self),
-            Place::Plain(tensor) => Ok(tensor),
+            Storage::Cpu { .. } => bail!("rows on the CPU where another device computes"),
+            Storage::Tensor(tensor) => Ok(tensor),
         }
     }
 
     /// All elements, on the CPU.
     pub(crate) fn elements(&self) -> Result<&[f32]> {
         match &self.0 {
-            Place::Cpu { bytes, .. } => Ok(cast(bytes)),
-            Place::Plain(_) => bail!("rows of another device where the CPU computes"),
+            Storage::Cpu { bytes, .. } => Ok(cast(bytes)),
+            Storage::Tensor(_) => bail!("rows on another device where the CPU computes"),
         }
     }
 
     /// All elements, on the CPU, for writing.
     pub(crate) fn elements_mut(&mut self) -> Result<&mut [f32]> {
         match &mut self.0 {
-            Place::Cpu { bytes, .. } => Ok(cast_mut(bytes)),
-            Place::Plain(_) => bail!("rows of another device where the CPU computes"),
+            Storage::Cpu { bytes, .. } => Ok(cast_mut(bytes)),
+            Storage::Tensor(_) => bail!("rows on another device where the CPU computes"),
         }
     }
 
@@ -183,10 +199,10 @@ impl Rows {
     /// Never on the CPU; elsewhere, if the tensor is not a matrix.
     pub fn shape(&self) -> Result<[usize; 2]> {
         Ok(match &self.0 {
-            Place::Cpu { bytes, width } => {
+            Storage::Cpu { bytes, width } => {
                 [bytes.len() / size_of::<f32>() / (*width).max(1), *width]
             }
-            Place::Plain(tensor) => tensor.dims2()?.into(),
+            Storage::Tensor(tensor) => tensor.dims2()?.into(),
         })
     }
 
@@ -208,13 +224,13 @@ impl Rows {
         if rows.end > count || columns.end > width {
             bail!("rows {rows:?} and columns {columns:?} of {count} x {width}");
         }
-        if let Some(tensor) = self.as_plain() {
+        if let Storage::Tensor(tensor) = &self.0 {
             let part = tensor.narrow(0, rows.start, rows.len())?;
             let part = part.narrow(1, columns.start, columns.len())?;
             return part.to_dtype(DType::F32)?.force_contiguous();
         }
-        let numbers = self.elements()?[rows.start * width..rows.end * width].chunks_exact(width);
-        let part: Vec<f32> = numbers.flat_map(|row| &row[columns.clone()]).copied().collect();
+        let elements = self.elements()?[rows.start * width..rows.end * width].chunks_exact(width);
+        let part: Vec<f32> = elements.flat_map(|row| &row[columns.clone()]).copied().collect();
         Tensor::from_vec(part, (rows.len(), columns.len()), &Device::Cpu)
     }
 
@@ -222,18 +238,18 @@ impl Rows {
     ///
     /// # Errors
     /// An index beyond the matrix, or a device failure.
-    pub fn select(&self, places: &[usize]) -> Result<Tensor> {
+    pub fn select(&self, indices: &[usize]) -> Result<Tensor> {
         let [rows, width] = self.shape()?;
-        if let Some(place) = places.iter().find(|place| **place >= rows) {
-            bail!("row {place} of {rows}");
+        if let Some(index) = indices.iter().find(|index| **index >= rows) {
+            bail!("row {index} of {rows}");
         }
-        if let Some(tensor) = self.as_plain() {
-            let places: Vec<u32> = places.iter().map(|place| *place as u32).collect();
-            let rows = tensor.index_select(&Tensor::new(places, tensor.device())?, 0)?;
+        if let Storage::Tensor(tensor) = &self.0 {
+            let indices: Vec<u32> = indices.iter().map(|index| *index as u32).collect();
+            let rows = tensor.index_select(&Tensor::new(indices, tensor.device())?, 0)?;
             return rows.to_dtype(DType::F32);
         }
-        let numbers = self.elements()?;
-        let rows = places.iter().map(|place| &numbers[place * width..(place + 1) * width]);
-        Tensor::from_vec(rows.flatten().copied().collect(), (places.len(), width), &Device::Cpu)
+        let elements = self.elements()?;
+        let rows = indices.iter().map(|index| &elements[index * width..(index + 1) * width]);
+        Tensor::from_vec(rows.flatten().copied().collect(), (indices.len(), width), &Device::Cpu)
     }
 }

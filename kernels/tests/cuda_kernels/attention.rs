@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 use proxima_emulator::{Block, Buffer, Span, read, write};
-use proxima_kernels::ops::attention::plain;
+use proxima_kernels::reference;
 use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 
 use super::device::*;
@@ -168,7 +168,8 @@ fn is_close_at<T: Kind>(sizes: &[usize], lengths: &[usize]) {
         for mask in MASKS {
             let tensor = matrix(&qkv, heads.row());
             let expected =
-                plain(&tensor, heads, &segments_of(&offsets), &[], mask).expect("attention");
+                reference::attention::attention(&tensor, heads, &segments_of(&offsets), &[], mask)
+                    .expect("attention");
             let got = run_whole::<T>(&qkv, &offsets, Case::new::<T>(heads, mask));
             let what = format!("{} {heads:?} {mask:?}", T::NAME);
             assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
@@ -224,7 +225,8 @@ fn shares_prefixes<T: Kind>(size: usize) {
     let got = run::<T>(&buffer, total, case, &sequences);
     let (tensor, cached_tensor) = (matrix(&qkv, width), matrix(&cached, width - keys));
     let expected =
-        plain(&tensor, heads, &segments, &[&cached_tensor], Mask::Causal).expect("attention");
+        reference::attention::attention(&tensor, heads, &segments, &[&cached_tensor], Mask::Causal)
+            .expect("attention");
     let what = format!("{} of {size}", T::NAME);
     assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
 

@@ -5,7 +5,7 @@
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use proxima_emulator::{Arg, Buffer, null, read, write};
-use proxima_kernels::ops::linear::plain;
+use proxima_kernels::reference::linear::linear;
 use proxima_kernels::spec::Activation;
 
 use super::device::*;
@@ -19,7 +19,7 @@ fn expected(x: &[f32], width: usize, bias: Option<&[f32]>, act: Option<Activatio
     let identity: Vec<f32> =
         (0..width * width).map(|at| f32::from(at / width == at % width)).collect();
     let bias = bias.map(vector);
-    let out = plain(&matrix(x, width), &matrix(&identity, width), bias.as_ref(), act, None);
+    let out = linear(&matrix(x, width), &matrix(&identity, width), bias.as_ref(), act, None);
     numbers_of(&out.expect("a product"))
 }
 

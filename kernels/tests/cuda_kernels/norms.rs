@@ -5,8 +5,8 @@
 use candle_core::Device;
 use half::{bf16, f16};
 use proxima_emulator::{Arg, Buffer, null, read, write};
-use proxima_kernels::ops::norm::{plain_layer_norm, plain_rms_norm};
-use proxima_kernels::ops::rotary::{RotaryTables, plain};
+use proxima_kernels::ops::rotary::RotaryTables;
+use proxima_kernels::reference;
 use proxima_kernels::spec::{HeadNorms, Heads};
 
 use super::device::*;
@@ -71,7 +71,7 @@ fn norms_are_close<T: Number>() {
             // Away from zero, where the two passes of a layer norm matter.
             let x: Vec<f32> = numbers(rows * width, 1).iter().map(|it| it + 3.0).collect();
             let (tensor, weights) = (matrix(&x, width), vector(&weight));
-            let expected = plain_rms_norm(&tensor, &weights, EPS).expect("a norm");
+            let expected = reference::norm::rms_norm(&tensor, &weights, EPS).expect("a norm");
             let near = [T::UNIT + 2e-6, 1e-6];
             assert_close(&rms_norm::<T>(&x, &weight), &numbers_of(&expected), near, &what);
 
@@ -84,7 +84,7 @@ fn norms_are_close<T: Number>() {
             // A row of one element has no variance: candle and the kernel agree on its bias.
             for bias in [None, Some(bias.as_slice())] {
                 let biases = bias.map(vector);
-                let expected = plain_layer_norm(&tensor, &weights, biases.as_ref(), EPS);
+                let expected = reference::norm::layer_norm(&tensor, &weights, biases.as_ref(), EPS);
                 let expected = numbers_of(&expected.expect("a norm"));
                 let (normed, out) = layer_norm::<T>(&x, &weight, bias, true);
                 assert_close(&normed, &expected, [2e-6, 2e-5], &what);
@@ -178,7 +178,9 @@ fn rotary_is_close<T: Number>() {
             let norms = HeadNorms { queries, keys, eps: EPS };
             for norms in [None, Some(&norms)] {
                 let tensor = matrix(&qkv, heads.row());
-                let expected = plain(&tensor, heads, norms, &positions, &tables).expect("rotary");
+                let expected =
+                    reference::rotary::rotary(&tensor, heads, norms, &positions, tables.tables())
+                        .expect("rotary");
                 let given = norms.map(|_| [weights[0].as_slice(), weights[1].as_slice()]);
                 let wide = [1, 2, 5].map(Some).into_iter();
                 let wide = wide.filter(|_| size.is_power_of_two() && size >= 16);

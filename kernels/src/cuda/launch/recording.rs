@@ -19,10 +19,10 @@ const STEP: usize = 128;
 type Sizes = [usize; DTYPES.len()];
 
 thread_local! {
-    static STATE: RefCell<State> = const { RefCell::new(State::Off) };
+    static STATE: RefCell<RecordingState> = const { RefCell::new(RecordingState::Off) };
 }
 
-enum State {
+enum RecordingState {
     Off,
     /// What this layer has taken so far, and the most that any layer took.
     Counting {
@@ -66,18 +66,18 @@ struct Off;
 
 impl Drop for Off {
     fn drop(&mut self) {
-        STATE.set(State::Off);
+        STATE.set(RecordingState::Off);
     }
 }
 
 /// Calls `run` and counts how much its largest layer takes.
 pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, Sizes) {
-    STATE.set(State::Counting { now: Sizes::default(), most: Sizes::default() });
+    STATE.set(RecordingState::Counting { now: Sizes::default(), most: Sizes::default() });
     let _off = Off;
     let done = run();
     advance();
-    match STATE.replace(State::Off) {
-        State::Counting { most, .. } => (done, most),
+    match STATE.replace(RecordingState::Off) {
+        RecordingState::Counting { most, .. } => (done, most),
         _ => (done, Sizes::default()),
     }
 }
@@ -86,11 +86,16 @@ pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, Sizes) {
 /// must live as long as the recording, which refers to them by address.
 pub(crate) fn recorded<T>(slabs: &Slabs, run: impl FnOnce() -> T) -> (T, Vec<Tensor>) {
     let slabs = slabs.clone();
-    STATE.set(State::On(Arena { slabs, half: 0, taken: Sizes::default(), held: Vec::new() }));
+    STATE.set(RecordingState::On(Arena {
+        slabs,
+        half: 0,
+        taken: Sizes::default(),
+        held: Vec::new(),
+    }));
     let _off = Off;
     let done = run();
-    match STATE.replace(State::Off) {
-        State::On(arena) => {
+    match STATE.replace(RecordingState::Off) {
+        RecordingState::On(arena) => {
             let mut held = arena.held;
             held.extend(arena.slabs.0.into_iter().flatten());
             (done, held)
@@ -102,12 +107,12 @@ pub(crate) fn recorded<T>(slabs: &Slabs, run: impl FnOnce() -> T) -> (T, Vec<Ten
 /// Marks the start of the next layer.
 pub(crate) fn advance() {
     STATE.with_borrow_mut(|state| match state {
-        State::Off => {}
-        State::Counting { now, most } => {
+        RecordingState::Off => {}
+        RecordingState::Counting { now, most } => {
             most.iter_mut().zip(*now).for_each(|(most, now)| *most = now.max(*most));
             *now = Sizes::default();
         }
-        State::On(arena) => {
+        RecordingState::On(arena) => {
             arena.half = 1 - arena.half;
             arena.taken = Sizes::default();
         }
@@ -116,13 +121,13 @@ pub(crate) fn advance() {
 
 /// Whether this thread is recording.
 pub(crate) fn is_on() -> bool {
-    STATE.with_borrow(|state| matches!(state, State::On(_)))
+    STATE.with_borrow(|state| matches!(state, RecordingState::On(_)))
 }
 
 /// While recording, keeps a tensor alive that the recording reads and others may drop.
 pub(crate) fn hold(tensor: &Tensor) {
     STATE.with_borrow_mut(|state| {
-        if let State::On(arena) = state {
+        if let RecordingState::On(arena) = state {
             arena.held.push(tensor.clone());
         }
     });
@@ -137,12 +142,12 @@ pub(crate) fn taken(shape: &Shape, dtype: DType) -> Result<Option<Tensor>> {
     let numbers = shape.elem_count().next_multiple_of(STEP);
     STATE.with_borrow_mut(|state| {
         let arena = match state {
-            State::Off => return Ok(None),
-            State::Counting { now, .. } => {
+            RecordingState::Off => return Ok(None),
+            RecordingState::Counting { now, .. } => {
                 now[place] += numbers;
                 return Ok(None);
             }
-            State::On(arena) => arena,
+            RecordingState::On(arena) => arena,
         };
         let slab = arena.slabs.0[place].as_ref();
         let half = slab.map_or(0, Tensor::elem_count) / 2 / STEP * STEP;

@@ -134,7 +134,8 @@ fn check_with<T: Element>(
         (matrix(&qkv, heads.row()).expect("rows"), matrix(&cached, stride).expect("rows"));
     let scoring = Scoring { mask: Mask::Causal, bias };
     let wanted =
-        crate::ops::attention::plain(&qkv, heads, &segments, &[&cached], scoring).expect("plain");
+        crate::reference::attention::attention(&qkv, heads, &segments, &[&cached], scoring)
+            .expect("plain");
     let wanted: Vec<f32> = wanted.flatten_all().and_then(|it| it.to_vec1()).expect("numbers");
     for (found, wanted) in out.elements().iter().zip(&wanted) {
         let found = f32::from(*found);

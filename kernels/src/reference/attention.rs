@@ -1,0 +1,88 @@
+//! Attention over ragged sequences, with all scores of a segment in memory.
+
+use candle_core::{D, Result, Tensor};
+
+use crate::spec::{Ancestor, Heads, Mask, PositionBias, Scoring, Segment};
+
+/// Softmax attention of each sequence, with scores scaled by `1/sqrt(size)`.
+///
+/// # Errors
+/// Mismatched shapes, or a device failure.
+pub fn attention<'a>(
+    qkv: &Tensor,
+    heads: Heads,
+    segments: &[Segment],
+    cached: &[&Tensor],
+    scoring: impl Into<Scoring<'a>>,
+) -> Result<Tensor> {
+    let scoring = scoring.into();
+    let queries = heads.heads * heads.size;
+    let keys = |rows: &std::ops::Range<usize>| {
+        qkv.narrow(0, rows.start, rows.len())?.narrow(1, queries, heads.row() - queries)
+    };
+    let outputs = segments.iter().map(|segment| {
+        let mut seen = Vec::with_capacity(segment.ancestors.len() + 1);
+        for source in &segment.ancestors {
+            seen.push(match source {
+                Ancestor::Batch(rows) => keys(rows)?,
+                Ancestor::Cached(place) => cached[*place].clone(),
+            });
+        }
+        seen.push(keys(&segment.rows)?);
+        let own = qkv.narrow(0, segment.rows.start, segment.rows.len())?.narrow(1, 0, queries)?;
+        attend(&own, &Tensor::cat(&seen, 0)?, heads, scoring)
+    });
+    Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
+}
+
+/// `queries` are those of the last rows of a sequence, `keys` holds the keys and values of all its
+/// rows.
+fn attend(
+    queries: &Tensor,
+    keys: &Tensor,
+    heads: Heads,
+    Scoring { mask, bias }: Scoring<'_>,
+) -> Result<Tensor> {
+    let (rows, length, size) = (queries.dim(0)?, keys.dim(0)?, heads.size);
+    let shared = heads.heads / heads.kv_heads;
+    let part = |from: &Tensor, first: usize, count: usize| -> Result<Tensor> {
+        let part = from.narrow(1, first * size, count * size)?;
+        part.reshape((from.dim(0)?, count, size))?.transpose(0, 1)?.contiguous()
+    };
+    let repeat = |part: Tensor| -> Result<Tensor> {
+        let wide = part.unsqueeze(1)?.broadcast_as((heads.kv_heads, shared, length, size))?;
+        wide.reshape((heads.heads, length, size))
+    };
+    let scaled = (part(queries, 0, heads.heads)? * (1.0 / (size as f64).sqrt()))?;
+    let values = repeat(part(keys, heads.kv_heads, heads.kv_heads)?)?;
+    let keys = repeat(part(keys, 0, heads.kv_heads)?)?;
+    let seen = |position: usize, column: usize| match mask {
+        Mask::Full => true,
+        Mask::Causal => column <= position,
+        Mask::Window(reach) => position.abs_diff(column) <= reach,
+        Mask::CausalWindow(reach) => column <= position && position - column <= reach,
+    };
+    let scores = scaled.matmul(&keys.t()?.contiguous()?)?;
+    let scores = match bias {
+        None => scores,
+        Some(bias) => (scores + bias_of(bias, rows, length)?)?,
+    };
+    let hidden: Vec<f32> = (0..rows * length)
+        .map(|at| (at / length + length - rows, at % length))
+        .map(|(position, column)| if seen(position, column) { 0.0 } else { f32::NEG_INFINITY })
+        .collect();
+    let hidden = Tensor::from_vec(hidden, (rows, length), queries.device())?;
+    let scores = scores.broadcast_add(&hidden)?;
+    let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+    let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+    weights.matmul(&values)?.transpose(0, 1)?.reshape((rows, heads.heads * size))
+}
+
+/// The biases of the last `rows` queries of a sequence: `[heads, rows, length]`.
+fn bias_of(bias: &PositionBias, rows: usize, length: usize) -> Result<Tensor> {
+    let of_query = |row: usize| {
+        let position = length - rows + row;
+        bias.table.narrow(1, bias.reach - position, length)
+    };
+    Tensor::stack(&(0..rows).map(of_query).collect::<Result<Vec<_>>>()?, 1)
+}
