@@ -15,7 +15,7 @@ use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::fair::ClientKey;
 use crate::inputs::InputPart;
-use crate::job::{Answer, PendingVector, Reply, Vector, Waiter};
+use crate::job::{PendingVector, Reply, ResultReceiver, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics};
 use crate::prepare::Pool;
 use crate::queue::{Accepted, Prepared, Queue, Workers};
@@ -335,7 +335,7 @@ impl Engine {
     /// Waits for all answers; each comes with the index of its input.
     async fn received<T>(
         &self,
-        answers: impl ExactSizeIterator<Item = (usize, Answer<T>)>,
+        answers: impl ExactSizeIterator<Item = (usize, ResultReceiver<T>)>,
         tally: &mut Tally,
     ) -> Result<Vec<T>, EngineError> {
         self.in_time(tally, async |tally| {

@@ -11,7 +11,7 @@ use proxima_engine::{ClientKey, EmbedRequest, Engine, EngineConfig, EngineError,
 use proxima_models::{Input, Prepare};
 use tokio::task::JoinHandle;
 
-type Answer = JoinHandle<Result<Vec<Vec<f32>>, EngineError>>;
+type EmbedTask = JoinHandle<Result<Vec<Vec<f32>>, EngineError>>;
 
 fn engine(config: EngineConfig) -> (Engine, Knobs) {
     let (model, knobs) = fake_model();
@@ -32,13 +32,13 @@ fn texts(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|index| format!("{name} {index} a b c d e f g h i j k l")).collect()
 }
 
-fn spawn(engine: &Engine, client: u64, texts: Vec<String>) -> Answer {
+fn spawn(engine: &Engine, client: u64, texts: Vec<String>) -> EmbedTask {
     let engine = engine.for_client(ClientKey::new(client));
     tokio::spawn(async move { Ok(engine.embed(request(&texts)).await?.vectors) })
 }
 
 /// Blocks the worker with a batch that waits at the gate.
-async fn hold(engine: &Engine, knobs: &Knobs) -> Answer {
+async fn hold(engine: &Engine, knobs: &Knobs) -> EmbedTask {
     knobs.shut();
     let held = spawn(engine, 0, vec!["holds the worker".into()]);
     let knobs = knobs.clone();
@@ -60,7 +60,7 @@ async fn a_modest_client_does_not_wait_for_a_flood() {
     let (engine, knobs) = engine(config);
     let held = hold(&engine, &knobs).await;
     // More than any client can save, so from then on the flood has turns of 512 tokens.
-    let flood: Vec<Answer> =
+    let flood: Vec<EmbedTask> =
         (0..20).map(|index| spawn(&engine, 1, texts(&format!("flood{index}"), 64))).collect();
     until_tokens_wait(&engine, 20 * 64 * 16).await;
     let modest = spawn(&engine, 2, texts("modest", 32));
@@ -91,7 +91,7 @@ async fn small_requests_do_not_wait_for_large_ones_to_be_tokenised() {
     };
     let (engine, knobs) = engine(config);
     // Each text occupies a thread until its caller disconnects.
-    let large: Vec<Answer> =
+    let large: Vec<EmbedTask> =
         (0..threads).map(|_| spawn(&engine, 1, vec!["waits".into(); 16])).collect();
     while knobs.waiting_and_left().0 < threads {
         tokio::task::yield_now().await;

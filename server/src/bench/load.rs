@@ -131,7 +131,7 @@ pub fn run(load: &Load, progress: &Progress) -> Tally {
         });
         let begin = |index: usize| {
             scope.spawn(move || {
-                Client::connect(load, index as u64 * 7919 + 1).map(|client| client.run(until))
+                LoadClient::connect(load, index as u64 * 7919 + 1).map(|client| client.run(until))
             })
         };
         let clients: Vec<_> = (0..load.clients).map(begin).collect();
@@ -149,7 +149,7 @@ pub fn run(load: &Load, progress: &Progress) -> Tally {
     all
 }
 
-struct Client<'a> {
+struct LoadClient<'a> {
     load: &'a Load,
     stream: BufReader<TcpStream>,
     seed: u64,
@@ -170,7 +170,7 @@ struct Head {
     said: String,
 }
 
-impl<'a> Client<'a> {
+impl<'a> LoadClient<'a> {
     fn connect(load: &'a Load, seed: u64) -> io::Result<Self> {
         let stream = TcpStream::connect(&load.address)?;
         stream.set_nodelay(true)?;

@@ -52,7 +52,7 @@ impl Run {
         resume: bool,
     ) -> Result<u64, CommandError> {
         let bar = ProgressBar::hidden();
-        let job = Job { prepare: Prepare::default(), dimensions: None, normalize: true };
+        let job = BulkJob { prepare: Prepare::default(), dimensions: None, normalize: true };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let reader = read::open(&self.input(), format, "text", &bar)?;
         let mut sink = write::open(&self.output(), output, WIDTH, resume)?;

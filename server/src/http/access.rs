@@ -46,7 +46,7 @@ const UNIMPLEMENTED: i64 = 12;
 const DEADLINE_EXCEEDED: i64 = 4;
 
 tokio::task_local! {
-    static CURRENT: Arc<Record>;
+    static CURRENT: Arc<AccessRecord>;
 }
 
 /// The protocol of requests.
@@ -69,14 +69,14 @@ async fn log(
     next: Next,
 ) -> Response {
     let id = sent_id(request.headers()).cloned().unwrap_or_else(new_id);
-    let record = Arc::new(Record::of(&app, protocol, &request, &id));
+    let record = Arc::new(AccessRecord::of(&app, protocol, &request, &id));
     let bytes = record.bytes_in.clone();
     let request = request.map(|inner| Body::new(Received { inner, bytes }));
     let work = record.notes.scope(next.run(request));
     let mut response = CURRENT.scope(record.clone(), work).await;
     response.headers_mut().insert(REQUEST_ID, id);
     record.notes.note(|noted| note_head(noted, &response));
-    response.map(|inner| Body::new(Answer { length: inner.size_hint().exact(), inner, record }))
+    response.map(|inner| Body::new(LoggedBody { length: inner.size_hint().exact(), inner, record }))
 }
 
 /// The id that a request was sent with, if there is only one and it can be repeated anywhere: not
@@ -99,7 +99,7 @@ fn new_id() -> HeaderValue {
 }
 
 /// What is known about a request before it is routed, and the notes taken while it is served.
-pub struct Record {
+pub struct AccessRecord {
     app: Arc<App>,
     started: Instant,
     protocol: Protocol,
@@ -146,11 +146,11 @@ fn is_refused(noted: &Noted) -> bool {
 }
 
 /// The record of the current request; none outside of requests.
-pub fn current() -> Option<Arc<Record>> {
+pub fn current() -> Option<Arc<AccessRecord>> {
     CURRENT.try_with(Arc::clone).ok()
 }
 
-impl Record {
+impl AccessRecord {
     fn of(app: &Arc<App>, protocol: Protocol, request: &Request, id: &HeaderValue) -> Self {
         let (headers, path) = (request.headers(), request.uri().path());
         let clients = app.clients();
@@ -188,7 +188,7 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for AccessRecord {
     fn drop(&mut self) {
         let noted = self.notes.note(std::mem::take);
         let status = noted.status.unwrap_or(STATUS_GONE);
@@ -328,14 +328,14 @@ impl HttpBody for Received {
 
 /// A response, which counts the bytes handed to its connection. It is polled in the request's
 /// scope, since that is when a stream's messages are served.
-struct Answer {
+struct LoggedBody {
     inner: Body,
     /// Bytes in total, if known: the body is not polled beyond them.
     length: Option<u64>,
-    record: Arc<Record>,
+    record: Arc<AccessRecord>,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for LoggedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -42,9 +42,9 @@ impl App {
         let scope = Scope::new(client, Instant::now() + limit);
         let permitted = async {
             if when_full == WhenFull::Wait
-                && let Some(place) = self.streams().enter(client).await
+                && let Some(slot) = self.streams().enter(client).await
             {
-                scope.keep(place);
+                scope.keep(slot);
             }
             if when_full == WhenFull::Refuse {
                 let share = self.take_share(client).inspect_err(|failure| {

@@ -29,7 +29,7 @@ const ERROR_BYTES_MAX: u64 = 64 << 10;
 const PIECE_BYTES: usize = 256 << 10;
 
 /// The Hub over HTTP.
-pub struct Client {
+pub struct HubClient {
     agent: Agent,
     endpoint: Url,
     token: Option<String>,
@@ -74,7 +74,7 @@ pub struct RemoteFile {
     location: Url,
 }
 
-impl Client {
+impl HubClient {
     /// A client with these settings.
     ///
     /// # Errors
@@ -189,7 +189,7 @@ struct Followed {
     headers: Vec<HeaderMap>,
 }
 
-impl Client {
+impl HubClient {
     /// Sends a request, and follows redirects that stay on the Hub: the last response there
     /// describes the file, and the token is sent nowhere else.
     fn follow(&self, method: &str, mut url: Url) -> Result<Followed, HubError> {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use proxima_engine::{Engine, EngineConfig, Registry, Step};
+use proxima_engine::{Engine, EngineConfig, LoadStep, Registry};
 use proxima_models::{LoadOptions, Model};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -276,7 +276,7 @@ async fn health(server: &Server, service: &str) -> Result<ServingStatus, Code> {
 #[tokio::test]
 async fn while_no_model_is_ready_health_is_red_and_calls_are_told_to_come_back() {
     let registry = Registry::starting(["it".to_owned()]).expect("one name");
-    registry.slot(None).expect("a slot").begin(Step::Loading, Arc::default());
+    registry.slot(None).expect("a slot").begin(LoadStep::Loading, Arc::default());
     let app = App::new(registry, MetricsHub::new(), HttpConfig::default());
     let (_listening, channel) = listen(Arc::new(app)).await;
     let mut client = HealthClient::new(channel.clone());

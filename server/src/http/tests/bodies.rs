@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::dialects::misspelt;
 
-pub async fn sent(server: &Server, path: &str, body: &str) -> Answer {
+pub async fn sent(server: &Server, path: &str, body: &str) -> TestResponse {
     send(server, Request::post(path).body(Body::from(body.to_owned())).expect("a request")).await
 }
 

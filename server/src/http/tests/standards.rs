@@ -18,7 +18,7 @@ async fn ask(
     path: &str,
     headers: &[(&str, &str)],
     body: Vec<u8>,
-) -> Answer {
+) -> TestResponse {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
