@@ -168,7 +168,7 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
 /// Whether `serve` takes its models from the environment; the command line has precedence.
 fn model_is_of_variable(matches: &ArgMatches) -> bool {
     let serve = matches.subcommand_matches("serve");
-    serve.is_some_and(|it| it.value_source("model") == Some(ValueSource::EnvVariable))
+    serve.is_some_and(|serve| serve.value_source("model") == Some(ValueSource::EnvVariable))
 }
 
 /// Refuses words without a flag in several positions of a command line, or beside `--model`: one of

@@ -90,7 +90,8 @@ impl Engine {
         metrics: Arc<dyn Metrics>,
     ) -> Result<Self, NoThread> {
         let model = &replicas[0].model;
-        let devices: Vec<&str> = replicas.iter().map(|it| &*it.model.info.device).collect();
+        let devices: Vec<&str> =
+            replicas.iter().map(|replica| &*replica.model.info.device).collect();
         let info = ModelInfo { device: devices.join(", "), ..model.info.clone() };
         let recipe = model.recipe.clone();
         let batch_tokens_max = config.batch_tokens_max.min(info.batch_tokens.most());
@@ -109,7 +110,7 @@ impl Engine {
         let workers = Workers {
             count: replicas.len(),
             share: prefix_bytes_max > 0 && model.shares_prefixes(),
-            rate: measured.map(|it| it.tokens_per_second),
+            rate: measured.map(|measured| measured.tokens_per_second),
         };
         let queue = Arc::new(Queue::new(config.clone(), workers, metrics.clone()));
         let threads = config.tokenization_threads;

@@ -76,7 +76,8 @@ async fn a_modest_client_does_not_wait_for_a_flood() {
     assert!(alone.is_ok());
     let order = knobs.order.lock().expect("no panic");
     let word = order.last().expect("computed")[1];
-    let last = order[..order.len() - 1].iter().rposition(|it| it[1] == word).expect("computed");
+    let last =
+        order[..order.len() - 1].iter().rposition(|tokens| tokens[1] == word).expect("computed");
     // At most the flood's savings, its turns in the meantime, and a batch go before it.
     assert!(last < 8_192 / 16 + 2 * 32 + 2 * 64, "its last text was number {last} of 1,312");
 }
@@ -172,7 +173,10 @@ async fn a_request_that_has_waited_for_too_long_is_given_up_before_it_is_compute
     // A request that is being computed is answered, however long that takes.
     assert!(held.await.expect("no panic").is_ok());
     assert_eq!(
-        spawn(&engine, 1, vec!["later".into()]).await.expect("no panic").map(|it| it.len()),
+        spawn(&engine, 1, vec!["later".into()])
+            .await
+            .expect("no panic")
+            .map(|vectors| vectors.len()),
         Ok(1)
     );
     assert_eq!(knobs.computed(), 2, "nothing was computed for those who were refused");
@@ -189,7 +193,7 @@ async fn who_joins_what_is_being_computed_waits_for_it() {
     assert!(!joined.is_finished());
     knobs.open();
     for answer in [held, joined] {
-        assert_eq!(answer.await.expect("no panic").map(|it| it.len()), Ok(1));
+        assert_eq!(answer.await.expect("no panic").map(|vectors| vectors.len()), Ok(1));
     }
 }
 

@@ -81,7 +81,7 @@ pub struct Latency {
 impl Tally {
     /// Texts of all answered requests.
     pub fn texts(&self) -> usize {
-        self.latencies.iter().map(|it| it.texts).sum()
+        self.latencies.iter().map(|latency| latency.texts).sum()
     }
 
     /// A count, per second.
@@ -92,8 +92,9 @@ impl Tally {
     /// The latency, in milliseconds, that this share of the requests did not exceed; of requests of
     /// one size, or of all.
     pub fn percentile(&self, share: f64, texts: Option<usize>) -> f64 {
-        let of_size = self.latencies.iter().filter(|it| texts.is_none_or(|size| size == it.texts));
-        let mut times: Vec<Duration> = of_size.map(|it| it.took).collect();
+        let of_size =
+            self.latencies.iter().filter(|latency| texts.is_none_or(|size| size == latency.texts));
+        let mut times: Vec<Duration> = of_size.map(|latency| latency.took).collect();
         times.sort();
         // The nearest rank: of few requests, the largest latency is the 99th percentile.
         let rank = (times.len() as f64 * share).ceil() as usize;
@@ -102,7 +103,7 @@ impl Tally {
 
     /// The distinct sizes of answered requests.
     pub fn sizes(&self) -> Vec<usize> {
-        let mut sizes: Vec<usize> = self.latencies.iter().map(|it| it.texts).collect();
+        let mut sizes: Vec<usize> = self.latencies.iter().map(|latency| latency.texts).collect();
         sizes.sort_unstable();
         sizes.dedup();
         sizes
@@ -344,7 +345,8 @@ impl<'a> LoadClient<'a> {
 
 /// Sleeps until `due`; spurious wake-ups are ignored.
 fn wait_until(due: Instant) {
-    while let Some(left) = due.checked_duration_since(Instant::now()).filter(|it| !it.is_zero()) {
+    while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    {
         std::thread::park_timeout(left);
     }
 }

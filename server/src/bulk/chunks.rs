@@ -33,7 +33,8 @@ impl Size {
             inputs: self.inputs + 1,
             text_bytes: self.text_bytes + input.bytes(),
             files: self.files + files.len(),
-            file_bytes: self.file_bytes + files.iter().map(|it| it.bytes().len()).sum::<usize>(),
+            file_bytes: self.file_bytes
+                + files.iter().map(|file| file.bytes().len()).sum::<usize>(),
         }
     }
 

@@ -55,7 +55,7 @@ pub fn meant_flag(name: &str) -> Option<&'static str> {
 fn similar(name: &str) -> Option<String> {
     let mut flags = flags();
     for (foreign, flag) in migrate::aliases() {
-        let own = flags.iter_mut().find(|it| self::name(it) == flag);
+        let own = flags.iter_mut().find(|known| self::name(known) == flag);
         own.into_iter().for_each(|own| *own = own.clone().alias(foreign));
     }
     let command = Command::new("serve").no_binary_name(true).args(flags);

@@ -142,7 +142,8 @@ fn note_grpc(noted: &mut Noted, headers: &HeaderMap) {
 }
 
 fn is_refused(noted: &Noted) -> bool {
-    noted.status.is_none_or(|status| status >= 400) || noted.grpc_status.is_some_and(|it| it != 0)
+    noted.status.is_none_or(|status| status >= 400)
+        || noted.grpc_status.is_some_and(|code| code != 0)
 }
 
 /// The record of the current request; none outside of requests.

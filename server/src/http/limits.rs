@@ -118,5 +118,5 @@ fn strings(body: &[u8]) -> usize {
 /// Whether a body contains vectors of documents.
 fn has_vectors(body: &[u8]) -> bool {
     const KEY: &[u8] = b"\"document_embeddings\"";
-    body.windows(KEY.len()).any(|it| it == KEY)
+    body.windows(KEY.len()).any(|window| window == KEY)
 }

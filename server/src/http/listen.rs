@@ -151,7 +151,9 @@ impl Service<Request<Incoming>> for OfPeer {
         // Now, not when the future is first polled: the connection may end in between.
         let open = self.record.open();
         let answer = self.router.call(request);
-        Box::pin(async move { answer.await.map(|it| it.map(|body| OpenBody::new(body, open))) })
+        Box::pin(async move {
+            answer.await.map(|response| response.map(|body| OpenBody::new(body, open)))
+        })
     }
 }
 

@@ -30,8 +30,8 @@ pub fn written(mut response: Response, version: Version) -> Response {
     }
     response.map(|inner| {
         // HTTP/1.0 clients do not support chunks.
-        let says_length =
-            length.is_some_and(|it| it <= LENGTH_BYTES_MAX as u64) || version < Version::HTTP_11;
+        let says_length = length.is_some_and(|length| length <= LENGTH_BYTES_MAX as u64)
+            || version < Version::HTTP_11;
         let way = Way { progress: Progress::current(), scope, _record: access::current() };
         let way = Arc::new(way);
         way.progress.answer_begins(way.scope.as_ref().map(|scope| scope.deadline));

@@ -129,7 +129,8 @@ impl HubClient {
         let Followed { response, location, mut headers } = answer?;
         headers.push(response.headers().clone());
         // Mirrors may send it with a redirect to their storage; the last response counts.
-        let header = |name: &str| headers.iter().rev().find_map(|it| it.get(name)?.to_str().ok());
+        let header =
+            |name: &str| headers.iter().rev().find_map(|headers| headers.get(name)?.to_str().ok());
         let etag = header("x-linked-etag").or_else(|| header("etag"));
         let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
         let length = response.headers().get(header::CONTENT_LENGTH);
@@ -201,7 +202,10 @@ impl HubClient {
             };
             let request = self.with_headers(request, &url);
             let response = checked(request.call().map_err(unreachable)?)?;
-            let target = response.headers().get(header::LOCATION).and_then(|it| it.to_str().ok());
+            let target = response
+                .headers()
+                .get(header::LOCATION)
+                .and_then(|location| location.to_str().ok());
             let target = target.filter(|_| response.status().is_redirection());
             let Some(target) = target.and_then(|target| url.join(target).ok()) else {
                 return Ok(Followed { response, location: url, headers });

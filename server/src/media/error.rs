@@ -62,8 +62,8 @@ pub enum SourceError {
     /// A host that is not on the allow list.
     #[error(
         "this server fetches nothing from {host}: send the file as a data URI{}",
-        entry.as_ref().map_or(String::new(), |it| format!(
-            ", or start the server with --media-allow {it}"
+        entry.as_ref().map_or(String::new(), |entry| format!(
+            ", or start the server with --media-allow {entry}"
         ))
     )]
     HostNotAllowed {

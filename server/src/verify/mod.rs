@@ -99,7 +99,8 @@ fn report(model: &Model, check: &Check) -> Result<bool, CommandError> {
 
 /// The largest difference; NaN if one is, where `max` would ignore it, so that a check fails.
 fn worst(mut differences: impl Iterator<Item = f32>) -> f32 {
-    let larger = |worst: f32, it: f32| if it.is_nan() { Err(it) } else { Ok(worst.max(it)) };
+    let larger =
+        |worst: f32, next: f32| if next.is_nan() { Err(next) } else { Ok(worst.max(next)) };
     differences.try_fold(0.0, larger).unwrap_or_else(|nan| nan)
 }
 

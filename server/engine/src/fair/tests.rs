@@ -107,7 +107,7 @@ fn a_client_that_comes_back_when_it_is_answered_gets_as_much_as_one_that_never_s
         let mut left = BATCH;
         loop {
             let next = queue.iter().next().copied();
-            let Some((client, tokens)) = next.filter(|it| it.1 <= left) else { break };
+            let Some((client, tokens)) = next.filter(|item| item.1 <= left) else { break };
             queue.pop();
             left -= tokens;
             shares[usize::from(client == 1)] += tokens;
@@ -183,7 +183,7 @@ proptest! {
             // The order of each client's items is preserved.
             for client in 0..6 {
                 let of = |items: &[(u64, usize)]| -> Vec<usize> {
-                    items.iter().filter(|it| it.0 == client).map(|it| it.1).collect()
+                    items.iter().filter(|(own, _)| *own == client).map(|(_, cost)| *cost).collect()
                 };
                 prop_assert_eq!(of(&all), of(&left));
             }

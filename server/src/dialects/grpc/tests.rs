@@ -107,8 +107,9 @@ async fn a_vector_is_that_of_http_bit_for_bit_and_says_what_it_took() {
     let expected: Vec<Vec<f32>> = serde_json::from_str(&body).expect("vectors");
     let mut client = EmbedClient::new(server.channel.clone());
     let reply = client.embed(text("one text")).await.expect("a vector");
-    let number =
-        |name: &str| reply.metadata().get(name).and_then(|it| it.to_str().ok()?.parse().ok());
+    let number = |name: &str| {
+        reply.metadata().get(name).and_then(|header| header.to_str().ok()?.parse().ok())
+    };
     assert_eq!(number("x-compute-tokens"), Some(4));
     assert_eq!(number("x-compute-characters"), Some(8));
     assert!(number("x-total-time").is_some() && reply.metadata().contains_key("x-compute-type"));
@@ -158,7 +159,7 @@ async fn a_stream_is_answered_in_order_and_ends_with_its_first_failure() {
     let (server, _) = fake(HttpConfig::default()).await;
     let texts: Vec<String> = (0..50).map(|place| format!("text number {place}")).collect();
     let mut client = EmbedClient::new(server.channel.clone());
-    let messages: Vec<_> = texts.iter().map(|it| text(it)).collect();
+    let messages: Vec<_> = texts.iter().map(|sent| text(sent)).collect();
     let replies = client.embed_stream(stream::iter(messages)).await.expect("a stream");
     let replies: Vec<_> = replies.into_inner().try_collect().await.expect("all replies");
     assert_eq!(replies.len(), texts.len());
@@ -209,7 +210,8 @@ async fn tokens_go_both_ways() {
     let mut client = TokenizeClient::new(server.channel.clone());
     let message = pb::EncodeRequest { inputs: "ab cd".into(), ..Default::default() };
     let bare = client.tokenize(message.clone()).await.expect("tokens").into_inner().tokens;
-    let texts: Vec<_> = bare.iter().map(|it| (it.text.as_str(), it.start, it.special)).collect();
+    let texts: Vec<_> =
+        bare.iter().map(|token| (token.text.as_str(), token.start, token.special)).collect();
     assert_eq!(texts, [("ab", Some(0), false), ("cd", Some(3), false)]);
     let message = pb::EncodeRequest { add_special_tokens: true, ..message };
     let replies = client.tokenize_stream(stream::iter([message])).await.expect("a stream");
@@ -303,11 +305,17 @@ async fn health_is_a_forward_pass_and_can_be_watched() {
     let watched = client.watch(HealthCheckRequest::default()).await.expect("a stream");
     let mut watched = watched.into_inner();
     let first = watched.message().await.expect("a status");
-    assert_eq!(first.map(|it: HealthCheckResponse| it.status()), Some(ServingStatus::Serving));
+    assert_eq!(
+        first.map(|reply: HealthCheckResponse| reply.status()),
+        Some(ServingStatus::Serving)
+    );
     let (stopped, _) = (server.stop.send(()), server.serving.await);
     stopped.expect("it listened");
     let rest: Vec<_> = watched.try_collect().await.expect("it ends well");
-    assert_eq!(rest.iter().map(|it| it.status()).collect::<Vec<_>>(), [ServingStatus::NotServing]);
+    assert_eq!(
+        rest.iter().map(|reply| reply.status()).collect::<Vec<_>>(),
+        [ServingStatus::NotServing]
+    );
     let (server, _) = fake(HttpConfig::default()).await;
     server.engine.shutdown().await;
     assert_eq!(health(&server, "").await, Ok(ServingStatus::NotServing));

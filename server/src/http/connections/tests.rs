@@ -15,7 +15,7 @@ fn address(text: &str) -> IpAddr {
 /// The indices of those that are evicted.
 fn evicted(slots: &[ConnectionSlot]) -> Vec<usize> {
     let is_evicted = |slot: &ConnectionSlot| slot.record.state.borrow().evicted;
-    slots.iter().enumerate().filter(|(_, slot)| is_evicted(slot)).map(|it| it.0).collect()
+    slots.iter().enumerate().filter(|(_, slot)| is_evicted(slot)).map(|(index, _)| index).collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 /// The decoded body, read in pieces of `size` bytes.
 async fn all(encoded: &[u8], coding: Coding, size: usize, limit: usize) -> Result<Vec<u8>, String> {
     let pieces: Vec<_> =
-        encoded.chunks(size).map(|it| Ok::<_, std::io::Error>(it.to_vec())).collect();
+        encoded.chunks(size).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
     let body = Body::from_stream(stream::iter(pieces));
     let mut decoded = std::pin::pin!(decoded(body, coding, limit));
     let mut bytes = Vec::new();

@@ -384,7 +384,7 @@ fn announced(file: &[u8]) -> Option<u64> {
         let size = if short == 1 { number(at + 8, 8)? } else { short };
         let end = (at as u64).saturating_add(size);
         if end > file.len() as u64 {
-            return [b"moov", b"mdat", b"moof"].iter().any(|it| *it == kind).then_some(end);
+            return [b"moov", b"mdat", b"moof"].iter().any(|known| *known == kind).then_some(end);
         }
         if size < 8 {
             // The box extends to the end of the file, or is invalid.
@@ -405,7 +405,7 @@ fn demuxer(file: &[u8]) -> Option<&'static str> {
         Some("matroska")
     } else if [b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"]
         .iter()
-        .any(|it| *it == first_box)
+        .any(|known| *known == first_box)
     {
         Some(MOV)
     } else {

@@ -27,7 +27,8 @@ async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> CallResult<pb::E
     let chosen = app.choose(model.as_deref(), Want::Embed)?;
     let answer = chosen.embed(request).await?;
     let model = chosen.name().to_owned();
-    let vectors = answer.vectors.into_iter().map(|it| convert::vector(it, encoding)).collect();
+    let vectors =
+        answer.vectors.into_iter().map(|vector| convert::vector(vector, encoding)).collect();
     let timings = Some(convert::timings(&answer.timings));
     Ok((pb::EmbedResponse { model, vectors, timings }, Some(answer.timings)))
 }
@@ -132,7 +133,8 @@ impl pb::proxima_server::Proxima for Proxima {
         _: Request<pb::ModelsRequest>,
     ) -> Result<Response<pb::ModelsResponse>, Status> {
         let registry = self.0.app().registry();
-        let models: Vec<_> = registry.iter().map(|it| convert::model(it.0, it.1)).collect();
+        let models: Vec<_> =
+            registry.iter().map(|(name, engine)| convert::model(name, engine)).collect();
         match registry.not_ready().next() {
             Some(model) if models.is_empty() => Err(status(&model.into())),
             _ => Ok(Response::new(pb::ModelsResponse { models })),

@@ -75,7 +75,8 @@ async fn classes(
     let metadata = Some(convert::metadata(&answer.timings));
     let logits = answer.logits.into_iter().next().unwrap_or_default();
     let scored = Classes::of(chosen.info(), ScoreForm::Probability).scored(&logits);
-    let predictions = scored.into_iter().map(|it| convert::prediction(it, raw_scores)).collect();
+    let predictions =
+        scored.into_iter().map(|class| convert::prediction(class, raw_scores)).collect();
     Ok((pb::PredictResponse { predictions, metadata }, Some(answer.timings)))
 }
 
