@@ -82,7 +82,8 @@ proptest! {
         let total: usize = entries.iter().map(|(_, cost)| cost).sum();
         prop_assert_eq!(ledger.total(), total);
         // A client never waits for more than the total, nor for less than its own work.
-        let own: usize = entries.iter().filter(|(own, _)| *own == client).map(|(_, cost)| cost).sum();
+        let of_client = entries.iter().filter(|(other, _)| *other == client);
+        let own: usize = of_client.map(|(_, cost)| cost).sum();
         let in_front = ledger.in_front(key(client), cost);
         prop_assert!((own..=total).contains(&in_front));
         prop_assert_eq!(ledger.in_front(key(client), usize::MAX), total);

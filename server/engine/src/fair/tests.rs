@@ -183,7 +183,7 @@ proptest! {
             // The order of each client's items is preserved.
             for client in 0..6 {
                 let of = |items: &[(u64, usize)]| -> Vec<usize> {
-                    items.iter().filter(|(own, _)| *own == client).map(|(_, cost)| *cost).collect()
+                    items.iter().filter(|(other, _)| *other == client).map(|(_, cost)| *cost).collect()
                 };
                 prop_assert_eq!(of(&all), of(&left));
             }

@@ -107,9 +107,8 @@ async fn a_vector_is_that_of_http_bit_for_bit_and_says_what_it_took() {
     let expected: Vec<Vec<f32>> = serde_json::from_str(&body).expect("vectors");
     let mut client = EmbedClient::new(server.channel.clone());
     let reply = client.embed(text("one text")).await.expect("a vector");
-    let number = |name: &str| {
-        reply.metadata().get(name).and_then(|header| header.to_str().ok()?.parse().ok())
-    };
+    let number =
+        |name: &str| reply.metadata().get(name).and_then(|text| text.to_str().ok()?.parse().ok());
     assert_eq!(number("x-compute-tokens"), Some(4));
     assert_eq!(number("x-compute-characters"), Some(8));
     assert!(number("x-total-time").is_some() && reply.metadata().contains_key("x-compute-type"));
@@ -305,17 +304,12 @@ async fn health_is_a_forward_pass_and_can_be_watched() {
     let watched = client.watch(HealthCheckRequest::default()).await.expect("a stream");
     let mut watched = watched.into_inner();
     let first = watched.message().await.expect("a status");
-    assert_eq!(
-        first.map(|reply: HealthCheckResponse| reply.status()),
-        Some(ServingStatus::Serving)
-    );
+    assert_eq!(first.as_ref().map(HealthCheckResponse::status), Some(ServingStatus::Serving));
     let (stopped, _) = (server.stop.send(()), server.serving.await);
     stopped.expect("it listened");
     let rest: Vec<_> = watched.try_collect().await.expect("it ends well");
-    assert_eq!(
-        rest.iter().map(|reply| reply.status()).collect::<Vec<_>>(),
-        [ServingStatus::NotServing]
-    );
+    let rest: Vec<_> = rest.iter().map(HealthCheckResponse::status).collect();
+    assert_eq!(rest, [ServingStatus::NotServing]);
     let (server, _) = fake(HttpConfig::default()).await;
     server.engine.shutdown().await;
     assert_eq!(health(&server, "").await, Ok(ServingStatus::NotServing));
