@@ -216,13 +216,13 @@ impl Download<'_> {
 
     /// The error for an adapter, which names the base model if the adapter's own file is available.
     fn adapter(&self, client: &HubClient, at: At<'_>) -> HubError {
-        let has_it = self.cache.has(at.commit, ADAPTER)
+        let is_available = self.cache.has(at.commit, ADAPTER)
             || self
                 .take(client, at, &[ADAPTER])
                 .inspect_err(|error| tracing::debug!("{error}"))
                 .is_ok();
         let folder = self.cache.snapshot(at.commit);
-        let read = has_it.then(|| proxima_models::checkpoint::adapter(&folder));
+        let read = is_available.then(|| proxima_models::checkpoint::adapter(&folder));
         match read {
             Some(Err(problem)) => HubError::NoCheckpoint(problem.problem),
             _ => HubError::NoCheckpoint(

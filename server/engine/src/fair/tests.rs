@@ -183,7 +183,8 @@ proptest! {
             // The order of each client's items is preserved.
             for client in 0..6 {
                 let of = |items: &[(u64, usize)]| -> Vec<usize> {
-                    items.iter().filter(|(other, _)| *other == client).map(|(_, cost)| *cost).collect()
+                    let of_client = items.iter().filter(|(other, _)| *other == client);
+                    of_client.map(|(_, tokens)| *tokens).collect()
                 };
                 prop_assert_eq!(of(&all), of(&left));
             }
