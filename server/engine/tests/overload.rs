@@ -183,7 +183,7 @@ async fn a_request_that_has_waited_for_too_long_is_given_up_before_it_is_compute
 }
 
 #[tokio::test]
-async fn who_joins_what_is_being_computed_waits_for_it() {
+async fn a_request_that_joins_a_computation_waits_for_it() {
     let queue_time_max = Duration::from_millis(50);
     let (engine, knobs) = engine(EngineConfig { queue_time_max, ..EngineConfig::default() });
     let held = hold(&engine, &knobs).await;

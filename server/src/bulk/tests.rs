@@ -94,7 +94,7 @@ fn vectors_come_in_the_order_of_the_texts() {
 }
 
 #[test]
-fn a_broken_run_is_gone_on_with_to_the_same_bytes() {
+fn a_resumed_run_writes_the_same_bytes() {
     for format in [OutputFormat::Jsonl, OutputFormat::Npy] {
         let run = Run::new(&lines(200));
         run.go(InputFormat::Text, format, false).expect("embedded");

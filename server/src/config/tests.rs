@@ -440,7 +440,7 @@ fn keys_are_read_as_files_and_lists_have_them() {
 }
 
 #[test]
-fn numbers_of_threads_requests_and_seconds_have_a_most() {
+fn numbers_of_threads_requests_and_seconds_have_a_maximum() {
     let largest = "9223372036854775807";
     for name in ["threads", "tokenization-threads", "max-concurrent-requests", "batch-time-ms"] {
         let flag = format!("--{name}");

@@ -72,7 +72,7 @@ async fn a_lost_device_ends_the_server_while_other_models_load() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_loaded_anew_gives_the_same_vectors() {
+async fn a_reloaded_model_gives_the_same_vectors() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = folder.path().join("tiny-bert");
     proxima_synth::write("tiny-bert", &model, &SynthOptions { seed: 7, tokenizer: None })

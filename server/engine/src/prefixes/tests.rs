@@ -22,7 +22,7 @@ fn model() -> Model {
 }
 
 #[test]
-fn what_goes_on_from_a_prefix_that_is_not_kept_is_not_kept() {
+fn a_continuation_of_an_uncached_prefix_is_not_cached() {
     let model = model();
     let (trunk, limb) = (vec![10; 200], vec![11; 20]);
     let text = |end: &[u32]| [&trunk[..], end].concat();

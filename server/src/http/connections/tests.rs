@@ -60,7 +60,7 @@ async fn addresses_of_one_ipv6_client_count_together() {
 }
 
 #[tokio::test]
-async fn where_all_are_at_work_a_new_connection_waits_until_one_is_not() {
+async fn if_all_are_active_a_new_connection_waits_until_one_is_idle() {
     let connections = Connections::new(1);
     let slot = connections.slot(address("192.0.2.1")).await;
     let open = slot.record().open();

@@ -50,7 +50,7 @@ async fn bodies_are_decoded_however_they_are_cut_into_pieces() {
 }
 
 #[tokio::test]
-async fn what_is_cut_off_or_no_such_coding_is_refused() {
+async fn truncated_bodies_and_wrong_codings_are_refused() {
     let bytes = vec![b'a'; 100_000];
     for (encoded, coding) in [(gzip(&bytes), Coding::Gzip), (zstd(&bytes), Coding::Zstd)] {
         for end in [1, 5, encoded.len() / 2, encoded.len() - 1] {

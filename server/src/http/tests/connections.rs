@@ -87,7 +87,7 @@ async fn transfer_codings_other_than_chunked_are_not_implemented() {
 }
 
 #[tokio::test]
-async fn hosts_that_are_none_are_refused() {
+async fn invalid_hosts_are_refused() {
     let server = listening(HttpConfig::default()).await;
     for (target, host) in [
         ("/health", "[::1"),

@@ -308,7 +308,7 @@ async fn slow_servers_get_no_more_time_than_others() {
 }
 
 #[tokio::test]
-async fn only_so_many_files_are_fetched_at_a_time() {
+async fn concurrent_fetches_are_limited() {
     let world = world(&[("a.com", &[PUBLIC])], &[("a.com/", Reply::file())]);
     let settings = MediaSettings { fetches_max: 2, ..settings(&["a.com"]) };
     let (client, world) = client(world, &settings);
@@ -332,7 +332,7 @@ async fn one_request_fetches_fewer_files_at_a_time() {
 }
 
 #[tokio::test]
-async fn who_would_wait_for_too_long_is_told_to_come_back() {
+async fn a_request_that_would_wait_too_long_is_told_to_come_back() {
     let replies = [("a.com/", Reply::file()), ("a.com/stall", Reply::Stall(vec![]))];
     let world = world(&[("a.com", &[PUBLIC])], &replies);
     let fetch_wait = Duration::ZERO;

@@ -69,7 +69,7 @@ fn assert_frames(found: &[(usize, usize)], places: &[usize], first: usize) {
 }
 
 #[test]
-fn frames_are_those_of_their_places_in_every_format() {
+fn frames_match_their_indices_in_every_format() {
     let reader = reader(VideoLimits::default());
     let formats: [(&str, &[&str]); 5] = [
         ("a.mp4", &["-c:v", "mpeg4", "-q:v", "2"]),
@@ -188,7 +188,7 @@ fn an_index_of_more_frames_than_there_are_takes_no_memory() {
 }
 
 #[test]
-fn what_is_no_video_is_refused() {
+fn a_file_that_is_no_video_is_refused() {
     let reader = reader(VideoLimits::default());
     let unknown = MediaError::UnknownFormat { what: "the video", known: KNOWN };
     let list = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n";
