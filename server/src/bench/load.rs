@@ -1,7 +1,7 @@
 //! A load generator: clients that send texts over HTTP/1.1 as fast as they are answered, or at a
 //! fixed rate, and record the results.
 //!
-//! Must not know: which server is measured, what is done with the numbers.
+//! Must not know: which server is measured, what is done with the results.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -48,7 +48,7 @@ impl InputFormat {
     }
 }
 
-/// Where a record was found.
+/// Where a record is from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RecordOrigin {
     /// A line of a file, counted from 1.

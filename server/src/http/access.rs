@@ -36,7 +36,7 @@ const TEXT_CHARS_MAX: usize = 128;
 /// servers do.
 const STATUS_GONE: u16 = 499;
 
-/// How often a health check that is refused again for the same reason is logged.
+/// How often repeated refusals of a health check for the same reason are logged.
 const PROBES_AGAIN: Duration = Duration::from_secs(60);
 /// Paths of refused health checks that are remembered.
 const PROBE_PATHS_MAX: usize = 256;
@@ -79,8 +79,7 @@ async fn log(
     response.map(|inner| Body::new(LoggedBody { length: inner.size_hint().exact(), inner, record }))
 }
 
-/// The id that a request was sent with, if there is only one and it can be repeated anywhere: not
-/// too long, and of visible ASCII.
+/// The id that a request was sent with, if there is exactly one, not too long and of visible ASCII.
 fn sent_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut sent = headers.get_all(REQUEST_ID).iter();
     let (Some(id), None) = (sent.next(), sent.next()) else { return None };
@@ -200,7 +199,7 @@ impl Drop for AccessRecord {
         if !self.is_logged(&noted, path) {
             return;
         }
-        // A level is part of where a line is written, so it cannot be chosen by a value.
+        // The level of a `tracing` event must be a constant.
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -247,8 +246,8 @@ fn shown(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).map(visible).collect()
 }
 
-/// The results of health checks, which come every few seconds from several places: a refusal is
-/// logged when its reason is a new one at this path, and once a minute while it stays.
+/// The results of health checks, which several probes repeat every few seconds: a refusal is logged
+/// when its reason is new at this path, and once a minute while it stays.
 #[derive(Debug, Default)]
 pub struct Probes(Mutex<HashMap<String, HashMap<&'static str, Instant>>>);
 

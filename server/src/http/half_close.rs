@@ -149,7 +149,7 @@ impl AsyncRead for Connection {
             let unfilled = buffer.initialize_unfilled();
             match self.stream.try_read(unfilled) {
                 // Reporting the end of the input would end all streams. Writing goes on until
-                // whoever runs the connection, notified here, ends it.
+                // the task that runs the connection, notified here, ends it.
                 Ok(0) if self.is_http2() && !unfilled.is_empty() => {
                     self.http2.ended.send_replace(true);
                     return Poll::Pending;

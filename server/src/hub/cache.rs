@@ -19,7 +19,7 @@ const LISTED: &str = ".proxima-complete";
 /// The supported version of huggingface_hub's own lists.
 const TREE_VERSION: u64 = 1;
 
-/// What is known about a snapshot's files.
+/// Which of its repository's files a snapshot has.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SnapshotState {
     /// All files that a checkpoint needs are there.

@@ -37,8 +37,7 @@ pub enum SourceError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// So many files are being obtained that this one would wait too long or exceed the memory
-    /// budget.
+    /// This file would wait too long for others, or exceed the memory budget.
     #[error("other requests have too many files, or too large ones; try again in a second")]
     Busy,
     /// This server fetches no URLs.

@@ -22,7 +22,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 /// The colon after a URL's scheme is within this many bytes.
 const SCHEME_BYTES_MAX: usize = 32;
 
-/// What the text of a media source contains.
+/// The text of a media source, by its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceText<'a> {
     /// A data URI, without its `data:`.

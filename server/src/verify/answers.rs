@@ -54,7 +54,7 @@ pub enum Check {
     },
 }
 
-/// What is put in front of texts.
+/// The prefix of texts.
 #[derive(Debug, Clone, Copy)]
 pub enum TextPrefix {
     Nothing,
@@ -65,7 +65,7 @@ pub enum TextPrefix {
 }
 
 impl Check {
-    /// A description, the published numbers, and the tolerance.
+    /// A description, the published values, and the tolerance.
     pub fn parts(&self) -> (&'static str, &'static [f32], f32) {
         match self {
             Self::Similarities { what, expected, tolerance, .. }
@@ -136,7 +136,7 @@ const MINILM_L12: &[Check] = &[
     red_planet(&[-7.156_25, 9.5, 5.718_75, 6.843_75], 1e-1),
     capital_of_france(&[9.330_912, -2.038_024_7]),
 ];
-// The same numbers for the original and its conversion to a classifier.
+// The same values for the original and its conversion to a classifier.
 const QWEN3: &[Check] = &[red_planet(&[-3.109_297_8, 7.120_39, -0.378_754_62, 3.541_637_4], 2e-1)];
 
 static RERANKERS: [KnownModel; 13] = [
