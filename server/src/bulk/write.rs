@@ -85,7 +85,7 @@ pub fn open(
 
 /// A line of JSON Lines.
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a Value>,
     index: u64,
@@ -126,7 +126,7 @@ impl Sink for Jsonl {
     }
 
     fn write(&mut self, record: &BulkRecord, vector: &[f32]) -> Result<(), CommandError> {
-        let line = Line { id: record.id.as_ref(), index: self.rows, embedding: vector };
+        let line = JsonLine { id: record.id.as_ref(), index: self.rows, embedding: vector };
         serde_json::to_writer(&mut self.writer, &line).map_err(|error| failed(error.into()))?;
         self.writer.write_all(b"\n").map_err(failed)?;
         self.rows += 1;
