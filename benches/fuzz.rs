@@ -15,7 +15,8 @@ use proxima_engine::{Engine, EngineConfig, Registry};
 
 #[tokio::main]
 async fn main() {
-    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|it| it.parse().ok()).collect();
+    let numbers: Vec<u64> =
+        std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let [seed, bodies] = numbers[..] else {
         eprintln!("usage: fuzz SEED BODIES");
         std::process::exit(2);

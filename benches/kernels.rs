@@ -67,9 +67,9 @@ fn arithmetics(isa: Isa, wanted: &[String]) -> Vec<Arithmetic> {
     if isa.multiplies_tiles() {
         all.extend([SplitF32, SplitBf16]);
     }
-    let names: Vec<String> = all.iter().map(|it| format!("{it:?}")).collect();
+    let names: Vec<String> = all.iter().map(|arithmetic| format!("{arithmetic:?}")).collect();
     let named = names.iter().any(|name| wanted.contains(name));
-    all.retain(|it| !named || wanted.contains(&format!("{it:?}")));
+    all.retain(|arithmetic| !named || wanted.contains(&format!("{arithmetic:?}")));
     all
 }
 
@@ -111,11 +111,11 @@ fn samples(isa: Isa, arithmetic: Arithmetic, rows: usize, weights: &[PackedRhs])
 
 /// The median time of the fast samples, or of all if there are none, and the number of fast ones.
 fn fast_median(samples: &[Sample], best: f64) -> (f64, usize) {
-    let is_fast = |it: &&Sample| it.probes.iter().all(|probe| *probe < SLOW * best);
-    let mut times: Vec<f64> = samples.iter().filter(is_fast).map(|it| it.seconds).collect();
+    let is_fast = |sample: &&Sample| sample.probes.iter().all(|probe| *probe < SLOW * best);
+    let mut times: Vec<f64> = samples.iter().filter(is_fast).map(|sample| sample.seconds).collect();
     let fast = times.len();
     if fast == 0 {
-        times = samples.iter().map(|it| it.seconds).collect();
+        times = samples.iter().map(|sample| sample.seconds).collect();
     }
     times.sort_by(f64::total_cmp);
     (times[times.len() / 2], fast)
@@ -123,7 +123,8 @@ fn fast_median(samples: &[Sample], best: f64) -> (f64, usize) {
 
 fn main() {
     let isa = Isa::current();
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     println!("{} on {} threads", isa.name(), thread_pool::threads());
     println!("| arithmetic | columns x depth | rows | GFLOP/s | GB/s | fast samples |");
     println!("| --- | --- | --- | --- | --- | --- |");
@@ -131,13 +132,13 @@ fn main() {
         let mut best = (0..50).map(|_| probe(isa, arithmetic)).fold(f64::MAX, f64::min);
         for (columns, depth) in SHAPES {
             let shape = format!("{columns}x{depth}");
-            if wanted.iter().any(|it| it.contains('x')) && !wanted.contains(&shape) {
+            if wanted.iter().any(|word| word.contains('x')) && !wanted.contains(&shape) {
                 continue;
             }
             let weights = layers(arithmetic, columns, depth);
             for rows in ROWS {
                 let samples = samples(isa, arithmetic, rows, &weights);
-                best = samples.iter().flat_map(|it| it.probes).fold(best, f64::min);
+                best = samples.iter().flat_map(|sample| sample.probes).fold(best, f64::min);
                 let (seconds, fast) = fast_median(&samples, best);
                 let flops = 2.0 * (rows * columns * depth) as f64 / seconds / 1e9;
                 let bytes = (arithmetic.weights().bytes() * columns * depth) as f64;

@@ -129,7 +129,7 @@ fn every_dependency_is_used() {
             seen += 1;
             let word = dependency.replace('-', "_");
             let is_used = text.split(|letter: char| !(letter.is_alphanumeric() || letter == '_'));
-            if !FEATURES.contains(&dependency) && !is_used.into_iter().any(|it| it == word) {
+            if !FEATURES.contains(&dependency) && !is_used.into_iter().any(|used| used == word) {
                 unused.push(format!("{name}: {dependency}"));
             }
         }

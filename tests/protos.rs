@@ -33,7 +33,7 @@ fn the_code_of_grpc_is_that_of_its_definitions() {
     generate(fresh.path());
     let names = |folder: &Path| {
         let entries = fs::read_dir(folder).expect("a folder");
-        let mut names: Vec<_> = entries.map(|it| it.expect("an entry").file_name()).collect();
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
         names.sort();
         names
     };

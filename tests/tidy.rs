@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A source file of the repository, with its path from the root.
-struct Source {
+struct SourceFile {
     path: String,
     text: String,
 }
@@ -14,7 +14,7 @@ fn root() -> PathBuf {
     server.parent().expect("the server is in a workspace").to_owned()
 }
 
-fn collect(folder: &Path, extension: &str, found: &mut Vec<Source>) {
+fn collect(folder: &Path, extension: &str, found: &mut Vec<SourceFile>) {
     for entry in fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a readable entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -27,12 +27,12 @@ fn collect(folder: &Path, extension: &str, found: &mut Vec<Source>) {
             let inner = path.strip_prefix(root()).expect("within the root");
             let path_text = inner.to_string_lossy().replace('\\', "/");
             let text = fs::read_to_string(&path).expect("a readable file");
-            found.push(Source { path: path_text, text });
+            found.push(SourceFile { path: path_text, text });
         }
     }
 }
 
-fn sources(extension: &str) -> Vec<Source> {
+fn sources(extension: &str) -> Vec<SourceFile> {
     let mut found = Vec::new();
     collect(&root(), extension, &mut found);
     found

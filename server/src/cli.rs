@@ -150,15 +150,15 @@ pub fn run(
     code
 }
 
-/// The error of an unknown flag with the flag that is meant, if it is like one of another server.
-/// Words without a dash are models, so that none is meant to be one.
+/// Adds the intended flag to the error of an unknown one that resembles another server's flag.
+/// Words without a dash are models, so none is taken for a misspelt flag.
 fn with_hint(mut error: clap::Error) -> clap::Error {
     error.remove(ContextKind::TrailingArg);
     error.remove(ContextKind::Suggested);
     if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
         && let Some(meant) = config::meant_flag(flag.trim_start_matches('-'))
     {
-        // It shows the flag that is only spelt alike.
+        // It shows a flag that only has a similar name.
         error.remove(ContextKind::Usage);
         error.insert(ContextKind::SuggestedArg, ContextValue::String(format!("--{meant}")));
     }
@@ -168,7 +168,7 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
 /// Whether `serve` takes its models from the environment; the command line has precedence.
 fn model_is_of_variable(matches: &ArgMatches) -> bool {
     let serve = matches.subcommand_matches("serve");
-    serve.is_some_and(|it| it.value_source("model") == Some(ValueSource::EnvVariable))
+    serve.is_some_and(|serve| serve.value_source("model") == Some(ValueSource::EnvVariable))
 }
 
 /// Refuses words without a flag in several positions of a command line, or beside `--model`: one of

@@ -291,7 +291,7 @@ pub fn with_retry_after(mut response: Response, failure: &Failure) -> Response {
 pub fn without_quotes(message: &str) -> String {
     let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
     // In backticks, the library for JSON quotes numbers and unknown values, too.
-    let begins_name = |text: &str| text.starts_with(|it: char| it.is_ascii_alphabetic());
+    let begins_name = |text: &str| text.starts_with(|letter: char| letter.is_ascii_alphabetic());
     let (mut kept, mut rest) = (String::new(), message);
     while let Some(start) = rest.find(['"', '`']) {
         let quote = rest[start..].chars().next().unwrap_or('"');

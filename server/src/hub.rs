@@ -17,8 +17,8 @@ use std::time::Duration;
 use proxima_models::Progress;
 
 use crate::command::CommandError;
-use cache::{Known, RepoCache};
-use client::{At, Client, RemoteFile};
+use cache::{RepoCache, SnapshotState};
+use client::{At, HubClient, RemoteFile};
 use partial::Partial;
 
 pub use error::HubError;
@@ -113,10 +113,10 @@ impl Hub {
         if self.settings.offline {
             return self.offline(id, revision, cached);
         }
-        if let Some((snapshot, Known::Whole)) = cached {
+        if let Some((snapshot, SnapshotState::Whole)) = cached {
             return Ok(snapshot);
         }
-        let usable = cached.filter(|(_, known)| *known == Known::Open);
+        let usable = cached.filter(|(_, known)| *known == SnapshotState::Open);
         // A snapshot that can be served anyway does not wait for an unreachable Hub.
         let retries = if usable.is_some() { 0 } else { RETRIES };
         let older = usable.as_ref().and_then(|(snapshot, _)| snapshot.file_name()?.to_str());
@@ -138,12 +138,12 @@ impl Hub {
         &self,
         id: &str,
         revision: &str,
-        cached: Option<(PathBuf, Known)>,
+        cached: Option<(PathBuf, SnapshotState)>,
     ) -> Result<PathBuf, CommandError> {
         let advice = format!("download it first with `proxima pull {id}@{revision}`");
         let problem = match cached {
-            Some((snapshot, Known::Whole | Known::Open)) => return Ok(snapshot),
-            Some((snapshot, Known::Lacks(names))) => {
+            Some((snapshot, SnapshotState::Whole | SnapshotState::Open)) => return Ok(snapshot),
+            Some((snapshot, SnapshotState::Lacks(names))) => {
                 format!("{} lacks {} and", snapshot.display(), names.join(", "))
             }
             None => {
@@ -168,7 +168,7 @@ struct Download<'a> {
 
 impl Download<'_> {
     fn run(&self, revision: &str) -> Result<PathBuf, HubError> {
-        let client = Client::new(&self.hub.settings)?;
+        let client = HubClient::new(&self.hub.settings)?;
         let list = self.retried(|| client.list(self.id, revision))?;
         let commit = list.sha.clone();
         let (cache, at) = (self.cache, At { id: self.id, commit: &commit });
@@ -199,7 +199,7 @@ impl Download<'_> {
     }
 
     /// Downloads the files that the cache lacks.
-    fn take(&self, client: &Client, at: At<'_>, missing: &[&str]) -> Result<(), HubError> {
+    fn take(&self, client: &HubClient, at: At<'_>, missing: &[&str]) -> Result<(), HubError> {
         let mut files = Vec::with_capacity(missing.len());
         for name in missing {
             files.push((name, self.retried(|| client.look_up(at, name))?));
@@ -215,11 +215,14 @@ impl Download<'_> {
     }
 
     /// The error for an adapter, which names the base model if the adapter's own file is available.
-    fn adapter(&self, client: &Client, at: At<'_>) -> HubError {
-        let has_it = self.cache.has(at.commit, ADAPTER)
-            || self.take(client, at, &[ADAPTER]).inspect_err(|it| tracing::debug!("{it}")).is_ok();
+    fn adapter(&self, client: &HubClient, at: At<'_>) -> HubError {
+        let is_available = self.cache.has(at.commit, ADAPTER)
+            || self
+                .take(client, at, &[ADAPTER])
+                .inspect_err(|error| tracing::debug!("{error}"))
+                .is_ok();
         let folder = self.cache.snapshot(at.commit);
-        let read = has_it.then(|| proxima_models::checkpoint::adapter(&folder));
+        let read = is_available.then(|| proxima_models::checkpoint::adapter(&folder));
         match read {
             Some(Err(problem)) => HubError::NoCheckpoint(problem.problem),
             _ => HubError::NoCheckpoint(
@@ -247,7 +250,7 @@ impl Download<'_> {
     }
 
     /// Downloads a file into the cache, unless its blob is there already.
-    fn fetch(&self, client: &Client, name: &str, file: &RemoteFile) -> Result<(), HubError> {
+    fn fetch(&self, client: &HubClient, name: &str, file: &RemoteFile) -> Result<(), HubError> {
         let blob = self.cache.blob(&file.etag);
         RepoCache::make_parent(&blob)?;
         let _lock = self.cache.lock(&file.etag);

@@ -60,7 +60,7 @@ pub fn start(settings: &LogSettings) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .log_internal_errors(false)
-        .with_writer(|| Line(&QUEUE));
+        .with_writer(|| LineWriter(&QUEUE));
     // Only the first call in a process takes effect; tests rely on it.
     let _ = match settings.format {
         LogFormat::Json => builder.json().try_init(),
@@ -241,9 +241,9 @@ fn write_whole(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The writer of one log line, which `tracing_subscriber` passes in a single call.
-struct Line(&'static Queue);
+struct LineWriter(&'static Queue);
 
-impl Write for Line {
+impl Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.push(bytes.to_vec());
         Ok(bytes.len())

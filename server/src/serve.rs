@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::command::CommandError;
-use crate::config::{self, Environment, ModelPlace, ModelSource, ServeArgs, Settings};
+use crate::config::{self, Environment, ModelPlace, ModelSource, ServeArgs, ServeSettings};
 use crate::http::{self, App, Listeners};
 use crate::hub::{Hub, HubSettings};
 use crate::media::end_programs;
@@ -147,7 +147,7 @@ pub fn run(arguments: ServeArgs, environment: &Environment) -> Result<(), Comman
     result
 }
 
-async fn serve(settings: Settings, stopping: Stopping) -> Result<(), CommandError> {
+async fn serve(settings: ServeSettings, stopping: Stopping) -> Result<(), CommandError> {
     http::check_open_files().map_err(CommandError::failure)?;
     // First, so that a port in use is reported before a long load.
     let (http, local) = listen(&settings.host, settings.port, "--port").await?;

@@ -126,7 +126,7 @@ fn right() -> Vec<(&'static str, Value)> {
 /// Changes one value of a body.
 fn change(body: &mut Value, other: &Value, random: &mut Random) {
     let count = places(body);
-    let taken = nth(&mut other.clone(), &mut random.below(places(other))).map(|it| it.take());
+    let taken = nth(&mut other.clone(), &mut random.below(places(other))).map(Value::take);
     let Some(place) = nth(body, &mut random.below(count)) else { return };
     let choice = random.below(10);
     let old = place.take();
@@ -238,8 +238,8 @@ fn nth<'a>(value: &'a mut Value, place: &mut usize) -> Option<&'a mut Value> {
     }
     *place -= 1;
     match value {
-        Value::Array(list) => list.iter_mut().take(50).find_map(|it| nth(it, place)),
-        Value::Object(object) => object.values_mut().find_map(|it| nth(it, place)),
+        Value::Array(list) => list.iter_mut().take(50).find_map(|value| nth(value, place)),
+        Value::Object(object) => object.values_mut().find_map(|value| nth(value, place)),
         _ => None,
     }
 }

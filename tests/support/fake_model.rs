@@ -252,9 +252,11 @@ impl FakeRecipe {
     fn prompt(&self, prompt: &Prompt) -> Result<String, InputError> {
         match prompt {
             Prompt::Default | Prompt::None => Ok(String::new()),
-            Prompt::FirstOf(names) => {
-                Ok(names.iter().find_map(|it| self.prompts.get(it)).cloned().unwrap_or_default())
-            }
+            Prompt::FirstOf(names) => Ok(names
+                .iter()
+                .find_map(|name| self.prompts.get(name))
+                .cloned()
+                .unwrap_or_default()),
             Prompt::Instruction(text) => Ok(format!("{text} ")),
             Prompt::Named(name) => self.prompts.get(name).cloned().ok_or_else(|| {
                 let known = self.prompts.keys().cloned().collect();
@@ -299,7 +301,7 @@ impl Recipe for FakeRecipe {
             }
             Input::Item(item) => {
                 self.check_room(item)?;
-                let parts = item.parts.iter().enumerate().map(|(index, it)| part(index, it));
+                let parts = item.parts.iter().enumerate().map(|(index, sent)| part(index, sent));
                 let text = parts.collect::<Result<String, InputError>>()?;
                 self.words(&text, &how.for_item(item).prompt)?
             }

@@ -42,10 +42,9 @@ pub struct Choice {
 }
 
 impl Candidate {
-    /// What it adds to the cost of a batch. `behind`: the job before it in its queue is in the
-    /// batch, too.
-    fn cost(&self, behind: bool) -> usize {
-        cost(self.tokens) - if behind { cost(self.shared) } else { 0 }
+    /// Its cost in a batch; `follows` if the batch has the job before it in its queue, too.
+    fn cost(&self, follows: bool) -> usize {
+        cost(self.tokens) - if follows { cost(self.shared) } else { 0 }
     }
 }
 
@@ -85,7 +84,7 @@ pub fn choose(
         let first = match choice {
             Choice { interactive: 0, bulk: 0 } => First::Always,
             Choice { bulk: 0, .. } => First::IfItFits,
-            _ => First::Behind,
+            _ => First::Follows,
         };
         choice.bulk += take(&mut bulk, &mut left, first);
     }
@@ -100,7 +99,7 @@ enum First {
     /// The batch already has jobs, from the other queue.
     IfItFits,
     /// The job before it in its queue is in the batch.
-    Behind,
+    Follows,
 }
 
 type Jobs<I> = std::iter::Peekable<I>;
@@ -108,9 +107,9 @@ type Jobs<I> = std::iter::Peekable<I>;
 /// Takes jobs in order while they fit into what is `left`; returns how many.
 fn take(jobs: &mut Jobs<impl Iterator<Item = Candidate>>, left: &mut usize, first: First) -> usize {
     let mut taken = if first == First::Always { take_first(jobs, left) } else { 0 };
-    let behind = |taken: usize| taken > 0 || first == First::Behind;
-    while let Some(job) = jobs.next_if(|job| job.cost(behind(taken)) <= *left) {
-        *left -= job.cost(behind(taken));
+    let follows = |taken: usize| taken > 0 || first == First::Follows;
+    while let Some(job) = jobs.next_if(|job| job.cost(follows(taken)) <= *left) {
+        *left -= job.cost(follows(taken));
         taken += 1;
     }
     taken

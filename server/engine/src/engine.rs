@@ -15,7 +15,7 @@ use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::fair::ClientKey;
 use crate::inputs::InputPart;
-use crate::job::{Answer, PendingVector, Reply, Vector, Waiter};
+use crate::job::{PendingVector, Reply, ResultReceiver, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics};
 use crate::prepare::Pool;
 use crate::queue::{Accepted, Prepared, Queue, Workers};
@@ -90,7 +90,8 @@ impl Engine {
         metrics: Arc<dyn Metrics>,
     ) -> Result<Self, NoThread> {
         let model = &replicas[0].model;
-        let devices: Vec<&str> = replicas.iter().map(|it| &*it.model.info.device).collect();
+        let devices: Vec<&str> =
+            replicas.iter().map(|replica| &*replica.model.info.device).collect();
         let info = ModelInfo { device: devices.join(", "), ..model.info.clone() };
         let recipe = model.recipe.clone();
         let batch_tokens_max = config.batch_tokens_max.min(info.batch_tokens.most());
@@ -109,7 +110,7 @@ impl Engine {
         let workers = Workers {
             count: replicas.len(),
             share: prefix_bytes_max > 0 && model.shares_prefixes(),
-            rate: measured.map(|it| it.tokens_per_second),
+            rate: measured.map(|measured| measured.tokens_per_second),
         };
         let queue = Arc::new(Queue::new(config.clone(), workers, metrics.clone()));
         let threads = config.tokenization_threads;
@@ -335,7 +336,7 @@ impl Engine {
     /// Waits for all answers; each comes with the index of its input.
     async fn received<T>(
         &self,
-        answers: impl ExactSizeIterator<Item = (usize, Answer<T>)>,
+        answers: impl ExactSizeIterator<Item = (usize, ResultReceiver<T>)>,
         tally: &mut Tally,
     ) -> Result<Vec<T>, EngineError> {
         self.in_time(tally, async |tally| {

@@ -133,7 +133,9 @@ impl<T> FairQueue<T> {
         if self.quiet.len() > 2 * CLIENTS_MAX {
             let flows = &self.flows;
             self.quiet.retain(|(client, since)| {
-                flows.get(client).is_some_and(|it| it.items.is_empty() && it.quiet_since == *since)
+                flows
+                    .get(client)
+                    .is_some_and(|flow| flow.items.is_empty() && flow.quiet_since == *since)
             });
         }
     }
@@ -238,7 +240,7 @@ impl<T> FairQueue<T> {
         }
         let flows = &self.flows;
         let emptied = |client: &ClientKey| flows[client].items.is_empty();
-        let left = self.saved.iter().chain(&self.ring).filter(|it| emptied(it));
+        let left = self.saved.iter().chain(&self.ring).filter(|client| emptied(client));
         let left: Vec<ClientKey> = left.copied().collect();
         self.saved.retain(|client| !emptied(client));
         self.ring.retain(|client| !emptied(client));

@@ -83,7 +83,8 @@ pub fn check_room(results: &[ItemResult<Sequence>]) -> Result<(), EngineError> {
     let Some(limit) = full else { return Ok(()) };
     let sequences = results.iter().filter_map(|(result, _)| result.as_ref().ok());
     let pixels = sequences.flat_map(|sequence| &sequence.visuals).map(|visual| &visual.pixels);
-    let unique: HashMap<_, _> = pixels.map(|it| (Arc::as_ptr(it), it.bytes())).collect();
+    let unique: HashMap<_, _> =
+        pixels.map(|pixels| (Arc::as_ptr(pixels), pixels.bytes())).collect();
     let bytes: usize = unique.values().sum();
     if bytes > limit / 2 { Err(EngineError::TooManyPixels { bytes, limit }) } else { Ok(()) }
 }

@@ -35,7 +35,7 @@ pub struct Computed<T> {
 /// Sender of a job's result.
 pub type Waiter<T> = oneshot::Sender<Result<Computed<T>, JobError>>;
 /// Receiver of a job's result.
-pub type Answer<T> = oneshot::Receiver<Result<Computed<T>, JobError>>;
+pub type ResultReceiver<T> = oneshot::Receiver<Result<Computed<T>, JobError>>;
 /// A raw vector: pooled, but neither truncated nor normalised.
 pub type Vector = Arc<[f32]>;
 
@@ -77,5 +77,5 @@ pub enum PendingVector {
     /// At once, from the cache.
     Cached(Vector),
     /// By a worker, once computed.
-    Waiting(Answer<Vector>),
+    Waiting(ResultReceiver<Vector>),
 }

@@ -68,7 +68,8 @@ impl Prefixes {
         for prefix in prefixes {
             let known = self.kept.iter().any(|other| other.tokens() == prefix.tokens());
             // A parent that is not cached would stay alive through it without being counted.
-            let is_kept = |parent: &Arc<Prefix>| self.kept.iter().any(|it| Arc::ptr_eq(it, parent));
+            let is_kept =
+                |parent: &Arc<Prefix>| self.kept.iter().any(|kept| Arc::ptr_eq(kept, parent));
             let orphan = prefix.parent().is_some_and(|parent| !is_kept(parent));
             // A prefix that takes most of the cache is not worth it.
             if known || orphan || prefix.bytes() > self.bytes_max / 2 {

@@ -224,8 +224,7 @@ impl Pool {
         for index in 0..=threads.max(1) {
             let (turns, recipe) = (pool.turns.clone(), recipe.clone());
             let may_take = if index == 0 { MayTake::Interactive } else { MayTake::All };
-            let work = move || work(&turns, &*recipe, may_take);
-            threads::spawn(format!("{name}-{index}"), work)?;
+            threads::spawn(format!("{name}-{index}"), move || work(&turns, &*recipe, may_take))?;
         }
         Ok(pool)
     }

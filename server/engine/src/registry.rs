@@ -45,7 +45,7 @@ pub enum NotServed {
 
 /// The steps before a model is ready, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum LoadStep {
     /// It waits to be loaded: models are loaded one after another.
     Waiting,
     /// Its files are downloaded; progress is counted in bytes.
@@ -56,7 +56,7 @@ pub enum Step {
     Checking,
 }
 
-impl Step {
+impl LoadStep {
     /// Its name in answers.
     pub fn name(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stage {
     /// The step.
-    pub step: Step,
+    pub step: LoadStep,
     /// Bytes or tensors done.
     pub done: u64,
     /// Total bytes or tensors; 0 if unknown, or if the step counts nothing.
@@ -84,14 +84,14 @@ impl fmt::Display for Stage {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         let Self { step, done, total } = *self;
         match step {
-            Step::Waiting => f.write_str("waiting to be loaded"),
-            Step::Fetching if total == 0 => f.write_str("asking for its list of files"),
-            Step::Fetching => {
+            LoadStep::Waiting => f.write_str("waiting to be loaded"),
+            LoadStep::Fetching if total == 0 => f.write_str("asking for its list of files"),
+            LoadStep::Fetching => {
                 write!(f, "fetching, {:.1} of {:.1} MB", megabytes(done), megabytes(total))
             }
-            Step::Loading if total == 0 => f.write_str("opening its files"),
-            Step::Loading => write!(f, "loading, {done} of {total} tensors"),
-            Step::Checking => f.write_str("running its first forward pass"),
+            LoadStep::Loading if total == 0 => f.write_str("opening its files"),
+            LoadStep::Loading => write!(f, "loading, {done} of {total} tensors"),
+            LoadStep::Checking => f.write_str("running its first forward pass"),
         }
     }
 }
@@ -100,14 +100,14 @@ impl fmt::Display for Stage {
 #[derive(Debug)]
 pub struct Slot {
     name: String,
-    step: Mutex<(Step, Arc<Progress>)>,
+    step: Mutex<(LoadStep, Arc<Progress>)>,
     engine: OnceLock<Engine>,
     filled: watch::Sender<bool>,
 }
 
 impl Slot {
     fn new(name: String) -> Self {
-        let step = Mutex::new((Step::Waiting, Arc::default()));
+        let step = Mutex::new((LoadStep::Waiting, Arc::default()));
         Self { name, step, engine: OnceLock::new(), filled: watch::Sender::new(false) }
     }
 
@@ -117,7 +117,7 @@ impl Slot {
     }
 
     /// Begins a step, whose progress is counted in `progress`.
-    pub fn begin(&self, step: Step, progress: Arc<Progress>) {
+    pub fn begin(&self, step: LoadStep, progress: Arc<Progress>) {
         // Both are replaced in one assignment, so poison is harmless.
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = (step, progress);
     }
@@ -236,8 +236,8 @@ impl Registry {
     /// # Errors
     /// A name that is not served.
     pub fn slot(&self, name: Option<&str>) -> Result<&Slot, UnknownModel> {
-        let is_it = |slot: &&Slot| name.is_none_or(|name| name == slot.name);
-        self.slots.iter().find(is_it).ok_or_else(|| UnknownModel {
+        let is_named = |slot: &&Slot| name.is_none_or(|name| name == slot.name);
+        self.slots.iter().find(is_named).ok_or_else(|| UnknownModel {
             name: name.unwrap_or_default().to_owned(),
             known: self.slots.iter().map(|slot| slot.name.clone()).collect(),
         })

@@ -29,7 +29,7 @@ impl Engine {
     /// How this model ranks by default; `None` if it cannot.
     pub fn rerank_method(&self) -> Option<RerankMethod> {
         let info = self.info();
-        let one_label = info.capabilities.labels.as_ref().is_some_and(|it| it.len() == 1);
+        let one_label = info.capabilities.labels.as_ref().is_some_and(|labels| labels.len() == 1);
         match (one_label, info.listwise, info.capabilities.embedding.is_some()) {
             (true, ..) => Some(RerankMethod::Pointwise),
             (_, true, _) => Some(RerankMethod::Listwise),
@@ -192,7 +192,11 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Vec<Vector>, EngineError> {
         if !request.document_vectors.is_empty() {
-            return Ok(request.document_vectors.iter().map(|it| Arc::from(&it[..])).collect());
+            return Ok(request
+                .document_vectors
+                .iter()
+                .map(|vector| Arc::from(&vector[..]))
+                .collect());
         }
         let inputs = request.documents.iter().map(input).collect();
         self.vectors(InputPart::only(inputs, of_document(&request.prepare)), tally).await

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::EngineError;
-use crate::job::{Answer, Computed, JobError};
+use crate::job::{Computed, JobError, ResultReceiver};
 use crate::request::Timings;
 use crate::ticket::Ticket;
 
 /// Waits for the worker's answer to the input with this index.
-pub async fn received<T>(index: usize, answer: Answer<T>) -> Result<Computed<T>, EngineError> {
+pub async fn received<T>(
+    index: usize,
+    answer: ResultReceiver<T>,
+) -> Result<Computed<T>, EngineError> {
     match answer.await {
         Ok(Ok(computed)) => Ok(computed),
         Ok(Err(JobError::NotFinite)) => Err(EngineError::NotFinite { index }),

@@ -57,7 +57,7 @@ impl WorkerSlots {
         Self { slots: (0..count).map(|_| WorkerSlot::default()).collect(), idle: 0 }
     }
 
-    /// Requests a health check from every worker. Those that do not work are answered at once.
+    /// Requests a health check of every worker; for an unhealthy one, the answer is there at once.
     pub fn ask(&mut self) -> Vec<CheckAnswer> {
         let ask = |slot: &mut WorkerSlot| {
             let (sender, answer) = oneshot::channel();

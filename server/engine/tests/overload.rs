@@ -11,7 +11,7 @@ use proxima_engine::{ClientKey, EmbedRequest, Engine, EngineConfig, EngineError,
 use proxima_models::{Input, Prepare};
 use tokio::task::JoinHandle;
 
-type Answer = JoinHandle<Result<Vec<Vec<f32>>, EngineError>>;
+type EmbedTask = JoinHandle<Result<Vec<Vec<f32>>, EngineError>>;
 
 fn engine(config: EngineConfig) -> (Engine, Knobs) {
     let (model, knobs) = fake_model();
@@ -32,13 +32,13 @@ fn texts(name: &str, count: usize) -> Vec<String> {
     (0..count).map(|index| format!("{name} {index} a b c d e f g h i j k l")).collect()
 }
 
-fn spawn(engine: &Engine, client: u64, texts: Vec<String>) -> Answer {
+fn spawn(engine: &Engine, client: u64, texts: Vec<String>) -> EmbedTask {
     let engine = engine.for_client(ClientKey::new(client));
     tokio::spawn(async move { Ok(engine.embed(request(&texts)).await?.vectors) })
 }
 
 /// Blocks the worker with a batch that waits at the gate.
-async fn hold(engine: &Engine, knobs: &Knobs) -> Answer {
+async fn hold(engine: &Engine, knobs: &Knobs) -> EmbedTask {
     knobs.shut();
     let held = spawn(engine, 0, vec!["holds the worker".into()]);
     let knobs = knobs.clone();
@@ -60,7 +60,7 @@ async fn a_modest_client_does_not_wait_for_a_flood() {
     let (engine, knobs) = engine(config);
     let held = hold(&engine, &knobs).await;
     // More than any client can save, so from then on the flood has turns of 512 tokens.
-    let flood: Vec<Answer> =
+    let flood: Vec<EmbedTask> =
         (0..20).map(|index| spawn(&engine, 1, texts(&format!("flood{index}"), 64))).collect();
     until_tokens_wait(&engine, 20 * 64 * 16).await;
     let modest = spawn(&engine, 2, texts("modest", 32));
@@ -76,7 +76,8 @@ async fn a_modest_client_does_not_wait_for_a_flood() {
     assert!(alone.is_ok());
     let order = knobs.order.lock().expect("no panic");
     let word = order.last().expect("computed")[1];
-    let last = order[..order.len() - 1].iter().rposition(|it| it[1] == word).expect("computed");
+    let last =
+        order[..order.len() - 1].iter().rposition(|tokens| tokens[1] == word).expect("computed");
     // At most the flood's savings, its turns in the meantime, and a batch go before it.
     assert!(last < 8_192 / 16 + 2 * 32 + 2 * 64, "its last text was number {last} of 1,312");
 }
@@ -91,7 +92,7 @@ async fn small_requests_do_not_wait_for_large_ones_to_be_tokenised() {
     };
     let (engine, knobs) = engine(config);
     // Each text occupies a thread until its caller disconnects.
-    let large: Vec<Answer> =
+    let large: Vec<EmbedTask> =
         (0..threads).map(|_| spawn(&engine, 1, vec!["waits".into(); 16])).collect();
     while knobs.waiting_and_left().0 < threads {
         tokio::task::yield_now().await;
@@ -172,14 +173,17 @@ async fn a_request_that_has_waited_for_too_long_is_given_up_before_it_is_compute
     // A request that is being computed is answered, however long that takes.
     assert!(held.await.expect("no panic").is_ok());
     assert_eq!(
-        spawn(&engine, 1, vec!["later".into()]).await.expect("no panic").map(|it| it.len()),
+        spawn(&engine, 1, vec!["later".into()])
+            .await
+            .expect("no panic")
+            .map(|vectors| vectors.len()),
         Ok(1)
     );
     assert_eq!(knobs.computed(), 2, "nothing was computed for those who were refused");
 }
 
 #[tokio::test]
-async fn who_joins_what_is_being_computed_waits_for_it() {
+async fn a_request_that_joins_a_computation_waits_for_it() {
     let queue_time_max = Duration::from_millis(50);
     let (engine, knobs) = engine(EngineConfig { queue_time_max, ..EngineConfig::default() });
     let held = hold(&engine, &knobs).await;
@@ -189,7 +193,7 @@ async fn who_joins_what_is_being_computed_waits_for_it() {
     assert!(!joined.is_finished());
     knobs.open();
     for answer in [held, joined] {
-        assert_eq!(answer.await.expect("no panic").map(|it| it.len()), Ok(1));
+        assert_eq!(answer.await.expect("no panic").map(|vectors| vectors.len()), Ok(1));
     }
 }
 

@@ -1,7 +1,7 @@
 //! A load generator: clients that send texts over HTTP/1.1 as fast as they are answered, or at a
 //! fixed rate, and record the results.
 //!
-//! Must not know: which server is measured, what is done with the numbers.
+//! Must not know: which server is measured, what is done with the results.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -81,7 +81,7 @@ pub struct Latency {
 impl Tally {
     /// Texts of all answered requests.
     pub fn texts(&self) -> usize {
-        self.latencies.iter().map(|it| it.texts).sum()
+        self.latencies.iter().map(|latency| latency.texts).sum()
     }
 
     /// A count, per second.
@@ -92,8 +92,9 @@ impl Tally {
     /// The latency, in milliseconds, that this share of the requests did not exceed; of requests of
     /// one size, or of all.
     pub fn percentile(&self, share: f64, texts: Option<usize>) -> f64 {
-        let of_size = self.latencies.iter().filter(|it| texts.is_none_or(|size| size == it.texts));
-        let mut times: Vec<Duration> = of_size.map(|it| it.took).collect();
+        let of_size =
+            self.latencies.iter().filter(|latency| texts.is_none_or(|size| size == latency.texts));
+        let mut times: Vec<Duration> = of_size.map(|latency| latency.took).collect();
         times.sort();
         // The nearest rank: of few requests, the largest latency is the 99th percentile.
         let rank = (times.len() as f64 * share).ceil() as usize;
@@ -102,7 +103,7 @@ impl Tally {
 
     /// The distinct sizes of answered requests.
     pub fn sizes(&self) -> Vec<usize> {
-        let mut sizes: Vec<usize> = self.latencies.iter().map(|it| it.texts).collect();
+        let mut sizes: Vec<usize> = self.latencies.iter().map(|latency| latency.texts).collect();
         sizes.sort_unstable();
         sizes.dedup();
         sizes
@@ -131,7 +132,7 @@ pub fn run(load: &Load, progress: &Progress) -> Tally {
         });
         let begin = |index: usize| {
             scope.spawn(move || {
-                Client::connect(load, index as u64 * 7919 + 1).map(|client| client.run(until))
+                LoadClient::connect(load, index as u64 * 7919 + 1).map(|client| client.run(until))
             })
         };
         let clients: Vec<_> = (0..load.clients).map(begin).collect();
@@ -149,7 +150,7 @@ pub fn run(load: &Load, progress: &Progress) -> Tally {
     all
 }
 
-struct Client<'a> {
+struct LoadClient<'a> {
     load: &'a Load,
     stream: BufReader<TcpStream>,
     seed: u64,
@@ -170,7 +171,7 @@ struct Head {
     said: String,
 }
 
-impl<'a> Client<'a> {
+impl<'a> LoadClient<'a> {
     fn connect(load: &'a Load, seed: u64) -> io::Result<Self> {
         let stream = TcpStream::connect(&load.address)?;
         stream.set_nodelay(true)?;
@@ -344,7 +345,8 @@ impl<'a> Client<'a> {
 
 /// Sleeps until `due`; spurious wake-ups are ignored.
 fn wait_until(due: Instant) {
-    while let Some(left) = due.checked_duration_since(Instant::now()).filter(|it| !it.is_zero()) {
+    while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    {
         std::thread::park_timeout(left);
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::BenchArgs;
 use crate::command::CommandError;
-use crate::config::{self, Environment, ServeArgs, Settings};
+use crate::config::{self, Environment, ServeArgs, ServeSettings};
 use crate::http::{App, Listeners, LogRequests};
 use crate::hub::HubSettings;
 use crate::logging::{LogFormat, LogSettings};
@@ -78,7 +78,7 @@ pub fn with_server(
 
 /// The engine of the first model of these settings.
 fn engine(
-    settings: &Settings,
+    settings: &ServeSettings,
     hub: &HubSettings,
     metrics: &MetricsHub,
 ) -> Result<Engine, CommandError> {
@@ -107,7 +107,7 @@ fn failed(error: &dyn std::fmt::Display) -> CommandError {
 /// The path for what a model is made for.
 fn path(engine: &Engine) -> &'static str {
     let capabilities = &engine.info().capabilities;
-    let ranks = engine.rerank_method().is_some_and(|it| it == RerankMethod::Pointwise);
+    let ranks = engine.rerank_method() == Some(RerankMethod::Pointwise);
     if capabilities.embedding.is_some() {
         "/embed"
     } else if ranks {

@@ -62,7 +62,8 @@ async fn what_is_counted_is_what_the_server_counts() {
         .expect("it ends");
     assert!(sent.latencies.is_empty());
     // With the server's message.
-    let refused = |it: &String| it.starts_with("status 401") && it.contains("valid API key");
+    let refused =
+        |error: &String| error.starts_with("status 401") && error.contains("valid API key");
     assert!(sent.errors.iter().all(refused) && !sent.errors.is_empty(), "{:?}", sent.errors);
 }
 

@@ -4,7 +4,7 @@
 
 use proxima_models::Input;
 
-use super::read::{Body, Reader, Record};
+use super::read::{Body, BulkRecord, Reader};
 use super::{CommandError, files};
 
 /// Maximum inputs in a chunk.
@@ -33,7 +33,8 @@ impl Size {
             inputs: self.inputs + 1,
             text_bytes: self.text_bytes + input.bytes(),
             files: self.files + files.len(),
-            file_bytes: self.file_bytes + files.iter().map(|it| it.bytes().len()).sum::<usize>(),
+            file_bytes: self.file_bytes
+                + files.iter().map(|file| file.bytes().len()).sum::<usize>(),
         }
     }
 
@@ -46,7 +47,7 @@ impl Size {
 }
 
 /// A record and the input made from it.
-pub type Ready = (Record, Input);
+pub type Ready = (BulkRecord, Input);
 
 /// Groups records into chunks, reading the files they name; an invalid record ends the last chunk.
 pub struct Chunks {
@@ -74,7 +75,7 @@ impl Chunks {
                 Ok(mut record) => {
                     let body = std::mem::replace(&mut record.body, Body::Text(String::new()));
                     let input = files::input(body, &self.records.folder).map_err(|problem| {
-                        CommandError::failure(format!("{}: {problem}", record.place))
+                        CommandError::failure(format!("{}: {problem}", record.origin))
                     });
                     return Some(input.map(|input| (record, input)));
                 }

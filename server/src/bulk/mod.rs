@@ -28,7 +28,7 @@ use crate::{logging, serve};
 use chunks::Chunks;
 use requests::{REQUESTS, Requests};
 
-pub use read::{Body, InputFormat, Place, Record};
+pub use read::{Body, BulkRecord, InputFormat, RecordOrigin};
 pub use write::OutputFormat;
 
 /// What `proxima embed` takes.
@@ -90,7 +90,7 @@ pub struct EmbedArgs {
 
 /// Settings of a bulk run other than its input and output.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub struct BulkJob {
     /// Prompt and truncation.
     pub prepare: Prepare,
     /// Keep the first components only.
@@ -130,7 +130,7 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
         (None, Some(name)) => Prompt::Named(name.clone()),
         (None, None) => Prompt::Default,
     };
-    let job = Job {
+    let job = BulkJob {
         prepare: Prepare { prompt, truncate: !arguments.no_truncate, ..Prepare::default() },
         dimensions: arguments.dimensions,
         normalize: !arguments.no_normalize,
@@ -182,7 +182,7 @@ fn left(bar: &ProgressBar) -> String {
 /// before it is written.
 pub async fn embed_all(
     engine: &Engine,
-    job: &Job,
+    job: &BulkJob,
     reader: read::Reader,
     sink: &mut dyn write::Sink,
 ) -> Result<u64, CommandError> {

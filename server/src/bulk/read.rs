@@ -48,16 +48,16 @@ impl InputFormat {
     }
 }
 
-/// Where a record was found.
+/// Where a record is from.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Place {
+pub enum RecordOrigin {
     /// A line of a file, counted from 1.
     Line(u64),
     /// A file in a folder.
     File(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RecordOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(line) => write!(f, "line {line}"),
@@ -77,16 +77,16 @@ pub enum Body {
 
 /// One input.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Record {
+pub struct BulkRecord {
     /// Where it was found.
-    pub place: Place,
+    pub origin: RecordOrigin,
     /// Its `id`, if present; otherwise the path of its only image.
     pub id: Option<Value>,
     /// Its content.
     pub body: Body,
 }
 
-type Records = Box<dyn Iterator<Item = Result<Record, CommandError>>>;
+type Records = Box<dyn Iterator<Item = Result<BulkRecord, CommandError>>>;
 
 /// The records of a file or folder.
 pub struct Reader {
@@ -98,7 +98,7 @@ pub struct Reader {
 }
 
 impl Iterator for Reader {
-    type Item = Result<Record, CommandError>;
+    type Item = Result<BulkRecord, CommandError>;
     fn next(&mut self) -> Option<Self::Item> {
         self.records.next()
     }
@@ -146,12 +146,12 @@ pub fn open(
     Ok(Reader { records, folder, bar: bar.clone() })
 }
 
-fn text_record(line: u64, id: Option<Value>, text: String) -> Record {
-    Record { place: Place::Line(line), id, body: Body::Text(text) }
+fn text_record(line: u64, id: Option<Value>, text: String) -> BulkRecord {
+    BulkRecord { origin: RecordOrigin::Line(line), id, body: Body::Text(text) }
 }
 
 /// The images of a folder, sorted by name.
-fn images(folder: &Path) -> Result<Vec<Record>, CommandError> {
+fn images(folder: &Path) -> Result<Vec<BulkRecord>, CommandError> {
     let wrong = |error: io::Error| failed(&format!("{}: {error}", folder.display()));
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(wrong)? {
@@ -168,10 +168,10 @@ fn images(folder: &Path) -> Result<Vec<Record>, CommandError> {
         return Err(failed(&format!("{} has no images ({known})", folder.display())));
     }
     names.sort_unstable();
-    let record = |name: String| Record {
+    let record = |name: String| BulkRecord {
         id: Some(Value::from(name.as_str())),
         body: Body::Item(vec![Part::Image(Source::Written(name.clone()))].into()),
-        place: Place::File(name),
+        origin: RecordOrigin::File(name),
     };
     Ok(names.into_iter().map(record).collect())
 }
@@ -188,7 +188,7 @@ fn lines(source: impl Read) -> impl Iterator<Item = Result<(u64, String), Comman
     })
 }
 
-fn json_record(line: u64, text: &str, field: &str) -> Result<Record, CommandError> {
+fn json_record(line: u64, text: &str, field: &str) -> Result<BulkRecord, CommandError> {
     let wrong = |problem: String| failed(&format!("line {line}: {problem}"));
     match serde_json::from_str(text).map_err(|error| wrong(format!("not JSON: {error}")))? {
         Value::String(text) => Ok(text_record(line, None, text)),
@@ -209,7 +209,7 @@ fn filled(object: &Object, key: &str) -> bool {
 }
 
 /// The record of a line with images or videos; unknown keys are ignored.
-fn item_record(line: u64, mut object: Object, field: &str) -> Result<Record, String> {
+fn item_record(line: u64, mut object: Object, field: &str) -> Result<BulkRecord, String> {
     let id = object.remove("id").filter(|id| !id.is_null());
     let path = object.get("image").filter(|image| image.is_string()).cloned();
     let known = ["text", "image", "video", "instruction", "fps", "max_frames"];
@@ -218,7 +218,7 @@ fn item_record(line: u64, mut object: Object, field: &str) -> Result<Record, Str
         Some((key.to_owned(), value))
     });
     let body = Body::Item(read_item(known.collect())?);
-    Ok(Record { place: Place::Line(line), id: id.or(path), body })
+    Ok(BulkRecord { origin: RecordOrigin::Line(line), id: id.or(path), body })
 }
 
 fn csv_records(source: impl Read + 'static, field: &str) -> Result<Records, CommandError> {

@@ -7,25 +7,25 @@ use proxima_models::Input;
 use tokio::sync::Semaphore;
 
 use super::chunks::Ready;
-use super::{CommandError, Job, Record};
+use super::{BulkJob, BulkRecord, CommandError};
 
 /// Concurrent requests: enough to tokenise and decode ahead, few enough to bound memory.
 pub const REQUESTS: usize = 4;
 
 /// A record with its vector.
-type Embedded = (Record, Vec<f32>);
+type Embedded = (BulkRecord, Vec<f32>);
 
 /// The requests of a run.
 pub struct Requests<'a> {
     engine: &'a Engine,
-    job: &'a Job,
+    job: &'a BulkJob,
     /// A request holds one permit, or all of them when it must run alone.
     turns: Semaphore,
 }
 
 impl<'a> Requests<'a> {
     /// The requests of `job`.
-    pub fn new(engine: &'a Engine, job: &'a Job) -> Self {
+    pub fn new(engine: &'a Engine, job: &'a BulkJob) -> Self {
         Self { engine, job, turns: Semaphore::new(REQUESTS) }
     }
 
@@ -34,14 +34,14 @@ impl<'a> Requests<'a> {
     /// # Errors
     /// A record cannot be embedded (the message says where it was found), or the engine fails.
     pub async fn embed(&self, records: Vec<Ready>) -> Result<Vec<Embedded>, CommandError> {
-        let (records, inputs): (Vec<Record>, Vec<Input>) = records.into_iter().unzip();
+        let (records, inputs): (Vec<BulkRecord>, Vec<Input>) = records.into_iter().unzip();
         let vectors = self.vectors(&inputs).await.map_err(|error| match error {
             EngineError::Input { index, source } => {
-                CommandError::failure(format!("{}: {source}", records[index].place))
+                CommandError::failure(format!("{}: {source}", records[index].origin))
             }
             EngineError::NotFinite { index } => CommandError::failure(format!(
                 "{}: the model's output is not finite",
-                records[index].place
+                records[index].origin
             )),
             other => CommandError::failure(other.to_string()),
         })?;

@@ -52,7 +52,7 @@ impl Run {
         resume: bool,
     ) -> Result<u64, CommandError> {
         let bar = ProgressBar::hidden();
-        let job = Job { prepare: Prepare::default(), dimensions: None, normalize: true };
+        let job = BulkJob { prepare: Prepare::default(), dimensions: None, normalize: true };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let reader = read::open(&self.input(), format, "text", &bar)?;
         let mut sink = write::open(&self.output(), output, WIDTH, resume)?;
@@ -94,7 +94,7 @@ fn vectors_come_in_the_order_of_the_texts() {
 }
 
 #[test]
-fn a_broken_run_is_gone_on_with_to_the_same_bytes() {
+fn a_resumed_run_writes_the_same_bytes() {
     for format in [OutputFormat::Jsonl, OutputFormat::Npy] {
         let run = Run::new(&lines(200));
         run.go(InputFormat::Text, format, false).expect("embedded");

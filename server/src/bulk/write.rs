@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Record;
+use super::BulkRecord;
 use crate::command::CommandError;
 
 /// How vectors are written.
@@ -38,7 +38,7 @@ pub trait Sink {
     ///
     /// # Errors
     /// A failed write.
-    fn write(&mut self, record: &Record, vector: &[f32]) -> Result<(), CommandError>;
+    fn write(&mut self, record: &BulkRecord, vector: &[f32]) -> Result<(), CommandError>;
     /// Makes everything written so far survive the end of the process.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ pub fn open(
 
 /// A line of JSON Lines.
 #[derive(Serialize)]
-struct Line<'a> {
+struct JsonLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a Value>,
     index: u64,
@@ -125,8 +125,8 @@ impl Sink for Jsonl {
         self.rows
     }
 
-    fn write(&mut self, record: &Record, vector: &[f32]) -> Result<(), CommandError> {
-        let line = Line { id: record.id.as_ref(), index: self.rows, embedding: vector };
+    fn write(&mut self, record: &BulkRecord, vector: &[f32]) -> Result<(), CommandError> {
+        let line = JsonLine { id: record.id.as_ref(), index: self.rows, embedding: vector };
         serde_json::to_writer(&mut self.writer, &line).map_err(|error| failed(error.into()))?;
         self.writer.write_all(b"\n").map_err(failed)?;
         self.rows += 1;
@@ -198,7 +198,7 @@ impl Sink for Npy {
         self.rows
     }
 
-    fn write(&mut self, _: &Record, vector: &[f32]) -> Result<(), CommandError> {
+    fn write(&mut self, _: &BulkRecord, vector: &[f32]) -> Result<(), CommandError> {
         for value in vector {
             self.file.write_all(&value.to_le_bytes()).map_err(failed)?;
         }

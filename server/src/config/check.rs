@@ -2,7 +2,7 @@
 //!
 //! Must not know: where a setting comes from.
 
-use super::Settings;
+use super::ServeSettings;
 use crate::command::CommandError;
 
 /// Maximum threads of each kind.
@@ -16,7 +16,7 @@ const BATCH_TIME_MAX: usize = 3_600_000;
 ///
 /// # Errors
 /// A usage error that names the setting.
-pub(super) fn check(settings: &Settings) -> Result<(), CommandError> {
+pub(super) fn check(settings: &ServeSettings) -> Result<(), CommandError> {
     let (engine, http) = (&settings.engine, &settings.http);
     for (name, value) in [
         ("max-batch-tokens", engine.batch_tokens_max),

@@ -30,7 +30,7 @@ pub fn is_list(flag: &Arg) -> bool {
 /// of the unknown name.
 pub fn hint(name: &str, written: impl Fn(&str) -> String) -> String {
     match migrate::meaning(name) {
-        Some(migrate::Here::Same) | None => match alike(name) {
+        Some(migrate::Here::Same) | None => match most_similar(name) {
             Some(flag) => format!(": did you mean {}?", written(&flag)),
             None => String::new(),
         },
@@ -42,8 +42,8 @@ pub fn hint(name: &str, written: impl Fn(&str) -> String) -> String {
     }
 }
 
-/// The flag that an unknown one is meant to be, if its name is like that of another server's flag,
-/// and more so than like any of `serve`.
+/// The flag meant by an unknown one whose name resembles another server's flag more than any of
+/// `serve`.
 pub fn meant_flag(name: &str) -> Option<&'static str> {
     match migrate::meaning(&similar(name)?)? {
         migrate::Here::Alias(flag) => Some(flag),
@@ -55,7 +55,7 @@ pub fn meant_flag(name: &str) -> Option<&'static str> {
 fn similar(name: &str) -> Option<String> {
     let mut flags = flags();
     for (foreign, flag) in migrate::aliases() {
-        let own = flags.iter_mut().find(|it| self::name(it) == flag);
+        let own = flags.iter_mut().find(|known| self::name(known) == flag);
         own.into_iter().for_each(|own| *own = own.clone().alias(foreign));
     }
     let command = Command::new("serve").no_binary_name(true).args(flags);
@@ -67,7 +67,7 @@ fn similar(name: &str) -> Option<String> {
 }
 
 /// The most similar flag of `serve`.
-fn alike(name: &str) -> Option<String> {
+fn most_similar(name: &str) -> Option<String> {
     let flag = similar(name)?;
     match migrate::meaning(&flag) {
         Some(migrate::Here::Alias(own)) => Some(own.to_owned()),

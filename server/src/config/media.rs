@@ -52,8 +52,8 @@ fn video_files(given: Option<&str>, path: Option<&str>) -> Result<VideoFiles, Co
         // Relative folders in `PATH` are ignored.
         folders
             .filter(|folder| folder.is_absolute())
-            .map(|it| it.join(name))
-            .find(|it| it.is_file())
+            .map(|folder| folder.join(name))
+            .find(|file| file.is_file())
     };
     let ffmpeg = match given {
         Some("off") => return Ok(VideoFiles::Off),
@@ -62,7 +62,8 @@ fn video_files(given: Option<&str>, path: Option<&str>) -> Result<VideoFiles, Co
     };
     let Some(ffmpeg) = ffmpeg else { return Ok(VideoFiles::Missing) };
     let beside = |ffmpeg: &PathBuf| ffmpeg.with_file_name("ffprobe");
-    let ffprobe = Some(beside(&ffmpeg)).filter(|it| it.is_file()).or_else(|| in_path("ffprobe"));
+    let ffprobe =
+        Some(beside(&ffmpeg)).filter(|file| file.is_file()).or_else(|| in_path("ffprobe"));
     let named = given.is_some();
     match ffprobe {
         Some(ffprobe) => Ok(VideoFiles::Ffmpeg { ffmpeg, ffprobe, named }),

@@ -81,7 +81,7 @@ impl Environment {
 
 /// Everything `serve` needs.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ServeSettings {
     /// The models, the default first.
     pub models: Vec<ModelSource>,
     /// Branch, tag or commit of models of the Hub.
@@ -142,7 +142,10 @@ pub fn hub_settings(environment: &Environment) -> HubSettings {
 ///
 /// # Errors
 /// Usage errors: unknown or contradictory settings.
-pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings, CommandError> {
+pub fn settings(
+    flags: ServeArgs,
+    environment: &Environment,
+) -> Result<ServeSettings, CommandError> {
     check_variables(environment)?;
     let flags = with_positional(flags);
     let arguments = match &flags.config {
@@ -163,7 +166,7 @@ pub fn settings(flags: ServeArgs, environment: &Environment) -> Result<Settings,
     let browsers = browsers.map_err(CommandError::usage)?;
     let http = HttpConfig { media, browsers, ..http_config(&arguments)? };
     let devices = devices(arguments.device.as_deref())?;
-    let settings = Settings {
+    let settings = ServeSettings {
         models,
         revision: arguments.revision.clone().unwrap_or_else(|| "main".into()),
         load: LoadOptions {

@@ -41,13 +41,13 @@ impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged, expecting = "expected a number of bytes, like 268435456 or \"256MiB\"")]
-        enum Written {
+        enum NumberOrText {
             Number(usize),
             Text(String),
         }
-        match Written::deserialize(deserializer)? {
-            Written::Number(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => text.parse().map_err(de::Error::custom),
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Number(bytes) => Ok(Self(bytes)),
+            NumberOrText::Text(text) => text.parse().map_err(de::Error::custom),
         }
     }
 }
@@ -98,13 +98,15 @@ impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged, expecting = "expected a time in seconds, like 30 or \"2m\"")]
-        enum Written {
+        enum NumberOrText {
             Number(u64),
             Text(String),
         }
-        match Written::deserialize(deserializer)? {
-            Written::Number(seconds) => Self::checked(Some(seconds)).map_err(de::Error::custom),
-            Written::Text(text) => text.parse().map_err(de::Error::custom),
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Number(seconds) => {
+                Self::checked(Some(seconds)).map_err(de::Error::custom)
+            }
+            NumberOrText::Text(text) => text.parse().map_err(de::Error::custom),
         }
     }
 }

@@ -9,9 +9,9 @@ mod migrations;
 
 /// The settings of a command line and a file's text. clap reads the variables of this process, so
 /// tests set none.
-fn parsed(flags: &[&str], file: Option<&str>) -> Result<Settings, CommandError> {
+fn parsed(flags: &[&str], file: Option<&str>) -> Result<ServeSettings, CommandError> {
     #[derive(clap::Parser)]
-    struct Line {
+    struct CommandLine {
         #[command(flatten)]
         serve: ServeArgs,
     }
@@ -23,7 +23,7 @@ fn parsed(flags: &[&str], file: Option<&str>) -> Result<Settings, CommandError> 
         std::fs::write(&path, text).expect("written");
         arguments.extend(["--config".into(), path.display().to_string()]);
     }
-    let line = Line::try_parse_from(arguments).expect("the flags are known");
+    let line = CommandLine::try_parse_from(arguments).expect("the flags are known");
     settings(line.serve, &Environment::default())
 }
 
@@ -440,7 +440,7 @@ fn keys_are_read_as_files_and_lists_have_them() {
 }
 
 #[test]
-fn numbers_of_threads_requests_and_seconds_have_a_most() {
+fn numbers_of_threads_requests_and_seconds_have_a_maximum() {
     let largest = "9223372036854775807";
     for name in ["threads", "tokenization-threads", "max-concurrent-requests", "batch-time-ms"] {
         let flag = format!("--{name}");

@@ -63,15 +63,15 @@ mod tests {
     #[test]
     fn classes_are_sorted_and_scored_as_their_function_says() {
         let classes = |count: usize, function| {
-            let labels = ["a", "b", "c"][..count].iter().map(|it| (*it).to_owned()).collect();
+            let labels = ["a", "b", "c"][..count].iter().map(|label| (*label).to_owned()).collect();
             Classes { labels, function }
         };
         let one = classes(1, ScoreFunction::Sigmoid).scored(&[0.0]);
         assert_eq!((one.len(), one[0].score, one[0].logit), (1, 0.5, 0.0));
         let three = classes(3, ScoreFunction::Softmax).scored(&[0.0, 2.0, 1.0]);
-        let order: Vec<&str> = three.iter().map(|it| it.label.as_str()).collect();
+        let order: Vec<&str> = three.iter().map(|class| class.label.as_str()).collect();
         assert_eq!(order, ["b", "c", "a"]);
-        let sum: f32 = three.iter().map(|it| it.score).sum();
+        let sum: f32 = three.iter().map(|class| class.score).sum();
         assert!((sum - 1.0).abs() < 1e-6 && three[0].logit == 2.0);
         let own = classes(3, ScoreFunction::Sigmoid).scored(&[0.0, 2.0, 1.0]);
         assert_eq!(own[2].score, 0.5);

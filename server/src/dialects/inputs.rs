@@ -81,39 +81,39 @@ impl<'de> Deserialize<'de> for OneInput {
 }
 
 /// A list entry: an input, or a token id when the list itself is one input.
-enum Entry {
+enum InputElement {
     Input(OneInput),
     Id(u32),
 }
 
-impl<'de> Deserialize<'de> for Entry {
+impl<'de> Deserialize<'de> for InputElement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EntryVisitor;
-        impl<'de> Visitor<'de> for EntryVisitor {
-            type Value = Entry;
+        struct ElementVisitor;
+        impl<'de> Visitor<'de> for ElementVisitor {
+            type Value = InputElement;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "a token id, {ONE}")
             }
 
-            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Entry, E> {
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<InputElement, E> {
                 let wrong = || E::invalid_value(de::Unexpected::Unsigned(id), &self);
-                u32::try_from(id).map(Entry::Id).map_err(|_| wrong())
+                u32::try_from(id).map(InputElement::Id).map_err(|_| wrong())
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Entry, E> {
-                OneVisitor.visit_str(text).map(Entry::Input)
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<InputElement, E> {
+                OneVisitor.visit_str(text).map(InputElement::Input)
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, ids: A) -> Result<Entry, A::Error> {
-                OneVisitor.visit_seq(ids).map(Entry::Input)
+            fn visit_seq<A: SeqAccess<'de>>(self, ids: A) -> Result<InputElement, A::Error> {
+                OneVisitor.visit_seq(ids).map(InputElement::Input)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
-                OneVisitor.visit_map(map).map(Entry::Input)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<InputElement, A::Error> {
+                OneVisitor.visit_map(map).map(InputElement::Input)
             }
         }
-        deserializer.deserialize_any(EntryVisitor)
+        deserializer.deserialize_any(ElementVisitor)
     }
 }
 
@@ -135,14 +135,14 @@ impl<'de> Deserialize<'de> for Inputs {
                 let mut inputs = match list.next_element()? {
                     // An empty list is ambiguous; it counts as no inputs.
                     None => return Ok(Inputs::Many(Vec::new())),
-                    Some(Entry::Id(id)) => {
+                    Some(InputElement::Id(id)) => {
                         let mut ids = vec![id];
                         while let Some(id) = list.next_element()? {
                             ids.push(id);
                         }
                         return Ok(Inputs::One(OneInput::Ids(ids)));
                     }
-                    Some(Entry::Input(input)) => vec![input],
+                    Some(InputElement::Input(input)) => vec![input],
                 };
                 while let Some(input) = list.next_element()? {
                     inputs.push(input);

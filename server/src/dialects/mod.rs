@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use crate::http::{App, Failure, Routes};
 
 pub use inputs::{Inputs, OneInput, Side};
-pub use shared::{Purpose, Shared};
+pub use shared::{Purpose, SharedRoute};
 
 /// One wire format.
 pub struct Dialect {
@@ -44,7 +44,7 @@ pub struct Dialect {
     /// Its handlers.
     pub routes: fn() -> Routes,
     /// Its part in paths that several dialects share.
-    pub shared: fn() -> Vec<Shared>,
+    pub shared: fn() -> Vec<SharedRoute>,
     /// Its error responses.
     pub failure: fn(&Failure) -> Response,
     /// The name of their schema in the OpenAPI document.

@@ -166,7 +166,9 @@ struct Checks {
 
 impl Checks {
     fn key<E: de::Error>(&mut self, key: &str) -> Result<(), E> {
-        if let Some((wrong, meant)) = self.misspellings.refused.iter().find(|(it, _)| *it == key) {
+        if let Some((wrong, meant)) =
+            self.misspellings.refused.iter().find(|(misspelt, _)| *misspelt == key)
+        {
             return Err(did_you_mean(wrong, meant));
         }
         for (index, (wrong, meant)) in self.misspellings.elsewhere.iter().enumerate() {
@@ -180,7 +182,7 @@ impl Checks {
             self.seen.push(key);
             self.unread = Some(key);
         } else {
-            self.elsewhere = self.misspellings.unread.iter().find(|it| it.0 == key);
+            self.elsewhere = self.misspellings.unread.iter().find(|unread| unread.0 == key);
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub enum Purpose {
 }
 
 /// A dialect's part in shared paths.
-pub struct Shared {
+pub struct SharedRoute {
     /// The purpose of the paths.
     pub purpose: Purpose,
     /// The only one of them, if not all.
@@ -40,11 +40,11 @@ pub struct Shared {
     /// Whether a body with these keys belongs to this dialect.
     pub claims: fn(&Keys) -> bool,
     /// Answers such a body.
-    pub answer: fn(Arc<App>, Bytes) -> Answer,
+    pub answer: fn(Arc<App>, Bytes) -> ResponseFuture,
 }
 
 /// A future response.
-pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
+pub type ResponseFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// The keys of a JSON object.
 #[derive(Debug, Default)]
@@ -105,7 +105,7 @@ pub fn routes() -> Routes {
 
 /// The dialects whose bodies a shared path accepts, with their parts; empty for other paths. A part
 /// for this path alone accepts everything that those before it leave.
-pub fn parts(path: &str) -> Vec<(Dialect, Shared)> {
+pub fn parts(path: &str) -> Vec<(Dialect, SharedRoute)> {
     let purpose = match path {
         _ if RERANK.contains(&path) => Purpose::Rerank,
         _ if EMBED.contains(&path) => Purpose::Embed,
@@ -216,9 +216,9 @@ pub fn respond(
 }
 
 /// The first dialect that claims a body, with its part.
-pub fn claimant(path: &str, keys: &Keys, purpose: Purpose) -> Option<(Dialect, Shared)> {
+pub fn claimant(path: &str, keys: &Keys, purpose: Purpose) -> Option<(Dialect, SharedRoute)> {
     for dialect in all() {
-        let claims = |shared: &Shared| {
+        let claims = |shared: &SharedRoute| {
             let here = shared.path.is_none_or(|its| its == path);
             shared.purpose == purpose && here && (shared.claims)(keys)
         };

@@ -80,7 +80,8 @@ fn documents() -> Value {
 /// `(index, score)` of a list of results.
 fn places(results: &Value, score: &str) -> Vec<(u64, f64)> {
     let results = results.as_array().expect("a list");
-    let place = |it: &Value| (it["index"].as_u64().expect("a place"), it[score].as_f64());
+    let place =
+        |result: &Value| (result["index"].as_u64().expect("a place"), result[score].as_f64());
     results.iter().map(place).map(|(index, score)| (index, score.expect("a score"))).collect()
 }
 
@@ -191,8 +192,12 @@ async fn a_request_that_names_no_model_goes_to_one_made_for_it() {
     let body = json!({ "inputs": [["a"], ["a", "b"]], "model": "classes" });
     let classes = answered("/predict", body).await;
     assert_eq!(classes[1].as_array().map(Vec::len), Some(3));
-    let total: f64 =
-        classes[1].as_array().into_iter().flatten().filter_map(|it| it["score"].as_f64()).sum();
+    let total: f64 = classes[1]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|class| class["score"].as_f64())
+        .sum();
     assert!((total - 1.0).abs() < 1e-5);
     let words = answered(
         "/embed_sparse",
@@ -200,7 +205,9 @@ async fn a_request_that_names_no_model_goes_to_one_made_for_it() {
     )
     .await;
     let weights = words[0].as_array().expect("a list");
-    assert!(!weights.is_empty() && weights.iter().all(|it| it["value"].as_f64() > Some(0.0)));
+    assert!(
+        !weights.is_empty() && weights.iter().all(|weight| weight["value"].as_f64() > Some(0.0))
+    );
     let body = json!({ "input": "the river", "return_multivector": true });
     let vectors = answered("/v1/embeddings", body).await;
     assert!(vectors["data"][0]["embeddings"][0].is_array());
@@ -223,7 +230,10 @@ async fn each_model_tells_of_itself() {
     assert!(classes["model_type"]["classifier"]["id2label"].is_object(), "{classes}");
     let (status, unknown) = info("/info/other").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    assert!(unknown["error"].as_str().is_some_and(|it| it.contains("words")), "{unknown}");
+    assert!(
+        unknown["error"].as_str().is_some_and(|message| message.contains("words")),
+        "{unknown}"
+    );
 }
 
 #[tokio::test]
@@ -287,5 +297,5 @@ async fn what_is_wrong_is_said_in_the_dialects_own_shape() {
     let many: Vec<&str> = vec!["a"; 3000];
     let (status, answer) = post("/rerank", &json!({ "query": "q", "texts": many })).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(answer["error"].as_str().is_some_and(|it| it.contains("2048")), "{answer}");
+    assert!(answer["error"].as_str().is_some_and(|message| message.contains("2048")), "{answer}");
 }

@@ -24,7 +24,7 @@ enum SentVector {
 }
 
 impl SentVectors {
-    /// The numbers of all vectors, of which there must be `count`.
+    /// The vectors, of which there must be `count`.
     ///
     /// # Errors
     /// A different number of vectors, or text that is not base64 of float32.

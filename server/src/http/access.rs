@@ -36,7 +36,7 @@ const TEXT_CHARS_MAX: usize = 128;
 /// servers do.
 const STATUS_GONE: u16 = 499;
 
-/// How often a health check that is refused again for the same reason is logged.
+/// How often repeated refusals of a health check for the same reason are logged.
 const PROBES_AGAIN: Duration = Duration::from_secs(60);
 /// Paths of refused health checks that are remembered.
 const PROBE_PATHS_MAX: usize = 256;
@@ -46,7 +46,7 @@ const UNIMPLEMENTED: i64 = 12;
 const DEADLINE_EXCEEDED: i64 = 4;
 
 tokio::task_local! {
-    static CURRENT: Arc<Record>;
+    static CURRENT: Arc<AccessRecord>;
 }
 
 /// The protocol of requests.
@@ -69,18 +69,17 @@ async fn log(
     next: Next,
 ) -> Response {
     let id = sent_id(request.headers()).cloned().unwrap_or_else(new_id);
-    let record = Arc::new(Record::of(&app, protocol, &request, &id));
+    let record = Arc::new(AccessRecord::of(&app, protocol, &request, &id));
     let bytes = record.bytes_in.clone();
     let request = request.map(|inner| Body::new(Received { inner, bytes }));
     let work = record.notes.scope(next.run(request));
     let mut response = CURRENT.scope(record.clone(), work).await;
     response.headers_mut().insert(REQUEST_ID, id);
     record.notes.note(|noted| note_head(noted, &response));
-    response.map(|inner| Body::new(Answer { length: inner.size_hint().exact(), inner, record }))
+    response.map(|inner| Body::new(LoggedBody { length: inner.size_hint().exact(), inner, record }))
 }
 
-/// The id that a request was sent with, if there is only one and it can be repeated anywhere: not
-/// too long, and of visible ASCII.
+/// The id that a request was sent with, if there is exactly one, not too long and of visible ASCII.
 fn sent_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut sent = headers.get_all(REQUEST_ID).iter();
     let (Some(id), None) = (sent.next(), sent.next()) else { return None };
@@ -99,7 +98,7 @@ fn new_id() -> HeaderValue {
 }
 
 /// What is known about a request before it is routed, and the notes taken while it is served.
-pub struct Record {
+pub struct AccessRecord {
     app: Arc<App>,
     started: Instant,
     protocol: Protocol,
@@ -142,15 +141,16 @@ fn note_grpc(noted: &mut Noted, headers: &HeaderMap) {
 }
 
 fn is_refused(noted: &Noted) -> bool {
-    noted.status.is_none_or(|status| status >= 400) || noted.grpc_status.is_some_and(|it| it != 0)
+    noted.status.is_none_or(|status| status >= 400)
+        || noted.grpc_status.is_some_and(|code| code != 0)
 }
 
 /// The record of the current request; none outside of requests.
-pub fn current() -> Option<Arc<Record>> {
+pub fn current() -> Option<Arc<AccessRecord>> {
     CURRENT.try_with(Arc::clone).ok()
 }
 
-impl Record {
+impl AccessRecord {
     fn of(app: &Arc<App>, protocol: Protocol, request: &Request, id: &HeaderValue) -> Self {
         let (headers, path) = (request.headers(), request.uri().path());
         let clients = app.clients();
@@ -188,7 +188,7 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for AccessRecord {
     fn drop(&mut self) {
         let noted = self.notes.note(std::mem::take);
         let status = noted.status.unwrap_or(STATUS_GONE);
@@ -199,7 +199,7 @@ impl Drop for Record {
         if !self.is_logged(&noted, path) {
             return;
         }
-        // A level is part of where a line is written, so it cannot be chosen by a value.
+        // The level of a `tracing` event must be a constant.
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -246,8 +246,8 @@ fn shown(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).map(visible).collect()
 }
 
-/// The results of health checks, which come every few seconds from several places: a refusal is
-/// logged when its reason is a new one at this path, and once a minute while it stays.
+/// The results of health checks, which several probes repeat every few seconds: a refusal is logged
+/// when its reason is new at this path, and once a minute while it stays.
 #[derive(Debug, Default)]
 pub struct Probes(Mutex<HashMap<String, HashMap<&'static str, Instant>>>);
 
@@ -328,14 +328,14 @@ impl HttpBody for Received {
 
 /// A response, which counts the bytes handed to its connection. It is polled in the request's
 /// scope, since that is when a stream's messages are served.
-struct Answer {
+struct LoggedBody {
     inner: Body,
     /// Bytes in total, if known: the body is not polled beyond them.
     length: Option<u64>,
-    record: Arc<Record>,
+    record: Arc<AccessRecord>,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for LoggedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -102,7 +102,7 @@ pub async fn json_response<T: Serialize + Send + 'static>(
 }
 
 /// A part of a response that is being produced, or its end.
-enum Part {
+enum ResponsePart {
     Bytes(Bytes),
     End(Result<(), Failure>),
 }
@@ -110,7 +110,7 @@ enum Part {
 /// Splits serialized bytes into parts and counts them.
 struct Writer {
     scope: Option<Arc<Scope>>,
-    sender: mpsc::UnboundedSender<Part>,
+    sender: mpsc::UnboundedSender<ResponsePart>,
     part: Vec<u8>,
     /// Bytes of the parts sent so far.
     bytes: usize,
@@ -124,7 +124,7 @@ impl Writer {
         let sent = written.map_err(std::io::Error::from).and_then(|()| self.send());
         let end = sent.map_err(|_| self.failure.take().unwrap_or(Failure::Bug));
         // The client may have disconnected.
-        let _ = self.sender.send(Part::End(end));
+        let _ = self.sender.send(ResponsePart::End(end));
     }
 
     fn send(&mut self) -> std::io::Result<()> {
@@ -136,7 +136,7 @@ impl Writer {
             std::io::ErrorKind::OutOfMemory
         })?;
         let gone = |_| std::io::ErrorKind::BrokenPipe.into();
-        self.sender.send(Part::Bytes(part.into())).map_err(gone)
+        self.sender.send(ResponsePart::Bytes(part.into())).map_err(gone)
     }
 }
 
@@ -159,7 +159,7 @@ impl std::io::Write for Writer {
 
 /// A response that is being produced.
 struct Made {
-    made: mpsc::UnboundedReceiver<Part>,
+    made: mpsc::UnboundedReceiver<ResponsePart>,
 }
 
 impl Made {
@@ -186,8 +186,8 @@ impl Made {
 
     async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         match self.made.recv().await {
-            Some(Part::Bytes(part)) => Ok(Some(part)),
-            Some(Part::End(end)) => end.map(|()| None),
+            Some(ResponsePart::Bytes(part)) => Ok(Some(part)),
+            Some(ResponsePart::End(end)) => end.map(|()| None),
             // The thread that produced it panicked.
             None => Err(Failure::Bug),
         }

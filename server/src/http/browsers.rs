@@ -58,7 +58,7 @@ impl Origins {
     fn have(&self, origin: &[u8]) -> bool {
         match self {
             Self::All => true,
-            Self::These(origins) => origins.iter().any(|it| it.as_bytes() == origin),
+            Self::These(origins) => origins.iter().any(|allowed| allowed.as_bytes() == origin),
         }
     }
 }
@@ -120,7 +120,7 @@ impl BrowserSettings {
 /// Whether a browser opens the address as a page of its own, as when a user follows a link. The
 /// linking page cannot read the response, and a `GET` changes nothing and runs no model.
 fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
-    let is = |name: &HeaderName, value: &str| headers.get(name).is_some_and(|it| it == value);
+    let is = |name: &HeaderName, value: &str| headers.get(name).is_some_and(|sent| sent == value);
     let reads = matches!(*method, Method::GET | Method::HEAD);
     reads
         && is(&SEC_FETCH_MODE, "navigate")

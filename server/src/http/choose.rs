@@ -120,7 +120,11 @@ impl App {
     /// As for `choose`.
     pub fn find(&self, model: Option<&str>, want: Want) -> Result<Chosen<'_>, Failure> {
         let registry = self.registry();
-        let found = registry.choose(model, |it| want.is_purpose_of(it), |it| want.is_within(it));
+        let found = registry.choose(
+            model,
+            |engine| want.is_purpose_of(engine),
+            |engine| want.is_within(engine),
+        );
         let (name, engine) = found?;
         if !want.is_within(engine) {
             note_model(name);

@@ -49,7 +49,8 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not an address or a network like 10.0.0.0/8");
-        let (address, bits) = text.split_once('/').map_or((text, None), |it| (it.0, Some(it.1)));
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let bits_max = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Ok(bits_max), str::parse).map_err(|_| wrong())?;
@@ -137,7 +138,7 @@ mod tests {
     fn forwarded_addresses_count_from_trusted_proxies_only() {
         let trusted = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"];
         let trusted: Vec<Network> =
-            trusted.iter().map(|it| it.parse().expect("a network")).collect();
+            trusted.iter().map(|network| network.parse().expect("a network")).collect();
         let cases: [(&str, &[&str], &str); 9] = [
             ("203.0.113.5", &["198.51.100.1"], "203.0.113.5"),
             ("10.1.2.3", &[], "10.1.2.3"),

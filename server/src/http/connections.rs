@@ -70,21 +70,21 @@ pub struct Connections {
 
 #[derive(Debug, Default)]
 struct Table {
-    records: HashMap<u64, Arc<Record>>,
+    records: HashMap<u64, Arc<ConnectionRecord>>,
     next: u64,
     warned: Option<Instant>,
 }
 
 /// One connection.
 #[derive(Debug)]
-pub struct Record {
+pub struct ConnectionRecord {
     address: IpAddr,
-    state: watch::Sender<State>,
+    state: watch::Sender<ConnectionState>,
     connections: Arc<Connections>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct State {
+struct ConnectionState {
     /// Requests that have begun and are neither answered nor given up.
     open: usize,
     /// When the last of them ended, or the connection began.
@@ -106,28 +106,28 @@ impl Connections {
 
     /// A slot for a new connection from this address. If there is none, idle connections are
     /// closed; if all are active, this waits.
-    pub async fn place(self: &Arc<Self>, address: IpAddr) -> Place {
+    pub async fn slot(self: &Arc<Self>, address: IpAddr) -> ConnectionSlot {
         loop {
-            if let Some(place) = self.try_place(address) {
-                return place;
+            if let Some(slot) = self.try_slot(address) {
+                return slot;
             }
             self.close_idle();
             self.changed.notified().await;
         }
     }
 
-    fn try_place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    fn try_slot(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionSlot> {
         let mut table = self.lock();
         if table.records.len() >= self.limit {
             return None;
         }
-        let state = State { open: 0, since: Instant::now(), evicted: false };
+        let state = ConnectionState { open: 0, since: Instant::now(), evicted: false };
         let (address, state) = (client_part(address), watch::Sender::new(state));
-        let record = Arc::new(Record { address, state, connections: self.clone() });
+        let record = Arc::new(ConnectionRecord { address, state, connections: self.clone() });
         let number = table.next;
         table.next += 1;
         table.records.insert(number, record.clone());
-        Some(Place { record, number })
+        Some(ConnectionSlot { record, number })
     }
 
     /// Closes some idle connections, unless some are being closed already.
@@ -169,15 +169,15 @@ impl Connections {
 
 /// The connections of one client.
 #[derive(Default)]
-struct Client {
+struct ClientConnections {
     count: usize,
     /// The idle ones, longest idle first.
-    idle: VecDeque<(Instant, Arc<Record>)>,
+    idle: VecDeque<(Instant, Arc<ConnectionRecord>)>,
 }
 
 impl Table {
-    fn by_client(&self) -> HashMap<IpAddr, Client> {
-        let mut clients: HashMap<IpAddr, Client> = HashMap::new();
+    fn by_client(&self) -> HashMap<IpAddr, ClientConnections> {
+        let mut clients: HashMap<IpAddr, ClientConnections> = HashMap::new();
         for record in self.records.values() {
             let client = clients.entry(record.address).or_default();
             client.count += 1;
@@ -196,7 +196,7 @@ impl Table {
 /// The longest idle connection of the client with the most connections, among clients with idle
 /// ones. So a client that takes all connections shuts nobody out, and users behind one proxy keep
 /// theirs until the limit is reached.
-fn take_idle(clients: &mut HashMap<IpAddr, Client>) -> Option<Arc<Record>> {
+fn take_idle(clients: &mut HashMap<IpAddr, ClientConnections>) -> Option<Arc<ConnectionRecord>> {
     let with_idle = clients.values_mut().filter_map(|client| {
         let since = client.idle.front()?.0;
         Some((client.count, std::cmp::Reverse(since), client))
@@ -208,12 +208,12 @@ fn take_idle(clients: &mut HashMap<IpAddr, Client>) -> Option<Arc<Record>> {
 
 /// A connection's slot, released when dropped.
 #[derive(Debug)]
-pub struct Place {
-    record: Arc<Record>,
+pub struct ConnectionSlot {
+    record: Arc<ConnectionRecord>,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let connections = &self.record.connections;
         connections.lock().records.remove(&self.number);
@@ -221,9 +221,9 @@ impl Drop for Place {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// The record in which its requests are counted.
-    pub fn record(&self) -> &Arc<Record> {
+    pub fn record(&self) -> &Arc<ConnectionRecord> {
         &self.record
     }
 
@@ -294,7 +294,7 @@ fn note(ended: Result<(), impl Display>) {
     }
 }
 
-impl Record {
+impl ConnectionRecord {
     /// Counts a request as open until the returned guard is dropped.
     pub fn open(self: &Arc<Self>) -> Open {
         self.state.send_modify(|state| state.open += 1);
@@ -305,7 +305,7 @@ impl Record {
 /// An open request of a connection.
 #[derive(Debug)]
 pub struct Open {
-    record: Arc<Record>,
+    record: Arc<ConnectionRecord>,
 }
 
 impl Drop for Open {
@@ -320,19 +320,19 @@ impl Drop for Open {
 
 /// The body of a response, whose request is open until the body is written or given up.
 #[derive(Debug)]
-pub struct Answer {
+pub struct OpenBody {
     body: Body,
     _open: Open,
 }
 
-impl Answer {
+impl OpenBody {
     /// The body of the response to this request.
     pub fn new(body: Body, open: Open) -> Self {
         Self { body, _open: open }
     }
 }
 
-impl HttpBody for Answer {
+impl HttpBody for OpenBody {
     type Data = Bytes;
     type Error = axum::Error;
 

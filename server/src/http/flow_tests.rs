@@ -62,7 +62,7 @@ async fn answer(address: SocketAddr, path: &str, version: &str, body: &Value) ->
     stream.write_all((head + &body).as_bytes()).await.expect("sent");
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.expect("an answer");
-    let at = bytes.windows(4).position(|it| it == b"\r\n\r\n").expect("a head") + 4;
+    let at = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
     let head = String::from_utf8(bytes[..at].to_vec()).expect("text").to_ascii_lowercase();
     (head, bytes.split_off(at))
 }
@@ -76,7 +76,7 @@ async fn status(server: &Server) -> u16 {
 fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
     let mut whole = Vec::new();
     loop {
-        let end = bytes.windows(2).position(|it| it == b"\r\n").expect("a length");
+        let end = bytes.windows(2).position(|window| window == b"\r\n").expect("a length");
         let length = std::str::from_utf8(&bytes[..end]).expect("text");
         let length = usize::from_str_radix(length, 16).expect("a number");
         if length == 0 {
@@ -118,7 +118,10 @@ async fn an_answer_that_would_be_too_large_is_refused_before_it_is_computed() {
     let (head, body) = answer(server.http, "/embed_all", "1.1", &many(MANY)).await;
     assert!(head.starts_with("http/1.1 413"), "{head}");
     let error: Value = serde_json::from_slice(&body).expect("JSON");
-    assert!(error["error"].as_str().is_some_and(|it| it.contains("the answer")), "{error}");
+    assert!(
+        error["error"].as_str().is_some_and(|message| message.contains("the answer")),
+        "{error}"
+    );
     assert_eq!(status(&server).await, 200);
 }
 
@@ -318,9 +321,9 @@ async fn streams_without_bodies_keep_nobody_out() {
         let settings: HashMap<u16, u32> = settings
             .payload
             .chunks_exact(6)
-            .map(|it| {
-                let value = u32::from_be_bytes([it[2], it[3], it[4], it[5]]);
-                (u16::from_be_bytes([it[0], it[1]]), value)
+            .map(|setting| {
+                let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
+                (u16::from_be_bytes([setting[0], setting[1]]), value)
             })
             .collect();
         // SETTINGS_MAX_CONCURRENT_STREAMS: a quarter of all requests.

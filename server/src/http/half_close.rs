@@ -149,7 +149,7 @@ impl AsyncRead for Connection {
             let unfilled = buffer.initialize_unfilled();
             match self.stream.try_read(unfilled) {
                 // Reporting the end of the input would end all streams. Writing goes on until
-                // whoever runs the connection, notified here, ends it.
+                // the task that runs the connection, notified here, ends it.
                 Ok(0) if self.is_http2() && !unfilled.is_empty() => {
                     self.http2.ended.send_replace(true);
                     return Poll::Pending;
@@ -219,9 +219,6 @@ impl<S> WhileConnected<S> {
     }
 }
 
-/// The future of a response.
-type Answer<R> = Pin<Box<dyn Future<Output = io::Result<R>> + Send>>;
-
 impl<B, S> Service<Request<B>> for WhileConnected<S>
 where
     S: Service<Request<B>, Error = std::convert::Infallible>,
@@ -229,7 +226,7 @@ where
 {
     type Response = S::Response;
     type Error = io::Error;
-    type Future = Answer<S::Response>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<S::Response>> + Send>>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
         let (version, every) = (request.version(), self.every);

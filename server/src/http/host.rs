@@ -112,8 +112,8 @@ fn is_name(name: &str) -> bool {
 fn is_later_address(address: &str) -> bool {
     let rest = address.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.'));
     rest.is_some_and(|(version, rest)| {
-        let version = !version.is_empty() && version.bytes().all(|it| it.is_ascii_hexdigit());
-        version && !rest.is_empty() && rest.bytes().all(|it| it == b':' || is_of_name(it))
+        let version = !version.is_empty() && version.bytes().all(|digit| digit.is_ascii_hexdigit());
+        version && !rest.is_empty() && rest.bytes().all(|byte| byte == b':' || is_of_name(byte))
     })
 }
 

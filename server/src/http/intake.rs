@@ -219,7 +219,7 @@ mod tests {
     async fn a_body_is_as_large_as_it_may_be_and_no_larger() {
         let intake = intake();
         let pieces = |count: usize| slow(count, 1024, Duration::ZERO);
-        assert_eq!(intake.read(pieces(512)).await.map(|it| it.len()), Ok(512 * 1024));
+        assert_eq!(intake.read(pieces(512)).await.map(|bytes| bytes.len()), Ok(512 * 1024));
         let limit = intake.bytes_max;
         assert_eq!(intake.read(pieces(513)).await, Err(Failure::BodyTooLarge { limit }));
         let declared = Body::from(vec![0; limit + 1]);

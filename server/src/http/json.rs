@@ -22,8 +22,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// If it is not the expected JSON.
 pub async fn parse_body<T: DeserializeOwned + Send + 'static>(bytes: Bytes) -> Result<T, Failure> {
     if bytes.len() > OFF_LOOP_BYTES {
-        let parse = move || parse(&bytes);
-        tokio::task::spawn_blocking(parse).await.unwrap_or(Err(Failure::Bug))
+        tokio::task::spawn_blocking(move || parse(&bytes)).await.unwrap_or(Err(Failure::Bug))
     } else {
         parse(&bytes)
     }

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use proxima_engine::{Slot, Stage, Step};
+use proxima_engine::{LoadStep, Slot, Stage};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -118,8 +118,8 @@ fn state(slot: &Slot) -> ModelState {
     ModelState {
         name,
         state: step.name(),
-        bytes: counts(Step::Fetching),
-        tensors: counts(Step::Loading),
+        bytes: counts(LoadStep::Fetching),
+        tensors: counts(LoadStep::Loading),
     }
 }
 

@@ -42,9 +42,9 @@ impl App {
         let scope = Scope::new(client, Instant::now() + limit);
         let permitted = async {
             if when_full == WhenFull::Wait
-                && let Some(place) = self.streams().enter(client).await
+                && let Some(slot) = self.streams().enter(client).await
             {
-                scope.keep(place);
+                scope.keep(slot);
             }
             if when_full == WhenFull::Refuse {
                 let share = self.take_share(client).inspect_err(|failure| {
@@ -118,5 +118,5 @@ fn strings(body: &[u8]) -> usize {
 /// Whether a body contains vectors of documents.
 fn has_vectors(body: &[u8]) -> bool {
     const KEY: &[u8] = b"\"document_embeddings\"";
-    body.windows(KEY.len()).any(|it| it == KEY)
+    body.windows(KEY.len()).any(|window| window == KEY)
 }

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::Service;
 
 use super::client::Peer;
-use super::connections::{Answer, Connections, Record, Told};
+use super::connections::{ConnectionRecord, Connections, OpenBody, Told};
 use super::half_close::{Connection, WhileConnected};
 use super::progress::{Streams, watched};
 
@@ -74,16 +74,16 @@ pub async fn serve(listener: TcpListener, router: Router, mut told: Told, limits
     let accept = async {
         loop {
             let Some((stream, peer)) = accepted(&listener, &connections).await else { continue };
-            let place = connections.place(peer.ip()).await;
+            let slot = connections.slot(peer.ip()).await;
             // Sends small responses at once; if this cannot be set, they are sent a little later.
             let _ = stream.set_nodelay(true);
             let stream = Connection::new(stream);
-            let (router, record) = (router.clone(), place.record().clone());
+            let (router, record) = (router.clone(), slot.record().clone());
             let service = OfPeer { router, peer: Peer(peer.ip()), record };
             let service = WhileConnected::new(TowerToHyperService::new(service), &stream);
             let io = TokioIo::new(stream.clone());
             let connection = builder.serve_connection(io, service).into_owned();
-            let life = place.live(connection, stream, to_connections.clone());
+            let life = slot.live(connection, stream, to_connections.clone());
             tokio::spawn(watched(limits.write_timeout, life));
         }
     };
@@ -134,11 +134,11 @@ async fn accepted(
 struct OfPeer {
     router: Router,
     peer: Peer,
-    record: Arc<Record>,
+    record: Arc<ConnectionRecord>,
 }
 
 impl Service<Request<Incoming>> for OfPeer {
-    type Response = Response<Answer>;
+    type Response = Response<OpenBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -151,7 +151,9 @@ impl Service<Request<Incoming>> for OfPeer {
         // Now, not when the future is first polled: the connection may end in between.
         let open = self.record.open();
         let answer = self.router.call(request);
-        Box::pin(async move { answer.await.map(|it| it.map(|body| Answer::new(body, open))) })
+        Box::pin(async move {
+            answer.await.map(|response| response.map(|body| OpenBody::new(body, open)))
+        })
     }
 }
 

@@ -150,7 +150,8 @@ pub async fn serve(
     let (tell, stopping) = watch::channel(false);
     let told = || connections::Told { leaving: app.leaving(), stopping: stopping.clone() };
     let http = unread::closed(host::required(http));
-    let http = http.layer(middleware::map_response(move |it| std::future::ready(shape(it))));
+    let http =
+        http.layer(middleware::map_response(move |response| std::future::ready(shape(response))));
     let http = logged(http, app.clone(), Protocol::Http);
     let http = listen::serve(listeners.http, http, told(), limits);
     let grpc = async {

@@ -35,11 +35,11 @@ impl PermitSlot {
 /// All responses that are being sent.
 #[derive(Debug, Default)]
 pub struct Outgoing {
-    all: Mutex<VecDeque<Answer>>,
+    all: Mutex<VecDeque<OutgoingResponse>>,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct OutgoingResponse {
     permit: Weak<PermitSlot>,
     progress: Weak<Progress>,
 }
@@ -47,7 +47,8 @@ struct Answer {
 impl Outgoing {
     /// Adds the response of a request that has a permit.
     pub fn add(&self, permit: &Arc<PermitSlot>, progress: &Arc<Progress>) {
-        let answer = Answer { permit: Arc::downgrade(permit), progress: Arc::downgrade(progress) };
+        let answer =
+            OutgoingResponse { permit: Arc::downgrade(permit), progress: Arc::downgrade(progress) };
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         // Those left hold a permit each, so their number is bounded.
         all.retain(|answer| answer.permit.strong_count() > 0);

@@ -22,13 +22,13 @@ tokio::task_local! {
 /// What is being sent to a client on one HTTP/1 connection or one HTTP/2 stream.
 #[derive(Debug)]
 pub struct Progress {
-    state: Mutex<State>,
+    state: Mutex<ProgressState>,
     /// Notified when something becomes outstanding, and when it is given up.
     begun: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct ProgressState {
     /// Chunks that were handed to the connection but are not written.
     chunks: usize,
     /// Whether a response has more to hand over, and was not polled for it since the last chunk.
@@ -46,7 +46,7 @@ struct State {
 impl Progress {
     /// A record with nothing outstanding.
     pub fn new() -> Arc<Self> {
-        let state = State {
+        let state = ProgressState {
             chunks: 0,
             unasked: false,
             moved: Instant::now(),
@@ -63,12 +63,12 @@ impl Progress {
         CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Self::new())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ProgressState> {
         // No code panics between changes that belong together, so a poisoned lock is safe to use.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut ProgressState)) {
         let mut state = self.lock();
         let was_outstanding = state.is_outstanding();
         change(&mut state);
@@ -154,7 +154,7 @@ impl Progress {
     }
 }
 
-impl State {
+impl ProgressState {
     fn is_outstanding(&self) -> bool {
         self.chunks > 0 || self.unasked
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::budget::{AnswerRoom, NoRoom};
 use super::outgoing::{Outgoing, PermitSlot};
 use super::progress::Progress;
-use super::streams::Place;
+use super::streams::StreamSlot;
 use super::{App, Failure};
 
 tokio::task_local! {
@@ -30,7 +30,7 @@ pub struct Scope {
     pub deadline: Instant,
     permit: Arc<PermitSlot>,
     /// Of a message of a stream.
-    place: OnceLock<Place>,
+    slot: OnceLock<StreamSlot>,
     /// A part of its client's share.
     share: Mutex<Option<OwnedSemaphorePermit>>,
     outgoing: OnceLock<Arc<Outgoing>>,
@@ -40,8 +40,8 @@ pub struct Scope {
 impl Scope {
     /// The scope of a request that holds nothing yet.
     pub fn new(client: ClientKey, deadline: Instant) -> Arc<Self> {
-        let (permit, place, share, outgoing, room) = Default::default();
-        Arc::new(Self { client, deadline, permit, place, share, outgoing, room })
+        let (permit, slot, share, outgoing, room) = Default::default();
+        Arc::new(Self { client, deadline, permit, slot, share, outgoing, room })
     }
 
     /// The scope of the request whose handler runs; none outside of requests.
@@ -62,8 +62,8 @@ impl Scope {
     }
 
     /// Holds the slot of a message of a stream.
-    pub fn keep(&self, place: Place) {
-        self.place.get_or_init(|| place);
+    pub fn keep(&self, slot: StreamSlot) {
+        self.slot.get_or_init(|| slot);
     }
 
     /// Holds a part of its client's share until its response is being sent: from then on, other

@@ -25,7 +25,7 @@ pub struct Streams {
 
 /// The slot of one message.
 #[derive(Debug)]
-pub struct Place {
+pub struct StreamSlot {
     _of_all: OwnedSemaphorePermit,
     _of_client: OwnedSemaphorePermit,
 }
@@ -38,11 +38,11 @@ impl Streams {
     }
 
     /// Waits for a slot for a message of this client.
-    pub async fn enter(&self, client: ClientKey) -> Option<Place> {
+    pub async fn enter(&self, client: ClientKey) -> Option<StreamSlot> {
         // The client's own first, so that no more of its messages wait among those of others.
         let of_client = self.clients.of(client).acquire_owned().await.ok()?;
         let of_all = self.all.clone().acquire_owned().await.ok()?;
-        Some(Place { _of_all: of_all, _of_client: of_client })
+        Some(StreamSlot { _of_all: of_all, _of_client: of_client })
     }
 }
 
@@ -53,24 +53,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_client_leaves_places_for_others() {
+    async fn a_client_leaves_slots_for_others() {
         let streams = Streams::new(32);
         let (one, other) = (ClientKey::new(1), ClientKey::new(2));
-        let mut places = Vec::new();
-        while let Some(Some(place)) = streams.enter(one).now_or_never() {
-            places.push(place);
+        let mut slots = Vec::new();
+        while let Some(Some(slot)) = streams.enter(one).now_or_never() {
+            slots.push(slot);
         }
-        assert_eq!(places.len(), 4, "a quarter of the half");
-        let of_other = streams.enter(other).now_or_never().flatten().expect("a place");
-        places.pop();
+        assert_eq!(slots.len(), 4, "a quarter of the half");
+        let of_other = streams.enter(other).now_or_never().flatten().expect("a slot");
+        slots.pop();
         assert!(streams.enter(one).now_or_never().is_some(), "given back");
-        drop((places, of_other));
+        drop((slots, of_other));
     }
 
     #[tokio::test]
-    async fn the_smallest_server_has_a_place() {
+    async fn the_smallest_server_has_a_slot() {
         let streams = Streams::new(1);
-        let place = streams.enter(ClientKey::default()).now_or_never().flatten();
-        assert!(place.is_some() && streams.enter(ClientKey::default()).now_or_never().is_none());
+        let slot = streams.enter(ClientKey::default()).now_or_never().flatten();
+        assert!(slot.is_some() && streams.enter(ClientKey::default()).now_or_never().is_none());
     }
 }

@@ -124,13 +124,13 @@ fn is_low(number: Option<u32>) -> bool {
 /// The path from the root to a value.
 #[derive(Debug, Default)]
 struct Path {
-    steps: Vec<Step>,
+    steps: Vec<PathStep>,
     /// Containers within the last step, which are not remembered.
     deeper: usize,
 }
 
 #[derive(Debug)]
-enum Step {
+enum PathStep {
     /// In an object: its last key, and whether what follows is the key's value.
     Key(String, bool),
     /// In an array.
@@ -142,14 +142,14 @@ impl Path {
     fn see(&mut self, byte: u8) {
         match byte {
             b'{' | b'[' if self.deeper > 0 || self.steps.len() == DEPTH_MAX => self.deeper += 1,
-            b'{' => self.steps.push(Step::Key(String::new(), false)),
-            b'[' => self.steps.push(Step::Index(0)),
+            b'{' => self.steps.push(PathStep::Key(String::new(), false)),
+            b'[' => self.steps.push(PathStep::Index(0)),
             b'}' | b']' if self.deeper > 0 => self.deeper -= 1,
             b'}' | b']' => drop(self.steps.pop()),
             b':' | b',' if self.deeper > 0 => {}
             b':' | b',' => match self.steps.last_mut() {
-                Some(Step::Key(_, value)) => *value = byte == b':',
-                Some(Step::Index(index)) => *index += usize::from(byte == b','),
+                Some(PathStep::Key(_, value)) => *value = byte == b':',
+                Some(PathStep::Index(index)) => *index += usize::from(byte == b','),
                 None => {}
             },
             _ => {}
@@ -158,14 +158,14 @@ impl Path {
 
     /// Takes a string, which may be a key.
     fn string(&mut self, text: &[u8]) {
-        if let (0, Some(Step::Key(key, false))) = (self.deeper, self.steps.last_mut()) {
+        if let (0, Some(PathStep::Key(key, false))) = (self.deeper, self.steps.last_mut()) {
             *key = String::from_utf8_lossy(text).into_owned();
         }
     }
 
     /// Whether a string here is a key.
     fn is_key(&self) -> bool {
-        self.deeper == 0 && matches!(self.steps.last(), Some(Step::Key(_, false)))
+        self.deeper == 0 && matches!(self.steps.last(), Some(PathStep::Key(_, false)))
     }
 
     /// The path of a value; for a key, that of its object.
@@ -173,10 +173,10 @@ impl Path {
         let mut place = String::new();
         for step in &self.steps {
             match step {
-                Step::Key(_, false) => {}
-                Step::Key(key, true) if place.is_empty() => place.push_str(key),
-                Step::Key(key, true) => place.extend([".", key.as_str()]),
-                Step::Index(index) => place.push_str(&format!("[{index}]")),
+                PathStep::Key(_, false) => {}
+                PathStep::Key(key, true) if place.is_empty() => place.push_str(key),
+                PathStep::Key(key, true) => place.extend([".", key.as_str()]),
+                PathStep::Index(index) => place.push_str(&format!("[{index}]")),
             }
         }
         place
@@ -185,8 +185,8 @@ impl Path {
     /// The input, query or document that a value is, or is part of, if any.
     fn name(&self) -> Option<String> {
         let (key, index) = match &self.steps[..] {
-            [Step::Key(key, true), Step::Index(index), ..] => (key.as_str(), Some(*index)),
-            [Step::Key(key, true), ..] => (key.as_str(), None),
+            [PathStep::Key(key, true), PathStep::Index(index), ..] => (key.as_str(), Some(*index)),
+            [PathStep::Key(key, true), ..] => (key.as_str(), None),
             _ => return None,
         };
         let named = |what: &str| Some(format!("{what} {}", index.unwrap_or(0)));

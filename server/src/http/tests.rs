@@ -35,35 +35,35 @@ fn default_server() -> Server {
     server(HttpConfig::default(), EngineConfig::default())
 }
 
-struct Answer {
+struct TestResponse {
     status: StatusCode,
     headers: axum::http::HeaderMap,
     body: String,
 }
 
-impl Answer {
+impl TestResponse {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.body))
     }
 }
 
-async fn send(server: &Server, request: Request<Body>) -> Answer {
+async fn send(server: &Server, request: Request<Body>) -> TestResponse {
     let response = server.router.clone().oneshot(request).await.expect("answered");
     let (head, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a whole body");
     let body = String::from_utf8(bytes.to_vec()).expect("text");
-    Answer { status: head.status, headers: head.headers, body }
+    TestResponse { status: head.status, headers: head.headers, body }
 }
 
-async fn get(server: &Server, path: &str) -> Answer {
+async fn get(server: &Server, path: &str) -> TestResponse {
     send(server, Request::get(path).body(Body::empty()).expect("a request")).await
 }
 
-async fn post(server: &Server, path: &str, body: &Value) -> Answer {
+async fn post(server: &Server, path: &str, body: &Value) -> TestResponse {
     send(server, Request::post(path).body(Body::from(body.to_string())).expect("a request")).await
 }
 
-fn vectors(answer: &Answer) -> Vec<Vec<f32>> {
+fn vectors(answer: &TestResponse) -> Vec<Vec<f32>> {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     serde_json::from_value(answer.json()).expect("vectors")
 }

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, Version, header};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
-use super::access::{self, Record};
+use super::access::{self, AccessRecord};
 use super::progress::Progress;
 use super::scope::Scope;
 
@@ -30,13 +30,13 @@ pub fn written(mut response: Response, version: Version) -> Response {
     }
     response.map(|inner| {
         // HTTP/1.0 clients do not support chunks.
-        let says_length =
-            length.is_some_and(|it| it <= LENGTH_BYTES_MAX as u64) || version < Version::HTTP_11;
+        let says_length = length.is_some_and(|length| length <= LENGTH_BYTES_MAX as u64)
+            || version < Version::HTTP_11;
         let way = Way { progress: Progress::current(), scope, _record: access::current() };
         let way = Arc::new(way);
         way.progress.answer_begins(way.scope.as_ref().map(|scope| scope.deadline));
         way.scope.iter().for_each(|scope| scope.answered(&way.progress));
-        Body::new(Written {
+        Body::new(TrackedBody {
             inner,
             rest: Bytes::new(),
             way,
@@ -52,22 +52,22 @@ struct Way {
     progress: Arc<Progress>,
     scope: Option<Arc<Scope>>,
     /// Its log line is written when the whole response is.
-    _record: Option<Arc<Record>>,
+    _record: Option<Arc<AccessRecord>>,
 }
 
 /// Bytes that are being sent; dropped when they are written.
-struct Chunk {
+struct TrackedChunk {
     bytes: Bytes,
     way: Arc<Way>,
 }
 
-impl AsRef<[u8]> for Chunk {
+impl AsRef<[u8]> for TrackedChunk {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Chunk {
+impl Drop for TrackedChunk {
     fn drop(&mut self) {
         self.way.progress.written();
     }
@@ -81,7 +81,7 @@ enum Handing {
     All,
 }
 
-struct Written {
+struct TrackedBody {
     inner: Body,
     /// What was not handed over of a frame of `inner`.
     rest: Bytes,
@@ -93,13 +93,13 @@ struct Written {
     is_http2: bool,
 }
 
-impl Drop for Written {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
         self.way.progress.answer_ends();
     }
 }
 
-impl HttpBody for Written {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -115,7 +115,7 @@ impl HttpBody for Written {
                 this.length = this.length.map(|left| left.saturating_sub(bytes.len() as u64));
                 this.state = Handing::Some;
                 this.way.progress.handed();
-                let chunk = Bytes::from_owner(Chunk { bytes, way: this.way.clone() });
+                let chunk = Bytes::from_owner(TrackedChunk { bytes, way: this.way.clone() });
                 return Poll::Ready(Some(Ok(Frame::data(chunk))));
             }
             if this.state == Handing::All {

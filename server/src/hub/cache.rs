@@ -19,9 +19,9 @@ const LISTED: &str = ".proxima-complete";
 /// The supported version of huggingface_hub's own lists.
 const TREE_VERSION: u64 = 1;
 
-/// What is known about a snapshot's files.
+/// Which of its repository's files a snapshot has.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum SnapshotState {
     /// All files that a checkpoint needs are there.
     Whole,
     /// These files are missing.
@@ -70,14 +70,18 @@ impl RepoCache {
 
     /// What is known about a commit's files: by a list of its repository's files if there is one,
     /// otherwise by the names of weights.
-    pub fn known(&self, commit: &str) -> Known {
+    pub fn known(&self, commit: &str) -> SnapshotState {
         let Some(names) = self.listed(commit) else {
             let lacks = self.weights_lacking(commit);
-            return if lacks.is_empty() { Known::Open } else { Known::Lacks(lacks) };
+            return if lacks.is_empty() {
+                SnapshotState::Open
+            } else {
+                SnapshotState::Lacks(lacks)
+            };
         };
         let lacks = |name: &&String| is_needed(name, &names) && !self.has(commit, name);
         let lacks: Vec<String> = names.iter().filter(lacks).cloned().collect();
-        if lacks.is_empty() { Known::Whole } else { Known::Lacks(lacks) }
+        if lacks.is_empty() { SnapshotState::Whole } else { SnapshotState::Lacks(lacks) }
     }
 
     /// The names of a repository's files: our own list, or that of huggingface_hub.

@@ -29,7 +29,7 @@ const ERROR_BYTES_MAX: u64 = 64 << 10;
 const PIECE_BYTES: usize = 256 << 10;
 
 /// The Hub over HTTP.
-pub struct Client {
+pub struct HubClient {
     agent: Agent,
     endpoint: Url,
     token: Option<String>,
@@ -74,7 +74,7 @@ pub struct RemoteFile {
     location: Url,
 }
 
-impl Client {
+impl HubClient {
     /// A client with these settings.
     ///
     /// # Errors
@@ -129,7 +129,8 @@ impl Client {
         let Followed { response, location, mut headers } = answer?;
         headers.push(response.headers().clone());
         // Mirrors may send it with a redirect to their storage; the last response counts.
-        let header = |name: &str| headers.iter().rev().find_map(|it| it.get(name)?.to_str().ok());
+        let header =
+            |name: &str| headers.iter().rev().find_map(|headers| headers.get(name)?.to_str().ok());
         let etag = header("x-linked-etag").or_else(|| header("etag"));
         let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
         let length = response.headers().get(header::CONTENT_LENGTH);
@@ -189,7 +190,7 @@ struct Followed {
     headers: Vec<HeaderMap>,
 }
 
-impl Client {
+impl HubClient {
     /// Sends a request, and follows redirects that stay on the Hub: the last response there
     /// describes the file, and the token is sent nowhere else.
     fn follow(&self, method: &str, mut url: Url) -> Result<Followed, HubError> {
@@ -201,7 +202,10 @@ impl Client {
             };
             let request = self.with_headers(request, &url);
             let response = checked(request.call().map_err(unreachable)?)?;
-            let target = response.headers().get(header::LOCATION).and_then(|it| it.to_str().ok());
+            let target = response
+                .headers()
+                .get(header::LOCATION)
+                .and_then(|location| location.to_str().ok());
             let target = target.filter(|_| response.status().is_redirection());
             let Some(target) = target.and_then(|target| url.join(target).ok()) else {
                 return Ok(Followed { response, location: url, headers });

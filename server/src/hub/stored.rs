@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::HubError;
-use super::cache::{Known, RepoCache};
+use super::cache::{RepoCache, SnapshotState};
 
 /// A cached model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +81,8 @@ fn revisions(folder: &Path, cache: &RepoCache) -> Vec<Revision> {
     let state = |name: String| {
         let commit = cache.commit(&name)?;
         let lacks = match cache.known(&commit) {
-            Known::Lacks(files) => files.len(),
-            Known::Whole | Known::Open => 0,
+            SnapshotState::Lacks(files) => files.len(),
+            SnapshotState::Whole | SnapshotState::Open => 0,
         };
         Some(Revision { name, lacks })
     };

@@ -37,8 +37,7 @@ pub enum SourceError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// So many files are being obtained that this one would wait too long or exceed the memory
-    /// budget.
+    /// This file would wait too long for others, or exceed the memory budget.
     #[error("other requests have too many files, or too large ones; try again in a second")]
     Busy,
     /// This server fetches no URLs.
@@ -62,8 +61,8 @@ pub enum SourceError {
     /// A host that is not on the allow list.
     #[error(
         "this server fetches nothing from {host}: send the file as a data URI{}",
-        entry.as_ref().map_or(String::new(), |it| format!(
-            ", or start the server with --media-allow {it}"
+        entry.as_ref().map_or(String::new(), |entry| format!(
+            ", or start the server with --media-allow {entry}"
         ))
     )]
     HostNotAllowed {

@@ -36,7 +36,7 @@ const ROOM_BYTES_MAX: usize = 1024 * 1024;
 const USER_AGENT: &str = concat!("proxima/", env!("CARGO_PKG_VERSION"));
 
 /// Fetches files.
-pub struct Client {
+pub struct FetchClient {
     entries: Vec<AllowEntry>,
     file_bytes_max: usize,
     limit: Duration,
@@ -47,14 +47,14 @@ pub struct Client {
     tls: TlsConnector,
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for FetchClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("entries", &self.entries).finish_non_exhaustive()
+        f.debug_struct("FetchClient").field("entries", &self.entries).finish_non_exhaustive()
     }
 }
 
 /// A host's response.
-enum Answer {
+enum HostResponse {
     File(Vec<u8>),
     Moved(String),
 }
@@ -66,7 +66,7 @@ struct Most<'a> {
     budget: &'a MediaBudget,
 }
 
-impl Client {
+impl FetchClient {
     /// A client on this machine's network.
     pub fn new(settings: &MediaSettings) -> Self {
         Self::on(Box::new(Tcp), tls(), settings)
@@ -117,8 +117,8 @@ impl Client {
             let stream = self.connect(&target).await?;
             let most = Most { file: self.file_bytes_max, budget };
             match exchange(stream, &target, most).await? {
-                Answer::File(bytes) => return Ok(bytes),
-                Answer::Moved(to) => target = target.redirected(&to, &self.entries)?,
+                HostResponse::File(bytes) => return Ok(bytes),
+                HostResponse::Moved(to) => target = target.redirected(&to, &self.entries)?,
             }
         }
         Err(SourceError::TooManyRedirects { limit: self.redirects_max })
@@ -169,7 +169,7 @@ async fn exchange(
     stream: Box<dyn Stream>,
     target: &Target,
     most: Most<'_>,
-) -> Result<Answer, SourceError> {
+) -> Result<HostResponse, SourceError> {
     let broken = |error: hyper::Error| {
         tracing::debug!("the answer of {} broke off: {error}", target.name());
         SourceError::Broken { host: target.name() }
@@ -184,8 +184,8 @@ async fn exchange(
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         match moved(&response, target)? {
-            Some(to) => Ok(Answer::Moved(to)),
-            None => Ok(Answer::File(file(response, target, most).await?)),
+            Some(to) => Ok(HostResponse::Moved(to)),
+            None => Ok(HostResponse::File(file(response, target, most).await?)),
         }
     };
     let mut answer = std::pin::pin!(answer);

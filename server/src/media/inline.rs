@@ -22,9 +22,9 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 /// The colon after a URL's scheme is within this many bytes.
 const SCHEME_BYTES_MAX: usize = 32;
 
-/// What the text of a media source contains.
+/// The text of a media source, by its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source<'a> {
+pub enum SourceText<'a> {
     /// A data URI, without its `data:`.
     Data(&'a str),
     /// A URL.
@@ -33,7 +33,7 @@ pub enum Source<'a> {
     Base64(&'a str),
 }
 
-impl<'a> Source<'a> {
+impl<'a> SourceText<'a> {
     /// Classifies a text; base64 is not validated.
     pub fn of(text: &'a str) -> Result<Self, SourceError> {
         let text = text.trim();

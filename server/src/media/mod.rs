@@ -90,7 +90,7 @@ const OTHERS_PART: usize = 4;
 #[derive(Debug)]
 pub struct MediaFetcher {
     settings: MediaSettings,
-    client: fetch::Client,
+    client: fetch::FetchClient,
     /// Byte budget of the files of all requests.
     held: Arc<budget::Held>,
     /// Each client's share of the fetches: URLs that never answer could otherwise occupy all.
@@ -100,7 +100,7 @@ pub struct MediaFetcher {
 impl MediaFetcher {
     /// A fetcher with these settings.
     pub fn new(settings: &MediaSettings) -> Self {
-        let (settings, client) = (settings.clone(), fetch::Client::new(settings));
+        let (settings, client) = (settings.clone(), fetch::FetchClient::new(settings));
         let held = Arc::new(budget::Held::new(settings.held_bytes_max));
         let shares = Shares::new(settings.fetches_max - settings.fetches_max / OTHERS_PART);
         Self { settings, client, held, shares }
@@ -132,10 +132,10 @@ impl MediaFetcher {
     /// Text that is neither, a file that is too large.
     pub fn written(&self, text: &str, budget: &MediaBudget) -> Result<Arc<MediaFile>, SourceError> {
         let limit = self.settings.file_bytes_max;
-        let bytes = match inline::Source::of(text)? {
-            inline::Source::Data(uri) => inline::data_uri(uri, limit)?,
-            inline::Source::Base64(text) => inline::base64(text, limit)?,
-            inline::Source::Address(_) => return Err(SourceError::not_written()),
+        let bytes = match inline::SourceText::of(text)? {
+            inline::SourceText::Data(uri) => inline::data_uri(uri, limit)?,
+            inline::SourceText::Base64(text) => inline::base64(text, limit)?,
+            inline::SourceText::Address(_) => return Err(SourceError::not_written()),
         };
         self.bytes(bytes, budget)
     }
@@ -160,8 +160,8 @@ impl MediaFetcher {
 
 /// The URL in a text, without surrounding whitespace, if the text is one.
 pub fn address(text: &str) -> Option<&str> {
-    match inline::Source::of(text) {
-        Ok(inline::Source::Address(address)) => Some(address),
+    match inline::SourceText::of(text) {
+        Ok(inline::SourceText::Address(address)) => Some(address),
         _ => None,
     }
 }

@@ -31,7 +31,7 @@ fn base64_is_read_in_every_form_it_is_sent_in() {
 }
 
 #[tokio::test]
-async fn what_is_no_source_is_refused_with_a_sentence() {
+async fn an_invalid_source_is_refused_with_a_sentence() {
     for (text, expected) in [
         ("", "empty"),
         (" \n", "empty"),

@@ -25,19 +25,19 @@ pub fn add(paths: &mut Value, routes: &[Listed]) {
     let examples: Vec<Example> =
         serde_json::from_str(include_str!("examples.json")).expect("examples are JSON");
     for route in routes.iter().filter(|route| route.method == "post") {
-        let its = examples.iter().filter(|it| it.path == route.path);
+        let its = examples.iter().filter(|example| example.path == route.path);
         let its: Vec<&Example> = its.collect();
         let its = match its.is_empty() {
-            true => examples.iter().filter(|it| it.path == route.described).collect(),
+            true => examples.iter().filter(|example| example.path == route.described).collect(),
             false => its,
         };
         let operation = &mut paths[route.path]["post"];
         let named = |value: fn(&Example) -> Option<&Value>| -> Map<String, Value> {
-            let each = its.iter().filter_map(|it| Some((&it.name, value(it)?)));
+            let each = its.iter().filter_map(|example| Some((&example.name, value(example)?)));
             each.map(|(name, value)| (name.clone(), json!({ "value": value }))).collect()
         };
         let (requests, responses) =
-            (named(|it| Some(&it.request)), named(|it| it.response.as_ref()));
+            (named(|example| Some(&example.request)), named(|example| example.response.as_ref()));
         for (place, values) in [("requestBody", requests), ("responses/200", responses)] {
             let place = format!("/{place}/content/application~1json");
             let content = operation.pointer_mut(&place).filter(|_| !values.is_empty());

@@ -109,7 +109,7 @@ fn shown(path: &str) -> String {
 
 /// A unique operation id.
 fn operation_id(route: &Listed) -> String {
-    let words = route.path.split(|it: char| !it.is_ascii_alphanumeric());
+    let words = route.path.split(|letter: char| !letter.is_ascii_alphanumeric());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     match words[..] {
         [] => format!("{}_root", route.method),

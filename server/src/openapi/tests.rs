@@ -56,9 +56,10 @@ fn every_route_is_described_and_nothing_else() {
     described.merge(http::ServiceApi::openapi());
     described.merge(crate::dialects::shared::SharedApi::openapi());
     crate::dialects::all().iter().for_each(|dialect| described.merge((dialect.openapi)()));
-    let paths: BTreeSet<_> = router::routes().listed().iter().map(|it| it.described).collect();
+    let paths: BTreeSet<_> =
+        router::routes().listed().iter().map(|route| route.described).collect();
     for path in described.paths.paths.keys() {
-        assert!(paths.iter().any(|it| super::shown(it) == *path), "{path} is not served");
+        assert!(paths.iter().any(|served| super::shown(served) == *path), "{path} is not served");
     }
 }
 
@@ -69,15 +70,17 @@ fn shared_paths_take_and_give_what_any_of_their_dialects_does() {
         let content = &document["paths"][path]["post"].pointer(place).expect("content");
         let schema = &content["application/json"]["schema"];
         let all = schema["anyOf"].as_array().expect("several").iter();
-        all.filter_map(|it| Some(it["$ref"].as_str()?.rsplit('/').next()?.to_owned())).collect()
+        all.filter_map(|entry| Some(entry["$ref"].as_str()?.rsplit('/').next()?.to_owned()))
+            .collect()
     };
-    let bodies = ["Weaviate", "Voyage", "Vllm", "Jina", "Tei"].map(|it| format!("{it}RerankBody"));
+    let bodies =
+        ["Weaviate", "Voyage", "Vllm", "Jina", "Tei"].map(|dialect| format!("{dialect}RerankBody"));
     for path in ["/rerank", "/v1/rerank", "/reranking", "/v1/reranking"] {
         assert_eq!(names(path, "/requestBody/content"), bodies, "{path}");
         assert_eq!(names(path, "/responses/200/content").len(), 5, "{path}");
         assert_eq!(names(path, "/responses/400/content").len(), 5, "{path}");
     }
-    let of_cohere = ["Weaviate", "Voyage", "Cohere"].map(|it| format!("{it}RerankBody"));
+    let of_cohere = ["Weaviate", "Voyage", "Cohere"].map(|dialect| format!("{dialect}RerankBody"));
     assert_eq!(names("/v2/rerank", "/requestBody/content"), of_cohere);
     for path in ["/v1/embeddings", "/embeddings"] {
         assert_eq!(names(path, "/requestBody/content").len(), 4, "{path}");

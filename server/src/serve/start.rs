@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use proxima_engine::{Engine, Registry, Slot, Step};
+use proxima_engine::{Engine, LoadStep, Registry, Slot};
 use proxima_models::{LoadOptions, Loading, Progress};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::{folder, replicas};
 use crate::command::CommandError;
-use crate::config::{ModelSource, Settings};
+use crate::config::{ModelSource, ServeSettings};
 use crate::logging::panic_message;
 use crate::media::media_options;
 use crate::metrics::MetricsHub;
@@ -32,7 +32,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// # Errors
 /// The first one that cannot be fetched, loaded or run.
 pub async fn all(
-    settings: &Settings,
+    settings: &ServeSettings,
     registry: &Registry,
     metrics: &Arc<MetricsHub>,
 ) -> Result<(), CommandError> {
@@ -46,7 +46,7 @@ pub async fn all(
         });
         let load = LoadOptions { media: media.await?, ..settings.load.clone() };
         let starter = Arc::new(Starter {
-            settings: Settings { load, ..settings.clone() },
+            settings: ServeSettings { load, ..settings.clone() },
             registry: registry.clone(),
             metrics: metrics.clone(),
             fetches: Semaphore::new(FETCHES_MAX),
@@ -77,7 +77,7 @@ async fn report(registry: &Registry) -> std::convert::Infallible {
 
 /// Starts models.
 struct Starter {
-    settings: Settings,
+    settings: ServeSettings,
     registry: Registry,
     metrics: Arc<MetricsHub>,
     fetches: Semaphore,
@@ -105,20 +105,20 @@ impl Starter {
 
     fn fetch(&self, source: &ModelSource) -> Result<PathBuf, CommandError> {
         let progress = Arc::new(Progress::default());
-        self.slot(&source.name).begin(Step::Fetching, progress.clone());
+        self.slot(&source.name).begin(LoadStep::Fetching, progress.clone());
         let found = folder(source, &self.settings.hub, &self.settings.revision, &progress);
-        self.slot(&source.name).begin(Step::Waiting, Arc::default());
+        self.slot(&source.name).begin(LoadStep::Waiting, Arc::default());
         found
     }
 
     fn load(&self, name: &str, folder: &Path, runtime: &Handle) -> Result<(), CommandError> {
         let (settings, slot, started) = (&self.settings, self.slot(name), Instant::now());
         let _loading = Loading::begin();
-        slot.begin(Step::Loading, Arc::default());
-        let opened = |progress: &Arc<Progress>| slot.begin(Step::Loading, progress.clone());
+        slot.begin(LoadStep::Loading, Arc::default());
+        let opened = |progress: &Arc<Progress>| slot.begin(LoadStep::Loading, progress.clone());
         let replicas = replicas(folder, &settings.load, &settings.devices, &opened)?;
         let loaded = started.elapsed();
-        slot.begin(Step::Checking, Arc::default());
+        slot.begin(LoadStep::Checking, Arc::default());
         let observer = self.metrics.for_model(name);
         let engine = Engine::start_on(replicas, settings.engine.clone(), observer)
             .map_err(|error| CommandError::failure(format!("model {name}: {error}")))?;

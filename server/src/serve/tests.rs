@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use proxima_engine::{EmbedRequest, EngineConfig, NoMetrics, Step};
+use proxima_engine::{EmbedRequest, EngineConfig, LoadStep, NoMetrics};
 use proxima_models::{Input, Prepare};
 use proxima_synth::SynthOptions;
 
@@ -72,7 +72,7 @@ async fn a_lost_device_ends_the_server_while_other_models_load() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_loaded_anew_gives_the_same_vectors() {
+async fn a_reloaded_model_gives_the_same_vectors() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = folder.path().join("tiny-bert");
     proxima_synth::write("tiny-bert", &model, &SynthOptions { seed: 7, tokenizer: None })
@@ -154,12 +154,12 @@ async fn models_become_ready_from_their_folders_and_the_first_failure_is_told() 
     let settings = config::settings(arguments, &Environment::default()).expect("settings");
     let names = settings.models.iter().map(|source| source.name.clone());
     let registry = Registry::starting(names).expect("names differ");
-    let working = Settings { models: settings.models[..2].to_vec(), ..settings.clone() };
+    let working = ServeSettings { models: settings.models[..2].to_vec(), ..settings.clone() };
     assert_eq!(start::all(&working, &registry, &MetricsHub::new()).await, Ok(()));
     assert_eq!(registry.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b"]);
-    let broken = Settings { models: settings.models[2..].to_vec(), ..settings };
+    let broken = ServeSettings { models: settings.models[2..].to_vec(), ..settings };
     let error = start::all(&broken, &registry, &MetricsHub::new()).await.expect_err("refused");
     assert!(error.message.contains("config.json"), "{}", error.message);
     let left: Vec<_> = registry.not_ready().map(|model| (model.name, model.stage.step)).collect();
-    assert_eq!(left, [("broken".to_owned(), Step::Loading)]);
+    assert_eq!(left, [("broken".to_owned(), LoadStep::Loading)]);
 }

@@ -3,7 +3,7 @@
 
 /// The published answers of one model.
 #[derive(Debug)]
-pub struct Known {
+pub struct KnownModel {
     /// Its name, without owner.
     pub name: &'static str,
     /// Components of its vectors.
@@ -19,7 +19,7 @@ pub enum Check {
     Similarities {
         what: &'static str,
         /// The prompt of the first texts.
-        prompt: Before,
+        prompt: TextPrefix,
         first: &'static [&'static str],
         second: &'static [&'static str],
         expected: &'static [f32],
@@ -54,9 +54,9 @@ pub enum Check {
     },
 }
 
-/// What is put in front of texts.
+/// The prefix of texts.
 #[derive(Debug, Clone, Copy)]
-pub enum Before {
+pub enum TextPrefix {
     Nothing,
     /// A prompt of the checkpoint.
     Prompt(&'static str),
@@ -65,7 +65,7 @@ pub enum Before {
 }
 
 impl Check {
-    /// A description, the published numbers, and the tolerance.
+    /// A description, the published values, and the tolerance.
     pub fn parts(&self) -> (&'static str, &'static [f32], f32) {
         match self {
             Self::Similarities { what, expected, tolerance, .. }
@@ -124,8 +124,8 @@ const fn capital_of_france(expected: &'static [f32]) -> Check {
     }
 }
 
-const fn reranker(name: &'static str, checks: &'static [Check]) -> Known {
-    Known { name, width: 0, checks }
+const fn reranker(name: &'static str, checks: &'static [Check]) -> KnownModel {
+    KnownModel { name, width: 0, checks }
 }
 
 const MINILM_L6: &[Check] = &[
@@ -136,10 +136,10 @@ const MINILM_L12: &[Check] = &[
     red_planet(&[-7.156_25, 9.5, 5.718_75, 6.843_75], 1e-1),
     capital_of_france(&[9.330_912, -2.038_024_7]),
 ];
-// The same numbers for the original and its conversion to a classifier.
+// The same values for the original and its conversion to a classifier.
 const QWEN3: &[Check] = &[red_planet(&[-3.109_297_8, 7.120_39, -0.378_754_62, 3.541_637_4], 2e-1)];
 
-static RERANKERS: [Known; 13] = [
+static RERANKERS: [KnownModel; 13] = [
     reranker("Qwen3-Reranker-0.6B", QWEN3),
     reranker("Qwen3-Reranker-0.6B-seq-cls", QWEN3),
     reranker(
@@ -195,14 +195,14 @@ const fn deep_learning(expected: &'static [f32], tolerance: f32) -> Check {
     }
 }
 
-static EMBEDDERS: [Known; 17] = [
-    Known {
+static EMBEDDERS: [KnownModel; 17] = [
+    KnownModel {
         name: "E2Rank-0.6B",
         width: 1024,
         checks: &[
             Check::Similarities {
                 what: "two queries, two documents (model card)",
-                prompt: Before::Prompt("query"),
+                prompt: TextPrefix::Prompt("query"),
                 first: QUERIES,
                 second: DOCUMENTS,
                 expected: &[0.595_07, 0.030_42, 0.061_97, 0.562_69],
@@ -217,13 +217,13 @@ static EMBEDDERS: [Known; 17] = [
             },
         ],
     },
-    Known {
+    KnownModel {
         name: "all-MiniLM-L6-v2",
         width: 384,
         checks: &[
             Check::Similarities {
                 what: "three sentences (model card)",
-                prompt: Before::Nothing,
+                prompt: TextPrefix::Nothing,
                 first: &["The weather is lovely today."],
                 second: &[
                     "The weather is lovely today.",
@@ -235,7 +235,7 @@ static EMBEDDERS: [Known; 17] = [
             },
             Check::Similarities {
                 what: "two sentences (model card)",
-                prompt: Before::Nothing,
+                prompt: TextPrefix::Nothing,
                 first: &["It's so sunny outside!"],
                 second: &["He drove to the stadium."],
                 expected: &[0.1411],
@@ -263,7 +263,7 @@ static EMBEDDERS: [Known; 17] = [
             },
         ],
     },
-    Known {
+    KnownModel {
         name: "all-mpnet-base-v2",
         width: 768,
         checks: &[deep_learning(
@@ -272,22 +272,22 @@ static EMBEDDERS: [Known; 17] = [
             1e-3,
         )],
     },
-    Known {
+    KnownModel {
         name: "gte-base-en-v1.5",
         width: 768,
         checks: &[deep_learning(&[0.441_512_9, 0.610_668_84, 0.069_486_84, -0.593_061_45], 1e-2)],
     },
-    Known {
+    KnownModel {
         name: "gte-multilingual-base",
         width: 768,
         checks: &[deep_learning(&[0.016_608_043, -0.573_814_1, -1.264_700_5, 0.114_309_5], 1e-2)],
     },
-    Known {
+    KnownModel {
         name: "snowflake-arctic-embed-m-v2.0",
         width: 768,
         checks: &[deep_learning(&[1.753_561_3, 0.799_102_84, -1.106_675_1, -0.330_901_24], 1e-2)],
     },
-    Known {
+    KnownModel {
         name: "embeddinggemma-300m",
         width: 768,
         checks: &[deep_learning(
@@ -296,22 +296,22 @@ static EMBEDDERS: [Known; 17] = [
             0.3,
         )],
     },
-    Known {
+    KnownModel {
         name: "nomic-embed-text-v1.5",
         width: 768,
         checks: &[deep_learning(&[0.272_856_35, 0.940_363_65, -2.549_177_6, -2.023_451_6], 1e-2)],
     },
-    Known {
+    KnownModel {
         name: "nomic-embed-text-v2-moe",
         width: 768,
         checks: &[deep_learning(&[-0.770_394_8, 0.066_038_49, -0.748_162_15, -0.130_904_75], 1e-2)],
     },
-    Known {
+    KnownModel {
         name: "jina-embeddings-v2-small-en",
         width: 512,
         checks: &[deep_learning(&[-0.736_603_6, -0.340_220_03, -0.071_639_2, 0.108_484_305], 1e-2)],
     },
-    Known {
+    KnownModel {
         name: "jina-embeddings-v2-base-code",
         width: 768,
         checks: &[deep_learning(
@@ -319,18 +319,18 @@ static EMBEDDERS: [Known; 17] = [
             1e-2,
         )],
     },
-    Known {
+    KnownModel {
         name: "voyage-4-nano",
         width: 2048,
         checks: &[deep_learning(&[-0.492_774_87, -0.769_601, -1.564_340_5, 1.904_349_9], 2e-2)],
     },
-    Known {
+    KnownModel {
         name: "Qwen3-Embedding-0.6B",
         width: 1024,
         checks: &[
             Check::Similarities {
                 what: "two queries, two documents (model card)",
-                prompt: Before::Prompt("query"),
+                prompt: TextPrefix::Prompt("query"),
                 first: QUERIES,
                 second: DOCUMENTS,
                 expected: &[0.764_56, 0.141_43, 0.135_50, 0.599_96],
@@ -339,12 +339,14 @@ static EMBEDDERS: [Known; 17] = [
             hello_world(&[-0.014_760_84, 0.017_231_84, -0.011_954_98, -0.072_752_58, 0.002_812_29]),
         ],
     },
-    Known {
+    KnownModel {
         name: "Qwen3-VL-Embedding-2B",
         width: 2048,
         checks: &[Check::Similarities {
             what: "a query and its document (the model's repository)",
-            prompt: Before::Instruction("Retrieve images or text relevant to the user's query."),
+            prompt: TextPrefix::Instruction(
+                "Retrieve images or text relevant to the user's query.",
+            ),
             first: &["A woman playing with her dog on a beach at sunset."],
             second: &[
                 "A woman shares a joyful moment with her golden retriever on a sun-drenched \
@@ -355,7 +357,7 @@ static EMBEDDERS: [Known; 17] = [
             tolerance: 5e-3,
         }],
     },
-    Known {
+    KnownModel {
         name: "bge-small-en-v1.5",
         width: 384,
         checks: &[hello_world(&[
@@ -366,7 +368,7 @@ static EMBEDDERS: [Known; 17] = [
             0.003_864_34,
         ])],
     },
-    Known {
+    KnownModel {
         name: "bge-base-en-v1.5",
         width: 768,
         checks: &[hello_world(&[
@@ -377,7 +379,7 @@ static EMBEDDERS: [Known; 17] = [
             0.029_960_45,
         ])],
     },
-    Known {
+    KnownModel {
         name: "bge-large-en-v1.5",
         width: 1024,
         checks: &[hello_world(&[
@@ -391,6 +393,6 @@ static EMBEDDERS: [Known; 17] = [
 ];
 
 /// All models with published answers.
-pub fn all() -> impl Iterator<Item = &'static Known> {
+pub fn all() -> impl Iterator<Item = &'static KnownModel> {
     EMBEDDERS.iter().chain(&RERANKERS)
 }

@@ -16,7 +16,7 @@ use crate::command::{CommandError, write_out};
 use crate::config::{self, DtypeName, Environment};
 use crate::serve;
 use crate::show::{Unit, shown};
-use answers::{Before, Check, Known};
+use answers::{Check, KnownModel, TextPrefix};
 
 /// What `proxima verify` takes.
 #[derive(Debug, Clone, Args)]
@@ -73,7 +73,7 @@ pub fn run(arguments: &VerifyArgs, environment: &Environment) -> Result<(), Comm
 }
 
 /// The published answers for a model's name: the last component of a path, in any case.
-fn find(name: &str) -> Result<&'static Known, CommandError> {
+fn find(name: &str) -> Result<&'static KnownModel, CommandError> {
     let wanted = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     answers::all().find(|known| known.name.eq_ignore_ascii_case(&wanted)).ok_or_else(|| {
         let names = answers::all().map(|known| known.name).collect::<Vec<_>>().join(", ");
@@ -99,7 +99,8 @@ fn report(model: &Model, check: &Check) -> Result<bool, CommandError> {
 
 /// The largest difference; NaN if one is, where `max` would ignore it, so that a check fails.
 fn worst(mut differences: impl Iterator<Item = f32>) -> f32 {
-    let larger = |worst: f32, it: f32| if it.is_nan() { Err(it) } else { Ok(worst.max(it)) };
+    let larger =
+        |worst: f32, next: f32| if next.is_nan() { Err(next) } else { Ok(worst.max(next)) };
     differences.try_fold(0.0, larger).unwrap_or_else(|nan| nan)
 }
 
@@ -107,7 +108,7 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
     match check {
         Check::Similarities { prompt, first, second, .. } => {
             let first = embed(model, first, *prompt, None, true)?;
-            let second = embed(model, second, Before::Nothing, None, true)?;
+            let second = embed(model, second, TextPrefix::Nothing, None, true)?;
             let pairs = first.iter().flat_map(|a| second.iter().map(move |b| dot(a, b)));
             Ok(pairs.collect())
         }
@@ -121,7 +122,7 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
             Ok(if *probabilities { logits.into_iter().map(sigmoid).collect() } else { logits })
         }
         Check::Listwise { queries, documents, .. } => {
-            let vectors = embed(model, documents, Before::Nothing, None, true)?;
+            let vectors = embed(model, documents, TextPrefix::Nothing, None, true)?;
             let mut cosines = Vec::new();
             for query in *queries {
                 let input = Input::Listwise {
@@ -136,7 +137,7 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
             Ok(cosines)
         }
         Check::FirstValues { text, dimensions, normalize, expected, .. } => {
-            let vectors = embed(model, &[text], Before::Nothing, *dimensions, *normalize)?;
+            let vectors = embed(model, &[text], TextPrefix::Nothing, *dimensions, *normalize)?;
             Ok(vectors[0][..expected.len()].to_vec())
         }
     }
@@ -145,14 +146,14 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
 fn embed(
     model: &Model,
     texts: &[&str],
-    before: Before,
+    prefix: TextPrefix,
     dimensions: Option<usize>,
     normalize: bool,
 ) -> Result<Vec<Vec<f32>>, CommandError> {
-    let prompt = match before {
-        Before::Nothing => Prompt::None,
-        Before::Prompt(name) => Prompt::Named(name.to_owned()),
-        Before::Instruction(text) => Prompt::Instruction(text.to_owned()),
+    let prompt = match prefix {
+        TextPrefix::Nothing => Prompt::None,
+        TextPrefix::Prompt(name) => Prompt::Named(name.to_owned()),
+        TextPrefix::Instruction(text) => Prompt::Instruction(text.to_owned()),
     };
     let how = Prepare { prompt, ..Prepare::default() };
     let inputs: Vec<Input> = texts.iter().map(|text| Input::Text((*text).to_owned())).collect();

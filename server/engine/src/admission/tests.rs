@@ -54,7 +54,7 @@ fn those_who_are_refused_do_not_all_come_back_at_once() {
     let mut jitter = Jitter::new();
     let mut seconds: Vec<u64> =
         (0..1_000).map(|_| retry_after((2.0, 32.0), jitter.next()).as_secs()).collect();
-    assert!(seconds.iter().all(|it| (2..=32).contains(it)));
+    assert!(seconds.iter().all(|wait| (2..=32).contains(wait)));
     seconds.sort_unstable();
     seconds.dedup();
     assert!(seconds.len() > 25, "{seconds:?}");
@@ -82,7 +82,8 @@ proptest! {
         let total: usize = entries.iter().map(|(_, cost)| cost).sum();
         prop_assert_eq!(ledger.total(), total);
         // A client never waits for more than the total, nor for less than its own work.
-        let own: usize = entries.iter().filter(|it| it.0 == client).map(|it| it.1).sum();
+        let of_client = entries.iter().filter(|(other, _)| *other == client);
+        let own: usize = of_client.map(|(_, cost)| cost).sum();
         let in_front = ledger.in_front(key(client), cost);
         prop_assert!((own..=total).contains(&in_front));
         prop_assert_eq!(ledger.in_front(key(client), usize::MAX), total);

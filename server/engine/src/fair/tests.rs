@@ -107,7 +107,7 @@ fn a_client_that_comes_back_when_it_is_answered_gets_as_much_as_one_that_never_s
         let mut left = BATCH;
         loop {
             let next = queue.iter().next().copied();
-            let Some((client, tokens)) = next.filter(|it| it.1 <= left) else { break };
+            let Some((client, tokens)) = next.filter(|item| item.1 <= left) else { break };
             queue.pop();
             left -= tokens;
             shares[usize::from(client == 1)] += tokens;
@@ -139,17 +139,17 @@ fn no_more_clients_are_remembered_than_may_be() {
 
 /// Push an item of a client with its tokens, pop a number of items, or drop a client's items.
 #[derive(Debug, Clone)]
-enum Step {
+enum Operation {
     Push(u64, usize),
     Pop(usize),
     Drop(u64),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<Operation>> {
     let step = prop_oneof![
-        4 => (0..6u64, 1..3_000usize).prop_map(|(client, tokens)| Step::Push(client, tokens)),
-        2 => (1..6usize).prop_map(Step::Pop),
-        1 => (0..6u64).prop_map(Step::Drop),
+        4 => (0..6u64, 1..3_000usize).prop_map(|(client, tokens)| Operation::Push(client, tokens)),
+        2 => (1..6usize).prop_map(Operation::Pop),
+        1 => (0..6u64).prop_map(Operation::Drop),
     ];
     proptest::collection::vec(step, 1..120)
 }
@@ -161,18 +161,18 @@ proptest! {
         let (mut number, mut left) = (0usize, Vec::new());
         for step in steps {
             match step {
-                Step::Push(client, tokens) => {
+                Operation::Push(client, tokens) => {
                     queue.push(key(client), (client, number), tokens);
                     left.push((client, number));
                     number += 1;
                 }
-                Step::Pop(count) => {
+                Operation::Pop(count) => {
                     let ahead: Vec<_> = queue.iter().take(count).copied().collect();
                     let taken: Vec<_> = (0..count).filter_map(|_| queue.pop()).collect();
                     prop_assert_eq!(&ahead, &taken);
                     left.retain(|item| !taken.contains(item));
                 }
-                Step::Drop(client) => {
+                Operation::Drop(client) => {
                     let dropped = queue.drop_unless(|(of, _)| *of != client);
                     prop_assert!(dropped.iter().all(|(of, _)| *of == client));
                     left.retain(|(of, _)| *of != client);
@@ -183,7 +183,8 @@ proptest! {
             // The order of each client's items is preserved.
             for client in 0..6 {
                 let of = |items: &[(u64, usize)]| -> Vec<usize> {
-                    items.iter().filter(|it| it.0 == client).map(|it| it.1).collect()
+                    let of_client = items.iter().filter(|(other, _)| *other == client);
+                    of_client.map(|(_, tokens)| *tokens).collect()
                 };
                 prop_assert_eq!(of(&all), of(&left));
             }

@@ -22,14 +22,14 @@ fn model() -> Model {
 }
 
 #[test]
-fn what_goes_on_from_a_prefix_that_is_not_kept_is_not_kept() {
+fn a_continuation_of_an_uncached_prefix_is_not_cached() {
     let model = model();
     let (trunk, limb) = (vec![10; 200], vec![11; 20]);
     let text = |end: &[u32]| [&trunk[..], end].concat();
     let on_limb = |token: u32| text(&[&limb[..], &[token]].concat());
     let prefixes = kept(&model, &[text(&[12; 30]), on_limb(13), on_limb(14)]);
     let [parent, child] = &prefixes[..] else { panic!("{} prefixes", prefixes.len()) };
-    assert!(child.parent().is_some_and(|it| Arc::ptr_eq(it, parent)));
+    assert!(child.parent().is_some_and(|prefix| Arc::ptr_eq(prefix, parent)));
     assert!(child.bytes() * 4 < parent.bytes());
     // The parent exceeds half of the cache, the child does not.
     let bytes_max = 2 * parent.bytes() - 1;

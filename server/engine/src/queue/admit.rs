@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use proxima_models::Sequence;
 use tokio::sync::oneshot;
 
-use super::{Queue, RATE_AT_FIRST, State};
+use super::{Queue, QueueState, RATE_AT_FIRST};
 use crate::admission::{Class, Load, Size, fits, retry_after};
 use crate::error::EngineError;
 use crate::fair::ClientKey;
-use crate::job::{Answer, Job, PendingVector, Reply, Vector, Waiter};
+use crate::job::{Job, PendingVector, Reply, ResultReceiver, Vector, Waiter};
 use crate::metrics::Observation;
 use crate::ticket::Ticket;
 
@@ -67,7 +67,7 @@ impl Expected<'_> {
     }
 
     /// Removes its estimate from the queue.
-    fn take_from(&mut self, state: &mut State) {
+    fn take_from(&mut self, state: &mut QueueState) {
         let size = std::mem::take(&mut self.size);
         state.expected_tokens = state.expected_tokens.saturating_sub(size.tokens);
         state.ledger(self.class).remove(self.client, size.cost);
@@ -125,7 +125,7 @@ impl Queue {
         self.note_expected(&mut self.lock(), client, size)
     }
 
-    fn note_expected(&self, state: &mut State, client: ClientKey, size: Size) -> Expected<'_> {
+    fn note_expected(&self, state: &mut QueueState, client: ClientKey, size: Size) -> Expected<'_> {
         let class = self.class(size.tokens);
         state.expected_tokens += size.tokens;
         state.ledger(class).add(client, size.cost);
@@ -133,7 +133,7 @@ impl Queue {
     }
 
     /// If a request of about this size would be rejected now, the range of retry delays in seconds.
-    fn refusal(&self, state: &mut State, client: ClientKey, size: Size) -> Option<(f64, f64)> {
+    fn refusal(&self, state: &mut QueueState, client: ClientKey, size: Size) -> Option<(f64, f64)> {
         let class = self.class(size.tokens);
         let computed = state.rate.map(|rate| rate * state.workers.at_work().max(1) as f64);
         let same_class = state.ledger(class).in_front(client, size.cost);
@@ -154,7 +154,7 @@ impl Queue {
     }
 
     /// Seconds until half, and until all, of the waiting work is done.
-    fn seconds_to_drain(&self, state: &State) -> (f64, f64) {
+    fn seconds_to_drain(&self, state: &QueueState) -> (f64, f64) {
         let rate = state.rate.unwrap_or(RATE_AT_FIRST) * state.workers.at_work().max(1) as f64;
         let seconds = state.cost as f64 / rate.max(1.0);
         (seconds / 2.0, seconds)
@@ -205,7 +205,7 @@ impl Queue {
         Ok(slots)
     }
 
-    fn cached(&self, state: &mut State, sequence: &Sequence) -> Option<Vector> {
+    fn cached(&self, state: &mut QueueState, sequence: &Sequence) -> Option<Vector> {
         if !state.cache.is_on() {
             return None;
         }
@@ -225,7 +225,7 @@ impl Queue {
         mut expected: Expected<'_>,
         sequences: Vec<Sequence>,
         reply: impl Fn(Waiter<T>) -> Reply,
-    ) -> Result<Vec<Answer<T>>, EngineError> {
+    ) -> Result<Vec<ResultReceiver<T>>, EngineError> {
         let tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
         let mut state = self.lock();
         expected.take_from(&mut state);
@@ -250,12 +250,12 @@ impl Queue {
         }
     }
 
-    fn announce(&self, state: &State) {
+    fn announce(&self, state: &QueueState) {
         self.observe_depth(state);
         self.changed.notify_all();
     }
 
-    fn check_room(&self, state: &mut State, tokens: usize) -> Result<(), EngineError> {
+    fn check_room(&self, state: &mut QueueState, tokens: usize) -> Result<(), EngineError> {
         let limit = self.config.queue_tokens_max;
         if state.ended {
             return Err(EngineError::Failed { reason: "the worker has ended".into() });
@@ -275,12 +275,12 @@ impl Queue {
 
     /// Drops waiting jobs whose waiters have all disconnected, unless the last sweep was just now.
     /// Returns how many were dropped.
-    fn sweep_if_due(&self, state: &mut State) -> usize {
+    fn sweep_if_due(&self, state: &mut QueueState) -> usize {
         if state.swept.is_some_and(|when| when.elapsed() < SWEEP_PAUSE) {
             return 0;
         }
         state.swept = Some(Instant::now());
-        let State { interactive, bulk, in_flight, .. } = state;
+        let QueueState { interactive, bulk, in_flight, .. } = state;
         let mut dropped = interactive.drop_unless(|job| in_flight.is_wanted(job));
         dropped.extend(bulk.drop_unless(|job| in_flight.is_wanted(job)));
         for job in &dropped {
@@ -292,6 +292,6 @@ impl Queue {
     }
 }
 
-fn overloaded(state: &mut State, seconds: (f64, f64)) -> EngineError {
+fn overloaded(state: &mut QueueState, seconds: (f64, f64)) -> EngineError {
     EngineError::Overloaded { retry_after: retry_after(seconds, state.jitter.next()) }
 }

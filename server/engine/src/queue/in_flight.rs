@@ -13,11 +13,11 @@ use crate::ticket::Ticket;
 
 /// Sequences whose vector is queued or being computed.
 #[derive(Debug, Default)]
-pub struct InFlight(HashMap<Arc<Sequence>, Shared>);
+pub struct InFlight(HashMap<Arc<Sequence>, SharedComputation>);
 
 /// One computation and all its waiters.
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedComputation {
     running: bool,
     waiters: Vec<(Waiter<Vector>, Arc<Ticket>)>,
 }
@@ -37,14 +37,14 @@ impl InFlight {
         ticket: &Arc<Ticket>,
     ) -> bool {
         let mut joined = true;
-        let shared = self.0.entry(sequence.clone()).or_insert_with(|| {
+        let computation = self.0.entry(sequence.clone()).or_insert_with(|| {
             joined = false;
-            Shared::default()
+            SharedComputation::default()
         });
-        if shared.running {
+        if computation.running {
             ticket.begin();
         }
-        shared.waiters.push((waiter, ticket.clone()));
+        computation.waiters.push((waiter, ticket.clone()));
         joined
     }
 
@@ -54,10 +54,9 @@ impl InFlight {
             Reply::Tokens(waiter) | Reply::Multi(waiter) => !waiter.is_closed(),
             Reply::Sparse(waiter) => !waiter.is_closed(),
             Reply::Score(waiter) => !waiter.is_closed(),
-            Reply::Embedding => self
-                .0
-                .get(&job.sequence)
-                .is_some_and(|shared| shared.waiters.iter().any(|(waiter, _)| !waiter.is_closed())),
+            Reply::Embedding => self.0.get(&job.sequence).is_some_and(|computation| {
+                computation.waiters.iter().any(|(waiter, _)| !waiter.is_closed())
+            }),
         }
     }
 
@@ -65,17 +64,17 @@ impl InFlight {
     pub fn begin(&mut self, job: &Job) {
         job.ticket.begin();
         if matches!(job.reply, Reply::Embedding)
-            && let Some(shared) = self.0.get_mut(&job.sequence)
+            && let Some(computation) = self.0.get_mut(&job.sequence)
         {
-            shared.running = true;
-            shared.waiters.iter().for_each(|(_, ticket)| ticket.begin());
+            computation.running = true;
+            computation.waiters.iter().for_each(|(_, ticket)| ticket.begin());
         }
     }
 
     /// Removes a sequence whose vector was computed, or failed; returns its waiters.
     pub fn take(&mut self, sequence: &Arc<Sequence>) -> Vec<Waiter<Vector>> {
-        let shared = self.0.remove(sequence).unwrap_or_default();
-        shared.waiters.into_iter().map(|(waiter, _)| waiter).collect()
+        let computation = self.0.remove(sequence).unwrap_or_default();
+        computation.waiters.into_iter().map(|(waiter, _)| waiter).collect()
     }
 
     /// Removes the sequence of a job that has no connected waiters.

@@ -42,7 +42,7 @@ pub struct Workers {
     pub rate: Option<f64>,
 }
 
-struct State {
+struct QueueState {
     interactive: FairQueue<Job>,
     bulk: FairQueue<Job>,
     /// When a bulk job was last taken.
@@ -81,7 +81,7 @@ impl Job {
     }
 }
 
-impl State {
+impl QueueState {
     fn ledger(&mut self, class: Class) -> &mut Ledger {
         match class {
             Class::Interactive => &mut self.ledgers[0],
@@ -129,7 +129,7 @@ impl State {
 
 /// The queue of one engine.
 pub struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
     config: EngineConfig,
     shares: bool,
@@ -142,7 +142,7 @@ impl Queue {
     /// An empty queue.
     pub fn new(config: EngineConfig, workers: Workers, metrics: Arc<dyn Metrics>) -> Self {
         let Workers { count, share: shares, rate } = workers;
-        let state = Mutex::new(State {
+        let state = Mutex::new(QueueState {
             interactive: FairQueue::default(),
             bulk: FairQueue::default(),
             bulk_taken: Instant::now(),
@@ -167,12 +167,12 @@ impl Queue {
         Self { state, changed: Condvar::new(), config, shares, metrics, ended, lost }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         // No code panics between two changes that belong together, so poison is harmless.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn observe_depth(&self, state: &State) {
+    fn observe_depth(&self, state: &QueueState) {
         let jobs = state.interactive.len() + state.bulk.len();
         self.metrics.observe(Observation::QueueDepth { jobs, tokens: state.tokens });
     }

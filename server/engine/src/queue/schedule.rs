@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use proxima_models::Sequence;
 
-use super::{Queue, RATE_AT_FIRST, State};
+use super::{Queue, QueueState, RATE_AT_FIRST};
 use crate::admission::Class;
 use crate::batching::{Budget, Candidate, choose};
 use crate::job::Job;
@@ -101,7 +101,7 @@ impl Queue {
     }
 
     /// Takes the next batch. It has only interactive jobs unless `bulk` is set.
-    fn take_batch(&self, state: &mut State, bulk: bool) -> Vec<Job> {
+    fn take_batch(&self, state: &mut QueueState, bulk: bool) -> Vec<Job> {
         loop {
             let now = Instant::now();
             let moment = Moment { now, bulk_taken: state.bulk_taken, shares: self.shares };
@@ -125,7 +125,7 @@ impl Queue {
             let mut jobs = Vec::with_capacity(choice.interactive + choice.bulk);
             for index in 0..choice.interactive + choice.bulk {
                 let is_interactive = index < choice.interactive;
-                let State { interactive, bulk, .. } = state;
+                let QueueState { interactive, bulk, .. } = state;
                 let job = if is_interactive { interactive.pop() } else { bulk.pop() };
                 let job = job.expect("a chosen job is there");
                 state.note_left(&job);
@@ -152,7 +152,7 @@ impl Queue {
 
     /// The maximum cost of a batch: what the worker computes in the target time of a batch, and if
     /// other workers are idle, no more than an even share of the waiting work.
-    fn cost_max(&self, state: &State) -> usize {
+    fn cost_max(&self, state: &QueueState) -> usize {
         let rate = state.rate.unwrap_or(RATE_AT_FIRST);
         let in_time = (rate * self.config.batch_time_target.as_secs_f64()) as usize;
         let part = match state.workers.idle {

@@ -16,7 +16,7 @@ use super::Dialect;
 use super::inputs::sole_prompt;
 use super::items::{Name, Pending, Source, checked, content, resolve};
 use super::ranking::{Asked, echoes, ranked, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
 use super::status::{answer_id, shaped};
 use crate::http::{App, Failure, JsonBody, Routes, Want, json_response, with_timings};
 use types::{
@@ -31,13 +31,13 @@ pub fn dialect() -> Dialect {
         owns: |path| path.starts_with("/v2/") || path == "/v1/embed",
         routes: || Routes::new().post(&["/v2/embed"], embed).post(&["/v1/embed"], embed_1),
         shared: || {
-            vec![Shared {
+            vec![SharedRoute {
                 purpose: Purpose::Rerank,
                 path: Some("/v2/rerank"),
                 body: "CohereRerankBody",
                 answers: &["CohereRerankResults"],
                 claims: |_| true,
-                answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+                answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
             }]
         },
         failure,

@@ -251,7 +251,7 @@ impl Embeddings {
                 OutputEncoding::Ubinary => &mut this.ubinary,
                 OutputEncoding::Base64 => &mut this.base64,
             };
-            *place = Some(vectors.iter().map(|it| encoding.encode(it.clone())).collect());
+            *place = Some(vectors.iter().map(|vector| encoding.encode(vector.clone())).collect());
         }
         this
     }

@@ -23,7 +23,7 @@ const IN_FLIGHT_MAX: usize = 16;
 pub type Replies<A> = Pin<Box<dyn Stream<Item = Result<A, Status>> + Send>>;
 
 /// A reply, with timings if they were measured.
-pub type Answer<A> = Result<(A, Option<Timings>), Failure>;
+pub type CallResult<A> = Result<(A, Option<Timings>), Failure>;
 
 /// What all services share.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl Calls {
     }
 
     /// Answers a message, with timings as metadata.
-    pub async fn one<Q, A, F: Future<Output = Answer<A>>>(
+    pub async fn one<Q, A, F: Future<Output = CallResult<A>>>(
         &self,
         request: Request<Q>,
         when_full: WhenFull,
@@ -90,7 +90,7 @@ impl Calls {
     where
         Q: Send + 'static,
         A: Send + 'static,
-        F: Future<Output = Answer<A>> + Send + 'static,
+        F: Future<Output = CallResult<A>> + Send + 'static,
     {
         let (calls, ending, client) = (self.clone(), self.clone(), client(&messages));
         of_stream(&messages);
@@ -166,7 +166,7 @@ impl Calls {
         &self,
         client: ClientKey,
         when_full: WhenFull,
-        work: impl Future<Output = Answer<A>>,
+        work: impl Future<Output = CallResult<A>>,
     ) -> Result<((A, Option<Timings>), Arc<Scope>), Status> {
         self.app.within_limits(client, when_full, work).await.map_err(|failure| {
             // The engine counts its own refusals per model; it has not seen this one.

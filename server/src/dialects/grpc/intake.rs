@@ -21,10 +21,10 @@ const PREFIX_BYTES: usize = 5;
 
 /// A call's share of the body budget; held as long as what was read is needed.
 #[derive(Debug, Clone)]
-pub struct CallRoom(Arc<Shared>);
+pub struct CallRoom(Arc<CallState>);
 
 #[derive(Debug)]
-struct Shared {
+struct CallState {
     room: Mutex<BodyRoom>,
     streams: AtomicBool,
 }
@@ -101,7 +101,7 @@ impl Messages {
     /// The body budget is exhausted.
     pub fn new(inner: Body, intake: Intake) -> Result<(Self, CallRoom), Failure> {
         let room = Mutex::new(intake.bodies.begin().map_err(busy)?);
-        let room = CallRoom(Arc::new(Shared { room, streams: AtomicBool::new(false) }));
+        let room = CallRoom(Arc::new(CallState { room, streams: AtomicBool::new(false) }));
         let pace = Some(start(&intake));
         let kept = room.clone();
         Ok((Self { inner, intake, room, message: Message::default(), pace }, kept))

@@ -105,7 +105,7 @@ async fn end_reflection(
     }
     let stopped = async move {
         // An error means that the sender was dropped, which ends the stream as well.
-        let _ = stop.wait_for(|it| *it).await;
+        let _ = stop.wait_for(|stopping| *stopping).await;
     };
     let body = |body: Body| Body::from_stream(body.into_data_stream().take_until(stopped));
     next.run(request.map(body)).await
@@ -170,7 +170,7 @@ async fn timeout(State(app): State<Arc<App>>, request: Request, next: Next) -> R
 /// A client's deadline: one to eight digits and a unit (`Timeout` of gRPC over HTTP/2).
 fn deadline(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|it| it.is_ascii_digit()) {
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
     let number: u64 = digits.parse().ok()?;

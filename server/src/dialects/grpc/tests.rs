@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use proxima_engine::{Engine, EngineConfig, Registry, Step};
+use proxima_engine::{Engine, EngineConfig, LoadStep, Registry};
 use proxima_models::{LoadOptions, Model};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -108,7 +108,7 @@ async fn a_vector_is_that_of_http_bit_for_bit_and_says_what_it_took() {
     let mut client = EmbedClient::new(server.channel.clone());
     let reply = client.embed(text("one text")).await.expect("a vector");
     let number =
-        |name: &str| reply.metadata().get(name).and_then(|it| it.to_str().ok()?.parse().ok());
+        |name: &str| reply.metadata().get(name).and_then(|text| text.to_str().ok()?.parse().ok());
     assert_eq!(number("x-compute-tokens"), Some(4));
     assert_eq!(number("x-compute-characters"), Some(8));
     assert!(number("x-total-time").is_some() && reply.metadata().contains_key("x-compute-type"));
@@ -158,7 +158,7 @@ async fn a_stream_is_answered_in_order_and_ends_with_its_first_failure() {
     let (server, _) = fake(HttpConfig::default()).await;
     let texts: Vec<String> = (0..50).map(|place| format!("text number {place}")).collect();
     let mut client = EmbedClient::new(server.channel.clone());
-    let messages: Vec<_> = texts.iter().map(|it| text(it)).collect();
+    let messages: Vec<_> = texts.iter().map(|sent| text(sent)).collect();
     let replies = client.embed_stream(stream::iter(messages)).await.expect("a stream");
     let replies: Vec<_> = replies.into_inner().try_collect().await.expect("all replies");
     assert_eq!(replies.len(), texts.len());
@@ -209,7 +209,8 @@ async fn tokens_go_both_ways() {
     let mut client = TokenizeClient::new(server.channel.clone());
     let message = pb::EncodeRequest { inputs: "ab cd".into(), ..Default::default() };
     let bare = client.tokenize(message.clone()).await.expect("tokens").into_inner().tokens;
-    let texts: Vec<_> = bare.iter().map(|it| (it.text.as_str(), it.start, it.special)).collect();
+    let texts: Vec<_> =
+        bare.iter().map(|token| (token.text.as_str(), token.start, token.special)).collect();
     assert_eq!(texts, [("ab", Some(0), false), ("cd", Some(3), false)]);
     let message = pb::EncodeRequest { add_special_tokens: true, ..message };
     let replies = client.tokenize_stream(stream::iter([message])).await.expect("a stream");
@@ -276,7 +277,7 @@ async fn health(server: &Server, service: &str) -> Result<ServingStatus, Code> {
 #[tokio::test]
 async fn while_no_model_is_ready_health_is_red_and_calls_are_told_to_come_back() {
     let registry = Registry::starting(["it".to_owned()]).expect("one name");
-    registry.slot(None).expect("a slot").begin(Step::Loading, Arc::default());
+    registry.slot(None).expect("a slot").begin(LoadStep::Loading, Arc::default());
     let app = App::new(registry, MetricsHub::new(), HttpConfig::default());
     let (_listening, channel) = listen(Arc::new(app)).await;
     let mut client = HealthClient::new(channel.clone());
@@ -303,11 +304,12 @@ async fn health_is_a_forward_pass_and_can_be_watched() {
     let watched = client.watch(HealthCheckRequest::default()).await.expect("a stream");
     let mut watched = watched.into_inner();
     let first = watched.message().await.expect("a status");
-    assert_eq!(first.map(|it: HealthCheckResponse| it.status()), Some(ServingStatus::Serving));
+    assert_eq!(first.as_ref().map(HealthCheckResponse::status), Some(ServingStatus::Serving));
     let (stopped, _) = (server.stop.send(()), server.serving.await);
     stopped.expect("it listened");
     let rest: Vec<_> = watched.try_collect().await.expect("it ends well");
-    assert_eq!(rest.iter().map(|it| it.status()).collect::<Vec<_>>(), [ServingStatus::NotServing]);
+    let rest: Vec<_> = rest.iter().map(HealthCheckResponse::status).collect();
+    assert_eq!(rest, [ServingStatus::NotServing]);
     let (server, _) = fake(HttpConfig::default()).await;
     server.engine.shutdown().await;
     assert_eq!(health(&server, "").await, Ok(ServingStatus::NotServing));

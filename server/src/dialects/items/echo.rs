@@ -52,7 +52,9 @@ fn holds_media(value: &Value) -> bool {
 /// Whether the value given for a URL is a file itself.
 fn is_data(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.get(..5).is_some_and(|it| it.eq_ignore_ascii_case("data:")),
+        Value::String(text) => {
+            text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
+        }
         Value::Array(values) => values.iter().any(is_data),
         Value::Object(object) => {
             object.contains_key("bytes") || object.get("url").is_some_and(is_data)

@@ -205,8 +205,7 @@ impl Files<'_> {
             return Ok(media.written(&text, budget)?);
         }
         let (media, budget) = (media.clone(), budget.clone());
-        let decode = move || media.written(&text, &budget);
-        let decoded = tokio::task::spawn_blocking(decode).await;
+        let decoded = tokio::task::spawn_blocking(move || media.written(&text, &budget)).await;
         decoded.unwrap_or(Err(SourceError::Undecoded)).map_err(Missing::from)
     }
 }

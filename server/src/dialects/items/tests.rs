@@ -172,7 +172,7 @@ fn an_object_with_nothing_is_an_empty_item() {
 }
 
 #[test]
-fn what_is_not_an_item_is_said() {
+fn an_invalid_item_is_explained() {
     let a = data("a");
     let cases = [
         (json!({ "content": [] }), "no text, image or video"),

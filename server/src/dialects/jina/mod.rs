@@ -15,12 +15,12 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::inputs::sole_prompt;
 use super::ranking::{Asked, echoes, ranked, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
 use super::status::{answer_id, shaped};
 use super::token_ids::IdsOf;
 use crate::http::{App, Failure, Routes, Want, json_response, with_timings};
 use types::{
-    ApiVersion, BilledUnits, EmbeddingType, EmbeddingsAnswer, EmbeddingsBody, Entry, ErrorBody,
+    ApiVersion, BilledUnits, EmbeddingType, EmbeddingsAnswer, EmbeddingsBody, ErrorBody, JinaEntry,
     Meta, RerankBody, RerankResults, ResultEntry, TokensEntry, Usage, written,
 };
 
@@ -42,16 +42,16 @@ pub fn dialect() -> Dialect {
         routes: Routes::new,
         shared: || {
             vec![
-                Shared {
+                SharedRoute {
                     purpose: Purpose::Rerank,
                     path: None,
                     body: "JinaRerankBody",
                     answers: &["JinaRerankResults"],
                     // Only text-embeddings-inference calls documents `texts`.
                     claims: |keys| !keys.any(&["texts"]) || keys.any(&["documents"]),
-                    answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+                    answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
                 },
-                Shared {
+                SharedRoute {
                     purpose: Purpose::Embed,
                     path: None,
                     body: "JinaEmbeddingsBody",
@@ -60,7 +60,7 @@ pub fn dialect() -> Dialect {
                         "JinaEmbeddingsAnswer_JinaTokensEntry",
                     ],
                     claims: |keys| keys.any(&EMBEDDING_KEYS),
-                    answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
+                    answer: |app, body| -> ResponseFuture { Box::pin(embeddings(app, body)) },
                 },
             ]
         },
@@ -75,7 +75,7 @@ pub fn dialect() -> Dialect {
     RerankBody,
     RerankResults,
     EmbeddingsBody,
-    EmbeddingsAnswer<Entry>,
+    EmbeddingsAnswer<JinaEntry>,
     EmbeddingsAnswer<TokensEntry>,
     ErrorBody
 )))]
@@ -176,7 +176,7 @@ async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let model = chosen.name().to_owned();
     let timings = answer.timings;
     let make = move || {
-        let entry = |(index, vector)| Entry {
+        let entry = |(index, vector)| JinaEntry {
             object: "embedding",
             index,
             embedding: encoding.encode(vector),

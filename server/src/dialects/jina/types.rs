@@ -184,8 +184,7 @@ pub struct EmbeddingsAnswer<E> {
 
 /// One vector.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = JinaEntry)]
-pub struct Entry {
+pub struct JinaEntry {
     /// `embedding`
     pub object: &'static str,
     /// Its input's place.

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::shared::{Answer, Purpose, Shared, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
 use crate::http::{App, Failure, PathText, Routes, Want, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 
@@ -23,13 +23,13 @@ pub fn dialect() -> Dialect {
         owns: |path| path.starts_with("/v1/") || path == "/embeddings",
         routes,
         shared: || {
-            vec![Shared {
+            vec![SharedRoute {
                 purpose: Purpose::Embed,
                 path: None,
                 body: "EmbeddingsBody",
                 answers: &["EmbeddingsAnswer"],
                 claims: |_| true,
-                answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
+                answer: |app, body| -> ResponseFuture { Box::pin(embeddings(app, body)) },
             }]
         },
         failure: error::failure,

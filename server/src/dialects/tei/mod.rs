@@ -16,7 +16,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::classes::Classes;
 use super::ranking::{ranked, with_method};
-use super::shared::{Answer, Keys, Purpose, Shared, read, respond};
+use super::shared::{Keys, Purpose, ResponseFuture, SharedRoute, read, respond};
 use crate::encoding::EncodedVector;
 use crate::http::{
     App, Failure, JsonBody, PathText, RawBody, Routes, Want, json_response, with_timings,
@@ -35,13 +35,13 @@ pub fn dialect() -> Dialect {
         owns: |_| true,
         routes,
         shared: || {
-            vec![Shared {
+            vec![SharedRoute {
                 purpose: Purpose::Rerank,
                 path: None,
                 body: "TeiRerankBody",
                 answers: &["TeiRanks"],
                 claims: |keys| keys.any(&["texts"]),
-                answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+                answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
             }]
         },
         failure: error::failure,

@@ -120,7 +120,7 @@ async fn instances_are_answered_whole_or_not_at_all() {
     }
     let wrong = json!({ "inputs": "light", "prompt_name": "none of these" });
     let calls = |text: &str| {
-        let line = text.lines().find(|it| it.starts_with("proxima_batch_sequences_count"));
+        let line = text.lines().find(|line| line.starts_with("proxima_batch_sequences_count"));
         line.map(str::to_owned)
     };
     let before = calls(&several.app.metrics().text());
@@ -132,7 +132,7 @@ async fn instances_are_answered_whole_or_not_at_all() {
     let (status, refused) = several.post("/vertex", json!({ "instances": [good, other] })).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(
-        refused["error"].as_str().is_some_and(|it| it.contains("go to one model")),
+        refused["error"].as_str().is_some_and(|message| message.contains("go to one model")),
         "{refused}"
     );
     several.end().await;

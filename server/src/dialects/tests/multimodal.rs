@@ -53,8 +53,11 @@ async fn every_path_that_embeds_takes_images() {
         }
     }
     let all = ask(&app, "/embed_all", json!({ "inputs": [item, "a", [5]] })).await;
-    let lengths: Vec<_> = all.as_array().into_iter().flatten().map(|it| it.as_array()).collect();
-    assert_eq!(lengths.iter().map(|it| it.map_or(0, Vec::len)).collect::<Vec<_>>(), [5, 3, 1]);
+    let lengths: Vec<_> = all.as_array().into_iter().flatten().map(Value::as_array).collect();
+    assert_eq!(
+        lengths.iter().map(|vectors| vectors.map_or(0, Vec::len)).collect::<Vec<_>>(),
+        [5, 3, 1]
+    );
     let content = json!([{ "type": "image_url", "image_url": { "url": image } }, { "type": "text", "text": "a cat" }]);
     let user = json!({ "role": "user", "content": content });
     let chat = ask(&app, "/v1/embeddings", json!({ "messages": [[user], [user]] })).await;
@@ -158,13 +161,17 @@ async fn every_path_that_ranks_takes_images() {
     let tei = json!({ "query": query, "texts": documents, "return_text": true });
     let tei = ask(&app, "/rerank", tei).await;
     assert_eq!(places(&tei, "score"), expected);
-    let text = |index: u64| tei.as_array().into_iter().flatten().find(|it| it["index"] == index);
-    assert_eq!(text(3).map(|it| it["text"].clone()), Some(json!("seven")));
-    assert_eq!(text(0).and_then(|it| it.get("text")), None);
+    let text =
+        |index: u64| tei.as_array().into_iter().flatten().find(|result| result["index"] == index);
+    assert_eq!(text(3).map(|result| result["text"].clone()), Some(json!("seven")));
+    assert_eq!(text(0).and_then(|result| result.get("text")), None);
     let vllm = ask(&app, "/rerank", with("use_activation", json!(true))).await;
     let document = |index: u64| {
         let results = vllm["results"].as_array().into_iter().flatten();
-        results.filter(|it| it["index"] == index).map(|it| it["document"].clone()).next()
+        results
+            .filter(|result| result["index"] == index)
+            .map(|result| result["document"].clone())
+            .next()
     };
     let parts = json!([{ "type": "image_url" }, { "type": "text", "text": "a dog" }]);
     assert_eq!(document(2), Some(json!({ "text": null, "multi_modal": parts })));
@@ -181,8 +188,12 @@ async fn every_path_that_ranks_takes_images() {
     assert_eq!(ask(&app, "/v1/rerank", one).await["results"].as_array().map(Vec::len), Some(1));
     let lists = json!({ "query": [{ "type": "text", "text": "a" }], "documents": [dog, "a"] });
     let lists = ask(&app, "/v1/rerank", lists).await;
-    let document = lists["results"].as_array().into_iter().flatten().find(|it| it["index"] == 0);
-    assert_eq!(document.map(|it| it["document"].clone()), Some(json!({ "content": parts })));
+    let document =
+        lists["results"].as_array().into_iter().flatten().find(|result| result["index"] == 0);
+    assert_eq!(
+        document.map(|result| result["document"].clone()),
+        Some(json!({ "content": parts }))
+    );
     let pairs = json!({ "queries": [query, query], "items": [{ "content": dog }, query] });
     assert!(ask(&app, "/v1/score", pairs).await["data"][1]["score"].is_number());
     engine.shutdown().await;

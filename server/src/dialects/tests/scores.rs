@@ -97,7 +97,7 @@ async fn classes_of_several_labels_at_a_time_have_a_probability_each() {
     assert_eq!(own, logits);
     let numbers = |all: &Value| -> Vec<f64> {
         let all = all.as_array().expect("a list").iter();
-        all.map(|it| it["score"].as_f64().expect("a number")).collect()
+        all.map(|class| class["score"].as_f64().expect("a number")).collect()
     };
     for (score, logit) in numbers(&scores).into_iter().zip(numbers(&logits)) {
         assert!((score - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-6, "{score} of {logit}");
@@ -133,7 +133,7 @@ async fn vectors_are_compared_as_the_checkpoint_says() {
     let vectors = post_to(&app, "/embed", vectors).await;
     let vector = |place: usize| -> Vec<f64> {
         let numbers = vectors[place].as_array().expect("a vector").iter();
-        numbers.map(|it| it.as_f64().expect("a number")).collect()
+        numbers.map(|number| number.as_f64().expect("a number")).collect()
     };
     let dot: f64 = vector(0).iter().zip(vector(1)).map(|(a, b)| a * b).sum();
     let close = |found: &Value| {

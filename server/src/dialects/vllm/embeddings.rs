@@ -157,15 +157,14 @@ pub struct ChatAnswer {
     /// The served name of the model.
     model: String,
     /// One entry a conversation, in order.
-    data: Vec<Entry>,
+    data: Vec<VllmEntry>,
     /// Tokens.
     usage: Usage,
 }
 
 /// One vector.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = VllmEntry)]
-struct Entry {
+struct VllmEntry {
     /// Its conversation's place.
     index: usize,
     /// `embedding`
@@ -203,7 +202,7 @@ async fn vectors(app: &App, body: ChatBody) -> Result<Response, Failure> {
     let timings = answer.timings;
     let tokens = timings.n_tokens;
     let make = move || {
-        let entry = |(index, vector)| Entry {
+        let entry = |(index, vector)| VllmEntry {
             index,
             object: "embedding",
             embedding: encoding.encode(vector),

@@ -19,7 +19,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::items::{ItemObject, Name, Object, echo, echo_parts, is_item, resolve};
 use super::ranking::{Asked, Document, ranked, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
 use super::status::{answer_id, now, shaped, status};
 use crate::http::{App, Chosen, Failure, JsonBody, Routes, Want, with_timings};
 use types::{
@@ -45,15 +45,15 @@ pub fn dialect() -> Dialect {
         routes: || Routes::new().post(&["/score", "/v1/score"], score),
         shared: || {
             vec![
-                Shared {
+                SharedRoute {
                     purpose: Purpose::Rerank,
                     path: None,
                     body: "VllmRerankBody",
                     answers: &["VllmRerankResults"],
                     claims: |keys| keys.any(&RERANK_KEYS),
-                    answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+                    answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
                 },
-                Shared {
+                SharedRoute {
                     purpose: Purpose::Embed,
                     path: None,
                     body: "VllmChatBody",
@@ -63,7 +63,7 @@ pub fn dialect() -> Dialect {
                         keys.set(&["messages"])
                             || (keys.any(&["messages"]) && !keys.set(&["input"]))
                     },
-                    answer: |app, body| -> Answer { Box::pin(embeddings::chat(app, body)) },
+                    answer: |app, body| -> ResponseFuture { Box::pin(embeddings::chat(app, body)) },
                 },
             ]
         },

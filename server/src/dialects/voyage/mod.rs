@@ -15,7 +15,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::inputs::sole_prompt;
 use super::ranking::{Asked, Document, ranked, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
 use super::status::shaped;
 use super::token_ids::IdsOf;
 use crate::http::{App, Failure, Routes, Want, json_response, with_timings};
@@ -35,21 +35,21 @@ pub fn dialect() -> Dialect {
         routes: || Routes::new().post(&[multimodal::PATH], multimodal::embeddings),
         shared: || {
             vec![
-                Shared {
+                SharedRoute {
                     purpose: Purpose::Rerank,
                     path: None,
                     body: "VoyageRerankBody",
                     answers: &["VoyageRerankResults"],
                     claims: |keys| keys.any(&["top_k"]),
-                    answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+                    answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
                 },
-                Shared {
+                SharedRoute {
                     purpose: Purpose::Embed,
                     path: None,
                     body: "VoyageEmbeddingsBody",
                     answers: &["VoyageEmbeddingsAnswer"],
                     claims: |keys| keys.any(&EMBEDDING_KEYS),
-                    answer: |app, body| -> Answer { Box::pin(embeddings(app, body)) },
+                    answer: |app, body| -> ResponseFuture { Box::pin(embeddings(app, body)) },
                 },
             ]
         },

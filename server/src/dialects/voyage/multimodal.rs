@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::failure;
-use super::types::{EncodingFormat, Entry, entries};
+use super::types::{EncodingFormat, VoyageEntry, entries};
 use crate::dialects::Side;
 use crate::dialects::inputs::sole_prompt;
 use crate::dialects::items::{ItemContent, Name, Pending, Unique, checked, content, resolve};
@@ -79,7 +79,7 @@ pub struct MultimodalAnswer {
     /// `list`
     pub object: &'static str,
     /// One entry an input, in order.
-    pub data: Vec<Entry>,
+    pub data: Vec<VoyageEntry>,
     /// The served name of the model.
     pub model: String,
     /// Tokens and pixels.

@@ -141,7 +141,7 @@ pub struct EmbeddingsAnswer {
     /// `list`
     pub object: &'static str,
     /// One entry an input, in order.
-    pub data: Vec<Entry>,
+    pub data: Vec<VoyageEntry>,
     /// The served name of the model.
     pub model: String,
     /// Tokens.
@@ -150,8 +150,7 @@ pub struct EmbeddingsAnswer {
 
 /// One vector.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = VoyageEntry)]
-pub struct Entry {
+pub struct VoyageEntry {
     /// `embedding`
     pub object: &'static str,
     /// The vector.
@@ -161,8 +160,8 @@ pub struct Entry {
 }
 
 /// Vectors as entries, in order; as base64 if `packed`.
-pub fn entries(vectors: Vec<Vec<f32>>, encoding: OutputEncoding, packed: bool) -> Vec<Entry> {
-    let entry = |(index, vector)| Entry {
+pub fn entries(vectors: Vec<Vec<f32>>, encoding: OutputEncoding, packed: bool) -> Vec<VoyageEntry> {
+    let entry = |(index, vector)| VoyageEntry {
         object: "embedding",
         embedding: if packed { encoding.packed(vector) } else { encoding.encode(vector) },
         index,

@@ -16,7 +16,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::inputs::purpose_prompt;
 use super::ranking::{Additions, Asked, Document, request, with_method};
-use super::shared::{Answer, Purpose, Shared, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
 use super::status::shaped;
 use crate::http::{App, Failure, JsonBody, Routes, Want, with_timings};
 use types::{
@@ -37,13 +37,13 @@ pub fn dialect() -> Dialect {
                 .get(&["/.well-known/ready"], ready)
         },
         shared: || {
-            vec![Shared {
+            vec![SharedRoute {
                 purpose: Purpose::Rerank,
                 path: None,
                 body: "WeaviateRerankBody",
                 answers: &["WeaviateRerankResults"],
                 claims: |keys| keys.any(&["property"]) && keys.any(&["documents"]),
-                answer: |app, body| -> Answer { Box::pin(rerank(app, body)) },
+                answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
             }]
         },
         failure,

@@ -50,7 +50,8 @@ async fn a_line_says_what_was_asked_for_and_what_it_took_but_no_input() {
     let (head, answer) = send(server.http, &sent).await;
     assert_eq!(header(&head, "x-request-id"), Some("one"));
     let line = log.line("one").await;
-    let tokens: u64 = header(&head, "x-compute-tokens").and_then(|it| it.parse().ok()).expect("a");
+    let tokens: u64 =
+        header(&head, "x-compute-tokens").and_then(|count| count.parse().ok()).expect("a");
     for (key, expected) in [
         ("method", json!("POST")),
         ("path", json!("/embed")),

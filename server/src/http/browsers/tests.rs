@@ -128,7 +128,7 @@ fn allowed_hosts_are_names_of_the_server() {
 }
 
 #[test]
-fn what_is_no_origin_or_host_is_refused_at_the_start() {
+fn invalid_origins_and_hosts_are_refused_at_startup() {
     let parse = |origin: &str, host: &str| BrowserSettings::parse(&[origin.into()], &[host.into()]);
     for origin in ["example.com", "https://example.com/path", "https://*.example.com/?", "https://"]
     {

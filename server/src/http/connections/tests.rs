@@ -13,66 +13,66 @@ fn address(text: &str) -> IpAddr {
 }
 
 /// The indices of those that are evicted.
-fn evicted(places: &[Place]) -> Vec<usize> {
-    let is_evicted = |place: &Place| place.record.state.borrow().evicted;
-    places.iter().enumerate().filter(|(_, place)| is_evicted(place)).map(|it| it.0).collect()
+fn evicted(slots: &[ConnectionSlot]) -> Vec<usize> {
+    let is_evicted = |slot: &ConnectionSlot| slot.record.state.borrow().evicted;
+    slots.iter().enumerate().filter(|(_, slot)| is_evicted(slot)).map(|(index, _)| index).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_client_with_most_connections_gives_up_the_one_idle_for_longest() {
     let connections = Connections::new(6);
-    let mut places = Vec::new();
+    let mut slots = Vec::new();
     let from = ["192.0.2.9", "192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.9"];
     for client in from {
-        places.push(connections.place(address(client)).await);
+        slots.push(connections.slot(address(client)).await);
         tokio::time::advance(Duration::from_secs(1)).await;
     }
     // The oldest of them is active, and the next was used just now.
-    let _busy = places[1].record().open();
-    drop(places[2].record().open());
+    let _busy = slots[1].record().open();
+    drop(slots[2].record().open());
     tokio::select! {
         biased;
-        _ = connections.place(address("198.51.100.1")) => panic!("there is no room"),
+        _ = connections.slot(address("198.51.100.1")) => panic!("there is no room"),
         () = std::future::ready(()) => {}
     }
-    assert_eq!(evicted(&places), [3]);
+    assert_eq!(evicted(&slots), [3]);
     // No other is evicted while this one is closing; once it is closed, there is a free slot.
     connections.close_idle();
-    assert_eq!(evicted(&places), [3]);
-    drop(places.remove(3));
-    places.push(connections.place(address("198.51.100.1")).await);
+    assert_eq!(evicted(&slots), [3]);
+    drop(slots.remove(3));
+    slots.push(connections.slot(address("198.51.100.1")).await);
     // Each client has two, so only age counts.
-    drop(places.remove(2));
-    places.push(connections.place(address("198.51.100.1")).await);
+    drop(slots.remove(2));
+    slots.push(connections.slot(address("198.51.100.1")).await);
     connections.close_idle();
-    assert_eq!(evicted(&places), [0]);
+    assert_eq!(evicted(&slots), [0]);
 }
 
 #[tokio::test]
 async fn addresses_of_one_ipv6_client_count_together() {
     let connections = Connections::new(4);
-    let mut places = Vec::new();
+    let mut slots = Vec::new();
     for client in ["2a00::1", "2a00:0:0:1::1", "2a00:0:0:1::2", "2a00:0:0:2::1"] {
-        places.push(connections.place(address(client)).await);
+        slots.push(connections.slot(address(client)).await);
     }
     connections.close_idle();
-    assert_eq!(evicted(&places), [1]);
+    assert_eq!(evicted(&slots), [1]);
 }
 
 #[tokio::test]
-async fn where_all_are_at_work_a_new_connection_waits_until_one_is_not() {
+async fn if_all_are_active_a_new_connection_waits_until_one_is_idle() {
     let connections = Connections::new(1);
-    let place = connections.place(address("192.0.2.1")).await;
-    let open = place.record().open();
+    let slot = connections.slot(address("192.0.2.1")).await;
+    let open = slot.record().open();
     let (more, client) = (connections.clone(), address("192.0.2.2"));
-    let next = tokio::spawn(async move { more.place(client).await });
+    let next = tokio::spawn(async move { more.slot(client).await });
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
-    assert!(!next.is_finished() && !place.record.state.borrow().evicted);
+    assert!(!next.is_finished() && !slot.record.state.borrow().evicted);
     drop(open);
-    place.evicted().await;
-    drop(place);
+    slot.evicted().await;
+    drop(slot);
     next.await.expect("no panic");
 }
 

@@ -20,7 +20,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 /// The decoded body, read in pieces of `size` bytes.
 async fn all(encoded: &[u8], coding: Coding, size: usize, limit: usize) -> Result<Vec<u8>, String> {
     let pieces: Vec<_> =
-        encoded.chunks(size).map(|it| Ok::<_, std::io::Error>(it.to_vec())).collect();
+        encoded.chunks(size).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
     let body = Body::from_stream(stream::iter(pieces));
     let mut decoded = std::pin::pin!(decoded(body, coding, limit));
     let mut bytes = Vec::new();
@@ -50,7 +50,7 @@ async fn bodies_are_decoded_however_they_are_cut_into_pieces() {
 }
 
 #[tokio::test]
-async fn what_is_cut_off_or_no_such_coding_is_refused() {
+async fn truncated_bodies_and_wrong_codings_are_refused() {
     let bytes = vec![b'a'; 100_000];
     for (encoded, coding) in [(gzip(&bytes), Coding::Gzip), (zstd(&bytes), Coding::Zstd)] {
         for end in [1, 5, encoded.len() / 2, encoded.len() - 1] {

@@ -58,7 +58,7 @@ async fn a_server_whose_models_are_not_ready_says_so_and_how_far_they_are() {
     let server = server(&["owner/a", "b"]);
     let bytes = Arc::new(Progress::of(2_000_000));
     bytes.add(500_000);
-    server.slot("owner/a").begin(Step::Fetching, bytes);
+    server.slot("owner/a").begin(LoadStep::Fetching, bytes);
     assert_eq!(server.get("/livez").await.0, 200);
     let (status, headers, body) = server.get("/readyz").await;
     assert_eq!((status, &body["status"]), (503, &json!("starting")));
@@ -75,7 +75,7 @@ async fn a_server_whose_models_are_not_ready_says_so_and_how_far_they_are() {
     assert!(headers.contains_key("retry-after"));
     let tensors = Arc::new(Progress::of(10));
     tensors.add(3);
-    server.slot("b").begin(Step::Loading, tensors);
+    server.slot("b").begin(LoadStep::Loading, tensors);
     let (_, _, body) = server.get("/readyz").await;
     assert_eq!(body["models"][1]["tensors"], json!({ "done": 3, "total": 10 }));
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::dialects::misspelt;
 
-pub async fn sent(server: &Server, path: &str, body: &str) -> Answer {
+pub async fn sent(server: &Server, path: &str, body: &str) -> TestResponse {
     send(server, Request::post(path).body(Body::from(body.to_owned())).expect("a request")).await
 }
 
@@ -233,7 +233,7 @@ async fn keys_that_change_results_elsewhere_are_read_or_refused() {
 }
 
 #[tokio::test]
-async fn values_that_change_nothing_are_taken_of_keys_that_are_not_read() {
+async fn unread_keys_may_have_values_that_change_nothing() {
     let server = default_server();
     for (path, body, key, changes, nothing) in [
         (

@@ -67,7 +67,7 @@ async fn a_body_that_was_read_keeps_its_connection() {
          GET /nothing HTTP/1.1\r\nhost: a\r\n\r\n{head}connection: close\r\n\r\n{body}"
     );
     let answer = raw(server.http, all.as_bytes()).await;
-    let found: Vec<_> = answer.split("HTTP/1.1 ").skip(1).map(|it| &it[..3]).collect();
+    let found: Vec<_> = answer.split("HTTP/1.1 ").skip(1).map(|response| &response[..3]).collect();
     assert_eq!(found, ["200", "200", "404", "200"], "{answer}");
 }
 
@@ -87,7 +87,7 @@ async fn transfer_codings_other_than_chunked_are_not_implemented() {
 }
 
 #[tokio::test]
-async fn hosts_that_are_none_are_refused() {
+async fn invalid_hosts_are_refused() {
     let server = listening(HttpConfig::default()).await;
     for (target, host) in [
         ("/health", "[::1"),

@@ -24,7 +24,7 @@ const OPEN: [(&str, &str); 17] = [
     ("/vectors", r#"{"text": "a""#),
 ];
 
-fn is_refused(answer: &Answer) -> bool {
+fn is_refused(answer: &TestResponse) -> bool {
     matches!(answer.status.as_u16(), 400 | 422) && answer.json().is_object()
 }
 

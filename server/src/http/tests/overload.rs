@@ -39,7 +39,7 @@ async fn full() -> (Server, tokio::task::JoinHandle<()>) {
     (server, waits)
 }
 
-async fn raw(server: &Server, path: &str, body: String) -> Answer {
+async fn raw(server: &Server, path: &str, body: String) -> TestResponse {
     send(server, Request::post(path).body(Body::from(body)).expect("a request")).await
 }
 

@@ -18,7 +18,7 @@ async fn ask(
     path: &str,
     headers: &[(&str, &str)],
     body: Vec<u8>,
-) -> Answer {
+) -> TestResponse {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -175,7 +175,7 @@ const PREFLIGHT: [(&str, &str); 4] = [
 fn allows(headers: &HeaderMap) -> bool {
     headers
         .get("access-control-allow-origin")
-        .is_some_and(|it| it == "https://app.example" || it == "*")
+        .is_some_and(|origin| origin == "https://app.example" || origin == "*")
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn preflights_of_allowed_origins_are_answered_and_their_requests_too() {
         let answer = ask(&server, "OPTIONS", "/v1/embeddings", &PREFLIGHT, Vec::new()).await;
         assert!(answer.status.is_success() && allows(&answer.headers), "{:?}", answer.headers);
         let methods = answer.headers["access-control-allow-methods"].to_str().expect("text");
-        assert!(methods.split(',').any(|it| it.trim() == "POST"), "{methods}");
+        assert!(methods.split(',').any(|method| method.trim() == "POST"), "{methods}");
         assert_eq!(answer.headers["access-control-allow-headers"], "authorization,content-type");
         // The page can read errors, too.
         let headers = [PREFLIGHT[0], PREFLIGHT[1], ("authorization", "bearer one")];

@@ -16,7 +16,7 @@ use world::{
 mod world;
 
 /// A client in a world where `a.com` is public and sends `reply` at `/`.
-fn at_a(reply: Reply) -> (Client, Arc<World>) {
+fn at_a(reply: Reply) -> (FetchClient, Arc<World>) {
     client(world(&[("a.com", &[PUBLIC])], &[("a.com/", reply)]), &settings(&["a.com"]))
 }
 
@@ -70,7 +70,7 @@ async fn what_is_not_allowed_is_neither_resolved_nor_connected_to() {
     let long = format!("http://a.com/{}", "x".repeat(9000));
     assert!(client.fetch(&long).await.is_err_and(|error| error.to_string().contains("longer")));
     assert_eq!(world.asked(), [""; 0]);
-    let off = Client::on(Box::new(Fake(world.clone())), tls(), &settings(&[]));
+    let off = FetchClient::on(Box::new(Fake(world.clone())), tls(), &settings(&[]));
     assert_eq!(off.fetch("https://a.com/").await, Err(SourceError::Off));
     assert_eq!(off.fetch("file:///x").await, Err(SourceError::Scheme { scheme: "file".into() }));
 }
@@ -308,7 +308,7 @@ async fn slow_servers_get_no_more_time_than_others() {
 }
 
 #[tokio::test]
-async fn only_so_many_files_are_fetched_at_a_time() {
+async fn concurrent_fetches_are_limited() {
     let world = world(&[("a.com", &[PUBLIC])], &[("a.com/", Reply::file())]);
     let settings = MediaSettings { fetches_max: 2, ..settings(&["a.com"]) };
     let (client, world) = client(world, &settings);
@@ -332,7 +332,7 @@ async fn one_request_fetches_fewer_files_at_a_time() {
 }
 
 #[tokio::test]
-async fn who_would_wait_for_too_long_is_told_to_come_back() {
+async fn a_request_that_would_wait_too_long_is_told_to_come_back() {
     let replies = [("a.com/", Reply::file()), ("a.com/stall", Reply::Stall(vec![]))];
     let world = world(&[("a.com", &[PUBLIC])], &replies);
     let fetch_wait = Duration::ZERO;
@@ -404,13 +404,13 @@ async fn certificates_are_checked_and_tls_is_not_left() {
     let (config, roots) = certified("a.com");
     let world = Arc::new(World { tls: Some(config), ..world(names, &replies) });
     let settings = settings(&["a.com", "b.com"]);
-    let trusting = Client::on(Box::new(Fake(world.clone())), tls_trusting(roots), &settings);
+    let trusting = FetchClient::on(Box::new(Fake(world.clone())), tls_trusting(roots), &settings);
     for address in ["https://a.com/", "https://a.com/same", "http://a.com/up"] {
         assert_eq!(trusting.fetch(address).await.as_deref(), Ok(FILE), "{address}");
     }
     let error = trusting.fetch("https://a.com/down").await.expect_err("refused");
     assert!(error.to_string().contains("from https to http"), "{error}");
-    let wary = Client::on(Box::new(Fake(world)), tls(), &settings);
+    let wary = FetchClient::on(Box::new(Fake(world)), tls(), &settings);
     for (client, address) in [(&wary, "https://a.com/"), (&trusting, "https://b.com/")] {
         let error = client.fetch(address).await.expect_err("refused");
         assert!(error.to_string().contains("certificate"), "{error}");
@@ -436,16 +436,17 @@ async fn the_network_of_this_machine_works() {
         }
     });
     let address = format!("http://localhost:{port}/a");
-    let client = Client::new(&settings(&[&format!("private:localhost:{port}")]));
+    let client = FetchClient::new(&settings(&[&format!("private:localhost:{port}")]));
     assert_eq!(client.fetch(&address).await.as_deref(), Ok(FILE));
-    let client = Client::new(&settings(&[&format!("*:{port}"), &format!("private:other:{port}")]));
+    let client =
+        FetchClient::new(&settings(&[&format!("*:{port}"), &format!("private:other:{port}")]));
     let refused = SourceError::NotPublic { host: "localhost".into() };
     assert_eq!(client.fetch(&address).await, Err(refused));
     // Nobody listens on the port of a closed listener.
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = gone.local_addr().expect("an address").port();
     drop(gone);
-    let client = Client::new(&settings(&[&format!("private:127.0.0.1:{port}")]));
+    let client = FetchClient::new(&settings(&[&format!("private:127.0.0.1:{port}")]));
     let error = client.fetch(&format!("http://127.0.0.1:{port}/")).await.expect_err("refused");
     assert!(matches!(error, SourceError::Unreachable { .. }), "{error}");
     assert_eq!(error.fault(), SourceFault::Elsewhere);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use proxima_models::media::{MediaError, TakeFrame, VideoInfo, VideoReader};
 
-use process::{Bounds, Ended, Groups, Running};
+use process::{Ended, Groups, ProcessLimits, RunningProcess};
 
 /// Allowed decoders: those of web videos, to keep rare decoders out of attackers' reach.
 const DECODERS: &str = "h264,hevc,vp8,vp9,av1,libdav1d,libaom-av1,mpeg4,mpeg1video,mpeg2video,\
@@ -115,7 +115,7 @@ impl Ffmpeg {
             command.arg("-version");
             let wrong = |problem: &str| format!("{} does not run: {problem}", program.display());
             command.stdin(Stdio::null());
-            let bounds = Bounds { time: VERSION_TIMEOUT, memory: limits.memory() };
+            let bounds = ProcessLimits { time: VERSION_TIMEOUT, memory: limits.memory() };
             let (text, ended) =
                 text_of(command, bounds).map_err(|error| wrong(&error.to_string()))?;
             if !ended.success {
@@ -169,11 +169,11 @@ impl Ffmpeg {
     /// Does `work` in the time that is left.
     fn timed<T>(
         &self,
-        work: impl FnOnce(Bounds) -> Result<T, MediaError>,
+        work: impl FnOnce(ProcessLimits) -> Result<T, MediaError>,
     ) -> Result<T, MediaError> {
         let memory = self.limits.memory();
         let Some(left) = &self.left else {
-            return work(Bounds { time: self.limits.timeout, memory });
+            return work(ProcessLimits { time: self.limits.timeout, memory });
         };
         // Locked meanwhile: an input's videos are read one after another.
         let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -181,7 +181,7 @@ impl Ffmpeg {
             return Err(self.late());
         }
         let started = Instant::now();
-        let result = work(Bounds { time: *left, memory });
+        let result = work(ProcessLimits { time: *left, memory });
         *left = left.saturating_sub(started.elapsed());
         result
     }
@@ -259,7 +259,7 @@ impl VideoReader for Ffmpeg {
 }
 
 impl Ffmpeg {
-    fn probe_within(&self, file: &[u8], bounds: Bounds) -> Result<VideoInfo, MediaError> {
+    fn probe_within(&self, file: &[u8], bounds: ProcessLimits) -> Result<VideoInfo, MediaError> {
         let mut command = self.command(&self.programs.ffprobe, Input::new(file)?);
         // Frames are counted: containers give no number, or one that includes frames before a cut.
         command.args(["-select_streams", "V:0", "-count_frames"]);
@@ -293,7 +293,7 @@ impl Ffmpeg {
         info: &VideoInfo,
         frames: &[usize],
         take: &mut TakeFrame<'_>,
-        bounds: Bounds,
+        bounds: ProcessLimits,
     ) -> Result<(), MediaError> {
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Ok(()) };
         let mut command = self.command(&self.programs.ffmpeg, Input::new(file)?);
@@ -302,7 +302,7 @@ impl Ffmpeg {
         command.args(["-map", "0:V:0", "-an", "-sn", "-dn", "-vf", &filters(info, frames)]);
         command.args(if self.has_fps_mode() { ["-fps_mode"] } else { ["-vsync"] });
         command.args(["passthrough", "-f", "rawvideo", "pipe:1"]);
-        let mut running = Running::start(command, bounds, &RUNNING).map_err(broken)?;
+        let mut running = RunningProcess::start(command, bounds, &RUNNING).map_err(broken)?;
         let mut output = running.take_output();
         let mut frame = vec![0; info.width * info.height * 3];
         let each = frames.len() <= TERMS_MAX;
@@ -384,7 +384,7 @@ fn announced(file: &[u8]) -> Option<u64> {
         let size = if short == 1 { number(at + 8, 8)? } else { short };
         let end = (at as u64).saturating_add(size);
         if end > file.len() as u64 {
-            return [b"moov", b"mdat", b"moof"].iter().any(|it| *it == kind).then_some(end);
+            return [b"moov", b"mdat", b"moof"].iter().any(|known| *known == kind).then_some(end);
         }
         if size < 8 {
             // The box extends to the end of the file, or is invalid.
@@ -405,7 +405,7 @@ fn demuxer(file: &[u8]) -> Option<&'static str> {
         Some("matroska")
     } else if [b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"]
         .iter()
-        .any(|it| *it == first_box)
+        .any(|known| *known == first_box)
     {
         Some(MOV)
     } else {
@@ -442,8 +442,8 @@ impl Stream {
 }
 
 /// Runs a program: its output, and how it ended.
-fn text_of(command: Command, bounds: Bounds) -> io::Result<(String, Ended)> {
-    let mut running = Running::start(command, bounds, &RUNNING)?;
+fn text_of(command: Command, bounds: ProcessLimits) -> io::Result<(String, Ended)> {
+    let mut running = RunningProcess::start(command, bounds, &RUNNING)?;
     let mut text = Vec::new();
     running.take_output().take(TEXT_BYTES_MAX).read_to_end(&mut text)?;
     Ok((String::from_utf8_lossy(&text).into_owned(), running.finish()?))

@@ -20,7 +20,7 @@ const THREADS: u64 = 8;
 
 /// Limits of a program.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct ProcessLimits {
     /// Time until it is killed.
     pub time: Duration,
     /// Bytes of writable memory.
@@ -91,7 +91,7 @@ pub struct Ended {
 ///
 /// The group is killed only while its leader is not reaped, so its id cannot have been reused.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningProcess {
     child: Child,
     group: Pid,
     groups: &'static Groups,
@@ -103,14 +103,14 @@ pub struct Running {
     messages: Option<JoinHandle<String>>,
 }
 
-impl Running {
+impl RunningProcess {
     /// Starts a program with an empty environment, to be killed after `bounds.time`.
     ///
     /// # Errors
     /// A program that cannot be started.
     pub fn start(
         mut command: Command,
-        bounds: Bounds,
+        bounds: ProcessLimits,
         groups: &'static Groups,
     ) -> io::Result<Self> {
         command.env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -167,7 +167,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProcess {
     fn drop(&mut self) {
         // Once the child is reaped, its id may be reused.
         if !self.reaped {
@@ -183,7 +183,7 @@ impl Drop for Running {
 /// Sets the system's limits on a program: its memory, and its CPU time, which ends it even if this
 /// process no longer can.
 #[cfg(target_os = "linux")]
-fn bind(program: Pid, bounds: Bounds) {
+fn bind(program: Pid, bounds: ProcessLimits) {
     use rustix::process::{Resource, Rlimit, prlimit};
     let seconds = bounds.time.as_secs().saturating_add(1).saturating_mul(THREADS);
     for (resource, most) in [(Resource::Data, bounds.memory as u64), (Resource::Cpu, seconds)] {
@@ -195,7 +195,7 @@ fn bind(program: Pid, bounds: Bounds) {
 
 /// On other systems no process can limit another.
 #[cfg(not(target_os = "linux"))]
-fn bind(_: Pid, _: Bounds) {}
+fn bind(_: Pid, _: ProcessLimits) {}
 
 fn kill(group: Pid) {
     // Fails if the group has already ended, which is the goal.

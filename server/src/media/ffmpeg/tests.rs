@@ -69,7 +69,7 @@ fn assert_frames(found: &[(usize, usize)], places: &[usize], first: usize) {
 }
 
 #[test]
-fn frames_are_those_of_their_places_in_every_format() {
+fn frames_match_their_indices_in_every_format() {
     let reader = reader(VideoLimits::default());
     let formats: [(&str, &[&str]); 5] = [
         ("a.mp4", &["-c:v", "mpeg4", "-q:v", "2"]),
@@ -188,7 +188,7 @@ fn an_index_of_more_frames_than_there_are_takes_no_memory() {
 }
 
 #[test]
-fn what_is_no_video_is_refused() {
+fn a_file_that_is_no_video_is_refused() {
     let reader = reader(VideoLimits::default());
     let unknown = MediaError::UnknownFormat { what: "the video", known: KNOWN };
     let list = b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n";
@@ -335,11 +335,11 @@ fn the_videos_of_an_input_share_its_time() {
 fn programs_end_with_this_process() {
     // A list of groups of its own: the programs of other tests must continue.
     static GROUPS: Groups = Groups::new();
-    let bounds = Bounds { time: Duration::from_secs(600), memory: usize::MAX };
+    let bounds = ProcessLimits { time: Duration::from_secs(600), memory: usize::MAX };
     let start = || {
         let mut command = Command::new("/bin/sleep");
         command.arg("1000").stdin(Stdio::null());
-        Running::start(command, bounds, &GROUPS)
+        RunningProcess::start(command, bounds, &GROUPS)
     };
     let (first, second) = (start().expect("it starts"), start().expect("it starts"));
     drop(first);
@@ -360,12 +360,12 @@ fn programs_are_bounded_by_the_system() {
     let error = reader.probe(HEAD).expect_err("it gives nothing");
     assert!(matches!(error, MediaError::Damaged { .. }), "{error:?}");
     // Less memory than the script needs.
-    let bounds = Bounds { time: Duration::from_secs(60), memory: 8 << 20 };
+    let bounds = ProcessLimits { time: Duration::from_secs(60), memory: 8 << 20 };
     let mut command = Command::new("/bin/sh");
     let more = "until grep -q 'Max data size *8388608' /proc/$$/limits; do :; done; \
                 x=0123456789abcdef; while :; do x=$x$x; done";
     command.args(["-c", more]).stdin(Stdio::null());
-    let ended = Running::start(command, bounds, &RUNNING).and_then(Running::finish);
+    let ended = RunningProcess::start(command, bounds, &RUNNING).and_then(RunningProcess::finish);
     let ended = ended.expect("it ran");
     assert!(!ended.success && !ended.late, "{ended:?}");
 }

@@ -68,7 +68,7 @@ pub async fn embed_request(
     one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
     let prepare = prepare(message.instruction, message.prompt_name, truncate, side);
     let inputs = message.inputs.into_iter().enumerate();
-    let inputs = inputs.map(|(index, it)| input(app, index, it)).collect::<Result<_, _>>()?;
+    let inputs = inputs.map(|(index, sent)| input(app, index, sent)).collect::<Result<_, _>>()?;
     let request = EmbedRequest {
         inputs: resolve(app.media(), inputs).await?,
         prepare: Prepare { tokens_max: count(message.max_tokens), ..prepare },
@@ -82,7 +82,7 @@ pub async fn embed_request(
 pub fn vector(vector: Vec<f32>, encoding: pb::Encoding) -> pb::Vector {
     let bytes = match encoding {
         pb::Encoding::Float => return pb::Vector { floats: vector, bytes: Vec::new() },
-        pb::Encoding::FloatBytes => vector.iter().flat_map(|it| it.to_le_bytes()).collect(),
+        pb::Encoding::FloatBytes => vector.iter().flat_map(|value| value.to_le_bytes()).collect(),
         pb::Encoding::Int8 => unsigned(quantize::int8(&vector)),
         pb::Encoding::Uint8 => quantize::uint8(&vector),
         pb::Encoding::Binary => unsigned(quantize::binary(&vector)),
@@ -126,7 +126,7 @@ pub async fn rerank_request(
         },
         listwise: listwise(message.listwise.unwrap_or_default())?,
         document_vectors: vectors
-            .map(|(index, it)| document_vector(index, it))
+            .map(|(index, vector)| document_vector(index, vector))
             .collect::<Result<_, _>>()?,
         scores: ScoreForm::Probability,
     })
@@ -216,8 +216,12 @@ pub fn predict_request(
 
 /// Classes as a message.
 pub fn classes(scored: Vec<Scored>) -> pb::Classes {
-    let class = |it: Scored| pb::Class { label: it.label, score: it.score, raw_score: it.logit };
-    pb::Classes { classes: scored.into_iter().map(class).collect() }
+    let classes = scored.into_iter().map(|class| pb::Class {
+        label: class.label,
+        score: class.score,
+        raw_score: class.logit,
+    });
+    pb::Classes { classes: classes.collect() }
 }
 
 /// Tokens as a message.
@@ -273,7 +277,10 @@ mod tests {
         let floats = vector(vec![0.5, -0.25], pb::Encoding::Float);
         assert_eq!((floats.floats, floats.bytes), (vec![0.5, -0.25], vec![]));
         assert_eq!(bytes(pb::Encoding::FloatBytes)[..8], [0, 0, 0, 0x3f, 0, 0, 0x80, 0xbe]);
-        assert_eq!(bytes(pb::Encoding::Int8), [64, 256 - 32, 0, 256 - 127].map(|it| it as u8));
+        assert_eq!(
+            bytes(pb::Encoding::Int8),
+            [64, 256 - 32, 0, 256 - 127].map(|value| value as u8)
+        );
         assert_eq!(bytes(pb::Encoding::Uint8), [192, 96, 128, 1]);
         assert_eq!(bytes(pb::Encoding::Ubinary), [160]);
         assert_eq!(bytes(pb::Encoding::Binary), [32]);

@@ -15,8 +15,8 @@ use crate::http::Failure;
 /// # Errors
 /// An empty part, too many parts, or none.
 pub fn item(name: Name, item: pb::Item) -> Result<Item<Source>, Failure> {
-    let parts = item.parts.into_iter().enumerate().map(|(index, it)| {
-        part(it).map_err(|problem| name.wrong(format!("part {index}: {problem}")))
+    let parts = item.parts.into_iter().enumerate().map(|(index, sent)| {
+        part(sent).map_err(|problem| name.wrong(format!("part {index}: {problem}")))
     });
     let parts = parts.collect::<Result<_, Failure>>()?;
     let item = Item { parts, instruction: item.instruction };
@@ -27,7 +27,7 @@ fn part(part: pb::Part) -> Result<Part<Source>, &'static str> {
     match part.part {
         Some(pb::part::Part::Text(text)) => Ok(Part::Text(text.into())),
         Some(pb::part::Part::Image(file)) => Ok(Part::Image(source(file)?)),
-        Some(pb::part::Part::Video(it)) => Ok(Part::Video(Arc::new(video(it)?))),
+        Some(pb::part::Part::Video(sent)) => Ok(Part::Video(Arc::new(video(sent)?))),
         None => Err("it is none of `text`, `image` and `video`"),
     }
 }
@@ -97,7 +97,7 @@ pub fn documents(
     let items = items
         .into_iter()
         .enumerate()
-        .map(|(index, it)| Ok(item(Name::Document(index), it)?.into()));
+        .map(|(index, document)| Ok(item(Name::Document(index), document)?.into()));
     let names = (0..).map(Name::Document);
     names.zip(texts.chain(items)).map(|(name, document)| Ok((name, document?))).collect()
 }

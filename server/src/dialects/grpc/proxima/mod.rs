@@ -11,7 +11,7 @@ use proxima_engine::ScoreForm;
 use proxima_models::Prompt;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::calls::{Answer, Calls, Replies};
+use super::calls::{CallResult, Calls, Replies};
 use super::proto::proxima as pb;
 use super::status::status;
 use crate::dialects::classes::Classes;
@@ -21,18 +21,19 @@ use crate::http::{App, Want, WhenFull};
 /// The service.
 pub struct Proxima(pub Calls);
 
-async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> Answer<pb::EmbedResponse> {
+async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> CallResult<pb::EmbedResponse> {
     let model = message.model.take();
     let (request, encoding) = convert::embed_request(&app, message).await?;
     let chosen = app.choose(model.as_deref(), Want::Embed)?;
     let answer = chosen.embed(request).await?;
     let model = chosen.name().to_owned();
-    let vectors = answer.vectors.into_iter().map(|it| convert::vector(it, encoding)).collect();
+    let vectors =
+        answer.vectors.into_iter().map(|vector| convert::vector(vector, encoding)).collect();
     let timings = Some(convert::timings(&answer.timings));
     Ok((pb::EmbedResponse { model, vectors, timings }, Some(answer.timings)))
 }
 
-async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> Answer<pb::RerankResponse> {
+async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> CallResult<pb::RerankResponse> {
     let (model, top_n) = (message.model.take(), message.top_n);
     let documents = if message.return_documents { items::texts(&message) } else { Vec::new() };
     let request = convert::rerank_request(&app, message).await?;
@@ -48,7 +49,10 @@ async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> Answer<pb::Rer
     Ok((reply, Some(answer.timings)))
 }
 
-async fn predict(app: Arc<App>, mut message: pb::PredictRequest) -> Answer<pb::PredictResponse> {
+async fn predict(
+    app: Arc<App>,
+    mut message: pb::PredictRequest,
+) -> CallResult<pb::PredictResponse> {
     let model = message.model.take();
     let request = convert::predict_request(message, app.auto_truncate())?;
     let chosen = app.choose(model.as_deref(), Want::Classify)?;
@@ -60,7 +64,7 @@ async fn predict(app: Arc<App>, mut message: pb::PredictRequest) -> Answer<pb::P
     Ok((pb::PredictResponse { model, results, timings }, Some(answer.timings)))
 }
 
-async fn tokenize(app: Arc<App>, message: pb::TokenizeRequest) -> Answer<pb::TokenizeResponse> {
+async fn tokenize(app: Arc<App>, message: pb::TokenizeRequest) -> CallResult<pb::TokenizeResponse> {
     let special = message.add_special_tokens.unwrap_or(true);
     one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
     let prompt: Prompt = prepare(message.instruction, message.prompt_name, true, None).prompt;
@@ -70,7 +74,7 @@ async fn tokenize(app: Arc<App>, message: pb::TokenizeRequest) -> Answer<pb::Tok
     Ok((pb::TokenizeResponse { results }, None))
 }
 
-async fn decode(app: Arc<App>, message: pb::DecodeRequest) -> Answer<pb::DecodeResponse> {
+async fn decode(app: Arc<App>, message: pb::DecodeRequest) -> CallResult<pb::DecodeResponse> {
     let skip = message.skip_special_tokens.unwrap_or(true);
     let ids = message.inputs.into_iter().map(|tokens| tokens.ids).collect();
     let chosen = app.choose(message.model.as_deref(), Want::Decode)?;
@@ -129,7 +133,8 @@ impl pb::proxima_server::Proxima for Proxima {
         _: Request<pb::ModelsRequest>,
     ) -> Result<Response<pb::ModelsResponse>, Status> {
         let registry = self.0.app().registry();
-        let models: Vec<_> = registry.iter().map(|it| convert::model(it.0, it.1)).collect();
+        let models: Vec<_> =
+            registry.iter().map(|(name, engine)| convert::model(name, engine)).collect();
         match registry.not_ready().next() {
             Some(model) if models.is_empty() => Err(status(&model.into())),
             _ => Ok(Response::new(pb::ModelsResponse { models })),

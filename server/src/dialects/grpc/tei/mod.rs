@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proxima_engine::{PredictRequest, ScoreForm};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::calls::{Answer, Calls, Replies};
+use super::calls::{CallResult, Calls, Replies};
 use super::proto::tei as pb;
 use crate::dialects::classes::Classes;
 use crate::dialects::inputs::prepare;
@@ -18,7 +18,7 @@ use crate::http::{App, Failure, Want, WhenFull};
 /// Implements all of its services.
 pub struct Tei(pub Calls);
 
-async fn embed(app: Arc<App>, message: pb::EmbedRequest) -> Answer<pb::EmbedResponse> {
+async fn embed(app: Arc<App>, message: pb::EmbedRequest) -> CallResult<pb::EmbedResponse> {
     let chosen = app.choose(None, Want::Embed)?;
     let answer = chosen.embed(convert::embed_request(message)?).await?;
     let metadata = Some(convert::metadata(&answer.timings));
@@ -29,7 +29,7 @@ async fn embed(app: Arc<App>, message: pb::EmbedRequest) -> Answer<pb::EmbedResp
 async fn embed_sparse(
     app: Arc<App>,
     message: pb::EmbedSparseRequest,
-) -> Answer<pb::EmbedSparseResponse> {
+) -> CallResult<pb::EmbedSparseResponse> {
     let chosen = app.choose(None, Want::Sparse)?;
     let answer = chosen.sparse(convert::sparse_request(message)?).await?;
     let metadata = Some(convert::metadata(&answer.timings));
@@ -39,7 +39,10 @@ async fn embed_sparse(
     Ok((pb::EmbedSparseResponse { sparse_embeddings, metadata }, Some(answer.timings)))
 }
 
-async fn embed_all(app: Arc<App>, message: pb::EmbedAllRequest) -> Answer<pb::EmbedAllResponse> {
+async fn embed_all(
+    app: Arc<App>,
+    message: pb::EmbedAllRequest,
+) -> CallResult<pb::EmbedAllResponse> {
     let chosen = app.choose(None, Want::Tokens)?;
     let answer = chosen.tokens(convert::tokens_request(message)?).await?;
     let metadata = Some(convert::metadata(&answer.timings));
@@ -49,7 +52,7 @@ async fn embed_all(app: Arc<App>, message: pb::EmbedAllRequest) -> Answer<pb::Em
     Ok((pb::EmbedAllResponse { token_embeddings, metadata }, Some(answer.timings)))
 }
 
-async fn predict(app: Arc<App>, message: pb::PredictRequest) -> Answer<pb::PredictResponse> {
+async fn predict(app: Arc<App>, message: pb::PredictRequest) -> CallResult<pb::PredictResponse> {
     let raw_scores = message.raw_scores;
     classes(app, convert::predict_request(message)?, raw_scores).await
 }
@@ -57,7 +60,7 @@ async fn predict(app: Arc<App>, message: pb::PredictRequest) -> Answer<pb::Predi
 async fn predict_pair(
     app: Arc<App>,
     message: pb::PredictPairRequest,
-) -> Answer<pb::PredictResponse> {
+) -> CallResult<pb::PredictResponse> {
     let raw_scores = message.raw_scores;
     classes(app, convert::pair_request(message)?, raw_scores).await
 }
@@ -66,20 +69,21 @@ async fn classes(
     app: Arc<App>,
     request: PredictRequest,
     raw_scores: bool,
-) -> Answer<pb::PredictResponse> {
+) -> CallResult<pb::PredictResponse> {
     let chosen = app.choose(None, Want::Classify)?;
     let answer = chosen.predict(request).await?;
     let metadata = Some(convert::metadata(&answer.timings));
     let logits = answer.logits.into_iter().next().unwrap_or_default();
     let scored = Classes::of(chosen.info(), ScoreForm::Probability).scored(&logits);
-    let predictions = scored.into_iter().map(|it| convert::prediction(it, raw_scores)).collect();
+    let predictions =
+        scored.into_iter().map(|class| convert::prediction(class, raw_scores)).collect();
     Ok((pb::PredictResponse { predictions, metadata }, Some(answer.timings)))
 }
 
 async fn rerank(
     app: Arc<App>,
     message: Result<pb::RerankRequest, Failure>,
-) -> Answer<pb::RerankResponse> {
+) -> CallResult<pb::RerankResponse> {
     let message = message?;
     let raw_scores = message.raw_scores;
     let texts = if message.return_text { message.texts.clone() } else { Vec::new() };
@@ -88,7 +92,7 @@ async fn rerank(
     Ok((convert::ranks(&answer, &texts, raw_scores), Some(answer.timings)))
 }
 
-async fn tokenize(app: Arc<App>, message: pb::EncodeRequest) -> Answer<pb::EncodeResponse> {
+async fn tokenize(app: Arc<App>, message: pb::EncodeRequest) -> CallResult<pb::EncodeResponse> {
     let prompt = prepare(None, message.prompt_name, true, None).prompt;
     let texts = vec![convert::text(message.inputs)?];
     let chosen = app.choose(None, Want::Tokenize)?;
@@ -97,7 +101,7 @@ async fn tokenize(app: Arc<App>, message: pb::EncodeRequest) -> Answer<pb::Encod
     Ok((pb::EncodeResponse { tokens }, None))
 }
 
-async fn decode(app: Arc<App>, message: pb::DecodeRequest) -> Answer<pb::DecodeResponse> {
+async fn decode(app: Arc<App>, message: pb::DecodeRequest) -> CallResult<pb::DecodeResponse> {
     // An absent list arrives empty, and counts as no list.
     let ids = Some(message.ids).filter(|ids| !ids.is_empty()).into_iter().collect();
     let chosen = app.choose(None, Want::Decode)?;

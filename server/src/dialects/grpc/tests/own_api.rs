@@ -12,7 +12,7 @@ async fn several_inputs_texts_or_ids_are_written_as_asked() {
     message.inputs.push(own::Input { input: Some(input::Input::Tokens(ids)) });
     let reply = client.embed(message.clone()).await.expect("vectors").into_inner();
     assert_eq!((reply.model.as_str(), reply.vectors.len()), ("it", 3));
-    assert_eq!(reply.timings.map(|it| it.tokens), Some(10));
+    assert_eq!(reply.timings.map(|timings| timings.tokens), Some(10));
     let first = embed(&server, text("one text")).await.expect("a vector");
     assert_eq!(reply.vectors[0].floats, first);
     message.set_encoding(own::Encoding::FloatBytes);
@@ -125,7 +125,7 @@ async fn items_have_texts_images_and_videos_in_their_order() {
     let message = |items: &[own::Item]| own::EmbedRequest {
         inputs: items
             .iter()
-            .map(|it| own::Input { input: Some(input::Input::Item(it.clone())) })
+            .map(|item| own::Input { input: Some(input::Input::Item(item.clone())) })
             .collect(),
         ..Default::default()
     };
@@ -171,11 +171,15 @@ async fn items_are_ranked_as_what_is_in_them() {
     };
     let same = client.rerank(same).await.expect("ranked").into_inner().results;
     let places = |all: &[own::RankedDocument]| -> Vec<(u32, u32)> {
-        all.iter().map(|it| (it.index, it.score.to_bits())).collect()
+        all.iter().map(|result| (result.index, result.score.to_bits())).collect()
     };
     assert_eq!(places(&ranked), places(&same));
-    let text =
-        |index: u32| ranked.iter().find(|it| it.index == index).and_then(|it| it.document.clone());
+    let text = |index: u32| {
+        ranked
+            .iter()
+            .find(|result| result.index == index)
+            .and_then(|result| result.document.clone())
+    };
     assert_eq!((text(0).as_deref(), text(1)), (Some("a cat"), None));
     let both = own::RerankRequest { query: "a".into(), ..ranking.clone() };
     assert_eq!(code(client.rerank(both).await), Code::InvalidArgument);

@@ -11,16 +11,17 @@ async fn classes_are_sorted_and_raw_scores_are_logits() {
     assert!(reply.metadata().contains_key("x-compute-time"));
     let predictions = reply.into_inner().predictions;
     assert!(predictions.len() > 1 && predictions.is_sorted_by(|a, b| a.score >= b.score));
-    let sum: f32 = predictions.iter().map(|it| it.score).sum();
+    let sum: f32 = predictions.iter().map(|class| class.score).sum();
     assert!((sum - 1.0).abs() < 1e-5);
     let raw = pb::PredictRequest { raw_scores: true, ..message.clone() };
     let raw = client.predict(raw).await.expect("logits").into_inner().predictions;
-    let labels = |all: &[pb::Prediction]| all.iter().map(|it| it.label.clone()).collect::<Vec<_>>();
+    let labels =
+        |all: &[pb::Prediction]| all.iter().map(|class| class.label.clone()).collect::<Vec<_>>();
     assert_eq!(labels(&raw), labels(&predictions));
     let ratio = (raw[0].score - raw[1].score).exp();
     assert!((ratio - predictions[0].score / predictions[1].score).abs() < 1e-4);
     let pair = |inputs: &[&str]| pb::PredictPairRequest {
-        inputs: inputs.iter().map(|it| (*it).to_owned()).collect(),
+        inputs: inputs.iter().map(|text| (*text).to_owned()).collect(),
         ..Default::default()
     };
     let messages = stream::iter([pair(&["some text"]), pair(&["some", "text"])]);
@@ -58,7 +59,9 @@ async fn a_ranking_is_the_same_in_one_message_or_many() {
     assert_eq!(parts.into_inner().ranks, whole);
     let raw = pb::RerankRequest { raw_scores: true, return_text: false, ..message };
     let raw = client.rerank(raw).await.expect("ranked").into_inner().ranks;
-    assert!(raw.iter().zip(&whole).all(|(raw, it)| raw.index == it.index && raw.text.is_none()));
+    assert!(
+        raw.iter().zip(&whole).all(|(raw, rank)| raw.index == rank.index && raw.text.is_none())
+    );
     assert!((1.0 / (1.0 + (-raw[0].score).exp()) - whole[0].score).abs() < 1e-6);
     let mut other = messages;
     other[1].query = "something else".into();

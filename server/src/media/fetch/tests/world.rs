@@ -167,7 +167,7 @@ pub fn share() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))
 }
 
-impl Client {
+impl FetchClient {
     /// Fetches the file at a URL, in a request of its own.
     pub async fn fetch(&self, address: &str) -> Result<Vec<u8>, SourceError> {
         let held = Arc::new(Held::new(usize::MAX));
@@ -175,9 +175,9 @@ impl Client {
     }
 }
 
-pub fn client(world: World, settings: &MediaSettings) -> (Client, Arc<World>) {
+pub fn client(world: World, settings: &MediaSettings) -> (FetchClient, Arc<World>) {
     let world = Arc::new(world);
-    (Client::on(Box::new(Fake(world.clone())), tls(), settings), world)
+    (FetchClient::on(Box::new(Fake(world.clone())), tls(), settings), world)
 }
 
 /// A server's TLS configuration for a name, and root certificates that trust it.
