@@ -12,7 +12,7 @@ fn a_device_works_or_says_why_there_is_none() {
             let other = cuda::kernel(&device, "check", "nothing").err().expect("no such kernel");
             assert!(other.to_string().contains("nothing"), "{other}");
             cuda::forget(&device);
-            cuda::check(&device).expect("kernels are loaded anew");
+            cuda::check(&device).expect("kernels are loaded again");
         }
         Err(error) => {
             let said = error.to_string();

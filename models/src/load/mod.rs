@@ -123,6 +123,8 @@ impl Model {
             warnings: warnings.iter().map(Warning::to_string).collect(),
             capabilities: readouts.capabilities(),
         };
+        let ModelInfo { family, recipe: kind, dtype, .. } = &info;
+        tracing::debug!(%family, recipe = %kind, %dtype, device = %opened.name, "model loaded");
         Ok(Self { info, recipe, encoder: network.encoder, readouts, device: opened })
     }
 }

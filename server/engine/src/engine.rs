@@ -19,7 +19,7 @@ use crate::job::{PendingVector, Reply, ResultReceiver, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics};
 use crate::prepare::Pool;
 use crate::queue::{Accepted, Prepared, Queue, Workers};
-use crate::replica::{self, Replica, Shared};
+use crate::replica::{self, Replica, WorkerResources};
 use crate::request::{
     EmbedAllAnswer, EmbedAnswer, EmbedRequest, PredictAnswer, PredictRequest, SparseAnswer,
     TokensAnswer, TokensRequest,
@@ -116,7 +116,8 @@ impl Engine {
         let threads = config.tokenization_threads;
         let pool = Pool::start("tokenize", threads, TEXTS_OF_A_TURN, &recipe)?;
         let media = info.media.then(|| Pool::start("media", threads, 1, &recipe)).transpose()?;
-        let shared = Shared { queue: queue.clone(), metrics: metrics.clone(), prefix_bytes_max };
+        let shared =
+            WorkerResources { queue: queue.clone(), metrics: metrics.clone(), prefix_bytes_max };
         for (slot, replica) in replicas.into_iter().enumerate() {
             // On an error, the workers started so far end.
             replica::start(shared.clone(), slot, replica).inspect_err(|_| queue.close())?;

@@ -31,7 +31,7 @@ impl From<Model> for Replica {
 
 /// What all workers of an engine share.
 #[derive(Clone)]
-pub struct Shared {
+pub struct WorkerResources {
     /// Where jobs come from.
     pub queue: Arc<Queue>,
     /// Receives observations.
@@ -44,12 +44,12 @@ pub struct Shared {
 ///
 /// # Errors
 /// If the system cannot start a thread.
-pub fn start(shared: Shared, slot: usize, replica: Replica) -> Result<(), NoThread> {
+pub fn start(shared: WorkerResources, slot: usize, replica: Replica) -> Result<(), NoThread> {
     threads::spawn(format!("worker-{slot}"), move || live(&shared, slot, replica))
 }
 
 /// Runs until the queue ends or the device is lost. The queue is told even if this function panics.
-fn live(shared: &Shared, slot: usize, replica: Replica) {
+fn live(shared: &WorkerResources, slot: usize, replica: Replica) {
     struct End<'a>(&'a Queue, usize, Option<String>);
     impl Drop for End<'_> {
         fn drop(&mut self) {
@@ -83,7 +83,7 @@ fn live(shared: &Shared, slot: usize, replica: Replica) {
     };
 }
 
-impl Shared {
+impl WorkerResources {
     fn context<'a>(&'a self, slot: usize, model: &'a Model) -> WorkerContext<'a> {
         WorkerContext {
             queue: &self.queue,
@@ -106,13 +106,13 @@ impl Shared {
         dropped(model);
         let reload = reload.ok_or(reason)?;
         let fresh = catch_unwind(AssertUnwindSafe(reload));
-        let fresh = fresh.map_err(|_| "loading it anew panicked".to_owned())?;
-        let fresh = fresh.map_err(|error| format!("it cannot be loaded anew: {error}"))?;
+        let fresh = fresh.map_err(|_| "reloading it panicked".to_owned())?;
+        let fresh = fresh.map_err(|error| format!("it cannot be reloaded: {error}"))?;
         match worker::check(self.context(slot, &fresh)) {
             Ok(_) => Ok(fresh),
             Err(error) => {
                 dropped(fresh);
-                Err(format!("loaded anew, it does not compute: {error}"))
+                Err(format!("reloaded, it does not compute: {error}"))
             }
         }
     }

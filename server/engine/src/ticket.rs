@@ -5,11 +5,22 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tracing::Span;
+
 /// Shared by the jobs of a request: whether a worker has started on any of them. From then on the
 /// request does not time out, however long the rest of it takes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ticket {
     begun: AtomicBool,
+    /// The request's span, for what workers log about its jobs.
+    pub span: Span,
+}
+
+impl Default for Ticket {
+    /// The ticket of the request in whose span this runs.
+    fn default() -> Self {
+        Self { begun: AtomicBool::default(), span: Span::current() }
+    }
 }
 
 impl Ticket {

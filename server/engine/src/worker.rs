@@ -50,7 +50,7 @@ pub fn run(context: WorkerContext<'_>) -> Stopped {
     let worker = Worker::new(context);
     loop {
         // The last batch may have panicked and left another value.
-        worker.running.set(Running::Nothing);
+        worker.running.set(RunState::Nothing);
         match worker.context.queue.next(worker.context.slot) {
             Next::End => return Stopped::Ended,
             Next::Check(senders) => worker.check(senders),
@@ -79,7 +79,7 @@ struct Worker<'a> {
     prefixes: RefCell<Prefixes>,
     /// Whether sequences with a common prefix share its rows.
     shares: bool,
-    running: Cell<Running>,
+    running: Cell<RunState>,
     /// Total time spent in pauses of batches.
     paused: Cell<Duration>,
     /// Why the device no longer works, once that is known.
@@ -99,7 +99,7 @@ struct Failure {
 
 /// What the thread is running.
 #[derive(Debug, Clone, Copy)]
-enum Running {
+enum RunState {
     Nothing,
     /// A batch, since it started or resumed from its last pause.
     Batch {
@@ -145,7 +145,7 @@ impl<'a> Worker<'a> {
         Self {
             prefixes: RefCell::new(Prefixes::new(context.prefix_bytes_max)),
             shares: context.prefix_bytes_max > 0 && context.model.shares_prefixes(),
-            running: Cell::new(Running::Nothing),
+            running: Cell::new(RunState::Nothing),
             paused: Cell::new(Duration::ZERO),
             failed: RefCell::new(None),
             postponed: RefCell::default(),
@@ -183,12 +183,20 @@ impl<'a> Worker<'a> {
         {
             *self.failed.borrow_mut() = Some(format!("{}, then: {error}", failure.reason));
         }
+        let device = &self.context.model.info.device;
         if self.failed.borrow().is_some() || sequences == 1 {
-            let error = JobError::Failed(failure.reason);
-            return jobs.into_iter().for_each(|job| self.fail(job, &error));
+            for job in jobs {
+                let reason = &failure.reason;
+                let _request = job.ticket.span.clone().entered();
+                tracing::error!(%device, %reason, "an input could not be computed");
+                self.fail(job, &JobError::Failed(reason.clone()));
+            }
+            return;
         }
+        let reason = &failure.reason;
+        tracing::warn!(%device, sequences, %reason, "a batch failed, its halves are tried again");
         // In a pause, the paused batch holds the memory, so the size of this one is not the cause.
-        if failure.out_of_memory && !matches!(self.running.get(), Running::InPause) {
+        if failure.out_of_memory && !matches!(self.running.get(), RunState::InPause) {
             self.context.queue.note_too_large(cost_of(&jobs));
             self.context.metrics.device(DeviceEvent::OutOfMemory { sequences });
         }
@@ -214,30 +222,30 @@ impl<'a> Worker<'a> {
     /// Runs the network. Small requests and health checks that arrive during a long batch run
     /// between its layers.
     fn encode(&self, batch: &RaggedBatch) -> Result<HiddenStates, proxima_models::ModelError> {
-        if matches!(self.running.get(), Running::InPause) {
+        if matches!(self.running.get(), RunState::InPause) {
             return self.context.model.encoder.encode(batch);
         }
-        self.running.set(Running::Batch { since: Instant::now() });
+        self.running.set(RunState::Batch { since: Instant::now() });
         let result = self.context.model.encoder.run(batch, &|| self.pause());
-        self.running.set(Running::Nothing);
+        self.running.set(RunState::Nothing);
         result
     }
 
     fn pause(&self) {
-        let Running::Batch { since } = self.running.get() else { return };
+        let RunState::Batch { since } = self.running.get() else { return };
         // If the device has failed, small requests also wait for its restart.
         if since.elapsed() < PAUSE_AFTER || self.failed.borrow().is_some() {
             return;
         }
         let started = Instant::now();
-        self.running.set(Running::InPause);
+        self.running.set(RunState::InPause);
         match self.context.queue.urgent(self.context.slot) {
             Some(Next::Check(senders)) => self.check(senders),
             Some(Next::Batch(jobs)) => self.batch(jobs),
             Some(Next::End) | None => {}
         }
         self.paused.set(self.paused.get() + started.elapsed());
-        self.running.set(Running::Batch { since: Instant::now() });
+        self.running.set(RunState::Batch { since: Instant::now() });
     }
 
     /// Hidden states, and the number of rows computed for them.
@@ -280,7 +288,8 @@ impl<'a> Worker<'a> {
             vectors: vectors.map_or(Ok(Vec::new()), |readout| readout.embed(&hidden))?,
             tokens: if wants_tokens { token_rows(&hidden)? } else { Vec::new() },
             logits: logits.map_or(Ok(Vec::new()), |readout| readout.logits(&hidden))?,
-            sparse: sparse.map_or(Ok(Vec::new()), |it| it.weights(&hidden, &sequences))?,
+            sparse: sparse
+                .map_or(Ok(Vec::new()), |readout| readout.weights(&hidden, &sequences))?,
             multi: multi.map_or(Ok(Vec::new()), |readout| readout.vectors(&hidden))?,
             rows,
         };
@@ -292,27 +301,39 @@ impl<'a> Worker<'a> {
         for (index, job) in jobs.into_iter().enumerate() {
             let queue = started.saturating_duration_since(job.arrived);
             let spent = (queue, took);
+            let _request = job.ticket.span.enter();
             match job.reply {
                 Reply::Embedding => {
                     let vector: Vector = std::mem::take(&mut outputs.vectors[index]).into();
-                    let result = self.computed(vector, |it| finite(it.iter().copied()), spent);
+                    let result =
+                        self.computed(vector, |vector| finite(vector.iter().copied()), spent);
                     self.context.queue.land(&job.sequence, &result);
                 }
                 Reply::Score(waiter) => {
                     let logits = std::mem::take(&mut outputs.logits[index]);
-                    self.reply(waiter, logits, |it| finite(it.iter().copied()), spent);
+                    self.reply(waiter, logits, |logits| finite(logits.iter().copied()), spent);
                 }
                 Reply::Sparse(waiter) => {
                     let weights = std::mem::take(&mut outputs.sparse[index]);
-                    self.reply(waiter, weights, |it| finite(it.iter().map(|(_, it)| *it)), spent);
+                    self.reply(
+                        waiter,
+                        weights,
+                        |words| finite(words.iter().map(|(_, weight)| *weight)),
+                        spent,
+                    );
                 }
                 Reply::Multi(waiter) => {
                     let vectors = std::mem::take(&mut outputs.multi[index]);
-                    self.reply(waiter, vectors, |it| finite(it.iter().flatten().copied()), spent);
+                    self.reply(
+                        waiter,
+                        vectors,
+                        |vectors| finite(vectors.iter().flatten().copied()),
+                        spent,
+                    );
                 }
                 Reply::Tokens(waiter) => {
                     let rows = std::mem::take(&mut outputs.tokens[index]);
-                    self.reply(waiter, rows, |it| finite(it.iter().flatten().copied()), spent);
+                    self.reply(waiter, rows, |rows| finite(rows.iter().flatten().copied()), spent);
                 }
             }
         }
@@ -339,6 +360,8 @@ impl<'a> Worker<'a> {
         if is_finite(&value) {
             return Ok(Computed { value, queue, inference });
         }
+        let device = &self.context.model.info.device;
+        tracing::error!(%device, "a result is not finite");
         self.observe(Observation::NotFinite);
         Err(JobError::NotFinite)
     }
@@ -379,7 +402,7 @@ impl<'a> Worker<'a> {
     /// after that batch.
     fn check(&self, senders: Vec<CheckSender>) {
         let result = match self.alive() {
-            Err((_, true)) if matches!(self.running.get(), Running::InPause) => {
+            Err((_, true)) if matches!(self.running.get(), RunState::InPause) => {
                 return self.postponed.borrow_mut().extend(senders);
             }
             Err((error, out_of_memory)) => {
@@ -402,8 +425,8 @@ fn cost_of(jobs: &[Job]) -> usize {
     jobs.iter().map(|job| cost(job.sequence.work())).sum()
 }
 
-fn finite(mut numbers: impl Iterator<Item = f32>) -> bool {
-    numbers.all(f32::is_finite)
+fn finite(mut values: impl Iterator<Item = f32>) -> bool {
+    values.all(f32::is_finite)
 }
 
 fn panic_reason(panic: &(dyn Any + Send)) -> String {

@@ -105,7 +105,7 @@ async fn while_a_device_restarts_it_is_not_healthy_and_requests_wait() {
     let (replica, loading, go) = replica_that_waits(&knobs);
     let (engine, _) = start(vec![replica]);
     embed(&engine, &["crash"]).await.expect_err("the device fails");
-    loading.recv().expect("it is loaded anew");
+    loading.recv().expect("it is reloaded");
     let error = engine.check().await.expect_err("it is not back yet");
     assert!(error.to_string().contains("restarts"), "{error}");
     let waiting = tokio::spawn({
@@ -222,7 +222,7 @@ async fn an_engine_that_ends_while_a_device_restarts_waits_for_nothing_but_that(
     let (replica, loading, go) = replica_that_waits(&knobs);
     let (engine, events) = start(vec![replica]);
     embed(&engine, &["crash"]).await.expect_err("the device fails");
-    loading.recv().expect("it is loaded anew");
+    loading.recv().expect("it is reloaded");
     let ended = tokio::spawn({
         let engine = engine.clone();
         async move { engine.shutdown().await }

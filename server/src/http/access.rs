@@ -21,6 +21,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use tracing::field::display as plain;
+use tracing::{Instrument as _, Span};
 
 use super::{App, LogRequests, has_key};
 use crate::failure::without_quotes;
@@ -72,7 +73,7 @@ async fn log(
     let record = Arc::new(AccessRecord::of(&app, protocol, &request, &id));
     let bytes = record.bytes_in.clone();
     let request = request.map(|inner| Body::new(Received { inner, bytes }));
-    let work = record.notes.scope(next.run(request));
+    let work = record.notes.scope(next.run(request)).instrument(record.span.clone());
     let mut response = CURRENT.scope(record.clone(), work).await;
     response.headers_mut().insert(REQUEST_ID, id);
     record.notes.note(|noted| note_head(noted, &response));
@@ -108,6 +109,8 @@ pub struct AccessRecord {
     id: String,
     bytes_in: Arc<AtomicU64>,
     notes: Arc<Notes>,
+    /// For lines that are logged while the request is served, also by workers.
+    span: Span,
 }
 
 /// Notes the head of a response.
@@ -160,6 +163,7 @@ impl AccessRecord {
             false => clients.shown_address(headers, request.extensions()),
         };
         let dialect = grpc_dialect(request.uri()).filter(|_| protocol == Protocol::Grpc);
+        let id = id.to_str().unwrap_or_default().to_owned();
         Self {
             app: app.clone(),
             started: Instant::now(),
@@ -167,7 +171,8 @@ impl AccessRecord {
             method: shown(request.method().as_str()),
             path: shown(path),
             client,
-            id: id.to_str().unwrap_or_default().to_owned(),
+            span: tracing::info_span!("request", request_id = id),
+            id,
             bytes_in: Arc::default(),
             notes: Notes::new(Noted { dialect, ..Noted::default() }),
         }
@@ -204,6 +209,7 @@ impl Drop for AccessRecord {
             ($level:ident) => {
                 tracing::$level!(
                     target: "proxima::access",
+                    parent: None,
                     method = %self.method,
                     path = %path,
                     dialect = noted.dialect.map(plain),
@@ -345,6 +351,7 @@ impl HttpBody for LoggedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let (record, length) = (self.record.clone(), self.length);
         let inner = &mut self.inner;
+        let _request = record.span.enter();
         let polled = CURRENT.sync_scope(record.clone(), || {
             record.notes.sync_scope(|| Pin::new(inner).poll_frame(context))
         });

@@ -84,7 +84,7 @@ async fn a_reloaded_model_gives_the_same_vectors() {
             .ok()
             .expect("a replica a device");
     assert!(Arc::ptr_eq(&first.model.recipe, &second.model.recipe), "one tokenizer for both");
-    let again = (first.reload.expect("it can be"))().expect("loaded anew");
+    let again = (first.reload.expect("it can be"))().expect("reloaded");
     assert_eq!(again.info.device, first.model.info.device);
     let mut vectors = Vec::new();
     for model in [first.model, second.model, again] {
