@@ -213,11 +213,12 @@ impl RaggedBatch {
         let mut layout = Vec::with_capacity(3 * self.segments.len());
         for segment in &self.segments {
             layout.extend(
-                [segment.start, segment.rows.len(), segment.ancestors.len()].map(|it| it as u32),
+                [segment.start, segment.rows.len(), segment.ancestors.len()]
+                    .map(|value| value as u32),
             );
             for source in &segment.ancestors {
                 let Ancestor::Batch(rows) = source else { return None };
-                layout.extend([rows.start, rows.len()].map(|it| it as u32));
+                layout.extend([rows.start, rows.len()].map(|value| value as u32));
             }
         }
         Some(layout)

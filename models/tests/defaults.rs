@@ -189,7 +189,7 @@ fn rename(dir: &Path, names: impl Fn(&str) -> Vec<String>) {
     let tensors = SafeTensors::deserialize(&bytes).expect("tensors");
     let renamed = tensors
         .iter()
-        .flat_map(|(name, tensor)| names(name).into_iter().map(move |it| (it, tensor.clone())));
+        .flat_map(|(name, tensor)| names(name).into_iter().map(move |name| (name, tensor.clone())));
     let written = safetensors::serialize(renamed, None).expect("tensors");
     fs::write(path, written).expect("written");
 }

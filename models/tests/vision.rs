@@ -42,7 +42,8 @@ fn list(value: &Value) -> Vec<Value> {
 }
 
 fn item(value: &Value) -> Item {
-    let texts = list(&value["text"]).iter().map(|it| it.as_str().expect("a text").into()).collect();
+    let texts =
+        list(&value["text"]).iter().map(|text| text.as_str().expect("a text").into()).collect();
     let images = list(&value["image"]).iter().map(file).collect();
     let videos = match value["video"].get(0) {
         Some(Value::String(_)) => vec![value["video"].clone()],
@@ -64,7 +65,7 @@ fn prepared(model: &Model, case: &Value) -> Result<Sequence, InputError> {
         return model.recipe.prepare(&Input::Item(Arc::new(item(&case["item"]))), &how);
     }
     let content = |name: &str| Content::from(item(&case[name]));
-    let prompt = case["instruction"].as_str().map(|it| Prompt::Instruction(it.to_owned()));
+    let prompt = case["instruction"].as_str().map(|text| Prompt::Instruction(text.to_owned()));
     let tokens_max = limit.map(|limit| limit + LAST);
     let how = Prepare { prompt: prompt.unwrap_or_default(), tokens_max, ..Prepare::default() };
     let input = Input::Pair { query: content("query"), document: content("document") };
@@ -265,9 +266,9 @@ fn images_have_the_same_bits_in_any_batch_and_behind_any_shared_prefix() {
             None => logits(&model, batch).into_iter().map(|logit| vec![logit]).collect(),
         };
         let all = cases.iter().step_by(3);
-        let sequences: Vec<Sequence> = all.filter_map(|it| prepared(&model, it).ok()).collect();
+        let sequences: Vec<Sequence> = all.filter_map(|case| prepared(&model, case).ok()).collect();
         let alone: Vec<Vec<f32>> =
-            sequences.iter().map(|it| run(&RaggedBatch::new([it])).remove(0)).collect();
+            sequences.iter().map(|sequence| run(&RaggedBatch::new([sequence])).remove(0)).collect();
         assert_eq!(run(&RaggedBatch::new(&sequences)), alone, "{file} {dtype:?}: together");
         let (sequences, alone): (Vec<_>, Vec<_>) = sequences.iter().zip(&alone).rev().unzip();
         let sharing = RaggedBatch::sharing(&sequences, &[], |_| None);

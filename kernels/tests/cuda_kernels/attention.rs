@@ -355,7 +355,7 @@ fn a_key_or_value_that_is_not_finite_is_seen_in_its_sequence_alone() {
 #[test]
 fn large_scores_do_not_overflow() {
     let heads = Heads { heads: 1, kv_heads: 1, size: 32 };
-    let qkv: Vec<f32> = numbers(100 * heads.row(), 8).iter().map(|it| it * 100.0).collect();
+    let qkv: Vec<f32> = numbers(100 * heads.row(), 8).iter().map(|value| value * 100.0).collect();
     for mask in MASKS {
         let got = run_whole::<bf16>(&qkv, &[0, 100], Case::new::<bf16>(heads, mask));
         assert!(got.iter().all(|number| number.abs() <= 201.0));

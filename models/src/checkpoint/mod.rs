@@ -300,8 +300,10 @@ impl Checkpoint {
     /// A boolean in `config.json`, or in its `text_config`.
     pub fn said(&self, name: &str) -> Option<bool> {
         let of_texts = self.config.get("text_config");
-        let found =
-            [Some(&self.config), of_texts].into_iter().flatten().find_map(|it| it.get(name));
+        let found = [Some(&self.config), of_texts]
+            .into_iter()
+            .flatten()
+            .find_map(|config| config.get(name));
         found.and_then(Value::as_bool)
     }
 
@@ -313,7 +315,7 @@ impl Checkpoint {
     /// The name of the checkpoint's folder, or of the model in a Hub cache, in lower case.
     pub fn own_name(&self) -> String {
         let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        let part = |up: usize| dir.iter().rev().nth(up).map(|it| it.to_string_lossy());
+        let part = |up: usize| dir.iter().rev().nth(up).map(|part| part.to_string_lossy());
         // In a Hub cache the path is `models--owner--name/snapshots/revision`.
         let is_cache = part(1).is_some_and(|parent| parent == "snapshots");
         let name = part(if is_cache { 2 } else { 0 }).unwrap_or_default().to_lowercase();

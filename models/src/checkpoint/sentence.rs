@@ -292,7 +292,7 @@ impl SentenceTransformers {
             truncate_dim: settings.truncate_dim,
             activation_fn: settings.activation_fn,
             is_cross_encoder: settings.model_type.as_deref() == Some("CrossEncoder"),
-            is_embedder: settings.model_type.is_none_or(|it| it == "SentenceTransformer"),
+            is_embedder: settings.model_type.is_none_or(|class| class == "SentenceTransformer"),
             ..Self::default()
         })
     }
@@ -347,7 +347,8 @@ impl SentenceTransformers {
             let takes_messages = kinds.as_ref().map(|kinds| kinds.contains_key("message"));
             self.takes_messages = takes_messages.or(texts_only);
             let message = kinds.as_ref().and_then(|kinds| kinds.get("message"));
-            self.message_format = message.and_then(|it| it["format"].as_str()).map(str::to_owned);
+            self.message_format =
+                message.and_then(|message| message["format"].as_str()).map(str::to_owned);
             let chat = length.processing_kwargs.as_ref().map(|all| &all["chat_template"]);
             self.add_generation_prompt =
                 chat.is_some_and(|chat| chat["add_generation_prompt"] == true);

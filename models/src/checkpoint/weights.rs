@@ -250,7 +250,7 @@ impl Weights {
 
     /// Names of all tensors, each with whether it was requested.
     pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.tensors.iter().map(|(name, it)| (name.as_str(), it.used.load(Ordering::Relaxed)))
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.used.load(Ordering::Relaxed)))
     }
 
     fn missing(&self, name: &str) -> CheckpointError {

@@ -300,7 +300,7 @@ fn sizes(config: &Config) -> Result<(Vec<SandwichConfig>, [usize; 2]), String> {
     let activation =
         activation(name).ok_or_else(|| format!("hidden_activation {name:?} is not served"))?;
     let is_index = |key: &str| {
-        let index = key.parse::<usize>().ok().filter(|it| *it < config.num_hidden_layers);
+        let index = key.parse::<usize>().ok().filter(|index| *index < config.num_hidden_layers);
         index.is_some_and(|index| index.to_string() == key)
     };
     let keys = config.per_layer_config.iter().flat_map(BTreeMap::keys);

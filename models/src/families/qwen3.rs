@@ -272,7 +272,7 @@ impl Config {
         if let Some(types) = types.filter(|types| types.len() != layers) {
             return Err(format!("layer_types are {} for {layers} layers", types.len()));
         }
-        let windowed = types.is_some_and(|types| types.iter().any(|it| it != "full_attention"));
+        let windowed = types.is_some_and(|types| types.iter().any(|kind| kind != "full_attention"));
         if self.use_sliding_window || windowed {
             return Err("sliding-window attention is not served for qwen3".into());
         }

@@ -67,7 +67,7 @@ fn norm_weight(
 ) -> Result<Tensor, CheckpointError> {
     let name = format!("{name}.weight");
     match config.norms_add_one {
-        true => loader.changed_vector(&name, config.hidden, |it| 1.0 + it),
+        true => loader.changed_vector(&name, config.hidden, |weight| 1.0 + weight),
         false => loader.vector(&name, config.hidden),
     }
 }

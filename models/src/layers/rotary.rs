@@ -114,7 +114,9 @@ impl RotaryRule {
         let plain = (0..size / 2).map(|place| (1.0 / self.theta.powf(share(place))) as f32);
         match self.scaling {
             Scaling::None => (plain.collect(), 1.0),
-            Scaling::Linear { factor } => (plain.map(|it| it / factor as f32).collect(), 1.0),
+            Scaling::Linear { factor } => {
+                (plain.map(|frequency| frequency / factor as f32).collect(), 1.0)
+            }
             Scaling::Ntk { factor } => {
                 let divisor = factor.powf(2.0 / size as f64);
                 let base = self.theta * factor;

@@ -178,5 +178,5 @@ pub fn sandwich_norm(
     factor: f32,
 ) -> Result<Tensor, CheckpointError> {
     let added = if adds_one { 1.0 } else { 0.0 };
-    loader.changed_vector(&format!("{name}.weight"), width, |it| (added + it) * factor)
+    loader.changed_vector(&format!("{name}.weight"), width, |weight| (added + weight) * factor)
 }

@@ -62,7 +62,8 @@ impl Readouts {
                     _ => (family.pooling)(checkpoint),
                 };
                 let chosen = options.pooling.map(|pooling| vec![pooling]);
-                let configured = checkpoint.sentence_transformers().and_then(|it| it.pooling());
+                let configured =
+                    checkpoint.sentence_transformers().and_then(|modules| modules.pooling());
                 let pooling = chosen
                     .or_else(|| configured.map(|pooling| pooling.methods.clone()))
                     .or_else(|| own().map(|pooling| vec![pooling]))
@@ -107,7 +108,7 @@ fn check_padding(parts: &Parts<'_>, score: &ScoreReadout) -> Result<(), Checkpoi
     let padding = checkpoint.config_key("pad_token_id").and_then(Value::as_u64);
     let (query, document) = ("a".into(), "b".into());
     let prepared = recipe.prepare(&Input::Pair { query, document }, &Prepare::default());
-    let last = prepared.ok().and_then(|it| it.tokens.last().map(|id| u64::from(*id)));
+    let last = prepared.ok().and_then(|sequence| sequence.tokens.last().map(|id| u64::from(*id)));
     if score.pooling() != Pooling::Last || padding.is_none() || padding != last {
         return Ok(());
     }
@@ -119,7 +120,7 @@ fn check_padding(parts: &Parts<'_>, score: &ScoreReadout) -> Result<(), Checkpoi
 
 /// The error for a checkpoint that sets no pooling, with what to do about it.
 fn no_pooling(checkpoint: &Checkpoint, family: &families::Family) -> CheckpointError {
-    let masked = checkpoint.architectures().iter().any(|it| it.ends_with("ForMaskedLM"));
+    let masked = checkpoint.architectures().iter().any(|name| name.ends_with("ForMaskedLM"));
     let sparse = match masked && family.words.is_some() {
         true => {
             "; a SPLADE model, whose language head weighs words, is served with --task sparse or \
@@ -146,7 +147,7 @@ fn readout(
     let modules = checkpoint.sentence_transformers();
     let steps = modules.map(|modules| &modules.steps[..]).unwrap_or_default();
     // Trailing Normalize modules are left out: requests choose the final normalisation.
-    let ends = steps.iter().rposition(|it| !matches!(it, Step::Normalize(Subject::Sentence)));
+    let ends = steps.iter().rposition(|step| !matches!(step, Step::Normalize(Subject::Sentence)));
     let mut readout = EmbeddingReadout::new(Pooling::Mean, width);
     let (tokens, rest): (Vec<&Step>, Vec<&Step>) = steps[..ends.map_or(0, |last| last + 1)]
         .iter()
@@ -241,7 +242,8 @@ pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, C
         (Some("single_label_classification") | None, _) => ScoreFunction::Softmax,
         (Some(other), _) => return Err(error(format!("problem_type {other:?} is not served"))),
     };
-    let settings = checkpoint.sentence_transformers().and_then(|it| it.activation_fn.as_deref());
+    let settings =
+        checkpoint.sentence_transformers().and_then(|modules| modules.activation_fn.as_deref());
     let path = settings
         .or_else(|| checkpoint.text(&["sentence_transformers", "activation_fn"]))
         .or_else(|| checkpoint.text(&["sbert_ce_default_activation_function"]));

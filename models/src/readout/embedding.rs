@@ -181,7 +181,7 @@ impl EmbeddingStep {
             Self::LayerNorm(norm) => norm.forward(&x.to_device(&Device::Cpu)?),
             Self::Normalize => of_rows(x, l2_normalize),
             Self::TanhInt8 => of_rows(x, |row| {
-                row.iter_mut().for_each(|it| *it = (it.tanh() * 127.0).round_ties_even());
+                row.iter_mut().for_each(|x| *x = (x.tanh() * 127.0).round_ties_even());
             }),
         }
     }

@@ -116,7 +116,8 @@ pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> Pack
 fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
     let Attention { qkv, heads, layout, mask, bias, arithmetic } = what;
     if let Some(bias) = bias {
-        let longest = layout.segments.iter().map(|it| it.start + it.rows.len()).max();
+        let longest =
+            layout.segments.iter().map(|segment| segment.start + segment.rows.len()).max();
         assert!(longest.unwrap_or(0) <= bias.reach + 1, "a bias for every pair of positions");
         assert_eq!(bias.table.len(), heads.heads * (2 * bias.reach + 1), "a row a head");
     }

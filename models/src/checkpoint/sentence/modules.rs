@@ -166,7 +166,7 @@ pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, Ch
         Value::Null => Ok(None),
         Value::Bool(value) => Ok(Some(*value)),
         // As in Python, 1 is true and 0 is false.
-        Value::Number(number) if number.as_u64().is_some_and(|it| it <= 1) => {
+        Value::Number(number) if number.as_u64().is_some_and(|number| number <= 1) => {
             Ok(Some(number.as_u64() == Some(1)))
         }
         other => Err(error(format!("{name} is {other}, not true or false"))),

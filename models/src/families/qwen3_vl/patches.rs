@@ -121,7 +121,8 @@ mod tests {
             let [(id, weight), ..] = corners;
             assert_eq!((id, weight), (place[0] * 4 + place[1], 1.0));
         }
-        let weights = corners([6, 2], 48).map(|it| it.iter().map(|(_, it)| it).sum::<f32>());
+        let weights =
+            corners([6, 2], 48).map(|around| around.iter().map(|(_, weight)| weight).sum::<f32>());
         assert!(weights.into_iter().all(|sum| (sum - 1.0).abs() < 1e-6));
     }
 }

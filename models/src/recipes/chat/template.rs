@@ -40,7 +40,7 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
             part("text", "three"),
         ] }),
     ];
-    let messages = messages.into_iter().map(|it| Serde(&it).into()).collect();
+    let messages = messages.into_iter().map(|message| Serde(&message).into()).collect();
     let built_in = "<|im_start|>system\nA system.<|im_end|>\n<|im_start|>user\n\
         one <|vision_start|><|image_pad|><|vision_end|> two\n\
         <|vision_start|><|video_pad|><|vision_end|>three<|im_end|>\n<|im_start|>assistant\n";

@@ -23,7 +23,7 @@ pub fn is_applied(checkpoint: &Checkpoint) -> bool {
     match (checkpoint.model_type(), chat_template::read(checkpoint)) {
         ("qwen3_vl", _) => false,
         ("qwen3", Ok((_, template))) => {
-            template.is_some_and(|it| says && !qwen3_reranker::is_published(&it))
+            template.is_some_and(|template| says && !qwen3_reranker::is_published(&template))
         }
         ("qwen3", Err(_)) => says,
         (_, Ok((_, template))) => needs || template.is_some(),

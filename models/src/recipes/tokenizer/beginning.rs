@@ -66,7 +66,8 @@ fn splits(pre_tokenizer: &PreTokenizerWrapper) -> bool {
         PreTokenizerWrapper::ByteLevel(bytes) => bytes.use_regex,
         PreTokenizerWrapper::Metaspace(spaces) => spaces.split,
         PreTokenizerWrapper::Split(split) => {
-            let words = matches!(&split.pattern, SplitPattern::Regex(it) if it == QWEN2_WORDS);
+            let words =
+                matches!(&split.pattern, SplitPattern::Regex(words) if words == QWEN2_WORDS);
             words && split.behavior == SplitDelimiterBehavior::Isolated && !split.invert
         }
         // The pre-tokenizers that follow see one piece at a time.
@@ -119,7 +120,7 @@ mod tests {
     fn beginnings_grow_and_end_before_a_space() {
         let text = "one two, é ".repeat(4096);
         let all: Vec<&str> = beginnings(&text, 10).collect();
-        let lengths: Vec<usize> = all.iter().map(|it| it.len()).collect();
+        let lengths: Vec<usize> = all.iter().map(|beginning| beginning.len()).collect();
         assert!(lengths.len() > 1 && lengths.is_sorted(), "{lengths:?}");
         for beginning in all {
             assert!(text.starts_with(beginning) && beginning.len() > BYTES_MIN / 2);

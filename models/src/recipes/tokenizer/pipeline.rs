@@ -109,7 +109,8 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointE
             serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
         Maker { checkpoint, class, tokens: &tokens }.make(parts)?
     };
-    let direction = lists.truncation.map_or(TruncationDirection::Right, |it| it.direction);
+    let direction =
+        lists.truncation.map_or(TruncationDirection::Right, |truncation| truncation.direction);
     let named_special =
         tokens.special().into_iter().filter_map(|text| tokenizer.token_to_id(text)).collect();
     let gives_types = class::gives_types(checkpoint, class)?;
@@ -349,7 +350,7 @@ impl Maker<'_> {
 
 /// SentencePiece's character table, the only part of a file's normalizer that its classes keep.
 fn precompiled(normalizer: Option<&NormalizerWrapper>) -> Option<NormalizerWrapper> {
-    let is_one = |it: &&NormalizerWrapper| matches!(it, NormalizerWrapper::Precompiled(_));
+    let is_one = |part: &&NormalizerWrapper| matches!(part, NormalizerWrapper::Precompiled(_));
     match normalizer? {
         NormalizerWrapper::Sequence(all) => all.as_ref().iter().find(is_one).cloned(),
         one => Some(one).filter(is_one).cloned(),

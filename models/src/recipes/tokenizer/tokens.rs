@@ -125,7 +125,8 @@ impl Tokens {
                 Some(Value::Null) => None,
                 Some(value) => {
                     let token = files.token(key, value)?;
-                    let known = by_text.get(token.text()).map(|it| Token::Flagged((*it).clone()));
+                    let known =
+                        by_text.get(token.text()).map(|known| Token::Flagged((*known).clone()));
                     Some(known.unwrap_or(token))
                 }
                 None => default_of(class, key, padding).map(|text| Token::Text(text.to_owned())),
@@ -176,7 +177,8 @@ impl Tokens {
         let there = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
         // All of them, even existing ones: of two with the same text, the later one wins.
         let mut added: Vec<Token> = self.decoder.values().cloned().map(Token::Flagged).collect();
-        let mut known: HashSet<String> = there.values().map(|it| it.content.clone()).collect();
+        let mut known: HashSet<String> =
+            there.values().map(|token| token.content.clone()).collect();
         known.extend(added.iter().map(|token| token.text().to_owned()));
         for token in self.named.iter().map(|(_, token)| token).chain(&self.extra) {
             if !known.contains(token.text()) && !added.contains(token) {
@@ -209,7 +211,7 @@ fn takes_space_before(class: Class, key: &str) -> bool {
 /// The class's default for a token that files do not name.
 fn default_of<'a>(class: Class, key: &str, padding: Option<&'a PaddingParams>) -> Option<&'a str> {
     match (class, key) {
-        (Class::File, "pad_token") => padding.map(|it| it.pad_token.as_str()),
+        (Class::File, "pad_token") => padding.map(|padding| padding.pad_token.as_str()),
         (Class::Bert | Class::MPNet, "unk_token") => Some("[UNK]"),
         (Class::Bert, "sep_token") => Some("[SEP]"),
         (Class::Bert, "pad_token") => Some("[PAD]"),
@@ -283,7 +285,7 @@ impl<'a> Files<'a> {
         let is_empty = match (self.objects.get(EXTRA), self.keys.get(EXTRA)) {
             (Some(tokens), _) => tokens.is_empty(),
             (None, Some(Value::Array(tokens))) => tokens.is_empty(),
-            (None, it) => it.is_none_or(Value::is_null),
+            (None, value) => value.is_none_or(Value::is_null),
         };
         if !is_empty {
             return;
@@ -349,7 +351,7 @@ impl<'a> Files<'a> {
             let token = AddedToken::from(text.clone(), special.contains(&text));
             decoder.insert(id, Flagged::of(&token));
         }
-        decoder.extend(listed.iter().map(|it| (it.id, Flagged::of(&it.token))));
+        decoder.extend(listed.iter().map(|added| (added.id, Flagged::of(&added.token))));
         Ok(decoder)
     }
 
@@ -365,7 +367,8 @@ impl<'a> Files<'a> {
     /// Tokens under model-specific keys, with flags.
     fn of_other_keys(&self) -> Vec<(String, Value)> {
         let is_token = |value: &Value| value.is_string() || is_typed(value);
-        let others = self.keys.iter().filter(|(key, it)| is_of_one_model(key) && is_token(it));
+        let others =
+            self.keys.iter().filter(|(key, value)| is_of_one_model(key) && is_token(value));
         others.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 

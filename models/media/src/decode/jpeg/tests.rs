@@ -38,7 +38,7 @@ fn every_kind_has_the_reference_s_pixels() {
         let size = (picture.width.to_string(), picture.height.to_string());
         assert_eq!(size, (width.into(), height.into()), "{name}");
         let digits: String =
-            Sha256::digest(&picture.rgb).iter().map(|it| format!("{it:02x}")).collect();
+            Sha256::digest(&picture.rgb).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(digits, digest, "{name}");
     }
 }
