@@ -42,8 +42,8 @@ impl MemoryBudget {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        let full = |state: &State| state.held > 0 && state.held.saturating_add(bytes) > bytes_max;
-        while state.turn != number || full(&state) {
+        while state.turn != number || state.held > 0 && state.held.saturating_add(bytes) > bytes_max
+        {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.turn += 1;

@@ -217,9 +217,9 @@ impl Preprocessor {
         key: Key,
         reader: Option<&dyn VideoReader>,
     ) -> Result<Clip, MediaError> {
-        let of = |problem: Problem| problem.of(VIDEO);
         let after = |size| self.frame_bytes(size, false);
-        let animation = decode::animation(file.bytes(), &self.bounds(&after)).map_err(of)?;
+        let animation = decode::animation(file.bytes(), &self.bounds(&after))
+            .map_err(|problem| problem.of(VIDEO))?;
         if let Some(animation) = animation {
             return self.animation(animation, video, key);
         }

@@ -131,8 +131,9 @@ impl Checkpoint {
             let mut content = tokenizer_config.clone();
             // A model may have tokens under its own keys.
             if let Some(keys) = content.as_object_mut() {
-                let is_token = |value: &Value| value.is_string() || value.is_object();
-                keys.retain(|key, value| !(key.ends_with("_token") && is_token(value)));
+                keys.retain(|key, value| {
+                    !(key.ends_with("_token") && (value.is_string() || value.is_object()))
+                });
             }
             let file = ConfigFile { dir, path: &path };
             file.check(&content, &[keys::files::TOKENIZER], &mut warnings)?;

@@ -212,8 +212,7 @@ impl Reader<'_> {
         path: &Path,
         table: &[Key],
     ) -> Result<T, CheckpointError> {
-        let missing = || CheckpointError::new(path, "the file is missing");
-        self.read(path, table)?.ok_or_else(missing)
+        self.read(path, table)?.ok_or_else(|| CheckpointError::new(path, "the file is missing"))
     }
 }
 

@@ -241,8 +241,8 @@ impl Weights {
     /// file.
     pub fn packed_elements(&self) -> u64 {
         let stays = ["embed", "lm_head", "predictions"];
-        let packed = |name: &str| !stays.iter().any(|part| name.contains(part));
-        let matrices = self.tensors.iter().filter(|(name, _)| packed(name));
+        let matrices =
+            self.tensors.iter().filter(|(name, _)| !stays.iter().any(|part| name.contains(part)));
         let shapes = matrices.filter_map(|(_, entry)| Some(entry.tensor.as_ref().ok()?.shape()));
         let matrices = shapes.filter(|shape| shape.len() > 1);
         matrices.map(|shape| shape.iter().map(|side| *side as u64).product::<u64>()).sum()

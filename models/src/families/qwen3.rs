@@ -240,8 +240,9 @@ impl<'de> Deserialize<'de> for Causal {
     /// attention in a padded batch.
     fn deserialize<D: serde::Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
         let value = Option::<bool>::deserialize(value)?;
-        let null = || serde::de::Error::custom("is_causal is null, not true or false");
-        value.map(Self).ok_or_else(null)
+        value
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("is_causal is null, not true or false"))
     }
 }
 

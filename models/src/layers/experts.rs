@@ -146,8 +146,10 @@ impl Experts {
 
     /// Bytes of the weights of all experts.
     pub fn weight_bytes(&self) -> usize {
-        let bytes = |expert: &Expert| expert.up.weight_bytes() + expert.down.weight_bytes();
-        self.experts.iter().map(bytes).sum()
+        self.experts
+            .iter()
+            .map(|expert| expert.up.weight_bytes() + expert.down.weight_bytes())
+            .sum()
     }
 }
 

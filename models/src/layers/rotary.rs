@@ -186,8 +186,7 @@ impl Settings<'_> {
     }
 
     fn number(&self, key: &str) -> Result<f64, String> {
-        let missing = || format!("there is no {key}, which rope_type needs");
-        self.optional(key)?.ok_or_else(missing)
+        self.optional(key)?.ok_or_else(|| format!("there is no {key}, which rope_type needs"))
     }
 
     /// The pretrained context.

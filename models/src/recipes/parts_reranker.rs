@@ -99,8 +99,8 @@ pub fn kind() -> RecipeKind {
         fits: |checkpoint, task| task == Task::YesNo && is_known(checkpoint),
         tokens_max: None,
         load: |checkpoint, limits, _| {
-            let error = |problem: String| CheckpointError::new(checkpoint.dir(), problem);
-            let known = known(checkpoint).ok_or_else(|| error("its name is not known".into()))?;
+            let known = known(checkpoint)
+                .ok_or_else(|| CheckpointError::new(checkpoint.dir(), "its name is not known"))?;
             let tokenizer = TextTokenizer::load(checkpoint, limits)?;
             Ok(Box::new(PartsReranker::new(checkpoint, known, tokenizer, limits.tokens_max)?))
         },

@@ -185,8 +185,7 @@ impl TextTokenizer {
 
     /// Where the second of two texts begins, if the network has token types.
     pub fn second_text(&self, encoding: &Encoding) -> Option<usize> {
-        let second = || encoding.get_type_ids().iter().position(|kind| *kind == 1);
-        if self.types { second() } else { None }
+        if self.types { encoding.get_type_ids().iter().position(|kind| *kind == 1) } else { None }
     }
 
     /// The id of a token.

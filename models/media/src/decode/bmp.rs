@@ -274,8 +274,7 @@ fn run_lengths(
             }
             (run, _) => {
                 let run = run.min(width.saturating_sub(x)).min(pixels - out.len());
-                let number = |place: usize| if four { nibbles[place % 2] } else { byte };
-                out.extend((0..run).map(number));
+                out.extend((0..run).map(|at| if four { nibbles[at % 2] } else { byte }));
                 x += run;
             }
         }

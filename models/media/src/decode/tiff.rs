@@ -94,8 +94,7 @@ fn palette_as_grey(bytes: &[u8]) -> Cow<'_, [u8]> {
     let number = |at: usize, size: usize| {
         let part = bytes.get(at..at.checked_add(size)?)?;
         let add = |number: usize, byte: &u8| number << 8 | usize::from(*byte);
-        let big = || part.iter().fold(0, add);
-        Some(if little { part.iter().rev().fold(0, add) } else { big() })
+        Some(if little { part.iter().rev().fold(0, add) } else { part.iter().fold(0, add) })
     };
     let entry = || {
         let start = number(4, 4)?;

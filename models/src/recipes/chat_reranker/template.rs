@@ -81,8 +81,8 @@ impl ChatTemplate {
     /// # Errors
     /// None, unless it is wrong.
     pub fn built_in(checkpoint: &Checkpoint, source: &str) -> Result<Self, CheckpointError> {
-        let error = |problem: String| CheckpointError::new(checkpoint.dir(), problem);
-        let template = Template::new(source).map_err(error)?;
+        let template = Template::new(source)
+            .map_err(|problem| CheckpointError::new(checkpoint.dir(), problem))?;
         Ok(Self {
             template,
             is_structured: false,

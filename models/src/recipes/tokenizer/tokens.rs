@@ -158,8 +158,7 @@ impl Tokens {
 
     /// The texts of tokens by key.
     pub fn by_key(&self) -> BTreeMap<String, String> {
-        let text = |(key, token): &(String, Token)| (key.clone(), token.text().to_owned());
-        self.named.iter().map(text).collect()
+        self.named.iter().map(|(key, token)| (key.clone(), token.text().to_owned())).collect()
     }
 
     /// All special tokens named in files, without duplicates: transformers' `all_special_tokens`.
