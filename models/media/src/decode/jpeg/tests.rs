@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 
 fn decode(bytes: &[u8]) -> Result<Picture, Problem> {
-    super::decode(bytes, &Bounds::of(1 << 20))
+    super::decode(bytes, &DecodeLimits::of(1 << 20))
 }
 
 fn golden(name: &str) -> PathBuf {

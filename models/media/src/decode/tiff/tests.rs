@@ -19,7 +19,7 @@ fn jpeg_file(name: &str) -> Vec<u8> {
 }
 
 fn pixels(bytes: &[u8]) -> Picture {
-    jpeg::decode(bytes, &Bounds::of(1 << 20)).expect("a picture")
+    jpeg::decode(bytes, &DecodeLimits::of(1 << 20)).expect("a picture")
 }
 
 /// A TIFF file with `body` at offset 8, then these tags.
@@ -97,7 +97,7 @@ fn without_tables(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn decoded(file: &[u8]) -> Result<Picture, Problem> {
-    decode(file, &Bounds::of(1 << 20))
+    decode(file, &DecodeLimits::of(1 << 20))
 }
 
 fn why(file: &[u8]) -> String {
