@@ -15,7 +15,7 @@ use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Ancestor, Segment, segments_of};
 use proxima_kernels::{Device, KernelError, Tensor};
 
-pub use parts::{InParts, Part};
+pub use parts::{BatchPart, InParts};
 pub use prefix::{Keeping, Prefix};
 pub use visual::{Visual, VisualRows};
 

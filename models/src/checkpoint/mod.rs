@@ -23,7 +23,7 @@ pub(crate) use files::{read_json, read_json_if_there};
 pub use keys::Warning;
 pub(crate) use sentence::torch_class;
 pub use sentence::{
-    DenseModule, LENGTH_FILES, LogitScore, PoolingModule, SentenceTransformers, Splade, Step,
+    DenseModule, LENGTH_FILES, LogitScore, ModuleStep, PoolingModule, SentenceTransformers, Splade,
     Subject,
 };
 pub use similarity::SimilarityFunction;

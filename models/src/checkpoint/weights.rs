@@ -28,20 +28,20 @@ const ZIP: &[u8] = b"PK\x03\x04";
 #[derive(Debug, Default)]
 pub struct Weights {
     source: PathBuf,
-    tensors: BTreeMap<String, Entry>,
+    tensors: BTreeMap<String, TensorEntry>,
     files: Vec<Arc<MappedFile>>,
     progress: Arc<Progress>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TensorEntry {
     path: PathBuf,
     tensor: Result<StoredTensor, String>,
     /// Whether it was requested.
     used: AtomicBool,
 }
 
-impl Entry {
+impl TensorEntry {
     fn new(path: &Path, tensor: Result<StoredTensor, String>) -> Self {
         Self { path: path.to_owned(), tensor, used: AtomicBool::new(false) }
     }
@@ -126,7 +126,7 @@ impl Weights {
             CheckpointError::new(path, format!("no tensors of PyTorch: {problem}"))
         })?;
         for (name, tensor) in tensors {
-            weights.tensors.insert(name, Entry::new(path, Ok(tensor)));
+            weights.tensors.insert(name, TensorEntry::new(path, Ok(tensor)));
         }
         Ok(weights)
     }
@@ -160,7 +160,7 @@ impl Weights {
             let tensor = tensor.and_then(|dtype| {
                 StoredTensor::new(file.clone(), range, dtype, info.shape.clone())
             });
-            self.tensors.insert(name.clone(), Entry::new(path, tensor));
+            self.tensors.insert(name.clone(), TensorEntry::new(path, tensor));
         }
         self.files.push(file);
         Ok(())

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, Network};
-use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
+use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, RaggedBatch};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Size, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, ROTARY, THETA, VOCABULARY, WIDTH,
@@ -392,7 +392,7 @@ impl Layer {
     /// and the rotary tables.
     fn forward(
         &self,
-        part: &Part,
+        part: &BatchPart,
         hidden: Rows,
         heads: Heads,
         (positions, tables): (&[u32], &RotaryTables),

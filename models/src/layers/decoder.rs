@@ -15,7 +15,7 @@ use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::Loader;
-use crate::batch::{HiddenStates, InParts, Keeping, Part, RaggedBatch};
+use crate::batch::{BatchPart, HiddenStates, InParts, Keeping, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of a decoder.
@@ -158,7 +158,7 @@ impl Decoder {
     ) -> Result<(Rows, Vec<Keeping>), KernelError> {
         let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
-            Ok(State { hidden, input: None, keeping: batch.keeping(part) })
+            Ok(LayerState { hidden, input: None, keeping: batch.keeping(part) })
         })?;
         let changed_between = !batch.visuals().is_empty();
         for (place, layer) in self.layers.iter().enumerate() {
@@ -183,7 +183,7 @@ impl Decoder {
 }
 
 /// The state of a part of a batch between two layers.
-struct State {
+struct LayerState {
     hidden: Rows,
     /// The hidden states, normalised, in the next layer's input layout, if already computed.
     input: Option<LinearInput>,
@@ -195,11 +195,11 @@ impl Decoder {
     /// there is a next layer, also normalises the hidden states for it.
     fn forward(
         &self,
-        part: &Part,
-        State { hidden, input, mut keeping }: State,
+        part: &BatchPart,
+        LayerState { hidden, input, mut keeping }: LayerState,
         (layer, next, kept): (&Layer, Option<&Layer>, &[&Tensor]),
         (positions, tables): (&[u32], &RotaryTables),
-    ) -> Result<State, KernelError> {
+    ) -> Result<LayerState, KernelError> {
         let input = match input {
             Some(input) => input,
             None => rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.input_layout())?,
@@ -214,11 +214,11 @@ impl Decoder {
         let gated = layer.gated.apply_for(&normed, layer.down.input_layout())?;
         let Some(next) = next else {
             let hidden = layer.down.of(&gated, None, Some(&hidden))?;
-            return Ok(State { hidden, input: None, keeping });
+            return Ok(LayerState { hidden, input: None, keeping });
         };
         let norm = self.norm_for(&next.input_norm, next.qkv.input_layout());
         let (hidden, input) = layer.down.add_and_norm(&gated, &hidden, norm)?;
-        Ok(State { hidden, input: Some(input), keeping })
+        Ok(LayerState { hidden, input: Some(input), keeping })
     }
 
     fn norm_for<'a>(&self, weight: &'a Tensor, layout: InputLayout) -> NormAfter<'a> {

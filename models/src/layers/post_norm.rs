@@ -17,7 +17,7 @@ use super::{
     Experts, ExpertsConfig, ExpertsNames, LayerNorm, Loader, RelativeBias, Rotary, RotaryRule,
     TableSizes, TokenEmbeddings,
 };
-use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
+use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of an encoder.
@@ -265,7 +265,7 @@ impl PostNorm {
             Places { positions: &positions, tables: tables.as_deref(), bias: bias.as_deref() };
         let mut parts = InParts::new(batch, embedded, first.weight_bytes(), |_, embedded| {
             let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.input_layout())?;
-            Ok(State { hidden, input })
+            Ok(LayerState { hidden, input })
         })?;
         for (place, layer) in self.layers.iter().enumerate() {
             let next = self.layers.get(place + 1).unwrap_or(layer);
@@ -278,11 +278,11 @@ impl PostNorm {
     /// Takes a part of a batch through `layer`, with the result also in the input layout of `next`.
     fn forward(
         &self,
-        part: &Part,
-        State { hidden, input }: State,
+        part: &BatchPart,
+        LayerState { hidden, input }: LayerState,
         (layer, next): (&Layer, &Layer),
         places: Places<'_>,
-    ) -> Result<State, KernelError> {
+    ) -> Result<LayerState, KernelError> {
         let mut qkv = layer.qkv.of(&input, None, None)?;
         if let Some(norms) = &layer.query_key_norms {
             qkv = normed_queries_and_keys(&qkv, norms)?;
@@ -311,7 +311,7 @@ impl PostNorm {
             Mlp::Experts(experts) => experts.forward(&hidden, &input)?,
         };
         let (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.input_layout())?;
-        Ok(State { hidden, input })
+        Ok(LayerState { hidden, input })
     }
 }
 
@@ -338,7 +338,7 @@ struct Places<'a> {
 }
 
 /// Hidden states between two layers.
-struct State {
+struct LayerState {
     hidden: Rows,
     /// The same, in the next layer's input layout.
     input: LinearInput,

@@ -84,7 +84,7 @@ impl RotaryRule {
     /// # Errors
     /// An unknown type, or a number that is missing or not one.
     pub fn of(object: &Value, theta: f64, positions: usize) -> Result<Self, String> {
-        let settings = Settings { object, positions };
+        let settings = RopeParameters { object, positions };
         let kind = object.get("rope_type").or_else(|| object.get("type"));
         let scaling = match kind.map_or(Some("default"), Value::as_str) {
             Some("default") => Scaling::None,
@@ -164,13 +164,13 @@ impl RotaryRule {
 }
 
 /// An object with rotary settings.
-struct Settings<'a> {
+struct RopeParameters<'a> {
     object: &'a Value,
     /// Positions of the network.
     positions: usize,
 }
 
-impl Settings<'_> {
+impl RopeParameters<'_> {
     fn optional(&self, key: &str) -> Result<Option<f64>, String> {
         let value = match self.object.get(key) {
             None | Some(Value::Null) => return Ok(None),

@@ -12,7 +12,7 @@ use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::Loader;
-use crate::batch::{Keeping, Part};
+use crate::batch::{BatchPart, Keeping};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of a layer.
@@ -127,7 +127,7 @@ impl SandwichLayer {
     /// A failure of the device or an operation.
     pub fn forward(
         &self,
-        part: &Part,
+        part: &BatchPart,
         hidden: &mut Rows,
         keeping: &mut Keeping,
         turn: Turn<'_>,

@@ -16,7 +16,7 @@ use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::task::Task;
 
 /// A model that is known by name.
-struct Known {
+struct KnownReranker {
     /// What its name contains, in lower case.
     name: &'static str,
     model_type: &'static str,
@@ -36,8 +36,8 @@ struct Known {
     answers: Answers,
 }
 
-const KNOWN: [Known; 2] = [
-    Known {
+const KNOWN: [KnownReranker; 2] = [
+    KnownReranker {
         name: "mxbai-rerank",
         model_type: "qwen2",
         starts_with_bos: false,
@@ -57,7 +57,7 @@ const KNOWN: [Known; 2] = [
         pair_tokens_max: Some(8192),
         answers: Answers { yes: "1", no: Some("0"), divisor: 1.0, first_token: true },
     },
-    Known {
+    KnownReranker {
         name: "bge-reranker-v2-gemma",
         model_type: "gemma",
         starts_with_bos: true,
@@ -78,7 +78,7 @@ const KNOWN: [Known; 2] = [
 const BETWEEN: &str = "\n";
 
 /// Which known model a checkpoint is, unless its files say how it scores.
-fn known(checkpoint: &Checkpoint) -> Option<&'static Known> {
+fn known(checkpoint: &Checkpoint) -> Option<&'static KnownReranker> {
     let modules = checkpoint.sentence_transformers();
     if modules.is_some_and(|modules| modules.logit_score.is_some()) {
         return None;
@@ -108,7 +108,7 @@ pub fn kind() -> RecipeKind {
 }
 
 struct PartsReranker {
-    known: &'static Known,
+    known: &'static KnownReranker,
     tokenizer: TextTokenizer,
     prompts: Prompts,
     before: Vec<u32>,
@@ -119,7 +119,7 @@ struct PartsReranker {
 impl PartsReranker {
     fn new(
         checkpoint: &Checkpoint,
-        known: &'static Known,
+        known: &'static KnownReranker,
         tokenizer: TextTokenizer,
         tokens_max: usize,
     ) -> Result<Self, CheckpointError> {

@@ -119,14 +119,14 @@ pub struct Tower {
     rotary: Rotary,
     heads: Heads,
     activation: Activation,
-    blocks: Vec<Block>,
+    blocks: Vec<VisionBlock>,
     merger: Merger,
     /// Blocks whose hidden states are merged too (DeepStack), and their mergers.
     deep: Vec<(usize, Merger)>,
     device: Device,
 }
 
-struct Block {
+struct VisionBlock {
     attention_norm: LayerNorm,
     qkv: Linear,
     output: Linear,
@@ -191,7 +191,7 @@ impl Tower {
         let table = &[config.num_position_embeddings, hidden];
         let table = loader.stored("pos_embed.weight", table)?;
         let heads = config.heads();
-        let block = |block| Block::load(&loader.at(&format!("blocks.{block}.")), config);
+        let block = |block| VisionBlock::load(&loader.at(&format!("blocks.{block}.")), config);
         let deep = config.deepstack_visual_indexes.iter().enumerate();
         let deep = deep.map(|(place, block)| {
             let loader = loader.at(&format!("deepstack_merger_list.{place}."));
@@ -296,7 +296,7 @@ impl Tower {
     }
 }
 
-impl Block {
+impl VisionBlock {
     fn load(loader: &Loader<'_>, config: &Config) -> Result<Self, CheckpointError> {
         let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
         let norm = |name: &str| LayerNorm::load(loader, name, hidden, EPS, true);

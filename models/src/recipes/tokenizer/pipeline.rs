@@ -63,7 +63,7 @@ pub struct Opened {
 
 /// The parts used by a class that builds the rest itself.
 #[derive(Deserialize)]
-struct Parts {
+struct TokenizerParts {
     model: ModelWrapper,
     normalizer: Option<NormalizerWrapper>,
     post_processor: Option<PostProcessorWrapper>,
@@ -105,7 +105,7 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointE
         tokens.add_to(&mut tokenizer, class).map_err(failed)?;
         tokenizer
     } else {
-        let parts: Parts =
+        let parts: TokenizerParts =
             serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
         Maker { checkpoint, class, tokens: &tokens }.make(parts)?
     };
@@ -126,7 +126,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn make(&self, parts: Parts) -> Result<Tokenizer, CheckpointError> {
+    fn make(&self, parts: TokenizerParts) -> Result<Tokenizer, CheckpointError> {
         let failed = |problem: tokenizers::Error| {
             error(self.checkpoint, format!("its tokenizer cannot be made: {problem}"))
         };

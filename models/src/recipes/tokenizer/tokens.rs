@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokenizers::{AddedToken, PaddingParams, Tokenizer};
 
 use super::class::Class;
-use super::ordered::{Entry, Ordered};
+use super::ordered::{Ordered, OrderedValue};
 use super::{CONFIG, error};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 
@@ -267,9 +267,9 @@ impl<'a> Files<'a> {
         let mut files = Self { checkpoint, keys, objects };
         let is_of_tokens =
             |key: &str| key.ends_with("_token") || key == DECODER || LISTS.contains(&key);
-        for (key, entry) in files.file::<Ordered<Entry>>(CONFIG)? {
+        for (key, entry) in files.file::<Ordered<OrderedValue>>(CONFIG)? {
             match entry {
-                Entry::Object(object) if LISTS.contains(&key.as_str()) => {
+                OrderedValue::Object(object) if LISTS.contains(&key.as_str()) => {
                     files.objects.insert(key, object);
                 }
                 entry if is_of_tokens(&key) => files.keys.insert(key, entry.into()),
@@ -318,14 +318,14 @@ impl<'a> Files<'a> {
         of_model: &mut Ordered<Value>,
         listed: &[Listed],
     ) -> Result<BTreeMap<u32, Flagged>, CheckpointError> {
-        for (key, entry) in self.file::<Ordered<Entry>>("special_tokens_map.json")? {
+        for (key, entry) in self.file::<Ordered<OrderedValue>>("special_tokens_map.json")? {
             let value = match entry {
-                Entry::Object(extra) if key == EXTRA => {
+                OrderedValue::Object(extra) if key == EXTRA => {
                     self.keys.remove(EXTRA);
                     of_model.extend(extra);
                     continue;
                 }
-                Entry::Other(Value::Array(tokens)) if key == EXTRA => {
+                OrderedValue::Other(Value::Array(tokens)) if key == EXTRA => {
                     let mut all = self.keys.get(EXTRA).and_then(Value::as_array).cloned();
                     let all_of_them = all.get_or_insert_default();
                     for token in tokens.into_iter().map(typed) {
