@@ -127,7 +127,7 @@ fn multiply_to(
     let task = |index: usize| {
         let (row_block, column_block) = (index / column_blocks, index % column_blocks);
         let (first_row, first_panel) = (row_block * height, column_block * panels_a_block);
-        let block = Block {
+        let block = GemmBlock {
             x,
             weights,
             epilogue,
@@ -146,7 +146,7 @@ fn multiply_to(
 }
 
 /// A block of rows times a range of panels.
-struct Block<'a> {
+struct GemmBlock<'a> {
     x: &'a PackedLhs,
     weights: &'a PackedRhs,
     epilogue: &'a Epilogue<'a>,
@@ -163,7 +163,7 @@ struct Complete {
     place: usize,
 }
 
-impl GemmOp for Block<'_> {
+impl GemmOp for GemmBlock<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -213,7 +213,7 @@ impl GemmOp for Block<'_> {
     }
 }
 
-impl Block<'_> {
+impl GemmBlock<'_> {
     /// Applies the epilogue to a tile, whose sums are in the scratch memory, and stores it.
     #[inline(always)]
     fn finish<S: Simd, P: MicroKernel>(&self, s: S, tile: Complete, scratch: &mut [f32]) {
