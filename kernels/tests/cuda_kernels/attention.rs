@@ -11,7 +11,7 @@ use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 
 use super::device::*;
 
-/// How attention is computed in a type.
+/// An element type of attention.
 trait AttentionType: Number {
     /// The largest error of a result, for values up to 2.
     const ERROR: f32;

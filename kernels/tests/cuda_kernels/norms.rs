@@ -107,7 +107,7 @@ fn norms_are_close_to_their_definition() {
 }
 
 #[test]
-fn a_row_is_normed_alike_alone_and_among_others_that_are_not_finite() {
+fn a_row_is_normed_the_same_alone_and_among_others_that_are_not_finite() {
     for width in [33, 256] {
         let (mut x, weight) = (numbers(9 * width, 4), numbers(width, 5));
         let (clean, (_, clean_layer)) =

@@ -51,7 +51,7 @@ fn pooling_is_that_of_the_cpu() {
 }
 
 #[test]
-fn columns_behind_the_dimensions_are_left() {
+fn columns_after_the_dimensions_are_unchanged() {
     let (rows, bounds) = (Buffer::of(&numbers(300, 2)), Buffer::of(&[0u32, 2]));
     let mut out = unwritten::<f32>(150);
     let args = [read(&rows), read(&bounds), int(150), int(0), int(130), write(&mut out)];

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Sequence;
 use proxima_media::Pixels;
 
-/// Set in ids of pixels, never in ids of a vocabulary.
+/// Set in pixel ids, never in vocabulary ids.
 const VISUAL_BIT: u32 = 1 << 31;
 
 /// An image, or a group of frames that are encoded together, in a sequence.

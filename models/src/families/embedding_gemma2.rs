@@ -235,15 +235,15 @@ impl Config {
 #[derive(Debug)]
 struct EmbeddingGemma2 {
     embedding: Embedding,
-    /// Of embeddings.
+    /// Factor of the embeddings.
     scale: f64,
     layers: Vec<Layer>,
     /// Rotary positions of layers with full attention, and of those with a window.
     rotary: [Rotary; 2],
-    /// Of what each layer mixes in.
+    /// Norm of what each layer mixes in.
     mixed_norm: Tensor,
     norm: Tensor,
-    /// Of each token's last hidden state.
+    /// Applied to each token's last hidden state.
     projection: Linear,
     eps: f32,
 }
@@ -252,13 +252,13 @@ struct EmbeddingGemma2 {
 struct Layer {
     main: SandwichLayer,
     is_local: bool,
-    /// First hidden states to what is mixed in.
+    /// From the first hidden states to what is mixed in.
     first: Linear,
     gate: Linear,
     activation: Activation,
     back: Linear,
     norm: Tensor,
-    /// Of the hidden states after the layer.
+    /// Factor of the hidden states after the layer.
     scale: f64,
 }
 

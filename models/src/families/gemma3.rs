@@ -213,7 +213,7 @@ impl Config {
 
 struct Gemma3 {
     embedding: Embedding,
-    /// Of embeddings.
+    /// Factor of the embeddings.
     scale: f64,
     layers: Vec<(SandwichLayer, Attends)>,
     norm: Tensor,

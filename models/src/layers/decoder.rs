@@ -96,7 +96,7 @@ struct Layer {
 }
 
 /// Changes hidden states after a layer, given the layer's index.
-pub type BehindLayer<'a> = dyn Fn(usize, &mut Rows) -> Result<(), KernelError> + Sync + 'a;
+pub type AfterLayer<'a> = dyn Fn(usize, &mut Rows) -> Result<(), KernelError> + Sync + 'a;
 
 impl Decoder {
     /// Loads the decoder under the loader's prefix.
@@ -121,7 +121,7 @@ impl Decoder {
     }
 
     /// Runs the layers over `hidden`; `turn` holds the rows' positions and the rotary tables. Calls
-    /// `pause` between layers and between the parts of a layer, and `behind` after each layer.
+    /// `pause` between layers and between the parts of a layer, and `after_layer` after each layer.
     ///
     /// # Errors
     /// A failure of the device or an operation.
@@ -130,17 +130,17 @@ impl Decoder {
         batch: &RaggedBatch,
         hidden: Rows,
         turn: (&[u32], &RotaryTables),
-        behind: &BehindLayer<'_>,
+        after_layer: &AfterLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<HiddenStates, KernelError> {
         let (hidden, kept) = match batch.layout() {
             Some(layout) => {
                 let run = |hidden, pause: &dyn Fn()| {
-                    self.layers(batch, hidden, turn, behind, pause).map(|(hidden, _)| hidden)
+                    self.layers(batch, hidden, turn, after_layer, pause).map(|(hidden, _)| hidden)
                 };
                 (self.recordings.run(&layout, hidden, pause, run)?, Vec::new())
             }
-            None => self.layers(batch, hidden, turn, behind, pause)?,
+            None => self.layers(batch, hidden, turn, after_layer, pause)?,
         };
         let states = HiddenStates::new(&hidden, batch)?;
         let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
@@ -153,7 +153,7 @@ impl Decoder {
         batch: &RaggedBatch,
         hidden: Rows,
         (positions, tables): (&[u32], &RotaryTables),
-        behind: &BehindLayer<'_>,
+        after_layer: &AfterLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<(Rows, Vec<Keeping>), KernelError> {
         let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
@@ -168,7 +168,7 @@ impl Decoder {
             parts.step(pause, |part, state| {
                 let turn = (&positions[part.rows()], tables);
                 let mut state = self.forward(part, state, (layer, next, &kept), turn)?;
-                behind(place, &mut state.hidden)?;
+                after_layer(place, &mut state.hidden)?;
                 if changed_between {
                     // The norm has to be recomputed.
                     state.input = None;

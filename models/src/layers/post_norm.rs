@@ -261,8 +261,11 @@ impl PostNorm {
         let bias = self.bias.as_ref().map(|bias| bias.of(longest)).transpose()?;
         let tables = self.rotary.as_ref().map(|rotary| rotary.tables(longest)).transpose()?;
         let positions = if tables.is_some() { batch.positions() } else { Vec::new() };
-        let places =
-            Places { positions: &positions, tables: tables.as_deref(), bias: bias.as_deref() };
+        let places = AttentionPositions {
+            positions: &positions,
+            tables: tables.as_deref(),
+            bias: bias.as_deref(),
+        };
         let mut parts = InParts::new(batch, embedded, first.weight_bytes(), |_, embedded| {
             let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.input_layout())?;
             Ok(LayerState { hidden, input })
@@ -281,7 +284,7 @@ impl PostNorm {
         part: &BatchPart,
         LayerState { hidden, input }: LayerState,
         (layer, next): (&Layer, &Layer),
-        places: Places<'_>,
+        places: AttentionPositions<'_>,
     ) -> Result<LayerState, KernelError> {
         let mut qkv = layer.qkv.of(&input, None, None)?;
         if let Some(norms) = &layer.query_key_norms {
@@ -330,8 +333,8 @@ impl Encoder for PostNorm {
 
 /// What attention uses of a batch's positions.
 #[derive(Clone, Copy)]
-struct Places<'a> {
-    /// Of each row; empty without rotary tables.
+struct AttentionPositions<'a> {
+    /// Position of each row; empty without rotary tables.
     positions: &'a [u32],
     tables: Option<&'a RotaryTables>,
     bias: Option<&'a PositionBias>,
@@ -344,7 +347,7 @@ struct LayerState {
     input: LinearInput,
 }
 
-/// Queries, keys and values with norms of the former two.
+/// Queries, keys and values, the former two normalised.
 fn normed_queries_and_keys(qkv: &Rows, norms: &[LayerNorm; 2]) -> Result<Rows, KernelError> {
     let qkv = qkv.tensor()?;
     let width = qkv.dim(1)? / 3;

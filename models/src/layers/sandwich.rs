@@ -32,11 +32,11 @@ pub struct SandwichConfig {
     pub bias: bool,
     /// Which tokens a token attends to.
     pub mask: Mask,
-    /// What scores are divided by the root of, instead of the size of a head.
+    /// The number whose square root divides scores, instead of the head size.
     pub score_scale: f64,
     /// Whether norms multiply by one more than the stored weights.
     pub norms_add_one: bool,
-    /// Whether values are normalised, too, a head at a time and without weights.
+    /// Whether values are normalised, too, per head and without weights.
     pub value_norm: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct SandwichLayer {
     input_norm: Tensor,
     qkv: Linear,
     head_norms: HeadNorms,
-    /// Ones, a head long.
+    /// Ones, `[head size]`.
     value_norm: Option<Tensor>,
     output: Linear,
     attention_norm: Tensor,
@@ -59,14 +59,14 @@ pub struct SandwichLayer {
     eps: f32,
 }
 
-/// What attention needs beside the hidden states of a part of a batch.
+/// Inputs of attention other than the hidden states.
 #[derive(Clone, Copy)]
 pub struct Turn<'a> {
     /// Cached keys and values of prefixes.
     pub kept: &'a [&'a Tensor],
-    /// Of each row.
+    /// Position of each row.
     pub positions: &'a [u32],
-    /// Of this layer.
+    /// Rotary tables of this layer.
     pub tables: &'a RotaryTables,
 }
 
@@ -158,7 +158,7 @@ impl SandwichLayer {
         Rows::of(&Tensor::cat(&[&qkv.narrow(1, 0, before)?.contiguous()?, &values], 1)?)
     }
 
-    /// Normalises what a part of the layer gives and adds it to the hidden states.
+    /// Normalises the output of attention or the MLP and adds it to the hidden states.
     fn add(&self, hidden: &mut Rows, given: &Rows, norm: &Tensor) -> Result<(), KernelError> {
         let [rows, _] = given.shape()?;
         let normed = Rows::of(&rms_norm(&given.tensor()?, norm, self.eps)?)?;

@@ -158,7 +158,7 @@ impl PartsReranker {
         let document = tokenizer.part(document, how.document_tokens_max)?;
         let fixed = before.len() + after.len();
         let limit = tokenizer.limit(how);
-        // Of query and document, with what is between them.
+        // For query, document and what is between them.
         let room = limit.saturating_sub(fixed).min(known.pair_tokens_max.unwrap_or(usize::MAX));
         let cut = |tokens: usize| Prepare { tokens_max: Some(tokens), ..how.clone() };
         // As the authors do, the query has at most three quarters of it, if it is to be cut.

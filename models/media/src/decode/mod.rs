@@ -38,7 +38,7 @@ pub(super) struct Picture {
 pub(super) struct DecodeLimits<'a> {
     /// Maximum pixels of an image or a frame.
     pub pixels_max: usize,
-    /// The budget that memory is reserved from before decoding.
+    /// The budget from which memory is reserved before decoding.
     pub budget: &'static MemoryBudget,
     /// Size of the budget in bytes.
     pub bytes_max: usize,

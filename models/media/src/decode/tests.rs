@@ -10,7 +10,7 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn room_is_taken_for_all_that_a_decoder_holds() {
+fn memory_is_reserved_for_all_that_a_decoder_holds() {
     // Bytes per pixel of the decoded data and of its conversion, which are held at the same time.
     let files = [
         ("rgb.png", 3),
@@ -49,7 +49,7 @@ fn room_is_taken_for_all_that_a_decoder_holds() {
 }
 
 #[test]
-fn room_is_taken_for_what_follows() {
+fn memory_is_reserved_for_what_follows() {
     static HERE: MemoryBudget = MemoryBudget::new();
     let after = |(width, height)| width * height * 1000;
     let limits = DecodeLimits { budget: &HERE, after: &after, ..DecodeLimits::of(1 << 20) };

@@ -253,7 +253,7 @@ fn any_of(values: &[Is]) -> String {
     values.join(" or ")
 }
 
-/// Whether a value switches nothing on.
+/// Whether a value is null, false, zero or empty.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -27,7 +27,7 @@ pub fn is_applied(checkpoint: &Checkpoint) -> bool {
         }
         ("qwen3", Err(_)) => says,
         (_, Ok((_, template))) => needs || template.is_some(),
-        // It is said when it is loaded.
+        // Loading reports the error.
         (_, Err(_)) => true,
     }
 }
@@ -79,7 +79,7 @@ impl ChatTemplate {
     /// A template that is built in.
     ///
     /// # Errors
-    /// None, unless it is wrong.
+    /// If it cannot be parsed.
     pub fn built_in(checkpoint: &Checkpoint, source: &str) -> Result<Self, CheckpointError> {
         let template = Template::new(source)
             .map_err(|problem| CheckpointError::new(checkpoint.dir(), problem))?;

@@ -202,7 +202,7 @@ impl Tokens {
     }
 }
 
-/// Whether the class makes a token that takes the space before it, if a file gives its text alone.
+/// Whether the class sets `lstrip` on this token if a file gives its text alone.
 fn takes_space_before(class: Class, key: &str) -> bool {
     matches!(class, Class::Camembert | Class::MPNet) && key == "mask_token"
 }

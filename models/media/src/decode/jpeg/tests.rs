@@ -78,7 +78,7 @@ fn what_is_changed_never_panics() {
 }
 
 #[test]
-fn what_is_not_read_is_refused_and_said() {
+fn what_is_not_read_is_refused_with_the_reason() {
     let whole = file("420-17x19-base");
     let frame = whole.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
     let with = |at: usize, byte: u8| {
