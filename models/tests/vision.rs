@@ -96,9 +96,9 @@ fn check_tokens(case: &Value, sequence: &Sequence) {
     }
     if let Some(positions) = case["positions"].as_array().filter(|_| !sequence.visuals.is_empty()) {
         let batch = RaggedBatch::new([sequence]);
-        let places = batch.places().expect("there are images");
+        let found = batch.mrope_positions().expect("there are images");
         for (axis, wanted) in positions.iter().enumerate() {
-            let got: Vec<Value> = places.iter().map(|place| place[axis].into()).collect();
+            let got: Vec<Value> = found.iter().map(|position| position[axis].into()).collect();
             assert_eq!(Value::from(got), *wanted, "positions {axis} of {}", name(case));
         }
     }

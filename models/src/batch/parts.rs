@@ -30,14 +30,14 @@ pub struct BatchPart {
     /// Its rows in the batch.
     rows: Range<usize>,
     /// Its segments, as indices into the batch's.
-    places: Range<usize>,
+    segment_range: Range<usize>,
     /// Its segments, with rows counted from its own first row.
     segments: Vec<Segment>,
 }
 
 impl BatchPart {
-    fn new(batch: &RaggedBatch, places: Range<usize>) -> Self {
-        let segments = &batch.segments[places.clone()];
+    fn new(batch: &RaggedBatch, segment_range: Range<usize>) -> Self {
+        let segments = &batch.segments[segment_range.clone()];
         let rows = segments[0].rows.start..segments[segments.len() - 1].rows.end;
         let shifted = |rows: &Range<usize>, by: usize| rows.start - by..rows.end - by;
         let shifted_ancestor = |ancestor: &Ancestor| match ancestor {
@@ -50,7 +50,7 @@ impl BatchPart {
             ancestors: segment.ancestors.iter().map(shifted_ancestor).collect(),
         };
         let segments = segments.iter().map(own).collect();
-        Self { rows, places, segments }
+        Self { rows, segment_range, segments }
     }
 
     /// Its rows in the batch.
@@ -59,8 +59,8 @@ impl BatchPart {
     }
 
     /// Its segments, as indices into the batch's.
-    pub fn places(&self) -> Range<usize> {
-        self.places.clone()
+    pub fn segment_range(&self) -> Range<usize> {
+        self.segment_range.clone()
     }
 
     /// Its segments, with rows counted from its own first row.
@@ -87,8 +87,8 @@ impl Split {
 
     fn of(batch: &RaggedBatch, threads: usize) -> Self {
         let segments = &batch.segments;
-        let rows = |places: &Range<usize>| {
-            segments[places.end - 1].rows.end - segments[places.start].rows.start
+        let rows = |segment_range: &Range<usize>| {
+            segments[segment_range.end - 1].rows.end - segments[segment_range.start].rows.start
         };
         let (mut trees, mut together) = (trees(segments), Vec::new());
         while !trees.is_empty() {
@@ -194,8 +194,8 @@ impl<S: Send> InParts<S> {
             let state = Some(make(&part, hidden)?);
             return Ok(Self { alone: vec![], together: vec![One { part, state, failure: None }] });
         }
-        let one = |places: Range<usize>| {
-            let part = BatchPart::new(batch, places);
+        let one = |segment_range: Range<usize>| {
+            let part = BatchPart::new(batch, segment_range);
             let state = Some(make(&part, hidden.copied(part.rows())?)?);
             Ok(One { part, state, failure: None })
         };

@@ -67,8 +67,9 @@ impl Keeping {
 impl RaggedBatch {
     /// An empty collector for the segments to cache from a part of this batch.
     pub fn keeping(&self, part: &BatchPart) -> Keeping {
-        let own = self.keep.iter().filter(|keep| part.places().contains(&keep.segment));
-        let rows = |keep: &Keep| part.segments()[keep.segment - part.places().start].rows.clone();
+        let own = self.keep.iter().filter(|keep| part.segment_range().contains(&keep.segment));
+        let rows =
+            |keep: &Keep| part.segments()[keep.segment - part.segment_range().start].rows.clone();
         Keeping { segments: own.map(|keep| (keep.segment, rows(keep), Vec::new())).collect() }
     }
 

@@ -52,7 +52,7 @@ pub fn lay_out(
             cached: Vec::new(),
             keep: Vec::new(),
             visuals: Vec::new(),
-            places: Vec::new(),
+            mrope_positions: Vec::new(),
         },
         entries: Vec::new(),
         images: Gathered::default(),
@@ -85,7 +85,7 @@ pub fn lay_out(
         tree.entries = entries;
         tree.grow(before.len(), base);
     }
-    (tree.batch.visuals, tree.batch.places) = tree.images.finish();
+    (tree.batch.visuals, tree.batch.mrope_positions) = tree.images.finish();
     tree.batch
 }
 
