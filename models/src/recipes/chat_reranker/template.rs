@@ -8,7 +8,7 @@ use minijinja::Value;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::InputError;
-use crate::recipes::jinja::{Chat, Template};
+use crate::recipes::jinja::{Template, TemplateInput};
 use crate::recipes::{chat_template, qwen3_reranker};
 
 /// Whether sentence-transformers would put pairs into a template of this checkpoint, other than
@@ -146,7 +146,7 @@ impl ChatTemplate {
         let system = system.map(|text| message("system", text));
         let messages = system.into_iter().chain(pair).collect();
         let (add_generation_prompt, tokens) = (self.add_generation_prompt, &self.tokens);
-        self.template.render(Chat { messages, bytes, add_generation_prompt, tokens })
+        self.template.render(TemplateInput { messages, bytes, add_generation_prompt, tokens })
     }
 }
 

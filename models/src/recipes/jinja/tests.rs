@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::{Chat, STEPS_MAX, Template, Value};
+use super::{STEPS_MAX, Template, TemplateInput, Value};
 
-fn chat(messages: Vec<Value>, tokens: &BTreeMap<String, String>) -> Chat<'_> {
+fn chat(messages: Vec<Value>, tokens: &BTreeMap<String, String>) -> TemplateInput<'_> {
     let bytes = messages.iter().map(|message| message.to_string().len()).sum();
-    Chat { messages, bytes, add_generation_prompt: false, tokens }
+    TemplateInput { messages, bytes, add_generation_prompt: false, tokens }
 }
 
 /// A message with its keys in the order in which the reference has them.

@@ -36,7 +36,7 @@ pub struct Listed {
 
 /// A token as written in a file.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Token {
+pub enum FileToken {
     /// Its text alone.
     Text(String),
     /// Its text and flags.
@@ -79,7 +79,7 @@ impl Flagged {
     }
 }
 
-impl Token {
+impl FileToken {
     fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
@@ -94,9 +94,9 @@ pub struct Tokens {
     /// By id.
     decoder: BTreeMap<u32, Flagged>,
     /// By key, in the order in which they are added.
-    named: Vec<(String, Token)>,
+    named: Vec<(String, FileToken)>,
     /// Without a key.
-    extra: Vec<Token>,
+    extra: Vec<FileToken>,
 }
 
 impl Tokens {
@@ -126,15 +126,17 @@ impl Tokens {
                 Some(value) => {
                     let token = files.token(key, value)?;
                     let known =
-                        by_text.get(token.text()).map(|known| Token::Flagged((*known).clone()));
+                        by_text.get(token.text()).map(|known| FileToken::Flagged((*known).clone()));
                     Some(known.unwrap_or(token))
                 }
-                None => default_of(class, key, padding).map(|text| Token::Text(text.to_owned())),
+                None => {
+                    default_of(class, key, padding).map(|text| FileToken::Text(text.to_owned()))
+                }
             };
             let token = token.map(|token| match token {
-                Token::Text(content) if takes_space_before(class, key) => {
+                FileToken::Text(content) if takes_space_before(class, key) => {
                     let token = AddedToken::from(content, true).lstrip(true);
-                    Token::Flagged(Flagged::of(&token))
+                    FileToken::Flagged(Flagged::of(&token))
                 }
                 token => token,
             });
@@ -165,7 +167,7 @@ impl Tokens {
     pub fn special(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
         let all = self.named.iter().map(|(_, token)| token).chain(&self.extra);
-        all.map(Token::text).filter(|text| seen.insert(*text)).collect()
+        all.map(FileToken::text).filter(|text| seen.insert(*text)).collect()
     }
 
     /// Adds the tokens to a tokenizer. A token that exists with other flags gets the new ones.
@@ -175,7 +177,8 @@ impl Tokens {
     pub fn add_to(&self, tokenizer: &mut Tokenizer, class: Class) -> tokenizers::Result<()> {
         let there = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
         // All of them, even existing ones: of two with the same text, the later one wins.
-        let mut added: Vec<Token> = self.decoder.values().cloned().map(Token::Flagged).collect();
+        let mut added: Vec<FileToken> =
+            self.decoder.values().cloned().map(FileToken::Flagged).collect();
         let mut known: HashSet<String> =
             there.values().map(|token| token.content.clone()).collect();
         known.extend(added.iter().map(|token| token.text().to_owned()));
@@ -186,8 +189,8 @@ impl Tokens {
         }
         let names: HashSet<&str> = self.named.iter().map(|(_, token)| token.text()).collect();
         let made = added.iter().map(|token| match token {
-            Token::Text(text) => AddedToken::from(text.clone(), true),
-            Token::Flagged(token) => {
+            FileToken::Text(text) => AddedToken::from(text.clone(), true),
+            FileToken::Flagged(token) => {
                 let special = token.special || names.contains(token.content.as_str());
                 Flagged { special, ..token.clone() }.token()
             }
@@ -372,7 +375,7 @@ impl<'a> Files<'a> {
     }
 
     /// Tokens without a key of their own.
-    fn extra(&self, class: Class) -> Result<Vec<Token>, CheckpointError> {
+    fn extra(&self, class: Class) -> Result<Vec<FileToken>, CheckpointError> {
         let unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"];
         let of_class = (class == Class::Camembert).then(|| json!(unused));
         let additional = self.keys.get(ADDITIONAL).filter(|value| !value.is_null());
@@ -393,11 +396,11 @@ impl<'a> Files<'a> {
         }
     }
 
-    fn token(&self, key: &str, value: &Value) -> Result<Token, CheckpointError> {
+    fn token(&self, key: &str, value: &Value) -> Result<FileToken, CheckpointError> {
         let token = match value {
-            Value::String(text) => Ok(Token::Text(text.clone())),
+            Value::String(text) => Ok(FileToken::Text(text.clone())),
             value if is_typed(value) => Flagged::deserialize(value)
-                .map(Token::Flagged)
+                .map(FileToken::Flagged)
                 .map_err(|problem| format!("is no token: {problem}")),
             value => Err(format!("is {value}, and must be a text or an AddedToken")),
         };
