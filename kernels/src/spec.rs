@@ -54,7 +54,7 @@ pub enum Mask {
 }
 
 impl Mask {
-    /// Whether no query sees later keys, so that sequences may share what they begin with.
+    /// Whether no query sees later keys, so that sequences may share a prefix.
     #[inline]
     pub fn is_causal(self) -> bool {
         matches!(self, Self::Causal | Self::CausalWindow(_))

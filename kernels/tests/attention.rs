@@ -76,8 +76,9 @@ fn reference(qkv: &[f32], heads: Heads, offsets: &[usize], rule: Rule<'_>) -> Ve
                     query.zip(key).map(|(q, k)| q * k).sum::<f64>() / (size as f64).sqrt()
                 };
                 let added = |key: usize| {
-                    let bias =
-                        bias.map(|it| it.table[head * (2 * it.reach + 1) + it.reach + key - query]);
+                    let bias = bias.map(|bias| {
+                        bias.table[head * (2 * bias.reach + 1) + bias.reach + key - query]
+                    });
                     f64::from(bias.unwrap_or(0.0))
                 };
                 let weights: Vec<f64> =
@@ -131,7 +132,8 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
                     Arithmetic::F32 => (&expected, 1e-5),
                     _ => (&of_rounded, 0.04),
                 };
-                let worst = got.iter().zip(expected).map(|(got, it)| (f64::from(*got) - it).abs());
+                let worst =
+                    got.iter().zip(expected).map(|(got, wanted)| (f64::from(*got) - wanted).abs());
                 let worst = worst.fold(0.0, f64::max);
                 assert!(worst < allowed, "{what:?}: {worst}");
                 if way.1 == Arithmetic::F32 {

@@ -54,7 +54,7 @@ fn on(device: &Device, tensor: &Tensor) -> Tensor {
 }
 
 fn stored(tensor: &Tensor) -> StoredTensor {
-    let numbers = tensor.flatten_all().and_then(|it| it.to_vec1()).expect("numbers");
+    let numbers = tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).expect("numbers");
     StoredTensor::of_numbers(&numbers, tensor.dims().to_vec()).expect("stored")
 }
 
@@ -62,7 +62,7 @@ fn stored(tensor: &Tensor) -> StoredTensor {
 fn error(found: &Tensor, wanted: &Tensor) -> f32 {
     let numbers = |tensor: &Tensor| -> Vec<f32> {
         let tensor = tensor.to_device(&Device::Cpu).expect("copied");
-        tensor.flatten_all().and_then(|it| it.to_vec1()).expect("numbers")
+        tensor.flatten_all().and_then(|tensor| tensor.to_vec1()).expect("numbers")
     };
     assert_eq!(found.dims(), wanted.dims());
     let (found, wanted) = (numbers(found), numbers(wanted));

@@ -122,7 +122,7 @@ fn poolings_are_as_defined() {
     assert_eq!(pooled(&[0, 0], Pooling::Cls), [[1.0, 8.0], [7.0, 7.0]]);
     assert_eq!(pooled(&[0, 0], Pooling::Last), [[5.0, 0.0], [7.0, 7.0]]);
     assert_eq!(pooled(&[0, 0], Pooling::Mean), [[3.0, 2.0], [7.0, 7.0]]);
-    // Of the second sequence no token is left.
+    // No token of the second sequence is left.
     for method in [Pooling::Mean, Pooling::Last, Pooling::WeightedMean, Pooling::MeanSqrtLength] {
         assert_eq!(pooled(&[1, 1], method)[1], [0.0, 0.0], "{method:?}");
     }

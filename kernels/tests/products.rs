@@ -310,7 +310,9 @@ fn results_packed_by_an_epilogue_multiply_as_rows_packed_alone_whatever_the_numb
         bias[9] = special;
         let epilogue = Epilogue::Plain { bias: Some(&bias), activation: None, residual: None };
         for isa in isas() {
-            for arithmetic in arithmetics(isa).into_iter().filter(|it| *it != Arithmetic::Int8) {
+            for arithmetic in
+                arithmetics(isa).into_iter().filter(|arithmetic| *arithmetic != Arithmetic::Int8)
+            {
                 let weights = packed(arithmetic, &w, columns, depth);
                 let next = packed(arithmetic, &numbers(40 * columns, 19), 40, columns);
                 let zeros = operand(isa, arithmetic, &x, depth);
@@ -323,7 +325,7 @@ fn results_packed_by_an_epilogue_multiply_as_rows_packed_alone_whatever_the_numb
                 let mut got = vec![0.0; expected.len()];
                 multiply(isa, arithmetic, &between, &next, &PLAIN, &mut got);
                 let bits =
-                    |all: &[f32]| -> Vec<u32> { all.iter().map(|it| it.to_bits()).collect() };
+                    |all: &[f32]| -> Vec<u32> { all.iter().map(|value| value.to_bits()).collect() };
                 assert!(bits(&got) == bits(&expected), "{} {arithmetic:?} {special}", isa.name());
             }
         }

@@ -84,7 +84,8 @@ fn weighted_rows_are_sums_of_four() {
         sum.iter().zip(before.to_vec2::<f32>().expect("rows")).zip(&corners)
     {
         for (at, (sum, before)) in sum.iter().zip(before).enumerate() {
-            let wanted: f32 = corners.iter().map(|(id, it)| plain[*id as usize][at] * it).sum();
+            let wanted: f32 =
+                corners.iter().map(|(id, weight)| plain[*id as usize][at] * weight).sum();
             assert!((sum - before - wanted).abs() < 1e-6);
         }
     }
@@ -108,7 +109,7 @@ fn rows_are_put_over_or_added_to_others() {
         .to_vec2::<f32>()
         .expect("rows")
         .iter()
-        .map(|it| it[4])
+        .map(|row| row[4])
         .collect();
     for (row, value) in first.into_iter().enumerate() {
         let wanted = match row {

@@ -15,7 +15,7 @@ use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Ancestor, Segment, segments_of};
 use proxima_kernels::{Device, KernelError, Tensor};
 
-pub use parts::{InParts, Part};
+pub use parts::{BatchPart, InParts};
 pub use prefix::{Keeping, Prefix};
 pub use visual::{Visual, VisualRows};
 
@@ -99,7 +99,7 @@ pub struct RaggedBatch {
     keep: Vec<Keep>,
     visuals: Vec<VisualRows>,
     /// M-RoPE positions (time, height, width) of each row; empty if no sequence has an image.
-    places: Vec<[u32; 3]>,
+    mrope_positions: Vec<[u32; 3]>,
 }
 
 /// A segment whose KV is cached for reuse as a prefix.
@@ -138,7 +138,7 @@ impl RaggedBatch {
             second_texts.push(sequence.second_text);
         }
         assert!(offsets.len() > 1, "a batch has at least one sequence");
-        let (visuals, places) = images.finish();
+        let (visuals, mrope_positions) = images.finish();
         Self {
             tokens,
             segments: segments_of(&offsets),
@@ -149,7 +149,7 @@ impl RaggedBatch {
             cached: Vec::new(),
             keep: Vec::new(),
             visuals,
-            places,
+            mrope_positions,
         }
     }
 
@@ -200,8 +200,8 @@ impl RaggedBatch {
 
     /// M-RoPE positions of each row (time, height, width); `None` if no sequence has an image, so
     /// that all three equal [`positions`](Self::positions).
-    pub fn places(&self) -> Option<&[[u32; 3]]> {
-        (!self.places.is_empty()).then_some(&self.places[..])
+    pub fn mrope_positions(&self) -> Option<&[[u32; 3]]> {
+        (!self.mrope_positions.is_empty()).then_some(&self.mrope_positions[..])
     }
 
     /// A key for its layout: batches with equal keys differ only in the inputs of their rows (ids,
@@ -213,11 +213,12 @@ impl RaggedBatch {
         let mut layout = Vec::with_capacity(3 * self.segments.len());
         for segment in &self.segments {
             layout.extend(
-                [segment.start, segment.rows.len(), segment.ancestors.len()].map(|it| it as u32),
+                [segment.start, segment.rows.len(), segment.ancestors.len()]
+                    .map(|value| value as u32),
             );
             for source in &segment.ancestors {
                 let Ancestor::Batch(rows) = source else { return None };
-                layout.extend([rows.start, rows.len()].map(|it| it as u32));
+                layout.extend([rows.start, rows.len()].map(|value| value as u32));
             }
         }
         Some(layout)
@@ -228,7 +229,7 @@ impl RaggedBatch {
         let sequences = self.segments.iter().zip(&self.second_texts);
         let types = sequences.flat_map(|(segment, second)| {
             let second = second.unwrap_or(segment.rows.len());
-            (0..segment.rows.len()).map(move |place| u32::from(place >= second))
+            (0..segment.rows.len()).map(move |row| u32::from(row >= second))
         });
         types.collect()
     }

@@ -43,7 +43,11 @@ impl Readouts {
     pub fn capabilities(&self) -> Capabilities {
         Capabilities {
             embedding: self.embedding.as_ref().map(EmbeddingReadout::width),
-            pooling: self.embedding.as_ref().map(|it| it.pooling().to_vec()).unwrap_or_default(),
+            pooling: self
+                .embedding
+                .as_ref()
+                .map(|readout| readout.pooling().to_vec())
+                .unwrap_or_default(),
             labels: self.score.as_ref().map(|score| score.labels().to_vec()),
             sparse: self.sparse.is_some(),
             multi: self.multi.is_some(),
@@ -63,7 +67,7 @@ impl Model {
             .copied()
             .chain(readouts.score.as_ref().map(ScoreReadout::pooling));
         let all = readouts.sparse.is_none() && readouts.multi.is_none();
-        self.encoder.is_causal() && all && poolings.all(|it| it == Pooling::Last)
+        self.encoder.is_causal() && all && poolings.all(|pooling| pooling == Pooling::Last)
     }
 }
 

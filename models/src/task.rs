@@ -28,7 +28,7 @@ impl Task {
     pub fn of(checkpoint: &Checkpoint, family: &Family) -> Result<Self, CheckpointError> {
         let architectures = checkpoint.architectures();
         // A module chain that pools yields vectors, whatever head its transformer was saved with.
-        if checkpoint.sentence_transformers().is_some_and(|it| it.pooling().is_some()) {
+        if checkpoint.sentence_transformers().is_some_and(|modules| modules.pooling().is_some()) {
             return Ok(Self::Embed);
         }
         if architectures.iter().any(|name| name.ends_with("ForSequenceClassification")) {
@@ -38,7 +38,7 @@ impl Task {
             return Ok(Self::Sparse);
         }
         let Some(language_model) = &family.language_model else { return Ok(Self::Embed) };
-        if checkpoint.sentence_transformers().is_some_and(|it| it.logit_score.is_some()) {
+        if checkpoint.sentence_transformers().is_some_and(|modules| modules.logit_score.is_some()) {
             return Ok(Self::YesNo);
         }
         let names = checkpoint.names();

@@ -87,7 +87,7 @@ fn vectors(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
 /// The largest difference between two vectors, relative to the length of the second.
 fn off(found: &[f32], wanted: &[f32]) -> f64 {
     assert_eq!(found.len(), wanted.len());
-    let length = wanted.iter().map(|it| f64::from(*it).powi(2)).sum::<f64>().sqrt();
+    let length = wanted.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     let worst = found.iter().zip(wanted).map(|(a, b)| f64::from((a - b).abs()));
     // For a zero vector, the difference is absolute.
     worst.fold(0.0, f64::max) / if length > 0.0 { length } else { 1.0 }
@@ -100,7 +100,7 @@ fn chains_of_modules_equal_sentence_transformers() {
         write_chain(chain, folder.path());
         let (name, model) = (&chain["name"], load(folder.path()));
         let prompt = chain["prompt"].as_str();
-        let texts = list(&chain["cases"]).iter().map(|it| it["text"].as_str().expect("a text"));
+        let texts = list(&chain["cases"]).iter().map(|case| case["text"].as_str().expect("a text"));
         let sequences: Vec<Sequence> = texts.map(|text| sequence(&model, text, prompt)).collect();
         let together = vectors(&model, &sequences);
         let normalizes = model.info.similarity.normalized;
@@ -130,7 +130,8 @@ fn chains_of_modules_equal_sentence_transformers() {
 fn only_causal_attention_read_at_last_tokens_shares_prefixes() {
     let answers = answers();
     let chains = list(&answers["chains"]);
-    let chain = chains.iter().find(|it| it["name"] == "is_causal false").expect("such a chain");
+    let chain =
+        chains.iter().find(|chain| chain["name"] == "is_causal false").expect("such a chain");
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_chain(chain, folder.path());
     let pooling = json!({ "pooling_mode": "lasttoken" }).to_string();
@@ -173,7 +174,7 @@ fn scores_go_through_the_functions_that_the_references_take() {
                 [(scores.classes, &case["classes"]), (scores.pairs, &case["scores"])]
             {
                 let wanted: Vec<f32> =
-                    list(&wanted[index]).iter().map(|it| number(it) as f32).collect();
+                    list(&wanted[index]).iter().map(|value| number(value) as f32).collect();
                 let off = off(&function.apply(&logits), &wanted);
                 assert!(off < 1e-4, "{}: {} is off by {off}", case["config"], function.name());
             }

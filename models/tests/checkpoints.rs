@@ -267,7 +267,7 @@ fn layers_of_modern_bert_are_of_the_kind_their_names_say() {
     let logits = |change: fn(&mut Value)| {
         edit(&folder.path().join("config.json"), change);
         let model =
-            load_with(folder.path(), &LoadOptions::default()).map_err(|it| it.to_string())?;
+            load_with(folder.path(), &LoadOptions::default()).map_err(|error| error.to_string())?;
         let input = Input::Pair { query: "a query".into(), document: "word ".repeat(60).into() };
         let sequence = model.recipe.prepare(&input, &Prepare::default()).expect("prepared");
         let hidden = model.encoder.encode(&RaggedBatch::new([&sequence])).expect("encoded");

@@ -189,7 +189,7 @@ fn rename(dir: &Path, names: impl Fn(&str) -> Vec<String>) {
     let tensors = SafeTensors::deserialize(&bytes).expect("tensors");
     let renamed = tensors
         .iter()
-        .flat_map(|(name, tensor)| names(name).into_iter().map(move |it| (it, tensor.clone())));
+        .flat_map(|(name, tensor)| names(name).into_iter().map(move |name| (name, tensor.clone())));
     let written = safetensors::serialize(renamed, None).expect("tensors");
     fs::write(path, written).expect("written");
 }
@@ -321,7 +321,7 @@ fn modules_take_of_the_transformer_what_they_are_given() {
 }
 
 #[test]
-fn a_head_that_is_the_table_of_embeddings_is_said_to_be() {
+fn a_head_tied_to_the_embeddings_is_configured_so() {
     let reranker =
         |change: &dyn Fn(&mut Value)| synthetic("tiny-qwen3-reranker", "config.json", change);
     reranker(&|_| ()).expect("loaded");
@@ -332,7 +332,7 @@ fn a_head_that_is_the_table_of_embeddings_is_said_to_be() {
 }
 
 #[test]
-fn how_images_are_scaled_is_said_and_as_it_is_done() {
+fn image_scaling_is_configured_as_it_is_done() {
     let images = |change: &dyn Fn(&mut Value)| {
         synthetic("tiny-qwen3-vl", "preprocessor_config.json", change)
     };

@@ -162,7 +162,8 @@ fn networks_equal_transformers_in_float32_alone_and_together() {
                 let alone = answers(&model, std::slice::from_ref(one));
                 let (name, tokens) = (&network["name"], one.tokens.len());
                 assert_eq!(&alone[0], found, "{name}: {key} of {tokens} tokens");
-                let largest = wanted.iter().fold(0.0, |largest: f32, it| largest.max(it.abs()));
+                let largest =
+                    wanted.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
                 let (off, allowed) = (off(found, &wanted), 2.0 * float32_error(largest));
                 assert!(off <= allowed, "{name}: {key} of {tokens} tokens is off by {off}");
             }
@@ -182,7 +183,9 @@ fn every_network_has_an_input_for_health_checks() {
 #[test]
 fn networks_are_close_in_other_precisions() {
     let dtypes = [(Dtype::Bfloat16, 0.1), (Dtype::Float16, 0.01), (Dtype::Int8, 0.3)];
-    for (network, (dtype, most)) in networks().iter().flat_map(|it| dtypes.map(|of| (it, of))) {
+    for (network, (dtype, most)) in
+        networks().iter().flat_map(|network| dtypes.map(|of| (network, of)))
+    {
         if !support::serves(dtype) {
             continue;
         }
@@ -207,7 +210,7 @@ fn networks_are_close_in_other_precisions() {
 /// A network by name, with another value of a key.
 fn changed(name: &str, key: &str, value: &Value) -> Result<Model, String> {
     let mut networks = networks().into_iter();
-    let mut network = networks.find(|it| it["name"] == name).expect("a network");
+    let mut network = networks.find(|network| network["name"] == name).expect("a network");
     network["config"][key] = value.clone();
     let folder = write(&network);
     let checkpoint = Checkpoint::open(folder.path()).map_err(|problem| problem.to_string())?;
@@ -218,7 +221,7 @@ fn changed(name: &str, key: &str, value: &Value) -> Result<Model, String> {
 /// Asserts that networks with another value of a key are refused with a message that says so.
 fn are_refused(cases: &[(&str, &str, Value, &str)]) {
     for (name, key, value, says) in cases {
-        let message = changed(name, key, value).map(|it| format!("{it:?}")).expect_err(key);
+        let message = changed(name, key, value).map(|model| format!("{model:?}")).expect_err(key);
         assert!(message.contains(says), "{name} with {key} {value}: {message}");
     }
 }
@@ -346,7 +349,7 @@ fn rerankers_whose_chat_is_not_served_are_refused() {
         ),
     ] {
         let mut networks = networks().into_iter();
-        let mut network = networks.find(|it| it["name"] == name).expect("a network");
+        let mut network = networks.find(|network| network["name"] == name).expect("a network");
         network["files"][file] = content.clone();
         let folder = write(&network);
         let opened = Checkpoint::open(folder.path()).map_err(|problem| problem.to_string());
@@ -359,7 +362,7 @@ fn rerankers_whose_chat_is_not_served_are_refused() {
     }
     // Files without a list of modalities are for texts only.
     let mut networks = networks().into_iter();
-    let mut network = networks.find(|it| it["name"] == name).expect("a network");
+    let mut network = networks.find(|network| network["name"] == name).expect("a network");
     let published = network["files"].clone();
     network["files"][length] = json!({ "transformer_task": "text-generation" });
     assert_eq!(load(&network, Dtype::Float32, Pooling::Mean).info.recipe, "cross_encoder");
@@ -382,7 +385,8 @@ fn rerankers_whose_chat_is_not_served_are_refused() {
 fn tables_of_vectors_that_mean_something_else_are_refused() {
     let refused = |change: &dyn Fn(&mut Value)| {
         let mut networks = networks().into_iter();
-        let mut network = networks.find(|it| it["name"] == "static of model2vec").expect("one");
+        let mut network =
+            networks.find(|network| network["name"] == "static of model2vec").expect("one");
         change(&mut network);
         let folder = write(&network);
         let checkpoint = Checkpoint::open(folder.path()).map_err(|problem| problem.to_string());
@@ -477,7 +481,7 @@ fn texts_are_limited_to_what_the_network_computes_as_the_reference_does() {
     assert_eq!(limit("jina", "max_position_embeddings", json!(3000)), 3000);
     // Queries of later tokens are scaled.
     assert_eq!(limit("ministral3", "use_cache", json!(true)), 128);
-    let mut parameters = networks().into_iter().find(|it| it["name"] == "ministral3");
+    let mut parameters = networks().into_iter().find(|network| network["name"] == "ministral3");
     let parameters = &mut parameters.as_mut().expect("a network")["config"]["rope_parameters"];
     parameters["original_max_position_embeddings"] = json!(96.0);
     assert_eq!(limit("ministral3", "rope_parameters", parameters.take()), 96);

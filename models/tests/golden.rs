@@ -148,7 +148,7 @@ fn the_real_minilm() {
 fn tiny_vectors_have_the_same_bits_in_any_batch() {
     let dtypes = [Dtype::Float32, Dtype::Bfloat16, Dtype::Float16, Dtype::Int8];
     let dtypes = dtypes.into_iter().filter(|dtype| support::serves(*dtype));
-    for (name, dtype) in dtypes.flat_map(|it| [("tiny-qwen3", it), ("tiny-bert", it)]) {
+    for (name, dtype) in dtypes.flat_map(|dtype| [("tiny-qwen3", dtype), ("tiny-bert", dtype)]) {
         let golden = Golden::open(name);
         let model = golden.model(dtype, None);
         let sequences: Vec<Sequence> =

@@ -42,7 +42,7 @@ fn ids(value: &Value) -> Vec<u32> {
 /// Asserts that float32 results equal the reference's, within this machine's accuracy.
 fn assert_equals(got: &[f32], reference: &[f32], which: &str) {
     assert_eq!(got.len(), reference.len(), "{which}");
-    let largest = reference.iter().fold(0.0, |largest: f32, it| largest.max(it.abs()));
+    let largest = reference.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
     let off = got.iter().zip(reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     let allowed = float32_error(largest);
     assert!(off <= allowed, "{which} is off by {off}, {allowed} is allowed");
@@ -111,7 +111,8 @@ fn a_head_without_architectures_is_served_if_asked_for() {
         assert_equals(&got[0], &numbers(&case["logits"]), "bert-classifier");
     }
     config["architectures"] = Value::from(vec!["BertModel"]);
-    let message = with(&config, Task::YesNo).map(|it| format!("{it:?}")).expect_err("refused");
+    let message =
+        with(&config, Task::YesNo).map(|model| format!("{model:?}")).expect_err("refused");
     assert!(message.contains("BertModel has no classification head"), "{message}");
 }
 
@@ -181,8 +182,10 @@ fn have_the_same_bits_however_rows_are_shared(dtype: Dtype) {
     assert!(model.shares_prefixes());
     let sequences: Vec<Sequence> =
         cases.iter().map(|case| reranker_sequence(&model, case)).collect();
-    let alone: Vec<Vec<f32>> =
-        sequences.iter().map(|it| logits(&model, std::slice::from_ref(it)).remove(0)).collect();
+    let alone: Vec<Vec<f32>> = sequences
+        .iter()
+        .map(|sequence| logits(&model, std::slice::from_ref(sequence)).remove(0))
+        .collect();
     let read = |batch: &RaggedBatch| {
         let hidden = model.encoder.encode(batch).expect("encoded");
         let score = model.readouts.score.as_ref().expect("a scorer");
@@ -190,7 +193,7 @@ fn have_the_same_bits_however_rows_are_shared(dtype: Dtype) {
     };
     let all: Vec<&Sequence> = sequences.iter().collect();
     let together = RaggedBatch::sharing(&all, &[], |_| None);
-    let asked: usize = sequences.iter().map(|it| it.tokens.len()).sum();
+    let asked: usize = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
     assert!(together.tokens().len() * 3 < asked * 2, "{} rows", together.tokens().len());
     assert_eq!(read(&together).0, alone);
     // One after another, each continuing what earlier ones have cached.
@@ -198,8 +201,8 @@ fn have_the_same_bits_however_rows_are_shared(dtype: Dtype) {
     let mut rows = 0;
     for (sequence, wanted) in sequences.iter().zip(&alone) {
         let find = |tokens: &[u32]| {
-            let fits = |it: &&Arc<Prefix>| tokens.starts_with(it.tokens());
-            kept.iter().filter(fits).max_by_key(|it| it.tokens().len()).cloned()
+            let fits = |prefix: &&Arc<Prefix>| tokens.starts_with(prefix.tokens());
+            kept.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
         };
         let batch = RaggedBatch::sharing(&[sequence], &recent, find);
         rows += batch.tokens().len();
@@ -260,8 +263,9 @@ fn check_sparse(name: &str, options: &LoadOptions) {
         }
         // Due to rounding, a weight near zero may be on one side only.
         for (id, weight) in expected.iter().chain(&weights) {
-            let of =
-                |list: &[(u32, f32)]| list.iter().find(|it| it.0 == *id).map_or(0.0, |it| it.1);
+            let of = |list: &[(u32, f32)]| {
+                list.iter().find(|word| word.0 == *id).map_or(0.0, |word| word.1)
+            };
             let which = format!("{name}: word {id} of weight {weight}");
             assert_equals(&[of(&weights)], &[of(&expected)], &which);
         }

@@ -29,7 +29,8 @@ fn apply(dir: &Path, edit: &Value) {
     }
     let keys = edit["keys"].as_array().expect("keys");
     let mut content = if keys.is_empty() { Value::Null } else { read(&path) };
-    let place = keys.iter().fold(&mut content, |it, key| &mut it[key.as_str().expect("a key")]);
+    let place =
+        keys.iter().fold(&mut content, |value, key| &mut value[key.as_str().expect("a key")]);
     *place = edit["value"].clone();
     fs::write(path, content.to_string()).expect("written");
 }
@@ -69,7 +70,7 @@ fn texts_have_the_ids_that_transformers_gives_them() {
         let edits = case["edits"].as_array().expect("edits");
         let loaded = load(of("base"), of("tokenizer"), edits, true);
         let Some(expected) = case["ids"].as_array() else {
-            let message = loaded.map(|it| format!("{it:?}")).expect_err(name);
+            let message = loaded.map(|model| format!("{model:?}")).expect_err(name);
             assert!(message.contains("tokenizer_config.json"), "{name}: {message}");
             continue;
         };
@@ -94,7 +95,8 @@ fn pairs_have_the_token_types_and_logits_that_transformers_gives_them() {
         let model = model.unwrap_or_else(|problem| panic!("{name}: {problem}"));
         let pair = model.recipe.prepare(&input, &Prepare::default()).expect("prepared");
         assert_eq!(json!(pair.tokens), case["ids"], "{name}");
-        let second = case["types"].as_array().and_then(|it| it.iter().position(|it| *it == 1));
+        let second =
+            case["types"].as_array().and_then(|types| types.iter().position(|kind| *kind == 1));
         assert_eq!(pair.second_text, second, "{name}");
         let hidden = model.encoder.encode(&RaggedBatch::new([&pair])).expect("encoded");
         let got = model.readouts.score.as_ref().expect("a scorer").logits(&hidden);
@@ -142,7 +144,8 @@ fn a_template_with_other_token_types_is_refused_where_they_count() {
         (single, "[CLS]:0 A:0 [SEP]:0 B:1 [SEP]:0", ["two texts", "[0, 0, 0, 1, 0]"]),
         (single, "[CLS]:0 A:0 [SEP]:0 B:2 [SEP]:2", ["two texts", "[0, 0, 0, 2, 2]"]),
     ] {
-        let message = load(true, single, pair).map(|it| format!("{it:?}")).expect_err("refused");
+        let message =
+            load(true, single, pair).map(|model| format!("{model:?}")).expect_err("refused");
         for word in words.into_iter().chain(["tokenizer.json", "token types"]) {
             assert!(message.contains(word), "{word:?} is not in: {message}");
         }

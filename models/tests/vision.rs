@@ -42,7 +42,8 @@ fn list(value: &Value) -> Vec<Value> {
 }
 
 fn item(value: &Value) -> Item {
-    let texts = list(&value["text"]).iter().map(|it| it.as_str().expect("a text").into()).collect();
+    let texts =
+        list(&value["text"]).iter().map(|text| text.as_str().expect("a text").into()).collect();
     let images = list(&value["image"]).iter().map(file).collect();
     let videos = match value["video"].get(0) {
         Some(Value::String(_)) => vec![value["video"].clone()],
@@ -64,7 +65,7 @@ fn prepared(model: &Model, case: &Value) -> Result<Sequence, InputError> {
         return model.recipe.prepare(&Input::Item(Arc::new(item(&case["item"]))), &how);
     }
     let content = |name: &str| Content::from(item(&case[name]));
-    let prompt = case["instruction"].as_str().map(|it| Prompt::Instruction(it.to_owned()));
+    let prompt = case["instruction"].as_str().map(|text| Prompt::Instruction(text.to_owned()));
     let tokens_max = limit.map(|limit| limit + LAST);
     let how = Prepare { prompt: prompt.unwrap_or_default(), tokens_max, ..Prepare::default() };
     let input = Input::Pair { query: content("query"), document: content("document") };
@@ -95,9 +96,9 @@ fn check_tokens(case: &Value, sequence: &Sequence) {
     }
     if let Some(positions) = case["positions"].as_array().filter(|_| !sequence.visuals.is_empty()) {
         let batch = RaggedBatch::new([sequence]);
-        let places = batch.places().expect("there are images");
+        let found = batch.mrope_positions().expect("there are images");
         for (axis, wanted) in positions.iter().enumerate() {
-            let got: Vec<Value> = places.iter().map(|place| place[axis].into()).collect();
+            let got: Vec<Value> = found.iter().map(|position| position[axis].into()).collect();
             assert_eq!(Value::from(got), *wanted, "positions {axis} of {}", name(case));
         }
     }
@@ -265,9 +266,9 @@ fn images_have_the_same_bits_in_any_batch_and_behind_any_shared_prefix() {
             None => logits(&model, batch).into_iter().map(|logit| vec![logit]).collect(),
         };
         let all = cases.iter().step_by(3);
-        let sequences: Vec<Sequence> = all.filter_map(|it| prepared(&model, it).ok()).collect();
+        let sequences: Vec<Sequence> = all.filter_map(|case| prepared(&model, case).ok()).collect();
         let alone: Vec<Vec<f32>> =
-            sequences.iter().map(|it| run(&RaggedBatch::new([it])).remove(0)).collect();
+            sequences.iter().map(|sequence| run(&RaggedBatch::new([sequence])).remove(0)).collect();
         assert_eq!(run(&RaggedBatch::new(&sequences)), alone, "{file} {dtype:?}: together");
         let (sequences, alone): (Vec<_>, Vec<_>) = sequences.iter().zip(&alone).rev().unzip();
         let sharing = RaggedBatch::sharing(&sequences, &[], |_| None);
@@ -277,16 +278,16 @@ fn images_have_the_same_bits_in_any_batch_and_behind_any_shared_prefix() {
         assert!(shared.iter().eq(alone.iter().copied()), "{file} {dtype:?}: sharing");
         // The next batch continues from what this batch caches, images included.
         let kept = model.encoder.encode(&sharing).expect("encoded").prefixes;
-        let behind = |tokens: &[u32]| {
+        let find = |tokens: &[u32]| {
             let fits = |prefix: &&Arc<Prefix>| {
                 prefix.tokens().len() < tokens.len() && tokens.starts_with(prefix.tokens())
             };
             kept.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
         };
-        let behind = RaggedBatch::sharing(&sequences, &[], behind);
+        let continued = RaggedBatch::sharing(&sequences, &[], find);
         let images = |batch: &RaggedBatch| batch.visuals().len();
-        let keeps = images(&behind) < images(&sharing) || model.readouts.embedding.is_none();
+        let keeps = images(&continued) < images(&sharing) || model.readouts.embedding.is_none();
         assert!(keeps, "{file}: no image is kept");
-        assert!(run(&behind).iter().eq(alone), "{file} {dtype:?}: behind what was kept");
+        assert!(run(&continued).iter().eq(alone), "{file} {dtype:?}: behind what was kept");
     }
 }

@@ -135,7 +135,8 @@ fn check(name: &str, c_name: &CStr, args: &[Arg]) -> Result<(), Fault> {
     if !unsafe { proxima_emulator_signature(c_name.as_ptr(), signature.as_mut_ptr()) } {
         return Err(Fault(format!("there is no kernel {name}")));
     }
-    let mut letters = signature.iter().map(|letter| *letter as u8).take_while(|it| *it != 0);
+    let mut letters =
+        signature.iter().map(|letter| *letter as u8).take_while(|letter| *letter != 0);
     for (place, arg) in args.iter().enumerate() {
         let letter = letters.next();
         let fits = match (arg, letter) {

@@ -11,8 +11,8 @@ use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
 
 use super::device::*;
 
-/// How attention is computed in a type.
-trait Kind: Number {
+/// An element type of attention.
+trait AttentionType: Number {
     /// The largest error of a result, for values up to 2.
     const ERROR: f32;
     /// Query rows per block, at most.
@@ -31,7 +31,7 @@ fn tensor_cores(name: &str, size: usize) -> (String, usize) {
     (format!("attention_{name}_{largest}"), *shared)
 }
 
-impl Kind for bf16 {
+impl AttentionType for bf16 {
     const ERROR: f32 = 0.02;
     const ROWS: usize = 128;
     fn kernel(size: usize) -> (String, usize) {
@@ -39,7 +39,7 @@ impl Kind for bf16 {
     }
 }
 
-impl Kind for f16 {
+impl AttentionType for f16 {
     const ERROR: f32 = 0.0025;
     const ROWS: usize = 128;
     fn kernel(size: usize) -> (String, usize) {
@@ -47,7 +47,7 @@ impl Kind for f16 {
     }
 }
 
-impl Kind for f32 {
+impl AttentionType for f32 {
     const ERROR: f32 = 4e-6;
     const ROWS: usize = 16;
     fn kernel(size: usize) -> (String, usize) {
@@ -114,12 +114,17 @@ struct Case {
 }
 
 impl Case {
-    fn new<T: Kind>(heads: Heads, mask: Mask) -> Self {
+    fn new<T: AttentionType>(heads: Heads, mask: Mask) -> Self {
         Self { heads, mask, blocks: [T::ROWS; 2], seed: 1 }
     }
 }
 
-fn run<T: Kind>(qkv: &Buffer<T>, rows: usize, case: Case, sequences: &[Sequence]) -> Vec<f32> {
+fn run<T: AttentionType>(
+    qkv: &Buffer<T>,
+    rows: usize,
+    case: Case,
+    sequences: &[Sequence],
+) -> Vec<f32> {
     let Heads { heads, kv_heads, size } = case.heads;
     let (mut blocks, mut spans) = (Vec::new(), Vec::new());
     for sequence in sequences {
@@ -144,7 +149,7 @@ fn run<T: Kind>(qkv: &Buffer<T>, rows: usize, case: Case, sequences: &[Sequence]
 }
 
 /// Attention of whole sequences laid end to end.
-fn run_whole<T: Kind>(qkv: &[f32], offsets: &[usize], case: Case) -> Vec<f32> {
+fn run_whole<T: AttentionType>(qkv: &[f32], offsets: &[usize], case: Case) -> Vec<f32> {
     let buffer = stored::<T>(qkv);
     let sequence = |pair: &[usize]| Sequence {
         rows: pair[0]..pair[1],
@@ -158,7 +163,7 @@ fn run_whole<T: Kind>(qkv: &[f32], offsets: &[usize], case: Case) -> Vec<f32> {
 const MASKS: [Mask; 5] =
     [Mask::Full, Mask::Causal, Mask::Window(5), Mask::Window(64), Mask::CausalWindow(20)];
 
-fn is_close_at<T: Kind>(sizes: &[usize], lengths: &[usize]) {
+fn is_close_at<T: AttentionType>(sizes: &[usize], lengths: &[usize]) {
     let mut offsets = vec![0];
     lengths.iter().for_each(|length| offsets.push(offsets[offsets.len() - 1] + length));
     for size in sizes {
@@ -195,7 +200,7 @@ fn float32_is_close_to_the_definition() {
 }
 
 /// Sequences that share a cached and a computed prefix of odd lengths, against the plain form.
-fn shares_prefixes<T: Kind>(size: usize) {
+fn shares_prefixes<T: AttentionType>(size: usize) {
     let heads = Heads { heads: 4, kv_heads: 2, size };
     let (width, keys) = (heads.row(), heads.heads * size);
     let (cached_rows, trunk, leaves) = (37, 75, [1usize, 21, 66]);
@@ -255,7 +260,7 @@ fn shared_prefixes_give_the_bits_of_whole_sequences() {
 }
 
 /// Varies the spans of keys, the block boundaries, the order of threads, and the other sequences.
-fn bits_do_not_depend_on_the_layout<T: Kind>(size: usize) {
+fn bits_do_not_depend_on_the_layout<T: AttentionType>(size: usize) {
     let heads = Heads { heads: 2, kv_heads: 1, size };
     let (width, keys, length) = (heads.row(), 2 * size, 150);
     let qkv = rounded::<T>(&numbers(length * width, 3));
@@ -357,7 +362,7 @@ fn a_key_or_value_that_is_not_finite_is_seen_in_its_sequence_alone() {
 #[test]
 fn large_scores_do_not_overflow() {
     let heads = Heads { heads: 1, kv_heads: 1, size: 32 };
-    let qkv: Vec<f32> = numbers(100 * heads.row(), 8).iter().map(|it| it * 100.0).collect();
+    let qkv: Vec<f32> = numbers(100 * heads.row(), 8).iter().map(|value| value * 100.0).collect();
     for mask in MASKS {
         let got = run_whole::<bf16>(&qkv, &[0, 100], Case::new::<bf16>(heads, mask));
         assert!(got.iter().all(|number| number.abs() <= 201.0));

@@ -35,7 +35,8 @@ fn gated<T: Number>(both: &[f32], width: usize, activation: usize, blocks: usize
 fn gates_are_close<T: Number>() {
     for (place, activation) in ACTIVATIONS.into_iter().enumerate() {
         for (rows, width) in [(1, 16), (3, 48), (7, 320), (65, 64)] {
-            let both: Vec<f32> = numbers(2 * rows * width, 1).iter().map(|it| 2.0 * it).collect();
+            let both: Vec<f32> =
+                numbers(2 * rows * width, 1).iter().map(|value| 2.0 * value).collect();
             let both = rounded::<T>(&both);
             let part = |part: usize| -> Vec<f32> {
                 let groups = both.chunks_exact(32).map(|group| &group[16 * part..16 * part + 16]);

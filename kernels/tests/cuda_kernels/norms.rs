@@ -69,7 +69,7 @@ fn norms_are_close<T: Number>() {
         for rows in ROWS {
             let what = format!("{} {rows} x {width}", T::NAME);
             // Away from zero, where the two passes of a layer norm matter.
-            let x: Vec<f32> = numbers(rows * width, 1).iter().map(|it| it + 3.0).collect();
+            let x: Vec<f32> = numbers(rows * width, 1).iter().map(|value| value + 3.0).collect();
             let (tensor, weights) = (matrix(&x, width), vector(&weight));
             let expected = reference::norm::rms_norm(&tensor, &weights, EPS).expect("a norm");
             let near = [T::UNIT + 2e-6, 1e-6];
@@ -90,7 +90,10 @@ fn norms_are_close<T: Number>() {
                 assert_close(&normed, &expected, [2e-6, 2e-5], &what);
                 assert_close(&out, &expected, [T::UNIT + 2e-6, 2e-5], &what);
                 let (normed, same_out) = layer_norm::<T>(&x, &weight, bias, false);
-                assert!(same(&out, &same_out) && normed.iter().all(|it| it.is_nan()), "{what}");
+                assert!(
+                    same(&out, &same_out) && normed.iter().all(|value| value.is_nan()),
+                    "{what}"
+                );
             }
         }
     }
@@ -104,7 +107,7 @@ fn norms_are_close_to_their_definition() {
 }
 
 #[test]
-fn a_row_is_normed_alike_alone_and_among_others_that_are_not_finite() {
+fn a_row_is_normed_the_same_alone_and_among_others_that_are_not_finite() {
     for width in [33, 256] {
         let (mut x, weight) = (numbers(9 * width, 4), numbers(width, 5));
         let (clean, (_, clean_layer)) =
@@ -118,8 +121,8 @@ fn a_row_is_normed_alike_alone_and_among_others_that_are_not_finite() {
             let alone = rms_norm::<bf16>(&x[part.clone()], &weight);
             assert!(same(&alone, &rms[part.clone()]), "row {row}");
             if row == 2 || row == 6 {
-                assert!(rms[part.clone()].iter().any(|it| it.is_nan()), "row {row}");
-                assert!(layer[part].iter().any(|it| it.is_nan()), "row {row}");
+                assert!(rms[part.clone()].iter().any(|value| value.is_nan()), "row {row}");
+                assert!(layer[part].iter().any(|value| value.is_nan()), "row {row}");
             } else {
                 assert!(same(&clean[part.clone()], &rms[part.clone()]), "row {row}");
                 assert!(same(&clean_layer[part.clone()], &layer[part]), "row {row}");
@@ -174,7 +177,7 @@ fn rotary_is_close<T: Number>() {
             let qkv = rounded::<T>(&numbers(rows * heads.row(), size as u32));
             let positions: Vec<u32> = (0..rows as u32).map(|row| row * 11 % 50).collect();
             let weights = [numbers(size, 6), numbers(size, 7)];
-            let [queries, keys] = [0, 1].map(|it| vector(&weights[it]));
+            let [queries, keys] = [0, 1].map(|which| vector(&weights[which]));
             let norms = HeadNorms { queries, keys, eps: EPS };
             for norms in [None, Some(&norms)] {
                 let tensor = matrix(&qkv, heads.row());
@@ -215,7 +218,7 @@ fn a_head_that_is_not_finite_stays_alone() {
             rotary::<f16>(&qkv, heads, norms, &[3, 4, 5], parts),
         );
         let bad = heads.row() + 64..heads.row() + 128;
-        assert!(got[bad.clone()].iter().all(|it| it.is_nan()));
+        assert!(got[bad.clone()].iter().all(|value| value.is_nan()));
         assert!(same(&clean[..bad.start], &got[..bad.start]));
         assert!(same(&clean[bad.end..], &got[bad.end..]));
     }

@@ -45,18 +45,18 @@ fn pooling_is_that_of_the_cpu() {
                 &format!("{method:?} {width}"),
             );
             let seen = method != Pooling::Cls && method != Pooling::Last;
-            assert_eq!(got.iter().filter(|it| it.is_nan()).count(), usize::from(seen));
+            assert_eq!(got.iter().filter(|value| value.is_nan()).count(), usize::from(seen));
         }
     }
 }
 
 #[test]
-fn columns_behind_the_dimensions_are_left() {
+fn columns_after_the_dimensions_are_unchanged() {
     let (rows, bounds) = (Buffer::of(&numbers(300, 2)), Buffer::of(&[0u32, 2]));
     let mut out = unwritten::<f32>(150);
     let args = [read(&rows), read(&bounds), int(150), int(0), int(130), write(&mut out)];
     launch("pool_f32", [2, 1], 128, &args);
     let out = out.elements();
     assert!(same(&out[..130], &numbers(300, 2)[..130]));
-    assert!(out[130..].iter().all(|it| it.is_nan()));
+    assert!(out[130..].iter().all(|value| value.is_nan()));
 }

@@ -18,14 +18,14 @@ pub(super) type Key = [u8; 32];
 
 /// A cached result.
 #[derive(Debug, Clone)]
-pub(super) enum Entry {
+pub(super) enum CacheEntry {
     /// The pixels of an image.
     Image(Arc<Pixels>),
     /// The frames of a video.
     Clip(Arc<Clip>),
 }
 
-impl Entry {
+impl CacheEntry {
     fn bytes(&self) -> usize {
         match self {
             Self::Image(pixels) => pixels.bytes(),
@@ -43,7 +43,7 @@ pub(super) struct Cache {
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: HashMap<Key, (u64, Entry)>,
+    entries: HashMap<Key, (u64, CacheEntry)>,
     /// Keys by time of last use.
     used: BTreeMap<u64, Key>,
     bytes: usize,
@@ -78,7 +78,7 @@ impl Cache {
     }
 
     /// The cached result of a key, if any.
-    pub(super) fn get(&self, key: &Key) -> Option<Entry> {
+    pub(super) fn get(&self, key: &Key) -> Option<CacheEntry> {
         let inner = &mut *self.lock();
         inner.now += 1;
         let (last, entry) = inner.entries.get_mut(key)?;
@@ -89,7 +89,7 @@ impl Cache {
     }
 
     /// Caches a result, unless it alone exceeds the capacity.
-    pub(super) fn put(&self, key: Key, entry: Entry) {
+    pub(super) fn put(&self, key: Key, entry: CacheEntry) {
         let bytes = entry.bytes();
         if bytes > self.bytes_max {
             return;
@@ -118,8 +118,8 @@ impl Drop for Cache {
 mod tests {
     use super::*;
 
-    fn image(bytes: usize) -> Entry {
-        Entry::Image(Arc::new(Pixels::new(bytes / 3, 1, vec![0; bytes])))
+    fn image(bytes: usize) -> CacheEntry {
+        CacheEntry::Image(Arc::new(Pixels::new(bytes / 3, 1, vec![0; bytes])))
     }
 
     #[test]

@@ -12,12 +12,12 @@ pub(super) static BUDGET: MemoryBudget = MemoryBudget::new();
 /// never wait for another: two that did would deadlock.
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
-    state: Mutex<State>,
+    reserved: Mutex<Reserved>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+struct Reserved {
     held: usize,
     /// The next ticket to hand out.
     next: u64,
@@ -28,27 +28,28 @@ struct State {
 
 impl MemoryBudget {
     pub(super) const fn new() -> Self {
-        let state = State { held: 0, next: 0, turn: 0 };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        let reserved = Reserved { held: 0, next: 0, turn: 0 };
+        Self { reserved: Mutex::new(reserved), changed: Condvar::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Reserved> {
         // Each field changes in a single step, so a panic leaves nothing half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reserves `bytes` of `bytes_max`, blocking. A request larger than the budget runs alone.
     pub(super) fn take(&'static self, bytes: usize, bytes_max: usize) -> Reservation {
-        let mut state = self.lock();
-        let number = state.next;
-        state.next += 1;
-        let full = |state: &State| state.held > 0 && state.held.saturating_add(bytes) > bytes_max;
-        while state.turn != number || full(&state) {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut reserved = self.lock();
+        let number = reserved.next;
+        reserved.next += 1;
+        while reserved.turn != number
+            || reserved.held > 0 && reserved.held.saturating_add(bytes) > bytes_max
+        {
+            reserved = self.changed.wait(reserved).unwrap_or_else(PoisonError::into_inner);
         }
-        state.turn += 1;
-        state.held += bytes;
-        drop(state);
+        reserved.turn += 1;
+        reserved.held += bytes;
+        drop(reserved);
         self.changed.notify_all();
         Reservation { budget: self, bytes }
     }
@@ -62,8 +63,8 @@ impl MemoryBudget {
     /// Number of requests that wait.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> u64 {
-        let state = self.lock();
-        state.next - state.turn
+        let reserved = self.lock();
+        reserved.next - reserved.turn
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::cache::{Cache, Entry, Key};
-use super::decode::{self, Animation, Bounds, KNOWN, Picture, Problem};
+use super::cache::{Cache, CacheEntry, Key};
+use super::decode::{self, Animation, DecodeLimits, KNOWN, Picture, Problem};
 use super::memory_budget::{BUDGET, MemoryBudget};
 use super::sizes::{self, GROUP, Size};
 use super::{Clip, MediaError, MediaFile, Pixels, Video, VideoReader, VideoSource, resample};
@@ -72,9 +72,9 @@ impl Preprocessor {
     }
 
     /// The limits of decoding; `after` gives the bytes needed to process a decoded image of a size.
-    fn bounds<'a>(&self, after: &'a dyn Fn(Size) -> usize) -> Bounds<'a> {
+    fn limits<'a>(&self, after: &'a dyn Fn(Size) -> usize) -> DecodeLimits<'a> {
         let &MediaOptions { pixels_max, decode_bytes_max: bytes_max, .. } = &self.options;
-        Bounds { pixels_max, budget: self.budget, bytes_max, after }
+        DecodeLimits { pixels_max, budget: self.budget, bytes_max, after }
     }
 
     /// Checks that more may be decoded. The capacity of the caches does not count; otherwise full
@@ -92,19 +92,19 @@ impl Preprocessor {
     /// is not cached and too many pixels are in use.
     pub fn image(&self, file: &MediaFile) -> Result<Arc<Pixels>, MediaError> {
         let key: Key = self.key(b"image").chain_update(file.digest()).finalize().into();
-        if let Some(Entry::Image(pixels)) = self.cache.get(&key) {
+        if let Some(CacheEntry::Image(pixels)) = self.cache.get(&key) {
             return Ok(pixels);
         }
         self.check_room()?;
         let of = |problem: Problem| problem.of(IMAGE);
         let after =
             |from| sizes::image(from, self.factor).map_or(0, |to| resample::pillow_bytes(from, to));
-        let decoded = decode::decode(file.bytes(), &self.bounds(&after)).map_err(of)?;
+        let decoded = decode::decode(file.bytes(), &self.limits(&after)).map_err(of)?;
         let Picture { width, height, rgb, held: _held } = decoded;
         let (from, to) = ((width, height), sizes::image((width, height), self.factor)?);
         let rgb = resample::pillow(rgb, from, to);
         let pixels = Arc::new(Pixels::of(to.0, to.1, rgb, key));
-        self.cache.put(key, Entry::Image(pixels.clone()));
+        self.cache.put(key, CacheEntry::Image(pixels.clone()));
         Ok(pixels)
     }
 
@@ -137,7 +137,7 @@ impl Preprocessor {
     ) -> Result<Arc<Clip>, MediaError> {
         self.check(video)?;
         let key = self.video_key(video);
-        if let Some(Entry::Clip(clip)) = self.cache.get(&key) {
+        if let Some(CacheEntry::Clip(clip)) = self.cache.get(&key) {
             return Ok(clip);
         }
         self.check_room()?;
@@ -145,7 +145,7 @@ impl Preprocessor {
             VideoSource::Frames(files) => self.list(files, key)?,
             VideoSource::File(file) => self.file(file, video, key, reader)?,
         });
-        self.cache.put(key, Entry::Clip(clip.clone()));
+        self.cache.put(key, CacheEntry::Clip(clip.clone()));
         Ok(clip)
     }
 
@@ -183,7 +183,7 @@ impl Preprocessor {
             resample::pillow_bytes(from, to).max(self.frame_bytes(to, true))
         };
         for &place in &places {
-            let decoded = decode::decode(files[place].bytes(), &self.bounds(&after));
+            let decoded = decode::decode(files[place].bytes(), &self.limits(&after));
             let picture = decoded.map_err(|problem| of_frame(problem, place))?;
             // Reservation until the frame is resized; only then may the next one reserve memory.
             let Picture { width, height, rgb, held: _held } = picture;
@@ -217,9 +217,9 @@ impl Preprocessor {
         key: Key,
         reader: Option<&dyn VideoReader>,
     ) -> Result<Clip, MediaError> {
-        let of = |problem: Problem| problem.of(VIDEO);
         let after = |size| self.frame_bytes(size, false);
-        let animation = decode::animation(file.bytes(), &self.bounds(&after)).map_err(of)?;
+        let animation = decode::animation(file.bytes(), &self.limits(&after))
+            .map_err(|problem| problem.of(VIDEO))?;
         if let Some(animation) = animation {
             return self.animation(animation, video, key);
         }

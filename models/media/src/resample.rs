@@ -224,12 +224,12 @@ fn sum_lines<T: Copy, W: Copy, S: Copy, O: Copy>(
 struct Pillow;
 
 /// Sums of products with the high and with the low parts of weights.
-type Parts = ([i32; LANES], [i32; LANES]);
+type SplitSums = ([i32; LANES], [i32; LANES]);
 
 impl Pillow {
-    const ZERO: Parts = ([0; LANES], [0; LANES]);
+    const ZERO: SplitSums = ([0; LANES], [0; LANES]);
 
-    fn sum((high, low): &mut Parts, numbers: &[u8; LANES], weight: Fixed) {
+    fn sum((high, low): &mut SplitSums, numbers: &[u8; LANES], weight: Fixed) {
         for (sum, &number) in high.iter_mut().zip(numbers) {
             *sum += i32::from(i16::from(number)) * i32::from(weight.high);
         }
@@ -238,7 +238,7 @@ impl Pillow {
         }
     }
 
-    fn clip((high, low): &Parts) -> [u8; LANES] {
+    fn clip((high, low): &SplitSums) -> [u8; LANES] {
         array::from_fn(|lane| {
             let sum = (high[lane] << LOW) + low[lane] + (1 << (PRECISION - 1));
             (sum >> PRECISION).clamp(0, 255) as u8

@@ -32,12 +32,12 @@ const FILE_TOTAL: f64 = 128_000.0 * 0.9;
 pub(super) type Size = (usize, usize);
 
 /// Minimum and maximum number of pixels.
-struct Bounds {
+struct PixelRange {
     min: f64,
     max: f64,
 }
 
-impl Bounds {
+impl PixelRange {
     fn of((min, max): (usize, f64), factor: usize) -> Self {
         let square = (factor * factor) as f64;
         Self { min: min as f64 * square, max: max * square }
@@ -46,13 +46,13 @@ impl Bounds {
 
 /// The size an image is resized to.
 pub(super) fn image(size: Size, factor: usize) -> Result<Size, MediaError> {
-    smart_resize(size, factor, &Bounds::of(IMAGE, factor))
+    smart_resize(size, factor, &PixelRange::of(IMAGE, factor))
 }
 
 /// The size a frame of a list is first resized to. The reference passes the factor where a patch
 /// size is expected, so the factor here is twice the network's.
 pub(super) fn list_frame(size: Size, factor: usize) -> Result<Size, MediaError> {
-    smart_resize(size, factor * 2, &Bounds::of(LIST_FRAME, factor * 2))
+    smart_resize(size, factor * 2, &PixelRange::of(LIST_FRAME, factor * 2))
 }
 
 /// The size the frames of a video of `frames` frames are resized to.
@@ -64,14 +64,18 @@ pub(super) fn frame(
 ) -> Result<Size, MediaError> {
     let square = (factor * factor) as f64;
     let total = if list { LIST_TOTAL } else { FILE_TOTAL } * square;
-    let Bounds { min, max } = Bounds::of(FRAME, factor);
+    let PixelRange { min, max } = PixelRange::of(FRAME, factor);
     let max = max.min(total / frames as f64 * GROUP as f64).max((min * 1.05).floor());
-    smart_resize(size, factor, &Bounds { min, max })
+    smart_resize(size, factor, &PixelRange { min, max })
 }
 
 /// The reference's `smart_resize`: a size near the given one, with sides that are multiples of
-/// `factor` and a number of pixels within `bounds`.
-fn smart_resize((width, height): Size, factor: usize, bounds: &Bounds) -> Result<Size, MediaError> {
+/// `factor` and a number of pixels within `pixels`.
+fn smart_resize(
+    (width, height): Size,
+    factor: usize,
+    pixels: &PixelRange,
+) -> Result<Size, MediaError> {
     let ratio = || MediaError::AspectRatio { width, height, limit: RATIO_MAX };
     let (w, h, f) = (width as f64, height as f64, factor as f64);
     if w.max(h) / w.min(h) > RATIO_MAX as f64 {
@@ -79,12 +83,12 @@ fn smart_resize((width, height): Size, factor: usize, bounds: &Bounds) -> Result
     }
     let near = |side: f64| ((side / f).round_ties_even() * f).max(f);
     let (mut columns, mut rows) = (near(w), near(h));
-    if rows * columns > bounds.max {
-        let beta = ((h * w) / bounds.max).sqrt();
+    if rows * columns > pixels.max {
+        let beta = ((h * w) / pixels.max).sqrt();
         rows = (h / beta / f).floor() * f;
         columns = (w / beta / f).floor() * f;
-    } else if rows * columns < bounds.min {
-        let beta = (bounds.min / (h * w)).sqrt();
+    } else if rows * columns < pixels.min {
+        let beta = (pixels.min / (h * w)).sqrt();
         rows = (h * beta / f).ceil() * f;
         columns = (w * beta / f).ceil() * f;
     }

@@ -56,7 +56,7 @@ fn difference(ours: &[u8], theirs: &[u8]) -> (u8, f64) {
 }
 
 #[test]
-fn lossless_images_are_met_bit_for_bit() {
+fn lossless_images_match_bit_for_bit() {
     let mut wrong = Vec::new();
     let goldens = goldens("images");
     for golden in goldens.iter().filter(|golden| golden["sha256"].is_string()) {
@@ -78,7 +78,7 @@ fn lossless_images_are_met_bit_for_bit() {
 }
 
 #[test]
-fn jpegs_are_met_within_steps() {
+fn jpegs_are_close_to_the_reference() {
     for golden in goldens("images").iter().filter(|golden| golden["expected"].is_string()) {
         let name = text(golden, "file");
         let ours = image(read(name)).expect(name);
@@ -127,7 +127,7 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn videos_are_met_but_for_halves() {
+fn videos_match_the_reference_except_at_ties() {
     let (mut all, mut different) = (0, 0);
     for golden in goldens("videos") {
         let name = format!("{} {} {}", golden["file"], golden["files"], golden["fps"]);
@@ -386,7 +386,7 @@ fn played(preprocessor: &Preprocessor, file: Vec<u8>) -> Result<Arc<Clip>, Media
 }
 
 #[test]
-fn frames_that_reach_out_of_the_screen_are_counted_whole() {
+fn frames_beyond_the_screen_are_counted_whole() {
     let options = MediaOptions { pixels_max: 1 << 14, ..MediaOptions::default() };
     let preprocessor = Preprocessor::new(&options, 32);
     // At most 16 times `pixels_max` is drawn.

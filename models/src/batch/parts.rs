@@ -26,18 +26,18 @@ const UNEVEN_PERCENT: usize = 15;
 
 /// Some sequences of a batch.
 #[derive(Debug)]
-pub struct Part {
+pub struct BatchPart {
     /// Its rows in the batch.
     rows: Range<usize>,
     /// Its segments, as indices into the batch's.
-    places: Range<usize>,
+    segment_range: Range<usize>,
     /// Its segments, with rows counted from its own first row.
     segments: Vec<Segment>,
 }
 
-impl Part {
-    fn new(batch: &RaggedBatch, places: Range<usize>) -> Self {
-        let segments = &batch.segments[places.clone()];
+impl BatchPart {
+    fn new(batch: &RaggedBatch, segment_range: Range<usize>) -> Self {
+        let segments = &batch.segments[segment_range.clone()];
         let rows = segments[0].rows.start..segments[segments.len() - 1].rows.end;
         let shifted = |rows: &Range<usize>, by: usize| rows.start - by..rows.end - by;
         let shifted_ancestor = |ancestor: &Ancestor| match ancestor {
@@ -50,7 +50,7 @@ impl Part {
             ancestors: segment.ancestors.iter().map(shifted_ancestor).collect(),
         };
         let segments = segments.iter().map(own).collect();
-        Self { rows, places, segments }
+        Self { rows, segment_range, segments }
     }
 
     /// Its rows in the batch.
@@ -59,8 +59,8 @@ impl Part {
     }
 
     /// Its segments, as indices into the batch's.
-    pub fn places(&self) -> Range<usize> {
-        self.places.clone()
+    pub fn segment_range(&self) -> Range<usize> {
+        self.segment_range.clone()
     }
 
     /// Its segments, with rows counted from its own first row.
@@ -87,8 +87,8 @@ impl Split {
 
     fn of(batch: &RaggedBatch, threads: usize) -> Self {
         let segments = &batch.segments;
-        let rows = |places: &Range<usize>| {
-            segments[places.end - 1].rows.end - segments[places.start].rows.start
+        let rows = |segment_range: &Range<usize>| {
+            segments[segment_range.end - 1].rows.end - segments[segment_range.start].rows.start
         };
         let (mut trees, mut together) = (trees(segments), Vec::new());
         while !trees.is_empty() {
@@ -166,7 +166,7 @@ pub struct InParts<S> {
 
 #[derive(Debug)]
 struct One<S> {
-    part: Part,
+    part: BatchPart,
     /// Absent only after a failure.
     state: Option<S>,
     failure: Option<KernelError>,
@@ -182,7 +182,7 @@ impl<S: Send> InParts<S> {
         batch: &RaggedBatch,
         hidden: Rows,
         weight_bytes: usize,
-        make: impl Fn(&Part, Rows) -> Result<S, KernelError>,
+        make: impl Fn(&BatchPart, Rows) -> Result<S, KernelError>,
     ) -> Result<Self, KernelError> {
         let threads = thread_pool::threads();
         // Images are located by their rows in the whole batch, so a batch with images is not split.
@@ -190,12 +190,12 @@ impl<S: Send> InParts<S> {
         let whole = !hidden.is_on_cpu() || many_weights || !batch.visuals.is_empty();
         let split = if whole { Split::none(batch) } else { Split::of(batch, threads) };
         if let ([all], []) | ([], [all]) = (&split.alone[..], &split.together[..]) {
-            let part = Part::new(batch, all.clone());
+            let part = BatchPart::new(batch, all.clone());
             let state = Some(make(&part, hidden)?);
             return Ok(Self { alone: vec![], together: vec![One { part, state, failure: None }] });
         }
-        let one = |places: Range<usize>| {
-            let part = Part::new(batch, places);
+        let one = |segment_range: Range<usize>| {
+            let part = BatchPart::new(batch, segment_range);
             let state = Some(make(&part, hidden.copied(part.rows())?)?);
             Ok(One { part, state, failure: None })
         };
@@ -215,7 +215,7 @@ impl<S: Send> InParts<S> {
     pub fn step(
         &mut self,
         pause: &dyn Fn(),
-        step: impl Fn(&Part, S) -> Result<S, KernelError> + Sync,
+        step: impl Fn(&BatchPart, S) -> Result<S, KernelError> + Sync,
     ) -> Result<(), KernelError> {
         let take = |one: &mut One<S>| {
             if let Some(state) = one.state.take() {

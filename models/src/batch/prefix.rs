@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::{KernelError, Tensor};
 
-use super::{Keep, Parent, Part, RaggedBatch};
+use super::{BatchPart, Keep, Parent, RaggedBatch};
 
 /// A cached segment that later sequences may continue: its keys and values in every layer.
 #[derive(Debug)]
@@ -66,9 +66,10 @@ impl Keeping {
 
 impl RaggedBatch {
     /// An empty collector for the segments to cache from a part of this batch.
-    pub fn keeping(&self, part: &Part) -> Keeping {
-        let own = self.keep.iter().filter(|keep| part.places().contains(&keep.segment));
-        let rows = |keep: &Keep| part.segments()[keep.segment - part.places().start].rows.clone();
+    pub fn keeping(&self, part: &BatchPart) -> Keeping {
+        let own = self.keep.iter().filter(|keep| part.segment_range().contains(&keep.segment));
+        let rows =
+            |keep: &Keep| part.segments()[keep.segment - part.segment_range().start].rows.clone();
         Keeping { segments: own.map(|keep| (keep.segment, rows(keep), Vec::new())).collect() }
     }
 

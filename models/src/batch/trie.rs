@@ -18,13 +18,13 @@ const SHARED_MIN: usize = 16;
 const RECENT_MAX: usize = 4;
 
 /// A sequence of the batch, or a recent one that shows where later ones may branch off.
-struct Item<'a> {
+struct TrieEntry<'a> {
     tokens: &'a [u32],
     /// For a sequence of the batch, its index there and itself.
     sequence: Option<(usize, &'a Sequence)>,
 }
 
-/// Items (sorted, `first..last`) that share their first `depth` tokens.
+/// Entries (sorted, `first..last`) that share their first `depth` tokens.
 struct Branch {
     first: usize,
     last: usize,
@@ -52,13 +52,13 @@ pub fn lay_out(
             cached: Vec::new(),
             keep: Vec::new(),
             visuals: Vec::new(),
-            places: Vec::new(),
+            mrope_positions: Vec::new(),
         },
-        items: Vec::new(),
+        entries: Vec::new(),
         images: Gathered::default(),
     };
     // Sequences grouped by the cached prefix that they continue.
-    let mut groups: Vec<(Option<Arc<Prefix>>, Vec<Item<'_>>)> = Vec::new();
+    let mut groups: Vec<(Option<Arc<Prefix>>, Vec<TrieEntry<'_>>)> = Vec::new();
     for (place, sequence) in sequences.iter().enumerate() {
         let tokens = sequence.tokens.as_slice();
         assert!(!tokens.is_empty(), "a sequence has at least one token");
@@ -69,23 +69,23 @@ pub fn lay_out(
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        let item = Item { tokens, sequence: Some((place, sequence)) };
+        let entry = TrieEntry { tokens, sequence: Some((place, sequence)) };
         match groups.iter_mut().find(same) {
-            Some((_, items)) => items.push(item),
-            None => groups.push((base, vec![item])),
+            Some((_, entries)) => entries.push(entry),
+            None => groups.push((base, vec![entry])),
         }
     }
-    for (base, mut items) in groups {
+    for (base, mut entries) in groups {
         let before = base.as_ref().map_or(&[][..], |base| base.tokens());
         let fitting = recent.iter().map(|tokens| &**tokens);
         let fitting =
             fitting.filter(|tokens| tokens.len() > before.len() && tokens.starts_with(before));
-        items.extend(fitting.map(|tokens| Item { tokens, sequence: None }));
-        items.sort_by_key(|item| item.tokens);
-        tree.items = items;
+        entries.extend(fitting.map(|tokens| TrieEntry { tokens, sequence: None }));
+        entries.sort_by_key(|entry| entry.tokens);
+        tree.entries = entries;
         tree.grow(before.len(), base);
     }
-    (tree.batch.visuals, tree.batch.places) = tree.images.finish();
+    (tree.batch.visuals, tree.batch.mrope_positions) = tree.images.finish();
     tree.batch
 }
 
@@ -102,23 +102,23 @@ pub fn common(a: &[u32], b: &[u32]) -> usize {
     length
 }
 
-/// Length of the common prefix of the batch's sequences among sorted items.
-fn own_common(items: &[Item<'_>]) -> usize {
-    let mut own = items.iter().filter(|item| item.sequence.is_some()).map(|item| item.tokens);
+/// Length of the common prefix of the batch's sequences among sorted entries.
+fn own_common(entries: &[TrieEntry<'_>]) -> usize {
+    let mut own = entries.iter().filter(|entry| entry.sequence.is_some()).map(|entry| entry.tokens);
     let first = own.next().unwrap_or_default();
     own.next_back().map_or(first.len(), |last| common(first, last))
 }
 
 struct Tree<'a> {
     batch: RaggedBatch,
-    items: Vec<Item<'a>>,
+    entries: Vec<TrieEntry<'a>>,
     images: Gathered<'a>,
 }
 
 impl Tree<'_> {
     fn grow(&mut self, depth: usize, base: Option<Arc<Prefix>>) {
         let parent = base.map(Parent::Cached);
-        let last = self.items.len();
+        let last = self.entries.len();
         let mut branches = vec![Branch { first: 0, last, depth, parent, by_recent: 0 }];
         while let Some(branch) = branches.pop() {
             self.branch(branch, &mut branches);
@@ -127,24 +127,24 @@ impl Tree<'_> {
 
     fn branch(&mut self, mut branch: Branch, further: &mut Vec<Branch>) {
         if branch.by_recent == RECENT_MAX {
-            // A stable sort puts recent items first, and they are dropped.
-            let items = &mut self.items[branch.first..branch.last];
-            items.sort_by_key(|item| item.sequence.is_some());
-            branch.first += items.iter().filter(|item| item.sequence.is_none()).count();
+            // A stable sort puts recent entries first, and they are dropped.
+            let entries = &mut self.entries[branch.first..branch.last];
+            entries.sort_by_key(|entry| entry.sequence.is_some());
+            branch.first += entries.iter().filter(|entry| entry.sequence.is_none()).count();
         }
-        let items = &self.items[branch.first..branch.last];
-        let Some((_, sequence)) = items.iter().find_map(|item| item.sequence) else { return };
-        let (low, high) = (items[0].tokens, items[items.len() - 1].tokens);
-        let shared = if items.len() == 1 { low.len() } else { common(low, high) };
-        if items.len() == 1 || shared >= branch.depth + SHARED_MIN {
-            branch.by_recent += usize::from(own_common(items) > shared);
+        let entries = &self.entries[branch.first..branch.last];
+        let Some((_, sequence)) = entries.iter().find_map(|entry| entry.sequence) else { return };
+        let (low, high) = (entries[0].tokens, entries[entries.len() - 1].tokens);
+        let shared = if entries.len() == 1 { low.len() } else { common(low, high) };
+        if entries.len() == 1 || shared >= branch.depth + SHARED_MIN {
+            branch.by_recent += usize::from(own_common(entries) > shared);
             let tokens = low[..shared].to_vec();
             self.images.add(sequence, branch.depth..shared);
             let segment =
                 self.add_segment(&tokens[branch.depth..], branch.depth, branch.parent.as_ref());
             let last_row = self.batch.segments[segment].rows.end - 1;
-            while branch.first < branch.last && self.items[branch.first].tokens.len() == shared {
-                if let Some((place, _)) = self.items[branch.first].sequence {
+            while branch.first < branch.last && self.entries[branch.first].tokens.len() == shared {
+                if let Some((place, _)) = self.entries[branch.first].sequence {
                     self.batch.ends[place] = last_row;
                 }
                 branch.first += 1;
@@ -158,7 +158,7 @@ impl Tree<'_> {
         let Branch { mut first, last, depth, parent, by_recent } = branch;
         for next in first + 1..=last {
             let together = next < last && {
-                let (before, after) = (self.items[next - 1].tokens, self.items[next].tokens);
+                let (before, after) = (self.entries[next - 1].tokens, self.entries[next].tokens);
                 common(&before[depth..], &after[depth..]) >= SHARED_MIN
             };
             if !together {

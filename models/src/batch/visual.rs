@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Sequence;
 use proxima_media::Pixels;
 
-/// Set in ids of pixels, never in ids of a vocabulary.
+/// Set in pixel ids, never in vocabulary ids.
 const VISUAL_BIT: u32 = 1 << 31;
 
 /// An image, or a group of frames that are encoded together, in a sequence.
@@ -71,7 +71,7 @@ impl<'a> Gathered<'a> {
     /// continue after an image cached from an earlier batch: then there are positions without
     /// images. Both are empty if no sequence has an image.
     pub fn finish(self) -> (Vec<VisualRows>, Vec<[u32; 3]>) {
-        let (mut visuals, mut places) = (Vec::new(), Vec::new());
+        let (mut visuals, mut positions) = (Vec::new(), Vec::new());
         let mut row = 0;
         for (sequence, part) in &self.parts {
             let inside = sequence.visuals.iter().filter(|visual| part.contains(&visual.start));
@@ -84,31 +84,31 @@ impl<'a> Gathered<'a> {
         }
         if self.parts.iter().any(|(sequence, _)| !sequence.visuals.is_empty()) {
             for (sequence, part) in self.parts {
-                places.extend_from_slice(&places_of(sequence)[part]);
+                positions.extend_from_slice(&mrope_positions_of(sequence)[part]);
             }
         }
-        (visuals, places)
+        (visuals, positions)
     }
 }
 
 /// M-RoPE positions (time, height, width) of a sequence's rows (transformers
 /// `modeling_qwen3_vl.py`, `get_rope_index`): text advances in all three, an image has a single
 /// time, and what follows it starts after its longer side.
-fn places_of(sequence: &Sequence) -> Vec<[u32; 3]> {
-    let mut places: Vec<[u32; 3]> = Vec::with_capacity(sequence.tokens.len());
+fn mrope_positions_of(sequence: &Sequence) -> Vec<[u32; 3]> {
+    let mut positions: Vec<[u32; 3]> = Vec::with_capacity(sequence.tokens.len());
     let mut next = 0;
     for visual in &sequence.visuals {
-        let texts = (visual.start - places.len()) as u32;
-        places.extend((next..next + texts).map(|place| [place; 3]));
+        let texts = (visual.start - positions.len()) as u32;
+        positions.extend((next..next + texts).map(|position| [position; 3]));
         next += texts;
         let [rows, columns] = visual.grid.map(|side| side as u32);
         let grid = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-        places.extend(grid.map(|(row, column)| [next, next + row, next + column]));
+        positions.extend(grid.map(|(row, column)| [next, next + row, next + column]));
         next += rows.max(columns);
     }
-    let texts = (sequence.tokens.len() - places.len()) as u32;
-    places.extend((next..next + texts).map(|place| [place; 3]));
-    places
+    let texts = (sequence.tokens.len() - positions.len()) as u32;
+    positions.extend((next..next + texts).map(|position| [position; 3]));
+    positions
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
         let mut wanted = vec![[0; 3], [1; 3]];
         wanted.extend(image);
         wanted.extend([[5; 3], [6, 6, 6], [6, 7, 6], [6, 8, 6], [9; 3], [10; 3]]);
-        assert_eq!(places_of(&sequence), wanted);
+        assert_eq!(mrope_positions_of(&sequence), wanted);
     }
 
     #[test]
@@ -169,8 +169,8 @@ mod tests {
             let ids = &batch.tokens()[visual.rows.clone()];
             assert!(ids.iter().all(|id| Visual::stands_for(*id)));
         }
-        let places = batch.places().expect("there are images");
-        assert_eq!(places.len(), batch.tokens().len());
+        let positions = batch.mrope_positions().expect("there are images");
+        assert_eq!(positions.len(), batch.tokens().len());
     }
 
     #[test]
@@ -187,10 +187,10 @@ mod tests {
     #[test]
     fn texts_alone_have_no_places() {
         let text = sequence(&[], &[], 30);
-        assert_eq!(RaggedBatch::new([&text]).places(), None);
+        assert_eq!(RaggedBatch::new([&text]).mrope_positions(), None);
         let image = sequence(&[3], &[(1, [2, 2])], 1);
         let batch = RaggedBatch::new([&text, &image]);
         assert_eq!(batch.visuals()[0].rows, 33..37);
-        assert_eq!(batch.places().map(<[_]>::len), Some(38));
+        assert_eq!(batch.mrope_positions().map(<[_]>::len), Some(38));
     }
 }

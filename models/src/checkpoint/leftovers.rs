@@ -49,7 +49,7 @@ pub fn check(weights: &Weights) -> Result<Option<Warning>, String> {
     for (name, _) in weights.names().filter(|(_, used)| !*used) {
         if let Some((list, index)) = layer(name)
             && !layers.contains(&(list, index))
-            && let most = layers.iter().filter(|it| it.0 == list).count()
+            && let most = layers.iter().filter(|layer| layer.0 == list).count()
             && most > 0
         {
             return Err(format!(

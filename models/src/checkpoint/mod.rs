@@ -23,7 +23,7 @@ pub(crate) use files::{read_json, read_json_if_there};
 pub use keys::Warning;
 pub(crate) use sentence::torch_class;
 pub use sentence::{
-    DenseModule, LENGTH_FILES, LogitScore, PoolingModule, SentenceTransformers, Splade, Step,
+    DenseModule, LENGTH_FILES, LogitScore, ModuleStep, PoolingModule, SentenceTransformers, Splade,
     Subject,
 };
 pub use similarity::SimilarityFunction;
@@ -131,8 +131,9 @@ impl Checkpoint {
             let mut content = tokenizer_config.clone();
             // A model may have tokens under its own keys.
             if let Some(keys) = content.as_object_mut() {
-                let is_token = |value: &Value| value.is_string() || value.is_object();
-                keys.retain(|key, value| !(key.ends_with("_token") && is_token(value)));
+                keys.retain(|key, value| {
+                    !(key.ends_with("_token") && (value.is_string() || value.is_object()))
+                });
             }
             let file = ConfigFile { dir, path: &path };
             file.check(&content, &[keys::files::TOKENIZER], &mut warnings)?;
@@ -300,8 +301,10 @@ impl Checkpoint {
     /// A boolean in `config.json`, or in its `text_config`.
     pub fn said(&self, name: &str) -> Option<bool> {
         let of_texts = self.config.get("text_config");
-        let found =
-            [Some(&self.config), of_texts].into_iter().flatten().find_map(|it| it.get(name));
+        let found = [Some(&self.config), of_texts]
+            .into_iter()
+            .flatten()
+            .find_map(|config| config.get(name));
         found.and_then(Value::as_bool)
     }
 
@@ -313,7 +316,7 @@ impl Checkpoint {
     /// The name of the checkpoint's folder, or of the model in a Hub cache, in lower case.
     pub fn own_name(&self) -> String {
         let dir = fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        let part = |up: usize| dir.iter().rev().nth(up).map(|it| it.to_string_lossy());
+        let part = |up: usize| dir.iter().rev().nth(up).map(|part| part.to_string_lossy());
         // In a Hub cache the path is `models--owner--name/snapshots/revision`.
         let is_cache = part(1).is_some_and(|parent| parent == "snapshots");
         let name = part(if is_cache { 2 } else { 0 }).unwrap_or_default().to_lowercase();

@@ -4,6 +4,7 @@
 
 mod modules;
 
+use modules::ModuleKind;
 pub use modules::torch_class;
 
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub struct SentenceTransformers {
     /// The transformer's folder.
     pub transformer_dir: PathBuf,
     /// The modules applied to the transformer's hidden states, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ModuleStep>,
     /// Whether there is a table of vectors instead of a transformer; `steps` begin with the mean.
     pub is_static: bool,
     /// Whether the transformer returns vocabulary logits instead of hidden states.
@@ -80,7 +81,7 @@ pub struct SentenceTransformers {
 
 /// A module after the transformer.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub enum ModuleStep {
     /// Hidden states of tokens to a vector.
     Pool(PoolingModule),
     /// A projection.
@@ -161,7 +162,7 @@ struct Module {
 }
 
 #[derive(Deserialize, Default)]
-struct Settings {
+struct ChainSettings {
     model_type: Option<String>,
     prompts: Option<BTreeMap<String, Option<String>>>,
     default_prompt_name: Option<String>,
@@ -212,8 +213,7 @@ impl Reader<'_> {
         path: &Path,
         table: &[Key],
     ) -> Result<T, CheckpointError> {
-        let missing = || CheckpointError::new(path, "the file is missing");
-        self.read(path, table)?.ok_or_else(missing)
+        self.read(path, table)?.ok_or_else(|| CheckpointError::new(path, "the file is missing"))
     }
 }
 
@@ -248,8 +248,7 @@ impl SentenceTransformers {
             let folder = within(dir, &path, &module.path)?;
             let kind = modules::kind(&path, &module.kind)?;
             let is_first = !std::mem::replace(&mut found_transformer, true);
-            let begins =
-                matches!(kind, modules::Kind::Transformer | modules::Kind::StaticEmbedding);
+            let begins = matches!(kind, ModuleKind::Transformer | ModuleKind::StaticEmbedding);
             if is_first != begins {
                 let problem = format!(
                     "{}: one Transformer or StaticEmbedding comes first, no other",
@@ -271,7 +270,7 @@ impl SentenceTransformers {
     /// Reads the settings of the whole chain.
     fn with_settings(reader: &mut Reader<'_>) -> Result<Self, CheckpointError> {
         let path = reader.dir.join(SETTINGS);
-        let settings: Settings =
+        let settings: ChainSettings =
             reader.read(&path, tables::SENTENCE_TRANSFORMERS)?.unwrap_or_default();
         let prompts: BTreeMap<String, String> = settings
             .prompts
@@ -292,36 +291,37 @@ impl SentenceTransformers {
             truncate_dim: settings.truncate_dim,
             activation_fn: settings.activation_fn,
             is_cross_encoder: settings.model_type.as_deref() == Some("CrossEncoder"),
-            is_embedder: settings.model_type.is_none_or(|it| it == "SentenceTransformer"),
+            is_embedder: settings.model_type.is_none_or(|class| class == "SentenceTransformer"),
             ..Self::default()
         })
     }
 
     fn add(
         &mut self,
-        kind: modules::Kind,
+        kind: ModuleKind,
         folder: PathBuf,
         reader: &mut Reader<'_>,
     ) -> Result<(), CheckpointError> {
-        use modules::Kind;
         let config = folder.join("config.json");
         match kind {
-            Kind::Transformer => self.set_transformer(folder, reader)?,
-            Kind::StaticEmbedding => {
+            ModuleKind::Transformer => self.set_transformer(folder, reader)?,
+            ModuleKind::StaticEmbedding => {
                 (self.transformer_dir, self.is_static) = (folder, true);
                 let (methods, include_prompt) = (vec![Pooling::Mean], true);
-                self.steps.push(Step::Pool(PoolingModule { methods, include_prompt }));
+                self.steps.push(ModuleStep::Pool(PoolingModule { methods, include_prompt }));
             }
-            Kind::TanhQuantizer => self.steps.push(Step::TanhInt8),
-            Kind::Pooling => self.steps.push(Step::Pool(modules::pooling(&config, reader)?)),
-            Kind::Dense => self.steps.push(modules::dense(folder, reader)?),
-            Kind::Normalize => {
-                self.steps.push(Step::Normalize(modules::normalize(&config, reader)?))
+            ModuleKind::TanhQuantizer => self.steps.push(ModuleStep::TanhInt8),
+            ModuleKind::Pooling => {
+                self.steps.push(ModuleStep::Pool(modules::pooling(&config, reader)?))
             }
-            Kind::Dropout => modules::dropout(&config, self, reader)?,
-            Kind::LayerNorm => self.steps.push(modules::layer_norm(folder, reader)?),
-            Kind::SpladePooling => self.splade = Some(modules::splade(&config, reader)?),
-            Kind::LogitScore => {
+            ModuleKind::Dense => self.steps.push(modules::dense(folder, reader)?),
+            ModuleKind::Normalize => {
+                self.steps.push(ModuleStep::Normalize(modules::normalize(&config, reader)?))
+            }
+            ModuleKind::Dropout => modules::dropout(&config, self, reader)?,
+            ModuleKind::LayerNorm => self.steps.push(modules::layer_norm(folder, reader)?),
+            ModuleKind::SpladePooling => self.splade = Some(modules::splade(&config, reader)?),
+            ModuleKind::LogitScore => {
                 self.logit_score = Some(reader.read_needed(&config, tables::LOGIT_SCORE)?);
             }
         }
@@ -347,7 +347,8 @@ impl SentenceTransformers {
             let takes_messages = kinds.as_ref().map(|kinds| kinds.contains_key("message"));
             self.takes_messages = takes_messages.or(texts_only);
             let message = kinds.as_ref().and_then(|kinds| kinds.get("message"));
-            self.message_format = message.and_then(|it| it["format"].as_str()).map(str::to_owned);
+            self.message_format =
+                message.and_then(|message| message["format"].as_str()).map(str::to_owned);
             let chat = length.processing_kwargs.as_ref().map(|all| &all["chat_template"]);
             self.add_generation_prompt =
                 chat.is_some_and(|chat| chat["add_generation_prompt"] == true);
@@ -378,13 +379,13 @@ impl SentenceTransformers {
     /// How tokens are pooled, if there is a pooling module.
     pub fn pooling(&self) -> Option<&PoolingModule> {
         self.steps.iter().find_map(|step| match step {
-            Step::Pool(pooling) => Some(pooling),
+            ModuleStep::Pool(pooling) => Some(pooling),
             _ => None,
         })
     }
 
     /// Whether vectors are normalised to unit length at the end.
     pub fn normalizes(&self) -> bool {
-        matches!(self.steps.last(), Some(Step::Normalize(Subject::Sentence)))
+        matches!(self.steps.last(), Some(ModuleStep::Normalize(Subject::Sentence)))
     }
 }

@@ -28,20 +28,20 @@ const ZIP: &[u8] = b"PK\x03\x04";
 #[derive(Debug, Default)]
 pub struct Weights {
     source: PathBuf,
-    tensors: BTreeMap<String, Entry>,
+    tensors: BTreeMap<String, TensorEntry>,
     files: Vec<Arc<MappedFile>>,
     progress: Arc<Progress>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TensorEntry {
     path: PathBuf,
     tensor: Result<StoredTensor, String>,
     /// Whether it was requested.
     used: AtomicBool,
 }
 
-impl Entry {
+impl TensorEntry {
     fn new(path: &Path, tensor: Result<StoredTensor, String>) -> Self {
         Self { path: path.to_owned(), tensor, used: AtomicBool::new(false) }
     }
@@ -126,7 +126,7 @@ impl Weights {
             CheckpointError::new(path, format!("no tensors of PyTorch: {problem}"))
         })?;
         for (name, tensor) in tensors {
-            weights.tensors.insert(name, Entry::new(path, Ok(tensor)));
+            weights.tensors.insert(name, TensorEntry::new(path, Ok(tensor)));
         }
         Ok(weights)
     }
@@ -160,7 +160,7 @@ impl Weights {
             let tensor = tensor.and_then(|dtype| {
                 StoredTensor::new(file.clone(), range, dtype, info.shape.clone())
             });
-            self.tensors.insert(name.clone(), Entry::new(path, tensor));
+            self.tensors.insert(name.clone(), TensorEntry::new(path, tensor));
         }
         self.files.push(file);
         Ok(())
@@ -241,8 +241,8 @@ impl Weights {
     /// file.
     pub fn packed_elements(&self) -> u64 {
         let stays = ["embed", "lm_head", "predictions"];
-        let packed = |name: &str| !stays.iter().any(|part| name.contains(part));
-        let matrices = self.tensors.iter().filter(|(name, _)| packed(name));
+        let matrices =
+            self.tensors.iter().filter(|(name, _)| !stays.iter().any(|part| name.contains(part)));
         let shapes = matrices.filter_map(|(_, entry)| Some(entry.tensor.as_ref().ok()?.shape()));
         let matrices = shapes.filter(|shape| shape.len() > 1);
         matrices.map(|shape| shape.iter().map(|side| *side as u64).product::<u64>()).sum()
@@ -250,7 +250,7 @@ impl Weights {
 
     /// Names of all tensors, each with whether it was requested.
     pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.tensors.iter().map(|(name, it)| (name.as_str(), it.used.load(Ordering::Relaxed)))
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.used.load(Ordering::Relaxed)))
     }
 
     fn missing(&self, name: &str) -> CheckpointError {

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, Network, heads};
-use crate::batch::{Encoder, HiddenStates, InParts, Keeping, Part, RaggedBatch};
+use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, Keeping, RaggedBatch};
 use crate::checkpoint::keys::Key;
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Refused, Used};
 use crate::checkpoint::keys::config::{
@@ -235,15 +235,15 @@ impl Config {
 #[derive(Debug)]
 struct EmbeddingGemma2 {
     embedding: Embedding,
-    /// Of embeddings.
+    /// Factor of the embeddings.
     scale: f64,
     layers: Vec<Layer>,
     /// Rotary positions of layers with full attention, and of those with a window.
     rotary: [Rotary; 2],
-    /// Of what each layer mixes in.
+    /// Norm of what each layer mixes in.
     mixed_norm: Tensor,
     norm: Tensor,
-    /// Of each token's last hidden state.
+    /// Applied to each token's last hidden state.
     projection: Linear,
     eps: f32,
 }
@@ -252,13 +252,13 @@ struct EmbeddingGemma2 {
 struct Layer {
     main: SandwichLayer,
     is_local: bool,
-    /// First hidden states to what is mixed in.
+    /// From the first hidden states to what is mixed in.
     first: Linear,
     gate: Linear,
     activation: Activation,
     back: Linear,
     norm: Tensor,
-    /// Of the hidden states after the layer.
+    /// Factor of the hidden states after the layer.
     scale: f64,
 }
 
@@ -300,7 +300,7 @@ fn sizes(config: &Config) -> Result<(Vec<SandwichConfig>, [usize; 2]), String> {
     let activation =
         activation(name).ok_or_else(|| format!("hidden_activation {name:?} is not served"))?;
     let is_index = |key: &str| {
-        let index = key.parse::<usize>().ok().filter(|it| *it < config.num_hidden_layers);
+        let index = key.parse::<usize>().ok().filter(|index| *index < config.num_hidden_layers);
         index.is_some_and(|index| index.to_string() == key)
     };
     let keys = config.per_layer_config.iter().flat_map(BTreeMap::keys);
@@ -365,7 +365,7 @@ fn load(
 }
 
 /// A part of a batch between two layers.
-struct State {
+struct LayerState {
     hidden: Rows,
     /// The first hidden states.
     embedded: Tensor,
@@ -376,11 +376,11 @@ impl EmbeddingGemma2 {
     /// Takes a part of a batch through a layer.
     fn forward(
         &self,
-        part: &Part,
-        State { mut hidden, embedded, mut keeping }: State,
+        part: &BatchPart,
+        LayerState { mut hidden, embedded, mut keeping }: LayerState,
         layer: &Layer,
         turn: Turn<'_>,
-    ) -> Result<State, KernelError> {
+    ) -> Result<LayerState, KernelError> {
         layer.main.forward(part, &mut hidden, &mut keeping, turn)?;
         let first = layer.first.forward(&embedded)?;
         let scaled = (first / self.scale)?;
@@ -390,7 +390,7 @@ impl EmbeddingGemma2 {
         let back = layer.back.forward(&(gate * mixed)?)?;
         let added = (x + rms_norm(&back, &layer.norm, self.eps)?)?;
         let hidden = Rows::of(&(added * layer.scale)?)?;
-        Ok(State { hidden, embedded, keeping })
+        Ok(LayerState { hidden, embedded, keeping })
     }
 }
 
@@ -405,7 +405,7 @@ impl Encoder for EmbeddingGemma2 {
         let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
             let embedded = hidden.tensor()?.copy()?;
-            Ok(State { hidden, embedded, keeping: batch.keeping(part) })
+            Ok(LayerState { hidden, embedded, keeping: batch.keeping(part) })
         })?;
         for (index, layer) in self.layers.iter().enumerate() {
             let kept = batch.cached(index);

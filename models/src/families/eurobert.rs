@@ -113,7 +113,7 @@ fn score(
     }
 }
 
-/// One logit a word, without a layer before.
+/// One logit per word, from a single layer.
 fn words(
     checkpoint: &Checkpoint,
     network: &Network,

@@ -213,7 +213,7 @@ impl Config {
 
 struct Gemma3 {
     embedding: Embedding,
-    /// Of embeddings.
+    /// Factor of the embeddings.
     scale: f64,
     layers: Vec<(SandwichLayer, Attends)>,
     norm: Tensor,
@@ -292,7 +292,7 @@ fn load(
 }
 
 /// A part of a batch between two layers.
-struct State {
+struct LayerState {
     hidden: Rows,
     keeping: Keeping,
 }
@@ -306,7 +306,7 @@ impl Encoder for Gemma3 {
         let hidden = Rows::of(&(embedded * self.scale)?)?;
         let weight_bytes = self.layers.first().map_or(0, |(layer, _)| layer.weight_bytes());
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
-            Ok(State { hidden, keeping: batch.keeping(part) })
+            Ok(LayerState { hidden, keeping: batch.keeping(part) })
         })?;
         for (index, (layer, attends)) in self.layers.iter().enumerate() {
             let kept = batch.cached(index);

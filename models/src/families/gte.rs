@@ -38,7 +38,7 @@ pub fn families() -> Vec<Family> {
         language_model: None,
         words: Some(|checkpoint, network, device| {
             let config: Config = checkpoint.config()?;
-            let sizes = config.sizes(Kind::of(checkpoint));
+            let sizes = config.sizes(ConfigStyle::of(checkpoint));
             let sizes = sizes.map_err(|problem| checkpoint.config_error(problem))?;
             let words = heads::table_of_words(checkpoint, PREFIXES)?;
             let names = WordsNames {
@@ -47,10 +47,10 @@ pub fn families() -> Vec<Family> {
                 bias: "lm_head.bias",
                 decoder: "lm_head.decoder.weight",
                 words: &words,
-                activation: match Kind::of(checkpoint) {
-                    Kind::New => sizes.activation,
+                activation: match ConfigStyle::of(checkpoint) {
+                    ConfigStyle::New => sizes.activation,
                     // Whatever hidden_act says.
-                    Kind::Gte => Activation::Gelu,
+                    ConfigStyle::Gte => Activation::Gelu,
                 },
                 eps: sizes.eps,
             };
@@ -151,7 +151,7 @@ impl Default for Config {
 }
 
 impl Config {
-    fn sizes(&self, kind: Kind) -> Result<PostNormConfig, String> {
+    fn sizes(&self, style: ConfigStyle) -> Result<PostNormConfig, String> {
         let heads = PostNormConfig::heads(self.hidden_size, self.num_attention_heads)?;
         if !heads.size.is_multiple_of(2) {
             return Err(format!("heads of {} components cannot be rotated", heads.size));
@@ -164,15 +164,15 @@ impl Config {
             eps: self.layer_norm_eps,
             activation: activation(&self.hidden_act).ok_or_else(unknown)?,
             biases: Biases::ALL,
-            rotary: Some(self.rotary(kind)?),
+            rotary: Some(self.rotary(style)?),
             experts: None,
         })
     }
 
-    fn rotary(&self, kind: Kind) -> Result<RotaryRule, String> {
+    fn rotary(&self, style: ConfigStyle) -> Result<RotaryRule, String> {
         let (scaling, parameters) = (&self.rope_scaling, &self.rope_parameters);
-        let theta = self.rope_theta.unwrap_or(kind.theta());
-        if kind == Kind::New {
+        let theta = self.rope_theta.unwrap_or(style.theta());
+        if style == ConfigStyle::New {
             if parameters.as_object().is_some_and(|keys| !keys.is_empty()) {
                 return Err("rope_parameters is not read for new; its key is rope_scaling".into());
             }
@@ -192,34 +192,34 @@ impl Config {
             let scaling = if factor > 1.0 { Scaling::Ntk { factor } } else { Scaling::None };
             return Ok(RotaryRule { theta, scaling });
         }
-        RotaryRule::of(rope_object(scaling, parameters).1, theta, self.positions(kind))
+        RotaryRule::of(rope_object(scaling, parameters).1, theta, self.positions(style))
     }
 
-    fn positions(&self, kind: Kind) -> usize {
-        self.max_position_embeddings.unwrap_or(match kind {
-            Kind::New => 2048,
-            Kind::Gte => 8192,
+    fn positions(&self, style: ConfigStyle) -> usize {
+        self.max_position_embeddings.unwrap_or(match style {
+            ConfigStyle::New => 2048,
+            ConfigStyle::Gte => 8192,
         })
     }
 
-    fn vocabulary(&self, kind: Kind) -> usize {
-        self.vocab_size.unwrap_or(match kind {
-            Kind::New => 30_528,
-            Kind::Gte => 250_048,
+    fn vocabulary(&self, style: ConfigStyle) -> usize {
+        self.vocab_size.unwrap_or(match style {
+            ConfigStyle::New => 30_528,
+            ConfigStyle::Gte => 250_048,
         })
     }
 }
 
 /// Whose keys a configuration has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ConfigStyle {
     /// The authors'.
     New,
     /// transformers'.
     Gte,
 }
 
-impl Kind {
+impl ConfigStyle {
     fn of(checkpoint: &Checkpoint) -> Self {
         if checkpoint.model_type() == "new" { Self::New } else { Self::Gte }
     }
@@ -253,11 +253,11 @@ fn load(
     device: &Device,
 ) -> Result<Network, CheckpointError> {
     let config: Config = checkpoint.config()?;
-    let kind = Kind::of(checkpoint);
-    let sizes = config.sizes(kind).map_err(|problem| checkpoint.config_error(problem))?;
+    let style = ConfigStyle::of(checkpoint);
+    let sizes = config.sizes(style).map_err(|problem| checkpoint.config_error(problem))?;
     let tables = TableSizes {
         width: config.hidden_size,
-        vocabulary: config.vocabulary(kind),
+        vocabulary: config.vocabulary(style),
         positions: 0,
         token_types: config.type_vocab_size,
         padding: None,
@@ -268,7 +268,7 @@ fn load(
     Ok(Network {
         encoder: Box::new(PostNorm::load(&loader, &tables, &sizes, &NAMES)?),
         width: tables.width,
-        positions: config.positions(kind),
+        positions: config.positions(style),
         rotary_positions: true,
         vocabulary: tables.vocabulary,
         token_types: tables.token_types,

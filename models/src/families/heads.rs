@@ -18,7 +18,7 @@ pub(super) struct WordsNames<'a> {
     /// The last layer's weights; if they are not stored, those of the word embeddings (`words`).
     pub decoder: &'a str,
     pub words: &'a str,
-    /// Of the dense layer.
+    /// Activation of the dense layer.
     pub activation: Activation,
     /// Epsilon of the norm.
     pub eps: f32,

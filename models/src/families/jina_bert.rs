@@ -1,4 +1,4 @@
-//! Jina's BERT of the second generation: attention weighs distance by a slope a head (ALiBi)
+//! Jina's BERT of the second generation: scores fall with distance by a slope per head (ALiBi)
 //! instead of learned positions, and MLPs are gated (Günther et al., 2023; the authors'
 //! `jina-bert-implementation`, candle backend of text-embeddings-inference). jina-embeddings-v2 and
 //! jina-reranker-v1; jina-embeddings-v2-base-code has norms of queries and keys in addition
@@ -51,7 +51,7 @@ pub fn family() -> Family {
 /// Possible prefixes of tensor names.
 const PREFIXES: &[&str] = &["", "bert."];
 
-/// The authors' code, of which there are two.
+/// The authors' two implementations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Code {
     Plain,

@@ -304,7 +304,7 @@ impl Config {
     ) -> Result<DecoderConfig, String> {
         let layers = self.num_hidden_layers.unwrap_or(style.sizes.layers);
         if let Some(types) = &self.layer_types
-            && (types.len() != layers || types.iter().any(|it| it != "full_attention"))
+            && (types.len() != layers || types.iter().any(|kind| kind != "full_attention"))
         {
             return Err(format!("layer_types must be full_attention, {layers} times"));
         }

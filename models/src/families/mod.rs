@@ -132,7 +132,8 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Family, CheckpointError> {
     })?;
     // A module chain that pools uses the bare transformer, whatever class it was saved as, unless
     // that class is the checkpoint's own code.
-    let pools = checkpoint.sentence_transformers().is_some_and(|it| it.pooling().is_some());
+    let pools =
+        checkpoint.sentence_transformers().is_some_and(|modules| modules.pooling().is_some());
     if pools && !checkpoint.has("auto_map") {
         return Ok(family);
     }

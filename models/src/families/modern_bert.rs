@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, Network};
-use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
+use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, RaggedBatch};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Size, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, ROTARY, THETA, VOCABULARY, WIDTH,
@@ -220,7 +220,9 @@ impl Config {
             }
         }
         let all = by_kind.map(|(_, parameters)| parameters).chain([&self.rope_scaling]);
-        let kinds = all.filter_map(|it| it.get("rope_type").or_else(|| it.get("type")));
+        let kinds = all.filter_map(|parameters| {
+            parameters.get("rope_type").or_else(|| parameters.get("type"))
+        });
         match kinds.into_iter().find(|kind| *kind != "default") {
             None => Ok(()),
             Some(kind) => Err(format!(
@@ -246,7 +248,7 @@ impl Config {
     /// Rotary thetas of global and local layers. Newer files set them by layer type; an older
     /// object sets both and takes precedence.
     fn thetas(&self) -> (f64, f64) {
-        let of = |it: Option<&Value>| it?.get("rope_theta")?.as_f64();
+        let of = |parameters: Option<&Value>| parameters?.get("rope_theta")?.as_f64();
         let newer = |kind: &str| of(self.rope_parameters.get(kind));
         let both = of(Some(&self.rope_scaling));
         let global = both.or(newer(KINDS[0])).unwrap_or(self.global_rope_theta);
@@ -390,7 +392,7 @@ impl Layer {
     /// and the rotary tables.
     fn forward(
         &self,
-        part: &Part,
+        part: &BatchPart,
         hidden: Rows,
         heads: Heads,
         (positions, tables): (&[u32], &RotaryTables),

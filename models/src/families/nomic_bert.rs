@@ -45,7 +45,7 @@ const PREFIXES: &[&str] = &["", "nomic_bert.", "bert."];
 
 const DROPOUT: &str = "for training";
 const FUSED: &str = "says how the authors' code computes it";
-/// What `AutoModel` may be: the code that this network is written after.
+/// Values of `AutoModel` whose code computes this network.
 const OWN_CODE: &[Is] = &[
     Is::Text("nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"),
     Is::Text("modeling_hf_nomic_bert.NomicBertModel"),

@@ -240,8 +240,9 @@ impl<'de> Deserialize<'de> for Causal {
     /// attention in a padded batch.
     fn deserialize<D: serde::Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
         let value = Option::<bool>::deserialize(value)?;
-        let null = || serde::de::Error::custom("is_causal is null, not true or false");
-        value.map(Self).ok_or_else(null)
+        value
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("is_causal is null, not true or false"))
     }
 }
 
@@ -272,7 +273,7 @@ impl Config {
         if let Some(types) = types.filter(|types| types.len() != layers) {
             return Err(format!("layer_types are {} for {layers} layers", types.len()));
         }
-        let windowed = types.is_some_and(|types| types.iter().any(|it| it != "full_attention"));
+        let windowed = types.is_some_and(|types| types.iter().any(|kind| kind != "full_attention"));
         if self.use_sliding_window || windowed {
             return Err("sliding-window attention is not served for qwen3".into());
         }

@@ -1,4 +1,4 @@
-//! A table of vectors, one a token, whose mean is a text's (sentence-transformers
+//! A table of vectors, one per token; a text's is their mean (sentence-transformers
 //! `StaticEmbedding`; model2vec saves the same). Embedders such as static-retrieval-mrl-en-v1 and
 //! potion.
 //!

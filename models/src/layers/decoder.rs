@@ -15,7 +15,7 @@ use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::Loader;
-use crate::batch::{HiddenStates, InParts, Keeping, Part, RaggedBatch};
+use crate::batch::{BatchPart, HiddenStates, InParts, Keeping, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of a decoder.
@@ -67,7 +67,7 @@ fn norm_weight(
 ) -> Result<Tensor, CheckpointError> {
     let name = format!("{name}.weight");
     match config.norms_add_one {
-        true => loader.changed_vector(&name, config.hidden, |it| 1.0 + it),
+        true => loader.changed_vector(&name, config.hidden, |weight| 1.0 + weight),
         false => loader.vector(&name, config.hidden),
     }
 }
@@ -96,7 +96,7 @@ struct Layer {
 }
 
 /// Changes hidden states after a layer, given the layer's index.
-pub type BehindLayer<'a> = dyn Fn(usize, &mut Rows) -> Result<(), KernelError> + Sync + 'a;
+pub type AfterLayer<'a> = dyn Fn(usize, &mut Rows) -> Result<(), KernelError> + Sync + 'a;
 
 impl Decoder {
     /// Loads the decoder under the loader's prefix.
@@ -121,7 +121,7 @@ impl Decoder {
     }
 
     /// Runs the layers over `hidden`; `turn` holds the rows' positions and the rotary tables. Calls
-    /// `pause` between layers and between the parts of a layer, and `behind` after each layer.
+    /// `pause` between layers and between the parts of a layer, and `after_layer` after each layer.
     ///
     /// # Errors
     /// A failure of the device or an operation.
@@ -130,17 +130,17 @@ impl Decoder {
         batch: &RaggedBatch,
         hidden: Rows,
         turn: (&[u32], &RotaryTables),
-        behind: &BehindLayer<'_>,
+        after_layer: &AfterLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<HiddenStates, KernelError> {
         let (hidden, kept) = match batch.layout() {
             Some(layout) => {
                 let run = |hidden, pause: &dyn Fn()| {
-                    self.layers(batch, hidden, turn, behind, pause).map(|(hidden, _)| hidden)
+                    self.layers(batch, hidden, turn, after_layer, pause).map(|(hidden, _)| hidden)
                 };
                 (self.recordings.run(&layout, hidden, pause, run)?, Vec::new())
             }
-            None => self.layers(batch, hidden, turn, behind, pause)?,
+            None => self.layers(batch, hidden, turn, after_layer, pause)?,
         };
         let states = HiddenStates::new(&hidden, batch)?;
         let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
@@ -153,12 +153,12 @@ impl Decoder {
         batch: &RaggedBatch,
         hidden: Rows,
         (positions, tables): (&[u32], &RotaryTables),
-        behind: &BehindLayer<'_>,
+        after_layer: &AfterLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<(Rows, Vec<Keeping>), KernelError> {
         let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
-            Ok(State { hidden, input: None, keeping: batch.keeping(part) })
+            Ok(LayerState { hidden, input: None, keeping: batch.keeping(part) })
         })?;
         let changed_between = !batch.visuals().is_empty();
         for (place, layer) in self.layers.iter().enumerate() {
@@ -168,7 +168,7 @@ impl Decoder {
             parts.step(pause, |part, state| {
                 let turn = (&positions[part.rows()], tables);
                 let mut state = self.forward(part, state, (layer, next, &kept), turn)?;
-                behind(place, &mut state.hidden)?;
+                after_layer(place, &mut state.hidden)?;
                 if changed_between {
                     // The norm has to be recomputed.
                     state.input = None;
@@ -183,7 +183,7 @@ impl Decoder {
 }
 
 /// The state of a part of a batch between two layers.
-struct State {
+struct LayerState {
     hidden: Rows,
     /// The hidden states, normalised, in the next layer's input layout, if already computed.
     input: Option<LinearInput>,
@@ -195,11 +195,11 @@ impl Decoder {
     /// there is a next layer, also normalises the hidden states for it.
     fn forward(
         &self,
-        part: &Part,
-        State { hidden, input, mut keeping }: State,
+        part: &BatchPart,
+        LayerState { hidden, input, mut keeping }: LayerState,
         (layer, next, kept): (&Layer, Option<&Layer>, &[&Tensor]),
         (positions, tables): (&[u32], &RotaryTables),
-    ) -> Result<State, KernelError> {
+    ) -> Result<LayerState, KernelError> {
         let input = match input {
             Some(input) => input,
             None => rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.input_layout())?,
@@ -214,11 +214,11 @@ impl Decoder {
         let gated = layer.gated.apply_for(&normed, layer.down.input_layout())?;
         let Some(next) = next else {
             let hidden = layer.down.of(&gated, None, Some(&hidden))?;
-            return Ok(State { hidden, input: None, keeping });
+            return Ok(LayerState { hidden, input: None, keeping });
         };
         let norm = self.norm_for(&next.input_norm, next.qkv.input_layout());
         let (hidden, input) = layer.down.add_and_norm(&gated, &hidden, norm)?;
-        Ok(State { hidden, input: Some(input), keeping })
+        Ok(LayerState { hidden, input: Some(input), keeping })
     }
 
     fn norm_for<'a>(&self, weight: &'a Tensor, layout: InputLayout) -> NormAfter<'a> {

@@ -21,7 +21,7 @@ pub struct TableSizes {
     pub positions: usize,
     /// Rows of `token_type_embeddings`; 0 if there is no such table.
     pub token_types: usize,
-    /// Of RoBERTa and MPNet, whose positions start after the padding token's id: that id.
+    /// The padding token's id, after which positions start (RoBERTa, MPNet).
     pub padding: Option<u32>,
 }
 
@@ -74,8 +74,8 @@ impl TokenEmbeddings {
         }
     }
 
-    /// Rows of the position table. After a padding id, a token within a text that has this id gets
-    /// the row of the id and is not counted.
+    /// Rows of the position table. With a padding id, tokens with that id share its row and are not
+    /// counted.
     fn positions_of(&self, batch: &RaggedBatch) -> Vec<u32> {
         let Some(padding) = self.padding else { return batch.positions() };
         let mut positions = Vec::with_capacity(batch.tokens().len());

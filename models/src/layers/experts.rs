@@ -124,8 +124,8 @@ impl Experts {
         Rows::of(&sum)
     }
 
-    /// The rows of each expert, with its weights: the largest of the softmax over all experts, as
-    /// they are.
+    /// The rows of each expert, with its weights: the largest of the softmax over all experts, not
+    /// renormalised.
     fn shares(&self, logits: &[Vec<f32>]) -> Vec<Share> {
         let mut shares: Vec<Share> = self.experts.iter().map(|_| Share::default()).collect();
         for (row, logits) in logits.iter().enumerate() {
@@ -134,7 +134,7 @@ impl Experts {
                 logits.iter().map(|logit| (logit - largest).exp()).collect();
             let total: f32 = exponentials.iter().sum();
             let mut order: Vec<usize> = (0..logits.len()).collect();
-            // The first of equal ones, as it is stable.
+            // A stable sort: of equal logits, the lower index comes first.
             order.sort_by(|one, other| logits[*other].total_cmp(&logits[*one]));
             for index in order.into_iter().take(self.chosen) {
                 shares[index].rows.push(row);
@@ -146,8 +146,10 @@ impl Experts {
 
     /// Bytes of the weights of all experts.
     pub fn weight_bytes(&self) -> usize {
-        let bytes = |expert: &Expert| expert.up.weight_bytes() + expert.down.weight_bytes();
-        self.experts.iter().map(bytes).sum()
+        self.experts
+            .iter()
+            .map(|expert| expert.up.weight_bytes() + expert.down.weight_bytes())
+            .sum()
     }
 }
 

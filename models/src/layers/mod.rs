@@ -21,7 +21,7 @@ use proxima_kernels::{Device, KernelError, Tensor};
 
 use crate::checkpoint::{CheckpointError, Weights};
 
-pub use decoder::{BehindLayer, Decoder, DecoderConfig, decoder_heads};
+pub use decoder::{AfterLayer, Decoder, DecoderConfig, decoder_heads};
 pub use embeddings::{TableSizes, TokenEmbeddings};
 pub use experts::{Experts, ExpertsConfig, ExpertsNames};
 pub use post_norm::{Biases, PostNorm, PostNormConfig, PostNormNames, QkvNames, UpNames};
@@ -90,7 +90,7 @@ impl<'a> Loader<'a> {
         Tensor::from_vec(stored.to_f32(), length, self.device).map_err(|error| self.failed(error))
     }
 
-    /// As [`vector`](Self::vector), of changed numbers.
+    /// As [`vector`](Self::vector), with `change` applied to each element.
     ///
     /// # Errors
     /// If it is missing or has another length.

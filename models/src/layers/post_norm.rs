@@ -17,7 +17,7 @@ use super::{
     Experts, ExpertsConfig, ExpertsNames, LayerNorm, Loader, RelativeBias, Rotary, RotaryRule,
     TableSizes, TokenEmbeddings,
 };
-use crate::batch::{Encoder, HiddenStates, InParts, Part, RaggedBatch};
+use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of an encoder.
@@ -261,11 +261,14 @@ impl PostNorm {
         let bias = self.bias.as_ref().map(|bias| bias.of(longest)).transpose()?;
         let tables = self.rotary.as_ref().map(|rotary| rotary.tables(longest)).transpose()?;
         let positions = if tables.is_some() { batch.positions() } else { Vec::new() };
-        let places =
-            Places { positions: &positions, tables: tables.as_deref(), bias: bias.as_deref() };
+        let places = AttentionPositions {
+            positions: &positions,
+            tables: tables.as_deref(),
+            bias: bias.as_deref(),
+        };
         let mut parts = InParts::new(batch, embedded, first.weight_bytes(), |_, embedded| {
             let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.input_layout())?;
-            Ok(State { hidden, input })
+            Ok(LayerState { hidden, input })
         })?;
         for (place, layer) in self.layers.iter().enumerate() {
             let next = self.layers.get(place + 1).unwrap_or(layer);
@@ -278,11 +281,11 @@ impl PostNorm {
     /// Takes a part of a batch through `layer`, with the result also in the input layout of `next`.
     fn forward(
         &self,
-        part: &Part,
-        State { hidden, input }: State,
+        part: &BatchPart,
+        LayerState { hidden, input }: LayerState,
         (layer, next): (&Layer, &Layer),
-        places: Places<'_>,
-    ) -> Result<State, KernelError> {
+        places: AttentionPositions<'_>,
+    ) -> Result<LayerState, KernelError> {
         let mut qkv = layer.qkv.of(&input, None, None)?;
         if let Some(norms) = &layer.query_key_norms {
             qkv = normed_queries_and_keys(&qkv, norms)?;
@@ -311,7 +314,7 @@ impl PostNorm {
             Mlp::Experts(experts) => experts.forward(&hidden, &input)?,
         };
         let (hidden, input) = layer.mlp_norm.forward_for(&summed, next.qkv.input_layout())?;
-        Ok(State { hidden, input })
+        Ok(LayerState { hidden, input })
     }
 }
 
@@ -330,21 +333,21 @@ impl Encoder for PostNorm {
 
 /// What attention uses of a batch's positions.
 #[derive(Clone, Copy)]
-struct Places<'a> {
-    /// Of each row; empty without rotary tables.
+struct AttentionPositions<'a> {
+    /// Position of each row; empty without rotary tables.
     positions: &'a [u32],
     tables: Option<&'a RotaryTables>,
     bias: Option<&'a PositionBias>,
 }
 
 /// Hidden states between two layers.
-struct State {
+struct LayerState {
     hidden: Rows,
     /// The same, in the next layer's input layout.
     input: LinearInput,
 }
 
-/// Queries, keys and values with norms of the former two.
+/// Queries, keys and values, the former two normalised.
 fn normed_queries_and_keys(qkv: &Rows, norms: &[LayerNorm; 2]) -> Result<Rows, KernelError> {
     let qkv = qkv.tensor()?;
     let width = qkv.dim(1)? / 3;

@@ -47,21 +47,21 @@ pub struct RelativeBias {
 /// Where the values of a bias come from.
 #[derive(Debug, Clone)]
 pub enum BiasRule {
-    /// One a bucket and head.
+    /// One per bucket and head.
     Buckets {
         /// Which offsets share a bucket.
         buckets: Buckets,
         /// `[buckets, heads]`
         values: Vec<f32>,
     },
-    /// The distance times a slope of the head, subtracted on both sides of the query (ALiBi, Press
-    /// et al., 2022).
+    /// The distance to either side, times a slope per head, is subtracted (ALiBi, Press et al.,
+    /// 2022).
     Slopes(Vec<f32>),
 }
 
 impl BiasRule {
-    /// ALiBi's slopes of this many heads: powers of two that are evenly spaced, and for a number of
-    /// heads that is no power of two, every second of the next power's in addition.
+    /// ALiBi's slopes: evenly spaced powers of two. For a number of heads that is no power of two,
+    /// those of the power below, then every second one of the power above.
     pub fn slopes(heads: usize) -> Self {
         let evenly = |count: usize| {
             (1..=count).map(move |place| (-8.0 * place as f64 / count as f64).exp2() as f32)
@@ -134,7 +134,7 @@ impl RelativeBias {
 mod tests {
     use super::*;
 
-    /// Of transformers' `MPNetEncoder.relative_position_bucket`.
+    /// From transformers' `MPNetEncoder.relative_position_bucket`.
     #[test]
     fn buckets_are_those_of_transformers() {
         let buckets = Buckets { count: 32, distance_max: 128 };
@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    /// Of the authors' `_get_alibi_head_slopes` (jina-bert-implementation).
+    /// From the authors' `_get_alibi_head_slopes` (jina-bert-implementation).
     #[test]
     fn slopes_are_those_of_the_authors() {
         let slopes = |heads: usize| match BiasRule::slopes(heads) {

@@ -84,7 +84,7 @@ impl RotaryRule {
     /// # Errors
     /// An unknown type, or a number that is missing or not one.
     pub fn of(object: &Value, theta: f64, positions: usize) -> Result<Self, String> {
-        let settings = Settings { object, positions };
+        let settings = RopeParameters { object, positions };
         let kind = object.get("rope_type").or_else(|| object.get("type"));
         let scaling = match kind.map_or(Some("default"), Value::as_str) {
             Some("default") => Scaling::None,
@@ -114,7 +114,9 @@ impl RotaryRule {
         let plain = (0..size / 2).map(|place| (1.0 / self.theta.powf(share(place))) as f32);
         match self.scaling {
             Scaling::None => (plain.collect(), 1.0),
-            Scaling::Linear { factor } => (plain.map(|it| it / factor as f32).collect(), 1.0),
+            Scaling::Linear { factor } => {
+                (plain.map(|frequency| frequency / factor as f32).collect(), 1.0)
+            }
             Scaling::Ntk { factor } => {
                 let divisor = factor.powf(2.0 / size as f64);
                 let base = self.theta * factor;
@@ -162,13 +164,13 @@ impl RotaryRule {
 }
 
 /// An object with rotary settings.
-struct Settings<'a> {
+struct RopeParameters<'a> {
     object: &'a Value,
     /// Positions of the network.
     positions: usize,
 }
 
-impl Settings<'_> {
+impl RopeParameters<'_> {
     fn optional(&self, key: &str) -> Result<Option<f64>, String> {
         let value = match self.object.get(key) {
             None | Some(Value::Null) => return Ok(None),
@@ -184,8 +186,7 @@ impl Settings<'_> {
     }
 
     fn number(&self, key: &str) -> Result<f64, String> {
-        let missing = || format!("there is no {key}, which rope_type needs");
-        self.optional(key)?.ok_or_else(missing)
+        self.optional(key)?.ok_or_else(|| format!("there is no {key}, which rope_type needs"))
     }
 
     /// The pretrained context.

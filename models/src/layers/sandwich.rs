@@ -12,7 +12,7 @@ use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::Loader;
-use crate::batch::{Keeping, Part};
+use crate::batch::{BatchPart, Keeping};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of a layer.
@@ -32,11 +32,11 @@ pub struct SandwichConfig {
     pub bias: bool,
     /// Which tokens a token attends to.
     pub mask: Mask,
-    /// What scores are divided by the root of, instead of the size of a head.
+    /// The number whose square root divides scores, instead of the head size.
     pub score_scale: f64,
     /// Whether norms multiply by one more than the stored weights.
     pub norms_add_one: bool,
-    /// Whether values are normalised, too, a head at a time and without weights.
+    /// Whether values are normalised, too, per head and without weights.
     pub value_norm: bool,
 }
 
@@ -46,7 +46,7 @@ pub struct SandwichLayer {
     input_norm: Tensor,
     qkv: Linear,
     head_norms: HeadNorms,
-    /// Ones, a head long.
+    /// Ones, `[head size]`.
     value_norm: Option<Tensor>,
     output: Linear,
     attention_norm: Tensor,
@@ -59,14 +59,14 @@ pub struct SandwichLayer {
     eps: f32,
 }
 
-/// What attention needs beside the hidden states of a part of a batch.
+/// Inputs of attention other than the hidden states.
 #[derive(Clone, Copy)]
 pub struct Turn<'a> {
     /// Cached keys and values of prefixes.
     pub kept: &'a [&'a Tensor],
-    /// Of each row.
+    /// Position of each row.
     pub positions: &'a [u32],
-    /// Of this layer.
+    /// Rotary tables of this layer.
     pub tables: &'a RotaryTables,
 }
 
@@ -127,7 +127,7 @@ impl SandwichLayer {
     /// A failure of the device or an operation.
     pub fn forward(
         &self,
-        part: &Part,
+        part: &BatchPart,
         hidden: &mut Rows,
         keeping: &mut Keeping,
         turn: Turn<'_>,
@@ -158,7 +158,7 @@ impl SandwichLayer {
         Rows::of(&Tensor::cat(&[&qkv.narrow(1, 0, before)?.contiguous()?, &values], 1)?)
     }
 
-    /// Normalises what a part of the layer gives and adds it to the hidden states.
+    /// Normalises the output of attention or the MLP and adds it to the hidden states.
     fn add(&self, hidden: &mut Rows, given: &Rows, norm: &Tensor) -> Result<(), KernelError> {
         let [rows, _] = given.shape()?;
         let normed = Rows::of(&rms_norm(&given.tensor()?, norm, self.eps)?)?;
@@ -178,5 +178,5 @@ pub fn sandwich_norm(
     factor: f32,
 ) -> Result<Tensor, CheckpointError> {
     let added = if adds_one { 1.0 } else { 0.0 };
-    loader.changed_vector(&format!("{name}.weight"), width, |it| (added + it) * factor)
+    loader.changed_vector(&format!("{name}.weight"), width, |weight| (added + weight) * factor)
 }

@@ -15,11 +15,11 @@ use crate::checkpoint::CheckpointError;
 #[derive(Debug)]
 pub struct TextDecoder {
     embedding: Embedding,
-    /// Of embeddings.
+    /// Factor of the embeddings.
     scale: Option<f64>,
     decoder: Decoder,
     rotary: Rotary,
-    /// Of the last hidden states, a token at a time.
+    /// Applied to each token's last hidden state.
     projection: Option<Linear>,
 }
 

@@ -17,7 +17,7 @@ use crate::model::{Model, Readouts};
 use crate::readout::{Pooling, Similarity};
 use crate::recipes::{self, Limits, Recipe};
 use crate::task::Task;
-use readouts::{Parts, scores};
+use readouts::{ReadoutParts, scores};
 
 /// How to load a checkpoint; by default, as its files say.
 #[derive(Debug, Clone, Default)]
@@ -91,9 +91,8 @@ impl Model {
             None => Arc::from((kind.load)(checkpoint, &limits, &options.media)?),
         };
         let readouts = {
-            let recipe = &*recipe;
-            let parts =
-                Parts { checkpoint, task, family: &family, network: &network, recipe, device };
+            let (recipe, network) = (&*recipe, &network);
+            let parts = ReadoutParts { checkpoint, task, family: &family, network, recipe, device };
             Readouts::load(&parts, options)?
         };
         checkpoint.weights().release_pages();

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::LoadOptions;
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, DenseModule, LogitScore, PoolingModule, SentenceTransformers,
-    Step, Subject, Weights,
+    Checkpoint, CheckpointError, DenseModule, LogitScore, ModuleStep, PoolingModule,
+    SentenceTransformers, Subject, Weights,
 };
 use crate::families::{self, Network};
 use crate::input::{Input, Prepare};
@@ -28,7 +28,7 @@ use crate::task::Task;
 const LAYER_NORM_EPS: f32 = 1e-5;
 
 /// What readouts are built from.
-pub(crate) struct Parts<'a> {
+pub(crate) struct ReadoutParts<'a> {
     pub checkpoint: &'a Checkpoint,
     pub task: Task,
     pub family: &'a families::Family,
@@ -38,8 +38,11 @@ pub(crate) struct Parts<'a> {
 }
 
 impl Readouts {
-    pub(crate) fn load(parts: &Parts<'_>, options: &LoadOptions) -> Result<Self, CheckpointError> {
-        let &Parts { checkpoint, task, family, network, device, .. } = parts;
+    pub(crate) fn load(
+        parts: &ReadoutParts<'_>,
+        options: &LoadOptions,
+    ) -> Result<Self, CheckpointError> {
+        let &ReadoutParts { checkpoint, task, family, network, device, .. } = parts;
         let classifies = checkpoint.classifies();
         let score = match task {
             Task::Embed | Task::Listwise | Task::Sparse => None,
@@ -62,7 +65,8 @@ impl Readouts {
                     _ => (family.pooling)(checkpoint),
                 };
                 let chosen = options.pooling.map(|pooling| vec![pooling]);
-                let configured = checkpoint.sentence_transformers().and_then(|it| it.pooling());
+                let configured =
+                    checkpoint.sentence_transformers().and_then(|modules| modules.pooling());
                 let pooling = chosen
                     .or_else(|| configured.map(|pooling| pooling.methods.clone()))
                     .or_else(|| own().map(|pooling| vec![pooling]))
@@ -102,12 +106,12 @@ fn check_cross_encoder(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
 
 /// Refuses a head over the last token if texts end in the padding token: transformers scores at the
 /// last token that is not padding.
-fn check_padding(parts: &Parts<'_>, score: &ScoreReadout) -> Result<(), CheckpointError> {
-    let &Parts { checkpoint, recipe, .. } = parts;
+fn check_padding(parts: &ReadoutParts<'_>, score: &ScoreReadout) -> Result<(), CheckpointError> {
+    let &ReadoutParts { checkpoint, recipe, .. } = parts;
     let padding = checkpoint.config_key("pad_token_id").and_then(Value::as_u64);
     let (query, document) = ("a".into(), "b".into());
     let prepared = recipe.prepare(&Input::Pair { query, document }, &Prepare::default());
-    let last = prepared.ok().and_then(|it| it.tokens.last().map(|id| u64::from(*id)));
+    let last = prepared.ok().and_then(|sequence| sequence.tokens.last().map(|id| u64::from(*id)));
     if score.pooling() != Pooling::Last || padding.is_none() || padding != last {
         return Ok(());
     }
@@ -119,7 +123,7 @@ fn check_padding(parts: &Parts<'_>, score: &ScoreReadout) -> Result<(), Checkpoi
 
 /// The error for a checkpoint that sets no pooling, with what to do about it.
 fn no_pooling(checkpoint: &Checkpoint, family: &families::Family) -> CheckpointError {
-    let masked = checkpoint.architectures().iter().any(|it| it.ends_with("ForMaskedLM"));
+    let masked = checkpoint.architectures().iter().any(|name| name.ends_with("ForMaskedLM"));
     let sparse = match masked && family.words.is_some() {
         true => {
             "; a SPLADE model, whose language head weighs words, is served with --task sparse or \
@@ -146,13 +150,16 @@ fn readout(
     let modules = checkpoint.sentence_transformers();
     let steps = modules.map(|modules| &modules.steps[..]).unwrap_or_default();
     // Trailing Normalize modules are left out: requests choose the final normalisation.
-    let ends = steps.iter().rposition(|it| !matches!(it, Step::Normalize(Subject::Sentence)));
+    let last =
+        steps.iter().rposition(|step| !matches!(step, ModuleStep::Normalize(Subject::Sentence)));
+    let steps = &steps[..last.map_or(0, |last| last + 1)];
     let mut readout = EmbeddingReadout::new(Pooling::Mean, width);
-    let (tokens, rest): (Vec<&Step>, Vec<&Step>) = steps[..ends.map_or(0, |last| last + 1)]
-        .iter()
-        .filter(|step| !matches!(step, Step::Pool(_)))
-        .partition(|step| {
-            matches!(step, Step::Dense(Subject::Tokens, _) | Step::Normalize(Subject::Tokens))
+    let (tokens, rest): (Vec<&ModuleStep>, Vec<&ModuleStep>) =
+        steps.iter().filter(|step| !matches!(step, ModuleStep::Pool(_))).partition(|step| {
+            matches!(
+                step,
+                ModuleStep::Dense(Subject::Tokens, _) | ModuleStep::Normalize(Subject::Tokens)
+            )
         });
     for step in tokens {
         let made = embedding_step(step, readout.token_width(), device)?;
@@ -169,16 +176,18 @@ fn readout(
 
 /// The step of a module over `width` components; `None` for pooling, which is done separately.
 fn embedding_step(
-    step: &Step,
+    step: &ModuleStep,
     width: usize,
     device: &Device,
 ) -> Result<Option<EmbeddingStep>, CheckpointError> {
     Ok(Some(match step {
-        Step::Pool(PoolingModule { .. }) => return Ok(None),
-        Step::Normalize(_) => EmbeddingStep::Normalize,
-        Step::TanhInt8 => EmbeddingStep::TanhInt8,
-        Step::Dense(_, module) => EmbeddingStep::Dense(Box::new(dense(module, width, device)?)),
-        Step::LayerNorm { dir, width: own } => {
+        ModuleStep::Pool(PoolingModule { .. }) => return Ok(None),
+        ModuleStep::Normalize(_) => EmbeddingStep::Normalize,
+        ModuleStep::TanhInt8 => EmbeddingStep::TanhInt8,
+        ModuleStep::Dense(_, module) => {
+            EmbeddingStep::Dense(Box::new(dense(module, width, device)?))
+        }
+        ModuleStep::LayerNorm { dir, width: own } => {
             check_width(dir, *own, width)?;
             let weights = Weights::of_module(dir)?;
             let loader = Loader::new(&weights, "", Precision::Float32, &Device::Cpu);
@@ -241,7 +250,8 @@ pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, C
         (Some("single_label_classification") | None, _) => ScoreFunction::Softmax,
         (Some(other), _) => return Err(error(format!("problem_type {other:?} is not served"))),
     };
-    let settings = checkpoint.sentence_transformers().and_then(|it| it.activation_fn.as_deref());
+    let settings =
+        checkpoint.sentence_transformers().and_then(|modules| modules.activation_fn.as_deref());
     let path = settings
         .or_else(|| checkpoint.text(&["sentence_transformers", "activation_fn"]))
         .or_else(|| checkpoint.text(&["sbert_ce_default_activation_function"]));
@@ -269,8 +279,8 @@ fn splade(
 }
 
 /// The layer of bge-m3 that computes word weights, if there is one.
-fn lexical(parts: &Parts<'_>) -> Result<Option<SparseReadout>, CheckpointError> {
-    let &Parts { checkpoint, network, recipe, device, .. } = parts;
+fn lexical(parts: &ReadoutParts<'_>) -> Result<Option<SparseReadout>, CheckpointError> {
+    let &ReadoutParts { checkpoint, network, recipe, device, .. } = parts;
     let Some(weights) = checkpoint.part("sparse_linear")? else { return Ok(None) };
     let loader = Loader::new(&weights, "", Precision::Float32, device);
     let linear = loader.linear_of(("weight", "bias"), (network.width, 1))?;
@@ -302,10 +312,10 @@ fn no_head(checkpoint: &Checkpoint) -> CheckpointError {
 
 /// The rows of the language head that answer no and yes.
 fn yes_or_no(
-    parts: &Parts<'_>,
+    parts: &ReadoutParts<'_>,
     language: &families::LanguageModel,
 ) -> Result<ScoreReadout, CheckpointError> {
-    let &Parts { checkpoint, network, recipe, device, .. } = parts;
+    let &ReadoutParts { checkpoint, network, recipe, device, .. } = parts;
     let said = checkpoint.sentence_transformers().and_then(|modules| modules.logit_score);
     let answers = recipe.answers();
     let rows = match said {

@@ -153,10 +153,10 @@ impl EmbeddingReadout {
         for step in &self.tokens {
             rows = step.forward(&rows)?;
         }
-        let places = Places { offsets: &hidden.offsets, skips: &hidden.pooling_skips };
+        let pooled = PooledRows { offsets: &hidden.offsets, skips: &hidden.pooling_skips };
         let mut parts = Vec::with_capacity(self.pooling.len());
         for pooling in &self.pooling {
-            parts.push(places.pool(&rows, *pooling)?);
+            parts.push(pooled.pool(&rows, *pooling)?);
         }
         let mut vectors = match &parts[..] {
             [one] => one.clone(),
@@ -181,7 +181,7 @@ impl EmbeddingStep {
             Self::LayerNorm(norm) => norm.forward(&x.to_device(&Device::Cpu)?),
             Self::Normalize => of_rows(x, l2_normalize),
             Self::TanhInt8 => of_rows(x, |row| {
-                row.iter_mut().for_each(|it| *it = (it.tanh() * 127.0).round_ties_even());
+                row.iter_mut().for_each(|x| *x = (x.tanh() * 127.0).round_ties_even());
             }),
         }
     }
@@ -197,12 +197,12 @@ fn of_rows(x: &Tensor, change: impl Fn(&mut [f32])) -> Result<Tensor, KernelErro
 
 /// Where sequences are in the rows of tokens, and how many rows at the start of each are a prompt
 /// that is left out.
-struct Places<'a> {
+struct PooledRows<'a> {
     offsets: &'a [usize],
     skips: &'a [usize],
 }
 
-impl Places<'_> {
+impl PooledRows<'_> {
     /// One vector per sequence. As in sentence-transformers, CLS is the first token after the
     /// prompt, position weights count from the start of the sequence, and a mean of nothing is
     /// zero.

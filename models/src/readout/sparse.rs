@@ -26,14 +26,14 @@ pub struct WordsHead {
 /// Hidden states to one weight per word, most of them zero.
 #[derive(Debug)]
 pub enum SparseReadout {
-    /// Of all words, from the head of a masked language model.
+    /// Weights of all words, from the head of a masked language model.
     Splade {
         /// Its head.
         head: WordsHead,
         /// How logits become weights.
         how: Splade,
     },
-    /// Only of words in the text, from one linear layer (Chen et al., BGE M3, 2024).
+    /// Weights of words in the text, from one linear layer (Chen et al., BGE M3, 2024).
     Lexical {
         /// `[width] -> [1]`
         linear: Linear,

@@ -77,7 +77,7 @@ struct ChatReranker {
     end: Mutex<Option<LastEnd>>,
 }
 
-/// The tokens that end every chat with a system turn, or with none.
+/// The tokens that end every chat with this system turn, or without one.
 #[derive(Debug, Clone)]
 struct LastEnd {
     system: Option<String>,
@@ -93,7 +93,7 @@ impl ChatReranker {
             }
             (system, _) => system.filter(|_| self.chat.takes_system()),
         };
-        // Before they are in the template, which may repeat them.
+        // Before they are put into the template, which may repeat them.
         for text in [query, document, system.unwrap_or_default()] {
             check_bytes(text)?;
         }
@@ -115,7 +115,7 @@ impl ChatReranker {
         self.tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })
     }
 
-    /// The tokens that end every chat: those that two different ones have in common.
+    /// The tokens that end every chat: the common suffix of two different ones.
     fn end(&self, system: Option<&str>) -> Result<Arc<[u32]>, InputError> {
         let last = self.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(last) = last.filter(|last| last.system.as_deref() == system) {

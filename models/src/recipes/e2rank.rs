@@ -129,9 +129,8 @@ fn whole(
     documents: &[String],
     template: &ListwiseTemplate,
 ) -> Result<String, InputError> {
-    let joined = |behind: &str| {
-        let documents: Vec<String> =
-            documents.iter().map(|text| format!("{text}{behind}")).collect();
+    let joined = |end: &str| {
+        let documents: Vec<String> = documents.iter().map(|text| format!("{text}{end}")).collect();
         documents.join("\n")
     };
     let documents = joined("");
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_never_taken_for_a_place() {
+    fn a_text_is_never_taken_for_a_placeholder() {
         let places = [("{documents}", "a {query} b"), ("{query}", "{documents}")];
         assert_eq!(fill("x {query} y {documents} z", &places), "x {documents} y a {query} b z");
     }

@@ -27,7 +27,7 @@ pub struct Template {
 
 /// What a template is given.
 #[derive(Debug, Clone)]
-pub struct Chat<'a> {
+pub struct TemplateInput<'a> {
     /// Objects with a role and a content.
     pub messages: Vec<Value>,
     /// Length of the texts in them.
@@ -65,8 +65,8 @@ impl Template {
     ///
     /// # Errors
     /// Why the template fails on it.
-    pub fn render(&self, chat: Chat<'_>) -> Result<String, String> {
-        let Chat { messages, bytes, add_generation_prompt, tokens } = chat;
+    pub fn render(&self, chat: TemplateInput<'_>) -> Result<String, String> {
+        let TemplateInput { messages, bytes, add_generation_prompt, tokens } = chat;
         let own = context! {
             messages => messages,
             add_generation_prompt => add_generation_prompt,

@@ -79,7 +79,7 @@ pub struct Answers {
     pub no: Option<&'static str>,
     /// What the difference is divided by.
     pub divisor: f32,
-    /// Whether a word that is not one token stands for its first one.
+    /// Whether a word of several tokens stands for its first.
     pub first_token: bool,
 }
 

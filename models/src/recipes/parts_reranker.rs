@@ -16,7 +16,7 @@ use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::task::Task;
 
 /// A model that is known by name.
-struct Known {
+struct KnownReranker {
     /// What its name contains, in lower case.
     name: &'static str,
     model_type: &'static str,
@@ -36,8 +36,8 @@ struct Known {
     answers: Answers,
 }
 
-const KNOWN: [Known; 2] = [
-    Known {
+const KNOWN: [KnownReranker; 2] = [
+    KnownReranker {
         name: "mxbai-rerank",
         model_type: "qwen2",
         starts_with_bos: false,
@@ -57,7 +57,7 @@ const KNOWN: [Known; 2] = [
         pair_tokens_max: Some(8192),
         answers: Answers { yes: "1", no: Some("0"), divisor: 1.0, first_token: true },
     },
-    Known {
+    KnownReranker {
         name: "bge-reranker-v2-gemma",
         model_type: "gemma",
         starts_with_bos: true,
@@ -78,7 +78,7 @@ const KNOWN: [Known; 2] = [
 const BETWEEN: &str = "\n";
 
 /// Which known model a checkpoint is, unless its files say how it scores.
-fn known(checkpoint: &Checkpoint) -> Option<&'static Known> {
+fn known(checkpoint: &Checkpoint) -> Option<&'static KnownReranker> {
     let modules = checkpoint.sentence_transformers();
     if modules.is_some_and(|modules| modules.logit_score.is_some()) {
         return None;
@@ -99,8 +99,8 @@ pub fn kind() -> RecipeKind {
         fits: |checkpoint, task| task == Task::YesNo && is_known(checkpoint),
         tokens_max: None,
         load: |checkpoint, limits, _| {
-            let error = |problem: String| CheckpointError::new(checkpoint.dir(), problem);
-            let known = known(checkpoint).ok_or_else(|| error("its name is not known".into()))?;
+            let known = known(checkpoint)
+                .ok_or_else(|| CheckpointError::new(checkpoint.dir(), "its name is not known"))?;
             let tokenizer = TextTokenizer::load(checkpoint, limits)?;
             Ok(Box::new(PartsReranker::new(checkpoint, known, tokenizer, limits.tokens_max)?))
         },
@@ -108,7 +108,7 @@ pub fn kind() -> RecipeKind {
 }
 
 struct PartsReranker {
-    known: &'static Known,
+    known: &'static KnownReranker,
     tokenizer: TextTokenizer,
     prompts: Prompts,
     before: Vec<u32>,
@@ -119,7 +119,7 @@ struct PartsReranker {
 impl PartsReranker {
     fn new(
         checkpoint: &Checkpoint,
-        known: &'static Known,
+        known: &'static KnownReranker,
         tokenizer: TextTokenizer,
         tokens_max: usize,
     ) -> Result<Self, CheckpointError> {
@@ -158,7 +158,7 @@ impl PartsReranker {
         let document = tokenizer.part(document, how.document_tokens_max)?;
         let fixed = before.len() + after.len();
         let limit = tokenizer.limit(how);
-        // Of query and document, with what is between them.
+        // For query, document and what is between them.
         let room = limit.saturating_sub(fixed).min(known.pair_tokens_max.unwrap_or(usize::MAX));
         let cut = |tokens: usize| Prepare { tokens_max: Some(tokens), ..how.clone() };
         // As the authors do, the query has at most three quarters of it, if it is to be cut.

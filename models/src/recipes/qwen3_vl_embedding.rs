@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn times_are_written_as_python_writes_them() {
-        let written = [0.25, 0.75, 1.25, 0.05, 12.25].map(|it: f64| format!("{it:.1}"));
+        let written = [0.25, 0.75, 1.25, 0.05, 12.25].map(|time: f64| format!("{time:.1}"));
         assert_eq!(written, ["0.2", "0.8", "1.2", "0.1", "12.2"]);
     }
 }

@@ -38,7 +38,7 @@ fn inputs() -> Vec<Input> {
 }
 
 #[test]
-fn an_input_is_told_to_be_cut_where_it_would_be_refused_uncut() {
+fn an_input_is_reported_as_cut_where_it_would_be_refused_uncut() {
     let names = [
         "tiny-bert",
         "tiny-qwen3",

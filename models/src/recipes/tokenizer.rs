@@ -185,8 +185,7 @@ impl TextTokenizer {
 
     /// Where the second of two texts begins, if the network has token types.
     pub fn second_text(&self, encoding: &Encoding) -> Option<usize> {
-        let second = || encoding.get_type_ids().iter().position(|kind| *kind == 1);
-        if self.types { second() } else { None }
+        if self.types { encoding.get_type_ids().iter().position(|kind| *kind == 1) } else { None }
     }
 
     /// The id of a token.
@@ -382,7 +381,7 @@ impl Tokenize for TextTokenizer {
         let added = self.inner.get_added_tokens_decoder();
         let special = added
             .iter()
-            .filter(|(_, it)| it.special && !it.content.to_lowercase().contains("mask"));
+            .filter(|(_, token)| token.special && !token.content.to_lowercase().contains("mask"));
         special.map(|(id, _)| *id).collect()
     }
 }
@@ -398,7 +397,7 @@ pub(crate) fn tokens_max(checkpoint: &Checkpoint) -> Result<Option<usize>, Check
         // sentence-transformers opens the file alone, and leaves what it says in force.
         let path = checkpoint.transformer_dir().join("tokenizer.json");
         let bytes = files::read(&path, TOKENIZER_BYTES_MAX)?;
-        return Ok(pipeline::truncation(&path, &bytes)?.map(|it| it.max_length));
+        return Ok(pipeline::truncation(&path, &bytes)?.map(|truncation| truncation.max_length));
     }
     let config = checkpoint.tokenizer_config();
     let keys = ["model_max_length", "max_len"];

@@ -9,7 +9,7 @@ use vision::Vision;
 
 /// The network of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum NetworkKind {
     /// Qwen3-Embedding.
     Qwen3,
     /// Qwen3-VL-Embedding: the same decoder after a vision tower.
@@ -18,7 +18,7 @@ pub enum Kind {
     Bert,
 }
 
-impl Kind {
+impl NetworkKind {
     /// Longest sequence in tokens.
     pub fn tokens_max(self) -> usize {
         match self {
@@ -55,7 +55,7 @@ impl Purpose {
 /// One configuration.
 pub struct Published {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: NetworkKind,
     hidden: usize,
     layers: usize,
     heads: usize,
@@ -78,7 +78,7 @@ const SHARD_BYTES_MAX: usize = 5_000_000_000;
 fn qwen3(name: &'static str, hidden: usize, layers: usize, heads: usize, mlp: usize) -> Published {
     Published {
         name,
-        kind: Kind::Qwen3,
+        kind: NetworkKind::Qwen3,
         hidden,
         layers,
         heads,
@@ -109,7 +109,7 @@ fn listwise(published: Published) -> Published {
 }
 
 fn see(vision: Vision, published: Published) -> Published {
-    Published { kind: Kind::Qwen3Vl(vision), prefix: "model.language_model.", ..published }
+    Published { kind: NetworkKind::Qwen3Vl(vision), prefix: "model.language_model.", ..published }
 }
 
 /// All configurations.
@@ -144,7 +144,7 @@ fn published() -> Vec<Published> {
 
 /// BERT with the sizes of `base` and heads of 32.
 fn bert(name: &'static str, base: Published) -> Published {
-    Published { name, kind: Kind::Bert, head_size: 32, vocabulary: None, ..base }
+    Published { name, kind: NetworkKind::Bert, head_size: 32, vocabulary: None, ..base }
 }
 
 /// Configurations small enough for tests.
@@ -182,9 +182,9 @@ impl Published {
     /// Every file except weights and tokenizer.
     pub fn files(&self, vocabulary: usize) -> Vec<(&'static str, Value)> {
         let mut files = match self.kind {
-            Kind::Qwen3 => vec![("config.json", self.qwen3_config(vocabulary))],
-            Kind::Qwen3Vl(vision) => self.vision_files(vision, vocabulary),
-            Kind::Bert => vec![("config.json", self.bert_config(vocabulary))],
+            NetworkKind::Qwen3 => vec![("config.json", self.qwen3_config(vocabulary))],
+            NetworkKind::Qwen3Vl(vision) => self.vision_files(vision, vocabulary),
+            NetworkKind::Bert => vec![("config.json", self.bert_config(vocabulary))],
         };
         if self.purpose == Purpose::Embed {
             files.extend(self.sentence_files());
@@ -203,7 +203,7 @@ impl Published {
             modules.push(module(2, "2_Dense", "Dense"));
         }
         modules.push(module(modules.len(), "Normalize", "Normalize"));
-        let last = self.kind != Kind::Bert;
+        let last = self.kind != NetworkKind::Bert;
         let pooling = json!({
             "word_embedding_dimension": self.hidden,
             "pooling_mode_cls_token": false,
@@ -225,7 +225,7 @@ impl Published {
             files.push(("2_Dense/config.json", dense));
         }
         match self.kind {
-            Kind::Qwen3 => {
+            NetworkKind::Qwen3 => {
                 let query = "Instruct: Given a web search query, retrieve relevant passages that \
                              answer the query\nQuery:";
                 let prompts = json!({
@@ -236,8 +236,8 @@ impl Published {
                 files.push(("config_sentence_transformers.json", prompts));
             }
             // Its prompt is part of the chat, which the authors' code builds.
-            Kind::Qwen3Vl(_) => {}
-            Kind::Bert => {
+            NetworkKind::Qwen3Vl(_) => {}
+            NetworkKind::Bert => {
                 let length = json!({ "max_seq_length": 256, "do_lower_case": false });
                 files.push(("sentence_bert_config.json", length));
             }
@@ -313,13 +313,13 @@ impl Published {
     /// Every tensor, in the order of the file.
     pub fn tensors(&self, vocabulary: usize) -> Vec<Tensor> {
         match self.kind {
-            Kind::Qwen3 => self.qwen3_tensors(vocabulary),
-            Kind::Qwen3Vl(vision) => {
+            NetworkKind::Qwen3 => self.qwen3_tensors(vocabulary),
+            NetworkKind::Qwen3Vl(vision) => {
                 let mut tensors = self.qwen3_tensors(vocabulary);
                 tensors.extend(vision.tensors(self.hidden));
                 tensors
             }
-            Kind::Bert => self.bert_tensors(vocabulary),
+            NetworkKind::Bert => self.bert_tensors(vocabulary),
         }
     }
 

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use thiserror::Error;
 
-use configs::{Kind, Published};
+use configs::{NetworkKind, Published};
 use random::Random;
 
 /// The checkpoint names that [`write()`] accepts, in the order shown to users.
@@ -115,7 +115,7 @@ fn write_weights(
     dir: &Path,
     seed: u64,
 ) -> Result<(), SynthError> {
-    let size = if published.kind == Kind::Bert { 4 } else { 2 };
+    let size = if published.kind == NetworkKind::Bert { 4 } else { 2 };
     let mut shards: Vec<Vec<Tensor>> = vec![Vec::new()];
     let mut bytes = 0;
     for tensor in published.tensors(vocabulary) {

@@ -67,8 +67,9 @@ fn vision_checkpoints_have_the_published_names_and_files() {
         assert!(read("chat_template.json")["chat_template"].is_string());
         let tokenizer = read("tokenizer.json");
         let added = tokenizer["added_tokens"].as_array().expect("tokens");
-        let id =
-            |token: &str| added.iter().find(|it| it["content"] == token).map(|it| it["id"].clone());
+        let id = |token: &str| {
+            added.iter().find(|entry| entry["content"] == token).map(|entry| entry["id"].clone())
+        };
         assert_eq!(id("<|image_pad|>"), Some(config["image_token_id"].clone()));
         assert_eq!(id("<|video_pad|>"), Some(config["video_token_id"].clone()));
         assert_eq!(id("<|vision_start|>"), Some(config["vision_start_token_id"].clone()));

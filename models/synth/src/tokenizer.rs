@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::configs::{Kind, Published, Purpose};
+use super::configs::{NetworkKind, Published, Purpose};
 use super::write_json;
 use crate::SynthError;
 
@@ -49,9 +49,9 @@ pub fn write(published: &Published, dir: &Path, given: Option<&Path>) -> Result<
             let judges = published.purpose == Purpose::YesNo;
             let words: &[_] = if judges { &ANSWERS } else { &[] };
             match kind {
-                Kind::Bert => word_piece(),
-                Kind::Qwen3 => byte_level(&QWEN3_SPECIAL, words),
-                Kind::Qwen3Vl(_) => {
+                NetworkKind::Bert => word_piece(),
+                NetworkKind::Qwen3 => byte_level(&QWEN3_SPECIAL, words),
+                NetworkKind::Qwen3Vl(_) => {
                     let special = vision_special();
                     config = vision_config(&special, kind.tokens_max());
                     byte_level(&special, words)
@@ -59,7 +59,7 @@ pub fn write(published: &Published, dir: &Path, given: Option<&Path>) -> Result<
             }
         }
     };
-    if kind != Kind::Bert && published.purpose == Purpose::Embed {
+    if kind != NetworkKind::Bert && published.purpose == Purpose::Embed {
         append_end_of_text(&mut tokenizer);
     }
     let path = dir.join("tokenizer.json");

@@ -124,7 +124,7 @@ pub fn safetensors(tensors: &Value) -> Vec<u8> {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for (name, how) in tensors.as_object().expect("tensors by name") {
         let shape = how[0].as_array().expect("a shape").iter();
-        let shape: Vec<usize> = shape.map(|it| it.as_u64().expect("a size") as usize).collect();
+        let shape: Vec<usize> = shape.map(|size| size.as_u64().expect("a size") as usize).collect();
         let spread = [how[2].as_f64().expect("a scale"), how[3].as_f64().unwrap_or(0.0)];
         let bytes = tensor(&shape, how[1].as_u64().expect("a seed"), spread);
         let offsets = [data.len(), data.len() + bytes.len()];

@@ -116,7 +116,8 @@ pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> Pack
 fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
     let Attention { qkv, heads, layout, mask, bias, arithmetic } = what;
     if let Some(bias) = bias {
-        let longest = layout.segments.iter().map(|it| it.start + it.rows.len()).max();
+        let longest =
+            layout.segments.iter().map(|segment| segment.start + segment.rows.len()).max();
         assert!(longest.unwrap_or(0) <= bias.reach + 1, "a bias for every pair of positions");
         assert_eq!(bias.table.len(), heads.heads * (2 * bias.reach + 1), "a row a head");
     }
@@ -138,13 +139,13 @@ fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
         let (place, head, queries) = tasks[task].clone();
         let segment = &layout.segments[place];
         let (keys, values) = packed.of(place, head / (heads.heads / heads.kv_heads));
-        let chunk = Chunk { what, packing, head, segment, queries, keys, values, out };
+        let chunk = QueryChunk { what, packing, head, segment, queries, keys, values, out };
         isa.run_gemm(arithmetic, chunk);
     });
 }
 
 /// One task: at most [`QUERY_CHUNK`] queries of one head of one segment.
-struct Chunk<'a> {
+struct QueryChunk<'a> {
     what: Attention<'a>,
     packing: Packing,
     head: usize,
@@ -156,7 +157,7 @@ struct Chunk<'a> {
 }
 
 /// The online softmax state of a row panel of queries.
-struct Running {
+struct RunningSoftmax {
     /// Running maximum; starts at `-f32::MAX`, because differences of minus infinity are NaN.
     largest: [f32; PANEL_ROWS_MAX],
     /// Sum of the weights `e^(score - largest)` so far.
@@ -185,7 +186,7 @@ thread_local! {
     }) };
 }
 
-impl GemmOp for Chunk<'_> {
+impl GemmOp for QueryChunk<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -202,8 +203,10 @@ impl GemmOp for Chunk<'_> {
             let row_panel = first..self.queries.end.min(first + P::ROWS);
             self.pack_queries::<S, P>(s, row_panel.clone(), queries);
             sums.fill(0.0);
-            let mut running =
-                Running { largest: [-f32::MAX; PANEL_ROWS_MAX], total: [0.0; PANEL_ROWS_MAX] };
+            let mut running = RunningSoftmax {
+                largest: [-f32::MAX; PANEL_ROWS_MAX],
+                total: [0.0; PANEL_ROWS_MAX],
+            };
             let (position, length) =
                 (self.segment.start, self.segment.start + self.segment.rows.len());
             let seen_by = |query: usize| self.what.mask.keys(position + query, length);
@@ -232,7 +235,7 @@ impl GemmOp for Chunk<'_> {
     }
 }
 
-impl Chunk<'_> {
+impl QueryChunk<'_> {
     /// Packs scaled queries for the micro-kernel; missing rows are zero.
     #[inline(always)]
     fn pack_queries<S: Simd, P: MicroKernel>(
@@ -310,7 +313,13 @@ impl Chunk<'_> {
     }
 
     #[inline(always)]
-    fn store<S: Simd>(&self, s: S, row_panel: Range<usize>, running: &Running, sums: &[f32]) {
+    fn store<S: Simd>(
+        &self,
+        s: S,
+        row_panel: Range<usize>,
+        running: &RunningSoftmax,
+        sums: &[f32],
+    ) {
         let Heads { heads, size, .. } = self.what.heads;
         for (row, sums) in
             row_panel.clone().zip(sums.chunks_exact(size.next_multiple_of(SIZE_UNIT)))
@@ -381,7 +390,7 @@ fn add<S: Simd>(s: S, values: &mut [f32], biases: &[f32]) {
 fn weigh<S: Simd, P: MicroKernel>(
     s: S,
     scores: Scores<'_>,
-    (running, row): (&mut Running, usize),
+    (running, row): (&mut RunningSoftmax, usize),
     sums: &mut [f32],
     packed: &Writer<'_>,
 ) {

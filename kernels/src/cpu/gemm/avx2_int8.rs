@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::fma::Step;
+use super::fma::MicroKernelStep;
 use super::micro_kernel::{Arithmetic, GemmOp, LINE, MicroKernel};
 use crate::cpu::isa::avx2::Avx2;
 use crate::cpu::isa::avx2_vnni::Avx2Vnni;
@@ -79,7 +79,7 @@ macro_rules! sums {
 #[derive(Debug, Clone, Copy)]
 pub struct PairsInt8(pub Avx2);
 
-impl Step for PairsInt8 {
+impl MicroKernelStep for PairsInt8 {
     sums!(0);
     const ROWS: usize = 2;
 
@@ -121,7 +121,7 @@ impl Step for PairsInt8 {
 #[derive(Debug, Clone, Copy)]
 pub struct QuadsInt8(pub Avx2Vnni);
 
-impl Step for QuadsInt8 {
+impl MicroKernelStep for QuadsInt8 {
     sums!(0.base());
     const ROWS: usize = 3;
 

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::fma::Step;
+use super::fma::MicroKernelStep;
 use super::micro_kernel::{Arithmetic, GemmOp, LINE, MicroKernel};
 use crate::cpu::isa::avx512_bf16::Avx512Bf16;
 
@@ -28,7 +28,7 @@ impl Avx512Bf16 {
 #[derive(Debug, Clone, Copy)]
 pub struct DotBf16(pub Avx512Bf16);
 
-impl Step for DotBf16 {
+impl MicroKernelStep for DotBf16 {
     type Sum = __m512;
     const ARITHMETIC: Arithmetic = Arithmetic::Bf16;
     const ROWS: usize = 12;
@@ -80,7 +80,7 @@ impl Step for DotBf16 {
 #[derive(Debug, Clone, Copy)]
 pub struct DotInt8(pub Avx512Bf16);
 
-impl Step for DotInt8 {
+impl MicroKernelStep for DotInt8 {
     type Sum = __m512i;
     const ARITHMETIC: Arithmetic = Arithmetic::Int8;
     const ROWS: usize = 12;

@@ -130,16 +130,16 @@ impl SimdOp for Finish<'_> {
         match *epilogue {
             Epilogue::Gated { activation } => {
                 activate(s, (activation, rough), Before::Gates, sums);
-                let at = Place { row, column: column / 2, columns: columns / 2 };
+                let at = TilePosition { row, column: column / 2, columns: columns / 2 };
                 store::<S, 1, false, false>(s, Added::default(), sums, at, out);
             }
             Epilogue::Plain { bias, activation, residual } if columns - column < PANEL_COLUMNS => {
                 let (bias, residual) = (bias.unwrap_or_default(), residual.unwrap_or_default());
-                let at = Place { row, column, columns };
+                let at = TilePosition { row, column, columns };
                 finish_last_panel(s, Added { bias, residual }, activation, sums, at, out);
             }
             Epilogue::Plain { bias, activation, residual } => {
-                let at = Place { row, column, columns };
+                let at = TilePosition { row, column, columns };
                 let mut bias = bias.map(|bias| &bias[column..column + PANEL_COLUMNS]);
                 if let Some(activation) = activation {
                     activate(s, (activation, rough), Before::Bias(bias.take()), sums);
@@ -224,7 +224,7 @@ struct Added<'a> {
 
 /// Position of a tile in the output.
 #[derive(Clone, Copy)]
-struct Place {
+struct TilePosition {
     row: usize,
     column: usize,
     /// Columns of the output.
@@ -262,7 +262,7 @@ fn store<S: Simd, const N: usize, const BIAS: bool, const RESIDUAL: bool>(
     s: S,
     added: Added<'_>,
     sums: &[f32],
-    at: Place,
+    at: TilePosition,
     out: &Target<'_>,
 ) {
     match out {
@@ -301,7 +301,7 @@ fn store_packed<S: Simd, P: Pieces, const N: usize, const BIAS: bool, const RESI
     s: S,
     added: Added<'_>,
     sums: &[f32],
-    at: Place,
+    at: TilePosition,
     writer: &Writer<'_>,
 ) {
     let starts = writer.starts_from(at.row);
@@ -322,7 +322,7 @@ fn finish_last_panel<S: Simd>(
     added: Added<'_>,
     activation: Option<Activation>,
     sums: &[f32],
-    at: Place,
+    at: TilePosition,
     out: &Target<'_>,
 ) {
     for (row, sums) in (at.row..).zip(sums.chunks_exact(PANEL_COLUMNS)) {

@@ -7,7 +7,7 @@ use super::micro_kernel::{Arithmetic, LINE, MicroKernel, PANEL_COLUMNS, Sums, ch
 use crate::cpu::isa::simd::{LANES, Simd};
 
 /// One step of a micro-kernel: 128 bytes of weights (32 columns) times a few rows.
-pub trait Step: Copy {
+pub trait MicroKernelStep: Copy {
     /// A vector of 16 sums.
     type Sum: Copy;
     /// What it multiplies.
@@ -48,11 +48,11 @@ const STEP: usize = PANEL_COLUMNS * 4;
 /// Prefetch distance of weights, in bytes. Past a panel's end it reaches into the next panel.
 const AHEAD: usize = 24 * STEP;
 
-/// A micro-kernel made of [`Step`]s.
+/// A micro-kernel made of [`MicroKernelStep`]s.
 #[derive(Debug, Clone, Copy)]
 pub struct InSteps<T>(pub T);
 
-impl<T: Step> MicroKernel for InSteps<T> {
+impl<T: MicroKernelStep> MicroKernel for InSteps<T> {
     const ARITHMETIC: Arithmetic = T::ARITHMETIC;
     const ROWS: usize = T::ROWS;
 
@@ -79,7 +79,7 @@ impl<T: Step> MicroKernel for InSteps<T> {
 }
 
 #[inline(always)]
-fn tile<T: Step, const HEIGHT: usize, const FETCH: bool>(
+fn tile<T: MicroKernelStep, const HEIGHT: usize, const FETCH: bool>(
     t: T,
     x: &[u8],
     weights: &[u8],
@@ -153,7 +153,7 @@ pub(in crate::cpu) use float_sums;
 #[derive(Debug, Clone, Copy)]
 pub struct FmaF32<S>(pub S);
 
-impl<S: Simd> Step for FmaF32<S> {
+impl<S: Simd> MicroKernelStep for FmaF32<S> {
     float_sums!(S);
     const ARITHMETIC: Arithmetic = Arithmetic::F32;
     const STEPS: usize = 16;
@@ -181,7 +181,7 @@ impl<S: Simd> Step for FmaF32<S> {
 #[derive(Debug, Clone, Copy)]
 pub struct FmaBf16<S>(pub S);
 
-impl<S: Simd> Step for FmaBf16<S> {
+impl<S: Simd> MicroKernelStep for FmaBf16<S> {
     float_sums!(S);
     const ARITHMETIC: Arithmetic = Arithmetic::F32Bf16;
     const STEPS: usize = 8;
@@ -216,7 +216,7 @@ impl<S: Simd> Step for FmaBf16<S> {
 #[derive(Debug, Clone, Copy)]
 pub struct FmaF16<S>(pub S);
 
-impl<S: Simd> Step for FmaF16<S> {
+impl<S: Simd> MicroKernelStep for FmaF16<S> {
     float_sums!(S);
     const ARITHMETIC: Arithmetic = Arithmetic::F32F16;
     const STEPS: usize = 8;
@@ -246,7 +246,7 @@ impl<S: Simd> Step for FmaF16<S> {
 #[derive(Debug, Clone, Copy)]
 pub struct PlainInt8;
 
-impl Step for PlainInt8 {
+impl MicroKernelStep for PlainInt8 {
     type Sum = [i32; LANES];
     const ARITHMETIC: Arithmetic = Arithmetic::Int8;
     const ROWS: usize = 2;

@@ -127,7 +127,7 @@ fn multiply_to(
     let task = |index: usize| {
         let (row_block, column_block) = (index / column_blocks, index % column_blocks);
         let (first_row, first_panel) = (row_block * height, column_block * panels_a_block);
-        let block = Block {
+        let block = GemmBlock {
             x,
             weights,
             epilogue,
@@ -146,7 +146,7 @@ fn multiply_to(
 }
 
 /// A block of rows times a range of panels.
-struct Block<'a> {
+struct GemmBlock<'a> {
     x: &'a PackedLhs,
     weights: &'a PackedRhs,
     epilogue: &'a Epilogue<'a>,
@@ -160,10 +160,10 @@ struct Complete {
     panel: usize,
     row_panel: usize,
     /// Its slot in the scratch memory.
-    place: usize,
+    slot: usize,
 }
 
-impl GemmOp for Block<'_> {
+impl GemmOp for GemmBlock<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -179,10 +179,10 @@ impl GemmOp for Block<'_> {
         // The epilogue of a tile runs one tile late, while the CPU multiplies the next, so its slot
         // must not be reused before that. With several depth blocks, tiles keep their slots for a
         // whole panel.
-        let places = if padded <= depth_block { 2 } else { row_panels + 1 };
+        let slots = if padded <= depth_block { 2 } else { row_panels + 1 };
         let (size, mut scratch) = (P::ROWS * PANEL_COLUMNS, SUMS.take());
-        let sums: &mut [f32] = cast_mut(grown(&mut scratch, places * size * size_of::<f32>()));
-        let (mut complete, mut first_place) = (None::<Complete>, 0);
+        let sums: &mut [f32] = cast_mut(grown(&mut scratch, slots * size * size_of::<f32>()));
+        let (mut complete, mut first_slot) = (None::<Complete>, 0);
         for panel in self.panels.clone() {
             let weights = self.weights.panel(panel);
             for start in (0..padded).step_by(depth_block) {
@@ -191,20 +191,20 @@ impl GemmOp for Block<'_> {
                     let height = (rows - row_panel * P::ROWS).min(P::ROWS);
                     let at = row_panel * row_panel_bytes;
                     let x = &x[at + x_bytes(start)..at + x_bytes(end)];
-                    let place = (first_place + row_panel) % places;
-                    let values = &mut sums[place * size..(place + 1) * size];
+                    let slot = (first_slot + row_panel) % slots;
+                    let values = &mut sums[slot * size..(slot + 1) * size];
                     let weights = &weights[start * depth_bytes..end * depth_bytes];
                     let of = Sums { values, row: PANEL_COLUMNS, first: start == 0 };
                     p.tile(height, x, weights, of, row_panel == 0);
                     if end == padded {
-                        let before = complete.replace(Complete { panel, row_panel, place });
+                        let before = complete.replace(Complete { panel, row_panel, slot });
                         if let Some(tile) = before {
                             self.finish::<S, P>(s, tile, sums);
                         }
                     }
                 }
             }
-            first_place = (first_place + row_panels) % places;
+            first_slot = (first_slot + row_panels) % slots;
         }
         if let Some(tile) = complete {
             self.finish::<S, P>(s, tile, sums);
@@ -213,13 +213,13 @@ impl GemmOp for Block<'_> {
     }
 }
 
-impl Block<'_> {
+impl GemmBlock<'_> {
     /// Applies the epilogue to a tile, whose sums are in the scratch memory, and stores it.
     #[inline(always)]
     fn finish<S: Simd, P: MicroKernel>(&self, s: S, tile: Complete, scratch: &mut [f32]) {
-        let Complete { panel, row_panel, place } = tile;
+        let Complete { panel, row_panel, slot } = tile;
         let height = (self.rows.len() - row_panel * P::ROWS).min(P::ROWS);
-        let sums = &mut scratch[place * P::ROWS * PANEL_COLUMNS..][..height * PANEL_COLUMNS];
+        let sums = &mut scratch[slot * P::ROWS * PANEL_COLUMNS..][..height * PANEL_COLUMNS];
         let row = self.rows.start + row_panel * P::ROWS;
         if P::ARITHMETIC == Arithmetic::Int8 {
             let (rows, columns) = (&self.x.scales()[row..], self.weights.scales(panel));

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::fma::Step;
+use super::fma::MicroKernelStep;
 use super::micro_kernel::{Arithmetic, GemmOp, LINE, MicroKernel};
 use crate::cpu::isa::neon::{Neon, Quad};
 use crate::cpu::isa::neon_dot::NeonDot;
@@ -87,7 +87,7 @@ macro_rules! step {
 #[derive(Debug, Clone, Copy)]
 pub struct PairsBf16(pub NeonDot);
 
-impl Step for PairsBf16 {
+impl MicroKernelStep for PairsBf16 {
     type Sum = Quad;
     const ARITHMETIC: Arithmetic = Arithmetic::Bf16;
     const ROWS: usize = ROWS;
@@ -126,7 +126,7 @@ impl Step for PairsBf16 {
 #[derive(Debug, Clone, Copy)]
 pub struct QuadsInt8(pub NeonDot);
 
-impl Step for QuadsInt8 {
+impl MicroKernelStep for QuadsInt8 {
     type Sum = [int32x4_t; 4];
     const ARITHMETIC: Arithmetic = Arithmetic::Int8;
     const ROWS: usize = ROWS;

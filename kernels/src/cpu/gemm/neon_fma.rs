@@ -4,7 +4,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::fma::{Step, float_sums};
+use super::fma::{MicroKernelStep, float_sums};
 use super::micro_kernel::{Arithmetic, GemmOp, LINE, MicroKernel, PANEL_COLUMNS};
 use crate::cpu::isa::neon::{Neon, Quad, widened_f16};
 use crate::cpu::isa::simd::Simd;
@@ -54,7 +54,7 @@ fn add<const HEIGHT: usize>(
 #[derive(Debug, Clone, Copy)]
 pub struct NeonF32(pub Neon);
 
-impl Step for NeonF32 {
+impl MicroKernelStep for NeonF32 {
     float_sums!(Neon);
     const ARITHMETIC: Arithmetic = Arithmetic::F32;
     const STEPS: usize = 16;
@@ -81,7 +81,7 @@ impl Step for NeonF32 {
 #[derive(Debug, Clone, Copy)]
 pub struct NeonBf16(pub Neon);
 
-impl Step for NeonBf16 {
+impl MicroKernelStep for NeonBf16 {
     float_sums!(Neon);
     const ARITHMETIC: Arithmetic = Arithmetic::F32Bf16;
     const STEPS: usize = 8;
@@ -117,7 +117,7 @@ impl Step for NeonBf16 {
 #[derive(Debug, Clone, Copy)]
 pub struct NeonF16(pub Neon);
 
-impl Step for NeonF16 {
+impl MicroKernelStep for NeonF16 {
     float_sums!(Neon);
     const ARITHMETIC: Arithmetic = Arithmetic::F32F16;
     const STEPS: usize = 8;

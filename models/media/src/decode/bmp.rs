@@ -3,7 +3,7 @@
 //! Must not know: other formats.
 
 use super::modes::{self, Palette};
-use super::{Bounds, Picture, Problem, check_size};
+use super::{DecodeLimits, Picture, Problem, check_size};
 
 /// A bitmap's header.
 struct Header {
@@ -39,9 +39,9 @@ const LAYOUTS: [([u32; 4], [usize; 4]); 8] = [
 /// The offset if there is no byte of alpha.
 const OPAQUE: usize = usize::MAX;
 
-pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture, Problem> {
     let header = header(bytes)?;
-    let pixels = check_size(header.width, header.height, bounds.pixels_max)?;
+    let pixels = check_size(header.width, header.height, limits.pixels_max)?;
     let entry = if header.size == 12 { 3 } else { 4 };
     let mut palette_at = 14 + header.size;
     if header.compression == BIT_FIELDS && header.size == 40 {
@@ -63,7 +63,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     } else {
         2
     };
-    let held = bounds.take((header.width, header.height), pixels * pixel);
+    let held = limits.take((header.width, header.height), pixels * pixel);
     let rgb = if header.bits > 8 {
         colors(raw_rows(data, &header)?.into_iter(), &header)?
     } else {
@@ -274,8 +274,7 @@ fn run_lengths(
             }
             (run, _) => {
                 let run = run.min(width.saturating_sub(x)).min(pixels - out.len());
-                let number = |place: usize| if four { nibbles[place % 2] } else { byte };
-                out.extend((0..run).map(number));
+                out.extend((0..run).map(|at| if four { nibbles[at % 2] } else { byte }));
                 x += run;
             }
         }

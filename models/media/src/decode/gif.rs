@@ -9,7 +9,7 @@ use gif::{ColorOutput, DecodeOptions, Decoder, DisposalMethod, Frame, MemoryLimi
 
 use super::animation::{Animation, Frames, Length};
 use super::modes::{self, Palette};
-use super::{Bounds, MediaError, Picture, Problem, check_size};
+use super::{DecodeLimits, MediaError, Picture, Problem, check_size};
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
 
@@ -33,8 +33,8 @@ fn extent(frame: &Frame<'_>) -> [usize; 4] {
     [frame.left, frame.top, frame.width, frame.height].map(usize::from)
 }
 
-pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
-    let pixels_max = bounds.pixels_max;
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture, Problem> {
+    let pixels_max = limits.pixels_max;
     let mut file = open(bytes, pixels_max, false)?;
     let screen = (usize::from(file.width()), usize::from(file.height()));
     let info = file.next_frame_info().map_err(Problem::damaged)?;
@@ -47,7 +47,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     if width == 0 || height == 0 {
         return Err(Problem::Empty);
     }
-    let held = bounds.take((columns, rows), pixels * 3 + width * height);
+    let held = limits.take((columns, rows), pixels * 3 + width * height);
     let mut indices = vec![0; width * height];
     file.read_into_buffer(&mut indices).map_err(Problem::damaged)?;
     let colors = palette(&file, &frame);
@@ -153,9 +153,9 @@ impl Frames for Player<'_> {
 /// Opens the file as an animation, if it has several frames.
 pub(super) fn animation<'a>(
     bytes: &'a [u8],
-    bounds: &Bounds<'_>,
+    limits: &DecodeLimits<'_>,
 ) -> Result<Option<Animation<'a>>, Problem> {
-    let limit = bounds.pixels_max;
+    let limit = limits.pixels_max;
     let mut file = open(bytes, limit, true)?;
     let size = (usize::from(file.width()), usize::from(file.height()));
     let screen = check_size(size.0, size.1, limit)?;
@@ -175,7 +175,7 @@ pub(super) fn animation<'a>(
         return Ok(None);
     }
     // The canvas, a part of it to restore, a frame as RGB, and the frame's indices.
-    let held = bounds.take(size, screen * (4 + 4 + 3) + largest + (bounds.after)(size));
+    let held = limits.take(size, screen * (4 + 4 + 3) + largest + (limits.after)(size));
     let file = open(bytes, limit, false)?;
     let player = Player { file, size, canvas: vec![0; screen * 4], leave: None };
     let length = Length { frames, seconds: hundredths as f64 / 100.0, drawn };

@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use memchr::memchr;
 use mozjpeg::{ColorSpace, Decompress};
 
-use super::{Bounds, Picture, Problem, Size, check_size, modes};
+use super::{DecodeLimits, Picture, Problem, Size, check_size, modes};
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,7 @@ const BASELINE: u8 = 0xc0;
 const EXTENDED: u8 = 0xc1;
 const PROGRESSIVE: u8 = 0xc2;
 
-pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture, Problem> {
     let Scans { count, buffered } = scans(bytes);
     if count > SCANS_MAX {
         return Err(Problem::damaged(format!("it has more than {SCANS_MAX} scans")));
@@ -41,7 +41,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     caught(|| {
         let decoder = open(bytes)?;
         let size = decoder.size();
-        let pixels = check_size(size.0, size.1, bounds.pixels_max)?;
+        let pixels = check_size(size.0, size.1, limits.pixels_max)?;
         let layers = decoder.components().len();
         let space = match layers {
             1 => ColorSpace::JCS_GRAYSCALE,
@@ -51,7 +51,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
         };
         let converted = if layers == 3 { 0 } else { 3 };
         let coefficients = if buffered { coefficients(size, layers) } else { 0 };
-        let held = bounds.take(size, pixels * (layers + converted) + coefficients);
+        let held = limits.take(size, pixels * (layers + converted) + coefficients);
         let data = numbers(decoder, space, layers)?;
         let rgb = match layers {
             1 => modes::grey(data.into_iter()),
@@ -86,13 +86,13 @@ pub(super) fn stored(
 }
 
 /// Reads a file up to its first scan.
-fn open(bytes: &[u8]) -> Result<Decompress<Source<'_>>, Problem> {
-    Decompress::new_reader(Source { bytes, at: 0 }).map_err(Problem::damaged)
+fn open(bytes: &[u8]) -> Result<Decompress<JpegReader<'_>>, Problem> {
+    Decompress::new_reader(JpegReader { bytes, at: 0 }).map_err(Problem::damaged)
 }
 
 /// All samples, in a colour space of `layers` components.
 fn numbers(
-    decoder: Decompress<Source<'_>>,
+    decoder: Decompress<JpegReader<'_>>,
     space: ColorSpace,
     layers: usize,
 ) -> Result<Vec<u8>, Problem> {
@@ -137,12 +137,12 @@ fn reason(cause: &(dyn Any + Send)) -> Problem {
 
 /// A reader for which the end of the file is an error: the library would otherwise insert an end
 /// marker and fill in what is missing with grey.
-struct Source<'a> {
+struct JpegReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl BufRead for Source<'_> {
+impl BufRead for JpegReader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         match &self.bytes[self.at..] {
             [] => Err(io::Error::other(CUT_OFF)),
@@ -155,7 +155,7 @@ impl BufRead for Source<'_> {
     }
 }
 
-impl Read for Source<'_> {
+impl Read for JpegReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.fill_buf()?.read(into)?;
         self.consume(read);

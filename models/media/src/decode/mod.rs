@@ -35,10 +35,10 @@ pub(super) struct Picture {
 }
 
 /// Limits of decoding.
-pub(super) struct Bounds<'a> {
+pub(super) struct DecodeLimits<'a> {
     /// Maximum pixels of an image or a frame.
     pub pixels_max: usize,
-    /// The budget that memory is reserved from before decoding.
+    /// The budget from which memory is reserved before decoding.
     pub budget: &'static MemoryBudget,
     /// Size of the budget in bytes.
     pub bytes_max: usize,
@@ -47,7 +47,7 @@ pub(super) struct Bounds<'a> {
 }
 
 #[cfg(test)]
-impl Bounds<'static> {
+impl DecodeLimits<'static> {
     /// For tests: a limit on pixels, none on memory.
     fn of(pixels_max: usize) -> Self {
         static HERE: MemoryBudget = MemoryBudget::new();
@@ -55,7 +55,7 @@ impl Bounds<'static> {
     }
 }
 
-impl Bounds<'_> {
+impl DecodeLimits<'_> {
     /// Reserves memory for an image of this size, blocking: `bytes`, the most its decoder holds
     /// (including the image), or what processing it needs if that is more.
     fn take(&self, size: Size, bytes: usize) -> Reservation {
@@ -118,15 +118,15 @@ impl Problem {
 }
 
 /// Decodes an image, or the first frame of an animated one.
-pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture, Problem> {
     let Some(format) = sniff(bytes) else { return Err(unknown(bytes, "an image")) };
     guarded(|| match format {
-        Format::Png => png::decode(bytes, bounds),
-        Format::Jpeg => jpeg::decode(bytes, bounds),
-        Format::Gif => gif::decode(bytes, bounds),
-        Format::WebP => webp::decode(bytes, bounds),
-        Format::Bmp => bmp::decode(bytes, bounds),
-        Format::Tiff => tiff::decode(bytes, bounds),
+        Format::Png => png::decode(bytes, limits),
+        Format::Jpeg => jpeg::decode(bytes, limits),
+        Format::Gif => gif::decode(bytes, limits),
+        Format::WebP => webp::decode(bytes, limits),
+        Format::Bmp => bmp::decode(bytes, limits),
+        Format::Tiff => tiff::decode(bytes, limits),
     })
 }
 
@@ -161,11 +161,11 @@ fn check_size(width: usize, height: usize, pixels_max: usize) -> Result<usize, P
 /// Opens a file as an animation, if it is an animated image.
 pub(super) fn animation<'a>(
     bytes: &'a [u8],
-    bounds: &Bounds<'_>,
+    limits: &DecodeLimits<'_>,
 ) -> Result<Option<Animation<'a>>, Problem> {
     guarded(|| match sniff(bytes) {
-        Some(Format::Gif) => gif::animation(bytes, bounds),
-        Some(Format::WebP) => webp::animation(bytes, bounds),
+        Some(Format::Gif) => gif::animation(bytes, limits),
+        Some(Format::WebP) => webp::animation(bytes, limits),
         _ => Ok(None),
     })
 }

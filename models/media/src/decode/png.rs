@@ -7,17 +7,17 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 
 use super::modes::{self, Palette};
-use super::{Bounds, Picture, Problem, check_size};
+use super::{DecodeLimits, Picture, Problem, check_size};
 
 /// Maximum bytes per pixel: four 16-bit values.
 const PIXEL: usize = 8;
 /// Bytes allowed for ancillary chunks and the decoder's own buffers.
 const REST: usize = 16 << 20;
 
-pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
-    let pixels_max = bounds.pixels_max;
-    let limits = Limits { bytes: pixels_max.saturating_mul(PIXEL).saturating_add(REST) };
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture, Problem> {
+    let pixels_max = limits.pixels_max;
+    let decoder_limits = Limits { bytes: pixels_max.saturating_mul(PIXEL).saturating_add(REST) };
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), decoder_limits);
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
@@ -27,7 +27,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
     let mut reader = decoder.read_info().map_err(Problem::damaged)?;
     let size = reader.output_buffer_size().ok_or_else(|| Problem::damaged("it is too large"))?;
     let (color, depth) = reader.output_color_type();
-    let held = bounds.take((width, height), size + pixels * converted(color, depth));
+    let held = limits.take((width, height), size + pixels * converted(color, depth));
     let mut data = vec![0; size];
     let frame = reader.next_frame(&mut data).map_err(Problem::damaged)?;
     if (frame.width as usize, frame.height as usize) != (width, height) {

@@ -10,7 +10,7 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn room_is_taken_for_all_that_a_decoder_holds() {
+fn memory_is_reserved_for_all_that_a_decoder_holds() {
     // Bytes per pixel of the decoded data and of its conversion, which are held at the same time.
     let files = [
         ("rgb.png", 3),
@@ -37,7 +37,7 @@ fn room_is_taken_for_all_that_a_decoder_holds() {
         ("turned.tiff", 3 + 3),
     ];
     for (name, bytes) in files {
-        let picture = decode(&file(name), &Bounds::of(1 << 20)).expect(name);
+        let picture = decode(&file(name), &DecodeLimits::of(1 << 20)).expect(name);
         let pixels = picture.width * picture.height;
         assert!(picture.held.bytes() >= pixels * bytes, "{name}: {:?}", picture.held);
         // Not much more, since an excess makes others wait. Formats that also reserve edge blocks,
@@ -49,15 +49,15 @@ fn room_is_taken_for_all_that_a_decoder_holds() {
 }
 
 #[test]
-fn room_is_taken_for_what_follows() {
+fn memory_is_reserved_for_what_follows() {
     static HERE: MemoryBudget = MemoryBudget::new();
     let after = |(width, height)| width * height * 1000;
-    let bounds = Bounds { budget: &HERE, after: &after, ..Bounds::of(1 << 20) };
-    let picture = decode(&file("rgb.png"), &bounds).expect("a picture");
+    let limits = DecodeLimits { budget: &HERE, after: &after, ..DecodeLimits::of(1 << 20) };
+    let picture = decode(&file("rgb.png"), &limits).expect("a picture");
     assert_eq!(HERE.held(), picture.width * picture.height * 1000);
     drop(picture);
     let gif = file("animated.gif");
-    let film = animation(&gif, &bounds).expect("frames").expect("several");
+    let film = animation(&gif, &limits).expect("frames").expect("several");
     assert!(HERE.held() > film.size.0 * film.size.1 * 1000);
     drop(film);
     assert_eq!(HERE.held(), 0);

@@ -11,9 +11,9 @@ use tiff::ColorType;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 
-use self::parts::Parts;
+use self::parts::TiffParts;
 use super::modes::{self, Palette};
-use super::{Bounds, Picture, Problem, Size, check_size, jpeg};
+use super::{DecodeLimits, Picture, Problem, Size, check_size, jpeg};
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
 
@@ -28,29 +28,29 @@ const PALETTE: u32 = 3;
 const JPEG: u32 = 7;
 const PREMULTIPLIED: u32 = 1;
 
-pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture, Problem> {
     let bytes = palette_as_grey(bytes);
     let bytes = bytes.as_ref();
     let mut file = Decoder::new(Cursor::new(bytes)).map_err(Problem::damaged)?;
     let (width, height) = file.dimensions().map_err(Problem::damaged)?;
     let size = (width as usize, height as usize);
-    let pixels = check_size(size.0, size.1, bounds.pixels_max)?;
-    let most = bounds.pixels_max.saturating_mul(PIXEL);
-    let mut limits = Limits::default();
-    limits.decoding_buffer_size = most;
-    limits.intermediate_buffer_size = most;
-    limits.ifd_value_size = TAG;
-    file = file.with_limits(limits);
+    let pixels = check_size(size.0, size.1, limits.pixels_max)?;
+    let most = limits.pixels_max.saturating_mul(PIXEL);
+    let mut decoder_limits = Limits::default();
+    decoder_limits.decoding_buffer_size = most;
+    decoder_limits.intermediate_buffer_size = most;
+    decoder_limits.ifd_value_size = TAG;
+    file = file.with_limits(decoder_limits);
     let kind = file.colortype().map_err(Problem::damaged)?;
     let samples = tag(&mut file, Tag::SamplesPerPixel)?.unwrap_or(1) as usize;
     let bits = usize::from(kind.bit_depth()).saturating_mul(samples);
     let stored = size.0.saturating_mul(bits).div_ceil(8).saturating_mul(size.1);
-    let parts = Parts::of(&mut file, size)?;
-    parts.check(bytes.len(), stored, bounds.pixels_max)?;
+    let parts = TiffParts::of(&mut file, size)?;
+    parts.check(bytes.len(), stored, limits.pixels_max)?;
     // Samples as stored, interleaved or cut to 8 bits, and before and after conversion to RGB; or
     // the image before and after its orientation is applied. The file itself may be a copy.
     let needs = (stored.saturating_mul(3) + pixels * 4).max(pixels * 6) + bytes.len();
-    let held = bounds.take(size, if parts.are_jpeg() { needs + parts.needs() } else { needs });
+    let held = limits.take(size, if parts.are_jpeg() { needs + parts.needs() } else { needs });
     let data = if parts.are_jpeg() {
         jpeg_numbers(&parts, &mut file, (bytes, kind, samples))?
     } else {
@@ -68,7 +68,7 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
 
 /// Samples of JPEG-compressed strips or tiles.
 fn jpeg_numbers(
-    parts: &Parts,
+    parts: &TiffParts,
     file: &mut File<'_>,
     (bytes, kind, samples): (&[u8], ColorType, usize),
 ) -> Result<DecodingResult, Problem> {
@@ -94,8 +94,7 @@ fn palette_as_grey(bytes: &[u8]) -> Cow<'_, [u8]> {
     let number = |at: usize, size: usize| {
         let part = bytes.get(at..at.checked_add(size)?)?;
         let add = |number: usize, byte: &u8| number << 8 | usize::from(*byte);
-        let big = || part.iter().fold(0, add);
-        Some(if little { part.iter().rev().fold(0, add) } else { big() })
+        Some(if little { part.iter().rev().fold(0, add) } else { part.iter().fold(0, add) })
     };
     let entry = || {
         let start = number(4, 4)?;

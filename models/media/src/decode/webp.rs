@@ -10,7 +10,7 @@ use image_webp::WebPDecoder;
 
 use self::survey::survey;
 use super::animation::{Animation, Frames, Length};
-use super::{Bounds, Picture, Problem, check_size, modes};
+use super::{DecodeLimits, Picture, Problem, check_size, modes};
 
 /// Bytes per pixel for decoding a lossy image: its planes and the state of its blocks.
 const PLANES: usize = 3;
@@ -89,9 +89,9 @@ impl Frames for WebP<'_> {
     }
 }
 
-pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Problem> {
-    let mut file = WebP::open(bytes, bounds.pixels_max)?;
-    let held = bounds.take(file.size, file.needs(false)?);
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture, Problem> {
+    let mut file = WebP::open(bytes, limits.pixels_max)?;
+    let held = limits.take(file.size, file.needs(false)?);
     let mut data = file.buffer()?;
     file.decoder.read_image(&mut data).map_err(Problem::damaged)?;
     let (width, height) = file.size;
@@ -101,15 +101,15 @@ pub(super) fn decode(bytes: &[u8], bounds: &Bounds<'_>) -> Result<Picture, Probl
 /// Opens the file as an animation, if it has several frames.
 pub(super) fn animation<'a>(
     bytes: &'a [u8],
-    bounds: &Bounds<'_>,
+    limits: &DecodeLimits<'_>,
 ) -> Result<Option<Animation<'a>>, Problem> {
-    let file = WebP::open(bytes, bounds.pixels_max)?;
+    let file = WebP::open(bytes, limits.pixels_max)?;
     let frames = file.frames(true);
     if !file.decoder.is_animated() || frames < 2 {
         return Ok(None);
     }
     let size = file.size;
-    let held = bounds.take(size, file.needs(true)?.saturating_add((bounds.after)(size)));
+    let held = limits.take(size, file.needs(true)?.saturating_add((limits.after)(size)));
     let seconds = file.decoder.loop_duration() as f64 / 1000.0;
     // No frame extends beyond the canvas.
     let length = Length { frames, seconds, drawn: frames.saturating_mul(size.0 * size.1) };

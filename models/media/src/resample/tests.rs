@@ -30,7 +30,7 @@ fn numbers(words: &[String]) -> Vec<usize> {
 }
 
 #[test]
-fn every_bit_is_pillows() {
+fn every_bit_equals_pillow() {
     let mut wrong = Vec::new();
     for line in lines("resample.txt") {
         let [w, h, w2, h2, seed] = numbers(&line[1..6])[..] else { panic!("{line:?}") };
@@ -44,7 +44,7 @@ fn every_bit_is_pillows() {
 }
 
 #[test]
-fn torchvisions_is_met_but_for_halves() {
+fn torchvision_is_matched_except_at_ties() {
     let expected = golden("torch.bin");
     let (mut all, mut different) = (0, 0);
     for line in lines("torch.txt") {

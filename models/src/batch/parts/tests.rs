@@ -55,7 +55,7 @@ fn texts_that_share_a_beginning_stay_together() {
     assert_eq!(trees(&batch.segments).len(), 4);
     let split = Split::of(&batch, 2);
     assert_eq!((split.alone.len(), split.together.len()), (2, 0));
-    for part in split.alone.iter().map(|places| Part::new(&batch, places.clone())) {
+    for part in split.alone.iter().map(|range| BatchPart::new(&batch, range.clone())) {
         for segment in part.segments() {
             let before = segment.ancestors.iter().map(|source| match source {
                 Ancestor::Batch(rows) => rows.len(),

@@ -107,8 +107,8 @@ fn recent_sequences_change_no_bit() {
     // Each batch continues from the last cut of the one before.
     for _ in 0..3 {
         let longest = |tokens: &[u32]| {
-            let fits = |it: &&Arc<Prefix>| tokens.starts_with(it.tokens());
-            known.iter().filter(fits).max_by_key(|it| it.tokens().len()).cloned()
+            let fits = |prefix: &&Arc<Prefix>| tokens.starts_with(prefix.tokens());
+            known.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
         };
         let batch = RaggedBatch::sharing(&sequences, &recent, longest);
         assert!(batch.segments.len() > 3 && batch.segments.len() <= 3 + 2 * RECENT_MAX);

@@ -192,7 +192,7 @@ impl ConfigFile<'_> {
                 _ => wrong(&format!("it must be a number from {least} to {most}")),
             },
             (Rule::Only(values) | Rule::Fixed(values) | Rule::Needed(values), value) => {
-                if values.iter().any(|it| it.is(value)) {
+                if values.iter().any(|allowed| allowed.is(value)) {
                     return Ok(());
                 }
                 wrong(&format!("only {} is served", any_of(values)))
@@ -228,7 +228,7 @@ impl Is {
             Self::Text(wanted) => value.as_str() == Some(*wanted),
             Self::Thrice(wanted) => value
                 .as_array()
-                .is_some_and(|all| all.len() == 3 && all.iter().all(|it| is(it, *wanted))),
+                .is_some_and(|all| all.len() == 3 && all.iter().all(|value| is(value, *wanted))),
         }
     }
 }
@@ -253,7 +253,7 @@ fn any_of(values: &[Is]) -> String {
     values.join(" or ")
 }
 
-/// Whether a value switches nothing on.
+/// Whether a value is null, false, zero or empty.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -9,13 +9,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    DenseModule, PoolingModule, Reader, SentenceTransformers, Splade, Step, Subject, tables,
+    DenseModule, ModuleStep, PoolingModule, Reader, SentenceTransformers, Splade, Subject, tables,
 };
 use crate::checkpoint::CheckpointError;
 
 /// A known module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ModuleKind {
     Transformer,
     /// A table of vectors instead of a transformer, with a tokenizer; the vector of a text is the
     /// mean of its tokens'.
@@ -35,26 +35,26 @@ pub enum Kind {
 const TANH_QUANTIZER: &str = "st_quantize.FlexibleQuantizer";
 
 /// Modules by the last part of their type, which older and newer releases share.
-const KINDS: [(&str, Kind); 10] = [
-    ("Transformer", Kind::Transformer),
-    ("MLMTransformer", Kind::Transformer),
-    ("StaticEmbedding", Kind::StaticEmbedding),
-    ("Pooling", Kind::Pooling),
-    ("Dense", Kind::Dense),
-    ("Normalize", Kind::Normalize),
-    ("LayerNorm", Kind::LayerNorm),
-    ("Dropout", Kind::Dropout),
-    ("SpladePooling", Kind::SpladePooling),
-    ("LogitScore", Kind::LogitScore),
+const KINDS: [(&str, ModuleKind); 10] = [
+    ("Transformer", ModuleKind::Transformer),
+    ("MLMTransformer", ModuleKind::Transformer),
+    ("StaticEmbedding", ModuleKind::StaticEmbedding),
+    ("Pooling", ModuleKind::Pooling),
+    ("Dense", ModuleKind::Dense),
+    ("Normalize", ModuleKind::Normalize),
+    ("LayerNorm", ModuleKind::LayerNorm),
+    ("Dropout", ModuleKind::Dropout),
+    ("SpladePooling", ModuleKind::SpladePooling),
+    ("LogitScore", ModuleKind::LogitScore),
 ];
 
 /// The module of a type such as `sentence_transformers.models.Dense`.
 ///
 /// # Errors
 /// An unknown module, or one of another package, whose code may do something else.
-pub fn kind(path: &Path, name: &str) -> Result<Kind, CheckpointError> {
+pub fn kind(path: &Path, name: &str) -> Result<ModuleKind, CheckpointError> {
     if name == TANH_QUANTIZER {
-        return Ok(Kind::TanhQuantizer);
+        return Ok(ModuleKind::TanhQuantizer);
     }
     let last = name.rsplit('.').next().unwrap_or_default();
     let found = KINDS.iter().find(|(known, _)| *known == last);
@@ -123,19 +123,22 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
     let mut pooled = false;
     for step in &chain.steps {
         match (step, pooled) {
-            (Step::Pool(_), true) => return error("a second Pooling is not served"),
-            (Step::Pool(_), false) => pooled = true,
-            (Step::Dense(Subject::Tokens, _) | Step::Normalize(Subject::Tokens), true) => {
+            (ModuleStep::Pool(_), true) => return error("a second Pooling is not served"),
+            (ModuleStep::Pool(_), false) => pooled = true,
+            (
+                ModuleStep::Dense(Subject::Tokens, _) | ModuleStep::Normalize(Subject::Tokens),
+                true,
+            ) => {
                 return error(
                     "a module whose module_input_name is token_embeddings changes no vector after \
                      Pooling",
                 );
             }
             (
-                Step::Dense(Subject::Sentence, _)
-                | Step::Normalize(Subject::Sentence)
-                | Step::LayerNorm { .. }
-                | Step::TanhInt8,
+                ModuleStep::Dense(Subject::Sentence, _)
+                | ModuleStep::Normalize(Subject::Sentence)
+                | ModuleStep::LayerNorm { .. }
+                | ModuleStep::TanhInt8,
                 false,
             ) => {
                 return error(
@@ -166,7 +169,7 @@ pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, Ch
         Value::Null => Ok(None),
         Value::Bool(value) => Ok(Some(*value)),
         // As in Python, 1 is true and 0 is false.
-        Value::Number(number) if number.as_u64().is_some_and(|it| it <= 1) => {
+        Value::Number(number) if number.as_u64().is_some_and(|number| number <= 1) => {
             Ok(Some(number.as_u64() == Some(1)))
         }
         other => Err(error(format!("{name} is {other}, not true or false"))),
@@ -264,13 +267,13 @@ pub fn dropout(
 }
 
 /// A LayerNorm module, which works on the vector.
-pub fn layer_norm(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointError> {
+pub fn layer_norm(dir: PathBuf, reader: &mut Reader<'_>) -> Result<ModuleStep, CheckpointError> {
     #[derive(Deserialize)]
     struct Config {
         dimension: usize,
     }
     let config: Config = reader.read_needed(&dir.join("config.json"), tables::LAYER_NORM)?;
-    Ok(Step::LayerNorm { dir, width: config.dimension })
+    Ok(ModuleStep::LayerNorm { dir, width: config.dimension })
 }
 
 /// How a SpladePooling module pools.
@@ -296,7 +299,7 @@ pub fn splade(path: &Path, reader: &mut Reader<'_>) -> Result<Splade, Checkpoint
 }
 
 /// A Dense module.
-pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointError> {
+pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<ModuleStep, CheckpointError> {
     #[derive(Deserialize)]
     struct Config {
         in_features: usize,
@@ -341,7 +344,7 @@ pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<Step, CheckpointEr
         activation,
         residual: config.use_residual.unwrap_or(false),
     };
-    Ok(Step::Dense(subject, module))
+    Ok(ModuleStep::Dense(subject, module))
 }
 
 /// The class name of a PyTorch activation at a path such as `torch.nn.Tanh` or

@@ -161,7 +161,7 @@ impl Qwen3Vl {
 
 impl Encoder for Qwen3Vl {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
-        let Some(places) = batch.places() else {
+        let Some(mrope_positions) = batch.mrope_positions() else {
             let positions = batch.positions();
             let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
             let tables = self.rotary.tables(longest)?;
@@ -169,9 +169,10 @@ impl Encoder for Qwen3Vl {
             let nothing = |_: usize, _: &mut Rows| Ok(());
             return self.decoder.run(batch, hidden, (&positions, &tables), &nothing, pause);
         };
-        let longest = places.iter().flatten().max().map_or(0, |place| *place as usize + 1);
-        let tables = self.rotary.tables(longest)?.gathered(places, &self.streams)?;
-        let positions: Vec<u32> = (0..places.len() as u32).collect();
+        let longest =
+            mrope_positions.iter().flatten().max().map_or(0, |position| *position as usize + 1);
+        let tables = self.rotary.tables(longest)?.gathered(mrope_positions, &self.streams)?;
+        let positions: Vec<u32> = (0..mrope_positions.len() as u32).collect();
         let seen = self.tower.see(batch.visuals(), pause)?;
         let hidden = self.embed(batch, &seen)?;
         let deep_stack = |layer: usize, hidden: &mut Rows| {

@@ -25,7 +25,7 @@ pub fn grid(pixels: &Pixels) -> [usize; 2] {
 }
 
 /// Row and column of each patch of a grid; the patches of a token are consecutive.
-pub fn places([rows, columns]: [usize; 2]) -> impl Iterator<Item = [u32; 2]> {
+pub fn coordinates([rows, columns]: [usize; 2]) -> impl Iterator<Item = [u32; 2]> {
     let inside = |block: usize| (0..MERGE).map(move |within| block * MERGE + within);
     (0..rows / MERGE).flat_map(move |block_row| {
         (0..columns / MERGE).flat_map(move |block_column| {
@@ -73,7 +73,7 @@ fn spread(count: usize, points: usize) -> Vec<(u32, u32, f32)> {
 /// table with `side` rows and columns; the patches of a token are consecutive.
 pub fn corners([rows, columns]: [usize; 2], side: usize) -> impl Iterator<Item = [Corner; 4]> {
     let (down, across) = (spread(rows, side), spread(columns, side));
-    places([rows, columns]).map(move |[row, column]| {
+    coordinates([rows, columns]).map(move |[row, column]| {
         let (above, below, down) = down[row as usize];
         let (left, right, across) = across[column as usize];
         let id = |row: u32, column: u32| row * side as u32 + column;
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn patches_of_a_token_are_together() {
-        let found: Vec<[u32; 2]> = places([2, 4]).collect();
+        let found: Vec<[u32; 2]> = coordinates([2, 4]).collect();
         assert_eq!(found, [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]]);
     }
 
@@ -117,11 +117,12 @@ mod tests {
 
     #[test]
     fn a_grid_of_the_tables_size_is_read_at_its_points() {
-        for (place, corners) in places([4, 4]).zip(corners([4, 4], 4)) {
+        for (place, corners) in coordinates([4, 4]).zip(corners([4, 4], 4)) {
             let [(id, weight), ..] = corners;
             assert_eq!((id, weight), (place[0] * 4 + place[1], 1.0));
         }
-        let weights = corners([6, 2], 48).map(|it| it.iter().map(|(_, it)| it).sum::<f32>());
+        let weights =
+            corners([6, 2], 48).map(|around| around.iter().map(|(_, weight)| weight).sum::<f32>());
         assert!(weights.into_iter().all(|sum| (sum - 1.0).abs() < 1e-6));
     }
 }

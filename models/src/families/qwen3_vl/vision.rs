@@ -18,7 +18,7 @@ use proxima_kernels::{BatchRows, Device, KernelError};
 use serde::Deserialize;
 
 use super::patches::{
-    CHANNELS, Corner, FRAMES, MERGE, PATCH, PATCH_NUMBERS, corners, grid, patch, places,
+    CHANNELS, Corner, FRAMES, MERGE, PATCH, PATCH_NUMBERS, coordinates, corners, grid, patch,
 };
 use crate::batch::VisualRows;
 use crate::checkpoint::CheckpointError;
@@ -119,14 +119,14 @@ pub struct Tower {
     rotary: Rotary,
     heads: Heads,
     activation: Activation,
-    blocks: Vec<Block>,
+    blocks: Vec<VisionBlock>,
     merger: Merger,
     /// Blocks whose hidden states are merged too (DeepStack), and their mergers.
     deep: Vec<(usize, Merger)>,
     device: Device,
 }
 
-struct Block {
+struct VisionBlock {
     attention_norm: LayerNorm,
     qkv: Linear,
     output: Linear,
@@ -150,7 +150,7 @@ pub struct Seen {
     /// those of middle blocks.
     groups: Vec<Vec<Rows>>,
     /// Group and rows of each image's tokens, by the digest of its pixels.
-    places: HashMap<[u8; 32], (usize, Range<usize>)>,
+    token_rows: HashMap<[u8; 32], (usize, Range<usize>)>,
     levels: usize,
 }
 
@@ -172,7 +172,7 @@ impl Seen {
         hidden: &mut Rows,
     ) -> Result<(), KernelError> {
         for visual in visuals {
-            let (group, rows) = &self.places[visual.pixels.digest()];
+            let (group, rows) = &self.token_rows[visual.pixels.digest()];
             let from = &self.groups[*group][level];
             hidden.put(visual.rows.start, from, rows.clone(), level > 0)?;
         }
@@ -191,7 +191,7 @@ impl Tower {
         let table = &[config.num_position_embeddings, hidden];
         let table = loader.stored("pos_embed.weight", table)?;
         let heads = config.heads();
-        let block = |block| Block::load(&loader.at(&format!("blocks.{block}.")), config);
+        let block = |block| VisionBlock::load(&loader.at(&format!("blocks.{block}.")), config);
         let deep = config.deepstack_visual_indexes.iter().enumerate();
         let deep = deep.map(|(place, block)| {
             let loader = loader.at(&format!("deepstack_merger_list.{place}."));
@@ -219,10 +219,10 @@ impl Tower {
     /// A failure of the device or an operation.
     pub fn see(&self, visuals: &[VisualRows], pause: &dyn Fn()) -> Result<Seen, KernelError> {
         let patches_max = MERGE * BatchRows::of(&self.device).before_measured();
-        let mut places = HashMap::new();
+        let mut token_rows = HashMap::new();
         let mut groups: Vec<(usize, Vec<&Pixels>)> = Vec::new();
         for VisualRows { pixels, .. } in visuals {
-            if places.contains_key(pixels.digest()) {
+            if token_rows.contains_key(pixels.digest()) {
                 continue;
             }
             let [rows, columns] = grid(pixels);
@@ -233,13 +233,13 @@ impl Tower {
             let group = groups.len() - 1;
             let (together, images) = &mut groups[group];
             let first = *together / (MERGE * MERGE);
-            places.insert(*pixels.digest(), (group, first..first + patches / (MERGE * MERGE)));
+            token_rows.insert(*pixels.digest(), (group, first..first + patches / (MERGE * MERGE)));
             *together += patches;
             images.push(pixels);
         }
         let groups = groups.into_iter().map(|(_, images)| self.see_together(&images, pause));
         let groups = groups.collect::<Result<Vec<_>, _>>()?;
-        Ok(Seen { groups, places, levels: 1 + self.deep.len() })
+        Ok(Seen { groups, token_rows, levels: 1 + self.deep.len() })
     }
 
     /// The tokens of some images, end to end, one tensor per level.
@@ -247,7 +247,7 @@ impl Tower {
         let mut offsets = vec![0];
         let (mut at, mut owners, mut around) = (Vec::new(), Vec::new(), Vec::new());
         for (image, pixels) in images.iter().enumerate() {
-            at.extend(places(grid(pixels)));
+            at.extend(coordinates(grid(pixels)));
             around.extend(corners(grid(pixels), self.side));
             owners.resize(at.len(), image);
             offsets.push(at.len());
@@ -296,7 +296,7 @@ impl Tower {
     }
 }
 
-impl Block {
+impl VisionBlock {
     fn load(loader: &Loader<'_>, config: &Config) -> Result<Self, CheckpointError> {
         let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
         let norm = |name: &str| LayerNorm::load(loader, name, hidden, EPS, true);

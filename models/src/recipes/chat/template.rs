@@ -11,7 +11,7 @@ use minijinja::value::Serde;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 use crate::recipes::chat_template;
-use crate::recipes::jinja::{Chat, Template};
+use crate::recipes::jinja::{Template, TemplateInput};
 
 /// Refuses a template that writes a different chat. It renders a system turn and a user turn of
 /// texts, an image and a video; the result must equal what the recipes write.
@@ -40,12 +40,12 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
             part("text", "three"),
         ] }),
     ];
-    let messages = messages.into_iter().map(|it| Serde(&it).into()).collect();
+    let messages = messages.into_iter().map(|message| Serde(&message).into()).collect();
     let built_in = "<|im_start|>system\nA system.<|im_end|>\n<|im_start|>user\n\
         one <|vision_start|><|image_pad|><|vision_end|> two\n\
         <|vision_start|><|video_pad|><|vision_end|>three<|im_end|>\n<|im_start|>assistant\n";
     let tokens = BTreeMap::new();
-    let chat = Chat { messages, bytes: 0, add_generation_prompt: true, tokens: &tokens };
+    let chat = TemplateInput { messages, bytes: 0, add_generation_prompt: true, tokens: &tokens };
     let problem = match Template::new(&template).and_then(|template| template.render(chat)) {
         Ok(chat) if chat == built_in => return Ok(()),
         Ok(_) => "its chat_template writes another chat than Qwen3-VL's, which is built in, and \

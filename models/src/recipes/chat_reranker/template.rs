@@ -8,7 +8,7 @@ use minijinja::Value;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::InputError;
-use crate::recipes::jinja::{Chat, Template};
+use crate::recipes::jinja::{Template, TemplateInput};
 use crate::recipes::{chat_template, qwen3_reranker};
 
 /// Whether sentence-transformers would put pairs into a template of this checkpoint, other than
@@ -23,11 +23,11 @@ pub fn is_applied(checkpoint: &Checkpoint) -> bool {
     match (checkpoint.model_type(), chat_template::read(checkpoint)) {
         ("qwen3_vl", _) => false,
         ("qwen3", Ok((_, template))) => {
-            template.is_some_and(|it| says && !qwen3_reranker::is_published(&it))
+            template.is_some_and(|template| says && !qwen3_reranker::is_published(&template))
         }
         ("qwen3", Err(_)) => says,
         (_, Ok((_, template))) => needs || template.is_some(),
-        // It is said when it is loaded.
+        // Loading reports the error.
         (_, Err(_)) => true,
     }
 }
@@ -79,10 +79,10 @@ impl ChatTemplate {
     /// A template that is built in.
     ///
     /// # Errors
-    /// None, unless it is wrong.
+    /// If it cannot be parsed.
     pub fn built_in(checkpoint: &Checkpoint, source: &str) -> Result<Self, CheckpointError> {
-        let error = |problem: String| CheckpointError::new(checkpoint.dir(), problem);
-        let template = Template::new(source).map_err(error)?;
+        let template = Template::new(source)
+            .map_err(|problem| CheckpointError::new(checkpoint.dir(), problem))?;
         Ok(Self {
             template,
             is_structured: false,
@@ -146,7 +146,7 @@ impl ChatTemplate {
         let system = system.map(|text| message("system", text));
         let messages = system.into_iter().chain(pair).collect();
         let (add_generation_prompt, tokens) = (self.add_generation_prompt, &self.tokens);
-        self.template.render(Chat { messages, bytes, add_generation_prompt, tokens })
+        self.template.render(TemplateInput { messages, bytes, add_generation_prompt, tokens })
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::{Chat, STEPS_MAX, Template, Value};
+use super::{STEPS_MAX, Template, TemplateInput, Value};
 
-fn chat(messages: Vec<Value>, tokens: &BTreeMap<String, String>) -> Chat<'_> {
+fn chat(messages: Vec<Value>, tokens: &BTreeMap<String, String>) -> TemplateInput<'_> {
     let bytes = messages.iter().map(|message| message.to_string().len()).sum();
-    Chat { messages, bytes, add_generation_prompt: false, tokens }
+    TemplateInput { messages, bytes, add_generation_prompt: false, tokens }
 }
 
 /// A message with its keys in the order in which the reference has them.
@@ -34,8 +34,8 @@ fn templates_equal_transformers() {
     for case in cases {
         let source = case["template"].as_str().expect("a template");
         let messages = case["messages"].as_array().expect("messages").iter().map(message).collect();
-        let rendered =
-            Template::new(source).and_then(|it| it.render(chat(messages, &BTreeMap::new())));
+        let rendered = Template::new(source)
+            .and_then(|template| template.render(chat(messages, &BTreeMap::new())));
         assert_eq!(
             rendered.as_deref(),
             Ok(case["rendered"].as_str().expect("a text")),
@@ -63,8 +63,8 @@ fn what_would_be_rendered_otherwise_fails() {
         "{{ 'a b c'.split(none, 1) }}",
         "{% autoescape true %}{{ 'a' }}{% endautoescape %}",
     ] {
-        let rendered =
-            Template::new(source).and_then(|it| it.render(chat(vec![], &BTreeMap::new())));
+        let rendered = Template::new(source)
+            .and_then(|template| template.render(chat(vec![], &BTreeMap::new())));
         assert!(rendered.is_err(), "{source}: {rendered:?}");
     }
 }

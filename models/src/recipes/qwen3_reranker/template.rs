@@ -18,9 +18,10 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let (path, template) = chat_template::read(checkpoint)?;
     let modules = checkpoint.sentence_transformers().filter(|modules| modules.is_cross_encoder);
     let without_chat =
-        modules.is_some_and(|it| template.is_none() || it.takes_messages == Some(false));
+        modules.is_some_and(|modules| template.is_none() || modules.takes_messages == Some(false));
     let of_turns = |template: &str| modules.is_none() && is_of_turns(template);
-    let structured = modules.is_some_and(|it| it.message_format.as_deref() == Some("structured"));
+    let structured =
+        modules.is_some_and(|modules| modules.message_format.as_deref() == Some("structured"));
     let problem = if structured {
         "sentence-transformers gives the parts of this cross-encoder's messages to its chat_template \
          (format is \"structured\"), and that is not served"
@@ -58,7 +59,8 @@ pub fn is_published(template: &str) -> bool {
 
 /// Whether a template is for turns of user and assistant, and has no slots for a pair.
 fn is_of_turns(template: &str) -> bool {
-    let names =
-        |role: &str| ['\'', '"'].iter().any(|it| template.contains(&format!("{it}{role}{it}")));
+    let names = |role: &str| {
+        ['\'', '"'].iter().any(|quote| template.contains(&format!("{quote}{role}{quote}")))
+    };
     names("user") && names("assistant") && !names("query") && !names("document")
 }

@@ -40,7 +40,9 @@ fn lowers(normalizer: Option<&NormalizerWrapper>) -> bool {
     match normalizer {
         Some(NormalizerWrapper::Lowercase(_)) => true,
         Some(NormalizerWrapper::BertNormalizer(normalizer)) => normalizer.lowercase,
-        Some(NormalizerWrapper::Sequence(all)) => all.as_ref().iter().any(|it| lowers(Some(it))),
+        Some(NormalizerWrapper::Sequence(all)) => {
+            all.as_ref().iter().any(|part| lowers(Some(part)))
+        }
         _ => false,
     }
 }

@@ -21,11 +21,10 @@ const GROWTH: usize = 4;
 /// Whether this tokenizer splits every text at a space between two ASCII letters or digits, so that
 /// no token depends on what is beyond the space.
 pub fn splits_at_spaces(tokenizer: &Tokenizer) -> bool {
-    let holds_space = |content: &str| content.contains(char::is_whitespace);
     let added = tokenizer.get_added_tokens_decoder();
     tokenizer.get_normalizer().is_none_or(looks_at_characters)
         && tokenizer.get_pre_tokenizer().is_some_and(splits)
-        && !added.values().any(|token| holds_space(&token.content))
+        && !added.values().any(|token| token.content.contains(char::is_whitespace))
 }
 
 /// Whether a normalizer changes letters and spaces independently of their neighbours, combining
@@ -66,7 +65,8 @@ fn splits(pre_tokenizer: &PreTokenizerWrapper) -> bool {
         PreTokenizerWrapper::ByteLevel(bytes) => bytes.use_regex,
         PreTokenizerWrapper::Metaspace(spaces) => spaces.split,
         PreTokenizerWrapper::Split(split) => {
-            let words = matches!(&split.pattern, SplitPattern::Regex(it) if it == QWEN2_WORDS);
+            let words =
+                matches!(&split.pattern, SplitPattern::Regex(words) if words == QWEN2_WORDS);
             words && split.behavior == SplitDelimiterBehavior::Isolated && !split.invert
         }
         // The pre-tokenizers that follow see one piece at a time.
@@ -119,7 +119,7 @@ mod tests {
     fn beginnings_grow_and_end_before_a_space() {
         let text = "one two, é ".repeat(4096);
         let all: Vec<&str> = beginnings(&text, 10).collect();
-        let lengths: Vec<usize> = all.iter().map(|it| it.len()).collect();
+        let lengths: Vec<usize> = all.iter().map(|beginning| beginning.len()).collect();
         assert!(lengths.len() > 1 && lengths.is_sorted(), "{lengths:?}");
         for beginning in all {
             assert!(text.starts_with(beginning) && beginning.len() > BYTES_MIN / 2);
@@ -143,8 +143,8 @@ mod tests {
         assert!(splits(Lowercase.into()));
         assert!(!splits(ByteLevel::new().into()));
         assert!(!splits(Replace::new(" ", "_").expect("a pattern").into()));
-        let several = || ReplacePattern::Regex(" {2,}".into());
-        assert!(splits(Replace::new(several(), " ").expect("a pattern").into()));
+        let several = ReplacePattern::Regex(" {2,}".into());
+        assert!(splits(Replace::new(several, " ").expect("a pattern").into()));
         let any = ReplacePattern::Regex(" +".into());
         assert!(!splits(Replace::new(any, "").expect("a pattern").into()));
     }

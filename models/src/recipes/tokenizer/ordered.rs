@@ -98,16 +98,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
 /// A value; if it is an object, its keys keep the order of the file.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(untagged)]
-pub enum Entry {
+pub enum OrderedValue {
     Object(Ordered<Value>),
     Other(Value),
 }
 
-impl From<Entry> for Value {
-    fn from(entry: Entry) -> Self {
+impl From<OrderedValue> for Value {
+    fn from(entry: OrderedValue) -> Self {
         match entry {
-            Entry::Object(object) => Self::Object(object.into_iter().collect()),
-            Entry::Other(value) => value,
+            OrderedValue::Object(object) => Self::Object(object.into_iter().collect()),
+            OrderedValue::Other(value) => value,
         }
     }
 }

@@ -63,7 +63,7 @@ pub struct Opened {
 
 /// The parts used by a class that builds the rest itself.
 #[derive(Deserialize)]
-struct Parts {
+struct TokenizerParts {
     model: ModelWrapper,
     normalizer: Option<NormalizerWrapper>,
     post_processor: Option<PostProcessorWrapper>,
@@ -105,11 +105,12 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointE
         tokens.add_to(&mut tokenizer, class).map_err(failed)?;
         tokenizer
     } else {
-        let parts: Parts =
+        let parts: TokenizerParts =
             serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
         Maker { checkpoint, class, tokens: &tokens }.make(parts)?
     };
-    let direction = lists.truncation.map_or(TruncationDirection::Right, |it| it.direction);
+    let direction =
+        lists.truncation.map_or(TruncationDirection::Right, |truncation| truncation.direction);
     let named_special =
         tokens.special().into_iter().filter_map(|text| tokenizer.token_to_id(text)).collect();
     let gives_types = class::gives_types(checkpoint, class)?;
@@ -125,7 +126,7 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn make(&self, parts: Parts) -> Result<Tokenizer, CheckpointError> {
+    fn make(&self, parts: TokenizerParts) -> Result<Tokenizer, CheckpointError> {
         let failed = |problem: tokenizers::Error| {
             error(self.checkpoint, format!("its tokenizer cannot be made: {problem}"))
         };
@@ -349,7 +350,7 @@ impl Maker<'_> {
 
 /// SentencePiece's character table, the only part of a file's normalizer that its classes keep.
 fn precompiled(normalizer: Option<&NormalizerWrapper>) -> Option<NormalizerWrapper> {
-    let is_one = |it: &&NormalizerWrapper| matches!(it, NormalizerWrapper::Precompiled(_));
+    let is_one = |part: &&NormalizerWrapper| matches!(part, NormalizerWrapper::Precompiled(_));
     match normalizer? {
         NormalizerWrapper::Sequence(all) => all.as_ref().iter().find(is_one).cloned(),
         one => Some(one).filter(is_one).cloned(),

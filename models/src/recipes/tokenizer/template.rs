@@ -22,7 +22,7 @@ pub fn has_each_once(post: &PostProcessorWrapper, pair: bool) -> bool {
         Some("TemplateProcessing") => holds(&told),
         Some("Sequence") => {
             let all = told["processors"].as_array().into_iter().flatten();
-            all.filter(|it| it["type"] == "TemplateProcessing").all(holds)
+            all.filter(|processor| processor["type"] == "TemplateProcessing").all(holds)
         }
         _ => true,
     }

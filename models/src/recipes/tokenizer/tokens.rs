@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokenizers::{AddedToken, PaddingParams, Tokenizer};
 
 use super::class::Class;
-use super::ordered::{Entry, Ordered};
+use super::ordered::{Ordered, OrderedValue};
 use super::{CONFIG, error};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 
@@ -36,7 +36,7 @@ pub struct Listed {
 
 /// A token as written in a file.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Token {
+pub enum FileToken {
     /// Its text alone.
     Text(String),
     /// Its text and flags.
@@ -79,7 +79,7 @@ impl Flagged {
     }
 }
 
-impl Token {
+impl FileToken {
     fn text(&self) -> &str {
         match self {
             Self::Text(text) => text,
@@ -94,9 +94,9 @@ pub struct Tokens {
     /// By id.
     decoder: BTreeMap<u32, Flagged>,
     /// By key, in the order in which they are added.
-    named: Vec<(String, Token)>,
+    named: Vec<(String, FileToken)>,
     /// Without a key.
-    extra: Vec<Token>,
+    extra: Vec<FileToken>,
 }
 
 impl Tokens {
@@ -125,15 +125,18 @@ impl Tokens {
                 Some(Value::Null) => None,
                 Some(value) => {
                     let token = files.token(key, value)?;
-                    let known = by_text.get(token.text()).map(|it| Token::Flagged((*it).clone()));
+                    let known =
+                        by_text.get(token.text()).map(|known| FileToken::Flagged((*known).clone()));
                     Some(known.unwrap_or(token))
                 }
-                None => default_of(class, key, padding).map(|text| Token::Text(text.to_owned())),
+                None => {
+                    default_of(class, key, padding).map(|text| FileToken::Text(text.to_owned()))
+                }
             };
             let token = token.map(|token| match token {
-                Token::Text(content) if takes_space_before(class, key) => {
+                FileToken::Text(content) if takes_space_before(class, key) => {
                     let token = AddedToken::from(content, true).lstrip(true);
-                    Token::Flagged(Flagged::of(&token))
+                    FileToken::Flagged(Flagged::of(&token))
                 }
                 token => token,
             });
@@ -157,15 +160,14 @@ impl Tokens {
 
     /// The texts of tokens by key.
     pub fn by_key(&self) -> BTreeMap<String, String> {
-        let text = |(key, token): &(String, Token)| (key.clone(), token.text().to_owned());
-        self.named.iter().map(text).collect()
+        self.named.iter().map(|(key, token)| (key.clone(), token.text().to_owned())).collect()
     }
 
     /// All special tokens named in files, without duplicates: transformers' `all_special_tokens`.
     pub fn special(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
         let all = self.named.iter().map(|(_, token)| token).chain(&self.extra);
-        all.map(Token::text).filter(|text| seen.insert(*text)).collect()
+        all.map(FileToken::text).filter(|text| seen.insert(*text)).collect()
     }
 
     /// Adds the tokens to a tokenizer. A token that exists with other flags gets the new ones.
@@ -175,8 +177,10 @@ impl Tokens {
     pub fn add_to(&self, tokenizer: &mut Tokenizer, class: Class) -> tokenizers::Result<()> {
         let there = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
         // All of them, even existing ones: of two with the same text, the later one wins.
-        let mut added: Vec<Token> = self.decoder.values().cloned().map(Token::Flagged).collect();
-        let mut known: HashSet<String> = there.values().map(|it| it.content.clone()).collect();
+        let mut added: Vec<FileToken> =
+            self.decoder.values().cloned().map(FileToken::Flagged).collect();
+        let mut known: HashSet<String> =
+            there.values().map(|token| token.content.clone()).collect();
         known.extend(added.iter().map(|token| token.text().to_owned()));
         for token in self.named.iter().map(|(_, token)| token).chain(&self.extra) {
             if !known.contains(token.text()) && !added.contains(token) {
@@ -185,8 +189,8 @@ impl Tokens {
         }
         let names: HashSet<&str> = self.named.iter().map(|(_, token)| token.text()).collect();
         let made = added.iter().map(|token| match token {
-            Token::Text(text) => AddedToken::from(text.clone(), true),
-            Token::Flagged(token) => {
+            FileToken::Text(text) => AddedToken::from(text.clone(), true),
+            FileToken::Flagged(token) => {
                 let special = token.special || names.contains(token.content.as_str());
                 Flagged { special, ..token.clone() }.token()
             }
@@ -201,7 +205,7 @@ impl Tokens {
     }
 }
 
-/// Whether the class makes a token that takes the space before it, if a file gives its text alone.
+/// Whether the class sets `lstrip` on this token if a file gives its text alone.
 fn takes_space_before(class: Class, key: &str) -> bool {
     matches!(class, Class::Camembert | Class::MPNet) && key == "mask_token"
 }
@@ -209,7 +213,7 @@ fn takes_space_before(class: Class, key: &str) -> bool {
 /// The class's default for a token that files do not name.
 fn default_of<'a>(class: Class, key: &str, padding: Option<&'a PaddingParams>) -> Option<&'a str> {
     match (class, key) {
-        (Class::File, "pad_token") => padding.map(|it| it.pad_token.as_str()),
+        (Class::File, "pad_token") => padding.map(|padding| padding.pad_token.as_str()),
         (Class::Bert | Class::MPNet, "unk_token") => Some("[UNK]"),
         (Class::Bert, "sep_token") => Some("[SEP]"),
         (Class::Bert, "pad_token") => Some("[PAD]"),
@@ -266,9 +270,9 @@ impl<'a> Files<'a> {
         let mut files = Self { checkpoint, keys, objects };
         let is_of_tokens =
             |key: &str| key.ends_with("_token") || key == DECODER || LISTS.contains(&key);
-        for (key, entry) in files.file::<Ordered<Entry>>(CONFIG)? {
+        for (key, entry) in files.file::<Ordered<OrderedValue>>(CONFIG)? {
             match entry {
-                Entry::Object(object) if LISTS.contains(&key.as_str()) => {
+                OrderedValue::Object(object) if LISTS.contains(&key.as_str()) => {
                     files.objects.insert(key, object);
                 }
                 entry if is_of_tokens(&key) => files.keys.insert(key, entry.into()),
@@ -283,7 +287,7 @@ impl<'a> Files<'a> {
         let is_empty = match (self.objects.get(EXTRA), self.keys.get(EXTRA)) {
             (Some(tokens), _) => tokens.is_empty(),
             (None, Some(Value::Array(tokens))) => tokens.is_empty(),
-            (None, it) => it.is_none_or(Value::is_null),
+            (None, value) => value.is_none_or(Value::is_null),
         };
         if !is_empty {
             return;
@@ -317,14 +321,14 @@ impl<'a> Files<'a> {
         of_model: &mut Ordered<Value>,
         listed: &[Listed],
     ) -> Result<BTreeMap<u32, Flagged>, CheckpointError> {
-        for (key, entry) in self.file::<Ordered<Entry>>("special_tokens_map.json")? {
+        for (key, entry) in self.file::<Ordered<OrderedValue>>("special_tokens_map.json")? {
             let value = match entry {
-                Entry::Object(extra) if key == EXTRA => {
+                OrderedValue::Object(extra) if key == EXTRA => {
                     self.keys.remove(EXTRA);
                     of_model.extend(extra);
                     continue;
                 }
-                Entry::Other(Value::Array(tokens)) if key == EXTRA => {
+                OrderedValue::Other(Value::Array(tokens)) if key == EXTRA => {
                     let mut all = self.keys.get(EXTRA).and_then(Value::as_array).cloned();
                     let all_of_them = all.get_or_insert_default();
                     for token in tokens.into_iter().map(typed) {
@@ -349,7 +353,7 @@ impl<'a> Files<'a> {
             let token = AddedToken::from(text.clone(), special.contains(&text));
             decoder.insert(id, Flagged::of(&token));
         }
-        decoder.extend(listed.iter().map(|it| (it.id, Flagged::of(&it.token))));
+        decoder.extend(listed.iter().map(|added| (added.id, Flagged::of(&added.token))));
         Ok(decoder)
     }
 
@@ -365,12 +369,13 @@ impl<'a> Files<'a> {
     /// Tokens under model-specific keys, with flags.
     fn of_other_keys(&self) -> Vec<(String, Value)> {
         let is_token = |value: &Value| value.is_string() || is_typed(value);
-        let others = self.keys.iter().filter(|(key, it)| is_of_one_model(key) && is_token(it));
+        let others =
+            self.keys.iter().filter(|(key, value)| is_of_one_model(key) && is_token(value));
         others.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Tokens without a key of their own.
-    fn extra(&self, class: Class) -> Result<Vec<Token>, CheckpointError> {
+    fn extra(&self, class: Class) -> Result<Vec<FileToken>, CheckpointError> {
         let unused = ["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"];
         let of_class = (class == Class::Camembert).then(|| json!(unused));
         let additional = self.keys.get(ADDITIONAL).filter(|value| !value.is_null());
@@ -391,11 +396,11 @@ impl<'a> Files<'a> {
         }
     }
 
-    fn token(&self, key: &str, value: &Value) -> Result<Token, CheckpointError> {
+    fn token(&self, key: &str, value: &Value) -> Result<FileToken, CheckpointError> {
         let token = match value {
-            Value::String(text) => Ok(Token::Text(text.clone())),
+            Value::String(text) => Ok(FileToken::Text(text.clone())),
             value if is_typed(value) => Flagged::deserialize(value)
-                .map(Token::Flagged)
+                .map(FileToken::Flagged)
                 .map_err(|problem| format!("is no token: {problem}")),
             value => Err(format!("is {value}, and must be a text or an AddedToken")),
         };

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 
 fn decode(bytes: &[u8]) -> Result<Picture, Problem> {
-    super::decode(bytes, &Bounds::of(1 << 20))
+    super::decode(bytes, &DecodeLimits::of(1 << 20))
 }
 
 fn golden(name: &str) -> PathBuf {
@@ -38,7 +38,7 @@ fn every_kind_has_the_reference_s_pixels() {
         let size = (picture.width.to_string(), picture.height.to_string());
         assert_eq!(size, (width.into(), height.into()), "{name}");
         let digits: String =
-            Sha256::digest(&picture.rgb).iter().map(|it| format!("{it:02x}")).collect();
+            Sha256::digest(&picture.rgb).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(digits, digest, "{name}");
     }
 }
@@ -78,7 +78,7 @@ fn what_is_changed_never_panics() {
 }
 
 #[test]
-fn what_is_not_read_is_refused_and_said() {
+fn what_is_not_read_is_refused_with_the_reason() {
     let whole = file("420-17x19-base");
     let frame = whole.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
     let with = |at: usize, byte: u8| {

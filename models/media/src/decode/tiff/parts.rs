@@ -22,7 +22,7 @@ const ROWS_MIN: usize = 8;
 const CUT_OFF: &str = "it is cut off";
 
 /// The strips or tiles of a file.
-pub(super) struct Parts {
+pub(super) struct TiffParts {
     image: Size,
     /// Size of a part; those at the right and bottom are cropped to the image.
     part: Size,
@@ -36,7 +36,7 @@ pub(super) struct Parts {
     compression: u32,
 }
 
-impl Parts {
+impl TiffParts {
     /// The parts of a file.
     pub(super) fn of(file: &mut File<'_>, image: Size) -> Result<Self, Problem> {
         let number = |file: &mut File<'_>, one, default| Ok(tag(file, one)?.unwrap_or(default));

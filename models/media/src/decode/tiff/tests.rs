@@ -19,7 +19,7 @@ fn jpeg_file(name: &str) -> Vec<u8> {
 }
 
 fn pixels(bytes: &[u8]) -> Picture {
-    jpeg::decode(bytes, &Bounds::of(1 << 20)).expect("a picture")
+    jpeg::decode(bytes, &DecodeLimits::of(1 << 20)).expect("a picture")
 }
 
 /// A TIFF file with `body` at offset 8, then these tags.
@@ -30,7 +30,7 @@ fn tiff(body: &[u8], mut tags: Vec<(u16, Value)>) -> Vec<u8> {
     let mut file = [&b"II*\0"[..], &(start as u32).to_le_bytes(), body].concat();
     file.resize(start, 0);
     file.extend((tags.len() as u16).to_le_bytes());
-    let mut behind = Vec::new();
+    let mut long_values = Vec::new();
     for (tag, value) in &tags {
         let (kind, count, bytes) = match value {
             Numbers(numbers) => {
@@ -46,11 +46,11 @@ fn tiff(body: &[u8], mut tags: Vec<(u16, Value)>) -> Vec<u8> {
         } else {
             file.extend((far as u32).to_le_bytes());
             far += bytes.len();
-            behind.extend(bytes);
+            long_values.extend(bytes);
         }
     }
     file.extend([0; 4]);
-    file.extend(behind);
+    file.extend(long_values);
     file
 }
 
@@ -97,7 +97,7 @@ fn without_tables(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn decoded(file: &[u8]) -> Result<Picture, Problem> {
-    decode(file, &Bounds::of(1 << 20))
+    decode(file, &DecodeLimits::of(1 << 20))
 }
 
 fn why(file: &[u8]) -> String {
@@ -121,7 +121,7 @@ fn strips_of_jpeg_have_the_pixels_of_their_files() {
 }
 
 #[test]
-fn tiles_of_jpeg_share_tables_and_reach_out_of_their_image() {
+fn tiles_of_jpeg_share_tables_and_extend_beyond_their_image() {
     let file = jpeg_file("420-33x31-base");
     let one = pixels(&file);
     let (tables, rest) = without_tables(&file);
@@ -140,7 +140,7 @@ fn tiles_of_jpeg_share_tables_and_reach_out_of_their_image() {
 }
 
 #[test]
-fn planes_of_jpeg_are_woven() {
+fn planes_of_jpeg_are_interleaved() {
     let file = jpeg_file("grey");
     let one = pixels(&file);
     let (body, places) = strips(&[&file[..]; 3]);

@@ -16,14 +16,14 @@ pub(super) struct Survey {
 }
 
 /// A RIFF chunk: a name, a size and contents.
-struct Chunk {
+struct RiffChunk {
     name: [u8; 4],
     /// Offset of its contents.
     start: usize,
     size: usize,
 }
 
-impl Chunk {
+impl RiffChunk {
     fn at(bytes: &[u8], at: usize) -> Option<Self> {
         let head = bytes.get(at..)?.first_chunk::<8>()?;
         let [name @ .., a, b, c, d] = *head;
@@ -60,7 +60,7 @@ pub(super) fn survey(
     let first = 12;
     let Some(frames) = frames else {
         let (mut at, mut seen) = (first, false);
-        while let Some(chunk) = Chunk::at(bytes, at) {
+        while let Some(chunk) = RiffChunk::at(bytes, at) {
             let is_image = matches!(&chunk.name, b"VP8 " | b"VP8L");
             if !(is_image && seen) {
                 found.image(bytes, &chunk, canvas)?;
@@ -71,11 +71,11 @@ pub(super) fn survey(
         return Ok(found);
     };
     let mut at = first;
-    while let Some(chunk) = Chunk::at(bytes, at).filter(|chunk| &chunk.name != b"ANMF") {
+    while let Some(chunk) = RiffChunk::at(bytes, at).filter(|chunk| &chunk.name != b"ANMF") {
         at = chunk.end();
     }
     for _ in 0..frames {
-        let Some(frame) = Chunk::at(bytes, at).filter(|chunk| &chunk.name == b"ANMF") else {
+        let Some(frame) = RiffChunk::at(bytes, at).filter(|chunk| &chunk.name == b"ANMF") else {
             break;
         };
         if frame.size % 2 == 1 {
@@ -90,7 +90,12 @@ pub(super) fn survey(
 
 impl Survey {
     /// Checks an image or its alpha.
-    fn image(&mut self, bytes: &[u8], chunk: &Chunk, size: (usize, usize)) -> Result<(), Problem> {
+    fn image(
+        &mut self,
+        bytes: &[u8],
+        chunk: &RiffChunk,
+        size: (usize, usize),
+    ) -> Result<(), Problem> {
         match &chunk.name {
             b"VP8 " if lossy_size(bytes, chunk.start) != Some(size) => {
                 Err(Problem::damaged(DAMAGED))
@@ -109,20 +114,22 @@ impl Survey {
     }
 
     /// Checks a frame: a position, a size, a duration, blending flags, and an image.
-    fn frame(&mut self, bytes: &[u8], frame: &Chunk) -> Result<(), Problem> {
+    fn frame(&mut self, bytes: &[u8], frame: &RiffChunk) -> Result<(), Problem> {
         let side = |at: usize| {
             let part = bytes.get(frame.start + at..)?.first_chunk::<3>()?;
             Some(u32::from_le_bytes([part[0], part[1], part[2], 0]) as usize + 1)
         };
         let (Some(width), Some(height)) = (side(6), side(9)) else { return Ok(()) };
-        let Some(chunk) = Chunk::at(bytes, frame.start + 16) else { return Ok(()) };
+        let Some(chunk) = RiffChunk::at(bytes, frame.start + 16) else { return Ok(()) };
         self.image(bytes, &chunk, (width, height))?;
         if &chunk.name != b"ALPH" {
             return Ok(());
         }
-        match Chunk::at(bytes, chunk.end()) {
+        match RiffChunk::at(bytes, chunk.end()) {
             // The decoder reads it as a lossy image, whatever its name.
-            Some(image) => self.image(bytes, &Chunk { name: *b"VP8 ", ..image }, (width, height)),
+            Some(image) => {
+                self.image(bytes, &RiffChunk { name: *b"VP8 ", ..image }, (width, height))
+            }
             None => Ok(()),
         }
     }
