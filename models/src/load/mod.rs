@@ -122,8 +122,7 @@ impl Model {
             warnings: warnings.iter().map(Warning::to_string).collect(),
             capabilities: readouts.capabilities(),
         };
-        let ModelInfo { family, recipe: kind, dtype, .. } = &info;
-        tracing::debug!(%family, recipe = %kind, %dtype, device = %opened.name, "model loaded");
+        tracing::debug!("{} is loaded as {} on {}", info.family, info.recipe, info.device);
         Ok(Self { info, recipe, encoder: network.encoder, readouts, device: opened })
     }
 }

@@ -301,8 +301,8 @@ async fn health_is_a_forward_pass_and_can_be_watched() {
     }
     assert_eq!(health(&server, "tei.v1.Other").await, Err(Code::NotFound));
     let mut client = HealthClient::new(server.channel.clone());
-    let watched = client.watch(HealthCheckRequest::default()).await.expect("a stream");
-    let mut watched = watched.into_inner();
+    let mut watched =
+        client.watch(HealthCheckRequest::default()).await.expect("a stream").into_inner();
     let first = watched.message().await.expect("a status");
     assert_eq!(first.as_ref().map(HealthCheckResponse::status), Some(ServingStatus::Serving));
     let (stopped, _) = (server.stop.send(()), server.serving.await);
