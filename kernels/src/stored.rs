@@ -139,7 +139,9 @@ impl StoredTensor {
         shape: Vec<usize>,
     ) -> Result<Self, String> {
         if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16) {
-            return Err(format!("dtype {dtype:?} is not served; convert it to F32, BF16 or F16"));
+            return Err(format!(
+                "dtype {dtype:?} is not supported; convert it to F32, BF16 or F16"
+            ));
         }
         let elements = shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
         let bytes = elements.and_then(|count| count.checked_mul(dtype.size_in_bytes()));

@@ -112,8 +112,8 @@ fn check_padding(parts: &Parts<'_>, score: &ScoreReadout) -> Result<(), Checkpoi
         return Ok(());
     }
     Err(checkpoint.config_error(
-        "pad_token_id is the token that every input ends in, so that transformers scores at another \
-         one, which is not served",
+        "pad_token_id is the token that every input ends with, so transformers scores at another \
+         token, which is not supported",
     ))
 }
 
@@ -122,8 +122,8 @@ fn no_pooling(checkpoint: &Checkpoint, family: &families::Family) -> CheckpointE
     let masked = checkpoint.architectures().iter().any(|it| it.ends_with("ForMaskedLM"));
     let sparse = match masked && family.words.is_some() {
         true => {
-            "; a SPLADE model, whose language head weighs words, is served with --task sparse or \
-             --pooling splade"
+            "; a SPLADE model, whose language head gives word weights, is served with --task \
+             sparse or --pooling splade"
         }
         false => "",
     };
@@ -209,7 +209,7 @@ fn check_width(dir: &Path, wanted: usize, found: usize) -> Result<(), Checkpoint
     if wanted == found {
         return Ok(());
     }
-    let problem = format!("it takes {wanted} components where {found} come in");
+    let problem = format!("it takes {wanted} components but gets {found}");
     Err(CheckpointError::new(dir, problem))
 }
 
@@ -219,7 +219,7 @@ fn all_used(dir: &Path, weights: &Weights) -> Result<(), CheckpointError> {
     match weights.names().find(|(_, used)| !used) {
         None => Ok(()),
         Some((name, _)) => {
-            let problem = format!("its config.json does not speak of the tensor {name}");
+            let problem = format!("its config.json does not mention the tensor {name}");
             Err(CheckpointError::new(dir, problem))
         }
     }
@@ -239,7 +239,7 @@ pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, C
             return Err(error(problem.into()));
         }
         (Some("single_label_classification") | None, _) => ScoreFunction::Softmax,
-        (Some(other), _) => return Err(error(format!("problem_type {other:?} is not served"))),
+        (Some(other), _) => return Err(error(format!("problem_type {other:?} is not supported"))),
     };
     let settings = checkpoint.sentence_transformers().and_then(|it| it.activation_fn.as_deref());
     let path = settings
@@ -247,7 +247,7 @@ pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, C
         .or_else(|| checkpoint.text(&["sbert_ce_default_activation_function"]));
     let pairs = match path {
         Some(path) => ScoreFunction::of_path(path)
-            .ok_or_else(|| error(format!("activation function {path} is not served")))?,
+            .ok_or_else(|| error(format!("activation function {path} is not supported")))?,
         None if labels == 1 => ScoreFunction::Sigmoid,
         None => ScoreFunction::Identity,
     };
@@ -261,7 +261,7 @@ fn splade(
     device: &Device,
 ) -> Result<SparseReadout, CheckpointError> {
     let load = family.words.ok_or_else(|| {
-        checkpoint.config_error("this architecture has no head over words; choose another --task")
+        checkpoint.config_error("this architecture has no language head; choose another --task")
     })?;
     let how = checkpoint.sentence_transformers().and_then(|modules| modules.splade);
     let head = load(checkpoint, network, device)?;
@@ -338,7 +338,8 @@ fn yes_or_no(
     };
     if checkpoint.has("final_logit_softcapping") {
         return Err(checkpoint.config_error(
-            "final_logit_softcapping caps the logits that a score is made of, which is not served",
+            "final_logit_softcapping caps the logits that scores are computed from, which is not \
+             supported",
         ));
     }
     let weights = checkpoint.weights();
@@ -356,9 +357,8 @@ fn yes_or_no(
         None => {
             return Err(CheckpointError::new(
                 checkpoint.dir(),
-                "its config does not say that the language head is the table of embeddings \
-                 (tie_word_embeddings: true), and there is no lm_head.weight to answer yes or no \
-                 with",
+                "its config does not tie the language head to the embeddings (tie_word_embeddings: \
+                 true), and there is no lm_head.weight to answer yes or no with",
             ));
         }
     };

@@ -131,7 +131,7 @@ const FLAGS: &[Foreign] = &[
     ),
     instead(
         &["--enable-lora", "--lora-modules", "--max-loras", "--max-lora-rank"],
-        "adapters are not served: merge the adapter into its model",
+        "adapters are not supported: merge the adapter into its model",
     ),
     alias(&["--allowed-media-domains"], "media-allow", "repeat it, or separate by commas"),
     instead(&["--allowed-local-media-path"], "files of the server are never read for requests"),
