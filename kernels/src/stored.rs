@@ -168,7 +168,7 @@ impl StoredTensor {
     /// # Panics
     /// If it is not a matrix or has too few rows.
     pub fn rows(&self, rows: Range<usize>) -> Self {
-        let &[count, width] = self.shape() else { panic!("{:?} is no matrix", self.shape) };
+        let &[count, width] = self.shape() else { panic!("{:?} is not a matrix", self.shape) };
         assert!(rows.start <= rows.end && rows.end <= count, "{rows:?} of {count} rows");
         let bytes = width * self.dtype.size_in_bytes();
         let start = self.range.start;

@@ -31,7 +31,7 @@ pub fn attention_for<'a>(
     let scoring = scoring.into();
     let [rows, width] = qkv.shape()?;
     if width != heads.row() {
-        bail!("attention: rows of {width} numbers for {heads:?}");
+        bail!("attention: rows of {width} elements for {heads:?}");
     }
     check(rows, heads, segments, cached, scoring)?;
     let packing = match (next.input_layout().0, qkv.as_plain()) {

@@ -77,7 +77,7 @@ impl Embedding {
     pub fn add_rows_of(&self, ids: &[u32], rows: Rows) -> Result<Rows> {
         self.check(ids)?;
         if rows.shape()? != [ids.len(), self.width] {
-            bail!("{} ids of {} numbers for rows {:?}", ids.len(), self.width, rows.shape()?);
+            bail!("{} ids of {} elements for rows {:?}", ids.len(), self.width, rows.shape()?);
         }
         let mut rows = rows;
         match (&self.table, rows.as_plain()) {
@@ -110,7 +110,7 @@ impl Embedding {
         let ids: Vec<u32> = corners.iter().flatten().map(|(id, _)| *id).collect();
         self.check(&ids)?;
         if rows.shape()? != [corners.len(), self.width] {
-            bail!("{} places of {} numbers for {:?}", corners.len(), self.width, rows.shape()?);
+            bail!("{} positions of {} elements for {:?}", corners.len(), self.width, rows.shape()?);
         }
         let mut rows = rows;
         match (&self.table, rows.as_plain()) {

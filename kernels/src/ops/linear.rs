@@ -116,12 +116,12 @@ impl Weights {
         x: &'a LinearInput,
     ) -> Result<(&'a PackedRhs, Arithmetic, &'a crate::cpu::gemm::pack_lhs::PackedLhs)> {
         let (Self::Packed(weights, arithmetic), Inner::Packed(x)) = (self, &x.0) else {
-            bail!("a product of the CPU with numbers of another device")
+            bail!("a product on the CPU with values of another device")
         };
         if x.width() != weights.depth() || x.packing() != Isa::current().packing(*arithmetic) {
             let (width, packing) = (x.width(), x.packing());
             let depth = weights.depth();
-            bail!("rows of {width} numbers ({packing:?}) for a layer of {depth} inputs");
+            bail!("rows of {width} elements ({packing:?}) for a layer of {depth} inputs");
         }
         Ok((weights, *arithmetic, x))
     }

@@ -42,7 +42,7 @@ impl LinearInput {
                 let numbers = CpuSlice::of(x)?;
                 Inner::Packed(PackedLhs::of(Isa::current(), &numbers, width, packing))
             }
-            LayoutKind::Packed(_) => bail!("rows without numbers"),
+            LayoutKind::Packed(_) => bail!("rows without elements"),
         }))
     }
 

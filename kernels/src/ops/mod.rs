@@ -56,7 +56,7 @@ impl std::ops::Deref for CpuSlice<'_> {
 pub(crate) fn matrix(tensor: &Tensor, width: usize, what: &str) -> Result<usize> {
     let (rows, found) = tensor.dims2()?;
     if found != width {
-        bail!("{what}: expected rows of {width} numbers, found {:?}", tensor.shape());
+        bail!("{what}: expected rows of {width} elements, found {:?}", tensor.shape());
     }
     Ok(rows)
 }

@@ -116,7 +116,7 @@ pub fn layer_norm_for(
 fn check(x: &Rows, weight: &Tensor, what: &str) -> Result<()> {
     let ([_, found], width) = (x.shape()?, weight.dims1()?);
     if found != width {
-        bail!("{what}: expected rows of {width} numbers, found {found}");
+        bail!("{what}: expected rows of {width} elements, found {found}");
     }
     Ok(())
 }

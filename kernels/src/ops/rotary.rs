@@ -70,7 +70,10 @@ impl RotaryTables {
         let (positions, half) = self.cos.dims2()?;
         let largest = places.iter().flatten().max().copied().unwrap_or(0);
         if largest as usize >= positions || streams.iter().any(|it| it.0 >= N || it.1 >= half) {
-            bail!("rotary: place {largest} or a stream is beyond tables of {positions} x {half}");
+            bail!(
+                "rotary: position {largest} or a stream is beyond tables of {positions} x \
+                   {half}"
+            );
         }
         let table = |table: &Tensor| -> Result<Tensor> {
             let numbers = CpuSlice::of(table)?;

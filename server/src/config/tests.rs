@@ -135,7 +135,7 @@ fn what_is_unknown_or_contradictory_is_refused_with_a_sentence() {
     assert!(
         refused(&["--model", "x/y", "--device", "cuda"], None).contains("this build has no CUDA")
     );
-    assert!(refused(&["--model", "x/y", "--device", "cpu,cpu"], None).contains("side by side"));
+    assert!(refused(&["--model", "x/y", "--device", "cpu,cpu"], None).contains("combined"));
     for fraction in ["0", "-0.5", "1.01", "NaN"] {
         let flag = format!("--gpu-memory-fraction={fraction}");
         assert!(refused(&["--model", "x/y", &flag], None).contains("above 0"), "{fraction}");
