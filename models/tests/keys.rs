@@ -439,11 +439,7 @@ fn a_chat_template_that_texts_would_be_put_through_is_refused() {
     fs::write(copy.path().join("chat_template.jinja"), "{{ messages }}").expect("written");
     says(
         load_with(copy.path(), &LoadOptions::default()),
-        &[
-            "chat_template.jinja",
-            "not \
-                                                                                    supported",
-        ],
+        &["chat_template.jinja", "not supported"],
     );
 }
 

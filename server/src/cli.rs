@@ -25,7 +25,7 @@ use crate::{about, bench, bulk, health, hub, logging, models, router, serve, ver
     version,
     max_term_width = 100,
     after_help = "\
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 69 a device failed for good."
+Exit codes: 0 success, 1 failure, 64 wrong usage or configuration, 69 a device failed permanently."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -183,8 +183,8 @@ fn check_bare_words(matches: &ArgMatches) -> Result<(), clap::Error> {
     if !apart && !beside {
         return Ok(());
     }
-    let problem = "words without a flag are models, and are given in one place, or each with --model; \
-                   several values of one flag are written with commas between them\n";
+    let problem = "words without a flag are models: give them all in one place, or each with \
+                   --model; separate several values of one flag with commas\n";
     Err(Cli::command().error(clap::error::ErrorKind::ValueValidation, problem))
 }
 

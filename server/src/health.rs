@@ -54,8 +54,9 @@ pub fn run(arguments: HealthArgs) -> Result<(), CommandError> {
         }
     };
     let base = base.strip_suffix("/readyz").unwrap_or(&base);
-    let mut url = url::Url::parse(&format!("{base}/readyz"))
-        .map_err(|error| CommandError::usage(format!("{base:?} is no address: {error}")))?;
+    let mut url = url::Url::parse(&format!("{base}/readyz")).map_err(|error| {
+        CommandError::usage(format!("{base:?} is not a valid address: {error}"))
+    })?;
     if let (Some(model), Ok(mut path)) = (&model, url.path_segments_mut()) {
         path.extend(model.split('/'));
     }

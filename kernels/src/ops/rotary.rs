@@ -71,8 +71,7 @@ impl RotaryTables {
         let largest = places.iter().flatten().max().copied().unwrap_or(0);
         if largest as usize >= positions || streams.iter().any(|it| it.0 >= N || it.1 >= half) {
             bail!(
-                "rotary: position {largest} or a stream is beyond tables of {positions} x \
-                   {half}"
+                "rotary: position {largest} or a stream is beyond tables of {positions} x {half}"
             );
         }
         let table = |table: &Tensor| -> Result<Tensor> {

@@ -148,7 +148,7 @@ impl Config {
         if self.position_embedding_type.is_none() {
             return Err(
                 "position_embedding_type is absent, which means learned positions, and only alibi \
-                        is supported for this network"
+                 is supported for this network"
                     .into(),
             );
         }

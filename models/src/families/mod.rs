@@ -128,10 +128,8 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Family, CheckpointError> {
         known.sort_unstable();
         known.dedup();
         let known = known.join(", ");
-        checkpoint.config_error(format!(
-            "model_type {wanted:?} is not supported; supported: \
-                                         {known}"
-        ))
+        checkpoint
+            .config_error(format!("model_type {wanted:?} is not supported; supported: {known}"))
     })?;
     // A module chain that pools uses the bare transformer, whatever class it was saved as, unless
     // that class is the checkpoint's own code.

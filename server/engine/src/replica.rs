@@ -106,13 +106,13 @@ impl Shared {
         dropped(model);
         let reload = reload.ok_or(reason)?;
         let fresh = catch_unwind(AssertUnwindSafe(reload));
-        let fresh = fresh.map_err(|_| "loading it anew panicked".to_owned())?;
-        let fresh = fresh.map_err(|error| format!("it cannot be loaded anew: {error}"))?;
+        let fresh = fresh.map_err(|_| "reloading it panicked".to_owned())?;
+        let fresh = fresh.map_err(|error| format!("it cannot be reloaded: {error}"))?;
         match worker::check(self.context(slot, &fresh)) {
             Ok(_) => Ok(fresh),
             Err(error) => {
                 dropped(fresh);
-                Err(format!("loaded anew, it does not compute: {error}"))
+                Err(format!("after reloading, it does not compute: {error}"))
             }
         }
     }

@@ -85,9 +85,7 @@ pub fn run(arguments: &BenchArgs, environment: &Environment) -> Result<(), Comma
 fn address(target: &str) -> Result<Option<String>, CommandError> {
     let wrong = |problem: &str| CommandError::usage(format!("{target:?} {problem}"));
     if target.starts_with("https://") {
-        return Err(wrong(
-            "uses TLS, whose cost would be measured too; give the plain HTTP address",
-        ));
+        return Err(wrong("uses TLS, whose cost would be measured too; give the plain HTTP URL"));
     }
     if !target.starts_with("http://") {
         return Ok(None);
@@ -140,7 +138,7 @@ fn table(what: &str, load: &Load, tally: &Tally) -> String {
     let mut lines = vec![
         what.to_owned(),
         format!(
-            "{} by {} clients, {batch} texts a request, about {} words a text, {:.1} s",
+            "{} by {} clients, {batch} texts per request, about {} words per text, {:.1} s",
             load.path,
             load.clients,
             load.words,

@@ -146,7 +146,7 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| CommandError::failure(format!("no threads: {error}")))?;
+        .map_err(|error| CommandError::failure(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(embed_all(&engine, &job, reader, &mut *sink));
     bar.finish_and_clear();
     // If the device was lost, that was the first failure.

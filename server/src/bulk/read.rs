@@ -140,7 +140,7 @@ pub fn open(
             Box::new(lines(source).filter(filled).map(parse))
         }
         InputFormat::Csv => csv_records(source, field)?,
-        InputFormat::Images => return Err(failed("standard input is no folder of images")),
+        InputFormat::Images => return Err(failed("standard input is not a folder of images")),
     };
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     Ok(Reader { records, folder, bar: bar.clone() })

@@ -78,14 +78,12 @@ pub(super) fn stored(
         let (width, height) = decoder.size();
         if width != columns || !rows.contains(&height) {
             return Err(Problem::damaged(
-                "an image in it does not have the size that the file \
-                                         declares",
+                "an image in it does not have the size that the file declares",
             ));
         }
         if decoder.components().len() != layers || !matches!(layers, 1 | 3 | 4) {
             return Err(Problem::damaged(
-                "an image in it does not have the components that the file \
-                                         declares",
+                "an image in it does not have the components that the file declares",
             ));
         }
         let space = decoder.color_space();

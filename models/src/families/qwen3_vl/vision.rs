@@ -92,8 +92,7 @@ impl Config {
         }
         if (1..deep.len()).any(|place| deep[..place].contains(&deep[place])) {
             return Err(format!(
-                "vision_config: deepstack_visual_indexes {deep:?} has an index \
-                                twice"
+                "vision_config: deepstack_visual_indexes {deep:?} has an index twice"
             ));
         }
         if activation(&self.hidden_act).is_none() {
