@@ -153,16 +153,8 @@ impl MetricsHub {
                 &SECONDS,
                 &["model", "endpoint"],
             ),
-            request_tokens: counter(
-                "proxima_request_tokens_total",
-                "tokens of answered requests",
-                model,
-            ),
-            truncated: counter(
-                "proxima_truncated_inputs_total",
-                "inputs truncated to the length limit",
-                model,
-            ),
+            request_tokens: counter("proxima_request_tokens_total", "tokens of requests", model),
+            truncated: counter("proxima_truncated_inputs_total", "truncated inputs", model),
             queue: gauge("proxima_queue", "what is waiting", &["model", "unit"]),
             queue_seconds: histogram("proxima_queue_seconds", "wait for a batch", &SECONDS, model),
             tokenize_seconds: histogram(
