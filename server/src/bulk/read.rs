@@ -24,9 +24,9 @@ const MEDIA: [&str; 2] = ["image", "video"];
 /// How texts lie in a file, or images in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InputFormat {
-    /// A text a line
+    /// One text per line
     Text,
-    /// A JSON object or string a line
+    /// One JSON object or string per line
     Jsonl,
     /// Comma-separated, with a header
     Csv,

@@ -14,9 +14,9 @@ use crate::command::CommandError;
 /// How vectors are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// `{"id"?, "index", "embedding"}` a line
+    /// `{"id"?, "index", "embedding"}` per line
     Jsonl,
-    /// A NumPy array, float32, a row a text
+    /// A NumPy array, float32, one row per text
     Npy,
 }
 

@@ -24,7 +24,7 @@ pub struct VerifyArgs {
     /// The model: a folder or an id of the Hugging Face Hub
     #[arg(long, value_name = "ID|PATH")]
     model: String,
-    /// Which published model it is [default: by its name]
+    /// Which published model it is [default: from its name]
     #[arg(long = "as", value_name = "NAME")]
     published: Option<String>,
     /// Precision of the weights
