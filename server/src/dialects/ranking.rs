@@ -156,7 +156,9 @@ impl Document {
         };
         if !fields.is_empty() {
             if has_media(&object) {
-                return Err(name.wrong("rank_fields names texts, and it has an image or a video"));
+                return Err(
+                    name.wrong("rank_fields is for texts only, and it has an image or a video")
+                );
             }
             let lines = fields.iter().filter_map(|field| {
                 let value = object.get(field)?;

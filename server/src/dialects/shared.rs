@@ -151,7 +151,7 @@ async fn ranked(State(app): State<Arc<App>>, uri: Uri, RawBody(body): RawBody) -
 /// others Voyage's, `task`, `embedding_type` and others Jina's; all others are OpenAI's.
 #[utoipa::path(
     post, path = "/v1/embeddings",
-    responses((status = 200, description = "one vector an input")),
+    responses((status = 200, description = "one vector per input")),
 )]
 async fn embedded(State(app): State<Arc<App>>, uri: Uri, RawBody(body): RawBody) -> Response {
     dispatch(app, uri.path(), body, Purpose::Embed).await

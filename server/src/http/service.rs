@@ -36,7 +36,7 @@ pub struct DocumentText(pub fn() -> String);
 /// Whether the process is alive.
 #[utoipa::path(
     get, path = "/livez", tag = "server",
-    responses((status = 200, body = String, content_type = "text/plain", description = "it does")),
+    responses((status = 200, body = String, content_type = "text/plain", description = "alive")),
 )]
 async fn livez() -> &'static str {
     "alive\n"

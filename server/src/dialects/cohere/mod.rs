@@ -88,7 +88,7 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
 /// Vectors of texts, images or both, in one or several types, as in Cohere's v2 API.
 #[utoipa::path(
     post, path = "/v2/embed", tag = "cohere", request_body = EmbedBody,
-    responses((status = 200, body = EmbedAnswer, description = "one vector an input and form")),
+    responses((status = 200, body = EmbedAnswer, description = "one vector per input and type")),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
     respond(&app, vectors(&app, body, false).await, failure)
@@ -98,7 +98,7 @@ async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>)
 /// requested.
 #[utoipa::path(
     post, path = "/v1/embed", tag = "cohere", request_body = EmbedBody,
-    responses((status = 200, body = EmbedAnswer, description = "one vector an input and form")),
+    responses((status = 200, body = EmbedAnswer, description = "one vector per input and type")),
 )]
 async fn embed_1(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
     let plain = body.embedding_types.is_none();

@@ -90,7 +90,7 @@ struct Document;
 #[utoipa::path(
     post, path = "/embed", tag = "tei", request_body = EmbedBody,
     responses(
-        (status = 200, body = Vec<EncodedVector>, description = "one vector an input"),
+        (status = 200, body = Vec<EncodedVector>, description = "one vector per input"),
     ),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
@@ -115,7 +115,7 @@ async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
 /// classes if no model gives vectors.
 #[utoipa::path(
     post, path = "/", tag = "tei", request_body = DefaultBody,
-    responses((status = 200, body = DefaultAnswer, description = "as of the path it stands for")),
+    responses((status = 200, body = DefaultAnswer, description = "as at the path it stands for")),
 )]
 async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Response {
     let keys = read::<Keys>(&app, body.clone(), error::failure).await;
@@ -205,7 +205,7 @@ async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
 /// The hidden state of every token, not normalised.
 #[utoipa::path(
     post, path = "/embed_all", tag = "tei", request_body = EmbedAllBody,
-    responses((status = 200, body = Vec<Vec<Vec<f32>>>, description = "one vector a token")),
+    responses((status = 200, body = Vec<Vec<Vec<f32>>>, description = "one vector per token")),
 )]
 async fn embed_all(
     State(app): State<Arc<App>>,
@@ -252,7 +252,7 @@ async fn word_weights(app: &App, body: EmbedAllBody) -> Result<Response, Failure
 /// Similarities of one sentence to others: cosines, unless the checkpoint names another function.
 #[utoipa::path(
     post, path = "/similarity", tag = "tei", request_body = SimilarityBody,
-    responses((status = 200, body = Vec<f32>, description = "one similarity a sentence")),
+    responses((status = 200, body = Vec<f32>, description = "one similarity per sentence")),
 )]
 async fn similarity(
     State(app): State<Arc<App>>,
@@ -289,7 +289,7 @@ async fn tokenize(State(app): State<Arc<App>>, JsonBody(body): JsonBody<Tokenize
 /// Decodes token ids to texts.
 #[utoipa::path(
     post, path = "/decode", tag = "tei", request_body = DecodeBody,
-    responses((status = 200, body = Vec<String>, description = "one text a list of ids")),
+    responses((status = 200, body = Vec<String>, description = "one text per list of ids")),
 )]
 async fn decode(State(app): State<Arc<App>>, JsonBody(body): JsonBody<DecodeBody>) -> Response {
     let skip = body.skip_special_tokens.unwrap_or(true);

@@ -122,7 +122,7 @@ impl ProcessorKwargs {
         said.map_or(Ok(()), |(key, _)| {
             Err(Failure::body(format!(
                 "{key:.40?} cannot be set by a request: images and videos are processed as the \
-                 checkpoint says; fps and max_frames belong into a part of type video"
+                 checkpoint specifies; put fps and max_frames into a part of type video"
             )))
         })
     }
@@ -137,7 +137,7 @@ impl PartialSchema for ProcessorKwargs {
         ObjectBuilder::new()
             .schema_type(kinds)
             .description(Some(
-                "What vLLM hands to a processor of images and videos; no key is set.",
+                "What vLLM passes to its processor of images and videos; must be empty.",
             ))
             .additional_properties(Some(nothing))
             .into()

@@ -103,7 +103,7 @@ pub struct MultimodalUsage {
 /// Vectors of texts, images and videos, as in Voyage's API.
 #[utoipa::path(
     post, path = "/v1/multimodalembeddings", tag = "voyage", request_body = MultimodalBody,
-    responses((status = 200, body = MultimodalAnswer, description = "one vector an input")),
+    responses((status = 200, body = MultimodalAnswer, description = "one vector per input")),
 )]
 pub async fn embeddings(
     State(app): State<Arc<App>>,

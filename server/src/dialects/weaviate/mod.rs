@@ -62,7 +62,7 @@ struct Api;
 /// Vectors of one or several texts, for `text2vec-transformers`.
 #[utoipa::path(
     post, path = "/vectors", tag = "weaviate", request_body = VectorBody,
-    responses((status = 200, body = TextVectors, description = "one vector a text")),
+    responses((status = 200, body = TextVectors, description = "one vector per text")),
 )]
 async fn vectors(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VectorBody>) -> Response {
     respond(&app, embed(&app, body).await, failure)
