@@ -79,7 +79,7 @@ fn damaged_files_are_named() {
             let index = dir.join("model.safetensors.index.json");
             edit(&index, |json| json["weight_map"]["model.norm.weight"] = json!("../x"));
         }),
-        &["index.json", "file beside it"],
+        &["index.json", "file next to it"],
     );
     says(load_with(Path::new("/nowhere/at/all"), &LoadOptions::default()), &["no such folder"]);
 }

@@ -75,7 +75,7 @@ impl Weights {
         let mut weights = Self { source: index.clone(), ..Self::default() };
         for shard in map.weight_map.values().collect::<BTreeSet<_>>() {
             if Path::new(shard).components().count() != 1 || shard.contains("..") {
-                let problem = format!("{shard:?} is not the name of a file beside it");
+                let problem = format!("{shard:?} is not the name of a file next to it");
                 return Err(CheckpointError::new(index, problem));
             }
             weights.add_file(&dir.join(shard))?;

@@ -82,7 +82,7 @@ const KEYS: &[Key] = &[
     ("mlp_fc1_bias", Used),
     ("mlp_fc2_bias", Used),
     ("prenorm", Refused("norms before the layers are not supported")),
-    ("parallel_block", Refused("attention beside the MLP is not supported")),
+    ("parallel_block", Refused("attention in parallel with the MLP is not supported")),
     ("parallel_block_tied_norm", NoEffect("for parallel_block, which is refused")),
     ("add_pooling_layer", NoEffect("another task's")),
     ("original_max_position_embeddings", Refused("it belongs in rope_parameters")),
@@ -301,7 +301,9 @@ fn load(
 ) -> Result<Network, CheckpointError> {
     let missing = NEEDED.iter().find(|key| checkpoint.has("n_embd") && !checkpoint.has(key));
     if let Some(key) = missing {
-        return Err(checkpoint.config_error(format!("there is no {key}, which n_embd needs")));
+        return Err(
+            checkpoint.config_error(format!("there is no {key}, which is needed with n_embd"))
+        );
     }
     let config: Config = checkpoint.config()?;
     let sizes = config.sizes().map_err(|problem| checkpoint.config_error(problem))?;

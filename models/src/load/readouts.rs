@@ -94,7 +94,7 @@ fn check_cross_encoder(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         checkpoint.dir().join("modules.json"),
         format!(
             "sentence-transformers reads {key} of a cross-encoder only if \
-             config_sentence_transformers.json says \"model_type\": \"CrossEncoder\"; say so there, \
+             config_sentence_transformers.json has \"model_type\": \"CrossEncoder\"; set it there, \
              or remove modules.json"
         ),
     ))
@@ -130,7 +130,7 @@ fn no_pooling(checkpoint: &Checkpoint, family: &families::Family) -> CheckpointE
     CheckpointError::new(
         checkpoint.dir(),
         format!(
-            "no modules.json says how tokens are pooled; choose with --pooling (cls, mean, \
+            "there is no modules.json to define pooling; choose with --pooling (cls, mean, \
              last_token, ...){sparse}"
         ),
     )
@@ -313,7 +313,7 @@ fn yes_or_no(
             let rows: Vec<usize> = false_token_id.into_iter().chain([true_token_id]).collect();
             if let Some(row) = rows.iter().find(|row| **row >= network.vocabulary) {
                 return Err(
-                    checkpoint.config_error(format!("there is no token {row} to answer with"))
+                    checkpoint.config_error(format!("there is no token {row} for the answer"))
                 );
             }
             rows
@@ -329,7 +329,7 @@ fn yes_or_no(
                 let id = id.map(|id| id as usize).filter(|id| *id < network.vocabulary);
                 id.ok_or_else(|| {
                     let path = checkpoint.transformer_dir().join("tokenizer.json");
-                    CheckpointError::new(path, format!("it has no token {word:?} to answer with"))
+                    CheckpointError::new(path, format!("it has no token {word:?} for the answer"))
                 })
             };
             let Answers { yes, no, .. } = answers;
@@ -358,7 +358,7 @@ fn yes_or_no(
             return Err(CheckpointError::new(
                 checkpoint.dir(),
                 "its config does not tie the language head to the embeddings (tie_word_embeddings: \
-                 true), and there is no lm_head.weight to answer yes or no with",
+                 true), and there is no lm_head.weight to compute yes and no",
             ));
         }
     };

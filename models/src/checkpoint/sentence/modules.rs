@@ -109,8 +109,8 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
     }
     if chain.logit_score.is_some() && !chain.is_cross_encoder {
         return error(
-            "sentence-transformers reads LogitScore only if config_sentence_transformers.json says \
-             that model_type is \"CrossEncoder\"; say so, or remove the module",
+            "sentence-transformers reads LogitScore only if model_type in \
+             config_sentence_transformers.json is \"CrossEncoder\"; set it, or remove the module",
         );
     }
     check_transformer(path, chain)?;
@@ -139,8 +139,8 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
                 false,
             ) => {
                 return error(
-                    "a module of sentence_embedding is before Pooling, which makes it; \
-                     module_input_name says what a Dense takes",
+                    "a module that takes sentence_embedding is before Pooling, which makes it; \
+                     module_input_name sets the input of a Dense",
                 );
             }
             _ => {}

@@ -115,7 +115,7 @@ fn load(
     if !images.is_file() && !in_processor {
         return Err(CheckpointError::new(
             images,
-            "the file is missing, which says how images are scaled",
+            "the file is missing; it defines how images are scaled",
         ));
     }
     let part = |problem: serde_json::Error| error(format!("text_config: {problem}"));

@@ -158,7 +158,7 @@ fn document_vector(index: usize, vector: pb::Vector) -> Result<Vec<f32>, Failure
     if !rest.is_empty() {
         let length = bytes.len();
         return Err(wrong(format!(
-            "document vector {index} has {length} bytes, which is not four per element"
+            "document vector {index} has {length} bytes, which is not a multiple of four"
         )));
     }
     if !(floats.is_empty() || numbers.is_empty()) {
