@@ -321,13 +321,13 @@ fn check_vectors(
     }
     for (index, vector) in vectors.iter().enumerate() {
         if vector.len() != width {
-            return wrong(format!("{index} has {} elements, not {width}", vector.len()));
+            return wrong(format!("vector {index} has {} elements, not {width}", vector.len()));
         }
         if !vector.iter().all(|number| number.is_finite()) {
-            return wrong(format!("{index} has an element that is not finite"));
+            return wrong(format!("vector {index} has an element that is not finite"));
         }
         if vector.iter().all(|number| *number == 0.0) {
-            return wrong(format!("{index} is zero"));
+            return wrong(format!("vector {index} is zero"));
         }
     }
     Ok(())
