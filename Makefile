@@ -35,7 +35,7 @@ build: ## Build the server
 	@command -v cc >/dev/null || { echo "a C compiler is needed: install gcc or clang"; exit 1; }
 	cargo build --release --locked --package proxima
 
-build-cuda: ## Build the server for NVIDIA GPUs too; it starts without one (fetches NVIDIA's compiler, 1.3 GB)
+build-cuda: ## Build the server for NVIDIA GPUs too; it starts without one (downloads NVIDIA's compiler, 1.3 GB)
 	scripts/cuda/toolkit.sh '$(CUDA_TOOLKIT)'
 	scripts/cuda/shims.py '$(CUDA_TOOLKIT)/cuda' '$(CUDA_TOOLKIT)/shims'
 	$(CUDA_BUILD) cargo build --release --package proxima --features cuda --config kernels/gpu.toml
@@ -101,23 +101,23 @@ $(PACKAGES)/.complete: tests/packages/requirements.txt
 	'$(PACKAGES)/bin/pip' install --quiet --disable-pip-version-check -r tests/packages/requirements.txt
 	touch '$@'
 
-test-packages: build assets $(PACKAGES)/.complete ## Test packages, image and compose file as far as their tools are here
+test-packages: build assets $(PACKAGES)/.complete ## Test packages, image and compose file as far as the tools are installed
 	'$(PACKAGES)/bin/python' -m pytest -q -rs -p no:cacheprovider tests/packages \
 		--proxima $(PROXIMA) --model '$(CACHE)/models/all-MiniLM-L6-v2'
 
 dist: build ## Make a wheel, a Debian package and an archive of the build, with checksums (needs Python 3.11)
 	$(PYTHON) scripts/dist/make.py --binary $(PROXIMA) --out '$(TARGET)/dist'
 
-fuzz-http: build assets $(CLIENTS)/.complete ## Hold the answers against the OpenAPI document with many made requests (FUZZ=200 each)
+fuzz-http: build assets $(CLIENTS)/.complete ## Compare responses with the OpenAPI document for many generated requests (FUZZ=200 each)
 	FUZZ_REQUESTS=$(or $(FUZZ),200) '$(CLIENTS)/bin/python' tests/clients/run.py --proxima $(PROXIMA) \
 		--model '$(CACHE)/models/all-MiniLM-L6-v2' --tests test_fuzz.py
 
 verify-mpnet: build ## Fetch all-mpnet-base-v2 (405 MB) and check it against its published answers
 	@set -e; model=$$($(PYTHON) scripts/fetch.py all-mpnet-base-v2); $(PROXIMA) verify --model "$$model"
 
-test-long: fuzz-http soak verify-mpnet ## Run what `make test` leaves out as it takes long: many made requests, load for a minute, a larger model
+test-long: fuzz-http soak verify-mpnet ## Run what `make test` leaves out because it takes long: many generated requests, a minute of load, a larger model
 
-bench-vision: build assets ## Measure images a second on a synthetic Qwen3-VL-Embedding-2B (needs Pillow, numpy; BENCH='--peer PYTHON')
+bench-vision: build assets ## Measure images per second on a synthetic Qwen3-VL-Embedding-2B (needs Pillow, numpy; BENCH='--peer PYTHON')
 	$(PYTHON) benches/vision.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)
 
 demo-images: build ## Rank pictures for texts (IMAGES=folder, QUERY='a text', VISION_MODEL=folder or id)
@@ -137,7 +137,7 @@ lint: ## Check format, lints and documentation
 openapi: build ## Rewrite openapi/openapi.json
 	$(PROXIMA) openapi > openapi/openapi.json
 
-protos: ## Rewrite the code that is generated from openapi/*.proto
+protos: ## Rewrite the code generated from openapi/*.proto
 	PROXIMA_WRITE_PROTOS=1 cargo test --release --package proxima --test protos
 
 docs: build ## Rewrite docs/proxima.example.toml and docs/migrate.md
@@ -159,10 +159,10 @@ bench: build assets ## Measure the demo model and a synthetic Qwen3-Embedding-0.
 	cargo build --release --workspace --examples
 	$(PYTHON) benches/run.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)
 
-bench-peers: build assets ## Measure Proxima beside other engines (installs them into the cache; BENCH=--gemm for products)
+bench-peers: build assets ## Compare Proxima with other engines (installs them into the cache; BENCH=--gemm for matrix products)
 	$(PYTHON) benches/peers.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)
 
-bench-rerank: build assets ## Measure reranking with and without shared prefixes and kept vectors
+bench-rerank: build assets ## Measure reranking with and without shared prefixes and document vectors
 	$(PYTHON) benches/rerank.py --proxima $(PROXIMA) --cache '$(CACHE)'
 
 soak: build assets ## Load the demo model with 64 clients for a minute, then stop it under load

@@ -27,7 +27,7 @@ struct Arguments {
     /// Requests of 1, 4, 16 and 64 texts in turn, instead of --batch
     #[arg(long)]
     mixed: bool,
-    /// Words per text: this many, half as many or half more
+    /// Words per text: from half this many to half more
     #[arg(long, default_value_t = 110)]
     words: usize,
     /// How long to send

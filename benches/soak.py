@@ -42,11 +42,11 @@ while loading.poll() is None:
 print(loading.stdout.read(), end="")
 failed = loading.returncode != 0
 
-# Stopping under load: connections that are refused from then on are no loss, broken answers are.
+# Stopping under load: connections that are refused from then on are no loss, malformed responses are.
 loading = start(arguments.seconds)
 time.sleep(min(3.0, arguments.seconds / 4))
 code, seconds = server.stop()
 output, _ = loading.communicate()
 print(f"SIGTERM under load: status {code} after {seconds:.2f} s; the clients saw")
 print(output, end="")
-sys.exit(int(failed or code != 0 or "broken answer: no" in output))
+sys.exit(int(failed or code != 0 or "malformed response: no" in output))

@@ -138,9 +138,9 @@ fn nvcc() -> OsString {
 
 fn missing(path: &OsString, why: &str) -> String {
     format!(
-        "The feature `cuda` needs NVIDIA's compiler, and {} does not run ({why}). Install it with \
-         `scripts/cuda/toolkit.sh FOLDER` and set CUDA_HOME=FOLDER/cuda, or set NVCC to one that \
-         is there. To check types only, set NVCC_MODE=stub and NVCC=.../scripts/cuda/nvcc.",
+        "The feature `cuda` needs NVIDIA's compiler, but {} does not run ({why}). Install it with \
+         `scripts/cuda/toolkit.sh FOLDER` and set CUDA_HOME=FOLDER/cuda, or set NVCC to an \
+         installed one. To check types only, set NVCC_MODE=stub and NVCC=.../scripts/cuda/nvcc.",
         path.display()
     )
 }
@@ -158,7 +158,7 @@ fn output(path: &OsString, argument: &str) -> Result<String, String> {
 fn major(version: &str) -> Result<u32, String> {
     let release = version.split("release ").nth(1).and_then(|rest| rest.split('.').next());
     let number = release.and_then(|number| number.parse().ok());
-    number.ok_or_else(|| format!("nvcc does not say which release it is:\n{version}"))
+    number.ok_or_else(|| format!("nvcc does not print its release:\n{version}"))
 }
 
 /// The architectures to make machine code for: those named in the environment, or else those of
@@ -176,8 +176,8 @@ fn architectures(path: &OsString) -> Result<Vec<String>, String> {
         ARCHITECTURES.iter().partition(|name| known.contains(name));
     if !left_out.is_empty() {
         println!(
-            "cargo:warning=this nvcc cannot make machine code for {}: GPUs of these compile the \
-             kernels at their first start",
+            "cargo:warning=this nvcc cannot make machine code for {}: such GPUs compile the \
+             kernels when they are first used",
             left_out.join(", ")
         );
     }

@@ -259,7 +259,10 @@ fn a_second_value_of_a_flag_is_neither_a_model_nor_printed() {
         let refused = output(&mut proxima(line));
         let said = text(&refused.stderr);
         assert_eq!(refused.status.code(), Some(64), "{said}");
-        assert!(said.contains("commas between them") && !said.contains("second-secret"), "{said}");
+        assert!(
+            said.contains("of one flag with commas") && !said.contains("second-secret"),
+            "{said}"
+        );
     }
     let refused = output(&mut proxima(&["serve", "nowhere", "--log-level", "verbose"]));
     let said = text(&refused.stderr);

@@ -256,6 +256,6 @@ fn connections_that_say_nothing_lock_nobody_out_where_files_are_few() {
     let mut text = String::new();
     log.read_to_string(&mut text).expect("text");
     assert!(text.contains("`ulimit -n"), "{text}");
-    assert_eq!(text.matches("no room for more than 50 connections (").count(), 1, "{text}");
+    assert_eq!(text.matches("the limit of 50 connections is reached (").count(), 1, "{text}");
     drop(idle);
 }

@@ -279,9 +279,9 @@ fn every_rule_of_the_architecture_names_tests_that_exist() {
     let tests = after("#[test]\n").chain(after("#[tokio::test"));
     let tests: Vec<&str> = tests.filter_map(|test| test.split(" {\n").next()).collect();
     let (mut wrong, mut rules) = (Vec::new(), 0);
-    for section in page.split("\nHeld here:\n").skip(1) {
+    for section in page.split("\nInvariants:\n").skip(1) {
         let list = section.split("\n## ").next().expect("a part");
-        let list = list.split("\nMeant, ").next().expect("a part");
+        let list = list.split("\nIntended, ").next().expect("a part");
         for rule in list.split("\n- ").skip(1) {
             rules += 1;
             let rule = rule.trim();

@@ -127,7 +127,7 @@ impl DeviceChoice {
         let devices = devices.collect::<std::result::Result<Vec<Self>, _>>()?;
         for (index, device) in devices.iter().enumerate() {
             if devices.len() > 1 && !matches!(device, Self::Cuda(_)) {
-                return Err(format!("only CUDA devices compute side by side, not {device}"));
+                return Err(format!("only CUDA devices can be combined, not {device}"));
             }
             if devices[..index].contains(device) {
                 return Err(format!("device {device} is named twice"));

@@ -139,7 +139,9 @@ impl StoredTensor {
         shape: Vec<usize>,
     ) -> Result<Self, String> {
         if !matches!(dtype, DType::F32 | DType::BF16 | DType::F16) {
-            return Err(format!("dtype {dtype:?} is not served; convert it to F32, BF16 or F16"));
+            return Err(format!(
+                "dtype {dtype:?} is not supported; convert it to F32, BF16 or F16"
+            ));
         }
         let elements = shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
         let bytes = elements.and_then(|count| count.checked_mul(dtype.size_in_bytes()));
@@ -166,7 +168,7 @@ impl StoredTensor {
     /// # Panics
     /// If it is not a matrix or has too few rows.
     pub fn rows(&self, rows: Range<usize>) -> Self {
-        let &[count, width] = self.shape() else { panic!("{:?} is no matrix", self.shape) };
+        let &[count, width] = self.shape() else { panic!("{:?} is not a matrix", self.shape) };
         assert!(rows.start <= rows.end && rows.end <= count, "{rows:?} of {count} rows");
         let bytes = width * self.dtype.size_in_bytes();
         let start = self.range.start;

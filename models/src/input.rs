@@ -264,8 +264,8 @@ pub enum InputError {
     },
     /// The query leaves no room for any candidate.
     #[error(
-        "the query and what is put around it leave no room for documents in {limit} tokens; \
-         shorten the query or send fewer candidates"
+        "the query and its template leave no room for documents in {limit} tokens; shorten the \
+         query or send fewer candidates"
     )]
     QueryTooLong {
         /// The limit in tokens.
@@ -280,10 +280,7 @@ pub enum InputError {
         limit: usize,
     },
     /// The text exceeds the size limit once the tokenizer has normalised it.
-    #[error(
-        "the tokenizer makes more than {limit} characters of the input, as some stand for many; \
-         send less at a time"
-    )]
+    #[error("the tokenizer expands the input to more than {limit} characters; send less at a time")]
     TooManyCharacters {
         /// The limit in characters.
         limit: usize,
@@ -314,7 +311,7 @@ pub enum InputError {
         limit: usize,
     },
     /// An instruction was sent to a model that takes none.
-    #[error("this model takes no instruction; send the query alone")]
+    #[error("this model takes no instruction; send only the query")]
     NoInstruction,
     /// An instruction was sent with a document; the model takes it with the query.
     #[error("an instruction goes with the query here, not with a document")]
@@ -327,8 +324,8 @@ pub enum InputError {
     Template(&'static str),
     /// Images, videos and special tokens alone exceed the limit.
     #[error(
-        "images, videos and what is put around them have {tokens} tokens, more than the limit of \
-         {limit}; send fewer or smaller ones"
+        "images, videos and their template have {tokens} tokens, more than the limit of {limit}; \
+         send fewer or smaller ones"
     )]
     MediaTooLong {
         /// Tokens that cannot be cut.
@@ -347,7 +344,7 @@ pub enum InputError {
         source: MediaError,
     },
     /// The caller left while the input was being prepared.
-    #[error("nobody waits for the input any longer")]
+    #[error("the request was cancelled")]
     Abandoned,
     /// The tokenizer failed.
     #[error("the input could not be tokenised: {0}")]

@@ -54,7 +54,7 @@ impl Task {
             (true, _) => Ok(Self::YesNo),
             (false, true) => Ok(Self::Embed),
             (false, false) => Err(checkpoint.config_error(
-                "a causal language model whose files do not say what it is for; choose with --task \
+                "a causal language model whose files do not specify a task; choose with --task \
                  (embed, rerank or e2rank)",
             )),
         }

@@ -56,7 +56,7 @@ fn damaged_files_are_named() {
     );
     says(
         after("tiny-bert", |dir| fs::write(dir.join(weights), "{}").expect("written")),
-        &[weights, "not a whole safetensors file"],
+        &[weights, "not a complete safetensors file"],
     );
     says(
         after("tiny-bert", |dir| fs::remove_file(dir.join(weights)).expect("removed")),
@@ -79,7 +79,7 @@ fn damaged_files_are_named() {
             let index = dir.join("model.safetensors.index.json");
             edit(&index, |json| json["weight_map"]["model.norm.weight"] = json!("../x"));
         }),
-        &["index.json", "file beside it"],
+        &["index.json", "file next to it"],
     );
     says(load_with(Path::new("/nowhere/at/all"), &LoadOptions::default()), &["no such folder"]);
 }
@@ -125,7 +125,7 @@ fn tensors_that_disagree_with_the_configuration_are_named() {
 fn what_is_not_served_is_refused_and_never_guessed() {
     type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
     let cases: [Case; 10] = [
-        ("tiny-bert", |json| json["model_type"] = json!("gpt9"), &["gpt9", "served: bert, "]),
+        ("tiny-bert", |json| json["model_type"] = json!("gpt9"), &["gpt9", "supported: bert, "]),
         (
             "tiny-bert",
             |json| {
@@ -434,7 +434,7 @@ fn a_template_of_pairs_is_the_one_that_is_built_in() {
         with(json!(template), true).expect("loaded");
     }
     let of = |template: &str| json!([{ "name": "default", "template": template }]);
-    says(with(of(published), false), &["tokenizer_config.json", "more than one chat_template"]);
+    says(with(of(published), false), &["tokenizer_config.json", "several chat_templates"]);
     for (from, to) in [
         ("Judge whether", "Decide whether"),
         ("system\nJudge", "system\nPlease judge. Judge"),
@@ -448,7 +448,7 @@ fn a_template_of_pairs_is_the_one_that_is_built_in() {
     ] {
         let other = published.replace(from, to);
         assert_ne!(other, published);
-        let problem = "its chat_template may differ from Qwen3-Reranker's, which is built in";
+        let problem = "its chat_template may differ from the built-in one of Qwen3-Reranker";
         says(with(json!(other), false), &["tokenizer_config.json", problem]);
         says(with(json!(other), true), &["chat_template.jinja", problem]);
     }
@@ -485,9 +485,9 @@ fn a_cross_encoder_that_puts_pairs_into_no_chat_is_refused() {
     };
     let saved = |template, modality| saved_as(template, modality, "flat");
     saved(Some(PUBLISHED), "message").expect("loaded");
-    says(saved_as(Some(PUBLISHED), "message", "structured"), &["\"structured\"", "not served"]);
-    says(saved(None, "message"), &["no chat_template", "not served"]);
-    says(saved(Some(PUBLISHED), "text"), &["no modality \"message\"", "not served"]);
+    says(saved_as(Some(PUBLISHED), "message", "structured"), &["\"structured\"", "not supported"]);
+    says(saved(None, "message"), &["no chat_template", "not supported"]);
+    says(saved(Some(PUBLISHED), "text"), &["no modality \"message\"", "not supported"]);
     // sentence-transformers applies a template for conversations to pairs, too.
     let turns = "{% if m.role == 'user' or m.role == 'assistant' %}{% endif %}";
     says(saved(Some(turns), "message"), &["its chat_template may differ"]);

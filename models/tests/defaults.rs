@@ -111,9 +111,9 @@ fn windows_and_rotary_positions_of_modern_bert_are_those_of_transformers() {
         (json!({ "layer_types": ["full_attention"] }), ["1 layer_types", "6 layers"]),
         (json!({ "local_rope_theta": null }), ["local_rope_theta is null", "number"]),
         (json!({ "global_attn_every_n_layers": null }), ["global_attn_every", "is null"]),
-        (json!({ "rope_scaling": { "rope_type": null } }), ["rope_type null", "not served"]),
+        (json!({ "rope_scaling": { "rope_type": null } }), ["rope_type null", "not supported"]),
         (json!({ "rope_scaling": { "rope_type": "yarn" } }), ["rope_type", "yarn"]),
-        (kinds(json!({ "rope_type": null }), json!({})), ["rope_type null", "not served"]),
+        (kinds(json!({ "rope_type": null }), json!({})), ["rope_type null", "not supported"]),
     ] {
         says(model(keys), &["config.json", words[0], words[1]]);
     }
@@ -172,10 +172,10 @@ fn odd_values_are_refused_by_name() {
         says(synthetic(name, "config.json", &set(keys)), &words);
     }
     let padding = golden("xlmr-reranker", &set(json!({ "pad_token_id": null })));
-    says(padding, &["config.json", "pad_token_id names no token", "start after it"]);
+    says(padding, &["config.json", "pad_token_id is not a token id", "start after it"]);
     says(
         golden("xlmr-reranker", &set(json!({ "pad_token_id": -1 }))),
-        &["config.json", "pad_token_id names no token"],
+        &["config.json", "pad_token_id is not a token id"],
     );
     for unused in [Value::Null, json!(-1)] {
         assert!(golden("bert-classifier", &set(json!({ "pad_token_id": unused }))).is_ok());
@@ -212,7 +212,7 @@ fn a_network_is_found_with_and_without_the_name_of_its_family() {
     };
     says(
         golden_with("bert-classifier", |dir| rename(dir, both)),
-        &["embeddings.word_embeddings.weight and bert.embeddings", "not meant"],
+        &["embeddings.word_embeddings.weight and bert.embeddings", "should not be used"],
     );
 }
 
@@ -370,14 +370,14 @@ fn what_no_part_of_a_network_would_read_is_refused() {
     says(config("vision_config", twice), &["deepstack_visual_indexes", "twice"]);
     for part in ["text_config", "vision_config"] {
         let quantised = json!({ "quantization_config": { "quant_method": "fp8" } });
-        says(config(part, quantised), &[part, "quantization_config", "not served"]);
+        says(config(part, quantised), &[part, "quantization_config", "not supported"]);
     }
     let theta = json!({ "rope_theta": 500 });
     says(config("vision_config", theta), &["vision_config.rope_theta", "10000"]);
     // The line break that ends every chat, in the made-up tokenizer.
     let padding = json!({ "pad_token_id": 10 });
     let reranker = synthetic("tiny-qwen3-reranker-classifier", "config.json", &set(padding));
-    says(reranker, &["pad_token_id", "not served"]);
+    says(reranker, &["pad_token_id", "not supported"]);
 }
 
 #[test]
@@ -417,7 +417,7 @@ fn a_chat_of_images_that_is_not_the_built_in_one_is_refused() {
     };
     for name in ["tiny-qwen3-vl", "tiny-qwen3-vl-reranker"] {
         with(name, &published("<|im_end|>\\n")).expect("loaded");
-        says(with(name, &published("<|im_end|>")), &["chat_template.jinja", "another chat"]);
+        says(with(name, &published("<|im_end|>")), &["chat_template.jinja", "a different chat"]);
         says(with(name, "{% if %}"), &["chat_template.jinja", "cannot be rendered"]);
         // An endless template is stopped.
         let endless = "{% macro a() %}{% for i in range(9999) %}{{ a() }}{% endfor %}\
@@ -432,5 +432,5 @@ fn a_chat_of_images_that_is_not_the_built_in_one_is_refused() {
     let text = json!({ "method": "forward", "method_output_name": "last_hidden_state" });
     let bare = set(json!({ "modality_config": { "text": text } }));
     let bare = synthetic("tiny-qwen3-vl", "sentence_bert_config.json", &bare);
-    says(bare, &["no \"message\"", "not served"]);
+    says(bare, &["no \"message\"", "not supported"]);
 }

@@ -334,7 +334,11 @@ fn rerankers_whose_chat_is_not_served_are_refused() {
         (chat, json!("{{ strftime_now('%Y') }}"), "strftime_now"),
         (chat, json!("{% for it in messages %}"), "cannot be read"),
         (chat, json!("{{ raise_exception('no') }}"), "fails on a query and a document: "),
-        ("additional_chat_templates/default.jinja", json!("{{ messages }}"), "more than one"),
+        (
+            "additional_chat_templates/default.jinja",
+            json!("{{ messages }}"),
+            "several chat_templates",
+        ),
         ("config_sentence_transformers.json", json!({}), "CrossEncoder"),
         (length, json!({ "modality_config": { "message": { "format": null } } }), "format"),
         (

@@ -179,7 +179,7 @@ fn a_head_over_words_is_tied_only_where_the_config_lets_it() {
     }
     assert!(load_with(folder.path(), &LoadOptions::default()).is_ok());
     set(folder.path(), "config.json", json!({ "tie_word_embeddings": false }));
-    says(load_with(folder.path(), &LoadOptions::default()), &["not tied", "decoder.weight"]);
+    says(load_with(folder.path(), &LoadOptions::default()), &["does not tie", "decoder.weight"]);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn modules_that_cannot_run_in_their_order_are_refused() {
     says(chain(&[first, ("x", "Normalize"), pool]), &["before Pooling"]);
     says(chain(&[first, pool, pool]), &["second Pooling"]);
     says(chain(&[pool, first]), &["Transformer"]);
-    says(chain(&[]), &["no Transformer"]);
+    says(chain(&[]), &["neither a Transformer"]);
     says(chain(&[first, first, pool]), &["Transformer"]);
     says(chain(&[first, pool, dense, dense]), &["2_Dense", "64", "48"]);
     says(chain(&[first, pool, ("x", "WordWeights")]), &["WordWeights"]);
@@ -233,7 +233,7 @@ fn layers_beyond_those_configured_are_refused() {
 fn an_adapter_is_said_to_be_one() {
     let adapter = json!({ "peft_type": "LORA", "base_model_name_or_path": "Owner/Base" });
     let beside = after("tiny-bert", |dir| set(dir, "adapter_config.json", adapter.clone()));
-    says(beside, &["adapter_config.json", "beside the model", "LORA", "Owner/Base"]);
+    says(beside, &["adapter_config.json", "next to the model", "LORA", "Owner/Base"]);
     let folder = tempfile::tempdir().expect("a temporary folder");
     set(folder.path(), "adapter_config.json", adapter);
     let alone = load_with(folder.path(), &LoadOptions::default());
@@ -437,7 +437,10 @@ fn a_chat_template_that_texts_would_be_put_through_is_refused() {
     load_with(copy.path(), &LoadOptions::default()).expect("loaded");
     // Without its own files, sentence-transformers applies any template there is.
     fs::write(copy.path().join("chat_template.jinja"), "{{ messages }}").expect("written");
-    says(load_with(copy.path(), &LoadOptions::default()), &["chat_template.jinja", "not served"]);
+    says(
+        load_with(copy.path(), &LoadOptions::default()),
+        &["chat_template.jinja", "not supported"],
+    );
 }
 
 #[test]
@@ -484,7 +487,7 @@ fn a_tokenizer_that_would_harm_is_refused() {
 fn settings_of_the_tokenizer_count_in_one_file_alone() {
     let with = |keys| after("tiny-bert", |dir| set(dir, "special_tokens_map.json", keys));
     for keys in [json!({ "model_max_length": 7 }), json!({ "do_lower_case": false })] {
-        says(with(keys), &["special_tokens_map.json", "tokenizer_config.json alone"]);
+        says(with(keys), &["special_tokens_map.json", "tokenizer_config.json only"]);
     }
     let warnings = with(json!({ "a_switch": true })).expect("loaded").info.warnings;
     assert!(warnings.len() == 1 && warnings[0].contains("a_switch"), "{warnings:?}");

@@ -25,7 +25,7 @@ use crate::{about, bench, bulk, health, hub, logging, models, router, serve, ver
     version,
     max_term_width = 100,
     after_help = "\
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 69 a device failed for good."
+Exit codes: 0 success, 1 failure, 64 wrong usage or configuration, 69 a device failed permanently."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -44,15 +44,15 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Write a checkpoint with random weights in a published layout
     Synth(SynthArgs),
-    /// List the models of the cache, or remove one
+    /// List the models in the cache, or remove one
     Models(models::ModelsArgs),
     /// Ask a server whether it is ready; the exit code is 0 if it is
     Health(health::HealthArgs),
-    /// Measure a server, or a model that is served for it
+    /// Measure a server, or a model that is served for the measurement
     Bench(bench::BenchArgs),
     /// Print the OpenAPI document
     Openapi,
-    /// Print a script that lets a shell complete commands and flags
+    /// Print a shell completion script
     #[command(arg_required_else_help = true)]
     Completions {
         /// The shell
@@ -60,11 +60,11 @@ enum Command {
     },
     /// Print the manual page
     Man {
-        /// Write it and those of all commands into this folder
+        /// Write it and the pages of all commands into this folder
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
-    /// Print an example of a file of settings, or what flags of other servers are here
+    /// Print an example settings file, or how flags of other servers translate
     #[command(arg_required_else_help = true)]
     Docs {
         /// Which
@@ -77,7 +77,7 @@ enum Command {
 enum Document {
     /// Every setting with its default, as a file for --config
     Settings,
-    /// Flags of text-embeddings-inference, infinity and vLLM, and what they are here
+    /// Flags of text-embeddings-inference, infinity and vLLM, and their counterparts
     Migrate,
 }
 
@@ -183,8 +183,8 @@ fn check_bare_words(matches: &ArgMatches) -> Result<(), clap::Error> {
     if !apart && !beside {
         return Ok(());
     }
-    let problem = "words without a flag are models, and are given in one place, or each with --model; \
-                   several values of one flag are written with commas between them\n";
+    let problem = "words without a flag are models: give them all in one place, or each with \
+                   --model; separate several values of one flag with commas\n";
     Err(Cli::command().error(clap::error::ErrorKind::ValueValidation, problem))
 }
 

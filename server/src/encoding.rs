@@ -8,10 +8,10 @@ use proxima_models::readout::quantize;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How numbers are written.
+/// Encoding of the numbers.
 ///
 /// `int8` is `round(127 v / max|v|)` and keeps the direction (cosine) but not the length; `uint8`
-/// is `int8` + 128; in `ubinary` and `binary` a bit is 1 where `v >= 0`, eight a byte, most
+/// is `int8` + 128; in `ubinary` and `binary` a bit is 1 where `v >= 0`, eight per byte, most
 /// significant bit first, and `binary` is the byte minus 128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 #[serde(remote = "Self", rename_all = "lowercase")]

@@ -43,13 +43,15 @@ pub enum Failure {
         message: String,
     },
     /// The body has an unsupported content coding.
-    #[error("content-encoding {coding:?} is not taken: send gzip, zstd or none, once")]
+    #[error("content-encoding {coding:?} is not supported: send gzip, zstd or none, once")]
     Coding {
         /// The coding.
         coding: String,
     },
     /// The body has an unsupported transfer coding.
-    #[error("transfer-encoding {coding:?} is not implemented: send a length, or chunks alone")]
+    #[error(
+        "transfer-encoding {coding:?} is not implemented: send a content-length, or only chunked"
+    )]
     TransferCoding {
         /// The codings.
         coding: String,
@@ -63,7 +65,8 @@ pub enum Failure {
     Browser,
     /// The body arrives too slowly.
     #[error(
-        "the request body came too slowly: it must end, or bring 4 KiB a second, within each {} s",
+        "the request body arrived too slowly: within each {} s it must end or bring 4 KiB per \
+         second",
         limit.as_secs()
     )]
     SlowBody {
@@ -72,8 +75,8 @@ pub enum Failure {
     },
     /// The response would be larger than any response may be.
     #[error(
-        "the answer would have about {bytes} bytes, more than the limit of {limit}; send less at a \
-         time"
+        "the response would have about {bytes} bytes, more than the limit of {limit}; send less at \
+         a time"
     )]
     AnswerTooLarge {
         /// Bytes of the response, usually estimated before it is computed.
@@ -91,7 +94,7 @@ pub enum Failure {
     #[error("{0}; try again later")]
     NotReady(NotReady),
     /// The server is about to stop; readiness checks report this first.
-    #[error("the server is about to stop")]
+    #[error("the server is shutting down")]
     Stopping,
     /// The path does not exist.
     #[error("there is nothing at {path}; see /docs")]
@@ -108,7 +111,7 @@ pub enum Failure {
         path: String,
     },
     /// Too many concurrent requests.
-    #[error("more than {limit} requests at a time; try again in a second")]
+    #[error("more than {limit} concurrent requests; try again in a second")]
     TooManyRequests {
         /// The limit.
         limit: usize,

@@ -16,7 +16,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// What `proxima health` takes: where a server listens, as `serve` is told it.
 #[derive(Debug, Clone, Args)]
 pub struct HealthArgs {
-    /// The server's address, such as `127.0.0.1:8080` [default: as --host and --port say]
+    /// The server's address, such as `127.0.0.1:8080` [default: from --host and --port]
     #[arg(long)]
     url: Option<String>,
     /// The host that the server listens on [default: 127.0.0.1]
@@ -31,7 +31,7 @@ pub struct HealthArgs {
     /// Ask for one model, by the name it is served under
     #[arg(long)]
     model: Option<String>,
-    /// Time to wait for the answer
+    /// Time to wait for the response
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     timeout: Seconds,
 }
@@ -54,8 +54,9 @@ pub fn run(arguments: HealthArgs) -> Result<(), CommandError> {
         }
     };
     let base = base.strip_suffix("/readyz").unwrap_or(&base);
-    let mut url = url::Url::parse(&format!("{base}/readyz"))
-        .map_err(|error| CommandError::usage(format!("{base:?} is no address: {error}")))?;
+    let mut url = url::Url::parse(&format!("{base}/readyz")).map_err(|error| {
+        CommandError::usage(format!("{base:?} is not a valid address: {error}"))
+    })?;
     if let (Some(model), Ok(mut path)) = (&model, url.path_segments_mut()) {
         path.extend(model.split('/'));
     }

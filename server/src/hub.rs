@@ -226,7 +226,7 @@ impl Download<'_> {
         match read {
             Some(Err(problem)) => HubError::NoCheckpoint(problem.problem),
             _ => HubError::NoCheckpoint(
-                "it is an adapter of another model, and adapters are not served; merge it into \
+                "it is an adapter of another model, and adapters are not supported; merge it into \
                  its base (merge_and_unload) and serve the result"
                     .to_owned(),
             ),

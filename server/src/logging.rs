@@ -21,10 +21,10 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Lines for people
+    /// Lines for humans
     #[default]
     Text,
-    /// A JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -51,10 +51,7 @@ pub fn start(settings: &LogSettings) {
     // Clients can make h2 warn as often as they like.
     let directives = format!("h2=error,{}", settings.level);
     let filter = EnvFilter::try_new(directives).unwrap_or_else(|error| {
-        say(&format!(
-            "proxima: log-level {:?} is not understood ({error}); using info",
-            settings.level
-        ));
+        say(&format!("proxima: log-level {:?} is invalid ({error}); using info", settings.level));
         EnvFilter::new("info")
     });
     let builder = tracing_subscriber::fmt()
@@ -179,7 +176,7 @@ impl Queue {
         let untold = std::mem::take(&mut lines.untold);
         drop(lines);
         let told = untold == 0 || {
-            let note = format!("proxima: {untold} lines of the log were lost here\n");
+            let note = format!("proxima: {untold} log lines were lost here\n");
             write_whole(to, note.as_bytes()).is_ok()
         };
         let written = write_whole(to, &line).is_ok();

@@ -26,7 +26,7 @@ pub fn check(folder: &Path, needed: u64) -> Result<(), CommandError> {
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     Err(CommandError::failure(format!(
         "{}: its weights take at least {:.2} GB of memory, and {} leaves {:.2} GB; raise it, serve \
-         fewer or smaller models, or load this one in fewer bits with --dtype",
+         fewer or smaller models, or load this one with fewer bits (--dtype)",
         folder.display(),
         gigabytes(needed),
         room.of,

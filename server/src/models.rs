@@ -17,7 +17,7 @@ pub struct ModelsArgs {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Action {
-    /// List the models of the cache with their sizes (the default)
+    /// List the models in the cache with their sizes (the default)
     List,
     /// Remove a model from the cache
     Remove {

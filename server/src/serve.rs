@@ -124,11 +124,12 @@ pub fn run(arguments: ServeArgs, environment: &Environment) -> Result<(), Comman
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| CommandError::failure(format!("no threads: {error}")))?;
+        .map_err(|error| CommandError::failure(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(async {
         let signals = Signals::install();
-        let signals = signals
-            .map_err(|error| CommandError::failure(format!("no handlers of signals: {error}")))?;
+        let signals = signals.map_err(|error| {
+            CommandError::failure(format!("cannot install signal handlers: {error}"))
+        })?;
         let notice = config::other_servers(environment);
         let settings = config::settings(arguments, environment)?;
         logging::start(&settings.log);
@@ -153,7 +154,9 @@ async fn serve(settings: ServeSettings, stopping: Stopping) -> Result<(), Comman
     let (http, local) = listen(&settings.host, settings.port, "--port").await?;
     tracing::info!("listening on http://{local}");
     if !local.ip().is_loopback() && settings.http.api_keys.is_empty() {
-        tracing::warn!("whoever reaches this address can use the server: --api-key asks for a key");
+        tracing::warn!(
+            "anyone who can reach this address can use the server: --api-key requires a key"
+        );
     }
     let grpc = match settings.grpc_port {
         Some(port) => Some(listen(&settings.host, port, "--grpc-port").await?),
@@ -172,7 +175,8 @@ async fn serve(settings: ServeSettings, stopping: Stopping) -> Result<(), Comman
         start::all(&settings, &registry, &metrics).await?;
         let (_, engine) = registry.iter().next().expect("all models are ready");
         tracing::info!(
-            "ready on http://{local} (batch {} tokens, queue {} tokens, {} inputs a request, {} requests at a time)",
+            "ready on http://{local} (batch {} tokens, queue {} tokens, {} inputs per request, {} \
+             concurrent requests)",
             engine.config().batch_tokens_max,
             settings.engine.queue_tokens_max,
             settings.engine.inputs_max,
@@ -234,10 +238,10 @@ async fn leave(app: &App) {
     app.leave();
     let delay = app.config().shutdown_delay;
     if !delay.is_zero() && app.registry().iter().next().is_some() {
-        tracing::info!("stopping: not ready any more, and answering for another {delay:?}");
+        tracing::info!("stopping: no longer ready, but answering for another {delay:?}");
         tokio::time::sleep(delay).await;
     }
-    tracing::info!("stopping: answering what was accepted");
+    tracing::info!("stopping: answering accepted requests");
 }
 
 /// Returns when a device of a ready model is lost; otherwise never.
@@ -308,7 +312,7 @@ impl Stopping {
 }
 
 fn end_at_once() -> ! {
-    tracing::warn!("stopped at once by a signal while stopping");
+    tracing::warn!("stopped at once by a second signal");
     end_programs();
     logging::flush();
     std::process::exit(i32::from(crate::command::EXIT_FAILURE));
@@ -320,7 +324,8 @@ fn end_at_once() -> ! {
 /// # Errors
 /// If the system provides no thread or no signal handlers.
 pub fn end_programs_by_signal() -> Result<(), CommandError> {
-    let failed = |error: std::io::Error| CommandError::failure(format!("no threads: {error}"));
+    let failed =
+        |error: std::io::Error| CommandError::failure(format!("cannot start threads: {error}"));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let mut signals = runtime.block_on(async { Signals::install() }).map_err(failed)?;

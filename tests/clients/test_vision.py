@@ -196,7 +196,7 @@ def test_what_is_wrong_with_an_item(address, item, says):
 
 def test_a_model_of_texts_says_so(address):
     answer = post(address, "/embed", 422, model="all-MiniLM-L6-v2", inputs={"image": CAT})
-    assert "one text an input" in answer["error"]
+    assert "one text per input" in answer["error"]
 
 
 def test_parts_are_the_same_tokens_in_every_dialect(address):

@@ -149,7 +149,7 @@ fn check(name: &str, c_name: &CStr, args: &[Arg]) -> Result<(), Fault> {
             _ => false,
         };
         if !fits {
-            return Err(Fault(format!("{name}: argument {place}, {arg:?}, is not of its type")));
+            return Err(Fault(format!("{name}: argument {place}, {arg:?}, has the wrong type")));
         }
     }
     match letters.next() {

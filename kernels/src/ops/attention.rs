@@ -32,7 +32,7 @@ pub fn attention_for<'a>(
     let scoring = scoring.into();
     let [rows, width] = qkv.shape()?;
     if width != heads.row() {
-        bail!("attention: rows of {width} numbers for {heads:?}");
+        bail!("attention: rows of {width} elements for {heads:?}");
     }
     check(rows, heads, segments, cached, scoring)?;
     let layout = next.input_layout();

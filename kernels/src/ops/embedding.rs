@@ -114,12 +114,7 @@ impl Embedding {
         let ids: Vec<u32> = corners.iter().flatten().map(|(id, _)| *id).collect();
         self.check(&ids)?;
         if rows.shape()? != [corners.len(), self.width] {
-            bail!(
-                "{} positions of {} elements for rows {:?}",
-                corners.len(),
-                self.width,
-                rows.shape()?
-            );
+            bail!("{} positions of {} elements for {:?}", corners.len(), self.width, rows.shape()?);
         }
         let mut rows = rows;
         match &self.table {

@@ -38,7 +38,7 @@ impl Precision {
             Self::Float32 => stored,
             Self::Bfloat16 => DType::BF16,
             Self::Float16 => DType::F16,
-            Self::Int8 => bail!("int8 is served on the CPU only; choose another dtype"),
+            Self::Int8 => bail!("int8 is supported on the CPU only; choose another dtype"),
         })
     }
 }

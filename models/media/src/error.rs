@@ -10,7 +10,7 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum MediaError {
     /// Not a supported format.
-    #[error("{what} is in no format that is read ({known})")]
+    #[error("{what} is not in a supported format ({known})")]
     UnknownFormat {
         /// An image or a video.
         what: &'static str,
@@ -67,8 +67,8 @@ pub enum MediaError {
     },
     /// Decoded images and videos hold too much memory for another to be decoded.
     #[error(
-        "images and videos that wait hold more than {limit} bytes of pixels; try again, with fewer \
-         of them in a request"
+        "waiting images and videos hold more than {limit} bytes of pixels; try again, with fewer \
+         per request"
     )]
     Full {
         /// The limit in bytes.

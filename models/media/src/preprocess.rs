@@ -191,7 +191,7 @@ impl Preprocessor {
             let to = sizes::list_frame(from, self.factor)?;
             if let Some(first) = pictures.from.filter(|first| *first != to) {
                 return Err(MediaError::Sampling(format!(
-                    "frame {} of the video ({} x {} pixels, resized to {} x {}) is not of the \
+                    "frame {} of the video ({} x {} pixels, resized to {} x {}) does not have the \
                      size of the first ({} x {})",
                     place + 1,
                     from.0,
@@ -228,8 +228,8 @@ impl Preprocessor {
         }
         let Some(reader) = reader else {
             return Err(MediaError::NoVideo(format!(
-                "this server reads no video files: send frames as images, or an animated GIF or \
-                 WebP ({KNOWN})"
+                "this server does not decode video files: send frames as images, or an animated \
+                 GIF or WebP ({KNOWN})"
             )));
         };
         let info = reader.probe(file.bytes())?;
@@ -244,7 +244,9 @@ impl Preprocessor {
         let _held = self.budget.take(needs, self.options.decode_bytes_max);
         reader.read(file.bytes(), &info, &wanted, &mut |place, rgb| {
             if rgb.len() != size.0 * size.1 * 3 {
-                return Err(MediaError::Reader("a frame is not of the video's size".to_owned()));
+                return Err(MediaError::Reader(
+                    "a frame does not have the size of the video".to_owned(),
+                ));
             }
             while due.next_if(|&&next| next == place).is_some() {
                 pictures.add(rgb.into(), size)?;
@@ -267,7 +269,7 @@ impl Preprocessor {
         let limit = self.options.pixels_max.saturating_mul(DRAWN);
         if file.drawn > limit {
             return Err(MediaError::Sampling(format!(
-                "{} frames of {} pixels together are more than the {limit} that are drawn of an \
+                "{} frames of {} pixels in all are more than the {limit} that are decoded of an \
                  animated image",
                 file.frames, file.drawn
             )));
@@ -326,7 +328,7 @@ impl Preprocessor {
         }
         if !fps.is_finite() || fps <= 0.0 {
             return Err(MediaError::Sampling(format!(
-                "the video says it has {fps} frames a second"
+                "the video declares {fps} frames per second"
             )));
         }
         let most = video.frames_max.unwrap_or(sizes::FRAMES).min(self.options.frames_max);

@@ -125,7 +125,8 @@ pub(super) fn file_places(
     let taken = pairs(wanted.max(FRAMES_MIN as f64).min(most)) as usize;
     if taken < GROUP {
         return Err(MediaError::Sampling(format!(
-            "of a video of {frames} frames, at most {frames_max} wanted, no {GROUP} can be taken"
+            "fewer than {GROUP} frames can be sampled from a video of {frames} frames, at most \
+             {frames_max} of them"
         )));
     }
     let end = (frames - 1) as f32;

@@ -362,7 +362,7 @@ fn an_image_inside_that_promises_more_than_its_file_is_refused() {
         // 16,383 x 16,383, the largest size that can be stored.
         file[at + 6..at + 10].copy_from_slice(&[0xff, 0x3f, 0xff, 0x3f]);
         let error = played(&preprocessor(), file).unwrap_err();
-        assert!(error.to_string().contains("not of the size that the file says"), "{error}");
+        assert!(error.to_string().contains("not have the size that the file declares"), "{error}");
     }
 }
 

@@ -64,7 +64,7 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, CheckpointError> {
 
 /// The error for a file that Git LFS has not fetched.
 const NOT_FETCHED: &str =
-    "it is a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository";
+    "it is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository";
 
 /// Checks that these bytes are not a Git LFS pointer, which a clone without LFS has instead of a
 /// file.
@@ -101,7 +101,7 @@ pub fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>,
 /// Unexpected JSON.
 pub fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, CheckpointError> {
     serde_json::from_slice(bytes)
-        .map_err(|error| CheckpointError::new(path, format!("not the JSON expected: {error}")))
+        .map_err(|error| CheckpointError::new(path, format!("not the expected JSON: {error}")))
 }
 
 /// Whether the path exists. A dangling link does, so that it is refused rather than treated as

@@ -53,8 +53,8 @@ pub fn check(weights: &Weights) -> Result<Option<Warning>, String> {
             && most > 0
         {
             return Err(format!(
-                "there is a tensor {name}, and the configuration has {most} layers of {list}; a \
-                 network without its last layers is another one"
+                "there is a tensor {name}, but the configuration has only {most} layers of {list}; \
+                 without its last layers it would be a different network"
             ));
         }
         if name.split('.').any(|part| HARMLESS.contains(&part)) {

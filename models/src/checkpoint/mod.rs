@@ -85,7 +85,7 @@ fn check_tokens_map(
             keys::files::TOKENIZER.iter().find(|(known, _)| known == key).map(|(_, rule)| rule);
         let is_read = matches!(rule, Some(Rule::Used | Rule::Refused(_)));
         if is_read && config.get(key) != Some(value) {
-            let problem = format!("{key} is read from tokenizer_config.json alone; write it there");
+            let problem = format!("{key} is read from tokenizer_config.json only; set it there");
             return Err(CheckpointError::new(path, problem));
         }
     }
@@ -119,7 +119,7 @@ impl Checkpoint {
             false => read_json(&path)?,
         };
         if config.get("quantization_config").is_some_and(|value| !value.is_null()) {
-            let problem = "quantised checkpoints are not served; use the float one";
+            let problem = "quantised checkpoints are not supported; use the float one";
             return Err(CheckpointError::new(path, problem));
         }
         let path = transformer_dir.join("tokenizer_config.json");
@@ -232,7 +232,7 @@ impl Checkpoint {
     pub fn labels(&self) -> Result<Vec<String>, CheckpointError> {
         let limit = tables::LABELS_MAX;
         let too_many = |count: u64| {
-            let problem = format!("{count} labels are more than the {limit} that are served");
+            let problem = format!("{count} labels are more than the supported {limit}");
             Err(self.config_error(problem))
         };
         let named = match self.config.get("id2label") {
@@ -264,7 +264,7 @@ impl Checkpoint {
                 (Some(place @ None), Some(name)) => *place = Some(name),
                 _ => {
                     let problem = format!(
-                        "id2label: {id:?} is {name}; labels are texts numbered from 0 to {}",
+                        "id2label: {id:?} is {name}; labels must be strings numbered from 0 to {}",
                         named.len() - 1
                     );
                     return Err(self.config_error(problem));
@@ -378,13 +378,13 @@ pub fn adapter(dir: &Path) -> Result<(), CheckpointError> {
     let base = base.unwrap_or("a model it does not name");
     let problem = if is_there(&dir.join("config.json")) {
         format!(
-            "beside the model is a {kind} adapter of {base}, and adapters are not served; merge it \
-             into the model (merge_and_unload), or remove it to serve the model without it"
+            "next to the model is a {kind} adapter of {base}, and adapters are not supported; \
+             merge it into the model (merge_and_unload), or remove it to serve the model without it"
         )
     } else {
         format!(
-            "this is a {kind} adapter of {base}, not a model, and adapters are not served; merge \
-             it into its base (merge_and_unload) and serve the result"
+            "this is a {kind} adapter of {base}, not a model, and adapters are not supported; \
+             merge it into its base (merge_and_unload) and serve the result"
         )
     };
     Err(CheckpointError::new(path, problem))

@@ -204,7 +204,7 @@ impl Reader<'_> {
         let Some(content) = self.object(path, table)? else { return Ok(None) };
         serde_path_to_error::deserialize(content)
             .map(Some)
-            .map_err(|error| CheckpointError::new(path, format!("not what is expected: {error}")))
+            .map_err(|error| CheckpointError::new(path, format!("unexpected content: {error}")))
     }
 
     /// As [`read`](Self::read), for a file that must exist.
@@ -251,7 +251,7 @@ impl SentenceTransformers {
             let begins = matches!(kind, ModuleKind::Transformer | ModuleKind::StaticEmbedding);
             if is_first != begins {
                 let problem = format!(
-                    "{}: one Transformer or StaticEmbedding comes first, no other",
+                    "{}: the first module, and no other, must be a Transformer or StaticEmbedding",
                     module.kind
                 );
                 return Err(CheckpointError::new(path, problem));
@@ -260,7 +260,7 @@ impl SentenceTransformers {
             this.add(kind, folder, &mut reader)?;
         }
         if !found_transformer {
-            let problem = "it names no Transformer and no StaticEmbedding";
+            let problem = "it names neither a Transformer nor a StaticEmbedding";
             return Err(CheckpointError::new(path, problem));
         }
         modules::check_order(&path, &this)?;
@@ -337,7 +337,7 @@ impl SentenceTransformers {
             let path = folder.join(name);
             let Some(content) = reader.object(&path, tables::TRANSFORMER)? else { continue };
             let length: Length = serde_path_to_error::deserialize(&content).map_err(|error| {
-                CheckpointError::new(&path, format!("not what is expected: {error}"))
+                CheckpointError::new(&path, format!("unexpected content: {error}"))
             })?;
             (self.tokens_max, self.lower_case) =
                 (length.max_seq_length, length.do_lower_case.unwrap_or(false));

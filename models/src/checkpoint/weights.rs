@@ -75,7 +75,7 @@ impl Weights {
         let mut weights = Self { source: index.clone(), ..Self::default() };
         for shard in map.weight_map.values().collect::<BTreeSet<_>>() {
             if Path::new(shard).components().count() != 1 || shard.contains("..") {
-                let problem = format!("{shard:?} is not the name of a file beside it");
+                let problem = format!("{shard:?} is not the name of a file next to it");
                 return Err(CheckpointError::new(index, problem));
             }
             weights.add_file(&dir.join(shard))?;
@@ -118,12 +118,12 @@ impl Weights {
         let content = content.as_deref().unwrap_or_default();
         check_fetched(path, content)?;
         if !content.starts_with(ZIP) {
-            let problem = "it is no zip archive; PyTorch before 1.6 wrote others: load it with \
-                           torch.load and save it with safetensors.torch.save_file";
+            let problem = "it is not a zip archive; PyTorch before 1.6 wrote another format: load \
+                           it with torch.load and save it with safetensors.torch.save_file";
             return Err(CheckpointError::new(path, problem));
         }
         let tensors = read_pickle(path).map_err(|problem| {
-            CheckpointError::new(path, format!("no tensors of PyTorch: {problem}"))
+            CheckpointError::new(path, format!("not a PyTorch checkpoint: {problem}"))
         })?;
         for (name, tensor) in tensors {
             weights.tensors.insert(name, TensorEntry::new(path, Ok(tensor)));
@@ -139,7 +139,7 @@ impl Weights {
         check_fetched(path, &file)?;
         let file = Arc::new(file);
         let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|problem| {
-            error(format!("not a whole safetensors file ({problem:?}); download it again"))
+            error(format!("not a complete safetensors file ({problem:?}); download it again"))
         })?;
         let data = 8 + header;
         let length = metadata.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0);
@@ -155,7 +155,7 @@ impl Weights {
                 Dtype::F32 => Ok(DType::F32),
                 Dtype::BF16 => Ok(DType::BF16),
                 Dtype::F16 => Ok(DType::F16),
-                other => Err(format!("{other:?} tensors are not served")),
+                other => Err(format!("{other:?} tensors are not supported")),
             };
             let tensor = tensor.and_then(|dtype| {
                 StoredTensor::new(file.clone(), range, dtype, info.shape.clone())
@@ -194,7 +194,7 @@ impl Weights {
                 &self.source,
                 format!(
                     "there are tensors {one}{name} and {other}{name}; remove those of the network \
-                     that is not meant"
+                     that should not be used"
                 ),
             )),
         }

@@ -146,16 +146,16 @@ impl Config {
             && kind != "absolute"
         {
             return Err(format!(
-                "position_embedding_type {kind:?} is not served; served: absolute"
+                "position_embedding_type {kind:?} is not supported; supported: absolute"
             ));
         }
         if self.is_decoder {
-            return Err("a BERT decoder (is_decoder) is not served".into());
+            return Err("a BERT decoder (is_decoder) is not supported".into());
         }
         if self.intermediate_size == 0 || self.type_vocab_size == 0 {
             return Err("intermediate_size and type_vocab_size must be at least 1".into());
         }
-        let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
+        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(PostNormConfig {
             layers: self.num_hidden_layers,
             heads: PostNormConfig::heads(self.hidden_size, self.num_attention_heads)?,
@@ -197,8 +197,8 @@ pub(super) fn load(
         id => id.and_then(|id| u32::try_from(id).ok()),
     };
     if style.positions_after_padding && padding.is_none() {
-        let problem = "pad_token_id names no token, but positions start after it; name the padding \
-                       token's id (1 as published)";
+        let problem = "pad_token_id is not a token id, but positions start after it; set it to \
+                       that of the padding token (1 as published)";
         return Err(checkpoint.config_error(problem));
     }
     let padding = padding.filter(|_| style.positions_after_padding);

@@ -110,7 +110,7 @@ impl Default for Config {
 
 impl Config {
     fn sizes(&self) -> Result<PostNormConfig, String> {
-        let unknown = || format!("activation {:?} is not served", self.activation);
+        let unknown = || format!("activation {:?} is not supported", self.activation);
         Ok(PostNormConfig {
             layers: self.n_layers,
             heads: PostNormConfig::heads(self.dim, self.n_heads)?,

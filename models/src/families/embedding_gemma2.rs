@@ -71,7 +71,7 @@ const PREFIXES: &[&str] = &["", "language_model.", "model.language_model."];
 
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
-const TOWER: &str = "images and sound are not served for this model, texts are";
+const TOWER: &str = "images and sound are not supported for this model, texts are";
 const BUILDER: &str = "per_layer_config has it";
 
 const KEYS: &[Key] = &[
@@ -189,7 +189,7 @@ impl Config {
         match types[layer].as_str() {
             FULL => Ok(false),
             SLIDING => Ok(true),
-            other => Err(format!("layer_types has {other:?}; served: {FULL}, {SLIDING}")),
+            other => Err(format!("layer_types has {other:?}; supported: {FULL}, {SLIDING}")),
         }
     }
 
@@ -226,7 +226,7 @@ impl Config {
             return Err(format!("rope_parameters has no {kind}"));
         }
         if object.is_object() && (object["rope_type"].is_null() || object["rope_theta"].is_null()) {
-            return Err(format!("{kind} of rope_parameters needs rope_type and rope_theta"));
+            return Err(format!("rope_parameters.{kind} needs rope_type and rope_theta"));
         }
         RotaryRule::of(object, theta, self.max_position_embeddings)
     }
@@ -298,7 +298,7 @@ impl Layer {
 fn sizes(config: &Config) -> Result<(Vec<SandwichConfig>, [usize; 2]), String> {
     let name = &config.hidden_activation;
     let activation =
-        activation(name).ok_or_else(|| format!("hidden_activation {name:?} is not served"))?;
+        activation(name).ok_or_else(|| format!("hidden_activation {name:?} is not supported"))?;
     let is_index = |key: &str| {
         let index = key.parse::<usize>().ok().filter(|index| *index < config.num_hidden_layers);
         index.is_some_and(|index| index.to_string() == key)

@@ -79,7 +79,7 @@ const KEYS: &[Key] = llama::keys![
     ("auto_map", Object(&[OWN_CODE])),
     ("is_causal", NoEffect("transformers does not read it for this type")),
     ("attention_bias", Used),
-    ("mlp_bias", Refused("a bias of the MLP is not served")),
+    ("mlp_bias", Refused("a bias of the MLP is not supported")),
     ("classifier_pooling", Used),
     // The authors' name of classifier_pooling, which transformers does not read.
     ("clf_pooling", Only(&[Is::Text("late")])),

@@ -55,7 +55,7 @@ const BY_LAYER_TYPE: &[Key] =
     &[(FULL, Object(&[SCALED_ROTARY])), (SLIDING, Object(&[SCALED_ROTARY]))];
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
-const CAPPED: &str = "scores that are capped are not served";
+const CAPPED: &str = "scores that are capped are not supported";
 
 const KEYS: &[Key] = &[
     ("vocab_size", VOCABULARY),
@@ -158,7 +158,7 @@ impl Config {
         match types[layer].as_str() {
             FULL => Ok(false),
             SLIDING => Ok(true),
-            other => Err(format!("layer_types has {other:?}; served: {FULL}, {SLIDING}")),
+            other => Err(format!("layer_types has {other:?}; supported: {FULL}, {SLIDING}")),
         }
     }
 
@@ -205,7 +205,7 @@ impl Config {
         }
         if object.get("truncate").is_some() {
             // transformers looks for it in another object.
-            return Err("truncate of rotary positions is not served for gemma3_text".into());
+            return Err("truncate of rotary positions is not supported for gemma3_text".into());
         }
         RotaryRule::of(&object, theta, self.max_position_embeddings)
     }
@@ -245,7 +245,7 @@ fn load(
     let heads = heads.map_err(error)?;
     let name = &config.hidden_activation;
     let activation = activation(name)
-        .ok_or_else(|| error(format!("hidden_activation {name:?} is not served")))?;
+        .ok_or_else(|| error(format!("hidden_activation {name:?} is not supported")))?;
     let weights = checkpoint.weights();
     let prefix = weights.prefix(&["", "model."], "embed_tokens.weight")?;
     let loader = Loader::new(weights, prefix, precision, device);

@@ -106,7 +106,7 @@ const KEYS: &[Key] = &[
     ("original_max_position_embeddings", Refused("it belongs in rope_parameters")),
     ("rope_parameters", Object(&[SCALED_ROTARY])),
     ("rope_scaling", Object(&[SCALED_ROTARY])),
-    ("logn_attention_scale", Refused("scores that grow with the length are not served")),
+    ("logn_attention_scale", Refused("scores that grow with the length are not supported")),
     ("logn_attention_clip1", NoEffect("for logn_attention_scale, which is refused")),
     ("pack_qkv", Only(&[Is::Bool(true)])),
     ("unpad_inputs", NoEffect(FAST)),
@@ -156,7 +156,7 @@ impl Config {
         if !heads.size.is_multiple_of(2) {
             return Err(format!("heads of {} components cannot be rotated", heads.size));
         }
-        let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
+        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(PostNormConfig {
             layers: self.num_hidden_layers,
             heads,
@@ -184,10 +184,10 @@ impl Config {
             let factor = match scaling {
                 Value::Null => return Ok(RotaryRule { theta, scaling: Scaling::None }),
                 scaling if scaling["type"] == "ntk" => scaling["factor"].as_f64(),
-                _ => return Err("rope_scaling is not of type ntk, the only one of new".into()),
+                _ => return Err("rope_scaling is not of type ntk, the only one for new".into()),
             };
             let factor = factor.filter(|factor| (1.0..1e6).contains(factor));
-            let factor = factor.ok_or("rope_scaling needs a factor from 1 on")?;
+            let factor = factor.ok_or("rope_scaling needs a factor of at least 1")?;
             // The authors' code does not scale by 1.
             let scaling = if factor > 1.0 { Scaling::Ntk { factor } } else { Scaling::None };
             return Ok(RotaryRule { theta, scaling });

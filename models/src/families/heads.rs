@@ -71,8 +71,7 @@ pub(super) fn decoder_or_words<'a>(
     }
     if checkpoint.said("tie_word_embeddings") == Some(false) {
         let problem = format!(
-            "the config says that the head over words is not tied to the embeddings, and there is \
-             no {decoder}"
+            "the config does not tie the language head to the embeddings, and there is no {decoder}"
         );
         return Err(CheckpointError::new(checkpoint.dir(), problem));
     }

@@ -147,8 +147,8 @@ impl Config {
     fn sizes(&self) -> Result<PostNormConfig, String> {
         if self.position_embedding_type.is_none() {
             return Err(
-                "position_embedding_type is absent, which means learned positions, and only \
-                        alibi is served for this network"
+                "position_embedding_type is absent, which means learned positions, and only alibi \
+                 is supported for this network"
                     .into(),
             );
         }
@@ -157,7 +157,7 @@ impl Config {
             Some("reglu") => Activation::Relu,
             other => {
                 let kind = other.unwrap_or("absent");
-                return Err(format!("feed_forward_type is {kind}; served: geglu, reglu"));
+                return Err(format!("feed_forward_type is {kind}; supported: geglu, reglu"));
             }
         };
         Ok(PostNormConfig {
@@ -218,8 +218,8 @@ fn load(
     let loader = Loader::new(weights, prefix, precision, device);
     let is_normed = loader.has("encoder.layer.0.attention.self.layer_norm_q.weight");
     if Code::of(checkpoint).is_some_and(|code| (code == Code::Normed) != is_normed) {
-        let problem = "auto_map names other code than the tensors are for: with norms of queries \
-                       and keys, or without";
+        let problem = "auto_map names code that does not match the tensors: one has norms of \
+                       queries and keys, the other does not";
         return Err(error(problem.into()));
     }
     let bias = RelativeBias::new(BiasRule::slopes(sizes.heads.heads), device);

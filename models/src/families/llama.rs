@@ -253,7 +253,7 @@ pub(super) use keys;
 const LLAMA_KEYS: &[Key] = keys![
     ("is_causal", Used),
     ("attention_bias", Used),
-    ("mlp_bias", Refused("a bias of the MLP is not served")),
+    ("mlp_bias", Refused("a bias of the MLP is not supported")),
     ("pretraining_tp", NoEffect("for training")),
 ];
 const MISTRAL_KEYS: &[Key] = keys![
@@ -265,7 +265,7 @@ const MISTRAL_KEYS: &[Key] = keys![
 ];
 const QWEN2_KEYS: &[Key] = keys![
     ("is_causal", Used),
-    ("use_sliding_window", Refused("sliding-window attention is not served for qwen2")),
+    ("use_sliding_window", Refused("sliding-window attention is not supported for qwen2")),
     ("sliding_window", NoEffect(NO_WINDOW)),
     ("max_window_layers", NoEffect(NO_WINDOW)),
     ("layer_types", Used),
@@ -322,7 +322,7 @@ impl Config {
             "gelu" if style.is_gemma => activation("gelu_pytorch_tanh"),
             name => activation(name),
         };
-        let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
+        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(DecoderConfig {
             hidden,
             layers,

@@ -128,7 +128,8 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Family, CheckpointError> {
         known.sort_unstable();
         known.dedup();
         let known = known.join(", ");
-        checkpoint.config_error(format!("model_type {wanted:?} is not served; served: {known}"))
+        checkpoint
+            .config_error(format!("model_type {wanted:?} is not supported; supported: {known}"))
     })?;
     // A module chain that pools uses the bare transformer, whatever class it was saved as, unless
     // that class is the checkpoint's own code.
@@ -145,7 +146,7 @@ pub fn of(checkpoint: &Checkpoint) -> Result<Family, CheckpointError> {
         Some(name) => {
             let served = family.architectures.join(", ");
             let problem =
-                format!("architecture {name} is not served; served of {wanted}: {served}");
+                format!("architecture {name} is not supported; supported for {wanted}: {served}");
             Err(checkpoint.config_error(problem))
         }
         None => Ok(family),

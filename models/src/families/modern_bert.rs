@@ -86,7 +86,7 @@ const KEYS: &[Key] = &[
     ("unpad_embeddings", NoEffect("nothing is padded, and the answers are the same")),
     ("unpad_no_grad", NoEffect(TRAINING)),
     ("pad_logits", NoEffect("nothing is padded, and the answers are the same")),
-    ("causal_mask", Refused("this network is served with full attention only")),
+    ("causal_mask", Refused("this network is supported with full attention only")),
     ("reference_compile", NoEffect("the answers are the same")),
     ("hidden_act", NoEffect(NOT_READ)),
     ("layer_norm_eps", NoEffect(NOT_READ)),
@@ -189,11 +189,11 @@ impl Config {
             return Err(format!("{} layer_types for {layers} layers", types.len()));
         }
         if self.mlp_bias {
-            return Err("an MLP with biases (mlp_bias) is not served for modernbert".into());
+            return Err("an MLP with biases (mlp_bias) is not supported for modernbert".into());
         }
         self.check_rotary()?;
         let activation = activation(&self.hidden_activation).ok_or_else(|| {
-            format!("hidden_activation {:?} is not served", self.hidden_activation)
+            format!("hidden_activation {:?} is not supported", self.hidden_activation)
         })?;
         Ok((Heads { heads, kv_heads: heads, size: hidden / heads }, activation))
     }
@@ -204,7 +204,7 @@ impl Config {
     ) -> Result<Activation, CheckpointError> {
         let name = &self.classifier_activation;
         activation(name).ok_or_else(|| {
-            checkpoint.config_error(format!("classifier_activation {name:?} is not served"))
+            checkpoint.config_error(format!("classifier_activation {name:?} is not supported"))
         })
     }
 
@@ -226,8 +226,8 @@ impl Config {
         match kinds.into_iter().find(|kind| *kind != "default") {
             None => Ok(()),
             Some(kind) => Err(format!(
-                "rope_scaling or rope_parameters has rope_type {kind}; scaled rotary positions \
-                 are not served"
+                "rope_scaling or rope_parameters has rope_type {kind}; scaled rotary positions are \
+                 not supported"
             )),
         }
     }

@@ -104,7 +104,7 @@ impl Default for Config {
 
 impl Config {
     fn sizes(&self) -> Result<PostNormConfig, String> {
-        let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
+        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(PostNormConfig {
             layers: self.num_hidden_layers,
             heads: PostNormConfig::heads(self.hidden_size, self.num_attention_heads)?,

@@ -76,19 +76,19 @@ const KEYS: &[Key] = &[
     ("rotary_emb_base", THETA),
     ("rotary_scaling_factor", Used),
     ("rotary_emb_fraction", Only(&[Is::Number(1.0)])),
-    ("rotary_emb_interleaved", Refused("interleaved rotary positions are not served")),
-    ("rotary_emb_scale_base", Refused("xPos is not served")),
+    ("rotary_emb_interleaved", Refused("interleaved rotary positions are not supported")),
+    ("rotary_emb_scale_base", Refused("xPos is not supported")),
     ("qkv_proj_bias", Used),
     ("mlp_fc1_bias", Used),
     ("mlp_fc2_bias", Used),
-    ("prenorm", Refused("norms before the layers are not served")),
-    ("parallel_block", Refused("attention beside the MLP is not served")),
+    ("prenorm", Refused("norms before the layers are not supported")),
+    ("parallel_block", Refused("attention in parallel with the MLP is not supported")),
     ("parallel_block_tied_norm", NoEffect("for parallel_block, which is refused")),
     ("add_pooling_layer", NoEffect("another task's")),
     ("original_max_position_embeddings", Refused("it belongs in rope_parameters")),
     ("partial_rotary_factor", Only(&[Is::Number(1.0)])),
-    ("causal", Refused("this network is served with full attention only")),
-    ("use_rms_norm", Refused("RMS norms are not served for nomic_bert")),
+    ("causal", Refused("this network is supported with full attention only")),
+    ("use_rms_norm", Refused("RMS norms are not supported for nomic_bert")),
     ("scale_attn_weights", Only(&[Is::Bool(true)])),
     ("scale_attn_by_inverse_layer_idx", Refused("scores are scaled by the size of heads alone")),
     ("num_experts", Count(0, 1024)),
@@ -99,7 +99,7 @@ const KEYS: &[Key] = &[
     ("moe_resid_pdrop", NoEffect(DROPOUT)),
     ("ffn_div", Only(&[Is::Number(1.0)])),
     ("expert_choice_router", Refused("tokens choose experts, not the other way round")),
-    ("num_shared_experts", Refused("experts for all tokens are not served")),
+    ("num_shared_experts", Refused("experts for all tokens are not supported")),
     ("router_aux_loss_coef", NoEffect(DROPOUT)),
     ("pad_vocab_size_multiple", NoEffect("vocab_size counts the rows that are stored")),
     ("pad_vocab_to_multiple_of", NoEffect("vocab_size counts the rows that are stored")),
@@ -212,7 +212,7 @@ impl Config {
         let heads = PostNormConfig::heads(self.hidden_size, self.num_attention_heads)?;
         if self.head_dim.is_some_and(|size| size != heads.size) || !heads.size.is_multiple_of(2) {
             return Err(format!(
-                "heads of {} components are not served, nor a head_dim of another size",
+                "heads of {} components are not supported, nor a head_dim of another size",
                 heads.size
             ));
         }
@@ -221,8 +221,8 @@ impl Config {
             ("gelu", true) => Activation::Gelu,
             (other, bias) => {
                 return Err(format!(
-                    "activation {other:?} with mlp_fc1_bias {bias} is not served; served: swiglu \
-                     without, gelu with it"
+                    "activation {other:?} with mlp_fc1_bias {bias} is not supported; supported: \
+                     swiglu without, gelu with it"
                 ));
             }
         };
@@ -230,7 +230,7 @@ impl Config {
             (0, _) | (_, None | Some(0)) => None,
             (_, Some(1)) => return Err("moe_every_n_layers must be at least 2".into()),
             _ if activation != Activation::Gelu => {
-                return Err("experts with a gated MLP are not served".into());
+                return Err("experts with a gated MLP are not supported".into());
             }
             (count, Some(every)) => {
                 let chosen = self.moe_top_k.unwrap_or(1);
@@ -301,7 +301,9 @@ fn load(
 ) -> Result<Network, CheckpointError> {
     let missing = NEEDED.iter().find(|key| checkpoint.has("n_embd") && !checkpoint.has(key));
     if let Some(key) = missing {
-        return Err(checkpoint.config_error(format!("there is no {key}, which n_embd needs")));
+        return Err(
+            checkpoint.config_error(format!("there is no {key}, which is needed with n_embd"))
+        );
     }
     let config: Config = checkpoint.config()?;
     let sizes = config.sizes().map_err(|problem| checkpoint.config_error(problem))?;

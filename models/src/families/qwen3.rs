@@ -259,7 +259,7 @@ impl Config {
         let kind = object.get("rope_type").or_else(|| object.get("type"));
         if let Some(kind) = kind.filter(|kind| *kind != "default") {
             return Err(format!(
-                "{name} has rope_type {kind}; scaled rotary positions are not served"
+                "{name} has rope_type {kind}; scaled rotary positions are not supported"
             ));
         }
         let theta = object.get("rope_theta").and_then(Value::as_f64);
@@ -275,14 +275,14 @@ impl Config {
         }
         let windowed = types.is_some_and(|types| types.iter().any(|kind| kind != "full_attention"));
         if self.use_sliding_window || windowed {
-            return Err("sliding-window attention is not served for qwen3".into());
+            return Err("sliding-window attention is not supported for qwen3".into());
         }
         if self.num_hidden_layers == 0 || self.hidden_size == 0 || self.intermediate_size == 0 {
             return Err("sizes must be at least 1".into());
         }
         let heads = self.num_attention_heads;
         let kv_heads = self.num_key_value_heads.unwrap_or(heads);
-        let unknown = || format!("hidden_act {:?} is not served", self.hidden_act);
+        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(DecoderConfig {
             hidden: self.hidden_size,
             layers: self.num_hidden_layers,

@@ -53,8 +53,8 @@ fn load(
     let name = name.ok_or_else(|| error("there is no tensor embedding.weight or embeddings"))?;
     if name == TABLES[1] && weights.contains("mapping") {
         return Err(error(
-            "its tensor mapping says which tokens share a vector, which is not served; save the \
-             model without quantising its vocabulary",
+            "its tensor mapping makes tokens share vectors, which is not supported; save the model \
+             without quantising its vocabulary",
         ));
     }
     let shape = weights.shape(name).filter(|shape| shape.len() == 2);

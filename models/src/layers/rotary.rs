@@ -94,7 +94,7 @@ impl RotaryRule {
             _ => {
                 let kind = kind.map_or_else(String::new, Value::to_string);
                 return Err(format!(
-                    "rope_type {kind} is not served; served: default, linear, llama3, yarn"
+                    "rope_type {kind} is not supported; supported: default, linear, llama3, yarn"
                 ));
             }
         };

@@ -98,7 +98,7 @@ fn check_cross_encoder(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         checkpoint.dir().join("modules.json"),
         format!(
             "sentence-transformers reads {key} of a cross-encoder only if \
-             config_sentence_transformers.json says \"model_type\": \"CrossEncoder\"; say so there, \
+             config_sentence_transformers.json has \"model_type\": \"CrossEncoder\"; set it there, \
              or remove modules.json"
         ),
     ))
@@ -116,8 +116,8 @@ fn check_padding(parts: &ReadoutParts<'_>, score: &ScoreReadout) -> Result<(), C
         return Ok(());
     }
     Err(checkpoint.config_error(
-        "pad_token_id is the token that every input ends in, so that transformers scores at another \
-         one, which is not served",
+        "pad_token_id is the token that every input ends with, so transformers scores at another \
+         token, which is not supported",
     ))
 }
 
@@ -126,15 +126,15 @@ fn no_pooling(checkpoint: &Checkpoint, family: &families::Family) -> CheckpointE
     let masked = checkpoint.architectures().iter().any(|name| name.ends_with("ForMaskedLM"));
     let sparse = match masked && family.words.is_some() {
         true => {
-            "; a SPLADE model, whose language head weighs words, is served with --task sparse or \
-             --pooling splade"
+            "; a SPLADE model, whose language head gives word weights, is served with --task \
+             sparse or --pooling splade"
         }
         false => "",
     };
     CheckpointError::new(
         checkpoint.dir(),
         format!(
-            "no modules.json says how tokens are pooled; choose with --pooling (cls, mean, \
+            "there is no modules.json to define pooling; choose with --pooling (cls, mean, \
              last_token, ...){sparse}"
         ),
     )
@@ -218,7 +218,7 @@ fn check_width(dir: &Path, wanted: usize, found: usize) -> Result<(), Checkpoint
     if wanted == found {
         return Ok(());
     }
-    let problem = format!("it takes {wanted} components where {found} come in");
+    let problem = format!("it takes {wanted} components but gets {found}");
     Err(CheckpointError::new(dir, problem))
 }
 
@@ -228,7 +228,7 @@ fn all_used(dir: &Path, weights: &Weights) -> Result<(), CheckpointError> {
     match weights.names().find(|(_, used)| !used) {
         None => Ok(()),
         Some((name, _)) => {
-            let problem = format!("its config.json does not speak of the tensor {name}");
+            let problem = format!("its config.json does not mention the tensor {name}");
             Err(CheckpointError::new(dir, problem))
         }
     }
@@ -248,7 +248,7 @@ pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, C
             return Err(error(problem.into()));
         }
         (Some("single_label_classification") | None, _) => ScoreFunction::Softmax,
-        (Some(other), _) => return Err(error(format!("problem_type {other:?} is not served"))),
+        (Some(other), _) => return Err(error(format!("problem_type {other:?} is not supported"))),
     };
     let settings =
         checkpoint.sentence_transformers().and_then(|modules| modules.activation_fn.as_deref());
@@ -257,7 +257,7 @@ pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, C
         .or_else(|| checkpoint.text(&["sbert_ce_default_activation_function"]));
     let pairs = match path {
         Some(path) => ScoreFunction::of_path(path)
-            .ok_or_else(|| error(format!("activation function {path} is not served")))?,
+            .ok_or_else(|| error(format!("activation function {path} is not supported")))?,
         None if labels == 1 => ScoreFunction::Sigmoid,
         None => ScoreFunction::Identity,
     };
@@ -271,7 +271,7 @@ fn splade(
     device: &Device,
 ) -> Result<SparseReadout, CheckpointError> {
     let load = family.words.ok_or_else(|| {
-        checkpoint.config_error("this architecture has no head over words; choose another --task")
+        checkpoint.config_error("this architecture has no language head; choose another --task")
     })?;
     let how = checkpoint.sentence_transformers().and_then(|modules| modules.splade);
     let head = load(checkpoint, network, device)?;
@@ -323,7 +323,7 @@ fn yes_or_no(
             let rows: Vec<usize> = false_token_id.into_iter().chain([true_token_id]).collect();
             if let Some(row) = rows.iter().find(|row| **row >= network.vocabulary) {
                 return Err(
-                    checkpoint.config_error(format!("there is no token {row} to answer with"))
+                    checkpoint.config_error(format!("there is no token {row} for the answer"))
                 );
             }
             rows
@@ -339,7 +339,7 @@ fn yes_or_no(
                 let id = id.map(|id| id as usize).filter(|id| *id < network.vocabulary);
                 id.ok_or_else(|| {
                     let path = checkpoint.transformer_dir().join("tokenizer.json");
-                    CheckpointError::new(path, format!("it has no token {word:?} to answer with"))
+                    CheckpointError::new(path, format!("it has no token {word:?} for the answer"))
                 })
             };
             let Answers { yes, no, .. } = answers;
@@ -348,7 +348,8 @@ fn yes_or_no(
     };
     if checkpoint.has("final_logit_softcapping") {
         return Err(checkpoint.config_error(
-            "final_logit_softcapping caps the logits that a score is made of, which is not served",
+            "final_logit_softcapping caps the logits that scores are computed from, which is not \
+             supported",
         ));
     }
     let weights = checkpoint.weights();
@@ -366,9 +367,8 @@ fn yes_or_no(
         None => {
             return Err(CheckpointError::new(
                 checkpoint.dir(),
-                "its config does not say that the language head is the table of embeddings \
-                 (tie_word_embeddings: true), and there is no lm_head.weight to answer yes or no \
-                 with",
+                "its config does not tie the language head to the embeddings (tie_word_embeddings: \
+                 true), and there is no lm_head.weight to compute yes and no",
             ));
         }
     };

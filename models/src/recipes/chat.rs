@@ -195,7 +195,7 @@ pub fn is_cut(tokens: usize, limit: usize, how: &Prepare) -> Result<bool, InputE
     match tokens {
         _ if tokens <= limit => Ok(false),
         _ if !how.truncate => Err(InputError::TooLong { tokens, limit }),
-        _ if how.side == Left => Err(InputError::Kind("cuts inputs at their right end only")),
+        _ if how.side == Left => Err(InputError::Kind("truncates inputs at the right end only")),
         _ => Ok(true),
     }
 }

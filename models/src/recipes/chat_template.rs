@@ -12,8 +12,8 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 
 /// Where transformers keeps further templates; one of the name `default` replaces the others.
 const FURTHER: &str = "additional_chat_templates";
-const SEVERAL: &str = "there is more than one chat_template, or one with a name, and then \
-    sentence-transformers gives messages another form, which is not served; keep one alone, as \
+const SEVERAL: &str = "there are several chat_templates, or a named one, for which \
+    sentence-transformers formats messages differently, which is not supported; keep only one, as \
     chat_template.jinja";
 
 /// The file that holds the template, or would hold it, and the template.
@@ -60,9 +60,9 @@ pub fn refuse(checkpoint: &Checkpoint, cross_encoder: bool) -> Result<(), Checkp
         None => Ok(()),
         Some(_) => Err(CheckpointError::new(
             path,
-            "sentence-transformers puts this model's texts into its chat_template, as its modality \
-             is \"message\" or is not said, and that is not served; remove the template if the \
-             model was trained without it",
+            "sentence-transformers applies this model's chat_template to texts, as its modality is \
+             \"message\" or unspecified, which is not supported; remove the template if the model \
+             was trained without it",
         )),
     }
 }

@@ -26,7 +26,7 @@ pub fn kind() -> RecipeKind {
                 && modules.prompts.values().any(|prompt| !prompt.is_empty())
             {
                 let path = checkpoint.dir().join("config_sentence_transformers.json");
-                let problem = "prompts of a cross-encoder of this kind are not served";
+                let problem = "prompts of a cross-encoder of this kind are not supported";
                 return Err(CheckpointError::new(path, problem));
             }
             Ok(Box::new(CrossEncoder { tokenizer }))

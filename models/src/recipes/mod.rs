@@ -178,7 +178,7 @@ fn check_pair() -> Input {
 
 /// The error of text-only recipes for inputs with media.
 const TEXTS_ONLY: InputError =
-    InputError::Kind("takes one text an input; images and videos are for Qwen3-VL models");
+    InputError::Kind("takes one text per input; images and videos are for Qwen3-VL models");
 
 /// Their error for an item without parts.
 const NO_TEXT: InputError =

@@ -45,8 +45,8 @@ pub fn kind() -> RecipeKind {
             if tokenizer.cuts_left(&Prepare::default()) {
                 return Err(CheckpointError::new(
                     checkpoint.transformer_dir().join("tokenizer_config.json"),
-                    "truncation_side is left, and would cut off what the chat of a reranker begins \
-                     with; that is not served: set it to right",
+                    "truncation_side is left, which would cut off the beginning of a reranker's \
+                     chat: set it to right",
                 ));
             }
             let recipe = Qwen3Reranker::new(checkpoint, tokenizer, limits.tokens_max)?;
@@ -62,8 +62,8 @@ fn check_labels(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     match labels {
         0 | 1 => Ok(()),
         _ => Err(checkpoint.config_error(format!(
-            "a Qwen3 classifier with one label is served as Qwen3-Reranker, in whose chat texts \
-             are put; this has {labels} labels, and is not served"
+            "a Qwen3 classifier is supported only with one label, as Qwen3-Reranker and with its \
+             chat; this one has {labels} labels"
         ))),
     }
 }
@@ -104,8 +104,8 @@ impl Qwen3Reranker {
             return Ok(());
         }
         Err(checkpoint.config_error(
-            "pad_token_id is the token that the chat of a reranker ends in, so that transformers \
-             scores at another one, which is not served",
+            "pad_token_id is the last token of a reranker's chat, so transformers scores at \
+             another token, which is not supported",
         ))
     }
 

@@ -69,8 +69,8 @@ impl TextTokenizer {
         let opened = caught(&path, || pipeline::open(checkpoint, &bytes))?;
         let mut inner = opened.tokenizer;
         if inner.get_normalizer().is_some_and(grows_too_much) {
-            let problem = "its normalizer can replace one byte by more than 64, or puts more than \
-                           64 before a text";
+            let problem = "its normalizer can replace one byte by more than 64, or prepend more \
+                           than 64 to a text";
             return Err(error(problem.into()));
         }
         // Files may contain training settings; here limits are ours and nothing is padded.
@@ -129,7 +129,7 @@ impl TextTokenizer {
         let path = checkpoint.transformer_dir().join("tokenizer.json");
         let error = |problem: String| CheckpointError::new(&path, problem);
         if self.inner.get_post_processor().is_some_and(|post| !has_each_once(post, false)) {
-            return Err(error("its template does not put a text into a sequence once".into()));
+            return Err(error("its template does not contain the text exactly once".into()));
         }
         let encode = || {
             let encoding = self.inner.encode("a", true);
@@ -159,7 +159,7 @@ impl TextTokenizer {
         };
         if self.inner.get_post_processor().is_some_and(|post| pair && !has_each_once(post, true)) {
             return Err(error(
-                "its template does not put both texts of a pair into it once".into(),
+                "its template does not contain both texts of a pair exactly once".into(),
             ));
         }
         if !self.types {
@@ -178,8 +178,8 @@ impl TextTokenizer {
         }
         let what = if pair { "two texts" } else { "a text" };
         Err(error(format!(
-            "its template gives {what} the token types {types:?}, of which config.json knows \
-             {known}; served are 0, and for two texts 1 from one place on"
+            "its template gives {what} the token types {types:?}, but config.json has {known}; \
+             supported are 0 and, for two texts, 1 from some position on"
         )))
     }
 

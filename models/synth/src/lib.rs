@@ -61,7 +61,7 @@ pub fn write(name: &str, dir: &Path, options: &SynthOptions) -> Result<(), Synth
     let error = |problem: String| SynthError::new(dir, problem);
     let published = configs::all().into_iter().find(|published| published.name == name);
     let published = published
-        .ok_or_else(|| error(format!("{name:?} is not known; known are {}", names().join(", "))))?;
+        .ok_or_else(|| error(format!("{name:?} is unknown; known are {}", names().join(", "))))?;
     fs::create_dir_all(dir).map_err(|problem| error(format!("cannot be made: {problem}")))?;
     let mut entries = fs::read_dir(dir).map_err(|problem| error(problem.to_string()))?;
     if entries.next().is_some() {

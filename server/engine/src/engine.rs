@@ -286,7 +286,7 @@ impl Engine {
     pub async fn sparse(&self, request: TokensRequest) -> Result<SparseAnswer, EngineError> {
         let started = Instant::now();
         if !self.info().capabilities.sparse {
-            return Err(EngineError::unsupported("give weights of words"));
+            return Err(EngineError::unsupported("give word weights"));
         }
         let _accepted = self.accept()?;
         let mut tally = Tally::default();
@@ -315,7 +315,7 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Vec<Vec<Vec<f32>>>, EngineError> {
         if !self.info().capabilities.multi {
-            return Err(EngineError::unsupported("give a vector a token"));
+            return Err(EngineError::unsupported("give token vectors"));
         }
         self.each(inputs, how, tally, Reply::Multi).await
     }

@@ -31,7 +31,7 @@ pub enum EngineError {
         source: InputError,
     },
     /// Preparing an input panicked.
-    #[error("input {index}: preparing it failed by a fault of the server")]
+    #[error("input {index}: preparing it failed because of an internal error")]
     Panicked {
         /// Its index in the request, from 0.
         index: usize,
@@ -58,8 +58,8 @@ pub enum EngineError {
     /// The images and videos of the request take more than half of the pixel budget of all
     /// requests.
     #[error(
-        "the request's images and videos have {bytes} bytes of pixels and more, too much of the \
-         {limit} that may be held; send several requests"
+        "the request's images and videos have at least {bytes} bytes of pixels, too many of the \
+         {limit} that all requests may hold; send several requests"
     )]
     TooManyPixels {
         /// Bytes of pixels that were decoded.
@@ -132,7 +132,7 @@ fn between((smallest, largest): (usize, usize)) -> String {
 }
 
 fn others_can(able: &[String]) -> String {
-    if able.is_empty() { String::new() } else { format!("; this server's {} can", able.join(", ")) }
+    if able.is_empty() { String::new() } else { format!("; models that can: {}", able.join(", ")) }
 }
 
 /// Whose fault an error is, and thus whether a retry helps.

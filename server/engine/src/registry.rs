@@ -85,7 +85,7 @@ impl fmt::Display for Stage {
         let Self { step, done, total } = *self;
         match step {
             LoadStep::Waiting => f.write_str("waiting to be loaded"),
-            LoadStep::Fetching if total == 0 => f.write_str("asking for its list of files"),
+            LoadStep::Fetching if total == 0 => f.write_str("fetching its list of files"),
             LoadStep::Fetching => {
                 write!(f, "fetching, {:.1} of {:.1} MB", megabytes(done), megabytes(total))
             }

@@ -112,7 +112,7 @@ impl WorkerResources {
             Ok(_) => Ok(fresh),
             Err(error) => {
                 dropped(fresh);
-                Err(format!("reloaded, it does not compute: {error}"))
+                Err(format!("after reloading, it does not compute: {error}"))
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::tally::Tally;
 
 /// The error for images or videos in listwise ranking.
 const TEXTS_ONLY: EngineError =
-    EngineError::unsupported("rank images or videos listwise; it takes texts alone");
+    EngineError::unsupported("rank images or videos listwise; it takes only texts");
 /// The error for listwise options with another method.
 const NO_LIST: &str = "take listwise options when it ranks by another method";
 /// Maximum passes of a listwise request.
@@ -81,9 +81,9 @@ impl Engine {
         if !can {
             return Err(EngineError::unsupported(match method {
                 RerankMethod::Pointwise => "rank pointwise: it has no score head",
-                RerankMethod::Listwise => "rank listwise: it is no E2Rank model",
+                RerankMethod::Listwise => "rank listwise: it is not an E2Rank model",
                 RerankMethod::Similarity => "rank by similarity: it gives no vectors",
-                RerankMethod::MaxSim => "rank by maxsim: it gives no vector a token",
+                RerankMethod::MaxSim => "rank by maxsim: it gives no token vectors",
             }));
         }
         let (count, limit) = (request.documents.len(), self.config().inputs_max);
@@ -108,7 +108,7 @@ impl Engine {
         check_limits(&request.prepare)?;
         in_bounds("the number of listwise candidates", candidates, (1, limit))?;
         in_bounds("the number of listwise passes", passes, (1, PASSES_MAX))?;
-        step.map_or(Ok(()), |step| in_bounds("the step of windows", step, (1, candidates)))
+        step.map_or(Ok(()), |step| in_bounds("the step between windows", step, (1, candidates)))
     }
 
     async fn pointwise(
@@ -319,19 +319,19 @@ fn check_vectors(
         return Ok(());
     }
     let wrong = |problem: String| Err(EngineError::DocumentVectors { problem });
-    let Some(width) = width else { return wrong("this model compares none".into()) };
+    let Some(width) = width else { return wrong("this model does not use any".into()) };
     if vectors.len() != documents {
         return wrong(format!("{} for {documents} documents", vectors.len()));
     }
     for (index, vector) in vectors.iter().enumerate() {
         if vector.len() != width {
-            return wrong(format!("{index} has {} numbers, not {width}", vector.len()));
+            return wrong(format!("vector {index} has {} elements, not {width}", vector.len()));
         }
         if !vector.iter().all(|number| number.is_finite()) {
-            return wrong(format!("{index} has a number that is not finite"));
+            return wrong(format!("vector {index} has an element that is not finite"));
         }
         if vector.iter().all(|number| *number == 0.0) {
-            return wrong(format!("{index} is zero"));
+            return wrong(format!("vector {index} is zero"));
         }
     }
     Ok(())

@@ -10,8 +10,8 @@ use thiserror::Error;
 /// The system cannot start a thread.
 #[derive(Debug, Error)]
 #[error(
-    "the system gives no thread for the engine ({source}): raise the limits of processes \
-     (`ulimit -u`, the pids of a container) and of memory"
+    "cannot start a thread for the engine ({source}): raise the limits on processes (`ulimit -u`, \
+     the pids limit of a container) and memory"
 )]
 pub struct NoThread {
     source: io::Error,
@@ -38,7 +38,7 @@ mod tests {
         // No machine has this much memory for a stack.
         let builder = Builder::new().stack_size(1 << 60);
         let error = spawn_as(builder, || {}).expect_err("no memory").to_string();
-        assert!(error.starts_with("the system gives no thread for the engine ("), "{error}");
+        assert!(error.starts_with("cannot start a thread for the engine ("), "{error}");
         assert!(error.contains("ulimit -u"), "{error}");
     }
 }

@@ -295,7 +295,7 @@ impl<'a> LoadClient<'a> {
         loop {
             let line = self.line()?;
             let length = usize::from_str_radix(line.split(';').next().unwrap_or_default(), 16);
-            let length = length.map_err(|_| broken("no chunk's length"))?;
+            let length = length.map_err(|_| broken("no chunk length"))?;
             // Including the line break after it.
             self.skip(length.saturating_add(2))?;
             if length == 0 {
@@ -352,5 +352,5 @@ fn wait_until(due: Instant) {
 }
 
 fn broken(what: &str) -> io::Error {
-    io::Error::other(format!("a broken answer: {what}"))
+    io::Error::other(format!("a malformed response: {what}"))
 }

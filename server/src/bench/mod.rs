@@ -20,7 +20,7 @@ const ERRORS_SHOWN: usize = 5;
 /// What `proxima bench` takes.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// A server (`http://HOST:PORT`), or a model to serve for it: a folder or an id of the Hub
+    /// A server (`http://HOST:PORT`), or a model to serve and measure: a folder or a Hub id
     #[arg(value_name = "URL|MODEL")]
     target: String,
     /// Where to send: /embed, /v1/embeddings, /rerank ... [default: what the model is for; /embed]
@@ -32,34 +32,34 @@ pub struct BenchArgs {
     /// The server's key
     #[arg(long, env = "PROXIMA_API_KEY", hide_env_values = true)]
     api_key: Option<Secret>,
-    /// Clients at a time
+    /// Concurrent clients
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
-    /// Texts of a request
+    /// Texts per request
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
     /// Requests of 1, 4, 16 and 64 texts in random order, instead of --batch
     #[arg(long)]
     mixed: bool,
-    /// Words of a text: this many, half as many or half more
+    /// Words per text: from half this many to half more
     #[arg(long, default_value_t = 110)]
     words: u16,
     /// How long to send
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Requests a second of each client [default: as fast as they are answered]
+    /// Requests per second of each client [default: as fast as they are answered]
     #[arg(long)]
     rate: Option<f64>,
-    /// How vectors are written
+    /// Encoding of vectors
     #[arg(long, default_value = "float")]
     encoding: String,
-    /// Precision of the linear layers, of a model
+    /// Precision of the linear layers, if a model is given
     #[arg(long)]
     dtype: Option<DtypeName>,
-    /// Where to compute, of a model
+    /// Where to compute, if a model is given
     #[arg(long, env = "PROXIMA_DEVICE")]
     device: Option<String>,
-    /// Threads that compute, of a model [default: all physical cores]
+    /// Compute threads, if a model is given [default: all physical cores]
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -85,9 +85,7 @@ pub fn run(arguments: &BenchArgs, environment: &Environment) -> Result<(), Comma
 fn address(target: &str) -> Result<Option<String>, CommandError> {
     let wrong = |problem: &str| CommandError::usage(format!("{target:?} {problem}"));
     if target.starts_with("https://") {
-        return Err(wrong(
-            "uses TLS, whose cost would be measured too; give the plain HTTP address",
-        ));
+        return Err(wrong("uses TLS, whose cost would be measured too; give the plain HTTP URL"));
     }
     if !target.starts_with("http://") {
         return Ok(None);
@@ -140,7 +138,7 @@ fn table(what: &str, load: &Load, tally: &Tally) -> String {
     let mut lines = vec![
         what.to_owned(),
         format!(
-            "{} by {} clients, {batch} texts a request, about {} words a text, {:.1} s",
+            "{} by {} clients, {batch} texts per request, about {} words per text, {:.1} s",
             load.path,
             load.clients,
             load.words,

@@ -40,8 +40,8 @@ pub struct EmbedArgs {
     /// The file to read, or a folder of images; standard input if absent or "-"
     #[arg(long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
-    /// Its format: a text a line, JSON Lines (with paths under "image" and "video", if wanted), CSV
-    /// with a header, or a folder of images [default: by its name, else text]
+    /// Its format: one text per line, JSON Lines (optionally with paths under "image" and "video"),
+    /// CSV with a header, or a folder of images [default: from its name, else text]
     #[arg(long)]
     format: Option<InputFormat>,
     /// The field or column with the text, in JSON Lines and CSV
@@ -50,16 +50,16 @@ pub struct EmbedArgs {
     /// The file to write; standard output if absent or "-"
     #[arg(long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
-    /// Its format [default: by its name, else jsonl]
+    /// Its format [default: from its name, else jsonl]
     #[arg(long)]
     output_format: Option<OutputFormat>,
-    /// Go on with an output that a broken run left
+    /// Continue the output of an interrupted run
     #[arg(long)]
     resume: bool,
     /// A prompt of the checkpoint, by name
     #[arg(long, conflicts_with = "instruction")]
     prompt_name: Option<String>,
-    /// A free instruction
+    /// A free-form instruction
     #[arg(long)]
     instruction: Option<String>,
     /// Keep the first components only
@@ -68,7 +68,7 @@ pub struct EmbedArgs {
     /// Do not scale vectors to length one
     #[arg(long)]
     no_normalize: bool,
-    /// Refuse texts longer than the model's limit instead of cutting them
+    /// Refuse texts longer than the model's limit instead of truncating them
     #[arg(long)]
     no_truncate: bool,
     /// Longest input in tokens
@@ -83,7 +83,7 @@ pub struct EmbedArgs {
     /// Where to compute: cpu, cuda, cuda:N, several as cuda:0,cuda:1 or cuda:all, metal or auto
     #[arg(long, env = "PROXIMA_DEVICE")]
     device: Option<String>,
-    /// The part of an NVIDIA GPU's memory that may be taken
+    /// Fraction of an NVIDIA GPU's memory that may be used
     #[arg(long, env = "PROXIMA_GPU_MEMORY_FRACTION", value_name = "FRACTION")]
     gpu_memory_fraction: Option<f64>,
 }
@@ -146,7 +146,7 @@ pub fn run(arguments: &EmbedArgs, environment: &Environment) -> Result<(), Comma
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| CommandError::failure(format!("no threads: {error}")))?;
+        .map_err(|error| CommandError::failure(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(embed_all(&engine, &job, reader, &mut *sink));
     bar.finish_and_clear();
     // If the device was lost, that was the first failure.

@@ -24,9 +24,9 @@ const MEDIA: [&str; 2] = ["image", "video"];
 /// How texts lie in a file, or images in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InputFormat {
-    /// A text a line
+    /// One text per line
     Text,
-    /// A JSON object or string a line
+    /// One JSON object or string per line
     Jsonl,
     /// Comma-separated, with a header
     Csv,
@@ -140,7 +140,7 @@ pub fn open(
             Box::new(lines(source).filter(filled).map(parse))
         }
         InputFormat::Csv => csv_records(source, field)?,
-        InputFormat::Images => return Err(failed("standard input is no folder of images")),
+        InputFormat::Images => return Err(failed("standard input is not a folder of images")),
     };
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     Ok(Reader { records, folder, bar: bar.clone() })

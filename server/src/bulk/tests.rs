@@ -116,7 +116,7 @@ fn an_array_says_its_shape() {
     let header = String::from_utf8_lossy(&bytes[..128]);
     assert!(header.contains("'descr': '<f4'") && header.contains(&format!("(5, {WIDTH})")));
     let error = write::open(&run.output(), OutputFormat::Npy, WIDTH + 1, true).err();
-    assert!(error.is_some_and(|error| error.message.contains("no array of")));
+    assert!(error.is_some_and(|error| error.message.contains("not an array of")));
 }
 
 #[test]

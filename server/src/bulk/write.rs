@@ -14,9 +14,9 @@ use crate::command::CommandError;
 /// How vectors are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// `{"id"?, "index", "embedding"}` a line
+    /// `{"id"?, "index", "embedding"}` per line
     Jsonl,
-    /// A NumPy array, float32, a row a text
+    /// A NumPy array, float32, one row per text
     Npy,
 }
 
@@ -62,7 +62,7 @@ pub fn open(
 ) -> Result<Box<dyn Sink>, CommandError> {
     let stdout = path == Path::new("-");
     if stdout && (resume || format == OutputFormat::Npy) {
-        return Err(CommandError::usage("resuming and npy need a file: name it with --output"));
+        return Err(CommandError::usage("--resume and npy need a file: name it with --output"));
     }
     if stdout {
         let writer: Box<dyn Write> = Box::new(BufWriter::new(io::stdout()));
@@ -71,7 +71,7 @@ pub fn open(
     let exists = path.exists();
     if exists && !resume {
         let message =
-            format!("{} exists; go on with it by --resume, or name another output", path.display());
+            format!("{} exists; continue it with --resume, or name another output", path.display());
         return Err(CommandError::usage(message));
     }
     let mut options = OpenOptions::new();
@@ -158,7 +158,8 @@ impl Npy {
             let marker = format!(", {width})");
             let text = String::from_utf8_lossy(&header);
             if !header.starts_with(b"\x93NUMPY") || !text.contains(&marker) {
-                let message = format!("the output is no array of {width} columns; name another");
+                let message =
+                    format!("the output is not an array of {width} columns; name another");
                 return Err(CommandError::usage(message));
             }
             rows = (length - HEADER) / row;

@@ -36,7 +36,7 @@ impl FromStr for Secret {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtypeName {
-    /// As the checkpoint says
+    /// As stored in the checkpoint
     Auto,
     /// Weights as they are stored, 32-bit activations (also f32)
     #[value(aliases = ["f32", "fp32", "float"])]
@@ -86,7 +86,7 @@ pub enum PoolingName {
     WeightedMean,
     /// The sum divided by the square root of the length
     MeanSqrtLen,
-    /// Weights of words: the same as --task sparse
+    /// Word weights: the same as --task sparse
     Splade,
 }
 
@@ -109,17 +109,17 @@ impl PoolingName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskName {
-    /// Vectors of texts
+    /// Embeds texts
     #[value(alias = "embedding")]
     #[serde(alias = "embedding")]
     Embed,
-    /// Scores of queries with documents
+    /// Scores documents for queries
     Rerank,
-    /// Vectors of texts, and listwise ranking
+    /// Embeds texts and ranks listwise
     E2rank,
-    /// Classes of texts
+    /// Classifies texts
     Classify,
-    /// Weights of words, by the head of a masked language model (SPLADE)
+    /// Word weights from the head of a masked language model (SPLADE)
     Sparse,
 }
 
@@ -139,7 +139,7 @@ impl From<TaskName> for Task {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenIdsName {
-    /// Takes them everywhere, as ids of the model's own tokenizer
+    /// Accepts them everywhere, as ids of the model's own tokenizer
     Allow,
     /// Refuses them everywhere
     Refuse,
@@ -161,11 +161,11 @@ macro_rules! serve_args {
         #[derive(Debug, Clone, Default, Args, Deserialize)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct ServeArgs {
-            /// Read settings from a TOML file; flags and variables go before it
+            /// Read settings from a TOML file; flags and variables override it
             #[arg(long, env = "PROXIMA_CONFIG", value_name = "FILE")]
             #[serde(skip)]
             pub config: Option<PathBuf>,
-            /// A model, as --model takes it; models of the environment and of the file are ignored
+            /// A model, as for --model; models in the environment and the file are ignored
             #[arg(value_name = "MODEL")]
             #[serde(skip)]
             pub models: Vec<String>,
@@ -186,23 +186,23 @@ macro_rules! serve_args {
 }
 
 serve_args! {
-    /// A model to serve: a folder or an id of the Hugging Face Hub, with another name before it if
-    /// wanted; repeat for several, the first is the default
+    /// A model to serve: a folder or a Hugging Face Hub id, optionally under another name; repeat
+    /// for several, the first is the default
     #[arg(long, env = "PROXIMA_MODEL", value_name = "[NAME=]ID[@REVISION]|PATH", value_delimiter = ',')]
     model: Vec<String>,
-    /// Branch, tag or commit of models of the Hub [default: main]
+    /// Branch, tag or commit of Hub models [default: main]
     #[arg(long, env = "PROXIMA_REVISION", help_heading = "Model")]
     revision: String,
     /// Precision of the linear layers [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_DTYPE", help_heading = "Model")]
     dtype: DtypeName,
-    /// What the model is for [default: as its files say]
+    /// What the model is for [default: determined by its files]
     #[arg(long, env = "PROXIMA_TASK", help_heading = "Model")]
     task: TaskName,
     /// How tokens are pooled [default: the checkpoint's]
     #[arg(long, env = "PROXIMA_POOLING", help_heading = "Model")]
     pooling: PoolingName,
-    /// Refuse a checkpoint whose configuration has a key that is not known, instead of warning
+    /// Refuse a checkpoint with an unknown configuration key, instead of warning
     #[arg(
         long,
         env = "PROXIMA_STRICT_CHECKPOINT",
@@ -218,7 +218,7 @@ serve_args! {
     /// for a GPU if there is one [default: cpu]
     #[arg(long, env = "PROXIMA_DEVICE", help_heading = "Model")]
     device: String,
-    /// The part of an NVIDIA GPU's memory that tensors of all models may take, above 0 to 1
+    /// Fraction of an NVIDIA GPU's memory for the tensors of all models, above 0 and at most 1
     /// [default: no limit]
     #[arg(
         long,
@@ -227,10 +227,10 @@ serve_args! {
         help_heading = "Model",
     )]
     gpu_memory_fraction: f64,
-    /// Threads that compute [default: all physical cores]
+    /// Compute threads [default: all physical cores]
     #[arg(long, env = "PROXIMA_THREADS", help_heading = "Model")]
     threads: usize,
-    /// Use downloaded models only, no network
+    /// Use only downloaded models, without network access
     #[arg(
         long,
         env = "PROXIMA_OFFLINE",
@@ -242,13 +242,13 @@ serve_args! {
     /// Address to listen on [default: 127.0.0.1]
     #[arg(long, env = "PROXIMA_HOST", help_heading = "Server")]
     host: String,
-    /// Port to listen on, 0 for any that is free [default: 8080]
+    /// Port to listen on, 0 for any free one [default: 8080]
     #[arg(long, env = "PROXIMA_PORT", help_heading = "Server")]
     port: u16,
-    /// Port for gRPC, 0 for any that is free [default: none, no gRPC]
+    /// Port for gRPC, 0 for any free one [default: none, no gRPC]
     #[arg(long, env = "PROXIMA_GRPC_PORT", value_name = "PORT", help_heading = "Server")]
     grpc_port: u16,
-    /// Ask for this key; repeat or separate by commas for several
+    /// Require this key; repeat or separate with commas for several
     #[arg(
         long,
         env = "PROXIMA_API_KEY",
@@ -257,7 +257,7 @@ serve_args! {
         help_heading = "Server",
     )]
     api_key: Vec<Secret>,
-    /// Cut inputs that are too long unless a request says otherwise [default: true]
+    /// Truncate inputs that are too long unless a request says otherwise [default: true]
     #[arg(
         long,
         env = "PROXIMA_AUTO_TRUNCATE",
@@ -266,8 +266,8 @@ serve_args! {
         help_heading = "Server",
     )]
     auto_truncate: bool,
-    /// Let pages of this origin (`https://app.example.com`, or `*` for any) call the server from a
-    /// browser; repeat or separate by commas for several [default: none]
+    /// Let web pages of this origin (`https://app.example.com`, or `*` for any) call the server
+    /// from a browser; repeat or separate with commas for several [default: none]
     #[arg(
         long,
         env = "PROXIMA_CORS_ALLOW_ORIGIN",
@@ -276,8 +276,8 @@ serve_args! {
         help_heading = "Server",
     )]
     cors_allow_origin: Vec<String>,
-    /// A name of this server, besides those of the machine itself, at which its own pages may call
-    /// it from a browser without a key; repeat or separate by commas for several
+    /// A host name of this server, besides those of the local machine, at which its own pages may
+    /// call it from a browser without a key; repeat or separate with commas for several
     #[arg(
         long,
         env = "PROXIMA_ALLOWED_HOST",
@@ -286,9 +286,9 @@ serve_args! {
         help_heading = "Server",
     )]
     allowed_host: Vec<String>,
-    /// Take token ids in place of texts, or refuse them [default: /v1/embeddings takes those that
-    /// carry the special tokens of the model's tokenizer; the paths of text-embeddings-inference
-    /// and gRPC take all]
+    /// Accept token ids in place of texts, or refuse them [default: /v1/embeddings accepts those
+    /// with the special tokens of the model's tokenizer; the paths of text-embeddings-inference and
+    /// gRPC accept all]
     #[arg(long, env = "PROXIMA_TOKEN_IDS", help_heading = "Server")]
     token_ids: TokenIdsName,
     /// Log as text or json [default: text]
@@ -297,26 +297,26 @@ serve_args! {
     /// What to log: error, warn, info, debug, or a tracing filter [default: info]
     #[arg(long, env = "PROXIMA_LOG_LEVEL", help_heading = "Server")]
     log_level: String,
-    /// Log a line a request: all, errors or off [default: all]
+    /// Log one line per request: all, errors or off [default: all]
     #[arg(long, env = "PROXIMA_LOG_REQUESTS", help_heading = "Server")]
     log_requests: LogRequests,
-    /// Tokens of a batch at most; devices may take fewer [default: on a CPU 256 a thread]
+    /// Maximum tokens per batch; devices may take fewer [default: on a CPU 256 per thread]
     #[arg(long, env = "PROXIMA_MAX_BATCH_TOKENS", value_name = "TOKENS", help_heading = "Limits")]
     max_batch_tokens: usize,
-    /// Time a batch should take at most, so that small requests need not wait longer [default: 250]
+    /// Target time of the longest batch, so that small requests do not wait longer [default: 250]
     #[arg(long, env = "PROXIMA_BATCH_TIME_MS", value_name = "MS", help_heading = "Limits")]
     batch_time_ms: u64,
-    /// Tokens that may wait; requests above are refused with 429 [default: 1048576]
+    /// Maximum tokens waiting; requests beyond that are refused with 429 [default: 1048576]
     #[arg(long, env = "PROXIMA_MAX_QUEUE_TOKENS", value_name = "TOKENS", help_heading = "Limits")]
     max_queue_tokens: usize,
-    /// Time that a request may wait before any of it is computed; those that are expected to wait
-    /// nearly so long, or have waited so long, are refused with 429 [default: 30]
+    /// Time a request may wait before any of it is computed; requests expected to wait nearly that
+    /// long, or that have waited that long, are refused with 429 [default: 30]
     #[arg(long, env = "PROXIMA_MAX_QUEUE_TIME", value_name = "SECONDS", help_heading = "Limits")]
     max_queue_time: Seconds,
-    /// Inputs of one request [default: 2048]
+    /// Maximum inputs per request [default: 2048]
     #[arg(long, env = "PROXIMA_MAX_INPUTS", value_name = "COUNT", help_heading = "Limits")]
     max_inputs: usize,
-    /// Threads that tokenise [default: all cores]
+    /// Tokenizer threads [default: all cores]
     #[arg(
         long,
         env = "PROXIMA_TOKENIZATION_THREADS",
@@ -324,17 +324,17 @@ serve_args! {
         help_heading = "Limits",
     )]
     tokenization_threads: usize,
-    /// Keep vectors of recent inputs, up to this size [default: 0, off]
+    /// Cache vectors of recent inputs, up to this size [default: 0, off]
     #[arg(long, env = "PROXIMA_CACHE_BYTES", value_name = "SIZE", help_heading = "Limits")]
     cache_bytes: Bytes,
-    /// Compute what sequences begin with in common (a reranker's instruction and query) once, and
-    /// keep its keys and values up to this size; 0 turns it off [default: 256MiB]
+    /// Compute common prefixes of sequences (a reranker's instruction and query) once, and cache
+    /// their keys and values up to this size; 0 turns it off [default: 256MiB]
     #[arg(long, env = "PROXIMA_PREFIX_BYTES", value_name = "SIZE", help_heading = "Limits")]
     prefix_bytes: Bytes,
-    /// Size of a request's body [default: 32MiB]
+    /// Maximum size of a request body [default: 32MiB]
     #[arg(long, env = "PROXIMA_MAX_BODY_BYTES", value_name = "SIZE", help_heading = "Limits")]
     max_body_bytes: Bytes,
-    /// Size of all bodies that are being received; more are refused with 429 [default: 256MiB]
+    /// Maximum size of all bodies being received; more are refused with 429 [default: 256MiB]
     #[arg(
         long,
         env = "PROXIMA_MAX_BODIES_BYTES",
@@ -342,17 +342,18 @@ serve_args! {
         help_heading = "Limits",
     )]
     max_bodies_bytes: Bytes,
-    /// Time in which a body must end or bring 4 KiB a second; then as long again [default: 20]
+    /// Time in which a body must end or have brought 4 KiB per second; then as long again [default:
+    /// 20]
     #[arg(long, env = "PROXIMA_BODY_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
     body_timeout: Seconds,
-    /// Size of all answers that are being made or wait to be read by clients [default: 256MiB]
+    /// Maximum size of all responses being written or waiting to be read [default: 256MiB]
     #[arg(long, env = "PROXIMA_MAX_ANSWER_BYTES", value_name = "SIZE", help_heading = "Limits")]
     max_answer_bytes: Bytes,
-    /// Time after which a connection or stream ends whose client reads nothing [default: 30]
+    /// Time after which a connection or stream is closed if its client reads nothing [default: 30]
     #[arg(long, env = "PROXIMA_WRITE_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
     write_timeout: Seconds,
     /// A proxy whose x-forwarded-for names the client: an address or a network like 10.0.0.0/8;
-    /// repeat or separate by commas for several [default: none, the connection's address counts]
+    /// repeat or separate with commas for several [default: none, the connection's address counts]
     #[arg(
         long,
         env = "PROXIMA_TRUSTED_PROXY",
@@ -361,10 +362,10 @@ serve_args! {
         help_heading = "Limits",
     )]
     trusted_proxy: Vec<String>,
-    /// Fetch images and videos that requests name by address from this host (example.com,
+    /// Fetch images and videos that requests give as URLs from this host (example.com,
     /// *.example.com, or * for any public host; ports 80 and 443 unless it ends in :PORT);
-    /// private:HOST:PORT allows one inside; repeat or separate by commas for several [default:
-    /// none, addresses are refused]
+    /// private:HOST:PORT allows one in a private network; repeat or separate with commas for
+    /// several [default: none, URLs are refused]
     #[arg(
         long,
         env = "PROXIMA_MEDIA_ALLOW",
@@ -373,23 +374,23 @@ serve_args! {
         help_heading = "Media",
     )]
     media_allow: Vec<String>,
-    /// Size of one image or video [default: 32MiB]
+    /// Maximum size of one image or video [default: 32MiB]
     #[arg(long, env = "PROXIMA_MAX_MEDIA_BYTES", value_name = "SIZE", help_heading = "Media")]
     max_media_bytes: Bytes,
-    /// Time that fetching one image or video may take [default: 10]
+    /// Maximum time to fetch one image or video [default: 10]
     #[arg(long, env = "PROXIMA_MEDIA_TIMEOUT", value_name = "SECONDS", help_heading = "Media")]
     media_timeout: Seconds,
-    /// Pixels of one image or frame [default: the model's]
+    /// Maximum pixels of one image or frame [default: the model's]
     #[arg(long, env = "PROXIMA_MAX_IMAGE_PIXELS", value_name = "COUNT", help_heading = "Media")]
     max_image_pixels: usize,
-    /// Keep decoded media of recent requests, up to this size; 0 turns it off
+    /// Cache decoded media of recent requests, up to this size; 0 turns it off
     #[arg(long, env = "PROXIMA_MEDIA_CACHE_BYTES", value_name = "SIZE", help_heading = "Media")]
     media_cache_bytes: Bytes,
-    /// The ffmpeg that reads video files, with ffprobe beside it; off reads none [default: the one
-    /// in PATH, if any]
+    /// The ffmpeg that decodes video files, with ffprobe next to it; off refuses video files
+    /// [default: the one in PATH, if any]
     #[arg(long, env = "PROXIMA_FFMPEG", value_name = "PATH|off", help_heading = "Media")]
     ffmpeg: String,
-    /// Requests at a time; more are refused with 429 [default: 512]
+    /// Maximum concurrent requests; more are refused with 429 [default: 512]
     #[arg(
         long,
         env = "PROXIMA_MAX_CONCURRENT_REQUESTS",
@@ -397,17 +398,17 @@ serve_args! {
         help_heading = "Limits",
     )]
     max_concurrent_requests: usize,
-    /// Time a request may take [default: 600]
+    /// Maximum time of a request [default: 600]
     #[arg(long, env = "PROXIMA_REQUEST_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
     request_timeout: Seconds,
-    /// Time to go on answering when told to stop, not ready any more and closing connections, so
-    /// that balancers send requests elsewhere first [default: 0]
+    /// Time to keep answering after a signal to stop, no longer ready and closing connections, so
+    /// that load balancers first send requests elsewhere [default: 0]
     #[arg(long, env = "PROXIMA_SHUTDOWN_DELAY", value_name = "SECONDS", help_heading = "Limits")]
     shutdown_delay: Seconds,
     /// Time accepted requests have to finish at shutdown [default: 60]
     #[arg(long, env = "PROXIMA_DRAIN_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
     drain_timeout: Seconds,
-    /// Time a health check may take, the running batch included [default: 10]
+    /// Maximum time of a health check, including the running batch [default: 10]
     #[arg(long, env = "PROXIMA_HEALTH_TIMEOUT", value_name = "SECONDS", help_heading = "Limits")]
     health_timeout: Seconds,
 }

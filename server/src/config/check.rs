@@ -43,11 +43,13 @@ pub(super) fn check(settings: &ServeSettings) -> Result<(), CommandError> {
             return Err(CommandError::usage(format!("{name} must be at least 1")));
         }
         if value > most {
-            return Err(CommandError::usage(format!("{name} is {value}, and at most {most}")));
+            return Err(CommandError::usage(format!(
+                "{name} is {value}, but may be at most {most}"
+            )));
         }
     }
     if settings.port != 0 && settings.grpc_port == Some(settings.port) {
-        let message = format!("port and grpc-port are both {}; gRPC has its own", settings.port);
+        let message = format!("port and grpc-port are both {}; gRPC needs its own", settings.port);
         return Err(CommandError::usage(message));
     }
     if engine.batch_tokens_max > engine.queue_tokens_max {
@@ -62,7 +64,7 @@ pub(super) fn check(settings: &ServeSettings) -> Result<(), CommandError> {
     }
     let is_sent = |key: &String| key.chars().all(|letter| letter.is_ascii_graphic());
     if !http.api_keys.iter().all(is_sent) {
-        let message = "an API key has a space or another letter that no header carries; use \
+        let message = "an API key has a space or another character that headers cannot carry; use \
                        visible ASCII";
         return Err(CommandError::usage(message));
     }

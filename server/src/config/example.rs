@@ -17,8 +17,9 @@ const HEAD: &str = "\
 # Every setting of `proxima serve`, for `proxima serve --config FILE`. Generated: `make docs`.
 #
 # Values are the defaults; where a default cannot be written down, they are examples and say so.
-# Flags and PROXIMA_* variables go before this file. Keys may be written with - or with _, and a
-# list of one without brackets. Sizes are bytes or like 256MiB (in quotes), times seconds or 2m.
+# Flags and PROXIMA_* variables override this file. Keys may be written with - or with _, and a
+# list of one entry without brackets. Sizes are in bytes or like \"256MiB\", times in seconds or
+# like \"2m\".
 ";
 
 /// Values for keys whose default has no literal form.

@@ -56,7 +56,7 @@ fn with_our_keys<'i>(table: DeTable<'i>, text: &str) -> Result<DeTable<'i>, Stri
             let lines = [at(other.span().start), line];
             let (first, second) = (lines[0].min(lines[1]), lines[0].max(lines[1]));
             return Err(format!(
-                "lines {first} and {second}: `{name}` is there twice, once with _"
+                "lines {first} and {second}: `{name}` is given twice, once with _"
             ));
         }
         ours.insert(key, value);

@@ -79,7 +79,8 @@ fn video_files(given: Option<&str>, path: Option<&str>) -> Result<VideoFiles, Co
 fn program(path: &Path) -> Result<PathBuf, CommandError> {
     let found = std::path::absolute(path).ok().filter(|path| path.is_file());
     found.ok_or_else(|| {
-        let message = format!("there is no program {}; name ffmpeg, or off", path.display());
+        let message =
+            format!("there is no program {}; give the path of ffmpeg, or off", path.display());
         CommandError::usage(message)
     })
 }

@@ -206,7 +206,7 @@ pub fn listen_address(flags: ServeArgs) -> Result<(String, u16), CommandError> {
     };
     let port = arguments.port.unwrap_or(PORT);
     if port == 0 {
-        return Err(CommandError::usage("port 0 is any port that is free; name the one it is"));
+        return Err(CommandError::usage("port 0 means any free port; give the actual one"));
     }
     Ok((arguments.host.unwrap_or_else(|| HOST.into()), port))
 }
@@ -231,7 +231,7 @@ fn log_level(level: &str) -> Result<String, CommandError> {
         "critical" => Ok("error".into()),
         word if !word.contains(['=', ',', '[', ':']) && !LEVELS.contains(&word) => {
             Err(CommandError::usage(format!(
-                "--log-level {level:?} is none of {}, nor a filter such as proxima=debug",
+                "--log-level {level:?} is neither one of {} nor a filter such as proxima=debug",
                 LEVELS.join(", ")
             )))
         }
@@ -306,7 +306,7 @@ fn task(arguments: &ServeArgs) -> Result<Option<Task>, CommandError> {
     }
     match task {
         None | Some(Task::Sparse) => Ok(Some(Task::Sparse)),
-        Some(_) => Err(CommandError::usage("pooling splade is for task sparse, not another")),
+        Some(_) => Err(CommandError::usage("pooling splade is for task sparse only")),
     }
 }
 

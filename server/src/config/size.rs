@@ -23,10 +23,10 @@ impl FromStr for Bytes {
             "k" | "kib" => 1 << 10,
             "m" | "mib" => 1 << 20,
             "g" | "gib" => 1 << 30,
-            other => return Err(format!("{other:?} is no unit of bytes; use KiB, MiB or GiB")),
+            other => return Err(format!("{other:?} is not a unit of bytes; use KiB, MiB or GiB")),
         };
         let number: usize =
-            digits.trim().parse().map_err(|_| format!("{text:?} is no number of bytes"))?;
+            digits.trim().parse().map_err(|_| format!("{text:?} is not a number of bytes"))?;
         number.checked_mul(unit).map(Self).ok_or_else(|| format!("{text} is too large"))
     }
 }
@@ -67,7 +67,7 @@ impl Seconds {
 
     fn checked(seconds: Option<u64>) -> Result<Self, String> {
         let seconds = seconds.filter(|seconds| *seconds <= SECONDS_MAX);
-        seconds.map(Self).ok_or_else(|| "a time is a year at most".into())
+        seconds.map(Self).ok_or_else(|| "a time may be at most a year".into())
     }
 }
 
@@ -80,10 +80,12 @@ impl FromStr for Seconds {
             "" | "s" => 1,
             "m" => 60,
             "h" => 3600,
-            other => return Err(format!("{other:?} is no unit of time here; use s, m or h")),
+            other => return Err(format!("{other:?} is not a unit of time; use s, m or h")),
         };
-        let number: u64 =
-            digits.trim().parse().map_err(|_| format!("{text:?} is no time in whole seconds"))?;
+        let number: u64 = digits
+            .trim()
+            .parse()
+            .map_err(|_| format!("{text:?} is not a time in whole seconds"))?;
         Self::checked(number.checked_mul(unit))
     }
 }

@@ -21,7 +21,7 @@ impl PartialSchema for OneInput {
     fn schema() -> RefOr<Schema> {
         AnyOfBuilder::new()
             .item(text("A text."))
-            .item(some(token_id(), "Token ids, taken as they are."))
+            .item(some(token_id(), "Token ids, used as they are."))
             .item(named::<ItemObject>())
             .description(Some("A text, token ids, or an object of several parts."))
             .into()
@@ -38,7 +38,10 @@ impl PartialSchema for Inputs {
     fn schema() -> RefOr<Schema> {
         AnyOfBuilder::new()
             .item(named::<OneInput>())
-            .item(some(named::<OneInput>(), "Several, as many as the server takes at once."))
+            .item(some(
+                named::<OneInput>(),
+                "Several, at most as many as the server accepts at once.",
+            ))
             .description(Some("One input or several."))
             .into()
     }
@@ -59,7 +62,7 @@ impl PartialSchema for Document {
             .item(
                 ArrayBuilder::new()
                     .items(named::<ItemObject>())
-                    .description(Some("The parts of `content` alone.")),
+                    .description(Some("Only the parts of `content`.")),
             )
             .description(Some("A query or a document."))
             .into()
@@ -77,12 +80,12 @@ fn record() -> AnyOfBuilder {
         .property("content", named::<ItemContent>())
         .required("content")
         .property("text", no_text);
-    let told = "Its other keys change nothing, but for images and videos and the fields that \
+    let told = "Its other keys have no effect, except images, videos and the fields that \
                 `rank_fields` names.";
     AnyOfBuilder::new()
         .item(with_text.description(Some(format!("A document with its text. {told}"))))
         .item(with_content.description(Some(format!("A document with its content. {told}"))))
-        .description(Some("A document as a database has it."))
+        .description(Some("A database record as a document."))
 }
 
 impl ToSchema for Documents {
@@ -95,10 +98,13 @@ impl ToSchema for Documents {
 impl PartialSchema for Documents {
     fn schema() -> RefOr<Schema> {
         AnyOfBuilder::new()
-            .item(some(named::<Document>(), "Several, as many as the server takes at once."))
+            .item(some(
+                named::<Document>(),
+                "Several, at most as many as the server accepts at once.",
+            ))
             .item(named::<ItemObject>())
             .item(record())
-            .description(Some("Documents, or one that is an object."))
+            .description(Some("A list of documents, or one document that is an object."))
             .into()
     }
 }

@@ -18,9 +18,9 @@ use crate::http::{App, Failure};
 pub enum OneInput {
     /// A text.
     Text(String),
-    /// Token ids, taken as they are.
+    /// Token ids, used as they are.
     Ids(Vec<u32>),
-    /// Texts, images and videos that are one input together.
+    /// Texts, images and videos that form one input.
     Object(ItemObject),
 }
 
@@ -187,7 +187,7 @@ impl Inputs {
 
 super::object::words! { Side }
 
-/// Which end of a too long input is cut.
+/// Which end of an overlong input is cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, ToSchema)]
 #[serde(remote = "Self")]
 pub enum Side {

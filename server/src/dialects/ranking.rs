@@ -156,7 +156,9 @@ impl Document {
         };
         if !fields.is_empty() {
             if has_media(&object) {
-                return Err(name.wrong("rank_fields names texts, and it has an image or a video"));
+                return Err(
+                    name.wrong("rank_fields is for texts only, and it has an image or a video")
+                );
             }
             let lines = fields.iter().filter_map(|field| {
                 let value = object.get(field)?;
@@ -237,21 +239,21 @@ macro_rules! ranking_body {
         $(#[$about])*
         pub struct $name {
             $($own)*
-            /// Addition: what makes a document fit, for models that take an instruction.
+            /// Addition: what makes a document relevant, for models that take an instruction.
             #[serde(alias = "instruct")]
             pub instruction: Option<String>,
-            /// Addition: how to rank; the model's own way if absent.
+            /// Addition: how to rank; the model's own method if absent.
             pub method: Option<$crate::dialects::ranking::Method>,
             /// Addition: vectors of the documents, for listwise and similarity ranking: lists of
             /// numbers or base64 of little-endian float32.
             pub document_embeddings: Option<$crate::dialects::vectors::SentVectors>,
             /// Addition: how a listwise model (E2Rank) sees the candidates.
             pub listwise: Option<$crate::dialects::ranking::ListwiseOptions>,
-            /// Addition: which end of a too long document is cut.
+            /// Addition: which end of an overlong document is cut.
             #[serde(alias = "truncation_side")]
             pub truncation_direction: Option<$crate::dialects::Side>,
-            /// Addition: what logits go through to be scores; `probability` if absent. Where logits
-            /// themselves are asked for, they are given.
+            /// Addition: the function from logits to scores; `probability` if absent. If logits are
+            /// requested, they are returned as they are.
             pub scores: Option<$crate::dialects::ranking::Scores>,
         }
 
@@ -273,7 +275,7 @@ macro_rules! ranking_body {
 
 pub(crate) use ranking_body;
 
-/// What logits go through to be scores.
+/// The function from logits to scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(remote = "Self", rename_all = "lowercase")]
 pub enum Scores {
@@ -304,7 +306,7 @@ pub enum Method {
     Listwise,
     /// By the cosine of vectors.
     Similarity,
-    /// By one vector a token (late interaction).
+    /// By one vector per token (late interaction).
     Maxsim,
 }
 
@@ -312,13 +314,13 @@ pub enum Method {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct ListwiseOptions {
-    /// The first candidates that the model sees, or those of a window; 20 if absent.
+    /// Number of first candidates that the model sees, or of those in a window; 20 if absent.
     #[schema(minimum = 1)]
     pub candidates: Option<usize>,
-    /// Rank in windows of `candidates` from the back, this many documents apart; published: 10.
+    /// Rank in windows of `candidates`, from the back, this many documents apart (10 as published).
     #[schema(minimum = 1)]
     pub step: Option<usize>,
-    /// How often; 1 if absent.
+    /// Number of passes; 1 if absent.
     #[schema(minimum = 1, maximum = 10)]
     pub passes: Option<usize>,
     /// `paper` (if absent), `readme`, `training`, or a text with `{documents}` and `{query}`, and

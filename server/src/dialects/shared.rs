@@ -132,11 +132,11 @@ pub fn parts(path: &str) -> Vec<(Dialect, SharedRoute)> {
 #[openapi(paths(ranked, embedded))]
 pub struct SharedApi;
 
-/// Documents ranked for a query, as several dialects have it.
+/// Ranks documents for a query, in several dialects.
 ///
-/// The body's keys tell whose it is: `texts` is text-embeddings-inference's, `top_k` Voyage's,
-/// `property` Weaviate's, `use_activation` and others vLLM's; the rest is Jina's and Cohere's, at
-/// `/v2/rerank` that of Cohere's second API.
+/// The body's keys determine the dialect: `texts` is text-embeddings-inference's, `top_k` Voyage's,
+/// `property` Weaviate's, `use_activation` and others vLLM's; all others are Jina's and Cohere's,
+/// at `/v2/rerank` those of Cohere's v2 API.
 #[utoipa::path(
     post, path = "/rerank",
     responses((status = 200, description = "the scores of the documents")),
@@ -145,13 +145,13 @@ async fn ranked(State(app): State<Arc<App>>, uri: Uri, RawBody(body): RawBody) -
     dispatch(app, uri.path(), body, Purpose::Rerank).await
 }
 
-/// Vectors of texts, token ids, or objects with images and videos, as several dialects have it.
+/// Vectors of texts, token ids, or objects with images and videos, in several dialects.
 ///
-/// The body's keys tell whose it is: `messages` is vLLM's, `input_type`, `output_dtype` and others
-/// Voyage's, `task`, `embedding_type` and others Jina's; the rest is OpenAI's.
+/// The body's keys determine the dialect: `messages` is vLLM's, `input_type`, `output_dtype` and
+/// others Voyage's, `task`, `embedding_type` and others Jina's; all others are OpenAI's.
 #[utoipa::path(
     post, path = "/v1/embeddings",
-    responses((status = 200, description = "one vector an input")),
+    responses((status = 200, description = "one vector per input")),
 )]
 async fn embedded(State(app): State<Arc<App>>, uri: Uri, RawBody(body): RawBody) -> Response {
     dispatch(app, uri.path(), body, Purpose::Embed).await

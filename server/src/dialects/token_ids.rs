@@ -59,9 +59,8 @@ pub fn never(index: usize) -> String {
 fn foreign(index: usize) -> String {
     format!(
         "input {index} is token ids without the special tokens that the model's own tokenizer \
-         puts around a text, so they may be of another tokenizer and would give a vector without \
-         meaning: send text (with LangChain's OpenAIEmbeddings set \
-         check_embedding_ctx_length=False), or start the server with --token-ids allow if clients \
-         use the model's own tokenizer"
+         adds, so they may come from another tokenizer and would give a meaningless vector: send \
+         text (with LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False), or start \
+         the server with --token-ids allow if clients use the model's own tokenizer"
     )
 }

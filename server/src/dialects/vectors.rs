@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::http::Failure;
 
-/// Vectors, one a document.
+/// Vectors, one per document.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct SentVectors(Vec<SentVector>);
 

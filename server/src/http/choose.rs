@@ -78,8 +78,8 @@ impl Want {
         match self {
             Self::Embed => "embed",
             Self::Tokens => "give hidden states",
-            Self::MultiVectors => "give a vector a token",
-            Self::Sparse => "give weights of words",
+            Self::MultiVectors => "give token vectors",
+            Self::Sparse => "give word weights",
             Self::Rerank => "rerank",
             Self::Score => "score pairs",
             Self::Classify => "classify",

@@ -17,9 +17,9 @@ use crate::media::MediaSettings;
 pub enum LogRequests {
     /// None
     Off,
-    /// Those that fail or are given up
+    /// Those that fail or are aborted
     Errors,
-    /// Each, health checks and metrics only if they fail
+    /// All, but health checks and metrics only if they fail
     #[default]
     All,
 }

@@ -152,10 +152,10 @@ impl Connections {
             let (count, most) = (table.records.len(), most.unwrap_or_default());
             drop(table);
             let what = match closed {
-                0 => "all of them are at work, so new ones wait",
-                _ => "those that are idle for longest are closed, of the client with most first",
+                0 => "all are busy, so new ones wait",
+                _ => "the longest-idle ones are closed, first those of the client with the most",
             };
-            tracing::warn!("no room for more than {count} connections ({most}): {what}");
+            tracing::warn!("the limit of {count} connections is reached ({most}): {what}");
         }
     }
 
@@ -290,7 +290,7 @@ impl ConnectionSlot {
 
 fn note(ended: Result<(), impl Display>) {
     if let Err(error) = ended {
-        tracing::debug!("a connection broke off: {error}");
+        tracing::debug!("a connection was lost: {error}");
     }
 }
 

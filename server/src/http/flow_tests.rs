@@ -163,7 +163,7 @@ async fn bodies_that_do_not_come_keep_nobody_out_and_end() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-        assert!(answer.contains("4 KiB a second"), "{answer}");
+        assert!(answer.contains("4 KiB per second"), "{answer}");
     }
 }
 

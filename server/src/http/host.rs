@@ -39,7 +39,7 @@ async fn require(request: Request, next: Next) -> Response {
 /// What is wrong with the host of a request target, if it has one.
 fn authority_problem(uri: &Uri) -> Option<&'static str> {
     let authority = uri.authority().map(Authority::as_str)?;
-    (!is_host(authority)).then_some("the request's address has no valid host and port")
+    (!is_host(authority)).then_some("the request's URL has no valid host and port")
 }
 
 /// The transfer codings of a body, if they are not a single `chunked` (RFC 9112, 6.1).
@@ -61,8 +61,8 @@ fn problem(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     }
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) => Some("a request in HTTP/1.1 needs a Host header"),
-        (Some(_), Some(_)) => Some("a request may have one Host header only"),
+        (None, _) => Some("an HTTP/1.1 request needs a Host header"),
+        (Some(_), Some(_)) => Some("a request may have only one Host header"),
         // A request whose target has no host sends an empty one.
         (Some(host), None) if host.is_empty() || host.to_str().is_ok_and(is_host) => None,
         (Some(_), None) => Some("the Host header is not a host with an optional port"),

@@ -124,7 +124,7 @@ impl Intake {
             }
             cause = found.source();
         }
-        Failure::Body { message: format!("the body broke off: {error}"), syntax: true }
+        Failure::Body { message: format!("the body was cut off: {error}"), syntax: true }
     }
 
     /// The failure of a body that arrives too slowly.

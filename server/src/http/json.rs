@@ -41,7 +41,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
         Some(found) => Failure::body(found.to_string()),
         None => Failure::Body {
             message: format!(
-                "the request body is not the JSON expected: {}",
+                "the request body is not the expected JSON: {}",
                 in_words(&error.to_string())
             ),
             syntax: !error.is_data(),

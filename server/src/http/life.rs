@@ -26,36 +26,36 @@ pub struct Readiness {
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// What the models are doing, if it is not ready.
+    /// The state of the models, if it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     models: Option<Vec<ModelState>>,
 }
 
-/// What a model is doing.
+/// The state of a model.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelState {
     /// Its served name.
     name: String,
     /// `loaded`, or the step of its loading.
     state: &'static str,
-    /// Bytes of its files that are there, while they are fetched.
+    /// Bytes of its files so far, while they are fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<StepsDone>,
-    /// Tensors that are there, while they are loaded.
+    /// Tensors so far, while they are loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<StepsDone>,
 }
 
-/// How far something is.
+/// Progress.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StepsDone {
-    /// How much is done.
+    /// How much is done so far.
     done: u64,
-    /// Of how much; 0 if that is not known.
+    /// The total; 0 if unknown.
     total: u64,
 }
 
-/// Whether a forward pass works on every model, and what is loading where one is not ready.
+/// Whether a forward pass works on every model; if not, their state.
 #[utoipa::path(
     get, path = "/readyz", tag = "server",
     responses(
@@ -68,7 +68,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
     readiness(result, app.registry().slots())
 }
 
-/// Whether a forward pass works on one model, and how far it is if it is not ready.
+/// Whether a forward pass works on one model; if not, its state.
 #[utoipa::path(
     get, path = "/readyz/{model}", tag = "server",
     params(("model" = String, Path, description = "served name of a model")),

@@ -176,7 +176,7 @@ pub async fn watched(limit: Duration, work: impl Future) {
     tokio::select! {
         _ = CURRENT.scope(progress.clone(), work) => {}
         () = progress.stalled(limit) => {
-            tracing::debug!("a client does not read its answer; it was cut off");
+            tracing::debug!("a client that does not read its response was cut off");
         }
     }
 }

@@ -126,6 +126,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn unread() -> Failure {
-    let message = "too many answers wait to be read by their clients; try again in a second";
+    let message = "too many responses are waiting to be read by clients; try again in a second";
     Failure::Busy { message: message.into() }
 }

@@ -33,10 +33,10 @@ pub struct ServiceApi;
 #[derive(Debug, Clone, Copy)]
 pub struct DocumentText(pub fn() -> String);
 
-/// Whether the process answers.
+/// Whether the process is alive.
 #[utoipa::path(
     get, path = "/livez", tag = "server",
-    responses((status = 200, body = String, content_type = "text/plain", description = "it does")),
+    responses((status = 200, body = String, content_type = "text/plain", description = "alive")),
 )]
 async fn livez() -> &'static str {
     "alive\n"
@@ -66,7 +66,7 @@ async fn openapi(Extension(DocumentText(text)): Extension<DocumentText>) -> Resp
     ([(header::CONTENT_TYPE, "application/json")], text()).into_response()
 }
 
-/// This document as a page to read and try.
+/// This document as an interactive page.
 #[utoipa::path(
     get, path = "/docs", tag = "server",
     responses((status = 200, body = String, content_type = "text/html", description = "the page")),

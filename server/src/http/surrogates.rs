@@ -36,7 +36,7 @@ impl fmt::Display for LoneSurrogate {
             (false, None, place) => write!(f, "the text at {place:.PLACE_MAX$?}")?,
         }
         write!(f, " has a lone surrogate, U+{number:04X}: half of a character; ")?;
-        f.write_str("it is no valid Unicode text")
+        f.write_str("it is not valid Unicode text")
     }
 }
 

@@ -156,7 +156,7 @@ async fn errors_have_each_dialects_shape() {
             json!({ "input": ["a", "tokenizer bug"] }),
             500,
             500,
-            "input 1: preparing it failed by a fault of the server",
+            "input 1: preparing it failed because of an internal error",
         ),
         (json!({ "inputs": [] }), json!({ "input": [] }), 400, 400, "empty"),
         (

@@ -81,8 +81,10 @@ impl HubClient {
     /// An endpoint that is not a URL.
     pub fn new(settings: &HubSettings) -> Result<Self, HubError> {
         let endpoint = settings.endpoint.as_deref().unwrap_or(ENDPOINT);
-        let endpoint = Url::parse(&format!("{}/", endpoint.trim_end_matches('/')))
-            .map_err(|error| HubError::NotAHub(format!("{endpoint:?} is no address ({error})")))?;
+        let endpoint =
+            Url::parse(&format!("{}/", endpoint.trim_end_matches('/'))).map_err(|error| {
+                HubError::NotAHub(format!("{endpoint:?} is not a valid URL ({error})"))
+            })?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -105,13 +107,15 @@ impl HubClient {
         let answer = self.follow("GET", url)?.response;
         let reader = answer.into_body().into_with_config().limit(LIST_BYTES_MAX).reader();
         let list: Listing = serde_json::from_reader(reader).map_err(|error| {
-            HubError::NotAHub(format!("the list of the files of {id} cannot be read ({error})"))
+            HubError::NotAHub(format!("the list of files of {id} cannot be read ({error})"))
         })?;
         let odd = list.siblings.iter().find(|file| !files::is_relative(&file.rfilename));
         match (odd, files::is_commit(&list.sha)) {
             (None, true) => Ok(list),
-            (Some(file), _) => Err(HubError::NotAHub(format!("{:?} is no file", file.rfilename))),
-            (None, false) => Err(HubError::NotAHub(format!("{:?} is no commit", list.sha))),
+            (Some(file), _) => {
+                Err(HubError::NotAHub(format!("{:?} is not a valid file name", file.rfilename)))
+            }
+            (None, false) => Err(HubError::NotAHub(format!("{:?} is not a commit", list.sha))),
         }
     }
 
@@ -250,7 +254,7 @@ impl HubClient {
         });
         match extended {
             Ok(()) => Ok(url),
-            Err(()) => Err(HubError::NotAHub(format!("{url} has no paths"))),
+            Err(()) => Err(HubError::NotAHub(format!("{url} cannot have a path"))),
         }
     }
 }

@@ -22,16 +22,16 @@ pub enum HubError {
         message: Option<String>,
     },
     /// A response that no Hub would send.
-    #[error("{0}; if HF_ENDPOINT is set, check that it is the address of a Hub")]
+    #[error("{0}; if HF_ENDPOINT is set, check that it is the URL of a Hub")]
     NotAHub(String),
     /// The repository exists, but is not a checkpoint.
     #[error("{0}")]
     NoCheckpoint(String),
     /// The bytes received do not match the size or hash from the Hub.
-    #[error("{0} was damaged on the way and removed; try again")]
+    #[error("{0} was damaged in transit and removed; try again")]
     Damaged(String),
     /// The Hub has a newer commit, which cannot be written to the cache.
-    #[error("a newer commit is on the Hub, and the cache cannot take it: {0}")]
+    #[error("there is a newer commit on the Hub, but it cannot be written to the cache: {0}")]
     CannotUpdate(Box<Self>),
     /// The cache cannot be read or written.
     #[error("{}: {error}{}", path.display(), advice(error))]
@@ -50,7 +50,7 @@ fn said(message: &Option<String>) -> String {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; the cache must be writable to download what it lacks: change its owner or \
+            "; the cache must be writable to download missing files: change its owner or \
              permissions, or name another folder in HF_HUB_CACHE"
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -112,7 +112,7 @@ impl HubError {
             (Some("EntryNotFound"), _) => format!("{id} lacks a file on the Hub{said}"),
             (Some("GatedRepo"), _) => format!("{id} is gated{said}; {token}"),
             (Some("RepoNotFound"), _) | (None, 401 | 404) => {
-                format!("the Hub has no model {id}, or not for everybody{said}; {token}")
+                format!("the Hub has no model {id}, or it is not public{said}; {token}")
             }
             (_, 401 | 403) => format!("the Hub refuses {id} ({status}){said}; {token}"),
             _ => format!("{id} could not be downloaded: {self}; try again later"),

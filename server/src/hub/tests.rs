@@ -306,7 +306,7 @@ fn repositories_without_weights_and_invalid_names_are_refused() {
     assert!(message.contains("LORA adapter of Owner/Base, not a model"), "{message}");
     assert!(pulled(&[FILES[2]]).contains("no config.json"));
     let outside = pulled(&[FILES[0], FILES[2], ("../../config.json", b"{}")]);
-    assert!(outside.contains("is no file"), "{outside}");
+    assert!(outside.contains("is not a valid file name"), "{outside}");
     let away = hub(AWAY, cache.path(), false);
     for id in ["../etc", "a/b/c", "", "owner/.hidden", "own er/name", "a/b..c"] {
         let error = away.pull(id, "main", &Progress::default()).expect_err("refused");

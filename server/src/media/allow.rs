@@ -119,25 +119,27 @@ impl FromStr for AllowEntry {
         };
         let (below, name) = name.strip_prefix("*.").map_or((false, name), |name| (true, name));
         if inside && (below || name == "*") {
-            return wrong("private: is for one host, named exactly");
+            return wrong("private: is for exactly one host");
         }
         if name == "*" && !below {
             return Ok(Self { hosts: Hosts::Any, port, inside });
         }
         let Some(host) = Host::parse(name).ok().filter(|_| !name.contains('*')) else {
-            return wrong("this is no host: write one like example.com, *.example.com or *");
+            return wrong("this is not a host: write one like example.com, *.example.com or *");
         };
         let host = without_root(host);
         match literal(&host).map(Reach::of) {
             Some(Reach::Never) => return wrong("nothing is ever fetched from this address"),
             Some(Reach::Inside) if !inside => {
-                return wrong("this address is not public; if it is meant, put private: before it");
+                return wrong(
+                    "this address is not public; if that is intended, put private: before it",
+                );
             }
             _ => {}
         }
         let hosts = match (below, host) {
             (true, Host::Domain(name)) => Hosts::Below(name),
-            (true, _) => return wrong("nothing is below an address"),
+            (true, _) => return wrong("an address has no subdomains"),
             (false, host) => Hosts::One(host),
         };
         Ok(Self { hosts, port, inside })

@@ -14,7 +14,7 @@ pub enum SourceError {
     /// Neither a URL, nor a data URI, nor base64.
     #[error(
         "{problem}; media is sent as a data URI (data:image/png;base64,...), as base64, or as an \
-         http or https address"
+         http or https URL"
     )]
     Text {
         /// What is wrong.
@@ -31,29 +31,29 @@ pub enum SourceError {
     },
     /// Files that together are larger than allowed.
     #[error(
-        "the files of the request are larger than {limit} bytes together; send fewer at a time"
+        "the files of the request together are larger than {limit} bytes; send fewer at a time"
     )]
     TooMuch {
         /// The limit in bytes.
         limit: usize,
     },
     /// This file would wait too long for others, or exceed the memory budget.
-    #[error("other requests have too many files, or too large ones; try again in a second")]
+    #[error("too many or too large files of other requests are being read; try again in a second")]
     Busy,
     /// This server fetches no URLs.
     #[error(
-        "this server fetches no addresses: send the file as a data URI \
-         (data:image/png;base64,...), or start the server with --media-allow HOST"
+        "this server fetches no URLs: send the file as a data URI (data:image/png;base64,...), or \
+         start the server with --media-allow HOST"
     )]
     Off,
     /// A scheme other than http and https.
-    #[error("{scheme}: addresses are not fetched: use https, or send the file as a data URI")]
+    #[error("{scheme}: URLs are not fetched: use https, or send the file as a data URI")]
     Scheme {
         /// The scheme.
         scheme: String,
     },
     /// An invalid URL, or one that is not fetched.
-    #[error("the address is not fetched: {problem}")]
+    #[error("the URL is not fetched: {problem}")]
     Address {
         /// What is wrong and what to do.
         problem: String,
@@ -88,7 +88,7 @@ pub enum SourceError {
         problem: String,
     },
     /// More redirects than allowed.
-    #[error("more than {limit} redirects: use the address that they lead to")]
+    #[error("more than {limit} redirects: use the URL that they lead to")]
     TooManyRedirects {
         /// The limit.
         limit: usize,
@@ -100,7 +100,7 @@ pub enum SourceError {
         host: String,
     },
     /// A failed connection.
-    #[error("the host {host} cannot be connected to: {problem}")]
+    #[error("cannot connect to the host {host}: {problem}")]
     Unreachable {
         /// The host.
         host: String,
@@ -126,13 +126,15 @@ pub enum SourceError {
         status: u16,
     },
     /// A compressed response, although that was not requested.
-    #[error("the host {host} sent the file compressed, which was not asked for and is not read")]
+    #[error(
+        "the host {host} sent the file compressed, which was not requested and is not supported"
+    )]
     Compressed {
         /// The host.
         host: String,
     },
     /// A response that is not HTTP, or that was cut off.
-    #[error("the answer of {host} broke off or is not HTTP: try again")]
+    #[error("the response of {host} was cut off or is not HTTP: try again")]
     Broken {
         /// The host.
         host: String,
@@ -142,7 +144,7 @@ pub enum SourceError {
 impl SourceError {
     /// A URL where an inline file is expected.
     pub fn not_written() -> Self {
-        Self::Text { problem: "the media is an address".to_owned() }
+        Self::Text { problem: "the media is a URL".to_owned() }
     }
 
     /// Whose fault it is.

@@ -171,7 +171,7 @@ async fn exchange(
     most: Most<'_>,
 ) -> Result<HostResponse, SourceError> {
     let broken = |error: hyper::Error| {
-        tracing::debug!("the answer of {} broke off: {error}", target.name());
+        tracing::debug!("the response of {} was cut off: {error}", target.name());
         SourceError::Broken { host: target.name() }
     };
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
@@ -220,7 +220,7 @@ fn moved(response: &Response<Incoming>, target: &Target) -> Result<Option<String
         | StatusCode::PERMANENT_REDIRECT => {
             let to = response.headers().get(header::LOCATION).map(HeaderValue::as_bytes);
             let to = to.and_then(|bytes| std::str::from_utf8(bytes).ok());
-            let problem = || "it names no address".to_owned();
+            let problem = || "it names no URL".to_owned();
             Ok(Some(to.ok_or_else(|| SourceError::Redirect { host, problem: problem() })?.into()))
         }
         status => Err(SourceError::Status { host, status: status.as_u16() }),

@@ -53,7 +53,7 @@ impl<'a> SourceText<'a> {
         let rest = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
         match begins && letters.all(rest) {
             true => Ok(Self::Address(text)),
-            false => Err(wrong("the media is neither an address nor base64")),
+            false => Err(wrong("the media is neither a URL nor base64")),
         }
     }
 }

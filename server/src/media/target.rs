@@ -73,7 +73,7 @@ impl Target {
     pub fn redirected(&self, to: &str, entries: &[AllowEntry]) -> Result<Self, SourceError> {
         let refused = |problem: String| SourceError::Redirect { host: self.name(), problem };
         if to.len() > ADDRESS_BYTES_MAX {
-            return Err(refused(format!("its address is longer than {ADDRESS_BYTES_MAX} bytes")));
+            return Err(refused(format!("its URL is longer than {ADDRESS_BYTES_MAX} bytes")));
         }
         let url = self.url.join(to).map_err(|error| refused(error.to_string()))?;
         if self.is_https() && url.scheme() == "http" {

@@ -47,7 +47,7 @@ async fn an_invalid_source_is_refused_with_a_sentence() {
         ("AAAA=====", "not base64"),
         ("Ä:b", "neither"),
         ("1:b", "neither"),
-        ("https://example.com/a.png", "is an address"),
+        ("https://example.com/a.png", "is a URL"),
     ] {
         let error = file(100, text).expect_err(text);
         assert!(error.to_string().contains(expected), "{text:?}: {error}");
@@ -163,7 +163,7 @@ fn entries_of_the_list_say_which_hosts_they_are_for() {
         }
     }
     for (entry, expected) in [
-        ("", "no host"),
+        ("", "not a host"),
         ("https://example.com", "without a scheme"),
         ("example.com/path", "without a scheme"),
         ("user@example.com", "without a scheme"),
@@ -171,14 +171,14 @@ fn entries_of_the_list_say_which_hosts_they_are_for() {
         ("example.com:0", "a port is"),
         ("example.com:65536", "a port is"),
         ("::1", "a port is"),
-        ("a b", "no host"),
-        ("a.*.com", "no host"),
-        ("**", "no host"),
-        ("*.", "no host"),
-        ("*.8.8.8.8", "nothing is below"),
-        ("private:*", "named exactly"),
-        ("private:*.example.com", "named exactly"),
-        ("private:", "no host"),
+        ("a b", "not a host"),
+        ("a.*.com", "not a host"),
+        ("**", "not a host"),
+        ("*.", "not a host"),
+        ("*.8.8.8.8", "has no subdomains"),
+        ("private:*", "exactly one host"),
+        ("private:*.example.com", "exactly one host"),
+        ("private:", "not a host"),
         ("10.0.0.5", "put private:"),
         ("127.0.0.1:8000", "put private:"),
         ("[::1]", "put private:"),

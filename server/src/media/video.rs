@@ -69,22 +69,22 @@ pub fn video_reader(settings: &MediaSettings) -> Result<Arc<dyn VideoReader>, St
     let instead = "or send the video's frames as images";
     match &settings.video_files {
         VideoFiles::Off => Ok(Arc::new(NoReader(format!(
-            "this server reads no video files: start it without --ffmpeg off, {instead}"
+            "this server does not decode video files: start it without --ffmpeg off, {instead}"
         )))),
         VideoFiles::Missing => {
-            tracing::debug!("ffmpeg is not found: video files are not read (frames are)");
+            tracing::debug!("ffmpeg is not found: video files are refused (frames are accepted)");
             Ok(Arc::new(NoReader(format!(
-                "video files are read by ffmpeg, which this server does not find: install the \
-                 package ffmpeg or name the program with --ffmpeg PATH, {instead}"
+                "video files are decoded by ffmpeg, which this server does not find: install the \
+                 package ffmpeg or set its path with --ffmpeg PATH, {instead}"
             ))))
         }
         VideoFiles::Ffmpeg { ffmpeg, ffprobe, named } => {
             match by_ffmpeg(ffmpeg, ffprobe, settings.image_pixels_max) {
                 Err(problem) if !named => {
-                    tracing::warn!("video files are not read: {problem}");
+                    tracing::warn!("video files are refused: {problem}");
                     Ok(Arc::new(NoReader(format!(
-                        "video files are read by ffmpeg, which does not work on this server: \
-                         install it anew, {instead}"
+                        "video files are decoded by ffmpeg, which does not work on this server: \
+                         reinstall it, {instead}"
                     ))))
                 }
                 reader => reader,
@@ -104,7 +104,7 @@ fn by_ffmpeg(
     let limits = VideoLimits { pixels_max: pixels_max.unwrap_or(default.pixels_max), ..default };
     let programs = Programs { ffmpeg: ffmpeg.to_owned(), ffprobe: ffprobe.to_owned() };
     let reader = Ffmpeg::new(programs, limits)?;
-    tracing::debug!("video files are read by {} {}", ffmpeg.display(), reader.version());
+    tracing::debug!("video files are decoded by {} {}", ffmpeg.display(), reader.version());
     Ok(Arc::new(reader))
 }
 
@@ -114,7 +114,7 @@ fn by_ffmpeg(
     _: &std::path::Path,
     _: Option<usize>,
 ) -> Result<Arc<dyn VideoReader>, String> {
-    Err("video files are read on Unix only".to_owned())
+    Err("video files are decoded on Unix only".to_owned())
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
         for (files, expected) in [
             (VideoFiles::Missing, "install the package ffmpeg"),
             (VideoFiles::Off, "without --ffmpeg off"),
-            (broken(false), "install it anew"),
+            (broken(false), "reinstall it"),
         ] {
             let reader = reader(files).expect("the server starts");
             let error = reader.probe(b"").expect_err("refused");

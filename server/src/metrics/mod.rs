@@ -122,7 +122,7 @@ struct Tei {
 }
 
 fn responses(registry: &Registry) -> IntCounterVec {
-    let told = "answers over HTTP; 499 if the client went away first";
+    let told = "HTTP responses; 499 if the client disconnected first";
     let options = opts!("proxima_http_responses_total", told);
     family!(registry, IntCounterVec, options, &["path", "status"])
 }
@@ -153,9 +153,9 @@ impl MetricsHub {
                 &SECONDS,
                 &["model", "endpoint"],
             ),
-            request_tokens: counter("proxima_request_tokens_total", "tokens asked for", model),
-            truncated: counter("proxima_truncated_inputs_total", "inputs that were cut", model),
-            queue: gauge("proxima_queue", "what waits", &["model", "unit"]),
+            request_tokens: counter("proxima_request_tokens_total", "tokens of requests", model),
+            truncated: counter("proxima_truncated_inputs_total", "truncated inputs", model),
+            queue: gauge("proxima_queue", "what is waiting", &["model", "unit"]),
             queue_seconds: histogram("proxima_queue_seconds", "wait for a batch", &SECONDS, model),
             tokenize_seconds: histogram(
                 "proxima_tokenize_seconds",
@@ -165,7 +165,7 @@ impl MetricsHub {
             ),
             tokenizer_wait: histogram(
                 "proxima_tokenizer_wait_seconds",
-                "wait for a thread that tokenises",
+                "wait for a tokenizer thread",
                 &SECONDS,
                 model,
             ),
@@ -180,16 +180,16 @@ impl MetricsHub {
             tokens: counter("proxima_tokens_total", "tokens of sequences that were run", model),
             rows: counter(
                 "proxima_rows_total",
-                "rows computed for them: fewer, where sequences share what they begin with",
+                "rows computed for them: fewer where sequences share a prefix",
                 model,
             ),
-            prefix: gauge("proxima_prefix_bytes", "keys and values kept of prefixes", model),
+            prefix: gauge("proxima_prefix_bytes", "cached keys and values of prefixes", model),
             events: counter(
                 "proxima_events_total",
                 "cache hits and misses, joined and dropped jobs, failed batches, bad rows, devices",
                 &["model", "event"],
             ),
-            cache: gauge("proxima_cache", "what the vector cache holds", &["model", "unit"]),
+            cache: gauge("proxima_cache", "contents of the vector cache", &["model", "unit"]),
             tei,
             ready: gauge("proxima_model_ready", "whether the model is loaded and served", model),
             process: Process::new(r),
@@ -271,8 +271,7 @@ impl Tei {
         let counter = |name: &str, help: &str, labels: &[&str]| {
             family!(r, IntCounterVec, opts!(name, help), labels)
         };
-        let queue_size =
-            IntGauge::new("te_queue_size", "jobs that wait").expect("the name is valid");
+        let queue_size = IntGauge::new("te_queue_size", "waiting jobs").expect("the name is valid");
         r.register(Box::new(queue_size.clone())).expect("names are different");
         let seconds = histogram_opts!("te_request_duration", "time of a request", SECONDS.to_vec());
         let length =

@@ -85,7 +85,7 @@ impl Metrics for ModelMetrics {
                 self.out_of_memory.inc();
                 tracing::warn!(
                     "model {model}: a batch of {sequences} inputs does not fit into the device's \
-                     memory; its halves are tried, and batches are smaller from now on"
+                     memory; it is retried in halves, and batches are smaller from now on"
                 );
             }
             DeviceEvent::Failed { device, reason } => {

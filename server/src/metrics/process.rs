@@ -29,7 +29,8 @@ impl Process {
         started.set(now.as_secs_f64());
         let resident = gauge("proxima_resident_bytes", "memory in RAM");
         registered(registry, &resident);
-        let lost = opts!("proxima_log_lines_lost_total", "lines that standard error did not take");
+        let lost =
+            opts!("proxima_log_lines_lost_total", "log lines that standard error did not accept");
         let log_lost = IntCounter::with_opts(lost).expect("the name is valid");
         registered(registry, &log_lost);
         Self { resident, log_lost }

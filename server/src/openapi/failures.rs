@@ -20,19 +20,16 @@ type MayFail = (fn() -> Failure, &'static str);
 
 const FILES: MayFail = (
     || Failure::Upstream { message: String::new() },
-    "a host does not give an image or a video; see Retry-After",
+    "a host did not return an image or a video; see Retry-After",
 );
 
 /// What every operation at a path may fail with.
 fn of_all(route: &Listed) -> Vec<MayFail> {
     let mut all: Vec<MayFail> = vec![
-        (|| Failure::Malformed { message: String::new() }, "the request is not as HTTP has it"),
-        (|| Failure::Browser, "a web page that may not call the server"),
-        (
-            || Failure::TransferCoding { coding: String::new() },
-            "another transfer coding than chunks",
-        ),
-        (|| Failure::Stopping, "not ready, about to stop, or not answered in time"),
+        (|| Failure::Malformed { message: String::new() }, "malformed HTTP request"),
+        (|| Failure::Browser, "the web page may not call the server"),
+        (|| Failure::TransferCoding { coding: String::new() }, "unsupported transfer coding"),
+        (|| Failure::Stopping, "not ready, stopping, or not answered in time"),
         (|| Failure::Bug, "a bug"),
     ];
     if !needs_no_key(route.path) && (route.path, route.method) != ("/", "get") {
@@ -54,9 +51,9 @@ fn of_bodies() -> Vec<MayFail> {
         (|| Failure::Body { message: String::new(), syntax: true }, "the body is not JSON"),
         (|| Failure::body(""), "something is wrong with the request"),
         (unknown_model, "no such model"),
-        (|| Failure::SlowBody { limit: Duration::ZERO }, "the body comes too slowly"),
+        (|| Failure::SlowBody { limit: Duration::ZERO }, "the body arrives too slowly"),
         (|| Failure::BodyTooLarge { limit: 0 }, "the body, or the answer, is too large"),
-        (|| Failure::Coding { coding: String::new() }, "another content coding than gzip or zstd"),
+        (|| Failure::Coding { coding: String::new() }, "content coding other than gzip or zstd"),
         (|| Failure::TooManyRequests { limit: 0 }, "overloaded; see Retry-After"),
         (|| Failure::Engine(EngineError::Failed { reason: String::new() }), "the model failed"),
     ]

@@ -21,15 +21,20 @@ pub fn describe(components: &mut Value) {
         (name, "integer", true, says.to_owned())
     });
     let compute_type = format!("Always `{COMPUTE_TYPE}`, as in text-embeddings-inference.");
-    let request_id = "The request's own `x-request-id`, or a new one; the log has it, too.";
-    let method = "How the order was found: `similarity`, `pointwise` or `listwise`.";
+    let request_id = "The request's own `x-request-id`, or a new one; it is in the log, too.";
+    let method = "How documents were ranked: `similarity`, `pointwise` or `listwise`.";
     let others = [
         ("x-compute-type", "string", true, compute_type),
         ("x-rerank-method", "string", true, method.to_owned()),
         ("x-request-id", "string", true, request_id.to_owned()),
-        ("WWW-Authenticate", "string", false, "The scheme that is asked for.".to_owned()),
-        ("Accept-Encoding", "string", false, "The codings that are taken.".to_owned()),
-        ("Retry-After", "integer", false, "Seconds to wait, where it helps.".to_owned()),
+        ("WWW-Authenticate", "string", false, "The required authentication scheme.".to_owned()),
+        ("Accept-Encoding", "string", false, "The supported content codings.".to_owned()),
+        (
+            "Retry-After",
+            "integer",
+            false,
+            "Seconds to wait before retrying, if that helps.".to_owned(),
+        ),
     ];
     for (name, kind, required, says) in times.into_iter().chain(others) {
         components["headers"][name] =

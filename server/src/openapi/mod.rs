@@ -19,15 +19,15 @@ use crate::http::{self, Listed, needs_no_key};
     info(
         title = "Proxima",
         description = "Embeddings, sparse vectors, classes and rankings over HTTP, in the formats \
-            of several APIs. Keys of a body that are not listed are ignored, but for those of a \
-            closed list of misspellings.",
+            of several APIs. Unlisted keys of a body are ignored, except a closed list of \
+            misspellings, which are refused.",
     ),
     servers((url = "/", description = "this server")),
     tags(
         (name = "tei", description = "text-embeddings-inference"),
         (name = "openai", description = "OpenAI's embeddings"),
         (name = "cohere", description = "Cohere's embeddings and rankings"),
-        (name = "jina", description = "Jina's rankings, where others share their paths"),
+        (name = "jina", description = "Jina's rankings, whose paths other dialects share"),
         (name = "vllm", description = "vLLM's scores"),
         (name = "voyage", description = "Voyage's embeddings of texts, images and videos"),
         (name = "weaviate", description = "What Weaviate's modules call"),
@@ -94,8 +94,8 @@ fn document(routes: &[Listed]) -> Value {
 /// Adds the security scheme of API keys.
 fn security(components: Components) -> Components {
     let bearer = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(
-        "One of the server's API keys; without the word `Bearer` it is taken, too. A server \
-         without keys asks for none.",
+        "One of the server's API keys; it is also accepted without the word `Bearer`. A server \
+         without keys requires none.",
     ));
     ComponentsBuilder::from(components)
         .security_scheme("bearer", SecurityScheme::Http(bearer.build()))

@@ -160,10 +160,10 @@ async fn on_thread<T: Send + 'static>(
     };
     let failed = |problem: String| CommandError::failure(format!("{what}: {problem}"));
     let spawned = thread::Builder::new().name("start".into()).spawn(run);
-    spawned.map_err(|error| failed(format!("the system gives no thread: {error}")))?;
+    spawned.map_err(|error| failed(format!("cannot start a thread: {error}")))?;
     match result.await {
         Ok(Ok(done)) => done,
         Ok(Err(panic)) => Err(failed(format!("starting it panicked: {}", panic_message(&*panic)))),
-        Err(_) => Err(failed("starting it was given up".into())),
+        Err(_) => Err(failed("starting it was aborted".into())),
     }
 }

@@ -24,7 +24,7 @@ pub struct VerifyArgs {
     /// The model: a folder or an id of the Hugging Face Hub
     #[arg(long, value_name = "ID|PATH")]
     model: String,
-    /// Which published model it is [default: by its name]
+    /// Which published model it is [default: from its name]
     #[arg(long = "as", value_name = "NAME")]
     published: Option<String>,
     /// Precision of the weights
@@ -53,9 +53,12 @@ pub fn run(arguments: &VerifyArgs, environment: &Environment) -> Result<(), Comm
     let width = model.readouts.embedding.as_ref().map_or(0, |readout| readout.width());
     if width != known.width {
         let message = match known.width {
-            0 => format!("{} is a reranker, this model an embedder", known.name),
+            0 => format!("{} is a reranker, but this model is an embedder", known.name),
             wanted => {
-                format!("{} has vectors of {wanted} numbers, this model of {width}", known.name)
+                format!(
+                    "{} has vectors of {wanted} elements, but this model's have {width}",
+                    known.name
+                )
             }
         };
         return Err(CommandError::failure(message));

@@ -31,7 +31,7 @@ pub fn count() -> Result<usize, KernelError> {
     unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|error| no_driver(&error))?;
     if MADE_BY.parse().is_ok_and(|made_by: i32| version / 1000 < made_by) {
         return Err(KernelError::Msg(format!(
-            "the NVIDIA driver knows CUDA {}.{}; this build needs a driver for CUDA {MADE_BY}.0",
+            "the NVIDIA driver supports CUDA {}.{}; this build needs a driver for CUDA {MADE_BY}.0",
             version / 1000,
             version % 1000 / 10
         )));
@@ -270,7 +270,8 @@ fn no_driver(error: &DriverError) -> KernelError {
             "there is no NVIDIA driver on this machine: libcuda.so.1 cannot be loaded".to_owned()
         }
         CUresult::CUDA_ERROR_NO_DEVICE => {
-            "the NVIDIA driver finds no GPU (a container has those that --gpus gives it)".to_owned()
+            "the NVIDIA driver finds no GPU (a container sees only those given with --gpus)"
+                .to_owned()
         }
         _ => format!("the NVIDIA driver does not start: {error}"),
     })
@@ -280,11 +281,10 @@ fn no_driver(error: &DriverError) -> KernelError {
 fn not_opened(ordinal: usize, error: &KernelError) -> KernelError {
     KernelError::Msg(match cause(error) {
         Some(CudaError::Cublas(_)) => {
-            "cuBLAS does not start: are libcublas and libcublasLt where LD_LIBRARY_PATH leads?"
-                .to_owned()
+            "cuBLAS does not start: are libcublas and libcublasLt in LD_LIBRARY_PATH?".to_owned()
         }
         Some(CudaError::Curand(_)) => {
-            "cuRAND does not start: is libcurand where LD_LIBRARY_PATH leads?".to_owned()
+            "cuRAND does not start: is libcurand in LD_LIBRARY_PATH?".to_owned()
         }
         Some(other) => format!("CUDA device {ordinal} does not open: {other}"),
         None => format!("CUDA device {ordinal} does not open: {error}"),

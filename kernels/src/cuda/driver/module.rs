@@ -136,7 +136,7 @@ pub fn address(tensor: &Tensor) -> Result<u64, KernelError> {
         candle_core::bail!("a tensor for a CUDA kernel is on another device")
     };
     let Some((first, _)) = layout.contiguous_offsets() else {
-        candle_core::bail!("the numbers of a tensor for a CUDA kernel do not follow each other")
+        candle_core::bail!("a tensor for a CUDA kernel is not contiguous")
     };
     match storage.dtype() {
         DType::F32 => address_of::<f32>(storage, first),
@@ -173,8 +173,8 @@ fn load(device: &CudaDevice, source: &str) -> Result<(&'static str, Arc<CudaModu
     };
     if image.is_empty() {
         candle_core::bail!(
-            "this build was made to check types only (NVCC_MODE=stub) and holds no CUDA kernels: \
-             build it with nvcc"
+            "this build is for type checks only (NVCC_MODE=stub) and has no CUDA kernels: build it \
+             with nvcc"
         )
     }
     let code = device.cuda_stream().context().load_module(Ptx::from_binary(image.to_vec())).w();

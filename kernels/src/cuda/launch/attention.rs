@@ -161,7 +161,7 @@ impl AttentionKernel {
         let stem = if biased { "attention_bias" } else { "attention" };
         if dtype == DType::F32 {
             if size > 256 {
-                bail!("attention: heads of {size} numbers are more than the 256 that are computed");
+                bail!("attention: heads of {size} elements are more than the supported 256");
             }
             let shared_bytes = 4 * (80 * 4 * (size.div_ceil(4) | 1) + 512);
             let name = format!("{stem}_f32");
@@ -170,7 +170,7 @@ impl AttentionKernel {
         let Some(fits) = SIZES.into_iter().find(|fits| size <= *fits && size.is_multiple_of(PIECE))
         else {
             bail!(
-                "attention: heads of {size} numbers are not computed in 16 bits on this device; \
+                "attention: heads of {size} elements are not supported in 16 bits on this device; \
                  use dtype float32"
             );
         };

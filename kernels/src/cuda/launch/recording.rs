@@ -154,7 +154,7 @@ pub(crate) fn taken(shape: &Shape, dtype: DType) -> Result<Option<Tensor>> {
         let at = arena.taken[place];
         arena.taken[place] += numbers;
         let Some(slab) = slab.filter(|_| arena.taken[place] <= half) else {
-            bail!("a layer takes more memory than was counted");
+            bail!("a layer takes more memory than was reserved");
         };
         let tensor = slab.narrow(0, arena.half * half + at, shape.elem_count())?;
         tensor.reshape(shape).map(Some)

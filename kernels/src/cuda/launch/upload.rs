@@ -31,7 +31,7 @@ pub(crate) fn uploaded(numbers: &[u32], device: &Device) -> Result<Tensor> {
         return Ok(known);
     }
     if recording::is_on() {
-        bail!("a list of {} numbers is not on the device yet", numbers.len());
+        bail!("a list of {} elements is not on the device yet", numbers.len());
     }
     // Without the lock, so that a hanging device does not block others.
     let tensor = Tensor::new(numbers, device)?;

@@ -119,11 +119,11 @@ fn header(bytes: &[u8]) -> Result<Header, Problem> {
                 masks: [0; 4],
             }
         }
-        _ => return Err(Problem::damaged("its header is of no known kind")),
+        _ => return Err(Problem::damaged("its header is of an unknown kind")),
     };
     let paletted = matches!(header.bits, 1 | 4 | 8);
     if !paletted && !matches!(header.bits, 16 | 24 | 32) {
-        return Err(Problem::damaged("its number of bits a pixel is not read"));
+        return Err(Problem::damaged("its number of bits per pixel is not supported"));
     }
     match header.compression {
         RAW => {}
@@ -136,7 +136,7 @@ fn header(bytes: &[u8]) -> Result<Header, Problem> {
                 }
             }
         }
-        _ => return Err(Problem::damaged("its compression is not read")),
+        _ => return Err(Problem::damaged("its compression is not supported")),
     }
     if header.colors == 0 {
         header.colors = 1 << header.bits.min(16);
@@ -179,7 +179,7 @@ fn palette(bytes: &[u8], at: usize, entry: usize, header: &Header) -> Result<Pal
 
 /// Pixels of 16, 24 or 32 bits as RGB.
 fn colors<'a>(rows: impl Iterator<Item = &'a [u8]>, header: &Header) -> Result<Vec<u8>, Problem> {
-    let unknown = || Problem::damaged("its bit fields are not read");
+    let unknown = || Problem::damaged("its bit fields are not supported");
     let fields = header.compression == BIT_FIELDS;
     let [red, green, blue, _] = header.masks;
     let size = header.width * header.height;

@@ -47,7 +47,9 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
             1 => ColorSpace::JCS_GRAYSCALE,
             3 => ColorSpace::JCS_RGB,
             4 => ColorSpace::JCS_CMYK,
-            _ => return Err(Problem::damaged(format!("its {layers} layers are not read"))),
+            _ => {
+                return Err(Problem::damaged(format!("its {layers} components are not supported")));
+            }
         };
         let converted = if layers == 3 { 0 } else { 3 };
         let coefficients = if buffered { coefficients(size, layers) } else { 0 };
@@ -75,10 +77,14 @@ pub(super) fn stored(
         let decoder = open(bytes)?;
         let (width, height) = decoder.size();
         if width != columns || !rows.contains(&height) {
-            return Err(Problem::damaged("an image in it is not of the size that the file says"));
+            return Err(Problem::damaged(
+                "an image in it does not have the size that the file declares",
+            ));
         }
         if decoder.components().len() != layers || !matches!(layers, 1 | 3 | 4) {
-            return Err(Problem::damaged("an image in it has not the layers that the file says"));
+            return Err(Problem::damaged(
+                "an image in it does not have the components that the file declares",
+            ));
         }
         let space = decoder.color_space();
         numbers(decoder, space, layers)
@@ -102,7 +108,7 @@ fn numbers(
     // Reads to the end of the file: Pillow rejects a file without an end marker.
     decoder.finish().map_err(Problem::damaged)?;
     if data.len() != width * height * layers {
-        return Err(Problem::damaged("it has not the pixels it promises"));
+        return Err(Problem::damaged("it does not have the pixels that it declares"));
     }
     Ok(data)
 }

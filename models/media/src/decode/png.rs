@@ -31,7 +31,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     let mut data = vec![0; size];
     let frame = reader.next_frame(&mut data).map_err(Problem::damaged)?;
     if (frame.width as usize, frame.height as usize) != (width, height) {
-        return Err(Problem::damaged("its first frame is not of its size"));
+        return Err(Problem::damaged("its first frame does not have the size of the image"));
     }
     data.truncate(frame.buffer_size());
     let palette = reader.info().palette.as_deref().unwrap_or_default();

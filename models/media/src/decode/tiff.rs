@@ -60,7 +60,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     };
     let rgb = to_rgb(&mut file, kind, data, size.0)?;
     if rgb.len() != pixels * 3 {
-        return Err(Problem::damaged("it has not the pixels it promises"));
+        return Err(Problem::damaged("it does not have the pixels that it declares"));
     }
     let orientation = tag(&mut file, Tag::Orientation)?.unwrap_or(1);
     Ok(oriented(Picture { width: size.0, height: size.1, rgb, held }, orientation))
@@ -73,7 +73,7 @@ fn jpeg_numbers(
     (bytes, kind, samples): (&[u8], ColorType, usize),
 ) -> Result<DecodingResult, Problem> {
     if kind.bit_depth() != 8 || usize::from(kind.num_samples()) != samples {
-        return Err(Problem::damaged("its numbers are of a kind that is not read"));
+        return Err(Problem::damaged("its numbers are of an unsupported type"));
     }
     let mut numbers = parts.read_jpeg(file, bytes)?;
     if tag(file, Tag::PhotometricInterpretation)? == Some(WHITE_IS_ZERO) {
@@ -124,7 +124,7 @@ fn interleaved(data: DecodingResult, planes: usize) -> Result<DecodingResult, Pr
     match data {
         DecodingResult::U8(data) => Ok(DecodingResult::U8(weave(&data, planes))),
         DecodingResult::U16(data) => Ok(DecodingResult::U16(weave(&data, planes))),
-        _ => Err(Problem::damaged("its numbers are of a kind that is not read")),
+        _ => Err(Problem::damaged("its numbers are of an unsupported type")),
     }
 }
 
@@ -133,7 +133,7 @@ fn bytes_of(data: DecodingResult) -> Result<Vec<u8>, Problem> {
     match data {
         DecodingResult::U8(data) => Ok(data),
         DecodingResult::U16(data) => Ok(modes::high_bytes(&data)),
-        _ => Err(Problem::damaged("its numbers are of a kind that is not read")),
+        _ => Err(Problem::damaged("its numbers are of an unsupported type")),
     }
 }
 
@@ -177,7 +177,7 @@ fn to_rgb(
         }
         ColorType::CMYK(8 | 16) => Ok(modes::cmyk(&bytes_of(data)?)),
         ColorType::YCbCr(8) => Ok(jpeg::ycbcr::<3>(bytes_of(data)?)),
-        other => Err(Problem::damaged(format!("{other:?} is not read"))),
+        other => Err(Problem::damaged(format!("{other:?} is not supported"))),
     }
 }
 
@@ -200,7 +200,7 @@ fn grey(file: &mut File<'_>, data: DecodingResult) -> Result<Vec<u8>, Problem> {
             let turn = |number: f32| if inverse { 1.0 - number } else { number };
             data.into_iter().map(|number| turn(number).clamp(0.0, 255.0) as u8).collect()
         }
-        _ => return Err(Problem::damaged("its numbers are of a kind that is not read")),
+        _ => return Err(Problem::damaged("its numbers are of an unsupported type")),
     };
     Ok(modes::grey(numbers.into_iter()))
 }

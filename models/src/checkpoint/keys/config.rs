@@ -51,15 +51,15 @@ pub const COMMON: &[Key] = &[
     ("name_or_path", NoEffect(HISTORY)),
     ("_commit_hash", NoEffect(HISTORY)),
     ("transformers_version", NoEffect(HISTORY)),
-    ("adapters", Refused("adapters are not served")),
-    ("pruned_heads", Refused("networks without some of their heads are not served")),
-    ("per_layer_config", Refused("layers with settings of their own are not served")),
-    ("is_encoder_decoder", Refused("encoder-decoder networks are not served")),
-    ("is_decoder", Refused("this network is served as an encoder only")),
-    ("add_cross_attention", Refused("cross attention is not served")),
-    ("cross_attention_hidden_size", Refused("cross attention is not served")),
-    ("tie_encoder_decoder", Refused("encoder-decoder networks are not served")),
-    ("is_causal", Refused("this network is served with full attention only")),
+    ("adapters", Refused("adapters are not supported")),
+    ("pruned_heads", Refused("networks without some of their heads are not supported")),
+    ("per_layer_config", Refused("layers with settings of their own are not supported")),
+    ("is_encoder_decoder", Refused("encoder-decoder networks are not supported")),
+    ("is_decoder", Refused("this network is supported as an encoder only")),
+    ("add_cross_attention", Refused("cross attention is not supported")),
+    ("cross_attention_hidden_size", Refused("cross attention is not supported")),
+    ("tie_encoder_decoder", Refused("encoder-decoder networks are not supported")),
+    ("is_causal", Refused("this network is supported with full attention only")),
     ("use_bidirectional_attention", Refused(BIDIRECTIONAL)),
     ("torch_dtype", NoEffect(DTYPE)),
     ("dtype", NoEffect(DTYPE)),
@@ -106,8 +106,8 @@ pub const COMMON: &[Key] = &[
 ];
 
 const DTYPE: &str = "weights are served as they are stored, or as --dtype says";
-const BIDIRECTIONAL: &str = "it is not served for this model_type; is_causal: false asks for full \
-    attention";
+const BIDIRECTIONAL: &str = "it is not supported for this model_type; is_causal: false asks for \
+    full attention";
 
 /// Arguments of text generation; in older checkpoints they are in `config.json`.
 pub const GENERATING: &[Key] = &[
@@ -199,7 +199,7 @@ pub const ROTARY: &[Key] = &[
     ("truncate", NoEffect(SCALED)),
 ];
 
-const LONG: &str = "for rope_type longrope, which is not served";
+const LONG: &str = "for rope_type longrope, which is not supported";
 
 /// Rotary positions with scaling: keys of `rope_parameters` and `rope_scaling`.
 pub const SCALED_ROTARY: &[Key] = &[
@@ -223,6 +223,6 @@ pub const SCALED_ROTARY: &[Key] = &[
     ("mscale_all_dim", Used),
     ("truncate", Used),
     ("llama_4_scaling_beta", Used),
-    ("mixed_b", Refused("positions scaled by mixed_b are not served")),
+    ("mixed_b", Refused("positions scaled by mixed_b are not supported")),
     ("max_position_embeddings", NoEffect("the key of the network has it")),
 ];

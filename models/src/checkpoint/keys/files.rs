@@ -9,7 +9,7 @@ use super::Rule::{Closed, Count, Fixed, NoEffect, Object, Only, Refused, Used};
 use super::config::WIDTH;
 
 const HISTORY: &str = "says where the file comes from";
-const MULTI_VECTOR: &str = "late interaction models of this kind are not served";
+const MULTI_VECTOR: &str = "late interaction models of this kind are not supported";
 const NOT_READ: &str = "transformers does not read it where there is a tokenizer.json";
 const TEMPLATE: &str = "transformers ignores it where there is a tokenizer.json, whose template \
     says what is at the ends of a text";
@@ -42,7 +42,7 @@ pub const SENTENCE_TRANSFORMERS: &[Key] = &[
     ("activation_fn", Used),
     ("requirements", NoEffect("versions of Python packages")),
     ("keep_in_fp32_modules", NoEffect("scores are always computed in float32")),
-    ("max_active_dims", Refused("sparse vectors of only so many words are not served")),
+    ("max_active_dims", Refused("a limit on the words of sparse vectors is not supported")),
     ("query_prefix", Refused(MULTI_VECTOR)),
     ("document_prefix", Refused(MULTI_VECTOR)),
     ("query_length", Refused(MULTI_VECTOR)),
@@ -75,7 +75,7 @@ pub const TRANSFORMER: &[Key] = &[
     ("query_length", Refused(MULTI_VECTOR)),
     ("document_length", Refused(MULTI_VECTOR)),
     ("query_expansion", Refused(MULTI_VECTOR)),
-    ("tokenizer_name_or_path", Refused("the tokenizer must be beside the model")),
+    ("tokenizer_name_or_path", Refused("the tokenizer must be next to the model")),
     ("model_args", Closed(&[MODEL_ARGUMENTS])),
     ("model_kwargs", Closed(&[MODEL_ARGUMENTS])),
     ("tokenizer_args", Closed(&[HUB_ARGUMENTS])),
@@ -89,8 +89,8 @@ pub const TRANSFORMER: &[Key] = &[
 /// Arguments of the tokenizer or processor.
 const PROCESSING: &[Key] = &[
     ("chat_template", Closed(&[CHAT])),
-    ("text", Refused("arguments of the tokenizer are not served")),
-    ("common", Refused("arguments of the tokenizer are not served")),
+    ("text", Refused("arguments of the tokenizer are not supported")),
+    ("common", Refused("arguments of the tokenizer are not supported")),
 ];
 
 /// Arguments of a chat template.

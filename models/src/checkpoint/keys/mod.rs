@@ -87,7 +87,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownKey { file, key } => {
-                write!(f, "{file}: key {key} is not known; what it asks for is not done")
+                write!(f, "{file}: key {key} is unknown and ignored")
             }
             Self::UnusedTensors { names, count } => {
                 let more = if *count > names.len() { ", ..." } else { "" };
@@ -146,8 +146,7 @@ impl ConfigFile<'_> {
                 && !keys.contains_key(*key)
             {
                 let problem = format!(
-                    "{within}{key} is absent, which means another value than {}, the only one that \
-                     is served",
+                    "{within}{key} is absent, and its default is not {}, the only supported value",
                     any_of(values)
                 );
                 return Err(CheckpointError::new(self.path, problem));
@@ -158,7 +157,7 @@ impl ConfigFile<'_> {
             match tables.keys.iter().copied().flatten().find(|(known, _)| known == key) {
                 Some((_, rule)) => self.check_value(&name, value, rule, warnings)?,
                 None if tables.closed => {
-                    return Err(self.refused(&name, value, "this argument is not known"));
+                    return Err(self.refused(&name, value, "unknown argument"));
                 }
                 None => {
                     let file = self.path.strip_prefix(self.dir).unwrap_or(self.path);
@@ -195,7 +194,7 @@ impl ConfigFile<'_> {
                 if values.iter().any(|allowed| allowed.is(value)) {
                     return Ok(());
                 }
-                wrong(&format!("only {} is served", any_of(values)))
+                wrong(&format!("only {} is supported", any_of(values)))
             }
             (Rule::Object(tables) | Rule::Closed(tables), Value::Object(keys)) => {
                 let tables = Tables { keys: tables, closed: matches!(rule, Rule::Closed(_)) };

@@ -12,7 +12,7 @@ const TABLE: &[Key] = &[
     ("size", Count(1, 10)),
     ("depth", Size(1, 10)),
     ("rate", Number(0.0, 1.0)),
-    ("switch", Refused("it is not served")),
+    ("switch", Refused("it is not supported")),
     ("inner", Object(&[INNER])),
     ("arguments", Closed(&[INNER])),
     ("mean", Only(&[Is::Thrice(0.5)])),
@@ -55,13 +55,16 @@ fn what_is_not_served_is_refused_with_file_key_and_value() {
         (json!({ "rate": null }), ["rate is null", "number", "1"]),
         (json!({ "depth": null }), ["depth is null", "whole", "10"]),
         (json!({ "depth": 0 }), ["depth is 0", "whole", "10"]),
-        (json!({ "switch": true }), ["switch is true", "not served", "config.json"]),
-        (json!({ "switch": { "0": [1] } }), ["switch is", "not served", "config.json"]),
-        (json!({ "inner": { "kind": "odd" } }), ["inner.kind is \"odd\"", "\"plain\"", "served"]),
+        (json!({ "switch": true }), ["switch is true", "not supported", "config.json"]),
+        (json!({ "switch": { "0": [1] } }), ["switch is", "not supported", "config.json"]),
+        (
+            json!({ "inner": { "kind": "odd" } }),
+            ["inner.kind is \"odd\"", "\"plain\"", "supported"],
+        ),
         (json!({ "inner": [1] }), ["inner is [1]", "object", "config.json"]),
-        (json!({ "arguments": { "new": 1 } }), ["arguments.new is 1", "not known", "config.json"]),
-        (json!({ "mean": [0.5, 0.5] }), ["mean is [0.5,0.5]", "[0.5, 0.5, 0.5]", "served"]),
-        (json!({ "mean": [0.4, 0.5, 0.5] }), ["mean is", "[0.5, 0.5, 0.5]", "served"]),
+        (json!({ "arguments": { "new": 1 } }), ["arguments.new is 1", "unknown", "config.json"]),
+        (json!({ "mean": [0.5, 0.5] }), ["mean is [0.5,0.5]", "[0.5, 0.5, 0.5]", "supported"]),
+        (json!({ "mean": [0.4, 0.5, 0.5] }), ["mean is", "[0.5, 0.5, 0.5]", "supported"]),
         (json!([]), ["not a JSON object", "config.json", "1_Part"]),
     ] {
         let message = check(&refused).expect_err("refused");
@@ -78,10 +81,7 @@ fn a_key_in_no_table_gives_one_warning_that_names_file_and_key() {
     let keys = ["future", "inner.newer"]
         .map(|key| Warning::UnknownKey { file: "1_Part/config.json".into(), key: key.into() });
     assert_eq!(warnings, keys);
-    assert_eq!(
-        warnings[0].to_string(),
-        "1_Part/config.json: key future is not known; what it asks for is not done"
-    );
+    assert_eq!(warnings[0].to_string(), "1_Part/config.json: key future is unknown and ignored");
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub fn kind(path: &Path, name: &str) -> Result<ModuleKind, CheckpointError> {
             let known: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
             let known = known.join(", ");
             let problem = format!(
-                "module {name} is not served; known are those of sentence_transformers: {known}"
+                "module {name} is not supported; known are those of sentence_transformers: {known}"
             );
             Err(CheckpointError::new(path, problem))
         }
@@ -77,7 +77,7 @@ fn check_transformer(path: &Path, chain: &SentenceTransformers) -> Result<(), Ch
     if chain.gives_words && chain.pooling().is_some() {
         return error(
             "its transformer gives logits of words (transformer_task fill-mask), and Pooling of \
-             them is not served; SpladePooling takes them",
+             them is not supported; SpladePooling takes them",
         );
     }
     let (taken, output) = match chain {
@@ -88,8 +88,8 @@ fn check_transformer(path: &Path, chain: &SentenceTransformers) -> Result<(), Ch
     };
     if let Some(task) = chain.transformer_task.as_ref().filter(|task| *task != taken) {
         return error(&format!(
-            "its transformer gives something else (transformer_task {task}) than what these \
-             modules take ({taken})"
+            "its transformer gives an output (transformer_task {task}) that these modules do not \
+             take ({taken})"
         ));
     }
     if let Some(other) = chain.outputs.iter().find(|other| *other != output) {
@@ -105,12 +105,12 @@ fn check_transformer(path: &Path, chain: &SentenceTransformers) -> Result<(), Ch
 pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), CheckpointError> {
     let error = |problem: &str| Err(CheckpointError::new(path, problem));
     if (chain.splade.is_some() || chain.logit_score.is_some()) && !chain.steps.is_empty() {
-        return error("SpladePooling and LogitScore are served as the last module only");
+        return error("SpladePooling and LogitScore are supported only as the last module");
     }
     if chain.logit_score.is_some() && !chain.is_cross_encoder {
         return error(
-            "sentence-transformers reads LogitScore only if config_sentence_transformers.json says \
-             that model_type is \"CrossEncoder\"; say so, or remove the module",
+            "sentence-transformers reads LogitScore only if model_type in \
+             config_sentence_transformers.json is \"CrossEncoder\"; set it, or remove the module",
         );
     }
     check_transformer(path, chain)?;
@@ -123,7 +123,7 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
     let mut pooled = false;
     for step in &chain.steps {
         match (step, pooled) {
-            (ModuleStep::Pool(_), true) => return error("a second Pooling is not served"),
+            (ModuleStep::Pool(_), true) => return error("a second Pooling is not supported"),
             (ModuleStep::Pool(_), false) => pooled = true,
             (
                 ModuleStep::Dense(Subject::Tokens, _) | ModuleStep::Normalize(Subject::Tokens),
@@ -142,8 +142,8 @@ pub fn check_order(path: &Path, chain: &SentenceTransformers) -> Result<(), Chec
                 false,
             ) => {
                 return error(
-                    "a module of sentence_embedding is before Pooling, which makes it; \
-                     module_input_name says what a Dense takes",
+                    "a module that takes sentence_embedding is before Pooling, which makes it; \
+                     module_input_name sets the input of a Dense",
                 );
             }
             _ => {}
@@ -191,7 +191,7 @@ pub fn pooling(path: &Path, reader: &mut Reader<'_>) -> Result<PoolingModule, Ch
             let names = names.iter().map(|name| method(path, name.as_str().unwrap_or_default()));
             names.collect::<Result<_, _>>()?
         }
-        Some(other) => return Err(error(format!("pooling_mode {other} is not served"))),
+        Some(other) => return Err(error(format!("pooling_mode {other} is not supported"))),
     };
     /// Maximum number of concatenated poolings: each method once, and some more.
     const METHODS_MAX: usize = 16;
@@ -215,7 +215,7 @@ fn method(path: &Path, name: &str) -> Result<Pooling, CheckpointError> {
         "lasttoken" => Ok(Pooling::Last),
         "weightedmean" | "weightedmean_tokens" => Ok(Pooling::WeightedMean),
         "mean_sqrt_len_tokens" | "mean_sqrt_len" => Ok(Pooling::MeanSqrtLength),
-        _ => Err(CheckpointError::new(path, format!("pooling {name:?} is not served"))),
+        _ => Err(CheckpointError::new(path, format!("pooling {name:?} is not supported"))),
     }
 }
 
@@ -238,7 +238,7 @@ impl Names {
     fn subject(&self, path: &Path) -> Result<Subject, CheckpointError> {
         let input = self.module_input_name.unwrap_or(Subject::Sentence);
         if self.module_output_name.is_some_and(|output| output != input) {
-            let problem = "a module_output_name other than module_input_name is not served";
+            let problem = "a module_output_name other than module_input_name is not supported";
             return Err(CheckpointError::new(path, problem));
         }
         Ok(input)
@@ -284,7 +284,7 @@ pub fn splade(path: &Path, reader: &mut Reader<'_>) -> Result<Splade, Checkpoint
         activation_function: Option<String>,
     }
     let config: Config = reader.read_needed(path, tables::SPLADE_POOLING)?;
-    let unknown = |what: &str| CheckpointError::new(path, format!("{what} is not served"));
+    let unknown = |what: &str| CheckpointError::new(path, format!("{what} is not supported"));
     let sum = match config.pooling_strategy.as_deref() {
         None | Some("max") => false,
         Some("sum") => true,
@@ -320,9 +320,8 @@ pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<ModuleStep, Checkp
         let problem = "activation_function is null; name a class such as torch.nn.Identity";
         return Err(CheckpointError::new(path, problem));
     }
-    let config = Config::deserialize(content).map_err(|problem| {
-        CheckpointError::new(&path, format!("not what is expected: {problem}"))
-    })?;
+    let config = Config::deserialize(content)
+        .map_err(|problem| CheckpointError::new(&path, format!("unexpected content: {problem}")))?;
     let name = config.activation_function.as_deref().unwrap_or("torch.nn.Tanh");
     let activation = match torch_class(name) {
         Some("Identity") => None,
@@ -331,7 +330,7 @@ pub fn dense(dir: PathBuf, reader: &mut Reader<'_>) -> Result<ModuleStep, Checkp
         Some("ReLU") => Some(Activation::Relu),
         Some("SiLU") => Some(Activation::Silu),
         _ => {
-            let problem = format!("activation_function {name} is not served");
+            let problem = format!("activation_function {name} is not supported");
             return Err(CheckpointError::new(path, problem));
         }
     };

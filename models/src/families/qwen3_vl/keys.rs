@@ -32,7 +32,7 @@ pub const FILES: &[(&str, &[&[Key]])] = &[
 const PLACE: &str = "tokenizer.json has the ids; images are rows of their own";
 const TEXTS: &str = "text_config has it";
 
-const QUANTISED: &str = "quantised checkpoints are not served; use the float one";
+const QUANTISED: &str = "quantised checkpoints are not supported; use the float one";
 
 const TEXT: &[Key] =
     &[("pad_token_id", NoEffect("nothing is padded")), ("quantization_config", Refused(QUANTISED))];

@@ -34,7 +34,7 @@ pub fn family() -> Family {
         pooling: |_| Some(Pooling::Last),
         load,
         score: |checkpoint, _, _| {
-            Err(checkpoint.config_error("no classification head is known of this architecture"))
+            Err(checkpoint.config_error("no classification head is known for this architecture"))
         },
         words: None,
         language_model: Some(LanguageModel {
@@ -78,7 +78,7 @@ impl Sections {
     fn streams(&self, frequencies: usize) -> Result<Vec<(usize, usize)>, String> {
         let section = self.mrope_section.unwrap_or([24, 20, 20]);
         if self.mrope_interleaved == Some(false) {
-            return Err("rotary sections that are not interleaved are not served".into());
+            return Err("rotary sections that are not interleaved are not supported".into());
         }
         if section.iter().sum::<usize>() != frequencies {
             return Err(format!("mrope_section {section:?} is not of {frequencies} frequencies"));
@@ -115,7 +115,7 @@ fn load(
     if !images.is_file() && !in_processor {
         return Err(CheckpointError::new(
             images,
-            "the file is missing, which says how images are scaled",
+            "the file is missing; it defines how images are scaled",
         ));
     }
     let part = |problem: serde_json::Error| error(format!("text_config: {problem}"));

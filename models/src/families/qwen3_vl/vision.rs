@@ -72,11 +72,11 @@ impl Config {
     pub fn check(&self, decoder: &DecoderConfig) -> Result<(), String> {
         let shape = [self.patch_size, self.spatial_merge_size, self.temporal_patch_size];
         if shape != [PATCH, MERGE, FRAMES] || self.in_channels != CHANNELS {
-            return Err(format!("vision_config: patches of {shape:?} are not served"));
+            return Err(format!("vision_config: patches of {shape:?} are not supported"));
         }
         let (side, points) = (self.side(), self.num_position_embeddings);
         if points == 0 || side * side != points {
-            return Err(format!("vision_config: {points} positions are no square"));
+            return Err(format!("vision_config: {points} positions are not a square number"));
         }
         let heads = self.num_heads;
         if heads == 0 || !self.hidden_size.is_multiple_of(4 * heads) || self.hidden_size == 0 {
@@ -91,10 +91,15 @@ impl Config {
             return Err(format!("vision_config: deepstack_visual_indexes {deep:?} are not layers"));
         }
         if (1..deep.len()).any(|place| deep[..place].contains(&deep[place])) {
-            return Err(format!("vision_config: deepstack_visual_indexes {deep:?} has one twice"));
+            return Err(format!(
+                "vision_config: deepstack_visual_indexes {deep:?} has an index twice"
+            ));
         }
         if activation(&self.hidden_act).is_none() {
-            return Err(format!("vision_config: hidden_act {:?} is not served", self.hidden_act));
+            return Err(format!(
+                "vision_config: hidden_act {:?} is not supported",
+                self.hidden_act
+            ));
         }
         Ok(())
     }

@@ -24,8 +24,8 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     if modules.is_some_and(|modules| modules.takes_messages == Some(false)) {
         return Err(CheckpointError::new(
             checkpoint.dir(),
-            "its modality_config has no \"message\", so that sentence-transformers puts inputs into \
-             no chat, and that is not served",
+            "its modality_config has no \"message\", so sentence-transformers applies no chat \
+             template to inputs, which is not supported",
         ));
     }
     let Some((path, template)) = read(checkpoint)? else { return Ok(()) };
@@ -48,12 +48,12 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let chat = TemplateInput { messages, bytes: 0, add_generation_prompt: true, tokens: &tokens };
     let problem = match Template::new(&template).and_then(|template| template.render(chat)) {
         Ok(chat) if chat == built_in => return Ok(()),
-        Ok(_) => "its chat_template writes another chat than Qwen3-VL's, which is built in, and \
-                  that is not served"
+        Ok(_) => "its chat_template produces a different chat from the built-in one of Qwen3-VL, \
+                  which is not supported"
             .to_owned(),
         Err(problem) => format!(
-            "its chat_template cannot be rendered, so it is not known whether it writes the chat \
-             that is built in: {problem}"
+            "its chat_template cannot be rendered, so it cannot be compared with the built-in one: \
+             {problem}"
         ),
     };
     Err(CheckpointError::new(path, problem))

@@ -111,8 +111,8 @@ impl ChatTemplate {
         {
             if first == other {
                 return Err(format!(
-                    "its chat_template leaves out the message of the role {role:?}, so it is not \
-                     one for pairs"
+                    "its chat_template leaves out the message with the role {role:?}, so it is not \
+                     a template for pairs"
                 ));
             }
         }

@@ -57,7 +57,7 @@ fn method(
         "isalnum" | "isalpha" | "isdigit" | "isnumeric" if !text.is_ascii() => {
             return Err(Error::new(
                 ErrorKind::InvalidOperation,
-                format!("{name} is served for ASCII texts only"),
+                format!("{name} is supported for ASCII texts only"),
             ));
         }
         "strip" if no_args => text.trim_matches(is_space).into(),
@@ -102,7 +102,7 @@ fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
 fn to_json(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     let error = |problem: String| Error::new(ErrorKind::InvalidOperation, problem);
     if kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false) {
-        return Err(error("tojson with ensure_ascii is not served".into()));
+        return Err(error("tojson with ensure_ascii is not supported".into()));
     }
     kwargs.assert_all_used()?;
     let mut bytes = Vec::new();
@@ -147,12 +147,12 @@ impl Formatter for Spaced {
 fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let error = |problem| Err(Error::new(ErrorKind::InvalidOperation, problem));
     if !matches!(state.auto_escape(), AutoEscape::None) {
-        return error("autoescape is not served");
+        return error("autoescape is not supported");
     }
     if value.kind() == ValueKind::Number && !value.is_integer() {
         let size = f64::try_from(value.clone()).map_or(0.0, f64::abs);
         if size != 0.0 && !(1e-4..1e16).contains(&size) {
-            return error("so large or small a number is not printed as in Python");
+            return error("a number this large or small is not printed as in Python");
         }
     }
     if matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) {

@@ -23,16 +23,16 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let structured =
         modules.is_some_and(|modules| modules.message_format.as_deref() == Some("structured"));
     let problem = if structured {
-        "sentence-transformers gives the parts of this cross-encoder's messages to its chat_template \
-         (format is \"structured\"), and that is not served"
+        "sentence-transformers gives the parts of this cross-encoder's messages to its \
+         chat_template (format is \"structured\"), which is not supported"
     } else if without_chat {
-        "sentence-transformers puts the pairs of this cross-encoder into no chat, as it has no \
-         chat_template or no modality \"message\", and that is not served"
+        "sentence-transformers applies no chat template to the pairs of this cross-encoder, as it \
+         has no chat_template or no modality \"message\", which is not supported"
     } else if template.is_none_or(|template| is_published(&template) || of_turns(&template)) {
         return Ok(());
     } else {
-        "its chat_template may differ from Qwen3-Reranker's, which is built in; only the published \
-         one, letter by letter, is known to be the same"
+        "its chat_template may differ from the built-in one of Qwen3-Reranker; only an exact copy \
+         of the published one is accepted"
     };
     Err(CheckpointError::new(path, problem))
 }

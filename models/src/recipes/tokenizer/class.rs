@@ -84,8 +84,8 @@ pub fn of(checkpoint: &Checkpoint, bytes_are_pieces: bool) -> Result<Class, Chec
         return Ok(Class::File);
     }
     let problem = format!(
-        "tokenizer_class is {name}, which makes a tokenizer in a way of its own that is not \
-         served; where tokenizer.json is what the model was trained with, set tokenizer_class to \
+        "tokenizer_class is {name}, which builds its tokenizer in a way that is not supported; if \
+         the model was trained with tokenizer.json as it is, set tokenizer_class to \
          PreTrainedTokenizerFast"
     );
     Err(error(checkpoint, problem))

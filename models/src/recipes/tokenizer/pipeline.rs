@@ -128,7 +128,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     fn make(&self, parts: TokenizerParts) -> Result<Tokenizer, CheckpointError> {
         let failed = |problem: tokenizers::Error| {
-            error(self.checkpoint, format!("its tokenizer cannot be made: {problem}"))
+            error(self.checkpoint, format!("its tokenizer cannot be built: {problem}"))
         };
         let precompiled = precompiled(parts.normalizer.as_ref());
         let mut tokenizer = Tokenizer::new(self.model(parts.model)?);
@@ -171,7 +171,7 @@ impl Maker<'_> {
                 let unknown = self.token("unk_token")?;
                 if model.token_to_id(unknown).is_none() {
                     return Err(self.contradicted(&format!(
-                        "its vocabulary has no {unknown:?} for what it does not know"
+                        "its vocabulary has no unknown token {unknown:?}"
                     )));
                 }
                 model.unk_token = Some(unknown.to_owned());

@@ -401,8 +401,8 @@ impl<'a> Files<'a> {
             Value::String(text) => Ok(FileToken::Text(text.clone())),
             value if is_typed(value) => Flagged::deserialize(value)
                 .map(FileToken::Flagged)
-                .map_err(|problem| format!("is no token: {problem}")),
-            value => Err(format!("is {value}, and must be a text or an AddedToken")),
+                .map_err(|problem| format!("is not a token: {problem}")),
+            value => Err(format!("is {value}, and must be a string or an AddedToken")),
         };
         token.map_err(|problem| {
             error(self.checkpoint, format!("{key} {problem}; save the tokenizer of {CONFIG} again"))

@@ -66,11 +66,12 @@ const SERVERS: [&Server; 3] = [&tei::SERVER, &infinity::SERVER, &vllm::SERVER];
 
 const NO_SERVED_NAME: Here =
     Here::Instead("put the name before the model: --model NAME=ID; a model has one name");
-const NO_CODE: Here =
-    Here::Instead("leave it out: no code of checkpoints is run, and one that needs it is refused");
+const NO_CODE: Here = Here::Instead(
+    "leave it out: code in checkpoints is never run, and a checkpoint that needs it is refused",
+);
 const NO_TRACES: Here = Here::Instead("leave it out: no traces are sent; see /metrics");
 const NO_PATH_PREFIX: Here =
-    Here::Instead("leave it out, and let the proxy in front take the prefix off the paths");
+    Here::Instead("leave it out, and let the reverse proxy remove the prefix from paths");
 const ON_ANYHOW: Here =
     Here::Instead("leave it out: there is nothing to compile, and nothing to choose");
 

@@ -8,8 +8,8 @@ pub(super) const SERVER: Server = Server {
     name: "text-embeddings-inference",
     command: "text-embeddings-router",
     defaults: "It listens on `0.0.0.0:3000` (its images on port 80), Proxima on `127.0.0.1:8080` \
-(its images on `0.0.0.0:8080`). It takes 32 inputs a request, Proxima 2,048; bodies of 2 MB, \
-Proxima of 32 MiB. Its precision is float16 on GPUs, Proxima's the checkpoint's.",
+(its images on `0.0.0.0:8080`). It accepts 32 inputs per request, Proxima 2,048; bodies of 2 MB, \
+Proxima of 32 MiB. It uses float16 on GPUs, Proxima the precision of the checkpoint.",
     flags: FLAGS,
     prefix: Some(""),
     signs: &["MODEL_ID", "MAX_CLIENT_BATCH_SIZE", "MAX_BATCH_TOKENS", "TOKENIZATION_WORKERS"],
@@ -18,13 +18,13 @@ Proxima of 32 MiB. Its precision is float16 on GPUs, Proxima's the checkpoint's.
 
 const FLAGS: &[Foreign] = &[
     alias(&["--model-id"], "model", "repeat it for several models"),
-    same(&["--revision"], "of one model alone: `--model ID@REVISION`"),
+    same(&["--revision"], "for one model only: `--model ID@REVISION`"),
     alias(&["--tokenization-workers"], "tokenization-threads", ""),
     same(&["--dtype"], "also `int8`"),
     none(&["--served-model-name"], NO_SERVED_NAME),
     same(&["--pooling"], "`last-token` is also `last_token`"),
     same(&["--max-concurrent-requests"], ""),
-    same(&["--max-batch-tokens"], "chosen by the device without it"),
+    same(&["--max-batch-tokens"], "if absent, it depends on the device"),
     instead(
         &["--max-batch-requests"],
         "leave it out: batches are bounded by tokens (--max-batch-tokens) and by time (--batch-time-ms)",
@@ -33,7 +33,7 @@ const FLAGS: &[Foreign] = &[
     same(&["--auto-truncate"], ""),
     instead(
         &["--default-prompt-name"],
-        "send \"prompt_name\" with each request; none is added to those that name none",
+        "send \"prompt_name\" with each request; requests without it get none",
     ),
     instead(
         &["--default-prompt"],
@@ -41,25 +41,25 @@ const FLAGS: &[Foreign] = &[
     ),
     instead(
         &["--dense-path"],
-        "Dense modules are those of modules.json; in a folder of your own, name another there",
+        "Dense modules are those of modules.json; to use another, change it in a local folder",
     ),
     instead(
         &["--hf-api-token", "--hf-token"],
-        "set the variable HF_TOKEN; command lines show in lists of processes",
+        "set the variable HF_TOKEN; command lines are visible in process lists",
     ),
     alias(&["--hostname"], "host", ""),
     same(&["--port"], ""),
     alias(&["-p"], "port", ""),
-    instead(&["--uds-path"], "leave it out: models compute in the server's own process"),
+    instead(&["--uds-path"], "leave it out: models run in the server's own process"),
     instead(&["--huggingface-hub-cache"], "set the variable HF_HUB_CACHE"),
     alias(&["--payload-limit"], "max-body-bytes", "also as `32MiB`"),
-    same(&["--api-key"], "a comma separates several keys"),
+    same(&["--api-key"], "separate several keys with commas"),
     value(&["--json-output"], "log-format", "json"),
-    instead(&["--disable-spans"], "leave it out: lines of the log have no spans"),
+    instead(&["--disable-spans"], "leave it out: the log has no spans"),
     none(&["--otlp-endpoint", "--otlp-service-name"], NO_TRACES),
     instead(
         &["--prometheus-port"],
-        "leave it out: /metrics is on --port, with the names that begin with te_ besides others",
+        "leave it out: /metrics is on --port, and includes the te_ names",
     ),
     same(&["--cors-allow-origin"], ""),
 ];

@@ -85,20 +85,20 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     Ok(with_method(Json(results).into_response(), &answer))
 }
 
-/// Vectors of texts, images or both in one or several forms, as Cohere's second API.
+/// Vectors of texts, images or both, in one or several types, as in Cohere's v2 API.
 #[utoipa::path(
     post, path = "/v2/embed", tag = "cohere", request_body = EmbedBody,
-    responses((status = 200, body = EmbedAnswer, description = "one vector an input and form")),
+    responses((status = 200, body = EmbedAnswer, description = "one vector per input and type")),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
     respond(&app, vectors(&app, body, false).await, failure)
 }
 
-/// Vectors of texts, images or both, as Cohere's first API: plain lists of numbers, unless forms
-/// are asked for.
+/// Vectors of texts, images or both, as in Cohere's v1 API: plain lists of numbers unless types are
+/// requested.
 #[utoipa::path(
     post, path = "/v1/embed", tag = "cohere", request_body = EmbedBody,
-    responses((status = 200, body = EmbedAnswer, description = "one vector an input and form")),
+    responses((status = 200, body = EmbedAnswer, description = "one vector per input and type")),
 )]
 async fn embed_1(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
     let plain = body.embedding_types.is_none();

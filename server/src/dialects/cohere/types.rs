@@ -25,20 +25,20 @@ ranking_body! {
     pub struct RerankBody {
         /// The served name of a model; the default model if absent.
         pub model: Option<String>,
-        /// What documents are ranked for.
+        /// The query.
         pub query: Document,
-        /// The documents; an object is one of them.
+        /// The documents; a single object is one document.
         pub documents: Documents,
-        /// Give the best ones only; all if absent.
+        /// Return only the best ones; all if absent.
         pub top_n: Option<usize>,
-        /// Tokens of a document that are used.
+        /// Number of tokens of each document that are used.
         #[schema(minimum = 1)]
         pub max_tokens_per_doc: Option<usize>,
-        /// Addition: give the documents back.
+        /// Addition: return the documents.
         pub return_documents: Option<bool>,
-        /// Addition: give logits instead of probabilities.
+        /// Addition: return logits instead of probabilities.
         pub raw_scores: Option<bool>,
-        /// Addition: cut documents that are too long (on if absent) or refuse them.
+        /// Addition: truncate documents that are too long (on if absent) or refuse them.
         pub truncate: Option<bool>,
     }
 }
@@ -47,9 +47,9 @@ ranking_body! {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CohereRerankResults)]
 pub struct RerankResults {
-    /// Of this answer.
+    /// Id of this response.
     pub id: String,
-    /// The best first; of equal ones the earlier first.
+    /// Best first; of equal ones the earlier first.
     pub results: Vec<ResultEntry>,
     /// Version and units.
     pub meta: Meta,
@@ -61,7 +61,7 @@ pub struct RerankResults {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CohereResult)]
 pub struct ResultEntry {
-    /// Its place in the request.
+    /// Its index in the request.
     pub index: usize,
     /// Its score.
     pub relevance_score: f32,
@@ -77,7 +77,7 @@ pub struct ResultEntry {
 pub struct Meta {
     /// Which version answered.
     pub api_version: ApiVersion,
-    /// What would be paid.
+    /// Billed units.
     pub billed_units: Units,
 }
 
@@ -89,17 +89,17 @@ pub struct ApiVersion {
     pub version: &'static str,
 }
 
-/// What would be paid.
+/// Billed units.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = CohereUnits)]
 pub struct Units {
-    /// Of a rerank: 1.
+    /// 1 for a rerank.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search_units: Option<usize>,
     /// Images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<usize>,
-    /// Tokens of all inputs, those of images among them.
+    /// Tokens of all inputs, including those of images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_tokens: Option<usize>,
 }
@@ -111,7 +111,7 @@ pub struct Units {
 pub struct EmbedBody {
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
-    /// What texts are for; picks the checkpoint's prompt of this name, if it has one.
+    /// What texts are for; selects the checkpoint's prompt of this name, if it has one.
     pub input_type: Option<String>,
     /// Texts.
     #[schema(min_items = 1)]
@@ -122,18 +122,18 @@ pub struct EmbedBody {
     /// Inputs of several parts: texts and images.
     #[schema(min_items = 1)]
     pub inputs: Option<Vec<MixedInput>>,
-    /// Tokens of an input that are used.
+    /// Number of tokens of each input that are used.
     #[schema(minimum = 1)]
     pub max_tokens: Option<usize>,
-    /// Keep the first components only.
+    /// Keep only the first components.
     #[serde(alias = "dimensions")]
     #[schema(minimum = 1)]
     pub output_dimension: Option<usize>,
-    /// Forms of the vectors; `float` if absent.
+    /// Types of the vectors; `float` if absent.
     pub embedding_types: Option<Vec<OutputEncoding>>,
     /// Which end of a long text is cut; `END` if absent.
     pub truncate: Option<Truncate>,
-    /// Addition: a free instruction, put before each text in the model's own template.
+    /// Addition: a free-form instruction, put before each text in the model's own template.
     pub instruction: Option<String>,
     /// Addition: a prompt of the checkpoint, by name.
     pub prompt_name: Option<String>,
@@ -164,16 +164,16 @@ pub enum Truncate {
     End,
 }
 
-/// What the header of an image says.
+/// Properties from the header of an image.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ImageInfo {
-    /// Columns.
+    /// Width in pixels.
     pub width: usize,
-    /// Rows.
+    /// Height in pixels.
     pub height: usize,
     /// `png`, `jpeg`, `gif`, `webp`, `bmp` or `tiff`
     pub format: &'static str,
-    /// Bits of a pixel.
+    /// Bits per pixel.
     pub bit_depth: usize,
 }
 
@@ -188,9 +188,9 @@ impl From<ImageHeader> for ImageInfo {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CohereEmbedAnswer)]
 pub struct EmbedAnswer {
-    /// Of this answer.
+    /// Id of this response.
     pub id: String,
-    /// Vectors in each form asked for.
+    /// Vectors in each requested type.
     pub embeddings: SomeEmbeddings,
     /// The texts.
     pub texts: Vec<String>,
@@ -203,18 +203,18 @@ pub struct EmbedAnswer {
     pub response_type: &'static str,
 }
 
-/// Vectors, with or without the names of their forms.
+/// Vectors, with or without the names of their types.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = CohereEmbeddings)]
 pub enum SomeEmbeddings {
-    /// By form.
+    /// By type.
     ByType(Embeddings),
-    /// Numbers, as the first API has them.
+    /// Numbers, as in the first API.
     Floats(Vec<Vec<f32>>),
 }
 
-/// Vectors by form; forms not asked for are not there.
+/// Vectors by type; only requested types are present.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = CohereEmbeddingsByType)]
 pub struct Embeddings {
@@ -261,6 +261,6 @@ impl Embeddings {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CohereErrorBody)]
 pub struct ErrorBody {
-    /// A sentence.
+    /// The message.
     pub message: String,
 }

@@ -42,7 +42,7 @@ const PUBLIC: [&str; 2] = ["/grpc.health.", REFLECTION];
 const REFLECTION: &str = "/grpc.reflection.";
 
 const MALFORMED_DEADLINE: &str =
-    "grpc-timeout is no number of up to eight digits with a unit (H, M, S, m, u or n)";
+    "grpc-timeout is not a number of up to eight digits with a unit (H, M, S, m, u or n)";
 
 /// The services whose health can be queried by name.
 const SERVICES: [&str; 7] = [

@@ -63,15 +63,15 @@ pub fn part(value: Value) -> Result<Vec<Part<Source>>, Problem> {
         (vec![text], "type and text")
     } else if IMAGES.contains(&kind) {
         let file = payload(&mut object, kind, &IMAGES)?;
-        (vec![Part::Image(source(file)?)], "type and what is named as it")
+        (vec![Part::Image(source(file)?)], "type and a key named after the type")
     } else if VIDEOS.contains(&kind) {
         let file = payload(&mut object, kind, &VIDEOS)?;
         let sampling = Sampling::take(&mut object)?;
         let videos = videos(file)?.into_iter();
         let videos = videos.map(|source| Part::Video(Arc::new(sampling.of(source))));
-        (videos.collect(), "type, what is named as it, fps and max_frames")
+        (videos.collect(), "type, a key named after the type, fps and max_frames")
     } else {
-        return Err(format!("parts of type {kind:.40?} are not taken; taken are {SERVED}"));
+        return Err(format!("parts of type {kind:.40?} are not supported; use {SERVED}"));
     };
     match object.keys().next() {
         Some(key) => Err(unknown(key, known)),
@@ -113,7 +113,7 @@ pub fn conversation(value: Value) -> Result<Item<Source>, Problem> {
         match role.as_str() {
             "system" | "developer" if item.instruction.is_none() => {
                 item.instruction = Some(texts(&parts).ok_or_else(|| {
-                    named("a message of the system is the instruction: texts alone".into())
+                    named("a system message is the instruction: it may have texts only".into())
                 })?);
             }
             "user" if !asked => {
@@ -121,21 +121,21 @@ pub fn conversation(value: Value) -> Result<Item<Source>, Problem> {
                 asked = true;
             }
             "assistant" if texts(&parts).is_some_and(|text| text.is_empty()) => {}
-            "assistant" => return Err(named("an assistant's message must be empty".into())),
+            "assistant" => return Err(named("an assistant message must be empty".into())),
             "system" | "developer" | "user" => {
                 return Err(named(format!(
-                    "a second message of role {role}; an input is one of the user, with at most \
-                     one of the system before it"
+                    "a second message of role {role}; an input is one user message, with at most \
+                     one system message before it"
                 )));
             }
             _ => {
-                let message = format!("role {role:.40?} is not known; system, user or assistant");
+                let message = format!("role {role:.40?} is unknown; use system, user or assistant");
                 return Err(named(message));
             }
         }
     }
     if !asked {
-        return Err("there is no message of the user".into());
+        return Err("there is no user message".into());
     }
     checked(item)
 }

@@ -123,5 +123,5 @@ pub fn unknown(key: &str, known: &str) -> Problem {
         "source_sentence" | "sentences" => "; POST /similarity compares sentences",
         _ => "",
     };
-    format!("the key {key:.40?} does not belong there; known are {known}{hint}")
+    format!("the key {key:.40?} is unknown here; known are {known}{hint}")
 }

@@ -81,11 +81,12 @@ fn list(items: impl Into<ArrayItems>) -> ArrayBuilder {
 }
 
 fn sampled(object: ObjectBuilder) -> ObjectBuilder {
-    let frames = optional(Type::Integer, "Frames taken of a video file at most").minimum(Some(1));
+    let frames = optional(Type::Integer, "Maximum number of frames taken from a video file")
+        .minimum(Some(1));
     object
         .property(
             "fps",
-            optional(Type::Number, "Frames taken of each second of a video file")
+            optional(Type::Number, "Frames taken per second of a video file")
                 .exclusive_minimum(Some(0)),
         )
         .property("max_frames", frames)
@@ -110,13 +111,13 @@ impl PartialSchema for ItemObject {
         let content = OneOfBuilder::new().item(named::<ItemContent>()).item(null());
         let messages = list(named::<Message>())
             .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
-            .description(Some("A conversation, instead of the others"));
+            .description(Some("A conversation, instead of the other keys"));
         let image = format!("An image or a list of images: {FILE}");
         let object = ObjectBuilder::new()
             .description(Some(
-                "Texts, images and videos that are one input together, in this order: videos, \
-                 images, texts. Or `content`, whose parts keep their order, or `messages`, or one \
-                 part with its `type`. No other key, but beside the text of a document.",
+                "Texts, images and videos that form one input, in this order: videos, images, \
+                 texts. Or `content`, whose parts keep their order, or `messages`, or one part \
+                 with its `type`. Other keys are refused, except next to the text of a document.",
             ))
             .property("text", text)
             .property("image", any(image.clone()))
@@ -127,8 +128,8 @@ impl PartialSchema for ItemObject {
                 "instruction",
                 optional(
                     Type::String,
-                    "Of this input alone, before that of the request; of documents only where \
-                     they are ranked by vectors of their own",
+                    "Instruction for this input, instead of that of the request; for documents \
+                     only if they are ranked by their own vectors",
                 ),
             )
             .property("type", kinds());
@@ -143,7 +144,7 @@ impl PartialSchema for ItemObject {
 fn kinds() -> ObjectBuilder {
     let kinds = TEXTS.iter().chain(&IMAGES).chain(&VIDEOS).map(|kind| Some(*kind));
     let kinds = kinds.chain([None]).map(Value::from);
-    optional(Type::String, "What a part is").enum_values(Some(kinds))
+    optional(Type::String, "Type of the part").enum_values(Some(kinds))
 }
 
 /// Adds the keys of images and videos, except some.
@@ -180,8 +181,8 @@ impl PartialSchema for ContentPart {
     fn schema() -> RefOr<Schema> {
         let object = ObjectBuilder::new()
             .description(Some(
-                "A text under `text`, or an image or a video under the name of its type. Without \
-                 a type that is told by the name.",
+                "A text under `text`, or an image or a video under the name of its type. Without a \
+                 type, the name determines it.",
             ))
             .property("type", kinds())
             .property("text", typed(Type::String, "The text"));
@@ -198,11 +199,11 @@ impl ToSchema for Message {
 impl PartialSchema for Message {
     fn schema() -> RefOr<Schema> {
         let roles = ["system", "developer", "user", "assistant"];
-        let roles = typed(Type::String, "Whose it is").enum_values(Some(roles));
+        let roles = typed(Type::String, "Role of its author").enum_values(Some(roles));
         let object = ObjectBuilder::new()
             .description(Some(
-                "One of the user is the input. One of the system before it is the instruction. \
-                 One of the assistant after it must be empty.",
+                "A user message is the input. A system message before it is the instruction. An \
+                 assistant message after it must be empty.",
             ))
             .property("role", roles)
             .required("role")

@@ -145,8 +145,8 @@ async fn conversations_are_a_message_and_an_instruction() {
     }
     let refused = [
         (json!("t"), "messages must be a list"),
-        (json!([]), "no message of the user"),
-        (json!([system]), "no message of the user"),
+        (json!([]), "no user message"),
+        (json!([system]), "no user message"),
         (json!([user, user]), "message 1: a second message of role user"),
         (json!([system, system, user]), "message 1: a second message of role system"),
         (json!([user, { "role": "assistant", "content": "yes" }]), "message 1: an assistant's"),
@@ -155,7 +155,7 @@ async fn conversations_are_a_message_and_an_instruction() {
         (json!([7]), "message 0: expected an object"),
         (json!([{ "role": "user", "content": 7 }]), "message 0: content must be"),
         (json!([{ "role": "user", "content": [] }]), "no text, image or video"),
-        (json!([{ "role": "system", "content": [{ "image": data("a") }] }, user]), "texts alone"),
+        (json!([{ "role": "system", "content": [{ "image": data("a") }] }, user]), "texts only"),
     ];
     for (json, says) in refused {
         let problem = conversation(json.clone()).expect_err("refused");
@@ -180,16 +180,16 @@ fn an_invalid_item_is_explained() {
         (json!({ "text": ["a", 5] }), "text must be a string"),
         (json!({ "image": 5 }), "image: expected a data URI"),
         (json!({ "image": [a, 5] }), "image: image 1: expected a data URI"),
-        (json!({ "image": { "path": "a.png" } }), "the key \"path\" does not belong"),
+        (json!({ "image": { "path": "a.png" } }), "the key \"path\" is unknown here"),
         (json!({ "image": { "url": a, "bytes": "b" } }), "expected a data URI"),
         (json!({ "video": [] }), "video is an empty list"),
         (json!({ "video": [[]] }), "video 0: it is an empty list"),
         (json!({ "video": [[a], 7] }), "video 1: expected a data URI"),
         (json!({ "video": [a, [a]] }), "frame 1: expected a data URI"),
         (json!({ "video": 7 }), "video: expected"),
-        (json!({ "text": "a", "audio": "b" }), "the key \"audio\" does not belong"),
+        (json!({ "text": "a", "audio": "b" }), "the key \"audio\" is unknown here"),
         (json!({ "source_sentence": "a", "sentences": ["b"] }), "POST /similarity"),
-        (json!({ "text": "a", "content": "b" }), "the key \"text\" does not belong"),
+        (json!({ "text": "a", "content": "b" }), "the key \"text\" is unknown here"),
         (json!({ "text": "a", "fps": 0 }), "fps must be a number above 0"),
         (json!({ "text": "a", "fps": "2" }), "fps must be a number above 0"),
         (json!({ "text": "a", "max_frames": 1.5 }), "max_frames must be a whole number"),
@@ -197,7 +197,7 @@ fn an_invalid_item_is_explained() {
         (json!({ "text": "a", "instruction": [] }), "instruction must be a string"),
         (
             json!({ "content": [{ "type": "image_embeds", "image_embeds": "" }] }),
-            "\"image_embeds\" are not taken; taken are text, image_url",
+            "\"image_embeds\" are not supported; use text, image_url",
         ),
         (json!({ "content": [{ "type": "audio_url", "audio_url": {} }] }), "part 0: parts of type"),
         (json!({ "content": [{ "type": 5 }] }), "type of a part must be a string"),
@@ -206,7 +206,7 @@ fn an_invalid_item_is_explained() {
         (json!({ "content": [{ "type": "image_url" }] }), "needs a key \"image_url\""),
         (
             json!({ "content": [{ "type": "image", "image": a, "min_pixels": 4 }] }),
-            "\"min_pixels\" does not belong",
+            "\"min_pixels\" is unknown here",
         ),
         (json!({ "content": [7] }), "part 0: a part must be an object"),
         (json!({ "content": 7 }), "content must be"),
@@ -255,7 +255,7 @@ fn an_address_is_known_by_its_letters_and_fetched_on_the_loop() {
         let resolving = resolve(&media, vec![(Name::Query, Pending::<Input>::Item(item))]);
         // There is no runtime, so neither another thread nor the network can be used.
         let failure = resolving.now_or_never().expect("at once").expect_err("refused");
-        assert!(failure.to_string().contains("fetches no addresses"), "{failure}");
+        assert!(failure.to_string().contains("fetches no URLs"), "{failure}");
     }
     let frames = sources::videos(json!([address, "https://example.com/b.png"])).expect("frames");
     assert!(matches!(&frames[..], [VideoSource::Frames(frames)] if frames.len() == 2));

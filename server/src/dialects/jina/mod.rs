@@ -141,7 +141,7 @@ async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
 async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let refuse = |what: &str| Err(Failure::body(what));
     if body.late_chunking == Some(true) {
-        return refuse("late_chunking is not served; send chunks as inputs of their own");
+        return refuse("late_chunking is not supported; send chunks as separate inputs");
     }
     let encoding = match body.embedding_type {
         None => EmbeddingType::default(),

@@ -22,27 +22,27 @@ ranking_body! {
     #[serde(remote = "Self")]
     #[schema(as = JinaRerankBody)]
     pub struct RerankBody {
-        /// What documents are ranked for.
+        /// The query.
         pub query: Document,
-        /// The documents; an object is one of them.
+        /// The documents; a single object is one document.
         pub documents: Documents,
         /// The served name of a model; the default model if absent.
         pub model: Option<String>,
-        /// Give the best ones only; all if absent or 0.
+        /// Return only the best ones; all if absent or 0.
         pub top_n: Option<usize>,
-        /// Give the documents back; on if absent, unless the body has keys of Cohere's.
+        /// Return the documents; on if absent, unless the body has keys of Cohere.
         pub return_documents: Option<bool>,
         /// Cohere: the fields of documents that are objects.
         pub rank_fields: Option<Vec<String>>,
-        /// Cohere: taken and not needed, documents are not divided.
+        /// Cohere: accepted without effect, as documents are not split.
         #[schema(value_type = Option<usize>)]
         pub max_chunks_per_doc: Option<IgnoredAny>,
-        /// Tokens of a document that are used.
+        /// Number of tokens of each document that are used.
         #[schema(minimum = 1)]
         pub max_tokens_per_doc: Option<usize>,
-        /// Addition: give logits instead of probabilities.
+        /// Addition: return logits instead of probabilities.
         pub raw_scores: Option<bool>,
-        /// Addition: cut documents that are too long (`true`) or refuse them (`false`).
+        /// Addition: truncate documents that are too long (`true`) or refuse them (`false`).
         #[serde(alias = "truncation")]
         pub truncate: Option<bool>,
     }
@@ -52,7 +52,7 @@ ranking_body! {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JinaRerankResults)]
 pub struct RerankResults {
-    /// Of this answer.
+    /// Id of this response.
     pub id: String,
     /// The served name of the model.
     pub model: String,
@@ -62,9 +62,9 @@ pub struct RerankResults {
     pub method: &'static str,
     /// Tokens.
     pub usage: Usage,
-    /// As Cohere has it.
+    /// As in Cohere's API.
     pub meta: Meta,
-    /// The best first; of equal ones the earlier first.
+    /// Best first; of equal ones the earlier first.
     pub results: Vec<ResultEntry>,
 }
 
@@ -72,7 +72,7 @@ pub struct RerankResults {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JinaResult)]
 pub struct ResultEntry {
-    /// Its place in the request.
+    /// Its index in the request.
     pub index: usize,
     /// Its score.
     pub relevance_score: f32,
@@ -92,13 +92,13 @@ pub struct Usage {
     pub prompt_tokens: usize,
 }
 
-/// As Cohere has it.
+/// As in Cohere's API.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JinaMeta)]
 pub struct Meta {
     /// Which version answered.
     pub api_version: ApiVersion,
-    /// What would be paid.
+    /// Billed units.
     pub billed_units: BilledUnits,
 }
 
@@ -110,7 +110,7 @@ pub struct ApiVersion {
     pub version: &'static str,
 }
 
-/// What would be paid.
+/// Billed units.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JinaBilledUnits)]
 pub struct BilledUnits {
@@ -118,7 +118,7 @@ pub struct BilledUnits {
     pub search_units: usize,
 }
 
-/// `POST /v1/embeddings` with keys of Jina's.
+/// `POST /v1/embeddings` with keys of Jina.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(remote = "Self")]
 #[schema(as = JinaEmbeddingsBody)]
@@ -127,28 +127,28 @@ pub struct EmbeddingsBody {
     pub input: Inputs,
     /// The served name of a model.
     pub model: Option<String>,
-    /// What texts are for; picks the checkpoint's prompt of this name, if it has one.
+    /// What texts are for; selects the checkpoint's prompt of this name, if it has one.
     pub task: Option<String>,
-    /// Keep the first components only.
+    /// Keep only the first components.
     #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
     /// Scale vectors to length one; on if absent.
     #[serde(alias = "normalize")]
     pub normalized: Option<bool>,
-    /// How vectors are written.
+    /// Encoding of the vectors.
     #[serde(alias = "encoding_type", alias = "encoding_format")]
     pub embedding_type: Option<written::OneOrMore<EmbeddingType>>,
     /// Must be off.
     pub late_chunking: Option<bool>,
-    /// One vector a token, of models that give them.
+    /// One vector per token, for models that support it.
     pub return_multivector: Option<bool>,
-    /// Cut inputs that are too long (`true`) or refuse them (`false`).
+    /// Truncate inputs that are too long (`true`) or refuse them (`false`).
     pub truncate: Option<bool>,
-    /// Addition: a free instruction, put before each text in the model's own template.
+    /// Addition: a free-form instruction, put before each text in the model's own template.
     pub instruction: Option<String>,
     /// Addition: a prompt of the checkpoint, by name.
     pub prompt_name: Option<String>,
-    /// Addition: which end of a too long input is cut.
+    /// Addition: which end of an overlong input is cut.
     pub truncation_direction: Option<Side>,
 }
 
@@ -178,7 +178,7 @@ pub struct EmbeddingsAnswer<E> {
     pub object: &'static str,
     /// Tokens.
     pub usage: Usage,
-    /// One entry an input, in order.
+    /// One entry per input, in order.
     pub data: Vec<E>,
 }
 
@@ -187,7 +187,7 @@ pub struct EmbeddingsAnswer<E> {
 pub struct JinaEntry {
     /// `embedding`
     pub object: &'static str,
-    /// Its input's place.
+    /// Index of its input.
     pub index: usize,
     /// The vector.
     pub embedding: EncodedVector,
@@ -199,9 +199,9 @@ pub struct JinaEntry {
 pub struct TokensEntry {
     /// `embeddings`
     pub object: &'static str,
-    /// Its input's place.
+    /// Index of its input.
     pub index: usize,
-    /// One vector a token.
+    /// One vector per token.
     pub embeddings: Vec<Vec<f32>>,
 }
 
@@ -209,8 +209,8 @@ pub struct TokensEntry {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JinaErrorBody)]
 pub struct ErrorBody {
-    /// A sentence.
+    /// The message.
     pub detail: String,
-    /// The same, for clients of Cohere's.
+    /// The same, for clients of Cohere.
     pub message: String,
 }

@@ -64,7 +64,7 @@ async fn vectors(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
-/// The models served.
+/// The served models.
 #[utoipa::path(
     get, path = "/v1/models", tag = "openai",
     responses((status = 200, body = ModelsAnswer, description = "the default model first")),

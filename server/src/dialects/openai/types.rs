@@ -20,17 +20,17 @@ pub struct EmbeddingsBody {
     pub input: Inputs,
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
-    /// How vectors are written.
+    /// Encoding of the vectors.
     pub encoding_format: Option<OutputEncoding>,
-    /// Keep the first components only (Matryoshka), then normalise again.
+    /// Keep only the first components (Matryoshka), then normalise again.
     #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
-    /// Addition: a free instruction, put before each text in the model's own template.
+    /// Addition: a free-form instruction, put before each text in the model's own template.
     pub instruction: Option<String>,
     /// Addition: a prompt of the checkpoint, by name.
     pub prompt_name: Option<String>,
-    /// Addition: cut inputs longer than the model's limit (`true`) or refuse them (`false`); the
-    /// server's setting if absent.
+    /// Addition: truncate inputs longer than the model's limit (`true`) or refuse them (`false`);
+    /// the server's setting if absent.
     pub truncate: Option<bool>,
     /// Addition: which end is cut.
     #[serde(alias = "truncation_side")]
@@ -38,7 +38,7 @@ pub struct EmbeddingsBody {
     /// Addition: scale vectors to length one; on if absent.
     #[serde(alias = "use_activation")]
     pub normalize: Option<bool>,
-    /// vLLM: tokens of an input that are used; -1 for the model's limit.
+    /// vLLM: number of tokens of each input that are used; -1 for the model's limit.
     pub truncate_prompt_tokens: Option<PromptTokens>,
 }
 
@@ -47,7 +47,7 @@ pub struct EmbeddingsBody {
 pub struct EmbeddingsAnswer {
     /// `list`
     pub object: &'static str,
-    /// One entry an input, in order.
+    /// One entry per input, in order.
     pub data: Vec<EmbeddingEntry>,
     /// The served name of the model.
     pub model: String,
@@ -60,9 +60,9 @@ pub struct EmbeddingsAnswer {
 pub struct EmbeddingEntry {
     /// `embedding`
     pub object: &'static str,
-    /// Its input's place.
+    /// Index of its input.
     pub index: usize,
-    /// The vector, written as asked.
+    /// The vector, in the requested encoding.
     pub embedding: EncodedVector,
 }
 
@@ -80,7 +80,7 @@ pub struct Usage {
 pub struct ModelsAnswer {
     /// `list`
     pub object: &'static str,
-    /// The models served, the default first.
+    /// The served models, the default first.
     pub data: Vec<ModelEntry>,
 }
 
@@ -114,12 +114,12 @@ pub struct ErrorBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OpenAiErrorEntry)]
 pub struct ErrorEntry {
-    /// A sentence.
+    /// The message.
     pub message: String,
-    /// Whose fault it is.
+    /// Who caused it.
     pub r#type: &'static str,
-    /// The field at fault.
+    /// The invalid field.
     pub param: Option<&'static str>,
-    /// A word for programs.
+    /// A machine-readable code.
     pub code: Option<&'static str>,
 }

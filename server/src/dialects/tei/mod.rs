@@ -90,7 +90,7 @@ struct Document;
 #[utoipa::path(
     post, path = "/embed", tag = "tei", request_body = EmbedBody,
     responses(
-        (status = 200, body = Vec<EncodedVector>, description = "one vector an input"),
+        (status = 200, body = Vec<EncodedVector>, description = "one vector per input"),
     ),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
@@ -111,11 +111,11 @@ async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
-/// What the models are for: ranking where the body has texts to rank, else vectors, or classes if
-/// no model gives vectors.
+/// What the models are made for: ranking if the body has texts to rank, otherwise vectors, or
+/// classes if no model gives vectors.
 #[utoipa::path(
     post, path = "/", tag = "tei", request_body = DefaultBody,
-    responses((status = 200, body = DefaultAnswer, description = "as of the path it stands for")),
+    responses((status = 200, body = DefaultAnswer, description = "as at the path it stands for")),
 )]
 async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Response {
     let keys = read::<Keys>(&app, body.clone(), error::failure).await;
@@ -205,7 +205,7 @@ async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
 /// The hidden state of every token, not normalised.
 #[utoipa::path(
     post, path = "/embed_all", tag = "tei", request_body = EmbedAllBody,
-    responses((status = 200, body = Vec<Vec<Vec<f32>>>, description = "one vector a token")),
+    responses((status = 200, body = Vec<Vec<Vec<f32>>>, description = "one vector per token")),
 )]
 async fn embed_all(
     State(app): State<Arc<App>>,
@@ -222,7 +222,7 @@ async fn hidden_states(app: &App, body: EmbedAllBody) -> Result<Response, Failur
     Ok(with_timings(json_response(usize::MAX, move || answer.rows).await, &timings))
 }
 
-/// Weights of words (SPLADE, bge-m3).
+/// Word weights (SPLADE, bge-m3).
 #[utoipa::path(
     post, path = "/embed_sparse", tag = "tei", request_body = EmbedAllBody,
     responses(
@@ -249,10 +249,10 @@ async fn word_weights(app: &App, body: EmbedAllBody) -> Result<Response, Failure
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
-/// Similarities of one sentence with others: cosines, unless the checkpoint names another function.
+/// Similarities of one sentence to others: cosines, unless the checkpoint names another function.
 #[utoipa::path(
     post, path = "/similarity", tag = "tei", request_body = SimilarityBody,
-    responses((status = 200, body = Vec<f32>, description = "one similarity a sentence")),
+    responses((status = 200, body = Vec<f32>, description = "one similarity per sentence")),
 )]
 async fn similarity(
     State(app): State<Arc<App>>,
@@ -286,10 +286,10 @@ async fn tokenize(State(app): State<Arc<App>>, JsonBody(body): JsonBody<Tokenize
     respond(&app, tokens.await, error::failure)
 }
 
-/// The texts of token ids.
+/// Decodes token ids to texts.
 #[utoipa::path(
     post, path = "/decode", tag = "tei", request_body = DecodeBody,
-    responses((status = 200, body = Vec<String>, description = "one text a list of ids")),
+    responses((status = 200, body = Vec<String>, description = "one text per list of ids")),
 )]
 async fn decode(State(app): State<Arc<App>>, JsonBody(body): JsonBody<DecodeBody>) -> Response {
     let skip = body.skip_special_tokens.unwrap_or(true);
@@ -330,7 +330,7 @@ async fn predictions(app: &App, body: VertexBody) -> Result<Response, Failure> {
     Ok(with_timings(body, &answer.timings))
 }
 
-/// What is served.
+/// Properties of the default model.
 #[utoipa::path(
     get, path = "/info", tag = "tei",
     responses((status = 200, body = InfoAnswer, description = "of the default model")),
@@ -339,7 +339,7 @@ async fn info(State(app): State<Arc<App>>) -> Response {
     told(&app, None)
 }
 
-/// What is served under one name, where there are several models.
+/// Properties of one of several models.
 #[utoipa::path(
     get, path = "/info/{model}", tag = "tei",
     params(("model" = String, Path, description = "served name of a model")),

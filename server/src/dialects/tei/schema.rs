@@ -51,7 +51,7 @@ impl PartialSchema for DefaultAnswer {
     fn schema() -> RefOr<Schema> {
         let vectors = ArrayBuilder::new().items(named::<EncodedVector>());
         AnyOfBuilder::new()
-            .item(vectors.description(Some("One vector an input.")))
+            .item(vectors.description(Some("One vector per input.")))
             .item(named::<Ranks>())
             .item(named::<Predictions>())
             .description(Some("An answer of `/embed`, `/rerank` or `/predict`."))

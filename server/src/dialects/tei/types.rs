@@ -29,8 +29,8 @@ crate::dialects::object::objects! {
 pub struct EmbedBody {
     /// What to embed.
     pub inputs: Inputs,
-    /// Cut inputs longer than the model's limit (`true`) or refuse them (`false`); the server's
-    /// setting if absent.
+    /// Truncate inputs longer than the model's limit (`true`) or refuse them (`false`); the
+    /// server's setting if absent.
     pub truncate: Option<bool>,
     /// Which end is cut.
     pub truncation_direction: Option<Side>,
@@ -38,14 +38,15 @@ pub struct EmbedBody {
     pub prompt_name: Option<String>,
     /// Scale vectors to length one; on if absent.
     pub normalize: Option<bool>,
-    /// Keep the first components only (Matryoshka), then normalise again.
+    /// Keep only the first components (Matryoshka), then normalise again.
     #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
-    /// Addition: a free instruction, put before each text in the model's own template.
+    /// Addition: a free-form instruction, put before each text in the model's own template.
     pub instruction: Option<String>,
-    /// Addition: what inputs are for, such as `query` or `document`; gives the prompt for it.
+    /// Addition: what inputs are for, such as `query` or `document`; selects the checkpoint's
+    /// prompt for it.
     pub input_type: Option<String>,
-    /// Addition: how vectors are written.
+    /// Addition: encoding of the vectors.
     pub encoding_format: Option<OutputEncoding>,
     /// Addition: the served name of a model; the default model if absent.
     pub model: Option<String>,
@@ -63,7 +64,7 @@ pub struct EmbedAllBody {
     pub truncation_direction: Option<Side>,
     /// A prompt of the checkpoint, by name.
     pub prompt_name: Option<String>,
-    /// Addition: a free instruction.
+    /// Addition: a free-form instruction.
     pub instruction: Option<String>,
     /// Addition: what inputs are for, as for `/embed`.
     pub input_type: Option<String>,
@@ -86,22 +87,22 @@ ranking_body! {
     #[serde(remote = "Self")]
     #[schema(as = TeiRerankBody)]
     pub struct RerankBody {
-        /// What texts are ranked for.
+        /// The query.
         pub query: Document,
         /// The texts, or objects with images and videos.
         #[schema(min_items = 1)]
         pub texts: Vec<Document>,
-        /// Cut texts that are too long (`true`) or refuse them (`false`); the server's setting if
-        /// absent.
+        /// Truncate texts that are too long (`true`) or refuse them (`false`); the server's setting
+        /// if absent.
         pub truncate: Option<bool>,
-        /// Give logits instead of probabilities.
+        /// Return logits instead of probabilities.
         pub raw_scores: Option<bool>,
-        /// Give the texts back.
+        /// Return the texts.
         #[serde(alias = "return_documents")]
         pub return_text: Option<bool>,
-        /// Addition: give the best ones only; all if absent.
+        /// Addition: return only the best ones; all if absent.
         pub top_n: Option<usize>,
-        /// Addition: tokens of a text that are used.
+        /// Addition: number of tokens of each text that are used.
         #[schema(minimum = 1)]
         pub max_tokens_per_doc: Option<usize>,
         /// Addition: the served name of a model.
@@ -117,7 +118,7 @@ pub struct Ranks(pub Vec<Rank>);
 /// A ranked text.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rank {
-    /// Its place in the request.
+    /// Its index in the request.
     pub index: usize,
     /// The text, if asked for; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,7 +137,7 @@ pub struct PredictBody {
     pub truncate: Option<bool>,
     /// Which end is cut.
     pub truncation_direction: Option<Side>,
-    /// Give logits instead of probabilities.
+    /// Return logits instead of probabilities.
     pub raw_scores: Option<bool>,
     /// Addition: `checkpoint` gives the scores of sentence-transformers' CrossEncoder instead of
     /// those of transformers' classification pipeline.
@@ -196,9 +197,9 @@ pub struct SimilarityBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(remote = "Self")]
 pub struct SimilarityInputs {
-    /// The one.
+    /// The sentence to compare.
     pub source_sentence: String,
-    /// The others.
+    /// The sentences it is compared with.
     #[schema(min_items = 1)]
     pub sentences: Vec<String>,
 }
@@ -297,7 +298,7 @@ pub struct VertexAnswer {
 pub struct InfoAnswer {
     /// The served name of the default model.
     pub model_id: String,
-    /// Not known: `null`.
+    /// Unknown: `null`.
     pub model_sha: Option<String>,
     /// Precision of the weights.
     pub model_dtype: String,
@@ -305,40 +306,40 @@ pub struct InfoAnswer {
     pub served_model_name: String,
     /// `{"embedding": {"pooling": ..}}`, or `reranker` or `classifier` with their labels.
     pub model_type: BTreeMap<&'static str, BTreeMap<&'static str, serde_json::Value>>,
-    /// Requests at a time.
+    /// Maximum concurrent requests.
     pub max_concurrent_requests: usize,
     /// Longest input in tokens.
     pub max_input_length: usize,
-    /// Tokens of a batch.
+    /// Maximum tokens per batch.
     pub max_batch_tokens: usize,
-    /// No limit: `null`.
+    /// `null`: no limit.
     pub max_batch_requests: Option<usize>,
-    /// Inputs of a request.
+    /// Maximum inputs per request.
     pub max_client_batch_size: usize,
-    /// Whether too long inputs are cut unless a request says otherwise.
+    /// Whether overlong inputs are truncated unless a request says otherwise.
     pub auto_truncate: bool,
-    /// Threads that tokenise.
+    /// Tokenizer threads.
     pub tokenization_workers: usize,
     /// Proxima's version.
     pub version: &'static str,
-    /// Not known: `null`.
+    /// Unknown: `null`.
     pub sha: Option<&'static str>,
-    /// Not known: `null`.
+    /// Unknown: `null`.
     pub docker_label: Option<&'static str>,
     /// Addition: how vectors are compared by `/similarity` and in ranking by similarity.
     pub similarity_fn_name: &'static str,
-    /// Addition: what logits go through to be scores, of a model that has any.
+    /// Addition: the functions from logits to scores, for a model that has any.
     pub scores: Option<ScoresInfo>,
-    /// Addition: keys of the checkpoint's files that are not known, tensors that are not used.
+    /// Addition: unknown keys of the checkpoint's files, and unused tensors.
     pub warnings: Vec<String>,
 }
 
-/// What logits go through to be scores: `identity`, `sigmoid`, `softmax` or `tanh`.
+/// The functions from logits to scores: `identity`, `sigmoid`, `softmax` or `tanh`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScoresInfo {
     /// In `/predict`.
     pub predict: &'static str,
-    /// Where a request says `"scores": "checkpoint"`.
+    /// If a request sets `"scores": "checkpoint"`.
     pub checkpoint: &'static str,
 }
 
@@ -346,7 +347,7 @@ pub struct ScoresInfo {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TeiErrorBody)]
 pub struct ErrorBody {
-    /// A sentence.
+    /// The message.
     pub error: String,
     /// What kind of error it is.
     pub error_type: &'static str,

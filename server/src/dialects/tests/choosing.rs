@@ -78,7 +78,7 @@ async fn an_embedder_ranks_where_nothing_is_made_for_it() {
     let (status, refused) = several.post("/v1/rerank", named).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{refused}");
     let message = refused["detail"].as_str().expect("a message");
-    assert_eq!(message, "this model cannot rerank; this server's embedder can");
+    assert_eq!(message, "this model cannot rerank; models that can: embedder");
     several.end().await;
 }
 
@@ -91,7 +91,7 @@ async fn token_ids_for_a_model_that_cannot_embed_are_told_who_can() {
     let body = json!({ "input": [[5, 6]], "model": "classes" });
     let (status, refused) = several.post("/v1/embeddings", body).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{refused}");
-    let message = "this model cannot embed; this server's embedder can";
+    let message = "this model cannot embed; models that can: embedder";
     assert_eq!(refused["error"]["message"], message);
     several.end().await;
 }

@@ -286,7 +286,7 @@ async fn what_is_wrong_with_a_chat_is_said() {
     let (path, place) = ("/v1/embeddings", "/error/message");
     refused(vec![
         (path, json!({ "messages": embeds }), 400, place, part),
-        (path, json!({ "messages": [] }), 400, place, "input 0: there is no message of the user"),
+        (path, json!({ "messages": [] }), 400, place, "input 0: there is no user message"),
         (path, json!({ "messages": null }), 400, place, "messages must be a list"),
         (path, template, 400, place, "chat_template"),
         (path, pixels, 400, place, "\"min_pixels\" cannot be set"),

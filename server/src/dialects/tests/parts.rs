@@ -70,8 +70,8 @@ async fn a_document_of_which_something_would_be_left_out_is_refused() {
     let (data, url) = (image(10), "https://example.com/a.png");
     let typed = json!({ "type": "image_url", "image_url": data, "text": "caption" });
     let caption = json!({ "text": "caption", "image_url": { "url": data } });
-    let text = "document 0: the key \"text\" does not belong";
-    let image = "document 0: part 0: the key \"image_url\" does not belong";
+    let text = "document 0: the key \"text\" is unknown here";
+    let image = "document 0: part 0: the key \"image_url\" is unknown here";
     let beside = json!({ "text": "t", "content": { "type": "image", "url": url } });
     let chat = json!([{ "role": "user", "content": [{ "image": data }] }]);
     let mut fields = rank(json!({ "title": "t", "image": data }));

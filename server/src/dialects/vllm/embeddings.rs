@@ -30,8 +30,8 @@ crate::dialects::object::objects! {
 
 /// `POST /v1/embeddings` with `messages`.
 ///
-/// The model's own format is put around the content of the message, whatever `add_special_tokens`,
-/// `add_generation_prompt` and `continue_final_message` say.
+/// The content of the message is put into the model's own format; `add_special_tokens`,
+/// `add_generation_prompt` and `continue_final_message` have no effect.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(remote = "Self")]
 #[schema(as = VllmChatBody)]
@@ -41,12 +41,12 @@ pub struct ChatBody {
     pub messages: Unique,
     /// The served name of a model; the default model if absent.
     pub model: Option<String>,
-    /// How vectors are written.
+    /// Encoding of the vectors.
     pub encoding_format: Option<OutputEncoding>,
-    /// Keep the first components only (Matryoshka), then normalise again.
+    /// Keep only the first components (Matryoshka), then normalise again.
     #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
-    /// Tokens of an input that are used; -1 for the model's limit.
+    /// Number of tokens of each input that are used; -1 for the model's limit.
     pub truncate_prompt_tokens: Option<PromptTokens>,
     /// Which end is cut.
     #[serde(alias = "truncation_direction")]
@@ -54,7 +54,7 @@ pub struct ChatBody {
     /// Must be absent: the format is the model's.
     #[schema(value_type = (), required = false)]
     pub chat_template: Option<Value>,
-    /// `instruction`, for conversations without a message of the system; the rest changes nothing.
+    /// `instruction`, for conversations without a system message; other keys have no effect.
     #[serde(default)]
     #[schema(value_type = Option<TemplateKwargs>)]
     pub chat_template_kwargs: TemplateKwargs,
@@ -64,16 +64,16 @@ pub struct ChatBody {
     /// Must be empty: videos are sampled by `fps` and `max_frames` of their parts.
     #[serde(default)]
     pub media_io_kwargs: ProcessorKwargs,
-    /// Addition: an instruction, for conversations without a message of the system.
+    /// Addition: an instruction, for conversations without a system message.
     pub instruction: Option<String>,
-    /// Addition: cut inputs that are too long (`true`) or refuse them (`false`).
+    /// Addition: truncate inputs that are too long (`true`) or refuse them (`false`).
     pub truncate: Option<bool>,
     /// Addition: scale vectors to length one; on if absent.
     #[serde(alias = "use_activation")]
     pub normalize: Option<bool>,
 }
 
-/// What vLLM hands to a chat template.
+/// What vLLM passes to a chat template.
 #[derive(Debug, Default, ToSchema)]
 pub struct TemplateKwargs {
     /// The instruction.
@@ -122,7 +122,7 @@ impl ProcessorKwargs {
         said.map_or(Ok(()), |(key, _)| {
             Err(Failure::body(format!(
                 "{key:.40?} cannot be set by a request: images and videos are processed as the \
-                 checkpoint says; fps and max_frames belong into a part of type video"
+                 checkpoint specifies; put fps and max_frames into a part of type video"
             )))
         })
     }
@@ -137,7 +137,7 @@ impl PartialSchema for ProcessorKwargs {
         ObjectBuilder::new()
             .schema_type(kinds)
             .description(Some(
-                "What vLLM hands to a processor of images and videos; no key is set.",
+                "What vLLM passes to its processor of images and videos; must be empty.",
             ))
             .additional_properties(Some(nothing))
             .into()
@@ -148,7 +148,7 @@ impl PartialSchema for ProcessorKwargs {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VllmChatAnswer)]
 pub struct ChatAnswer {
-    /// Of this answer.
+    /// Id of this response.
     id: String,
     /// `list`
     object: &'static str,
@@ -156,7 +156,7 @@ pub struct ChatAnswer {
     created: u64,
     /// The served name of the model.
     model: String,
-    /// One entry a conversation, in order.
+    /// One entry per conversation, in order.
     data: Vec<VllmEntry>,
     /// Tokens.
     usage: Usage,
@@ -165,15 +165,15 @@ pub struct ChatAnswer {
 /// One vector.
 #[derive(Debug, Serialize, ToSchema)]
 struct VllmEntry {
-    /// Its conversation's place.
+    /// Index of its conversation.
     index: usize,
     /// `embedding`
     object: &'static str,
-    /// The vector, written as asked.
+    /// The vector, in the requested encoding.
     embedding: EncodedVector,
 }
 
-/// Tokens of a request, those of images among them.
+/// Tokens of a request, including those of images.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VllmChatUsage)]
 struct Usage {
@@ -181,7 +181,7 @@ struct Usage {
     prompt_tokens: usize,
     /// The same.
     total_tokens: usize,
-    /// None are made.
+    /// Always 0.
     completion_tokens: usize,
 }
 

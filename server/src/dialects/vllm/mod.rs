@@ -89,7 +89,7 @@ struct Api;
 /// Scores of pairs of texts: one with each of several, or pair by pair.
 #[utoipa::path(
     post, path = "/score", tag = "vllm", request_body = ScoreBody,
-    responses((status = 200, body = ScoreAnswer, description = "one score a pair")),
+    responses((status = 200, body = ScoreAnswer, description = "one score per pair")),
 )]
 async fn score(State(app): State<Arc<App>>, JsonBody(body): JsonBody<ScoreBody>) -> Response {
     respond(&app, scores(&app, body).await, failure)

@@ -76,25 +76,25 @@ pub struct ScoreBody {
     /// The second texts.
     #[serde(alias = "text_2", alias = "data_2", alias = "items")]
     pub documents: Option<ScoreInput>,
-    /// What makes a document fit, for models that take an instruction.
+    /// What makes a document relevant, for models that take an instruction.
     pub instruction: Option<String>,
-    /// `instruction`, if it is not above; the rest changes nothing, as the format is the model's.
+    /// `instruction`, if not given above; other keys have no effect, as the format is the model's.
     #[serde(default)]
     #[schema(value_type = Option<TemplateKwargs>)]
     pub chat_template_kwargs: TemplateKwargs,
     /// Must be empty: images are resized as the checkpoint's processor does.
     #[serde(default)]
     pub mm_processor_kwargs: ProcessorKwargs,
-    /// Tokens of a pair that are used; -1 for the model's limit.
+    /// Number of tokens of each pair that are used; -1 for the model's limit.
     pub truncate_prompt_tokens: Option<PromptTokens>,
-    /// Tokens of a document that are used; all if absent or 0.
+    /// Number of tokens of each document that are used; all if absent or 0.
     pub max_tokens_per_doc: Option<usize>,
-    /// Tokens of a query that are used; all if absent or 0.
+    /// Number of tokens of each query that are used; all if absent or 0.
     pub max_tokens_per_query: Option<usize>,
     /// Which end is cut.
     #[serde(alias = "truncation_direction")]
     pub truncation_side: Option<Side>,
-    /// Give logits if `false`.
+    /// Return logits if `false`.
     pub use_activation: Option<bool>,
 }
 
@@ -108,7 +108,7 @@ impl ScoreBody {
 /// The answer to [`ScoreBody`].
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScoreAnswer {
-    /// Of this answer.
+    /// Id of this response.
     pub id: String,
     /// `list`
     pub object: &'static str,
@@ -116,7 +116,7 @@ pub struct ScoreAnswer {
     pub created: u64,
     /// The served name of the model.
     pub model: String,
-    /// One entry a pair, in order.
+    /// One entry per pair, in order.
     pub data: Vec<ScoreEntry>,
     /// Tokens.
     pub usage: Usage,
@@ -125,7 +125,7 @@ pub struct ScoreAnswer {
 /// One score.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScoreEntry {
-    /// Its pair's place.
+    /// Index of its pair.
     pub index: usize,
     /// `score`
     pub object: &'static str,
@@ -134,28 +134,28 @@ pub struct ScoreEntry {
 }
 
 ranking_body! {
-    /// `POST /rerank` with keys of vLLM's.
+    /// `POST /rerank` with keys of vLLM.
     #[derive(Debug, Deserialize, ToSchema)]
     #[serde(remote = "Self")]
     #[schema(as = VllmRerankBody)]
     pub struct RerankBody {
-        /// What documents are ranked for.
+        /// The query.
         pub query: Document,
-        /// The documents; an object is one of them.
+        /// The documents; a single object is one document.
         pub documents: Documents,
         /// The served name of a model.
         pub model: Option<String>,
-        /// Give the best ones only; all if absent or 0.
+        /// Return only the best ones; all if absent or 0.
         pub top_n: Option<usize>,
-        /// Tokens of a pair that are used; -1 for the model's limit.
+        /// Number of tokens of each pair that are used; -1 for the model's limit.
         pub truncate_prompt_tokens: Option<PromptTokens>,
-        /// Tokens of a document that are used; all if absent or 0.
+        /// Number of tokens of each document that are used; all if absent or 0.
         pub max_tokens_per_doc: Option<usize>,
-        /// Tokens of a query that are used; all if absent or 0.
+        /// Number of tokens of each query that are used; all if absent or 0.
         pub max_tokens_per_query: Option<usize>,
-        /// Give logits if `false`.
+        /// Return logits if `false`.
         pub use_activation: Option<bool>,
-        /// `instruction`, if it is not among Proxima's additions; the rest changes nothing.
+        /// `instruction`, if not among Proxima's additions; other keys have no effect.
         #[serde(default)]
         #[schema(value_type = Option<TemplateKwargs>)]
         pub chat_template_kwargs: TemplateKwargs,
@@ -169,13 +169,13 @@ ranking_body! {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VllmRerankResults)]
 pub struct RerankResults {
-    /// Of this answer.
+    /// Id of this response.
     pub id: String,
     /// The served name of the model.
     pub model: String,
     /// Tokens.
     pub usage: Usage,
-    /// The best first; of equal ones the earlier first.
+    /// Best first; of equal ones the earlier first.
     pub results: Vec<ResultEntry>,
     /// Addition: how documents were ranked.
     pub method: &'static str,
@@ -185,7 +185,7 @@ pub struct RerankResults {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VllmResult)]
 pub struct ResultEntry {
-    /// Its place in the request.
+    /// Its index in the request.
     pub index: usize,
     /// The document: its `text`, or what it has under `multi_modal`.
     #[schema(value_type = serde_json::Map<String, serde_json::Value>)]
@@ -216,11 +216,11 @@ pub struct ErrorBody {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VllmErrorEntry)]
 pub struct ErrorEntry {
-    /// A sentence.
+    /// The message.
     pub message: String,
-    /// Whose fault it is.
+    /// Who caused it.
     pub r#type: &'static str,
-    /// Not known: `null`.
+    /// Unknown: `null`.
     pub param: Option<&'static str>,
     /// The status.
     pub code: u16,

@@ -37,26 +37,26 @@ pub struct MultimodalBody {
     pub inputs: Vec<MultimodalInput>,
     /// The served name of a model.
     pub model: Option<String>,
-    /// `query` or `document`; picks the checkpoint's prompt of this name, if it has one.
+    /// `query` or `document`; selects the checkpoint's prompt of this name, if it has one.
     pub input_type: Option<String>,
-    /// Cut inputs that are too long (on if absent) or refuse them.
+    /// Truncate inputs that are too long (on if absent) or refuse them.
     #[serde(alias = "truncate")]
     pub truncation: Option<bool>,
     /// `base64`, or lists if absent.
     pub output_encoding: Option<EncodingFormat>,
     /// The same, as Voyage's client asks for it.
     pub encoding_format: Option<EncodingFormat>,
-    /// Keep the first components only.
+    /// Keep only the first components.
     #[serde(alias = "dimensions")]
     #[schema(minimum = 1)]
     pub output_dimension: Option<usize>,
-    /// The kind of numbers.
+    /// Type of the numbers.
     pub output_dtype: Option<OutputEncoding>,
-    /// Addition: a free instruction, put before each text in the model's own template.
+    /// Addition: a free-form instruction, put before each text in the model's own template.
     pub instruction: Option<String>,
     /// Addition: a prompt of the checkpoint, by name.
     pub prompt_name: Option<String>,
-    /// Addition: which end of a too long input is cut.
+    /// Addition: which end of an overlong input is cut.
     pub truncation_direction: Option<Side>,
     /// Addition: scale vectors to length one; on if absent.
     pub normalize: Option<bool>,
@@ -78,7 +78,7 @@ pub struct MultimodalInput {
 pub struct MultimodalAnswer {
     /// `list`
     pub object: &'static str,
-    /// One entry an input, in order.
+    /// One entry per input, in order.
     pub data: Vec<VoyageEntry>,
     /// The served name of the model.
     pub model: String,
@@ -90,7 +90,7 @@ pub struct MultimodalAnswer {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VoyageMultimodalUsage)]
 pub struct MultimodalUsage {
-    /// Tokens of the texts alone, no more than were computed.
+    /// Tokens of the texts only, no more than were computed.
     pub text_tokens: usize,
     /// Pixels of the images, as they were sent.
     pub image_pixels: usize,
@@ -100,10 +100,10 @@ pub struct MultimodalUsage {
     pub total_tokens: usize,
 }
 
-/// Vectors of texts, images and videos, as Voyage's API.
+/// Vectors of texts, images and videos, as in Voyage's API.
 #[utoipa::path(
     post, path = "/v1/multimodalembeddings", tag = "voyage", request_body = MultimodalBody,
-    responses((status = 200, body = MultimodalAnswer, description = "one vector an input")),
+    responses((status = 200, body = MultimodalAnswer, description = "one vector per input")),
 )]
 pub async fn embeddings(
     State(app): State<Arc<App>>,

@@ -22,21 +22,21 @@ ranking_body! {
     #[serde(remote = "Self")]
     #[schema(as = VoyageRerankBody)]
     pub struct RerankBody {
-        /// What documents are ranked for.
+        /// The query.
         pub query: Document,
-        /// The documents; an object is one of them.
+        /// The documents; a single object is one document.
         pub documents: Documents,
         /// The served name of a model; the default model if absent.
         pub model: Option<String>,
-        /// Give the best ones only; all if null.
+        /// Return only the best ones; all if null.
         pub top_k: Option<usize>,
         /// The same, as other dialects call it.
         pub top_n: Option<usize>,
-        /// Give the documents back.
+        /// Return the documents.
         pub return_documents: Option<bool>,
-        /// Cut documents that are too long (on if absent) or refuse them.
+        /// Truncate documents that are too long (on if absent) or refuse them.
         pub truncation: Option<bool>,
-        /// Addition: give logits instead of probabilities.
+        /// Addition: return logits instead of probabilities.
         pub raw_scores: Option<bool>,
     }
 }
@@ -62,7 +62,7 @@ impl RerankBody {
 pub struct RerankResults {
     /// `list`
     pub object: &'static str,
-    /// The best first; of equal ones the earlier first.
+    /// Best first; of equal ones the earlier first.
     pub data: Vec<ResultEntry>,
     /// The served name of the model.
     pub model: String,
@@ -76,7 +76,7 @@ pub struct RerankResults {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VoyageResult)]
 pub struct ResultEntry {
-    /// Its place in the request.
+    /// Its index in the request.
     pub index: usize,
     /// Its score.
     pub relevance_score: f32,
@@ -93,7 +93,7 @@ pub struct Usage {
     pub total_tokens: usize,
 }
 
-/// `POST /v1/embeddings` with keys of Voyage's.
+/// `POST /v1/embeddings` with keys of Voyage.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(remote = "Self")]
 #[schema(as = VoyageEmbeddingsBody)]
@@ -102,30 +102,30 @@ pub struct EmbeddingsBody {
     pub input: Inputs,
     /// The served name of a model.
     pub model: Option<String>,
-    /// `query` or `document`; picks the checkpoint's prompt of this name, if it has one.
+    /// `query` or `document`; selects the checkpoint's prompt of this name, if it has one.
     pub input_type: Option<String>,
-    /// Cut inputs that are too long (on if absent) or refuse them.
+    /// Truncate inputs that are too long (on if absent) or refuse them.
     #[serde(alias = "truncate")]
     pub truncation: Option<bool>,
-    /// Keep the first components only.
+    /// Keep only the first components.
     #[serde(alias = "dimensions")]
     #[schema(minimum = 1)]
     pub output_dimension: Option<usize>,
-    /// The kind of numbers.
+    /// Type of the numbers.
     pub output_dtype: Option<OutputEncoding>,
     /// `base64`, or lists if absent.
     pub encoding_format: Option<EncodingFormat>,
-    /// Addition: a free instruction, put before each text in the model's own template.
+    /// Addition: a free-form instruction, put before each text in the model's own template.
     pub instruction: Option<String>,
     /// Addition: a prompt of the checkpoint, by name.
     pub prompt_name: Option<String>,
-    /// Addition: which end of a too long input is cut.
+    /// Addition: which end of an overlong input is cut.
     pub truncation_direction: Option<Side>,
     /// Addition: scale vectors to length one; on if absent.
     pub normalize: Option<bool>,
 }
 
-/// How numbers are written.
+/// Encoding of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[schema(as = VoyageEncodingFormat)]
 #[serde(remote = "Self", rename_all = "lowercase")]
@@ -140,7 +140,7 @@ pub enum EncodingFormat {
 pub struct EmbeddingsAnswer {
     /// `list`
     pub object: &'static str,
-    /// One entry an input, in order.
+    /// One entry per input, in order.
     pub data: Vec<VoyageEntry>,
     /// The served name of the model.
     pub model: String,
@@ -155,7 +155,7 @@ pub struct VoyageEntry {
     pub object: &'static str,
     /// The vector.
     pub embedding: EncodedVector,
-    /// Its input's place.
+    /// Index of its input.
     pub index: usize,
 }
 
@@ -173,6 +173,6 @@ pub fn entries(vectors: Vec<Vec<f32>>, encoding: OutputEncoding, packed: bool) -
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VoyageErrorBody)]
 pub struct ErrorBody {
-    /// A sentence.
+    /// The message.
     pub detail: String,
 }

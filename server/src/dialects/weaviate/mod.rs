@@ -59,10 +59,10 @@ pub fn dialect() -> Dialect {
 )]
 struct Api;
 
-/// The vector of a text, or those of texts, as `text2vec-transformers` asks.
+/// Vectors of one or several texts, for `text2vec-transformers`.
 #[utoipa::path(
     post, path = "/vectors", tag = "weaviate", request_body = VectorBody,
-    responses((status = 200, body = TextVectors, description = "one vector a text")),
+    responses((status = 200, body = TextVectors, description = "one vector per text")),
 )]
 async fn vectors(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VectorBody>) -> Response {
     respond(&app, embed(&app, body).await, failure)
@@ -125,7 +125,7 @@ async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
     Ok(with_method(Json(results).into_response(), &answer))
 }
 
-/// What is served, as the module asks when it starts.
+/// Properties of the default model, which the module requests at startup.
 #[utoipa::path(
     get, path = "/meta", tag = "weaviate",
     responses((status = 200, body = MetaAnswer, description = "of the default model")),
@@ -140,7 +140,7 @@ async fn meta(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-/// Whether the process answers.
+/// Whether the process is alive.
 #[utoipa::path(
     get, path = "/.well-known/live", tag = "weaviate",
     responses((status = 204, description = "it does")),

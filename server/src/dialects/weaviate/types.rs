@@ -18,20 +18,20 @@ crate::dialects::object::objects! {
 pub struct VectorBody {
     /// A text.
     pub text: Option<String>,
-    /// Several, instead.
+    /// Several texts, instead.
     #[schema(min_items = 1)]
     pub texts: Option<Vec<String>>,
     /// How to embed.
     pub config: Option<VectorConfig>,
 }
 
-/// How to embed; the checkpoint says how tokens are pooled, whatever `pooling_strategy` asks.
+/// How to embed; tokens are pooled as the checkpoint specifies, whatever `pooling_strategy` says.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(remote = "Self")]
 pub struct VectorConfig {
-    /// `query` or `passage`; picks the checkpoint's prompt of this name, if it has one.
+    /// `query` or `passage`; selects the checkpoint's prompt of this name, if it has one.
     pub task_type: Option<String>,
-    /// Keep the first components only.
+    /// Keep only the first components.
     #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
 }
@@ -52,7 +52,7 @@ pub struct VectorAnswer {
 pub struct VectorsAnswer {
     /// Components of a vector.
     pub dims: usize,
-    /// One vector a text, in order.
+    /// One vector per text, in order.
     pub vectors: Vec<Vec<f32>>,
 }
 
@@ -72,12 +72,12 @@ pub enum TextVectors {
 #[serde(remote = "Self")]
 #[schema(as = WeaviateRerankBody)]
 pub struct RerankBody {
-    /// What documents are ranked for.
+    /// The query.
     pub query: String,
     /// The documents.
     #[schema(min_items = 1)]
     pub documents: Vec<String>,
-    /// Where the documents are from: taken and not needed, but tells whose body it is.
+    /// Where the documents are from: has no effect, but identifies the body as Weaviate's.
     #[schema(value_type = Option<String>)]
     pub property: Option<IgnoredAny>,
 }
@@ -88,7 +88,7 @@ pub struct RerankBody {
 pub struct RerankResults {
     /// The query.
     pub query: String,
-    /// One entry a document, in order.
+    /// One entry per document, in order.
     pub scores: Vec<ScoredDocument>,
 }
 
@@ -116,6 +116,6 @@ pub struct MetaAnswer {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WeaviateErrorBody)]
 pub struct ErrorBody {
-    /// A sentence.
+    /// The message.
     pub error: String,
 }

@@ -167,7 +167,7 @@ async fn a_server_that_is_told_to_stop_answers_with_readiness_red_and_closes_con
     for path in ["/readyz", "/readyz/a", "/health"] {
         let (status, headers, body) = server.get(path).await;
         assert_eq!((status, &headers["connection"]), (503, &HeaderValue::from_static("close")));
-        assert!(body.to_string().contains("about to stop"), "{path}: {body}");
+        assert!(body.to_string().contains("shutting down"), "{path}: {body}");
     }
     assert_eq!(server.get("/livez").await.0, 200);
     let (status, headers, _) = server.post("/embed", json!({ "inputs": "a" })).await;

@@ -214,7 +214,7 @@ async fn redirects_are_checked_like_addresses() {
         ("file", "file: addresses are not fetched"),
         ("user", "user name or password"),
         ("port", "fetches nothing from b.com:22"),
-        ("nowhere", "names no address"),
+        ("nowhere", "names no URL"),
         ("nonsense", "empty host"),
         ("long", "longer than"),
         ("choices", "status 300"),

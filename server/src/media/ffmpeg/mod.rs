@@ -138,7 +138,7 @@ impl Ffmpeg {
         read.map_err(|problem| {
             let (ffmpeg, version) = (self.programs.ffmpeg.display(), &self.version);
             format!(
-                "{ffmpeg}, version {version}, does not read video files as it is used here \
+                "{ffmpeg}, version {version}, does not decode video files as Proxima uses it \
                  ({problem}); install ffmpeg 5.1 or later"
             )
         })
@@ -203,7 +203,7 @@ impl Ffmpeg {
             return self.large(width, height);
         }
         if ended.messages.contains(NO_MEMORY) {
-            return MediaError::Reader("it takes more memory than a video may".to_owned());
+            return MediaError::Reader("it needs more memory than a video may use".to_owned());
         }
         match summary(&ended.messages) {
             Some(problem) => damaged(problem),

@@ -89,7 +89,7 @@ impl TiffParts {
         let grid = self.grid();
         let sides = (grid.0.saturating_mul(self.part.0), grid.1.saturating_mul(self.part.1));
         if sides.0.saturating_mul(sides.1) > pixels_max.saturating_mul(2) {
-            return Err(Problem::damaged("its tiles are too large for it"));
+            return Err(Problem::damaged("its tiles are too large for the image"));
         }
         let bytes = self.places.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
         let most = match self.compression {
@@ -98,13 +98,13 @@ impl TiffParts {
             _ => file.saturating_add(image),
         };
         if bytes > most as u64 {
-            return Err(Problem::damaged("its strips or tiles are of more bytes than it has"));
+            return Err(Problem::damaged("its strips or tiles have more bytes than the file"));
         }
         if !self.are_jpeg() {
             return Ok(());
         }
         if self.strips && grid.1 > 1 && self.part.1 < ROWS_MIN {
-            return Err(Problem::damaged("its strips of JPEG are not of whole blocks"));
+            return Err(Problem::damaged("its JPEG strips do not consist of whole blocks"));
         }
         let inside = |(start, size): &(u64, u64)| start.saturating_add(*size) <= file as u64;
         if self.places.len() < grid.0 * grid.1 * self.planes || !self.places.iter().all(inside) {

@@ -44,7 +44,7 @@ impl RiffChunk {
 /// The two lowest bits of losslessly coded alpha's first byte.
 const CODED: u8 = 1;
 
-const DAMAGED: &str = "an image in it is not of the size that the file says";
+const DAMAGED: &str = "an image in it does not have the size that the file declares";
 
 /// Checks the images of a file: one of the size of the canvas, or those of `frames` frames.
 ///
@@ -80,7 +80,7 @@ pub(super) fn survey(
         };
         if frame.size % 2 == 1 {
             // The decoder would continue a byte before the next chunk.
-            return Err(Problem::damaged("a frame in it is of an odd number of bytes"));
+            return Err(Problem::damaged("a frame in it has an odd number of bytes"));
         }
         found.frame(bytes, &frame)?;
         at = frame.end();

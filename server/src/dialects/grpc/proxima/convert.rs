@@ -51,7 +51,7 @@ fn input(app: &App, index: usize, input: pb::Input) -> Result<(Name, Pending<Inp
         Some(pb::input::Input::Tokens(tokens)) => Pending::Ready(Input::Tokens(tokens.ids)),
         Some(pb::input::Input::Item(item)) => items::item(name, item)?.into(),
         None => {
-            return Err(wrong(format!("input {index} is none of `text`, `tokens` and `item`")));
+            return Err(wrong(format!("input {index} has none of `text`, `tokens` and `item`")));
         }
     };
     Ok((name, pending))
@@ -158,7 +158,7 @@ fn document_vector(index: usize, vector: pb::Vector) -> Result<Vec<f32>, Failure
     if !rest.is_empty() {
         let length = bytes.len();
         return Err(wrong(format!(
-            "document vector {index} has {length} bytes, not four a number"
+            "document vector {index} has {length} bytes, which is not a multiple of four"
         )));
     }
     if !(floats.is_empty() || numbers.is_empty()) {

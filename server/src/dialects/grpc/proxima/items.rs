@@ -28,7 +28,7 @@ fn part(part: pb::Part) -> Result<Part<Source>, &'static str> {
         Some(pb::part::Part::Text(text)) => Ok(Part::Text(text.into())),
         Some(pb::part::Part::Image(file)) => Ok(Part::Image(source(file)?)),
         Some(pb::part::Part::Video(sent)) => Ok(Part::Video(Arc::new(video(sent)?))),
-        None => Err("it is none of `text`, `image` and `video`"),
+        None => Err("it has none of `text`, `image` and `video`"),
     }
 }
 
