@@ -119,7 +119,7 @@ async fn an_answer_that_would_be_too_large_is_refused_before_it_is_computed() {
     assert!(head.starts_with("http/1.1 413"), "{head}");
     let error: Value = serde_json::from_slice(&body).expect("JSON");
     assert!(
-        error["error"].as_str().is_some_and(|message| message.contains("the answer")),
+        error["error"].as_str().is_some_and(|message| message.contains("the response would have")),
         "{error}"
     );
     assert_eq!(status(&server).await, 200);

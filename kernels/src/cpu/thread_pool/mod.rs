@@ -7,9 +7,8 @@
 //! Must not know: what is computed.
 
 use std::any::Any;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -17,6 +16,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 mod cores;
+mod hand_off;
+mod sync;
+
+use hand_off::{HandOff, Sleeper};
 
 /// How long an idle helper spins before it sleeps.
 const LOOKS_FOR: Duration = Duration::from_micros(100);
@@ -24,11 +27,6 @@ const LOOKS_FOR: Duration = Duration::from_micros(100);
 const LOOKS: usize = 32;
 /// Spins of the calling thread, waiting for the last helper, before it yields the CPU.
 const PATIENCE: usize = 2000;
-
-/// In [`ThreadPool::state`]: whether helpers may join.
-const OPEN: u64 = 1 << 31;
-/// In [`ThreadPool::state`]: how many helpers have joined.
-const JOINED: u64 = OPEN - 1;
 
 static POOL: OnceLock<Arc<ThreadPool>> = OnceLock::new();
 
@@ -95,12 +93,18 @@ fn pool() -> &'static ThreadPool {
 }
 
 /// A type-erased job.
+#[derive(Clone, Copy)]
 struct Job {
     run: unsafe fn(*const (), usize),
     work: *const (),
     count: usize,
     helpers: usize,
 }
+
+// SAFETY: `work` points to an `F: Sync` (see `ThreadPool::run`).
+unsafe impl Send for Job {}
+// SAFETY: as above.
+unsafe impl Sync for Job {}
 
 unsafe fn run_one<F: Fn(usize)>(work: *const (), index: usize) {
     // SAFETY: `ThreadPool::run` made the pointer from an `F` that lives until all have left.
@@ -109,36 +113,23 @@ unsafe fn run_one<F: Fn(usize)>(work: *const (), index: usize) {
 
 struct Helper {
     thread: OnceLock<Thread>,
-    asleep: AtomicBool,
+    sleeper: Sleeper,
 }
 
 struct ThreadPool {
-    /// The job's number in the upper half, the [`OPEN`] bit, and how many helpers have joined.
-    state: AtomicU64,
-    /// Written only by the thread that holds `leader`, and only while the job is closed and no
-    /// helper is left in it; read only by that thread and by helpers that have joined.
-    job: UnsafeCell<Job>,
-    /// The next index to run.
-    next: AtomicUsize,
+    hand_off: HandOff<Job>,
     helpers: Vec<Helper>,
     leader: Mutex<()>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is used as its comment says; everything else is `Sync`.
-unsafe impl Sync for ThreadPool {}
-// SAFETY: as above; the pointers in `job` are used only by threads that may read it.
-unsafe impl Send for ThreadPool {}
-
 impl ThreadPool {
     fn start(threads: usize) -> Arc<Self> {
         fn nothing(_: *const (), _: usize) {}
-        let helper = |_| Helper { thread: OnceLock::new(), asleep: AtomicBool::new(false) };
         let job = Job { run: nothing, work: std::ptr::null(), count: 0, helpers: 0 };
+        let helper = |_| Helper { thread: OnceLock::new(), sleeper: Sleeper::new() };
         let pool = Arc::new(Self {
-            state: AtomicU64::new(0),
-            job: UnsafeCell::new(job),
-            next: AtomicUsize::new(0),
+            hand_off: HandOff::new(job),
             helpers: (1..threads).map(helper).collect(),
             leader: Mutex::new(()),
             panic: Mutex::new(None),
@@ -160,24 +151,19 @@ impl ThreadPool {
         let leader = self.leader.lock();
         let helpers = threads() - 1;
         let work: *const F = work;
-        // SAFETY: this thread holds `leader`; the last job is closed and no helper is left in it.
-        unsafe { *self.job.get() = Job { run: run_one::<F>, work: work.cast(), count, helpers } };
-        self.next.store(0, Ordering::Relaxed);
-        let number = (self.state.load(Ordering::Relaxed) >> 32) + 1;
-        self.state.store(number << 32 | OPEN, Ordering::SeqCst);
+        let job = Job { run: run_one::<F>, work: work.cast(), count, helpers };
+        // SAFETY: this thread holds `leader`, and each job ends before `leader` is released.
+        unsafe { self.hand_off.publish(job) };
         // Counting one task for this thread, at most `count - 1` helpers are needed.
         for helper in self.helpers.iter().take(helpers.min(count - 1)) {
-            if helper.asleep.swap(false, Ordering::SeqCst) {
-                helper.thread.get().into_iter().for_each(Thread::unpark);
-            }
+            helper.sleeper.wake(|| helper.thread.get().into_iter().for_each(Thread::unpark));
         }
-        self.take_part();
-        self.state.fetch_and(!OPEN, Ordering::SeqCst);
+        self.take_part(job);
         let mut looked = 0;
-        while self.state.load(Ordering::Acquire) & JOINED > 0 {
+        self.hand_off.end(|| {
             looked += 1;
             if looked > PATIENCE { std::thread::yield_now() } else { std::hint::spin_loop() }
-        }
+        });
         let panic = self.panic.lock().take();
         drop(leader);
         if let Some(panic) = panic {
@@ -187,13 +173,11 @@ impl ThreadPool {
 
     /// Runs the remaining indices of the job. Only for helpers that have joined and for the thread
     /// that holds `leader`.
-    fn take_part(&self) {
-        // SAFETY: the job is not written before all helpers that joined it have left.
-        let job = unsafe { &*self.job.get() };
+    fn take_part(&self, job: Job) {
         IN_TASK.set(true);
         let done = catch_unwind(AssertUnwindSafe(|| {
             loop {
-                let index = self.next.fetch_add(1, Ordering::Relaxed);
+                let index = self.hand_off.take();
                 if index >= job.count {
                     break;
                 }
@@ -203,54 +187,32 @@ impl ThreadPool {
         }));
         IN_TASK.set(false);
         if let Err(panic) = done {
-            self.next.store(job.count, Ordering::Relaxed);
+            self.hand_off.skip_to(job.count);
             self.panic.lock().get_or_insert(panic);
         }
     }
 
     /// The main loop of a helper.
-    fn help(&self, place: usize) {
+    fn help(&self, index: usize) {
         let (mut last, mut since) = (0, Instant::now());
         loop {
             for _ in 0..LOOKS {
-                if self.join(place, &mut last) {
+                if let Some(joined) = self.hand_off.join(&mut last) {
+                    let job = joined.job();
+                    if index < job.helpers {
+                        self.take_part(job);
+                    }
+                    drop(joined);
                     since = Instant::now();
                 }
                 std::hint::spin_loop();
             }
             if since.elapsed() > LOOKS_FOR {
-                let asleep = &self.helpers[place].asleep;
-                asleep.store(true, Ordering::SeqCst);
-                // A job published before `asleep` was set woke nobody, so check again.
-                if !self.is_new(self.state.load(Ordering::SeqCst), last) {
-                    std::thread::park();
-                }
-                asleep.store(false, Ordering::SeqCst);
+                let sleeper = &self.helpers[index].sleeper;
+                sleeper.sleep(|| self.hand_off.is_new(last), std::thread::park);
                 since = Instant::now();
             }
         }
-    }
-
-    fn is_new(&self, state: u64, last: u64) -> bool {
-        state & OPEN > 0 && state >> 32 != last
-    }
-
-    /// Joins the job if it is open and not the `last` one, and takes part; returns whether it did.
-    fn join(&self, place: usize, last: &mut u64) -> bool {
-        let state = self.state.load(Ordering::Relaxed);
-        let (seen, joined) = (Ordering::SeqCst, state + 1);
-        if !self.is_new(state, *last)
-            || self.state.compare_exchange(state, joined, seen, Ordering::Relaxed).is_err()
-        {
-            return false;
-        }
-        *last = state >> 32;
-        // SAFETY: as in `take_part`.
-        if place < unsafe { (*self.job.get()).helpers } {
-            self.take_part();
-        }
-        self.state.fetch_sub(1, Ordering::Release);
-        true
     }
 }
 

@@ -149,7 +149,10 @@ async fn conversations_are_a_message_and_an_instruction() {
         (json!([system]), "no user message"),
         (json!([user, user]), "message 1: a second message of role user"),
         (json!([system, system, user]), "message 1: a second message of role system"),
-        (json!([user, { "role": "assistant", "content": "yes" }]), "message 1: an assistant's"),
+        (
+            json!([user, { "role": "assistant", "content": "yes" }]),
+            "message 1: an assistant message must be empty",
+        ),
         (json!([{ "role": "tool", "content": "yes" }]), "message 0: role \"tool\" is not known"),
         (json!([{ "content": "yes" }]), "message 0: it has no role"),
         (json!([7]), "message 0: expected an object"),

@@ -280,7 +280,7 @@ async fn what_is_wrong_with_an_input_is_said_in_the_dialects_own_shape() {
 #[tokio::test]
 async fn what_is_wrong_with_a_chat_is_said() {
     let embeds = json!([{ "role": "user", "content": [{ "type": "image_embeds" }] }]);
-    let part = "input 0: message 0: part 0: parts of type \"image_embeds\" are not taken";
+    let part = "input 0: message 0: part 0: parts of type \"image_embeds\" are not supported";
     let template = json!({ "messages": [], "chat_template": "{{ it }}" });
     let pixels = json!({ "messages": [], "mm_processor_kwargs": { "min_pixels": 4 } });
     let (path, place) = ("/v1/embeddings", "/error/message");

@@ -80,7 +80,13 @@ async fn a_document_of_which_something_would_be_left_out_is_refused() {
     refused(vec![
         (path, rank(typed), 400, "/detail", text),
         (path, part(caption), 400, "/detail", image),
-        (path, part(json!({ "text": "t", "lang": "en" })), 400, "/detail", "\"lang\" does not"),
+        (
+            path,
+            part(json!({ "text": "t", "lang": "en" })),
+            400,
+            "/detail",
+            "the key \"lang\" is unknown",
+        ),
         (path, rank(beside), 400, "/detail", text),
         (path, rank(json!({ "text": "t", "messages": chat })), 400, "/detail", text),
         (path, rank(json!({ "text": "t", "content": ["u"] })), 400, "/detail", text),

@@ -42,11 +42,11 @@ async fn a_file_is_fetched_with_a_plain_request() {
 async fn what_is_not_allowed_is_neither_resolved_nor_connected_to() {
     let (client, world) = client(world(&[], &[]), &settings(&["a.com", "*.b.com", "c.com:8080"]));
     for (address, expected) in [
-        ("file:///etc/passwd", "file: addresses are not fetched"),
-        ("ftp://a.com/x", "ftp: addresses"),
-        ("javascript:alert(1)", "javascript: addresses"),
-        ("gopher://a.com/", "gopher: addresses"),
-        ("unix:/run/x.sock", "unix: addresses"),
+        ("file:///etc/passwd", "file: URLs are not fetched"),
+        ("ftp://a.com/x", "ftp: URLs"),
+        ("javascript:alert(1)", "javascript: URLs"),
+        ("gopher://a.com/", "gopher: URLs"),
+        ("unix:/run/x.sock", "unix: URLs"),
         ("http://user@a.com/", "user name or password"),
         ("http://:secret@a.com/", "user name or password"),
         ("http://a.com@evil.com/", "user name or password"),
@@ -211,7 +211,7 @@ async fn redirects_are_checked_like_addresses() {
         ("trap", "trap.com has no address, or one that is not public"),
         ("evil", "fetches nothing from evil.com"),
         ("metadata", "fetches nothing from 169.254.169.254"),
-        ("file", "file: addresses are not fetched"),
+        ("file", "file: URLs are not fetched"),
         ("user", "user name or password"),
         ("port", "fetches nothing from b.com:22"),
         ("nowhere", "names no URL"),
