@@ -13,7 +13,6 @@ use proxima_models::{BatchRows, Input, Model, ModelInfo, Prepare};
 use crate::cache::CacheStats;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
-use crate::fair::ClientKey;
 use crate::inputs::InputPart;
 use crate::job::{PendingVector, Reply, ResultReceiver, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics};
@@ -26,18 +25,18 @@ use crate::request::{
 };
 use crate::tally::{Tally, received};
 use crate::threads::NoThread;
-use crate::ticket::{Limit, in_time};
+use crate::ticket::{Caller, Limit, in_time};
 use crate::warm_up;
 
 /// Texts of a request that are tokenised before another request has its turn.
 const TEXTS_OF_A_TURN: usize = 8;
 
-/// The engine of one model, on behalf of one client. Cheap to clone; all clones share one engine.
+/// The engine of one model, on behalf of one caller. Cheap to clone; all clones share one engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) handle: Arc<Handle>,
-    /// The client that its requests belong to.
-    pub(crate) client: ClientKey,
+    /// Whose requests these are.
+    pub(crate) caller: Caller,
 }
 
 /// What all clones share. Dropping the last clone ends the threads.
@@ -124,12 +123,12 @@ impl Engine {
         }
         let (text_bytes, media_bytes) = Default::default();
         let handle = Handle { info, config, queue, pool, media, metrics, text_bytes, media_bytes };
-        Ok(Self { handle: Arc::new(handle), client: ClientKey::default() })
+        Ok(Self { handle: Arc::new(handle), caller: Caller::default() })
     }
 
-    /// This engine, on behalf of a client; clients take turns.
-    pub fn for_client(&self, client: ClientKey) -> Self {
-        Self { handle: self.handle.clone(), client }
+    /// This engine, on behalf of a caller.
+    pub fn for_caller(&self, caller: Caller) -> Self {
+        Self { handle: self.handle.clone(), caller }
     }
 
     /// Properties of the model.
@@ -173,7 +172,7 @@ impl Engine {
         }
         self.check_count(parts.iter().map(|part| part.inputs.len()).sum())?;
         let _accepted = self.accept()?;
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(&self.caller);
         let mut raw = self.vectors(parts, &mut tally).await?.into_iter();
         let vectors = cuts.into_iter().map(|(count, dimensions, normalize)| {
             let own = raw.by_ref().take(count);
@@ -256,7 +255,7 @@ impl Engine {
             return Err(EngineError::unsupported("classify"));
         }
         let _accepted = self.accept()?;
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(&self.caller);
         let logits = self.logits(request.inputs, request.prepare, &mut tally).await?;
         Ok(PredictAnswer { logits, timings: tally.timings(started) })
     }
@@ -273,7 +272,7 @@ impl Engine {
     pub async fn tokens(&self, request: TokensRequest) -> Result<TokensAnswer, EngineError> {
         let started = Instant::now();
         let _accepted = self.accept()?;
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(&self.caller);
         let how = request.prepare;
         let rows = self.each(request.inputs, how, &mut tally, Reply::Tokens).await?;
         Ok(TokensAnswer { rows, timings: tally.timings(started) })
@@ -289,7 +288,7 @@ impl Engine {
             return Err(EngineError::unsupported("give word weights"));
         }
         let _accepted = self.accept()?;
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(&self.caller);
         let how = request.prepare;
         let weights = self.each(request.inputs, how, &mut tally, Reply::Sparse).await?;
         Ok(SparseAnswer { weights, timings: tally.timings(started) })
@@ -302,7 +301,7 @@ impl Engine {
     pub async fn multi_vectors(&self, request: TokensRequest) -> Result<TokensAnswer, EngineError> {
         let started = Instant::now();
         let _accepted = self.accept()?;
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(&self.caller);
         let rows = self.token_vectors(request.inputs, request.prepare, &mut tally).await?;
         Ok(TokensAnswer { rows, timings: tally.timings(started) })
     }

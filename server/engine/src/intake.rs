@@ -91,13 +91,13 @@ impl Engine {
         if tokens <= self.config().interactive_tokens_max {
             return Ok(());
         }
-        self.handle.queue.expect(self.client, Size { tokens, cost: tokens }).map(drop)
+        self.handle.queue.expect(self.caller.client, Size { tokens, cost: tokens }).map(drop)
     }
 
     fn turn_of_bytes(&self, texts: usize, bytes: usize) -> Turn {
         let small = tokens_about(texts, bytes, usize::MAX) <= self.config().interactive_tokens_max;
         let class = if small { Class::Interactive } else { Class::Bulk };
-        Turn { class, client: self.client }
+        Turn { class, client: self.caller.client }
     }
 
     /// Checks the number of inputs of a request.
@@ -154,9 +154,9 @@ impl Engine {
         }
         let queue = &self.handle.queue;
         let expected = match tally.inputs {
-            0 => queue.expect(self.client, size)?,
+            0 => queue.expect(self.caller.client, size)?,
             // Part of the request is already computed, which a rejection would waste.
-            _ => queue.expect_more(self.client, size),
+            _ => queue.expect_more(self.caller.client, size),
         };
         let expected = expected.of(&tally.ticket);
         let has_media = inputs.iter().any(|(input, _)| input.has_media());
@@ -173,7 +173,7 @@ impl Engine {
         // Text cut at the limit costs nothing to compute, but still has to be tokenised.
         let turn = match expected.class() {
             Class::Interactive => self.turn_of_bytes(count, bytes),
-            Class::Bulk => Turn { class: Class::Bulk, client: self.client },
+            Class::Bulk => Turn { class: Class::Bulk, client: self.caller.client },
         };
         let done = pool.run(turn, self.wait_limit(tally), inputs, each).await;
         let done = done.map_err(|why| self.not_done(why))?;

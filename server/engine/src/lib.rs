@@ -44,4 +44,5 @@ pub use request::{
     Timings, TokensAnswer, TokensRequest,
 };
 pub use threads::NoThread;
+pub use ticket::Caller;
 pub use warm_up::WarmUp;

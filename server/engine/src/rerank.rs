@@ -54,7 +54,7 @@ impl Engine {
             }
         };
         let _accepted = self.accept()?;
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(&self.caller);
         let sorted = |raw: Vec<f32>| {
             let order = ranked(&raw);
             (raw, order)
@@ -157,7 +157,7 @@ impl Engine {
         let count = queries.len();
         assert_eq!(documents.len(), count, "a document a query");
         let _accepted = self.accept()?;
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(&self.caller);
         let parts = vec![
             InputPart { inputs: queries.iter().map(input).collect(), how: of_query(how) },
             InputPart { inputs: documents.iter().map(input).collect(), how: of_document(how) },

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::EngineError;
 use crate::job::{Computed, JobError, ResultReceiver};
 use crate::request::Timings;
-use crate::ticket::Ticket;
+use crate::ticket::{Caller, Ticket};
 
 /// Waits for the worker's answer to the input with this index.
 pub async fn received<T>(
@@ -39,6 +39,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// The tally of a request that has just arrived.
+    pub fn of(caller: &Caller) -> Self {
+        Self { ticket: Ticket::of(caller), ..Self::default() }
+    }
+
     /// Adds the timings of one result and returns its value.
     pub fn add<T>(&mut self, computed: Computed<T>) -> T {
         self.queue += computed.queue;

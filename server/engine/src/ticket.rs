@@ -1,29 +1,47 @@
-//! How long a request may wait before any of it is computed.
+//! Whose request it is, and how long it may wait before any of it is computed.
 //!
 //! Must not know: queues, batches, wire formats.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tracing::Span;
+use crate::fair::ClientKey;
 
-/// Shared by the jobs of a request: whether a worker has started on any of them. From then on the
-/// request does not time out, however long the rest of it takes.
-#[derive(Debug)]
-pub struct Ticket {
-    begun: AtomicBool,
-    /// The request's span, for what workers log about its jobs.
-    pub span: Span,
+/// Whose request it is.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// The client; clients take turns.
+    pub client: ClientKey,
+    /// The request's id, for the log.
+    pub request_id: Option<Arc<str>>,
 }
 
-impl Default for Ticket {
-    /// The ticket of the request in whose span this runs.
-    fn default() -> Self {
-        Self { begun: AtomicBool::default(), span: Span::current() }
+impl From<ClientKey> for Caller {
+    fn from(client: ClientKey) -> Self {
+        Self { client, request_id: None }
     }
 }
 
+/// Shared by the jobs of a request: whether a worker has started on any of them. From then on the
+/// request does not time out, however long the rest of it takes.
+#[derive(Debug, Default)]
+pub struct Ticket {
+    begun: AtomicBool,
+    request_id: Option<Arc<str>>,
+}
+
 impl Ticket {
+    /// The ticket of a request that has just arrived.
+    pub fn of(caller: &Caller) -> Arc<Self> {
+        Arc::new(Self { begun: AtomicBool::new(false), request_id: caller.request_id.clone() })
+    }
+
+    /// The request's id, for what workers log about its jobs.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
     /// Marks the request as started.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use crate::job::{Computed, Job, JobError, Reply, Vector, Waiter};
 use crate::metrics::{DeviceEvent, Metrics, Observation};
 use crate::prefixes::Prefixes;
 use crate::queue::{Next, Queue};
+use crate::ticket::Ticket;
 use crate::worker_slots::CheckSender;
 
 /// How long a batch runs before other work may run between its layers. It is short, as a small
@@ -187,8 +188,8 @@ impl<'a> Worker<'a> {
         if self.failed.borrow().is_some() || sequences == 1 {
             for job in jobs {
                 let reason = &failure.reason;
-                let _request = job.ticket.span.clone().entered();
-                tracing::error!(%device, %reason, "an input could not be computed");
+                let request_id = job.ticket.request_id();
+                tracing::error!(%device, request_id, %reason, "an input could not be computed");
                 self.fail(job, &JobError::Failed(reason.clone()));
             }
             return;
@@ -300,68 +301,41 @@ impl<'a> Worker<'a> {
     fn answer(&self, jobs: Vec<Job>, mut outputs: Outputs, started: Instant, took: Duration) {
         for (index, job) in jobs.into_iter().enumerate() {
             let queue = started.saturating_duration_since(job.arrived);
-            let spent = (queue, took);
-            let _request = job.ticket.span.enter();
+            let spent = Spent { queue, inference: took, ticket: &job.ticket };
             match job.reply {
                 Reply::Embedding => {
                     let vector: Vector = std::mem::take(&mut outputs.vectors[index]).into();
-                    let result =
-                        self.computed(vector, |vector| finite(vector.iter().copied()), spent);
-                    self.context.queue.land(&job.sequence, &result);
+                    self.context.queue.land(&job.sequence, &self.computed(vector, &spent));
                 }
                 Reply::Score(waiter) => {
-                    let logits = std::mem::take(&mut outputs.logits[index]);
-                    self.reply(waiter, logits, |logits| finite(logits.iter().copied()), spent);
+                    self.reply(waiter, std::mem::take(&mut outputs.logits[index]), &spent);
                 }
                 Reply::Sparse(waiter) => {
-                    let weights = std::mem::take(&mut outputs.sparse[index]);
-                    self.reply(
-                        waiter,
-                        weights,
-                        |words| finite(words.iter().map(|(_, weight)| *weight)),
-                        spent,
-                    );
+                    self.reply(waiter, std::mem::take(&mut outputs.sparse[index]), &spent);
                 }
                 Reply::Multi(waiter) => {
-                    let vectors = std::mem::take(&mut outputs.multi[index]);
-                    self.reply(
-                        waiter,
-                        vectors,
-                        |vectors| finite(vectors.iter().flatten().copied()),
-                        spent,
-                    );
+                    self.reply(waiter, std::mem::take(&mut outputs.multi[index]), &spent);
                 }
                 Reply::Tokens(waiter) => {
-                    let rows = std::mem::take(&mut outputs.tokens[index]);
-                    self.reply(waiter, rows, |rows| finite(rows.iter().flatten().copied()), spent);
+                    self.reply(waiter, std::mem::take(&mut outputs.tokens[index]), &spent);
                 }
             }
         }
     }
 
     /// Sends a result to its waiter. A client that has disconnected is ignored.
-    fn reply<T>(
-        &self,
-        waiter: Waiter<T>,
-        value: T,
-        is_finite: impl Fn(&T) -> bool,
-        spent: (Duration, Duration),
-    ) {
-        let _ = waiter.send(self.computed(value, is_finite, spent));
+    fn reply<T: Output>(&self, waiter: Waiter<T>, value: T, spent: &Spent<'_>) {
+        let _ = waiter.send(self.computed(value, spent));
     }
 
     /// A result, if all its values are finite.
-    fn computed<T>(
-        &self,
-        value: T,
-        is_finite: impl Fn(&T) -> bool,
-        (queue, inference): (Duration, Duration),
-    ) -> Result<Computed<T>, JobError> {
-        if is_finite(&value) {
-            return Ok(Computed { value, queue, inference });
+    fn computed<T: Output>(&self, value: T, spent: &Spent<'_>) -> Result<Computed<T>, JobError> {
+        if value.is_finite() {
+            return Ok(Computed { value, queue: spent.queue, inference: spent.inference });
         }
         let device = &self.context.model.info.device;
-        tracing::error!(%device, "a result is not finite");
+        let request_id = spent.ticket.request_id();
+        tracing::error!(%device, request_id, "a result is not finite");
         self.observe(Observation::NotFinite);
         Err(JobError::NotFinite)
     }
@@ -392,7 +366,7 @@ impl<'a> Worker<'a> {
             Err(Failure { reason, out_of_memory }) => {
                 Err((EngineError::Failed { reason }, out_of_memory))
             }
-            Ok(rows) if finite(rows.iter().flatten().flatten().copied()) => Ok(started.elapsed()),
+            Ok(rows) if rows.iter().all(Output::is_finite) => Ok(started.elapsed()),
             Ok(_) => Err((EngineError::NotFinite { index: 0 }, false)),
         }
     }
@@ -425,8 +399,40 @@ fn cost_of(jobs: &[Job]) -> usize {
     jobs.iter().map(|job| cost(job.sequence.work())).sum()
 }
 
-fn finite(mut values: impl Iterator<Item = f32>) -> bool {
-    values.all(f32::is_finite)
+/// What a job took, and whose it is.
+struct Spent<'a> {
+    queue: Duration,
+    inference: Duration,
+    ticket: &'a Ticket,
+}
+
+/// An output of a sequence.
+trait Output {
+    fn is_finite(&self) -> bool;
+}
+
+impl Output for Vector {
+    fn is_finite(&self) -> bool {
+        self.iter().all(|value| value.is_finite())
+    }
+}
+
+impl Output for Vec<f32> {
+    fn is_finite(&self) -> bool {
+        self.iter().all(|value| value.is_finite())
+    }
+}
+
+impl Output for Vec<(u32, f32)> {
+    fn is_finite(&self) -> bool {
+        self.iter().all(|(_, weight)| weight.is_finite())
+    }
+}
+
+impl Output for Vec<Vec<f32>> {
+    fn is_finite(&self) -> bool {
+        self.iter().flatten().all(|value| value.is_finite())
+    }
 }
 
 fn panic_reason(panic: &(dyn Any + Send)) -> String {

@@ -1,4 +1,4 @@
-//! What workers log of requests that fail: device, reason and the request's span.
+//! What workers log of requests that fail: device, reason and request id.
 
 #[path = "../../../tests/support/fake_model.rs"]
 mod fake_model;
@@ -7,9 +7,8 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fake_model::fake_model;
-use proxima_engine::{EmbedRequest, Engine, EngineConfig, NoMetrics};
+use proxima_engine::{Caller, EmbedRequest, Engine, EngineConfig, NoMetrics};
 use proxima_models::{Input, Prepare};
-use tracing::Instrument as _;
 
 /// A log in memory.
 #[derive(Clone, Default)]
@@ -39,7 +38,8 @@ async fn embed(engine: &Engine, id: &str, texts: &[&str]) -> bool {
     let inputs = texts.iter().map(|text| Input::Text((*text).to_owned())).collect();
     let prepare = Prepare::default();
     let request = EmbedRequest { inputs, prepare, dimensions: None, normalize: true };
-    engine.embed(request).instrument(tracing::info_span!("request", id)).await.is_ok()
+    let caller = Caller { request_id: Some(id.into()), ..Caller::default() };
+    engine.for_caller(caller).embed(request).await.is_ok()
 }
 
 // One test, since the subscriber belongs to the process: workers are threads of their own.
@@ -59,12 +59,12 @@ async fn a_failed_input_is_logged_with_its_device_reason_and_request() {
     assert!(!embed(&engine, "r2", &["one", "panic"]).await);
     let failed = log.lines("an input could not be computed");
     assert_eq!(failed.len(), 1, "{failed:?}");
-    for part in ["ERROR", "request{id=\"r2\"}", "a panic", &format!("device={device}")] {
+    for part in ["ERROR", "request_id=\"r2\"", "a panic", &format!("device={device}")] {
         assert!(failed[0].contains(part), "{part} is not in {}", failed[0]);
     }
 
     assert!(!embed(&engine, "r3", &["poison"]).await);
     let not_finite = log.lines("a result is not finite");
     assert_eq!(not_finite.len(), 1, "{not_finite:?}");
-    assert!(not_finite[0].contains("request{id=\"r3\"}"), "{}", not_finite[0]);
+    assert!(not_finite[0].contains("request_id=\"r3\""), "{}", not_finite[0]);
 }

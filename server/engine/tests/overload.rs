@@ -33,7 +33,7 @@ fn texts(name: &str, count: usize) -> Vec<String> {
 }
 
 fn spawn(engine: &Engine, client: u64, texts: Vec<String>) -> EmbedTask {
-    let engine = engine.for_client(ClientKey::new(client));
+    let engine = engine.for_caller(ClientKey::new(client).into());
     tokio::spawn(async move { Ok(engine.embed(request(&texts)).await?.vectors) })
 }
 

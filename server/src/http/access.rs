@@ -21,7 +21,6 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use tracing::field::display as plain;
-use tracing::{Instrument as _, Span};
 
 use super::{App, LogRequests, has_key};
 use crate::failure::without_quotes;
@@ -73,7 +72,7 @@ async fn log(
     let record = Arc::new(AccessRecord::of(&app, protocol, &request, &id));
     let bytes = record.bytes_in.clone();
     let request = request.map(|inner| Body::new(Received { inner, bytes }));
-    let work = record.notes.scope(next.run(request)).instrument(record.span.clone());
+    let work = record.notes.scope(next.run(request));
     let mut response = CURRENT.scope(record.clone(), work).await;
     response.headers_mut().insert(REQUEST_ID, id);
     record.notes.note(|noted| note_head(noted, &response));
@@ -106,11 +105,9 @@ pub struct AccessRecord {
     method: String,
     path: String,
     client: Option<String>,
-    id: String,
+    id: Arc<str>,
     bytes_in: Arc<AtomicU64>,
     notes: Arc<Notes>,
-    /// For lines that are logged while the request is served, also by workers.
-    span: Span,
 }
 
 /// Notes the head of a response.
@@ -163,7 +160,6 @@ impl AccessRecord {
             false => clients.shown_address(headers, request.extensions()),
         };
         let dialect = grpc_dialect(request.uri()).filter(|_| protocol == Protocol::Grpc);
-        let id = id.to_str().unwrap_or_default().to_owned();
         Self {
             app: app.clone(),
             started: Instant::now(),
@@ -171,11 +167,15 @@ impl AccessRecord {
             method: shown(request.method().as_str()),
             path: shown(path),
             client,
-            span: tracing::info_span!("request", request_id = id),
-            id,
+            id: id.to_str().unwrap_or_default().into(),
             bytes_in: Arc::default(),
             notes: Notes::new(Noted { dialect, ..Noted::default() }),
         }
+    }
+
+    /// The request's id.
+    pub fn id(&self) -> Arc<str> {
+        self.id.clone()
     }
 
     fn is_logged(&self, noted: &Noted, path: &str) -> bool {
@@ -209,7 +209,6 @@ impl Drop for AccessRecord {
             ($level:ident) => {
                 tracing::$level!(
                     target: "proxima::access",
-                    parent: None,
                     method = %self.method,
                     path = %path,
                     dialect = noted.dialect.map(plain),
@@ -351,7 +350,6 @@ impl HttpBody for LoggedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let (record, length) = (self.record.clone(), self.length);
         let inner = &mut self.inner;
-        let _request = record.span.enter();
         let polled = CURRENT.sync_scope(record.clone(), || {
             record.notes.sync_scope(|| Pin::new(inner).poll_frame(context))
         });

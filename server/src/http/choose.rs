@@ -4,16 +4,16 @@
 //! Must not know: any dialect's bodies.
 
 use proxima_engine::{
-    EmbedAllAnswer, EmbedAnswer, EmbedRequest, Engine, EngineError, PredictAnswer, PredictRequest,
-    RerankAnswer, RerankMethod, RerankRequest, SimilaritiesAnswer, SparseAnswer, Timings,
-    TokensAnswer, TokensRequest,
+    Caller, EmbedAllAnswer, EmbedAnswer, EmbedRequest, Engine, EngineError, PredictAnswer,
+    PredictRequest, RerankAnswer, RerankMethod, RerankRequest, SimilaritiesAnswer, SparseAnswer,
+    Timings, TokensAnswer, TokensRequest,
 };
 use proxima_models::recipes::Token;
 use proxima_models::{Content, ModelInfo, Prepare, Prompt};
 
 use super::answer_size::AnswerSize;
 use super::scope::Scope;
-use super::{App, Failure};
+use super::{App, Failure, access};
 use crate::metrics::Endpoint;
 use crate::noted::{note_call, note_model};
 
@@ -318,7 +318,9 @@ impl<'a> Chosen<'a> {
                 return Ok(make(self.engine.clone()).await?);
             };
             scope.reserve(self.app, size.bytes(self.engine)).await?;
-            Ok(make(self.engine.for_client(scope.client)).await?)
+            let request_id = access::current().map(|record| record.id());
+            let caller = Caller { client: scope.client, request_id };
+            Ok(make(self.engine.for_caller(caller)).await?)
         };
         let answered = answered.await;
         match &answered {

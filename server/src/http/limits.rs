@@ -95,7 +95,7 @@ impl App {
             if engine.info().media {
                 return Ok(());
             }
-            match engine.for_client(client).check_load(texts, body.len()) {
+            match engine.for_caller(client.into()).check_load(texts, body.len()) {
                 Ok(()) => return Ok(()),
                 Err(error) => refusal = refusal.or(Some(error)),
             }
