@@ -176,7 +176,7 @@ impl Queue {
         let untold = std::mem::take(&mut lines.untold);
         drop(lines);
         let told = untold == 0 || {
-            let note = format!("proxima: {untold} log lines were lost here\n");
+            let note = format!("proxima: log lines lost here: {untold}\n");
             write_whole(to, note.as_bytes()).is_ok()
         };
         let written = write_whole(to, &line).is_ok();

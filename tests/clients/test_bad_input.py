@@ -175,7 +175,7 @@ def encoded(number):
         ({"document_embeddings": [encoded(0.5)[:-4]] * 2}, "base64"),
         ({"document_embeddings": ["?"] * 2}, "base64"),
         ({"document_embeddings": [["a"]] * 2}, "expected"),
-        ({"model": "reranker", "document_embeddings": [[0.5] * 64] * 2}, "does not use any"),
+        ({"model": "reranker", "document_embeddings": [[0.5] * 64] * 2}, "does not rank by them"),
         ({"listwise": {"candidates": 0}}, "between 1 and 2048"),
         ({"listwise": {"step": 21}}, "between 1 and 20"),
         ({"listwise": {"passes": 11}}, "between 1 and 10"),

@@ -68,7 +68,7 @@ pub enum EngineError {
         limit: usize,
     },
     /// The document vectors sent are invalid.
-    #[error("document vectors: {problem}")]
+    #[error("vectors of documents: {problem}")]
     DocumentVectors {
         /// What is wrong, and with which vector.
         problem: String,

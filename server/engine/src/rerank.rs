@@ -319,7 +319,9 @@ fn check_vectors(
         return Ok(());
     }
     let wrong = |problem: String| Err(EngineError::DocumentVectors { problem });
-    let Some(width) = width else { return wrong("this model does not use any".into()) };
+    let Some(width) = width else {
+        return wrong("this model does not rank by them; leave them out".into());
+    };
     if vectors.len() != documents {
         return wrong(format!("{} for {documents} documents", vectors.len()));
     }

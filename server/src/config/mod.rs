@@ -306,7 +306,7 @@ fn task(arguments: &ServeArgs) -> Result<Option<Task>, CommandError> {
     }
     match task {
         None | Some(Task::Sparse) => Ok(Some(Task::Sparse)),
-        Some(_) => Err(CommandError::usage("pooling splade is for task sparse only")),
+        Some(_) => Err(CommandError::usage("--pooling splade needs --task sparse, or no --task")),
     }
 }
 

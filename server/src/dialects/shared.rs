@@ -200,6 +200,19 @@ pub async fn read<T: DeserializeOwned + Send + 'static>(
     })
 }
 
+/// Reads a body and answers it with `compute`: the handler of a dialect at a shared path.
+pub async fn handle<T: DeserializeOwned + Send + 'static>(
+    app: Arc<App>,
+    body: Bytes,
+    failure: fn(&Failure) -> Response,
+    compute: impl AsyncFnOnce(&App, T) -> Result<Response, Failure>,
+) -> Response {
+    match read(&app, body, failure).await {
+        Ok(body) => respond(&app, compute(&app, body).await, failure),
+        Err(response) => response,
+    }
+}
+
 /// The response to a request. Failures that no engine has seen are counted here.
 pub fn respond(
     app: &App,

@@ -43,7 +43,7 @@ fn lines_that_cannot_be_written_are_lost_and_counted_and_later_ones_are_written(
     }
     let text = String::from_utf8(sink.written).expect("text");
     // The note before the second line could not be written, so the one before the third reports it.
-    let note = "proxima: 1 log lines were lost here\n";
+    let note = "proxima: log lines lost here: 1\n";
     assert_eq!(text, format!("second line\n{note}third line\nfourth line\n"));
     let lines = queue.lock();
     assert_eq!((lines.lost, lines.bytes, lines.waiting.len()), (1, 0, 0));

@@ -19,8 +19,8 @@ use crate::http::{self, Listed, needs_no_key};
     info(
         title = "Proxima",
         description = "Embeddings, sparse vectors, classes and rankings over HTTP, in the formats \
-            of several APIs. Unlisted keys of a body are ignored, except a closed list of \
-            misspellings, which are refused.",
+            of several APIs. Unlisted keys of a body are ignored, except keys that would \
+            have an effect at another path and a list of misspellings, which are refused.",
     ),
     servers((url = "/", description = "this server")),
     tags(

@@ -33,11 +33,11 @@ const FLAGS: &[Foreign] = &[
     same(&["--auto-truncate"], ""),
     instead(
         &["--default-prompt-name"],
-        "send \"prompt_name\" with each request; requests without it get none",
+        "send \"prompt_name\" with each request; the checkpoint's default prompt applies otherwise",
     ),
     instead(
         &["--default-prompt"],
-        "send \"instruction\", or \"prompt_name\", with each request; none is added by default",
+        "send \"instruction\", or \"prompt_name\", with each request; else the checkpoint's default prompt applies",
     ),
     instead(
         &["--dense-path"],
@@ -55,7 +55,7 @@ const FLAGS: &[Foreign] = &[
     alias(&["--payload-limit"], "max-body-bytes", "also as `32MiB`"),
     same(&["--api-key"], "separate several keys with commas"),
     value(&["--json-output"], "log-format", "json"),
-    instead(&["--disable-spans"], "leave it out: the log has no spans"),
+    instead(&["--disable-spans"], "leave it out: log lines have no spans, only the request id"),
     none(&["--otlp-endpoint", "--otlp-service-name"], NO_TRACES),
     instead(
         &["--prometheus-port"],

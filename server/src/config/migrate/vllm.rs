@@ -10,7 +10,7 @@ use super::{
 pub(super) const SERVER: Server = Server {
     name: "vLLM",
     command: "vllm serve",
-    defaults: "The model is not named without a flag: `--model ID`. It listens on all addresses at \
+    defaults: "The model is named first, as in `proxima serve ID`. It listens on all addresses at \
 port 8000, Proxima on `127.0.0.1:8080`. It refuses inputs that are too long, Proxima truncates \
 them unless `--auto-truncate false` is given. It uses a GPU, Proxima the CPU unless `--device` \
 says otherwise. Any web page may call it, but only pages of its own origin may call Proxima \

@@ -5,7 +5,6 @@ mod types;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::EmbedRequest;
@@ -16,7 +15,7 @@ use super::Dialect;
 use super::inputs::sole_prompt;
 use super::items::{Name, Pending, Source, checked, content, resolve};
 use super::ranking::{Asked, echoes, ranked, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::status::{answer_id, shaped};
 use crate::http::{App, Failure, JsonBody, Routes, Want, json_response, with_timings};
 use types::{
@@ -37,7 +36,9 @@ pub fn dialect() -> Dialect {
                 body: "CohereRerankBody",
                 answers: &["CohereRerankResults"],
                 claims: |_| true,
-                answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
+                answer: |app, body| -> ResponseFuture {
+                    Box::pin(handle(app, body, failure, rerank))
+                },
             }]
         },
         failure,
@@ -50,14 +51,7 @@ pub fn dialect() -> Dialect {
 #[openapi(paths(embed, embed_1), components(schemas(RerankBody, RerankResults, ErrorBody)))]
 struct Api;
 
-async fn rerank(app: Arc<App>, body: Bytes) -> Response {
-    match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => respond(&app, answer(&app, body).await, failure),
-        Err(response) => response,
-    }
-}
-
-async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     let additions = body.additions();
     let asked = Asked {
         query: body.query,

@@ -43,7 +43,7 @@ ranking_body! {
     }
 }
 
-/// The answer to [`RerankBody`].
+/// The response to a rerank request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CohereRerankResults)]
 pub struct RerankResults {
@@ -184,7 +184,7 @@ impl From<ImageHeader> for ImageInfo {
     }
 }
 
-/// The answer to [`EmbedBody`].
+/// The response to an embed request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CohereEmbedAnswer)]
 pub struct EmbedAnswer {

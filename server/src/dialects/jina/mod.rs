@@ -3,10 +3,7 @@
 
 mod types;
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::{EmbedRequest, RerankAnswer, TokensRequest};
 use proxima_models::{Prepare, TruncationSide};
@@ -15,7 +12,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::inputs::sole_prompt;
 use super::ranking::{Asked, echoes, ranked, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, handle};
 use super::status::{answer_id, shaped};
 use super::token_ids::IdsOf;
 use crate::http::{App, Failure, Routes, Want, json_response, with_timings};
@@ -49,7 +46,9 @@ pub fn dialect() -> Dialect {
                     answers: &["JinaRerankResults"],
                     // Only text-embeddings-inference calls documents `texts`.
                     claims: |keys| !keys.any(&["texts"]) || keys.any(&["documents"]),
-                    answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
+                    answer: |app, body| -> ResponseFuture {
+                        Box::pin(handle(app, body, failure, rerank))
+                    },
                 },
                 SharedRoute {
                     purpose: Purpose::Embed,
@@ -60,7 +59,9 @@ pub fn dialect() -> Dialect {
                         "JinaEmbeddingsAnswer_JinaTokensEntry",
                     ],
                     claims: |keys| keys.any(&EMBEDDING_KEYS),
-                    answer: |app, body| -> ResponseFuture { Box::pin(embeddings(app, body)) },
+                    answer: |app, body| -> ResponseFuture {
+                        Box::pin(handle(app, body, failure, embeddings))
+                    },
                 },
             ]
         },
@@ -81,14 +82,7 @@ pub fn dialect() -> Dialect {
 )))]
 struct Api;
 
-async fn rerank(app: Arc<App>, body: Bytes) -> Response {
-    match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => respond(&app, answer(&app, body).await, failure),
-        Err(response) => response,
-    }
-}
-
-async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     // By default, Jina returns documents and Cohere does not.
     let of_cohere = body.rank_fields.is_some() || body.max_chunks_per_doc.is_some();
     let with_documents = body.return_documents.unwrap_or(!of_cohere);
@@ -131,14 +125,7 @@ fn whole(answer: &RerankAnswer, model: String, results: Vec<ResultEntry>) -> Rer
     }
 }
 
-async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
-    match read::<EmbeddingsBody>(&app, body, failure).await {
-        Ok(body) => respond(&app, embed(&app, body).await, failure),
-        Err(response) => response,
-    }
-}
-
-async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
+async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let refuse = |what: &str| Err(Failure::body(what));
     if body.late_chunking == Some(true) {
         return refuse("late_chunking is not supported; send chunks as separate inputs");

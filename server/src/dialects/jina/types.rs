@@ -48,7 +48,7 @@ ranking_body! {
     }
 }
 
-/// The answer to [`RerankBody`].
+/// The response to a rerank request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JinaRerankResults)]
 pub struct RerankResults {
@@ -168,7 +168,7 @@ pub mod written {
     }
 }
 
-/// The answer to [`EmbeddingsBody`].
+/// The response to an embeddings request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JinaEmbeddingsAnswer)]
 pub struct EmbeddingsAnswer<E> {

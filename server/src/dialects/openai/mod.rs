@@ -6,13 +6,12 @@ mod types;
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
 use crate::http::{App, Failure, PathText, Routes, Want, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 
@@ -29,7 +28,9 @@ pub fn dialect() -> Dialect {
                 body: "EmbeddingsBody",
                 answers: &["EmbeddingsAnswer"],
                 claims: |_| true,
-                answer: |app, body| -> ResponseFuture { Box::pin(embeddings(app, body)) },
+                answer: |app, body| -> ResponseFuture {
+                    Box::pin(handle(app, body, error::failure, embeddings))
+                },
             }]
         },
         failure: error::failure,
@@ -46,14 +47,7 @@ fn routes() -> Routes {
 #[openapi(paths(models, model), components(schemas(EmbeddingsBody, EmbeddingsAnswer, ErrorBody)))]
 struct Document;
 
-async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
-    match read::<EmbeddingsBody>(&app, body, error::failure).await {
-        Ok(body) => respond(&app, vectors(&app, body).await, error::failure),
-        Err(response) => response,
-    }
-}
-
-async fn vectors(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
+async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
     let request = convert::request(app, body).await?;
     let chosen = app.choose(model.as_deref(), Want::Embed)?;

@@ -42,7 +42,7 @@ pub struct EmbeddingsBody {
     pub truncate_prompt_tokens: Option<PromptTokens>,
 }
 
-/// The answer to [`EmbeddingsBody`].
+/// The response to an embeddings request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EmbeddingsAnswer {
     /// `list`

@@ -8,7 +8,6 @@ mod types;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
@@ -16,7 +15,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::classes::Classes;
 use super::ranking::{ranked, with_method};
-use super::shared::{Keys, Purpose, ResponseFuture, SharedRoute, read, respond};
+use super::shared::{Keys, Purpose, ResponseFuture, SharedRoute, handle, read, respond};
 use crate::encoding::EncodedVector;
 use crate::http::{
     App, Failure, JsonBody, PathText, RawBody, Routes, Want, json_response, with_timings,
@@ -41,7 +40,9 @@ pub fn dialect() -> Dialect {
                 body: "TeiRerankBody",
                 answers: &["TeiRanks"],
                 claims: |keys| keys.any(&["texts"]),
-                answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
+                answer: |app, body| -> ResponseFuture {
+                    Box::pin(handle(app, body, error::failure, rerank))
+                },
             }]
         },
         failure: error::failure,
@@ -128,7 +129,7 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
         Err(response) => return response,
     };
     if ranks {
-        return rerank(app, body).await;
+        return handle(app, body, error::failure, rerank).await;
     }
     let embeds = app.find(None, Want::Embed);
     if let Err(failure @ Failure::NotReady(_)) = embeds {
@@ -147,14 +148,7 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
     }
 }
 
-async fn rerank(app: Arc<App>, body: Bytes) -> Response {
-    match read::<RerankBody>(&app, body, error::failure).await {
-        Ok(body) => respond(&app, answer(&app, body).await, error::failure),
-        Err(response) => response,
-    }
-}
-
-async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+async fn rerank(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let (model, limit) = (body.model.clone(), body.top_n);
     let raw = body.raw_scores.unwrap_or(false);
     let returned = body.return_text.unwrap_or(false);

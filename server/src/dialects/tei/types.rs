@@ -110,7 +110,7 @@ ranking_body! {
     }
 }
 
-/// The answer to [`RerankBody`], the best text first.
+/// The response to a rerank request, the best text first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TeiRanks)]
 pub struct Ranks(pub Vec<Rank>);
@@ -286,7 +286,7 @@ pub struct VertexBody {
     pub instances: Vec<EmbedBody>,
 }
 
-/// The answer to [`VertexBody`].
+/// The response to a Vertex AI request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VertexAnswer {
     /// Answers of `/embed`.
@@ -296,7 +296,7 @@ pub struct VertexAnswer {
 /// `GET /info`
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InfoAnswer {
-    /// The served name of the default model.
+    /// The served name of the model.
     pub model_id: String,
     /// Unknown: `null`.
     pub model_sha: Option<String>,

@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::multimodal::{ask, fake, image, post_to, refused};
 use super::*;
 
-/// The answer to a rerank of `document` and another one.
+/// The response to a rerank of `document` and another one.
 async fn ranked(app: &Arc<App>, document: Value) -> Value {
     let body = json!({ "query": "red shoe", "documents": [document, "a"] });
     ask(app, "/v1/rerank", body).await

@@ -1,8 +1,5 @@
 //! vLLM's embeddings of conversations: `/v1/embeddings` with `messages`.
 
-use std::sync::Arc;
-
-use axum::body::Bytes;
 use axum::response::Response;
 use proxima_engine::EmbedRequest;
 use proxima_models::{Input, Prepare};
@@ -12,14 +9,12 @@ use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::failure;
 use crate::dialects::Side;
 use crate::dialects::inputs::{PromptTokens, prepare};
 use crate::dialects::items::{
     Conversations, ItemObject, Name, Pending, Unique, conversation, resolve,
 };
 use crate::dialects::misspelt;
-use crate::dialects::shared::{read, respond};
 use crate::dialects::status::{answer_id, now};
 use crate::encoding::{EncodedVector, OutputEncoding};
 use crate::http::{App, Failure, Want, json_response, with_timings};
@@ -144,7 +139,7 @@ impl PartialSchema for ProcessorKwargs {
     }
 }
 
-/// The answer to [`ChatBody`].
+/// The response to an embeddings request with `messages`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VllmChatAnswer)]
 pub struct ChatAnswer {
@@ -186,14 +181,7 @@ struct Usage {
 }
 
 /// Answers a body with `messages`.
-pub async fn chat(app: Arc<App>, body: Bytes) -> Response {
-    match read::<ChatBody>(&app, body, failure).await {
-        Ok(body) => respond(&app, vectors(&app, body).await, failure),
-        Err(response) => response,
-    }
-}
-
-async fn vectors(app: &App, body: ChatBody) -> Result<Response, Failure> {
+pub async fn chat(app: &App, body: ChatBody) -> Result<Response, Failure> {
     let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
     let request = request(app, body).await?;
     let chosen = app.choose(model.as_deref(), Want::Embed)?;

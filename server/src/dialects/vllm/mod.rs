@@ -7,7 +7,6 @@ mod types;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::{PredictRequest, RerankAnswer, RerankMethod, RerankRequest, Timings};
@@ -19,7 +18,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::items::{ItemObject, Name, Object, echo, echo_parts, is_item, resolve};
 use super::ranking::{Asked, Document, ranked, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::status::{answer_id, now, shaped, status};
 use crate::http::{App, Chosen, Failure, JsonBody, Routes, Want, with_timings};
 use types::{
@@ -51,7 +50,9 @@ pub fn dialect() -> Dialect {
                     body: "VllmRerankBody",
                     answers: &["VllmRerankResults"],
                     claims: |keys| keys.any(&RERANK_KEYS),
-                    answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
+                    answer: |app, body| -> ResponseFuture {
+                        Box::pin(handle(app, body, failure, rerank))
+                    },
                 },
                 SharedRoute {
                     purpose: Purpose::Embed,
@@ -63,7 +64,9 @@ pub fn dialect() -> Dialect {
                         keys.set(&["messages"])
                             || (keys.any(&["messages"]) && !keys.set(&["input"]))
                     },
-                    answer: |app, body| -> ResponseFuture { Box::pin(embeddings::chat(app, body)) },
+                    answer: |app, body| -> ResponseFuture {
+                        Box::pin(handle(app, body, failure, embeddings::chat))
+                    },
                 },
             ]
         },
@@ -176,14 +179,7 @@ async fn sides(
     Ok((queries, documents))
 }
 
-async fn rerank(app: Arc<App>, body: Bytes) -> Response {
-    match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => respond(&app, answer(&app, body).await, failure),
-        Err(response) => response,
-    }
-}
-
-async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     body.mm_processor_kwargs.check()?;
     let mut additions = body.additions();
     additions.instruction = body.chat_template_kwargs.or(additions.instruction)?;

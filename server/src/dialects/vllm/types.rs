@@ -105,7 +105,7 @@ impl ScoreBody {
     }
 }
 
-/// The answer to [`ScoreBody`].
+/// The response to a score request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScoreAnswer {
     /// Id of this response.
@@ -165,7 +165,7 @@ ranking_body! {
     }
 }
 
-/// The answer to [`RerankBody`].
+/// The response to a rerank request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VllmRerankResults)]
 pub struct RerankResults {

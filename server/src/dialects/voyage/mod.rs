@@ -3,10 +3,7 @@
 mod multimodal;
 mod types;
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::EmbedRequest;
 use proxima_models::{Prepare, TruncationSide};
@@ -15,7 +12,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::inputs::sole_prompt;
 use super::ranking::{Asked, Document, ranked, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, handle};
 use super::status::shaped;
 use super::token_ids::IdsOf;
 use crate::http::{App, Failure, Routes, Want, json_response, with_timings};
@@ -41,7 +38,9 @@ pub fn dialect() -> Dialect {
                     body: "VoyageRerankBody",
                     answers: &["VoyageRerankResults"],
                     claims: |keys| keys.any(&["top_k"]),
-                    answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
+                    answer: |app, body| -> ResponseFuture {
+                        Box::pin(handle(app, body, failure, rerank))
+                    },
                 },
                 SharedRoute {
                     purpose: Purpose::Embed,
@@ -49,7 +48,9 @@ pub fn dialect() -> Dialect {
                     body: "VoyageEmbeddingsBody",
                     answers: &["VoyageEmbeddingsAnswer"],
                     claims: |keys| keys.any(&EMBEDDING_KEYS),
-                    answer: |app, body| -> ResponseFuture { Box::pin(embeddings(app, body)) },
+                    answer: |app, body| -> ResponseFuture {
+                        Box::pin(handle(app, body, failure, embeddings))
+                    },
                 },
             ]
         },
@@ -66,14 +67,7 @@ pub fn dialect() -> Dialect {
 )]
 struct Api;
 
-async fn rerank(app: Arc<App>, body: Bytes) -> Response {
-    match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => respond(&app, answer(&app, body).await, failure),
-        Err(response) => response,
-    }
-}
-
-async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     let limit = body.limit()?;
     let additions = body.additions();
     let asked = Asked {
@@ -105,14 +99,7 @@ async fn answer(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     Ok(with_method(Json(results).into_response(), &answer))
 }
 
-async fn embeddings(app: Arc<App>, body: Bytes) -> Response {
-    match read::<EmbeddingsBody>(&app, body, failure).await {
-        Ok(body) => respond(&app, embed(&app, body).await, failure),
-        Err(response) => response,
-    }
-}
-
-async fn embed(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
+async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
     let encoding = body.output_dtype.unwrap_or_default();
     let packed = body.encoding_format.is_some();
     let ids = IdsOf::Client { model: body.model.as_deref(), want: Want::Embed };

@@ -72,7 +72,7 @@ pub struct MultimodalInput {
     pub content: Unique,
 }
 
-/// The answer to [`MultimodalBody`].
+/// The response to a multimodal embeddings request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VoyageMultimodalAnswer)]
 pub struct MultimodalAnswer {

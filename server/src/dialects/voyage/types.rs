@@ -56,7 +56,7 @@ impl RerankBody {
     }
 }
 
-/// The answer to [`RerankBody`].
+/// The response to a rerank request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VoyageRerankResults)]
 pub struct RerankResults {
@@ -134,7 +134,7 @@ pub enum EncodingFormat {
     Base64,
 }
 
-/// The answer to [`EmbeddingsBody`].
+/// The response to an embeddings request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = VoyageEmbeddingsAnswer)]
 pub struct EmbeddingsAnswer {

@@ -5,7 +5,6 @@ mod types;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +15,7 @@ use utoipa::OpenApi;
 use super::Dialect;
 use super::inputs::purpose_prompt;
 use super::ranking::{Additions, Asked, Document, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, read, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::status::shaped;
 use crate::http::{App, Failure, JsonBody, Routes, Want, with_timings};
 use types::{
@@ -43,7 +42,9 @@ pub fn dialect() -> Dialect {
                 body: "WeaviateRerankBody",
                 answers: &["WeaviateRerankResults"],
                 claims: |keys| keys.any(&["property"]) && keys.any(&["documents"]),
-                answer: |app, body| -> ResponseFuture { Box::pin(rerank(app, body)) },
+                answer: |app, body| -> ResponseFuture {
+                    Box::pin(handle(app, body, failure, rerank))
+                },
             }]
         },
         failure,
@@ -100,14 +101,7 @@ async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
     Ok(with_timings(Json(response).into_response(), &timings))
 }
 
-async fn rerank(app: Arc<App>, body: Bytes) -> Response {
-    match read::<RerankBody>(&app, body, failure).await {
-        Ok(body) => respond(&app, answer(&app, body).await, failure),
-        Err(response) => response,
-    }
-}
-
-async fn answer(app: &App, body: RerankBody) -> Result<Response, Failure> {
+async fn rerank(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let asked = Asked {
         query: Document::Text(body.query.clone()),
         documents: body.documents.iter().cloned().map(Document::Text).collect(),

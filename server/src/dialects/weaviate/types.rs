@@ -36,7 +36,7 @@ pub struct VectorConfig {
     pub dimensions: Option<usize>,
 }
 
-/// The answer to a [`VectorBody`] with one text.
+/// The response to a vector request with one text.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VectorAnswer {
     /// The text.
@@ -47,7 +47,7 @@ pub struct VectorAnswer {
     pub vector: Vec<f32>,
 }
 
-/// The answer to a [`VectorBody`] with several texts.
+/// The response to a vector request with several texts.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VectorsAnswer {
     /// Components of a vector.
@@ -56,7 +56,7 @@ pub struct VectorsAnswer {
     pub vectors: Vec<Vec<f32>>,
 }
 
-/// The answer to a [`VectorBody`].
+/// The response to a vector request.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = WeaviateVectors)]
@@ -82,7 +82,7 @@ pub struct RerankBody {
     pub property: Option<IgnoredAny>,
 }
 
-/// The answer to [`RerankBody`].
+/// The response to a rerank request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WeaviateRerankResults)]
 pub struct RerankResults {
@@ -106,7 +106,7 @@ pub struct ScoredDocument {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WeaviateMeta)]
 pub struct MetaAnswer {
-    /// The served name of the default model.
+    /// The served name of the model.
     pub model: String,
     /// Its family.
     pub model_type: String,
