@@ -153,7 +153,7 @@ async fn conversations_are_a_message_and_an_instruction() {
             json!([user, { "role": "assistant", "content": "yes" }]),
             "message 1: an assistant message must be empty",
         ),
-        (json!([{ "role": "tool", "content": "yes" }]), "message 0: role \"tool\" is not known"),
+        (json!([{ "role": "tool", "content": "yes" }]), "message 0: role \"tool\" is unknown"),
         (json!([{ "content": "yes" }]), "message 0: it has no role"),
         (json!([7]), "message 0: expected an object"),
         (json!([{ "role": "user", "content": 7 }]), "message 0: content must be"),

@@ -91,7 +91,7 @@ async fn a_document_of_which_something_would_be_left_out_is_refused() {
         (path, rank(json!({ "text": "t", "messages": chat })), 400, "/detail", text),
         (path, rank(json!({ "text": "t", "content": ["u"] })), 400, "/detail", text),
         (path, rank(json!({ "title": "t" })), 400, "/detail", "needs a string \"text\""),
-        (path, fields, 400, "/detail", "document 0: rank_fields names texts"),
+        (path, fields, 400, "/detail", "document 0: rank_fields is for texts only"),
     ])
     .await;
 }

@@ -180,6 +180,10 @@ pub struct EmbedRequest {
     /// How vectors are written.
     #[prost(enumeration = "Encoding", tag = "10")]
     pub encoding: i32,
+    /// The purpose of the inputs, such as `query` or `document`: selects the checkpoint's prompt for it.
+    /// Not together with an instruction or a prompt's name.
+    #[prost(string, optional, tag = "11")]
+    pub input_type: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// The vectors.
 #[derive(Clone, PartialEq, ::prost::Message)]

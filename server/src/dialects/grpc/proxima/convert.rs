@@ -15,7 +15,7 @@ use proxima_models::{Input, ListwiseTemplate, Prepare};
 use super::items;
 use crate::dialects::classes::Scored;
 use crate::dialects::grpc::proto::proxima as pb;
-use crate::dialects::inputs::{one_prompt, prepare};
+use crate::dialects::inputs::{one_prompt, prepare, sole_prompt};
 use crate::dialects::items::{Name, Pending, resolve};
 use crate::dialects::{Side, token_ids};
 use crate::http::{App, Failure, TokenIds};
@@ -65,13 +65,17 @@ pub async fn embed_request(
     let encoding = known("encoding", message.encoding)?;
     let truncate = message.truncate.unwrap_or(app.auto_truncate());
     let side = side(message.truncation_direction)?;
-    one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
-    let prepare = prepare(message.instruction, message.prompt_name, truncate, side);
+    let input_type = message.input_type.as_deref();
+    let prompt = sole_prompt(message.instruction, message.prompt_name, input_type)?;
     let inputs = message.inputs.into_iter().enumerate();
     let inputs = inputs.map(|(index, sent)| input(app, index, sent)).collect::<Result<_, _>>()?;
     let request = EmbedRequest {
         inputs: resolve(app.media(), inputs).await?,
-        prepare: Prepare { tokens_max: count(message.max_tokens), ..prepare },
+        prepare: Prepare {
+            prompt,
+            tokens_max: count(message.max_tokens),
+            ..prepare(None, None, truncate, side)
+        },
         dimensions: count(message.dimensions),
         normalize: message.normalize.unwrap_or(true),
     };

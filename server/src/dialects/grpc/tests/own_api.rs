@@ -33,6 +33,22 @@ async fn several_inputs_texts_or_ids_are_written_as_asked() {
 }
 
 #[tokio::test]
+async fn what_inputs_are_for_selects_a_prompt_as_over_http() {
+    let (server, _) = fake(HttpConfig::default()).await;
+    let mut client = ProximaClient::new(server.channel.clone());
+    let query = own::EmbedRequest { input_type: Some("query".into()), ..inputs(&["a text"]) };
+    let reply = client.embed(query.clone()).await.expect("vectors").into_inner();
+    let body = r#"{"inputs": ["a text"], "input_type": "query"}"#;
+    let over_http: Vec<Vec<f32>> =
+        serde_json::from_str(&post(&server, "/embed", body).await).expect("vectors");
+    assert_eq!(reply.vectors[0].floats, over_http[0]);
+    let plain = client.embed(inputs(&["a text"])).await.expect("vectors").into_inner();
+    assert_ne!(reply.vectors[0].floats, plain.vectors[0].floats, "the prompt changes the vector");
+    let both = own::EmbedRequest { instruction: Some("find".into()), ..query };
+    assert_eq!(code(client.embed(both).await), Code::InvalidArgument);
+}
+
+#[tokio::test]
 async fn a_ranking_says_how_it_was_made_and_takes_vectors() {
     let (server, _) = fake(HttpConfig::default()).await;
     let mut client = ProximaClient::new(server.channel.clone());
