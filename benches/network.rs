@@ -2,7 +2,7 @@
 //! batch: `cargo bench -p proxima-models --bench network`. Weights are random.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use proxima_models::{Checkpoint, Dtype, LoadOptions, Model, RaggedBatch, Sequence};
+use proxima_models::{Checkpoint, LoadOptions, Model, Precision, RaggedBatch, Sequence};
 use proxima_synth::{SynthOptions, write};
 
 /// Texts per batch.
@@ -14,9 +14,9 @@ const TOKENS: usize = 190;
 
 fn networks(criterion: &mut Criterion) {
     let models = [
-        ("minilm-l6", Dtype::Bfloat16),
-        ("minilm-l6", Dtype::Float32),
-        ("qwen3-embedding-0.6b", Dtype::Bfloat16),
+        ("minilm-l6", Precision::Bfloat16),
+        ("minilm-l6", Precision::Float32),
+        ("qwen3-embedding-0.6b", Precision::Bfloat16),
     ];
     for (name, dtype) in models {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,7 +1,7 @@
 //! Within each folder of a crate, the modules (with all that is below them) have an order in which
 //! each uses only those before it: none imports another that imports it back, directly or through
-//! others. A folder's own `mod.rs` is not compared with the modules below it, and a name that it
-//! passes on (`pub use`) counts as the folder's.
+//! others. A folder's own `mod.rs` is not compared with the modules below it; a name that it passes
+//! on (`pub use`) counts as that of the module it comes from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -84,8 +84,35 @@ fn members(group: &str) -> Vec<&str> {
     members
 }
 
+/// Names that modules pass on with `pub use`, by module and name, and the module they come from.
+type Reexports = BTreeMap<(Module, String), Module>;
+
+fn reexports(all: &BTreeMap<Module, String>) -> Reexports {
+    let mut found = Reexports::new();
+    for (module, text) in all {
+        let code = code(text);
+        for (at, _) in code.match_indices("pub use ") {
+            for path in paths(&code[at + "pub use ".len()..]) {
+                let path = path.strip_prefix(&["self"]).unwrap_or(&path);
+                let (Some(name), Some(child)) = (path.last(), path.first()) else { continue };
+                let mut from = module.clone();
+                from.push((*child).to_owned());
+                if all.contains_key(&from) {
+                    found.insert((module.clone(), (*name).to_owned()), from);
+                }
+            }
+        }
+    }
+    found
+}
+
 /// Modules that the code of a module names by `crate::` or `super::`.
-fn named(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTreeSet<Module> {
+fn named(
+    module: &Module,
+    text: &str,
+    all: &BTreeMap<Module, String>,
+    reexports: &Reexports,
+) -> BTreeSet<Module> {
     let code = code(text);
     let mut named = BTreeSet::new();
     for start in ["crate::", "super::"] {
@@ -99,10 +126,12 @@ fn named(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTreeSe
                 let ups = path.iter().take_while(|word| **word == "super").count();
                 base.truncate(base.len().saturating_sub(ups));
                 base.extend(path[ups.max(1)..].iter().map(|word| (*word).to_owned()));
+                let mut name = None;
                 while !base.is_empty() && !all.contains_key(&base) {
-                    base.pop();
+                    name = base.pop();
                 }
-                named.insert(base);
+                let source = name.and_then(|name| reexports.get(&(base.clone(), name)));
+                named.insert(source.cloned().unwrap_or(base));
             }
         }
     }
@@ -136,8 +165,9 @@ fn circle(graph: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
 /// Circles of a crate's modules, each with its folder.
 fn circles(all: &BTreeMap<Module, String>) -> Vec<String> {
     let mut folders: BTreeMap<Module, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let reexports = reexports(all);
     for (module, text) in all {
-        for other in named(module, text, all) {
+        for other in named(module, text, all, &reexports) {
             let common = module.iter().zip(&other).take_while(|(a, b)| a == b).count();
             let (Some(from), Some(to)) = (module.get(common), other.get(common)) else { continue };
             let folder = folders.entry(module[..common].to_vec()).or_default();

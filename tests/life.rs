@@ -220,7 +220,7 @@ fn a_limit_of_open_files_that_leaves_no_room_is_named() {
     let output = Command::new("sh").args(["-c", &limited]).output().expect("it starts");
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains("the limit of open files is 40"), "{log}");
+    assert!(log.contains("the open-file limit is 40"), "{log}");
 }
 
 #[test]

@@ -25,6 +25,18 @@ pub enum Precision {
     Int8,
 }
 
+impl Precision {
+    /// Its name in configuration files and responses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Bfloat16 => "bfloat16",
+            Self::Float16 => "float16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 /// An elementwise activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {

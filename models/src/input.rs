@@ -248,7 +248,7 @@ impl Default for Prepare {
     }
 }
 
-/// What is wrong with one input. Always the caller's fault; a retry does not help.
+/// Why an input was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InputError {

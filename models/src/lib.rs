@@ -7,7 +7,6 @@
 
 pub mod batch;
 pub mod checkpoint;
-mod dtype;
 pub mod families;
 pub mod info;
 pub mod input;
@@ -16,6 +15,7 @@ pub mod layers;
 mod load;
 mod memory;
 pub mod model;
+mod precision;
 mod progress;
 pub mod readout;
 pub mod recipes;
@@ -23,7 +23,6 @@ mod task;
 
 pub use batch::{Encoder, HiddenStates, Prefix, RaggedBatch, Sequence};
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use dtype::Dtype;
 pub use info::{Capabilities, ModelInfo};
 pub use input::{Input, InputError, ListwiseTemplate, Prepare, Prompt, TruncationSide};
 pub use item::{Content, Item, Part};
@@ -31,6 +30,7 @@ pub use load::LoadOptions;
 pub use memory::memory_needed;
 pub use model::Model;
 pub use progress::Progress;
+pub use proxima_kernels::spec::Precision;
 pub use proxima_kernels::{
     Allocator, BatchRows, DeviceChoice, Loading, OpenDevice, instruction_set, is_out_of_memory,
     sentence,

@@ -2,9 +2,11 @@
 //!
 //! Must not know: how much memory there is.
 
+use proxima_kernels::spec::Precision;
+
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::dtype::Dtype;
 use crate::load::LoadOptions;
+use crate::precision::stored_precision;
 
 /// Lower bound, in bytes, on the memory for a checkpoint's packed weights on a CPU: every linear
 /// layer, without embedding tables, activations and caches.
@@ -15,11 +17,11 @@ pub fn memory_needed(
     checkpoint: &Checkpoint,
     options: &LoadOptions,
 ) -> Result<u64, CheckpointError> {
-    let dtype = options.dtype.map_or_else(|| Dtype::of(checkpoint), Ok)?;
+    let dtype = options.dtype.map_or_else(|| stored_precision(checkpoint), Ok)?;
     let bytes = match dtype {
-        Dtype::Float32 => 4,
-        Dtype::Bfloat16 | Dtype::Float16 => 2,
-        Dtype::Int8 => 1,
+        Precision::Float32 => 4,
+        Precision::Bfloat16 | Precision::Float16 => 2,
+        Precision::Int8 => 1,
     };
     Ok(checkpoint.weights().packed_elements() * bytes)
 }

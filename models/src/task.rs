@@ -11,11 +11,11 @@ pub enum Task {
     /// Text to vector.
     Embed,
     /// Text to vector, and a query with its candidates to a vector that ranks them (E2Rank).
-    Listwise,
+    E2Rank,
     /// A chat model that answers yes or no to whether a document fits a query (Qwen3-Reranker).
-    YesNo,
+    Rerank,
     /// A classification head over a pair or a single text.
-    Score,
+    Classify,
     /// Text to word weights, from the head of a masked language model (SPLADE).
     Sparse,
 }
@@ -32,18 +32,18 @@ impl Task {
             return Ok(Self::Embed);
         }
         if architectures.iter().any(|name| name.ends_with("ForSequenceClassification")) {
-            return Ok(Self::Score);
+            return Ok(Self::Classify);
         }
         if checkpoint.sentence_transformers().is_some_and(|modules| modules.splade.is_some()) {
             return Ok(Self::Sparse);
         }
         let Some(language_model) = &family.language_model else { return Ok(Self::Embed) };
         if checkpoint.sentence_transformers().is_some_and(|modules| modules.logit_score.is_some()) {
-            return Ok(Self::YesNo);
+            return Ok(Self::Rerank);
         }
         let names = checkpoint.names();
         if names.contains("e2rank") {
-            return Ok(Self::Listwise);
+            return Ok(Self::E2Rank);
         }
         if architectures.iter().all(|name| language_model.embedders.contains(name)) {
             return Ok(Self::Embed);
@@ -51,7 +51,7 @@ impl Task {
         // A causal language model: embedders and rerankers differ only in name.
         let reranks = ["rerank", "zerank"].iter().any(|name| names.contains(name));
         match (reranks, names.contains("embed")) {
-            (true, _) => Ok(Self::YesNo),
+            (true, _) => Ok(Self::Rerank),
             (false, true) => Ok(Self::Embed),
             (false, false) => Err(checkpoint.config_error(
                 "a causal language model whose files do not specify a task; choose with --task \

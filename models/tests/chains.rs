@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use proxima_models::readout::finish;
 use proxima_models::{
-    Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch, Sequence,
+    Checkpoint, Input, LoadOptions, Model, Precision, Prepare, Prompt, RaggedBatch, Sequence,
 };
 use proxima_synth::{SynthOptions, write};
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ fn write_chain(chain: &Value, dir: &Path) {
 
 fn load(dir: &Path) -> Model {
     let options = LoadOptions {
-        dtype: Some(Dtype::Float32),
+        dtype: Some(Precision::Float32),
         device: support::device(),
         strict_checkpoint: true,
         ..LoadOptions::default()

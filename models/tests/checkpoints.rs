@@ -6,7 +6,7 @@ use std::path::Path;
 
 use proxima_models::readout::Pooling;
 use proxima_models::{
-    Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch, Task,
+    Checkpoint, Input, LoadOptions, Model, Precision, Prepare, Prompt, RaggedBatch, Task,
 };
 use proxima_synth::{SynthOptions, write};
 use serde_json::{Value, json};
@@ -186,7 +186,7 @@ fn options_override_what_the_checkpoint_says() {
     let options = SynthOptions { seed: 0, tokenizer: None };
     write("tiny-bert", folder.path(), &options).expect("written");
     let options = LoadOptions {
-        dtype: Some(Dtype::Bfloat16),
+        dtype: Some(Precision::Bfloat16),
         pooling: Some(Pooling::Cls),
         tokens_max: Some(17),
         ..LoadOptions::default()
@@ -211,7 +211,7 @@ fn a_language_model_is_what_its_files_say_before_what_its_name_says() {
     });
     let plain = LoadOptions::default();
     says(load_with(folder.path(), &plain), &["--task", "rerank"]);
-    let listwise = LoadOptions { task: Some(Task::Listwise), ..LoadOptions::default() };
+    let listwise = LoadOptions { task: Some(Task::E2Rank), ..LoadOptions::default() };
     assert!(load_with(folder.path(), &listwise).expect("loaded").info.listwise);
     edit(&config, |json| json["_name_or_path"] = json!("some-reranker"));
     // The byte-level tokenizer has no such words.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use proxima_models::readout::Pooling;
 use proxima_models::{
-    Checkpoint, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch, Sequence, Task,
+    Checkpoint, Input, LoadOptions, Model, Precision, Prepare, Prompt, RaggedBatch, Sequence, Task,
 };
 use serde_json::{Value, json};
 use support::{float32_error, floats, safetensors};
@@ -64,11 +64,11 @@ fn architecture(network: &Value) -> &str {
     network["config"]["architectures"][0].as_str().unwrap_or_default()
 }
 
-fn load(network: &Value, dtype: Dtype, pooling: Pooling) -> Model {
+fn load(network: &Value, dtype: Precision, pooling: Pooling) -> Model {
     let folder = write(network);
     let task = match architecture(network) {
-        _ if network["task"] == "rerank" => Task::YesNo,
-        name if name.ends_with("SequenceClassification") => Task::Score,
+        _ if network["task"] == "rerank" => Task::Rerank,
+        name if name.ends_with("SequenceClassification") => Task::Classify,
         name if name.ends_with("MaskedLM") => Task::Sparse,
         _ => Task::Embed,
     };
@@ -154,7 +154,7 @@ fn networks_equal_transformers_in_float32_alone_and_together() {
     for network in networks() {
         let cases = network["cases"].as_array().expect("cases");
         for (key, pooling) in ways(&network) {
-            let model = load(&network, Dtype::Float32, pooling);
+            let model = load(&network, Precision::Float32, pooling);
             let sequences: Vec<Sequence> =
                 cases.iter().map(|case| sequence(&model, case)).collect();
             let together = answers(&model, &sequences);
@@ -174,7 +174,7 @@ fn networks_equal_transformers_in_float32_alone_and_together() {
 #[test]
 fn every_network_has_an_input_for_health_checks() {
     for network in networks() {
-        let recipe = load(&network, Dtype::Float32, ways(&network)[0].1).recipe;
+        let recipe = load(&network, Precision::Float32, ways(&network)[0].1).recipe;
         let sequence = recipe.prepare(&recipe.check_input(), &Prepare::default());
         assert!(!sequence.expect("prepared").tokens.is_empty(), "{}", network["name"]);
     }
@@ -182,7 +182,7 @@ fn every_network_has_an_input_for_health_checks() {
 
 #[test]
 fn networks_are_close_in_other_precisions() {
-    let dtypes = [(Dtype::Bfloat16, 0.1), (Dtype::Float16, 0.01), (Dtype::Int8, 0.3)];
+    let dtypes = [(Precision::Bfloat16, 0.1), (Precision::Float16, 0.01), (Precision::Int8, 0.3)];
     for (network, (dtype, most)) in
         networks().iter().flat_map(|network| dtypes.map(|of| (network, of)))
     {
@@ -369,11 +369,11 @@ fn rerankers_whose_chat_is_not_served_are_refused() {
     let mut network = networks.find(|network| network["name"] == name).expect("a network");
     let published = network["files"].clone();
     network["files"][length] = json!({ "transformer_task": "text-generation" });
-    assert_eq!(load(&network, Dtype::Float32, Pooling::Mean).info.recipe, "cross_encoder");
+    assert_eq!(load(&network, Precision::Float32, Pooling::Mean).info.recipe, "cross_encoder");
     // A template without a system turn takes no instruction, rather than losing it.
     network["files"] = published;
     network["files"][chat] = json!("{{ messages[-2].content }} {{ messages[-1].content }}");
-    let recipe = load(&network, Dtype::Float32, Pooling::Mean).recipe;
+    let recipe = load(&network, Precision::Float32, Pooling::Mean).recipe;
     let prepared = |prompt: Prompt| {
         recipe.prepare(&recipe.check_input(), &Prepare { prompt, ..Prepare::default() })
     };

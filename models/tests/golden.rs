@@ -7,7 +7,7 @@ use std::path::Path;
 
 use proxima_models::readout::{Pooling, finish};
 use proxima_models::{
-    Checkpoint, DeviceChoice, Dtype, Input, LoadOptions, Model, Prepare, Prompt, RaggedBatch,
+    Checkpoint, DeviceChoice, Input, LoadOptions, Model, Precision, Prepare, Prompt, RaggedBatch,
     Sequence, TruncationSide,
 };
 use proxima_synth::{SynthOptions, write};
@@ -42,7 +42,7 @@ impl Golden {
         Self { name, checkpoint, cases, _folder: folder }
     }
 
-    fn model(&self, dtype: Dtype, pooling: Option<Pooling>) -> Model {
+    fn model(&self, dtype: Precision, pooling: Option<Pooling>) -> Model {
         let device = support::device();
         let options = LoadOptions { dtype: Some(dtype), pooling, device, ..LoadOptions::default() };
         Model::load(&self.checkpoint, &options).expect("loaded")
@@ -86,14 +86,15 @@ fn equals_the_reference(name: &'static str) {
     let golden = Golden::open(name);
     // On a GPU, everything between two operations is bfloat16, too.
     let rounded = if support::device() == DeviceChoice::Cpu { 0.999 } else { 0.998 };
-    let bounds = [(Dtype::Float32, 0.99999), (Dtype::Bfloat16, rounded), (Dtype::Int8, 0.99)];
+    let bounds =
+        [(Precision::Float32, 0.99999), (Precision::Bfloat16, rounded), (Precision::Int8, 0.99)];
     for (dtype, least) in bounds.into_iter().filter(|(dtype, _)| support::serves(*dtype)) {
         is_as_close(&golden, dtype, least);
     }
 }
 
 /// Checks tokens, and that cosines are at least `least`.
-fn is_as_close(golden: &Golden, dtype: Dtype, least: f64) {
+fn is_as_close(golden: &Golden, dtype: Precision, least: f64) {
     let default = golden.model(dtype, None);
     for case in &golden.cases {
         let pooling = case["pooling"].as_str().map(|name| {
@@ -112,7 +113,7 @@ fn is_as_close(golden: &Golden, dtype: Dtype, least: f64) {
             let got = finish(got, dimensions, true);
             let cosine = cosine(&got, &expected[..got.len()]);
             // With fewer components, rounding errors weigh more.
-            let cut = dimensions.is_some() && dtype != Dtype::Float32;
+            let cut = dimensions.is_some() && dtype != Precision::Float32;
             let least = if cut { 1.0 - 2.0 * (1.0 - least) } else { least };
             assert!(cosine >= least, "{} {dtype:?}: {text:?} is at {cosine}", golden.name);
         }
@@ -146,7 +147,7 @@ fn the_real_minilm() {
 
 #[test]
 fn tiny_vectors_have_the_same_bits_in_any_batch() {
-    let dtypes = [Dtype::Float32, Dtype::Bfloat16, Dtype::Float16, Dtype::Int8];
+    let dtypes = [Precision::Float32, Precision::Bfloat16, Precision::Float16, Precision::Int8];
     let dtypes = dtypes.into_iter().filter(|dtype| support::serves(*dtype));
     for (name, dtype) in dtypes.flat_map(|dtype| [("tiny-qwen3", dtype), ("tiny-bert", dtype)]) {
         let golden = Golden::open(name);

@@ -355,7 +355,7 @@ fn names_of_prompts_that_are_not_known_are_refused_by_lists_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let options = SynthOptions { seed: 0, tokenizer: None };
     write("tiny-e2rank", folder.path(), &options).expect("written");
-    let options = LoadOptions { task: Some(Task::Listwise), ..LoadOptions::default() };
+    let options = LoadOptions { task: Some(Task::E2Rank), ..LoadOptions::default() };
     let model = load_with(folder.path(), &options).expect("loaded");
     let prepare = |prompt| {
         let input = Input::Listwise {

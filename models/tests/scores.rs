@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use proxima_models::readout::Pooling;
 use proxima_models::{
-    Checkpoint, Content, Dtype, Input, InputError, Item, ListwiseTemplate, LoadOptions, Model,
+    Checkpoint, Content, Input, InputError, Item, ListwiseTemplate, LoadOptions, Model, Precision,
     Prefix, Prepare, Prompt, RaggedBatch, Sequence, Task,
 };
 use serde_json::Value;
@@ -60,7 +60,7 @@ fn logits(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
 }
 
 fn equals_the_reference(name: &str) {
-    let exact = LoadOptions { dtype: Some(Dtype::Float32), ..LoadOptions::default() };
+    let exact = LoadOptions { dtype: Some(Precision::Float32), ..LoadOptions::default() };
     let (model, golden) = (load(name, &exact), answers(name));
     let cases = golden["cases"].as_array().expect("cases");
     let sequences: Vec<Sequence> = cases.iter().map(|case| pair(&model, case)).collect();
@@ -100,11 +100,11 @@ fn a_head_without_architectures_is_served_if_asked_for() {
     let with = |config: &Value, task: Task| {
         std::fs::write(copy.path().join("config.json"), config.to_string()).expect("written");
         let checkpoint = Checkpoint::open(copy.path()).expect("opened");
-        let dtype = Some(Dtype::Float32);
+        let dtype = Some(Precision::Float32);
         let options = LoadOptions { task: Some(task), dtype, ..LoadOptions::default() };
         Model::load(&checkpoint, &options).map_err(|problem| problem.to_string())
     };
-    for task in [Task::Score, Task::YesNo] {
+    for task in [Task::Classify, Task::Rerank] {
         let model = with(&config, task).expect("loaded");
         let case = &golden["cases"][0];
         let got = logits(&model, &[pair(&model, case)]);
@@ -112,7 +112,7 @@ fn a_head_without_architectures_is_served_if_asked_for() {
     }
     config["architectures"] = Value::from(vec!["BertModel"]);
     let message =
-        with(&config, Task::YesNo).map(|model| format!("{model:?}")).expect_err("refused");
+        with(&config, Task::Rerank).map(|model| format!("{model:?}")).expect_err("refused");
     assert!(message.contains("BertModel has no classification head"), "{message}");
 }
 
@@ -171,13 +171,13 @@ fn qwen3_rerankers_are_recognised_and_equal_the_reference() {
 
 #[test]
 fn scores_have_the_same_bits_however_rows_are_shared() {
-    let dtypes = [Dtype::Float32, Dtype::Bfloat16, Dtype::Float16, Dtype::Int8];
+    let dtypes = [Precision::Float32, Precision::Bfloat16, Precision::Float16, Precision::Int8];
     for dtype in dtypes.into_iter().filter(|dtype| serves(*dtype)) {
         have_the_same_bits_however_rows_are_shared(dtype);
     }
 }
 
-fn have_the_same_bits_however_rows_are_shared(dtype: Dtype) {
+fn have_the_same_bits_however_rows_are_shared(dtype: Precision) {
     let (model, cases) = golden_model_in("tiny-qwen3-reranker", dtype);
     assert!(model.shares_prefixes());
     let sequences: Vec<Sequence> =

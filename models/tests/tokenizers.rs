@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proxima_models::{
-    Checkpoint, Dtype, Input, InputError, LoadOptions, Model, Prepare, Prompt, RaggedBatch,
+    Checkpoint, Input, InputError, LoadOptions, Model, Precision, Prepare, Prompt, RaggedBatch,
 };
 use serde_json::{Value, json};
 use support::float32_error;
@@ -49,7 +49,7 @@ fn load(base: &str, tokenizer: &str, edits: &[Value], strict: bool) -> Result<Mo
     let options = LoadOptions {
         strict_checkpoint: strict,
         pooling,
-        dtype: Some(Dtype::Float32),
+        dtype: Some(Precision::Float32),
         ..LoadOptions::default()
     };
     Model::load(&checkpoint, &options).map_err(|error| error.to_string())

@@ -12,7 +12,7 @@ use proxima_models::batch::Visual;
 use proxima_models::media::{MediaError, MediaOptions, TakeFrame, VideoInfo, VideoReader};
 use proxima_models::readout::finish;
 use proxima_models::{
-    Content, Dtype, Input, InputError, Item, LoadOptions, MediaFile, Model, Prefix, Prepare,
+    Content, Input, InputError, Item, LoadOptions, MediaFile, Model, Precision, Prefix, Prepare,
     Prompt, RaggedBatch, Sequence, Video, VideoSource,
 };
 use serde_json::Value;
@@ -135,7 +135,7 @@ fn is_lossy(case: &Value) -> bool {
 #[test]
 fn embeddings_equal_the_reference() {
     for (dtype, least, lossy) in
-        [(Dtype::Float32, 0.99999, 0.9995), (Dtype::Bfloat16, 0.998, 0.998)]
+        [(Precision::Float32, 0.99999, 0.9995), (Precision::Bfloat16, 0.998, 0.998)]
     {
         let (model, cases) = golden_model_in("tiny-qwen3-vl", dtype);
         for case in &cases {
@@ -226,7 +226,7 @@ fn the_videos_of_an_input_share_a_reader_and_are_given_up_with_their_caller() {
 
 #[test]
 fn scores_equal_the_reference() {
-    let (model, cases) = golden_model_in("tiny-qwen3-vl-reranker", Dtype::Float32);
+    let (model, cases) = golden_model_in("tiny-qwen3-vl-reranker", Precision::Float32);
     for case in &cases {
         let sequence = match prepared(&model, case) {
             // The reference exceeds its limit here and drops the whole question.
@@ -252,10 +252,10 @@ fn scores_equal_the_reference() {
 #[test]
 fn images_have_the_same_bits_in_any_batch_and_behind_any_shared_prefix() {
     for (file, dtype) in [
-        ("tiny-qwen3-vl", Dtype::Float32),
-        ("tiny-qwen3-vl", Dtype::Bfloat16),
-        ("tiny-qwen3-vl", Dtype::Int8),
-        ("tiny-qwen3-vl-reranker", Dtype::Bfloat16),
+        ("tiny-qwen3-vl", Precision::Float32),
+        ("tiny-qwen3-vl", Precision::Bfloat16),
+        ("tiny-qwen3-vl", Precision::Int8),
+        ("tiny-qwen3-vl-reranker", Precision::Bfloat16),
     ] {
         if !serves(dtype) {
             continue;

@@ -218,7 +218,13 @@ impl Failure {
 
     /// Whether a handler detected it, before any engine saw and counted the request.
     pub fn is_of_handler(&self) -> bool {
-        matches!(self, Self::Body { .. } | Self::Busy { .. } | Self::Upstream { .. })
+        matches!(
+            self,
+            Self::Body { .. }
+                | Self::Busy { .. }
+                | Self::Upstream { .. }
+                | Self::AnswerTooLarge { .. }
+        )
     }
 
     /// Whether the server or its model is at fault, and not the request, the load or another host.

@@ -167,8 +167,8 @@ async fn serve(settings: ServeSettings, stopping: Stopping) -> Result<(), Comman
         listener
     });
     let names = settings.models.iter().map(|source| source.name.clone());
-    let registry = Registry::starting(names)
-        .map_err(|name| CommandError::usage(format!("two models are named {name:?}")))?;
+    let registry =
+        Registry::starting(names).map_err(|error| CommandError::usage(error.to_string()))?;
     let metrics = MetricsHub::new();
     let app = Arc::new(App::new(registry.clone(), metrics.clone(), settings.http.clone()));
     let loading = async {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use proxima_engine::ClientKey;
 use tokio::sync::Semaphore;
 
-/// The shares of the clients that hold or wait for something.
+/// Permits per client; clients that neither hold nor wait for any are dropped.
 #[derive(Debug)]
 pub struct Shares {
     each: usize,

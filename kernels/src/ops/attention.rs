@@ -32,7 +32,7 @@ pub fn attention_for<'a>(
     let scoring = scoring.into();
     let [rows, width] = qkv.shape()?;
     if width != heads.row() {
-        bail!("attention: rows of {width} elements for {heads:?}");
+        bail!("attention: rows have {width} elements, expected {} for {heads:?}", heads.row());
     }
     check(rows, heads, segments, cached, scoring)?;
     let layout = next.input_layout();
@@ -118,9 +118,13 @@ fn check(
 ) -> Result<()> {
     if let Some(PositionBias { table, reach }) = bias {
         let wanted = (heads.heads, 2 * reach + 1);
-        let longest = segments.iter().map(|it| it.start + it.rows.len()).max().unwrap_or(0);
+        let longest =
+            segments.iter().map(|segment| segment.start + segment.rows.len()).max().unwrap_or(0);
         if table.dims2()? != wanted || longest > reach + 1 {
-            bail!("attention: a bias of {:?} for {wanted:?}, {longest} rows", table.shape());
+            bail!(
+                "attention: the bias has shape {:?}, expected {wanted:?}; the longest sequence has {longest} rows",
+                table.shape()
+            );
         }
     }
     for cached in cached {
@@ -136,11 +140,16 @@ fn check(
             before += match source {
                 Ancestor::Batch(rows) if rows.end <= segment.rows.start => rows.len(),
                 Ancestor::Cached(place) if *place < cached.len() => cached[*place].dim(0)?,
-                other => bail!("attention: {other:?} is not before {:?}", segment.rows),
+                other => {
+                    bail!("attention: the ancestor {other:?} is not before rows {:?}", segment.rows)
+                }
             };
         }
         if before != segment.start || (before > 0 && !mask.is_causal()) {
-            bail!("attention: {before} rows before a segment that starts at {}", segment.start);
+            bail!(
+                "attention: ancestors have {before} rows, but the segment starts at {}",
+                segment.start
+            );
         }
         next = segment.rows.end;
     }

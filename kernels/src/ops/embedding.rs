@@ -32,7 +32,9 @@ impl Embedding {
     /// # Errors
     /// The tensor is not a matrix, or a device failure.
     pub fn new(table: StoredTensor, device: &Device) -> Result<Self> {
-        let &[rows, width] = table.shape() else { bail!("an embedding table has two dimensions") };
+        let &[rows, width] = table.shape() else {
+            bail!("embedding: the table has shape {:?}, expected two dimensions", table.shape());
+        };
         let table = if device.is_cpu() {
             Table::Stored(table)
         } else {
@@ -68,7 +70,7 @@ impl Embedding {
             }
             Table::Tensor(table) => Ok(Rows::on_device(match Backend::of(table.device()) {
                 Backend::Cuda => launch::embedding::gather(table, ids)?,
-                _ => reference::embedding::gather(table, ids)?,
+                Backend::Cpu | Backend::Reference => reference::embedding::gather(table, ids)?,
             })),
         }
     }
@@ -80,7 +82,12 @@ impl Embedding {
     pub fn add_rows_of(&self, ids: &[u32], rows: Rows) -> Result<Rows> {
         self.check(ids)?;
         if rows.shape()? != [ids.len(), self.width] {
-            bail!("{} ids of {} elements for rows {:?}", ids.len(), self.width, rows.shape()?);
+            bail!(
+                "embedding: rows have shape {:?}, expected [{}, {}]",
+                rows.shape()?,
+                ids.len(),
+                self.width
+            );
         }
         let mut rows = rows;
         match &self.table {
@@ -100,7 +107,9 @@ impl Embedding {
                     launch::embedding::add(table, ids, &rows, true)?;
                     rows
                 }
-                _ => (rows.device_tensor()? + reference::embedding::gather(table, ids)?)?,
+                Backend::Cpu | Backend::Reference => {
+                    (rows.device_tensor()? + reference::embedding::gather(table, ids)?)?
+                }
             })),
         }
     }
@@ -114,7 +123,12 @@ impl Embedding {
         let ids: Vec<u32> = corners.iter().flatten().map(|(id, _)| *id).collect();
         self.check(&ids)?;
         if rows.shape()? != [corners.len(), self.width] {
-            bail!("{} positions of {} elements for {:?}", corners.len(), self.width, rows.shape()?);
+            bail!(
+                "embedding: rows have shape {:?}, expected [{}, {}]",
+                rows.shape()?,
+                corners.len(),
+                self.width
+            );
         }
         let mut rows = rows;
         match &self.table {
@@ -141,14 +155,16 @@ impl Embedding {
                     launch::embedding::add_weighted(table, corners, &rows)?;
                     rows
                 }
-                _ => (rows.device_tensor()? + reference::embedding::weighted(table, corners)?)?,
+                Backend::Cpu | Backend::Reference => {
+                    (rows.device_tensor()? + reference::embedding::weighted(table, corners)?)?
+                }
             })),
         }
     }
 
     fn check(&self, ids: &[u32]) -> Result<()> {
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.rows) {
-            bail!("id {id} is beyond an embedding table of {} rows", self.rows);
+            bail!("embedding: id {id} is out of range for {} rows", self.rows);
         }
         Ok(())
     }

@@ -124,12 +124,12 @@ impl Weights {
         x: &'a LinearInput,
     ) -> Result<(&'a PackedRhs, Arithmetic, &'a PackedLhs)> {
         let (Self::Packed(weights, arithmetic), Inner::Packed(x)) = (self, &x.0) else {
-            bail!("weights on the CPU and an input on another device")
+            bail!("linear: the weights are on the CPU, the input is on another device")
         };
         if x.width() != weights.depth() || x.packing() != Isa::current().packing(*arithmetic) {
             let (width, packing) = (x.width(), x.packing());
             let depth = weights.depth();
-            bail!("rows of {width} elements ({packing:?}) for a layer of {depth} inputs");
+            bail!("linear: rows have {width} elements ({packing:?}), expected {depth}");
         }
         Ok((weights, *arithmetic, x))
     }
@@ -144,7 +144,7 @@ impl Weights {
     fn tensors<'a>(&'a self, x: &'a LinearInput) -> Result<(&'a Tensor, &'a Tensor)> {
         match (self, &x.0) {
             (Self::Tensor(weights), Inner::Tensor(x)) => Ok((weights, x)),
-            _ => bail!("weights on another device and an input on the CPU"),
+            _ => bail!("linear: the input is on the CPU, the weights are on another device"),
         }
     }
 }
@@ -172,9 +172,11 @@ impl Linear {
     ) -> Result<Self> {
         let mut sources = Vec::new();
         for (index, part) in parts.iter().enumerate() {
-            let &[rows, columns] = part.shape() else { bail!("weights have two dimensions") };
+            let &[rows, columns] = part.shape() else {
+                bail!("linear: weights have shape {:?}, expected two dimensions", part.shape());
+            };
             if columns > depth {
-                bail!("weights of {columns} inputs in a layer of {depth}");
+                bail!("linear: weights take {columns} inputs, expected at most {depth}");
             }
             sources.extend((0..rows).map(|row| Some((index, row))));
         }
@@ -183,7 +185,7 @@ impl Linear {
         } else {
             let elements: Vec<f32> = biases.iter().flat_map(|bias| bias.to_f32()).collect();
             if elements.len() != sources.len() {
-                bail!("{} biases for {} outputs", elements.len(), sources.len());
+                bail!("linear: {} biases, expected {}", elements.len(), sources.len());
             }
             Some(Tensor::from_vec(elements, sources.len(), device)?)
         };
@@ -250,7 +252,7 @@ impl Linear {
                 if let Some(found) = residual.map(Rows::shape).transpose()?
                     && found != shape
                 {
-                    bail!("a residual {found:?} for {shape:?}");
+                    bail!("linear: the residual has shape {found:?}, expected {shape:?}");
                 }
                 let residual = residual.map(Rows::elements).transpose()?;
                 let epilogue = Epilogue::Plain { bias: bias.as_deref(), activation, residual };
@@ -331,7 +333,7 @@ impl Linear {
                     launch::linear::add_and_norm(x, weights, bias, residual, (weight, eps))?;
                 Ok((Rows::on_device(sums), LinearInput(Inner::Tensor(normed))))
             }
-            _ => {
+            (Backend::Cpu | Backend::Cuda | Backend::Reference, _) => {
                 let sums = self.of(x, None, Some(residual))?;
                 let normed = rms_norm_for(&sums, weight, eps, layout)?;
                 Ok((sums, normed))
@@ -363,9 +365,11 @@ impl GatedLinear {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        let &[width, depth] = gate.shape() else { bail!("weights have two dimensions") };
+        let &[width, depth] = gate.shape() else {
+            bail!("gated linear: weights have shape {:?}, expected two dimensions", gate.shape());
+        };
         if value.shape() != gate.shape() {
-            bail!("gates {:?} and values {:?} differ", gate.shape(), value.shape());
+            bail!("gated linear: gates have shape {:?}, values {:?}", gate.shape(), value.shape());
         }
         let padded = Self::padded(width);
         let mut sources = Vec::with_capacity(2 * padded);

@@ -115,10 +115,15 @@ pub fn rotary(
     tables: &RotaryTables,
 ) -> Result<Rows> {
     if qkv.shape()? != [positions.len(), heads.row()] || positions.is_empty() {
-        bail!("rotary: {} positions for {:?}", positions.len(), qkv.shape()?);
+        bail!(
+            "rotary: rows have shape {:?}, expected [{}, {}]",
+            qkv.shape()?,
+            positions.len(),
+            heads.row()
+        );
     }
     if positions.iter().any(|position| *position as usize >= tables.positions()) {
-        bail!("rotary: a position is beyond the tables of {}", tables.positions());
+        bail!("rotary: a position is out of range for tables of {}", tables.positions());
     }
     match qkv.backend() {
         Backend::Cpu => rotary_on_cpu(qkv, heads, norms, positions, tables),

@@ -74,7 +74,9 @@ impl Rows {
     pub fn put(&mut self, at: usize, other: &Self, from: Range<usize>, add: bool) -> Result<()> {
         let ([rows, width], [others, other_width]) = (self.shape()?, other.shape()?);
         if width != other_width || from.end > others || at + from.len() > rows {
-            bail!("rows {from:?} of {others} x {other_width} do not fit {rows} x {width} at {at}");
+            bail!(
+                "rows: {from:?} of [{others}, {other_width}] do not fit [{rows}, {width}] at {at}"
+            );
         }
         if let (Storage::Tensor(to), Storage::Tensor(other)) = (&self.0, &other.0) {
             let new = other.narrow(0, from.start, from.len())?.to_dtype(to.dtype())?;
@@ -105,7 +107,7 @@ impl Rows {
     pub fn copied(&self, rows: Range<usize>) -> Result<Self> {
         let [count, width] = self.shape()?;
         if rows.end > count {
-            bail!("rows {rows:?} of {count}");
+            bail!("rows: {rows:?} is out of range for {count} rows");
         }
         if let Storage::Tensor(tensor) = &self.0 {
             let part = tensor.narrow(0, rows.start, rows.len())?;
@@ -125,11 +127,11 @@ impl Rows {
         if parts.len() == 1 {
             return Ok(parts.remove(0));
         }
-        let Some(first) = parts.first() else { bail!("no rows to join") };
+        let Some(first) = parts.first() else { bail!("rows: nothing to join") };
         let [_, width] = first.shape()?;
         let shapes = parts.iter().map(Self::shape).collect::<Result<Vec<_>>>()?;
         if shapes.iter().any(|shape| shape[1] != width) {
-            bail!("rows of different widths: {shapes:?}");
+            bail!("rows: shapes {shapes:?} differ in width");
         }
         let mut all = Self::cpu(shapes.iter().map(|shape| shape[0]).sum(), width);
         let mut elements = all.elements_mut()?;
@@ -164,7 +166,7 @@ impl Rows {
     /// Their tensor, on another device.
     pub(crate) fn device_tensor(&self) -> Result<&Tensor> {
         match &self.0 {
-            Storage::Cpu { .. } => bail!("rows on the CPU where another device computes"),
+            Storage::Cpu { .. } => bail!("rows: expected in device memory, found on the CPU"),
             Storage::Tensor(tensor) => Ok(tensor),
         }
     }
@@ -172,7 +174,7 @@ impl Rows {
     /// As [`device_tensor`](Self::device_tensor), without the rows.
     pub(crate) fn into_device_tensor(self) -> Result<Tensor> {
         match self.0 {
-            Storage::Cpu { .. } => bail!("rows on the CPU where another device computes"),
+            Storage::Cpu { .. } => bail!("rows: expected in device memory, found on the CPU"),
             Storage::Tensor(tensor) => Ok(tensor),
         }
     }
@@ -181,7 +183,7 @@ impl Rows {
     pub(crate) fn elements(&self) -> Result<&[f32]> {
         match &self.0 {
             Storage::Cpu { bytes, .. } => Ok(cast(bytes)),
-            Storage::Tensor(_) => bail!("rows on another device where the CPU computes"),
+            Storage::Tensor(_) => bail!("rows: expected on the CPU, found in device memory"),
         }
     }
 
@@ -189,7 +191,7 @@ impl Rows {
     pub(crate) fn elements_mut(&mut self) -> Result<&mut [f32]> {
         match &mut self.0 {
             Storage::Cpu { bytes, .. } => Ok(cast_mut(bytes)),
-            Storage::Tensor(_) => bail!("rows on another device where the CPU computes"),
+            Storage::Tensor(_) => bail!("rows: expected on the CPU, found in device memory"),
         }
     }
 
@@ -241,7 +243,7 @@ impl Rows {
     pub fn select(&self, indices: &[usize]) -> Result<Tensor> {
         let [rows, width] = self.shape()?;
         if let Some(index) = indices.iter().find(|index| **index >= rows) {
-            bail!("row {index} of {rows}");
+            bail!("rows: index {index} is out of range for {rows} rows");
         }
         if let Storage::Tensor(tensor) = &self.0 {
             let indices: Vec<u32> = indices.iter().map(|index| *index as u32).collect();

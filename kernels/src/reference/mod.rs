@@ -7,4 +7,5 @@ pub mod attention;
 pub mod embedding;
 pub mod linear;
 pub mod norm;
+pub mod pool;
 pub mod rotary;

@@ -408,10 +408,10 @@ impl Encoder for EmbeddingGemma2 {
             Ok(LayerState { hidden, embedded, keeping: batch.keeping(part) })
         })?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let kept = batch.cached(index);
+            let cached = batch.cached(index);
             let tables: &RotaryTables = if layer.is_local { &local } else { &full };
             parts.step(pause, |part, state| {
-                let turn = Turn { kept: &kept, positions: &positions[part.rows()], tables };
+                let turn = Turn { cached: &cached, positions: &positions[part.rows()], tables };
                 self.forward(part, state, layer, turn)
             })?;
         }

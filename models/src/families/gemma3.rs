@@ -196,7 +196,7 @@ impl Config {
             return Err("rope_scaling needs rope_type, not type, and no rope_theta".into());
         }
         let mut object = self.rope_parameters[kind].clone();
-        // For layers with full attention only, whose settings it adds to.
+        // rope_scaling is merged into the settings of full-attention layers only.
         if let (false, Some(scaling)) = (is_local, self.rope_scaling.as_object()) {
             if object.is_null() {
                 object = Value::Object(serde_json::Map::new());
@@ -309,10 +309,10 @@ impl Encoder for Gemma3 {
             Ok(LayerState { hidden, keeping: batch.keeping(part) })
         })?;
         for (index, (layer, attends)) in self.layers.iter().enumerate() {
-            let kept = batch.cached(index);
+            let cached = batch.cached(index);
             let tables: &RotaryTables = if *attends == Attends::Local { &local } else { &full };
             parts.step(pause, |part, mut state| {
-                let turn = Turn { kept: &kept, positions: &positions[part.rows()], tables };
+                let turn = Turn { cached: &cached, positions: &positions[part.rows()], tables };
                 layer.forward(part, &mut state.hidden, &mut state.keeping, turn)?;
                 Ok(state)
             })?;

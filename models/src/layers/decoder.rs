@@ -133,7 +133,7 @@ impl Decoder {
         after_layer: &AfterLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<HiddenStates, KernelError> {
-        let (hidden, kept) = match batch.layout() {
+        let (hidden, prefixes) = match batch.layout() {
             Some(layout) => {
                 let run = |hidden, pause: &dyn Fn()| {
                     self.layers(batch, hidden, turn, after_layer, pause).map(|(hidden, _)| hidden)
@@ -144,7 +144,7 @@ impl Decoder {
         };
         let states = HiddenStates::new(&hidden, batch)?;
         let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
-        Ok(HiddenStates { rows, prefixes: batch.new_prefixes(kept), ..states })
+        Ok(HiddenStates { rows, prefixes: batch.new_prefixes(prefixes), ..states })
     }
 
     /// Runs the layers; returns the hidden states and what is to be cached.
@@ -162,12 +162,12 @@ impl Decoder {
         })?;
         let changed_between = !batch.visuals().is_empty();
         for (place, layer) in self.layers.iter().enumerate() {
-            let kept = batch.cached(place);
+            let cached = batch.cached(place);
             let next = self.layers.get(place + 1);
             next_layer();
             parts.step(pause, |part, state| {
                 let turn = (&positions[part.rows()], tables);
-                let mut state = self.forward(part, state, (layer, next, &kept), turn)?;
+                let mut state = self.forward(part, state, (layer, next, &cached), turn)?;
                 after_layer(place, &mut state.hidden)?;
                 if changed_between {
                     // The norm has to be recomputed.
@@ -197,7 +197,7 @@ impl Decoder {
         &self,
         part: &BatchPart,
         LayerState { hidden, input, mut keeping }: LayerState,
-        (layer, next, kept): (&Layer, Option<&Layer>, &[&Tensor]),
+        (layer, next, cached): (&Layer, Option<&Layer>, &[&Tensor]),
         (positions, tables): (&[u32], &RotaryTables),
     ) -> Result<LayerState, KernelError> {
         let input = match input {
@@ -207,7 +207,7 @@ impl Decoder {
         let qkv = layer.qkv.of(&input, None, None)?;
         let qkv = rotary(qkv, self.heads, layer.head_norms.as_ref(), positions, tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
-        let rows = (part.segments(), kept);
+        let rows = (part.segments(), cached);
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &layer.output)?;
         let norm = self.norm_for(&layer.mlp_norm, layer.gated.input_layout());
         let (hidden, normed) = layer.output.add_and_norm(&mixed, &hidden, norm)?;

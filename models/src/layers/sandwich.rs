@@ -63,7 +63,7 @@ pub struct SandwichLayer {
 #[derive(Clone, Copy)]
 pub struct Turn<'a> {
     /// Cached keys and values of prefixes.
-    pub kept: &'a [&'a Tensor],
+    pub cached: &'a [&'a Tensor],
     /// Position of each row.
     pub positions: &'a [u32],
     /// Rotary tables of this layer.
@@ -139,7 +139,7 @@ impl SandwichLayer {
         }
         let qkv = rotary(qkv, self.heads, Some(&self.head_norms), turn.positions, turn.tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
-        let rows = (part.segments(), turn.kept);
+        let rows = (part.segments(), turn.cached);
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &self.output)?;
         self.add(hidden, &self.output.of(&mixed, None, None)?, &self.attention_norm)?;
         let normed = rms_norm_for(hidden, &self.mlp_norm, self.eps, self.gated.input_layout())?;

@@ -6,14 +6,15 @@ mod readouts;
 
 use std::sync::Arc;
 
+use proxima_kernels::spec::Precision;
 use proxima_kernels::{BatchRows, DeviceChoice};
 use proxima_media::MediaOptions;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Warning};
-use crate::dtype::Dtype;
 use crate::families::{self, Network};
 use crate::info::ModelInfo;
 use crate::model::{Model, Readouts};
+use crate::precision::stored_precision;
 use crate::readout::{Pooling, Similarity};
 use crate::recipes::{self, Limits, Recipe};
 use crate::task::Task;
@@ -23,7 +24,7 @@ use readouts::{ReadoutParts, scores};
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// Precision of the weights; `None` keeps the checkpoint's.
-    pub dtype: Option<Dtype>,
+    pub dtype: Option<Precision>,
     /// Pooling; `None` takes the checkpoint's or its family's default, and fails if there is
     /// neither.
     pub pooling: Option<Pooling>,
@@ -77,8 +78,8 @@ impl Model {
             (None, Some(_)) => Task::of(checkpoint, &family).unwrap_or(Task::Embed),
             (None, None) => Task::of(checkpoint, &family)?,
         };
-        let dtype = options.dtype.map_or_else(|| Dtype::of(checkpoint), Ok)?;
-        let network = (family.load)(checkpoint, dtype.into(), device)?;
+        let dtype = options.dtype.map_or_else(|| stored_precision(checkpoint), Ok)?;
+        let network = (family.load)(checkpoint, dtype, device)?;
         let kind = recipes::all().into_iter().find(|kind| (kind.fits)(checkpoint, task));
         let kind = kind.ok_or_else(|| {
             CheckpointError::new(checkpoint.dir(), "no recipe fits this checkpoint and task")
@@ -115,7 +116,7 @@ impl Model {
             prompts: recipe.prompts(),
             special_tokens: recipe.special_tokens(),
             default_prompt_name: sentence.and_then(|modules| modules.default_prompt_name.clone()),
-            listwise: task == Task::Listwise,
+            listwise: task == Task::E2Rank,
             media: recipe.takes_media(),
             similarity: similarity.unwrap_or_default(),
             scores: labels.map(|labels| scores(checkpoint, labels)).transpose()?,
@@ -137,8 +138,8 @@ fn refuse(checkpoint: &Checkpoint, warnings: &[Warning]) -> Result<(), Checkpoin
     Err(CheckpointError::new(checkpoint.dir(), problem))
 }
 
-/// The limit of the options, else of sentence-transformers, else of the recipe, else of the
-/// tokenizer, else of the network; never above the network's positions.
+/// The maximum sequence length: the first that is set of `--max-length`, `max_seq_length`, the
+/// recipe's and the tokenizer's, capped at the network's positions.
 fn tokens_max(
     checkpoint: &Checkpoint,
     network: &Network,

@@ -21,7 +21,7 @@ use crate::readout::{
     Dense, EmbeddingReadout, EmbeddingStep, HeadLayer, MultiVectorReadout, Pooling, Residual,
     ScoreFunction, ScoreReadout, Scores, SparseReadout,
 };
-use crate::recipes::{Answers, Recipe};
+use crate::recipes::{AnswerWords, Recipe};
 use crate::task::Task;
 
 /// Epsilon of sentence-transformers' LayerNorm module: PyTorch's default.
@@ -45,23 +45,23 @@ impl Readouts {
         let &ReadoutParts { checkpoint, task, family, network, device, .. } = parts;
         let classifies = checkpoint.classifies();
         let score = match task {
-            Task::Embed | Task::Listwise | Task::Sparse => None,
-            Task::Score | Task::YesNo if classifies => {
+            Task::Embed | Task::E2Rank | Task::Sparse => None,
+            Task::Classify | Task::Rerank if classifies => {
                 check_cross_encoder(checkpoint)?;
                 let score = (family.score)(checkpoint, network.width, device)?;
                 check_padding(parts, &score)?;
                 Some(score)
             }
-            Task::Score | Task::YesNo => match &family.language_model {
-                Some(language) if task == Task::YesNo => Some(yes_or_no(parts, language)?),
+            Task::Classify | Task::Rerank => match &family.language_model {
+                Some(language) if task == Task::Rerank => Some(yes_or_no(parts, language)?),
                 _ => return Err(no_head(checkpoint)),
             },
         };
         let embedding = match task {
-            Task::Score | Task::YesNo | Task::Sparse => None,
-            Task::Embed | Task::Listwise => {
+            Task::Classify | Task::Rerank | Task::Sparse => None,
+            Task::Embed | Task::E2Rank => {
                 let own = || match task {
-                    Task::Listwise => Some(Pooling::Last),
+                    Task::E2Rank => Some(Pooling::Last),
                     _ => (family.pooling)(checkpoint),
                 };
                 let chosen = options.pooling.map(|pooling| vec![pooling]);
@@ -342,7 +342,7 @@ fn yes_or_no(
                     CheckpointError::new(path, format!("it has no token {word:?} for the answer"))
                 })
             };
-            let Answers { yes, no, .. } = answers;
+            let AnswerWords { yes, no, .. } = answers;
             no.map(row).transpose()?.into_iter().chain([row(yes)?]).collect()
         }
     };

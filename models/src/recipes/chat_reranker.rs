@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::prompts::Prompts;
 use super::tokenizer::{TextTokenizer, check_bytes};
 use super::{
-    Answers, Recipe, RecipeKind, Tokenize, check_pair, parts_reranker, prepare_only_pairs,
+    AnswerWords, Recipe, RecipeKind, Tokenize, check_pair, parts_reranker, prepare_only_pairs,
 };
 use crate::batch::Sequence;
 use crate::checkpoint::Checkpoint;
@@ -26,7 +26,7 @@ pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "chat_reranker",
         fits: |checkpoint, task| {
-            task == Task::YesNo
+            task == Task::Rerank
                 && !parts_reranker::is_known(checkpoint)
                 && (Zerank::is(checkpoint) || template::is_applied(checkpoint))
         },
@@ -36,7 +36,7 @@ pub fn kind() -> RecipeKind {
             let tokens = tokenizer.named_tokens().clone();
             let (chat, answers) = match Zerank::is(checkpoint) {
                 true => (ChatTemplate::built_in(checkpoint, Zerank::TEMPLATE)?, Zerank::ANSWERS),
-                false => (ChatTemplate::of(checkpoint, tokens)?, Answers::default()),
+                false => (ChatTemplate::of(checkpoint, tokens)?, AnswerWords::default()),
             };
             let prompts = Prompts::of(checkpoint);
             let end = Mutex::default();
@@ -57,7 +57,8 @@ impl Zerank {
         "{{ messages[0].content }}{% endif %}<|im_end|>\n<|im_start|>user\n",
         "{{ messages[-1].content }}<|im_end|>\n<|im_start|>assistant\n\n"
     );
-    const ANSWERS: Answers = Answers { yes: "Yes", no: None, divisor: 5.0, first_token: true };
+    const ANSWERS: AnswerWords =
+        AnswerWords { yes: "Yes", no: None, divisor: 5.0, first_token: true };
 
     /// Whether a checkpoint is one of them, by its name: its files do not tell.
     fn is(checkpoint: &Checkpoint) -> bool {
@@ -72,7 +73,7 @@ struct ChatReranker {
     tokenizer: TextTokenizer,
     prompts: Prompts,
     chat: ChatTemplate,
-    answers: Answers,
+    answers: AnswerWords,
     /// The last one that was computed: most requests have the same.
     end: Mutex<Option<LastEnd>>,
 }
@@ -143,7 +144,7 @@ impl Recipe for ChatReranker {
         self.prompts.named().clone()
     }
 
-    fn answers(&self) -> Answers {
+    fn answers(&self) -> AnswerWords {
         self.answers
     }
 

@@ -15,7 +15,7 @@ use crate::task::Task;
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "cross_encoder",
-        fits: |_, task| matches!(task, Task::Score | Task::YesNo),
+        fits: |_, task| matches!(task, Task::Classify | Task::Rerank),
         tokens_max: None,
         load: |checkpoint, limits, _| {
             chat_template::refuse(checkpoint, true)?;

@@ -36,7 +36,7 @@ const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "e2rank",
-        fits: |_, task| task == Task::Listwise,
+        fits: |_, task| task == Task::E2Rank,
         tokens_max: None,
         load: |checkpoint, limits, _| Ok(Box::new(E2Rank::load(checkpoint, limits)?)),
     }

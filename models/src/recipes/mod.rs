@@ -72,7 +72,7 @@ pub trait Tokenize {
 
 /// Which logits of a language head make a score, by words.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Answers {
+pub struct AnswerWords {
     /// The word for a document that fits.
     pub yes: &'static str,
     /// The word for one that does not, whose logit is subtracted.
@@ -83,7 +83,7 @@ pub struct Answers {
     pub first_token: bool,
 }
 
-impl Default for Answers {
+impl Default for AnswerWords {
     fn default() -> Self {
         Self { yes: "yes", no: Some("no"), divisor: 1.0, first_token: false }
     }
@@ -106,8 +106,8 @@ pub trait Recipe: Send + Sync {
     }
 
     /// Which words of a language head make the score of a pair, unless the files say it.
-    fn answers(&self) -> Answers {
-        Answers::default()
+    fn answers(&self) -> AnswerWords {
+        AnswerWords::default()
     }
 
     /// Whether inputs may have images and videos.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{Answers, Recipe, RecipeKind, Tokenize, check_pair, prepare_only_pairs};
+use super::{AnswerWords, Recipe, RecipeKind, Tokenize, check_pair, prepare_only_pairs};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -33,7 +33,7 @@ struct KnownReranker {
     instruction: Option<&'static str>,
     /// Most tokens of query and document together.
     pair_tokens_max: Option<usize>,
-    answers: Answers,
+    answers: AnswerWords,
 }
 
 const KNOWN: [KnownReranker; 2] = [
@@ -55,7 +55,7 @@ const KNOWN: [KnownReranker; 2] = [
         ],
         instruction: Some("instruction: "),
         pair_tokens_max: Some(8192),
-        answers: Answers { yes: "1", no: Some("0"), divisor: 1.0, first_token: true },
+        answers: AnswerWords { yes: "1", no: Some("0"), divisor: 1.0, first_token: true },
     },
     KnownReranker {
         name: "bge-reranker-v2-gemma",
@@ -71,7 +71,7 @@ const KNOWN: [KnownReranker; 2] = [
         ],
         instruction: None,
         pair_tokens_max: None,
-        answers: Answers { yes: "Yes", no: None, divisor: 1.0, first_token: true },
+        answers: AnswerWords { yes: "Yes", no: None, divisor: 1.0, first_token: true },
     },
 ];
 /// Between query and document.
@@ -96,7 +96,7 @@ pub fn is_known(checkpoint: &Checkpoint) -> bool {
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "parts_reranker",
-        fits: |checkpoint, task| task == Task::YesNo && is_known(checkpoint),
+        fits: |checkpoint, task| task == Task::Rerank && is_known(checkpoint),
         tokens_max: None,
         load: |checkpoint, limits, _| {
             let known = known(checkpoint)
@@ -198,7 +198,7 @@ impl Recipe for PartsReranker {
         self.prompts.named().clone()
     }
 
-    fn answers(&self) -> Answers {
+    fn answers(&self) -> AnswerWords {
         self.known.answers
     }
 

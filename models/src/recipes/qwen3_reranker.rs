@@ -35,7 +35,7 @@ pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "qwen3_reranker",
         fits: |checkpoint, task| {
-            matches!(task, Task::YesNo | Task::Score) && checkpoint.model_type() == "qwen3"
+            matches!(task, Task::Rerank | Task::Classify) && checkpoint.model_type() == "qwen3"
         },
         tokens_max: None,
         load: |checkpoint, limits, _| {
@@ -104,8 +104,8 @@ impl Qwen3Reranker {
             return Ok(());
         }
         Err(checkpoint.config_error(
-            "pad_token_id is the last token of a reranker's chat, so transformers scores at \
-             another token, which is not supported",
+            "pad_token_id equals the last token of the prompt, so transformers reads the score at \
+             another position, which is not supported",
         ))
     }
 

@@ -32,7 +32,7 @@ const TOKENS_MAX: usize = 10_240 + LAST;
 pub fn kind() -> RecipeKind {
     RecipeKind {
         name: "qwen3_vl_reranker",
-        fits: |checkpoint, task| task == Task::YesNo && checkpoint.model_type() == "qwen3_vl",
+        fits: |checkpoint, task| task == Task::Rerank && checkpoint.model_type() == "qwen3_vl",
         tokens_max: Some(TOKENS_MAX),
         load: |checkpoint, limits, media| {
             let chat = Chat::load(checkpoint, limits, media)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use proxima_models::{Checkpoint, DeviceChoice, Dtype, LoadOptions, Model};
+use proxima_models::{Checkpoint, DeviceChoice, LoadOptions, Model, Precision};
 use proxima_synth::{SynthOptions, write};
 use serde_json::{Value, json};
 
@@ -32,19 +32,19 @@ pub fn device() -> DeviceChoice {
 
 /// Whether the device supports this precision: int8 is for the CPU only.
 #[allow(dead_code, reason = "not every test uses it")]
-pub fn serves(dtype: Dtype) -> bool {
-    dtype != Dtype::Int8 || device() == DeviceChoice::Cpu
+pub fn serves(dtype: Precision) -> bool {
+    dtype != Precision::Int8 || device() == DeviceChoice::Cpu
 }
 
 /// A golden file's cases and its synthetic model.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn golden_model(name: &str) -> (Model, Vec<Value>) {
-    golden_model_in(name, Dtype::Float32)
+    golden_model_in(name, Precision::Float32)
 }
 
 /// As [`golden_model`], in another precision.
 #[allow(dead_code, reason = "not every test uses it")]
-pub fn golden_model_in(name: &str, dtype: Dtype) -> (Model, Vec<Value>) {
+pub fn golden_model_in(name: &str, dtype: Precision) -> (Model, Vec<Value>) {
     golden_model_with(name, &LoadOptions { dtype: Some(dtype), ..LoadOptions::default() })
 }
 

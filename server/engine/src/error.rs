@@ -58,8 +58,8 @@ pub enum EngineError {
     /// The images and videos of the request take more than half of the pixel budget of all
     /// requests.
     #[error(
-        "the request's images and videos have at least {bytes} bytes of pixels, too many of the \
-         {limit} that all requests may hold; send several requests"
+        "the request's images and videos decode to at least {bytes} bytes, more than half of the \
+         {limit} that all requests share; send several requests"
     )]
     TooManyPixels {
         /// Bytes of pixels that were decoded.

@@ -36,7 +36,9 @@ pub use engine::Engine;
 pub use error::{EngineError, Fault};
 pub use fair::ClientKey;
 pub use metrics::{DeviceEvent, Metrics, NoMetrics, Observation};
-pub use registry::{LoadStep, NotReady, NotServed, Registry, Slot, Stage, UnknownModel};
+pub use registry::{
+    LoadStep, NamesError, NotReady, NotServed, Registry, Slot, Stage, UnknownModel,
+};
 pub use replica::{Reload, Replica};
 pub use request::{
     EmbedAllAnswer, EmbedAnswer, EmbedRequest, Listwise, PredictAnswer, PredictRequest,

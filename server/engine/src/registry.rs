@@ -154,6 +154,17 @@ impl Slot {
     }
 }
 
+/// Why models cannot be served under their names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NamesError {
+    /// There is no model.
+    #[error("there is no model to serve")]
+    None,
+    /// Two models have this name.
+    #[error("two models have the name {0:?}")]
+    Twice(String),
+}
+
 /// Slots by served name; the first is the default. Clones share the slots.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -164,15 +175,15 @@ impl Registry {
     /// A registry of models that are not ready yet, with distinct names.
     ///
     /// # Errors
-    /// The name that occurs twice; for an empty list, an empty name.
-    pub fn starting(names: impl IntoIterator<Item = String>) -> Result<Self, String> {
+    /// See [`NamesError`].
+    pub fn starting(names: impl IntoIterator<Item = String>) -> Result<Self, NamesError> {
         let slots: Arc<[Slot]> = names.into_iter().map(Slot::new).collect();
         if slots.is_empty() {
-            return Err(String::new());
+            return Err(NamesError::None);
         }
         for (index, Slot { name, .. }) in slots.iter().enumerate() {
             if slots[..index].iter().any(|other| other.name == *name) {
-                return Err(name.clone());
+                return Err(NamesError::Twice(name.clone()));
             }
         }
         Ok(Self { slots })
@@ -182,7 +193,7 @@ impl Registry {
     ///
     /// # Errors
     /// As for [`starting`](Self::starting).
-    pub fn new(engines: Vec<(String, Engine)>) -> Result<Self, String> {
+    pub fn new(engines: Vec<(String, Engine)>) -> Result<Self, NamesError> {
         let registry = Self::starting(engines.iter().map(|(name, _)| name.clone()))?;
         registry.slots.iter().zip(engines).for_each(|(slot, (_, engine))| slot.fill(engine));
         Ok(registry)

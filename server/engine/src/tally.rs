@@ -30,7 +30,7 @@ pub struct Tally {
     pub prepared: Timings,
     /// Number of inputs.
     pub inputs: u32,
-    /// Whether a worker has started on any of the request.
+    /// Whether a worker has started computing any input of the request.
     pub ticket: Arc<Ticket>,
     /// Time the request waited for tokenisation threads.
     pub waited: Duration,

@@ -93,7 +93,7 @@ struct Worker<'a> {
 type OutOfMemory = bool;
 
 /// Why a batch failed.
-struct Failure {
+struct BatchFailure {
     reason: String,
     out_of_memory: OutOfMemory,
 }
@@ -210,13 +210,13 @@ impl<'a> Worker<'a> {
     fn guarded<T>(
         &self,
         run: impl FnOnce() -> Result<T, proxima_models::ModelError>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, BatchFailure> {
         match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(result) => result.map_err(|error| Failure {
+            Ok(result) => result.map_err(|error| BatchFailure {
                 out_of_memory: proxima_models::is_out_of_memory(&error),
                 reason: proxima_models::sentence(&error),
             }),
-            Err(panic) => Err(Failure { reason: panic_reason(&*panic), out_of_memory: false }),
+            Err(panic) => Err(BatchFailure { reason: panic_reason(&*panic), out_of_memory: false }),
         }
     }
 
@@ -363,7 +363,7 @@ impl<'a> Worker<'a> {
             token_rows(&self.hidden(&[&sequence], false)?.0)
         });
         match rows {
-            Err(Failure { reason, out_of_memory }) => {
+            Err(BatchFailure { reason, out_of_memory }) => {
                 Err((EngineError::Failed { reason }, out_of_memory))
             }
             Ok(rows) if rows.iter().all(Output::is_finite) => Ok(started.elapsed()),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use proxima_models::readout::Pooling;
-use proxima_models::{Dtype, Task};
+use proxima_models::{Precision, Task};
 use serde::Deserialize;
 
 use super::{Bytes, Seconds};
@@ -56,13 +56,13 @@ pub enum DtypeName {
 
 impl DtypeName {
     /// The precision; `None` means the checkpoint's.
-    pub fn dtype(self) -> Option<Dtype> {
+    pub fn dtype(self) -> Option<Precision> {
         match self {
             Self::Auto => None,
-            Self::Float32 => Some(Dtype::Float32),
-            Self::Bfloat16 => Some(Dtype::Bfloat16),
-            Self::Float16 => Some(Dtype::Float16),
-            Self::Int8 => Some(Dtype::Int8),
+            Self::Float32 => Some(Precision::Float32),
+            Self::Bfloat16 => Some(Precision::Bfloat16),
+            Self::Float16 => Some(Precision::Float16),
+            Self::Int8 => Some(Precision::Int8),
         }
     }
 }
@@ -127,9 +127,9 @@ impl From<TaskName> for Task {
     fn from(name: TaskName) -> Self {
         match name {
             TaskName::Embed => Self::Embed,
-            TaskName::Rerank => Self::YesNo,
-            TaskName::E2rank => Self::Listwise,
-            TaskName::Classify => Self::Score,
+            TaskName::Rerank => Self::Rerank,
+            TaskName::E2rank => Self::E2Rank,
+            TaskName::Classify => Self::Classify,
             TaskName::Sparse => Self::Sparse,
         }
     }

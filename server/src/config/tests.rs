@@ -1,5 +1,5 @@
 use clap::{CommandFactory as _, Parser as _};
-use proxima_models::Dtype;
+use proxima_models::Precision;
 
 use super::*;
 use crate::http::Origins;
@@ -59,10 +59,10 @@ fn defaults_are_as_documented() {
 fn precisions_have_the_names_of_other_tools() {
     for (names, expected) in [
         (&["auto"][..], None),
-        (&["float32", "f32", "fp32"], Some(Dtype::Float32)),
-        (&["bfloat16", "bf16"], Some(Dtype::Bfloat16)),
-        (&["float16", "f16", "fp16", "half"], Some(Dtype::Float16)),
-        (&["int8"], Some(Dtype::Int8)),
+        (&["float32", "f32", "fp32"], Some(Precision::Float32)),
+        (&["bfloat16", "bf16"], Some(Precision::Bfloat16)),
+        (&["float16", "f16", "fp16", "half"], Some(Precision::Float16)),
+        (&["int8"], Some(Precision::Int8)),
     ] {
         for name in names {
             let flag = parsed(&[&MODEL[..], &["--dtype", name]].concat(), None);

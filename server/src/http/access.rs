@@ -5,11 +5,10 @@
 //! line is written when the last of these is dropped.
 //! Must not know: any dialect's bodies. The contents of requests are never noted.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -36,10 +35,6 @@ const TEXT_CHARS_MAX: usize = 128;
 /// servers do.
 const STATUS_GONE: u16 = 499;
 
-/// How often repeated refusals of a health check for the same reason are logged.
-const PROBES_AGAIN: Duration = Duration::from_secs(60);
-/// Paths of refused health checks that are remembered.
-const PROBE_PATHS_MAX: usize = 256;
 /// gRPC's status for a method that does not exist.
 const UNIMPLEMENTED: i64 = 12;
 /// gRPC's status for a call that took longer than its client allows.
@@ -249,33 +244,6 @@ fn milliseconds(time: Duration) -> f64 {
 fn shown(text: &str) -> String {
     let visible = |letter: char| if letter.is_ascii_graphic() { letter } else { '?' };
     text.chars().take(TEXT_CHARS_MAX).map(visible).collect()
-}
-
-/// The results of health checks, which several probes repeat every few seconds: a refusal is logged
-/// when its reason is new at this path, and once a minute while it stays.
-#[derive(Debug, Default)]
-pub struct Probes(Mutex<HashMap<String, HashMap<&'static str, Instant>>>);
-
-impl Probes {
-    /// Whether a check at this path that was refused for this reason, if at all, is to be logged.
-    pub fn says_something_new(&self, path: &str, refused: Option<&'static str>) -> bool {
-        // The value is whole, so a poisoned lock is safe to use.
-        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(reason) = refused else {
-            paths.remove(path);
-            return false;
-        };
-        // Clients choose some paths.
-        if paths.len() >= PROBE_PATHS_MAX {
-            paths.clear();
-        }
-        let logged = paths.entry(path.to_owned()).or_default();
-        let is_known = logged.get(reason).is_some_and(|when| when.elapsed() < PROBES_AGAIN);
-        if !is_known {
-            logged.insert(reason, Instant::now());
-        }
-        !is_known
-    }
 }
 
 /// Whether it is a health check or a scrape of metrics, repeated by a machine every few seconds.

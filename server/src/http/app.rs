@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use proxima_engine::{ClientKey, Registry, Slot};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::access::Probes;
-use super::budget::{Answers, Bodies};
+use super::budget::{Bodies, ResponseBudget};
 use super::client::Clients;
 use super::intake::Intake;
 use super::outgoing::Outgoing;
+use super::probes::Probes;
 use super::streams::Streams;
 use super::{Failure, HttpConfig};
 use crate::media::MediaFetcher;
@@ -41,7 +41,7 @@ pub struct App {
     streams: Streams,
     outgoing: Arc<Outgoing>,
     intake: Intake,
-    answers: Arc<Answers>,
+    answers: Arc<ResponseBudget>,
     started: u64,
     probes: Probes,
     /// One per slot of the registry, in the same order.
@@ -69,7 +69,7 @@ impl App {
                 // Large enough for a body of the maximum size if it is alone.
                 bodies: Bodies::new(config.bodies_bytes_max.max(2 * config.body_bytes_max)),
             },
-            answers: Answers::new(config.answer_bytes_max),
+            answers: ResponseBudget::new(config.answer_bytes_max),
             config,
             probes: Probes::default(),
             started: now.as_secs(),
@@ -143,7 +143,7 @@ impl App {
     }
 
     /// The budget of all responses.
-    pub fn answers(&self) -> &Arc<Answers> {
+    pub fn answers(&self) -> &Arc<ResponseBudget> {
         &self.answers
     }
 

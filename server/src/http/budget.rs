@@ -24,7 +24,7 @@ const KIB: usize = 1024;
 
 /// The budget is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoRoom;
+pub struct BudgetExhausted;
 
 /// The budget of all bodies that are being read.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ impl Bodies {
     /// Makes the reservation of a body that begins.
     ///
     /// # Errors
-    /// `NoRoom`.
-    pub fn begin(self: &Arc<Self>) -> Result<BodyRoom, NoRoom> {
-        let mut room = BodyRoom { bodies: self.clone(), bytes: 0 };
+    /// `BudgetExhausted`.
+    pub fn begin(self: &Arc<Self>) -> Result<BodyReservation, BudgetExhausted> {
+        let mut room = BodyReservation { bodies: self.clone(), bytes: 0 };
         room.grow(BODY_BYTES_MIN)?;
         Ok(room)
     }
@@ -52,17 +52,17 @@ impl Bodies {
 
 /// The reservation of one body, released when dropped.
 #[derive(Debug)]
-pub struct BodyRoom {
+pub struct BodyReservation {
     bodies: Arc<Bodies>,
     bytes: usize,
 }
 
-impl BodyRoom {
+impl BodyReservation {
     /// Grows the reservation to at least `bytes` in total.
     ///
     /// # Errors
-    /// `NoRoom`; the reservation stays as it was.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    /// `BudgetExhausted`; the reservation stays as it was.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), BudgetExhausted> {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else {
             return Ok(());
         };
@@ -70,7 +70,7 @@ impl BodyRoom {
         let limit = if bytes <= SMALL_BODY_BYTES { whole } else { whole - whole / 4 };
         let grown = |held: usize| held.checked_add(more).filter(|held| *held <= limit);
         let taken = self.bodies.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown);
-        taken.map_err(|_| NoRoom)?;
+        taken.map_err(|_| BudgetExhausted)?;
         self.bytes = bytes;
         Ok(())
     }
@@ -83,7 +83,7 @@ impl BodyRoom {
     }
 }
 
-impl Drop for BodyRoom {
+impl Drop for BodyReservation {
     fn drop(&mut self) {
         self.bodies.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -91,14 +91,14 @@ impl Drop for BodyRoom {
 
 /// The budget of all responses that are being computed or are not written yet.
 #[derive(Debug)]
-pub struct Answers {
+pub struct ResponseBudget {
     /// Maximum bytes of one response.
     pub limit: usize,
     middle: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
 
-impl Answers {
+impl ResponseBudget {
     /// A budget of `limit` bytes, besides the responses that are not counted.
     pub fn new(limit: usize) -> Arc<Self> {
         let half = (limit / 2 / KIB).clamp(1, Semaphore::MAX_PERMITS);
@@ -113,21 +113,21 @@ impl Answers {
     /// Reserves about `bytes` for a response, waiting no longer than `wait`.
     ///
     /// # Errors
-    /// `NoRoom`.
+    /// `BudgetExhausted`.
     pub async fn reserve(
         self: &Arc<Self>,
         bytes: usize,
         wait: Duration,
-    ) -> Result<AnswerRoom, NoRoom> {
-        let mut room = AnswerRoom { answers: self.clone(), bytes: 0, permits: Vec::new() };
+    ) -> Result<ResponseReservation, BudgetExhausted> {
+        let mut room = ResponseReservation { answers: self.clone(), bytes: 0, permits: Vec::new() };
         if bytes <= UNCOUNTED_ANSWER_BYTES {
             return Ok(room);
         }
-        let permits = u32::try_from(bytes.div_ceil(KIB)).map_err(|_| NoRoom)?;
+        let permits = u32::try_from(bytes.div_ceil(KIB)).map_err(|_| BudgetExhausted)?;
         let permit = self.half(bytes).clone().acquire_many_owned(permits);
         // The semaphore is never closed, so a failure is the timeout.
         let permit = tokio::time::timeout(wait, permit).await.ok().and_then(Result::ok);
-        room.permits.push(permit.ok_or(NoRoom)?);
+        room.permits.push(permit.ok_or(BudgetExhausted)?);
         room.bytes = bytes;
         Ok(room)
     }
@@ -135,13 +135,13 @@ impl Answers {
 
 /// The reservation of one response, released when dropped.
 #[derive(Debug)]
-pub struct AnswerRoom {
-    answers: Arc<Answers>,
+pub struct ResponseReservation {
+    answers: Arc<ResponseBudget>,
     bytes: usize,
     permits: Vec<OwnedSemaphorePermit>,
 }
 
-impl AnswerRoom {
+impl ResponseReservation {
     /// Maximum bytes of one response.
     pub fn limit(&self) -> usize {
         self.answers.limit
@@ -150,15 +150,15 @@ impl AnswerRoom {
     /// Grows the reservation to at least `bytes` in total, without waiting.
     ///
     /// # Errors
-    /// `NoRoom`; the reservation stays as it was.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    /// `BudgetExhausted`; the reservation stays as it was.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), BudgetExhausted> {
         if bytes <= self.bytes.max(UNCOUNTED_ANSWER_BYTES) {
             return Ok(());
         }
         let more = (bytes - self.bytes).div_ceil(KIB);
-        let permits = u32::try_from(more).map_err(|_| NoRoom)?;
+        let permits = u32::try_from(more).map_err(|_| BudgetExhausted)?;
         let taken = self.answers.half(bytes).clone().try_acquire_many_owned(permits);
-        self.permits.push(taken.map_err(|_| NoRoom)?);
+        self.permits.push(taken.map_err(|_| BudgetExhausted)?);
         self.bytes += more * KIB;
         Ok(())
     }
@@ -187,9 +187,9 @@ mod tests {
         let mut large = bodies.begin().expect("room");
         large.grow(6 * MIB).expect("three quarters");
         let mut other = bodies.begin().expect("room");
-        assert_eq!(other.grow(SMALL_BODY_BYTES + 1), Err(NoRoom));
+        assert_eq!(other.grow(SMALL_BODY_BYTES + 1), Err(BudgetExhausted));
         other.grow(SMALL_BODY_BYTES).expect("small");
-        let small: Vec<BodyRoom> = std::iter::from_fn(|| bodies.begin().ok()).collect();
+        let small: Vec<BodyReservation> = std::iter::from_fn(|| bodies.begin().ok()).collect();
         assert!(small.len() > 400 && small.len() * BODY_BYTES_MIN <= 2 * MIB);
         assert!(bodies.begin().is_err());
         drop((large, other, small));
@@ -209,10 +209,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_waits_for_room_and_for_no_longer_than_it_may() {
-        let answers = Answers::new(16 * MIB);
+        let answers = ResponseBudget::new(16 * MIB);
         let wait = Duration::from_secs(30);
         let first = answers.reserve(6 * MIB, wait).await.expect("room");
-        assert_eq!(answers.reserve(6 * MIB, wait).await.err(), Some(NoRoom));
+        assert_eq!(answers.reserve(6 * MIB, wait).await.err(), Some(BudgetExhausted));
         answers.reserve(MIB, wait).await.expect("the other half");
         let second = tokio::spawn({
             let answers = answers.clone();
@@ -223,7 +223,7 @@ mod tests {
         drop(first);
         let mut second = second.await.expect("no panic").expect("room");
         second.grow(8 * MIB).expect("room");
-        assert_eq!(second.grow(9 * MIB), Err(NoRoom));
-        assert_eq!(answers.reserve(100 * MIB, wait).await.err(), Some(NoRoom));
+        assert_eq!(second.grow(9 * MIB), Err(BudgetExhausted));
+        assert_eq!(answers.reserve(100 * MIB, wait).await.err(), Some(BudgetExhausted));
     }
 }

@@ -136,6 +136,17 @@ impl App {
     }
 }
 
+impl App {
+    /// The name and engine of a model that is asked about; without a name, of the default one.
+    ///
+    /// # Errors
+    /// An unknown name, or a model that is not ready, which is counted.
+    pub fn described(&self, model: Option<&str>) -> Result<(&str, &Engine), Failure> {
+        let found = self.registry().get(model).map_err(Failure::from);
+        found.inspect_err(|failure| self.metrics().refused(failure))
+    }
+}
+
 impl<'a> Chosen<'a> {
     /// Its served name.
     pub fn name(&self) -> &'a str {
@@ -312,17 +323,17 @@ impl<'a> Chosen<'a> {
     ) -> Result<T, Failure> {
         let Call { endpoint, size, inputs } = call;
         note_call(self.name, inputs);
-        let request = self.app.metrics().request(self.name, endpoint);
-        let answered = async {
-            let Some(scope) = Scope::current() else {
-                return Ok(make(self.engine.clone()).await?);
-            };
-            scope.reserve(self.app, size.bytes(self.engine)).await?;
-            let request_id = access::current().map(|record| record.id());
-            let caller = Caller { client: scope.client, request_id };
-            Ok(make(self.engine.for_caller(caller)).await?)
+        let engine = match Scope::current() {
+            None => self.engine.clone(),
+            Some(scope) => {
+                // A failure is counted with those of handlers: no engine has seen the request.
+                scope.reserve(self.app, size.bytes(self.engine)).await?;
+                let request_id = access::current().map(|record| record.id());
+                self.engine.for_caller(Caller { client: scope.client, request_id })
+            }
         };
-        let answered = answered.await;
+        let request = self.app.metrics().request(self.name, endpoint);
+        let answered = make(engine).await.map_err(Failure::from);
         match &answered {
             Ok(_) => request.succeeded(),
             Err(failure) => request.failed(failure),

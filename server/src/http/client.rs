@@ -11,7 +11,7 @@ use axum::http::{Extensions, HeaderMap};
 use proxima_engine::ClientKey;
 use sha2::{Digest as _, Sha256};
 
-use super::auth::sent_key;
+use super::keys::sent_key;
 
 /// The addresses of one IPv6 client share their first 64 bits.
 const IPV6_CLIENT_MASK: u128 = !0 << 64;

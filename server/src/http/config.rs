@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use super::browsers::BrowserSettings;
 use super::client::Network;
+use super::origins::BrowserSettings;
 use crate::media::MediaSettings;
 
 /// Which requests are logged.

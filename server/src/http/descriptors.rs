@@ -20,7 +20,7 @@ const FILES_MIN: usize = 64;
 pub fn check() -> Result<(), String> {
     match raised(CONNECTIONS_MAX + OTHER_FILES) {
         Some(files) if files < FILES_MIN => Err(format!(
-            "the limit of open files is {files}, and at least {FILES_MIN} are needed; raise it with \
+            "the open-file limit is {files}, at least {FILES_MIN} is needed; raise it with \
              `ulimit -n 8192`, or LimitNOFILE of a systemd unit"
         )),
         _ => Ok(()),

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
 use super::Failure;
-use super::budget::{Bodies, BodyRoom, NoRoom};
+use super::budget::{Bodies, BodyReservation, BudgetExhausted};
 use super::decode_error::{DecodeError, TooLarge};
 
 /// Bytes per second that a body must bring within each body timeout.
@@ -53,7 +53,7 @@ impl Pace {
         }
     }
 
-    /// When the body must have ended or brought enough bytes.
+    /// Deadline by which the body must end or reach the minimum rate.
     pub fn deadline(&self) -> Instant {
         self.since + self.stretch
     }
@@ -62,7 +62,7 @@ impl Pace {
 /// A body in memory; its reservation is released with the last reference to its bytes.
 struct Held {
     bytes: Vec<u8>,
-    _room: BodyRoom,
+    _room: BodyReservation,
 }
 
 impl AsRef<[u8]> for Held {
@@ -104,7 +104,7 @@ impl Intake {
                 let wanted = if declared >= length { doubled.min(declared) } else { doubled };
                 room.grow(wanted).map_err(busy)?;
                 // There may be less memory than the budget.
-                bytes.try_reserve_exact(wanted - bytes.len()).map_err(|_| busy(NoRoom))?;
+                bytes.try_reserve_exact(wanted - bytes.len()).map_err(|_| busy(BudgetExhausted))?;
             }
             bytes.extend_from_slice(&data);
         }
@@ -134,7 +134,7 @@ impl Intake {
 }
 
 /// The failure of a body beyond the budget.
-pub fn busy(_: NoRoom) -> Failure {
+pub fn busy(_: BudgetExhausted) -> Failure {
     let message = "too many request bodies are being received; try again in a second";
     Failure::Busy { message: message.into() }
 }

@@ -11,7 +11,7 @@ use proxima_engine::ClientKey;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::budget::{AnswerRoom, NoRoom};
+use super::budget::{BudgetExhausted, ResponseReservation};
 use super::outgoing::{Outgoing, PermitSlot};
 use super::progress::Progress;
 use super::streams::StreamSlot;
@@ -34,7 +34,7 @@ pub struct Scope {
     /// A part of its client's share.
     share: Mutex<Option<OwnedSemaphorePermit>>,
     outgoing: OnceLock<Arc<Outgoing>>,
-    room: Mutex<Option<AnswerRoom>>,
+    room: Mutex<Option<ResponseReservation>>,
 }
 
 impl Scope {
@@ -86,12 +86,12 @@ impl Scope {
     /// A response that is larger than any may be, or too many responses that nobody reads.
     pub async fn reserve(&self, app: &App, bytes: usize) -> Result<(), Failure> {
         let limit = app.answers().limit;
-        let so_far = lock(&self.room).as_ref().map_or(0, AnswerRoom::bytes);
+        let so_far = lock(&self.room).as_ref().map_or(0, ResponseReservation::bytes);
         if bytes.saturating_add(so_far) > limit {
             return Err(Failure::AnswerTooLarge { bytes, limit });
         }
         let room = app.answers().reserve(bytes, app.config().write_timeout).await;
-        let room = room.map_err(|NoRoom| unread())?;
+        let room = room.map_err(|BudgetExhausted| unread())?;
         let mut held = lock(&self.room);
         match &mut *held {
             Some(held) => held.join(room),
@@ -108,7 +108,7 @@ impl Scope {
         let mut room = lock(&self.room);
         let Some(room) = room.as_mut() else { return Ok(()) };
         let limit = room.limit();
-        room.grow(bytes).map_err(|NoRoom| match bytes > limit {
+        room.grow(bytes).map_err(|BudgetExhausted| match bytes > limit {
             true => Failure::AnswerTooLarge { bytes, limit },
             false => unread(),
         })
@@ -116,7 +116,7 @@ impl Scope {
 
     /// Bytes reserved for its response.
     pub fn room_bytes(&self) -> usize {
-        lock(&self.room).as_ref().map_or(0, AnswerRoom::bytes)
+        lock(&self.room).as_ref().map_or(0, ResponseReservation::bytes)
     }
 }
 

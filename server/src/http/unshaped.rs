@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Failure;
 
-/// A failure whose response a dialect has yet to shape.
+/// A failure that no dialect has formatted yet.
 #[derive(Debug, Clone)]
 pub struct Unshaped {
     /// The path whose owner shapes it; absent if a handler does not know it.

@@ -66,15 +66,13 @@ pub enum SourceError {
         ))
     )]
     HostNotAllowed {
-        /// The host, with its port if the port is what is not allowed.
+        /// The host, with its port if the port is why it is refused.
         host: String,
         /// The entry that would allow it, if any.
         entry: Option<String>,
     },
     /// A host without IP addresses, or with one that is not public.
-    #[error(
-        "the host {host} has no address, or one that is not public: nothing is fetched from it"
-    )]
+    #[error("the host {host} does not resolve, or resolves to a non-public address")]
     NotPublic {
         /// The host.
         host: String,

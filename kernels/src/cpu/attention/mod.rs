@@ -91,7 +91,7 @@ impl Attention<'_> {
 /// multiple of the key and value heads, or a bias does not fit.
 pub fn attention(isa: Isa, what: Attention<'_>, out: &mut [f32]) {
     let width = what.heads.heads * what.heads.size;
-    assert_eq!(out.len(), what.rows() * width, "an output a token");
+    assert_eq!(out.len(), what.rows() * width, "one output row per token");
     attend(isa, what, &Target::Rows(SharedMut::new(out)));
 }
 
@@ -119,12 +119,12 @@ fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
         let longest =
             layout.segments.iter().map(|segment| segment.start + segment.rows.len()).max();
         assert!(longest.unwrap_or(0) <= bias.reach + 1, "a bias for every pair of positions");
-        assert_eq!(bias.table.len(), heads.heads * (2 * bias.reach + 1), "a row a head");
+        assert_eq!(bias.table.len(), heads.heads * (2 * bias.reach + 1), "one bias row per head");
     }
     let shares = layout.segments.iter().any(|segment| segment.start > 0);
     assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "heads share evenly");
     assert!(mask.is_causal() || !shares, "only a causal prefix can be shared");
-    assert_eq!(qkv.len(), what.rows() * heads.row(), "a row a token");
+    assert_eq!(qkv.len(), what.rows() * heads.row(), "one row per token");
     let packed = PackedKeys::new(isa, qkv, heads, layout, arithmetic.weights());
     let packing = isa.packing(arithmetic);
     let mut tasks = Vec::new();
@@ -399,7 +399,7 @@ fn weigh<S: Simd, P: MicroKernel>(
     let to = seen.end.saturating_sub(block).min(values.len());
     values[..from].fill(f32::NEG_INFINITY);
     values[to..].fill(f32::NEG_INFINITY);
-    // Two independent chains hide the latency of the maximum.
+    // Two accumulators hide the latency of `max`.
     let mut largest = [s.splat(f32::NEG_INFINITY); 2];
     for pair in values.chunks_exact(PANEL_COLUMNS) {
         largest[0] = s.max(largest[0], s.load_part(&pair[..LANES]));

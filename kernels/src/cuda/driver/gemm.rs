@@ -95,11 +95,17 @@ impl Shape {
             )
         }
         if product.bias.is_some_and(|bias| bias.dims() != [columns] || bias.dtype() != out) {
-            bail!("a bias {:?} for {columns} columns", product.bias.map(Tensor::shape))
+            bail!(
+                "gemm: the bias has shape {:?}, expected [{columns}]",
+                product.bias.map(Tensor::shape)
+            )
         }
         let fits = |added: &Tensor| added.dims() == [rows, columns] && added.dtype() == out;
         if product.added.is_some_and(|added| !fits(added)) {
-            bail!("rows {:?} to add to {rows} x {columns}", product.added.map(Tensor::shape))
+            bail!(
+                "gemm: added rows have shape {:?}, expected [{rows}, {columns}]",
+                product.added.map(Tensor::shape)
+            )
         }
         let (bias, added) = (product.bias.is_some(), product.added.is_some());
         Ok(Self { rows, columns, depth, dtype, out, bias, added })

@@ -82,7 +82,7 @@ fn at_or_null(tensor: Option<&Tensor>) -> Result<Argument> {
 fn int(count: usize) -> Result<Argument> {
     match i32::try_from(count) {
         Ok(count) => Ok(count.into()),
-        Err(_) => bail!("{count} is more than a CUDA kernel can count"),
+        Err(_) => bail!("{count} does not fit a 32-bit kernel argument"),
     }
 }
 

@@ -119,7 +119,7 @@ fn header(bytes: &[u8]) -> Result<Header, Problem> {
                 masks: [0; 4],
             }
         }
-        _ => return Err(Problem::damaged("its header is of an unknown kind")),
+        _ => return Err(Problem::damaged("its header is of an unsupported type")),
     };
     let paletted = matches!(header.bits, 1 | 4 | 8);
     if !paletted && !matches!(header.bits, 16 | 24 | 32) {

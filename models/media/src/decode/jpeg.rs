@@ -108,12 +108,12 @@ fn numbers(
     // Reads to the end of the file: Pillow rejects a file without an end marker.
     decoder.finish().map_err(Problem::damaged)?;
     if data.len() != width * height * layers {
-        return Err(Problem::damaged("it does not have the pixels that it declares"));
+        return Err(Problem::damaged("it has fewer pixels than its header declares"));
     }
     Ok(data)
 }
 
-/// Bytes of an image's DCT coefficients, all of which are buffered if a scan lacks some of them.
+/// Bytes of the DCT coefficients, all of which the decoder buffers if a scan omits components.
 pub(super) fn coefficients((width, height): Size, layers: usize) -> usize {
     // Blocks are 8 x 8 pixels, and an MCU has at most 4 x 4 of them.
     let whole = width.next_multiple_of(32) * height.next_multiple_of(32);

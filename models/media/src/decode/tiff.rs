@@ -60,7 +60,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     };
     let rgb = to_rgb(&mut file, kind, data, size.0)?;
     if rgb.len() != pixels * 3 {
-        return Err(Problem::damaged("it does not have the pixels that it declares"));
+        return Err(Problem::damaged("it has fewer pixels than its header declares"));
     }
     let orientation = tag(&mut file, Tag::Orientation)?.unwrap_or(1);
     Ok(oriented(Picture { width: size.0, height: size.1, rgb, held }, orientation))

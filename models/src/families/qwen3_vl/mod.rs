@@ -72,9 +72,8 @@ impl Sections {
         sections.map(Option::unwrap_or_default).map_err(|problem| format!("{name}: {problem}"))
     }
 
-    /// Which position (time, height or width) each rotary frequency uses, interleaved: every third
-    /// frequency, from the second and from the third on, uses height and width, as many as their
-    /// sections set; all others use time.
+    /// The axis (time, height or width) of each rotary frequency: frequency 3i+1 is height and 3i+2
+    /// width while i is below their section; all others are time (interleaved M-RoPE).
     fn streams(&self, frequencies: usize) -> Result<Vec<(usize, usize)>, String> {
         let section = self.mrope_section.unwrap_or([24, 20, 20]);
         if self.mrope_interleaved == Some(false) {

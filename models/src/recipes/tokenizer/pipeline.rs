@@ -70,7 +70,7 @@ struct TokenizerParts {
     decoder: Option<DecoderWrapper>,
 }
 
-/// How a `tokenizer.json` with these bytes cuts texts, if it does.
+/// The `truncation` settings of a `tokenizer.json` with these bytes, if it has any.
 ///
 /// # Errors
 /// An invalid file.

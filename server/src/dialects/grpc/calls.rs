@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::intake::CallRoom;
+use super::intake::CallReservation;
 use super::status::status;
 use crate::http::{App, COMPUTE_TYPE, Failure, Scope, Want, WhenFull, busy, timing_values};
 
@@ -185,7 +185,7 @@ fn client<Q>(request: &Request<Q>) -> ClientKey {
 
 /// Marks a call as a stream whose messages are processed one by one.
 fn of_stream<Q>(request: &Request<Q>) {
-    request.extensions().get::<CallRoom>().into_iter().for_each(CallRoom::of_stream);
+    request.extensions().get::<CallReservation>().into_iter().for_each(CallReservation::of_stream);
 }
 
 fn stopping() -> Status {

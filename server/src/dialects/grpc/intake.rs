@@ -14,22 +14,22 @@ use tokio::time::Sleep;
 use tonic::Status;
 
 use super::status::status;
-use crate::http::{BodyRoom, Failure, Intake, Pace, busy};
+use crate::http::{BodyReservation, Failure, Intake, Pace, busy};
 
 /// Bytes before each message: a compression flag and the length.
 const PREFIX_BYTES: usize = 5;
 
 /// A call's share of the body budget; held as long as what was read is needed.
 #[derive(Debug, Clone)]
-pub struct CallRoom(Arc<CallState>);
+pub struct CallReservation(Arc<CallState>);
 
 #[derive(Debug)]
 struct CallState {
-    room: Mutex<BodyRoom>,
+    room: Mutex<BodyReservation>,
     streams: AtomicBool,
 }
 
-impl CallRoom {
+impl CallReservation {
     /// Marks the call as a stream whose messages are processed one by one: each releases its share
     /// once it has arrived.
     pub fn of_stream(&self) {
@@ -57,7 +57,7 @@ impl CallRoom {
 pub struct Messages {
     inner: Body,
     intake: Intake,
-    room: CallRoom,
+    room: CallReservation,
     message: Message,
     /// While a message is arriving: its pace, and a timer that fires when it is too slow.
     pace: Option<(Pace, Pin<Box<Sleep>>)>,
@@ -99,9 +99,9 @@ impl Messages {
     ///
     /// # Errors
     /// The body budget is exhausted.
-    pub fn new(inner: Body, intake: Intake) -> Result<(Self, CallRoom), Failure> {
+    pub fn new(inner: Body, intake: Intake) -> Result<(Self, CallReservation), Failure> {
         let room = Mutex::new(intake.bodies.begin().map_err(busy)?);
-        let room = CallRoom(Arc::new(CallState { room, streams: AtomicBool::new(false) }));
+        let room = CallReservation(Arc::new(CallState { room, streams: AtomicBool::new(false) }));
         let pace = Some(start(&intake));
         let kept = room.clone();
         Ok((Self { inner, intake, room, message: Message::default(), pace }, kept))
@@ -184,7 +184,7 @@ mod tests {
     use crate::http::Bodies;
 
     /// A call whose body begins with these bytes and never ends.
-    fn call(first: &[u8]) -> (Messages, CallRoom) {
+    fn call(first: &[u8]) -> (Messages, CallReservation) {
         let first = stream::iter([Ok::<_, Infallible>(first.to_vec())]);
         let body = Body::from_stream(first.chain(stream::pending()));
         let (timeout, bodies) = (Duration::from_secs(20), Bodies::new(1024 * 1024));

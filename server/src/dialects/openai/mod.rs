@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
 use super::Dialect;
-use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
+use super::shared::{Purpose, ResponseFuture, SharedRoute, handle};
 use crate::http::{App, Failure, PathText, Routes, Want, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 
@@ -79,10 +79,10 @@ async fn models(State(app): State<Arc<App>>) -> Response {
     ),
 )]
 async fn model(State(app): State<Arc<App>>, PathText(id): PathText) -> Response {
-    match app.registry().get(Some(&id)) {
+    match app.described(Some(&id)) {
         Ok((name, engine)) => {
             axum::Json(convert::model_entry(name, engine, app.started())).into_response()
         }
-        Err(error) => respond(&app, Err(error.into()), error::failure),
+        Err(failure) => error::failure(&failure),
     }
 }

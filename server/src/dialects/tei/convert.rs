@@ -183,7 +183,7 @@ pub fn prediction(scored: Scored, raw: bool) -> Prediction {
 /// # Errors
 /// An unknown name, or a model that is not ready.
 pub fn info(app: &App, model: Option<&str>) -> Result<InfoAnswer, Failure> {
-    let (name, engine) = app.registry().get(model)?;
+    let (name, engine) = app.described(model)?;
     Ok(InfoAnswer {
         model_id: name.to_owned(),
         model_sha: None,

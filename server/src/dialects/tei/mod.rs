@@ -133,6 +133,7 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
     }
     let embeds = app.find(None, Want::Embed);
     if let Err(failure @ Failure::NotReady(_)) = embeds {
+        app.metrics().refused(&failure);
         return error::failure(&failure);
     }
     if embeds.is_err() && app.find(None, Want::Classify).is_ok() {

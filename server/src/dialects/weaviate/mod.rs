@@ -125,12 +125,12 @@ async fn rerank(app: &App, body: RerankBody) -> Result<Response, Failure> {
     responses((status = 200, body = MetaAnswer, description = "of the default model")),
 )]
 async fn meta(State(app): State<Arc<App>>) -> Response {
-    match app.registry().get(None) {
+    match app.described(None) {
         Ok((name, engine)) => {
             let model_type = engine.info().family.clone();
             Json(MetaAnswer { model: name.to_owned(), model_type }).into_response()
         }
-        Err(error) => failure(&error.into()),
+        Err(refused) => failure(&refused),
     }
 }
 

@@ -297,30 +297,6 @@ async fn an_answer_that_nobody_reads_is_logged_as_broken_off() {
 }
 
 #[test]
-fn a_health_check_that_is_refused_is_told_when_its_reason_is_new() {
-    let probes = Probes::default();
-    let told = [
-        ("/readyz", Some("not_ready")),
-        ("/readyz", Some("not_ready")),
-        ("/readyz", Some("unhealthy")),
-        // Reasons that alternate are told once each, and other checks change nothing.
-        ("/readyz", Some("not_ready")),
-        ("/livez", None),
-        ("/readyz", Some("not_ready")),
-        ("/health", Some("not_ready")),
-        ("/readyz", None),
-        ("/readyz", Some("unhealthy")),
-    ];
-    let told = told.map(|(path, refused)| probes.says_something_new(path, refused));
-    assert_eq!(told, [true, false, true, false, false, false, true, false, true]);
-    // Paths that clients make up are forgotten.
-    for number in 0..2 * PROBE_PATHS_MAX {
-        assert!(probes.says_something_new(&format!("/readyz/{number}"), Some("not_ready")));
-    }
-    assert!(probes.0.lock().expect("a lock").len() <= PROBE_PATHS_MAX);
-}
-
-#[test]
 fn what_grpc_itself_refuses_has_a_reason_without_inputs() {
     let noted = |status: &'static str, message: Option<&'static str>| {
         let mut headers = HeaderMap::new();

@@ -208,7 +208,7 @@ async fn redirects_are_checked_like_addresses() {
     assert_eq!(client.fetch("http://a.com/loop").await, many);
     assert_eq!(world.asked().len(), 8, "a request and three redirects");
     for (path, expected) in [
-        ("trap", "trap.com has no address, or one that is not public"),
+        ("trap", "trap.com does not resolve, or resolves to a non-public address"),
         ("evil", "fetches nothing from evil.com"),
         ("metadata", "fetches nothing from 169.254.169.254"),
         ("file", "file: URLs are not fetched"),

@@ -162,7 +162,7 @@ pub fn metadata(timings: &Timings) -> pb::Metadata {
 /// # Errors
 /// The model is not ready.
 pub fn info(app: &App) -> Result<pb::InfoResponse, Failure> {
-    let (name, engine) = app.registry().get(None)?;
+    let (name, engine) = app.described(None)?;
     let model_type = match engine.info().capabilities.labels.as_ref().map(Vec::len) {
         None => pb::ModelType::Embedding,
         Some(1) => pb::ModelType::Reranker,
