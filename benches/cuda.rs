@@ -65,7 +65,8 @@ impl Layer {
         let qkv = self.qkv.of(normed, None, None)?;
         let qkv = rotary(qkv, HEADS, Some(&self.head_norms), positions, &self.tables)?;
         let segments = segments_of(offsets);
-        let mixed = attention_for(&qkv, HEADS, (&segments, &[]), Mask::Causal, &self.output)?;
+        let mixed =
+            attention_for(&qkv, HEADS, segments.as_slice().into(), Mask::Causal, &self.output)?;
         let (hidden, normed) =
             self.output.add_and_norm(&mixed, hidden, self.behind(self.gated.input_layout()))?;
         let between = self.gated.apply_for(&normed, self.down.input_layout())?;
@@ -157,9 +158,11 @@ fn measure(device: &Device, layer: &Layer, count: usize) -> Result<()> {
     let seen: usize =
         segments.iter().map(|segment| segment.rows.len() * (segment.rows.len() + 1) / 2).sum();
     timed("attention", Work::Multiplies(seen * 2 * inner), &mut || {
-        attention_for(&qkv, HEADS, (&segments, &[]), Mask::Causal, &layer.output).map(drop)
+        attention_for(&qkv, HEADS, segments.as_slice().into(), Mask::Causal, &layer.output)
+            .map(drop)
     })?;
-    let mixed = attention_for(&qkv, HEADS, (&segments, &[]), Mask::Causal, &layer.output)?;
+    let mixed =
+        attention_for(&qkv, HEADS, segments.as_slice().into(), Mask::Causal, &layer.output)?;
     timed("product output", Work::Multiplies(count * inner * HIDDEN), &mut || {
         layer.output.of(&mixed, None, None).map(drop)
     })?;

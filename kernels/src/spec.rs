@@ -163,6 +163,22 @@ pub enum Ancestor {
     Cached(usize),
 }
 
+/// The sequences of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Sequences<'a> {
+    /// How the batch's rows form sequences.
+    pub segments: &'a [Segment],
+    /// Keys and values of earlier batches, `[n, 2 * kv_heads * size]` each.
+    pub cached: &'a [&'a Tensor],
+}
+
+impl<'a> From<&'a [Segment]> for Sequences<'a> {
+    /// Sequences without cached parts.
+    fn from(segments: &'a [Segment]) -> Self {
+        Self { segments, cached: &[] }
+    }
+}
+
 /// One segment per sequence; sequences lie end to end, bounded by `offsets`.
 pub fn segments_of(offsets: &[usize]) -> Vec<Segment> {
     let segment =

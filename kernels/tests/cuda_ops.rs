@@ -10,7 +10,8 @@ use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::reference;
 use proxima_kernels::spec::{
-    Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, Precision, Segment, segments_of,
+    Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, Precision, Segment, Sequences,
+    segments_of,
 };
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, Tensor, cuda};
@@ -218,9 +219,13 @@ fn attention_of_every_kind() {
                 let identity = Tensor::eye(inner, proxima_kernels::DType::F32, &Device::Cpu);
                 let next = stored(&identity.expect("a matrix"));
                 let next = Linear::new(&[&next], &[], inner, precision, &device).expect("a layer");
-                let wanted =
-                    reference::attention::attention(&qkv, heads, &segments, &[&cached], mask)
-                        .expect("plain");
+                let wanted = reference::attention::attention(
+                    &qkv,
+                    heads,
+                    Sequences { segments: &segments, cached: &[&cached] },
+                    mask,
+                )
+                .expect("plain");
                 let dtype = match precision {
                     Precision::Bfloat16 => proxima_kernels::DType::BF16,
                     Precision::Float16 => proxima_kernels::DType::F16,
@@ -229,7 +234,13 @@ fn attention_of_every_kind() {
                 let qkv = on(&device, &qkv).to_dtype(dtype).expect("rounded");
                 let qkv = Rows::of(&qkv).expect("rows");
                 let cached = on(&device, &cached);
-                let found = attention_for(&qkv, heads, (&segments, &[&cached]), mask, &next);
+                let found = attention_for(
+                    &qkv,
+                    heads,
+                    Sequences { segments: &segments, cached: &[&cached] },
+                    mask,
+                    &next,
+                );
                 let found = next.of(&found.expect("computed"), None, None);
                 let found = found.and_then(|rows| rows.tensor()).expect("computed");
                 check(&found, &wanted, most, &format!("{precision:?} {heads:?} {mask:?}"));

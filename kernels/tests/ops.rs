@@ -15,7 +15,7 @@ use proxima_kernels::ops::{attention, norm};
 use proxima_kernels::reference;
 use proxima_kernels::spec::{
     Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, PositionBias, Precision, Scoring,
-    Segment, segments_of,
+    Segment, Sequences, segments_of,
 };
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{DType, Device, Tensor};
@@ -75,41 +75,51 @@ fn rotary_equals_its_plain_form() {
     }
 }
 
+const HEADS: Heads = Heads { heads: 4, kv_heads: 2, size: 32 };
+
+/// Holds attention against its reference.
+fn attends_as_the_reference(qkv: &Tensor, sequences: Sequences<'_>, scoring: Scoring<'_>) {
+    let fast = attention::attention(qkv, HEADS, sequences, scoring).expect("attended");
+    let plain = reference::attention::attention(qkv, HEADS, sequences, scoring);
+    assert!(worst(&fast, &plain.expect("attended")) < 5e-6, "{:?}", scoring.mask);
+}
+
+fn is_refused(qkv: &Tensor, sequences: Sequences<'_>, scoring: Scoring<'_>) -> bool {
+    attention::attention(qkv, HEADS, sequences, scoring).is_err()
+}
+
 #[test]
-fn attention_equals_its_plain_form() {
-    let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
-    let (qkv, segments) = (tensor(150, heads.row(), 2.0), segments_of(&[0, 1, 38, 150]));
+fn attention_equals_its_reference() {
+    let (qkv, segments) = (tensor(150, HEADS.row(), 2.0), segments_of(&[0, 1, 38, 150]));
+    let sequences = Sequences::from(&segments[..]);
     for mask in [Mask::Full, Mask::Causal, Mask::Window(9), Mask::CausalWindow(9)] {
-        let fast = attention::attention(&qkv, heads, &segments, &[], mask).expect("attended");
-        let plain =
-            reference::attention::attention(&qkv, heads, &segments, &[], mask).expect("attended");
-        assert!(worst(&fast, &plain) < 5e-6, "{mask:?}");
+        attends_as_the_reference(&qkv, sequences, mask.into());
     }
-    let bias = PositionBias { table: tensor(heads.heads, 2 * 130 + 1, 2.0), reach: 130 };
+    let bias = PositionBias { table: tensor(HEADS.heads, 2 * 130 + 1, 2.0), reach: 130 };
     let biased = |mask| Scoring { mask, bias: Some(&bias) };
     for mask in [Mask::Full, Mask::Window(9)] {
-        let fast = attention::attention(&qkv, heads, &segments, &[], biased(mask));
-        let plain = reference::attention::attention(&qkv, heads, &segments, &[], biased(mask))
-            .expect("attended");
-        assert!(worst(&fast.expect("attended"), &plain) < 5e-6, "{mask:?}");
+        attends_as_the_reference(&qkv, sequences, biased(mask));
     }
     let too_long = segments_of(&[0, 150]);
-    assert!(attention::attention(&qkv, heads, &too_long, &[], biased(Mask::Full)).is_err());
-    let cached = tensor(7, 2 * heads.kv_heads * heads.size, 2.0);
+    assert!(is_refused(&qkv, too_long[..].into(), biased(Mask::Full)));
+    let beyond = segments_of(&[0, 200]);
+    assert!(is_refused(&qkv, beyond[..].into(), Mask::Full.into()));
+}
+
+#[test]
+fn attention_to_shared_and_cached_rows_equals_its_reference() {
+    let qkv = tensor(150, HEADS.row(), 2.0);
+    let cached = tensor(7, 2 * HEADS.kv_heads * HEADS.size, 2.0);
     let shared = vec![Ancestor::Cached(0), Ancestor::Batch(0..38)];
     let segments = [
         Segment { rows: 0..38, start: 7, ancestors: vec![Ancestor::Cached(0)] },
         Segment { rows: 38..39, start: 45, ancestors: shared.clone() },
         Segment { rows: 39..150, start: 45, ancestors: shared },
     ];
-    let fast =
-        attention::attention(&qkv, heads, &segments, &[&cached], Mask::Causal).expect("attended");
-    let plain = reference::attention::attention(&qkv, heads, &segments, &[&cached], Mask::Causal)
-        .expect("attended");
-    assert!(worst(&fast, &plain) < 5e-6);
-    assert!(attention::attention(&qkv, heads, &segments, &[&cached], Mask::Full).is_err());
-    assert!(attention::attention(&qkv, heads, &segments, &[], Mask::Causal).is_err());
-    assert!(attention::attention(&qkv, heads, &segments_of(&[0, 200]), &[], Mask::Full).is_err());
+    let sequences = Sequences { segments: &segments, cached: &[&cached] };
+    attends_as_the_reference(&qkv, sequences, Mask::Causal.into());
+    assert!(is_refused(&qkv, sequences, Mask::Full.into()), "shared rows need a causal mask");
+    assert!(is_refused(&qkv, segments[..].into(), Mask::Causal.into()), "cached rows are missing");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proxima_kernels::reference;
 use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{Heads, Mask, segments_of};
+use proxima_kernels::spec::{Heads, Mask, Sequences, segments_of};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{Device, Tensor};
 
@@ -133,10 +133,20 @@ fn full_attention_of_images_equals_its_plain_form() {
         let offsets = [0, 4, 28, 29 + 63];
         let qkv = tensor(offsets[3], heads.row());
         let segments = segments_of(&offsets);
-        let fast =
-            attention::attention(&qkv, heads, &segments, &[], Mask::Full).expect("attention");
-        let plain = reference::attention::attention(&qkv, heads, &segments, &[], Mask::Full)
-            .expect("attention");
+        let fast = attention::attention(
+            &qkv,
+            heads,
+            Sequences { segments: &segments, cached: &[] },
+            Mask::Full,
+        )
+        .expect("attention");
+        let plain = reference::attention::attention(
+            &qkv,
+            heads,
+            Sequences { segments: &segments, cached: &[] },
+            Mask::Full,
+        )
+        .expect("attention");
         assert!(worst(&fast, &plain) < 2e-5, "heads of {size}");
     }
 }

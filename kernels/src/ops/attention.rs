@@ -11,21 +11,20 @@ use crate::cpu::gemm::micro_kernel::Arithmetic;
 use crate::cpu::{self, Isa};
 use crate::cuda::launch;
 use crate::reference;
-use crate::spec::{Ancestor, Heads, PositionBias, Scoring, Segment};
+use crate::spec::{Ancestor, Heads, PositionBias, Scoring, Sequences};
 
 /// Softmax self-attention of each sequence, with scores scaled by `1/sqrt(size)`, in the input
 /// layout of the layer `next`: `[n_rows, heads * size]`. If `next` rounds its inputs, queries,
 /// keys, values and attention weights are rounded to bfloat16 too, on CPUs that multiply bfloat16.
 ///
-/// `qkv` is `[n_rows, row]` in the layout of [`Heads`], `segments` says how rows form sequences,
-/// `cached` holds keys and values of earlier batches (`[n, 2 * kv_heads * size]` each).
+/// `qkv` is `[n_rows, row]` in the layout of [`Heads`].
 ///
 /// # Errors
 /// Mismatched shapes, or a device failure.
 pub fn attention_for<'a>(
     qkv: &Rows,
     heads: Heads,
-    (segments, cached): (&[Segment], &[&Tensor]),
+    sequences: Sequences<'_>,
     scoring: impl Into<Scoring<'a>>,
     next: &Linear,
 ) -> Result<LinearInput> {
@@ -34,7 +33,7 @@ pub fn attention_for<'a>(
     if width != heads.row() {
         bail!("attention: rows have {width} elements, expected {} for {heads:?}", heads.row());
     }
-    check(rows, heads, segments, cached, scoring)?;
+    check(rows, heads, sequences, scoring)?;
     let layout = next.input_layout();
     match qkv.backend() {
         Backend::Cpu => {
@@ -42,19 +41,19 @@ pub fn attention_for<'a>(
             let arithmetic = if rounds { Arithmetic::Bf16 } else { Arithmetic::F32 };
             let packing = layout.packing()?;
             let qkv = (qkv.elements()?, heads, arithmetic);
-            let mixed = on_cpu(qkv, (segments, cached), scoring, |attention| {
+            let mixed = on_cpu(qkv, sequences, scoring, |attention| {
                 attention_packed(Isa::current(), attention, packing)
             });
             Ok(LinearInput(Inner::Packed(mixed?)))
         }
         Backend::Cuda => {
             let qkv = qkv.device_tensor()?;
-            let mixed = launch::attention::attention(qkv, heads, (segments, cached), scoring)?;
+            let mixed = launch::attention::attention(qkv, heads, sequences, scoring)?;
             LinearInput::of(&mixed, layout)
         }
         Backend::Reference => {
             let qkv = qkv.tensor()?;
-            let mixed = reference::attention::attention(&qkv, heads, segments, cached, scoring)?;
+            let mixed = reference::attention::attention(&qkv, heads, sequences, scoring)?;
             LinearInput::of(&mixed, layout)
         }
     }
@@ -67,42 +66,41 @@ pub fn attention_for<'a>(
 pub fn attention<'a>(
     qkv: &Tensor,
     heads: Heads,
-    segments: &[Segment],
-    cached: &[&Tensor],
+    sequences: Sequences<'_>,
     scoring: impl Into<Scoring<'a>>,
 ) -> Result<Tensor> {
     let scoring = scoring.into();
     let rows = matrix(qkv, heads.row(), "attention")?;
-    check(rows, heads, segments, cached, scoring)?;
+    check(rows, heads, sequences, scoring)?;
     match Backend::of(qkv.device()) {
         Backend::Cpu => {
             let width = heads.heads * heads.size;
             let mut out = vec![0.0; rows * width];
             let elements = CpuSlice::of(qkv)?;
             let qkv = (&*elements, heads, Arithmetic::F32);
-            on_cpu(qkv, (segments, cached), scoring, |attention| {
+            on_cpu(qkv, sequences, scoring, |attention| {
                 cpu::attention::attention(Isa::current(), attention, &mut out);
             })?;
             Tensor::from_vec(out, (rows, width), &Device::Cpu)
         }
-        Backend::Cuda => launch::attention::attention(qkv, heads, (segments, cached), scoring)?
-            .to_dtype(DType::F32),
-        Backend::Reference => {
-            reference::attention::attention(qkv, heads, segments, cached, scoring)
+        Backend::Cuda => {
+            launch::attention::attention(qkv, heads, sequences, scoring)?.to_dtype(DType::F32)
         }
+        Backend::Reference => reference::attention::attention(qkv, heads, sequences, scoring),
     }
 }
 
 /// Calls `compute` with the inputs as the CPU kernel takes them.
 fn on_cpu<T>(
     (qkv, heads, arithmetic): (&[f32], Heads, Arithmetic),
-    (segments, cached): (&[Segment], &[&Tensor]),
+    sequences: Sequences<'_>,
     scoring: Scoring<'_>,
     compute: impl FnOnce(Attention<'_>) -> T,
 ) -> Result<T> {
-    let cached = cached.iter().map(|cached| CpuSlice::of(cached)).collect::<Result<Vec<_>>>()?;
+    let cached = sequences.cached.iter().map(|cached| CpuSlice::of(cached));
+    let cached = cached.collect::<Result<Vec<_>>>()?;
     let cached: Vec<&[f32]> = cached.iter().map(|elements| &**elements).collect();
-    let layout = Layout { segments, cached: &cached };
+    let layout = Layout { segments: sequences.segments, cached: &cached };
     let table = scoring.bias.map(|bias| CpuSlice::of(&bias.table)).transpose()?;
     let reach = scoring.bias.map_or(0, |bias| bias.reach);
     let bias = table.as_ref().map(|table| Bias { table, reach });
@@ -112,8 +110,7 @@ fn on_cpu<T>(
 fn check(
     rows: usize,
     heads: Heads,
-    segments: &[Segment],
-    cached: &[&Tensor],
+    Sequences { segments, cached }: Sequences<'_>,
     Scoring { mask, bias }: Scoring<'_>,
 ) -> Result<()> {
     if let Some(PositionBias { table, reach }) = bias {

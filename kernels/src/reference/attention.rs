@@ -2,7 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
-use crate::spec::{Ancestor, Heads, Mask, PositionBias, Scoring, Segment};
+use crate::spec::{Ancestor, Heads, Mask, PositionBias, Scoring, Sequences};
 
 /// Softmax attention of each sequence, with scores scaled by `1/sqrt(size)`.
 ///
@@ -11,8 +11,7 @@ use crate::spec::{Ancestor, Heads, Mask, PositionBias, Scoring, Segment};
 pub fn attention<'a>(
     qkv: &Tensor,
     heads: Heads,
-    segments: &[Segment],
-    cached: &[&Tensor],
+    Sequences { segments, cached }: Sequences<'_>,
     scoring: impl Into<Scoring<'a>>,
 ) -> Result<Tensor> {
     let scoring = scoring.into();

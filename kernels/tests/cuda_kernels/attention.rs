@@ -7,7 +7,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 use proxima_emulator::{Block, Buffer, Span, read, write};
 use proxima_kernels::reference;
-use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
+use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, Sequences, segments_of};
 
 use super::device::*;
 
@@ -172,9 +172,13 @@ fn is_close_at<T: AttentionType>(sizes: &[usize], lengths: &[usize]) {
         let qkv = rounded::<T>(&numbers(offsets[offsets.len() - 1] * heads.row(), *size as u32));
         for mask in MASKS {
             let tensor = matrix(&qkv, heads.row());
-            let expected =
-                reference::attention::attention(&tensor, heads, &segments_of(&offsets), &[], mask)
-                    .expect("attention");
+            let expected = reference::attention::attention(
+                &tensor,
+                heads,
+                Sequences { segments: &segments_of(&offsets), cached: &[] },
+                mask,
+            )
+            .expect("attention");
             let got = run_whole::<T>(&qkv, &offsets, Case::new::<T>(heads, mask));
             let what = format!("{} {heads:?} {mask:?}", T::NAME);
             assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
@@ -229,9 +233,13 @@ fn shares_prefixes<T: AttentionType>(size: usize) {
     let case = Case::new::<T>(heads, Mask::Causal);
     let got = run::<T>(&buffer, total, case, &sequences);
     let (tensor, cached_tensor) = (matrix(&qkv, width), matrix(&cached, width - keys));
-    let expected =
-        reference::attention::attention(&tensor, heads, &segments, &[&cached_tensor], Mask::Causal)
-            .expect("attention");
+    let expected = reference::attention::attention(
+        &tensor,
+        heads,
+        Sequences { segments: &segments, cached: &[&cached_tensor] },
+        Mask::Causal,
+    )
+    .expect("attention");
     let what = format!("{} of {size}", T::NAME);
     assert_close(&got, &numbers_of(&expected), [T::UNIT, T::ERROR], &what);
 

@@ -403,7 +403,7 @@ impl Layer {
         };
         let qkv = self.qkv.of(&normed, None, None)?;
         let qkv = rotary(qkv, heads, None, positions, tables)?;
-        let rows = (part.segments(), &[][..]);
+        let rows = part.segments().into();
         let mixed = attention_for(&qkv, heads, rows, self.mask, &self.output)?;
         let hidden = self.output.of(&mixed, None, Some(&hidden))?;
         let normed = self.mlp_norm.forward_for(&hidden, self.gated.input_layout())?.1;

@@ -11,7 +11,7 @@ use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask};
+use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Sequences};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::Loader;
@@ -207,7 +207,7 @@ impl Decoder {
         let qkv = layer.qkv.of(&input, None, None)?;
         let qkv = rotary(qkv, self.heads, layer.head_norms.as_ref(), positions, tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
-        let rows = (part.segments(), cached);
+        let rows = Sequences { segments: part.segments(), cached };
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &layer.output)?;
         let norm = self.norm_for(&layer.mlp_norm, layer.gated.input_layout());
         let (hidden, normed) = layer.output.add_and_norm(&mixed, &hidden, norm)?;

@@ -293,7 +293,7 @@ impl PostNorm {
         if let Some(tables) = places.tables {
             qkv = rotary(qkv, self.heads, None, &places.positions[part.rows()], tables)?;
         }
-        let rows = (part.segments(), &[][..]);
+        let rows = part.segments().into();
         let scoring = Scoring { mask: Mask::Full, bias: places.bias };
         let mixed = attention_for(&qkv, self.heads, rows, scoring, &layer.output)?;
         let mut summed = layer.output.of(&mixed, None, Some(&hidden))?;

@@ -8,7 +8,7 @@ use proxima_kernels::ops::linear::{GatedLinear, Linear};
 use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
 use proxima_kernels::ops::rotary::{RotaryTables, rotary};
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask};
+use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Sequences};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::Loader;
@@ -139,7 +139,7 @@ impl SandwichLayer {
         }
         let qkv = rotary(qkv, self.heads, Some(&self.head_norms), turn.positions, turn.tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
-        let rows = (part.segments(), turn.cached);
+        let rows = Sequences { segments: part.segments(), cached: turn.cached };
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &self.output)?;
         self.add(hidden, &self.output.of(&mixed, None, None)?, &self.attention_norm)?;
         let normed = rms_norm_for(hidden, &self.mlp_norm, self.eps, self.gated.input_layout())?;

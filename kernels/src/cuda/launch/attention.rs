@@ -8,7 +8,7 @@ use candle_core::{DType, Result, Tensor, bail};
 
 use super::{Argument, BLOCK, aligned, at, empty, float32, int, recording, suffix, uploaded};
 use crate::cuda::{self, Launch};
-use crate::spec::{Ancestor, Heads, Mask, Scoring, Segment};
+use crate::spec::{Ancestor, Heads, Mask, Scoring, Segment, Sequences};
 
 /// Head sizes that have a tensor-core kernel; other sizes use the next larger one.
 const SIZES: [usize; 5] = [32, 64, 80, 96, 128];
@@ -79,13 +79,13 @@ impl Plan {
 pub(crate) fn attention(
     qkv: &Tensor,
     heads: Heads,
-    (segments, cached): (&[Segment], &[&Tensor]),
+    Sequences { segments, cached }: Sequences<'_>,
     scoring: Scoring<'_>,
 ) -> Result<Tensor> {
     let (dtype, device) = (qkv.dtype(), qkv.device());
     if dtype != DType::F32 && !AttentionKernel::is_in_16_bits(heads.size) {
         let wide = qkv.to_dtype(DType::F32)?;
-        return attention(&wide, heads, (segments, cached), scoring)?.to_dtype(dtype);
+        return attention(&wide, heads, Sequences { segments, cached }, scoring)?.to_dtype(dtype);
     }
     let Scoring { mask, bias } = scoring;
     let qkv = aligned(qkv)?;

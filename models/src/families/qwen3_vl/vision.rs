@@ -272,8 +272,13 @@ impl Tower {
                 block.attention_norm.forward_for(&hidden, block.qkv.input_layout())?;
             let qkv = block.qkv.of(&normed, None, None)?;
             let qkv = rotary(qkv, self.heads, None, &positions, &tables)?;
-            let mixed =
-                attention_for(&qkv, self.heads, (&segments, &[]), Mask::Full, &block.output)?;
+            let mixed = attention_for(
+                &qkv,
+                self.heads,
+                segments.as_slice().into(),
+                Mask::Full,
+                &block.output,
+            )?;
             hidden = block.output.of(&mixed, None, Some(&hidden))?;
             let (_, normed) = block.mlp_norm.forward_for(&hidden, block.up.input_layout())?;
             let wide =

@@ -5,7 +5,7 @@ use half::bf16;
 use proxima_emulator::{Arg, Block, Buffer, Element, Span, emulate, read, write};
 
 use super::*;
-use crate::spec::PositionBias;
+use crate::spec::{PositionBias, Sequences};
 
 #[test]
 fn runs_become_blocks_and_segments() {
@@ -133,9 +133,13 @@ fn check_with<T: Element>(
     let (qkv, cached) =
         (matrix(&qkv, heads.row()).expect("rows"), matrix(&cached, stride).expect("rows"));
     let scoring = Scoring { mask: Mask::Causal, bias };
-    let wanted =
-        crate::reference::attention::attention(&qkv, heads, &segments, &[&cached], scoring)
-            .expect("plain");
+    let wanted = crate::reference::attention::attention(
+        &qkv,
+        heads,
+        Sequences { segments: &segments, cached: &[&cached] },
+        scoring,
+    )
+    .expect("plain");
     let wanted: Vec<f32> = wanted.flatten_all().and_then(|it| it.to_vec1()).expect("numbers");
     for (found, wanted) in out.elements().iter().zip(&wanted) {
         let found = f32::from(*found);
