@@ -1,6 +1,6 @@
 //! The operations that model families are written in, on tensors of any device.
 //!
-//! Each checks shapes, then dispatches in one `match` over the [`Backend`] of its rows' device.
+//! Each checks shapes, then dispatches in one `match` over the `Backend` of its rows' device.
 //! Must not know: families, checkpoints, batches.
 
 pub mod attention;

@@ -122,6 +122,10 @@ async fn an_answer_that_would_be_too_large_is_refused_before_it_is_computed() {
         error["error"].as_str().is_some_and(|message| message.contains("the response would have")),
         "{error}"
     );
+    let metrics = server.app.metrics().text();
+    let counts = metrics.lines().filter(|line| line.starts_with("proxima_errors_total"));
+    let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    assert_eq!(counts.sum::<f64>(), 1.0, "a refusal is counted once: {metrics}");
     assert_eq!(status(&server).await, 200);
 }
 

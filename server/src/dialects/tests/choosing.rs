@@ -111,6 +111,20 @@ async fn refusals_of_weaviates_paths_are_counted() {
 }
 
 #[tokio::test]
+async fn an_unknown_model_is_counted_wherever_it_is_asked_about() {
+    let several = Several::of(vec![("embedder", synthetic("tiny-bert"))]);
+    for (path, count) in [("/info/other", " 1"), ("/v1/models/other", " 2")] {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = router(several.app.clone()).oneshot(request).await.expect("answered");
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        let text = several.app.metrics().text();
+        let line = text.lines().find(|line| line.contains("errors_total{kind=\"unknown_model\""));
+        assert!(line.is_some_and(|line| line.ends_with(count)), "{path}: {line:?}");
+    }
+    several.end().await;
+}
+
+#[tokio::test]
 async fn instances_are_answered_whole_or_not_at_all() {
     let several = Several::of(vec![("embedder", synthetic("tiny-bert"))]);
     let good = json!({ "inputs": ["gravity", "a city"], "dimensions": 8 });

@@ -2,26 +2,26 @@
 /// Token ids.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TokenIds {
-    /// Taken as they are: no prompt and no special tokens are added.
+    /// Used as they are: no prompt and no special tokens are added.
     #[prost(uint32, repeated, tag = "1")]
     pub ids: ::prost::alloc::vec::Vec<u32>,
 }
 /// A file.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct File {
-    /// One of them; neither is an error.
+    /// Exactly one is required.
     #[prost(oneof = "file::Source", tags = "1, 2")]
     pub source: ::core::option::Option<file::Source>,
 }
 /// Nested message and enum types in `File`.
 pub mod file {
-    /// One of them; neither is an error.
+    /// Exactly one is required.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Source {
-        /// What is in it.
+        /// Its contents.
         #[prost(bytes, tag = "1")]
         Bytes(::prost::alloc::vec::Vec<u8>),
-        /// Where it is: a URL of an allowed host, or a data URI.
+        /// A URL of an allowed host, or a data URI.
         #[prost(string, tag = "2")]
         Url(::prost::alloc::string::String),
     }
@@ -36,19 +36,19 @@ pub struct Frames {
 /// A video.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Video {
-    /// Frames taken of each second of a file; the model's own if absent.
+    /// Frames sampled per second of a file; the model's default if absent.
     #[prost(double, optional, tag = "3")]
     pub fps: ::core::option::Option<f64>,
-    /// Frames taken of a file at most; the model's own if absent.
+    /// Maximum frames sampled from a file; the model's default if absent.
     #[prost(uint32, optional, tag = "4")]
     pub max_frames: ::core::option::Option<u32>,
-    /// One of them; neither is an error.
+    /// Exactly one is required.
     #[prost(oneof = "video::Source", tags = "1, 2")]
     pub source: ::core::option::Option<video::Source>,
 }
 /// Nested message and enum types in `Video`.
 pub mod video {
-    /// One of them; neither is an error.
+    /// Exactly one is required.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Source {
         /// Its frames.
@@ -62,13 +62,13 @@ pub mod video {
 /// A part of an item.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Part {
-    /// One of them; none is an error.
+    /// Exactly one is required.
     #[prost(oneof = "part::Part", tags = "1, 2, 3")]
     pub part: ::core::option::Option<part::Part>,
 }
 /// Nested message and enum types in `Part`.
 pub mod part {
-    /// One of them; none is an error.
+    /// Exactly one is required.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Part {
         /// A text.
@@ -85,23 +85,23 @@ pub mod part {
 /// Texts, images and videos that are one input together.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Item {
-    /// In this order the model sees them; models are used to videos, then images, then texts.
+    /// In the order the model sees them; models are trained on videos, then images, then texts.
     #[prost(message, repeated, tag = "1")]
     pub parts: ::prost::alloc::vec::Vec<Part>,
-    /// An instruction of its own, before that of the request.
+    /// Its own instruction, which takes precedence over the request's.
     #[prost(string, optional, tag = "2")]
     pub instruction: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// A text, token ids, or several parts.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Input {
-    /// One of them; none is an error.
+    /// Exactly one is required.
     #[prost(oneof = "input::Input", tags = "1, 2, 3")]
     pub input: ::core::option::Option<input::Input>,
 }
 /// Nested message and enum types in `Input`.
 pub mod input {
-    /// One of them; none is an error.
+    /// Exactly one is required.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Input {
         /// A text.
@@ -125,7 +125,7 @@ pub struct Vector {
     #[prost(bytes = "vec", tag = "2")]
     pub bytes: ::prost::alloc::vec::Vec<u8>,
 }
-/// What a request took.
+/// Token counts and times of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Timings {
     /// Characters of all texts.
@@ -134,16 +134,16 @@ pub struct Timings {
     /// Tokens of all inputs, special tokens included, after truncation.
     #[prost(uint64, tag = "2")]
     pub tokens: u64,
-    /// From the call to the answer, in nanoseconds.
+    /// From the call to the response, in nanoseconds.
     #[prost(uint64, tag = "3")]
     pub total_ns: u64,
-    /// Tokenising, the mean over the inputs, in nanoseconds.
+    /// Time to tokenise, mean over the inputs, in nanoseconds.
     #[prost(uint64, tag = "4")]
     pub tokenization_ns: u64,
-    /// Waiting for a batch, the mean over the inputs, in nanoseconds.
+    /// Wait for a batch, mean over the inputs, in nanoseconds.
     #[prost(uint64, tag = "5")]
     pub queue_ns: u64,
-    /// The forward pass, the mean over the inputs, in nanoseconds.
+    /// Forward pass, mean over the inputs, in nanoseconds.
     #[prost(uint64, tag = "6")]
     pub inference_ns: u64,
 }
@@ -156,13 +156,13 @@ pub struct EmbedRequest {
     /// One or more inputs.
     #[prost(message, repeated, tag = "2")]
     pub inputs: ::prost::alloc::vec::Vec<Input>,
-    /// A free instruction, put before each text in the model's own template; empty is no prompt.
+    /// A free-form instruction, put before each text in the model's own template; if empty, no prompt is used.
     #[prost(string, optional, tag = "3")]
     pub instruction: ::core::option::Option<::prost::alloc::string::String>,
-    /// A prompt of the checkpoint, by name; an instruction goes before it.
+    /// A prompt of the checkpoint, by name; not together with an instruction.
     #[prost(string, optional, tag = "4")]
     pub prompt_name: ::core::option::Option<::prost::alloc::string::String>,
-    /// Cut inputs longer than the limit or refuse them; the server's setting if absent.
+    /// Truncate inputs longer than the limit or refuse them; the server's setting if absent.
     #[prost(bool, optional, tag = "5")]
     pub truncate: ::core::option::Option<bool>,
     /// Which end is cut.
@@ -171,13 +171,13 @@ pub struct EmbedRequest {
     /// A limit in tokens below the model's own, special tokens included.
     #[prost(uint32, optional, tag = "7")]
     pub max_tokens: ::core::option::Option<u32>,
-    /// Keep the first components only (Matryoshka), then normalise again.
+    /// Keep only the first components (Matryoshka), then normalise again.
     #[prost(uint32, optional, tag = "8")]
     pub dimensions: ::core::option::Option<u32>,
     /// Scale vectors to length one; on if absent.
     #[prost(bool, optional, tag = "9")]
     pub normalize: ::core::option::Option<bool>,
-    /// How vectors are written.
+    /// Encoding of the vectors.
     #[prost(enumeration = "Encoding", tag = "10")]
     pub encoding: i32,
     /// The purpose of the inputs, such as `query` or `document`: selects the checkpoint's prompt for it.
@@ -191,39 +191,39 @@ pub struct EmbedResponse {
     /// The served name of the model.
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
-    /// One an input, in order.
+    /// One per input, in order.
     #[prost(message, repeated, tag = "2")]
     pub vectors: ::prost::alloc::vec::Vec<Vector>,
-    /// What it took.
+    /// Token counts and times.
     #[prost(message, optional, tag = "3")]
     pub timings: ::core::option::Option<Timings>,
 }
 /// How a listwise model sees the documents.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListwiseOptions {
-    /// Documents that go into the pseudo-query: the first ones, or those of a window; 20 if absent.
+    /// Documents in the pseudo-query: the first ones, or those of a window; 20 if absent.
     #[prost(uint32, optional, tag = "1")]
     pub candidates: ::core::option::Option<u32>,
-    /// Rank in windows from the back to the front, this many documents apart; one pass over the first
-    /// candidates if absent.
+    /// Rank sliding windows from the last document to the first, this many documents apart; only the
+    /// first candidates if absent.
     #[prost(uint32, optional, tag = "2")]
     pub step: ::core::option::Option<u32>,
-    /// How often, each pass beginning with the order of the one before; once if absent.
+    /// Number of passes, each starting from the order of the one before; 1 if absent.
     #[prost(uint32, optional, tag = "3")]
     pub passes: ::core::option::Option<u32>,
-    /// How query and documents are put together.
+    /// The template of query and documents.
     #[prost(oneof = "listwise_options::Template", tags = "4, 5")]
     pub template: ::core::option::Option<listwise_options::Template>,
 }
 /// Nested message and enum types in `ListwiseOptions`.
 pub mod listwise_options {
-    /// How query and documents are put together.
+    /// The template of query and documents.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Template {
-        /// In a known way.
+        /// A built-in one.
         #[prost(enumeration = "super::ListwiseTemplate", tag = "4")]
         Known(i32),
-        /// A text with {instruction}, {documents} and {query} in it, special tokens included.
+        /// A custom one with {instruction}, {documents} and {query}, special tokens included.
         #[prost(string, tag = "5")]
         Given(::prost::alloc::string::String),
     }
@@ -240,19 +240,19 @@ pub struct RerankRequest {
     /// One or more documents.
     #[prost(string, repeated, tag = "3")]
     pub documents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// A free instruction, in the model's own template.
+    /// A free-form instruction, in the model's own template.
     #[prost(string, optional, tag = "4")]
     pub instruction: ::core::option::Option<::prost::alloc::string::String>,
-    /// A prompt of the checkpoint, by name; an instruction goes before it.
+    /// A prompt of the checkpoint, by name; not together with an instruction.
     #[prost(string, optional, tag = "5")]
     pub prompt_name: ::core::option::Option<::prost::alloc::string::String>,
-    /// Cut what is longer than the limit or refuse it; the server's setting if absent.
+    /// Truncate inputs longer than the limit or refuse them; the server's setting if absent.
     #[prost(bool, optional, tag = "6")]
     pub truncate: ::core::option::Option<bool>,
     /// Which end is cut.
     #[prost(enumeration = "TruncationDirection", tag = "7")]
     pub truncation_direction: i32,
-    /// Tokens of a document that are used, whatever room there is.
+    /// Maximum tokens used of each document.
     #[prost(uint32, optional, tag = "8")]
     pub max_tokens_per_document: ::core::option::Option<u32>,
     /// How documents are ranked.
@@ -261,27 +261,27 @@ pub struct RerankRequest {
     /// How a listwise model sees the documents.
     #[prost(message, optional, tag = "10")]
     pub listwise: ::core::option::Option<ListwiseOptions>,
-    /// Vectors of the documents, if you have them: as many as documents, or none. In `floats`, or in
+    /// Vectors of the documents, if known: one per document, or none. In `floats`, or in
     /// `bytes` as little-endian float32.
     #[prost(message, repeated, tag = "11")]
     pub document_vectors: ::prost::alloc::vec::Vec<Vector>,
-    /// The best so many only; all if absent.
+    /// Return only the best ones; all if absent.
     #[prost(uint32, optional, tag = "12")]
     pub top_n: ::core::option::Option<u32>,
-    /// Send the documents back: their texts.
+    /// Return the texts of the documents.
     #[prost(bool, tag = "13")]
     pub return_documents: bool,
-    /// The query, if it is more than a text; instead of `query`.
+    /// A query with images or videos; instead of `query`.
     #[prost(message, optional, tag = "14")]
     pub query_item: ::core::option::Option<Item>,
-    /// The documents, if they are more than texts; instead of `documents`.
+    /// Documents with images or videos; instead of `documents`.
     #[prost(message, repeated, tag = "15")]
     pub document_items: ::prost::alloc::vec::Vec<Item>,
 }
-/// A document's place in the ranking.
+/// A ranked document.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RankedDocument {
-    /// Its place in the request, from 0.
+    /// Its index in the request, from 0.
     #[prost(uint32, tag = "1")]
     pub index: u32,
     /// A probability (pointwise) or cosine.
@@ -300,13 +300,13 @@ pub struct RerankResponse {
     /// The served name of the model.
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
-    /// The best first; of equal ones the earlier first.
+    /// Best first; ties in the order of the request.
     #[prost(message, repeated, tag = "2")]
     pub results: ::prost::alloc::vec::Vec<RankedDocument>,
     /// How they were ranked.
     #[prost(enumeration = "RerankMethod", tag = "3")]
     pub method: i32,
-    /// What it took.
+    /// Token counts and times.
     #[prost(message, optional, tag = "4")]
     pub timings: ::core::option::Option<Timings>,
 }
@@ -329,7 +329,7 @@ pub struct PredictRequest {
     /// One or more texts or pairs.
     #[prost(message, repeated, tag = "2")]
     pub inputs: ::prost::alloc::vec::Vec<TextOrPair>,
-    /// Cut what is longer than the limit or refuse it; the server's setting if absent.
+    /// Truncate inputs longer than the limit or refuse them; the server's setting if absent.
     #[prost(bool, optional, tag = "3")]
     pub truncate: ::core::option::Option<bool>,
     /// Which end is cut.
@@ -362,10 +362,10 @@ pub struct PredictResponse {
     /// The served name of the model.
     #[prost(string, tag = "1")]
     pub model: ::prost::alloc::string::String,
-    /// One an input, in order.
+    /// One per input, in order.
     #[prost(message, repeated, tag = "2")]
     pub results: ::prost::alloc::vec::Vec<Classes>,
-    /// What it took.
+    /// Token counts and times.
     #[prost(message, optional, tag = "3")]
     pub timings: ::core::option::Option<Timings>,
 }
@@ -381,10 +381,10 @@ pub struct TokenizeRequest {
     /// Add the template's special tokens; on if absent.
     #[prost(bool, optional, tag = "3")]
     pub add_special_tokens: ::core::option::Option<bool>,
-    /// A free instruction, put before each text in the model's own template; empty is no prompt.
+    /// A free-form instruction, put before each text in the model's own template; if empty, no prompt is used.
     #[prost(string, optional, tag = "4")]
     pub instruction: ::core::option::Option<::prost::alloc::string::String>,
-    /// A prompt of the checkpoint, by name; an instruction goes before it.
+    /// A prompt of the checkpoint, by name; not together with an instruction.
     #[prost(string, optional, tag = "5")]
     pub prompt_name: ::core::option::Option<::prost::alloc::string::String>,
 }
@@ -394,16 +394,16 @@ pub struct Token {
     /// Its id.
     #[prost(uint32, tag = "1")]
     pub id: u32,
-    /// The text it stands for.
+    /// Its text.
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
-    /// Added by the template.
+    /// Whether the template added it.
     #[prost(bool, tag = "3")]
     pub special: bool,
-    /// Where it starts, in characters.
+    /// Start offset in characters.
     #[prost(uint32, optional, tag = "4")]
     pub start: ::core::option::Option<u32>,
-    /// Where it ends, in characters.
+    /// End offset in characters.
     #[prost(uint32, optional, tag = "5")]
     pub stop: ::core::option::Option<u32>,
 }
@@ -417,7 +417,7 @@ pub struct Tokens {
 /// The tokens of the texts.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TokenizeResponse {
-    /// One an input, in order.
+    /// One per input, in order.
     #[prost(message, repeated, tag = "1")]
     pub results: ::prost::alloc::vec::Vec<Tokens>,
 }
@@ -430,18 +430,18 @@ pub struct DecodeRequest {
     /// One or more lists of token ids.
     #[prost(message, repeated, tag = "2")]
     pub inputs: ::prost::alloc::vec::Vec<TokenIds>,
-    /// Leave special tokens out; on if absent.
+    /// Skip special tokens; on if absent.
     #[prost(bool, optional, tag = "3")]
     pub skip_special_tokens: ::core::option::Option<bool>,
 }
 /// The texts.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DecodeResponse {
-    /// One a list, in order.
+    /// One per list, in order.
     #[prost(string, repeated, tag = "1")]
     pub texts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Nothing to say.
+/// Empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelsRequest {}
 /// A model that is served.
@@ -453,16 +453,16 @@ pub struct Model {
     /// Its architecture.
     #[prost(string, tag = "2")]
     pub family: ::prost::alloc::string::String,
-    /// What is done around the network.
+    /// How inputs are prepared.
     #[prost(string, tag = "3")]
     pub recipe: ::prost::alloc::string::String,
-    /// Where it runs.
+    /// The device it runs on.
     #[prost(string, tag = "4")]
     pub device: ::prost::alloc::string::String,
     /// Precision of the weights.
     #[prost(string, tag = "5")]
     pub dtype: ::prost::alloc::string::String,
-    /// Longest input in tokens.
+    /// Maximum tokens of an input.
     #[prost(uint32, tag = "6")]
     pub max_tokens: u32,
     /// Components of a vector; absent if the model gives none.
@@ -517,7 +517,7 @@ impl TruncationDirection {
         }
     }
 }
-/// How vectors are written.
+/// Encoding of the vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Encoding {
@@ -525,12 +525,12 @@ pub enum Encoding {
     Float = 0,
     /// float32, little-endian, in `bytes`.
     FloatBytes = 1,
-    /// A signed byte a component: round(127 v / max|v|). Keeps the direction, not the length.
+    /// One signed byte per component: round(127 v / max|v|). Keeps the direction, not the length.
     Int8 = 2,
     /// The same plus 128, as an unsigned byte.
     Uint8 = 3,
-    /// A bit a component, 1 where v >= 0, eight a byte, the first in the most significant bit; each byte
-    /// minus 128, as a signed byte.
+    /// One bit per component, 1 where v >= 0, eight per byte, the first in the most significant bit; each
+    /// byte minus 128, as a signed byte.
     Binary = 4,
     /// The same bits as unsigned bytes.
     Ubinary = 5,
@@ -604,7 +604,7 @@ impl RerankMethod {
         }
     }
 }
-/// How a query and documents are put together for listwise ranking.
+/// Templates of query and documents for listwise ranking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ListwiseTemplate {
