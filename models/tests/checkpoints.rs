@@ -397,7 +397,7 @@ fn a_qwen3_classifier_has_one_label() {
         })
     };
     labels(1).expect("loaded");
-    says(labels(3), &["config.json", "one label", "this has 3 labels"]);
+    says(labels(3), &["config.json", "one label", "this one has 3 labels"]);
 }
 
 /// The template published with Qwen3-Reranker.

@@ -329,7 +329,7 @@ fn rerankers_whose_chat_is_not_served_are_refused() {
         (
             chat,
             json!("{{ messages[0].content }}"),
-            "leaves out the message of the role \"document\"",
+            "leaves out the message with the role \"document\"",
         ),
         (chat, json!("{{ strftime_now('%Y') }}"), "strftime_now"),
         (chat, json!("{% for it in messages %}"), "cannot be read"),
