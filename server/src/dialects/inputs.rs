@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::items::{ItemObject, Name, Pending, read_item, resolve};
 use super::token_ids::IdsOf;
-use crate::http::{App, Failure};
+use crate::http::{Chosen, Failure};
 
 /// A text, token ids, or an object of several parts.
 #[derive(Debug, Clone, PartialEq)]
@@ -163,12 +163,12 @@ impl Inputs {
     ///
     /// # Errors
     /// Refused token ids, an invalid object, or a file that cannot be fetched.
-    pub async fn resolve(self, app: &App, ids: IdsOf<'_>) -> Result<Vec<Input>, Failure> {
+    pub async fn resolve(self, chosen: &Chosen<'_>, ids: IdsOf) -> Result<Vec<Input>, Failure> {
         let inputs = match self {
             Self::One(input) => vec![input],
             Self::Many(inputs) => inputs,
         };
-        ids.check(app, inputs.iter().map(OneInput::ids))?;
+        ids.check(chosen, inputs.iter().map(OneInput::ids))?;
         let mut pending = Vec::with_capacity(inputs.len());
         for (index, input) in inputs.into_iter().enumerate() {
             let name = Name::Input(index);
@@ -181,7 +181,7 @@ impl Inputs {
             };
             pending.push((name, one));
         }
-        resolve(app.media(), pending).await
+        resolve(chosen.media(), pending).await
     }
 }
 

@@ -21,7 +21,7 @@ use super::items::{
 use super::misspelt;
 use super::vectors::SentVectors;
 use super::{Side, inputs::prepare};
-use crate::http::{App, Failure, with_timings};
+use crate::http::{Chosen, Failure, with_timings};
 
 crate::dialects::object::objects! {
     ListwiseOptions: &misspelt::NONE,
@@ -353,7 +353,7 @@ pub fn echoes(documents: &[Document]) -> Vec<Object> {
 /// # Errors
 /// A query, document or vector that cannot be read, or a file that cannot be fetched.
 pub async fn request(
-    app: &App,
+    chosen: &Chosen<'_>,
     asked: Asked,
     additions: Additions,
 ) -> Result<RerankRequest, Failure> {
@@ -375,7 +375,7 @@ pub async fn request(
         Some(vectors) => vectors.numbers(count)?,
         None => Vec::new(),
     };
-    let mut contents = resolve(app.media(), pending).await?;
+    let mut contents = resolve(chosen.media(), pending).await?;
     let documents = contents.split_off(1);
     let query = contents.pop().ok_or(Failure::Bug)?;
     Ok(RerankRequest {

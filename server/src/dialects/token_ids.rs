@@ -4,38 +4,33 @@
 //!
 //! Must not know: any particular dialect.
 
-use crate::http::{App, Failure, TokenIds, Want};
+use crate::http::{Chosen, Failure, TokenIds};
 
 /// The tokenizer whose ids an API expects.
-#[derive(Debug, Clone, Copy)]
-pub enum IdsOf<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdsOf {
     /// The served model's: text-embeddings-inference, Proxima's own.
     Model,
     /// Whatever tokenizer the client uses; OpenAI's API leaves it open. LangChain's
     /// `OpenAIEmbeddings` sends ids of tiktoken.
-    Client {
-        /// The model that the request names.
-        model: Option<&'a str>,
-        /// What the model is needed for.
-        want: Want,
-    },
+    Client,
 }
 
-impl IdsOf<'_> {
+impl IdsOf {
     /// Checks every input that consists of token ids; others are `None`.
     ///
     /// # Errors
-    /// The first refused input, by its index; or no model that is ready is able to answer.
+    /// The first refused input, by its index.
     pub fn check<'i>(
         self,
-        app: &App,
+        chosen: &Chosen<'_>,
         inputs: impl Iterator<Item = Option<&'i [u32]>>,
     ) -> Result<(), Failure> {
-        let refused = match (app.config().token_ids, self) {
+        let refused = match (chosen.token_ids(), self) {
             (TokenIds::Allow, _) | (TokenIds::Checked, Self::Model) => None,
             (TokenIds::Refuse, _) => first(inputs, |_| false).map(never),
-            (TokenIds::Checked, Self::Client { model, want }) => {
-                let special = &app.choose(model, want)?.info().special_tokens;
+            (TokenIds::Checked, Self::Client) => {
+                let special = &chosen.info().special_tokens;
                 first(inputs, |ids| special.are_around(ids)).map(foreign)
             }
         };

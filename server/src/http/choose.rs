@@ -3,6 +3,8 @@
 //!
 //! Must not know: any dialect's bodies.
 
+use std::sync::Arc;
+
 use proxima_engine::{
     Caller, EmbedAllAnswer, EmbedAnswer, EmbedRequest, Engine, EngineError, PredictAnswer,
     PredictRequest, RerankAnswer, RerankMethod, RerankRequest, SimilaritiesAnswer, SparseAnswer,
@@ -13,7 +15,8 @@ use proxima_models::{Content, ModelInfo, Prepare, Prompt};
 
 use super::answer_size::AnswerSize;
 use super::scope::Scope;
-use super::{App, Failure, access};
+use super::{App, Failure, TokenIds, access};
+use crate::media::MediaFetcher;
 use crate::metrics::Endpoint;
 use crate::noted::{note_call, note_model};
 
@@ -151,6 +154,21 @@ impl<'a> Chosen<'a> {
     /// Its served name.
     pub fn name(&self) -> &'a str {
         self.name
+    }
+
+    /// Fetches the files of its requests.
+    pub fn media(&self) -> &'a Arc<MediaFetcher> {
+        self.app.media()
+    }
+
+    /// Whether overlong inputs are cut if a request does not say.
+    pub fn auto_truncate(&self) -> bool {
+        self.app.auto_truncate()
+    }
+
+    /// Which token ids are accepted as inputs.
+    pub fn token_ids(&self) -> TokenIds {
+        self.app.config().token_ids
     }
 
     /// Its description.

@@ -17,7 +17,7 @@ use super::items::{Name, Pending, Source, checked, content, resolve};
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::status::{answer_id, shaped};
-use crate::http::{App, Failure, JsonBody, Routes, Want, json_response, with_timings};
+use crate::http::{App, Chosen, Failure, JsonBody, Routes, Want, json_response, with_timings};
 use types::{
     ApiVersion, EmbedAnswer, EmbedBody, Embeddings, ErrorBody, ImageInfo, Meta, RerankBody,
     RerankResults, ResultEntry, SomeEmbeddings, Truncate, Units,
@@ -52,6 +52,7 @@ pub fn dialect() -> Dialect {
 struct Api;
 
 async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
     let additions = body.additions();
     let asked = Asked {
         query: body.query,
@@ -63,8 +64,7 @@ async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     let returned = body.return_documents.unwrap_or(false);
     let documents = if returned { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(app, asked, additions).await?;
-    let answer = app.choose(body.model.as_deref(), Want::Rerank)?.rerank(request).await?;
+    let answer = chosen.rerank(request(&chosen, asked, additions).await?).await?;
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
         relevance_score: place.score,
@@ -101,9 +101,10 @@ async fn embed_1(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody
 
 /// The vectors of a body; if `plain`, in one form that is not named.
 async fn vectors(app: &App, mut body: EmbedBody, plain: bool) -> Result<Response, Failure> {
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
     let encodings = body.embedding_types.clone().unwrap_or_default();
     let encodings = if encodings.is_empty() { vec![Default::default()] } else { encodings };
-    let (model, dimensions) = (body.model.clone(), body.output_dimension);
+    let dimensions = body.output_dimension;
     let normalize = body.normalize.unwrap_or(true);
     let (instruction, prompt_name) = (body.instruction.take(), body.prompt_name.take());
     let prepare = Prepare {
@@ -116,11 +117,11 @@ async fn vectors(app: &App, mut body: EmbedBody, plain: bool) -> Result<Response
         tokens_max: body.max_tokens,
         ..Prepare::default()
     };
-    let (inputs, texts) = inputs(app, body).await?;
+    let (inputs, texts) = inputs(&chosen, body).await?;
     let images: Vec<_> = inputs.iter().flat_map(Input::parts).filter_map(image).collect();
     let (n_images, images) = (images.len(), headers(&images));
     let request = EmbedRequest { inputs, prepare, dimensions, normalize };
-    let answer = app.choose(model.as_deref(), Want::Embed)?.embed(request).await?;
+    let answer = chosen.embed(request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
     let make = move || {
         let units = Units {
@@ -144,7 +145,10 @@ async fn vectors(app: &App, mut body: EmbedBody, plain: bool) -> Result<Response
 }
 
 /// The inputs of a body, which has them in one of three fields, and its texts.
-async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>), Failure> {
+async fn inputs(
+    chosen: &Chosen<'_>,
+    body: EmbedBody,
+) -> Result<(Vec<Input>, Vec<String>), Failure> {
     let given = [body.texts.is_some(), body.images.is_some(), body.inputs.is_some()];
     if given.iter().filter(|given| **given).count() != 1 {
         return Err(Failure::body("send exactly one of texts, images and inputs"));
@@ -162,7 +166,7 @@ async fn inputs(app: &App, body: EmbedBody) -> Result<(Vec<Input>, Vec<String>),
         Ok((name, item.into()))
     });
     let pending = pending.collect::<Result<Vec<(Name, Pending<Input>)>, Failure>>()?;
-    let inputs = resolve(app.media(), pending).await?;
+    let inputs = resolve(chosen.media(), pending).await?;
     let texts = inputs.iter().filter_map(|input| match input {
         Input::Text(text) => Some(text.clone()),
         Input::Item(item) => item.text().map(|text| text.to_string()),

@@ -15,7 +15,7 @@ use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Purpose, ResponseFuture, SharedRoute, handle};
 use super::status::{answer_id, shaped};
 use super::token_ids::IdsOf;
-use crate::http::{App, Failure, Routes, Want, json_response, with_timings};
+use crate::http::{App, Chosen, Failure, Routes, Want, json_response, with_timings};
 use types::{
     ApiVersion, BilledUnits, EmbeddingType, EmbeddingsAnswer, EmbeddingsBody, ErrorBody, JinaEntry,
     Meta, RerankBody, RerankResults, ResultEntry, TokensEntry, Usage, written,
@@ -83,6 +83,7 @@ pub fn dialect() -> Dialect {
 struct Api;
 
 async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
     // By default, Jina returns documents and Cohere does not.
     let of_cohere = body.rank_fields.is_some() || body.max_chunks_per_doc.is_some();
     let with_documents = body.return_documents.unwrap_or(!of_cohere);
@@ -91,14 +92,12 @@ async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
         query: body.query,
         documents: body.documents.into(),
         rank_fields: body.rank_fields.unwrap_or_default(),
-        truncate: body.truncate.unwrap_or(app.auto_truncate()),
+        truncate: body.truncate.unwrap_or(chosen.auto_truncate()),
         document_tokens_max: body.max_tokens_per_doc,
     };
     let documents = if with_documents { echoes(&asked.documents) } else { Vec::new() };
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(app, asked, additions).await?;
-    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
-    let answer = chosen.rerank(request).await?;
+    let answer = chosen.rerank(request(&chosen, asked, additions).await?).await?;
     let model = chosen.name().to_owned();
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
@@ -126,6 +125,9 @@ fn whole(answer: &RerankAnswer, model: String, results: Vec<ResultEntry>) -> Rer
 }
 
 async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
+    let multi = body.return_multivector == Some(true);
+    let want = if multi { Want::MultiVectors } else { Want::Embed };
+    let chosen = app.choose(body.model.as_deref(), want)?;
     let refuse = |what: &str| Err(Failure::body(what));
     if body.late_chunking == Some(true) {
         return refuse("late_chunking is not supported; send chunks as separate inputs");
@@ -140,17 +142,13 @@ async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure
     };
     let prepare = Prepare {
         prompt: sole_prompt(body.instruction, body.prompt_name, body.task.as_deref())?,
-        truncate: body.truncate.unwrap_or(app.auto_truncate()),
+        truncate: body.truncate.unwrap_or(chosen.auto_truncate()),
         side: body.truncation_direction.map(TruncationSide::from).unwrap_or_default(),
         ..Prepare::default()
     };
-    let multi = body.return_multivector == Some(true);
-    let want = if multi { Want::MultiVectors } else { Want::Embed };
-    let ids = IdsOf::Client { model: body.model.as_deref(), want };
-    let inputs = body.input.resolve(app, ids).await?;
+    let inputs = body.input.resolve(&chosen, IdsOf::Client).await?;
     if multi {
-        let request = TokensRequest { inputs, prepare };
-        return token_vectors(app, body.model.as_deref(), request).await;
+        return token_vectors(&chosen, TokensRequest { inputs, prepare }).await;
     }
     let request = EmbedRequest {
         inputs,
@@ -158,7 +156,6 @@ async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure
         dimensions: body.dimensions,
         normalize: body.normalized.unwrap_or(true),
     };
-    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
     let answer = chosen.embed(request).await?;
     let model = chosen.name().to_owned();
     let timings = answer.timings;
@@ -178,12 +175,7 @@ async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
 }
 
-async fn token_vectors(
-    app: &App,
-    model: Option<&str>,
-    request: TokensRequest,
-) -> Result<Response, Failure> {
-    let chosen = app.choose(model, Want::MultiVectors)?;
+async fn token_vectors(chosen: &Chosen<'_>, request: TokensRequest) -> Result<Response, Failure> {
     let answer = chosen.multi_vectors(request).await?;
     let model = chosen.name().to_owned();
     let timings = answer.timings;

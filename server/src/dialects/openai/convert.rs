@@ -7,22 +7,21 @@ use super::types::{EmbeddingEntry, EmbeddingsAnswer, EmbeddingsBody, ModelEntry,
 use crate::dialects::inputs::{one_prompt, prepare};
 use crate::dialects::token_ids::IdsOf;
 use crate::encoding::OutputEncoding;
-use crate::http::{App, Failure, Want};
+use crate::http::{Chosen, Failure};
 
 /// The embedding request of a body.
 ///
 /// # Errors
 /// An invalid input, or a file that cannot be fetched.
-pub async fn request(app: &App, body: EmbeddingsBody) -> Result<EmbedRequest, Failure> {
+pub async fn request(chosen: &Chosen<'_>, body: EmbeddingsBody) -> Result<EmbedRequest, Failure> {
     one_prompt(body.instruction.as_ref(), body.prompt_name.as_ref())?;
     // A request that names a limit wants longer inputs cut.
     let tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
-    let cuts = app.auto_truncate() || body.truncate_prompt_tokens.is_some();
+    let cuts = chosen.auto_truncate() || body.truncate_prompt_tokens.is_some();
     let truncate = body.truncate.unwrap_or(cuts);
     let how = prepare(body.instruction, body.prompt_name, truncate, body.truncation_direction);
-    let ids = IdsOf::Client { model: body.model.as_deref(), want: Want::Embed };
     Ok(EmbedRequest {
-        inputs: body.input.resolve(app, ids).await?,
+        inputs: body.input.resolve(chosen, IdsOf::Client).await?,
         prepare: Prepare { tokens_max, ..how },
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),

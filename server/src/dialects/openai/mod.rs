@@ -48,10 +48,9 @@ fn routes() -> Routes {
 struct Document;
 
 async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
-    let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
-    let request = convert::request(app, body).await?;
-    let chosen = app.choose(model.as_deref(), Want::Embed)?;
-    let answer = chosen.embed(request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
+    let encoding = body.encoding_format.unwrap_or_default();
+    let answer = chosen.embed(convert::request(&chosen, body).await?).await?;
     let name = chosen.name().to_owned();
     let timings = answer.timings;
     let make = move || convert::answer(answer, encoding, name);

@@ -16,17 +16,17 @@ use crate::dialects::classes::Scored;
 use crate::dialects::inputs::{prepare, sole_prompt};
 use crate::dialects::ranking::{self, Asked, Document};
 use crate::dialects::token_ids::IdsOf;
-use crate::http::{App, Failure};
+use crate::http::{App, Chosen, Failure};
 
 /// The request of an `/embed` body.
 ///
 /// # Errors
 /// An invalid input, or a file that cannot be fetched.
-pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, Failure> {
+pub async fn embed_request(chosen: &Chosen<'_>, body: EmbedBody) -> Result<EmbedRequest, Failure> {
     let prompt = sole_prompt(body.instruction, body.prompt_name, body.input_type.as_deref())?;
-    let truncate = body.truncate.unwrap_or(app.auto_truncate());
+    let truncate = body.truncate.unwrap_or(chosen.auto_truncate());
     Ok(EmbedRequest {
-        inputs: body.inputs.resolve(app, IdsOf::Model).await?,
+        inputs: body.inputs.resolve(chosen, IdsOf::Model).await?,
         prepare: Prepare { prompt, ..prepare(None, None, truncate, body.truncation_direction) },
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),
@@ -37,11 +37,14 @@ pub async fn embed_request(app: &App, body: EmbedBody) -> Result<EmbedRequest, F
 ///
 /// # Errors
 /// As for [`embed_request`].
-pub async fn tokens_request(app: &App, body: EmbedAllBody) -> Result<TokensRequest, Failure> {
+pub async fn tokens_request(
+    chosen: &Chosen<'_>,
+    body: EmbedAllBody,
+) -> Result<TokensRequest, Failure> {
     let prompt = sole_prompt(body.instruction, body.prompt_name, body.input_type.as_deref())?;
-    let truncate = body.truncate.unwrap_or(app.auto_truncate());
+    let truncate = body.truncate.unwrap_or(chosen.auto_truncate());
     Ok(TokensRequest {
-        inputs: body.inputs.resolve(app, IdsOf::Model).await?,
+        inputs: body.inputs.resolve(chosen, IdsOf::Model).await?,
         prepare: Prepare { prompt, ..prepare(None, None, truncate, body.truncation_direction) },
     })
 }
@@ -122,16 +125,19 @@ fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) 
 ///
 /// # Errors
 /// A text or document vectors that cannot be read, or a file that cannot be fetched.
-pub async fn rerank_request(app: &App, mut body: RerankBody) -> Result<RerankRequest, Failure> {
+pub async fn rerank_request(
+    chosen: &Chosen<'_>,
+    mut body: RerankBody,
+) -> Result<RerankRequest, Failure> {
     let additions = body.additions();
     let asked = Asked {
         query: body.query,
         documents: body.texts,
-        truncate: body.truncate.unwrap_or(app.auto_truncate()),
+        truncate: body.truncate.unwrap_or(chosen.auto_truncate()),
         document_tokens_max: body.max_tokens_per_doc,
         ..Asked::default()
     };
-    ranking::request(app, asked, additions).await
+    ranking::request(chosen, asked, additions).await
 }
 
 /// The text returned for a document; `None` if it has none.

@@ -95,17 +95,13 @@ struct Document;
     ),
 )]
 async fn embed(State(app): State<Arc<App>>, JsonBody(body): JsonBody<EmbedBody>) -> Response {
-    embedded(&app, body).await
-}
-
-async fn embedded(app: &App, body: EmbedBody) -> Response {
-    respond(app, vectors(app, body).await, error::failure)
+    respond(&app, vectors(&app, body).await, error::failure)
 }
 
 async fn vectors(app: &App, body: EmbedBody) -> Result<Response, Failure> {
-    let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
-    let request = convert::embed_request(app, body).await?;
-    let answer = app.choose(model.as_deref(), Want::Embed)?.embed(request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
+    let encoding = body.encoding_format.unwrap_or_default();
+    let answer = chosen.embed(convert::embed_request(&chosen, body).await?).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
     let make =
         move || -> Vec<_> { vectors.into_iter().map(|vector| encoding.encode(vector)).collect() };
@@ -137,26 +133,20 @@ async fn default(State(app): State<Arc<App>>, RawBody(body): RawBody) -> Respons
         return error::failure(&failure);
     }
     if embeds.is_err() && app.find(None, Want::Classify).is_ok() {
-        match read::<PredictBody>(&app, body, error::failure).await {
-            Ok(body) => classified(&app, body).await,
-            Err(response) => response,
-        }
+        handle(app, body, error::failure, classes).await
     } else {
-        match read::<EmbedBody>(&app, body, error::failure).await {
-            Ok(body) => embedded(&app, body).await,
-            Err(response) => response,
-        }
+        handle(app, body, error::failure, vectors).await
     }
 }
 
 async fn rerank(app: &App, body: RerankBody) -> Result<Response, Failure> {
-    let (model, limit) = (body.model.clone(), body.top_n);
+    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
+    let limit = body.top_n;
     let raw = body.raw_scores.unwrap_or(false);
     let returned = body.return_text.unwrap_or(false);
     let texts = body.texts.iter().filter(|_| returned).map(convert::text_of);
     let texts: Vec<Option<String>> = texts.collect();
-    let request = convert::rerank_request(app, body).await?;
-    let answer = app.choose(model.as_deref(), Want::Rerank)?.rerank(request).await?;
+    let answer = chosen.rerank(convert::rerank_request(&chosen, body).await?).await?;
     let ranks = ranked(&answer, limit, raw).into_iter().map(|place| Rank {
         index: place.index,
         text: texts.get(place.index).cloned().flatten(),
@@ -171,18 +161,14 @@ async fn rerank(app: &App, body: RerankBody) -> Result<Response, Failure> {
     responses((status = 200, body = Predictions, description = "the classes of each input")),
 )]
 async fn predict(State(app): State<Arc<App>>, JsonBody(body): JsonBody<PredictBody>) -> Response {
-    classified(&app, body).await
-}
-
-async fn classified(app: &App, body: PredictBody) -> Response {
-    respond(app, classes(app, body).await, error::failure)
+    respond(&app, classes(&app, body).await, error::failure)
 }
 
 async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
-    let (model, raw) = (body.model.clone(), body.raw_scores.unwrap_or(false));
+    let chosen = app.choose(body.model.as_deref(), Want::Classify)?;
+    let raw = body.raw_scores.unwrap_or(false);
     let form = body.scores.unwrap_or_default().into();
-    let (request, several) = convert::predict_request(body, app.auto_truncate())?;
-    let chosen = app.choose(model.as_deref(), Want::Classify)?;
+    let (request, several) = convert::predict_request(body, chosen.auto_truncate())?;
     let answer = chosen.predict(request).await?;
     let own = Classes::of(chosen.info(), form);
     let of = |logits: &Vec<f32>| -> Vec<_> {
@@ -210,9 +196,8 @@ async fn embed_all(
 }
 
 async fn hidden_states(app: &App, body: EmbedAllBody) -> Result<Response, Failure> {
-    let model = body.model.clone();
-    let request = convert::tokens_request(app, body).await?;
-    let answer = app.choose(model.as_deref(), Want::Tokens)?.tokens(request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Tokens)?;
+    let answer = chosen.tokens(convert::tokens_request(&chosen, body).await?).await?;
     let timings = answer.timings;
     Ok(with_timings(json_response(usize::MAX, move || answer.rows).await, &timings))
 }
@@ -232,9 +217,8 @@ async fn embed_sparse(
 }
 
 async fn word_weights(app: &App, body: EmbedAllBody) -> Result<Response, Failure> {
-    let model = body.model.clone();
-    let request = convert::tokens_request(app, body).await?;
-    let answer = app.choose(model.as_deref(), Want::Sparse)?.sparse(request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Sparse)?;
+    let answer = chosen.sparse(convert::tokens_request(&chosen, body).await?).await?;
     let timings = answer.timings;
     let value = |(index, value)| SparseValue { index, value };
     let make = move || -> Vec<Vec<SparseValue>> {
@@ -258,7 +242,7 @@ async fn similarity(
 
 async fn similarities(app: &App, body: SimilarityBody) -> Result<Response, Failure> {
     let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
-    let answer = chosen.embed(convert::similarity_request(body, app.auto_truncate())).await?;
+    let answer = chosen.embed(convert::similarity_request(body, chosen.auto_truncate())).await?;
     let values = convert::similarities(&answer.vectors, chosen.info().similarity);
     Ok(with_timings(Json(values).into_response(), &answer.timings))
 }
@@ -314,7 +298,7 @@ async fn predictions(app: &App, body: VertexBody) -> Result<Response, Failure> {
     let (mut requests, mut encodings) = (Vec::new(), Vec::new());
     for instance in body.instances {
         encodings.push(instance.encoding_format.unwrap_or_default());
-        requests.push(convert::embed_request(app, instance).await?);
+        requests.push(convert::embed_request(&chosen, instance).await?);
     }
     let answer = chosen.embed_all(requests).await?;
     let instances = answer.vectors.into_iter().zip(encodings);

@@ -17,7 +17,7 @@ use crate::dialects::items::{
 use crate::dialects::misspelt;
 use crate::dialects::status::{answer_id, now};
 use crate::encoding::{EncodedVector, OutputEncoding};
-use crate::http::{App, Failure, Want, json_response, with_timings};
+use crate::http::{App, Chosen, Failure, Want, json_response, with_timings};
 
 crate::dialects::object::objects! {
     ChatBody: &misspelt::OPENAI_CHAT,
@@ -182,10 +182,9 @@ struct Usage {
 
 /// Answers a body with `messages`.
 pub async fn chat(app: &App, body: ChatBody) -> Result<Response, Failure> {
-    let (model, encoding) = (body.model.clone(), body.encoding_format.unwrap_or_default());
-    let request = request(app, body).await?;
-    let chosen = app.choose(model.as_deref(), Want::Embed)?;
-    let answer = chosen.embed(request).await?;
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
+    let encoding = body.encoding_format.unwrap_or_default();
+    let answer = chosen.embed(request(&chosen, body).await?).await?;
     let model = chosen.name().to_owned();
     let timings = answer.timings;
     let tokens = timings.n_tokens;
@@ -207,19 +206,19 @@ pub async fn chat(app: &App, body: ChatBody) -> Result<Response, Failure> {
     Ok(with_timings(json_response(tokens, make).await, &timings))
 }
 
-async fn request(app: &App, body: ChatBody) -> Result<EmbedRequest, Failure> {
+async fn request(chosen: &Chosen<'_>, body: ChatBody) -> Result<EmbedRequest, Failure> {
     body.mm_processor_kwargs.check()?;
     body.media_io_kwargs.check()?;
     if body.chat_template.is_some_and(|template| !template.is_null()) {
         return Err(Failure::body("chat_template cannot be set: the format is the model's own"));
     }
     let tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
-    let cuts = app.auto_truncate() || body.truncate_prompt_tokens.is_some();
+    let cuts = chosen.auto_truncate() || body.truncate_prompt_tokens.is_some();
     let instruction = body.chat_template_kwargs.or(body.instruction)?;
     let truncate = body.truncate.unwrap_or(cuts);
     let how = prepare(instruction, None, truncate, body.truncation_side);
     Ok(EmbedRequest {
-        inputs: resolve(app.media(), conversations(body.messages.0)?).await?,
+        inputs: resolve(chosen.media(), conversations(body.messages.0)?).await?,
         prepare: Prepare { tokens_max, ..how },
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),

@@ -99,6 +99,7 @@ async fn score(State(app): State<Arc<App>>, JsonBody(body): JsonBody<ScoreBody>)
 }
 
 async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
+    let chosen = app.choose(body.model.as_deref(), Want::Score)?;
     body.mm_processor_kwargs.check()?;
     let (queries, documents) = body.sides().ok_or_else(|| {
         Failure::body("send queries and documents, data_1 and data_2, or text_1 and text_2")
@@ -106,17 +107,16 @@ async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
     if queries.len() != 1 && queries.len() != documents.len() {
         return Err(Failure::body("there must be one query, or as many queries as documents"));
     }
-    let (queries, documents) = sides(app, queries, documents).await?;
+    let (queries, documents) = sides(&chosen, queries, documents).await?;
     let instruction = body.chat_template_kwargs.or(body.instruction)?;
     let cut = Prepare {
         prompt: instruction.map_or(Prompt::Default, Prompt::Instruction),
-        truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
+        truncate: body.truncate_prompt_tokens.is_some() || chosen.auto_truncate(),
         tokens_max: body.truncate_prompt_tokens.and_then(|limit| limit.0),
         side: body.truncation_side.map_or(TruncationSide::Own, TruncationSide::from),
         document_tokens_max: body.max_tokens_per_doc.filter(|tokens| *tokens > 0),
         query_tokens_max: body.max_tokens_per_query.filter(|tokens| *tokens > 0),
     };
-    let chosen = app.choose(body.model.as_deref(), Want::Score)?;
     let raw = body.use_activation == Some(false);
     let (scores, timings) = if chosen.rerank_method() == Some(RerankMethod::Pointwise) {
         let query = |index: usize| queries[if queries.len() == 1 { 0 } else { index }].clone();
@@ -164,7 +164,7 @@ async fn similarities(
 
 /// Queries and documents with their files fetched.
 async fn sides(
-    app: &App,
+    chosen: &Chosen<'_>,
     queries: Vec<Document>,
     documents: Vec<Document>,
 ) -> Result<(Vec<Content>, Vec<Content>), Failure> {
@@ -174,28 +174,28 @@ async fn sides(
     let documents = (0..).map(Name::Document).zip(documents);
     let documents = documents.map(|(name, one)| Ok((name, one.content(name, &[])?)));
     let pending = queries.chain(documents).collect::<Result<Vec<_>, Failure>>()?;
-    let mut queries = resolve(app.media(), pending).await?;
+    let mut queries = resolve(chosen.media(), pending).await?;
     let documents = queries.split_off(count);
     Ok((queries, documents))
 }
 
 async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
     body.mm_processor_kwargs.check()?;
     let mut additions = body.additions();
     additions.instruction = body.chat_template_kwargs.or(additions.instruction)?;
     let asked = Asked {
         query: body.query,
         documents: body.documents.into(),
-        truncate: body.truncate_prompt_tokens.is_some() || app.auto_truncate(),
+        truncate: body.truncate_prompt_tokens.is_some() || chosen.auto_truncate(),
         document_tokens_max: body.max_tokens_per_doc.filter(|tokens| *tokens > 0),
         ..Asked::default()
     };
     let documents: Vec<Object> = asked.documents.iter().map(returned).collect();
-    let mut request = request(app, asked, additions).await?;
+    let mut request = request(&chosen, asked, additions).await?;
     request.prepare.tokens_max = body.truncate_prompt_tokens.and_then(|limit| limit.0);
     request.prepare.query_tokens_max = body.max_tokens_per_query.filter(|tokens| *tokens > 0);
     let raw = body.use_activation == Some(false);
-    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
     let answer = chosen.rerank(request).await?;
     let model = chosen.name().to_owned();
     let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {

@@ -68,6 +68,7 @@ pub fn dialect() -> Dialect {
 struct Api;
 
 async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
+    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
     let limit = body.limit()?;
     let additions = body.additions();
     let asked = Asked {
@@ -80,9 +81,7 @@ async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     let documents = asked.documents.iter().filter(|_| returned).map(Document::echo);
     let documents: Vec<Document> = documents.collect();
     let raw = body.raw_scores.unwrap_or(false);
-    let request = request(app, asked, additions).await?;
-    let chosen = app.choose(body.model.as_deref(), Want::Rerank)?;
-    let answer = chosen.rerank(request).await?;
+    let answer = chosen.rerank(request(&chosen, asked, additions).await?).await?;
     let model = chosen.name().to_owned();
     let data = ranked(&answer, limit, raw).into_iter().map(|place| ResultEntry {
         index: place.index,
@@ -100,11 +99,11 @@ async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
 }
 
 async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure> {
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
     let encoding = body.output_dtype.unwrap_or_default();
     let packed = body.encoding_format.is_some();
-    let ids = IdsOf::Client { model: body.model.as_deref(), want: Want::Embed };
     let request = EmbedRequest {
-        inputs: body.input.resolve(app, ids).await?,
+        inputs: body.input.resolve(&chosen, IdsOf::Client).await?,
         prepare: Prepare {
             prompt: sole_prompt(body.instruction, body.prompt_name, body.input_type.as_deref())?,
             truncate: body.truncation.unwrap_or(true),
@@ -114,7 +113,6 @@ async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure
         dimensions: body.output_dimension,
         normalize: body.normalize.unwrap_or(true),
     };
-    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
     let answer = chosen.embed(request).await?;
     let model = chosen.name().to_owned();
     let timings = answer.timings;

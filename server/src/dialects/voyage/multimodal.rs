@@ -113,9 +113,10 @@ pub async fn embeddings(
 }
 
 async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
+    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
     let encoding = body.output_dtype.unwrap_or_default();
     let packed = body.output_encoding.or(body.encoding_format).is_some();
-    let inputs = inputs(app, body.inputs).await?;
+    let inputs = inputs(&chosen, body.inputs).await?;
     let parts = || inputs.iter().flat_map(Input::parts);
     let image_pixels = parts().map(image_pixels).fold(0, usize::saturating_add);
     let video_pixels = parts().map(video_pixels).fold(0, usize::saturating_add);
@@ -131,7 +132,6 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
         dimensions: body.output_dimension,
         normalize: body.normalize.unwrap_or(true),
     };
-    let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
     let answer = chosen.embed(request).await?;
     let (timings, vectors) = (answer.timings, answer.vectors);
     let text_tokens = count(&chosen, texts).await.min(timings.n_tokens);
@@ -170,13 +170,13 @@ fn pixels(file: &MediaFile) -> usize {
     ImageHeader::of(file.bytes()).map_or(0, |header| header.pixels())
 }
 
-async fn inputs(app: &App, inputs: Vec<MultimodalInput>) -> Result<Vec<Input>, Failure> {
+async fn inputs(chosen: &Chosen<'_>, inputs: Vec<MultimodalInput>) -> Result<Vec<Input>, Failure> {
     let pending = (0..).map(Name::Input).zip(inputs).map(|(name, input)| {
         let item = content(input.content.0).and_then(|parts| checked(parts.into()));
         Ok((name, item.map_err(|problem| name.wrong(problem))?.into()))
     });
     let pending = pending.collect::<Result<Vec<(Name, Pending<Input>)>, Failure>>()?;
-    resolve(app.media(), pending).await
+    resolve(chosen.media(), pending).await
 }
 
 /// The texts of each input.

@@ -70,6 +70,7 @@ async fn vectors(State(app): State<Arc<App>>, JsonBody(body): JsonBody<VectorBod
 }
 
 async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
+    let chosen = app.choose(None, Want::Embed)?;
     let config = body.config.unwrap_or_default();
     let (texts, one) = match (body.text, body.texts) {
         (Some(text), None) => (vec![text], true),
@@ -88,7 +89,7 @@ async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
         dimensions: config.dimensions,
         normalize: true,
     };
-    let answer = app.choose(None, Want::Embed)?.embed(request).await?;
+    let answer = chosen.embed(request).await?;
     let timings = answer.timings;
     let dims = answer.vectors.first().map_or(0, Vec::len);
     let mut vectors = answer.vectors;
@@ -102,14 +103,14 @@ async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
 }
 
 async fn rerank(app: &App, body: RerankBody) -> Result<Response, Failure> {
+    let chosen = app.choose(None, Want::Rerank)?;
     let asked = Asked {
         query: Document::Text(body.query.clone()),
         documents: body.documents.iter().cloned().map(Document::Text).collect(),
         truncate: true,
         ..Asked::default()
     };
-    let chosen = app.choose(None, Want::Rerank)?;
-    let answer = chosen.rerank(request(app, asked, Additions::default()).await?).await?;
+    let answer = chosen.rerank(request(&chosen, asked, Additions::default()).await?).await?;
     // In the order of the documents: the module itself sorts.
     let scores = body.documents.into_iter().enumerate();
     let scores = scores

@@ -13,12 +13,13 @@ use proxima_models::recipes::Token;
 use proxima_models::{Input, ListwiseTemplate, Prepare};
 
 use super::items;
+use crate::dialects::Side;
 use crate::dialects::classes::Scored;
 use crate::dialects::grpc::proto::proxima as pb;
 use crate::dialects::inputs::{one_prompt, prepare, sole_prompt};
 use crate::dialects::items::{Name, Pending, resolve};
-use crate::dialects::{Side, token_ids};
-use crate::http::{App, Failure, TokenIds};
+use crate::dialects::token_ids::never;
+use crate::http::{Chosen, Failure, TokenIds};
 
 /// An invalid request, with this message.
 fn wrong(message: impl Into<String>) -> Failure {
@@ -41,11 +42,15 @@ fn count(number: Option<u32>) -> Option<usize> {
     number.map(|number| number as usize)
 }
 
-fn input(app: &App, index: usize, input: pb::Input) -> Result<(Name, Pending<Input>), Failure> {
+fn input(
+    token_ids: TokenIds,
+    index: usize,
+    input: pb::Input,
+) -> Result<(Name, Pending<Input>), Failure> {
     let name = Name::Input(index);
     let pending = match input.input {
-        Some(pb::input::Input::Tokens(_)) if app.config().token_ids == TokenIds::Refuse => {
-            return Err(wrong(token_ids::never(index)));
+        Some(pb::input::Input::Tokens(_)) if token_ids == TokenIds::Refuse => {
+            return Err(wrong(never(index)));
         }
         Some(pb::input::Input::Text(text)) => Pending::Ready(Input::Text(text)),
         Some(pb::input::Input::Tokens(tokens)) => Pending::Ready(Input::Tokens(tokens.ids)),
@@ -59,18 +64,19 @@ fn input(app: &App, index: usize, input: pb::Input) -> Result<(Name, Pending<Inp
 
 /// The embedding request, and the encoding of its vectors.
 pub async fn embed_request(
-    app: &App,
+    chosen: &Chosen<'_>,
     message: pb::EmbedRequest,
 ) -> Result<(EmbedRequest, pb::Encoding), Failure> {
     let encoding = known("encoding", message.encoding)?;
-    let truncate = message.truncate.unwrap_or(app.auto_truncate());
+    let truncate = message.truncate.unwrap_or(chosen.auto_truncate());
     let side = side(message.truncation_direction)?;
     let input_type = message.input_type.as_deref();
     let prompt = sole_prompt(message.instruction, message.prompt_name, input_type)?;
     let inputs = message.inputs.into_iter().enumerate();
-    let inputs = inputs.map(|(index, sent)| input(app, index, sent)).collect::<Result<_, _>>()?;
+    let inputs = inputs.map(|(index, sent)| input(chosen.token_ids(), index, sent));
+    let inputs = inputs.collect::<Result<_, _>>()?;
     let request = EmbedRequest {
-        inputs: resolve(app.media(), inputs).await?,
+        inputs: resolve(chosen.media(), inputs).await?,
         prepare: Prepare {
             prompt,
             tokens_max: count(message.max_tokens),
@@ -102,16 +108,16 @@ fn unsigned(bytes: Vec<i8>) -> Vec<u8> {
 
 /// The ranking request.
 pub async fn rerank_request(
-    app: &App,
+    chosen: &Chosen<'_>,
     mut message: pb::RerankRequest,
 ) -> Result<RerankRequest, Failure> {
-    let truncate = message.truncate.unwrap_or(app.auto_truncate());
+    let truncate = message.truncate.unwrap_or(chosen.auto_truncate());
     let side = side(message.truncation_direction)?;
     one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
     let (query, instruction) = items::query(&mut message)?;
     let documents = items::documents(&mut message)?;
     let pending = std::iter::once((Name::Query, query)).chain(documents).collect();
-    let mut contents = resolve(app.media(), pending).await?;
+    let mut contents = resolve(chosen.media(), pending).await?;
     let documents = contents.split_off(1);
     let query = contents.pop().ok_or(Failure::Bug)?;
     let instruction = instruction.or(message.instruction);
@@ -181,14 +187,14 @@ pub fn ranked(
     top_n: Option<u32>,
     documents: &[Option<String>],
 ) -> Vec<pb::RankedDocument> {
-    let place = |place: &usize| pb::RankedDocument {
-        index: *place as u32,
-        score: answer.score(*place),
-        raw_score: answer.raw[*place],
-        document: documents.get(*place).cloned().flatten(),
-    };
-    let wanted = count(top_n).unwrap_or(usize::MAX);
-    answer.order.iter().take(wanted).map(place).collect()
+    let wanted = answer.order.iter().take(count(top_n).unwrap_or(usize::MAX));
+    let ranked = wanted.map(|&index| pb::RankedDocument {
+        index: index as u32,
+        score: answer.score(index),
+        raw_score: answer.raw[index],
+        document: documents.get(index).cloned().flatten(),
+    });
+    ranked.collect()
 }
 
 /// A ranking method as a message.
@@ -230,15 +236,14 @@ pub fn classes(scored: Vec<Scored>) -> pb::Classes {
 
 /// Tokens as a message.
 pub fn tokens(tokens: Vec<Token>) -> pb::Tokens {
-    let place = |place: Option<usize>| place.map(|place| place as u32);
-    let token = |Token { id, text, special, start, stop }| pb::Token {
+    let tokens = tokens.into_iter().map(|Token { id, text, special, start, stop }| pb::Token {
         id,
         text,
         special,
-        start: place(start),
-        stop: place(stop),
-    };
-    pb::Tokens { tokens: tokens.into_iter().map(token).collect() }
+        start: start.map(|offset| offset as u32),
+        stop: stop.map(|offset| offset as u32),
+    });
+    pb::Tokens { tokens: tokens.collect() }
 }
 
 /// Timings as a message.

@@ -21,10 +21,9 @@ use crate::http::{App, Want, WhenFull};
 /// The service.
 pub struct Proxima(pub Calls);
 
-async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> CallResult<pb::EmbedResponse> {
-    let model = message.model.take();
-    let (request, encoding) = convert::embed_request(&app, message).await?;
-    let chosen = app.choose(model.as_deref(), Want::Embed)?;
+async fn embed(app: Arc<App>, message: pb::EmbedRequest) -> CallResult<pb::EmbedResponse> {
+    let chosen = app.choose(message.model.as_deref(), Want::Embed)?;
+    let (request, encoding) = convert::embed_request(&chosen, message).await?;
     let answer = chosen.embed(request).await?;
     let model = chosen.name().to_owned();
     let vectors =
@@ -33,12 +32,11 @@ async fn embed(app: Arc<App>, mut message: pb::EmbedRequest) -> CallResult<pb::E
     Ok((pb::EmbedResponse { model, vectors, timings }, Some(answer.timings)))
 }
 
-async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> CallResult<pb::RerankResponse> {
-    let (model, top_n) = (message.model.take(), message.top_n);
+async fn rerank(app: Arc<App>, message: pb::RerankRequest) -> CallResult<pb::RerankResponse> {
+    let chosen = app.choose(message.model.as_deref(), Want::Rerank)?;
+    let top_n = message.top_n;
     let documents = if message.return_documents { items::texts(&message) } else { Vec::new() };
-    let request = convert::rerank_request(&app, message).await?;
-    let chosen = app.choose(model.as_deref(), Want::Rerank)?;
-    let answer = chosen.rerank(request).await?;
+    let answer = chosen.rerank(convert::rerank_request(&chosen, message).await?).await?;
     let model = chosen.name().to_owned();
     let reply = pb::RerankResponse {
         model,
@@ -49,13 +47,9 @@ async fn rerank(app: Arc<App>, mut message: pb::RerankRequest) -> CallResult<pb:
     Ok((reply, Some(answer.timings)))
 }
 
-async fn predict(
-    app: Arc<App>,
-    mut message: pb::PredictRequest,
-) -> CallResult<pb::PredictResponse> {
-    let model = message.model.take();
-    let request = convert::predict_request(message, app.auto_truncate())?;
-    let chosen = app.choose(model.as_deref(), Want::Classify)?;
+async fn predict(app: Arc<App>, message: pb::PredictRequest) -> CallResult<pb::PredictResponse> {
+    let chosen = app.choose(message.model.as_deref(), Want::Classify)?;
+    let request = convert::predict_request(message, chosen.auto_truncate())?;
     let answer = chosen.predict(request).await?;
     let model = chosen.name().to_owned();
     let own = Classes::of(chosen.info(), ScoreForm::Probability);
@@ -65,19 +59,19 @@ async fn predict(
 }
 
 async fn tokenize(app: Arc<App>, message: pb::TokenizeRequest) -> CallResult<pb::TokenizeResponse> {
+    let chosen = app.choose(message.model.as_deref(), Want::Tokenize)?;
     let special = message.add_special_tokens.unwrap_or(true);
     one_prompt(message.instruction.as_ref(), message.prompt_name.as_ref())?;
     let prompt: Prompt = prepare(message.instruction, message.prompt_name, true, None).prompt;
-    let chosen = app.choose(message.model.as_deref(), Want::Tokenize)?;
     let all = chosen.tokenize(message.texts, special, prompt).await?;
     let results = all.into_iter().map(convert::tokens).collect();
     Ok((pb::TokenizeResponse { results }, None))
 }
 
 async fn decode(app: Arc<App>, message: pb::DecodeRequest) -> CallResult<pb::DecodeResponse> {
+    let chosen = app.choose(message.model.as_deref(), Want::Decode)?;
     let skip = message.skip_special_tokens.unwrap_or(true);
     let ids = message.inputs.into_iter().map(|tokens| tokens.ids).collect();
-    let chosen = app.choose(message.model.as_deref(), Want::Decode)?;
     let texts = chosen.decode(ids, skip).await?;
     Ok((pb::DecodeResponse { texts }, None))
 }
