@@ -17,7 +17,7 @@ use proxima_kernels::{Device, KernelError, Tensor};
 
 pub use parts::{BatchPart, InParts};
 pub use prefix::{Keeping, Prefix};
-pub use visual::{Visual, VisualRows};
+pub use visual::Visual;
 
 /// Token ids of one input, template applied and within limits, with its images.
 ///
@@ -42,7 +42,7 @@ pub struct Sequence {
 impl Sequence {
     /// Number of rows that images and frames occupy.
     pub fn visual_rows(&self) -> usize {
-        self.visuals.iter().map(Visual::rows).sum()
+        self.visuals.iter().map(|visual| visual.rows().len()).sum()
     }
 
     /// Cost, in text rows. An image row counts twice: it also goes through the vision tower, which
@@ -97,7 +97,7 @@ pub struct RaggedBatch {
     shares: bool,
     cached: Vec<Arc<Prefix>>,
     keep: Vec<Keep>,
-    visuals: Vec<VisualRows>,
+    visuals: Vec<Visual>,
     /// M-RoPE positions (time, height, width) of each row; empty if no sequence has an image.
     mrope_positions: Vec<[u32; 3]>,
 }
@@ -193,8 +193,8 @@ impl RaggedBatch {
             .collect()
     }
 
-    /// Rows of images and frames.
-    pub fn visuals(&self) -> &[VisualRows] {
+    /// Its images and groups of frames.
+    pub fn visuals(&self) -> &[Visual] {
         &self.visuals
     }
 

@@ -3,22 +3,22 @@
 //!
 //! Must not know: wire formats, tensors.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::item::{Content, Item, Part};
+use crate::item::{Content, Part};
 use proxima_media::{MediaError, MediaFile};
 
 /// One input as the caller sent it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// Text, to which the prompt and the checkpoint's special tokens are added.
-    Text(String),
+    /// A text, to which the prompt and the checkpoint's special tokens are added; or texts, images
+    /// and videos, put into the model's template with their prompt.
+    Content(Content),
     /// Token ids, used as they are: no prompt and no special tokens are added.
     Tokens(Vec<u32>),
-    /// Texts, images and videos, put into the model's template with their prompt.
-    Item(Arc<Item>),
     /// A query and a document, scored together.
     Pair {
         /// The query, or the first of two texts.
@@ -37,15 +37,9 @@ pub enum Input {
     },
 }
 
-impl From<Arc<str>> for Input {
-    fn from(text: Arc<str>) -> Self {
-        Self::Text(text.as_ref().to_owned())
-    }
-}
-
-impl From<Item> for Input {
-    fn from(item: Item) -> Self {
-        Self::Item(Arc::new(item))
+impl<C: Into<Content>> From<C> for Input {
+    fn from(content: C) -> Self {
+        Self::Content(content.into())
     }
 }
 
@@ -53,8 +47,8 @@ impl Input {
     /// Its image and video files.
     pub fn files(&self) -> Vec<&Arc<MediaFile>> {
         match self {
-            Self::Text(_) | Self::Tokens(_) | Self::Listwise { .. } => Vec::new(),
-            Self::Item(item) => item.files().collect(),
+            Self::Tokens(_) | Self::Listwise { .. } => Vec::new(),
+            Self::Content(content) => content.files().collect(),
             Self::Pair { query, document } => query.files().chain(document.files()).collect(),
         }
     }
@@ -62,7 +56,7 @@ impl Input {
     /// The parts of a multi-part input, in order; none of any other.
     pub fn parts(&self) -> &[Part] {
         match self {
-            Self::Item(item) => &item.parts,
+            Self::Content(content) => content.parts(),
             _ => &[],
         }
     }
@@ -70,9 +64,8 @@ impl Input {
     /// Size of its texts or ids in bytes.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Text(text) => text.len(),
+            Self::Content(content) => content.bytes(),
             Self::Tokens(ids) => size_of_val(&ids[..]),
-            Self::Item(item) => item.bytes(),
             Self::Pair { query, document } => query.bytes() + document.bytes(),
             Self::Listwise { query, candidates, .. } => {
                 query.len() + candidates.iter().map(|text| text.len()).sum::<usize>()
@@ -83,8 +76,8 @@ impl Input {
     /// Whether it has an image or a video.
     pub fn has_media(&self) -> bool {
         match self {
-            Self::Text(_) | Self::Tokens(_) | Self::Listwise { .. } => false,
-            Self::Item(item) => item.has_media(),
+            Self::Tokens(_) | Self::Listwise { .. } => false,
+            Self::Content(content) => content.has_media(),
             Self::Pair { query, document } => query.has_media() || document.has_media(),
         }
     }
@@ -93,9 +86,8 @@ impl Input {
     pub fn characters(&self) -> usize {
         let count = |text: &str| text.chars().count();
         match self {
-            Self::Text(text) => count(text),
+            Self::Content(content) => content.characters(),
             Self::Tokens(_) => 0,
-            Self::Item(item) => item.characters(),
             Self::Pair { query, document } => query.characters() + document.characters(),
             Self::Listwise { query, candidates, .. } => {
                 count(query) + candidates.iter().map(|text| count(text)).sum::<usize>()
@@ -228,10 +220,15 @@ pub struct Prepare {
 }
 
 impl Prepare {
-    /// How an item is prepared: its own instruction overrides the request's.
-    pub fn for_item(&self, item: &Item) -> Self {
-        let own = item.instruction.clone().map(Prompt::Instruction);
-        Self { prompt: own.unwrap_or_else(|| self.prompt.clone()), ..self.clone() }
+    /// How a content is prepared: its own instruction overrides the request's.
+    pub fn of(&self, content: &Content) -> Cow<'_, Self> {
+        match content.instruction() {
+            None => Cow::Borrowed(self),
+            Some(own) => {
+                let prompt = Prompt::Instruction(own.to_owned());
+                Cow::Owned(Self { prompt, ..self.clone() })
+            }
+        }
     }
 }
 

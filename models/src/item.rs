@@ -1,6 +1,6 @@
-//! Inputs of several parts: texts, images and videos that are embedded or ranked together.
+//! What is embedded or ranked: a text, or texts, images and videos together.
 //!
-//! They are generic over their files `F`: where a file is, until it has been read, and then the
+//! Both are generic over their files `F`: where a file is, until it has been read, and then the
 //! file itself.
 //! Must not know: templates, wire formats, what is in a file.
 
@@ -56,17 +56,6 @@ impl<F> Item<F> {
         });
         let texts: Vec<&str> = texts.collect::<Option<_>>()?;
         (!texts.is_empty()).then(|| texts.join("\n").into())
-    }
-
-    /// Its text, if it is a single text and nothing else.
-    ///
-    /// # Errors
-    /// The item itself, if it is more than that.
-    pub fn into_text(self) -> Result<Arc<str>, Self> {
-        match (&self.parts[..], &self.instruction) {
-            ([Part::Text(text)], None) => Ok(text.clone()),
-            _ => Err(self),
-        }
     }
 
     /// The same item with each file replaced by `read`.
@@ -136,16 +125,16 @@ impl<F> From<Vec<Part<F>>> for Item<F> {
     }
 }
 
-/// A query or a document: a text, or an item of several parts.
+/// What is embedded, or a query or document: a text, or an item of several parts.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Content {
+pub enum Content<F = Arc<MediaFile>> {
     /// A text.
     Text(Arc<str>),
     /// Texts, images and videos.
-    Item(Arc<Item>),
+    Item(Arc<Item<F>>),
 }
 
-impl Content {
+impl<F> Content<F> {
     /// Its texts joined by newlines; `None` if it has other parts or none at all.
     pub fn text(&self) -> Option<Arc<str>> {
         match self {
@@ -167,7 +156,16 @@ impl Content {
         matches!(self, Self::Item(item) if item.has_media())
     }
 
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Arc<MediaFile>> {
+    /// Its parts, if it is an item; none if it is a text.
+    pub fn parts(&self) -> &[Part<F>] {
+        match self {
+            Self::Text(_) => &[],
+            Self::Item(item) => &item.parts,
+        }
+    }
+
+    /// Its image and video files, frames one by one.
+    pub fn files(&self) -> impl Iterator<Item = &F> {
         let item = match self {
             Self::Text(_) => None,
             Self::Item(item) => Some(item),
@@ -191,27 +189,31 @@ impl Content {
     }
 }
 
-impl From<&str> for Content {
+impl<F> From<&str> for Content<F> {
     fn from(text: &str) -> Self {
         Self::Text(text.into())
     }
 }
 
-impl From<String> for Content {
+impl<F> From<String> for Content<F> {
     fn from(text: String) -> Self {
         Self::Text(text.into())
     }
 }
 
-impl From<Arc<str>> for Content {
+impl<F> From<Arc<str>> for Content<F> {
     fn from(text: Arc<str>) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<Item> for Content {
-    fn from(item: Item) -> Self {
-        Self::Item(Arc::new(item))
+/// An item of a single text and nothing else is a text.
+impl<F> From<Item<F>> for Content<F> {
+    fn from(item: Item<F>) -> Self {
+        match (&item.parts[..], &item.instruction) {
+            ([Part::Text(text)], None) => Self::Text(text.clone()),
+            _ => Self::Item(Arc::new(item)),
+        }
     }
 }
 

@@ -76,7 +76,7 @@ fn load(dir: &Path) -> Model {
 fn sequence(model: &Model, text: &str, prompt: Option<&str>) -> Sequence {
     let prompt = prompt.map_or(Prompt::Default, |name| Prompt::Named(name.into()));
     let how = Prepare { prompt, ..Prepare::default() };
-    model.recipe.prepare(&Input::Text(text.into()), &how).expect("prepared")
+    model.recipe.prepare(&Input::from(text), &how).expect("prepared")
 }
 
 fn vectors(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {

@@ -360,7 +360,7 @@ fn a_prompt_that_is_left_out_counts_as_it_is_when_cut_alone() {
     let model = model.expect("loaded");
     let left_out = |name: &str| {
         let how = Prepare { prompt: Prompt::Named(name.into()), ..Prepare::default() };
-        let input = Input::Text("some text that is longer than that".into());
+        let input = Input::from("some text that is longer than that");
         let sequence = model.recipe.prepare(&input, &how).expect("prepared");
         assert_eq!(sequence.tokens.len(), 16);
         sequence.pooling_skip

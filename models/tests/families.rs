@@ -86,7 +86,7 @@ fn load(network: &Value, dtype: Precision, pooling: Pooling) -> Model {
 
 fn sequence(model: &Model, case: &Value) -> Sequence {
     let input = match &case["text"] {
-        Value::String(text) => Input::Text(text.as_str().into()),
+        Value::String(text) => Input::from(text.as_str()),
         pair => {
             let text = |place: usize| pair[place].as_str().expect("a text").into();
             Input::Pair { query: text(0), document: text(1) }

@@ -63,7 +63,7 @@ fn sequence(model: &Model, case: &Value) -> Sequence {
         tokens_max: case["tokens_max"].as_u64().map(|limit| limit as usize),
         ..Prepare::default()
     };
-    model.recipe.prepare(&Input::Text(text("text").expect("a text")), &how).expect("prepared")
+    model.recipe.prepare(&Input::from(text("text").expect("a text")), &how).expect("prepared")
 }
 
 fn vectors(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {

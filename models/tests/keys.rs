@@ -309,7 +309,7 @@ fn only_regular_files_are_opened_and_links_are_followed() {
 
 /// The tokens of a text.
 fn tokens(model: &Model, text: &str) -> Vec<u32> {
-    let input = Input::Text(text.into());
+    let input = Input::from(text);
     model.recipe.prepare(&input, &Prepare::default()).expect("prepared").tokens
 }
 
@@ -343,7 +343,7 @@ fn the_tokenizer_says_which_end_is_cut_unless_a_request_does() {
     let model = model.expect("loaded");
     let cut = |side| {
         let how = Prepare { tokens_max: Some(4), side, ..Prepare::default() };
-        let input = Input::Text("abcdefgh".into());
+        let input = Input::from("abcdefgh");
         model.recipe.prepare(&input, &how).expect("prepared").tokens
     };
     assert_eq!(cut(TruncationSide::Own), cut(TruncationSide::Left));

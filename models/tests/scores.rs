@@ -129,7 +129,7 @@ fn modern_bert_embedder() {
         let options = LoadOptions { pooling: Some(pooling), ..LoadOptions::default() };
         let model = load("modernbert-embedder", &options);
         for case in golden["cases"].as_array().expect("cases") {
-            let text = Input::Text(case["text"].as_str().expect("a text").into());
+            let text = Input::from(case["text"].as_str().expect("a text"));
             let sequence = model.recipe.prepare(&text, &Prepare::default()).expect("prepared");
             assert_eq!(sequence.tokens, ids(&case["input_ids"]));
             let hidden = model.encoder.encode(&RaggedBatch::new([&sequence])).expect("encoded");
@@ -239,7 +239,7 @@ fn e2rank_lists_equal_the_reference() {
         let (pseudo, tokens) = vector(&Input::Listwise { query, candidates, template });
         assert_eq!(tokens, ids(&case["tokens"]));
         for (document, wanted) in documents.iter().zip(numbers(&case["cosines"])) {
-            let (vector, _) = vector(&Input::Text(document.to_string()));
+            let (vector, _) = vector(&Input::from(document.clone()));
             let cosine: f32 = pseudo.iter().zip(&vector).map(|(a, b)| a * b).sum();
             assert!((cosine - wanted).abs() < 1e-5, "{cosine} is not {wanted}");
         }
@@ -250,7 +250,7 @@ fn e2rank_lists_equal_the_reference() {
 fn check_sparse(name: &str, options: &LoadOptions) {
     let (model, golden) = (load(name, options), answers(name));
     for case in golden["cases"].as_array().expect("cases") {
-        let text = Input::Text(case["text"].as_str().expect("a text").into());
+        let text = Input::from(case["text"].as_str().expect("a text"));
         let sequence = model.recipe.prepare(&text, &Prepare::default()).expect("prepared");
         assert_eq!(sequence.tokens, ids(&case["input_ids"]));
         let hidden = model.encoder.encode(&RaggedBatch::new([&sequence])).expect("encoded");

@@ -13,7 +13,7 @@ fn made(name: &str, seed: u64) -> (tempfile::TempDir, Model) {
 
 fn embed(model: &Model, texts: &[&str]) -> Vec<Vec<f32>> {
     let prepare = |text: &&str| {
-        let input = Input::Text((*text).to_owned());
+        let input = Input::from(*text);
         model.recipe.prepare(&input, &Prepare::default()).expect("prepared")
     };
     let sequences: Vec<_> = texts.iter().map(prepare).collect();

@@ -259,7 +259,7 @@ fn a_text_that_is_cut_keeps_the_first_of_all_its_tokens() {
             let text = long_text(bytes, seed as u64);
             let all = ids(&model, &text);
             let how = Prepare { tokens_max: Some(limit), ..Prepare::default() };
-            let cut = match model.recipe.prepare(&Input::Text(text), &how) {
+            let cut = match model.recipe.prepare(&Input::from(text), &how) {
                 // Some have tokens outside the network's vocabulary.
                 Err(InputError::UnknownToken { .. }) => continue,
                 cut => cut.expect("prepared").tokens,

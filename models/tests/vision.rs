@@ -62,7 +62,7 @@ fn prepared(model: &Model, case: &Value) -> Result<Sequence, InputError> {
     let limit = case["tokens_max"].as_u64().map(|limit| limit as usize);
     if case["item"].is_object() {
         let how = Prepare { tokens_max: limit, ..Prepare::default() };
-        return model.recipe.prepare(&Input::Item(Arc::new(item(&case["item"]))), &how);
+        return model.recipe.prepare(&Input::from(item(&case["item"])), &how);
     }
     let content = |name: &str| Content::from(item(&case[name]));
     let prompt = case["instruction"].as_str().map(|text| Prompt::Instruction(text.to_owned()));
@@ -207,7 +207,7 @@ fn the_videos_of_an_input_share_a_reader_and_are_given_up_with_their_caller() {
         };
         let item = Arc::new(Item::new(vec![], vec![], vec![film(1), film(2), film(3)]));
         let input = match model.readouts.embedding {
-            Some(_) => Input::Item(item.clone()),
+            Some(_) => Input::Content(Content::Item(item.clone())),
             None => Input::Pair { query: "a".into(), document: Content::Item(item.clone()) },
         };
         for (parts, expected) in [(2, Some(InputError::Abandoned)), (3, None)] {

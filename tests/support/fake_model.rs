@@ -15,8 +15,8 @@ use proxima_models::model::Readouts;
 use proxima_models::readout::{EmbeddingReadout, Pooling, Similarity};
 use proxima_models::recipes::{Cancelled, Recipe, SpecialTokens, Token, Tokenize};
 use proxima_models::{
-    BatchRows, DeviceChoice, Encoder, HiddenStates, Input, InputError, Item, MediaFile, Model,
-    ModelError, ModelInfo, Part, Prepare, Prompt, RaggedBatch, Sequence, TruncationSide,
+    BatchRows, Content, DeviceChoice, Encoder, HiddenStates, Input, InputError, Item, MediaFile,
+    Model, ModelError, ModelInfo, Part, Prepare, Prompt, RaggedBatch, Sequence, TruncationSide,
     VideoSource,
 };
 
@@ -281,7 +281,7 @@ impl Recipe for FakeRecipe {
         how: &Prepare,
         cancelled: Cancelled<'_>,
     ) -> Result<Sequence, InputError> {
-        if !matches!(input, Input::Text(text) if text == "waits") {
+        if !matches!(input, Input::Content(Content::Text(text)) if &**text == "waits") {
             return self.prepare(input, how);
         }
         let (waiting, left) = &*self.knobs.waiting;
@@ -299,13 +299,14 @@ impl Recipe for FakeRecipe {
             Input::Pair { .. } | Input::Listwise { .. } => {
                 return Err(InputError::Kind("scores nothing"));
             }
-            Input::Item(item) => {
+            Input::Content(Content::Item(item)) => {
                 self.check_room(item)?;
                 let parts = item.parts.iter().enumerate().map(|(index, sent)| part(index, sent));
                 let text = parts.collect::<Result<String, InputError>>()?;
-                self.words(&text, &how.for_item(item).prompt)?
+                let own = item.instruction.clone().map(Prompt::Instruction);
+                self.words(&text, own.as_ref().unwrap_or(&how.prompt))?
             }
-            Input::Text(text) => self.words(text, &how.prompt)?,
+            Input::Content(Content::Text(text)) => self.words(text, &how.prompt)?,
         };
         let limit = how.tokens_max.unwrap_or(TOKENS_MAX).min(TOKENS_MAX);
         if tokens.is_empty() {

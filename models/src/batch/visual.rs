@@ -11,10 +11,10 @@ use proxima_media::Pixels;
 /// Set in pixel ids, never in vocabulary ids.
 const VISUAL_BIT: u32 = 1 << 31;
 
-/// An image, or a group of frames that are encoded together, in a sequence.
+/// An image, or a group of frames that are encoded together, in a sequence or a batch.
 #[derive(Debug, Clone)]
 pub struct Visual {
-    /// Index of its first row in the sequence.
+    /// Index of its first row there.
     pub start: usize,
     /// Height and width of its grid of rows.
     pub grid: [usize; 2],
@@ -23,9 +23,9 @@ pub struct Visual {
 }
 
 impl Visual {
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.grid[0] * self.grid[1]
+    /// Its rows.
+    pub fn rows(&self) -> Range<usize> {
+        self.start..self.start + self.grid[0] * self.grid[1]
     }
 
     /// Ids for its rows: the digest that identifies its pixels, 31 bits per row, repeated. Equal
@@ -35,24 +35,13 @@ impl Visual {
         let words = self.pixels.digest().chunks_exact(4);
         let word = |word: &[u8]| u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
         let ids = words.map(move |bytes| VISUAL_BIT | word(bytes));
-        ids.cycle().take(self.rows())
+        ids.cycle().take(self.rows().len())
     }
 
     /// Whether an id stands for pixels.
     pub fn stands_for(id: u32) -> bool {
         id & VISUAL_BIT != 0
     }
-}
-
-/// An image, or a group of frames that are encoded together, in a batch.
-#[derive(Debug, Clone)]
-pub struct VisualRows {
-    /// Its rows in the batch.
-    pub rows: Range<usize>,
-    /// Height and width of its grid of rows.
-    pub grid: [usize; 2],
-    /// The pixels.
-    pub pixels: Arc<Pixels>,
 }
 
 /// Parts of sequences, in the order of the batch.
@@ -70,15 +59,14 @@ impl<'a> Gathered<'a> {
     /// The batch's images, and the (time, height, width) positions of its rows. A sequence may
     /// continue after an image cached from an earlier batch: then there are positions without
     /// images. Both are empty if no sequence has an image.
-    pub fn finish(self) -> (Vec<VisualRows>, Vec<[u32; 3]>) {
+    pub fn finish(self) -> (Vec<Visual>, Vec<[u32; 3]>) {
         let (mut visuals, mut positions) = (Vec::new(), Vec::new());
         let mut row = 0;
         for (sequence, part) in &self.parts {
             let inside = sequence.visuals.iter().filter(|visual| part.contains(&visual.start));
             visuals.extend(inside.map(|visual| {
-                let first = row + visual.start - part.start;
-                let Visual { grid, ref pixels, .. } = *visual;
-                VisualRows { rows: first..first + visual.rows(), grid, pixels: pixels.clone() }
+                let start = row + visual.start - part.start;
+                Visual { start, ..visual.clone() }
             }));
             row += part.len();
         }
@@ -160,13 +148,13 @@ mod tests {
         assert_eq!(batch.visuals().len(), 3);
         for visual in batch.visuals() {
             let inside = |segment: &&proxima_kernels::spec::Segment| {
-                segment.rows.start <= visual.rows.start && visual.rows.end <= segment.rows.end
+                segment.rows.start <= visual.start && visual.rows().end <= segment.rows.end
             };
             assert!(
                 batch.segments().iter().any(|segment| inside(&segment)),
                 "an image is in one segment"
             );
-            let ids = &batch.tokens()[visual.rows.clone()];
+            let ids = &batch.tokens()[visual.rows()];
             assert!(ids.iter().all(|id| Visual::stands_for(*id)));
         }
         let positions = batch.mrope_positions().expect("there are images");
@@ -190,7 +178,7 @@ mod tests {
         assert_eq!(RaggedBatch::new([&text]).mrope_positions(), None);
         let image = sequence(&[3], &[(1, [2, 2])], 1);
         let batch = RaggedBatch::new([&text, &image]);
-        assert_eq!(batch.visuals()[0].rows, 33..37);
+        assert_eq!(batch.visuals()[0].rows(), 33..37);
         assert_eq!(batch.mrope_positions().map(<[_]>::len), Some(38));
     }
 }

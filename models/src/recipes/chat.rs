@@ -152,7 +152,7 @@ impl Writer<'_> {
         self.flush()?;
         let grid = [pixels.height() / FACTOR, pixels.width() / FACTOR];
         let visual = Visual { start: self.sequence.tokens.len(), grid, pixels };
-        self.of_media += visual.rows();
+        self.of_media += visual.rows().len();
         if self.of_media > self.limit {
             let (tokens, limit) = (self.of_media, self.limit);
             return Err(InputError::MediaTooLong { tokens, limit });

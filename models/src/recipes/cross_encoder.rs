@@ -5,7 +5,7 @@
 
 use super::prompts::{Prompts, Resolved};
 use super::tokenizer::TextTokenizer;
-use super::{Recipe, RecipeKind, Tokenize, chat_template, prepare_pair, text_of, text_of_item};
+use super::{Recipe, RecipeKind, Tokenize, chat_template, prepare_pair, text_of};
 use crate::batch::Sequence;
 use crate::checkpoint::CheckpointError;
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -72,12 +72,10 @@ impl Recipe for CrossEncoder {
                 no_prompt(&prepare_pair(query, document, how)?.prompt)?;
                 self.pair(&text_of(query)?, &text_of(document)?, how)
             }
-            Input::Item(item) => {
-                let text = text_of_item(item)?;
-                self.prepare(&Input::Text(text.to_string()), &how.for_item(item))
-            }
-            Input::Text(text) => {
-                let cut = self.tokenizer.cut(text, self.tokenizer.added(false), how)?;
+            Input::Content(content) => {
+                let text = text_of(content)?;
+                no_prompt(&how.of(content).prompt)?;
+                let cut = self.tokenizer.cut(&text, self.tokenizer.added(false), how)?;
                 let tokens = self.tokenizer.wrap(cut.kept, None)?.get_ids().to_vec();
                 let is_cut = cut.is_cut;
                 self.tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
-use crate::item::{Content, Item};
+use crate::item::Content;
 use crate::task::Task;
 use proxima_media::MediaOptions;
 use tokenizer::TextTokenizer;
@@ -123,7 +123,7 @@ pub trait Recipe: Send + Sync {
 
     /// A short input, for health checks.
     fn check_input(&self) -> Input {
-        Input::Text(CHECK_TEXT.into())
+        CHECK_TEXT.into()
     }
 
     /// As [`prepare`](Self::prepare), for a caller who may cancel: slow recipes check `cancelled`
@@ -188,13 +188,10 @@ const NO_TEXT: InputError =
 fn text_of(content: &Content) -> Result<Arc<str>, InputError> {
     match content {
         Content::Text(text) => Ok(text.clone()),
-        Content::Item(item) => text_of_item(item),
+        Content::Item(item) => {
+            item.text().ok_or(if item.parts.is_empty() { NO_TEXT } else { TEXTS_ONLY })
+        }
     }
-}
-
-/// The text of an item, for text-only recipes.
-fn text_of_item(item: &Item) -> Result<Arc<str>, InputError> {
-    item.text().ok_or(if item.parts.is_empty() { NO_TEXT } else { TEXTS_ONLY })
 }
 
 /// How to prepare a pair: the query's own instruction overrides the request's. The document may
@@ -203,8 +200,7 @@ fn prepare_pair(query: &Content, document: &Content, how: &Prepare) -> Result<Pr
     if document.instruction().is_some() {
         return Err(InputError::DocumentInstruction);
     }
-    let own = query.instruction().map(|text| Prompt::Instruction(text.to_owned()));
-    Ok(Prepare { prompt: own.unwrap_or_else(|| how.prompt.clone()), ..how.clone() })
+    Ok(how.of(query).into_owned())
 }
 
 /// Prepares an input for recipes that take nothing but pairs, which `pair` writes.
@@ -220,7 +216,7 @@ fn prepare_only_pairs(
             pair(&text_of(query)?, &text_of(document)?, &how)
         }
         Input::Tokens(ids) => tokenizer.given(ids, how),
-        Input::Text(_) | Input::Item(_) => Err(InputError::Kind("scores pairs, not single texts")),
+        Input::Content(_) => Err(InputError::Kind("scores pairs, not single texts")),
         Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
     }
 }

@@ -18,6 +18,7 @@ use super::{Recipe, RecipeKind, Tokenize, prepare_pair, text_of};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::item::Content;
 use crate::task::Task;
 
 /// The beginning of the chat.
@@ -132,8 +133,10 @@ impl Recipe for Qwen3Reranker {
                 let how = prepare_pair(query, document, how)?;
                 self.body(&text_of(query)?, &text_of(document)?, &how)?
             }
-            Input::Text(text) => text.clone(),
-            Input::Item(_) => return Err(InputError::Kind("scores pairs, not single items")),
+            Input::Content(Content::Text(text)) => text.to_string(),
+            Input::Content(Content::Item(_)) => {
+                return Err(InputError::Kind("scores pairs, not single items"));
+            }
             Input::Tokens(ids) => return self.tokenizer.given(ids, how),
             Input::Listwise { .. } => return Err(InputError::Kind("scores pairs, not lists")),
         };

@@ -72,7 +72,7 @@ impl Qwen3VlEmbedding {
         if is_cut(sequence.tokens.len() + added, limit, how)? {
             // As in the reference, the end is cut off, including the end of the turn.
             let room = limit.saturating_sub(added);
-            let end = sequence.visuals.last().map_or(0, |visual| visual.start + visual.rows());
+            let end = sequence.visuals.last().map_or(0, |visual| visual.rows().end);
             if room < end.max(1) {
                 return Err(match end {
                     0 => InputError::LimitTooSmall { limit },
@@ -134,11 +134,7 @@ impl Recipe for Qwen3VlEmbedding {
         cancelled: Cancelled<'_>,
     ) -> Result<Sequence, InputError> {
         match input {
-            Input::Text(text) => self.sequence(&text.as_str().into(), how, cancelled),
-            Input::Item(item) => {
-                let how = how.for_item(item);
-                self.sequence(&Content::Item(item.clone()), &how, cancelled)
-            }
+            Input::Content(content) => self.sequence(content, &how.of(content), cancelled),
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
         }

@@ -137,9 +137,11 @@ impl Recipe for Qwen3VlReranker {
         match input {
             Input::Pair { query, document } => self.pair(query, document, how, cancelled),
             // For health checks and token-wise results.
-            Input::Text(text) => self.pair(&"".into(), &text.as_str().into(), how, cancelled),
+            Input::Content(text @ Content::Text(_)) => self.pair(&"".into(), text, how, cancelled),
             Input::Tokens(ids) => self.chat.tokenizer.given(ids, how),
-            Input::Item(_) => Err(InputError::Kind("scores pairs, not single items")),
+            Input::Content(Content::Item(_)) => {
+                Err(InputError::Kind("scores pairs, not single items"))
+            }
             Input::Listwise { .. } => Err(InputError::Kind("scores pairs, not lists")),
         }
     }

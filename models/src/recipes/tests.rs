@@ -23,8 +23,8 @@ fn inputs() -> Vec<Input> {
         document: texts(document).as_str().into(),
     };
     vec![
-        Input::Text(texts(30)),
-        Input::Text("word".into()),
+        Input::from(texts(30)),
+        Input::from("word"),
         Input::Tokens(vec![5; 40]),
         pair(1, 30),
         pair(30, 1),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{Limits, Recipe, RecipeKind, SpecialTokens, Tokenize, chat_template, text_of_item};
+use super::{Limits, Recipe, RecipeKind, SpecialTokens, Tokenize, chat_template, text_of};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -170,12 +170,8 @@ impl Recipe for TextEmbedding {
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
         match input {
-            Input::Text(text) => self.text_sequence(text, how),
+            Input::Content(content) => self.text_sequence(&text_of(content)?, &how.of(content)),
             Input::Tokens(ids) => self.token_sequence(ids, how),
-            Input::Item(item) => {
-                let text = text_of_item(item)?;
-                self.text_sequence(&text, &how.for_item(item))
-            }
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
         }
     }

@@ -129,7 +129,7 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Vec<f32>, EngineError> {
         let how = of_query(&request.prepare);
-        let query = InputPart::only(vec![input(&request.query)], how);
+        let query = InputPart::only(vec![request.query.clone().into()], how);
         let query = self.vectors(query, tally).await?;
         let documents = self.document_vectors(&request, tally).await?;
         let similarity = self.info().similarity;
@@ -159,8 +159,14 @@ impl Engine {
         let _accepted = self.accept()?;
         let mut tally = Tally::of(&self.caller);
         let parts = vec![
-            InputPart { inputs: queries.iter().map(input).collect(), how: of_query(how) },
-            InputPart { inputs: documents.iter().map(input).collect(), how: of_document(how) },
+            InputPart {
+                inputs: queries.iter().cloned().map(Input::Content).collect(),
+                how: of_query(how),
+            },
+            InputPart {
+                inputs: documents.iter().cloned().map(Input::Content).collect(),
+                how: of_document(how),
+            },
         ];
         let vectors = self.vectors(parts, &mut tally).await;
         let vectors = vectors.map_err(|error| error.at(|index| index % count))?;
@@ -178,8 +184,8 @@ impl Engine {
     ) -> Result<Vec<f32>, EngineError> {
         let how = &request.prepare;
         let of_query = limited(how, how.query_tokens_max);
-        let query = self.token_vectors(vec![input(&request.query)], of_query, tally).await?;
-        let inputs = request.documents.iter().map(input).collect();
+        let query = self.token_vectors(vec![request.query.clone().into()], of_query, tally).await?;
+        let inputs = request.documents.iter().cloned().map(Input::Content).collect();
         let of_documents = limited(how, how.document_tokens_max);
         let documents = self.token_vectors(inputs, of_documents, tally).await?;
         Ok(documents.iter().map(|document| max_sim(&query[0], document)).collect())
@@ -198,7 +204,7 @@ impl Engine {
                 .map(|vector| Arc::from(&vector[..]))
                 .collect());
         }
-        let inputs = request.documents.iter().map(input).collect();
+        let inputs = request.documents.iter().cloned().map(Input::Content).collect();
         self.vectors(InputPart::only(inputs, of_document(&request.prepare)), tally).await
     }
 
@@ -271,14 +277,6 @@ fn limited(how: &Prepare, own: Option<usize>) -> Prepare {
         (own, all) => own.or(all),
     };
     Prepare { tokens_max, ..how.clone() }
-}
-
-/// The input that embeds a query or document alone.
-fn input(content: &Content) -> Input {
-    match content {
-        Content::Text(text) => Input::Text(text.to_string()),
-        Content::Item(item) => Input::Item(item.clone()),
-    }
 }
 
 /// Ranges of the order of `count` documents: those a pseudo-query is made from, and those it scores

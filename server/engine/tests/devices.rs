@@ -56,7 +56,7 @@ fn start(replicas: Vec<Replica>) -> (Engine, Arc<Events>) {
 }
 
 async fn embed(engine: &Engine, texts: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
-    let inputs = texts.iter().map(|text| Input::Text((*text).to_owned())).collect();
+    let inputs = texts.iter().map(|text| Input::from(*text)).collect();
     let prepare = Prepare::default();
     let request = EmbedRequest { inputs, prepare, dimensions: None, normalize: true };
     engine.embed(request).await.map(|answer| answer.vectors)

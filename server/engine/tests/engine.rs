@@ -18,7 +18,7 @@ fn engine(config: EngineConfig) -> (Engine, Knobs) {
 
 fn request(texts: &[&str]) -> EmbedRequest {
     EmbedRequest {
-        inputs: texts.iter().map(|text| Input::Text((*text).to_owned())).collect(),
+        inputs: texts.iter().map(|text| Input::from(*text)).collect(),
         prepare: Prepare::default(),
         dimensions: None,
         normalize: true,
@@ -263,7 +263,7 @@ async fn an_input_that_takes_long_is_told_that_its_client_is_gone() {
 #[tokio::test]
 async fn hidden_states_have_a_row_a_token() {
     let (engine, _) = engine(EngineConfig::default());
-    let inputs = vec![Input::Text("a b".into()), Input::Tokens(vec![5])];
+    let inputs = vec![Input::from("a b"), Input::Tokens(vec![5])];
     let request = TokensRequest { inputs, prepare: Prepare::default() };
     let answer = engine.tokens(request).await.expect("answered");
     assert_eq!(answer.rows.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1]);

@@ -35,7 +35,7 @@ impl Log {
 }
 
 async fn embed(engine: &Engine, id: &str, texts: &[&str]) -> bool {
-    let inputs = texts.iter().map(|text| Input::Text((*text).to_owned())).collect();
+    let inputs = texts.iter().map(|text| Input::from(*text)).collect();
     let prepare = Prepare::default();
     let request = EmbedRequest { inputs, prepare, dimensions: None, normalize: true };
     let caller = Caller { request_id: Some(id.into()), ..Caller::default() };

@@ -20,7 +20,7 @@ fn engine(config: EngineConfig) -> (Engine, Knobs) {
 
 fn request(texts: &[String]) -> EmbedRequest {
     EmbedRequest {
-        inputs: texts.iter().cloned().map(Input::Text).collect(),
+        inputs: texts.iter().cloned().map(Input::from).collect(),
         prepare: Prepare::default(),
         dimensions: None,
         normalize: true,

@@ -17,7 +17,7 @@ fn engine(config: EngineConfig) -> Engine {
 
 fn request(texts: &[&str], prompt: Prompt) -> EmbedRequest {
     EmbedRequest {
-        inputs: texts.iter().map(|text| Input::Text((*text).to_owned())).collect(),
+        inputs: texts.iter().map(|text| Input::from(*text)).collect(),
         prepare: Prepare { prompt, ..Prepare::default() },
         dimensions: None,
         normalize: true,

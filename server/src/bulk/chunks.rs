@@ -4,7 +4,7 @@
 
 use proxima_models::Input;
 
-use super::read::{Body, BulkRecord, Reader};
+use super::read::{BulkRecord, Reader};
 use super::{CommandError, files};
 
 /// Maximum inputs in a chunk.
@@ -73,11 +73,14 @@ impl Chunks {
             match self.records.next()? {
                 Ok(_) if self.skip > 0 => self.skip -= 1,
                 Ok(mut record) => {
-                    let body = std::mem::replace(&mut record.body, Body::Text(String::new()));
-                    let input = files::input(body, &self.records.folder).map_err(|problem| {
-                        CommandError::failure(format!("{}: {problem}", record.origin))
+                    let content = std::mem::replace(&mut record.content, "".into());
+                    let content = files::read(content, &self.records.folder);
+                    return Some(match content {
+                        Ok(content) => Ok((record, content.into())),
+                        Err(problem) => {
+                            Err(CommandError::failure(format!("{}: {problem}", record.origin)))
+                        }
                     });
-                    return Some(input.map(|input| (record, input)));
                 }
                 Err(error) => return Some(Err(error)),
             }

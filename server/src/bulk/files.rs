@@ -6,19 +6,20 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use proxima_models::{Input, MediaFile};
+use proxima_models::{Content, MediaFile};
 
-use super::read::Body;
 use crate::dialects::items::Source;
 
-/// The input of a record, with its files read.
+/// The content of a record, with its files read.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn input(body: Body, folder: &Path) -> Result<Input, String> {
-    match body {
-        Body::Text(text) => Ok(Input::Text(text)),
-        Body::Item(item) => Ok(item.try_map(|source| file(source, folder))?.into()),
+pub fn read(content: Content<Source>, folder: &Path) -> Result<Content, String> {
+    match content {
+        Content::Text(text) => Ok(Content::Text(text)),
+        Content::Item(item) => {
+            Ok(Arc::unwrap_or_clone(item).try_map(|source| file(source, folder))?.into())
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{logging, serve};
 use chunks::Chunks;
 use requests::{REQUESTS, Requests};
 
-pub use read::{Body, BulkRecord, InputFormat, RecordOrigin};
+pub use read::{BulkRecord, InputFormat, RecordOrigin};
 pub use write::OutputFormat;
 
 /// What `proxima embed` takes.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use indicatif::ProgressBar;
-use proxima_models::{Item, Part};
+use proxima_models::{Content, Item, Part};
 use serde_json::Value;
 
 use crate::command::CommandError;
@@ -66,15 +66,6 @@ impl fmt::Display for RecordOrigin {
     }
 }
 
-/// The content of a record.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Body {
-    /// A text.
-    Text(String),
-    /// Texts, and paths of images and videos.
-    Item(Item<Source>),
-}
-
 /// One input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BulkRecord {
@@ -82,8 +73,8 @@ pub struct BulkRecord {
     pub origin: RecordOrigin,
     /// Its `id`, if present; otherwise the path of its only image.
     pub id: Option<Value>,
-    /// Its content.
-    pub body: Body,
+    /// A text, or texts and paths of images and videos.
+    pub content: Content<Source>,
 }
 
 type Records = Box<dyn Iterator<Item = Result<BulkRecord, CommandError>>>;
@@ -147,7 +138,7 @@ pub fn open(
 }
 
 fn text_record(line: u64, id: Option<Value>, text: String) -> BulkRecord {
-    BulkRecord { origin: RecordOrigin::Line(line), id, body: Body::Text(text) }
+    BulkRecord { origin: RecordOrigin::Line(line), id, content: text.into() }
 }
 
 /// The images of a folder, sorted by name.
@@ -170,7 +161,7 @@ fn images(folder: &Path) -> Result<Vec<BulkRecord>, CommandError> {
     names.sort_unstable();
     let record = |name: String| BulkRecord {
         id: Some(Value::from(name.as_str())),
-        body: Body::Item(vec![Part::Image(Source::Written(name.clone()))].into()),
+        content: Item::from(vec![Part::Image(Source::Written(name.clone()))]).into(),
         origin: RecordOrigin::File(name),
     };
     Ok(names.into_iter().map(record).collect())
@@ -217,8 +208,8 @@ fn item_record(line: u64, mut object: Object, field: &str) -> Result<BulkRecord,
         let value = object.remove(if key == "text" { field } else { key })?;
         Some((key.to_owned(), value))
     });
-    let body = Body::Item(read_item(known.collect())?);
-    Ok(BulkRecord { origin: RecordOrigin::Line(line), id: id.or(path), body })
+    let content = read_item(known.collect())?.into();
+    Ok(BulkRecord { origin: RecordOrigin::Line(line), id: id.or(path), content })
 }
 
 fn csv_records(source: impl Read + 'static, field: &str) -> Result<Records, CommandError> {

@@ -4,12 +4,12 @@
 
 use std::fmt;
 
-use proxima_models::{Input, Prepare, Prompt, TruncationSide};
+use proxima_models::{Content, Input, Prepare, Prompt, TruncationSide};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use utoipa::ToSchema;
 
-use super::items::{ItemObject, Name, Pending, read_item, resolve};
+use super::items::{ItemObject, Name, Source, read_item, resolve};
 use super::token_ids::IdsOf;
 use crate::http::{Chosen, Failure};
 
@@ -169,19 +169,53 @@ impl Inputs {
             Self::Many(inputs) => inputs,
         };
         ids.check(chosen, inputs.iter().map(OneInput::ids))?;
-        let mut pending = Vec::with_capacity(inputs.len());
+        let mut unresolved = Unresolved::default();
         for (index, input) in inputs.into_iter().enumerate() {
             let name = Name::Input(index);
-            let one = match input {
-                OneInput::Text(text) => Pending::Ready(Input::Text(text)),
-                OneInput::Ids(ids) => Pending::Ready(Input::Tokens(ids)),
+            match input {
+                OneInput::Text(text) => unresolved.content(name, text.into()),
+                OneInput::Ids(ids) => unresolved.tokens(ids),
                 OneInput::Object(object) => {
-                    read_item(object.0).map_err(|problem| name.wrong(problem))?.into()
+                    let item = read_item(object.0).map_err(|problem| name.wrong(problem))?;
+                    unresolved.content(name, item.into());
                 }
-            };
-            pending.push((name, one));
+            }
         }
-        resolve(chosen.media(), pending).await
+        unresolved.resolve(chosen).await
+    }
+}
+
+/// Inputs in the order of a request, before their files are fetched.
+#[derive(Debug, Default)]
+pub struct Unresolved {
+    /// For each input: its token ids, or `None` for the next content.
+    ids: Vec<Option<Vec<u32>>>,
+    contents: Vec<(Name, Content<Source>)>,
+}
+
+impl Unresolved {
+    /// Adds an input that is a content.
+    pub fn content(&mut self, name: Name, content: Content<Source>) {
+        self.ids.push(None);
+        self.contents.push((name, content));
+    }
+
+    /// Adds an input that is token ids.
+    pub fn tokens(&mut self, ids: Vec<u32>) {
+        self.ids.push(Some(ids));
+    }
+
+    /// The engine's inputs, with all files fetched.
+    ///
+    /// # Errors
+    /// A file that cannot be fetched.
+    pub async fn resolve(self, chosen: &Chosen<'_>) -> Result<Vec<Input>, Failure> {
+        let mut contents = resolve(chosen.media(), self.contents).await?.into_iter();
+        let inputs = self.ids.into_iter().map(|ids| match ids {
+            Some(ids) => Some(Input::Tokens(ids)),
+            None => contents.next().map(Input::Content),
+        });
+        Ok(inputs.flatten().collect())
     }
 }
 

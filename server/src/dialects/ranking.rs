@@ -15,8 +15,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::items::{
-    ItemObject, Name, Object, Pending, Source, echo, echo_part, has_media, is_item, read_item,
-    resolve,
+    ItemObject, Name, Object, Source, echo, echo_part, has_media, is_item, read_item, resolve,
 };
 use super::misspelt;
 use super::vectors::SentVectors;
@@ -148,9 +147,9 @@ impl Document {
     ///
     /// # Errors
     /// An invalid object.
-    pub fn content(self, name: Name, fields: &[String]) -> Result<Pending<Content>, Failure> {
+    pub fn content(self, name: Name, fields: &[String]) -> Result<Content<Source>, Failure> {
         let object = match self {
-            Self::Text(text) => return Ok(Pending::Ready(text.into())),
+            Self::Text(text) => return Ok(text.into()),
             Self::Object(object) => object.0,
             Self::Parts(parts) => content_of(parts),
         };
@@ -169,7 +168,7 @@ impl Document {
             if lines.is_empty() {
                 return Err(name.wrong("it has none of the fields that rank_fields names"));
             }
-            return Ok(Pending::Ready(lines.join("\n").into()));
+            return Ok(lines.join("\n").into());
         }
         // An empty object is still an item: it is up to the model what to make of it.
         let is_nothing = object.values().all(Value::is_null);

@@ -33,7 +33,7 @@ async fn loaded() -> Result<(), CommandError> {
 }
 
 fn request(text: &str) -> EmbedRequest {
-    let (inputs, prepare) = (vec![Input::Text(text.into())], Prepare::default());
+    let (inputs, prepare) = (vec![Input::from(text)], Prepare::default());
     EmbedRequest { inputs, prepare, dimensions: None, normalize: true }
 }
 

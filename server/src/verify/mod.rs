@@ -159,7 +159,7 @@ fn embed(
         TextPrefix::Instruction(text) => Prompt::Instruction(text.to_owned()),
     };
     let how = Prepare { prompt, ..Prepare::default() };
-    let inputs: Vec<Input> = texts.iter().map(|text| Input::Text((*text).to_owned())).collect();
+    let inputs: Vec<Input> = texts.iter().map(|text| Input::from(*text)).collect();
     let vectors = vectors_of(model, &inputs, &how)?;
     Ok(vectors.iter().map(|vector| finish(vector, dimensions, normalize)).collect())
 }

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use super::patches::{
     CHANNELS, Corner, FRAMES, MERGE, PATCH, PATCH_NUMBERS, coordinates, corners, grid, patch,
 };
-use crate::batch::VisualRows;
+use crate::batch::Visual;
 use crate::checkpoint::CheckpointError;
 use crate::layers::{DecoderConfig, LayerNorm, Loader, Rotary, activation};
 use proxima_media::Pixels;
@@ -173,13 +173,13 @@ impl Seen {
     pub fn put(
         &self,
         level: usize,
-        visuals: &[VisualRows],
+        visuals: &[Visual],
         hidden: &mut Rows,
     ) -> Result<(), KernelError> {
         for visual in visuals {
             let (group, rows) = &self.token_rows[visual.pixels.digest()];
             let from = &self.groups[*group][level];
-            hidden.put(visual.rows.start, from, rows.clone(), level > 0)?;
+            hidden.put(visual.start, from, rows.clone(), level > 0)?;
         }
         Ok(())
     }
@@ -222,11 +222,11 @@ impl Tower {
     ///
     /// # Errors
     /// A failure of the device or an operation.
-    pub fn see(&self, visuals: &[VisualRows], pause: &dyn Fn()) -> Result<Seen, KernelError> {
+    pub fn see(&self, visuals: &[Visual], pause: &dyn Fn()) -> Result<Seen, KernelError> {
         let patches_max = MERGE * BatchRows::of(&self.device).before_measured();
         let mut token_rows = HashMap::new();
         let mut groups: Vec<(usize, Vec<&Pixels>)> = Vec::new();
-        for VisualRows { pixels, .. } in visuals {
+        for Visual { pixels, .. } in visuals {
             if token_rows.contains_key(pixels.digest()) {
                 continue;
             }

@@ -20,7 +20,7 @@ fn bytes(text: &str) -> Vec<u32> {
 #[test]
 fn a_long_text_is_cut_on_either_side_and_keeps_its_special_tokens() {
     let model = model("tiny-qwen3");
-    let text = || Input::Text("abcdefgh".into());
+    let text = || Input::from("abcdefgh");
     let right = Prepare { tokens_max: Some(4), ..Prepare::default() };
     assert_eq!(ids(&model, text(), &right), Ok([bytes("abc"), vec![END]].concat()));
     let left = Prepare { side: TruncationSide::Left, ..right.clone() };
@@ -31,7 +31,7 @@ fn a_long_text_is_cut_on_either_side_and_keeps_its_special_tokens() {
     assert_eq!(ids(&model, text(), &strict), Err(InputError::TooLong { tokens: 9, limit: 8 }));
     let none = Prepare { tokens_max: Some(1), ..Prepare::default() };
     assert_eq!(ids(&model, text(), &none), Err(InputError::LimitTooSmall { limit: 1 }));
-    assert_eq!(ids(&model, Input::Text(String::new()), &Prepare::default()), Ok(vec![END]));
+    assert_eq!(ids(&model, Input::from(String::new()), &Prepare::default()), Ok(vec![END]));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn token_ids_are_taken_as_they_are_and_keep_the_end_they_have() {
 fn ids_of_a_text_carry_the_special_tokens_that_the_model_tells_of() {
     for name in ["tiny-qwen3", "tiny-bert", "tiny-e2rank"] {
         let model = model(name);
-        let of_text = ids(&model, Input::Text("the the".into()), &Prepare::default()).expect("ids");
+        let of_text = ids(&model, Input::from("the the"), &Prepare::default()).expect("ids");
         let special = &model.info.special_tokens;
         assert!(special.are_around(&of_text), "{name}");
         let bare = &of_text[special.before.len()..of_text.len() - special.after.len()];
@@ -67,7 +67,7 @@ fn prompts_and_instructions_go_before_the_text() {
     let model = model("tiny-qwen3");
     let with = |prompt: Prompt| {
         let how = Prepare { prompt, ..Prepare::default() };
-        ids(&model, Input::Text("hi".into()), &how)
+        ids(&model, Input::from("hi"), &how)
     };
     let expected = |text: &str| Ok([bytes(text), vec![END]].concat());
     assert_eq!(with(Prompt::Default), expected("hi"));
@@ -97,7 +97,7 @@ fn tokens_say_where_they_are_in_characters_and_decode_gives_the_text_back() {
     assert_eq!(places[1].2, Some(0));
     let qwen3 = self::model("tiny-qwen3");
     let text = "naïve <b>日本</b>";
-    let ids: Vec<u32> = ids(&qwen3, Input::Text(text.into()), &Prepare::default()).expect("ids");
+    let ids: Vec<u32> = ids(&qwen3, Input::from(text), &Prepare::default()).expect("ids");
     assert_eq!(qwen3.recipe.tokenizer().decode(&ids, true), Ok(text.into()));
     assert_eq!(qwen3.recipe.tokenizer().decode(&ids, false), Ok(format!("{text}<|endoftext|>")));
     assert!(qwen3.recipe.tokenizer().decode(&[u32::MAX], true).is_err());
@@ -112,15 +112,15 @@ fn a_text_that_grows_when_it_is_normalised_is_bounded_by_what_it_becomes() {
     // One character, an Arabic phrase, that compatibility normalisation expands to 18.
     let phrase = "\u{fdfa}";
     let how = Prepare { truncate: true, ..Prepare::default() };
-    let ids = |count: usize| ids(&model, Input::Text(phrase.repeat(count)), &how);
+    let ids = |count: usize| ids(&model, Input::from(phrase.repeat(count)), &how);
     assert!(ids(1_000).is_ok());
     let limit = TEXT_BYTES_MAX;
     assert_eq!(ids(limit / 18 + 1), Err(InputError::TooManyCharacters { limit }));
     // Only the part of a text that is tokenised counts.
     let text = "the price of water ".repeat(2_000) + &phrase.repeat(limit / 18 + 1);
-    assert!(self::ids(&model, Input::Text(text.clone()), &how).is_ok());
+    assert!(self::ids(&model, Input::from(text.clone()), &how).is_ok());
     let whole = Prepare { truncate: false, ..Prepare::default() };
-    let error = self::ids(&model, Input::Text(text), &whole);
+    let error = self::ids(&model, Input::from(text), &whole);
     assert_eq!(error, Err(InputError::TooManyCharacters { limit }));
 }
 
@@ -128,7 +128,7 @@ fn a_text_that_grows_when_it_is_normalised_is_bounded_by_what_it_becomes() {
 fn a_text_of_many_megabytes_is_refused_before_it_is_tokenised() {
     let model = model("tiny-bert");
     let text = "a ".repeat(TEXT_BYTES_MAX);
-    let error = ids(&model, Input::Text(text), &Prepare::default());
+    let error = ids(&model, Input::from(text), &Prepare::default());
     let bytes = 2 * TEXT_BYTES_MAX;
     assert_eq!(error, Err(InputError::TooManyBytes { bytes, limit: TEXT_BYTES_MAX }));
 }

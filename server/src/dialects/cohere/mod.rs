@@ -8,12 +8,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use proxima_engine::EmbedRequest;
-use proxima_models::{ImageHeader, Input, Item, MediaFile, Part, Prepare, TruncationSide};
+use proxima_models::{Content, ImageHeader, Input, Item, MediaFile, Part, Prepare, TruncationSide};
 use utoipa::OpenApi;
 
 use super::Dialect;
 use super::inputs::sole_prompt;
-use super::items::{Name, Pending, Source, checked, content, resolve};
+use super::items::{Name, Source, checked, content, resolve};
 use super::ranking::{Asked, echoes, ranked, request, with_method};
 use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::status::{answer_id, shaped};
@@ -154,7 +154,7 @@ async fn inputs(
         return Err(Failure::body("send exactly one of texts, images and inputs"));
     }
     if let Some(texts) = body.texts {
-        let inputs = texts.iter().cloned().map(Input::Text).collect();
+        let inputs = texts.iter().cloned().map(Input::from).collect();
         return Ok((inputs, texts));
     }
     let images = body.images.unwrap_or_default().into_iter();
@@ -165,15 +165,10 @@ async fn inputs(
         let item: Item<Source> = item.map_err(|problem| name.wrong(problem))?;
         Ok((name, item.into()))
     });
-    let pending = pending.collect::<Result<Vec<(Name, Pending<Input>)>, Failure>>()?;
-    let inputs = resolve(chosen.media(), pending).await?;
-    let texts = inputs.iter().filter_map(|input| match input {
-        Input::Text(text) => Some(text.clone()),
-        Input::Item(item) => item.text().map(|text| text.to_string()),
-        _ => None,
-    });
-    let texts = texts.collect();
-    Ok((inputs, texts))
+    let pending = pending.collect::<Result<Vec<(Name, Content<Source>)>, Failure>>()?;
+    let contents = resolve(chosen.media(), pending).await?;
+    let texts = contents.iter().filter_map(Content::text).map(|text| text.to_string()).collect();
+    Ok((contents.into_iter().map(Input::Content).collect(), texts))
 }
 
 /// The file of a part that is an image.

@@ -14,7 +14,7 @@ mod unique;
 
 pub use echo::{echo, echo_part, echo_parts, has_media, is_item};
 pub use parts::{content, conversation};
-pub use pending::{Object, Pending, Sampling, Source, checked};
+pub use pending::{Object, Sampling, Source, checked};
 pub use read::read_item;
 pub use resolve::{Name, resolve};
 pub use schema::{Conversations, ItemContent, ItemObject};

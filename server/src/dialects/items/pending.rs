@@ -1,8 +1,7 @@
-//! Multi-part inputs as they were sent, before any of their files is fetched.
+//! Multi-part inputs as they were sent, before any of their files is fetched: where their files
+//! are, and the limits of their parts.
 //!
 //! Must not know: how files are fetched, any particular dialect.
-
-use std::sync::Arc;
 
 use proxima_models::{Item, Part, Video, VideoSource};
 use serde_json::Value;
@@ -99,21 +98,6 @@ pub fn counted(item: Item<Source>) -> Result<Item<Source>, Problem> {
         return Err(format!("{frames} frames are more than the limit of {FRAMES_MAX}"));
     }
     Ok(item)
-}
-
-/// An input or a content that is ready, or one that needs files first.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Pending<T> {
-    /// Ready.
-    Ready(T),
-    /// It needs files, or is more than a text.
-    Item(Item<Source>),
-}
-
-impl<T: From<Arc<str>>> From<Item<Source>> for Pending<T> {
-    fn from(item: Item<Source>) -> Self {
-        item.into_text().map_or_else(Self::Item, |text| Self::Ready(text.into()))
-    }
 }
 
 /// The problem of an unknown key, which is shortened if it is long.

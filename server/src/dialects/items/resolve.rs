@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use proxima_models::{Item, MediaFile, Part, Video, VideoSource};
+use proxima_models::{Content, Item, MediaFile, Part, Video, VideoSource};
 use tokio::sync::Semaphore;
 
-use super::pending::{Pending, Source};
+use super::pending::Source;
 use crate::http::{Failure, Scope};
 use crate::media::{MediaBudget, MediaFetcher, SourceError, SourceFault, address};
 
@@ -51,27 +51,15 @@ impl Name {
     }
 }
 
-/// All inputs or contents with their files fetched, in order.
+/// All contents with their files fetched, in order.
 ///
 /// # Errors
 /// Too many files, or the first file that cannot be fetched, by name.
-pub async fn resolve<T: From<Item>>(
+pub async fn resolve(
     media: &Arc<MediaFetcher>,
-    pending: Vec<(Name, Pending<T>)>,
-) -> Result<Vec<T>, Failure> {
-    if !pending.iter().any(|(_, one)| matches!(one, Pending::Item(_))) {
-        // Texts only, of which there may be many: no futures for them.
-        let ready = |(_, one)| match one {
-            Pending::Ready(ready) => Some(ready),
-            Pending::Item(_) => None,
-        };
-        return Ok(pending.into_iter().filter_map(ready).collect());
-    }
-    let files = pending.iter().map(|(_, one)| match one {
-        Pending::Ready(_) => 0,
-        Pending::Item(item) => item.files().count(),
-    });
-    let files: usize = files.sum();
+    contents: Vec<(Name, Content<Source>)>,
+) -> Result<Vec<Content>, Failure> {
+    let files: usize = contents.iter().map(|(_, content)| content.files().count()).sum();
     if files > FILES_MAX {
         let message = format!("{files} images and frames are more than the limit of {FILES_MAX}");
         return Err(Failure::body(message));
@@ -81,34 +69,35 @@ pub async fn resolve<T: From<Item>>(
     let files = &Files { media, permits, budget: Arc::new(media.budget(client)) };
     // A future takes kilobytes, so only items that wait for files get one.
     let mut waiting = Vec::new();
-    let mut done = Vec::with_capacity(pending.len());
-    for (at, (name, one)) in pending.into_iter().enumerate() {
-        done.push(match one {
-            Pending::Ready(ready) => Some(ready),
-            Pending::Item(item) if item.files().next().is_none() => Some(texts(item).into()),
-            Pending::Item(item) => {
+    let mut resolved = Vec::with_capacity(contents.len());
+    for (index, (name, content)) in contents.into_iter().enumerate() {
+        resolved.push(match content {
+            Content::Text(text) => Content::Text(text),
+            Content::Item(item) if item.files().next().is_none() => Content::Item(texts(&item)),
+            Content::Item(item) => {
                 waiting.push(async move {
-                    let item = files.item(item).await;
+                    let item = files.item(Arc::unwrap_or_clone(item)).await;
                     let item = item.map_err(|missing| missing.of(name).failure())?;
-                    Ok::<_, Failure>((at, T::from(item)))
+                    Ok::<_, Failure>((index, Content::Item(Arc::new(item))))
                 });
-                None
+                // Until its files are there.
+                Content::Item(Arc::default())
             }
         });
     }
-    for (at, item) in try_join_all(waiting).await? {
-        done[at] = Some(item);
+    for (index, content) in try_join_all(waiting).await? {
+        resolved[index] = content;
     }
-    Ok(done.into_iter().flatten().collect())
+    Ok(resolved)
 }
 
 /// An item without files.
-fn texts(item: Item<Source>) -> Item {
-    let texts = item.parts.into_iter().filter_map(|part| match part {
-        Part::Text(text) => Some(Part::Text(text)),
+fn texts(item: &Item<Source>) -> Arc<Item> {
+    let texts = item.parts.iter().filter_map(|part| match part {
+        Part::Text(text) => Some(Part::Text(text.clone())),
         Part::Image(_) | Part::Video(_) => None,
     });
-    Item { parts: texts.collect(), instruction: item.instruction }
+    Arc::new(Item { parts: texts.collect(), instruction: item.instruction.clone() })
 }
 
 struct Files<'a> {

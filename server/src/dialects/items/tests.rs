@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::FutureExt as _;
-use proxima_models::{Input, Item, Part, VideoSource};
+use proxima_models::{Content, Item, Part, VideoSource};
 use serde_json::{Value, json};
 
 use super::*;
@@ -28,9 +28,9 @@ fn base64(text: &str) -> String {
 
 async fn resolved(item: Item<Source>) -> Result<Item, String> {
     let media = Arc::new(MediaFetcher::new(&MediaSettings::default()));
-    let pending = vec![(Name::Input(3), Pending::<Input>::Item(item))];
+    let pending = vec![(Name::Input(3), Content::Item(Arc::new(item)))];
     match resolve(&media, pending).await.map_err(|failure| failure.to_string())?.pop() {
-        Some(Input::Item(item)) => Ok(Arc::unwrap_or_clone(item)),
+        Some(Content::Item(item)) => Ok(Arc::unwrap_or_clone(item)),
         other => panic!("no item: {other:?}"),
     }
 }
@@ -255,7 +255,7 @@ fn an_address_is_known_by_its_letters_and_fetched_on_the_loop() {
     let media = Arc::new(MediaFetcher::new(&MediaSettings::default()));
     for json in [json!({ "image": address }), json!({ "video": [address] })] {
         let item = read_item(object(json)).expect("read");
-        let resolving = resolve(&media, vec![(Name::Query, Pending::<Input>::Item(item))]);
+        let resolving = resolve(&media, vec![(Name::Query, Content::Item(Arc::new(item)))]);
         // There is no runtime, so neither another thread nor the network can be used.
         let failure = resolving.now_or_never().expect("at once").expect_err("refused");
         assert!(failure.to_string().contains("fetches no URLs"), "{failure}");

@@ -58,7 +58,7 @@ pub fn similarity_request(body: SimilarityBody, auto_truncate: bool) -> EmbedReq
     let sentences = body.inputs.sentences;
     let source = (!sentences.is_empty()).then_some(body.inputs.source_sentence);
     EmbedRequest {
-        inputs: source.into_iter().chain(sentences).map(Input::Text).collect(),
+        inputs: source.into_iter().chain(sentences).map(Input::from).collect(),
         prepare: prepare(None, parameters.prompt_name, truncate, side),
         dimensions: None,
         // The similarity function normalises vectors, if it needs to.
@@ -166,7 +166,7 @@ pub fn predict_request(
     };
     let input = |(index, texts): (usize, Vec<String>)| match <[String; 2]>::try_from(texts) {
         Ok([query, document]) => Ok(Input::Pair { query: query.into(), document: document.into() }),
-        Err(mut texts) if texts.len() == 1 => Ok(Input::Text(texts.remove(0))),
+        Err(mut texts) if texts.len() == 1 => Ok(Input::from(texts.remove(0))),
         Err(texts) => Err(Failure::Body {
             message: format!("input {index} has {} texts, not one or two", texts.len()),
             syntax: false,

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use proxima_engine::EmbedRequest;
-use proxima_models::{Input, Prepare};
+use proxima_models::{Content, Input, Prepare};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::openapi::schema::SchemaType;
@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::dialects::Side;
 use crate::dialects::inputs::{PromptTokens, prepare};
 use crate::dialects::items::{
-    Conversations, ItemObject, Name, Pending, Unique, conversation, resolve,
+    Conversations, ItemObject, Name, Source, Unique, conversation, resolve,
 };
 use crate::dialects::misspelt;
 use crate::dialects::status::{answer_id, now};
@@ -217,16 +217,17 @@ async fn request(chosen: &Chosen<'_>, body: ChatBody) -> Result<EmbedRequest, Fa
     let instruction = body.chat_template_kwargs.or(body.instruction)?;
     let truncate = body.truncate.unwrap_or(cuts);
     let how = prepare(instruction, None, truncate, body.truncation_side);
+    let contents = resolve(chosen.media(), conversations(body.messages.0)?).await?;
     Ok(EmbedRequest {
-        inputs: resolve(chosen.media(), conversations(body.messages.0)?).await?,
+        inputs: contents.into_iter().map(Input::Content).collect(),
         prepare: Prepare { tokens_max, ..how },
         dimensions: body.dimensions,
         normalize: body.normalize.unwrap_or(true),
     })
 }
 
-/// The inputs of a conversation, or of several.
-fn conversations(messages: Value) -> Result<Vec<(Name, Pending<Input>)>, Failure> {
+/// The content of a conversation, or of several.
+fn conversations(messages: Value) -> Result<Vec<(Name, Content<Source>)>, Failure> {
     let all = match messages {
         Value::Array(list) if list.first().is_some_and(Value::is_array) => list,
         one => vec![one],

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use proxima_engine::EmbedRequest;
-use proxima_models::{ImageHeader, Input, MediaFile, Part, Prepare, TruncationSide, VideoSource};
+use proxima_models::{
+    Content, ImageHeader, Input, MediaFile, Part, Prepare, TruncationSide, VideoSource,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,7 +15,7 @@ use super::failure;
 use super::types::{EncodingFormat, VoyageEntry, entries};
 use crate::dialects::Side;
 use crate::dialects::inputs::sole_prompt;
-use crate::dialects::items::{ItemContent, Name, Pending, Unique, checked, content, resolve};
+use crate::dialects::items::{ItemContent, Name, Source, Unique, checked, content, resolve};
 use crate::dialects::misspelt;
 use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
@@ -116,13 +118,13 @@ async fn embed(app: &App, body: MultimodalBody) -> Result<Response, Failure> {
     let chosen = app.choose(body.model.as_deref(), Want::Embed)?;
     let encoding = body.output_dtype.unwrap_or_default();
     let packed = body.output_encoding.or(body.encoding_format).is_some();
-    let inputs = inputs(&chosen, body.inputs).await?;
-    let parts = || inputs.iter().flat_map(Input::parts);
+    let contents = contents(&chosen, body.inputs).await?;
+    let parts = || contents.iter().flat_map(Content::parts);
     let image_pixels = parts().map(image_pixels).fold(0, usize::saturating_add);
     let video_pixels = parts().map(video_pixels).fold(0, usize::saturating_add);
-    let texts = texts(&inputs);
+    let texts: Vec<Vec<String>> = contents.iter().map(texts).collect();
     let request = EmbedRequest {
-        inputs,
+        inputs: contents.into_iter().map(Input::Content).collect(),
         prepare: Prepare {
             prompt: sole_prompt(body.instruction, body.prompt_name, body.input_type.as_deref())?,
             truncate: body.truncation.unwrap_or(true),
@@ -170,29 +172,29 @@ fn pixels(file: &MediaFile) -> usize {
     ImageHeader::of(file.bytes()).map_or(0, |header| header.pixels())
 }
 
-async fn inputs(chosen: &Chosen<'_>, inputs: Vec<MultimodalInput>) -> Result<Vec<Input>, Failure> {
+async fn contents(
+    chosen: &Chosen<'_>,
+    inputs: Vec<MultimodalInput>,
+) -> Result<Vec<Content>, Failure> {
     let pending = (0..).map(Name::Input).zip(inputs).map(|(name, input)| {
         let item = content(input.content.0).and_then(|parts| checked(parts.into()));
         Ok((name, item.map_err(|problem| name.wrong(problem))?.into()))
     });
-    let pending = pending.collect::<Result<Vec<(Name, Pending<Input>)>, Failure>>()?;
+    let pending = pending.collect::<Result<Vec<(Name, Content<Source>)>, Failure>>()?;
     resolve(chosen.media(), pending).await
 }
 
-/// The texts of each input.
-fn texts(inputs: &[Input]) -> Vec<Vec<String>> {
-    let of = |input: &Input| match input {
-        Input::Text(text) => vec![text.clone()],
-        Input::Item(item) => {
-            let texts = item.parts.iter().filter_map(|part| match part {
-                Part::Text(text) => Some(text.to_string()),
-                _ => None,
-            });
-            texts.collect()
-        }
-        _ => Vec::new(),
+/// The texts of a content.
+fn texts(content: &Content) -> Vec<String> {
+    let parts = match content {
+        Content::Text(text) => return vec![text.to_string()],
+        Content::Item(item) => item.parts.iter(),
     };
-    inputs.iter().map(of).collect()
+    let texts = parts.filter_map(|part| match part {
+        Part::Text(text) => Some(text.to_string()),
+        Part::Image(_) | Part::Video(_) => None,
+    });
+    texts.collect()
 }
 
 /// Tokens of the inputs' texts, counting at most the model's limit for each input. The texts were

@@ -81,7 +81,7 @@ async fn embed(app: &App, body: VectorBody) -> Result<Response, Failure> {
         }
     };
     let request = EmbedRequest {
-        inputs: texts.iter().cloned().map(Input::Text).collect(),
+        inputs: texts.iter().cloned().map(Input::from).collect(),
         prepare: Prepare {
             prompt: purpose_prompt(config.task_type.as_deref()),
             ..Prepare::default()

@@ -16,8 +16,8 @@ use super::items;
 use crate::dialects::Side;
 use crate::dialects::classes::Scored;
 use crate::dialects::grpc::proto::proxima as pb;
-use crate::dialects::inputs::{one_prompt, prepare, sole_prompt};
-use crate::dialects::items::{Name, Pending, resolve};
+use crate::dialects::inputs::{Unresolved, one_prompt, prepare, sole_prompt};
+use crate::dialects::items::{Name, resolve};
 use crate::dialects::token_ids::never;
 use crate::http::{Chosen, Failure, TokenIds};
 
@@ -42,24 +42,28 @@ fn count(number: Option<u32>) -> Option<usize> {
     number.map(|number| number as usize)
 }
 
-fn input(
-    token_ids: TokenIds,
-    index: usize,
-    input: pb::Input,
-) -> Result<(Name, Pending<Input>), Failure> {
-    let name = Name::Input(index);
-    let pending = match input.input {
-        Some(pb::input::Input::Tokens(_)) if token_ids == TokenIds::Refuse => {
-            return Err(wrong(never(index)));
+/// The engine's inputs, with all files fetched.
+async fn inputs(chosen: &Chosen<'_>, sent: Vec<pb::Input>) -> Result<Vec<Input>, Failure> {
+    let mut unresolved = Unresolved::default();
+    for (index, sent) in sent.into_iter().enumerate() {
+        let name = Name::Input(index);
+        match sent.input {
+            Some(pb::input::Input::Tokens(_)) if chosen.token_ids() == TokenIds::Refuse => {
+                return Err(wrong(never(index)));
+            }
+            Some(pb::input::Input::Text(text)) => unresolved.content(name, text.into()),
+            Some(pb::input::Input::Tokens(tokens)) => unresolved.tokens(tokens.ids),
+            Some(pb::input::Input::Item(item)) => {
+                unresolved.content(name, items::item(name, item)?.into());
+            }
+            None => {
+                return Err(wrong(format!(
+                    "input {index} has none of `text`, `tokens` and `item`"
+                )));
+            }
         }
-        Some(pb::input::Input::Text(text)) => Pending::Ready(Input::Text(text)),
-        Some(pb::input::Input::Tokens(tokens)) => Pending::Ready(Input::Tokens(tokens.ids)),
-        Some(pb::input::Input::Item(item)) => items::item(name, item)?.into(),
-        None => {
-            return Err(wrong(format!("input {index} has none of `text`, `tokens` and `item`")));
-        }
-    };
-    Ok((name, pending))
+    }
+    unresolved.resolve(chosen).await
 }
 
 /// The embedding request, and the encoding of its vectors.
@@ -72,11 +76,8 @@ pub async fn embed_request(
     let side = side(message.truncation_direction)?;
     let input_type = message.input_type.as_deref();
     let prompt = sole_prompt(message.instruction, message.prompt_name, input_type)?;
-    let inputs = message.inputs.into_iter().enumerate();
-    let inputs = inputs.map(|(index, sent)| input(chosen.token_ids(), index, sent));
-    let inputs = inputs.collect::<Result<_, _>>()?;
     let request = EmbedRequest {
-        inputs: resolve(chosen.media(), inputs).await?,
+        inputs: inputs(chosen, message.inputs).await?,
         prepare: Prepare {
             prompt,
             tokens_max: count(message.max_tokens),
@@ -216,7 +217,7 @@ pub fn predict_request(
     let truncate = message.truncate.unwrap_or(auto_truncate);
     let input = |input: pb::TextOrPair| match input.pair {
         Some(pair) => Input::Pair { query: input.text.into(), document: pair.into() },
-        None => Input::Text(input.text),
+        None => Input::from(input.text),
     };
     Ok(PredictRequest {
         inputs: message.inputs.into_iter().map(input).collect(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proxima_models::{Content, Item, Part, Video, VideoSource};
 
 use crate::dialects::grpc::proto::proxima as pb;
-use crate::dialects::items::{Name, Pending, Source, checked};
+use crate::dialects::items::{Name, Source, checked};
 use crate::http::Failure;
 
 /// The item of a message.
@@ -67,10 +67,10 @@ fn video(video: pb::Video) -> Result<Video<Source>, &'static str> {
 /// The query is given in two ways, or its item is invalid.
 pub fn query(
     message: &mut pb::RerankRequest,
-) -> Result<(Pending<Content>, Option<String>), Failure> {
+) -> Result<(Content<Source>, Option<String>), Failure> {
     let text = std::mem::take(&mut message.query);
     let Some(item) = message.query_item.take() else {
-        return Ok((Pending::Ready(text.into()), None));
+        return Ok((text.into(), None));
     };
     if !text.is_empty() {
         return Err(Failure::body("send either `query` or `query_item`, not both"));
@@ -84,22 +84,17 @@ pub fn query(
 ///
 /// # Errors
 /// The documents are given in two ways, or an item is invalid.
-pub fn documents(
-    message: &mut pb::RerankRequest,
-) -> Result<Vec<(Name, Pending<Content>)>, Failure> {
+pub fn documents(message: &mut pb::RerankRequest) -> Result<Vec<(Name, Content<Source>)>, Failure> {
     let texts = std::mem::take(&mut message.documents);
     let items = std::mem::take(&mut message.document_items);
     if !texts.is_empty() && !items.is_empty() {
         return Err(Failure::body("send either `documents` or `document_items`, not both"));
     }
-    let texts =
-        texts.into_iter().map(|text| Ok::<Pending<Content>, Failure>(Pending::Ready(text.into())));
-    let items = items
-        .into_iter()
-        .enumerate()
-        .map(|(index, document)| Ok(item(Name::Document(index), document)?.into()));
     let names = (0..).map(Name::Document);
-    names.zip(texts.chain(items)).map(|(name, document)| Ok((name, document?))).collect()
+    if items.is_empty() {
+        return Ok(names.zip(texts.into_iter().map(Content::from)).collect());
+    }
+    names.zip(items).map(|(name, document)| Ok((name, item(name, document)?.into()))).collect()
 }
 
 /// The texts of a request's documents, text parts joined by newlines; `None` for one without text.

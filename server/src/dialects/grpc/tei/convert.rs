@@ -40,7 +40,7 @@ fn how(truncate: bool, direction: i32, prompt_name: Option<String>) -> Result<Pr
 pub fn embed_request(message: pb::EmbedRequest) -> Result<EmbedRequest, Failure> {
     let pb::EmbedRequest { inputs, truncate, truncation_direction, prompt_name, .. } = message;
     Ok(EmbedRequest {
-        inputs: vec![Input::Text(text(inputs)?)],
+        inputs: vec![Input::from(text(inputs)?)],
         prepare: how(truncate, truncation_direction, prompt_name)?,
         dimensions: message.dimensions.map(|dimensions| dimensions as usize),
         normalize: message.normalize.unwrap_or(true),
@@ -51,7 +51,7 @@ pub fn embed_request(message: pb::EmbedRequest) -> Result<EmbedRequest, Failure>
 pub fn tokens_request(message: pb::EmbedAllRequest) -> Result<TokensRequest, Failure> {
     let pb::EmbedAllRequest { inputs, truncate, truncation_direction, prompt_name } = message;
     Ok(TokensRequest {
-        inputs: vec![Input::Text(text(inputs)?)],
+        inputs: vec![Input::from(text(inputs)?)],
         prepare: how(truncate, truncation_direction, prompt_name)?,
     })
 }
@@ -60,7 +60,7 @@ pub fn tokens_request(message: pb::EmbedAllRequest) -> Result<TokensRequest, Fai
 pub fn sparse_request(message: pb::EmbedSparseRequest) -> Result<TokensRequest, Failure> {
     let pb::EmbedSparseRequest { inputs, truncate, truncation_direction, prompt_name } = message;
     Ok(TokensRequest {
-        inputs: vec![Input::Text(text(inputs)?)],
+        inputs: vec![Input::from(text(inputs)?)],
         prepare: how(truncate, truncation_direction, prompt_name)?,
     })
 }
@@ -68,7 +68,7 @@ pub fn sparse_request(message: pb::EmbedSparseRequest) -> Result<TokensRequest, 
 /// The request for a text's classes.
 pub fn predict_request(message: pb::PredictRequest) -> Result<PredictRequest, Failure> {
     Ok(PredictRequest {
-        inputs: vec![Input::Text(text(message.inputs)?)],
+        inputs: vec![Input::from(text(message.inputs)?)],
         prepare: how(message.truncate, message.truncation_direction, None)?,
     })
 }
@@ -80,7 +80,7 @@ pub fn pair_request(message: pb::PredictPairRequest) -> Result<PredictRequest, F
             Input::Pair { query: query.into(), document: document.into() }
         }
         Ok(_) => return Err(wrong("`inputs` cannot be empty")),
-        Err(mut inputs) if inputs.len() == 1 => Input::Text(text(inputs.remove(0))?),
+        Err(mut inputs) if inputs.len() == 1 => Input::from(text(inputs.remove(0))?),
         Err(inputs) => {
             return Err(wrong(format!("`inputs` must be one or two texts, not {}", inputs.len())));
         }
