@@ -165,3 +165,26 @@ async fn similarities_of_pairs_are_those_of_each_pair_alone() {
     }
     several.end().await;
 }
+
+#[tokio::test]
+async fn files_of_a_request_for_an_unknown_model_are_not_asked_for() {
+    let several = Several::of(vec![("scorer", golden("xlmr-reranker"))]);
+    let image = json!({ "image": "https://example.com/a.png" });
+    for (path, mut body) in [
+        ("/embed", json!({ "inputs": image })),
+        ("/rerank", json!({ "query": image, "texts": ["a"] })),
+        ("/rerank", json!({ "query": image, "documents": ["a"] })),
+        ("/v2/rerank", json!({ "query": image, "documents": ["a"] })),
+        ("/score", json!({ "queries": image, "documents": ["a"] })),
+        ("/v1/embeddings", json!({ "input": image })),
+        ("/v1/embeddings", json!({ "input": image, "task": "text-matching" })),
+        ("/v1/embeddings", json!({ "input": image, "output_dtype": "float" })),
+        ("/v1/multimodalembeddings", json!({ "inputs": [{ "content": [image] }] })),
+    ] {
+        // Fetching fails in this server, with a 400.
+        body["model"] = json!("another");
+        let (status, answer) = several.post(path, body).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}: {answer}");
+    }
+    several.end().await;
+}
