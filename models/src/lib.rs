@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod conventions;
 pub mod families;
 pub mod info;
 pub mod input;

@@ -16,6 +16,7 @@ use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, TYPES, VOCABULARY, WIDTH,
 };
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     Biases, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, TableSizes, UpNames,
     activation,
@@ -33,6 +34,7 @@ pub fn family() -> Family {
             "BertForSequenceClassification",
         ],
         keys: KEYS,
+        conventions: Conventions::of("Bert"),
         files: &[],
         // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,

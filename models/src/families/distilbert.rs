@@ -14,6 +14,7 @@ use crate::checkpoint::keys::Key;
 use crate::checkpoint::keys::Rule::{NoEffect, Refused, Used};
 use crate::checkpoint::keys::config::{HEADS, LAYERS, MLP, POSITIONS, VOCABULARY, WIDTH};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     Biases, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, TableSizes, UpNames,
     activation,
@@ -30,6 +31,7 @@ pub fn family() -> Family {
             "DistilBertForSequenceClassification",
         ],
         keys: KEYS,
+        conventions: Conventions::of("Bert"),
         files: &[],
         // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,

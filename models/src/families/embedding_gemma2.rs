@@ -24,6 +24,7 @@ use crate::checkpoint::keys::config::{
     COMMON, EPS, GENERATING, HEADS, LAYERS, MLP, POSITIONS, SCALED_ROTARY, VOCABULARY, WIDTH,
 };
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     Loader, Rotary, RotaryRule, SandwichConfig, SandwichLayer, Turn, activation, decoder_heads,
     sandwich_norm,
@@ -38,6 +39,7 @@ pub fn families() -> Vec<Family> {
         is: None,
         architectures,
         keys,
+        conventions: Conventions::of("PreTrained"),
         files: &[],
         pooling: |_| Some(Pooling::Mean),
         load,

@@ -15,6 +15,7 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::Loader;
 use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 
@@ -29,6 +30,7 @@ pub fn family() -> Family {
             "EuroBertForSequenceClassification",
         ],
         keys: KEYS,
+        conventions: Conventions::of("PreTrained"),
         files: &[],
         // The mean and the last token are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,

@@ -14,6 +14,7 @@ use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
     EPS, HEADS, LAYERS, MLP, POSITIONS, SCALED_ROTARY, THETA, VOCABULARY, WIDTH,
 };
+use crate::conventions::Conventions;
 
 /// Its entry in the list of families.
 pub fn family() -> Family {
@@ -22,6 +23,7 @@ pub fn family() -> Family {
         is: None,
         architectures: &["GemmaModel", "GemmaForCausalLM", "GemmaForSequenceClassification"],
         keys: KEYS,
+        conventions: Conventions::of("Gemma"),
         files: &[],
         pooling: |checkpoint| llama::pooling(checkpoint, &STYLE),
         load: |checkpoint, precision, device| llama::load(checkpoint, precision, device, &STYLE),

@@ -21,6 +21,7 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     Loader, Rotary, RotaryRule, SandwichConfig, SandwichLayer, Turn, activation, decoder_heads,
     sandwich_norm,
@@ -37,6 +38,7 @@ pub fn family() -> Family {
             "Gemma3TextForSequenceClassification",
         ],
         keys: KEYS,
+        conventions: Conventions::of("Gemma"),
         files: &[],
         // Embedders pool the mean or the last token, so a checkpoint that sets neither is refused.
         pooling: |_| None,

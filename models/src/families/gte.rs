@@ -18,6 +18,7 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     Biases, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, RotaryRule, Scaling,
     TableSizes, UpNames, activation, rope_object,
@@ -25,11 +26,12 @@ use crate::layers::{
 
 /// Their entries in the list of families.
 pub fn families() -> Vec<Family> {
-    let family = |model_type, architectures| Family {
+    let family = |model_type, architectures, tokenizer| Family {
         model_type,
         is: None,
         architectures,
         keys: KEYS,
+        conventions: Conventions::of(tokenizer),
         files: &[],
         // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,
@@ -58,8 +60,16 @@ pub fn families() -> Vec<Family> {
         }),
     };
     vec![
-        family("new", &["NewModel", "NewForMaskedLM", "NewForSequenceClassification"]),
-        family("gte", &["GteModel", "GteForMaskedLM", "GteForSequenceClassification"]),
+        family(
+            "new",
+            &["NewModel", "NewForMaskedLM", "NewForSequenceClassification"],
+            "PreTrained",
+        ),
+        family(
+            "gte",
+            &["GteModel", "GteForMaskedLM", "GteForSequenceClassification"],
+            "XLMRoberta",
+        ),
     ]
 }
 

@@ -17,6 +17,7 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     BiasRule, Biases, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames, RelativeBias,
     TableSizes, UpNames,
@@ -37,6 +38,7 @@ pub fn family() -> Family {
             "JinaBertForSequenceClassification",
         ],
         keys: KEYS,
+        conventions: Conventions::of("Bert"),
         files: &[],
         pooling: |checkpoint| {
             (checkpoint.text(&["emb_pooler"]) == Some("mean")).then_some(Pooling::Mean)

@@ -18,6 +18,7 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     DecoderConfig, Loader, RotaryRule, TextDecoder, activation, decoder_heads, rope_object,
 };
@@ -164,22 +165,27 @@ const QWEN2: Style = Style {
 
 /// Their entries in the list of families.
 pub fn families() -> Vec<Family> {
-    let family = |model_type, architectures: &'static [&'static str], keys, pooling, load| Family {
-        model_type,
-        is: None,
-        architectures,
-        keys,
-        files: &[],
-        pooling,
-        load,
-        score: heads::last_token_score,
-        words: None,
-        language_model: Some(language_model(&architectures[..1])),
-    };
+    let family =
+        |model_type, architectures: &'static [&'static str], conventions, keys, pooling, load| {
+            Family {
+                model_type,
+                is: None,
+                architectures,
+                keys,
+                conventions,
+                files: &[],
+                pooling,
+                load,
+                score: heads::last_token_score,
+                words: None,
+                language_model: Some(language_model(&architectures[..1])),
+            }
+        };
     vec![
         family(
             "llama",
             &["LlamaModel", "LlamaForCausalLM", "LlamaForSequenceClassification"],
+            Conventions::of("PreTrained"),
             LLAMA_KEYS,
             |checkpoint| pooling(checkpoint, &LLAMA),
             |checkpoint, precision, device| load(checkpoint, precision, device, &LLAMA),
@@ -187,6 +193,7 @@ pub fn families() -> Vec<Family> {
         family(
             "mistral",
             &["MistralModel", "MistralForCausalLM", "MistralForSequenceClassification"],
+            Conventions::fixed("PreTrained"),
             MISTRAL_KEYS,
             |checkpoint| pooling(checkpoint, &MISTRAL),
             |checkpoint, precision, device| load(checkpoint, precision, device, &MISTRAL),
@@ -194,6 +201,7 @@ pub fn families() -> Vec<Family> {
         family(
             "ministral3",
             &["Ministral3Model", "Ministral3ForCausalLM", "Ministral3ForSequenceClassification"],
+            Conventions::fixed("PreTrained"),
             MISTRAL_KEYS,
             |checkpoint| pooling(checkpoint, &MINISTRAL3),
             |checkpoint, precision, device| load(checkpoint, precision, device, &MINISTRAL3),
@@ -201,6 +209,7 @@ pub fn families() -> Vec<Family> {
         family(
             "qwen2",
             &["Qwen2Model", "Qwen2ForCausalLM", "Qwen2ForSequenceClassification"],
+            Conventions::fixed("Qwen2"),
             QWEN2_KEYS,
             |checkpoint| pooling(checkpoint, &QWEN2),
             |checkpoint, precision, device| load(checkpoint, precision, device, &QWEN2),

@@ -26,6 +26,7 @@ use proxima_kernels::spec::Precision;
 use crate::batch::Encoder;
 use crate::checkpoint::keys::Key;
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::readout::{Pooling, ScoreReadout, WordsHead};
 
 /// An architecture.
@@ -40,6 +41,8 @@ pub struct Family {
     /// How its own keys of `config.json` are handled; they take precedence over those that all
     /// families share.
     pub keys: &'static [Key],
+    /// What the published code does around its network.
+    pub conventions: Conventions,
     /// Other configuration files that it reads, with their keys.
     pub files: &'static [(&'static str, &'static [&'static [Key]])],
     /// The default pooling of a checkpoint that sets none, for architectures where only one makes

@@ -24,6 +24,7 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{LayerNorm, Loader, Rotary, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 
@@ -38,6 +39,7 @@ pub fn family() -> Family {
             "ModernBertForSequenceClassification",
         ],
         keys: KEYS,
+        conventions: Conventions::fixed("PreTrained"),
         files: &[],
         // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,

@@ -14,6 +14,7 @@ use crate::checkpoint::keys::Rule::{NoEffect, Only, Used};
 use crate::checkpoint::keys::config::{EPS, HEADS, LAYERS, MLP, POSITIONS, VOCABULARY, WIDTH};
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     BiasRule, Biases, Buckets, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames,
     RelativeBias, TableSizes, UpNames, activation,
@@ -26,6 +27,7 @@ pub fn family() -> Family {
         is: None,
         architectures: &["MPNetModel", "MPNetForMaskedLM", "MPNetForSequenceClassification"],
         keys: KEYS,
+        conventions: Conventions::of("MPNet"),
         files: &[],
         // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,

@@ -18,6 +18,7 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     Biases, ExpertsConfig, ExpertsNames, Loader, PostNorm, PostNormConfig, PostNormNames, QkvNames,
     RotaryRule, Scaling, TableSizes, UpNames, rope_object,
@@ -30,6 +31,7 @@ pub fn family() -> Family {
         is: None,
         architectures: &["NomicBertModel", "NomicBertForSequenceClassification"],
         keys: KEYS,
+        conventions: Conventions::of("Bert"),
         files: &[],
         // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,

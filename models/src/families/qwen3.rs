@@ -18,6 +18,7 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::layers::{
     DecoderConfig, Loader, RotaryRule, TextDecoder, activation, decoder_heads, rope_object,
 };
@@ -35,6 +36,10 @@ pub fn families() -> Vec<Family> {
             "Qwen3BidirectionalModel",
         ],
         keys: QWEN3_KEYS,
+        conventions: Conventions {
+            instruction: ["Instruct: ", "\nQuery:"],
+            ..Conventions::of("Qwen2")
+        },
         files: &[],
         pooling: |checkpoint| {
             // A bare decoder uses last-token pooling; one with a language head may be anything.
@@ -58,6 +63,7 @@ pub fn families() -> Vec<Family> {
         is: None,
         architectures: &["PPLXQwen3Model"],
         keys: PPLX_KEYS,
+        conventions: Conventions::of("PreTrained"),
         files: &[],
         pooling: |_| Some(Pooling::Mean),
         load: |checkpoint, precision, device| load(checkpoint, precision, device, Variant::Full),

@@ -12,6 +12,7 @@ use proxima_kernels::{Device, KernelError};
 use super::{Family, Network, heads};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
 use crate::checkpoint::{Checkpoint, CheckpointError, STATIC};
+use crate::conventions::Conventions;
 use crate::layers::Loader;
 use crate::readout::Pooling;
 
@@ -22,6 +23,7 @@ pub fn family() -> Family {
         is: None,
         architectures: &[],
         keys: &[],
+        conventions: Conventions::of("PreTrained"),
         files: &[],
         pooling: |_| Some(Pooling::Mean),
         load,

@@ -10,14 +10,16 @@ use proxima_kernels::spec::Activation;
 use super::Family;
 use super::bert::{KEYS, Style, load, words_activation};
 use super::heads::{self, ScoreNames, WordsNames};
+use crate::conventions::Conventions;
 
 /// Their entries in the list of families.
 pub fn families() -> Vec<Family> {
-    let family = |model_type, architectures| Family {
+    let family = |model_type, architectures, tokenizer| Family {
         model_type,
         is: None,
         architectures,
         keys: KEYS,
+        conventions: Conventions::of(tokenizer),
         files: &[],
         // Both CLS and mean pooling are common, so a checkpoint that sets neither is refused.
         pooling: |_| None,
@@ -46,14 +48,17 @@ pub fn families() -> Vec<Family> {
         family(
             "xlm-roberta",
             &["XLMRobertaModel", "XLMRobertaForMaskedLM", "XLMRobertaForSequenceClassification"],
+            "XLMRoberta",
         ),
         family(
             "roberta",
             &["RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification"],
+            "Roberta",
         ),
         family(
             "camembert",
             &["CamembertModel", "CamembertForMaskedLM", "CamembertForSequenceClassification"],
+            "Camembert",
         ),
     ]
 }

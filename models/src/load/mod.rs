@@ -16,7 +16,7 @@ use crate::info::ModelInfo;
 use crate::model::{Model, Readouts};
 use crate::precision::stored_precision;
 use crate::readout::{Pooling, Similarity};
-use crate::recipes::{self, Limits, Recipe};
+use crate::recipes::{self, NetworkTraits, Recipe};
 use crate::task::Task;
 use readouts::{ReadoutParts, scores};
 
@@ -86,10 +86,11 @@ impl Model {
         })?;
         let tokens_max = tokens_max(checkpoint, &network, kind.tokens_max, options)?;
         let (vocabulary, token_types) = (network.vocabulary, network.token_types);
-        let limits = Limits { tokens_max, vocabulary, token_types };
+        let traits =
+            NetworkTraits { tokens_max, vocabulary, token_types, conventions: family.conventions };
         let recipe = match recipe {
             Some(recipe) => recipe,
-            None => Arc::from((kind.load)(checkpoint, &limits, &options.media)?),
+            None => Arc::from((kind.load)(checkpoint, &traits, &options.media)?),
         };
         let readouts = {
             let (recipe, network) = (&*recipe, &network);

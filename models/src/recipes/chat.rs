@@ -8,7 +8,7 @@ mod template;
 use std::sync::Arc;
 
 use super::tokenizer::TextTokenizer;
-use super::{Cancelled, Limits};
+use super::{Cancelled, NetworkTraits};
 use crate::batch::{Sequence, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{InputError, Prepare};
@@ -38,11 +38,11 @@ impl Chat {
     /// A tokenizer that cannot be read, or a template for a different chat.
     pub fn load(
         checkpoint: &Checkpoint,
-        limits: &Limits,
+        traits: &NetworkTraits,
         media: &MediaOptions,
     ) -> Result<Self, CheckpointError> {
         template::check(checkpoint)?;
-        let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+        let tokenizer = TextTokenizer::load(checkpoint, traits)?;
         for token in [BEGIN, END, "<|im_start|>", "<|im_end|>"] {
             tokenizer.id(checkpoint, token)?;
         }

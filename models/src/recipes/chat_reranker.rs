@@ -31,14 +31,14 @@ pub fn kind() -> RecipeKind {
                 && (Zerank::is(checkpoint) || template::is_applied(checkpoint))
         },
         tokens_max: None,
-        load: |checkpoint, limits, _| {
-            let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+        load: |checkpoint, traits, _| {
+            let tokenizer = TextTokenizer::load(checkpoint, traits)?;
             let tokens = tokenizer.named_tokens().clone();
             let (chat, answers) = match Zerank::is(checkpoint) {
                 true => (ChatTemplate::built_in(checkpoint, Zerank::TEMPLATE)?, Zerank::ANSWERS),
                 false => (ChatTemplate::of(checkpoint, tokens)?, AnswerWords::default()),
             };
-            let prompts = Prompts::of(checkpoint);
+            let prompts = Prompts::of(checkpoint, &traits.conventions);
             let end = Mutex::default();
             Ok(Box::new(ChatReranker { tokenizer, prompts, chat, answers, end }))
         },

@@ -17,9 +17,9 @@ pub fn kind() -> RecipeKind {
         name: "cross_encoder",
         fits: |_, task| matches!(task, Task::Classify | Task::Rerank),
         tokens_max: None,
-        load: |checkpoint, limits, _| {
+        load: |checkpoint, traits, _| {
             chat_template::refuse(checkpoint, true)?;
-            let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+            let tokenizer = TextTokenizer::load(checkpoint, traits)?;
             tokenizer.template(checkpoint)?;
             tokenizer.check_types(checkpoint, true)?;
             if let Some(modules) = checkpoint.sentence_transformers()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::prompts::Resolved;
 use super::text::TextEmbedding;
-use super::{Limits, Recipe, RecipeKind, SpecialTokens, Tokenize};
+use super::{NetworkTraits, Recipe, RecipeKind, SpecialTokens, Tokenize};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
@@ -38,7 +38,7 @@ pub fn kind() -> RecipeKind {
         name: "e2rank",
         fits: |_, task| task == Task::E2Rank,
         tokens_max: None,
-        load: |checkpoint, limits, _| Ok(Box::new(E2Rank::load(checkpoint, limits)?)),
+        load: |checkpoint, traits, _| Ok(Box::new(E2Rank::load(checkpoint, traits)?)),
     }
 }
 
@@ -47,8 +47,8 @@ struct E2Rank {
 }
 
 impl E2Rank {
-    fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
-        let text = TextEmbedding::load(checkpoint, limits)?.ending_in(checkpoint, END)?;
+    fn load(checkpoint: &Checkpoint, traits: &NetworkTraits) -> Result<Self, CheckpointError> {
+        let text = TextEmbedding::load(checkpoint, traits)?.ending_in(checkpoint, END)?;
         Ok(Self { text: text.with_prompt("query", QUERY_PROMPT) })
     }
 

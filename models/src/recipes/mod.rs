@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 use crate::input::{Input, InputError, Prepare, Prompt};
 use crate::item::Content;
 use crate::task::Task;
@@ -235,17 +236,20 @@ pub struct RecipeKind {
 }
 
 /// Makes a recipe for a checkpoint; the options are for recipes that take images and videos.
-pub type Load = fn(&Checkpoint, &Limits, &MediaOptions) -> Result<Box<dyn Recipe>, CheckpointError>;
+pub type Load =
+    fn(&Checkpoint, &NetworkTraits, &MediaOptions) -> Result<Box<dyn Recipe>, CheckpointError>;
 
-/// Properties of the network that a recipe needs.
+/// Properties of the network and its type that a recipe needs.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct NetworkTraits {
     /// Longest sequence in tokens.
     pub tokens_max: usize,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
     /// Number of token types, the second of which marks the second text; 0 if there are none.
     pub token_types: usize,
+    /// What the published code does around the network.
+    pub conventions: Conventions,
 }
 
 /// All recipes; the first that fits is used.

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{AnswerWords, Recipe, RecipeKind, Tokenize, check_pair, prepare_only_pairs};
+use super::{
+    AnswerWords, NetworkTraits, Recipe, RecipeKind, Tokenize, check_pair, prepare_only_pairs,
+};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -98,11 +100,11 @@ pub fn kind() -> RecipeKind {
         name: "parts_reranker",
         fits: |checkpoint, task| task == Task::Rerank && is_known(checkpoint),
         tokens_max: None,
-        load: |checkpoint, limits, _| {
+        load: |checkpoint, traits, _| {
             let known = known(checkpoint)
                 .ok_or_else(|| CheckpointError::new(checkpoint.dir(), "its name is not known"))?;
-            let tokenizer = TextTokenizer::load(checkpoint, limits)?;
-            Ok(Box::new(PartsReranker::new(checkpoint, known, tokenizer, limits.tokens_max)?))
+            let tokenizer = TextTokenizer::load(checkpoint, traits)?;
+            Ok(Box::new(PartsReranker::new(checkpoint, known, tokenizer, traits)?))
         },
     }
 }
@@ -121,8 +123,9 @@ impl PartsReranker {
         checkpoint: &Checkpoint,
         known: &'static KnownReranker,
         tokenizer: TextTokenizer,
-        tokens_max: usize,
+        traits: &NetworkTraits,
     ) -> Result<Self, CheckpointError> {
+        let tokens_max = traits.tokens_max;
         let error = |problem: String| {
             CheckpointError::new(checkpoint.transformer_dir().join("tokenizer.json"), problem)
         };
@@ -142,7 +145,7 @@ impl PartsReranker {
         if before.len() + between.len() + after.len() >= tokens_max {
             return Err(error(format!("the fixed prompt leaves no room in {tokens_max} tokens")));
         }
-        let prompts = Prompts::of(checkpoint);
+        let prompts = Prompts::of(checkpoint, &traits.conventions);
         Ok(Self { known, tokenizer, prompts, before, between, after })
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::known_prompts;
 use crate::checkpoint::Checkpoint;
+use crate::conventions::Conventions;
 use crate::input::{InputError, Prompt};
 
 /// The prompts of a checkpoint's `config_sentence_transformers.json`, and how it is given a free
@@ -18,14 +19,11 @@ pub struct Prompts {
     template: InstructionTemplate,
 }
 
-/// How a free instruction becomes the text prepended to an input.
+/// How a free instruction becomes the text prepended to an input: it is put between these.
 #[derive(Debug, Clone, Default)]
-enum InstructionTemplate {
-    /// The instruction between these two strings.
-    Around(String, String),
-    /// The instruction as it is.
-    #[default]
-    Prefix,
+struct InstructionTemplate {
+    before: String,
+    after: String,
 }
 
 /// What a prompt stands for.
@@ -43,25 +41,20 @@ pub enum Resolved<'a> {
 
 impl InstructionTemplate {
     /// The template of the checkpoint's own prompts (`Instruct: ...\nQuery:` and the like); if they
-    /// have none, that template for Qwen3 and a prefix for other models.
-    fn of(checkpoint: &Checkpoint, prompts: &BTreeMap<String, String>) -> Self {
+    /// have none, that of the model type.
+    fn of(conventions: &Conventions, prompts: &BTreeMap<String, String>) -> Self {
         let end = prompts.values().find_map(|prompt| {
             let rest = prompt.strip_prefix("Instruct: ")?;
             Some(&rest[rest.rfind('\n')?..])
         });
-        match end {
-            Some(end) => Self::Around("Instruct: ".into(), end.into()),
-            None if checkpoint.model_type() == "qwen3" => {
-                Self::Around("Instruct: ".into(), "\nQuery:".into())
-            }
-            None => Self::Prefix,
-        }
+        let [before, after] = end.map_or(conventions.instruction, |end| ["Instruct: ", end]);
+        Self { before: before.into(), after: after.into() }
     }
 }
 
 impl Prompts {
     /// The prompts of a checkpoint.
-    pub fn of(checkpoint: &Checkpoint) -> Self {
+    pub fn of(checkpoint: &Checkpoint, conventions: &Conventions) -> Self {
         let modules = checkpoint.sentence_transformers();
         let mut named = modules.map(|modules| modules.prompts.clone()).unwrap_or_default();
         let name = modules.and_then(|modules| modules.default_prompt_name.as_ref());
@@ -71,7 +64,7 @@ impl Prompts {
         if !known.is_empty() && named.values().all(String::is_empty) {
             named = known.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
         }
-        let template = InstructionTemplate::of(checkpoint, &named);
+        let template = InstructionTemplate::of(conventions, &named);
         Self { named, default, template }
     }
 
@@ -143,10 +136,10 @@ impl Prompts {
         Ok(match self.resolve(prompt)? {
             Resolved::Default | Resolved::None => String::new(),
             Resolved::Text(text) => text.to_owned(),
-            Resolved::Instruction(text) => match &self.template {
-                InstructionTemplate::Around(before, after) => format!("{before}{text}{after}"),
-                InstructionTemplate::Prefix => text.to_owned(),
-            },
+            Resolved::Instruction(text) => {
+                let InstructionTemplate { before, after } = &self.template;
+                format!("{before}{text}{after}")
+            }
         })
     }
 }

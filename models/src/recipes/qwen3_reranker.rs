@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{Recipe, RecipeKind, Tokenize, prepare_pair, text_of};
+use super::{NetworkTraits, Recipe, RecipeKind, Tokenize, prepare_pair, text_of};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -39,10 +39,10 @@ pub fn kind() -> RecipeKind {
             matches!(task, Task::Rerank | Task::Classify) && checkpoint.model_type() == "qwen3"
         },
         tokens_max: None,
-        load: |checkpoint, limits, _| {
+        load: |checkpoint, traits, _| {
             check_labels(checkpoint)?;
             template::check(checkpoint)?;
-            let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+            let tokenizer = TextTokenizer::load(checkpoint, traits)?;
             if tokenizer.cuts_left(&Prepare::default()) {
                 return Err(CheckpointError::new(
                     checkpoint.transformer_dir().join("tokenizer_config.json"),
@@ -50,7 +50,7 @@ pub fn kind() -> RecipeKind {
                      chat: set it to right",
                 ));
             }
-            let recipe = Qwen3Reranker::new(checkpoint, tokenizer, limits.tokens_max)?;
+            let recipe = Qwen3Reranker::new(checkpoint, tokenizer, traits)?;
             recipe.check_padding(checkpoint)?;
             Ok(Box::new(recipe))
         },
@@ -80,8 +80,9 @@ impl Qwen3Reranker {
     fn new(
         checkpoint: &Checkpoint,
         tokenizer: TextTokenizer,
-        tokens_max: usize,
+        traits: &NetworkTraits,
     ) -> Result<Self, CheckpointError> {
+        let tokens_max = traits.tokens_max;
         let error = |problem: String| {
             CheckpointError::new(checkpoint.transformer_dir().join("tokenizer.json"), problem)
         };
@@ -93,7 +94,7 @@ impl Qwen3Reranker {
         if head.len() + tail.len() >= tokens_max {
             return Err(error(format!("its template leaves no room in {tokens_max} tokens")));
         }
-        Ok(Self { tokenizer, prompts: Prompts::of(checkpoint), head, tail })
+        Ok(Self { tokenizer, prompts: Prompts::of(checkpoint, &traits.conventions), head, tail })
     }
 
     /// Refuses a classifier whose padding token is the one that every chat ends in: transformers

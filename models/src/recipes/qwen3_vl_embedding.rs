@@ -29,9 +29,10 @@ pub fn kind() -> RecipeKind {
         name: "qwen3_vl_embedding",
         fits: |checkpoint, task| task == Task::Embed && checkpoint.model_type() == "qwen3_vl",
         tokens_max: Some(TOKENS_MAX),
-        load: |checkpoint, limits, media| {
-            let chat = Chat::load(checkpoint, limits, media)?;
-            Ok(Box::new(Qwen3VlEmbedding::new(checkpoint, chat)?))
+        load: |checkpoint, traits, media| {
+            let chat = Chat::load(checkpoint, traits, media)?;
+            let prompts = Prompts::of(checkpoint, &traits.conventions);
+            Ok(Box::new(Qwen3VlEmbedding::new(checkpoint, chat, prompts)?))
         },
     }
 }
@@ -44,9 +45,9 @@ struct Qwen3VlEmbedding {
 }
 
 impl Qwen3VlEmbedding {
-    fn new(checkpoint: &Checkpoint, chat: Chat) -> Result<Self, CheckpointError> {
+    fn new(checkpoint: &Checkpoint, chat: Chat, prompts: Prompts) -> Result<Self, CheckpointError> {
         let (_, after) = chat.tokenizer.template(checkpoint)?;
-        Ok(Self { chat, after, prompts: Prompts::of(checkpoint) })
+        Ok(Self { chat, after, prompts })
     }
 
     fn instruction(&self, prompt: &Prompt) -> Result<String, InputError> {

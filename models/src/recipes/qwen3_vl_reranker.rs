@@ -34,9 +34,10 @@ pub fn kind() -> RecipeKind {
         name: "qwen3_vl_reranker",
         fits: |checkpoint, task| task == Task::Rerank && checkpoint.model_type() == "qwen3_vl",
         tokens_max: Some(TOKENS_MAX),
-        load: |checkpoint, limits, media| {
-            let chat = Chat::load(checkpoint, limits, media)?;
-            Ok(Box::new(Qwen3VlReranker::new(checkpoint, chat)?))
+        load: |checkpoint, traits, media| {
+            let chat = Chat::load(checkpoint, traits, media)?;
+            let prompts = Prompts::of(checkpoint, &traits.conventions);
+            Ok(Box::new(Qwen3VlReranker::new(checkpoint, chat, prompts)?))
         },
     }
 }
@@ -51,9 +52,9 @@ struct Qwen3VlReranker {
 }
 
 impl Qwen3VlReranker {
-    fn new(checkpoint: &Checkpoint, chat: Chat) -> Result<Self, CheckpointError> {
+    fn new(checkpoint: &Checkpoint, chat: Chat, prompts: Prompts) -> Result<Self, CheckpointError> {
         let (_, after) = chat.tokenizer.template(checkpoint)?;
-        let prompts = Prompts::of(checkpoint);
+
         let special = chat.tokenizer.special_ids();
         Ok(Self { chat, prompts, after, special })
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{Limits, Recipe, RecipeKind, SpecialTokens, Tokenize, chat_template, text_of};
+use super::{NetworkTraits, Recipe, RecipeKind, SpecialTokens, Tokenize, chat_template, text_of};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
@@ -19,7 +19,7 @@ pub fn kind() -> RecipeKind {
         name: "text_embedding",
         fits: |_, task| matches!(task, Task::Embed | Task::Sparse),
         tokens_max: None,
-        load: |checkpoint, limits, _| Ok(Box::new(TextEmbedding::load(checkpoint, limits)?)),
+        load: |checkpoint, traits, _| Ok(Box::new(TextEmbedding::load(checkpoint, traits)?)),
     }
 }
 
@@ -42,17 +42,17 @@ impl TextEmbedding {
     ///
     /// # Errors
     /// A tokenizer that cannot be read or leaves no room.
-    pub fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
+    pub fn load(checkpoint: &Checkpoint, traits: &NetworkTraits) -> Result<Self, CheckpointError> {
         // Without sentence-transformers files, how texts become vectors is the caller's choice.
         chat_template::refuse(checkpoint, false)?;
-        let tokenizer = TextTokenizer::load(checkpoint, limits)?;
+        let tokenizer = TextTokenizer::load(checkpoint, traits)?;
         let modules = checkpoint.sentence_transformers();
         let is_bare = modules.is_some_and(|modules| modules.is_static);
         let (before, after) = match is_bare {
             true => Default::default(),
             false => tokenizer.template(checkpoint)?,
         };
-        let prompts = Prompts::of(checkpoint);
+        let prompts = Prompts::of(checkpoint, &traits.conventions);
         let pooling = modules.and_then(|modules| modules.pooling());
         Ok(Self {
             tokenizer,

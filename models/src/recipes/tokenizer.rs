@@ -20,7 +20,7 @@ use std::path::Path;
 use tokenizers::{Encoding, PostProcessor, Tokenizer, TruncationDirection, TruncationParams};
 use unicode_normalization_alignments::UnicodeNormalization as _;
 
-use super::{Limits, Token, Tokenize};
+use super::{NetworkTraits, Token, Tokenize};
 use crate::batch::Sequence;
 use crate::checkpoint::files::{self, TOKENIZER_BYTES_MAX, is_there};
 use crate::checkpoint::{Checkpoint, CheckpointError, STATIC};
@@ -35,10 +35,10 @@ use template::has_each_once;
 pub use growth::TEXT_BYTES_MAX;
 pub use special::SpecialTokens;
 
-/// A tokenizer and the limits of its sequences.
+/// A tokenizer and what limits its sequences.
 pub struct TextTokenizer {
     inner: Tokenizer,
-    limits: Limits,
+    traits: NetworkTraits,
     /// Which end of a text is cut, unless the request sets it.
     side: TruncationSide,
     /// Whether the network is given token types; otherwise all tokens have type 0.
@@ -58,7 +58,7 @@ impl TextTokenizer {
     ///
     /// # Errors
     /// If it is missing, invalid or not served.
-    pub fn load(checkpoint: &Checkpoint, limits: &Limits) -> Result<Self, CheckpointError> {
+    pub fn load(checkpoint: &Checkpoint, traits: &NetworkTraits) -> Result<Self, CheckpointError> {
         let path = checkpoint.transformer_dir().join("tokenizer.json");
         let error = |problem: String| CheckpointError::new(&path, problem);
         if !is_there(&path) {
@@ -66,7 +66,7 @@ impl TextTokenizer {
             return Err(error(problem.into()));
         }
         let bytes = files::read(&path, TOKENIZER_BYTES_MAX)?;
-        let opened = caught(&path, || pipeline::open(checkpoint, &bytes))?;
+        let opened = caught(&path, || pipeline::open(checkpoint, &traits.conventions, &bytes))?;
         let mut inner = opened.tokenizer;
         if inner.get_normalizer().is_some_and(grows_too_much) {
             let problem = "its normalizer can replace one byte by more than 64, or prepend more \
@@ -88,14 +88,14 @@ impl TextTokenizer {
                 return Err(self::error(checkpoint, problem));
             }
         };
-        let types = opened.gives_types && limits.token_types > 0;
+        let types = opened.gives_types && traits.token_types > 0;
         let splits_at_spaces = splits_at_spaces(&inner);
         let expands = inner.get_normalizer().is_some_and(expands);
         let (named_special, named_tokens) = (opened.named_special, opened.named_tokens);
-        let limits = *limits;
+        let traits = *traits;
         Ok(Self {
             inner,
-            limits,
+            traits,
             side,
             types,
             splits_at_spaces,
@@ -140,8 +140,8 @@ impl TextTokenizer {
         let before = special.iter().take_while(|flag| **flag == 1).count();
         let after = special[before..].iter().rev().take_while(|flag| **flag == 1).count();
         let (before, after) = (ids[..before].to_vec(), ids[ids.len() - after..].to_vec());
-        if before.len() + after.len() >= self.limits.tokens_max {
-            let limit = self.limits.tokens_max;
+        if before.len() + after.len() >= self.traits.tokens_max {
+            let limit = self.traits.tokens_max;
             return Err(error(format!("its template leaves no room in {limit} tokens")));
         }
         self.check_types(checkpoint, false)?;
@@ -171,7 +171,7 @@ impl TextTokenizer {
         });
         let probe = probe.map_err(|problem| error(format!("it cannot tokenise: {problem}")))?;
         let types = probe.get_type_ids();
-        let (known, most) = (self.limits.token_types, u32::from(pair));
+        let (known, most) = (self.traits.token_types, u32::from(pair));
         let largest = types.iter().copied().max().unwrap_or(0);
         if types.is_sorted() && largest <= most && (largest as usize) < known {
             return Ok(());
@@ -218,7 +218,7 @@ impl TextTokenizer {
 
     /// Maximum number of tokens of a sequence.
     pub fn limit(&self, how: &Prepare) -> usize {
-        how.tokens_max.map_or(self.limits.tokens_max, |limit| limit.min(self.limits.tokens_max))
+        how.tokens_max.map_or(self.traits.tokens_max, |limit| limit.min(self.traits.tokens_max))
     }
 
     /// A text's tokens, without the template's special tokens.
@@ -340,7 +340,7 @@ impl TextTokenizer {
     /// # Errors
     /// If one is not.
     pub fn check_ids(&self, ids: &[u32]) -> Result<(), InputError> {
-        let vocabulary = self.limits.vocabulary;
+        let vocabulary = self.traits.vocabulary;
         match ids.iter().find(|id| **id as usize >= vocabulary) {
             Some(id) => Err(InputError::UnknownToken { id: *id, vocabulary }),
             None => Ok(()),
@@ -374,7 +374,7 @@ impl Tokenize for TextTokenizer {
 
     fn id_of(&self, token: &str) -> Option<u32> {
         let id = self.inner.token_to_id(token);
-        id.filter(|id| (*id as usize) < self.limits.vocabulary)
+        id.filter(|id| (*id as usize) < self.traits.vocabulary)
     }
 
     fn special_ids(&self) -> Vec<u32> {

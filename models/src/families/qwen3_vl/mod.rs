@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::{Family, LanguageModel, Network, qwen3};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
+use crate::conventions::Conventions;
 use crate::layers::{Decoder, Loader, Rotary};
 use crate::readout::Pooling;
 use vision::{Seen, Tower};
@@ -30,6 +31,7 @@ pub fn family() -> Family {
         is: None,
         architectures: &["Qwen3VLForConditionalGeneration", "Qwen3VLModel", "Qwen3VLForEmbedding"],
         keys: keys::CONFIG,
+        conventions: Conventions::of("Qwen2"),
         files: keys::FILES,
         pooling: |_| Some(Pooling::Last),
         load,

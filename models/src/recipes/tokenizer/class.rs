@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::error;
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 
 /// A class, by how it uses `tokenizer.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,20 +62,18 @@ const NOT_SERVED: &str = "\
     Speech2Text SpeechT5 Splinter T5 Tapas Tipsv2 Udop VideoPrism Vits Wav2Vec2CTC \
     Wav2Vec2PhonemeCTC Whisper Wordpiece XGLM XLM XLNet";
 
-/// The class of a checkpoint; `bytes_are_pieces` says whether `tokenizer.json` is byte-level.
+/// The class of a checkpoint, by its files and the conventions of its type; `bytes_are_pieces` says
+/// whether `tokenizer.json` is byte-level.
 ///
 /// # Errors
 /// A class whose pipeline is not served.
-pub fn of(checkpoint: &Checkpoint, bytes_are_pieces: bool) -> Result<Class, CheckpointError> {
-    // Files of these types name all sorts of classes, so transformers ignores them.
-    match checkpoint.model_type() {
-        "modernbert" | "mistral" | "ministral3" => return Ok(Class::File),
-        "qwen2" => return Ok(Class::Qwen2),
-        _ => {}
-    }
-    let Some(name) = name(checkpoint)? else {
-        return Ok(of_model(checkpoint.model_type()));
-    };
+pub fn of(
+    checkpoint: &Checkpoint,
+    conventions: &Conventions,
+    bytes_are_pieces: bool,
+) -> Result<Class, CheckpointError> {
+    let named = if conventions.fixed_tokenizer { None } else { name(checkpoint)? };
+    let name = named.unwrap_or(conventions.tokenizer);
     let short = short(name);
     if let Some((_, class)) = KNOWN.iter().find(|(known, _)| *known == short) {
         return Ok(*class);
@@ -133,20 +132,6 @@ fn is_not_served(short: &str) -> bool {
     NOT_SERVED.split_whitespace().any(|name| name == short)
 }
 
-/// The default class for a model type.
-fn of_model(model_type: &str) -> Class {
-    match model_type {
-        "bert" | "distilbert" | "nomic_bert" => Class::Bert,
-        "mpnet" => Class::MPNet,
-        "roberta" => Class::Roberta,
-        "xlm-roberta" | "gte" => Class::XlmRoberta,
-        "camembert" => Class::Camembert,
-        "qwen3" | "qwen3_vl" => Class::Qwen2,
-        "gemma" | "gemma3_text" => Class::Gemma,
-        _ => Class::File,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +140,10 @@ mod tests {
     fn no_class_is_both_made_and_refused() {
         for (name, _) in KNOWN {
             assert!(!is_not_served(name), "{name}");
+        }
+        for family in crate::families::all() {
+            let tokenizer = family.conventions.tokenizer;
+            assert!(KNOWN.iter().any(|(name, _)| *name == tokenizer), "{tokenizer}");
         }
         assert!(is_not_served("Albert") && is_not_served("XLNet") && !is_not_served("Own"));
     }

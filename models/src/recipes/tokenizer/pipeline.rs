@@ -29,6 +29,7 @@ use super::class::{self, Class};
 use super::error;
 use super::tokens::{Listed, Tokens};
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::conventions::Conventions;
 
 /// The pattern by which Qwen2's class splits a text.
 pub const QWEN2_WORDS: &str = concat!(
@@ -86,14 +87,18 @@ pub fn truncation(path: &Path, bytes: &[u8]) -> Result<Option<TruncationParams>,
 ///
 /// # Errors
 /// An invalid tokenizer, or one that the class cannot be built from.
-pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointError> {
+pub fn open(
+    checkpoint: &Checkpoint,
+    conventions: &Conventions,
+    bytes: &[u8],
+) -> Result<Opened, CheckpointError> {
     let path = checkpoint.transformer_dir().join("tokenizer.json");
     let damaged =
         |problem: String| CheckpointError::new(&path, format!("not a tokenizer: {problem}"));
     let lists: Lists =
         serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
     let bytes_are_pieces = memchr::memmem::find(bytes, b"\"ByteLevel\"").is_some();
-    let class = class::of(checkpoint, bytes_are_pieces)?;
+    let class = class::of(checkpoint, conventions, bytes_are_pieces)?;
     let padding = lists.padding.as_ref();
     let tokens = Tokens::read(checkpoint, class, &lists.added_tokens, padding)?;
     let failed = |problem: tokenizers::Error| {
