@@ -73,7 +73,7 @@ impl Weights {
             let packed = PackedRhs::new(arithmetic.weights(), rows.len(), depth, fill);
             return Ok(Self::Packed(packed, arithmetic));
         }
-        Ok(Self::Tensor(on_device(parts, rows, (depth, precision.dtype(stored)?), device)?))
+        Ok(Self::Tensor(on_device(parts, rows, depth, precision.dtype(stored)?, device)?))
     }
 
     fn bytes(&self) -> usize {
@@ -115,7 +115,7 @@ impl Weights {
         let packing = next.packing()?;
         let (weights, arithmetic, x) = self.packed(x)?;
         let isa = Isa::current();
-        let packed = multiply_packed(isa, arithmetic, (x, weights), epilogue, packing);
+        let packed = multiply_packed(isa, arithmetic, x, weights, epilogue, packing);
         Ok(LinearInput(Inner::Packed(packed)))
     }
 
@@ -330,7 +330,7 @@ impl Linear {
                 let (weights, x) = self.weights.tensors(x)?;
                 let (bias, residual) = (self.bias.as_ref(), residual.device_tensor()?);
                 let (sums, normed) =
-                    launch::linear::add_and_norm(x, weights, bias, residual, (weight, eps))?;
+                    launch::linear::add_and_norm(x, weights, bias, residual, weight, eps)?;
                 Ok((Rows::on_device(sums), LinearInput(Inner::Tensor(normed))))
             }
             (Backend::Cpu | Backend::Cuda | Backend::Reference, _) => {

@@ -130,7 +130,7 @@ pub fn rotary(
         Backend::Cuda => {
             let [cos, sin] = tables.tables();
             let qkv = qkv.into_device_tensor()?;
-            let turned = launch::rows::rotary(qkv, heads, norms, positions, (cos, sin))?;
+            let turned = launch::rows::rotary(qkv, heads, norms, positions, cos, sin)?;
             Ok(Rows::on_device(turned))
         }
         Backend::Reference => {
@@ -158,6 +158,6 @@ fn rotary_on_cpu(
         size: heads.size,
     };
     let (cos, sin) = (CpuSlice::of(&tables.cos)?, CpuSlice::of(&tables.sin)?);
-    rowwise::rotary(Isa::current(), qkv.elements_mut()?, heads, positions, (&cos, &sin));
+    rowwise::rotary(Isa::current(), qkv.elements_mut()?, heads, positions, &cos, &sin);
     Ok(qkv)
 }

@@ -25,8 +25,8 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{
-    Loader, Rotary, RotaryRule, SandwichConfig, SandwichLayer, Turn, activation, decoder_heads,
-    sandwich_norm,
+    Loader, Rotary, RotaryRule, Rotation, SandwichConfig, SandwichLayer, Turn, activation,
+    decoder_heads, sandwich_norm,
 };
 use crate::readout::Pooling;
 
@@ -410,8 +410,9 @@ impl Encoder for EmbeddingGemma2 {
         for (index, layer) in self.layers.iter().enumerate() {
             let cached = batch.cached(index);
             let tables: &RotaryTables = if layer.is_local { &local } else { &full };
+            let rotation = Rotation { positions: &positions, tables };
             parts.step(pause, |part, state| {
-                let turn = Turn { cached: &cached, positions: &positions[part.rows()], tables };
+                let turn = Turn { cached: &cached, rotation: rotation.of_rows(part.rows()) };
                 self.forward(part, state, layer, turn)
             })?;
         }

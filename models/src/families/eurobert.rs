@@ -101,8 +101,8 @@ fn score(
     let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let labels = checkpoint.labels()?;
     let layers = vec![
-        HeadLayer::load(&loader, "dense", (width, width), true)?.with_activation(Activation::Gelu),
-        HeadLayer::load(&loader, "classifier", (width, labels.len()), true)?,
+        HeadLayer::load(&loader, "dense", width, width, true)?.with_activation(Activation::Gelu),
+        HeadLayer::load(&loader, "classifier", width, labels.len(), true)?,
     ];
     let pooling = checkpoint.config_key("classifier_pooling");
     match pooling.map_or(Some("late"), Value::as_str) {

@@ -63,7 +63,8 @@ struct Share {
 }
 
 impl Experts {
-    /// Loads the experts under the loader's prefix, each with `(width, mlp)` elements.
+    /// Loads the experts under the loader's prefix. Each takes rows of `width` elements, and has
+    /// `mlp` elements between its two layers.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
@@ -71,7 +72,8 @@ impl Experts {
         loader: &Loader<'_>,
         names: &ExpertsNames,
         config: ExpertsConfig,
-        (width, mlp): (usize, usize),
+        width: usize,
+        mlp: usize,
         activation: Activation,
     ) -> Result<Self, CheckpointError> {
         let shape = [config.count * mlp, width];

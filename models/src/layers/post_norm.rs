@@ -166,16 +166,14 @@ impl Mlp {
         names: &PostNormNames,
     ) -> Result<Self, CheckpointError> {
         let &PostNormConfig { mlp, activation, biases, experts, .. } = config;
-        let sizes = (width, mlp);
         if let (Some(experts), Some(names)) = (experts, &names.experts)
             && index % experts.every == 1
         {
-            let experts = Experts::load(loader, names, experts, sizes, activation)?;
+            let experts = Experts::load(loader, names, experts, width, mlp, activation)?;
             return Ok(Self::Experts(experts));
         }
-        let down = |padded: usize| {
-            loader.linear_padded(&[(names.down, width)], (mlp, padded), biases.down)
-        };
+        let down =
+            |padded: usize| loader.linear_padded(&[(names.down, width)], mlp, padded, biases.down);
         let gated = |up| Ok(Self::Gated { up, down: down(GatedLinear::padded(mlp))? });
         match names.up {
             UpNames::Plain(name) => {
@@ -183,13 +181,13 @@ impl Mlp {
                 Ok(Self::Plain { up, down: down(mlp)? })
             }
             UpNames::Gated { gate, value } => {
-                gated(loader.gated((gate, value), sizes, activation)?)
+                gated(loader.gated(gate, value, width, mlp, activation)?)
             }
             UpNames::ValueAndGate(name) => {
-                gated(loader.gated_of_one(name, sizes, activation, false)?)
+                gated(loader.gated_of_one(name, width, mlp, activation, false)?)
             }
             UpNames::GateAndValue(name) => {
-                gated(loader.gated_of_one(name, sizes, activation, true)?)
+                gated(loader.gated_of_one(name, width, mlp, activation, true)?)
             }
         }
     }
@@ -273,7 +271,7 @@ impl PostNorm {
         for (place, layer) in self.layers.iter().enumerate() {
             let next = self.layers.get(place + 1).unwrap_or(layer);
             next_layer();
-            parts.step(pause, |part, state| self.forward(part, state, (layer, next), places))?;
+            parts.step(pause, |part, state| self.forward(part, state, layer, next, places))?;
         }
         Rows::joined(parts.finish().into_iter().map(|state| state.hidden).collect())
     }
@@ -283,7 +281,8 @@ impl PostNorm {
         &self,
         part: &BatchPart,
         LayerState { hidden, input }: LayerState,
-        (layer, next): (&Layer, &Layer),
+        layer: &Layer,
+        next: &Layer,
         places: AttentionPositions<'_>,
     ) -> Result<LayerState, KernelError> {
         let mut qkv = layer.qkv.of(&input, None, None)?;

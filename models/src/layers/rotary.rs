@@ -4,7 +4,7 @@
 //! Must not know: any one family.
 
 use std::f64::consts::PI;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, RwLock};
 
 use proxima_kernels::ops::rotary::RotaryTables;
@@ -229,6 +229,22 @@ impl RopeParameters<'_> {
             attention: self.optional("attention_factor")?.unwrap_or(of_scales),
             truncate,
         })
+    }
+}
+
+/// How rows are rotated.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation<'a> {
+    /// Position of each row.
+    pub positions: &'a [u32],
+    /// Tables with the angles of these positions.
+    pub tables: &'a RotaryTables,
+}
+
+impl Rotation<'_> {
+    /// How some of the rows are rotated.
+    pub fn of_rows(self, rows: Range<usize>) -> Self {
+        Self { positions: &self.positions[rows], ..self }
     }
 }
 

@@ -225,7 +225,7 @@ impl GemmOp for QueryChunk<'_> {
                     }
                     let scores = Scores { values, block, seen };
                     let sums = &mut sums[row * padded_size..][..padded_size];
-                    weigh::<S, P>(s, scores, (&mut running, row), sums, &packed);
+                    weigh::<S, P>(s, scores, &mut running, row, sums, &packed);
                 }
                 self.add_values(p, row_panel.len(), weights, keys, sums);
             }
@@ -390,7 +390,8 @@ fn add<S: Simd>(s: S, values: &mut [f32], biases: &[f32]) {
 fn weigh<S: Simd, P: MicroKernel>(
     s: S,
     scores: Scores<'_>,
-    (running, row): (&mut RunningSoftmax, usize),
+    running: &mut RunningSoftmax,
+    row: usize,
     sums: &mut [f32],
     packed: &Writer<'_>,
 ) {

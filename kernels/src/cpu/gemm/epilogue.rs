@@ -129,7 +129,7 @@ impl SimdOp for Finish<'_> {
         let rough = matches!(out, Target::Packed(writer) if writer.format() == PackedFormat::Bf16);
         match *epilogue {
             Epilogue::Gated { activation } => {
-                activate(s, (activation, rough), Before::Gates, sums);
+                activate(s, activation, rough, Before::Gates, sums);
                 let at = TilePosition { row, column: column / 2, columns: columns / 2 };
                 store::<S, 1, false, false>(s, Added::default(), sums, at, out);
             }
@@ -142,7 +142,7 @@ impl SimdOp for Finish<'_> {
                 let at = TilePosition { row, column, columns };
                 let mut bias = bias.map(|bias| &bias[column..column + PANEL_COLUMNS]);
                 if let Some(activation) = activation {
-                    activate(s, (activation, rough), Before::Bias(bias.take()), sums);
+                    activate(s, activation, rough, Before::Bias(bias.take()), sums);
                 }
                 let (with_bias, with_residual) = (bias.is_some(), residual.is_some());
                 let (bias, residual) = (bias.unwrap_or_default(), residual.unwrap_or_default());
@@ -171,7 +171,8 @@ enum Before<'a> {
 #[inline(always)]
 fn activate<S: Simd>(
     s: S,
-    (activation, rough): (Activation, bool),
+    activation: Activation,
+    rough: bool,
     before: Before<'_>,
     sums: &mut [f32],
 ) {

@@ -204,8 +204,10 @@ pub trait MicroKernel: Copy {
 pub(super) fn check_tile(
     x: &[u8],
     weights: &[u8],
-    (lines, x_line): (usize, usize),
-    (sums, rows): (&Sums<'_>, usize),
+    lines: usize,
+    x_line: usize,
+    sums: &Sums<'_>,
+    rows: usize,
 ) {
     assert!(x.len() >= lines * x_line, "x has all lines");
     let aligned = (x.as_ptr().addr() | weights.as_ptr().addr()).is_multiple_of(LINE);

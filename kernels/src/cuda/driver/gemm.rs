@@ -154,14 +154,14 @@ impl Library {
     fn run(&mut self, product: &Gemm<'_>, shape: Shape, out: &Tensor) -> Result<(), KernelError> {
         self.stream.context().bind_to_thread().w()?;
         let planned = if self.exact.contains(&shape) { shape } else { shape.planned() };
-        let mut done = self.run_plan(product, (shape, planned), out)?;
+        let mut done = self.run_plan(product, shape, planned, out)?;
         if planned != shape && done.as_ref().is_err_and(|error| error.0 == NOT_SUPPORTED) {
             // The algorithm for the planned number of rows does not support this one.
             if self.exact.len() >= PLANS_MAX {
                 self.exact.clear();
             }
             self.exact.insert(shape);
-            done = self.run_plan(product, (shape, shape), out)?;
+            done = self.run_plan(product, shape, shape, out)?;
         }
         done.map_err(|error| failed(error).context(format!("a product of {shape:?}")))
     }
@@ -170,7 +170,8 @@ impl Library {
     fn run_plan(
         &mut self,
         product: &Gemm<'_>,
-        (shape, planned): (Shape, Shape),
+        shape: Shape,
+        planned: Shape,
         out: &Tensor,
     ) -> Result<Result<(), CublasError>, KernelError> {
         if !self.plans.contains_key(&planned) {

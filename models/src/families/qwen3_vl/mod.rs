@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::{Family, LanguageModel, Network, qwen3};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
-use crate::layers::{Decoder, Loader, Rotary};
+use crate::layers::{Decoder, Loader, Rotary, Rotation};
 use crate::readout::Pooling;
 use vision::{Seen, Tower};
 
@@ -166,7 +166,8 @@ impl Encoder for Qwen3Vl {
             let tables = self.rotary.tables(longest)?;
             let hidden = self.embedding.rows_of(batch.tokens())?;
             let nothing = |_: usize, _: &mut Rows| Ok(());
-            return self.decoder.run(batch, hidden, (&positions, &tables), &nothing, pause);
+            let rotation = Rotation { positions: &positions, tables: &tables };
+            return self.decoder.run(batch, hidden, rotation, &nothing, pause);
         };
         let longest =
             mrope_positions.iter().flatten().max().map_or(0, |position| *position as usize + 1);
@@ -180,7 +181,8 @@ impl Encoder for Qwen3Vl {
             }
             Ok(())
         };
-        self.decoder.run(batch, hidden, (&positions, &tables), &deep_stack, pause)
+        let rotation = Rotation { positions: &positions, tables: &tables };
+        self.decoder.run(batch, hidden, rotation, &deep_stack, pause)
     }
 
     fn is_causal(&self) -> bool {

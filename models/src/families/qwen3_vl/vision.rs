@@ -257,7 +257,7 @@ impl Tower {
             owners.resize(at.len(), image);
             offsets.push(at.len());
         }
-        let mut hidden = self.embed(images, (&at, &owners), &around)?;
+        let mut hidden = self.embed(images, &at, &owners, &around)?;
         let segments = segments_of(&offsets);
         let longest = at.iter().flatten().max().map_or(0, |place| *place as usize + 1);
         let quarter = self.heads.size / 4;
@@ -296,7 +296,8 @@ impl Tower {
     fn embed(
         &self,
         images: &[&Pixels],
-        (at, owners): (&[[u32; 2]], &[usize]),
+        at: &[[u32; 2]],
+        owners: &[usize],
         around: &[[Corner; 4]],
     ) -> Result<Rows, KernelError> {
         let write = |row: usize, out: &mut [f32]| patch(images[owners[row]], at[row], out);
