@@ -264,9 +264,9 @@ fn epilogues_are_applied_in_their_order() {
             let epilogue = Epilogue::Gated { activation: Activation::Relu };
             multiply(isa, arithmetic, &x, &weights, &epilogue, &mut gated);
             for (at, got) in gated.iter().enumerate() {
-                let (row, place) = (at / 16, at % 16);
-                let gate = sums[row * columns + place].max(0.0);
-                let expected = gate * sums[row * columns + 16 + place];
+                let (row, lane) = (at / 16, at % 16);
+                let gate = sums[row * columns + lane].max(0.0);
+                let expected = gate * sums[row * columns + 16 + lane];
                 assert_eq!(*got, expected, "{} {arithmetic:?}", isa.name());
             }
         }

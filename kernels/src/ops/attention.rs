@@ -137,7 +137,7 @@ fn check(
         for source in &segment.ancestors {
             before += match source {
                 Ancestor::Batch(rows) if rows.end <= segment.rows.start => rows.len(),
-                Ancestor::Cached(place) if *place < cached.len() => cached[*place].dim(0)?,
+                Ancestor::Cached(index) if *index < cached.len() => cached[*index].dim(0)?,
                 other => {
                     bail!("attention: the ancestor {other:?} is not before rows {:?}", segment.rows)
                 }

@@ -25,7 +25,7 @@ impl RotaryTables {
     /// # Errors
     /// A device failure.
     pub fn new(positions: usize, size: usize, theta: f64, device: &Device) -> Result<Self> {
-        let frequency = |place| (1.0 / theta.powf(2.0 * place as f64 / size as f64)) as f32;
+        let frequency = |index| (1.0 / theta.powf(2.0 * index as f64 / size as f64)) as f32;
         let frequencies: Vec<f32> = (0..size / 2).map(frequency).collect();
         Self::of_frequencies(positions, &frequencies, 1.0, device)
     }

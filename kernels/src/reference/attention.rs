@@ -24,7 +24,7 @@ pub fn attention<'a>(
         for source in &segment.ancestors {
             seen.push(match source {
                 Ancestor::Batch(rows) => keys(rows)?,
-                Ancestor::Cached(place) => cached[*place].clone(),
+                Ancestor::Cached(index) => cached[*index].clone(),
             });
         }
         seen.push(keys(&segment.rows)?);

@@ -162,14 +162,14 @@ impl Decoder {
             Ok(LayerState { hidden, input: None, keeping: batch.keeping(part) })
         })?;
         let changed_between = !batch.visuals().is_empty();
-        for (place, layer) in self.layers.iter().enumerate() {
-            let cached = batch.cached(place);
-            let next = self.layers.get(place + 1);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let cached = batch.cached(index);
+            let next = self.layers.get(index + 1);
             next_layer();
             parts.step(pause, |part, state| {
                 let rotation = rotation.of_rows(part.rows());
                 let mut state = self.forward(part, state, layer, next, &cached, rotation)?;
-                after_layer(place, &mut state.hidden)?;
+                after_layer(index, &mut state.hidden)?;
                 if changed_between {
                     // The norm has to be recomputed.
                     state.input = None;

@@ -119,9 +119,9 @@ impl Experts {
             let wide = expert.up.apply_for(&input, Some(self.activation), layout)?;
             let found = expert.down.of(&wide, None, None)?.tensor()?.to_dtype(DType::F32)?;
             let weights = Tensor::from_vec(weights, (rows.len(), 1), x.device())?;
-            let places: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
-            let places = Tensor::from_vec(places, rows.len(), x.device())?;
-            sum = sum.index_add(&places, &found.broadcast_mul(&weights)?, 0)?;
+            let indices: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+            let indices = Tensor::from_vec(indices, rows.len(), x.device())?;
+            sum = sum.index_add(&indices, &found.broadcast_mul(&weights)?, 0)?;
         }
         Rows::of(&sum)
     }
@@ -159,7 +159,7 @@ impl Experts {
 fn transposed(matrix: &StoredTensor) -> StoredTensor {
     let (numbers, shape) = (matrix.to_f32(), matrix.shape().to_vec());
     let (rows, columns) = (shape[0], shape[1]);
-    let at = |place: usize| numbers[place % rows * columns + place / rows];
+    let at = |index: usize| numbers[index % rows * columns + index / rows];
     let numbers: Vec<f32> = (0..rows * columns).map(at).collect();
     StoredTensor::of_numbers(&numbers, vec![columns, rows]).expect("as many numbers as before")
 }

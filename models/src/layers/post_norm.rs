@@ -259,7 +259,7 @@ impl PostNorm {
         let bias = self.bias.as_ref().map(|bias| bias.of(longest)).transpose()?;
         let tables = self.rotary.as_ref().map(|rotary| rotary.tables(longest)).transpose()?;
         let positions = if tables.is_some() { batch.positions() } else { Vec::new() };
-        let places = AttentionPositions {
+        let attention = AttentionPositions {
             positions: &positions,
             tables: tables.as_deref(),
             bias: bias.as_deref(),
@@ -268,10 +268,10 @@ impl PostNorm {
             let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.input_layout())?;
             Ok(LayerState { hidden, input })
         })?;
-        for (place, layer) in self.layers.iter().enumerate() {
-            let next = self.layers.get(place + 1).unwrap_or(layer);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let next = self.layers.get(index + 1).unwrap_or(layer);
             next_layer();
-            parts.step(pause, |part, state| self.forward(part, state, layer, next, places))?;
+            parts.step(pause, |part, state| self.forward(part, state, layer, next, attention))?;
         }
         Rows::joined(parts.finish().into_iter().map(|state| state.hidden).collect())
     }
@@ -283,17 +283,17 @@ impl PostNorm {
         LayerState { hidden, input }: LayerState,
         layer: &Layer,
         next: &Layer,
-        places: AttentionPositions<'_>,
+        attention: AttentionPositions<'_>,
     ) -> Result<LayerState, KernelError> {
         let mut qkv = layer.qkv.of(&input, None, None)?;
         if let Some(norms) = &layer.query_key_norms {
             qkv = normed_queries_and_keys(&qkv, norms)?;
         }
-        if let Some(tables) = places.tables {
-            qkv = rotary(qkv, self.heads, None, &places.positions[part.rows()], tables)?;
+        if let Some(tables) = attention.tables {
+            qkv = rotary(qkv, self.heads, None, &attention.positions[part.rows()], tables)?;
         }
         let rows = part.segments().into();
-        let scoring = Scoring { mask: Mask::Full, bias: places.bias };
+        let scoring = Scoring { mask: Mask::Full, bias: attention.bias };
         let mixed = attention_for(&qkv, self.heads, rows, scoring, &layer.output)?;
         let mut summed = layer.output.of(&mixed, None, Some(&hidden))?;
         if let Some(norm) = &layer.inner_norm {

@@ -25,7 +25,7 @@ pub fn uint8(vector: &[f32]) -> Vec<u8> {
 pub fn ubinary(vector: &[f32]) -> Vec<u8> {
     let pack = |chunk: &[f32]| {
         let bits = chunk.iter().enumerate().filter(|(_, value)| **value >= 0.0);
-        bits.fold(0u8, |byte, (place, _)| byte | 0x80 >> place)
+        bits.fold(0u8, |byte, (bit, _)| byte | 0x80 >> bit)
     };
     vector.chunks(8).map(pack).collect()
 }

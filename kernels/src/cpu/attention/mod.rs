@@ -128,17 +128,17 @@ fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
     let packed = PackedKeys::new(isa, qkv, heads, layout, arithmetic.weights());
     let packing = isa.packing(arithmetic);
     let mut tasks = Vec::new();
-    for (place, segment) in layout.segments.iter().enumerate() {
+    for (index, segment) in layout.segments.iter().enumerate() {
         for head in 0..heads.heads {
             for first in (0..segment.rows.len()).step_by(QUERY_CHUNK) {
-                tasks.push((place, head, first..segment.rows.len().min(first + QUERY_CHUNK)));
+                tasks.push((index, head, first..segment.rows.len().min(first + QUERY_CHUNK)));
             }
         }
     }
     thread_pool::for_each(tasks.len(), |task| {
-        let (place, head, queries) = tasks[task].clone();
-        let segment = &layout.segments[place];
-        let (keys, values) = packed.of(place, head / (heads.heads / heads.kv_heads));
+        let (index, head, queries) = tasks[task].clone();
+        let segment = &layout.segments[index];
+        let (keys, values) = packed.of(index, head / (heads.heads / heads.kv_heads));
         let chunk = QueryChunk { what, packing, head, segment, queries, keys, values, out };
         isa.run_gemm(arithmetic, chunk);
     });
@@ -251,13 +251,13 @@ impl QueryChunk<'_> {
         }
         let writer = row_panel_writer(self.packing, size, packed);
         let start_of = |query: usize| (self.segment.rows.start + query) * row + self.head * size;
-        for (place, query) in row_panel.enumerate() {
+        for (panel_row, query) in row_panel.enumerate() {
             let (at, ahead) = (start_of(query), start_of(query + P::ROWS));
             // Queries are far apart in memory: the hardware prefetcher does not predict them.
             for line in (0..size).step_by(LANES) {
                 s.prefetch(self.what.qkv.as_ptr().wrapping_add(ahead + line).cast());
             }
-            let (start, numbers) = (writer.start_of(place), &self.what.qkv[at..at + size]);
+            let (start, numbers) = (writer.start_of(panel_row), &self.what.qkv[at..at + size]);
             for (piece, numbers) in numbers.chunks(LANES).enumerate() {
                 let value = [s.mul(s.load_part(numbers), scale)];
                 // SAFETY: the row panel belongs to this task and has the micro-kernel's format.

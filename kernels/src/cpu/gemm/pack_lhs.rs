@@ -216,9 +216,9 @@ impl Writer<'_> {
         first: usize,
         values: [S::V; N],
     ) {
-        let place = P::place(self, start, first);
+        let offset = P::offset(self, start, first);
         // SAFETY: guaranteed by the caller.
-        unsafe { P::write(s, self, place, values) };
+        unsafe { P::write(s, self, offset, values) };
     }
 
     /// Offset of a row's first line.
@@ -320,7 +320,7 @@ impl Iterator for Starts {
 /// A [`PackedFormat`] as a type, so that loops are monomorphized for it.
 pub(in crate::cpu) trait Pieces {
     /// Offset of the 16 elements from `first` on, of the row that starts at `start`.
-    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize;
+    fn offset(writer: &Writer<'_>, start: usize, first: usize) -> usize;
 
     /// Writes `N` vectors of 16 elements there.
     ///
@@ -329,7 +329,7 @@ pub(in crate::cpu) trait Pieces {
     unsafe fn write<S: Simd, const N: usize>(
         s: S,
         writer: &Writer<'_>,
-        place: usize,
+        offset: usize,
         values: [S::V; N],
     );
 }
@@ -339,7 +339,7 @@ pub(in crate::cpu) struct F32Pieces;
 
 impl Pieces for F32Pieces {
     #[inline(always)]
-    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize {
+    fn offset(writer: &Writer<'_>, start: usize, first: usize) -> usize {
         start + first / LANES * writer.line_bytes
     }
 
@@ -347,11 +347,11 @@ impl Pieces for F32Pieces {
     unsafe fn write<S: Simd, const N: usize>(
         s: S,
         writer: &Writer<'_>,
-        place: usize,
+        offset: usize,
         values: [S::V; N],
     ) {
         for (piece, value) in values.into_iter().enumerate() {
-            let at = place + piece * writer.line_bytes;
+            let at = offset + piece * writer.line_bytes;
             // SAFETY: guaranteed by the caller; `part` checks the bounds of a line.
             unsafe { s.store(writer.bytes.part(at, LINE).as_mut_ptr().cast(), value) };
         }
@@ -364,7 +364,7 @@ pub(in crate::cpu) struct Bf16Parts<const PARTS: usize>;
 
 impl<const PARTS: usize> Pieces for Bf16Parts<PARTS> {
     #[inline(always)]
-    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize {
+    fn offset(writer: &Writer<'_>, start: usize, first: usize) -> usize {
         start + first / 32 * writer.line_bytes + first % 32 * 2
     }
 
@@ -372,11 +372,11 @@ impl<const PARTS: usize> Pieces for Bf16Parts<PARTS> {
     unsafe fn write<S: Simd, const N: usize>(
         s: S,
         writer: &Writer<'_>,
-        place: usize,
+        offset: usize,
         mut values: [S::V; N],
     ) {
         for part in 0..PARTS {
-            let at = place + part * writer.packing.panel_rows * LINE;
+            let at = offset + part * writer.packing.panel_rows * LINE;
             // SAFETY: guaranteed by the caller; `part` checks the bounds of one or two half lines.
             unsafe {
                 let to = writer.bytes.part(at, N * LINE / 2).as_mut_ptr().cast();

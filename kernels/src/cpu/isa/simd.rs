@@ -136,9 +136,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
         let mut columns = [[0.0; LANES]; LANES];
-        for (place, row) in rows.into_iter().enumerate() {
+        for (index, row) in rows.into_iter().enumerate() {
             for (column, number) in columns.iter_mut().zip(self.lanes(row)) {
-                column[place] = number;
+                column[index] = number;
             }
         }
         let mut out = rows;

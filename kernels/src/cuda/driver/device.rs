@@ -158,12 +158,12 @@ pub(super) fn leave_pool(device: &CudaDevice) {
     let stream = device.cuda_stream();
     let context = stream.context();
     let mut pools = POOLS.lock();
-    let Some(place) = pools.iter().position(|known| known.ordinal == context.ordinal()) else {
+    let Some(index) = pools.iter().position(|known| known.ordinal == context.ordinal()) else {
         return;
     };
-    pools[place].users -= 1;
-    if pools[place].users == 0 {
-        let limited = pools.swap_remove(place).pool as sys::CUmemoryPool;
+    pools[index].users -= 1;
+    if pools[index].users == 0 {
+        let limited = pools.swap_remove(index).pool as sys::CUmemoryPool;
         let mut own = std::ptr::null_mut();
         // SAFETY: `limited_pool` created the pool, and it is destroyed only once; the driver keeps
         // it until its last allocation is freed. Errors are ignored: on a failed device nothing can

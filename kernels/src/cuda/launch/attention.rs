@@ -51,8 +51,8 @@ impl Plan {
             let first_span = plan.spans.len();
             let before = segment.ancestors.iter().map(|source| match source {
                 Ancestor::Batch(rows) => own(rows),
-                Ancestor::Cached(place) => {
-                    let Keys { address, stride, rows } = cached[*place];
+                Ancestor::Cached(index) => {
+                    let Keys { address, stride, rows } = cached[*index];
                     [address as u32, (address >> 32) as u32, stride as u32, rows as u32]
                 }
             });

@@ -138,22 +138,22 @@ pub(crate) fn hold(tensor: &Tensor) {
 /// # Errors
 /// The layer takes more than was counted.
 pub(crate) fn taken(shape: &Shape, dtype: DType) -> Result<Option<Tensor>> {
-    let Some(place) = DTYPES.iter().position(|known| *known == dtype) else { return Ok(None) };
+    let Some(index) = DTYPES.iter().position(|known| *known == dtype) else { return Ok(None) };
     let numbers = shape.elem_count().next_multiple_of(STEP);
     STATE.with_borrow_mut(|state| {
         let arena = match state {
             RecordingState::Off => return Ok(None),
             RecordingState::Counting { now, .. } => {
-                now[place] += numbers;
+                now[index] += numbers;
                 return Ok(None);
             }
             RecordingState::On(arena) => arena,
         };
-        let slab = arena.slabs.0[place].as_ref();
+        let slab = arena.slabs.0[index].as_ref();
         let half = slab.map_or(0, Tensor::elem_count) / 2 / STEP * STEP;
-        let at = arena.taken[place];
-        arena.taken[place] += numbers;
-        let Some(slab) = slab.filter(|_| arena.taken[place] <= half) else {
+        let at = arena.taken[index];
+        arena.taken[index] += numbers;
+        let Some(slab) = slab.filter(|_| arena.taken[index] <= half) else {
             bail!("a layer takes more memory than was reserved");
         };
         let tensor = slab.narrow(0, arena.half * half + at, shape.elem_count())?;

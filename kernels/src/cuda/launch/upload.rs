@@ -46,18 +46,18 @@ pub(crate) fn uploaded(numbers: &[u32], device: &Device) -> Result<Tensor> {
 
 fn with_lists<T>(device: &Device, run: impl FnOnce(&mut Lists) -> T) -> T {
     let mut devices = DEVICES.lock();
-    let place = devices.iter().position(|(known, _)| known.same_device(device));
-    let place = place.unwrap_or_else(|| {
+    let index = devices.iter().position(|(known, _)| known.same_device(device));
+    let index = index.unwrap_or_else(|| {
         devices.push((device.clone(), Lists::new()));
         devices.len() - 1
     });
-    run(&mut devices[place].1)
+    run(&mut devices[index].1)
 }
 
 /// The cached list of these values, if any; marks it as most recently used.
 fn known(lists: &mut Lists, numbers: &[u32]) -> Option<Tensor> {
-    let place = lists.iter().position(|(list, _)| list == numbers)?;
-    let found = lists.remove(place)?;
+    let index = lists.iter().position(|(list, _)| list == numbers)?;
+    let found = lists.remove(index)?;
     let tensor = found.1.clone();
     lists.push_front(found);
     Some(tensor)

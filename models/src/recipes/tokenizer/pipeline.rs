@@ -186,8 +186,8 @@ impl Maker<'_> {
                     Class::XlmRoberta => XLM_ROBERTA_UNKNOWN,
                     _ => {
                         let unknown = self.tokens.named("unk_token");
-                        let place = pieces.iter().position(|(text, _)| Some(&**text) == unknown);
-                        place.unwrap_or(0)
+                        let index = pieces.iter().position(|(text, _)| Some(&**text) == unknown);
+                        index.unwrap_or(0)
                     }
                 };
                 let model = Unigram::from(pieces, Some(unknown), false);
@@ -273,13 +273,13 @@ impl Maker<'_> {
             _ => ("bos_token", "eos_token"),
         };
         let (first, last) = (self.token(first)?, self.token(last)?);
-        let place = |token: &str| {
+        let with_id = |token: &str| {
             let problem = format!("there is no token {token:?} to put around a text");
             let id = tokenizer.token_to_id(token);
             id.map(|id| (token.to_owned(), id)).ok_or_else(|| error(self.checkpoint, problem))
         };
         if matches!(self.class, Class::Roberta | Class::MPNet) {
-            let processing = RobertaProcessing::new(place(last)?, place(first)?);
+            let processing = RobertaProcessing::new(with_id(last)?, with_id(first)?);
             return Ok(match self.class {
                 Class::MPNet => processing.trim_offsets(true).add_prefix_space(false),
                 _ => processing
@@ -301,7 +301,7 @@ impl Maker<'_> {
         let mut builder = TemplateProcessing::builder();
         builder.try_single(single).map_err(wrong)?;
         builder.try_pair(pair).map_err(wrong)?;
-        builder.special_tokens(vec![place(first)?, place(last)?]);
+        builder.special_tokens(vec![with_id(first)?, with_id(last)?]);
         let template = builder.build().map_err(|problem| wrong(problem.to_string()))?;
         Ok(template.into())
     }
