@@ -61,7 +61,6 @@ impl Weights {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        let fill = |column: usize, to: &mut [f32]| read(parts, rows[column], to);
         let stored = parts.first().map_or(DType::F32, |part| part.dtype());
         let alike = parts.iter().all(|part| part.dtype() == stored);
         let stored = if alike { stored } else { DType::F32 };
@@ -70,7 +69,9 @@ impl Weights {
             if arithmetic == Arithmetic::Int8 && depth > BYTES_DEPTH_MAX {
                 bail!("{depth} inputs are more than the {BYTES_DEPTH_MAX} that int8 can sum");
             }
-            let packed = PackedRhs::new(arithmetic.weights(), rows.len(), depth, fill);
+            let packed = PackedRhs::new(arithmetic.weights(), rows.len(), depth, |column, to| {
+                read(parts, rows[column], to);
+            });
             return Ok(Self::Packed(packed, arithmetic));
         }
         Ok(Self::Tensor(on_device(parts, rows, depth, precision.dtype(stored)?, device)?))

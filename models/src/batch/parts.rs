@@ -44,12 +44,12 @@ impl BatchPart {
             Ancestor::Batch(seen) => Ancestor::Batch(shifted(seen, rows.start)),
             Ancestor::Cached(index) => Ancestor::Cached(*index),
         };
-        let own = |segment: &Segment| Segment {
+        let segments = segments.iter().map(|segment| Segment {
             rows: shifted(&segment.rows, rows.start),
             start: segment.start,
             ancestors: segment.ancestors.iter().map(shifted_ancestor).collect(),
-        };
-        let segments = segments.iter().map(own).collect();
+        });
+        let segments = segments.collect();
         Self { rows, segment_range, segments }
     }
 

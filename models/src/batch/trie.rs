@@ -65,12 +65,12 @@ pub fn lay_out(
         // The last row is always computed: it is what is read out.
         let base = find(tokens)
             .filter(|base| base.tokens().len() < tokens.len() && tokens.starts_with(base.tokens()));
-        let same = |group: &&mut (Option<Arc<Prefix>>, _)| match (&group.0, &base) {
+        let group = groups.iter_mut().find(|(prefix, _)| match (prefix, &base) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
-        };
+        });
         let entry = TrieEntry { tokens, sequence: Some((index, sequence)) };
-        match groups.iter_mut().find(same) {
+        match group {
             Some((_, entries)) => entries.push(entry),
             None => groups.push((base, vec![entry])),
         }
@@ -201,14 +201,14 @@ impl Tree<'_> {
         while let Some(parent) = chain[chain.len() - 1].parent() {
             chain.push(parent.clone());
         }
-        let ancestor = |prefix: Arc<Prefix>| {
+        let ancestors = chain.into_iter().rev().map(|prefix| {
             let known = self.batch.cached.iter().position(|other| Arc::ptr_eq(other, &prefix));
             Ancestor::Cached(known.unwrap_or_else(|| {
                 self.batch.cached.push(prefix);
                 self.batch.cached.len() - 1
             }))
-        };
-        chain.into_iter().rev().map(ancestor).collect()
+        });
+        ancestors.collect()
     }
 }
 

@@ -352,8 +352,9 @@ impl SentenceTransformers {
             let chat = length.processing_kwargs.as_ref().map(|all| &all["chat_template"]);
             self.add_generation_prompt =
                 chat.is_some_and(|chat| chat["add_generation_prompt"] == true);
-            let output = |kind: &Value| kind["method_output_name"].as_str().map(str::to_owned);
-            self.outputs = kinds.iter().flat_map(BTreeMap::values).filter_map(output).collect();
+            let kinds = kinds.iter().flat_map(BTreeMap::values);
+            let outputs = kinds.filter_map(|kind| kind["method_output_name"].as_str());
+            self.outputs = outputs.map(str::to_owned).collect();
             self.gives_words |= length.transformer_task.as_deref() == Some("fill-mask");
             self.transformer_task = length.transformer_task;
             if content.as_object().is_some_and(|keys| !keys.is_empty()) {

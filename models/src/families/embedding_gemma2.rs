@@ -299,13 +299,11 @@ fn sizes(config: &Config) -> Result<(Vec<SandwichConfig>, [usize; 2]), String> {
     let name = &config.hidden_activation;
     let activation =
         activation(name).ok_or_else(|| format!("hidden_activation {name:?} is not supported"))?;
-    let is_index = |key: &str| {
+    for key in config.per_layer_config.iter().flat_map(BTreeMap::keys) {
         let index = key.parse::<usize>().ok().filter(|index| *index < config.num_hidden_layers);
-        index.is_some_and(|index| index.to_string() == key)
-    };
-    let keys = config.per_layer_config.iter().flat_map(BTreeMap::keys);
-    if let Some(other) = keys.into_iter().find(|key| !is_index(key)) {
-        return Err(format!("per_layer_config has {other:?}, which is not the index of a layer"));
+        if index.is_none_or(|index| index.to_string() != *key) {
+            return Err(format!("per_layer_config has {key:?}, which is not the index of a layer"));
+        }
     }
     let layers = (0..config.num_hidden_layers).map(|index| config.layer(index, activation));
     let layers: Vec<SandwichConfig> = layers.collect::<Result<_, _>>()?;

@@ -322,7 +322,6 @@ impl Config {
             "gelu" if style.is_gemma => activation("gelu_pytorch_tanh"),
             name => activation(name),
         };
-        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(DecoderConfig {
             hidden,
             layers,
@@ -334,7 +333,8 @@ impl Config {
             head_norms: false,
             norms_add_one: style.is_gemma,
             mask: if style.is_encoder { Mask::Full } else { self.is_causal.mask() },
-            activation: activation.ok_or_else(unknown)?,
+            activation: activation
+                .ok_or_else(|| format!("hidden_act {:?} is not supported", self.hidden_act))?,
         })
     }
 

@@ -242,15 +242,17 @@ impl Layer {
         let attention = loader.at("self_attn.");
         let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
         let padded = GatedLinear::padded(mlp);
-        let norms = || -> Result<HeadNorms, CheckpointError> {
-            let queries = attention.vector("q_norm.weight", heads.size)?;
-            let keys = attention.vector("k_norm.weight", heads.size)?;
-            Ok(HeadNorms { queries, keys, eps })
-        };
         Ok(Self {
             input_norm: norm_weight(loader, "input_layernorm", config)?,
             qkv: attention.linear(&parts, hidden, config.qkv_bias)?,
-            head_norms: config.head_norms.then(norms).transpose()?,
+            head_norms: match config.head_norms {
+                true => Some(HeadNorms {
+                    queries: attention.vector("q_norm.weight", heads.size)?,
+                    keys: attention.vector("k_norm.weight", heads.size)?,
+                    eps,
+                }),
+                false => None,
+            },
             output: attention.linear(&[("o_proj", hidden)], queries, config.output_bias)?,
             mlp_norm: norm_weight(loader, "post_attention_layernorm", config)?,
             gated: loader.gated("mlp.gate_proj", "mlp.up_proj", hidden, mlp, activation)?,

@@ -78,16 +78,16 @@ impl Experts {
     ) -> Result<Self, CheckpointError> {
         let shape = [config.count * mlp, width];
         let (up, down) = (loader.stored(names.up, &shape)?, loader.stored(names.down, &shape)?);
-        let expert = |index: usize| {
+        let experts = (0..config.count).map(|index| {
             let rows = index * mlp..(index + 1) * mlp;
             let down = transposed(&down.rows(rows.clone()));
             Ok(Expert { up: loader.layer(&up.rows(rows))?, down: loader.layer(&down)? })
-        };
+        });
         Ok(Self {
             router: loader
                 .with(Precision::Float32)
                 .layer(&loader.stored(names.router, &[config.count, width])?)?,
-            experts: (0..config.count).map(expert).collect::<Result<_, _>>()?,
+            experts: experts.collect::<Result<_, CheckpointError>>()?,
             bias: loader.vector(names.bias, width)?,
             activation,
             chosen: config.chosen,
@@ -159,7 +159,7 @@ impl Experts {
 fn transposed(matrix: &StoredTensor) -> StoredTensor {
     let (numbers, shape) = (matrix.to_f32(), matrix.shape().to_vec());
     let (rows, columns) = (shape[0], shape[1]);
-    let at = |index: usize| numbers[index % rows * columns + index / rows];
-    let numbers: Vec<f32> = (0..rows * columns).map(at).collect();
-    StoredTensor::of_numbers(&numbers, vec![columns, rows]).expect("as many numbers as before")
+    let turned: Vec<f32> =
+        (0..rows * columns).map(|index| numbers[index % rows * columns + index / rows]).collect();
+    StoredTensor::of_numbers(&turned, vec![columns, rows]).expect("as many numbers as before")
 }

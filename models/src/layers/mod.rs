@@ -131,11 +131,11 @@ impl<'a> Loader<'a> {
         bias: bool,
     ) -> Result<Linear, CheckpointError> {
         let stored = |suffix: &str, wide: bool| -> Result<Vec<StoredTensor>, CheckpointError> {
-            let tensor = |(name, outputs): &(&str, usize)| {
+            let tensors = parts.iter().map(|(name, outputs)| {
                 let shape = [*outputs, inputs];
                 self.stored(&format!("{name}.{suffix}"), if wide { &shape } else { &shape[..1] })
-            };
-            parts.iter().map(tensor).collect()
+            });
+            tensors.collect()
         };
         let weights = stored("weight", true)?;
         let biases = if bias { stored("bias", false)? } else { Vec::new() };

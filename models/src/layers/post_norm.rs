@@ -221,15 +221,15 @@ impl PostNorm {
         config: &PostNormConfig,
         names: &PostNormNames,
     ) -> Result<Self, CheckpointError> {
-        let layer = |index| {
+        let layers = (0..config.layers).map(|index| {
             let loader = loader.at(&format!("{}.{index}.", names.layers));
             Layer::load(&loader, index, tables.width, config, names)
-        };
+        });
         let rotary = config.rotary.map(|rule| Rotary::by(rule, config.heads.size, loader.device()));
         Ok(Self {
             embeddings: TokenEmbeddings::load(&loader.at("embeddings."), tables)?,
             norm: LayerNorm::load(loader, names.embedding_norm, tables.width, config.eps, true)?,
-            layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
+            layers: layers.collect::<Result<_, _>>()?,
             heads: config.heads,
             activation: config.activation,
             bias: None,

@@ -140,11 +140,10 @@ impl RotaryRule {
                 (scaled.collect(), 1.0)
             }
             Scaling::Yarn { factor, original, beta, attention, truncate } => {
-                // The index of the frequency that turns this often in the pretrained context.
-                let index_of = |turns: f64| {
+                // The indices of the frequencies that turn this often in the pretrained context.
+                let [mut low, mut high] = beta.map(|turns| {
                     size as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
-                };
-                let [mut low, mut high] = beta.map(index_of);
+                });
                 if truncate {
                     (low, high) = (low.floor(), high.ceil());
                 }

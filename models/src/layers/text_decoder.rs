@@ -67,9 +67,8 @@ impl Encoder for TextDecoder {
         if let Some(scale) = self.scale {
             hidden = Rows::of(&(hidden.tensor()? * scale)?)?;
         }
-        let nothing = |_: usize, _: &mut Rows| Ok(());
         let rotation = Rotation { positions: &positions, tables: &tables };
-        let mut states = self.decoder.run(batch, hidden, rotation, &nothing, pause)?;
+        let mut states = self.decoder.run(batch, hidden, rotation, &|_, _| Ok(()), pause)?;
         if let Some(projection) = &self.projection {
             states.rows = projection.forward_with(&states.rows, None, None)?;
         }

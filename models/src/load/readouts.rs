@@ -60,16 +60,15 @@ impl Readouts {
         let embedding = match task {
             Task::Classify | Task::Rerank | Task::Sparse => None,
             Task::Embed | Task::E2Rank => {
-                let own = || match task {
-                    Task::E2Rank => Some(Pooling::Last),
-                    _ => (family.pooling)(checkpoint),
-                };
                 let chosen = options.pooling.map(|pooling| vec![pooling]);
                 let configured =
                     checkpoint.sentence_transformers().and_then(|modules| modules.pooling());
                 let pooling = chosen
                     .or_else(|| configured.map(|pooling| pooling.methods.clone()))
-                    .or_else(|| own().map(|pooling| vec![pooling]))
+                    .or_else(|| match task {
+                        Task::E2Rank => Some(vec![Pooling::Last]),
+                        _ => (family.pooling)(checkpoint).map(|pooling| vec![pooling]),
+                    })
                     .ok_or_else(|| no_pooling(checkpoint, family))?;
                 Some(readout(checkpoint, pooling, network.width, device)?)
             }

@@ -149,11 +149,11 @@ fn vision_config(special: &[(&str, usize)], tokens_max: usize) -> Value {
 /// A byte-level tokenizer: a token per byte, special tokens, and words that no text produces.
 fn byte_level(special: &[(&str, usize)], words: &[(&str, usize)]) -> Value {
     // GPT-2's byte-level BPE represents each byte as a printable character.
-    let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut vocabulary = Map::new();
     let mut hidden = 0;
     for byte in 0..256u32 {
-        let stand_in = if printable(byte) {
+        let is_printable = matches!(byte, 33..=126 | 161..=172 | 174..=255);
+        let stand_in = if is_printable {
             byte
         } else {
             hidden += 1;

@@ -127,10 +127,11 @@ impl ThreadPool {
     fn start(threads: usize) -> Arc<Self> {
         fn nothing(_: *const (), _: usize) {}
         let job = Job { run: nothing, work: std::ptr::null(), count: 0, helpers: 0 };
-        let helper = |_| Helper { thread: OnceLock::new(), sleeper: Sleeper::new() };
+        let helpers =
+            (1..threads).map(|_| Helper { thread: OnceLock::new(), sleeper: Sleeper::new() });
         let pool = Arc::new(Self {
             hand_off: HandOff::new(job),
-            helpers: (1..threads).map(helper).collect(),
+            helpers: helpers.collect(),
             leader: Mutex::new(()),
             panic: Mutex::new(None),
         });

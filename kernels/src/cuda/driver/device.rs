@@ -235,8 +235,9 @@ pub fn check(device: &Device) -> Result<(), KernelError> {
     unsafe { launch(device, &check, shape, &arguments) }?;
     let answers = stream.clone_dtoh(&output).w()?;
     stream.synchronize().w()?;
-    let right = |(index, given): (u32, &u32)| given.wrapping_mul(3).wrapping_add(index);
-    if !(0..COUNT).zip(&given).map(right).eq(answers.iter().copied()) {
+    let right = (0..COUNT).zip(&given);
+    let right = right.map(|(index, given)| given.wrapping_mul(3).wrapping_add(index));
+    if !right.eq(answers.iter().copied()) {
         candle_core::bail!("the CUDA device computes wrong results")
     }
     Ok(())

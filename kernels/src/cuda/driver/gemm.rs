@@ -100,8 +100,10 @@ impl Shape {
                 product.bias.map(Tensor::shape)
             )
         }
-        let fits = |added: &Tensor| added.dims() == [rows, columns] && added.dtype() == out;
-        if product.added.is_some_and(|added| !fits(added)) {
+        if product
+            .added
+            .is_some_and(|added| added.dims() != [rows, columns] || added.dtype() != out)
+        {
             bail!(
                 "gemm: added rows have shape {:?}, expected [{rows}, {columns}]",
                 product.added.map(Tensor::shape)
@@ -239,10 +241,10 @@ impl Library {
         let found = self.candidates(shape)?;
         let (operation, layouts) = (Operation::of(shape)?, Layouts::of(shape)?);
         let single = Layouts::of(Shape { rows: 1, ..shape })?;
-        let fits = |one: &&sys::cublasLtMatmulAlgo_t| {
+        let best = found.iter().find(|one| {
             self.computes(&operation, &layouts, one) && self.computes(&operation, &single, one)
-        };
-        let Some(best) = found.iter().find(fits).or(found.first()) else {
+        });
+        let Some(best) = best.or(found.first()) else {
             bail!("cuBLASLt has no algorithm for {shape:?}")
         };
         Ok(Plan { operation, algorithm: *best })

@@ -53,8 +53,11 @@ struct Function {
 /// Not a CUDA device, no such source or kernel, or the driver cannot load it.
 pub fn kernel(device: &Device, source: &str, name: &str) -> Result<Kernel, KernelError> {
     let device = device.as_cuda_device()?;
-    let known = |modules: &Modules| modules.get(source)?.kernels.get(name).cloned();
-    if let Some(found) = LOADED.read().get(&device.id()).and_then(known) {
+    let known = LOADED
+        .read()
+        .get(&device.id())
+        .and_then(|modules| modules.get(source)?.kernels.get(name).cloned());
+    if let Some(found) = known {
         return Ok(found);
     }
     let mut loaded = LOADED.write();

@@ -93,10 +93,10 @@ pub(crate) fn attention(
     let cached = cached.iter().map(|cached| aligned(&cached.to_dtype(dtype)?));
     let cached = cached.collect::<Result<Vec<_>>>()?;
     let stride = 2 * heads.kv_heads * heads.size;
-    let keys = |cached: &Tensor| -> Result<Keys> {
-        Ok(Keys { address: cuda::address(cached)?, stride, rows: cached.dim(0)? })
-    };
-    let cached_keys = cached.iter().map(keys).collect::<Result<Vec<_>>>()?;
+    let cached_keys = cached
+        .iter()
+        .map(|cached| Ok(Keys { address: cuda::address(cached)?, stride, rows: cached.dim(0)? }));
+    let cached_keys = cached_keys.collect::<Result<Vec<_>>>()?;
     let kernel = AttentionKernel::of(heads.size, dtype, bias.is_some())?;
     let plan = Plan::new(segments, kernel.rows, &cached_keys);
     let blocks = uploaded(plan.blocks.as_flattened(), device)?;

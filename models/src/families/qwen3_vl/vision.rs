@@ -300,8 +300,9 @@ impl Tower {
         owners: &[usize],
         around: &[[Corner; 4]],
     ) -> Result<Rows, KernelError> {
-        let write = |row: usize, out: &mut [f32]| patch(images[owners[row]], at[row], out);
-        let patches = Rows::written([at.len(), PATCH_NUMBERS], &self.device, write)?;
+        let patches = Rows::written([at.len(), PATCH_NUMBERS], &self.device, |row, out| {
+            patch(images[owners[row]], at[row], out);
+        })?;
         let patches = LinearInput::of_rows(&patches, self.embed.input_layout())?;
         self.positions.add_weighted(around, self.embed.of(&patches, None, None)?)
     }

@@ -96,13 +96,12 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointE
     let class = class::of(checkpoint, bytes_are_pieces)?;
     let padding = lists.padding.as_ref();
     let tokens = Tokens::read(checkpoint, class, &lists.added_tokens, padding)?;
-    let failed = |problem: tokenizers::Error| {
-        error(checkpoint, format!("its tokens cannot be added: {problem}"))
-    };
     let tokenizer = if class == Class::File {
         let read = Tokenizer::from_bytes(bytes);
         let mut tokenizer = read.map_err(|problem| damaged(problem.to_string()))?;
-        tokens.add_to(&mut tokenizer, class).map_err(failed)?;
+        tokens.add_to(&mut tokenizer, class).map_err(|problem| {
+            error(checkpoint, format!("its tokens cannot be added: {problem}"))
+        })?;
         tokenizer
     } else {
         let parts: TokenizerParts =

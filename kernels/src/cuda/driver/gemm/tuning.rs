@@ -84,12 +84,12 @@ impl Library {
 /// Fixed pseudo-random values in -1..1.
 fn noise(rows: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor, KernelError> {
     let mut state = 0x9e37_79b9_u32;
-    let mut next = || {
+    let mut numbers: Vec<f32> = Vec::with_capacity(rows * width);
+    for _ in 0..rows * width {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
-        state as f32 / (1u32 << 31) as f32 - 1.0
-    };
-    let numbers: Vec<f32> = (0..rows * width).map(|_| next()).collect();
+        numbers.push(state as f32 / (1u32 << 31) as f32 - 1.0);
+    }
     Tensor::from_vec(numbers, (rows, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
 }
