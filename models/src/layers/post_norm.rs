@@ -8,14 +8,14 @@ use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::linear::{GatedLinear, Linear};
 use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
-use proxima_kernels::ops::rotary::{RotaryTables, rotary};
+use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, Heads, Mask, PositionBias, Scoring};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::{
     Experts, ExpertsConfig, ExpertsNames, LayerNorm, Loader, RelativeBias, Rotary, RotaryRule,
-    TableSizes, TokenEmbeddings,
+    Rotation, TableSizes, TokenEmbeddings,
 };
 use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, RaggedBatch};
 use crate::checkpoint::CheckpointError;
@@ -260,8 +260,7 @@ impl PostNorm {
         let tables = self.rotary.as_ref().map(|rotary| rotary.tables(longest)).transpose()?;
         let positions = if tables.is_some() { batch.positions() } else { Vec::new() };
         let attention = AttentionPositions {
-            positions: &positions,
-            tables: tables.as_deref(),
+            rotation: tables.as_deref().map(|tables| Rotation { positions: &positions, tables }),
             bias: bias.as_deref(),
         };
         let mut parts = InParts::new(batch, embedded, first.weight_bytes(), |_, embedded| {
@@ -289,8 +288,9 @@ impl PostNorm {
         if let Some(norms) = &layer.query_key_norms {
             qkv = normed_queries_and_keys(&qkv, norms)?;
         }
-        if let Some(tables) = attention.tables {
-            qkv = rotary(qkv, self.heads, None, &attention.positions[part.rows()], tables)?;
+        if let Some(rotation) = attention.rotation {
+            let Rotation { positions, tables } = rotation.of_rows(part.rows());
+            qkv = rotary(qkv, self.heads, None, positions, tables)?;
         }
         let rows = part.segments().into();
         let scoring = Scoring { mask: Mask::Full, bias: attention.bias };
@@ -333,9 +333,7 @@ impl Encoder for PostNorm {
 /// What attention uses of a batch's positions.
 #[derive(Clone, Copy)]
 struct AttentionPositions<'a> {
-    /// Position of each row; empty without rotary tables.
-    positions: &'a [u32],
-    tables: Option<&'a RotaryTables>,
+    rotation: Option<Rotation<'a>>,
     bias: Option<&'a PositionBias>,
 }
 
