@@ -5,7 +5,7 @@
 
 use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::gemm::epilogue;
-use crate::cpu::gemm::pack_lhs::{PackedLhs, Packing, Writer};
+use crate::cpu::gemm::pack_lhs::{PackedLhs, Packing, PanelWriter};
 use crate::cpu::isa::Isa;
 use crate::cpu::isa::simd::{LANES, Simd, SimdOp};
 use crate::cpu::thread_pool;
@@ -127,7 +127,7 @@ struct NormPacked<'a> {
     x: &'a [f32],
     first: usize,
     out: Option<&'a SharedMut<'a, f32>>,
-    writer: &'a Writer<'a>,
+    writer: &'a PanelWriter<'a>,
 }
 
 impl SimdOp for NormPacked<'_> {
@@ -240,11 +240,11 @@ pub fn rotary(
         assert!(norms.iter().all(|norm| norm.len() == heads.size), "norms have a head's size");
     }
     in_pieces(x, width, |first, x| {
-        isa.run(Rotary { x, heads, positions: &positions[first..], cos, sin, width });
+        isa.run(RotateRows { x, heads, positions: &positions[first..], cos, sin, width });
     });
 }
 
-struct Rotary<'a> {
+struct RotateRows<'a> {
     x: &'a mut [f32],
     heads: RotaryHeads<'a>,
     positions: &'a [u32],
@@ -253,7 +253,7 @@ struct Rotary<'a> {
     width: usize,
 }
 
-impl SimdOp for Rotary<'_> {
+impl SimdOp for RotateRows<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -45,14 +45,14 @@ impl Precision {
 
 /// Weights `[columns, depth]` in the device's layout.
 #[derive(Debug)]
-enum Weights {
+enum LinearWeights {
     /// On the CPU.
     Packed(PackedRhs, Arithmetic),
     /// On any other device.
     Tensor(Tensor),
 }
 
-impl Weights {
+impl LinearWeights {
     /// Takes the parts' rows in this order.
     fn new(
         parts: &[&StoredTensor],
@@ -153,7 +153,7 @@ impl Weights {
 /// `[n, depth] -> [n, columns]`: `act(x W^T + bias) + residual`.
 #[derive(Debug)]
 pub struct Linear {
-    weights: Weights,
+    weights: LinearWeights,
     bias: Option<Tensor>,
 }
 
@@ -190,7 +190,7 @@ impl Linear {
             }
             Some(Tensor::from_vec(elements, sources.len(), device)?)
         };
-        Ok(Self { weights: Weights::new(parts, &sources, depth, precision, device)?, bias })
+        Ok(Self { weights: LinearWeights::new(parts, &sources, depth, precision, device)?, bias })
     }
 
     /// Size of its weights in memory, in bytes.
@@ -210,7 +210,7 @@ impl Linear {
 
     /// Whether it rounds inputs to bfloat16 or 8 bits, so that attention before it may round too.
     pub(super) fn rounds(&self) -> bool {
-        matches!(self.weights, Weights::Packed(_, Arithmetic::Bf16 | Arithmetic::Int8))
+        matches!(self.weights, LinearWeights::Packed(_, Arithmetic::Bf16 | Arithmetic::Int8))
     }
 
     /// `x W^T + bias`
@@ -347,7 +347,7 @@ impl Linear {
 /// outputs beyond those of the weights are zero.
 #[derive(Debug)]
 pub struct GatedLinear {
-    weights: Weights,
+    weights: LinearWeights,
     activation: Activation,
 }
 
@@ -380,7 +380,7 @@ impl GatedLinear {
                 sources.extend(rows.map(|row| (row < width).then_some((part, row))));
             }
         }
-        let weights = Weights::new(&[gate, value], &sources, depth, precision, device)?;
+        let weights = LinearWeights::new(&[gate, value], &sources, depth, precision, device)?;
         Ok(Self { weights, activation })
     }
 

@@ -25,8 +25,8 @@ use crate::checkpoint::keys::config::{
 };
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::layers::{
-    Loader, Rotary, RotaryRule, Rotation, SandwichConfig, SandwichLayer, Turn, activation,
-    decoder_heads, sandwich_norm,
+    AttentionInputs, Loader, Rotary, RotaryRule, Rotation, SandwichConfig, SandwichLayer,
+    activation, decoder_heads, sandwich_norm,
 };
 use crate::readout::Pooling;
 
@@ -377,9 +377,9 @@ impl EmbeddingGemma2 {
         part: &BatchPart,
         LayerState { mut hidden, embedded, mut keeping }: LayerState,
         layer: &Layer,
-        turn: Turn<'_>,
+        inputs: AttentionInputs<'_>,
     ) -> Result<LayerState, KernelError> {
-        layer.main.forward(part, &mut hidden, &mut keeping, turn)?;
+        layer.main.forward(part, &mut hidden, &mut keeping, inputs)?;
         let first = layer.first.forward(&embedded)?;
         let scaled = (first / self.scale)?;
         let mixed = rms_norm(&scaled, &self.mixed_norm, self.eps)?;
@@ -410,8 +410,9 @@ impl Encoder for EmbeddingGemma2 {
             let tables: &RotaryTables = if layer.is_local { &local } else { &full };
             let rotation = Rotation { positions: &positions, tables };
             parts.step(pause, |part, state| {
-                let turn = Turn { cached: &cached, rotation: rotation.of_rows(part.rows()) };
-                self.forward(part, state, layer, turn)
+                let inputs =
+                    AttentionInputs { cached: &cached, rotation: rotation.of_rows(part.rows()) };
+                self.forward(part, state, layer, inputs)
             })?;
         }
         let hidden = parts.finish().into_iter().map(|state| state.hidden).collect();

@@ -7,7 +7,7 @@ use proxima_kernels::Device;
 use proxima_kernels::spec::{Activation, Precision};
 use serde_json::Value;
 
-use super::llama::{self, Sizes, Style, TABLES, Window};
+use super::llama::{self, DefaultSizes, Style, TABLES, WindowKey};
 use super::{Family, Network, heads};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
@@ -41,7 +41,7 @@ pub fn family() -> Family {
 
 const STYLE: Style = Style {
     model: "EuroBertModel",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 768,
         heads: 12,
         layers: 12,
@@ -54,7 +54,7 @@ const STYLE: Style = Style {
         activation: "silu",
     },
     qkv_bias: false,
-    window: Window::Unread,
+    window: WindowKey::Unread,
     rotary: || Value::Null,
     scales_queries: false,
     is_encoder: true,

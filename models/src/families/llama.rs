@@ -28,11 +28,11 @@ pub(super) struct Style {
     /// Values of `architectures` are this and what transformers calls a head.
     pub model: &'static str,
     /// Defaults of sizes, as in transformers' class of configurations.
-    pub sizes: Sizes,
+    pub sizes: DefaultSizes,
     /// Whether queries, keys and values have a bias, whatever the configuration says.
     pub qkv_bias: bool,
     /// Whether `sliding_window` is read, and its value where the key is absent.
-    pub window: Window,
+    pub window: WindowKey,
     /// `rope_parameters` where the key is absent.
     pub rotary: fn() -> Value,
     /// Whether queries are scaled by their position from the pretrained context on.
@@ -45,7 +45,7 @@ pub(super) struct Style {
 }
 
 /// The sliding window: how many tokens a token sees, itself included.
-pub(super) enum Window {
+pub(super) enum WindowKey {
     /// The type has none.
     Unread,
     /// `sliding_window`, by default this.
@@ -53,7 +53,7 @@ pub(super) enum Window {
 }
 
 /// Defaults of sizes and of the activation.
-pub(super) struct Sizes {
+pub(super) struct DefaultSizes {
     pub hidden: usize,
     pub heads: usize,
     pub layers: usize,
@@ -70,7 +70,7 @@ pub(super) struct Sizes {
 
 const LLAMA: Style = Style {
     model: "LlamaModel",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 4096,
         heads: 32,
         layers: 32,
@@ -83,7 +83,7 @@ const LLAMA: Style = Style {
         activation: "silu",
     },
     qkv_bias: false,
-    window: Window::Unread,
+    window: WindowKey::Unread,
     rotary: || Value::Null,
     scales_queries: false,
     is_encoder: false,
@@ -92,7 +92,7 @@ const LLAMA: Style = Style {
 
 const MISTRAL: Style = Style {
     model: "MistralModel",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 4096,
         heads: 32,
         layers: 32,
@@ -105,7 +105,7 @@ const MISTRAL: Style = Style {
         activation: "silu",
     },
     qkv_bias: false,
-    window: Window::Read(Some(4096)),
+    window: WindowKey::Read(Some(4096)),
     rotary: || Value::Null,
     scales_queries: false,
     is_encoder: false,
@@ -114,7 +114,7 @@ const MISTRAL: Style = Style {
 
 const MINISTRAL3: Style = Style {
     model: "Ministral3Model",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 4096,
         heads: 32,
         layers: 34,
@@ -127,7 +127,7 @@ const MINISTRAL3: Style = Style {
         activation: "silu",
     },
     qkv_bias: false,
-    window: Window::Read(None),
+    window: WindowKey::Read(None),
     rotary: || {
         json!({
             "type": "yarn", "rope_theta": 1e6, "factor": 16.0, "llama_4_scaling_beta": 0.1,
@@ -142,7 +142,7 @@ const MINISTRAL3: Style = Style {
 
 const QWEN2: Style = Style {
     model: "Qwen2Model",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 4096,
         heads: 32,
         layers: 32,
@@ -155,7 +155,7 @@ const QWEN2: Style = Style {
         activation: "silu",
     },
     qkv_bias: true,
-    window: Window::Unread,
+    window: WindowKey::Unread,
     rotary: || Value::Null,
     scales_queries: false,
     is_encoder: false,
@@ -380,9 +380,9 @@ pub(super) fn load(
     let mut sizes = config.sizes(style, |key| checkpoint.is_null(key)).map_err(error)?;
     let (rule, mut limit) = config.rotary(style).map_err(error)?;
     let window = match (&style.window, config.sliding_window) {
-        (Window::Unread, _) => None,
-        (Window::Read(default), None) if !checkpoint.is_null("sliding_window") => *default,
-        (Window::Read(_), window) => window,
+        (WindowKey::Unread, _) => None,
+        (WindowKey::Read(default), None) if !checkpoint.is_null("sliding_window") => *default,
+        (WindowKey::Read(_), window) => window,
     };
     match window {
         None => {}

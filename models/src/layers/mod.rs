@@ -27,7 +27,7 @@ pub use experts::{Experts, ExpertsConfig, ExpertsNames};
 pub use post_norm::{Biases, PostNorm, PostNormConfig, PostNormNames, QkvNames, UpNames};
 pub use relative_bias::{BiasRule, Buckets, RelativeBias};
 pub use rotary::{Rotary, RotaryRule, Rotation, Scaling, rope_object};
-pub use sandwich::{SandwichConfig, SandwichLayer, Turn, sandwich_norm};
+pub use sandwich::{AttentionInputs, SandwichConfig, SandwichLayer, sandwich_norm};
 pub use text_decoder::TextDecoder;
 
 /// Builds layers from a checkpoint's tensors under a prefix.

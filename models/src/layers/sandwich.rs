@@ -61,7 +61,7 @@ pub struct SandwichLayer {
 
 /// Inputs of attention other than the hidden states.
 #[derive(Clone, Copy)]
-pub struct Turn<'a> {
+pub struct AttentionInputs<'a> {
     /// Cached keys and values of prefixes.
     pub cached: &'a [&'a Tensor],
     /// How the rows are rotated in this layer.
@@ -128,17 +128,17 @@ impl SandwichLayer {
         part: &BatchPart,
         hidden: &mut Rows,
         keeping: &mut Keeping,
-        turn: Turn<'_>,
+        inputs: AttentionInputs<'_>,
     ) -> Result<(), KernelError> {
         let normed = rms_norm_for(hidden, &self.input_norm, self.eps, self.qkv.input_layout())?;
         let mut qkv = self.qkv.of(&normed, None, None)?;
         if let Some(ones) = &self.value_norm {
             qkv = self.with_normed_values(&qkv, ones)?;
         }
-        let Rotation { positions, tables } = turn.rotation;
+        let Rotation { positions, tables } = inputs.rotation;
         let qkv = rotary(qkv, self.heads, Some(&self.head_norms), positions, tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
-        let rows = Sequences { segments: part.segments(), cached: turn.cached };
+        let rows = Sequences { segments: part.segments(), cached: inputs.cached };
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &self.output)?;
         self.add(hidden, &self.output.of(&mixed, None, None)?, &self.attention_norm)?;
         let normed = rms_norm_for(hidden, &self.mlp_norm, self.eps, self.gated.input_layout())?;

@@ -16,7 +16,7 @@ use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::gemm::epilogue::Target;
 use crate::cpu::gemm::micro_kernel::{Arithmetic, GemmOp, MicroKernel, PANEL_COLUMNS, Sums};
 use crate::cpu::gemm::pack_lhs::{
-    Bf16Parts, F32Pieces, PackedLhs, Packing, Writer, row_panel_writer,
+    Bf16Parts, F32Pieces, PackedLhs, Packing, PanelWriter, row_panel_writer,
 };
 use crate::cpu::isa::simd::{LANES, Simd};
 use crate::cpu::isa::{Isa, math};
@@ -223,7 +223,7 @@ impl GemmOp for QueryChunk<'_> {
                         let query = position + row_panel.start + row;
                         add(s, values, bias.of(self.head, query, block));
                     }
-                    let scores = Scores { values, block, seen };
+                    let scores = ScoreRow { values, block, seen };
                     let sums = &mut sums[row * padded_size..][..padded_size];
                     weigh::<S, P>(s, scores, &mut running, row, sums, &packed);
                 }
@@ -349,11 +349,11 @@ impl QueryChunk<'_> {
 /// Writes pieces of a row into attention's own row panels, in the format of `P`.
 ///
 /// # Safety
-/// As for [`Writer::pieces`]; the writer has `P`'s packing.
+/// As for [`PanelWriter::pieces`]; the writer has `P`'s packing.
 #[inline(always)]
 unsafe fn put<S: Simd, P: MicroKernel, const N: usize>(
     s: S,
-    writer: &Writer<'_>,
+    writer: &PanelWriter<'_>,
     start: usize,
     first: usize,
     values: [S::V; N],
@@ -369,7 +369,7 @@ unsafe fn put<S: Simd, P: MicroKernel, const N: usize>(
 }
 
 /// A row of scores for the keys from `block` on.
-struct Scores<'a> {
+struct ScoreRow<'a> {
     values: &'a mut [f32],
     block: usize,
     /// The keys that the row sees.
@@ -389,13 +389,13 @@ fn add<S: Simd>(s: S, values: &mut [f32], biases: &[f32]) {
 #[inline(always)]
 fn weigh<S: Simd, P: MicroKernel>(
     s: S,
-    scores: Scores<'_>,
+    scores: ScoreRow<'_>,
     running: &mut RunningSoftmax,
     row: usize,
     sums: &mut [f32],
-    packed: &Writer<'_>,
+    packed: &PanelWriter<'_>,
 ) {
-    let Scores { values, block, seen } = scores;
+    let ScoreRow { values, block, seen } = scores;
     let from = seen.start.saturating_sub(block).min(values.len());
     let to = seen.end.saturating_sub(block).min(values.len());
     values[..from].fill(f32::NEG_INFINITY);

@@ -1,7 +1,7 @@
 //! The epilogue of a GEMM, applied before sums are stored: bias, activation, gate, residual.
 
 use super::micro_kernel::{PANEL_COLUMNS, PackedFormat};
-use super::pack_lhs::{Bf16Parts, F32Pieces, Pieces, Writer};
+use super::pack_lhs::{Bf16Parts, F32Pieces, PanelWriter, Pieces};
 use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::isa::math;
 use crate::cpu::isa::simd::{LANES, Simd, SimdOp};
@@ -97,7 +97,7 @@ pub(in crate::cpu) enum Target<'a> {
     /// Rows of float32.
     Rows(SharedMut<'a, f32>),
     /// Packed for the next GEMM.
-    Packed(Writer<'a>),
+    Packed(PanelWriter<'a>),
 }
 
 /// The sums of one tile (a row panel times a panel), `PANEL_COLUMNS` per row, finished in place.
@@ -303,7 +303,7 @@ fn store_packed<S: Simd, P: Pieces, const N: usize, const BIAS: bool, const RESI
     added: Added<'_>,
     sums: &[f32],
     at: TilePosition,
-    writer: &Writer<'_>,
+    writer: &PanelWriter<'_>,
 ) {
     let starts = writer.starts_from(at.row);
     let mut residual = at.row * at.columns + at.column;

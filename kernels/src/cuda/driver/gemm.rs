@@ -135,7 +135,7 @@ struct Library {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
-    plans: HashMap<Shape, Plan>,
+    plans: HashMap<Shape, GemmPlan>,
     /// Shapes with a plan of their own, because the plan for the rounded number of rows does not
     /// support them.
     exact: HashSet<Shape>,
@@ -196,7 +196,7 @@ impl Library {
         &self,
         product: &Gemm<'_>,
         shape: Shape,
-        plan: &Plan,
+        plan: &GemmPlan,
         out: &Tensor,
     ) -> Result<Result<(), CublasError>, KernelError> {
         let pointer = |tensor: &Tensor| address(tensor).map(|address| address as *const c_void);
@@ -206,7 +206,7 @@ impl Library {
                 &address(bias)?,
             )?;
         }
-        let layouts = Layouts::of(shape)?;
+        let layouts = MatrixLayouts::of(shape)?;
         let result = pointer(out)?;
         let added = product.added.map_or(Ok(result), pointer)?;
         let (one, beta) = (1.0f32, if shape.added { 1.0f32 } else { 0.0 });
@@ -237,23 +237,23 @@ impl Library {
 
     /// The plan of a shape: cuBLASLt's best algorithm, preferably one that also supports single
     /// rows.
-    fn plan(&self, shape: Shape) -> Result<Plan, KernelError> {
+    fn plan(&self, shape: Shape) -> Result<GemmPlan, KernelError> {
         let found = self.candidates(shape)?;
-        let (operation, layouts) = (Operation::of(shape)?, Layouts::of(shape)?);
-        let single = Layouts::of(Shape { rows: 1, ..shape })?;
+        let (operation, layouts) = (Operation::of(shape)?, MatrixLayouts::of(shape)?);
+        let single = MatrixLayouts::of(Shape { rows: 1, ..shape })?;
         let best = found.iter().find(|one| {
             self.computes(&operation, &layouts, one) && self.computes(&operation, &single, one)
         });
         let Some(best) = best.or(found.first()) else {
             bail!("cuBLASLt has no algorithm for {shape:?}")
         };
-        Ok(Plan { operation, algorithm: *best })
+        Ok(GemmPlan { operation, algorithm: *best })
     }
 
     /// Algorithms for a shape, fastest first by cuBLASLt's estimate.
     fn candidates(&self, shape: Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, KernelError> {
         let operation = Operation::of(shape)?;
-        let layouts = Layouts::of(shape)?;
+        let layouts = MatrixLayouts::of(shape)?;
         let wish = Preference::new()?;
         wish.set(
             sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
@@ -295,7 +295,7 @@ impl Library {
     fn computes(
         &self,
         operation: &Operation,
-        layouts: &Layouts,
+        layouts: &MatrixLayouts,
         algorithm: &sys::cublasLtMatmulAlgo_t,
     ) -> bool {
         let mut result = MaybeUninit::zeroed();
@@ -327,7 +327,7 @@ impl Drop for Library {
 }
 
 /// How a shape is computed: matmul descriptor and algorithm.
-struct Plan {
+struct GemmPlan {
     operation: Operation,
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
@@ -380,26 +380,26 @@ impl Drop for Operation {
 }
 
 /// Layouts of a GEMM's matrices.
-struct Layouts {
-    weights: Layout,
-    x: Layout,
-    out: Layout,
+struct MatrixLayouts {
+    weights: MatrixLayout,
+    x: MatrixLayout,
+    out: MatrixLayout,
 }
 
-impl Layouts {
+impl MatrixLayouts {
     fn of(shape: Shape) -> Result<Self, KernelError> {
         Ok(Self {
-            weights: Layout::new(shape.dtype, shape.depth, shape.columns)?,
-            x: Layout::new(shape.dtype, shape.depth, shape.rows)?,
-            out: Layout::new(shape.out, shape.columns, shape.rows)?,
+            weights: MatrixLayout::new(shape.dtype, shape.depth, shape.columns)?,
+            x: MatrixLayout::new(shape.dtype, shape.depth, shape.rows)?,
+            out: MatrixLayout::new(shape.out, shape.columns, shape.rows)?,
         })
     }
 }
 
 /// Layout of a column-major matrix: `columns` columns of `height` contiguous elements.
-struct Layout(sys::cublasLtMatrixLayout_t);
+struct MatrixLayout(sys::cublasLtMatrixLayout_t);
 
-impl Layout {
+impl MatrixLayout {
     fn new(dtype: DType, height: usize, columns: usize) -> Result<Self, KernelError> {
         let dtype = match dtype {
             DType::F32 => sys::cudaDataType_t::CUDA_R_32F,
@@ -413,7 +413,7 @@ impl Layout {
     }
 }
 
-impl Drop for Layout {
+impl Drop for MatrixLayout {
     fn drop(&mut self) {
         // SAFETY: `new` created it, and nothing uses it any more.
         let _ = unsafe { result::destroy_matrix_layout(self.0) };

@@ -40,7 +40,7 @@ const XLM_ROBERTA_UNKNOWN: usize = 3;
 
 /// The parts of `tokenizer.json` that every class uses.
 #[derive(Deserialize)]
-struct Lists {
+struct CommonParts {
     #[serde(default)]
     added_tokens: Vec<Listed>,
     padding: Option<PaddingParams>,
@@ -75,10 +75,10 @@ struct TokenizerParts {
 /// # Errors
 /// An invalid file.
 pub fn truncation(path: &Path, bytes: &[u8]) -> Result<Option<TruncationParams>, CheckpointError> {
-    let lists: Result<Lists, _> = serde_json::from_slice(bytes);
-    let lists = lists
+    let common: Result<CommonParts, _> = serde_json::from_slice(bytes);
+    let common = common
         .map_err(|problem| CheckpointError::new(path, format!("not a tokenizer: {problem}")))?;
-    Ok(lists.truncation)
+    Ok(common.truncation)
 }
 
 /// The tokenizer that transformers builds from a `tokenizer.json` with these bytes and the files
@@ -90,12 +90,12 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointE
     let path = checkpoint.transformer_dir().join("tokenizer.json");
     let damaged =
         |problem: String| CheckpointError::new(&path, format!("not a tokenizer: {problem}"));
-    let lists: Lists =
+    let common: CommonParts =
         serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
     let bytes_are_pieces = memchr::memmem::find(bytes, b"\"ByteLevel\"").is_some();
     let class = class::of(checkpoint, bytes_are_pieces)?;
-    let padding = lists.padding.as_ref();
-    let tokens = Tokens::read(checkpoint, class, &lists.added_tokens, padding)?;
+    let padding = common.padding.as_ref();
+    let tokens = Tokens::read(checkpoint, class, &common.added_tokens, padding)?;
     let tokenizer = if class == Class::File {
         let read = Tokenizer::from_bytes(bytes);
         let mut tokenizer = read.map_err(|problem| damaged(problem.to_string()))?;
@@ -109,7 +109,7 @@ pub fn open(checkpoint: &Checkpoint, bytes: &[u8]) -> Result<Opened, CheckpointE
         Maker { checkpoint, class, tokens: &tokens }.make(parts)?
     };
     let direction =
-        lists.truncation.map_or(TruncationDirection::Right, |truncation| truncation.direction);
+        common.truncation.map_or(TruncationDirection::Right, |truncation| truncation.direction);
     let named_special =
         tokens.special().into_iter().filter_map(|text| tokenizer.token_to_id(text)).collect();
     let gives_types = class::gives_types(checkpoint, class)?;
