@@ -76,8 +76,8 @@ fn arithmetics(isa: Isa, wanted: &[String]) -> Vec<Arithmetic> {
 fn layers(arithmetic: Arithmetic, columns: usize, depth: usize) -> Vec<PackedRhs> {
     let form = arithmetic.weights();
     let fill = |column: usize, row: &mut [f32]| {
-        row.iter_mut().zip(0u16..).for_each(|(value, place)| {
-            *value = f32::from(place % 13) - 6.0 + column as f32 * 1e-3;
+        row.iter_mut().zip(0u16..).for_each(|(value, index)| {
+            *value = f32::from(index % 13) - 6.0 + column as f32 * 1e-3;
         });
     };
     let count = WEIGHT_BYTES / (form.bytes() * columns * depth);

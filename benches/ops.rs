@@ -73,7 +73,7 @@ fn rows(criterion: &mut Criterion) {
     let tables = numbers(ROWS * size / 2);
     let heads = RotaryHeads { counts: [16, 8], norms: Some(([&weight, &weight], 1e-6)), size };
     group.bench_function("rotary with norms Qwen3-0.6B", |bench| {
-        bench.iter(|| rotary(isa, &mut qkv, heads, &positions, (&tables, &tables)));
+        bench.iter(|| rotary(isa, &mut qkv, heads, &positions, &tables, &tables));
     });
 }
 

@@ -71,13 +71,13 @@ impl std::ops::Deref for MappedFile {
 /// Not such a file.
 pub fn read_pickle(path: &Path) -> candle_core::Result<Vec<(String, StoredTensor)>> {
     let tensors = candle_core::pickle::read_all(path)?;
-    let stored = |(name, tensor): (String, candle_core::Tensor)| {
+    let stored = tensors.into_iter().map(|(name, tensor)| {
         let shape = tensor.dims().to_vec();
         let numbers: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
         let tensor = StoredTensor::of_numbers(&numbers, shape).map_err(candle_core::Error::msg)?;
         Ok((name, tensor))
-    };
-    tensors.into_iter().map(stored).collect()
+    });
+    stored.collect()
 }
 
 /// An element type as stored.

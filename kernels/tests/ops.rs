@@ -193,12 +193,12 @@ impl SimdOp for Transposed<'_> {
 #[test]
 fn vectors_are_transposed_bit_for_bit() {
     // NaNs too, which differ in their bits.
-    let bits = |place: usize| 0x7f80_0000 + place as u32 * 0x101;
-    let rows: Vec<f32> = (0..LANES * LANES).map(|place| f32::from_bits(bits(place))).collect();
+    let bits = |index: usize| 0x7f80_0000 + index as u32 * 0x101;
+    let rows: Vec<f32> = (0..LANES * LANES).map(|index| f32::from_bits(bits(index))).collect();
     for isa in Isa::all() {
-        for (place, found) in isa.run(Transposed(&rows)).into_iter().enumerate() {
-            let from = place % LANES * LANES + place / LANES;
-            assert_eq!(found, bits(from), "{} at {place}", isa.name());
+        for (index, found) in isa.run(Transposed(&rows)).into_iter().enumerate() {
+            let from = index % LANES * LANES + index / LANES;
+            assert_eq!(found, bits(from), "{} at {index}", isa.name());
         }
     }
 }

@@ -264,9 +264,9 @@ fn epilogues_are_applied_in_their_order() {
             let epilogue = Epilogue::Gated { activation: Activation::Relu };
             multiply(isa, arithmetic, &x, &weights, &epilogue, &mut gated);
             for (at, got) in gated.iter().enumerate() {
-                let (row, place) = (at / 16, at % 16);
-                let gate = sums[row * columns + place].max(0.0);
-                let expected = gate * sums[row * columns + 16 + place];
+                let (row, lane) = (at / 16, at % 16);
+                let gate = sums[row * columns + lane].max(0.0);
+                let expected = gate * sums[row * columns + 16 + lane];
                 assert_eq!(*got, expected, "{} {arithmetic:?}", isa.name());
             }
         }
@@ -288,7 +288,7 @@ fn a_result_packed_at_once_is_the_result_packed_afterwards() {
                 let expected = product(isa, arithmetic, &between, &next);
                 let x = operand(isa, arithmetic, &x, depth);
                 let packing = isa.packing(arithmetic);
-                let between = multiply_packed(isa, arithmetic, (&x, &weights), &PLAIN, packing);
+                let between = multiply_packed(isa, arithmetic, &x, &weights, &PLAIN, packing);
                 let mut got = vec![f32::NAN; expected.len()];
                 multiply(isa, arithmetic, &between, &next, &PLAIN, &mut got);
                 assert!(got == expected, "{} {arithmetic:?} {columns}", isa.name());
@@ -321,7 +321,7 @@ fn results_packed_by_an_epilogue_multiply_as_rows_packed_alone_whatever_the_numb
                 multiply(isa, arithmetic, &zeros, &weights, &epilogue, &mut between);
                 let expected = product(isa, arithmetic, &between, &next);
                 let between =
-                    multiply_packed(isa, arithmetic, (&zeros, &weights), &epilogue, packing);
+                    multiply_packed(isa, arithmetic, &zeros, &weights, &epilogue, packing);
                 let mut got = vec![0.0; expected.len()];
                 multiply(isa, arithmetic, &between, &next, &PLAIN, &mut got);
                 let bits =

@@ -44,21 +44,21 @@ fn gathered_tables_turn_each_frequency_by_its_own_position() {
     let (size, theta) = (12, 5e6);
     let heads = Heads { heads: 2, kv_heads: 2, size };
     let tables = RotaryTables::new(64, size, theta, &Device::Cpu).expect("tables");
-    let places = [[0, 0, 0], [3, 9, 1], [63, 2, 40]];
+    let positions = [[0, 0, 0], [3, 9, 1], [63, 2, 40]];
     let streams: Vec<(usize, usize)> = (0..size / 2).map(|at| (at % 3, at)).collect();
-    let gathered = tables.gathered(&places, &streams).expect("gathered");
-    let qkv = tensor(places.len(), heads.row());
+    let gathered = tables.gathered(&positions, &streams).expect("gathered");
+    let qkv = tensor(positions.len(), heads.row());
     let fast = rotary(Rows::of(&qkv).expect("rows"), heads, None, &[0, 1, 2], &gathered);
     let fast: Vec<Vec<f32>> =
         fast.expect("turned").tensor().expect("a tensor").to_vec2().expect("rows");
-    for ((row, place), fast) in qkv.to_vec2().expect("rows").iter().zip(places).zip(fast) {
+    for ((row, position), fast) in qkv.to_vec2().expect("rows").iter().zip(positions).zip(fast) {
         let frequency = |at: usize| 1.0 / theta.powf(2.0 * at as f64 / size as f64);
-        let angle = |at: usize| f64::from(place[at % 3]) * frequency(at);
+        let angle = |at: usize| f64::from(position[at % 3]) * frequency(at);
         let (both, values) = row.split_at(2 * 2 * size);
         let wanted: Vec<f32> =
             turned(both, size, angle).into_iter().chain(values.to_vec()).collect();
         let off = fast.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(off < 2e-5, "{place:?} is {off} off");
+        assert!(off < 2e-5, "{position:?} is {off} off");
     }
     assert!(tables.gathered(&[[64, 0, 0]], &streams).is_err(), "a position beyond the tables");
     assert!(tables.gathered(&[[0, 0]], &[(2, 0)]).is_err(), "a stream there is not");

@@ -164,7 +164,7 @@ fn scores_go_through_the_functions_that_the_references_take() {
         let model = load(folder.path());
         let scores = model.info.scores.expect("a scorer");
         for (index, pair) in list(&case["pairs"]).iter().enumerate() {
-            let text = |place: usize| pair[place].as_str().expect("a text").into();
+            let text = |side: usize| pair[side].as_str().expect("a text").into();
             let input = Input::Pair { query: text(0), document: text(1) };
             let sequence = model.recipe.prepare(&input, &Prepare::default()).expect("prepared");
             let hidden = model.encoder.encode(&RaggedBatch::new([&sequence])).expect("encoded");

@@ -88,7 +88,7 @@ fn sequence(model: &Model, case: &Value) -> Sequence {
     let input = match &case["text"] {
         Value::String(text) => Input::from(text.as_str()),
         pair => {
-            let text = |place: usize| pair[place].as_str().expect("a text").into();
+            let text = |side: usize| pair[side].as_str().expect("a text").into();
             Input::Pair { query: text(0), document: text(1) }
         }
     };

@@ -29,9 +29,9 @@ fn apply(dir: &Path, edit: &Value) {
     }
     let keys = edit["keys"].as_array().expect("keys");
     let mut content = if keys.is_empty() { Value::Null } else { read(&path) };
-    let place =
+    let entry =
         keys.iter().fold(&mut content, |value, key| &mut value[key.as_str().expect("a key")]);
-    *place = edit["value"].clone();
+    *entry = edit["value"].clone();
     fs::write(path, content.to_string()).expect("written");
 }
 

@@ -122,9 +122,9 @@ impl<T: Element> Buffer<T> {
     ///
     /// # Panics
     /// If there is no such element.
-    pub fn address_of(&self, place: usize) -> u64 {
-        assert!(place < self.len, "element {place} of {}", self.len);
-        (self.start.as_ptr().addr() + place * size_of::<T>()) as u64
+    pub fn address_of(&self, index: usize) -> u64 {
+        assert!(index < self.len, "element {index} of {}", self.len);
+        (self.start.as_ptr().addr() + index * size_of::<T>()) as u64
     }
 
     pub(crate) fn start(&self) -> *mut T {

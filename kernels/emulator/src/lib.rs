@@ -137,7 +137,7 @@ fn check(name: &str, c_name: &CStr, args: &[Arg]) -> Result<(), Fault> {
     }
     let mut letters =
         signature.iter().map(|letter| *letter as u8).take_while(|letter| *letter != 0);
-    for (place, arg) in args.iter().enumerate() {
+    for (index, arg) in args.iter().enumerate() {
         let letter = letters.next();
         let fits = match (arg, letter) {
             (Arg::Int(_), Some(b'i')) | (Arg::Long(_), Some(b'l')) => true,
@@ -149,7 +149,7 @@ fn check(name: &str, c_name: &CStr, args: &[Arg]) -> Result<(), Fault> {
             _ => false,
         };
         if !fits {
-            return Err(Fault(format!("{name}: argument {place}, {arg:?}, has the wrong type")));
+            return Err(Fault(format!("{name}: argument {index}, {arg:?}, has the wrong type")));
         }
     }
     match letters.next() {

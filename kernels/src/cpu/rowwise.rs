@@ -5,7 +5,7 @@
 
 use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::gemm::epilogue;
-use crate::cpu::gemm::pack_lhs::{PackedLhs, Packing, Writer};
+use crate::cpu::gemm::pack_lhs::{PackedLhs, Packing, PanelWriter};
 use crate::cpu::isa::Isa;
 use crate::cpu::isa::simd::{LANES, Simd, SimdOp};
 use crate::cpu::thread_pool;
@@ -64,7 +64,7 @@ impl Norm<'_> {
     fn row<S: Simd>(&self, s: S, x: &[f32], out: &mut [f32]) {
         match *self {
             Self::Rms { weight, eps } => rms_norm_row(s, x, weight, eps, out),
-            Self::Layer { weight, bias, eps } => layer_norm_row(s, x, (weight, bias), eps, out),
+            Self::Layer { weight, bias, eps } => layer_norm_row(s, x, weight, bias, eps, out),
         }
     }
 }
@@ -127,7 +127,7 @@ struct NormPacked<'a> {
     x: &'a [f32],
     first: usize,
     out: Option<&'a SharedMut<'a, f32>>,
-    writer: &'a Writer<'a>,
+    writer: &'a PanelWriter<'a>,
 }
 
 impl SimdOp for NormPacked<'_> {
@@ -179,7 +179,8 @@ fn fold<S: Simd>(s: S, x: &[f32], step: impl Fn(S::V, S::V) -> S::V) -> f32 {
 fn layer_norm_row<S: Simd>(
     s: S,
     x: &[f32],
-    (weight, bias): (&[f32], Option<&[f32]>),
+    weight: &[f32],
+    bias: Option<&[f32]>,
     eps: f32,
     out: &mut [f32],
 ) {
@@ -219,7 +220,7 @@ pub struct RotaryHeads<'a> {
 /// (Su et al., 2021; `rotate_half`): for `i < size/2`, `(x[i], x[i+size/2])` is rotated by the
 /// `i`-th angle of the row's position.
 ///
-/// `x` is `[rows, width]`; `tables` are the cosines and sines, `[positions, size/2]`.
+/// `x` is `[rows, width]`; `cos` and `sin` are `[positions, size/2]`.
 ///
 /// # Panics
 /// If lengths disagree or a position is beyond the tables.
@@ -228,7 +229,8 @@ pub fn rotary(
     x: &mut [f32],
     heads: RotaryHeads<'_>,
     positions: &[u32],
-    tables: (&[f32], &[f32]),
+    cos: &[f32],
+    sin: &[f32],
 ) {
     assert!(!positions.is_empty(), "a position a row");
     let width = x.len() / positions.len();
@@ -238,19 +240,20 @@ pub fn rotary(
         assert!(norms.iter().all(|norm| norm.len() == heads.size), "norms have a head's size");
     }
     in_pieces(x, width, |first, x| {
-        isa.run(Rotary { x, heads, positions: &positions[first..], tables, width });
+        isa.run(RotateRows { x, heads, positions: &positions[first..], cos, sin, width });
     });
 }
 
-struct Rotary<'a> {
+struct RotateRows<'a> {
     x: &'a mut [f32],
     heads: RotaryHeads<'a>,
     positions: &'a [u32],
-    tables: (&'a [f32], &'a [f32]),
+    cos: &'a [f32],
+    sin: &'a [f32],
     width: usize,
 }
 
-impl SimdOp for Rotary<'_> {
+impl SimdOp for RotateRows<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -258,7 +261,7 @@ impl SimdOp for Rotary<'_> {
         let turned = (counts[0] + counts[1]) * size;
         for (x, position) in self.x.chunks_exact_mut(self.width).zip(self.positions) {
             let at = *position as usize * (size / 2);
-            let (cos, sin) = (&self.tables.0[at..at + size / 2], &self.tables.1[at..at + size / 2]);
+            let (cos, sin) = (&self.cos[at..at + size / 2], &self.sin[at..at + size / 2]);
             for (head, x) in x[..turned].chunks_exact_mut(size).enumerate() {
                 if let Some((weights, eps)) = norms {
                     let weight = weights[usize::from(head >= counts[0])];

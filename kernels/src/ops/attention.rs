@@ -40,8 +40,8 @@ pub fn attention_for<'a>(
             let rounds = next.rounds() && Isa::current().multiplies_bf16();
             let arithmetic = if rounds { Arithmetic::Bf16 } else { Arithmetic::F32 };
             let packing = layout.packing()?;
-            let qkv = (qkv.elements()?, heads, arithmetic);
-            let mixed = on_cpu(qkv, sequences, scoring, |attention| {
+            let qkv = qkv.elements()?;
+            let mixed = on_cpu(qkv, heads, arithmetic, sequences, scoring, |attention| {
                 attention_packed(Isa::current(), attention, packing)
             });
             Ok(LinearInput(Inner::Packed(mixed?)))
@@ -76,9 +76,8 @@ pub fn attention<'a>(
         Backend::Cpu => {
             let width = heads.heads * heads.size;
             let mut out = vec![0.0; rows * width];
-            let elements = CpuSlice::of(qkv)?;
-            let qkv = (&*elements, heads, Arithmetic::F32);
-            on_cpu(qkv, sequences, scoring, |attention| {
+            let qkv = CpuSlice::of(qkv)?;
+            on_cpu(&qkv, heads, Arithmetic::F32, sequences, scoring, |attention| {
                 cpu::attention::attention(Isa::current(), attention, &mut out);
             })?;
             Tensor::from_vec(out, (rows, width), &Device::Cpu)
@@ -92,7 +91,9 @@ pub fn attention<'a>(
 
 /// Calls `compute` with the inputs as the CPU kernel takes them.
 fn on_cpu<T>(
-    (qkv, heads, arithmetic): (&[f32], Heads, Arithmetic),
+    qkv: &[f32],
+    heads: Heads,
+    arithmetic: Arithmetic,
     sequences: Sequences<'_>,
     scoring: Scoring<'_>,
     compute: impl FnOnce(Attention<'_>) -> T,
@@ -136,7 +137,7 @@ fn check(
         for source in &segment.ancestors {
             before += match source {
                 Ancestor::Batch(rows) if rows.end <= segment.rows.start => rows.len(),
-                Ancestor::Cached(place) if *place < cached.len() => cached[*place].dim(0)?,
+                Ancestor::Cached(index) if *index < cached.len() => cached[*index].dim(0)?,
                 other => {
                     bail!("attention: the ancestor {other:?} is not before rows {:?}", segment.rows)
                 }

@@ -39,7 +39,7 @@ impl Embedding {
             Table::Stored(table)
         } else {
             let rows_of_table: Vec<_> = (0..rows).map(|row| Some((0, row))).collect();
-            Table::Tensor(on_device(&[&table], &rows_of_table, (width, table.dtype()), device)?)
+            Table::Tensor(on_device(&[&table], &rows_of_table, width, table.dtype(), device)?)
         };
         Ok(Self { table, rows, width })
     }

@@ -45,14 +45,14 @@ impl Precision {
 
 /// Weights `[columns, depth]` in the device's layout.
 #[derive(Debug)]
-enum Weights {
+enum LinearWeights {
     /// On the CPU.
     Packed(PackedRhs, Arithmetic),
     /// On any other device.
     Tensor(Tensor),
 }
 
-impl Weights {
+impl LinearWeights {
     /// Takes the parts' rows in this order.
     fn new(
         parts: &[&StoredTensor],
@@ -61,7 +61,6 @@ impl Weights {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        let fill = |column: usize, to: &mut [f32]| read(parts, rows[column], to);
         let stored = parts.first().map_or(DType::F32, |part| part.dtype());
         let alike = parts.iter().all(|part| part.dtype() == stored);
         let stored = if alike { stored } else { DType::F32 };
@@ -70,10 +69,12 @@ impl Weights {
             if arithmetic == Arithmetic::Int8 && depth > BYTES_DEPTH_MAX {
                 bail!("{depth} inputs are more than the {BYTES_DEPTH_MAX} that int8 can sum");
             }
-            let packed = PackedRhs::new(arithmetic.weights(), rows.len(), depth, fill);
+            let packed = PackedRhs::new(arithmetic.weights(), rows.len(), depth, |column, to| {
+                read(parts, rows[column], to);
+            });
             return Ok(Self::Packed(packed, arithmetic));
         }
-        Ok(Self::Tensor(on_device(parts, rows, (depth, precision.dtype(stored)?), device)?))
+        Ok(Self::Tensor(on_device(parts, rows, depth, precision.dtype(stored)?, device)?))
     }
 
     fn bytes(&self) -> usize {
@@ -115,7 +116,7 @@ impl Weights {
         let packing = next.packing()?;
         let (weights, arithmetic, x) = self.packed(x)?;
         let isa = Isa::current();
-        let packed = multiply_packed(isa, arithmetic, (x, weights), epilogue, packing);
+        let packed = multiply_packed(isa, arithmetic, x, weights, epilogue, packing);
         Ok(LinearInput(Inner::Packed(packed)))
     }
 
@@ -152,7 +153,7 @@ impl Weights {
 /// `[n, depth] -> [n, columns]`: `act(x W^T + bias) + residual`.
 #[derive(Debug)]
 pub struct Linear {
-    weights: Weights,
+    weights: LinearWeights,
     bias: Option<Tensor>,
 }
 
@@ -189,7 +190,7 @@ impl Linear {
             }
             Some(Tensor::from_vec(elements, sources.len(), device)?)
         };
-        Ok(Self { weights: Weights::new(parts, &sources, depth, precision, device)?, bias })
+        Ok(Self { weights: LinearWeights::new(parts, &sources, depth, precision, device)?, bias })
     }
 
     /// Size of its weights in memory, in bytes.
@@ -209,7 +210,7 @@ impl Linear {
 
     /// Whether it rounds inputs to bfloat16 or 8 bits, so that attention before it may round too.
     pub(super) fn rounds(&self) -> bool {
-        matches!(self.weights, Weights::Packed(_, Arithmetic::Bf16 | Arithmetic::Int8))
+        matches!(self.weights, LinearWeights::Packed(_, Arithmetic::Bf16 | Arithmetic::Int8))
     }
 
     /// `x W^T + bias`
@@ -330,7 +331,7 @@ impl Linear {
                 let (weights, x) = self.weights.tensors(x)?;
                 let (bias, residual) = (self.bias.as_ref(), residual.device_tensor()?);
                 let (sums, normed) =
-                    launch::linear::add_and_norm(x, weights, bias, residual, (weight, eps))?;
+                    launch::linear::add_and_norm(x, weights, bias, residual, weight, eps)?;
                 Ok((Rows::on_device(sums), LinearInput(Inner::Tensor(normed))))
             }
             (Backend::Cpu | Backend::Cuda | Backend::Reference, _) => {
@@ -346,7 +347,7 @@ impl Linear {
 /// outputs beyond those of the weights are zero.
 #[derive(Debug)]
 pub struct GatedLinear {
-    weights: Weights,
+    weights: LinearWeights,
     activation: Activation,
 }
 
@@ -379,7 +380,7 @@ impl GatedLinear {
                 sources.extend(rows.map(|row| (row < width).then_some((part, row))));
             }
         }
-        let weights = Weights::new(&[gate, value], &sources, depth, precision, device)?;
+        let weights = LinearWeights::new(&[gate, value], &sources, depth, precision, device)?;
         Ok(Self { weights, activation })
     }
 

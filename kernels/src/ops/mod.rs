@@ -97,7 +97,8 @@ pub(crate) fn read<E: StoredElement>(parts: &[&StoredTensor], row: StoredRow, to
 pub(crate) fn on_device(
     parts: &[&StoredTensor],
     rows: &[StoredRow],
-    (width, dtype): (usize, DType),
+    width: usize,
+    dtype: DType,
     device: &Device,
 ) -> Result<Tensor> {
     fn of<E: StoredElement + WithDType>(

@@ -84,12 +84,12 @@ impl Recordings {
         let run = |input| run(input, &|| {});
         let mut known = self.0.lock();
         let LayoutCache { entries, slabs } = &mut *known;
-        let place = entries.iter().position(|(other, _)| other == layout);
-        let (layout, mut entry) = match place.and_then(|place| entries.remove(place)) {
+        let index = entries.iter().position(|(other, _)| other == layout);
+        let (layout, mut entry) = match index.and_then(|index| entries.remove(index)) {
             Some(known) => known,
             None => (layout.to_vec(), CachedLayout::Seen),
         };
-        let answer = match (&mut entry, place) {
+        let answer = match (&mut entry, index) {
             (CachedLayout::Recorded(replay), _) => replay.of(&on_device)?,
             (CachedLayout::Seen, Some(_)) => {
                 let (output, sizes) = recording::counted(|| run(input));

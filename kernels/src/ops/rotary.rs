@@ -25,8 +25,9 @@ impl RotaryTables {
     /// # Errors
     /// A device failure.
     pub fn new(positions: usize, size: usize, theta: f64, device: &Device) -> Result<Self> {
-        let frequency = |place| (1.0 / theta.powf(2.0 * place as f64 / size as f64)) as f32;
-        let frequencies: Vec<f32> = (0..size / 2).map(frequency).collect();
+        let frequencies: Vec<f32> = (0..size / 2)
+            .map(|index| (1.0 / theta.powf(2.0 * index as f64 / size as f64)) as f32)
+            .collect();
         Self::of_frequencies(positions, &frequencies, 1.0, device)
     }
 
@@ -42,11 +43,12 @@ impl RotaryTables {
         device: &Device,
     ) -> Result<Self> {
         let half = frequencies.len();
-        let angle = |at: usize| f64::from((at / half) as f32 * frequencies[at % half]);
         let table = |f: fn(f64) -> f64| {
-            let number = |at| f(angle(at)) as f32 * scale;
-            let numbers: Vec<f32> = (0..positions * half).map(number).collect();
-            Tensor::from_vec(numbers, (positions, half), &Device::Cpu)
+            let numbers = (0..positions * half).map(|at| {
+                let angle = f64::from((at / half) as f32 * frequencies[at % half]);
+                f(angle) as f32 * scale
+            });
+            Tensor::from_vec(numbers.collect::<Vec<f32>>(), (positions, half), &Device::Cpu)
         };
         Self::of([table(f64::cos)?, table(f64::sin)?], device)
     }
@@ -130,7 +132,7 @@ pub fn rotary(
         Backend::Cuda => {
             let [cos, sin] = tables.tables();
             let qkv = qkv.into_device_tensor()?;
-            let turned = launch::rows::rotary(qkv, heads, norms, positions, (cos, sin))?;
+            let turned = launch::rows::rotary(qkv, heads, norms, positions, cos, sin)?;
             Ok(Rows::on_device(turned))
         }
         Backend::Reference => {
@@ -158,6 +160,6 @@ fn rotary_on_cpu(
         size: heads.size,
     };
     let (cos, sin) = (CpuSlice::of(&tables.cos)?, CpuSlice::of(&tables.sin)?);
-    rowwise::rotary(Isa::current(), qkv.elements_mut()?, heads, positions, (&cos, &sin));
+    rowwise::rotary(Isa::current(), qkv.elements_mut()?, heads, positions, &cos, &sin);
     Ok(qkv)
 }

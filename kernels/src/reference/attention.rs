@@ -24,7 +24,7 @@ pub fn attention<'a>(
         for source in &segment.ancestors {
             seen.push(match source {
                 Ancestor::Batch(rows) => keys(rows)?,
-                Ancestor::Cached(place) => cached[*place].clone(),
+                Ancestor::Cached(index) => cached[*index].clone(),
             });
         }
         seen.push(keys(&segment.rows)?);
@@ -55,22 +55,22 @@ fn attend(
     let scaled = (part(queries, 0, heads.heads)? * (1.0 / (size as f64).sqrt()))?;
     let values = repeat(part(keys, heads.kv_heads, heads.kv_heads)?)?;
     let keys = repeat(part(keys, 0, heads.kv_heads)?)?;
-    let seen = |position: usize, column: usize| match mask {
-        Mask::Full => true,
-        Mask::Causal => column <= position,
-        Mask::Window(reach) => position.abs_diff(column) <= reach,
-        Mask::CausalWindow(reach) => column <= position && position - column <= reach,
-    };
     let scores = scaled.matmul(&keys.t()?.contiguous()?)?;
     let scores = match bias {
         None => scores,
         Some(bias) => (scores + bias_of(bias, rows, length)?)?,
     };
-    let hidden: Vec<f32> = (0..rows * length)
-        .map(|at| (at / length + length - rows, at % length))
-        .map(|(position, column)| if seen(position, column) { 0.0 } else { f32::NEG_INFINITY })
-        .collect();
-    let hidden = Tensor::from_vec(hidden, (rows, length), queries.device())?;
+    let hidden = (0..rows * length).map(|at| {
+        let (position, column) = (at / length + length - rows, at % length);
+        let is_seen = match mask {
+            Mask::Full => true,
+            Mask::Causal => column <= position,
+            Mask::Window(reach) => position.abs_diff(column) <= reach,
+            Mask::CausalWindow(reach) => column <= position && position - column <= reach,
+        };
+        if is_seen { 0.0 } else { f32::NEG_INFINITY }
+    });
+    let hidden = Tensor::from_vec(hidden.collect::<Vec<f32>>(), (rows, length), queries.device())?;
     let scores = scores.broadcast_add(&hidden)?;
     let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
     let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
@@ -79,9 +79,9 @@ fn attend(
 
 /// The biases of the last `rows` queries of a sequence: `[heads, rows, length]`.
 fn bias_of(bias: &PositionBias, rows: usize, length: usize) -> Result<Tensor> {
-    let of_query = |row: usize| {
+    let of_queries = (0..rows).map(|row| {
         let position = length - rows + row;
         bias.table.narrow(1, bias.reach - position, length)
-    };
-    Tensor::stack(&(0..rows).map(of_query).collect::<Result<Vec<_>>>()?, 1)
+    });
+    Tensor::stack(&of_queries.collect::<Result<Vec<_>>>()?, 1)
 }

@@ -43,9 +43,10 @@ fn combine(rows: &[f32], pooling: Pooling, out: &mut [f32]) {
     if pooling == Pooling::Max {
         out.copy_from_slice(&rows[..width]);
         for row in rows.chunks_exact(width).skip(1) {
-            // NaN propagates, so the finite check catches it.
-            let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
-            out.iter_mut().zip(row).for_each(|(out, value)| *out = larger(*out, *value));
+            for (out, value) in out.iter_mut().zip(row) {
+                // NaN propagates, so the finite check catches it.
+                *out = if *out > *value || out.is_nan() { *out } else { *value };
+            }
         }
         return;
     }

@@ -285,11 +285,11 @@ fn bits_do_not_depend_on_the_layout<T: AttentionType>(size: usize) {
                 batch.extend_from_slice(&qkv[pair[0] * width..pair[1] * width]);
             }
             let buffer = stored::<T>(&batch);
-            let place = |pair: &[usize]| {
+            let span_of = |pair: &[usize]| {
                 let start = first + length - pair[1];
                 span(&buffer, width, keys, start..start + pair[1] - pair[0])
             };
-            let spans = bounds.windows(2).map(place).collect();
+            let spans = bounds.windows(2).map(span_of).collect();
             let sequences = [Sequence { rows: 0..length, position: 0, spans }];
             for (blocks, seed) in [([T::ROWS; 2], 2), ([5, T::ROWS - 3], 3)] {
                 let case = Case { blocks, seed, ..case };
@@ -336,10 +336,10 @@ fn a_query_that_is_not_finite_is_seen_in_its_row_alone() {
         // The second head of row 20.
         qkv[20 * heads.row() + 64 + 3] = bad;
         let got = run_whole::<bf16>(&qkv, &[0, 70], case);
-        let place = 20 * 128 + 64;
-        assert!(got[place..place + 64].iter().all(|number| number.is_nan()), "{bad}");
-        assert!(same(&got[..place], &expected[..place]), "{bad}");
-        assert!(same(&got[place + 64..], &expected[place + 64..]), "{bad}");
+        let start = 20 * 128 + 64;
+        assert!(got[start..start + 64].iter().all(|number| number.is_nan()), "{bad}");
+        assert!(same(&got[..start], &expected[..start]), "{bad}");
+        assert!(same(&got[start + 64..], &expected[start + 64..]), "{bad}");
     }
 }
 

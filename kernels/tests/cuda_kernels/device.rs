@@ -129,10 +129,10 @@ pub fn same(left: &[f32], right: &[f32]) -> bool {
 /// Fails unless all values are within the `relative` plus `absolute` error.
 pub fn assert_close(got: &[f32], expected: &[f32], [relative, absolute]: [f32; 2], what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
-    for (place, (got, expected)) in got.iter().zip(expected).enumerate() {
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
         let allowed = expected.abs() * relative + absolute;
         let alike = got == expected || (got.is_nan() && expected.is_nan());
         let near = alike || (got - expected).abs() <= allowed;
-        assert!(near, "{what}: number {place} is {got}, not {expected}");
+        assert!(near, "{what}: number {index} is {got}, not {expected}");
     }
 }

@@ -33,7 +33,7 @@ fn gated<T: Number>(both: &[f32], width: usize, activation: usize, blocks: usize
 }
 
 fn gates_are_close<T: Number>() {
-    for (place, activation) in ACTIVATIONS.into_iter().enumerate() {
+    for (index, activation) in ACTIVATIONS.into_iter().enumerate() {
         for (rows, width) in [(1, 16), (3, 48), (7, 320), (65, 64)] {
             let both: Vec<f32> =
                 numbers(2 * rows * width, 1).iter().map(|value| 2.0 * value).collect();
@@ -47,9 +47,9 @@ fn gates_are_close<T: Number>() {
                 gates.iter().zip(part(1)).map(|(gate, value)| gate * value).collect();
             let what = format!("{} {activation:?} {rows} x {width}", T::NAME);
             let near = [T::UNIT + 2e-6, 4e-6];
-            let got = gated::<T>(&both, width, place, (rows * width).div_ceil(2048));
+            let got = gated::<T>(&both, width, index, (rows * width).div_ceil(2048));
             assert_close(&got, &expected, near, &what);
-            assert!(same(&got, &gated::<T>(&both, width, place, 3)), "{what}: another grid");
+            assert!(same(&got, &gated::<T>(&both, width, index, 3)), "{what}: another grid");
         }
     }
 }

@@ -12,10 +12,10 @@ fn gather<T: Number>(table: &[f32], ids: &[u32], width: usize, old: Option<&[f32
         Some(old) => Buffer::of(old),
         None => unwritten::<f32>(ids.len() * width),
     };
-    let (table, places) = (stored::<T>(table), Buffer::of(ids));
+    let (table, uploaded) = (stored::<T>(table), Buffer::of(ids));
     let sizes = [ids.len(), width, usize::from(old.is_some())].map(int);
     let args: Vec<Arg> =
-        [read(&table), read(&places)].into_iter().chain(sizes).chain([write(&mut out)]).collect();
+        [read(&table), read(&uploaded)].into_iter().chain(sizes).chain([write(&mut out)]).collect();
     launch(&format!("gather_{}", T::NAME), [ids.len(), 1], 128, &args);
     out.elements()
 }

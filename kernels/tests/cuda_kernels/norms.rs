@@ -157,10 +157,10 @@ fn rotary<T: Number>(
         Some([query, key]) => [read(query), read(key)],
         None => [null(), null()],
     };
-    let (mut out, places) = (stored::<T>(qkv), Buffer::of(positions));
+    let (mut out, uploaded) = (stored::<T>(qkv), Buffer::of(positions));
     let warps = positions.len() * parts.unwrap_or(heads.heads + heads.kv_heads);
     let sizes = [heads.heads, heads.kv_heads, heads.size].map(int);
-    let rest = [query, key, Arg::Float(EPS), read(&places), read(&cos), read(&sin)];
+    let rest = [query, key, Arg::Float(EPS), read(&uploaded), read(&cos), read(&sin)];
     let mut args = vec![write(&mut out), int(positions.len())];
     args.extend(parts.map(int));
     args.extend(sizes.into_iter().chain(rest));

@@ -42,14 +42,14 @@ impl BatchPart {
         let shifted = |rows: &Range<usize>, by: usize| rows.start - by..rows.end - by;
         let shifted_ancestor = |ancestor: &Ancestor| match ancestor {
             Ancestor::Batch(seen) => Ancestor::Batch(shifted(seen, rows.start)),
-            Ancestor::Cached(place) => Ancestor::Cached(*place),
+            Ancestor::Cached(index) => Ancestor::Cached(*index),
         };
-        let own = |segment: &Segment| Segment {
+        let segments = segments.iter().map(|segment| Segment {
             rows: shifted(&segment.rows, rows.start),
             start: segment.start,
             ancestors: segment.ancestors.iter().map(shifted_ancestor).collect(),
-        };
-        let segments = segments.iter().map(own).collect();
+        });
+        let segments = segments.collect();
         Self { rows, segment_range, segments }
     }
 
@@ -97,8 +97,8 @@ impl Split {
                 alone.sort_by_key(|part| std::cmp::Reverse(rows(part)));
                 return Self { alone, together };
             }
-            let largest = (0..trees.len()).max_by_key(|place| rows(&trees[*place]));
-            together.extend(largest.map(|place| trees.remove(place)));
+            let largest = (0..trees.len()).max_by_key(|index| rows(&trees[*index]));
+            together.extend(largest.map(|index| trees.remove(index)));
         }
         Self::none(batch)
     }
@@ -142,15 +142,15 @@ fn is_even(parts: impl Iterator<Item = usize>, threads: usize) -> bool {
 /// The smallest ranges of segments that attend to no batch rows outside themselves.
 fn trees(segments: &[Segment]) -> Vec<Range<usize>> {
     let (mut trees, mut end, mut seen) = (Vec::new(), segments.len(), usize::MAX);
-    for (place, segment) in segments.iter().enumerate().rev() {
+    for (index, segment) in segments.iter().enumerate().rev() {
         for ancestor in &segment.ancestors {
             if let Ancestor::Batch(rows) = ancestor {
                 seen = seen.min(rows.start);
             }
         }
         if seen >= segment.rows.start {
-            trees.push(place..end);
-            (end, seen) = (place, usize::MAX);
+            trees.push(index..end);
+            (end, seen) = (index, usize::MAX);
         }
     }
     trees.reverse();

@@ -59,18 +59,18 @@ pub fn lay_out(
     };
     // Sequences grouped by the cached prefix that they continue.
     let mut groups: Vec<(Option<Arc<Prefix>>, Vec<TrieEntry<'_>>)> = Vec::new();
-    for (place, sequence) in sequences.iter().enumerate() {
+    for (index, sequence) in sequences.iter().enumerate() {
         let tokens = sequence.tokens.as_slice();
         assert!(!tokens.is_empty(), "a sequence has at least one token");
         // The last row is always computed: it is what is read out.
         let base = find(tokens)
             .filter(|base| base.tokens().len() < tokens.len() && tokens.starts_with(base.tokens()));
-        let same = |group: &&mut (Option<Arc<Prefix>>, _)| match (&group.0, &base) {
+        let group = groups.iter_mut().find(|(prefix, _)| match (prefix, &base) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
             (one, other) => one.is_none() && other.is_none(),
-        };
-        let entry = TrieEntry { tokens, sequence: Some((place, sequence)) };
-        match groups.iter_mut().find(same) {
+        });
+        let entry = TrieEntry { tokens, sequence: Some((index, sequence)) };
+        match group {
             Some((_, entries)) => entries.push(entry),
             None => groups.push((base, vec![entry])),
         }
@@ -144,8 +144,8 @@ impl Tree<'_> {
                 self.add_segment(&tokens[branch.depth..], branch.depth, branch.parent.as_ref());
             let last_row = self.batch.segments[segment].rows.end - 1;
             while branch.first < branch.last && self.entries[branch.first].tokens.len() == shared {
-                if let Some((place, _)) = self.entries[branch.first].sequence {
-                    self.batch.ends[place] = last_row;
+                if let Some((index, _)) = self.entries[branch.first].sequence {
+                    self.batch.ends[index] = last_row;
                 }
                 branch.first += 1;
             }
@@ -201,14 +201,14 @@ impl Tree<'_> {
         while let Some(parent) = chain[chain.len() - 1].parent() {
             chain.push(parent.clone());
         }
-        let place = |prefix: Arc<Prefix>| {
+        let ancestors = chain.into_iter().rev().map(|prefix| {
             let known = self.batch.cached.iter().position(|other| Arc::ptr_eq(other, &prefix));
             Ancestor::Cached(known.unwrap_or_else(|| {
                 self.batch.cached.push(prefix);
                 self.batch.cached.len() - 1
             }))
-        };
-        chain.into_iter().rev().map(place).collect()
+        });
+        ancestors.collect()
     }
 }
 

@@ -254,14 +254,14 @@ impl Checkpoint {
         }
         let mut labels: Vec<Option<String>> = vec![None; named.len()];
         for (id, name) in named {
-            let place = id.parse().ok().and_then(|id: usize| labels.get_mut(id));
+            let slot = id.parse().ok().and_then(|id: usize| labels.get_mut(id));
             let text = match name {
                 Value::String(name) => Some(name.clone()),
                 Value::Number(number) => Some(number.to_string()),
                 _ => None,
             };
-            match (place, text) {
-                (Some(place @ None), Some(name)) => *place = Some(name),
+            match (slot, text) {
+                (Some(slot @ None), Some(name)) => *slot = Some(name),
                 _ => {
                     let problem = format!(
                         "id2label: {id:?} is {name}; labels must be strings numbered from 0 to {}",

@@ -154,7 +154,7 @@ pub struct DenseModule {
 }
 
 #[derive(Deserialize)]
-struct Module {
+struct ModuleEntry {
     path: String,
     name: Option<Value>,
     #[serde(rename = "type")]
@@ -173,7 +173,7 @@ struct ChainSettings {
 }
 
 #[derive(Deserialize, Default)]
-struct Length {
+struct TransformerSettings {
     max_seq_length: Option<usize>,
     transformer_task: Option<String>,
     do_lower_case: Option<bool>,
@@ -235,7 +235,7 @@ impl SentenceTransformers {
         let mut names = Vec::new();
         for entry in &entries {
             ConfigFile { dir, path: &path }.check(entry, &[tables::MODULE], reader.warnings)?;
-            let module = Module::deserialize(entry)
+            let module = ModuleEntry::deserialize(entry)
                 .map_err(|error| CheckpointError::new(&path, format!("a module: {error}")))?;
             // If two have the same name, sentence-transformers runs only one of them.
             if let Some(name) = module.name {
@@ -336,26 +336,28 @@ impl SentenceTransformers {
         for name in LENGTH_FILES {
             let path = folder.join(name);
             let Some(content) = reader.object(&path, tables::TRANSFORMER)? else { continue };
-            let length: Length = serde_path_to_error::deserialize(&content).map_err(|error| {
-                CheckpointError::new(&path, format!("unexpected content: {error}"))
-            })?;
+            let settings: TransformerSettings = serde_path_to_error::deserialize(&content)
+                .map_err(|error| {
+                    CheckpointError::new(&path, format!("unexpected content: {error}"))
+                })?;
             (self.tokens_max, self.lower_case) =
-                (length.max_seq_length, length.do_lower_case.unwrap_or(false));
-            let kinds = length.modality_config;
+                (settings.max_seq_length, settings.do_lower_case.unwrap_or(false));
+            let kinds = settings.modality_config;
             // Files with a task and without this list are of an older layout, for texts only.
-            let texts_only = length.transformer_task.is_some().then_some(false);
+            let texts_only = settings.transformer_task.is_some().then_some(false);
             let takes_messages = kinds.as_ref().map(|kinds| kinds.contains_key("message"));
             self.takes_messages = takes_messages.or(texts_only);
             let message = kinds.as_ref().and_then(|kinds| kinds.get("message"));
             self.message_format =
                 message.and_then(|message| message["format"].as_str()).map(str::to_owned);
-            let chat = length.processing_kwargs.as_ref().map(|all| &all["chat_template"]);
+            let chat = settings.processing_kwargs.as_ref().map(|all| &all["chat_template"]);
             self.add_generation_prompt =
                 chat.is_some_and(|chat| chat["add_generation_prompt"] == true);
-            let output = |kind: &Value| kind["method_output_name"].as_str().map(str::to_owned);
-            self.outputs = kinds.iter().flat_map(BTreeMap::values).filter_map(output).collect();
-            self.gives_words |= length.transformer_task.as_deref() == Some("fill-mask");
-            self.transformer_task = length.transformer_task;
+            let kinds = kinds.iter().flat_map(BTreeMap::values);
+            let outputs = kinds.filter_map(|kind| kind["method_output_name"].as_str());
+            self.outputs = outputs.map(str::to_owned).collect();
+            self.gives_words |= settings.transformer_task.as_deref() == Some("fill-mask");
+            self.transformer_task = settings.transformer_task;
             if content.as_object().is_some_and(|keys| !keys.is_empty()) {
                 break;
             }

@@ -157,13 +157,13 @@ impl Config {
         if self.intermediate_size == 0 || self.type_vocab_size == 0 {
             return Err("intermediate_size and type_vocab_size must be at least 1".into());
         }
-        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(PostNormConfig {
             layers: self.num_hidden_layers,
             heads: PostNormConfig::heads(self.hidden_size, self.num_attention_heads)?,
             mlp: self.intermediate_size,
             eps: self.layer_norm_eps,
-            activation: activation(&self.hidden_act).ok_or_else(unknown)?,
+            activation: activation(&self.hidden_act)
+                .ok_or_else(|| format!("hidden_act {:?} is not supported", self.hidden_act))?,
             biases: Biases::ALL,
             rotary: None,
             experts: None,

@@ -112,14 +112,14 @@ impl Default for Config {
 
 impl Config {
     fn sizes(&self) -> Result<PostNormConfig, String> {
-        let unknown = || format!("activation {:?} is not supported", self.activation);
         Ok(PostNormConfig {
             layers: self.n_layers,
             heads: PostNormConfig::heads(self.dim, self.n_heads)?,
             mlp: self.hidden_dim,
             // No key sets it.
             eps: 1e-12,
-            activation: activation(&self.activation).ok_or_else(unknown)?,
+            activation: activation(&self.activation)
+                .ok_or_else(|| format!("activation {:?} is not supported", self.activation))?,
             biases: Biases::ALL,
             rotary: None,
             experts: None,

@@ -26,8 +26,8 @@ use crate::checkpoint::keys::config::{
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::conventions::Conventions;
 use crate::layers::{
-    Loader, Rotary, RotaryRule, SandwichConfig, SandwichLayer, Turn, activation, decoder_heads,
-    sandwich_norm,
+    AttentionInputs, Loader, Rotary, RotaryRule, Rotation, SandwichConfig, SandwichLayer,
+    activation, decoder_heads, sandwich_norm,
 };
 use crate::readout::Pooling;
 
@@ -301,13 +301,11 @@ fn sizes(config: &Config) -> Result<(Vec<SandwichConfig>, [usize; 2]), String> {
     let name = &config.hidden_activation;
     let activation =
         activation(name).ok_or_else(|| format!("hidden_activation {name:?} is not supported"))?;
-    let is_index = |key: &str| {
+    for key in config.per_layer_config.iter().flat_map(BTreeMap::keys) {
         let index = key.parse::<usize>().ok().filter(|index| *index < config.num_hidden_layers);
-        index.is_some_and(|index| index.to_string() == key)
-    };
-    let keys = config.per_layer_config.iter().flat_map(BTreeMap::keys);
-    if let Some(other) = keys.into_iter().find(|key| !is_index(key)) {
-        return Err(format!("per_layer_config has {other:?}, which is not the index of a layer"));
+        if index.is_none_or(|index| index.to_string() != *key) {
+            return Err(format!("per_layer_config has {key:?}, which is not the index of a layer"));
+        }
     }
     let layers = (0..config.num_hidden_layers).map(|index| config.layer(index, activation));
     let layers: Vec<SandwichConfig> = layers.collect::<Result<_, _>>()?;
@@ -381,9 +379,9 @@ impl EmbeddingGemma2 {
         part: &BatchPart,
         LayerState { mut hidden, embedded, mut keeping }: LayerState,
         layer: &Layer,
-        turn: Turn<'_>,
+        inputs: AttentionInputs<'_>,
     ) -> Result<LayerState, KernelError> {
-        layer.main.forward(part, &mut hidden, &mut keeping, turn)?;
+        layer.main.forward(part, &mut hidden, &mut keeping, inputs)?;
         let first = layer.first.forward(&embedded)?;
         let scaled = (first / self.scale)?;
         let mixed = rms_norm(&scaled, &self.mixed_norm, self.eps)?;
@@ -412,9 +410,11 @@ impl Encoder for EmbeddingGemma2 {
         for (index, layer) in self.layers.iter().enumerate() {
             let cached = batch.cached(index);
             let tables: &RotaryTables = if layer.is_local { &local } else { &full };
+            let rotation = Rotation { positions: &positions, tables };
             parts.step(pause, |part, state| {
-                let turn = Turn { cached: &cached, positions: &positions[part.rows()], tables };
-                self.forward(part, state, layer, turn)
+                let inputs =
+                    AttentionInputs { cached: &cached, rotation: rotation.of_rows(part.rows()) };
+                self.forward(part, state, layer, inputs)
             })?;
         }
         let hidden = parts.finish().into_iter().map(|state| state.hidden).collect();

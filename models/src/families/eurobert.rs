@@ -7,7 +7,7 @@ use proxima_kernels::Device;
 use proxima_kernels::spec::{Activation, Precision};
 use serde_json::Value;
 
-use super::llama::{self, Sizes, Style, TABLES, Window};
+use super::llama::{self, DefaultSizes, Style, TABLES, WindowKey};
 use super::{Family, Network, heads};
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Only, Refused, Used};
 use crate::checkpoint::keys::config::{
@@ -43,7 +43,7 @@ pub fn family() -> Family {
 
 const STYLE: Style = Style {
     model: "EuroBertModel",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 768,
         heads: 12,
         layers: 12,
@@ -56,7 +56,7 @@ const STYLE: Style = Style {
         activation: "silu",
     },
     qkv_bias: false,
-    window: Window::Unread,
+    window: WindowKey::Unread,
     rotary: || Value::Null,
     scales_queries: false,
     is_encoder: true,
@@ -103,8 +103,8 @@ fn score(
     let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let labels = checkpoint.labels()?;
     let layers = vec![
-        HeadLayer::load(&loader, "dense", (width, width), true)?.with_activation(Activation::Gelu),
-        HeadLayer::load(&loader, "classifier", (width, labels.len()), true)?,
+        HeadLayer::load(&loader, "dense", width, width, true)?.with_activation(Activation::Gelu),
+        HeadLayer::load(&loader, "classifier", width, labels.len(), true)?,
     ];
     let pooling = checkpoint.config_key("classifier_pooling");
     match pooling.map_or(Some("late"), Value::as_str) {

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::llama::{self, Sizes, Style, Window};
+use super::llama::{self, DefaultSizes, Style, WindowKey};
 use super::{Family, LanguageModel, heads};
 use crate::checkpoint::keys::Is;
 use crate::checkpoint::keys::Key;
@@ -38,7 +38,7 @@ pub fn family() -> Family {
 
 const STYLE: Style = Style {
     model: "GemmaModel",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 3072,
         heads: 16,
         layers: 28,
@@ -51,7 +51,7 @@ const STYLE: Style = Style {
         activation: "gelu_pytorch_tanh",
     },
     qkv_bias: false,
-    window: Window::Unread,
+    window: WindowKey::Unread,
     rotary: || Value::Null,
     scales_queries: false,
     is_encoder: false,

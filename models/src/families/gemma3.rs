@@ -23,8 +23,8 @@ use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::conventions::Conventions;
 use crate::layers::{
-    Loader, Rotary, RotaryRule, SandwichConfig, SandwichLayer, Turn, activation, decoder_heads,
-    sandwich_norm,
+    AttentionInputs, Loader, Rotary, RotaryRule, Rotation, SandwichConfig, SandwichLayer,
+    activation, decoder_heads, sandwich_norm,
 };
 
 /// Its entry in the list of families.
@@ -313,9 +313,11 @@ impl Encoder for Gemma3 {
         for (index, (layer, attends)) in self.layers.iter().enumerate() {
             let cached = batch.cached(index);
             let tables: &RotaryTables = if *attends == Attends::Local { &local } else { &full };
+            let rotation = Rotation { positions: &positions, tables };
             parts.step(pause, |part, mut state| {
-                let turn = Turn { cached: &cached, positions: &positions[part.rows()], tables };
-                layer.forward(part, &mut state.hidden, &mut state.keeping, turn)?;
+                let inputs =
+                    AttentionInputs { cached: &cached, rotation: rotation.of_rows(part.rows()) };
+                layer.forward(part, &mut state.hidden, &mut state.keeping, inputs)?;
                 Ok(state)
             })?;
         }

@@ -166,13 +166,13 @@ impl Config {
         if !heads.size.is_multiple_of(2) {
             return Err(format!("heads of {} components cannot be rotated", heads.size));
         }
-        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(PostNormConfig {
             layers: self.num_hidden_layers,
             heads,
             mlp: self.intermediate_size,
             eps: self.layer_norm_eps,
-            activation: activation(&self.hidden_act).ok_or_else(unknown)?,
+            activation: activation(&self.hidden_act)
+                .ok_or_else(|| format!("hidden_act {:?} is not supported", self.hidden_act))?,
             biases: Biases::ALL,
             rotary: Some(self.rotary(style)?),
             experts: None,

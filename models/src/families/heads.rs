@@ -34,7 +34,7 @@ pub(super) fn words(
     let (width, vocabulary) = (network.width, network.vocabulary);
     let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let norm = LayerNorm::load(&loader, names.norm, width, names.eps, true)?;
-    let dense = HeadLayer::load(&loader, names.dense, (width, width), true)?
+    let dense = HeadLayer::load(&loader, names.dense, width, width, true)?
         .with_activation(names.activation)
         .with_norm(norm);
     let decoder = decoder_or_words(checkpoint, &loader, names.decoder, names.words)?;
@@ -43,7 +43,7 @@ pub(super) fn words(
     let own_bias = names.decoder.replace(".weight", ".bias");
     let tied = checkpoint.said("tie_word_embeddings") != Some(false);
     let bias = if tied && !loader.has(&own_bias) { names.bias } else { own_bias.as_str() };
-    let last = loader.linear_of((decoder, bias), (width, vocabulary))?;
+    let last = loader.linear_of(decoder, bias, width, vocabulary)?;
     Ok(WordsHead { layers: vec![dense], last })
 }
 
@@ -86,7 +86,7 @@ pub(super) fn last_token_score(
 ) -> Result<ScoreReadout, CheckpointError> {
     let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let labels = checkpoint.labels()?;
-    let head = HeadLayer::load(&loader, "score", (width, labels.len()), false)?;
+    let head = HeadLayer::load(&loader, "score", width, labels.len(), false)?;
     Ok(ScoreReadout::new(Pooling::Last, vec![head], labels))
 }
 
@@ -121,9 +121,9 @@ pub(super) fn score(
     let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let labels = checkpoint.labels()?;
     let layers = vec![
-        HeadLayer::load(&loader, names.dense, (width, width), true)?
+        HeadLayer::load(&loader, names.dense, width, width, true)?
             .with_activation(names.activation),
-        HeadLayer::load(&loader, names.output, (width, labels.len()), true)?,
+        HeadLayer::load(&loader, names.output, width, labels.len(), true)?,
     ];
     Ok(ScoreReadout::new(Pooling::Cls, layers, labels))
 }

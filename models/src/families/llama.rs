@@ -29,11 +29,11 @@ pub(super) struct Style {
     /// Values of `architectures` are this and what transformers calls a head.
     pub model: &'static str,
     /// Defaults of sizes, as in transformers' class of configurations.
-    pub sizes: Sizes,
+    pub sizes: DefaultSizes,
     /// Whether queries, keys and values have a bias, whatever the configuration says.
     pub qkv_bias: bool,
     /// Whether `sliding_window` is read, and its value where the key is absent.
-    pub window: Window,
+    pub window: WindowKey,
     /// `rope_parameters` where the key is absent.
     pub rotary: fn() -> Value,
     /// Whether queries are scaled by their position from the pretrained context on.
@@ -46,7 +46,7 @@ pub(super) struct Style {
 }
 
 /// The sliding window: how many tokens a token sees, itself included.
-pub(super) enum Window {
+pub(super) enum WindowKey {
     /// The type has none.
     Unread,
     /// `sliding_window`, by default this.
@@ -54,7 +54,7 @@ pub(super) enum Window {
 }
 
 /// Defaults of sizes and of the activation.
-pub(super) struct Sizes {
+pub(super) struct DefaultSizes {
     pub hidden: usize,
     pub heads: usize,
     pub layers: usize,
@@ -71,7 +71,7 @@ pub(super) struct Sizes {
 
 const LLAMA: Style = Style {
     model: "LlamaModel",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 4096,
         heads: 32,
         layers: 32,
@@ -84,7 +84,7 @@ const LLAMA: Style = Style {
         activation: "silu",
     },
     qkv_bias: false,
-    window: Window::Unread,
+    window: WindowKey::Unread,
     rotary: || Value::Null,
     scales_queries: false,
     is_encoder: false,
@@ -93,7 +93,7 @@ const LLAMA: Style = Style {
 
 const MISTRAL: Style = Style {
     model: "MistralModel",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 4096,
         heads: 32,
         layers: 32,
@@ -106,7 +106,7 @@ const MISTRAL: Style = Style {
         activation: "silu",
     },
     qkv_bias: false,
-    window: Window::Read(Some(4096)),
+    window: WindowKey::Read(Some(4096)),
     rotary: || Value::Null,
     scales_queries: false,
     is_encoder: false,
@@ -115,7 +115,7 @@ const MISTRAL: Style = Style {
 
 const MINISTRAL3: Style = Style {
     model: "Ministral3Model",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 4096,
         heads: 32,
         layers: 34,
@@ -128,7 +128,7 @@ const MINISTRAL3: Style = Style {
         activation: "silu",
     },
     qkv_bias: false,
-    window: Window::Read(None),
+    window: WindowKey::Read(None),
     rotary: || {
         json!({
             "type": "yarn", "rope_theta": 1e6, "factor": 16.0, "llama_4_scaling_beta": 0.1,
@@ -143,7 +143,7 @@ const MINISTRAL3: Style = Style {
 
 const QWEN2: Style = Style {
     model: "Qwen2Model",
-    sizes: Sizes {
+    sizes: DefaultSizes {
         hidden: 4096,
         heads: 32,
         layers: 32,
@@ -156,7 +156,7 @@ const QWEN2: Style = Style {
         activation: "silu",
     },
     qkv_bias: true,
-    window: Window::Unread,
+    window: WindowKey::Unread,
     rotary: || Value::Null,
     scales_queries: false,
     is_encoder: false,
@@ -331,7 +331,6 @@ impl Config {
             "gelu" if style.is_gemma => activation("gelu_pytorch_tanh"),
             name => activation(name),
         };
-        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(DecoderConfig {
             hidden,
             layers,
@@ -343,7 +342,8 @@ impl Config {
             head_norms: false,
             norms_add_one: style.is_gemma,
             mask: if style.is_encoder { Mask::Full } else { self.is_causal.mask() },
-            activation: activation.ok_or_else(unknown)?,
+            activation: activation
+                .ok_or_else(|| format!("hidden_act {:?} is not supported", self.hidden_act))?,
         })
     }
 
@@ -389,9 +389,9 @@ pub(super) fn load(
     let mut sizes = config.sizes(style, |key| checkpoint.is_null(key)).map_err(error)?;
     let (rule, mut limit) = config.rotary(style).map_err(error)?;
     let window = match (&style.window, config.sliding_window) {
-        (Window::Unread, _) => None,
-        (Window::Read(default), None) if !checkpoint.is_null("sliding_window") => *default,
-        (Window::Read(_), window) => window,
+        (WindowKey::Unread, _) => None,
+        (WindowKey::Read(default), None) if !checkpoint.is_null("sliding_window") => *default,
+        (WindowKey::Read(_), window) => window,
     };
     match window {
         None => {}

@@ -25,7 +25,7 @@ use crate::checkpoint::keys::config::{
 use crate::checkpoint::keys::{Is, Key};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::conventions::Conventions;
-use crate::layers::{LayerNorm, Loader, Rotary, activation};
+use crate::layers::{LayerNorm, Loader, Rotary, Rotation, activation};
 use crate::readout::{HeadLayer, Pooling, ScoreReadout, WordsHead};
 
 /// Its entry in the list of families.
@@ -333,14 +333,14 @@ impl Layer {
         let norm =
             |name: &str| LayerNorm::load(loader, name, hidden, config.norm_eps, config.norm_bias);
         let local = config.is_local(layer);
-        let widths = (mlp, GatedLinear::padded(mlp));
+        let padded = GatedLinear::padded(mlp);
         Ok(Self {
             attention_norm: (layer > 0).then(|| norm("attn_norm")).transpose()?,
             qkv: loader.linear(&[("attn.Wqkv", 3 * hidden)], hidden, bias)?,
             output: loader.linear(&[("attn.Wo", hidden)], hidden, bias)?,
             mlp_norm: norm("mlp_norm")?,
-            gated: loader.gated_of_one("mlp.Wi", (hidden, mlp), activation, true)?,
-            down: loader.linear_padded(&[("mlp.Wo", hidden)], widths, false)?,
+            gated: loader.gated_of_one("mlp.Wi", hidden, mlp, activation, true)?,
+            down: loader.linear_padded(&[("mlp.Wo", hidden)], mlp, padded, false)?,
             mask: if local { Mask::Window(config.window()) } else { Mask::Full },
         })
     }
@@ -358,10 +358,10 @@ fn score(
     let norm = LayerNorm::load(&loader, "head.norm", width, config.norm_eps, config.norm_bias)?;
     let labels = checkpoint.labels()?;
     let layers = vec![
-        HeadLayer::load(&loader, "head.dense", (width, width), config.classifier_bias)?
+        HeadLayer::load(&loader, "head.dense", width, width, config.classifier_bias)?
             .with_activation(activation)
             .with_norm(norm),
-        HeadLayer::load(&loader, "classifier", (width, labels.len()), true)?,
+        HeadLayer::load(&loader, "classifier", width, labels.len(), true)?,
     ];
     let pooling = match config.classifier_pooling {
         ClassifierPooling::Cls => Pooling::Cls,
@@ -380,31 +380,31 @@ fn words(
     let width = network.width;
     let loader = Loader::new(checkpoint.weights(), "", Precision::Float32, device);
     let norm = LayerNorm::load(&loader, "head.norm", width, config.norm_eps, config.norm_bias)?;
-    let dense = HeadLayer::load(&loader, "head.dense", (width, width), config.classifier_bias)?
+    let dense = HeadLayer::load(&loader, "head.dense", width, width, config.classifier_bias)?
         .with_activation(config.classifier_activation(checkpoint)?)
         .with_norm(norm);
     let (decoder, tied) = ("decoder.weight", "model.embeddings.tok_embeddings.weight");
     let decoder = super::heads::decoder_or_words(checkpoint, &loader, decoder, tied)?;
-    let last = loader.linear_of((decoder, "decoder.bias"), (width, network.vocabulary))?;
+    let last = loader.linear_of(decoder, "decoder.bias", width, network.vocabulary)?;
     Ok(WordsHead { layers: vec![dense], last })
 }
 
 impl Layer {
-    /// Takes the hidden states of a part of a batch through the layer, given its rows' positions
-    /// and the rotary tables.
+    /// Takes the hidden states of a part of a batch through the layer, given the rotation of its
+    /// rows.
     fn forward(
         &self,
         part: &BatchPart,
         hidden: Rows,
         heads: Heads,
-        (positions, tables): (&[u32], &RotaryTables),
+        rotation: Rotation<'_>,
     ) -> Result<Rows, KernelError> {
         let normed = match &self.attention_norm {
             Some(norm) => norm.forward_for(&hidden, self.qkv.input_layout())?.1,
             None => LinearInput::of_rows(&hidden, self.qkv.input_layout())?,
         };
         let qkv = self.qkv.of(&normed, None, None)?;
-        let qkv = rotary(qkv, heads, None, positions, tables)?;
+        let qkv = rotary(qkv, heads, None, rotation.positions, rotation.tables)?;
         let rows = part.segments().into();
         let mixed = attention_for(&qkv, heads, rows, self.mask, &self.output)?;
         let hidden = self.output.of(&mixed, None, Some(&hidden))?;
@@ -425,9 +425,9 @@ impl Encoder for ModernBert {
         let mut parts = InParts::new(batch, hidden, weight_bytes, |_, hidden| Ok(hidden))?;
         for layer in &self.layers {
             let tables: &RotaryTables = if layer.mask == Mask::Full { &global } else { &local };
+            let rotation = Rotation { positions: &positions, tables };
             parts.step(pause, |part, hidden| {
-                let turn = (&positions[part.rows()], tables);
-                layer.forward(part, hidden, self.heads, turn)
+                layer.forward(part, hidden, self.heads, rotation.of_rows(part.rows()))
             })?;
         }
         let hidden = Rows::joined(parts.finish())?;

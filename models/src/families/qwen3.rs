@@ -288,7 +288,6 @@ impl Config {
         }
         let heads = self.num_attention_heads;
         let kv_heads = self.num_key_value_heads.unwrap_or(heads);
-        let unknown = || format!("hidden_act {:?} is not supported", self.hidden_act);
         Ok(DecoderConfig {
             hidden: self.hidden_size,
             layers: self.num_hidden_layers,
@@ -300,7 +299,8 @@ impl Config {
             head_norms: true,
             norms_add_one: false,
             mask: self.is_causal.mask(),
-            activation: activation(&self.hidden_act).ok_or_else(unknown)?,
+            activation: activation(&self.hidden_act)
+                .ok_or_else(|| format!("hidden_act {:?} is not supported", self.hidden_act))?,
         })
     }
 }

@@ -9,12 +9,12 @@ use proxima_kernels::ops::linear::{GatedLinear, Linear, NormAfter};
 use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
-use proxima_kernels::ops::rotary::{RotaryTables, rotary};
+use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Sequences};
 use proxima_kernels::{KernelError, Tensor};
 
-use super::Loader;
+use super::{Loader, Rotation};
 use crate::batch::{BatchPart, HiddenStates, InParts, Keeping, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
@@ -120,8 +120,8 @@ impl Decoder {
         self.mask.is_causal()
     }
 
-    /// Runs the layers over `hidden`; `turn` holds the rows' positions and the rotary tables. Calls
-    /// `pause` between layers and between the parts of a layer, and `after_layer` after each layer.
+    /// Runs the layers over `hidden`, whose rows are rotated by `rotation`. Calls `pause` between
+    /// layers and between the parts of a layer, and `after_layer` after each layer.
     ///
     /// # Errors
     /// A failure of the device or an operation.
@@ -129,18 +129,19 @@ impl Decoder {
         &self,
         batch: &RaggedBatch,
         hidden: Rows,
-        turn: (&[u32], &RotaryTables),
+        rotation: Rotation<'_>,
         after_layer: &AfterLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<HiddenStates, KernelError> {
         let (hidden, prefixes) = match batch.layout() {
             Some(layout) => {
                 let run = |hidden, pause: &dyn Fn()| {
-                    self.layers(batch, hidden, turn, after_layer, pause).map(|(hidden, _)| hidden)
+                    self.layers(batch, hidden, rotation, after_layer, pause)
+                        .map(|(hidden, _)| hidden)
                 };
                 (self.recordings.run(&layout, hidden, pause, run)?, Vec::new())
             }
-            None => self.layers(batch, hidden, turn, after_layer, pause)?,
+            None => self.layers(batch, hidden, rotation, after_layer, pause)?,
         };
         let states = HiddenStates::new(&hidden, batch)?;
         let rows = rms_norm(&states.rows, &self.norm, self.eps)?;
@@ -152,7 +153,7 @@ impl Decoder {
         &self,
         batch: &RaggedBatch,
         hidden: Rows,
-        (positions, tables): (&[u32], &RotaryTables),
+        rotation: Rotation<'_>,
         after_layer: &AfterLayer<'_>,
         pause: &dyn Fn(),
     ) -> Result<(Rows, Vec<Keeping>), KernelError> {
@@ -161,14 +162,14 @@ impl Decoder {
             Ok(LayerState { hidden, input: None, keeping: batch.keeping(part) })
         })?;
         let changed_between = !batch.visuals().is_empty();
-        for (place, layer) in self.layers.iter().enumerate() {
-            let cached = batch.cached(place);
-            let next = self.layers.get(place + 1);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let cached = batch.cached(index);
+            let next = self.layers.get(index + 1);
             next_layer();
             parts.step(pause, |part, state| {
-                let turn = (&positions[part.rows()], tables);
-                let mut state = self.forward(part, state, (layer, next, &cached), turn)?;
-                after_layer(place, &mut state.hidden)?;
+                let rotation = rotation.of_rows(part.rows());
+                let mut state = self.forward(part, state, layer, next, &cached, rotation)?;
+                after_layer(index, &mut state.hidden)?;
                 if changed_between {
                     // The norm has to be recomputed.
                     state.input = None;
@@ -191,20 +192,23 @@ struct LayerState {
 }
 
 impl Decoder {
-    /// Takes a part of a batch through a layer, given its rows' positions and the rotary tables. If
-    /// there is a next layer, also normalises the hidden states for it.
+    /// Takes a part of a batch through a layer, given the rotation of its rows and what is cached
+    /// for this layer. If there is a next layer, also normalises the hidden states for it.
     fn forward(
         &self,
         part: &BatchPart,
         LayerState { hidden, input, mut keeping }: LayerState,
-        (layer, next, cached): (&Layer, Option<&Layer>, &[&Tensor]),
-        (positions, tables): (&[u32], &RotaryTables),
+        layer: &Layer,
+        next: Option<&Layer>,
+        cached: &[&Tensor],
+        rotation: Rotation<'_>,
     ) -> Result<LayerState, KernelError> {
         let input = match input {
             Some(input) => input,
             None => rms_norm_for(&hidden, &layer.input_norm, self.eps, layer.qkv.input_layout())?,
         };
         let qkv = layer.qkv.of(&input, None, None)?;
+        let Rotation { positions, tables } = rotation;
         let qkv = rotary(qkv, self.heads, layer.head_norms.as_ref(), positions, tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
         let rows = Sequences { segments: part.segments(), cached };
@@ -237,20 +241,22 @@ impl Layer {
         let (queries, keys) = (heads.heads * heads.size, heads.kv_heads * heads.size);
         let attention = loader.at("self_attn.");
         let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
-        let widths = (mlp, GatedLinear::padded(mlp));
-        let norms = || -> Result<HeadNorms, CheckpointError> {
-            let queries = attention.vector("q_norm.weight", heads.size)?;
-            let keys = attention.vector("k_norm.weight", heads.size)?;
-            Ok(HeadNorms { queries, keys, eps })
-        };
+        let padded = GatedLinear::padded(mlp);
         Ok(Self {
             input_norm: norm_weight(loader, "input_layernorm", config)?,
             qkv: attention.linear(&parts, hidden, config.qkv_bias)?,
-            head_norms: config.head_norms.then(norms).transpose()?,
+            head_norms: match config.head_norms {
+                true => Some(HeadNorms {
+                    queries: attention.vector("q_norm.weight", heads.size)?,
+                    keys: attention.vector("k_norm.weight", heads.size)?,
+                    eps,
+                }),
+                false => None,
+            },
             output: attention.linear(&[("o_proj", hidden)], queries, config.output_bias)?,
             mlp_norm: norm_weight(loader, "post_attention_layernorm", config)?,
-            gated: loader.gated(("mlp.gate_proj", "mlp.up_proj"), (hidden, mlp), activation)?,
-            down: loader.linear_padded(&[("mlp.down_proj", hidden)], widths, false)?,
+            gated: loader.gated("mlp.gate_proj", "mlp.up_proj", hidden, mlp, activation)?,
+            down: loader.linear_padded(&[("mlp.down_proj", hidden)], mlp, padded, false)?,
         })
     }
 }

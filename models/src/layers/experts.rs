@@ -63,7 +63,8 @@ struct Share {
 }
 
 impl Experts {
-    /// Loads the experts under the loader's prefix, each with `(width, mlp)` elements.
+    /// Loads the experts under the loader's prefix. Each takes rows of `width` elements, and has
+    /// `mlp` elements between its two layers.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
@@ -71,21 +72,22 @@ impl Experts {
         loader: &Loader<'_>,
         names: &ExpertsNames,
         config: ExpertsConfig,
-        (width, mlp): (usize, usize),
+        width: usize,
+        mlp: usize,
         activation: Activation,
     ) -> Result<Self, CheckpointError> {
         let shape = [config.count * mlp, width];
         let (up, down) = (loader.stored(names.up, &shape)?, loader.stored(names.down, &shape)?);
-        let expert = |index: usize| {
+        let experts = (0..config.count).map(|index| {
             let rows = index * mlp..(index + 1) * mlp;
             let down = transposed(&down.rows(rows.clone()));
             Ok(Expert { up: loader.layer(&up.rows(rows))?, down: loader.layer(&down)? })
-        };
+        });
         Ok(Self {
             router: loader
                 .with(Precision::Float32)
                 .layer(&loader.stored(names.router, &[config.count, width])?)?,
-            experts: (0..config.count).map(expert).collect::<Result<_, _>>()?,
+            experts: experts.collect::<Result<_, CheckpointError>>()?,
             bias: loader.vector(names.bias, width)?,
             activation,
             chosen: config.chosen,
@@ -117,9 +119,9 @@ impl Experts {
             let wide = expert.up.apply_for(&input, Some(self.activation), layout)?;
             let found = expert.down.of(&wide, None, None)?.tensor()?.to_dtype(DType::F32)?;
             let weights = Tensor::from_vec(weights, (rows.len(), 1), x.device())?;
-            let places: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
-            let places = Tensor::from_vec(places, rows.len(), x.device())?;
-            sum = sum.index_add(&places, &found.broadcast_mul(&weights)?, 0)?;
+            let indices: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+            let indices = Tensor::from_vec(indices, rows.len(), x.device())?;
+            sum = sum.index_add(&indices, &found.broadcast_mul(&weights)?, 0)?;
         }
         Rows::of(&sum)
     }
@@ -157,7 +159,7 @@ impl Experts {
 fn transposed(matrix: &StoredTensor) -> StoredTensor {
     let (numbers, shape) = (matrix.to_f32(), matrix.shape().to_vec());
     let (rows, columns) = (shape[0], shape[1]);
-    let at = |place: usize| numbers[place % rows * columns + place / rows];
-    let numbers: Vec<f32> = (0..rows * columns).map(at).collect();
-    StoredTensor::of_numbers(&numbers, vec![columns, rows]).expect("as many numbers as before")
+    let turned: Vec<f32> =
+        (0..rows * columns).map(|index| numbers[index % rows * columns + index / rows]).collect();
+    StoredTensor::of_numbers(&turned, vec![columns, rows]).expect("as many numbers as before")
 }

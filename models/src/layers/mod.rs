@@ -26,8 +26,8 @@ pub use embeddings::{TableSizes, TokenEmbeddings};
 pub use experts::{Experts, ExpertsConfig, ExpertsNames};
 pub use post_norm::{Biases, PostNorm, PostNormConfig, PostNormNames, QkvNames, UpNames};
 pub use relative_bias::{BiasRule, Buckets, RelativeBias};
-pub use rotary::{Rotary, RotaryRule, Scaling, rope_object};
-pub use sandwich::{SandwichConfig, SandwichLayer, Turn, sandwich_norm};
+pub use rotary::{Rotary, RotaryRule, Rotation, Scaling, rope_object};
+pub use sandwich::{AttentionInputs, SandwichConfig, SandwichLayer, sandwich_norm};
 pub use text_decoder::TextDecoder;
 
 /// Builds layers from a checkpoint's tensors under a prefix.
@@ -116,7 +116,7 @@ impl<'a> Loader<'a> {
         inputs: usize,
         bias: bool,
     ) -> Result<Linear, CheckpointError> {
-        self.linear_padded(parts, (inputs, inputs), bias)
+        self.linear_padded(parts, inputs, inputs, bias)
     }
 
     /// As [`linear`](Self::linear), for inputs zero-padded from `inputs` to `padded`.
@@ -126,15 +126,16 @@ impl<'a> Loader<'a> {
     pub fn linear_padded(
         &self,
         parts: &[(&str, usize)],
-        (inputs, padded): (usize, usize),
+        inputs: usize,
+        padded: usize,
         bias: bool,
     ) -> Result<Linear, CheckpointError> {
         let stored = |suffix: &str, wide: bool| -> Result<Vec<StoredTensor>, CheckpointError> {
-            let tensor = |(name, outputs): &(&str, usize)| {
+            let tensors = parts.iter().map(|(name, outputs)| {
                 let shape = [*outputs, inputs];
                 self.stored(&format!("{name}.{suffix}"), if wide { &shape } else { &shape[..1] })
-            };
-            parts.iter().map(tensor).collect()
+            });
+            tensors.collect()
         };
         let weights = stored("weight", true)?;
         let biases = if bias { stored("bias", false)? } else { Vec::new() };
@@ -150,8 +151,10 @@ impl<'a> Loader<'a> {
     /// If a tensor is missing or has another shape.
     pub fn gated(
         &self,
-        (gate, value): (&str, &str),
-        (inputs, outputs): (usize, usize),
+        gate: &str,
+        value: &str,
+        inputs: usize,
+        outputs: usize,
         activation: Activation,
     ) -> Result<GatedLinear, CheckpointError> {
         let stored = |name: &str| self.stored(&format!("{name}.weight"), &[outputs, inputs]);
@@ -173,7 +176,8 @@ impl<'a> Loader<'a> {
     pub fn gated_of_one(
         &self,
         name: &str,
-        (inputs, outputs): (usize, usize),
+        inputs: usize,
+        outputs: usize,
         activation: Activation,
         gate_first: bool,
     ) -> Result<GatedLinear, CheckpointError> {
@@ -183,14 +187,16 @@ impl<'a> Loader<'a> {
         self.packed(GatedLinear::new(&gate, &value, activation, self.precision, self.device))
     }
 
-    /// A linear layer with (inputs, outputs), given the full names of its weights and bias.
+    /// A linear layer, given the full names of its weights, `[outputs, inputs]`, and bias.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn linear_of(
         &self,
-        (weight, bias): (&str, &str),
-        (inputs, outputs): (usize, usize),
+        weight: &str,
+        bias: &str,
+        inputs: usize,
+        outputs: usize,
     ) -> Result<Linear, CheckpointError> {
         let weight = self.stored(weight, &[outputs, inputs])?;
         let bias = self.stored(bias, &[outputs])?;
@@ -214,17 +220,18 @@ impl<'a> Loader<'a> {
         self.packed(Linear::new(&[&weight], &[&bias], inputs, self.precision, self.device))
     }
 
-    /// A linear layer without bias from some rows of a table, in float32.
+    /// A linear layer without bias from some rows of a table, `[table_rows, width]`, in float32.
     ///
     /// # Errors
     /// If the table is missing or has another shape.
     pub fn rows_of(
         &self,
         name: &str,
-        (table, width): (usize, usize),
+        table_rows: usize,
+        width: usize,
         rows: &[usize],
     ) -> Result<Linear, CheckpointError> {
-        let table = self.stored(name, &[table, width])?;
+        let table = self.stored(name, &[table_rows, width])?;
         let rows: Vec<StoredTensor> = rows.iter().map(|row| table.rows(*row..row + 1)).collect();
         let rows: Vec<&StoredTensor> = rows.iter().collect();
         self.packed(Linear::new(&rows, &[], width, Precision::Float32, self.device))

@@ -8,14 +8,14 @@ use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::linear::{GatedLinear, Linear};
 use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
-use proxima_kernels::ops::rotary::{RotaryTables, rotary};
+use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, Heads, Mask, PositionBias, Scoring};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::{
     Experts, ExpertsConfig, ExpertsNames, LayerNorm, Loader, RelativeBias, Rotary, RotaryRule,
-    TableSizes, TokenEmbeddings,
+    Rotation, TableSizes, TokenEmbeddings,
 };
 use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, RaggedBatch};
 use crate::checkpoint::CheckpointError;
@@ -166,16 +166,14 @@ impl Mlp {
         names: &PostNormNames,
     ) -> Result<Self, CheckpointError> {
         let &PostNormConfig { mlp, activation, biases, experts, .. } = config;
-        let sizes = (width, mlp);
         if let (Some(experts), Some(names)) = (experts, &names.experts)
             && index % experts.every == 1
         {
-            let experts = Experts::load(loader, names, experts, sizes, activation)?;
+            let experts = Experts::load(loader, names, experts, width, mlp, activation)?;
             return Ok(Self::Experts(experts));
         }
-        let down = |padded: usize| {
-            loader.linear_padded(&[(names.down, width)], (mlp, padded), biases.down)
-        };
+        let down =
+            |padded: usize| loader.linear_padded(&[(names.down, width)], mlp, padded, biases.down);
         let gated = |up| Ok(Self::Gated { up, down: down(GatedLinear::padded(mlp))? });
         match names.up {
             UpNames::Plain(name) => {
@@ -183,13 +181,13 @@ impl Mlp {
                 Ok(Self::Plain { up, down: down(mlp)? })
             }
             UpNames::Gated { gate, value } => {
-                gated(loader.gated((gate, value), sizes, activation)?)
+                gated(loader.gated(gate, value, width, mlp, activation)?)
             }
             UpNames::ValueAndGate(name) => {
-                gated(loader.gated_of_one(name, sizes, activation, false)?)
+                gated(loader.gated_of_one(name, width, mlp, activation, false)?)
             }
             UpNames::GateAndValue(name) => {
-                gated(loader.gated_of_one(name, sizes, activation, true)?)
+                gated(loader.gated_of_one(name, width, mlp, activation, true)?)
             }
         }
     }
@@ -223,15 +221,15 @@ impl PostNorm {
         config: &PostNormConfig,
         names: &PostNormNames,
     ) -> Result<Self, CheckpointError> {
-        let layer = |index| {
+        let layers = (0..config.layers).map(|index| {
             let loader = loader.at(&format!("{}.{index}.", names.layers));
             Layer::load(&loader, index, tables.width, config, names)
-        };
+        });
         let rotary = config.rotary.map(|rule| Rotary::by(rule, config.heads.size, loader.device()));
         Ok(Self {
             embeddings: TokenEmbeddings::load(&loader.at("embeddings."), tables)?,
             norm: LayerNorm::load(loader, names.embedding_norm, tables.width, config.eps, true)?,
-            layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
+            layers: layers.collect::<Result<_, _>>()?,
             heads: config.heads,
             activation: config.activation,
             bias: None,
@@ -261,19 +259,18 @@ impl PostNorm {
         let bias = self.bias.as_ref().map(|bias| bias.of(longest)).transpose()?;
         let tables = self.rotary.as_ref().map(|rotary| rotary.tables(longest)).transpose()?;
         let positions = if tables.is_some() { batch.positions() } else { Vec::new() };
-        let places = AttentionPositions {
-            positions: &positions,
-            tables: tables.as_deref(),
+        let attention = AttentionPositions {
+            rotation: tables.as_deref().map(|tables| Rotation { positions: &positions, tables }),
             bias: bias.as_deref(),
         };
         let mut parts = InParts::new(batch, embedded, first.weight_bytes(), |_, embedded| {
             let (hidden, input) = self.norm.forward_for(&embedded, first.qkv.input_layout())?;
             Ok(LayerState { hidden, input })
         })?;
-        for (place, layer) in self.layers.iter().enumerate() {
-            let next = self.layers.get(place + 1).unwrap_or(layer);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let next = self.layers.get(index + 1).unwrap_or(layer);
             next_layer();
-            parts.step(pause, |part, state| self.forward(part, state, (layer, next), places))?;
+            parts.step(pause, |part, state| self.forward(part, state, layer, next, attention))?;
         }
         Rows::joined(parts.finish().into_iter().map(|state| state.hidden).collect())
     }
@@ -283,18 +280,20 @@ impl PostNorm {
         &self,
         part: &BatchPart,
         LayerState { hidden, input }: LayerState,
-        (layer, next): (&Layer, &Layer),
-        places: AttentionPositions<'_>,
+        layer: &Layer,
+        next: &Layer,
+        attention: AttentionPositions<'_>,
     ) -> Result<LayerState, KernelError> {
         let mut qkv = layer.qkv.of(&input, None, None)?;
         if let Some(norms) = &layer.query_key_norms {
             qkv = normed_queries_and_keys(&qkv, norms)?;
         }
-        if let Some(tables) = places.tables {
-            qkv = rotary(qkv, self.heads, None, &places.positions[part.rows()], tables)?;
+        if let Some(rotation) = attention.rotation {
+            let Rotation { positions, tables } = rotation.of_rows(part.rows());
+            qkv = rotary(qkv, self.heads, None, positions, tables)?;
         }
         let rows = part.segments().into();
-        let scoring = Scoring { mask: Mask::Full, bias: places.bias };
+        let scoring = Scoring { mask: Mask::Full, bias: attention.bias };
         let mixed = attention_for(&qkv, self.heads, rows, scoring, &layer.output)?;
         let mut summed = layer.output.of(&mixed, None, Some(&hidden))?;
         if let Some(norm) = &layer.inner_norm {
@@ -334,9 +333,7 @@ impl Encoder for PostNorm {
 /// What attention uses of a batch's positions.
 #[derive(Clone, Copy)]
 struct AttentionPositions<'a> {
-    /// Position of each row; empty without rotary tables.
-    positions: &'a [u32],
-    tables: Option<&'a RotaryTables>,
+    rotation: Option<Rotation<'a>>,
     bias: Option<&'a PositionBias>,
 }
 

@@ -64,7 +64,7 @@ impl BiasRule {
     /// those of the power below, then every second one of the power above.
     pub fn slopes(heads: usize) -> Self {
         let evenly = |count: usize| {
-            (1..=count).map(move |place| (-8.0 * place as f64 / count as f64).exp2() as f32)
+            (1..=count).map(move |step| (-8.0 * step as f64 / count as f64).exp2() as f32)
         };
         let whole = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
         let more = evenly(2 * whole).step_by(2).take(heads - whole);
@@ -154,7 +154,7 @@ mod tests {
             BiasRule::Slopes(slopes) => slopes,
             BiasRule::Buckets { .. } => Vec::new(),
         };
-        let halves: Vec<f32> = (1..=8).map(|place| 0.5f32.powi(place)).collect();
+        let halves: Vec<f32> = (1..=8).map(|power| 0.5f32.powi(power)).collect();
         assert_eq!(slopes(8), halves);
         let more = [0.5, 1.5, 2.5, 3.5].map(|power: f32| (-power).exp2());
         let (found, wanted) = (slopes(12), [&halves[..], &more].concat());

@@ -4,7 +4,7 @@
 //! Must not know: any one family.
 
 use std::f64::consts::PI;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, RwLock};
 
 use proxima_kernels::ops::rotary::RotaryTables;
@@ -110,8 +110,8 @@ impl RotaryRule {
     /// The frequencies of a head of `size` elements, in float32 as transformers computes them, and
     /// the factor of cosines and sines.
     fn frequencies(&self, size: usize) -> (Vec<f32>, f32) {
-        let share = |place: usize| 2.0 * place as f64 / size as f64;
-        let plain = (0..size / 2).map(|place| (1.0 / self.theta.powf(share(place))) as f32);
+        let share = |index: usize| 2.0 * index as f64 / size as f64;
+        let plain = (0..size / 2).map(|index| (1.0 / self.theta.powf(share(index))) as f32);
         match self.scaling {
             Scaling::None => (plain.collect(), 1.0),
             Scaling::Linear { factor } => {
@@ -121,7 +121,7 @@ impl RotaryRule {
                 let divisor = factor.powf(2.0 / size as f64);
                 let base = self.theta * factor;
                 let scaled =
-                    (0..size / 2).map(|place| (1.0 / base.powf(share(place)) / divisor) as f32);
+                    (0..size / 2).map(|index| (1.0 / base.powf(share(index)) / divisor) as f32);
                 (scaled.collect(), 1.0)
             }
             Scaling::Llama3 { factor, low, high, original } => {
@@ -140,11 +140,10 @@ impl RotaryRule {
                 (scaled.collect(), 1.0)
             }
             Scaling::Yarn { factor, original, beta, attention, truncate } => {
-                // The index of the frequency that turns this often in the pretrained context.
-                let place = |turns: f64| {
+                // The indices of the frequencies that turn this often in the pretrained context.
+                let [mut low, mut high] = beta.map(|turns| {
                     size as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
-                };
-                let [mut low, mut high] = beta.map(place);
+                });
                 if truncate {
                     (low, high) = (low.floor(), high.ceil());
                 }
@@ -152,8 +151,8 @@ impl RotaryRule {
                 if low == high {
                     high += 0.001;
                 }
-                let scaled = plain.enumerate().map(|(place, frequency)| {
-                    let slowed = ((place as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                let scaled = plain.enumerate().map(|(index, frequency)| {
+                    let slowed = ((index as f64 - low) / (high - low)).clamp(0.0, 1.0);
                     let slow = f64::from(frequency) / factor;
                     (slow * slowed + f64::from(frequency) * (1.0 - slowed)) as f32
                 });
@@ -229,6 +228,22 @@ impl RopeParameters<'_> {
             attention: self.optional("attention_factor")?.unwrap_or(of_scales),
             truncate,
         })
+    }
+}
+
+/// How rows are rotated.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation<'a> {
+    /// Position of each row.
+    pub positions: &'a [u32],
+    /// Tables with the angles of these positions.
+    pub tables: &'a RotaryTables,
+}
+
+impl Rotation<'_> {
+    /// How some of the rows are rotated.
+    pub fn of_rows(self, rows: Range<usize>) -> Self {
+        Self { positions: &self.positions[rows], ..self }
     }
 }
 

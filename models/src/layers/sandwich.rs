@@ -6,12 +6,12 @@
 use proxima_kernels::ops::attention::attention_for;
 use proxima_kernels::ops::linear::{GatedLinear, Linear};
 use proxima_kernels::ops::norm::{rms_norm, rms_norm_for};
-use proxima_kernels::ops::rotary::{RotaryTables, rotary};
+use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Sequences};
 use proxima_kernels::{KernelError, Tensor};
 
-use super::Loader;
+use super::{Loader, Rotation};
 use crate::batch::{BatchPart, Keeping};
 use crate::checkpoint::CheckpointError;
 
@@ -61,13 +61,11 @@ pub struct SandwichLayer {
 
 /// Inputs of attention other than the hidden states.
 #[derive(Clone, Copy)]
-pub struct Turn<'a> {
+pub struct AttentionInputs<'a> {
     /// Cached keys and values of prefixes.
     pub cached: &'a [&'a Tensor],
-    /// Position of each row.
-    pub positions: &'a [u32],
-    /// Rotary tables of this layer.
-    pub tables: &'a RotaryTables,
+    /// How the rows are rotated in this layer.
+    pub rotation: Rotation<'a>,
 }
 
 impl SandwichLayer {
@@ -86,7 +84,7 @@ impl SandwichLayer {
         };
         // Attention divides scores by the root of the size of heads; this changes it.
         let factor = (heads.size as f64 / config.score_scale).sqrt() as f32;
-        let widths = (mlp, GatedLinear::padded(mlp));
+        let padded = GatedLinear::padded(mlp);
         let ones = || Tensor::from_vec(vec![1.0f32; heads.size], heads.size, loader.device());
         let ones = config.value_norm.then(ones).transpose();
         Ok(Self {
@@ -101,8 +99,8 @@ impl SandwichLayer {
             output: attention.linear(&[("o_proj", hidden)], queries, bias)?,
             attention_norm: norm("post_attention_layernorm")?,
             mlp_norm: norm("pre_feedforward_layernorm")?,
-            gated: loader.gated(("mlp.gate_proj", "mlp.up_proj"), (hidden, mlp), activation)?,
-            down: loader.linear_padded(&[("mlp.down_proj", hidden)], widths, false)?,
+            gated: loader.gated("mlp.gate_proj", "mlp.up_proj", hidden, mlp, activation)?,
+            down: loader.linear_padded(&[("mlp.down_proj", hidden)], mlp, padded, false)?,
             output_norm: norm("post_feedforward_layernorm")?,
             heads,
             mask: config.mask,
@@ -130,16 +128,17 @@ impl SandwichLayer {
         part: &BatchPart,
         hidden: &mut Rows,
         keeping: &mut Keeping,
-        turn: Turn<'_>,
+        inputs: AttentionInputs<'_>,
     ) -> Result<(), KernelError> {
         let normed = rms_norm_for(hidden, &self.input_norm, self.eps, self.qkv.input_layout())?;
         let mut qkv = self.qkv.of(&normed, None, None)?;
         if let Some(ones) = &self.value_norm {
             qkv = self.with_normed_values(&qkv, ones)?;
         }
-        let qkv = rotary(qkv, self.heads, Some(&self.head_norms), turn.positions, turn.tables)?;
+        let Rotation { positions, tables } = inputs.rotation;
+        let qkv = rotary(qkv, self.heads, Some(&self.head_norms), positions, tables)?;
         keeping.take(&qkv, self.heads.heads * self.heads.size)?;
-        let rows = Sequences { segments: part.segments(), cached: turn.cached };
+        let rows = Sequences { segments: part.segments(), cached: inputs.cached };
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &self.output)?;
         self.add(hidden, &self.output.of(&mixed, None, None)?, &self.attention_norm)?;
         let normed = rms_norm_for(hidden, &self.mlp_norm, self.eps, self.gated.input_layout())?;

@@ -7,7 +7,7 @@ use proxima_kernels::ops::embedding::Embedding;
 use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::rows::Rows;
 
-use super::{Decoder, DecoderConfig, Loader, Rotary, RotaryRule};
+use super::{Decoder, DecoderConfig, Loader, Rotary, RotaryRule, Rotation};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
@@ -67,9 +67,8 @@ impl Encoder for TextDecoder {
         if let Some(scale) = self.scale {
             hidden = Rows::of(&(hidden.tensor()? * scale)?)?;
         }
-        let nothing = |_: usize, _: &mut Rows| Ok(());
-        let turn = (&positions[..], &*tables);
-        let mut states = self.decoder.run(batch, hidden, turn, &nothing, pause)?;
+        let rotation = Rotation { positions: &positions, tables: &tables };
+        let mut states = self.decoder.run(batch, hidden, rotation, &|_, _| Ok(()), pause)?;
         if let Some(projection) = &self.projection {
             states.rows = projection.forward_with(&states.rows, None, None)?;
         }

@@ -62,10 +62,9 @@ impl Model {
         options: &LoadOptions,
         recipe: Option<Arc<dyn Recipe>>,
     ) -> Result<Self, CheckpointError> {
-        let failed = |error: proxima_kernels::KernelError| {
+        let opened = options.device.open(options.device_memory).map_err(|error| {
             CheckpointError::new(checkpoint.dir(), proxima_kernels::sentence(&error))
-        };
-        let opened = options.device.open(options.device_memory).map_err(failed)?;
+        })?;
         let device = &opened.device;
         let family = families::of(checkpoint)?;
         let mut warnings = checkpoint.check_keys(family.keys, family.files)?;

@@ -60,16 +60,15 @@ impl Readouts {
         let embedding = match task {
             Task::Classify | Task::Rerank | Task::Sparse => None,
             Task::Embed | Task::E2Rank => {
-                let own = || match task {
-                    Task::E2Rank => Some(Pooling::Last),
-                    _ => (family.pooling)(checkpoint),
-                };
                 let chosen = options.pooling.map(|pooling| vec![pooling]);
                 let configured =
                     checkpoint.sentence_transformers().and_then(|modules| modules.pooling());
                 let pooling = chosen
                     .or_else(|| configured.map(|pooling| pooling.methods.clone()))
-                    .or_else(|| own().map(|pooling| vec![pooling]))
+                    .or_else(|| match task {
+                        Task::E2Rank => Some(vec![Pooling::Last]),
+                        _ => (family.pooling)(checkpoint).map(|pooling| vec![pooling]),
+                    })
                     .ok_or_else(|| no_pooling(checkpoint, family))?;
                 Some(readout(checkpoint, pooling, network.width, device)?)
             }
@@ -283,7 +282,7 @@ fn lexical(parts: &ReadoutParts<'_>) -> Result<Option<SparseReadout>, Checkpoint
     let &ReadoutParts { checkpoint, network, recipe, device, .. } = parts;
     let Some(weights) = checkpoint.part("sparse_linear")? else { return Ok(None) };
     let loader = Loader::new(&weights, "", Precision::Float32, device);
-    let linear = loader.linear_of(("weight", "bias"), (network.width, 1))?;
+    let linear = loader.linear_of("weight", "bias", network.width, 1)?;
     Ok(Some(SparseReadout::Lexical { linear, special: recipe.tokenizer().special_ids() }))
 }
 
@@ -296,7 +295,7 @@ fn token_vectors(
     let Some(weights) = checkpoint.part("colbert_linear")? else { return Ok(None) };
     let width = weights.rows("weight").unwrap_or(network.width);
     let loader = Loader::new(&weights, "", Precision::Float32, device);
-    let linear = loader.linear_of(("weight", "bias"), (network.width, width))?;
+    let linear = loader.linear_of("weight", "bias", network.width, width)?;
     Ok(Some(MultiVectorReadout::new(linear, width)))
 }
 
@@ -372,8 +371,7 @@ fn yes_or_no(
             ));
         }
     };
-    let table = (network.vocabulary, network.width);
-    let head = loader.rows_of(&head, table, &rows)?;
+    let head = loader.rows_of(&head, network.vocabulary, network.width, &rows)?;
     let score = match rows.len() {
         2 => ScoreReadout::yes_or_no(head),
         _ => ScoreReadout::new(Pooling::Last, vec![HeadLayer::new(head)], vec!["yes".into()]),

@@ -49,9 +49,12 @@ pub fn max_sim(query: &[Vec<f32>], document: &[Vec<f32>]) -> f32 {
     if query.is_empty() || document.is_empty() {
         return 0.0;
     }
-    let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
-    let best = |vector: &Vec<f32>| {
+    let largest = query.iter().map(|vector| {
         document.iter().map(|other| dot(vector, other)).fold(f32::NEG_INFINITY, f32::max)
-    };
-    query.iter().map(best).sum::<f32>() / query.len() as f32
+    });
+    largest.sum::<f32>() / query.len() as f32
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -23,11 +23,11 @@ pub fn uint8(vector: &[f32]) -> Vec<u8> {
 
 /// Sign bits packed into bytes.
 pub fn ubinary(vector: &[f32]) -> Vec<u8> {
-    let pack = |chunk: &[f32]| {
+    let bytes = vector.chunks(8).map(|chunk| {
         let bits = chunk.iter().enumerate().filter(|(_, value)| **value >= 0.0);
-        bits.fold(0u8, |byte, (place, _)| byte | 0x80 >> place)
-    };
-    vector.chunks(8).map(pack).collect()
+        bits.fold(0u8, |byte, (bit, _)| byte | 0x80 >> bit)
+    });
+    bytes.collect()
 }
 
 /// [`ubinary`] minus 128, as signed bytes.

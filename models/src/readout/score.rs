@@ -20,14 +20,15 @@ pub struct HeadLayer {
 }
 
 impl HeadLayer {
-    /// The linear layer called `name`, with (inputs, outputs).
+    /// The linear layer called `name`, from `inputs` to `outputs` elements.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn load(
         loader: &Loader<'_>,
         name: &str,
-        (inputs, outputs): (usize, usize),
+        inputs: usize,
+        outputs: usize,
         bias: bool,
     ) -> Result<Self, CheckpointError> {
         Ok(Self::new(loader.linear(&[(name, outputs)], inputs, bias)?))

@@ -52,8 +52,8 @@ impl SparseReadout {
         hidden: &HiddenStates,
         sequences: &[&Sequence],
     ) -> Result<Vec<Vec<(u32, f32)>>, KernelError> {
-        let bounds = hidden.offsets.windows(2).zip(sequences);
-        let of = |(bounds, sequence): (&[usize], &&Sequence)| match self {
+        let sequences = hidden.offsets.windows(2).zip(sequences);
+        let weights = sequences.map(|(bounds, sequence)| match self {
             Self::Splade { head, how } => splade(head, *how, hidden, bounds[0]..bounds[1]),
             Self::Lexical { linear, special } => {
                 let rows = hidden.rows.narrow(0, bounds[0], bounds[1] - bounds[0])?;
@@ -61,8 +61,8 @@ impl SparseReadout {
                 let weights: Vec<f32> = weights.flatten_all()?.to_vec1()?;
                 Ok(lexical(&sequence.tokens, &weights, special))
             }
-        };
-        bounds.map(of).collect()
+        });
+        weights.collect()
     }
 }
 

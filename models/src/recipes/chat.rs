@@ -52,8 +52,8 @@ impl Chat {
     /// Begins an empty chat. Images and videos may have at most `limit` tokens; they are never
     /// truncated, so writing stops as soon as they exceed it. It also stops once the caller has
     /// cancelled.
-    pub fn begin<'a>(&'a self, limit: usize, cancelled: Cancelled<'a>) -> Writer<'a> {
-        Writer {
+    pub fn begin<'a>(&'a self, limit: usize, cancelled: Cancelled<'a>) -> ChatWriter<'a> {
+        ChatWriter {
             chat: self,
             cancelled,
             reader: self.media.reader(),
@@ -68,7 +68,7 @@ impl Chat {
 }
 
 /// A chat being written.
-pub struct Writer<'a> {
+pub struct ChatWriter<'a> {
     chat: &'a Chat,
     cancelled: Cancelled<'a>,
     /// Shared by all videos of the input, as are its limits.
@@ -84,7 +84,7 @@ pub struct Writer<'a> {
     videos: usize,
 }
 
-impl Writer<'_> {
+impl ChatWriter<'_> {
     /// Appends a text.
     pub fn text(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);

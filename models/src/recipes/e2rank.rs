@@ -148,9 +148,9 @@ fn whole(
             format!("{HEAD}{instruction}:\nDocuments:\n{documents}\nQuery: {query}{END}{TAIL}")
         }
         ListwiseTemplate::Given(template) => {
-            for place in ["{documents}", "{query}"] {
-                if !template.contains(place) {
-                    return Err(InputError::Template(place));
+            for placeholder in ["{documents}", "{query}"] {
+                if !template.contains(placeholder) {
+                    return Err(InputError::Template(placeholder));
                 }
             }
             fill(
@@ -162,17 +162,19 @@ fn whole(
 }
 
 /// Replaces placeholders in one pass: inserted text is never searched for placeholders.
-fn fill(template: &str, places: &[(&str, &str)]) -> String {
+fn fill(template: &str, placeholders: &[(&str, &str)]) -> String {
     let (mut filled, mut rest) = (String::new(), template);
     while !rest.is_empty() {
-        let next = places
+        let next = placeholders
             .iter()
-            .filter_map(|(place, text)| rest.find(place).map(|at| (at, place, text)))
+            .filter_map(|(placeholder, text)| {
+                rest.find(placeholder).map(|at| (at, placeholder, text))
+            })
             .min_by_key(|(at, ..)| *at);
-        let Some((at, place, text)) = next else { break };
+        let Some((at, placeholder, text)) = next else { break };
         filled.push_str(&rest[..at]);
         filled.push_str(text);
-        rest = &rest[at + place.len()..];
+        rest = &rest[at + placeholder.len()..];
     }
     filled + rest
 }
@@ -223,7 +225,10 @@ mod tests {
 
     #[test]
     fn a_text_is_never_taken_for_a_placeholder() {
-        let places = [("{documents}", "a {query} b"), ("{query}", "{documents}")];
-        assert_eq!(fill("x {query} y {documents} z", &places), "x {documents} y a {query} b z");
+        let placeholders = [("{documents}", "a {query} b"), ("{query}", "{documents}")];
+        assert_eq!(
+            fill("x {query} y {documents} z", &placeholders),
+            "x {documents} y a {query} b z"
+        );
     }
 }

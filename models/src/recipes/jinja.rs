@@ -46,19 +46,20 @@ impl Template {
     pub fn new(source: &str) -> Result<Self, String> {
         // As Python reads files, and Jinja2 templates.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let parsed = || -> Result<Self, Error> {
-            let mut environment = Environment::new();
-            let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
-            environment.set_syntax(syntax);
-            environment.set_fuel(Some(STEPS_MAX));
-            python::install(&mut environment);
-            environment.add_function("raise_exception", |problem: String| {
-                Err::<String, _>(Error::new(ErrorKind::InvalidOperation, problem))
-            });
-            environment.add_template_owned(NAME, source)?;
-            Ok(Self { environment })
-        };
-        parsed().map_err(|problem| problem.to_string())
+        Self::parsed(source).map_err(|problem| problem.to_string())
+    }
+
+    fn parsed(source: String) -> Result<Self, Error> {
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
+        environment.set_syntax(syntax);
+        environment.set_fuel(Some(STEPS_MAX));
+        python::install(&mut environment);
+        environment.add_function("raise_exception", |problem: String| {
+            Err::<String, _>(Error::new(ErrorKind::InvalidOperation, problem))
+        });
+        environment.add_template_owned(NAME, source)?;
+        Ok(Self { environment })
     }
 
     /// The text of a chat.

@@ -90,9 +90,9 @@ impl Qwen3VlEmbedding {
 
 /// An instruction, trimmed and ending in punctuation; the default one if it is empty.
 fn finished(instruction: &str) -> String {
-    // Whitespace in Python, but not in Unicode.
-    let is_space = |c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c);
-    let instruction = instruction.trim_matches(is_space);
+    // Four control characters are whitespace in Python, but not in Unicode.
+    let instruction =
+        instruction.trim_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c));
     let Some(last) = instruction.chars().last() else { return INSTRUCTION.into() };
     let stop = if is_punctuation(last) { "" } else { "." };
     format!("{instruction}{stop}")

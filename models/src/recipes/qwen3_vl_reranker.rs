@@ -96,8 +96,8 @@ impl Qwen3VlReranker {
         let mut visuals = sequence.visuals.into_iter().peekable();
         let tokens = Vec::with_capacity(limit);
         let mut kept = Sequence { tokens, is_cut: true, ..Sequence::default() };
-        for (place, id) in body.iter().enumerate() {
-            if let Some(visual) = visuals.next_if(|visual| visual.start == place) {
+        for (index, id) in body.iter().enumerate() {
+            if let Some(visual) = visuals.next_if(|visual| visual.start == index) {
                 kept.visuals.push(Visual { start: kept.tokens.len(), ..visual });
             }
             if always(id) {

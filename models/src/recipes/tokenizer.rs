@@ -352,7 +352,7 @@ impl Tokenize for TextTokenizer {
     fn tokens(&self, full: &str, special_tokens: bool) -> Result<Vec<Token>, InputError> {
         let encoding = self.located(full, special_tokens)?;
         let characters: Vec<usize> = full.char_indices().map(|(at, _)| at).collect();
-        let byte = |place: usize| characters.get(place).copied().unwrap_or(full.len());
+        let byte = |index: usize| characters.get(index).copied().unwrap_or(full.len());
         let tokens = (0..encoding.len()).map(|at| {
             let (start, stop) = encoding.get_offsets()[at];
             let special = encoding.get_special_tokens_mask()[at] == 1;

@@ -104,7 +104,7 @@ fn append_end_of_text(tokenizer: &mut Value) {
     });
 }
 
-fn added_token((content, id): (&str, usize)) -> Value {
+fn added_token(content: &str, id: usize) -> Value {
     json!({
         "id": id, "content": content, "single_word": false, "lstrip": false,
         "rstrip": false, "normalized": false, "special": true,
@@ -123,7 +123,7 @@ fn vision_config(special: &[(&str, usize)], tokens_max: usize) -> Value {
     let [(end, _), _, (turn_end, _)] = QWEN3_SPECIAL;
     let mut decoder = Map::new();
     for (token, id) in special {
-        let mut entry = added_token((token, *id));
+        let mut entry = added_token(token, *id);
         entry.as_object_mut().expect("an object").remove("id");
         decoder.insert(id.to_string(), entry);
     }
@@ -149,11 +149,11 @@ fn vision_config(special: &[(&str, usize)], tokens_max: usize) -> Value {
 /// A byte-level tokenizer: a token per byte, special tokens, and words that no text produces.
 fn byte_level(special: &[(&str, usize)], words: &[(&str, usize)]) -> Value {
     // GPT-2's byte-level BPE represents each byte as a printable character.
-    let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut vocabulary = Map::new();
     let mut hidden = 0;
     for byte in 0..256u32 {
-        let stand_in = if printable(byte) {
+        let is_printable = matches!(byte, 33..=126 | 161..=172 | 174..=255);
+        let stand_in = if is_printable {
             byte
         } else {
             hidden += 1;
@@ -165,11 +165,12 @@ fn byte_level(special: &[(&str, usize)], words: &[(&str, usize)]) -> Value {
     for (token, id) in special.iter().chain(words) {
         vocabulary.insert((*token).into(), json!(id));
     }
+    let added: Vec<Value> = special.iter().map(|(token, id)| added_token(token, *id)).collect();
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": special.iter().copied().map(added_token).collect::<Vec<_>>(),
+        "added_tokens": added,
         "normalizer": { "type": "NFC" },
         "pre_tokenizer": {
             "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true,
@@ -200,7 +201,7 @@ fn word_piece() -> Value {
     let vocabulary: Map<String, Value> =
         tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
     let added: Vec<Value> =
-        special.iter().enumerate().map(|(id, token)| added_token((token, id))).collect();
+        special.iter().enumerate().map(|(id, token)| added_token(token, id)).collect();
     let mark =
         |token: &str, type_id: u32| json!({ "SpecialToken": { "id": token, "type_id": type_id } });
     let text = |id: &str, type_id: u32| json!({ "Sequence": { "id": id, "type_id": type_id } });

@@ -87,7 +87,7 @@ pub fn floats(text: &str) -> Vec<f32> {
 /// Bytes in base64.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn bytes(text: &str) -> Vec<u8> {
-    let place = |letter: u8| match letter {
+    let digit = |letter: u8| match letter {
         b'A'..=b'Z' => letter - b'A',
         b'a'..=b'z' => letter - b'a' + 26,
         b'0'..=b'9' => letter - b'0' + 52,
@@ -98,7 +98,7 @@ pub fn bytes(text: &str) -> Vec<u8> {
     letters
         .chunks(4)
         .flat_map(|four| {
-            let bits = four.iter().fold(0u32, |bits, letter| bits << 6 | u32::from(place(*letter)));
+            let bits = four.iter().fold(0u32, |bits, letter| bits << 6 | u32::from(digit(*letter)));
             let bits = bits << (6 * (4 - four.len()));
             bits.to_be_bytes()[1..four.len()].to_vec()
         })
@@ -108,14 +108,14 @@ pub fn bytes(text: &str) -> Vec<u8> {
 /// The values of a tensor, generated as in `make_chains.py`
 /// and `make_families.py`.
 fn tensor(shape: &[usize], seed: u64, [scale, middle]: [f64; 2]) -> Vec<u8> {
-    let value = |place: usize| {
-        let mut x = (place as u64 * 2_654_435_761 + seed * 40_503) % (1 << 32);
+    let value = |index: usize| {
+        let mut x = (index as u64 * 2_654_435_761 + seed * 40_503) % (1 << 32);
         x ^= x >> 15;
         x = x * 2_246_822_519 % (1 << 32);
         x ^= x >> 13;
         ((x as f64 / (1u64 << 32) as f64 * 2.0 - 1.0) * scale + middle) as f32
     };
-    (0..shape.iter().product()).flat_map(|place| value(place).to_le_bytes()).collect()
+    (0..shape.iter().product()).flat_map(|index| value(index).to_le_bytes()).collect()
 }
 
 /// A safetensors file of `name: [shape, seed, scale]`, perhaps with the middle of its values.

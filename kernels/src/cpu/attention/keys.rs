@@ -39,20 +39,20 @@ impl PackedKeys {
         }
         let length = starts[starts.len() - 1] * Self::per_key(heads, format);
         let mut packed = Self { bytes: AlignedBytes::reused(length), starts, heads, format };
-        let mut parts = Vec::with_capacity(layout.segments.len() * heads.kv_heads);
+        let mut tasks = Vec::with_capacity(layout.segments.len() * heads.kv_heads);
         let mut rest = &mut packed.bytes[..];
         for segment in layout.segments {
             for head in 0..heads.kv_heads {
                 let (part, after) =
                     rest.split_at_mut(padded(segment) * Self::per_key(heads, format));
-                parts.push((segment, head, part));
+                let work = PackHead { qkv, heads, head, layout, segment, format, part };
+                tasks.push(Mutex::new(Some(work)));
                 rest = after;
             }
         }
-        let parts: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
-        thread_pool::for_each(parts.len(), |place| {
-            let Some((segment, head, part)) = parts[place].lock().take() else { return };
-            isa.run(PackHead { qkv, heads, head, layout, segment, format, part });
+        thread_pool::for_each(tasks.len(), |task| {
+            let Some(work) = tasks[task].lock().take() else { return };
+            isa.run(work);
         });
         packed
     }
@@ -101,8 +101,8 @@ impl SimdOp for PackHead<'_> {
                     let rows = &qkv[rows.start * heads.row()..rows.end * heads.row()];
                     (rows, heads.row(), heads.heads * heads.size)
                 }
-                Ancestor::Cached(place) => {
-                    (layout.cached[place], 2 * heads.kv_heads * heads.size, 0)
+                Ancestor::Cached(index) => {
+                    (layout.cached[index], 2 * heads.kv_heads * heads.size, 0)
                 }
             };
             for row in rows.chunks_exact(width) {

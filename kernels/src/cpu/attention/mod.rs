@@ -16,7 +16,7 @@ use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::gemm::epilogue::Target;
 use crate::cpu::gemm::micro_kernel::{Arithmetic, GemmOp, MicroKernel, PANEL_COLUMNS, Sums};
 use crate::cpu::gemm::pack_lhs::{
-    Bf16Parts, F32Pieces, PackedLhs, Packing, Writer, row_panel_writer,
+    Bf16Parts, F32Pieces, PackedLhs, Packing, PanelWriter, row_panel_writer,
 };
 use crate::cpu::isa::simd::{LANES, Simd};
 use crate::cpu::isa::{Isa, math};
@@ -128,17 +128,17 @@ fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
     let packed = PackedKeys::new(isa, qkv, heads, layout, arithmetic.weights());
     let packing = isa.packing(arithmetic);
     let mut tasks = Vec::new();
-    for (place, segment) in layout.segments.iter().enumerate() {
+    for (index, segment) in layout.segments.iter().enumerate() {
         for head in 0..heads.heads {
             for first in (0..segment.rows.len()).step_by(QUERY_CHUNK) {
-                tasks.push((place, head, first..segment.rows.len().min(first + QUERY_CHUNK)));
+                tasks.push((index, head, first..segment.rows.len().min(first + QUERY_CHUNK)));
             }
         }
     }
     thread_pool::for_each(tasks.len(), |task| {
-        let (place, head, queries) = tasks[task].clone();
-        let segment = &layout.segments[place];
-        let (keys, values) = packed.of(place, head / (heads.heads / heads.kv_heads));
+        let (index, head, queries) = tasks[task].clone();
+        let segment = &layout.segments[index];
+        let (keys, values) = packed.of(index, head / (heads.heads / heads.kv_heads));
         let chunk = QueryChunk { what, packing, head, segment, queries, keys, values, out };
         isa.run_gemm(arithmetic, chunk);
     });
@@ -223,9 +223,9 @@ impl GemmOp for QueryChunk<'_> {
                         let query = position + row_panel.start + row;
                         add(s, values, bias.of(self.head, query, block));
                     }
-                    let scores = Scores { values, block, seen };
+                    let scores = ScoreRow { values, block, seen };
                     let sums = &mut sums[row * padded_size..][..padded_size];
-                    weigh::<S, P>(s, scores, (&mut running, row), sums, &packed);
+                    weigh::<S, P>(s, scores, &mut running, row, sums, &packed);
                 }
                 self.add_values(p, row_panel.len(), weights, keys, sums);
             }
@@ -251,13 +251,13 @@ impl QueryChunk<'_> {
         }
         let writer = row_panel_writer(self.packing, size, packed);
         let start_of = |query: usize| (self.segment.rows.start + query) * row + self.head * size;
-        for (place, query) in row_panel.enumerate() {
+        for (panel_row, query) in row_panel.enumerate() {
             let (at, ahead) = (start_of(query), start_of(query + P::ROWS));
             // Queries are far apart in memory: the hardware prefetcher does not predict them.
             for line in (0..size).step_by(LANES) {
                 s.prefetch(self.what.qkv.as_ptr().wrapping_add(ahead + line).cast());
             }
-            let (start, numbers) = (writer.start_of(place), &self.what.qkv[at..at + size]);
+            let (start, numbers) = (writer.start_of(panel_row), &self.what.qkv[at..at + size]);
             for (piece, numbers) in numbers.chunks(LANES).enumerate() {
                 let value = [s.mul(s.load_part(numbers), scale)];
                 // SAFETY: the row panel belongs to this task and has the micro-kernel's format.
@@ -349,11 +349,11 @@ impl QueryChunk<'_> {
 /// Writes pieces of a row into attention's own row panels, in the format of `P`.
 ///
 /// # Safety
-/// As for [`Writer::pieces`]; the writer has `P`'s packing.
+/// As for [`PanelWriter::pieces`]; the writer has `P`'s packing.
 #[inline(always)]
 unsafe fn put<S: Simd, P: MicroKernel, const N: usize>(
     s: S,
-    writer: &Writer<'_>,
+    writer: &PanelWriter<'_>,
     start: usize,
     first: usize,
     values: [S::V; N],
@@ -369,7 +369,7 @@ unsafe fn put<S: Simd, P: MicroKernel, const N: usize>(
 }
 
 /// A row of scores for the keys from `block` on.
-struct Scores<'a> {
+struct ScoreRow<'a> {
     values: &'a mut [f32],
     block: usize,
     /// The keys that the row sees.
@@ -389,12 +389,13 @@ fn add<S: Simd>(s: S, values: &mut [f32], biases: &[f32]) {
 #[inline(always)]
 fn weigh<S: Simd, P: MicroKernel>(
     s: S,
-    scores: Scores<'_>,
-    (running, row): (&mut RunningSoftmax, usize),
+    scores: ScoreRow<'_>,
+    running: &mut RunningSoftmax,
+    row: usize,
     sums: &mut [f32],
-    packed: &Writer<'_>,
+    packed: &PanelWriter<'_>,
 ) {
-    let Scores { values, block, seen } = scores;
+    let ScoreRow { values, block, seen } = scores;
     let from = seen.start.saturating_sub(block).min(values.len());
     let to = seen.end.saturating_sub(block).min(values.len());
     values[..from].fill(f32::NEG_INFINITY);

@@ -250,7 +250,7 @@ macro_rules! pipelined {
     };
 }
 macro_rules! block {
-    (($begin:expr, $lines:expr, $end:expr), $pointers:ident, $steps:expr $(, $lower:tt)?) => {
+    (($begin:expr, $lines:expr, $end:expr), $pointers:ident, $line_bytes:expr $(, $lower:tt)?) => {
         asm!(
             $begin,
             $lines,
@@ -263,13 +263,20 @@ macro_rules! block {
             cs = in(reg) $pointers.row,
             xs = in(reg) 64usize,
             ws = in(reg) 128usize,
-            xl = const $steps.0,
-            wl = const $steps.1,
+            xl = const $line_bytes.x,
+            wl = const $line_bytes.weights,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack)
         )
     };
+}
+
+/// Bytes of one line of both operands, of all parts.
+#[derive(Clone, Copy)]
+struct LineBytes {
+    x: usize,
+    weights: usize,
 }
 
 /// The operands of a tile.
@@ -287,13 +294,9 @@ struct Pointers {
 impl Pointers {
     /// Checks that the whole tile lies within its slices; `None` if there are no lines.
     #[inline(always)]
-    fn new(
-        (x, x_line): (&[u8], usize),
-        (weights, w_line): (&[u8], usize),
-        sums: Sums<'_>,
-    ) -> Option<Self> {
-        let lines = weights.len() / w_line;
-        check_tile(x, weights, (lines, x_line), (&sums, PANEL_ROWS));
+    fn new(x: &[u8], weights: &[u8], line_bytes: LineBytes, sums: Sums<'_>) -> Option<Self> {
+        let lines = weights.len() / line_bytes.weights;
+        check_tile(x, weights, lines, line_bytes.x, &sums, PANEL_ROWS);
         let upper = sums.values.as_mut_ptr();
         let lower = upper.wrapping_add(PANEL_ROWS / 2 * sums.row);
         let (x, weights, row) = (x.as_ptr(), weights.as_ptr(), 4 * sums.row);
@@ -317,24 +320,23 @@ macro_rules! product {
             #[inline(always)]
             fn tile(self, height: usize, x: &[u8], weights: &[u8], sums: Sums<'_>, _fresh: bool) {
                 let first = sums.first;
-                const STEPS: (usize, usize) = ($parts * X_LINE, $w_line);
-                let (x, weights) = ((x, STEPS.0), (weights, STEPS.1));
-                let Some(at) = Pointers::new(x, weights, sums) else { return };
+                const BYTES: LineBytes = LineBytes { x: $parts * X_LINE, weights: $w_line };
+                let Some(at) = Pointers::new(x, weights, BYTES, sums) else { return };
                 // SAFETY: `Pointers::new` checked that all reads and writes lie within the slices;
                 // the field proves that the tiles are configured.
                 unsafe {
                     match (height > PANEL_ROWS / 2, first) {
                         (true, true) => {
-                            block!((zero_sums!(4), $lines!(4), store_sums!(4)), at, STEPS, lower);
+                            block!((zero_sums!(4), $lines!(4), store_sums!(4)), at, BYTES, lower);
                         }
                         (true, false) => {
-                            block!((load_sums!(4), $lines!(4), store_sums!(4)), at, STEPS, lower);
+                            block!((load_sums!(4), $lines!(4), store_sums!(4)), at, BYTES, lower);
                         }
                         (false, true) => {
-                            block!((zero_sums!(2), $lines!(2), store_sums!(2)), at, STEPS);
+                            block!((zero_sums!(2), $lines!(2), store_sums!(2)), at, BYTES);
                         }
                         (false, false) => {
-                            block!((load_sums!(2), $lines!(2), store_sums!(2)), at, STEPS);
+                            block!((load_sums!(2), $lines!(2), store_sums!(2)), at, BYTES);
                         }
                     }
                 }

@@ -10,7 +10,7 @@ use crate::cpu::isa::avx2_vnni::Avx2Vnni;
 use crate::cpu::isa::simd::Simd;
 
 /// 16 sums, lower lanes first.
-pub type Sums = [__m256i; 2];
+pub type LaneSums = [__m256i; 2];
 
 impl Avx2 {
     /// Runs a kernel compiled for AVX2, with the micro-kernel `product`.
@@ -46,7 +46,7 @@ impl Avx2Vnni {
 
 macro_rules! sums {
     ($($base:tt)+) => {
-        type Sum = Sums;
+        type Sum = LaneSums;
         const ARITHMETIC: Arithmetic = Arithmetic::Int8;
         const STEPS: usize = 16;
 
@@ -55,17 +55,17 @@ macro_rules! sums {
             self.$($base)+.prefetch(from);
         }
         #[inline(always)]
-        fn zero(self) -> Sums {
+        fn zero(self) -> LaneSums {
             // SAFETY: the token proves AVX2.
             [unsafe { _mm256_setzero_si256() }; 2]
         }
         #[inline(always)]
-        unsafe fn load(self, from: *const f32) -> Sums {
+        unsafe fn load(self, from: *const f32) -> LaneSums {
             // SAFETY: the caller guarantees 64 bytes; the token proves AVX2.
             unsafe { [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(8).cast())] }
         }
         #[inline(always)]
-        unsafe fn store(self, to: *mut f32, sum: Sums) {
+        unsafe fn store(self, to: *mut f32, sum: LaneSums) {
             // SAFETY: the caller guarantees 64 bytes; the token proves AVX2.
             unsafe {
                 _mm256_storeu_si256(to.cast(), sum[0]);
@@ -88,7 +88,7 @@ impl MicroKernelStep for PairsInt8 {
         self,
         x: *const u8,
         weights: *const u8,
-        sums: &mut [[Sums; 2]; HEIGHT],
+        sums: &mut [[LaneSums; 2]; HEIGHT],
     ) {
         // SAFETY: the caller guarantees the memory; the token proves AVX2.
         unsafe {
@@ -130,7 +130,7 @@ impl MicroKernelStep for QuadsInt8 {
         self,
         x: *const u8,
         weights: *const u8,
-        sums: &mut [[Sums; 2]; HEIGHT],
+        sums: &mut [[LaneSums; 2]; HEIGHT],
     ) {
         // SAFETY: the caller guarantees the memory; the token proves AVX-VNNI.
         unsafe {

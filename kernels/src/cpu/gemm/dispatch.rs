@@ -51,15 +51,15 @@ impl Isa {
 
     /// How activations are packed for this arithmetic.
     pub fn packing(self, arithmetic: Arithmetic) -> Packing {
-        struct Rows;
-        impl GemmOp for Rows {
+        struct RowsPerPanel;
+        impl GemmOp for RowsPerPanel {
             type Output = usize;
             #[inline(always)]
             fn run<S: Simd, P: MicroKernel>(self, _: S, _: P) -> usize {
                 P::ROWS
             }
         }
-        Packing { format: arithmetic.format(), panel_rows: self.run_gemm(arithmetic, Rows) }
+        Packing { format: arithmetic.format(), panel_rows: self.run_gemm(arithmetic, RowsPerPanel) }
     }
 
     /// Runs a kernel with the micro-kernel of this arithmetic.

@@ -1,7 +1,7 @@
 //! The epilogue of a GEMM, applied before sums are stored: bias, activation, gate, residual.
 
 use super::micro_kernel::{PANEL_COLUMNS, PackedFormat};
-use super::pack_lhs::{Bf16Parts, F32Pieces, Pieces, Writer};
+use super::pack_lhs::{Bf16Parts, F32Pieces, PanelWriter, Pieces};
 use crate::cpu::buffer::shared::SharedMut;
 use crate::cpu::isa::math;
 use crate::cpu::isa::simd::{LANES, Simd, SimdOp};
@@ -97,7 +97,7 @@ pub(in crate::cpu) enum Target<'a> {
     /// Rows of float32.
     Rows(SharedMut<'a, f32>),
     /// Packed for the next GEMM.
-    Packed(Writer<'a>),
+    Packed(PanelWriter<'a>),
 }
 
 /// The sums of one tile (a row panel times a panel), `PANEL_COLUMNS` per row, finished in place.
@@ -129,7 +129,7 @@ impl SimdOp for Finish<'_> {
         let rough = matches!(out, Target::Packed(writer) if writer.format() == PackedFormat::Bf16);
         match *epilogue {
             Epilogue::Gated { activation } => {
-                activate(s, (activation, rough), Before::Gates, sums);
+                activate(s, activation, rough, Before::Gates, sums);
                 let at = TilePosition { row, column: column / 2, columns: columns / 2 };
                 store::<S, 1, false, false>(s, Added::default(), sums, at, out);
             }
@@ -142,7 +142,7 @@ impl SimdOp for Finish<'_> {
                 let at = TilePosition { row, column, columns };
                 let mut bias = bias.map(|bias| &bias[column..column + PANEL_COLUMNS]);
                 if let Some(activation) = activation {
-                    activate(s, (activation, rough), Before::Bias(bias.take()), sums);
+                    activate(s, activation, rough, Before::Bias(bias.take()), sums);
                 }
                 let (with_bias, with_residual) = (bias.is_some(), residual.is_some());
                 let (bias, residual) = (bias.unwrap_or_default(), residual.unwrap_or_default());
@@ -171,7 +171,8 @@ enum Before<'a> {
 #[inline(always)]
 fn activate<S: Simd>(
     s: S,
-    (activation, rough): (Activation, bool),
+    activation: Activation,
+    rough: bool,
     before: Before<'_>,
     sums: &mut [f32],
 ) {
@@ -302,7 +303,7 @@ fn store_packed<S: Simd, P: Pieces, const N: usize, const BIAS: bool, const RESI
     added: Added<'_>,
     sums: &[f32],
     at: TilePosition,
-    writer: &Writer<'_>,
+    writer: &PanelWriter<'_>,
 ) {
     let starts = writer.starts_from(at.row);
     let mut residual = at.row * at.columns + at.column;

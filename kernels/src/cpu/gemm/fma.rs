@@ -87,7 +87,7 @@ fn tile<T: MicroKernelStep, const HEIGHT: usize, const FETCH: bool>(
 ) {
     let lines = weights.len() / (T::STEPS * STEP);
     assert!(HEIGHT <= T::ROWS, "a tile is no taller than a row panel");
-    check_tile(x, weights, (lines, T::ROWS * LINE), (&sums, HEIGHT));
+    check_tile(x, weights, lines, T::ROWS * LINE, &sums, HEIGHT);
     let mut all = [[t.zero(); 2]; HEIGHT];
     let out = sums.values.as_mut_ptr();
     // SAFETY: the largest offset into `x` is the last line's last row, and into `sums` the last

@@ -85,7 +85,7 @@ impl WeightFormat {
     /// Index in a panel of the element at `depth` and `column`, in units of the stored type (for
     /// `Split2`, of its first part; the second part is `16 * 64` further).
     #[inline(always)]
-    pub fn place(self, depth: usize, column: usize) -> usize {
+    pub fn index(self, depth: usize, column: usize) -> usize {
         match self {
             Self::F32 | Self::F16 => depth * PANEL_COLUMNS + column,
             Self::Bf16 => (depth / 2 * PANEL_COLUMNS + column) * 2 + depth % 2,
@@ -204,8 +204,10 @@ pub trait MicroKernel: Copy {
 pub(super) fn check_tile(
     x: &[u8],
     weights: &[u8],
-    (lines, x_line): (usize, usize),
-    (sums, rows): (&Sums<'_>, usize),
+    lines: usize,
+    x_line: usize,
+    sums: &Sums<'_>,
+    rows: usize,
 ) {
     assert!(x.len() >= lines * x_line, "x has all lines");
     let aligned = (x.as_ptr().addr() | weights.as_ptr().addr()).is_multiple_of(LINE);

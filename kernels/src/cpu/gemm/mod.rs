@@ -64,7 +64,7 @@ pub fn multiply(
     let width = epilogue.width(weights.columns());
     assert_eq!(out.len(), x.rows() * width, "the output has a row for each input row");
     let out = Target::Rows(SharedMut::new(out));
-    multiply_to(isa, arithmetic, (x, weights), epilogue, &out);
+    multiply_to(isa, arithmetic, x, weights, epilogue, &out);
 }
 
 /// Like [`multiply`], but packs the result for the next GEMM.
@@ -74,7 +74,8 @@ pub fn multiply(
 pub fn multiply_packed(
     isa: Isa,
     arithmetic: Arithmetic,
-    (x, weights): (&PackedLhs, &PackedRhs),
+    x: &PackedLhs,
+    weights: &PackedRhs,
     epilogue: &Epilogue<'_>,
     packing: Packing,
 ) -> PackedLhs {
@@ -82,7 +83,7 @@ pub fn multiply_packed(
     let mut packed = PackedLhs::new(packing, x.rows(), width);
     if packed.writer().takes_pieces() {
         let out = Target::Packed(packed.writer());
-        multiply_to(isa, arithmetic, (x, weights), epilogue, &out);
+        multiply_to(isa, arithmetic, x, weights, epilogue, &out);
         return packed;
     }
     let mut bytes = AlignedBytes::reused(x.rows() * width * size_of::<f32>());
@@ -99,7 +100,8 @@ thread_local! {
 fn multiply_to(
     isa: Isa,
     arithmetic: Arithmetic,
-    (x, weights): (&PackedLhs, &PackedRhs),
+    x: &PackedLhs,
+    weights: &PackedRhs,
     epilogue: &Epilogue<'_>,
     out: &Target<'_>,
 ) {

@@ -39,7 +39,8 @@ unsafe fn of_rows<const HEIGHT: usize>(x: *const u8) -> [float32x4_t; HEIGHT] {
 #[inline(always)]
 fn add<const HEIGHT: usize>(
     sums: &mut [[Quad; 2]; HEIGHT],
-    (half, at): (usize, usize),
+    half: usize,
+    at: usize,
     weights: float32x4_t,
     x: [float32x4_t; HEIGHT],
 ) {
@@ -71,7 +72,7 @@ impl MicroKernelStep for NeonF32 {
             let x = of_rows(x);
             for at in 0..8 {
                 let weights = vld1q_f32(weights.cast::<f32>().add(4 * at));
-                add(sums, (at / 4, at % 4), weights, x);
+                add(sums, at / 4, at % 4, weights, x);
             }
         }
     }
@@ -99,7 +100,7 @@ impl MicroKernelStep for NeonBf16 {
             let first = of_rows(x);
             for at in 0..8 {
                 let lower = vshlq_n_u32::<16>(vld1q_u32(weights.add(4 * at)));
-                add(sums, (at / 4, at % 4), vreinterpretq_f32_u32(lower), first);
+                add(sums, at / 4, at % 4, vreinterpretq_f32_u32(lower), first);
             }
             // Hides from the compiler that the address is unchanged, so that it loads the weights
             // again: there are no free registers to keep them in.
@@ -107,7 +108,7 @@ impl MicroKernelStep for NeonBf16 {
             let second = of_rows(x.add(4));
             for at in 0..8 {
                 let upper = vandq_u32(vld1q_u32(weights.add(4 * at)), vdupq_n_u32(0xffff_0000));
-                add(sums, (at / 4, at % 4), vreinterpretq_f32_u32(upper), second);
+                add(sums, at / 4, at % 4, vreinterpretq_f32_u32(upper), second);
             }
         }
     }
@@ -135,7 +136,7 @@ impl MicroKernelStep for NeonF16 {
                 let (x, weights) =
                     (of_rows(x.add(4 * depth)), weights.cast::<u16>().add(depth * PANEL_COLUMNS));
                 for at in 0..8 {
-                    add(sums, (at / 4, at % 4), widened_f16(weights.add(4 * at)), x);
+                    add(sums, at / 4, at % 4, widened_f16(weights.add(4 * at)), x);
                 }
             }
         }

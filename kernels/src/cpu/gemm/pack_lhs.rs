@@ -80,7 +80,7 @@ impl PackedLhs {
     pub(in crate::cpu) fn fill(
         &mut self,
         isa: Isa,
-        pack: impl Fn(Isa, &Writer<'_>, std::ops::Range<usize>) + Sync,
+        pack: impl Fn(Isa, &PanelWriter<'_>, std::ops::Range<usize>) + Sync,
     ) {
         let rows = self.rows;
         let alone = rows * self.width <= PARALLEL_MIN;
@@ -95,9 +95,9 @@ impl PackedLhs {
     }
 
     /// A writer that several threads may share.
-    pub(in crate::cpu) fn writer(&mut self) -> Writer<'_> {
+    pub(in crate::cpu) fn writer(&mut self) -> PanelWriter<'_> {
         let (bytes, scales) = self.bytes.split_at_mut(self.row_panels);
-        Writer {
+        PanelWriter {
             packing: self.packing,
             width: self.width,
             row_panel_bytes: self.packing.row_panel_bytes(self.width),
@@ -155,7 +155,7 @@ impl Packing {
 }
 
 /// Writes rows of a [`PackedLhs`].
-pub(in crate::cpu) struct Writer<'a> {
+pub(in crate::cpu) struct PanelWriter<'a> {
     packing: Packing,
     width: usize,
     row_panel_bytes: usize,
@@ -164,7 +164,7 @@ pub(in crate::cpu) struct Writer<'a> {
     scales: SharedMut<'a, RowScale>,
 }
 
-impl Writer<'_> {
+impl PanelWriter<'_> {
     /// Whether a row can be written piece by piece.
     #[inline]
     pub(in crate::cpu) fn takes_pieces(&self) -> bool {
@@ -216,9 +216,9 @@ impl Writer<'_> {
         first: usize,
         values: [S::V; N],
     ) {
-        let place = P::place(self, start, first);
+        let offset = P::offset(self, start, first);
         // SAFETY: guaranteed by the caller.
-        unsafe { P::write(s, self, place, values) };
+        unsafe { P::write(s, self, offset, values) };
     }
 
     /// Offset of a row's first line.
@@ -320,7 +320,7 @@ impl Iterator for Starts {
 /// A [`PackedFormat`] as a type, so that loops are monomorphized for it.
 pub(in crate::cpu) trait Pieces {
     /// Offset of the 16 elements from `first` on, of the row that starts at `start`.
-    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize;
+    fn offset(writer: &PanelWriter<'_>, start: usize, first: usize) -> usize;
 
     /// Writes `N` vectors of 16 elements there.
     ///
@@ -328,8 +328,8 @@ pub(in crate::cpu) trait Pieces {
     /// No other thread writes these elements.
     unsafe fn write<S: Simd, const N: usize>(
         s: S,
-        writer: &Writer<'_>,
-        place: usize,
+        writer: &PanelWriter<'_>,
+        offset: usize,
         values: [S::V; N],
     );
 }
@@ -339,19 +339,19 @@ pub(in crate::cpu) struct F32Pieces;
 
 impl Pieces for F32Pieces {
     #[inline(always)]
-    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize {
+    fn offset(writer: &PanelWriter<'_>, start: usize, first: usize) -> usize {
         start + first / LANES * writer.line_bytes
     }
 
     #[inline(always)]
     unsafe fn write<S: Simd, const N: usize>(
         s: S,
-        writer: &Writer<'_>,
-        place: usize,
+        writer: &PanelWriter<'_>,
+        offset: usize,
         values: [S::V; N],
     ) {
         for (piece, value) in values.into_iter().enumerate() {
-            let at = place + piece * writer.line_bytes;
+            let at = offset + piece * writer.line_bytes;
             // SAFETY: guaranteed by the caller; `part` checks the bounds of a line.
             unsafe { s.store(writer.bytes.part(at, LINE).as_mut_ptr().cast(), value) };
         }
@@ -364,19 +364,19 @@ pub(in crate::cpu) struct Bf16Parts<const PARTS: usize>;
 
 impl<const PARTS: usize> Pieces for Bf16Parts<PARTS> {
     #[inline(always)]
-    fn place(writer: &Writer<'_>, start: usize, first: usize) -> usize {
+    fn offset(writer: &PanelWriter<'_>, start: usize, first: usize) -> usize {
         start + first / 32 * writer.line_bytes + first % 32 * 2
     }
 
     #[inline(always)]
     unsafe fn write<S: Simd, const N: usize>(
         s: S,
-        writer: &Writer<'_>,
-        place: usize,
+        writer: &PanelWriter<'_>,
+        offset: usize,
         mut values: [S::V; N],
     ) {
         for part in 0..PARTS {
-            let at = place + part * writer.packing.panel_rows * LINE;
+            let at = offset + part * writer.packing.panel_rows * LINE;
             // SAFETY: guaranteed by the caller; `part` checks the bounds of one or two half lines.
             unsafe {
                 let to = writer.bytes.part(at, N * LINE / 2).as_mut_ptr().cast();
@@ -398,7 +398,7 @@ impl<const PARTS: usize> Pieces for Bf16Parts<PARTS> {
 
 /// Packs rows from `first` on.
 struct PackRows<'a> {
-    writer: &'a Writer<'a>,
+    writer: &'a PanelWriter<'a>,
     first: usize,
     x: &'a [f32],
 }
@@ -419,8 +419,8 @@ pub(in crate::cpu) fn row_panel_writer(
     packing: Packing,
     width: usize,
     bytes: &mut [u8],
-) -> Writer<'_> {
+) -> PanelWriter<'_> {
     let (row_panel_bytes, line_bytes) = (packing.row_panel_bytes(width), packing.line_bytes());
     let (bytes, scales) = (SharedMut::new(bytes), SharedMut::new(&mut []));
-    Writer { packing, width, row_panel_bytes, line_bytes, bytes, scales }
+    PanelWriter { packing, width, row_panel_bytes, line_bytes, bytes, scales }
 }

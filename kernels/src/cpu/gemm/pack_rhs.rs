@@ -154,7 +154,7 @@ impl SimdOp for PackColumn<'_> {
             WeightFormat::Split2 => {
                 let to = cast_mut::<u16>(to);
                 for (piece, values) in row.chunks_exact(LANES).enumerate() {
-                    let at = format.place(piece * LANES, column);
+                    let at = format.index(piece * LANES, column);
                     let values = s.load_part(values);
                     let first = s.round_bf16(values);
                     // SAFETY: the array has room for 16 elements.

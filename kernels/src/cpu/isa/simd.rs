@@ -136,9 +136,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
         let mut columns = [[0.0; LANES]; LANES];
-        for (place, row) in rows.into_iter().enumerate() {
+        for (index, row) in rows.into_iter().enumerate() {
             for (column, number) in columns.iter_mut().zip(self.lanes(row)) {
-                column[place] = number;
+                column[index] = number;
             }
         }
         let mut out = rows;
@@ -200,12 +200,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The largest lane; NaN if any lane is NaN.
     #[inline(always)]
     fn largest(self, value: Self::V) -> f32 {
-        let keep = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
         let mut lanes = self.lanes(value);
         let mut half = LANES / 2;
         while half > 0 {
             for lane in 0..half {
-                lanes[lane] = keep(lanes[lane], lanes[lane + half]);
+                let (a, b) = (lanes[lane], lanes[lane + half]);
+                lanes[lane] = if a > b || a.is_nan() { a } else { b };
             }
             half /= 2;
         }

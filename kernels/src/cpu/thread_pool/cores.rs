@@ -16,11 +16,10 @@ pub fn usable() -> usize {
     let listed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let cores = listed.and_then(list).and_then(|cpus| {
         let topology = Path::new("/sys/devices/system/cpu");
-        let siblings = |cpu: usize| {
+        physical(&cpus, |cpu| {
             let path = topology.join(format!("cpu{cpu}/topology/thread_siblings_list"));
             list(&fs::read_to_string(path).ok()?)
-        };
-        physical(&cpus, siblings)
+        })
     });
     // Without topology information, every hardware thread counts.
     cores.map_or(allowed, |cores| cores.clamp(1, allowed))

@@ -54,13 +54,13 @@ pub fn threads() -> usize {
 /// Runs `work` as if there were this many threads: for tests that results do not depend on it.
 pub fn limited<T>(threads: usize, work: impl FnOnce() -> T) -> T {
     /// Restores the previous limit, also on panic.
-    struct Before(usize);
-    impl Drop for Before {
+    struct PreviousLimit(usize);
+    impl Drop for PreviousLimit {
         fn drop(&mut self) {
             LIMIT.set(self.0);
         }
     }
-    let _before = Before(LIMIT.replace(threads.max(1)));
+    let _before = PreviousLimit(LIMIT.replace(threads.max(1)));
     work()
 }
 
@@ -127,10 +127,11 @@ impl ThreadPool {
     fn start(threads: usize) -> Arc<Self> {
         fn nothing(_: *const (), _: usize) {}
         let job = Job { run: nothing, work: std::ptr::null(), count: 0, helpers: 0 };
-        let helper = |_| Helper { thread: OnceLock::new(), sleeper: Sleeper::new() };
+        let helpers =
+            (1..threads).map(|_| Helper { thread: OnceLock::new(), sleeper: Sleeper::new() });
         let pool = Arc::new(Self {
             hand_off: HandOff::new(job),
-            helpers: (1..threads).map(helper).collect(),
+            helpers: helpers.collect(),
             leader: Mutex::new(()),
             panic: Mutex::new(None),
         });

@@ -158,12 +158,12 @@ pub(super) fn leave_pool(device: &CudaDevice) {
     let stream = device.cuda_stream();
     let context = stream.context();
     let mut pools = POOLS.lock();
-    let Some(place) = pools.iter().position(|known| known.ordinal == context.ordinal()) else {
+    let Some(index) = pools.iter().position(|known| known.ordinal == context.ordinal()) else {
         return;
     };
-    pools[place].users -= 1;
-    if pools[place].users == 0 {
-        let limited = pools.swap_remove(place).pool as sys::CUmemoryPool;
+    pools[index].users -= 1;
+    if pools[index].users == 0 {
+        let limited = pools.swap_remove(index).pool as sys::CUmemoryPool;
         let mut own = std::ptr::null_mut();
         // SAFETY: `limited_pool` created the pool, and it is destroyed only once; the driver keeps
         // it until its last allocation is freed. Errors are ignored: on a failed device nothing can
@@ -235,8 +235,9 @@ pub fn check(device: &Device) -> Result<(), KernelError> {
     unsafe { launch(device, &check, shape, &arguments) }?;
     let answers = stream.clone_dtoh(&output).w()?;
     stream.synchronize().w()?;
-    let right = |(index, given): (u32, &u32)| given.wrapping_mul(3).wrapping_add(index);
-    if !(0..COUNT).zip(&given).map(right).eq(answers.iter().copied()) {
+    let right = (0..COUNT).zip(&given);
+    let right = right.map(|(index, given)| given.wrapping_mul(3).wrapping_add(index));
+    if !right.eq(answers.iter().copied()) {
         candle_core::bail!("the CUDA device computes wrong results")
     }
     Ok(())

@@ -100,8 +100,10 @@ impl Shape {
                 product.bias.map(Tensor::shape)
             )
         }
-        let fits = |added: &Tensor| added.dims() == [rows, columns] && added.dtype() == out;
-        if product.added.is_some_and(|added| !fits(added)) {
+        if product
+            .added
+            .is_some_and(|added| added.dims() != [rows, columns] || added.dtype() != out)
+        {
             bail!(
                 "gemm: added rows have shape {:?}, expected [{rows}, {columns}]",
                 product.added.map(Tensor::shape)
@@ -133,7 +135,7 @@ struct Library {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
-    plans: HashMap<Shape, Plan>,
+    plans: HashMap<Shape, GemmPlan>,
     /// Shapes with a plan of their own, because the plan for the rounded number of rows does not
     /// support them.
     exact: HashSet<Shape>,
@@ -154,14 +156,14 @@ impl Library {
     fn run(&mut self, product: &Gemm<'_>, shape: Shape, out: &Tensor) -> Result<(), KernelError> {
         self.stream.context().bind_to_thread().w()?;
         let planned = if self.exact.contains(&shape) { shape } else { shape.planned() };
-        let mut done = self.run_plan(product, (shape, planned), out)?;
+        let mut done = self.run_plan(product, shape, planned, out)?;
         if planned != shape && done.as_ref().is_err_and(|error| error.0 == NOT_SUPPORTED) {
             // The algorithm for the planned number of rows does not support this one.
             if self.exact.len() >= PLANS_MAX {
                 self.exact.clear();
             }
             self.exact.insert(shape);
-            done = self.run_plan(product, (shape, shape), out)?;
+            done = self.run_plan(product, shape, shape, out)?;
         }
         done.map_err(|error| failed(error).context(format!("a product of {shape:?}")))
     }
@@ -170,7 +172,8 @@ impl Library {
     fn run_plan(
         &mut self,
         product: &Gemm<'_>,
-        (shape, planned): (Shape, Shape),
+        shape: Shape,
+        planned: Shape,
         out: &Tensor,
     ) -> Result<Result<(), CublasError>, KernelError> {
         if !self.plans.contains_key(&planned) {
@@ -193,7 +196,7 @@ impl Library {
         &self,
         product: &Gemm<'_>,
         shape: Shape,
-        plan: &Plan,
+        plan: &GemmPlan,
         out: &Tensor,
     ) -> Result<Result<(), CublasError>, KernelError> {
         let pointer = |tensor: &Tensor| address(tensor).map(|address| address as *const c_void);
@@ -203,7 +206,7 @@ impl Library {
                 &address(bias)?,
             )?;
         }
-        let layouts = Layouts::of(shape)?;
+        let layouts = MatrixLayouts::of(shape)?;
         let result = pointer(out)?;
         let added = product.added.map_or(Ok(result), pointer)?;
         let (one, beta) = (1.0f32, if shape.added { 1.0f32 } else { 0.0 });
@@ -234,23 +237,23 @@ impl Library {
 
     /// The plan of a shape: cuBLASLt's best algorithm, preferably one that also supports single
     /// rows.
-    fn plan(&self, shape: Shape) -> Result<Plan, KernelError> {
+    fn plan(&self, shape: Shape) -> Result<GemmPlan, KernelError> {
         let found = self.candidates(shape)?;
-        let (operation, layouts) = (Operation::of(shape)?, Layouts::of(shape)?);
-        let single = Layouts::of(Shape { rows: 1, ..shape })?;
-        let fits = |one: &&sys::cublasLtMatmulAlgo_t| {
+        let (operation, layouts) = (Operation::of(shape)?, MatrixLayouts::of(shape)?);
+        let single = MatrixLayouts::of(Shape { rows: 1, ..shape })?;
+        let best = found.iter().find(|one| {
             self.computes(&operation, &layouts, one) && self.computes(&operation, &single, one)
-        };
-        let Some(best) = found.iter().find(fits).or(found.first()) else {
+        });
+        let Some(best) = best.or(found.first()) else {
             bail!("cuBLASLt has no algorithm for {shape:?}")
         };
-        Ok(Plan { operation, algorithm: *best })
+        Ok(GemmPlan { operation, algorithm: *best })
     }
 
     /// Algorithms for a shape, fastest first by cuBLASLt's estimate.
     fn candidates(&self, shape: Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, KernelError> {
         let operation = Operation::of(shape)?;
-        let layouts = Layouts::of(shape)?;
+        let layouts = MatrixLayouts::of(shape)?;
         let wish = Preference::new()?;
         wish.set(
             sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
@@ -292,7 +295,7 @@ impl Library {
     fn computes(
         &self,
         operation: &Operation,
-        layouts: &Layouts,
+        layouts: &MatrixLayouts,
         algorithm: &sys::cublasLtMatmulAlgo_t,
     ) -> bool {
         let mut result = MaybeUninit::zeroed();
@@ -324,7 +327,7 @@ impl Drop for Library {
 }
 
 /// How a shape is computed: matmul descriptor and algorithm.
-struct Plan {
+struct GemmPlan {
     operation: Operation,
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
@@ -377,26 +380,26 @@ impl Drop for Operation {
 }
 
 /// Layouts of a GEMM's matrices.
-struct Layouts {
-    weights: Layout,
-    x: Layout,
-    out: Layout,
+struct MatrixLayouts {
+    weights: MatrixLayout,
+    x: MatrixLayout,
+    out: MatrixLayout,
 }
 
-impl Layouts {
+impl MatrixLayouts {
     fn of(shape: Shape) -> Result<Self, KernelError> {
         Ok(Self {
-            weights: Layout::new(shape.dtype, shape.depth, shape.columns)?,
-            x: Layout::new(shape.dtype, shape.depth, shape.rows)?,
-            out: Layout::new(shape.out, shape.columns, shape.rows)?,
+            weights: MatrixLayout::new(shape.dtype, shape.depth, shape.columns)?,
+            x: MatrixLayout::new(shape.dtype, shape.depth, shape.rows)?,
+            out: MatrixLayout::new(shape.out, shape.columns, shape.rows)?,
         })
     }
 }
 
 /// Layout of a column-major matrix: `columns` columns of `height` contiguous elements.
-struct Layout(sys::cublasLtMatrixLayout_t);
+struct MatrixLayout(sys::cublasLtMatrixLayout_t);
 
-impl Layout {
+impl MatrixLayout {
     fn new(dtype: DType, height: usize, columns: usize) -> Result<Self, KernelError> {
         let dtype = match dtype {
             DType::F32 => sys::cudaDataType_t::CUDA_R_32F,
@@ -410,7 +413,7 @@ impl Layout {
     }
 }
 
-impl Drop for Layout {
+impl Drop for MatrixLayout {
     fn drop(&mut self) {
         // SAFETY: `new` created it, and nothing uses it any more.
         let _ = unsafe { result::destroy_matrix_layout(self.0) };

@@ -51,8 +51,7 @@ struct Capture<'a>(&'a CudaStream);
 
 impl Drop for Capture<'_> {
     fn drop(&mut self) {
-        let is_over = |status| status == CaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
-        if self.0.capture_status().is_ok_and(is_over) {
+        if let Ok(CaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE) = self.0.capture_status() {
             return;
         }
         // SAFETY: the stream is alive. The graph is discarded, and an error does not matter.

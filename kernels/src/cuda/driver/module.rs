@@ -27,10 +27,10 @@ static LOADED: LazyLock<RwLock<HashMap<DeviceId, Modules>>> = LazyLock::new(RwLo
 /// Dynamic shared memory that a block may use without raising the kernel's limit.
 const SHARED_BYTES_FREE: u32 = 48 << 10;
 
-type Modules = HashMap<&'static str, Module>;
+type Modules = HashMap<&'static str, SourceKernels>;
 
 /// The kernels of a source on a device.
-struct Module {
+struct SourceKernels {
     code: Arc<CudaModule>,
     kernels: HashMap<Box<str>, Kernel>,
 }
@@ -53,8 +53,11 @@ struct Function {
 /// Not a CUDA device, no such source or kernel, or the driver cannot load it.
 pub fn kernel(device: &Device, source: &str, name: &str) -> Result<Kernel, KernelError> {
     let device = device.as_cuda_device()?;
-    let known = |modules: &Modules| modules.get(source)?.kernels.get(name).cloned();
-    if let Some(found) = LOADED.read().get(&device.id()).and_then(known) {
+    let known = LOADED
+        .read()
+        .get(&device.id())
+        .and_then(|modules| modules.get(source)?.kernels.get(name).cloned());
+    if let Some(found) = known {
         return Ok(found);
     }
     let mut loaded = LOADED.write();
@@ -63,7 +66,7 @@ pub fn kernel(device: &Device, source: &str, name: &str) -> Result<Kernel, Kerne
         Some(module) => module,
         None => {
             let (source, code) = load(device, source)?;
-            modules.entry(source).or_insert(Module { code, kernels: HashMap::new() })
+            modules.entry(source).or_insert(SourceKernels { code, kernels: HashMap::new() })
         }
     };
     let code = module.code.load_function(name).w();

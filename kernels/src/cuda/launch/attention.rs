@@ -31,7 +31,7 @@ pub(crate) struct Keys {
 
 /// A batch's blocks and spans, as the kernels read them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct AttentionPlan {
     /// For each block: first row, rows, position, first span, spans, sequence length.
     pub blocks: Vec<[u32; 6]>,
     /// For each span: address (low and high half), stride, rows. For the batch's own rows: first
@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     pub spans: Vec<[u32; 4]>,
 }
 
-impl Plan {
+impl AttentionPlan {
     /// Splits all segments into blocks of at most `most` rows. Blocks of long sequences come first,
     /// so that none of them starts last; blocks of one sequence are adjacent, so that they read the
     /// same memory at about the same time. `cached` are the keys of cached parts.
@@ -51,8 +51,8 @@ impl Plan {
             let first_span = plan.spans.len();
             let before = segment.ancestors.iter().map(|source| match source {
                 Ancestor::Batch(rows) => own(rows),
-                Ancestor::Cached(place) => {
-                    let Keys { address, stride, rows } = cached[*place];
+                Ancestor::Cached(index) => {
+                    let Keys { address, stride, rows } = cached[*index];
                     [address as u32, (address >> 32) as u32, stride as u32, rows as u32]
                 }
             });
@@ -93,12 +93,12 @@ pub(crate) fn attention(
     let cached = cached.iter().map(|cached| aligned(&cached.to_dtype(dtype)?));
     let cached = cached.collect::<Result<Vec<_>>>()?;
     let stride = 2 * heads.kv_heads * heads.size;
-    let keys = |cached: &Tensor| -> Result<Keys> {
-        Ok(Keys { address: cuda::address(cached)?, stride, rows: cached.dim(0)? })
-    };
-    let cached_keys = cached.iter().map(keys).collect::<Result<Vec<_>>>()?;
+    let cached_keys = cached
+        .iter()
+        .map(|cached| Ok(Keys { address: cuda::address(cached)?, stride, rows: cached.dim(0)? }));
+    let cached_keys = cached_keys.collect::<Result<Vec<_>>>()?;
     let kernel = AttentionKernel::of(heads.size, dtype, bias.is_some())?;
-    let plan = Plan::new(segments, kernel.rows, &cached_keys);
+    let plan = AttentionPlan::new(segments, kernel.rows, &cached_keys);
     let blocks = uploaded(plan.blocks.as_flattened(), device)?;
     let spans = uploaded(plan.spans.as_flattened(), device)?;
     let (mask, window) = match mask {

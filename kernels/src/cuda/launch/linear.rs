@@ -41,10 +41,11 @@ pub(crate) fn add_and_norm(
     weights: &Tensor,
     bias: Option<&Tensor>,
     residual: &Tensor,
-    norm: (&Tensor, f32),
+    norm_weight: &Tensor,
+    eps: f32,
 ) -> Result<(Tensor, Tensor)> {
     let added = linear(x, weights, bias, None, None)?;
-    rows::add_rms_norm(residual, &added, norm.0, norm.1)
+    rows::add_rms_norm(residual, &added, norm_weight, eps)
 }
 
 /// `act(gate) * value`, for weights whose rows alternate in groups of gates and values.

@@ -16,7 +16,7 @@ const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
 const STEP: usize = 128;
 
 /// Elements of each dtype.
-type Sizes = [usize; DTYPES.len()];
+type SlabSizes = [usize; DTYPES.len()];
 
 thread_local! {
     static STATE: RefCell<RecordingState> = const { RefCell::new(RecordingState::Off) };
@@ -26,8 +26,8 @@ enum RecordingState {
     Off,
     /// What this layer has taken so far, and the most that any layer took.
     Counting {
-        now: Sizes,
-        most: Sizes,
+        now: SlabSizes,
+        most: SlabSizes,
     },
     On(Arena),
 }
@@ -36,7 +36,7 @@ struct Arena {
     slabs: Slabs,
     /// Which half of each slab the current layer uses.
     half: usize,
-    taken: Sizes,
+    taken: SlabSizes,
     /// Tensors that the recording reads and others may drop.
     held: Vec<Tensor>,
 }
@@ -50,7 +50,7 @@ impl Slabs {
     ///
     /// # Errors
     /// Out of device memory.
-    pub(crate) fn fit(&mut self, sizes: Sizes, device: &Device) -> Result<()> {
+    pub(crate) fn fit(&mut self, sizes: SlabSizes, device: &Device) -> Result<()> {
         for ((slab, dtype), numbers) in self.0.iter_mut().zip(DTYPES).zip(sizes) {
             let has = slab.as_ref().map_or(0, Tensor::elem_count);
             if has < 2 * numbers {
@@ -71,14 +71,14 @@ impl Drop for Off {
 }
 
 /// Calls `run` and counts how much its largest layer takes.
-pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, Sizes) {
-    STATE.set(RecordingState::Counting { now: Sizes::default(), most: Sizes::default() });
+pub(crate) fn counted<T>(run: impl FnOnce() -> T) -> (T, SlabSizes) {
+    STATE.set(RecordingState::Counting { now: SlabSizes::default(), most: SlabSizes::default() });
     let _off = Off;
     let done = run();
     advance();
     match STATE.replace(RecordingState::Off) {
         RecordingState::Counting { most, .. } => (done, most),
-        _ => (done, Sizes::default()),
+        _ => (done, SlabSizes::default()),
     }
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn recorded<T>(slabs: &Slabs, run: impl FnOnce() -> T) -> (T, Vec<Ten
     STATE.set(RecordingState::On(Arena {
         slabs,
         half: 0,
-        taken: Sizes::default(),
+        taken: SlabSizes::default(),
         held: Vec::new(),
     }));
     let _off = Off;
@@ -110,11 +110,11 @@ pub(crate) fn advance() {
         RecordingState::Off => {}
         RecordingState::Counting { now, most } => {
             most.iter_mut().zip(*now).for_each(|(most, now)| *most = now.max(*most));
-            *now = Sizes::default();
+            *now = SlabSizes::default();
         }
         RecordingState::On(arena) => {
             arena.half = 1 - arena.half;
-            arena.taken = Sizes::default();
+            arena.taken = SlabSizes::default();
         }
     });
 }
@@ -138,22 +138,22 @@ pub(crate) fn hold(tensor: &Tensor) {
 /// # Errors
 /// The layer takes more than was counted.
 pub(crate) fn taken(shape: &Shape, dtype: DType) -> Result<Option<Tensor>> {
-    let Some(place) = DTYPES.iter().position(|known| *known == dtype) else { return Ok(None) };
+    let Some(index) = DTYPES.iter().position(|known| *known == dtype) else { return Ok(None) };
     let numbers = shape.elem_count().next_multiple_of(STEP);
     STATE.with_borrow_mut(|state| {
         let arena = match state {
             RecordingState::Off => return Ok(None),
             RecordingState::Counting { now, .. } => {
-                now[place] += numbers;
+                now[index] += numbers;
                 return Ok(None);
             }
             RecordingState::On(arena) => arena,
         };
-        let slab = arena.slabs.0[place].as_ref();
+        let slab = arena.slabs.0[index].as_ref();
         let half = slab.map_or(0, Tensor::elem_count) / 2 / STEP * STEP;
-        let at = arena.taken[place];
-        arena.taken[place] += numbers;
-        let Some(slab) = slab.filter(|_| arena.taken[place] <= half) else {
+        let at = arena.taken[index];
+        arena.taken[index] += numbers;
+        let Some(slab) = slab.filter(|_| arena.taken[index] <= half) else {
             bail!("a layer takes more memory than was reserved");
         };
         let tensor = slab.narrow(0, arena.half * half + at, shape.elem_count())?;

@@ -92,7 +92,8 @@ pub(crate) fn rotary(
     heads: Heads,
     norms: Option<&HeadNorms>,
     positions: &[u32],
-    (cos, sin): (&Tensor, &Tensor),
+    cos: &Tensor,
+    sin: &Tensor,
 ) -> Result<Tensor> {
     let qkv = aligned(&qkv)?;
     let rows = positions.len();

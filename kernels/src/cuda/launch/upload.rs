@@ -16,9 +16,9 @@ const KEPT: usize = 16;
 const KEPT_NUMBERS: usize = 1 << 20;
 
 /// The lists of a device, most recently used first.
-type Lists = VecDeque<(Vec<u32>, Tensor)>;
+type RecentLists = VecDeque<(Vec<u32>, Tensor)>;
 
-static DEVICES: Mutex<Vec<(Device, Lists)>> = Mutex::new(Vec::new());
+static DEVICES: Mutex<Vec<(Device, RecentLists)>> = Mutex::new(Vec::new());
 
 /// The list on the device.
 ///
@@ -44,20 +44,20 @@ pub(crate) fn uploaded(numbers: &[u32], device: &Device) -> Result<Tensor> {
     Ok(tensor)
 }
 
-fn with_lists<T>(device: &Device, run: impl FnOnce(&mut Lists) -> T) -> T {
+fn with_lists<T>(device: &Device, run: impl FnOnce(&mut RecentLists) -> T) -> T {
     let mut devices = DEVICES.lock();
-    let place = devices.iter().position(|(known, _)| known.same_device(device));
-    let place = place.unwrap_or_else(|| {
-        devices.push((device.clone(), Lists::new()));
+    let index = devices.iter().position(|(known, _)| known.same_device(device));
+    let index = index.unwrap_or_else(|| {
+        devices.push((device.clone(), RecentLists::new()));
         devices.len() - 1
     });
-    run(&mut devices[place].1)
+    run(&mut devices[index].1)
 }
 
 /// The cached list of these values, if any; marks it as most recently used.
-fn known(lists: &mut Lists, numbers: &[u32]) -> Option<Tensor> {
-    let place = lists.iter().position(|(list, _)| list == numbers)?;
-    let found = lists.remove(place)?;
+fn known(lists: &mut RecentLists, numbers: &[u32]) -> Option<Tensor> {
+    let index = lists.iter().position(|(list, _)| list == numbers)?;
+    let found = lists.remove(index)?;
     let tensor = found.1.clone();
     lists.push_front(found);
     Some(tensor)

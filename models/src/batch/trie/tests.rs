@@ -66,11 +66,11 @@ fn recent_sequences_cut_a_path_a_few_times_at_most() {
     assert_eq!((batch.segments.len(), batch.keep.len()), (RECENT_MAX + 1, RECENT_MAX));
     assert_eq!(path(&batch, batch.ends[0]), long);
     // Only the first cuts are made; what continues a cached prefix may be cut further.
-    let places: Vec<usize> = batch.keep.iter().map(|keep| keep.tokens.len()).collect();
-    assert_eq!(places, [16, 32, 48, 64]);
+    let lengths: Vec<usize> = batch.keep.iter().map(|keep| keep.tokens.len()).collect();
+    assert_eq!(lengths, [16, 32, 48, 64]);
     // Branches of the batch's own sequences do not count against the limit on recent ones.
     let others =
-        (0..20).map(|place| sequence([&long[..30 * (place + 1)], &[place as u32]].concat()));
+        (0..20).map(|count| sequence([&long[..30 * (count + 1)], &[count as u32]].concat()));
     let all: Vec<Sequence> = others.chain([one]).collect();
     let all: Vec<&Sequence> = all.iter().collect();
     let (with, without) = (lay_out(&all, &recent, |_| None), lay_out(&all, &[], |_| None));
@@ -140,8 +140,8 @@ proptest! {
         // Root segments never share the first `SHARED_MIN` tokens.
         let starts: Vec<&[u32]> = batch.segments.iter().filter(|segment| segment.start == 0)
             .map(|segment| &batch.tokens[segment.rows.start..][..SHARED_MIN]).collect();
-        for (place, start) in starts.iter().enumerate() {
-            prop_assert!(!starts[..place].contains(start));
+        for (index, start) in starts.iter().enumerate() {
+            prop_assert!(!starts[..index].contains(start));
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{Family, LanguageModel, Network, qwen3};
 use crate::batch::{Encoder, HiddenStates, RaggedBatch, Visual};
 use crate::checkpoint::{Checkpoint, CheckpointError, read_json_if_there};
 use crate::conventions::Conventions;
-use crate::layers::{Decoder, Loader, Rotary};
+use crate::layers::{Decoder, Loader, Rotary, Rotation};
 use crate::readout::Pooling;
 use vision::{Seen, Tower};
 
@@ -119,8 +119,8 @@ fn load(
             "the file is missing; it defines how images are scaled",
         ));
     }
-    let part = |problem: serde_json::Error| error(format!("text_config: {problem}"));
-    let text = qwen3::Config::deserialize(&config.text_config).map_err(part)?;
+    let text = qwen3::Config::deserialize(&config.text_config)
+        .map_err(|problem| error(format!("text_config: {problem}")))?;
     let sections = Sections::of(&text).map_err(error)?;
     let (sizes, theta) = (text.sizes().map_err(error)?, text.theta(500_000.0).map_err(error)?);
     let weights = checkpoint.weights();
@@ -152,9 +152,8 @@ impl Qwen3Vl {
     /// Hidden states of text tokens and of images encoded by the tower.
     fn embed(&self, batch: &RaggedBatch, seen: &Seen) -> Result<Rows, KernelError> {
         // Rows of images are looked up too, and then overwritten.
-        let known = |id: &u32| if Visual::stands_for(*id) { 0 } else { *id };
-        let ids: Vec<u32> = batch.tokens().iter().map(known).collect();
-        let mut hidden = self.embedding.rows_of(&ids)?;
+        let ids = batch.tokens().iter().map(|id| if Visual::stands_for(*id) { 0 } else { *id });
+        let mut hidden = self.embedding.rows_of(&ids.collect::<Vec<u32>>())?;
         seen.put(0, batch.visuals(), &mut hidden)?;
         Ok(hidden)
     }
@@ -167,8 +166,8 @@ impl Encoder for Qwen3Vl {
             let longest = positions.iter().max().map_or(0, |position| *position as usize + 1);
             let tables = self.rotary.tables(longest)?;
             let hidden = self.embedding.rows_of(batch.tokens())?;
-            let nothing = |_: usize, _: &mut Rows| Ok(());
-            return self.decoder.run(batch, hidden, (&positions, &tables), &nothing, pause);
+            let rotation = Rotation { positions: &positions, tables: &tables };
+            return self.decoder.run(batch, hidden, rotation, &|_, _| Ok(()), pause);
         };
         let longest =
             mrope_positions.iter().flatten().max().map_or(0, |position| *position as usize + 1);
@@ -182,7 +181,8 @@ impl Encoder for Qwen3Vl {
             }
             Ok(())
         };
-        self.decoder.run(batch, hidden, (&positions, &tables), &deep_stack, pause)
+        let rotation = Rotation { positions: &positions, tables: &tables };
+        self.decoder.run(batch, hidden, rotation, &deep_stack, pause)
     }
 
     fn is_causal(&self) -> bool {

@@ -57,16 +57,19 @@ pub fn patch(pixels: &Pixels, [row, column]: [u32; 2], out: &mut [f32]) {
 fn spread(count: usize, points: usize) -> Vec<(u32, u32, f32)> {
     let last = (points - 1) as f32;
     let step = if count > 1 { last / (count - 1) as f32 } else { 0.0 };
-    let at = |place: usize| {
-        let (from_start, from_end) = (step * place as f32, step * (count - 1 - place) as f32);
-        if place < count / 2 { from_start } else { last - from_end }
-    };
-    let place = |place| {
-        let at = if count == 1 { 0.0 } else { at(place) };
+    let around = (0..count).map(|index| {
+        let (from_start, from_end) = (step * index as f32, step * (count - 1 - index) as f32);
+        let at = if count == 1 {
+            0.0
+        } else if index < count / 2 {
+            from_start
+        } else {
+            last - from_end
+        };
         let before = at as u32;
         (before, (before + 1).min(points as u32 - 1), at - before as f32)
-    };
-    (0..count).map(place).collect()
+    });
+    around.collect()
 }
 
 /// The four learned positions around each patch of a grid, with bilinear weights, from a square
@@ -106,8 +109,8 @@ mod tests {
         let mut out = vec![0.0; PATCH_NUMBERS];
         patch(&pixels, [1, 1], &mut out);
         let wanted = |channel: usize, add: usize, line: usize, at: usize| {
-            let place = (16 + line) * width + 16 + at;
-            (((place + channel + add) % 251) as f32 - 127.5) / 127.5
+            let pixel = (16 + line) * width + 16 + at;
+            (((pixel + channel + add) % 251) as f32 - 127.5) / 127.5
         };
         assert_eq!(out[0], wanted(0, 0, 0, 0));
         assert_eq!(out[256 + 5 * 16 + 3], wanted(0, 7, 5, 3));
@@ -117,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_grid_of_the_tables_size_is_read_at_its_points() {
-        for (place, corners) in coordinates([4, 4]).zip(corners([4, 4], 4)) {
+        for (position, corners) in coordinates([4, 4]).zip(corners([4, 4], 4)) {
             let [(id, weight), ..] = corners;
-            assert_eq!((id, weight), (place[0] * 4 + place[1], 1.0));
+            assert_eq!((id, weight), (position[0] * 4 + position[1], 1.0));
         }
         let weights =
             corners([6, 2], 48).map(|around| around.iter().map(|(_, weight)| weight).sum::<f32>());

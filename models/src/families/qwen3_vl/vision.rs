@@ -90,7 +90,7 @@ impl Config {
         if deep.iter().any(|layer| *layer >= self.depth) || deep.len() > decoder.layers {
             return Err(format!("vision_config: deepstack_visual_indexes {deep:?} are not layers"));
         }
-        if (1..deep.len()).any(|place| deep[..place].contains(&deep[place])) {
+        if (1..deep.len()).any(|index| deep[..index].contains(&deep[index])) {
             return Err(format!(
                 "vision_config: deepstack_visual_indexes {deep:?} has an index twice"
             ));
@@ -198,8 +198,8 @@ impl Tower {
         let heads = config.heads();
         let block = |block| VisionBlock::load(&loader.at(&format!("blocks.{block}.")), config);
         let deep = config.deepstack_visual_indexes.iter().enumerate();
-        let deep = deep.map(|(place, block)| {
-            let loader = loader.at(&format!("deepstack_merger_list.{place}."));
+        let deep = deep.map(|(index, block)| {
+            let loader = loader.at(&format!("deepstack_merger_list.{index}."));
             Ok((*block, Merger::load(&loader, config, true)?))
         });
         let kernel = [CHANNELS, FRAMES, PATCH, PATCH];
@@ -257,16 +257,16 @@ impl Tower {
             owners.resize(at.len(), image);
             offsets.push(at.len());
         }
-        let mut hidden = self.embed(images, (&at, &owners), &around)?;
+        let mut hidden = self.embed(images, &at, &owners, &around)?;
         let segments = segments_of(&offsets);
-        let longest = at.iter().flatten().max().map_or(0, |place| *place as usize + 1);
+        let longest = at.iter().flatten().max().map_or(0, |coordinate| *coordinate as usize + 1);
         let quarter = self.heads.size / 4;
         let streams: Vec<(usize, usize)> =
             (0..2 * quarter).map(|angle| (angle / quarter, angle % quarter)).collect();
         let tables = self.rotary.tables(longest)?.gathered(&at, &streams)?;
         let positions: Vec<u32> = (0..at.len() as u32).collect();
         let mut levels = Vec::with_capacity(self.deep.len());
-        for (place, block) in self.blocks.iter().enumerate() {
+        for (index, block) in self.blocks.iter().enumerate() {
             pause();
             let (_, normed) =
                 block.attention_norm.forward_for(&hidden, block.qkv.input_layout())?;
@@ -284,7 +284,7 @@ impl Tower {
             let wide =
                 block.up.apply_for(&normed, Some(self.activation), block.down.input_layout())?;
             hidden = block.down.of(&wide, None, Some(&hidden))?;
-            for (_, merger) in self.deep.iter().filter(|(block, _)| *block == place) {
+            for (_, merger) in self.deep.iter().filter(|(block, _)| *block == index) {
                 levels.push(merger.merge(&hidden)?);
             }
         }
@@ -296,11 +296,13 @@ impl Tower {
     fn embed(
         &self,
         images: &[&Pixels],
-        (at, owners): (&[[u32; 2]], &[usize]),
+        at: &[[u32; 2]],
+        owners: &[usize],
         around: &[[Corner; 4]],
     ) -> Result<Rows, KernelError> {
-        let write = |row: usize, out: &mut [f32]| patch(images[owners[row]], at[row], out);
-        let patches = Rows::written([at.len(), PATCH_NUMBERS], &self.device, write)?;
+        let patches = Rows::written([at.len(), PATCH_NUMBERS], &self.device, |row, out| {
+            patch(images[owners[row]], at[row], out);
+        })?;
         let patches = LinearInput::of_rows(&patches, self.embed.input_layout())?;
         self.positions.add_weighted(around, self.embed.of(&patches, None, None)?)
     }

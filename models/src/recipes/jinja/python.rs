@@ -79,14 +79,16 @@ fn method(
     })
 }
 
+/// Whether Python's `str.splitlines` ends a line at a character.
+fn ends_line(character: char) -> bool {
+    let others = ['\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
+    matches!(character, '\n' | '\r' | '\u{1c}'..='\u{1e}') || others.contains(&character)
+}
+
 /// Python's `str.splitlines`.
 fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
-    let is_end = |character: char| {
-        let others = ['\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
-        matches!(character, '\n' | '\r' | '\u{1c}'..='\u{1e}') || others.contains(&character)
-    };
     let (mut rest, mut lines) = (text, Vec::new());
-    while let Some(end) = rest.find(is_end) {
+    while let Some(end) = rest.find(ends_line) {
         let length = match &rest[end..] {
             end if end.starts_with("\r\n") => 2,
             end => end.chars().next().map_or(0, char::len_utf8),

@@ -19,7 +19,9 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     let modules = checkpoint.sentence_transformers().filter(|modules| modules.is_cross_encoder);
     let without_chat =
         modules.is_some_and(|modules| template.is_none() || modules.takes_messages == Some(false));
-    let of_turns = |template: &str| modules.is_none() && is_of_turns(template);
+    let is_known = template.is_none_or(|template| {
+        is_published(&template) || (modules.is_none() && is_of_turns(&template))
+    });
     let structured =
         modules.is_some_and(|modules| modules.message_format.as_deref() == Some("structured"));
     let problem = if structured {
@@ -28,7 +30,7 @@ pub fn check(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
     } else if without_chat {
         "sentence-transformers applies no chat template to the pairs of this cross-encoder, as it \
          has no chat_template or no modality \"message\", which is not supported"
-    } else if template.is_none_or(|template| is_published(&template) || of_turns(&template)) {
+    } else if is_known {
         return Ok(());
     } else {
         "its chat_template may differ from the built-in one of Qwen3-Reranker; only an exact copy \

@@ -90,11 +90,11 @@ fn prompts_and_instructions_go_before_the_text() {
 fn tokens_say_where_they_are_in_characters_and_decode_gives_the_text_back() {
     let model = model("tiny-bert");
     let tokens = model.recipe.tokenize("été the", true, &Prompt::None).expect("tokens");
-    let places: Vec<_> =
+    let located: Vec<_> =
         tokens.iter().map(|token| (token.text.as_str(), token.special, token.start)).collect();
-    assert_eq!(places[0], ("[CLS]", true, None));
-    assert_eq!(places[places.len() - 2], ("the", false, Some(4)));
-    assert_eq!(places[1].2, Some(0));
+    assert_eq!(located[0], ("[CLS]", true, None));
+    assert_eq!(located[located.len() - 2], ("the", false, Some(4)));
+    assert_eq!(located[1].2, Some(0));
     let qwen3 = self::model("tiny-qwen3");
     let text = "naïve <b>日本</b>";
     let ids: Vec<u32> = ids(&qwen3, Input::from(text), &Prepare::default()).expect("ids");

@@ -12,13 +12,13 @@ use serde_json::Value;
 /// An object with ordered keys. As in Python, a key that is set again keeps its position.
 #[derive(Debug, Clone)]
 pub struct Ordered<T> {
-    places: HashMap<String, usize>,
+    positions: HashMap<String, usize>,
     entries: BTreeMap<usize, (String, T)>,
 }
 
 impl<T> Default for Ordered<T> {
     fn default() -> Self {
-        Self { places: HashMap::new(), entries: BTreeMap::new() }
+        Self { positions: HashMap::new(), entries: BTreeMap::new() }
     }
 }
 
@@ -28,19 +28,19 @@ impl<T> Ordered<T> {
     }
 
     pub fn get(&self, key: &str) -> Option<&T> {
-        let place = self.places.get(key)?;
-        self.entries.get(place).map(|(_, value)| value)
+        let position = self.positions.get(key)?;
+        self.entries.get(position).map(|(_, value)| value)
     }
 
     pub fn insert(&mut self, key: String, value: T) {
-        let next = self.entries.last_key_value().map_or(0, |(place, _)| place + 1);
-        let place = *self.places.entry(key.clone()).or_insert(next);
-        self.entries.insert(place, (key, value));
+        let next = self.entries.last_key_value().map_or(0, |(position, _)| position + 1);
+        let position = *self.positions.entry(key.clone()).or_insert(next);
+        self.entries.insert(position, (key, value));
     }
 
     pub fn remove(&mut self, key: &str) -> Option<T> {
-        let place = self.places.remove(key)?;
-        self.entries.remove(&place).map(|(_, value)| value)
+        let position = self.positions.remove(key)?;
+        self.entries.remove(&position).map(|(_, value)| value)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&String, &T)> {

@@ -41,7 +41,7 @@ const XLM_ROBERTA_UNKNOWN: usize = 3;
 
 /// The parts of `tokenizer.json` that every class uses.
 #[derive(Deserialize)]
-struct Lists {
+struct CommonParts {
     #[serde(default)]
     added_tokens: Vec<Listed>,
     padding: Option<PaddingParams>,
@@ -76,10 +76,10 @@ struct TokenizerParts {
 /// # Errors
 /// An invalid file.
 pub fn truncation(path: &Path, bytes: &[u8]) -> Result<Option<TruncationParams>, CheckpointError> {
-    let lists: Result<Lists, _> = serde_json::from_slice(bytes);
-    let lists = lists
+    let common: Result<CommonParts, _> = serde_json::from_slice(bytes);
+    let common = common
         .map_err(|problem| CheckpointError::new(path, format!("not a tokenizer: {problem}")))?;
-    Ok(lists.truncation)
+    Ok(common.truncation)
 }
 
 /// The tokenizer that transformers builds from a `tokenizer.json` with these bytes and the files
@@ -95,19 +95,18 @@ pub fn open(
     let path = checkpoint.transformer_dir().join("tokenizer.json");
     let damaged =
         |problem: String| CheckpointError::new(&path, format!("not a tokenizer: {problem}"));
-    let lists: Lists =
+    let common: CommonParts =
         serde_json::from_slice(bytes).map_err(|problem| damaged(problem.to_string()))?;
     let bytes_are_pieces = memchr::memmem::find(bytes, b"\"ByteLevel\"").is_some();
     let class = class::of(checkpoint, conventions, bytes_are_pieces)?;
-    let padding = lists.padding.as_ref();
-    let tokens = Tokens::read(checkpoint, class, &lists.added_tokens, padding)?;
-    let failed = |problem: tokenizers::Error| {
-        error(checkpoint, format!("its tokens cannot be added: {problem}"))
-    };
+    let padding = common.padding.as_ref();
+    let tokens = Tokens::read(checkpoint, class, &common.added_tokens, padding)?;
     let tokenizer = if class == Class::File {
         let read = Tokenizer::from_bytes(bytes);
         let mut tokenizer = read.map_err(|problem| damaged(problem.to_string()))?;
-        tokens.add_to(&mut tokenizer, class).map_err(failed)?;
+        tokens.add_to(&mut tokenizer, class).map_err(|problem| {
+            error(checkpoint, format!("its tokens cannot be added: {problem}"))
+        })?;
         tokenizer
     } else {
         let parts: TokenizerParts =
@@ -115,7 +114,7 @@ pub fn open(
         Maker { checkpoint, class, tokens: &tokens }.make(parts)?
     };
     let direction =
-        lists.truncation.map_or(TruncationDirection::Right, |truncation| truncation.direction);
+        common.truncation.map_or(TruncationDirection::Right, |truncation| truncation.direction);
     let named_special =
         tokens.special().into_iter().filter_map(|text| tokenizer.token_to_id(text)).collect();
     let gives_types = class::gives_types(checkpoint, class)?;
@@ -191,8 +190,8 @@ impl Maker<'_> {
                     Class::XlmRoberta => XLM_ROBERTA_UNKNOWN,
                     _ => {
                         let unknown = self.tokens.named("unk_token");
-                        let place = pieces.iter().position(|(text, _)| Some(&**text) == unknown);
-                        place.unwrap_or(0)
+                        let index = pieces.iter().position(|(text, _)| Some(&**text) == unknown);
+                        index.unwrap_or(0)
                     }
                 };
                 let model = Unigram::from(pieces, Some(unknown), false);
@@ -278,13 +277,13 @@ impl Maker<'_> {
             _ => ("bos_token", "eos_token"),
         };
         let (first, last) = (self.token(first)?, self.token(last)?);
-        let place = |token: &str| {
+        let with_id = |token: &str| {
             let problem = format!("there is no token {token:?} to put around a text");
             let id = tokenizer.token_to_id(token);
             id.map(|id| (token.to_owned(), id)).ok_or_else(|| error(self.checkpoint, problem))
         };
         if matches!(self.class, Class::Roberta | Class::MPNet) {
-            let processing = RobertaProcessing::new(place(last)?, place(first)?);
+            let processing = RobertaProcessing::new(with_id(last)?, with_id(first)?);
             return Ok(match self.class {
                 Class::MPNet => processing.trim_offsets(true).add_prefix_space(false),
                 _ => processing
@@ -306,7 +305,7 @@ impl Maker<'_> {
         let mut builder = TemplateProcessing::builder();
         builder.try_single(single).map_err(wrong)?;
         builder.try_pair(pair).map_err(wrong)?;
-        builder.special_tokens(vec![place(first)?, place(last)?]);
+        builder.special_tokens(vec![with_id(first)?, with_id(last)?]);
         let template = builder.build().map_err(|problem| wrong(problem.to_string()))?;
         Ok(template.into())
     }

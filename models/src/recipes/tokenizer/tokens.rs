@@ -303,9 +303,9 @@ impl<'a> Files<'a> {
 
     /// Takes the tokens under model-specific keys.
     fn take_of_model(&mut self) -> Ordered<Value> {
-        let is_one = |(key, value): &(String, Value)| is_of_one_model(key) && value.is_string();
+        let keys = std::mem::take(&mut self.keys).into_iter();
         let (mut taken, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.keys).into_iter().partition(is_one);
+            keys.partition(|(key, value)| is_of_one_model(key) && value.is_string());
         self.keys.extend(rest);
         taken.extend(self.objects.remove(EXTRA).into_iter().flatten());
         match (taken.is_empty(), self.objects.remove(OF_MODEL)) {
@@ -368,9 +368,10 @@ impl<'a> Files<'a> {
 
     /// Tokens under model-specific keys, with flags.
     fn of_other_keys(&self) -> Vec<(String, Value)> {
-        let is_token = |value: &Value| value.is_string() || is_typed(value);
-        let others =
-            self.keys.iter().filter(|(key, value)| is_of_one_model(key) && is_token(value));
+        let others = self
+            .keys
+            .iter()
+            .filter(|(key, value)| is_of_one_model(key) && (value.is_string() || is_typed(value)));
         others.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 

@@ -9,7 +9,8 @@ use candle_core::cuda_backend::WrapErr as _;
 use candle_core::{DType, Device, Tensor};
 
 use super::{
-    Gemm, Layouts, Library, NOT_SUPPORTED, Operation, Plan, ROWS_LEAST, Shape, failed, sys,
+    Gemm, GemmPlan, Library, MatrixLayouts, NOT_SUPPORTED, Operation, ROWS_LEAST, Shape, failed,
+    sys,
 };
 use crate::KernelError;
 
@@ -20,7 +21,7 @@ const ROWS_FEWER: usize = 16;
 
 impl Library {
     /// The plan for a shape of few rows, timed with these weights.
-    pub(super) fn tuned(&self, product: &Gemm<'_>, shape: Shape) -> Result<Plan, KernelError> {
+    pub(super) fn tuned(&self, product: &Gemm<'_>, shape: Shape) -> Result<GemmPlan, KernelError> {
         let mut best = self.plan(Shape { rows: ROWS_LEAST, ..shape })?;
         let device = product.x.device();
         let x = noise(shape.rows, shape.depth, shape.dtype, device)?;
@@ -30,7 +31,7 @@ impl Library {
         let Some(wanted) = self.result(&trial, shape, &best)? else { return self.plan(shape) };
         let mut fastest = self.time(&trial, shape, &best)?;
         for algorithm in self.for_few(shape)? {
-            let plan = Plan { operation: Operation::of(shape)?, algorithm };
+            let plan = GemmPlan { operation: Operation::of(shape)?, algorithm };
             if self.result(&trial, shape, &plan)?.is_some_and(|result| result == wanted) {
                 let time = self.time(&trial, shape, &plan)?;
                 if time < fastest {
@@ -43,7 +44,8 @@ impl Library {
 
     /// Algorithms for a shape of few rows that also support single rows.
     fn for_few(&self, shape: Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, KernelError> {
-        let (operation, single) = (Operation::of(shape)?, Layouts::of(Shape { rows: 1, ..shape })?);
+        let (operation, single) =
+            (Operation::of(shape)?, MatrixLayouts::of(Shape { rows: 1, ..shape })?);
         let mut found = self.candidates(shape)?;
         // Finding none for the second shape is not an error.
         found.extend(self.candidates(Shape { rows: ROWS_FEWER, ..shape }).unwrap_or_default());
@@ -56,7 +58,7 @@ impl Library {
         &self,
         product: &Gemm<'_>,
         shape: Shape,
-        plan: &Plan,
+        plan: &GemmPlan,
     ) -> Result<Option<Vec<u32>>, KernelError> {
         let out = Tensor::zeros((shape.rows, shape.columns), shape.out, product.x.device())?;
         match self.start(product, shape, plan, &out)? {
@@ -69,7 +71,12 @@ impl Library {
     }
 
     /// How long `LAUNCHES` launches take.
-    fn time(&self, product: &Gemm<'_>, shape: Shape, plan: &Plan) -> Result<Duration, KernelError> {
+    fn time(
+        &self,
+        product: &Gemm<'_>,
+        shape: Shape,
+        plan: &GemmPlan,
+    ) -> Result<Duration, KernelError> {
         let out = Tensor::zeros((shape.rows, shape.columns), shape.out, product.x.device())?;
         self.stream.synchronize().w()?;
         let begun = Instant::now();
@@ -84,12 +91,12 @@ impl Library {
 /// Fixed pseudo-random values in -1..1.
 fn noise(rows: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor, KernelError> {
     let mut state = 0x9e37_79b9_u32;
-    let mut next = || {
+    let mut numbers: Vec<f32> = Vec::with_capacity(rows * width);
+    for _ in 0..rows * width {
         state ^= state << 13;
         state ^= state >> 17;
         state ^= state << 5;
-        state as f32 / (1u32 << 31) as f32 - 1.0
-    };
-    let numbers: Vec<f32> = (0..rows * width).map(|_| next()).collect();
+        numbers.push(state as f32 / (1u32 << 31) as f32 - 1.0);
+    }
     Tensor::from_vec(numbers, (rows, width), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
 }

@@ -16,7 +16,7 @@ fn runs_become_blocks_and_segments() {
         segment(7..16, 8, vec![Ancestor::Cached(0), Ancestor::Batch(0..5)]),
     ];
     let cached = [Keys { address: 1 << 33 | 24, stride: 2, rows: 3 }];
-    let plan = Plan::new(&segments, 4, &cached);
+    let plan = AttentionPlan::new(&segments, 4, &cached);
     assert_eq!(
         plan.spans,
         [[0, 0, 0, 5], [0, 0, 0, 5], [5, 0, 0, 2], [24, 2, 2, 3], [0, 0, 0, 5], [7, 0, 0, 9]]
@@ -99,7 +99,7 @@ fn check_with<T: Element>(
     let (on_device, kept_there) = (Buffer::of(&qkv), Buffer::of(&cached));
     let before = [Keys { address: kept_there.address_of(0), stride, rows: cached_rows }];
     let kernel = AttentionKernel::of(heads.size, dtype, bias.is_some()).expect("a kernel");
-    let plan = Plan::new(&segments, kernel.rows, &before);
+    let plan = AttentionPlan::new(&segments, kernel.rows, &before);
     let block = |it: &[u32; 6]| {
         let [row, rows, position, first_span, spans, length] = it.map(|it| it as i32);
         Block { row, rows, position, first_span, spans, length }
