@@ -368,8 +368,12 @@ fn code_that_scripts_and_pages_name_is_there() {
 #[test]
 fn lists_name_every_family_recipe_and_dialect() {
     let mut wrong = Vec::new();
-    for folder in ["models/src/families", "models/src/recipes", "server/src/dialects"] {
-        let list = fs::read_to_string(root().join(folder).join("mod.rs")).expect("a list");
+    for (folder, list) in [
+        ("models/src/families", "mod.rs"),
+        ("models/src/recipes", "mod.rs"),
+        ("server/src/dialects", "list.rs"),
+    ] {
+        let list = fs::read_to_string(root().join(folder).join(list)).expect("a list");
         let all = list.split("fn all()").nth(1).expect("a function all()");
         for entry in fs::read_dir(root().join(folder)).expect("a folder") {
             let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
@@ -380,12 +384,14 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "chat_template",
                 "jinja",
                 "classes",
+                "dialect",
                 "forms",
                 "grpc",
                 "heads",
                 "inputs",
                 "items",
                 "known_prompts",
+                "list",
                 "misspelt",
                 "object",
                 "prompts",

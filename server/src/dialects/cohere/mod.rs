@@ -11,11 +11,10 @@ use proxima_engine::EmbedRequest;
 use proxima_models::{Content, ImageHeader, Input, Item, MediaFile, Part, Prepare, TruncationSide};
 use utoipa::OpenApi;
 
-use super::Dialect;
+use super::dialect::{Dialect, Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::inputs::sole_prompt;
 use super::items::{Name, Source, checked, content, resolve};
 use super::ranking::{Asked, echoes, ranked, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::status::{answer_id, shaped};
 use crate::http::{App, Chosen, Failure, JsonBody, Routes, Want, json_response, with_timings};
 use types::{

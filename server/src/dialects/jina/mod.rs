@@ -9,10 +9,9 @@ use proxima_engine::{EmbedRequest, RerankAnswer, TokensRequest};
 use proxima_models::{Prepare, TruncationSide};
 use utoipa::OpenApi;
 
-use super::Dialect;
+use super::dialect::{Dialect, Purpose, ResponseFuture, SharedRoute, handle};
 use super::inputs::sole_prompt;
 use super::ranking::{Asked, echoes, ranked, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, handle};
 use super::status::{answer_id, shaped};
 use super::token_ids::IdsOf;
 use crate::http::{App, Chosen, Failure, Routes, Want, json_response, with_timings};

@@ -10,8 +10,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
-use super::Dialect;
-use super::shared::{Purpose, ResponseFuture, SharedRoute, handle};
+use super::dialect::{Dialect, Purpose, ResponseFuture, SharedRoute, handle};
 use crate::http::{App, Failure, PathText, Routes, Want, json_response, with_timings};
 use types::{EmbeddingsAnswer, EmbeddingsBody, ErrorBody, ModelEntry, ModelsAnswer};
 

@@ -12,10 +12,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
-use super::Dialect;
 use super::classes::Classes;
+use super::dialect::{Dialect, Keys, Purpose, ResponseFuture, SharedRoute, handle, read, respond};
 use super::ranking::{ranked, with_method};
-use super::shared::{Keys, Purpose, ResponseFuture, SharedRoute, handle, read, respond};
 use crate::encoding::EncodedVector;
 use crate::http::{
     App, Failure, JsonBody, PathText, RawBody, Routes, Want, json_response, with_timings,

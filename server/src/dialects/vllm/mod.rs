@@ -15,10 +15,9 @@ use proxima_models::{Content, Input, Prepare, Prompt, TruncationSide};
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::Dialect;
+use super::dialect::{Dialect, Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::items::{ItemObject, Name, Object, echo, echo_parts, is_item, resolve};
 use super::ranking::{Asked, Document, ranked, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::status::{answer_id, now, shaped, status};
 use crate::http::{App, Chosen, Failure, JsonBody, Routes, Want, with_timings};
 use types::{

@@ -9,10 +9,9 @@ use proxima_engine::EmbedRequest;
 use proxima_models::{Prepare, TruncationSide};
 use utoipa::OpenApi;
 
-use super::Dialect;
+use super::dialect::{Dialect, Purpose, ResponseFuture, SharedRoute, handle};
 use super::inputs::sole_prompt;
 use super::ranking::{Asked, Document, ranked, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, handle};
 use super::status::shaped;
 use super::token_ids::IdsOf;
 use crate::http::{App, Failure, Routes, Want, json_response, with_timings};

@@ -14,10 +14,10 @@ use utoipa::ToSchema;
 use super::failure;
 use super::types::{EncodingFormat, VoyageEntry, entries};
 use crate::dialects::Side;
+use crate::dialects::dialect::respond;
 use crate::dialects::inputs::sole_prompt;
 use crate::dialects::items::{ItemContent, Name, Source, Unique, checked, content, resolve};
 use crate::dialects::misspelt;
-use crate::dialects::shared::respond;
 use crate::encoding::OutputEncoding;
 use crate::http::{App, Chosen, Failure, JsonBody, Want, json_response, with_timings};
 

@@ -12,10 +12,9 @@ use proxima_engine::EmbedRequest;
 use proxima_models::{Input, Prepare};
 use utoipa::OpenApi;
 
-use super::Dialect;
+use super::dialect::{Dialect, Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::inputs::purpose_prompt;
 use super::ranking::{Additions, Asked, Document, request, with_method};
-use super::shared::{Purpose, ResponseFuture, SharedRoute, handle, respond};
 use super::status::shaped;
 use crate::http::{App, Failure, JsonBody, Routes, Want, with_timings};
 use types::{
