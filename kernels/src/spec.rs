@@ -97,13 +97,58 @@ pub struct PositionBias {
     pub reach: usize,
 }
 
+/// Which bucket a relative position falls into.
+#[derive(Debug)]
+pub struct OffsetBuckets {
+    /// `[2 * reach + 1]`: the buckets of keys from `reach` positions before the query to `reach`
+    /// after it; each is below `count`.
+    pub of_offsets: Vec<u32>,
+    /// Number of buckets.
+    pub count: usize,
+    /// Sequences may be up to `reach + 1` long.
+    pub reach: usize,
+}
+
+/// A bias of attention's scores by token and relative position (DeBERTa's disentangled attention,
+/// He et al., 2021): `queries[i][bucket] + keys[j][bucket]` for the query `i` and the key `j` of a
+/// sequence, with the bucket of `j` relative to `i`. The product of query and key is one term of
+/// three, so it is scaled by `1/sqrt(3 * size)`.
+#[derive(Debug)]
+pub struct TokenBias<'a> {
+    /// For each head, `[n_rows, buckets]` in float32: the terms of queries, scaled.
+    pub queries: Vec<Tensor>,
+    /// The same for keys.
+    pub keys: Vec<Tensor>,
+    /// The buckets of relative positions.
+    pub buckets: &'a OffsetBuckets,
+}
+
+/// What is added to attention's scores.
+#[derive(Debug, Clone, Copy)]
+pub enum ScoreBias<'a> {
+    /// By relative position alone.
+    Table(&'a PositionBias),
+    /// By token and relative position; not for sequences that share rows.
+    Tokens(&'a TokenBias<'a>),
+}
+
+impl ScoreBias<'_> {
+    /// Number of terms of a score that share its scale.
+    pub(crate) fn terms(self) -> usize {
+        match self {
+            Self::Table(_) => 1,
+            Self::Tokens(_) => 3,
+        }
+    }
+}
+
 /// What attention does with scores before the softmax, after scaling them.
 #[derive(Debug, Clone, Copy)]
 pub struct Scoring<'a> {
     /// Which keys a query sees.
     pub mask: Mask,
     /// What is added to the scores.
-    pub bias: Option<&'a PositionBias>,
+    pub bias: Option<ScoreBias<'a>>,
 }
 
 impl From<Mask> for Scoring<'_> {

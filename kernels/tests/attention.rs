@@ -4,9 +4,9 @@ mod support;
 
 use half::bf16;
 use proxima_kernels::cpu::Isa;
-use proxima_kernels::cpu::attention::{Attention, Bias, Layout, attention};
+use proxima_kernels::cpu::attention::{Attention, Bias, Layout, TokenTerms, attention};
 use proxima_kernels::cpu::gemm::micro_kernel::Arithmetic;
-use proxima_kernels::spec::{Ancestor, Heads, Mask, Segment, segments_of};
+use proxima_kernels::spec::{Ancestor, Heads, Mask, OffsetBuckets, Segment, segments_of};
 use proxima_kernels::thread_pool::limited;
 use support::isas;
 
@@ -38,6 +38,24 @@ impl From<Mask> for Rule<'_> {
 /// A random bias for sequences of up to `reach + 1` rows.
 fn bias_table(heads: Heads, reach: usize) -> Vec<f32> {
     numbers(heads.heads * (2 * reach + 1), 9)
+}
+
+/// Buckets of pairs of offsets, more distant ones in the last.
+fn buckets(reach: usize) -> OffsetBuckets {
+    let (count, half) = (40, 20);
+    let offsets = -(reach as i64)..=reach as i64;
+    let of_offsets = offsets.map(|offset| (offset / 2).clamp(-half, half - 1) + half);
+    OffsetBuckets { of_offsets: of_offsets.map(|bucket| bucket as u32).collect(), count, reach }
+}
+
+/// Random terms of a bias by token: of queries and keys, for each head.
+fn token_terms(heads: Heads, rows: usize) -> Vec<[Vec<f32>; 2]> {
+    let terms = |seed: usize| numbers(rows * 40, seed as u32);
+    (0..heads.heads).map(|head| [terms(20 + head), terms(40 + head)]).collect()
+}
+
+fn terms_of(terms: &[[Vec<f32>; 2]]) -> Vec<TokenTerms<'_>> {
+    terms.iter().map(|[queries, keys]| TokenTerms { queries, keys }).collect()
 }
 
 fn run<'a>(
@@ -73,13 +91,21 @@ fn reference(qkv: &[f32], heads: Heads, offsets: &[usize], rule: Rule<'_>) -> Ve
                 let score = |key: usize| {
                     let query = part(bounds[0] + query, head);
                     let key = part(bounds[0] + key, heads.heads + shared);
-                    query.zip(key).map(|(q, k)| q * k).sum::<f64>() / (size as f64).sqrt()
+                    let terms = if matches!(bias, Some(Bias::Tokens { .. })) { 3 } else { 1 };
+                    query.zip(key).map(|(q, k)| q * k).sum::<f64>() / ((terms * size) as f64).sqrt()
                 };
-                let added = |key: usize| {
-                    let bias = bias.map(|bias| {
-                        bias.table[head * (2 * bias.reach + 1) + bias.reach + key - query]
-                    });
-                    f64::from(bias.unwrap_or(0.0))
+                let added = |key: usize| match bias {
+                    None => 0.0,
+                    Some(Bias::Table { table, reach }) => {
+                        f64::from(table[head * (2 * reach + 1) + reach + key - query])
+                    }
+                    Some(Bias::Tokens { terms, buckets }) => {
+                        let bucket = buckets.of_offsets[buckets.reach + key - query] as usize;
+                        let of = |terms: &[f32], row: usize| {
+                            f64::from(terms[(bounds[0] + row) * buckets.count + bucket])
+                        };
+                        of(terms[head].queries, query) + of(terms[head].keys, key)
+                    }
                 };
                 let weights: Vec<f64> =
                     keys.clone().map(|key| (score(key) + added(key)).exp()).collect();
@@ -107,7 +133,11 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
         let rounded: Vec<f32> = qkv.iter().map(|value| bf16::from_f32(*value).to_f32()).collect();
         // The longest sequence needs 299.
         let tables = [299, 400].map(|reach| (reach, bias_table(heads, reach)));
-        let [near, far] = tables.each_ref().map(|(reach, table)| Bias { table, reach: *reach });
+        let [near, far] =
+            tables.each_ref().map(|(reach, table)| Bias::Table { table, reach: *reach });
+        let (buckets, numbers) = (buckets(310), token_terms(heads, offsets[offsets.len() - 1]));
+        let terms = terms_of(&numbers);
+        let tokens = Bias::Tokens { terms: &terms, buckets: &buckets };
         let cases = [
             (Mask::Full, None),
             (Mask::Causal, None),
@@ -116,6 +146,8 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
             (Mask::CausalWindow(5), None),
             (Mask::Full, Some(near)),
             (Mask::CausalWindow(64), Some(far)),
+            (Mask::Full, Some(tokens)),
+            (Mask::Window(64), Some(tokens)),
         ];
         for (mask, bias) in cases {
             let rule = Rule { mask, bias };
@@ -124,8 +156,8 @@ fn every_isa_is_close_to_the_definition_and_all_have_the_same_bits_in_float32() 
             let mut bits: Option<Vec<f32>> = None;
             for way in ways() {
                 let got = run(way, &qkv, heads, &offsets, rule);
-                let reach = bias.map(|bias| bias.reach);
-                let what = (way.0.name(), way.1, heads, mask, reach);
+                let by_token = matches!(bias, Some(Bias::Tokens { .. }));
+                let what = (way.0.name(), way.1, heads, mask, bias.is_some(), by_token);
                 // For values up to 2: weights are rounded to 8 bits, and scaled queries are rounded
                 // again.
                 let (expected, allowed) = match way.1 {
@@ -150,7 +182,7 @@ fn a_sequence_has_the_same_bits_alone_and_among_others_on_any_number_of_threads(
     let offsets = [0, 40, 41, 340, 352];
     let qkv = numbers(352 * heads.row(), 1);
     let table = bias_table(heads, 299);
-    let biased = Rule { mask: Mask::Full, bias: Some(Bias { table: &table, reach: 299 }) };
+    let biased = Rule { mask: Mask::Full, bias: Some(Bias::Table { table: &table, reach: 299 }) };
     let masks = [Mask::Full, Mask::Causal, Mask::Window(16), Mask::CausalWindow(16)];
     let masks = masks.map(Rule::from);
     for isa in ways() {
@@ -236,7 +268,7 @@ fn shared_and_kept_prefixes_give_the_same_bits_as_whole_sequences() {
     for (isa, mask) in ways().into_iter().flat_map(|isa| masks.map(|mask| (isa, mask))) {
         let mut shared = vec![f32::NAN; qkv.len() / row * width];
         let layout = Layout { segments: &segments, cached: &[&keys] };
-        let bias = Some(Bias { table: &table, reach });
+        let bias = Some(Bias::Table { table: &table, reach });
         let arithmetic = isa.1;
         attention(
             isa.0,

@@ -14,8 +14,8 @@ use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::ops::{attention, norm};
 use proxima_kernels::reference;
 use proxima_kernels::spec::{
-    Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, PositionBias, Precision, Scoring,
-    Segment, Sequences, segments_of,
+    Activation, Ancestor, HeadNorms, Heads, Mask, OffsetBuckets, Pooling, PositionBias, Precision,
+    ScoreBias, Scoring, Segment, Sequences, TokenBias, segments_of,
 };
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{DType, Device, Tensor};
@@ -96,11 +96,24 @@ fn attention_equals_its_reference() {
         attends_as_the_reference(&qkv, sequences, mask.into());
     }
     let bias = PositionBias { table: tensor(HEADS.heads, 2 * 130 + 1, 2.0), reach: 130 };
-    let biased = |mask| Scoring { mask, bias: Some(&bias) };
+    let biased = |mask| Scoring { mask, bias: Some(ScoreBias::Table(&bias)) };
     for mask in [Mask::Full, Mask::Window(9)] {
         attends_as_the_reference(&qkv, sequences, biased(mask));
     }
+    let count = 9;
+    let of_offsets = (0..=260).map(|offset: u32| offset * 9 / 261).collect();
+    let buckets = OffsetBuckets { of_offsets, count, reach: 130 };
+    let terms = || (0..HEADS.heads).map(|_| tensor(150, count, 2.0)).collect::<Vec<_>>();
+    let tokens = TokenBias { queries: terms(), keys: terms(), buckets: &buckets };
+    let by_token = |mask| Scoring { mask, bias: Some(ScoreBias::Tokens(&tokens)) };
+    for mask in [Mask::Full, Mask::Window(9)] {
+        attends_as_the_reference(&qkv, sequences, by_token(mask));
+    }
     let too_long = segments_of(&[0, 150]);
+    assert!(is_refused(&qkv, too_long[..].into(), by_token(Mask::Full)));
+    let few = TokenBias { queries: terms(), keys: terms()[1..].to_vec(), buckets: &buckets };
+    let few = Scoring { mask: Mask::Full, bias: Some(ScoreBias::Tokens(&few)) };
+    assert!(is_refused(&qkv, sequences, few));
     assert!(is_refused(&qkv, too_long[..].into(), biased(Mask::Full)));
     let beyond = segments_of(&[0, 200]);
     assert!(is_refused(&qkv, beyond[..].into(), Mask::Full.into()));

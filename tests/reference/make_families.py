@@ -43,6 +43,13 @@ DISTILBERT = {
     "max_position_embeddings": 512, "sinusoidal_pos_embds": False, "tie_weights_": True, "pad_token_id": 0,
     "seq_classif_dropout": 0.2, "qa_dropout": 0.1,
 }
+# As deberta-v3-base.
+DEBERTA = {
+    "model_type": "deberta-v2", **BERT_LIKE, "max_position_embeddings": 512, "layer_norm_eps": 1e-7, "hidden_act": "gelu",
+    "relative_attention": True, "position_buckets": 64, "max_relative_positions": -1, "pos_att_type": "p2c|c2p",
+    "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0,
+    "pooler_hidden_act": "gelu", "pooler_hidden_size": 64, "pooler_dropout": 0, "pad_token_id": 1,
+}
 THREE_LABELS = {"id2label": {"0": "no", "1": "maybe", "2": "yes"}, "label2id": {"no": 0, "maybe": 1, "yes": 2}}
 ONE_LABEL = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 
@@ -61,6 +68,17 @@ def networks():
     yield "distilbert", bert, "DistilBertModel", DISTILBERT
     yield "distilbert classifier", bert, "DistilBertForSequenceClassification", {**DISTILBERT, **THREE_LABELS}
     yield "distilbert over words", bert, "DistilBertForMaskedLM", {**DISTILBERT, "activation": "gelu_new"}
+    yield "deberta", xlmr, "DebertaV2Model", DEBERTA
+    yield "deberta with projections of positions and no buckets", xlmr, "DebertaV2Model", {
+        **{k: v for k, v in DEBERTA.items() if k not in ("position_buckets", "layer_norm_eps", "pooler_hidden_size")},
+        "hidden_size": 96, "num_attention_heads": 3, "num_hidden_layers": 2, "share_att_key": False,
+        "pos_att_type": ["c2p", "p2c"], "norm_rel_ebd": "none", "position_biased_input": True, "type_vocab_size": 2,
+        "max_relative_positions": 200, "max_position_embeddings": 700, "attention_head_size": 32,
+    }
+    yield "deberta reranker", xlmr, "DebertaV2ForSequenceClassification", {**DEBERTA, **ONE_LABEL}
+    yield "deberta classifier", bert, "DebertaV2ForSequenceClassification", {
+        **DEBERTA, **THREE_LABELS, "pooler_hidden_act": "tanh", "max_relative_positions": 300, "position_buckets": 32,
+    }
     yield "roberta over words", xlmr, "XLMRobertaForMaskedLM", {
         "model_type": "xlm-roberta", **BERT_LIKE, "max_position_embeddings": 514, "layer_norm_eps": 1e-5,
         "type_vocab_size": 1, "hidden_act": "relu", "pad_token_id": 1,

@@ -58,10 +58,15 @@ FILE = {"tokenizer_class": "PreTrainedTokenizerFast"}
 BACKWARDS = {"z_token": "[CTX]", "m_token": "gravityriver", "a_token": "<ctx>"}
 WHITE = {"type": "WhitespaceSplit"}
 BERT, XLMR, BYTES = ("bert-classifier", None), ("xlmr-reranker", None), ("xlmr-reranker", "modernbert-reranker-cls")
+PIECES = ("bert-classifier", "xlmr-reranker")
 # Tokens of a vocabulary of BERT, for a class that names others.
 SQUARE = {
     "bos_token": "[CLS]", "eos_token": "[SEP]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]",
     "pad_token": "[PAD]", "mask_token": "[MASK]",
+}
+ANGLED = {
+    "bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "unk_token": "<unk>",
+    "pad_token": "<pad>", "mask_token": "<mask>",
 }
 LEFT = {"mask_token": token("<mask>", lstrip=True)}
 CASES = {
@@ -219,6 +224,14 @@ CASES = {
     "decoder_lstrip": (XLMR, [config(token("<mask>", lstrip=True, single_word=True), "added_tokens_decoder", "399")]),
     "camembert": (XLMR, [config("CamembertTokenizer", "tokenizer_class")]),
     "camembert_alone": (XLMR, [fresh(tokenizer_class="CamembertTokenizer")]),
+    "deberta": (PIECES, [fresh(tokenizer_class="DebertaV2Tokenizer", **ANGLED)]),
+    "deberta_alone": (PIECES, [fresh(tokenizer_class="DebertaV2TokenizerFast")]),
+    "deberta_lower_case": (PIECES, [
+        fresh(tokenizer_class="DebertaV2Tokenizer", do_lower_case=True, split_by_punct=True, add_prefix_space=False, **ANGLED),
+    ]),
+    "deberta_unknown": (PIECES, [
+        fresh(tokenizer_class="DebertaV2Tokenizer", unk_id=5, **{**ANGLED, "unk_token": "<none>"}),
+    ]),
     "roberta": (BYTES, [fresh(tokenizer_class="RobertaTokenizer")]),
     "roberta_space": (BYTES, [
         fresh(tokenizer_class="RobertaTokenizerFast", add_prefix_space=True, trim_offsets=False),

@@ -98,7 +98,7 @@ constexpr Known ALL[] = {
     EVERY_TYPE(rms_norm) EVERY_TYPE(add_rms_norm) EVERY_TYPE(layer_norm) EVERY_TYPE(rotary) EVERY_TYPE(rotary_wide) EVERY_TYPE(gated) EVERY_TYPE(epilogue)
     EVERY_TYPE(gather) EVERY_TYPE(gather_weighted) KERNEL(pool_f32)
     EVERY_SIZE(bf16) EVERY_SIZE(f16) KERNEL(attention_f32)
-    EVERY_SIZE(bias_bf16) EVERY_SIZE(bias_f16) KERNEL(attention_bias_f32)
+    EVERY_SIZE(bias_bf16) EVERY_SIZE(bias_f16) KERNEL(attention_bias_f32) KERNEL(attention_tokens_f32)
     KERNEL(fault_none) KERNEL(fault_no_barrier) KERNEL(fault_no_wait) KERNEL(fault_no_warp_barrier)
     KERNEL(fault_diverged) KERNEL(fault_left) KERNEL(fault_beyond)
 };

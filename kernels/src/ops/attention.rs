@@ -6,12 +6,12 @@ use super::linear::Linear;
 use super::linear_input::{Inner, LinearInput};
 use super::rows::Rows;
 use super::{Backend, CpuSlice, matrix};
-use crate::cpu::attention::{Attention, Bias, Layout, attention_packed};
+use crate::cpu::attention::{Attention, Bias, Layout, TokenTerms, attention_packed};
 use crate::cpu::gemm::micro_kernel::Arithmetic;
 use crate::cpu::{self, Isa};
 use crate::cuda::launch;
 use crate::reference;
-use crate::spec::{Ancestor, Heads, PositionBias, Scoring, Sequences};
+use crate::spec::{Ancestor, Heads, PositionBias, ScoreBias, Scoring, Sequences};
 
 /// Softmax self-attention of each sequence, with scores scaled by `1/sqrt(size)`, in the input
 /// layout of the layer `next`: `[n_rows, heads * size]`. If `next` rounds its inputs, queries,
@@ -102,10 +102,52 @@ fn on_cpu<T>(
     let cached = cached.collect::<Result<Vec<_>>>()?;
     let cached: Vec<&[f32]> = cached.iter().map(|elements| &**elements).collect();
     let layout = Layout { segments: sequences.segments, cached: &cached };
-    let table = scoring.bias.map(|bias| CpuSlice::of(&bias.table)).transpose()?;
-    let reach = scoring.bias.map_or(0, |bias| bias.reach);
-    let bias = table.as_ref().map(|table| Bias { table, reach });
-    Ok(compute(Attention { qkv, heads, layout, mask: scoring.mask, bias, arithmetic }))
+    let compute =
+        |bias| compute(Attention { qkv, heads, layout, mask: scoring.mask, bias, arithmetic });
+    Ok(match scoring.bias {
+        None => compute(None),
+        Some(ScoreBias::Table(bias)) => {
+            let table = CpuSlice::of(&bias.table)?;
+            compute(Some(Bias::Table { table: &table, reach: bias.reach }))
+        }
+        Some(ScoreBias::Tokens(bias)) => {
+            let queries = bias.queries.iter().map(CpuSlice::of).collect::<Result<Vec<_>>>()?;
+            let keys = bias.keys.iter().map(CpuSlice::of).collect::<Result<Vec<_>>>()?;
+            let terms = queries.iter().zip(&keys);
+            let terms: Vec<TokenTerms<'_>> =
+                terms.map(|(queries, keys)| TokenTerms { queries, keys }).collect();
+            compute(Some(Bias::Tokens { terms: &terms, buckets: bias.buckets }))
+        }
+    })
+}
+
+/// Checks that a bias has the heads and rows of a batch, and reaches as far as its longest
+/// sequence.
+fn check_bias(rows: usize, heads: Heads, longest: usize, bias: ScoreBias<'_>) -> Result<()> {
+    let (found, wanted, reach) = match bias {
+        ScoreBias::Table(PositionBias { table, reach }) => {
+            (vec![table.dims2()?], vec![(heads.heads, 2 * reach + 1)], *reach)
+        }
+        ScoreBias::Tokens(bias) => {
+            let both = bias.queries.iter().chain(&bias.keys);
+            let found = both.map(Tensor::dims2).collect::<Result<Vec<_>>>()?;
+            (found, vec![(rows, bias.buckets.count); 2 * heads.heads], bias.buckets.reach)
+        }
+    };
+    if found != wanted || longest > reach + 1 {
+        bail!(
+            "attention: the bias has shape {found:?}, expected {wanted:?}; it reaches {reach} \
+             positions, and the longest sequence has {longest} rows"
+        );
+    }
+    if let ScoreBias::Tokens(bias) = bias {
+        let buckets = bias.buckets;
+        let fit = buckets.of_offsets.iter().all(|bucket| (*bucket as usize) < buckets.count);
+        if buckets.of_offsets.len() != 2 * reach + 1 || !fit {
+            bail!("attention: {} buckets for a reach of {reach}", buckets.of_offsets.len());
+        }
+    }
+    Ok(())
 }
 
 fn check(
@@ -114,15 +156,11 @@ fn check(
     Sequences { segments, cached }: Sequences<'_>,
     Scoring { mask, bias }: Scoring<'_>,
 ) -> Result<()> {
-    if let Some(PositionBias { table, reach }) = bias {
-        let wanted = (heads.heads, 2 * reach + 1);
-        let longest =
-            segments.iter().map(|segment| segment.start + segment.rows.len()).max().unwrap_or(0);
-        if table.dims2()? != wanted || longest > reach + 1 {
-            bail!(
-                "attention: the bias has shape {:?}, expected {wanted:?}; the longest sequence has {longest} rows",
-                table.shape()
-            );
+    if let Some(bias) = bias {
+        let lengths = segments.iter().map(|segment| segment.start + segment.rows.len());
+        check_bias(rows, heads, lengths.max().unwrap_or(0), bias)?;
+        if matches!(bias, ScoreBias::Tokens(_)) && segments.iter().any(|part| part.start > 0) {
+            bail!("attention: sequences with a bias by token share rows");
         }
     }
     for cached in cached {

@@ -2,7 +2,9 @@
 
 use candle_core::{D, Result, Tensor};
 
-use crate::spec::{Ancestor, Heads, Mask, PositionBias, Scoring, Sequences};
+use crate::spec::{
+    Ancestor, Heads, Mask, PositionBias, ScoreBias, Scoring, Segment, Sequences, TokenBias,
+};
 
 /// Softmax attention of each sequence, with scores scaled by `1/sqrt(size)`.
 ///
@@ -29,7 +31,7 @@ pub fn attention<'a>(
         }
         seen.push(keys(&segment.rows)?);
         let own = qkv.narrow(0, segment.rows.start, segment.rows.len())?.narrow(1, 0, queries)?;
-        attend(&own, &Tensor::cat(&seen, 0)?, heads, scoring)
+        attend(&own, &Tensor::cat(&seen, 0)?, heads, scoring, segment)
     });
     Tensor::cat(&outputs.collect::<Result<Vec<_>>>()?, 0)
 }
@@ -41,6 +43,7 @@ fn attend(
     keys: &Tensor,
     heads: Heads,
     Scoring { mask, bias }: Scoring<'_>,
+    segment: &Segment,
 ) -> Result<Tensor> {
     let (rows, length, size) = (queries.dim(0)?, keys.dim(0)?, heads.size);
     let shared = heads.heads / heads.kv_heads;
@@ -52,13 +55,15 @@ fn attend(
         let wide = part.unsqueeze(1)?.broadcast_as((heads.kv_heads, shared, length, size))?;
         wide.reshape((heads.heads, length, size))
     };
-    let scaled = (part(queries, 0, heads.heads)? * (1.0 / (size as f64).sqrt()))?;
+    let terms = bias.map_or(1, ScoreBias::terms);
+    let scaled = (part(queries, 0, heads.heads)? * (1.0 / ((terms * size) as f64).sqrt()))?;
     let values = repeat(part(keys, heads.kv_heads, heads.kv_heads)?)?;
     let keys = repeat(part(keys, 0, heads.kv_heads)?)?;
     let scores = scaled.matmul(&keys.t()?.contiguous()?)?;
     let scores = match bias {
         None => scores,
-        Some(bias) => (scores + bias_of(bias, rows, length)?)?,
+        Some(ScoreBias::Table(bias)) => (scores + bias_of(bias, rows, length)?)?,
+        Some(ScoreBias::Tokens(bias)) => (scores + token_bias_of(bias, segment)?)?,
     };
     let hidden = (0..rows * length).map(|at| {
         let (position, column) = (at / length + length - rows, at % length);
@@ -84,4 +89,23 @@ fn bias_of(bias: &PositionBias, rows: usize, length: usize) -> Result<Tensor> {
         bias.table.narrow(1, bias.reach - position, length)
     });
     Tensor::stack(&of_queries.collect::<Result<Vec<_>>>()?, 1)
+}
+
+/// The biases of a sequence: `[heads, rows, rows]`.
+fn token_bias_of(bias: &TokenBias<'_>, segment: &Segment) -> Result<Tensor> {
+    let TokenBias { queries, keys, buckets } = bias;
+    let (first, rows) = (segment.rows.start, segment.rows.len());
+    let of_pairs = (0..rows).flat_map(|query| {
+        let first = buckets.reach - query;
+        &buckets.of_offsets[first..first + rows]
+    });
+    let of_pairs: Vec<u32> = of_pairs.copied().collect();
+    let of_pairs = Tensor::from_vec(of_pairs, (rows, rows), queries[0].device())?;
+    let mirrored = of_pairs.t()?.contiguous()?;
+    let of_heads = queries.iter().zip(keys).map(|(queries, keys)| {
+        let of_queries = queries.narrow(0, first, rows)?.gather(&of_pairs, 1)?;
+        let of_keys = keys.narrow(0, first, rows)?.gather(&mirrored, 1)?;
+        of_queries + of_keys.t()?
+    });
+    Tensor::stack(&of_heads.collect::<Result<Vec<_>>>()?, 0)
 }

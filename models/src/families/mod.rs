@@ -3,6 +3,7 @@
 //! Must not know: recipes, readouts, which device they run on.
 
 mod bert;
+mod deberta;
 mod distilbert;
 mod embedding_gemma2;
 mod eurobert;
@@ -99,6 +100,7 @@ pub fn all() -> Vec<Family> {
         // Before BERT, whose type it shares.
         jina_bert::family(),
         bert::family(),
+        deberta::family(),
         distilbert::family(),
         eurobert::family(),
         gemma::family(),

@@ -10,6 +10,7 @@ mod relative_bias;
 mod rotary;
 mod sandwich;
 mod text_decoder;
+mod token_bias;
 
 use proxima_kernels::ops::linear::{GatedLinear, Linear};
 use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
@@ -29,6 +30,7 @@ pub use relative_bias::{BiasRule, Buckets, RelativeBias};
 pub use rotary::{Rotary, RotaryRule, Rotation, Scaling, rope_object};
 pub use sandwich::{AttentionInputs, SandwichConfig, SandwichLayer, sandwich_norm};
 pub use text_decoder::TextDecoder;
+pub use token_bias::{LogBuckets, TokenBiasConfig, TokenBiases};
 
 /// Builds layers from a checkpoint's tensors under a prefix.
 pub struct Loader<'a> {

@@ -10,12 +10,12 @@ use proxima_kernels::ops::linear_input::{InputLayout, LinearInput};
 use proxima_kernels::ops::replay::{Recordings, next_layer};
 use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{Activation, Heads, Mask, PositionBias, Scoring};
+use proxima_kernels::spec::{Activation, Heads, Mask, PositionBias, ScoreBias, Scoring};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::{
     Experts, ExpertsConfig, ExpertsNames, LayerNorm, Loader, RelativeBias, Rotary, RotaryRule,
-    Rotation, TableSizes, TokenEmbeddings,
+    Rotation, TableSizes, TokenBiases, TokenEmbeddings,
 };
 use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, RaggedBatch};
 use crate::checkpoint::CheckpointError;
@@ -133,6 +133,7 @@ pub struct PostNorm {
     heads: Heads,
     activation: Activation,
     bias: Option<RelativeBias>,
+    token_biases: Option<TokenBiases>,
     rotary: Option<Rotary>,
     /// CUDA graphs of short batches.
     recordings: Recordings,
@@ -233,6 +234,7 @@ impl PostNorm {
             heads: config.heads,
             activation: config.activation,
             bias: None,
+            token_biases: None,
             rotary: rotary.transpose().map_err(|error| loader.failed(error))?,
             recordings: Recordings::default(),
         })
@@ -242,6 +244,12 @@ impl PostNorm {
     #[must_use]
     pub fn with_bias(self, bias: RelativeBias) -> Self {
         Self { bias: Some(bias), ..self }
+    }
+
+    /// The encoder with biases of its attention by token.
+    #[must_use]
+    pub fn with_token_biases(self, biases: TokenBiases) -> Self {
+        Self { token_biases: Some(biases), ..self }
     }
 
     /// Normalises embedded tokens and runs the layers on them.
@@ -270,20 +278,22 @@ impl PostNorm {
         for (index, layer) in self.layers.iter().enumerate() {
             let next = self.layers.get(index + 1).unwrap_or(layer);
             next_layer();
-            parts.step(pause, |part, state| self.forward(part, state, layer, next, attention))?;
+            parts.step(pause, |part, state| self.forward(part, state, index, next, attention))?;
         }
         Rows::joined(parts.finish().into_iter().map(|state| state.hidden).collect())
     }
 
-    /// Takes a part of a batch through `layer`, with the result also in the input layout of `next`.
+    /// Takes a part of a batch through the layer at `index`, with the result also in the input
+    /// layout of `next`.
     fn forward(
         &self,
         part: &BatchPart,
         LayerState { hidden, input }: LayerState,
-        layer: &Layer,
+        index: usize,
         next: &Layer,
         attention: AttentionPositions<'_>,
     ) -> Result<LayerState, KernelError> {
+        let layer = &self.layers[index];
         let mut qkv = layer.qkv.of(&input, None, None)?;
         if let Some(norms) = &layer.query_key_norms {
             qkv = normed_queries_and_keys(&qkv, norms)?;
@@ -292,10 +302,17 @@ impl PostNorm {
             let Rotation { positions, tables } = rotation.of_rows(part.rows());
             qkv = rotary(qkv, self.heads, None, positions, tables)?;
         }
-        let rows = part.segments().into();
-        let scoring = Scoring { mask: Mask::Full, bias: attention.bias };
-        let mixed = attention_for(&qkv, self.heads, rows, scoring, &layer.output)?;
-        let mut summed = layer.output.of(&mixed, None, Some(&hidden))?;
+        let segments = part.segments();
+        let mut summed = match &self.token_biases {
+            Some(biases) => biases.attend(index, &qkv, segments, &layer.output, &hidden)?,
+            None => {
+                let bias = attention.bias.map(ScoreBias::Table);
+                let scoring = Scoring { mask: Mask::Full, bias };
+                let rows = segments.into();
+                let mixed = attention_for(&qkv, self.heads, rows, scoring, &layer.output)?;
+                layer.output.of(&mixed, None, Some(&hidden))?
+            }
+        };
         if let Some(norm) = &layer.inner_norm {
             summed = Rows::of(&(norm.forward(&summed.tensor()?)? + hidden.tensor()?)?)?;
         }
@@ -320,7 +337,8 @@ impl PostNorm {
 impl Encoder for PostNorm {
     fn run(&self, batch: &RaggedBatch, pause: &dyn Fn()) -> Result<HiddenStates, KernelError> {
         let embedded = self.embeddings.of(batch)?;
-        let hidden = match batch.layout().filter(|_| self.layers.iter().all(Layer::is_recorded)) {
+        let is_recorded = self.token_biases.is_none() && self.layers.iter().all(Layer::is_recorded);
+        let hidden = match batch.layout().filter(|_| is_recorded) {
             Some(layout) => self.recordings.run(&layout, embedded, pause, |embedded, pause| {
                 self.layers(batch, embedded, pause)
             })?,

@@ -21,7 +21,7 @@ use crate::cpu::gemm::pack_lhs::{
 use crate::cpu::isa::simd::{LANES, Simd};
 use crate::cpu::isa::{Isa, math};
 use crate::cpu::thread_pool;
-use crate::spec::{Heads, Mask, Segment};
+use crate::spec::{Heads, Mask, OffsetBuckets, Segment};
 use keys::PackedKeys;
 
 /// Keys per block, whose scores are computed together.
@@ -44,19 +44,52 @@ pub struct Layout<'a> {
 
 /// What is added to scores, by the position of a key relative to the query's.
 #[derive(Debug, Clone, Copy)]
-pub struct Bias<'a> {
-    /// `[heads, 2 * reach + 1]`: from `reach` positions before the query to `reach` after it.
-    pub table: &'a [f32],
-    /// Sequences are at most `reach + 1` long.
-    pub reach: usize,
+pub enum Bias<'a> {
+    /// The same for all tokens.
+    Table {
+        /// `[heads, 2 * reach + 1]`: from `reach` positions before the query to `reach` after it.
+        table: &'a [f32],
+        /// Sequences are at most `reach + 1` long.
+        reach: usize,
+    },
+    /// A term of the query plus one of the key; see [`TokenBias`](crate::spec::TokenBias).
+    Tokens {
+        /// Of each head.
+        terms: &'a [TokenTerms<'a>],
+        /// The buckets of relative positions.
+        buckets: &'a OffsetBuckets,
+    },
 }
 
-impl<'a> Bias<'a> {
-    /// The biases of a query's scores for the keys from `first` on.
-    #[inline(always)]
-    fn of(&self, head: usize, position: usize, first: usize) -> &'a [f32] {
-        let width = 2 * self.reach + 1;
-        &self.table[head * width..][self.reach + first - position..width]
+/// Terms of a head, `[n_rows, buckets]` each.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenTerms<'a> {
+    /// Of the rows as queries.
+    pub queries: &'a [f32],
+    /// Of the rows as keys.
+    pub keys: &'a [f32],
+}
+
+impl Bias<'_> {
+    /// Checks the sizes for a batch.
+    ///
+    /// # Panics
+    /// If one does not fit.
+    fn check(&self, rows: usize, heads: usize, longest: usize, shares: bool) {
+        match self {
+            Self::Table { table, reach } => {
+                assert!(longest <= reach + 1, "a bias for every pair of positions");
+                assert_eq!(table.len(), heads * (2 * reach + 1), "one bias row per head");
+            }
+            Self::Tokens { terms, buckets } => {
+                assert!(longest <= buckets.reach + 1, "a bias for every pair of positions");
+                assert!(!shares, "a row of terms is at its own position");
+                assert_eq!(terms.len(), heads, "terms of every head");
+                let wanted = rows * buckets.count;
+                let fit = |part: &[f32]| part.len() == wanted;
+                assert!(terms.iter().all(|part| fit(part.queries) && fit(part.keys)), "all rows");
+            }
+        }
     }
 }
 
@@ -115,13 +148,11 @@ pub fn attention_packed(isa: Isa, what: Attention<'_>, packing: Packing) -> Pack
 
 fn attend(isa: Isa, what: Attention<'_>, out: &Target<'_>) {
     let Attention { qkv, heads, layout, mask, bias, arithmetic } = what;
-    if let Some(bias) = bias {
-        let longest =
-            layout.segments.iter().map(|segment| segment.start + segment.rows.len()).max();
-        assert!(longest.unwrap_or(0) <= bias.reach + 1, "a bias for every pair of positions");
-        assert_eq!(bias.table.len(), heads.heads * (2 * bias.reach + 1), "one bias row per head");
-    }
     let shares = layout.segments.iter().any(|segment| segment.start > 0);
+    if let Some(bias) = bias {
+        let lengths = layout.segments.iter().map(|segment| segment.start + segment.rows.len());
+        bias.check(what.rows(), heads.heads, lengths.max().unwrap_or(0), shares);
+    }
     assert!(heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads), "heads share evenly");
     assert!(mask.is_causal() || !shares, "only a causal prefix can be shared");
     assert_eq!(qkv.len(), what.rows() * heads.row(), "one row per token");
@@ -219,9 +250,8 @@ impl GemmOp for QueryChunk<'_> {
                 for row in 0..row_panel.len() {
                     let seen = seen_by(row_panel.start + row);
                     let values = &mut scores[row * KEY_BLOCK..][..keys.len()];
-                    if let Some(bias) = self.what.bias {
-                        let query = position + row_panel.start + row;
-                        add(s, values, bias.of(self.head, query, block));
+                    if let Some(bias) = &self.what.bias {
+                        self.add_bias(s, bias, row_panel.start + row, block, values);
                     }
                     let scores = ScoreRow { values, block, seen };
                     let sums = &mut sums[row * padded_size..][..padded_size];
@@ -245,7 +275,8 @@ impl QueryChunk<'_> {
         packed: &mut [u8],
     ) {
         let (size, row) = (self.what.heads.size, self.what.heads.row());
-        let scale = s.splat(1.0 / (size as f32).sqrt());
+        let terms = if matches!(self.what.bias, Some(Bias::Tokens { .. })) { 3 } else { 1 };
+        let scale = s.splat(1.0 / ((terms * size) as f32).sqrt());
         if row_panel.len() < P::ROWS || !size.is_multiple_of(SIZE_UNIT) {
             packed.fill(0);
         }
@@ -282,6 +313,37 @@ impl QueryChunk<'_> {
             let values = &mut scores[panel * PANEL_COLUMNS..];
             let sums = Sums { values, row: KEY_BLOCK, first: true };
             p.tile(height, queries, keys, sums, false);
+        }
+    }
+
+    /// Adds biases to the scores of a query for the keys from `first` on; those of keys after the
+    /// last may stay as they are.
+    #[inline(always)]
+    fn add_bias<S: Simd>(
+        &self,
+        s: S,
+        bias: &Bias<'_>,
+        query: usize,
+        first: usize,
+        values: &mut [f32],
+    ) {
+        let position = self.segment.start + query;
+        match bias {
+            Bias::Table { table, reach } => {
+                let width = 2 * reach + 1;
+                add(s, values, &table[self.head * width..][reach + first - position..width]);
+            }
+            Bias::Tokens { terms, buckets } => {
+                let (TokenTerms { queries, keys }, count) = (terms[self.head], buckets.count);
+                let rows = &self.segment.rows;
+                let of_query = &queries[(rows.start + query) * count..][..count];
+                let of_keys =
+                    keys[(rows.start + first) * count..rows.end * count].chunks_exact(count);
+                let of_offsets = &buckets.of_offsets[buckets.reach + first - position..];
+                for ((value, of_key), bucket) in values.iter_mut().zip(of_keys).zip(of_offsets) {
+                    *value += of_query[*bucket as usize] + of_key[*bucket as usize];
+                }
+            }
         }
     }
 

@@ -46,7 +46,17 @@ struct Attention {
     /// key relative to the query, from -bias_reach to bias_reach.
     const float* bias;
     int bias_reach;
+    /// For kernels with a bias by token: the terms of queries, then those of keys, [2, heads,
+    /// batch_rows, bucket_count], and the bucket of each position of a key relative to the query, from
+    /// -bias_reach to bias_reach. A sequence's rows are then consecutive in the batch.
+    const float* terms = nullptr;
+    const unsigned int* buckets = nullptr;
+    int bucket_count = 0;
+    int batch_rows = 0;
 };
+
+/// What attention adds to scores.
+enum class Bias { NONE, TABLE, TOKENS };
 
 /// The biases of a head for the query at `position`: that of the key at position k is element k.
 /// Elements of keys outside of the sequence must not be read.

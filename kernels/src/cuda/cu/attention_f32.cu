@@ -151,27 +151,44 @@ static __device__ __forceinline__ void write_rows(const Rows& rows, int count, i
     }
 }
 
+/// The bias by token of the query and the key at these positions of the sequence that begins at
+/// `sequence_row` of the batch.
+static __device__ __forceinline__ float token_bias(const Attention& what, int sequence_row, int query, int key) {
+    const int bucket = static_cast<int>(what.buckets[what.bias_reach + key - query]);
+    const long long of_head = static_cast<long long>(head_of_grid(what)) * what.batch_rows + sequence_row;
+    const long long of_keys = of_head + static_cast<long long>(what.heads) * what.batch_rows;
+    return what.terms[(of_head + query) * what.bucket_count + bucket]
+        + what.terms[(of_keys + key) * what.bucket_count + bucket];
+}
+
 /// Scales a tile's scores, from position `begin` on, adds the biases if there are any, and masks
 /// those of keys that a row does not see.
-template <bool BIASED>
+template <Bias BIAS>
 static __device__ __forceinline__ void finish_scores(
-    float (&scores)[ROWS], const Attention& what, int first, int begin, int length) {
-    const float scale = 1.0f / sqrtf(static_cast<float>(what.size));
+    float (&scores)[ROWS], const Attention& what, const Block& block, int first, int begin) {
+    // Of a bias by token, the product of query and key is one term of three.
+    const int terms = BIAS == Bias::TOKENS ? 3 : 1;
+    const float scale = 1.0f / sqrtf(static_cast<float>(terms * what.size));
     const Reach reach = reach_of(what);
+    const int length = block.length;
 #pragma unroll
     for (int row = 0; row < ROWS; row++) {
         const Seen seen = seen_by_any(reach, first + row, first + row, length);
         const int key = begin + lane_of_warp();
         const bool sees = key >= seen.first && key < seen.end;
         scores[row] = sees ? scores[row] * scale : -INFINITY;
-        if (BIASED && sees) {
-            // Rows after a block's last one may lie after the sequence's end, too.
-            scores[row] += biases_of(what, head_of_grid(what), min(first + row, length - 1))[key];
+        // Rows after a block's last one may lie after the sequence's end, too.
+        const int query = min(first + row, length - 1);
+        if (BIAS == Bias::TABLE && sees) {
+            scores[row] += biases_of(what, head_of_grid(what), query)[key];
+        }
+        if (BIAS == Bias::TOKENS && sees) {
+            scores[row] += token_bias(what, block.row - block.position, query, key);
         }
     }
 }
 
-template <bool BIASED>
+template <Bias BIAS>
 static __device__ __forceinline__ void attend(const float* qkv, const Attention& what, float* out) {
     const Block block = what.blocks[block_of_grid(what)];
     const Reach reach = reach_of(what);
@@ -202,7 +219,7 @@ static __device__ __forceinline__ void attend(const float* qkv, const Attention&
         }
         float scores[ROWS] = {};
         multiply_keys(shared, size, scores);
-        finish_scores<BIASED>(scores, what, first, begin, block.length);
+        finish_scores<BIAS>(scores, what, block, first, begin);
         weigh(rows, scores);
         multiply_values(shared, size, scores, rows);
     }
@@ -218,7 +235,7 @@ extern "C" __global__ void __launch_bounds__(128, 3)
     attention_f32(const float* qkv, const Block* blocks, const Span* spans, int row_width, int heads,
                   int kv_heads, int size, int mask, int window, float* out) {
     const Attention what = {blocks, spans, row_width, heads, kv_heads, size, mask, window, nullptr, 0};
-    plain::attend<false>(qkv, what, out);
+    plain::attend<Bias::NONE>(qkv, what, out);
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
@@ -226,5 +243,14 @@ extern "C" __global__ void __launch_bounds__(128, 3)
                        int kv_heads, int size, int mask, int window, const float* bias, int bias_reach,
                        float* out) {
     const Attention what = {blocks, spans, row_width, heads, kv_heads, size, mask, window, bias, bias_reach};
-    plain::attend<true>(qkv, what, out);
+    plain::attend<Bias::TABLE>(qkv, what, out);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+    attention_tokens_f32(const float* qkv, const Block* blocks, const Span* spans, int row_width, int heads,
+                         int kv_heads, int size, int mask, int window, const float* terms,
+                         const unsigned int* buckets, int bucket_count, int reach, int batch_rows, float* out) {
+    const Attention what = {blocks, spans,   row_width, heads, kv_heads, size,         mask,
+                            window, nullptr, reach,     terms, buckets,  bucket_count, batch_rows};
+    plain::attend<Bias::TOKENS>(qkv, what, out);
 }

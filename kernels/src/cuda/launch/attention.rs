@@ -4,11 +4,11 @@
 
 use std::cmp::Reverse;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::{Argument, BLOCK, aligned, at, empty, float32, int, recording, suffix, uploaded};
 use crate::cuda::{self, Launch};
-use crate::spec::{Ancestor, Heads, Mask, Scoring, Segment, Sequences};
+use crate::spec::{Ancestor, Heads, Mask, ScoreBias, Scoring, Segment, Sequences};
 
 /// Head sizes that have a tensor-core kernel; other sizes use the next larger one.
 const SIZES: [usize; 5] = [32, 64, 80, 96, 128];
@@ -75,7 +75,7 @@ impl AttentionPlan {
 }
 
 /// Softmax attention of segments, which the caller has checked, in the dtype of `qkv`; heads of
-/// sizes without a kernel of 16 bits are computed in float32.
+/// sizes without a kernel of 16 bits, and biases by token, are computed in float32.
 pub(crate) fn attention(
     qkv: &Tensor,
     heads: Heads,
@@ -83,7 +83,8 @@ pub(crate) fn attention(
     scoring: Scoring<'_>,
 ) -> Result<Tensor> {
     let (dtype, device) = (qkv.dtype(), qkv.device());
-    if dtype != DType::F32 && !AttentionKernel::is_in_16_bits(heads.size) {
+    let by_token = matches!(scoring.bias, Some(ScoreBias::Tokens(_)));
+    if dtype != DType::F32 && (by_token || !AttentionKernel::is_in_16_bits(heads.size)) {
         let wide = qkv.to_dtype(DType::F32)?;
         return attention(&wide, heads, Sequences { segments, cached }, scoring)?.to_dtype(dtype);
     }
@@ -97,7 +98,7 @@ pub(crate) fn attention(
         .iter()
         .map(|cached| Ok(Keys { address: cuda::address(cached)?, stride, rows: cached.dim(0)? }));
     let cached_keys = cached_keys.collect::<Result<Vec<_>>>()?;
-    let kernel = AttentionKernel::of(heads.size, dtype, bias.is_some())?;
+    let kernel = AttentionKernel::of(heads.size, dtype, BiasKind::of(bias))?;
     let plan = AttentionPlan::new(segments, kernel.rows, &cached_keys);
     let blocks = uploaded(plan.blocks.as_flattened(), device)?;
     let spans = uploaded(plan.spans.as_flattened(), device)?;
@@ -108,7 +109,6 @@ pub(crate) fn attention(
         Mask::CausalWindow(reach) => (3, i32::try_from(reach).unwrap_or(i32::MAX)),
     };
     let out = empty((rows, heads.heads * heads.size), dtype, device)?;
-    let table = bias.map(|bias| float32(&bias.table)).transpose()?;
     let mut arguments = vec![
         at(&qkv)?,
         at(&blocks)?,
@@ -120,10 +120,9 @@ pub(crate) fn attention(
         Argument::Int(mask),
         Argument::Int(window),
     ];
-    if let (Some(bias), Some(table)) = (bias, &table) {
-        recording::hold(table);
-        arguments.extend([at(table)?, int(bias.reach)?]);
-    }
+    let (tables, of_bias) = bias_arguments(rows, bias, device)?;
+    tables.iter().for_each(recording::hold);
+    arguments.extend(of_bias);
     arguments.push(at(&out)?);
     let shape = Launch {
         // A block's heads are adjacent in the grid, since their rows are adjacent in memory.
@@ -137,6 +136,51 @@ pub(crate) fn attention(
     // table; all of them are freed, if at all, in stream order.
     unsafe { cuda::start(device, &loaded, shape, &arguments) }?;
     Ok(out)
+}
+
+/// The arguments of a bias, and the tensors that they point to.
+fn bias_arguments(
+    rows: usize,
+    bias: Option<ScoreBias<'_>>,
+    device: &Device,
+) -> Result<(Vec<Tensor>, Vec<Argument>)> {
+    match bias {
+        None => Ok((Vec::new(), Vec::new())),
+        Some(ScoreBias::Table(bias)) => {
+            let table = float32(&bias.table)?;
+            let arguments = vec![at(&table)?, int(bias.reach)?];
+            Ok((vec![table], arguments))
+        }
+        Some(ScoreBias::Tokens(bias)) => {
+            let terms: Vec<&Tensor> = bias.queries.iter().chain(&bias.keys).collect();
+            let terms = float32(&Tensor::stack(&terms, 0)?)?;
+            let buckets = uploaded(&bias.buckets.of_offsets, device)?;
+            let sizes = [bias.buckets.count, bias.buckets.reach, rows];
+            let mut arguments = vec![at(&terms)?, at(&buckets)?];
+            for size in sizes {
+                arguments.push(int(size)?);
+            }
+            Ok((vec![terms, buckets], arguments))
+        }
+    }
+}
+
+/// The kinds of kernels by what they add to scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BiasKind {
+    None,
+    Table,
+    Tokens,
+}
+
+impl BiasKind {
+    fn of(bias: Option<ScoreBias<'_>>) -> Self {
+        match bias {
+            None => Self::None,
+            Some(ScoreBias::Table(_)) => Self::Table,
+            Some(ScoreBias::Tokens(_)) => Self::Tokens,
+        }
+    }
 }
 
 /// An attention kernel.
@@ -156,9 +200,13 @@ impl AttentionKernel {
         SIZES.iter().any(|fits| size <= *fits) && size.is_multiple_of(PIECE)
     }
 
-    /// The kernel for heads of this size, with or without a bias.
-    pub(crate) fn of(size: usize, dtype: DType, biased: bool) -> Result<Self> {
-        let stem = if biased { "attention_bias" } else { "attention" };
+    /// The kernel for heads of this size and this kind of bias; one by token needs float32.
+    pub(crate) fn of(size: usize, dtype: DType, bias: BiasKind) -> Result<Self> {
+        let stem = match bias {
+            BiasKind::None => "attention",
+            BiasKind::Table => "attention_bias",
+            BiasKind::Tokens => "attention_tokens",
+        };
         if dtype == DType::F32 {
             if size > 256 {
                 bail!("attention: heads of {size} elements are more than the supported 256");

@@ -199,6 +199,8 @@ pub const TOKENIZER: &[Key] = &[
     // Its older name.
     ("max_len", Used),
     ("do_lower_case", Used),
+    ("split_by_punct", Used),
+    ("unk_id", Used),
     ("strip_accents", Used),
     ("tokenize_chinese_chars", Used),
     ("tokenizer_class", Used),

@@ -23,11 +23,12 @@ pub enum Class {
     Gemma,
     XlmRoberta,
     Camembert,
+    DebertaV2,
 }
 
 /// Class names without `Tokenizer` and `Fast`, and their kinds. Classes unknown to transformers use
 /// the file's pipeline.
-const KNOWN: [(&str, Class); 20] = [
+const KNOWN: [(&str, Class); 21] = [
     ("PreTrained", Class::File),
     ("Bert", Class::Bert),
     ("DistilBert", Class::Bert),
@@ -47,6 +48,7 @@ const KNOWN: [(&str, Class); 20] = [
     ("Gemma", Class::Gemma),
     ("XLMRoberta", Class::XlmRoberta),
     ("Camembert", Class::Camembert),
+    ("DebertaV2", Class::DebertaV2),
     ("Bloom", Class::File),
 ];
 
@@ -54,7 +56,7 @@ const KNOWN: [(&str, Class); 20] = [
 const NOT_SERVED: &str = "\
     Albert Barthez Bartpho Basic BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot \
     BlenderbotSmall ByT5 CLIP CTRL Canine Character Clvp CodeGen CodeLlama Cohere ConvBert Cpm \
-    CpmAnt DPRContextEncoder DPRQuestionEncoder DPRReader Deberta DebertaV2 Dia Esm Esmc FNet \
+    CpmAnt DPRContextEncoder DPRQuestionEncoder DPRReader Deberta Dia Esm Esmc FNet \
     FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoX GPTNeoXJapanese GPTSw3 Herbert Lasr \
     LayoutLMv2 LayoutLMv3 LayoutXLM Llama Luke M2M100 MBart MBart50 MLuke Marian MarkupLM \
     Mecab Mgpstr MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert Pop2Piano \
@@ -91,7 +93,8 @@ pub fn of(
 }
 
 /// Whether the tokenizer gives token types (`token_type_ids`): if `model_input_names` lists them;
-/// by default, only BERT's class does.
+/// by default, only
+/// the classes of BERT and DeBERTa do.
 ///
 /// # Errors
 /// If `model_input_names` is not a list.
@@ -99,7 +102,7 @@ pub fn gives_types(checkpoint: &Checkpoint, class: Class) -> Result<bool, Checkp
     match checkpoint.tokenizer_config().get("model_input_names") {
         None => {
             let is_distilled = name(checkpoint)?.is_some_and(|name| short(name) == "DistilBert");
-            Ok(class == Class::Bert && !is_distilled)
+            Ok(matches!(class, Class::Bert | Class::DebertaV2) && !is_distilled)
         }
         Some(Value::Array(names)) => Ok(names.iter().any(|name| name == "token_type_ids")),
         Some(other) => {

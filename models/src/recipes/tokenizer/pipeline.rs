@@ -10,11 +10,14 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::models::unigram::Unigram;
-use tokenizers::normalizers::{BertNormalizer, NFC, Replace};
+use tokenizers::normalizers::Sequence as Normalizers;
+use tokenizers::normalizers::replace::ReplacePattern;
+use tokenizers::normalizers::{BertNormalizer, Lowercase, NFC, Replace, Strip};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::pre_tokenizers::punctuation::Punctuation;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
@@ -36,6 +39,8 @@ pub const QWEN2_WORDS: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|",
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 );
+/// What DeBERTa's class replaces by a space.
+const DEBERTA_SPACES: &str = r"\s{2,}|[\n\r\t]";
 /// Index of the unknown piece in XLM-RoBERTa's class.
 const XLM_ROBERTA_UNKNOWN: usize = 3;
 
@@ -184,16 +189,12 @@ impl Maker<'_> {
                 model.end_of_word_suffix = None;
                 Ok(model.into())
             }
-            (Class::XlmRoberta | Class::Camembert, ModelWrapper::Unigram(model)) => {
+            (
+                Class::XlmRoberta | Class::Camembert | Class::DebertaV2,
+                ModelWrapper::Unigram(model),
+            ) => {
                 let pieces: Vec<(String, f64)> = model.iter().cloned().collect();
-                let unknown = match self.class {
-                    Class::XlmRoberta => XLM_ROBERTA_UNKNOWN,
-                    _ => {
-                        let unknown = self.tokens.named("unk_token");
-                        let index = pieces.iter().position(|(text, _)| Some(&**text) == unknown);
-                        index.unwrap_or(0)
-                    }
-                };
+                let unknown = self.unknown_piece(&pieces)?;
                 let model = Unigram::from(pieces, Some(unknown), false);
                 model.map(ModelWrapper::from).map_err(|problem| {
                     error(self.checkpoint, format!("its vocabulary cannot be used: {problem}"))
@@ -211,6 +212,30 @@ impl Maker<'_> {
                 )))
             }
         }
+    }
+
+    /// Index of the piece for what is in no other.
+    fn unknown_piece(&self, pieces: &[(String, f64)]) -> Result<usize, CheckpointError> {
+        let unknown = self.tokens.named("unk_token");
+        let is_unknown = |text: &str| Some(text) == unknown;
+        Ok(match self.class {
+            Class::XlmRoberta => XLM_ROBERTA_UNKNOWN,
+            // A piece of this text with another score is not taken.
+            Class::DebertaV2 => {
+                let index =
+                    pieces.iter().position(|(text, score)| is_unknown(text) && *score == 0.0);
+                match (index, self.checkpoint.tokenizer_config().get("unk_id")) {
+                    (Some(index), _) => index,
+                    (None, None) => 1,
+                    (None, Some(id)) => {
+                        let problem = || error(self.checkpoint, format!("unk_id is {id}"));
+                        let id = id.as_u64().and_then(|id| usize::try_from(id).ok());
+                        id.ok_or_else(problem)?
+                    }
+                }
+            }
+            _ => pieces.iter().position(|(text, _)| is_unknown(text)).unwrap_or(0),
+        })
     }
 
     fn normalizer(
@@ -234,6 +259,17 @@ impl Maker<'_> {
                 Some(spaces.map_err(|problem| error(self.checkpoint, problem.to_string()))?.into())
             }
             Class::XlmRoberta | Class::Camembert => precompiled,
+            Class::DebertaV2 => {
+                let spaces = Replace::new(ReplacePattern::Regex(DEBERTA_SPACES.into()), " ");
+                let spaces =
+                    spaces.map_err(|problem| error(self.checkpoint, problem.to_string()))?;
+                let mut all: Vec<NormalizerWrapper> = Vec::new();
+                if self.flag_or_null("do_lower_case", false)? {
+                    all.push(Lowercase.into());
+                }
+                all.extend([spaces.into(), NFC.into(), Strip::new(false, true).into()]);
+                Some(Normalizers::new(all).into())
+            }
             Class::Roberta | Class::Gpt2 | Class::File => None,
         })
     }
@@ -257,6 +293,18 @@ impl Maker<'_> {
                 let split = Split::new(SplitPattern::String(" ".into()), behavior, false);
                 split.map_err(|problem| error(self.checkpoint, problem.to_string()))?.into()
             }
+            Class::DebertaV2 => {
+                let mut all: Vec<PreTokenizerWrapper> = Vec::new();
+                if self.flag_or_null("split_by_punct", false)? {
+                    all.push(Punctuation::new(SplitDelimiterBehavior::Isolated).into());
+                }
+                let space = match self.flag_or_null("add_prefix_space", true)? {
+                    true => PrependScheme::Always,
+                    false => PrependScheme::First,
+                };
+                all.push(Metaspace::new('▁', space, true).into());
+                Sequence::new(all).into()
+            }
             Class::XlmRoberta | Class::Camembert => {
                 let space = match self.flag_or_null("add_prefix_space", true)? {
                     true => PrependScheme::Always,
@@ -273,7 +321,9 @@ impl Maker<'_> {
         tokenizer: &Tokenizer,
     ) -> Result<PostProcessorWrapper, CheckpointError> {
         let (first, last) = match self.class {
-            Class::Bert | Class::MPNet | Class::Roberta => ("cls_token", "sep_token"),
+            Class::Bert | Class::MPNet | Class::Roberta | Class::DebertaV2 => {
+                ("cls_token", "sep_token")
+            }
             _ => ("bos_token", "eos_token"),
         };
         let (first, last) = (self.token(first)?, self.token(last)?);
@@ -293,7 +343,7 @@ impl Maker<'_> {
             .into());
         }
         let (single, pair) = match self.class {
-            Class::Bert => (
+            Class::Bert | Class::DebertaV2 => (
                 format!("{first}:0 $A:0 {last}:0"),
                 format!("{first}:0 $A:0 {last}:0 $B:1 {last}:1"),
             ),

@@ -219,6 +219,13 @@ fn default_of<'a>(class: Class, key: &str, padding: Option<&'a PaddingParams>) -
         (Class::Bert, "pad_token") => Some("[PAD]"),
         (Class::Bert, "cls_token") => Some("[CLS]"),
         (Class::Bert, "mask_token") => Some("[MASK]"),
+        (Class::DebertaV2, key) => Some(match key {
+            "bos_token" | "cls_token" => "[CLS]",
+            "eos_token" | "sep_token" => "[SEP]",
+            "unk_token" => "[UNK]",
+            "pad_token" => "[PAD]",
+            _ => "[MASK]",
+        }),
         (Class::Gpt2, "unk_token" | "bos_token" | "eos_token")
         | (Class::Qwen2, "unk_token" | "eos_token" | "pad_token") => Some("<|endoftext|>"),
         (Class::Gemma, "bos_token") => Some("<bos>"),

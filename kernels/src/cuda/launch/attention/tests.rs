@@ -5,7 +5,7 @@ use half::bf16;
 use proxima_emulator::{Arg, Block, Buffer, Element, Span, emulate, read, write};
 
 use super::*;
-use crate::spec::{PositionBias, Sequences};
+use crate::spec::{OffsetBuckets, PositionBias, ScoreBias, Sequences, TokenBias};
 
 #[test]
 fn runs_become_blocks_and_segments() {
@@ -36,14 +36,18 @@ fn runs_become_blocks_and_segments() {
 
 #[test]
 fn heads_run_in_the_next_size() {
-    let name = |size, dtype| AttentionKernel::of(size, dtype, false).map(|kernel| kernel.name);
+    let name =
+        |size, dtype| AttentionKernel::of(size, dtype, BiasKind::None).map(|kernel| kernel.name);
     assert_eq!(name(64, DType::BF16).expect("a kernel"), "attention_bf16_64");
     assert_eq!(name(72, DType::F16).expect("a kernel"), "attention_f16_80");
     assert_eq!(name(20, DType::F32).expect("a kernel"), "attention_f32");
     assert!(name(20, DType::BF16).is_err() && name(136, DType::BF16).is_err());
-    assert_eq!(AttentionKernel::of(64, DType::BF16, false).expect("a kernel").shared_bytes, 57_344);
-    assert_eq!(AttentionKernel::of(128, DType::BF16, true).expect("a kernel").shared_bytes, 70_656);
-    assert_eq!(AttentionKernel::of(128, DType::F32, false).expect("a kernel").shared_bytes, 44_288);
+    let bytes = |size, dtype, bias| {
+        AttentionKernel::of(size, dtype, bias).map(|kernel| kernel.shared_bytes).expect("a kernel")
+    };
+    assert_eq!(bytes(64, DType::BF16, BiasKind::None), 57_344);
+    assert_eq!(bytes(128, DType::BF16, BiasKind::Table), 70_656);
+    assert_eq!(bytes(128, DType::F32, BiasKind::None), 44_288);
 }
 
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -59,6 +63,21 @@ fn int(count: usize) -> Arg {
     Arg::Int(count as i32)
 }
 
+/// A plan as the kernels read it.
+fn on_device_plan(plan: &AttentionPlan) -> (Buffer<Block>, Buffer<Span>) {
+    let blocks = plan.blocks.iter().map(|block| {
+        let [row, rows, position, first_span, spans, length] = block.map(|number| number as i32);
+        Block { row, rows, position, first_span, spans, length }
+    });
+    let spans = plan.spans.iter().map(|span| Span {
+        address: u64::from(span[0]) | u64::from(span[1]) << 32,
+        stride: span[2] as i32,
+        rows: span[3] as i32,
+    });
+    let (blocks, spans): (Vec<_>, Vec<_>) = (blocks.collect(), spans.collect());
+    (Buffer::of(&blocks), Buffer::of(&spans))
+}
+
 /// Segments that share a prefix, one alone, and one after a cached part, all as on the device.
 fn check<T: Element>(heads: Heads, dtype: DType, rounded: fn(f32) -> T, most: f32)
 where
@@ -72,7 +91,7 @@ where
             .expect("a table"),
         reach,
     };
-    for bias in [None, Some(&bias)] {
+    for bias in [None, Some(ScoreBias::Table(&bias))] {
         check_with(heads, (dtype, rounded, most), bias, &Buffer::of(&table));
     }
 }
@@ -80,7 +99,7 @@ where
 fn check_with<T: Element>(
     heads: Heads,
     (dtype, rounded, most): (DType, fn(f32) -> T, f32),
-    bias: Option<&PositionBias>,
+    bias: Option<ScoreBias<'_>>,
     table: &Buffer<f32>,
 ) where
     f32: From<T>,
@@ -98,23 +117,13 @@ fn check_with<T: Element>(
         (round(numbers(rows * heads.row(), 1)), round(numbers(cached_rows * stride, 2)));
     let (on_device, kept_there) = (Buffer::of(&qkv), Buffer::of(&cached));
     let before = [Keys { address: kept_there.address_of(0), stride, rows: cached_rows }];
-    let kernel = AttentionKernel::of(heads.size, dtype, bias.is_some()).expect("a kernel");
+    let kernel = AttentionKernel::of(heads.size, dtype, BiasKind::of(bias)).expect("a kernel");
     let plan = AttentionPlan::new(&segments, kernel.rows, &before);
-    let block = |it: &[u32; 6]| {
-        let [row, rows, position, first_span, spans, length] = it.map(|it| it as i32);
-        Block { row, rows, position, first_span, spans, length }
-    };
-    let span = |it: &[u32; 4]| Span {
-        address: u64::from(it[0]) | u64::from(it[1]) << 32,
-        stride: it[2] as i32,
-        rows: it[3] as i32,
-    };
-    let blocks = Buffer::of(&plan.blocks.iter().map(block).collect::<Vec<_>>());
-    let spans = Buffer::of(&plan.spans.iter().map(span).collect::<Vec<_>>());
+    let (blocks, spans) = on_device_plan(&plan);
     let mut out = Buffer::of(&vec![rounded(f32::NAN); rows * heads.heads * heads.size]);
     let mut args = vec![read(&on_device), read(&blocks), read(&spans)];
     args.extend([heads.row(), heads.heads, heads.kv_heads, heads.size, 1, 0].map(int));
-    if let Some(bias) = bias {
+    if let Some(ScoreBias::Table(bias)) = bias {
         args.extend([read(table), int(bias.reach)]);
     }
     args.push(write(&mut out));
@@ -153,4 +162,49 @@ fn plans_are_what_kernels_take() {
     check::<bf16>(heads, DType::BF16, bf16::from_f32, 2e-2);
     check::<f32>(heads, DType::F32, |number| number, 1e-5);
     check::<bf16>(Heads { size: 72, ..heads }, DType::BF16, bf16::from_f32, 2e-2);
+}
+
+#[test]
+fn biases_by_token_are_those_of_the_reference() {
+    let heads = Heads { heads: 3, kv_heads: 3, size: 24 };
+    let (rows, count, reach) = (75, 12, 69);
+    let of_offsets = (0..=2 * reach as u32).map(|offset| offset * 12 / (2 * reach as u32 + 1));
+    let buckets = OffsetBuckets { of_offsets: of_offsets.collect(), count, reach };
+    let segments = crate::spec::segments_of(&[0, 70, 75]);
+    let qkv = numbers(rows * heads.row(), 1);
+    let (queries, keys) = (numbers(3 * rows * count, 2), numbers(3 * rows * count, 3));
+    let kernel = AttentionKernel::of(heads.size, DType::F32, BiasKind::Tokens).expect("a kernel");
+    let plan = AttentionPlan::new(&segments, kernel.rows, &[]);
+    let (blocks, spans) = on_device_plan(&plan);
+    let (on_device, offsets) = (Buffer::of(&qkv), Buffer::of(&buckets.of_offsets));
+    let terms_there = Buffer::of(&[&queries[..], &keys].concat());
+    let mut out = Buffer::of(&vec![f32::NAN; rows * heads.heads * heads.size]);
+    let mut args = vec![read(&on_device), read(&blocks), read(&spans)];
+    args.extend([heads.row(), heads.heads, heads.kv_heads, heads.size, 0, 0].map(int));
+    args.extend([read(&terms_there), read(&offsets)]);
+    args.extend([count, reach, rows].map(int));
+    args.push(write(&mut out));
+    let launch = proxima_emulator::Launch {
+        grid: [(plan.blocks.len() * heads.heads) as u32, 1, 1],
+        block: BLOCK as u32,
+        shared: kernel.shared_bytes,
+        seed: 1,
+    };
+    // SAFETY: blocks and spans refer to rows in these buffers, which are all alive.
+    unsafe { emulate(&kernel.name, launch, &args) }.expect("computed");
+    let terms = |terms: &[f32]| -> Vec<Tensor> {
+        let heads = terms.chunks_exact(rows * count);
+        let tensors = heads.map(|head| Tensor::from_slice(head, (rows, count), &Device::Cpu));
+        tensors.collect::<Result<_>>().expect("terms")
+    };
+    let bias = TokenBias { queries: terms(&queries), keys: terms(&keys), buckets: &buckets };
+    let scoring = Scoring { mask: Mask::Full, bias: Some(ScoreBias::Tokens(&bias)) };
+    let qkv = Tensor::from_slice(&qkv, (rows, heads.row()), &Device::Cpu).expect("rows");
+    let sequences = Sequences::from(&segments[..]);
+    let wanted = crate::reference::attention::attention(&qkv, heads, sequences, scoring);
+    let wanted: Vec<f32> =
+        wanted.and_then(|wanted| wanted.flatten_all()?.to_vec1()).expect("attended");
+    for (found, wanted) in out.elements().iter().zip(&wanted) {
+        assert!((found - wanted).abs() <= 1e-5, "{found}, not {wanted}");
+    }
 }
