@@ -97,21 +97,62 @@ pub struct PositionBias {
     pub reach: usize,
 }
 
-/// Which bucket a relative position falls into.
+/// Which bucket the position of one token relative to another falls into.
 #[derive(Debug)]
 pub struct OffsetBuckets {
-    /// `[2 * reach + 1]`: the buckets of keys from `reach` positions before the query to `reach`
-    /// after it; each is below `count`.
-    pub of_offsets: Vec<u32>,
+    of_offsets: Vec<u32>,
+    /// For each offset: from it on, how many offsets have one bucket after the other.
+    runs: Vec<u32>,
+    count: usize,
+    reach: usize,
+}
+
+impl OffsetBuckets {
+    /// From the buckets of tokens from `reach` positions before another token to `reach` after it,
+    /// for sequences of up to `reach + 1`.
+    ///
+    /// # Panics
+    /// If their number is even, or a bucket is not below `count`.
+    pub fn new(of_offsets: Vec<u32>, count: usize) -> Self {
+        assert!(of_offsets.len() % 2 == 1, "as many before as after");
+        assert!(of_offsets.iter().all(|bucket| (*bucket as usize) < count), "buckets in range");
+        let mut runs = vec![1; of_offsets.len()];
+        for index in (1..of_offsets.len()).rev() {
+            if of_offsets[index] == of_offsets[index - 1] + 1 {
+                runs[index - 1] = runs[index] + 1;
+            }
+        }
+        let reach = of_offsets.len() / 2;
+        Self { of_offsets, runs, count, reach }
+    }
+
+    /// `[2 * reach + 1]`: the bucket of each offset.
+    pub fn of_offsets(&self) -> &[u32] {
+        &self.of_offsets
+    }
+
+    /// For each offset: from it on, how many offsets have one bucket after the other.
+    #[inline]
+    pub(crate) fn runs(&self) -> &[u32] {
+        &self.runs
+    }
+
     /// Number of buckets.
-    pub count: usize,
-    /// Sequences may be up to `reach + 1` long.
-    pub reach: usize,
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The largest offset.
+    #[inline]
+    pub fn reach(&self) -> usize {
+        self.reach
+    }
 }
 
 /// A bias of attention's scores by token and relative position (DeBERTa's disentangled attention,
-/// He et al., 2021): `queries[i][bucket] + keys[j][bucket]` for the query `i` and the key `j` of a
-/// sequence, with the bucket of `j` relative to `i`. The product of query and key is one term of
+/// He et al., 2021): for the query `i` and the key `j` of a sequence, `queries[i]` at the bucket of
+/// `j - i` plus `keys[j]` at the bucket of `i - j`. The product of query and key is one term of
 /// three, so it is scaled by `1/sqrt(3 * size)`.
 #[derive(Debug)]
 pub struct TokenBias<'a> {

@@ -40,12 +40,14 @@ fn bias_table(heads: Heads, reach: usize) -> Vec<f32> {
     numbers(heads.heads * (2 * reach + 1), 9)
 }
 
-/// Buckets of pairs of offsets, more distant ones in the last.
+/// A bucket for each near offset, and for pairs of farther ones; more distant ones in the last.
 fn buckets(reach: usize) -> OffsetBuckets {
-    let (count, half) = (40, 20);
     let offsets = -(reach as i64)..=reach as i64;
-    let of_offsets = offsets.map(|offset| (offset / 2).clamp(-half, half - 1) + half);
-    OffsetBuckets { of_offsets: of_offsets.map(|bucket| bucket as u32).collect(), count, reach }
+    let signed = offsets.map(|offset| match offset.abs() {
+        0..16 => offset,
+        distance => offset.signum() * (16 + (distance - 16) / 2).min(19),
+    });
+    OffsetBuckets::new(signed.map(|bucket| (bucket + 20) as u32).collect(), 40)
 }
 
 /// Random terms of a bias by token: of queries and keys, for each head.
@@ -100,11 +102,12 @@ fn reference(qkv: &[f32], heads: Heads, offsets: &[usize], rule: Rule<'_>) -> Ve
                         f64::from(table[head * (2 * reach + 1) + reach + key - query])
                     }
                     Some(Bias::Tokens { terms, buckets }) => {
-                        let bucket = buckets.of_offsets[buckets.reach + key - query] as usize;
-                        let of = |terms: &[f32], row: usize| {
-                            f64::from(terms[(bounds[0] + row) * buckets.count + bucket])
+                        let of = |terms: &[f32], row: usize, other: usize| {
+                            let bucket = buckets.of_offsets()[buckets.reach() + other - row];
+                            let at = (bounds[0] + row) * buckets.count() + bucket as usize;
+                            f64::from(terms[at])
                         };
-                        of(terms[head].queries, query) + of(terms[head].keys, key)
+                        of(terms[head].queries, query, key) + of(terms[head].keys, key, query)
                     }
                 };
                 let weights: Vec<f64> =

@@ -102,7 +102,7 @@ fn attention_equals_its_reference() {
     }
     let count = 9;
     let of_offsets = (0..=260).map(|offset: u32| offset * 9 / 261).collect();
-    let buckets = OffsetBuckets { of_offsets, count, reach: 130 };
+    let buckets = OffsetBuckets::new(of_offsets, count);
     let terms = || (0..HEADS.heads).map(|_| tensor(150, count, 2.0)).collect::<Vec<_>>();
     let tokens = TokenBias { queries: terms(), keys: terms(), buckets: &buckets };
     let by_token = |mask| Scoring { mask, bias: Some(ScoreBias::Tokens(&tokens)) };

@@ -11,7 +11,9 @@ use crate::cpu::gemm::micro_kernel::Arithmetic;
 use crate::cpu::{self, Isa};
 use crate::cuda::launch;
 use crate::reference;
-use crate::spec::{Ancestor, Heads, PositionBias, ScoreBias, Scoring, Sequences};
+use crate::spec::{
+    Ancestor, Heads, Mask, OffsetBuckets, PositionBias, ScoreBias, Scoring, Sequences, TokenBias,
+};
 
 /// Softmax self-attention of each sequence, with scores scaled by `1/sqrt(size)`, in the input
 /// layout of the layer `next`: `[n_rows, heads * size]`. If `next` rounds its inputs, queries,
@@ -36,16 +38,9 @@ pub fn attention_for<'a>(
     check(rows, heads, sequences, scoring)?;
     let layout = next.input_layout();
     match qkv.backend() {
-        Backend::Cpu => {
-            let rounds = next.rounds() && Isa::current().multiplies_bf16();
-            let arithmetic = if rounds { Arithmetic::Bf16 } else { Arithmetic::F32 };
-            let packing = layout.packing()?;
-            let qkv = qkv.elements()?;
-            let mixed = on_cpu(qkv, heads, arithmetic, sequences, scoring, |attention| {
-                attention_packed(Isa::current(), attention, packing)
-            });
-            Ok(LinearInput(Inner::Packed(mixed?)))
-        }
+        Backend::Cpu => with_bias(scoring.bias, |bias| {
+            packed_on_cpu(qkv, heads, sequences, scoring.mask, bias, next)
+        })?,
         Backend::Cuda => {
             let qkv = qkv.device_tensor()?;
             let mixed = launch::attention::attention(qkv, heads, sequences, scoring)?;
@@ -57,6 +52,82 @@ pub fn attention_for<'a>(
             LinearInput::of(&mixed, layout)
         }
     }
+}
+
+/// The terms of a bias by token, see [`TokenBias`], as activations between operations.
+#[derive(Debug)]
+pub struct RowTerms {
+    /// For each head, `[n_rows, buckets]`: the terms of queries, scaled.
+    pub queries: Vec<Rows>,
+    /// The same for keys.
+    pub keys: Vec<Rows>,
+}
+
+/// As [`attention_for`], of whole sequences with a bias by token.
+///
+/// # Errors
+/// Mismatched shapes, or a device failure.
+pub fn attention_by_token_for(
+    qkv: &Rows,
+    heads: Heads,
+    sequences: Sequences<'_>,
+    terms: &RowTerms,
+    buckets: &OffsetBuckets,
+    next: &Linear,
+) -> Result<LinearInput> {
+    if qkv.backend() != Backend::Cpu {
+        let tensors = |rows: &[Rows]| rows.iter().map(Rows::tensor).collect::<Result<Vec<_>>>();
+        let (queries, keys) = (tensors(&terms.queries)?, tensors(&terms.keys)?);
+        let bias = TokenBias { queries, keys, buckets };
+        let scoring = Scoring { mask: Mask::Full, bias: Some(ScoreBias::Tokens(&bias)) };
+        return attention_for(qkv, heads, sequences, scoring, next);
+    }
+    let [rows, width] = qkv.shape()?;
+    let wanted = [rows, buckets.count()];
+    for terms in terms.queries.iter().chain(&terms.keys) {
+        if terms.shape()? != wanted {
+            bail!("attention: terms have shape {:?}, expected {wanted:?}", terms.shape()?);
+        }
+    }
+    let counts = [terms.queries.len(), terms.keys.len()];
+    let fits = sequences
+        .segments
+        .iter()
+        .all(|segment| segment.start == 0 && segment.rows.len() <= buckets.reach() + 1);
+    if width != heads.row() || counts != [heads.heads; 2] || !fits {
+        bail!("attention: rows of {width} elements and terms of {counts:?} heads for {heads:?}");
+    }
+    check(rows, heads, sequences, Mask::Full.into())?;
+    let of_heads = terms.queries.iter().zip(&terms.keys).map(|(queries, keys)| {
+        Ok(TokenTerms { queries: queries.elements()?, keys: keys.elements()? })
+    });
+    let of_heads = of_heads.collect::<Result<Vec<_>>>()?;
+    let bias = Some(Bias::Tokens { terms: &of_heads, buckets });
+    packed_on_cpu(qkv, heads, sequences, Mask::Full, bias, next)
+}
+
+/// Attention on the CPU, in the input layout of the layer `next`.
+fn packed_on_cpu(
+    qkv: &Rows,
+    heads: Heads,
+    sequences: Sequences<'_>,
+    mask: Mask,
+    bias: Option<Bias<'_>>,
+    next: &Linear,
+) -> Result<LinearInput> {
+    let rounds = next.rounds() && Isa::current().multiplies_bf16();
+    let arithmetic = if rounds { Arithmetic::Bf16 } else { Arithmetic::F32 };
+    let packing = next.input_layout().packing()?;
+    let cached = cached_slices(sequences)?;
+    let cached: Vec<&[f32]> = cached.iter().map(|elements| &**elements).collect();
+    let layout = Layout { segments: sequences.segments, cached: &cached };
+    let attention = Attention { qkv: qkv.elements()?, heads, layout, mask, bias, arithmetic };
+    Ok(LinearInput(Inner::Packed(attention_packed(Isa::current(), attention, packing))))
+}
+
+/// The cached parts of sequences on the CPU.
+fn cached_slices<'a>(sequences: Sequences<'a>) -> Result<Vec<CpuSlice<'a>>> {
+    sequences.cached.iter().map(|cached| CpuSlice::of(cached)).collect()
 }
 
 /// As [`attention_for`], but returns a float32 tensor; on the CPU it also computes in float32.
@@ -76,8 +147,12 @@ pub fn attention<'a>(
         Backend::Cpu => {
             let width = heads.heads * heads.size;
             let mut out = vec![0.0; rows * width];
-            let qkv = CpuSlice::of(qkv)?;
-            on_cpu(&qkv, heads, Arithmetic::F32, sequences, scoring, |attention| {
+            let (qkv, cached) = (CpuSlice::of(qkv)?, cached_slices(sequences)?);
+            let cached: Vec<&[f32]> = cached.iter().map(|elements| &**elements).collect();
+            let layout = Layout { segments: sequences.segments, cached: &cached };
+            with_bias(scoring.bias, |bias| {
+                let (mask, arithmetic) = (scoring.mask, Arithmetic::F32);
+                let attention = Attention { qkv: &qkv, heads, layout, mask, bias, arithmetic };
                 cpu::attention::attention(Isa::current(), attention, &mut out);
             })?;
             Tensor::from_vec(out, (rows, width), &Device::Cpu)
@@ -89,22 +164,12 @@ pub fn attention<'a>(
     }
 }
 
-/// Calls `compute` with the inputs as the CPU kernel takes them.
-fn on_cpu<T>(
-    qkv: &[f32],
-    heads: Heads,
-    arithmetic: Arithmetic,
-    sequences: Sequences<'_>,
-    scoring: Scoring<'_>,
-    compute: impl FnOnce(Attention<'_>) -> T,
+/// Calls `compute` with a bias as the CPU kernel takes it.
+fn with_bias<T>(
+    bias: Option<ScoreBias<'_>>,
+    compute: impl FnOnce(Option<Bias<'_>>) -> T,
 ) -> Result<T> {
-    let cached = sequences.cached.iter().map(|cached| CpuSlice::of(cached));
-    let cached = cached.collect::<Result<Vec<_>>>()?;
-    let cached: Vec<&[f32]> = cached.iter().map(|elements| &**elements).collect();
-    let layout = Layout { segments: sequences.segments, cached: &cached };
-    let compute =
-        |bias| compute(Attention { qkv, heads, layout, mask: scoring.mask, bias, arithmetic });
-    Ok(match scoring.bias {
+    Ok(match bias {
         None => compute(None),
         Some(ScoreBias::Table(bias)) => {
             let table = CpuSlice::of(&bias.table)?;
@@ -131,7 +196,7 @@ fn check_bias(rows: usize, heads: Heads, longest: usize, bias: ScoreBias<'_>) ->
         ScoreBias::Tokens(bias) => {
             let both = bias.queries.iter().chain(&bias.keys);
             let found = both.map(Tensor::dims2).collect::<Result<Vec<_>>>()?;
-            (found, vec![(rows, bias.buckets.count); 2 * heads.heads], bias.buckets.reach)
+            (found, vec![(rows, bias.buckets.count()); 2 * heads.heads], bias.buckets.reach())
         }
     };
     if found != wanted || longest > reach + 1 {
@@ -139,13 +204,6 @@ fn check_bias(rows: usize, heads: Heads, longest: usize, bias: ScoreBias<'_>) ->
             "attention: the bias has shape {found:?}, expected {wanted:?}; it reaches {reach} \
              positions, and the longest sequence has {longest} rows"
         );
-    }
-    if let ScoreBias::Tokens(bias) = bias {
-        let buckets = bias.buckets;
-        let fit = buckets.of_offsets.iter().all(|bucket| (*bucket as usize) < buckets.count);
-        if buckets.of_offsets.len() != 2 * reach + 1 || !fit {
-            bail!("attention: {} buckets for a reach of {reach}", buckets.of_offsets.len());
-        }
     }
     Ok(())
 }

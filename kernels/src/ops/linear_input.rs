@@ -1,5 +1,7 @@
 //! Pre-packed GEMM inputs: producers write the next layer's layout directly.
 
+use std::ops::Range;
+
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::CpuSlice;
@@ -70,12 +72,22 @@ impl LinearInput {
     /// A device failure.
     pub fn of_rows(x: &Rows, layout: InputLayout) -> Result<Self> {
         let [_, width] = x.shape()?;
+        Self::of_columns(x, 0..width, layout)
+    }
+
+    /// From some columns of activations between two layers.
+    ///
+    /// # Errors
+    /// Columns beyond the rows, or a device failure.
+    pub fn of_columns(x: &Rows, columns: Range<usize>, layout: InputLayout) -> Result<Self> {
+        let [rows, width] = x.shape()?;
         match layout.0 {
-            LayoutKind::Packed(packing) if width > 0 => {
-                let packed = PackedLhs::of(Isa::current(), x.elements()?, width, packing);
+            LayoutKind::Packed(packing) if !columns.is_empty() && columns.end <= width => {
+                let isa = Isa::current();
+                let packed = PackedLhs::of_columns(isa, x.elements()?, width, columns, packing);
                 Ok(Self(Inner::Packed(packed)))
             }
-            _ => Self::of(&x.tensor()?, layout),
+            _ => Self::of(&x.part(0..rows, columns)?, layout),
         }
     }
 }

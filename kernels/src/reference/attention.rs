@@ -95,16 +95,16 @@ fn bias_of(bias: &PositionBias, rows: usize, length: usize) -> Result<Tensor> {
 fn token_bias_of(bias: &TokenBias<'_>, segment: &Segment) -> Result<Tensor> {
     let TokenBias { queries, keys, buckets } = bias;
     let (first, rows) = (segment.rows.start, segment.rows.len());
-    let of_pairs = (0..rows).flat_map(|query| {
-        let first = buckets.reach - query;
-        &buckets.of_offsets[first..first + rows]
+    // The bucket of each token relative to each other.
+    let of_pairs = (0..rows).flat_map(|row| {
+        let first = buckets.reach() - row;
+        &buckets.of_offsets()[first..first + rows]
     });
     let of_pairs: Vec<u32> = of_pairs.copied().collect();
     let of_pairs = Tensor::from_vec(of_pairs, (rows, rows), queries[0].device())?;
-    let mirrored = of_pairs.t()?.contiguous()?;
     let of_heads = queries.iter().zip(keys).map(|(queries, keys)| {
         let of_queries = queries.narrow(0, first, rows)?.gather(&of_pairs, 1)?;
-        let of_keys = keys.narrow(0, first, rows)?.gather(&mirrored, 1)?;
+        let of_keys = keys.narrow(0, first, rows)?.gather(&of_pairs, 1)?;
         of_queries + of_keys.t()?
     });
     Tensor::stack(&of_heads.collect::<Result<Vec<_>>>()?, 0)

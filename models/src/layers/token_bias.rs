@@ -4,12 +4,11 @@
 //!
 //! Must not know: any one family.
 
-use proxima_kernels::ops::attention::attention_for;
+use proxima_kernels::ops::attention::{RowTerms, attention_by_token_for};
 use proxima_kernels::ops::linear::Linear;
+use proxima_kernels::ops::linear_input::LinearInput;
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{
-    Heads, Mask, OffsetBuckets, Precision, ScoreBias, Scoring, Segment, TokenBias,
-};
+use proxima_kernels::spec::{Heads, OffsetBuckets, Precision, Segment};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{KernelError, Tensor};
 
@@ -33,29 +32,42 @@ pub struct LogBuckets {
 }
 
 impl LogBuckets {
-    /// The bucket of a query `offset` positions after the key (before it, if negative).
-    fn of(self, offset: i64) -> u32 {
+    /// The bucket of an offset, from `-span` to `span`; that of the opposite offset is its negative.
+    fn of(self, offset: i64) -> i64 {
         let (span, middle) = (self.span as i64, self.span as i64 / 2);
         let distance = offset.abs();
-        let signed = if !self.shares || distance <= middle {
-            offset
-        } else {
-            // In float32, as transformers computes it.
-            let near = middle as f32;
-            let share = (distance as f32 / near).ln()
-                / (((self.distance_max as f64 - 1.0) / middle as f64) as f32).ln();
-            offset.signum() * ((share * (near - 1.0)).ceil() as i64 + middle)
-        };
-        (signed + span).clamp(0, 2 * span - 1) as u32
+        if !self.shares || distance <= middle {
+            return offset.clamp(-span, span);
+        }
+        // In float32, as transformers computes it.
+        let near = middle as f32;
+        let share = (distance as f32 / near).ln()
+            / (((self.distance_max as f64 - 1.0) / middle as f64) as f32).ln();
+        let far = middle + (share * (near - 1.0)).ceil() as i64;
+        offset.signum() * far.min(span)
     }
 
-    /// Those of all offsets in sequences of up to `length` tokens.
+    /// The bucket that is farthest from 0 in sequences of up to `length` tokens.
+    fn farthest(self, length: usize) -> i64 {
+        self.of(length.max(1) as i64 - 1)
+    }
+
+    /// Buckets of offsets in sequences of up to `length` tokens, counted from the lowest.
     fn table(self, length: usize) -> OffsetBuckets {
-        let reach = length.max(1) - 1;
-        let offsets = -(reach as i64)..=reach as i64;
-        // A key after the query is at a negative distance from it.
-        let of_offsets = offsets.map(|offset| self.of(-offset)).collect();
-        OffsetBuckets { of_offsets, count: 2 * self.span, reach }
+        let (reach, farthest) = (length.max(1) as i64 - 1, self.farthest(length));
+        let of_offsets = (-reach..=reach).map(|offset| (self.of(offset) + farthest) as u32);
+        OffsetBuckets::new(of_offsets.collect(), 2 * farthest as usize + 1)
+    }
+
+    /// For each bucket of [`table`](Self::table), the row of the table of embeddings for a query
+    /// whose position relative to a key falls into it; if `mirrored`, for the opposite position.
+    fn rows(self, length: usize, mirrored: bool) -> Vec<usize> {
+        let (span, farthest) = (self.span as i64, self.farthest(length));
+        let rows = (-farthest..=farthest).map(|bucket| {
+            let bucket = if mirrored { -bucket } else { bucket };
+            (bucket + span).clamp(0, 2 * span - 1) as usize
+        });
+        rows.collect()
     }
 }
 
@@ -107,19 +119,22 @@ impl TokenBiases {
         loader: &Loader<'_>,
         config: &TokenBiasConfig<'_>,
     ) -> Result<Self, CheckpointError> {
-        let (width, rows) = (config.heads.heads * config.heads.size, 2 * config.buckets.span);
-        let table = loader.stored(config.table, &[rows, width])?.to_f32();
+        let (width, count) = (config.heads.heads * config.heads.size, 2 * config.buckets.span);
+        let table = loader.stored(config.table, &[count, width])?.to_f32();
         let failed = |error: KernelError| loader.failed(error);
-        let mut table = Tensor::from_vec(table, (rows, width), loader.device()).map_err(failed)?;
+        let mut table = Tensor::from_vec(table, (count, width), loader.device()).map_err(failed)?;
         if let Some((name, eps)) = config.norm {
             let norm = LayerNorm::load(loader, name, width, eps, true)?;
             table = norm.forward(&table).map_err(failed)?;
         }
+        let rows = config.buckets.rows(config.length, false);
+        let mirrored = config.buckets.rows(config.length, true);
         let layers = (0..config.count).map(|index| {
             let loader = loader.at(&format!("{}.{index}.", config.layers));
             Ok(LayerTables {
-                of_queries: tables_of(&loader, &table, config.keys, config.heads)?,
-                of_keys: tables_of(&loader, &table, config.queries, config.heads)?,
+                // A query's terms are by the key's position relative to it.
+                of_queries: tables_of(&loader, &table, config.keys, config.heads, &mirrored)?,
+                of_keys: tables_of(&loader, &table, config.queries, config.heads, &rows)?,
             })
         });
         let layers = layers.collect::<Result<_, CheckpointError>>()?;
@@ -148,39 +163,36 @@ impl TokenBiases {
                 ..segment.clone()
             });
             let segments: Vec<Segment> = segments.collect();
-            let bias = self.bias(&self.layers[index], &qkv)?;
-            let scoring = Scoring { mask: Mask::Full, bias: Some(ScoreBias::Tokens(&bias)) };
-            let mixed = attention_for(&qkv, self.heads, segments[..].into(), scoring, output)?;
+            let (terms, rows) = (self.terms(&self.layers[index], &qkv)?, segments[..].into());
+            let mixed =
+                attention_by_token_for(&qkv, self.heads, rows, &terms, &self.buckets, output)?;
             parts.push(output.of(&mixed, None, Some(&residual))?);
         }
         Rows::joined(parts)
     }
 
     /// The terms of some rows.
-    fn bias(&self, layer: &LayerTables, qkv: &Rows) -> Result<TokenBias<'_>, KernelError> {
-        let ([rows, _], Heads { heads, size, .. }) = (qkv.shape()?, self.heads);
-        let terms = |tables: &[Linear], first: usize| -> Result<Vec<Tensor>, KernelError> {
+    fn terms(&self, layer: &LayerTables, qkv: &Rows) -> Result<RowTerms, KernelError> {
+        let Heads { heads, size, .. } = self.heads;
+        let terms = |tables: &[Linear], first: usize| -> Result<Vec<Rows>, KernelError> {
             let tables = tables.iter().enumerate().map(|(head, table)| {
-                let column = (first + head) * size;
-                table.forward(&qkv.part(0..rows, column..column + size)?)
+                let columns = (first + head) * size..(first + head + 1) * size;
+                table.of(&LinearInput::of_columns(qkv, columns, table.input_layout())?, None, None)
             });
             tables.collect()
         };
-        Ok(TokenBias {
-            queries: terms(&layer.of_queries, 0)?,
-            keys: terms(&layer.of_keys, heads)?,
-            buckets: &self.buckets,
-        })
+        Ok(RowTerms { queries: terms(&layer.of_queries, 0)?, keys: terms(&layer.of_keys, heads)? })
     }
 }
 
-/// The heads of what a layer makes of the embeddings of relative positions, scaled like a product
-/// of query and key that is one term of three.
+/// The heads of what a layer makes of the embeddings of relative positions at these rows, scaled
+/// like a product of query and key that is one term of three.
 fn tables_of(
     loader: &Loader<'_>,
     table: &Tensor,
     name: &str,
     heads: Heads,
+    rows: &[usize],
 ) -> Result<Vec<Linear>, CheckpointError> {
     let failed = |error: KernelError| loader.failed(error);
     let (size, width) = (heads.size, heads.heads * heads.size);
@@ -189,9 +201,9 @@ fn tables_of(
     let made = projection.forward(table).and_then(|made| made.to_vec2());
     let made: Vec<Vec<f32>> = made.map_err(failed)?;
     let of_heads = (0..heads.heads).map(|head| {
-        let rows = made.iter().flat_map(|row| &row[head * size..(head + 1) * size]);
-        let numbers: Vec<f32> = rows.map(|number| number * scale).collect();
-        let stored = StoredTensor::of_numbers(&numbers, vec![made.len(), size]);
+        let elements = rows.iter().flat_map(|row| &made[*row][head * size..(head + 1) * size]);
+        let numbers: Vec<f32> = elements.map(|number| number * scale).collect();
+        let stored = StoredTensor::of_numbers(&numbers, vec![rows.len(), size]);
         loader.layer(&stored.map_err(|problem| failed(KernelError::Msg(problem.to_string())))?)
     });
     of_heads.collect()
@@ -227,12 +239,15 @@ mod tests {
             [(150, 143), (180, 160), (200, 169), (255, 192), (256, 192), (300, 207), (383, 229)];
         let last = [(400, 233), (450, 244), (500, 254), (509, 255), (510, 255), (511, 255)];
         for (offset, bucket) in near.into_iter().chain(far).chain(last) {
-            assert_eq!(i64::from(buckets.of(offset)), bucket + 256, "{offset}");
-            assert_eq!(i64::from(buckets.of(-offset)), 256 - bucket, "-{offset}");
+            assert_eq!(buckets.of(offset), bucket, "{offset}");
+            assert_eq!(buckets.of(-offset), -bucket, "-{offset}");
         }
         let own = LogBuckets { span: 4, distance_max: 4, shares: false };
-        let all: Vec<u32> = (-6..=6).map(|offset| own.of(offset)).collect();
-        assert_eq!(all, [0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7]);
+        assert_eq!(own.table(3).of_offsets(), [0, 1, 2, 3, 4]);
+        assert_eq!(own.rows(3, false), [2, 3, 4, 5, 6]);
+        assert_eq!(own.table(6).of_offsets(), [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 8]);
+        assert_eq!(own.rows(6, false), [0, 1, 2, 3, 4, 5, 6, 7, 7]);
+        assert_eq!(own.rows(6, true), [7, 7, 6, 5, 4, 3, 2, 1, 0]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Must not know: layers, tensors.
 
 mod keys;
+mod token_bias;
 
 use std::ops::Range;
 
@@ -23,6 +24,8 @@ use crate::cpu::isa::{Isa, math};
 use crate::cpu::thread_pool;
 use crate::spec::{Heads, Mask, OffsetBuckets, Segment};
 use keys::PackedKeys;
+use token_bias::HeadTerms;
+pub use token_bias::TokenTerms;
 
 /// Keys per block, whose scores are computed together.
 const KEY_BLOCK: usize = 8 * PANEL_COLUMNS;
@@ -61,15 +64,6 @@ pub enum Bias<'a> {
     },
 }
 
-/// Terms of a head, `[n_rows, buckets]` each.
-#[derive(Debug, Clone, Copy)]
-pub struct TokenTerms<'a> {
-    /// Of the rows as queries.
-    pub queries: &'a [f32],
-    /// Of the rows as keys.
-    pub keys: &'a [f32],
-}
-
 impl Bias<'_> {
     /// Checks the sizes for a batch.
     ///
@@ -82,10 +76,10 @@ impl Bias<'_> {
                 assert_eq!(table.len(), heads * (2 * reach + 1), "one bias row per head");
             }
             Self::Tokens { terms, buckets } => {
-                assert!(longest <= buckets.reach + 1, "a bias for every pair of positions");
+                assert!(longest <= buckets.reach() + 1, "a bias for every pair of positions");
                 assert!(!shares, "a row of terms is at its own position");
                 assert_eq!(terms.len(), heads, "terms of every head");
-                let wanted = rows * buckets.count;
+                let wanted = rows * buckets.count();
                 let fit = |part: &[f32]| part.len() == wanted;
                 assert!(terms.iter().all(|part| fit(part.queries) && fit(part.keys)), "all rows");
             }
@@ -247,12 +241,10 @@ impl GemmOp for QueryChunk<'_> {
                 let keys = block..end.min(block + KEY_BLOCK).next_multiple_of(PANEL_COLUMNS);
                 self.score(p, row_panel.len(), queries, keys.clone(), scores);
                 let packed = row_panel_writer(self.packing, KEY_BLOCK, weights);
+                self.add_bias(s, row_panel.clone(), keys.clone(), scores);
                 for row in 0..row_panel.len() {
                     let seen = seen_by(row_panel.start + row);
                     let values = &mut scores[row * KEY_BLOCK..][..keys.len()];
-                    if let Some(bias) = &self.what.bias {
-                        self.add_bias(s, bias, row_panel.start + row, block, values);
-                    }
                     let scores = ScoreRow { values, block, seen };
                     let sums = &mut sums[row * padded_size..][..padded_size];
                     weigh::<S, P>(s, scores, &mut running, row, sums, &packed);
@@ -316,33 +308,31 @@ impl QueryChunk<'_> {
         }
     }
 
-    /// Adds biases to the scores of a query for the keys from `first` on; those of keys after the
-    /// last may stay as they are.
+    /// Adds biases to the scores of queries and keys; those of keys after the last may stay as they
+    /// are.
     #[inline(always)]
     fn add_bias<S: Simd>(
         &self,
         s: S,
-        bias: &Bias<'_>,
-        query: usize,
-        first: usize,
-        values: &mut [f32],
+        queries: Range<usize>,
+        keys: Range<usize>,
+        scores: &mut [f32],
     ) {
-        let position = self.segment.start + query;
-        match bias {
-            Bias::Table { table, reach } => {
+        match &self.what.bias {
+            None => {}
+            Some(Bias::Table { table, reach }) => {
                 let width = 2 * reach + 1;
-                add(s, values, &table[self.head * width..][reach + first - position..width]);
-            }
-            Bias::Tokens { terms, buckets } => {
-                let (TokenTerms { queries, keys }, count) = (terms[self.head], buckets.count);
-                let rows = &self.segment.rows;
-                let of_query = &queries[(rows.start + query) * count..][..count];
-                let of_keys =
-                    keys[(rows.start + first) * count..rows.end * count].chunks_exact(count);
-                let of_offsets = &buckets.of_offsets[buckets.reach + first - position..];
-                for ((value, of_key), bucket) in values.iter_mut().zip(of_keys).zip(of_offsets) {
-                    *value += of_query[*bucket as usize] + of_key[*bucket as usize];
+                let table = &table[self.head * width..][..width];
+                for (row, query) in queries.enumerate() {
+                    let position = self.segment.start + query;
+                    let values = &mut scores[row * KEY_BLOCK..][..keys.len()];
+                    add(s, values, &table[reach + keys.start - position..]);
                 }
+            }
+            Some(Bias::Tokens { terms, buckets }) => {
+                let terms =
+                    HeadTerms { terms: terms[self.head], rows: &self.segment.rows, buckets };
+                terms.add(s, queries, keys, scores);
             }
         }
     }

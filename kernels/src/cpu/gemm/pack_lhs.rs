@@ -67,11 +67,26 @@ impl PackedLhs {
     /// # Panics
     /// If `width` is zero or `x` is not a whole number of rows.
     pub fn of(isa: Isa, x: &[f32], width: usize, packing: Packing) -> Self {
-        assert!(width > 0 && x.len().is_multiple_of(width), "whole rows");
-        let mut packed = Self::new(packing, x.len() / width, width);
+        Self::of_columns(isa, x, width, 0..width, packing)
+    }
+
+    /// Packs some columns of rows of `stride` elements.
+    ///
+    /// # Panics
+    /// If there are no columns, columns lie beyond a row, or `x` is not a whole number of rows.
+    pub fn of_columns(
+        isa: Isa,
+        x: &[f32],
+        stride: usize,
+        columns: std::ops::Range<usize>,
+        packing: Packing,
+    ) -> Self {
+        assert!(!columns.is_empty() && columns.end <= stride, "columns of a row");
+        assert!(x.len().is_multiple_of(stride), "whole rows");
+        let mut packed = Self::new(packing, x.len() / stride, columns.len());
         packed.fill(isa, |isa, writer, rows| {
-            let x = &x[rows.start * width..rows.end * width];
-            isa.run(PackRows { writer, first: rows.start, x });
+            let x = &x[rows.start * stride..rows.end * stride];
+            isa.run(PackRows { writer, first: rows.start, x, stride, column: columns.start });
         });
         packed
     }
@@ -400,14 +415,18 @@ impl<const PARTS: usize> Pieces for Bf16Parts<PARTS> {
 struct PackRows<'a> {
     writer: &'a PanelWriter<'a>,
     first: usize,
+    /// Rows of `stride` elements, packed from `column` on.
     x: &'a [f32],
+    stride: usize,
+    column: usize,
 }
 
 impl SimdOp for PackRows<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for (row, x) in self.x.chunks_exact(self.writer.width).enumerate() {
+        for (row, x) in self.x.chunks_exact(self.stride).enumerate() {
+            let x = &x[self.column..self.column + self.writer.width];
             // SAFETY: each task has its own rows.
             unsafe { self.writer.row(s, self.first + row, x) };
         }

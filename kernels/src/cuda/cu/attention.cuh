@@ -47,7 +47,7 @@ struct Attention {
     const float* bias;
     int bias_reach;
     /// For kernels with a bias by token: the terms of queries, then those of keys, [2, heads,
-    /// batch_rows, bucket_count], and the bucket of each position of a key relative to the query, from
+    /// batch_rows, bucket_count], and the bucket of each position relative to another token, from
     /// -bias_reach to bias_reach. A sequence's rows are then consecutive in the batch.
     const float* terms = nullptr;
     const unsigned int* buckets = nullptr;

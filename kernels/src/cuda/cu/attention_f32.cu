@@ -154,11 +154,12 @@ static __device__ __forceinline__ void write_rows(const Rows& rows, int count, i
 /// The bias by token of the query and the key at these positions of the sequence that begins at
 /// `sequence_row` of the batch.
 static __device__ __forceinline__ float token_bias(const Attention& what, int sequence_row, int query, int key) {
-    const int bucket = static_cast<int>(what.buckets[what.bias_reach + key - query]);
+    const int of_query = static_cast<int>(what.buckets[what.bias_reach + key - query]);
+    const int of_key = static_cast<int>(what.buckets[what.bias_reach + query - key]);
     const long long of_head = static_cast<long long>(head_of_grid(what)) * what.batch_rows + sequence_row;
     const long long of_keys = of_head + static_cast<long long>(what.heads) * what.batch_rows;
-    return what.terms[(of_head + query) * what.bucket_count + bucket]
-        + what.terms[(of_keys + key) * what.bucket_count + bucket];
+    return what.terms[(of_head + query) * what.bucket_count + of_query]
+        + what.terms[(of_keys + key) * what.bucket_count + of_key];
 }
 
 /// Scales a tile's scores, from position `begin` on, adds the biases if there are any, and masks

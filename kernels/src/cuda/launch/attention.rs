@@ -154,8 +154,8 @@ fn bias_arguments(
         Some(ScoreBias::Tokens(bias)) => {
             let terms: Vec<&Tensor> = bias.queries.iter().chain(&bias.keys).collect();
             let terms = float32(&Tensor::stack(&terms, 0)?)?;
-            let buckets = uploaded(&bias.buckets.of_offsets, device)?;
-            let sizes = [bias.buckets.count, bias.buckets.reach, rows];
+            let buckets = uploaded(bias.buckets.of_offsets(), device)?;
+            let sizes = [bias.buckets.count(), bias.buckets.reach(), rows];
             let mut arguments = vec![at(&terms)?, at(&buckets)?];
             for size in sizes {
                 arguments.push(int(size)?);

@@ -169,14 +169,14 @@ fn biases_by_token_are_those_of_the_reference() {
     let heads = Heads { heads: 3, kv_heads: 3, size: 24 };
     let (rows, count, reach) = (75, 12, 69);
     let of_offsets = (0..=2 * reach as u32).map(|offset| offset * 12 / (2 * reach as u32 + 1));
-    let buckets = OffsetBuckets { of_offsets: of_offsets.collect(), count, reach };
+    let buckets = OffsetBuckets::new(of_offsets.collect(), count);
     let segments = crate::spec::segments_of(&[0, 70, 75]);
     let qkv = numbers(rows * heads.row(), 1);
     let (queries, keys) = (numbers(3 * rows * count, 2), numbers(3 * rows * count, 3));
     let kernel = AttentionKernel::of(heads.size, DType::F32, BiasKind::Tokens).expect("a kernel");
     let plan = AttentionPlan::new(&segments, kernel.rows, &[]);
     let (blocks, spans) = on_device_plan(&plan);
-    let (on_device, offsets) = (Buffer::of(&qkv), Buffer::of(&buckets.of_offsets));
+    let (on_device, offsets) = (Buffer::of(&qkv), Buffer::of(buckets.of_offsets()));
     let terms_there = Buffer::of(&[&queries[..], &keys].concat());
     let mut out = Buffer::of(&vec![f32::NAN; rows * heads.heads * heads.size]);
     let mut args = vec![read(&on_device), read(&blocks), read(&spans)];
