@@ -32,7 +32,7 @@ pub struct LogBuckets {
 }
 
 impl LogBuckets {
-    /// The bucket of an offset, from `-span` to `span`; that of the opposite offset is its negative.
+    /// The bucket of an offset, from `-span` to `span`; that of the opposite is its negative.
     fn of(self, offset: i64) -> i64 {
         let (span, middle) = (self.span as i64, self.span as i64 / 2);
         let distance = offset.abs();

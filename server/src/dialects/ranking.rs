@@ -7,19 +7,20 @@ use std::fmt;
 use axum::http::HeaderValue;
 use axum::response::Response;
 use proxima_engine::{Listwise, RerankAnswer, RerankMethod, RerankRequest, ScoreForm};
-use proxima_models::{Content, Item, ListwiseTemplate, Part, Prepare, Prompt};
+use proxima_models::{Content, Item, ListwiseTemplate, Part, Prepare};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::Side;
+use super::inputs::{one_prompt, prepare};
 use super::items::{
     ItemObject, Name, Object, Source, echo, echo_part, has_media, is_item, read_item, resolve,
 };
 use super::misspelt;
 use super::vectors::SentVectors;
-use super::{Side, inputs::prepare};
 use crate::http::{Chosen, Failure, with_timings};
 
 crate::dialects::object::objects! {
@@ -218,6 +219,8 @@ fn content_of(parts: Vec<ItemObject>) -> Object {
 pub struct Additions {
     /// What makes a document relevant.
     pub instruction: Option<String>,
+    /// A prompt of the checkpoint, by name.
+    pub prompt_name: Option<String>,
     /// How to rank.
     pub method: Option<Method>,
     /// Vectors of the documents.
@@ -241,6 +244,8 @@ macro_rules! ranking_body {
             /// Addition: what makes a document relevant, for models that take an instruction.
             #[serde(alias = "instruct")]
             pub instruction: Option<String>,
+            /// Addition: a prompt of the checkpoint for the query, by name.
+            pub prompt_name: Option<String>,
             /// Addition: how to rank; the model's own method if absent.
             pub method: Option<$crate::dialects::ranking::Method>,
             /// Addition: vectors of the documents, for listwise and similarity ranking: lists of
@@ -261,6 +266,7 @@ macro_rules! ranking_body {
             pub fn additions(&mut self) -> $crate::dialects::ranking::Additions {
                 $crate::dialects::ranking::Additions {
                     instruction: self.instruction.take(),
+                    prompt_name: self.prompt_name.take(),
                     method: self.method.take(),
                     document_embeddings: self.document_embeddings.take(),
                     listwise: self.listwise.take(),
@@ -365,9 +371,10 @@ pub async fn request(
         let name = Name::Document(index);
         pending.push((name, document.content(name, &asked.rank_fields)?));
     }
-    let how = prepare(None, None, asked.truncate, additions.truncation_direction);
+    one_prompt(additions.instruction.as_ref(), additions.prompt_name.as_ref())?;
     let instruction = instruction.or(additions.instruction);
-    let prompt = instruction.map_or(Prompt::Default, Prompt::Instruction);
+    let side = additions.truncation_direction;
+    let how = prepare(instruction, additions.prompt_name, asked.truncate, side);
     let document_tokens_max = asked.document_tokens_max;
     let document_vectors = match additions.document_embeddings {
         // An empty list of vectors is valid only without documents.
@@ -378,7 +385,7 @@ pub async fn request(
     let documents = contents.split_off(1);
     let query = contents.pop().ok_or(Failure::Bug)?;
     Ok(RerankRequest {
-        prepare: Prepare { prompt, document_tokens_max, ..how },
+        prepare: Prepare { document_tokens_max, ..how },
         method: additions.method.map(RerankMethod::from),
         listwise: additions.listwise.map(Listwise::from).unwrap_or_default(),
         document_vectors,

@@ -222,3 +222,35 @@ async fn usage_is_of_what_was_sent_and_computed() {
     assert_eq!(voyage["usage"], usage);
     engine.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_prompt_of_the_checkpoint_is_put_before_the_query() {
+    let (app, engine) = fake();
+    let ask_with = |key: &'static str, value: &'static str| {
+        let mut body = json!({ "query": "a cat", "documents": ["search for", "a dog"] });
+        body[key] = json!(value);
+        ask(&app, "/v1/rerank", body)
+    };
+    let ranked = |answer: Value| places(&answer["results"], "relevance_score");
+    let named = ranked(ask_with("prompt_name", "query").await);
+    assert_eq!(named, ranked(ask_with("instruction", "search for").await));
+    assert_ne!(named, ranked(ask_with("instruction", "").await));
+    engine.shutdown().await;
+    let unknown = json!({
+        "model": "list", "method": "similarity", "query": "q", "documents": ["a"],
+        "prompt_name": "none of these",
+    });
+    let (status, answer) = post("/v1/rerank", &unknown).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+    assert!(answer.to_string().contains("unknown prompt name"), "{answer}");
+    for (path, mut body) in [
+        ("/rerank", json!({ "query": "q", "texts": ["a"] })),
+        ("/v1/rerank", json!({ "query": "q", "documents": ["a"] })),
+        ("/v2/rerank", json!({ "query": "q", "documents": ["a"] })),
+        ("/v1/rerank", json!({ "query": "q", "documents": ["a"], "top_k": 1 })),
+    ] {
+        (body["instruction"], body["prompt_name"]) = (json!("a"), json!("b"));
+        let (_, answer) = post(path, &body).await;
+        assert!(answer.to_string().contains("not both"), "{path}: {answer}");
+    }
+}
