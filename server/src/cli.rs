@@ -176,10 +176,10 @@ fn model_is_of_variable(matches: &ArgMatches) -> bool {
 /// be looked up as a model nor printed.
 fn check_bare_words(matches: &ArgMatches) -> Result<(), clap::Error> {
     let Some(serve) = matches.subcommand_matches("serve") else { return Ok(()) };
-    let places: Vec<usize> = serve.indices_of("models").into_iter().flatten().collect();
-    let apart = places.windows(2).any(|two| two[1] != two[0] + 1);
+    let positions: Vec<usize> = serve.indices_of("models").into_iter().flatten().collect();
+    let apart = positions.windows(2).any(|two| two[1] != two[0] + 1);
     let beside =
-        !places.is_empty() && serve.value_source("model") == Some(ValueSource::CommandLine);
+        !positions.is_empty() && serve.value_source("model") == Some(ValueSource::CommandLine);
     if !apart && !beside {
         return Ok(());
     }

@@ -72,13 +72,13 @@ pub fn start(settings: &LogSettings) {
 fn log_panic(info: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let (name, message) = (thread.name().unwrap_or("unnamed"), panic_message(info.payload()));
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = Backtrace::capture();
     match backtrace.status() {
         BacktraceStatus::Captured => {
-            tracing::error!("thread {name} panicked at {place}: {message}\n{backtrace}");
+            tracing::error!("thread {name} panicked at {location}: {message}\n{backtrace}");
         }
-        _ => tracing::error!("thread {name} panicked at {place}: {message}"),
+        _ => tracing::error!("thread {name} panicked at {location}: {message}"),
     }
 }
 

@@ -175,16 +175,16 @@ impl Preprocessor {
 
     /// The clip of a list of image files.
     fn list(&self, files: &[Arc<MediaFile>], key: Key) -> Result<Clip, MediaError> {
-        let places = sizes::list_places(files.len());
-        let frames = places.len().next_multiple_of(GROUP);
+        let indices = sizes::list_indices(files.len());
+        let frames = indices.len().next_multiple_of(GROUP);
         let mut pictures = Pictures::new(self.factor, frames, true, key);
         let after = |from| {
             let Ok(to) = sizes::list_frame(from, self.factor) else { return 0 };
             resample::pillow_bytes(from, to).max(self.frame_bytes(to, true))
         };
-        for &place in &places {
-            let decoded = decode::decode(files[place].bytes(), &self.limits(&after));
-            let picture = decoded.map_err(|problem| of_frame(problem, place))?;
+        for &index in &indices {
+            let decoded = decode::decode(files[index].bytes(), &self.limits(&after));
+            let picture = decoded.map_err(|problem| of_frame(problem, index))?;
             // Reservation until the frame is resized; only then may the next one reserve memory.
             let Picture { width, height, rgb, held: _held } = picture;
             let from = (width, height);
@@ -193,7 +193,7 @@ impl Preprocessor {
                 return Err(MediaError::Sampling(format!(
                     "frame {} of the video ({} x {} pixels, resized to {} x {}) does not have the \
                      size of the first ({} x {})",
-                    place + 1,
+                    index + 1,
                     from.0,
                     from.1,
                     to.0,
@@ -205,8 +205,8 @@ impl Preprocessor {
             pictures.add(resample::pillow(rgb, from, to).into(), to)?;
         }
         // The reference numbers the frames it samples, not those of the list.
-        let places: Vec<usize> = (0..frames).collect();
-        Ok(pictures.clip(sizes::seconds(&places, sizes::LIST_FPS)))
+        let numbers: Vec<usize> = (0..frames).collect();
+        Ok(pictures.clip(sizes::seconds(&numbers, sizes::LIST_FPS)))
     }
 
     /// The clip of a video file or an animated image.
@@ -235,20 +235,20 @@ impl Preprocessor {
         let info = reader.probe(file.bytes())?;
         let size = (info.width, info.height);
         self.check_frame(size)?;
-        let places = self.places(info.frames, info.fps, video)?;
-        let mut pictures = Pictures::new(self.factor, places.len(), false, key);
-        let mut due = places.iter().peekable();
-        let wanted = distinct(&places);
+        let indices = self.sampled(info.frames, info.fps, video)?;
+        let mut pictures = Pictures::new(self.factor, indices.len(), false, key);
+        let mut due = indices.iter().peekable();
+        let wanted = distinct(&indices);
         // The reader holds a frame as well.
         let needs = self.frame_bytes(size, false).saturating_add(size.0 * size.1 * 3);
         let _held = self.budget.take(needs, self.options.decode_bytes_max);
-        reader.read(file.bytes(), &info, &wanted, &mut |place, rgb| {
+        reader.read(file.bytes(), &info, &wanted, &mut |index, rgb| {
             if rgb.len() != size.0 * size.1 * 3 {
                 return Err(MediaError::Reader(
                     "a frame does not have the size of the video".to_owned(),
                 ));
             }
-            while due.next_if(|&&next| next == place).is_some() {
+            while due.next_if(|&&next| next == index).is_some() {
                 pictures.add(rgb.into(), size)?;
             }
             Ok(())
@@ -256,7 +256,7 @@ impl Preprocessor {
         if due.next().is_some() {
             return Err(MediaError::Reader("frames are missing".to_owned()));
         }
-        Ok(pictures.clip(sizes::seconds(&places, info.fps)))
+        Ok(pictures.clip(sizes::seconds(&indices, info.fps)))
     }
 
     fn animation(
@@ -274,22 +274,22 @@ impl Preprocessor {
                 file.frames, file.drawn
             )));
         }
-        let places = self.places(file.frames, file.fps, video)?;
-        let mut pictures = Pictures::new(self.factor, places.len(), false, key);
-        let mut due = places.iter().peekable();
-        for place in 0..file.frames {
+        let indices = self.sampled(file.frames, file.fps, video)?;
+        let mut pictures = Pictures::new(self.factor, indices.len(), false, key);
+        let mut due = indices.iter().peekable();
+        for index in 0..file.frames {
             if due.peek().is_none() {
                 break;
             }
-            let wanted = due.peek() == Some(&&place);
-            let rgb = file.next(wanted).map_err(|problem| of_frame(problem, place))?;
+            let wanted = due.peek() == Some(&&index);
+            let rgb = file.next(wanted).map_err(|problem| of_frame(problem, index))?;
             while let Some(rgb) = &rgb
-                && due.next_if(|&&next| next == place).is_some()
+                && due.next_if(|&&next| next == index).is_some()
             {
                 pictures.add(rgb.into(), file.size)?;
             }
         }
-        Ok(pictures.clip(sizes::seconds(&places, file.fps)))
+        Ok(pictures.clip(sizes::seconds(&indices, file.fps)))
     }
 
     /// Upper bound on the bytes that resizing a frame holds, for any number of frames.
@@ -322,7 +322,7 @@ impl Preprocessor {
     }
 
     /// Indices of the frames sampled from a file.
-    fn places(&self, frames: usize, fps: f64, video: &Video) -> Result<Vec<usize>, MediaError> {
+    fn sampled(&self, frames: usize, fps: f64, video: &Video) -> Result<Vec<usize>, MediaError> {
         if frames == 0 {
             return Err(MediaError::Empty { what: VIDEO });
         }
@@ -332,7 +332,7 @@ impl Preprocessor {
             )));
         }
         let most = video.frames_max.unwrap_or(sizes::FRAMES).min(self.options.frames_max);
-        sizes::file_places(frames, fps, video.fps.unwrap_or(sizes::FPS), most)
+        sizes::file_indices(frames, fps, video.fps.unwrap_or(sizes::FPS), most)
     }
 
     /// Checks that frames of this size may be decoded from a video file.
@@ -347,20 +347,20 @@ impl Preprocessor {
 }
 
 /// The error of a frame, with its number.
-fn of_frame(problem: Problem, place: usize) -> MediaError {
+fn of_frame(problem: Problem, index: usize) -> MediaError {
     match problem.of(FRAME) {
         MediaError::Damaged { what, problem } => {
-            MediaError::Damaged { what, problem: format!("frame {}: {problem}", place + 1) }
+            MediaError::Damaged { what, problem: format!("frame {}: {problem}", index + 1) }
         }
         other => other,
     }
 }
 
 /// Ascending indices without duplicates.
-fn distinct(places: &[usize]) -> Vec<usize> {
-    let mut places = places.to_vec();
-    places.dedup();
-    places
+fn distinct(indices: &[usize]) -> Vec<usize> {
+    let mut indices = indices.to_vec();
+    indices.dedup();
+    indices
 }
 
 /// Collects the frames of a clip, resizing each as it arrives.
@@ -402,8 +402,8 @@ impl Pictures {
 
     fn close(&mut self) {
         let data = std::mem::take(&mut self.group);
-        let place = (self.groups.len() as u64).to_le_bytes();
-        let key = Sha256::new().chain_update(self.key).chain_update(place).finalize();
+        let index = (self.groups.len() as u64).to_le_bytes();
+        let key = Sha256::new().chain_update(self.key).chain_update(index).finalize();
         self.groups.push(Arc::new(Pixels::of(self.to.0, self.to.1, data, key.into())));
     }
 

@@ -194,7 +194,8 @@ fn down<A: Arithmetic>(middle: &[A::Middle], (width, height): Size, rows: usize)
 /// accumulator `S`, `finish` converts the accumulator to output values.
 fn sum_lines<T: Copy, W: Copy, S: Copy, O: Copy>(
     out: &mut [O],
-    (lines, stride): (&[T], usize),
+    lines: &[T],
+    stride: usize,
     weights: &[W],
     zero: S,
     sum: impl Fn(&mut S, &[T; LANES], W),
@@ -272,11 +273,11 @@ impl Arithmetic for Pillow {
     }
 
     fn first(out: &mut [u8], lines: &[u8], stride: usize, weights: &[Fixed]) {
-        sum_lines(out, (lines, stride), weights, Self::ZERO, Self::sum, Self::clip);
+        sum_lines(out, lines, stride, weights, Self::ZERO, Self::sum, Self::clip);
     }
 
     fn second(out: &mut [u8], lines: &[u8], stride: usize, weights: &[Fixed]) {
-        sum_lines(out, (lines, stride), weights, Self::ZERO, Self::sum, Self::clip);
+        sum_lines(out, lines, stride, weights, Self::ZERO, Self::sum, Self::clip);
     }
 
     fn finish(numbers: Vec<u8>) -> Vec<u8> {
@@ -342,7 +343,7 @@ impl Arithmetic for Torch {
                 *sum += f32::from(number) * weight;
             }
         };
-        sum_lines(out, (lines, stride), weights, [0.0; LANES], sum, |sums| *sums);
+        sum_lines(out, lines, stride, weights, [0.0; LANES], sum, |sums| *sums);
     }
 
     fn second(out: &mut [u8], lines: &[f32], stride: usize, weights: &[f32]) {
@@ -351,7 +352,7 @@ impl Arithmetic for Torch {
                 *sum += number * weight;
             }
         };
-        sum_lines(out, (lines, stride), weights, [0.0; LANES], sum, |sums| sums.map(Self::whole));
+        sum_lines(out, lines, stride, weights, [0.0; LANES], sum, |sums| sums.map(Self::whole));
     }
 
     fn finish(numbers: Vec<f32>) -> Vec<u8> {

@@ -18,11 +18,11 @@ pub(super) const FPS: f64 = 1.0;
 pub(super) const LIST_FPS: f64 = 2.0;
 
 /// Minimum and maximum pixels of an image, in units of `factor * factor`.
-const IMAGE: (usize, f64) = (4, 1800.0);
+const IMAGE: PixelRange = PixelRange { min: 4.0, max: 1800.0 };
 /// The same for a frame of a list in its first, separate resize.
-const LIST_FRAME: (usize, f64) = (4, 16_384.0);
+const LIST_FRAME: PixelRange = PixelRange { min: 4.0, max: 16_384.0 };
 /// The same for a frame of a video.
-const FRAME: (usize, f64) = (128, 768.0);
+const FRAME: PixelRange = PixelRange { min: 128.0, max: 768.0 };
 /// Maximum of a list's groups together, in the same unit. A group counts as one frame.
 const LIST_TOTAL: f64 = 10.0 * 768.0;
 /// The same for a file's groups.
@@ -38,21 +38,22 @@ struct PixelRange {
 }
 
 impl PixelRange {
-    fn of((min, max): (usize, f64), factor: usize) -> Self {
+    /// A range in units of `factor * factor` in pixels.
+    fn times_square(&self, factor: usize) -> Self {
         let square = (factor * factor) as f64;
-        Self { min: min as f64 * square, max: max * square }
+        Self { min: self.min * square, max: self.max * square }
     }
 }
 
 /// The size an image is resized to.
 pub(super) fn image(size: Size, factor: usize) -> Result<Size, MediaError> {
-    smart_resize(size, factor, &PixelRange::of(IMAGE, factor))
+    smart_resize(size, factor, &IMAGE.times_square(factor))
 }
 
 /// The size a frame of a list is first resized to. The reference passes the factor where a patch
 /// size is expected, so the factor here is twice the network's.
 pub(super) fn list_frame(size: Size, factor: usize) -> Result<Size, MediaError> {
-    smart_resize(size, factor * 2, &PixelRange::of(LIST_FRAME, factor * 2))
+    smart_resize(size, factor * 2, &LIST_FRAME.times_square(factor * 2))
 }
 
 /// The size the frames of a video of `frames` frames are resized to.
@@ -64,7 +65,7 @@ pub(super) fn frame(
 ) -> Result<Size, MediaError> {
     let square = (factor * factor) as f64;
     let total = if list { LIST_TOTAL } else { FILE_TOTAL } * square;
-    let PixelRange { min, max } = PixelRange::of(FRAME, factor);
+    let PixelRange { min, max } = FRAME.times_square(factor);
     let max = max.min(total / frames as f64 * GROUP as f64).max((min * 1.05).floor());
     smart_resize(size, factor, &PixelRange { min, max })
 }
@@ -99,13 +100,12 @@ fn smart_resize(
 }
 
 /// Indices of the frames sampled from a list: `numpy.linspace(0, frames - 1, 64, dtype=int)`.
-pub(super) fn list_places(frames: usize) -> Vec<usize> {
+pub(super) fn list_indices(frames: usize) -> Vec<usize> {
     if frames <= FRAMES {
         return (0..frames).collect();
     }
     let step = (frames - 1) as f64 / (FRAMES - 1) as f64;
-    let place = |at: usize| if at == FRAMES - 1 { frames - 1 } else { (at as f64 * step) as usize };
-    (0..FRAMES).map(place).collect()
+    (0..FRAMES - 1).map(|at| (at as f64 * step) as usize).chain([frames - 1]).collect()
 }
 
 /// Indices of the frames sampled from a file: `smart_nframes`, then
@@ -113,7 +113,7 @@ pub(super) fn list_places(frames: usize) -> Vec<usize> {
 ///
 /// # Errors
 /// A file of fewer than two frames, or a `frames_max` below two.
-pub(super) fn file_places(
+pub(super) fn file_indices(
     frames: usize,
     file_fps: f64,
     fps: f64,
@@ -131,19 +131,18 @@ pub(super) fn file_places(
     }
     let end = (frames - 1) as f32;
     let step = end / (taken - 1) as f32;
-    let place = |at: usize| {
-        let place =
+    let indices = (0..taken).map(|at| {
+        let index =
             if at < taken / 2 { step * at as f32 } else { end - step * (taken - at - 1) as f32 };
-        (place.round_ties_even() as usize).min(frames - 1)
-    };
-    Ok((0..taken).map(place).collect())
+        (index.round_ties_even() as usize).min(frames - 1)
+    });
+    Ok(indices.collect())
 }
 
 /// The time of each pair of frames in seconds: the mean of both. An odd last frame counts twice.
-pub(super) fn seconds(places: &[usize], fps: f64) -> Vec<f64> {
-    let time = |place: usize| place as f64 / fps;
-    let mean = |pair: &[usize]| (time(pair[0]) + time(pair[pair.len() - 1])) / 2.0;
-    places.chunks(GROUP).map(mean).collect()
+pub(super) fn seconds(frames: &[usize], fps: f64) -> Vec<f64> {
+    let time = |frame: usize| frame as f64 / fps;
+    frames.chunks(GROUP).map(|pair| (time(pair[0]) + time(pair[pair.len() - 1])) / 2.0).collect()
 }
 
 #[cfg(test)]

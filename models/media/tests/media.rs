@@ -276,9 +276,9 @@ fn what_is_cut_off_is_refused() {
 
 /// Files whose headers claim `side` x `side` pixels.
 fn promises(side: u32) -> Vec<(&'static str, Vec<u8>)> {
-    let patched = |name, places: &[usize], bytes: &[u8]| {
+    let patched = |name, offsets: &[usize], bytes: &[u8]| {
         let mut file = read(name);
-        for &at in places {
+        for &at in offsets {
             file[at..at + bytes.len()].copy_from_slice(bytes);
         }
         (name, file)
@@ -349,7 +349,7 @@ fn animated(image: &[u8], frames: usize) -> Vec<u8> {
 #[test]
 fn an_image_inside_that_promises_more_than_its_file_is_refused() {
     let still = read("lossy-alpha.webp");
-    let place = |file: &[u8], last: bool| {
+    let image_at = |file: &[u8], last: bool| {
         let mut names = file.windows(4).enumerate().filter(|(_, name)| name == b"VP8 ");
         let found = if last { names.next_back() } else { names.next() };
         found.expect("a lossy image").0 + 8
@@ -357,7 +357,7 @@ fn an_image_inside_that_promises_more_than_its_file_is_refused() {
     let film = animated(&read("lossy.webp")[12..], 3);
     assert_eq!(played(&preprocessor(), film.clone()).expect("a clip").groups.len(), 1);
     for (sound, last) in [(&still, false), (&film, false), (&film, true)] {
-        let at = place(sound, last);
+        let at = image_at(sound, last);
         let mut file = sound.clone();
         // 16,383 x 16,383, the largest size that can be stored.
         file[at + 6..at + 10].copy_from_slice(&[0xff, 0x3f, 0xff, 0x3f]);

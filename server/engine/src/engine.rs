@@ -229,20 +229,20 @@ impl Engine {
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let Prepared { sequences, expected } =
             self.prepare(InputPart::only(inputs, how), tally).await?;
-        let mut places = Vec::with_capacity(sequences.len());
+        let mut numbers = Vec::with_capacity(sequences.len());
         let (mut known, mut firsts, mut unique) = (HashMap::new(), Vec::new(), Vec::new());
         for (index, sequence) in sequences.into_iter().enumerate() {
             let next = unique.len();
-            let place = *known.entry(sequence.clone()).or_insert(next);
-            if place == next {
+            let number = *known.entry(sequence.clone()).or_insert(next);
+            if number == next {
                 firsts.push(index);
                 unique.push(sequence);
             }
-            places.push(place);
+            numbers.push(number);
         }
         let answers = self.handle.queue.admit(expected, unique, Reply::Score)?;
         let logits = self.received(firsts.into_iter().zip(answers), tally).await?;
-        Ok(places.into_iter().map(|place: usize| logits[place].clone()).collect())
+        Ok(numbers.into_iter().map(|number: usize| logits[number].clone()).collect())
     }
 
     /// Logits of texts or pairs, one for each label of the model.

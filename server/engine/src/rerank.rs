@@ -226,8 +226,8 @@ impl Engine {
                 let part = &mut order[scored];
                 // As published: by cosine, whatever similarity the model uses otherwise.
                 let cosine = Similarity::default();
-                for place in part.iter() {
-                    raw[*place] = cosine.of(&pseudo, &documents[*place]);
+                for index in part.iter() {
+                    raw[*index] = cosine.of(&pseudo, &documents[*index]);
                 }
                 part.sort_by(|a, b| raw[*b].total_cmp(&raw[*a]));
             }
@@ -245,7 +245,7 @@ impl Engine {
         tally: &mut Tally,
     ) -> Result<Vector, EngineError> {
         let text = |content: &Content| content.text().ok_or(TEXTS_ONLY);
-        let candidates = seen.iter().map(|place| text(&request.documents[*place]));
+        let candidates = seen.iter().map(|index| text(&request.documents[*index]));
         let candidates = candidates.collect::<Result<_, _>>()?;
         let (query, template) = (text(&request.query)?, request.listwise.template.clone());
         let input = Input::Listwise { query, candidates, template };

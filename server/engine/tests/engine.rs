@@ -344,8 +344,8 @@ async fn small_requests_overtake_a_large_one() {
     small.await.expect("no panic");
     assert_eq!(large.await.expect("no panic").len(), 200);
     let order = knobs.order.lock().expect("no panic");
-    let place = order.iter().position(|tokens| tokens.len() == 3).expect("it was computed");
-    assert!(place <= before + 4, "place {place}: it waited for the running batch only");
+    let position = order.iter().position(|tokens| tokens.len() == 3).expect("it was computed");
+    assert!(position <= before + 4, "place {position}: it waited for the running batch only");
 }
 
 #[tokio::test]

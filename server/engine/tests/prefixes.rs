@@ -45,7 +45,7 @@ async fn vectors(prefix_bytes_max: usize) -> (Vec<Vec<f32>>, Arc<Counts>) {
     let engine = Engine::start(model, config, counts.clone());
     let mut all = Vec::new();
     for round in 0..3 {
-        let text = |place| Input::from(format!("text {place} of round {round}"));
+        let text = |index| Input::from(format!("text {index} of round {round}"));
         let instruction = "Find what answers a question that was asked on a rainy day".to_owned();
         let answer = engine
             .embed(EmbedRequest {

@@ -215,12 +215,12 @@ fn item_record(line: u64, mut object: Object, field: &str) -> Result<BulkRecord,
 fn csv_records(source: impl Read + 'static, field: &str) -> Result<Records, CommandError> {
     let mut reader = csv::Reader::from_reader(source);
     let headers = reader.headers().map_err(|error| failed(&format!("line 1: {error}")))?.clone();
-    let place = |name: &str| headers.iter().position(|header| header == name);
-    let text = place(field).ok_or_else(|| {
+    let column = |name: &str| headers.iter().position(|header| header == name);
+    let text = column(field).ok_or_else(|| {
         let known = headers.iter().collect::<Vec<_>>().join(", ");
         failed(&format!("there is no column {field:?} among {known}; name another with --field"))
     })?;
-    let id = place("id").filter(|id| *id != text);
+    let id = column("id").filter(|id| *id != text);
     Ok(Box::new(reader.into_records().map(move |row| {
         let row = row.map_err(|error| failed(&error.to_string()))?;
         let line = row.position().map_or(0, csv::Position::line);

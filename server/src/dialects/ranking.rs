@@ -436,8 +436,8 @@ pub struct Ranked {
 pub fn ranked(answer: &RerankAnswer, limit: Option<usize>, raw: bool) -> Vec<Ranked> {
     let limit = limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let score = |index: usize| if raw { answer.raw[index] } else { answer.score(index) };
-    let places = answer.order.iter().take(limit);
-    places.map(|index| Ranked { index: *index, score: score(*index) }).collect()
+    let best = answer.order.iter().take(limit);
+    best.map(|index| Ranked { index: *index, score: score(*index) }).collect()
 }
 
 /// Adds the ranking method and timings to a response's headers.

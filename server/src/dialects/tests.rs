@@ -78,28 +78,28 @@ fn documents() -> Value {
 }
 
 /// `(index, score)` of a list of results.
-fn places(results: &Value, score: &str) -> Vec<(u64, f64)> {
+fn ranks(results: &Value, score: &str) -> Vec<(u64, f64)> {
     let results = results.as_array().expect("a list");
-    let place =
+    let rank =
         |result: &Value| (result["index"].as_u64().expect("a place"), result[score].as_f64());
-    results.iter().map(place).map(|(index, score)| (index, score.expect("a score"))).collect()
+    results.iter().map(rank).map(|(index, score)| (index, score.expect("a score"))).collect()
 }
 
 #[tokio::test]
 async fn every_dialect_ranks_the_same_in_its_own_shape() {
     let (query, documents) = ("which city", documents());
     let tei = answered("/rerank", json!({ "query": query, "texts": documents })).await;
-    let expected = places(&tei, "score");
+    let expected = ranks(&tei, "score");
     let mut indices: Vec<u64> = expected.iter().map(|(index, _)| *index).collect();
     assert!(expected.windows(2).all(|pair| pair[0].1 >= pair[1].1), "{expected:?}");
-    let place = |wanted: u64| indices.iter().position(|index| *index == wanted).expect("a place");
-    assert_eq!(place(0) + 1, place(2), "equal documents keep their order");
+    let rank = |wanted: u64| indices.iter().position(|index| *index == wanted).expect("a place");
+    assert_eq!(rank(0) + 1, rank(2), "equal documents keep their order");
     indices.sort_unstable();
     assert_eq!(indices, [0, 1, 2, 3]);
     let body = json!({ "query": query, "documents": documents });
     for path in ["/rerank", "/v1/rerank", "/v2/rerank", "/reranking"] {
         let answer = answered(path, body.clone()).await;
-        assert_eq!(places(&answer["results"], "relevance_score"), expected, "{path}");
+        assert_eq!(ranks(&answer["results"], "relevance_score"), expected, "{path}");
         assert_eq!(answer["method"], "pointwise");
         let returned = answer["results"][0]["document"]["text"].is_string();
         assert_eq!(returned, path != "/v2/rerank", "{path}");
@@ -110,9 +110,9 @@ async fn every_dialect_ranks_the_same_in_its_own_shape() {
         body
     };
     let voyage = answered("/v1/rerank", with("top_k", json!(2))).await;
-    assert_eq!(places(&voyage["data"], "relevance_score"), expected[..2]);
+    assert_eq!(ranks(&voyage["data"], "relevance_score"), expected[..2]);
     let vllm = answered("/rerank", with("truncate_prompt_tokens", json!(-1))).await;
-    assert_eq!(places(&vllm["results"], "relevance_score"), expected);
+    assert_eq!(ranks(&vllm["results"], "relevance_score"), expected);
     let weaviate = answered("/rerank", with("property", json!("text"))).await;
     for (index, score) in &expected {
         assert_eq!(weaviate["scores"][*index as usize]["score"].as_f64(), Some(*score));
@@ -123,7 +123,7 @@ async fn every_dialect_ranks_the_same_in_its_own_shape() {
         assert_eq!(scores["data"][*index as usize]["score"].as_f64(), Some(*score));
     }
     let best = answered("/v1/rerank", with("top_n", json!(1))).await;
-    assert_eq!(places(&best["results"], "relevance_score"), expected[..1]);
+    assert_eq!(ranks(&best["results"], "relevance_score"), expected[..1]);
 }
 
 #[tokio::test]
@@ -131,12 +131,12 @@ async fn a_document_alone_has_the_score_it_has_among_others() {
     for model in ["scorer", "embedder", "words"] {
         let ask = |texts: Value| {
             let body = json!({ "query": "which city", "texts": texts, "model": model });
-            async move { places(&answered("/rerank", body).await, "score") }
+            async move { ranks(&answered("/rerank", body).await, "score") }
         };
         let together = ask(documents()).await;
         for (index, text) in documents().as_array().expect("a list").iter().enumerate() {
             let alone = ask(json!([text])).await;
-            let among = together.iter().find(|place| place.0 == index as u64).expect("a place");
+            let among = together.iter().find(|rank| rank.0 == index as u64).expect("a place");
             assert_eq!(alone[0].1.to_bits(), among.1.to_bits(), "{model}: {text}");
         }
     }
@@ -151,7 +151,7 @@ async fn lists_rank_by_vectors_sent_kept_or_computed() {
         body.as_object_mut().expect("an object").extend(more);
         async move {
             let answer = answered("/v1/rerank", body).await;
-            (places(&answer["results"], "relevance_score"), answer["method"].clone())
+            (ranks(&answer["results"], "relevance_score"), answer["method"].clone())
         }
     };
     let (computed, method) = ask(json!({})).await;

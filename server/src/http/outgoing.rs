@@ -60,12 +60,12 @@ impl Outgoing {
     pub fn cut_off_one(&self) -> Option<OwnedSemaphorePermit> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let still = all.iter().enumerate().filter_map(|(place, answer)| {
+        let still = all.iter().enumerate().filter_map(|(index, answer)| {
             let since = answer.progress.upgrade()?.waits_since()?;
-            (now.saturating_duration_since(since) >= READ_WITHIN).then_some((since, place))
+            (now.saturating_duration_since(since) >= READ_WITHIN).then_some((since, index))
         });
-        let (_, place) = still.min()?;
-        let answer = all.remove(place)?;
+        let (_, index) = still.min()?;
+        let answer = all.remove(index)?;
         drop(all);
         let (permit, progress) = (answer.permit.upgrade()?, answer.progress.upgrade()?);
         let permit = permit.take();

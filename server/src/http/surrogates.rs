@@ -9,7 +9,7 @@ use std::fmt;
 /// Nesting levels of a path that are remembered; a deeper path ends there.
 const DEPTH_MAX: usize = 16;
 /// Maximum characters shown of a path.
-const PLACE_MAX: usize = 80;
+const PATH_MAX: usize = 80;
 
 /// A lone surrogate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,20 +20,20 @@ pub struct LoneSurrogate {
     name: Option<String>,
     /// The path of the string that contains it, such as `inputs[1].text`; for a key, that of its
     /// object.
-    place: String,
+    path: String,
     /// Whether it is in a key.
     in_key: bool,
 }
 
 impl fmt::Display for LoneSurrogate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, name, place, in_key } = self;
-        match (in_key, name, place.as_str()) {
+        let Self { number, name, path, in_key } = self;
+        match (in_key, name, path.as_str()) {
             (true, _, "") => f.write_str("a key of the body")?,
-            (true, _, place) => write!(f, "a key in {place:.PLACE_MAX$?}")?,
-            (false, Some(name), place) => write!(f, "{name} (in {place:.PLACE_MAX$?})")?,
+            (true, _, path) => write!(f, "a key in {path:.PATH_MAX$?}")?,
+            (false, Some(name), path) => write!(f, "{name} (in {path:.PATH_MAX$?})")?,
             (false, None, "") => f.write_str("the body")?,
-            (false, None, place) => write!(f, "the text at {place:.PLACE_MAX$?}")?,
+            (false, None, path) => write!(f, "the text at {path:.PATH_MAX$?}")?,
         }
         write!(f, " has a lone surrogate, U+{number:04X}: half of a character; ")?;
         f.write_str("it is not valid Unicode text")
@@ -58,8 +58,8 @@ pub fn at(json: &[u8], error: &serde_json::Error) -> Option<LoneSurrogate> {
         let end = at + 1 + length;
         // The parser stops in a string, or right after it.
         if stop <= end + 1 {
-            let (name, place, in_key) = (path.name(), path.place(), path.is_key());
-            return number.map(|number| LoneSurrogate { number, name, place, in_key });
+            let (name, path, in_key) = (path.name(), path.written(), path.is_key());
+            return number.map(|number| LoneSurrogate { number, name, path, in_key });
         }
         path.string(&string[..length]);
         at = end + 1;
@@ -169,17 +169,17 @@ impl Path {
     }
 
     /// The path of a value; for a key, that of its object.
-    fn place(&self) -> String {
-        let mut place = String::new();
+    fn written(&self) -> String {
+        let mut path = String::new();
         for step in &self.steps {
             match step {
                 PathStep::Key(_, false) => {}
-                PathStep::Key(key, true) if place.is_empty() => place.push_str(key),
-                PathStep::Key(key, true) => place.extend([".", key.as_str()]),
-                PathStep::Index(index) => place.push_str(&format!("[{index}]")),
+                PathStep::Key(key, true) if path.is_empty() => path.push_str(key),
+                PathStep::Key(key, true) => path.extend([".", key.as_str()]),
+                PathStep::Index(index) => path.push_str(&format!("[{index}]")),
             }
         }
-        place
+        path
     }
 
     /// The input, query or document that a value is, or is part of, if any.

@@ -38,9 +38,9 @@ pub fn add(paths: &mut Value, routes: &[Listed]) {
         };
         let (requests, responses) =
             (named(|example| Some(&example.request)), named(|example| example.response.as_ref()));
-        for (place, values) in [("requestBody", requests), ("responses/200", responses)] {
-            let place = format!("/{place}/content/application~1json");
-            let content = operation.pointer_mut(&place).filter(|_| !values.is_empty());
+        for (part, values) in [("requestBody", requests), ("responses/200", responses)] {
+            let pointer = format!("/{part}/content/application~1json");
+            let content = operation.pointer_mut(&pointer).filter(|_| !values.is_empty());
             if let Some(content) = content {
                 content["examples"] = Value::Object(values);
             }

@@ -91,16 +91,16 @@ pub fn add(responses: &mut Value, route: &Listed, sharing: &[Dialect]) {
         }
     }
     for (status, mut answer) in statuses {
-        let place = &mut responses[status.to_string()];
-        let body = &place["content"]["application/json"]["schema"]["$ref"];
-        if let Some(name) = body.as_str().and_then(|place| place.rsplit('/').next()) {
+        let response = &mut responses[status.to_string()];
+        let body = &response["content"]["application/json"]["schema"]["$ref"];
+        if let Some(name) = body.as_str().and_then(|reference| reference.rsplit('/').next()) {
             let own = name.to_owned();
             answer.bodies.retain(|name| *name != own);
             answer.bodies.insert(0, own);
         }
-        if place["description"].is_null() {
-            place["description"] = answer.says.join("; or ").into();
+        if response["description"].is_null() {
+            response["description"] = answer.says.join("; or ").into();
         }
-        place["content"] = content(answer.bodies.iter().map(String::as_str));
+        response["content"] = content(answer.bodies.iter().map(String::as_str));
     }
 }

@@ -13,8 +13,8 @@ fn named(value: &Value, names: &mut BTreeSet<String>) {
         Value::Object(object) => {
             for (key, value) in object {
                 match value.as_str().filter(|_| key == "$ref") {
-                    Some(place) => {
-                        names.extend(place.rsplit('/').next().map(str::to_owned));
+                    Some(reference) => {
+                        names.extend(reference.rsplit('/').next().map(str::to_owned));
                     }
                     None => named(value, names),
                 }
@@ -66,8 +66,8 @@ fn every_route_is_described_and_nothing_else() {
 #[test]
 fn shared_paths_take_and_give_what_any_of_their_dialects_does() {
     let document: Value = serde_json::from_str(&router::document()).expect("JSON");
-    let names = |path: &str, place: &str| -> Vec<String> {
-        let content = &document["paths"][path]["post"].pointer(place).expect("content");
+    let names = |path: &str, pointer: &str| -> Vec<String> {
+        let content = &document["paths"][path]["post"].pointer(pointer).expect("content");
         let schema = &content["application/json"]["schema"];
         let all = schema["anyOf"].as_array().expect("several").iter();
         all.filter_map(|entry| Some(entry["$ref"].as_str()?.rsplit('/').next()?.to_owned()))
@@ -120,8 +120,8 @@ fn every_body_is_one_of_a_path_and_every_name_is_known() {
     let bodies = schemas.keys().filter(|name| name.ends_with("Body"));
     let unused: Vec<_> = bodies.filter(|name| !names.contains(*name)).collect();
     assert!(unused.is_empty(), "{unused:?}");
-    let place = "/paths/~1v1~1embeddings/post/requestBody/content/application~1json/schema";
-    let bodies = document.pointer(place).map(|schema| schema["anyOf"].clone());
+    let pointer = "/paths/~1v1~1embeddings/post/requestBody/content/application~1json/schema";
+    let bodies = document.pointer(pointer).map(|schema| schema["anyOf"].clone());
     let names = |list: &Value| list.as_array().map(Vec::len);
     assert_eq!(bodies.as_ref().and_then(names), Some(4), "{bodies:?}");
 }
@@ -178,8 +178,8 @@ fn every_operation_names_its_statuses() {
     assert_eq!(statuses("/v1/models/{id}", "get"), models);
     let body = |path: &str| {
         let schema = "/responses/429/content/application~1json/schema/$ref";
-        let place = format!("/paths/{}/post{schema}", path.replace('/', "~1"));
-        document.pointer(&place).and_then(Value::as_str).map(str::to_owned)
+        let pointer = format!("/paths/{}/post{schema}", path.replace('/', "~1"));
+        document.pointer(&pointer).and_then(Value::as_str).map(str::to_owned)
     };
     for (path, name) in [
         ("/embed", "TeiErrorBody"),

@@ -3,7 +3,7 @@
 //!
 //! Must not know: which frames a network wants.
 
-use super::{Problem, guarded};
+use super::{Problem, Size, guarded};
 use crate::memory_budget::Reservation;
 
 /// Frames per second if a file gives no durations.
@@ -16,7 +16,7 @@ pub(in super::super) struct Animation<'a> {
     /// Average frames per second.
     pub fps: f64,
     /// Columns and rows.
-    pub size: (usize, usize),
+    pub size: Size,
     /// Pixels that must be drawn for all frames.
     pub drawn: usize,
     reader: Box<dyn Frames + 'a>,
@@ -40,7 +40,7 @@ pub(super) trait Frames {
 impl<'a> Animation<'a> {
     pub(super) fn new(
         length: &Length,
-        size: (usize, usize),
+        size: Size,
         reader: Box<dyn Frames + 'a>,
         held: Reservation,
     ) -> Self {

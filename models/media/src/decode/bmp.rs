@@ -130,9 +130,9 @@ fn header(bytes: &[u8]) -> Result<Header, Problem> {
         RLE8 | RLE4 if paletted => {}
         BIT_FIELDS if !paletted => {
             let with_alpha = size >= 56;
-            for (place, mask) in header.masks.iter_mut().enumerate() {
-                if place < 3 || with_alpha {
-                    *mask = at(40 + 4 * place, 4)?;
+            for (index, mask) in header.masks.iter_mut().enumerate() {
+                if index < 3 || with_alpha {
+                    *mask = at(40 + 4 * index, 4)?;
                 }
             }
         }
@@ -216,12 +216,12 @@ fn colors<'a>(rows: impl Iterator<Item = &'a [u8]>, header: &Header) -> Result<V
         }
         _ => {
             let layout = LAYOUTS.iter().find(|(masks, _)| !fields || *masks == header.masks);
-            let (_, places) = layout.ok_or_else(unknown)?;
+            let (_, offsets) = layout.ok_or_else(unknown)?;
             let mut rgba = Vec::with_capacity(size * 4);
             for pixel in rows.flat_map(|row| row.as_chunks::<4>().0) {
-                rgba.extend(places.map(|place| pixel.get(place).copied().unwrap_or(255)));
+                rgba.extend(offsets.map(|offset| pixel.get(offset).copied().unwrap_or(255)));
             }
-            Ok(if places[3] == OPAQUE {
+            Ok(if offsets[3] == OPAQUE {
                 modes::drop_rest::<4>(&rgba)
             } else {
                 modes::on_white(&rgba)

@@ -9,7 +9,7 @@ use gif::{ColorOutput, DecodeOptions, Decoder, DisposalMethod, Frame, MemoryLimi
 
 use super::animation::{Animation, Frames, Length};
 use super::modes::{self, Palette};
-use super::{DecodeLimits, MediaError, Picture, Problem, check_size};
+use super::{DecodeLimits, MediaError, Picture, Problem, Size, check_size};
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
 
@@ -68,7 +68,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
 /// Plays a GIF.
 struct Player<'a> {
     file: File<'a>,
-    size: (usize, usize),
+    size: Size,
     /// RGBA `[height][width][4]`: alpha is 0 where nothing was drawn.
     canvas: Vec<u8>,
     /// How to dispose of the frame drawn last.
@@ -78,7 +78,7 @@ struct Player<'a> {
 /// How to dispose of a frame once its time is over.
 struct Leave {
     /// `[left, top, width, height]`, within the canvas.
-    place: [usize; 4],
+    area: [usize; 4],
     /// The previous pixels, to be restored; `None` clears the frame.
     before: Option<Vec<u8>>,
 }
@@ -86,7 +86,7 @@ struct Leave {
 impl Player<'_> {
     /// Disposes of the last frame as it requests.
     fn dispose(&mut self) {
-        let Some(Leave { place: [left, top, width, height], before }) = self.leave.take() else {
+        let Some(Leave { area: [left, top, width, height], before }) = self.leave.take() else {
             return;
         };
         for row in 0..height {
@@ -110,9 +110,9 @@ impl Player<'_> {
     }
 
     /// Draws a frame's opaque pixels.
-    fn draw(&mut self, frame: &Frame<'_>, indices: &[u8], place: [usize; 4]) {
+    fn draw(&mut self, frame: &Frame<'_>, indices: &[u8], area: [usize; 4]) {
         let colors = palette(&self.file, frame);
-        let [left, top, width, height] = place;
+        let [left, top, width, height] = area;
         let lines = indices.chunks_exact(usize::from(frame.width).max(1));
         for (row, line) in lines.take(height).enumerate() {
             let at = ((top + row) * self.size.0 + left) * 4;
@@ -138,14 +138,13 @@ impl Frames for Player<'_> {
         }
         self.dispose();
         let (left, top) = (left.min(self.size.0), top.min(self.size.1));
-        let place = [left, top, width.min(self.size.0 - left), height.min(self.size.1 - top)];
-        let before = || self.part(place);
+        let area = [left, top, width.min(self.size.0 - left), height.min(self.size.1 - top)];
         self.leave = match frame.dispose {
-            DisposalMethod::Background => Some(Leave { place, before: None }),
-            DisposalMethod::Previous => Some(Leave { place, before: Some(before()) }),
+            DisposalMethod::Background => Some(Leave { area, before: None }),
+            DisposalMethod::Previous => Some(Leave { area, before: Some(self.part(area)) }),
             DisposalMethod::Any | DisposalMethod::Keep => None,
         };
-        self.draw(&frame, &indices, place);
+        self.draw(&frame, &indices, area);
         Ok(wanted.then(|| modes::on_white(&self.canvas)))
     }
 }

@@ -53,10 +53,11 @@ pub(super) fn on_white(rgba: &[u8]) -> Vec<u8> {
 
 /// Undoes premultiplied alpha, as Pillow's `RGBa` raw mode does.
 pub(super) fn undo_premultiplied(rgba: &mut [u8]) {
-    for pixel in rgba.as_chunks_mut::<4>().0 {
-        let alpha = u32::from(pixel[3]);
-        let undo = |color: u8| (u32::from(color) * 255).checked_div(alpha).unwrap_or(0).min(255);
-        *pixel = array::from_fn(|at| if at == 3 { pixel[3] } else { undo(pixel[at]) as u8 });
+    for [colors @ .., alpha] in rgba.as_chunks_mut::<4>().0 {
+        for color in colors {
+            let undone = (u32::from(*color) * 255).checked_div(u32::from(*alpha)).unwrap_or(0);
+            *color = undone.min(255) as u8;
+        }
     }
 }
 
@@ -112,8 +113,8 @@ pub(super) fn unpack(packed: &[u8], width: usize, bits: usize) -> Vec<u8> {
     let mask = ((1u16 << bits) - 1) as u8;
     let mut numbers = Vec::with_capacity(packed.len() * 8 / bits);
     for row in packed.chunks_exact((width * bits).div_ceil(8)) {
-        let number = |at: usize| (row[at * bits / 8] >> (8 - bits - at * bits % 8)) & mask;
-        numbers.extend((0..width).map(number));
+        let starts = (0..width).map(|column| column * bits);
+        numbers.extend(starts.map(|bit| (row[bit / 8] >> (8 - bits - bit % 8)) & mask));
     }
     numbers
 }

@@ -52,7 +52,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     let needs = (stored.saturating_mul(3) + pixels * 4).max(pixels * 6) + bytes.len();
     let held = limits.take(size, if parts.are_jpeg() { needs + parts.needs() } else { needs });
     let data = if parts.are_jpeg() {
-        jpeg_numbers(&parts, &mut file, (bytes, kind, samples))?
+        jpeg_numbers(&parts, &mut file, bytes, kind, samples)?
     } else {
         let mut data = DecodingResult::U8(Vec::new());
         let layout = file.read_image_to_buffer(&mut data).map_err(Problem::damaged)?;
@@ -70,7 +70,9 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
 fn jpeg_numbers(
     parts: &TiffParts,
     file: &mut File<'_>,
-    (bytes, kind, samples): (&[u8], ColorType, usize),
+    bytes: &[u8],
+    kind: ColorType,
+    samples: usize,
 ) -> Result<DecodingResult, Problem> {
     if kind.bit_depth() != 8 || usize::from(kind.num_samples()) != samples {
         return Err(Problem::damaged("its numbers are of an unsupported type"));
@@ -99,8 +101,8 @@ fn palette_as_grey(bytes: &[u8]) -> Cow<'_, [u8]> {
     let entry = || {
         let start = number(4, 4)?;
         let entries = number(start, 2)?;
-        let mut places = (0..entries).map(|entry| start + 2 + entry * 12);
-        places.find(|&at| number(at, 2) == Some(usize::from(PHOTOMETRIC)))
+        let mut offsets = (0..entries).map(|entry| start + 2 + entry * 12);
+        offsets.find(|&at| number(at, 2) == Some(usize::from(PHOTOMETRIC)))
     };
     match entry() {
         Some(at) if number(at + 8, 2) == Some(PALETTE as usize) && number(2, 2) == Some(42) => {
@@ -187,8 +189,8 @@ fn grey(file: &mut File<'_>, data: DecodingResult) -> Result<Vec<u8>, Problem> {
     let inverse = tag(file, Tag::PhotometricInterpretation)? == Some(WHITE_IS_ZERO);
     let numbers: Vec<u8> = match data {
         DecodingResult::U16(data) => {
-            let turn = |number| if inverse { u16::MAX - number } else { number };
-            data.into_iter().map(|number| modes::grey_16(turn(number))).collect()
+            let data = data.into_iter().map(|n| if inverse { u16::MAX - n } else { n });
+            data.map(modes::grey_16).collect()
         }
         DecodingResult::I16(data) => data.into_iter().map(|n| n.clamp(0, 255) as u8).collect(),
         DecodingResult::I32(data) => data.into_iter().map(|n| n.clamp(0, 255) as u8).collect(),
@@ -197,8 +199,8 @@ fn grey(file: &mut File<'_>, data: DecodingResult) -> Result<Vec<u8>, Problem> {
             data.into_iter().map(|n| n.cast_signed().clamp(0, 255) as u8).collect()
         }
         DecodingResult::F32(data) => {
-            let turn = |number: f32| if inverse { 1.0 - number } else { number };
-            data.into_iter().map(|number| turn(number).clamp(0.0, 255.0) as u8).collect()
+            let data = data.into_iter().map(|n| if inverse { 1.0 - n } else { n });
+            data.map(|n| n.clamp(0.0, 255.0) as u8).collect()
         }
         _ => return Err(Problem::damaged("its numbers are of an unsupported type")),
     };

@@ -10,7 +10,7 @@ use image_webp::WebPDecoder;
 
 use self::survey::survey;
 use super::animation::{Animation, Frames, Length};
-use super::{DecodeLimits, Picture, Problem, check_size, modes};
+use super::{DecodeLimits, Picture, Problem, Size, check_size, modes};
 
 /// Bytes per pixel for decoding a lossy image: its planes and the state of its blocks.
 const PLANES: usize = 3;
@@ -29,7 +29,7 @@ struct WebP<'a> {
     bytes: &'a [u8],
     decoder: WebPDecoder<Cursor<&'a [u8]>>,
     /// Columns and rows.
-    size: (usize, usize),
+    size: Size,
 }
 
 impl<'a> WebP<'a> {

@@ -18,7 +18,7 @@ fn compare(line: &str) -> (String, String) {
         format!("{width} {height}")
     };
     let joined =
-        |places: Vec<usize>| places.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
+        |indices: Vec<usize>| indices.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
     match words[0] {
         "image" => (words[3..].join(" "), size(image((number(1), number(2)), 32))),
         "list" => (words[3..].join(" "), size(list_frame((number(1), number(2)), 32))),
@@ -27,10 +27,10 @@ fn compare(line: &str) -> (String, String) {
             (words[5..].join(" "), size(ours))
         }
         "file" => {
-            let ours = file_places(number(1), float(2), float(3), number(4));
+            let ours = file_indices(number(1), float(2), float(3), number(4));
             (words[5..].join(" "), joined(ours.unwrap_or_default()))
         }
-        _ => (words[2..].join(" "), joined(list_places(number(1)))),
+        _ => (words[2..].join(" "), joined(list_indices(number(1)))),
     }
 }
 

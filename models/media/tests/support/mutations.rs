@@ -80,8 +80,8 @@ fn sum_up(file: &mut [u8]) {
         let end = (at + 8).saturating_add(u32::from_be_bytes(*size) as usize);
         let Some(name_and_data) = file.get(at + 4..end) else { break };
         let sum = crc32(name_and_data).to_be_bytes();
-        let Some(place) = file.get_mut(end..end + 4) else { break };
-        place.copy_from_slice(&sum);
+        let Some(stored) = file.get_mut(end..end + 4) else { break };
+        stored.copy_from_slice(&sum);
         at = end + 4;
     }
 }

@@ -243,7 +243,7 @@ impl Embeddings {
     pub fn of(vectors: &[Vec<f32>], encodings: &[OutputEncoding]) -> Self {
         let mut this = Self::default();
         for encoding in encodings {
-            let place = match encoding {
+            let encoded = match encoding {
                 OutputEncoding::Float => &mut this.float,
                 OutputEncoding::Int8 => &mut this.int8,
                 OutputEncoding::Uint8 => &mut this.uint8,
@@ -251,7 +251,7 @@ impl Embeddings {
                 OutputEncoding::Ubinary => &mut this.ubinary,
                 OutputEncoding::Base64 => &mut this.base64,
             };
-            *place = Some(vectors.iter().map(|vector| encoding.encode(vector.clone())).collect());
+            *encoded = Some(vectors.iter().map(|vector| encoding.encode(vector.clone())).collect());
         }
         this
     }

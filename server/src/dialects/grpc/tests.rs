@@ -157,7 +157,7 @@ async fn truncation_is_off_unless_asked_for() {
 #[tokio::test]
 async fn a_stream_is_answered_in_order_and_ends_with_its_first_failure() {
     let (server, _) = fake(HttpConfig::default()).await;
-    let texts: Vec<String> = (0..50).map(|place| format!("text number {place}")).collect();
+    let texts: Vec<String> = (0..50).map(|index| format!("text number {index}")).collect();
     let mut client = EmbedClient::new(server.channel.clone());
     let messages: Vec<_> = texts.iter().map(|sent| text(sent)).collect();
     let replies = client.embed_stream(stream::iter(messages)).await.expect("a stream");
@@ -188,7 +188,7 @@ async fn many_short_messages_of_a_stream_may_wait() {
             message
         }
     };
-    let messages: Vec<_> = (0..10_000).map(|place| text(&place.to_string())).collect();
+    let messages: Vec<_> = (0..10_000).map(|index| text(&index.to_string())).collect();
     let mut client = EmbedClient::new(server.channel.clone());
     let replies = client.embed_stream(stream::iter(messages).then(apart)).await.expect("a stream");
     until_a_batch_waits(&knobs).await;

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::parts::{PLACES, is_of_media};
+use super::parts::{FILE_KEYS, is_of_media};
 use super::pending::Object;
 use super::sources::is_url;
 
@@ -68,7 +68,9 @@ pub fn echo(object: &Object) -> Object {
     let kept = object.iter().filter_map(|(key, value)| match key.as_str() {
         "content" => Some((key.clone(), echo_content(value))),
         "messages" => Some((key.clone(), echo_messages(value))),
-        file if is_of_media(file) || PLACES.contains(&file) => Some((key.clone(), address(value)?)),
+        file if is_of_media(file) || FILE_KEYS.contains(&file) => {
+            Some((key.clone(), address(value)?))
+        }
         _ => Some((key.clone(), value.clone())),
     });
     kept.collect()

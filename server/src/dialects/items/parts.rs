@@ -22,7 +22,7 @@ pub fn is_of_media(name: &str) -> bool {
 }
 
 /// Other keys that may hold an image or a video.
-pub const PLACES: [&str; 2] = ["url", "bytes"];
+pub const FILE_KEYS: [&str; 2] = ["url", "bytes"];
 /// Keys that have no effect here.
 const HARMLESS: [&str; 3] = ["detail", "uuid", "cache_control"];
 
@@ -94,7 +94,7 @@ fn kind(object: &mut Object) -> Result<String, Problem> {
 
 /// Takes the content out of a part of this type, from the key of that name or one of these.
 fn payload(object: &mut Object, kind: &str, keys: &[&str]) -> Result<Value, Problem> {
-    let keys = std::iter::once(&kind).chain(keys).chain(&PLACES);
+    let keys = std::iter::once(&kind).chain(keys).chain(&FILE_KEYS);
     let found = keys.copied().find(|key| object.contains_key(*key));
     let value = found.and_then(|key| object.remove(key));
     value.ok_or_else(|| format!("a part of type {kind} needs a key {kind:?}"))

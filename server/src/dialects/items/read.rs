@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proxima_models::{Item, Part, Video};
 use serde_json::Value;
 
-use super::parts::{IMAGES, PLACES, VIDEOS, content, conversation, part};
+use super::parts::{FILE_KEYS, IMAGES, VIDEOS, content, conversation, part};
 use super::pending::{Object, Problem, Sampling, Source, checked, counted, unknown};
 use super::sources::{images, videos};
 
@@ -60,7 +60,7 @@ fn fields(object: &mut Object) -> Result<Vec<Part<Source>>, Problem> {
         }
     }
     // An image may be given by its `url` or `bytes` alone, as Jina's clients send it.
-    for key in IMAGES.iter().chain(&PLACES).copied() {
+    for key in IMAGES.iter().chain(&FILE_KEYS).copied() {
         if let Some(value) = object.remove(key) {
             let images = images(value).map_err(|problem| format!("{key}: {problem}"))?;
             parts.extend(images.into_iter().map(Part::Image));

@@ -139,26 +139,26 @@ impl Files<'_> {
         let (mut images, mut videos) = (0.., 0..);
         let parts = item.parts.into_iter().map(|part| {
             // Images and videos are numbered separately.
-            let place = match part {
+            let index = match part {
                 Part::Text(_) => None,
                 Part::Image(_) => images.next(),
                 Part::Video(_) => videos.next(),
             };
-            self.part(part, place.unwrap_or(0))
+            self.part(part, index.unwrap_or(0))
         });
         Ok(Item { parts: try_join_all(parts).await?, instruction: item.instruction })
     }
 
-    async fn part(&self, part: Part<Source>, place: usize) -> Result<Part, Missing> {
+    async fn part(&self, part: Part<Source>, index: usize) -> Result<Part, Missing> {
         match part {
             Part::Text(text) => Ok(Part::Text(text)),
             Part::Image(source) => {
                 let file = self.file(source).await;
-                file.map(Part::Image).map_err(|missing| missing.of(format_args!("image {place}")))
+                file.map(Part::Image).map_err(|missing| missing.of(format_args!("image {index}")))
             }
             Part::Video(video) => {
                 let video = self.video(Arc::unwrap_or_clone(video)).await;
-                let video = video.map_err(|missing| missing.of(format_args!("video {place}")))?;
+                let video = video.map_err(|missing| missing.of(format_args!("video {index}")))?;
                 Ok(Part::Video(Arc::new(video)))
             }
         }
@@ -168,9 +168,9 @@ impl Files<'_> {
         let source = match video.source {
             VideoSource::File(source) => VideoSource::File(self.file(source).await?),
             VideoSource::Frames(frames) => {
-                let frame = |(place, source): (usize, Source)| async move {
+                let frame = |(index, source): (usize, Source)| async move {
                     let file = self.file(source).await;
-                    file.map_err(|missing| missing.of(format_args!("frame {place}")))
+                    file.map_err(|missing| missing.of(format_args!("frame {index}")))
                 };
                 let frames = frames.into_iter().enumerate().map(frame);
                 VideoSource::Frames(try_join_all(frames).await?)

@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{ArrayItems, OneOfBuilder, SchemaType};
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::parts::{IMAGES, PLACES, TEXTS, VIDEOS};
+use super::parts::{FILE_KEYS, IMAGES, TEXTS, VIDEOS};
 use super::pending::Object;
 use super::unique::object;
 use crate::dialects::schema::{Schemas, add, named};
@@ -133,8 +133,8 @@ impl PartialSchema for ItemObject {
                 ),
             )
             .property("type", kinds());
-        let object = PLACES.iter().fold(object, |object, place| {
-            object.property(*place, any(format!("The same as `image`. {image}")))
+        let object = FILE_KEYS.iter().fold(object, |object, key| {
+            object.property(*key, any(format!("The same as `image`. {image}")))
         });
         sampled(files(object, &["image", "video"])).into()
     }

@@ -98,10 +98,10 @@ async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     let raw = body.raw_scores.unwrap_or(false);
     let answer = chosen.rerank(request(&chosen, asked, additions).await?).await?;
     let model = chosen.name().to_owned();
-    let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
-        index: place.index,
-        relevance_score: place.score,
-        document: documents.get(place.index).cloned(),
+    let results = ranked(&answer, body.top_n, raw).into_iter().map(|rank| ResultEntry {
+        index: rank.index,
+        relevance_score: rank.score,
+        document: documents.get(rank.index).cloned(),
     });
     let results = results.collect();
     Ok(with_method(Json(whole(&answer, model, results)).into_response(), &answer))

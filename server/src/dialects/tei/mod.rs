@@ -146,10 +146,10 @@ async fn rerank(app: &App, body: RerankBody) -> Result<Response, Failure> {
     let texts = body.texts.iter().filter(|_| returned).map(convert::text_of);
     let texts: Vec<Option<String>> = texts.collect();
     let answer = chosen.rerank(convert::rerank_request(&chosen, body).await?).await?;
-    let ranks = ranked(&answer, limit, raw).into_iter().map(|place| Rank {
-        index: place.index,
-        text: texts.get(place.index).cloned().flatten(),
-        score: place.score,
+    let ranks = ranked(&answer, limit, raw).into_iter().map(|rank| Rank {
+        index: rank.index,
+        text: texts.get(rank.index).cloned().flatten(),
+        score: rank.score,
     });
     Ok(with_method(Json(Ranks(ranks.collect())).into_response(), &answer))
 }

@@ -134,7 +134,7 @@ async fn every_path_that_ranks_takes_images() {
     let (app, engine) = fake();
     let words = json!(["image:10", "a cat", "image:11 a dog", "seven"]);
     let words = ask(&app, "/v1/rerank", json!({ "query": "image:10", "documents": words })).await;
-    let expected = places(&words["results"], "relevance_score");
+    let expected = ranks(&words["results"], "relevance_score");
     let query = json!({ "image": image(10) });
     let dog = json!([{ "type": "image_url", "image_url": { "url": image(11) } }, { "type": "text", "text": "a dog" }]);
     let documents = json!([
@@ -153,14 +153,14 @@ async fn every_path_that_ranks_takes_images() {
         ("/rerank", with("chat_template_kwargs", json!({}))),
     ] {
         let answer = ask(&app, path, body).await;
-        assert_eq!(places(&answer["results"], "relevance_score"), expected, "{path}");
+        assert_eq!(ranks(&answer["results"], "relevance_score"), expected, "{path}");
         assert!(!answer.to_string().contains("base64"), "{path}: {answer}");
     }
     let voyage = ask(&app, "/v1/rerank", with("top_k", json!(4))).await;
-    assert_eq!(places(&voyage["data"], "relevance_score"), expected);
+    assert_eq!(ranks(&voyage["data"], "relevance_score"), expected);
     let tei = json!({ "query": query, "texts": documents, "return_text": true });
     let tei = ask(&app, "/rerank", tei).await;
-    assert_eq!(places(&tei, "score"), expected);
+    assert_eq!(ranks(&tei, "score"), expected);
     let text =
         |index: u64| tei.as_array().into_iter().flatten().find(|result| result["index"] == index);
     assert_eq!(text(3).map(|result| result["text"].clone()), Some(json!("seven")));
@@ -229,11 +229,11 @@ pub type Refused = (&'static str, Value, u16, &'static str, &'static str);
 
 pub async fn refused(cases: Vec<Refused>) {
     let (app, engine) = fake();
-    for (path, body, status, place, says) in cases {
+    for (path, body, status, pointer, says) in cases {
         let (found, answer) = post_to(&app, path, body.to_string()).await;
         assert_eq!(found.as_u16(), status, "{path} {body:.300}: {answer}");
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        let message = answer.pointer(place).and_then(Value::as_str).unwrap_or_default();
+        let message = answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         assert!(message.contains(says), "{path} {body:.300}: {answer}");
     }
     engine.shutdown().await;
@@ -283,13 +283,13 @@ async fn what_is_wrong_with_a_chat_is_said() {
     let part = "input 0: message 0: part 0: parts of type \"image_embeds\" are not supported";
     let template = json!({ "messages": [], "chat_template": "{{ it }}" });
     let pixels = json!({ "messages": [], "mm_processor_kwargs": { "min_pixels": 4 } });
-    let (path, place) = ("/v1/embeddings", "/error/message");
+    let (path, pointer) = ("/v1/embeddings", "/error/message");
     refused(vec![
-        (path, json!({ "messages": embeds }), 400, place, part),
-        (path, json!({ "messages": [] }), 400, place, "input 0: there is no user message"),
-        (path, json!({ "messages": null }), 400, place, "messages must be a list"),
-        (path, template, 400, place, "chat_template"),
-        (path, pixels, 400, place, "\"min_pixels\" cannot be set"),
+        (path, json!({ "messages": embeds }), 400, pointer, part),
+        (path, json!({ "messages": [] }), 400, pointer, "input 0: there is no user message"),
+        (path, json!({ "messages": null }), 400, pointer, "messages must be a list"),
+        (path, template, 400, pointer, "chat_template"),
+        (path, pixels, 400, pointer, "\"min_pixels\" cannot be set"),
     ])
     .await;
 }

@@ -13,8 +13,8 @@ async fn ranked(app: &Arc<App>, document: Value) -> Value {
 }
 
 fn score(answer: &Value) -> Option<f64> {
-    let place = |(index, score): &(u64, f64)| (*index == 0).then_some(*score);
-    places(&answer["results"], "relevance_score").iter().find_map(place)
+    let first = |(index, score): &(u64, f64)| (*index == 0).then_some(*score);
+    ranks(&answer["results"], "relevance_score").iter().find_map(first)
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn parts_are_the_same_tokens_in_every_dialect() {
     let body = json!({ "query": content, "documents": [content, "a redshoe"] });
     for path in ["/rerank", "/v1/rerank", "/v2/rerank"] {
         let answer = ask(&app, path, body.clone()).await;
-        let scores = places(&answer["results"], "relevance_score");
+        let scores = ranks(&answer["results"], "relevance_score");
         assert_eq!(scores[0].1, scores[1].1, "{path}");
     }
     let body = json!({ "queries": [content, content], "documents": [content, "a redshoe"] });
@@ -164,10 +164,10 @@ async fn an_instruction_is_used_or_refused() {
     // When ranking by vectors, each input may have its own instruction.
     let words =
         json!({ "query": "find a cat", "documents": ["seek a dog", "a dog"], "instruction": "" });
-    let words = places(&ask(&app, "/v1/rerank", words).await["results"], "relevance_score");
+    let words = ranks(&ask(&app, "/v1/rerank", words).await["results"], "relevance_score");
     let body = json!({ "query": query, "documents": documents });
     let answer = ask(&app, "/v1/rerank", body).await;
-    assert_eq!(places(&answer["results"], "relevance_score"), words);
+    assert_eq!(ranks(&answer["results"], "relevance_score"), words);
     let pairs = json!({ "queries": [query, "a cat"], "documents": ["a dog", "a dog"] });
     for queries in [json!([query, "a cat"]), query] {
         let mut pairs = pairs.clone();

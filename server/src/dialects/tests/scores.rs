@@ -62,14 +62,14 @@ async fn the_checkpoints_own_scores_are_given_where_a_request_asks() {
         body
     };
     let logits = post_to(&app, "/rerank", texts("texts", json!({ "raw_scores": true }))).await;
-    let logits = places(&logits, "score");
+    let logits = ranks(&logits, "score");
     let own = json!({ "scores": "checkpoint" });
     let tei = post_to(&app, "/rerank", texts("texts", own.clone())).await;
-    assert_eq!(places(&tei, "score"), logits);
+    assert_eq!(ranks(&tei, "score"), logits);
     let jina = post_to(&app, "/v1/rerank", texts("documents", own)).await;
-    assert_eq!(places(&jina["results"], "relevance_score"), logits);
+    assert_eq!(ranks(&jina["results"], "relevance_score"), logits);
     let plain = post_to(&app, "/rerank", texts("texts", json!({}))).await;
-    for ((_, probability), (_, logit)) in places(&plain, "score").iter().zip(&logits) {
+    for ((_, probability), (_, logit)) in ranks(&plain, "score").iter().zip(&logits) {
         assert!((probability - 1.0 / (1.0 + (-logit).exp())).abs() < 1e-6);
     }
     let info = info(&app).await;
@@ -131,8 +131,8 @@ async fn vectors_are_compared_as_the_checkpoint_says() {
     let texts = ["gravity", "a city"];
     let vectors = json!({ "inputs": texts, "normalize": false });
     let vectors = post_to(&app, "/embed", vectors).await;
-    let vector = |place: usize| -> Vec<f64> {
-        let numbers = vectors[place].as_array().expect("a vector").iter();
+    let vector = |index: usize| -> Vec<f64> {
+        let numbers = vectors[index].as_array().expect("a vector").iter();
         numbers.map(|number| number.as_f64().expect("a number")).collect()
     };
     let dot: f64 = vector(0).iter().zip(vector(1)).map(|(a, b)| a * b).sum();

@@ -197,10 +197,10 @@ async fn rerank(app: &App, mut body: RerankBody) -> Result<Response, Failure> {
     let raw = body.use_activation == Some(false);
     let answer = chosen.rerank(request).await?;
     let model = chosen.name().to_owned();
-    let results = ranked(&answer, body.top_n, raw).into_iter().map(|place| ResultEntry {
-        index: place.index,
-        document: documents[place.index].clone(),
-        relevance_score: place.score,
+    let results = ranked(&answer, body.top_n, raw).into_iter().map(|rank| ResultEntry {
+        index: rank.index,
+        document: documents[rank.index].clone(),
+        relevance_score: rank.score,
     });
     let results = whole(&answer, model, results.collect());
     Ok(with_method(Json(results).into_response(), &answer))

@@ -97,7 +97,7 @@ async fn inputs_that_were_cut_are_counted() {
 async fn routes_and_dialects_are_those_that_answered() {
     let log = Log::begin();
     let (server, _) = serve(HttpConfig::default()).await;
-    for (place, (line, body, path, dialect)) in [
+    for (index, (line, body, path, dialect)) in [
         ("POST /v1/embeddings", r#"{"input": "a"}"#, "/v1/embeddings", json!("openai")),
         (
             "POST /v1/embeddings",
@@ -114,7 +114,7 @@ async fn routes_and_dialects_are_those_that_answered() {
     .into_iter()
     .enumerate()
     {
-        let id = format!("id-{place}");
+        let id = format!("id-{index}");
         send(server.http, &request(line, &format!("x-request-id: {id}\r\n"), body)).await;
         let logged = log.line(&id).await;
         assert_eq!((&logged["path"], &logged["dialect"]), (&json!(path), &dialect), "{logged}");

@@ -82,9 +82,9 @@ fn a_link_may_be_followed_to_the_server() {
         let named = settings(&[], &["embed.example"]);
         assert!(!refused_as(&method, &named, &visit("embed.example")), "{method}");
         // What another page fetches, shows in a frame or loads as an image is not a visit.
-        for (place, value) in [(2, "no-cors"), (2, "cors"), (3, "iframe"), (3, "image"), (3, "")] {
+        for (index, value) in [(2, "no-cors"), (2, "cors"), (3, "iframe"), (3, "image"), (3, "")] {
             let mut headers = visit("localhost:8080");
-            headers[place].1 = value;
+            headers[index].1 = value;
             assert!(refused_as(&method, &none, &headers), "{method} {value}");
         }
         let mut with_origin = visit("localhost:8080").to_vec();

@@ -105,8 +105,8 @@ async fn options_are_heard_in_every_dialect_that_embeds() {
         let answer = post(server, path, &body).await;
         assert_eq!(answer.status, StatusCode::OK, "{path} {body}: {}", answer.body);
         let answer = answer.json();
-        let places = ["/data/0/embedding", "/embeddings/float/0", "/0"];
-        let vector = places.iter().find_map(|place| answer.pointer(place)).expect("a vector");
+        let pointers = ["/data/0/embedding", "/embeddings/float/0", "/0"];
+        let vector = pointers.iter().find_map(|pointer| answer.pointer(pointer)).expect("a vector");
         serde_json::from_value::<Vec<f32>>(vector.clone()).expect("numbers")
     };
     let long = "a b c d e f g h i j k l m n o p q r s t u v w x y z";

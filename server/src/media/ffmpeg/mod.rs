@@ -307,19 +307,21 @@ impl Ffmpeg {
         let mut frame = vec![0; info.width * info.height * 3];
         let each = frames.len() <= TERMS_MAX;
         let mut wanted = frames.iter().copied().peekable();
-        for place in *first..=*last {
-            let is_wanted = wanted.next_if_eq(&place).is_some();
+        for index in *first..=*last {
+            let is_wanted = wanted.next_if_eq(&index).is_some();
             if each && !is_wanted {
                 continue;
             }
             if output.read_exact(&mut frame).is_err() {
                 let ended = running.finish().map_err(broken)?;
                 let silent = !ended.late && ended.messages.is_empty();
-                let missing = || damaged(format!("it has no frame {place}"));
-                return Err(if silent { missing() } else { self.failed(&ended) });
+                return Err(match silent {
+                    true => damaged(format!("it has no frame {index}")),
+                    false => self.failed(&ended),
+                });
             }
             if is_wanted {
-                take(place, &frame)?;
+                take(index, &frame)?;
             }
         }
         // Frames after the last are not decoded: dropping `running` kills the program.
@@ -343,7 +345,7 @@ fn filters(info: &VideoInfo, frames: &[usize]) -> String {
 fn selection(frames: &[usize]) -> String {
     match frames {
         [] => "0".to_owned(),
-        [place] => format!("eq(n,{place})"),
+        [index] => format!("eq(n,{index})"),
         more => {
             let (below, above) = more.split_at(more.len() / 2);
             format!("if(lt(n,{}),{},{})", above[0], selection(below), selection(above))

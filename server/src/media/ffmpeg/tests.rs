@@ -19,8 +19,8 @@ fn reader(limits: VideoLimits) -> Ffmpeg {
 }
 
 /// The luma by which a frame is recognized.
-fn luma(place: usize) -> usize {
-    16 + place * 5 % 216
+fn luma(index: usize) -> usize {
+    16 + index * 5 % 216
 }
 
 /// A file of grey frames, 25 per second, whose grey tells their index.
@@ -47,24 +47,24 @@ fn mpeg4(frames: usize) -> Vec<u8> {
 fn greys(
     reader: &Ffmpeg,
     file: &[u8],
-    places: &[usize],
+    indices: &[usize],
 ) -> Result<Vec<(usize, usize)>, MediaError> {
     let info = reader.probe(file)?;
     let mut found = Vec::new();
-    reader.read(file, &info, places, &mut |place, pixels| {
+    reader.read(file, &info, indices, &mut |index, pixels| {
         assert_eq!(pixels.len(), info.width * info.height * 3);
         let middle = (info.height / 2 * info.width + info.width / 2) * 3;
-        found.push((place, usize::from(pixels[middle])));
+        found.push((index, usize::from(pixels[middle])));
         Ok(())
     })?;
     Ok(found)
 }
 
-fn assert_frames(found: &[(usize, usize)], places: &[usize], first: usize) {
-    assert_eq!(found.iter().map(|(place, _)| *place).collect::<Vec<_>>(), places);
-    for (place, grey) in found {
-        let expected = (luma(first + place) - 16) * 255 / 219;
-        assert!(grey.abs_diff(expected) <= 2, "frame {place}: {grey}, not {expected}");
+fn assert_frames(found: &[(usize, usize)], indices: &[usize], first: usize) {
+    assert_eq!(found.iter().map(|(index, _)| *index).collect::<Vec<_>>(), indices);
+    for (index, grey) in found {
+        let expected = (luma(first + index) - 16) * 255 / 219;
+        assert!(grey.abs_diff(expected) <= 2, "frame {index}: {grey}, not {expected}");
     }
 }
 
@@ -85,9 +85,9 @@ fn frames_match_their_indices_in_every_format() {
         let info = reader.probe(&file).unwrap_or_else(|error| panic!("{encoding:?}: {error}"));
         assert_eq!((info.frames, info.width, info.height), (40, size.0, size.1), "{encoding:?}");
         assert!((info.fps - 25.0).abs() < 0.01, "{encoding:?}: {}", info.fps);
-        let places = [0, 1, 7, 12, 13, 38, 39];
-        let found = greys(&reader, &file, &places).expect("frames");
-        assert_frames(&found, &places, 0);
+        let indices = [0, 1, 7, 12, 13, 38, 39];
+        let found = greys(&reader, &file, &indices).expect("frames");
+        assert_frames(&found, &indices, 0);
     }
 }
 
@@ -107,12 +107,12 @@ fn colours_are_those_of_a_plain_conversion() {
         let plain = command.args(["-f", "rawvideo", "pipe:1"]).output().expect("ffmpeg runs");
         let file = fs::read(path).expect("the clip");
         let (info, mut taken) = (reader.probe(&file).expect("a video"), Vec::new());
-        let places: Vec<usize> = (0..info.frames).collect();
+        let indices: Vec<usize> = (0..info.frames).collect();
         let mut take = |_: usize, pixels: &[u8]| {
             taken.extend_from_slice(pixels);
             Ok(())
         };
-        assert_eq!(reader.read(&file, &info, &places, &mut take), Ok(()));
+        assert_eq!(reader.read(&file, &info, &indices, &mut take), Ok(()));
         assert_eq!(taken.len(), 10 * 322 * 180 * 3);
         assert!(taken == plain.stdout, "{encoding:?}");
     }
@@ -124,9 +124,9 @@ fn all_frames_can_be_taken_and_many_of_a_long_file() {
     let count = TERMS_MAX + 52;
     let file = clip((16, 16), count, "a.mp4", &["-c:v", "mpeg4", "-q:v", "2"]);
     for step in [1, 2, count - 1] {
-        let places: Vec<usize> = (0..count).step_by(step).collect();
-        let found = greys(&reader, &file, &places).expect("frames");
-        assert_frames(&found, &places, 0);
+        let indices: Vec<usize> = (0..count).step_by(step).collect();
+        let found = greys(&reader, &file, &indices).expect("frames");
+        assert_frames(&found, &indices, 0);
     }
     assert_eq!(greys(&reader, &file, &[]), Ok(vec![]));
 }
@@ -166,8 +166,8 @@ fn frames_that_an_edit_list_leaves_out_are_neither_counted_nor_missed() {
         list[8..12].copy_from_slice(&milliseconds.to_be_bytes());
         list[12..16].copy_from_slice(&start.to_be_bytes());
         assert_eq!(reader.probe(&file).expect("a video").frames, frames);
-        let places = [0, frames - 1];
-        assert_frames(&greys(&reader, &file, &places).expect("frames"), &places, first);
+        let indices = [0, frames - 1];
+        assert_frames(&greys(&reader, &file, &indices).expect("frames"), &indices, first);
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct TiffParts {
     /// Number of planes: one, or one per component.
     planes: usize,
     /// Offset and bytes of each part.
-    places: Vec<(u64, u64)>,
+    extents: Vec<(u64, u64)>,
     compression: u32,
 }
 
@@ -58,8 +58,8 @@ impl TiffParts {
             return Err(Problem::damaged("its parts are empty"));
         }
         let (layers, planes) = if apart { (1, samples) } else { (samples, 1) };
-        let places = starts.into_iter().zip(sizes).collect();
-        Ok(Self { image, part, strips: !tiles, layers, planes, places, compression })
+        let extents = starts.into_iter().zip(sizes).collect();
+        Ok(Self { image, part, strips: !tiles, layers, planes, extents, compression })
     }
 
     /// Whether they are JPEG-compressed.
@@ -91,7 +91,7 @@ impl TiffParts {
         if sides.0.saturating_mul(sides.1) > pixels_max.saturating_mul(2) {
             return Err(Problem::damaged("its tiles are too large for the image"));
         }
-        let bytes = self.places.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
+        let bytes = self.extents.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
         let most = match self.compression {
             RAW => return Ok(()),
             JPEG => file,
@@ -106,8 +106,9 @@ impl TiffParts {
         if self.strips && grid.1 > 1 && self.part.1 < ROWS_MIN {
             return Err(Problem::damaged("its JPEG strips do not consist of whole blocks"));
         }
-        let inside = |(start, size): &(u64, u64)| start.saturating_add(*size) <= file as u64;
-        if self.places.len() < grid.0 * grid.1 * self.planes || !self.places.iter().all(inside) {
+        let mut ends = self.extents.iter().map(|(start, size)| start.saturating_add(*size));
+        let count = grid.0 * grid.1 * self.planes;
+        if self.extents.len() < count || ends.any(|end| end > file as u64) {
             return Err(Problem::damaged(CUT_OFF));
         }
         Ok(())
@@ -128,7 +129,7 @@ impl TiffParts {
         let samples = self.layers * self.planes;
         let mut numbers = vec![0; width * height * samples];
         let mut scans = jpeg::SCANS_MAX;
-        for (at, &(start, size)) in self.places.iter().take(parts * self.planes).enumerate() {
+        for (at, &(start, size)) in self.extents.iter().take(parts * self.planes).enumerate() {
             let stored = &bytes[start as usize..][..size as usize];
             let whole = with_tables(&tables, stored)?;
             // One scan per component is usual; any more, of all parts together, are limited.

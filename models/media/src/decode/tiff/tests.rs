@@ -69,12 +69,12 @@ fn about(size: Size, photometric: u32, samples: usize) -> Vec<(u16, Value)> {
 
 /// Concatenates parts; also returns the tags with their offsets and sizes.
 fn parts(of: &[&[u8]], tags: (u16, u16)) -> (Vec<u8>, Vec<(u16, Value)>) {
-    let places = of.iter().scan(8, |at, part| {
+    let offsets = of.iter().scan(8, |at, part| {
         *at += part.len();
         Some((*at - part.len()) as u32)
     });
     let sizes = of.iter().map(|part| part.len() as u32);
-    (of.concat(), vec![(tags.0, Numbers(places.collect())), (tags.1, Numbers(sizes.collect()))])
+    (of.concat(), vec![(tags.0, Numbers(offsets.collect())), (tags.1, Numbers(sizes.collect()))])
 }
 
 fn strips(of: &[&[u8]]) -> (Vec<u8>, Vec<(u16, Value)>) {
@@ -113,8 +113,8 @@ fn strips_of_jpeg_have_the_pixels_of_their_files() {
     let one = pixels(&file);
     let size = (one.width, one.height * 2);
     let rows = (278, Numbers(vec![one.height as u32]));
-    let (body, places) = strips(&[&file, &file]);
-    let tags = about(size, 1, 1).into_iter().chain(places).chain([rows]).collect();
+    let (body, extents) = strips(&[&file, &file]);
+    let tags = about(size, 1, 1).into_iter().chain(extents).chain([rows]).collect();
     let both = decoded(&tiff(&body, tags)).expect("strips");
     assert_eq!((both.width, both.height), size);
     assert_eq!(both.rgb, [&one.rgb[..], &one.rgb].concat());
@@ -125,9 +125,9 @@ fn tiles_of_jpeg_share_tables_and_extend_beyond_their_image() {
     let file = jpeg_file("420-33x31-base");
     let one = pixels(&file);
     let (tables, rest) = without_tables(&file);
-    let (body, places) = parts(&[&rest[..]; 4], (324, 325));
+    let (body, extents) = parts(&[&rest[..]; 4], (324, 325));
     let sides = [(322, Numbers(vec![33])), (323, Numbers(vec![31])), (347, Bytes(tables))];
-    let tags = about((50, 40), 6, 3).into_iter().chain(places).chain(sides).collect();
+    let tags = about((50, 40), 6, 3).into_iter().chain(extents).chain(sides).collect();
     let all = decoded(&tiff(&body, tags)).expect("tiles");
     for y in 0..40 {
         for x in 0..50 {
@@ -143,10 +143,10 @@ fn tiles_of_jpeg_share_tables_and_extend_beyond_their_image() {
 fn planes_of_jpeg_are_interleaved() {
     let file = jpeg_file("grey");
     let one = pixels(&file);
-    let (body, places) = strips(&[&file[..]; 3]);
+    let (body, extents) = strips(&[&file[..]; 3]);
     let more = [(278, Numbers(vec![one.height as u32])), (284, Numbers(vec![2]))];
     let size = (one.width, one.height);
-    let tags = about(size, 2, 3).into_iter().chain(places).chain(more).collect();
+    let tags = about(size, 2, 3).into_iter().chain(extents).chain(more).collect();
     assert_eq!(decoded(&tiff(&body, tags)).expect("planes").rgb, one.rgb);
 }
 
@@ -157,8 +157,8 @@ fn a_strip_that_says_it_is_larger_is_refused_before_it_is_decoded() {
     let frame = file.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
     file[frame + 5..frame + 9].copy_from_slice(&[0x40, 0, 0x40, 0]);
     let rows = (278, Numbers(vec![size.height as u32]));
-    let (body, places) = strips(&[&file]);
-    let tags = about((size.width, size.height), 1, 1).into_iter().chain(places).chain([rows]);
+    let (body, extents) = strips(&[&file]);
+    let tags = about((size.width, size.height), 1, 1).into_iter().chain(extents).chain([rows]);
     let why = why(&tiff(&body, tags.collect()));
     assert!(why.contains("not have the size"), "{why}");
 }
@@ -181,9 +181,9 @@ fn parts_that_share_bytes_or_are_too_many_are_refused() {
         assert!(why.contains("more bytes than the file"), "{compression}: {why}");
     }
     assert!(shared(1, JPEG, 4).contains("whole blocks"), "{}", shared(1, JPEG, 4));
-    let (body, places) = parts(&[&file], (324, 325));
+    let (body, extents) = parts(&[&file], (324, 325));
     let sides = [(322, Numbers(vec![1 << 20])), (323, Numbers(vec![1 << 10]))];
-    let tags = about((16, 16), 1, 1).into_iter().chain(places).chain(sides).collect();
+    let tags = about((16, 16), 1, 1).into_iter().chain(extents).chain(sides).collect();
     let why = why(&tiff(&body, tags));
     assert!(why.contains("too large for the image"), "{why}");
 }

@@ -6,7 +6,7 @@
 //!
 //! Must not know: pixels.
 
-use super::Problem;
+use super::{Problem, Size};
 
 /// What is known about the images in a file.
 #[derive(Debug, Default, PartialEq)]
@@ -50,11 +50,7 @@ const DAMAGED: &str = "an image in it does not have the size that the file decla
 ///
 /// # Errors
 /// A lossy image whose size is not what the container says, or a frame of odd length.
-pub(super) fn survey(
-    bytes: &[u8],
-    canvas: (usize, usize),
-    frames: Option<usize>,
-) -> Result<Survey, Problem> {
+pub(super) fn survey(bytes: &[u8], canvas: Size, frames: Option<usize>) -> Result<Survey, Problem> {
     let mut found = Survey::default();
     // After `RIFF`, a size and `WEBP`.
     let first = 12;
@@ -90,12 +86,7 @@ pub(super) fn survey(
 
 impl Survey {
     /// Checks an image or its alpha.
-    fn image(
-        &mut self,
-        bytes: &[u8],
-        chunk: &RiffChunk,
-        size: (usize, usize),
-    ) -> Result<(), Problem> {
+    fn image(&mut self, bytes: &[u8], chunk: &RiffChunk, size: Size) -> Result<(), Problem> {
         match &chunk.name {
             b"VP8 " if lossy_size(bytes, chunk.start) != Some(size) => {
                 Err(Problem::damaged(DAMAGED))
@@ -136,7 +127,7 @@ impl Survey {
 }
 
 /// The size in the header of the lossy image at this offset.
-fn lossy_size(bytes: &[u8], start: usize) -> Option<(usize, usize)> {
+fn lossy_size(bytes: &[u8], start: usize) -> Option<Size> {
     let [_, _, _, _, _, _, size @ ..] = bytes.get(start..)?.first_chunk::<10>()?;
     let side = |low, high| usize::from(u16::from_le_bytes([low, high]) & 0x3fff);
     Some((side(size[0], size[1]), side(size[2], size[3])))

@@ -120,15 +120,12 @@ pub fn gathered(messages: Vec<pb::RerankStreamRequest>) -> Result<pb::RerankRequ
 
 /// The message of a ranking; `texts` is empty if they were not requested.
 pub fn ranks(answer: &RerankAnswer, texts: &[String], raw_scores: bool) -> pb::RerankResponse {
-    let rank = |place: &usize| pb::Rank {
-        index: *place as u32,
-        text: texts.get(*place).cloned(),
-        score: if raw_scores { answer.raw[*place] } else { answer.score(*place) },
-    };
-    pb::RerankResponse {
-        ranks: answer.order.iter().map(rank).collect(),
-        metadata: Some(metadata(&answer.timings)),
-    }
+    let ranks = answer.order.iter().map(|&index| pb::Rank {
+        index: index as u32,
+        text: texts.get(index).cloned(),
+        score: if raw_scores { answer.raw[index] } else { answer.score(index) },
+    });
+    pb::RerankResponse { ranks: ranks.collect(), metadata: Some(metadata(&answer.timings)) }
 }
 
 /// A class as a message.
@@ -140,8 +137,8 @@ pub fn prediction(scored: Scored, raw_scores: bool) -> pb::Prediction {
 /// A token as a message.
 pub fn token(token: Token) -> pb::SimpleToken {
     let Token { id, text, special, start, stop } = token;
-    let place = |place: Option<usize>| place.map(|place| place as u32);
-    pb::SimpleToken { id, text, special, start: place(start), stop: place(stop) }
+    let offset = |offset: Option<usize>| offset.map(|offset| offset as u32);
+    pb::SimpleToken { id, text, special, start: offset(start), stop: offset(stop) }
 }
 
 /// Timings as a message.

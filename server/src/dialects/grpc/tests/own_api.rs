@@ -186,10 +186,10 @@ async fn items_are_ranked_as_what_is_in_them() {
         ..Default::default()
     };
     let same = client.rerank(same).await.expect("ranked").into_inner().results;
-    let places = |all: &[own::RankedDocument]| -> Vec<(u32, u32)> {
+    let ranks = |all: &[own::RankedDocument]| -> Vec<(u32, u32)> {
         all.iter().map(|result| (result.index, result.score.to_bits())).collect()
     };
-    assert_eq!(places(&ranked), places(&same));
+    assert_eq!(ranks(&ranked), ranks(&same));
     let text = |index: u32| {
         ranked
             .iter()

@@ -48,10 +48,10 @@ async fn a_ranking_is_the_same_in_one_message_or_many() {
         assert_eq!(rank.text.as_ref(), Some(&texts[rank.index as usize]));
         assert!((0.0..=1.0).contains(&rank.score));
     }
-    let one = |(place, text): (usize, &String)| pb::RerankStreamRequest {
-        query: if place == 0 { message.query.clone() } else { String::new() },
+    let one = |(index, text): (usize, &String)| pb::RerankStreamRequest {
+        query: if index == 0 { message.query.clone() } else { String::new() },
         text: text.clone(),
-        return_text: place == 0,
+        return_text: index == 0,
         ..Default::default()
     };
     let messages: Vec<_> = texts.iter().enumerate().map(one).collect();
