@@ -231,7 +231,7 @@ async fn a_prompt_of_the_checkpoint_is_put_before_the_query() {
         body[key] = json!(value);
         ask(&app, "/v1/rerank", body)
     };
-    let ranked = |answer: Value| places(&answer["results"], "relevance_score");
+    let ranked = |answer: Value| ranks(&answer["results"], "relevance_score");
     let named = ranked(ask_with("prompt_name", "query").await);
     assert_eq!(named, ranked(ask_with("instruction", "search for").await));
     assert_ne!(named, ranked(ask_with("instruction", "").await));
