@@ -237,8 +237,7 @@ impl Download<'_> {
     fn needed<'n>(&self, names: &'n [String]) -> Result<Vec<&'n str>, HubError> {
         let needed = names.iter().map(String::as_str).filter(|name| files::is_needed(name, names));
         let needed: Vec<&str> = needed.collect();
-        let file = |name: &&str| name.rsplit('/').next().is_some_and(files::is_weights);
-        if !needed.iter().any(file) {
+        if !needed.iter().any(|name| name.rsplit('/').next().is_some_and(files::is_weights)) {
             let problem = "it has no safetensors weights; convert them with `safetensors` and use \
                            the folder";
             return Err(HubError::NoCheckpoint(problem.to_owned()));

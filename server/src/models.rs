@@ -58,12 +58,12 @@ pub fn run(arguments: &ModelsArgs, environment: &Environment) -> Result<(), Comm
 
 fn table(models: &[Stored]) -> String {
     let wide = models.iter().map(|model| model.id.chars().count()).max().unwrap_or(0);
-    let line = |model: &Stored| {
+    let lines = models.iter().map(|model| {
         let revisions: Vec<String> = model.revisions.iter().map(revision).collect();
         let revisions = if revisions.is_empty() { "-".into() } else { revisions.join(", ") };
         format!("{:wide$}  {:>9}  {revisions}\n", model.id, size(model.bytes))
-    };
-    models.iter().map(line).collect()
+    });
+    lines.collect()
 }
 
 fn revision(revision: &hub::Revision) -> String {

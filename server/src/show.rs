@@ -82,8 +82,7 @@ fn watch(shown: &Shown, ended: &mpsc::Receiver<()>) {
     let mut current: Option<View> = None;
     while ended.recv_timeout(DRAW_INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let Some(task) = shown.task() else { continue };
-        let same = |view: &View| Arc::ptr_eq(&view.task.progress, &task.progress);
-        if !current.as_ref().is_some_and(same) {
+        if !current.as_ref().is_some_and(|view| Arc::ptr_eq(&view.task.progress, &task.progress)) {
             current.take().into_iter().for_each(View::end);
             current = Some(View::new(task));
         }

@@ -49,8 +49,8 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         let hangup = (!is_ignored(HANGUP)).then(SignalKind::hangup);
         let kinds = [SignalKind::terminate(), SignalKind::interrupt()].into_iter().chain(hangup);
-        let handler = |kind: SignalKind| Ok((Told(kind.as_raw_value()), signal(kind)?));
-        Ok(Self { handlers: kinds.map(handler).collect::<io::Result<_>>()? })
+        let handlers = kinds.map(|kind| Ok((Told(kind.as_raw_value()), signal(kind)?)));
+        Ok(Self { handlers: handlers.collect::<io::Result<_>>()? })
     }
 
     /// The next signal.

@@ -58,15 +58,14 @@ impl Size {
     /// the model's `tokens_max`, whichever is smaller.
     pub fn about(inputs: &[Input], how: &Prepare, tokens_max: usize) -> Self {
         let limit = how.tokens_max.map_or(tokens_max, |limit| limit.min(tokens_max));
-        let tokens = |input: &Input| match input {
+        Self::of(inputs.iter().map(|input| match input {
             Input::Tokens(ids) => ids.len().min(limit),
             input => {
                 let files = TOKENS_OF_A_FILE.saturating_mul(input.files().len());
                 let texts = input.bytes() / BYTES_OF_A_TOKEN + SPECIAL_TOKENS;
                 texts.saturating_add(files).min(limit)
             }
-        };
-        Self::of(inputs.iter().map(tokens))
+        }))
     }
 }
 

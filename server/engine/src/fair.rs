@@ -124,8 +124,8 @@ impl<T> FairQueue<T> {
     fn forget(&mut self) {
         while self.flows.len() > CLIENTS_MAX {
             let Some((client, since)) = self.quiet.pop_front() else { return };
-            let is_quiet = |flow: &Flow<T>| flow.items.is_empty() && flow.quiet_since == since;
-            if self.flows.get(&client).is_some_and(is_quiet) {
+            let flow = self.flows.get(&client);
+            if flow.is_some_and(|flow| flow.items.is_empty() && flow.quiet_since == since) {
                 self.flows.remove(&client);
             }
         }

@@ -41,11 +41,10 @@ impl Prefixes {
 
     /// The longest cached prefix of `tokens` that leaves at least one of them to compute.
     pub fn find(&mut self, tokens: &[u32]) -> Option<Arc<Prefix>> {
-        let fits = |prefix: &&Arc<Prefix>| {
+        let fitting = self.kept.iter().filter(|prefix| {
             prefix.tokens().len() < tokens.len() && tokens.starts_with(prefix.tokens())
-        };
-        let found = self.kept.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len());
-        let found = found?.clone();
+        });
+        let found = fitting.max_by_key(|prefix| prefix.tokens().len())?.clone();
         self.touch(&found);
         Some(found)
     }

@@ -247,8 +247,8 @@ impl Registry {
     /// # Errors
     /// A name that is not served.
     pub fn slot(&self, name: Option<&str>) -> Result<&Slot, UnknownModel> {
-        let is_named = |slot: &&Slot| name.is_none_or(|name| name == slot.name);
-        self.slots.iter().find(is_named).ok_or_else(|| UnknownModel {
+        let slot = self.slots.iter().find(|slot| name.is_none_or(|name| name == slot.name));
+        slot.ok_or_else(|| UnknownModel {
             name: name.unwrap_or_default().to_owned(),
             known: self.slots.iter().map(|slot| slot.name.clone()).collect(),
         })

@@ -89,12 +89,12 @@ fn best(rates: &[(usize, f64)]) -> Option<(usize, f64)> {
 fn sequences(model: &Model, tokens: usize) -> Vec<Sequence> {
     let length = TOKENS_OF_A_SEQUENCE.min(model.info.tokens_max).min(tokens).max(1);
     let ids = model.info.vocabulary.max(1);
-    let sequence = |index: usize| {
+    let sequences = (0..(tokens / length).max(1)).map(|index| {
         let tokens =
             (0..length).map(|position| ((index * 7 + position * 13) % ids) as u32).collect();
         Sequence { tokens, ..Sequence::default() }
-    };
-    (0..(tokens / length).max(1)).map(sequence).collect()
+    });
+    sequences.collect()
 }
 
 /// Runs a batch as the worker does, including the readout.

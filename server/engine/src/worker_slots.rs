@@ -59,7 +59,7 @@ impl WorkerSlots {
 
     /// Requests a health check of every worker; for an unhealthy one, the answer is there at once.
     pub fn ask(&mut self) -> Vec<CheckAnswer> {
-        let ask = |slot: &mut WorkerSlot| {
+        let answers = self.slots.iter_mut().map(|slot| {
             let (sender, answer) = oneshot::channel();
             match slot.condition.unhealthy() {
                 None => slot.checks.push(sender),
@@ -67,8 +67,8 @@ impl WorkerSlots {
                 Some(reason) => drop(sender.send(Err(EngineError::Failed { reason }))),
             }
             answer
-        };
-        self.slots.iter_mut().map(ask).collect()
+        });
+        answers.collect()
     }
 
     /// Takes the pending health checks of a worker, if there are any.

@@ -159,12 +159,12 @@ fn images(folder: &Path) -> Result<Vec<BulkRecord>, CommandError> {
         return Err(failed(&format!("{} has no images ({known})", folder.display())));
     }
     names.sort_unstable();
-    let record = |name: String| BulkRecord {
+    let records = names.into_iter().map(|name| BulkRecord {
         id: Some(Value::from(name.as_str())),
         content: Item::from(vec![Part::Image(Source::Written(name.clone()))]).into(),
         origin: RecordOrigin::File(name),
-    };
-    Ok(names.into_iter().map(record).collect())
+    });
+    Ok(records.collect())
 }
 
 fn failed(message: &str) -> CommandError {

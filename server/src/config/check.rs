@@ -62,8 +62,7 @@ pub(super) fn check(settings: &ServeSettings) -> Result<(), CommandError> {
     if http.api_keys.iter().any(String::is_empty) {
         return Err(CommandError::usage("an API key is empty"));
     }
-    let is_sent = |key: &String| key.chars().all(|letter| letter.is_ascii_graphic());
-    if !http.api_keys.iter().all(is_sent) {
+    if !http.api_keys.iter().all(|key| key.chars().all(|letter| letter.is_ascii_graphic())) {
         let message = "an API key has a space or another character that headers cannot carry; use \
                        visible ASCII";
         return Err(CommandError::usage(message));

@@ -97,8 +97,9 @@ impl<'de> Deserialize<'de> for InputElement {
             }
 
             fn visit_u64<E: de::Error>(self, id: u64) -> Result<InputElement, E> {
-                let wrong = || E::invalid_value(de::Unexpected::Unsigned(id), &self);
-                u32::try_from(id).map(InputElement::Id).map_err(|_| wrong())
+                u32::try_from(id)
+                    .map(InputElement::Id)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(id), &self))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<InputElement, E> {

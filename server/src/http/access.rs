@@ -242,8 +242,8 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// The beginning of a text from a client; characters that could break a log line become `?`.
 fn shown(text: &str) -> String {
-    let visible = |letter: char| if letter.is_ascii_graphic() { letter } else { '?' };
-    text.chars().take(TEXT_CHARS_MAX).map(visible).collect()
+    let letters = text.chars().take(TEXT_CHARS_MAX);
+    letters.map(|letter| if letter.is_ascii_graphic() { letter } else { '?' }).collect()
 }
 
 /// Whether it is a health check or a scrape of metrics, repeated by a machine every few seconds.

@@ -135,8 +135,8 @@ impl Writer {
             self.failure = Some(failure);
             std::io::ErrorKind::OutOfMemory
         })?;
-        let gone = |_| std::io::ErrorKind::BrokenPipe.into();
-        self.sender.send(ResponsePart::Bytes(part.into())).map_err(gone)
+        let sent = self.sender.send(ResponsePart::Bytes(part.into()));
+        sent.map_err(|_| std::io::ErrorKind::BrokenPipe.into())
     }
 }
 

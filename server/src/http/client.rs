@@ -112,8 +112,7 @@ impl Clients<'_> {
 
 /// An address with or without a port.
 fn parse_address(text: &str) -> Option<IpAddr> {
-    let with_port = || text.parse().ok().map(|address: std::net::SocketAddr| address.ip());
-    text.parse().ok().or_else(with_port)
+    text.parse().ok().or_else(|| Some(text.parse::<std::net::SocketAddr>().ok()?.ip()))
 }
 
 /// The part of an address that identifies one client.

@@ -236,12 +236,11 @@ impl Decoding {
             return Ok((decoder, piece));
         }
         let mut encoded = std::mem::take(&mut self.encoded);
-        let work = move || {
+        let work = tokio::task::spawn_blocking(move || {
             let piece = decoder.steps(&mut encoded);
             (decoder, encoded, piece)
-        };
-        let done = tokio::task::spawn_blocking(work).await.map_err(|_| DecodeError::Lost)?;
-        let (decoder, encoded, piece) = done;
+        });
+        let (decoder, encoded, piece) = work.await.map_err(|_| DecodeError::Lost)?;
         self.encoded = encoded;
         Ok((decoder, piece?))
     }

@@ -1,7 +1,7 @@
 //! Why a model of the Hub is unavailable.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -12,7 +12,7 @@ pub enum HubError {
     #[error("the Hub cannot be reached: {0}")]
     Unreachable(String),
     /// An error response.
-    #[error("the Hub answered {status}{}", said(message))]
+    #[error("{}", with_message(format!("the Hub answered {status}"), message.as_deref()))]
     Refused {
         /// Its status.
         status: u16,
@@ -34,7 +34,7 @@ pub enum HubError {
     #[error("there is a newer commit on the Hub, but it cannot be written to the cache: {0}")]
     CannotUpdate(Box<Self>),
     /// The cache cannot be read or written.
-    #[error("{}: {error}{}", path.display(), advice(error))]
+    #[error("{}", with_advice(path, error))]
     Cache {
         /// Where.
         path: PathBuf,
@@ -43,20 +43,26 @@ pub enum HubError {
     },
 }
 
-fn said(message: &Option<String>) -> String {
-    message.as_ref().map_or_else(String::new, |message| format!(": {message}"))
+/// A problem with the Hub's message, if it sent one.
+fn with_message(problem: String, message: Option<&str>) -> String {
+    match message {
+        Some(message) => format!("{problem}: {message}"),
+        None => problem,
+    }
 }
 
-fn advice(error: &io::Error) -> &'static str {
+/// An error of the cache at a path, with advice if there is any.
+fn with_advice(path: &Path, error: &io::Error) -> String {
+    let problem = format!("{}: {error}", path.display());
     match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; the cache must be writable to download missing files: change its owner or \
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => format!(
+            "{problem}; the cache must be writable to download missing files: change its owner or \
              permissions, or name another folder in HF_HUB_CACHE"
-        }
+        ),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free space there, or name another folder in HF_HUB_CACHE"
+            format!("{problem}; free space there, or name another folder in HF_HUB_CACHE")
         }
-        _ => "",
+        _ => problem,
     }
 }
 
@@ -100,21 +106,24 @@ impl HubError {
                 _ => format!("{id}: {self}"),
             };
         };
-        let said = said(message);
+        let said = |problem: String| with_message(problem, message.as_deref());
         let token = match has_token {
             true => "the account of the token that was sent has no access",
             false => "if it is private or gated, set HF_TOKEN to a token whose account has access",
         };
         match (code.as_deref(), status) {
             (Some("RevisionNotFound"), _) => {
-                format!("{id} has no revision {revision} on the Hub{said}")
+                said(format!("{id} has no revision {revision} on the Hub"))
             }
-            (Some("EntryNotFound"), _) => format!("{id} lacks a file on the Hub{said}"),
-            (Some("GatedRepo"), _) => format!("{id} is gated{said}; {token}"),
+            (Some("EntryNotFound"), _) => said(format!("{id} lacks a file on the Hub")),
+            (Some("GatedRepo"), _) => format!("{}; {token}", said(format!("{id} is gated"))),
             (Some("RepoNotFound"), _) | (None, 401 | 404) => {
-                format!("the Hub has no model {id}, or it is not public{said}; {token}")
+                let problem = said(format!("the Hub has no model {id}, or it is not public"));
+                format!("{problem}; {token}")
             }
-            (_, 401 | 403) => format!("the Hub refuses {id} ({status}){said}; {token}"),
+            (_, 401 | 403) => {
+                format!("{}; {token}", said(format!("the Hub refuses {id} ({status})")))
+            }
             _ => format!("{id} could not be downloaded: {self}; try again later"),
         }
     }

@@ -37,17 +37,15 @@ pub fn is_model_id(id: &str) -> bool {
 
 /// Whether this can be the name of a branch, tag or commit: a path below `refs`.
 pub fn is_revision(revision: &str) -> bool {
-    let valid = |part: &str| {
+    revision.split('/').all(|part| {
         let letters = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+=@".contains(c));
         !part.is_empty() && letters && !part.starts_with('.') && !part.contains("..")
-    };
-    revision.split('/').all(valid)
+    })
 }
 
 /// Whether a revision is the full hash of a commit, which never changes.
 pub fn is_commit(revision: &str) -> bool {
-    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    revision.len() == 40 && revision.bytes().all(hexadecimal)
+    revision.len() == 40 && revision.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Whether a checkpoint needs this file of a repository that has all of these files.

@@ -66,27 +66,27 @@ pub fn remove(cache: &Path, id: &str) -> Result<bool, HubError> {
 /// Bytes of the files in a folder. Targets of links are counted where they are.
 fn bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let of = |entry: fs::DirEntry| match entry.metadata() {
+    let sizes = entries.map(|entry| match entry.metadata() {
         Ok(data) if data.is_dir() => bytes(&entry.path()),
         Ok(data) if data.is_file() => data.len(),
         _ => 0,
-    };
-    entries.map(of).sum()
+    });
+    sizes.sum()
 }
 
 fn revisions(folder: &Path, cache: &RepoCache) -> Vec<Revision> {
     let mut names = Vec::new();
     names_below(&folder.join("refs"), "", &mut names);
     names.sort();
-    let state = |name: String| {
+    let revisions = names.into_iter().filter_map(|name| {
         let commit = cache.commit(&name)?;
         let lacks = match cache.known(&commit) {
             SnapshotState::Lacks(files) => files.len(),
             SnapshotState::Whole | SnapshotState::Open => 0,
         };
         Some(Revision { name, lacks })
-    };
-    names.into_iter().filter_map(state).collect()
+    });
+    revisions.collect()
 }
 
 /// The names of files in a folder and its subfolders, with slashes: names of branches may have

@@ -70,6 +70,5 @@ impl Drop for MediaBudget {
 
 /// Takes `bytes` from `left`; false if there are fewer.
 fn taken(left: &AtomicUsize, bytes: usize) -> bool {
-    let rest = |left: usize| left.checked_sub(bytes);
-    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok()
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
 }

@@ -59,12 +59,7 @@ pub enum SourceError {
         problem: String,
     },
     /// A host that is not on the allow list.
-    #[error(
-        "this server fetches nothing from {host}: send the file as a data URI{}",
-        entry.as_ref().map_or(String::new(), |entry| format!(
-            ", or start the server with --media-allow {entry}"
-        ))
-    )]
+    #[error("{}", not_allowed(host, entry.as_deref()))]
     HostNotAllowed {
         /// The host, with its port if the port is why it is refused.
         host: String,
@@ -137,6 +132,14 @@ pub enum SourceError {
         /// The host.
         host: String,
     },
+}
+
+fn not_allowed(host: &str, entry: Option<&str>) -> String {
+    let problem = format!("this server fetches nothing from {host}: send the file as a data URI");
+    match entry {
+        Some(entry) => format!("{problem}, or start the server with --media-allow {entry}"),
+        None => problem,
+    }
 }
 
 impl SourceError {

@@ -133,15 +133,17 @@ impl FetchClient {
         };
         if addresses.is_empty() {
             // If any host may be requested, errors must not reveal whether a private name exists.
-            let unknown = || SourceError::Unresolved { host: target.name() };
-            return Err(if target.is_any { not_public() } else { unknown() });
+            return Err(match target.is_any {
+                true => not_public(),
+                false => SourceError::Unresolved { host: target.name() },
+            });
         }
-        let may = |address: &IpAddr| match Reach::of(*address) {
+        let allowed = addresses.iter().all(|address| match Reach::of(*address) {
             Reach::Public => true,
             Reach::Inside => target.inside,
             Reach::Never => false,
-        };
-        if addresses.iter().all(may) { Ok(addresses) } else { Err(not_public()) }
+        });
+        if allowed { Ok(addresses) } else { Err(not_public()) }
     }
 
     async fn connect(&self, target: &Target) -> Result<Box<dyn Stream>, SourceError> {

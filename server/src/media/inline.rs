@@ -89,8 +89,7 @@ pub fn base64(text: &str, limit: usize) -> Result<Vec<u8>, SourceError> {
 
 /// Converts URL-safe to standard base64 and removes whitespace.
 fn standard(text: &str) -> Cow<'_, [u8]> {
-    let odd = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'-' | b'_');
-    if !text.as_bytes().iter().any(odd) {
+    if !text.bytes().any(|byte| byte.is_ascii_whitespace() || matches!(byte, b'-' | b'_')) {
         return Cow::Borrowed(text.as_bytes());
     }
     let letters = text.bytes().filter(|byte| !byte.is_ascii_whitespace());

@@ -154,12 +154,11 @@ async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CommandError> + Send + 'static,
 ) -> Result<T, CommandError> {
     let (give, result) = oneshot::channel();
-    let run = move || {
+    let spawned = thread::Builder::new().name("start".into()).spawn(move || {
         // The receiver is dropped when the server stops.
         let _ = give.send(catch_unwind(AssertUnwindSafe(work)));
-    };
+    });
     let failed = |problem: String| CommandError::failure(format!("{what}: {problem}"));
-    let spawned = thread::Builder::new().name("start".into()).spawn(run);
     spawned.map_err(|error| failed(format!("cannot start a thread: {error}")))?;
     match result.await {
         Ok(Ok(done)) => done,

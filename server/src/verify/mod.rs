@@ -116,11 +116,11 @@ fn check_values(model: &Model, check: &Check) -> Result<Vec<f32>, CommandError> 
             Ok(pairs.collect())
         }
         Check::Scores { query, documents, probabilities, .. } => {
-            let pair = |document: &&str| Input::Pair {
+            let inputs = documents.iter().map(|document| Input::Pair {
                 query: (*query).into(),
                 document: (*document).into(),
-            };
-            let inputs: Vec<Input> = documents.iter().map(pair).collect();
+            });
+            let inputs: Vec<Input> = inputs.collect();
             let logits = logits(model, &inputs)?;
             Ok(if *probabilities { logits.into_iter().map(sigmoid).collect() } else { logits })
         }

@@ -5,7 +5,7 @@
 use proxima_models::VideoSource;
 use serde_json::Value;
 
-use super::pending::{Object, Problem, Source, unknown};
+use super::pending::{Problem, Source, unknown};
 
 /// File extensions of images and videos.
 const IMAGE_ENDS: [&str; 10] =
@@ -46,10 +46,10 @@ pub fn images(value: Value) -> Result<Vec<Source>, Problem> {
 }
 
 fn listed(what: &str, values: Vec<Value>) -> Result<Vec<Source>, Problem> {
-    let named = |(index, value)| {
+    let sources = values.into_iter().enumerate().map(|(index, value)| {
         source(value).map_err(|problem: Problem| format!("{what} {index}: {problem}"))
-    };
-    values.into_iter().enumerate().map(named).collect()
+    });
+    sources.collect()
 }
 
 /// The videos of a value. A string or object is one file. A list whose first entry is an image is
@@ -85,14 +85,15 @@ pub fn videos(value: Value) -> Result<Vec<VideoSource<Source>>, Problem> {
 
 /// Whether the first entry of a list makes it the frames of one video.
 fn is_image(value: &Value) -> bool {
-    let written = |object: &Object| match object.get("url") {
-        Some(Value::String(url)) => ends(url.trim(), &VIDEO_ENDS) || is_other_data(url.trim()),
-        _ => false,
-    };
     match value {
         Value::String(text) if is_url(text) => ends(text.trim(), &IMAGE_ENDS),
         Value::String(text) => !is_other_data(text.trim()) && !ends(text.trim(), &VIDEO_ENDS),
-        Value::Object(object) => !written(object),
+        Value::Object(object) => match object.get("url") {
+            Some(Value::String(url)) => {
+                !is_other_data(url.trim()) && !ends(url.trim(), &VIDEO_ENDS)
+            }
+            _ => true,
+        },
         _ => false,
     }
 }

@@ -159,16 +159,16 @@ async fn embeddings(app: &App, body: EmbeddingsBody) -> Result<Response, Failure
     let model = chosen.name().to_owned();
     let timings = answer.timings;
     let make = move || {
-        let entry = |(index, vector)| JinaEntry {
+        let data = answer.vectors.into_iter().enumerate().map(|(index, vector)| JinaEntry {
             object: "embedding",
             index,
             embedding: encoding.encode(vector),
-        };
+        });
         EmbeddingsAnswer {
             model,
             object: "list",
             usage: Usage { total_tokens: timings.n_tokens, prompt_tokens: timings.n_tokens },
-            data: answer.vectors.into_iter().enumerate().map(entry).collect(),
+            data: data.collect(),
         }
     };
     Ok(with_timings(json_response(timings.n_tokens, make).await, &timings))
@@ -179,12 +179,16 @@ async fn token_vectors(chosen: &Chosen<'_>, request: TokensRequest) -> Result<Re
     let model = chosen.name().to_owned();
     let timings = answer.timings;
     let make = move || {
-        let entry = |(index, embeddings)| TokensEntry { object: "embeddings", index, embeddings };
+        let data = answer.rows.into_iter().enumerate().map(|(index, embeddings)| TokensEntry {
+            object: "embeddings",
+            index,
+            embeddings,
+        });
         EmbeddingsAnswer {
             model,
             object: "list",
             usage: Usage { total_tokens: timings.n_tokens, prompt_tokens: timings.n_tokens },
-            data: answer.rows.into_iter().enumerate().map(entry).collect(),
+            data: data.collect(),
         }
     };
     Ok(with_timings(json_response(usize::MAX, make).await, &timings))

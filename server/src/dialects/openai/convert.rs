@@ -30,15 +30,15 @@ pub async fn request(chosen: &Chosen<'_>, body: EmbeddingsBody) -> Result<EmbedR
 
 /// The body of an answer.
 pub fn answer(answer: EmbedAnswer, encoding: OutputEncoding, model: String) -> EmbeddingsAnswer {
-    let entry = |(index, vector)| EmbeddingEntry {
+    let data = answer.vectors.into_iter().enumerate().map(|(index, vector)| EmbeddingEntry {
         object: "embedding",
         index,
         embedding: encoding.encode(vector),
-    };
+    });
     let tokens = answer.timings.n_tokens;
     EmbeddingsAnswer {
         object: "list",
-        data: answer.vectors.into_iter().enumerate().map(entry).collect(),
+        data: data.collect(),
         model,
         usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
     }

@@ -170,11 +170,11 @@ async fn classes(app: &App, body: PredictBody) -> Result<Response, Failure> {
     let (request, several) = convert::predict_request(body, chosen.auto_truncate())?;
     let answer = chosen.predict(request).await?;
     let own = Classes::of(chosen.info(), form);
-    let of = |logits: &Vec<f32>| -> Vec<_> {
+    let all = answer.logits.iter().map(|logits| {
         let classes = own.scored(logits).into_iter();
-        classes.map(|scored| convert::prediction(scored, raw)).collect()
-    };
-    let mut all: Vec<_> = answer.logits.iter().map(of).collect();
+        classes.map(|scored| convert::prediction(scored, raw)).collect::<Vec<_>>()
+    });
+    let mut all: Vec<_> = all.collect();
     let body = match several {
         true => Predictions::Batch(all),
         false => Predictions::One(all.swap_remove(0)),

@@ -189,17 +189,17 @@ pub async fn chat(app: &App, body: ChatBody) -> Result<Response, Failure> {
     let timings = answer.timings;
     let tokens = timings.n_tokens;
     let make = move || {
-        let entry = |(index, vector)| VllmEntry {
+        let data = answer.vectors.into_iter().enumerate().map(|(index, vector)| VllmEntry {
             index,
             object: "embedding",
             embedding: encoding.encode(vector),
-        };
+        });
         ChatAnswer {
             id: answer_id("embd"),
             object: "list",
             created: now(),
             model,
-            data: answer.vectors.into_iter().enumerate().map(entry).collect(),
+            data: data.collect(),
             usage: Usage { prompt_tokens: tokens, total_tokens: tokens, completion_tokens: 0 },
         }
     };

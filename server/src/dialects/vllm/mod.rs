@@ -123,19 +123,24 @@ async fn scores(app: &App, mut body: ScoreBody) -> Result<Response, Failure> {
         let inputs = pairs.map(|(index, document)| Input::Pair { query: query(index), document });
         let request = PredictRequest { inputs: inputs.collect(), prepare: cut };
         let answer = chosen.predict(request).await?;
-        let score = |logits: Vec<f32>| if raw { logits[0] } else { sigmoid(logits[0]) };
-        (answer.logits.into_iter().map(score).collect(), answer.timings)
+        let logits = answer.logits.into_iter().map(|logits| logits[0]);
+        let scores = logits.map(|logit| if raw { logit } else { sigmoid(logit) });
+        (scores.collect(), answer.timings)
     } else {
         similarities(&chosen, &queries, documents, cut).await?
     };
-    let entry = |(index, score)| ScoreEntry { index, object: "score", score };
+    let data = Vec::into_iter(scores).enumerate().map(|(index, score)| ScoreEntry {
+        index,
+        object: "score",
+        score,
+    });
     let tokens = timings.n_tokens;
     let answer = ScoreAnswer {
         id: answer_id("score"),
         object: "list",
         created: now(),
         model: chosen.name().to_owned(),
-        data: Vec::into_iter(scores).enumerate().map(entry).collect(),
+        data: data.collect(),
         usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
     };
     Ok(with_timings(Json(answer).into_response(), &timings))

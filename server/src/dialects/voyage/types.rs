@@ -161,12 +161,12 @@ pub struct VoyageEntry {
 
 /// Vectors as entries, in order; as base64 if `packed`.
 pub fn entries(vectors: Vec<Vec<f32>>, encoding: OutputEncoding, packed: bool) -> Vec<VoyageEntry> {
-    let entry = |(index, vector)| VoyageEntry {
+    let entries = vectors.into_iter().enumerate().map(|(index, vector)| VoyageEntry {
         object: "embedding",
         embedding: if packed { encoding.packed(vector) } else { encoding.encode(vector) },
         index,
-    };
-    vectors.into_iter().enumerate().map(entry).collect()
+    });
+    entries.collect()
 }
 
 /// An error.

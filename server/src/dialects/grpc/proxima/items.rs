@@ -99,14 +99,13 @@ pub fn documents(message: &mut pb::RerankRequest) -> Result<Vec<(Name, Content<S
 
 /// The texts of a request's documents, text parts joined by newlines; `None` for one without text.
 pub fn texts(message: &pb::RerankRequest) -> Vec<Option<String>> {
-    let of = |item: &pb::Item| {
+    let items = message.document_items.iter().map(|item| {
         let texts = item.parts.iter().filter_map(|part| match &part.part {
             Some(pb::part::Part::Text(text)) => Some(text.as_str()),
             _ => None,
         });
         let texts: Vec<&str> = texts.collect();
         (!texts.is_empty()).then(|| texts.join("\n"))
-    };
-    let items = message.document_items.iter().map(of);
+    });
     message.documents.iter().cloned().map(Some).chain(items).collect()
 }
