@@ -190,17 +190,23 @@ fn down<A: Arithmetic>(middle: &[A::Middle], (width, height): Size, rows: usize)
     out
 }
 
+/// Lines of `stride` values, and a weight for each.
+struct WeightedLines<'a, T, W> {
+    lines: &'a [T],
+    stride: usize,
+    weights: &'a [W],
+}
+
 /// Sums weighted lines, [`LANES`] values at a time: `sum` adds values times their weight to an
 /// accumulator `S`, `finish` converts the accumulator to output values.
 fn sum_lines<T: Copy, W: Copy, S: Copy, O: Copy>(
     out: &mut [O],
-    lines: &[T],
-    stride: usize,
-    weights: &[W],
+    weighted: &WeightedLines<'_, T, W>,
     zero: S,
     sum: impl Fn(&mut S, &[T; LANES], W),
     finish: impl Fn(&S) -> [O; LANES],
 ) {
+    let &WeightedLines { lines, stride, weights } = weighted;
     let (whole, rest) = out.as_chunks_mut::<LANES>();
     let done = whole.len() * LANES;
     for (chunk, out) in whole.iter_mut().enumerate() {
@@ -273,11 +279,23 @@ impl Arithmetic for Pillow {
     }
 
     fn first(out: &mut [u8], lines: &[u8], stride: usize, weights: &[Fixed]) {
-        sum_lines(out, lines, stride, weights, Self::ZERO, Self::sum, Self::clip);
+        sum_lines(
+            out,
+            &WeightedLines { lines, stride, weights },
+            Self::ZERO,
+            Self::sum,
+            Self::clip,
+        );
     }
 
     fn second(out: &mut [u8], lines: &[u8], stride: usize, weights: &[Fixed]) {
-        sum_lines(out, lines, stride, weights, Self::ZERO, Self::sum, Self::clip);
+        sum_lines(
+            out,
+            &WeightedLines { lines, stride, weights },
+            Self::ZERO,
+            Self::sum,
+            Self::clip,
+        );
     }
 
     fn finish(numbers: Vec<u8>) -> Vec<u8> {
@@ -343,7 +361,7 @@ impl Arithmetic for Torch {
                 *sum += f32::from(number) * weight;
             }
         };
-        sum_lines(out, lines, stride, weights, [0.0; LANES], sum, |sums| *sums);
+        sum_lines(out, &WeightedLines { lines, stride, weights }, [0.0; LANES], sum, |sums| *sums);
     }
 
     fn second(out: &mut [u8], lines: &[f32], stride: usize, weights: &[f32]) {
@@ -352,7 +370,9 @@ impl Arithmetic for Torch {
                 *sum += number * weight;
             }
         };
-        sum_lines(out, lines, stride, weights, [0.0; LANES], sum, |sums| sums.map(Self::whole));
+        sum_lines(out, &WeightedLines { lines, stride, weights }, [0.0; LANES], sum, |sums| {
+            sums.map(Self::whole)
+        });
     }
 
     fn finish(numbers: Vec<f32>) -> Vec<u8> {
