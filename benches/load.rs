@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use proxima::bench::load::{self, Load, Tally};
+use proxima::bench::load::{self, LoadPlan, LoadTally};
 use proxima_models::Progress;
 
 /// Sends texts to a server and measures.
@@ -41,7 +41,7 @@ struct Arguments {
     encoding: String,
 }
 
-fn percentiles(tally: &Tally, size: usize) {
+fn percentiles(tally: &LoadTally, size: usize) {
     let at = |share: f64| tally.percentile(share, Some(size));
     println!(
         "{size} texts: p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
@@ -59,7 +59,7 @@ fn main() -> std::process::ExitCode {
     let (model, api_key) = (None, None);
     // What is measured under overload is the server, not clients that leave it alone for a while.
     let waits = false;
-    let load = Load {
+    let load = LoadPlan {
         address,
         path,
         model,

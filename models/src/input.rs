@@ -313,6 +313,12 @@ pub enum InputError {
     /// An instruction was sent with a document; the model takes it with the query.
     #[error("an instruction goes with the query here, not with a document")]
     DocumentInstruction,
+    /// A title was sent where the prompt has no room for one.
+    #[error(
+        "a title goes into the prompt for documents of a model such as EmbeddingGemma (with \
+         input_type document), and here there is none; put it before the text"
+    )]
+    NoTitle,
     /// The model does not take this kind of input.
     #[error("this model {0}")]
     Kind(&'static str),

@@ -26,6 +26,8 @@ pub struct Item<F = Arc<MediaFile>> {
     pub parts: Vec<Part<F>>,
     /// Its own instruction, which overrides the request's.
     pub instruction: Option<String>,
+    /// The title of a document, for models whose prompt for documents has room for one.
+    pub title: Option<String>,
 }
 
 impl Item {
@@ -84,7 +86,7 @@ impl<F> Item<F> {
                 }
             });
         }
-        Ok(Item { parts, instruction: self.instruction })
+        Ok(Item { parts, instruction: self.instruction, title: self.title })
     }
 
     /// Its image and video files, frames one by one.
@@ -101,7 +103,7 @@ impl<F> Item<F> {
             Part::Text(text) => text.len(),
             Part::Image(_) | Part::Video(_) => 0,
         });
-        parts.sum()
+        parts.sum::<usize>() + self.title.as_ref().map_or(0, String::len)
     }
 
     pub(crate) fn characters(&self) -> usize {
@@ -121,7 +123,7 @@ impl<F> Default for Item<F> {
 
 impl<F> From<Vec<Part<F>>> for Item<F> {
     fn from(parts: Vec<Part<F>>) -> Self {
-        Self { parts, instruction: None }
+        Self { parts, instruction: None, title: None }
     }
 }
 
@@ -148,6 +150,14 @@ impl<F> Content<F> {
         match self {
             Self::Text(_) => None,
             Self::Item(item) => item.instruction.as_deref(),
+        }
+    }
+
+    /// Its title.
+    pub fn title(&self) -> Option<&str> {
+        match self {
+            Self::Text(_) => None,
+            Self::Item(item) => item.title.as_deref(),
         }
     }
 
@@ -210,8 +220,8 @@ impl<F> From<Arc<str>> for Content<F> {
 /// An item of a single text and nothing else is a text.
 impl<F> From<Item<F>> for Content<F> {
     fn from(item: Item<F>) -> Self {
-        match (&item.parts[..], &item.instruction) {
-            ([Part::Text(text)], None) => Self::Text(text.clone()),
+        match (&item.parts[..], &item.instruction, &item.title) {
+            ([Part::Text(text)], None, None) => Self::Text(text.clone()),
             _ => Self::Item(Arc::new(item)),
         }
     }
@@ -223,7 +233,7 @@ mod tests {
 
     #[test]
     fn texts_alone_are_a_text_of_a_line_each() {
-        let item = |parts: Vec<Part>| Item { parts, instruction: None };
+        let item = |parts: Vec<Part>| Item::from(parts);
         let (a, b) = (Part::Text("a".into()), Part::Text("b".into()));
         let image = Part::Image(Arc::new(MediaFile::new(vec![0])));
         assert_eq!(item(vec![a.clone()]).text().as_deref(), Some("a"));

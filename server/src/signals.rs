@@ -16,9 +16,9 @@ const HANGUP: i32 = 1;
 
 /// A signal that tells the process to end, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told(pub i32);
+pub struct CaughtSignal(pub i32);
 
-impl Told {
+impl CaughtSignal {
     /// Whether it is SIGHUP. systemd and shells send SIGHUP along with SIGTERM, so a SIGHUP as the
     /// second signal does not end the process at once.
     pub fn is_hangup(self) -> bool {
@@ -36,7 +36,7 @@ impl Told {
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct Signals {
-    handlers: Vec<(Told, Signal)>,
+    handlers: Vec<(CaughtSignal, Signal)>,
 }
 
 #[cfg(unix)]
@@ -49,12 +49,12 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         let hangup = (!is_ignored(HANGUP)).then(SignalKind::hangup);
         let kinds = [SignalKind::terminate(), SignalKind::interrupt()].into_iter().chain(hangup);
-        let handlers = kinds.map(|kind| Ok((Told(kind.as_raw_value()), signal(kind)?)));
+        let handlers = kinds.map(|kind| Ok((CaughtSignal(kind.as_raw_value()), signal(kind)?)));
         Ok(Self { handlers: handlers.collect::<io::Result<_>>()? })
     }
 
     /// The next signal.
-    pub async fn next(&mut self) -> Told {
+    pub async fn next(&mut self) -> CaughtSignal {
         poll_fn(|context| {
             for (told, handler) in &mut self.handlers {
                 if handler.poll_recv(context).is_ready() {
@@ -92,10 +92,10 @@ impl Signals {
     }
 
     /// The next signal.
-    pub async fn next(&mut self) -> Told {
+    pub async fn next(&mut self) -> CaughtSignal {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-        Told(2)
+        CaughtSignal(2)
     }
 }

@@ -112,6 +112,9 @@ impl ChatWriter<'_> {
     /// # Errors
     /// As [`content`](Self::content).
     pub fn item(&mut self, item: &Item, tokens: Option<usize>) -> Result<&mut Self, InputError> {
+        if item.title.is_some() {
+            return Err(InputError::NoTitle);
+        }
         if item.parts.is_empty() {
             return Ok(self.text(NOTHING));
         }

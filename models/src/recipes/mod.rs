@@ -187,6 +187,14 @@ const NO_TEXT: InputError =
 
 /// The text of a query or document, for text-only recipes.
 fn text_of(content: &Content) -> Result<Arc<str>, InputError> {
+    match content.title() {
+        Some(_) => Err(InputError::NoTitle),
+        None => text_below_title(content),
+    }
+}
+
+/// The text of an input, for recipes that take its title apart.
+fn text_below_title(content: &Content) -> Result<Arc<str>, InputError> {
     match content {
         Content::Text(text) => Ok(text.clone()),
         Content::Item(item) => {

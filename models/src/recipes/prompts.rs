@@ -10,6 +10,9 @@ use crate::checkpoint::Checkpoint;
 use crate::conventions::Conventions;
 use crate::input::{InputError, Prompt};
 
+/// What stands for an absent title in EmbeddingGemma's prompt for documents.
+const NO_TITLE: &str = "title: none |";
+
 /// The prompts of a checkpoint's `config_sentence_transformers.json`, and how it is given a free
 /// instruction.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +107,19 @@ impl Prompts {
         })
     }
 
+    /// As [`text`](Self::text), with the title of a document.
+    ///
+    /// # Errors
+    /// An unknown name, or a prompt without room for a title.
+    pub fn titled(&self, prompt: &Prompt, title: Option<&str>) -> Result<String, InputError> {
+        let text = self.text(prompt)?;
+        match title {
+            None => Ok(text),
+            Some(_) if !text.contains(NO_TITLE) => Err(InputError::NoTitle),
+            Some(title) => Ok(text.replacen(NO_TITLE, &format!("title: {title} |"), 1)),
+        }
+    }
+
     /// The instruction that a prompt stands for, in recipes that always have one: `own` unless the
     /// request or the checkpoint sets another.
     ///
@@ -141,5 +157,27 @@ impl Prompts {
                 format!("{before}{text}{after}")
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_takes_the_place_of_none_in_the_prompt_for_documents() {
+        let prompts = Prompts::default()
+            .with("query", "task: search result | query: ")
+            .with("document", "title: none | text: ");
+        let titled = |prompt: &Prompt, title| prompts.titled(prompt, title);
+        let document = Prompt::document();
+        assert_eq!(titled(&document, None), Ok("title: none | text: ".into()));
+        assert_eq!(
+            titled(&document, Some("On none | $1")),
+            Ok("title: On none | $1 | text: ".into())
+        );
+        for prompt in [Prompt::query(), Prompt::Default, Prompt::Instruction("seek".into())] {
+            assert_eq!(titled(&prompt, Some("On")), Err(InputError::NoTitle));
+        }
     }
 }

@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 
 use super::prompts::Prompts;
 use super::tokenizer::TextTokenizer;
-use super::{NetworkTraits, Recipe, RecipeKind, SpecialTokens, Tokenize, chat_template, text_of};
+use super::{
+    NetworkTraits, Recipe, RecipeKind, SpecialTokens, Tokenize, chat_template, text_below_title,
+};
 use crate::batch::Sequence;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::input::{Input, InputError, Prepare, Prompt};
+use crate::item::Content;
 use crate::task::Task;
 
 /// Its entry in the list of recipes.
@@ -98,8 +101,9 @@ impl TextEmbedding {
         &self.prompts
     }
 
-    fn text_sequence(&self, text: &str, how: &Prepare) -> Result<Sequence, InputError> {
-        let prompt = self.prompts.text(&how.prompt)?;
+    fn text_sequence(&self, content: &Content, how: &Prepare) -> Result<Sequence, InputError> {
+        let text = text_below_title(content)?;
+        let prompt = self.prompts.titled(&how.prompt, content.title())?;
         let template = if self.is_bare { 0 } else { self.tokenizer.added(false) };
         let added = template + usize::from(self.end.is_some());
         let cut = self.tokenizer.cut(&format!("{prompt}{text}"), added, how)?;
@@ -170,7 +174,7 @@ impl Recipe for TextEmbedding {
 
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
         match input {
-            Input::Content(content) => self.text_sequence(&text_of(content)?, &how.of(content)),
+            Input::Content(content) => self.text_sequence(content, &how.of(content)),
             Input::Tokens(ids) => self.token_sequence(ids, how),
             Input::Pair { .. } | Input::Listwise { .. } => Err(InputError::Kind("scores no pairs")),
         }

@@ -33,14 +33,14 @@ pub enum Class {
 
 /// The size of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Size {
+pub struct RequestSize {
     /// Tokens, by which memory is counted.
     pub tokens: usize,
     /// Cost in tokens of short sequences, by which time is counted.
     pub cost: usize,
 }
 
-impl Size {
+impl RequestSize {
     /// The size of sequences of these lengths.
     pub fn of(lengths: impl Iterator<Item = usize>) -> Self {
         lengths.fold(Self::default(), |sum, tokens| sum.plus(Self { tokens, cost: cost(tokens) }))

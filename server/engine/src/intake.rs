@@ -10,7 +10,7 @@ use std::time::Duration;
 use proxima_models::recipes::{Cancelled, Recipe, Token};
 use proxima_models::{Input, Prepare, Prompt};
 
-use crate::admission::{Class, Size, tokens_about};
+use crate::admission::{Class, RequestSize, tokens_about};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::inputs::{InputPart, TextBytes, bytes_of, check_limits, check_room, in_order};
@@ -91,7 +91,7 @@ impl Engine {
         if tokens <= self.config().interactive_tokens_max {
             return Ok(());
         }
-        self.handle.queue.expect(self.caller.client, Size { tokens, cost: tokens }).map(drop)
+        self.handle.queue.expect(self.caller.client, RequestSize { tokens, cost: tokens }).map(drop)
     }
 
     fn turn_of_bytes(&self, texts: usize, bytes: usize) -> Turn {
@@ -131,14 +131,14 @@ impl Engine {
         parts: Vec<InputPart>,
         tally: &mut Tally,
     ) -> Result<Prepared<'_>, EngineError> {
-        let (mut instructions, mut size) = (0usize, Size::default());
+        let (mut instructions, mut size) = (0usize, RequestSize::default());
         for InputPart { inputs, how } in &parts {
             self.check_count(inputs.len())?;
             check_limits(how)?;
             // An instruction is tokenised with each input.
             let bytes = how.prompt.bytes().saturating_mul(inputs.len());
             instructions = instructions.saturating_add(bytes);
-            size = size.plus(Size::about(inputs, how, self.info().tokens_max));
+            size = size.plus(RequestSize::about(inputs, how, self.info().tokens_max));
         }
         let bytes = bytes_of(parts.iter().flat_map(|part| &part.inputs));
         let bytes = bytes.saturating_add(instructions);

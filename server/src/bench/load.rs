@@ -26,7 +26,7 @@ const ERROR_CHARS: usize = 300;
 
 /// What is sent, how and for how long.
 #[derive(Debug, Clone)]
-pub struct Load {
+pub struct LoadPlan {
     /// Host and port.
     pub address: String,
     /// The path, which determines the form of a body.
@@ -56,7 +56,7 @@ pub struct Load {
 
 /// The results of clients.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct LoadTally {
     /// Size and latency of each answered request.
     pub latencies: Vec<Latency>,
     /// Tokens, if the server reports them.
@@ -78,7 +78,7 @@ pub struct Latency {
     pub took: Duration,
 }
 
-impl Tally {
+impl LoadTally {
     /// Texts of all answered requests.
     pub fn texts(&self) -> usize {
         self.latencies.iter().map(|latency| latency.texts).sum()
@@ -118,10 +118,10 @@ impl Tally {
 }
 
 /// Sends the load, and returns the results of all clients. The progress is the time, in seconds.
-pub fn run(load: &Load, progress: &Progress) -> Tally {
+pub fn run(load: &LoadPlan, progress: &Progress) -> LoadTally {
     let started = Instant::now();
     let until = started + load.time;
-    let mut all = Tally::default();
+    let mut all = LoadTally::default();
     std::thread::scope(|scope| {
         let (end, ended) = mpsc::channel::<()>();
         scope.spawn(move || {
@@ -151,7 +151,7 @@ pub fn run(load: &Load, progress: &Progress) -> Tally {
 }
 
 struct LoadClient<'a> {
-    load: &'a Load,
+    load: &'a LoadPlan,
     stream: BufReader<TcpStream>,
     seed: u64,
     /// Whether the server announced that it closes the connection.
@@ -172,7 +172,7 @@ struct Head {
 }
 
 impl<'a> LoadClient<'a> {
-    fn connect(load: &'a Load, seed: u64) -> io::Result<Self> {
+    fn connect(load: &'a LoadPlan, seed: u64) -> io::Result<Self> {
         let stream = TcpStream::connect(&load.address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(READ_TIMEOUT))?;
@@ -304,8 +304,8 @@ impl<'a> LoadClient<'a> {
         }
     }
 
-    fn run(mut self, until: Instant) -> Tally {
-        let mut tally = Tally::default();
+    fn run(mut self, until: Instant) -> LoadTally {
+        let mut tally = LoadTally::default();
         let started = Instant::now();
         for turn in 0u32.. {
             if let Some(rate) = self.load.rate {

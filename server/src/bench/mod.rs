@@ -12,7 +12,7 @@ use clap::Args;
 use crate::command::{CommandError, write_out};
 use crate::config::{DtypeName, Environment, Secret};
 use crate::show::{Unit, shown};
-use load::{Load, Tally};
+use load::{LoadPlan, LoadTally};
 
 /// Maximum kinds of errors shown.
 const ERRORS_SHOWN: usize = 5;
@@ -104,7 +104,7 @@ fn measure(
     address: &str,
     path: &str,
 ) -> Result<(), CommandError> {
-    let load = Load {
+    let load = LoadPlan {
         address: address.to_owned(),
         path: arguments.path.clone().unwrap_or_else(|| path.to_owned()),
         model: arguments.served_name.clone(),
@@ -132,7 +132,7 @@ fn measure(
     Ok(())
 }
 
-fn table(what: &str, load: &Load, tally: &Tally) -> String {
+fn table(what: &str, load: &LoadPlan, tally: &LoadTally) -> String {
     let sizes = tally.sizes();
     let batch = if load.mixed { "1 to 64".to_owned() } else { load.batch.to_string() };
     let mut lines = vec![

@@ -10,8 +10,8 @@ use super::*;
 use crate::http::HttpConfig;
 use crate::served::{fake_app, listen};
 
-fn load(address: &str, path: &str) -> Load {
-    Load {
+fn load(address: &str, path: &str) -> LoadPlan {
+    LoadPlan {
         address: address.to_owned(),
         path: path.to_owned(),
         model: None,
@@ -56,7 +56,7 @@ async fn what_is_counted_is_what_the_server_counts() {
         }
     }
     // A failed request does not count as answered.
-    let wrong = Load { api_key: None, ..load(&address, "/embed") };
+    let wrong = LoadPlan { api_key: None, ..load(&address, "/embed") };
     let sent = tokio::task::spawn_blocking(move || load::run(&wrong, &Progress::default()))
         .await
         .expect("it ends");
@@ -90,10 +90,10 @@ fn refusing(connections: usize) -> String {
 #[test]
 fn a_refused_client_waits_as_long_as_it_is_told_if_it_should() {
     let address = refusing(2);
-    let load = Load { clients: 1, waits: true, ..load(&address, "/embed") };
+    let load = LoadPlan { clients: 1, waits: true, ..load(&address, "/embed") };
     let sent = load::run(&load, &Progress::default());
     assert_eq!((sent.refused, sent.errors.len()), (1, 0), "{sent:?}");
-    let sent = load::run(&Load { waits: false, ..load }, &Progress::default());
+    let sent = load::run(&LoadPlan { waits: false, ..load }, &Progress::default());
     assert!(sent.refused > 1 && sent.errors.is_empty(), "{sent:?}");
 }
 
@@ -103,7 +103,7 @@ fn rates_and_percentiles_are_those_of_the_requests() {
     let mut latencies: Vec<Latency> = (1..=100).map(|millis| latency(1, millis)).collect();
     latencies.push(latency(64, 1_000));
     let took = Duration::from_secs(2);
-    let tally = Tally { latencies, tokens: 500, took, ..Tally::default() };
+    let tally = LoadTally { latencies, tokens: 500, took, ..LoadTally::default() };
     assert_eq!((tally.texts(), tally.sizes()), (164, vec![1, 64]));
     assert_eq!(tally.per_second(tally.texts()), 82.0);
     assert_eq!(tally.percentile(0.5, Some(1)), 50.0);

@@ -19,14 +19,14 @@ const FILE_BYTES: usize = 16 << 20;
 
 /// The size of a set of inputs.
 #[derive(Default)]
-struct Size {
+struct ChunkSize {
     inputs: usize,
     text_bytes: usize,
     files: usize,
     file_bytes: usize,
 }
 
-impl Size {
+impl ChunkSize {
     fn with(&self, input: &Input) -> Self {
         let files = input.files();
         Self {
@@ -92,7 +92,7 @@ impl Iterator for Chunks {
     type Item = (Vec<Ready>, Option<CommandError>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (mut chunk, mut size) = (Vec::new(), Size::default());
+        let (mut chunk, mut size) = (Vec::new(), ChunkSize::default());
         while let Some(ready) = self.ready() {
             let ready = match ready {
                 Ok(ready) => ready,

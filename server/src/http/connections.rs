@@ -35,14 +35,14 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// How connections are notified that the server stops.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct StopWatches {
     /// It will stop soon, and still answers everyone.
     pub leaving: watch::Receiver<bool>,
     /// It stops.
     pub stopping: watch::Receiver<bool>,
 }
 
-impl Told {
+impl StopWatches {
     /// Resolves when the server stops.
     pub async fn stopped(&mut self) {
         // An error means that the sender was dropped, which is the end as well.
@@ -248,7 +248,7 @@ impl ConnectionSlot {
     /// evicted; over HTTP/2 also when the server is about to stop, so that clients move early, and
     /// when the client will send nothing more. Its open requests are then answered and it ends,
     /// even if the client does not react.
-    pub async fn live<C>(self, connection: C, socket: Connection, mut told: Told)
+    pub async fn live<C>(self, connection: C, socket: Connection, mut told: StopWatches)
     where
         C: GracefulConnection,
         C::Error: Display,

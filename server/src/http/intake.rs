@@ -60,12 +60,12 @@ impl Pace {
 }
 
 /// A body in memory; its reservation is released with the last reference to its bytes.
-struct Held {
+struct HeldBody {
     bytes: Vec<u8>,
     _room: BodyReservation,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for HeldBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -108,7 +108,7 @@ impl Intake {
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Bytes::from_owner(Held { bytes, _room: room }))
+        Ok(Bytes::from_owner(HeldBody { bytes, _room: room }))
     }
 
     /// The failure of a body whose rest cannot be read.

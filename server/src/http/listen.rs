@@ -22,9 +22,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::Service;
 
 use super::client::Peer;
-use super::connections::{ConnectionRecord, Connections, OpenBody, Told};
+use super::connections::{ConnectionRecord, Connections, OpenBody, StopWatches};
 use super::half_close::{Connection, WhileConnected};
-use super::progress::{Streams, watched};
+use super::progress::{StreamExecutor, watched};
 
 /// Connections at a time, if the system allows that many.
 pub const CONNECTIONS_MAX: usize = 4096;
@@ -67,7 +67,12 @@ pub fn streams_max(requests_max: usize) -> u32 {
 
 /// Serves connections until the server is told to stop, then lets open requests finish within the
 /// drain time. Returns whether all did.
-pub async fn serve(listener: TcpListener, router: Router, mut told: Told, limits: Limits) -> bool {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    mut told: StopWatches,
+    limits: Limits,
+) -> bool {
     let builder = builder(limits);
     let connections = Connections::new(limits.connections_max);
     let to_connections = told.clone();
@@ -97,8 +102,8 @@ pub async fn serve(listener: TcpListener, router: Router, mut told: Told, limits
     tokio::time::timeout(limits.drain, connections.emptied()).await.is_ok()
 }
 
-fn builder(limits: Limits) -> Builder<Streams> {
-    let mut builder = Builder::new(Streams { write_timeout: limits.write_timeout });
+fn builder(limits: Limits) -> Builder<StreamExecutor> {
+    let mut builder = Builder::new(StreamExecutor { write_timeout: limits.write_timeout });
     let http1 = &mut builder.http1();
     http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).half_close(true);
     builder

@@ -152,7 +152,7 @@ pub async fn serve(
         streams_max: listen::streams_max(config.requests_max),
     };
     let (tell, stopping) = watch::channel(false);
-    let told = || connections::Told { leaving: app.leaving(), stopping: stopping.clone() };
+    let told = || connections::StopWatches { leaving: app.leaving(), stopping: stopping.clone() };
     let http = unread::closed(host::required(http));
     let http =
         http.layer(middleware::map_response(move |response| std::future::ready(shape(response))));

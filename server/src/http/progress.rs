@@ -183,12 +183,12 @@ pub async fn watched(limit: Duration, work: impl Future) {
 
 /// Runs HTTP/2 streams as tasks, each watched separately.
 #[derive(Debug, Clone, Copy)]
-pub struct Streams {
+pub struct StreamExecutor {
     /// How long a stream may stall.
     pub write_timeout: Duration,
 }
 
-impl<F> Executor<F> for Streams
+impl<F> Executor<F> for StreamExecutor
 where
     F: Future + Send + 'static,
     F::Output: Send,

@@ -11,11 +11,11 @@ use super::SourceError;
 
 /// The byte budget of all requests that are still obtaining files.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldBytes {
     left: AtomicUsize,
 }
 
-impl Held {
+impl HeldBytes {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { left: AtomicUsize::new(limit) }
@@ -29,7 +29,7 @@ impl Held {
 pub struct MediaBudget {
     limit: usize,
     left: AtomicUsize,
-    held: Arc<Held>,
+    held: Arc<HeldBytes>,
     /// Permits for concurrent fetches of the request.
     pub fetches: Semaphore,
     /// Permits for concurrent fetches of its client.
@@ -39,7 +39,7 @@ pub struct MediaBudget {
 impl MediaBudget {
     /// The budget of a request that may have `limit` bytes and `fetches` concurrent fetches, and
     /// whose client has `share` of all fetches.
-    pub fn new(limit: usize, fetches: usize, share: Arc<Semaphore>, held: &Arc<Held>) -> Self {
+    pub fn new(limit: usize, fetches: usize, share: Arc<Semaphore>, held: &Arc<HeldBytes>) -> Self {
         let (left, fetches) = (AtomicUsize::new(limit), Semaphore::new(fetches));
         Self { limit, left, held: held.clone(), fetches, share }
     }

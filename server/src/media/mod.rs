@@ -92,7 +92,7 @@ pub struct MediaFetcher {
     settings: MediaSettings,
     client: fetch::FetchClient,
     /// Byte budget of the files of all requests.
-    held: Arc<budget::Held>,
+    held: Arc<budget::HeldBytes>,
     /// Each client's share of the fetches: URLs that never answer could otherwise occupy all.
     shares: Shares,
 }
@@ -101,7 +101,7 @@ impl MediaFetcher {
     /// A fetcher with these settings.
     pub fn new(settings: &MediaSettings) -> Self {
         let (settings, client) = (settings.clone(), fetch::FetchClient::new(settings));
-        let held = Arc::new(budget::Held::new(settings.held_bytes_max));
+        let held = Arc::new(budget::HeldBytes::new(settings.held_bytes_max));
         let shares = Shares::new(settings.fetches_max - settings.fetches_max / OTHERS_PART);
         Self { settings, client, held, shares }
     }

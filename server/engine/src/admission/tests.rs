@@ -38,7 +38,7 @@ fn a_client_waits_for_its_own_and_as_much_of_each_other() {
 #[test]
 fn sizes_are_estimated_by_bytes_and_cut_as_inputs_are() {
     let text = |bytes: usize| Input::from("x".repeat(bytes));
-    let about = |inputs: &[Input], how: &Prepare| Size::about(inputs, how, 512).tokens;
+    let about = |inputs: &[Input], how: &Prepare| RequestSize::about(inputs, how, 512).tokens;
     let plain = Prepare::default();
     assert_eq!(about(&[text(400), text(40)], &plain), 102 + 12);
     assert_eq!(about(&[text(1_000_000)], &plain), 512);

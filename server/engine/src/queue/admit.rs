@@ -11,7 +11,7 @@ use proxima_models::Sequence;
 use tokio::sync::oneshot;
 
 use super::{Queue, QueueState, RATE_AT_FIRST};
-use crate::admission::{Class, Load, Size, fits, retry_after};
+use crate::admission::{Class, Load, RequestSize, fits, retry_after};
 use crate::error::EngineError;
 use crate::fair::ClientKey;
 use crate::job::{Job, PendingVector, Reply, ResultReceiver, Vector, Waiter};
@@ -50,7 +50,7 @@ pub struct Expected<'a> {
     queue: &'a Queue,
     client: ClientKey,
     class: Class,
-    size: Size,
+    size: RequestSize,
     ticket: Arc<Ticket>,
 }
 
@@ -76,7 +76,7 @@ impl Expected<'_> {
 
 impl Drop for Expected<'_> {
     fn drop(&mut self) {
-        if self.size != Size::default() {
+        if self.size != RequestSize::default() {
             let queue = self.queue;
             self.take_from(&mut queue.lock());
         }
@@ -101,7 +101,11 @@ impl Queue {
     ///
     /// # Errors
     /// If it would wait too long, or the queue has no capacity for it.
-    pub fn expect(&self, client: ClientKey, size: Size) -> Result<Expected<'_>, EngineError> {
+    pub fn expect(
+        &self,
+        client: ClientKey,
+        size: RequestSize,
+    ) -> Result<Expected<'_>, EngineError> {
         let mut state = self.lock();
         let mut refusal = self.refusal(&mut state, client, size);
         if refusal.is_some() && self.sweep_if_due(&mut state) > 0 {
@@ -121,11 +125,16 @@ impl Queue {
     }
 
     /// Registers another part of a request that was already admitted.
-    pub fn expect_more(&self, client: ClientKey, size: Size) -> Expected<'_> {
+    pub fn expect_more(&self, client: ClientKey, size: RequestSize) -> Expected<'_> {
         self.note_expected(&mut self.lock(), client, size)
     }
 
-    fn note_expected(&self, state: &mut QueueState, client: ClientKey, size: Size) -> Expected<'_> {
+    fn note_expected(
+        &self,
+        state: &mut QueueState,
+        client: ClientKey,
+        size: RequestSize,
+    ) -> Expected<'_> {
         let class = self.class(size.tokens);
         state.expected_tokens += size.tokens;
         state.ledger(class).add(client, size.cost);
@@ -133,7 +142,12 @@ impl Queue {
     }
 
     /// If a request of about this size would be rejected now, the range of retry delays in seconds.
-    fn refusal(&self, state: &mut QueueState, client: ClientKey, size: Size) -> Option<(f64, f64)> {
+    fn refusal(
+        &self,
+        state: &mut QueueState,
+        client: ClientKey,
+        size: RequestSize,
+    ) -> Option<(f64, f64)> {
         let class = self.class(size.tokens);
         let computed = state.rate.map(|rate| rate * state.workers.at_work().max(1) as f64);
         let same_class = state.ledger(class).in_front(client, size.cost);

@@ -23,6 +23,11 @@ pub fn read_item(mut object: Object) -> Result<Item<Source>, Problem> {
         Some(Value::String(text)) => Some(text),
         Some(_) => return Err("instruction must be a string".into()),
     };
+    let title = match object.remove("title") {
+        None => None,
+        Some(Value::String(title)) => Some(title),
+        Some(_) => return Err("title must be a string".into()),
+    };
     let sampling = Sampling::take(&mut object)?;
     let mut item = if let Some(messages) = object.remove("messages") {
         conversation(messages)?
@@ -35,9 +40,13 @@ pub fn read_item(mut object: Object) -> Result<Item<Source>, Problem> {
         fields(&mut object)?.into()
     };
     if let Some(key) = object.keys().next() {
-        return Err(unknown(key, "text, image, video, content, instruction, fps, max_frames"));
+        return Err(unknown(
+            key,
+            "text, image, video, content, instruction, title, fps, max_frames",
+        ));
     }
     item.instruction = instruction.or(item.instruction);
+    item.title = title;
     for part in &mut item.parts {
         if let Part::Video(video) = part {
             let Video { fps, frames_max, .. } = Arc::make_mut(video);

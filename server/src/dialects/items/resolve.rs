@@ -97,7 +97,8 @@ fn texts(item: &Item<Source>) -> Arc<Item> {
         Part::Text(text) => Some(Part::Text(text.clone())),
         Part::Image(_) | Part::Video(_) => None,
     });
-    Arc::new(Item { parts: texts.collect(), instruction: item.instruction.clone() })
+    let (instruction, title) = (item.instruction.clone(), item.title.clone());
+    Arc::new(Item { parts: texts.collect(), instruction, title })
 }
 
 struct Files<'a> {
@@ -146,7 +147,8 @@ impl Files<'_> {
             };
             self.part(part, index.unwrap_or(0))
         });
-        Ok(Item { parts: try_join_all(parts).await?, instruction: item.instruction })
+        let parts = try_join_all(parts).await?;
+        Ok(Item { parts, instruction: item.instruction, title: item.title })
     }
 
     async fn part(&self, part: Part<Source>, index: usize) -> Result<Part, Missing> {

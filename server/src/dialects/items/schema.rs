@@ -132,6 +132,15 @@ impl PartialSchema for ItemObject {
                      only if they are ranked by their own vectors",
                 ),
             )
+            .property(
+                "title",
+                optional(
+                    Type::String,
+                    "Title of a document to embed, for models whose prompt for documents has room \
+                     for one (EmbeddingGemma); a title beside the text of a document to rank is \
+                     ignored",
+                ),
+            )
             .property("type", kinds());
         let object = FILE_KEYS.iter().fold(object, |object, key| {
             object.property(*key, any(format!("The same as `image`. {image}")))

@@ -55,7 +55,8 @@ fn written(item: &Item) -> String {
         }
     });
     let instruction = item.instruction.iter().map(|text| format!("({text})"));
-    instruction.chain(parts).collect::<Vec<_>>().join(" ")
+    let title = item.title.iter().map(|title| format!("{title}:"));
+    instruction.chain(title).chain(parts).collect::<Vec<_>>().join(" ")
 }
 
 async fn reads(item: Result<Item<Source>, String>, expected: &str, what: &Value) {
@@ -90,6 +91,7 @@ async fn objects_become_videos_then_images_then_texts() {
         (json!({ "video": [{ "url": video }, [a]] }), "<file v> <a>"),
         (json!({ "video": { "bytes": base64("v") } }), "<file v>"),
         (json!({ "text": "t", "instruction": "i" }), "(i) t"),
+        (json!({ "text": "t", "title": "a" }), "a: t"),
         (json!({ "text": "" , "image": a}), "[a] "),
         (json!({ "content": "t" }), "t"),
         (json!({ "content": [{ "type": "text", "text": "t" }], "instruction": "i" }), "(i) t"),
@@ -198,6 +200,7 @@ fn an_invalid_item_is_explained() {
         (json!({ "text": "a", "max_frames": 1.5 }), "max_frames must be a whole number"),
         (json!({ "text": "a", "max_frames": -1 }), "max_frames must be a whole number"),
         (json!({ "text": "a", "instruction": [] }), "instruction must be a string"),
+        (json!({ "text": "a", "title": 3 }), "title must be a string"),
         (
             json!({ "content": [{ "type": "image_embeds", "image_embeds": "" }] }),
             "\"image_embeds\" are not supported; use text, image_url",

@@ -11,14 +11,14 @@ use tracing::subscriber::DefaultGuard;
 
 /// The log of this thread, on which all tasks of a test run.
 pub struct Log {
-    lines: Lines,
+    lines: CapturedLines,
     _guard: DefaultGuard,
 }
 
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+struct CapturedLines(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Lines {
+impl io::Write for CapturedLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("no test panics here").extend_from_slice(bytes);
         Ok(bytes.len())
@@ -28,7 +28,7 @@ impl io::Write for Lines {
     }
 }
 
-fn dispatch(lines: Lines) -> Dispatch {
+fn dispatch(lines: CapturedLines) -> Dispatch {
     let builder = tracing_subscriber::fmt().json().with_max_level(tracing::Level::INFO);
     Dispatch::new(builder.with_writer(move || lines.clone()).finish())
 }
@@ -38,10 +38,11 @@ impl Log {
     pub fn begin() -> Self {
         // With a single dispatcher in the process, tracing asks that of whichever thread first
         // reaches a log statement whether it is enabled, and threads of other tests have none.
-        static OTHERS: LazyLock<[Dispatch; 2]> =
-            LazyLock::new(|| [dispatch(Lines::default()), dispatch(Lines::default())]);
+        static OTHERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| {
+            [dispatch(CapturedLines::default()), dispatch(CapturedLines::default())]
+        });
         LazyLock::force(&OTHERS);
-        let lines = Lines::default();
+        let lines = CapturedLines::default();
         let _guard = tracing::dispatcher::set_default(&dispatch(lines.clone()));
         Self { lines, _guard }
     }

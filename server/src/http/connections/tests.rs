@@ -93,7 +93,7 @@ async fn serve(connections_max: usize) -> (SocketAddr, Arc<Notify>) {
     };
     tokio::spawn(async move {
         let (_tell, told) = watch::channel(false);
-        let told = Told { leaving: told.clone(), stopping: told };
+        let told = StopWatches { leaving: told.clone(), stopping: told };
         listen::serve(listener, router, told, limits).await
     });
     (address, may_answer)

@@ -6,7 +6,7 @@ use tokio::io::duplex;
 use tokio::net::TcpListener;
 
 use super::super::SourceFault;
-use super::super::budget::Held;
+use super::super::budget::HeldBytes;
 use super::super::network::tls_trusting;
 use super::*;
 use world::{
@@ -323,7 +323,7 @@ async fn concurrent_fetches_are_limited() {
 async fn one_request_fetches_fewer_files_at_a_time() {
     let world = world(&[("a.com", &[PUBLIC])], &[("a.com/", Reply::file())]);
     let (client, world) = client(world, &settings(&["a.com"]));
-    let budget = MediaBudget::new(1000, 2, share(), &Arc::new(Held::new(1000)));
+    let budget = MediaBudget::new(1000, 2, share(), &Arc::new(HeldBytes::new(1000)));
     let all = (0..20).map(|_| client.fetch_within("http://a.com/", &budget));
     for file in futures_util::future::join_all(all).await {
         assert_eq!(file.as_deref(), Ok(FILE));
@@ -357,7 +357,7 @@ async fn a_client_with_slow_addresses_leaves_fetches_for_others() {
     let fetch_wait = Duration::ZERO;
     let settings = MediaSettings { fetches_max: 2, fetch_wait, ..settings(&["a.com"]) };
     let (client, _) = client(world, &settings);
-    let (held, own) = (Arc::new(Held::new(usize::MAX)), Arc::new(Semaphore::new(1)));
+    let (held, own) = (Arc::new(HeldBytes::new(usize::MAX)), Arc::new(Semaphore::new(1)));
     let budget = |share: &Arc<Semaphore>| MediaBudget::new(usize::MAX, 1, share.clone(), &held);
     let (first, second) = (budget(&own), budget(&own));
     let mut stalled = Box::pin(client.fetch_within("http://a.com/stall", &first));
@@ -378,7 +378,7 @@ async fn bytes_are_counted_as_they_come_and_given_back() {
     let replies = [("a.com/", Reply::file()), ("a.com/drip", Reply::Drip(head))];
     let world = world(&[("a.com", &[PUBLIC])], &replies);
     let (client, _) = client(world, &settings(&["a.com"]));
-    let held = Arc::new(Held::new(2 * FILE.len() - 1));
+    let held = Arc::new(HeldBytes::new(2 * FILE.len() - 1));
     let own = |limit| MediaBudget::new(limit, 4, share(), &held);
     // An endless file exceeds its request's limit long before the limit on a file.
     let (first, limit) = (own(FILE.len() + 5), FILE.len() + 5);

@@ -42,7 +42,7 @@ const MEMORY: usize = 512 << 20;
 /// Bytes of memory of a program per pixel of a frame: 32 frames of 10 bits per component.
 const MEMORY_A_PIXEL: usize = 96;
 /// Time limit for the checks at startup: `-version`, and reading [`SAMPLE`].
-const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// A video of one frame of 16 x 16 grey pixels (MPEG-4), which every reader must be able to read.
 const SAMPLE: &[u8] = include_bytes!("sample.mp4");
 /// Maximum bytes of output read from `ffprobe` and `-version`.

@@ -91,6 +91,10 @@ pub struct Item {
     /// Its own instruction, which takes precedence over the request's.
     #[prost(string, optional, tag = "2")]
     pub instruction: ::core::option::Option<::prost::alloc::string::String>,
+    /// The title of a document to embed, for models whose prompt for documents has room for one
+    /// (EmbeddingGemma).
+    #[prost(string, optional, tag = "3")]
+    pub title: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// A text, token ids, or several parts.
 #[derive(Clone, PartialEq, ::prost::Message)]

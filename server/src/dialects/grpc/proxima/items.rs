@@ -19,7 +19,7 @@ pub fn item(name: Name, item: pb::Item) -> Result<Item<Source>, Failure> {
         part(sent).map_err(|problem| name.wrong(format!("part {index}: {problem}")))
     });
     let parts = parts.collect::<Result<_, Failure>>()?;
-    let item = Item { parts, instruction: item.instruction };
+    let item = Item { parts, instruction: item.instruction, title: item.title };
     checked(item).map_err(|problem| name.wrong(problem))
 }
 

@@ -105,7 +105,7 @@ async fn tokens_and_classes_have_several_inputs() {
 
 fn parts(parts: Vec<own::part::Part>) -> own::Item {
     let parts = parts.into_iter().map(|part| own::Part { part: Some(part) }).collect();
-    own::Item { parts, instruction: None }
+    own::Item { parts, ..own::Item::default() }
 }
 
 fn file(bytes: &str) -> own::File {
@@ -151,7 +151,10 @@ async fn items_have_texts_images_and_videos_in_their_order() {
     let nothing = own::Part { part: None };
     for (item, says) in [
         (parts(vec![]), "input 0: it has no text, image or video"),
-        (own::Item { parts: vec![nothing], instruction: None }, "input 0: part 0: it has none of"),
+        (
+            own::Item { parts: vec![nothing], ..own::Item::default() },
+            "input 0: part 0: it has none of",
+        ),
         (parts(vec![Part::Image(own::File::default())]), "input 0: part 0: the file has neither"),
         (parts(vec![Part::Video(own::Video::default())]), "input 0: part 0: the video has neither"),
         (parts(vec![Part::Image(url("###"))]), "input 0: image 0: "),

@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use super::super::super::budget::Held;
+use super::super::super::budget::HeldBytes;
 use super::super::super::network::Pending;
 use super::super::*;
 
@@ -170,7 +170,7 @@ pub fn share() -> Arc<Semaphore> {
 impl FetchClient {
     /// Fetches the file at a URL, in a request of its own.
     pub async fn fetch(&self, address: &str) -> Result<Vec<u8>, SourceError> {
-        let held = Arc::new(Held::new(usize::MAX));
+        let held = Arc::new(HeldBytes::new(usize::MAX));
         self.fetch_within(address, &MediaBudget::new(usize::MAX, 1, share(), &held)).await
     }
 }
