@@ -234,7 +234,7 @@ fn near_misses_of_encoders_are_refused_by_name() {
         ("mpnet", "num_attention_heads", json!(5), "5 heads"),
         ("deberta", "conv_kernel_size", json!(3), "conv_kernel_size"),
         ("deberta", "relative_attention", json!(false), "relative_attention"),
-        ("deberta", "pos_att_type", json!("c2p"), "pos_att_type"),
+        ("deberta", "pos_att_type", json!(["c2p", "p2c", 3]), "pos_att_type"),
         ("deberta", "norm_rel_ebd", json!("batch_norm"), "norm_rel_ebd"),
         ("deberta", "position_buckets", json!(3), "position_buckets"),
         ("deberta", "share_att_key", json!(false), "pos_key_proj"),

@@ -171,7 +171,8 @@ impl Config {
                 kinds.to_lowercase().split('|').map(|kind| kind.trim().to_owned()).collect()
             }
             Value::Array(kinds) => {
-                kinds.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+                let kinds = kinds.iter().map(|kind| kind.as_str().map(str::to_owned));
+                kinds.collect::<Option<_>>().unwrap_or_default()
             }
             _ => Vec::new(),
         };
