@@ -111,7 +111,7 @@ impl<F> Item<F> {
             Part::Text(text) => text.chars().count(),
             Part::Image(_) | Part::Video(_) => 0,
         });
-        parts.sum()
+        parts.sum::<usize>() + self.title.as_ref().map_or(0, |title| title.chars().count())
     }
 }
 

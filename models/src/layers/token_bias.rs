@@ -154,8 +154,11 @@ impl TokenBiases {
         output: &Linear,
         residual: &Rows,
     ) -> Result<Rows, KernelError> {
-        let mut parts = Vec::new();
-        for group in groups(segments) {
+        let (groups, mut parts) = (groups(segments), Vec::new());
+        if groups.len() == 1 {
+            return self.attend_at_once(index, qkv, segments, output, residual);
+        }
+        for group in groups {
             let rows = group[0].rows.start..group[group.len() - 1].rows.end;
             let (qkv, residual) = (qkv.copied(rows.clone())?, residual.copied(rows.clone())?);
             let segments = group.iter().map(|segment| Segment {
@@ -163,12 +166,24 @@ impl TokenBiases {
                 ..segment.clone()
             });
             let segments: Vec<Segment> = segments.collect();
-            let (terms, rows) = (self.terms(&self.layers[index], &qkv)?, segments[..].into());
-            let mixed =
-                attention_by_token_for(&qkv, self.heads, rows, &terms, &self.buckets, output)?;
-            parts.push(output.of(&mixed, None, Some(&residual))?);
+            parts.push(self.attend_at_once(index, &qkv, &segments, output, &residual)?);
         }
         Rows::joined(parts)
+    }
+
+    /// As [`attend`](Self::attend), with the terms of all rows in memory.
+    fn attend_at_once(
+        &self,
+        index: usize,
+        qkv: &Rows,
+        segments: &[Segment],
+        output: &Linear,
+        residual: &Rows,
+    ) -> Result<Rows, KernelError> {
+        let terms = self.terms(&self.layers[index], qkv)?;
+        let (heads, buckets) = (self.heads, &self.buckets);
+        let mixed = attention_by_token_for(qkv, heads, segments.into(), &terms, buckets, output)?;
+        output.of(&mixed, None, Some(residual))
     }
 
     /// The terms of some rows.

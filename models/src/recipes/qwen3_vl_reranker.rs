@@ -54,7 +54,6 @@ struct Qwen3VlReranker {
 impl Qwen3VlReranker {
     fn new(checkpoint: &Checkpoint, chat: Chat, prompts: Prompts) -> Result<Self, CheckpointError> {
         let (_, after) = chat.tokenizer.template(checkpoint)?;
-
         let special = chat.tokenizer.special_ids();
         Ok(Self { chat, prompts, after, special })
     }
