@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::command::CommandError;
-use crate::config::{self, Environment, ModelPlace, ModelSource, ServeArgs, ServeSettings};
+use crate::config::{self, Environment, ModelOrigin, ModelSource, ServeArgs, ServeSettings};
 use crate::http::{self, App, Listeners};
 use crate::hub::{Hub, HubSettings};
 use crate::media::end_programs;
@@ -36,9 +36,9 @@ pub fn folder(
     revision: &str,
     progress: &Progress,
 ) -> Result<PathBuf, CommandError> {
-    match &source.place {
-        ModelPlace::Folder(path) => Ok(path.clone()),
-        ModelPlace::Hub { id, revision: own } => {
+    match &source.origin {
+        ModelOrigin::Folder(path) => Ok(path.clone()),
+        ModelOrigin::Hub { id, revision: own } => {
             Hub::new(hub).pull(id, own.as_deref().unwrap_or(revision), progress)
         }
     }

@@ -31,11 +31,7 @@ pub fn attention_for<'a>(
     next: &Linear,
 ) -> Result<LinearInput> {
     let scoring = scoring.into();
-    let [rows, width] = qkv.shape()?;
-    if width != heads.row() {
-        bail!("attention: rows have {width} elements, expected {} for {heads:?}", heads.row());
-    }
-    check(rows, heads, sequences, scoring)?;
+    check(qkv_rows(qkv, heads)?, heads, sequences, scoring)?;
     let layout = next.input_layout();
     match qkv.backend() {
         Backend::Cpu => with_bias(scoring.bias, |bias| {
@@ -82,22 +78,13 @@ pub fn attention_by_token_for(
         let scoring = Scoring { mask: Mask::Full, bias: Some(ScoreBias::Tokens(&bias)) };
         return attention_for(qkv, heads, sequences, scoring, next);
     }
-    let [rows, width] = qkv.shape()?;
-    let wanted = [rows, buckets.count()];
-    for terms in terms.queries.iter().chain(&terms.keys) {
-        if terms.shape()? != wanted {
-            bail!("attention: terms have shape {:?}, expected {wanted:?}", terms.shape()?);
-        }
-    }
-    let counts = [terms.queries.len(), terms.keys.len()];
-    let fits = sequences
-        .segments
-        .iter()
-        .all(|segment| segment.start == 0 && segment.rows.len() <= buckets.reach() + 1);
-    if width != heads.row() || counts != [heads.heads; 2] || !fits {
-        bail!("attention: rows of {width} elements and terms of {counts:?} heads for {heads:?}");
-    }
+    let rows = qkv_rows(qkv, heads)?;
     check(rows, heads, sequences, Mask::Full.into())?;
+    for terms in [&terms.queries, &terms.keys] {
+        let shapes = terms.iter().map(Rows::shape).collect::<Result<Vec<_>>>()?;
+        check_terms(&shapes, [rows, buckets.count()], heads, sequences)?;
+    }
+    check_reach(sequences, buckets.reach())?;
     let of_heads = terms.queries.iter().zip(&terms.keys).map(|(queries, keys)| {
         Ok(TokenTerms { queries: queries.elements()?, keys: keys.elements()? })
     });
@@ -186,40 +173,80 @@ fn with_bias<T>(
     })
 }
 
+/// Number of rows, whose length is checked.
+fn qkv_rows(qkv: &Rows, heads: Heads) -> Result<usize> {
+    let [rows, width] = qkv.shape()?;
+    if width != heads.row() {
+        bail!("attention: rows have {width} elements, expected {} for {heads:?}", heads.row());
+    }
+    Ok(rows)
+}
+
 /// Checks that a bias has the heads and rows of a batch, and reaches as far as its longest
 /// sequence.
-fn check_bias(rows: usize, heads: Heads, longest: usize, bias: ScoreBias<'_>) -> Result<()> {
-    let (found, wanted, reach) = match bias {
+fn check_bias(
+    rows: usize,
+    heads: Heads,
+    sequences: Sequences<'_>,
+    bias: ScoreBias<'_>,
+) -> Result<()> {
+    match bias {
         ScoreBias::Table(PositionBias { table, reach }) => {
-            (vec![table.dims2()?], vec![(heads.heads, 2 * reach + 1)], *reach)
+            matrix(table, 2 * reach + 1, "attention's table of biases")?;
+            if table.dim(0)? != heads.heads {
+                bail!("attention: a table of {} biases for {heads:?}", table.dim(0)?);
+            }
+            check_reach(sequences, *reach)
         }
-        ScoreBias::Tokens(bias) => {
-            let both = bias.queries.iter().chain(&bias.keys);
-            let found = both.map(Tensor::dims2).collect::<Result<Vec<_>>>()?;
-            (found, vec![(rows, bias.buckets.count()); 2 * heads.heads], bias.buckets.reach())
+        ScoreBias::Tokens(TokenBias { queries, keys, buckets }) => {
+            for terms in [queries, keys] {
+                let shapes = terms.iter().map(|terms| Ok(terms.dims2()?.into()));
+                let shapes = shapes.collect::<Result<Vec<[usize; 2]>>>()?;
+                check_terms(&shapes, [rows, buckets.count()], heads, sequences)?;
+            }
+            check_reach(sequences, buckets.reach())
         }
-    };
-    if found != wanted || longest > reach + 1 {
-        bail!(
-            "attention: the bias has shape {found:?}, expected {wanted:?}; it reaches {reach} \
-             positions, and the longest sequence has {longest} rows"
-        );
+    }
+}
+
+/// Checks that the terms of queries or of keys have the shape `wanted`, one for each head, and that
+/// no sequences share rows.
+fn check_terms(
+    shapes: &[[usize; 2]],
+    wanted: [usize; 2],
+    heads: Heads,
+    sequences: Sequences<'_>,
+) -> Result<()> {
+    if shapes.len() != heads.heads || shapes.iter().any(|shape| *shape != wanted) {
+        bail!("attention: terms have shapes {shapes:?}, expected {wanted:?} for {heads:?}");
+    }
+    if sequences.segments.iter().any(|segment| segment.start > 0) {
+        bail!("attention: sequences with a bias by token share rows");
     }
     Ok(())
+}
+
+/// Checks that a bias that reaches `reach` positions does for the longest sequence.
+fn check_reach(sequences: Sequences<'_>, reach: usize) -> Result<()> {
+    let lengths = sequences.segments.iter().map(|segment| segment.start + segment.rows.len());
+    match lengths.max() {
+        Some(longest) if longest > reach + 1 => bail!(
+            "attention: the bias reaches {reach} positions, and the longest sequence has {longest} \
+             rows"
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn check(
     rows: usize,
     heads: Heads,
-    Sequences { segments, cached }: Sequences<'_>,
+    sequences: Sequences<'_>,
     Scoring { mask, bias }: Scoring<'_>,
 ) -> Result<()> {
+    let Sequences { segments, cached } = sequences;
     if let Some(bias) = bias {
-        let lengths = segments.iter().map(|segment| segment.start + segment.rows.len());
-        check_bias(rows, heads, lengths.max().unwrap_or(0), bias)?;
-        if matches!(bias, ScoreBias::Tokens(_)) && segments.iter().any(|part| part.start > 0) {
-            bail!("attention: sequences with a bias by token share rows");
-        }
+        check_bias(rows, heads, sequences, bias)?;
     }
     for cached in cached {
         matrix(cached, 2 * heads.kv_heads * heads.size, "cached keys and values")?;

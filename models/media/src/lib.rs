@@ -13,6 +13,7 @@ mod memory_budget;
 mod pixels;
 mod preprocess;
 mod resample;
+mod size;
 mod sizes;
 mod video;
 

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use super::cache::{Cache, CacheEntry, Key};
 use super::decode::{self, Animation, DecodeLimits, KNOWN, Picture, Problem};
 use super::memory_budget::{BUDGET, MemoryBudget};
-use super::sizes::{self, GROUP, Size};
+use super::size::Size;
+use super::sizes::{self, GROUP};
 use super::{Clip, MediaError, MediaFile, Pixels, Video, VideoReader, VideoSource, resample};
 
 const IMAGE: &str = "the image";
@@ -100,10 +101,10 @@ impl Preprocessor {
         let after =
             |from| sizes::image(from, self.factor).map_or(0, |to| resample::pillow_bytes(from, to));
         let decoded = decode::decode(file.bytes(), &self.limits(&after)).map_err(of)?;
-        let Picture { width, height, rgb, held: _held } = decoded;
-        let (from, to) = ((width, height), sizes::image((width, height), self.factor)?);
-        let rgb = resample::pillow(rgb, from, to);
-        let pixels = Arc::new(Pixels::of(to.0, to.1, rgb, key));
+        let Picture { size, rgb, held: _held } = decoded;
+        let to = sizes::image(size, self.factor)?;
+        let rgb = resample::pillow(rgb, size, to);
+        let pixels = Arc::new(Pixels::of(to.width, to.height, rgb, key));
         self.cache.put(key, CacheEntry::Image(pixels.clone()));
         Ok(pixels)
     }
@@ -186,23 +187,16 @@ impl Preprocessor {
             let decoded = decode::decode(files[index].bytes(), &self.limits(&after));
             let picture = decoded.map_err(|problem| of_frame(problem, index))?;
             // Reservation until the frame is resized; only then may the next one reserve memory.
-            let Picture { width, height, rgb, held: _held } = picture;
-            let from = (width, height);
-            let to = sizes::list_frame(from, self.factor)?;
+            let Picture { size, rgb, held: _held } = picture;
+            let to = sizes::list_frame(size, self.factor)?;
             if let Some(first) = pictures.from.filter(|first| *first != to) {
                 return Err(MediaError::Sampling(format!(
-                    "frame {} of the video ({} x {} pixels, resized to {} x {}) does not have the \
-                     size of the first ({} x {})",
+                    "frame {} of the video ({size} pixels, resized to {to}) does not have the size \
+                     of the first ({first})",
                     index + 1,
-                    from.0,
-                    from.1,
-                    to.0,
-                    to.1,
-                    first.0,
-                    first.1
                 )));
             }
-            pictures.add(resample::pillow(rgb, from, to).into(), to)?;
+            pictures.add(resample::pillow(rgb, size, to).into(), to)?;
         }
         // The reference numbers the frames it samples, not those of the list.
         let numbers: Vec<usize> = (0..frames).collect();
@@ -233,17 +227,17 @@ impl Preprocessor {
             )));
         };
         let info = reader.probe(file.bytes())?;
-        let size = (info.width, info.height);
+        let size = Size::new(info.width, info.height);
         self.check_frame(size)?;
         let indices = self.sampled(info.frames, info.fps, video)?;
         let mut pictures = Pictures::new(self.factor, indices.len(), false, key);
         let mut due = indices.iter().peekable();
         let wanted = distinct(&indices);
         // The reader holds a frame as well.
-        let needs = self.frame_bytes(size, false).saturating_add(size.0 * size.1 * 3);
+        let needs = self.frame_bytes(size, false).saturating_add(size.pixels() * 3);
         let _held = self.budget.take(needs, self.options.decode_bytes_max);
         reader.read(file.bytes(), &info, &wanted, &mut |index, rgb| {
-            if rgb.len() != size.0 * size.1 * 3 {
+            if rgb.len() != size.pixels() * 3 {
                 return Err(MediaError::Reader(
                     "a frame does not have the size of the video".to_owned(),
                 ));
@@ -336,7 +330,8 @@ impl Preprocessor {
     }
 
     /// Checks that frames of this size may be decoded from a video file.
-    fn check_frame(&self, (width, height): Size) -> Result<(), MediaError> {
+    fn check_frame(&self, size: Size) -> Result<(), MediaError> {
+        let Size { width, height } = size;
         let limit = self.options.pixels_max;
         match width.checked_mul(height) {
             Some(0) => Err(MediaError::Empty { what: FRAME }),
@@ -382,7 +377,7 @@ impl Pictures {
     /// For a video of `frames` frames.
     fn new(factor: usize, frames: usize, list: bool, key: Key) -> Self {
         let (groups, group) = (Vec::with_capacity(frames / GROUP), Vec::new());
-        Self { factor, frames, list, key, from: None, to: (0, 0), groups, group }
+        Self { factor, frames, list, key, from: None, to: Size::new(0, 0), groups, group }
     }
 
     /// Adds a frame; all must have the same size.
@@ -404,7 +399,7 @@ impl Pictures {
         let data = std::mem::take(&mut self.group);
         let index = (self.groups.len() as u64).to_le_bytes();
         let key = Sha256::new().chain_update(self.key).chain_update(index).finalize();
-        self.groups.push(Arc::new(Pixels::of(self.to.0, self.to.1, data, key.into())));
+        self.groups.push(Arc::new(Pixels::of(self.to.width, self.to.height, data, key.into())));
     }
 
     /// The clip; an odd last frame is repeated.

@@ -11,6 +11,8 @@
 use std::array;
 use std::borrow::Cow;
 
+use super::size::Size;
+
 /// Values per pixel.
 const CHANNELS: usize = 3;
 /// Rows that are transposed together.
@@ -25,9 +27,6 @@ const PRECISION: u32 = 22;
 const LOW: u32 = 11;
 /// Radius of the filter, in pixels of the coarser grid.
 const SUPPORT: f64 = 2.0;
-
-/// `(width, height)`.
-type Size = (usize, usize);
 
 /// The weights of one output value, and the index of its first input value.
 struct Window<W> {
@@ -69,11 +68,11 @@ trait Arithmetic {
 /// Resizes as Pillow's `Image.resize` does by default (since release 13, which chooses the order of
 /// its passes).
 pub(super) fn pillow(rgb: Vec<u8>, from: Size, to: Size) -> Vec<u8> {
-    let fewer = |axis: fn(Size) -> usize| axis(from) as f64 - axis(to) as f64;
-    let (columns, rows) = (fewer(|size| size.0), fewer(|size| size.1));
+    let columns = from.width as f64 - to.width as f64;
+    let rows = from.height as f64 - to.height as f64;
     if columns != 0.0 && rows > 0.0 && rows > 2.0 * columns {
-        let rgb = down::<Pillow>(&rgb, from, to.1);
-        return across::<Pillow>(&rgb, (from.0, to.1), to.0);
+        let rgb = down::<Pillow>(&rgb, from, to.height);
+        return across::<Pillow>(&rgb, Size { height: to.height, ..from }, to.width);
     }
     resize::<Pillow>(rgb.into(), from, to)
 }
@@ -95,26 +94,30 @@ pub(super) fn torch_bytes(from: Size, to: Size) -> usize {
 
 /// Upper bound on the bytes that resizing holds, with `number` bytes per value between the passes.
 fn bytes(from: Size, to: Size, number: usize) -> usize {
-    let area = |(width, height): Size| width * height * CHANNELS;
-    let between = area((to.0, from.1)).max(area((from.0, to.1))) * number;
+    let between = (to.width * from.height).max(from.width * to.height) * number;
     // The transposed strip, and the windows of all rows and columns.
-    let sides = (from.0 + from.1 + to.0 + to.1) * (BLOCK + 32);
-    area(from) + between + area(to) + sides
+    let sides = (from.width + from.height + to.width + to.height) * (BLOCK + 32);
+    (from.pixels() + between + to.pixels()) * CHANNELS + sides
 }
 
 fn resize<A: Arithmetic>(rgb: Cow<'_, [u8]>, from: Size, to: Size) -> Vec<u8> {
     if from == to {
         return rgb.into_owned();
     }
-    if from.1 == to.1 {
-        return A::finish(across::<A>(&rgb, from, to.0));
+    if from.height == to.height {
+        return A::finish(across::<A>(&rgb, from, to.width));
     }
-    let middle = if from.0 == to.0 { A::start(rgb) } else { across::<A>(&rgb, from, to.0).into() };
-    down::<A>(&middle, (to.0, from.1), to.1)
+    let middle = if from.width == to.width {
+        A::start(rgb)
+    } else {
+        across::<A>(&rgb, from, to.width).into()
+    };
+    down::<A>(&middle, Size { width: to.width, ..from }, to.height)
 }
 
 /// The horizontal pass, to `columns` columns.
-fn across<A: Arithmetic>(rgb: &[u8], (width, height): Size, columns: usize) -> Vec<A::Middle> {
+fn across<A: Arithmetic>(rgb: &[u8], from: Size, columns: usize) -> Vec<A::Middle> {
+    let Size { width, height } = from;
     let windows = A::windows(width, columns);
     let mut out = vec![A::Middle::default(); columns * height * CHANNELS];
     let mut turned = vec![0u8; width * BLOCK];
@@ -181,7 +184,8 @@ fn turn_8(mut lines: [u64; 8]) -> [u64; 8] {
 }
 
 /// The vertical pass, to `rows` rows.
-fn down<A: Arithmetic>(middle: &[A::Middle], (width, height): Size, rows: usize) -> Vec<u8> {
+fn down<A: Arithmetic>(middle: &[A::Middle], from: Size, rows: usize) -> Vec<u8> {
+    let Size { width, height } = from;
     let line = width * CHANNELS;
     let mut out = vec![0; line * rows];
     for (window, out) in A::windows(height, rows).iter().zip(out.chunks_exact_mut(line)) {

@@ -3,6 +3,7 @@
 //! Must not know: pixels, file formats.
 
 use super::MediaError;
+use super::size::Size;
 
 /// Largest ratio of the longer side to the shorter.
 pub(super) const RATIO_MAX: usize = 200;
@@ -27,9 +28,6 @@ const FRAME: PixelRange = PixelRange { min: 128.0, max: 768.0 };
 const LIST_TOTAL: f64 = 10.0 * 768.0;
 /// The same for a file's groups.
 const FILE_TOTAL: f64 = 128_000.0 * 0.9;
-
-/// `(width, height)`.
-pub(super) type Size = (usize, usize);
 
 /// Minimum and maximum number of pixels.
 struct PixelRange {
@@ -72,11 +70,8 @@ pub(super) fn frame(
 
 /// The reference's `smart_resize`: a size near the given one, with sides that are multiples of
 /// `factor` and a number of pixels within `pixels`.
-fn smart_resize(
-    (width, height): Size,
-    factor: usize,
-    pixels: &PixelRange,
-) -> Result<Size, MediaError> {
+fn smart_resize(size: Size, factor: usize, pixels: &PixelRange) -> Result<Size, MediaError> {
+    let Size { width, height } = size;
     let ratio = || MediaError::AspectRatio { width, height, limit: RATIO_MAX };
     let (w, h, f) = (width as f64, height as f64, factor as f64);
     if w.max(h) / w.min(h) > RATIO_MAX as f64 {
@@ -96,7 +91,7 @@ fn smart_resize(
     if rows < f || columns < f {
         return Err(ratio());
     }
-    Ok((columns as usize, rows as usize))
+    Ok(Size::new(columns as usize, rows as usize))
 }
 
 /// Indices of the frames sampled from a list: `numpy.linspace(0, frames - 1, 64, dtype=int)`.

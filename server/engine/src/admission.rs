@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::ops::Range;
 use std::time::Duration;
 
 use proxima_models::{Input, Prepare};
@@ -138,16 +139,17 @@ pub struct Load {
 /// # Errors
 /// A range of retry delays in seconds, to choose from at random so that rejected clients do not all
 /// come back at once.
-pub fn fits(load: Load, time_max: Duration) -> Result<(), (f64, f64)> {
+pub fn fits(load: Load, time_max: Duration) -> Result<(), Range<f64>> {
     let Some(rate) = load.rate.filter(|rate| *rate > 0.0) else { return Ok(()) };
     let seconds = (load.same_class + load.ahead) as f64 / rate;
     let over = seconds - time_max.as_secs_f64();
-    if load.same_class == 0 || over <= 0.0 { Ok(()) } else { Err((over, over + seconds)) }
+    if load.same_class == 0 || over <= 0.0 { Ok(()) } else { Err(over..over + seconds) }
 }
 
-/// Picks a retry delay from a range of seconds: whole seconds from 1 to 60.
-pub fn retry_after((least, most): (f64, f64), random: f64) -> Duration {
-    let seconds = least + (most - least) * random;
+/// Picks a retry delay from a range of seconds, by a random number from 0 to 1: whole seconds from
+/// 1 to 60.
+pub fn retry_after(delays: &Range<f64>, random: f64) -> Duration {
+    let seconds = delays.start + (delays.end - delays.start) * random;
     let (shortest, longest) = RETRY_AFTER_SECONDS;
     Duration::from_secs(seconds.ceil().clamp(shortest, longest) as u64)
 }

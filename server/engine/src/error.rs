@@ -2,6 +2,7 @@
 //!
 //! Must not know: status codes, wire formats.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use proxima_models::InputError;
@@ -74,14 +75,14 @@ pub enum EngineError {
         problem: String,
     },
     /// A number is out of bounds.
-    #[error("{what} must be {}, not {asked}", between(*bounds))]
+    #[error("{what} must be {}, not {asked}", between(bounds))]
     OutOfBounds {
         /// What the number is.
         what: &'static str,
         /// The value requested.
         asked: usize,
         /// The smallest and largest value allowed.
-        bounds: (usize, usize),
+        bounds: RangeInclusive<usize>,
     },
     /// The model cannot do what was asked.
     #[error("this model cannot {what}{}", others_can(able))]
@@ -124,10 +125,10 @@ pub enum EngineError {
     ShuttingDown,
 }
 
-fn between((smallest, largest): (usize, usize)) -> String {
-    match largest {
-        usize::MAX => format!("at least {smallest}"),
-        _ => format!("between {smallest} and {largest}"),
+fn between(bounds: &RangeInclusive<usize>) -> String {
+    match (bounds.start(), bounds.end()) {
+        (smallest, &usize::MAX) => format!("at least {smallest}"),
+        (smallest, largest) => format!("between {smallest} and {largest}"),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Must not know: queues, batches, threads.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -43,13 +44,13 @@ impl Drop for TextBytes<'_> {
     }
 }
 
-/// Checks that a number is within its bounds, both inclusive.
+/// Checks that a number is within its bounds.
 pub fn in_bounds(
     what: &'static str,
     asked: usize,
-    bounds: (usize, usize),
+    bounds: RangeInclusive<usize>,
 ) -> Result<(), EngineError> {
-    if (bounds.0..=bounds.1).contains(&asked) {
+    if bounds.contains(&asked) {
         Ok(())
     } else {
         Err(EngineError::OutOfBounds { what, asked, bounds })
@@ -66,7 +67,7 @@ pub fn check_limits(how: &Prepare) -> Result<(), EngineError> {
         ("the tokens of the query", how.query_tokens_max),
         ("the tokens of a sequence", how.tokens_max),
     ] {
-        limit.map_or(Ok(()), |limit| in_bounds(what, limit, (1, usize::MAX)))?;
+        limit.map_or(Ok(()), |limit| in_bounds(what, limit, 1..=usize::MAX))?;
     }
     Ok(())
 }

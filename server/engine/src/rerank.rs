@@ -106,9 +106,9 @@ impl Engine {
         }
         let Listwise { candidates, step, passes, .. } = request.listwise;
         check_limits(&request.prepare)?;
-        in_bounds("the number of listwise candidates", candidates, (1, limit))?;
-        in_bounds("the number of listwise passes", passes, (1, PASSES_MAX))?;
-        step.map_or(Ok(()), |step| in_bounds("the step between windows", step, (1, candidates)))
+        in_bounds("the number of listwise candidates", candidates, 1..=limit)?;
+        in_bounds("the number of listwise passes", passes, 1..=PASSES_MAX)?;
+        step.map_or(Ok(()), |step| in_bounds("the step between windows", step, 1..=candidates))
     }
 
     async fn pointwise(

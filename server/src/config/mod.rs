@@ -34,7 +34,7 @@ pub use known::meant_flag;
 pub use kubelet::without_kubelet;
 pub use migrate::{notice as other_servers, page as migrate_page, rewritten};
 use models::model_sources;
-pub use models::{ModelPlace, ModelSource, model_id, model_source};
+pub use models::{ModelOrigin, ModelSource, model_id, model_source};
 pub use size::{Bytes, Seconds};
 
 /// Our variables that are not settings of `serve`.

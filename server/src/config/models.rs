@@ -12,12 +12,12 @@ pub struct ModelSource {
     /// The name it is served under.
     pub name: String,
     /// Where it comes from.
-    pub place: ModelPlace,
+    pub origin: ModelOrigin,
 }
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ModelPlace {
+pub enum ModelOrigin {
     /// A folder.
     Folder(PathBuf),
     /// The Hub.
@@ -57,26 +57,26 @@ pub(super) fn model_sources(arguments: &[String]) -> Result<Vec<ModelSource>, Co
 /// # Errors
 /// Usage errors: a missing folder, an invalid id.
 pub fn model_source(argument: &str) -> Result<ModelSource, CommandError> {
-    let (name, place) = match argument.split_once('=') {
-        Some((name, place)) => (Some(name), place),
+    let (name, origin) = match argument.split_once('=') {
+        Some((name, origin)) => (Some(name), origin),
         None => (None, argument),
     };
-    if name.is_some_and(str::is_empty) || place.is_empty() {
+    if name.is_some_and(str::is_empty) || origin.is_empty() {
         return Err(CommandError::usage(format!("{argument:?} is not [NAME=]ID[@REVISION]|PATH")));
     }
-    let path = Path::new(place);
+    let path = Path::new(origin);
     if path.is_dir() {
         let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let own = folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = name.map(str::to_owned).or(own).unwrap_or_else(|| "model".into());
-        return Ok(ModelSource { name, place: ModelPlace::Folder(path.to_owned()) });
+        return Ok(ModelSource { name, origin: ModelOrigin::Folder(path.to_owned()) });
     }
-    if place.starts_with(['.', '/', '~']) || path.is_absolute() {
-        return Err(CommandError::usage(format!("there is no folder {place}")));
+    if origin.starts_with(['.', '/', '~']) || path.is_absolute() {
+        return Err(CommandError::usage(format!("there is no folder {origin}")));
     }
-    let (id, revision) = model_id(place)?;
+    let (id, revision) = model_id(origin)?;
     let name = name.unwrap_or(&id).to_owned();
-    Ok(ModelSource { name, place: ModelPlace::Hub { id, revision } })
+    Ok(ModelSource { name, origin: ModelOrigin::Hub { id, revision } })
 }
 
 /// The id and, if present, the revision of `OWNER/NAME[@REVISION]`.

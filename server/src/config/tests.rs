@@ -159,16 +159,16 @@ fn a_folder_is_a_path_and_names_itself() {
     std::fs::create_dir(&path).expect("made");
     let text = path.display().to_string();
     let source = model_source(&text).expect("a folder");
-    assert_eq!((source.name.as_str(), source.place), ("my-model", ModelPlace::Folder(path)));
+    assert_eq!((source.name.as_str(), source.origin), ("my-model", ModelOrigin::Folder(path)));
     assert_eq!(model_source(&format!("other={text}")).expect("a folder").name, "other");
     let hub = model_source("q=Qwen/Qwen3-Embedding-0.6B").expect("an id");
-    let place = |id: &str, revision: Option<&str>| {
+    let origin = |id: &str, revision: Option<&str>| {
         let (id, revision) = (id.into(), revision.map(str::to_owned));
-        ModelPlace::Hub { id, revision }
+        ModelOrigin::Hub { id, revision }
     };
-    assert_eq!(hub.place, place("Qwen/Qwen3-Embedding-0.6B", None));
+    assert_eq!(hub.origin, origin("Qwen/Qwen3-Embedding-0.6B", None));
     let at = model_source("owner/name@refs/pr/1").expect("an id and a revision");
-    assert_eq!((&*at.name, at.place), ("owner/name", place("owner/name", Some("refs/pr/1"))));
+    assert_eq!((&*at.name, at.origin), ("owner/name", origin("owner/name", Some("refs/pr/1"))));
     for wrong in ["owner/name@", "owner/name@../main", "@main", "owner/name@a//b"] {
         assert!(model_source(wrong).is_err(), "{wrong}");
     }

@@ -15,7 +15,7 @@ pub(in super::super) struct Animation<'a> {
     pub frames: usize,
     /// Average frames per second.
     pub fps: f64,
-    /// Columns and rows.
+    /// Size of a frame.
     pub size: Size,
     /// Pixels that must be drawn for all frames.
     pub drawn: usize,

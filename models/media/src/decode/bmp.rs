@@ -3,7 +3,7 @@
 //! Must not know: other formats.
 
 use super::modes::{self, Palette};
-use super::{DecodeLimits, Picture, Problem, check_size};
+use super::{DecodeLimits, Picture, Problem, Size, check_size};
 
 /// A bitmap's header.
 struct Header {
@@ -41,7 +41,8 @@ const OPAQUE: usize = usize::MAX;
 
 pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture, Problem> {
     let header = header(bytes)?;
-    let pixels = check_size(header.width, header.height, limits.pixels_max)?;
+    let size = Size::new(header.width, header.height);
+    let pixels = check_size(size, limits.pixels_max)?;
     let entry = if header.size == 12 { 3 } else { 4 };
     let mut palette_at = 14 + header.size;
     if header.compression == BIT_FIELDS && header.size == 40 {
@@ -63,7 +64,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     } else {
         2
     };
-    let held = limits.take((header.width, header.height), pixels * pixel);
+    let held = limits.take(size, pixels * pixel);
     let rgb = if header.bits > 8 {
         colors(raw_rows(data, &header)?.into_iter(), &header)?
     } else {
@@ -83,7 +84,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
         };
         palette.rgb(indices.into_iter())
     };
-    Ok(Picture { width: header.width, height: header.height, rgb, held })
+    Ok(Picture { size, rgb, held })
 }
 
 /// The little-endian integer of `size` bytes at an offset.

@@ -36,33 +36,33 @@ fn extent(frame: &Frame<'_>) -> [usize; 4] {
 pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture, Problem> {
     let pixels_max = limits.pixels_max;
     let mut file = open(bytes, pixels_max, false)?;
-    let screen = (usize::from(file.width()), usize::from(file.height()));
+    let screen = Size::new(usize::from(file.width()), usize::from(file.height()));
     let info = file.next_frame_info().map_err(Problem::damaged)?;
     let frame = info.ok_or_else(|| Problem::damaged("it has no frame"))?.clone();
     let [left, top, width, height] = extent(&frame);
     // A frame that extends beyond the screen enlarges it, as in Pillow.
-    let (columns, rows) = (screen.0.max(left + width), screen.1.max(top + height));
-    let pixels = check_size(columns, rows, pixels_max)?;
+    let size = Size::new(screen.width.max(left + width), screen.height.max(top + height));
+    let pixels = check_size(size, pixels_max)?;
     // A frame may have any aspect ratio: only the screen's is limited.
     if width == 0 || height == 0 {
         return Err(Problem::Empty);
     }
-    let held = limits.take((columns, rows), pixels * 3 + width * height);
+    let held = limits.take(size, pixels * 3 + width * height);
     let mut indices = vec![0; width * height];
     file.read_into_buffer(&mut indices).map_err(Problem::damaged)?;
     let colors = palette(&file, &frame);
     let background = colors.color(frame.transparent.unwrap_or(0));
     let mut rgb = Vec::with_capacity(pixels * 3);
-    if (left, top, width, height) == (0, 0, columns, rows) {
+    if (left, top) == (0, 0) && Size::new(width, height) == size {
         rgb = colors.rgb(indices.into_iter());
     } else {
         (0..pixels).for_each(|_| rgb.extend(background));
         for (row, line) in indices.chunks_exact(width).enumerate() {
-            let at = ((top + row) * columns + left) * 3;
+            let at = ((top + row) * size.width + left) * 3;
             rgb[at..at + width * 3].copy_from_slice(&colors.rgb(line.iter().copied()));
         }
     }
-    Ok(Picture { width: columns, height: rows, rgb, held })
+    Ok(Picture { size, rgb, held })
 }
 
 /// Plays a GIF.
@@ -90,7 +90,7 @@ impl Player<'_> {
             return;
         };
         for row in 0..height {
-            let at = ((top + row) * self.size.0 + left) * 4;
+            let at = ((top + row) * self.size.width + left) * 4;
             let line = &mut self.canvas[at..at + width * 4];
             match &before {
                 Some(before) => line.copy_from_slice(&before[row * width * 4..][..width * 4]),
@@ -103,7 +103,7 @@ impl Player<'_> {
     fn part(&self, [left, top, width, height]: [usize; 4]) -> Vec<u8> {
         let mut part = Vec::with_capacity(width * height * 4);
         for row in 0..height {
-            let at = ((top + row) * self.size.0 + left) * 4;
+            let at = ((top + row) * self.size.width + left) * 4;
             part.extend_from_slice(&self.canvas[at..at + width * 4]);
         }
         part
@@ -115,7 +115,7 @@ impl Player<'_> {
         let [left, top, width, height] = area;
         let lines = indices.chunks_exact(usize::from(frame.width).max(1));
         for (row, line) in lines.take(height).enumerate() {
-            let at = ((top + row) * self.size.0 + left) * 4;
+            let at = ((top + row) * self.size.width + left) * 4;
             let pixels = self.canvas[at..at + width * 4].as_chunks_mut::<4>().0;
             for (pixel, &index) in pixels.iter_mut().zip(line) {
                 if frame.transparent != Some(index) {
@@ -137,8 +137,9 @@ impl Frames for Player<'_> {
             self.file.read_into_buffer(&mut indices).map_err(Problem::damaged)?;
         }
         self.dispose();
-        let (left, top) = (left.min(self.size.0), top.min(self.size.1));
-        let area = [left, top, width.min(self.size.0 - left), height.min(self.size.1 - top)];
+        let (left, top) = (left.min(self.size.width), top.min(self.size.height));
+        let area =
+            [left, top, width.min(self.size.width - left), height.min(self.size.height - top)];
         self.leave = match frame.dispose {
             DisposalMethod::Background => Some(Leave { area, before: None }),
             DisposalMethod::Previous => Some(Leave { area, before: Some(self.part(area)) }),
@@ -156,8 +157,8 @@ pub(super) fn animation<'a>(
 ) -> Result<Option<Animation<'a>>, Problem> {
     let limit = limits.pixels_max;
     let mut file = open(bytes, limit, true)?;
-    let size = (usize::from(file.width()), usize::from(file.height()));
-    let screen = check_size(size.0, size.1, limit)?;
+    let size = Size::new(usize::from(file.width()), usize::from(file.height()));
+    let screen = check_size(size, limit)?;
     let (mut frames, mut hundredths, mut drawn, mut largest) = (0, 0, 0usize, 0);
     while let Some(frame) = file.next_frame_info().map_err(Problem::damaged)? {
         let [_, _, width, height] = extent(frame);

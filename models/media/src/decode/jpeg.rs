@@ -40,8 +40,9 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     }
     caught(|| {
         let decoder = open(bytes)?;
-        let size = decoder.size();
-        let pixels = check_size(size.0, size.1, limits.pixels_max)?;
+        let (width, height) = decoder.size();
+        let size = Size::new(width, height);
+        let pixels = check_size(size, limits.pixels_max)?;
         let layers = decoder.components().len();
         let space = match layers {
             1 => ColorSpace::JCS_GRAYSCALE,
@@ -61,7 +62,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
             // Pillow assumes that inks are stored inverted, as by Adobe.
             _ => modes::cmyk(&inverted(data)),
         };
-        Ok(Picture { width: size.0, height: size.1, rgb, held })
+        Ok(Picture { size, rgb, held })
     })
 }
 
@@ -114,9 +115,9 @@ fn numbers(
 }
 
 /// Bytes of the DCT coefficients, all of which the decoder buffers if a scan omits components.
-pub(super) fn coefficients((width, height): Size, layers: usize) -> usize {
+pub(super) fn coefficients(size: Size, layers: usize) -> usize {
     // Blocks are 8 x 8 pixels, and an MCU has at most 4 x 4 of them.
-    let whole = width.next_multiple_of(32) * height.next_multiple_of(32);
+    let whole = size.width.next_multiple_of(32) * size.height.next_multiple_of(32);
     whole * layers * size_of::<i16>()
 }
 

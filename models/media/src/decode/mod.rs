@@ -17,7 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::MediaError;
 use super::memory_budget::{MemoryBudget, Reservation};
-use super::sizes::{RATIO_MAX, Size};
+use super::size::Size;
+use super::sizes::RATIO_MAX;
 
 pub(super) use animation::Animation;
 
@@ -27,8 +28,7 @@ pub(super) const KNOWN: &str = "PNG, JPEG, GIF, WebP, BMP, TIFF";
 /// A decoded image: 8-bit RGB `[height][width][3]`.
 #[derive(Debug)]
 pub(super) struct Picture {
-    pub width: usize,
-    pub height: usize,
+    pub size: Size,
     pub rgb: Vec<u8>,
     /// Memory reserved for it and for what is computed from it.
     pub held: Reservation,
@@ -144,7 +144,8 @@ fn guarded<T>(decode: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem>
 }
 
 /// Number of pixels of an image of this size, if it may be decoded.
-fn check_size(width: usize, height: usize, pixels_max: usize) -> Result<usize, Problem> {
+fn check_size(size: Size, pixels_max: usize) -> Result<usize, Problem> {
+    let Size { width, height } = size;
     if width == 0 || height == 0 {
         return Err(Problem::Empty);
     }

@@ -7,7 +7,7 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 
 use super::modes::{self, Palette};
-use super::{DecodeLimits, Picture, Problem, check_size};
+use super::{DecodeLimits, Picture, Problem, Size, check_size};
 
 /// Maximum bytes per pixel: four 16-bit values.
 const PIXEL: usize = 8;
@@ -22,21 +22,21 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     let header = decoder.read_header_info().map_err(Problem::damaged)?;
-    let (width, height) = (header.width as usize, header.height as usize);
-    let pixels = check_size(width, height, pixels_max)?;
+    let size = Size::new(header.width as usize, header.height as usize);
+    let pixels = check_size(size, pixels_max)?;
     let mut reader = decoder.read_info().map_err(Problem::damaged)?;
-    let size = reader.output_buffer_size().ok_or_else(|| Problem::damaged("it is too large"))?;
+    let length = reader.output_buffer_size().ok_or_else(|| Problem::damaged("it is too large"))?;
     let (color, depth) = reader.output_color_type();
-    let held = limits.take((width, height), size + pixels * converted(color, depth));
-    let mut data = vec![0; size];
+    let held = limits.take(size, length + pixels * converted(color, depth));
+    let mut data = vec![0; length];
     let frame = reader.next_frame(&mut data).map_err(Problem::damaged)?;
-    if (frame.width as usize, frame.height as usize) != (width, height) {
+    if Size::new(frame.width as usize, frame.height as usize) != size {
         return Err(Problem::damaged("its first frame does not have the size of the image"));
     }
     data.truncate(frame.buffer_size());
     let palette = reader.info().palette.as_deref().unwrap_or_default();
-    let rgb = to_rgb(data, width, frame.color_type, frame.bit_depth, palette);
-    Ok(Picture { width, height, rgb, held })
+    let rgb = to_rgb(data, size.width, frame.color_type, frame.bit_depth, palette);
+    Ok(Picture { size, rgb, held })
 }
 
 /// Maximum bytes per pixel that [`to_rgb`] holds besides the decoded data.

@@ -38,7 +38,7 @@ fn memory_is_reserved_for_all_that_a_decoder_holds() {
     ];
     for (name, bytes) in files {
         let picture = decode(&file(name), &DecodeLimits::of(1 << 20)).expect(name);
-        let pixels = picture.width * picture.height;
+        let pixels = picture.size.pixels();
         assert!(picture.held.bytes() >= pixels * bytes, "{name}: {:?}", picture.held);
         // Not much more, since an excess makes others wait. Formats that also reserve edge blocks,
         // tables or the file are skipped: those do not grow with the pixels.
@@ -51,14 +51,14 @@ fn memory_is_reserved_for_all_that_a_decoder_holds() {
 #[test]
 fn memory_is_reserved_for_what_follows() {
     static HERE: MemoryBudget = MemoryBudget::new();
-    let after = |(width, height)| width * height * 1000;
+    let after = |size: Size| size.pixels() * 1000;
     let limits = DecodeLimits { budget: &HERE, after: &after, ..DecodeLimits::of(1 << 20) };
     let picture = decode(&file("rgb.png"), &limits).expect("a picture");
-    assert_eq!(HERE.held(), picture.width * picture.height * 1000);
+    assert_eq!(HERE.held(), picture.size.pixels() * 1000);
     drop(picture);
     let gif = file("animated.gif");
     let film = animation(&gif, &limits).expect("frames").expect("several");
-    assert!(HERE.held() > film.size.0 * film.size.1 * 1000);
+    assert!(HERE.held() > film.size.pixels() * 1000);
     drop(film);
     assert_eq!(HERE.held(), 0);
 }

@@ -33,8 +33,8 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     let bytes = bytes.as_ref();
     let mut file = Decoder::new(Cursor::new(bytes)).map_err(Problem::damaged)?;
     let (width, height) = file.dimensions().map_err(Problem::damaged)?;
-    let size = (width as usize, height as usize);
-    let pixels = check_size(size.0, size.1, limits.pixels_max)?;
+    let size = Size::new(width as usize, height as usize);
+    let pixels = check_size(size, limits.pixels_max)?;
     let most = limits.pixels_max.saturating_mul(PIXEL);
     let mut decoder_limits = Limits::default();
     decoder_limits.decoding_buffer_size = most;
@@ -44,7 +44,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     let kind = file.colortype().map_err(Problem::damaged)?;
     let samples = tag(&mut file, Tag::SamplesPerPixel)?.unwrap_or(1) as usize;
     let bits = usize::from(kind.bit_depth()).saturating_mul(samples);
-    let stored = size.0.saturating_mul(bits).div_ceil(8).saturating_mul(size.1);
+    let stored = size.width.saturating_mul(bits).div_ceil(8).saturating_mul(size.height);
     let parts = TiffParts::of(&mut file, size)?;
     parts.check(bytes.len(), stored, limits.pixels_max)?;
     // Samples as stored, interleaved or cut to 8 bits, and before and after conversion to RGB; or
@@ -58,12 +58,12 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
         let layout = file.read_image_to_buffer(&mut data).map_err(Problem::damaged)?;
         if layout.planes > 1 { interleaved(data, layout.planes)? } else { data }
     };
-    let rgb = to_rgb(&mut file, kind, data, size.0)?;
+    let rgb = to_rgb(&mut file, kind, data, size.width)?;
     if rgb.len() != pixels * 3 {
         return Err(Problem::damaged("it has fewer pixels than its header declares"));
     }
     let orientation = tag(&mut file, Tag::Orientation)?.unwrap_or(1);
-    Ok(oriented(Picture { width: size.0, height: size.1, rgb, held }, orientation))
+    Ok(oriented(Picture { size, rgb, held }, orientation))
 }
 
 /// Samples of JPEG-compressed strips or tiles.
@@ -221,16 +221,16 @@ fn palette(file: &mut File<'_>, bits: u8) -> Result<Option<Palette>, Problem> {
 
 /// The image, rotated and mirrored as its orientation requires.
 fn oriented(picture: Picture, orientation: u32) -> Picture {
-    let Picture { width: columns, height: rows, rgb: numbers, held } = picture;
     if !(2..=8).contains(&orientation) {
-        return Picture { width: columns, height: rows, rgb: numbers, held };
+        return picture;
     }
+    let Picture { size: Size { width: columns, height: rows }, rgb: numbers, held } = picture;
     let turned = orientation >= 5;
-    let (width, height) = if turned { (rows, columns) } else { (columns, rows) };
+    let size = if turned { Size::new(rows, columns) } else { Size::new(columns, rows) };
     let (pixels, _) = numbers.as_chunks::<3>();
     let mut rgb = Vec::with_capacity(numbers.len());
-    for y in 0..height {
-        for x in 0..width {
+    for y in 0..size.height {
+        for x in 0..size.width {
             let (column, row) = match orientation {
                 2 => (columns - 1 - x, y),
                 3 => (columns - 1 - x, rows - 1 - y),
@@ -243,7 +243,7 @@ fn oriented(picture: Picture, orientation: u32) -> Picture {
             rgb.extend(pixels[row * columns + column]);
         }
     }
-    Picture { width, height, rgb, held }
+    Picture { size, rgb, held }
 }
 
 #[cfg(test)]

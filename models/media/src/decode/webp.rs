@@ -28,7 +28,7 @@ const TABLES_MAX: usize = (5 << 16) * (4096 + 256);
 struct WebP<'a> {
     bytes: &'a [u8],
     decoder: WebPDecoder<Cursor<&'a [u8]>>,
-    /// Columns and rows.
+    /// Size of the canvas.
     size: Size,
 }
 
@@ -36,8 +36,8 @@ impl<'a> WebP<'a> {
     fn open(bytes: &'a [u8], pixels_max: usize) -> Result<Self, Problem> {
         let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(Problem::damaged)?;
         let (width, height) = decoder.dimensions();
-        let size = (width as usize, height as usize);
-        check_size(size.0, size.1, pixels_max)?;
+        let size = Size::new(width as usize, height as usize);
+        check_size(size, pixels_max)?;
         decoder.set_memory_limit(bytes.len());
         if decoder.is_animated() {
             // Pillow starts with a transparent canvas, whatever the file's background colour.
@@ -66,7 +66,7 @@ impl<'a> WebP<'a> {
         // The canvas, and a frame before it is blended onto the canvas.
         let pixel = if animated { 4 + 4 + 4 + read } else { read };
         let tables = found.lossless.saturating_mul(TABLES).min(TABLES_MAX);
-        Ok(self.size.0 * self.size.1 * pixel + tables)
+        Ok(self.size.pixels() * pixel + tables)
     }
 
     /// A buffer for an image or a frame.
@@ -94,8 +94,7 @@ pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits<'_>) -> Result<Picture,
     let held = limits.take(file.size, file.needs(false)?);
     let mut data = file.buffer()?;
     file.decoder.read_image(&mut data).map_err(Problem::damaged)?;
-    let (width, height) = file.size;
-    Ok(Picture { width, height, rgb: file.to_rgb(data), held })
+    Ok(Picture { size: file.size, rgb: file.to_rgb(data), held })
 }
 
 /// Opens the file as an animation, if it has several frames.
@@ -112,6 +111,6 @@ pub(super) fn animation<'a>(
     let held = limits.take(size, file.needs(true)?.saturating_add((limits.after)(size)));
     let seconds = file.decoder.loop_duration() as f64 / 1000.0;
     // No frame extends beyond the canvas.
-    let length = Length { frames, seconds, drawn: frames.saturating_mul(size.0 * size.1) };
+    let length = Length { frames, seconds, drawn: frames.saturating_mul(size.pixels()) };
     Ok(Some(Animation::new(&length, size, Box::new(file), held)))
 }

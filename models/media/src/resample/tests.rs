@@ -34,7 +34,7 @@ fn every_bit_equals_pillow() {
     let mut wrong = Vec::new();
     for line in lines("resample.txt") {
         let [w, h, w2, h2, seed] = numbers(&line[1..6])[..] else { panic!("{line:?}") };
-        let out = pillow(noise(w, h, seed as u64), (w, h), (w2, h2));
+        let out = pillow(noise(w, h, seed as u64), Size::new(w, h), Size::new(w2, h2));
         let digest: String = Sha256::digest(&out).iter().map(|b| format!("{b:02x}")).collect();
         if digest != line[6] {
             wrong.push(line.join(" "));
@@ -49,7 +49,7 @@ fn torchvision_is_matched_except_at_ties() {
     let (mut all, mut different) = (0, 0);
     for line in lines("torch.txt") {
         let [w, h, w2, h2, seed, at] = numbers(&line)[..] else { panic!("{line:?}") };
-        let out = torch(noise(w, h, seed as u64).into(), (w, h), (w2, h2));
+        let out = torch(noise(w, h, seed as u64).into(), Size::new(w, h), Size::new(w2, h2));
         for (ours, theirs) in out.iter().zip(&expected[at..at + w2 * h2 * CHANNELS]) {
             assert!(ours.abs_diff(*theirs) <= 1, "{line:?}: {ours} {theirs}");
             different += usize::from(ours != theirs);

@@ -14,16 +14,16 @@ fn compare(line: &str) -> (String, String) {
     let float = |at: usize| words[at].parse::<f64>().expect("a number");
     let number = |at: usize| words[at].parse::<usize>().expect("a number");
     let size = |result: Result<Size, MediaError>| {
-        let (width, height) = result.unwrap_or((0, 0));
-        format!("{width} {height}")
+        let size = result.unwrap_or(Size::new(0, 0));
+        format!("{} {}", size.width, size.height)
     };
     let joined =
         |indices: Vec<usize>| indices.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
     match words[0] {
-        "image" => (words[3..].join(" "), size(image((number(1), number(2)), 32))),
-        "list" => (words[3..].join(" "), size(list_frame((number(1), number(2)), 32))),
+        "image" => (words[3..].join(" "), size(image(Size::new(number(1), number(2)), 32))),
+        "list" => (words[3..].join(" "), size(list_frame(Size::new(number(1), number(2)), 32))),
         "frame" => {
-            let ours = frame((number(3), number(4)), 32, number(1), number(2) == 1);
+            let ours = frame(Size::new(number(3), number(4)), 32, number(1), number(2) == 1);
             (words[5..].join(" "), size(ours))
         }
         "file" => {

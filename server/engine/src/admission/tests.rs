@@ -13,8 +13,8 @@ fn what_waits_in_front_is_bounded_by_time() {
     let load = |same_class, ahead| Load { same_class, ahead, rate: Some(1_000.0) };
     assert_eq!(fits(load(0, 0), TIME_MAX), Ok(()));
     assert_eq!(fits(load(30_000, 0), TIME_MAX), Ok(()));
-    assert_eq!(fits(load(40_000, 0), TIME_MAX), Err((10.0, 50.0)));
-    assert_eq!(fits(load(30_000, 5_000), TIME_MAX), Err((5.0, 40.0)));
+    assert_eq!(fits(load(40_000, 0), TIME_MAX), Err(10.0..50.0));
+    assert_eq!(fits(load(30_000, 5_000), TIME_MAX), Err(5.0..40.0));
     // If nothing of its class waits, a request is admitted, whatever goes before its class.
     assert_eq!(fits(load(0, 90_000), TIME_MAX), Ok(()));
     let unknown = Load { same_class: usize::MAX, ahead: 0, rate: None };
@@ -53,7 +53,7 @@ fn sizes_are_estimated_by_bytes_and_cut_as_inputs_are() {
 fn those_who_are_refused_do_not_all_come_back_at_once() {
     let mut jitter = Jitter::new();
     let mut seconds: Vec<u64> =
-        (0..1_000).map(|_| retry_after((2.0, 32.0), jitter.next()).as_secs()).collect();
+        (0..1_000).map(|_| retry_after(&(2.0..32.0), jitter.next()).as_secs()).collect();
     assert!(seconds.iter().all(|wait| (2..=32).contains(wait)));
     seconds.sort_unstable();
     seconds.dedup();
@@ -67,7 +67,7 @@ proptest! {
         more in 0.0..1e9f64,
         random in 0.0..=1.0f64,
     ) {
-        let seconds = retry_after((least, least + more), random).as_secs();
+        let seconds = retry_after(&(least..least + more), random).as_secs();
         prop_assert!((1..=60).contains(&seconds));
     }
 

@@ -4,6 +4,7 @@
 //! Must not know: what a job computes, wire formats.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -113,7 +114,7 @@ impl Queue {
         }
         match refusal {
             None => Ok(self.note_expected(&mut state, client, size)),
-            Some(seconds) => Err(overloaded(&mut state, seconds)),
+            Some(seconds) => Err(overloaded(&mut state, &seconds)),
         }
     }
 
@@ -121,7 +122,7 @@ impl Queue {
     pub fn overloaded(&self) -> EngineError {
         let mut state = self.lock();
         let seconds = self.seconds_to_drain(&state);
-        overloaded(&mut state, seconds)
+        overloaded(&mut state, &seconds)
     }
 
     /// Registers another part of a request that was already admitted.
@@ -147,7 +148,7 @@ impl Queue {
         state: &mut QueueState,
         client: ClientKey,
         size: RequestSize,
-    ) -> Option<(f64, f64)> {
+    ) -> Option<Range<f64>> {
         let class = self.class(size.tokens);
         let computed = state.rate.map(|rate| rate * state.workers.at_work().max(1) as f64);
         let same_class = state.ledger(class).in_front(client, size.cost);
@@ -168,10 +169,10 @@ impl Queue {
     }
 
     /// Seconds until half, and until all, of the waiting work is done.
-    fn seconds_to_drain(&self, state: &QueueState) -> (f64, f64) {
+    fn seconds_to_drain(&self, state: &QueueState) -> Range<f64> {
         let rate = state.rate.unwrap_or(RATE_AT_FIRST) * state.workers.at_work().max(1) as f64;
         let seconds = state.cost as f64 / rate.max(1.0);
-        (seconds / 2.0, seconds)
+        seconds / 2.0..seconds
     }
 
     /// Admits an embedding request, as a whole or not at all.
@@ -282,7 +283,7 @@ impl Queue {
         }
         if state.tokens + tokens > limit {
             let seconds = self.seconds_to_drain(state);
-            return Err(overloaded(state, seconds));
+            return Err(overloaded(state, &seconds));
         }
         Ok(())
     }
@@ -306,6 +307,6 @@ impl Queue {
     }
 }
 
-fn overloaded(state: &mut QueueState, seconds: (f64, f64)) -> EngineError {
+fn overloaded(state: &mut QueueState, seconds: &Range<f64>) -> EngineError {
     EngineError::Overloaded { retry_after: retry_after(seconds, state.jitter.next()) }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proxima_models::{Item, Part};
 use serde_json::Value;
 
-use super::pending::{Object, Problem, Sampling, Source, checked, unknown};
+use super::pending::{Object, Sampling, Source, checked, unknown};
 use super::sources::{source, videos};
 
 /// Types of text parts.
@@ -30,7 +30,7 @@ const SERVED: &str =
     "text, image_url, image, input_image, image_base64, video_url, video and video_base64";
 
 /// The parts of a message's content: a text, a part, or a list of parts.
-pub fn content(value: Value) -> Result<Vec<Part<Source>>, Problem> {
+pub fn content(value: Value) -> Result<Vec<Part<Source>>, String> {
     match value {
         Value::String(text) => Ok(vec![Part::Text(text.into())]),
         Value::Array(values) => {
@@ -46,7 +46,7 @@ pub fn content(value: Value) -> Result<Vec<Part<Source>>, Problem> {
 }
 
 /// One part; if it states no type, its keys determine it. A video part may be several videos.
-pub fn part(value: Value) -> Result<Vec<Part<Source>>, Problem> {
+pub fn part(value: Value) -> Result<Vec<Part<Source>>, String> {
     let mut object = match value {
         Value::Object(object) => object,
         Value::String(text) => return Ok(vec![Part::Text(text.into())]),
@@ -80,7 +80,7 @@ pub fn part(value: Value) -> Result<Vec<Part<Source>>, Problem> {
 }
 
 /// Takes the type out of a part.
-fn kind(object: &mut Object) -> Result<String, Problem> {
+fn kind(object: &mut Object) -> Result<String, String> {
     match object.remove("type") {
         Some(Value::String(kind)) => Ok(kind),
         Some(_) => Err("the type of a part must be a string".into()),
@@ -93,7 +93,7 @@ fn kind(object: &mut Object) -> Result<String, Problem> {
 }
 
 /// Takes the content out of a part of this type, from the key of that name or one of these.
-fn payload(object: &mut Object, kind: &str, keys: &[&str]) -> Result<Value, Problem> {
+fn payload(object: &mut Object, kind: &str, keys: &[&str]) -> Result<Value, String> {
     let keys = std::iter::once(&kind).chain(keys).chain(&FILE_KEYS);
     let found = keys.copied().find(|key| object.contains_key(*key));
     let value = found.and_then(|key| object.remove(key));
@@ -102,13 +102,13 @@ fn payload(object: &mut Object, kind: &str, keys: &[&str]) -> Result<Value, Prob
 
 /// The item of a conversation: the parts of a user message, optionally after a system message,
 /// which is the instruction, and before an empty assistant message.
-pub fn conversation(value: Value) -> Result<Item<Source>, Problem> {
+pub fn conversation(value: Value) -> Result<Item<Source>, String> {
     let Value::Array(messages) = value else {
         return Err("messages must be a list of objects with role and content".into());
     };
     let (mut item, mut asked) = (Item::default(), false);
     for (index, message) in messages.into_iter().enumerate() {
-        let named = |problem: Problem| format!("message {index}: {problem}");
+        let named = |problem: String| format!("message {index}: {problem}");
         let (role, parts) = message_of(message).map_err(named)?;
         match role.as_str() {
             "system" | "developer" if item.instruction.is_none() => {
@@ -141,7 +141,7 @@ pub fn conversation(value: Value) -> Result<Item<Source>, Problem> {
 }
 
 /// The role of a message, and its parts.
-fn message_of(message: Value) -> Result<(String, Vec<Part<Source>>), Problem> {
+fn message_of(message: Value) -> Result<(String, Vec<Part<Source>>), String> {
     let Value::Object(mut message) = message else {
         return Err("expected an object with role and content".into());
     };

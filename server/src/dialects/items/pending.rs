@@ -16,9 +16,6 @@ const FRAMES_MAX: usize = 768;
 /// A JSON object as it was sent.
 pub type Object = serde_json::Map<String, Value>;
 
-/// What is wrong with an item; completes a sentence that begins with the item's name.
-pub type Problem = String;
-
 /// Where the bytes of a file are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
@@ -39,7 +36,7 @@ pub struct Sampling {
 
 impl Sampling {
     /// Takes `fps` and `max_frames` out of an object.
-    pub fn take(object: &mut Object) -> Result<Self, Problem> {
+    pub fn take(object: &mut Object) -> Result<Self, String> {
         let fps = match object.remove("fps") {
             None | Some(Value::Null) => None,
             Some(value) => match value.as_f64() {
@@ -67,7 +64,7 @@ impl Sampling {
 ///
 /// # Errors
 /// It has none, or too many.
-pub fn checked(item: Item<Source>) -> Result<Item<Source>, Problem> {
+pub fn checked(item: Item<Source>) -> Result<Item<Source>, String> {
     if item.parts.is_empty() {
         return Err("it has no text, image or video".into());
     }
@@ -78,7 +75,7 @@ pub fn checked(item: Item<Source>) -> Result<Item<Source>, Problem> {
 ///
 /// # Errors
 /// It has too many parts, images and videos, or frames.
-pub fn counted(item: Item<Source>) -> Result<Item<Source>, Problem> {
+pub fn counted(item: Item<Source>) -> Result<Item<Source>, String> {
     let (parts, mut media, mut frames) = (item.parts.len(), 0, 0);
     for part in &item.parts {
         media += usize::from(!matches!(part, Part::Text(_)));
@@ -101,7 +98,7 @@ pub fn counted(item: Item<Source>) -> Result<Item<Source>, Problem> {
 }
 
 /// The problem of an unknown key, which is shortened if it is long.
-pub fn unknown(key: &str, known: &str) -> Problem {
+pub fn unknown(key: &str, known: &str) -> String {
     // The Hub's own clients send these for sentence similarity.
     let hint = match key {
         "source_sentence" | "sentences" => "; POST /similarity compares sentences",

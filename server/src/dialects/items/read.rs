@@ -8,7 +8,7 @@ use proxima_models::{Item, Part, Video};
 use serde_json::Value;
 
 use super::parts::{FILE_KEYS, IMAGES, VIDEOS, content, conversation, part};
-use super::pending::{Object, Problem, Sampling, Source, checked, counted, unknown};
+use super::pending::{Object, Sampling, Source, checked, counted, unknown};
 use super::sources::{images, videos};
 
 /// Reads an object with `text`, `image` and `video`, or `content`, or `messages`, or one part with
@@ -16,7 +16,7 @@ use super::sources::{images, videos};
 ///
 /// # Errors
 /// An unknown key, a value of the wrong type, too many parts, or none.
-pub fn read_item(mut object: Object) -> Result<Item<Source>, Problem> {
+pub fn read_item(mut object: Object) -> Result<Item<Source>, String> {
     object.retain(|_, value| !value.is_null());
     let instruction = match object.remove("instruction") {
         None => None,
@@ -59,7 +59,7 @@ pub fn read_item(mut object: Object) -> Result<Item<Source>, Problem> {
 
 /// Takes the parts under `text`, `image` and `video`, or other names of these, out of an object:
 /// videos, then images, then texts, as the reference does.
-fn fields(object: &mut Object) -> Result<Vec<Part<Source>>, Problem> {
+fn fields(object: &mut Object) -> Result<Vec<Part<Source>>, String> {
     let mut parts = Vec::new();
     for key in VIDEOS {
         if let Some(value) = object.remove(key) {

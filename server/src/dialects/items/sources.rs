@@ -5,7 +5,7 @@
 use proxima_models::VideoSource;
 use serde_json::Value;
 
-use super::pending::{Problem, Source, unknown};
+use super::pending::{Source, unknown};
 
 /// File extensions of images and videos.
 const IMAGE_ENDS: [&str; 10] =
@@ -17,7 +17,7 @@ const EXPECTED: &str =
     "expected a data URI, a URL or base64, as a string or as {\"url\": ..} or {\"bytes\": ..}";
 
 /// One file: a string, or an object with its `url` or `bytes`.
-pub fn source(value: Value) -> Result<Source, Problem> {
+pub fn source(value: Value) -> Result<Source, String> {
     let mut object = match value {
         Value::String(text) => return Ok(Source::Written(text)),
         Value::Object(object) => object,
@@ -38,16 +38,16 @@ pub fn source(value: Value) -> Result<Source, Problem> {
 }
 
 /// One image or a list of them.
-pub fn images(value: Value) -> Result<Vec<Source>, Problem> {
+pub fn images(value: Value) -> Result<Vec<Source>, String> {
     match value {
         Value::Array(images) => listed("image", images),
         one => Ok(vec![source(one)?]),
     }
 }
 
-fn listed(what: &str, values: Vec<Value>) -> Result<Vec<Source>, Problem> {
+fn listed(what: &str, values: Vec<Value>) -> Result<Vec<Source>, String> {
     let sources = values.into_iter().enumerate().map(|(index, value)| {
-        source(value).map_err(|problem: Problem| format!("{what} {index}: {problem}"))
+        source(value).map_err(|problem: String| format!("{what} {index}: {problem}"))
     });
     sources.collect()
 }
@@ -58,7 +58,7 @@ fn listed(what: &str, values: Vec<Value>) -> Result<Vec<Source>, Problem> {
 /// Everything counts as an image except what is recognisably a video: a data URI of a type other
 /// than `image/`, a URL without an image's extension, a path with a video's extension; an object
 /// only if its URL has a video's extension or is such a data URI.
-pub fn videos(value: Value) -> Result<Vec<VideoSource<Source>>, Problem> {
+pub fn videos(value: Value) -> Result<Vec<VideoSource<Source>>, String> {
     let several = match value {
         Value::Array(entries) => match entries.first() {
             None => return Err("video is an empty list".into()),
@@ -78,7 +78,7 @@ pub fn videos(value: Value) -> Result<Vec<VideoSource<Source>>, Problem> {
             Value::Array(frames) => listed("frame", frames).map(VideoSource::Frames),
             one => source(one).map(VideoSource::File),
         };
-        video.map_err(|problem: Problem| format!("video {index}: {problem}"))
+        video.map_err(|problem: String| format!("video {index}: {problem}"))
     };
     several.into_iter().enumerate().map(video).collect()
 }

@@ -35,7 +35,7 @@ fn every_kind_has_the_reference_s_pixels() {
             panic!("not a line of the list: {line}");
         };
         let picture = decode(&file(name)).unwrap_or_else(|why| panic!("{name}: {why:?}"));
-        let size = (picture.width.to_string(), picture.height.to_string());
+        let size = (picture.size.width.to_string(), picture.size.height.to_string());
         assert_eq!(size, (width.into(), height.into()), "{name}");
         let digits: String =
             Sha256::digest(&picture.rgb).iter().map(|byte| format!("{byte:02x}")).collect();

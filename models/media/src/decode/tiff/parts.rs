@@ -36,6 +36,12 @@ pub(super) struct TiffParts {
     compression: u32,
 }
 
+/// Number of parts across and down.
+struct Grid {
+    columns: usize,
+    rows: usize,
+}
+
 impl TiffParts {
     /// The parts of a file.
     pub(super) fn of(file: &mut File<'_>, image: Size) -> Result<Self, Problem> {
@@ -53,8 +59,11 @@ impl TiffParts {
         };
         let (columns, rows) = file.chunk_dimensions();
         let (columns, rows) = (columns as usize, rows as usize);
-        let part = if tiles { (columns, rows) } else { (image.0, rows.min(image.1)) };
-        if part.0 == 0 || part.1 == 0 {
+        let part = match tiles {
+            true => Size::new(columns, rows),
+            false => Size::new(image.width, rows.min(image.height)),
+        };
+        if part.width == 0 || part.height == 0 {
             return Err(Problem::damaged("its parts are empty"));
         }
         let (layers, planes) = if apart { (1, samples) } else { (samples, 1) };
@@ -67,14 +76,14 @@ impl TiffParts {
         self.compression == JPEG
     }
 
-    /// Number of parts across and down.
-    fn grid(&self) -> Size {
-        (self.image.0.div_ceil(self.part.0), self.image.1.div_ceil(self.part.1))
+    fn grid(&self) -> Grid {
+        let Self { image, part, .. } = self;
+        Grid { columns: image.width.div_ceil(part.width), rows: image.height.div_ceil(part.height) }
     }
 
     /// Upper bound on the bytes that decoding a JPEG-compressed part holds.
     pub(super) fn needs(&self) -> usize {
-        self.part.0 * self.part.1 * self.layers + jpeg::coefficients(self.part, self.layers)
+        self.part.pixels() * self.layers + jpeg::coefficients(self.part, self.layers)
     }
 
     /// Checks that the work of decoding all parts is in proportion to an image of `image` bytes:
@@ -87,8 +96,9 @@ impl TiffParts {
         pixels_max: usize,
     ) -> Result<(), Problem> {
         let grid = self.grid();
-        let sides = (grid.0.saturating_mul(self.part.0), grid.1.saturating_mul(self.part.1));
-        if sides.0.saturating_mul(sides.1) > pixels_max.saturating_mul(2) {
+        let width = grid.columns.saturating_mul(self.part.width);
+        let height = grid.rows.saturating_mul(self.part.height);
+        if width.saturating_mul(height) > pixels_max.saturating_mul(2) {
             return Err(Problem::damaged("its tiles are too large for the image"));
         }
         let bytes = self.extents.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
@@ -103,11 +113,11 @@ impl TiffParts {
         if !self.are_jpeg() {
             return Ok(());
         }
-        if self.strips && grid.1 > 1 && self.part.1 < ROWS_MIN {
+        if self.strips && grid.rows > 1 && self.part.height < ROWS_MIN {
             return Err(Problem::damaged("its JPEG strips do not consist of whole blocks"));
         }
         let mut ends = self.extents.iter().map(|(start, size)| start.saturating_add(*size));
-        let count = grid.0 * grid.1 * self.planes;
+        let count = grid.columns * grid.rows * self.planes;
         if self.extents.len() < count || ends.any(|end| end > file as u64) {
             return Err(Problem::damaged(CUT_OFF));
         }
@@ -123,28 +133,29 @@ impl TiffParts {
         if tables.len() > TABLES_MAX {
             return Err(Problem::damaged("its tables are too large"));
         }
-        let (width, height) = self.image;
+        let Self { image, part: size, .. } = *self;
         let grid = self.grid();
-        let parts = grid.0 * grid.1;
+        let parts = grid.columns * grid.rows;
         let samples = self.layers * self.planes;
-        let mut numbers = vec![0; width * height * samples];
+        let mut numbers = vec![0; image.pixels() * samples];
         let mut scans = jpeg::SCANS_MAX;
-        for (at, &(start, size)) in self.extents.iter().take(parts * self.planes).enumerate() {
-            let stored = &bytes[start as usize..][..size as usize];
+        for (at, &(start, length)) in self.extents.iter().take(parts * self.planes).enumerate() {
+            let stored = &bytes[start as usize..][..length as usize];
             let whole = with_tables(&tables, stored)?;
             // One scan per component is usual; any more, of all parts together, are limited.
             let more = jpeg::scans(&whole).count.saturating_sub(self.layers);
-            let left = scans.checked_sub(more);
-            scans = left.ok_or_else(|| Problem::damaged("it has too many scans"))?;
+            scans =
+                scans.checked_sub(more).ok_or_else(|| Problem::damaged("it has too many scans"))?;
             let (plane, at) = (at / parts, at % parts);
-            let corner = (at % grid.0 * self.part.0, at / grid.0 * self.part.1);
-            let part = jpeg::stored(&whole, self.part.0, &self.rows(corner.1), self.layers)?;
-            let visible = (self.part.0.min(width - corner.0), self.part.1.min(height - corner.1));
-            let lines = part.chunks_exact(self.part.0 * self.layers).take(visible.1);
+            let (left, top) = (at % grid.columns * size.width, at / grid.columns * size.height);
+            let part = jpeg::stored(&whole, size.width, &self.rows(top), self.layers)?;
+            let columns = size.width.min(image.width - left);
+            let rows = size.height.min(image.height - top);
+            let lines = part.chunks_exact(size.width * self.layers).take(rows);
             for (row, line) in lines.enumerate() {
-                let to = ((corner.1 + row) * width + corner.0) * samples;
-                let line = &line[..visible.0 * self.layers];
-                let to = &mut numbers[to..to + visible.0 * samples];
+                let to = ((top + row) * image.width + left) * samples;
+                let line = &line[..columns * self.layers];
+                let to = &mut numbers[to..to + columns * samples];
                 if self.planes == 1 {
                     to.copy_from_slice(line);
                 } else {
@@ -158,9 +169,9 @@ impl TiffParts {
 
     /// The number of rows that a part at row `top` may have: the last strip may be shorter.
     fn rows(&self, top: usize) -> RangeInclusive<usize> {
-        let left = self.image.1 - top;
-        let least = if self.strips { self.part.1.min(left) } else { self.part.1 };
-        least..=self.part.1
+        let height = self.part.height;
+        let least = if self.strips { height.min(self.image.height - top) } else { height };
+        least..=height
     }
 }
 

@@ -58,8 +58,8 @@ fn tiff(body: &[u8], mut tags: Vec<(u16, Value)>) -> Vec<u8> {
 fn about(size: Size, photometric: u32, samples: usize) -> Vec<(u16, Value)> {
     let one = |number: usize| Numbers(vec![number as u32]);
     vec![
-        (256, one(size.0)),
-        (257, one(size.1)),
+        (256, one(size.width)),
+        (257, one(size.height)),
         (258, Numbers(vec![8; samples])),
         (259, Numbers(vec![JPEG])),
         (262, Numbers(vec![photometric])),
@@ -111,12 +111,12 @@ fn why(file: &[u8]) -> String {
 fn strips_of_jpeg_have_the_pixels_of_their_files() {
     let file = jpeg_file("grey");
     let one = pixels(&file);
-    let size = (one.width, one.height * 2);
-    let rows = (278, Numbers(vec![one.height as u32]));
+    let size = Size { height: one.size.height * 2, ..one.size };
+    let rows = (278, Numbers(vec![one.size.height as u32]));
     let (body, extents) = strips(&[&file, &file]);
     let tags = about(size, 1, 1).into_iter().chain(extents).chain([rows]).collect();
     let both = decoded(&tiff(&body, tags)).expect("strips");
-    assert_eq!((both.width, both.height), size);
+    assert_eq!(both.size, size);
     assert_eq!(both.rgb, [&one.rgb[..], &one.rgb].concat());
 }
 
@@ -127,7 +127,7 @@ fn tiles_of_jpeg_share_tables_and_extend_beyond_their_image() {
     let (tables, rest) = without_tables(&file);
     let (body, extents) = parts(&[&rest[..]; 4], (324, 325));
     let sides = [(322, Numbers(vec![33])), (323, Numbers(vec![31])), (347, Bytes(tables))];
-    let tags = about((50, 40), 6, 3).into_iter().chain(extents).chain(sides).collect();
+    let tags = about(Size::new(50, 40), 6, 3).into_iter().chain(extents).chain(sides).collect();
     let all = decoded(&tiff(&body, tags)).expect("tiles");
     for y in 0..40 {
         for x in 0..50 {
@@ -144,21 +144,20 @@ fn planes_of_jpeg_are_interleaved() {
     let file = jpeg_file("grey");
     let one = pixels(&file);
     let (body, extents) = strips(&[&file[..]; 3]);
-    let more = [(278, Numbers(vec![one.height as u32])), (284, Numbers(vec![2]))];
-    let size = (one.width, one.height);
-    let tags = about(size, 2, 3).into_iter().chain(extents).chain(more).collect();
+    let more = [(278, Numbers(vec![one.size.height as u32])), (284, Numbers(vec![2]))];
+    let tags = about(one.size, 2, 3).into_iter().chain(extents).chain(more).collect();
     assert_eq!(decoded(&tiff(&body, tags)).expect("planes").rgb, one.rgb);
 }
 
 #[test]
 fn a_strip_that_says_it_is_larger_is_refused_before_it_is_decoded() {
     let mut file = jpeg_file("grey");
-    let size = pixels(&file);
+    let size = pixels(&file).size;
     let frame = file.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
     file[frame + 5..frame + 9].copy_from_slice(&[0x40, 0, 0x40, 0]);
     let rows = (278, Numbers(vec![size.height as u32]));
     let (body, extents) = strips(&[&file]);
-    let tags = about((size.width, size.height), 1, 1).into_iter().chain(extents).chain([rows]);
+    let tags = about(size, 1, 1).into_iter().chain(extents).chain([rows]);
     let why = why(&tiff(&body, tags.collect()));
     assert!(why.contains("not have the size"), "{why}");
 }
@@ -169,7 +168,7 @@ fn parts_that_share_bytes_or_are_too_many_are_refused() {
     let one = pixels(&file);
     let count = 20;
     let shared = |rows: usize, compression: u32, size: usize| {
-        let mut tags = about((one.width, rows * count), 1, 1);
+        let mut tags = about(Size::new(one.size.width, rows * count), 1, 1);
         tags[3].1 = Numbers(vec![compression]);
         tags.push((278, Numbers(vec![rows as u32])));
         tags.push((273, Numbers(vec![8; count])));
@@ -177,13 +176,13 @@ fn parts_that_share_bytes_or_are_too_many_are_refused() {
         why(&tiff(&file, tags))
     };
     for (compression, size) in [(JPEG, file.len()), (5, 1 << 20), (8, 1 << 20), (32_773, 1 << 20)] {
-        let why = shared(one.height, compression, size);
+        let why = shared(one.size.height, compression, size);
         assert!(why.contains("more bytes than the file"), "{compression}: {why}");
     }
     assert!(shared(1, JPEG, 4).contains("whole blocks"), "{}", shared(1, JPEG, 4));
     let (body, extents) = parts(&[&file], (324, 325));
     let sides = [(322, Numbers(vec![1 << 20])), (323, Numbers(vec![1 << 10]))];
-    let tags = about((16, 16), 1, 1).into_iter().chain(extents).chain(sides).collect();
+    let tags = about(Size::new(16, 16), 1, 1).into_iter().chain(extents).chain(sides).collect();
     let why = why(&tiff(&body, tags));
     assert!(why.contains("too large for the image"), "{why}");
 }

@@ -112,14 +112,14 @@ impl Survey {
         };
         let (Some(width), Some(height)) = (side(6), side(9)) else { return Ok(()) };
         let Some(chunk) = RiffChunk::at(bytes, frame.start + 16) else { return Ok(()) };
-        self.image(bytes, &chunk, (width, height))?;
+        self.image(bytes, &chunk, Size::new(width, height))?;
         if &chunk.name != b"ALPH" {
             return Ok(());
         }
         match RiffChunk::at(bytes, chunk.end()) {
             // The decoder reads it as a lossy image, whatever its name.
             Some(image) => {
-                self.image(bytes, &RiffChunk { name: *b"VP8 ", ..image }, (width, height))
+                self.image(bytes, &RiffChunk { name: *b"VP8 ", ..image }, Size::new(width, height))
             }
             None => Ok(()),
         }
@@ -130,5 +130,5 @@ impl Survey {
 fn lossy_size(bytes: &[u8], start: usize) -> Option<Size> {
     let [_, _, _, _, _, _, size @ ..] = bytes.get(start..)?.first_chunk::<10>()?;
     let side = |low, high| usize::from(u16::from_le_bytes([low, high]) & 0x3fff);
-    Some((side(size[0], size[1]), side(size[2], size[3])))
+    Some(Size::new(side(size[0], size[1]), side(size[2], size[3])))
 }
