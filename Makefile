@@ -152,6 +152,7 @@ golden: build assets ## Rewrite tests/golden with transformers (needs tests/refe
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_golden.py --proxima $(PROXIMA)
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_rerank.py --proxima $(PROXIMA)
 	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_vision.py --proxima $(PROXIMA) --keep-pictures
+	PROXIMA_CACHE='$(CACHE)' $(PYTHON) tests/reference/make_lists.py --proxima $(PROXIMA)
 	$(PYTHON) tests/reference/make_scores.py
 	$(PYTHON) tests/reference/make_sparse.py
 	$(PYTHON) tests/reference/make_tokenizers.py

@@ -382,6 +382,7 @@ fn lists_name_every_family_recipe_and_dialect() {
                 "mod",
                 "chat",
                 "chat_template",
+                "fitted_list",
                 "jinja",
                 "classes",
                 "dialect",

@@ -35,6 +35,8 @@ pub struct Sequence {
     pub second_text: Option<usize>,
     /// Images and frames, in order of position.
     pub visuals: Vec<Visual>,
+    /// Indices of the tokens whose hidden states are read, ascending; empty for all.
+    pub marks: Vec<usize>,
     /// Whether the input exceeded its limit and was cut. Ignored by equality.
     pub is_cut: bool,
 }
@@ -62,11 +64,12 @@ impl Sequence {
     pub fn key(&self) -> Self {
         let tokens = self.tokens.clone();
         let Self { pooling_skip, second_text, .. } = *self;
-        Self { tokens, pooling_skip, second_text, ..Self::default() }
+        let marks = self.marks.clone();
+        Self { tokens, pooling_skip, second_text, marks, ..Self::default() }
     }
 
-    fn parts(&self) -> (&[u32], usize, Option<usize>) {
-        (&self.tokens, self.pooling_skip, self.second_text)
+    fn parts(&self) -> (&[u32], usize, Option<usize>, &[usize]) {
+        (&self.tokens, self.pooling_skip, self.second_text, &self.marks)
     }
 }
 
@@ -100,6 +103,35 @@ pub struct RaggedBatch {
     visuals: Vec<Visual>,
     /// M-RoPE positions (time, height, width) of each row; empty if no sequence has an image.
     mrope_positions: Vec<[u32; 3]>,
+    /// The rows that are read, if not all are.
+    marked: Option<MarkedRows>,
+}
+
+/// The rows of a batch whose hidden states are read.
+#[derive(Debug, Clone)]
+struct MarkedRows {
+    rows: Vec<usize>,
+    /// Start of each sequence in `rows`, then their number.
+    offsets: Vec<usize>,
+}
+
+impl MarkedRows {
+    /// `None` if no sequence has marks.
+    fn of(sequences: &[&Sequence]) -> Option<Self> {
+        if sequences.iter().all(|sequence| sequence.marks.is_empty()) {
+            return None;
+        }
+        let (mut start, mut rows, mut offsets) = (0, Vec::new(), vec![0]);
+        for sequence in sequences {
+            match &sequence.marks[..] {
+                [] => rows.extend(start..start + sequence.tokens.len()),
+                marks => rows.extend(marks.iter().map(|mark| start + mark)),
+            }
+            offsets.push(rows.len());
+            start += sequence.tokens.len();
+        }
+        Some(Self { rows, offsets })
+    }
 }
 
 /// A segment whose KV is cached for reuse as a prefix.
@@ -126,6 +158,8 @@ impl RaggedBatch {
     /// # Panics
     /// If there is no sequence or one is empty; recipes never produce such input.
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>) -> Self {
+        let sequences: Vec<&Sequence> = sequences.into_iter().collect();
+        let marked = MarkedRows::of(&sequences);
         let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
         let (mut pooling_skips, mut second_texts) = (Vec::new(), Vec::new());
         let mut images = visual::Gathered::default();
@@ -150,6 +184,7 @@ impl RaggedBatch {
             keep: Vec::new(),
             visuals,
             mrope_positions,
+            marked,
         }
     }
 
@@ -205,9 +240,10 @@ impl RaggedBatch {
     }
 
     /// A key for its layout: batches with equal keys differ only in the inputs of their rows (ids,
-    /// token types). `None` if it has images, or reads or fills the prefix cache.
+    /// token types). `None` if it has images or marks, or reads or fills the prefix cache.
     pub fn layout(&self) -> Option<Vec<u32>> {
-        if !(self.cached.is_empty() && self.keep.is_empty() && self.visuals.is_empty()) {
+        let plain = self.visuals.is_empty() && self.marked.is_none();
+        if !(plain && self.cached.is_empty() && self.keep.is_empty()) {
             return None;
         }
         let mut layout = Vec::with_capacity(3 * self.segments.len());
@@ -243,8 +279,8 @@ impl RaggedBatch {
 /// The network's last hidden states, final norm applied.
 #[derive(Debug, Clone)]
 pub struct HiddenStates {
-    /// `[n_rows, width]`, float32, contiguous: one row per token or, for a batch that shares rows,
-    /// only the last token of each sequence.
+    /// `[n_rows, width]`, float32, contiguous: one row per token; of a sequence with marks, one per
+    /// mark; for a batch that shares rows, only the last token of each sequence.
     pub rows: Tensor,
     /// Start of each sequence in `rows`, then the total number of rows.
     pub offsets: Vec<usize>,
@@ -275,6 +311,11 @@ impl HiddenStates {
     /// # Errors
     /// A device failure.
     pub fn new(rows: &Rows, batch: &RaggedBatch) -> Result<Self, KernelError> {
+        if let Some(MarkedRows { rows: marked, offsets }) = &batch.marked {
+            let (offsets, pooling_skips) = (offsets.clone(), batch.pooling_skips.clone());
+            let rows = rows.select(marked)?;
+            return Ok(Self { rows, offsets, pooling_skips, prefixes: Vec::new() });
+        }
         if !batch.shares {
             let ends = batch.segments.iter().map(|segment| segment.rows.end);
             let offsets = std::iter::once(0).chain(ends).collect();

@@ -36,7 +36,8 @@ pub struct ModelInfo {
     pub default_prompt_name: Option<String>,
     /// The recipe that prepares inputs (`text_embedding`, `qwen3_reranker`, ...).
     pub recipe: String,
-    /// Whether a query and its candidates are embedded as one vector that ranks them.
+    /// Whether it ranks listwise: by a vector of the query and its first candidates, or by reading
+    /// whole lists ([`Capabilities::lists`]).
     pub listwise: bool,
     /// Whether inputs may have images and videos.
     pub media: bool,
@@ -63,4 +64,6 @@ pub struct Capabilities {
     pub sparse: bool,
     /// One vector per token.
     pub multi: bool,
+    /// Scores of documents that it reads as a list, together with the query.
+    pub lists: bool,
 }

@@ -8,7 +8,9 @@ use proxima_kernels::OpenDevice;
 
 use crate::batch::Encoder;
 use crate::info::{Capabilities, ModelInfo};
-use crate::readout::{EmbeddingReadout, MultiVectorReadout, Pooling, ScoreReadout, SparseReadout};
+use crate::readout::{
+    EmbeddingReadout, ListReadout, MultiVectorReadout, Pooling, ScoreReadout, SparseReadout,
+};
 use crate::recipes::Recipe;
 
 /// What can be read out of a model; an unsupported readout is `None`.
@@ -22,6 +24,8 @@ pub struct Readouts {
     pub sparse: Option<SparseReadout>,
     /// One vector per token.
     pub multi: Option<MultiVectorReadout>,
+    /// Vectors of a list's documents and its query.
+    pub list: Option<ListReadout>,
 }
 
 /// A loaded model.
@@ -51,6 +55,7 @@ impl Readouts {
             labels: self.score.as_ref().map(|score| score.labels().to_vec()),
             sparse: self.sparse.is_some(),
             multi: self.multi.is_some(),
+            lists: self.list.is_some(),
         }
     }
 }
@@ -66,7 +71,7 @@ impl Model {
             .flat_map(EmbeddingReadout::pooling)
             .copied()
             .chain(readouts.score.as_ref().map(ScoreReadout::pooling));
-        let all = readouts.sparse.is_none() && readouts.multi.is_none();
+        let all = readouts.sparse.is_none() && readouts.multi.is_none() && readouts.list.is_none();
         self.encoder.is_causal() && all && poolings.all(|pooling| pooling == Pooling::Last)
     }
 }

@@ -4,6 +4,7 @@
 //! Must not know: tokenizers, requests, wire formats.
 
 mod embedding;
+mod list;
 mod multi;
 pub mod quantize;
 mod score;
@@ -15,6 +16,7 @@ use proxima_kernels::{Device, KernelError, Tensor};
 use crate::batch::HiddenStates;
 
 pub use embedding::{Dense, EmbeddingReadout, EmbeddingStep, Residual};
+pub use list::{ListReadout, combine_lists};
 pub use multi::{MultiVectorReadout, max_sim};
 pub use proxima_kernels::spec::Pooling;
 pub use score::{HeadLayer, ScoreFunction, ScoreReadout, Scores, sigmoid, softmax};

@@ -12,6 +12,8 @@ pub enum Task {
     Embed,
     /// Text to vector, and a query with its candidates to a vector that ranks them (E2Rank).
     E2Rank,
+    /// A query with a list of documents to a score for each (jina-reranker-v3).
+    RankLists,
     /// A chat model that answers yes or no to whether a document fits a query (Qwen3-Reranker).
     Rerank,
     /// A classification head over a pair or a single text.
@@ -38,6 +40,9 @@ impl Task {
             return Ok(Self::Sparse);
         }
         let Some(language_model) = &family.language_model else { return Ok(Self::Embed) };
+        if architectures.iter().any(|name| language_model.list_rankers.contains(name)) {
+            return Ok(Self::RankLists);
+        }
         if checkpoint.sentence_transformers().is_some_and(|modules| modules.logit_score.is_some()) {
             return Ok(Self::Rerank);
         }

@@ -53,6 +53,7 @@ pub fn lay_out(
             keep: Vec::new(),
             visuals: Vec::new(),
             mrope_positions: Vec::new(),
+            marked: None,
         },
         entries: Vec::new(),
         images: Gathered::default(),

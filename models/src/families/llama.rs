@@ -230,7 +230,8 @@ pub(super) const TABLES: &[&str] = &["", "model."];
 
 /// Their language models; `embedders` is the class without a head.
 pub(super) const fn language_model(embedders: &'static [&'static str]) -> LanguageModel {
-    LanguageModel { embedders, tables: TABLES, heads: &["lm_head.weight"], tied: false }
+    let heads = &["lm_head.weight"];
+    LanguageModel { embedders, list_rankers: &[], tables: TABLES, heads, tied: false }
 }
 
 /// The keys that all of them have, and some more.

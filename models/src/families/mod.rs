@@ -64,6 +64,8 @@ pub struct Family {
 pub struct LanguageModel {
     /// Values of `architectures` without a language head; these are embedders.
     pub embedders: &'static [&'static str],
+    /// Values of `architectures` with a projector that ranks lists instead of a language head.
+    pub list_rankers: &'static [&'static str],
     /// Possible prefixes of the embedding table, `embed_tokens.weight`.
     pub tables: &'static [&'static str],
     /// Possible names of the language head's weights.

@@ -34,6 +34,7 @@ pub fn families() -> Vec<Family> {
             "Qwen3ForCausalLM",
             "Qwen3ForSequenceClassification",
             "Qwen3BidirectionalModel",
+            "JinaForRanking",
         ],
         keys: QWEN3_KEYS,
         conventions: Conventions {
@@ -53,6 +54,7 @@ pub fn families() -> Vec<Family> {
         words: None,
         language_model: Some(LanguageModel {
             embedders: &["Qwen3Model", "Qwen3BidirectionalModel"],
+            list_rankers: &["JinaForRanking"],
             tables: TABLES,
             heads: &["lm_head.weight"],
             tied: false,
@@ -87,9 +89,17 @@ enum Variant {
 
 impl Variant {
     fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
-        let voyage = checkpoint.text(&["auto_map", "AutoModel"]).is_some()
-            || checkpoint.architectures().contains(&"Qwen3BidirectionalModel");
-        if voyage {
+        let names = checkpoint.architectures();
+        let code = checkpoint.text(&["auto_map", "AutoModel"]);
+        if code.is_some_and(|code| code.ends_with("JinaForRanking")) {
+            return match names[..] {
+                ["JinaForRanking"] => Ok(Self::Own),
+                _ => Err(checkpoint.config_error(
+                    "auto_map names the code of jina-reranker-v3, and architectures does not",
+                )),
+            };
+        }
+        if code.is_some() || names.contains(&"Qwen3BidirectionalModel") {
             return Ok(Self::Projected);
         }
         let problem = if checkpoint.flag("use_bidirectional_attention") {
@@ -146,8 +156,8 @@ pub(super) const KEYS: &[Key] = keys![ROTARY,];
 
 const ELSEWHERE: &str = "it belongs in rope_parameters";
 const CONFIG_CLASS: Key = ("AutoConfig", NoEffect("config.json is read as its model_type says"));
-/// The code of voyage-4-nano.
-const VOYAGE_CODE: &[Key] = &[
+/// The code of voyage-4-nano, and of jina-reranker-v3, whose network is Qwen3's own.
+const OWN_CODE: &[Key] = &[
     CONFIG_CLASS,
     (
         "AutoModel",
@@ -156,6 +166,8 @@ const VOYAGE_CODE: &[Key] = &[
             Is::Text(
                 "voyageai/voyage-4-nano--modeling_qwen3_bidirectional.Qwen3BidirectionalModel",
             ),
+            Is::Text("modeling.JinaForRanking"),
+            Is::Text("jinaai/jina-reranker-v3--modeling.JinaForRanking"),
         ]),
     ),
 ];
@@ -166,7 +178,7 @@ const QWEN3_KEYS: &[Key] = keys![
     SCALED_ROTARY,
     ("original_max_position_embeddings", Refused(ELSEWHERE)),
     ("use_bidirectional_attention", Used),
-    ("auto_map", Object(&[VOYAGE_CODE, OTHER_TASKS])),
+    ("auto_map", Object(&[OWN_CODE, OTHER_TASKS])),
 ];
 const PPLX_KEYS: &[Key] = keys![
     SCALED_ROTARY,

@@ -116,7 +116,7 @@ impl Model {
             prompts: recipe.prompts(),
             special_tokens: recipe.special_tokens(),
             default_prompt_name: sentence.and_then(|modules| modules.default_prompt_name.clone()),
-            listwise: task == Task::E2Rank,
+            listwise: matches!(task, Task::E2Rank | Task::RankLists),
             media: recipe.takes_media(),
             similarity: similarity.unwrap_or_default(),
             scores: labels.map(|labels| scores(checkpoint, labels)).transpose()?,

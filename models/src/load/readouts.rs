@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use proxima_kernels::Device;
-use proxima_kernels::spec::Precision;
+use proxima_kernels::spec::{Activation, Precision};
 use serde_json::Value;
 
 use super::LoadOptions;
@@ -18,8 +18,8 @@ use crate::input::{Input, Prepare};
 use crate::layers::{LayerNorm, Loader};
 use crate::model::Readouts;
 use crate::readout::{
-    Dense, EmbeddingReadout, EmbeddingStep, HeadLayer, MultiVectorReadout, Pooling, Residual,
-    ScoreFunction, ScoreReadout, Scores, SparseReadout,
+    Dense, EmbeddingReadout, EmbeddingStep, HeadLayer, ListReadout, MultiVectorReadout, Pooling,
+    Residual, ScoreFunction, ScoreReadout, Scores, SparseReadout,
 };
 use crate::recipes::{AnswerWords, Recipe};
 use crate::task::Task;
@@ -45,7 +45,7 @@ impl Readouts {
         let &ReadoutParts { checkpoint, task, family, network, device, .. } = parts;
         let classifies = checkpoint.classifies();
         let score = match task {
-            Task::Embed | Task::E2Rank | Task::Sparse => None,
+            Task::Embed | Task::E2Rank | Task::RankLists | Task::Sparse => None,
             Task::Classify | Task::Rerank if classifies => {
                 check_cross_encoder(checkpoint)?;
                 let score = (family.score)(checkpoint, network.width, device)?;
@@ -58,7 +58,7 @@ impl Readouts {
             },
         };
         let embedding = match task {
-            Task::Classify | Task::Rerank | Task::Sparse => None,
+            Task::Classify | Task::Rerank | Task::RankLists | Task::Sparse => None,
             Task::Embed | Task::E2Rank => {
                 let chosen = options.pooling.map(|pooling| vec![pooling]);
                 let configured =
@@ -82,7 +82,11 @@ impl Readouts {
             Task::Embed => token_vectors(checkpoint, network, device)?,
             _ => None,
         };
-        Ok(Self { embedding, score, sparse, multi })
+        let list = match task {
+            Task::RankLists => Some(list(checkpoint, network, device)?),
+            _ => None,
+        };
+        Ok(Self { embedding, score, sparse, multi, list })
     }
 }
 
@@ -297,6 +301,26 @@ fn token_vectors(
     let loader = Loader::new(&weights, "", Precision::Float32, device);
     let linear = loader.linear_of("weight", "bias", network.width, width)?;
     Ok(Some(MultiVectorReadout::new(linear, width)))
+}
+
+/// The projector of jina-reranker-v3 (`JinaForRanking`).
+fn list(
+    checkpoint: &Checkpoint,
+    network: &Network,
+    device: &Device,
+) -> Result<ListReadout, CheckpointError> {
+    let weights = checkpoint.weights();
+    let loader = Loader::new(weights, "projector.", Precision::Float32, device);
+    let size = |name: &str| {
+        let rows = weights.rows(name);
+        rows.ok_or_else(|| {
+            CheckpointError::new(checkpoint.dir(), format!("there is no tensor {name}"))
+        })
+    };
+    let (middle, width) = (size("projector.0.weight")?, size("projector.2.weight")?);
+    let first = HeadLayer::load(&loader, "0", network.width, middle, false)?;
+    let second = HeadLayer::load(&loader, "2", middle, width, false)?;
+    Ok(ListReadout::new(vec![first.with_activation(Activation::Relu), second]))
 }
 
 /// The error for a checkpoint without anything that scores.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::fitted_list::FittedList;
 use super::prompts::Resolved;
 use super::text::TextEmbedding;
 use super::{NetworkTraits, Recipe, RecipeKind, SpecialTokens, Tokenize};
@@ -26,8 +27,6 @@ const INSTRUCTION: &str = "Given a web search query and some relevant documents,
 /// The prompt of queries that are embedded alone.
 const QUERY_PROMPT: &str =
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
-/// Maximum number of attempts to truncate documents; later ones only correct the first's estimate.
-const CUTS_MAX: usize = 4;
 /// The chat around a pseudo-query, with thinking disabled.
 const HEAD: &str = "<|im_start|>user\n";
 const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
@@ -67,7 +66,6 @@ impl E2Rank {
             _ => INSTRUCTION,
         };
         let tokenizer = self.text.tokenizer();
-        let limit = tokenizer.limit(how);
         let query = tokenizer.part(query, how.query_tokens_max)?;
         let encode = |each: Option<usize>| {
             let mut documents = Vec::with_capacity(candidates.len());
@@ -77,49 +75,11 @@ impl E2Rank {
             }
             tokenizer.plain(&whole(instruction, query, &documents, template)?)
         };
-        let mut encoding = encode(how.document_tokens_max)?;
-        let mut longest = None;
-        for _ in 0..CUTS_MAX {
-            let tokens = encoding.len();
-            if tokens <= limit {
-                let tokens = encoding.get_ids().to_vec();
-                let is_cut = longest.is_some();
-                return tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() });
-            }
-            if !how.truncate {
-                return Err(InputError::TooLong { tokens, limit });
-            }
-            // The longest documents are truncated; query and template stay whole.
-            let mut lengths = Vec::with_capacity(candidates.len());
-            for candidate in candidates {
-                let length = tokenizer.plain(candidate)?.len();
-                lengths.push(length.min(longest.or(how.document_tokens_max).unwrap_or(length)));
-            }
-            let rest = tokens.saturating_sub(lengths.iter().sum());
-            // Reserves a token per candidate, as tokens may merge or split where texts meet.
-            let room = limit.saturating_sub(rest + candidates.len());
-            longest = Some(longest_within(&lengths, room));
-            if longest == Some(0) {
-                break;
-            }
-            encoding = encode(longest)?;
-        }
-        Err(InputError::QueryTooLong { limit })
+        let FittedList { encoding, is_cut } =
+            FittedList::new(tokenizer, how, candidates, how.document_tokens_max, encode)?;
+        let tokens = encoding.get_ids().to_vec();
+        tokenizer.checked(Sequence { tokens, is_cut, ..Sequence::default() })
     }
-}
-
-/// The largest cap per text with which texts of these lengths have at most `room` tokens in all.
-fn longest_within(lengths: &[usize], room: usize) -> usize {
-    let (mut fits, mut too_long) = (0, lengths.iter().max().map_or(1, |longest| longest + 1));
-    while fits + 1 < too_long {
-        let middle = usize::midpoint(fits, too_long);
-        if lengths.iter().map(|length| *length.min(&middle)).sum::<usize>() <= room {
-            fits = middle;
-        } else {
-            too_long = middle;
-        }
-    }
-    fits
 }
 
 /// The text of a pseudo-query.
@@ -214,14 +174,6 @@ impl Recipe for E2Rank {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_longest_texts_are_cut() {
-        assert_eq!(longest_within(&[10, 2, 30], 42), 30);
-        assert_eq!(longest_within(&[10, 2, 30], 22), 10);
-        assert_eq!(longest_within(&[10, 2, 30], 12), 5);
-        assert_eq!(longest_within(&[10, 2, 30], 2), 0);
-    }
 
     #[test]
     fn a_text_is_never_taken_for_a_placeholder() {

@@ -7,6 +7,8 @@ mod chat_reranker;
 mod chat_template;
 mod cross_encoder;
 mod e2rank;
+mod fitted_list;
+mod jina_reranker;
 mod jinja;
 mod known_prompts;
 mod parts_reranker;
@@ -122,6 +124,12 @@ pub trait Recipe: Send + Sync {
     /// Whatever is wrong with the input; see [`InputError`].
     fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError>;
 
+    /// How it splits the documents of a query into lists that it reads; `None` for recipes that
+    /// read no lists.
+    fn lists(&self) -> Option<&dyn SplitLists> {
+        None
+    }
+
     /// A short input, for health checks.
     fn check_input(&self) -> Input {
         CHECK_TEXT.into()
@@ -166,6 +174,24 @@ pub trait Recipe: Send + Sync {
         let text = self.with_prompt(text, special_tokens, prompt)?;
         self.tokenizer().tokens(&text, special_tokens)
     }
+}
+
+/// Splits documents into lists, each of which is read together with the query.
+pub trait SplitLists {
+    /// The number of tokens of a query, within its own limit.
+    ///
+    /// # Errors
+    /// A text that is too large or may not be cut, or a failure of the tokenizer.
+    fn query_tokens(&self, query: &str, how: &Prepare) -> Result<usize, InputError>;
+
+    /// The same for a document.
+    ///
+    /// # Errors
+    /// As `query_tokens`.
+    fn document_tokens(&self, document: &str, how: &Prepare) -> Result<usize, InputError>;
+
+    /// Numbers of documents in each list, for a query and documents of so many tokens.
+    fn split(&self, query: usize, documents: &[usize], how: &Prepare) -> Vec<usize>;
 }
 
 /// The text of a health check.
@@ -267,6 +293,7 @@ pub fn all() -> Vec<RecipeKind> {
         qwen3_vl_reranker::kind(),
         text::kind(),
         e2rank::kind(),
+        jina_reranker::kind(),
         parts_reranker::kind(),
         chat_reranker::kind(),
         qwen3_reranker::kind(),

@@ -40,6 +40,8 @@ pub enum Purpose {
     Classify,
     /// Embedding and listwise ranking (E2Rank).
     Listwise,
+    /// Ranking lists by a projector (jina-reranker-v3).
+    RankLists,
 }
 
 impl Purpose {
@@ -48,6 +50,7 @@ impl Purpose {
             Self::Embed | Self::YesNo => "Qwen3ForCausalLM",
             Self::Classify => "Qwen3ForSequenceClassification",
             Self::Listwise => "Qwen3Model",
+            Self::RankLists => "JinaForRanking",
         }
     }
 }
@@ -73,6 +76,10 @@ pub struct Published {
     pub shard_bytes_max: usize,
 }
 
+/// Longest sequence of a ranker of lists, in tokens.
+pub const LIST_TOKENS_MAX: usize = 131_072;
+/// Components of its vectors.
+const LIST_WIDTH: usize = 512;
 const SHARD_BYTES_MAX: usize = 5_000_000_000;
 
 fn qwen3(name: &'static str, hidden: usize, layers: usize, heads: usize, mlp: usize) -> Published {
@@ -108,6 +115,11 @@ fn listwise(published: Published) -> Published {
     Published { purpose: Purpose::Listwise, ..published }
 }
 
+/// A ranker of lists; its tensor names have the prefix of the authors' files.
+fn list_ranker(published: Published) -> Published {
+    Published { purpose: Purpose::RankLists, prefix: "model.", ..published }
+}
+
 fn see(vision: Vision, published: Published) -> Published {
     Published { kind: NetworkKind::Qwen3Vl(vision), prefix: "model.language_model.", ..published }
 }
@@ -134,6 +146,7 @@ fn published() -> Vec<Published> {
         listwise(qwen3("e2rank-0.6b", 1024, 28, 16, 3072)),
         listwise(qwen3("e2rank-4b", 2560, 36, 32, 9728)),
         listwise(qwen3("e2rank-8b", 4096, 36, 32, 12_288)),
+        list_ranker(qwen3("jina-reranker-v3", 1024, 28, 16, 3072)),
         seeing_2b("qwen3-vl-embedding-2b"),
         seeing_8b("qwen3-vl-embedding-8b"),
         judge(seeing_2b("qwen3-vl-reranker-2b")),
@@ -171,6 +184,7 @@ fn tiny() -> Vec<Published> {
             ..small("tiny-qwen3-reranker-classifier")
         },
         listwise(small("tiny-e2rank")),
+        Published { vocabulary: None, ..list_ranker(small("tiny-jina-reranker")) },
         seeing("tiny-qwen3-vl"),
         judge(seeing("tiny-qwen3-vl-reranker")),
         bert("tiny-bert"),
@@ -274,6 +288,10 @@ impl Published {
             "use_sliding_window": false,
             "vocab_size": vocabulary,
         });
+        if self.purpose == Purpose::RankLists {
+            config["auto_map"] = json!({ "AutoModel": "modeling.JinaForRanking" });
+            config["max_position_embeddings"] = json!(LIST_TOKENS_MAX);
+        }
         if self.purpose == Purpose::Classify {
             config["id2label"] = json!({ "0": "LABEL_0" });
             config["pad_token_id"] = json!(151_643);
@@ -346,6 +364,11 @@ impl Published {
         tensors.push(norm(format!("{prefix}norm.weight"), hidden));
         if !self.tied && self.purpose != Purpose::Listwise {
             tensors.push(table("lm_head.weight".into(), vocabulary, hidden));
+        }
+        if self.purpose == Purpose::RankLists {
+            let name = |layer: usize| format!("projector.{layer}.weight");
+            tensors.push(linear(name(0), hidden / 2, hidden, 1.2));
+            tensors.push(linear(name(2), LIST_WIDTH.min(hidden), hidden / 2, 1.2));
         }
         if self.purpose == Purpose::Classify {
             tensors.push(linear("score.weight".into(), 1, hidden, 1.2));

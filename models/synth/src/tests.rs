@@ -36,6 +36,13 @@ fn minilm_is_as_large_as_the_published_one() {
 }
 
 #[test]
+fn the_ranker_of_lists_is_as_large_as_the_published_one() {
+    let tensors = of_name("jina-reranker-v3").tensors(151_936);
+    let numbers: usize = tensors.iter().map(|tensor| tensor.elements()).sum();
+    assert_eq!(numbers, 596_836_352);
+}
+
+#[test]
 fn vision_checkpoints_are_as_large_as_the_published_ones() {
     let bytes = |name: &str| -> usize {
         let tensors = of_name(name).tensors(151_936);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::configs::{NetworkKind, Published, Purpose};
+use super::configs::{LIST_TOKENS_MAX, NetworkKind, Published, Purpose};
 use super::write_json;
 use crate::SynthError;
 
@@ -31,6 +31,10 @@ const QWEN3_VISION: [&str; 11] = [
 /// The words a reranker answers with, at their published ids. A generated tokenizer never produces
 /// them, but they locate rows of the head.
 const ANSWERS: [(&str, usize); 2] = [("no", 2152), ("yes", 9693)];
+
+/// The tokens at which jina-reranker-v3 is read, and the one before them, at their published ids.
+const LIST_MARKS: [(&str, usize); 3] =
+    [("<|score_token|>", 151_669), ("<|embed_token|>", 151_670), ("<|rerank_token|>", 151_671)];
 
 /// Writes the tokenizer's files and returns the largest id plus one.
 pub fn write(published: &Published, dir: &Path, given: Option<&Path>) -> Result<usize, SynthError> {
@@ -59,6 +63,10 @@ pub fn write(published: &Published, dir: &Path, given: Option<&Path>) -> Result<
             }
         }
     };
+    if published.purpose == Purpose::RankLists {
+        config["model_max_length"] = json!(LIST_TOKENS_MAX);
+        add_list_marks(&mut tokenizer, &mut config);
+    }
     if kind != NetworkKind::Bert && published.purpose == Purpose::Embed {
         append_end_of_text(&mut tokenizer);
     }
@@ -104,11 +112,30 @@ fn append_end_of_text(tokenizer: &mut Value) {
     });
 }
 
+/// Adds the tokens of jina-reranker-v3 to both files.
+fn add_list_marks(tokenizer: &mut Value, config: &mut Value) {
+    for (token, id) in LIST_MARKS {
+        tokenizer["model"]["vocab"][token] = json!(id);
+        let added = tokenizer["added_tokens"].as_array_mut().expect("a list of added tokens");
+        added.push(added_token(token, id));
+        if let Some(Value::Object(decoder)) = config.get_mut("added_tokens_decoder") {
+            decoder.insert(id.to_string(), decoded_token(token, id));
+        }
+    }
+}
+
 fn added_token(content: &str, id: usize) -> Value {
     json!({
         "id": id, "content": content, "single_word": false, "lstrip": false,
         "rstrip": false, "normalized": false, "special": true,
     })
+}
+
+/// A special token as `added_tokens_decoder` has it, by its id.
+fn decoded_token(content: &str, id: usize) -> Value {
+    let mut entry = added_token(content, id);
+    entry.as_object_mut().expect("an object").remove("id");
+    entry
 }
 
 /// Qwen3's special tokens and those of Qwen3-VL.
@@ -123,9 +150,7 @@ fn vision_config(special: &[(&str, usize)], tokens_max: usize) -> Value {
     let [(end, _), _, (turn_end, _)] = QWEN3_SPECIAL;
     let mut decoder = Map::new();
     for (token, id) in special {
-        let mut entry = added_token(token, *id);
-        entry.as_object_mut().expect("an object").remove("id");
-        decoder.insert(id.to_string(), entry);
+        decoder.insert(id.to_string(), decoded_token(token, *id));
     }
     // Published without the end-of-text token, which is the padding token.
     let additional: Vec<&str> = special[1..].iter().map(|(token, _)| *token).collect();

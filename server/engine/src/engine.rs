@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use proxima_models::readout::finish;
+use proxima_models::recipes::Recipe;
 use proxima_models::{BatchRows, Input, Model, ModelInfo, Prepare};
 
 use crate::cache::CacheStats;
@@ -42,6 +43,7 @@ pub struct Engine {
 /// What all clones share. Dropping the last clone ends the threads.
 pub(crate) struct Handle {
     pub info: ModelInfo,
+    pub recipe: Arc<dyn Recipe>,
     pub config: EngineConfig,
     pub queue: Arc<Queue>,
     pub pool: Pool,
@@ -122,7 +124,8 @@ impl Engine {
             replica::start(shared.clone(), slot, replica).inspect_err(|_| queue.close())?;
         }
         let (text_bytes, media_bytes) = Default::default();
-        let handle = Handle { info, config, queue, pool, media, metrics, text_bytes, media_bytes };
+        let handle =
+            Handle { info, recipe, config, queue, pool, media, metrics, text_bytes, media_bytes };
         Ok(Self { handle: Arc::new(handle), caller: Caller::default() })
     }
 
@@ -320,7 +323,7 @@ impl Engine {
     }
 
     /// The readout that `reply` selects, for each input in order.
-    async fn each<T>(
+    pub(crate) async fn each<T>(
         &self,
         inputs: Vec<Input>,
         how: Prepare,

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proxima_models::recipes::{Cancelled, Recipe, Token};
-use proxima_models::{Input, Prepare, Prompt};
+use proxima_models::{Input, InputError, Prepare, Prompt};
 
 use crate::admission::{Class, RequestSize, tokens_about};
 use crate::engine::Engine;
@@ -50,6 +50,31 @@ impl Engine {
         let limit = self.wait_limit(&Tally::default());
         let done = self.handle.pool.run(turn, limit, texts, each).await;
         in_order(done.map_err(|why| self.not_done(why))?.results)
+    }
+
+    /// A measure of each text, such as its tokens, before inputs are made of them.
+    pub(crate) async fn measure<T, F>(
+        &self,
+        texts: Vec<T>,
+        bytes: usize,
+        each: F,
+        tally: &mut Tally,
+    ) -> Result<Vec<usize>, EngineError>
+    where
+        T: Send + Sync + 'static,
+        F: Fn(&dyn Recipe, &T, Cancelled<'_>) -> Result<usize, InputError> + Send + Sync + 'static,
+    {
+        let limit = self.config().text_bytes_max;
+        if bytes > limit {
+            return Err(EngineError::TooManyBytes { bytes, limit });
+        }
+        self.check_load(texts.len(), bytes)?;
+        let _bytes = self.reserve(bytes, false)?;
+        let turn = self.turn_of_bytes(texts.len(), bytes);
+        let done = self.handle.pool.run(turn, self.wait_limit(tally), texts, each).await;
+        let done = done.map_err(|why| self.not_done(why))?;
+        tally.waited += done.waited;
+        in_order(done.results)
     }
 
     /// Decodes token ids to texts.

@@ -52,6 +52,8 @@ pub enum Reply {
     Sparse(Waiter<Vec<(u32, f32)>>),
     /// One vector per token.
     Multi(Waiter<Vec<Vec<f32>>>),
+    /// A vector for each document of a list, then the query's.
+    List(Waiter<Vec<Vec<f32>>>),
 }
 
 /// One sequence waiting for one result.

@@ -15,6 +15,7 @@ mod fair;
 mod inputs;
 mod intake;
 mod job;
+mod lists;
 mod metrics;
 mod prefixes;
 mod prepare;

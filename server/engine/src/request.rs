@@ -144,7 +144,7 @@ pub enum RerankMethod {
     /// Each document is scored together with the query.
     Pointwise,
     /// A pseudo-query of the query and the first candidates is embedded and compared with each
-    /// document's vector (E2Rank).
+    /// document's vector (E2Rank), or by reading whole lists (jina-reranker-v3).
     Listwise,
     /// The query's vector is compared with each document's.
     Similarity,

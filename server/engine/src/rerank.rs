@@ -12,16 +12,16 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::inputs::{InputPart, check_limits, in_bounds};
 use crate::job::Vector;
+use crate::lists::TEXTS_ONLY;
 use crate::request::{
     Listwise, RerankAnswer, RerankMethod, RerankRequest, ScoreForm, SimilaritiesAnswer,
 };
 use crate::tally::Tally;
 
-/// The error for images or videos in listwise ranking.
-const TEXTS_ONLY: EngineError =
-    EngineError::unsupported("rank images or videos listwise; it takes only texts");
 /// The error for listwise options with another method.
 const NO_LIST: &str = "take listwise options when it ranks by another method";
+/// The error for listwise options of E2Rank.
+const WHOLE_LISTS: &str = "take listwise options: it reads all documents, in lists of its own";
 /// Maximum passes of a listwise request.
 const PASSES_MAX: usize = 10;
 
@@ -63,6 +63,9 @@ impl Engine {
             RerankMethod::Pointwise => sorted(self.pointwise(request, &mut tally).await?),
             RerankMethod::Similarity => sorted(self.similarity(request, &mut tally).await?),
             RerankMethod::MaxSim => sorted(self.max_sim(request, &mut tally).await?),
+            RerankMethod::Listwise if self.info().capabilities.lists => {
+                sorted(self.by_lists(request, &mut tally).await?)
+            }
             RerankMethod::Listwise => self.listwise(request, &mut tally).await?,
         };
         Ok(RerankAnswer { raw, function, order, method, timings: tally.timings(started) })
@@ -81,7 +84,9 @@ impl Engine {
         if !can {
             return Err(EngineError::unsupported(match method {
                 RerankMethod::Pointwise => "rank pointwise: it has no score head",
-                RerankMethod::Listwise => "rank listwise: it is not an E2Rank model",
+                RerankMethod::Listwise => {
+                    "rank listwise: it is no model for that, as E2Rank and jina-reranker-v3 are"
+                }
                 RerankMethod::Similarity => "rank by similarity: it gives no vectors",
                 RerankMethod::MaxSim => "rank by maxsim: it gives no token vectors",
             }));
@@ -101,8 +106,14 @@ impl Engine {
         if fixed && let Some(index) = request.documents.iter().position(instructed) {
             return Err(EngineError::Input { index, source: InputError::DocumentInstruction });
         }
-        if method != RerankMethod::Listwise && request.listwise != Listwise::default() {
-            return Err(EngineError::unsupported(NO_LIST));
+        if request.listwise != Listwise::default() {
+            match method {
+                RerankMethod::Listwise if capabilities.lists => {
+                    return Err(EngineError::unsupported(WHOLE_LISTS));
+                }
+                RerankMethod::Listwise => {}
+                _ => return Err(EngineError::unsupported(NO_LIST)),
+            }
         }
         let Listwise { candidates, step, passes, .. } = request.listwise;
         check_limits(&request.prepare)?;

@@ -117,6 +117,7 @@ struct Outputs {
     logits: Vec<Vec<f32>>,
     sparse: Vec<Vec<(u32, f32)>>,
     multi: Vec<Vec<Vec<f32>>>,
+    lists: Vec<Vec<Vec<f32>>>,
     /// Rows computed.
     rows: usize,
 }
@@ -135,6 +136,7 @@ impl Outputs {
                 Reply::Score(_) => self.logits.len(),
                 Reply::Sparse(_) => self.sparse.len(),
                 Reply::Multi(_) => self.multi.len(),
+                Reply::List(_) => self.lists.len(),
             };
             assert_eq!(found, jobs.len(), "a readout gives an output for each sequence");
         }
@@ -285,6 +287,8 @@ impl<'a> Worker<'a> {
         let sparse = readouts.sparse.as_ref().filter(|_| sparse);
         let multi = wants(|reply| matches!(reply, Reply::Multi(_)));
         let multi = readouts.multi.as_ref().filter(|_| multi);
+        let lists = wants(|reply| matches!(reply, Reply::List(_)));
+        let lists = readouts.list.as_ref().filter(|_| lists);
         let outputs = Outputs {
             vectors: vectors.map_or(Ok(Vec::new()), |readout| readout.embed(&hidden))?,
             tokens: if wants_tokens { token_rows(&hidden)? } else { Vec::new() },
@@ -292,6 +296,7 @@ impl<'a> Worker<'a> {
             sparse: sparse
                 .map_or(Ok(Vec::new()), |readout| readout.weights(&hidden, &sequences))?,
             multi: multi.map_or(Ok(Vec::new()), |readout| readout.vectors(&hidden))?,
+            lists: lists.map_or(Ok(Vec::new()), |readout| readout.vectors(&hidden))?,
             rows,
         };
         outputs.check(jobs);
@@ -315,6 +320,9 @@ impl<'a> Worker<'a> {
                 }
                 Reply::Multi(waiter) => {
                     self.reply(waiter, std::mem::take(&mut outputs.multi[index]), &spent);
+                }
+                Reply::List(waiter) => {
+                    self.reply(waiter, std::mem::take(&mut outputs.lists[index]), &spent);
                 }
                 Reply::Tokens(waiter) => {
                     self.reply(waiter, std::mem::take(&mut outputs.tokens[index]), &spent);
@@ -344,7 +352,7 @@ impl<'a> Worker<'a> {
         match job.reply {
             Reply::Embedding => self.context.queue.land(&job.sequence, &Err(error.clone())),
             // A client that has disconnected is ignored.
-            Reply::Tokens(waiter) | Reply::Multi(waiter) => {
+            Reply::Tokens(waiter) | Reply::Multi(waiter) | Reply::List(waiter) => {
                 drop(waiter.send(Err(error.clone())));
             }
             Reply::Score(waiter) => drop(waiter.send(Err(error.clone()))),

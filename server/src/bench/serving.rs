@@ -107,7 +107,7 @@ fn failed(error: &dyn std::fmt::Display) -> CommandError {
 /// The path for what a model is made for.
 fn path(engine: &Engine) -> &'static str {
     let capabilities = &engine.info().capabilities;
-    let ranks = engine.rerank_method() == Some(RerankMethod::Pointwise);
+    let ranks = engine.rerank_method() == Some(RerankMethod::Pointwise) || capabilities.lists;
     if capabilities.embedding.is_some() {
         "/embed"
     } else if ranks {

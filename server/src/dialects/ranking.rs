@@ -251,7 +251,7 @@ macro_rules! ranking_body {
             /// Addition: vectors of the documents, for listwise and similarity ranking: lists of
             /// numbers or base64 of little-endian float32.
             pub document_embeddings: Option<$crate::dialects::vectors::SentVectors>,
-            /// Addition: how a listwise model (E2Rank) sees the candidates.
+            /// Addition: how E2Rank sees the candidates.
             pub listwise: Option<$crate::dialects::ranking::ListwiseOptions>,
             /// Addition: which end of an overlong document is cut.
             #[serde(alias = "truncation_side")]
@@ -307,7 +307,8 @@ impl From<Scores> for ScoreForm {
 pub enum Method {
     /// Each is scored with the query.
     Pointwise,
-    /// By a vector of query and candidates (E2Rank).
+    /// By a vector of query and candidates (E2Rank), or by reading whole lists
+    /// (jina-reranker-v3).
     Listwise,
     /// By the cosine of vectors.
     Similarity,

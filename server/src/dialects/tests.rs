@@ -2,6 +2,7 @@
 
 mod choosing;
 mod lengths;
+mod lists;
 mod multimodal;
 mod parts;
 mod scores;

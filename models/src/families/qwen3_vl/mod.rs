@@ -41,6 +41,7 @@ pub fn family() -> Family {
         words: None,
         language_model: Some(LanguageModel {
             embedders: &[],
+            list_rankers: &[],
             tables: TABLES,
             heads: &["lm_head.weight", "language_model.lm_head.weight"],
             tied: false,

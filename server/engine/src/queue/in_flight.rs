@@ -51,7 +51,9 @@ impl InFlight {
     /// Whether any waiter of a job is still connected.
     pub fn is_wanted(&self, job: &Job) -> bool {
         match &job.reply {
-            Reply::Tokens(waiter) | Reply::Multi(waiter) => !waiter.is_closed(),
+            Reply::Tokens(waiter) | Reply::Multi(waiter) | Reply::List(waiter) => {
+                !waiter.is_closed()
+            }
             Reply::Sparse(waiter) => !waiter.is_closed(),
             Reply::Score(waiter) => !waiter.is_closed(),
             Reply::Embedding => self.0.get(&job.sequence).is_some_and(|computation| {

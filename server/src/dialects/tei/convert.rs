@@ -101,6 +101,9 @@ pub fn token(token: Token) -> TokenEntry {
     TokenEntry { id, text, special, start, stop }
 }
 
+/// What transformers calls an output without a name.
+const UNNAMED: &str = "LABEL_0";
+
 /// The kind of a model, and its details.
 fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) {
     let capabilities = &engine.info().capabilities;
@@ -112,7 +115,10 @@ fn model_type(engine: &Engine) -> (&'static str, BTreeMap<&'static str, Value>) 
     if let Some(pooling) = pooling {
         return ("embedding", BTreeMap::from([("pooling", Value::from(pooling))]));
     }
-    let labels = capabilities.labels.as_deref().unwrap_or_default();
+    // The score of a ranker of lists has no name.
+    let unnamed = [UNNAMED.to_owned()];
+    let own: &[String] = if capabilities.lists { &unnamed } else { &[] };
+    let labels = capabilities.labels.as_deref().unwrap_or(own);
     let kind = if labels.len() == 1 { "reranker" } else { "classifier" };
     let names = labels.iter().enumerate();
     let id2label = names.clone().map(|(id, name)| (id.to_string(), Value::from(name.as_str())));

@@ -575,7 +575,8 @@ pub enum RerankMethod {
     Auto = 0,
     /// Each document is scored with the query.
     Pointwise = 1,
-    /// Query and first documents make a vector, which is compared with each document's (E2Rank).
+    /// Query and first documents make a vector, which is compared with each document's (E2Rank), or the model reads whole
+    /// lists (jina-reranker-v3).
     Listwise = 2,
     /// The query's vector is compared with each document's.
     Similarity = 3,

@@ -160,7 +160,9 @@ pub fn metadata(timings: &Timings) -> pb::Metadata {
 /// The model is not ready.
 pub fn info(app: &App) -> Result<pb::InfoResponse, Failure> {
     let (name, engine) = app.described(None)?;
-    let model_type = match engine.info().capabilities.labels.as_ref().map(Vec::len) {
+    let capabilities = &engine.info().capabilities;
+    let model_type = match capabilities.labels.as_ref().map(Vec::len) {
+        None if capabilities.lists => pb::ModelType::Reranker,
         None => pb::ModelType::Embedding,
         Some(1) => pb::ModelType::Reranker,
         Some(_) => pb::ModelType::Classifier,

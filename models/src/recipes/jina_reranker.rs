@@ -1,0 +1,246 @@
+//! jina-reranker-v3: a query and a list of documents in one chat, with a special token after each
+//! document and after the query, at which a projector is read (`JinaForRanking`; `modeling.py` of
+//! its checkpoint).
+//!
+//! Must not know: which network follows, tensors, requests.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::fitted_list::FittedList;
+use super::prompts::Prompts;
+use super::tokenizer::TextTokenizer;
+use super::{CHECK_TEXT, NetworkTraits, Recipe, RecipeKind, SplitLists, Tokenize};
+use crate::batch::Sequence;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::input::{Input, InputError, ListwiseTemplate, Prepare, Prompt};
+use crate::task::Task;
+
+const LISTS_ONLY: InputError = InputError::Kind("ranks lists of texts; POST /rerank takes them");
+const OWN_TEMPLATE: InputError = InputError::Kind("has one template for lists; leave it out");
+/// The tokens at which a document and the query are read.
+const DOCUMENT_MARK: &str = "<|embed_token|>";
+const QUERY_MARK: &str = "<|rerank_token|>";
+/// Maximum documents of a list.
+const DOCUMENTS_MAX: usize = 125;
+/// Maximum tokens of a query and of a document, unless a request sets others.
+const QUERY_TOKENS_MAX: usize = 512;
+const DOCUMENT_TOKENS_MAX: usize = 2048;
+/// The chat around a list, with thinking disabled.
+const HEAD: &str = "<|im_start|>system\nYou are a search relevance expert who can determine a \
+    ranking of the passages based on how relevant they are to the query. If the query is a \
+    question, how relevant a passage is depends on how well it answers the question. If not, try \
+    to analyze the intent of the query and assess how well each passage satisfies the intent. If \
+    an instruction is provided, you should follow the instruction when determining the ranking.\
+    <|im_end|>\n<|im_start|>user\n";
+const TAIL: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+
+/// Its entry in the list of recipes.
+pub fn kind() -> RecipeKind {
+    RecipeKind {
+        name: "jina_reranker",
+        fits: |_, task| task == Task::RankLists,
+        tokens_max: None,
+        load: |checkpoint, traits, _| Ok(Box::new(JinaReranker::load(checkpoint, traits)?)),
+    }
+}
+
+struct JinaReranker {
+    tokenizer: TextTokenizer,
+    prompts: Prompts,
+    /// Ids of [`DOCUMENT_MARK`] and [`QUERY_MARK`].
+    document_mark: u32,
+    query_mark: u32,
+}
+
+impl JinaReranker {
+    fn load(checkpoint: &Checkpoint, traits: &NetworkTraits) -> Result<Self, CheckpointError> {
+        let tokenizer = TextTokenizer::load(checkpoint, traits)?;
+        let document_mark = tokenizer.id(checkpoint, DOCUMENT_MARK)?;
+        let query_mark = tokenizer.id(checkpoint, QUERY_MARK)?;
+        let prompts = Prompts::of(checkpoint, &traits.conventions);
+        Ok(Self { tokenizer, prompts, document_mark, query_mark })
+    }
+
+    fn list(
+        &self,
+        query: &str,
+        candidates: &[Arc<str>],
+        how: &Prepare,
+    ) -> Result<Sequence, InputError> {
+        let instruction = self.prompts.asked(&how.prompt)?;
+        let query = self.cut(&without_marks(query), query_tokens_max(how), how)?;
+        let mut is_cut = query.is_cut;
+        let mut documents = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            let text = without_marks(candidate);
+            let document = self.cut(&text, document_tokens_max(how), how)?;
+            is_cut |= document.is_cut;
+            documents.push(document.text);
+        }
+        let encode = |each: Option<usize>| {
+            let mut shorter = Vec::with_capacity(documents.len());
+            for document in &documents {
+                shorter.push(self.tokenizer.part(document, each)?);
+            }
+            self.tokenizer.plain(&whole(&query.text, &shorter, instruction))
+        };
+        let fitted = FittedList::new(&self.tokenizer, how, &documents, None, encode)?;
+        let tokens = fitted.encoding.get_ids().to_vec();
+        let is_mark = |id: u32| id == self.document_mark || id == self.query_mark;
+        let marks: Vec<usize> = (0..tokens.len()).filter(|index| is_mark(tokens[*index])).collect();
+        if marks.len() != documents.len() + 1 {
+            let found = marks.len();
+            let problem = format!("{found} marks in a list of {} documents", documents.len());
+            return Err(InputError::Tokenizer(problem));
+        }
+        let is_cut = is_cut || fitted.is_cut;
+        self.tokenizer.checked(Sequence { tokens, marks, is_cut, ..Sequence::default() })
+    }
+
+    /// A text within its own limit.
+    fn cut(&self, text: &str, limit: usize, how: &Prepare) -> Result<CutText, InputError> {
+        let part = self.tokenizer.beginning(text, limit)?;
+        let is_cut = part.len() < text.len();
+        if is_cut && !how.truncate {
+            let tokens = self.tokenizer.plain(text)?.len();
+            return Err(InputError::TooLong { tokens, limit });
+        }
+        Ok(CutText { text: part.into(), is_cut })
+    }
+}
+
+/// The limit of a query's tokens.
+fn query_tokens_max(how: &Prepare) -> usize {
+    how.query_tokens_max.unwrap_or(QUERY_TOKENS_MAX)
+}
+
+/// The limit of a document's tokens.
+fn document_tokens_max(how: &Prepare) -> usize {
+    how.document_tokens_max.unwrap_or(DOCUMENT_TOKENS_MAX)
+}
+
+/// A text, and whether its end was cut off.
+struct CutText {
+    text: Arc<str>,
+    is_cut: bool,
+}
+
+/// A text without the tokens at which lists are read, as in the reference; here also where removing
+/// one makes another. So a text cannot add one.
+fn without_marks(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    // Both end in this character.
+    for piece in text.split_inclusive('>') {
+        kept.push_str(piece);
+        if let Some(mark) = [QUERY_MARK, DOCUMENT_MARK].iter().find(|mark| kept.ends_with(**mark)) {
+            kept.truncate(kept.len() - mark.len());
+        }
+    }
+    kept
+}
+
+/// The text of a list.
+fn whole(query: &str, documents: &[&str], instruction: Option<&str>) -> String {
+    let count = documents.len();
+    let mut text = format!(
+        "{HEAD}I will provide you with {count} passages, each indicated by a numerical identifier. \
+         Rank the passages based on their relevance to query: {query}\n"
+    );
+    // Writing to a string cannot fail.
+    if let Some(instruction) = instruction {
+        let _ = writeln!(text, "<instruct>\n{instruction}\n</instruct>");
+    }
+    for (index, document) in documents.iter().enumerate() {
+        let _ = writeln!(text, "<passage id=\"{index}\">\n{document}{DOCUMENT_MARK}\n</passage>");
+    }
+    let _ = write!(text, "<query>\n{query}{QUERY_MARK}\n</query>{TAIL}");
+    text
+}
+
+impl SplitLists for JinaReranker {
+    fn query_tokens(&self, query: &str, how: &Prepare) -> Result<usize, InputError> {
+        let query = self.cut(&without_marks(query), query_tokens_max(how), how)?;
+        Ok(self.tokenizer.plain(&query.text)?.len())
+    }
+
+    fn document_tokens(&self, document: &str, how: &Prepare) -> Result<usize, InputError> {
+        let document = self.cut(&without_marks(document), document_tokens_max(how), how)?;
+        Ok(self.tokenizer.plain(&document.text)?.len())
+    }
+
+    fn split(&self, query: usize, documents: &[usize], how: &Prepare) -> Vec<usize> {
+        // As published, a list ends as soon as one more document might not fit.
+        let room = self.tokenizer.limit(how).saturating_sub(2 * query);
+        let most = document_tokens_max(how);
+        let (mut lists, mut count, mut tokens) = (Vec::new(), 0, 0);
+        for document in documents {
+            count += 1;
+            tokens += document;
+            if count >= DOCUMENTS_MAX || room.saturating_sub(tokens) <= most {
+                lists.push(count);
+                (count, tokens) = (0, 0);
+            }
+        }
+        if count > 0 {
+            lists.push(count);
+        }
+        lists
+    }
+}
+
+impl Recipe for JinaReranker {
+    fn tokenizer(&self) -> &dyn Tokenize {
+        &self.tokenizer
+    }
+
+    fn prompts(&self) -> BTreeMap<String, String> {
+        self.prompts.named().clone()
+    }
+
+    fn lists(&self) -> Option<&dyn SplitLists> {
+        Some(self)
+    }
+
+    fn check_input(&self) -> Input {
+        Input::Listwise {
+            query: CHECK_TEXT.into(),
+            candidates: vec![CHECK_TEXT.into()],
+            template: ListwiseTemplate::default(),
+        }
+    }
+
+    fn prepare(&self, input: &Input, how: &Prepare) -> Result<Sequence, InputError> {
+        match input {
+            Input::Listwise { query, candidates, template: ListwiseTemplate::Paper } => {
+                self.list(query, candidates, how)
+            }
+            Input::Listwise { .. } => Err(OWN_TEMPLATE),
+            Input::Tokens(ids) => self.tokenizer.given(ids, how),
+            Input::Content(_) | Input::Pair { .. } => Err(LISTS_ONLY),
+        }
+    }
+
+    fn with_prompt(
+        &self,
+        text: &str,
+        _special_tokens: bool,
+        prompt: &Prompt,
+    ) -> Result<String, InputError> {
+        self.prompts.resolve(prompt)?;
+        Ok(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_add_a_mark() {
+        let nested = "a<|embed_<|rerank_<|embed_token|>token|>token|>b";
+        assert_eq!(without_marks(nested), "ab");
+        assert_eq!(without_marks("<|rerank_token|><|embed_token|> x"), " x");
+    }
+}
