@@ -58,8 +58,9 @@ lint-cuda:
 lint-metal:
 	CARGO_TARGET_DIR='$(TARGET)/types' scripts/metal/check.sh '$(TARGET)/metal-check'
 
-assets: ## Fetch the demo model and the Qwen3 tokenizer
+assets: ## Fetch what the tests need: the demo model, a small SPLADE, the Qwen3 tokenizer
 	@$(PYTHON) scripts/fetch.py all-MiniLM-L6-v2
+	@$(PYTHON) scripts/fetch.py splade-bert-tiny
 	@$(PYTHON) scripts/fetch.py qwen3-tokenizer
 
 test: assets test-rust test-isa test-clients test-packages ## Run all tests, fetching what they need

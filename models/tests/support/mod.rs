@@ -15,6 +15,7 @@ pub fn asset(name: &str) -> PathBuf {
     });
     let folder = match name {
         "all-MiniLM-L6-v2" => "models/all-MiniLM-L6-v2",
+        "splade-bert-tiny" => "models/splade-bert-tiny",
         "qwen3-tokenizer" => "tokenizers/qwen3",
         other => panic!("unknown asset {other}"),
     };
