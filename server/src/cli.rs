@@ -15,7 +15,7 @@ use crate::config::{self, Environment, ServeArgs};
 use crate::logging::{LogFormat, LogSettings};
 use crate::media::end_programs;
 use crate::show::{Unit, shown};
-use crate::{about, bench, bulk, health, hub, logging, models, router, serve, verify};
+use crate::{about, admit, bench, bulk, health, hub, logging, models, router, serve, verify};
 
 /// Proxima serves embedding models: one binary, over HTTP, with the vectors of the reference
 /// implementation.
@@ -42,6 +42,8 @@ enum Command {
     Embed(bulk::EmbedArgs),
     /// Check a model against published vectors
     Verify(verify::VerifyArgs),
+    /// Say what a checkpoint is, whether it is served, and whether its answers are right
+    Admit(admit::AdmitArgs),
     /// Write a checkpoint with random weights in a published layout
     Synth(SynthArgs),
     /// List the models in the cache, or remove one
@@ -214,6 +216,7 @@ fn dispatch(command: Command, environment: &Environment) -> Result<(), CommandEr
             result
         }
         Command::Verify(arguments) => verify::run(&arguments, environment),
+        Command::Admit(arguments) => admit::run(&arguments, environment),
         Command::Synth(arguments) => synth(&arguments),
         Command::Models(arguments) => models::run(&arguments, environment),
         Command::Health(arguments) => health::run(arguments),

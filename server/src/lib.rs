@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod about;
+mod admit;
 pub mod bench;
 pub mod bulk;
 pub mod cli;

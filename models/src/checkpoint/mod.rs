@@ -7,6 +7,7 @@ pub mod keys;
 mod leftovers;
 mod sentence;
 mod similarity;
+mod uses;
 mod weights;
 
 use std::fs;
@@ -27,6 +28,7 @@ pub use sentence::{
     Subject,
 };
 pub use similarity::SimilarityFunction;
+pub use uses::{Handling, KeyUse};
 pub use weights::{PICKLE, Weights};
 
 /// Why a checkpoint could not be opened or loaded. Each names the file and says what to do.

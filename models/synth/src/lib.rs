@@ -11,6 +11,7 @@
 mod configs;
 mod random;
 mod tokenizer;
+mod twin;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -20,6 +21,8 @@ use half::bf16;
 use serde_json::{Value, json};
 
 use thiserror::Error;
+
+pub use twin::twin;
 
 use configs::{NetworkKind, Published};
 use random::Random;

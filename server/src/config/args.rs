@@ -117,6 +117,9 @@ pub enum TaskName {
     Rerank,
     /// Embeds texts and ranks listwise
     E2rank,
+    /// Ranks lists of documents that it reads with the query (jina-reranker-v3)
+    #[serde(rename = "rank-lists")]
+    RankLists,
     /// Classifies texts
     Classify,
     /// Word weights from the head of a masked language model (SPLADE)
@@ -129,6 +132,7 @@ impl From<TaskName> for Task {
             TaskName::Embed => Self::Embed,
             TaskName::Rerank => Self::Rerank,
             TaskName::E2rank => Self::E2Rank,
+            TaskName::RankLists => Self::RankLists,
             TaskName::Classify => Self::Classify,
             TaskName::Sparse => Self::Sparse,
         }

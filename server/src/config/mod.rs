@@ -28,7 +28,7 @@ use crate::hub::{self, HubSettings};
 use crate::logging::LogSettings;
 use crate::media::MediaSettings;
 
-pub use args::{DtypeName, PoolingName, Secret, ServeArgs};
+pub use args::{DtypeName, PoolingName, Secret, ServeArgs, TaskName};
 pub use example::example;
 pub use known::meant_flag;
 pub use kubelet::without_kubelet;
