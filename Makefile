@@ -17,7 +17,7 @@ CUDA_VERSIONS := CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000
 CUDA_TOOLKIT := $(CACHE)/cuda-13.0.2
 CUDA_BUILD := CUDA_HOME='$(CUDA_TOOLKIT)/shims' NVCC='$(CURDIR)/scripts/cuda/nvcc' $(CUDA_VERSIONS)
 
-.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients fuzz-http test-long verify-mpnet assets lint docs openapi protos deny golden bench bench-peers bench-rerank bench-vision demo-images soak dist test-packages
+.PHONY: help serve build build-cuda cuda-environment cuda-toolkit cuda-kernels lint-cuda lint-metal test test-rust test-isa test-neon test-clients fuzz-http test-candle test-long verify-mpnet assets lint docs openapi protos deny golden bench bench-peers bench-rerank bench-vision demo-images soak dist test-packages
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -116,7 +116,10 @@ fuzz-http: build assets $(CLIENTS)/.complete ## Compare responses with the OpenA
 verify-mpnet: build ## Fetch all-mpnet-base-v2 (405 MB) and check it against its published answers
 	@set -e; model=$$($(PYTHON) scripts/fetch.py all-mpnet-base-v2); $(PROXIMA) verify --model "$$model"
 
-test-long: fuzz-http soak verify-mpnet deny ## Run what `make test` leaves out because it takes long: many generated requests, a minute of load, a larger model
+test-candle: ## Compare small networks with candle-transformers, a second opinion without Python
+	cargo test --release --locked --manifest-path tests/candle/Cargo.toml --target-dir '$(TARGET)/candle'
+
+test-long: fuzz-http soak verify-mpnet test-candle deny ## Run what `make test` leaves out because it takes long: many generated requests, a minute of load, a larger model, a second opinion
 
 bench-vision: build assets ## Measure images per second on a synthetic Qwen3-VL-Embedding-2B (needs Pillow, numpy; BENCH='--peer PYTHON')
 	$(PYTHON) benches/vision.py --proxima $(PROXIMA) --cache '$(CACHE)' $(BENCH)

@@ -4,15 +4,10 @@
 
 mod support;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use proxima_models::readout::Pooling;
-use proxima_models::{
-    Checkpoint, Input, LoadOptions, Model, Precision, Prepare, Prompt, RaggedBatch, Sequence, Task,
-};
+use proxima_models::{Checkpoint, LoadOptions, Model, Precision, Prepare, Prompt, Sequence};
 use serde_json::{Value, json};
-use support::{float32_error, floats, safetensors};
+use support::{answers, architecture, float32_error, floats, load, networks, sequence, write};
 
 /// Where its values are in a golden file, and how a network is asked for them.
 const POOLINGS: [(&str, Pooling); 3] =
@@ -20,107 +15,6 @@ const POOLINGS: [(&str, Pooling); 3] =
 
 /// The size of the logits of one word in these networks.
 const LOGIT: f32 = 3.0;
-
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
-}
-
-fn networks() -> Vec<Value> {
-    let text = fs::read_to_string(golden().join("families.json")).expect("a golden file");
-    let mut content: Value = serde_json::from_str(&text).expect("JSON");
-    match content["networks"].take() {
-        Value::Array(networks) => networks,
-        other => panic!("{other} is no list"),
-    }
-}
-
-/// Writes a network as a checkpoint.
-fn write(network: &Value) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let tokenizer = network["tokenizer"].as_str().expect("a name");
-    let from = golden().join("scores").join(tokenizer);
-    fs::copy(from.join("tokenizer.json"), folder.path().join("tokenizer.json")).expect("copied");
-    let settings = fs::read_to_string(from.join("tokenizer_config.json")).expect("a file");
-    let mut settings: Value = serde_json::from_str(&settings).expect("JSON");
-    settings["model_max_length"] = 4096.into();
-    let path = folder.path().join("tokenizer_config.json");
-    fs::write(path, settings.to_string()).expect("written");
-    if network["config"].is_object() {
-        let path = folder.path().join("config.json");
-        fs::write(path, network["config"].to_string()).expect("written");
-    }
-    for (path, content) in network["files"].as_object().into_iter().flatten() {
-        let path = folder.path().join(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-        let content = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
-        fs::write(path, content).expect("written");
-    }
-    let weights = safetensors(&network["tensors"]);
-    fs::write(folder.path().join("model.safetensors"), weights).expect("written");
-    folder
-}
-
-fn architecture(network: &Value) -> &str {
-    network["config"]["architectures"][0].as_str().unwrap_or_default()
-}
-
-fn load(network: &Value, dtype: Precision, pooling: Pooling) -> Model {
-    let folder = write(network);
-    let task = match architecture(network) {
-        _ if network["task"] == "rerank" => Task::Rerank,
-        name if name.ends_with("SequenceClassification") => Task::Classify,
-        name if name.ends_with("MaskedLM") => Task::Sparse,
-        _ => Task::Embed,
-    };
-    let options = LoadOptions {
-        task: Some(task),
-        dtype: Some(dtype),
-        pooling: (task == Task::Embed && network["files"].is_null()).then_some(pooling),
-        device: support::device(),
-        strict_checkpoint: true,
-        ..LoadOptions::default()
-    };
-    let loaded = Model::load(&Checkpoint::open(folder.path()).expect("opened"), &options);
-    loaded.unwrap_or_else(|problem| panic!("{}: {problem}", network["name"]))
-}
-
-fn sequence(model: &Model, case: &Value) -> Sequence {
-    let input = match &case["text"] {
-        Value::String(text) => Input::from(text.as_str()),
-        pair => {
-            let text = |side: usize| pair[side].as_str().expect("a text").into();
-            Input::Pair { query: text(0), document: text(1) }
-        }
-    };
-    let tokens_max = case["limit"].as_u64().map(|limit| limit as usize);
-    let prompt = case["prompt"].as_str().map(|text| Prompt::Instruction(text.to_owned()));
-    let how = Prepare { tokens_max, prompt: prompt.unwrap_or_default(), ..Prepare::default() };
-    let sequence = model.recipe.prepare(&input, &how).expect("prepared");
-    let ids = case["ids"].as_array().expect("ids");
-    let ids: Vec<u32> = ids.iter().map(|id| id.as_u64().expect("an id") as u32).collect();
-    assert_eq!(sequence.tokens, ids, "{}", case["text"]);
-    sequence
-}
-
-/// What a model gives for each sequence: a vector, logits, or the weights of all words.
-fn answers(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
-    let hidden = model.encoder.encode(&RaggedBatch::new(sequences)).expect("encoded");
-    if let Some(score) = &model.readouts.score {
-        return score.logits(&hidden).expect("read out");
-    }
-    if let Some(sparse) = &model.readouts.sparse {
-        let sequences: Vec<&Sequence> = sequences.iter().collect();
-        let found = sparse.weights(&hidden, &sequences).expect("read out");
-        return found.into_iter().map(|words| dense(&words, model.info.vocabulary)).collect();
-    }
-    model.readouts.embedding.as_ref().expect("an embedder").embed(&hidden).expect("read out")
-}
-
-fn dense(words: &[(u32, f32)], vocabulary: usize) -> Vec<f32> {
-    let mut all = vec![0.0; vocabulary];
-    words.iter().for_each(|(id, weight)| all[*id as usize] = *weight);
-    all
-}
 
 /// The values that the reference gives, by their name.
 fn wanted<'a>(cases: &'a [Value], key: &'a str) -> impl Iterator<Item = Vec<f32>> + 'a {

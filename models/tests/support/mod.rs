@@ -1,9 +1,14 @@
 //! Shared by the tests of this crate: downloaded files, golden answers, synthetic checkpoints.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use proxima_models::{Checkpoint, DeviceChoice, LoadOptions, Model, Precision};
-use proxima_synth::{SynthOptions, write};
+use proxima_models::readout::Pooling;
+use proxima_models::{
+    Checkpoint, DeviceChoice, Input, LoadOptions, Model, Precision, Prepare, Prompt, RaggedBatch,
+    Sequence, Task,
+};
+use proxima_synth::SynthOptions;
 use serde_json::{Value, json};
 
 /// A file that scripts/fetch.py downloads.
@@ -22,6 +27,17 @@ pub fn asset(name: &str) -> PathBuf {
     let path = cache.join(folder);
     assert!(path.exists(), "{} is missing: run `make assets`", path.display());
     path
+}
+
+/// The folder of golden files, seen from whichever package includes this module.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn golden() -> PathBuf {
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let found = above.find_map(|folder| {
+        let golden = folder.join("tests/golden");
+        golden.is_dir().then_some(golden)
+    });
+    found.expect("a folder of golden files")
 }
 
 /// The device that models run on: with `PROXIMA_TEST_DEVICE=cuda` the same tests run on a GPU.
@@ -52,18 +68,131 @@ pub fn golden_model_in(name: &str, dtype: Precision) -> (Model, Vec<Value>) {
 /// As [`golden_model`], with these options.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn golden_model_with(name: &str, options: &LoadOptions) -> (Model, Vec<Value>) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
-    let text = std::fs::read_to_string(path.join(format!("{name}.json"))).expect("a golden file");
+    let path = golden().join(format!("{name}.json"));
+    let text = fs::read_to_string(path).expect("a golden file");
     let golden: Value = serde_json::from_str(&text).expect("JSON");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let tokenizer = golden["tokenizer"].as_str().map(asset);
     let seed = golden["seed"].as_u64().expect("a seed");
     let synth = golden["synth"].as_str().expect("a name");
-    write(synth, folder.path(), &SynthOptions { seed, tokenizer }).expect("written");
+    proxima_synth::write(synth, folder.path(), &SynthOptions { seed, tokenizer }).expect("written");
     let checkpoint = Checkpoint::open(folder.path()).expect("opened");
     let options = LoadOptions { device: device(), ..options.clone() };
     let model = Model::load(&checkpoint, &options).expect("loaded");
     (model, golden["cases"].as_array().expect("cases").clone())
+}
+
+/// The networks of `families.json`.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn networks() -> Vec<Value> {
+    let text = fs::read_to_string(golden().join("families.json")).expect("a golden file");
+    let mut content: Value = serde_json::from_str(&text).expect("JSON");
+    match content["networks"].take() {
+        Value::Array(networks) => networks,
+        other => panic!("{other} is no list"),
+    }
+}
+
+/// Writes a network of `families.json` as a checkpoint.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn write(network: &Value) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tokenizer = network["tokenizer"].as_str().expect("a name");
+    let from = golden().join("scores").join(tokenizer);
+    fs::copy(from.join("tokenizer.json"), folder.path().join("tokenizer.json")).expect("copied");
+    let settings = fs::read_to_string(from.join("tokenizer_config.json")).expect("a file");
+    let mut settings: Value = serde_json::from_str(&settings).expect("JSON");
+    settings["model_max_length"] = 4096.into();
+    let path = folder.path().join("tokenizer_config.json");
+    fs::write(path, settings.to_string()).expect("written");
+    if network["config"].is_object() {
+        let path = folder.path().join("config.json");
+        fs::write(path, network["config"].to_string()).expect("written");
+    }
+    for (path, content) in network["files"].as_object().into_iter().flatten() {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        let content = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
+        fs::write(path, content).expect("written");
+    }
+    let weights = safetensors(&network["tensors"]);
+    fs::write(folder.path().join("model.safetensors"), weights).expect("written");
+    folder
+}
+
+/// The class of transformers that computes a network.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn architecture(network: &Value) -> &str {
+    network["config"]["architectures"][0].as_str().unwrap_or_default()
+}
+
+/// A network of `families.json` with the readouts that its class has, or this pooling.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn load(network: &Value, dtype: Precision, pooling: Pooling) -> Model {
+    load_from(write(network).path(), network, dtype, pooling)
+}
+
+/// As [`load`], from the folder that it was written to.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn load_from(folder: &Path, network: &Value, dtype: Precision, pooling: Pooling) -> Model {
+    let task = match architecture(network) {
+        _ if network["task"] == "rerank" => Task::Rerank,
+        name if name.ends_with("SequenceClassification") => Task::Classify,
+        name if name.ends_with("MaskedLM") => Task::Sparse,
+        _ => Task::Embed,
+    };
+    let options = LoadOptions {
+        task: Some(task),
+        dtype: Some(dtype),
+        pooling: (task == Task::Embed && network["files"].is_null()).then_some(pooling),
+        device: device(),
+        strict_checkpoint: true,
+        ..LoadOptions::default()
+    };
+    let loaded = Model::load(&Checkpoint::open(folder).expect("opened"), &options);
+    loaded.unwrap_or_else(|problem| panic!("{}: {problem}", network["name"]))
+}
+
+/// The input of a case, prepared; its tokens are those of the reference.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn sequence(model: &Model, case: &Value) -> Sequence {
+    let input = match &case["text"] {
+        Value::String(text) => Input::from(text.as_str()),
+        pair => {
+            let text = |side: usize| pair[side].as_str().expect("a text").into();
+            Input::Pair { query: text(0), document: text(1) }
+        }
+    };
+    let tokens_max = case["limit"].as_u64().map(|limit| limit as usize);
+    let prompt = case["prompt"].as_str().map(|text| Prompt::Instruction(text.to_owned()));
+    let how = Prepare { tokens_max, prompt: prompt.unwrap_or_default(), ..Prepare::default() };
+    let sequence = model.recipe.prepare(&input, &how).expect("prepared");
+    let ids = case["ids"].as_array().expect("ids");
+    let ids: Vec<u32> = ids.iter().map(|id| id.as_u64().expect("an id") as u32).collect();
+    assert_eq!(sequence.tokens, ids, "{}", case["text"]);
+    sequence
+}
+
+/// What a model gives for each sequence: a vector, logits, or the weights of all words.
+#[allow(dead_code, reason = "not every test uses it")]
+pub fn answers(model: &Model, sequences: &[Sequence]) -> Vec<Vec<f32>> {
+    let hidden = model.encoder.encode(&RaggedBatch::new(sequences)).expect("encoded");
+    if let Some(score) = &model.readouts.score {
+        return score.logits(&hidden).expect("read out");
+    }
+    if let Some(sparse) = &model.readouts.sparse {
+        let sequences: Vec<&Sequence> = sequences.iter().collect();
+        let found = sparse.weights(&hidden, &sequences).expect("read out");
+        return found.into_iter().map(|words| dense(&words, model.info.vocabulary)).collect();
+    }
+    model.readouts.embedding.as_ref().expect("an embedder").embed(&hidden).expect("read out")
+}
+
+#[allow(dead_code, reason = "not every test uses it")]
+fn dense(words: &[(u32, f32)], vocabulary: usize) -> Vec<f32> {
+    let mut all = vec![0.0; vocabulary];
+    words.iter().for_each(|(id, weight)| all[*id as usize] = *weight);
+    all
 }
 
 /// How far float32 results on this machine may be from the reference's, for results whose largest
