@@ -120,7 +120,7 @@ const TABLES: &[&str] = &["", "model."];
 
 const NO_WINDOW: &str = "for use_sliding_window, which is refused";
 
-/// The keys that all of them have, with these settings of rotary positions, and some more.
+/// Keys shared by all Qwen3 types, with the given rotary keys and `$own`.
 macro_rules! keys {
     ($rotary:expr, $($own:expr),* $(,)?) => {
         &[

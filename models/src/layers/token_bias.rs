@@ -23,7 +23,7 @@ const ROWS_MAX: usize = 1024;
 /// ones.
 #[derive(Debug, Clone, Copy)]
 pub struct LogBuckets {
-    /// Buckets for each direction; all positions have one of their own if there are as many.
+    /// Buckets per direction; if at least as many as positions, each position has its own.
     pub span: usize,
     /// Positions from this on share the last bucket of their direction.
     pub distance_max: usize,
@@ -88,9 +88,9 @@ pub struct TokenBiasConfig<'a> {
     pub buckets: LogBuckets,
     /// Longest sequence in tokens.
     pub length: usize,
-    /// In each layer, what makes queries of the embeddings.
+    /// Name of the query projection in each layer.
     pub queries: &'a str,
-    /// In each layer, what makes keys of them.
+    /// Name of the key projection in each layer.
     pub keys: &'a str,
 }
 
@@ -200,8 +200,8 @@ impl TokenBiases {
     }
 }
 
-/// The heads of what a layer makes of the embeddings of relative positions at these rows, scaled
-/// like a product of query and key that is one term of three.
+/// Projects the relative-position embeddings with this layer's weights, split by head and scaled by
+/// `1/sqrt(3·size)`.
 fn tables_of(
     loader: &Loader<'_>,
     table: &Tensor,

@@ -334,7 +334,7 @@ fn told(app: &App, model: Option<&str>) -> Response {
 /// Whether a forward pass works on every model.
 #[utoipa::path(
     get, path = "/health", tag = "tei",
-    responses((status = 200, description = "it does")),
+    responses((status = 200, description = "every model is healthy")),
 )]
 async fn health(State(app): State<Arc<App>>) -> Response {
     respond(&app, app.ready().await.map(IntoResponse::into_response), error::failure)

@@ -8,7 +8,7 @@ use super::*;
 use crate::spec::{OffsetBuckets, PositionBias, ScoreBias, Sequences, TokenBias};
 
 #[test]
-fn runs_become_blocks_and_segments() {
+fn segments_become_blocks_and_spans() {
     let segment = |rows, start, ancestors| Segment { rows, start, ancestors };
     let segments = [
         segment(0..5, 0, vec![]),
