@@ -102,9 +102,9 @@ impl<'a> Loader<'a> {
         length: usize,
         change: impl Fn(f32) -> f32,
     ) -> Result<Tensor, CheckpointError> {
-        let numbers = self.stored(name, &[length])?.to_f32().into_iter().map(change).collect();
-        let numbers: Vec<f32> = numbers;
-        Tensor::from_vec(numbers, length, self.device).map_err(|error| self.failed(error))
+        let values = self.stored(name, &[length])?.to_f32().into_iter().map(change).collect();
+        let values: Vec<f32> = values;
+        Tensor::from_vec(values, length, self.device).map_err(|error| self.failed(error))
     }
 
     /// One linear layer from several, concatenated along the outputs: `(name, outputs)` each, all

@@ -217,8 +217,8 @@ fn tables_of(
     let made: Vec<Vec<f32>> = made.map_err(failed)?;
     let of_heads = (0..heads.heads).map(|head| {
         let elements = rows.iter().flat_map(|row| &made[*row][head * size..(head + 1) * size]);
-        let numbers: Vec<f32> = elements.map(|number| number * scale).collect();
-        let stored = StoredTensor::of_numbers(&numbers, vec![rows.len(), size]);
+        let values: Vec<f32> = elements.map(|value| value * scale).collect();
+        let stored = StoredTensor::of_values(&values, vec![rows.len(), size]);
         loader.layer(&stored.map_err(|problem| failed(KernelError::Msg(problem.to_string())))?)
     });
     of_heads.collect()

@@ -81,8 +81,8 @@ pub fn float32_error(largest: f32) -> f32 {
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn floats(text: &str) -> Vec<f32> {
     let bytes = bytes(text);
-    let numbers = bytes.chunks_exact(4);
-    numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four"))).collect()
+    let elements = bytes.chunks_exact(4);
+    elements.map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four"))).collect()
 }
 
 /// Bytes in base64.
