@@ -250,7 +250,7 @@ fn large_scores_do_not_overflow() {
 }
 
 #[test]
-fn shared_and_kept_prefixes_give_the_same_bits_as_whole_sequences() {
+fn shared_and_cached_prefixes_give_the_same_bits_as_whole_sequences() {
     let heads = Heads { heads: 4, kv_heads: 2, size: 32 };
     let (row, width) = (heads.row(), heads.heads * heads.size);
     let (cached, trunk, leaves) = (37, 230, [1usize, 40, 300]);

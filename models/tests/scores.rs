@@ -197,18 +197,18 @@ fn have_the_same_bits_however_rows_are_shared(dtype: Precision) {
     assert!(together.tokens().len() * 3 < asked * 2, "{} rows", together.tokens().len());
     assert_eq!(read(&together).0, alone);
     // One after another, each continuing what earlier ones have cached.
-    let (mut kept, mut recent): (Vec<Arc<Prefix>>, Vec<Arc<[u32]>>) = (Vec::new(), Vec::new());
+    let (mut cached, mut recent): (Vec<Arc<Prefix>>, Vec<Arc<[u32]>>) = (Vec::new(), Vec::new());
     let mut rows = 0;
     for (sequence, wanted) in sequences.iter().zip(&alone) {
         let find = |tokens: &[u32]| {
             let fits = |prefix: &&Arc<Prefix>| tokens.starts_with(prefix.tokens());
-            kept.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
+            cached.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
         };
         let batch = RaggedBatch::sharing(&[sequence], &recent, find);
         rows += batch.tokens().len();
         let (logits, more) = read(&batch);
         assert_eq!(&logits[0], wanted);
-        kept.extend(more);
+        cached.extend(more);
         recent.push(sequence.tokens.clone().into());
     }
     assert!(rows * 4 < asked * 3, "{rows} rows for {asked}");

@@ -277,17 +277,17 @@ fn images_have_the_same_bits_in_any_batch_and_behind_any_shared_prefix() {
         let shared = run(&sharing);
         assert!(shared.iter().eq(alone.iter().copied()), "{file} {dtype:?}: sharing");
         // The next batch continues from what this batch caches, images included.
-        let kept = model.encoder.encode(&sharing).expect("encoded").prefixes;
+        let cached = model.encoder.encode(&sharing).expect("encoded").prefixes;
         let find = |tokens: &[u32]| {
             let fits = |prefix: &&Arc<Prefix>| {
                 prefix.tokens().len() < tokens.len() && tokens.starts_with(prefix.tokens())
             };
-            kept.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
+            cached.iter().filter(fits).max_by_key(|prefix| prefix.tokens().len()).cloned()
         };
         let continued = RaggedBatch::sharing(&sequences, &[], find);
         let images = |batch: &RaggedBatch| batch.visuals().len();
-        let keeps = images(&continued) < images(&sharing) || model.readouts.embedding.is_none();
-        assert!(keeps, "{file}: no image is kept");
-        assert!(run(&continued).iter().eq(alone), "{file} {dtype:?}: behind what was kept");
+        let reuses = images(&continued) < images(&sharing) || model.readouts.embedding.is_none();
+        assert!(reuses, "{file}: no image is cached");
+        assert!(run(&continued).iter().eq(alone), "{file} {dtype:?}: behind what was cached");
     }
 }

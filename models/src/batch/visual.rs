@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_alone_have_no_places() {
+    fn texts_alone_have_no_mrope_positions() {
         let text = sequence(&[], &[], 30);
         assert_eq!(RaggedBatch::new([&text]).mrope_positions(), None);
         let image = sequence(&[3], &[(1, [2, 2])], 1);

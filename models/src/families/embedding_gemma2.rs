@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Family, Network, heads};
-use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, Keeping, RaggedBatch};
+use crate::batch::{BatchPart, Encoder, HiddenStates, InParts, PrefixCollector, RaggedBatch};
 use crate::checkpoint::keys::Key;
 use crate::checkpoint::keys::Rule::{NoEffect, Object, Refused, Used};
 use crate::checkpoint::keys::config::{
@@ -369,7 +369,7 @@ struct LayerState {
     hidden: Rows,
     /// The first hidden states.
     embedded: Tensor,
-    keeping: Keeping,
+    collector: PrefixCollector,
 }
 
 impl EmbeddingGemma2 {
@@ -377,11 +377,11 @@ impl EmbeddingGemma2 {
     fn forward(
         &self,
         part: &BatchPart,
-        LayerState { mut hidden, embedded, mut keeping }: LayerState,
+        LayerState { mut hidden, embedded, mut collector }: LayerState,
         layer: &Layer,
         inputs: AttentionInputs<'_>,
     ) -> Result<LayerState, KernelError> {
-        layer.main.forward(part, &mut hidden, &mut keeping, inputs)?;
+        layer.main.forward(part, &mut hidden, &mut collector, inputs)?;
         let first = layer.first.forward(&embedded)?;
         let scaled = (first / self.scale)?;
         let mixed = rms_norm(&scaled, &self.mixed_norm, self.eps)?;
@@ -390,7 +390,7 @@ impl EmbeddingGemma2 {
         let back = layer.back.forward(&(gate * mixed)?)?;
         let added = (x + rms_norm(&back, &layer.norm, self.eps)?)?;
         let hidden = Rows::of(&(added * layer.scale)?)?;
-        Ok(LayerState { hidden, embedded, keeping })
+        Ok(LayerState { hidden, embedded, collector })
     }
 }
 
@@ -405,7 +405,7 @@ impl Encoder for EmbeddingGemma2 {
         let weight_bytes = self.layers.first().map_or(0, Layer::weight_bytes);
         let mut parts = InParts::new(batch, hidden, weight_bytes, |part, hidden| {
             let embedded = hidden.tensor()?.copy()?;
-            Ok(LayerState { hidden, embedded, keeping: batch.keeping(part) })
+            Ok(LayerState { hidden, embedded, collector: batch.prefix_collector(part) })
         })?;
         for (index, layer) in self.layers.iter().enumerate() {
             let cached = batch.cached(index);

@@ -12,7 +12,7 @@ use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Sequences};
 use proxima_kernels::{KernelError, Tensor};
 
 use super::{Loader, Rotation};
-use crate::batch::{BatchPart, Keeping};
+use crate::batch::{BatchPart, PrefixCollector};
 use crate::checkpoint::CheckpointError;
 
 /// Sizes of a layer.
@@ -127,7 +127,7 @@ impl SandwichLayer {
         &self,
         part: &BatchPart,
         hidden: &mut Rows,
-        keeping: &mut Keeping,
+        collector: &mut PrefixCollector,
         inputs: AttentionInputs<'_>,
     ) -> Result<(), KernelError> {
         let normed = rms_norm_for(hidden, &self.input_norm, self.eps, self.qkv.input_layout())?;
@@ -137,7 +137,7 @@ impl SandwichLayer {
         }
         let Rotation { positions, tables } = inputs.rotation;
         let qkv = rotary(qkv, self.heads, Some(&self.head_norms), positions, tables)?;
-        keeping.take(&qkv, self.heads.heads * self.heads.size)?;
+        collector.take(&qkv, self.heads.heads * self.heads.size)?;
         let rows = Sequences { segments: part.segments(), cached: inputs.cached };
         let mixed = attention_for(&qkv, self.heads, rows, self.mask, &self.output)?;
         self.add(hidden, &self.output.of(&mixed, None, None)?, &self.attention_norm)?;

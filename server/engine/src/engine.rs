@@ -232,20 +232,20 @@ impl Engine {
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let Prepared { sequences, expected } =
             self.prepare(InputPart::only(inputs, how), tally).await?;
-        let mut numbers = Vec::with_capacity(sequences.len());
+        let mut indices = Vec::with_capacity(sequences.len());
         let (mut known, mut firsts, mut unique) = (HashMap::new(), Vec::new(), Vec::new());
         for (index, sequence) in sequences.into_iter().enumerate() {
             let next = unique.len();
-            let number = *known.entry(sequence.clone()).or_insert(next);
-            if number == next {
+            let first = *known.entry(sequence.clone()).or_insert(next);
+            if first == next {
                 firsts.push(index);
                 unique.push(sequence);
             }
-            numbers.push(number);
+            indices.push(first);
         }
         let answers = self.handle.queue.admit(expected, unique, Reply::Score)?;
         let logits = self.received(firsts.into_iter().zip(answers), tally).await?;
-        Ok(numbers.into_iter().map(|number: usize| logits[number].clone()).collect())
+        Ok(indices.into_iter().map(|first: usize| logits[first].clone()).collect())
     }
 
     /// Logits of texts or pairs, one for each label of the model.
@@ -358,10 +358,10 @@ impl Engine {
     /// # Errors
     /// Why a worker's pass failed.
     pub async fn check(&self) -> Result<Duration, EngineError> {
-        let gone = || EngineError::Failed { reason: "the worker has ended".into() };
+        let ended = || EngineError::Failed { reason: "the worker has ended".into() };
         let mut longest = Duration::ZERO;
         for answer in self.handle.queue.ask_check() {
-            longest = longest.max(answer.await.unwrap_or_else(|_| Err(gone()))?);
+            longest = longest.max(answer.await.unwrap_or_else(|_| Err(ended()))?);
         }
         Ok(longest)
     }

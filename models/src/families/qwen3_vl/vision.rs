@@ -116,7 +116,7 @@ impl Config {
 }
 
 /// The tower.
-pub struct Tower {
+pub struct VisionTower {
     embed: Linear,
     positions: Embedding,
     /// Side of the square table of learned positions.
@@ -150,7 +150,7 @@ struct Merger {
 }
 
 /// The tower's output: image tokens from its last block and from middle ones.
-pub struct Seen {
+pub struct VisionOutput {
     /// For each group of images encoded together, a tensor per level: the last block's tokens, then
     /// those of middle blocks.
     groups: Vec<Vec<Rows>>,
@@ -159,7 +159,7 @@ pub struct Seen {
     levels: usize,
 }
 
-impl Seen {
+impl VisionOutput {
     /// Number of levels: the last block's and those of middle blocks.
     pub fn levels(&self) -> usize {
         self.levels
@@ -185,7 +185,7 @@ impl Seen {
     }
 }
 
-impl Tower {
+impl VisionTower {
     /// Loads the tower under the loader's prefix.
     ///
     /// # Errors
@@ -222,7 +222,11 @@ impl Tower {
     ///
     /// # Errors
     /// A failure of the device or an operation.
-    pub fn see(&self, visuals: &[Visual], pause: &dyn Fn()) -> Result<Seen, KernelError> {
+    pub fn encode(
+        &self,
+        visuals: &[Visual],
+        pause: &dyn Fn(),
+    ) -> Result<VisionOutput, KernelError> {
         let patches_max = MERGE * BatchRows::of(&self.device).before_measured();
         let mut token_rows = HashMap::new();
         let mut groups: Vec<(usize, Vec<&Pixels>)> = Vec::new();
@@ -242,13 +246,17 @@ impl Tower {
             *together += patches;
             images.push(pixels);
         }
-        let groups = groups.into_iter().map(|(_, images)| self.see_together(&images, pause));
+        let groups = groups.into_iter().map(|(_, images)| self.encode_together(&images, pause));
         let groups = groups.collect::<Result<Vec<_>, _>>()?;
-        Ok(Seen { groups, token_rows, levels: 1 + self.deep.len() })
+        Ok(VisionOutput { groups, token_rows, levels: 1 + self.deep.len() })
     }
 
     /// The tokens of some images, end to end, one tensor per level.
-    fn see_together(&self, images: &[&Pixels], pause: &dyn Fn()) -> Result<Vec<Rows>, KernelError> {
+    fn encode_together(
+        &self,
+        images: &[&Pixels],
+        pause: &dyn Fn(),
+    ) -> Result<Vec<Rows>, KernelError> {
         let mut offsets = vec![0];
         let (mut at, mut owners, mut around) = (Vec::new(), Vec::new(), Vec::new());
         for (image, pixels) in images.iter().enumerate() {

@@ -178,7 +178,7 @@ impl Queue {
     }
 
     /// Sends a vector, or why there is none, to all its waiters, and caches it.
-    pub fn land(&self, sequence: &Arc<Sequence>, result: &Result<Computed<Vector>, JobError>) {
+    pub fn complete(&self, sequence: &Arc<Sequence>, result: &Result<Computed<Vector>, JobError>) {
         let mut state = self.lock();
         let waiters = state.in_flight.take(sequence);
         if let Ok(computed) = result
