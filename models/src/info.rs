@@ -18,7 +18,7 @@ pub struct ModelInfo {
     /// The device it runs on (`cpu`).
     pub device: String,
     /// Precision of the linear layers (`float32`, `bfloat16`, `float16`, `int8`).
-    pub dtype: String,
+    pub precision: String,
     /// Instruction set of the kernels (`amx`, `avx512_bf16`, `avx512`, `avx2_vnni`, `avx2`,
     /// `neon_bf16`, `neon`, `portable`).
     pub isa: String,

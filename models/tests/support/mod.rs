@@ -33,8 +33,8 @@ pub fn device() -> DeviceChoice {
 
 /// Whether the device supports this precision: int8 is for the CPU only.
 #[allow(dead_code, reason = "not every test uses it")]
-pub fn serves(dtype: Precision) -> bool {
-    dtype != Precision::Int8 || device() == DeviceChoice::Cpu
+pub fn serves(precision: Precision) -> bool {
+    precision != Precision::Int8 || device() == DeviceChoice::Cpu
 }
 
 /// A golden file's cases and its synthetic model.
@@ -45,8 +45,8 @@ pub fn golden_model(name: &str) -> (Model, Vec<Value>) {
 
 /// As [`golden_model`], in another precision.
 #[allow(dead_code, reason = "not every test uses it")]
-pub fn golden_model_in(name: &str, dtype: Precision) -> (Model, Vec<Value>) {
-    golden_model_with(name, &LoadOptions { dtype: Some(dtype), ..LoadOptions::default() })
+pub fn golden_model_in(name: &str, precision: Precision) -> (Model, Vec<Value>) {
+    golden_model_with(name, &LoadOptions { precision: Some(precision), ..LoadOptions::default() })
 }
 
 /// As [`golden_model`], with these options.

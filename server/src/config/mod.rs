@@ -28,7 +28,7 @@ use crate::hub::{self, HubSettings};
 use crate::logging::LogSettings;
 use crate::media::MediaSettings;
 
-pub use args::{DtypeName, PoolingName, Secret, ServeArgs};
+pub use args::{PoolingName, PrecisionName, Secret, ServeArgs};
 pub use example::example;
 pub use known::meant_flag;
 pub use kubelet::without_kubelet;
@@ -282,12 +282,12 @@ pub fn device_memory(
 
 /// How models are loaded.
 pub fn load_options(
-    dtype: Option<DtypeName>,
+    precision: Option<PrecisionName>,
     pooling: Option<PoolingName>,
     tokens_max: Option<usize>,
 ) -> LoadOptions {
     LoadOptions {
-        dtype: dtype.and_then(DtypeName::dtype),
+        precision: precision.and_then(PrecisionName::precision),
         pooling: pooling.and_then(PoolingName::of_vectors),
         task: (pooling == Some(PoolingName::Splade)).then_some(Task::Sparse),
         tokens_max,
