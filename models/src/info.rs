@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use proxima_kernels::BatchRows;
 use proxima_kernels::spec::Pooling;
 
-use crate::readout::{Scores, Similarity};
+use crate::readout::{ScoreFunctions, Similarity};
 use crate::recipes::SpecialTokens;
 
 /// The description of a loaded model.
@@ -44,7 +44,7 @@ pub struct ModelInfo {
     /// How its unnormalised vectors are compared.
     pub similarity: Similarity,
     /// How its logits become scores, if it has any.
-    pub scores: Option<Scores>,
+    pub scores: Option<ScoreFunctions>,
     /// Warnings about its files for the operator: unknown keys, unused tensors.
     pub warnings: Vec<String>,
     /// What can be read out of it.

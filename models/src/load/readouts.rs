@@ -19,7 +19,7 @@ use crate::layers::{LayerNorm, Loader};
 use crate::model::Readouts;
 use crate::readout::{
     Dense, EmbeddingReadout, EmbeddingStep, HeadLayer, ListReadout, MultiVectorReadout, Pooling,
-    Residual, ScoreFunction, ScoreReadout, Scores, SparseReadout,
+    Residual, ScoreFunction, ScoreFunctions, ScoreReadout, SparseReadout,
 };
 use crate::recipes::{AnswerWords, Recipe};
 use crate::task::Task;
@@ -241,7 +241,10 @@ fn all_used(dir: &Path, weights: &Weights) -> Result<(), CheckpointError> {
 ///
 /// # Errors
 /// An unknown function, or a problem_type that contradicts the labels.
-pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, CheckpointError> {
+pub(crate) fn scores(
+    checkpoint: &Checkpoint,
+    labels: usize,
+) -> Result<ScoreFunctions, CheckpointError> {
     let error = |problem: String| checkpoint.config_error(problem);
     let classes = match (checkpoint.text(&["problem_type"]), labels) {
         (Some("regression"), _) => ScoreFunction::Identity,
@@ -264,7 +267,7 @@ pub(crate) fn scores(checkpoint: &Checkpoint, labels: usize) -> Result<Scores, C
         None if labels == 1 => ScoreFunction::Sigmoid,
         None => ScoreFunction::Identity,
     };
-    Ok(Scores { classes, pairs })
+    Ok(ScoreFunctions { classes, pairs })
 }
 
 fn splade(

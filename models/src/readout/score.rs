@@ -183,7 +183,7 @@ impl ScoreFunction {
 
 /// The score functions that a checkpoint's files ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scores {
+pub struct ScoreFunctions {
     /// For classes, as in transformers' `TextClassificationPipeline`: by `problem_type`, else by
     /// the number of labels.
     pub classes: ScoreFunction,

@@ -23,7 +23,7 @@ use proxima_engine::EngineConfig;
 use proxima_models::{DeviceChoice, LoadOptions, Task};
 
 use crate::command::CommandError;
-use crate::http::{BrowserSettings, HttpConfig, Network, TokenIds};
+use crate::http::{AddressRange, BrowserSettings, HttpConfig, TokenIds};
 use crate::hub::{self, HubSettings};
 use crate::logging::LogSettings;
 use crate::media::MediaSettings;
@@ -359,7 +359,7 @@ fn http_config(arguments: &ServeArgs) -> Result<HttpConfig, CommandError> {
     let size = |given: Option<Bytes>, default| given.map_or(default, |bytes| bytes.0);
     let proxies = arguments.trusted_proxy.iter().flatten().map(|text| text.parse());
     let trusted_proxies = proxies
-        .collect::<Result<Vec<Network>, String>>()
+        .collect::<Result<Vec<AddressRange>, String>>()
         .map_err(|problem| CommandError::usage(format!("trusted-proxy: {problem}")))?;
     Ok(HttpConfig {
         api_keys: arguments

@@ -46,7 +46,7 @@ pub fn dialect() -> Dialect {
         },
         failure: error::failure,
         error: "TeiErrorBody",
-        openapi: Document::openapi,
+        openapi: Api::openapi,
     }
 }
 
@@ -84,7 +84,7 @@ fn routes() -> Routes {
     ),
     components(schemas(RerankBody, Ranks, ErrorBody))
 )]
-struct Document;
+struct Api;
 
 /// Vectors of texts, token ids, or objects with images and videos.
 #[utoipa::path(
