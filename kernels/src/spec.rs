@@ -97,6 +97,15 @@ pub struct PositionBias {
     pub reach: usize,
 }
 
+/// A point of a grid next to an interpolated one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Corner {
+    /// Its row in the table of the grid's points.
+    pub row: u32,
+    /// Its weight in the interpolation.
+    pub weight: f32,
+}
+
 /// Which bucket the position of one token relative to another falls into.
 #[derive(Debug)]
 pub struct OffsetBuckets {

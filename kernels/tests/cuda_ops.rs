@@ -10,7 +10,7 @@ use proxima_kernels::ops::rotary::{self, RotaryTables};
 use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::reference;
 use proxima_kernels::spec::{
-    Activation, Ancestor, HeadNorms, Heads, Mask, Pooling, Precision, Segment, Sequences,
+    Activation, Ancestor, Corner, HeadNorms, Heads, Mask, Pooling, Precision, Segment, Sequences,
     segments_of,
 };
 use proxima_kernels::stored::StoredTensor;
@@ -257,7 +257,8 @@ fn embeddings_and_pooling() {
         let table = matrix(50, width, 1);
         let make = |device: &Device| Embedding::new(stored(&table), device).expect("a table");
         let (ids, more) = ([3, 3, 49, 0, 17], [1, 2, 3, 4, 5]);
-        let corners = [[(0, 0.5), (1, 0.25), (2, 0.125), (3, 0.125)]; 5];
+        let weights = [(0, 0.5), (1, 0.25), (2, 0.125), (3, 0.125)];
+        let corners = [weights.map(|(row, weight)| Corner { row, weight }); 5];
         let run = |embedding: &Embedding| {
             let rows = embedding.rows_of(&ids).expect("rows");
             let rows = embedding.add_rows_of(&more, rows).expect("rows");

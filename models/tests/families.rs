@@ -196,8 +196,7 @@ fn networks_are_close_in_other_precisions() {
         let together = answers(&model, &sequences);
         for ((one, found), wanted) in sequences.iter().zip(&together).zip(wanted(cases, key)) {
             let alone = answers(&model, std::slice::from_ref(one));
-            let which =
-                format!("{} in {precision:?}, {} tokens", network["name"], one.tokens.len());
+            let which = format!("{}, {precision:?}, {} tokens", network["name"], one.tokens.len());
             assert_eq!(&alone[0], found, "{which}");
             let apart: Vec<f32> = found.iter().zip(&wanted).map(|(a, b)| a - b).collect();
             // A logit of two words near zero is as inexact as the logits that it is made of.

@@ -72,7 +72,7 @@ pub fn golden_model_with(name: &str, options: &LoadOptions) -> (Model, Vec<Value
 /// multiply float32 as two bfloat16 parts; the layers that follow amplify either error.
 #[allow(dead_code, reason = "not every test uses it")]
 pub fn float32_error(largest: f32) -> f32 {
-    let splits = proxima_kernels::cpu::Isa::current().multiplies_tiles();
+    let splits = proxima_kernels::splits_float32();
     let of_one = if splits || device() != DeviceChoice::Cpu { 2e-4 } else { 1e-5 };
     of_one * largest.max(1.0)
 }

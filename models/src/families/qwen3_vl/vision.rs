@@ -13,12 +13,12 @@ use proxima_kernels::ops::linear::Linear;
 use proxima_kernels::ops::linear_input::LinearInput;
 use proxima_kernels::ops::rotary::rotary;
 use proxima_kernels::ops::rows::Rows;
-use proxima_kernels::spec::{Activation, Heads, Mask, segments_of};
+use proxima_kernels::spec::{Activation, Corner, Heads, Mask, segments_of};
 use proxima_kernels::{BatchRows, Device, KernelError};
 use serde::Deserialize;
 
 use super::patches::{
-    CHANNELS, Corner, FRAMES, MERGE, PATCH, PATCH_NUMBERS, coordinates, corners, grid, patch,
+    CHANNELS, FRAMES, MERGE, PATCH, PATCH_VALUES, coordinates, corners, grid, patch,
 };
 use crate::batch::Visual;
 use crate::checkpoint::CheckpointError;
@@ -308,7 +308,7 @@ impl VisionTower {
         owners: &[usize],
         around: &[[Corner; 4]],
     ) -> Result<Rows, KernelError> {
-        let patches = Rows::written([at.len(), PATCH_NUMBERS], &self.device, |row, out| {
+        let patches = Rows::written([at.len(), PATCH_VALUES], &self.device, |row, out| {
             patch(images[owners[row]], at[row], out);
         })?;
         let patches = LinearInput::of_rows(&patches, self.embed.input_layout())?;
