@@ -26,8 +26,8 @@ use crate::checkpoint::keys::config::{
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::conventions::Conventions;
 use crate::layers::{
-    AttentionInputs, Loader, Rotary, RotaryRule, Rotation, SandwichConfig, SandwichLayer,
-    activation, decoder_heads, sandwich_norm,
+    AttentionInputs, LinearPart, Loader, Rotary, RotaryRule, Rotation, SandwichConfig,
+    SandwichLayer, activation, decoder_heads, sandwich_norm,
 };
 use crate::readout::Pooling;
 
@@ -282,9 +282,9 @@ impl Layer {
             main: SandwichLayer::load(&own, sizes)?,
             is_local: sizes.mask != Mask::Full,
             first: loader.layer(&all.rows(index * mixed..(index + 1) * mixed))?,
-            gate: block.linear(&[("per_layer_input_gate", mixed)], hidden, false)?,
+            gate: block.linear(&[LinearPart::new("per_layer_input_gate", mixed)], hidden, false)?,
             activation: sizes.activation,
-            back: block.linear(&[("per_layer_projection", hidden)], mixed, false)?,
+            back: block.linear(&[LinearPart::new("per_layer_projection", hidden)], mixed, false)?,
             norm: sandwich_norm(&block, "post_per_layer_input_norm", hidden, false, 1.0)?,
             scale: f64::from(own.stored("layer_scalar", &[1])?.to_f32()[0]),
         })
@@ -351,7 +351,11 @@ fn load(
         rotary: [rotary(false)?, rotary(true)?],
         mixed_norm: sandwich_norm(&loader, "ple.per_layer_projection_norm", mixed, false, 1.0)?,
         norm: sandwich_norm(&loader, "norm", hidden, false, 1.0)?,
-        projection: loader.linear(&[("embedding_projection", width)], hidden, false)?,
+        projection: loader.linear(
+            &[LinearPart::new("embedding_projection", width)],
+            hidden,
+            false,
+        )?,
         eps: config.rms_norm_eps,
     };
     Ok(Network {

@@ -14,7 +14,7 @@ use proxima_kernels::ops::rows::Rows;
 use proxima_kernels::spec::{Activation, HeadNorms, Heads, Mask, Sequences};
 use proxima_kernels::{KernelError, Tensor};
 
-use super::{Loader, Rotation};
+use super::{LinearPart, Loader, Rotation};
 use crate::batch::{BatchPart, HiddenStates, InParts, PrefixCollector, RaggedBatch};
 use crate::checkpoint::CheckpointError;
 
@@ -240,7 +240,11 @@ impl Layer {
         let &DecoderConfig { hidden, heads, mlp, eps, activation, .. } = config;
         let (queries, keys) = (heads.heads * heads.size, heads.kv_heads * heads.size);
         let attention = loader.at("self_attn.");
-        let parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)];
+        let parts = [
+            LinearPart::new("q_proj", queries),
+            LinearPart::new("k_proj", keys),
+            LinearPart::new("v_proj", keys),
+        ];
         let padded = GatedLinear::padded(mlp);
         Ok(Self {
             input_norm: norm_weight(loader, "input_layernorm", config)?,
@@ -253,10 +257,19 @@ impl Layer {
                 }),
                 false => None,
             },
-            output: attention.linear(&[("o_proj", hidden)], queries, config.output_bias)?,
+            output: attention.linear(
+                &[LinearPart::new("o_proj", hidden)],
+                queries,
+                config.output_bias,
+            )?,
             mlp_norm: norm_weight(loader, "post_attention_layernorm", config)?,
             gated: loader.gated("mlp.gate_proj", "mlp.up_proj", hidden, mlp, activation)?,
-            down: loader.linear_padded(&[("mlp.down_proj", hidden)], mlp, padded, false)?,
+            down: loader.linear_padded(
+                &[LinearPart::new("mlp.down_proj", hidden)],
+                mlp,
+                padded,
+                false,
+            )?,
         })
     }
 }

@@ -12,7 +12,7 @@ use proxima_kernels::spec::{Heads, OffsetBuckets, Precision, Segment};
 use proxima_kernels::stored::StoredTensor;
 use proxima_kernels::{KernelError, Tensor};
 
-use super::{LayerNorm, Loader};
+use super::{LayerNorm, LinearPart, Loader};
 use crate::checkpoint::CheckpointError;
 
 /// Rows whose terms are in memory at a time, if no sequence is longer: each has two for each head
@@ -212,7 +212,8 @@ fn tables_of(
     let failed = |error: KernelError| loader.failed(error);
     let (size, width) = (heads.size, heads.heads * heads.size);
     let scale = 1.0 / ((3 * size) as f32).sqrt();
-    let projection = loader.with(Precision::Float32).linear(&[(name, width)], width, true)?;
+    let projection =
+        loader.with(Precision::Float32).linear(&[LinearPart::new(name, width)], width, true)?;
     let made = projection.forward(table).and_then(|made| made.to_vec2());
     let made: Vec<Vec<f32>> = made.map_err(failed)?;
     let of_heads = (0..heads.heads).map(|head| {

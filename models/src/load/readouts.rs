@@ -15,7 +15,7 @@ use crate::checkpoint::{
 };
 use crate::families::{self, Network};
 use crate::input::{Input, Prepare};
-use crate::layers::{LayerNorm, Loader};
+use crate::layers::{LayerNorm, LinearPart, Loader};
 use crate::model::Readouts;
 use crate::readout::{
     Dense, EmbeddingReadout, EmbeddingStep, HeadLayer, ListReadout, MultiVectorReadout, Pooling,
@@ -207,11 +207,15 @@ fn dense(module: &DenseModule, width: usize, device: &Device) -> Result<Dense, C
     let weights = Weights::of_module(&module.dir)?;
     // Projections are small, so they are always float32.
     let loader = Loader::new(&weights, "", Precision::Float32, device);
-    let linear = loader.linear(&[("linear", outputs)], inputs, bias)?;
+    let linear = loader.linear(&[LinearPart::new("linear", outputs)], inputs, bias)?;
     let residual = match module.residual {
         false => Residual::None,
         true if inputs == outputs => Residual::Input,
-        true => Residual::Projected(loader.linear(&[("residual", outputs)], inputs, false)?),
+        true => Residual::Projected(loader.linear(
+            &[LinearPart::new("residual", outputs)],
+            inputs,
+            false,
+        )?),
     };
     all_used(&module.dir, &weights)?;
     Ok(Dense { linear, activation, residual, width: outputs })

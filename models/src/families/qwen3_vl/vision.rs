@@ -22,7 +22,7 @@ use super::patches::{
 };
 use crate::batch::Visual;
 use crate::checkpoint::CheckpointError;
-use crate::layers::{DecoderConfig, LayerNorm, Loader, Rotary, activation};
+use crate::layers::{DecoderConfig, LayerNorm, LinearPart, Loader, Rotary, activation};
 use proxima_media::Pixels;
 
 /// Epsilon of all norms.
@@ -322,11 +322,11 @@ impl VisionBlock {
         let norm = |name: &str| LayerNorm::load(loader, name, hidden, EPS, true);
         Ok(Self {
             attention_norm: norm("norm1")?,
-            qkv: loader.linear(&[("attn.qkv", 3 * hidden)], hidden, true)?,
-            output: loader.linear(&[("attn.proj", hidden)], hidden, true)?,
+            qkv: loader.linear(&[LinearPart::new("attn.qkv", 3 * hidden)], hidden, true)?,
+            output: loader.linear(&[LinearPart::new("attn.proj", hidden)], hidden, true)?,
             mlp_norm: norm("norm2")?,
-            up: loader.linear(&[("mlp.linear_fc1", mlp)], hidden, true)?,
-            down: loader.linear(&[("mlp.linear_fc2", hidden)], mlp, true)?,
+            up: loader.linear(&[LinearPart::new("mlp.linear_fc1", mlp)], hidden, true)?,
+            down: loader.linear(&[LinearPart::new("mlp.linear_fc2", hidden)], mlp, true)?,
         })
     }
 }
@@ -341,8 +341,12 @@ impl Merger {
         let width = if normed_together { wide } else { config.hidden_size };
         Ok(Self {
             norm: LayerNorm::load(loader, "norm", width, EPS, true)?,
-            up: loader.linear(&[("linear_fc1", wide)], wide, true)?,
-            down: loader.linear(&[("linear_fc2", config.out_hidden_size)], wide, true)?,
+            up: loader.linear(&[LinearPart::new("linear_fc1", wide)], wide, true)?,
+            down: loader.linear(
+                &[LinearPart::new("linear_fc2", config.out_hidden_size)],
+                wide,
+                true,
+            )?,
             normed_together,
         })
     }
