@@ -232,20 +232,20 @@ impl Engine {
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let Prepared { sequences, expected } =
             self.prepare(InputPart::only(inputs, how), tally).await?;
-        let mut indices = Vec::with_capacity(sequences.len());
+        let mut unique_indices = Vec::with_capacity(sequences.len());
         let (mut known, mut firsts, mut unique) = (HashMap::new(), Vec::new(), Vec::new());
         for (index, sequence) in sequences.into_iter().enumerate() {
             let next = unique.len();
-            let first = *known.entry(sequence.clone()).or_insert(next);
-            if first == next {
+            let unique_index = *known.entry(sequence.clone()).or_insert(next);
+            if unique_index == next {
                 firsts.push(index);
                 unique.push(sequence);
             }
-            indices.push(first);
+            unique_indices.push(unique_index);
         }
         let answers = self.handle.queue.admit(expected, unique, Reply::Score)?;
         let logits = self.received(firsts.into_iter().zip(answers), tally).await?;
-        Ok(indices.into_iter().map(|first: usize| logits[first].clone()).collect())
+        Ok(unique_indices.into_iter().map(|index: usize| logits[index].clone()).collect())
     }
 
     /// Logits of texts or pairs, one for each label of the model.
